@@ -1,0 +1,106 @@
+"""Everything this package raises, as one tree.
+
+    ImageTasksError
+    ├── RequestError                    the caller's fault: answered 4xx, nothing is written
+    │   ├── InvalidCallbackError        400  not the JSON of a callback
+    │   ├── UnauthorizedError           401  token or signature missing or wrong
+    │   ├── UnknownProviderError        404
+    │   └── PayloadTooLargeError        413
+    ├── StoreUnavailableError           DynamoDB did not take a call                         worth a retry
+    ├── SettingsError                   environment or secret is missing or malformed
+    ├── ProviderError                   a provider could not be asked; says nothing of the task
+    │   ├── ProviderUnavailableError    no answer, HTTP 5xx, an answer of no known shape     worth a retry
+    │   ├── ProviderBusyError           429 rate limit, 455 maintenance                      worth a later retry
+    │   └── ProviderRefusedError        401 key, 402 credits: concerns every task
+    └── ImageError                      one image could not be archived
+        ├── ImageUnavailableError       network, HTTP status, truncated                      worth a retry
+        ├── ImageExpiredError           the URL is dead for good
+        └── ImageRejectedError          will never be archived: not an image, not public, too large, ...
+
+Class names are a contract: `ErrorEquals` in statemachines/poll_tasks.asl.yaml and the `error` of 4xx bodies are made of them.
+"""
+
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class ImageTasksError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+
+class RequestError(ImageTasksError):
+    """A callback that is refused.
+
+    The message goes back to the caller: it says what is wrong with the request and holds no secret.
+    """
+
+    status: ClassVar[HTTPStatus]
+    code: ClassVar[str]
+
+
+class InvalidCallbackError(RequestError):
+    """The body is not what the provider documents."""
+
+    status = HTTPStatus.BAD_REQUEST
+    code = "invalid_callback"
+
+
+class UnauthorizedError(RequestError):
+    """The token or the signature is missing or wrong; which of them is not told."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    code = "unauthorized"
+
+
+class UnknownProviderError(RequestError):
+    """No provider has this name."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "unknown_provider"
+
+
+class PayloadTooLargeError(RequestError):
+    """The body is longer than any callback."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    code = "payload_too_large"
+
+
+class StoreUnavailableError(ImageTasksError):
+    """DynamoDB did not take a call, after botocore's own retries."""
+
+
+class SettingsError(ImageTasksError):
+    """An environment variable or a secret is missing or malformed; the message names it, never its value."""
+
+
+class ProviderError(ImageTasksError):
+    """A provider could not be asked. Says nothing about the task."""
+
+
+class ProviderUnavailableError(ProviderError):
+    """No answer, an HTTP 5xx, or an answer of no known shape."""
+
+
+class ProviderBusyError(ProviderError):
+    """The provider asks for patience: 429 rate limit or 455 maintenance."""
+
+
+class ProviderRefusedError(ProviderError):
+    """The provider refuses this account, not this task: 401 key, 402 credits, 403 used up, 505 disabled."""
+
+
+class ImageError(ImageTasksError):
+    """One image could not be archived; the message says why in words that a user understands."""
+
+
+class ImageUnavailableError(ImageError):
+    """It may work next time: network trouble, a 403 or a 5xx, a truncated body."""
+
+
+class ImageExpiredError(ImageError):
+    """The URL is dead for good."""
+
+
+class ImageRejectedError(ImageError):
+    """It will never be archived: not an image, not at a public address, too large, from a host nobody expects."""

@@ -1,0 +1,164 @@
+"""What is known of a task: the same model whether a callback or a poll brought the news."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+
+# Task ids become parts of keys in DynamoDB and S3. All ids seen are hex, UUIDs or words; anything else is refused at the door.
+TASK_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
+
+# A callback of 64 KiB has room for hundreds of URLs; the largest order any of the providers takes is far below this.
+MAX_IMAGES_PER_TASK = 32
+MAX_URL_LENGTH = 2048
+# Messages of providers are kept for people to read, not as a store for strangers.
+MAX_MESSAGE_LENGTH = 500
+
+TaskId = Annotated[str, StringConstraints(pattern=TASK_ID_PATTERN)]
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands. News only moves a task up: see `rank`."""
+
+    PENDING = "PENDING"
+    TIMED_OUT = "TIMED_OUT"
+    FAILED = "FAILED"
+    SUCCEEDED = "SUCCEEDED"
+    INCOMPLETE = "INCOMPLETE"
+    ARCHIVED = "ARCHIVED"
+
+    @property
+    def rank(self) -> int:
+        """The order of statuses. A write is applied only where the stored rank is lower."""
+        return _RANKS[self]
+
+
+_RANKS = {
+    TaskStatus.PENDING: 0,
+    TaskStatus.TIMED_OUT: 10,  # polling gave up: any word of the provider is better
+    TaskStatus.FAILED: 20,  # a late success heals it
+    TaskStatus.SUCCEEDED: 30,  # a late failure does not harm it
+    TaskStatus.INCOMPLETE: 40,  # every image was tried, at least one could not be had
+    TaskStatus.ARCHIVED: 50,
+}
+
+
+class ImageKind(StrEnum):
+    """What an image is: what the provider was given or first made, or what came out."""
+
+    ORIGIN = "origin"
+    RESULT = "result"
+
+
+class ImageState(StrEnum):
+    """Where one image stands."""
+
+    PENDING = "PENDING"
+    ARCHIVED = "ARCHIVED"
+    EXPIRED = "EXPIRED"
+    REJECTED = "REJECTED"
+
+
+class FailureReason(StrEnum):
+    """Why there are no images."""
+
+    CONTENT_POLICY = "CONTENT_POLICY"
+    INTERNAL = "INTERNAL"
+    GENERATION_FAILED = "GENERATION_FAILED"
+    CREATE_FAILED = "CREATE_FAILED"
+    NO_NEWS = "NO_NEWS"  # polling gave up
+    OTHER = "OTHER"  # a code that nobody documents
+
+
+class Reporter(StrEnum):
+    """Who brought the news."""
+
+    CALLBACK = "callback"
+    POLL = "poll"
+
+
+class Model(BaseModel):
+    """Frozen, and spelt in camelCase in DynamoDB as in the providers' JSON."""
+
+    # Inputs stay out of error texts: they hold URLs and what strangers sent.
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True)
+
+
+class Image(Model):
+    """One image of a task, as it stands in the item's `images`."""
+
+    kind: ImageKind
+    url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_LENGTH)]
+    expires_at: datetime
+    state: ImageState = ImageState.PENDING
+    bucket: str | None = None
+    key: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None  # hex
+    content_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    archived_at: datetime | None = None
+    reason: str | None = None  # why it is EXPIRED or REJECTED
+
+
+class Failure(Model):
+    """Why a task failed, with the provider's own words."""
+
+    reason: FailureReason
+    code: str | None = None
+    message: Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)] = ""
+
+
+class TaskReport(Model):
+    """News of one task. PENDING says that the provider is still at work, or does not know the task (yet)."""
+
+    provider: str
+    task_id: TaskId
+    status: TaskStatus
+    reported_by: Reporter
+    reported_at: datetime
+    images: Annotated[tuple[Image, ...], Field(max_length=MAX_IMAGES_PER_TASK)] = ()
+    failure: Failure | None = None
+
+    @property
+    def task(self) -> str:
+        """The item's key."""
+        return task_key(self.provider, self.task_id)
+
+    @model_validator(mode="after")
+    def _status_agrees_with_content(self) -> Self:
+        if (self.status is TaskStatus.SUCCEEDED) != bool(self.images):
+            raise ValueError("images belong to a success, and a success has images")
+        if (self.status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT)) != (self.failure is not None):
+            raise ValueError("a failure belongs to FAILED or TIMED_OUT, and those have one")
+        return self
+
+
+def task_key(provider: str, task_id: str) -> str:
+    """`{provider}#{taskId}`, the partition key."""
+    return f"{provider}#{task_id}"
+
+
+def split_task_key(task: str) -> tuple[str, str]:
+    """Provider and task id of a partition key.
+
+    Raises:
+        ValueError: it is no such key.
+    """
+    provider, separator, task_id = task.partition("#")
+    if not (provider and separator and task_id):
+        raise ValueError(f"no task key: {task!r}")
+    return provider, task_id
+
+
+def utc_now() -> datetime:
+    """Now, in UTC. The one clock of this package; functions that need a time take it as an argument."""
+    return datetime.now(UTC)
+
+
+def iso(moment: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds, `2026-01-31T12:00:00.000Z`: strings of equal length, so that they sort by time."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

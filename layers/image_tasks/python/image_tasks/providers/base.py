@@ -1,0 +1,55 @@
+"""What a provider is to the rest of the code.
+
+A provider module defines wire models, turns a callback body and a poll answer into `TaskReport`s, and says how it is
+asked. It does no I/O: `provider_client` asks, `tasks_table` writes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from image_tasks.models import ImageKind, TaskReport
+
+
+@dataclass(frozen=True, slots=True)
+class PollRequest:
+    """One HTTP request that asks about tasks. The path is relative to the provider's base URL."""
+
+    method: str
+    path: str
+    task_ids: tuple[str, ...]
+    params: Mapping[str, str] = field(default_factory=dict)
+    json: Mapping[str, Any] | None = None
+
+
+class Provider(Protocol):
+    """What a provider module exports as `PROVIDER`."""
+
+    id: str
+    base_url: str
+    # Hosts that its images are known to come from: names, or "*.domain" for every name below one.
+    image_hosts: tuple[str, ...]
+    # How long a URL lives from the moment the image is ready.
+    url_lifetimes: Mapping[ImageKind, timedelta]
+    # Task ids that one poll request may ask about.
+    poll_batch_size: int
+
+    def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
+        """News in a callback's decoded JSON body.
+
+        Raises:
+            InvalidCallbackError: it is not what the provider documents. The message says where, without values.
+        """
+
+    def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
+        """How to ask about 1..`poll_batch_size` tasks."""
+
+    def parse_poll(self, request: PollRequest, http_status: int, body: Any, *, received_at: datetime) -> list[TaskReport]:
+        """One report per task asked, PENDING where the provider is still at work or does not know the task (yet).
+
+        `body` is the decoded JSON, None if it was none.
+
+        Raises:
+            ProviderError: the answer speaks of the request, not of the tasks.
+        """
