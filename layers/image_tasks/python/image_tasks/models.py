@@ -1,5 +1,6 @@
 """What is known of a task: the same model whether a callback or a poll brought the news."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Self
@@ -112,6 +113,16 @@ class Failure(Model):
     message: Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)] = ""
 
 
+class Conflict(Model):
+    """Evidence of news that contradicts what a task's item says. Never applied."""
+
+    reported_by: Reporter
+    reported_at: datetime
+    status: TaskStatus
+    urls: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+
 class TaskReport(Model):
     """News of one task. PENDING says that the provider is still at work, or does not know the task (yet)."""
 
@@ -135,6 +146,38 @@ class TaskReport(Model):
         if (self.status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT)) != (self.failure is not None):
             raise ValueError("a failure belongs to FAILED or TIMED_OUT, and those have one")
         return self
+
+
+class Task(Model):
+    """A task's item. Lenient where users write it: registering needs no more than the key and a status."""
+
+    task: str
+    status: TaskStatus
+    rank: int = 0
+    images: tuple[Image, ...] = ()
+    failure: Failure | None = None
+    reported_by: Reporter | None = None
+    deliveries: int = 0
+    conflicts: tuple[Conflict, ...] = ()
+    registered_at: str | None = None
+    reported_at: str | None = None
+    archived_at: str | None = None
+    updated_at: str | None = None
+
+    def contradicts(self, report: TaskReport) -> bool:
+        """Whether a report says something else than what is known, rather than the same again or less."""
+        match report.status:
+            case TaskStatus.SUCCEEDED:
+                return _fingerprint(self.images) != _fingerprint(report.images)
+            case TaskStatus.FAILED:
+                return self.failure is None or report.failure is None or self.failure.reason != report.failure.reason
+            case _:  # "still running" and "gave up" are no news once there is some
+                return False
+
+
+def _fingerprint(images: Iterable[Image]) -> list[tuple[ImageKind, str]]:
+    # Without the query: the same object signed anew is the same image.
+    return [(image.kind, image.url.partition("?")[0]) for image in images]
 
 
 def task_key(provider: str, task_id: str) -> str:

@@ -1,0 +1,85 @@
+"""What each function is told by its environment. The only module that reads it."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveInt, StringConstraints, ValidationError
+
+from image_tasks.errors import SettingsError
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _split_hosts(value: Any) -> Any:
+    return [host for host in value.lower().split(",") if host] if isinstance(value, str) else value
+
+
+def _split_base_urls(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    urls = dict(pair.split("=", 1) for pair in value.split(",") if "=" in pair)
+    for provider, url in urls.items():
+        if not (urlsplit(url).scheme and urlsplit(url).hostname):
+            raise ValueError(f"{provider} has no absolute URL")
+    return {provider: url.rstrip("/") for provider, url in urls.items()}
+
+
+class Settings(BaseModel):
+    """Frozen settings, read from variables of the same name in capitals."""
+
+    # Inputs stay out of error texts: a settings error is logged.
+    model_config = ConfigDict(frozen=True, alias_generator=str.upper, populate_by_name=True, hide_input_in_errors=True)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Settings from environment variables.
+
+        Raises:
+            SettingsError: names the variables that are missing or malformed.
+        """
+        try:
+            return cls.model_validate(dict(os.environ if environment is None else environment))
+        except ValidationError as exc:
+            problems = "; ".join(f"{error['loc'][0]}: {error['msg']}" for error in exc.errors(include_input=False))
+            raise SettingsError(f"environment of {cls.__name__}: {problems}") from exc
+
+
+class ReceiveCallbackSettings(Settings):
+    """Environment of ReceiveCallback."""
+
+    tasks_table: Name
+    callback_token_secret: Name
+    provider_keys_secret: Name
+
+
+class DispatchChangesSettings(Settings):
+    """Environment of DispatchChanges."""
+
+    archive_queue_url: Name
+    poll_tasks_state_machine: Name
+    first_poll_after_seconds: PositiveInt
+
+
+class PollTasksSettings(Settings):
+    """Environment of PollTasks."""
+
+    tasks_table: Name
+    provider_keys_secret: Name
+    # "PROVIDER=URL,...": what differs from the providers' own base URLs.
+    provider_base_urls: Annotated[dict[str, str], BeforeValidator(_split_base_urls)] = {}
+    poll_interval_seconds: PositiveInt
+    slow_poll_after_seconds: PositiveInt
+    slow_poll_interval_seconds: PositiveInt
+    give_up_after_seconds: PositiveInt
+
+
+class ArchiveImagesSettings(Settings):
+    """Environment of ArchiveImages."""
+
+    tasks_table: Name
+    images_bucket: Name
+    archive_queue_url: Name
+    # Names, "*.domain", or "*" for any public host.
+    additional_image_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()
