@@ -26,14 +26,25 @@ class PollRequest:
 class Provider(Protocol):
     """What a provider module exports as `PROVIDER`."""
 
-    id: str
-    base_url: str
-    # Hosts that its images are known to come from: names, or "*.domain" for every name below one.
-    image_hosts: tuple[str, ...]
-    # How long a URL lives from the moment the image is ready.
-    url_lifetimes: Mapping[ImageKind, timedelta]
-    # Task ids that one poll request may ask about.
-    poll_batch_size: int
+    @property
+    def id(self) -> str:
+        """Its name in URLs, keys and settings."""
+
+    @property
+    def base_url(self) -> str:
+        """Where its API is, unless settings say otherwise."""
+
+    @property
+    def image_hosts(self) -> tuple[str, ...]:
+        """Hosts that its images are known to come from: names, or "*.domain" for every name below one."""
+
+    @property
+    def url_lifetimes(self) -> Mapping[ImageKind, timedelta]:
+        """How long a URL lives from the moment the image is ready."""
+
+    @property
+    def poll_batch_size(self) -> int:
+        """Task ids that one poll request may ask about."""
 
     def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
         """News in a callback's decoded JSON body.
@@ -45,7 +56,9 @@ class Provider(Protocol):
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
         """How to ask about 1..`poll_batch_size` tasks."""
 
-    def parse_poll(self, request: PollRequest, http_status: int, body: Any, *, received_at: datetime) -> list[TaskReport]:
+    def parse_poll(
+        self, request: PollRequest, http_status: int, body: Any, *, received_at: datetime
+    ) -> list[TaskReport]:
         """One report per task asked, PENDING where the provider is still at work or does not know the task (yet).
 
         `body` is the decoded JSON, None if it was none.
