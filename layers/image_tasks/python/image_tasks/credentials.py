@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from image_tasks.errors import SettingsError
+from image_tasks.errors import SettingsError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from types_boto3_secretsmanager.client import SecretsManagerClient
+    from mypy_boto3_secretsmanager.client import SecretsManagerClient
 
 # A new version is in use everywhere after this long at the latest.
 CACHE_SECONDS = 300
@@ -48,6 +49,7 @@ class LiveSecret:
 
         Raises:
             SettingsError: there is no such secret.
+            StoreUnavailableError: Secrets Manager cannot be reached.
         """
         value = self._read("AWSCURRENT", CACHE_SECONDS)
         if value is None:
@@ -77,6 +79,8 @@ class LiveSecret:
             value = self._client.get_secret_value(SecretId=self._secret_id, VersionStage=stage)["SecretString"]
         except self._client.exceptions.ResourceNotFoundException:
             value = None  # not rotated yet
+        except (BotoCoreError, ClientError) as exc:
+            raise StoreUnavailableError(f"Secrets Manager did not give a secret: {type(exc).__name__}") from exc
         self._cache[stage] = (now, value)
         return value
 

@@ -6,7 +6,7 @@
     │   ├── UnauthorizedError           401  token or signature missing or wrong
     │   ├── UnknownProviderError        404
     │   └── PayloadTooLargeError        413
-    ├── StoreUnavailableError           DynamoDB did not take a call                         worth a retry
+    ├── StoreUnavailableError           DynamoDB or Secrets Manager did not take a call      worth a retry
     ├── SettingsError                   environment or secret is missing or malformed
     ├── ProviderError                   a provider could not be asked; says nothing of the task
     │   ├── ProviderUnavailableError    no answer, HTTP 5xx, an answer of no known shape     worth a retry
@@ -17,7 +17,7 @@
         ├── ImageExpiredError           the URL is dead for good
         └── ImageRejectedError          will never be archived: not an image, not public, too large, ...
 
-Class names are a contract: `ErrorEquals` in statemachines/poll_tasks.asl.yaml and the `error` of 4xx bodies are made of them.
+Class names are a contract: `ErrorEquals` in statemachines/poll_tasks.asl.yaml names them, and 4xx bodies carry the codes.
 """
 
 from http import HTTPStatus
@@ -67,7 +67,7 @@ class PayloadTooLargeError(RequestError):
 
 
 class StoreUnavailableError(ImageTasksError):
-    """DynamoDB did not take a call, after botocore's own retries."""
+    """DynamoDB or Secrets Manager did not take a call, after botocore's own retries."""
 
 
 class SettingsError(ImageTasksError):

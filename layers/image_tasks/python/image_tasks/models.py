@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-# Task ids become parts of keys in DynamoDB and S3. All ids seen are hex, UUIDs or words; anything else is refused at the door.
+# Task ids become parts of keys in DynamoDB and S3. All that were seen are hex, UUIDs or words; anything else is refused.
 TASK_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
 # A callback of 64 KiB has room for hundreds of URLs; the largest order any of the providers takes is far below this.
@@ -16,6 +16,8 @@ MAX_IMAGES_PER_TASK = 32
 MAX_URL_LENGTH = 2048
 # Messages of providers are kept for people to read, not as a store for strangers.
 MAX_MESSAGE_LENGTH = 500
+# As many tasks as one request to Ace Data takes; one BatchGetItem takes twice that.
+MAX_TASKS_PER_EXECUTION = 50
 
 TaskId = Annotated[str, StringConstraints(pattern=TASK_ID_PATTERN)]
 
@@ -175,6 +177,17 @@ class Task(Model):
                 return False
 
 
+class PollState(Model):
+    """What goes round in the state machine: who is still running, how long to wait now, how long it has been.
+
+    Time is counted in the machine's own waits, not by the clock: a scaled clock scales it, a late start does no harm.
+    """
+
+    tasks: Annotated[tuple[str, ...], Field(max_length=MAX_TASKS_PER_EXECUTION)]
+    wait_seconds: NonNegativeInt
+    waited_seconds: NonNegativeInt = 0
+
+
 def _fingerprint(images: Iterable[Image]) -> list[tuple[ImageKind, str]]:
     # Without the query: the same object signed anew is the same image.
     return [(image.kind, image.url.partition("?")[0]) for image in images]
@@ -203,5 +216,5 @@ def utc_now() -> datetime:
 
 
 def iso(moment: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds, `2026-01-31T12:00:00.000Z`: strings of equal length, so that they sort by time."""
+    """ISO 8601 in UTC with milliseconds, `2026-01-31T12:00:00.000Z`: of equal length, so that strings sort by time."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

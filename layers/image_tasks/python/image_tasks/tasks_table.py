@@ -1,21 +1,22 @@
 """The tasks table: one item per task, one conditional write for all news."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import ValidationError
 
 from image_tasks.errors import StoreUnavailableError
 from image_tasks.models import Conflict, Image, ImageState, Model, Reporter, Task, TaskReport, TaskStatus, iso
 
 if TYPE_CHECKING:
-    from types_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_dynamodb.client import DynamoDBClient
 
 # A callback has 10 s in all: three tries of 1 s to connect and 2 s to answer leave room for a cold start.
 CLIENT_CONFIG = Config(
@@ -28,6 +29,12 @@ MAX_KEYS_PER_GET = 100
 
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
+
+
+class _Refused(TypedDict):
+    """The part of a failed condition's response that the type stubs leave out."""
+
+    Item: dict[str, Any]
 
 
 class Outcome(StrEnum):
@@ -60,10 +67,10 @@ class TasksTable:
     def record(self, report: TaskReport) -> Recorded:
         """Writes news of a task, from whoever it comes.
 
-        One call for news that is applied. A duplicate or a conflict costs a second one that counts it; should that fail,
-        the count is lost and nothing else.
+        One call for news that is applied. A duplicate or a conflict costs a second one that counts it; should that
+        fail, the count is lost and nothing else.
         """
-        # Nobody has heard of the task (a callback may be faster than its registration), or its item was put without a rank.
+        # Nobody has heard of the task (a callback may be faster than its registration), or its item has no rank.
         has_no_rank = "attribute_not_exists(#rank)"
         # News only moves a task up: any order and any repetition of news ends in the same status.
         moves_up = "#rank < :rank"
@@ -80,7 +87,7 @@ class TasksTable:
                     **update.arguments(),
                 )
         except self._client.exceptions.ConditionalCheckFailedException as exc:
-            known = _task(exc.response["Item"])
+            known = _task(cast("_Refused", exc.response)["Item"])
             return Recorded(self._count_refused(report, known), known.status)
         previous = answer.get("Attributes", {}).get("status")
         return Recorded(Outcome.APPLIED, TaskStatus(previous["S"]) if previous else None)
@@ -92,7 +99,7 @@ class TasksTable:
         return _task(answer["Item"]) if "Item" in answer else None
 
     def get_many(self, tasks: Sequence[str]) -> dict[str, Task]:
-        """Those of the tasks that have an item, by key."""
+        """Those of the tasks that have an item, by key. One that cannot be read is left out as if it were not there."""
         found: dict[str, Task] = {}
         wanted = [_key(task) for task in dict.fromkeys(tasks)]
         while wanted:
@@ -102,9 +109,12 @@ class TasksTable:
                     RequestItems={self._name: {"Keys": batch, "ConsistentRead": True}},
                 )
             for item in answer["Responses"].get(self._name, []):
-                task = _task(item)
-                found[task.task] = task
-            wanted += answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])
+                # Items are also put by hand: one that is malformed must not take the others with it.
+                with suppress(ValidationError):
+                    task = _task(item)
+                    found[task.task] = task
+            if self._name in answer["UnprocessedKeys"]:
+                wanted += answer["UnprocessedKeys"][self._name]["Keys"]
         return found
 
     def save_images(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> TaskStatus:
@@ -162,7 +172,7 @@ class TasksTable:
 
 
 class _Update:
-    """An UpdateExpression under construction. Every name is aliased: `status` is a reserved word, others may become one."""
+    """An UpdateExpression under construction. Every name is aliased: `status` is reserved, others may become so."""
 
     def __init__(self) -> None:
         self._clauses: dict[str, list[str]] = {}

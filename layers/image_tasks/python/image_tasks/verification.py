@@ -70,7 +70,9 @@ def decode_json(body: bytes) -> Any:
         InvalidCallbackError: it is not.
     """
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated_keys)
+        return json.loads(
+            body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated_keys
+        )
     except UnicodeDecodeError:
         raise InvalidCallbackError("the body is not UTF-8") from None
     except RecursionError:

@@ -1,0 +1,126 @@
+"""ArchiveImages: takes succeeded tasks from the queue and their images into the bucket.
+
+A message whose task is not finished comes back after 5, 15, 45 s and goes to the dead letters after five tries.
+"""
+
+import json
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import BotoCoreError, ClientError
+
+from image_tasks.errors import ImageUnavailableError
+from image_tasks.image_archive import S3_CONFIG, ArchiveRun, ImageArchive
+from image_tasks.image_fetching import ImageFetcher
+from image_tasks.models import ImageState, utc_now
+from image_tasks.settings import ArchiveImagesSettings
+from image_tasks.tasks_table import CLIENT_CONFIG, TasksTable
+
+# Seconds until a failed message comes back, by its number of tries: an origin image lives ten minutes.
+RETRY_AFTER_SECONDS = (5, 15, 45, 45)
+# The queue's maxReceiveCount.
+MAX_TRIES = len(RETRY_AFTER_SECONDS) + 1
+# BatchSize of the event source; every message has a thread that waits for its images.
+MAX_MESSAGES = 5
+# Images at once, of all messages together.
+MAX_CONCURRENT_IMAGES = 16
+
+logger = Logger()
+metrics = Metrics()
+processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+class Dependencies:
+    """Settings, clients and threads, made when the first batch needs them."""
+
+    def __init__(self) -> None:
+        self.settings = ArchiveImagesSettings.from_environment()
+        self.sqs = boto3.client("sqs", config=CLIENT_CONFIG)
+        self.messages = ThreadPoolExecutor(MAX_MESSAGES, thread_name_prefix="message")
+        self.archive = ImageArchive(
+            TasksTable(self.settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG)),
+            ImageFetcher(),
+            boto3.client("s3", config=S3_CONFIG),
+            self.settings.images_bucket,
+            additional_hosts=self.settings.additional_image_hosts,
+            executor=ThreadPoolExecutor(MAX_CONCURRENT_IMAGES, thread_name_prefix="image"),
+            now=utc_now,
+        )
+
+
+dependencies = cache(Dependencies)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
+    """Archives the tasks of an SQS batch side by side; answers with the messages that are to come back."""
+    runs = {message["messageId"]: dependencies().messages.submit(archive, message) for message in event["Records"]}
+
+    def settle(record: SQSRecord) -> None:
+        settle_message(record, runs[record.message_id])
+
+    return process_partial_response(event=event, record_handler=settle, processor=processor, context=context)
+
+
+def archive(message: dict[str, Any]) -> ArchiveRun | None:
+    """Archives the task that a message names.
+
+    Raises:
+        StoreUnavailableError: DynamoDB did not take a call.
+    """
+    is_last_try = int(message["attributes"]["ApproximateReceiveCount"]) >= MAX_TRIES
+    return dependencies().archive.archive(json.loads(message["body"])["task"], is_last_try=is_last_try)
+
+
+def settle_message(record: SQSRecord, running: Future[ArchiveRun | None]) -> None:
+    """Waits for a message's run and logs it.
+
+    Raises:
+        ImageUnavailableError, StoreUnavailableError: the message is to come back, and its visibility says when.
+    """
+    try:
+        run = running.result()
+        if run is None:
+            logger.info("nothing to archive", message=record.body)
+            return
+        log_run(record, run)
+        if run.failures:
+            raise ImageUnavailableError(f"{len(run.failures)} images are still missing")
+    except Exception:
+        retry_sooner(record)
+        raise
+
+
+def log_run(record: SQSRecord, run: ArchiveRun) -> None:
+    """Says what became of every image, in the log and in metrics."""
+    task = record.json_body["task"]
+    for image in run.images:
+        logger.info("image settled", task=task, kind=image.kind, state=image.state, key=image.key, reason=image.reason)
+        metrics.add_metric(f"Images{image.state.title()}", MetricUnit.Count, 1)
+        if image.state is ImageState.ARCHIVED:
+            metrics.add_metric("ArchivedBytes", MetricUnit.Bytes, image.bytes or 0)
+    for failure in run.failures:
+        logger.warning("image not archived yet", task=task, reason=str(failure))
+    logger.info("task archived", task=task, status=run.status)
+
+
+def retry_sooner(record: SQSRecord) -> None:
+    """Shortens the wait until the message comes back; if that fails it takes the queue's 120 s."""
+    tries = int(record.attributes.approximate_receive_count)
+    try:
+        dependencies().sqs.change_message_visibility(
+            QueueUrl=dependencies().settings.archive_queue_url,
+            ReceiptHandle=record.receipt_handle,
+            VisibilityTimeout=RETRY_AFTER_SECONDS[min(tries, len(RETRY_AFTER_SECONDS)) - 1],
+        )
+    except (ClientError, BotoCoreError):
+        logger.exception("visibility not changed")

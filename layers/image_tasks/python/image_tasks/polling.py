@@ -1,0 +1,123 @@
+"""One round of polling: who is still waiting, what do their providers say, when to ask again."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from image_tasks.credentials import ProviderKeys
+from image_tasks.errors import ProviderRefusedError
+from image_tasks.models import Failure, FailureReason, PollState, Reporter, TaskReport, TaskStatus, split_task_key
+from image_tasks.provider_client import Answers, ProviderClient
+from image_tasks.providers import PROVIDERS
+from image_tasks.settings import PollTasksSettings
+from image_tasks.tasks_table import Recorded, TasksTable
+
+# A provider that asks for patience gets this much more of it, at most five minutes.
+BUSY_FACTOR = 4
+MAX_BUSY_WAIT_SECONDS = 300
+
+
+@dataclass(slots=True)
+class PollRound:
+    """What one round brought."""
+
+    next_state: PollState
+    news: list[tuple[TaskReport, Recorded]] = field(default_factory=list)
+    answers: dict[str, Answers] = field(default_factory=dict)  # by provider
+
+
+class Polling:
+    """Polls tasks and writes their news by the same write as callbacks."""
+
+    def __init__(
+        self,
+        settings: PollTasksSettings,
+        table: TasksTable,
+        client: ProviderClient,
+        keys: Callable[[str], ProviderKeys],
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._settings = settings
+        self._table = table
+        self._client = client
+        self._keys = keys
+        self._now = now
+
+    def poll(self, state: PollState, *, deadline: float) -> PollRound:
+        """One round. Requests that `deadline` (on the client's clock) cuts off are left to the next one.
+
+        Raises:
+            StoreUnavailableError: nothing is lost, the round can be repeated.
+        """
+        waited = state.waited_seconds + state.wait_seconds
+        items = self._table.get_many(state.tasks)
+        # News has come, or the item is gone: nothing to ask, and nobody to tell.
+        pending = [task for task in state.tasks if task in items and items[task].status is TaskStatus.PENDING]
+        answers = self._ask(pending, deadline=deadline)
+        reports = [report for answer in answers.values() for report in answer.reports]
+        if waited >= self._settings.give_up_after_seconds:
+            reports = self._give_up(pending, reports)
+        news = [(report, self._table.record(report)) for report in reports if report.status is not TaskStatus.PENDING]
+        resolved = {report.task for report, _ in news}
+        running = tuple(task for task in pending if task not in resolved)
+        is_busy = any(answer.is_busy for answer in answers.values())
+        next_state = PollState(tasks=running, wait_seconds=self._next_wait(waited, is_busy), waited_seconds=waited)
+        return PollRound(next_state, news, answers)
+
+    def _ask(self, tasks: Sequence[str], *, deadline: float) -> dict[str, Answers]:
+        ids_by_provider: Mapping[str, list[str]] = defaultdict(list)
+        for task in tasks:
+            provider_id, task_id = split_task_key(task)
+            ids_by_provider[provider_id].append(task_id)
+        if not ids_by_provider:
+            return {}
+
+        def ask(provider_id: str) -> Answers:
+            api_key = self._keys(provider_id).api_key
+            if provider_id not in PROVIDERS:
+                return Answers(errors=[ProviderRefusedError(f"no provider is called {provider_id}")])
+            if not (api_key and api_key.get_secret_value()):
+                return Answers(errors=[ProviderRefusedError(f"no API key: put one for {provider_id} into the secret")])
+            return self._client.ask(
+                PROVIDERS[provider_id],
+                ids_by_provider[provider_id],
+                api_key=api_key.get_secret_value(),
+                deadline=deadline,
+                now=self._now,
+            )
+
+        # Side by side: a slow provider must not use up the time of the others.
+        with ThreadPoolExecutor(max_workers=len(ids_by_provider)) as pool:
+            return dict(zip(ids_by_provider, pool.map(ask, ids_by_provider), strict=True))
+
+    def _give_up(self, tasks: Sequence[str], reports: Sequence[TaskReport]) -> list[TaskReport]:
+        """The reports, with TIMED_OUT for every task of which there is no news even now, the last time of asking."""
+        news = {report.task: report for report in reports if report.status is not TaskStatus.PENDING}
+        return [news.get(task) or self._timed_out(task) for task in tasks]
+
+    def _timed_out(self, task: str) -> TaskReport:
+        provider, task_id = split_task_key(task)
+        hours = self._settings.give_up_after_seconds / 3600
+        return TaskReport(
+            provider=provider,
+            task_id=task_id,
+            status=TaskStatus.TIMED_OUT,
+            reported_by=Reporter.POLL,
+            reported_at=self._now(),
+            failure=Failure(
+                reason=FailureReason.NO_NEWS,
+                message=f"no callback and no result after {hours:g} hours of polling; later news is still taken",
+            ),
+        )
+
+    def _next_wait(self, waited: int, is_busy: bool) -> int:
+        settings = self._settings
+        is_slow = waited >= settings.slow_poll_after_seconds
+        wait = settings.slow_poll_interval_seconds if is_slow else settings.poll_interval_seconds
+        if is_busy:
+            wait = max(wait, min(wait * BUSY_FACTOR, MAX_BUSY_WAIT_SECONDS))
+        # Never past the end: the last poll is at the moment of giving up.
+        return min(wait, max(settings.give_up_after_seconds - waited, 1))

@@ -1,0 +1,132 @@
+"""Asks providers about tasks, many at once but never more than they like."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Event
+from typing import Any
+
+import httpx
+
+from image_tasks.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnavailableError
+from image_tasks.models import TaskReport
+from image_tasks.providers import PollRequest, Provider
+
+# Providers ask for at most 3 queries a second per task and 10 requests at once are what they bear without a 429.
+MAX_CONCURRENT_REQUESTS = 10
+# Answers come in well under a second; a request that takes 10 is asked again by the next poll.
+REQUEST_TIMEOUT = httpx.Timeout(10, connect=5)
+# A batch of 50 Ace Data records is about 50 KB.
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+
+USER_AGENT = "Catchlight/0.1 (+image task receiver)"
+
+
+@dataclass(slots=True)
+class Answers:
+    """What one provider said: reports of the tasks it spoke about, and the errors of requests that failed."""
+
+    reports: list[TaskReport] = field(default_factory=list)
+    errors: list[ProviderError] = field(default_factory=list)
+    requests: int = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the provider asked for patience."""
+        return any(isinstance(error, ProviderBusyError) for error in self.errors)
+
+
+class ProviderClient:
+    """Asks providers over HTTP. Thread-safe; connections are kept for the next poll."""
+
+    def __init__(
+        self,
+        base_urls: Mapping[str, str],
+        *,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._base_urls = base_urls
+        self._clock = clock
+        self._http = httpx.Client(
+            transport=transport,
+            timeout=REQUEST_TIMEOUT,
+            # The API key goes to the configured host and nowhere else: no redirects, no proxy from the environment.
+            follow_redirects=False,
+            trust_env=False,
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+        )
+
+    def ask(
+        self, provider: Provider, task_ids: Sequence[str], *, api_key: str, deadline: float, now: Callable[[], datetime]
+    ) -> Answers:
+        """Asks about tasks of one provider, `MAX_CONCURRENT_REQUESTS` requests at once.
+
+        Stops asking when the provider says that it is busy or refuses the account, and at `deadline` (on the client's
+        clock). Tasks without a report are to be asked about again.
+        """
+        answers = Answers()
+        stop = Event()
+
+        def send(request: PollRequest) -> list[TaskReport] | ProviderError | None:
+            if stop.is_set() or self._clock() >= deadline:
+                return None
+            try:
+                return self._send(provider, request, api_key, now())
+            except (ProviderBusyError, ProviderRefusedError) as exc:
+                # It concerns the account or the whole service: the other requests would only make it worse.
+                stop.set()
+                return exc
+            except ProviderError as exc:
+                return exc
+
+        requests = list(_poll_requests(provider, task_ids))
+        with ThreadPoolExecutor(max_workers=min(MAX_CONCURRENT_REQUESTS, len(requests) or 1)) as pool:
+            for result in pool.map(send, requests):
+                if result is None:
+                    continue
+                answers.requests += 1
+                if isinstance(result, ProviderError):
+                    answers.errors.append(result)
+                else:
+                    answers.reports += result
+        return answers
+
+    def _send(self, provider: Provider, request: PollRequest, api_key: str, now: datetime) -> list[TaskReport]:
+        base_url = self._base_urls.get(provider.id, provider.base_url)
+        try:
+            with self._http.stream(
+                request.method,
+                base_url + request.path,
+                params=request.params or None,
+                json=request.json,
+                headers={"Authorization": f"Bearer {api_key}"},
+            ) as response:
+                content = _read_bounded(response)
+        except httpx.HTTPError as exc:
+            raise ProviderUnavailableError(f"{provider.id} did not answer: {type(exc).__name__}") from exc
+        return provider.parse_poll(request, response.status_code, _json_or_none(content), received_at=now)
+
+
+def _poll_requests(provider: Provider, task_ids: Sequence[str]) -> Iterator[PollRequest]:
+    for start in range(0, len(task_ids), provider.poll_batch_size):
+        yield provider.poll_request(task_ids[start : start + provider.poll_batch_size])
+
+
+def _read_bounded(response: httpx.Response) -> bytes:
+    content = bytearray()
+    for chunk in response.iter_bytes():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise ProviderUnavailableError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+    return bytes(content)
+
+
+def _json_or_none(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
