@@ -1,0 +1,25 @@
+"""The image generation services on one machine: submissions, callbacks, polls and images, in their real shapes."""
+
+from local.simulator.pictures import Picture, PictureFormat
+from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, PROVIDERS, SCRIPTS, Script, UnknownScriptError
+from local.simulator.simulator import Simulator, TaskExistsError
+from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask
+
+__all__ = [
+    "ACEDATA",
+    "FLUX_KONTEXT",
+    "NANOBANANA",
+    "PROVIDERS",
+    "SCRIPTS",
+    "Delivery",
+    "ImageRequest",
+    "Picture",
+    "PictureFormat",
+    "Poll",
+    "Script",
+    "SimulatedImage",
+    "SimulatedTask",
+    "Simulator",
+    "TaskExistsError",
+    "UnknownScriptError",
+]

@@ -1,0 +1,174 @@
+"""What the simulated services answer to one HTTP request."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+from local.simulator import overview, wire
+from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, UnknownScriptError, script_name_in
+from local.simulator.tasks import ImageRequest, Poll
+
+if TYPE_CHECKING:
+    from local.simulator.simulator import Simulator
+
+SCRIPT_HEADER = "x-simulate"
+TASK_ID_HEADER = "x-simulate-task-id"
+
+_KIE_POLL = "/kie/api/v1/flux/kontext/record-info"
+_KIE_SUBMIT = "/kie/api/v1/flux/kontext/generate"
+_NANOBANANA_POLL = "/nanobanana/api/v1/nanobanana/record-info"
+_NANOBANANA_SUBMITS = tuple(
+    f"/nanobanana/api/v1/nanobanana/{name}" for name in ("generate", "generate-2", "generate-pro")
+)
+_ACEDATA_POLL = "/acedata/flux/tasks"
+_ACEDATA_SUBMIT = "/acedata/flux/images"
+
+_MAX_IMAGES = 8
+_MAX_BATCH = 50
+_DEFAULT_LIMIT = 12  # as a sibling's documentation has it: whoever asks for more has to say so
+# The real CDN tells clients in Python to go away, whatever they are after.
+_UNWANTED_USER_AGENT = "python"
+_CONTENT_TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+
+
+class Request:
+    """An HTTP request, taken apart as far as the services look at it."""
+
+    def __init__(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> None:
+        """`target` is path and query as sent."""
+        split = urlsplit(target)
+        self.method = method
+        self.path = split.path
+        self.query = {name: values[-1] for name, values in parse_qs(split.query).items()}
+        self.headers = {name.lower(): value for name, value in headers.items()}
+        self._body = body
+
+    @property
+    def key(self) -> str | None:
+        """The bearer token."""
+        scheme, _, key = self.headers.get("authorization", "").partition(" ")
+        return key.strip() or None if scheme.lower() == "bearer" else None
+
+    @property
+    def json(self) -> dict[str, Any] | None:
+        """The body, None if it is no JSON object."""
+        try:
+            decoded = json.loads(self._body)
+        except ValueError:
+            return None
+        return decoded if isinstance(decoded, dict) else None
+
+
+def answer(simulator: "Simulator", request: Request) -> Answer:
+    """The response of whichever service the path belongs to."""
+    if request.path.startswith("/images/") and request.method in ("GET", "HEAD"):
+        return _serve_image(simulator, request)
+    if request.path == "/" and request.method in ("GET", "HEAD"):
+        return _json(200, overview.overview(simulator), pretty=True)
+    if (request.method, request.path) not in _ROUTES:
+        return _json(404, wire.envelope(404, f"no such endpoint; see {simulator.url}/", None))
+    provider, route = _ROUTES[request.method, request.path]
+    expected = simulator.api_keys.get(provider)
+    if request.key is None or (expected is not None and request.key != expected):
+        return _refuse(provider, 401, "invalid_token", "Authorization: Bearer KEY is missing or wrong")
+    return route(simulator, provider, request)
+
+
+def _submit(simulator: "Simulator", provider: str, request: Request) -> Answer:
+    params = request.json
+    if params is None or not isinstance(params.get("prompt"), str) or not params["prompt"]:
+        return _refuse(provider, 422, "bad_request", "prompt is required")
+    if provider == ACEDATA and not (params.get("callback_url") or params.get("async")):
+        return _refuse(provider, 422, "bad_request", "callback_url or async is required by this simulator")
+    count = params.get("count")
+    if count is not None and (not isinstance(count, int) or not 1 <= count <= _MAX_IMAGES):
+        return _refuse(provider, 422, "bad_request", f"count is 1 to {_MAX_IMAGES}")
+    callback_url = params.get("callback_url" if provider == ACEDATA else "callBackUrl")
+    try:
+        task = simulator.submit(
+            provider,
+            script=request.headers.get(SCRIPT_HEADER) or script_name_in(params["prompt"]),
+            callback_url=callback_url if isinstance(callback_url, str) and callback_url else None,
+            params=params,
+            task_id=request.headers.get(TASK_ID_HEADER),
+            image_count=count,
+            record_shaped=request.path.endswith("/generate-2"),
+        )
+    except (UnknownScriptError, ValueError) as exc:
+        return _refuse(provider, 422, "bad_request", str(exc))
+    return _json(200, wire.submitted(task))
+
+
+def _record_info(simulator: "Simulator", provider: str, request: Request) -> Answer:
+    task_id = request.query.get("taskId")
+    if not task_id:
+        return _refuse(provider, 422, "", "taskId is required")
+    now = time.time()
+    simulator.record(Poll(provider, (task_id,), now))
+    return _json(200, wire.record_info(provider, simulator.find_task(provider, task_id), now))
+
+
+def _flux_tasks(simulator: "Simulator", provider: str, request: Request) -> Answer:
+    asked, now = request.json or {}, time.time()
+    match asked:
+        case {"action": "retrieve", "id": str(task_id)}:
+            simulator.record(Poll(provider, (task_id,), now))
+            return _json(200, wire.acedata_record(simulator.find_task(provider, task_id), now))
+        case {"action": "retrieve_batch", "ids": list(ids)} if len(ids) <= _MAX_BATCH:
+            simulator.record(Poll(provider, tuple(map(str, ids)), now))
+            found = [task for task_id in ids if (task := simulator.find_task(provider, str(task_id)))]
+            limit = asked.get("limit", _DEFAULT_LIMIT)
+            return _json(200, wire.acedata_batch(found[:limit], now))
+        case _:
+            return _refuse(provider, 400, "token_mismatched", "missing or invalid parameters")
+
+
+def _serve_image(simulator: "Simulator", request: Request) -> Answer:
+    result = _image_answer(simulator, request)
+    simulator.record(ImageRequest(request.path, request.headers.get("user-agent", ""), result.status))
+    return result
+
+
+def _image_answer(simulator: "Simulator", request: Request) -> Answer:
+    if request.headers.get("user-agent", "").lower().startswith(_UNWANTED_USER_AGENT):
+        return Answer(403, b"error code: 1010", "text/plain; charset=UTF-8")
+    image = simulator.find_image(request.path)
+    if image is None:
+        return Answer(404, b"not found\n", "text/plain")
+    if time.time() >= image.expires_at:
+        return Answer(403, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>\n", "application/xml")
+    # The content type follows the name, as CDNs do it, and so it may be wrong.
+    return Answer(200, image.picture.content, _CONTENT_TYPES[image.path.rpartition(".")[2]])
+
+
+def _refuse(provider: str, status: int, code: str, message: str) -> Answer:
+    if provider == ACEDATA:
+        return _json(400 if status == 422 else status, wire.acedata_error(code, message))
+    # kie.ai and its family tell in the envelope what is wrong with a request; the HTTP status often stays 200.
+    return _json(401 if status == 401 else 200, wire.envelope(status, message, None))
+
+
+def _json(status: int, body: Mapping[str, Any], *, pretty: bool = False) -> Answer:
+    return Answer(status, json.dumps(body, indent=2 if pretty else None).encode() + b"\n")
+
+
+_ROUTES: dict[tuple[str, str], tuple[str, Callable[["Simulator", str, Request], Answer]]] = {
+    ("GET", _KIE_POLL): (FLUX_KONTEXT, _record_info),
+    ("GET", _NANOBANANA_POLL): (NANOBANANA, _record_info),
+    ("POST", _KIE_SUBMIT): (FLUX_KONTEXT, _submit),
+    **{("POST", path): (NANOBANANA, _submit) for path in _NANOBANANA_SUBMITS},
+    ("POST", _ACEDATA_POLL): (ACEDATA, _flux_tasks),
+    ("POST", _ACEDATA_SUBMIT): (ACEDATA, _submit),
+}

@@ -1,0 +1,50 @@
+"""The simulator's front page: what can be tried, and what has happened."""
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from local.simulator.scripts import SCRIPTS
+
+if TYPE_CHECKING:
+    from local.simulator.simulator import Simulator
+
+
+def overview(simulator: "Simulator") -> dict[str, Any]:
+    """Everything a person wants to know, newest task first."""
+    now = time.time()
+    polls = Counter((poll.provider, task_id) for poll in simulator.polls for task_id in poll.task_ids)
+    deliveries: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for sent in simulator.deliveries:
+        answer = {
+            "attempt": sent.attempt,
+            "status": sent.status,
+            "seconds": round(sent.seconds, 3),
+            "error": sent.error,
+        }
+        deliveries.setdefault((sent.provider, sent.task_id), []).append(answer)
+    return {
+        "try": (
+            f"curl -X POST {simulator.provider_urls['flux-kontext']}/api/v1/flux/kontext/generate"
+            " -H 'Authorization: Bearer any' -H 'Content-Type: application/json' -H 'X-Simulate: success'"
+            """ -d '{"prompt": "a white siamese cat", "callBackUrl": "YOUR CALLBACK URL"}'"""
+        ),
+        "providers": simulator.provider_urls,
+        "scripts": {
+            script.name: f"{script.description} ({', '.join(script.providers)})" for script in SCRIPTS.values()
+        },
+        "timeScale": simulator.time_scale,
+        "outstandingCallbacks": simulator.outstanding_callbacks,
+        "tasks": [
+            {
+                "provider": task.provider,
+                "taskId": task.task_id,
+                "script": task.script.name,
+                "outcome": task.outcome_at(now) or "running",
+                "images": [image.url for image in task.images],
+                "polls": polls[task.provider, task.task_id],
+                "deliveries": deliveries.get((task.provider, task.task_id), []),
+            }
+            for task in reversed(simulator.tasks)
+        ],
+    }

@@ -1,0 +1,221 @@
+"""The three image generation services on one port of this machine."""
+
+import re
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+from local.simulator import wire
+from local.simulator.deliveries import CallbackSender
+from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, Outcome, find_script
+from local.simulator.server import SimulatorServer
+from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask, images_of
+
+# Where each service begins. One port for all, so that one image host has to be allowed.
+BASE_PATHS = MappingProxyType({FLUX_KONTEXT: "/kie", NANOBANANA: "/nanobanana", ACEDATA: "/acedata"})
+
+ORIGIN_LIFETIME_SECONDS = 600.0
+RESULT_LIFETIME_SECONDS = 14 * 86400.0
+
+
+class TaskExistsError(ValueError):
+    """A task id was asked for that is taken."""
+
+
+class Simulator:
+    """Takes tasks, calls back, answers polls and serves images, as the services do and as each task's script says.
+
+    Seconds are simulated ones: `time_scale` 0.05 makes a minute of them last three real seconds. Only the 15 s that a
+    callback's receiver has are real.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        time_scale: float = 1.0,
+        retry_delay_seconds: float = 10.0,
+        origin_lifetime_seconds: float = ORIGIN_LIFETIME_SECONDS,
+        result_lifetime_seconds: float = RESULT_LIFETIME_SECONDS,
+        webhook_keys: Mapping[str, str] | None = None,
+        api_keys: Mapping[str, str] | None = None,
+    ) -> None:
+        """`webhook_keys` by provider: sign with it; `api_keys` by provider: take only this one, else any."""
+        self.time_scale = time_scale
+        self.api_keys = dict(api_keys or {})
+        self._port = port
+        self._lifetimes = {
+            "origin": origin_lifetime_seconds * time_scale,
+            "result": result_lifetime_seconds * time_scale,
+        }
+        self._stopping = threading.Event()
+        self._sender = CallbackSender(
+            wait=self._wait, retry_delay_seconds=retry_delay_seconds, webhook_keys=dict(webhook_keys or {})
+        )
+        self._server: SimulatorServer | None = None
+        self._lock = threading.Lock()
+        self._tasks: dict[tuple[str, str], SimulatedTask] = {}
+        self._images: dict[str, SimulatedImage] = {}
+        self._polls: list[Poll] = []
+        self._image_requests: list[ImageRequest] = []
+
+    # -- life
+
+    def start(self) -> None:
+        """Listen on 127.0.0.1."""
+        if self._server is not None:
+            raise RuntimeError("the simulator runs already")
+        self._server = SimulatorServer(self, self._port)
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop listening, give up undelivered callbacks, close every connection. A second call does nothing."""
+        self._stopping.set()
+        self._sender.stop()
+        if self._server is not None:
+            self._server.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- where it is
+
+    @property
+    def image_host(self) -> str:
+        """`127.0.0.1:PORT`."""
+        if self._server is None:
+            raise RuntimeError("the simulator has not been started")
+        return f"127.0.0.1:{self._server.port}"
+
+    @property
+    def url(self) -> str:
+        """The base of everything; a GET shows tasks, scripts and deliveries as JSON."""
+        return f"http://{self.image_host}"
+
+    @property
+    def provider_urls(self) -> dict[str, str]:
+        """Base URL of each service."""
+        return {provider: self.url + path for provider, path in BASE_PATHS.items()}
+
+    # -- what it does
+
+    def submit(
+        self,
+        provider: str,
+        *,
+        script: str = "success",
+        callback_url: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        image_count: int | None = None,
+        record_shaped: bool = False,
+    ) -> SimulatedTask:
+        """Start a task, as a submission to the service does.
+
+        Raises:
+            UnknownScriptError: this provider has no such script.
+            TaskExistsError: the task id is taken.
+            ValueError: it is no task id.
+        """
+        rules = find_script(script, provider)
+        if task_id is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", task_id):
+            raise ValueError("a task id is 1 to 128 letters, digits, - and _")
+        task_id = task_id or (str(uuid.uuid4()) if provider == ACEDATA else uuid.uuid4().hex)
+        now = time.time()
+        ends_at = now + rules.generation_seconds * self.time_scale
+        task = SimulatedTask(
+            provider=provider,
+            task_id=task_id,
+            script=rules,
+            callback_url=callback_url,
+            params=dict(params or {}),
+            record_shaped=record_shaped or rules.record_shaped,
+            created_at=now,
+            ends_at=ends_at,
+            images=images_of(
+                provider,
+                task_id,
+                rules,
+                base_url=self.url,
+                count=image_count or rules.image_count,
+                ready_at=ends_at,
+                lifetimes=self._lifetimes,
+            ),
+        )
+        with self._lock:
+            if (provider, task_id) in self._tasks:
+                raise TaskExistsError(f"there is a task {task_id} already")
+            self._tasks[provider, task_id] = task
+            self._images.update({image.path: image for image in task.images})
+        if callback_url:
+            self._plan_callbacks(task)
+        return task
+
+    def find_task(self, provider: str, task_id: str) -> SimulatedTask | None:
+        """The task, None if nobody submitted it."""
+        return self._tasks.get((provider, task_id))
+
+    def find_image(self, path: str) -> SimulatedImage | None:
+        """The image at that path of this server."""
+        return self._images.get(path)
+
+    def record(self, event: Poll | ImageRequest) -> None:
+        """Remember what somebody asked."""
+        if isinstance(event, Poll):
+            self._polls.append(event)
+        else:
+            self._image_requests.append(event)
+
+    # -- what happened
+
+    @property
+    def tasks(self) -> tuple[SimulatedTask, ...]:
+        """All tasks, oldest first."""
+        with self._lock:
+            return tuple(self._tasks.values())
+
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """Every attempt to deliver a callback."""
+        return self._sender.deliveries
+
+    @property
+    def outstanding_callbacks(self) -> int:
+        """Callbacks that are planned or under way."""
+        return self._sender.outstanding
+
+    @property
+    def polls(self) -> tuple[Poll, ...]:
+        """Every request that asked about tasks."""
+        return tuple(self._polls)
+
+    @property
+    def image_requests(self) -> tuple[ImageRequest, ...]:
+        """Every request for an image."""
+        return tuple(self._image_requests)
+
+    # -- inside
+
+    def _plan_callbacks(self, task: SimulatedTask) -> None:
+        for planned in task.script.callbacks:
+            outcome: Outcome = planned.outcome or task.script.outcome
+            body = wire.callback(task, outcome, tells_task_id=planned.tells_task_id)
+            for _ in range(planned.copies):
+                self._sender.send(
+                    task,
+                    body,
+                    after_seconds=task.script.generation_seconds + planned.seconds_after_end,
+                    wait_for_it=task.script.callback_before_answer,
+                )
+
+    def _wait(self, seconds: float) -> bool:
+        return self._stopping.wait(seconds * self.time_scale)

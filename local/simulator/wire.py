@@ -1,0 +1,169 @@
+"""The providers' JSON, each in its own shape: answers to submissions, callbacks, poll records."""
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, Outcome
+from local.simulator.tasks import SimulatedTask
+
+Body = dict[str, Any]
+
+_SUCCESS_MESSAGES = {
+    FLUX_KONTEXT: "BFL image generated successfully.",
+    NANOBANANA: "Image generated successfully.",
+}
+_FAILURES = {
+    Outcome.CONTENT_POLICY: (400, "Your prompt was flagged by Website as violating content policies"),
+    Outcome.INTERNAL_ERROR: (500, "Internal Error, Please try again later"),
+    Outcome.GENERATION_FAILED: (501, "Image generation task failed"),
+}
+# Only api_error is documented; the others are made of the words such codes usually have.
+_ACEDATA_FAILURES = {
+    Outcome.CONTENT_POLICY: ("content_policy_violation", "the prompt was flagged as violating content policies"),
+    Outcome.INTERNAL_ERROR: ("api_error", "fetch failed"),
+    Outcome.GENERATION_FAILED: ("generation_failed", "image generation failed"),
+}
+_SUCCESS_FLAGS = {Outcome.SUCCESS: 1, Outcome.CREATE_FAILED: 2}
+_STILL_RUNNING, _GENERATE_FAILED = 0, 3
+
+_BEIJING = timezone(timedelta(hours=8))
+
+
+def submitted(task: SimulatedTask) -> Body:
+    """The answer to a submission."""
+    if task.provider == ACEDATA:
+        return {"task_id": task.task_id}
+    return envelope(200, "success", {"taskId": task.task_id})
+
+
+def callback(task: SimulatedTask, outcome: Outcome, *, tells_task_id: bool = True) -> Body:
+    """The body of the callback that tells this outcome."""
+    if task.provider == ACEDATA:
+        response = _acedata_response(task, outcome)
+        return response if tells_task_id else {key: value for key, value in response.items() if key != "task_id"}
+    if task.record_shaped:
+        # The outer code speaks of the delivery: 200 for failures too.
+        return envelope(200, "success", _record_data(task, outcome))
+    if outcome is Outcome.SUCCESS:
+        urls = {"resultImageUrl": task.url_of("result")}
+        if task.provider == FLUX_KONTEXT:
+            # A missing original has been seen as null and, in callbacks, as this string.
+            urls = {"originImageUrl": task.url_of("origin") or "null", **urls}
+        return envelope(200, _SUCCESS_MESSAGES[task.provider], {"taskId": task.task_id, "info": urls})
+    code, message = _FAILURES[outcome]
+    if task.provider == NANOBANANA:
+        return envelope(code, message, {"taskId": task.task_id, "info": {"resultImageUrl": ""}})
+    # Three shapes of failure are documented for this family; each code has one of them here.
+    if outcome is Outcome.CONTENT_POLICY:
+        urls = {"originImageUrl": "", "resultImageUrl": ""}
+        return envelope(code, message, {"taskId": task.task_id, "info": urls})
+    if outcome is Outcome.GENERATION_FAILED:
+        return envelope(code, message, {"taskId": task.task_id, "info": None})
+    return {**envelope(code, message, None), "taskId": task.task_id}
+
+
+def record_info(provider: str, task: SimulatedTask | None, now: float) -> Body:
+    """The answer of record-info. HTTP 200 in every case."""
+    if task is not None:
+        return envelope(200, "success", _record_data(task, task.outcome_at(now)))
+    if provider == FLUX_KONTEXT:
+        return envelope(422, "Record does not exist", None)
+    return envelope(200, "success", None)
+
+
+def acedata_record(task: SimulatedTask | None, now: float) -> Body:
+    """The answer of /flux/tasks to `retrieve`: empty for an unknown task."""
+    if task is None:
+        return {}
+    record = {
+        "_id": _stable_id(task, "_id").hex[:24],
+        "id": task.task_id,
+        "api_id": str(_stable_id(task, "api")),
+        "application_id": str(_stable_id(task, "application")),
+        "created_at": round(task.created_at, 3),
+        "credential_id": str(_stable_id(task, "credential")),
+        "request": dict(task.params),
+        "trace_id": str(_stable_id(task, "trace")),
+        "user_id": str(_stable_id(task, "user")),
+    }
+    outcome = task.outcome_at(now)
+    if outcome is None:
+        return record
+    return {**record, "finished_at": round(task.ends_at, 3), "response": _acedata_response(task, outcome)}
+
+
+def acedata_batch(tasks: Sequence[SimulatedTask], now: float) -> Body:
+    """The answer of /flux/tasks to `retrieve_batch`: unknown tasks are simply not there."""
+    items = [acedata_record(task, now) for task in tasks]
+    return {"items": items, "count": len(items)}
+
+
+def envelope(code: int, message: str, data: Mapping[str, Any] | None) -> Body:
+    """What wraps every answer and callback of kie.ai and its family."""
+    return {"code": code, "msg": message, "data": data}
+
+
+def acedata_error(code: str, message: str) -> Body:
+    """Ace Data's refusal of a request."""
+    trace_id = str(uuid.uuid5(uuid.NAMESPACE_OID, message))
+    return {"success": False, "error": {"code": code, "message": message}, "trace_id": trace_id}
+
+
+def _record_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
+    running, succeeded = outcome is None, outcome is Outcome.SUCCESS
+    nanobanana = task.provider == NANOBANANA
+    error_code, error_message = (None, None if nanobanana else "")
+    if outcome is Outcome.CREATE_FAILED:
+        error_code, error_message = 500, "Failed to create the task"
+    elif outcome is not None and outcome is not Outcome.SUCCESS:
+        error_code, error_message = _FAILURES[outcome]
+    record: Body = {
+        "taskId": task.task_id,
+        "paramJson": json.dumps(dict(task.params)),
+        "completeTime": None if running else _time(task.ends_at, naive=nanobanana),
+        "response": None,
+        "successFlag": _STILL_RUNNING if outcome is None else _SUCCESS_FLAGS.get(outcome, _GENERATE_FAILED),
+        "errorCode": error_code,
+        "errorMessage": error_message,
+        "createTime": _time(task.created_at, naive=nanobanana),
+    }
+    if succeeded:
+        record["response"] = {"originImageUrl": task.url_of("origin"), "resultImageUrl": task.url_of("result")}
+    if running:
+        record["progress"] = "0.50"
+    if nanobanana:
+        record["operationType"] = "nanobanana_TEXTTOIAMGE"
+    return record
+
+
+def _acedata_response(task: SimulatedTask, outcome: Outcome) -> Body:
+    head: Body = {
+        "success": outcome is Outcome.SUCCESS,
+        "task_id": task.task_id,
+        "trace_id": str(_stable_id(task, "trace")),
+    }
+    if outcome is not Outcome.SUCCESS:
+        code, message = _ACEDATA_FAILURES[outcome]
+        return {**head, "error": {"code": code, "message": message}}
+    data: list[Body] = []
+    for image in task.images:
+        entry: Body = {"prompt": task.params.get("prompt", ""), "image_url": image.url}
+        entry["seed"] = _stable_id(task, f"seed {image.index}").int % 2**31
+        # An object in the documentation, an integer in the field; sometimes missing.
+        entry["timings"] = {"inference": 3.193} if image.index % 2 == 0 else 3
+        data.append(entry if image.index < 3 else {"image_url": image.url})
+    return {**head, "data": data}
+
+
+def _stable_id(task: SimulatedTask, role: str) -> uuid.UUID:
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{task.task_id} {role}")
+
+
+def _time(moment: float, *, naive: bool) -> str:
+    """ISO 8601 as documented, or the naive Beijing time that NanoBanana's records really carry."""
+    if naive:
+        return datetime.fromtimestamp(moment, _BEIJING).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,73 @@
+"""A receiver of callbacks, and a fast simulator."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+
+from local.simulator import Simulator
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Within 5 s."""
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen within 5 s"
+        time.sleep(0.005)
+
+
+@dataclass
+class Receiver:
+    """Keeps what arrives, and answers with the statuses in `answers`, then with 200."""
+
+    url: str = ""
+    answers: list[int] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    received = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.paths.append(self.path)
+            received.headers.append(dict(self.headers.items()))
+            received.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(received.answers.pop(0) if received.answers else 200)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parent's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        received.url = f"http://127.0.0.1:{server.server_address[1]}/callbacks/x/token"
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield received
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """A simulated second takes a millisecond."""
+    with Simulator(time_scale=0.001) as running:
+        yield running
+
+
+@pytest.fixture
+def client(simulator: Simulator) -> Iterator[httpx.Client]:
+    """Somebody with a key and a name of their own."""
+    headers = {"Authorization": "Bearer key", "User-Agent": "catchlight/1"}
+    with httpx.Client(base_url=simulator.url, headers=headers, trust_env=False) as http:
+        yield http

@@ -1,0 +1,82 @@
+"""Callbacks are delivered as the providers deliver them."""
+
+import socket
+import time
+
+import pytest
+
+from local.simulator import Simulator
+from local.simulator.deliveries import sign
+from tests.unit.simulator.conftest import Receiver, wait_for
+
+
+def test_only_200_is_success_and_there_are_three_more_tries(simulator: Simulator, receiver: Receiver) -> None:
+    receiver.answers = [201, 301, 500, 503, 200]
+    simulator.submit("flux-kontext", callback_url=receiver.url)
+    wait_for(lambda: simulator.outstanding_callbacks == 0)
+
+    assert [(sent.attempt, sent.status) for sent in simulator.deliveries] == [(1, 201), (2, 301), (3, 500), (4, 503)]
+    assert set(receiver.paths) == {"/callbacks/x/token"}  # the redirect was not followed
+    assert receiver.bodies == [receiver.bodies[0]] * 4
+
+
+def test_a_success_ends_the_tries(simulator: Simulator, receiver: Receiver) -> None:
+    receiver.answers = [500]
+    simulator.submit("nanobanana", callback_url=receiver.url)
+    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    assert [sent.status for sent in simulator.deliveries] == [500, 200]
+    assert simulator.deliveries[-1].taken
+
+
+def test_nobody_listening_is_recorded(simulator: Simulator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    simulator.submit("acedata", callback_url=f"http://127.0.0.1:{port}/")
+    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    assert [sent.status for sent in simulator.deliveries] == [None] * 4
+    assert "ConnectError" in (simulator.deliveries[0].error or "")
+
+
+def test_a_callback_can_come_before_the_answer_to_the_submission(simulator: Simulator, receiver: Receiver) -> None:
+    simulator.submit("flux-kontext", script="callback-first", callback_url=receiver.url)
+    assert len(receiver.bodies) == 1  # no waiting
+
+
+def test_a_late_failure_contradicts_the_success(simulator: Simulator, receiver: Receiver) -> None:
+    simulator.submit("flux-kontext", script="late-failure", callback_url=receiver.url)
+    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    assert [body["code"] for body in receiver.bodies] == [200, 501]
+
+
+def test_the_three_shapes_of_a_missing_result(simulator: Simulator, receiver: Receiver) -> None:
+    for script in ("content-policy", "internal-error", "generation-failed"):
+        simulator.submit("flux-kontext", script=script, callback_url=receiver.url, task_id=script)
+    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    policy, internal, failed = sorted(receiver.bodies, key=lambda body: int(body["code"]))
+    assert policy["data"]["info"] == {"originImageUrl": "", "resultImageUrl": ""}
+    assert (internal["data"], internal["taskId"]) == (None, "internal-error")
+    assert failed["data"]["info"] is None
+
+
+def test_the_second_nanobanana_shape_says_200_of_a_failure(simulator: Simulator, receiver: Receiver) -> None:
+    simulator.submit("nanobanana", script="generation-failed", callback_url=receiver.url, record_shaped=True)
+    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    body = receiver.bodies[0]
+    assert (body["code"], body["data"]["successFlag"], body["data"]["errorCode"]) == (200, 3, 501)
+
+
+def test_kie_signs_once_it_has_a_key_and_the_others_never_do(receiver: Receiver) -> None:
+    with Simulator(time_scale=0.001, webhook_keys={"flux-kontext": "k3y"}) as simulator:
+        simulator.submit("flux-kontext", callback_url=receiver.url, task_id="task12345")
+        wait_for(lambda: simulator.outstanding_callbacks == 0)
+        simulator.submit("nanobanana", callback_url=receiver.url)
+        wait_for(lambda: simulator.outstanding_callbacks == 0)
+    signed, unsigned = receiver.headers
+    assert signed["X-Webhook-Signature"] == sign("k3y", "task12345", signed["X-Webhook-Timestamp"])
+    assert abs(int(signed["X-Webhook-Timestamp"]) - time.time()) < 5
+    assert "X-Webhook-Signature" not in unsigned
+
+
+@pytest.mark.parametrize("expected", ["LWjZ5r+BmSIrvPfebGqC4HGPtU78hS6GFEeNMwBbzRI="])
+def test_the_signature_is_the_documented_one(expected: str) -> None:
+    assert sign("k3y", "task12345", "1700000000") == expected

@@ -1,0 +1,198 @@
+"""The simulator behaves as the providers do: submissions, callbacks, polls, images."""
+
+import io
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from image_tasks.models import TaskReport, TaskStatus
+from image_tasks.providers import PROVIDERS
+from local.simulator import SCRIPTS, Simulator, UnknownScriptError
+from tests.unit.simulator.conftest import Receiver, wait_for
+
+NOW = datetime(2026, 1, 31, tzinfo=UTC)
+SUBMISSIONS = {
+    "flux-kontext": ("/kie/api/v1/flux/kontext/generate", "callBackUrl"),
+    "nanobanana": ("/nanobanana/api/v1/nanobanana/generate", "callBackUrl"),
+    "acedata": ("/acedata/flux/images", "callback_url"),
+}
+BEHAVIOURS = [(provider, script.name) for script in SCRIPTS.values() for provider in script.providers]
+
+
+def poll(client: httpx.Client, provider: str, task_id: str) -> TaskReport:
+    """Asks as the poller does, and reads the answer as it does."""
+    request = PROVIDERS[provider].poll_request([task_id])
+    base = {"flux-kontext": "/kie", "nanobanana": "/nanobanana", "acedata": "/acedata"}[provider]
+    answer = client.request(request.method, base + request.path, params=dict(request.params), json=request.json)
+    return PROVIDERS[provider].parse_poll(request, answer.status_code, answer.json(), received_at=NOW)[0]
+
+
+@pytest.mark.parametrize(("provider", "script"), BEHAVIOURS)
+def test_callbacks_and_polls_of_every_script_are_read_by_the_real_providers(
+    provider: str, script: str, simulator: Simulator, receiver: Receiver, client: httpx.Client
+) -> None:
+    rules = SCRIPTS[script]
+    task = simulator.submit(
+        provider, script=script, callback_url=receiver.url, params={"prompt": "a white siamese cat"}
+    )
+    wait_for(lambda: simulator.outstanding_callbacks == 0 and time.time() > task.ends_at)
+
+    expected = TaskStatus.SUCCEEDED if rules.outcome == "success" else TaskStatus.FAILED
+    polled = poll(client, provider, task.task_id)
+    assert polled.status is expected
+    assert len(receiver.bodies) == sum(planned.copies for planned in rules.callbacks)
+    if script == "failure-without-id":
+        assert "task_id" not in receiver.bodies[0]
+        return
+    for body in receiver.bodies[:1]:
+        told = PROVIDERS[provider].parse_callback(body, received_at=NOW)
+        assert (told.task_id, told.status) == (task.task_id, expected)
+        assert [image.url for image in told.images] == [image.url for image in task.images]
+        assert [image.url for image in polled.images] == [image.url for image in told.images]
+
+
+@pytest.mark.parametrize("provider", SUBMISSIONS)
+def test_a_submission_answers_in_the_providers_shape_and_is_running_until_its_time_is_over(
+    provider: str, client: httpx.Client, simulator: Simulator
+) -> None:
+    path, callback_key = SUBMISSIONS[provider]
+    body = {"prompt": "a white cat", callback_key: "http://127.0.0.1:9/", "count": 1}
+    answer = client.post(path, json=body, headers={"X-Simulate": "slow"}).json()
+    task_id = answer["task_id"] if provider == "acedata" else answer["data"]["taskId"]
+
+    assert poll(client, provider, task_id).status is TaskStatus.PENDING
+    wait_for(lambda: poll(client, provider, task_id).status is TaskStatus.SUCCEEDED)
+    assert [asked.task_ids for asked in simulator.polls][:1] == [(task_id,)]
+
+
+def test_a_prompt_can_name_the_script(client: httpx.Client, simulator: Simulator) -> None:
+    client.post(SUBMISSIONS["flux-kontext"][0], json={"prompt": "a white cat simulate:silent-failure"})
+    assert [task.script.name for task in simulator.tasks] == ["silent-failure"]
+
+
+def test_a_task_id_can_be_chosen_once(client: httpx.Client) -> None:
+    def submit() -> Any:
+        headers = {"X-Simulate-Task-Id": "task12345"}
+        return client.post(SUBMISSIONS["flux-kontext"][0], json={"prompt": "a"}, headers=headers).json()
+
+    assert submit()["data"] == {"taskId": "task12345"}
+    assert submit()["code"] == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        (SUBMISSIONS["flux-kontext"][0], {}, 200, "prompt is required"),
+        (SUBMISSIONS["acedata"][0], {"prompt": "a"}, 400, "callback_url or async"),
+        (SUBMISSIONS["acedata"][0], {"prompt": "a", "async": True, "count": 99}, 400, "count is 1 to 8"),
+        (SUBMISSIONS["nanobanana"][0], {"prompt": "a simulate:several-images"}, 200, "no script"),
+        ("/acedata/flux/tasks", {"action": "retrieve"}, 400, "missing or invalid"),
+        ("/kie/nowhere", {}, 404, "no such endpoint"),
+    ],
+)
+def test_bad_requests_are_told_so(path: str, body: Any, status: int, words: str, client: httpx.Client) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == status
+    assert words in answer.text
+
+
+def test_scripts_of_other_providers_are_refused(simulator: Simulator) -> None:
+    with pytest.raises(UnknownScriptError, match="no script 'second-shape' for acedata"):
+        simulator.submit("acedata", script="second-shape")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer"}, {"Authorization": "Basic a"}])
+def test_a_missing_key_is_a_401_of_the_providers_kind(headers: dict[str, str], simulator: Simulator) -> None:
+    urls = simulator.provider_urls
+    for url in (urls["flux-kontext"] + "/api/v1/flux/kontext/record-info?taskId=a", urls["acedata"] + "/flux/tasks"):
+        method = "POST" if url.endswith("tasks") else "GET"
+        answer = httpx.request(method, url, headers=headers, trust_env=False)
+        assert answer.status_code == 401
+        assert answer.json().get("code", answer.json().get("error", {}).get("code")) in (401, "invalid_token")
+    assert simulator.polls == ()
+
+
+def test_unknown_tasks_are_answered_as_each_service_does(client: httpx.Client) -> None:
+    flux = client.get("/kie/api/v1/flux/kontext/record-info?taskId=nobody")
+    assert (flux.status_code, flux.json()) == (200, {"code": 422, "msg": "Record does not exist", "data": None})
+    nanobanana = client.get("/nanobanana/api/v1/nanobanana/record-info?taskId=nobody").json()
+    assert nanobanana == {"code": 200, "msg": "success", "data": None}
+    assert client.post("/acedata/flux/tasks", json={"id": "nobody", "action": "retrieve"}).json() == {}
+
+
+def test_a_batch_leaves_out_unknown_tasks_and_keeps_to_the_limit(simulator: Simulator, client: httpx.Client) -> None:
+    ids = [simulator.submit("acedata", script="silent").task_id for _ in range(15)]
+
+    def retrieve(**query: Any) -> list[str]:
+        answer = client.post("/acedata/flux/tasks", json={"action": "retrieve_batch", **query}).json()
+        assert answer["count"] == len(answer["items"])
+        return [item["id"] for item in answer["items"]]
+
+    assert retrieve(ids=["nobody", *ids[:3]]) == ids[:3]
+    assert retrieve(ids=ids) == ids[:12]
+    assert retrieve(ids=ids, limit=50) == ids
+
+
+def test_images_are_what_was_promised_and_their_names_are_not(simulator: Simulator, client: httpx.Client) -> None:
+    formats, lies = set(), 0
+    for number in range(8):
+        task = simulator.submit("flux-kontext", task_id=f"task{number}", script="silent")
+        assert [image.kind for image in task.images] == ["origin", "result"]
+        for image in task.images:
+            answer = client.get(image.url)
+            assert answer.status_code == 200
+            assert int(answer.headers["content-length"]) == len(answer.content)
+            assert answer.content == image.picture.content
+            assert 20_000 < len(answer.content) < 600_000
+            with Image.open(io.BytesIO(answer.content)) as decoded:
+                decoded.load()
+                assert decoded.format == image.format
+                assert decoded.size == (image.picture.width, image.picture.height)
+            formats.add(image.format)
+            lies += answer.headers["content-type"] != image.format.content_type
+    assert len(formats) == 3
+    assert lies > 0
+
+
+def test_an_origin_dies_and_the_result_lives_on(client: httpx.Client, simulator: Simulator) -> None:
+    task = simulator.submit("flux-kontext", script="silent")
+    origin, result = task.images
+    assert client.get(origin.url).status_code == 200
+    wait_for(lambda: time.time() > origin.expires_at)  # 12 s to make it, 600 s to live
+    assert client.get(origin.url).status_code == 403
+    assert client.get(result.url).status_code == 200
+    assert client.get("/images/flux-kontext/nobody/result-0.png").status_code == 404
+
+
+def test_clients_called_python_get_no_image(simulator: Simulator) -> None:
+    url = simulator.submit("nanobanana", script="silent").images[0].url
+    refused = httpx.get(url, trust_env=False)  # httpx calls itself python-httpx
+    assert (refused.status_code, refused.text) == (403, "error code: 1010")
+    assert [(seen.status, seen.user_agent[:12]) for seen in simulator.image_requests] == [(403, "python-httpx")]
+
+
+def test_the_front_page_shows_scripts_and_tasks(simulator: Simulator, client: httpx.Client, receiver: Receiver) -> None:
+    task = simulator.submit("acedata", script="duplicates", callback_url=receiver.url)
+    wait_for(lambda: simulator.outstanding_callbacks == 0)
+    page = client.get("/").json()
+    assert page["tasks"][0]["taskId"] == task.task_id
+    assert [sent["status"] for sent in page["tasks"][0]["deliveries"]] == [200] * 4
+    assert set(page["scripts"]) == set(SCRIPTS)
+    assert page["providers"] == simulator.provider_urls
+
+
+def test_it_stops_at_once_with_callbacks_outstanding_and_connections_open() -> None:
+    simulator = Simulator()
+    simulator.start()
+    simulator.submit("flux-kontext", script="slow", callback_url="http://127.0.0.1:9/")
+    with httpx.Client(trust_env=False) as idle:
+        idle.get(simulator.url)
+        begun = time.monotonic()
+        simulator.stop()
+        simulator.stop()
+    assert time.monotonic() - begun < 1
+    assert simulator.deliveries == ()
