@@ -95,7 +95,7 @@ def queue_archiving(changes: Sequence[Change]) -> set[Change]:
         try:
             answer = dependencies().sqs.send_message_batch(
                 QueueUrl=dependencies().settings.archive_queue_url,
-                Entries=entries,
+                Entries=entries,  # type: ignore[arg-type] # a TypedDict of the stubs, which Lambda does not have
             )
         except (ClientError, BotoCoreError):
             logger.exception("archiving not queued, the stream will be read again from here")

@@ -16,7 +16,7 @@ from image_tasks.provider_client import ProviderClient
 from image_tasks.settings import PollTasksSettings
 from image_tasks.tasks_table import CLIENT_CONFIG, Outcome, TasksTable
 
-# Left of the function's time when no further request is sent: one that is under way may take 10 s, then news is written.
+# No further request is sent with less time left: one that is under way may take 10 s, then its news is written.
 RESERVED_SECONDS = 20
 
 logger = Logger()

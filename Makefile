@@ -1,0 +1,65 @@
+# Everything a person or CI calls. Needs make, a Python (3.11 or newer) that can make virtual environments, and a package registry.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# What the environment was made from: it is made anew when a lock changes.
+STAMP := $(VENV)/.installed
+LOCKS := requirements-dev.txt layers/image_tasks/python/requirements.txt
+SOURCES := functions layers local scripts tests
+
+# PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
+PYTHON ?= $(shell scripts/find-python)
+
+.PHONY: help setup demo up test check format build smoke lock clean
+
+help: ## This list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## The environment that all the others need; they make it themselves
+
+$(STAMP): $(LOCKS)
+	@test -n "$(PYTHON)" || { scripts/find-python --explain; exit 1; }
+	@echo "Installing what is needed into $(VENV), with $(PYTHON). Once; a minute or two."
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+demo: $(STAMP) ## The whole pipeline on this machine, with a table of what became of every task
+	@$(BIN)/python -m local demo
+
+up: $(STAMP) ## The local stack, until Ctrl-C
+	@$(BIN)/python -m local up
+
+test: $(STAMP) ## All tests, offline
+	@$(BIN)/python -m pytest -n auto --dist loadfile -q
+
+check: $(STAMP) ## Format, lint, types, template, state machine, import directions
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/cfn-lint template.yaml
+	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
+	$(BIN)/python scripts/lint_state_machine.py
+
+format: $(STAMP) ## Format and fix what can be fixed
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+build: $(STAMP) ## What `sam deploy` uploads, for Lambda: python3.13, arm64
+	SAM_CLI_TELEMETRY=0 BUILD_PYTHON="$(abspath $(BIN)/python)" $(BIN)/sam build
+
+smoke: $(STAMP) ## Import and call the built functions outside the source tree
+	@$(BIN)/python scripts/smoke_build.py
+
+lock: $(STAMP) ## Pin the newest versions that fit each other
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  requirements-dev.in -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
+	  layers/image_tasks/python/requirements.in -c requirements-dev.txt -o layers/image_tasks/python/requirements.txt
+
+clean: ## Remove everything that was made
+	rm -rf $(VENV) node_modules .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis

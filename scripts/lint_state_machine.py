@@ -1,0 +1,32 @@
+"""Lints the state machines: what cfn-lint and `sam validate` do not see, a wrong Next or JSONPath among it."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+PROJECT = Path(__file__).parent.parent
+VALIDATOR = PROJECT / "node_modules" / ".bin" / "asl-validator"
+
+
+def main() -> int:
+    """Exit status 0 if every state machine is valid."""
+    if not VALIDATOR.exists():
+        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=PROJECT, check=True)  # noqa: S607
+    with tempfile.TemporaryDirectory() as folder:
+        definitions = []
+        for source in sorted((PROJECT / "statemachines").glob("*.asl.yaml")):
+            target = Path(folder) / source.with_suffix(".json").name
+            target.write_text(json.dumps(yaml.safe_load(source.read_text())))
+            definitions += ["--json-path", str(target)]
+        return subprocess.run([str(VALIDATOR), *definitions], check=False).returncode
+
+
+if __name__ == "__main__":
+    if shutil.which("npm") is None:
+        sys.exit("make check lints the state machine with an npm package: install Node.js 20 or newer, then try again")
+    sys.exit(main())
