@@ -41,7 +41,7 @@ def main() -> int:
             "POWERTOOLS_SERVICE_NAME": "smoke",
             "POWERTOOLS_METRICS_NAMESPACE": "smoke",
         }
-        | {name: "unused" for name in ("TASKS_TABLE", "CALLBACK_TOKEN_SECRET", "PROVIDER_KEYS_SECRET")}
+        | dict.fromkeys(("TASKS_TABLE", "CALLBACK_TOKEN_SECRET", "PROVIDER_KEYS_SECRET"), "unused")
     )
     environment["AWS_DEFAULT_REGION"] = "us-east-1"
     sam = Path(sys.executable).parent / "sam"

@@ -17,7 +17,7 @@
         ├── ImageExpiredError           the URL is dead for good
         └── ImageRejectedError          will never be archived: not an image, not public, too large, ...
 
-Class names are a contract: `ErrorEquals` in statemachines/poll_tasks.asl.yaml names them, and 4xx bodies carry the codes.
+Names are a contract: `ErrorEquals` in statemachines/poll_tasks.asl.yaml lists classes, 4xx bodies carry codes.
 """
 
 from http import HTTPStatus

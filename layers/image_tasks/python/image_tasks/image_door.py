@@ -43,7 +43,7 @@ _GLOBAL_UNICAST_V6 = ip_network("2000::/3")
 
 
 class ImageDoor:
-    """Decides about URLs and addresses. The local stack has a subclass with a few more ways in; deployed code has not."""
+    """Decides about URLs and addresses. The local stack has a subclass with more ways in, what is deployed has none."""
 
     def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:
         """The URL's host, in lower case, if the URL may be fetched.

@@ -38,18 +38,16 @@ def read_image_facts(file: BinaryIO, size: int) -> ImageFacts:
     """
     file.seek(0)
     head = file.read(32)
-    for signature, content_type, extension, read_dimensions in _FORMATS:
-        if signature.match(head):
-            break
-    else:
+    found = next((candidate for candidate in _FORMATS if candidate.signature.match(head)), None)
+    if found is None:
         raise ImageRejectedError("not an image: the bytes are no JPEG, PNG, WebP, GIF or AVIF")
     try:
-        width, height = read_dimensions(file, size)
+        width, height = found.read_dimensions(file, size)
     except TruncatedError as exc:
-        raise ImageUnavailableError(f"the {content_type} is not whole: {exc}") from None
+        raise ImageUnavailableError(f"the {found.content_type} is not whole: {exc}") from None
     if not (width > 0 and height > 0 and width * height <= MAX_PIXELS):
         raise ImageRejectedError(f"{width} x {height} pixels are not between 1 and {MAX_PIXELS}")
-    return ImageFacts(content_type, extension, width, height)
+    return ImageFacts(found.content_type, found.extension, width, height)
 
 
 def _read(file: BinaryIO, offset: int, length: int) -> bytes:
@@ -168,10 +166,19 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, tuple[
         start += length
 
 
-_FORMATS: list[tuple[re.Pattern[bytes], str, str, Callable[[BinaryIO, int], tuple[int, int]]]] = [
-    (re.compile(rb"\xff\xd8\xff"), "image/jpeg", "jpg", _jpeg),
-    (re.compile(rb"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"), "image/png", "png", _png),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp", "webp", _webp),
-    (re.compile(rb"GIF8[79]a"), "image/gif", "gif", _gif),
-    (re.compile(rb"....ftyp(?:avif|avis)|....ftyp(?:mif1|msf1)....avif", re.DOTALL), "image/avif", "avif", _avif),
-]
+@dataclass(frozen=True, slots=True)
+class _Format:
+    signature: re.Pattern[bytes]
+    content_type: str
+    extension: str
+    read_dimensions: Callable[[BinaryIO, int], tuple[int, int]]
+
+
+_AVIF_BRANDS = rb"....ftyp(?:avif|avis)|....ftyp(?:mif1|msf1)....avif"
+_FORMATS = (
+    _Format(re.compile(rb"\xff\xd8\xff"), "image/jpeg", "jpg", _jpeg),
+    _Format(re.compile(rb"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"), "image/png", "png", _png),
+    _Format(re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp", "webp", _webp),
+    _Format(re.compile(rb"GIF8[79]a"), "image/gif", "gif", _gif),
+    _Format(re.compile(_AVIF_BRANDS, re.DOTALL), "image/avif", "avif", _avif),
+)

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-# Task ids become parts of keys in DynamoDB and S3. All that were seen are hex, UUIDs or words; anything else is refused.
+# Task ids become parts of keys in DynamoDB and S3. Hex, UUIDs and words were seen; anything else is refused.
 TASK_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
 # A callback of 64 KiB has room for hundreds of URLs; the largest order any of the providers takes is far below this.

@@ -25,7 +25,7 @@ from image_tasks.providers.wire import (
     STILL_RUNNING,
     Code,
     Message,
-    Outcome,
+    Verdict,
     Url,
     WireModel,
     find_task_id,
@@ -119,7 +119,7 @@ class Record(WireModel):
     response: Answer | None = None
     finished_at: Any = None
 
-    def outcome(self) -> Outcome:
+    def verdict(self) -> Verdict:
         """What it says of the task.
 
         A running task has no `response`, or one without `data`, or one that has failed so far: only an error object or
@@ -130,11 +130,11 @@ class Record(WireModel):
         if not self.response.failed:
             # The first images of more than a task can have: how many there are is the caller's order, not a stranger's.
             images = self.response.images()[:MAX_IMAGES_PER_TASK]
-            return Outcome(images=images, completed_at=time_or_none(self.finished_at))
+            return Verdict(images=images, completed_at=time_or_none(self.finished_at))
         provisional = self.response.error is None or isinstance(self.response.error, BareError)
         if provisional and self.finished_at is None:
             return STILL_RUNNING
-        return Outcome(failure=self.response.failure())
+        return Verdict(failure=self.response.failure())
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,8 @@ class AceDataProvider:
             raise InvalidCallbackError(f"data: should be at most {MAX_IMAGES_PER_TASK} images")
         if not answer.failed and not images:
             raise InvalidCallbackError("body: neither a failure nor a success with an image URL")
-        outcome = Outcome(failure=answer.failure()) if answer.failed else Outcome(images=images)
-        return self._report(task_id, outcome, Reporter.CALLBACK, received_at)
+        verdict = Verdict(failure=answer.failure()) if answer.failed else Verdict(images=images)
+        return self._report(task_id, verdict, Reporter.CALLBACK, received_at)
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
         """How to ask about up to `poll_batch_size` tasks."""
@@ -183,29 +183,29 @@ class AceDataProvider:
         """
         if http_status != HTTPStatus.OK or not isinstance(body, Mapping) or _is_error_body(body):
             raise self._request_error(http_status, body)
-        outcomes = self._outcomes_of_batch(body["items"]) if "items" in body else self._outcome_of_one(request, body)
+        verdicts = self._verdicts_of_batch(body["items"]) if "items" in body else self._verdict_of_one(request, body)
         return [
-            self._report(task_id, outcomes.get(task_id, STILL_RUNNING), Reporter.POLL, received_at)
+            self._report(task_id, verdicts.get(task_id, STILL_RUNNING), Reporter.POLL, received_at)
             for task_id in request.task_ids
         ]
 
-    def _outcome_of_one(self, request: PollRequest, body: Mapping[str, Any]) -> dict[str, Outcome]:
+    def _verdict_of_one(self, request: PollRequest, body: Mapping[str, Any]) -> dict[str, Verdict]:
         if not body:  # an unknown id, as documented
             return {}
         task_id = _id_of(body)
         if task_id not in request.task_ids:
             raise ProviderUnavailableError(f"{self.id} answered with no record of the task asked about")
-        return {task_id: read(Record, body, error=ProviderUnavailableError).outcome()}
+        return {task_id: read(Record, body, error=ProviderUnavailableError).verdict()}
 
-    def _outcomes_of_batch(self, items: Any) -> dict[str, Outcome]:
+    def _verdicts_of_batch(self, items: Any) -> dict[str, Verdict]:
         if not isinstance(items, list):
             raise ProviderUnavailableError(f"{self.id} answered a batch without a list of items")
-        outcomes = {}
+        verdicts = {}
         for item in items:
             # One record that cannot be read is asked about again; the others count.
             with suppress(ProviderUnavailableError):
-                outcomes[_id_of(item)] = read(Record, item, error=ProviderUnavailableError).outcome()
-        return outcomes
+                verdicts[_id_of(item)] = read(Record, item, error=ProviderUnavailableError).verdict()
+        return verdicts
 
     def _request_error(self, http_status: int, body: Any) -> ProviderError:
         error = ErrorBody.model_validate(body).error if isinstance(body, Mapping) else None
@@ -216,11 +216,11 @@ class AceDataProvider:
             return ProviderBusyError(f"{self.id} answered HTTP {http_status}: the rate limit is reached")
         return ProviderUnavailableError(f"{self.id} answered HTTP {http_status} with no record of a task")
 
-    def _report(self, task_id: str, outcome: Outcome, reported_by: Reporter, received_at: datetime) -> TaskReport:
+    def _report(self, task_id: str, verdict: Verdict, reported_by: Reporter, received_at: datetime) -> TaskReport:
         return report(
             self.id,
             task_id,
-            outcome,
+            verdict,
             reported_by=reported_by,
             received_at=received_at,
             url_lifetimes=self.url_lifetimes,

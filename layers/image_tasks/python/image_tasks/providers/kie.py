@@ -27,7 +27,7 @@ from image_tasks.providers.wire import (
     Code,
     Integer,
     Message,
-    Outcome,
+    Verdict,
     Time,
     Url,
     WireModel,
@@ -124,11 +124,11 @@ class Callback(KieModel):
             raise ValueError("success without an image URL")
         return self
 
-    def outcome(self) -> Outcome:
+    def verdict(self) -> Verdict:
         """What it says of the task."""
         if self.code == OK:
-            return Outcome(images=self._images())
-        return Outcome(failure=_failure(str(self.code), self.msg))
+            return Verdict(images=self._images())
+        return Verdict(failure=_failure(str(self.code), self.msg))
 
     def _images(self) -> tuple[tuple[ImageKind, str], ...]:
         return self.data.info.images() if self.data and self.data.info else ()
@@ -163,19 +163,19 @@ class Record(KieModel):
             raise ValueError("success without an image URL")
         return self
 
-    def outcome(self) -> Outcome:
+    def verdict(self) -> Verdict:
         """What it says of the task."""
         match self.success_flag:
             case SuccessFlag.GENERATING:
                 return STILL_RUNNING
             case SuccessFlag.CREATE_TASK_FAILED:
                 failure = Failure(reason=FailureReason.CREATE_FAILED, code=self.error_code, message=self.error_message)
-                return Outcome(failure=failure)
+                return Verdict(failure=failure)
             case SuccessFlag.GENERATE_FAILED:
-                return Outcome(failure=_failure(self.error_code, self.error_message))
+                return Verdict(failure=_failure(self.error_code, self.error_message))
             case SuccessFlag.SUCCESS:
                 images = self.response.images() if self.response else ()
-                return Outcome(images=images, completed_at=self.complete_time)
+                return Verdict(images=images, completed_at=self.complete_time)
 
 
 def _failure(code: str | None, message: str) -> Failure:
@@ -203,10 +203,10 @@ class KieProvider:
         data = body.get("data")
         if isinstance(data, Mapping) and data.get("successFlag") is not None:
             # The envelope's code is 200 even if the task failed.
-            outcome = read(Record, data, at="data", error=InvalidCallbackError).outcome()
+            verdict = read(Record, data, at="data", error=InvalidCallbackError).verdict()
         else:
-            outcome = read(Callback, body, error=InvalidCallbackError).outcome()
-        return self._report(task_id, outcome, Reporter.CALLBACK, received_at)
+            verdict = read(Callback, body, error=InvalidCallbackError).verdict()
+        return self._report(task_id, verdict, Reporter.CALLBACK, received_at)
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
         """How to ask about one task."""
@@ -228,19 +228,19 @@ class KieProvider:
         if http_status != OK and code in (None, OK):
             code = http_status
         if code in NOT_FOUND:
-            outcome = STILL_RUNNING
+            verdict = STILL_RUNNING
         elif code == OK:
-            outcome = self._outcome_of_poll(task_id, body)
+            verdict = self._verdict_of_poll(task_id, body)
         else:
             raise self._request_error(code)
-        return [self._report(task_id, outcome, Reporter.POLL, received_at)]
+        return [self._report(task_id, verdict, Reporter.POLL, received_at)]
 
-    def _outcome_of_poll(self, task_id: str, body: Mapping[str, Any]) -> Outcome:
+    def _verdict_of_poll(self, task_id: str, body: Mapping[str, Any]) -> Verdict:
         if body.get("data") is None:  # an unknown id, as recorded
             return STILL_RUNNING
         if any(found != task_id for found in task_ids_in(body)):
             raise ProviderUnavailableError(f"{self.id} answered with another task's record")
-        return read(Record, body["data"], at="data", error=ProviderUnavailableError).outcome()
+        return read(Record, body["data"], at="data", error=ProviderUnavailableError).verdict()
 
     def _request_error(self, code: int | None) -> ProviderError:
         if code is None:
@@ -248,11 +248,11 @@ class KieProvider:
         error, meaning = REQUEST_ERRORS.get(code, (ProviderUnavailableError, "the request failed"))
         return error(f"{self.id} answered {code}: {meaning}")
 
-    def _report(self, task_id: str, outcome: Outcome, reported_by: Reporter, received_at: datetime) -> TaskReport:
+    def _report(self, task_id: str, verdict: Verdict, reported_by: Reporter, received_at: datetime) -> TaskReport:
         return report(
             self.id,
             task_id,
-            outcome,
+            verdict,
             reported_by=reported_by,
             received_at=received_at,
             url_lifetimes=self.url_lifetimes,

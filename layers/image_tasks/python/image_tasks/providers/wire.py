@@ -179,7 +179,7 @@ def find_task_id(body: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Verdict:
     """What an answer says of a task: images, or a failure, or neither while the provider is at work."""
 
     images: tuple[tuple[ImageKind, str], ...] = ()
@@ -187,38 +187,38 @@ class Outcome:
     completed_at: datetime | None = None
 
 
-STILL_RUNNING = Outcome()
+STILL_RUNNING = Verdict()
 
 
 def report(
     provider: str,
     task_id: str,
-    outcome: Outcome,
+    verdict: Verdict,
     *,
     reported_by: Reporter,
     received_at: datetime,
     url_lifetimes: Mapping[ImageKind, timedelta],
 ) -> TaskReport:
-    """The outcome as news.
+    """The verdict as news.
 
     URLs live from the moment the task was completed, as far as that is told; a clock that runs ahead of ours does not
     prolong them.
     """
-    ready_at = min(outcome.completed_at or received_at, received_at).astimezone(UTC)
+    ready_at = min(verdict.completed_at or received_at, received_at).astimezone(UTC)
     return TaskReport(
         provider=provider,
         task_id=task_id,
-        status=_status(outcome),
+        status=_status(verdict),
         reported_by=reported_by,
         reported_at=received_at,
         images=tuple(
-            Image(kind=kind, url=url, expires_at=ready_at + url_lifetimes[kind]) for kind, url in outcome.images
+            Image(kind=kind, url=url, expires_at=ready_at + url_lifetimes[kind]) for kind, url in verdict.images
         ),
-        failure=outcome.failure,
+        failure=verdict.failure,
     )
 
 
-def _status(outcome: Outcome) -> TaskStatus:
-    if outcome.failure:
+def _status(verdict: Verdict) -> TaskStatus:
+    if verdict.failure:
         return TaskStatus.FAILED
-    return TaskStatus.SUCCEEDED if outcome.images else TaskStatus.PENDING
+    return TaskStatus.SUCCEEDED if verdict.images else TaskStatus.PENDING
