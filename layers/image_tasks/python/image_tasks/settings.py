@@ -19,10 +19,15 @@ def _split_hosts(value: Any) -> Any:
 def _split_base_urls(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    urls = dict(pair.split("=", 1) for pair in value.split(",") if "=" in pair)
-    for provider, url in urls.items():
+    urls = {}
+    for pair in filter(None, value.split(",")):
+        provider, separator, url = pair.partition("=")
+        if not separator:
+            # Left out, the key that is meant for this URL would go to the provider's own.
+            raise ValueError("expected PROVIDER=URL, several separated by commas")
         if not (urlsplit(url).scheme and urlsplit(url).hostname):
             raise ValueError(f"{provider} has no absolute URL")
+        urls[provider] = url
     return {provider: url.rstrip("/") for provider, url in urls.items()}
 
 
