@@ -40,6 +40,9 @@ class WireModel(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
+# Where pydantic would talk of Python's types and of our classes.
+_JSON_TERMS = {"model_type": "should be an object", "tuple_type": "should be a list", "missing": "is missing"}
+
 AnyWireModel = TypeVar("AnyWireModel", bound=WireModel)
 
 
@@ -60,8 +63,7 @@ def read(
     except ValidationError as invalid:
         first = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(step) for step in (at, *first["loc"]) if step != "") or "body"
-        # Pydantic's own text names the Python class, which nobody outside knows.
-        what = "should be an object" if first["type"] == "model_type" else first["msg"].removeprefix("Value error, ")
+        what = _JSON_TERMS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         raise error(f"{where}: {what}") from None
 
 

@@ -1,0 +1,83 @@
+"""What the expectation tables are written with, and how files under events/ become bodies."""
+
+import base64
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from image_tasks.errors import ProviderError
+from image_tasks.models import Failure, FailureReason, Image, ImageKind, Reporter, TaskReport, TaskStatus
+
+EVENTS = Path(__file__).parents[3] / "events"
+# A minute or so after the times in recorded NanoBanana answers, years after those in the documents.
+RECEIVED_AT = datetime.fromisoformat("2026-01-06T00:20:00Z")
+
+
+@dataclass(frozen=True)
+class News:
+    """What a report should say, apart from who brought it and when."""
+
+    task_id: str
+    status: TaskStatus
+    images: tuple[Image, ...] = ()
+    failure: Failure | None = None
+
+    def report(self, provider: str, reported_by: Reporter) -> TaskReport:
+        return TaskReport(
+            provider=provider,
+            task_id=self.task_id,
+            status=self.status,
+            reported_by=reported_by,
+            reported_at=RECEIVED_AT,
+            images=self.images,
+            failure=self.failure,
+        )
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A callback that is refused with this message."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Poll:
+    """A poll about these tasks, whose answer came with that HTTP status and says that."""
+
+    task_ids: tuple[str, ...]
+    expected: list[News] | tuple[type[ProviderError], str]
+    http_status: int = 200
+
+
+def origin(url: str, expires_at: str) -> Image:
+    return Image(kind=ImageKind.ORIGIN, url=url, expires_at=datetime.fromisoformat(expires_at))
+
+
+def result(url: str, expires_at: str) -> Image:
+    return Image(kind=ImageKind.RESULT, url=url, expires_at=datetime.fromisoformat(expires_at))
+
+
+def succeeded(task_id: str, *images: Image) -> News:
+    return News(task_id, TaskStatus.SUCCEEDED, images=images)
+
+
+def failed(task_id: str, reason: FailureReason, code: str | None, message: str) -> News:
+    return News(task_id, TaskStatus.FAILED, failure=Failure(reason=reason, code=code, message=message))
+
+
+def pending(task_id: str) -> News:
+    return News(task_id, TaskStatus.PENDING)
+
+
+def load(path: str) -> Any:
+    """The content of a file under events/."""
+    return json.loads((EVENTS / path).read_text(encoding="utf-8"))
+
+
+def body_of(event: dict[str, Any]) -> Any:
+    """The JSON that a callback event carries."""
+    body = event["body"]
+    return json.loads(base64.b64decode(body, validate=True) if event["isBase64Encoded"] else body)

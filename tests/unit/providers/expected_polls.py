@@ -1,0 +1,155 @@
+"""What every file under events/polls/ becomes."""
+
+from image_tasks.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnavailableError
+from image_tasks.models import FailureReason
+from tests.unit.providers.cases import News, Poll, failed, origin, pending, result, succeeded
+
+POLICY = "Your prompt was flagged by Website as violating content policies"
+INTERNAL = "Internal Error, Please try again later"
+FAILED = "Image generation task failed"
+
+# Completed at 2024-03-20T10:30:00Z, however that is spelt.
+COMPLETED = succeeded(
+    "task12345",
+    origin("https://example.com/original.jpg", "2024-03-20T10:40:00Z"),
+    result("https://example.com/result.jpg", "2024-04-03T10:30:00Z"),
+)
+# As if completed when received, at 2026-01-06T00:20:00Z.
+COMPLETED_NOW = succeeded(
+    "task12345",
+    origin("https://example.com/original.jpg", "2026-01-06T00:30:00Z"),
+    result("https://example.com/result.jpg", "2026-01-20T00:20:00Z"),
+)
+
+
+def _about_task12345(expected: News | tuple[type[ProviderError], str]) -> Poll:
+    return Poll(("task12345",), [expected] if isinstance(expected, News) else expected)
+
+
+FLUX_KONTEXT: dict[str, News | tuple[type[ProviderError], str]] = {
+    "success": COMPLETED,
+    "generating": pending("task12345"),
+    "generating_progress": pending("task12345"),
+    "create_failed": failed("task12345", FailureReason.CREATE_FAILED, "500", INTERNAL),
+    "content_policy": failed("task12345", FailureReason.CONTENT_POLICY, "400", POLICY),
+    "internal_error": failed("task12345", FailureReason.INTERNAL, "500", INTERNAL),
+    "generation_failed": failed("task12345", FailureReason.GENERATION_FAILED, "501", FAILED),
+    "failed_without_code": failed("task12345", FailureReason.GENERATION_FAILED, None, ""),
+    "failed_unknown_code": failed("task12345", FailureReason.OTHER, "422", "Unknown"),
+    "failed_code_as_string": failed("task12345", FailureReason.CONTENT_POLICY, "400", POLICY),
+    # Not found is not final: the record may be there a moment later.
+    "unknown_data_null": pending("task12345"),
+    "unknown_422": pending("task12345"),
+    "unknown_422_record_info_null": pending("task12345"),
+    "unknown_404": pending("task12345"),
+    # The envelope speaks of the request: none of these fails the task.
+    "unauthorized": (ProviderRefusedError, "flux-kontext answered 401: the API key is missing or wrong"),
+    "no_credits": (ProviderRefusedError, "flux-kontext answered 402: the account has no credits"),
+    "forbidden": (ProviderRefusedError, "flux-kontext answered 403: access is denied"),
+    "rate_limited": (ProviderBusyError, "flux-kontext answered 429: the rate limit is reached"),
+    "maintenance": (ProviderBusyError, "flux-kontext answered 455: maintenance"),
+    "server_error": (ProviderUnavailableError, "flux-kontext answered 500: the request failed"),
+    "request_failed": (ProviderUnavailableError, "flux-kontext answered 501: the request failed"),
+    "disabled": (ProviderRefusedError, "flux-kontext answered 505: the feature is disabled"),
+    "response_as_json_string": COMPLETED,
+    "response_as_bare_url": succeeded("task12345", result("https://example.com/result.jpg", "2024-04-03T10:30:00Z")),
+    "response_as_other_string": (
+        ProviderUnavailableError,
+        "data.response.resultImageUrl: should be a URL that begins with https:// or http://",
+    ),
+    "flag_as_string": COMPLETED,
+    "flag_unknown": (ProviderUnavailableError, "data.successFlag: Input should be 0, 1, 2 or 3"),
+    "time_naive": COMPLETED,
+    "time_epoch_milliseconds": COMPLETED,
+    "time_epoch_milliseconds_as_string": COMPLETED,
+    "time_hour_24": COMPLETED_NOW,
+    "time_in_the_future": COMPLETED_NOW,
+    "success_without_url": (ProviderUnavailableError, "data: success without an image URL"),
+    "another_task": (ProviderUnavailableError, "flux-kontext answered with another task's record"),
+    "submission_answer": (ProviderUnavailableError, "data.successFlag: is missing"),
+    "shape_unknown": (ProviderUnavailableError, "flux-kontext answered without a code"),
+}
+
+NANOBANANA: dict[str, Poll] = {
+    # Beijing time: 08:17:04 there is 00:17:04 UTC.
+    "success": Poll(
+        ("933259930a1fc855a4e3835b7c60a028",),
+        [
+            succeeded(
+                "933259930a1fc855a4e3835b7c60a028",
+                result(
+                    "https://tempfile.aiquickdraw.com/workers/nano/image_1767658623526_gq6m8x.png",
+                    "2026-01-07T00:17:04Z",
+                ),
+            )
+        ],
+    ),
+    "success_with_origin": _about_task12345(
+        succeeded(
+            "task12345",
+            origin(
+                "https://tempfile.aiquickdraw.com/workers/nano/origin_1767658623526.png",
+                "2026-01-06T00:27:04Z",
+            ),
+            result(
+                "https://tempfile.aiquickdraw.com/workers/nano/image_1767658623526_gq6m8x.png",
+                "2026-01-07T00:17:04Z",
+            ),
+        )
+    ),
+    "generate_failed": _about_task12345(failed("task12345", FailureReason.GENERATION_FAILED, "501", FAILED)),
+}
+
+CAT = "2db0168c-2373-4367-8d9a-9dc778802e8a"
+OTHER_CAT = "72bdd69d-290d-4710-a6d4-60c78968865a"
+CAT_URL = "https://sf-maas-uat-prod.oss-cn-shanghai.aliyuncs.com/outputs/57d9ff7c-5a00-409e-9dcc-90f35b38d16e_0.png"
+OTHER_CAT_URL = (
+    "https://sf-maas-uat-prod.oss-cn-shanghai.aliyuncs.com/outputs/57b5c7e5-3436-466d-86ed-583ede4a3d7c_0.png"
+)
+CAT_SUCCEEDED = succeeded(CAT, result(CAT_URL, "2026-01-07T00:20:00Z"))
+OTHER_CAT_SUCCEEDED = succeeded(OTHER_CAT, result(OTHER_CAT_URL, "2026-01-07T00:20:00Z"))
+
+REFUSED = "the key or the account is refused"
+NO_RECORD = "with no record of a task"
+
+ACEDATA: dict[str, Poll] = {
+    "success": Poll((CAT,), [CAT_SUCCEEDED]),
+    "success_finished_at": Poll((CAT,), [succeeded(CAT, result(CAT_URL, "2025-01-09T02:51:13.51Z"))]),
+    "batch": Poll((CAT, OTHER_CAT), [CAT_SUCCEEDED, OTHER_CAT_SUCCEEDED]),
+    "batch_one_missing": Poll((CAT, OTHER_CAT), [pending(CAT), OTHER_CAT_SUCCEEDED]),
+    "batch_one_malformed": Poll((CAT, OTHER_CAT), [pending(CAT), OTHER_CAT_SUCCEEDED]),
+    "batch_none_known": Poll((CAT, OTHER_CAT), [pending(CAT), pending(OTHER_CAT)]),
+    "batch_without_items": Poll(
+        (CAT, OTHER_CAT), (ProviderUnavailableError, "acedata answered a batch without a list of items")
+    ),
+    "running_no_response": Poll((CAT,), [pending(CAT)]),
+    "running_response_null": Poll((CAT,), [pending(CAT)]),
+    "running_success_without_data": Poll((CAT,), [pending(CAT)]),
+    "running_bare_string_error": Poll((CAT,), [pending(CAT)]),
+    "failed": Poll((CAT,), [failed(CAT, FailureReason.INTERNAL, "api_error", "fetch failed")]),
+    "failed_without_finished_at": Poll((CAT,), [failed(CAT, FailureReason.INTERNAL, "api_error", "fetch failed")]),
+    "failed_bare_string": Poll((CAT,), [failed(CAT, FailureReason.GENERATION_FAILED, None, "timeout")]),
+    "success_without_url": Poll((CAT,), (ProviderUnavailableError, "response: success without an image URL")),
+    "unknown": Poll((CAT,), [pending(CAT)]),
+    "another_task": Poll((CAT,), (ProviderUnavailableError, "acedata answered with no record of the task asked about")),
+    "error_token_mismatched": Poll((CAT,), (ProviderRefusedError, f"acedata answered HTTP 400: {REFUSED}"), 400),
+    "error_api_not_implemented": Poll((CAT,), (ProviderRefusedError, f"acedata answered HTTP 400: {REFUSED}"), 400),
+    "error_invalid_token": Poll((CAT,), (ProviderRefusedError, f"acedata answered HTTP 401: {REFUSED}"), 401),
+    "error_used_up": Poll((CAT,), (ProviderRefusedError, f"acedata answered HTTP 403: {REFUSED}"), 403),
+    "error_too_many_requests": Poll(
+        (CAT,), (ProviderBusyError, "acedata answered HTTP 429: the rate limit is reached"), 429
+    ),
+    "error_api_error": Poll((CAT,), (ProviderUnavailableError, f"acedata answered HTTP 500 {NO_RECORD}"), 500),
+    "error_without_success": Poll((CAT,), (ProviderUnavailableError, f"acedata answered HTTP 500 {NO_RECORD}"), 500),
+}
+
+# By path under events/.
+POLLS: dict[str, Poll] = {
+    f"polls/{provider}/{name}.json": poll
+    for provider, table in (
+        ("flux-kontext", {name: _about_task12345(expected) for name, expected in FLUX_KONTEXT.items()}),
+        ("nanobanana", NANOBANANA),
+        ("acedata", ACEDATA),
+    )
+    for name, poll in table.items()
+}

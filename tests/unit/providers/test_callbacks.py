@@ -1,0 +1,98 @@
+"""Every callback under events/ becomes the news, or the refusal, that its table says."""
+
+from typing import Any
+
+import pytest
+
+from image_tasks.errors import InvalidCallbackError
+from image_tasks.models import MAX_IMAGES_PER_TASK, MAX_MESSAGE_LENGTH, MAX_URL_LENGTH, Reporter, TaskStatus
+from image_tasks.providers import PROVIDERS
+from tests.unit.providers.cases import RECEIVED_AT, News, Refused, body_of, load
+from tests.unit.providers.expected_callbacks import CALLBACKS
+
+
+@pytest.mark.parametrize(("path", "expected"), CALLBACKS.items(), ids=CALLBACKS)
+def test_a_callback_becomes(path: str, expected: News | Refused) -> None:
+    event = load(path)
+    provider = PROVIDERS[event["pathParameters"]["provider"]]
+    body = body_of(event)
+    if isinstance(expected, Refused):
+        with pytest.raises(InvalidCallbackError) as refusal:
+            provider.parse_callback(body, received_at=RECEIVED_AT)
+        assert str(refusal.value) == expected.message
+    else:
+        report = provider.parse_callback(body, received_at=RECEIVED_AT)
+        assert report == expected.report(provider.id, Reporter.CALLBACK)
+
+
+def _kie(**change: Any) -> dict[str, Any]:
+    info = {"originImageUrl": None, "resultImageUrl": "https://example.com/result.jpg"}
+    return {"code": 200, "msg": "", "data": {"taskId": "task12345", "info": info}} | change
+
+
+def _acedata(*urls: Any) -> dict[str, Any]:
+    return {"success": True, "task_id": "task12345", "data": [{"image_url": url} for url in urls]}
+
+
+@pytest.mark.parametrize("provider_id", ["flux-kontext", "nanobanana"])
+@pytest.mark.parametrize("code", [True, 200.0, "", "ok", "200.0", None, [200], {}, 10**20, "9" * 5000])
+def test_a_code_is_an_integer(provider_id: str, code: Any) -> None:
+    with pytest.raises(InvalidCallbackError, match=r"^code: should be an integer$"):
+        PROVIDERS[provider_id].parse_callback(_kie(code=code), received_at=RECEIVED_AT)
+
+
+@pytest.mark.parametrize("message", ["x" * 1000, "\ud800" * 1000, "ü" * 1000])
+def test_a_message_is_cut_and_can_be_stored(message: str) -> None:
+    report = PROVIDERS["flux-kontext"].parse_callback(_kie(code=501, msg=message), received_at=RECEIVED_AT)
+    assert report.failure is not None
+    assert len(report.failure.message) == MAX_MESSAGE_LENGTH
+    assert report.failure.message.encode()
+
+
+@pytest.mark.parametrize("message", [None, 5, True, ["text"], {"text": ""}])
+def test_a_message_of_an_odd_type_does_not_hide_a_failure(message: Any) -> None:
+    report = PROVIDERS["flux-kontext"].parse_callback(_kie(code=501, msg=message), received_at=RECEIVED_AT)
+    assert report.failure is not None
+    assert report.failure.message == ""
+
+
+def test_an_address_that_is_too_long_is_refused_without_quoting_it() -> None:
+    url = "https://example.com/".ljust(MAX_URL_LENGTH + 1, "x")
+    with pytest.raises(InvalidCallbackError) as refusal:
+        PROVIDERS["acedata"].parse_callback(_acedata(url), received_at=RECEIVED_AT)
+    assert str(refusal.value) == f"data.0.image_url: should be a URL of at most {MAX_URL_LENGTH} characters"
+
+
+def test_the_longest_address_is_taken() -> None:
+    url = "https://example.com/".ljust(MAX_URL_LENGTH, "x")
+    report = PROVIDERS["acedata"].parse_callback(_acedata(url), received_at=RECEIVED_AT)
+    assert [image.url for image in report.images] == [url]
+
+
+def test_as_many_images_as_a_task_can_have_and_no_more() -> None:
+    urls = [f"https://example.com/{i}.png" for i in range(MAX_IMAGES_PER_TASK + 1)]
+    report = PROVIDERS["acedata"].parse_callback(_acedata(*urls[:-1]), received_at=RECEIVED_AT)
+    assert [image.url for image in report.images] == urls[:-1]
+    with pytest.raises(InvalidCallbackError, match=rf"^data: should be at most {MAX_IMAGES_PER_TASK} images$"):
+        PROVIDERS["acedata"].parse_callback(_acedata(*urls), received_at=RECEIVED_AT)
+
+
+@pytest.mark.parametrize("body", [None, True, 5, 0.5, "text", [], [{}]])
+@pytest.mark.parametrize("provider_id", PROVIDERS)
+def test_a_body_is_an_object(provider_id: str, body: Any) -> None:
+    with pytest.raises(InvalidCallbackError, match=r"^body: should be an object$"):
+        PROVIDERS[provider_id].parse_callback(body, received_at=RECEIVED_AT)
+
+
+@pytest.mark.parametrize("rest", [{"data": []}, {"data": "oops"}, {"data": {"info": "oops"}}, {"data": {"info": [1]}}])
+def test_what_stands_beside_a_failure_does_not_matter(rest: dict[str, Any]) -> None:
+    body = {"code": 501, "msg": "", "taskId": "task12345"} | rest
+    report = PROVIDERS["flux-kontext"].parse_callback(body, received_at=RECEIVED_AT)
+    assert report.status is TaskStatus.FAILED
+
+
+@pytest.mark.parametrize("task_id", ["", "a b", "ä", "x" * 129, "a\n", "../a", 5, True, ["a"], {"a": 1}])
+@pytest.mark.parametrize("provider_id", PROVIDERS)
+def test_an_id_that_could_not_be_a_key_is_refused(provider_id: str, task_id: Any) -> None:
+    with pytest.raises(InvalidCallbackError, match=r"^task id is malformed"):
+        PROVIDERS[provider_id].parse_callback({"code": 501, "task_id": task_id}, received_at=RECEIVED_AT)

@@ -1,0 +1,137 @@
+"""Every poll answer under events/ becomes the news, or the error, that its table says."""
+
+from typing import Any
+
+import pytest
+
+from image_tasks.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnavailableError
+from image_tasks.models import MAX_IMAGES_PER_TASK, Reporter, TaskStatus
+from image_tasks.providers import PROVIDERS, PollRequest
+from tests.unit.providers.cases import RECEIVED_AT, Poll, load
+from tests.unit.providers.expected_polls import POLLS
+
+
+@pytest.mark.parametrize(("path", "poll"), POLLS.items(), ids=POLLS)
+def test_an_answer_becomes(path: str, poll: Poll) -> None:
+    provider = PROVIDERS[path.split("/")[1]]
+    request = provider.poll_request(poll.task_ids)
+    if isinstance(poll.expected, list):
+        reports = provider.parse_poll(request, poll.http_status, load(path), received_at=RECEIVED_AT)
+        assert reports == [news.report(provider.id, Reporter.POLL) for news in poll.expected]
+    else:
+        error, message = poll.expected
+        with pytest.raises(ProviderError) as caught:
+            provider.parse_poll(request, poll.http_status, load(path), received_at=RECEIVED_AT)
+        assert (type(caught.value), str(caught.value)) == (error, message)
+
+
+def test_record_info_is_asked_about_one_task() -> None:
+    for provider_id, path in (
+        ("flux-kontext", "/api/v1/flux/kontext/record-info"),
+        ("nanobanana", "/api/v1/nanobanana/record-info"),
+    ):
+        provider = PROVIDERS[provider_id]
+        assert provider.poll_batch_size == 1
+        assert provider.poll_request(["a"]) == PollRequest("GET", path, ("a",), params={"taskId": "a"})
+
+
+def test_ace_data_is_asked_about_one_task_or_many() -> None:
+    provider = PROVIDERS["acedata"]
+    assert provider.poll_batch_size == 50
+    one = {"id": "a", "action": "retrieve"}
+    assert provider.poll_request(["a"]) == PollRequest("POST", "/flux/tasks", ("a",), json=one)
+    two = {"ids": ["a", "b"], "action": "retrieve_batch", "limit": 2}
+    assert provider.poll_request(["a", "b"]) == PollRequest("POST", "/flux/tasks", ("a", "b"), json=two)
+
+
+@pytest.mark.parametrize(
+    ("http_status", "body", "error"),
+    [
+        # Without a body of the API, HTTP's own status is all there is.
+        (401, None, ProviderRefusedError),
+        (402, None, ProviderRefusedError),
+        (403, "<html>", ProviderRefusedError),
+        (429, None, ProviderBusyError),
+        (500, None, ProviderUnavailableError),
+        (502, "<html>", ProviderUnavailableError),
+        (301, None, ProviderUnavailableError),
+        (200, None, ProviderUnavailableError),
+        (200, [], ProviderUnavailableError),
+        (200, "ok", ProviderUnavailableError),
+        # With one, its code tells more.
+        (500, {"code": 401}, ProviderRefusedError),
+        (400, {"code": "429"}, ProviderBusyError),
+        (500, {"code": 200, "data": {"successFlag": 2}}, ProviderUnavailableError),
+        (200, {"code": True}, ProviderUnavailableError),
+    ],
+)
+@pytest.mark.parametrize("provider_id", ["flux-kontext", "nanobanana"])
+def test_the_request_failed_not_the_task(
+    provider_id: str, http_status: int, body: Any, error: type[ProviderError]
+) -> None:
+    provider = PROVIDERS[provider_id]
+    with pytest.raises(ProviderError) as caught:
+        provider.parse_poll(provider.poll_request(["a"]), http_status, body, received_at=RECEIVED_AT)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(("http_status", "body"), [(404, None), (404, {"code": 404}), (422, {"msg": "recordInfo"})])
+def test_not_found_is_not_final(http_status: int, body: Any) -> None:
+    provider = PROVIDERS["flux-kontext"]
+    (report,) = provider.parse_poll(provider.poll_request(["a"]), http_status, body, received_at=RECEIVED_AT)
+    assert (report.task_id, report.status) == ("a", TaskStatus.PENDING)
+
+
+@pytest.mark.parametrize(
+    ("http_status", "body", "error"),
+    [
+        (200, None, ProviderUnavailableError),
+        (200, [], ProviderUnavailableError),
+        (200, {"detail": "?"}, ProviderUnavailableError),
+        (200, {"error": {"code": "used_up"}}, ProviderRefusedError),
+        (200, {"error": {"code": "too_many_requests"}}, ProviderBusyError),
+        (200, {"error": "?"}, ProviderUnavailableError),
+        (400, {"error": {"code": "bad_request"}}, ProviderUnavailableError),
+        (401, {"success": "?", "error": 5}, ProviderRefusedError),
+        (404, None, ProviderUnavailableError),
+        (503, "<html>", ProviderUnavailableError),
+    ],
+)
+def test_ace_data_failed_the_request_not_the_task(http_status: int, body: Any, error: type[ProviderError]) -> None:
+    provider = PROVIDERS["acedata"]
+    with pytest.raises(ProviderError) as caught:
+        provider.parse_poll(provider.poll_request(["a"]), http_status, body, received_at=RECEIVED_AT)
+    assert type(caught.value) is error
+
+
+def test_a_batch_survives_whatever_stands_in_it() -> None:
+    provider = PROVIDERS["acedata"]
+    good = {"id": "b", "response": {"success": True, "data": [{"image_url": "https://example.com/b.png"}]}}
+    items: list[Any] = [
+        None,
+        5,
+        [],
+        {},
+        {"id": ["a"]},
+        {"id": "a", "response": {"success": 5}},
+        {"task_id": "stranger"},
+        good,
+    ]
+    reports = provider.parse_poll(provider.poll_request(["a", "b"]), 200, {"items": items}, received_at=RECEIVED_AT)
+    assert [report.status for report in reports] == [TaskStatus.PENDING, TaskStatus.SUCCEEDED]
+
+
+def test_a_poll_keeps_the_first_of_too_many_images() -> None:
+    provider = PROVIDERS["acedata"]
+    urls = [f"https://example.com/{i}.png" for i in range(MAX_IMAGES_PER_TASK + 1)]
+    body = {"id": "a", "response": {"success": True, "data": [{"image_url": url} for url in urls]}}
+    (report,) = provider.parse_poll(provider.poll_request(["a"]), 200, body, received_at=RECEIVED_AT)
+    assert [image.url for image in report.images] == urls[:MAX_IMAGES_PER_TASK]
+
+
+@pytest.mark.parametrize("response", ['{"resultImageUrl":', '{"a":' * 2000, "[[", '{"resultImageUrl": "\ud800"}', 5])
+def test_a_response_that_cannot_be_read_is_asked_for_again(response: Any) -> None:
+    provider = PROVIDERS["flux-kontext"]
+    body = {"code": 200, "data": {"successFlag": 1, "response": response}}
+    with pytest.raises(ProviderUnavailableError):
+        provider.parse_poll(provider.poll_request(["a"]), 200, body, received_at=RECEIVED_AT)
