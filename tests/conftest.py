@@ -1,0 +1,91 @@
+"""Every test runs with dummy credentials, without the network, and as a Lambda function would be called."""
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+# Set before any test module is imported: Powertools reads some of it while handlers are.
+os.environ.update(
+    AWS_ACCESS_KEY_ID="testing",
+    AWS_SECRET_ACCESS_KEY="testing",
+    AWS_SESSION_TOKEN="testing",
+    AWS_DEFAULT_REGION="us-east-1",
+    AWS_REGION="us-east-1",
+    AWS_EC2_METADATA_DISABLED="true",
+    AWS_CONFIG_FILE=os.devnull,
+    AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+    POWERTOOLS_SERVICE_NAME="catchlight",
+    POWERTOOLS_METRICS_NAMESPACE="Catchlight",
+    # For Metrics: without it every flush warns that there is no function name.
+    AWS_LAMBDA_FUNCTION_NAME="tested",
+)
+for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
+    os.environ.pop(name, None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Powertools warns of an invocation that counted nothing, which is what most polls do, and has no setting for it.
+    config.addinivalue_line("filterwarnings", "ignore:No application metrics to publish:UserWarning")
+
+
+# ------------------------------------------------------------------------------------------------ the network
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_attempts: list[str] = []
+
+
+def _refuse(what: str) -> NoReturn:
+    _attempts.append(what)
+    # Not an Exception: libraries would take it for a network fault, and try again.
+    pytest.fail(f"a test went out of this machine: {what}")
+
+
+def _guard(event: str, arguments: tuple[Any, ...]) -> None:
+    match event:
+        case "socket.connect" | "socket.sendto":
+            address = arguments[1]
+            if isinstance(address, tuple) and address[0] not in _LOOPBACK:
+                _refuse(f"{event} {address[0]}")
+        case "socket.getaddrinfo" | "socket.gethostbyname":
+            host = arguments[0]
+            if host is not None and (host.decode() if isinstance(host, bytes) else host) not in _LOOPBACK:
+                _refuse(f"{event} {host!r}")
+
+
+# An audit hook sees every socket, whoever makes it; unlike a patch it cannot be got round by an earlier import.
+sys.addaudithook(_guard)
+
+
+@pytest.fixture(autouse=True)
+def network_attempts() -> Iterator[list[str]]:
+    """What this test tried outside this machine; it must be nothing, even if a thread's failure went unnoticed."""
+    _attempts.clear()
+    yield _attempts
+    assert _attempts == []
+
+
+# ------------------------------------------------------------------------------------------------ Lambda
+
+
+class FakeLambdaContext(LambdaContext):
+    """What a handler is told about its invocation, with as much time left as the test wants."""
+
+    def __init__(self, remaining_seconds: float = 60) -> None:
+        self._function_name = "tested"
+        self._function_version = "$LATEST"
+        self._invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:tested"
+        self._memory_limit_in_mb = 512
+        self._aws_request_id = "00000000-0000-4000-8000-000000000000"
+        self._remaining_seconds = remaining_seconds
+
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override] # a static method there, of no use
+        return round(self._remaining_seconds * 1000)
+
+
+@pytest.fixture
+def context() -> LambdaContext:
+    return FakeLambdaContext()
