@@ -1,0 +1,137 @@
+"""`python -m local up`: the whole stack on this machine until Ctrl-C."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from local import LocalStackError
+
+_LAYER = Path(__file__).resolve().parent.parent / "layers" / "image_tasks" / "python"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; the exit status for the shell."""
+    options = _parser().parse_args(arguments)
+    # Both ways of ending take the same road, also while the stack is still coming up.
+    ending = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        ending.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    try:
+        return _up(options)
+    except LocalStackError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _up(options: argparse.Namespace) -> int:
+    # What the functions import from their layer, the runner imports from its source.
+    sys.path.insert(1, str(_LAYER))
+    from rich.console import Console
+    from rich.table import Table
+
+    from local.stack import LocalStack
+
+    console = Console()
+    stack = LocalStack(
+        port=options.port,
+        aws_port=options.aws_port,
+        time_scale=options.time_scale,
+        state_dir=options.state_dir,
+        provider_urls=dict(options.provider_url),
+        image_hosts=options.allow_image_host,
+        simulator=options.simulator,
+        parameters=dict(options.parameter),
+        on_error=lambda source, message: console.print(f"[red]{source}[/red] {message}", highlight=False, markup=True),
+    )
+    with stack:
+        table = Table(box=None, show_header=False)
+        for name, value in stack.info.items():
+            if name == "callback_urls":
+                for provider, url in value.items():
+                    table.add_row(f"callback {provider}", url)
+            elif value:
+                table.add_row(name.replace("_", " "), str(value))
+        table.add_row("logs", os.path.join(options.state_dir, "logs"))
+        console.print(table, soft_wrap=True)
+        console.print("Ready. Ctrl-C ends everything.", style="green")
+        threading.Event().wait()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    up = commands.add_parser("up", help="start the stack and keep it running", description=__doc__)
+    up.add_argument("--port", type=int, default=3000, help="port of the callback API; 0 takes a free one (3000)")
+    up.add_argument("--aws-port", type=int, default=0, help="port of the AWS endpoint; 0 takes a free one (0)")
+    up.add_argument(
+        "--time-scale",
+        type=_positive,
+        default=1.0,
+        metavar="FACTOR",
+        help="factor for the state machine's waits and retries and the delay before a failed message comes back (1.0)",
+    )
+    up.add_argument("--state-dir", default=".local", metavar="FOLDER", help="where stack.json and logs go (.local)")
+    up.add_argument(
+        "--provider-url",
+        type=_pair,
+        action="append",
+        default=[],
+        metavar="PROVIDER=URL",
+        help="base URL of a provider's API instead of the simulator's; repeatable",
+    )
+    up.add_argument(
+        "--allow-image-host",
+        action="append",
+        type=_host_port,
+        default=[],
+        metavar="HOST:PORT",
+        help="fetch images from here too, by plain http; repeatable",
+    )
+    up.add_argument(
+        "--no-simulator", dest="simulator", action="store_false", help="do not start the simulated providers"
+    )
+    up.add_argument(
+        "--parameter",
+        type=_pair,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="value of a parameter of the template; repeatable",
+    )
+    return parser
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not (name and separator):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _host_port(text: str) -> str:
+    host, separator, port = text.rpartition(":")
+    if not (host and separator and port.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

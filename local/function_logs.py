@@ -1,0 +1,44 @@
+"""What functions print, one file per function, and what went wrong in one file of its own."""
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ErrorListener = Callable[[str, str], None]
+
+
+class LogFolder:
+    """Files of lines below one folder; emptied when the stack starts, so that what is there belongs to this run.
+
+    `errors.log` collects what is wrong. `on_error(source, message)` hears each of them, for the terminal.
+    """
+
+    def __init__(self, folder: Path, on_error: ErrorListener | None = None) -> None:
+        self.folder = folder
+        self._on_error = on_error
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.log"):
+            old.unlink()
+
+    def write(self, source: str, line: str) -> None:
+        with self._lock, (self.folder / f"{source}.log").open("a") as file:
+            file.write(line.rstrip("\n") + "\n")
+
+    def error(self, source: str, message: str, details: str = "") -> None:
+        when = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.write("errors", f"{when} {source}: {message}" + (f"\n{details.rstrip()}" if details else ""))
+        if self._on_error:
+            self._on_error(source, message)
+
+    def function_error(self, function: str, request_id: str, payload: bytes) -> None:
+        """Notes an invocation that failed; the payload is Lambda's error object."""
+        try:
+            error: dict[str, Any] = json.loads(payload)
+        except ValueError:
+            error = {"errorMessage": payload.decode(errors="replace")}
+        message = f"{error.get('errorType', 'Error')}: {error.get('errorMessage', '')} (request {request_id})"
+        self.error(function, message, "".join(error.get("stackTrace") or []))

@@ -1,0 +1,273 @@
+"""Runs functions as Lambda does: sandboxes of their own process, cold starts, timeouts, concurrency."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local.function_logs import LogFolder
+from local.runtime_api import Invocation, Outcome, RuntimeApi
+from local.template import ACCOUNT_ID, REGION
+
+# Lambda would start up to 1000; a laptop should not.
+MAX_SANDBOXES_PER_FUNCTION = 8
+# Lambda gives the init phase 10 s on a machine of its own; here several start side by side on few cores.
+INIT_TIMEOUT_SECONDS = 30.0
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class TooManyRequestsError(Exception):
+    """All sandboxes stayed busy. Lambda answers 429 TooManyRequestsException."""
+
+
+@dataclass(frozen=True)
+class FunctionConfiguration:
+    """What the template says of a function."""
+
+    name: str
+    handler: str
+    folder: Path
+    runtime: str = "python3.13"
+    layers: tuple[Path, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: float = 3
+    memory_mb: int = 128
+    log_group: str = ""
+
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{self.name}"
+
+
+class Sandbox:
+    """One process that runs one function, one invocation at a time."""
+
+    def __init__(self, configuration: FunctionConfiguration, environment: Mapping[str, str], logs: LogFolder) -> None:
+        self._configuration = configuration
+        self._logs = logs
+        self._api = RuntimeApi()
+        self._started_at = time.monotonic()
+        self._cold = True
+        self._current: Invocation | None = None
+        self.exited = threading.Event()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "local.sandbox"],
+            cwd=_REPOSITORY,
+            env={**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address},
+            stdin=subprocess.PIPE,  # never written to: it closes when this process ends, and the sandbox with it
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # awslambdaric ends lines of a traceback with \r: universal newlines make lines of them.
+            text=True,
+            errors="replace",
+            process_group=0,
+        )
+        self._api.start()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until_ready(self, timeout: float = INIT_TIMEOUT_SECONDS) -> bool:
+        """Whether the handler's module has been imported, at the latest after the timeout."""
+        self._api.ready.wait(timeout)
+        return self._api.ready.is_set() and self._api.init_error is None and not self.exited.is_set()
+
+    def invoke(self, invocation: Invocation) -> Outcome:
+        """The handler's result or the error that Lambda would report. A sandbox that timed out is dead afterwards."""
+        self._current = invocation
+        init_seconds = time.monotonic() - self._started_at
+        if not self.wait_until_ready():
+            self.kill()
+            self._fail_init(invocation)
+        else:
+            if self._cold:
+                init_seconds = time.monotonic() - self._started_at
+        started_at = time.monotonic()
+        if not invocation.ended.is_set():
+            self._api.hand_over(invocation)
+            if self.exited.is_set():  # it may have died between readiness and now
+                self._fail_exited(invocation)
+            if not invocation.ended.wait(invocation.timeout_seconds):
+                seconds = f"{invocation.timeout_seconds:.2f} seconds"
+                self._fail(invocation, "Sandbox.Timedout", f"Task timed out after {seconds}")
+                self.kill()
+        self._report(invocation, time.monotonic() - started_at, init_seconds if self._cold else None)
+        self._cold = False
+        self._current = None
+        assert invocation.outcome is not None  # every way above ended it
+        return invocation.outcome
+
+    def kill(self) -> None:
+        """Ends the process and whatever it started."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        self.exited.wait(5)
+
+    def _watch(self) -> None:
+        """Copies what the process prints to its log, then notes its end."""
+        assert self._process.stdout and self._process.stdin
+        with self._process.stdout as lines:
+            for line in lines:
+                self._logs.write(self._configuration.name, line.replace("\u00a0", " "))
+        self._process.wait()
+        self._process.stdin.close()
+        self.exited.set()
+        self._api.ready.set()
+        if current := self._current:
+            if self._api.init_error is None:
+                self._fail_exited(current)
+            else:
+                self._fail_init(current)
+        self._api.close()
+
+    def _fail_init(self, invocation: Invocation) -> None:
+        if self._api.init_error is not None:
+            invocation.end(Outcome(self._api.init_error, "Unhandled"))
+        elif self.exited.is_set() and self._process.returncode != -signal.SIGKILL:
+            self._fail_exited(invocation)
+        else:
+            self._fail(invocation, "Sandbox.Timedout", f"Init phase timed out after {INIT_TIMEOUT_SECONDS:.2f} seconds")
+
+    def _fail_exited(self, invocation: Invocation) -> None:
+        code = self._process.returncode
+        status = f"signal: {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        self._fail(invocation, "Runtime.ExitError", f"Runtime exited with error: {status}")
+
+    def _fail(self, invocation: Invocation, error_type: str, reason: str) -> None:
+        message = f"RequestId: {invocation.request_id} Error: {reason}"
+        error = {"errorType": error_type, "errorMessage": message}
+        invocation.end(Outcome(json.dumps(error).encode(), "Unhandled"))
+
+    def _report(self, invocation: Invocation, seconds: float, init_seconds: float | None) -> None:
+        init = "" if init_seconds is None else f" Init Duration: {init_seconds * 1000:.2f} ms"
+        line = f"REPORT RequestId: {invocation.request_id} Duration: {seconds * 1000:.2f} ms{init}"
+        self._logs.write(self._configuration.name, line)
+        if invocation.outcome and invocation.outcome.function_error:
+            payload = invocation.outcome.payload
+            self._logs.function_error(self._configuration.name, invocation.request_id, payload)
+
+
+class Function:
+    """A function and its sandboxes. The one used last is used first, as Lambda does: the others may die unmissed."""
+
+    def __init__(
+        self,
+        configuration: FunctionConfiguration,
+        logs: LogFolder,
+        environment: Mapping[str, str],
+        max_sandboxes: int = MAX_SANDBOXES_PER_FUNCTION,
+    ) -> None:
+        self.configuration = configuration
+        self.max_sandboxes = max_sandboxes
+        self._logs = logs
+        self._environment = _sandbox_environment(configuration, environment)
+        self._changed = threading.Condition()
+        self._idle: list[Sandbox] = []
+        self._busy: set[Sandbox] = set()
+        self._stopped = False
+
+    def prewarm(self) -> Sandbox:
+        """Starts a sandbox that the first invocation finds ready."""
+        with self._changed:
+            sandbox = self._start()
+            self._idle.append(sandbox)
+            return sandbox
+
+    def invoke(self, payload: bytes) -> Outcome:
+        """Runs the handler once and waits for it.
+
+        Raises TooManyRequestsError if no sandbox gets free within the function's own timeout.
+        """
+        timeout = self.configuration.timeout_seconds
+        sandbox = self._take(timeout)
+        try:
+            return sandbox.invoke(Invocation(payload, self.configuration.arn, timeout))
+        finally:
+            with self._changed:
+                self._busy.discard(sandbox)
+                if not sandbox.exited.is_set():
+                    self._idle.append(sandbox)
+                self._changed.notify()
+
+    def pids(self) -> list[int]:
+        """The processes that are running now."""
+        with self._changed:
+            return [sandbox.pid for sandbox in (*self._idle, *self._busy) if not sandbox.exited.is_set()]
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            sandboxes = [*self._idle, *self._busy]
+            self._changed.notify_all()
+        for sandbox in sandboxes:
+            sandbox.kill()
+
+    def _take(self, timeout: float) -> Sandbox:
+        with self._changed:
+            deadline = time.monotonic() + timeout
+            while True:
+                if self._stopped:
+                    raise TooManyRequestsError(f"{self.configuration.name} has been stopped.")
+                while self._idle:
+                    sandbox = self._idle.pop()
+                    if not sandbox.exited.is_set():
+                        break
+                else:
+                    if len(self._busy) >= self.max_sandboxes:
+                        if not self._changed.wait(deadline - time.monotonic()):
+                            raise TooManyRequestsError(f"All sandboxes of {self.configuration.name} are busy.")
+                        continue
+                    sandbox = self._start()
+                self._busy.add(sandbox)
+                return sandbox
+
+    def _start(self) -> Sandbox:
+        return Sandbox(self.configuration, self._environment, self._logs)
+
+
+def _sandbox_environment(configuration: FunctionConfiguration, environment: Mapping[str, str]) -> dict[str, str]:
+    """What a handler sees in os.environ: Lambda's own variables, the template's, and nothing of whoever runs this.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+    """
+    inherited = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+    return {
+        **inherited,
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "PYTHONPATH": os.pathsep.join(map(str, configuration.layers)),
+        "PYTHONUNBUFFERED": "1",
+        "LAMBDA_TASK_ROOT": str(configuration.folder),
+        "_HANDLER": configuration.handler,
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{configuration.runtime}",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_LAMBDA_FUNCTION_NAME": configuration.name,
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_mb),
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": f"{configuration.timeout_seconds:g}",
+        "AWS_LAMBDA_LOG_GROUP_NAME": configuration.log_group,
+        "AWS_LAMBDA_LOG_STREAM_NAME": "local",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_SESSION_TOKEN": "local",
+        # A profile in the home folder must not lead a handler out of this machine.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1,localhost",
+        **environment,
+        **configuration.environment,
+    }

@@ -1,0 +1,109 @@
+"""HTTP servers that only this machine can reach."""
+
+import errno
+import socket
+import socketserver
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+from local import LocalStackError
+
+HOST = "127.0.0.1"
+
+
+def listening_socket(port: int, option: str) -> socket.socket:
+    """A socket that listens on the loopback address; port 0 takes a free one.
+
+    Raises LocalStackError, naming the option that chooses another port, if the port is taken.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except OSError as exc:
+        listener.close()
+        if exc.errno in (errno.EADDRINUSE, errno.EACCES):
+            reason = "is in use" if exc.errno == errno.EADDRINUSE else "may not be opened by this user"
+            raise LocalStackError(f"Port {port} {reason}. Choose another with {option}; 0 takes a free one.") from exc
+        raise
+    return listener
+
+
+class ConnectionsEndWithServer(socketserver.ThreadingMixIn):
+    """Ends the connections that clients keep open when the server stops: a kept one would go on talking to a dead stack."""
+
+    daemon_threads = True
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open_connections().add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open_connections().discard(request)
+        super().shutdown_request(request)
+
+    def end_connections(self) -> None:
+        for connection in list(self._open_connections()):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the other side was faster
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is no news; what goes wrong in here is logged by who answers."""
+
+    def _open_connections(self) -> set[Any]:
+        connections: set[Any] = self.__dict__.setdefault("_connections", set())
+        return connections
+
+
+class LoopbackServer(ConnectionsEndWithServer, HTTPServer):
+    """A threaded HTTP server on the loopback address, listening from its construction on."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0, option: str = "--port") -> None:
+        super().__init__((HOST, port), handler, bind_and_activate=False)
+        # Not server_bind(): HTTPServer asks the DNS for the host's full name there, which takes seconds on some machines.
+        self.socket.close()
+        self.socket = listening_socket(port, option)
+        self.server_address = self.socket.getsockname()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self.shutdown()
+            self._thread.join()
+        self.end_connections()
+        self.server_close()
+
+
+class LoopbackHandler(BaseHTTPRequestHandler):
+    """A request handler that keeps connections open and answers in one packet.
+
+    Headers and body in two small packets meet Nagle's algorithm and delayed acknowledgements: 40 ms for each answer.
+    """
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Who answers a request also writes its log."""
+
+    def answer(self, status: int, body: bytes, headers: list[tuple[str, str]]) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()

@@ -1,0 +1,42 @@
+"""A stand-in for awslambdaric's native `runtime_client`, with its functions: that one is compiled on Linux only.
+
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+"""
+
+import http.client
+import os
+
+_user_agent = ""
+_connection: http.client.HTTPConnection | None = None
+
+
+def initialize_client(user_agent: str) -> None:
+    global _user_agent
+    _user_agent = user_agent
+
+
+def next() -> tuple[bytes, dict[str, str]]:
+    """The next event and the headers that come with it; waits until there is one."""
+    return _call("GET", "next", b"", {})
+
+
+def post_invocation_result(invoke_id: str, result: bytes, content_type: str, invocation_id: str | None = None) -> None:
+    _call("POST", f"{invoke_id}/response", result, {"Content-Type": content_type})
+
+
+def post_error(invoke_id: str, error: str, xray_cause: str, invocation_id: str | None = None) -> None:
+    headers = {"Content-Type": "application/json", "Lambda-Runtime-Function-Error-Type": "Unhandled"}
+    _call("POST", f"{invoke_id}/error", error.encode(), headers)
+
+
+def _call(method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[bytes, dict[str, str]]:
+    global _connection
+    if _connection is None:
+        _connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    headers = {"User-Agent": _user_agent, **headers}
+    _connection.request(method, f"/2018-06-01/runtime/invocation/{path}", body or None, headers)
+    response = _connection.getresponse()
+    content = response.read()
+    if response.status >= 300:
+        raise RuntimeError(f"The Runtime API answered {response.status} to {method} {path}.")
+    return content, dict(response.headers.items())

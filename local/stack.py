@@ -1,0 +1,255 @@
+"""The local stack as a context manager: up on entry, down without a trace of processes on exit."""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from unittest import mock
+
+from moto.dynamodb.models import dynamodb_backends
+from moto.sqs.models import sqs_backends
+from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+
+from local import LocalStackError, moto_patches
+from local.cloudformation import Deployment
+from local.function_logs import ErrorListener, LogFolder
+from local.http_api import HttpApi
+from local.lambda_runtime import Function
+from local.moto_server import MotoServer
+from local.queue_event_source import QueueEventSource
+from local.runtime_api import Outcome
+from local.sandbox import IMAGE_HOSTS_VARIABLE
+from local.stream_event_source import StreamEventSource
+from local.template import ACCOUNT_ID, REGION, load_template
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LOCAL_API_KEY = "local-api-key"
+
+# moto's state belongs to the process.
+_one_at_a_time = threading.Lock()
+
+
+class LocalStack:
+    """The real template and the real handlers on this machine; `info` tells where everything is.
+
+    time_scale        scales the state machine's waits and retries and the delay before a failed message comes back
+    provider_urls     base URLs of providers; those that are missing come from the simulator, if it runs
+    image_hosts       HOST:PORT from which images may be fetched besides public https addresses
+    parameters        values for the template's parameters
+
+    One at a time in a process. Raises LocalStackError for what cannot run locally; whatever has been started by
+    then is ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        aws_port: int = 0,
+        time_scale: float = 1.0,
+        state_dir: Path | str = ".local",
+        provider_urls: Mapping[str, str] | None = None,
+        image_hosts: Sequence[str] = (),
+        simulator: bool = True,
+        parameters: Mapping[str, str] | None = None,
+        template: Path | None = None,
+        on_error: ErrorListener | None = None,
+    ) -> None:
+        self._port = port
+        self._aws_port = aws_port
+        self._time_scale = time_scale
+        self._state_dir = Path(state_dir)
+        self._provider_urls = dict(provider_urls or {})
+        self._image_hosts = list(image_hosts)
+        self._with_simulator = simulator
+        self._parameters = dict(parameters or {})
+        self._template_path = (template or REPOSITORY / "template.yaml").resolve()
+        self._on_error = on_error
+        self._stack = ExitStack()
+        self.functions: dict[str, Function] = {}
+        self.info: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Returns when the first callback would be answered at once."""
+        if not _one_at_a_time.acquire(blocking=False):
+            raise LocalStackError("A local stack is already running in this process: stop it first.")
+        self._stack.callback(_one_at_a_time.release)
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends everything that was started, in reverse order; a second call does nothing."""
+        self._stack.close()
+
+    def boto3_client(self, service: str) -> Any:
+        """A boto3 client of the stack's AWS endpoint."""
+        return self._moto.client(service)
+
+    def invoke(self, function: str, event: Any) -> Outcome:
+        """Runs a function by its logical id, as Lambda's Invoke does."""
+        return self.functions[function].invoke(json.dumps(event).encode())
+
+    def export_images(self, folder: Path | str) -> list[Path]:
+        """Writes the bucket's `images/` objects below a folder; returns the files."""
+        s3 = self.boto3_client("s3")
+        paths = []
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self.info["bucket"], Prefix="images/"):
+            for found in page.get("Contents", []):
+                path = Path(folder) / found["Key"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(s3.get_object(Bucket=self.info["bucket"], Key=found["Key"])["Body"].read())
+                paths.append(path)
+        return paths
+
+    def _start(self) -> None:
+        self._logs = LogFolder(self._state_dir / "logs", self._on_error)
+        stack_json = self._state_dir / "stack.json"
+        stack_json.unlink(missing_ok=True)
+
+        self._moto = MotoServer(self._aws_port)
+        # Integrations other than Lambda call moto back on this port.
+        self._stack.enter_context(mock.patch.dict(os.environ, {"MOTO_PORT": str(self._moto.port)}))
+        # Step Functions logs each failed state with a warning; a failure that matters is in the execution's history.
+        logging.getLogger("moto.stepfunctions").setLevel(logging.ERROR)
+        self._stack.enter_context(
+            moto_patches.installed(self._time_scale, self._invoke_by_arn, lambda: self.boto3_client("lambda"))
+        )
+        self._moto.start()
+        self._stack.callback(self._moto.stop)
+        self._stack.callback(_stop_executions)
+
+        api = HttpApi(self._port, self._logs)
+        self._stack.callback(api.stop)
+        simulator_url = self._start_simulator() if self._with_simulator else None
+
+        deployment = self._deploy(api.url)
+        self._start_functions(deployment)
+        self._start_event_sources(deployment)
+        api.serve(deployment.routes, deployment.stage, self.functions)
+        # A first callback must not wait for imports. The other functions warm up meanwhile.
+        routed = {route.function for route in deployment.routes}
+        for name, sandbox in [(name, function.prewarm()) for name, function in self.functions.items()]:
+            if name in routed:
+                sandbox.wait_until_ready()
+
+        self.info = self._describe(deployment, api.url, simulator_url)
+        temporary = stack_json.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self.info, indent=2) + "\n")
+        temporary.replace(stack_json)
+        self._stack.callback(stack_json.unlink, missing_ok=True)
+
+    def _start_simulator(self) -> str:
+        from local.simulator import Simulator
+
+        # On the stack's clock: a poll must find what an image takes, and how long its URL lives, in proportion.
+        simulator = Simulator(port=0, time_scale=self._time_scale)
+        simulator.start()
+        self._stack.callback(simulator.stop)
+        self._provider_urls = dict(simulator.provider_urls) | self._provider_urls
+        self._image_hosts.append(simulator.image_host)
+        url: str = simulator.url
+        return url
+
+    def _deploy(self, api_url: str) -> Deployment:
+        unchecked = {}
+        if self._provider_urls:
+            base_urls = ",".join(f"{provider}={url}" for provider, url in self._provider_urls.items())
+            # The pattern in the template asks for https, which a simulator on this machine hasn't got.
+            unchecked["ProviderBaseUrls"] = base_urls
+        template = load_template(self._template_path, self._parameters, unchecked)
+        overrides = {}
+        if "ProviderKeysSecret" in template.resources:
+            keys = {provider: {"apiKey": LOCAL_API_KEY} for provider in _provider_ids()}
+            overrides["ProviderKeysSecret"] = {"SecretString": json.dumps(keys)}
+        deployment = Deployment(template, self.boto3_client, api_url, overrides)
+        deployment.deploy()
+        return deployment
+
+    def _start_functions(self, deployment: Deployment) -> None:
+        environment = {"AWS_ENDPOINT_URL": self._moto.url}
+        if self._image_hosts:
+            environment[IMAGE_HOSTS_VARIABLE] = ",".join(self._image_hosts)
+        for name, configuration in deployment.functions.items():
+            self.functions[name] = Function(configuration, self._logs, environment)
+            self._stack.callback(self.functions[name].stop)
+
+    def _start_event_sources(self, deployment: Deployment) -> None:
+        sqs = self.boto3_client("sqs")
+        for function, stream_mapping in deployment.stream_mappings:
+            table = dynamodb_backends[ACCOUNT_ID][REGION].get_table(stream_mapping.stream_arn.split("/")[1])
+            assert table.stream_shard is not None  # it has a stream ARN
+            stream_source = StreamEventSource(
+                stream_mapping,
+                table.stream_shard,
+                self.functions[function],
+                lambda url, body: sqs.send_message(QueueUrl=url, MessageBody=body),
+                self._logs,
+            )
+            stream_source.start()
+            self._stack.callback(stream_source.stop)
+        for function, queue_mapping in deployment.queue_mappings:
+            queue = sqs_backends[ACCOUNT_ID][REGION].get_queue(queue_mapping.queue_arn.rpartition(":")[2])
+            queue_source = QueueEventSource(
+                queue_mapping, queue, self.functions[function], sqs, self._time_scale, self._logs
+            )
+            queue_source.start()
+            self._stack.callback(queue_source.stop)
+        # Before the event sources stop, what runs for them is ended: nobody waits for a handler at shutdown.
+        for function_ in self.functions.values():
+            self._stack.callback(function_.stop)
+
+    def _invoke_by_arn(self, name_or_arn: str, payload: bytes) -> Outcome:
+        return self.functions[name_or_arn.rpartition(":")[2]].invoke(payload)
+
+    def _describe(self, deployment: Deployment, api_url: str, simulator_url: str | None) -> dict[str, Any]:
+        def ref(logical_id: str) -> str | None:
+            resource = deployment.resources.get(logical_id)
+            return resource.ref if resource else None
+
+        callback_urls = {}
+        if secret := ref("CallbackTokenSecret"):
+            token = self.boto3_client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
+            callback_urls = {provider: f"{api_url}/callbacks/{provider}/{token}" for provider in _provider_ids()}
+        return {
+            "api_url": api_url,
+            "aws_endpoint_url": self._moto.url,
+            "region": REGION,
+            "table": ref("TasksTable"),
+            "bucket": ref("ImagesBucket"),
+            "archive_queue_url": ref("ArchiveQueue"),
+            "archive_dlq_url": ref("ArchiveDeadLetters"),
+            "state_machine_arn": ref("PollTasksStateMachine"),
+            "callback_urls": callback_urls,
+            "simulator_url": simulator_url,
+        }
+
+
+def _provider_ids() -> list[str]:
+    from image_tasks.providers import PROVIDERS
+
+    return sorted(PROVIDERS)
+
+
+def _stop_executions() -> None:
+    """Executions are threads of this process: they must not wake up in the next stack."""
+    for machine in stepfunctions_parser_backends[ACCOUNT_ID][REGION].state_machines:
+        for execution in machine.executions:
+            if execution.status == "RUNNING":
+                execution.stop(None, "Local.Stopped", "The local stack is going down")
