@@ -25,6 +25,7 @@ TYPES_WITHOUT_EFFECT = {
     "AWS::Lambda::Permission": "permissions are not checked locally",
     "AWS::Logs::LogGroup": "logs are files below the state folder, kept until the next start",
     "AWS::Logs::MetricFilter": "metrics are not collected locally",
+    "AWS::S3::BucketPolicy": "moto refuses by a policy without looking at its conditions, as at TlsOnly's",
     "AWS::SQS::QueuePolicy": "permissions are not checked locally",
 }
 
@@ -235,13 +236,6 @@ def _make_bucket(deployment: Deployment, properties: Properties) -> Resource:
     return Resource(name, {"Arn": f"arn:aws:s3:::{name}", "DomainName": domain, "RegionalDomainName": domain})
 
 
-def _make_bucket_policy(deployment: Deployment, properties: Properties) -> Resource:
-    bucket, policy = properties.take("Bucket"), properties.take("PolicyDocument")
-    # Kept, not enforced: everything here is plain http, which the policy would refuse.
-    deployment.client("s3").put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
-    return Resource(bucket)
-
-
 def _make_secret(deployment: Deployment, properties: Properties) -> Resource:
     secrets = deployment.client("secretsmanager")
     name = properties.take("Name", f"{STACK_NAME}-{properties.logical_id}")
@@ -395,7 +389,6 @@ _MAKERS: dict[str, Callable[[Deployment, Properties], Resource]] = {
     "AWS::Lambda::Function": _make_function,
     "AWS::Lambda::LayerVersion": _make_layer,
     "AWS::S3::Bucket": _make_bucket,
-    "AWS::S3::BucketPolicy": _make_bucket_policy,
     "AWS::SecretsManager::Secret": _make_secret,
     "AWS::SQS::Queue": _make_queue,
     "AWS::StepFunctions::StateMachine": _make_state_machine,
