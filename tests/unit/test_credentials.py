@@ -1,0 +1,240 @@
+"""Secrets: rotation without a gap, and strangers who cannot make us ask for them all the time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from image_tasks.credentials import CACHE_SECONDS, RECHECK_SECONDS, LiveSecret, provider_keys
+from image_tasks.errors import SettingsError, StoreUnavailableError, UnauthorizedError
+from image_tasks.verification import verify_token
+
+FIRST, SECOND, THIRD = "first" * 10, "second" * 10, "third" * 10
+WRONG = "wrong" * 10
+
+
+@dataclass
+class SecretsManager:
+    """moto's, with a clock to turn and a count of the calls that cost money and time."""
+
+    client: Any
+    secret_id: str
+    now: float = 1000.0
+    reads: int = 0
+
+    def put(self, value: str) -> None:
+        self.client.put_secret_value(SecretId=self.secret_id, SecretString=value)
+
+    def secret(self) -> LiveSecret:
+        return LiveSecret(self.secret_id, self.client, clock=lambda: self.now)
+
+    def count(self, **_: Any) -> None:
+        self.reads += 1
+
+
+@pytest.fixture
+def store() -> Iterator[SecretsManager]:
+    with mock_aws():
+        client = boto3.client("secretsmanager")
+        arn = client.create_secret(Name="token", SecretString=FIRST)["ARN"]
+        store = SecretsManager(client, arn)
+        client.meta.events.register("before-call.secrets-manager.GetSecretValue", store.count)
+        yield store
+
+
+def accepts(secret: LiveSecret, token: str) -> bool:
+    try:
+        verify_token(token, secret.versions())
+    except UnauthorizedError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------------------------------------ rotation
+
+
+def test_a_secret_that_was_never_rotated_has_one_version(store: SecretsManager) -> None:
+    assert list(store.secret().versions()) == [FIRST]
+
+
+def test_the_new_and_the_previous_version_are_valid_the_one_before_is_not(store: SecretsManager) -> None:
+    store.put(SECOND)
+    store.put(THIRD)
+    secret = store.secret()
+
+    assert accepts(secret, THIRD)
+    assert accepts(secret, SECOND)
+    assert not accepts(secret, FIRST)
+
+
+def test_a_new_version_is_accepted_as_soon_as_we_may_look_again(store: SecretsManager) -> None:
+    secret = store.secret()
+    assert accepts(secret, FIRST)
+
+    store.put(SECOND)
+    store.now += RECHECK_SECONDS + 1
+
+    assert accepts(secret, SECOND)
+    assert accepts(secret, FIRST)
+
+
+def test_whoever_rotates_twice_is_understood(store: SecretsManager) -> None:
+    secret = store.secret()
+    store.put(SECOND)
+    assert accepts(secret, SECOND)
+    store.put(THIRD)
+    store.now += RECHECK_SECONDS + 1
+
+    assert accepts(secret, THIRD)
+    assert accepts(secret, SECOND)
+
+
+def test_a_token_that_was_rotated_away_is_refused_once_the_cache_is_old(store: SecretsManager) -> None:
+    secret = store.secret()
+    assert accepts(secret, FIRST)
+    store.put(SECOND)
+    store.put(THIRD)
+
+    store.now += CACHE_SECONDS + 1
+
+    assert not accepts(secret, FIRST)
+
+
+def test_the_current_value_is_as_old_as_the_cache_at_most(store: SecretsManager) -> None:
+    secret = store.secret()
+    assert secret.current() == FIRST
+    store.put(SECOND)
+
+    store.now += CACHE_SECONDS
+    assert secret.current() == FIRST
+    store.now += 1
+    assert secret.current() == SECOND
+
+
+# ------------------------------------------------------------------------------------------------ calls
+
+
+def test_right_tokens_cost_one_call_per_cache_time(store: SecretsManager) -> None:
+    secret = store.secret()
+
+    for _ in range(1000):
+        assert accepts(secret, FIRST)
+        store.now += 1
+
+    assert store.reads == 4  # at 0, 301, 602, 903 s
+
+
+def test_a_flood_of_wrong_tokens_costs_two_calls_per_recheck_time(store: SecretsManager) -> None:
+    secret = store.secret()
+    seconds = 600
+
+    for _ in range(seconds * 10):
+        assert not accepts(secret, WRONG)
+        store.now += 0.1
+
+    # Current and previous: the same for ten callers a second as for one.
+    assert 2 <= store.reads <= 2 * (seconds / RECHECK_SECONDS + 1)
+
+
+def test_a_missing_previous_version_is_remembered_too(store: SecretsManager) -> None:
+    secret = store.secret()
+
+    for _ in range(100):
+        assert not accepts(secret, WRONG)
+
+    assert store.reads == 2
+
+
+# ------------------------------------------------------------------------------------------------ faults
+
+
+def test_a_secret_that_is_not_there_is_a_settings_error(store: SecretsManager) -> None:
+    secret = LiveSecret("missing", store.client)
+
+    with pytest.raises(SettingsError, match="no current version"):
+        secret.current()
+
+
+@pytest.mark.parametrize("code", ["InternalServiceError", "ThrottlingException", "AccessDeniedException"])
+def test_a_fault_of_secrets_manager_is_worth_a_retry_and_not_remembered(store: SecretsManager, code: str) -> None:
+    def fail(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "GetSecretValue")
+
+    secret = store.secret()
+    store.client.meta.events.register("before-call.secrets-manager.GetSecretValue", fail)
+    with pytest.raises(StoreUnavailableError, match="ClientError"):
+        secret.current()
+
+    store.client.meta.events.unregister("before-call.secrets-manager.GetSecretValue", fail)
+    assert secret.current() == FIRST
+
+
+def test_a_fault_while_looking_again_does_not_refuse_what_is_known(store: SecretsManager) -> None:
+    secret = store.secret()
+    assert accepts(secret, FIRST)
+
+    def fail(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "InternalServiceError", "Message": "no"}}, "GetSecretValue")
+
+    store.client.meta.events.register("before-call.secrets-manager.GetSecretValue", fail)
+    store.now += RECHECK_SECONDS + 1
+
+    assert accepts(secret, FIRST)
+
+
+# ------------------------------------------------------------------------------------------------ provider keys
+
+
+def test_a_provider_has_its_own_keys() -> None:
+    keys = provider_keys(
+        '{"flux-kontext": {"apiKey": "a", "webhookKey": "w"}, "acedata": {"apiKey": "b"}}', "flux-kontext"
+    )
+
+    assert keys.api_key is not None
+    assert keys.api_key.get_secret_value() == "a"
+    assert keys.webhook_key is not None
+    assert keys.webhook_key.get_secret_value() == "w"
+
+
+@pytest.mark.parametrize("secret", ["{}", '{"nanobanana": {}}', '{"acedata": {"apiKey": "b"}}'])
+def test_a_provider_without_an_entry_has_no_keys(secret: str) -> None:
+    keys = provider_keys(secret, "nanobanana")
+
+    assert keys.api_key is None
+    assert keys.webhook_key is None
+
+
+def test_an_empty_webhook_key_is_not_the_same_as_none() -> None:
+    keys = provider_keys('{"flux-kontext": {"webhookKey": ""}}', "flux-kontext")
+
+    assert keys.webhook_key is not None
+    assert keys.webhook_key.get_secret_value() == ""
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "s3cret",
+        '{"flux-kontext": {"apiKey": "s3cret"}',
+        '{"flux-kontext": "s3cret"}',
+        '{"flux-kontext": {"apiKey": 3}, "acedata": {"apiKey": "s3cret"}}',
+        '["s3cret"]',
+    ],
+)
+def test_a_malformed_secret_is_a_settings_error_that_does_not_tell_it(secret: str) -> None:
+    with pytest.raises(SettingsError, match="provider keys secret must be JSON like") as refused:
+        provider_keys(secret, "flux-kontext")
+
+    assert "s3cret" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_keys_do_not_show_in_texts() -> None:
+    keys = provider_keys('{"flux-kontext": {"apiKey": "s3cret", "webhookKey": "s3cret"}}', "flux-kontext")
+
+    assert "s3cret" not in f"{keys!r} {keys}"
