@@ -17,10 +17,13 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
+from image_tasks.confirmation import Confirmation
+from image_tasks.credentials import LiveSecret
 from image_tasks.errors import ImageUnavailableError
 from image_tasks.image_archive import S3_CONFIG, ArchiveRun, ImageArchive
 from image_tasks.image_fetching import ImageFetcher
 from image_tasks.models import ImageState, utc_now
+from image_tasks.provider_client import ProviderClient
 from image_tasks.settings import ArchiveImagesSettings
 from image_tasks.tasks_table import CLIENT_CONFIG, TasksTable
 
@@ -30,6 +33,8 @@ RETRY_AFTER_SECONDS = (5, 15, 45, 45)
 MAX_TRIES = len(RETRY_AFTER_SECONDS) + 1
 # BatchSize of the event source; every message has a thread that waits for its images.
 MAX_MESSAGES = 5
+# Of the function's 20 s, 8 belong to the images and the rest to S3.
+CONFIRMATION_TIMEOUT_SECONDS = 5.0
 # Images at once, of all messages together.
 MAX_CONCURRENT_IMAGES = 16
 
@@ -45,8 +50,12 @@ class Dependencies:
         self.settings = ArchiveImagesSettings.from_environment()
         self.sqs = boto3.client("sqs", config=CLIENT_CONFIG)
         self.messages = ThreadPoolExecutor(MAX_MESSAGES, thread_name_prefix="message")
+        table = TasksTable(self.settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG))
+        secret = LiveSecret(self.settings.provider_keys_secret, boto3.client("secretsmanager", config=CLIENT_CONFIG))
+        client = ProviderClient(self.settings.provider_base_urls, timeout_seconds=CONFIRMATION_TIMEOUT_SECONDS)
         self.archive = ImageArchive(
-            TasksTable(self.settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG)),
+            table,
+            Confirmation(table, client, secret.provider_keys, now=utc_now),
             ImageFetcher(),
             boto3.client("s3", config=S3_CONFIG),
             self.settings.images_bucket,
@@ -75,7 +84,7 @@ def archive(message: dict[str, Any]) -> ArchiveRun | None:
     """Archives the task that a message names.
 
     Raises:
-        StoreUnavailableError: DynamoDB did not take a call.
+        ImageTasksError: the message is to come back.
     """
     is_last_try = int(message["attributes"]["ApproximateReceiveCount"]) >= MAX_TRIES
     return dependencies().archive.archive(json.loads(message["body"])["task"], is_last_try=is_last_try)
@@ -85,7 +94,7 @@ def settle_message(record: SQSRecord, running: Future[ArchiveRun | None]) -> Non
     """Waits for a message's run and logs it.
 
     Raises:
-        ImageUnavailableError, StoreUnavailableError: the message is to come back, and its visibility says when.
+        ImageTasksError: the message is to come back, and its visibility says when.
     """
     try:
         run = running.result()
@@ -103,6 +112,9 @@ def settle_message(record: SQSRecord, running: Future[ArchiveRun | None]) -> Non
 def log_run(record: SQSRecord, run: ArchiveRun) -> None:
     """Says what became of every image, in the log and in metrics."""
     task = record.json_body["task"]
+    if run.is_refuted:
+        logger.error("a callback claimed a result that its provider does not have", task=task, status=run.status)
+        metrics.add_metric("CallbacksRefuted", MetricUnit.Count, 1)
     for image in run.images:
         logger.info("image settled", task=task, kind=image.kind, state=image.state, key=image.key, reason=image.reason)
         metrics.add_metric(f"Images{image.state.title()}", MetricUnit.Count, 1)

@@ -1,7 +1,9 @@
 """DispatchChanges: the table's stream is the outbox.
 
-A task that is new and pending is polled for, one that has just succeeded is archived. Both are driven from here and
-from nowhere else, so there is no moment at which a crash between two writes loses what follows.
+A task that is new and pending is polled for, and so is one that is pending again, because its provider did not confirm
+what a callback said, and a failure of a task that nobody had registered, because it has yet to be confirmed. One that
+has just succeeded is archived. All of it is driven from here and from nowhere else, so there is no moment at which a
+crash between two writes loses what follows.
 """
 
 import hashlib
@@ -31,7 +33,7 @@ class Change:
     """A task's arrival at a status from which something follows."""
 
     task: str
-    status: TaskStatus  # PENDING or SUCCEEDED
+    status: TaskStatus  # SUCCEEDED: to be archived; PENDING, FAILED: to be polled for
     sequence_number: str
 
 
@@ -57,7 +59,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     changes = list(read_changes(event["Records"]))
     unqueued = queue_archiving([change for change in changes if change.status is TaskStatus.SUCCEEDED])
     settled = list(takewhile(lambda change: change not in unqueued, changes))
-    unstarted = start_polling([change for change in settled if change.status is TaskStatus.PENDING])
+    unstarted = start_polling([change for change in settled if change.status is not TaskStatus.SUCCEEDED])
     failed = unqueued | unstarted
     logger.info("changes dispatched", records=len(event["Records"]), changes=len(changes), failed=len(failed))
     first_failed = next((change for change in changes if change in failed), None)
@@ -74,9 +76,11 @@ def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change]:
         task = record["dynamodb"]["Keys"]["task"]["S"]
         status = new.get("status", {}).get("S")
         old_status = record["dynamodb"].get("OldImage", {}).get("status", {}).get("S")
-        is_new = record["eventName"] == "INSERT"
-        # Not every write to a succeeded task is its success: the archiver writes to it too.
-        if not (status == TaskStatus.SUCCEEDED != old_status or (status == TaskStatus.PENDING and is_new)):
+        # Not every write to a task changes its status: the archiver and late callbacks write to it too.
+        if status == old_status or status not in (TaskStatus.PENDING, TaskStatus.FAILED, TaskStatus.SUCCEEDED):
+            continue
+        # Of a failure that was pending before, the running execution will hear by itself.
+        if status == TaskStatus.FAILED and old_status is not None:
             continue
         try:
             split_task_key(task)

@@ -9,7 +9,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from image_tasks.credentials import LiveSecret, ProviderKeys, provider_keys
+from image_tasks.credentials import LiveSecret
 from image_tasks.models import PollState, TaskStatus, utc_now
 from image_tasks.polling import Polling
 from image_tasks.provider_client import ProviderClient
@@ -29,12 +29,10 @@ class Dependencies:
     def __init__(self) -> None:
         settings = PollTasksSettings.from_environment()
         secret = LiveSecret(settings.provider_keys_secret, boto3.client("secretsmanager", config=CLIENT_CONFIG))
-
-        def keys(provider_id: str) -> ProviderKeys:
-            return provider_keys(secret.current(), provider_id)
-
         table = TasksTable(settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG))
-        self.polling = Polling(settings, table, ProviderClient(settings.provider_base_urls), keys, now=utc_now)
+        self.polling = Polling(
+            settings, table, ProviderClient(settings.provider_base_urls), secret.provider_keys, now=utc_now
+        )
 
 
 dependencies = cache(Dependencies)
@@ -61,4 +59,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             metrics.add_metric("ResolvedByPoll", MetricUnit.Count, 1)
         elif report.status is TaskStatus.TIMED_OUT:
             metrics.add_metric("TasksTimedOut", MetricUnit.Count, 1)
+    for task in round_.refuted:
+        logger.error("a callback claimed a failure that its provider does not know", task=task)
+        metrics.add_metric("CallbacksRefuted", MetricUnit.Count, 1)
     return round_.next_state.model_dump(mode="json", by_alias=True)

@@ -2,14 +2,15 @@
 
 Five moves: decode, verify, parse, write, answer. Providers take 200 for success and anything else for a failure that
 they retry three times; so news that is written is answered 200 even if it changed nothing, and only what cannot be
-written is answered 5xx.
+written is answered 5xx. A delivery with the right token that cannot be read is kept for a later version that can.
 """
 
 import base64
 import binascii
 import json
 from dataclasses import dataclass
-from functools import cache
+from datetime import datetime
+from functools import cache, cached_property
 from http import HTTPStatus
 from typing import Any
 
@@ -19,9 +20,17 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from image_tasks.credentials import LiveSecret, provider_keys
-from image_tasks.errors import InvalidCallbackError, PayloadTooLargeError, RequestError, StoreUnavailableError
+from image_tasks.errors import (
+    InvalidCallbackError,
+    MalformedBodyError,
+    PayloadTooLargeError,
+    RequestError,
+    StoreUnavailableError,
+    UnknownProviderError,
+)
 from image_tasks.models import TaskReport, utc_now
 from image_tasks.providers import find_provider
+from image_tasks.rejected_deliveries import RejectedDeliveries, RejectedDelivery
 from image_tasks.settings import ReceiveCallbackSettings
 from image_tasks.tasks_table import CLIENT_CONFIG, TasksTable
 from image_tasks.verification import decode_json, verify_signature, verify_token
@@ -51,7 +60,14 @@ class Dependencies:
         secrets_manager = boto3.client("secretsmanager", config=CLIENT_CONFIG)
         self.callback_token = LiveSecret(settings.callback_token_secret, secrets_manager)
         self.provider_keys = LiveSecret(settings.provider_keys_secret, secrets_manager)
+        # Only what cannot be read needs S3, and a client costs a tenth of a second.
+        self._bucket = settings.images_bucket
         self.table = TasksTable(settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG))
+
+    @cached_property
+    def rejected_deliveries(self) -> RejectedDeliveries:
+        """Where deliveries are kept that cannot be read."""
+        return RejectedDeliveries(boto3.client("s3", config=CLIENT_CONFIG), self._bucket)
 
 
 dependencies = cache(Dependencies)
@@ -67,12 +83,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         report = parse(request)
         recorded = dependencies().table.record(report)
     except RequestError as exc:
-        logger.warning("callback refused", reason=exc.code, detail=str(exc))
-        metrics.add_metric("CallbacksRefused", MetricUnit.Count, 1)
-        return answer(exc.status, {"error": exc.code, "message": str(exc)})
+        return refuse(exc)
     except StoreUnavailableError:
-        logger.exception("callback not written, the provider will send it again")
-        return answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "unavailable", "message": "not written, send it again"})
+        return defer()
     logger.info("callback received", task=report.task, status=report.status, outcome=recorded.outcome)
     metrics.add_dimension("provider", report.provider)
     metrics.add_metric(f"Callbacks{recorded.outcome.title()}", MetricUnit.Count, 1)
@@ -84,7 +97,7 @@ def decode(event: dict[str, Any]) -> CallbackRequest:
 
     Raises:
         PayloadTooLargeError: the body is over MAX_BODY_BYTES.
-        InvalidCallbackError: the body claims to be base64 and is not.
+        MalformedBodyError: the body claims to be base64 and is not.
     """
     # surrogatepass: half a character is refused where the body is read, not here.
     body = (event.get("body") or "").encode(errors="surrogatepass")
@@ -92,7 +105,7 @@ def decode(event: dict[str, Any]) -> CallbackRequest:
         try:
             body = base64.b64decode(body, validate=True)
         except binascii.Error:
-            raise InvalidCallbackError("the body is not the base64 that it claims to be") from None
+            raise MalformedBodyError("the body is not the base64 that it claims to be") from None
     if len(body) > MAX_BODY_BYTES:
         raise PayloadTooLargeError(f"the body is longer than {MAX_BODY_BYTES} bytes")
     path = event["pathParameters"]
@@ -108,14 +121,34 @@ def parse(request: CallbackRequest) -> TaskReport:
     """The news in a callback, with its signature verified where the provider signs.
 
     Raises:
-        UnknownProviderError, InvalidCallbackError, UnauthorizedError: with what is wrong.
+        RequestError: with what is wrong. What cannot be read has been kept then.
+        StoreUnavailableError: it cannot be read, and could not be kept.
     """
-    provider = find_provider(request.provider_id)
-    report = provider.parse_callback(decode_json(request.body), received_at=utc_now())
+    received_at = utc_now()
+    try:
+        body = decode_json(request.body)
+        report = find_provider(request.provider_id).parse_callback(body, received_at=received_at)
+    except (MalformedBodyError, InvalidCallbackError, UnknownProviderError) as exc:
+        # An unknown provider with the right token is a typing error in somebody's callback URL.
+        keep(request, received_at, exc)
+        raise
     # The signature covers the task's id, so it can only be checked once the body has been read.
     if _is_signed(report.provider):
-        verify_signature(request.headers, report.task_id, _webhook_keys(report.provider), now=report.reported_at)
+        verify_signature(request.headers, report.task_id, _webhook_keys(report.provider), now=received_at)
     return report
+
+
+def keep(request: CallbackRequest, received_at: datetime, reason: RequestError) -> None:
+    """Keeps a delivery that cannot be read.
+
+    Raises:
+        StoreUnavailableError: S3 did not take it; the provider is to send it again.
+    """
+    key = dependencies().rejected_deliveries.keep(
+        RejectedDelivery(request.provider_id, received_at, str(reason), request.headers, request.body)
+    )
+    logger.error("a delivery cannot be read and was kept", key=key, reason=str(reason))
+    metrics.add_metric("DeliveriesKept", MetricUnit.Count, 1)
 
 
 def _is_signed(provider_id: str) -> bool:
@@ -125,6 +158,21 @@ def _is_signed(provider_id: str) -> bool:
 def _webhook_keys(provider_id: str) -> list[str]:
     keys = (provider_keys(version, provider_id).webhook_key for version in dependencies().provider_keys.versions())
     return [key.get_secret_value() for key in keys if key]
+
+
+def refuse(error: RequestError) -> dict[str, Any]:
+    """4xx: the provider may send it again, but it will not be taken as it is."""
+    logger.warning("callback refused", reason=error.code, detail=str(error))
+    metrics.add_dimension("reason", error.code)
+    metrics.add_metric("CallbacksRefused", MetricUnit.Count, 1)
+    return answer(error.status, {"error": error.code, "message": str(error)})
+
+
+def defer() -> dict[str, Any]:
+    """503: a provider sends it again, and it may be taken then."""
+    logger.exception("callback not written, the provider will send it again")
+    metrics.add_metric("CallbacksDeferred", MetricUnit.Count, 1)
+    return answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "unavailable", "message": "not written, send it again"})
 
 
 def answer(status: HTTPStatus, body: dict[str, str]) -> dict[str, Any]:

@@ -56,6 +56,14 @@ class LiveSecret:
             raise SettingsError("a secret has no current version; put a value into it")
         return value
 
+    def provider_keys(self, provider_id: str) -> "ProviderKeys":
+        """One provider's current keys, if this is the provider keys secret.
+
+        Raises:
+            SettingsError, StoreUnavailableError: see `current` and the function of the same name.
+        """
+        return provider_keys(self.current(), provider_id)
+
     def versions(self) -> Iterator[str]:
         """Values to try in turn: current, previous, and both once more if what is cached may have been rotated.
 

@@ -2,7 +2,8 @@
 
     ImageTasksError
     ├── RequestError                    the caller's fault: answered 4xx, nothing is written
-    │   ├── InvalidCallbackError        400  not the JSON of a callback
+    │   ├── MalformedBodyError          400  not JSON in the strict sense
+    │   ├── InvalidCallbackError        422  JSON, but not what the provider documents
     │   ├── UnauthorizedError           401  token or signature missing or wrong
     │   ├── UnknownProviderError        404
     │   └── PayloadTooLargeError        413
@@ -12,6 +13,7 @@
     │   ├── ProviderUnavailableError    no answer, HTTP 5xx, an answer of no known shape     worth a retry
     │   ├── ProviderBusyError           429 rate limit, 455 maintenance                      worth a later retry
     │   └── ProviderRefusedError        401 key, 402 credits: concerns every task
+    ├── UnconfirmedError                the provider does not confirm a callback (yet)        worth a retry
     └── ImageError                      one image could not be archived
         ├── ImageUnavailableError       network, HTTP status, truncated                      worth a retry
         ├── ImageExpiredError           the URL is dead for good
@@ -38,10 +40,17 @@ class RequestError(ImageTasksError):
     code: ClassVar[str]
 
 
-class InvalidCallbackError(RequestError):
-    """The body is not what the provider documents."""
+class MalformedBodyError(RequestError):
+    """The body is not JSON in the strict sense, or not the base64 that it claims to be."""
 
     status = HTTPStatus.BAD_REQUEST
+    code = "malformed_body"
+
+
+class InvalidCallbackError(RequestError):
+    """The body is JSON, but not what the provider documents."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "invalid_callback"
 
 
@@ -88,6 +97,10 @@ class ProviderBusyError(ProviderError):
 
 class ProviderRefusedError(ProviderError):
     """The provider refuses this account, not this task: 401 key, 402 credits, 403 used up, 505 disabled."""
+
+
+class UnconfirmedError(ImageTasksError):
+    """The provider does not confirm, or does not confirm yet, what a callback says."""
 
 
 class ImageError(ImageTasksError):

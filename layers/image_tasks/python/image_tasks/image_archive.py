@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from image_tasks.confirmation import Confirmation
 from image_tasks.errors import ImageError, ImageExpiredError, ImageRejectedError, ImageUnavailableError
 from image_tasks.image_fetching import FetchedImage, ImageFetcher
 from image_tasks.models import Image, ImageState, Task, TaskStatus, split_task_key
@@ -38,6 +39,7 @@ class ArchiveRun:
     status: TaskStatus
     images: tuple[Image, ...]  # those that this run finished
     failures: tuple[ImageUnavailableError, ...]  # one per image that is still pending
+    is_refuted: bool = False  # a callback claimed a result that the provider does not have
 
 
 class ImageArchive:
@@ -46,6 +48,7 @@ class ImageArchive:
     def __init__(
         self,
         table: TasksTable,
+        confirmation: Confirmation,
         fetcher: ImageFetcher,
         s3: "S3Client",
         bucket: str,
@@ -55,6 +58,7 @@ class ImageArchive:
         now: Callable[[], datetime],
     ) -> None:
         self._table = table
+        self._confirmation = confirmation
         self._fetcher = fetcher
         self._s3 = s3
         self._bucket = bucket
@@ -65,14 +69,20 @@ class ImageArchive:
     def archive(self, task_key: str, *, is_last_try: bool) -> ArchiveRun | None:
         """Archives every image of a task that is pending, side by side, the one whose URL dies first before the others.
 
+        Nothing is fetched before the provider has confirmed what came by callback, where it can be asked.
         Returns None where there is nothing to do: the task is gone, or further than SUCCEEDED already.
 
         Raises:
-            StoreUnavailableError: the message is to come back; objects that were written are recognised then.
+            ProviderError, UnconfirmedError, StoreUnavailableError: the message is to come back; objects that were
+                written are recognised then.
         """
-        task = self._table.get(task_key)
-        if task is None or task.status is not TaskStatus.SUCCEEDED:
+        found = self._table.get(task_key)
+        if found is None or found.status is not TaskStatus.SUCCEEDED:
             return None
+        checked = self._confirmation.check(found, is_last_try=is_last_try)
+        task = checked.task
+        if task.status is not TaskStatus.SUCCEEDED:
+            return ArchiveRun(task.status, images=(), failures=(), is_refuted=checked.is_refuted)
         keys = _object_key_stems(task)
         pending = sorted(
             (index for index, image in enumerate(task.images) if image.state is ImageState.PENDING),
@@ -86,7 +96,7 @@ class ImageArchive:
         settled = {index: result for index, result in results.items() if isinstance(result, Image)}
         failures = tuple(result for result in results.values() if isinstance(result, ImageUnavailableError))
         status = self._save(task, settled, failures)
-        return ArchiveRun(status, tuple(settled.values()), failures)
+        return ArchiveRun(status, tuple(settled.values()), failures, checked.is_refuted)
 
     def _save(
         self, task: Task, settled: Mapping[int, Image], failures: tuple[ImageUnavailableError, ...]

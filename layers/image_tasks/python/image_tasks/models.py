@@ -159,6 +159,7 @@ class Task(Model):
     images: tuple[Image, ...] = ()
     failure: Failure | None = None
     reported_by: Reporter | None = None
+    confirmed_at: str | None = None  # when the provider itself said what the callback had said
     deliveries: int = 0
     conflicts: tuple[Conflict, ...] = ()
     registered_at: str | None = None
@@ -166,15 +167,36 @@ class Task(Model):
     archived_at: str | None = None
     updated_at: str | None = None
 
+    @property
+    def is_claim(self) -> bool:
+        """Whether its result rests on a callback alone: nobody has asked the provider yet."""
+        return self.reported_by is Reporter.CALLBACK and self.confirmed_at is None
+
     def contradicts(self, report: TaskReport) -> bool:
         """Whether a report says something else than what is known, rather than the same again or less."""
         match report.status:
             case TaskStatus.SUCCEEDED:
                 return _fingerprint(self.images) != _fingerprint(report.images)
             case TaskStatus.FAILED:
-                return self.failure is None or report.failure is None or self.failure.reason != report.failure.reason
+                return _reason(self.failure) != _reason(report.failure)
             case _:  # "still running" and "gave up" are no news once there is some
                 return False
+
+    def says_the_same_as(self, answer: TaskReport) -> bool:
+        """Whether a provider's answer has the same result to the letter: the same URLs, or the same reason."""
+        if answer.status is not self.status:
+            return False
+        urls, answered = ([(image.kind, image.url) for image in images] for images in (self.images, answer.images))
+        return urls == answered and _reason(self.failure) == _reason(answer.failure)
+
+    def is_refuted_by(self, answer: TaskReport) -> bool:
+        """Whether a provider's answer makes this task's result a false one.
+
+        More images than the callback had, or the same ones signed anew, do not.
+        """
+        if answer.status is not self.status or _reason(self.failure) != _reason(answer.failure):
+            return True
+        return not set(_fingerprint(self.images)) <= set(_fingerprint(answer.images))
 
 
 class PollState(Model):
@@ -191,6 +213,10 @@ class PollState(Model):
 def _fingerprint(images: Iterable[Image]) -> list[tuple[ImageKind, str]]:
     # Without the query: the same object signed anew is the same image.
     return [(image.kind, image.url.partition("?")[0]) for image in images]
+
+
+def _reason(failure: Failure | None) -> FailureReason | None:
+    return failure.reason if failure else None
 
 
 def task_key(provider: str, task_id: str) -> str:

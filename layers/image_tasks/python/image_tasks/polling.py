@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeGuard
 
 from image_tasks.credentials import ProviderKeys
 from image_tasks.errors import ProviderRefusedError
-from image_tasks.models import Failure, FailureReason, PollState, Reporter, TaskReport, TaskStatus, split_task_key
+from image_tasks.models import Failure, FailureReason, PollState, Reporter, Task, TaskReport, TaskStatus, split_task_key
 from image_tasks.provider_client import Answers, ProviderClient
 from image_tasks.providers import PROVIDERS
 from image_tasks.settings import PollTasksSettings
@@ -26,6 +27,7 @@ class PollRound:
     next_state: PollState
     news: list[tuple[TaskReport, Recorded]] = field(default_factory=list)
     answers: dict[str, Answers] = field(default_factory=dict)  # by provider
+    refuted: list[str] = field(default_factory=list)  # failures that a callback claimed and the provider does not know
 
 
 class Polling:
@@ -53,19 +55,45 @@ class Polling:
             StoreUnavailableError: nothing is lost, the round can be repeated.
         """
         waited = state.waited_seconds + state.wait_seconds
+        is_over = waited >= self._settings.give_up_after_seconds
         items = self._table.get_many(state.tasks)
-        # News has come, or the item is gone: nothing to ask, and nobody to tell.
-        pending = [task for task in state.tasks if task in items and items[task].status is TaskStatus.PENDING]
-        answers = self._ask(pending, deadline=deadline)
-        reports = [report for answer in answers.values() for report in answer.reports]
-        if waited >= self._settings.give_up_after_seconds:
-            reports = self._give_up(pending, reports)
-        news = [(report, self._table.record(report)) for report in reports if report.status is not TaskStatus.PENDING]
-        resolved = {report.task for report, _ in news}
-        running = tuple(task for task in pending if task not in resolved)
+        # Where news has come, or the item is gone, there is nothing to ask; but a failure that rests on a callback
+        # alone is a claim, which the provider confirms or not.
+        pending = [task for task, item in items.items() if item.status is TaskStatus.PENDING]
+        claims = [task for task, item in items.items() if item.status is TaskStatus.FAILED and self._can_check(item)]
+        answers = self._ask([*pending, *claims], deadline=deadline)
+        said = {report.task: report for answer in answers.values() for report in answer.reports}
+        reports = {task: said[task] for task in pending if self._is_news(said.get(task))}
+        if is_over:
+            reports |= {task: self._timed_out(task) for task in pending if task not in reports}
+        news = [(report, self._table.record(report)) for report in reports.values()]
+        checked = {task: self._check(items[task], said[task]) for task in claims if self._is_news(said.get(task))}
+        running = [task for task in pending if task not in reports]
+        running += [task for task in claims if task not in checked and not is_over]
         is_busy = any(answer.is_busy for answer in answers.values())
-        next_state = PollState(tasks=running, wait_seconds=self._next_wait(waited, is_busy), waited_seconds=waited)
-        return PollRound(next_state, news, answers)
+        next_state = PollState(
+            tasks=tuple(running), wait_seconds=self._next_wait(waited, is_busy), waited_seconds=waited
+        )
+        return PollRound(next_state, news, answers, refuted=[task for task, is_true in checked.items() if not is_true])
+
+    @staticmethod
+    def _is_news(report: TaskReport | None) -> TypeGuard[TaskReport]:
+        return report is not None and report.status is not TaskStatus.PENDING
+
+    def _can_check(self, item: Task) -> bool:
+        return item.is_claim and self._api_key(split_task_key(item.task)[0]) is not None
+
+    def _check(self, claimed: Task, answer: TaskReport) -> bool:
+        """Whether the provider says what a callback said; if not, the task is corrected."""
+        if claimed.says_the_same_as(answer):
+            self._table.confirm(claimed, now=answer.reported_at)
+            return True
+        self._table.correct(claimed, answer)
+        return not claimed.is_refuted_by(answer)
+
+    def _api_key(self, provider_id: str) -> str | None:
+        key = self._keys(provider_id).api_key
+        return (key.get_secret_value() or None) if key else None
 
     def _ask(self, tasks: Sequence[str], *, deadline: float) -> dict[str, Answers]:
         ids_by_provider: Mapping[str, list[str]] = defaultdict(list)
@@ -76,15 +104,15 @@ class Polling:
             return {}
 
         def ask(provider_id: str) -> Answers:
-            api_key = self._keys(provider_id).api_key
+            api_key = self._api_key(provider_id)
             if provider_id not in PROVIDERS:
                 return Answers(errors=[ProviderRefusedError(f"no provider is called {provider_id}")])
-            if not (api_key and api_key.get_secret_value()):
+            if api_key is None:
                 return Answers(errors=[ProviderRefusedError(f"no API key: put one for {provider_id} into the secret")])
             return self._client.ask(
                 PROVIDERS[provider_id],
                 ids_by_provider[provider_id],
-                api_key=api_key.get_secret_value(),
+                api_key=api_key,
                 deadline=deadline,
                 now=self._now,
             )
@@ -92,11 +120,6 @@ class Polling:
         # Side by side: a slow provider must not use up the time of the others.
         with ThreadPoolExecutor(max_workers=len(ids_by_provider)) as pool:
             return dict(zip(ids_by_provider, pool.map(ask, ids_by_provider), strict=True))
-
-    def _give_up(self, tasks: Sequence[str], reports: Sequence[TaskReport]) -> list[TaskReport]:
-        """The reports, with TIMED_OUT for every task of which there is no news even now, the last time of asking."""
-        news = {report.task: report for report in reports if report.status is not TaskStatus.PENDING}
-        return [news.get(task) or self._timed_out(task) for task in tasks]
 
     def _timed_out(self, task: str) -> TaskReport:
         provider, task_id = split_task_key(task)

@@ -18,7 +18,8 @@ from image_tasks.providers import PollRequest, Provider
 # Providers ask for at most 3 queries a second per task and 10 requests at once are what they bear without a 429.
 MAX_CONCURRENT_REQUESTS = 10
 # Answers come in well under a second; a request that takes 10 is asked again by the next poll.
-REQUEST_TIMEOUT = httpx.Timeout(10, connect=5)
+REQUEST_TIMEOUT_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 3.0
 # A batch of 50 Ace Data records is about 50 KB.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
@@ -46,6 +47,7 @@ class ProviderClient:
         self,
         base_urls: Mapping[str, str],
         *,
+        timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,7 +55,7 @@ class ProviderClient:
         self._clock = clock
         self._http = httpx.Client(
             transport=transport,
-            timeout=REQUEST_TIMEOUT,
+            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
             # The API key goes to the configured host and nowhere else: no redirects, no proxy from the environment.
             follow_redirects=False,
             trust_env=False,
@@ -61,7 +63,13 @@ class ProviderClient:
         )
 
     def ask(
-        self, provider: Provider, task_ids: Sequence[str], *, api_key: str, deadline: float, now: Callable[[], datetime]
+        self,
+        provider: Provider,
+        task_ids: Sequence[str],
+        *,
+        api_key: str,
+        now: Callable[[], datetime],
+        deadline: float = float("inf"),
     ) -> Answers:
         """Asks about tasks of one provider, `MAX_CONCURRENT_REQUESTS` requests at once.
 

@@ -57,6 +57,7 @@ class ReceiveCallbackSettings(Settings):
     tasks_table: Name
     callback_token_secret: Name
     provider_keys_secret: Name
+    images_bucket: Name  # deliveries that cannot be read are kept there
 
 
 class DispatchChangesSettings(Settings):
@@ -67,13 +68,16 @@ class DispatchChangesSettings(Settings):
     first_poll_after_seconds: PositiveInt
 
 
+# "PROVIDER=URL,...": what differs from the providers' own base URLs.
+BaseUrls = Annotated[dict[str, str], BeforeValidator(_split_base_urls)]
+
+
 class PollTasksSettings(Settings):
     """Environment of PollTasks."""
 
     tasks_table: Name
     provider_keys_secret: Name
-    # "PROVIDER=URL,...": what differs from the providers' own base URLs.
-    provider_base_urls: Annotated[dict[str, str], BeforeValidator(_split_base_urls)] = {}
+    provider_base_urls: BaseUrls = {}
     poll_interval_seconds: PositiveInt
     slow_poll_after_seconds: PositiveInt
     slow_poll_interval_seconds: PositiveInt
@@ -86,5 +90,7 @@ class ArchiveImagesSettings(Settings):
     tasks_table: Name
     images_bucket: Name
     archive_queue_url: Name
+    provider_keys_secret: Name
+    provider_base_urls: BaseUrls = {}
     # Names, "*.domain", or "*" for any public host.
     additional_image_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()

@@ -7,13 +7,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import TypeDeserializer
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
 from image_tasks.errors import StoreUnavailableError
 from image_tasks.models import Conflict, Image, ImageState, Model, Reporter, Task, TaskReport, TaskStatus, iso
+from image_tasks.update_expression import UpdateExpression
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -27,7 +28,6 @@ MAX_CONFLICTS = 10
 # BatchGetItem's own limit is 100 keys and 16 MB; what does not fit comes back as unprocessed and is asked for again.
 MAX_KEYS_PER_GET = 100
 
-_serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 
 
@@ -117,6 +117,37 @@ class TasksTable:
                 wanted += answer["UnprocessedKeys"][self._name]["Keys"]
         return found
 
+    def correct(self, claimed: Task, answer: TaskReport) -> bool:
+        """Replaces what a callback claimed by what the provider itself says; a claim that it refutes becomes evidence.
+
+        The one write that may move a task down, and only one that rests on nothing but a callback. Returns False if the
+        task is not as `claimed` any more: nothing is written then.
+        """
+        update = _news(answer)
+        if answer.status is TaskStatus.PENDING:
+            update.remove("reportedBy")
+            update.remove("reportedAt")
+        if not answer.images:
+            update.remove("images")
+        if claimed.is_refuted_by(answer) and len(claimed.conflicts) < MAX_CONFLICTS:
+            update.append("conflicts", _document(_evidence_of_claim(claimed)))
+        # Neither better news nor another correction has come in between.
+        is_still_claimed = " AND ".join(
+            (
+                update.equals("status", claimed.status.value),
+                update.equals("reportedBy", Reporter.CALLBACK.value),
+                update.equals("reportedAt", claimed.reported_at),
+            )
+        )
+        return self._update_if(claimed.task, is_still_claimed, update)
+
+    def confirm(self, claimed: Task, *, now: datetime) -> bool:
+        """Notes that the provider says what a callback claimed. Returns False if the task has changed meanwhile."""
+        update = UpdateExpression()
+        update.set("confirmedAt", iso(now))
+        update.set("updatedAt", iso(now))
+        return self._update_if(claimed.task, update.equals("status", claimed.status.value), update)
+
     def save_images(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> TaskStatus:
         """Writes what became of some of a task's images, by their position in `images`, and the status that follows.
 
@@ -127,31 +158,34 @@ class TasksTable:
             status = task.status
         else:
             status = TaskStatus.ARCHIVED if set(states) == {ImageState.ARCHIVED} else TaskStatus.INCOMPLETE
-        update = _Update()
+        update = UpdateExpression()
         for index, image in images.items():
             update.set(f"images[{index}]", _document(image))
         update.set("status", status.value)
         update.set("rank", status.rank)
         update.set("updatedAt", iso(now))
+        if task.confirmed_at:
+            update.set_once("confirmedAt", task.confirmed_at)
         if status.rank > TaskStatus.SUCCEEDED.rank:
             update.set("archivedAt", iso(now))
         # Two runs may archive the same task at once. The objects are the same; the further status stays.
         nobody_was_further = "#rank <= :rank"
+        self._update_if(task.task, nobody_was_further, update)
+        return status
+
+    def _update_if(self, task: str, condition: str, update: UpdateExpression) -> bool:
         try:
             with _store_errors():
                 self._client.update_item(
-                    TableName=self._name,
-                    Key=_key(task.task),
-                    ConditionExpression=nobody_was_further,
-                    **update.arguments(),
+                    TableName=self._name, Key=_key(task), ConditionExpression=condition, **update.arguments()
                 )
         except self._client.exceptions.ConditionalCheckFailedException:
-            pass
-        return status
+            return False
+        return True
 
     def _count_refused(self, report: TaskReport, known: Task) -> Outcome:
         outcome = Outcome.CONFLICT if known.contradicts(report) else Outcome.DUPLICATE
-        update = _Update()
+        update = UpdateExpression()
         if report.reported_by is Reporter.CALLBACK:
             update.add("deliveries", 1)
         evidence = _evidence(report)
@@ -171,59 +205,9 @@ class TasksTable:
         return outcome
 
 
-class _Update:
-    """An UpdateExpression under construction. Every name is aliased: `status` is reserved, others may become so."""
-
-    def __init__(self) -> None:
-        self._clauses: dict[str, list[str]] = {}
-        self._names: dict[str, str] = {}
-        self._values: dict[str, Any] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._clauses)
-
-    def set(self, path: str, value: Any) -> None:
-        self._clause("SET", f"{self._path(path)} = {self._value(path, value)}")
-
-    def set_once(self, path: str, value: Any) -> None:
-        name = self._path(path)
-        self._clause("SET", f"{name} = if_not_exists({name}, {self._value(path, value)})")
-
-    def append(self, path: str, value: Any) -> None:
-        name = self._path(path)
-        new, empty = self._value(path, [value]), self._value("empty", [])
-        self._clause("SET", f"{name} = list_append(if_not_exists({name}, {empty}), {new})")
-
-    def add(self, path: str, value: int) -> None:
-        self._clause("ADD", f"{self._path(path)} {self._value(path, value)}")
-
-    def remove(self, path: str) -> None:
-        self._clause("REMOVE", self._path(path))
-
-    def arguments(self) -> dict[str, Any]:
-        return {
-            "UpdateExpression": " ".join(f"{verb} {', '.join(parts)}" for verb, parts in self._clauses.items()),
-            "ExpressionAttributeNames": self._names,
-            "ExpressionAttributeValues": self._values,
-        }
-
-    def _clause(self, verb: str, clause: str) -> None:
-        self._clauses.setdefault(verb, []).append(clause)
-
-    def _path(self, path: str) -> str:
-        name, bracket, rest = path.partition("[")
-        self._names[f"#{name}"] = name
-        return f"#{name}{bracket}{rest}"
-
-    def _value(self, path: str, value: Any) -> str:
-        placeholder = f":{path.replace('[', '_').rstrip(']')}"
-        self._values[placeholder] = _serialize(value)
-        return placeholder
-
-
-def _news(report: TaskReport) -> _Update:
+def _news(report: TaskReport) -> UpdateExpression:
     provider, task_id = report.provider, report.task_id
-    update = _Update()
+    update = UpdateExpression()
     update.set("provider", provider)
     update.set("taskId", task_id)
     update.set("status", report.status.value)
@@ -252,6 +236,16 @@ def _evidence(report: TaskReport) -> Conflict:
         status=report.status,
         urls=tuple(image.url for image in report.images),
         failure=report.failure,
+    )
+
+
+def _evidence_of_claim(task: Task) -> Conflict:
+    return Conflict(
+        reported_by=Reporter.CALLBACK,
+        reported_at=datetime.fromisoformat(task.reported_at or task.updated_at or "1970-01-01T00:00:00Z"),
+        status=task.status,
+        urls=tuple(image.url for image in task.images),
+        failure=task.failure,
     )
 
 

@@ -1,6 +1,6 @@
 """Who calls, and whether what was sent is JSON in the strict sense. Bytes and shapes first, meaning later.
 
-Whatever a stranger sends, one of two errors comes out: `UnauthorizedError` or `InvalidCallbackError`.
+Whatever a stranger sends, one of two errors comes out: `UnauthorizedError` or `MalformedBodyError`.
 """
 
 import base64
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from image_tasks.errors import InvalidCallbackError, UnauthorizedError
+from image_tasks.errors import MalformedBodyError, UnauthorizedError
 
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
 
@@ -67,30 +67,30 @@ def decode_json(body: bytes) -> Any:
     """JSON as RFC 8259 has it: UTF-8, no NaN, no key twice, no depth that would exhaust the stack.
 
     Raises:
-        InvalidCallbackError: it is not.
+        MalformedBodyError: it is not.
     """
     try:
         return json.loads(
             body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated_keys
         )
     except UnicodeDecodeError:
-        raise InvalidCallbackError("the body is not UTF-8") from None
+        raise MalformedBodyError("the body is not UTF-8") from None
     except RecursionError:
-        raise InvalidCallbackError("the body is nested too deeply") from None
+        raise MalformedBodyError("the body is nested too deeply") from None
     except json.JSONDecodeError as exc:
-        raise InvalidCallbackError(f"the body is not JSON: {exc.msg} at character {exc.pos}") from None
+        raise MalformedBodyError(f"the body is not JSON: {exc.msg} at character {exc.pos}") from None
     except ValueError:
         # An integer of thousands of digits: int() refuses it (CVE-2020-10735).
-        raise InvalidCallbackError("the body holds a number that is too long") from None
+        raise MalformedBodyError("the body holds a number that is too long") from None
 
 
 def _refuse_constant(_: str) -> NoReturn:
-    raise InvalidCallbackError("the body is not JSON: NaN and Infinity are no numbers")
+    raise MalformedBodyError("the body is not JSON: NaN and Infinity are no numbers")
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # Two readers of {"taskId": "a", "taskId": "b"} may see two tasks.
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise InvalidCallbackError("the body has an object with the same key twice")
+        raise MalformedBodyError("the body has an object with the same key twice")
     return result
