@@ -1,8 +1,8 @@
 """DispatchChanges: the table's stream is the outbox.
 
 A task that is new and pending is polled for, and so is one that is pending again, because its provider did not confirm
-what a callback said, and a failure of a task that nobody had registered, because it has yet to be confirmed. One that
-has just succeeded is archived. All of it is driven from here and from nowhere else, so there is no moment at which a
+what a callback said, and one whose failure a callback has claimed while nobody polled, because that is to be confirmed.
+One that has just succeeded is archived. All of it is driven from here and from nowhere else, so there is no moment at which a
 crash between two writes loses what follows.
 """
 
@@ -80,7 +80,7 @@ def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change]:
         if status == old_status or status not in (TaskStatus.PENDING, TaskStatus.FAILED, TaskStatus.SUCCEEDED):
             continue
         # Of a failure that was pending before, the running execution will hear by itself.
-        if status == TaskStatus.FAILED and old_status is not None:
+        if status == TaskStatus.FAILED and old_status == TaskStatus.PENDING:
             continue
         try:
             split_task_key(task)
