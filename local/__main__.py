@@ -1,7 +1,6 @@
 """`python -m local up`: the whole stack on this machine until Ctrl-C."""
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -18,9 +17,10 @@ def main(arguments: list[str] | None = None) -> int:
     # Both ways of ending take the same road, also while the stack is still coming up.
     ending = threading.Event()
 
-    def end(number: int, frame: object) -> None:
-        ending.set()
-        raise KeyboardInterrupt
+    def end(*_: object) -> None:
+        if not ending.is_set():  # a second Ctrl-C must not interrupt the clearing up
+            ending.set()
+            raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
@@ -38,6 +38,7 @@ def _up(options: argparse.Namespace) -> int:
     sys.path.insert(1, str(_LAYER))
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from local.stack import LocalStack
 
@@ -51,7 +52,7 @@ def _up(options: argparse.Namespace) -> int:
         image_hosts=options.allow_image_host,
         simulator=options.simulator,
         parameters=dict(options.parameter),
-        on_error=lambda source, message: console.print(f"[red]{source}[/red] {message}", highlight=False, markup=True),
+        on_error=lambda source, message: console.print(Text(f"{source} ", "bold red"), Text(message), soft_wrap=True),
     )
     with stack:
         table = Table(box=None, show_header=False)
@@ -61,7 +62,7 @@ def _up(options: argparse.Namespace) -> int:
                     table.add_row(f"callback {provider}", url)
             elif value:
                 table.add_row(name.replace("_", " "), str(value))
-        table.add_row("logs", os.path.join(options.state_dir, "logs"))
+        table.add_row("logs", str(Path(options.state_dir) / "logs"))
         console.print(table, soft_wrap=True)
         console.print("Ready. Ctrl-C ends everything.", style="green")
         threading.Event().wait()

@@ -1,6 +1,6 @@
 """Makes the resources of an expanded template: what moto can hold in moto, functions and APIs for the stack to run.
 
-Stops on a resource type or a property that it doesn't know. What has no effect on one machine is listed with the reason.
+Stops on a resource type or a property that it doesn't know. What has no effect on one machine is listed, and why.
 """
 
 import json

@@ -189,7 +189,7 @@ class HttpApi(LoopbackServer):
 
 class _HttpApiHandler(LoopbackHandler):
     def _handle(self) -> None:
-        api = cast(HttpApi, self.server)
+        api = cast("HttpApi", self.server)
         body = self._read_body()
         if body is None:
             self.close_connection = True
@@ -236,4 +236,5 @@ class _HttpApiHandler(LoopbackHandler):
             pass  # trailers
         return bytes(body)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _handle
+    # Names that http.server looks for.
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _handle  # noqa: N815

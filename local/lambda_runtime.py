@@ -1,5 +1,6 @@
 """Runs functions as Lambda does: sandboxes of their own process, cold starts, timeouts, concurrency."""
 
+import contextlib
 import json
 import os
 import signal
@@ -54,7 +55,7 @@ class Sandbox:
         self._logs = logs
         self._api = RuntimeApi()
         self._started_at = time.monotonic()
-        self._cold = True
+        self._reported_init = False
         self._current: Invocation | None = None
         self.exited = threading.Event()
         self._process = subprocess.Popen(
@@ -84,39 +85,37 @@ class Sandbox:
     def invoke(self, invocation: Invocation) -> Outcome:
         """The handler's result or the error that Lambda would report. A sandbox that timed out is dead afterwards."""
         self._current = invocation
-        init_seconds = time.monotonic() - self._started_at
-        if not self.wait_until_ready():
+        ready = self.wait_until_ready()
+        started_at = time.monotonic()
+        if ready:
+            self._run(invocation)
+        else:
             self.kill()
             self._fail_init(invocation)
-        else:
-            if self._cold:
-                init_seconds = time.monotonic() - self._started_at
-        started_at = time.monotonic()
-        if not invocation.ended.is_set():
-            self._api.hand_over(invocation)
-            if self.exited.is_set():  # it may have died between readiness and now
-                self._fail_exited(invocation)
-            if not invocation.ended.wait(invocation.timeout_seconds):
-                seconds = f"{invocation.timeout_seconds:.2f} seconds"
-                self._fail(invocation, "Sandbox.Timedout", f"Task timed out after {seconds}")
-                self.kill()
-        self._report(invocation, time.monotonic() - started_at, init_seconds if self._cold else None)
-        self._cold = False
+        self._report(invocation, time.monotonic() - started_at)
         self._current = None
-        assert invocation.outcome is not None  # every way above ended it
+        assert invocation.outcome is not None  # both ways end it
         return invocation.outcome
+
+    def _run(self, invocation: Invocation) -> None:
+        self._api.hand_over(invocation)
+        if self.exited.is_set():  # it may have died since it was ready
+            self._fail_exited(invocation)
+        if not invocation.ended.wait(invocation.timeout_seconds):
+            seconds = f"{invocation.timeout_seconds:.2f} seconds"
+            self._fail(invocation, "Sandbox.Timedout", f"Task timed out after {seconds}")
+            self.kill()
 
     def kill(self) -> None:
         """Ends the process and whatever it started."""
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         self.exited.wait(5)
 
     def _watch(self) -> None:
         """Copies what the process prints to its log, then notes its end."""
-        assert self._process.stdout and self._process.stdin
+        assert self._process.stdout
+        assert self._process.stdin
         with self._process.stdout as lines:
             for line in lines:
                 self._logs.write(self._configuration.name, line.replace("\u00a0", " "))
@@ -149,9 +148,11 @@ class Sandbox:
         error = {"errorType": error_type, "errorMessage": message}
         invocation.end(Outcome(json.dumps(error).encode(), "Unhandled"))
 
-    def _report(self, invocation: Invocation, seconds: float, init_seconds: float | None) -> None:
-        init = "" if init_seconds is None else f" Init Duration: {init_seconds * 1000:.2f} ms"
-        line = f"REPORT RequestId: {invocation.request_id} Duration: {seconds * 1000:.2f} ms{init}"
+    def _report(self, invocation: Invocation, seconds: float) -> None:
+        line = f"REPORT RequestId: {invocation.request_id} Duration: {seconds * 1000:.2f} ms"
+        if not self._reported_init and self._api.ready_at is not None:
+            line += f" Init Duration: {(self._api.ready_at - self._started_at) * 1000:.2f} ms"
+            self._reported_init = True
         self._logs.write(self._configuration.name, line)
         if invocation.outcome and invocation.outcome.function_error:
             payload = invocation.outcome.payload

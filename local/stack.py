@@ -188,7 +188,6 @@ class LocalStack:
             environment[IMAGE_HOSTS_VARIABLE] = ",".join(self._image_hosts)
         for name, configuration in deployment.functions.items():
             self.functions[name] = Function(configuration, self._logs, environment)
-            self._stack.callback(self.functions[name].stop)
 
     def _start_event_sources(self, deployment: Deployment) -> None:
         sqs = self.boto3_client("sqs")
@@ -211,9 +210,10 @@ class LocalStack:
             )
             queue_source.start()
             self._stack.callback(queue_source.stop)
-        # Before the event sources stop, what runs for them is ended: nobody waits for a handler at shutdown.
-        for function_ in self.functions.values():
-            self._stack.callback(function_.stop)
+        # Ended before the event sources and the API: nobody waits for a handler when the stack goes down.
+        for each in self.functions.values():
+            self._stack.callback(each.stop)
+        self._stack.callback(self._logs.close)
 
     def _invoke_by_arn(self, name_or_arn: str, payload: bytes) -> Outcome:
         return self.functions[name_or_arn.rpartition(":")[2]].invoke(payload)

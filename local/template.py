@@ -65,10 +65,11 @@ class Template:
 class _TemplateLoader(yaml.SafeLoader):
     """YAML with CloudFormation's short forms (!Ref, !Sub, ...); dates stay the strings they are in AWS."""
 
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_TemplateLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str
 _TemplateLoader.add_multi_constructor("!", _short_form)
 
 
-class _NoManagedPolicies(ManagedPolicyLoader):
+class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
     """samtranslator asks IAM for the names of managed policies; locally policies have no effect."""
 
     def __init__(self) -> None:
@@ -104,7 +105,7 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     Raises LocalStackError for whatever cannot be run as it is in AWS.
     """
     try:
-        raw = yaml.load(path.read_text(), _TemplateLoader)  # noqa: S506 - a SafeLoader
+        raw = yaml.load(path.read_text(), _TemplateLoader)
     except (OSError, yaml.YAMLError) as exc:
         raise LocalStackError(f"The template cannot be read: {exc}") from exc
     if unknown := set(raw) - _SECTIONS:
@@ -112,7 +113,7 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
             f"Template sections {sorted(unknown)} are unknown to the local stack: teach local/template.py."
         )
     if raw.get("Transform") not in (None, "AWS::Serverless-2016-10-31"):
-        raise LocalStackError(f"Transform {raw['Transform']} is unknown to the local stack: teach local/template.py.")
+        raise _unknown(f"Transform {raw['Transform']}")
 
     values = _parameter_values(raw.get("Parameters", {}), parameters, unchecked or {})
     for resource in raw["Resources"].values():
@@ -130,6 +131,10 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     return Template(path.parent, expanded["Resources"], expanded.get("Conditions", {}), values)
 
 
+def _unknown(what: str) -> LocalStackError:
+    return LocalStackError(f"{what} is unknown to the local stack: teach local/template.py.")
+
+
 def _parameter_values(
     declared: Mapping[str, dict[str, Any]], given: Mapping[str, str], unchecked: Mapping[str, str]
 ) -> dict[str, str]:
@@ -138,7 +143,7 @@ def _parameter_values(
     values = {}
     for name, declaration in declared.items():
         if declaration["Type"] not in ("String", "Number"):
-            raise LocalStackError(f"Parameter {name}: type {declaration['Type']} is unknown to the local stack.")
+            raise _unknown(f"Parameter {name}: type {declaration['Type']}")
         value = unchecked.get(name, given.get(name, declaration.get("Default")))
         if value is None:
             raise LocalStackError(f"Parameter {name} has no default: give it with --parameter {name}=VALUE.")
@@ -168,7 +173,7 @@ def _check_parameter(name: str, value: str, declaration: Mapping[str, Any]) -> N
 
 @dataclass(frozen=True)
 class Resolver:
-    """Replaces intrinsic functions by what they stand for; one that it doesn't know is an error, never left in place."""
+    """Replaces intrinsic functions by what they stand for; an unknown one is an error, never left in place."""
 
     template: Template
     ref: Callable[[str], str]
