@@ -1,4 +1,4 @@
-"""`python -m local up`: the whole stack on this machine until Ctrl-C."""
+"""`python -m local up`: the whole stack on this machine until Ctrl-C. `python -m local demo`: plays tasks through it."""
 
 import argparse
 import signal
@@ -24,18 +24,18 @@ def main(arguments: list[str] | None = None) -> int:
 
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
+    # What the functions import from their layer, the runner imports from its source.
+    sys.path.insert(1, str(_LAYER))
     try:
-        return _up(options)
+        return _up(options) if options.command == "up" else _demo(options)
     except LocalStackError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 0
+        return 0 if options.command == "up" else 130
 
 
 def _up(options: argparse.Namespace) -> int:
-    # What the functions import from their layer, the runner imports from its source.
-    sys.path.insert(1, str(_LAYER))
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -69,9 +69,15 @@ def _up(options: argparse.Namespace) -> int:
     return 0
 
 
+def _demo(options: argparse.Namespace) -> int:
+    from local.demo import main as demo
+
+    return demo(["--state-dir", options.state_dir])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="start the stack and keep it running", description=__doc__)
     up.add_argument("--port", type=int, default=3000, help="port of the callback API; 0 takes a free one (3000)")
     up.add_argument("--aws-port", type=int, default=0, help="port of the AWS endpoint; 0 takes a free one (0)")
@@ -109,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="value of a parameter of the template; repeatable",
+    )
+    plays = "play tasks of all providers through the stack and check every outcome"
+    demo = commands.add_parser("demo", help=plays, description=plays)
+    demo.add_argument(
+        "--state-dir", default=".local/demo", metavar="FOLDER", help="where images and logs go (.local/demo)"
     )
     return parser
 

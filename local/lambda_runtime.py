@@ -9,12 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from local.function_configuration import FunctionConfiguration, sandbox_environment
 from local.function_logs import LogFolder
 from local.runtime_api import Invocation, Outcome, RuntimeApi
-from local.template import ACCOUNT_ID, REGION
 
 # Lambda would start up to 1000; a laptop should not.
 MAX_SANDBOXES_PER_FUNCTION = 8
@@ -26,25 +25,6 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 
 class TooManyRequestsError(Exception):
     """All sandboxes stayed busy. Lambda answers 429 TooManyRequestsException."""
-
-
-@dataclass(frozen=True)
-class FunctionConfiguration:
-    """What the template says of a function."""
-
-    name: str
-    handler: str
-    folder: Path
-    runtime: str = "python3.13"
-    layers: tuple[Path, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-    timeout_seconds: float = 3
-    memory_mb: int = 128
-    log_group: str = ""
-
-    @property
-    def arn(self) -> str:
-        return f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{self.name}"
 
 
 class Sandbox:
@@ -172,7 +152,7 @@ class Function:
         self.configuration = configuration
         self.max_sandboxes = max_sandboxes
         self._logs = logs
-        self._environment = _sandbox_environment(configuration, environment)
+        self._environment = sandbox_environment(configuration, environment)
         self._changed = threading.Condition()
         self._idle: list[Sandbox] = []
         self._busy: set[Sandbox] = set()
@@ -235,40 +215,3 @@ class Function:
 
     def _start(self) -> Sandbox:
         return Sandbox(self.configuration, self._environment, self._logs)
-
-
-def _sandbox_environment(configuration: FunctionConfiguration, environment: Mapping[str, str]) -> dict[str, str]:
-    """What a handler sees in os.environ: Lambda's own variables, the template's, and nothing of whoever runs this.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
-    """
-    inherited = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
-    return {
-        **inherited,
-        "LANG": "en_US.UTF-8",
-        "TZ": ":UTC",
-        "PYTHONPATH": os.pathsep.join(map(str, configuration.layers)),
-        "PYTHONUNBUFFERED": "1",
-        "LAMBDA_TASK_ROOT": str(configuration.folder),
-        "_HANDLER": configuration.handler,
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_{configuration.runtime}",
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_LAMBDA_FUNCTION_NAME": configuration.name,
-        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_mb),
-        "AWS_LAMBDA_FUNCTION_TIMEOUT": f"{configuration.timeout_seconds:g}",
-        "AWS_LAMBDA_LOG_GROUP_NAME": configuration.log_group,
-        "AWS_LAMBDA_LOG_STREAM_NAME": "local",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_SESSION_TOKEN": "local",
-        # A profile in the home folder must not lead a handler out of this machine.
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1,localhost",
-        **environment,
-        **configuration.environment,
-    }
