@@ -13,7 +13,7 @@ from image_tasks.errors import ImageRejectedError, ImageUnavailableError
 
 # 4K output has 8-16 megapixels; a viewer that unpacks 64 needs 256 MB.
 MAX_PIXELS = 64_000_000
-# A GIF of 25 MiB has 100,000 blocks, other formats have fewer. A file of nothing but empty ones would take 15 s to read.
+# A GIF of 25 MiB has 100,000 blocks, other formats have fewer. A file of nothing but empty ones would take 15 s.
 MAX_PARTS = 200_000
 
 
