@@ -1,4 +1,4 @@
-"""`python -m local up`: the whole stack on this machine until Ctrl-C. `python -m local demo`: plays tasks through it."""
+"""`python -m local up`: the whole stack on this machine until Ctrl-C. `... demo`: plays tasks through it."""
 
 import argparse
 import signal

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from local.demo.checks import StoredImage
 
-_COLUMNS = 5
+_COLUMNS = 6
 _CELL_WIDTH, _CELL_HEIGHT = 300, 290
 _IMAGE_SIZE = (276, 236)
 _MARGIN = 24

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from local import LocalStackError
@@ -101,13 +100,16 @@ def _tell_success(console: Console, tasks: int, images: int, folder: Path, secon
         f"{images} images are in the bucket, under images/PROVIDER/TASK/, each byte for byte what was served; "
         "nothing else is there."
     )
-    rows = Table.grid(padding=(0, 2))
-    rows.add_row(Text("Images", "dim"), str(folder))
-    rows.add_row(Text("On one sheet", "dim"), str(folder / "contact-sheet.png"))
-    rows.add_row()
-    rows.add_row(Text("make up", "bold cyan"), "leaves all this running, for callbacks of your own")
-    rows.add_row(Text(f"make build && {sam_command} deploy --guided", "bold cyan"), "puts it into your AWS account")
-    console.print(rows)
+    hints = {
+        "Images": str(folder),
+        "On one sheet": str(folder / "contact-sheet.png"),
+        "Kept running": "make up",
+        "In your account": f"make build && {sam_command} deploy --guided",
+    }
+    console.print()
+    for what, hint in hints.items():
+        # Not wrapped: paths and commands are there to be copied.
+        console.print(Text(f"{what:<17}", "dim") + Text(hint, "bold cyan"), soft_wrap=True)
 
 
 if __name__ == "__main__":
