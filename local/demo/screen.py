@@ -25,7 +25,7 @@ _STYLES: Mapping[str | None, str] = {
     TaskStatus.TIMED_OUT: "red",
 }
 _PLAIN_WIDTH = 120
-_TASK_WIDTH = 13
+_TASK_WIDTH, _NARROW_TASK_WIDTH = 13, 9
 
 
 def make_console() -> Console:
@@ -80,25 +80,25 @@ class Progress:
         ended = sum(played.is_at_its_end for played in self._tasks)
         answers = Counter(sent.status for sent in self._simulator.deliveries)
         callbacks = ", ".join(f"{count} answered {status or 'not at all'}" for status, count in answers.items())
-        footer = f"{ended} of {len(self._tasks)} at their end · callbacks: {callbacks or 'none yet'}"
-        polls = f"polls: {len(self._simulator.polls)} · {time.monotonic() - self._begun:.1f} s"
+        footer = f"{ended} of {len(self._tasks)} ended · callbacks: {callbacks or 'none yet'}"
+        polls = f"{len(self._simulator.polls)} polls · {time.monotonic() - self._begun:.1f} s"
         return Group(table, Text(), Text(f"{footer} · {polls}", "bold"))
 
 
 def result_table(tasks: Sequence[Played], width: int) -> Table:
     """One row per task, its images below each other. Leaves out what a narrow terminal has no room for."""
     is_wide = width >= _PLAIN_WIDTH
-    table = Table(header_style="bold", box=ROUNDED if is_wide else SIMPLE_HEAD, padding=(0, 1))
+    table = Table(header_style="bold", box=ROUNDED if is_wide else SIMPLE_HEAD, pad_edge=is_wide)
     for heading in ("Provider", "Task", "What happens", "Resolved by", "Status"):
         if is_wide or heading != "What happens":
             table.add_column(heading)
-    table.add_column("Images, or why none", no_wrap=True)
+    table.add_column("Images or reason", no_wrap=True)
     table.add_column("Time", justify="right", no_wrap=True)
     for played in tasks:
         case, item, seconds = played.case, played.item or {}, played.seconds
         table.add_row(
             case.provider,
-            _short(case.task_id),
+            _short(case.task_id, _TASK_WIDTH if is_wide else _NARROW_TASK_WIDTH),
             *([case.script_name] if is_wide else []),
             _resolution(item, "\n"),
             Text(str(item.get("status", "no item")), _STYLES.get(item.get("status"), "red")),
@@ -132,11 +132,11 @@ def _images_text(item: Mapping[str, Any]) -> Text:
     for image in item.get("images", []):
         if "key" in image:
             name = image["key"].rpartition("/")[2]
-            lines.append(f"{name:<14}{int(image['bytes']) / 1000:5.0f} kB")
+            lines.append(f"{name:<13} {int(image['bytes']) / 1000:3.0f} kB")
         else:
             lines.append(f"{image['kind']}: {image['state']} {image.get('reason', '')}")
     return Text("\n".join(lines))
 
 
-def _short(task_id: str) -> str:
-    return task_id if len(task_id) <= _TASK_WIDTH else f"{task_id[: _TASK_WIDTH - 1]}…"
+def _short(task_id: str, width: int = _TASK_WIDTH) -> str:
+    return task_id if len(task_id) <= width else f"{task_id[: width - 1]}…"
