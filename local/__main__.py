@@ -1,7 +1,6 @@
-"""`python -m local up`: the whole stack on this machine until Ctrl-C."""
+"""`python -m local up`: the whole stack on this machine until Ctrl-C. `... demo`: plays tasks through it."""
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -18,26 +17,28 @@ def main(arguments: list[str] | None = None) -> int:
     # Both ways of ending take the same road, also while the stack is still coming up.
     ending = threading.Event()
 
-    def end(number: int, frame: object) -> None:
-        ending.set()
-        raise KeyboardInterrupt
+    def end(*_: object) -> None:
+        if not ending.is_set():  # a second Ctrl-C must not interrupt the clearing up
+            ending.set()
+            raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
+    # What the functions import from their layer, the runner imports from its source.
+    sys.path.insert(1, str(_LAYER))
     try:
-        return _up(options)
+        return _up(options) if options.command == "up" else _demo(options)
     except LocalStackError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 0
+        return 0 if options.command == "up" else 130
 
 
 def _up(options: argparse.Namespace) -> int:
-    # What the functions import from their layer, the runner imports from its source.
-    sys.path.insert(1, str(_LAYER))
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from local.stack import LocalStack
 
@@ -51,7 +52,7 @@ def _up(options: argparse.Namespace) -> int:
         image_hosts=options.allow_image_host,
         simulator=options.simulator,
         parameters=dict(options.parameter),
-        on_error=lambda source, message: console.print(f"[red]{source}[/red] {message}", highlight=False, markup=True),
+        on_error=lambda source, message: console.print(Text(f"{source} ", "bold red"), Text(message), soft_wrap=True),
     )
     with stack:
         table = Table(box=None, show_header=False)
@@ -61,16 +62,22 @@ def _up(options: argparse.Namespace) -> int:
                     table.add_row(f"callback {provider}", url)
             elif value:
                 table.add_row(name.replace("_", " "), str(value))
-        table.add_row("logs", os.path.join(options.state_dir, "logs"))
+        table.add_row("logs", str(Path(options.state_dir) / "logs"))
         console.print(table, soft_wrap=True)
         console.print("Ready. Ctrl-C ends everything.", style="green")
         threading.Event().wait()
     return 0
 
 
+def _demo(options: argparse.Namespace) -> int:
+    from local.demo import main as demo
+
+    return demo(["--state-dir", options.state_dir])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="start the stack and keep it running", description=__doc__)
     up.add_argument("--port", type=int, default=3000, help="port of the callback API; 0 takes a free one (3000)")
     up.add_argument("--aws-port", type=int, default=0, help="port of the AWS endpoint; 0 takes a free one (0)")
@@ -108,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="value of a parameter of the template; repeatable",
+    )
+    plays = "play tasks of all providers through the stack and check every outcome"
+    demo = commands.add_parser("demo", help=plays, description=plays)
+    demo.add_argument(
+        "--state-dir", default=".local/demo", metavar="FOLDER", help="where images and logs go (.local/demo)"
     )
     return parser
 

@@ -26,6 +26,6 @@ def failed_identifiers(outcome: Outcome, identifiers: Sequence[str], reports_ite
     if not isinstance(response, dict):
         return everything
     failures = response.get("batchItemFailures") or []
-    failed = {item.get("itemIdentifier") if isinstance(item, dict) else None for item in failures}
+    failed = {str(item.get("itemIdentifier")) if isinstance(item, dict) else "" for item in failures}
     # An identifier that is missing, empty or not of this batch makes the whole batch a failure.
     return failed if failed <= everything else everything

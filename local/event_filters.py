@@ -59,7 +59,8 @@ def _check_rule(rule: Any, text: str) -> None:
     unknown = set(rule) - _OPERATORS
     if unknown or len(rule) != 1:
         raise LocalStackError(
-            f"Filter pattern {text!r}: {sorted(unknown) or rule} is unknown to the local stack: teach local/event_filters.py."
+            f"Filter pattern {text!r}: {sorted(unknown) or rule} is unknown to the local stack. "
+            "Teach local/event_filters.py."
         )
     [(operator, argument)] = rule.items()
     if operator == "anything-but" and isinstance(argument, dict):

@@ -20,19 +20,27 @@ class LogFolder:
         self.folder = folder
         self._on_error = on_error
         self._lock = threading.Lock()
+        self._closed = False
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("*.log"):
             old.unlink()
 
     def write(self, source: str, line: str) -> None:
-        with self._lock, (self.folder / f"{source}.log").open("a") as file:
-            file.write(line.rstrip("\n") + "\n")
+        with self._lock:
+            if not self._closed:
+                with (self.folder / f"{source}.log").open("a") as file:
+                    file.write(line.rstrip("\n") + "\n")
 
     def error(self, source: str, message: str, details: str = "") -> None:
         when = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.write("errors", f"{when} {source}: {message}" + (f"\n{details.rstrip()}" if details else ""))
-        if self._on_error:
+        if self._on_error and not self._closed:
             self._on_error(source, message)
+
+    def close(self) -> None:
+        """Takes no more lines: that a sandbox is killed when the stack ends is no error."""
+        with self._lock:
+            self._closed = True
 
     def function_error(self, function: str, request_id: str, payload: bytes) -> None:
         """Notes an invocation that failed; the payload is Lambda's error object."""

@@ -67,7 +67,6 @@ class Stage:
 
     rate_limit: float | None = None
     burst_limit: int | None = None
-    access_log_name: str | None = None
     access_log_format: str = ""
 
 
@@ -160,7 +159,7 @@ class HttpApi(LoopbackServer):
         return response
 
     def _log_access(self, request: HttpRequest, route_key: str, response: HttpResponse, seconds: float) -> None:
-        if not self._stage.access_log_name:
+        if not self._stage.access_log_format:
             return
         now = time.gmtime()
         milliseconds = str(round(seconds * 1000))
@@ -184,12 +183,12 @@ class HttpApi(LoopbackServer):
         line = re.sub(
             r"\$context\.([\w.]*\w)", lambda match: known.get(match.group(1), "-"), self._stage.access_log_format
         )
-        self._logs.write(self._stage.access_log_name, line)
+        self._logs.write("access", line)
 
 
 class _HttpApiHandler(LoopbackHandler):
     def _handle(self) -> None:
-        api = cast(HttpApi, self.server)
+        api = cast("HttpApi", self.server)
         body = self._read_body()
         if body is None:
             self.close_connection = True
@@ -236,4 +235,5 @@ class _HttpApiHandler(LoopbackHandler):
             pass  # trailers
         return bytes(body)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _handle
+    # Names that http.server looks for.
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _handle  # noqa: N815

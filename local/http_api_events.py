@@ -21,6 +21,8 @@ from local.template import ACCOUNT_ID
 # by observation; a form, and a body without content type, is binary.
 _TEXT_CONTENT = re.compile(r"(text/.*|application/(json|javascript|xml))", re.IGNORECASE)
 
+_FRAMING_HEADERS = {"connection", "content-length", "transfer-encoding"}
+
 Headers = list[tuple[str, str]]
 
 

@@ -1,5 +1,6 @@
 """Runs functions as Lambda does: sandboxes of their own process, cold starts, timeouts, concurrency."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,12 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from local.function_configuration import FunctionConfiguration, sandbox_environment
 from local.function_logs import LogFolder
 from local.runtime_api import Invocation, Outcome, RuntimeApi
-from local.template import ACCOUNT_ID, REGION
 
 # Lambda would start up to 1000; a laptop should not.
 MAX_SANDBOXES_PER_FUNCTION = 8
@@ -27,25 +27,6 @@ class TooManyRequestsError(Exception):
     """All sandboxes stayed busy. Lambda answers 429 TooManyRequestsException."""
 
 
-@dataclass(frozen=True)
-class FunctionConfiguration:
-    """What the template says of a function."""
-
-    name: str
-    handler: str
-    folder: Path
-    runtime: str = "python3.13"
-    layers: tuple[Path, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-    timeout_seconds: float = 3
-    memory_mb: int = 128
-    log_group: str = ""
-
-    @property
-    def arn(self) -> str:
-        return f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{self.name}"
-
-
 class Sandbox:
     """One process that runs one function, one invocation at a time."""
 
@@ -54,7 +35,7 @@ class Sandbox:
         self._logs = logs
         self._api = RuntimeApi()
         self._started_at = time.monotonic()
-        self._cold = True
+        self._reported_init = False
         self._current: Invocation | None = None
         self.exited = threading.Event()
         self._process = subprocess.Popen(
@@ -84,39 +65,37 @@ class Sandbox:
     def invoke(self, invocation: Invocation) -> Outcome:
         """The handler's result or the error that Lambda would report. A sandbox that timed out is dead afterwards."""
         self._current = invocation
-        init_seconds = time.monotonic() - self._started_at
-        if not self.wait_until_ready():
+        ready = self.wait_until_ready()
+        started_at = time.monotonic()
+        if ready:
+            self._run(invocation)
+        else:
             self.kill()
             self._fail_init(invocation)
-        else:
-            if self._cold:
-                init_seconds = time.monotonic() - self._started_at
-        started_at = time.monotonic()
-        if not invocation.ended.is_set():
-            self._api.hand_over(invocation)
-            if self.exited.is_set():  # it may have died between readiness and now
-                self._fail_exited(invocation)
-            if not invocation.ended.wait(invocation.timeout_seconds):
-                seconds = f"{invocation.timeout_seconds:.2f} seconds"
-                self._fail(invocation, "Sandbox.Timedout", f"Task timed out after {seconds}")
-                self.kill()
-        self._report(invocation, time.monotonic() - started_at, init_seconds if self._cold else None)
-        self._cold = False
+        self._report(invocation, time.monotonic() - started_at)
         self._current = None
-        assert invocation.outcome is not None  # every way above ended it
+        assert invocation.outcome is not None  # both ways end it
         return invocation.outcome
+
+    def _run(self, invocation: Invocation) -> None:
+        self._api.hand_over(invocation)
+        if self.exited.is_set():  # it may have died since it was ready
+            self._fail_exited(invocation)
+        if not invocation.ended.wait(invocation.timeout_seconds):
+            seconds = f"{invocation.timeout_seconds:.2f} seconds"
+            self._fail(invocation, "Sandbox.Timedout", f"Task timed out after {seconds}")
+            self.kill()
 
     def kill(self) -> None:
         """Ends the process and whatever it started."""
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         self.exited.wait(5)
 
     def _watch(self) -> None:
         """Copies what the process prints to its log, then notes its end."""
-        assert self._process.stdout and self._process.stdin
+        assert self._process.stdout
+        assert self._process.stdin
         with self._process.stdout as lines:
             for line in lines:
                 self._logs.write(self._configuration.name, line.replace("\u00a0", " "))
@@ -149,9 +128,11 @@ class Sandbox:
         error = {"errorType": error_type, "errorMessage": message}
         invocation.end(Outcome(json.dumps(error).encode(), "Unhandled"))
 
-    def _report(self, invocation: Invocation, seconds: float, init_seconds: float | None) -> None:
-        init = "" if init_seconds is None else f" Init Duration: {init_seconds * 1000:.2f} ms"
-        line = f"REPORT RequestId: {invocation.request_id} Duration: {seconds * 1000:.2f} ms{init}"
+    def _report(self, invocation: Invocation, seconds: float) -> None:
+        line = f"REPORT RequestId: {invocation.request_id} Duration: {seconds * 1000:.2f} ms"
+        if not self._reported_init and self._api.ready_at is not None:
+            line += f" Init Duration: {(self._api.ready_at - self._started_at) * 1000:.2f} ms"
+            self._reported_init = True
         self._logs.write(self._configuration.name, line)
         if invocation.outcome and invocation.outcome.function_error:
             payload = invocation.outcome.payload
@@ -171,7 +152,7 @@ class Function:
         self.configuration = configuration
         self.max_sandboxes = max_sandboxes
         self._logs = logs
-        self._environment = _sandbox_environment(configuration, environment)
+        self._environment = sandbox_environment(configuration, environment)
         self._changed = threading.Condition()
         self._idle: list[Sandbox] = []
         self._busy: set[Sandbox] = set()
@@ -234,40 +215,3 @@ class Function:
 
     def _start(self) -> Sandbox:
         return Sandbox(self.configuration, self._environment, self._logs)
-
-
-def _sandbox_environment(configuration: FunctionConfiguration, environment: Mapping[str, str]) -> dict[str, str]:
-    """What a handler sees in os.environ: Lambda's own variables, the template's, and nothing of whoever runs this.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
-    """
-    inherited = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
-    return {
-        **inherited,
-        "LANG": "en_US.UTF-8",
-        "TZ": ":UTC",
-        "PYTHONPATH": os.pathsep.join(map(str, configuration.layers)),
-        "PYTHONUNBUFFERED": "1",
-        "LAMBDA_TASK_ROOT": str(configuration.folder),
-        "_HANDLER": configuration.handler,
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_{configuration.runtime}",
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_LAMBDA_FUNCTION_NAME": configuration.name,
-        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_mb),
-        "AWS_LAMBDA_FUNCTION_TIMEOUT": f"{configuration.timeout_seconds:g}",
-        "AWS_LAMBDA_LOG_GROUP_NAME": configuration.log_group,
-        "AWS_LAMBDA_LOG_STREAM_NAME": "local",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_SESSION_TOKEN": "local",
-        # A profile in the home folder must not lead a handler out of this machine.
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1,localhost",
-        **environment,
-        **configuration.environment,
-    }

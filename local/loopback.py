@@ -1,5 +1,6 @@
 """HTTP servers that only this machine can reach."""
 
+import contextlib
 import errno
 import socket
 import socketserver
@@ -31,8 +32,8 @@ def listening_socket(port: int, option: str) -> socket.socket:
     return listener
 
 
-class ConnectionsEndWithServer(socketserver.ThreadingMixIn):
-    """Ends the connections that clients keep open when the server stops: a kept one would go on talking to a dead stack."""
+class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Ends kept connections when the server stops: their clients would go on talking to a dead stack."""
 
     daemon_threads = True
 
@@ -46,10 +47,8 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn):
 
     def end_connections(self) -> None:
         for connection in list(self._open_connections()):
-            try:
+            with contextlib.suppress(OSError):  # the other side may have been faster
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # the other side was faster
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is no news; what goes wrong in here is logged by who answers."""
@@ -64,7 +63,7 @@ class LoopbackServer(ConnectionsEndWithServer, HTTPServer):
 
     def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0, option: str = "--port") -> None:
         super().__init__((HOST, port), handler, bind_and_activate=False)
-        # Not server_bind(): HTTPServer asks the DNS for the host's full name there, which takes seconds on some machines.
+        # Not server_bind(): HTTPServer asks the DNS for the host's full name, which takes seconds on some machines.
         self.socket.close()
         self.socket = listening_socket(port, option)
         self.server_address = self.socket.getsockname()
@@ -95,8 +94,13 @@ class LoopbackHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Who answers a request also writes its log."""
+
+    def handle_expect_100(self) -> bool:
+        proceed = super().handle_expect_100()
+        self.wfile.flush()  # the client waits for this before it sends the body
+        return proceed
 
     def answer(self, status: int, body: bytes, headers: list[tuple[str, str]]) -> None:
         self.send_response_only(status)

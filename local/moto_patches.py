@@ -206,9 +206,9 @@ def put_object_as_s3_does() -> Iterator[None]:
                 computed = compute_checksum(body, algorithm)
                 if value != (computed.decode() if isinstance(computed, bytes) else computed):
                     raise _bad_digest(f"The {algorithm} you specified did not match the calculated checksum.")
-        if content_md5 := self.headers.get("Content-MD5"):
-            if content_md5 != base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode():
-                raise _bad_digest("The Content-MD5 you specified did not match what we received.")
+        content_md5 = self.headers.get("Content-MD5")
+        if content_md5 and content_md5 != base64.b64encode(hashlib.md5(body).digest()).decode():
+            raise _bad_digest("The Content-MD5 you specified did not match what we received.")
         with lock:
             response = put(self)
             key = self.backend.get_object(self.bucket_name, self.parse_key_name())
@@ -233,7 +233,7 @@ def functions_run_by(invoke_function: FunctionInvoker) -> Iterator[None]:
     """Lambda's Invoke runs the stack's own functions: moto's would start Docker containers."""
 
     def invoke(
-        self: LambdaBackend, function_name: str, qualifier: Any, body: Any, headers: Any, response_headers: Any
+        _: LambdaBackend, function_name: str, _qualifier: Any, body: Any, _headers: Any, response_headers: Any
     ) -> bytes:
         payload = body if isinstance(body, bytes) else (body or "{}").encode()
         try:
@@ -269,13 +269,15 @@ def state_machines_execute(time_scale: float, lambda_client: Callable[[], Any]) 
         while env.is_running() and (remaining := deadline - time.monotonic()) > 0:
             env.program_state_event.wait(remaining)
 
+    def client_for(**_: Any) -> Any:
+        return lambda_client()
+
+    clock = SimpleNamespace(sleep=lambda seconds: time.sleep(seconds * time_scale))
     with (
         mock.patch.dict(default_user_config, {"stepfunctions": {"execute_state_machine": True}}),
         mock.patch.object(WaitFunction, "_eval_body", wait),
-        mock.patch.object(
-            retrier_decl, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds * time_scale))
-        ),
+        mock.patch.object(retrier_decl, "time", clock),
         # moto makes a client per call from boto3's default session, which threads must not share, and for "localhost".
-        mock.patch.object(lambda_eval_utils, "boto_client_for", lambda **_: lambda_client()),
+        mock.patch.object(lambda_eval_utils, "boto_client_for", client_for),
     ):
         yield

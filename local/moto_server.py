@@ -14,7 +14,7 @@ from local.loopback import HOST, ConnectionsEndWithServer, listening_socket
 from local.template import REGION
 
 
-class _Handler(MotoRequestHandler):
+class _Handler(MotoRequestHandler):  # type: ignore[misc]
     disable_nagle_algorithm = True
 
     def log_request(self, *args: Any, **kwargs: Any) -> None:
@@ -61,7 +61,9 @@ class MotoServer:
         """A boto3 client of this endpoint; the same one for each call."""
         with self._clients_lock:
             if service not in self._clients:
-                session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=REGION)
+                session: Any = boto3.Session(
+                    aws_access_key_id="local", aws_secret_access_key="local", region_name=REGION
+                )
                 # A function may run for 15 minutes; boto3 would ask a second time after one. No proxy for loopback.
                 config = Config(
                     read_timeout=900, retries={"total_max_attempts": 1}, proxies={}, max_pool_connections=50

@@ -1,3 +1,4 @@
+# ruff: noqa: A001, ARG001 - names and arguments are those of the native module
 """A stand-in for awslambdaric's native `runtime_client`, with its functions: that one is compiled on Linux only.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html

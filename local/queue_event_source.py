@@ -72,7 +72,7 @@ class QueueEventSource:
                 # Looked up in this process: a request to the server 20 times a second would keep a core warm.
                 if moto_patches.wait_for_messages(self._queue, 0.05):
                     messages = self._receive()
-            except Exception as exc:  # a mapping must outlive a fault of the stack
+            except Exception as exc:  # noqa: BLE001 - a mapping must outlive a fault of the stack
                 self._note(exc)
             if messages:
                 self._batches.submit(self._deliver_and_free_slot, messages)
@@ -93,7 +93,7 @@ class QueueEventSource:
     def _deliver_and_free_slot(self, messages: list[Message]) -> None:
         try:
             self._deliver(messages)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - as above
             self._note(exc)
         finally:
             self._slots.release()

@@ -56,6 +56,7 @@ class RuntimeApi(LoopbackServer):
     def __init__(self) -> None:
         super().__init__(_RuntimeApiHandler)
         self.ready = threading.Event()
+        self.ready_at: float | None = None
         self.init_error: bytes | None = None
         self._events: queue.SimpleQueue[Invocation | None] = queue.SimpleQueue()
         self._current: Invocation | None = None
@@ -72,6 +73,8 @@ class RuntimeApi(LoopbackServer):
         self.stop()
 
     def next_invocation(self) -> Invocation | None:
+        if self.ready_at is None:
+            self.ready_at = time.monotonic()
         self.ready.set()
         self._current = self._events.get()
         return self._current
@@ -91,8 +94,8 @@ class RuntimeApi(LoopbackServer):
 
 
 class _RuntimeApiHandler(LoopbackHandler):
-    def do_GET(self) -> None:
-        api = cast(RuntimeApi, self.server)
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
+        api = cast("RuntimeApi", self.server)
         if self.path != "/2018-06-01/runtime/invocation/next":
             return self.answer(404, b"", [])
         invocation = api.next_invocation()
@@ -109,8 +112,8 @@ class _RuntimeApiHandler(LoopbackHandler):
         ]
         return self.answer(200, invocation.payload, headers)
 
-    def do_POST(self) -> None:
-        api = cast(RuntimeApi, self.server)
+    def do_POST(self) -> None:  # noqa: N802
+        api = cast("RuntimeApi", self.server)
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         if self.path == "/2018-06-01/runtime/init/error":
             api.init_error = body

@@ -3,6 +3,7 @@
 Imports nothing of the stack: what a handler finds here is what it finds in Lambda, besides the two doors below.
 """
 
+import importlib
 import os
 import sys
 import threading
@@ -58,7 +59,7 @@ def parse_image_hosts(text: str) -> frozenset[tuple[str, int]]:
 def install_runtime_client() -> None:
     """Makes `import runtime_client` work where awslambdaric has no native one: it is compiled on Linux only."""
     try:
-        import runtime_client  # noqa: F401
+        importlib.import_module("runtime_client")
     except ImportError:
         from local import python_runtime_client
 
@@ -68,8 +69,9 @@ def install_runtime_client() -> None:
 def main() -> None:
     # The parent holds the other end of stdin. A handler must find an empty stdin, as in Lambda.
     lifeline = os.dup(0)
-    with open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), 0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     end_with_parent(lifeline)
 
     task_root = os.environ["LAMBDA_TASK_ROOT"]

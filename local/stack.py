@@ -16,12 +16,13 @@ from moto.sqs.models import sqs_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local import LocalStackError, moto_patches
-from local.cloudformation import Deployment
+from local.deployment import Deployment
 from local.function_logs import ErrorListener, LogFolder
 from local.http_api import HttpApi
 from local.lambda_runtime import Function
 from local.moto_server import MotoServer
 from local.queue_event_source import QueueEventSource
+from local.resource_types import RESOURCE_TYPES
 from local.runtime_api import Outcome
 from local.sandbox import IMAGE_HOSTS_VARIABLE
 from local.stream_event_source import StreamEventSource
@@ -143,11 +144,7 @@ class LocalStack:
         self._start_functions(deployment)
         self._start_event_sources(deployment)
         api.serve(deployment.routes, deployment.stage, self.functions)
-        # A first callback must not wait for imports. The other functions warm up meanwhile.
-        routed = {route.function for route in deployment.routes}
-        for name, sandbox in [(name, function.prewarm()) for name, function in self.functions.items()]:
-            if name in routed:
-                sandbox.wait_until_ready()
+        self._prewarm({route.function for route in deployment.routes})
 
         self.info = self._describe(deployment, api.url, simulator_url)
         temporary = stack_json.with_suffix(".tmp")
@@ -178,7 +175,7 @@ class LocalStack:
         if "ProviderKeysSecret" in template.resources:
             keys = {provider: {"apiKey": LOCAL_API_KEY} for provider in _provider_ids()}
             overrides["ProviderKeysSecret"] = {"SecretString": json.dumps(keys)}
-        deployment = Deployment(template, self.boto3_client, api_url, overrides)
+        deployment = Deployment(template, RESOURCE_TYPES, self.boto3_client, api_url, overrides)
         deployment.deploy()
         return deployment
 
@@ -188,7 +185,6 @@ class LocalStack:
             environment[IMAGE_HOSTS_VARIABLE] = ",".join(self._image_hosts)
         for name, configuration in deployment.functions.items():
             self.functions[name] = Function(configuration, self._logs, environment)
-            self._stack.callback(self.functions[name].stop)
 
     def _start_event_sources(self, deployment: Deployment) -> None:
         sqs = self.boto3_client("sqs")
@@ -211,9 +207,17 @@ class LocalStack:
             )
             queue_source.start()
             self._stack.callback(queue_source.stop)
-        # Before the event sources stop, what runs for them is ended: nobody waits for a handler at shutdown.
-        for function_ in self.functions.values():
-            self._stack.callback(function_.stop)
+        # Ended before the event sources and the API: nobody waits for a handler when the stack goes down.
+        for each in self.functions.values():
+            self._stack.callback(each.stop)
+        self._stack.callback(self._logs.close)
+
+    def _prewarm(self, routed: set[str]) -> None:
+        """A first callback must not wait for imports. The other functions warm up while the stack is used already."""
+        for sandbox in [self.functions[name].prewarm() for name in routed]:
+            sandbox.wait_until_ready()
+        for name in self.functions.keys() - routed:
+            self.functions[name].prewarm()
 
     def _invoke_by_arn(self, name_or_arn: str, payload: bytes) -> Outcome:
         return self.functions[name_or_arn.rpartition(":")[2]].invoke(payload)

@@ -81,7 +81,7 @@ class StreamEventSource:
             try:
                 if batch := self._next_batch():
                     self._deliver(batch)
-            except Exception as exc:  # a mapping must outlive a fault of the stack
+            except Exception as exc:  # noqa: BLE001 - a mapping must outlive a fault of the stack
                 if not self._stopping.is_set():
                     self._logs.error(self._mapping.name, f"{type(exc).__name__}: {exc}")
 

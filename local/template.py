@@ -1,9 +1,8 @@
-"""Reads a SAM template, expands it as CloudFormation does, and resolves what in it refers to something else."""
+"""Reads a SAM template and expands it as CloudFormation does."""
 
-import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,6 @@ _SECTIONS = {
     *("AWSTemplateFormatVersion", "Transform", "Description", "Metadata", "Globals"),
     *("Parameters", "Conditions", "Resources", "Outputs"),
 }
-
-PSEUDO_PARAMETERS = {
-    "AWS::AccountId": ACCOUNT_ID,
-    "AWS::Partition": "aws",
-    "AWS::Region": REGION,
-    "AWS::StackName": STACK_NAME,
-    "AWS::StackId": f"arn:aws:cloudformation:{REGION}:{ACCOUNT_ID}:stack/{STACK_NAME}/local",
-    "AWS::URLSuffix": "amazonaws.com",
-}
-
-# {"Ref": "AWS::NoValue"} takes away the property it stands for.
-_NO_VALUE = object()
 
 
 @dataclass(frozen=True)
@@ -65,10 +52,11 @@ class Template:
 class _TemplateLoader(yaml.SafeLoader):
     """YAML with CloudFormation's short forms (!Ref, !Sub, ...); dates stay the strings they are in AWS."""
 
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_TemplateLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
@@ -87,7 +75,7 @@ def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str
 _TemplateLoader.add_multi_constructor("!", _short_form)
 
 
-class _NoManagedPolicies(ManagedPolicyLoader):
+class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
     """samtranslator asks IAM for the names of managed policies; locally policies have no effect."""
 
     def __init__(self) -> None:
@@ -104,7 +92,7 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     Raises LocalStackError for whatever cannot be run as it is in AWS.
     """
     try:
-        raw = yaml.load(path.read_text(), _TemplateLoader)  # noqa: S506 - a SafeLoader
+        raw = yaml.load(path.read_text(), _TemplateLoader)
     except (OSError, yaml.YAMLError) as exc:
         raise LocalStackError(f"The template cannot be read: {exc}") from exc
     if unknown := set(raw) - _SECTIONS:
@@ -112,7 +100,7 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
             f"Template sections {sorted(unknown)} are unknown to the local stack: teach local/template.py."
         )
     if raw.get("Transform") not in (None, "AWS::Serverless-2016-10-31"):
-        raise LocalStackError(f"Transform {raw['Transform']} is unknown to the local stack: teach local/template.py.")
+        raise _unknown(f"Transform {raw['Transform']}")
 
     values = _parameter_values(raw.get("Parameters", {}), parameters, unchecked or {})
     for resource in raw["Resources"].values():
@@ -130,6 +118,10 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     return Template(path.parent, expanded["Resources"], expanded.get("Conditions", {}), values)
 
 
+def _unknown(what: str) -> LocalStackError:
+    return LocalStackError(f"{what} is unknown to the local stack: teach local/template.py.")
+
+
 def _parameter_values(
     declared: Mapping[str, dict[str, Any]], given: Mapping[str, str], unchecked: Mapping[str, str]
 ) -> dict[str, str]:
@@ -138,7 +130,7 @@ def _parameter_values(
     values = {}
     for name, declaration in declared.items():
         if declaration["Type"] not in ("String", "Number"):
-            raise LocalStackError(f"Parameter {name}: type {declaration['Type']} is unknown to the local stack.")
+            raise _unknown(f"Parameter {name}: type {declaration['Type']}")
         value = unchecked.get(name, given.get(name, declaration.get("Default")))
         if value is None:
             raise LocalStackError(f"Parameter {name} has no default: give it with --parameter {name}=VALUE.")
@@ -164,117 +156,3 @@ def _check_parameter(name: str, value: str, declaration: Mapping[str, Any]) -> N
             constraint = f"a number from {lowest} to {highest}"
     if constraint:
         raise LocalStackError(f"Parameter {name}: {value!r} is not {constraint}.")
-
-
-@dataclass(frozen=True)
-class Resolver:
-    """Replaces intrinsic functions by what they stand for; one that it doesn't know is an error, never left in place."""
-
-    template: Template
-    ref: Callable[[str], str]
-    get_att: Callable[[str, str], str]
-
-    def resolve(self, value: Any) -> Any:
-        if isinstance(value, list):
-            return [item for item in map(self.resolve, value) if item is not _NO_VALUE]
-        if not isinstance(value, dict):
-            return value
-        if len(value) == 1:
-            [(name, argument)] = value.items()
-            if name == "Ref":
-                return self._ref(argument)
-            if name.startswith("Fn::"):
-                return self._function(name, argument)
-        resolved = {key: self.resolve(item) for key, item in value.items()}
-        return {key: item for key, item in resolved.items() if item is not _NO_VALUE}
-
-    def condition(self, name: str) -> bool:
-        """Whether the template's condition of this name holds."""
-        if name not in self.template.conditions:
-            raise LocalStackError(f"The template has no condition {name}.")
-        return self._holds(self.template.conditions[name])
-
-    def _ref(self, name: str) -> Any:
-        if name == "AWS::NoValue":
-            return _NO_VALUE
-        known = PSEUDO_PARAMETERS.get(name, self.template.parameters.get(name))
-        return self.ref(name) if known is None else known
-
-    def _function(self, name: str, argument: Any) -> Any:
-        match name:
-            case "Fn::GetAtt":
-                return self.get_att(argument[0], argument[1])
-            case "Fn::Sub":
-                return self._sub(argument)
-            case "Fn::Join":
-                return argument[0].join(map(str, self.resolve(argument[1])))
-            case "Fn::Select":
-                return self.resolve(argument[1])[int(argument[0])]
-            case "Fn::Split":
-                return str(self.resolve(argument[1])).split(argument[0])
-            case "Fn::If":
-                return self.resolve(argument[1] if self.condition(argument[0]) else argument[2])
-            case _:
-                raise LocalStackError(
-                    f"Intrinsic function {name} is unknown to the local stack: teach local/template.py."
-                )
-
-    def _sub(self, argument: Any) -> str:
-        text, variables = argument if isinstance(argument, list) else (argument, {})
-
-        def value_of(match: re.Match[str]) -> str:
-            name = match.group(1).strip()
-            if name.startswith("!"):  # ${!Literal} stays ${Literal}
-                return f"${{{name[1:]}}}"
-            if name in variables:
-                return str(self.resolve(variables[name]))
-            if "." in name:
-                return self.get_att(*name.split(".", 1))
-            return str(self._ref(name))
-
-        return re.sub(r"\$\{([^}]*)\}", value_of, text)
-
-    def _holds(self, condition: Any) -> bool:
-        [(name, argument)] = condition.items()
-        match name:
-            case "Condition":
-                return self.condition(argument)
-            case "Fn::Equals":
-                left, right = self.resolve(argument)
-                return str(left) == str(right)
-            case "Fn::Not":
-                return not self._holds(argument[0])
-            case "Fn::And":
-                return all(self._holds(item) for item in argument)
-            case "Fn::Or":
-                return any(self._holds(item) for item in argument)
-            case _:
-                raise LocalStackError(
-                    f"Condition function {name} is unknown to the local stack: teach local/template.py."
-                )
-
-
-def state_machine_definition(path: Path, substitutions: Mapping[str, Any]) -> str:
-    """The JSON text of a state machine kept in a YAML or JSON file, its ${Substitutions} filled in.
-
-    Raises LocalStackError for a ${name} without a value: CloudFormation would leave it in the text.
-    """
-
-    def fill(value: Any) -> Any:
-        if isinstance(value, str):
-            return re.sub(r"\$\{(\w+)\}", value_of, value)
-        if isinstance(value, list):
-            return [fill(item) for item in value]
-        if isinstance(value, dict):
-            return {key: fill(item) for key, item in value.items()}
-        return value
-
-    def value_of(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in substitutions:
-            raise LocalStackError(
-                f"{path.name} uses ${{{name}}}: add it to the state machine's DefinitionSubstitutions."
-            )
-        return str(substitutions[name])
-
-    return json.dumps(fill(yaml.safe_load(path.read_text())))

@@ -6,7 +6,7 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -49,15 +49,18 @@ class CallbackSender:
         return sum(thread.is_alive() for thread in list(self._threads))
 
     def send(
-        self, task: SimulatedTask, body: Mapping[str, Any], *, after_seconds: float, wait_for_it: bool = False
-    ) -> None:
-        """Deliver this callback after so many simulated seconds. `wait_for_it`: return after its first attempt."""
-        attempted = threading.Event()
-        thread = threading.Thread(target=self._deliver, args=(task, body, after_seconds, attempted), daemon=True)
+        self,
+        task: SimulatedTask,
+        body: Mapping[str, Any],
+        *,
+        after_seconds: float,
+        previous: Sequence[threading.Thread] = (),
+    ) -> threading.Thread:
+        """Deliver this callback once the previous ones are through, and so many simulated seconds have passed."""
+        thread = threading.Thread(target=self._deliver, args=(task, body, after_seconds, previous), daemon=True)
         self._threads.append(thread)
         thread.start()
-        if wait_for_it:
-            attempted.wait(ANSWER_TIMEOUT_SECONDS + 1)
+        return thread
 
     def stop(self) -> None:
         """Give up what has not been delivered. `wait` must have been told before."""
@@ -67,15 +70,16 @@ class CallbackSender:
         self._client.close()
 
     def _deliver(
-        self, task: SimulatedTask, body: Mapping[str, Any], after_seconds: float, attempted: threading.Event
+        self, task: SimulatedTask, body: Mapping[str, Any], after_seconds: float, previous: Sequence[threading.Thread]
     ) -> None:
+        for thread in previous:
+            thread.join()
         stopping = self._wait(after_seconds)
         for attempt in range(1, MAX_RETRIES + 2):
             if stopping:
                 break
             delivery = self._attempt(task, body, attempt)
             self._deliveries.append(delivery)
-            attempted.set()
             if delivery.taken:
                 break
             stopping = attempt <= MAX_RETRIES and self._wait(self._retry_delay_seconds)

@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 class PlannedCallback:
     """A callback that the provider will send, if it has been given a URL."""
 
-    seconds_after_end: float = 0.0
+    delay_seconds: float = 0.0  # after the task's end, or after the callback before this one is through
     outcome: Outcome | None = None  # None: the task's own
     copies: int = 1  # at the same time
     tells_task_id: bool = True
@@ -66,7 +66,7 @@ _ALL = (
         generation_seconds=0,
         callback_before_answer=True,
     ),
-    Script("slow", "takes longer than two polls, then calls back", generation_seconds=105),
+    Script("slow", "takes so long that polls meet it running, then calls back", generation_seconds=150),
     Script(
         "late-failure",
         "a success, and 20 s later a callback that claims the opposite",

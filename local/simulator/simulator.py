@@ -20,6 +20,9 @@ BASE_PATHS = MappingProxyType({FLUX_KONTEXT: "/kie", NANOBANANA: "/nanobanana", 
 ORIGIN_LIFETIME_SECONDS = 600.0
 RESULT_LIFETIME_SECONDS = 14 * 86400.0
 
+# A callback before the answer holds the answer up so long at most.
+_MAX_ANSWER_DELAY_SECONDS = 10.0
+
 
 class TaskExistsError(ValueError):
     """A task id was asked for that is taken."""
@@ -206,16 +209,19 @@ class Simulator:
     # -- inside
 
     def _plan_callbacks(self, task: SimulatedTask) -> None:
+        threads: list[threading.Thread] = []
+        delay = task.script.generation_seconds
         for planned in task.script.callbacks:
             outcome: Outcome = planned.outcome or task.script.outcome
             body = wire.callback(task, outcome, tells_task_id=planned.tells_task_id)
-            for _ in range(planned.copies):
-                self._sender.send(
-                    task,
-                    body,
-                    after_seconds=task.script.generation_seconds + planned.seconds_after_end,
-                    wait_for_it=task.script.callback_before_answer,
-                )
+            delay += planned.delay_seconds
+            threads = [
+                self._sender.send(task, body, after_seconds=delay, previous=threads) for _ in range(planned.copies)
+            ]
+            delay = 0.0
+        if task.script.callback_before_answer:
+            for thread in threads:
+                thread.join(_MAX_ANSWER_DELAY_SECONDS)
 
     def _wait(self, seconds: float) -> bool:
         return self._stopping.wait(seconds * self.time_scale)

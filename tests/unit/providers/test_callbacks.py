@@ -1,12 +1,23 @@
 """Every callback under events/ becomes the news, or the refusal, that its table says."""
 
+from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from image_tasks.errors import InvalidCallbackError
-from image_tasks.models import MAX_IMAGES_PER_TASK, MAX_MESSAGE_LENGTH, MAX_URL_LENGTH, Reporter, TaskStatus
+from image_tasks.models import (
+    MAX_IMAGES_PER_TASK,
+    MAX_MESSAGE_LENGTH,
+    MAX_URL_LENGTH,
+    Failure,
+    FailureReason,
+    Reporter,
+    TaskStatus,
+)
 from image_tasks.providers import PROVIDERS
+from image_tasks.providers.wire import MAX_CODE_LENGTH
 from tests.unit.providers.cases import RECEIVED_AT, News, Refused, body_of, load
 from tests.unit.providers.expected_callbacks import CALLBACKS
 
@@ -23,6 +34,15 @@ def test_a_callback_becomes(path: str, expected: News | Refused) -> None:
     else:
         report = provider.parse_callback(body, received_at=RECEIVED_AT)
         assert report == expected.report(provider.id, Reporter.CALLBACK)
+
+
+def test_images_of_documented_and_recorded_successes_come_from_known_hosts() -> None:
+    for path, expected in CALLBACKS.items():
+        for image in expected.images if isinstance(expected, News) else ():
+            host = urlsplit(image.url).hostname or ""
+            known = PROVIDERS[path.split("/")[1]].image_hosts
+            # The documents' example.com stands for nobody.
+            assert host == "example.com" or any(fnmatchcase(host, pattern) for pattern in known), path
 
 
 def _kie(**change: Any) -> dict[str, Any]:
@@ -49,6 +69,25 @@ def test_a_message_is_cut_and_can_be_stored(message: str) -> None:
     assert report.failure.message.encode()
 
 
+@pytest.mark.parametrize(
+    ("code", "reason", "kept"),
+    [
+        ("NSFW_Content", FailureReason.CONTENT_POLICY, "NSFW_Content"),
+        ("sensitive_word", FailureReason.CONTENT_POLICY, "sensitive_word"),
+        ("moderation_blocked", FailureReason.CONTENT_POLICY, "moderation_blocked"),
+        (400, FailureReason.GENERATION_FAILED, "400"),
+        ("", FailureReason.GENERATION_FAILED, None),
+        (True, FailureReason.GENERATION_FAILED, None),
+        (["api_error"], FailureReason.GENERATION_FAILED, None),
+        ("x" * 1000, FailureReason.GENERATION_FAILED, "x" * MAX_CODE_LENGTH),
+    ],
+)
+def test_ace_datas_codes_are_words(code: Any, reason: FailureReason, kept: str | None) -> None:
+    body = {"success": False, "task_id": "task12345", "error": {"code": code, "message": "no"}}
+    report = PROVIDERS["acedata"].parse_callback(body, received_at=RECEIVED_AT)
+    assert report.failure == Failure(reason=reason, code=kept, message="no")
+
+
 @pytest.mark.parametrize("message", [None, 5, True, ["text"], {"text": ""}])
 def test_a_message_of_an_odd_type_does_not_hide_a_failure(message: Any) -> None:
     report = PROVIDERS["flux-kontext"].parse_callback(_kie(code=501, msg=message), received_at=RECEIVED_AT)
@@ -61,6 +100,20 @@ def test_an_address_that_is_too_long_is_refused_without_quoting_it() -> None:
     with pytest.raises(InvalidCallbackError) as refusal:
         PROVIDERS["acedata"].parse_callback(_acedata(url), received_at=RECEIVED_AT)
     assert str(refusal.value) == f"data.0.image_url: should be a URL of at most {MAX_URL_LENGTH} characters"
+
+
+@pytest.mark.parametrize("url", ["https://example.com/\ud800", "https://example.com/\n", "https://exam\tple.com/"])
+def test_an_address_that_could_not_be_stored_or_sent_is_refused(url: str) -> None:
+    with pytest.raises(InvalidCallbackError, match=r"should be a URL of printable characters$"):
+        PROVIDERS["acedata"].parse_callback(_acedata(url + "x"), received_at=RECEIVED_AT)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.com/a.png", "HTTPS://EXAMPLE.COM/a.png", " https://example.com/a.png\n"]
+)
+def test_an_address_is_taken_as_it_is(url: str) -> None:
+    report = PROVIDERS["acedata"].parse_callback(_acedata(url), received_at=RECEIVED_AT)
+    assert [image.url for image in report.images] == [url.strip()]
 
 
 def test_the_longest_address_is_taken() -> None:

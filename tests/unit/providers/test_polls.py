@@ -94,6 +94,7 @@ def test_not_found_is_not_final(http_status: int, body: Any) -> None:
         (400, {"error": {"code": "bad_request"}}, ProviderUnavailableError),
         (401, {"success": "?", "error": 5}, ProviderRefusedError),
         (404, None, ProviderUnavailableError),
+        (429, None, ProviderBusyError),
         (503, "<html>", ProviderUnavailableError),
     ],
 )
@@ -119,6 +120,25 @@ def test_a_batch_survives_whatever_stands_in_it() -> None:
     ]
     reports = provider.parse_poll(provider.poll_request(["a", "b"]), 200, {"items": items}, received_at=RECEIVED_AT)
     assert [report.status for report in reports] == [TaskStatus.PENDING, TaskStatus.SUCCEEDED]
+
+
+def test_a_record_may_carry_its_id_as_task_id_and_an_error_beside_its_response() -> None:
+    provider = PROVIDERS["acedata"]
+    body = {
+        "task_id": "a",
+        "error": "of an earlier try",
+        "response": {"success": True, "data": [{"image_url": "https://example.com/a.png"}]},
+    }
+    (report,) = provider.parse_poll(provider.poll_request(["a"]), 200, body, received_at=RECEIVED_AT)
+    assert report.status is TaskStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("response", ["", "null", "gone", 5, [], {"resultImageUrl": 5}])
+def test_what_stands_in_the_response_of_a_failure_does_not_matter(response: Any) -> None:
+    provider = PROVIDERS["flux-kontext"]
+    body = {"code": 200, "data": {"successFlag": 3, "response": response}}
+    (report,) = provider.parse_poll(provider.poll_request(["a"]), 200, body, received_at=RECEIVED_AT)
+    assert report.status is TaskStatus.FAILED
 
 
 def test_a_poll_keeps_the_first_of_too_many_images() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local.simulator import Simulator
+from local.simulator import Delivery, SimulatedTask, Simulator
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -58,16 +58,20 @@ def receiver() -> Iterator[Receiver]:
         thread.join()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
-    """A simulated second takes a millisecond."""
+    """A simulated second takes a millisecond. Tests share it: each looks at its own tasks."""
     with Simulator(time_scale=0.001) as running:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(simulator: Simulator) -> Iterator[httpx.Client]:
     """Somebody with a key and a name of their own."""
     headers = {"Authorization": "Bearer key", "User-Agent": "catchlight/1"}
     with httpx.Client(base_url=simulator.url, headers=headers, trust_env=False) as http:
         yield http
+
+
+def deliveries_of(simulator: Simulator, task: SimulatedTask) -> list[Delivery]:
+    return [sent for sent in simulator.deliveries if sent.task_id == task.task_id]

@@ -7,34 +7,35 @@ import pytest
 
 from local.simulator import Simulator
 from local.simulator.deliveries import sign
-from tests.unit.simulator.conftest import Receiver, wait_for
+from tests.unit.simulator.conftest import Receiver, deliveries_of, wait_for
 
 
 def test_only_200_is_success_and_there_are_three_more_tries(simulator: Simulator, receiver: Receiver) -> None:
     receiver.answers = [201, 301, 500, 503, 200]
-    simulator.submit("flux-kontext", callback_url=receiver.url)
+    task = simulator.submit("flux-kontext", callback_url=receiver.url)
     wait_for(lambda: simulator.outstanding_callbacks == 0)
 
-    assert [(sent.attempt, sent.status) for sent in simulator.deliveries] == [(1, 201), (2, 301), (3, 500), (4, 503)]
+    attempts = [(sent.attempt, sent.status) for sent in deliveries_of(simulator, task)]
+    assert attempts == [(1, 201), (2, 301), (3, 500), (4, 503)]
     assert set(receiver.paths) == {"/callbacks/x/token"}  # the redirect was not followed
     assert receiver.bodies == [receiver.bodies[0]] * 4
 
 
 def test_a_success_ends_the_tries(simulator: Simulator, receiver: Receiver) -> None:
     receiver.answers = [500]
-    simulator.submit("nanobanana", callback_url=receiver.url)
+    task = simulator.submit("nanobanana", callback_url=receiver.url)
     wait_for(lambda: simulator.outstanding_callbacks == 0)
-    assert [sent.status for sent in simulator.deliveries] == [500, 200]
-    assert simulator.deliveries[-1].taken
+    assert [sent.status for sent in deliveries_of(simulator, task)] == [500, 200]
+    assert deliveries_of(simulator, task)[-1].taken
 
 
 def test_nobody_listening_is_recorded(simulator: Simulator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    simulator.submit("acedata", callback_url=f"http://127.0.0.1:{port}/")
+    task = simulator.submit("acedata", callback_url=f"http://127.0.0.1:{port}/")
     wait_for(lambda: simulator.outstanding_callbacks == 0)
-    assert [sent.status for sent in simulator.deliveries] == [None] * 4
-    assert "ConnectError" in (simulator.deliveries[0].error or "")
+    assert [sent.status for sent in deliveries_of(simulator, task)] == [None] * 4
+    assert "ConnectError" in (deliveries_of(simulator, task)[0].error or "")
 
 
 def test_a_callback_can_come_before_the_answer_to_the_submission(simulator: Simulator, receiver: Receiver) -> None:

@@ -66,12 +66,12 @@ def test_a_submission_answers_in_the_providers_shape_and_is_running_until_its_ti
 
     assert poll(client, provider, task_id).status is TaskStatus.PENDING
     wait_for(lambda: poll(client, provider, task_id).status is TaskStatus.SUCCEEDED)
-    assert [asked.task_ids for asked in simulator.polls][:1] == [(task_id,)]
+    assert (task_id,) in [asked.task_ids for asked in simulator.polls]
 
 
 def test_a_prompt_can_name_the_script(client: httpx.Client, simulator: Simulator) -> None:
     client.post(SUBMISSIONS["flux-kontext"][0], json={"prompt": "a white cat simulate:silent-failure"})
-    assert [task.script.name for task in simulator.tasks] == ["silent-failure"]
+    assert simulator.tasks[-1].script.name == "silent-failure"
 
 
 def test_a_task_id_can_be_chosen_once(client: httpx.Client) -> None:
@@ -107,13 +107,13 @@ def test_scripts_of_other_providers_are_refused(simulator: Simulator) -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer"}, {"Authorization": "Basic a"}])
 def test_a_missing_key_is_a_401_of_the_providers_kind(headers: dict[str, str], simulator: Simulator) -> None:
-    urls = simulator.provider_urls
+    urls, polls_before = simulator.provider_urls, simulator.polls
     for url in (urls["flux-kontext"] + "/api/v1/flux/kontext/record-info?taskId=a", urls["acedata"] + "/flux/tasks"):
         method = "POST" if url.endswith("tasks") else "GET"
         answer = httpx.request(method, url, headers=headers, trust_env=False)
         assert answer.status_code == 401
         assert answer.json().get("code", answer.json().get("error", {}).get("code")) in (401, "invalid_token")
-    assert simulator.polls == ()
+    assert simulator.polls == polls_before
 
 
 def test_unknown_tasks_are_answered_as_each_service_does(client: httpx.Client) -> None:
@@ -172,7 +172,8 @@ def test_clients_called_python_get_no_image(simulator: Simulator) -> None:
     url = simulator.submit("nanobanana", script="silent").images[0].url
     refused = httpx.get(url, trust_env=False)  # httpx calls itself python-httpx
     assert (refused.status_code, refused.text) == (403, "error code: 1010")
-    assert [(seen.status, seen.user_agent[:12]) for seen in simulator.image_requests] == [(403, "python-httpx")]
+    seen = simulator.image_requests[-1]
+    assert (seen.status, seen.user_agent[:12]) == (403, "python-httpx")
 
 
 def test_the_front_page_shows_scripts_and_tasks(simulator: Simulator, client: httpx.Client, receiver: Receiver) -> None:

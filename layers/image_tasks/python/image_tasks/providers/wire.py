@@ -120,7 +120,7 @@ def _code(value: Any) -> str | None:
 def time_or_none(value: Any) -> datetime | None:
     """ISO 8601 with a zone, `YYYY-MM-DD HH:MM:SS` in UTC+8, epoch seconds or milliseconds. Anything else is None."""
     if isinstance(value, str):
-        if value.isascii() and value.isdecimal() and len(value) <= MAX_INTEGER_DIGITS:
+        if value.isdecimal() and len(value) <= MAX_INTEGER_DIGITS:
             return time_or_none(int(value))
         try:
             time = datetime.fromisoformat(value)
@@ -206,7 +206,7 @@ def report(
     URLs live from the moment the task was completed, as far as that is told; a clock that runs ahead of ours does not
     prolong them.
     """
-    ready_at = min(verdict.completed_at or received_at, received_at).astimezone(UTC)
+    ready_at = min(verdict.completed_at or received_at, received_at)
     return TaskReport(
         provider=provider,
         task_id=task_id,

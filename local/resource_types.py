@@ -1,187 +1,20 @@
-"""Makes the resources of an expanded template: what moto can hold in moto, functions and APIs for the stack to run.
+"""The resource types and properties that the local stack knows, and what it makes of each.
 
-Stops on a resource type or a property that it doesn't know. What has no effect on one machine is listed with the reason.
+Whatever is not here stops the start: skipped, it would be missed only in AWS.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from local import LocalStackError
+from local.deployment import Deployment, Properties, Resource, ResourceType
 from local.event_filters import EventFilter
+from local.function_configuration import FunctionConfiguration
 from local.http_api import DEFAULT_INTEGRATION_TIMEOUT_SECONDS, Route, Stage
-from local.lambda_runtime import FunctionConfiguration
 from local.queue_event_source import QueueMapping
+from local.state_machine_definition import state_machine_definition
 from local.stream_event_source import StreamMapping
-from local.template import ACCOUNT_ID, REGION, STACK_NAME, Resolver, Template, state_machine_definition
-
-TYPES_WITHOUT_EFFECT = {
-    "AWS::CloudWatch::Alarm": "metrics are not collected locally",
-    "AWS::CloudWatch::Dashboard": "metrics are not collected locally",
-    "AWS::IAM::Role": "permissions are not checked locally",
-    "AWS::IAM::ManagedPolicy": "permissions are not checked locally",
-    "AWS::Lambda::Permission": "permissions are not checked locally",
-    "AWS::Logs::LogGroup": "logs are files below the state folder, kept until the next start",
-    "AWS::Logs::MetricFilter": "metrics are not collected locally",
-    "AWS::S3::BucketPolicy": "moto refuses by a policy without looking at its conditions, as at TlsOnly's",
-    "AWS::SQS::QueuePolicy": "permissions are not checked locally",
-}
-
-PROPERTIES_WITHOUT_EFFECT = {
-    "AWS::ApiGatewayV2::Api": {"FailOnWarnings": "an unknown property stops the start in any case"},
-    "AWS::ApiGatewayV2::Stage": {"AutoDeploy": "there is one deployment", "Tags": "", "ApiId": "there is one API"},
-    "AWS::DynamoDB::Table": {
-        "PointInTimeRecoverySpecification": "nothing outlives the process",
-        "SSESpecification": "nothing is written to disk",
-        "TimeToLiveSpecification": "moto never deletes what expired, and AWS may take days",
-        "ContributorInsightsSpecification": "metrics are not collected locally",
-        "Tags": "",
-    },
-    "AWS::Lambda::Function": {
-        "Architectures": "the sandbox runs on this machine's",
-        "Description": "",
-        "Role": "permissions are not checked locally",
-        "Tags": "",
-        "TracingConfig": "traces are not collected locally",
-    },
-    "AWS::Lambda::LayerVersion": {
-        "CompatibleArchitectures": "the sandbox runs on this machine's",
-        "CompatibleRuntimes": "the sandbox runs on this machine's Python",
-        "Description": "",
-        "LayerName": "",
-    },
-    "AWS::S3::Bucket": {
-        "LifecycleConfiguration": "nothing outlives the process",
-        "OwnershipControls": "permissions are not checked locally",
-        "PublicAccessBlockConfiguration": "permissions are not checked locally",
-        "Tags": "",
-    },
-    "AWS::SecretsManager::Secret": {"Tags": ""},
-    "AWS::SQS::Queue": {"Tags": ""},
-    "AWS::StepFunctions::StateMachine": {
-        "LoggingConfiguration": "the history of an execution can be asked of Step Functions",
-        "RoleArn": "permissions are not checked locally",
-        "Tags": "",
-        "TracingConfiguration": "traces are not collected locally",
-    },
-}
-
-
-class Properties:
-    """A resource's resolved properties. What nobody has taken in the end is unknown, and stops the start."""
-
-    def __init__(self, logical_id: str, type_name: str, values: dict[str, Any]) -> None:
-        self.logical_id = logical_id
-        self._type = type_name
-        ignored = PROPERTIES_WITHOUT_EFFECT.get(type_name, {})
-        self._values = {name: value for name, value in values.items() if name not in ignored}
-
-    def take(self, name: str, default: Any = None) -> Any:
-        return self._values.pop(name, default)
-
-    def take_group(self, name: str, *members: str) -> dict[str, Any]:
-        """An object of which only these members are known."""
-        group: dict[str, Any] = self.take(name) or {}
-        if unknown := set(group) - set(members):
-            self._refuse(", ".join(f"{name}.{member}" for member in sorted(unknown)))
-        return group
-
-    def take_rest(self) -> dict[str, Any]:
-        rest, self._values = self._values, {}
-        return rest
-
-    def check_all_taken(self) -> None:
-        if self._values:
-            self._refuse(", ".join(sorted(self._values)))
-
-    def _refuse(self, names: str) -> None:
-        raise LocalStackError(
-            f"{self.logical_id} ({self._type}): {names} is unknown to the local stack. Teach local/cloudformation.py "
-            "what it does, or list it there as without effect."
-        )
-
-
-@dataclass(frozen=True)
-class Resource:
-    """What Ref and GetAtt give for a resource."""
-
-    ref: str
-    attributes: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Deployment:
-    """A template turned into resources: `resources` by logical id, and what the stack has to run itself.
-
-    `client(service)` gives a boto3 client. `overrides` replaces properties: {logical id: {property: value}}.
-    """
-
-    template: Template
-    client: Callable[[str], Any]
-    api_url: str
-    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
-    resources: dict[str, Resource] = field(default_factory=dict)
-    functions: dict[str, FunctionConfiguration] = field(default_factory=dict)
-    stream_mappings: list[tuple[str, StreamMapping]] = field(default_factory=list)
-    queue_mappings: list[tuple[str, QueueMapping]] = field(default_factory=list)
-    routes: list[Route] = field(default_factory=list)
-    stage: Stage = field(default_factory=Stage)
-    layers: dict[str, Path] = field(default_factory=dict)
-    _under_way: list[str] = field(default_factory=list)
-
-    def deploy(self) -> None:
-        """Makes every resource; what one refers to is made before it.
-
-        Raises LocalStackError for what cannot run locally.
-        """
-        self.resolver = Resolver(self.template, lambda name: self._made(name).ref, self._attribute)
-        for logical_id, resource in self.template.resources.items():
-            if "Condition" not in resource or self.resolver.condition(resource["Condition"]):
-                self._made(logical_id)
-
-    def of_type(self, type_name: str) -> list[str]:
-        """The logical ids of this type's resources."""
-        return [name for name, resource in self.template.resources.items() if resource["Type"] == type_name]
-
-    def queue_url(self, arn: str) -> str:
-        return next(resource.ref for resource in self.resources.values() if resource.attributes.get("Arn") == arn)
-
-    def _made(self, logical_id: str) -> Resource:
-        if logical_id in self.resources:
-            return self.resources[logical_id]
-        if logical_id not in self.template.resources:
-            raise LocalStackError(f"The template refers to {logical_id}, which is neither parameter nor resource.")
-        if logical_id in self._under_way:
-            raise LocalStackError(f"Resources refer to each other in a circle: {' -> '.join(self._under_way)}.")
-        self._under_way.append(logical_id)
-        self.resources[logical_id] = self._make(logical_id, self.template.resources[logical_id])
-        self._under_way.pop()
-        return self.resources[logical_id]
-
-    def _make(self, logical_id: str, resource: dict[str, Any]) -> Resource:
-        type_name = resource["Type"]
-        if type_name in TYPES_WITHOUT_EFFECT:
-            name = f"{STACK_NAME}-{logical_id}"
-            return Resource(name, {"Arn": f"arn:aws:{type_name.split('::')[1].lower()}:{REGION}:{ACCOUNT_ID}:{name}"})
-        if type_name not in _MAKERS:
-            raise LocalStackError(
-                f"{logical_id}: resource type {type_name} is unknown to the local stack. Teach local/cloudformation.py "
-                "to make it, or list it there as without effect."
-            )
-        values = self.resolver.resolve(resource.get("Properties", {}) | self.overrides.get(logical_id, {}))
-        properties = Properties(logical_id, type_name, values)
-        made = _MAKERS[type_name](self, properties)
-        properties.check_all_taken()
-        return made
-
-    def _attribute(self, logical_id: str, name: str) -> str:
-        attributes = self._made(logical_id).attributes
-        if name not in attributes:
-            raise LocalStackError(f"{logical_id}.{name} is unknown to the local stack; known are {sorted(attributes)}.")
-        return attributes[name]
-
+from local.template import ACCOUNT_ID, REGION, STACK_NAME
 
 # ------------------------------------------------------------------------------------------------ data
 
@@ -362,7 +195,6 @@ def _make_stage(deployment: Deployment, properties: Properties) -> Resource:
     deployment.stage = Stage(
         rate_limit=float(limits["ThrottlingRateLimit"]) if "ThrottlingRateLimit" in limits else None,
         burst_limit=int(limits["ThrottlingBurstLimit"]) if "ThrottlingBurstLimit" in limits else None,
-        access_log_name=access_log["DestinationArn"].rpartition("-")[2] if access_log else None,
         access_log_format=access_log.get("Format", ""),
     )
     return Resource(name)
@@ -381,15 +213,80 @@ def _make_state_machine(deployment: Deployment, properties: Properties) -> Resou
     return Resource(arn, {"Arn": arn, "Name": name})
 
 
-_MAKERS: dict[str, Callable[[Deployment, Properties], Resource]] = {
-    "AWS::ApiGatewayV2::Api": _make_api,
-    "AWS::ApiGatewayV2::Stage": _make_stage,
-    "AWS::DynamoDB::Table": _make_table,
-    "AWS::Lambda::EventSourceMapping": _make_event_source_mapping,
-    "AWS::Lambda::Function": _make_function,
-    "AWS::Lambda::LayerVersion": _make_layer,
-    "AWS::S3::Bucket": _make_bucket,
-    "AWS::SecretsManager::Secret": _make_secret,
-    "AWS::SQS::Queue": _make_queue,
-    "AWS::StepFunctions::StateMachine": _make_state_machine,
+# ------------------------------------------------------------------------------------------------ all of them
+
+_NO_PERMISSIONS = "permissions are not checked locally"
+_NO_METRICS = "metrics are not collected locally"
+_NO_TRACES = "traces are not collected locally"
+_NOTHING_STAYS = "nothing outlives the process"
+_THIS_MACHINE = "the sandbox runs on this machine's"
+
+RESOURCE_TYPES = {
+    "AWS::ApiGatewayV2::Api": ResourceType(
+        _make_api, without_effect={"FailOnWarnings": "an unknown property stops the start in any case"}
+    ),
+    "AWS::ApiGatewayV2::Stage": ResourceType(
+        _make_stage, without_effect={"ApiId": "there is one API", "AutoDeploy": "there is one deployment", "Tags": ""}
+    ),
+    "AWS::CloudWatch::Alarm": ResourceType(None, _NO_METRICS),
+    "AWS::CloudWatch::Dashboard": ResourceType(None, _NO_METRICS),
+    "AWS::DynamoDB::Table": ResourceType(
+        _make_table,
+        without_effect={
+            "ContributorInsightsSpecification": _NO_METRICS,
+            "PointInTimeRecoverySpecification": _NOTHING_STAYS,
+            "SSESpecification": "nothing is written to disk",
+            "Tags": "",
+            "TimeToLiveSpecification": "moto never deletes what has expired; AWS may take days",
+        },
+    ),
+    "AWS::IAM::ManagedPolicy": ResourceType(None, _NO_PERMISSIONS),
+    "AWS::IAM::Role": ResourceType(None, _NO_PERMISSIONS),
+    "AWS::Lambda::EventSourceMapping": ResourceType(_make_event_source_mapping, without_effect={"Tags": ""}),
+    "AWS::Lambda::Function": ResourceType(
+        _make_function,
+        without_effect={
+            "Architectures": _THIS_MACHINE,
+            "Description": "",
+            "Role": _NO_PERMISSIONS,
+            "Tags": "",
+            "TracingConfig": _NO_TRACES,
+        },
+    ),
+    "AWS::Lambda::LayerVersion": ResourceType(
+        _make_layer,
+        without_effect={
+            "CompatibleArchitectures": _THIS_MACHINE,
+            "CompatibleRuntimes": f"{_THIS_MACHINE} Python",
+            "Description": "",
+            "LayerName": "",
+        },
+    ),
+    "AWS::Lambda::Permission": ResourceType(None, _NO_PERMISSIONS),
+    "AWS::Logs::LogGroup": ResourceType(None, "logs are files below the state folder, kept until the next start"),
+    "AWS::Logs::MetricFilter": ResourceType(None, _NO_METRICS),
+    "AWS::S3::Bucket": ResourceType(
+        _make_bucket,
+        without_effect={
+            "LifecycleConfiguration": _NOTHING_STAYS,
+            "OwnershipControls": _NO_PERMISSIONS,
+            "PublicAccessBlockConfiguration": _NO_PERMISSIONS,
+            "Tags": "",
+        },
+    ),
+    "AWS::S3::BucketPolicy": ResourceType(
+        None, "moto would refuse by a policy without looking at its conditions, as at TlsOnly's"
+    ),
+    "AWS::SecretsManager::Secret": ResourceType(_make_secret, without_effect={"Tags": ""}),
+    "AWS::SQS::Queue": ResourceType(_make_queue, without_effect={"Tags": ""}),
+    "AWS::SQS::QueuePolicy": ResourceType(None, _NO_PERMISSIONS),
+    "AWS::StepFunctions::StateMachine": ResourceType(
+        _make_state_machine,
+        without_effect={
+            "LoggingConfiguration": "the history of an execution can be asked of Step Functions",
+            "RoleArn": _NO_PERMISSIONS,
+            "Tags": "",
+            "TracingConfiguration": _NO_TRACES,
+        },
+    ),
 }

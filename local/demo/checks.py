@@ -1,0 +1,126 @@
+"""Compares what came out with what had to come out, down to the bytes in the bucket."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from local.demo.play import Played
+from local.simulator import SimulatedTask, Simulator
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_sqs.client import SQSClient
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An object of the bucket."""
+
+    key: str
+    content: bytes
+    content_type: str
+
+
+def read_bucket(s3: "S3Client", bucket: str) -> dict[str, StoredImage]:
+    """Everything in the bucket, by key."""
+    stored = {}
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for entry in page.get("Contents", []):
+            found = s3.get_object(Bucket=bucket, Key=entry["Key"])
+            with found["Body"] as body:
+                stored[entry["Key"]] = StoredImage(entry["Key"], body.read(), found["ContentType"])
+    return stored
+
+
+def save_images(stored: Mapping[str, StoredImage], folder: Path) -> None:
+    """Writes the objects into a folder, under their keys."""
+    for key, image in stored.items():
+        path = folder / key.removeprefix("images/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image.content)
+
+
+def find_problems(
+    tasks: Sequence[Played], simulator: Simulator, stored: Mapping[str, StoredImage], dead_letters: int
+) -> list[str]:
+    """Everything that is not as it has to be, in words; empty if all is well."""
+    problems = [f"{played.case.key}: {problem}" for played in tasks for problem in _task_problems(played, simulator)]
+    known_keys: set[str] = set()
+    for played in tasks:
+        for image in (played.item or {}).get("images", []):
+            if "key" in image:
+                known_keys.add(image["key"])
+        problems += [f"{played.case.key}: {problem}" for problem in _image_problems(played, simulator, stored)]
+    problems += [f"{key} is in the bucket and belongs to no task" for key in sorted(stored.keys() - known_keys)]
+    if dead_letters:
+        problems.append(f"{dead_letters} dead letters in the archive's queue")
+    return problems
+
+
+def count_messages(sqs: "SQSClient", queue_url: str) -> int:
+    """Messages in a queue, those in flight too."""
+    names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    attributes = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
+    return sum(int(attributes[name]) for name in names)
+
+
+def _task_problems(played: Played, simulator: Simulator) -> list[str]:
+    case, item = played.case, played.item
+    if item is None:
+        return ["there is no item"]
+    if item["status"] != case.status:
+        late = "" if played.is_at_its_end else ", and its time is over"
+        return [f"{item['status']} instead of {case.status}{late}"]
+    reason = item.get("failure", {}).get("reason")
+    checks = {
+        f"reported by {item.get('reportedBy')}": item.get("reportedBy") in case.reported_by,
+        f"failure {reason} instead of {case.failure}": reason == case.failure,
+        f"{item.get('deliveries', 0)} callbacks counted instead of {case.callbacks}": (
+            item.get("deliveries", 0) == case.callbacks
+        ),
+        f"{len(item.get('conflicts', []))} conflicts instead of {case.conflicts}": (
+            len(item.get("conflicts", [])) == case.conflicts
+        ),
+        "was not polled while it was running": not case.polled_while_running
+        or _polled_while_running(case.task_id, simulator),
+    }
+    return [problem for problem, is_fine in checks.items() if not is_fine]
+
+
+def _polled_while_running(task_id: str, simulator: Simulator) -> bool:
+    ends = {task.task_id: task.ends_at for task in simulator.tasks}
+    return any(task_id in poll.task_ids and poll.asked_at < ends[task_id] for poll in simulator.polls)
+
+
+def _image_problems(played: Played, simulator: Simulator, stored: Mapping[str, StoredImage]) -> list[str]:
+    task = simulator.find_task(played.case.provider, played.case.task_id)
+    images = (played.item or {}).get("images", [])
+    if not played.is_at_its_end:
+        return []  # told already
+    if task is None or len(images) != played.case.images:
+        return [f"{len(images)} images instead of {played.case.images}"]
+    return [problem for image in images for problem in _one_image_problems(image, task, stored)]
+
+
+def _one_image_problems(image: Mapping[str, Any], task: SimulatedTask, stored: Mapping[str, StoredImage]) -> list[str]:
+    served = next((served for served in task.images if served.url == image["url"]), None)
+    if served is None:
+        return [f"nobody served {image['url']}"]
+    name = f"{served.kind}-{served.index}"
+    stored_image = stored.get(image.get("key", ""))
+    if stored_image is None:
+        return [f"{name} is not in the bucket: {image['state']}, {image.get('reason', 'no reason given')}"]
+    picture = served.picture
+    checks = {
+        "kind": image["kind"] == served.kind,
+        "key": image["key"].startswith(f"images/{task.provider}/{task.task_id}/{name}."),
+        "bytes in the bucket": hashlib.sha256(stored_image.content).hexdigest() == picture.sha256,
+        "content type in the bucket": stored_image.content_type == picture.format.content_type,
+        "sha256": image["sha256"] == picture.sha256,
+        "bytes": image["bytes"] == len(picture.content),
+        "contentType": image["contentType"] == picture.format.content_type,
+        "width and height": (image["width"], image["height"]) == (picture.width, picture.height),
+    }
+    return [f"{name}: {what} differs from what was served" for what, is_fine in checks.items() if not is_fine]

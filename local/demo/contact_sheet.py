@@ -1,0 +1,36 @@
+"""All archived images on one sheet."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from local.demo.checks import StoredImage
+
+_COLUMNS = 6
+_CELL_WIDTH, _CELL_HEIGHT = 300, 290
+_IMAGE_SIZE = (276, 236)
+_MARGIN = 24
+_PAPER, _INK, _FAINT = (20, 22, 28), (232, 232, 236), (138, 142, 154)
+
+
+def write_contact_sheet(images: Sequence[StoredImage], path: Path) -> None:
+    """A PNG of every image with its key below."""
+    rows = -(-len(images) // _COLUMNS)
+    sheet = Image.new("RGB", (2 * _MARGIN + _COLUMNS * _CELL_WIDTH, 2 * _MARGIN + rows * _CELL_HEIGHT), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(15), ImageFont.load_default(12)
+    for place, image in enumerate(images):
+        left = _MARGIN + place % _COLUMNS * _CELL_WIDTH
+        top = _MARGIN + place // _COLUMNS * _CELL_HEIGHT
+        with Image.open(io.BytesIO(image.content)) as opened:
+            thumbnail = opened.convert("RGB")
+        thumbnail.thumbnail(_IMAGE_SIZE)
+        # Standing on one line, whatever their height.
+        sheet.paste(thumbnail, (left, top + _IMAGE_SIZE[1] - thumbnail.height))
+        _, provider, task_id, name = image.key.split("/")
+        draw.text((left, top + _IMAGE_SIZE[1] + 6), f"{provider}  {name}", _INK, large)
+        draw.text((left, top + _IMAGE_SIZE[1] + 26), task_id, _FAINT, small)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)

@@ -1,0 +1,116 @@
+"""The demo from beginning to end."""
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from local import LocalStackError
+from local.demo.cases import CASES
+from local.demo.checks import count_messages, find_problems, read_bucket, save_images
+from local.demo.contact_sheet import write_contact_sheet
+from local.demo.play import DemoError, Played, submit_and_register, watch
+from local.demo.screen import Progress, make_console, result_table
+from local.simulator import Simulator
+from local.stack import LocalStack
+
+# A minute of waiting takes three seconds: the first poll comes 60 s after the registration.
+TIME_SCALE = 0.05
+MAX_SECONDS = 45.0
+STATE_DIR = Path(".local/demo")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demo and returns the exit code: 0 if every task ended as it had to."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local demo",
+        description="Plays tasks of all providers through the whole stack on this machine and checks every outcome.",
+    )
+    parser.add_argument("--state-dir", type=Path, default=STATE_DIR, help="for images and logs (default: %(default)s)")
+    state_dir: Path = parser.parse_args(argv).state_dir
+    console = make_console()
+    try:
+        problems = run(state_dir, console)
+    except (LocalStackError, DemoError) as exc:
+        problems = [str(exc)]
+    if not problems:
+        return 0
+    console.print(Text("\nThe demo failed. What is not as it has to be:", "bold red"))
+    for problem in problems:
+        console.print(Text(f"  {problem}"))
+    console.print(Text(f"Logs are in {state_dir / 'logs'}; errors.log there, if any, has what went wrong."))
+    return 1
+
+
+def run(state_dir: Path, console: Console) -> list[str]:
+    """Plays all cases and returns what is not as it has to be.
+
+    Raises:
+        LocalStackError, DemoError: it cannot go on; the message says why.
+    """
+    images_dir = state_dir / "images"
+    begun = time.monotonic()
+    console.print(
+        f"Playing {len(CASES)} tasks of three image services through the real template and the real functions, "
+        f"on this machine.\nWaits are {1 / TIME_SCALE:.0f} times shorter than in AWS."
+    )
+    with (
+        Simulator(time_scale=TIME_SCALE) as simulator,
+        LocalStack(
+            port=0,
+            aws_port=0,
+            time_scale=TIME_SCALE,
+            state_dir=state_dir,
+            provider_urls=simulator.provider_urls,
+            image_hosts=[simulator.image_host],
+            simulator=False,
+        ) as stack,
+    ):
+        console.print(f"The stack is up after {time.monotonic() - begun:.1f} s.\n")
+        dynamodb, table = stack.boto3_client("dynamodb"), stack.info["table"]
+        tasks = [Played(case) for case in CASES]
+        with Progress(console, tasks, simulator) as progress:
+            for played in submit_and_register(tasks, simulator, dynamodb, table, stack.info["callback_urls"]):
+                progress.show([played])
+            for changed in watch(tasks, simulator, dynamodb, table, deadline=begun + MAX_SECONDS):
+                progress.show(changed)
+        stored = read_bucket(stack.boto3_client("s3"), stack.info["bucket"])
+        dead_letters = count_messages(stack.boto3_client("sqs"), stack.info["archive_dlq_url"])
+        problems = find_problems(tasks, simulator, stored, dead_letters)
+    console.print(result_table(tasks, console.width))
+    if images_dir.exists():
+        shutil.rmtree(images_dir)
+    save_images(stored, images_dir)
+    write_contact_sheet([stored[key] for key in sorted(stored)], images_dir / "contact-sheet.png")
+    if not problems:
+        _tell_success(console, len(tasks), len(stored), images_dir, time.monotonic() - begun)
+    return problems
+
+
+def _tell_success(console: Console, tasks: int, images: int, folder: Path, seconds: float) -> None:
+    sam = Path(sys.executable).with_name("sam")
+    sam_command = sam.relative_to(Path.cwd()) if sam.is_relative_to(Path.cwd()) else sam
+    console.print(Text(f"\nAll {tasks} tasks ended as they had to, in {seconds:.1f} s.", "bold green"))
+    console.print(
+        f"{images} images are in the bucket, under images/PROVIDER/TASK/, each byte for byte what was served; "
+        "nothing else is there."
+    )
+    hints = {
+        "Images": str(folder),
+        "On one sheet": str(folder / "contact-sheet.png"),
+        "Kept running": "make up",
+        "In your account": f"make build && {sam_command} deploy --guided",
+    }
+    console.print()
+    for what, hint in hints.items():
+        # Not wrapped: paths and commands are there to be copied.
+        console.print(Text(f"{what:<17}", "dim") + Text(hint, "bold cyan"), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

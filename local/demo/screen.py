@@ -1,0 +1,142 @@
+"""What people see: progress while it runs, one table at the end. Plain lines where there is no terminal."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from image_tasks.models import TaskStatus
+from local.demo.play import Played
+from local.simulator import Simulator
+
+_STYLES: Mapping[str | None, str] = {
+    TaskStatus.PENDING: "yellow",
+    TaskStatus.SUCCEEDED: "cyan",
+    TaskStatus.ARCHIVED: "green",
+    TaskStatus.FAILED: "magenta",
+    TaskStatus.INCOMPLETE: "red",
+    TaskStatus.TIMED_OUT: "red",
+}
+_PLAIN_WIDTH = 120
+_TASK_WIDTH, _NARROW_TASK_WIDTH = 13, 9
+
+
+def make_console() -> Console:
+    """A console; as wide as the table wants to be where nobody's terminal says otherwise."""
+    console = Console(highlight=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    return console
+
+
+class Progress:
+    """Shows each task's way while the demo runs."""
+
+    def __init__(self, console: Console, tasks: Sequence[Played], simulator: Simulator) -> None:
+        self._console = console
+        self._tasks = tasks
+        self._simulator = simulator
+        self._begun = time.monotonic()
+        self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+        self._shown: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, changed: Sequence[Played]) -> None:
+        """These tasks have changed; all of them are shown."""
+        if self._live:
+            self._live.update(self._picture())
+            return
+        for played in changed:
+            if played.item and played.status is TaskStatus.PENDING:
+                continue  # as it was submitted
+            text = _progress_text(played).plain
+            if self._shown.get(played.case.key) != text:
+                self._shown[played.case.key] = text
+                seconds = time.monotonic() - self._begun
+                self._console.print(f"{seconds:6.1f} s  {played.case.provider:<12}  {played.case.task_id:<36}  {text}")
+
+    def _picture(self) -> Group:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for played in self._tasks:
+            case = played.case
+            table.add_row(case.provider, _short(case.task_id), Text(case.script_name, "dim"), _progress_text(played))
+        ended = sum(played.is_at_its_end for played in self._tasks)
+        answers = Counter(sent.status for sent in self._simulator.deliveries)
+        callbacks = ", ".join(f"{count} answered {status or 'not at all'}" for status, count in answers.items())
+        footer = f"{ended} of {len(self._tasks)} ended · callbacks: {callbacks or 'none yet'}"
+        polls = f"{len(self._simulator.polls)} polls · {time.monotonic() - self._begun:.1f} s"
+        return Group(table, Text(), Text(f"{footer} · {polls}", "bold"))
+
+
+def result_table(tasks: Sequence[Played], width: int) -> Table:
+    """One row per task, its images below each other. Leaves out what a narrow terminal has no room for."""
+    is_wide = width >= _PLAIN_WIDTH
+    table = Table(header_style="bold", box=ROUNDED if is_wide else SIMPLE_HEAD, pad_edge=is_wide)
+    for heading in ("Provider", "Task", "What happens", "Resolved by", "Status"):
+        if is_wide or heading != "What happens":
+            table.add_column(heading)
+    table.add_column("Images or reason", no_wrap=True)
+    table.add_column("Time", justify="right", no_wrap=True)
+    for played in tasks:
+        case, item, seconds = played.case, played.item or {}, played.seconds
+        table.add_row(
+            case.provider,
+            _short(case.task_id, _TASK_WIDTH if is_wide else _NARROW_TASK_WIDTH),
+            *([case.script_name] if is_wide else []),
+            _resolution(item, "\n"),
+            Text(str(item.get("status", "no item")), _STYLES.get(item.get("status"), "red")),
+            _images_text(item),
+            f"{seconds:.1f} s" if seconds is not None else "",
+        )
+    return table
+
+
+def _progress_text(played: Played) -> Text:
+    if played.item is None:
+        return Text("" if played.submitted_at is None else "submitted and registered", "dim")
+    text = Text(str(played.status), _STYLES.get(played.status, ""))
+    if "reportedBy" in played.item:
+        text.append(f"  by {_resolution(played.item)}", "dim")
+    return text
+
+
+def _resolution(item: Mapping[str, Any], separator: str = ", ") -> str:
+    if "reportedBy" not in item:
+        return ""
+    deliveries, conflicts = int(item.get("deliveries", 0)), len(item.get("conflicts", []))
+    times = f" ×{deliveries}" if item["reportedBy"] == "callback" and deliveries > 1 else ""  # noqa: RUF001
+    return f"{item['reportedBy']}{times}" + (f"{separator}{conflicts} in conflict" if conflicts else "")
+
+
+def _images_text(item: Mapping[str, Any]) -> Text:
+    if "failure" in item:
+        return Text(item["failure"]["reason"], "dim")
+    lines = []
+    for image in item.get("images", []):
+        if "key" in image:
+            name = image["key"].rpartition("/")[2]
+            lines.append(f"{name:<13} {int(image['bytes']) / 1000:3.0f} kB")
+        else:
+            lines.append(f"{image['kind']}: {image['state']} {image.get('reason', '')}")
+    return Text("\n".join(lines))
+
+
+def _short(task_id: str, width: int = _TASK_WIDTH) -> str:
+    return task_id if len(task_id) <= width else f"{task_id[: width - 1]}…"

@@ -1,0 +1,37 @@
+"""A state machine's definition as CloudFormation would hand it to Step Functions."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from local import LocalStackError
+
+
+def state_machine_definition(path: Path, substitutions: Mapping[str, Any]) -> str:
+    """The JSON text of a state machine kept in a YAML or JSON file, its ${Substitutions} filled in.
+
+    Raises LocalStackError for a ${name} without a value: CloudFormation would leave it in the text.
+    """
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, str):
+            return re.sub(r"\$\{(\w+)\}", value_of, value)
+        if isinstance(value, list):
+            return [fill(item) for item in value]
+        if isinstance(value, dict):
+            return {key: fill(item) for key, item in value.items()}
+        return value
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in substitutions:
+            raise LocalStackError(
+                f"{path.name} uses ${{{name}}}: add it to the state machine's DefinitionSubstitutions."
+            )
+        return str(substitutions[name])
+
+    return json.dumps(fill(yaml.safe_load(path.read_text())))

@@ -1,0 +1,188 @@
+"""The demo shows what it promises, and says plainly what is wrong when something is."""
+
+import io
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from image_tasks.models import TaskStatus
+from local.demo import run
+from local.demo.cases import CASES, Case
+from local.demo.checks import StoredImage, find_problems
+from local.demo.play import Played
+from local.demo.screen import result_table
+from local.simulator import FLUX_KONTEXT, Simulator
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_the_demo_ends_well_and_leaves_the_images(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "local", "demo", "--state-dir", str(tmp_path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"All {len(CASES)} tasks ended as they had to" in ended.stdout
+    for what in ("callback ×4", "poll", "1 in conflict", "ARCHIVED", "GENERATION_FAILED", "contact-sheet.png"):  # noqa: RUF001
+        assert what in ended.stdout
+    images = [path for path in (tmp_path / "images").rglob("*-*.*") if path.name != "contact-sheet.png"]
+    assert len(images) == sum(case.images for case in CASES)
+    for path in [*images, tmp_path / "images" / "contact-sheet.png"]:
+        with Image.open(path) as image:
+            image.load()
+
+
+def test_it_plays_every_provider_and_every_way_of_being_resolved() -> None:
+    assert {case.provider for case in CASES} == {"flux-kontext", "nanobanana", "acedata"}
+    assert len({case.key for case in CASES}) == len(CASES)
+    for provider in ("flux-kontext", "acedata"):
+        silent = [case for case in CASES if case.provider == provider and case.script_name == "silent"]
+        assert [case.status for case in silent] == [TaskStatus.ARCHIVED]
+
+
+# ------------------------------------------------------------------------------------------------ failures are told
+
+CASE = Case(FLUX_KONTEXT, "task12345", "success", images=1)
+
+
+def archived(simulator: Simulator) -> tuple[Played, dict[str, StoredImage]]:
+    """A task that went well, and the bucket."""
+    task = simulator.submit(FLUX_KONTEXT, script="null-original", task_id=CASE.task_id)
+    picture = task.images[0].picture
+    key = f"images/flux-kontext/{CASE.task_id}/result-0.any"
+    item = {
+        "status": "ARCHIVED",
+        "reportedBy": "callback",
+        "deliveries": 1,
+        "archivedAt": "2026-01-31T12:00:01.500Z",
+        "images": [
+            {
+                "kind": "result",
+                "url": task.images[0].url,
+                "state": "ARCHIVED",
+                "key": key,
+                "sha256": picture.sha256,
+                "bytes": len(picture.content),
+                "contentType": picture.format.content_type,
+                "width": picture.width,
+                "height": picture.height,
+            }
+        ],
+    }
+    played = Played(CASE, submitted_at=1769860800.0, item=item)  # 2026-01-31T12:00:00Z
+    return played, {key: StoredImage(key, picture.content, picture.format.content_type)}
+
+
+def nothing(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+    pass
+
+
+def wrong_status(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+    item["status"] = "INCOMPLETE"
+
+
+def still_running(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+    item["status"] = "SUCCEEDED"
+
+
+def found_by_poll(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+    item["reportedBy"] = "poll"
+
+
+def counted_twice(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+    item["deliveries"] = 2
+
+
+def one_byte_differs(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+    (key, image), *_ = stored.items()
+    stored[key] = StoredImage(key, image.content[:-1] + b"?", image.content_type)
+
+
+def wrong_type(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+    item["images"][0]["contentType"] = "text/html"
+
+
+def object_missing(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+    stored.clear()
+
+
+def image_forgotten(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+    item["images"].clear()
+    stored.clear()
+
+
+def stray_object(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+    stored["images/stray"] = StoredImage("images/stray", b"", "image/png")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (nothing, None),
+        (wrong_status, "INCOMPLETE instead of ARCHIVED"),
+        (still_running, "SUCCEEDED instead of ARCHIVED, and its time is over"),
+        (found_by_poll, "reported by poll"),
+        (counted_twice, "2 callbacks counted instead of 1"),
+        (one_byte_differs, "bytes in the bucket differs"),
+        (wrong_type, "contentType differs"),
+        (object_missing, "result-0 is not in the bucket"),
+        (image_forgotten, "0 images instead of 1"),
+        (stray_object, "images/stray is in the bucket and belongs to no task"),
+    ],
+)
+def test_each_fault_is_found(
+    spoil: Callable[[dict[str, Any], dict[str, StoredImage]], None], words: str | None
+) -> None:
+    with Simulator() as simulator:
+        played, stored = archived(simulator)
+        assert isinstance(played.item, dict)
+        spoil(played.item, stored)
+        problems = find_problems([played], simulator, stored, dead_letters=0)
+    assert (words in problems[0]) if words else (problems == [])
+    assert len(problems) <= 1
+
+
+def test_dead_letters_and_missing_items_are_found() -> None:
+    with Simulator() as simulator:
+        problems = find_problems([Played(CASE)], simulator, {}, dead_letters=3)
+    assert problems == ["flux-kontext#task12345: there is no item", "3 dead letters in the archive's queue"]
+
+
+def test_problems_make_it_exit_with_1_and_say_where_the_logs_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run, "run", lambda state_dir, console: ["flux-kontext#task12345: FAILED instead of ARCHIVED"])
+    assert run.main(["--state-dir", str(tmp_path)]) == 1
+    told = capsys.readouterr().out.replace("\n", "")
+    assert "flux-kontext#task12345: FAILED instead of ARCHIVED" in told
+    assert str(tmp_path / "logs") in told
+
+
+@pytest.mark.parametrize(("width", "shows_script"), [(120, True), (80, False)])
+def test_the_table_fits_the_terminal(width: int, shows_script: bool) -> None:
+    with Simulator() as simulator:
+        played, _ = archived(simulator)
+    console = Console(width=width, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(result_table([played], width))
+    text = captured.get()
+    assert "result-0.any" in text
+    assert "1.5 s" in text
+    assert ("success" in text) is shows_script
+
+
+def test_seconds_are_counted_from_the_submission_to_the_end() -> None:
+    played = Played(CASE, submitted_at=time.time(), item={"status": "PENDING", "updatedAt": "2026-01-31T12:00:00.000Z"})
+    assert played.seconds is None

@@ -1,0 +1,132 @@
+"""A loopback server of images, well or badly behaved, and the door that lets it through."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from urllib.parse import urlsplit
+
+from PIL import Image as Pillow
+
+from image_tasks.errors import ImageRejectedError
+from image_tasks.image_door import ImageDoor, is_expected_host
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def picture(format_name: str = "PNG", size: tuple[int, int] = (8, 6)) -> bytes:
+    """A small image; of the same bytes each time."""
+    file = BytesIO()
+    Pillow.linear_gradient("L").resize(size).convert("RGB").save(file, format_name)
+    return file.getvalue()
+
+
+def content(body: bytes, content_type: str = "image/png", status: int = 200, **headers: str) -> Answer:
+    """An answer with this body and its length; headers are named with _ for -."""
+
+    def send(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        for name, value in ({"Content_Type": content_type, "Content_Length": str(len(body))} | headers).items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        request.wfile.write(body)
+
+    return send
+
+
+def status(code: int, **headers: str) -> Answer:
+    """An answer with this status and no image."""
+    return content(b"<html>no</html>", "text/html", code, **headers)
+
+
+def dripping(body: bytes, seconds: float) -> Answer:
+    """A byte every now and then: each read gets one in time, all of them never."""
+
+    def send(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        for at in range(len(body)):
+            request.wfile.write(body[at : at + 1])
+            request.wfile.flush()
+            time.sleep(seconds)
+
+    return send
+
+
+@dataclass
+class ImageServer:
+    """Answers paths as told; keeps what was asked in the order of asking."""
+
+    port: int = 0
+    answers: dict[str, Answer] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    clients: set[tuple[str, int]] = field(default_factory=set)  # addresses of connections
+
+    def url(self, path: str, host: str = "images.example") -> str:
+        """The address of a path, at a name that only the test's door knows."""
+        return f"http://{host}:{self.port}/{path}"
+
+    def serve(self, path: str, answer: Answer | bytes, host: str = "images.example") -> str:
+        """Answers the path from now on. Returns its address."""
+        self.answers[f"/{path}"] = content(answer) if isinstance(answer, bytes) else answer
+        return self.url(path, host)
+
+
+@contextmanager
+def serving() -> Iterator[ImageServer]:
+    """A running server."""
+    images = ImageServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            images.requests.append(self.path)
+            images.clients.add(self.client_address)
+            images.headers.append({name.lower(): value for name, value in self.headers.items()})
+            with suppress(ConnectionError):  # clients hang up on servers that behave badly
+                images.answers.get(self.path, status(404))(self)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parent's name
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        block_on_close = False
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        images.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield images
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class LoopbackDoor(ImageDoor):
+    """Lets plain http to one loopback port through, under names that need no resolver; expected hosts stay expected."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or parts.port != self.port:
+            return super().check_url(url, allowed_hosts)
+        host = parts.hostname or ""
+        if not is_expected_host(host, allowed_hosts):
+            raise ImageRejectedError(f"{host} is not expected")
+        return host
+
+    def resolve(self, host: str, port: int) -> list[str]:
+        return ["127.0.0.1"] if port == self.port else super().resolve(host, port)

@@ -1,0 +1,485 @@
+"""Fetching one image from servers that behave well, badly, or not at all."""
+
+import gzip
+import hashlib
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_address
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from image_tasks import image_fetching
+from image_tasks.errors import ImageExpiredError, ImageRejectedError, ImageUnavailableError
+from image_tasks.image_door import ImageDoor
+from image_tasks.image_fetching import ImageFetcher
+from tests.image_server import Answer, ImageServer, LoopbackDoor, content, dripping, picture, serving, status
+
+PNG = picture()
+HOSTS = ["images.example"]
+
+FetcherWith = Callable[[ImageDoor], ImageFetcher]
+
+
+@pytest.fixture
+def server() -> Iterator[ImageServer]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def fetcher_with() -> Iterator[FetcherWith]:
+    """Makes fetchers whose connections end with the test; a function's live as long as the function."""
+    made = []
+
+    def make(door: ImageDoor) -> ImageFetcher:
+        made.append(ImageFetcher(door))
+        return made[-1]
+
+    yield make
+    for fetcher in made:
+        fetcher._http.close()
+
+
+@pytest.fixture
+def fetcher(server: ImageServer, fetcher_with: FetcherWith) -> ImageFetcher:
+    return fetcher_with(LoopbackDoor(server.port))
+
+
+@pytest.fixture
+def short_deadline(monkeypatch: pytest.MonkeyPatch) -> float:
+    seconds = 0.3
+    monkeypatch.setattr(image_fetching, "FETCH_DEADLINE_SECONDS", seconds)
+    return seconds
+
+
+# ------------------------------------------------------------------------------------------------ whole images
+
+
+def test_an_image_is_fetched_with_its_facts(server: ImageServer, fetcher: ImageFetcher) -> None:
+    fetched = fetcher.fetch(server.serve("a.png", PNG), HOSTS)
+
+    with fetched.file:
+        assert fetched.file.read() == PNG
+    assert fetched.size == len(PNG)
+    assert fetched.sha256 == hashlib.sha256(PNG).digest()
+    assert (fetched.facts.content_type, fetched.facts.width, fetched.facts.height) == ("image/png", 8, 6)
+    assert fetched.source_host == "images.example"
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])
+def test_the_type_is_told_from_the_bytes_not_by_the_server(
+    server: ImageServer, fetcher: ImageFetcher, format_name: str
+) -> None:
+    url = server.serve("a.txt", content(picture(format_name), "application/octet-stream"))
+
+    with fetcher.fetch(url, HOSTS).file as file:
+        assert file.read() == picture(format_name)
+
+
+def test_an_image_that_does_not_fit_in_memory_comes_whole(
+    server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_fetching, "SPOOL_BYTES", 64)
+
+    with fetcher.fetch(server.serve("a.png", PNG), HOSTS).file as file:
+        assert file.read() == PNG
+
+
+def test_the_server_sees_the_name_and_nothing_that_identifies_a_library(
+    server: ImageServer, fetcher: ImageFetcher
+) -> None:
+    fetcher.fetch(server.serve("a.png?sig=a%2Fb", PNG), HOSTS).file.close()
+
+    assert server.requests == ["/a.png?sig=a%2Fb"]
+    (headers,) = server.headers
+    assert headers["host"] == f"images.example:{server.port}"
+    assert headers["user-agent"].startswith("Mozilla/5.0")
+    assert headers["accept-encoding"] == "identity"
+    assert not {"cookie", "authorization", "referer"} & headers.keys()
+
+
+def test_a_length_need_not_be_told(server: ImageServer, fetcher: ImageFetcher) -> None:
+    def chunked(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        request.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(PNG), PNG))
+
+    with fetcher.fetch(server.serve("a.png", chunked), HOSTS).file as file:
+        assert file.read() == PNG
+
+
+# ------------------------------------------------------------------------------------------------ statuses
+
+
+@pytest.mark.parametrize("code", [403, 404, 410])
+def test_gone_means_not_yet_until_the_last_try(server: ImageServer, fetcher: ImageFetcher, code: int) -> None:
+    url = server.serve("a.png", status(code))
+
+    with pytest.raises(ImageUnavailableError, match=f"answers {code}$"):
+        fetcher.fetch(url, HOSTS)
+    with pytest.raises(ImageExpiredError, match=f"answers {code}: the URL has expired"):
+        fetcher.fetch(url, HOSTS, is_last_try=True)
+
+
+@pytest.mark.parametrize("code", [400, 401, 408, 429, 500, 502, 503, 504, 201, 206])
+@pytest.mark.parametrize("is_last_try", [False, True])
+def test_other_statuses_are_no_verdict_on_the_image(
+    server: ImageServer, fetcher: ImageFetcher, code: int, is_last_try: bool
+) -> None:
+    url = server.serve("a.png", content(PNG, status=code))
+
+    with pytest.raises(ImageUnavailableError, match=f"answers {code}$"):
+        fetcher.fetch(url, HOSTS, is_last_try=is_last_try)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed(server: ImageServer, fetcher: ImageFetcher, code: int) -> None:
+    target = server.serve("b.png", PNG)
+    url = server.serve("a.png", status(code, Location=target))
+
+    with pytest.raises(ImageRejectedError, match="redirects"):
+        fetcher.fetch(url, HOSTS)
+    assert server.requests == ["/a.png"]
+
+
+# ------------------------------------------------------------------------------------------------ bodies
+
+
+@pytest.mark.parametrize("body", [b"", b"<!DOCTYPE html><html>Not found</html>", b"<svg xmlns='x'/>"])
+def test_what_is_no_image_is_rejected_whatever_the_server_calls_it(
+    server: ImageServer, fetcher: ImageFetcher, body: bytes
+) -> None:
+    with pytest.raises(ImageRejectedError, match="not an image"):
+        fetcher.fetch(server.serve("a.png", body), HOSTS)
+
+
+def test_a_body_shorter_than_told_is_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
+    def send(request: BaseHTTPRequestHandler) -> None:
+        content(PNG, Content_Length=str(len(PNG) + 1))(request)
+        request.close_connection = True
+
+    with pytest.raises(ImageUnavailableError, match="connection failed"):
+        fetcher.fetch(server.serve("a.png", send), HOSTS)
+
+
+def test_a_body_longer_than_told_is_cut_there_and_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
+    url = server.serve("a.png", content(PNG, Content_Length=str(len(PNG) - 1)))
+
+    with pytest.raises(ImageUnavailableError, match="not whole"):
+        fetcher.fetch(url, HOSTS)
+
+
+def test_a_body_without_length_that_ends_early_is_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
+    def send(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Connection", "close")
+        request.end_headers()
+        request.wfile.write(PNG[:-5])
+        request.close_connection = True
+
+    with pytest.raises(ImageUnavailableError, match="not whole"):
+        fetcher.fetch(server.serve("a.png", send), HOSTS)
+
+
+def test_a_compressed_body_is_rejected_before_it_is_read(server: ImageServer, fetcher: ImageFetcher) -> None:
+    url = server.serve("a.png", content(gzip.compress(PNG), Content_Encoding="gzip"))
+
+    with pytest.raises(ImageRejectedError, match="compressed"):
+        fetcher.fetch(url, HOSTS)
+
+
+@pytest.mark.parametrize("value", ["identity", "Identity"])
+def test_a_body_that_says_it_is_not_compressed_is_taken(server: ImageServer, fetcher: ImageFetcher, value: str) -> None:
+    with fetcher.fetch(server.serve("a.png", content(PNG, Content_Encoding=value)), HOSTS).file as file:
+        assert file.read() == PNG
+
+
+def test_a_body_that_says_it_is_too_large_is_rejected_at_once(server: ImageServer, fetcher: ImageFetcher) -> None:
+    url = server.serve("a.png", content(b"", Content_Length=str(image_fetching.MAX_IMAGE_BYTES + 1)))
+
+    with pytest.raises(ImageRejectedError, match="larger than 26214400 bytes"):
+        fetcher.fetch(url, HOSTS)
+
+
+def test_a_body_that_turns_out_too_large_is_rejected_there(
+    server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_fetching, "MAX_IMAGE_BYTES", 300_000)
+    sent = 0
+
+    def endless(request: BaseHTTPRequestHandler) -> None:
+        nonlocal sent
+        request.send_response(200)
+        request.end_headers()
+        while True:
+            request.wfile.write(PNG + bytes(100_000))
+            sent += 100_000
+
+    with pytest.raises(ImageRejectedError, match="larger than 300000 bytes"):
+        fetcher.fetch(server.serve("a.png", endless), HOSTS)
+    assert sent < 50_000_000  # what fits into buffers on the way; the server would never stop
+
+
+def test_as_many_bytes_as_are_allowed_are_taken(
+    server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.serve("a.png", PNG)
+    monkeypatch.setattr(image_fetching, "MAX_IMAGE_BYTES", len(PNG))
+    fetcher.fetch(url, HOSTS).file.close()
+
+    monkeypatch.setattr(image_fetching, "MAX_IMAGE_BYTES", len(PNG) - 1)
+    with pytest.raises(ImageRejectedError, match="larger"):
+        fetcher.fetch(url, HOSTS)
+
+
+# ------------------------------------------------------------------------------------------------ time
+
+
+def silent(request: BaseHTTPRequestHandler) -> None:
+    time.sleep(1)
+
+
+def slow_head(request: BaseHTTPRequestHandler) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 100:
+        request.wfile.write(bytes([byte]))
+        request.wfile.flush()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("answer", [dripping(PNG, 0.02), slow_head, silent], ids=["body", "head", "silence"])
+def test_one_deadline_holds_for_everything(
+    server: ImageServer, fetcher: ImageFetcher, short_deadline: float, answer: Answer
+) -> None:
+    url = server.serve("a.png", answer)
+    began = time.monotonic()
+
+    with pytest.raises(ImageUnavailableError, match="did not arrive within"):
+        fetcher.fetch(url, HOSTS)
+
+    assert short_deadline * 0.9 <= time.monotonic() - began < short_deadline + 0.5
+
+
+def test_a_deadline_is_of_one_fetch(server: ImageServer, fetcher: ImageFetcher, short_deadline: float) -> None:
+    # The connection is the same, and older than the deadline in the end.
+    url = server.serve("a.png", PNG)
+    for _ in range(3):
+        fetcher.fetch(url, HOSTS).file.close()
+        time.sleep(short_deadline * 0.7)
+    assert len(server.clients) == 1
+
+
+# ------------------------------------------------------------------------------------------------ the connection
+
+
+def test_nobody_listens(fetcher_with: FetcherWith) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    nobody = fetcher_with(LoopbackDoor(port))
+
+    with pytest.raises(ImageUnavailableError, match="connection failed: ConnectError"):
+        nobody.fetch(f"http://images.example:{port}/a.png", HOSTS)
+
+
+def test_the_next_address_is_tried_when_one_does_not_answer(server: ImageServer, fetcher_with: FetcherWith) -> None:
+    class TwoAddresses(LoopbackDoor):
+        def resolve(self, host: str, port: int) -> list[str]:
+            return ["::1", "127.0.0.1"]  # the server listens on the second only
+
+    with fetcher_with(TwoAddresses(server.port)).fetch(server.serve("a.png", PNG), HOSTS).file as file:
+        assert file.read() == PNG
+
+
+def test_a_server_that_hangs_up(server: ImageServer, fetcher: ImageFetcher) -> None:
+    def hang_up(request: BaseHTTPRequestHandler) -> None:
+        request.connection.shutdown(socket.SHUT_RDWR)
+        request.close_connection = True
+
+    with pytest.raises(ImageUnavailableError, match="connection failed"):
+        fetcher.fetch(server.serve("a.png", hang_up), HOSTS)
+
+
+def test_an_answer_that_is_no_http(server: ImageServer, fetcher: ImageFetcher) -> None:
+    def babble(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"220 mail.example ESMTP\r\n")
+        request.close_connection = True
+
+    with pytest.raises(ImageUnavailableError, match="connection failed"):
+        fetcher.fetch(server.serve("a.png", babble), HOSTS)
+
+
+def test_no_message_tells_the_url(server: ImageServer, fetcher: ImageFetcher) -> None:
+    # It is signed: whoever reads it in a log can fetch the image.
+    url = server.serve("a.png?sig=s3cret", status(500))
+    with pytest.raises(ImageUnavailableError) as failed:
+        fetcher.fetch(url, HOSTS)
+
+    assert "s3cret" not in str(failed.value)
+
+
+def test_environment_proxies_are_ignored(
+    server: ImageServer, fetcher_with: FetcherWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    with fetcher_with(LoopbackDoor(server.port)).fetch(server.serve("a.png", PNG), HOSTS).file as file:
+        assert file.read() == PNG
+
+
+# ------------------------------------------------------------------------------------------------ the door
+
+
+def test_a_host_that_is_not_expected_is_not_even_asked(server: ImageServer, fetcher: ImageFetcher) -> None:
+    with pytest.raises(ImageRejectedError):
+        fetcher.fetch(server.serve("a.png", PNG, host="other.example"), HOSTS)
+
+    assert server.requests == []
+
+
+def test_deployed_fetchers_have_the_strict_door(server: ImageServer) -> None:
+    with pytest.raises(ImageRejectedError, match="not https"):
+        ImageFetcher().fetch(server.serve("a.png", PNG), ["*"])
+
+    assert server.requests == []
+
+
+def test_only_checked_addresses_are_connected_to(
+    server: ImageServer, fetcher_with: FetcherWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([["203.0.113.7"], ["127.0.0.1"]])
+
+    def rebinding(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in next(answers)]
+
+    class NameOnlyDoor(LoopbackDoor):
+        def resolve(self, host: str, port: int) -> list[str]:
+            return ImageDoor.resolve(self, host, port)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    with pytest.raises(ImageRejectedError, match="an address that is not public"):
+        fetcher_with(NameOnlyDoor(server.port)).fetch(server.serve("a.png", PNG), HOSTS)
+
+    assert server.requests == []
+
+
+# ------------------------------------------------------------------------------------------------ TLS
+
+
+class TlsDoor(ImageDoor):
+    """The strict door, with every name at a loopback port."""
+
+    def resolve(self, host: str, port: int) -> list[str]:
+        assert port == 443
+        return ["127.0.0.1"]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Key and self-signed certificate of images.example."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "images.example")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.DNSName("images.example"), x509.IPAddress(ip_address("127.0.0.2"))])
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "images.example.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+@pytest.fixture
+def tls_names(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str | None]]:
+    """Names that a TLS server on loopback was asked for. Port 443, which needs privileges, is led there."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    names: list[str | None] = []
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            try:
+                with context.wrap_socket(connection, server_side=True) as tls:
+                    tls.recv(65536)
+                    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(PNG)}\r\nConnection: close\r\n\r\n"
+                    tls.sendall(head.encode() + PNG)
+            except OSError:
+                pass  # the client did not like the certificate
+            finally:
+                connection.close()
+
+    connect = socket.create_connection
+    port = server.getsockname()[1]
+
+    def create_connection(address: tuple[str, int], *args: object, **kwargs: object) -> socket.socket:
+        assert address == ("127.0.0.1", 443)
+        return connect(("127.0.0.1", port), *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "create_connection", create_connection)
+    thread = Thread(target=serve)
+    thread.start()
+    yield names
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join()
+
+
+def trust(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda **_: context)
+
+
+def test_tls_is_spoken_with_the_name_not_with_the_address(
+    tls_names: list[str | None], certificate: Path, fetcher_with: FetcherWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(certificate, monkeypatch)
+
+    with fetcher_with(TlsDoor()).fetch("https://images.example/a.png", HOSTS).file as file:
+        assert file.read() == PNG
+    assert tls_names == ["images.example"]
+
+
+def test_a_certificate_of_another_name_is_not_accepted(
+    tls_names: list[str | None], certificate: Path, fetcher_with: FetcherWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(certificate, monkeypatch)
+
+    with pytest.raises(ImageUnavailableError, match="connection failed"):
+        fetcher_with(TlsDoor()).fetch("https://other.example/a.png", ["*"])
+    assert tls_names == ["other.example"]
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_accepted(
+    tls_names: list[str | None], fetcher_with: FetcherWith
+) -> None:
+    with pytest.raises(ImageUnavailableError, match="connection failed"):
+        fetcher_with(TlsDoor()).fetch("https://images.example/a.png", HOSTS)
+    assert tls_names == ["images.example"]

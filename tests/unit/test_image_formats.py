@@ -1,0 +1,220 @@
+"""What an image is, from its bytes: whole files of every format, and the same files damaged."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+
+from image_tasks.errors import ImageError, ImageRejectedError, ImageUnavailableError
+from image_tasks.image_formats import MAX_PIXELS, ImageFacts, read_image_facts
+
+WIDTH, HEIGHT = 61, 37
+
+
+def draw(mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Pillow.Image:
+    """Noise, which no encoder makes trivial."""
+    return Pillow.effect_noise(size, 60).convert(mode)
+
+
+def encode(format_name: str, mode: str = "RGB", **options: Any) -> bytes:
+    file = BytesIO()
+    draw(mode).save(file, format_name, **options)
+    return file.getvalue()
+
+
+def animate(format_name: str, **options: Any) -> bytes:
+    return encode(format_name, save_all=True, append_images=[draw(), draw()], duration=40, **options)
+
+
+def exif() -> bytes:
+    metadata = Pillow.Exif()
+    metadata[0x010E] = "with a thumbnail's worth of description " * 40
+    return metadata.tobytes()
+
+
+JPEG, PNG, WEBP, GIF, AVIF = (
+    ("image/jpeg", "jpg"),
+    ("image/png", "png"),
+    ("image/webp", "webp"),
+    ("image/gif", "gif"),
+    ("image/avif", "avif"),
+)
+
+FILES: dict[str, tuple[tuple[str, str], Callable[[], bytes]]] = {
+    "JPEG": (JPEG, lambda: encode("JPEG")),
+    "JPEG progressive": (JPEG, lambda: encode("JPEG", progressive=True)),
+    "JPEG grey": (JPEG, lambda: encode("JPEG", "L")),
+    "JPEG CMYK": (JPEG, lambda: encode("JPEG", "CMYK")),
+    "JPEG with restart markers": (JPEG, lambda: encode("JPEG", restart_marker_blocks=2)),
+    "JPEG with metadata": (JPEG, lambda: encode("JPEG", exif=exif(), comment=b"\xff\xd9" * 20)),
+    "PNG": (PNG, lambda: encode("PNG")),
+    "PNG with alpha": (PNG, lambda: encode("PNG", "RGBA")),
+    "PNG of 1 bit": (PNG, lambda: encode("PNG", "1")),
+    "PNG palette": (PNG, lambda: encode("PNG", "P")),
+    "PNG animated": (PNG, lambda: animate("PNG")),
+    "WebP": (WEBP, lambda: encode("WEBP")),
+    "WebP lossless": (WEBP, lambda: encode("WEBP", lossless=True)),
+    "WebP with alpha": (WEBP, lambda: encode("WEBP", "RGBA")),
+    "WebP lossless with alpha": (WEBP, lambda: encode("WEBP", "RGBA", lossless=True)),
+    "WebP with metadata": (WEBP, lambda: encode("WEBP", exif=exif())),
+    "WebP animated": (WEBP, lambda: animate("WEBP")),
+    "GIF": (GIF, lambda: encode("GIF", "P")),
+    "GIF animated": (GIF, lambda: animate("GIF")),
+    "AVIF": (AVIF, lambda: encode("AVIF")),
+    "AVIF with alpha": (AVIF, lambda: encode("AVIF", "RGBA")),
+    "AVIF animated": (AVIF, lambda: animate("AVIF")),
+    "AVIF with metadata": (AVIF, lambda: encode("AVIF", exif=exif())),
+}
+BYTES = {name: make() for name, (_, make) in FILES.items()}
+
+
+def read(data: bytes) -> ImageFacts:
+    return read_image_facts(BytesIO(data), len(data))
+
+
+# ------------------------------------------------------------------------------------------------ whole files
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_type_and_dimensions_are_read(name: str) -> None:
+    content_type, extension = FILES[name][0]
+
+    assert read(BYTES[name]) == ImageFacts(content_type, extension, WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (255, 256), (257, 3)])
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])
+def test_dimensions_are_read_whatever_they_are(format_name: str, size: tuple[int, int]) -> None:
+    file = BytesIO()
+    draw(size=size).save(file, format_name)
+
+    facts = read(file.getvalue())
+
+    assert (facts.width, facts.height) == size
+
+
+def test_fill_bytes_before_jpeg_markers_are_skipped() -> None:
+    data = BYTES["JPEG"]
+
+    assert read(data[:2] + b"\xff\xff\xff" + data[2:]).width == WIDTH
+
+
+# ------------------------------------------------------------------------------------------------ damaged files
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_cut_off_anywhere_may_arrive_whole_next_time(name: str) -> None:
+    data = BYTES[name]
+    # Within the first bytes it is not known yet as an image at all; that is no verdict on the image either.
+    for length in {*range(64), *range(64, len(data), 37), *range(len(data) - 40, len(data))}:
+        with pytest.raises(ImageError) as problem:
+            read(data[:length])
+        if length >= 32:
+            assert isinstance(problem.value, ImageUnavailableError), f"cut off after {length} of {len(data)} bytes"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("more", [b"\x00", b"\r\n", b"<html>", bytes(100)], ids=["zero", "line", "text", "zeros"])
+def test_a_file_that_goes_on_after_its_end_is_not_whole(name: str, more: bytes) -> None:
+    with pytest.raises(ImageUnavailableError, match="is not whole"):
+        read(BYTES[name] + more)
+
+
+@pytest.mark.parametrize("name", FILES)
+@given(data=st.data())
+def test_no_damage_leads_to_another_error(name: str, data: st.DataObject) -> None:
+    whole = bytearray(BYTES[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, min(len(whole) - 1, 400)))] = data.draw(st.integers(0, 255))
+    try:
+        facts = read(bytes(whole))
+    except ImageError:
+        return
+    assert 0 < facts.width * facts.height <= MAX_PIXELS
+
+
+@given(st.sampled_from(["JPEG", "PNG", "WebP", "GIF", "AVIF"]), st.binary(max_size=300))
+def test_no_bytes_after_a_signature_lead_to_another_error(name: str, rest: bytes) -> None:
+    try:
+        facts = read(BYTES[name][:16] + rest)
+    except ImageError:
+        return
+    assert 0 < facts.width * facts.height <= MAX_PIXELS
+
+
+# ------------------------------------------------------------------------------------------------ no images
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00" * 64,
+        b"<!DOCTYPE html><html><body>Not found</body></html>",
+        b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>',
+        b'{"error": "expired"}',
+        b"%PDF-1.7\n",
+        b"PK\x03\x04",
+        b"BM" + b"\x00" * 60,
+        b"II*\x00" + b"\x00" * 60,
+        b"\x00\x00\x01\x00" + b"\x00" * 60,
+        b"RIFF\x24\x00\x00\x00WAVEfmt " + b"\x00" * 60,
+        b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + b"\x00" * 60,
+        b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + b"\x00" * 60,
+        b"GIF88a" + b"\x00" * 60 + b"\x3b",
+        b" " + BYTES["PNG"],
+    ],
+    ids=repr,
+)
+def test_what_is_no_image_is_rejected(data: bytes) -> None:
+    with pytest.raises(ImageRejectedError, match="not an image"):
+        read(data)
+
+
+# ------------------------------------------------------------------------------------------------ too many pixels
+
+
+def png_of(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_as_many_pixels_as_are_allowed_are_taken() -> None:
+    assert read(png_of(8000, MAX_PIXELS // 8000)).height == MAX_PIXELS // 8000
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(8000, MAX_PIXELS // 8000 + 1), (2**31 - 1, 2**31 - 1), (2**32 - 1, 1), (0, 5), (5, 0), (0, 0)],
+)
+def test_more_pixels_and_none_are_rejected(width: int, height: int) -> None:
+    with pytest.raises(ImageRejectedError, match=f"{width} x {height} pixels"):
+        read(png_of(width, height))
+
+
+# ------------------------------------------------------------------------------------------------ too many parts
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\xff\xd8\xff" + b"\xff" * 1_000_000, id="JPEG of fill bytes"),
+        pytest.param(b"\xff\xd8\xff" + b"\xd0\xff" * 500_000, id="JPEG of restart markers"),
+        pytest.param(BYTES["PNG"][:33] + b"\x00\x00\x00\x00tEXt\x00\x00\x00\x00" * 500_000, id="PNG of empty chunks"),
+        pytest.param(BYTES["GIF"][:13] + bytes(768) + b"\x21\xfe" + b"\x01\x00" * 500_000, id="GIF of tiny blocks"),
+        pytest.param(BYTES["AVIF"][:32] + b"\x00\x00\x00\x08free" * 500_000, id="AVIF of empty boxes"),
+    ],
+)
+def test_a_file_of_nothing_but_structure_is_rejected_before_it_takes_long(data: bytes) -> None:
+    with pytest.raises(ImageRejectedError, match="parts"):
+        read(data)

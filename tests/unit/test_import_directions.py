@@ -1,0 +1,72 @@
+"""Imports go one way: the contracts in pyproject.toml hold, and notice what they are there to notice."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+LAYER = "layers/image_tasks/python"
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What import-linter says of a copy of this repository; it finds packages where Python does."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--no-logo"],
+        cwd=folder,
+        env={"PYTHONPATH": f"{folder}:{folder / LAYER}", "COLUMNS": "1000"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_imports_go_one_way() -> None:
+    result = lint_imports(REPOSITORY)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "0 broken" in result.stdout
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for folder in ("functions", "local", LAYER):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "broken"),
+    [
+        ("image_tasks/models.py", "from image_tasks import settings", "Within the package imports go one way"),
+        ("image_tasks/settings.py", "from image_tasks import tasks_table", "Within the package imports go one way"),
+        ("image_tasks/providers/wire.py", "from image_tasks import polling", "Within the package imports go one way"),
+        ("image_tasks/credentials.py", "from os import environ", "Only settings reads the environment"),
+        ("functions/poll_tasks/app.py", "import os", "Only settings reads the environment"),
+        ("image_tasks/polling.py", "from aws_lambda_powertools import Logger", "Only handlers own a logger"),
+        ("image_tasks/polling.py", "from functions.poll_tasks import app", "The local stack uses the functions"),
+        ("functions/poll_tasks/app.py", "from local import loopback", "The local stack uses the functions"),
+        ("functions/poll_tasks/app.py", "import functions.receive_callback.app", "Functions share nothing"),
+        ("image_tasks/providers/kie.py", "import httpx", "What knows a provider's language does no I/O"),
+    ],
+)
+def test_an_import_the_other_way_is_noticed(copy: Path, module: str, line: str, broken: str) -> None:
+    path = copy / (module if module.startswith("functions") else f"{LAYER}/{module}")
+    path.write_text(f"{path.read_text()}\n{line}\n")
+
+    result = lint_imports(copy)
+
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert [text for text in result.stdout.splitlines() if text.startswith(broken) and " BROKEN" in text]
+
+
+def test_a_module_without_a_place_is_noticed(copy: Path) -> None:
+    (copy / LAYER / "image_tasks" / "helpers.py").write_text("")
+
+    result = lint_imports(copy)
+
+    assert result.returncode == 1
+    assert "helpers" in result.stdout
