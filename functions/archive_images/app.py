@@ -72,6 +72,7 @@ dependencies = cache(Dependencies)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Archives the tasks of an SQS batch side by side; answers with the messages that are to come back."""
+    metrics.add_metric("ArchiveMessages", MetricUnit.Count, len(event["Records"]))
     runs = {message["messageId"]: dependencies().messages.submit(archive, message) for message in event["Records"]}
 
     def settle(record: SQSRecord) -> None:

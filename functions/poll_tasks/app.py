@@ -49,6 +49,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     state = PollState.model_validate(event)
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     round_ = dependencies().polling.poll(state, deadline=deadline)
+    metrics.add_metric("PollRequests", MetricUnit.Count, sum(answers.requests for answers in round_.answers.values()))
     for provider_id, answers in round_.answers.items():
         for error in answers.errors:
             logger.warning("provider not asked", provider=provider_id, error=type(error).__name__, detail=str(error))

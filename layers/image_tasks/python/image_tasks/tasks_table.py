@@ -87,10 +87,13 @@ class TasksTable:
                     **update.arguments(),
                 )
         except self._client.exceptions.ConditionalCheckFailedException as exc:
-            known = _task(cast("_Refused", exc.response)["Item"])
+            known = _known_task(cast("_Refused", exc.response)["Item"])
             return Recorded(self._count_refused(report, known), known.status)
-        previous = answer.get("Attributes", {}).get("status")
-        return Recorded(Outcome.APPLIED, TaskStatus(previous["S"]) if previous else None)
+        previous = _previous_task(report.task, answer.get("Attributes", {}))
+        if previous and previous.status is TaskStatus.FAILED:
+            # A success that heals a failure: one of them was not true, and somebody may want to know which.
+            self._note(report.task, UpdateExpression.appending("conflicts", _document(_evidence_of_claim(previous))))
+        return Recorded(Outcome.APPLIED, previous.status if previous else None)
 
     def get(self, task: str) -> Task | None:
         """The task as it is now, None if there is no such item."""
@@ -196,13 +199,13 @@ class TasksTable:
         ):
             update.append("conflicts", _document(evidence))
         if update:
-            try:
-                with _store_errors():
-                    self._client.update_item(TableName=self._name, Key=_key(report.task), **update.arguments())
-            except StoreUnavailableError:
-                # The news itself is in the table already: a 5xx would only make the provider send it again.
-                pass
+            self._note(report.task, update)
         return outcome
+
+    def _note(self, task: str, update: UpdateExpression) -> None:
+        # The news itself is in the table already: a 5xx would only make the provider send it again.
+        with suppress(StoreUnavailableError), _store_errors():
+            self._client.update_item(TableName=self._name, Key=_key(task), **update.arguments())
 
 
 def _news(report: TaskReport) -> UpdateExpression:
@@ -277,6 +280,21 @@ def _plain(value: Any) -> Any:
 
 def _task(item: Mapping[str, Any]) -> Task:
     return Task.model_validate({name: _deserialize(value) for name, value in item.items()})
+
+
+def _known_task(item: Mapping[str, Any]) -> Task:
+    try:
+        return _task(item)
+    except ValidationError as exc:
+        fields = ", ".join(str(error["loc"][0]) for error in exc.errors(include_input=False))
+        raise StoreUnavailableError(f"the task's item is malformed, repair it by hand: {fields}") from exc
+
+
+def _previous_task(task: str, old_attributes: Mapping[str, Any]) -> Task | None:
+    """What the written attributes were before; None if there was no item, or one that nobody can read."""
+    with suppress(ValidationError):
+        return _task({**old_attributes, **_key(task)})
+    return None
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """DynamoDB's UpdateExpression, put together clause by clause."""
 
-from typing import Any
+from typing import Any, Self
 
 from boto3.dynamodb.types import TypeSerializer
 
@@ -14,6 +14,13 @@ class UpdateExpression:
         self._clauses: dict[str, list[str]] = {}
         self._names: dict[str, str] = {}
         self._values: dict[str, Any] = {}
+
+    @classmethod
+    def appending(cls, path: str, value: Any) -> Self:
+        """One that does nothing but append to a list."""
+        update = cls()
+        update.append(path, value)
+        return update
 
     def __bool__(self) -> bool:
         return bool(self._clauses)
