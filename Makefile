@@ -13,7 +13,7 @@ SOURCES := functions layers local scripts tests
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
 PYTHON ?= $(shell scripts/find-python)
 
-.PHONY: help setup demo up test check format build smoke lock clean
+.PHONY: help setup demo up replay test check format build smoke lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ demo: $(STAMP) ## The whole pipeline on this machine, with a table of what becam
 up: $(STAMP) ## The local stack, until Ctrl-C
 	@$(BIN)/python -m local up
 
+replay: $(STAMP) ## Deliveries that could not be read, once more (STACK=name of a deployed stack; else the local one)
+	@$(BIN)/python -m local replay $(if $(STACK),--stack-name $(STACK))
+
 test: $(STAMP) ## All tests, offline
 	@$(BIN)/python -m pytest -n auto --dist loadfile -q
 
@@ -40,7 +43,7 @@ check: $(STAMP) ## Format, lint, types, template, state machine, import directio
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	PYTHONPATH=.:layers/image_tasks/python $(BIN)/lint-imports --no-cache
 	$(BIN)/cfn-lint template.yaml
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
 	$(BIN)/python scripts/lint_state_machine.py

@@ -27,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     # What the functions import from their layer, the runner imports from its source.
     sys.path.insert(1, str(_LAYER))
     try:
-        return _up(options) if options.command == "up" else _demo(options)
+        commands = {"up": _up, "demo": _demo, "replay": _replay}
+        return commands[options.command](options)
     except LocalStackError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
@@ -73,6 +74,17 @@ def _demo(options: argparse.Namespace) -> int:
     from local.demo import main as demo
 
     return demo(["--state-dir", options.state_dir])
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from local.replay import main as replay
+
+    return replay(
+        stack_name=options.stack_name,
+        state_dir=options.state_dir,
+        provider_id=options.provider,
+        dry_run=options.dry_run,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,6 +133,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--state-dir", default=".local/demo", metavar="FOLDER", help="where images and logs go (.local/demo)"
     )
+    replays = "put deliveries that could not be read through the current code again"
+    replay = commands.add_parser("replay", help=replays, description=replays)
+    replay.add_argument("--stack-name", metavar="NAME", help="a deployed stack, with your own AWS credentials")
+    replay.add_argument("--state-dir", default=".local", metavar="FOLDER", help="the local stack's state (.local)")
+    replay.add_argument("--provider", metavar="ID", help="read them as this provider's, whatever the URL had")
+    replay.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
     return parser
 
 

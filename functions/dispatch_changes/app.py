@@ -1,9 +1,9 @@
 """DispatchChanges: the table's stream is the outbox.
 
-A task that is new and pending is polled for, and so is one that is pending again, because its provider did not confirm
-what a callback said, and one whose failure a callback has claimed while nobody polled, because that is to be confirmed.
-One that has just succeeded is archived. All of it is driven from here and from nowhere else, so there is no moment at which a
-crash between two writes loses what follows.
+Polled for is a task that is new and pending, one that is pending again because its provider did not confirm what a
+callback said, and one whose failure a callback has claimed while nobody polled. Archived is one that has just
+succeeded. All of it is driven from here and from nowhere else, so there is no moment at which a crash between two
+writes loses what follows.
 """
 
 import hashlib
