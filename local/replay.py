@@ -99,7 +99,7 @@ def _local(state_dir: Path) -> tuple[str, str, dict[str, Any]]:
         info = json.loads((state_dir / "stack.json").read_text())
     except FileNotFoundError:
         raise LocalStackError(
-            f"No stack is running with its state in {state_dir}: `make up` first, or name a deployed one with --stack-name"
+            f"No stack has its state in {state_dir}: `make up` first, or name a deployed one with --stack-name"
         ) from None
     connection = {
         "endpoint_url": info["aws_endpoint_url"],
