@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 CLIENT_CONFIG = Config(
     connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 3, "mode": "standard"}, tcp_keepalive=True
 )
-# Enough to see what happened; a stranger who has the token must not grow an item to its 400 KB.
+# Enough to see what happened; a stranger who has the token must not grow an item to its 400 KB: 80 KB at most.
 MAX_CONFLICTS = 10
+MAX_URLS_PER_CONFLICT = 4
 # BatchGetItem's own limit is 100 keys and 16 MB; what does not fit comes back as unprocessed and is asked for again.
 MAX_KEYS_PER_GET = 100
 
@@ -87,7 +88,11 @@ class TasksTable:
                     **update.arguments(),
                 )
         except self._client.exceptions.ConditionalCheckFailedException as exc:
-            known = _task(cast("_Refused", exc.response)["Item"])
+            try:
+                known = _task(cast("_Refused", exc.response)["Item"])
+            except ValidationError:
+                # Put by hand, and no task: nothing can be said of it, and sending the news again would change nothing.
+                return Recorded(Outcome.CONFLICT, None)
             return Recorded(self._count_refused(report, known), known.status)
         previous = answer.get("Attributes", {}).get("status")
         return Recorded(Outcome.APPLIED, TaskStatus(previous["S"]) if previous else None)
@@ -151,24 +156,38 @@ class TasksTable:
 
     def _count_refused(self, report: TaskReport, known: Task) -> Outcome:
         outcome = Outcome.CONFLICT if known.contradicts(report) else Outcome.DUPLICATE
+        # The news itself is in the table already: a 5xx would only make the provider send it again.
+        with suppress(StoreUnavailableError):
+            if not (outcome is Outcome.CONFLICT and self._keep_evidence(report, known)):
+                self._count_delivery(report)
+        return outcome
+
+    def _keep_evidence(self, report: TaskReport, known: Task) -> bool:
+        """Whether it was kept, and the delivery counted with it: not if it is known, or enough is."""
+        evidence = _evidence(report)
+        if _without_time(evidence) in map(_without_time, known.conflicts):
+            return False
         update = _Update()
+        update.append("conflicts", _document(evidence))
         if report.reported_by is Reporter.CALLBACK:
             update.add("deliveries", 1)
-        evidence = _evidence(report)
-        if (
-            outcome is Outcome.CONFLICT
-            and len(known.conflicts) < MAX_CONFLICTS
-            and _without_time(evidence) not in map(_without_time, known.conflicts)
-        ):
-            update.append("conflicts", _document(evidence))
-        if update:
-            try:
-                with _store_errors():
-                    self._client.update_item(TableName=self._name, Key=_key(report.task), **update.arguments())
-            except StoreUnavailableError:
-                # The news itself is in the table already: a 5xx would only make the provider send it again.
-                pass
-        return outcome
+        # Of many conflicts at once each has read that there is room.
+        has_room = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
+        try:
+            with _store_errors():
+                self._client.update_item(
+                    TableName=self._name, Key=_key(report.task), ConditionExpression=has_room, **update.arguments()
+                )
+        except self._client.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    def _count_delivery(self, report: TaskReport) -> None:
+        if report.reported_by is Reporter.CALLBACK:
+            update = _Update()
+            update.add("deliveries", 1)
+            with _store_errors():
+                self._client.update_item(TableName=self._name, Key=_key(report.task), **update.arguments())
 
 
 class _Update:
@@ -178,9 +197,6 @@ class _Update:
         self._clauses: dict[str, list[str]] = {}
         self._names: dict[str, str] = {}
         self._values: dict[str, Any] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._clauses)
 
     def set(self, path: str, value: Any) -> None:
         self._clause("SET", f"{self._path(path)} = {self._value(path, value)}")
@@ -250,7 +266,7 @@ def _evidence(report: TaskReport) -> Conflict:
         reported_by=report.reported_by,
         reported_at=report.reported_at,
         status=report.status,
-        urls=tuple(image.url for image in report.images),
+        urls=tuple(image.url for image in report.images[:MAX_URLS_PER_CONFLICT]),
         failure=report.failure,
     )
 
