@@ -1,0 +1,12 @@
+from notes import note
+
+
+def handler(event, context):
+    """Fails for items whose `fail` says how: "item" reports the record, "all" raises."""
+    records = event["Records"]
+    note([[record["dynamodb"]["Keys"]["id"]["S"], record["eventName"]] for record in records])
+    images = {record["dynamodb"]["SequenceNumber"]: record["dynamodb"].get("NewImage", {}) for record in records}
+    if any(image.get("fail") == {"S": "all"} for image in images.values()):
+        raise RuntimeError("the whole batch")
+    failed = [number for number, image in images.items() if image.get("fail") == {"S": "item"}]
+    return {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}
