@@ -8,7 +8,16 @@ from datetime import datetime
 
 from image_tasks.credentials import ProviderKeys
 from image_tasks.errors import ProviderRefusedError
-from image_tasks.models import Failure, FailureReason, PollState, Reporter, TaskReport, TaskStatus, split_task_key
+from image_tasks.models import (
+    Failure,
+    FailureReason,
+    PollState,
+    Reporter,
+    TaskReport,
+    TaskStatus,
+    is_task_key,
+    split_task_key,
+)
 from image_tasks.provider_client import Answers, ProviderClient
 from image_tasks.providers import PROVIDERS
 from image_tasks.settings import PollTasksSettings
@@ -54,8 +63,9 @@ class Polling:
         """
         waited = state.waited_seconds + state.wait_seconds
         items = self._table.get_many(state.tasks)
-        # News has come, or the item is gone: nothing to ask, and nobody to tell.
-        pending = [task for task in state.tasks if task in items and items[task].status is TaskStatus.PENDING]
+        # News has come, or the item is gone: nothing to ask. One key that is none must not stop the polls of the others.
+        waiting = [task for task in state.tasks if task in items and items[task].status is TaskStatus.PENDING]
+        pending = [task for task in waiting if is_task_key(task)]
         answers = self._ask(pending, deadline=deadline)
         reports = [report for answer in answers.values() for report in answer.reports]
         if waited >= self._settings.give_up_after_seconds:
