@@ -32,7 +32,7 @@ def template() -> Template:
 @pytest.fixture
 def aws() -> Iterator[None]:
     """An empty account, in which conditional writes are atomic as in AWS."""
-    with mock_aws(config={"stepfunctions": {"execute_state_machine": True}}), atomic_dynamodb_calls():
+    with mock_aws(), atomic_dynamodb_calls():
         yield
 
 
