@@ -37,7 +37,7 @@ def logs(tmp_path: Path) -> LogFolder:
 @pytest.fixture
 def make_function(tmp_path: Path, logs: LogFolder) -> Iterator[Callable[..., Function]]:
     """Makes a function of source text; what it started ends with the test."""
-    functions = []
+    functions: list[Function] = []
 
     def make(source: str, *, timeout_seconds: float = 10, max_sandboxes: int = 8, **environment: str) -> Function:
         folder = tmp_path / f"function{len(functions)}"

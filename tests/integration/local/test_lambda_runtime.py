@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,8 +223,8 @@ def test_the_handler_finds_lambdas_environment_and_nothing_of_this_one(
         def handler(event, context):
             return {
                 "environment": dict(os.environ), "stdin": sys.stdin.read(), "folder": os.getcwd(), "path": sys.path,
-                "name": context.function_name, "arn": context.invoked_function_arn, "memory": context.memory_limit_in_mb,
-                "left": context.get_remaining_time_in_millis(),
+                "name": context.function_name, "arn": context.invoked_function_arn,
+                "memory": context.memory_limit_in_mb, "left": context.get_remaining_time_in_millis(),
             }
         """,
         COLOR="blue",
@@ -240,7 +241,7 @@ def test_the_handler_finds_lambdas_environment_and_nothing_of_this_one(
     assert "HTTPS_PROXY" not in environment
     assert found["stdin"] == ""
     assert found["folder"] == found["path"][0] == str(function.configuration.folder)
-    assert os.getcwd() not in found["path"]
+    assert str(Path.cwd()) not in found["path"]
     assert found["arn"] == function.configuration.arn
     assert found["memory"] == "256"
     assert 0 < found["left"] <= 10_000

@@ -43,7 +43,10 @@ def test_functions_of_the_project_become_lambda_functions_with_their_globals() -
         ("Parameters: {Size: {Type: Number}}\n" + MINIMAL, "--parameter Size=VALUE"),
         ("Resources: [", "cannot be read"),
         (
-            "Transform: AWS::Serverless-2016-10-31\nResources: {F: {Type: AWS::Serverless::Function, Properties: {Nonsense: 1}}}",
+            (
+                "Transform: AWS::Serverless-2016-10-31\n"
+                "Resources: {F: {Type: AWS::Serverless::Function, Properties: {Nonsense: 1}}}"
+            ),
             "SAM cannot expand",
         ),
     ],

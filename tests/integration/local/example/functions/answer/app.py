@@ -1,9 +1,10 @@
 import json
 import os
 import time
+from typing import Any
 
 
-def handler(event, context):
+def handler(event: dict[str, Any], context: object) -> Any:
     """Answers as the request's body says: {"result": ...}, {"sleep": s}, {"raise": "message"}; else with the event."""
     try:
         order = json.loads(event.get("body") or "{}")

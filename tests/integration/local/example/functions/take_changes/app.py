@@ -1,7 +1,9 @@
-from notes import note
+from typing import Any
+
+from notes import note  # type: ignore[import-not-found] # the layer's
 
 
-def handler(event, context):
+def handler(event: dict[str, Any], context: object) -> Any:
     """Fails for items whose `fail` says how: "item" reports the record, "all" raises."""
     records = event["Records"]
     note([[record["dynamodb"]["Keys"]["id"]["S"], record["eventName"]] for record in records])

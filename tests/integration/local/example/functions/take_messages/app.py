@@ -1,13 +1,14 @@
 import json
 import time
+from typing import Any
 
 import boto3
-from notes import note
+from notes import note  # type: ignore[import-not-found] # the layer's
 
 sqs = boto3.client("sqs")
 
 
-def handler(event, context):
+def handler(event: dict[str, Any], context: object) -> Any:
     """Fails messages whose body says so: {"fail": times}, with {"visibility": seconds} set before."""
     failed = []
     note([[json.loads(r["body"])["name"], int(r["attributes"]["ApproximateReceiveCount"])] for r in event["Records"]])

@@ -1,14 +1,15 @@
 import os
 import time
+from typing import Any
 
-from notes import note
+from notes import note  # type: ignore[import-not-found] # the layer's
 
 
 class OnceMoreError(Exception):
     pass
 
 
-def handler(event, context):
+def handler(event: dict[str, Any], context: object) -> Any:
     note(event)
     order = event.get("order")
     if order == "raise once" and not os.environ.get("RAISED"):
