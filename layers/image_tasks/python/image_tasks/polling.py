@@ -63,7 +63,7 @@ class Polling:
         """
         waited = state.waited_seconds + state.wait_seconds
         items = self._table.get_many(state.tasks)
-        # News has come, or the item is gone: nothing to ask. One key that is none must not stop the polls of the others.
+        # News has come, or the item is gone: nothing to ask. A key that is none must not stop the polls of the others.
         waiting = [task for task in state.tasks if task in items and items[task].status is TaskStatus.PENDING]
         pending = [task for task in waiting if is_task_key(task)]
         answers = self._ask(pending, deadline=deadline)
