@@ -3,9 +3,10 @@
 import base64
 import hashlib
 import io
+import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +20,15 @@ from moto.sqs.models import Queue, SQSBackend, sqs_backends
 
 from local import moto_patches
 from tests.integration.local.running_example import Example
+
+
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Threads take turns so often that what isn't atomic shows."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def outcomes(call: Callable[[], Any], times: int) -> list[str]:
@@ -41,7 +51,7 @@ def sha256(body: bytes) -> str:
     return base64.b64encode(hashlib.sha256(body).digest()).decode()
 
 
-def test_of_conditional_writes_at_once_exactly_one_wins(example: Example) -> None:
+def test_of_conditional_writes_at_once_exactly_one_wins(eager_threads: None, example: Example) -> None:
     dynamodb = example.client("dynamodb")
     for _ in range(20):
         key = {"id": {"S": uuid.uuid4().hex}}
@@ -58,27 +68,28 @@ def test_of_conditional_writes_at_once_exactly_one_wins(example: Example) -> Non
         assert sorted(outcomes(write, 4)) == [""] + ["ConditionalCheckFailedException"] * 3
 
 
-def test_messages_sent_while_others_are_deleted_are_not_lost(example: Example) -> None:
-    sqs = example.client("sqs")
-    url = sqs.create_queue(QueueName=uuid.uuid4().hex)["QueueUrl"]
+def test_messages_sent_while_others_are_deleted_are_not_lost(eager_threads: None, example: Example) -> None:
+    name = uuid.uuid4().hex
+    example.client("sqs").create_queue(QueueName=name)
+    backend = sqs_backends["123456789012"]["us-east-1"]  # not by HTTP, which leaves too much time between
     received: list[str] = []
 
     def send(number: int) -> None:
-        sqs.send_message(QueueUrl=url, MessageBody=str(number))
+        backend.send_message(name, str(number))
 
     def receive(_: int) -> None:
-        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages"):
-            for message in messages:
-                received.append(message["Body"])
-                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        # Ends when nothing has come for half a second: what hasn't come by then is lost.
+        while messages := backend.receive_message(name, 1, 0.5, 60):
+            received.append(messages[0].body)
+            backend.delete_message(name, messages[0].receipt_handle)
 
     with ThreadPoolExecutor(8) as threads:
-        takers = [threads.submit(receive, number) for number in range(4)]
-        list(threads.map(send, range(150)))
+        takers = [threads.submit(receive, number) for number in range(3)]
+        list(threads.map(send, range(200)))
         for taker in takers:
             taker.result()
 
-    assert sorted(map(int, received)) == list(range(150))
+    assert sorted(map(int, received)) == list(range(200))
 
 
 def test_a_message_that_comes_back_wakes_who_waits(example: Example) -> None:
@@ -112,7 +123,7 @@ def queue_of(name: str) -> Queue:
     return queue
 
 
-def test_of_puts_at_once_that_want_to_be_first_exactly_one_is(example: Example) -> None:
+def test_of_puts_at_once_that_want_to_be_first_exactly_one_is(eager_threads: None, example: Example) -> None:
     s3, bucket = example.client("s3"), example.ref("ImagesBucket")
     for _ in range(20):
         key = uuid.uuid4().hex
@@ -120,7 +131,7 @@ def test_of_puts_at_once_that_want_to_be_first_exactly_one_is(example: Example) 
         def put(key: str = key) -> None:
             s3.put_object(Bucket=bucket, Key=key, Body=b"x", IfNoneMatch="*")
 
-        assert sorted(outcomes(put, 4)) == [""] + ["PreconditionFailed"] * 3
+        assert sorted(outcomes(put, 8)) == [""] + ["PreconditionFailed"] * 7
 
 
 @pytest.mark.parametrize("streamed", [False, True])
