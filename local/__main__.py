@@ -38,7 +38,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _up(options: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from local.stack import LocalStack
@@ -56,15 +55,12 @@ def _up(options: argparse.Namespace) -> int:
         on_error=lambda source, message: console.print(Text(f"{source} ", "bold red"), Text(message), soft_wrap=True),
     )
     with stack:
-        table = Table(box=None, show_header=False)
-        for name, value in stack.info.items():
-            if name == "callback_urls":
-                for provider, url in value.items():
-                    table.add_row(f"callback {provider}", url)
-            elif value:
-                table.add_row(name.replace("_", " "), str(value))
-        table.add_row("logs", str(Path(options.state_dir) / "logs"))
-        console.print(table, soft_wrap=True)
+        places = {name.replace("_", " "): value for name, value in stack.info.items() if name != "callback_urls"}
+        callbacks = {f"callback {provider}": url for provider, url in stack.info["callback_urls"].items()}
+        for name, value in {**places, "logs": Path(options.state_dir) / "logs", **callbacks}.items():
+            if value:
+                # Not a table: it would cut what somebody wants to copy.
+                console.print(Text(f"{name:<22}", "dim"), Text(str(value)), soft_wrap=True)
         console.print("Ready. Ctrl-C ends everything.", style="green")
         threading.Event().wait()
     return 0

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 from local import LocalStackError
@@ -40,11 +41,12 @@ class Route:
 
     def match(self, method: str, path: str) -> dict[str, str] | None:
         """The path's parameters if it is this route's. A `{name+}` at the end takes one or more segments."""
-        if self.method not in ("ANY", method):
-            return None
-        pattern = "".join(_segment_pattern(part) for part in re.split(r"(\{[^}]+\})", self.path))
-        match = re.fullmatch(pattern, path)
+        match = self.pattern.fullmatch(path) if self.method in ("ANY", method) else None
         return match.groupdict() if match else None
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile("".join(_segment_pattern(part) for part in re.split(r"(\{[^}]+\})", self.path)), re.DOTALL)
 
     @property
     def precedence(self) -> tuple[bool, bool, int]:
@@ -110,7 +112,7 @@ class HttpApi(LoopbackServer):
 
     def serve(self, routes: list[Route], stage: Stage, functions: Mapping[str, Function]) -> None:
         for route in routes:
-            route.match("", "")  # a route that cannot be matched shall stop the start, not the first request
+            _ = route.pattern  # one that cannot be matched shall stop the start, not the first request
         self._routes = sorted(routes, key=lambda route: route.precedence)
         self._stage = stage
         self._functions = functions

@@ -75,7 +75,7 @@ def request_event(request: HttpRequest, route_key: str, path_parameters: Mapping
         "rawQueryString": request.query,
         "headers": _joined(
             [
-                *((key, value) for key, value in request.headers if key.lower() != "cookie"),
+                *((key, value) for key, value in request.headers if key.lower() not in ("connection", "cookie")),
                 ("x-amzn-trace-id", f"Root=1-{int(time.time()):08x}-{request.request_id.replace('-', '')[:24]}"),
                 ("x-forwarded-for", request.source_ip),
                 ("x-forwarded-port", host.rpartition(":")[2]),

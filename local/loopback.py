@@ -4,6 +4,7 @@ import contextlib
 import errno
 import socket
 import socketserver
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -51,7 +52,9 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news; what goes wrong in here is logged by who answers."""
+        """Says what went wrong in here. That a client has hung up is no news."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
     def _open_connections(self) -> set[Any]:
         connections: set[Any] = self.__dict__.setdefault("_connections", set())

@@ -16,7 +16,7 @@ from moto.sqs.models import sqs_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local import LocalStackError, moto_patches
-from local.deployment import Deployment
+from local.deployment import Deployment, Resource
 from local.function_logs import ErrorListener, LogFolder
 from local.http_api import HttpApi
 from local.lambda_runtime import Function
@@ -36,7 +36,8 @@ _one_at_a_time = threading.Lock()
 
 
 class LocalStack:
-    """The real template and the real handlers on this machine; `info` tells where everything is.
+    """The real template and the real handlers on this machine; `info` tells where everything is, `resources` by
+    logical id what Ref and GetAtt give for it.
 
     time_scale        scales the state machine's waits and retries and the delay before a failed message comes back
     provider_urls     base URLs of providers; those that are missing come from the simulator, if it runs
@@ -73,6 +74,7 @@ class LocalStack:
         self._on_error = on_error
         self._stack = ExitStack()
         self.functions: dict[str, Function] = {}
+        self.resources: Mapping[str, Resource] = {}
         self.info: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -141,6 +143,7 @@ class LocalStack:
         simulator_url = self._start_simulator() if self._with_simulator else None
 
         deployment = self._deploy(api.url)
+        self.resources = deployment.resources
         self._start_functions(deployment)
         self._start_event_sources(deployment)
         api.serve(deployment.routes, deployment.stage, self.functions)

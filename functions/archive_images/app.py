@@ -100,7 +100,7 @@ def settle_message(record: SQSRecord, running: Future[ArchiveRun | None]) -> Non
     try:
         run = running.result()
         if run is None:
-            logger.info("nothing to archive", message=record.body)
+            logger.info("nothing to archive", task=record.json_body["task"])
             return
         log_run(record, run)
         if run.failures:

@@ -1,5 +1,6 @@
 """What is known of a task: the same model whether a callback or a poll brought the news."""
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -230,10 +231,19 @@ def split_task_key(task: str) -> tuple[str, str]:
     Raises:
         ValueError: it is no such key.
     """
-    provider, separator, task_id = task.partition("#")
-    if not (provider and separator and task_id):
+    provider, _, task_id = task.partition("#")
+    if not (provider and re.fullmatch(TASK_ID_PATTERN, task_id)):
         raise ValueError(f"no task key: {task!r}")
     return provider, task_id
+
+
+def is_task_key(task: str) -> bool:
+    """Whether `split_task_key` takes it: items are also put by hand."""
+    try:
+        split_task_key(task)
+    except ValueError:
+        return False
+    return True
 
 
 def utc_now() -> datetime:

@@ -9,7 +9,17 @@ from typing import TypeGuard
 
 from image_tasks.credentials import ProviderKeys
 from image_tasks.errors import ProviderRefusedError
-from image_tasks.models import Failure, FailureReason, PollState, Reporter, Task, TaskReport, TaskStatus, split_task_key
+from image_tasks.models import (
+    Failure,
+    FailureReason,
+    PollState,
+    Reporter,
+    Task,
+    TaskReport,
+    TaskStatus,
+    is_task_key,
+    split_task_key,
+)
 from image_tasks.provider_client import Answers, ProviderClient
 from image_tasks.providers import PROVIDERS
 from image_tasks.settings import PollTasksSettings
@@ -56,7 +66,8 @@ class Polling:
         """
         waited = state.waited_seconds + state.wait_seconds
         is_over = waited >= self._settings.give_up_after_seconds
-        items = self._table.get_many(state.tasks)
+        # A key that is none, put by hand, must not stop the polls of the others.
+        items = self._table.get_many([task for task in state.tasks if is_task_key(task)])
         # Where news has come, or the item is gone, there is nothing to ask; but a failure that rests on a callback
         # alone is a claim, which the provider confirms or not.
         pending = [task for task, item in items.items() if item.status is TaskStatus.PENDING]

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 CLIENT_CONFIG = Config(
     connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 3, "mode": "standard"}, tcp_keepalive=True
 )
-# Enough to see what happened; a stranger who has the token must not grow an item to its 400 KB.
+# Enough to see what happened; a stranger who has the token must not grow an item to its 400 KB: 80 KB at most.
 MAX_CONFLICTS = 10
+MAX_URLS_PER_CONFLICT = 4
+# Asked in the write itself: of many conflicts at once each has read that there is room.
+_HAS_ROOM_FOR_EVIDENCE = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
 # BatchGetItem's own limit is 100 keys and 16 MB; what does not fit comes back as unprocessed and is asked for again.
 MAX_KEYS_PER_GET = 100
 
@@ -92,7 +95,7 @@ class TasksTable:
         previous = _previous_task(report.task, answer.get("Attributes", {}))
         if previous and previous.status is TaskStatus.FAILED:
             # A success that heals a failure: one of them was not true, and somebody may want to know which.
-            self._note(report.task, UpdateExpression.appending("conflicts", _document(_evidence_of_claim(previous))))
+            self._keep_overruled(previous)
         return Recorded(Outcome.APPLIED, previous.status if previous else None)
 
     def get(self, task: str) -> Task | None:
@@ -188,24 +191,34 @@ class TasksTable:
 
     def _count_refused(self, report: TaskReport, known: Task) -> Outcome:
         outcome = Outcome.CONFLICT if known.contradicts(report) else Outcome.DUPLICATE
-        update = UpdateExpression()
-        if report.reported_by is Reporter.CALLBACK:
-            update.add("deliveries", 1)
-        evidence = _evidence(report)
-        if (
-            outcome is Outcome.CONFLICT
-            and len(known.conflicts) < MAX_CONFLICTS
-            and _without_time(evidence) not in map(_without_time, known.conflicts)
-        ):
-            update.append("conflicts", _document(evidence))
-        if update:
-            self._note(report.task, update)
+        # The news itself is in the table already: a 5xx would only make the provider send it again.
+        with suppress(StoreUnavailableError):
+            if not (outcome is Outcome.CONFLICT and self._keep_evidence(_evidence(report), known)):
+                self._count_delivery(report)
         return outcome
 
-    def _note(self, task: str, update: UpdateExpression) -> None:
-        # The news itself is in the table already: a 5xx would only make the provider send it again.
-        with suppress(StoreUnavailableError), _store_errors():
-            self._client.update_item(TableName=self._name, Key=_key(task), **update.arguments())
+    def _keep_evidence(self, evidence: Conflict, known: Task) -> bool:
+        """Whether it was kept, and its delivery counted with it: not if the same is there, or enough is."""
+        if _without_time(evidence) in map(_without_time, known.conflicts):
+            return False
+        update = UpdateExpression()
+        update.append("conflicts", _document(evidence))
+        if evidence.reported_by is Reporter.CALLBACK:
+            update.add("deliveries", 1)
+        return self._update_if(known.task, _HAS_ROOM_FOR_EVIDENCE, update)
+
+    def _keep_overruled(self, previous: Task) -> None:
+        update = UpdateExpression()
+        update.append("conflicts", _document(_evidence_of_claim(previous)))
+        with suppress(StoreUnavailableError):  # evidence, not news
+            self._update_if(previous.task, _HAS_ROOM_FOR_EVIDENCE, update)
+
+    def _count_delivery(self, report: TaskReport) -> None:
+        if report.reported_by is Reporter.CALLBACK:
+            update = UpdateExpression()
+            update.add("deliveries", 1)
+            with _store_errors():
+                self._client.update_item(TableName=self._name, Key=_key(report.task), **update.arguments())
 
 
 def _news(report: TaskReport) -> UpdateExpression:
@@ -237,7 +250,7 @@ def _evidence(report: TaskReport) -> Conflict:
         reported_by=report.reported_by,
         reported_at=report.reported_at,
         status=report.status,
-        urls=tuple(image.url for image in report.images),
+        urls=tuple(image.url for image in report.images[:MAX_URLS_PER_CONFLICT]),
         failure=report.failure,
     )
 
@@ -247,7 +260,7 @@ def _evidence_of_claim(task: Task) -> Conflict:
         reported_by=Reporter.CALLBACK,
         reported_at=datetime.fromisoformat(task.reported_at or task.updated_at or "1970-01-01T00:00:00Z"),
         status=task.status,
-        urls=tuple(image.url for image in task.images),
+        urls=tuple(image.url for image in task.images[:MAX_URLS_PER_CONFLICT]),
         failure=task.failure,
     )
 

@@ -1,6 +1,6 @@
 """DynamoDB's UpdateExpression, put together clause by clause."""
 
-from typing import Any, Self
+from typing import Any
 
 from boto3.dynamodb.types import TypeSerializer
 
@@ -14,16 +14,6 @@ class UpdateExpression:
         self._clauses: dict[str, list[str]] = {}
         self._names: dict[str, str] = {}
         self._values: dict[str, Any] = {}
-
-    @classmethod
-    def appending(cls, path: str, value: Any) -> Self:
-        """One that does nothing but append to a list."""
-        update = cls()
-        update.append(path, value)
-        return update
-
-    def __bool__(self) -> bool:
-        return bool(self._clauses)
 
     def set(self, path: str, value: Any) -> None:
         """Sets a top-level attribute, or an element of a list: `images[0]`."""

@@ -1,0 +1,83 @@
+"""AWS in memory, with the table that the template describes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from moto import mock_aws
+
+from image_tasks.tasks_table import CLIENT_CONFIG, TasksTable
+from local.moto_patches import atomic_dynamodb_calls
+from local.template import Template, load_template
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+REPOSITORY = Path(__file__).parents[2]
+TABLE_NAME = "tasks"
+
+_serialize = TypeSerializer().serialize
+_deserialize = TypeDeserializer().deserialize
+
+
+@pytest.fixture(scope="session")
+def template() -> Template:
+    """The template as CloudFormation gets it."""
+    return load_template(REPOSITORY / "template.yaml", {})
+
+
+@pytest.fixture
+def aws() -> Iterator[None]:
+    """An empty account, in which conditional writes are atomic as in AWS."""
+    with mock_aws(), atomic_dynamodb_calls():
+        yield
+
+
+class Store:
+    """The tasks table, as the code under test uses it and as a user sees it."""
+
+    def __init__(self, client: "DynamoDBClient") -> None:
+        self.client = client
+        self.table = TasksTable(TABLE_NAME, client)
+
+    def item(self, task: str) -> dict[str, Any] | None:
+        """A task's item in plain Python."""
+        item = self.client.get_item(TableName=TABLE_NAME, Key={"task": {"S": task}}).get("Item")
+        return None if item is None else _plain(item)
+
+    def items(self) -> list[dict[str, Any]]:
+        """All items."""
+        return [_plain(item) for item in self.client.scan(TableName=TABLE_NAME)["Items"]]
+
+    def put(self, task: str, **attributes: Any) -> None:
+        """Writes an item by hand, as a user does."""
+        item = {name: _serialize(value) for name, value in {"task": task, **attributes}.items()}
+        self.client.put_item(TableName=TABLE_NAME, Item=item)
+
+    def register(self, *tasks: str) -> None:
+        """Registers tasks as the documentation says."""
+        for task in tasks:
+            provider, _, task_id = task.partition("#")
+            self.put(task, provider=provider, taskId=task_id, status="PENDING", rank=0)
+
+
+def _plain(item: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {name: _deserialize(value) for name, value in item.items()}
+    return plain
+
+
+@pytest.fixture
+def store(aws: None, template: Template) -> Store:
+    described = template.resources["TasksTable"]["Properties"]
+    client = boto3.client("dynamodb", config=CLIENT_CONFIG)
+    client.create_table(
+        TableName=TABLE_NAME,
+        AttributeDefinitions=described["AttributeDefinitions"],
+        KeySchema=described["KeySchema"],
+        GlobalSecondaryIndexes=described["GlobalSecondaryIndexes"],
+        BillingMode=described["BillingMode"],
+    )
+    return Store(client)

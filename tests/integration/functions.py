@@ -1,0 +1,28 @@
+"""Handlers in a test: their events, and dependencies that are made anew."""
+
+import json
+from typing import Any
+
+from tests.integration.conftest import REPOSITORY
+
+TOKEN = "localCallbackToken0123456789abcdefghijklmnopqrst"
+PROVIDER_KEYS = {
+    "flux-kontext": {"apiKey": "flux-key"},
+    "nanobanana": {"apiKey": "nano-key"},
+    "acedata": {"apiKey": "ace-key"},
+}
+
+
+def an_event(path: str) -> dict[str, Any]:
+    """A file of `events/`."""
+    event: dict[str, Any] = json.loads((REPOSITORY / "events" / path).read_text())
+    return event
+
+
+def a_callback(body: Any, *, provider: str = "flux-kontext", token: str = TOKEN, **changes: Any) -> dict[str, Any]:
+    """The event of a callback with this body: text as it is, anything else as JSON."""
+    event = an_event("callbacks/flux-kontext/success.json")
+    event["pathParameters"] = {"provider": provider, "token": token}
+    event["rawPath"] = f"/callbacks/{provider}/{token}"
+    event["body"] = body if isinstance(body, str) else json.dumps(body)
+    return event | changes

@@ -1,0 +1,54 @@
+"""A small stack that has every kind of resource, and functions made of a few lines."""
+
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.function_configuration import FunctionConfiguration
+from local.function_logs import LogFolder
+from local.lambda_runtime import Function
+from local.stack import LocalStack
+from tests.integration.local.running_example import EXAMPLE, Example
+
+
+@pytest.fixture(scope="package")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+    state_dir = tmp_path_factory.mktemp("state")
+    stack = LocalStack(
+        template=EXAMPLE,
+        state_dir=state_dir,
+        time_scale=0.001,
+        simulator=False,
+        parameters={"NotesFolder": str(state_dir)},
+    )
+    with stack:
+        running = Example(stack, state_dir)
+        yield running
+        running.http.close()
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> LogFolder:
+    return LogFolder(tmp_path / "logs")
+
+
+@pytest.fixture
+def make_function(tmp_path: Path, logs: LogFolder) -> Iterator[Callable[..., Function]]:
+    """Makes a function of source text; what it started ends with the test."""
+    functions: list[Function] = []
+
+    def make(source: str, *, timeout_seconds: float = 10, max_sandboxes: int = 8, **environment: str) -> Function:
+        folder = tmp_path / f"function{len(functions)}"
+        folder.mkdir()
+        (folder / "app.py").write_text(textwrap.dedent(source))
+        configuration = FunctionConfiguration(
+            "Tested", "app.handler", folder, timeout_seconds=timeout_seconds, memory_mb=256, environment=environment
+        )
+        functions.append(Function(configuration, logs, {}, max_sandboxes))
+        return functions[-1]
+
+    yield make
+    for function in functions:
+        function.stop()

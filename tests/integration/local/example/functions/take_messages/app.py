@@ -1,0 +1,26 @@
+import json
+import time
+from typing import Any
+
+import boto3
+from notes import note  # type: ignore[import-not-found] # the layer's
+
+sqs = boto3.client("sqs")
+
+
+def handler(event: dict[str, Any], context: object) -> Any:
+    """Fails messages whose body says so: {"fail": times}, with {"visibility": seconds} set before."""
+    failed = []
+    note([[json.loads(r["body"])["name"], int(r["attributes"]["ApproximateReceiveCount"])] for r in event["Records"]])
+    for record in event["Records"]:
+        order = json.loads(record["body"])
+        time.sleep(order.get("sleep", 0))
+        if order.get("fail", 0) >= int(record["attributes"]["ApproximateReceiveCount"]):
+            failed.append(record["messageId"])
+            if "visibility" in order:
+                sqs.change_message_visibility(
+                    QueueUrl=order["queue"],
+                    ReceiptHandle=record["receiptHandle"],
+                    VisibilityTimeout=order["visibility"],
+                )
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

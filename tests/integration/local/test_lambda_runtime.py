@@ -1,0 +1,261 @@
+"""Functions run as in Lambda: own process, cold start, timeout, crash, concurrency."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.function_logs import LogFolder
+from local.lambda_runtime import Function, TooManyRequestsError
+from tests.integration.local.running_example import eventually
+
+MakeFunction = Callable[..., Function]
+
+TELL_PROCESS = """
+    import os, time
+    calls = 0
+    def handler(event, context):
+        global calls
+        calls += 1
+        time.sleep(event.get("sleep", 0))
+        return {"pid": os.getpid(), "calls": calls}
+"""
+
+
+def call(function: Function, event: Any = None) -> Any:
+    outcome = function.invoke(json.dumps(event or {}).encode())
+    assert outcome.function_error is None, outcome.payload
+    return json.loads(outcome.payload)
+
+
+def call_failing(function: Function, event: Any = None) -> Any:
+    outcome = function.invoke(json.dumps(event or {}).encode())
+    assert outcome.function_error == "Unhandled"
+    return json.loads(outcome.payload)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_warm_sandbox_is_used_again(make_function: MakeFunction) -> None:
+    function = make_function(TELL_PROCESS)
+
+    first, second = call(function), call(function)
+
+    assert first["pid"] == second["pid"] != os.getpid()
+    assert (first["calls"], second["calls"]) == (1, 2)
+
+
+def test_a_prewarmed_sandbox_takes_the_first_call(make_function: MakeFunction) -> None:
+    function = make_function(TELL_PROCESS)
+    sandbox = function.prewarm()
+
+    assert sandbox.wait_until_ready()
+    assert call(function)["pid"] == sandbox.pid
+
+
+def test_calls_at_once_run_in_sandboxes_of_their_own(make_function: MakeFunction) -> None:
+    function = make_function(TELL_PROCESS)
+
+    with ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(lambda _: call(function, {"sleep": 0.5}), range(3)))
+
+    assert len({answer["pid"] for answer in answers}) == 3
+    assert len(function.pids()) == 3
+
+
+def test_above_the_limit_calls_wait_for_a_free_sandbox(make_function: MakeFunction) -> None:
+    function = make_function(TELL_PROCESS, max_sandboxes=1)
+
+    with ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(lambda _: call(function), range(3)))
+
+    assert {answer["calls"] for answer in answers} == {1, 2, 3}
+    assert len(function.pids()) == 1
+
+
+def test_a_call_that_waits_too_long_is_throttled(make_function: MakeFunction) -> None:
+    function = make_function(TELL_PROCESS, max_sandboxes=1, timeout_seconds=1)
+    function.prewarm().wait_until_ready()
+
+    with ThreadPoolExecutor(1) as threads:
+        busy = threads.submit(function.invoke, b'{"sleep": 5}')
+        eventually(lambda: function._busy)
+        function.configuration = function.configuration.__class__(
+            **{**vars(function.configuration), "timeout_seconds": 0.1}
+        )
+        with pytest.raises(TooManyRequestsError):
+            function.invoke(b"{}")
+        busy.result()
+
+
+def test_a_sandbox_that_times_out_is_killed_and_the_next_call_starts_cold(make_function: MakeFunction) -> None:
+    function = make_function(TELL_PROCESS, timeout_seconds=0.5)
+    old = call(function)["pid"]
+
+    error = call_failing(function, {"sleep": 60})
+
+    assert error["errorType"] == "Sandbox.Timedout"
+    assert "Task timed out after 0.50 seconds" in error["errorMessage"]
+    assert not is_running(old)
+    assert call(function)["pid"] != old
+
+
+def test_a_timeout_takes_along_what_the_handler_started(make_function: MakeFunction, tmp_path: Any) -> None:
+    function = make_function(
+        """
+        import subprocess, time
+        def handler(event, context):
+            child = subprocess.Popen(["sleep", "60"])
+            open(event["path"], "w").write(str(child.pid))
+            time.sleep(60)
+        """,
+        timeout_seconds=0.5,
+    )
+
+    call_failing(function, {"path": str(tmp_path / "pid")})
+
+    eventually(lambda: not is_running(int((tmp_path / "pid").read_text())))
+
+
+def test_a_crash_is_an_error_and_the_next_call_starts_cold(make_function: MakeFunction) -> None:
+    function = make_function(
+        """
+        import os
+        def handler(event, context):
+            if event.get("exit"):
+                os._exit(event["exit"])
+            return os.getpid()
+        """
+    )
+    old = call(function)
+
+    error = call_failing(function, {"exit": 3})
+
+    assert error["errorType"] == "Runtime.ExitError"
+    assert "exit status 3" in error["errorMessage"]
+    assert call(function) != old
+
+
+def test_a_sandbox_that_dies_idle_is_not_missed(make_function: MakeFunction) -> None:
+    function = make_function(TELL_PROCESS)
+    old = call(function)["pid"]
+
+    os.kill(old, signal.SIGKILL)
+    eventually(lambda: not function.pids())
+
+    assert call(function)["pid"] != old
+
+
+def test_an_exception_becomes_lambdas_error_object_and_is_easy_to_find(
+    make_function: MakeFunction, logs: LogFolder
+) -> None:
+    function = make_function(
+        """
+        class StoreUnavailableError(Exception): pass
+        def handler(event, context):
+            print("before")
+            raise StoreUnavailableError("no answer")
+        """
+    )
+
+    error = call_failing(function)
+
+    assert (error["errorType"], error["errorMessage"]) == ("StoreUnavailableError", "no answer")
+    errors = (logs.folder / "errors.log").read_text()
+    assert f"Tested: StoreUnavailableError: no answer (request {error['requestId']})" in errors
+    assert 'raise StoreUnavailableError("no answer")' in errors
+    log = eventually(lambda: "[ERROR]" in (text := (logs.folder / "Tested.log").read_text()) and text)
+    assert "before\n" in log
+    assert f"REPORT RequestId: {error['requestId']}" in log
+    assert "\r" not in log
+
+
+@pytest.mark.parametrize(
+    ("source", "error_type"),
+    [
+        ("import nothing_of_this_name", "Runtime.ImportModuleError"),
+        ("def handler(event, context) return", "Runtime.UserCodeSyntaxError"),
+        ("other = 1", "Runtime.HandlerNotFound"),
+        ("raise RuntimeError('at import')", "RuntimeError"),
+        ("import os; os._exit(9)", "Runtime.ExitError"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_fails_every_call(
+    make_function: MakeFunction, source: str, error_type: str
+) -> None:
+    function = make_function(source)
+
+    assert call_failing(function)["errorType"] == error_type
+    assert call_failing(function)["errorType"] == error_type
+
+
+def test_a_result_that_is_no_json_is_an_error(make_function: MakeFunction) -> None:
+    function = make_function("def handler(event, context): return object()")
+
+    assert call_failing(function)["errorType"] == "Runtime.MarshalError"
+
+
+def test_a_result_that_is_too_large_is_an_error(make_function: MakeFunction) -> None:
+    function = make_function("def handler(event, context): return 'x' * 7_000_000")
+
+    assert call_failing(function)["errorType"] == "Function.ResponseSizeTooLarge"
+
+
+def test_the_handler_finds_lambdas_environment_and_nothing_of_this_one(
+    make_function: MakeFunction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "someone")
+    monkeypatch.setenv("HTTPS_PROXY", "http://192.0.2.1")
+    function = make_function(
+        """
+        import os, sys
+        def handler(event, context):
+            return {
+                "environment": dict(os.environ), "stdin": sys.stdin.read(), "folder": os.getcwd(), "path": sys.path,
+                "name": context.function_name, "arn": context.invoked_function_arn,
+                "memory": context.memory_limit_in_mb, "left": context.get_remaining_time_in_millis(),
+            }
+        """,
+        COLOR="blue",
+    )
+
+    found = call(function)
+
+    environment = found["environment"]
+    assert environment["COLOR"] == "blue"
+    assert environment["AWS_LAMBDA_FUNCTION_NAME"] == found["name"] == "Tested"
+    assert environment["AWS_REGION"] == "us-east-1"
+    assert environment["_X_AMZN_TRACE_ID"].startswith("Root=1-")
+    assert "AWS_PROFILE" not in environment
+    assert "HTTPS_PROXY" not in environment
+    assert found["stdin"] == ""
+    assert found["folder"] == found["path"][0] == str(function.configuration.folder)
+    assert str(Path.cwd()) not in found["path"]
+    assert found["arn"] == function.configuration.arn
+    assert found["memory"] == "256"
+    assert 0 < found["left"] <= 10_000
+
+
+def test_stopping_ends_all_sandboxes_at_work_or_not(make_function: MakeFunction) -> None:
+    function = make_function(TELL_PROCESS)
+    with ThreadPoolExecutor(2) as threads:
+        working = threads.submit(function.invoke, b'{"sleep": 60}')
+        function.prewarm().wait_until_ready()
+        pids = eventually(lambda: len(function.pids()) == 2 and function.pids())
+        function.stop()
+        assert working.result().function_error
+
+    assert not any(is_running(pid) for pid in pids)
+    with pytest.raises(TooManyRequestsError):
+        function.invoke(b"{}")

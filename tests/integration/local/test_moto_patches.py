@@ -1,0 +1,201 @@
+"""What moto does otherwise than AWS is put right; each test fails without its patch."""
+
+import base64
+import hashlib
+import io
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.models.table import StreamShard
+from moto.dynamodb.responses import DynamoHandler
+from moto.s3.responses import S3Response
+from moto.sqs.models import Queue, SQSBackend, sqs_backends
+
+from local import moto_patches
+from tests.integration.local.running_example import Example
+
+
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Threads take turns so often that what isn't atomic shows."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def outcomes(call: Callable[[], Any], times: int) -> list[str]:
+    """The error codes of calls made at once; "" for those that went well."""
+    together = threading.Barrier(times)
+
+    def one(_: int) -> str:
+        together.wait()
+        try:
+            call()
+        except ClientError as exc:
+            return str(exc.response["Error"]["Code"])
+        return ""
+
+    with ThreadPoolExecutor(times) as threads:
+        return list(threads.map(one, range(times)))
+
+
+def sha256(body: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(body).digest()).decode()
+
+
+def test_of_conditional_writes_at_once_exactly_one_wins(eager_threads: None, example: Example) -> None:
+    dynamodb = example.client("dynamodb")
+    for _ in range(20):
+        key = {"id": {"S": uuid.uuid4().hex}}
+
+        def write(key: Any = key) -> None:
+            dynamodb.update_item(
+                TableName=example.ref("Table"),
+                Key=key,
+                UpdateExpression="SET a = :one",
+                ConditionExpression="attribute_not_exists(id)",
+                ExpressionAttributeValues={":one": {"N": "1"}},
+            )
+
+        assert sorted(outcomes(write, 4)) == [""] + ["ConditionalCheckFailedException"] * 3
+
+
+def test_messages_sent_while_others_are_deleted_are_not_lost(eager_threads: None, example: Example) -> None:
+    name = uuid.uuid4().hex
+    example.client("sqs").create_queue(QueueName=name)
+    backend = sqs_backends["123456789012"]["us-east-1"]  # not by HTTP, which leaves too much time between
+    received: list[str] = []
+
+    def send(number: int) -> None:
+        backend.send_message(name, str(number))
+
+    def receive(_: int) -> None:
+        # Ends when nothing has come for half a second: what hasn't come by then is lost.
+        while messages := backend.receive_message(name, 1, 0.5, 60):
+            received.append(messages[0].body)
+            backend.delete_message(name, messages[0].receipt_handle)
+
+    with ThreadPoolExecutor(8) as threads:
+        takers = [threads.submit(receive, number) for number in range(3)]
+        list(threads.map(send, range(200)))
+        for taker in takers:
+            taker.result()
+
+    assert sorted(map(int, received)) == list(range(200))
+
+
+def test_a_message_that_comes_back_wakes_who_waits(example: Example) -> None:
+    sqs = example.client("sqs")
+    url = sqs.create_queue(QueueName=uuid.uuid4().hex)["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    [message] = sqs.receive_message(QueueUrl=url)["Messages"]
+    sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=100)
+
+    assert sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]  # 0.1 s later, at a scale of 0.001
+
+
+def test_the_rest_of_a_visibility_is_scaled_but_not_one_that_was_set(example: Example) -> None:
+    sqs = example.client("sqs")
+    name = uuid.uuid4().hex
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    queue = queue_of(name)
+    sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": str(n), "MessageBody": str(n)} for n in range(2)])
+    left, changed = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=2, VisibilityTimeout=1000)["Messages"]
+    sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=changed["ReceiptHandle"], VisibilityTimeout=40_000)
+
+    for message in (left, changed):
+        moto_patches.scale_rest_of_visibility(queue, message["ReceiptHandle"], 0.0)
+
+    [back] = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=2)["Messages"]
+    assert back["MessageId"] == left["MessageId"]
+
+
+def queue_of(name: str) -> Queue:
+    queue: Queue = sqs_backends["123456789012"]["us-east-1"].get_queue(name)
+    return queue
+
+
+def test_of_puts_at_once_that_want_to_be_first_exactly_one_is(eager_threads: None, example: Example) -> None:
+    s3, bucket = example.client("s3"), example.ref("ImagesBucket")
+    for _ in range(20):
+        key = uuid.uuid4().hex
+
+        def put(key: str = key) -> None:
+            s3.put_object(Bucket=bucket, Key=key, Body=b"x", IfNoneMatch="*")
+
+        assert sorted(outcomes(put, 8)) == [""] + ["PreconditionFailed"] * 7
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_body_that_does_not_match_its_checksum_is_refused(example: Example, streamed: bool) -> None:
+    s3, bucket, key = example.client("s3"), example.ref("ImagesBucket"), uuid.uuid4().hex
+    body: Any = io.BytesIO(b"right") if streamed else b"right"
+
+    with pytest.raises(ClientError) as caught:
+        s3.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=sha256(b"wrong"))
+
+    assert caught.value.response["Error"]["Code"] == "BadDigest"
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    assert s3.list_objects_v2(Bucket=bucket, Prefix=key)["KeyCount"] == 0
+
+
+def test_a_content_md5_is_checked_too(example: Example) -> None:
+    with pytest.raises(ClientError, match="BadDigest"):
+        example.client("s3").put_object(
+            Bucket=example.ref("ImagesBucket"), Key="x", Body=b"x", ContentMD5=base64.b64encode(b"0" * 16).decode()
+        )
+
+
+def test_a_checksum_that_was_sent_is_kept(example: Example) -> None:
+    s3, bucket, key = example.client("s3"), example.ref("ImagesBucket"), uuid.uuid4().hex
+
+    s3.put_object(Bucket=bucket, Key=key, Body=b"x", ChecksumSHA256=sha256(b"x"))
+
+    head = s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    whole = s3.get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    assert head["ChecksumSHA256"] == whole["ChecksumSHA256"] == sha256(b"x")
+    assert whole["Body"].read() == b"x"
+
+
+def test_a_write_that_changes_nothing_makes_no_record(example: Example) -> None:
+    dynamodb, table = example.client("dynamodb"), example.ref("Table")
+    shard = dynamodb_backends["123456789012"]["us-east-1"].get_table(table).stream_shard
+    item = {"id": {"S": uuid.uuid4().hex}}
+
+    for _ in range(3):
+        dynamodb.put_item(TableName=table, Item=item)
+    for _ in range(2):
+        dynamodb.update_item(
+            TableName=table, Key=item, UpdateExpression="SET a = :a", ExpressionAttributeValues={":a": {"N": "1"}}
+        )
+    dynamodb.delete_item(TableName=table, Key=item)
+
+    records = [record.to_json() for record in shard.items]
+    kinds = [record["eventName"] for record in records if record["dynamodb"]["Keys"] == item]
+    assert kinds == ["INSERT", "MODIFY", "REMOVE"]
+
+
+def test_the_patches_are_taken_out_again() -> None:
+    places = [
+        (DynamoHandler, "call_action"),
+        (StreamShard, "add"),
+        (Queue, "add_message"),
+        (SQSBackend, "receive_message"),
+        (SQSBackend, "change_message_visibility"),
+        (S3Response, "put_object"),
+    ]
+    before = [getattr(owner, name) for owner, name in places]
+
+    with moto_patches.installed(1.0, lambda name, payload: None, lambda: None):  # type: ignore[arg-type, return-value]
+        during = [getattr(owner, name) for owner, name in places]
+
+    assert [getattr(owner, name) for owner, name in places] == before
+    assert not any(one is other for one, other in zip(before, during, strict=True))

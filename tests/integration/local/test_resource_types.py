@@ -1,0 +1,87 @@
+"""Resources: each type and each property is known, or the start stops and says what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import LocalStackError
+from local.deployment import Deployment
+from local.resource_types import RESOURCE_TYPES
+from local.stack import REPOSITORY
+from local.template import Template, load_template
+
+
+def deploy(resources: dict[str, Any]) -> Deployment:
+    def no_client(service: str) -> Any:
+        raise AssertionError(f"{service} is not needed for what is refused")
+
+    deployment = Deployment(Template(Path(), resources, {}, {}), RESOURCE_TYPES, no_client, "http://127.0.0.1:1")
+    deployment.deploy()
+    return deployment
+
+
+def test_an_unknown_type_stops_the_start() -> None:
+    with pytest.raises(LocalStackError, match=r"Topic: resource type AWS::SNS::Topic is unknown .*resource_types"):
+        deploy({"Topic": {"Type": "AWS::SNS::Topic"}})
+
+
+@pytest.mark.parametrize(
+    ("type_name", "properties", "names"),
+    [
+        ("AWS::ApiGatewayV2::Stage", {"StageName": "$default", "StageVariables": {}}, "StageVariables"),
+        (
+            "AWS::ApiGatewayV2::Stage",
+            {"StageName": "$default", "DefaultRouteSettings": {"DataTraceEnabled": 1}},
+            "DataTrace",
+        ),
+        ("AWS::ApiGatewayV2::Stage", {"StageName": "prod"}, "prod"),
+        ("AWS::Lambda::EventSourceMapping", {"EventSourceArn": "arn:aws:kinesis:::x", "FunctionName": "F"}, "kinesis"),
+    ],
+)
+def test_an_unknown_property_stops_the_start(type_name: str, properties: dict[str, Any], names: str) -> None:
+    with pytest.raises(LocalStackError, match=names):
+        deploy({"It": {"Type": type_name, "Properties": properties}})
+
+
+def test_unknown_settings_of_a_stream_mapping_stop_the_start() -> None:
+    properties = {
+        "EventSourceArn": "arn:aws:dynamodb:us-east-1:1:table/T/stream/1",
+        "FunctionName": "F",
+        "StartingPosition": "TRIM_HORIZON",
+        "ParallelizationFactor": 2,
+    }
+
+    with pytest.raises(LocalStackError, match="ParallelizationFactor"):
+        deploy({"Mapping": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": properties}})
+
+
+def test_references_in_a_circle_are_an_error() -> None:
+    def stage(other: str) -> dict[str, Any]:
+        return {"Type": "AWS::ApiGatewayV2::Stage", "Properties": {"StageName": {"Ref": other}}}
+
+    with pytest.raises(LocalStackError, match="circle"):
+        deploy({"A": stage("B"), "B": stage("A")})
+
+
+def test_a_resource_whose_condition_does_not_hold_is_not_made() -> None:
+    template = Template(
+        Path(),
+        {"Role": {"Type": "AWS::IAM::Role", "Condition": "Never"}, "Other": {"Type": "AWS::IAM::Role"}},
+        {"Never": {"Fn::Equals": ["a", "b"]}},
+        {},
+    )
+    deployment = Deployment(template, RESOURCE_TYPES, lambda service: None, "http://127.0.0.1:1")
+    deployment.deploy()
+
+    assert set(deployment.resources) == {"Other"}
+
+
+def test_every_type_of_the_project_is_known() -> None:
+    types = {resource["Type"] for resource in load_template(REPOSITORY / "template.yaml", {}).resources.values()}
+
+    assert types <= set(RESOURCE_TYPES)
+
+
+def test_every_type_that_is_not_made_says_why() -> None:
+    assert all(resource_type.make or resource_type.why for resource_type in RESOURCE_TYPES.values())

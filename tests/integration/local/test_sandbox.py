@@ -1,0 +1,101 @@
+"""The first thing in a function's process: its lifeline, its door, and its runtime client on machines without one."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from image_tasks import image_door
+from image_tasks.errors import ImageRejectedError
+from local import python_runtime_client, sandbox
+from local.runtime_api import Invocation, RuntimeApi
+from local.stack import REPOSITORY
+
+
+def test_a_sandbox_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("def handler(event, context): return 1")
+    api = RuntimeApi()
+    api.start()
+    environment = {"AWS_LAMBDA_RUNTIME_API": api.address, "LAMBDA_TASK_ROOT": str(tmp_path), "_HANDLER": "app.handler"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "local.sandbox"], cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE
+    ) as process:
+        assert api.ready.wait(20)
+        assert process.poll() is None
+        assert process.stdin
+        process.stdin.close()  # what the kernel does when a parent ends, however it ends
+        assert process.wait(10) == 1
+    api.close()
+
+
+def test_the_door_lets_in_exactly_the_given_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_door, "ImageDoor", image_door.ImageDoor)  # put back after the test
+    sandbox.open_image_door(sandbox.parse_image_hosts("127.0.0.1:8001,127.0.0.1:8002"))
+    door = image_door.ImageDoor()
+
+    assert door.check_url("http://127.0.0.1:8001/a.png", []) == "127.0.0.1"
+    assert door.resolve("127.0.0.1", 8002) == ["127.0.0.1"]
+    for url in (
+        "http://127.0.0.1:8003/a.png",
+        "http://127.0.0.1/a.png",
+        "https://127.0.0.1:8001/a.png",
+        "http://user@127.0.0.1:8001/a.png",
+        "http://localhost:8001/a.png",
+        "http://images.example.com/a.png",
+    ):
+        with pytest.raises(ImageRejectedError):
+            door.check_url(url, ["*"])
+    with pytest.raises(ImageRejectedError):
+        door.resolve("127.0.0.1", 8003)
+
+
+def test_the_production_door_stays_shut_without_it() -> None:
+    with pytest.raises(ImageRejectedError):
+        image_door.ImageDoor().check_url("http://127.0.0.1:8001/a.png", ["*"])
+
+
+def test_the_python_runtime_client_speaks_the_runtime_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = RuntimeApi()
+    api.start()
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", api.address)
+    monkeypatch.setattr(python_runtime_client, "_connection", None)
+    python_runtime_client.initialize_client("tests")
+    good, bad = (Invocation(b'{"a": 1}', "arn:x", 5) for _ in range(2))
+
+    api.hand_over(good)
+    body, headers = python_runtime_client.next()
+    python_runtime_client.post_invocation_result(
+        headers["Lambda-Runtime-Aws-Request-Id"], b'"done"', "application/json"
+    )
+    api.hand_over(bad)
+    python_runtime_client.next()
+    python_runtime_client.post_error(bad.request_id, '{"errorType": "X"}', "{}")
+
+    assert json.loads(body) == {"a": 1}
+    assert headers["Lambda-Runtime-Invoked-Function-Arn"] == "arn:x"
+    assert good.outcome
+    assert good.outcome.payload == b'"done"'
+    assert bad.outcome
+    assert bad.outcome.function_error == "Unhandled"
+    with pytest.raises(RuntimeError, match="400"):
+        python_runtime_client.post_error("unknown", "{}", "{}")
+    connection = python_runtime_client._connection
+    assert connection
+    connection.close()
+    api.close()
+
+
+def test_it_stands_in_where_the_native_one_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "runtime_client", None)  # makes the import fail
+    sandbox.install_runtime_client()
+    assert sys.modules["runtime_client"] is python_runtime_client
+
+
+@pytest.mark.skipif(importlib.util.find_spec("runtime_client") is None, reason="no native runtime client here")
+def test_the_native_one_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "runtime_client", raising=False)
+    sandbox.install_runtime_client()
+    assert sys.modules["runtime_client"] is not python_runtime_client

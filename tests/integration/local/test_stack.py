@@ -1,0 +1,175 @@
+"""The project's own template on this machine, as a program and as a library."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from image_tasks.providers import PROVIDERS
+from local import LocalStackError
+from local.moto_server import MotoServer
+from local.stack import REPOSITORY
+from tests.integration.local.running_example import EXAMPLE, Example, eventually
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and waits for its parent to notice is none."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+def children(pid: int) -> list[int]:
+    table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in table.splitlines() if int(line.split()[1]) == pid]
+
+
+Up = tuple[subprocess.Popen[str], dict[str, Any], Path]
+
+
+def command(state_dir: Path, *arguments: str) -> list[str]:
+    fixed = ["--port", "0", "--state-dir", str(state_dir), "--no-simulator"]
+    return [sys.executable, "-m", "local", "up", *fixed, *arguments]
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    """`python -m local up`, ready: its process, what stack.json says, and where that is."""
+    with subprocess.Popen(command(tmp_path), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        path = tmp_path / "stack.json"
+        eventually(lambda: path.exists() or process.poll() is not None, 30)
+        yield process, json.loads(path.read_text()), path
+        process.kill()
+
+
+def sandboxes(process: subprocess.Popen[str]) -> list[int]:
+    """One warm sandbox for each of the four functions."""
+    found: list[int] = eventually(lambda: len(pids := children(process.pid)) == 4 and pids)
+    return found
+
+
+def test_it_tells_where_everything_is_and_ends_with_ctrl_c(up: Up) -> None:
+    process, info, _ = up
+
+    assert set(info) == {
+        *("api_url", "aws_endpoint_url", "region", "table", "bucket", "archive_queue_url", "archive_dlq_url"),
+        *("state_machine_arn", "callback_urls", "simulator_url"),
+    }
+    assert set(info["callback_urls"]) == set(PROVIDERS)
+    assert info["simulator_url"] is None
+    assert process.stdout
+    output = "".join(iter(process.stdout.readline, "Ready. Ctrl-C ends everything.\n"))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert info["api_url"] in output
+    assert info["callback_urls"]["flux-kontext"] in output
+
+
+def test_sigterm_ends_everything(up: Up) -> None:
+    process, info, path = up
+    pids = sandboxes(process)
+    assert httpx.post(info["api_url"], trust_env=False).status_code == 404
+
+    process.terminate()
+
+    assert process.wait(20) == 0
+    assert not any(is_running(pid) for pid in pids)
+    assert not path.exists()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(info["api_url"], trust_env=False)
+
+
+def test_no_sandbox_outlives_a_killed_stack(up: Up) -> None:
+    process, _, _ = up
+    pids = sandboxes(process)
+
+    process.kill()
+    process.wait(20)
+
+    eventually(lambda: not any(is_running(pid) for pid in pids))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--parameter", "PollIntervalSeconds=0"], 1, "PollIntervalSeconds: '0' is not a number from 1"),
+        (["--provider-url", "nonsense"], 2, "'nonsense' is not NAME=VALUE"),
+        (["--allow-image-host", "host"], 2, "'host' is not HOST:PORT"),
+        (["--time-scale", "0"], 2, "must be above 0"),
+    ],
+)
+def test_a_wrong_option_ends_it_with_an_error(arguments: list[str], status: int, message: str, tmp_path: Path) -> None:
+    done = subprocess.run(command(tmp_path, *arguments), cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
+
+    assert done.returncode == status
+    assert message in done.stderr
+    assert not (tmp_path / "stack.json").exists()
+
+
+def test_a_taken_port_of_the_aws_endpoint_names_its_option() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(LocalStackError, match="--aws-port"):
+        MotoServer(taken.getsockname()[1])
+
+
+def run(script: str, *arguments: Path) -> list[str]:
+    """The lines that a program prints; in a process of its own, because the example has this one."""
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "layers" / "image_tasks" / "python")])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *map(str, arguments)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_it_comes_up_again_and_again_and_remembers_nothing(tmp_path: Path) -> None:
+    lines = run(
+        """
+        import sys, threading
+        from pathlib import Path
+        from local import LocalStackError
+        from local.stack import LocalStack
+
+        state_dir, template = map(Path, sys.argv[1:])
+        def stack():
+            parameters = {"NotesFolder": str(state_dir)}
+            return LocalStack(template=template, state_dir=state_dir, simulator=False, parameters=parameters)
+        for _ in range(3):
+            with stack() as running:
+                s3, bucket = running.boto3_client("s3"), running.resources["ImagesBucket"].ref
+                print(s3.list_objects_v2(Bucket=bucket)["KeyCount"], running.resources["Table"].ref)
+                s3.put_object(Bucket=bucket, Key="x", Body=b"x")
+                try:
+                    stack().start()
+                except LocalStackError:
+                    print("refused")
+            print([thread.name for thread in threading.enumerate() if not thread.daemon])
+        """,
+        tmp_path,
+        EXAMPLE,
+    )
+
+    assert lines == ["0 catchlight-Table", "refused", "['MainThread']"] * 3
+
+
+def test_images_can_be_written_into_a_folder(example: Example, tmp_path: Path) -> None:
+    s3, bucket = example.client("s3"), example.stack.info["bucket"]
+    s3.put_object(Bucket=bucket, Key="images/flux-kontext/t/result-0.png", Body=b"image")
+    s3.put_object(Bucket=bucket, Key="other", Body=b"other")
+
+    [path] = example.stack.export_images(tmp_path)
+
+    assert path == tmp_path / "images" / "flux-kontext" / "t" / "result-0.png"
+    assert path.read_bytes() == b"image"

@@ -1,0 +1,168 @@
+"""What the example's mapping doesn't show: record age, no bisecting, throttling, the window, LATEST."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from moto.dynamodb.models.table import StreamShard
+
+from local import moto_patches
+from local.function_logs import LogFolder
+from local.lambda_runtime import Function, TooManyRequestsError
+from local.runtime_api import Outcome
+from local.stream_event_source import StreamEventSource, StreamMapping
+from tests.integration.local.running_example import eventually
+
+URL = "http://127.0.0.1/on-failure"
+
+
+class Shard:
+    """A shard to which tests add; moto's needs a table."""
+
+    id = "shardId-1"
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    def add(self, name: str, age_seconds: float = 0) -> None:
+        record = {
+            "eventName": "INSERT",
+            "dynamodb": {
+                "SequenceNumber": str(100 + len(self.items)),
+                "ApproximateCreationDateTime": datetime.now(UTC) - timedelta(seconds=age_seconds),
+                "Keys": {"id": {"S": name}},
+            },
+        }
+        with moto_patches._STREAM_GREW:
+            self.items.append(SimpleNamespace(to_json=lambda: record))
+            moto_patches._STREAM_GREW.notify_all()
+
+
+class Recorder:
+    """A function that fails while it is told to; `batches` are the names it got."""
+
+    configuration = SimpleNamespace(arn="arn:aws:lambda:us-east-1:1:function:F")
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.failures: list[Any] = []
+
+    def invoke(self, payload: bytes) -> Outcome:
+        records = json.loads(payload)["Records"]
+        self.batches.append([record["dynamodb"]["Keys"]["id"]["S"] for record in records])
+        failure = self.failures.pop(0) if self.failures else None
+        if isinstance(failure, Exception):
+            raise failure
+        return Outcome(b"{}", failure)
+
+
+class Delivery:
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.shard = Shard()
+        self.function = Recorder()
+        self.put_aside: list[Any] = []
+        self._folder = folder
+        self._settings = settings
+        self._source: StreamEventSource | None = None
+
+    def start(self) -> None:
+        self._source = StreamEventSource(
+            StreamMapping("Mapping", "arn:aws:dynamodb:us-east-1:1:table/T/stream/1", **self._settings),
+            cast("StreamShard", self.shard),
+            cast("Function", self.function),
+            lambda url, body: self.put_aside.append((url, json.loads(body))),
+            LogFolder(self._folder),
+        )
+        self._source.start()
+
+    def stop(self) -> None:
+        if self._source:
+            self._source.stop()
+
+
+@pytest.fixture
+def make_delivery(tmp_path: Path) -> Iterator[Any]:
+    made = []
+
+    def make(**settings: Any) -> Delivery:
+        made.append(Delivery(tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for delivery in made:
+        delivery.stop()
+
+
+def test_records_that_are_too_old_are_put_aside_unseen(make_delivery: Any) -> None:
+    delivery = make_delivery(max_record_age_seconds=60, on_failure_queue_url=URL)
+    delivery.shard.add("old", age_seconds=100)
+    delivery.shard.add("new")
+    delivery.start()
+
+    eventually(lambda: delivery.function.batches)
+
+    assert delivery.function.batches == [["new"]]
+    [(url, message)] = delivery.put_aside
+    assert url == URL
+    assert message["requestContext"]["condition"] == "RecordAgeExceeded"
+    assert "responseContext" not in message
+
+
+def test_without_bisecting_the_whole_batch_is_tried_again_then_put_aside(make_delivery: Any) -> None:
+    delivery = make_delivery(max_retries=1, on_failure_queue_url=URL)
+    delivery.function.failures = ["Unhandled", "Unhandled"]
+    for name in ("a", "b"):
+        delivery.shard.add(name)
+    delivery.start()
+    eventually(lambda: delivery.put_aside)
+    delivery.shard.add("c")
+    eventually(lambda: len(delivery.function.batches) == 3)
+
+    assert delivery.function.batches == [["a", "b"], ["a", "b"], ["c"]]
+    assert delivery.put_aside[0][1]["DDBStreamBatchInfo"]["batchSize"] == 2
+
+
+def test_nothing_overtakes_a_batch_that_fails(make_delivery: Any) -> None:
+    delivery = make_delivery()
+    delivery.function.failures = ["Unhandled"] * 3
+    delivery.shard.add("a")
+    delivery.start()
+    eventually(lambda: delivery.function.batches)
+    delivery.shard.add("b")
+    eventually(lambda: ["b"] in delivery.function.batches)
+
+    assert delivery.function.batches == [["a"]] * 4 + [["b"]]
+
+
+def test_throttling_is_no_try(make_delivery: Any) -> None:
+    delivery = make_delivery(max_retries=0, on_failure_queue_url=URL)
+    delivery.function.failures = [TooManyRequestsError(), TooManyRequestsError()]
+    delivery.shard.add("a")
+    delivery.start()
+    eventually(lambda: len(delivery.function.batches) == 3)
+
+    assert delivery.put_aside == []
+
+
+def test_the_window_gathers_what_comes_meanwhile(make_delivery: Any) -> None:
+    delivery = make_delivery(batching_window_seconds=60, batch_size=2)
+    delivery.start()
+    delivery.shard.add("a")
+    delivery.shard.add("b")
+    eventually(lambda: delivery.function.batches)
+
+    assert delivery.function.batches == [["a", "b"]]
+
+
+def test_latest_begins_after_what_is_there(make_delivery: Any) -> None:
+    delivery = make_delivery(starting_position="LATEST")
+    delivery.shard.add("before")
+    delivery.start()
+    delivery.shard.add("after")
+    eventually(lambda: delivery.function.batches)
+
+    assert delivery.function.batches == [["after"]]

@@ -1,0 +1,490 @@
+"""The archiver's handler against DynamoDB, S3 and SQS in memory, and images from a loopback server."""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import ClientError
+
+from functions.archive_images import app
+from image_tasks.image_fetching import ImageFetcher
+from image_tasks.models import Image, ImageKind, Reporter, TaskReport, TaskStatus
+from local.moto_patches import put_object_as_s3_does
+from tests.image_server import ImageServer, LoopbackDoor, content, picture, serving, status
+from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.functions import an_event
+
+BUCKET = "images-bucket"
+TASK = "flux-kontext#task12345"
+# One of the hosts that this provider's images are known to come from.
+HOST = "tempfile.aiquickdraw.com"
+PNG, JPEG = picture("PNG"), picture("JPEG")
+
+
+class Archiver:
+    """The function with all it needs."""
+
+    def __init__(self, store: Store, server: ImageServer, context: LambdaContext) -> None:
+        self.store = store
+        self.server = server
+        self.context = context
+        self.s3 = boto3.client("s3")
+        self.sqs = boto3.client("sqs")
+        self.s3.create_bucket(Bucket=BUCKET)
+        self.queue_url = self.sqs.create_queue(QueueName="archive", Attributes={"VisibilityTimeout": "120"})["QueueUrl"]
+
+    def serve(self, path: str, answer: Any) -> str:
+        return self.server.serve(path, answer, HOST)
+
+    def succeed(self, *urls: str | tuple[ImageKind, str, int], task: str = TASK) -> None:
+        """Records a success with these URLs; with a kind and the minutes they live, or results of a day."""
+        provider, _, task_id = task.partition("#")
+        now = datetime.now(UTC)
+        wanted = [(ImageKind.RESULT, url, 1440) if isinstance(url, str) else url for url in urls]
+        report = TaskReport(
+            provider=provider,
+            task_id=task_id,
+            status=TaskStatus.SUCCEEDED,
+            reported_by=Reporter.CALLBACK,
+            reported_at=now,
+            images=tuple(
+                Image(kind=kind, url=url, expires_at=now + timedelta(minutes=minutes)) for kind, url, minutes in wanted
+            ),
+        )
+        self.store.table.record(report)
+
+    def receive(self, *tasks: str, tries: int = 1) -> list[dict[str, Any]]:
+        """Messages as the event source hands them over, after so many receipts."""
+        for task in tasks or (TASK,):
+            self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"task": task}))
+        received = self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10)["Messages"]
+        template = an_event("sqs_archive.json")["Records"][0]
+        return [
+            template
+            | {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": template["attributes"] | {"ApproximateReceiveCount": str(tries)},
+            }
+            for message in received
+        ]
+
+    def handle(self, messages: list[dict[str, Any]]) -> list[str]:
+        """Ids of the messages that are to come back."""
+        answer: dict[str, Any] = app.handler({"Records": messages}, self.context)
+        assert answer.keys() == {"batchItemFailures"}
+        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+    def run(self, *tasks: str, tries: int = 1) -> list[str]:
+        """The tasks whose messages are to come back."""
+        messages = self.receive(*tasks, tries=tries)
+        failed = self.handle(messages)
+        return [json.loads(message["body"])["task"] for message in messages if message["messageId"] in failed]
+
+    def item(self, task: str = TASK) -> dict[str, Any]:
+        item = self.store.item(task)
+        assert item is not None
+        return item
+
+    def states(self, task: str = TASK) -> list[str]:
+        return [image["state"] for image in self.item(task)["images"]]
+
+    def objects(self) -> dict[str, bytes]:
+        keys = [found["Key"] for found in self.s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+        return {key: self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+
+    def seconds_until_back(self, message: dict[str, Any]) -> float:
+        """Until a message is visible again."""
+        from moto.sqs.models import sqs_backends
+
+        queue = sqs_backends["123456789012"]["us-east-1"].queues["archive"]
+        (found,) = [kept for kept in queue._messages if kept.receipt_handle == message["receiptHandle"]]
+        return float(found.visible_at) / 1000 - time.time()
+
+
+@pytest.fixture
+def server() -> Iterator[ImageServer]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def archiver(
+    store: Store, server: ImageServer, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Archiver]:
+    made = Archiver(store, server, context)
+    monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
+    monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
+    monkeypatch.setenv("ARCHIVE_QUEUE_URL", made.queue_url)
+    monkeypatch.setenv("ADDITIONAL_IMAGE_HOSTS", "")
+    fetcher = ImageFetcher(LoopbackDoor(server.port))
+    monkeypatch.setattr(app, "ImageFetcher", lambda: fetcher)
+    app.dependencies.cache_clear()
+    with put_object_as_s3_does():
+        yield made
+    if app.dependencies.cache_info().currsize:
+        app.dependencies().messages.shutdown()
+        app.dependencies().archive._executor.shutdown()
+    app.dependencies.cache_clear()
+    fetcher._http.close()
+
+
+# ------------------------------------------------------------------------------------------------ archived
+
+
+def test_origin_and_result_are_archived(archiver: Archiver) -> None:
+    origin, result = archiver.serve("o", JPEG), archiver.serve("r", PNG)
+    archiver.succeed((ImageKind.ORIGIN, origin, 10), (ImageKind.RESULT, result, 20_000))
+
+    assert archiver.run() == []
+
+    item = archiver.item()
+    assert (item["status"], item["rank"]) == ("ARCHIVED", 50)
+    assert item["archivedAt"] == item["updatedAt"]
+    assert archiver.objects() == {
+        "images/flux-kontext/task12345/origin-0.jpg": JPEG,
+        "images/flux-kontext/task12345/result-0.png": PNG,
+    }
+    first, second = item["images"]
+    assert {name: value for name, value in first.items() if name not in ("expiresAt", "archivedAt")} == {
+        "kind": "origin",
+        "url": origin,
+        "state": "ARCHIVED",
+        "bucket": BUCKET,
+        "key": "images/flux-kontext/task12345/origin-0.jpg",
+        "bytes": len(JPEG),
+        "sha256": hashlib.sha256(JPEG).hexdigest(),
+        "contentType": "image/jpeg",
+        "width": 8,
+        "height": 6,
+    }
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", second["archivedAt"])
+
+
+def test_objects_tell_what_they_are_and_where_they_came_from(archiver: Archiver) -> None:
+    archiver.succeed(archiver.serve("a.txt", content(PNG, "text/html")))
+
+    archiver.run()
+
+    key = "images/flux-kontext/task12345/result-0.png"
+    head = archiver.s3.head_object(Bucket=BUCKET, Key=key, ChecksumMode="ENABLED")
+    assert head["ContentType"] == "image/png"
+    assert head["ContentLength"] == len(PNG)
+    assert head["ChecksumSHA256"] == base64.b64encode(hashlib.sha256(PNG).digest()).decode()
+    assert head["Metadata"] == {"task": TASK, "source-host": HOST}
+
+
+@pytest.mark.parametrize(
+    ("format_name", "extension", "content_type"),
+    [
+        ("JPEG", "jpg", "image/jpeg"),
+        ("PNG", "png", "image/png"),
+        ("WEBP", "webp", "image/webp"),
+        ("GIF", "gif", "image/gif"),
+        ("AVIF", "avif", "image/avif"),
+    ],
+)
+def test_every_format_has_its_extension_and_type(
+    archiver: Archiver, format_name: str, extension: str, content_type: str
+) -> None:
+    archiver.succeed(archiver.serve("a", picture(format_name)))
+
+    assert archiver.run() == []
+
+    assert list(archiver.objects()) == [f"images/flux-kontext/task12345/result-0.{extension}"]
+    assert archiver.item()["images"][0]["contentType"] == content_type
+
+
+def test_several_images_of_one_kind_are_numbered(archiver: Archiver) -> None:
+    pictures = [picture(size=(8, 6 + number)) for number in range(4)]
+    archiver.succeed(*[archiver.serve(f"{number}", data) for number, data in enumerate(pictures)], task="acedata#a1")
+    # Not a host of Ace Data's: the bucket of its examples is.
+    assert archiver.run("acedata#a1") == []
+    assert archiver.states("acedata#a1") == ["REJECTED"] * 4
+
+    urls = [archiver.server.serve(f"{n}", data, "x.acedata.cloud") for n, data in enumerate(pictures)]
+    archiver.succeed(*urls, task="acedata#a2")
+    assert archiver.run("acedata#a2") == []
+    assert archiver.objects() == {f"images/acedata/a2/result-{n}.png": data for n, data in enumerate(pictures)}
+
+
+def test_a_batch_of_tasks_is_archived_side_by_side(archiver: Archiver) -> None:
+    together = threading.Barrier(app.MAX_MESSAGES, timeout=5)
+
+    def meet(request: BaseHTTPRequestHandler) -> None:
+        together.wait()  # broken unless all of them are there at once
+        content(PNG)(request)
+
+    tasks = [f"flux-kontext#task{number}" for number in range(app.MAX_MESSAGES)]
+    for task in tasks:
+        archiver.succeed(archiver.serve(task[-1], meet), task=task)
+
+    assert archiver.run(*tasks) == []
+    assert {item["status"] for item in archiver.store.items()} == {"ARCHIVED"}
+
+
+def test_the_image_that_dies_first_is_fetched_first(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "MAX_CONCURRENT_IMAGES", 1)
+    lives = {"a": 300, "b": 20, "c": 14_000, "d": 10}
+    archiver.succeed(*[(ImageKind.RESULT, archiver.serve(path, PNG), minutes) for path, minutes in lives.items()])
+
+    archiver.run()
+
+    assert archiver.server.requests == ["/d", "/b", "/a", "/c"]
+
+
+# ------------------------------------------------------------------------------------------------ again
+
+
+def test_the_same_message_again_fetches_and_changes_nothing(archiver: Archiver) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+    archiver.run()
+    before = archiver.item()
+
+    assert archiver.run() == []
+
+    assert archiver.item() == before
+    assert archiver.server.requests == ["/a"]
+
+
+def test_the_same_message_twice_at_once_ends_well(archiver: Archiver) -> None:
+    archiver.succeed(*[archiver.serve(f"{number}", PNG) for number in range(3)])
+
+    assert archiver.run(*[TASK] * 5) == []
+
+    assert archiver.item()["status"] == "ARCHIVED"
+    assert len(archiver.objects()) == 3
+
+
+@pytest.mark.parametrize("item", [None, {"status": "PENDING", "rank": 0}, {"status": "FAILED", "rank": 20}])
+def test_a_task_that_is_gone_or_has_no_images_needs_nothing(archiver: Archiver, item: dict[str, Any] | None) -> None:
+    if item is not None:
+        archiver.store.put(TASK, **item)
+
+    assert archiver.run() == []
+    assert archiver.objects() == {}
+
+
+def test_an_object_that_a_crashed_run_has_written_counts(archiver: Archiver) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+    archiver.run()
+    # As it was before the crash: the object is there, the table does not know.
+    archiver.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
+    archiver.succeed(archiver.serve("a", PNG))
+
+    assert archiver.run(tries=2) == []
+
+    assert archiver.item()["status"] == "ARCHIVED"
+    versions = archiver.s3.list_object_versions(Bucket=BUCKET)["Versions"]
+    assert len(versions) == 1
+
+
+def test_an_object_with_other_bytes_is_never_replaced(archiver: Archiver) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+    archiver.run()
+    archiver.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
+    archiver.succeed(archiver.serve("a", picture(size=(9, 9))))
+
+    assert archiver.run() == []
+
+    item = archiver.item()
+    assert (item["status"], archiver.states()) == ("INCOMPLETE", ["REJECTED"])
+    assert "holds another image" in item["images"][0]["reason"]
+    assert archiver.objects() == {"images/flux-kontext/task12345/result-0.png": PNG}
+
+
+def test_a_lost_write_to_the_table_is_made_good_by_the_next_message(archiver: Archiver) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+    events = app.dependencies().archive._table._client.meta.events
+
+    def fail(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "InternalServerError"}}, "UpdateItem")
+
+    events.register("before-call.dynamodb.UpdateItem", fail)
+    messages = archiver.receive()
+    assert archiver.handle(messages) == [messages[0]["messageId"]]
+    assert archiver.states() == ["PENDING"]
+
+    events.unregister("before-call.dynamodb.UpdateItem", fail)
+    assert archiver.handle(messages) == []
+    assert archiver.item()["status"] == "ARCHIVED"
+
+
+# ------------------------------------------------------------------------------------------------ not yet
+
+
+@pytest.mark.parametrize(("tries", "seconds"), [(1, 5), (2, 15), (3, 45), (4, 45), (5, 45)])
+def test_a_message_that_failed_comes_back_soon(archiver: Archiver, tries: int, seconds: int) -> None:
+    archiver.succeed(archiver.serve("a", status(503)))
+    messages = archiver.receive(tries=tries)
+
+    assert archiver.handle(messages) == [messages[0]["messageId"]]
+
+    assert archiver.seconds_until_back(messages[0]) == pytest.approx(seconds, abs=3)
+    assert (archiver.item()["status"], archiver.states()) == ("SUCCEEDED", ["PENDING"])
+
+
+def test_only_the_tasks_that_failed_come_back(archiver: Archiver) -> None:
+    good, bad = "flux-kontext#good", "flux-kontext#bad"
+    archiver.succeed(archiver.serve("good", PNG), task=good)
+    archiver.succeed(archiver.serve("bad", status(503)), task=bad)
+
+    assert archiver.run(good, bad) == [bad]
+
+    assert archiver.item(good)["status"] == "ARCHIVED"
+
+
+def test_images_that_are_there_are_kept_while_others_are_waited_for(archiver: Archiver) -> None:
+    archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", status(404)))
+    assert archiver.run() == [TASK]
+    assert archiver.states() == ["ARCHIVED", "PENDING"]
+
+    archiver.serve("b", JPEG)
+    assert archiver.run(tries=2) == []
+    assert archiver.states() == ["ARCHIVED", "ARCHIVED"]
+    assert archiver.item()["status"] == "ARCHIVED"
+    assert sorted(archiver.server.requests) == ["/a", "/b", "/b"]
+
+
+@pytest.mark.parametrize("code", [403, 404, 410])
+def test_an_image_that_is_gone_is_given_up_at_the_last_try(archiver: Archiver, code: int) -> None:
+    archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", status(code)))
+
+    for tries in range(1, app.MAX_TRIES):
+        assert archiver.run(tries=tries) == [TASK]
+        assert archiver.states() == ["ARCHIVED", "PENDING"]
+    assert archiver.run(tries=app.MAX_TRIES) == []
+
+    item = archiver.item()
+    assert (item["status"], item["rank"], archiver.states()) == ("INCOMPLETE", 40, ["ARCHIVED", "EXPIRED"])
+    assert f"answers {code}" in item["images"][1]["reason"]
+    assert "key" not in item["images"][1]
+
+
+def test_a_fault_of_s3_is_worth_another_try(archiver: Archiver) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+    events = app.dependencies().archive._s3.meta.events
+
+    def fail(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "SlowDown"}}, "PutObject")
+
+    events.register("before-call.s3.PutObject", fail)
+    assert archiver.run() == [TASK]
+    assert archiver.states() == ["PENDING"]
+
+    events.unregister("before-call.s3.PutObject", fail)
+    assert archiver.run(tries=2) == []
+    assert archiver.item()["status"] == "ARCHIVED"
+
+
+def test_a_body_that_s3_got_damaged_is_not_stored(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+    events = app.dependencies().archive._s3.meta.events
+
+    def damage(params: dict[str, Any], **_: Any) -> None:
+        params["body"] = b"damaged on its way" + b" " * (len(PNG) - 18)
+
+    events.register("before-call.s3.PutObject", damage)
+
+    assert archiver.run() == [TASK]
+    assert archiver.objects() == {}
+
+
+def test_a_failure_to_change_visibility_fails_nothing_else(archiver: Archiver) -> None:
+    archiver.succeed(archiver.serve("a", status(503)))
+    messages = archiver.receive()
+    messages[0]["receiptHandle"] = "expired"
+
+    assert archiver.handle(messages) == [messages[0]["messageId"]]
+
+
+# ------------------------------------------------------------------------------------------------ never
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"<!DOCTYPE html>", "not an image"),
+        (content(PNG, Content_Encoding="gzip"), "compressed"),
+        (status(302, Location="http://127.0.0.1/"), "redirects"),
+    ],
+    ids=["HTML", "gzip", "redirect"],
+)
+def test_what_will_never_be_an_image_is_rejected_at_once(archiver: Archiver, answer: Any, reason: str) -> None:
+    archiver.succeed(archiver.serve("a", answer))
+
+    assert archiver.run() == []
+
+    item = archiver.item()
+    assert (item["status"], archiver.states()) == ("INCOMPLETE", ["REJECTED"])
+    assert reason in item["images"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://other.example/a.png",
+        "http://tempfile.aiquickdraw.com/a.png",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://tempfile.aiquickdraw.com:8443/a.png",
+        "https://user@tempfile.aiquickdraw.com/a.png",
+    ],
+)
+def test_urls_that_may_not_be_fetched_are_rejected_at_once(archiver: Archiver, url: str) -> None:
+    archiver.succeed(url)
+
+    assert archiver.run() == []
+
+    assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["REJECTED"])
+
+
+def test_hosts_can_be_added(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADDITIONAL_IMAGE_HOSTS", "images.example")
+    archiver.succeed(archiver.server.serve("a", PNG, "images.example"))
+
+    assert archiver.run() == []
+    assert archiver.item()["status"] == "ARCHIVED"
+
+
+# ------------------------------------------------------------------------------------------------ what is told
+
+
+def test_a_message_of_another_shape_ends_among_the_dead_letters_alone(archiver: Archiver) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+    messages = archiver.receive(TASK, "flux-kontext#other")
+    bad = next(message for message in messages if "other" in message["body"])
+    bad["body"] = "no JSON"
+
+    assert archiver.handle(messages) == [bad["messageId"]]
+    assert archiver.item()["status"] == "ARCHIVED"
+
+
+def test_images_are_counted_by_what_became_of_them(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
+    archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", JPEG), archiver.serve("c", b"<html>"))
+
+    archiver.run()
+
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    assert sorted(line["ArchivedBytes"]) == sorted([float(len(PNG)), float(len(JPEG))])
+    assert (sum(line["ImagesArchived"]), sum(line["ImagesRejected"])) == (2, 1)
+
+
+def test_no_log_line_holds_a_url(archiver: Archiver, caplog: pytest.LogCaptureFixture) -> None:
+    archiver.succeed(*[archiver.serve(f"{code}?sig=s3cret", status(code)) for code in (404, 500)], "https://x/?s3cret")
+
+    archiver.run()
+
+    logged = str([record.__dict__ for record in caplog.records]) + caplog.text
+    assert "image not archived yet" in logged
+    assert "s3cret" not in logged

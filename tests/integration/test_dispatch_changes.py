@@ -1,0 +1,278 @@
+"""The stream's handler against SQS and Step Functions in memory."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from functions.dispatch_changes import app
+from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState
+from tests.integration.functions import an_event
+
+FIRST_POLL_AFTER_SECONDS = 60
+MACHINE = json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
+
+
+@dataclass
+class Outbox:
+    """Where changes go."""
+
+    sqs: Any
+    step_functions: Any
+    queue_url: str
+    machine: str
+
+    def messages(self) -> list[str]:
+        """Tasks queued for archiving since the last look, in their order."""
+        queued = []
+        while batch := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
+            queued += [json.loads(message["Body"])["task"] for message in batch]
+        return queued
+
+    def executions(self) -> list[PollState]:
+        """What executions were started with, oldest first."""
+        found = self.step_functions.list_executions(stateMachineArn=self.machine)["executions"]
+        arns = [execution["executionArn"] for execution in sorted(found, key=lambda execution: execution["startDate"])]
+        inputs = [self.step_functions.describe_execution(executionArn=arn)["input"] for arn in arns]
+        return [PollState.model_validate_json(text) for text in inputs]
+
+
+@pytest.fixture
+def outbox(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
+    sqs, step_functions = boto3.client("sqs"), boto3.client("stepfunctions")
+    queue_url = sqs.create_queue(QueueName="archive")["QueueUrl"]
+    role = "arn:aws:iam::123456789012:role/poll"
+    machine = step_functions.create_state_machine(name="poll", definition=MACHINE, roleArn=role)["stateMachineArn"]
+    monkeypatch.setenv("ARCHIVE_QUEUE_URL", queue_url)
+    monkeypatch.setenv("POLL_TASKS_STATE_MACHINE", machine)
+    monkeypatch.setenv("FIRST_POLL_AFTER_SECONDS", str(FIRST_POLL_AFTER_SECONDS))
+    app.dependencies.cache_clear()
+    yield Outbox(sqs, step_functions, queue_url, machine)
+    app.dependencies.cache_clear()
+
+
+def a_record(
+    number: int,
+    new: str | None,
+    old: str | None = None,
+    *,
+    event: str = "",
+    task: str = "",
+) -> dict[str, Any]:
+    """A stream record of a task that has gone from one status to another."""
+    change: dict[str, Any] = {
+        "Keys": {"task": {"S": task or f"flux-kontext#task{number}"}},
+        "SequenceNumber": f"1000000000{number:011}",
+    }
+    if new is not None:
+        change["NewImage"] = change["Keys"] | ({"status": {"S": new}} if new else {})
+    if old is not None:
+        change["OldImage"] = change["Keys"] | ({"status": {"S": old}} if old else {})
+    name = event or ("INSERT" if old is None else "REMOVE" if new is None else "MODIFY")
+    return {"eventID": str(number), "eventName": name, "eventSource": "aws:dynamodb", "dynamodb": change}
+
+
+def dispatch(records: list[dict[str, Any]], context: LambdaContext) -> list[str]:
+    """Sequence numbers from which the stream is to be read again."""
+    answer = app.handler({"Records": records}, context)
+    assert answer.keys() == {"batchItemFailures"}
+    return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+
+# ------------------------------------------------------------------------------------------------ what follows
+
+
+def test_a_real_batch(outbox: Outbox, context: LambdaContext) -> None:
+    event = an_event("dynamodb_stream.json")
+    changes = [
+        (record["dynamodb"]["Keys"]["task"]["S"], record["eventName"], record["dynamodb"]["NewImage"]["status"]["S"])
+        for record in event["Records"]
+        if "NewImage" in record["dynamodb"]
+    ]
+    assert dispatch(event["Records"], context) == []
+
+    new = [task for task, name, status in changes if (name, status) == ("INSERT", "PENDING")]
+    assert new
+    assert outbox.executions() == [PollState(tasks=tuple(new), wait_seconds=FIRST_POLL_AFTER_SECONDS)]
+    succeeded = outbox.messages()
+    assert succeeded
+    assert set(succeeded) <= {task for task, _, status in changes if status == "SUCCEEDED"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (None, "SUCCEEDED"),
+        ("PENDING", "SUCCEEDED"),
+        ("TIMED_OUT", "SUCCEEDED"),
+        ("FAILED", "SUCCEEDED"),
+        ("", "SUCCEEDED"),
+    ],
+)
+def test_a_task_that_has_just_succeeded_is_archived(
+    outbox: Outbox, context: LambdaContext, old: str | None, new: str
+) -> None:
+    assert dispatch([a_record(1, new, old)], context) == []
+
+    assert outbox.messages() == ["flux-kontext#task1"]
+    assert outbox.executions() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("SUCCEEDED", "SUCCEEDED"),  # a delivery was counted, an image archived
+        ("SUCCEEDED", "ARCHIVED"),
+        ("SUCCEEDED", "INCOMPLETE"),
+        ("PENDING", "PENDING"),
+        ("PENDING", "FAILED"),
+        ("PENDING", "TIMED_OUT"),
+        ("TIMED_OUT", "FAILED"),
+        ("SUCCEEDED", None),
+        ("PENDING", None),
+        (None, "FAILED"),
+        (None, "ARCHIVED"),
+        (None, "NEW"),
+        (None, ""),
+    ],
+)
+def test_nothing_follows_from_other_changes(
+    outbox: Outbox, context: LambdaContext, old: str | None, new: str | None
+) -> None:
+    assert dispatch([a_record(1, new, old)], context) == []
+
+    assert outbox.messages() == []
+    assert outbox.executions() == []
+
+
+def test_tasks_registered_together_are_polled_together(outbox: Outbox, context: LambdaContext) -> None:
+    records = [a_record(number, "PENDING") for number in range(2 * MAX_TASKS_PER_EXECUTION)]
+
+    assert dispatch(records, context) == []
+
+    executions = outbox.executions()
+    assert [len(state.tasks) for state in executions] == [MAX_TASKS_PER_EXECUTION] * 2
+    assert {task for state in executions for task in state.tasks} == {f"flux-kontext#task{n}" for n in range(100)}
+    assert {state.wait_seconds for state in executions} == {FIRST_POLL_AFTER_SECONDS}
+
+
+def test_more_messages_than_one_call_takes_are_queued_in_order(outbox: Outbox, context: LambdaContext) -> None:
+    assert dispatch([a_record(number, "SUCCEEDED", "PENDING") for number in range(23)], context) == []
+
+    assert outbox.messages() == [f"flux-kontext#task{number}" for number in range(23)]
+
+
+@pytest.mark.parametrize("task", ["task1", "#task1", "flux-kontext#", "flux-kontext#a b", ""])
+@pytest.mark.parametrize("status", ["PENDING", "SUCCEEDED"])
+def test_a_key_that_is_no_task_holds_nothing_up(outbox: Outbox, context: LambdaContext, task: str, status: str) -> None:
+    malformed = a_record(1, status)
+    malformed["dynamodb"]["Keys"]["task"]["S"] = task
+
+    assert dispatch([malformed, a_record(2, "PENDING"), a_record(3, "SUCCEEDED")], context) == []
+
+    assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task2",)]
+    assert outbox.messages() == ["flux-kontext#task3"]
+
+
+# ------------------------------------------------------------------------------------------------ repetition
+
+
+def test_the_same_batch_again_starts_no_second_execution(outbox: Outbox, context: LambdaContext) -> None:
+    records = [a_record(number, "PENDING") for number in range(3)]
+
+    assert dispatch(records, context) == []
+    assert dispatch(records, context) == []
+
+    assert len(outbox.executions()) == 1
+
+
+def test_a_task_that_is_registered_anew_is_polled_anew(outbox: Outbox, context: LambdaContext) -> None:
+    for number in (1, 2):
+        assert dispatch([a_record(number, "PENDING", task="flux-kontext#again")], context) == []
+
+    assert [state.tasks for state in outbox.executions()] == [("flux-kontext#again",)] * 2
+
+
+# ------------------------------------------------------------------------------------------------ faults
+
+FAULTS = [
+    ClientError({"Error": {"Code": "ThrottlingException"}}, "StartExecution"),
+    ClientError({"Error": {"Code": "AccessDenied"}}, "SendMessageBatch"),
+    EndpointConnectionError(endpoint_url="https://sqs.example"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=["throttled", "denied", "unreachable"])
+def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
+    outbox: Outbox, context: LambdaContext, fault: Exception
+) -> None:
+    records = [
+        a_record(0, "PENDING"),
+        a_record(1, "FAILED", "PENDING"),
+        a_record(2, "SUCCEEDED"),
+        a_record(3, "PENDING"),
+    ]
+    events = app.dependencies().sqs.meta.events
+
+    def fail(**_: Any) -> None:
+        raise fault
+
+    events.register("before-call.sqs", fail)
+    assert dispatch(records, context) == [records[2]["dynamodb"]["SequenceNumber"]]
+    # What comes after it will come again: an execution that is started now would have another name then.
+    assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task0",)]
+
+    events.unregister("before-call.sqs", fail)
+    assert dispatch(records[2:], context) == []
+    assert sorted(state.tasks for state in outbox.executions()) == [("flux-kontext#task0",), ("flux-kontext#task3",)]
+    assert outbox.messages() == ["flux-kontext#task2"]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=["throttled", "denied", "unreachable"])
+def test_the_stream_is_read_again_from_the_first_task_without_an_execution(
+    outbox: Outbox, context: LambdaContext, fault: Exception
+) -> None:
+    records = [a_record(0, "SUCCEEDED"), a_record(1, "PENDING"), a_record(2, "PENDING"), a_record(3, "SUCCEEDED")]
+    events = app.dependencies().step_functions.meta.events
+
+    def fail(**_: Any) -> None:
+        raise fault
+
+    events.register("before-call.stepfunctions.StartExecution", fail)
+    events.register("before-call.sfn.StartExecution", fail)
+    assert dispatch(records, context) == [records[1]["dynamodb"]["SequenceNumber"]]
+    assert outbox.executions() == []
+
+    events.unregister("before-call.stepfunctions.StartExecution", fail)
+    events.unregister("before-call.sfn.StartExecution", fail)
+    assert dispatch(records[1:], context) == []
+    assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task1", "flux-kontext#task2")]
+    assert set(outbox.messages()) == {"flux-kontext#task0", "flux-kontext#task3"}
+
+
+def test_messages_that_sqs_refuses_one_by_one_come_again(outbox: Outbox, context: LambdaContext) -> None:
+    records = [a_record(number, "SUCCEEDED") for number in range(12)]
+
+    def refuse_the_third_of_the_second_call(parsed: dict[str, Any], **_: Any) -> None:
+        if len(parsed["Successful"]) == 2:
+            refused = parsed["Successful"].pop()
+            parsed["Failed"] = [{"Id": refused["Id"], "SenderFault": False, "Code": "InternalError"}]
+
+    app.dependencies().sqs.meta.events.register("after-call.sqs.SendMessageBatch", refuse_the_third_of_the_second_call)
+
+    assert dispatch(records, context) == [records[11]["dynamodb"]["SequenceNumber"]]
+
+
+def test_settings_that_are_missing_fail_the_batch(
+    outbox: Outbox, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not "nothing failed": the stream would go on, and the changes would be lost.
+    monkeypatch.delenv("ARCHIVE_QUEUE_URL")
+
+    with pytest.raises(Exception, match="ARCHIVE_QUEUE_URL"):
+        dispatch([a_record(1, "SUCCEEDED")], context)

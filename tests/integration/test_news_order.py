@@ -1,0 +1,159 @@
+"""Any order and any repetition of news ends in the same status, and no news ever moves a task down."""
+
+import itertools
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from image_tasks.models import Failure, FailureReason, Image, ImageKind, ImageState, Reporter, TaskReport, TaskStatus
+from image_tasks.providers import PROVIDERS
+from image_tasks.verification import decode_json
+from tests.integration.conftest import REPOSITORY, Store
+
+NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
+fresh_ids = (f"task{number}" for number in itertools.count())
+
+# A fixture is shared by all examples: every example has a task of its own.
+examples = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def images(*names: str) -> tuple[Image, ...]:
+    return tuple(
+        Image(kind=ImageKind.RESULT, url=f"https://host.example/{name}.png", expires_at=NOW + timedelta(days=1))
+        for name in names
+    )
+
+
+def report(
+    status: TaskStatus, reporter: Reporter, minute: int, reason: FailureReason | None = None, *image_names: str
+) -> TaskReport:
+    return TaskReport(
+        provider="flux-kontext",
+        task_id="replaced",
+        status=status,
+        reported_by=reporter,
+        reported_at=NOW + timedelta(minutes=minute),
+        images=images(*image_names),
+        failure=Failure(reason=reason) if reason else None,
+    )
+
+
+reporters = st.sampled_from(list(Reporter))
+minutes = st.integers(0, 600)
+any_news = st.one_of(
+    st.builds(report, st.just(TaskStatus.PENDING), reporters, minutes),
+    st.builds(report, st.just(TaskStatus.TIMED_OUT), st.just(Reporter.POLL), minutes, st.just(FailureReason.NO_NEWS)),
+    st.builds(report, st.just(TaskStatus.FAILED), reporters, minutes, st.sampled_from(list(FailureReason))),
+    st.builds(report, st.just(TaskStatus.SUCCEEDED), reporters, minutes, st.none(), st.sampled_from(["a", "b"])),
+)
+
+
+def deliver(store: Store, news: Iterable[TaskReport]) -> dict[str, Any]:
+    """The item of a fresh task after this news, with every step checked."""
+    task_id = next(fresh_ids)
+    task = f"flux-kontext#{task_id}"
+    rank = -1
+    for report in news:
+        store.table.record(report.model_copy(update={"task_id": task_id}))
+        item = store.item(task)
+        assert item is not None
+        assert item["rank"] == TaskStatus(item["status"]).rank == max(rank, report.status.rank)
+        assert ("images" in item) == (item["status"] == "SUCCEEDED")
+        assert ("failure" in item) == (item["status"] in ("FAILED", "TIMED_OUT"))
+        rank = item["rank"]
+    item = store.item(task)
+    assert item is not None
+    return item
+
+
+@examples
+@given(data=st.data(), news=st.lists(any_news, min_size=1, max_size=6))
+def test_any_order_and_repetition_ends_in_the_same_status(
+    store: Store, data: st.DataObject, news: list[TaskReport]
+) -> None:
+    best = max(news, key=lambda report: report.status.rank)
+    in_order = deliver(store, news)
+
+    repetitions = data.draw(st.lists(st.sampled_from(news), max_size=4))
+    otherwise = deliver(store, data.draw(st.permutations(news + repetitions)))
+
+    assert in_order["status"] == otherwise["status"] == best.status
+    assert in_order["rank"] == otherwise["rank"]
+
+
+@examples
+@given(news=st.lists(any_news, min_size=1, max_size=6))
+def test_the_first_of_the_best_news_is_what_stays(store: Store, news: list[TaskReport]) -> None:
+    best = max(report.status.rank for report in news)
+    first = next(report for report in news if report.status.rank == best)
+
+    item = deliver(store, news)
+
+    assert [image["url"] for image in item.get("images", [])] == [image.url for image in first.images]
+    assert item.get("failure", {}).get("reason") == (first.failure.reason if first.failure else None)
+    assert item.get("deliveries", 0) == sum(report.reported_by is Reporter.CALLBACK for report in news)
+
+
+@examples
+@given(
+    before=st.lists(any_news, max_size=3),
+    after=st.lists(any_news, min_size=1, max_size=5),
+    states=st.lists(
+        st.sampled_from([ImageState.ARCHIVED, ImageState.EXPIRED, ImageState.REJECTED]), min_size=1, max_size=1
+    ),
+)
+def test_what_is_archived_stays_archived(
+    store: Store, before: list[TaskReport], after: list[TaskReport], states: list[ImageState]
+) -> None:
+    success = report(TaskStatus.SUCCEEDED, Reporter.CALLBACK, 0, None, "a")
+    task_id = deliver(store, [*before, success])["taskId"]
+    task = store.table.get(f"flux-kontext#{task_id}")
+    assert task is not None
+    settled = {0: task.images[0].model_copy(update={"state": states[0]})}
+    status = store.table.save_images(task, settled, now=NOW)
+    archived = store.item(task.task)
+    assert archived is not None
+    assert archived["status"] == status
+
+    for news in after:
+        store.table.record(news.model_copy(update={"task_id": task_id}))
+
+    item = store.item(task.task)
+    assert item is not None
+    assert {**item, "deliveries": 0, "conflicts": []} == {**archived, "deliveries": 0, "conflicts": []}
+
+
+# ------------------------------------------------------------------------------------------------ real callbacks
+
+
+def callback(path: Path) -> TaskReport:
+    body = json.loads(path.read_text())["body"]
+    return PROVIDERS[path.parent.name].parse_callback(decode_json(body.encode()), received_at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("provider_id", "names"),
+    [
+        ("flux-kontext", ["success", "content_policy", "internal_error"]),
+        ("nanobanana", ["success", "generation_failed", "record_generating"]),
+        ("acedata", ["success", "failure", "failure_content_policy"]),
+    ],
+)
+def test_the_same_callbacks_in_any_order_end_in_success(store: Store, provider_id: str, names: list[str]) -> None:
+    reports = [callback(REPOSITORY / f"events/callbacks/{provider_id}/{name}.json") for name in names]
+
+    for order in itertools.permutations([*reports, reports[0]]):
+        task_id = next(fresh_ids)
+        for news in order:
+            store.table.record(news.model_copy(update={"task_id": task_id}))
+        item = store.item(f"{provider_id}#{task_id}")
+        assert item is not None
+        assert item["status"] == "SUCCEEDED"
+        assert [image["url"] for image in item["images"]] == [image.url for image in reports[0].images]
+        assert item["deliveries"] == len(order)

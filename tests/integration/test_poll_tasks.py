@@ -1,0 +1,527 @@
+"""The poller's handler against DynamoDB in memory and providers that are plain functions."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import ClientError
+
+from functions.poll_tasks import app
+from image_tasks import provider_client
+from image_tasks.errors import StoreUnavailableError
+from image_tasks.models import PollState
+from image_tasks.provider_client import MAX_CONCURRENT_REQUESTS, ProviderClient
+from tests.conftest import FakeLambdaContext
+from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.functions import PROVIDER_KEYS, an_event
+
+FLUX, NANO, ACE = "flux-kontext#f1", "nanobanana#n1", "acedata#a1"
+
+
+class Providers:
+    """All providers at once: what they answer by path, and what they were asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Callable[[httpx.Request], httpx.Response]] = {}
+        self.requests: list[httpx.Request] = []
+        self.at_once = 0
+        self.most_at_once = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        with self._lock:
+            self.requests.append(request)
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            answer = self.answers.get(request.url.path)
+            return answer(request) if answer else httpx.Response(500)
+        finally:
+            with self._lock:
+                self.at_once -= 1
+
+    @property
+    def hosts(self) -> list[str]:
+        return [request.url.host for request in self.requests]
+
+
+FLUX_PATH, NANO_PATH, ACE_PATH = (
+    "/api/v1/flux/kontext/record-info",
+    "/api/v1/nanobanana/record-info",
+    "/flux/tasks",
+)
+
+
+def record(request: httpx.Request, **data: Any) -> httpx.Response:
+    """kie's record of the task asked about."""
+    body = {"code": 200, "msg": "success", "data": {"taskId": request.url.params["taskId"], **data}}
+    return httpx.Response(200, json=body)
+
+
+def running(request: httpx.Request) -> httpx.Response:
+    return record(request, successFlag=0, response=None)
+
+
+def succeeded(request: httpx.Request) -> httpx.Response:
+    return record(request, successFlag=1, response={"resultImageUrl": "https://tempfile.aiquickdraw.com/r/1.png"})
+
+
+def failed(request: httpx.Request) -> httpx.Response:
+    return record(request, successFlag=3, errorCode=400, errorMessage="policy")
+
+
+def saying(body: Any, status: int = 200) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda _: httpx.Response(status, json=body)
+
+
+def unreachable(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("connection refused", request=request)
+
+
+def not_in_time(request: httpx.Request) -> httpx.Response:
+    raise httpx.ReadTimeout("timed out", request=request)
+
+
+@pytest.fixture
+def providers(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
+    """What the function talks to; its environment is set for it."""
+    keys = boto3.client("secretsmanager").create_secret(Name="keys", SecretString=json.dumps(PROVIDER_KEYS))["ARN"]
+    environment = {
+        "TASKS_TABLE": TABLE_NAME,
+        "PROVIDER_KEYS_SECRET": keys,
+        "PROVIDER_BASE_URLS": "",
+        "POLL_INTERVAL_SECONDS": "30",
+        "SLOW_POLL_AFTER_SECONDS": "900",
+        "SLOW_POLL_INTERVAL_SECONDS": "120",
+        "GIVE_UP_AFTER_SECONDS": "21600",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    providers = Providers()
+    transport = httpx.MockTransport(providers)
+    monkeypatch.setattr(app, "ProviderClient", lambda base_urls: ProviderClient(base_urls, transport=transport))
+    app.dependencies.cache_clear()
+    yield providers
+    app.dependencies.cache_clear()
+
+
+def poll(
+    *tasks: str, context: LambdaContext | None = None, wait_seconds: int = 60, waited_seconds: int = 0
+) -> dict[str, Any]:
+    """The state machine's next state after one round."""
+    state = {"tasks": list(tasks), "waitSeconds": wait_seconds, "waitedSeconds": waited_seconds}
+    answer: dict[str, Any] = app.handler(state, context or FakeLambdaContext())
+    assert PollState.model_validate(answer).model_dump(mode="json", by_alias=True) == answer
+    return answer
+
+
+def status_of(store: Store, task: str) -> str:
+    item = store.item(task)
+    assert item is not None
+    return str(item["status"])
+
+
+# ------------------------------------------------------------------------------------------------ whom to ask
+
+
+@pytest.mark.parametrize("status", ["TIMED_OUT", "FAILED", "SUCCEEDED", "INCOMPLETE", "ARCHIVED"])
+def test_nobody_is_asked_about_tasks_whose_news_has_come(store: Store, providers: Providers, status: str) -> None:
+    store.put(FLUX, status=status, rank=20)
+
+    assert poll(FLUX)["tasks"] == []
+
+    assert providers.requests == []
+    assert status_of(store, FLUX) == status
+
+
+def test_nobody_is_asked_about_tasks_that_are_gone(store: Store, providers: Providers) -> None:
+    assert poll(FLUX, NANO, ACE)["tasks"] == []
+
+    assert providers.requests == []
+    assert store.items() == []
+
+
+def test_a_round_without_tasks_asks_nobody(providers: Providers) -> None:
+    assert poll() == {"tasks": [], "waitSeconds": 30, "waitedSeconds": 60}
+    assert providers.requests == []
+
+
+def test_each_provider_is_asked_in_its_own_way_with_its_own_key(store: Store, providers: Providers) -> None:
+    store.register(FLUX, NANO, ACE)
+    providers.answers = {FLUX_PATH: running, NANO_PATH: running, ACE_PATH: saying({})}
+
+    assert poll(FLUX, NANO, ACE) == {"tasks": [FLUX, NANO, ACE], "waitSeconds": 30, "waitedSeconds": 60}
+
+    asked = {
+        request.url.host: (request.method, str(request.url.query, "ascii"), request.headers["authorization"])
+        for request in providers.requests
+    }
+    assert asked == {
+        "api.kie.ai": ("GET", "taskId=f1", "Bearer flux-key"),
+        "api.nanobananaapi.ai": ("GET", "taskId=n1", "Bearer nano-key"),
+        "api.acedata.cloud": ("POST", "", "Bearer ace-key"),
+    }
+
+
+def test_another_base_url_is_asked_instead(store: Store, providers: Providers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVIDER_BASE_URLS", "flux-kontext=https://api.apikley.ru/")
+    store.register(FLUX, NANO)
+
+    poll(FLUX, NANO)
+
+    assert sorted(providers.hosts) == ["api.apikley.ru", "api.nanobananaapi.ai"]
+    assert {request.url.path for request in providers.requests} == {FLUX_PATH, NANO_PATH}
+
+
+def test_ace_data_is_asked_about_fifty_tasks_at_once(store: Store, providers: Providers) -> None:
+    tasks = [f"acedata#a{number}" for number in range(50)]
+    store.register(*tasks)
+    items = [
+        {
+            "id": f"a{number}",
+            "response": {"success": True, "data": [{"image_url": f"https://x.acedata.cloud/{number}"}]},
+        }
+        for number in range(49)
+    ]
+    providers.answers[ACE_PATH] = saying({"items": items, "count": 49})
+
+    assert poll(*tasks)["tasks"] == ["acedata#a49"]
+
+    (request,) = providers.requests
+    body = json.loads(request.content)
+    assert (body["action"], body["ids"]) == ("retrieve_batch", [f"a{number}" for number in range(50)])
+    assert {item["status"] for item in store.items()} == {"SUCCEEDED", "PENDING"}
+
+
+def test_a_provider_answers_few_requests_at_once(store: Store, providers: Providers) -> None:
+    tasks = [f"flux-kontext#f{number}" for number in range(30)]
+    store.register(*tasks)
+
+    def slow(request: httpx.Request) -> httpx.Response:
+        time.sleep(0.02)
+        return running(request)
+
+    providers.answers[FLUX_PATH] = slow
+
+    assert len(poll(*tasks)["tasks"]) == 30
+    assert len(providers.requests) == 30
+    assert 1 < providers.most_at_once <= MAX_CONCURRENT_REQUESTS
+
+
+# ------------------------------------------------------------------------------------------------ news
+
+
+def test_news_is_written_as_a_callback_would_be(store: Store, providers: Providers) -> None:
+    store.register(FLUX, NANO, ACE)
+    providers.answers = {
+        FLUX_PATH: succeeded,
+        NANO_PATH: failed,
+        ACE_PATH: saying(
+            {"id": "a1", "response": {"success": True, "data": [{"image_url": "https://x.acedata.cloud/1"}]}}
+        ),
+    }
+
+    assert poll(FLUX, NANO, ACE)["tasks"] == []
+
+    items = {item["task"]: item for item in store.items()}
+    assert {task: (item["status"], item["rank"], item["reportedBy"]) for task, item in items.items()} == {
+        FLUX: ("SUCCEEDED", 30, "poll"),
+        NANO: ("FAILED", 20, "poll"),
+        ACE: ("SUCCEEDED", 30, "poll"),
+    }
+    assert items[FLUX]["images"][0]["url"] == "https://tempfile.aiquickdraw.com/r/1.png"
+    assert items[NANO]["failure"]["reason"] == "CONTENT_POLICY"
+    assert "deliveries" not in items[FLUX]
+
+
+def test_a_callback_that_comes_while_the_provider_is_asked_stays(store: Store, providers: Providers) -> None:
+    store.register(FLUX)
+
+    def overtaken(request: httpx.Request) -> httpx.Response:
+        store.put(FLUX, status="SUCCEEDED", rank=30, images=[], deliveries=1)
+        return failed(request)
+
+    providers.answers[FLUX_PATH] = overtaken
+
+    assert poll(FLUX)["tasks"] == []
+    assert status_of(store, FLUX) == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        running,
+        saying({"code": 200, "msg": "success", "data": None}),
+        saying({"code": 422, "msg": "Record does not exist", "data": None}),
+        saying({}, 404),
+    ],
+    ids=["running", "unknown", "422", "404"],
+)
+def test_a_task_that_runs_or_is_not_known_yet_is_asked_about_again(
+    store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
+) -> None:
+    store.register(FLUX)
+    before = store.items()
+    providers.answers[FLUX_PATH] = answer
+
+    assert poll(FLUX)["tasks"] == [FLUX]
+    assert store.items() == before
+
+
+# ------------------------------------------------------------------------------------------------ when to ask again
+
+
+@pytest.mark.parametrize(
+    ("waited", "wait", "waits_next"),
+    [
+        (0, 60, 30),
+        (60, 30, 30),
+        (839, 60, 30),
+        (840, 60, 120),
+        (3600, 120, 120),
+        (21_300, 120, 120),
+        (21_400, 120, 80),  # the last poll is at the moment of giving up
+        (21_478, 120, 2),
+    ],
+)
+def test_polls_come_slower_and_end_when_the_time_is_over(
+    store: Store, providers: Providers, waited: int, wait: int, waits_next: int
+) -> None:
+    store.register(FLUX)
+    providers.answers[FLUX_PATH] = running
+
+    state = poll(FLUX, wait_seconds=wait, waited_seconds=waited)
+
+    assert state == {"tasks": [FLUX], "waitSeconds": waits_next, "waitedSeconds": waited + wait}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        saying({"code": 429, "msg": "rate limit"}),
+        saying({"code": 455, "msg": "maintenance"}),
+        saying({}, 429),
+        saying({"code": 455}, 455),
+    ],
+    ids=["429 in the body", "455 in the body", "HTTP 429", "HTTP 455"],
+)
+def test_a_busy_provider_gets_patience_and_no_further_requests(
+    store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
+) -> None:
+    tasks = [f"flux-kontext#f{number}" for number in range(40)]
+    store.register(*tasks)
+    providers.answers[FLUX_PATH] = answer
+
+    state = poll(*tasks)
+
+    assert (state["tasks"], state["waitSeconds"]) == (tasks, 120)
+    assert len(providers.requests) <= 2 * MAX_CONCURRENT_REQUESTS
+    assert {item["status"] for item in store.items()} == {"PENDING"}
+
+
+def test_a_busy_provider_does_not_make_the_wait_shorter(store: Store, providers: Providers) -> None:
+    store.register(FLUX)
+    providers.answers[FLUX_PATH] = saying({"code": 429})
+
+    assert poll(FLUX, waited_seconds=3600)["waitSeconds"] == 300
+
+
+def test_a_provider_that_is_down_holds_nobody_up(store: Store, providers: Providers) -> None:
+    store.register(FLUX, NANO, ACE)
+    providers.answers = {FLUX_PATH: unreachable, NANO_PATH: succeeded, ACE_PATH: not_in_time}
+
+    assert poll(FLUX, NANO, ACE) == {"tasks": [FLUX, ACE], "waitSeconds": 30, "waitedSeconds": 60}
+    assert status_of(store, NANO) == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        unreachable,
+        not_in_time,
+        saying({"code": 500}),
+        saying("?"),
+        saying([], 502),
+        lambda _: httpx.Response(200, content=b"<html>"),
+        lambda _: httpx.Response(200, content=b"\xff"),
+        lambda _: httpx.Response(200, content=b"[" * 100_000),
+        lambda _: httpx.Response(200, content=b'{"code": ' + b"9" * 5000 + b"}"),
+        lambda _: httpx.Response(200, headers={"content-encoding": "gzip"}, content=b"no gzip"),
+        lambda _: httpx.Response(302, headers={"location": "https://evil.example/"}),
+        saying({"code": 200, "data": {"taskId": "another", "successFlag": 1}}),
+        saying({"code": 200, "data": {"taskId": "f1", "successFlag": 9}}),
+    ],
+)
+def test_a_provider_that_is_down_and_up_again_is_asked_again(
+    store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
+) -> None:
+    store.register(FLUX)
+    providers.answers[FLUX_PATH] = answer
+    state = poll(FLUX)
+    assert (state["tasks"], status_of(store, FLUX)) == ([FLUX], "PENDING")
+    assert set(providers.hosts) == {"api.kie.ai"}
+
+    providers.answers[FLUX_PATH] = succeeded
+    assert poll(FLUX, wait_seconds=state["waitSeconds"], waited_seconds=state["waitedSeconds"])["tasks"] == []
+    assert status_of(store, FLUX) == "SUCCEEDED"
+
+
+def test_an_endless_answer_is_not_read_to_its_end(
+    store: Store, providers: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.register(FLUX)
+    monkeypatch.setattr(provider_client, "MAX_ANSWER_BYTES", 100_000)
+    read = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal read
+        while True:
+            read += 10_000
+            yield b" " * 10_000
+
+    providers.answers[FLUX_PATH] = lambda _: httpx.Response(200, content=endless())
+
+    assert poll(FLUX)["tasks"] == [FLUX]
+    assert read < 1_000_000
+
+
+# ------------------------------------------------------------------------------------------------ keys
+
+
+@pytest.mark.parametrize("keys", [{}, {"flux-kontext": {}}, {"flux-kontext": {"apiKey": ""}}])
+def test_without_an_api_key_nobody_is_asked(store: Store, providers: Providers, keys: dict[str, Any]) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId="keys", SecretString=json.dumps(keys))
+    store.register(FLUX)
+
+    assert poll(FLUX)["tasks"] == [FLUX]
+    assert providers.requests == []
+
+
+def test_a_refused_key_is_not_tried_for_every_task(store: Store, providers: Providers) -> None:
+    tasks = [f"flux-kontext#f{number}" for number in range(40)]
+    store.register(*tasks)
+    providers.answers[FLUX_PATH] = saying({"code": 401, "msg": "unauthorized"}, 401)
+
+    assert poll(*tasks)["tasks"] == tasks
+    assert len(providers.requests) <= 2 * MAX_CONCURRENT_REQUESTS
+
+
+def test_a_task_of_an_unknown_provider_holds_nobody_up(store: Store, providers: Providers) -> None:
+    store.register("midjourney#m1", FLUX)
+    providers.answers[FLUX_PATH] = succeeded
+
+    assert poll("midjourney#m1", FLUX)["tasks"] == ["midjourney#m1"]
+    assert status_of(store, FLUX) == "SUCCEEDED"
+
+
+def test_a_task_id_that_no_provider_could_have_given_holds_nobody_up(store: Store, providers: Providers) -> None:
+    store.register("flux-kontext#a b", FLUX)
+    providers.answers[FLUX_PATH] = succeeded
+
+    assert poll("flux-kontext#a b", FLUX)["tasks"] == []
+    assert status_of(store, FLUX) == "SUCCEEDED"
+    assert [request.url.params["taskId"] for request in providers.requests] == ["f1"]
+
+
+# ------------------------------------------------------------------------------------------------ giving up
+
+
+def test_a_task_without_news_is_given_up_in_the_end(store: Store, providers: Providers) -> None:
+    store.register(FLUX, NANO)
+    providers.answers = {FLUX_PATH: running, NANO_PATH: succeeded}
+
+    assert poll(FLUX, NANO, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
+
+    item = store.item(FLUX)
+    assert item is not None
+    assert (item["status"], item["rank"], item["failure"]["reason"]) == ("TIMED_OUT", 10, "NO_NEWS")
+    assert "6 hours" in item["failure"]["message"]
+    assert status_of(store, NANO) == "SUCCEEDED"
+    assert len(providers.requests) == 2
+
+
+@pytest.mark.parametrize("task", ["midjourney#m1", ACE])
+def test_a_task_that_cannot_be_asked_about_is_given_up_too(store: Store, providers: Providers, task: str) -> None:
+    # Else its execution would run until the machine's own end, and the task would be pending for ever.
+    store.register(task)
+
+    assert poll(task, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
+    assert status_of(store, task) == "TIMED_OUT"
+
+
+# ------------------------------------------------------------------------------------------------ time and faults
+
+
+def test_what_there_is_no_time_for_is_left_to_the_next_round(store: Store, providers: Providers) -> None:
+    store.register(FLUX)
+    providers.answers[FLUX_PATH] = succeeded
+
+    assert poll(FLUX, context=FakeLambdaContext(remaining_seconds=app.RESERVED_SECONDS - 1))["tasks"] == [FLUX]
+    assert providers.requests == []
+
+    assert poll(FLUX, context=FakeLambdaContext(remaining_seconds=app.RESERVED_SECONDS + 5))["tasks"] == []
+
+
+def test_requests_stop_when_the_time_is_over(store: Store, providers: Providers) -> None:
+    tasks = [f"flux-kontext#f{number}" for number in range(50)]
+    store.register(*tasks)
+
+    def slow(request: httpx.Request) -> httpx.Response:
+        time.sleep(0.1)
+        return running(request)
+
+    providers.answers[FLUX_PATH] = slow
+
+    assert len(poll(*tasks, context=FakeLambdaContext(remaining_seconds=app.RESERVED_SECONDS + 0.15))["tasks"]) == 50
+    assert MAX_CONCURRENT_REQUESTS <= len(providers.requests) <= 3 * MAX_CONCURRENT_REQUESTS
+
+
+def test_without_dynamodb_the_machine_tries_again(store: Store, providers: Providers) -> None:
+    store.register(FLUX)
+
+    def fail(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "InternalServerError"}}, "BatchGetItem")
+
+    app.dependencies().polling._table._client.meta.events.register("before-call.dynamodb", fail)
+
+    with pytest.raises(StoreUnavailableError):
+        poll(FLUX)
+    assert providers.requests == []
+
+
+def test_the_example_input_is_taken(store: Store, providers: Providers) -> None:
+    event = an_event("poll_tasks_input.json")
+    store.register(*event["tasks"])
+    providers.answers = {FLUX_PATH: succeeded, NANO_PATH: succeeded, ACE_PATH: saying({"items": []})}
+
+    answer = app.handler(event, FakeLambdaContext())
+
+    assert answer["tasks"] == [task for task in event["tasks"] if task.startswith("acedata")]
+
+
+def test_repairs_and_losses_are_counted(store: Store, providers: Providers, capsys: pytest.CaptureFixture[str]) -> None:
+    store.register(FLUX, NANO)
+    providers.answers = {FLUX_PATH: succeeded, NANO_PATH: running}
+
+    poll(FLUX, NANO, wait_seconds=120, waited_seconds=21_480)
+
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    assert (line["ResolvedByPoll"], line["TasksTimedOut"]) == ([1.0], [1.0])
+
+
+def test_no_log_line_holds_a_key(
+    store: Store, providers: Providers, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    store.register(FLUX, NANO)
+    providers.answers = {FLUX_PATH: saying({"code": 401}), NANO_PATH: unreachable}
+
+    poll(FLUX, NANO)
+
+    assert "provider not asked" in caplog.text
+    assert "flux-key" not in caplog.text + str([record.__dict__ for record in caplog.records])

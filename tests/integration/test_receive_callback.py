@@ -1,0 +1,359 @@
+"""The callback's handler against DynamoDB and Secrets Manager in memory."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
+from typing import Any
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from functions.receive_callback import app
+from image_tasks.providers import PROVIDERS
+from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, an_event
+
+SUCCESS = {
+    "code": 200,
+    "msg": "BFL image generated successfully.",
+    "data": {"taskId": "task12345", "info": {"resultImageUrl": "https://tempfile.aiquickdraw.com/r/1.jpg"}},
+}
+
+
+@pytest.fixture(autouse=True)
+def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The function's environment. Returns the ids of its secrets."""
+    client = boto3.client("secretsmanager")
+    token = client.create_secret(Name="token", SecretString=TOKEN)["ARN"]
+    keys = client.create_secret(Name="keys", SecretString=json.dumps(PROVIDER_KEYS))["ARN"]
+    monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
+    monkeypatch.setenv("CALLBACK_TOKEN_SECRET", token)
+    monkeypatch.setenv("PROVIDER_KEYS_SECRET", keys)
+    app.dependencies.cache_clear()
+    yield {"token": token, "keys": keys}
+    app.dependencies.cache_clear()
+
+
+def call(event: dict[str, Any], context: LambdaContext) -> tuple[int, dict[str, str]]:
+    """Status and body of the answer, of which every part is as API Gateway wants it."""
+    answer = app.handler(event, context)
+    assert answer.keys() == {"statusCode", "headers", "body"}
+    assert answer["headers"] == {"content-type": "application/json"}
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+# ------------------------------------------------------------------------------------------------ taken
+
+
+@pytest.mark.parametrize("provider_id", PROVIDERS)
+def test_a_success_is_written_and_answered(store: Store, context: LambdaContext, provider_id: str) -> None:
+    assert call(an_event(f"callbacks/{provider_id}/success.json"), context) == (200, {"status": "received"})
+
+    (item,) = store.items()
+    assert (item["provider"], item["status"], item["reportedBy"]) == (provider_id, "SUCCEEDED", "callback")
+    assert item["images"]
+
+
+def test_a_failure_is_written_and_answered(store: Store, context: LambdaContext) -> None:
+    assert call(an_event("callbacks/flux-kontext/content_policy.json"), context) == (200, {"status": "received"})
+
+    (item,) = store.items()
+    assert (item["status"], item["failure"]["reason"]) == ("FAILED", "CONTENT_POLICY")
+
+
+@pytest.mark.parametrize("path", ["base64", "trailing_slash"])
+def test_other_spellings_of_the_same_request_are_taken(store: Store, context: LambdaContext, path: str) -> None:
+    assert call(an_event(f"callbacks/flux-kontext/{path}.json"), context) == (200, {"status": "received"})
+
+    assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
+
+
+def test_duplicates_late_and_conflicting_news_are_answered_alike(store: Store, context: LambdaContext) -> None:
+    failure = {"code": 501, "msg": "failed", "data": {"taskId": "task12345"}}
+    other = {"code": 200, "data": {"taskId": "task12345", "info": {"resultImageUrl": "https://x.kie.ai/other.jpg"}}}
+
+    for body in (SUCCESS, SUCCESS, failure, other):
+        assert call(a_callback(body), context) == (200, {"status": "received"})
+
+    (item,) = store.items()
+    assert (item["status"], item["deliveries"], len(item["conflicts"])) == ("SUCCEEDED", 4, 2)
+    assert item["images"][0]["url"] == SUCCESS["data"]["info"]["resultImageUrl"]  # type: ignore[index]
+
+
+def test_64_deliveries_at_once_are_one_item(store: Store, context: LambdaContext) -> None:
+    event = a_callback(SUCCESS)
+    assert app.dependencies()  # not part of the race: a sandbox handles one request at a time
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: call(event, context), range(64)))
+
+    assert answers == [(200, {"status": "received"})] * 64
+    (item,) = store.items()
+    assert (item["status"], item["deliveries"]) == ("SUCCEEDED", 64)
+    assert "conflicts" not in item
+
+
+@pytest.mark.parametrize("headers", [None, {}])
+def test_headers_are_not_needed(store: Store, context: LambdaContext, headers: dict[str, str] | None) -> None:
+    assert call(a_callback(SUCCESS, headers=headers), context)[0] == 200
+    assert call(a_callback(SUCCESS) | {"headers": {"Content-Type": "text/plain"}}, context)[0] == 200
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\udfff\ud800", "😀", "\x00", "\u202e"])
+def test_odd_characters_in_messages_are_stored_in_some_way(store: Store, context: LambdaContext, text: str) -> None:
+    body = {"code": 501, "msg": f"failed {text}", "data": {"taskId": "task12345"}}
+
+    assert call(a_callback(body), context) == (200, {"status": "received"})
+
+    (item,) = store.items()
+    assert item["failure"]["message"].startswith("failed ")
+
+
+def test_a_body_as_long_as_allowed_is_taken(store: Store, context: LambdaContext) -> None:
+    body = json.dumps(SUCCESS)
+    padded = body + " " * (app.MAX_BODY_BYTES - len(body))
+
+    assert call(a_callback(padded), context)[0] == 200
+    assert call(a_callback(padded + " "), context)[0] == 413
+
+
+# ------------------------------------------------------------------------------------------------ refused
+
+ITEM = {"code": 200, "data": {"taskId": "x"}}
+REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
+    "no body": (a_callback(""), 400, "invalid_callback"),
+    "null body": (a_callback("") | {"body": None}, 400, "invalid_callback"),
+    "text": (a_callback("done"), 400, "invalid_callback"),
+    "cut off": (a_callback(json.dumps(SUCCESS)[:-1]), 400, "invalid_callback"),
+    "null": (a_callback(None), 400, "invalid_callback"),
+    "a list": (a_callback([SUCCESS]), 400, "invalid_callback"),
+    "a number": (a_callback(200), 400, "invalid_callback"),
+    "a string": (a_callback('"success"'), 400, "invalid_callback"),
+    "an empty object": (a_callback({}), 400, "invalid_callback"),
+    "NaN": (a_callback('{"code": NaN, "data": {"taskId": "task12345"}}'), 400, "invalid_callback"),
+    "a key twice": (a_callback('{"code": 501, "code": 200, "taskId": "task12345"}'), 400, "invalid_callback"),
+    "a long number": (a_callback('{"code": %s, "taskId": "task12345"}' % ("9" * 5000)), 400, "invalid_callback"),
+    "60,000 brackets": (a_callback("[" * 30_000 + "]" * 30_000), 400, "invalid_callback"),
+    "a lone surrogate in the body itself": (a_callback('{"code": 501, "msg": "\ud800"}'), 400, "invalid_callback"),
+    "no base64": (a_callback("$$$", isBase64Encoded=True), 400, "invalid_callback"),
+    "base64 that is not ASCII": (a_callback("é" * 8, isBase64Encoded=True), 400, "invalid_callback"),
+    "base64 of a lone surrogate": (a_callback("\ud800", isBase64Encoded=True), 400, "invalid_callback"),
+    "base64 of no UTF-8": (
+        a_callback(base64.b64encode(b'{"msg": "\xff"}').decode(), isBase64Encoded=True),
+        400,
+        "invalid_callback",
+    ),
+    "no task id": (a_callback({"code": 200, "data": {"info": {}}}), 400, "invalid_callback"),
+    "task id is a number": (a_callback({"code": 501, "data": {"taskId": 12345}}), 400, "invalid_callback"),
+    "task id is a path": (a_callback({"code": 501, "data": {"taskId": "../../x"}}), 400, "invalid_callback"),
+    "task id is a key": (a_callback({"code": 501, "data": {"taskId": "a#b"}}), 400, "invalid_callback"),
+    "task id ends in a line break": (a_callback({"code": 501, "data": {"taskId": "a\n"}}), 400, "invalid_callback"),
+    "task id is too long": (a_callback({"code": 501, "data": {"taskId": "x" * 129}}), 400, "invalid_callback"),
+    "two task ids": (a_callback({"code": 501, "taskId": "a", "data": {"taskId": "b"}}), 400, "invalid_callback"),
+    "no code": (a_callback({"data": {"taskId": "task12345"}}), 400, "invalid_callback"),
+    "code is a list": (a_callback({"code": [200], "data": {"taskId": "task12345"}}), 400, "invalid_callback"),
+    "success without images": (a_callback({"code": 200, "data": {"taskId": "a"}}), 400, "invalid_callback"),
+    "URL of a file": (
+        a_callback({"code": 200, "data": {"taskId": "a", "info": {"resultImageUrl": "file:///etc/passwd"}}}),
+        400,
+        "invalid_callback",
+    ),
+    "URL with a lone surrogate": (
+        a_callback({"code": 200, "data": {"taskId": "a", "info": {"resultImageUrl": "https://h.example/\ud800"}}}),
+        400,
+        "invalid_callback",
+    ),
+    "too many images": (
+        a_callback(
+            {"task_id": "a", "success": True, "data": [{"image_url": "https://h.example/a"}] * 33}, provider="acedata"
+        ),
+        400,
+        "invalid_callback",
+    ),
+    "unknown provider": (a_callback(SUCCESS, provider="midjourney"), 404, "unknown_provider"),
+    "provider in other letters": (a_callback(SUCCESS, provider="Flux-Kontext"), 404, "unknown_provider"),
+    "wrong token": (a_callback(SUCCESS, token=TOKEN[::-1]), 401, "unauthorized"),
+    "empty token": (a_callback(SUCCESS, token=""), 401, "unauthorized"),
+    "token with a path": (a_callback(SUCCESS, token=f"{TOKEN}/x"), 401, "unauthorized"),
+    "token with two slashes": (a_callback(SUCCESS, token=f"{TOKEN}//"), 401, "unauthorized"),
+    "token with a line break": (a_callback(SUCCESS, token=f"{TOKEN}\n"), 401, "unauthorized"),
+    "token that is not ASCII": (a_callback(SUCCESS, token="é" * 48), 401, "unauthorized"),
+    "unknown provider and wrong token": (a_callback(SUCCESS, provider="x", token="y"), 401, "unauthorized"),
+    "long body": (a_callback(" " * (app.MAX_BODY_BYTES + 1)), 413, "payload_too_large"),
+    "long body, decoded": (
+        a_callback(base64.b64encode(b" " * (app.MAX_BODY_BYTES + 1)).decode(), isBase64Encoded=True),
+        413,
+        "payload_too_large",
+    ),
+    "long body of wide characters": (a_callback('"%s"' % ("é" * (app.MAX_BODY_BYTES // 2))), 413, "payload_too_large"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_wrong_with_a_request_is_said_and_nothing_written(
+    store: Store, context: LambdaContext, name: str
+) -> None:
+    event, status, error = REFUSED[name]
+
+    answered, body = call(event, context)
+
+    assert (answered, body["error"]) == (status, error)
+    assert body.keys() == {"error", "message"}
+    assert len(body["message"]) > 10
+    assert TOKEN not in body["message"]
+    assert store.items() == []
+
+
+def test_strangers_learn_the_same_of_every_wrong_token(context: LambdaContext) -> None:
+    answers = {
+        json.dumps(call(a_callback(SUCCESS, token=token), context))
+        for token in ("", "x", TOKEN[:-1], TOKEN[:-1] + "x", TOKEN + "x")
+    }
+
+    assert len(answers) == 1
+
+
+# ------------------------------------------------------------------------------------------------ signatures
+
+
+def signed(key: str, task_id: str = "task12345", age: int = 0) -> dict[str, Any]:
+    timestamp = str(int(time.time()) - age)
+    digest = hmac.new(key.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
+    headers = {"X-Webhook-Timestamp": timestamp, "X-Webhook-Signature": base64.b64encode(digest).decode()}
+    return a_callback(SUCCESS) | {"headers": headers}
+
+
+def put_webhook_key(secrets: dict[str, str], key: str) -> None:
+    client = boto3.client("secretsmanager")
+    client.put_secret_value(SecretId=secrets["keys"], SecretString=json.dumps({"flux-kontext": {"webhookKey": key}}))
+
+
+def test_a_signed_callback_is_taken(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:
+    put_webhook_key(secrets, "k3y")
+
+    assert call(signed("k3y"), context) == (200, {"status": "received"})
+    assert len(store.items()) == 1
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        a_callback(SUCCESS),
+        signed("other"),
+        signed("k3y", task_id="task12346"),
+        signed("k3y", age=400),
+        signed("k3y", age=-400),
+        signed(""),
+    ],
+    ids=["unsigned", "another key", "another task", "too old", "too new", "empty key"],
+)
+def test_a_provider_that_signs_is_not_believed_without(
+    store: Store, context: LambdaContext, secrets: dict[str, str], event: dict[str, Any]
+) -> None:
+    put_webhook_key(secrets, "k3y")
+
+    status, body = call(event, context)
+
+    assert (status, body["error"]) == (401, "unauthorized")
+    assert store.items() == []
+
+
+def test_with_an_empty_key_nobody_is_believed(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:
+    put_webhook_key(secrets, "")
+
+    assert call(signed(""), context)[0] == 401
+    assert call(a_callback(SUCCESS), context)[0] == 401
+    assert store.items() == []
+
+
+def test_the_previous_webhook_key_is_valid_while_it_is_rotated(
+    store: Store, context: LambdaContext, secrets: dict[str, str]
+) -> None:
+    put_webhook_key(secrets, "old")
+    put_webhook_key(secrets, "new")
+
+    assert call(signed("new"), context)[0] == 200
+    assert call(signed("old"), context)[0] == 200
+
+
+def test_only_the_provider_with_a_key_signs(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:
+    put_webhook_key(secrets, "k3y")
+
+    assert call(an_event("callbacks/nanobanana/success.json"), context)[0] == 200
+
+
+# ------------------------------------------------------------------------------------------------ our own faults
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ClientError({"Error": {"Code": "InternalServerError"}}, "UpdateItem"),
+        ClientError({"Error": {"Code": "ProvisionedThroughputExceededException"}}, "UpdateItem"),
+        ReadTimeoutError(endpoint_url="https://dynamodb.example"),
+    ],
+    ids=["500", "throttled", "timeout"],
+)
+def test_without_dynamodb_the_provider_is_asked_to_send_it_again(
+    store: Store, context: LambdaContext, fault: Exception
+) -> None:
+    def fail(**_: Any) -> None:
+        raise fault
+
+    events = app.dependencies().table._client.meta.events
+    events.register("before-call.dynamodb", fail)
+    status, body = call(a_callback(SUCCESS), context)
+    assert (status, body["error"]) == (503, "unavailable")
+    assert store.items() == []
+
+    events.unregister("before-call.dynamodb", fail)
+    assert call(a_callback(SUCCESS), context) == (200, {"status": "received"})
+    assert len(store.items()) == 1
+
+
+def test_without_secrets_manager_the_provider_is_asked_to_send_it_again(store: Store, context: LambdaContext) -> None:
+    def fail(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "InternalServiceError"}}, "GetSecretValue")
+
+    app.dependencies().callback_token._client.meta.events.register("before-call.secrets-manager", fail)
+
+    assert call(a_callback(SUCCESS), context)[0] == 503
+    assert store.items() == []
+
+
+# ------------------------------------------------------------------------------------------------ what is told
+
+
+def test_no_log_line_holds_the_token_or_a_url(context: LambdaContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = StringIO()
+    monkeypatch.setattr(app.logger.registered_handler, "stream", log)
+
+    call(a_callback(SUCCESS), context)
+    call(a_callback(SUCCESS, token=TOKEN[::-1]), context)
+    call(a_callback("{", token=TOKEN), context)
+
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line["message"] for line in lines] == ["callback received", "callback refused", "callback refused"]
+    assert lines[0]["task"] == "flux-kontext#task12345"
+    assert TOKEN not in log.getvalue()
+    assert TOKEN[::-1] not in log.getvalue()
+    assert "aiquickdraw" not in log.getvalue()
+
+
+def test_each_callback_is_counted_by_what_became_of_it(
+    context: LambdaContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for body in (SUCCESS, SUCCESS, {"code": 501, "data": {"taskId": "task12345"}}):
+        call(a_callback(body), context)
+    call(a_callback("{"), context)
+
+    metrics = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    names = [metric["Name"] for line in metrics for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
+    assert names == ["CallbacksApplied", "CallbacksDuplicate", "CallbacksConflict", "CallbacksRefused"]

@@ -1,0 +1,377 @@
+"""The shipped state machine, run with waits of next to nothing: every branch, and what the function sees of it."""
+
+import inspect
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+import yaml
+from botocore.exceptions import EndpointConnectionError
+
+from functions.poll_tasks import app
+from image_tasks import errors
+from image_tasks.models import PollState
+from image_tasks.provider_client import ProviderClient
+from local.moto_patches import functions_run_by, state_machines_execute
+from local.runtime_api import Outcome
+from local.state_machine_definition import state_machine_definition
+from tests.conftest import FakeLambdaContext
+from tests.integration.conftest import REPOSITORY, TABLE_NAME, Store
+from tests.integration.functions import PROVIDER_KEYS
+
+DEFINITION = REPOSITORY / "statemachines/poll_tasks.asl.yaml"
+FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:poll-tasks"
+# 90,000 s of a day's polling take 9 s.
+TIME_SCALE = 0.0001
+
+FLUX = "flux-kontext#f1"
+POLL, WAIT, CHOICE, ERROR_WAIT = "Poll tasks", "Wait for next poll", "Any still running?", "Wait after error"
+
+Function = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class FunctionError(Exception):
+    """The function failed with an error of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+@dataclass
+class Run:
+    """An execution that has ended."""
+
+    status: str
+    output: dict[str, Any] | None
+    states: list[str]  # in the order of entering them
+    seen: list[dict[str, Any]]  # what the function was called with
+
+
+@dataclass
+class Machine:
+    """The state machine, with a function to be scripted."""
+
+    function: Function = lambda state: {**state, "tasks": []}
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    def invoke(self, name: str, payload: bytes) -> Outcome:
+        """Lambda's Invoke."""
+        assert name == FUNCTION_ARN
+        state = json.loads(payload)
+        self.seen.append(state)
+        try:
+            return Outcome(json.dumps(self.function(state)).encode())
+        except FunctionError as exc:
+            error = {"errorMessage": "failed", "errorType": exc.name, "stackTrace": []}
+            return Outcome(json.dumps(error).encode(), "Unhandled")
+
+    def run(self, tasks: tuple[str, ...] = (FLUX,), wait_seconds: int = 60) -> Run:
+        """Runs an execution to its end."""
+        client = boto3.client("stepfunctions")
+        machine = client.create_state_machine(
+            name="poll-tasks",
+            definition=state_machine_definition(DEFINITION, {"PollTasksFunctionArn": FUNCTION_ARN}),
+            roleArn="arn:aws:iam::123456789012:role/poll",
+        )["stateMachineArn"]
+        state = PollState(tasks=tasks, wait_seconds=wait_seconds).model_dump_json(by_alias=True)
+        execution = client.start_execution(stateMachineArn=machine, name="run", input=state)["executionArn"]
+        deadline = time.monotonic() + 20
+        while (found := client.describe_execution(executionArn=execution))["status"] == "RUNNING":
+            assert time.monotonic() < deadline, "the execution did not end within 20 s"
+            time.sleep(0.01)
+        history = client.get_execution_history(executionArn=execution, maxResults=1000)["events"]
+        entered = [
+            event["stateEnteredEventDetails"]["name"] for event in history if "stateEnteredEventDetails" in event
+        ]
+        output = json.loads(found["output"]) if "output" in found else None
+        return Run(found["status"], output, entered, self.seen)
+
+
+@pytest.fixture
+def machine(aws: None) -> Iterator[Machine]:
+    machine = Machine()
+    with (
+        functions_run_by(machine.invoke),
+        state_machines_execute(TIME_SCALE, lambda: boto3.client("lambda", region_name="us-east-1")),
+    ):
+        yield machine
+
+
+def still(state: dict[str, Any], *tasks: str) -> dict[str, Any]:
+    """The state after a round in which these tasks had no news."""
+    waited = state["waitedSeconds"] + state["waitSeconds"]
+    return {"tasks": list(tasks), "waitSeconds": 30, "waitedSeconds": waited}
+
+
+def script(*rounds: Function | str) -> Function:
+    """A function that does one thing after the other: answers, or fails with an error of this name."""
+    steps = iter(rounds)
+
+    def run(state: dict[str, Any]) -> dict[str, Any]:
+        step = next(steps)
+        if isinstance(step, str):
+            raise FunctionError(step)
+        return step(state)
+
+    return run
+
+
+def done(state: dict[str, Any]) -> dict[str, Any]:
+    return still(state)
+
+
+def running(state: dict[str, Any]) -> dict[str, Any]:
+    return still(state, *state["tasks"])
+
+
+# ------------------------------------------------------------------------------------------------ branches
+
+
+def test_one_round_is_enough_when_the_news_has_come(machine: Machine) -> None:
+    run = machine.run()
+
+    assert (run.status, run.states) == ("SUCCEEDED", ["Grace period", POLL, CHOICE, "Done"])
+    assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0}]
+    assert run.output is not None
+    assert run.output["tasks"] == []
+
+
+def test_rounds_go_on_while_a_task_runs(machine: Machine) -> None:
+    machine.function = script(running, lambda state: still(state, "b#2"), done)
+
+    run = machine.run(("a#1", "b#2"))
+
+    assert run.status == "SUCCEEDED"
+    assert run.states == ["Grace period", POLL, CHOICE, WAIT, POLL, CHOICE, WAIT, POLL, CHOICE, "Done"]
+    assert run.seen == [
+        {"tasks": ["a#1", "b#2"], "waitSeconds": 60, "waitedSeconds": 0},
+        {"tasks": ["a#1", "b#2"], "waitSeconds": 30, "waitedSeconds": 60},
+        {"tasks": ["b#2"], "waitSeconds": 30, "waitedSeconds": 90},
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "StoreUnavailableError",
+        "Lambda.ServiceException",
+        "Lambda.AWSLambdaException",
+        "Lambda.SdkClientException",
+        "Lambda.TooManyRequestsException",
+        "Lambda.ClientExecutionTimeoutException",
+    ],
+)
+def test_faults_that_pass_in_seconds_are_tried_again_up_to_five_times(machine: Machine, error: str) -> None:
+    machine.function = script(*[error] * 5, done)
+
+    run = machine.run()
+
+    assert (run.status, run.states) == ("SUCCEEDED", ["Grace period", POLL, CHOICE, "Done"])
+    assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0}] * 6
+
+
+@pytest.mark.parametrize("error", ["KeyError", "Sandbox.Timedout", "Runtime.ExitError", "SettingsError"])
+def test_any_other_error_is_tried_once_more(machine: Machine, error: str) -> None:
+    machine.function = script(error, done)
+
+    run = machine.run()
+
+    assert (run.status, run.states) == ("SUCCEEDED", ["Grace period", POLL, CHOICE, "Done"])
+
+
+@pytest.mark.parametrize(("error", "tries"), [("KeyError", 2), ("StoreUnavailableError", 6)])
+def test_an_error_that_stays_is_waited_out_and_loses_no_task(machine: Machine, error: str, tries: int) -> None:
+    machine.function = script(*[error] * tries, *[error] * tries, running, done)
+
+    run = machine.run(("a#1", "b#2"))
+
+    assert run.status == "SUCCEEDED"
+    assert run.states == [
+        "Grace period",
+        *[POLL, ERROR_WAIT],
+        *[POLL, ERROR_WAIT],
+        *[POLL, CHOICE, WAIT],
+        *[POLL, CHOICE, "Done"],
+    ]
+    assert [state["tasks"] for state in run.seen] == [["a#1", "b#2"]] * (2 * tries + 2)
+    # What the function gets after an error is still its own input, whatever else stands beside it.
+    for state in run.seen:
+        assert PollState.model_validate(state).tasks == ("a#1", "b#2")
+
+
+# ------------------------------------------------------------------------------------------------ the real function
+
+
+class Provider:
+    """Flux Kontext, answering one request after the other."""
+
+    def __init__(self) -> None:
+        self.answers: list[httpx.Response | Exception] = []
+        self.requests = 0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def record(**data: Any) -> httpx.Response:
+    return httpx.Response(200, json={"code": 200, "msg": "success", "data": {"taskId": "f1", **data}})
+
+
+RUNNING = record(successFlag=0, response=None)
+SUCCEEDED = record(successFlag=1, response={"resultImageUrl": "https://tempfile.aiquickdraw.com/r/1.png"})
+FAILED = record(successFlag=2, errorMessage="no")
+
+
+@pytest.fixture
+def provider(machine: Machine, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    """A registered task and its provider; the machine runs the real function."""
+    keys = boto3.client("secretsmanager").create_secret(Name="keys", SecretString=json.dumps(PROVIDER_KEYS))["ARN"]
+    environment = {
+        "TASKS_TABLE": TABLE_NAME,
+        "PROVIDER_KEYS_SECRET": keys,
+        "POLL_INTERVAL_SECONDS": "30",
+        "SLOW_POLL_AFTER_SECONDS": "120",
+        "SLOW_POLL_INTERVAL_SECONDS": "120",
+        "GIVE_UP_AFTER_SECONDS": "400",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    provider = Provider()
+    transport = httpx.MockTransport(provider)
+    monkeypatch.setattr(app, "ProviderClient", lambda base_urls: ProviderClient(base_urls, transport=transport))
+    store.register(FLUX)
+
+    def function(state: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = app.handler(state, FakeLambdaContext())
+        except Exception as exc:
+            raise FunctionError(type(exc).__name__) from exc
+        return answer
+
+    machine.function = function
+    app.dependencies.cache_clear()
+    yield provider
+    app.dependencies.cache_clear()
+
+
+def status_of(store: Store) -> str:
+    item = store.item(FLUX)
+    assert item is not None
+    return str(item["status"])
+
+
+def test_a_task_is_found_by_the_third_poll(machine: Machine, provider: Provider, store: Store) -> None:
+    provider.answers = [RUNNING, RUNNING, SUCCEEDED]
+
+    run = machine.run()
+
+    assert (run.status, run.states.count(POLL), status_of(store)) == ("SUCCEEDED", 3, "SUCCEEDED")
+
+
+def test_a_task_has_failed(machine: Machine, provider: Provider, store: Store) -> None:
+    provider.answers = [FAILED]
+
+    run = machine.run()
+
+    assert (run.status, run.states.count(POLL), status_of(store)) == ("SUCCEEDED", 1, "FAILED")
+
+
+def test_a_task_is_given_up(machine: Machine, provider: Provider, store: Store) -> None:
+    provider.answers = [RUNNING]
+
+    run = machine.run()
+
+    assert (run.status, status_of(store)) == ("SUCCEEDED", "TIMED_OUT")
+    # After 60, 90, 120, 240, 360 s, and at the end.
+    assert [state["waitedSeconds"] + state["waitSeconds"] for state in run.seen] == [60, 90, 120, 240, 360, 400]
+
+
+def test_a_callback_makes_further_polls_needless(machine: Machine, provider: Provider, store: Store) -> None:
+    provider.answers = [RUNNING]
+    function = machine.function
+
+    def called_back_after_the_first_poll(state: dict[str, Any]) -> dict[str, Any]:
+        answer = function(state)
+        store.put(FLUX, status="SUCCEEDED", rank=30)
+        return answer
+
+    machine.function = called_back_after_the_first_poll
+
+    run = machine.run()
+
+    assert (run.status, run.states.count(POLL), provider.requests) == ("SUCCEEDED", 2, 1)
+
+
+def test_a_provider_is_down_and_up_again(machine: Machine, provider: Provider, store: Store) -> None:
+    provider.answers = [
+        httpx.ConnectError("refused"),
+        httpx.Response(200, json={"code": 455, "msg": "maintenance"}),
+        httpx.Response(502, content=b"<html>"),
+        SUCCEEDED,
+    ]
+
+    run = machine.run()
+
+    assert (run.status, status_of(store)) == ("SUCCEEDED", "SUCCEEDED")
+    assert run.states.count(POLL) == 4
+    assert [state["waitSeconds"] for state in run.seen] == [60, 30, 120, 120]
+
+
+def test_the_table_is_down_and_up_again(machine: Machine, provider: Provider, store: Store) -> None:
+    provider.answers = [SUCCEEDED]
+    faults = iter([EndpointConnectionError(endpoint_url="https://dynamodb.example")] * 8)
+
+    def fail(**_: Any) -> None:
+        for fault in faults:
+            raise fault
+
+    app.dependencies().polling._table._client.meta.events.register("before-call.dynamodb", fail)
+
+    run = machine.run()
+
+    assert (run.status, status_of(store)) == ("SUCCEEDED", "SUCCEEDED")
+    assert run.states == ["Grace period", POLL, ERROR_WAIT, POLL, CHOICE, "Done"]
+    assert len(run.seen) == 9
+
+
+# ------------------------------------------------------------------------------------------------ the definition
+
+
+def definition() -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load(DEFINITION.read_text())
+    return read
+
+
+def test_every_error_that_is_named_exists() -> None:
+    named = {
+        name
+        for state in definition()["States"].values()
+        for rule in [*state.get("Retry", []), *state.get("Catch", [])]
+        for name in rule["ErrorEquals"]
+        if not name.startswith(("Lambda.", "States."))
+    }
+
+    known = {name for name, found in inspect.getmembers(errors, inspect.isclass) if found.__module__ == errors.__name__}
+    assert named
+    assert named <= known
+
+
+def test_the_error_that_the_function_raises_on_purpose_is_among_them() -> None:
+    assert "StoreUnavailableError" in definition()["States"][POLL]["Retry"][0]["ErrorEquals"]
+
+
+def test_no_error_ends_an_execution() -> None:
+    catch = definition()["States"][POLL]["Catch"]
+
+    assert [rule["ErrorEquals"] for rule in catch] == [["States.ALL"]]
+    assert catch[0]["Next"] == ERROR_WAIT

@@ -1,0 +1,573 @@
+"""One conditional write for all news: what is applied, what is counted, what is kept as evidence."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
+
+from image_tasks.errors import StoreUnavailableError
+from image_tasks.models import (
+    MAX_IMAGES_PER_TASK,
+    MAX_URL_LENGTH,
+    Failure,
+    FailureReason,
+    Image,
+    ImageKind,
+    ImageState,
+    Reporter,
+    Task,
+    TaskReport,
+    TaskStatus,
+)
+from image_tasks.tasks_table import MAX_CONFLICTS, MAX_KEYS_PER_GET, Outcome, Recorded
+from tests.integration.conftest import TABLE_NAME, Store
+
+NOW = datetime(2026, 1, 6, 0, 17, 5, 120_000, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=5)
+TASK = "flux-kontext#task12345"
+
+
+def an_image(name: str = "a", kind: ImageKind = ImageKind.RESULT) -> Image:
+    return Image(kind=kind, url=f"https://host.example/{name}.png?sig=1", expires_at=NOW + timedelta(days=14))
+
+
+def news(
+    status: TaskStatus,
+    *,
+    images: tuple[Image, ...] = (),
+    reason: FailureReason | None = None,
+    reporter: Reporter = Reporter.CALLBACK,
+    at: datetime = NOW,
+) -> TaskReport:
+    return TaskReport(
+        provider="flux-kontext",
+        task_id="task12345",
+        status=status,
+        reported_by=reporter,
+        reported_at=at,
+        images=images,
+        failure=Failure(reason=reason, code="400", message="words") if reason else None,
+    )
+
+
+def success(*images: Image, reporter: Reporter = Reporter.CALLBACK, at: datetime = NOW) -> TaskReport:
+    return news(TaskStatus.SUCCEEDED, images=images or (an_image(),), reporter=reporter, at=at)
+
+
+def failure(reason: FailureReason = FailureReason.CONTENT_POLICY, at: datetime = NOW) -> TaskReport:
+    return news(TaskStatus.FAILED, reason=reason, at=at)
+
+
+def given_up() -> TaskReport:
+    return news(TaskStatus.TIMED_OUT, reason=FailureReason.NO_NEWS, reporter=Reporter.POLL)
+
+
+# ------------------------------------------------------------------------------------------------ applied
+
+
+def test_a_success_of_a_task_that_nobody_registered_is_an_item(store: Store) -> None:
+    recorded = store.table.record(success(an_image("o", ImageKind.ORIGIN), an_image("r")))
+
+    assert recorded == Recorded(Outcome.APPLIED, None)
+    assert store.items() == [
+        {
+            "task": TASK,
+            "provider": "flux-kontext",
+            "taskId": "task12345",
+            "status": "SUCCEEDED",
+            "rank": 30,
+            "images": [
+                {
+                    "kind": "origin",
+                    "url": "https://host.example/o.png?sig=1",
+                    "expiresAt": "2026-01-20T00:17:05.120Z",
+                    "state": "PENDING",
+                },
+                {
+                    "kind": "result",
+                    "url": "https://host.example/r.png?sig=1",
+                    "expiresAt": "2026-01-20T00:17:05.120Z",
+                    "state": "PENDING",
+                },
+            ],
+            "reportedBy": "callback",
+            "reportedAt": "2026-01-06T00:17:05.120Z",
+            "updatedAt": "2026-01-06T00:17:05.120Z",
+            "deliveries": 1,
+        }
+    ]
+
+
+def test_a_failure_says_why(store: Store) -> None:
+    store.table.record(failure())
+
+    item = store.item(TASK)
+    assert item is not None
+    assert item["status"] == "FAILED"
+    assert item["rank"] == 20
+    assert item["failure"] == {"reason": "CONTENT_POLICY", "code": "400", "message": "words"}
+    assert "images" not in item
+
+
+def test_a_registered_task_is_moved_on_and_keeps_what_the_user_put(store: Store) -> None:
+    store.put(TASK, status="PENDING", rank=0, registeredAt="2026-01-06T00:16:00.000Z", customer="7", prompt="a cat")
+
+    assert store.table.record(success()) == Recorded(Outcome.APPLIED, TaskStatus.PENDING)
+
+    item = store.item(TASK)
+    assert item is not None
+    assert item["status"] == "SUCCEEDED"
+    assert item["registeredAt"] == "2026-01-06T00:16:00.000Z"
+    assert (item["customer"], item["prompt"]) == ("7", "a cat")
+
+
+@pytest.mark.parametrize("attributes", [{"status": "PENDING"}, {}, {"note": "put by hand"}])
+def test_an_item_without_a_rank_is_below_all_news(store: Store, attributes: dict[str, Any]) -> None:
+    store.put(TASK, **attributes)
+
+    assert store.table.record(failure()).outcome is Outcome.APPLIED
+
+    item = store.item(TASK)
+    assert item is not None
+    assert (item["status"], item["rank"]) == ("FAILED", 20)
+
+
+def test_a_late_success_heals_a_failure(store: Store) -> None:
+    store.table.record(failure())
+
+    assert store.table.record(success(at=LATER)) == Recorded(Outcome.APPLIED, TaskStatus.FAILED)
+
+    item = store.item(TASK)
+    assert item is not None
+    assert (item["status"], item["rank"], item["deliveries"]) == ("SUCCEEDED", 30, 2)
+    assert "failure" not in item
+    assert item["updatedAt"] == "2026-01-06T00:22:05.120Z"
+
+
+@pytest.mark.parametrize("better", [failure(), success()])
+def test_any_word_of_the_provider_is_better_than_a_timeout(store: Store, better: TaskReport) -> None:
+    store.table.record(given_up())
+
+    assert store.table.record(better) == Recorded(Outcome.APPLIED, TaskStatus.TIMED_OUT)
+
+    item = store.item(TASK)
+    assert item is not None
+    assert item["status"] == better.status
+    assert item["reportedBy"] == "callback"
+
+
+def test_news_of_a_poll_is_no_delivery(store: Store) -> None:
+    store.table.record(success(reporter=Reporter.POLL))
+
+    item = store.item(TASK)
+    assert item is not None
+    assert item["reportedBy"] == "poll"
+    assert "deliveries" not in item
+
+
+def test_a_callback_that_says_still_running_registers_the_task(store: Store) -> None:
+    assert store.table.record(news(TaskStatus.PENDING)).outcome is Outcome.APPLIED
+    assert store.table.record(news(TaskStatus.PENDING, at=LATER)).outcome is Outcome.DUPLICATE
+
+    item = store.item(TASK)
+    assert item is not None
+    assert (item["status"], item["rank"], item["deliveries"]) == ("PENDING", 0, 2)
+    assert item["registeredAt"] == "2026-01-06T00:17:05.120Z"
+    assert "reportedAt" not in item
+
+
+# ------------------------------------------------------------------------------------------------ not applied
+
+
+def test_the_same_news_again_is_counted_and_changes_nothing_else(store: Store) -> None:
+    store.table.record(success())
+    before = store.item(TASK)
+    assert before is not None
+
+    for _ in range(3):
+        assert store.table.record(success(at=LATER)) == Recorded(Outcome.DUPLICATE, TaskStatus.SUCCEEDED)
+
+    assert store.item(TASK) == before | {"deliveries": 4}
+
+
+def test_the_same_news_from_a_poll_is_not_counted(store: Store) -> None:
+    store.table.record(success())
+    before = store.item(TASK)
+
+    assert store.table.record(success(reporter=Reporter.POLL)).outcome is Outcome.DUPLICATE
+
+    assert store.item(TASK) == before
+
+
+def test_the_same_object_signed_anew_is_a_duplicate(store: Store) -> None:
+    store.table.record(success())
+    signed_anew = an_image().model_copy(update={"url": "https://host.example/a.png?sig=2"})
+
+    assert store.table.record(success(signed_anew)).outcome is Outcome.DUPLICATE
+
+
+@pytest.mark.parametrize("status", [TaskStatus.SUCCEEDED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED])
+def test_a_late_failure_never_harms_a_success(store: Store, status: TaskStatus) -> None:
+    store.table.record(success())
+    finish(store, status)
+    before = store.item(TASK)
+    assert before is not None
+
+    assert store.table.record(failure(at=LATER)) == Recorded(Outcome.CONFLICT, status)
+
+    assert store.item(TASK) == before | {
+        "deliveries": 2,
+        "conflicts": [
+            {
+                "reportedBy": "callback",
+                "reportedAt": "2026-01-06T00:22:05.120Z",
+                "status": "FAILED",
+                "urls": [],
+                "failure": {"reason": "CONTENT_POLICY", "code": "400", "message": "words"},
+            }
+        ],
+    }
+
+
+def finish(store: Store, status: TaskStatus) -> None:
+    task = store.table.get(TASK)
+    assert task is not None
+    if status is not TaskStatus.SUCCEEDED:
+        state = ImageState.ARCHIVED if status is TaskStatus.ARCHIVED else ImageState.REJECTED
+        settled = {index: image.model_copy(update={"state": state}) for index, image in enumerate(task.images)}
+        assert store.table.save_images(task, settled, now=NOW) is status
+
+
+def test_other_images_of_a_task_that_has_some_are_evidence(store: Store) -> None:
+    store.table.record(success())
+
+    assert store.table.record(success(an_image("b"))).outcome is Outcome.CONFLICT
+
+    item = store.item(TASK)
+    assert item is not None
+    assert [image["url"] for image in item["images"]] == ["https://host.example/a.png?sig=1"]
+    assert [conflict["urls"] for conflict in item["conflicts"]] == [["https://host.example/b.png?sig=1"]]
+
+
+def test_timeouts_and_running_tasks_are_no_evidence_of_anything(store: Store) -> None:
+    store.table.record(success())
+    before = store.item(TASK)
+
+    assert store.table.record(given_up()).outcome is Outcome.DUPLICATE
+    assert store.table.record(news(TaskStatus.PENDING, reporter=Reporter.POLL)).outcome is Outcome.DUPLICATE
+
+    assert store.item(TASK) == before
+
+
+def test_evidence_is_kept_once(store: Store) -> None:
+    store.table.record(success())
+
+    for minute in range(5):
+        report = failure(at=NOW + timedelta(minutes=minute))
+        assert store.table.record(report).outcome is Outcome.CONFLICT
+
+    item = store.item(TASK)
+    assert item is not None
+    assert len(item["conflicts"]) == 1
+    assert item["deliveries"] == 6
+
+
+def test_evidence_is_bounded(store: Store) -> None:
+    store.table.record(success())
+
+    for number in range(MAX_CONFLICTS + 5):
+        assert store.table.record(success(an_image(f"forged-{number}"))).outcome is Outcome.CONFLICT
+
+    item = store.item(TASK)
+    assert item is not None
+    assert [conflict["urls"] for conflict in item["conflicts"]] == [
+        [f"https://host.example/forged-{number}.png?sig=1"] for number in range(MAX_CONFLICTS)
+    ]
+    assert item["deliveries"] == MAX_CONFLICTS + 6
+
+
+def test_evidence_is_bounded_when_it_comes_all_at_once(store: Store) -> None:
+    store.table.record(success())
+
+    with ThreadPoolExecutor(16) as pool:
+        reports = [success(an_image(f"forged-{number}")) for number in range(64)]
+        assert {recorded.outcome for recorded in pool.map(store.table.record, reports)} == {Outcome.CONFLICT}
+
+    item = store.item(TASK)
+    assert item is not None
+    assert len(item["conflicts"]) == MAX_CONFLICTS
+    assert item["deliveries"] == 65
+
+
+def test_whoever_knows_the_token_cannot_fill_an_item(store: Store) -> None:
+    """At 400 KB DynamoDB would take no news of the task any more, nor that its images are archived."""
+    store.table.record(success())
+
+    for number in range(MAX_CONFLICTS + 1):
+        long_urls = [an_image("x" * (MAX_URL_LENGTH - 40) + f"-{number}-{n}") for n in range(MAX_IMAGES_PER_TASK)]
+        store.table.record(success(*long_urls))
+
+    assert len(json.dumps(store.item(TASK), default=str)) < 100_000
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"status": "NEW", "rank": 30}, {"status": "SUCCEEDED", "rank": 30, "images": "?"}]
+)
+def test_news_of_a_malformed_item_is_no_crash(store: Store, attributes: dict[str, Any]) -> None:
+    """A 5xx would make the provider send it again, to the same item."""
+    store.put(TASK, **attributes)
+    before = store.item(TASK)
+
+    assert store.table.record(failure()) == Recorded(Outcome.CONFLICT, None)
+
+    assert store.item(TASK) == before
+
+
+# ------------------------------------------------------------------------------------------------ races
+
+
+def test_of_many_equal_reports_at_once_one_is_applied(store: Store) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = [recorded.outcome for recorded in pool.map(store.table.record, [success()] * 64)]
+
+    assert sorted(outcomes) == [Outcome.APPLIED, *[Outcome.DUPLICATE] * 63]
+    (item,) = store.items()
+    assert item["deliveries"] == 64
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+def test_a_task_that_is_not_there(store: Store) -> None:
+    assert store.table.get(TASK) is None
+    assert store.table.get_many([TASK]) == {}
+    assert store.table.get_many([]) == {}
+
+
+def test_a_task_reads_as_it_was_written(store: Store) -> None:
+    store.table.record(success(an_image("o", ImageKind.ORIGIN), an_image("r")))
+
+    task = store.table.get(TASK)
+
+    assert task is not None
+    assert task.images == (an_image("o", ImageKind.ORIGIN), an_image("r"))
+    assert (task.status, task.rank, task.deliveries) == (TaskStatus.SUCCEEDED, 30, 1)
+    assert store.table.get_many([TASK]) == {TASK: task}
+
+
+def test_more_tasks_are_read_than_one_call_takes(store: Store) -> None:
+    tasks = [f"flux-kontext#{number}" for number in range(MAX_KEYS_PER_GET + 30)]
+    store.register(*tasks)
+
+    found = store.table.get_many([*tasks, "flux-kontext#missing", *tasks])
+
+    assert found.keys() == set(tasks)
+
+
+def test_keys_that_were_not_processed_are_asked_for_again(store: Store) -> None:
+    tasks = [f"flux-kontext#{number}" for number in range(7)]
+    store.register(*tasks)
+
+    def at_most_three(parsed: dict[str, Any], **_: Any) -> None:
+        found = parsed["Responses"][TABLE_NAME]
+        left = [{"task": item["task"]} for item in found[3:]]
+        parsed["Responses"][TABLE_NAME] = found[:3]
+        parsed["UnprocessedKeys"] = {TABLE_NAME: {"Keys": left}} if left else {}
+
+    store.client.meta.events.register("after-call.dynamodb.BatchGetItem", at_most_three)
+
+    assert store.table.get_many(tasks).keys() == set(tasks)
+
+
+def test_a_malformed_item_does_not_take_the_others_with_it(store: Store) -> None:
+    store.put("flux-kontext#malformed", status="NEW")
+    store.register("flux-kontext#1")
+
+    assert store.table.get_many(["flux-kontext#malformed", "flux-kontext#1"]).keys() == {"flux-kontext#1"}
+
+
+# ------------------------------------------------------------------------------------------------ images
+
+
+def two_images(store: Store) -> Task:
+    store.table.record(success(an_image("o", ImageKind.ORIGIN), an_image("r")))
+    task = store.table.get(TASK)
+    assert task is not None
+    return task
+
+
+def archived(image: Image) -> Image:
+    return image.model_copy(
+        update={
+            "state": ImageState.ARCHIVED,
+            "bucket": "images",
+            "key": "images/x.png",
+            "bytes": 7,
+            "sha256": "00",
+            "content_type": "image/png",
+            "width": 8,
+            "height": 6,
+            "archived_at": LATER,
+        }
+    )
+
+
+def test_a_task_is_archived_when_all_its_images_are(store: Store) -> None:
+    task = two_images(store)
+
+    status = store.table.save_images(task, dict(enumerate(map(archived, task.images))), now=LATER)
+
+    assert status is TaskStatus.ARCHIVED
+    item = store.item(TASK)
+    assert item is not None
+    assert (item["status"], item["rank"]) == ("ARCHIVED", 50)
+    assert item["archivedAt"] == item["updatedAt"] == "2026-01-06T00:22:05.120Z"
+    assert item["images"][1] == {
+        "kind": "result",
+        "url": "https://host.example/r.png?sig=1",
+        "expiresAt": "2026-01-20T00:17:05.120Z",
+        "state": "ARCHIVED",
+        "bucket": "images",
+        "key": "images/x.png",
+        "bytes": 7,
+        "sha256": "00",
+        "contentType": "image/png",
+        "width": 8,
+        "height": 6,
+        "archivedAt": "2026-01-06T00:22:05.120Z",
+    }
+
+
+def test_images_are_saved_one_after_the_other(store: Store) -> None:
+    task = two_images(store)
+
+    assert store.table.save_images(task, {1: archived(task.images[1])}, now=LATER) is TaskStatus.SUCCEEDED
+    item = store.item(TASK)
+    assert item is not None
+    assert (item["status"], item["rank"]) == ("SUCCEEDED", 30)
+    assert [image["state"] for image in item["images"]] == ["PENDING", "ARCHIVED"]
+    assert "archivedAt" not in item
+
+    halfway = store.table.get(TASK)
+    assert halfway is not None
+    assert store.table.save_images(halfway, {0: archived(task.images[0])}, now=LATER) is TaskStatus.ARCHIVED
+
+
+@pytest.mark.parametrize("state", [ImageState.EXPIRED, ImageState.REJECTED])
+def test_a_task_that_misses_an_image_is_incomplete(store: Store, state: ImageState) -> None:
+    task = two_images(store)
+    lost = task.images[0].model_copy(update={"state": state, "reason": "the URL is dead"})
+
+    status = store.table.save_images(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
+
+    assert status is TaskStatus.INCOMPLETE
+    item = store.item(TASK)
+    assert item is not None
+    assert (item["status"], item["rank"]) == ("INCOMPLETE", 40)
+    assert item["images"][0]["reason"] == "the URL is dead"
+
+
+def test_of_two_runs_at_once_the_further_status_stays(store: Store) -> None:
+    task = two_images(store)
+    lost = {index: image.model_copy(update={"state": ImageState.EXPIRED}) for index, image in enumerate(task.images)}
+    store.table.save_images(task, dict(enumerate(map(archived, task.images))), now=LATER)
+    before = store.item(TASK)
+
+    # This run read the task before the other one wrote.
+    store.table.save_images(task, lost, now=LATER)
+
+    assert store.item(TASK) == before
+
+
+def test_two_runs_that_settled_different_images_lose_none(store: Store) -> None:
+    task = two_images(store)
+
+    store.table.save_images(task, {0: archived(task.images[0])}, now=LATER)
+    store.table.save_images(task, {1: archived(task.images[1])}, now=LATER)
+
+    item = store.item(TASK)
+    assert item is not None
+    assert [image["state"] for image in item["images"]] == ["ARCHIVED", "ARCHIVED"]
+
+
+# ------------------------------------------------------------------------------------------------ faults
+
+CALLS: list[Callable[[Store], object]] = [
+    lambda store: store.table.record(success()),
+    lambda store: store.table.get(TASK),
+    lambda store: store.table.get_many([TASK]),
+    lambda store: store.table.save_images(
+        Task(task=TASK, status=TaskStatus.SUCCEEDED, rank=30, images=(an_image(),)), {0: archived(an_image())}, now=NOW
+    ),
+]
+FAULTS: list[Exception] = [
+    ClientError({"Error": {"Code": "ProvisionedThroughputExceededException"}}, "UpdateItem"),
+    ClientError({"Error": {"Code": "InternalServerError"}}, "UpdateItem"),
+    ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "UpdateItem"),
+    ClientError({"Error": {"Code": "AccessDeniedException"}}, "UpdateItem"),
+    EndpointConnectionError(endpoint_url="https://dynamodb.example"),
+    ConnectTimeoutError(endpoint_url="https://dynamodb.example"),
+]
+
+
+@contextmanager
+def failing(store: Store, fault: Exception) -> Iterator[None]:
+    def fail(**_: Any) -> None:
+        raise fault
+
+    store.client.meta.events.register("before-call.dynamodb", fail)
+    try:
+        yield
+    finally:
+        store.client.meta.events.unregister("before-call.dynamodb", fail)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=["record", "get", "get_many", "save_images"])
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_fault_of_dynamodb_is_worth_a_retry(store: Store, call: Callable[[Store], object], fault: Exception) -> None:
+    with failing(store, fault), pytest.raises(StoreUnavailableError):
+        call(store)
+
+    assert store.items() == []
+
+
+def test_a_count_that_fails_is_lost_and_nothing_else(store: Store) -> None:
+    store.table.record(success())
+    calls = 0
+
+    def fail_second(**_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise ClientError({"Error": {"Code": "InternalServerError"}}, "UpdateItem")
+
+    store.client.meta.events.register("before-call.dynamodb.UpdateItem", fail_second)
+
+    assert store.table.record(success()).outcome is Outcome.DUPLICATE
+    assert calls == 2
+
+
+# ------------------------------------------------------------------------------------------------ the index
+
+
+def test_tasks_are_found_by_status_newest_first(store: Store) -> None:
+    store.table.record(success())
+    for number in range(3):
+        report = failure(at=NOW + timedelta(minutes=number)).model_copy(update={"task_id": f"failed-{number}"})
+        store.table.record(report)
+
+    answer = store.client.query(
+        TableName=TABLE_NAME,
+        IndexName="byStatus",
+        KeyConditionExpression="#status = :status",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":status": {"S": "FAILED"}},
+        ScanIndexForward=False,
+    )
+
+    assert [item["taskId"]["S"] for item in answer["Items"]] == ["failed-2", "failed-1", "failed-0"]
