@@ -15,8 +15,8 @@ from local.function_configuration import FunctionConfiguration, sandbox_environm
 from local.function_logs import LogFolder
 from local.runtime_api import Invocation, Outcome, RuntimeApi
 
-# Lambda would start up to 1000; a laptop should not.
-MAX_SANDBOXES_PER_FUNCTION = 8
+# Lambda would start up to 1000. More than the cores can feed only make a burst slower: each imports for itself.
+MAX_SANDBOXES_PER_FUNCTION = max(3, min(8, 2 * (os.cpu_count() or 4)))
 # Lambda gives the init phase 10 s on a machine of its own; here several start side by side on few cores.
 INIT_TIMEOUT_SECONDS = 30.0
 

@@ -26,6 +26,7 @@ from moto.sqs.models import Queue, SQSBackend
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
 from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
 
 from local.lambda_runtime import TooManyRequestsError
 from local.runtime_api import Outcome
@@ -38,8 +39,13 @@ _STREAM_GREW = threading.Condition()
 
 
 @contextmanager
-def installed(time_scale: float, invoke_function: FunctionInvoker, lambda_client: Callable[[], Any]) -> Iterator[None]:
-    """All patches, until the end of the block."""
+def installed(
+    time_scale: float,
+    invoke_function: FunctionInvoker,
+    lambda_client: Callable[[], Any],
+    on_failure: Callable[[str, str], None],
+) -> Iterator[None]:
+    """All patches, until the end of the block. `on_failure(source, message)` hears of failed executions."""
     with ExitStack() as patches:
         for patch in (
             atomic_dynamodb_calls(),
@@ -49,6 +55,7 @@ def installed(time_scale: float, invoke_function: FunctionInvoker, lambda_client
             put_object_as_s3_does(),
             functions_run_by(invoke_function),
             state_machines_execute(time_scale, lambda_client),
+            failed_executions_are_told(on_failure),
         ):
             patches.enter_context(patch)
         yield
@@ -280,4 +287,20 @@ def state_machines_execute(time_scale: float, lambda_client: Callable[[], Any]) 
         # moto makes a client per call from boto3's default session, which threads must not share, and for "localhost".
         mock.patch.object(lambda_eval_utils, "boto_client_for", client_for),
     ):
+        yield
+
+
+@contextmanager
+def failed_executions_are_told(on_failure: Callable[[str, str], None]) -> Iterator[None]:
+    """An execution that fails is noted: in moto only its history tells."""
+    terminated = BaseExecutionWorkerCommunication.terminated
+
+    def note(self: BaseExecutionWorkerCommunication) -> None:
+        terminated(self)
+        execution = self.execution
+        if execution.status in ("FAILED", "TIMED_OUT"):
+            reason = f"{execution.error or execution.status}: {execution.cause or 'no cause given'}"
+            on_failure(execution.state_machine.name, f"{reason} (execution {execution.name})")
+
+    with mock.patch.object(BaseExecutionWorkerCommunication, "terminated", note):
         yield

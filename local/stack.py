@@ -129,10 +129,12 @@ class LocalStack:
         self._moto = MotoServer(self._aws_port)
         # Integrations other than Lambda call moto back on this port.
         self._stack.enter_context(mock.patch.dict(os.environ, {"MOTO_PORT": str(self._moto.port)}))
-        # Step Functions logs each failed state with a warning; a failure that matters is in the execution's history.
-        logging.getLogger("moto.stepfunctions").setLevel(logging.ERROR)
+        # Step Functions logs an error for each path that a Choice looks for in vain. What fails is noted by a patch.
+        logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         self._stack.enter_context(
-            moto_patches.installed(self._time_scale, self._invoke_by_arn, lambda: self.boto3_client("lambda"))
+            moto_patches.installed(
+                self._time_scale, self._invoke_by_arn, lambda: self.boto3_client("lambda"), self._logs.error
+            )
         )
         self._moto.start()
         self._stack.callback(self._moto.stop)

@@ -1,10 +1,13 @@
 """AWS in memory, with the table that the template describes."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from moto import mock_aws
@@ -29,9 +32,14 @@ def template() -> Template:
     return load_template(REPOSITORY / "template.yaml", {})
 
 
+# moto makes a new default session for each test, which would read and parse the descriptions of all services anew.
+_create_loader = functools.cache(botocore.loaders.create_loader)
+
+
 @pytest.fixture
-def aws() -> Iterator[None]:
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty account, in which conditional writes are atomic as in AWS."""
+    monkeypatch.setattr(botocore.session, "create_loader", _create_loader)
     with mock_aws(), atomic_dynamodb_calls():
         yield
 

@@ -20,7 +20,7 @@ NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
 fresh_ids = (f"task{number}" for number in itertools.count())
 
 # A fixture is shared by all examples: every example has a task of its own.
-examples = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+examples = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def images(*names: str) -> tuple[Image, ...]:

@@ -39,12 +39,25 @@ def make_function(tmp_path: Path, logs: LogFolder) -> Iterator[Callable[..., Fun
     """Makes a function of source text; what it started ends with the test."""
     functions: list[Function] = []
 
-    def make(source: str, *, timeout_seconds: float = 10, max_sandboxes: int = 8, **environment: str) -> Function:
+    def make(
+        source: str,
+        *,
+        timeout_seconds: float = 10,
+        max_sandboxes: int = 8,
+        layers: tuple[Path, ...] = (),
+        **environment: str,
+    ) -> Function:
         folder = tmp_path / f"function{len(functions)}"
         folder.mkdir()
         (folder / "app.py").write_text(textwrap.dedent(source))
         configuration = FunctionConfiguration(
-            "Tested", "app.handler", folder, timeout_seconds=timeout_seconds, memory_mb=256, environment=environment
+            "Tested",
+            "app.handler",
+            folder,
+            layers=layers,
+            timeout_seconds=timeout_seconds,
+            memory_mb=256,
+            environment=environment,
         )
         functions.append(Function(configuration, logs, {}, max_sandboxes))
         return functions[-1]

@@ -194,7 +194,7 @@ def test_the_patches_are_taken_out_again() -> None:
     ]
     before = [getattr(owner, name) for owner, name in places]
 
-    with moto_patches.installed(1.0, lambda name, payload: None, lambda: None):  # type: ignore[arg-type, return-value]
+    with moto_patches.installed(1.0, lambda name, payload: None, lambda: None, print):  # type: ignore[arg-type, return-value]
         during = [getattr(owner, name) for owner, name in places]
 
     assert [getattr(owner, name) for owner, name in places] == before

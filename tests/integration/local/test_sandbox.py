@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ import pytest
 from image_tasks import image_door
 from image_tasks.errors import ImageRejectedError
 from local import python_runtime_client, sandbox
+from local.lambda_runtime import Function
 from local.runtime_api import Invocation, RuntimeApi
 from local.stack import REPOSITORY
+
+MakeFunction = Callable[..., Function]
 
 
 def test_a_sandbox_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
@@ -92,6 +96,26 @@ def test_it_stands_in_where_the_native_one_is_missing(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "runtime_client", None)  # makes the import fail
     sandbox.install_runtime_client()
     assert sys.modules["runtime_client"] is python_runtime_client
+
+
+def test_functions_run_on_a_machine_without_the_native_one(make_function: MakeFunction, tmp_path: Path) -> None:
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    (layer / "runtime_client.py").write_text("raise ImportError('it is compiled on Linux only')")
+    function = make_function(
+        """
+        import runtime_client
+        def handler(event, context):
+            if event:
+                raise ValueError(event)
+            return runtime_client.__name__
+        """,
+        layers=(layer,),
+    )
+
+    assert function.invoke(b"{}").payload == b'"local.python_runtime_client"'
+    assert json.loads(function.invoke(b"1").payload)["errorType"] == "ValueError"
+    assert function.invoke(b"{}").payload == b'"local.python_runtime_client"'
 
 
 @pytest.mark.skipif(importlib.util.find_spec("runtime_client") is None, reason="no native runtime client here")
