@@ -19,7 +19,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
-from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, split_task_key
+from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState, Reporter, TaskStatus, split_task_key
 from image_tasks.settings import DispatchChangesSettings
 
 # SendMessageBatch takes no more.
@@ -76,11 +76,8 @@ def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change]:
         task = record["dynamodb"]["Keys"]["task"]["S"]
         status = new.get("status", {}).get("S")
         old_status = record["dynamodb"].get("OldImage", {}).get("status", {}).get("S")
-        # Not every write to a task changes its status: the archiver and late callbacks write to it too.
-        if status == old_status or status not in (TaskStatus.PENDING, TaskStatus.FAILED, TaskStatus.SUCCEEDED):
-            continue
-        # Of a failure that was pending before, the running execution will hear by itself.
-        if status == TaskStatus.FAILED and old_status == TaskStatus.PENDING:
+        reported_by = new.get("reportedBy", {}).get("S")
+        if not follows(status, old_status, reported_by):
             continue
         try:
             split_task_key(task)
@@ -89,6 +86,19 @@ def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change]:
             logger.error("not a task key, expected provider#taskId", task=task)
             continue
         yield Change(task, TaskStatus(status), record["dynamodb"]["SequenceNumber"])
+
+
+def follows(status: str | None, old_status: str | None, reported_by: str | None) -> bool:
+    """Whether something follows from a task's having come to a status, from another one or from nowhere."""
+    match status:
+        # Not every write to a task changes its status: the archiver and repeated callbacks write to it too.
+        case TaskStatus.PENDING | TaskStatus.SUCCEEDED:
+            return status != old_status
+        # A claim that nobody polls for. Of one that was pending before, the running execution hears by itself.
+        case TaskStatus.FAILED:
+            return reported_by == Reporter.CALLBACK and old_status in (None, TaskStatus.TIMED_OUT)
+        case _:
+            return False
 
 
 def queue_archiving(changes: Sequence[Change]) -> set[Change]:

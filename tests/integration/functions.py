@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import boto3
+
 from tests.integration.conftest import REPOSITORY
 
 TOKEN = "localCallbackToken0123456789abcdefghijklmnopqrst"
@@ -11,6 +13,11 @@ PROVIDER_KEYS = {
     "nanobanana": {"apiKey": "nano-key"},
     "acedata": {"apiKey": "ace-key"},
 }
+
+
+def a_secret(name: str, value: str) -> str:
+    """A new secret's ARN."""
+    return boto3.client("secretsmanager").create_secret(Name=name, SecretString=value)["ARN"]
 
 
 def an_event(path: str) -> dict[str, Any]:

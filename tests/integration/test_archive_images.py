@@ -22,7 +22,7 @@ from image_tasks.models import Image, ImageKind, Reporter, TaskReport, TaskStatu
 from local.moto_patches import put_object_as_s3_does
 from tests.image_server import ImageServer, LoopbackDoor, content, picture, serving, status
 from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.functions import an_event
+from tests.integration.functions import a_secret, an_event
 
 BUCKET = "images-bucket"
 TASK = "flux-kontext#task12345"
@@ -128,6 +128,8 @@ def archiver(
     monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
     monkeypatch.setenv("ARCHIVE_QUEUE_URL", made.queue_url)
     monkeypatch.setenv("ADDITIONAL_IMAGE_HOSTS", "")
+    # No API key: nobody can be asked whether a callback is true. See test_confirmation.py.
+    monkeypatch.setenv("PROVIDER_KEYS_SECRET", a_secret("keys", "{}"))
     fetcher = ImageFetcher(LoopbackDoor(server.port))
     monkeypatch.setattr(app, "ImageFetcher", lambda: fetcher)
     app.dependencies.cache_clear()

@@ -18,8 +18,9 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from functions.receive_callback import app
 from image_tasks.providers import PROVIDERS
 from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, an_event
+from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret, an_event
 
+BUCKET = "images-bucket"
 SUCCESS = {
     "code": 200,
     "msg": "BFL image generated successfully.",
@@ -30,9 +31,9 @@ SUCCESS = {
 @pytest.fixture(autouse=True)
 def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """The function's environment. Returns the ids of its secrets."""
-    client = boto3.client("secretsmanager")
-    token = client.create_secret(Name="token", SecretString=TOKEN)["ARN"]
-    keys = client.create_secret(Name="keys", SecretString=json.dumps(PROVIDER_KEYS))["ARN"]
+    token, keys = a_secret("token", TOKEN), a_secret("keys", json.dumps(PROVIDER_KEYS))
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
     monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
     monkeypatch.setenv("CALLBACK_TOKEN_SECRET", token)
     monkeypatch.setenv("PROVIDER_KEYS_SECRET", keys)
