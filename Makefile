@@ -40,7 +40,7 @@ check: $(STAMP) ## Format, lint, types, template, state machine, import directio
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	PYTHONPATH=.:layers/image_tasks/python $(BIN)/lint-imports --no-cache
 	$(BIN)/cfn-lint template.yaml
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
 	$(BIN)/python scripts/lint_state_machine.py
