@@ -13,7 +13,7 @@ from local.stack import LocalStack
 from tests.integration.local.running_example import EXAMPLE, Example
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # no longer: mock_aws of another module's tests would empty it
 def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     state_dir = tmp_path_factory.mktemp("state")
     stack = LocalStack(
