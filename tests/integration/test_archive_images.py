@@ -471,7 +471,7 @@ def test_a_message_of_another_shape_ends_among_the_dead_letters_alone(archiver: 
 
 
 def test_images_are_counted_by_what_became_of_them(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
-    archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", JPEG), archiver.serve("c", b"<html>"))
+    archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", JPEG), archiver.serve("c", b"<html>" * 9))
 
     archiver.run()
 
