@@ -137,7 +137,6 @@ def archiver(
         app.dependencies().messages.shutdown()
         app.dependencies().archive._executor.shutdown()
     app.dependencies.cache_clear()
-    fetcher._http.close()
 
 
 # ------------------------------------------------------------------------------------------------ archived
