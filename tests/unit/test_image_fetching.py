@@ -172,6 +172,14 @@ def test_a_body_longer_than_told_is_cut_there_and_not_whole(server: ImageServer,
         fetcher.fetch(url, HOSTS)
 
 
+@pytest.mark.parametrize("length", ["-1", "1e3", "", "0x10", "9" * 5000, "1, 2", "\xb2"])
+def test_a_length_that_is_none_is_no_verdict_on_the_image(
+    server: ImageServer, fetcher: ImageFetcher, length: str
+) -> None:
+    with pytest.raises(ImageUnavailableError):
+        fetcher.fetch(server.serve("a.png", content(PNG, Content_Length=length)), HOSTS)
+
+
 def test_a_body_without_length_that_ends_early_is_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
     def send(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
