@@ -63,6 +63,7 @@ def replay(deliveries: Any, table: Any, *, provider_id: str | None = None, dry_r
 
 def main(*, stack_name: str | None, state_dir: str, provider_id: str | None, dry_run: bool) -> int:
     """Replays and prints a table. Exit status 1 if some delivery still cannot be read."""
+    from image_tasks.errors import StoreUnavailableError
     from image_tasks.rejected_deliveries import RejectedDeliveries
     from image_tasks.tasks_table import TasksTable
 
@@ -79,7 +80,7 @@ def main(*, stack_name: str | None, state_dir: str, provider_id: str | None, dry
                 transient=True,
             )
         )
-    except (ClientError, BotoCoreError) as exc:
+    except (ClientError, BotoCoreError, StoreUnavailableError) as exc:
         raise LocalStackError(f"AWS refused: {exc}") from exc
     _print(console, replayed)
     return 0 if dry_run or all(each.is_settled for each in replayed) else 1

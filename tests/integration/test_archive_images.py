@@ -139,7 +139,6 @@ def archiver(
         app.dependencies().messages.shutdown()
         app.dependencies().archive._executor.shutdown()
     app.dependencies.cache_clear()
-    fetcher._http.close()
 
 
 # ------------------------------------------------------------------------------------------------ archived
@@ -473,7 +472,7 @@ def test_a_message_of_another_shape_ends_among_the_dead_letters_alone(archiver: 
 
 
 def test_images_are_counted_by_what_became_of_them(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
-    archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", JPEG), archiver.serve("c", b"<html>"))
+    archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", JPEG), archiver.serve("c", b"<html>" * 9))
 
     archiver.run()
 

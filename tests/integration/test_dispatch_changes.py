@@ -63,6 +63,7 @@ def a_record(
     *,
     event: str = "",
     task: str = "",
+    reported_by: str = "",
 ) -> dict[str, Any]:
     """A stream record of a task that has gone from one status to another."""
     change: dict[str, Any] = {
@@ -70,7 +71,8 @@ def a_record(
         "SequenceNumber": f"1000000000{number:011}",
     }
     if new is not None:
-        change["NewImage"] = change["Keys"] | ({"status": {"S": new}} if new else {})
+        attributes = {"status": new, "reportedBy": reported_by}
+        change["NewImage"] = change["Keys"] | {name: {"S": value} for name, value in attributes.items() if value}
     if old is not None:
         change["OldImage"] = change["Keys"] | ({"status": {"S": old}} if old else {})
     name = event or ("INSERT" if old is None else "REMOVE" if new is None else "MODIFY")

@@ -129,53 +129,53 @@ def test_a_body_as_long_as_allowed_is_taken(store: Store, context: LambdaContext
 
 ITEM = {"code": 200, "data": {"taskId": "x"}}
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
-    "no body": (a_callback(""), 400, "invalid_callback"),
-    "null body": (a_callback("") | {"body": None}, 400, "invalid_callback"),
-    "text": (a_callback("done"), 400, "invalid_callback"),
-    "cut off": (a_callback(json.dumps(SUCCESS)[:-1]), 400, "invalid_callback"),
-    "null": (a_callback(None), 400, "invalid_callback"),
-    "a list": (a_callback([SUCCESS]), 400, "invalid_callback"),
-    "a number": (a_callback(200), 400, "invalid_callback"),
-    "a string": (a_callback('"success"'), 400, "invalid_callback"),
-    "an empty object": (a_callback({}), 400, "invalid_callback"),
-    "NaN": (a_callback('{"code": NaN, "data": {"taskId": "task12345"}}'), 400, "invalid_callback"),
-    "a key twice": (a_callback('{"code": 501, "code": 200, "taskId": "task12345"}'), 400, "invalid_callback"),
-    "a long number": (a_callback('{"code": %s, "taskId": "task12345"}' % ("9" * 5000)), 400, "invalid_callback"),
-    "60,000 brackets": (a_callback("[" * 30_000 + "]" * 30_000), 400, "invalid_callback"),
-    "a lone surrogate in the body itself": (a_callback('{"code": 501, "msg": "\ud800"}'), 400, "invalid_callback"),
-    "no base64": (a_callback("$$$", isBase64Encoded=True), 400, "invalid_callback"),
-    "base64 that is not ASCII": (a_callback("é" * 8, isBase64Encoded=True), 400, "invalid_callback"),
-    "base64 of a lone surrogate": (a_callback("\ud800", isBase64Encoded=True), 400, "invalid_callback"),
+    "no body": (a_callback(""), 400, "malformed_body"),
+    "null body": (a_callback("") | {"body": None}, 400, "malformed_body"),
+    "text": (a_callback("done"), 400, "malformed_body"),
+    "cut off": (a_callback(json.dumps(SUCCESS)[:-1]), 400, "malformed_body"),
+    "null": (a_callback(None), 422, "invalid_callback"),
+    "a list": (a_callback([SUCCESS]), 422, "invalid_callback"),
+    "a number": (a_callback(200), 422, "invalid_callback"),
+    "a string": (a_callback('"success"'), 422, "invalid_callback"),
+    "an empty object": (a_callback({}), 422, "invalid_callback"),
+    "NaN": (a_callback('{"code": NaN, "data": {"taskId": "task12345"}}'), 400, "malformed_body"),
+    "a key twice": (a_callback('{"code": 501, "code": 200, "taskId": "task12345"}'), 400, "malformed_body"),
+    "a long number": (a_callback('{"code": %s, "taskId": "task12345"}' % ("9" * 5000)), 400, "malformed_body"),
+    "60,000 brackets": (a_callback("[" * 30_000 + "]" * 30_000), 400, "malformed_body"),
+    "a lone surrogate in the body itself": (a_callback('{"code": 501, "msg": "\ud800"}'), 400, "malformed_body"),
+    "no base64": (a_callback("$$$", isBase64Encoded=True), 400, "malformed_body"),
+    "base64 that is not ASCII": (a_callback("é" * 8, isBase64Encoded=True), 400, "malformed_body"),
+    "base64 of a lone surrogate": (a_callback("\ud800", isBase64Encoded=True), 400, "malformed_body"),
     "base64 of no UTF-8": (
         a_callback(base64.b64encode(b'{"msg": "\xff"}').decode(), isBase64Encoded=True),
         400,
-        "invalid_callback",
+        "malformed_body",
     ),
-    "no task id": (a_callback({"code": 200, "data": {"info": {}}}), 400, "invalid_callback"),
-    "task id is a number": (a_callback({"code": 501, "data": {"taskId": 12345}}), 400, "invalid_callback"),
-    "task id is a path": (a_callback({"code": 501, "data": {"taskId": "../../x"}}), 400, "invalid_callback"),
-    "task id is a key": (a_callback({"code": 501, "data": {"taskId": "a#b"}}), 400, "invalid_callback"),
-    "task id ends in a line break": (a_callback({"code": 501, "data": {"taskId": "a\n"}}), 400, "invalid_callback"),
-    "task id is too long": (a_callback({"code": 501, "data": {"taskId": "x" * 129}}), 400, "invalid_callback"),
-    "two task ids": (a_callback({"code": 501, "taskId": "a", "data": {"taskId": "b"}}), 400, "invalid_callback"),
-    "no code": (a_callback({"data": {"taskId": "task12345"}}), 400, "invalid_callback"),
-    "code is a list": (a_callback({"code": [200], "data": {"taskId": "task12345"}}), 400, "invalid_callback"),
-    "success without images": (a_callback({"code": 200, "data": {"taskId": "a"}}), 400, "invalid_callback"),
+    "no task id": (a_callback({"code": 200, "data": {"info": {}}}), 422, "invalid_callback"),
+    "task id is a number": (a_callback({"code": 501, "data": {"taskId": 12345}}), 422, "invalid_callback"),
+    "task id is a path": (a_callback({"code": 501, "data": {"taskId": "../../x"}}), 422, "invalid_callback"),
+    "task id is a key": (a_callback({"code": 501, "data": {"taskId": "a#b"}}), 422, "invalid_callback"),
+    "task id ends in a line break": (a_callback({"code": 501, "data": {"taskId": "a\n"}}), 422, "invalid_callback"),
+    "task id is too long": (a_callback({"code": 501, "data": {"taskId": "x" * 129}}), 422, "invalid_callback"),
+    "two task ids": (a_callback({"code": 501, "taskId": "a", "data": {"taskId": "b"}}), 422, "invalid_callback"),
+    "no code": (a_callback({"data": {"taskId": "task12345"}}), 422, "invalid_callback"),
+    "code is a list": (a_callback({"code": [200], "data": {"taskId": "task12345"}}), 422, "invalid_callback"),
+    "success without images": (a_callback({"code": 200, "data": {"taskId": "a"}}), 422, "invalid_callback"),
     "URL of a file": (
         a_callback({"code": 200, "data": {"taskId": "a", "info": {"resultImageUrl": "file:///etc/passwd"}}}),
-        400,
+        422,
         "invalid_callback",
     ),
     "URL with a lone surrogate": (
         a_callback({"code": 200, "data": {"taskId": "a", "info": {"resultImageUrl": "https://h.example/\ud800"}}}),
-        400,
+        422,
         "invalid_callback",
     ),
     "too many images": (
         a_callback(
             {"task_id": "a", "success": True, "data": [{"image_url": "https://h.example/a"}] * 33}, provider="acedata"
         ),
-        400,
+        422,
         "invalid_callback",
     ),
     "unknown provider": (a_callback(SUCCESS, provider="midjourney"), 404, "unknown_provider"),
@@ -341,7 +341,12 @@ def test_no_log_line_holds_the_token_or_a_url(context: LambdaContext, monkeypatc
     call(a_callback("{", token=TOKEN), context)
 
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    assert [line["message"] for line in lines] == ["callback received", "callback refused", "callback refused"]
+    assert [line["message"] for line in lines] == [
+        "callback received",
+        "callback refused",
+        "a delivery cannot be read and was kept",
+        "callback refused",
+    ]
     assert lines[0]["task"] == "flux-kontext#task12345"
     assert TOKEN not in log.getvalue()
     assert TOKEN[::-1] not in log.getvalue()
@@ -357,4 +362,7 @@ def test_each_callback_is_counted_by_what_became_of_it(
 
     metrics = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     names = [metric["Name"] for line in metrics for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
-    assert names == ["CallbacksApplied", "CallbacksDuplicate", "CallbacksConflict", "CallbacksRefused"]
+    assert names == [
+        *("CallbacksApplied", "CallbacksDuplicate", "CallbacksConflict"),
+        *("DeliveriesKept", "CallbacksRefused"),
+    ]

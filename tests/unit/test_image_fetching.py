@@ -5,12 +5,12 @@ import hashlib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import httpx
 import pytest
@@ -28,8 +28,6 @@ from tests.image_server import Answer, ImageServer, LoopbackDoor, content, dripp
 PNG = picture()
 HOSTS = ["images.example"]
 
-FetcherWith = Callable[[ImageDoor], ImageFetcher]
-
 
 @pytest.fixture
 def server() -> Iterator[ImageServer]:
@@ -38,22 +36,8 @@ def server() -> Iterator[ImageServer]:
 
 
 @pytest.fixture
-def fetcher_with() -> Iterator[FetcherWith]:
-    """Makes fetchers whose connections end with the test; a function's live as long as the function."""
-    made = []
-
-    def make(door: ImageDoor) -> ImageFetcher:
-        made.append(ImageFetcher(door))
-        return made[-1]
-
-    yield make
-    for fetcher in made:
-        fetcher._http.close()
-
-
-@pytest.fixture
-def fetcher(server: ImageServer, fetcher_with: FetcherWith) -> ImageFetcher:
-    return fetcher_with(LoopbackDoor(server.port))
+def fetcher(server: ImageServer) -> ImageFetcher:
+    return ImageFetcher(LoopbackDoor(server.port))
 
 
 @pytest.fixture
@@ -157,12 +141,19 @@ def test_redirects_are_not_followed(server: ImageServer, fetcher: ImageFetcher, 
 # ------------------------------------------------------------------------------------------------ bodies
 
 
-@pytest.mark.parametrize("body", [b"", b"<!DOCTYPE html><html>Not found</html>", b"<svg xmlns='x'/>"])
+@pytest.mark.parametrize(
+    "body", [b"<!DOCTYPE html><html>Not found</html>", b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
+)
 def test_what_is_no_image_is_rejected_whatever_the_server_calls_it(
     server: ImageServer, fetcher: ImageFetcher, body: bytes
 ) -> None:
     with pytest.raises(ImageRejectedError, match="not an image"):
         fetcher.fetch(server.serve("a.png", body), HOSTS)
+
+
+def test_an_empty_body_is_no_verdict_on_the_image(server: ImageServer, fetcher: ImageFetcher) -> None:
+    with pytest.raises(ImageUnavailableError, match="0 bytes"):
+        fetcher.fetch(server.serve("a.png", b""), HOSTS)
 
 
 def test_a_body_shorter_than_told_is_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
@@ -179,6 +170,14 @@ def test_a_body_longer_than_told_is_cut_there_and_not_whole(server: ImageServer,
 
     with pytest.raises(ImageUnavailableError, match="not whole"):
         fetcher.fetch(url, HOSTS)
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "", "0x10", "9" * 5000, "1, 2", "\xb2"])
+def test_a_length_that_is_none_is_no_verdict_on_the_image(
+    server: ImageServer, fetcher: ImageFetcher, length: str
+) -> None:
+    with pytest.raises(ImageUnavailableError):
+        fetcher.fetch(server.serve("a.png", content(PNG, Content_Length=length)), HOSTS)
 
 
 def test_a_body_without_length_that_ends_early_is_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
@@ -272,32 +271,52 @@ def test_one_deadline_holds_for_everything(
 
 
 def test_a_deadline_is_of_one_fetch(server: ImageServer, fetcher: ImageFetcher, short_deadline: float) -> None:
-    # The connection is the same, and older than the deadline in the end.
     url = server.serve("a.png", PNG)
     for _ in range(3):
         fetcher.fetch(url, HOSTS).file.close()
         time.sleep(short_deadline * 0.7)
-    assert len(server.clients) == 1
+
+
+def test_the_deadline_holds_for_resolvers_too(short_deadline: float) -> None:
+    answered = Event()
+
+    class SlowResolver(ImageDoor):
+        def resolve(self, host: str, port: int) -> list[str]:
+            answered.wait()
+            return []
+
+    try:
+        with pytest.raises(ImageUnavailableError, match="did not arrive within"):
+            ImageFetcher(SlowResolver()).fetch("https://images.example/a.png", HOSTS)
+    finally:
+        answered.set()
+
+
+def test_every_fetch_has_a_connection_of_its_own(server: ImageServer, fetcher: ImageFetcher) -> None:
+    url = server.serve("a.png", PNG)
+    for _ in range(3):
+        fetcher.fetch(url, HOSTS).file.close()
+    assert len(server.clients) == 3
 
 
 # ------------------------------------------------------------------------------------------------ the connection
 
 
-def test_nobody_listens(fetcher_with: FetcherWith) -> None:
+def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    nobody = fetcher_with(LoopbackDoor(port))
+    nobody = ImageFetcher(LoopbackDoor(port))
 
-    with pytest.raises(ImageUnavailableError, match="connection failed: ConnectError"):
+    with pytest.raises(ImageUnavailableError, match="connection failed: nobody answers there"):
         nobody.fetch(f"http://images.example:{port}/a.png", HOSTS)
 
 
-def test_the_next_address_is_tried_when_one_does_not_answer(server: ImageServer, fetcher_with: FetcherWith) -> None:
+def test_the_next_address_is_tried_when_one_does_not_answer(server: ImageServer) -> None:
     class TwoAddresses(LoopbackDoor):
         def resolve(self, host: str, port: int) -> list[str]:
             return ["::1", "127.0.0.1"]  # the server listens on the second only
 
-    with fetcher_with(TwoAddresses(server.port)).fetch(server.serve("a.png", PNG), HOSTS).file as file:
+    with ImageFetcher(TwoAddresses(server.port)).fetch(server.serve("a.png", PNG), HOSTS).file as file:
         assert file.read() == PNG
 
 
@@ -328,13 +347,11 @@ def test_no_message_tells_the_url(server: ImageServer, fetcher: ImageFetcher) ->
     assert "s3cret" not in str(failed.value)
 
 
-def test_environment_proxies_are_ignored(
-    server: ImageServer, fetcher_with: FetcherWith, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_proxies_are_ignored(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
-    with fetcher_with(LoopbackDoor(server.port)).fetch(server.serve("a.png", PNG), HOSTS).file as file:
+    with ImageFetcher(LoopbackDoor(server.port)).fetch(server.serve("a.png", PNG), HOSTS).file as file:
         assert file.read() == PNG
 
 
@@ -355,9 +372,7 @@ def test_deployed_fetchers_have_the_strict_door(server: ImageServer) -> None:
     assert server.requests == []
 
 
-def test_only_checked_addresses_are_connected_to(
-    server: ImageServer, fetcher_with: FetcherWith, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_checked_addresses_are_connected_to(server: ImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([["203.0.113.7"], ["127.0.0.1"]])
 
     def rebinding(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
@@ -369,7 +384,7 @@ def test_only_checked_addresses_are_connected_to(
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     with pytest.raises(ImageRejectedError, match="an address that is not public"):
-        fetcher_with(NameOnlyDoor(server.port)).fetch(server.serve("a.png", PNG), HOSTS)
+        ImageFetcher(NameOnlyDoor(server.port)).fetch(server.serve("a.png", PNG), HOSTS)
 
     assert server.requests == []
 
@@ -458,28 +473,26 @@ def trust(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tls_is_spoken_with_the_name_not_with_the_address(
-    tls_names: list[str | None], certificate: Path, fetcher_with: FetcherWith, monkeypatch: pytest.MonkeyPatch
+    tls_names: list[str | None], certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trust(certificate, monkeypatch)
 
-    with fetcher_with(TlsDoor()).fetch("https://images.example/a.png", HOSTS).file as file:
+    with ImageFetcher(TlsDoor()).fetch("https://images.example/a.png", HOSTS).file as file:
         assert file.read() == PNG
     assert tls_names == ["images.example"]
 
 
 def test_a_certificate_of_another_name_is_not_accepted(
-    tls_names: list[str | None], certificate: Path, fetcher_with: FetcherWith, monkeypatch: pytest.MonkeyPatch
+    tls_names: list[str | None], certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trust(certificate, monkeypatch)
 
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        fetcher_with(TlsDoor()).fetch("https://other.example/a.png", ["*"])
+        ImageFetcher(TlsDoor()).fetch("https://other.example/a.png", ["*"])
     assert tls_names == ["other.example"]
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_accepted(
-    tls_names: list[str | None], fetcher_with: FetcherWith
-) -> None:
+def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tls_names: list[str | None]) -> None:
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        fetcher_with(TlsDoor()).fetch("https://images.example/a.png", HOSTS)
+        ImageFetcher(TlsDoor()).fetch("https://images.example/a.png", HOSTS)
     assert tls_names == ["images.example"]

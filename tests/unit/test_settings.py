@@ -11,7 +11,12 @@ from image_tasks.settings import (
     Settings,
 )
 
-CALLBACK = {"TASKS_TABLE": "tasks", "CALLBACK_TOKEN_SECRET": "arn:token", "PROVIDER_KEYS_SECRET": "arn:keys"}
+CALLBACK = {
+    "TASKS_TABLE": "tasks",
+    "CALLBACK_TOKEN_SECRET": "arn:token",
+    "PROVIDER_KEYS_SECRET": "arn:keys",
+    "IMAGES_BUCKET": "images",
+}
 DISPATCH = {
     "ARCHIVE_QUEUE_URL": "https://sqs.example/queue",
     "POLL_TASKS_STATE_MACHINE": "arn:machine",
@@ -30,6 +35,8 @@ ARCHIVE = {
     "TASKS_TABLE": "tasks",
     "IMAGES_BUCKET": "images",
     "ARCHIVE_QUEUE_URL": "https://sqs.example/queue",
+    "PROVIDER_KEYS_SECRET": "arn:keys",
+    "PROVIDER_BASE_URLS": "",
     "ADDITIONAL_IMAGE_HOSTS": "",
 }
 FUNCTIONS: list[tuple[type[Settings], dict[str, str]]] = [

@@ -86,7 +86,7 @@ class ImageDoor:
         """
         try:
             answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError:
+        except (OSError, UnicodeError):
             raise ImageUnavailableError(f"{host} cannot be resolved") from None
         addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
         if not addresses or not all(is_public_address(address) for address in addresses):

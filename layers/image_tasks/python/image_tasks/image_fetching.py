@@ -3,13 +3,14 @@
 import hashlib
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from http import HTTPStatus
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import httpcore
 import httpx
@@ -24,15 +25,20 @@ MAX_IMAGE_BYTES = 25 * 1024 * 1024
 FETCH_DEADLINE_SECONDS = 8.0
 # Above this an image waits on disk for its turn: memory stays flat however many come at once.
 SPOOL_BYTES = 1024 * 1024
-CHUNK_BYTES = 256 * 1024
+# A resolver has no time limit of ours: threads wait for it, some of them longer than the fetches that asked.
+MAX_RESOLVING_THREADS = 64
 
-# The CDN of kie.ai and NanoBanana answers 403 to Python's own User-Agent.
-USER_AGENT = "Mozilla/5.0 (compatible; Catchlight/0.1; image archiver)"
+HEADERS: Mapping[str | bytes, str | bytes] = {
+    # The CDN of kie.ai and NanoBanana answers 403 to Python's own User-Agent.
+    "User-Agent": "Mozilla/5.0 (compatible; Catchlight/0.1; image archiver)",
+    "Accept": "image/*",
+    "Accept-Encoding": "identity",
+    "Connection": "close",
+}
 
 # Also what a CDN says for a moment before an object has reached it, or to a client that it takes for a bot.
 _GONE = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
-
-_deadline: ContextVar[float] = ContextVar("_deadline")
+_REDIRECTS = {301, 302, 303, 307, 308}
 
 
 @dataclass(slots=True)
@@ -47,28 +53,17 @@ class FetchedImage:
 
 
 class ImageFetcher:
-    """Fetches images. Thread-safe; connections and the TLS context are shared by all fetches."""
+    """Fetches images. Thread-safe.
+
+    Every fetch has a connection of its own, which goes through the door anew. One that is used again costs a handshake
+    less, and hands bytes that a server sent after one image to the fetch of the next, for its answer.
+    """
 
     def __init__(self, door: ImageDoor | None = None) -> None:
         self._door = door or ImageDoor()
         # Made once: parsing the CA bundle costs 15 ms. certifi's bundle, whatever the environment names.
-        tls = httpx.create_ssl_context(trust_env=False)
-        transport = httpx.HTTPTransport(verify=tls)
-        # httpx has no argument for the network backend; its pool does.
-        transport._pool = httpcore.ConnectionPool(
-            ssl_context=tls,
-            max_connections=100,
-            max_keepalive_connections=20,
-            keepalive_expiry=15,
-            network_backend=_DoorBackend(self._door),
-        )
-        self._http = httpx.Client(
-            transport=transport,
-            timeout=httpx.Timeout(FETCH_DEADLINE_SECONDS),
-            follow_redirects=False,  # the next hop would have to come through the door, and no provider needs one
-            trust_env=False,  # no proxies, no .netrc
-            headers={"User-Agent": USER_AGENT, "Accept": "image/*", "Accept-Encoding": "identity"},
-        )
+        self._tls = httpx.create_ssl_context(trust_env=False)
+        self._resolvers = ThreadPoolExecutor(MAX_RESOLVING_THREADS, thread_name_prefix="resolver")
 
     def fetch(self, url: str, allowed_hosts: Iterable[str], *, is_last_try: bool = False) -> FetchedImage:
         """The image at a URL.
@@ -86,7 +81,7 @@ class ImageFetcher:
         host = self._door.check_url(url, allowed_hosts)
         file = SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - handed to the caller
         try:
-            size, sha256 = self._download(url, file, is_last_try)
+            size, sha256 = self._download(_request_url(url, host), file, is_last_try)
             facts = read_image_facts(file, size)  # type: ignore[arg-type]
             file.seek(0)
         except BaseException:
@@ -94,12 +89,18 @@ class ImageFetcher:
             raise
         return FetchedImage(file, size, sha256, facts, host)
 
-    def _download(self, url: str, file: IO[bytes], is_last_try: bool) -> tuple[int, bytes]:
+    def _download(self, url: httpcore.URL, file: IO[bytes], is_last_try: bool) -> tuple[int, bytes]:
+        backend = _DoorBackend(self._door, self._resolvers, _Deadline(FETCH_DEADLINE_SECONDS))
         digest = hashlib.sha256()
         size = 0
-        with _within(FETCH_DEADLINE_SECONDS), _http_errors(), self._http.stream("GET", url) as response:
+        with (
+            _connection_errors(),
+            # Not httpx: its client would parse the URL again, look at proxies and .netrc, and keep cookies.
+            httpcore.HTTPConnection(url.origin, ssl_context=self._tls, network_backend=backend) as connection,
+            connection.stream("GET", url, headers=HEADERS) as response,
+        ):
             _check_head(response, is_last_try)
-            for chunk in response.iter_raw(CHUNK_BYTES):
+            for chunk in response.iter_stream():
                 size += len(chunk)
                 if size > MAX_IMAGE_BYTES:
                     raise ImageRejectedError(f"it is larger than {MAX_IMAGE_BYTES} bytes")
@@ -108,48 +109,74 @@ class ImageFetcher:
         return size, digest.digest()
 
 
-def _check_head(response: httpx.Response, is_last_try: bool) -> None:
-    status = response.status_code
+def _request_url(url: str, host: str) -> httpcore.URL:
+    """The parts of a URL that the door let through, cut up by the parser that the door used, sent as they came."""
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return httpcore.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
+
+
+def _check_head(response: httpcore.Response, is_last_try: bool) -> None:
+    status = response.status
     if status in _GONE:
         if is_last_try:
             raise ImageExpiredError(f"the server answers {status}: the URL has expired or was withdrawn")
         raise ImageUnavailableError(f"the server answers {status}")
-    if response.is_redirect:
+    if status in _REDIRECTS:
         raise ImageRejectedError("the server redirects to another URL, which is not followed")
     if status != HTTPStatus.OK:
         raise ImageUnavailableError(f"the server answers {status}")
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
+    headers = _joined(response.headers)
+    if headers.get("content-encoding", "identity").lower() != "identity":
         raise ImageRejectedError("the server sends a compressed body, which was not asked for")
-    length = response.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > MAX_IMAGE_BYTES:
+    if {"transfer-encoding", "content-length"} <= headers.keys():
+        raise ImageUnavailableError("the server tells in two ways where the body ends")
+    if int(headers.get("content-length", 0)) > MAX_IMAGE_BYTES:
         raise ImageRejectedError(f"it is larger than {MAX_IMAGE_BYTES} bytes")
 
 
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by their names in lower case; one that was sent twice is comma-joined, as RFC 9110 reads it."""
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        key, text = name.decode("ascii").lower(), value.decode("latin-1")
+        joined[key] = f"{joined[key]}, {text}" if key in joined else text
+    return joined
+
+
 @contextmanager
-def _http_errors() -> Iterator[None]:
+def _connection_errors() -> Iterator[None]:
     """Everything that goes wrong on the way is worth another try. Messages hold no URL."""
     try:
         yield
-    except httpx.TimeoutException as exc:
+    except httpcore.TimeoutException as exc:
         raise ImageUnavailableError(f"it did not arrive within {FETCH_DEADLINE_SECONDS:g} s") from exc
-    except httpx.HTTPError as exc:
-        raise ImageUnavailableError(f"the connection failed: {type(exc).__name__}") from exc
+    except (httpcore.NetworkError, httpcore.ProtocolError) as exc:
+        raise ImageUnavailableError(f"the connection failed: {_cause(exc)}") from exc
 
 
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    token = _deadline.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
+def _cause(exc: Exception) -> str:
+    if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
+        return "the server's certificate is not valid for its name"
+    if isinstance(exc, httpcore.ConnectError):
+        return "nobody answers there"
+    if isinstance(exc, httpcore.ProtocolError):
+        return "the answer is cut off, or is not HTTP"
+    return "the server broke it off"
 
 
-def _time_left(error: type[Exception]) -> float:
-    left = _deadline.get() - time.monotonic()
-    if left <= 0:
-        raise error
-    return left
+class _Deadline:
+    """One moment by which a whole fetch has ended."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self, error: type[httpcore.TimeoutException]) -> float:
+        """Seconds that are left; if there are none, raises this error."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise error
+        return left
 
 
 class _DoorBackend(httpcore.NetworkBackend):
@@ -158,8 +185,10 @@ class _DoorBackend(httpcore.NetworkBackend):
     The name is resolved once, here; TLS and the Host header keep the name, because httpcore takes them from the URL.
     """
 
-    def __init__(self, door: ImageDoor) -> None:
+    def __init__(self, door: ImageDoor, resolvers: Executor, deadline: _Deadline) -> None:
         self._door = door
+        self._resolvers = resolvers
+        self._deadline = deadline
         self._sockets = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -171,28 +200,37 @@ class _DoorBackend(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
-        for address in self._door.resolve(host, port):
-            left = _time_left(httpcore.ConnectTimeout)
+        for address in self._resolve(host, port):
+            left = self._deadline.left(httpcore.ConnectTimeout)
             try:
                 stream = self._sockets.connect_tcp(address, port, left, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
                 failure = exc
             else:
-                return _DeadlineStream(stream)
+                return _DeadlineStream(stream, self._deadline)
         raise failure or httpcore.ConnectError("no address")
+
+    def _resolve(self, host: str, port: int) -> list[str]:
+        addresses = self._resolvers.submit(self._door.resolve, host, port)
+        try:
+            return addresses.result(self._deadline.left(httpcore.ConnectTimeout))
+        except TimeoutError as exc:
+            addresses.cancel()
+            raise httpcore.ConnectTimeout from exc
 
 
 class _DeadlineStream(httpcore.NetworkStream):
     """A stream whose reads and writes share one deadline: a server that sends a byte a second gains nothing by it."""
 
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline) -> None:
         self._stream = stream
+        self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        return self._stream.read(max_bytes, _time_left(httpcore.ReadTimeout))
+        return self._stream.read(max_bytes, self._deadline.left(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        self._stream.write(buffer, _time_left(httpcore.WriteTimeout))
+        self._stream.write(buffer, self._deadline.left(httpcore.WriteTimeout))
 
     def start_tls(
         self,
@@ -200,8 +238,8 @@ class _DeadlineStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ARG002
     ) -> httpcore.NetworkStream:
-        left = _time_left(httpcore.ConnectTimeout)
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left))
+        left = self._deadline.left(httpcore.ConnectTimeout)
+        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
 
     def close(self) -> None:
         self._stream.close()

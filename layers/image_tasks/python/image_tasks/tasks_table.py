@@ -136,23 +136,15 @@ class TasksTable:
         if not answer.images:
             update.remove("images")
         if claimed.is_refuted_by(answer) and len(claimed.conflicts) < MAX_CONFLICTS:
-            update.append("conflicts", _document(_evidence_of_claim(claimed)))
-        # Neither better news nor another correction has come in between.
-        is_still_claimed = " AND ".join(
-            (
-                update.equals("status", claimed.status.value),
-                update.equals("reportedBy", Reporter.CALLBACK.value),
-                update.equals("reportedAt", claimed.reported_at),
-            )
-        )
-        return self._update_if(claimed.task, is_still_claimed, update)
+            update.append("conflicts", _document(_evidence_of(claimed)))
+        return self._update_if(claimed.task, _is_still_claimed(claimed, update), update)
 
     def confirm(self, claimed: Task, *, now: datetime) -> bool:
         """Notes that the provider says what a callback claimed. Returns False if the task has changed meanwhile."""
         update = UpdateExpression()
         update.set("confirmedAt", iso(now))
         update.set("updatedAt", iso(now))
-        return self._update_if(claimed.task, update.equals("status", claimed.status.value), update)
+        return self._update_if(claimed.task, _is_still_claimed(claimed, update), update)
 
     def save_images(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> TaskStatus:
         """Writes what became of some of a task's images, by their position in `images`, and the status that follows.
@@ -209,7 +201,7 @@ class TasksTable:
 
     def _keep_overruled(self, previous: Task) -> None:
         update = UpdateExpression()
-        update.append("conflicts", _document(_evidence_of_claim(previous)))
+        update.append("conflicts", _document(_evidence_of(previous)))
         with suppress(StoreUnavailableError):  # evidence, not news
             self._update_if(previous.task, _HAS_ROOM_FOR_EVIDENCE, update)
 
@@ -234,6 +226,8 @@ def _news(report: TaskReport) -> UpdateExpression:
     else:
         update.set("reportedBy", report.reported_by.value)
         update.set("reportedAt", iso(report.reported_at))
+    # What was confirmed is what these news replace: a success after a confirmed failure is a claim again.
+    update.remove("confirmedAt")
     if report.images:
         update.set("images", [_document(image) for image in report.images])
     if report.failure:
@@ -243,6 +237,17 @@ def _news(report: TaskReport) -> UpdateExpression:
     if report.reported_by is Reporter.CALLBACK:
         update.add("deliveries", 1)
     return update
+
+
+def _is_still_claimed(claimed: Task, update: UpdateExpression) -> str:
+    """The condition that neither better news nor a correction has come in between."""
+    return " AND ".join(
+        (
+            update.equals("status", claimed.status.value),
+            update.equals("reportedBy", Reporter.CALLBACK.value),
+            update.equals("reportedAt", claimed.reported_at),
+        )
+    )
 
 
 def _evidence(report: TaskReport) -> Conflict:
@@ -255,9 +260,9 @@ def _evidence(report: TaskReport) -> Conflict:
     )
 
 
-def _evidence_of_claim(task: Task) -> Conflict:
+def _evidence_of(task: Task) -> Conflict:
     return Conflict(
-        reported_by=Reporter.CALLBACK,
+        reported_by=task.reported_by or Reporter.CALLBACK,
         reported_at=datetime.fromisoformat(task.reported_at or task.updated_at or "1970-01-01T00:00:00Z"),
         status=task.status,
         urls=tuple(image.url for image in task.images[:MAX_URLS_PER_CONFLICT]),
