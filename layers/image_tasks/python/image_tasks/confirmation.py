@@ -12,7 +12,7 @@ from image_tasks.credentials import ProviderKeys
 from image_tasks.errors import ProviderUnavailableError, UnconfirmedError
 from image_tasks.models import Task, TaskReport, TaskStatus, iso, split_task_key
 from image_tasks.provider_client import ProviderClient
-from image_tasks.providers import PROVIDERS
+from image_tasks.providers import PROVIDERS, Provider
 from image_tasks.tasks_table import TasksTable
 
 
@@ -51,10 +51,11 @@ class Confirmation:
             UnconfirmedError: it does not know of a result yet, or the task has changed meanwhile. Try again.
             StoreUnavailableError: what it says could not be written.
         """
-        api_key = self._keys(split_task_key(task.task)[0]).api_key
-        if not task.is_claim or not (api_key and api_key.get_secret_value()):
+        provider_id, task_id = split_task_key(task.task)
+        provider, api_key = PROVIDERS.get(provider_id), self._keys(provider_id).api_key
+        if not (task.is_claim and provider and api_key and api_key.get_secret_value()):
             return Checked(task, is_refuted=False)
-        answer = self._ask(task, api_key.get_secret_value())
+        answer = self._ask(provider, task_id, api_key.get_secret_value())
         if answer.status is TaskStatus.PENDING and not is_last_try:
             raise UnconfirmedError("the provider does not confirm the callback's result yet")
         if task.says_the_same_as(answer):
@@ -66,11 +67,10 @@ class Confirmation:
             raise UnconfirmedError("the task is gone")
         return Checked(corrected, is_refuted=task.is_refuted_by(answer))
 
-    def _ask(self, task: Task, api_key: str) -> TaskReport:
-        provider_id, task_id = split_task_key(task.task)
-        answers = self._client.ask(PROVIDERS[provider_id], [task_id], api_key=api_key, now=self._now)
+    def _ask(self, provider: Provider, task_id: str, api_key: str) -> TaskReport:
+        answers = self._client.ask(provider, [task_id], api_key=api_key, now=self._now)
         if answers.errors:
             raise answers.errors[0]
         if not answers.reports:
-            raise ProviderUnavailableError(f"{provider_id} was not asked in time")
+            raise ProviderUnavailableError(f"{provider.id} said nothing of the task")
         return answers.reports[0]

@@ -108,8 +108,8 @@ class ImageArchive:
 
     def _settle(self, task: Task, image: Image, key_stem: str, is_last_try: bool) -> Image | ImageUnavailableError:
         """The image ARCHIVED, EXPIRED or REJECTED, or the error that makes it worth another try."""
-        provider_id, _ = split_task_key(task.task)
-        allowed_hosts = (*PROVIDERS[provider_id].image_hosts, *self._additional_hosts)
+        provider = PROVIDERS.get(split_task_key(task.task)[0])
+        allowed_hosts = (*(provider.image_hosts if provider else ()), *self._additional_hosts)
         try:
             fetched = self._fetcher.fetch(image.url, allowed_hosts, is_last_try=is_last_try)
             with fetched.file:
