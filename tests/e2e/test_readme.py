@@ -1,0 +1,118 @@
+"""The README tells the truth: its commands run, its tables are the template's, its paths are there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+import yaml
+from moto import mock_aws
+
+from local.stack import LocalStack
+from local.template import load_template
+from tests.benchmarks.cost import LOADS, cost_per_million
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Code blocks of a language, in their order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Cells of the table under a heading, without its head."""
+    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_every_make_target_is_there() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = set(re.findall(r"make ([a-z]+)", " ".join(re.findall(r"`([^`\n]+)`", README) + blocks("sh"))))
+    assert {"demo", "test", "build", "up"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_path_is_there() -> None:
+    named = set(
+        re.findall(r"[`(]((?:tests|docs|functions|layers|local|events|statemachines)/[A-Za-z0-9_./-]*)[`)]", README)
+    )
+    assert len(named) > 10
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+
+
+def test_the_table_of_parameters_is_the_templates() -> None:
+    parameters = load_template(REPOSITORY / "template.yaml", {}).parameters
+    described = {cells[0].strip("`"): cells[1] for cells in rows("Configure")}
+    assert described == {name: str(value) for name, value in parameters.items()}
+
+
+def test_the_bill_is_what_the_script_computes() -> None:
+    definition = yaml.safe_load((REPOSITORY / "statemachines" / "poll_tasks.asl.yaml").read_text())
+    for load, cells in zip(LOADS, rows("What it costs"), strict=True):
+        bill = cost_per_million(load, definition)
+        figures = [f"{price:.2f}" for price in (*bill.values(), sum(bill.values()))]
+        assert [cell.strip("*") for cell in cells[1:]] == figures, load.name
+
+
+def test_the_states_are_those_of_the_code() -> None:
+    from image_tasks.models import TaskStatus
+
+    assert {cells[0].strip("`") for cells in rows("Use")} == set(TaskStatus)
+
+
+@mock_aws
+def test_registering_is_an_item_if_none_is_there() -> None:
+    dynamodb = boto3.client("dynamodb")
+    dynamodb.create_table(
+        TableName="TasksTableName",
+        AttributeDefinitions=[{"AttributeName": "task", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "task", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    (block,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    register = names["register"]
+    assert callable(register)
+    register("flux-kontext", "task12345")
+    item = dynamodb.get_item(TableName="TasksTableName", Key={"task": {"S": "flux-kontext#task12345"}})["Item"]
+    assert (item["status"], item["rank"], item["provider"]) == ({"S": "PENDING"}, {"N": "0"}, {"S": "flux-kontext"})
+
+    dynamodb.update_item(
+        TableName="TasksTableName",
+        Key={"task": {"S": "flux-kontext#task12345"}},
+        UpdateExpression="SET #status = :status",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":status": {"S": "SUCCEEDED"}},
+    )
+    register("flux-kontext", "task12345")
+    item = dynamodb.get_item(TableName="TasksTableName", Key={"task": {"S": "flux-kontext#task12345"}})["Item"]
+    assert item["status"] == {"S": "SUCCEEDED"}
+
+
+def test_the_curl_delivers_a_callback_and_its_result_can_be_read(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks("sh") if "curl" in block]
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    with LocalStack(state_dir=tmp_path / ".local", time_scale=0.05):
+        done = subprocess.run(
+            ["bash", "-euc", block], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    assert '{"status": "received"}' in done.stdout
+    assert "'status': 'FAILED'" in done.stdout
+    assert "CONTENT_POLICY" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["up --help", "demo --help", "replay --help"])
+def test_what_the_readme_points_to_says_how_it_is_used(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "local", *name.split()], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "usage: python -m local" in done.stdout
