@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+pytest_plugins = ["pytester", "tests.planted_secrets"]
+
 # Set before any test module is imported: Powertools reads some of it while handlers are.
 os.environ.update(
     AWS_ACCESS_KEY_ID="testing",

@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 
 from image_tasks.errors import ImageRejectedError
 from image_tasks.image_door import ImageDoor, is_expected_host
+from tests.planted_secrets import URL_QUERY
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -86,6 +87,8 @@ def serving() -> Iterator[ImageServer]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            # A signed URL is that of the path: the signature is planted, and must turn up nowhere.
+            self.path = self.path.removesuffix(f"?{URL_QUERY}")
             images.requests.append(self.path)
             images.clients.add(self.client_address)
             images.headers.append({name.lower(): value for name, value in self.headers.items()})

@@ -31,6 +31,8 @@ _MAX_BATCH = 50
 _DEFAULT_LIMIT = 12  # as a sibling's documentation has it: whoever asks for more has to say so
 # The real CDN tells clients in Python to go away, whatever they are after.
 _UNWANTED_USER_AGENT = "python"
+# What a sign-in page, or a stranger's site, sends in an image's place.
+_PAGE = b"<!doctype html>\n<html><head><title>Sign in</title></head><body><script>alert(1)</script></body></html>\n"
 _CONTENT_TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
@@ -116,23 +118,24 @@ def _record_info(simulator: "Simulator", provider: str, request: Request) -> Ans
     if not task_id:
         return _refuse(provider, 422, "", "taskId is required")
     now = time.time()
-    simulator.record(Poll(provider, (task_id,), now))
-    return _json(200, wire.record_info(provider, simulator.find_task(provider, task_id), now))
+    result = _json(200, wire.record_info(provider, simulator.find_task(provider, task_id), now))
+    simulator.record(Poll(provider, (task_id,), now))  # after it was answered: a poll may end a task
+    return result
 
 
 def _flux_tasks(simulator: "Simulator", provider: str, request: Request) -> Answer:
     asked, now = request.json or {}, time.time()
     match asked:
         case {"action": "retrieve", "id": str(task_id)}:
-            simulator.record(Poll(provider, (task_id,), now))
-            return _json(200, wire.acedata_record(simulator.find_task(provider, task_id), now))
+            ids = [task_id]
+            result = wire.acedata_record(simulator.find_task(provider, task_id), now)
         case {"action": "retrieve_batch", "ids": list(ids)} if len(ids) <= _MAX_BATCH:
-            simulator.record(Poll(provider, tuple(map(str, ids)), now))
             found = [task for task_id in ids if (task := simulator.find_task(provider, str(task_id)))]
-            limit = asked.get("limit", _DEFAULT_LIMIT)
-            return _json(200, wire.acedata_batch(found[:limit], now))
+            result = wire.acedata_batch(found[: asked.get("limit", _DEFAULT_LIMIT)], now)
         case _:
             return _refuse(provider, 400, "token_mismatched", "missing or invalid parameters")
+    simulator.record(Poll(provider, tuple(map(str, ids)), now))
+    return _json(200, result)
 
 
 def _serve_image(simulator: "Simulator", request: Request) -> Answer:
@@ -149,8 +152,9 @@ def _image_answer(simulator: "Simulator", request: Request) -> Answer:
         return Answer(404, b"not found\n", "text/plain")
     if time.time() >= image.expires_at:
         return Answer(403, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>\n", "application/xml")
+    content = _PAGE if image.is_page else image.picture.content
     # The content type follows the name, as CDNs do it, and so it may be wrong.
-    return Answer(200, image.picture.content, _CONTENT_TYPES[image.path.rpartition(".")[2]])
+    return Answer(200, content, _CONTENT_TYPES[image.path.rpartition(".")[2]])
 
 
 def _refuse(provider: str, status: int, code: str, message: str) -> Answer:

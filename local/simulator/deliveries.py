@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from local.simulator import wire
+from local.simulator.scripts import PlannedCallback
 from local.simulator.tasks import Delivery, SimulatedTask
 
 MAX_RETRIES = 3
@@ -22,10 +24,22 @@ class CallbackSender:
     """Delivers each callback in a thread of its own and keeps a record of every attempt."""
 
     def __init__(
-        self, *, wait: Callable[[float], bool], retry_delay_seconds: float, webhook_keys: Mapping[str, str]
+        self,
+        *,
+        wait: Callable[[float], bool],
+        wait_for_end: Callable[[SimulatedTask], bool],
+        on_through: Callable[[SimulatedTask], None],
+        retry_delay_seconds: float,
+        webhook_keys: Mapping[str, str],
     ) -> None:
-        """`wait` sleeps simulated seconds; it returns True, and early, once the simulator stops."""
+        """`wait` sleeps simulated seconds, `wait_for_end` until the task has ended.
+
+        Both return True, and early, once the simulator stops. `on_through` hears of each callback that was delivered
+        or given up.
+        """
         self._wait = wait
+        self._wait_for_end = wait_for_end
+        self._on_through = on_through
         self._retry_delay_seconds = retry_delay_seconds
         self._webhook_keys = webhook_keys
         self._threads: list[threading.Thread] = []
@@ -49,15 +63,12 @@ class CallbackSender:
         return sum(thread.is_alive() for thread in list(self._threads))
 
     def send(
-        self,
-        task: SimulatedTask,
-        body: Mapping[str, Any],
-        *,
-        after_seconds: float,
-        previous: Sequence[threading.Thread] = (),
+        self, task: SimulatedTask, planned: PlannedCallback, *, previous: Sequence[threading.Thread] = ()
     ) -> threading.Thread:
-        """Deliver this callback once the previous ones are through, and so many simulated seconds have passed."""
-        thread = threading.Thread(target=self._deliver, args=(task, body, after_seconds, previous), daemon=True)
+        """Deliver one copy of this callback once the task has ended, the previous ones are through, and its delay is
+        over.
+        """
+        thread = threading.Thread(target=self._deliver, args=(task, planned, previous), daemon=True)
         self._threads.append(thread)
         thread.start()
         return thread
@@ -69,12 +80,12 @@ class CallbackSender:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._client.close()
 
-    def _deliver(
-        self, task: SimulatedTask, body: Mapping[str, Any], after_seconds: float, previous: Sequence[threading.Thread]
-    ) -> None:
+    def _deliver(self, task: SimulatedTask, planned: PlannedCallback, previous: Sequence[threading.Thread]) -> None:
+        stopping = self._wait_for_end(task)
         for thread in previous:
             thread.join()
-        stopping = self._wait(after_seconds)
+        stopping = stopping or self._wait(planned.delay_seconds)
+        body = wire.callback(task, planned.outcome or task.script.outcome, tells_task_id=planned.tells_task_id)
         for attempt in range(1, MAX_RETRIES + 2):
             if stopping:
                 break
@@ -83,6 +94,7 @@ class CallbackSender:
             if delivery.taken:
                 break
             stopping = attempt <= MAX_RETRIES and self._wait(self._retry_delay_seconds)
+        self._on_through(task)
 
     def _attempt(self, task: SimulatedTask, body: Mapping[str, Any], attempt: int) -> Delivery:
         assert task.callback_url is not None

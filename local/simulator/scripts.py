@@ -35,12 +35,15 @@ class Script:
     description: str
     outcome: Outcome = Outcome.SUCCESS
     generation_seconds: float = 12.0  # real ones: 8-112
+    ends_when_polled: int = 0  # ends sooner, once so many polls have met it running; 0: polls change nothing
     callbacks: tuple[PlannedCallback, ...] = (PlannedCallback(),)
     callback_before_answer: bool = False  # the callback is out before the submission is answered
     record_shaped: bool = False  # the callback has the shape of a poll record
     gives_origin: bool = True
     origin_alive: bool = True
     image_count: int = 1
+    result_base_url: str | None = None  # where results are said to be; None: here
+    result_is_page: bool = False  # HTML under an image's name and content type
     providers: tuple[str, ...] = PROVIDERS
 
 
@@ -66,7 +69,12 @@ _ALL = (
         generation_seconds=0,
         callback_before_answer=True,
     ),
-    Script("slow", "takes so long that polls meet it running, then calls back", generation_seconds=150),
+    Script(
+        "slow",
+        "calls back once two polls have met it running, after ten minutes in any case",
+        generation_seconds=600,
+        ends_when_polled=2,
+    ),
     Script(
         "late-failure",
         "a success, and 20 s later a callback that claims the opposite",
@@ -78,6 +86,10 @@ _ALL = (
     ),
     Script("second-shape", "a callback in the shape of /generate-2", record_shaped=True, providers=(NANOBANANA,)),
     Script("several-images", "four images in one answer", image_count=4, providers=(ACEDATA,)),
+    Script(
+        "private-address", "a success whose result lies inside a private network", result_base_url="https://10.0.0.5"
+    ),
+    Script("html-page", "a success whose result is an HTML page that calls itself image/png", result_is_page=True),
     Script(
         "failure-without-id",
         "a callback that does not say which task failed: only polling can tell",

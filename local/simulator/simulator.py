@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from local.simulator import wire
 from local.simulator.deliveries import CallbackSender
-from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, Outcome, find_script
+from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, find_script
 from local.simulator.server import SimulatorServer
 from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask, images_of
 
@@ -45,8 +44,16 @@ class Simulator:
         result_lifetime_seconds: float = RESULT_LIFETIME_SECONDS,
         webhook_keys: Mapping[str, str] | None = None,
         api_keys: Mapping[str, str] | None = None,
+        records_wait: bool = False,
     ) -> None:
-        """`webhook_keys` by provider: sign with it; `api_keys` by provider: take only this one, else any."""
+        """What can be told to all services.
+
+        Args:
+            webhook_keys: by provider: sign with it.
+            api_keys: by provider: take only this one, else any.
+            records_wait: polls hear of a task's end only once a callback of it is through, if it has any: so that
+                who brings the news is no matter of milliseconds.
+        """
         self.time_scale = time_scale
         self.api_keys = dict(api_keys or {})
         self._port = port
@@ -54,9 +61,15 @@ class Simulator:
             "origin": origin_lifetime_seconds * time_scale,
             "result": result_lifetime_seconds * time_scale,
         }
+        self._records_wait = records_wait
         self._stopping = threading.Event()
+        self._polled = threading.Condition()
         self._sender = CallbackSender(
-            wait=self._wait, retry_delay_seconds=retry_delay_seconds, webhook_keys=dict(webhook_keys or {})
+            wait=self._wait,
+            wait_for_end=self._wait_for_end,
+            on_through=self._add_to_record,
+            retry_delay_seconds=retry_delay_seconds,
+            webhook_keys=dict(webhook_keys or {}),
         )
         self._server: SimulatorServer | None = None
         self._lock = threading.Lock()
@@ -76,7 +89,9 @@ class Simulator:
 
     def stop(self) -> None:
         """Stop listening, give up undelivered callbacks, close every connection. A second call does nothing."""
-        self._stopping.set()
+        with self._polled:
+            self._stopping.set()
+            self._polled.notify_all()
         self._sender.stop()
         if self._server is not None:
             self._server.stop()
@@ -153,6 +168,7 @@ class Simulator:
                 ready_at=ends_at,
                 lifetimes=self._lifetimes,
             ),
+            is_recorded=not (self._records_wait and callback_url and rules.callbacks),
         )
         with self._lock:
             if (provider, task_id) in self._tasks:
@@ -172,11 +188,19 @@ class Simulator:
         return self._images.get(path)
 
     def record(self, event: Poll | ImageRequest) -> None:
-        """Remember what somebody asked."""
-        if isinstance(event, Poll):
-            self._polls.append(event)
-        else:
+        """Remember what somebody asked. A poll may end a task."""
+        if isinstance(event, ImageRequest):
             self._image_requests.append(event)
+            return
+        with self._polled:
+            self._polls.append(event)
+            for task_id in event.task_ids:
+                task = self.find_task(event.provider, task_id)
+                if task is not None and event.asked_at < task.ends_at:
+                    task.polls_while_running += 1
+                    if task.polls_while_running == task.script.ends_when_polled:
+                        task.ends_at = event.asked_at
+            self._polled.notify_all()
 
     # -- what happened
 
@@ -210,18 +234,20 @@ class Simulator:
 
     def _plan_callbacks(self, task: SimulatedTask) -> None:
         threads: list[threading.Thread] = []
-        delay = task.script.generation_seconds
         for planned in task.script.callbacks:
-            outcome: Outcome = planned.outcome or task.script.outcome
-            body = wire.callback(task, outcome, tells_task_id=planned.tells_task_id)
-            delay += planned.delay_seconds
-            threads = [
-                self._sender.send(task, body, after_seconds=delay, previous=threads) for _ in range(planned.copies)
-            ]
-            delay = 0.0
+            threads = [self._sender.send(task, planned, previous=threads) for _ in range(planned.copies)]
         if task.script.callback_before_answer:
             for thread in threads:
                 thread.join(_MAX_ANSWER_DELAY_SECONDS)
+
+    def _add_to_record(self, task: SimulatedTask) -> None:
+        task.is_recorded = True
+
+    def _wait_for_end(self, task: SimulatedTask) -> bool:
+        with self._polled:
+            while not self._stopping.is_set() and (seconds := task.ends_at - time.time()) > 0:
+                self._polled.wait(seconds)
+        return self._stopping.is_set()
 
     def _wait(self, seconds: float) -> bool:
         return self._stopping.wait(seconds * self.time_scale)

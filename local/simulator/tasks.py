@@ -22,6 +22,7 @@ class SimulatedImage:
     url: str
     expires_at: float
     format: PictureFormat
+    is_page: bool = False  # the URL serves HTML instead of the picture
 
     @property
     def path(self) -> str:
@@ -35,7 +36,7 @@ class SimulatedImage:
         return draw_picture(self.task_id, variant, self.format)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SimulatedTask:
     """A task that somebody submitted. Times are seconds since the epoch."""
 
@@ -46,12 +47,14 @@ class SimulatedTask:
     params: Mapping[str, Any]  # the request that submitted it
     record_shaped: bool
     created_at: float
-    ends_at: float
+    ends_at: float  # may be brought forward by polls
     images: tuple[SimulatedImage, ...]
+    polls_while_running: int = 0
+    is_recorded: bool = True  # False: its end is not in its record yet
 
     def outcome_at(self, now: float) -> Outcome | None:
-        """How it ended, None while it is running."""
-        return self.script.outcome if now >= self.ends_at else None
+        """How it ended, None while it is running as far as its record says."""
+        return self.script.outcome if self.is_recorded and now >= self.ends_at else None
 
     def url_of(self, kind: str) -> str | None:
         """The URL of the first image of that kind."""
@@ -117,14 +120,18 @@ def images_of(
         index = place - (kinds[0] == "origin" and kind == "result")
         seed = zlib.crc32(f"{provider}/{task_id}/{kind}/{index}".encode())
         dead = kind == "origin" and not script.origin_alive
+        is_page = kind == "result" and script.result_is_page
+        base = (script.result_base_url if kind == "result" else None) or base_url
+        extension = "png" if is_page else _EXTENSIONS[seed % 4]
         images.append(
             SimulatedImage(
                 kind=kind,
                 index=index,
                 task_id=task_id,
-                url=f"{base_url}/images/{provider}/{task_id}/{kind}-{index}.{_EXTENSIONS[seed % 4]}",
+                url=f"{base}/images/{provider}/{task_id}/{kind}-{index}.{extension}",
                 expires_at=ready_at + (0 if dead else lifetimes[kind]),
                 format=list(PictureFormat)[seed // 4 % 3],
+                is_page=is_page,
             )
         )
     return tuple(images)

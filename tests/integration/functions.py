@@ -6,13 +6,10 @@ from typing import Any
 import boto3
 
 from tests.integration.conftest import REPOSITORY
+from tests.planted_secrets import API_KEYS, CALLBACK_TOKEN
 
-TOKEN = "localCallbackToken0123456789abcdefghijklmnopqrst"
-PROVIDER_KEYS = {
-    "flux-kontext": {"apiKey": "flux-key"},
-    "nanobanana": {"apiKey": "nano-key"},
-    "acedata": {"apiKey": "ace-key"},
-}
+TOKEN = CALLBACK_TOKEN
+PROVIDER_KEYS = {provider: {"apiKey": key} for provider, key in API_KEYS.items()}
 
 
 def a_secret(name: str, value: str) -> str:

@@ -20,7 +20,9 @@ from image_tasks.provider_client import MAX_CONCURRENT_REQUESTS, ProviderClient
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import PROVIDER_KEYS, an_event
+from tests.planted_secrets import API_KEYS, URL_QUERY
 
+RESULT_URL = f"https://tempfile.aiquickdraw.com/r/1.png?{URL_QUERY}"
 FLUX, NANO, ACE = "flux-kontext#f1", "nanobanana#n1", "acedata#a1"
 
 
@@ -69,7 +71,7 @@ def running(request: httpx.Request) -> httpx.Response:
 
 
 def succeeded(request: httpx.Request) -> httpx.Response:
-    return record(request, successFlag=1, response={"resultImageUrl": "https://tempfile.aiquickdraw.com/r/1.png"})
+    return record(request, successFlag=1, response={"resultImageUrl": RESULT_URL})
 
 
 def failed(request: httpx.Request) -> httpx.Response:
@@ -163,9 +165,9 @@ def test_each_provider_is_asked_in_its_own_way_with_its_own_key(store: Store, pr
         for request in providers.requests
     }
     assert asked == {
-        "api.kie.ai": ("GET", "taskId=f1", "Bearer flux-key"),
-        "api.nanobananaapi.ai": ("GET", "taskId=n1", "Bearer nano-key"),
-        "api.acedata.cloud": ("POST", "", "Bearer ace-key"),
+        "api.kie.ai": ("GET", "taskId=f1", f"Bearer {API_KEYS['flux-kontext']}"),
+        "api.nanobananaapi.ai": ("GET", "taskId=n1", f"Bearer {API_KEYS['nanobanana']}"),
+        "api.acedata.cloud": ("POST", "", f"Bearer {API_KEYS['acedata']}"),
     }
 
 
@@ -235,7 +237,7 @@ def test_news_is_written_as_a_callback_would_be(store: Store, providers: Provide
         NANO: ("FAILED", 20, "poll"),
         ACE: ("SUCCEEDED", 30, "poll"),
     }
-    assert items[FLUX]["images"][0]["url"] == "https://tempfile.aiquickdraw.com/r/1.png"
+    assert items[FLUX]["images"][0]["url"] == RESULT_URL
     assert items[NANO]["failure"]["reason"] == "CONTENT_POLICY"
     assert "deliveries" not in items[FLUX]
 
@@ -524,4 +526,4 @@ def test_no_log_line_holds_a_key(
     poll(FLUX, NANO)
 
     assert "provider not asked" in caplog.text
-    assert "flux-key" not in caplog.text + str([record.__dict__ for record in caplog.records])
+    assert API_KEYS["flux-kontext"] not in caplog.text + str([record.__dict__ for record in caplog.records])

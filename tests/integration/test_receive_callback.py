@@ -19,12 +19,16 @@ from functions.receive_callback import app
 from image_tasks.providers import PROVIDERS
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret, an_event
+from tests.planted_secrets import URL_QUERY, WEBHOOK_KEY, plant
 
 BUCKET = "images-bucket"
 SUCCESS = {
     "code": 200,
     "msg": "BFL image generated successfully.",
-    "data": {"taskId": "task12345", "info": {"resultImageUrl": "https://tempfile.aiquickdraw.com/r/1.jpg"}},
+    "data": {
+        "taskId": "task12345",
+        "info": {"resultImageUrl": f"https://tempfile.aiquickdraw.com/r/1.jpg?{URL_QUERY}"},
+    },
 }
 
 
@@ -227,7 +231,8 @@ def test_strangers_learn_the_same_of_every_wrong_token(context: LambdaContext) -
 def signed(key: str, task_id: str = "task12345", age: int = 0) -> dict[str, Any]:
     timestamp = str(int(time.time()) - age)
     digest = hmac.new(key.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
-    headers = {"X-Webhook-Timestamp": timestamp, "X-Webhook-Signature": base64.b64encode(digest).decode()}
+    signature = plant("webhook signature", base64.b64encode(digest).decode())
+    headers = {"X-Webhook-Timestamp": timestamp, "X-Webhook-Signature": signature}
     return a_callback(SUCCESS) | {"headers": headers}
 
 
@@ -237,9 +242,9 @@ def put_webhook_key(secrets: dict[str, str], key: str) -> None:
 
 
 def test_a_signed_callback_is_taken(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:
-    put_webhook_key(secrets, "k3y")
+    put_webhook_key(secrets, WEBHOOK_KEY)
 
-    assert call(signed("k3y"), context) == (200, {"status": "received"})
+    assert call(signed(WEBHOOK_KEY), context) == (200, {"status": "received"})
     assert len(store.items()) == 1
 
 
@@ -248,9 +253,9 @@ def test_a_signed_callback_is_taken(store: Store, context: LambdaContext, secret
     [
         a_callback(SUCCESS),
         signed("other"),
-        signed("k3y", task_id="task12346"),
-        signed("k3y", age=400),
-        signed("k3y", age=-400),
+        signed(WEBHOOK_KEY, task_id="task12346"),
+        signed(WEBHOOK_KEY, age=400),
+        signed(WEBHOOK_KEY, age=-400),
         signed(""),
     ],
     ids=["unsigned", "another key", "another task", "too old", "too new", "empty key"],
@@ -258,7 +263,7 @@ def test_a_signed_callback_is_taken(store: Store, context: LambdaContext, secret
 def test_a_provider_that_signs_is_not_believed_without(
     store: Store, context: LambdaContext, secrets: dict[str, str], event: dict[str, Any]
 ) -> None:
-    put_webhook_key(secrets, "k3y")
+    put_webhook_key(secrets, WEBHOOK_KEY)
 
     status, body = call(event, context)
 
@@ -285,7 +290,7 @@ def test_the_previous_webhook_key_is_valid_while_it_is_rotated(
 
 
 def test_only_the_provider_with_a_key_signs(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:
-    put_webhook_key(secrets, "k3y")
+    put_webhook_key(secrets, WEBHOOK_KEY)
 
     assert call(an_event("callbacks/nanobanana/success.json"), context)[0] == 200
 

@@ -14,12 +14,12 @@ from boto3.dynamodb.types import TypeDeserializer
 from image_tasks.models import PollState, Task, split_task_key
 from image_tasks.providers import PROVIDERS
 from image_tasks.verification import decode_json, verify_signature
+from tests.planted_secrets import CALLBACK_TOKEN as TOKEN
 from tests.unit.providers.cases import EVENTS, body_of, load
 from tests.unit.providers.expected_callbacks import CALLBACKS
 from tests.unit.providers.expected_polls import POLLS
 
 FROM_AWS = ("dynamodb_stream.json", "sqs_archive.json", "poll_tasks_input.json")
-TOKEN = "localCallbackToken0123456789abcdefghijklmnopqrst"
 ROUTE = "POST /callbacks/{provider}/{token+}"
 
 

@@ -16,9 +16,9 @@ from image_tasks.errors import InvalidCallbackError, MalformedBodyError, Unautho
 from image_tasks.models import TaskReport
 from image_tasks.providers import PROVIDERS
 from image_tasks.verification import decode_json, verify_signature, verify_token
+from tests.planted_secrets import CALLBACK_TOKEN as TOKEN
+from tests.planted_secrets import OTHER_TOKEN
 
-TOKEN = "localCallbackToken0123456789abcdefghijklmnopqrst"
-OTHER_TOKEN = TOKEN[::-1]
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)
 
 # The vector that kie.ai's scheme gives for key "k3y", task "task12345" and this time.

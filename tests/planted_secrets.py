@@ -1,0 +1,149 @@
+"""Secrets that tests plant, and a search for them in all that the tests and their stacks write.
+
+A pytest plugin. Searched is what Lambda would show to others: logs, standard output and error, metrics, and the log
+files of local stacks. Third parties' loggers are heard from WARNING on, as Lambda's root logger has it; ours at any
+level. A secret that turns up fails the run, and its place is told, not the secret.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLANTED: dict[str, str] = {}  # name by secret
+
+
+def plant(name: str, secret: str) -> str:
+    """Makes a value one that must not turn up anywhere; returns it."""
+    PLANTED[secret] = name
+    return secret
+
+
+# What tests send and store. Long and of one word: found whatever is written around it.
+CALLBACK_TOKEN = plant("callback token", "localCallbackToken0123456789abcdefghijklmnopqrst")
+OTHER_TOKEN = plant("refused token", CALLBACK_TOKEN[::-1])
+API_KEYS = {
+    provider: plant("API key", f"plantedApiKey{number}OfAProvider")
+    for number, provider in enumerate(("flux-kontext", "nanobanana", "acedata"))
+}
+WEBHOOK_KEY = plant("webhook key", "plantedWebhookKeyOfAProvider")
+URL_QUERY = "sig=" + plant("URL query", "plantedSignatureOfAnImageUrl")
+# The documented vector, which is in `events/` too.
+SIGNATURE = plant("webhook signature", "LWjZ5r+BmSIrvPfebGqC4HGPtU78hS6GFEeNMwBbzRI=")
+plant("local API key", "local-api-key")
+
+# Stacks make tokens of their own.
+SHAPES = {
+    "a path with a token": re.compile(r"/callbacks/[a-z-]+/[A-Za-z0-9_-]{32,}"),
+    "an Authorization header": re.compile(r"Bearer [A-Za-z0-9]"),
+}
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A secret and where it turned up."""
+
+    name: str
+    where: str
+    context: str  # with the secret blotted out
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.where}: {self.context}"
+
+
+def find_leaks(text: str, where: str) -> Iterator[Leak]:
+    """Every planted secret in a text, once."""
+    for secret, name in PLANTED.items():
+        if (at := text.find(secret)) >= 0:
+            yield Leak(name, where, _context(text, at, at + len(secret)))
+    for name, shape in SHAPES.items():
+        if match := shape.search(text):
+            yield Leak(name, where, _context(text, *match.span()))
+
+
+def _context(text: str, start: int, end: int) -> str:
+    found = f"{text[max(0, start - 60) : start]}*****{text[end : end + 20]}"
+    for secret in PLANTED:
+        found = found.replace(secret, "*****")
+    return " ".join(found.split())
+
+
+# ------------------------------------------------------------------------------------------------ what is searched
+
+
+class _Written(logging.Handler):
+    """All that a test has written so far, whoever reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # The dict has what a formatter might add: Powertools' keys travel as extra.
+        self.texts.append(f"{record.getMessage()} {record.__dict__}")
+        if record.exc_info:
+            self.texts.append(logging.Formatter().formatException(record.exc_info))
+
+
+_written = _Written()
+_leaks: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    logging.getLogger().addHandler(_written)
+    read = pytest.CaptureFixture.readouterr
+
+    def readouterr(self: pytest.CaptureFixture[Any]) -> Any:
+        # What a test reads is not in its report.
+        result = read(self)
+        _written.texts.extend(str(part) for part in result)
+        return result
+
+    pytest.CaptureFixture.readouterr = readouterr  # type: ignore[method-assign]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report: pytest.TestReport = yield  # type: ignore[assignment]
+    if report.when == "teardown":
+        texts = [*_written.texts, *(content for _, content in report.sections)]
+        _written.texts.clear()
+        _leaks.extend(map(str, find_leaks("\n".join(texts), item.nodeid)))
+    return report  # type: ignore[return-value]
+
+
+def _search_log_files(folder: Path) -> None:
+    for path in sorted(folder.rglob("*.log")):
+        if path.is_file() and not path.is_symlink():
+            _leaks.extend(map(str, find_leaks(path.read_text(errors="replace"), str(path.relative_to(folder)))))
+
+
+# ------------------------------------------------------------------------------------------------ the end of the run
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if factory is not None and factory._basetemp is not None:
+        _search_log_files(factory.getbasetemp())
+    worker_output = getattr(session.config, "workeroutput", None)
+    if worker_output is not None:  # one of xdist's workers
+        worker_output["leaks"] = _leaks
+    elif _leaks and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _leaks.extend(leak for leak in getattr(node, "workeroutput", {}).get("leaks", []) if leak not in _leaks)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _leaks:
+        terminalreporter.section("planted secrets that turned up", red=True)
+        for leak in _leaks:
+            terminalreporter.line(leak)

@@ -1,0 +1,90 @@
+"""The search for planted secrets finds them wherever they are written, and does not spread them."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from local.stack import LOCAL_API_KEY
+from tests.integration.conftest import REPOSITORY
+from tests.planted_secrets import PLANTED, find_leaks
+
+# Made up of two halves, so that no output of these tests holds it.
+SECRET = "known" + "OnlyInside"
+PLANT = 'from tests.planted_secrets import plant\nSECRET = plant("made up", "known" + "OnlyInside")\n'
+
+WAYS = {
+    "stdout": "def test_it(): print(SECRET)",
+    "stderr": "import sys\ndef test_it(): print('x' + SECRET + 'x', file=sys.stderr)",
+    "a file descriptor": "import os\ndef test_it(): os.write(1, SECRET.encode())",
+    "a child": "import subprocess\ndef test_it(): subprocess.run(['echo', SECRET])",
+    "what the test reads": "def test_it(capsys):\n    print(SECRET)\n    assert capsys.readouterr().out",
+    "a log message": "import logging\ndef test_it(): logging.getLogger('x').warning('it is %s', SECRET)",
+    "a log's extra": "import logging\ndef test_it(): logging.getLogger('x').warning('it', extra={'key': SECRET})",
+    "a traceback": (
+        "import logging\n"
+        "def test_it():\n"
+        "    try:\n        raise ValueError(SECRET)\n"
+        "    except ValueError: logging.getLogger('x').exception('failed')"
+    ),
+    "the setup": "import pytest\n@pytest.fixture\ndef it(): print(SECRET)\ndef test_it(it): pass",
+    "the teardown": "import pytest\n@pytest.fixture\ndef it():\n    yield\n    print(SECRET)\ndef test_it(it): pass",
+    "a log file": "def test_it(tmp_path):\n    (tmp_path / 'logs').mkdir()\n"
+    "    (tmp_path / 'logs' / 'api.log').write_text('a\\n' + SECRET)",
+    "a token of a stack's own": "def test_it(): print('POST /callbacks/acedata/' + 'aZ09' * 12)",
+}
+
+
+@pytest.fixture
+def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.Pytester]:
+    """A run of its own, with nothing but the plugin."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTEST_ADDOPTS", "")
+    pytester.makepyprojecttoml('[tool.pytest.ini_options]\naddopts = "-p tests.planted_secrets -p no:schemathesis"')
+    yield pytester
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_secret_is_found_wherever_it_is_written(inner: pytest.Pytester, workers: int) -> None:
+    for number, source in enumerate(WAYS.values()):
+        inner.makepyfile(**{f"test_way{number}": PLANT + source})
+
+    result = inner.runpytest_subprocess("-q", "-n", str(workers))
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=len(WAYS))
+    told = [line for line in result.outlines if line.startswith(("made up in ", "a path with a token in "))]
+    for number, way in enumerate(WAYS):
+        place = "test_it0/logs/api.log" if way == "a log file" else f"test_way{number}.py::test_it"
+        assert [line for line in told if place in line], way
+    assert len(told) == len(WAYS)
+    assert SECRET not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_without_leaks_passes(inner: pytest.Pytester, workers: int) -> None:
+    inner.makepyfile(PLANT + "import logging\ndef test_it(): logging.getLogger('x').warning('it is %s', SECRET[:-1])")
+
+    result = inner.runpytest_subprocess("-q", "-n", str(workers))
+
+    assert result.ret == pytest.ExitCode.OK
+    assert "planted" not in result.stdout.str()
+
+
+def test_a_failing_run_stays_one(inner: pytest.Pytester) -> None:
+    inner.makepyfile(PLANT + "def test_it():\n    print(SECRET)\n    assert False")
+
+    assert inner.runpytest_subprocess("-q", "--tb=no", "--show-capture=no").ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_place_is_told_without_any_secret() -> None:
+    everything = " ".join(PLANTED)
+
+    leaks = list(find_leaks(everything, "somewhere"))
+
+    assert {leak.name for leak in leaks} == set(PLANTED.values())
+    assert not [secret for secret in PLANTED for leak in leaks if secret in str(leak)]
+
+
+def test_the_local_stacks_key_is_planted() -> None:
+    assert LOCAL_API_KEY in PLANTED
