@@ -24,7 +24,8 @@ $(STAMP): $(LOCKS)
 	@test -n "$(PYTHON)" || { scripts/find-python --explain; exit 1; }
 	@echo "Installing what is needed into $(VENV), with $(PYTHON). Once; a minute or two."
 	@"$(PYTHON)" -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@# The lock is complete: nothing to resolve. pip 23, which comes with Python 3.11, would stumble over extras and hashes.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
 	@touch $@
 
 demo: $(STAMP) ## The whole pipeline on this machine, with a table of what became of every task

@@ -15,9 +15,9 @@ from image_tasks.errors import ImageRejectedError, ImageUnavailableError
 HTTPS_PORT = 443
 
 # One label of a host name (RFC 1123) and names of at least two of them: ASCII only, so that what is checked is what is
-# resolved. The last label has a letter: "127.1" and "0x7f.1" are addresses to some resolvers.
+# resolved. The last label begins with a letter: "127.1" and "127.0.0.0x1" are addresses to some resolvers.
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
-HOST_NAME_PATTERN = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z0-9-]*[a-z]){_LABEL}", re.ASCII)
+HOST_NAME_PATTERN = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}", re.ASCII)
 MAX_HOST_NAME_LENGTH = 253
 
 # What `is_global` lets through and must not: it differs between Python versions, and follows a registry whose "global"

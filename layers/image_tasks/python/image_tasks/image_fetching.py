@@ -157,7 +157,7 @@ def _connection_errors() -> Iterator[None]:
 
 def _cause(exc: Exception) -> str:
     if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
-        return "the server's certificate is not valid for its name"
+        return "the server's certificate is not valid"
     if isinstance(exc, httpcore.ConnectError):
         return "nobody answers there"
     if isinstance(exc, httpcore.ProtocolError):
