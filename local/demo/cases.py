@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from image_tasks.models import FailureReason, Reporter, TaskStatus, task_key
+from local.demo.strangers import Forgery
 from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCRIPTS, Script
 
 CALLBACK, POLL, EITHER = {Reporter.CALLBACK}, {Reporter.POLL}, {Reporter.CALLBACK, Reporter.POLL}
@@ -19,10 +20,12 @@ class Case:
     script_name: str
     reported_by: set[Reporter] = field(default_factory=lambda: CALLBACK)
     images: int = 0
+    rejected: str | None = None  # why the results among them are not archived; the reason holds these words
     failure: FailureReason | None = None
-    callbacks: int = 1  # that the task counts, repeated and contradicting ones too
-    conflicts: int = 0  # kept as evidence
+    callbacks: int = 1  # that the task counts, repeated, contradicting and forged ones too
+    conflicts: tuple[int, ...] = (0,)  # kept as evidence: one of these numbers
     polled_while_running: bool = False
+    forgery: Forgery | None = None  # what a stranger posts meanwhile
 
     @property
     def key(self) -> str:
@@ -37,7 +40,14 @@ class Case:
     @property
     def status(self) -> TaskStatus:
         """Where it has to end."""
-        return TaskStatus.FAILED if self.failure else TaskStatus.ARCHIVED
+        if self.failure:
+            return TaskStatus.FAILED
+        return TaskStatus.INCOMPLETE if self.rejected else TaskStatus.ARCHIVED
+
+    @property
+    def title(self) -> str:
+        """What happens, in a word or two."""
+        return self.forgery.title if self.forgery else self.script_name
 
     @property
     def path(self) -> str:
@@ -60,6 +70,14 @@ class Case:
         return {**prompt, "numImages": 1, "callBackUrl": callback_url}
 
 
+NO_TOKEN = Forgery(
+    "forged, no token", knows_token=False, told="a stranger claimed a result, was answered 401, and left no trace."
+)
+WITH_TOKEN = Forgery(
+    "forged, with token",
+    knows_token=True,
+    told="somebody who knew the token named 169.254.169.254. The provider did not confirm it: evidence, never fetched.",
+)
 POLICY, INTERNAL, FAILED = FailureReason.CONTENT_POLICY, FailureReason.INTERNAL, FailureReason.GENERATION_FAILED
 
 CASES = (
@@ -69,13 +87,18 @@ CASES = (
     Case(FLUX_KONTEXT, "task12348", "generation-failed", failure=FAILED),
     Case(FLUX_KONTEXT, "task12349", "silent", POLL, images=2, callbacks=0),
     Case(FLUX_KONTEXT, "task12350", "callback-first", images=2),
-    # Ends among its polls: whether one of them or the callback is first is a matter of milliseconds.
-    Case(FLUX_KONTEXT, "task12351", "slow", EITHER, images=2, polled_while_running=True),
-    Case(FLUX_KONTEXT, "task12352", "late-failure", images=2, callbacks=2, conflicts=1),
+    Case(FLUX_KONTEXT, "task12351", "slow", images=2, polled_while_running=True),
+    Case(FLUX_KONTEXT, "task12352", "late-failure", images=2, callbacks=2, conflicts=(1,)),
     Case(FLUX_KONTEXT, "task12353", "null-original", images=1),
+    Case(FLUX_KONTEXT, "task12354", "slow", images=2, polled_while_running=True, forgery=NO_TOKEN),
+    # Asked to confirm the forged result, the provider first says that it is still at work, then what is true. What it
+    # calls back with meanwhile contradicts the claim too; where that comes after the correction it is no conflict.
+    Case(FLUX_KONTEXT, "task12355", "slow", EITHER, images=2, callbacks=2, conflicts=(1, 2), forgery=WITH_TOKEN),
+    Case(FLUX_KONTEXT, "task12356", "private-address", images=2, rejected="not a name of the public internet"),
     Case(NANOBANANA, "9e4286b7b27960dfeb8e1d279b50b28d", "duplicates", images=1, callbacks=4),
     Case(NANOBANANA, "933259930a1fc855a4e3835b7c60a028", "second-shape", images=1),
     Case(NANOBANANA, "5c0f2d64a91b4c7e8f3d6b20e7a94d18", "silent-failure", POLL, failure=FAILED, callbacks=0),
+    Case(NANOBANANA, "e81d3b7c40f94a5d9c26f07b1a3e5d88", "html-page", images=1, rejected="not an image"),
     Case(ACEDATA, "2db0168c-2373-4367-8d9a-9dc778802e8a", "several-images", images=4),
     Case(ACEDATA, "72bdd69d-290d-4710-a6d4-60c78968865a", "silent", POLL, images=1, callbacks=0),
     Case(ACEDATA, "2c454ff3-4f8f-47f0-8147-acb29a84d1c2", "generation-failed", failure=FAILED),

@@ -35,6 +35,7 @@ class Played:
 
     case: Case
     submitted_at: float | None = None
+    forgery_answer: int | None = None  # the HTTP status that a stranger got
     item: Mapping[str, Any] | None = None
 
     @property
@@ -63,7 +64,7 @@ def submit_and_register(
     table: str,
     callback_urls: Mapping[str, str],
 ) -> Iterator[Played]:
-    """Submits each task to its service, registers it as users do, and yields it.
+    """Submits each task to its service, registers it as users do, lets strangers have a try, and yields it.
 
     Raises:
         DemoError: a service did not take a task.
@@ -84,6 +85,9 @@ def submit_and_register(
             if case.task_id not in (answer.get("task_id"), (answer.get("data") or {}).get("taskId")):
                 raise DemoError(f"the simulator did not take {case.key}: {answer}")
             register(dynamodb, table, case)
+            if case.forgery:
+                url = callback_urls[case.provider]
+                played.forgery_answer = case.forgery.post(http, url, case.task_id, simulator.url)
             yield played
             time.sleep(_SUBMIT_INTERVAL_SECONDS)
 

@@ -25,7 +25,10 @@ _STYLES: Mapping[str | None, str] = {
     TaskStatus.TIMED_OUT: "red",
 }
 _PLAIN_WIDTH = 120
+# Below, there is no room to say what each task does.
+_TELLING_WIDTH = 100
 _TASK_WIDTH, _NARROW_TASK_WIDTH = 13, 9
+_IMAGES_WIDTH = 20  # of `result-0.webp  64 kB`
 
 
 def make_console() -> Console:
@@ -76,7 +79,7 @@ class Progress:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for played in self._tasks:
             case = played.case
-            table.add_row(case.provider, _short(case.task_id), Text(case.script_name, "dim"), _progress_text(played))
+            table.add_row(case.provider, _short(case.task_id), Text(case.title, "dim"), _progress_text(played))
         ended = sum(played.is_at_its_end for played in self._tasks)
         answers = Counter(sent.status for sent in self._simulator.deliveries)
         callbacks = ", ".join(f"{count} answered {status or 'not at all'}" for status, count in answers.items())
@@ -87,19 +90,22 @@ class Progress:
 
 def result_table(tasks: Sequence[Played], width: int) -> Table:
     """One row per task, its images below each other. Leaves out what a narrow terminal has no room for."""
-    is_wide = width >= _PLAIN_WIDTH
-    table = Table(header_style="bold", box=ROUNDED if is_wide else SIMPLE_HEAD, pad_edge=is_wide)
+    is_wide, is_telling = width >= _PLAIN_WIDTH, width >= _TELLING_WIDTH
+    if is_wide:
+        table = Table(header_style="bold", box=ROUNDED)
+    else:
+        table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("Provider", "Task", "What happens", "Resolved by", "Status"):
-        if is_wide or heading != "What happens":
-            table.add_column(heading)
-    table.add_column("Images or reason", no_wrap=True)
+        if is_telling or heading != "What happens":
+            table.add_column(heading, no_wrap=True)
+    table.add_column("Images or reason", min_width=_IMAGES_WIDTH)
     table.add_column("Time", justify="right", no_wrap=True)
     for played in tasks:
         case, item, seconds = played.case, played.item or {}, played.seconds
         table.add_row(
             case.provider,
             _short(case.task_id, _TASK_WIDTH if is_wide else _NARROW_TASK_WIDTH),
-            *([case.script_name] if is_wide else []),
+            *([case.title] if is_telling else []),
             _resolution(item, "\n"),
             Text(str(item.get("status", "no item")), _STYLES.get(item.get("status"), "red")),
             _images_text(item),
@@ -134,7 +140,7 @@ def _images_text(item: Mapping[str, Any]) -> Text:
             name = image["key"].rpartition("/")[2]
             lines.append(f"{name:<13} {int(image['bytes']) / 1000:3.0f} kB")
         else:
-            lines.append(f"{image['kind']}: {image['state']} {image.get('reason', '')}")
+            lines.append(f"{image['kind']} {image['state']}: {image.get('reason', '')}")
     return Text("\n".join(lines))
 
 

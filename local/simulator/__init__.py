@@ -2,13 +2,14 @@
 
 from local.simulator.pictures import Picture, PictureFormat
 from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, PROVIDERS, SCRIPTS, Script, UnknownScriptError
-from local.simulator.simulator import Simulator, TaskExistsError
+from local.simulator.simulator import ORIGIN_LIFETIME_SECONDS, Simulator, TaskExistsError
 from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask
 
 __all__ = [
     "ACEDATA",
     "FLUX_KONTEXT",
     "NANOBANANA",
+    "ORIGIN_LIFETIME_SECONDS",
     "PROVIDERS",
     "SCRIPTS",
     "Delivery",

@@ -65,9 +65,7 @@ class CallbackSender:
     def send(
         self, task: SimulatedTask, planned: PlannedCallback, *, previous: Sequence[threading.Thread] = ()
     ) -> threading.Thread:
-        """Deliver one copy of this callback once the task has ended, the previous ones are through, and its delay is
-        over.
-        """
+        """Deliver a copy of it once the task has ended, the previous callbacks are through, and its delay is over."""
         thread = threading.Thread(target=self._deliver, args=(task, planned, previous), daemon=True)
         self._threads.append(thread)
         thread.start()

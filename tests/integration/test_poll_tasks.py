@@ -1,7 +1,6 @@
 """The poller's handler against DynamoDB in memory and providers that are plain functions."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,118 +8,39 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError
 
 from functions.poll_tasks import app
 from image_tasks import provider_client
 from image_tasks.errors import StoreUnavailableError
-from image_tasks.models import PollState
-from image_tasks.provider_client import MAX_CONCURRENT_REQUESTS, ProviderClient
+from image_tasks.provider_client import MAX_CONCURRENT_REQUESTS
 from tests.conftest import FakeLambdaContext
-from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.functions import PROVIDER_KEYS, an_event
-from tests.planted_secrets import API_KEYS, URL_QUERY
-
-RESULT_URL = f"https://tempfile.aiquickdraw.com/r/1.png?{URL_QUERY}"
-FLUX, NANO, ACE = "flux-kontext#f1", "nanobanana#n1", "acedata#a1"
-
-
-class Providers:
-    """All providers at once: what they answer by path, and what they were asked."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Callable[[httpx.Request], httpx.Response]] = {}
-        self.requests: list[httpx.Request] = []
-        self.at_once = 0
-        self.most_at_once = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        with self._lock:
-            self.requests.append(request)
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            answer = self.answers.get(request.url.path)
-            return answer(request) if answer else httpx.Response(500)
-        finally:
-            with self._lock:
-                self.at_once -= 1
-
-    @property
-    def hosts(self) -> list[str]:
-        return [request.url.host for request in self.requests]
-
-
-FLUX_PATH, NANO_PATH, ACE_PATH = (
-    "/api/v1/flux/kontext/record-info",
-    "/api/v1/nanobanana/record-info",
-    "/flux/tasks",
+from tests.integration.conftest import Store
+from tests.integration.functions import an_event
+from tests.integration.providers import (
+    ACE_PATH,
+    FLUX_PATH,
+    NANO_PATH,
+    RESULT_URL,
+    Providers,
+    failed,
+    not_in_time,
+    poll,
+    polling,
+    running,
+    saying,
+    succeeded,
+    unreachable,
 )
+from tests.planted_secrets import API_KEYS
 
-
-def record(request: httpx.Request, **data: Any) -> httpx.Response:
-    """kie's record of the task asked about."""
-    body = {"code": 200, "msg": "success", "data": {"taskId": request.url.params["taskId"], **data}}
-    return httpx.Response(200, json=body)
-
-
-def running(request: httpx.Request) -> httpx.Response:
-    return record(request, successFlag=0, response=None)
-
-
-def succeeded(request: httpx.Request) -> httpx.Response:
-    return record(request, successFlag=1, response={"resultImageUrl": RESULT_URL})
-
-
-def failed(request: httpx.Request) -> httpx.Response:
-    return record(request, successFlag=3, errorCode=400, errorMessage="policy")
-
-
-def saying(body: Any, status: int = 200) -> Callable[[httpx.Request], httpx.Response]:
-    return lambda _: httpx.Response(status, json=body)
-
-
-def unreachable(request: httpx.Request) -> httpx.Response:
-    raise httpx.ConnectError("connection refused", request=request)
-
-
-def not_in_time(request: httpx.Request) -> httpx.Response:
-    raise httpx.ReadTimeout("timed out", request=request)
+FLUX, NANO, ACE = "flux-kontext#f1", "nanobanana#n1", "acedata#a1"
 
 
 @pytest.fixture
 def providers(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
-    """What the function talks to; its environment is set for it."""
-    keys = boto3.client("secretsmanager").create_secret(Name="keys", SecretString=json.dumps(PROVIDER_KEYS))["ARN"]
-    environment = {
-        "TASKS_TABLE": TABLE_NAME,
-        "PROVIDER_KEYS_SECRET": keys,
-        "PROVIDER_BASE_URLS": "",
-        "POLL_INTERVAL_SECONDS": "30",
-        "SLOW_POLL_AFTER_SECONDS": "900",
-        "SLOW_POLL_INTERVAL_SECONDS": "120",
-        "GIVE_UP_AFTER_SECONDS": "21600",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    providers = Providers()
-    transport = httpx.MockTransport(providers)
-    monkeypatch.setattr(app, "ProviderClient", lambda base_urls: ProviderClient(base_urls, transport=transport))
-    app.dependencies.cache_clear()
-    yield providers
-    app.dependencies.cache_clear()
-
-
-def poll(
-    *tasks: str, context: LambdaContext | None = None, wait_seconds: int = 60, waited_seconds: int = 0
-) -> dict[str, Any]:
-    """The state machine's next state after one round."""
-    state = {"tasks": list(tasks), "waitSeconds": wait_seconds, "waitedSeconds": waited_seconds}
-    answer: dict[str, Any] = app.handler(state, context or FakeLambdaContext())
-    assert PollState.model_validate(answer).model_dump(mode="json", by_alias=True) == answer
-    return answer
+    with polling(monkeypatch) as providers:
+        yield providers
 
 
 def status_of(store: Store, task: str) -> str:

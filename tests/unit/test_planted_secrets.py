@@ -1,7 +1,6 @@
 """The search for planted secrets finds them wherever they are written, and does not spread them."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -36,12 +35,12 @@ WAYS = {
 
 
 @pytest.fixture
-def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.Pytester]:
+def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A run of its own, with nothing but the plugin."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("PYTEST_ADDOPTS", "")
     pytester.makepyprojecttoml('[tool.pytest.ini_options]\naddopts = "-p tests.planted_secrets -p no:schemathesis"')
-    yield pytester
+    return pytester
 
 
 @pytest.mark.parametrize("workers", [0, 2])

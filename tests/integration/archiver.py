@@ -1,0 +1,140 @@
+"""The archiver's function with all it needs: DynamoDB, S3 and SQS in memory, images from a loopback server."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from functions.archive_images import app
+from image_tasks.image_fetching import ImageFetcher
+from image_tasks.models import Image, ImageKind, Reporter, TaskReport, TaskStatus
+from local.moto_patches import put_object_as_s3_does
+from tests.image_server import ImageServer, LoopbackDoor
+from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.functions import a_secret, an_event
+from tests.planted_secrets import URL_QUERY
+
+BUCKET = "images-bucket"
+TASK = "flux-kontext#task12345"
+# One of the hosts that this provider's images are known to come from.
+HOST = "tempfile.aiquickdraw.com"
+
+
+class Archiver:
+    """The function with all it needs."""
+
+    def __init__(self, store: Store, server: ImageServer, context: LambdaContext) -> None:
+        self.store = store
+        self.server = server
+        self.context = context
+        self.s3 = boto3.client("s3")
+        self.sqs = boto3.client("sqs")
+        self.s3.create_bucket(Bucket=BUCKET)
+        self.queue_url = self.sqs.create_queue(QueueName="archive", Attributes={"VisibilityTimeout": "120"})["QueueUrl"]
+
+    def serve(self, path: str, answer: Any) -> str:
+        return f"{self.server.serve(path, answer, HOST)}?{URL_QUERY}"
+
+    def succeed(
+        self,
+        *urls: str | tuple[ImageKind, str, int],
+        task: str = TASK,
+        reported_by: Reporter = Reporter.CALLBACK,
+    ) -> None:
+        """Records a success with these URLs; with a kind and the minutes they live, or results of a day."""
+        provider, _, task_id = task.partition("#")
+        now = datetime.now(UTC)
+        wanted = [(ImageKind.RESULT, url, 1440) if isinstance(url, str) else url for url in urls]
+        report = TaskReport(
+            provider=provider,
+            task_id=task_id,
+            status=TaskStatus.SUCCEEDED,
+            reported_by=reported_by,
+            reported_at=now,
+            images=tuple(
+                Image(kind=kind, url=url, expires_at=now + timedelta(minutes=minutes)) for kind, url, minutes in wanted
+            ),
+        )
+        self.store.table.record(report)
+
+    def receive(self, *tasks: str, tries: int = 1) -> list[dict[str, Any]]:
+        """Messages as the event source hands them over, after so many receipts."""
+        for task in tasks or (TASK,):
+            self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"task": task}))
+        received = self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10)["Messages"]
+        template = an_event("sqs_archive.json")["Records"][0]
+        return [
+            template
+            | {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": template["attributes"] | {"ApproximateReceiveCount": str(tries)},
+            }
+            for message in received
+        ]
+
+    def handle(self, messages: list[dict[str, Any]]) -> list[str]:
+        """Ids of the messages that are to come back."""
+        answer: dict[str, Any] = app.handler({"Records": messages}, self.context)
+        assert answer.keys() == {"batchItemFailures"}
+        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+    def run(self, *tasks: str, tries: int = 1) -> list[str]:
+        """The tasks whose messages are to come back."""
+        messages = self.receive(*tasks, tries=tries)
+        failed = self.handle(messages)
+        return [json.loads(message["body"])["task"] for message in messages if message["messageId"] in failed]
+
+    def item(self, task: str = TASK) -> dict[str, Any]:
+        item = self.store.item(task)
+        assert item is not None
+        return item
+
+    def states(self, task: str = TASK) -> list[str]:
+        return [image["state"] for image in self.item(task)["images"]]
+
+    def objects(self) -> dict[str, bytes]:
+        keys = [found["Key"] for found in self.s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+        return {key: self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+
+    def seconds_until_back(self, message: dict[str, Any]) -> float:
+        """Until a message is visible again."""
+        from moto.sqs.models import sqs_backends
+
+        queue = sqs_backends["123456789012"]["us-east-1"].queues["archive"]
+        (found,) = [kept for kept in queue._messages if kept.receipt_handle == message["receiptHandle"]]
+        return float(found.visible_at) / 1000 - time.time()
+
+
+@contextmanager
+def archiving(
+    store: Store,
+    server: ImageServer,
+    context: LambdaContext,
+    monkeypatch: pytest.MonkeyPatch,
+    provider_keys: dict[str, Any],
+) -> Iterator[Archiver]:
+    """The archiver with its environment, and these keys to ask providers with."""
+    made = Archiver(store, server, context)
+    monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
+    monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
+    monkeypatch.setenv("ARCHIVE_QUEUE_URL", made.queue_url)
+    monkeypatch.setenv("ADDITIONAL_IMAGE_HOSTS", "")
+    monkeypatch.setenv("PROVIDER_BASE_URLS", "")
+    monkeypatch.setenv("PROVIDER_KEYS_SECRET", a_secret("archiver-keys", json.dumps(provider_keys)))
+    fetcher = ImageFetcher(LoopbackDoor(server.port))
+    monkeypatch.setattr(app, "ImageFetcher", lambda: fetcher)
+    app.dependencies.cache_clear()
+    with put_object_as_s3_does():
+        yield made
+    if app.dependencies.cache_info().currsize:
+        app.dependencies().messages.shutdown()
+        app.dependencies().archive._executor.shutdown()
+    app.dependencies.cache_clear()
