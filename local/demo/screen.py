@@ -109,7 +109,7 @@ def result_table(tasks: Sequence[Played], width: int) -> Table:
             _resolution(item, "\n"),
             Text(str(item.get("status", "no item")), _STYLES.get(item.get("status"), "red")),
             _images_text(item),
-            f"{seconds:.1f} s" if seconds is not None else "",
+            f"{seconds:.{int(seconds < 10)}f} s" if seconds is not None else "",
         )
     return table
 

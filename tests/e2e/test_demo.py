@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from PIL import Image
 from rich.console import Console
 
 from image_tasks.models import TaskStatus
+from image_tasks.rejected_deliveries import RejectedDelivery
 from local.demo import run
-from local.demo.cases import CASES, Case
-from local.demo.checks import StoredImage, find_problems
+from local.demo.cases import CASES, NO_TOKEN, WITH_TOKEN, Case
+from local.demo.checks import Bucket, StoredImage, find_problems
 from local.demo.play import Played
 from local.demo.screen import result_table
-from local.simulator import FLUX_KONTEXT, Simulator
+from local.demo.strangers import forged_urls, trap_path
+from local.simulator import FLUX_KONTEXT, ImageRequest, Simulator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -29,16 +33,26 @@ def test_the_demo_ends_well_and_leaves_the_images(tmp_path: Path) -> None:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,  # ends by itself before, and says what is wrong
         check=False,
     )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert f"All {len(CASES)} tasks ended as they had to" in ended.stdout
+    assert ended.stderr == ""
+    told = " ".join(ended.stdout.replace("│", " ").split())
     for what in ("callback ×4", "poll", "1 in conflict", "ARCHIVED", "GENERATION_FAILED", "contact-sheet.png"):  # noqa: RUF001
-        assert what in ended.stdout
+        assert what in told
+    for what in (
+        "INCOMPLETE",
+        "result REJECTED: not an",
+        "answered 401",
+        "did not confirm it",
+        "could not be read",
+    ):
+        assert what in told
     images = [path for path in (tmp_path / "images").rglob("*-*.*") if path.name != "contact-sheet.png"]
-    assert len(images) == sum(case.images for case in CASES)
+    assert len(images) == sum(case.images - (case.rejected is not None) for case in CASES)
     for path in [*images, tmp_path / "images" / "contact-sheet.png"]:
         with Image.open(path) as image:
             image.load()
@@ -50,6 +64,12 @@ def test_it_plays_every_provider_and_every_way_of_being_resolved() -> None:
     for provider in ("flux-kontext", "acedata"):
         silent = [case for case in CASES if case.provider == provider and case.script_name == "silent"]
         assert [case.status for case in silent] == [TaskStatus.ARCHIVED]
+
+
+def test_it_plays_strangers_and_images_that_are_none() -> None:
+    assert [case.forgery for case in CASES if case.forgery] == [NO_TOKEN, WITH_TOKEN]
+    refused = {case.script_name: case.status for case in CASES if case.rejected}
+    assert refused == dict.fromkeys(("private-address", "html-page"), TaskStatus.INCOMPLETE)
 
 
 # ------------------------------------------------------------------------------------------------ failures are told
@@ -149,15 +169,67 @@ def test_each_fault_is_found(
         played, stored = archived(simulator)
         assert isinstance(played.item, dict)
         spoil(played.item, stored)
-        problems = find_problems([played], simulator, stored, dead_letters=0)
+        problems = find_problems([played], simulator, Bucket(stored, {}), dead_letters=0)
     assert (words in problems[0]) if words else (problems == [])
     assert len(problems) <= 1
 
 
 def test_dead_letters_and_missing_items_are_found() -> None:
     with Simulator() as simulator:
-        problems = find_problems([Played(CASE)], simulator, {}, dead_letters=3)
+        problems = find_problems([Played(CASE)], simulator, Bucket({}, {}), dead_letters=3)
     assert problems == ["flux-kontext#task12345: there is no item", "3 dead letters in the archive's queue"]
+
+
+def test_a_kept_delivery_that_nobody_sent_is_found() -> None:
+    stray = RejectedDelivery("acedata", datetime(2026, 1, 31, tzinfo=UTC), "no task id", {}, b"{}")
+    with Simulator() as simulator:
+        problems = find_problems([], simulator, Bucket({}, {"rejected/stray.json": stray}), dead_letters=0)
+    assert problems == ["1 unreadable deliveries are kept, and 0 were sent"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_evidence", "is_fetched", "words"),
+    [
+        (200, True, False, None),
+        (401, True, False, "the forged callback was answered 401 instead of 200"),
+        (200, False, False, "the forged callback is not among the evidence"),
+        (200, True, True, "what a stranger named was fetched"),
+    ],
+)
+def test_a_stranger_who_gets_further_than_he_should_is_found(
+    answer: int, is_evidence: bool, is_fetched: bool, words: str | None
+) -> None:
+    with Simulator() as simulator:
+        played, stored = archived(simulator)
+        assert isinstance(played.item, dict)
+        played.case = replace(CASE, forgery=WITH_TOKEN, conflicts=(1,))
+        played.forgery_answer = answer
+        urls = forged_urls(CASE.task_id, simulator.url) if is_evidence else ["https://elsewhere.test/"]
+        played.item["conflicts"] = [{"urls": urls}]
+        if is_fetched:
+            simulator.record(ImageRequest(trap_path(CASE.task_id), "catchlight", 404))
+        problems = find_problems([played], simulator, Bucket(stored, {}), dead_letters=0)
+    assert [problem.partition(": ")[2] for problem in problems] == ([words] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "is_fine"),
+    [
+        ("REJECTED", "not an image: the bytes are no JPEG", True),
+        ("REJECTED", "the URL is not https", False),
+        ("ARCHIVED", None, False),
+    ],
+)
+def test_an_image_has_to_be_refused_for_the_right_reason(state: str, reason: str | None, is_fine: bool) -> None:
+    with Simulator() as simulator:
+        played, _ = archived(simulator)
+        assert isinstance(played.item, dict)
+        played.case = replace(CASE, rejected="not an image")
+        played.item["status"] = "INCOMPLETE"
+        url = played.item["images"][0]["url"]
+        played.item["images"] = [{"kind": "result", "url": url, "state": state, "reason": reason}]
+        problems = find_problems([played], simulator, Bucket({}, {}), dead_letters=0)
+    assert (problems == []) is is_fine
 
 
 def test_problems_make_it_exit_with_1_and_say_where_the_logs_are(
@@ -170,17 +242,25 @@ def test_problems_make_it_exit_with_1_and_say_where_the_logs_are(
     assert str(tmp_path / "logs") in told
 
 
-@pytest.mark.parametrize(("width", "shows_script"), [(120, True), (80, False)])
+@pytest.mark.parametrize(("width", "shows_script"), [(120, True), (100, True), (80, False)])
 def test_the_table_fits_the_terminal(width: int, shows_script: bool) -> None:
     with Simulator() as simulator:
         played, _ = archived(simulator)
+    refused = {"kind": "result", "state": "REJECTED", "reason": "not an image: the bytes are no JPEG, PNG or WebP"}
+    item = {"status": "INCOMPLETE", "reportedBy": "poll", "conflicts": [{}], "images": [refused]}
+    late = {"archivedAt": "2026-01-31T12:00:47.700Z"}
+    slow = Played(
+        Case(FLUX_KONTEXT, "task12346", "failure-without-id"), submitted_at=played.submitted_at, item=item | late
+    )
     console = Console(width=width, file=io.StringIO())
     with console.capture() as captured:
-        console.print(result_table([played], width))
+        console.print(result_table([played, slow], width))
     text = captured.get()
-    assert "result-0.any" in text
-    assert "1.5 s" in text
+    for what in ("result-0.any", "1.5 s", "48 s", "INCOMPLETE", "1 in conflict", "result REJECTED: not", "task12346"):
+        assert what in text
     assert ("success" in text) is shows_script
+    assert ("failure-without-id" in text) is shows_script
+    assert all(len(line) <= width for line in text.splitlines())
 
 
 def test_seconds_are_counted_from_the_submission_to_the_end() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from image_tasks.models import TaskReport, TaskStatus
 from image_tasks.providers import PROVIDERS
 from local.simulator import SCRIPTS, Simulator, UnknownScriptError
-from tests.unit.simulator.conftest import Receiver, wait_for
+from tests.unit.simulator.conftest import Receiver, client_of, wait_for
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 SUBMISSIONS = {
@@ -56,17 +56,52 @@ def test_callbacks_and_polls_of_every_script_are_read_by_the_real_providers(
 
 
 @pytest.mark.parametrize("provider", SUBMISSIONS)
-def test_a_submission_answers_in_the_providers_shape_and_is_running_until_its_time_is_over(
-    provider: str, client: httpx.Client, simulator: Simulator
-) -> None:
+def test_a_slow_task_is_running_for_two_polls_and_then_calls_back(provider: str, receiver: Receiver) -> None:
     path, callback_key = SUBMISSIONS[provider]
-    body = {"prompt": "a white cat", callback_key: "http://127.0.0.1:9/", "count": 1}
-    answer = client.post(path, json=body, headers={"X-Simulate": "slow"}).json()
-    task_id = answer["task_id"] if provider == "acedata" else answer["data"]["taskId"]
+    body = {"prompt": "a white cat", callback_key: receiver.url, "count": 1}
+    # In real time: nothing but the polls ends it here.
+    with Simulator() as simulator, client_of(simulator) as client:
+        answer = client.post(path, json=body, headers={"X-Simulate": "slow"}).json()
+        task_id = answer["task_id"] if provider == "acedata" else answer["data"]["taskId"]
 
-    assert poll(client, provider, task_id).status is TaskStatus.PENDING
-    wait_for(lambda: poll(client, provider, task_id).status is TaskStatus.SUCCEEDED)
-    assert (task_id,) in [asked.task_ids for asked in simulator.polls]
+        statuses = [poll(client, provider, task_id).status for _ in range(2)]
+        assert statuses == [TaskStatus.PENDING, TaskStatus.PENDING]
+        wait_for(lambda: simulator.outstanding_callbacks == 0)
+        assert len(receiver.bodies) == 1
+        assert poll(client, provider, task_id).status is TaskStatus.SUCCEEDED
+        assert [asked.task_ids for asked in simulator.polls] == [(task_id,)] * 3
+
+
+def test_a_slow_task_that_nobody_polls_ends_all_the_same(simulator: Simulator, receiver: Receiver) -> None:
+    simulator.submit("acedata", script="slow", callback_url=receiver.url)
+    wait_for(lambda: len(receiver.bodies) == 1)
+
+
+def test_records_can_wait_for_the_callback(receiver: Receiver) -> None:
+    receiver.answers = [500, 500, 500, 500]
+    with (
+        Simulator(time_scale=0.001, retry_delay_seconds=600, records_wait=True) as simulator,
+        client_of(simulator) as client,
+    ):
+        told = simulator.submit("nanobanana", callback_url=receiver.url)
+        silent = simulator.submit("nanobanana", script="silent", callback_url=receiver.url)
+        wait_for(lambda: len(receiver.bodies) == 1)
+        assert poll(client, "nanobanana", told.task_id).status is TaskStatus.PENDING
+        wait_for(lambda: poll(client, "nanobanana", silent.task_id).status is TaskStatus.SUCCEEDED)
+        # Given up after four tries: then its record has it.
+        wait_for(lambda: poll(client, "nanobanana", told.task_id).status is TaskStatus.SUCCEEDED)
+    assert len(receiver.bodies) == 4
+
+
+def test_a_result_can_be_a_page_or_lie_where_nobody_must_go(simulator: Simulator, client: httpx.Client) -> None:
+    page = simulator.submit("nanobanana", script="html-page").images[0]
+    answer = client.get(page.url)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert answer.text.startswith("<!doctype html>")
+
+    origin, result = simulator.submit("flux-kontext", script="private-address").images
+    assert origin.url.startswith(simulator.url)
+    assert result.url.startswith("https://10.0.0.5/")
 
 
 def test_a_prompt_can_name_the_script(client: httpx.Client, simulator: Simulator) -> None:
@@ -159,9 +194,10 @@ def test_images_are_what_was_promised_and_their_names_are_not(simulator: Simulat
 
 
 def test_an_origin_dies_and_the_result_lives_on(client: httpx.Client, simulator: Simulator) -> None:
+    with Simulator() as in_real_time, client_of(in_real_time) as early:
+        assert early.get(in_real_time.submit("flux-kontext", script="silent").images[0].url).status_code == 200
     task = simulator.submit("flux-kontext", script="silent")
     origin, result = task.images
-    assert client.get(origin.url).status_code == 200
     wait_for(lambda: time.time() > origin.expires_at)  # 12 s to make it, 600 s to live
     assert client.get(origin.url).status_code == 403
     assert client.get(result.url).status_code == 200
@@ -195,5 +231,5 @@ def test_it_stops_at_once_with_callbacks_outstanding_and_connections_open() -> N
         begun = time.monotonic()
         simulator.stop()
         simulator.stop()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 2.5  # less than it waits for a callback that does not end
     assert simulator.deliveries == ()
