@@ -1,0 +1,381 @@
+"""Deliveries that cannot be read are kept, without secrets, and put through again by a later version."""
+
+import base64
+import json
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from functions.receive_callback import app
+from image_tasks.errors import StoreUnavailableError
+from image_tasks.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
+from local import LocalStackError
+from local import replay as replaying
+from local.__main__ import main
+from local.replay import Replayed, replay
+from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.functions import TOKEN, a_callback, a_secret
+from tests.planted_secrets import OTHER_TOKEN, SIGNATURE, URL_QUERY, WEBHOOK_KEY, plant
+
+BUCKET = "images-bucket"
+NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
+SUCCESS = {
+    "code": 200,
+    "data": {"taskId": "task12345", "info": {"resultImageUrl": f"https://x.aiquickdraw.com/1?{URL_QUERY}"}},
+}
+# What no version reads today: a success without a URL.
+UNREADABLE = {"code": 200, "msg": "done", "data": {"taskId": "task12345"}}
+SESSION = plant("cookie", "plantedSessionCookie")
+
+
+@pytest.fixture
+def s3(aws: None) -> Any:
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=BUCKET)
+    return client
+
+
+@pytest.fixture(autouse=True)
+def keys_secret(store: Store, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The callback's environment. Returns the id of the provider keys secret."""
+    keys = a_secret("keys", "{}")
+    monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
+    monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
+    monkeypatch.setenv("CALLBACK_TOKEN_SECRET", a_secret("token", TOKEN))
+    monkeypatch.setenv("PROVIDER_KEYS_SECRET", keys)
+    app.dependencies.cache_clear()
+    yield keys
+    app.dependencies.cache_clear()
+
+
+@pytest.fixture
+def deliveries(s3: Any) -> RejectedDeliveries:
+    return RejectedDeliveries(s3, BUCKET)
+
+
+def call(event: dict[str, Any], context: LambdaContext) -> int:
+    return int(app.handler(event, context)["statusCode"])
+
+
+def kept(s3: Any) -> dict[str, dict[str, Any]]:
+    """The documents under `rejected/`, by key."""
+    keys = [found["Key"] for found in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+    return {key: json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) for key in keys}
+
+
+def a_delivery(body: Any = SUCCESS, provider_id: str = "flux-kontext") -> RejectedDelivery:
+    return RejectedDelivery(provider_id, NOW, "nobody knows", {}, json.dumps(body).encode())
+
+
+# ------------------------------------------------------------------------------------------------ kept
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "reason"),
+    [
+        (a_callback(UNREADABLE), 422, "success without an image URL"),
+        (a_callback({"code": 501, "msg": "no id"}), 422, "task id is missing"),
+        (a_callback([SUCCESS]), 422, "should be an object"),
+        (a_callback("{"), 400, "not JSON"),
+        (a_callback('{"code": NaN}'), 400, "NaN"),
+        (a_callback("\ud800"), 400, "UTF-8"),
+        (a_callback(base64.b64encode(b"\xff\x00").decode(), isBase64Encoded=True), 400, "UTF-8"),
+        (a_callback(""), 400, "not JSON"),
+        (a_callback(SUCCESS, provider="flux-kontex"), 404, "no such provider"),
+        (a_callback(SUCCESS, provider="é/\ud800"), 404, "no such provider"),
+    ],
+    ids=["no URL", "no id", "list", "cut off", "NaN", "surrogate", "bytes", "empty", "typing error", "odd provider"],
+)
+def test_what_cannot_be_read_is_kept_as_it_came(
+    store: Store, s3: Any, context: LambdaContext, event: dict[str, Any], status: int, reason: str
+) -> None:
+    assert call(event, context) == status
+
+    ((key, document),) = kept(s3).items()
+    body = event["body"].encode(errors="surrogatepass")
+    assert base64.b64decode(document["body"]) == (base64.b64decode(body) if event["isBase64Encoded"] else body)
+    assert document["provider"] == event["pathParameters"]["provider"]
+    assert reason in document["reason"]
+    assert key.startswith(f"{PREFIX}{document['receivedAt'][:10]}/")
+    assert s3.head_object(Bucket=BUCKET, Key=key)["ContentType"] == "application/json"
+    assert store.items() == []
+
+
+def test_a_delivery_that_is_sent_four_times_is_kept_once(s3: Any, context: LambdaContext) -> None:
+    for _ in range(4):
+        assert call(a_callback(UNREADABLE), context) == 422
+    assert len(kept(s3)) == 1
+
+    call(a_callback(UNREADABLE, provider="nanobanana"), context)
+    call(a_callback(UNREADABLE | {"msg": "another"}), context)
+    assert len(kept(s3)) == 3
+
+
+def test_headers_are_kept_without_secrets(s3: Any, context: LambdaContext) -> None:
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "kie/1",
+        "X-Webhook-Timestamp": "1700000000",
+        "X-Webhook-Signature": SIGNATURE,
+        "Authorization": f"Bearer {WEBHOOK_KEY}",
+        "Cookie": f"session={SESSION}",
+        "Referer": f"https://x.example/callbacks/flux-kontext/{TOKEN}",
+        "X-Forwarded-For": "203.0.113.9",
+    }
+
+    call(a_callback(UNREADABLE, headers=headers), context)
+
+    ((_, document),) = kept(s3).items()
+    assert document["headers"] == {
+        "content-type": "application/json",
+        "user-agent": "kie/1",
+        "x-webhook-timestamp": "1700000000",
+    }
+    assert document.keys() == {"provider", "receivedAt", "reason", "headers", "body"}
+    assert not [secret for secret in (SIGNATURE, TOKEN, SESSION, WEBHOOK_KEY) if secret in json.dumps(document)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        a_callback(UNREADABLE, token=OTHER_TOKEN),
+        a_callback("{", token=""),
+        a_callback(SUCCESS, provider="flux-kontex", token=OTHER_TOKEN),
+        a_callback("$", isBase64Encoded=True),
+        a_callback(" " * (app.MAX_BODY_BYTES + 1)),
+        a_callback(SUCCESS),
+    ],
+    ids=["wrong token", "no token", "typing error by a stranger", "no base64", "too long", "readable"],
+)
+def test_nothing_else_is_kept(s3: Any, context: LambdaContext, event: dict[str, Any]) -> None:
+    assert call(event, context) in (200, 400, 401, 413)
+
+    assert kept(s3) == {}
+
+
+def test_what_lacks_its_signature_is_not_kept(s3: Any, context: LambdaContext, keys_secret: str) -> None:
+    webhook_keys = json.dumps({"flux-kontext": {"webhookKey": WEBHOOK_KEY}})
+    boto3.client("secretsmanager").put_secret_value(SecretId=keys_secret, SecretString=webhook_keys)
+
+    assert call(a_callback(SUCCESS), context) == 401
+
+    assert kept(s3) == {}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"),
+        EndpointConnectionError(endpoint_url="https://s3.example"),
+    ],
+    ids=["refused", "unreachable"],
+)
+def test_without_s3_the_provider_is_asked_to_send_it_again(s3: Any, context: LambdaContext, fault: Exception) -> None:
+    events = app.dependencies().rejected_deliveries._s3.meta.events
+
+    def fail(**_: Any) -> None:
+        raise fault
+
+    events.register("before-call.s3.PutObject", fail)
+    assert call(a_callback(UNREADABLE), context) == 503
+    assert kept(s3) == {}
+
+    events.unregister("before-call.s3.PutObject", fail)
+    assert call(a_callback(UNREADABLE), context) == 422
+    assert len(kept(s3)) == 1
+
+
+def test_what_is_kept_is_counted(context: LambdaContext, capsys: pytest.CaptureFixture[str]) -> None:
+    call(a_callback(UNREADABLE), context)
+    call(a_callback(UNREADABLE, token=OTHER_TOKEN), context)
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    assert [line.get("DeliveriesKept") for line in lines] == [[1.0], None]
+
+
+def test_a_delivery_comes_out_as_it_went_in(deliveries: RejectedDeliveries) -> None:
+    delivery = replace(a_delivery(), headers={"content-type": "text/plain"}, body=b"\x00\xff")
+
+    key = deliveries.keep(delivery)
+
+    assert list(deliveries) == [(key, delivery)]
+    deliveries.remove(key)
+    assert list(deliveries) == []
+
+
+# ------------------------------------------------------------------------------------------------ put through again
+
+
+def test_what_can_be_read_now_is_written_and_removed(store: Store, s3: Any, deliveries: RejectedDeliveries) -> None:
+    key = deliveries.keep(a_delivery())
+
+    assert list(replay(deliveries, store.table)) == [
+        Replayed(key, "flux-kontext", "flux-kontext#task12345", "applied", is_settled=True)
+    ]
+
+    (item,) = store.items()
+    # Its URLs live since it came, not since now; and it is a claim like any callback.
+    assert (item["status"], item["reportedBy"], item["reportedAt"]) == (
+        "SUCCEEDED",
+        "callback",
+        "2026-01-06T00:17:05.000Z",
+    )
+    assert item["images"][0]["expiresAt"] == "2026-01-20T00:17:05.000Z"
+    assert kept(s3) == {}
+    assert list(replay(deliveries, store.table)) == []
+
+
+def test_a_dry_run_writes_nothing(store: Store, s3: Any, deliveries: RejectedDeliveries) -> None:
+    deliveries.keep(a_delivery())
+    deliveries.keep(a_delivery(UNREADABLE))
+
+    replayed = list(replay(deliveries, store.table, dry_run=True))
+
+    assert {(each.task, each.is_settled) for each in replayed} == {(None, False), ("flux-kontext#task12345", False)}
+    assert "would be SUCCEEDED" in {each.outcome for each in replayed}
+    assert len(kept(s3)) == 2
+    assert store.items() == []
+
+
+@pytest.mark.parametrize("delivery", [a_delivery(UNREADABLE), a_delivery(provider_id="flux-kontex")])
+def test_what_still_cannot_be_read_stays(
+    store: Store, s3: Any, deliveries: RejectedDeliveries, delivery: RejectedDelivery
+) -> None:
+    key = deliveries.keep(delivery)
+
+    (replayed,) = replay(deliveries, store.table)
+
+    assert (replayed.key, replayed.task, replayed.is_settled) == (key, None, False)
+    assert list(kept(s3)) == [key]
+    assert store.items() == []
+
+
+def test_a_typing_error_in_a_callback_url_can_be_put_right(
+    store: Store, s3: Any, deliveries: RejectedDeliveries
+) -> None:
+    deliveries.keep(a_delivery(provider_id="flux-kontex"))
+
+    (replayed,) = replay(deliveries, store.table, provider_id="flux-kontext")
+
+    assert (replayed.provider_id, replayed.outcome, replayed.is_settled) == ("flux-kontext", "applied", True)
+    assert [item["task"] for item in store.items()] == ["flux-kontext#task12345"]
+    assert kept(s3) == {}
+
+
+def test_news_that_is_old_by_now_harms_nothing(store: Store, deliveries: RejectedDeliveries) -> None:
+    for body in (SUCCESS, SUCCESS | {"msg": "again"}, {"code": 501, "data": {"taskId": "task12345"}}):
+        deliveries.keep(a_delivery(body))
+
+    outcomes = sorted(each.outcome for each in replay(deliveries, store.table))
+
+    assert set(outcomes) <= {"applied", "duplicate", "conflict"}
+    assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
+
+
+def test_what_is_not_written_is_not_removed(store: Store, s3: Any, deliveries: RejectedDeliveries) -> None:
+    deliveries.keep(a_delivery())
+
+    def fail(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "InternalServerError"}}, "UpdateItem")
+
+    store.client.meta.events.register("before-call.dynamodb.UpdateItem", fail)
+
+    with pytest.raises(StoreUnavailableError):
+        list(replay(deliveries, store.table))
+    assert len(kept(s3)) == 1
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A local stack's, whose AWS is the one in memory."""
+    monkeypatch.setattr(replaying, "_local", lambda _: (BUCKET, TABLE_NAME, {}))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def handlers_of_signals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+
+def run(*arguments: str) -> int:
+    return main(["replay", *arguments])
+
+
+def test_the_command_tells_what_became_of_each(
+    store: Store, deliveries: RejectedDeliveries, state_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--state-dir", str(state_dir)) == 0
+    assert "No delivery is kept" in capsys.readouterr().out
+
+    deliveries.keep(a_delivery(provider_id="flux-kontex"))
+    assert run("--state-dir", str(state_dir), "--provider", "flux-kontext", "--dry-run") == 0
+    assert "would be SUCCEEDED" in capsys.readouterr().out
+    assert store.items() == []
+
+    assert run("--state-dir", str(state_dir)) == 1
+    assert "no such provider" in " ".join(capsys.readouterr().out.split())
+
+    assert run("--state-dir", str(state_dir), "--provider", "flux-kontext") == 0
+    assert "applied" in capsys.readouterr().out
+    assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
+
+
+def test_a_deployed_stack_is_found_by_its_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = {
+        "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}},
+        "Outputs": {"ImagesBucketName": {"Value": BUCKET}, "TasksTableName": {"Value": TABLE_NAME}},
+    }
+    boto3.client("cloudformation").create_stack(StackName="catchlight", TemplateBody=json.dumps(template))
+
+    assert replaying._deployed("catchlight") == (BUCKET, TABLE_NAME, {})
+    with pytest.raises(LocalStackError, match="cannot be read with your credentials"):
+        replaying._deployed("another")
+
+
+def test_without_a_stack_the_way_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--state-dir", str(tmp_path)) == 1
+    assert "`make up` first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("operation", ["before-call.s3.ListObjectsV2", "before-call.dynamodb.UpdateItem"])
+def test_a_refusal_of_aws_is_told_in_a_line(
+    deliveries: RejectedDeliveries,
+    state_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    operation: str,
+) -> None:
+    deliveries.keep(a_delivery())
+    make = boto3.client
+
+    def client(*arguments: Any, **settings: Any) -> Any:
+        made = make(*arguments, **settings)
+
+        def fail(**_: Any) -> None:
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, operation)
+
+        made.meta.events.register(operation, fail)
+        return made
+
+    monkeypatch.setattr(boto3, "client", client)
+
+    assert run("--state-dir", str(state_dir)) == 1
+    assert capsys.readouterr().err.startswith("error: AWS refused: ")
+
+
+def test_deliveries_come_oldest_day_first(deliveries: RejectedDeliveries) -> None:
+    for days in (3, 1, 2):
+        deliveries.keep(replace(a_delivery(), received_at=NOW + timedelta(days=days)))
+
+    assert [delivery.received_at.day for _, delivery in deliveries] == [7, 8, 9]
