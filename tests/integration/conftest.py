@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +37,18 @@ def template() -> Template:
 _create_loader = functools.cache(botocore.loaders.create_loader)
 
 
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@contextmanager
+def an_account() -> Iterator[None]:
     """An empty account, in which conditional writes are atomic as in AWS."""
-    monkeypatch.setattr(botocore.session, "create_loader", _create_loader)
-    with mock_aws(), atomic_dynamodb_calls():
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(botocore.session, "create_loader", _create_loader)
+        with mock_aws(), atomic_dynamodb_calls():
+            yield
+
+
+@pytest.fixture
+def aws() -> Iterator[None]:
+    with an_account():
         yield
 
 
@@ -77,8 +85,8 @@ def _plain(item: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-@pytest.fixture
-def store(aws: None, template: Template) -> Store:
+def a_store(template: Template) -> Store:
+    """The table, made."""
     described = template.resources["TasksTable"]["Properties"]
     client = boto3.client("dynamodb", config=CLIENT_CONFIG)
     client.create_table(
@@ -89,3 +97,8 @@ def store(aws: None, template: Template) -> Store:
         BillingMode=described["BillingMode"],
     )
     return Store(client)
+
+
+@pytest.fixture
+def store(aws: None, template: Template) -> Store:
+    return a_store(template)
