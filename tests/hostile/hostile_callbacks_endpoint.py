@@ -1,0 +1,100 @@
+"""The callback endpoint without sockets: requests become events as API Gateway makes them, results become responses."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+
+from functions.receive_callback import app
+from local.http_api import Route
+from local.http_api_events import HttpRequest, HttpResponse, function_response, message_response, request_event
+from local.runtime_api import Outcome
+from local.template import load_template
+from tests.conftest import FakeLambdaContext
+from tests.hostile.hostile_callbacks import KEYS, NOW, OLD_TOKEN, PREVIOUS_TOKEN, Hostile
+from tests.integration.conftest import REPOSITORY, TABLE_NAME, a_store, an_account
+from tests.integration.functions import TOKEN, a_secret
+
+BUCKET = "images-bucket"
+CONTEXT = FakeLambdaContext()
+ROUTE = Route("POST", "/callbacks/{provider}/{token+}", "ReceiveCallbackFunction")
+
+
+class Endpoint:
+    """The callback endpoint of a stack whose token was rotated twice."""
+
+    def __init__(self) -> None:
+        self.store = a_store(load_template(REPOSITORY / "template.yaml", {}))
+        self._s3 = boto3.client("s3")
+        self._s3.create_bucket(Bucket=BUCKET)
+        self._token = a_secret_of("token", OLD_TOKEN, PREVIOUS_TOKEN, TOKEN)
+        self._dependencies = {}
+        for name, versions in KEYS.items():
+            keys = a_secret_of(f"keys {len(self._dependencies)}".replace(" ", "-"), *map(json.dumps, versions))
+            with pytest.MonkeyPatch.context() as environment:
+                environment.setenv("IMAGES_BUCKET", BUCKET)
+                environment.setenv("TASKS_TABLE", TABLE_NAME)
+                environment.setenv("CALLBACK_TOKEN_SECRET", self._token)
+                environment.setenv("PROVIDER_KEYS_SECRET", keys)
+                self._dependencies[name] = app.Dependencies()
+
+    def send(self, hostile: Hostile) -> HttpResponse:
+        """The answer, with the webhook keys that the callback is meant for."""
+        self.use_keys(hostile.keys)
+        return self.respond(HttpRequest(hostile.method, hostile.path, list(hostile.headers), hostile.body))
+
+    @staticmethod
+    def respond(request: HttpRequest) -> HttpResponse:
+        """The answer that a client gets.
+
+        Raises:
+            Exception: whatever the handler lets out, which Lambda would make a 500 of.
+        """
+        parameters = ROUTE.match(request.method, request.path)
+        if parameters is None:
+            return message_response(404, "Not Found")
+        event = json.loads(json.dumps(request_event(request, ROUTE.key, parameters)))
+        return function_response(Outcome(json.dumps(app.handler(event, CONTEXT)).encode()))
+
+    def handle(self, event: dict[str, Any]) -> tuple[int, dict[str, str]]:
+        """The answer to an event that no HTTP request becomes."""
+        self.use_keys("none")
+        answer = app.handler(event, CONTEXT)
+        return answer["statusCode"], json.loads(answer["body"])
+
+    def use_keys(self, name: str) -> None:
+        app.dependencies = lambda: self._dependencies[name]  # type: ignore[assignment, misc]
+
+    def kept(self) -> int:
+        """The number of deliveries under `rejected/`."""
+        return len(self._kept_keys())
+
+    def empty(self) -> None:
+        for item in self.store.items():
+            self.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": item["task"]}})
+        for key in self._kept_keys():
+            self._s3.delete_object(Bucket=BUCKET, Key=key)
+
+    def _kept_keys(self) -> list[str]:
+        return [found["Key"] for found in self._s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+
+
+def a_secret_of(name: str, *versions: str) -> str:
+    """A secret that was given one value after the other."""
+    arn = a_secret(name, versions[0])
+    for version in versions[1:]:
+        boto3.client("secretsmanager").put_secret_value(SecretId=arn, SecretString=version)
+    return arn
+
+
+@contextmanager
+def an_endpoint() -> Iterator[Endpoint]:
+    """An endpoint at the moment for which the callbacks are signed."""
+    with an_account(), pytest.MonkeyPatch.context() as patches:
+        patches.setattr(app, "utc_now", lambda: datetime.fromtimestamp(NOW, UTC))
+        patches.setattr(app, "dependencies", app.dependencies)  # put back in the end
+        yield Endpoint()
