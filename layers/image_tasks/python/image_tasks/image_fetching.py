@@ -21,8 +21,8 @@ from image_tasks.image_formats import ImageFacts, read_image_facts
 
 # 4K PNGs have 10-25 MB; nothing the providers make is larger.
 MAX_IMAGE_BYTES = 25 * 1024 * 1024
-# From the name's resolution to the last byte, however slowly either end moves: 25 MiB at 3.5 MB/s. Eight seconds with all
-# that comes before and after.
+# From the name's resolution to the last byte, however slowly either end moves: 25 MiB at 3.5 MB/s. With what comes
+# before and after, a fetch takes less than 8 s.
 FETCH_DEADLINE_SECONDS = 7.5
 # Above this an image waits on disk for its turn: memory stays flat however many come at once.
 SPOOL_BYTES = 1024 * 1024
