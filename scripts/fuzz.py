@@ -35,7 +35,8 @@ HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
 if HAS_ATHERIS:
     import atheris
 
-with atheris.instrument_imports(include=["image_tasks"]) if HAS_ATHERIS else nullcontext():
+is_led_by_coverage = HAS_ATHERIS and "--alone" in sys.argv
+with atheris.instrument_imports(include=["image_tasks"]) if is_led_by_coverage else nullcontext():
     import httpx
 
     from image_tasks.errors import (

@@ -1,5 +1,6 @@
 """Servers that behave badly: each is done with in time, in little memory, and nothing but whole images comes of it."""
 
+import logging
 import socket
 import ssl
 import time
@@ -18,7 +19,7 @@ from tests.hostile.behaviours import BEHAVIOURS, IMAGES, PNG, Server, drips, row
 from tests.hostile.internet import Behaviour, listening, read_request
 from tests.image_server import LoopbackDoor
 
-# What the issue of a hostile server may cost.
+# What one server may cost, and what all of them together.
 MAX_SECONDS = 8.0
 MAX_GROWTH_BYTES = 64 * 1024 * 1024
 
@@ -114,6 +115,15 @@ def test_all_of_them_together_take_little_memory(monkeypatch: pytest.MonkeyPatch
     assert peak < MAX_GROWTH_BYTES
     accepted = [server for problem, (_, server) in zip(problems, servers, strict=True) if problem is None]
     assert all(server.error is None for server in accepted)
+
+
+@pytest.mark.parametrize("name", ["PNG with a length", "status 500", "redirect to itself", "reset in the body"])
+def test_nothing_is_logged_that_would_fetch_the_image(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with listening(answering(BEHAVIOURS[name].act)) as port:
+        fetch(port, BEHAVIOURS[name])
+
+    assert QUERY not in caplog.text
 
 
 # ------------------------------------------------------------------------------------------------ one after another
