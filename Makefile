@@ -13,7 +13,11 @@ SOURCES := functions layers local scripts tests
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
 PYTHON ?= $(shell scripts/find-python)
 
+<<<<<<< HEAD
 .PHONY: help setup demo up replay test check format build smoke lock clean
+=======
+.PHONY: help setup demo up test fuzz check format build smoke lock clean
+>>>>>>> main
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,10 +44,15 @@ replay: $(STAMP) ## Deliveries that could not be read, once more (STACK=name of 
 test: $(STAMP) ## All tests, offline
 	@$(BIN)/python -m pytest -n auto --dist loadfile -q
 
-check: $(STAMP) ## Format, lint, types, template, state machine, import directions
+fuzz: $(STAMP) ## Hostile input for everything that reads it (FOR=seconds, 60)
+	@$(BIN)/python scripts/fuzz.py --seconds $(or $(FOR),60)
+
+check: $(STAMP) ## Format, lint, types, security, template, state machine, import directions
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/bandit -q -r layers/image_tasks/python/image_tasks functions
+	$(BIN)/bandit -q -ll -r local scripts
 	PYTHONPATH=.:layers/image_tasks/python $(BIN)/lint-imports --no-cache
 	$(BIN)/cfn-lint template.yaml
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
@@ -66,4 +75,4 @@ lock: $(STAMP) ## Pin the newest versions that fit each other
 	  layers/image_tasks/python/requirements.in -c requirements-dev.txt -o layers/image_tasks/python/requirements.txt
 
 clean: ## Remove everything that was made
-	rm -rf $(VENV) node_modules .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) node_modules .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz

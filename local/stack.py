@@ -178,7 +178,8 @@ class LocalStack:
         template = load_template(self._template_path, self._parameters, unchecked)
         overrides = {}
         if "ProviderKeysSecret" in template.resources:
-            keys = {provider: {"apiKey": LOCAL_API_KEY} for provider in _provider_ids()}
+            # A provider that nobody plays here has no key: asking it would wait for the internet, and end in nothing.
+            keys = {provider: {"apiKey": LOCAL_API_KEY} for provider in self._provider_urls}
             overrides["ProviderKeysSecret"] = {"SecretString": json.dumps(keys)}
         deployment = Deployment(template, RESOURCE_TYPES, self.boto3_client, api_url, overrides)
         deployment.deploy()

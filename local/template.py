@@ -92,7 +92,8 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     Raises LocalStackError for whatever cannot be run as it is in AWS.
     """
     try:
-        raw = yaml.load(path.read_text(), _TemplateLoader)
+        # bandit does not see that the loader is a SafeLoader.
+        raw = yaml.load(path.read_text(), _TemplateLoader)  # nosec B506
     except (OSError, yaml.YAMLError) as exc:
         raise LocalStackError(f"The template cannot be read: {exc}") from exc
     if unknown := set(raw) - _SECTIONS:

@@ -32,9 +32,9 @@ class Endpoint:
         self._s3 = boto3.client("s3")
         self._s3.create_bucket(Bucket=BUCKET)
         self._token = a_secret_of("token", OLD_TOKEN, PREVIOUS_TOKEN, TOKEN)
-        self._dependencies = {}
+        self._dependencies: dict[str, app.Dependencies] = {}
         for name, versions in KEYS.items():
-            keys = a_secret_of(f"keys {len(self._dependencies)}".replace(" ", "-"), *map(json.dumps, versions))
+            keys = a_secret_of(f"keys-{len(self._dependencies)}", *map(json.dumps, versions))
             with pytest.MonkeyPatch.context() as environment:
                 environment.setenv("IMAGES_BUCKET", BUCKET)
                 environment.setenv("TASKS_TABLE", TABLE_NAME)
@@ -67,7 +67,7 @@ class Endpoint:
         return answer["statusCode"], json.loads(answer["body"])
 
     def use_keys(self, name: str) -> None:
-        app.dependencies = lambda: self._dependencies[name]  # type: ignore[assignment, misc]
+        app.dependencies = lambda: self._dependencies[name]  # type: ignore[assignment]
 
     def kept(self) -> int:
         """The number of deliveries under `rejected/`."""

@@ -46,6 +46,7 @@ class InProcess(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
         body = request.body or b""
+        assert isinstance(body, str | bytes)
         answer = self._endpoint.respond(
             HttpRequest(
                 request.method or "",
@@ -85,7 +86,7 @@ def test_what_is_made_up_is_answered_as_documented(session: requests.Session) ->
         max_examples=600, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None
     )
     @given(case=st.one_of(*[OPERATION.as_strategy(generation_mode=mode) for mode in MODES]), stranger=st.integers(0, 7))
-    def answer(case: schemathesis.Case, stranger: int) -> None:
+    def answer(case: schemathesis.Case[Any], stranger: int) -> None:
         if stranger:  # most of them know the token; strangers get no further than that
             case.path_parameters["token"] = TOKEN
         response = case.call_and_validate("http://catchlight.example", session=session, checks=CHECKS)

@@ -45,7 +45,7 @@ FUNCTIONS = of_type("AWS::Lambda::Function")
 (QUEUE_SOURCE,) = (
     source for source in of_type("AWS::Lambda::EventSourceMapping").values() if "StartingPosition" not in source
 )
-SETTINGS = {
+SETTINGS: dict[str, type[settings.Settings]] = {
     "ReceiveCallbackFunction": settings.ReceiveCallbackSettings,
     "DispatchChangesFunction": settings.DispatchChangesSettings,
     "PollTasksFunction": settings.PollTasksSettings,

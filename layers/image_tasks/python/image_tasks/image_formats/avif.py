@@ -1,4 +1,4 @@
-"""AVIF: boxes that fill the file; the primary item's properties tell its size (ISO/IEC 14496-12 and 23008-12)."""
+"""AVIF: boxes that fill the file, one of which describes items by number (ISO/IEC 14496-12 and 23008-12)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from image_tasks.image_formats.parts import DamagedError, Parts
 
 SIGNATURE = rb"....ftyp(?:avif|avis)|....ftyp(?:mif1|msf1)....avif"
+_ITEM_TYPES = {b"av01", b"grid"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,24 +17,24 @@ class _Box:
 
 
 def read_dimensions(file: Parts) -> tuple[int, int]:
-    """Width and height of the primary item."""
-    boxes = _by_kind(_boxes(file, 0, file.size))
-    if not {b"ftyp", b"meta", b"mdat"} <= boxes.keys():
-        raise DamagedError("a box is missing")
-    # meta and pitm are full boxes: a version and flags come first.
-    meta = _by_kind(_boxes(file, boxes[b"meta"].start + 4, boxes[b"meta"].end))
-    if not {b"pitm", b"iloc", b"iprp"} <= meta.keys():
-        raise DamagedError("a box is missing")
-    primary = meta[b"pitm"].start
-    item = file.number(primary + 4, 4 if file.read(primary, 1)[0] else 2)
-    properties = _by_kind(_boxes(file, meta[b"iprp"].start, meta[b"iprp"].end))
-    if not {b"ipco", b"ipma"} <= properties.keys():
-        raise DamagedError("a box is missing")
-    described = list(_boxes(file, properties[b"ipco"].start, properties[b"ipco"].end))
+    """Width and height of the primary item, once it has been found to be an image whose bytes are there."""
+    boxes = _by_kind(_boxes(file, 0, file.size), b"ftyp", b"meta", b"mdat")
+    _version(file, boxes[b"meta"], newest=0)
+    described = _boxes(file, boxes[b"meta"].start + 4, boxes[b"meta"].end)
+    meta = _by_kind(described, b"hdlr", b"pitm", b"iinf", b"iloc", b"iprp")
+    if file.read(meta[b"hdlr"].start, 12) != bytes(8) + b"pict":
+        raise DamagedError("it describes no picture")
+    item = file.number(meta[b"pitm"].start + 4, 4 if _version(file, meta[b"pitm"], newest=1) else 2)
+    if _item_type(file, meta[b"iinf"], item) not in _ITEM_TYPES:
+        raise DamagedError("its primary item is no image")
+    _check_location(file, meta[b"iloc"], item)
+    properties = _by_kind(_boxes(file, meta[b"iprp"].start, meta[b"iprp"].end), b"ipco", b"ipma")
+    known = list(_boxes(file, properties[b"ipco"].start, properties[b"ipco"].end))
     for index in _associations(file, properties[b"ipma"], item):
-        if 0 < index <= len(described) and described[index - 1].kind == b"ispe":
-            start = described[index - 1].start
-            return file.number(start + 4, 4), file.number(start + 8, 4)
+        if 0 < index <= len(known) and known[index - 1].kind == b"ispe":
+            size = known[index - 1]
+            _version(file, size, newest=0)
+            return file.number(size.start + 4, 4), file.number(size.start + 8, 4)
     raise DamagedError("its size is missing")
 
 
@@ -54,22 +55,74 @@ def _boxes(file: Parts, start: int, end: int) -> Iterator[_Box]:
         start += length
 
 
-def _by_kind(boxes: Iterator[_Box]) -> dict[bytes, _Box]:
-    return {box.kind: box for box in boxes}
+def _by_kind(boxes: Iterator[_Box], *needed: bytes) -> dict[bytes, _Box]:
+    found = {box.kind: box for box in boxes}
+    if not found.keys() >= set(needed):
+        raise DamagedError("a box is missing")
+    return found
+
+
+def _version(file: Parts, box: _Box, *, newest: int) -> int:
+    """What a full box begins with, before its flags."""
+    version = file.number(box.start, 1)
+    if version > newest:
+        raise DamagedError("a box is of no kind that exists")
+    return version
+
+
+def _item_type(file: Parts, iinf: _Box, item: int) -> bytes | None:
+    entries = iinf.start + (8 if _version(file, iinf, newest=1) else 6)
+    for entry in _boxes(file, entries, iinf.end):
+        # infe, version 2 or 3: number, protection, type.
+        width = 4 if _version(file, entry, newest=3) == 3 else 2
+        if entry.kind == b"infe" and file.number(entry.start + 4, width) == item:
+            return file.read(entry.start + 6 + width, 4)
+    return None
+
+
+def _check_location(file: Parts, iloc: _Box, item: int) -> None:
+    """The item's extents lie within the file, or within a box of the description."""
+    version = _version(file, iloc, newest=2)
+    sizes = file.number(iloc.start + 4, 2)
+    offset_bytes, length_bytes, base_bytes = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
+    index_bytes = sizes & 15 if version else 0
+    number_bytes = 2 if version < 2 else 4
+    at = iloc.start + 6
+    items = file.number(at, number_bytes)
+    at += number_bytes
+    for _ in range(items):
+        is_item = file.number(at, number_bytes) == item
+        at += number_bytes
+        is_in_file = not version or not file.number(at, 2) & 15
+        at += 4 if version else 2
+        base = file.number(at, base_bytes)
+        extents = file.number(at + base_bytes, 2)
+        at += base_bytes + 2
+        for _ in range(extents):
+            start = base + file.number(at + index_bytes, offset_bytes)
+            end = start + file.number(at + index_bytes + offset_bytes, length_bytes)
+            at += index_bytes + offset_bytes + length_bytes
+            if is_item and is_in_file and not start < end <= file.size:
+                raise DamagedError("its bytes lie behind its end")
+        if at > iloc.end:
+            break
+        if is_item and extents:
+            return
+    raise DamagedError("its bytes are missing")
 
 
 def _associations(file: Parts, ipma: _Box, item: int) -> list[int]:
     """Numbers of an item's properties, from 1."""
-    version, flags, entries = file.number(ipma.start, 1), file.number(ipma.start + 1, 3), file.number(ipma.start + 4, 4)
-    id_bytes, index_bytes = 4 if version else 2, 2 if flags & 1 else 1
+    number_bytes = 4 if _version(file, ipma, newest=1) else 2
+    index_bytes = 2 if file.number(ipma.start + 3, 1) & 1 else 1
     is_essential = 1 << (8 * index_bytes - 1)
-    offset = ipma.start + 8
-    for _ in range(entries):
-        found, count = file.number(offset, id_bytes), file.number(offset + id_bytes, 1)
-        offset += id_bytes + 1
-        if offset + count * index_bytes > ipma.end:
+    at = ipma.start + 8
+    for _ in range(file.number(ipma.start + 4, 4)):
+        found, count = file.number(at, number_bytes), file.number(at + number_bytes, 1)
+        at += number_bytes + 1
+        if at + count * index_bytes > ipma.end:
             break
         if found == item:
-            return [file.number(offset + n * index_bytes, index_bytes) & ~is_essential for n in range(count)]
-        offset += count * index_bytes
+            return [file.number(at + n * index_bytes, index_bytes) & ~is_essential for n in range(count)]
+        at += count * index_bytes
     raise DamagedError("its size is missing")

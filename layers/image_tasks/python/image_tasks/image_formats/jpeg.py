@@ -42,6 +42,8 @@ def read_dimensions(file: Parts) -> tuple[int, int]:
         elif kind in _OTHER_FRAMES:
             raise ImageRejectedError("a lossless or hierarchical JPEG, which hardly anything can show")
         elif kind == _START_OF_SCAN:
+            if not dimensions or length != 6 + 2 * file.number(offset + 3, 1):
+                raise DamagedError("a scan is of no kind that exists")
             has_scan = True
             end = _end_of_scan(file, end)
         elif kind == _QUANTIZATION_TABLES:

@@ -7,6 +7,7 @@ from image_tasks.image_formats.parts import DamagedError, Parts
 
 SIGNATURE = rb"RIFF....WEBP"
 _HAS_ANIMATION = 0x02
+_FLAGS = 0x3E
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,11 @@ def read_dimensions(file: Parts) -> tuple[int, int]:
         return dimensions
     header = file.read(chunks[0].start, 10)
     canvas = _plus_one(header[4:7]), _plus_one(header[7:10])
+    if header[0] & ~_FLAGS:
+        raise DamagedError("its header is of no kind that exists")
     if header[0] & _HAS_ANIMATION:
+        if not any(chunk.kind == b"ANIM" for chunk in chunks):
+            raise DamagedError("a chunk is missing")
         _check_frames(file, [chunk for chunk in chunks if chunk.kind == b"ANMF"], canvas)
     elif _bitstreams(file, chunks) != [canvas]:
         raise DamagedError("its image does not fill its canvas")

@@ -1,0 +1,288 @@
+"""Fuzzes everything that reads what strangers send: whatever the bytes, only documented errors may come out.
+
+    python scripts/fuzz.py [--seconds 60] [TARGET ...]
+
+Where atheris can be had (Linux on x86-64) coverage leads it, elsewhere plain mutations do. It begins with the events
+under events/, the URLs of tests/hostile and images of each format. Input that breaks something is kept in .fuzz/ and
+named; `python scripts/fuzz.py TARGET --input FILE` runs it again.
+"""
+
+import argparse
+import base64
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "layers/image_tasks/python")]
+FINDINGS = ROOT / ".fuzz"
+MAX_INPUT_BYTES = 65536
+
+HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
+if HAS_ATHERIS:
+    import atheris
+
+is_led_by_coverage = HAS_ATHERIS and "--alone" in sys.argv
+with atheris.instrument_imports(include=["image_tasks"]) if is_led_by_coverage else nullcontext():
+    import httpx
+
+    from image_tasks.errors import (
+        ImageError,
+        ImageRejectedError,
+        InvalidCallbackError,
+        ProviderError,
+        UnauthorizedError,
+    )
+    from image_tasks.image_door import HTTPS_PORT, ImageDoor
+    from image_tasks.image_formats import MAX_PIXELS, read_image_facts
+    from image_tasks.providers import PROVIDERS
+    from image_tasks.verification import decode_json, verify_signature, verify_token
+
+NOW = datetime.fromtimestamp(1_700_000_000, UTC)
+TOKEN = "localCallbackToken0123456789abcdefghijklmnopqrst"  # noqa: S105 - the one in events/
+KEYS = ["k3y", ""]
+PROVIDER_IDS = sorted(PROVIDERS)
+door = ImageDoor()
+
+# ------------------------------------------------------------------------------------------------ what is fuzzed
+
+
+def token(data: bytes) -> None:
+    """The token of a callback's URL."""
+    presented = data.decode(errors="surrogateescape")
+    try:
+        verify_token(presented, [TOKEN])
+    except UnauthorizedError:
+        return
+    assert presented == TOKEN
+
+
+def signature(data: bytes) -> None:
+    """kie.ai's signature: lines of task id, time and signature."""
+    task_id, *rest = data.decode("latin-1").split("\n", 2)
+    names = ("x-webhook-timestamp", "x-webhook-signature")
+    try:
+        verify_signature(dict(zip(names, rest, strict=False)), task_id, KEYS, now=NOW)
+    except UnauthorizedError:
+        return
+    assert rest == ["1700000000", "LWjZ5r+BmSIrvPfebGqC4HGPtU78hS6GFEeNMwBbzRI="], "a forged signature"
+
+
+def callback(data: bytes) -> None:
+    """A callback's body, after a byte that chooses the provider."""
+    provider = PROVIDERS[PROVIDER_IDS[data[0] % len(PROVIDER_IDS)]] if data else PROVIDERS["acedata"]
+    try:
+        provider.parse_callback(decode_json(data[1:]), received_at=NOW)
+    except InvalidCallbackError as exc:
+        str(exc).encode()  # it is an answer's text
+
+
+def poll(data: bytes) -> None:
+    """A poll's answer, after a byte that chooses the provider."""
+    provider = PROVIDERS[PROVIDER_IDS[data[0] % len(PROVIDER_IDS)]] if data else PROVIDERS["acedata"]
+    request = provider.poll_request(["task12345"])
+    try:
+        body = json.loads(data[1:])
+    except (ValueError, RecursionError):
+        body = None
+    try:
+        provider.parse_poll(request, 200, body, received_at=NOW)
+    except ProviderError as exc:
+        str(exc).encode()
+
+
+def url(data: bytes) -> None:
+    """A URL; two parsers must agree on the host of one that is taken."""
+    text = data.decode(errors="surrogateescape")
+    try:
+        host = door.check_url(text, ["*"])
+    except ImageRejectedError as exc:
+        str(exc).encode()
+        return
+    try:
+        other = httpx.URL(text)
+    except httpx.InvalidURL:
+        return
+    seen = other.raw_host.decode("ascii")  # `host` would be the name that punycode stands for
+    assert (other.scheme, seen) == ("https", host), f"{seen} or {host}"
+    assert other.port in (None, HTTPS_PORT), f"port {other.port}"
+
+
+def image(data: bytes) -> None:
+    """An image's bytes."""
+    try:
+        facts = read_image_facts(BytesIO(data), len(data))
+    except ImageError as exc:
+        str(exc).encode()
+        return
+    assert 0 < facts.width * facts.height <= MAX_PIXELS
+
+
+# ------------------------------------------------------------------------------------------------ where it begins
+
+
+def bodies(folder: str) -> Iterator[bytes]:
+    """Bodies of events, each after the byte of its provider."""
+    for number, provider in enumerate(PROVIDER_IDS):
+        for path in sorted((ROOT / "events" / folder / provider).glob("*.json")):
+            event = json.loads(path.read_text(encoding="utf-8"))
+            body = event.get("body") if isinstance(event, dict) else event
+            if not isinstance(body, str):
+                body = json.dumps(body)
+            elif event.get("isBase64Encoded"):
+                body = base64.b64decode(body).decode()
+            yield bytes([number]) + body.encode()
+
+
+def urls() -> Iterator[bytes]:
+    """The corpus of hostile URLs."""
+    corpus = tomllib.loads((ROOT / "tests/hostile/urls.toml").read_text(encoding="utf-8"))
+    return (text.encode() for group in corpus["groups"] for text in group.get("urls", []))
+
+
+def images() -> Iterator[bytes]:
+    """A small image of each format."""
+    from PIL import Image
+
+    for format_name in ("JPEG", "PNG", "GIF", "WEBP", "AVIF"):
+        for mode in ("RGB", "L"):
+            file = BytesIO()
+            Image.linear_gradient("L").resize((9, 7)).convert(mode).save(file, format_name)
+            yield file.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A reader, and input that it takes."""
+
+    read: Callable[[bytes], None]
+    seeds: Callable[[], Iterator[bytes]]
+
+
+TARGETS = {
+    "token": Target(token, lambda: iter([TOKEN.encode(), TOKEN[:-1].encode(), b""])),
+    "signature": Target(
+        signature, lambda: iter([b"task12345\n1700000000\nLWjZ5r+BmSIrvPfebGqC4HGPtU78hS6GFEeNMwBbzRI=", b"task12345"])
+    ),
+    "callback": Target(callback, lambda: bodies("callbacks")),
+    "poll": Target(poll, lambda: bodies("polls")),
+    "url": Target(url, urls),
+    "image": Target(image, images),
+}
+
+# ------------------------------------------------------------------------------------------------ how
+
+
+def mutate(source: random.Random, seeds: list[bytes]) -> bytes:
+    """A seed with something changed, left out, put in, or taken from another one."""
+    data = bytearray(source.choice(seeds))
+    for _ in range(source.randint(1, 5)):
+        at, to = sorted(source.randrange(len(data) + 1) for _ in range(2))
+        other = source.choice(seeds)
+        start = source.randrange(len(other) + 1)
+        match source.randrange(4):
+            case 0 if data:
+                data[source.randrange(len(data))] ^= 1 << source.randrange(8)
+            case 1:
+                del data[at:to]
+            case 2:
+                data[at:at] = source.randbytes(source.randint(1, 8))
+            case _:
+                data[at:to] = other[start : start + source.randint(1, 64)]
+    return bytes(data[:MAX_INPUT_BYTES])
+
+
+def fuzz_plainly(name: str, seconds: float) -> None:
+    """Mutations of the seeds, for so long."""
+    target, source = TARGETS[name], random.Random()  # noqa: S311 - fuzzing
+    seeds = list(target.seeds())
+    runs, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        data = mutate(source, seeds)
+        runs += 1
+        try:
+            target.read(data)
+        except BaseException:
+            path = FINDINGS / f"{name}-{source.getrandbits(32):08x}"
+            path.write_bytes(data)
+            print(f"{name}: see {path}", file=sys.stderr)
+            raise
+    print(f"{name}: {runs} runs")
+
+
+def fuzz_by_coverage(name: str, seconds: float) -> None:
+    """Mutations that reach further, for so long. Does not return: libFuzzer ends the process."""
+    corpus = FINDINGS / "corpus" / name
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(TARGETS[name].seeds()):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    options = {
+        "max_total_time": round(seconds),
+        "max_len": MAX_INPUT_BYTES,
+        "timeout": 10,
+        "rss_limit_mb": 2048,
+        "artifact_prefix": f"{FINDINGS}/{name}-",
+        "print_final_stats": 1,
+        "verbosity": 0,
+    }
+    atheris.Setup([name, str(corpus), *(f"-{key}={value}" for key, value in options.items())], TARGETS[name].read)
+    atheris.Fuzz()
+
+
+def fuzz_side_by_side(names: list[str], seconds: float) -> int:
+    """All targets, each in a process, within so many seconds altogether. How many failed."""
+    FINDINGS.mkdir(exist_ok=True)
+    workers = os.cpu_count() or 1
+    share = max(1.0, seconds / -(-len(names) // workers))
+    print(f"{len(names)} targets, {share:.0f} s each, {'by coverage' if HAS_ATHERIS else 'plainly'}", flush=True)
+
+    def run(name: str) -> int:
+        command = [sys.executable, __file__, name, "--alone", "--seconds", str(share)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("INFO: ")]
+        runs = next((line.split()[-1] for line in lines if "number_of_executed_units" in line), "")
+        if done.returncode:
+            print(f"{name}: FAILED", *lines, sep="\n", flush=True)
+        else:
+            print(f"{name}: {runs} runs" if runs else "\n".join(lines), flush=True)
+        return int(done.returncode != 0)
+
+    with ThreadPoolExecutor(workers) as threads:
+        return sum(threads.map(run, names))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--input", type=Path, help="run this file once")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    arguments: Any = parser.parse_args()
+    names = arguments.targets or list(TARGETS)
+    if unknown := set(names) - TARGETS.keys():
+        parser.error(f"no such target: {', '.join(sorted(unknown))}")
+    if arguments.input:
+        for name in names:
+            TARGETS[name].read(arguments.input.read_bytes())
+        return 0
+    if not arguments.alone:
+        return fuzz_side_by_side(names, arguments.seconds)
+    (fuzz_by_coverage if HAS_ATHERIS else fuzz_plainly)(names[0], arguments.seconds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

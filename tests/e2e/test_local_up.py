@@ -1,0 +1,206 @@
+"""`python -m local up` as another program uses it: its options, its stack.json, HTTP and AWS calls, nothing else."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import pytest
+
+from tests.image_server import picture
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_SECONDS = 60
+IMAGE = picture("JPEG")
+
+
+class Provider(BaseHTTPRequestHandler):
+    """A provider in miniature: record-info of the tasks it has been told of, and one image."""
+
+    records: dict[str, dict[str, Any]]
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        if url.path.endswith("/record-info"):
+            record = self.records.get(parse_qs(url.query)["taskId"][0])
+            self._send("application/json", json.dumps({"code": 200, "msg": "success", "data": record}).encode())
+        else:
+            self._send("application/octet-stream", IMAGE)
+
+    def _send(self, content_type: str, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[ThreadingHTTPServer]:
+    handler = type("ProviderOfThisModule", (Provider,), {"records": {}})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class Stack:
+    """What stack.json says, and what can be done with it."""
+
+    def __init__(self, info: dict[str, Any], provider: ThreadingHTTPServer) -> None:
+        self.info = info
+        self.provider = provider
+        connection = {
+            "endpoint_url": info["aws_endpoint_url"],
+            "region_name": info["region"],
+            "aws_access_key_id": "dummy",
+            "aws_secret_access_key": "dummy",
+        }
+        self.table = boto3.resource("dynamodb", **connection).Table(info["table"])
+        self.s3 = boto3.client("s3", **connection)
+
+    def knows(self, task_id: str) -> str:
+        """The provider has finished a task. Returns its image's URL."""
+        url = f"http://127.0.0.1:{self.provider.server_address[1]}/{task_id}.jpg?signature=abc"
+        response = {"originImageUrl": None, "resultImageUrl": url}
+        handler: Any = self.provider.RequestHandlerClass
+        handler.records[task_id] = {"taskId": task_id, "successFlag": 1, "response": response}
+        return url
+
+    def call_back(self, task_id: str, url: str) -> tuple[int, Any]:
+        body = {"code": 200, "msg": "ok", "data": {"taskId": task_id, "info": {"resultImageUrl": url}}}
+        request = urllib.request.Request(
+            self.info["callback_urls"]["flux-kontext"],
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=15) as response:
+            return response.status, json.load(response)
+
+    def register(self, task_id: str) -> None:
+        now = datetime.now(UTC).isoformat()
+        self.table.put_item(
+            Item={
+                "task": f"flux-kontext#{task_id}",
+                "provider": "flux-kontext",
+                "taskId": task_id,
+                "status": "PENDING",
+                "rank": 0,
+                "registeredAt": now,
+                "updatedAt": now,
+            },
+            ConditionExpression="attribute_not_exists(task)",
+        )
+
+    def wait_for(self, task_id: str, is_done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end:
+            item: dict[str, Any] = self.table.get_item(Key={"task": f"flux-kontext#{task_id}"}).get("Item", {})
+            if item and is_done(item):
+                return item
+            time.sleep(0.05)
+        raise AssertionError(f"{task_id} is not done after {PATIENCE_SECONDS} s: {item}")
+
+
+@pytest.fixture(scope="module")
+def stack(provider: ThreadingHTTPServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    state_dir = tmp_path_factory.mktemp("state")
+    address = f"127.0.0.1:{provider.server_address[1]}"
+    options = ["--port", "0", "--aws-port", "0", "--time-scale", "0.02", "--state-dir", str(state_dir)]
+    options += ["--no-simulator", "--provider-url", f"flux-kontext=http://{address}", "--allow-image-host", address]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local", "up", *options],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not (state_dir / "stack.json").exists():
+            assert process.poll() is None, process.stdout and process.stdout.read().decode()
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        yield Stack(json.loads((state_dir / "stack.json").read_text()), provider)
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, output.decode()
+
+
+def test_stack_json_holds_what_other_programs_need(stack: Stack) -> None:
+    assert stack.info.keys() == {
+        "api_url",
+        "aws_endpoint_url",
+        "region",
+        "table",
+        "bucket",
+        "archive_queue_url",
+        "archive_dlq_url",
+        "state_machine_arn",
+        "callback_urls",
+        "simulator_url",
+    }
+    assert stack.info["callback_urls"].keys() == {"flux-kontext", "nanobanana", "acedata"}
+    assert stack.info["simulator_url"] is None
+
+
+def test_a_callback_becomes_an_object(stack: Stack) -> None:
+    url = stack.knows("called-back")
+    assert stack.call_back("called-back", url) == (200, {"status": "received"})
+    item = stack.wait_for("called-back", lambda item: item["status"] == "ARCHIVED")
+    (image,) = item["images"]
+    assert image["key"] == "images/flux-kontext/called-back/result-0.jpg"
+    assert image["sha256"] == hashlib.sha256(IMAGE).hexdigest()
+    stored = stack.s3.get_object(Bucket=stack.info["bucket"], Key=image["key"])
+    assert stored["Body"].read() == IMAGE
+    assert stored["ContentType"] == "image/jpeg"
+
+
+def test_a_lost_callback_is_found_by_polling_and_becomes_an_object(stack: Stack) -> None:
+    stack.register("lost")
+    stack.knows("lost")
+    item = stack.wait_for("lost", lambda item: item["status"] == "ARCHIVED")
+    assert item["reportedBy"] == "poll"
+    stored = stack.s3.get_object(Bucket=stack.info["bucket"], Key="images/flux-kontext/lost/result-0.jpg")
+    assert stored["Body"].read() == IMAGE
+
+
+def test_a_task_of_a_provider_that_nobody_plays_is_archived_unconfirmed(stack: Stack) -> None:
+    url = stack.knows("other")
+    request = urllib.request.Request(
+        stack.info["callback_urls"]["nanobanana"],
+        json.dumps({"code": 200, "data": {"taskId": "other", "info": {"resultImageUrl": url}}}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=15) as response:
+        assert response.status == 200
+    end = time.monotonic() + PATIENCE_SECONDS
+    while stack.table.get_item(Key={"task": "nanobanana#other"})["Item"]["status"] != "ARCHIVED":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_wrong_token_is_a_401_with_a_reason(stack: Stack) -> None:
+    request = urllib.request.Request(f"{stack.info['api_url']}/callbacks/flux-kontext/{'x' * 48}", b"{}", method="POST")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=15)
+    with refused.value as error:
+        assert error.code == 401
+        assert json.load(error)["error"] == "unauthorized"

