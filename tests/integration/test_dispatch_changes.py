@@ -152,6 +152,42 @@ def test_nothing_follows_from_other_changes(
     assert outbox.executions() == []
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "reported_by"),
+    [
+        ("SUCCEEDED", "PENDING", ""),  # its provider did not confirm what a callback had said
+        ("FAILED", "PENDING", ""),
+        (None, "FAILED", "callback"),  # never registered
+        ("TIMED_OUT", "FAILED", "callback"),  # given up
+    ],
+)
+def test_a_task_that_nobody_polls_for_is_polled_for(
+    outbox: Outbox, context: LambdaContext, old: str | None, new: str, reported_by: str
+) -> None:
+    assert dispatch([a_record(1, new, old, reported_by=reported_by)], context) == []
+
+    assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task1",)]
+    assert outbox.messages() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "reported_by"),
+    [
+        (None, "poll"),
+        ("TIMED_OUT", "poll"),
+        ("PENDING", "callback"),  # the execution that polls for it hears of it
+        ("SUCCEEDED", "poll"),
+        ("FAILED", "callback"),  # confirmed just now, or counted
+    ],
+)
+def test_a_failure_that_needs_no_confirmation_or_has_somebody_who_asks_is_left_alone(
+    outbox: Outbox, context: LambdaContext, old: str | None, reported_by: str
+) -> None:
+    assert dispatch([a_record(1, "FAILED", old, reported_by=reported_by)], context) == []
+
+    assert (outbox.messages(), outbox.executions()) == ([], [])
+
+
 def test_tasks_registered_together_are_polled_together(outbox: Outbox, context: LambdaContext) -> None:
     records = [a_record(number, "PENDING") for number in range(2 * MAX_TASKS_PER_EXECUTION)]
 
