@@ -386,3 +386,14 @@ def test_no_log_line_holds_a_url(archiver: Archiver, caplog: pytest.LogCaptureFi
     logged = str([record.__dict__ for record in caplog.records]) + caplog.text
     assert "image not archived yet" in logged
     assert URL_QUERY not in logged
+
+
+def test_no_image_is_begun_that_there_is_no_time_for(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    archiver.succeed(archiver.serve("a.png", content(PNG)))
+    with monkeypatch.context() as patch:
+        patch.setattr(app, "RESERVED_SECONDS", 10_000)
+        assert archiver.run() == [TASK]
+    assert archiver.server.requests == []
+
+    assert archiver.run() == []
+    assert archiver.states() == ["ARCHIVED"]

@@ -1,6 +1,7 @@
 """Archives a task's images: from the provider's URL into the bucket, once each."""
 
 import base64
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -66,9 +67,10 @@ class ImageArchive:
         self._executor = executor
         self._now = now
 
-    def archive(self, task_key: str, *, is_last_try: bool) -> ArchiveRun | None:
+    def archive(self, task_key: str, *, is_last_try: bool, deadline: float = float("inf")) -> ArchiveRun | None:
         """Archives every image of a task that is pending, side by side, the one whose URL dies first before the others.
 
+        No image is begun after `deadline` (on the monotonic clock): what was not is left to the next message.
         Nothing is fetched before the provider has confirmed what came by callback, where it can be asked.
         Returns None where there is nothing to do: the task is gone, or further than SUCCEEDED already.
 
@@ -90,6 +92,8 @@ class ImageArchive:
         )
 
         def settle(index: int) -> Image | ImageUnavailableError:
+            if time.monotonic() > deadline:
+                return ImageUnavailableError("there was no time left for it")
             return self._settle(task, task.images[index], keys[index], is_last_try)
 
         results = dict(zip(pending, self._executor.map(settle, pending), strict=True))
