@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
@@ -66,8 +67,13 @@ def test_the_states_are_those_of_the_code() -> None:
     assert {cells[0].strip("`") for cells in rows("Use")} == set(TaskStatus)
 
 
-@mock_aws
-def test_registering_is_an_item_if_none_is_there() -> None:
+@pytest.fixture
+def aws() -> Iterator[None]:
+    with mock_aws():
+        yield
+
+
+def test_registering_is_an_item_if_none_is_there(aws: None) -> None:
     dynamodb = boto3.client("dynamodb")
     dynamodb.create_table(
         TableName="TasksTableName",

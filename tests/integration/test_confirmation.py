@@ -630,8 +630,9 @@ def test_a_failure_for_another_reason_is_corrected(
 
     (item,) = store.items()
     assert (item["status"], item["failure"]["reason"], item["reportedBy"]) == ("FAILED", "CONTENT_POLICY", "poll")
-    assert [evidence["failure"]["reason"] for evidence in item["conflicts"]] == ["INTERNAL"]
-    assert refutations(capsys) == 1
+    # Callback and record of the same failure may name it differently: nobody lied.
+    assert "conflicts" not in item
+    assert refutations(capsys) == 0
 
 
 @pytest.mark.parametrize("answer", [running, *NO_ANSWERS.values()], ids=["running", *NO_ANSWERS])

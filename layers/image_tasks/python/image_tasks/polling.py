@@ -99,8 +99,8 @@ class Polling:
         if claimed.says_the_same_as(answer):
             self._table.confirm(claimed, now=answer.reported_at)
             return True
-        self._table.correct(claimed, answer)
-        return not claimed.is_refuted_by(answer)
+        is_corrected = self._table.correct(claimed, answer)
+        return not (is_corrected and claimed.is_refuted_by(answer))
 
     def _api_key(self, provider_id: str) -> str | None:
         key = self._keys(provider_id).api_key

@@ -52,6 +52,7 @@ class ProviderClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._base_urls = base_urls
+        self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._http = httpx.Client(
             transport=transport,
@@ -105,6 +106,7 @@ class ProviderClient:
 
     def _send(self, provider: Provider, request: PollRequest, api_key: str, now: datetime) -> list[TaskReport]:
         base_url = self._base_urls.get(provider.id, provider.base_url)
+        ends_by = self._clock() + self._timeout_seconds
         try:
             with self._http.stream(
                 request.method,
@@ -113,24 +115,25 @@ class ProviderClient:
                 json=request.json,
                 headers={"Authorization": f"Bearer {api_key}"},
             ) as response:
-                content = _read_bounded(response)
+                content = self._read_bounded(response, ends_by)
         except httpx.HTTPError as exc:
             raise ProviderUnavailableError(f"{provider.id} did not answer: {type(exc).__name__}") from exc
         return provider.parse_poll(request, response.status_code, _json_or_none(content), received_at=now)
+
+    def _read_bounded(self, response: httpx.Response, ends_by: float) -> bytes:
+        content = bytearray()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > MAX_ANSWER_BYTES:
+                raise ProviderUnavailableError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
+            if self._clock() > ends_by:  # httpx's limits are for single reads
+                raise ProviderUnavailableError("the answer does not come to an end")
+        return bytes(content)
 
 
 def _poll_requests(provider: Provider, task_ids: Sequence[str]) -> Iterator[PollRequest]:
     for start in range(0, len(task_ids), provider.poll_batch_size):
         yield provider.poll_request(task_ids[start : start + provider.poll_batch_size])
-
-
-def _read_bounded(response: httpx.Response) -> bytes:
-    content = bytearray()
-    for chunk in response.iter_bytes():
-        content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
-            raise ProviderUnavailableError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
-    return bytes(content)
 
 
 def _json_or_none(content: bytes) -> Any:

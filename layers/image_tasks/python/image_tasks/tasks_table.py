@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -102,7 +102,7 @@ class TasksTable:
         """The task as it is now, None if there is no such item."""
         with _store_errors():
             answer = self._client.get_item(TableName=self._name, Key=_key(task), ConsistentRead=True)
-        return _task(answer["Item"]) if "Item" in answer else None
+        return _known_task(answer["Item"]) if "Item" in answer else None
 
     def get_many(self, tasks: Sequence[str]) -> dict[str, Task]:
         """Those of the tasks that have an item, by key. One that cannot be read is left out as if it were not there."""
@@ -263,11 +263,17 @@ def _evidence(report: TaskReport) -> Conflict:
 def _evidence_of(task: Task) -> Conflict:
     return Conflict(
         reported_by=task.reported_by or Reporter.CALLBACK,
-        reported_at=datetime.fromisoformat(task.reported_at or task.updated_at or "1970-01-01T00:00:00Z"),
+        reported_at=_time_of(task),
         status=task.status,
         urls=tuple(image.url for image in task.images[:MAX_URLS_PER_CONFLICT]),
         failure=task.failure,
     )
+
+
+def _time_of(task: Task) -> datetime:
+    with suppress(ValueError):  # put by hand, and no ISO 8601
+        return datetime.fromisoformat(task.reported_at or task.updated_at or "")
+    return datetime.fromtimestamp(0, UTC)
 
 
 def _without_time(conflict: Conflict) -> dict[str, Any]:
