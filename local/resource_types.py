@@ -248,6 +248,7 @@ RESOURCE_TYPES = {
         without_effect={
             "Architectures": _THIS_MACHINE,
             "Description": "",
+            "EphemeralStorage": f"{_THIS_MACHINE} /tmp",
             "Role": _NO_PERMISSIONS,
             "Tags": "",
             "TracingConfig": _NO_TRACES,
