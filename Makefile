@@ -13,11 +13,7 @@ SOURCES := functions layers local scripts tests
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
 PYTHON ?= $(shell scripts/find-python)
 
-<<<<<<< HEAD
-.PHONY: help setup demo up replay test check format build smoke lock clean
-=======
-.PHONY: help setup demo up test fuzz check format build smoke lock clean
->>>>>>> main
+.PHONY: help setup demo up replay test fuzz check format build smoke lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
