@@ -193,12 +193,17 @@ def test_without_s3_the_provider_is_asked_to_send_it_again(s3: Any, context: Lam
     assert len(kept(s3)) == 1
 
 
-def test_what_is_kept_is_counted(context: LambdaContext, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_kept_is_counted_under_the_dimensions_of_its_alarm(
+    context: LambdaContext, capsys: pytest.CaptureFixture[str]
+) -> None:
     call(a_callback(UNREADABLE), context)
     call(a_callback(UNREADABLE, token=OTHER_TOKEN), context)
 
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
-    assert [line.get("DeliveriesKept") for line in lines] == [[1.0], None]
+    (kept,) = [line for line in lines if "DeliveriesKept" in line]
+    assert kept["DeliveriesKept"] == [1.0]
+    assert kept["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
+    assert [line["reason"] for line in lines if "CallbacksRefused" in line] == ["invalid_callback", "unauthorized"]
 
 
 def test_a_delivery_comes_out_as_it_went_in(deliveries: RejectedDeliveries) -> None:

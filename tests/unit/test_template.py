@@ -465,3 +465,27 @@ def test_image_hosts_that_would_match_nothing(value: str) -> None:
 @pytest.mark.parametrize("name", RAW["Outputs"])
 def test_an_output_says_what_it_is(name: str) -> None:
     assert len(RAW["Outputs"][name]["Description"]) > 20
+
+
+# ------------------------------------------------------------------------------------------------ alarms
+
+
+@pytest.mark.parametrize("name", of_type("AWS::CloudWatch::Alarm"))
+def test_an_alarm_says_what_to_do_and_is_silent_where_nothing_happens(name: str) -> None:
+    alarm = of_type("AWS::CloudWatch::Alarm")[name]
+
+    assert alarm["AlarmDescription"].endswith(".")
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert alarm["AlarmActions"] == {"Fn::If": ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
+
+
+def test_alarms_watch_every_queue_that_has_to_be_empty_and_what_functions_count() -> None:
+    alarms = of_type("AWS::CloudWatch::Alarm").values()
+
+    queues = {referred(a["Dimensions"][0]["Value"]) for a in alarms if a["Namespace"] == "AWS/SQS"}
+    assert queues == {"ArchiveDeadLetters", "DispatchFailures"}
+    environment = FUNCTIONS["ReceiveCallbackFunction"]["Environment"]["Variables"]
+    ours = [alarm for alarm in alarms if alarm["Namespace"] == environment["POWERTOOLS_METRICS_NAMESPACE"]]
+    assert {alarm["MetricName"] for alarm in ours} == {"CallbacksRefuted", "DeliveriesKept"}
+    for alarm in ours:
+        assert alarm["Dimensions"] == [{"Name": "service", "Value": environment["POWERTOOLS_SERVICE_NAME"]}]
