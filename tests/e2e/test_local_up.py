@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -171,6 +172,18 @@ def test_a_callback_becomes_an_object(stack: Stack) -> None:
     stored = stack.s3.get_object(Bucket=stack.info["bucket"], Key=image["key"])
     assert stored["Body"].read() == IMAGE
     assert stored["ContentType"] == "image/jpeg"
+
+
+def test_64_deliveries_of_one_callback_are_one_item_and_one_object(stack: Stack) -> None:
+    url = stack.knows("at-once")
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: stack.call_back("at-once", url), range(64)))
+
+    assert answers == [(200, {"status": "received"})] * 64
+    item = stack.wait_for("at-once", lambda item: item["status"] == "ARCHIVED" and item["deliveries"] == 64)
+    assert "conflicts" not in item
+    versions = stack.s3.list_object_versions(Bucket=stack.info["bucket"], Prefix="images/flux-kontext/at-once/")
+    assert [version["Key"] for version in versions["Versions"]] == ["images/flux-kontext/at-once/result-0.jpg"]
 
 
 def test_a_lost_callback_is_found_by_polling_and_becomes_an_object(stack: Stack) -> None:
