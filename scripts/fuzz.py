@@ -42,8 +42,8 @@ with atheris.instrument_imports(include=["image_tasks"]) if is_led_by_coverage e
     from image_tasks.errors import (
         ImageError,
         ImageRejectedError,
-        InvalidCallbackError,
         ProviderError,
+        RequestError,
         UnauthorizedError,
     )
     from image_tasks.image_door import HTTPS_PORT, ImageDoor
@@ -86,7 +86,7 @@ def callback(data: bytes) -> None:
     provider = PROVIDERS[PROVIDER_IDS[data[0] % len(PROVIDER_IDS)]] if data else PROVIDERS["acedata"]
     try:
         provider.parse_callback(decode_json(data[1:]), received_at=NOW)
-    except InvalidCallbackError as exc:
+    except RequestError as exc:
         str(exc).encode()  # it is an answer's text
 
 
