@@ -122,3 +122,19 @@ def test_what_the_readme_points_to_says_how_it_is_used(name: str) -> None:
     )
     assert done.returncode == 0
     assert "usage: python -m local" in done.stdout
+
+
+def test_the_picture_of_the_state_machine_has_its_states_and_transitions() -> None:
+    picture = (REPOSITORY / "docs" / "how-it-works.md").read_text().split("stateDiagram-v2", 2)[1].split("```")[0]
+    names = dict(re.findall(r"^  (\w+): (.+)$", picture, re.MULTILINE))
+    drawn = {
+        (names.get(source, source), names.get(target, target))
+        for source, target in re.findall(r"^  (\w+) --> (\w+)", picture, re.MULTILINE)
+    }
+    definition = yaml.safe_load((REPOSITORY / "statemachines" / "poll_tasks.asl.yaml").read_text())
+    defined = set()
+    for name, state in definition["States"].items():
+        targets = [state.get("Next"), state.get("Default")]
+        targets += [branch["Next"] for branch in (*state.get("Choices", []), *state.get("Catch", []))]
+        defined |= {(name, target) for target in targets if target}
+    assert drawn == defined
