@@ -30,7 +30,7 @@ for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Powertools warns of an invocation that counted nothing, which is what most polls do, and has no setting for it.
+    # Powertools warns of an invocation that counted nothing, as one that failed does, and has no setting for it.
     config.addinivalue_line("filterwarnings", "ignore:No application metrics to publish:UserWarning")
 
 
