@@ -86,7 +86,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         return refuse(exc)
     except StoreUnavailableError:
         return defer()
-    logger.info("callback received", task=report.task, status=report.status, outcome=recorded.outcome)
+    logger.info(
+        "callback received",
+        task=report.task,
+        status=report.status,
+        outcome=recorded.outcome,
+        previous_status=recorded.previous_status,
+    )
     metrics.add_dimension("provider", report.provider)
     metrics.add_metric(f"Callbacks{recorded.outcome.title()}", MetricUnit.Count, 1)
     return answer(HTTPStatus.OK, {"status": "received"})

@@ -15,6 +15,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -29,8 +30,9 @@ AT_ONCE = 64
 def post(url: str, body: bytes) -> tuple[int, float]:
     """Status, and milliseconds from connecting to the last byte of the answer."""
     parts = urlsplit(url)
+    assert parts.hostname
     begun = time.perf_counter()
-    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
     connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
     response = connection.getresponse()
     response.read()
@@ -78,7 +80,7 @@ def main() -> None:
                 aws_access_key_id="local",
                 aws_secret_access_key="local",
             ).Table(info["table"])
-            item = tasks.get_item(Key={"task": "flux-kontext#at-once"})["Item"]
+            item: dict[str, Any] = tasks.get_item(Key={"task": "flux-kontext#at-once"})["Item"]
         finally:
             process.terminate()
             process.wait()

@@ -33,7 +33,7 @@ def server() -> Iterator[ImageServer]:
 def archiver(
     store: Store, server: ImageServer, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Archiver]:
-    # No API key: nobody can be asked whether a callback is true. See test_confirmation.py.
+    # No API key: nobody can be asked whether a callback is true. See tests/integration/confirmation.
     with archiving(store, server, context, monkeypatch, provider_keys={}) as made:
         yield made
 

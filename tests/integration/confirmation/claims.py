@@ -1,0 +1,70 @@
+"""What callbacks claim and providers answer, in tests of confirmation."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from image_tasks.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus
+from tests.image_server import picture
+from tests.integration.archiver import TASK
+from tests.integration.conftest import Store
+from tests.integration.providers import not_in_time, record, saying, unreachable
+
+PNG, FORGED = picture(size=(8, 6)), picture(size=(9, 9))
+ACE = "acedata#a1"
+
+
+def has(result: str, origin: str | None = None) -> Callable[[httpx.Request], httpx.Response]:
+    """The provider's record of a success with these URLs."""
+    return lambda request: record(request, successFlag=1, response={"originImageUrl": origin, "resultImageUrl": result})
+
+
+def ace_has(*urls: str) -> Callable[[httpx.Request], httpx.Response]:
+    data = [{"image_url": url} for url in urls]
+    return saying({"id": "a1", "response": {"success": True, "data": data}})
+
+
+def claim_failure(store: Store, reason: FailureReason = FailureReason.INTERNAL, task: str = TASK) -> None:
+    """A callback that says failed."""
+    provider, _, task_id = task.partition("#")
+    store.table.record(
+        TaskReport(
+            provider=provider,
+            task_id=task_id,
+            status=TaskStatus.FAILED,
+            reported_by=Reporter.CALLBACK,
+            reported_at=datetime.now(UTC),
+            failure=Failure(reason=reason),
+        )
+    )
+
+
+def refutations(capsys: pytest.CaptureFixture[str]) -> int:
+    """How often the alarm's metric was counted since the last look."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    return int(sum(sum(line.get("CallbacksRefuted", [])) for line in lines))
+
+
+def urls(item: dict[str, Any]) -> list[str]:
+    return [image["url"] for image in item["images"]]
+
+
+NO_ANSWERS = {
+    "500": saying({"code": 500, "msg": "error"}),
+    "HTTP 500": saying({}, 500),
+    "unreachable": unreachable,
+    "too slow": not_in_time,
+    "429": saying({"code": 429}),
+    "455": saying({"code": 455}),
+    "401": saying({"code": 401}),
+    "HTTP 401": saying({}, 401),
+    "402": saying({"code": 402}),
+    "redirect": lambda _: httpx.Response(302, headers={"Location": "https://api.kie.ai/elsewhere"}),
+    "HTML": lambda _: httpx.Response(200, text="<html>"),
+    "another task": saying({"code": 200, "data": {"taskId": "other", "successFlag": 3}}),
+    "success without a URL": saying({"code": 200, "data": {"taskId": "task12345", "successFlag": 1, "response": {}}}),
+}

@@ -1,0 +1,84 @@
+"""Archiver and poller that ask the same providers, and the stream between them."""
+
+import json
+from collections.abc import Iterator
+
+import boto3
+import httpx
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from functions.archive_images import app as archive_images
+from functions.dispatch_changes.app import read_changes
+from image_tasks.models import TaskStatus
+from image_tasks.provider_client import ProviderClient
+from local.event_filters import EventFilter
+from local.template import Template
+from tests.image_server import ImageServer, serving
+from tests.integration.archiver import Archiver, archiving
+from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.functions import PROVIDER_KEYS
+from tests.integration.providers import (
+    Providers,
+    polling,
+)
+
+
+class Stream:
+    """The table's stream, as the dispatcher's function gets it."""
+
+    def __init__(self, store: Store, template: Template) -> None:
+        store.client.update_table(
+            TableName=TABLE_NAME, StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        )
+        sources = [each["Properties"] for each in template.resources.values() if "EventSourceMapping" in each["Type"]]
+        (filters,) = (source["FilterCriteria"]["Filters"] for source in sources if "FilterCriteria" in source)
+        self._filter = EventFilter([found["Pattern"] for found in filters])
+        self._client = boto3.client("dynamodbstreams")
+        (stream,) = self._client.list_streams(TableName=TABLE_NAME)["Streams"]
+        described = self._client.describe_stream(StreamArn=stream["StreamArn"])["StreamDescription"]
+        self._iterator = self._client.get_shard_iterator(
+            StreamArn=stream["StreamArn"],
+            ShardId=described["Shards"][0]["ShardId"],
+            ShardIteratorType="LATEST",
+        )["ShardIterator"]
+
+    def follows(self) -> list[tuple[str, TaskStatus]]:
+        """What follows from the changes since the last look: SUCCEEDED is archived, anything else polled for."""
+        answer = self._client.get_records(ShardIterator=self._iterator)
+        self._iterator = answer["NextShardIterator"]
+        records = json.loads(json.dumps(answer["Records"], default=str))  # times apart, as Lambda gets them
+        let_through = [found for found in records if self._filter.matches(found)]
+        return [(change.task, change.status) for change in read_changes(let_through)]
+
+
+@pytest.fixture
+def server() -> Iterator[ImageServer]:
+    with serving() as running_server:
+        yield running_server
+
+
+@pytest.fixture
+def providers(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
+    """What archiver and poller ask alike."""
+    with polling(monkeypatch) as providers:
+        transport = httpx.MockTransport(providers)
+        monkeypatch.setattr(
+            archive_images,
+            "ProviderClient",
+            lambda base_urls, **how: ProviderClient(base_urls, transport=transport, **how),
+        )
+        yield providers
+
+
+@pytest.fixture
+def archiver(
+    providers: Providers, store: Store, server: ImageServer, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Archiver]:
+    with archiving(store, server, context, monkeypatch, PROVIDER_KEYS) as made:
+        yield made
+
+
+@pytest.fixture
+def stream(store: Store, template: Template) -> Stream:
+    return Stream(store, template)

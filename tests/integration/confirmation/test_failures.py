@@ -1,0 +1,160 @@
+"""A failure that came by callback is a claim: the next poll confirms it, or finds what was true."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+
+from image_tasks.models import FailureReason, TaskStatus
+from tests.integration.archiver import TASK, Archiver
+from tests.integration.confirmation.claims import NO_ANSWERS, PNG, claim_failure, has, refutations, urls
+from tests.integration.confirmation.conftest import Stream
+from tests.integration.conftest import Store
+from tests.integration.providers import (
+    FLUX_PATH,
+    Providers,
+    failed,
+    poll,
+    running,
+)
+
+# ------------------------------------------------------------------------------------------------ failures
+
+
+def test_a_failure_is_confirmed_by_the_next_poll(
+    store: Store, providers: Providers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.register(TASK)
+    claim_failure(store, FailureReason.CONTENT_POLICY)
+    providers.answers[FLUX_PATH] = failed
+
+    assert poll(TASK)["tasks"] == []
+
+    (item,) = store.items()
+    assert (item["status"], item["reportedBy"]) == ("FAILED", "callback")
+    assert item["confirmedAt"] == item["updatedAt"] >= item["reportedAt"]
+    assert "conflicts" not in item
+    assert refutations(capsys) == 0
+    assert poll(TASK)["tasks"] == []
+    assert len(providers.requests) == 1  # nobody is asked twice
+
+
+def test_a_failure_that_was_none_becomes_the_success_it_was(
+    archiver: Archiver, providers: Providers, stream: Stream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archiver.store.register(TASK)
+    claim_failure(archiver.store)
+    assert stream.follows() == [(TASK, "PENDING")]
+    answered = archiver.serve("real", PNG)
+    providers.answers[FLUX_PATH] = has(answered)
+
+    assert poll(TASK)["tasks"] == []
+
+    item = archiver.item()
+    assert (item["status"], item["reportedBy"], urls(item)) == ("SUCCEEDED", "poll", [answered])
+    assert "failure" not in item
+    (evidence,) = item["conflicts"]
+    assert (evidence["status"], evidence["reportedBy"], evidence["failure"]["reason"]) == (
+        "FAILED",
+        "callback",
+        "INTERNAL",
+    )
+    assert refutations(capsys) == 1
+    assert stream.follows() == [(TASK, "SUCCEEDED")]
+    assert archiver.run() == []
+    assert archiver.item()["status"] == "ARCHIVED"
+
+
+def test_a_failure_for_another_reason_is_corrected(
+    store: Store, providers: Providers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim_failure(store, FailureReason.INTERNAL)
+    providers.answers[FLUX_PATH] = failed
+
+    assert poll(TASK)["tasks"] == []
+
+    (item,) = store.items()
+    assert (item["status"], item["failure"]["reason"], item["reportedBy"]) == ("FAILED", "CONTENT_POLICY", "poll")
+    # Callback and record of the same failure may name it differently: nobody lied.
+    assert "conflicts" not in item
+    assert refutations(capsys) == 0
+
+
+@pytest.mark.parametrize("answer", [running, *NO_ANSWERS.values()], ids=["running", *NO_ANSWERS])
+def test_a_failure_is_polled_for_until_the_provider_answers(
+    store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
+) -> None:
+    claim_failure(store)
+    before = store.items()
+    providers.answers[FLUX_PATH] = answer
+
+    assert poll(TASK)["tasks"] == [TASK]
+    assert poll(TASK, wait_seconds=120, waited_seconds=21_400)["tasks"] == [TASK]
+    # The time is over: it stays what it was, a claim.
+    assert poll(TASK, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
+
+    assert store.items() == before
+
+
+def test_the_last_poll_of_all_can_refute_a_failure(archiver: Archiver, providers: Providers) -> None:
+    claim_failure(archiver.store)
+    providers.answers[FLUX_PATH] = has(archiver.serve("real", PNG))
+
+    assert poll(TASK, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
+
+    assert archiver.item()["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("keys", [{}, {"flux-kontext": {"apiKey": ""}}])
+def test_without_an_api_key_a_failure_is_left_alone(store: Store, providers: Providers, keys: dict[str, Any]) -> None:
+    (secret,) = boto3.client("secretsmanager").list_secrets()["SecretList"]
+    boto3.client("secretsmanager").put_secret_value(SecretId=secret["ARN"], SecretString=json.dumps(keys))
+    claim_failure(store)
+
+    assert poll(TASK)["tasks"] == []
+
+    assert [item["status"] for item in store.items()] == ["FAILED"]
+    assert providers.requests == []
+
+
+def test_better_news_that_comes_while_the_provider_is_asked_stays(archiver: Archiver, providers: Providers) -> None:
+    claim_failure(archiver.store, FailureReason.CONTENT_POLICY)
+    claimed = archiver.serve("real", PNG)
+
+    def overtaken(request: httpx.Request) -> httpx.Response:
+        archiver.succeed(claimed)
+        return failed(request)
+
+    providers.answers[FLUX_PATH] = overtaken
+
+    assert poll(TASK)["tasks"] == []
+
+    assert archiver.item()["status"] == "SUCCEEDED"
+    assert "confirmedAt" not in archiver.item()
+
+
+@pytest.mark.parametrize("before", [None, "TIMED_OUT", "PENDING"])
+def test_a_claimed_failure_that_nobody_polls_for_is_polled_for(
+    store: Store, stream: Stream, before: str | None
+) -> None:
+    if before:
+        store.put(TASK, status=before, rank=TaskStatus(before).rank)
+        stream.follows()
+
+    claim_failure(store)
+
+    # Of one that was pending, the execution that polls for it hears by itself.
+    assert stream.follows() == ([] if before == "PENDING" else [(TASK, "FAILED")])
+
+
+def test_a_success_that_heals_a_polled_failure_is_told_from_a_claim(archiver: Archiver, providers: Providers) -> None:
+    archiver.store.register(TASK)
+    providers.answers[FLUX_PATH] = failed
+    poll(TASK)
+
+    archiver.succeed(archiver.serve("a", PNG))
+
+    assert [evidence["reportedBy"] for evidence in archiver.item()["conflicts"]] == ["poll"]

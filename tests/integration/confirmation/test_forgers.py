@@ -1,0 +1,133 @@
+"""Whoever knows the token changes nothing in the end, in any order of events."""
+
+import itertools
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from functions.archive_images import app as archive_images
+from image_tasks.models import TaskStatus
+from image_tasks.providers import PROVIDERS
+from tests.integration.archiver import Archiver
+from tests.integration.confirmation.claims import FORGED, PNG, has, urls
+from tests.integration.confirmation.conftest import Stream
+from tests.integration.providers import (
+    FLUX_PATH,
+    Providers,
+    failed,
+    poll,
+    running,
+)
+
+# ------------------------------------------------------------------------------------------------ whatever the order
+
+task_numbers = itertools.count()
+
+
+class World:
+    """One task: its provider, a forger who knows the token, and the parts of Catchlight, each to be run at any time."""
+
+    def __init__(self, archiver: Archiver, providers: Providers, stream: Stream, truth: str) -> None:
+        self.archiver, self.providers, self.stream = archiver, providers, stream
+        self.truth = truth
+        self.task_id = f"world{next(task_numbers)}"
+        self.task = f"flux-kontext#{self.task_id}"
+        self.real = archiver.serve(f"real-{self.task_id}", PNG)
+        self.is_finished = False
+        self.messages: list[int] = []  # tries of each
+        self.executions: list[dict[str, Any]] = []
+        stream.follows()
+        providers.answers[FLUX_PATH] = self.answer
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if not self.is_finished:
+            return running(request)
+        return has(self.real)(request) if self.truth == "success" else failed(request)
+
+    def callback(self, **body: Any) -> None:
+        report = PROVIDERS["flux-kontext"].parse_callback(
+            body | {"taskId": self.task_id}, received_at=datetime.now(UTC)
+        )
+        self.archiver.store.table.record(report)
+
+    def step(self, name: str) -> None:
+        match name:
+            case "register":
+                if self.archiver.store.item(self.task) is None:
+                    self.archiver.store.register(self.task)
+            case "finish":
+                self.is_finished = True
+            case "real callback":
+                if self.is_finished and self.truth == "success":
+                    self.callback(code=200, data={"info": {"resultImageUrl": self.real}})
+                elif self.is_finished:
+                    self.callback(code=400, msg="policy")
+            case "forged success" | "another forged success":
+                url = self.archiver.serve(f"forged-{name.count(' ')}-{self.task_id}", FORGED)
+                self.callback(code=200, data={"info": {"resultImageUrl": url}})
+            case "forged failure":
+                self.callback(code=500, msg="forged")
+            case "archive":
+                self.messages = [
+                    tries + 1 for tries in self.messages if self.archiver.run(self.task, tries=tries) == [self.task]
+                ]
+                assert all(tries <= archive_images.MAX_TRIES for tries in self.messages)  # no dead letter
+            case "poll":
+                self.executions = [state for state in map(self._poll, self.executions) if state["tasks"]]
+        for _, what in self.stream.follows():
+            if what is TaskStatus.SUCCEEDED:
+                self.messages.append(1)
+            else:
+                self.executions.append({"waitSeconds": 60, "waitedSeconds": 0, "tasks": [self.task]})
+
+    @staticmethod
+    def _poll(state: dict[str, Any]) -> dict[str, Any]:
+        return poll(*state["tasks"], wait_seconds=state["waitSeconds"], waited_seconds=state["waitedSeconds"])
+
+    def settle(self) -> None:
+        """What happens if nobody interferes any more."""
+        self.step("finish")
+        for _ in range(20):
+            if not (self.messages or self.executions):
+                return
+            self.step("archive")
+            self.step("poll")
+        pytest.fail("it does not come to an end")
+
+
+STEPS = [
+    *("register", "finish", "real callback", "archive", "poll"),
+    *("forged success", "another forged success", "forged failure"),
+]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(truth=st.sampled_from(["success", "failure"]), steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=12))
+@example(truth="success", steps=["forged failure", "poll", "forged success", *["archive"] * 5, "forged failure"])
+@example(truth="failure", steps=["finish", "forged failure", "poll", "forged success", "archive", "forged success"])
+@example(truth="failure", steps=["finish", "real callback", "poll", "forged success"])
+@example(truth="success", steps=["forged success", *["archive"] * 5, "forged failure", "finish", "poll"])
+def test_a_forger_with_the_token_changes_nothing_in_the_end(
+    archiver: Archiver, providers: Providers, stream: Stream, truth: str, steps: list[str]
+) -> None:
+    world = World(archiver, providers, stream, truth)
+    for step in steps:
+        world.step(step)
+    world.settle()
+
+    item = archiver.store.item(world.task)
+    if item is None:  # nothing was ever said of it
+        assert not {"register", "forged success", "another forged success", "forged failure"} & set(steps)
+        return
+    if truth == "success":
+        assert (item["status"], urls(item)) == ("ARCHIVED", [world.real])
+    else:
+        assert (item["status"], item["failure"]["reason"]) == ("FAILED", "CONTENT_POLICY")
+        assert "images" not in item
+    assert not [path for path in archiver.server.requests if path.startswith("/forged")]
+    stored = {key: data for key, data in archiver.objects().items() if world.task_id in key}
+    assert list(stored.values()) == ([PNG] if truth == "success" else [])
