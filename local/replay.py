@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -18,6 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from local import LocalStackError
+
+if TYPE_CHECKING:
+    from image_tasks.rejected_deliveries import RejectedDeliveries
+    from image_tasks.tasks_table import TasksTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +35,14 @@ class Replayed:
     is_settled: bool
 
 
-def replay(deliveries: Any, table: Any, *, provider_id: str | None = None, dry_run: bool = False) -> Iterator[Replayed]:
+def replay(
+    deliveries: "RejectedDeliveries", table: "TasksTable", *, provider_id: str | None = None, dry_run: bool = False
+) -> Iterator[Replayed]:
     """Parses every kept delivery again and writes its news.
 
     Args:
-        deliveries: RejectedDeliveries of the stack's bucket.
-        table: TasksTable of the stack.
+        deliveries: those of the stack's bucket.
+        table: the stack's.
         provider_id: takes the place of the one in the callback's URL, where that was the mistake.
         dry_run: says what would happen and writes nothing.
     """

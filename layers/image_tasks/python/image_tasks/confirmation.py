@@ -52,10 +52,10 @@ class Confirmation:
             StoreUnavailableError: what it says could not be written.
         """
         provider_id, task_id = split_task_key(task.task)
-        provider, api_key = PROVIDERS.get(provider_id), self._keys(provider_id).api_key
-        if not (task.is_claim and provider and api_key and api_key.get_secret_value()):
+        provider, api_key = PROVIDERS.get(provider_id), self._keys(provider_id).usable_api_key
+        if not (task.is_claim and provider and api_key):
             return Checked(task, is_refuted=False)
-        answer = self._ask(provider, task_id, api_key.get_secret_value())
+        answer = self._ask(provider, task_id, api_key)
         if answer.status is TaskStatus.PENDING and not is_last_try:
             raise UnconfirmedError("the provider does not confirm the callback's result yet")
         if task.says_the_same_as(answer):

@@ -29,6 +29,11 @@ class ProviderKeys(BaseModel):
     # None: the provider does not sign. Empty: it should, and nothing can match.
     webhook_key: SecretStr | None = None
 
+    @property
+    def usable_api_key(self) -> str | None:
+        """The API key in the clear; None also for an empty one: then the provider cannot be asked."""
+        return (self.api_key.get_secret_value() or None) if self.api_key else None
+
 
 class LiveSecret:
     """One secret of AWS Secrets Manager with its versions that are valid now.

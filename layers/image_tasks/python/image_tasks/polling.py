@@ -92,7 +92,7 @@ class Polling:
         return report is not None and report.status is not TaskStatus.PENDING
 
     def _can_check(self, item: Task) -> bool:
-        return item.is_claim and self._api_key(split_task_key(item.task)[0]) is not None
+        return item.is_claim and self._keys(split_task_key(item.task)[0]).usable_api_key is not None
 
     def _check(self, claimed: Task, answer: TaskReport) -> bool:
         """Whether the provider says what a callback said; if not, the task is corrected."""
@@ -101,10 +101,6 @@ class Polling:
             return True
         is_corrected = self._table.correct(claimed, answer)
         return not (is_corrected and claimed.is_refuted_by(answer))
-
-    def _api_key(self, provider_id: str) -> str | None:
-        key = self._keys(provider_id).api_key
-        return (key.get_secret_value() or None) if key else None
 
     def _ask(self, tasks: Sequence[str], *, deadline: float) -> dict[str, Answers]:
         ids_by_provider: Mapping[str, list[str]] = defaultdict(list)
@@ -115,7 +111,7 @@ class Polling:
             return {}
 
         def ask(provider_id: str) -> Answers:
-            api_key = self._api_key(provider_id)
+            api_key = self._keys(provider_id).usable_api_key
             if provider_id not in PROVIDERS:
                 return Answers(errors=[ProviderRefusedError(f"no provider is called {provider_id}")])
             if api_key is None:

@@ -162,7 +162,7 @@ class AceDataProvider:
         if not answer.failed and not images:
             raise InvalidCallbackError("body: neither a failure nor a success with an image URL")
         verdict = Verdict(failure=answer.failure()) if answer.failed else Verdict(images=images)
-        return self._report(task_id, verdict, Reporter.CALLBACK, received_at)
+        return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
         """How to ask about up to `poll_batch_size` tasks."""
@@ -185,7 +185,9 @@ class AceDataProvider:
             raise self._request_error(http_status, body)
         verdicts = self._verdicts_of_batch(body["items"]) if "items" in body else self._verdict_of_one(request, body)
         return [
-            self._report(task_id, verdicts.get(task_id, STILL_RUNNING), Reporter.POLL, received_at)
+            report(
+                self, task_id, verdicts.get(task_id, STILL_RUNNING), reported_by=Reporter.POLL, received_at=received_at
+            )
             for task_id in request.task_ids
         ]
 
@@ -215,16 +217,6 @@ class AceDataProvider:
         if code == BUSY_CODE or http_status == BUSY_STATUS:
             return ProviderBusyError(f"{self.id} answered HTTP {http_status}: the rate limit is reached")
         return ProviderUnavailableError(f"{self.id} answered HTTP {http_status} with no record of a task")
-
-    def _report(self, task_id: str, verdict: Verdict, reported_by: Reporter, received_at: datetime) -> TaskReport:
-        return report(
-            self.id,
-            task_id,
-            verdict,
-            reported_by=reported_by,
-            received_at=received_at,
-            url_lifetimes=self.url_lifetimes,
-        )
 
 
 def _is_error_body(body: Mapping[str, Any]) -> bool:

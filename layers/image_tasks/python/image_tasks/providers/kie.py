@@ -206,7 +206,7 @@ class KieProvider:
             verdict = read(Record, data, at="data", error=InvalidCallbackError).verdict()
         else:
             verdict = read(Callback, body, error=InvalidCallbackError).verdict()
-        return self._report(task_id, verdict, Reporter.CALLBACK, received_at)
+        return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
         """How to ask about one task."""
@@ -233,7 +233,7 @@ class KieProvider:
             verdict = self._verdict_of_poll(task_id, body)
         else:
             raise self._request_error(code)
-        return [self._report(task_id, verdict, Reporter.POLL, received_at)]
+        return [report(self, task_id, verdict, reported_by=Reporter.POLL, received_at=received_at)]
 
     def _verdict_of_poll(self, task_id: str, body: Mapping[str, Any]) -> Verdict:
         if body.get("data") is None:  # an unknown id, as recorded
@@ -247,13 +247,3 @@ class KieProvider:
             return ProviderUnavailableError(f"{self.id} answered without a code")
         error, meaning = REQUEST_ERRORS.get(code, (ProviderUnavailableError, "the request failed"))
         return error(f"{self.id} answered {code}: {meaning}")
-
-    def _report(self, task_id: str, verdict: Verdict, reported_by: Reporter, received_at: datetime) -> TaskReport:
-        return report(
-            self.id,
-            task_id,
-            verdict,
-            reported_by=reported_by,
-            received_at=received_at,
-            url_lifetimes=self.url_lifetimes,
-        )

@@ -20,6 +20,7 @@ from image_tasks.models import (
     TaskReport,
     TaskStatus,
 )
+from image_tasks.providers.base import Provider
 
 # Codes are short words or numbers; what is longer is no code but somebody's text.
 MAX_CODE_LENGTH = 64
@@ -193,13 +194,7 @@ STILL_RUNNING = Verdict()
 
 
 def report(
-    provider: str,
-    task_id: str,
-    verdict: Verdict,
-    *,
-    reported_by: Reporter,
-    received_at: datetime,
-    url_lifetimes: Mapping[ImageKind, timedelta],
+    provider: Provider, task_id: str, verdict: Verdict, *, reported_by: Reporter, received_at: datetime
 ) -> TaskReport:
     """The verdict as news.
 
@@ -208,13 +203,14 @@ def report(
     """
     ready_at = min(verdict.completed_at or received_at, received_at)
     return TaskReport(
-        provider=provider,
+        provider=provider.id,
         task_id=task_id,
         status=_status(verdict),
         reported_by=reported_by,
         reported_at=received_at,
         images=tuple(
-            Image(kind=kind, url=url, expires_at=ready_at + url_lifetimes[kind]) for kind, url in verdict.images
+            Image(kind=kind, url=url, expires_at=ready_at + provider.url_lifetimes[kind])
+            for kind, url in verdict.images
         ),
         failure=verdict.failure,
     )
