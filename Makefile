@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # What the environment was made from: it is made anew when a lock changes.
 STAMP := $(VENV)/.installed
 LOCKS := requirements-dev.txt layers/image_tasks/python/requirements.txt
-SOURCES := functions layers local scripts tests
+SOURCES := catchlight functions layers local scripts tests
 
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
 PYTHON ?= $(shell scripts/find-python)
@@ -26,6 +26,8 @@ $(STAMP): $(LOCKS)
 	@"$(PYTHON)" -m venv --clear $(VENV)
 	@# The lock is complete: nothing to resolve. pip 23, which comes with Python 3.11, would stumble over extras and hashes.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+	@# `catchlight`, the command line, as it is in this checkout.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(STAMP) ## The whole pipeline on this machine, with a table of what became of every task
