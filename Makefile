@@ -37,7 +37,7 @@ up: $(STAMP) ## The local stack, until Ctrl-C
 	@$(BIN)/python -m local up
 
 replay: $(STAMP) ## Deliveries that could not be read, once more (STACK=name of a deployed stack; else the local one)
-	@$(BIN)/python -m local replay $(if $(STACK),--stack-name $(STACK))
+	@$(BIN)/catchlight replay $(if $(STACK),--stack-name $(STACK),--local)
 
 test: $(STAMP) ## All tests, offline
 	@$(BIN)/python -m pytest -n auto --dist loadfile -q

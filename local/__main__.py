@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     # What the functions import from their layer, the runner imports from its source.
     sys.path.insert(1, str(_LAYER))
     try:
-        commands = {"up": _up, "demo": _demo, "replay": _replay}
+        commands = {"up": _up, "demo": _demo}
         return commands[options.command](options)
     except LocalStackError as exc:
         print(f"error: {exc}", file=sys.stderr)
@@ -55,7 +55,7 @@ def _up(options: argparse.Namespace) -> int:
         on_error=lambda source, message: console.print(Text(f"{source} ", "bold red"), Text(message), soft_wrap=True),
     )
     with stack:
-        places = {name.replace("_", " "): value for name, value in stack.info.items() if name != "callback_urls"}
+        places = {name.replace("_", " "): value for name, value in stack.info.items() if isinstance(value, str)}
         callbacks = {f"callback {provider}": url for provider, url in stack.info["callback_urls"].items()}
         for name, value in {**places, "logs": Path(options.state_dir) / "logs", **callbacks}.items():
             if value:
@@ -70,17 +70,6 @@ def _demo(options: argparse.Namespace) -> int:
     from local.demo import main as demo
 
     return demo(["--state-dir", options.state_dir])
-
-
-def _replay(options: argparse.Namespace) -> int:
-    from local.replay import main as replay
-
-    return replay(
-        stack_name=options.stack_name,
-        state_dir=options.state_dir,
-        provider_id=options.provider,
-        dry_run=options.dry_run,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,12 +118,6 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--state-dir", default=".local/demo", metavar="FOLDER", help="where images and logs go (.local/demo)"
     )
-    replays = "put deliveries that could not be read through the current code again"
-    replay = commands.add_parser("replay", help=replays, description=replays)
-    replay.add_argument("--stack-name", metavar="NAME", help="a deployed stack, with your own AWS credentials")
-    replay.add_argument("--state-dir", default=".local", metavar="FOLDER", help="the local stack's state (.local)")
-    replay.add_argument("--provider", metavar="ID", help="read them as this provider's, whatever the URL had")
-    replay.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
     return parser
 
 

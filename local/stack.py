@@ -248,6 +248,9 @@ class LocalStack:
             "state_machine_arn": ref("PollTasksStateMachine"),
             "callback_urls": callback_urls,
             "simulator_url": simulator_url,
+            # As CloudFormation tells them of a deployed stack: what `catchlight` finds there it finds here.
+            "resources": {logical_id: made.ref for logical_id, made in deployment.resources.items()},
+            "parameters": deployment.template.parameters,
         }
 
 

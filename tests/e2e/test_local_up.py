@@ -157,6 +157,8 @@ def test_stack_json_holds_what_other_programs_need(stack: Stack) -> None:
         "state_machine_arn",
         "callback_urls",
         "simulator_url",
+        "resources",
+        "parameters",
     }
     assert stack.info["callback_urls"].keys() == {"flux-kontext", "nanobanana", "acedata"}
     assert stack.info["simulator_url"] is None

@@ -115,7 +115,7 @@ def test_the_curl_delivers_a_callback_and_its_result_can_be_read(tmp_path: Path)
     assert "CONTENT_POLICY" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["up --help", "demo --help", "replay --help"])
+@pytest.mark.parametrize("name", ["up --help", "demo --help"])
 def test_what_the_readme_points_to_says_how_it_is_used(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "local", *name.split()], cwd=REPOSITORY, capture_output=True, text=True, check=False

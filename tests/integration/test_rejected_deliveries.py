@@ -2,11 +2,9 @@
 
 import base64
 import json
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,13 +12,13 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from catchlight.command_line import run as run_command_line
+from catchlight.replaying import Replayed, replay
+from catchlight.stack import StackChoice
 from functions.receive_callback import app
 from image_tasks.errors import StoreUnavailableError
 from image_tasks.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
-from local import LocalStackError
-from local import replay as replaying
-from local.__main__ import main
-from local.replay import Replayed, replay
+from tests.integration.cli.stacks import a_stack
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import TOKEN, a_callback, a_secret
 from tests.planted_secrets import OTHER_TOKEN, SIGNATURE, URL_QUERY, WEBHOOK_KEY, plant
@@ -223,7 +221,7 @@ def test_what_can_be_read_now_is_written_and_removed(store: Store, s3: Any, deli
     key = deliveries.keep(a_delivery())
 
     assert list(replay(deliveries, store.table)) == [
-        Replayed(key, "flux-kontext", "flux-kontext#task12345", "applied", is_settled=True)
+        Replayed(key=key, provider="flux-kontext", task="flux-kontext#task12345", outcome="applied", is_settled=True)
     ]
 
     (item,) = store.items()
@@ -270,7 +268,7 @@ def test_a_typing_error_in_a_callback_url_can_be_put_right(
 
     (replayed,) = replay(deliveries, store.table, provider_id="flux-kontext")
 
-    assert (replayed.provider_id, replayed.outcome, replayed.is_settled) == ("flux-kontext", "applied", True)
+    assert (replayed.provider, replayed.outcome, replayed.is_settled) == ("flux-kontext", "applied", True)
     assert [item["task"] for item in store.items()] == ["flux-kontext#task12345"]
     assert kept(s3) == {}
 
@@ -302,81 +300,73 @@ def test_what_is_not_written_is_not_removed(store: Store, s3: Any, deliveries: R
 
 
 @pytest.fixture
-def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A local stack's, whose AWS is the one in memory."""
-    monkeypatch.setattr(replaying, "_local", lambda _: (BUCKET, TABLE_NAME, {}))
-    return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def handlers_of_signals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
+def found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack that the command speaks to is the one in memory."""
+    stack = a_stack(TasksTable=TABLE_NAME, ImagesBucket=BUCKET)
+    monkeypatch.setattr(StackChoice, "find", lambda _: stack)
 
 
 def run(*arguments: str) -> int:
-    return main(["replay", *arguments])
+    return run_command_line(["replay", *arguments])
 
 
 def test_the_command_tells_what_became_of_each(
-    store: Store, deliveries: RejectedDeliveries, state_dir: Path, capsys: pytest.CaptureFixture[str]
+    store: Store, deliveries: RejectedDeliveries, found: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("--state-dir", str(state_dir)) == 0
+    assert run() == 0
     assert "No delivery is kept" in capsys.readouterr().out
 
     deliveries.keep(a_delivery(provider_id="flux-kontex"))
-    assert run("--state-dir", str(state_dir), "--provider", "flux-kontext", "--dry-run") == 0
+    assert run("--provider", "flux-kontext", "--dry-run") == 0
     assert "would be SUCCEEDED" in capsys.readouterr().out
     assert store.items() == []
 
-    assert run("--state-dir", str(state_dir)) == 1
+    assert run() == 1
     assert "no such provider" in " ".join(capsys.readouterr().out.split())
 
-    assert run("--state-dir", str(state_dir), "--provider", "flux-kontext") == 0
+    assert run("--provider", "flux-kontext") == 0
     assert "applied" in capsys.readouterr().out
     assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
 
 
-def test_a_deployed_stack_is_found_by_its_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    template = {
-        "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}},
-        "Outputs": {"ImagesBucketName": {"Value": BUCKET}, "TasksTableName": {"Value": TABLE_NAME}},
+def test_machines_get_a_document(
+    store: Store, deliveries: RejectedDeliveries, found: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = deliveries.keep(a_delivery())
+
+    assert run("--json") == 0
+
+    assert json.loads(capsys.readouterr().out) == {
+        "dryRun": False,
+        "deliveries": [
+            {
+                "key": key,
+                "provider": "flux-kontext",
+                "task": "flux-kontext#task12345",
+                "outcome": "applied",
+                "isSettled": True,
+            }
+        ],
     }
-    boto3.client("cloudformation").create_stack(StackName="catchlight", TemplateBody=json.dumps(template))
-
-    assert replaying._deployed("catchlight") == (BUCKET, TABLE_NAME, {})
-    with pytest.raises(LocalStackError, match="cannot be read with your credentials"):
-        replaying._deployed("another")
-
-
-def test_without_a_stack_the_way_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--state-dir", str(tmp_path)) == 1
-    assert "`make up` first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("operation", ["before-call.s3.ListObjectsV2", "before-call.dynamodb.UpdateItem"])
 def test_a_refusal_of_aws_is_told_in_a_line(
     deliveries: RejectedDeliveries,
-    state_dir: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    found: None,
     capsys: pytest.CaptureFixture[str],
     operation: str,
 ) -> None:
     deliveries.keep(a_delivery())
-    make = boto3.client
 
-    def client(*arguments: Any, **settings: Any) -> Any:
-        made = make(*arguments, **settings)
+    def fail(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, operation)
 
-        def fail(**_: Any) -> None:
-            raise ClientError({"Error": {"Code": "AccessDenied"}}, operation)
+    _, service, _ = operation.split(".")
+    StackChoice().find().client(service).meta.events.register(operation, fail)
 
-        made.meta.events.register(operation, fail)
-        return made
-
-    monkeypatch.setattr(boto3, "client", client)
-
-    assert run("--state-dir", str(state_dir)) == 1
-    assert capsys.readouterr().err.startswith("error: AWS refused: ")
+    assert run() == 1
+    assert "Your AWS credentials may not do" in capsys.readouterr().err
 
 
 def test_deliveries_come_oldest_day_first(deliveries: RejectedDeliveries) -> None:

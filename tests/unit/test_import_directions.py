@@ -32,7 +32,7 @@ def test_imports_go_one_way() -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for folder in ("functions", "local", LAYER):
+    for folder in ("catchlight", "functions", "local", LAYER):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
     return tmp_path
