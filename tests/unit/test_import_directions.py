@@ -11,12 +11,22 @@ REPOSITORY = Path(__file__).parents[2]
 LAYER = "layers/image_tasks/python"
 
 
+# Folders without an __init__ have parts all along the path, and the checkout is installed: it must not mix with a copy.
+LINT = f"""
+import sys
+sys.path[:] = [entry for entry in sys.path if entry not in {[str(REPOSITORY), str(REPOSITORY / LAYER)]}]
+sys.path[:0] = sys.argv.pop(1).split(":")
+from importlinter.cli import lint_imports_command
+lint_imports_command()
+"""
+
+
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     """What import-linter says of a copy of this repository; it finds packages where Python does."""
     return subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--no-logo"],
+        [sys.executable, "-c", LINT, f"{folder}:{folder / LAYER}", "--no-cache", "--no-logo"],
         cwd=folder,
-        env={"PYTHONPATH": f"{folder}:{folder / LAYER}", "COLUMNS": "1000"},
+        env={"COLUMNS": "1000"},
         capture_output=True,
         text=True,
         check=False,
