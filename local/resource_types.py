@@ -249,6 +249,7 @@ RESOURCE_TYPES = {
             "Architectures": _THIS_MACHINE,
             "Description": "",
             "EphemeralStorage": f"{_THIS_MACHINE} /tmp",
+            "ReservedConcurrentExecutions": "nobody else takes this machine's sandboxes",
             "Role": _NO_PERMISSIONS,
             "Tags": "",
             "TracingConfig": _NO_TRACES,
@@ -270,6 +271,7 @@ RESOURCE_TYPES = {
         _make_bucket,
         without_effect={
             "LifecycleConfiguration": _NOTHING_STAYS,
+            "LoggingConfiguration": "there is no other bucket to write logs to",
             "OwnershipControls": _NO_PERMISSIONS,
             "PublicAccessBlockConfiguration": _NO_PERMISSIONS,
             "Tags": "",
