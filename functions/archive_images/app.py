@@ -1,6 +1,7 @@
 """ArchiveImages: takes succeeded tasks from the queue and their images into the bucket.
 
-A message whose task is not finished comes back after 5, 15, 45 s and goes to the dead letters after five tries.
+A message whose task is not finished comes back, sooner the less time its URLs have left, and goes to the dead letters
+after five tries.
 """
 
 import json
@@ -10,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import boto3
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
@@ -20,18 +21,20 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from image_tasks.confirmation import Confirmation
 from image_tasks.credentials import LiveSecret
-from image_tasks.errors import ImageUnavailableError
-from image_tasks.image_archive import S3_CONFIG, ArchiveRun, ImageArchive
+from image_tasks.deadlines import MAX_ARCHIVE_TRIES, retry_after_seconds
+from image_tasks.earliest_first import EarliestFirstPool
+from image_tasks.errors import ImageUnavailableError, ProviderRefusedError
+from image_tasks.fresh_urls import FreshUrls
+from image_tasks.image_archive import ArchiveRun, ImageArchive
+from image_tasks.image_bucket import S3_CONFIG, ImageBucket
 from image_tasks.image_fetching import ImageFetcher
-from image_tasks.models import ImageState, utc_now
+from image_tasks.inquiry import Inquiry
+from image_tasks.metrics import metrics_by
+from image_tasks.models import ImageState, TaskStatus, split_task_key, utc_now
 from image_tasks.provider_client import ProviderClient
 from image_tasks.settings import ArchiveImagesSettings
 from image_tasks.tasks_table import CLIENT_CONFIG, TasksTable
 
-# Seconds until a failed message comes back, by its number of tries: an origin image lives ten minutes.
-RETRY_AFTER_SECONDS = (5, 15, 45, 45)
-# The queue's maxReceiveCount.
-MAX_TRIES = len(RETRY_AFTER_SECONDS) + 1
 # BatchSize of the event source; every message has a thread that waits for its images.
 MAX_MESSAGES = 5
 # Of the function's 20 s, 7.5 belong to the images and the rest to S3.
@@ -42,7 +45,6 @@ MAX_CONCURRENT_IMAGES = 32
 RESERVED_SECONDS = 12
 
 logger = Logger()
-metrics = Metrics()
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
@@ -53,17 +55,23 @@ class Dependencies:
         self.settings = ArchiveImagesSettings.from_environment()
         self.sqs = boto3.client("sqs", config=CLIENT_CONFIG)
         self.messages = ThreadPoolExecutor(MAX_MESSAGES, thread_name_prefix="message")
-        table = TasksTable(self.settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG))
+        table = TasksTable(
+            self.settings.tasks_table,
+            boto3.client("dynamodb", config=CLIENT_CONFIG),
+            retention=self.settings.task_retention_days,
+        )
         secret = LiveSecret(self.settings.provider_keys_secret, boto3.client("secretsmanager", config=CLIENT_CONFIG))
         client = ProviderClient(self.settings.provider_base_urls, timeout_seconds=CONFIRMATION_TIMEOUT_SECONDS)
+        inquiry = Inquiry(client, secret.provider_keys, now=utc_now)
+        self.images = EarliestFirstPool(MAX_CONCURRENT_IMAGES, thread_name_prefix="image")
         self.archive = ImageArchive(
             table,
-            Confirmation(table, client, secret.provider_keys, now=utc_now),
+            Confirmation(table, inquiry),
+            FreshUrls(table, inquiry),
             ImageFetcher(),
-            boto3.client("s3", config=S3_CONFIG),
-            self.settings.images_bucket,
+            ImageBucket(boto3.client("s3", config=S3_CONFIG), self.settings.images_bucket),
             additional_hosts=self.settings.additional_image_hosts,
-            executor=ThreadPoolExecutor(MAX_CONCURRENT_IMAGES, thread_name_prefix="image"),
+            pool=self.images,
             now=utc_now,
         )
 
@@ -72,10 +80,8 @@ dependencies = cache(Dependencies)
 
 
 @logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Archives the tasks of an SQS batch side by side; answers with the messages that are to come back."""
-    metrics.add_metric("ArchiveMessages", MetricUnit.Count, len(event["Records"]))
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     runs = {
         message["messageId"]: dependencies().messages.submit(archive, message, deadline) for message in event["Records"]
@@ -93,55 +99,74 @@ def archive(message: dict[str, Any], deadline: float) -> ArchiveRun | None:
     Raises:
         ImageTasksError: the message is to come back.
     """
-    is_last_try = int(message["attributes"]["ApproximateReceiveCount"]) >= MAX_TRIES
+    is_last_try = int(message["attributes"]["ApproximateReceiveCount"]) >= MAX_ARCHIVE_TRIES
     return dependencies().archive.archive(
         json.loads(message["body"])["task"], is_last_try=is_last_try, deadline=deadline
     )
 
 
 def settle_message(record: SQSRecord, running: Future[ArchiveRun | None]) -> None:
-    """Waits for a message's run and logs it.
+    """Waits for a message's run and tells of it.
 
     Raises:
         ImageTasksError: the message is to come back, and its visibility says when.
     """
+    run = None
     try:
         run = running.result()
         if run is None:
             logger.info("nothing to archive", task=record.json_body["task"])
             return
-        log_run(record, run)
+        log(run)
+        count(run)
         if run.failures:
-            raise ImageUnavailableError(f"{len(run.failures)} images are still missing")
+            raise ImageUnavailableError(f"not archived yet: {run.failures[0]}")
     except Exception:
-        retry_sooner(record)
+        retry_in_time(record, run)
         raise
 
 
-def log_run(record: SQSRecord, run: ArchiveRun) -> None:
-    """Says what became of every image, in the log and in metrics."""
-    task = record.json_body["task"]
+def log(run: ArchiveRun) -> None:
+    """Says what became of every image."""
+    task = run.task.task
     if run.is_refuted:
-        logger.error("a callback claimed a result that its provider does not have", task=task, status=run.status)
-        metrics.add_metric("CallbacksRefuted", MetricUnit.Count, 1)
+        logger.error("a callback claimed a result that its provider does not have", task=task, status=run.task.status)
     for image in run.images:
         logger.info("image settled", task=task, kind=image.kind, state=image.state, key=image.key, reason=image.reason)
-        metrics.add_metric(f"Images{image.state.title()}", MetricUnit.Count, 1)
-        if image.state is ImageState.ARCHIVED:
-            metrics.add_metric("ArchivedBytes", MetricUnit.Bytes, image.bytes or 0)
     for failure in run.failures:
-        logger.warning("image not archived yet", task=task, reason=str(failure))
-    logger.info("task archived", task=task, status=run.status)
+        logger.warning("not archived yet", task=task, error=type(failure).__name__, reason=str(failure))
+    logger.info("archive run", task=task, status=run.task.status, renewed=run.renewed)
 
 
-def retry_sooner(record: SQSRecord) -> None:
-    """Shortens the wait until the message comes back; if that fails it takes the queue's 120 s."""
+def count(run: ArchiveRun) -> None:
+    """Writes a run's metrics."""
+    task = run.task
+    with metrics_by(provider=split_task_key(task.task)[0]) as metrics:
+        for image in run.images:
+            metrics.add_metric(f"Images{image.state.title()}", MetricUnit.Count, 1)
+            if image.state is ImageState.ARCHIVED and image.archived_at:
+                metrics.add_metric("ArchivedBytes", MetricUnit.Bytes, image.bytes or 0)
+                left = (image.expires_at - image.archived_at).total_seconds()
+                metrics.add_metric("UrlSecondsLeftAtArchive", MetricUnit.Seconds, left)
+        if run.renewed:
+            metrics.add_metric("UrlsRenewed", MetricUnit.Count, run.renewed)
+        if run.is_refuted:
+            metrics.add_metric("CallbacksRefuted", MetricUnit.Count, 1)
+        if any(isinstance(failure, ProviderRefusedError) for failure in run.failures):
+            metrics.add_metric("ProviderRefused", MetricUnit.Count, 1)
+        if task.status is TaskStatus.ARCHIVED and task.reported_time:
+            took = (utc_now() - task.reported_time).total_seconds()
+            metrics.add_metric("ReportToArchiveSeconds", MetricUnit.Seconds, took)
+
+
+def retry_in_time(record: SQSRecord, run: ArchiveRun | None) -> None:
+    """Sets when the message comes back; if that fails it takes the queue's 120 s."""
     tries = int(record.attributes.approximate_receive_count)
     try:
         dependencies().sqs.change_message_visibility(
             QueueUrl=dependencies().settings.archive_queue_url,
             ReceiptHandle=record.receipt_handle,
-            VisibilityTimeout=RETRY_AFTER_SECONDS[min(tries, len(RETRY_AFTER_SECONDS)) - 1],
+            VisibilityTimeout=retry_after_seconds(tries, urls_die_at=run.urls_die_at if run else None, now=utc_now()),
         )
     except (ClientError, BotoCoreError):
         logger.exception("visibility not changed")

@@ -5,13 +5,15 @@ from functools import cache
 from typing import Any
 
 import boto3
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from image_tasks.credentials import LiveSecret
-from image_tasks.models import PollState, TaskStatus, utc_now
-from image_tasks.polling import Polling
+from image_tasks.errors import ProviderRefusedError
+from image_tasks.metrics import metrics_by
+from image_tasks.models import PollState, TaskStatus, split_task_key, utc_now
+from image_tasks.polling import Polling, PollRound
 from image_tasks.provider_client import ProviderClient
 from image_tasks.settings import PollTasksSettings
 from image_tasks.tasks_table import CLIENT_CONFIG, Outcome, TasksTable
@@ -20,7 +22,6 @@ from image_tasks.tasks_table import CLIENT_CONFIG, Outcome, TasksTable
 RESERVED_SECONDS = 20
 
 logger = Logger()
-metrics = Metrics()
 
 
 class Dependencies:
@@ -29,7 +30,11 @@ class Dependencies:
     def __init__(self) -> None:
         settings = PollTasksSettings.from_environment()
         secret = LiveSecret(settings.provider_keys_secret, boto3.client("secretsmanager", config=CLIENT_CONFIG))
-        table = TasksTable(settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG))
+        table = TasksTable(
+            settings.tasks_table,
+            boto3.client("dynamodb", config=CLIENT_CONFIG),
+            retention=settings.task_retention_days,
+        )
         self.polling = Polling(
             settings, table, ProviderClient(settings.provider_base_urls), secret.provider_keys, now=utc_now
         )
@@ -39,7 +44,6 @@ dependencies = cache(Dependencies)
 
 
 @logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """One round of polling: takes a `PollState` and answers the next one.
 
@@ -49,18 +53,34 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     state = PollState.model_validate(event)
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     round_ = dependencies().polling.poll(state, deadline=deadline)
-    metrics.add_metric("PollRequests", MetricUnit.Count, sum(answers.requests for answers in round_.answers.values()))
     for provider_id, answers in round_.answers.items():
         for error in answers.errors:
             logger.warning("provider not asked", provider=provider_id, error=type(error).__name__, detail=str(error))
     for report, recorded in round_.news:
         logger.info("polled", task=report.task, status=report.status, outcome=recorded.outcome)
-        if recorded.outcome is Outcome.APPLIED and report.status is not TaskStatus.TIMED_OUT:
-            # A repair: the callback should have brought this.
-            metrics.add_metric("ResolvedByPoll", MetricUnit.Count, 1)
-        elif report.status is TaskStatus.TIMED_OUT:
-            metrics.add_metric("TasksTimedOut", MetricUnit.Count, 1)
     for task in round_.refuted:
         logger.error("a callback claimed a failure that its provider does not know", task=task)
-        metrics.add_metric("CallbacksRefuted", MetricUnit.Count, 1)
+    logger.info("polling goes on", tasks=round_.next_state.tasks, wait_seconds=round_.next_state.wait_seconds)
+    count(round_)
     return round_.next_state.model_dump(mode="json", by_alias=True)
+
+
+def count(round_: PollRound) -> None:
+    """Writes the round's metrics, by provider."""
+    for provider_id, answers in round_.answers.items():
+        news = [(report, recorded) for report, recorded in round_.news if report.provider == provider_id]
+        applied = [report.status for report, recorded in news if recorded.outcome is Outcome.APPLIED]
+        timed_out = applied.count(TaskStatus.TIMED_OUT)
+        counts = {
+            "PollRequests": answers.requests,
+            "PollErrors": len(answers.errors),
+            "ProviderRefused": sum(isinstance(error, ProviderRefusedError) for error in answers.errors),
+            # The loss meter: a callback should have brought each of these.
+            "ResolvedByPoll": len(applied) - timed_out,
+            "TasksTimedOut": timed_out,
+            "CallbacksRefuted": sum(split_task_key(task)[0] == provider_id for task in round_.refuted),
+        }
+        with metrics_by(provider=provider_id) as metrics:
+            for name, value in counts.items():
+                if value:
+                    metrics.add_metric(name, MetricUnit.Count, value)

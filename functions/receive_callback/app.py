@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any
 
 import boto3
-from aws_lambda_powertools import Logger, Metrics, single_metric
+from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -28,18 +28,20 @@ from image_tasks.errors import (
     StoreUnavailableError,
     UnknownProviderError,
 )
-from image_tasks.models import TaskReport, utc_now
-from image_tasks.providers import find_provider
+from image_tasks.metrics import metrics_by
+from image_tasks.models import TaskReport, TaskStatus, utc_now
+from image_tasks.providers import PROVIDERS, find_provider
 from image_tasks.rejected_deliveries import RejectedDeliveries, RejectedDelivery
 from image_tasks.settings import ReceiveCallbackSettings
-from image_tasks.tasks_table import CLIENT_CONFIG, TasksTable
+from image_tasks.tasks_table import CLIENT_CONFIG, Outcome, Recorded, TasksTable
 from image_tasks.verification import decode_json, verify_signature, verify_token
 
 # The longest callback seen has 6 KB; the API itself would let 10 MB through.
 MAX_BODY_BYTES = 64 * 1024
+# From these a callback resolves a task: what it says was not known.
+_UNRESOLVED = (None, TaskStatus.PENDING, TaskStatus.TIMED_OUT)
 
 logger = Logger()
-metrics = Metrics()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,11 @@ class Dependencies:
         self.provider_keys = LiveSecret(settings.provider_keys_secret, secrets_manager)
         # Only what cannot be read needs S3, and a client costs a tenth of a second.
         self._bucket = settings.images_bucket
-        self.table = TasksTable(settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG))
+        self.table = TasksTable(
+            settings.tasks_table,
+            boto3.client("dynamodb", config=CLIENT_CONFIG),
+            retention=settings.task_retention_days,
+        )
 
     @cached_property
     def rejected_deliveries(self) -> RejectedDeliveries:
@@ -74,7 +80,6 @@ dependencies = cache(Dependencies)
 
 
 @logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answers 200 `{"status": "received"}`, 4xx with what is wrong, or 503 if the news could not be written."""
     try:
@@ -85,16 +90,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     except RequestError as exc:
         return refuse(exc)
     except StoreUnavailableError:
-        return defer()
+        return defer(request)
     logger.info(
         "callback received",
         task=report.task,
         status=report.status,
         outcome=recorded.outcome,
         previous_status=recorded.previous_status,
+        # The same as in the API's access log, which has no task.
+        request_id=event["requestContext"]["requestId"],
     )
-    metrics.add_dimension("provider", report.provider)
-    metrics.add_metric(f"Callbacks{recorded.outcome.title()}", MetricUnit.Count, 1)
+    count(report.provider, recorded)
     return answer(HTTPStatus.OK, {"status": "received"})
 
 
@@ -154,9 +160,8 @@ def keep(request: CallbackRequest, received_at: datetime, reason: RequestError) 
         RejectedDelivery(request.provider_id, received_at, str(reason), request.headers, request.body)
     )
     logger.error("a delivery cannot be read and was kept", key=key, reason=str(reason))
-    # By itself: the alarm's metric has no reason among its dimensions.
-    with single_metric("DeliveriesKept", MetricUnit.Count, 1):
-        pass
+    with metrics_by() as metrics:
+        metrics.add_metric("DeliveriesKept", MetricUnit.Count, 1)
 
 
 def _is_signed(provider_id: str) -> bool:
@@ -168,18 +173,28 @@ def _webhook_keys(provider_id: str) -> list[str]:
     return [key.get_secret_value() for key in keys if key]
 
 
+def count(provider_id: str, recorded: Recorded) -> None:
+    """Writes the metrics of a callback that was taken."""
+    with metrics_by(provider=provider_id) as metrics:
+        metrics.add_metric("CallbacksReceived", MetricUnit.Count, 1)
+        metrics.add_metric(f"Callbacks{recorded.outcome.title()}", MetricUnit.Count, 1)
+        if recorded.outcome is Outcome.APPLIED and recorded.previous_status in _UNRESOLVED:
+            metrics.add_metric("ResolvedByCallback", MetricUnit.Count, 1)
+
+
 def refuse(error: RequestError) -> dict[str, Any]:
     """4xx: the provider may send it again, but it will not be taken as it is."""
     logger.warning("callback refused", reason=error.code, detail=str(error))
-    metrics.add_dimension("reason", error.code)
-    metrics.add_metric("CallbacksRefused", MetricUnit.Count, 1)
+    with metrics_by(reason=error.code) as metrics:
+        metrics.add_metric("CallbacksRefused", MetricUnit.Count, 1)
     return answer(error.status, {"error": error.code, "message": str(error)})
 
 
-def defer() -> dict[str, Any]:
+def defer(request: CallbackRequest) -> dict[str, Any]:
     """503: a provider sends it again, and it may be taken then."""
     logger.exception("callback not written, the provider will send it again")
-    metrics.add_metric("CallbacksDeferred", MetricUnit.Count, 1)
+    with metrics_by(provider=request.provider_id if request.provider_id in PROVIDERS else "unknown") as metrics:
+        metrics.add_metric("CallbacksDeferred", MetricUnit.Count, 1)
     return answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "unavailable", "message": "not written, send it again"})
 
 

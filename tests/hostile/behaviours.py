@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from image_tasks.errors import ImageError, ImageExpiredError, ImageRejectedError, ImageUnavailableError
+from image_tasks.errors import ImageError, ImageGoneError, ImageRejectedError, ImageUnavailableError
 from image_tasks.image_fetching import MAX_IMAGE_BYTES
 from tests.hostile.internet import Behaviour
 from tests.image_server import picture
@@ -20,14 +20,14 @@ from tests.image_server import picture
 PNG, JPEG, GIF, WEBP, AVIF = (picture(name, (80, 60)) for name in ("PNG", "JPEG", "GIF", "WEBP", "AVIF"))
 IMAGES = {"PNG": PNG, "JPEG": JPEG, "GIF": GIF, "WebP": WEBP, "AVIF": AVIF}
 
-REJECTED, UNAVAILABLE, EXPIRED = ImageRejectedError, ImageUnavailableError, ImageExpiredError
+REJECTED, UNAVAILABLE = ImageRejectedError, ImageUnavailableError
 TIMEOUT = (UNAVAILABLE, "did not arrive within")
 NO_HTTP = (UNAVAILABLE, "cut off, or is not HTTP")
 BROKEN_OFF = (UNAVAILABLE, "connection failed: (the server broke it off|the answer is cut off)")
 NOT_WHOLE = (UNAVAILABLE, "is not whole")
 NO_IMAGE = (REJECTED, "not an image")
 COMPRESSED = (REJECTED, "compressed")
-GONE = (EXPIRED, "expired or was withdrawn")
+GONE = (ImageGoneError, "expired or was withdrawn")
 REDIRECTED = (REJECTED, "redirects")
 SWITCHED = (UNAVAILABLE, "connection failed|answers 101")
 TOO_LARGE = (REJECTED, "larger than")
@@ -47,7 +47,6 @@ class Server:
     error: type[ImageError] | None = None
     says: str = ""
     is_slow: bool = False  # only the deadline ends it
-    is_last_try: bool = False
 
 
 # ------------------------------------------------------------------------------------------------ acts
@@ -319,7 +318,7 @@ def compressed() -> dict[str, Server]:
 
 def statuses() -> dict[str, Server]:
     """A whole image comes with each; only 200 vouches for it."""
-    others = [201, 202, 203, 204, 205, 206, 226, 300, 304, 305, 306, 400, 401, 402, 403, 404, 405, 410, 418, 429, 451]
+    others = [201, 202, 203, 204, 205, 206, 226, 300, 304, 305, 306, 400, 401, 402, 405, 406, 409, 411, 418, 429, 451]
     others += [500, 502, 503, 504, 530, 999]
 
     def image(status: int, *headers: str) -> Behaviour:
@@ -327,7 +326,7 @@ def statuses() -> dict[str, Server]:
 
     return {
         **{f"status {status}": Server(image(status), UNAVAILABLE, f"answers {status}$") for status in others},
-        **{f"status {status} at last": Server(image(status), *GONE, is_last_try=True) for status in (403, 404, 410)},
+        **{f"status {status}": Server(image(status), *GONE) for status in (403, 404, 410)},
         "part of an image": Server(image(206, "Content-Range: bytes 0-98/999"), UNAVAILABLE, "answers 206$"),
         "switches protocols": Server(image(101, "Upgrade: h2c", "Connection: Upgrade"), *SWITCHED),
         "redirect to itself": Server(image(302, "Location: /a.png"), *REDIRECTED),

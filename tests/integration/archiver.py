@@ -82,9 +82,9 @@ class Archiver:
 
     def handle(self, messages: list[dict[str, Any]]) -> list[str]:
         """Ids of the messages that are to come back."""
-        answer: dict[str, Any] = app.handler({"Records": messages}, self.context)
+        answer = app.handler({"Records": messages}, self.context)
         assert answer.keys() == {"batchItemFailures"}
-        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+        return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]]
 
     def run(self, *tasks: str, tries: int = 1) -> list[str]:
         """The tasks whose messages are to come back."""
@@ -136,5 +136,5 @@ def archiving(
         yield made
     if app.dependencies.cache_info().currsize:
         app.dependencies().messages.shutdown()
-        app.dependencies().archive._executor.shutdown()
+        app.dependencies().images.shutdown()
     app.dependencies.cache_clear()

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import boto3
+import pytest
 
 from tests.integration.conftest import REPOSITORY
 from tests.planted_secrets import API_KEYS, CALLBACK_TOKEN
@@ -30,3 +31,8 @@ def a_callback(body: Any, *, provider: str = "flux-kontext", token: str = TOKEN,
     event["rawPath"] = f"/callbacks/{provider}/{token}"
     event["body"] = body if isinstance(body, str) else json.dumps(body)
     return event | changes
+
+
+def metric_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What has been written in the embedded metric format since the last look."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import re
 import threading
 from collections.abc import Iterator
@@ -14,10 +13,12 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError
 
 from functions.archive_images import app
+from image_tasks.deadlines import MAX_ARCHIVE_TRIES
 from image_tasks.models import ImageKind
 from tests.image_server import ImageServer, content, picture, serving, status
 from tests.integration.archiver import BUCKET, HOST, TASK, Archiver, archiving
 from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.functions import metric_lines
 from tests.planted_secrets import URL_QUERY
 
 PNG, JPEG = picture("PNG"), picture("JPEG")
@@ -222,15 +223,16 @@ def test_a_lost_write_to_the_table_is_made_good_by_the_next_message(archiver: Ar
 # ------------------------------------------------------------------------------------------------ not yet
 
 
-@pytest.mark.parametrize(("tries", "seconds"), [(1, 5), (2, 15), (3, 45), (4, 45), (5, 45)])
-def test_a_message_that_failed_comes_back_soon(archiver: Archiver, tries: int, seconds: int) -> None:
-    archiver.succeed(archiver.serve("a", status(503)))
+@pytest.mark.parametrize(("tries", "seconds"), [(1, 5), (2, 15), (3, 45), (4, 150), (5, 0)])
+def test_a_message_that_failed_comes_back_in_time(archiver: Archiver, tries: int, seconds: int) -> None:
+    url = archiver.serve("a", status(503))
+    archiver.succeed((ImageKind.RESULT, url, 1440), (ImageKind.ORIGIN, url, 10))
     messages = archiver.receive(tries=tries)
 
     assert archiver.handle(messages) == [messages[0]["messageId"]]
 
     assert archiver.seconds_until_back(messages[0]) == pytest.approx(seconds, abs=3)
-    assert (archiver.item()["status"], archiver.states()) == ("SUCCEEDED", ["PENDING"])
+    assert (archiver.item()["status"], archiver.states()) == ("SUCCEEDED", ["PENDING", "PENDING"])
 
 
 def test_only_the_tasks_that_failed_come_back(archiver: Archiver) -> None:
@@ -259,10 +261,10 @@ def test_images_that_are_there_are_kept_while_others_are_waited_for(archiver: Ar
 def test_an_image_that_is_gone_is_given_up_at_the_last_try(archiver: Archiver, code: int) -> None:
     archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", status(code)))
 
-    for tries in range(1, app.MAX_TRIES):
+    for tries in range(1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries) == [TASK]
         assert archiver.states() == ["ARCHIVED", "PENDING"]
-    assert archiver.run(tries=app.MAX_TRIES) == []
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
 
     item = archiver.item()
     assert (item["status"], item["rank"], archiver.states()) == ("INCOMPLETE", 40, ["ARCHIVED", "EXPIRED"])
@@ -272,7 +274,7 @@ def test_an_image_that_is_gone_is_given_up_at_the_last_try(archiver: Archiver, c
 
 def test_a_fault_of_s3_is_worth_another_try(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", PNG))
-    events = app.dependencies().archive._s3.meta.events
+    events = app.dependencies().archive._bucket._s3.meta.events
 
     def fail(**_: Any) -> None:
         raise ClientError({"Error": {"Code": "SlowDown"}}, "PutObject")
@@ -288,7 +290,7 @@ def test_a_fault_of_s3_is_worth_another_try(archiver: Archiver) -> None:
 
 def test_a_body_that_s3_got_damaged_is_not_stored(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
     archiver.succeed(archiver.serve("a", PNG))
-    events = app.dependencies().archive._s3.meta.events
+    events = app.dependencies().archive._bucket._s3.meta.events
 
     def damage(params: dict[str, Any], **_: Any) -> None:
         params["body"] = b"damaged on its way" + b" " * (len(PNG) - 18)
@@ -373,9 +375,33 @@ def test_images_are_counted_by_what_became_of_them(archiver: Archiver, capsys: p
 
     archiver.run()
 
-    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    (line,) = metric_lines(capsys)
     assert sorted(line["ArchivedBytes"]) == sorted([float(len(PNG)), float(len(JPEG))])
     assert (sum(line["ImagesArchived"]), sum(line["ImagesRejected"])) == (2, 1)
+    assert line["UrlSecondsLeftAtArchive"] == [pytest.approx(86_400, abs=60)] * 2
+    assert "ReportToArchiveSeconds" not in line
+    assert line["provider"] == "flux-kontext"
+    assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"], ["service", "provider"]]
+
+
+def test_the_way_from_report_to_bucket_is_timed(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+
+    archiver.run()
+
+    (line,) = metric_lines(capsys)
+    assert line["ReportToArchiveSeconds"] == [pytest.approx(5, abs=5)]
+
+
+def test_providers_of_one_batch_are_counted_apart(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+    archiver.succeed(archiver.server.serve("b", PNG, "x.acedata.cloud"), task="acedata#a1")
+
+    archiver.run(TASK, "acedata#a1")
+
+    lines = metric_lines(capsys)
+    assert sorted(line["provider"] for line in lines) == ["acedata", "flux-kontext"]
+    assert [line["ImagesArchived"] for line in lines] == [[1], [1]]
 
 
 def test_no_log_line_holds_a_url(archiver: Archiver, caplog: pytest.LogCaptureFixture) -> None:
@@ -384,7 +410,7 @@ def test_no_log_line_holds_a_url(archiver: Archiver, caplog: pytest.LogCaptureFi
     archiver.run()
 
     logged = str([record.__dict__ for record in caplog.records]) + caplog.text
-    assert "image not archived yet" in logged
+    assert "not archived yet" in logged
     assert URL_QUERY not in logged
 
 

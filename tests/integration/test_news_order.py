@@ -116,7 +116,7 @@ def test_what_is_archived_stays_archived(
     task = store.table.get(f"flux-kontext#{task_id}")
     assert task is not None
     settled = {0: task.images[0].model_copy(update={"state": states[0]})}
-    status = store.table.save_images(task, settled, now=NOW)
+    status = store.table.save_images(task, settled, now=NOW).status
     archived = store.item(task.task)
     assert archived is not None
     assert archived["status"] == status

@@ -16,7 +16,7 @@ from image_tasks.errors import StoreUnavailableError
 from image_tasks.provider_client import MAX_CONCURRENT_REQUESTS
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import Store
-from tests.integration.functions import an_event
+from tests.integration.functions import an_event, metric_lines
 from tests.integration.providers import (
     ACE_PATH,
     FLUX_PATH,
@@ -251,7 +251,7 @@ def test_a_busy_provider_does_not_make_the_wait_shorter(store: Store, providers:
     store.register(FLUX)
     providers.answers[FLUX_PATH] = saying({"code": 429})
 
-    assert poll(FLUX, waited_seconds=3600)["waitSeconds"] == 300
+    assert poll(FLUX, waited_seconds=3600)["waitSeconds"] == 150  # of the 600 s that an origin URL lives
 
 
 def test_a_provider_that_is_down_holds_nobody_up(store: Store, providers: Providers) -> None:
@@ -434,8 +434,27 @@ def test_repairs_and_losses_are_counted(store: Store, providers: Providers, caps
 
     poll(FLUX, NANO, wait_seconds=120, waited_seconds=21_480)
 
-    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
-    assert (line["ResolvedByPoll"], line["TasksTimedOut"]) == ([1.0], [1.0])
+    resolved, given_up = metric_lines(capsys)
+    assert (resolved["provider"], resolved["ResolvedByPoll"], "TasksTimedOut" in resolved) == (
+        "flux-kontext",
+        [1.0],
+        False,
+    )
+    assert (given_up["provider"], given_up["TasksTimedOut"], "ResolvedByPoll" in given_up) == (
+        "nanobanana",
+        [1.0],
+        False,
+    )
+
+
+def test_a_refused_account_is_counted(store: Store, providers: Providers, capsys: pytest.CaptureFixture[str]) -> None:
+    store.register(FLUX)
+    providers.answers = {FLUX_PATH: lambda _: httpx.Response(200, json={"code": 402, "msg": "no credits"})}
+
+    poll(FLUX)
+
+    (line,) = metric_lines(capsys)
+    assert (line["ProviderRefused"], line["PollErrors"], line["PollRequests"]) == ([1.0], [1.0], [1.0])
 
 
 def test_no_log_line_holds_a_key(

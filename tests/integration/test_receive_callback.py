@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from functions.receive_callback import app
 from image_tasks.providers import PROVIDERS
 from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret, an_event
+from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret, an_event, metric_lines
 from tests.planted_secrets import URL_QUERY, WEBHOOK_KEY, plant
 
 BUCKET = "images-bucket"
@@ -365,9 +365,42 @@ def test_each_callback_is_counted_by_what_became_of_it(
         call(a_callback(body), context)
     call(a_callback("{"), context)
 
-    metrics = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
-    names = [metric["Name"] for line in metrics for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
-    assert names == [
-        *("CallbacksApplied", "CallbacksDuplicate", "CallbacksConflict"),
-        *("DeliveriesKept", "CallbacksRefused"),
+    lines = [line["_aws"]["CloudWatchMetrics"][0] for line in metric_lines(capsys)]
+    assert [[metric["Name"] for metric in line["Metrics"]] for line in lines] == [
+        ["CallbacksReceived", "CallbacksApplied", "ResolvedByCallback"],
+        ["CallbacksReceived", "CallbacksDuplicate"],
+        ["CallbacksReceived", "CallbacksConflict"],
+        ["DeliveriesKept"],
+        ["CallbacksRefused"],
     ]
+    service = ["service"]
+    assert [line["Dimensions"] for line in lines] == [
+        *([service, ["service", "provider"]] for _ in range(3)),
+        [service],
+        [service, ["service", "reason"]],
+    ]
+
+
+def test_a_late_success_that_heals_a_failure_resolves_nothing_anew(
+    context: LambdaContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(a_callback({"code": 501, "data": {"taskId": "task12345"}}), context)
+    call(a_callback(SUCCESS), context)
+
+    first, second = metric_lines(capsys)
+    assert "ResolvedByCallback" in first
+    assert "CallbacksApplied" in second
+    assert "ResolvedByCallback" not in second
+
+
+def test_the_access_log_and_the_task_meet_in_the_request_id(
+    context: LambdaContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = StringIO()
+    monkeypatch.setattr(app.logger.registered_handler, "stream", log)
+    event = a_callback(SUCCESS)
+
+    call(event, context)
+
+    line = json.loads(log.getvalue())
+    assert (line["task"], line["request_id"]) == ("flux-kontext#task12345", event["requestContext"]["requestId"])

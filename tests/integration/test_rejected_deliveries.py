@@ -20,7 +20,7 @@ from image_tasks.errors import StoreUnavailableError
 from image_tasks.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
 from tests.integration.cli.stacks import a_stack
 from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.functions import TOKEN, a_callback, a_secret
+from tests.integration.functions import TOKEN, a_callback, a_secret, metric_lines
 from tests.planted_secrets import OTHER_TOKEN, SIGNATURE, URL_QUERY, WEBHOOK_KEY, plant
 
 BUCKET = "images-bucket"
@@ -197,7 +197,7 @@ def test_what_is_kept_is_counted_under_the_dimensions_of_its_alarm(
     call(a_callback(UNREADABLE), context)
     call(a_callback(UNREADABLE, token=OTHER_TOKEN), context)
 
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    lines = metric_lines(capsys)
     (kept,) = [line for line in lines if "DeliveriesKept" in line]
     assert kept["DeliveriesKept"] == [1.0]
     assert kept["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]

@@ -24,7 +24,7 @@ from image_tasks.models import (
     TaskReport,
     TaskStatus,
 )
-from image_tasks.tasks_table import MAX_CONFLICTS, MAX_KEYS_PER_GET, Outcome, Recorded
+from image_tasks.tasks_table import MAX_CONFLICTS, MAX_KEYS_PER_GET, Outcome, Recorded, TasksTable
 from tests.integration.conftest import TABLE_NAME, Store
 
 NOW = datetime(2026, 1, 6, 0, 17, 5, 120_000, tzinfo=UTC)
@@ -240,7 +240,7 @@ def finish(store: Store, status: TaskStatus) -> None:
     if status is not TaskStatus.SUCCEEDED:
         state = ImageState.ARCHIVED if status is TaskStatus.ARCHIVED else ImageState.REJECTED
         settled = {index: image.model_copy(update={"state": state}) for index, image in enumerate(task.images)}
-        assert store.table.save_images(task, settled, now=NOW) is status
+        assert store.table.save_images(task, settled, now=NOW).status is status
 
 
 def test_other_images_of_a_task_that_has_some_are_evidence(store: Store) -> None:
@@ -422,9 +422,10 @@ def archived(image: Image) -> Image:
 def test_a_task_is_archived_when_all_its_images_are(store: Store) -> None:
     task = two_images(store)
 
-    status = store.table.save_images(task, dict(enumerate(map(archived, task.images))), now=LATER)
+    after = store.table.save_images(task, dict(enumerate(map(archived, task.images))), now=LATER)
 
-    assert status is TaskStatus.ARCHIVED
+    assert after.status is TaskStatus.ARCHIVED
+    assert after.images == tuple(map(archived, task.images))
     item = store.item(TASK)
     assert item is not None
     assert (item["status"], item["rank"]) == ("ARCHIVED", 50)
@@ -448,7 +449,7 @@ def test_a_task_is_archived_when_all_its_images_are(store: Store) -> None:
 def test_images_are_saved_one_after_the_other(store: Store) -> None:
     task = two_images(store)
 
-    assert store.table.save_images(task, {1: archived(task.images[1])}, now=LATER) is TaskStatus.SUCCEEDED
+    assert store.table.save_images(task, {1: archived(task.images[1])}, now=LATER).status is TaskStatus.SUCCEEDED
     item = store.item(TASK)
     assert item is not None
     assert (item["status"], item["rank"]) == ("SUCCEEDED", 30)
@@ -457,7 +458,7 @@ def test_images_are_saved_one_after_the_other(store: Store) -> None:
 
     halfway = store.table.get(TASK)
     assert halfway is not None
-    assert store.table.save_images(halfway, {0: archived(task.images[0])}, now=LATER) is TaskStatus.ARCHIVED
+    assert store.table.save_images(halfway, {0: archived(task.images[0])}, now=LATER).status is TaskStatus.ARCHIVED
 
 
 @pytest.mark.parametrize("state", [ImageState.EXPIRED, ImageState.REJECTED])
@@ -465,9 +466,9 @@ def test_a_task_that_misses_an_image_is_incomplete(store: Store, state: ImageSta
     task = two_images(store)
     lost = task.images[0].model_copy(update={"state": state, "reason": "the URL is dead"})
 
-    status = store.table.save_images(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
+    after = store.table.save_images(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
 
-    assert status is TaskStatus.INCOMPLETE
+    assert after.status is TaskStatus.INCOMPLETE
     item = store.item(TASK)
     assert item is not None
     assert (item["status"], item["rank"]) == ("INCOMPLETE", 40)
@@ -495,6 +496,71 @@ def test_two_runs_that_settled_different_images_lose_none(store: Store) -> None:
     item = store.item(TASK)
     assert item is not None
     assert [image["state"] for image in item["images"]] == ["ARCHIVED", "ARCHIVED"]
+
+
+# ------------------------------------------------------------------------------------------------ once more
+
+
+def test_an_incomplete_task_can_be_succeeded_again(store: Store) -> None:
+    task = two_images(store)
+    lost = task.images[0].model_copy(update={"state": ImageState.EXPIRED, "reason": "the URL is dead"})
+    store.table.save_images(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
+    incomplete = store.table.get(TASK)
+    assert incomplete is not None
+    fresh = task.images[0].model_copy(update={"url": "https://host.example/o.png?sig=2"})
+
+    assert store.table.renew(incomplete, {0: fresh}, now=NOW)
+
+    item = store.item(TASK)
+    assert item is not None
+    assert (item["status"], item["rank"], "archivedAt" in item) == ("SUCCEEDED", 30, False)
+    assert [image["state"] for image in item["images"]] == ["PENDING", "ARCHIVED"]
+    assert item["images"][0]["url"].endswith("sig=2")
+    assert "reason" not in item["images"][0]
+    assert store.table.get(TASK) == incomplete.with_images({0: fresh}, now=NOW)
+
+
+def test_a_task_that_has_changed_meanwhile_is_not_renewed(store: Store) -> None:
+    task = two_images(store)
+    store.table.save_images(task, dict(enumerate(map(archived, task.images))), now=LATER)
+    before = store.item(TASK)
+
+    assert not store.table.renew(task, {0: task.images[0]}, now=NOW)
+
+    assert store.item(TASK) == before
+
+
+# ------------------------------------------------------------------------------------------------ retention
+
+
+def test_finished_tasks_are_deleted_when_their_time_has_come(store: Store) -> None:
+    table = TasksTable(TABLE_NAME, store.client, retention=timedelta(days=30))
+
+    def end() -> Any:
+        return (store.item(TASK) or {}).get("deleteAfter")
+
+    table.record(failure())
+    assert end() == int((NOW + timedelta(days=30)).timestamp())
+
+    # Healed: there is something to do again.
+    table.record(success())
+    assert end() is None
+
+    task = table.get(TASK)
+    assert task is not None
+    table.save_images(task, {0: archived(task.images[0])}, now=LATER)
+    assert end() == int((LATER + timedelta(days=30)).timestamp())
+
+    finished = table.get(TASK)
+    assert finished is not None
+    table.renew(finished, {0: task.images[0]}, now=LATER)
+    assert end() is None
+
+
+def test_without_a_retention_nothing_is_ever_deleted(store: Store) -> None:
+    store.table.record(failure())
+
+    assert "deleteAfter" not in (store.item(TASK) or {})
 
 
 # ------------------------------------------------------------------------------------------------ faults

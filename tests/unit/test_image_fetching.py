@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from image_tasks import image_fetching
-from image_tasks.errors import ImageExpiredError, ImageRejectedError, ImageUnavailableError
+from image_tasks.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
 from image_tasks.image_door import ImageDoor
 from image_tasks.image_fetching import ImageFetcher
 from tests.image_server import Answer, ImageServer, LoopbackDoor, content, dripping, picture, serving, status
@@ -108,24 +108,22 @@ def test_a_length_need_not_be_told(server: ImageServer, fetcher: ImageFetcher) -
 
 
 @pytest.mark.parametrize("code", [403, 404, 410])
-def test_gone_means_not_yet_until_the_last_try(server: ImageServer, fetcher: ImageFetcher, code: int) -> None:
+def test_what_is_gone_is_told_from_what_cannot_be_had_now(
+    server: ImageServer, fetcher: ImageFetcher, code: int
+) -> None:
     url = server.serve("a.png", status(code))
 
-    with pytest.raises(ImageUnavailableError, match=f"answers {code}$"):
+    with pytest.raises(ImageGoneError, match=f"answers {code}: the URL has expired"):
         fetcher.fetch(url, HOSTS)
-    with pytest.raises(ImageExpiredError, match=f"answers {code}: the URL has expired"):
-        fetcher.fetch(url, HOSTS, is_last_try=True)
 
 
 @pytest.mark.parametrize("code", [400, 401, 408, 429, 500, 502, 503, 504, 201, 206])
-@pytest.mark.parametrize("is_last_try", [False, True])
-def test_other_statuses_are_no_verdict_on_the_image(
-    server: ImageServer, fetcher: ImageFetcher, code: int, is_last_try: bool
-) -> None:
+def test_other_statuses_are_no_verdict_on_the_image(server: ImageServer, fetcher: ImageFetcher, code: int) -> None:
     url = server.serve("a.png", content(PNG, status=code))
 
-    with pytest.raises(ImageUnavailableError, match=f"answers {code}$"):
-        fetcher.fetch(url, HOSTS, is_last_try=is_last_try)
+    with pytest.raises(ImageUnavailableError, match=f"answers {code}$") as raised:
+        fetcher.fetch(url, HOSTS)
+    assert not isinstance(raised.value, ImageGoneError)
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])

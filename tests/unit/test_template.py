@@ -13,6 +13,7 @@ from functions.archive_images import app as archive_images
 from functions.dispatch_changes import app as dispatch_changes
 from functions.poll_tasks import app as poll_tasks
 from image_tasks import image_fetching, provider_client, rejected_deliveries, settings, tasks_table
+from image_tasks.deadlines import MAX_ARCHIVE_TRIES
 from image_tasks.models import Reporter, TaskStatus
 from image_tasks.verification import TOKEN_PATTERN
 from local.event_filters import EventFilter
@@ -160,7 +161,7 @@ def test_a_message_is_not_received_twice_while_it_is_worked_on() -> None:
 def test_the_last_try_that_the_function_knows_is_the_queues_last() -> None:
     redrive = RESOURCES["ArchiveQueue"]["Properties"]["RedrivePolicy"]
 
-    assert redrive["maxReceiveCount"] == archive_images.MAX_TRIES
+    assert redrive["maxReceiveCount"] == MAX_ARCHIVE_TRIES
     assert referred(redrive["deadLetterTargetArn"]) == "ArchiveDeadLetters"
     assert RESOURCES["ArchiveDeadLetters"]["Properties"]["MessageRetentionPeriod"] == 14 * 86_400
 

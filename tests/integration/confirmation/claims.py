@@ -1,6 +1,5 @@
 """What callbacks claim and providers answer, in tests of confirmation."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +11,7 @@ from image_tasks.models import Failure, FailureReason, Reporter, TaskReport, Tas
 from tests.image_server import picture
 from tests.integration.archiver import TASK
 from tests.integration.conftest import Store
+from tests.integration.functions import metric_lines
 from tests.integration.providers import not_in_time, record, saying, unreachable
 
 PNG, FORGED = picture(size=(8, 6)), picture(size=(9, 9))
@@ -45,8 +45,7 @@ def claim_failure(store: Store, reason: FailureReason = FailureReason.INTERNAL, 
 
 def refutations(capsys: pytest.CaptureFixture[str]) -> int:
     """How often the alarm's metric was counted since the last look."""
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
-    return int(sum(sum(line.get("CallbacksRefuted", [])) for line in lines))
+    return int(sum(sum(line.get("CallbacksRefuted", [])) for line in metric_lines(capsys)))
 
 
 def urls(item: dict[str, Any]) -> list[str]:

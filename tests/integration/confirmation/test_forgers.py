@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from functions.archive_images import app as archive_images
+from image_tasks.deadlines import MAX_ARCHIVE_TRIES
 from image_tasks.models import TaskStatus
 from image_tasks.providers import PROVIDERS
 from tests.integration.archiver import Archiver
@@ -75,7 +75,7 @@ class World:
                 self.messages = [
                     tries + 1 for tries in self.messages if self.archiver.run(self.task, tries=tries) == [self.task]
                 ]
-                assert all(tries <= archive_images.MAX_TRIES for tries in self.messages)  # no dead letter
+                assert all(tries <= MAX_ARCHIVE_TRIES for tries in self.messages)  # no dead letter
             case "poll":
                 self.executions = [state for state in map(self._poll, self.executions) if state["tasks"]]
         for _, what in self.stream.follows():

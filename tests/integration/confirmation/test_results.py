@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from functions.archive_images import app as archive_images
+from image_tasks.deadlines import MAX_ARCHIVE_TRIES
 from image_tasks.models import FailureReason, ImageKind, Reporter
 from image_tasks.provider_client import ProviderClient
 from image_tasks.tasks_table import MAX_CONFLICTS
@@ -157,7 +158,7 @@ def test_the_providers_order_is_the_order(archiver: Archiver, providers: Provide
 # ------------------------------------------------------------------------------------------------ refuted
 
 
-@pytest.mark.parametrize("tries", [1, archive_images.MAX_TRIES])
+@pytest.mark.parametrize("tries", [1, MAX_ARCHIVE_TRIES])
 def test_other_urls_than_the_providers_are_never_fetched(
     archiver: Archiver, providers: Providers, capsys: pytest.CaptureFixture[str], tries: int
 ) -> None:
@@ -235,11 +236,11 @@ def test_a_success_that_the_provider_does_not_know_of_is_polled_for_in_the_end(
     providers.answers[FLUX_PATH] = answer
 
     # A record may lag behind its callback.
-    for tries in range(1, archive_images.MAX_TRIES):
+    for tries in range(1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries) == [TASK]
         assert archiver.item() == before
     assert refutations(capsys) == 0
-    assert archiver.run(tries=archive_images.MAX_TRIES) == []
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
 
     item = archiver.item()
     assert (item["status"], item["rank"]) == ("PENDING", 0)
@@ -303,7 +304,7 @@ def test_without_an_answer_nothing_is_fetched_and_nothing_changes(
     before = archiver.item()
     providers.answers[FLUX_PATH] = answer
 
-    for tries in (1, archive_images.MAX_TRIES):
+    for tries in (1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries) == [TASK]
 
     assert archiver.item() == before
@@ -368,7 +369,7 @@ def test_a_malformed_secret_lets_nothing_through(archiver: Archiver, providers: 
     boto3.client("secretsmanager").put_secret_value(SecretId=secret, SecretString='{"flux-kontext": "the key"}')
     archiver.succeed(archiver.serve("a", PNG))
 
-    assert archiver.run(tries=archive_images.MAX_TRIES) == [TASK]
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == [TASK]
 
     assert (archiver.server.requests, providers.requests) == ([], [])
 

@@ -16,7 +16,7 @@
     ├── UnconfirmedError                the provider does not confirm a callback (yet)        worth a retry
     └── ImageError                      one image could not be archived
         ├── ImageUnavailableError       network, HTTP status, truncated                      worth a retry
-        ├── ImageExpiredError           the URL is dead for good
+        │   └── ImageGoneError          403, 404, 410                         a fresh URL is worth asking for
         └── ImageRejectedError          will never be archived: not an image, not public, too large, ...
 
 Names are a contract: `ErrorEquals` in statemachines/poll_tasks.asl.yaml lists classes, 4xx bodies carry codes.
@@ -108,11 +108,11 @@ class ImageError(ImageTasksError):
 
 
 class ImageUnavailableError(ImageError):
-    """It may work next time: network trouble, a 403 or a 5xx, a truncated body."""
+    """It may work next time: network trouble, a 5xx, a truncated body."""
 
 
-class ImageExpiredError(ImageError):
-    """The URL is dead for good."""
+class ImageGoneError(ImageUnavailableError):
+    """The server has nothing under this URL: it has expired, was withdrawn, or has not reached the CDN yet."""
 
 
 class ImageRejectedError(ImageError):

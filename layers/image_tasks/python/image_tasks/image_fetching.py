@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpcore
 import httpx
 
-from image_tasks.errors import ImageExpiredError, ImageRejectedError, ImageUnavailableError
+from image_tasks.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
 from image_tasks.image_door import ImageDoor
 from image_tasks.image_formats import ImageFacts, read_image_facts
 
@@ -66,23 +66,22 @@ class ImageFetcher:
         self._tls = httpx.create_ssl_context(trust_env=False)
         self._resolvers = ThreadPoolExecutor(MAX_RESOLVING_THREADS, thread_name_prefix="resolver")
 
-    def fetch(self, url: str, allowed_hosts: Iterable[str], *, is_last_try: bool = False) -> FetchedImage:
+    def fetch(self, url: str, allowed_hosts: Iterable[str]) -> FetchedImage:
         """The image at a URL.
 
         Args:
             url: not trusted.
             allowed_hosts: where the provider's images come from, see `ImageDoor.check_url`.
-            is_last_try: 403, 404 and 410 mean "not yet" until then.
 
         Raises:
             ImageRejectedError: it will never be archived.
-            ImageExpiredError: the server has said too often that it is gone.
+            ImageGoneError: the server answers 403, 404 or 410. Try again, or with a fresh URL.
             ImageUnavailableError: try again.
         """
         host = self._door.check_url(url, allowed_hosts)
         file = SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - handed to the caller
         try:
-            size, sha256 = self._download(_request_url(url, host), file, is_last_try)
+            size, sha256 = self._download(_request_url(url, host), file)
             facts = read_image_facts(file, size)  # type: ignore[arg-type]
             file.seek(0)
         except BaseException:
@@ -90,7 +89,7 @@ class ImageFetcher:
             raise
         return FetchedImage(file, size, sha256, facts, host)
 
-    def _download(self, url: httpcore.URL, file: IO[bytes], is_last_try: bool) -> tuple[int, bytes]:
+    def _download(self, url: httpcore.URL, file: IO[bytes]) -> tuple[int, bytes]:
         backend = _DoorBackend(self._door, self._resolvers, _Deadline(FETCH_DEADLINE_SECONDS))
         digest = hashlib.sha256()
         size = 0
@@ -100,7 +99,7 @@ class ImageFetcher:
             httpcore.HTTPConnection(url.origin, ssl_context=self._tls, network_backend=backend) as connection,
             connection.stream("GET", url, headers=HEADERS) as response,
         ):
-            _check_head(response, is_last_try)
+            _check_head(response)
             for chunk in response.iter_stream():
                 size += len(chunk)
                 if size > MAX_IMAGE_BYTES:
@@ -117,12 +116,10 @@ def _request_url(url: str, host: str) -> httpcore.URL:
     return httpcore.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
 
 
-def _check_head(response: httpcore.Response, is_last_try: bool) -> None:
+def _check_head(response: httpcore.Response) -> None:
     status = response.status
     if status in _GONE:
-        if is_last_try:
-            raise ImageExpiredError(f"the server answers {status}: the URL has expired or was withdrawn")
-        raise ImageUnavailableError(f"the server answers {status}")
+        raise ImageGoneError(f"the server answers {status}: the URL has expired or was withdrawn")
     if status in _REDIRECTS:
         raise ImageRejectedError("the server redirects to another URL, which is not followed")
     if status != HTTPStatus.OK:

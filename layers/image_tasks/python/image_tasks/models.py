@@ -1,7 +1,8 @@
 """What is known of a task: the same model whether a callback or a poll brought the news."""
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Self
@@ -169,6 +170,23 @@ class Task(Model):
     updated_at: str | None = None
 
     @property
+    def reported_time(self) -> datetime | None:
+        """When the news came; None for none, and for what somebody put by hand that is no time."""
+        try:
+            time = datetime.fromisoformat(self.reported_at or "")
+        except ValueError:
+            return None
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+    def with_images(self, images: Mapping[int, Image], *, now: datetime) -> "Task":
+        """The task as `TasksTable.renew` leaves it."""
+        renewed = tuple(images.get(index, image) for index, image in enumerate(self.images))
+        return self.model_copy(
+            update={"status": TaskStatus.SUCCEEDED, "rank": TaskStatus.SUCCEEDED.rank, "images": renewed}
+            | {"updated_at": iso(now), "archived_at": None}
+        )
+
+    @property
     def is_claim(self) -> bool:
         """Whether its result rests on a callback alone: nobody has asked the provider yet."""
         return self.reported_by is Reporter.CALLBACK and self.confirmed_at is None
@@ -209,6 +227,16 @@ class PollState(Model):
     tasks: Annotated[tuple[str, ...], Field(max_length=MAX_TASKS_PER_EXECUTION)]
     wait_seconds: NonNegativeInt
     waited_seconds: NonNegativeInt = 0
+
+
+def by_place(images: Iterable[Image]) -> dict[tuple[ImageKind, int], Image]:
+    """Images by kind and number within their kind, in their order: the place that a further answer does not change."""
+    seen: Counter[ImageKind] = Counter()
+    places = {}
+    for image in images:
+        places[image.kind, seen[image.kind]] = image
+        seen[image.kind] += 1
+    return places
 
 
 def _fingerprint(images: Iterable[Image]) -> list[tuple[ImageKind, str]]:

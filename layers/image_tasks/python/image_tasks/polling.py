@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TypeGuard
 
 from image_tasks.credentials import ProviderKeys
+from image_tasks.deadlines import longest_poll_gap_seconds
 from image_tasks.errors import ProviderRefusedError
 from image_tasks.models import (
     Failure,
@@ -83,7 +84,7 @@ class Polling:
         running += [task for task in claims if task not in checked and not is_over]
         is_busy = any(answer.is_busy for answer in answers.values())
         next_state = PollState(
-            tasks=tuple(running), wait_seconds=self._next_wait(waited, is_busy), waited_seconds=waited
+            tasks=tuple(running), wait_seconds=self._next_wait(running, waited, is_busy), waited_seconds=waited
         )
         return PollRound(next_state, news, answers, refuted=[task for task, is_true in checked.items() if not is_true])
 
@@ -143,11 +144,14 @@ class Polling:
             ),
         )
 
-    def _next_wait(self, waited: int, is_busy: bool) -> int:
+    def _next_wait(self, running: Sequence[str], waited: int, is_busy: bool) -> int:
         settings = self._settings
         is_slow = waited >= settings.slow_poll_after_seconds
         wait = settings.slow_poll_interval_seconds if is_slow else settings.poll_interval_seconds
         if is_busy:
             wait = max(wait, min(wait * BUSY_FACTOR, MAX_BUSY_WAIT_SECONDS))
+        # However it is set: a URL that is found when it is dead is a lost image.
+        gap = longest_poll_gap_seconds(split_task_key(task)[0] for task in running)
+        wait = min(wait, gap or wait)
         # Never past the end: the last poll is at the moment of giving up.
         return min(wait, max(settings.give_up_after_seconds - waited, 1))

@@ -104,6 +104,19 @@ class ProviderClient:
                     answers.reports += result
         return answers
 
+    def ask_about(self, provider: Provider, task_id: str, *, api_key: str, now: Callable[[], datetime]) -> TaskReport:
+        """What a provider says of a single task.
+
+        Raises:
+            ProviderError: it could not be asked, or said nothing of the task.
+        """
+        answers = self.ask(provider, [task_id], api_key=api_key, now=now)
+        if answers.errors:
+            raise answers.errors[0]
+        if not answers.reports:
+            raise ProviderUnavailableError(f"{provider.id} said nothing of the task")
+        return answers.reports[0]
+
     def _send(self, provider: Provider, request: PollRequest, api_key: str, now: datetime) -> list[TaskReport]:
         base_url = self._base_urls.get(provider.id, provider.base_url)
         ends_by = self._clock() + self._timeout_seconds

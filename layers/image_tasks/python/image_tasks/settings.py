@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
@@ -31,6 +32,14 @@ def _split_base_urls(value: Any) -> Any:
     return {provider: url.rstrip("/") for provider, url in urls.items()}
 
 
+def _days(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if not value.isdecimal():
+        raise ValueError("expected a number of days, 0 for ever")
+    return timedelta(days=int(value)) or None
+
+
 class Settings(BaseModel):
     """Frozen settings, read from variables of the same name in capitals."""
 
@@ -51,6 +60,12 @@ class Settings(BaseModel):
             raise SettingsError(f"environment of {cls.__name__}: {problems}") from exc
 
 
+# "PROVIDER=URL,...": what differs from the providers' own base URLs.
+BaseUrls = Annotated[dict[str, str], BeforeValidator(_split_base_urls)]
+# Days that a finished task's item is kept; 0, and None: for ever.
+Retention = Annotated[timedelta | None, BeforeValidator(_days)]
+
+
 class ReceiveCallbackSettings(Settings):
     """Environment of ReceiveCallback."""
 
@@ -58,6 +73,7 @@ class ReceiveCallbackSettings(Settings):
     callback_token_secret: Name
     provider_keys_secret: Name
     images_bucket: Name  # deliveries that cannot be read are kept there
+    task_retention_days: Retention = None
 
 
 class DispatchChangesSettings(Settings):
@@ -68,16 +84,13 @@ class DispatchChangesSettings(Settings):
     first_poll_after_seconds: PositiveInt
 
 
-# "PROVIDER=URL,...": what differs from the providers' own base URLs.
-BaseUrls = Annotated[dict[str, str], BeforeValidator(_split_base_urls)]
-
-
 class PollTasksSettings(Settings):
     """Environment of PollTasks."""
 
     tasks_table: Name
     provider_keys_secret: Name
     provider_base_urls: BaseUrls = {}
+    task_retention_days: Retention = None
     poll_interval_seconds: PositiveInt
     slow_poll_after_seconds: PositiveInt
     slow_poll_interval_seconds: PositiveInt
@@ -92,5 +105,6 @@ class ArchiveImagesSettings(Settings):
     archive_queue_url: Name
     provider_keys_secret: Name
     provider_base_urls: BaseUrls = {}
+    task_retention_days: Retention = None
     # Names, "*.domain", or "*" for any public host.
     additional_image_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -63,9 +63,11 @@ class TasksTable:
     written may be written again.
     """
 
-    def __init__(self, name: str, client: "DynamoDBClient") -> None:
+    def __init__(self, name: str, client: "DynamoDBClient", *, retention: timedelta | None = None) -> None:
         self._name = name
         self._client = client
+        # How long a task is kept after its last change; None: for ever.
+        self._retention = retention
 
     def record(self, report: TaskReport) -> Recorded:
         """Writes news of a task, from whoever it comes.
@@ -78,6 +80,7 @@ class TasksTable:
         # News only moves a task up: any order and any repetition of news ends in the same status.
         moves_up = "#rank < :rank"
         update = _news(report)
+        self._set_end(update, report.status, report.reported_at)
         try:
             with _store_errors():
                 answer = self._client.update_item(
@@ -130,6 +133,7 @@ class TasksTable:
         task is not as `claimed` any more: nothing is written then.
         """
         update = _news(answer)
+        self._set_end(update, answer.status, answer.reported_at)
         if answer.status is TaskStatus.PENDING:
             update.remove("reportedBy")
             update.remove("reportedAt")
@@ -146,16 +150,36 @@ class TasksTable:
         update.set("updatedAt", iso(now))
         return self._update_if(claimed.task, _is_still_claimed(claimed, update), update)
 
-    def save_images(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> TaskStatus:
+    def renew(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> bool:
+        """Replaces some of a task's images, by their position in `images`, by ones that are to be archived (again).
+
+        A task that was INCOMPLETE is SUCCEEDED again, which the stream takes for news. Returns False if the task has
+        changed since it was read: nothing is written then.
+        """
+        update = UpdateExpression()
+        for index, image in images.items():
+            update.set(f"images[{index}]", _document(image))
+        update.set("status", TaskStatus.SUCCEEDED.value)
+        update.set("rank", TaskStatus.SUCCEEDED.rank)
+        update.set("updatedAt", iso(now))
+        update.remove("archivedAt")
+        self._set_end(update, TaskStatus.SUCCEEDED, now)
+        is_as_it_was_read = " AND ".join(
+            (update.equals("status", task.status.value), update.equals("updatedAt", task.updated_at))
+        )
+        return self._update_if(task.task, is_as_it_was_read, update)
+
+    def save_images(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> Task:
         """Writes what became of some of a task's images, by their position in `images`, and the status that follows.
 
-        Returns ARCHIVED or INCOMPLETE once no image is pending, else the status it had.
+        Returns the task as it is then: ARCHIVED or INCOMPLETE once no image is pending, else with the status it had.
         """
-        states = [images.get(index, image).state for index, image in enumerate(task.images)]
+        all_images = tuple(images.get(index, image) for index, image in enumerate(task.images))
+        states = {image.state for image in all_images}
         if ImageState.PENDING in states:
             status = task.status
         else:
-            status = TaskStatus.ARCHIVED if set(states) == {ImageState.ARCHIVED} else TaskStatus.INCOMPLETE
+            status = TaskStatus.ARCHIVED if states <= {ImageState.ARCHIVED} else TaskStatus.INCOMPLETE
         update = UpdateExpression()
         for index, image in images.items():
             update.set(f"images[{index}]", _document(image))
@@ -166,10 +190,20 @@ class TasksTable:
             update.set_once("confirmedAt", task.confirmed_at)
         if status.rank > TaskStatus.SUCCEEDED.rank:
             update.set("archivedAt", iso(now))
+            self._set_end(update, status, now)
         # Two runs may archive the same task at once. The objects are the same; the further status stays.
         nobody_was_further = "#rank <= :rank"
         self._update_if(task.task, nobody_was_further, update)
-        return status
+        return task.model_copy(update={"status": status, "rank": status.rank, "images": all_images})
+
+    def _set_end(self, update: UpdateExpression, status: TaskStatus, now: datetime) -> None:
+        """DynamoDB deletes an item at the time in `deleteAfter` (epoch seconds): only what needs nothing any more."""
+        if self._retention is None:
+            return
+        if status in (TaskStatus.PENDING, TaskStatus.SUCCEEDED):
+            update.remove("deleteAfter")
+        else:
+            update.set("deleteAfter", int((now + self._retention).timestamp()))
 
     def _update_if(self, task: str, condition: str, update: UpdateExpression) -> bool:
         try:
@@ -263,17 +297,11 @@ def _evidence(report: TaskReport) -> Conflict:
 def _evidence_of(task: Task) -> Conflict:
     return Conflict(
         reported_by=task.reported_by or Reporter.CALLBACK,
-        reported_at=_time_of(task),
+        reported_at=task.reported_time or datetime.fromtimestamp(0, UTC),
         status=task.status,
         urls=tuple(image.url for image in task.images[:MAX_URLS_PER_CONFLICT]),
         failure=task.failure,
     )
-
-
-def _time_of(task: Task) -> datetime:
-    with suppress(ValueError):  # put by hand, and no ISO 8601
-        return datetime.fromisoformat(task.reported_at or task.updated_at or "")
-    return datetime.fromtimestamp(0, UTC)
 
 
 def _without_time(conflict: Conflict) -> dict[str, Any]:

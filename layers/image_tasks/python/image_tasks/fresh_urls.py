@@ -1,0 +1,53 @@
+"""Asks providers for the present URLs of images whose known ones are dead."""
+
+from collections.abc import Collection
+
+from image_tasks.errors import UnconfirmedError
+from image_tasks.inquiry import Inquiry
+from image_tasks.models import Image, ImageState, Task, TaskReport, TaskStatus, by_place
+from image_tasks.providers import PROVIDERS
+from image_tasks.tasks_table import TasksTable
+
+
+class FreshUrls:
+    """Renews the URLs of single tasks. Thread-safe."""
+
+    def __init__(self, table: TasksTable, inquiry: Inquiry) -> None:
+        self._table = table
+        self._inquiry = inquiry
+
+    def renew(self, task: Task, stale: Collection[int]) -> Task:
+        """The task with those of its `stale` images (positions) PENDING again that have another URL by now.
+
+        A task comes back as it is where there is nothing new: the provider cannot be asked for want of an API key,
+        names no result, or the same URLs.
+
+        Raises:
+            ProviderError: the provider could not be asked.
+            UnconfirmedError: the task has changed meanwhile. Try again.
+            StoreUnavailableError: what it says could not be written.
+        """
+        answer = self._inquiry.ask(task.task)
+        if answer is None or answer.status is not TaskStatus.SUCCEEDED:
+            return task
+        present = by_place(answer.images)
+        renewed = {
+            index: _living_anew(present[place], answer)
+            for index, (place, image) in enumerate(by_place(task.images).items())
+            if index in stale
+            and image.state is not ImageState.ARCHIVED
+            and place in present
+            and present[place].url != image.url
+        }
+        if not renewed:
+            return task
+        if not self._table.renew(task, renewed, now=answer.reported_at):
+            raise UnconfirmedError("the task has changed while its provider was asked")
+        return task.with_images(renewed, now=answer.reported_at)
+
+
+def _living_anew(image: Image, answer: TaskReport) -> Image:
+    # A URL that nobody has seen before was made for this answer, however long ago the image was.
+    return image.model_copy(
+        update={"expires_at": answer.reported_at + PROVIDERS[answer.provider].url_lifetimes[image.kind]}
+    )

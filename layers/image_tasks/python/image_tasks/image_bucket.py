@@ -1,0 +1,69 @@
+"""The bucket of archived images: each object is written once, and S3 checks what it takes."""
+
+import base64
+from typing import TYPE_CHECKING
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from image_tasks.errors import ImageRejectedError, ImageUnavailableError
+from image_tasks.image_fetching import FetchedImage
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+# A message has 20 s; what S3 does not take in two tries comes back with the next message.
+S3_CONFIG = Config(
+    connect_timeout=1,
+    read_timeout=4,
+    retries={"total_max_attempts": 2, "mode": "standard"},
+    tcp_keepalive=True,
+    max_pool_connections=50,
+)
+# What S3 answers when IfNoneMatch finds an object, or another writer is just making one.
+_EXISTS = {"PreconditionFailed", "ConditionalRequestConflict"}
+
+
+class ImageBucket:
+    """Puts images. Thread-safe."""
+
+    def __init__(self, s3: "S3Client", name: str) -> None:
+        self._s3 = s3
+        self.name = name
+
+    def put(self, key: str, image: FetchedImage, *, task: str) -> None:
+        """Writes the object if there is none; one with the same checksum is as good as written.
+
+        Raises:
+            ImageRejectedError: there is one with other bytes.
+            ImageUnavailableError: S3 did not take it now.
+        """
+        checksum = base64.b64encode(image.sha256).decode()
+        try:
+            self._s3.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=image.file,
+                ContentLength=image.size,
+                ContentType=image.facts.content_type,
+                # S3 computes it again and refuses what arrived damaged. moto keeps it only with the algorithm named.
+                ChecksumAlgorithm="SHA256",
+                ChecksumSHA256=checksum,
+                # Written once: a repeated message, or a stranger, never replaces an image.
+                IfNoneMatch="*",
+                Metadata={"task": task, "source-host": image.source_host},
+            )
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] not in _EXISTS:
+                raise ImageUnavailableError(f"S3 did not take it: {exc.response['Error']['Code']}") from exc
+            if self._stored_checksum(key) != checksum:
+                raise ImageRejectedError(f"the bucket holds another image under {key} already") from exc
+        except BotoCoreError as exc:
+            raise ImageUnavailableError(f"S3 did not answer: {type(exc).__name__}") from exc
+
+    def _stored_checksum(self, key: str) -> str | None:
+        try:
+            head = self._s3.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
+        except (ClientError, BotoCoreError) as exc:
+            raise ImageUnavailableError("S3 does not say what it holds") from exc
+        return head.get("ChecksumSHA256")

@@ -1,0 +1,157 @@
+"""An image whose URL is dead: its provider is asked for another one before it is called expired."""
+
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from image_tasks.deadlines import MAX_ARCHIVE_TRIES
+from image_tasks.models import ImageKind, Reporter
+from image_tasks.tasks_table import TasksTable
+from tests.image_server import picture, status
+from tests.integration.archiver import TASK, Archiver
+from tests.integration.confirmation.claims import NO_ANSWERS, PNG, has
+from tests.integration.functions import metric_lines
+from tests.integration.providers import FLUX_PATH, Providers, failed, running, saying
+
+JPEG = picture("JPEG")
+
+
+def dead_origin(archiver: Archiver, code: int = 404) -> tuple[str, str]:
+    """A task that a poll has brought, with an origin URL that died; both URLs, as they were reported."""
+    origin, result = archiver.serve("old", status(code)), archiver.serve("result", PNG)
+    archiver.succeed((ImageKind.ORIGIN, origin, -5), (ImageKind.RESULT, result, 20_000), reported_by=Reporter.POLL)
+    return origin, result
+
+
+@pytest.mark.parametrize("code", [403, 404, 410])
+def test_a_dead_image_is_archived_from_a_fresh_url_in_the_same_run(
+    archiver: Archiver, providers: Providers, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, result = dead_origin(archiver, code)
+    fresh = archiver.serve("fresh", JPEG)
+    providers.answers = {FLUX_PATH: has(result, fresh)}
+
+    assert archiver.run() == []
+
+    item = archiver.item()
+    assert item["status"] == "ARCHIVED"
+    assert item["images"][0]["url"] == fresh
+    assert archiver.objects() == {
+        "images/flux-kontext/task12345/origin-0.jpg": JPEG,
+        "images/flux-kontext/task12345/result-0.png": PNG,
+    }
+    # Signed anew, it lives anew.
+    lives_until = datetime.fromisoformat(item["images"][0]["expiresAt"])
+    assert abs(lives_until - datetime.now(UTC) - timedelta(minutes=10)) < timedelta(minutes=1)
+    (line,) = metric_lines(capsys)
+    assert line["UrlsRenewed"] == [1.0]
+    assert len(providers.requests) == 1
+    assert archiver.server.requests.count("/result") == 1
+
+
+def test_a_record_that_names_the_same_url_is_asked_again_with_every_try(
+    archiver: Archiver, providers: Providers
+) -> None:
+    origin, result = dead_origin(archiver)
+    providers.answers = {FLUX_PATH: has(result, origin)}
+
+    for tries in range(1, MAX_ARCHIVE_TRIES):
+        assert archiver.run(tries=tries) == [TASK]
+        assert archiver.states() == ["PENDING", "ARCHIVED"]
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
+
+    assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED", "ARCHIVED"])
+    assert len(providers.requests) == MAX_ARCHIVE_TRIES
+
+
+def test_a_fresh_url_that_is_dead_too_is_no_more_than_another_try(archiver: Archiver, providers: Providers) -> None:
+    _, result = dead_origin(archiver)
+    providers.answers = {FLUX_PATH: has(result, archiver.serve("fresh", status(404)))}
+
+    assert archiver.run() == [TASK]
+    assert archiver.states() == ["PENDING", "ARCHIVED"]
+
+    archiver.serve("fresh", JPEG)
+    assert archiver.run(tries=2) == []
+    assert archiver.item()["status"] == "ARCHIVED"
+
+
+@pytest.mark.parametrize("answer", [running, failed, saying({"code": 422, "msg": "Record does not exist"})])
+def test_a_provider_that_has_no_result_any_more_has_no_url_either(
+    archiver: Archiver, providers: Providers, answer: object
+) -> None:
+    dead_origin(archiver)
+    providers.answers = {FLUX_PATH: answer}  # type: ignore[dict-item]
+
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
+
+    assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED", "ARCHIVED"])
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_nothing_is_called_expired_while_its_provider_cannot_be_asked(
+    archiver: Archiver, providers: Providers, answer: object
+) -> None:
+    dead_origin(archiver)
+    providers.answers = {FLUX_PATH: answer}  # type: ignore[dict-item]
+
+    # Among the dead letters, where it can be redriven: neither lost nor given up.
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == [TASK]
+
+    assert (archiver.item()["status"], archiver.states()) == ("SUCCEEDED", ["PENDING", "ARCHIVED"])
+
+
+def test_what_another_run_has_archived_meanwhile_is_not_renewed(
+    archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, result = dead_origin(archiver)
+    monkeypatch.setattr(TasksTable, "renew", lambda *_, **__: False)
+    providers.answers = {FLUX_PATH: has(result, archiver.serve("fresh", JPEG))}
+
+    assert archiver.run() == [TASK]
+
+    assert archiver.states() == ["PENDING", "ARCHIVED"]
+
+
+def test_a_claim_is_confirmed_with_the_providers_own_urls_and_needs_no_second_question(
+    archiver: Archiver, providers: Providers
+) -> None:
+    archiver.succeed(archiver.serve("gone", status(404)))
+    providers.answers = {FLUX_PATH: has(archiver.serve("gone", status(404)))}
+
+    assert archiver.run() == [TASK]
+    assert len(providers.requests) == 1
+
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
+    assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED"])
+
+
+def test_a_fresh_url_goes_through_the_same_door(archiver: Archiver, providers: Providers) -> None:
+    _, result = dead_origin(archiver)
+    providers.answers = {FLUX_PATH: has(result, "https://169.254.169.254/latest/meta-data/")}
+
+    assert archiver.run() == []
+
+    assert archiver.states() == ["REJECTED", "ARCHIVED"]
+
+
+def test_a_provider_that_nobody_has_a_key_for_cannot_be_asked(
+    archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archiver.succeed(archiver.server.serve("gone", status(404), "x.unheard.example"), task="unheard#t1")
+    monkeypatch.setenv("ADDITIONAL_IMAGE_HOSTS", "x.unheard.example")
+
+    assert archiver.run("unheard#t1", tries=MAX_ARCHIVE_TRIES) == []
+
+    assert archiver.states("unheard#t1") == ["EXPIRED"]
+    assert providers.requests == []
+
+
+def test_the_providers_answer_is_asked_for_with_the_key_in_a_header(archiver: Archiver, providers: Providers) -> None:
+    dead_origin(archiver)
+    providers.answers = {FLUX_PATH: lambda _: httpx.Response(500)}
+
+    archiver.run()
+
+    assert providers.requests[0].headers["Authorization"].startswith("Bearer ")

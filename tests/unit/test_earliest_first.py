@@ -1,0 +1,48 @@
+"""Waiting work is taken by when it is due."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+
+from image_tasks.earliest_first import EarliestFirstPool
+
+NOON = datetime(2026, 1, 6, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def pool() -> Iterator[EarliestFirstPool]:
+    pool = EarliestFirstPool(1)
+    yield pool
+    pool.shutdown()
+
+
+def test_what_is_due_first_overtakes_what_waits(pool: EarliestFirstPool) -> None:
+    done: list[int] = []
+    gate = threading.Event()
+    pool.submit(NOON, gate.wait)
+    waiting: list[Future[None]] = []
+    for minutes in (3, 1, 2, 1):
+        due = NOON + timedelta(minutes=minutes)
+        waiting.append(pool.submit(due, partial(done.append, len(waiting) * 10 + minutes)))
+
+    gate.set()
+    for future in waiting:
+        future.result(10)
+
+    # By their time; those of the same time as they came.
+    assert done == [11, 31, 22, 3]
+
+
+def test_a_result_and_an_error_belong_to_whoever_asked(pool: EarliestFirstPool) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    failing, fine = pool.submit(NOON, fail), pool.submit(NOON, lambda: 7)
+
+    with pytest.raises(ValueError, match="no"):
+        failing.result(10)
+    assert fine.result(10) == 7
