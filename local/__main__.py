@@ -76,7 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="start the stack and keep it running", description=__doc__)
-    up.add_argument("--port", type=int, default=3000, help="port of the callback API; 0 takes a free one (3000)")
+    up.add_argument(
+        "--port",
+        type=int,
+        default=3000,
+        help="port of the callback API, the answer desk's is the next one; 0 takes free ones (3000)",
+    )
     up.add_argument("--aws-port", type=int, default=0, help="port of the AWS endpoint; 0 takes a free one (0)")
     up.add_argument(
         "--time-scale",

@@ -59,23 +59,32 @@ class Resource:
 
 
 @dataclass
+class DeployedApi:
+    """An HTTP API: where it is, and what the stack has to serve there."""
+
+    url: str
+    routes: list[Route] = field(default_factory=list)
+    stage: Stage = field(default_factory=Stage)
+
+
+@dataclass
 class Deployment:
     """A template turned into resources: `resources` by logical id, and what the stack has to run itself.
 
-    `client(service)` gives a boto3 client. `overrides` replaces properties: {logical id: {property: value}}.
+    `client(service)` gives a boto3 client, `api_url(logical id)` where an HTTP API will be. `overrides` replaces
+    properties: {logical id: {property: value}}.
     """
 
     template: Template
     types: "Mapping[str, ResourceType]"
     client: Callable[[str], Any]
-    api_url: str
+    api_url: Callable[[str], str]
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     resources: dict[str, Resource] = field(default_factory=dict)
     functions: dict[str, FunctionConfiguration] = field(default_factory=dict)
     stream_mappings: list[tuple[str, StreamMapping]] = field(default_factory=list)
     queue_mappings: list[tuple[str, QueueMapping]] = field(default_factory=list)
-    routes: list[Route] = field(default_factory=list)
-    stage: Stage = field(default_factory=Stage)
+    apis: dict[str, DeployedApi] = field(default_factory=dict)
     layers: dict[str, Path] = field(default_factory=dict)
     _under_way: list[str] = field(default_factory=list)
 
@@ -88,10 +97,6 @@ class Deployment:
         for logical_id, resource in self.template.resources.items():
             if "Condition" not in resource or self.resolver.condition(resource["Condition"]):
                 self._made(logical_id)
-
-    def of_type(self, type_name: str) -> list[str]:
-        """The logical ids of this type's resources."""
-        return [name for name, resource in self.template.resources.items() if resource["Type"] == type_name]
 
     def queue_url(self, arn: str) -> str:
         return next(resource.ref for resource in self.resources.values() if resource.attributes.get("Arn") == arn)

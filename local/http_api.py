@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import cast
 
@@ -20,6 +21,7 @@ from local.http_api_events import HttpRequest, HttpResponse, function_response, 
 from local.lambda_runtime import Function, TooManyRequestsError
 from local.loopback import HOST, LoopbackHandler, LoopbackServer
 from local.runtime_api import Outcome
+from local.sigv4 import NotSignedError, verify_signature
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
 MAX_BODY_BYTES = 10 * 1024 * 1024
@@ -34,6 +36,7 @@ class Route:
     path: str
     function: str
     timeout_seconds: float = DEFAULT_INTEGRATION_TIMEOUT_SECONDS
+    is_signed: bool = False  # AWS_IAM: only requests with a valid signature get through
 
     @property
     def key(self) -> str:
@@ -141,7 +144,14 @@ class HttpApi(LoopbackServer):
             return "-", message_response(404, "Not Found")
         if self._bucket and not self._bucket.take():
             return route.key, message_response(429, "Too Many Requests")
-        event = request_event(request, route.key, parameters)
+        access_key_id = None
+        if route.is_signed:
+            try:
+                access_key_id = verify_signature(request, now=datetime.now(UTC))
+            except NotSignedError as exc:
+                self._logs.write("api", f"{route.key}: forbidden, {exc}")
+                return route.key, message_response(403, "Forbidden")
+        event = request_event(request, route.key, parameters, access_key_id)
         return route.key, self._invoke(route, event)
 
     def _invoke(self, route: Route, event: dict[str, object]) -> HttpResponse:

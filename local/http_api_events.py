@@ -63,8 +63,10 @@ def message_response(status: int, message: str) -> HttpResponse:
     return HttpResponse(status, json.dumps({"message": message}).encode(), [("content-type", "application/json")])
 
 
-def request_event(request: HttpRequest, route_key: str, path_parameters: Mapping[str, str]) -> dict[str, Any]:
-    """The event that the function of this route gets."""
+def request_event(
+    request: HttpRequest, route_key: str, path_parameters: Mapping[str, str], access_key_id: str | None = None
+) -> dict[str, Any]:
+    """The event that the function of this route gets; with the access key id of whoever signed the request."""
     now = datetime.now(UTC)
     host = request.header("host")
     cookies = [item.strip() for key, value in request.headers if key.lower() == "cookie" for item in value.split(";")]
@@ -102,6 +104,8 @@ def request_event(request: HttpRequest, route_key: str, path_parameters: Mapping
         },
         "isBase64Encoded": False,
     }
+    if access_key_id is not None:
+        event["requestContext"]["authorizer"] = {"iam": _caller(access_key_id)}
     if cookies:
         event["cookies"] = cookies
     if path_parameters:
@@ -111,6 +115,18 @@ def request_event(request: HttpRequest, route_key: str, path_parameters: Mapping
     if request.body:
         event |= _event_body(request.body, request.header("content-type"))
     return event
+
+
+def _caller(access_key_id: str) -> dict[str, str | None]:
+    return {
+        "accessKey": access_key_id,
+        "accountId": ACCOUNT_ID,
+        "callerId": access_key_id,
+        "cognitoIdentity": None,
+        "principalOrgId": None,
+        "userArn": f"arn:aws:iam::{ACCOUNT_ID}:user/{access_key_id}",
+        "userId": access_key_id,
+    }
 
 
 def _joined(pairs: Iterable[tuple[str, str]], lower: bool = True) -> dict[str, str]:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from local import LocalStackError
-from local.deployment import Deployment, Properties, Resource, ResourceType
+from local.deployment import DeployedApi, Deployment, Properties, Resource, ResourceType
 from local.event_filters import EventFilter
 from local.function_configuration import FunctionConfiguration
 from local.http_api import DEFAULT_INTEGRATION_TIMEOUT_SECONDS, Route, Stage
@@ -169,22 +169,24 @@ def _make_event_source_mapping(deployment: Deployment, properties: Properties) -
 
 
 def _make_api(deployment: Deployment, properties: Properties) -> Resource:
-    if deployment.routes:
-        raise LocalStackError("The local stack has one HTTP API; the template has several.")
+    api = DeployedApi(deployment.api_url(properties.logical_id))
     for path, operations in properties.take("Body")["paths"].items():
         for method, operation in operations.items():
             integration = operation["x-amazon-apigateway-integration"]
             kind = integration["type"], integration["payloadFormatVersion"]
-            if kind != ("aws_proxy", "2.0") or operation.get("security"):
+            security = operation.get("security", [])
+            if kind != ("aws_proxy", "2.0") or security not in ([], [{"AWS_IAM": []}]):
                 raise LocalStackError(
-                    f"{method.upper()} {path}: only open Lambda routes of payload format 2.0 run locally."
+                    f"{method.upper()} {path}: only Lambda routes of payload format 2.0 run locally, open or signed "
+                    "(AWS_IAM)."
                 )
             # ...:lambda:path/2015-03-31/functions/ARN/invocations
             function = integration["uri"].split("/functions/")[1].split("/")[0].rpartition(":")[2]
             seconds = float(integration.get("timeoutInMillis", DEFAULT_INTEGRATION_TIMEOUT_SECONDS * 1000)) / 1000
             route_method = "ANY" if method == "x-amazon-apigateway-any-method" else method.upper()
-            deployment.routes.append(Route(route_method, path, function, seconds))
-    return Resource("local", {"ApiEndpoint": deployment.api_url, "ApiId": "local"})
+            api.routes.append(Route(route_method, path, function, seconds, is_signed=bool(security)))
+    deployment.apis[properties.logical_id] = api
+    return Resource(properties.logical_id, {"ApiEndpoint": api.url, "ApiId": properties.logical_id})
 
 
 def _make_stage(deployment: Deployment, properties: Properties) -> Resource:
@@ -192,7 +194,7 @@ def _make_stage(deployment: Deployment, properties: Properties) -> Resource:
         raise LocalStackError(f"Stage {name} is unknown to the local stack, which has $default only.")
     limits = properties.take_group("DefaultRouteSettings", "ThrottlingRateLimit", "ThrottlingBurstLimit")
     access_log = properties.take_group("AccessLogSettings", "DestinationArn", "Format")
-    deployment.stage = Stage(
+    deployment.apis[properties.take("ApiId")].stage = Stage(
         rate_limit=float(limits["ThrottlingRateLimit"]) if "ThrottlingRateLimit" in limits else None,
         burst_limit=int(limits["ThrottlingBurstLimit"]) if "ThrottlingBurstLimit" in limits else None,
         access_log_format=access_log.get("Format", ""),
@@ -226,7 +228,7 @@ RESOURCE_TYPES = {
         _make_api, without_effect={"FailOnWarnings": "an unknown property stops the start in any case"}
     ),
     "AWS::ApiGatewayV2::Stage": ResourceType(
-        _make_stage, without_effect={"ApiId": "there is one API", "AutoDeploy": "there is one deployment", "Tags": ""}
+        _make_stage, without_effect={"AutoDeploy": "there is one deployment", "Tags": ""}
     ),
     "AWS::CloudWatch::Alarm": ResourceType(None, _NO_METRICS),
     "AWS::CloudWatch::Dashboard": ResourceType(None, _NO_METRICS),

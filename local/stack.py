@@ -26,7 +26,7 @@ from local.resource_types import RESOURCE_TYPES
 from local.runtime_api import Outcome
 from local.sandbox import IMAGE_HOSTS_VARIABLE
 from local.stream_event_source import StreamEventSource
-from local.template import ACCOUNT_ID, REGION, load_template
+from local.template import ACCOUNT_ID, REGION, Template, load_template
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOCAL_API_KEY = "local-api-key"
@@ -73,6 +73,7 @@ class LocalStack:
         self._template_path = (template or REPOSITORY / "template.yaml").resolve()
         self._on_error = on_error
         self._stack = ExitStack()
+        self._apis: dict[str, HttpApi] = {}
         self.functions: dict[str, Function] = {}
         self.resources: Mapping[str, Resource] = {}
         self.info: dict[str, Any] = {}
@@ -140,18 +141,18 @@ class LocalStack:
         self._stack.callback(self._moto.stop)
         self._stack.callback(_stop_executions)
 
-        api = HttpApi(self._port, self._logs)
-        self._stack.callback(api.stop)
+        self._stack.callback(self._stop_apis)
         simulator_url = self._start_simulator() if self._with_simulator else None
 
-        deployment = self._deploy(api.url)
+        deployment = self._deploy()
         self.resources = deployment.resources
         self._start_functions(deployment)
         self._start_event_sources(deployment)
-        api.serve(deployment.routes, deployment.stage, self.functions)
-        self._prewarm({route.function for route in deployment.routes})
+        for name, api in deployment.apis.items():
+            self._apis[name].serve(api.routes, api.stage, self.functions)
+        self._prewarm({route.function for api in deployment.apis.values() for route in api.routes})
 
-        self.info = self._describe(deployment, api.url, simulator_url)
+        self.info = self._describe(deployment, simulator_url)
         temporary = stack_json.with_suffix(".tmp")
         temporary.write_text(json.dumps(self.info, indent=2) + "\n")
         temporary.replace(stack_json)
@@ -169,19 +170,31 @@ class LocalStack:
         url: str = simulator.url
         return url
 
-    def _deploy(self, api_url: str) -> Deployment:
+    def _open_apis(self, template: Template) -> None:
+        """Each HTTP API of the template has a port of its own, one after the other: functions are told the URLs."""
+        for number, name in enumerate(template.of_type("AWS::ApiGatewayV2::Api")):
+            self._apis[name] = HttpApi(self._port + number if self._port else 0, self._logs)
+
+    def _stop_apis(self) -> None:
+        for api in self._apis.values():
+            api.stop()
+
+    def _deploy(self) -> Deployment:
         unchecked = {}
         if self._provider_urls:
             base_urls = ",".join(f"{provider}={url}" for provider, url in self._provider_urls.items())
             # The pattern in the template asks for https, which a simulator on this machine hasn't got.
             unchecked["ProviderBaseUrls"] = base_urls
         template = load_template(self._template_path, self._parameters, unchecked)
+        self._open_apis(template)
         overrides = {}
         if "ProviderKeysSecret" in template.resources:
             # A provider that nobody plays here has no key: asking it would wait for the internet, and end in nothing.
             keys = {provider: {"apiKey": LOCAL_API_KEY} for provider in self._provider_urls}
             overrides["ProviderKeysSecret"] = {"SecretString": json.dumps(keys)}
-        deployment = Deployment(template, RESOURCE_TYPES, self.boto3_client, api_url, overrides)
+        deployment = Deployment(
+            template, RESOURCE_TYPES, self.boto3_client, lambda name: self._apis[name].url, overrides
+        )
         deployment.deploy()
         return deployment
 
@@ -228,17 +241,20 @@ class LocalStack:
     def _invoke_by_arn(self, name_or_arn: str, payload: bytes) -> Outcome:
         return self.functions[name_or_arn.rpartition(":")[2]].invoke(payload)
 
-    def _describe(self, deployment: Deployment, api_url: str, simulator_url: str | None) -> dict[str, Any]:
+    def _describe(self, deployment: Deployment, simulator_url: str | None) -> dict[str, Any]:
         def ref(logical_id: str) -> str | None:
             resource = deployment.resources.get(logical_id)
             return resource.ref if resource else None
 
+        api_url = next((api.url for api in self._apis.values()), None)
+        desk = self._apis.get("DeskApi")
         callback_urls = {}
         if secret := ref("CallbackTokenSecret"):
             token = self.boto3_client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
             callback_urls = {provider: f"{api_url}/callbacks/{provider}/{token}" for provider in _provider_ids()}
         return {
             "api_url": api_url,
+            "desk_url": desk.url if desk else None,
             "aws_endpoint_url": self._moto.url,
             "region": REGION,
             "table": ref("TasksTable"),

@@ -37,6 +37,10 @@ class Template:
     conditions: dict[str, Any]
     parameters: dict[str, str]
 
+    def of_type(self, type_name: str) -> list[str]:
+        """The logical ids of this type's resources."""
+        return [name for name, resource in self.resources.items() if resource["Type"] == type_name]
+
     def path_of(self, location: Mapping[str, str]) -> Path:
         """The local folder or file that a Code, Content or DefinitionS3Location property stands for."""
         bucket = location.get("S3Bucket") or location.get("Bucket")
@@ -103,6 +107,7 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     if raw.get("Transform") not in (None, "AWS::Serverless-2016-10-31"):
         raise _unknown(f"Transform {raw['Transform']}")
 
+    written = list(raw["Resources"])  # samtranslator has an order of its own
     values = _parameter_values(raw.get("Parameters", {}), parameters, unchecked or {})
     for resource in raw["Resources"].values():
         properties = resource.get("Properties", {})
@@ -116,7 +121,9 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
             expanded = transform(raw, dict(values), _NoManagedPolicies())
         except Exception as exc:
             raise LocalStackError(f"SAM cannot expand {path.name}: {getattr(exc, 'message', exc)}") from exc
-    return Template(path.parent, expanded["Resources"], expanded.get("Conditions", {}), values)
+    resources = expanded["Resources"]
+    in_their_order = {name: resources[name] for name in written if name in resources} | resources
+    return Template(path.parent, in_their_order, expanded.get("Conditions", {}), values)
 
 
 def _unknown(what: str) -> LocalStackError:

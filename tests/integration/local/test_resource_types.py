@@ -16,9 +16,15 @@ def deploy(resources: dict[str, Any]) -> Deployment:
     def no_client(service: str) -> Any:
         raise AssertionError(f"{service} is not needed for what is refused")
 
-    deployment = Deployment(Template(Path(), resources, {}, {}), RESOURCE_TYPES, no_client, "http://127.0.0.1:1")
+    deployment = Deployment(
+        Template(Path(), resources, {}, {}), RESOURCE_TYPES, no_client, lambda name: "http://127.0.0.1:1"
+    )
     deployment.deploy()
     return deployment
+
+
+def an_api(paths: dict[str, Any]) -> dict[str, Any]:
+    return {"Type": "AWS::ApiGatewayV2::Api", "Properties": {"Body": {"paths": paths}}}
 
 
 def test_an_unknown_type_stops_the_start() -> None:
@@ -29,10 +35,14 @@ def test_an_unknown_type_stops_the_start() -> None:
 @pytest.mark.parametrize(
     ("type_name", "properties", "names"),
     [
-        ("AWS::ApiGatewayV2::Stage", {"StageName": "$default", "StageVariables": {}}, "StageVariables"),
         (
             "AWS::ApiGatewayV2::Stage",
-            {"StageName": "$default", "DefaultRouteSettings": {"DataTraceEnabled": 1}},
+            {"ApiId": {"Ref": "Api"}, "StageName": "$default", "StageVariables": {}},
+            "StageVariables",
+        ),
+        (
+            "AWS::ApiGatewayV2::Stage",
+            {"ApiId": {"Ref": "Api"}, "StageName": "$default", "DefaultRouteSettings": {"DataTraceEnabled": 1}},
             "DataTrace",
         ),
         ("AWS::ApiGatewayV2::Stage", {"StageName": "prod"}, "prod"),
@@ -41,7 +51,25 @@ def test_an_unknown_type_stops_the_start() -> None:
 )
 def test_an_unknown_property_stops_the_start(type_name: str, properties: dict[str, Any], names: str) -> None:
     with pytest.raises(LocalStackError, match=names):
-        deploy({"It": {"Type": type_name, "Properties": properties}})
+        deploy({"Api": an_api({}), "It": {"Type": type_name, "Properties": properties}})
+
+
+@pytest.mark.parametrize(
+    ("integration", "security"),
+    [
+        ({"type": "http_proxy", "payloadFormatVersion": "1.0"}, []),
+        ({"type": "aws_proxy", "payloadFormatVersion": "1.0"}, []),
+        ({"type": "aws_proxy", "payloadFormatVersion": "2.0"}, [{"SomeJwtAuthorizer": []}]),
+        ({"type": "aws_proxy", "payloadFormatVersion": "2.0"}, [{"AWS_IAM": []}, {"Other": []}]),
+    ],
+)
+def test_a_route_that_cannot_run_here_stops_the_start(
+    integration: dict[str, str], security: list[dict[str, Any]]
+) -> None:
+    operation = {"x-amazon-apigateway-integration": integration, "security": security}
+
+    with pytest.raises(LocalStackError, match="GET /things"):
+        deploy({"Api": an_api({"/things": {"get": operation}})})
 
 
 def test_unknown_settings_of_a_stream_mapping_stop_the_start() -> None:
@@ -71,7 +99,7 @@ def test_a_resource_whose_condition_does_not_hold_is_not_made() -> None:
         {"Never": {"Fn::Equals": ["a", "b"]}},
         {},
     )
-    deployment = Deployment(template, RESOURCE_TYPES, lambda service: None, "http://127.0.0.1:1")
+    deployment = Deployment(template, RESOURCE_TYPES, lambda service: None, lambda name: "http://127.0.0.1:1")
     deployment.deploy()
 
     assert set(deployment.resources) == {"Other"}

@@ -1,0 +1,163 @@
+"""Signed routes: what botocore and curl sign gets through, and nothing else."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from local.http_api_events import HttpRequest
+from local.sigv4 import NotSignedError, verify_signature
+from local.template import ACCOUNT_ID
+from tests.integration.local.running_example import Example
+
+URL = "http://127.0.0.1:3001/signed/a/b?x=1&y=%20%2F&x=0"
+BODY = b'{"a": 1}'
+
+
+def signed(
+    method: str = "POST",
+    url: str = URL,
+    body: bytes = BODY,
+    *,
+    credentials: Credentials | None = None,
+    region: str = "us-east-1",
+    service: str = "execute-api",
+    headers: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The headers of a request as botocore signs it."""
+    host = url.split("/")[2]
+    request = AWSRequest(method, url, {"host": host, **(headers or {})}, body)
+    SigV4Auth(credentials or Credentials("local", "local"), service, region).add_auth(request)
+    return dict(request.headers.items())
+
+
+def received(
+    headers: Mapping[str, str], method: str = "POST", url: str = URL, body: bytes = BODY, **changes: str
+) -> HttpRequest:
+    """The request as it comes in, with some headers changed."""
+    target = "/" + url.split("/", 3)[3]
+    sent = {name.lower(): value for name, value in headers.items()} | changes
+    return HttpRequest(method, target, list(sent.items()), body)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_what_botocore_signs_is_taken() -> None:
+    assert verify_signature(received(signed()), now=now()) == "local"
+
+
+def test_headers_that_are_signed_too_are_taken() -> None:
+    headers = signed(headers={"Idempotency-Key": "a  b", "content-type": "application/json"})
+
+    assert "idempotency-key" in headers["Authorization"]
+    assert verify_signature(received(headers), now=now()) == "local"
+
+
+def test_a_session_token_is_signed_like_any_header() -> None:
+    headers = signed(credentials=Credentials("local", "local", "session"))
+
+    assert verify_signature(received(headers), now=now()) == "local"
+    with pytest.raises(NotSignedError, match="does not match"):
+        verify_signature(received(headers, **{"x-amz-security-token": "another"}), now=now())
+
+
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        (received({"host": "127.0.0.1:3001"}), "no Authorization"),
+        (received(signed(), authorization="Bearer x"), "no Authorization"),
+        (received(signed(), authorization="AWS4-HMAC-SHA256 Credential=local"), "no Authorization"),
+        (received(signed(credentials=Credentials("other", "local"))), "access key id"),
+        (received(signed(credentials=Credentials("local", "wrong"))), "does not match"),
+        (received(signed(region="eu-central-1")), "region"),
+        (received(signed(service="s3")), "service"),
+        (received(signed(), method="DELETE"), "does not match"),
+        (received(signed(), url=URL + "&z=1"), "does not match"),
+        (received(signed(), url=URL.replace("/a/b", "/a/c")), "does not match"),
+        (received(signed(), body=b"{}"), "does not match"),
+        (received(signed(), host="elsewhere"), "does not match"),
+        (received(signed(headers={"idempotency-key": "1"}), **{"idempotency-key": "2"}), "does not match"),
+        (received(signed(), **{"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}), "not the body's"),
+    ],
+)
+def test_anything_else_is_not(request_: HttpRequest, why: str) -> None:
+    with pytest.raises(NotSignedError, match=why):
+        verify_signature(request_, now=now())
+
+
+def test_a_signed_header_that_is_missing_is_found_out() -> None:
+    request = received(signed(headers={"idempotency-key": "1"}))
+    stripped = [(name, value) for name, value in request.headers if name != "idempotency-key"]
+
+    with pytest.raises(NotSignedError, match="is signed and not there"):
+        verify_signature(HttpRequest(request.method, request.target, stripped, request.body), now=now())
+
+
+@pytest.mark.parametrize("minutes", [-6, 6])
+def test_a_signature_lives_five_minutes(minutes: int) -> None:
+    request = received(signed())
+
+    with pytest.raises(NotSignedError, match="five minutes"):
+        verify_signature(request, now=now() + timedelta(minutes=minutes))
+    assert verify_signature(request, now=now() + timedelta(minutes=minutes / 2))
+
+
+# ------------------------------------------------------------------------------------------------ the running API
+
+
+def desk_url(example: Example) -> str:
+    urls = [api.url for api in example.stack._apis.values()]
+    assert len(set(urls)) == 2
+    return urls[1]
+
+
+def test_each_api_has_routes_of_its_own(example: Example) -> None:
+    signed_url = desk_url(example)
+    with httpx.Client(trust_env=False) as client:
+        assert client.get(f"{signed_url}/things/exact/one").status_code == 404
+        assert example.http.get("/signed/a").status_code == 404
+
+
+def test_an_unsigned_request_is_forbidden_before_the_function_is_asked(example: Example) -> None:
+    with httpx.Client(trust_env=False) as client:
+        response = client.post(f"{desk_url(example)}/signed/a", json={"raise": "it was asked"})
+
+    assert (response.status_code, response.json()) == (403, {"message": "Forbidden"})
+    assert "no Authorization header" in example.log("api")
+
+
+def test_the_event_tells_who_has_signed(example: Example) -> None:
+    url = f"{desk_url(example)}/signed/a?b=1"
+    with httpx.Client(trust_env=False) as client:
+        event: dict[str, Any] = client.get(url, headers=signed("GET", url, b"")).json()
+
+    caller = event["requestContext"]["authorizer"]["iam"]
+    assert caller["accessKey"] == "local"
+    assert caller["accountId"] == ACCOUNT_ID
+    assert caller["userArn"] == f"arn:aws:iam::{ACCOUNT_ID}:user/local"
+    assert event["routeKey"] == "ANY /signed/{rest+}"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("arguments", [["-d", '{"a": 1}'], ["-H", "Idempotency-Key: k1", "-d", "{}"], []])
+def test_what_curl_signs_is_taken(example: Example, arguments: list[str]) -> None:
+    sign = ["--aws-sigv4", "aws:amz:us-east-1:execute-api", "--user", "local:local", "--noproxy", "*"]
+    url = f"{desk_url(example)}/signed/flux-kontext/task12345?limit=5&status=PENDING"
+    ran = subprocess.run(
+        ["curl", "-sS", *sign, "-H", "content-type: application/json", *arguments, url],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert json.loads(ran.stdout)["requestContext"]["authorizer"]["iam"]["accessKey"] == "local"
