@@ -51,6 +51,7 @@ SETTINGS: dict[str, type[settings.Settings]] = {
     "DispatchChangesFunction": settings.DispatchChangesSettings,
     "PollTasksFunction": settings.PollTasksSettings,
     "ArchiveImagesFunction": settings.ArchiveImagesSettings,
+    "ReconcileTasksFunction": settings.ReconcileTasksSettings,
 }
 
 
@@ -63,7 +64,7 @@ def referred(value: Any) -> str:
 # ------------------------------------------------------------------------------------------------ functions
 
 
-def test_there_are_four_functions() -> None:
+def test_every_function_has_its_settings() -> None:
     assert FUNCTIONS.keys() == SETTINGS.keys()
 
 
@@ -349,7 +350,9 @@ def test_no_statement_allows_more_than_one_thing_on_named_resources(role: str, s
         assert resource != "*"
         (function, value), *rest = resource.items()
         assert not rest
-        if function == "Fn::Sub":
+        if value == "${TasksTable.Arn}/index/byStatus":
+            assert actions == ["dynamodb:Query"]
+        elif function == "Fn::Sub":
             # The only objects there are, and each prefix has one function that writes it.
             prefix = {"ArchiveImagesFunctionRole": "images", "ReceiveCallbackFunctionRole": "rejected"}[role]
             assert value == f"${{ImagesBucket.Arn}}/{prefix}/*"

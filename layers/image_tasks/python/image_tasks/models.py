@@ -18,6 +18,8 @@ MAX_IMAGES_PER_TASK = 32
 MAX_URL_LENGTH = 2048
 # Messages of providers are kept for people to read, not as a store for strangers.
 MAX_MESSAGE_LENGTH = 500
+# Longer than the providers take; an item has room for 400 KB.
+MAX_PROMPT_LENGTH = 8000
 # As many tasks as one request to Ace Data takes; one BatchGetItem takes twice that.
 MAX_TASKS_PER_EXECUTION = 50
 
@@ -109,6 +111,15 @@ class Image(Model):
     reason: str | None = None  # why it is EXPIRED or REJECTED
 
 
+class GenerationRequest(Model):
+    """What was asked of the provider, as far as it tells: kept with the images, which nobody can explain later."""
+
+    prompt: Annotated[str, StringConstraints(max_length=MAX_PROMPT_LENGTH)] | None = None
+    model: str | None = None
+    size: str | None = None  # "1024x1024", or an aspect ratio: "16:9"
+    seeds: tuple[int, ...] = ()  # of the images, in their order
+
+
 class Failure(Model):
     """Why a task failed, with the provider's own words."""
 
@@ -137,6 +148,7 @@ class TaskReport(Model):
     reported_at: datetime
     images: Annotated[tuple[Image, ...], Field(max_length=MAX_IMAGES_PER_TASK)] = ()
     failure: Failure | None = None
+    request: GenerationRequest | None = None
 
     @property
     def task(self) -> str:
@@ -160,6 +172,7 @@ class Task(Model):
     rank: int = 0
     images: tuple[Image, ...] = ()
     failure: Failure | None = None
+    request: GenerationRequest | None = None
     reported_by: Reporter | None = None
     confirmed_at: str | None = None  # when the provider itself said what the callback had said
     deliveries: int = 0
@@ -168,6 +181,7 @@ class Task(Model):
     reported_at: str | None = None
     archived_at: str | None = None
     updated_at: str | None = None
+    reconciled_at: str | None = None  # when its work was started again last, because nobody did it any more
 
     @property
     def reported_time(self) -> datetime | None:

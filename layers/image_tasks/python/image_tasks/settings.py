@@ -108,3 +108,12 @@ class ArchiveImagesSettings(Settings):
     task_retention_days: Retention = None
     # Names, "*.domain", or "*" for any public host.
     additional_image_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()
+
+
+class ReconcileTasksSettings(Settings):
+    """Environment of ReconcileTasks."""
+
+    tasks_table: Name
+    archive_queue_url: Name
+    poll_tasks_state_machine: Name
+    give_up_after_seconds: PositiveInt

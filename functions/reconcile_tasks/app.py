@@ -1,0 +1,91 @@
+"""ReconcileTasks: looks once an hour for tasks that nobody works on any more, and starts their work again."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from image_tasks.follow_ups import FollowUps
+from image_tasks.metrics import metrics_by
+from image_tasks.models import Task, split_task_key, utc_now
+from image_tasks.reconciliation import POLLING_SLACK, Reconciliation, Repaired
+from image_tasks.settings import ReconcileTasksSettings
+from image_tasks.tasks_table import CLIENT_CONFIG
+
+# No further batch is begun with less time left: one is an execution and 50 writes, 8 at once, of at most 9 s each.
+RESERVED_SECONDS = 70
+
+logger = Logger()
+
+
+class Dependencies:
+    """Settings and clients, made when the first run needs them."""
+
+    def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
+        settings = ReconcileTasksSettings.from_environment()
+        self.now = now
+        self.longest_polling = timedelta(seconds=settings.give_up_after_seconds) + POLLING_SLACK
+        follow_ups = FollowUps(
+            boto3.client("sqs", config=CLIENT_CONFIG),
+            boto3.client("stepfunctions", config=CLIENT_CONFIG),
+            archive_queue_url=settings.archive_queue_url,
+            state_machine=settings.poll_tasks_state_machine,
+        )
+        self.reconciliation = Reconciliation(
+            settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG), follow_ups, now=now
+        )
+
+
+dependencies = cache(Dependencies)
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
+    """One run: counts what waits too long, then starts its work again, as much as there is time for.
+
+    Raises:
+        StoreUnavailableError: Lambda tries again, and what was started already is left alone then.
+    """
+    deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
+    reconciliation, longest_polling = dependencies().reconciliation, dependencies().longest_polling
+    pending, archiving = reconciliation.pending_too_long(longest_polling), reconciliation.archiving_too_long()
+    # Also when all is well: an alarm notices when nobody counts any more.
+    with metrics_by() as metrics:
+        metrics.add_metric("PendingTooLong", MetricUnit.Count, pending)
+        metrics.add_metric("ArchivingTooLong", MetricUnit.Count, archiving)
+        metrics.add_metric("OldestPendingSeconds", MetricUnit.Seconds, age_seconds(reconciliation.oldest_pending()))
+    logger.info("tasks counted", pending_too_long=pending, archiving_too_long=archiving)
+    restarted = repair("PollingRestarted", reconciliation.restart_polling(longest_polling), deadline)
+    repeated = repair("ArchivingRepeated", reconciliation.repeat_archiving(), deadline)
+    return {"pollingRestarted": restarted, "archivingRepeated": repeated}
+
+
+def age_seconds(task: Task | None) -> float:
+    """For how long a task has been known; 0 if there is none."""
+    try:
+        since = datetime.fromisoformat((task.registered_at or task.updated_at or "") if task else "")
+        return max(0.0, (dependencies().now() - since).total_seconds())
+    except (ValueError, TypeError):  # put by hand: no time, or one without a zone
+        return 0.0
+
+
+def repair(metric: str, batches: Iterable[Repaired], deadline: float) -> int:
+    """Repairs batch by batch until the deadline; counts and logs each. Returns how many tasks it were."""
+    repaired = 0
+    for batch in batches:
+        for provider, tasks in Counter(split_task_key(task)[0] for task in batch.tasks).items():
+            with metrics_by(provider=provider) as metrics:
+                metrics.add_metric(metric, MetricUnit.Count, tasks)
+        logger.warning("work started again", repair=metric, tasks=batch.tasks)
+        repaired += len(batch.tasks)
+        if time.monotonic() > deadline:
+            logger.warning("out of time, the next run goes on", repair=metric, repaired=repaired)
+            break
+    return repaired

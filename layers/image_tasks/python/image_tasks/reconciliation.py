@@ -1,0 +1,165 @@
+"""Finds tasks that nobody works on any more, and starts their work again.
+
+A task is PENDING for as long as the state machine polls for it, and SUCCEEDED for the seconds that archiving takes. One
+that stays so was dropped somewhere: an execution was stopped, a change was never dispatched, a message ran out of
+tries. Whatever it was, the table still says it, and that is what this looks at.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from image_tasks.errors import StoreUnavailableError
+from image_tasks.follow_ups import MAX_MESSAGES_PER_CALL, FollowUps
+from image_tasks.models import MAX_TASKS_PER_EXECUTION, Task, TaskStatus, is_task_key, iso
+from image_tasks.tasks_by_status import TasksByStatus
+from image_tasks.update_expression import UpdateExpression
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+# The state machine counts its own waits only: the polls of six hours, their retries and its waits after errors come on
+# top. Polling a task twice for a while costs requests; starting too late costs the task's images their time.
+POLLING_SLACK = timedelta(hours=1)
+# Archiving takes seconds, and with all its retries about a quarter of an hour.
+ARCHIVING_TAKES_AT_MOST = timedelta(hours=1)
+# What keeps failing, for want of a provider's key, say, is tried again once a day and not once an hour: each time costs
+# five tries and a dead letter.
+REPEAT_ARCHIVING_AFTER = timedelta(days=1)
+# In one run: 40 executions side by side ask as much as providers bear. The next run goes on with the rest.
+MAX_TASKS_PER_RUN = 2000
+# Writes at once.
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A batch of tasks whose work was started again."""
+
+    tasks: tuple[str, ...]
+
+
+class Reconciliation:
+    """Starts again what has stopped. A run that was cut off, or one beside another, does no harm.
+
+    Every method raises StoreUnavailableError when AWS does not take a call; the next run goes on from there.
+    """
+
+    def __init__(
+        self, table: str, dynamodb: "DynamoDBClient", follow_ups: FollowUps, *, now: Callable[[], datetime]
+    ) -> None:
+        self._table = table
+        self._dynamodb = dynamodb
+        self._index = TasksByStatus(table, dynamodb)
+        self._follow_ups = follow_ups
+        self._now = now
+
+    def pending_too_long(self, longer_than: timedelta) -> int:
+        """How many tasks are PENDING and have not changed for so long."""
+        pages = self._index.count(TaskStatus.PENDING, before=self._now() - longer_than)
+        return sum(page.tasks for page in pages)
+
+    def archiving_too_long(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> int:
+        """How many tasks are SUCCEEDED and have not changed for so long."""
+        pages = self._index.count(TaskStatus.SUCCEEDED, before=self._now() - longer_than)
+        return sum(page.tasks for page in pages)
+
+    def oldest_pending(self) -> Task | None:
+        """The PENDING task that has not changed for the longest time."""
+        return next(self._index.tasks(TaskStatus.PENDING, page_size=1), None)
+
+    def overdue(self, longer_than: timedelta) -> Iterator[Task]:
+        """Tasks that are PENDING and have not changed for so long, the oldest first."""
+        tasks = self._index.tasks(TaskStatus.PENDING, before=self._now() - longer_than)
+        # A key that is none, put by hand: no provider can be asked about it.
+        return (task for task in tasks if is_task_key(task.task))
+
+    def unarchived(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
+        """Tasks that are SUCCEEDED and have not changed for so long, but those that were queued again today."""
+        now = self._now()
+        for task in self._index.tasks(TaskStatus.SUCCEEDED, before=now - longer_than):
+            if is_task_key(task.task) and _is_due(task, now):
+                yield task
+
+    def restart_polling(self, longer_than: timedelta, *, limit: int = MAX_TASKS_PER_RUN) -> Iterator[Repaired]:
+        """Starts polling for overdue tasks, batch by batch, and notes it on each.
+
+        An execution is named after its tasks and their last changes: a batch whose notes were not written before a
+        crash is the same execution when it is started again. The notes are what takes a task out of the next run.
+        """
+        tasks = islice(self.overdue(longer_than), limit)
+        for number, batch in enumerate(_batches(tasks, MAX_TASKS_PER_EXECUTION)):
+            keys = tuple(task.task for task in batch)
+            # A second apart: together they would ask the providers all at once.
+            self._follow_ups.start_polling(keys, name=_execution_name(batch), wait_seconds=number)
+            with ThreadPoolExecutor(_THREADS) as pool:
+                list(pool.map(self._note_polling, batch))
+            yield Repaired(keys)
+
+    def repeat_archiving(
+        self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST, *, limit: int = MAX_TASKS_PER_RUN
+    ) -> Iterator[Repaired]:
+        """Queues tasks again that wait for archiving, batch by batch, and notes it on each.
+
+        They may lie among the dead letters as well. Leaving them to people would be to bet that somebody comes before
+        their URLs die; the archiver does not mind a second message, and a task's turn comes once a day.
+        """
+        for batch in _batches(islice(self.unarchived(longer_than), limit), MAX_MESSAGES_PER_CALL):
+            keys = tuple(task.task for task in batch)
+            self._follow_ups.queue_archiving(keys, nonce=f"reconcile-{iso(self._now())}")
+            with ThreadPoolExecutor(_THREADS) as pool:
+                list(pool.map(self._note_archiving, batch))
+            yield Repaired(keys)
+
+    def _note_polling(self, task: Task) -> None:
+        update = UpdateExpression()
+        # It counts from here: not overdue again before this execution has had its time.
+        update.set("updatedAt", iso(self._now()))
+        update.set("reconciledAt", iso(self._now()))
+        self._update_as_read(task, update)
+
+    def _note_archiving(self, task: Task) -> None:
+        update = UpdateExpression()
+        # Not `updatedAt`: it is still the time since which the task has waited.
+        update.set("reconciledAt", iso(self._now()))
+        self._update_as_read(task, update)
+
+    def _update_as_read(self, task: Task, update: UpdateExpression) -> None:
+        # News that has come meanwhile is more than a note.
+        is_as_it_was_read = " AND ".join(
+            (update.equals("status", task.status.value), update.equals("updatedAt", task.updated_at))
+        )
+        try:
+            self._dynamodb.update_item(
+                TableName=self._table,
+                Key={"task": {"S": task.task}},
+                ConditionExpression=is_as_it_was_read,
+                **update.arguments(),
+            )
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            return
+        except (ClientError, BotoCoreError) as exc:
+            raise StoreUnavailableError(f"DynamoDB did not take a note: {type(exc).__name__}") from exc
+
+
+def _is_due(task: Task, now: datetime) -> bool:
+    # What was noted before the news came was about polling.
+    if not task.reconciled_at or task.reconciled_at < (task.updated_at or ""):
+        return True
+    return task.reconciled_at < iso(now - REPEAT_ARCHIVING_AFTER)
+
+
+def _execution_name(batch: Sequence[Task]) -> str:
+    digest = hashlib.sha256(",".join(f"{task.task}@{task.updated_at}" for task in batch).encode()).hexdigest()
+    return f"reconcile-{digest[:40]}"
+
+
+def _batches(tasks: Iterator[Task], size: int) -> Iterator[list[Task]]:
+    while batch := list(islice(tasks, size)):
+        yield batch
