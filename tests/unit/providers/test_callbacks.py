@@ -33,7 +33,8 @@ def test_a_callback_becomes(path: str, expected: News | Refused) -> None:
         assert str(refusal.value) == expected.message
     else:
         report = provider.parse_callback(body, received_at=RECEIVED_AT)
-        assert report == expected.report(provider.id, Reporter.CALLBACK)
+        # What was asked: see test_what_was_asked.py.
+        assert report.model_copy(update={"request": None}) == expected.report(provider.id, Reporter.CALLBACK)
 
 
 def test_images_of_documented_and_recorded_successes_come_from_known_hosts() -> None:

@@ -45,7 +45,8 @@ class Confirmation:
         if answer.status is TaskStatus.PENDING and not is_last_try:
             raise UnconfirmedError("the provider does not confirm the callback's result yet")
         if task.says_the_same_as(answer):
-            return Checked(task.model_copy(update={"confirmed_at": iso(answer.reported_at)}), was_asked=True)
+            learned = {"confirmed_at": iso(answer.reported_at), "request": task.request or answer.request}
+            return Checked(task.model_copy(update=learned), was_asked=True)
         if not self._table.correct(task, answer):
             raise UnconfirmedError("the task has changed while its provider was asked")
         corrected = self._table.get(task.task)

@@ -15,7 +15,7 @@ from image_tasks.errors import (
     ImageUnavailableError,
 )
 from image_tasks.fresh_urls import FreshUrls
-from image_tasks.image_bucket import ImageBucket
+from image_tasks.image_bucket import ImageBucket, folder
 from image_tasks.image_fetching import ImageFetcher
 from image_tasks.models import Image, ImageState, Task, TaskStatus, by_place, split_task_key
 from image_tasks.providers import PROVIDERS
@@ -113,6 +113,9 @@ class ImageArchive:
                 )
             elif isinstance(result, ImageUnavailableError):
                 failures.append(result)
+        if not failures:
+            # Before the status says that everything is there.
+            self._bucket.put_request(task)
         if settled or not failures:
             # One write for all images: a crash before it costs a repetition, in which S3 says what is there.
             task = self._table.save_images(task, settled, now=self._now())
@@ -120,11 +123,10 @@ class ImageArchive:
 
     def _copy_all(self, task: Task, indices: Iterable[int], deadline: float) -> dict[int, Result]:
         places = list(by_place(task.images))
-        provider_id, task_id = split_task_key(task.task)
         copies = {}
         for index in sorted(indices, key=lambda index: task.images[index].expires_at):
             kind, number = places[index]
-            stem = f"images/{provider_id}/{task_id}/{kind}-{number}"
+            stem = f"{folder(task.task)}/{kind}-{number}"
             image = task.images[index]
             copies[index] = self._pool.submit(image.expires_at, partial(self._copy, task, image, stem, deadline))
         return {index: copy.result() for index, copy in copies.items()}

@@ -1,13 +1,15 @@
 """The bucket of archived images: each object is written once, and S3 checks what it takes."""
 
 import base64
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from image_tasks.errors import ImageRejectedError, ImageUnavailableError
 from image_tasks.image_fetching import FetchedImage
+from image_tasks.models import Task, split_task_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -22,6 +24,12 @@ S3_CONFIG = Config(
 )
 # What S3 answers when IfNoneMatch finds an object, or another writer is just making one.
 _EXISTS = {"PreconditionFailed", "ConditionalRequestConflict"}
+
+
+def folder(task: str) -> str:
+    """Where everything of a task lies, by its key."""
+    provider, task_id = split_task_key(task)
+    return f"images/{provider}/{task_id}"
 
 
 class ImageBucket:
@@ -39,27 +47,46 @@ class ImageBucket:
             ImageUnavailableError: S3 did not take it now.
         """
         checksum = base64.b64encode(image.sha256).decode()
+        is_written = self._put_once(
+            Key=key,
+            Body=image.file,
+            ContentLength=image.size,
+            ContentType=image.facts.content_type,
+            # S3 computes it again and refuses what arrived damaged. moto keeps it only with the algorithm named.
+            ChecksumAlgorithm="SHA256",
+            ChecksumSHA256=checksum,
+            Metadata={"task": task, "source-host": image.source_host},
+        )
+        if not is_written and self._stored_checksum(key) != checksum:
+            raise ImageRejectedError(f"the bucket holds another image under {key} already")
+
+    def put_request(self, task: Task) -> None:
+        """Writes what was asked beside the images, as `request.json`, if that is known.
+
+        Raises:
+            ImageUnavailableError: S3 did not take it now.
+        """
+        if task.request is None:
+            return
+        provider, task_id = split_task_key(task.task)
+        request = task.request.model_dump(by_alias=True, exclude_none=True)
+        self._put_once(
+            Key=f"{folder(task.task)}/request.json",
+            Body=json.dumps({"provider": provider, "taskId": task_id, "request": request}, ensure_ascii=False).encode(),
+            ContentType="application/json",
+        )
+
+    def _put_once(self, **what: Any) -> bool:
+        """Whether it was written; False: there is an object already. A stranger, or a repetition, replaces nothing."""
         try:
-            self._s3.put_object(
-                Bucket=self.name,
-                Key=key,
-                Body=image.file,
-                ContentLength=image.size,
-                ContentType=image.facts.content_type,
-                # S3 computes it again and refuses what arrived damaged. moto keeps it only with the algorithm named.
-                ChecksumAlgorithm="SHA256",
-                ChecksumSHA256=checksum,
-                # Written once: a repeated message, or a stranger, never replaces an image.
-                IfNoneMatch="*",
-                Metadata={"task": task, "source-host": image.source_host},
-            )
+            self._s3.put_object(Bucket=self.name, IfNoneMatch="*", **what)
         except ClientError as exc:
-            if exc.response["Error"]["Code"] not in _EXISTS:
-                raise ImageUnavailableError(f"S3 did not take it: {exc.response['Error']['Code']}") from exc
-            if self._stored_checksum(key) != checksum:
-                raise ImageRejectedError(f"the bucket holds another image under {key} already") from exc
+            if exc.response["Error"]["Code"] in _EXISTS:
+                return False
+            raise ImageUnavailableError(f"S3 did not take it: {exc.response['Error']['Code']}") from exc
         except BotoCoreError as exc:
             raise ImageUnavailableError(f"S3 did not answer: {type(exc).__name__}") from exc
+        return True
 
     def _stored_checksum(self, key: str) -> str | None:
         try:

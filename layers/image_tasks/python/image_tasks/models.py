@@ -117,7 +117,7 @@ class GenerationRequest(Model):
     prompt: Annotated[str, StringConstraints(max_length=MAX_PROMPT_LENGTH)] | None = None
     model: str | None = None
     size: str | None = None  # "1024x1024", or an aspect ratio: "16:9"
-    seeds: tuple[int, ...] = ()  # of the images, in their order
+    seeds: tuple[int, ...] | None = None  # of the images, in their order
 
 
 class Failure(Model):

@@ -164,10 +164,21 @@ class TasksTable:
         update.set("updatedAt", iso(now))
         update.remove("archivedAt")
         self._set_end(update, TaskStatus.SUCCEEDED, now)
-        is_as_it_was_read = " AND ".join(
-            (update.equals("status", task.status.value), update.equals("updatedAt", task.updated_at))
-        )
-        return self._update_if(task.task, is_as_it_was_read, update)
+        return self._update_if(task.task, _is_as_read(task, update), update)
+
+    def restart(self, task: Task, *, now: datetime) -> bool:
+        """Makes a task that polling gave up PENDING again, which the stream takes for news.
+
+        Returns False if the task has changed since it was read: nothing is written then.
+        """
+        update = UpdateExpression()
+        update.set("status", TaskStatus.PENDING.value)
+        update.set("rank", TaskStatus.PENDING.rank)
+        update.set("updatedAt", iso(now))
+        for name in ("failure", "reportedBy", "reportedAt"):
+            update.remove(name)
+        self._set_end(update, TaskStatus.PENDING, now)
+        return self._update_if(task.task, _is_as_read(task, update), update)
 
     def save_images(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> Task:
         """Writes what became of some of a task's images, by their position in `images`, and the status that follows.
@@ -188,6 +199,8 @@ class TasksTable:
         update.set("updatedAt", iso(now))
         if task.confirmed_at:
             update.set_once("confirmedAt", task.confirmed_at)
+        if task.request:
+            update.set_once("request", _document(task.request))
         if status.rank > TaskStatus.SUCCEEDED.rank:
             update.set("archivedAt", iso(now))
             self._set_end(update, status, now)
@@ -262,6 +275,9 @@ def _news(report: TaskReport) -> UpdateExpression:
         update.set("reportedAt", iso(report.reported_at))
     # What was confirmed is what these news replace: a success after a confirmed failure is a claim again.
     update.remove("confirmedAt")
+    if report.request:
+        # Who registered the task may have said it better.
+        update.set_once("request", _document(report.request))
     if report.images:
         update.set("images", [_document(image) for image in report.images])
     if report.failure:
@@ -282,6 +298,11 @@ def _is_still_claimed(claimed: Task, update: UpdateExpression) -> str:
             update.equals("reportedAt", claimed.reported_at),
         )
     )
+
+
+def _is_as_read(task: Task, update: UpdateExpression) -> str:
+    """The condition that nobody has changed the task since it was read."""
+    return " AND ".join((update.equals("status", task.status.value), update.equals("updatedAt", task.updated_at)))
 
 
 def _evidence(report: TaskReport) -> Conflict:

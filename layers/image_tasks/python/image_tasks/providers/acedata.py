@@ -18,8 +18,17 @@ from image_tasks.errors import (
     ProviderError,
     ProviderRefusedError,
     ProviderUnavailableError,
+    RequestRefusedError,
 )
-from image_tasks.models import MAX_IMAGES_PER_TASK, Failure, FailureReason, ImageKind, Reporter, TaskReport
+from image_tasks.models import (
+    MAX_IMAGES_PER_TASK,
+    Failure,
+    FailureReason,
+    GenerationRequest,
+    ImageKind,
+    Reporter,
+    TaskReport,
+)
 from image_tasks.providers.base import PollRequest
 from image_tasks.providers.wire import (
     STILL_RUNNING,
@@ -29,8 +38,12 @@ from image_tasks.providers.wire import (
     Verdict,
     WireModel,
     find_task_id,
+    generation_request,
+    is_refusal,
     read,
     report,
+    submitted_task_id,
+    task_ids_in,
     time_or_none,
 )
 
@@ -45,9 +58,11 @@ BUSY_STATUS = 429
 
 
 class GeneratedImage(WireModel):
-    """One of the images. `prompt`, `seed` and `timings` may be missing and are not read."""
+    """One of the images. All but its URL may be missing; `timings` is an object or a number, and not read."""
 
     image_url: Url = None
+    prompt: Any = None
+    seed: Any = None
 
 
 class TaskError(WireModel):
@@ -99,6 +114,12 @@ class Answer(ErrorBody):
         """In the provider's order; entries without a URL are left out."""
         return tuple((ImageKind.RESULT, image.image_url) for image in self.data or () if image.image_url)
 
+    def request(self, told: Any = None) -> GenerationRequest | None:
+        """What was asked: as the record tells, else as the images do."""
+        images = self.data or ()
+        told = told or {"prompt": next((image.prompt for image in images if image.prompt), None)}
+        return generation_request(told, seeds=(image.seed for image in images if image.image_url))
+
     def failure(self) -> Failure:
         """The error, with the reason in our words."""
         error = self.error or TaskError()
@@ -117,6 +138,7 @@ class Record(WireModel):
     """A task as a poll shows it."""
 
     response: Answer | None = None
+    request: Any = None
     finished_at: Any = None
 
     def verdict(self) -> Verdict:
@@ -130,11 +152,12 @@ class Record(WireModel):
         if not self.response.failed:
             # The first images of more than a task can have: how many there are is the caller's order, not a stranger's.
             images = self.response.images()[:MAX_IMAGES_PER_TASK]
-            return Verdict(images=images, completed_at=time_or_none(self.finished_at))
+            request = self.response.request(self.request)
+            return Verdict(images=images, completed_at=time_or_none(self.finished_at), request=request)
         provisional = self.response.error is None or isinstance(self.response.error, BareError)
         if provisional and self.finished_at is None:
             return STILL_RUNNING
-        return Verdict(failure=self.response.failure())
+        return Verdict(failure=self.response.failure(), request=generation_request(self.request))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +169,23 @@ class AceDataProvider:
     image_hosts: tuple[str, ...]
     url_lifetimes: Mapping[ImageKind, timedelta]
     poll_batch_size: int
+    submit_paths: Mapping[str, str]
+    callback_url_field: str = "callback_url"
+
+    def parse_submission(self, http_status: int, body: Any) -> str:
+        """The new task's id: `{"task_id": "..."}`, with or without more.
+
+        Raises:
+            ProviderError: see `Provider.parse_submission`.
+        """
+        is_error = isinstance(body, Mapping) and _is_error_body(body)
+        # An error with an id is the end of a task that was made: it is told like any other's.
+        if http_status == HTTPStatus.OK and not (is_error and not any(task_ids_in(body))):
+            return submitted_task_id(self.id, body)
+        error = self._request_error(http_status, body)
+        if is_refusal(http_status) and isinstance(error, ProviderUnavailableError):
+            raise RequestRefusedError(f"{self.id} answered HTTP {http_status}: the request is refused")
+        raise error
 
     def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
         """News in a callback.
@@ -161,7 +201,10 @@ class AceDataProvider:
             raise InvalidCallbackError(f"data: should be at most {MAX_IMAGES_PER_TASK} images")
         if not answer.failed and not images:
             raise InvalidCallbackError("body: neither a failure nor a success with an image URL")
-        verdict = Verdict(failure=answer.failure()) if answer.failed else Verdict(images=images)
+        if answer.failed:
+            verdict = Verdict(failure=answer.failure())
+        else:
+            verdict = Verdict(images=images, request=answer.request())
         return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
@@ -244,5 +287,6 @@ PROVIDER = AceDataProvider(
         ImageKind.ORIGIN: timedelta(minutes=10),  # none has been seen: as short as anywhere else
         ImageKind.RESULT: timedelta(hours=24),  # no figure is documented: a cautious assumption
     },
+    submit_paths={"images": "/flux/images"},
     poll_batch_size=50,  # what the vendor's own clients keep to
 )

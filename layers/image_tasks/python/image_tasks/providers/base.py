@@ -1,7 +1,7 @@
 """What a provider is to the rest of the code.
 
 A provider module defines wire models, turns a callback body and a poll answer into `TaskReport`s, and says how it is
-asked. It does no I/O: `provider_client` asks, `tasks_table` writes.
+asked for tasks and for images. It does no I/O: `provider_client` and `submission_client` ask, `tasks_table` writes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,6 +45,24 @@ class Provider(Protocol):
     @property
     def poll_batch_size(self) -> int:
         """Task ids that one poll request may ask about."""
+
+    @property
+    def submit_paths(self) -> Mapping[str, str]:
+        """Where it takes requests for images: paths by the name of the endpoint, the usual one first."""
+
+    @property
+    def callback_url_field(self) -> str:
+        """The field of such a request that holds the callback URL."""
+
+    def parse_submission(self, http_status: int, body: Any) -> str:
+        """The id of the task that a request for images has become.
+
+        `body` is the decoded JSON, None if it was none.
+
+        Raises:
+            RequestRefusedError, ProviderRefusedError, ProviderBusyError: it was refused, and nothing is generated.
+            ProviderUnavailableError: there is no telling, it may have become a task.
+        """
 
     def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
         """News in a callback's decoded JSON body.

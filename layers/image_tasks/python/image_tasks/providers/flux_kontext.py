@@ -9,6 +9,7 @@ PROVIDER = KieProvider(
     id="flux-kontext",
     base_url="https://api.kie.ai",
     record_info_path="/api/v1/flux/kontext/record-info",
+    submit_paths={"generate": "/api/v1/flux/kontext/generate"},
     image_hosts=(
         *KIE_IMAGE_HOSTS,
         # Origin images are those of the model's maker, or of a host that runs it.

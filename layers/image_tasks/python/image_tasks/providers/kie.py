@@ -19,6 +19,7 @@ from image_tasks.errors import (
     ProviderError,
     ProviderRefusedError,
     ProviderUnavailableError,
+    RequestRefusedError,
 )
 from image_tasks.models import Failure, FailureReason, ImageKind, Reporter, TaskReport
 from image_tasks.providers.base import PollRequest
@@ -32,9 +33,12 @@ from image_tasks.providers.wire import (
     Verdict,
     WireModel,
     find_task_id,
+    generation_request,
     integer_or_none,
+    is_refusal,
     read,
     report,
+    submitted_task_id,
     task_ids_in,
 )
 
@@ -151,6 +155,7 @@ class Record(KieModel):
     error_code: Code = None
     error_message: Message = ""
     complete_time: Time = None
+    param_json: Any = None  # the request's parameters, as JSON in a string
 
     @field_validator("response", mode="before")
     @classmethod
@@ -165,17 +170,18 @@ class Record(KieModel):
 
     def verdict(self) -> Verdict:
         """What it says of the task."""
+        request = generation_request(self.param_json)
         match self.success_flag:
             case SuccessFlag.GENERATING:
                 return STILL_RUNNING
             case SuccessFlag.CREATE_TASK_FAILED:
                 failure = Failure(reason=FailureReason.CREATE_FAILED, code=self.error_code, message=self.error_message)
-                return Verdict(failure=failure)
+                return Verdict(failure=failure, request=request)
             case SuccessFlag.GENERATE_FAILED:
-                return Verdict(failure=_failure(self.error_code, self.error_message))
+                return Verdict(failure=_failure(self.error_code, self.error_message), request=request)
             case SuccessFlag.SUCCESS:
                 images = self.response.images() if self.response else ()
-                return Verdict(images=images, completed_at=self.complete_time)
+                return Verdict(images=images, completed_at=self.complete_time, request=request)
 
 
 def _failure(code: str | None, message: str) -> Failure:
@@ -189,9 +195,24 @@ class KieProvider:
     id: str
     base_url: str
     record_info_path: str
+    submit_paths: Mapping[str, str]
     image_hosts: tuple[str, ...]
     url_lifetimes: Mapping[ImageKind, timedelta]
     poll_batch_size: int = 1
+    callback_url_field: str = "callBackUrl"
+
+    def parse_submission(self, http_status: int, body: Any) -> str:
+        """The new task's id: `{"code": 200, "msg": "success", "data": {"taskId": "..."}}`.
+
+        Raises:
+            ProviderError: see `Provider.parse_submission`.
+        """
+        code = self._request_code(http_status, body)
+        if code == OK:
+            return submitted_task_id(self.id, body)
+        if is_refusal(code) and code not in REQUEST_ERRORS:
+            raise RequestRefusedError(f"{self.id} answered {code}: the request is refused")
+        raise self._request_error(code)
 
     def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
         """News in a callback: its `data` is either the envelope's or a whole record.
@@ -224,9 +245,7 @@ class KieProvider:
             ProviderError: the answer speaks of the request, not of the task.
         """
         (task_id,) = request.task_ids
-        code = integer_or_none(body.get("code")) if isinstance(body, Mapping) else None
-        if http_status != OK and code in (None, OK):
-            code = http_status
+        code = self._request_code(http_status, body)
         if code in NOT_FOUND:
             verdict = STILL_RUNNING
         elif code == OK:
@@ -234,6 +253,12 @@ class KieProvider:
         else:
             raise self._request_error(code)
         return [report(self, task_id, verdict, reported_by=Reporter.POLL, received_at=received_at)]
+
+    @staticmethod
+    def _request_code(http_status: int, body: Any) -> int | None:
+        """What is said of the request: by the envelope, or by HTTP where that says that it failed."""
+        code = integer_or_none(body.get("code")) if isinstance(body, Mapping) else None
+        return http_status if http_status != OK and code in (None, OK) else code
 
     def _verdict_of_poll(self, task_id: str, body: Mapping[str, Any]) -> Verdict:
         if body.get("data") is None:  # an unknown id, as recorded

@@ -1,9 +1,11 @@
 """What the providers' JSON has in common: ids, URLs, codes, messages and times, and what they say of a task."""
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -11,9 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from image_tasks.errors import InvalidCallbackError, ProviderUnavailableError
 from image_tasks.models import (
     MAX_MESSAGE_LENGTH,
+    MAX_PROMPT_LENGTH,
     MAX_URL_LENGTH,
     TASK_ID_PATTERN,
     Failure,
+    GenerationRequest,
     Image,
     ImageKind,
     Reporter,
@@ -26,6 +30,8 @@ from image_tasks.providers.base import Provider
 MAX_CODE_LENGTH = 64
 # Longest way to write an integer in JSON that still can be a status code or milliseconds.
 MAX_INTEGER_DIGITS = 15
+
+TIMEOUT = HTTPStatus.REQUEST_TIMEOUT
 
 # Naive times are Beijing time: in recorded answers they are 8 h ahead of the epoch in the image's file name.
 BEIJING = timezone(timedelta(hours=8))
@@ -178,6 +184,58 @@ def find_task_id(body: Any) -> str:
     return str(ids[0])
 
 
+# ------------------------------------------------------------------------------------------------ submissions
+
+
+def is_refusal(code: int | None) -> bool:
+    """Whether a status, of HTTP or of an envelope, says for certain that a request was not taken.
+
+    408 does not: a server that was tired of waiting may have read it all.
+    """
+    return code is not None and HTTPStatus.BAD_REQUEST <= code < HTTPStatus.INTERNAL_SERVER_ERROR and code != TIMEOUT
+
+
+def submitted_task_id(provider_id: str, body: Any) -> str:
+    """The id in the answer to a request for images that was taken.
+
+    Raises:
+        ProviderUnavailableError: there is none that could be a task's.
+    """
+    try:
+        return find_task_id(body)
+    except InvalidCallbackError as exc:
+        raise ProviderUnavailableError(f"{provider_id} seems to have taken the request, but: {exc}") from None
+
+
+# ------------------------------------------------------------------------------------------------ what was asked
+
+
+def generation_request(told: Any, *, seeds: Iterable[Any] = ()) -> GenerationRequest | None:
+    """What a provider tells of its task's request, be it an object or its JSON; None if it tells nothing.
+
+    Nothing in it fails a task: what cannot be read is left out.
+    """
+    if isinstance(told, str | bytes):
+        try:
+            told = json.loads(told)
+        except (ValueError, RecursionError):
+            told = None
+    values = told if isinstance(told, Mapping) else {}
+    sizes = (_text(values.get(name)) for name in ("size", "image_size", "aspectRatio"))
+    request = GenerationRequest(
+        prompt=_text(values.get("prompt"), MAX_PROMPT_LENGTH),
+        model=_text(values.get("model")),
+        size=next(filter(None, sizes), None),
+        seeds=tuple(seed for seed in map(integer_or_none, (*seeds, values.get("seed"))) if seed is not None) or None,
+    )
+    return request if request != GenerationRequest() else None
+
+
+def _text(value: Any, max_length: int = MAX_CODE_LENGTH) -> str | None:
+    # JSON can spell half a surrogate pair, which no store takes.
+    return (value.encode(errors="replace").decode()[:max_length] or None) if isinstance(value, str) else None
+
+
 # ------------------------------------------------------------------------------------------------ news
 
 
@@ -188,6 +246,7 @@ class Verdict:
     images: tuple[tuple[ImageKind, str], ...] = ()
     failure: Failure | None = None
     completed_at: datetime | None = None
+    request: GenerationRequest | None = None
 
 
 STILL_RUNNING = Verdict()
@@ -213,6 +272,7 @@ def report(
             for kind, url in verdict.images
         ),
         failure=verdict.failure,
+        request=verdict.request,
     )
 
 

@@ -1,0 +1,105 @@
+"""What was asked is kept on the item, and beside the images."""
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from functions.archive_images import app as archive_images
+from image_tasks.deadlines import MAX_ARCHIVE_TRIES
+from tests.image_server import status
+from tests.integration.archiver import BUCKET, TASK, Archiver
+from tests.integration.confirmation.claims import PNG
+from tests.integration.providers import FLUX_PATH, Providers, poll, record
+
+ASKED = {"prompt": "A serene mountain landscape", "size": "16:9"}
+KEY = "images/flux-kontext/task12345/request.json"
+
+
+def knows(result: str) -> Any:
+    """A record with its request, as the provider keeps it."""
+    parameters = json.dumps({"prompt": ASKED["prompt"], "aspectRatio": ASKED["size"]})
+    return lambda request: record(
+        request, successFlag=1, paramJson=parameters, response={"originImageUrl": None, "resultImageUrl": result}
+    )
+
+
+def test_a_confirmed_callback_has_it_from_the_confirmation(archiver: Archiver, providers: Providers) -> None:
+    url = archiver.serve("a", PNG)
+    providers.answers = {FLUX_PATH: knows(url)}
+    archiver.succeed(url)
+
+    assert archiver.run() == []
+
+    assert archiver.item()["request"] == ASKED
+    sidecar = archiver.s3.get_object(Bucket=BUCKET, Key=KEY)
+    assert sidecar["ContentType"] == "application/json"
+    assert json.load(sidecar["Body"]) == {"provider": "flux-kontext", "taskId": "task12345", "request": ASKED}
+
+
+def test_what_a_poll_brought_has_it_from_the_poll(archiver: Archiver, providers: Providers) -> None:
+    archiver.store.register(TASK)
+    providers.answers = {FLUX_PATH: knows(archiver.serve("a", PNG))}
+
+    poll(TASK)
+    assert archiver.item()["request"]["prompt"] == ASKED["prompt"]
+    assert archiver.run() == []
+
+    assert KEY in archiver.objects()
+
+
+def test_who_registered_the_task_has_said_it_better(archiver: Archiver, providers: Providers) -> None:
+    provider, _, task_id = TASK.partition("#")
+    own = {"prompt": "the user's own words", "model": "flux-kontext-max"}
+    archiver.store.put(TASK, provider=provider, taskId=task_id, status="PENDING", rank=0, request=own)
+    providers.answers = {FLUX_PATH: knows(archiver.serve("a", PNG))}
+
+    poll(TASK)
+    archiver.run()
+
+    assert archiver.item()["request"] == own
+    assert json.loads(archiver.objects()[KEY])["request"] == own
+
+
+def test_nothing_is_written_where_nothing_is_known(archiver: Archiver, providers: Providers) -> None:
+    url = archiver.serve("a", PNG)
+    providers.answers = {FLUX_PATH: lambda request: record(request, successFlag=1, response={"resultImageUrl": url})}
+    archiver.succeed(url)
+
+    assert archiver.run() == []
+
+    assert list(archiver.objects()) == ["images/flux-kontext/task12345/result-0.png"]
+
+
+def test_an_incomplete_task_has_it_too(archiver: Archiver, providers: Providers) -> None:
+    archiver.store.register(TASK)
+    providers.answers = {FLUX_PATH: knows(archiver.serve("a", status(404)))}
+
+    poll(TASK)
+    archiver.run(tries=MAX_ARCHIVE_TRIES)
+
+    assert archiver.item()["status"] == "INCOMPLETE"
+    assert list(archiver.objects()) == [KEY]
+
+
+def test_a_task_is_not_archived_before_it_lies_there(
+    archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = archiver.serve("a", PNG)
+    providers.answers = {FLUX_PATH: knows(url)}
+    archiver.succeed(url)
+    events = archive_images.dependencies().archive._bucket._s3.meta.events
+
+    def fail(params: dict[str, Any], **_: Any) -> None:
+        if params["url_path"].endswith("request.json"):
+            raise ClientError({"Error": {"Code": "SlowDown"}}, "PutObject")
+
+    events.register("before-call.s3.PutObject", fail)
+    assert archiver.run() == [TASK]
+    assert archiver.item()["status"] == "SUCCEEDED"
+
+    events.unregister("before-call.s3.PutObject", fail)
+    assert archiver.run(tries=2) == []
+    assert archiver.item()["status"] == "ARCHIVED"
+    assert KEY in archiver.objects()

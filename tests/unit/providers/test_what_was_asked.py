@@ -1,0 +1,83 @@
+"""The request behind a task, as far as its provider tells: kept, and never a reason to refuse news."""
+
+import json
+from typing import Any
+
+import pytest
+
+from image_tasks.models import MAX_PROMPT_LENGTH, GenerationRequest
+from image_tasks.providers import PROVIDERS
+from image_tasks.providers.wire import generation_request
+from tests.unit.providers.cases import RECEIVED_AT, body_of, load
+from tests.unit.providers.expected_polls import POLLS
+
+CAT = GenerationRequest(prompt="a white siamese cat", size="1024x1024", seeds=(281520112,))
+MOUNTAIN = GenerationRequest(prompt="A serene mountain landscape", size="16:9")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("polls/flux-kontext/success.json", [MOUNTAIN]),
+        ("polls/flux-kontext/content_policy.json", [MOUNTAIN]),
+        ("polls/flux-kontext/unknown_422.json", [None]),
+        ("polls/acedata/success.json", [CAT]),
+        ("polls/acedata/failed.json", [CAT.model_copy(update={"seeds": None})]),
+        ("polls/acedata/unknown.json", [None]),
+    ],
+)
+def test_a_record_tells_what_was_asked(path: str, expected: list[GenerationRequest | None]) -> None:
+    provider = PROVIDERS[path.split("/")[1]]
+    poll = POLLS[path]
+
+    reports = provider.parse_poll(
+        provider.poll_request(poll.task_ids), poll.http_status, load(path), received_at=RECEIVED_AT
+    )
+
+    assert [report.request for report in reports] == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("callbacks/flux-kontext/success.json", None),
+        ("callbacks/nanobanana/success.json", None),
+        (
+            "callbacks/acedata/success_several_images.json",
+            GenerationRequest(prompt="a white siamese cat", seeds=(281520112, 281520113, 281520114)),
+        ),
+    ],
+)
+def test_a_callback_tells_it_where_the_provider_says_it(path: str, expected: GenerationRequest | None) -> None:
+    event = load(path)
+    provider = PROVIDERS[event["pathParameters"]["provider"]]
+
+    assert provider.parse_callback(body_of(event), received_at=RECEIVED_AT).request == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"prompt": "p", "model": "flux-kontext-pro"}, GenerationRequest(prompt="p", model="flux-kontext-pro")),
+        ('{"prompt": "p", "image_size": "1:1"}', GenerationRequest(prompt="p", size="1:1")),
+        ({"seed": "17"}, GenerationRequest(seeds=(17,))),
+        ({"prompt": "x" * 9000}, GenerationRequest(prompt="x" * MAX_PROMPT_LENGTH)),
+        ({"prompt": "half a pair: \ud800"}, GenerationRequest(prompt="half a pair: ?")),
+        ({"prompt": ["no text"], "seed": True, "size": 7, "model": {}}, None),
+        ({"prompt": "", "seed": None}, None),
+        *[(nothing, None) for nothing in (None, "", "no JSON", "[" * 100_000, b"\xff", 7, [], {}, "[1]")],
+    ],
+)
+def test_what_cannot_be_read_is_left_out(told: Any, expected: GenerationRequest | None) -> None:
+    assert generation_request(told) == expected
+
+
+def test_a_record_with_a_strange_request_is_still_news() -> None:
+    provider = PROVIDERS["flux-kontext"]
+    record = load("polls/flux-kontext/success.json")
+    record["data"]["paramJson"] = json.dumps({"prompt": {"not": "text"}})
+
+    (report,) = provider.parse_poll(provider.poll_request(["task12345"]), 200, record, received_at=RECEIVED_AT)
+
+    assert report.images
+    assert report.request is None
