@@ -150,7 +150,9 @@ def _image_answer(simulator: "Simulator", request: Request) -> Answer:
     image = simulator.find_image(request.path)
     if image is None:
         return Answer(404, b"not found\n", "text/plain")
-    if time.time() >= image.expires_at:
+    if sum(asked.path == request.path for asked in simulator.image_requests) < image.outage_requests:
+        return Answer(503, b"try again later\n", "text/plain")
+    if time.time() >= image.expires_at or int(request.query.get("signature", 0)) < image.first_signature:
         return Answer(403, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>\n", "application/xml")
     content = _PAGE if image.is_page else image.picture.content
     # The content type follows the name, as CDNs do it, and so it may be wrong.

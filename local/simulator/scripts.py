@@ -41,6 +41,8 @@ class Script:
     record_shaped: bool = False  # the callback has the shape of a poll record
     gives_origin: bool = True
     origin_alive: bool = True
+    signs_origin: bool = False  # the record signs the original's URL anew with every answer; the first is dead
+    outage_requests: int = 0  # so often each image is answered 503 first
     image_count: int = 1
     result_base_url: str | None = None  # where results are said to be; None: here
     result_is_page: bool = False  # HTML under an image's name and content type
@@ -83,6 +85,19 @@ _ALL = (
     Script("null-original", "a success without an original image", gives_origin=False, providers=(FLUX_KONTEXT,)),
     Script(
         "origin-gone", "a success whose original image is dead already", origin_alive=False, providers=(FLUX_KONTEXT,)
+    ),
+    Script(
+        "origin-renewed",
+        "found by polling, the original's URL dead by then; the record signs it anew with every answer",
+        callbacks=(),
+        signs_origin=True,
+        providers=(FLUX_KONTEXT,),
+    ),
+    Script(
+        "image-outage",
+        "a success whose images cannot be had for longer than anybody tries",
+        outage_requests=5,
+        providers=(FLUX_KONTEXT,),
     ),
     Script("second-shape", "a callback in the shape of /generate-2", record_shaped=True, providers=(NANOBANANA,)),
     Script("several-images", "four images in one answer", image_count=4, providers=(ACEDATA,)),

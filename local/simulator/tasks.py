@@ -23,6 +23,8 @@ class SimulatedImage:
     expires_at: float
     format: PictureFormat
     is_page: bool = False  # the URL serves HTML instead of the picture
+    first_signature: int = 0  # of those that the URL's query may carry, the first that is alive
+    outage_requests: int = 0  # so often it is answered 503 first
 
     @property
     def path(self) -> str:
@@ -51,6 +53,7 @@ class SimulatedTask:
     images: tuple[SimulatedImage, ...]
     polls_while_running: int = 0
     is_recorded: bool = True  # False: its end is not in its record yet
+    signatures: int = 0  # that its record has made
 
     def outcome_at(self, now: float) -> Outcome | None:
         """How it ended, None while it is running as far as its record says."""
@@ -59,6 +62,14 @@ class SimulatedTask:
     def url_of(self, kind: str) -> str | None:
         """The URL of the first image of that kind."""
         return next((image.url for image in self.images if image.kind == kind), None)
+
+    def signed_url_of(self, kind: str) -> str | None:
+        """The same, as the record says it now: signed anew where the script signs."""
+        url = self.url_of(kind)
+        if url is None or kind != "origin" or not self.script.signs_origin:
+            return url
+        self.signatures += 1
+        return f"{url}?signature={self.signatures}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +143,8 @@ def images_of(
                 expires_at=ready_at + (0 if dead else lifetimes[kind]),
                 format=list(PictureFormat)[seed // 4 % 3],
                 is_page=is_page,
+                first_signature=2 if kind == "origin" and script.signs_origin else 0,
+                outage_requests=script.outage_requests,
             )
         )
     return tuple(images)

@@ -131,7 +131,10 @@ def _record_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
         "createTime": _time(task.created_at, naive=nanobanana),
     }
     if succeeded:
-        record["response"] = {"originImageUrl": task.url_of("origin"), "resultImageUrl": task.url_of("result")}
+        record["response"] = {
+            "originImageUrl": task.signed_url_of("origin"),
+            "resultImageUrl": task.url_of("result"),
+        }
     if running:
         record["progress"] = "0.50"
     if nanobanana:

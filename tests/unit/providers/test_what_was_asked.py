@@ -12,6 +12,7 @@ from tests.unit.providers.cases import RECEIVED_AT, body_of, load
 from tests.unit.providers.expected_polls import POLLS
 
 CAT = GenerationRequest(prompt="a white siamese cat", size="1024x1024", seeds=(281520112,))
+NOTHING: list[Any] = [None, "", "no JSON", "[" * 100_000, b"\xff", 7, [], {}, "[1]"]
 MOUNTAIN = GenerationRequest(prompt="A serene mountain landscape", size="16:9")
 
 
@@ -65,7 +66,7 @@ def test_a_callback_tells_it_where_the_provider_says_it(path: str, expected: Gen
         ({"prompt": "half a pair: \ud800"}, GenerationRequest(prompt="half a pair: ?")),
         ({"prompt": ["no text"], "seed": True, "size": 7, "model": {}}, None),
         ({"prompt": "", "seed": None}, None),
-        *[(nothing, None) for nothing in (None, "", "no JSON", "[" * 100_000, b"\xff", 7, [], {}, "[1]")],
+        *((nothing, None) for nothing in NOTHING),
     ],
 )
 def test_what_cannot_be_read_is_left_out(told: Any, expected: GenerationRequest | None) -> None:

@@ -233,3 +233,27 @@ def test_it_stops_at_once_with_callbacks_outstanding_and_connections_open() -> N
         simulator.stop()
     assert time.monotonic() - begun < 2.5  # less than it waits for a callback that does not end
     assert simulator.deliveries == ()
+
+
+def test_a_record_signs_a_dead_original_anew(client: httpx.Client, simulator: Simulator) -> None:
+    task = simulator.submit("flux-kontext", script="origin-renewed")
+    path = "/kie/api/v1/flux/kontext/record-info"
+
+    def origin_url() -> str | None:
+        response = client.get(path, params={"taskId": task.task_id}).json()["data"]["response"]
+        return response and str(response["originImageUrl"])
+
+    wait_for(lambda: task.outcome_at(time.time()) is not None)
+    first, second = origin_url(), origin_url()
+
+    assert first is not None
+    assert second is not None
+    assert [client.get(url).status_code for url in (first, second)] == [403, 200]
+
+
+def test_an_outage_of_images_ends(client: httpx.Client, simulator: Simulator) -> None:
+    task = simulator.submit("flux-kontext", script="image-outage")
+
+    answers = [client.get(task.images[1].url).status_code for _ in range(6)]
+
+    assert answers == [503] * 5 + [200]
