@@ -1,0 +1,69 @@
+"""The template as it is written, and as CloudFormation gets it."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from image_tasks import settings
+from local.intrinsic_functions import Resolver
+from local.template import load_template
+
+REPOSITORY = Path(__file__).parents[3]
+EXPANDED = load_template(REPOSITORY / "template.yaml", {})
+RESOURCES = EXPANDED.resources
+
+
+class _RawLoader(yaml.SafeLoader):
+    """Short forms are left out of what is read."""
+
+
+_RawLoader.add_multi_constructor("!", lambda loader, suffix, node: f"!{suffix} {node.value}")
+RAW: dict[str, Any] = yaml.load((REPOSITORY / "template.yaml").read_text(), _RawLoader)
+
+
+def of_type(type_name: str) -> dict[str, dict[str, Any]]:
+    """Properties of all resources of a type, by logical id."""
+    found = {name: resource["Properties"] for name, resource in RESOURCES.items() if resource["Type"] == type_name}
+    assert found
+    return found
+
+
+def deployed(**parameters: str) -> dict[str, dict[str, Any]]:
+    """Properties of all resources with these parameter values; a Ref is the logical id, an attribute `ID.NAME`."""
+    template = load_template(REPOSITORY / "template.yaml", parameters)
+    resolver = Resolver(template, str, lambda name, attribute: f"{name}.{attribute}")
+    return {
+        name: resolver.resolve(resource.get("Properties", {}))
+        for name, resource in template.resources.items()
+        if "Condition" not in resource or resolver.condition(resource["Condition"])
+    }
+
+
+def referred(value: Any) -> str:
+    """The logical id that a Ref or GetAtt names."""
+    (target,) = value.values()
+    return str(target[0] if isinstance(target, list) else target)
+
+
+def as_list(value: Any) -> list[Any]:
+    """What may be written as one or as several, as several."""
+    return value if isinstance(value, list) else [value]
+
+
+FUNCTIONS = of_type("AWS::Lambda::Function")
+SETTINGS: dict[str, type[settings.Settings]] = {
+    name: getattr(settings, f"{name.removesuffix('Function')}Settings") for name in FUNCTIONS
+}
+EVENT_SOURCES = of_type("AWS::Lambda::EventSourceMapping")
+STREAM_SOURCES = {name: source for name, source in EVENT_SOURCES.items() if "StartingPosition" in source}
+QUEUE_SOURCES = {name: source for name, source in EVENT_SOURCES.items() if "StartingPosition" not in source}
+QUEUES = of_type("AWS::SQS::Queue")
+STATE_MACHINES = of_type("AWS::StepFunctions::StateMachine")
+
+
+def definition(state_machine: str) -> dict[str, Any]:
+    """What a state machine does, in Amazon States Language."""
+    location = STATE_MACHINES[state_machine]["DefinitionS3Location"]
+    found: dict[str, Any] = yaml.safe_load(EXPANDED.path_of(location).read_text())
+    return found

@@ -1,0 +1,211 @@
+"""Alarms: complete, on metrics that exist, early enough, and explained."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from image_tasks.providers import PROVIDERS
+from tests.unit.template.emitted_metrics import emitted_metrics
+from tests.unit.template.expanded import (
+    FUNCTIONS,
+    QUEUES,
+    RAW,
+    REPOSITORY,
+    RESOURCES,
+    STATE_MACHINES,
+    STREAM_SOURCES,
+    deployed,
+    of_type,
+)
+from tests.unit.template.expanded import referred as referred_to
+
+ALARMS = of_type("AWS::CloudWatch::Alarm")
+SHORTEST_URL_LIFE_SECONDS = min(
+    lifetime.total_seconds() for provider in PROVIDERS.values() for lifetime in provider.url_lifetimes.values()
+)
+# What AWS documents of these services, by the dimension that the metrics have.
+AWS_METRICS = {
+    ("AWS/ApiGateway", "ApiId"): {"4xx", "5xx", "Count", "Latency"},
+    ("AWS/Lambda", "FunctionName"): {"Duration", "Errors", "Invocations", "IteratorAge", "Throttles"},
+    ("AWS/SQS", "QueueName"): {"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"},
+    ("AWS/States", "StateMachineArn"): {"ExecutionsAborted", "ExecutionsFailed", "ExecutionsTimedOut"},
+}
+CAN_BE_SILENT = {"missing", "ignore", "breaching", "notBreaching"}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One metric of one resource, or of the stack."""
+
+    namespace: str
+    name: str
+    dimensions: dict[str, Any]
+    statistic: str
+    period_seconds: int
+
+
+def watched_by(alarm: dict[str, Any]) -> Iterator[Watched]:
+    """The metrics that an alarm looks at, by itself or in its expression."""
+    stats = [
+        {**found["MetricStat"]["Metric"], **found["MetricStat"]}
+        for found in alarm.get("Metrics", [])
+        if "MetricStat" in found
+    ] or [{**alarm, "Stat": alarm.get("Statistic", alarm.get("ExtendedStatistic"))}]
+    for stat in stats:
+        dimensions = {dimension["Name"]: dimension["Value"] for dimension in stat["Dimensions"]}
+        yield Watched(stat["Namespace"], stat["MetricName"], dimensions, stat["Stat"], stat["Period"])
+
+
+def watching(name: str) -> dict[str, dict[str, Any]]:
+    """The resources that alarms on this metric are about, with those alarms."""
+    return {
+        referred_to(next(iter(watched.dimensions.values()))): alarm
+        for alarm in ALARMS.values()
+        for watched in watched_by(alarm)
+        if watched.name == name
+    }
+
+
+def test_there_are_enough() -> None:
+    assert len(ALARMS) >= 14
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_tells_somebody_also_that_it_is_over(name: str) -> None:
+    with_topic = deployed(AlarmTopicArn="arn:aws:sns:us-east-1:123456789012:operators")[name]
+
+    for actions in ("AlarmActions", "OKActions"):
+        assert with_topic[actions] == ["arn:aws:sns:us-east-1:123456789012:operators"]
+        assert actions not in deployed()[name]
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_says_what_it_means_and_what_to_do_next(name: str) -> None:
+    meaning, separator, action = ALARMS[name]["AlarmDescription"].partition(" Next: ")
+
+    assert separator
+    assert len(meaning) > 40
+    assert meaning.endswith(".")
+    assert len(action) > 15
+    assert action.endswith(".")
+    assert len(ALARMS[name]["AlarmDescription"]) <= 1024  # CloudWatch's limit
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_knows_what_silence_means(name: str) -> None:
+    # Whoever writes it says why in a comment on the same line.
+    (block,) = re.findall(rf"^  {name}:\n(?:(?:    .*)?\n)+", (REPOSITORY / "template.yaml").read_text(), re.MULTILINE)
+
+    assert ALARMS[name]["TreatMissingData"] in CAN_BE_SILENT
+    assert re.search(r"^ +TreatMissingData: \w+ # .{10,}$", block, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_watches_metrics_that_exist(name: str) -> None:
+    emitted = emitted_metrics()
+
+    for watched in watched_by(ALARMS[name]):
+        if watched.namespace == RAW["Globals"]["Function"]["Environment"]["Variables"]["POWERTOOLS_METRICS_NAMESPACE"]:
+            # Every metric is there under the service alone, and once more with its other dimension.
+            assert watched.dimensions.pop("service") == {"Ref": "AWS::StackName"}
+            assert watched.dimensions.keys() <= emitted[watched.name]
+        else:
+            ((dimension, value),) = watched.dimensions.items()
+            assert watched.name in AWS_METRICS[watched.namespace, dimension]
+            assert referred_to(value) in RESOURCES
+
+
+@pytest.mark.parametrize("name", [name for name, alarm in ALARMS.items() if "Metrics" in alarm])
+def test_an_expression_uses_all_its_metrics_in_one_period(name: str) -> None:
+    metrics = ALARMS[name]["Metrics"]
+    expressions = " ".join(found["Expression"] for found in metrics if "Expression" in found)
+
+    assert [found["Id"] for found in metrics if found.get("ReturnData", True)] == [metrics[0]["Id"]]
+    assert len({watched.period_seconds for watched in watched_by(ALARMS[name])}) == 1
+    for found in metrics[1:]:
+        assert "METRICS()" in expressions or re.search(rf"\b{found['Id']}\b", expressions)
+    assert len(metrics) <= 10  # CloudWatch's limit
+
+
+def test_every_queue_that_has_to_be_empty_is_watched() -> None:
+    sources = {"ArchiveQueue"}
+
+    assert watching("ApproximateNumberOfMessagesVisible").keys() == QUEUES.keys() - sources
+    assert watching("ApproximateAgeOfOldestMessage").keys() == sources
+    for alarm in watching("ApproximateNumberOfMessagesVisible").values():
+        assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+
+
+@pytest.mark.parametrize("metric", ["Errors", "Throttles", "Duration"])
+def test_every_function_is_watched(metric: str) -> None:
+    assert watching(metric).keys() == FUNCTIONS.keys()
+
+
+def test_each_function_is_held_to_its_own_timeout() -> None:
+    alarm = ALARMS["FunctionDurationAlarm"]
+    expression = alarm["Metrics"][0]["Expression"]
+    divisors = {name: int(value) for name, value in re.findall(r"FILL\((\w+), 0\) / (\d+)", expression)}
+    functions = {found["Id"]: found["MetricStat"]["Metric"]["Dimensions"][0]["Value"] for found in alarm["Metrics"][1:]}
+
+    assert divisors == {name: FUNCTIONS[referred_to(value)]["Timeout"] * 1000 for name, value in functions.items()}
+    assert alarm["Threshold"] < 100
+
+
+def test_every_stream_is_watched() -> None:
+    consumers = {referred_to(source["FunctionName"]) for source in STREAM_SOURCES.values()}
+
+    assert watching("IteratorAge").keys() == consumers
+
+
+@pytest.mark.parametrize("metric", ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"])
+def test_every_state_machine_is_watched(metric: str) -> None:
+    assert watching(metric).keys() == STATE_MACHINES.keys()
+
+
+def test_slow_answers_are_noticed_before_providers_hang_up() -> None:
+    alarm = ALARMS["CallbackLatencyAlarm"]
+
+    assert alarm["ExtendedStatistic"] == "p99"
+    assert alarm["Threshold"] <= FUNCTIONS["ReceiveCallbackFunction"]["Timeout"] * 1000 / 2
+
+
+@pytest.mark.parametrize("name", ["ArchiveQueueAgeAlarm", "StreamAgeAlarm"])
+def test_what_waits_is_noticed_while_the_shortest_lived_url_is_alive(name: str) -> None:
+    alarm = ALARMS[name]
+    threshold = alarm["Threshold"] / (1000 if alarm["MetricName"] == "IteratorAge" else 1)
+    noticed_after = threshold + alarm["Period"] * alarm["EvaluationPeriods"]
+
+    assert noticed_after <= SHORTEST_URL_LIFE_SECONDS / 3
+
+
+def test_little_life_left_is_noticed_while_there_is_some() -> None:
+    alarm = ALARMS["UrlSecondsLeftAlarm"]
+
+    assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Minimum", "LessThanThreshold")
+    assert alarm["Threshold"] == SHORTEST_URL_LIFE_SECONDS / 2
+
+
+def test_the_loss_meter_needs_some_results_before_it_speaks() -> None:
+    alarm = ALARMS["CallbackMissesAlarm"]
+
+    assert alarm["Threshold"] == {"Ref": "CallbackMissAlarmPercent"}
+    assert {watched.name for watched in watched_by(alarm)} == {"ResolvedByPoll", "ResolvedByCallback"}
+    assert re.match(
+        r"IF\(polled \+ called >= \d+, 100 \* polled / \(polled \+ called\), 0\)$", alarm["Metrics"][0]["Expression"]
+    )
+
+
+def test_forgers_are_those_without_the_token() -> None:
+    (watched,) = watched_by(ALARMS["CallbacksForgedAlarm"])
+
+    assert (watched.name, watched.dimensions["reason"]) == ("CallbacksRefused", "unauthorized")
+
+
+def test_every_alarm_is_on_the_operators_page() -> None:
+    page = (REPOSITORY / "docs/operating.md").read_text()
+    explained = re.findall(r"^\| `(\w+Alarm)` \|", page, re.MULTILINE)
+
+    assert sorted(explained) == sorted(ALARMS)

@@ -1,0 +1,75 @@
+"""The API: in time for the provider, bounded for strangers, and silent about tokens."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from image_tasks import tasks_table
+from image_tasks.verification import TOKEN_PATTERN
+from tests.unit.template.expanded import FUNCTIONS, RESOURCES, of_type
+from tests.unit.template.expanded import referred as referred_to
+
+PROVIDER_TIMEOUT_SECONDS = 15
+APIS = of_type("AWS::ApiGatewayV2::Api")
+STAGES = of_type("AWS::ApiGatewayV2::Stage")
+CALLBACK_PATH = "/callbacks/{provider}/{token+}"
+
+
+def callback_integration() -> dict[str, Any]:
+    operations = APIS["CallbackApi"]["Body"]["paths"][CALLBACK_PATH]
+    assert operations.keys() == {"post"}
+    integration: dict[str, Any] = operations["post"]["x-amazon-apigateway-integration"]
+    return integration
+
+
+def test_a_callback_is_answered_before_its_provider_hangs_up() -> None:
+    integration = callback_integration()
+    timeout = FUNCTIONS["ReceiveCallbackFunction"]["Timeout"]
+
+    assert integration["payloadFormatVersion"] == "2.0"
+    assert timeout * 1000 < integration["timeoutInMillis"] < PROVIDER_TIMEOUT_SECONDS * 1000
+
+
+def test_a_function_outlives_its_slowest_calls_to_dynamodb() -> None:
+    config = tasks_table.CLIENT_CONFIG
+    tries = config.retries["total_max_attempts"]  # type: ignore[attr-defined]
+    slowest = tries * (config.connect_timeout + config.read_timeout)  # type: ignore[attr-defined]
+
+    assert slowest < FUNCTIONS["ReceiveCallbackFunction"]["Timeout"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_what_strangers_can_cost_is_bounded(name: str) -> None:
+    assert STAGES[name]["DefaultRouteSettings"].keys() >= {"ThrottlingRateLimit", "ThrottlingBurstLimit"}
+
+
+def test_how_many_callbacks_get_through_is_the_operators_word() -> None:
+    assert STAGES["CallbackApiApiGatewayDefaultStage"]["DefaultRouteSettings"] == {
+        "ThrottlingRateLimit": {"Ref": "CallbackRateLimit"},
+        "ThrottlingBurstLimit": {"Ref": "CallbackBurstLimit"},
+    }
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_access_log_holds_no_path(name: str) -> None:
+    log = STAGES[name]["AccessLogSettings"]
+    variables = set(re.findall(r"\$context\.[A-Za-z.]+", log["Format"]))
+
+    assert "$context.routeKey" in variables
+    assert not [found for found in variables if re.search("path|query|resource|protocol|header", found, re.IGNORECASE)]
+    json.loads(log["Format"])
+    assert RESOURCES[referred_to(log["DestinationArn"])]["Type"] == "AWS::Logs::LogGroup"
+
+
+def test_no_page_in_a_browser_may_call_the_callback_api() -> None:
+    assert "CorsConfiguration" not in APIS["CallbackApi"]
+    assert "x-amazon-apigateway-cors" not in APIS["CallbackApi"]["Body"]
+
+
+def test_the_callback_token_is_long_and_fits_its_pattern() -> None:
+    generated = RESOURCES["CallbackTokenSecret"]["Properties"]["GenerateSecretString"]
+
+    assert generated == {"PasswordLength": 48, "ExcludePunctuation": True}
+    assert TOKEN_PATTERN.fullmatch("aZ0" * 16)

@@ -1,0 +1,89 @@
+"""Event sources: what comes back after a failure, how often, and where it is put aside."""
+
+import pytest
+
+from functions.archive_images import app as archive_images
+from functions.dispatch_changes import app as dispatch_changes
+from image_tasks import image_fetching
+from image_tasks.deadlines import MAX_ARCHIVE_TRIES
+from tests.unit.template.expanded import EVENT_SOURCES, FUNCTIONS, QUEUE_SOURCES, QUEUES, RESOURCES, STREAM_SOURCES
+from tests.unit.template.expanded import referred as referred_to
+
+FOURTEEN_DAYS = 14 * 86_400  # the most that SQS keeps
+QUEUE_DEFAULT_RETENTION_SECONDS = 4 * 86_400
+(STREAM_SOURCE,) = STREAM_SOURCES.values()
+(ARCHIVE_SOURCE,) = QUEUE_SOURCES.values()
+
+
+@pytest.mark.parametrize("name", QUEUE_SOURCES)
+def test_a_message_is_not_received_twice_while_it_is_worked_on(name: str) -> None:
+    source = QUEUE_SOURCES[name]
+    queue, function = QUEUES[referred_to(source["EventSourceArn"])], FUNCTIONS[referred_to(source["FunctionName"])]
+
+    # AWS's advice: a batch that is throttled is tried again within its visibility.
+    assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+
+
+@pytest.mark.parametrize("name", QUEUE_SOURCES)
+def test_a_message_that_fails_too_often_is_put_aside(name: str) -> None:
+    queue = QUEUES[referred_to(QUEUE_SOURCES[name]["EventSourceArn"])]
+    aside = QUEUES[referred_to(queue["RedrivePolicy"]["deadLetterTargetArn"])]
+
+    assert 3 <= queue["RedrivePolicy"]["maxReceiveCount"] <= 10
+    assert aside["MessageRetentionPeriod"] == FOURTEEN_DAYS
+    # A message keeps its age when it is put aside.
+    assert aside["MessageRetentionPeriod"] > queue.get("MessageRetentionPeriod", QUEUE_DEFAULT_RETENTION_SECONDS)
+    assert "RedrivePolicy" not in aside
+
+
+def test_the_last_try_that_the_archiver_knows_is_the_queues_last() -> None:
+    assert QUEUES["ArchiveQueue"]["RedrivePolicy"]["maxReceiveCount"] == MAX_ARCHIVE_TRIES
+    assert referred_to(QUEUES["ArchiveQueue"]["RedrivePolicy"]["deadLetterTargetArn"]) == "ArchiveDeadLetters"
+
+
+def test_a_batch_of_messages_has_a_thread_each() -> None:
+    assert ARCHIVE_SOURCE["BatchSize"] == archive_images.MAX_MESSAGES
+
+
+def test_archiving_begins_at_once_and_leaves_others_their_concurrency() -> None:
+    assert "MaximumBatchingWindowInSeconds" not in ARCHIVE_SOURCE
+    assert ARCHIVE_SOURCE["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "ArchiveConcurrency"}}
+
+
+@pytest.mark.parametrize("name", EVENT_SOURCES)
+def test_what_comes_in_batches_fails_one_by_one(name: str) -> None:
+    assert EVENT_SOURCES[name]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+@pytest.mark.parametrize("name", STREAM_SOURCES)
+def test_a_record_that_cannot_be_handled_does_not_block_its_shard(name: str) -> None:
+    source = STREAM_SOURCES[name]
+
+    assert source["BisectBatchOnFunctionError"] is True
+    assert 0 < source["MaximumRetryAttempts"] <= 10
+    assert 0 < source["MaximumRecordAgeInSeconds"] <= 86_400  # as long as the stream has it
+    aside = QUEUES[referred_to(source["DestinationConfig"]["OnFailure"]["Destination"])]
+    assert aside["MessageRetentionPeriod"] == FOURTEEN_DAYS
+
+
+@pytest.mark.parametrize("name", STREAM_SOURCES)
+def test_no_change_is_lost_while_the_stream_is_connected(name: str) -> None:
+    assert STREAM_SOURCES[name]["StartingPosition"] == "TRIM_HORIZON"
+    assert RESOURCES["TasksTable"]["Properties"]["StreamSpecification"]["StreamViewType"] == "NEW_AND_OLD_IMAGES"
+
+
+def test_changes_wait_a_second_at_most_to_be_gathered() -> None:
+    assert STREAM_SOURCE["MaximumBatchingWindowInSeconds"] <= 1
+
+
+def test_a_batch_of_changes_fits_into_the_dispatchers_time() -> None:
+    calls = STREAM_SOURCE["BatchSize"] / dispatch_changes.MAX_MESSAGES_PER_CALL
+
+    assert calls <= FUNCTIONS["DispatchChangesFunction"]["Timeout"]
+
+
+def test_a_confirmation_an_image_and_its_storage_fit_into_the_archivers_time() -> None:
+    timeout = FUNCTIONS["ArchiveImagesFunction"]["Timeout"]
+
+    assert timeout > 2 * image_fetching.FETCH_DEADLINE_SECONDS
+    assert timeout > archive_images.CONFIRMATION_TIMEOUT_SECONDS + 1.5 * image_fetching.FETCH_DEADLINE_SECONDS

@@ -1,0 +1,98 @@
+"""Functions: what they run on, what they are told, what they leave behind."""
+
+import json
+import re
+
+import pytest
+
+from tests.unit.template.expanded import EXPANDED, FUNCTIONS, RAW, REPOSITORY, RESOURCES, SETTINGS, deployed, of_type
+from tests.unit.template.expanded import referred as referred_to
+
+LONGEST_TIMEOUT_SECONDS = 900  # Lambda's
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_runs_where_its_layer_was_built_for(name: str) -> None:
+    function = FUNCTIONS[name]
+
+    assert (function["Runtime"], function["Architectures"]) == ("python3.13", ["arm64"])
+    (layer,) = function["Layers"]
+    built = RESOURCES[referred_to(layer)]
+    assert built["Properties"]["CompatibleRuntimes"] == ["python3.13"]
+    assert built["Properties"]["CompatibleArchitectures"] == ["arm64"]
+    assert RAW["Resources"]["ImageTasksLayer"]["Metadata"]["BuildArchitecture"] == "arm64"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_lies_where_its_name_says(name: str) -> None:
+    folder = re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Function")).lower()
+
+    assert EXPANDED.path_of(FUNCTIONS[name]["Code"]) == REPOSITORY / "functions" / folder
+    assert FUNCTIONS[name]["Handler"] == "app.handler"
+    assert (REPOSITORY / "functions" / folder / "app.py").is_file()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_says_what_it_does_and_how_long_it_may_take(name: str) -> None:
+    assert len(FUNCTIONS[name]["Description"]) > 20
+    assert 3 < FUNCTIONS[name]["Timeout"] <= LONGEST_TIMEOUT_SECONDS
+
+
+def test_every_function_has_a_role_of_its_own() -> None:
+    assert len({referred_to(function["Role"]) for function in FUNCTIONS.values()}) == len(FUNCTIONS)
+
+
+def test_every_function_has_a_log_group_of_its_own() -> None:
+    groups = {referred_to(function["LoggingConfig"]["LogGroup"]) for function in FUNCTIONS.values()}
+
+    assert len(groups) == len(FUNCTIONS)
+    assert groups < of_type("AWS::Logs::LogGroup").keys()
+
+
+@pytest.mark.parametrize("name", of_type("AWS::Logs::LogGroup"))
+def test_logs_are_forgotten(name: str) -> None:
+    # A log group that Lambda or API Gateway made by itself would keep them for ever: all of them are in the template.
+    assert of_type("AWS::Logs::LogGroup")[name]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_function_is_told_all_its_settings_and_nothing_else(name: str) -> None:
+    told = FUNCTIONS[name]["Environment"]["Variables"].keys()
+    # The table's name is in Globals; DispatchChanges gets its tasks from the stream.
+    ours = {variable for variable in told if not variable.startswith("POWERTOOLS_")}
+    read = {field.upper() for field in SETTINGS[name].model_fields}
+
+    assert ours - {"TASKS_TABLE"} == read - {"TASKS_TABLE"}
+    assert read <= ours
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_secret_lies_in_an_environment(name: str) -> None:
+    for variable, value in FUNCTIONS[name]["Environment"]["Variables"].items():
+        if "SECRET" in variable:
+            assert RESOURCES[referred_to(value)]["Type"] == "AWS::SecretsManager::Secret"  # its ARN
+        assert "resolve:secretsmanager" not in json.dumps(value)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_metrics_of_two_stacks_in_one_account_are_kept_apart(name: str) -> None:
+    told = FUNCTIONS[name]["Environment"]["Variables"]
+
+    assert told["POWERTOOLS_METRICS_NAMESPACE"] == "Catchlight"
+    assert told["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_traced_unless_told_otherwise(name: str) -> None:
+    assert deployed()[name]["TracingConfig"] == {"Mode": "Active"}
+    assert "TracingConfig" not in deployed(Tracing="Disabled")[name]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_concurrency_is_reserved_only_where_an_account_has_it(name: str) -> None:
+    assert "ReservedConcurrentExecutions" not in deployed()[name]
+    assert deployed(ReservedConcurrency="50")[name]["ReservedConcurrentExecutions"] == "50"
+
+
+def test_no_function_has_an_address_of_its_own() -> None:
+    assert "AWS::Lambda::Url" not in {resource["Type"] for resource in RESOURCES.values()}
