@@ -13,6 +13,7 @@ from local.function_configuration import FunctionConfiguration
 from local.http_api import Route, Stage
 from local.intrinsic_functions import Resolver
 from local.queue_event_source import QueueMapping
+from local.schedule import Schedule
 from local.stream_event_source import StreamMapping
 from local.template import ACCOUNT_ID, REGION, STACK_NAME, Template
 
@@ -84,6 +85,7 @@ class Deployment:
     functions: dict[str, FunctionConfiguration] = field(default_factory=dict)
     stream_mappings: list[tuple[str, StreamMapping]] = field(default_factory=list)
     queue_mappings: list[tuple[str, QueueMapping]] = field(default_factory=list)
+    schedules: list[Schedule] = field(default_factory=list)
     apis: dict[str, DeployedApi] = field(default_factory=dict)
     layers: dict[str, Path] = field(default_factory=dict)
     _under_way: list[str] = field(default_factory=list)

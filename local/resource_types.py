@@ -12,6 +12,7 @@ from local.event_filters import EventFilter
 from local.function_configuration import FunctionConfiguration
 from local.http_api import DEFAULT_INTEGRATION_TIMEOUT_SECONDS, Route, Stage
 from local.queue_event_source import QueueMapping
+from local.schedule import DEFAULT_MAX_RETRIES, Schedule, rate_seconds
 from local.state_machine_definition import state_machine_definition
 from local.stream_event_source import StreamMapping
 from local.template import ACCOUNT_ID, REGION, STACK_NAME
@@ -165,6 +166,26 @@ def _make_event_source_mapping(deployment: Deployment, properties: Properties) -
     return Resource(name)
 
 
+def _make_schedule(deployment: Deployment, properties: Properties) -> Resource:
+    name = properties.logical_id
+    target = properties.take_group("Target", "Arn", "RoleArn", "Input", "RetryPolicy", "DeadLetterConfig")
+    function = target["Arn"].rpartition(":")[2]
+    if function not in deployment.functions:
+        raise LocalStackError(f"{name}: a schedule of anything but a function is unknown to the local stack.")
+    dead_letters = target.get("DeadLetterConfig", {}).get("Arn")
+    schedule = Schedule(
+        name=name,
+        function=function,
+        rate_seconds=rate_seconds(name, properties.take("ScheduleExpression")),
+        input=target.get("Input"),
+        max_retries=int(target.get("RetryPolicy", {}).get("MaximumRetryAttempts", DEFAULT_MAX_RETRIES)),
+        dead_letter_queue_url=deployment.queue_url(dead_letters) if dead_letters else None,
+    )
+    if properties.take("State", "ENABLED") == "ENABLED":
+        deployment.schedules.append(schedule)
+    return Resource(name, {"Arn": f"arn:aws:scheduler:{REGION}:{ACCOUNT_ID}:schedule/default/{name}"})
+
+
 # ------------------------------------------------------------------------------------------------ API, state machine
 
 
@@ -281,6 +302,14 @@ RESOURCE_TYPES = {
     ),
     "AWS::S3::BucketPolicy": ResourceType(
         None, "moto would refuse by a policy without looking at its conditions, as at TlsOnly's"
+    ),
+    "AWS::Scheduler::Schedule": ResourceType(
+        _make_schedule,
+        without_effect={
+            "Description": "",
+            "FlexibleTimeWindow": "one machine has no rush hour",
+            "Name": "",
+        },
     ),
     "AWS::SecretsManager::Secret": ResourceType(_make_secret, without_effect={"Tags": ""}),
     "AWS::SQS::Queue": ResourceType(_make_queue, without_effect={"Tags": ""}),

@@ -25,6 +25,7 @@ from local.queue_event_source import QueueEventSource
 from local.resource_types import RESOURCE_TYPES
 from local.runtime_api import Outcome
 from local.sandbox import IMAGE_HOSTS_VARIABLE
+from local.schedule import ScheduleSource
 from local.stream_event_source import StreamEventSource
 from local.template import ACCOUNT_ID, REGION, Template, load_template
 
@@ -226,6 +227,16 @@ class LocalStack:
             )
             queue_source.start()
             self._stack.callback(queue_source.stop)
+        for schedule in deployment.schedules:
+            schedule_source = ScheduleSource(
+                schedule,
+                self.functions[schedule.function],
+                lambda url, body: sqs.send_message(QueueUrl=url, MessageBody=body),
+                self._time_scale,
+                self._logs,
+            )
+            schedule_source.start()
+            self._stack.callback(schedule_source.stop)
         # Ended before the event sources and the API: nobody waits for a handler when the stack goes down.
         for each in self.functions.values():
             self._stack.callback(each.stop)

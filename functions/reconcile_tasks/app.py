@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -28,9 +28,8 @@ logger = Logger()
 class Dependencies:
     """Settings and clients, made when the first run needs them."""
 
-    def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self) -> None:
         settings = ReconcileTasksSettings.from_environment()
-        self.now = now
         self.longest_polling = timedelta(seconds=settings.give_up_after_seconds) + POLLING_SLACK
         follow_ups = FollowUps(
             boto3.client("sqs", config=CLIENT_CONFIG),
@@ -39,7 +38,7 @@ class Dependencies:
             state_machine=settings.poll_tasks_state_machine,
         )
         self.reconciliation = Reconciliation(
-            settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG), follow_ups, now=now
+            settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG), follow_ups, now=utc_now
         )
 
 
@@ -71,7 +70,7 @@ def age_seconds(task: Task | None) -> float:
     """For how long a task has been known; 0 if there is none."""
     try:
         since = datetime.fromisoformat((task.registered_at or task.updated_at or "") if task else "")
-        return max(0.0, (dependencies().now() - since).total_seconds())
+        return max(0.0, (utc_now() - since).total_seconds())
     except (ValueError, TypeError):  # put by hand: no time, or one without a zone
         return 0.0
 

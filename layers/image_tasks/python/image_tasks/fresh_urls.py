@@ -27,11 +27,28 @@ class FreshUrls:
             UnconfirmedError: the task has changed meanwhile. Try again.
             StoreUnavailableError: what it says could not be written.
         """
+        answer, renewed = self._ask(task, stale)
+        if answer is None or not renewed:
+            return task
+        if not self._table.renew(task, renewed, now=answer.reported_at):
+            raise UnconfirmedError("the task has changed while its provider was asked")
+        return task.with_images(renewed, now=answer.reported_at)
+
+    def find(self, task: Task, stale: Collection[int]) -> dict[int, Image]:
+        """What `renew` would put into the task, by position. Writes nothing.
+
+        Raises:
+            ProviderError: the provider could not be asked.
+            SettingsError, StoreUnavailableError: its API key could not be read.
+        """
+        return self._ask(task, stale)[1]
+
+    def _ask(self, task: Task, stale: Collection[int]) -> tuple[TaskReport | None, dict[int, Image]]:
         answer = self._inquiry.ask(task.task)
         if answer is None or answer.status is not TaskStatus.SUCCEEDED:
-            return task
+            return answer, {}
         present = by_place(answer.images)
-        renewed = {
+        return answer, {
             index: _living_anew(present[place], answer)
             for index, (place, image) in enumerate(by_place(task.images).items())
             if index in stale
@@ -39,11 +56,6 @@ class FreshUrls:
             and place in present
             and present[place].url != image.url
         }
-        if not renewed:
-            return task
-        if not self._table.renew(task, renewed, now=answer.reported_at):
-            raise UnconfirmedError("the task has changed while its provider was asked")
-        return task.with_images(renewed, now=answer.reported_at)
 
 
 def _living_anew(image: Image, answer: TaskReport) -> Image:

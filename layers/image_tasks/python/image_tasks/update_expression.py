@@ -39,8 +39,9 @@ class UpdateExpression:
         self._clause("REMOVE", self._path(path))
 
     def equals(self, name: str, value: Any) -> str:
-        """A condition on what the attribute was before the update."""
-        return f"{self._path(name)} = {self._value(f'{name}_before', value)}"
+        """A condition on what the attribute was before the update; None: it was not there."""
+        path = self._path(name)
+        return f"attribute_not_exists({path})" if value is None else f"{path} = {self._value(f'{name}_before', value)}"
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments for `update_item`."""

@@ -1,0 +1,147 @@
+"""Functions by the clock: what the template says is done in scaled time, and what cannot be done stops the start."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import LocalStackError
+from local.deployment import Deployment
+from local.function_configuration import FunctionConfiguration
+from local.function_logs import LogFolder
+from local.lambda_runtime import Function
+from local.resource_types import RESOURCE_TYPES
+from local.schedule import Schedule, ScheduleSource, rate_seconds
+from local.template import Template
+from tests.integration.local.running_example import eventually
+
+NOTES = """
+    import json, os
+    def handler(event, context):
+        with open(os.environ["NOTES"], "a") as notes:
+            notes.write(json.dumps(event) + "\\n")
+        if os.environ.get("FAILS"):
+            raise ValueError("as told")
+"""
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    return tmp_path / "notes.jsonl"
+
+
+@pytest.fixture
+def run(logs: LogFolder) -> Iterator[Callable[..., list[tuple[str, str]]]]:
+    """Starts a schedule; returns the messages that it sends."""
+    running: list[ScheduleSource] = []
+
+    def start(function: Function, **settings: Any) -> list[tuple[str, str]]:
+        sent: list[tuple[str, str]] = []
+        schedule = Schedule(name="Hourly", function="Tested", rate_seconds=3600, **settings)
+        running.append(ScheduleSource(schedule, function, lambda *message: sent.append(message), 0.0001, logs))
+        running[-1].start()
+        return sent
+
+    yield start
+    for source in running:
+        source.stop()
+
+
+def test_the_function_runs_again_and_again_in_scaled_time(
+    make_function: Callable[..., Function], run: Callable[..., Any], notes: Path
+) -> None:
+    run(make_function(NOTES, NOTES=str(notes)))
+
+    eventually(lambda: notes.exists() and len(notes.read_text().splitlines()) >= 3, 30)
+    event = json.loads(notes.read_text().splitlines()[0])
+    assert (event["source"], event["detail-type"]) == ("aws.scheduler", "Scheduled Event")
+
+
+def test_an_input_of_its_own_is_the_event(
+    make_function: Callable[..., Function], run: Callable[..., Any], notes: Path
+) -> None:
+    run(make_function(NOTES, NOTES=str(notes)), input='{"limit": 3}')
+
+    eventually(lambda: notes.exists() and notes.read_text().splitlines()[0] == '{"limit": 3}', 30)
+
+
+def test_a_run_that_fails_stops_nothing(
+    make_function: Callable[..., Function], run: Callable[..., Any], notes: Path, logs: LogFolder
+) -> None:
+    sent = run(make_function(NOTES, NOTES=str(notes), FAILS="1"), dead_letter_queue_url="queue", max_retries=0)
+
+    eventually(lambda: notes.exists() and len(notes.read_text().splitlines()) >= 2, 30)
+    assert "as told" in (logs.folder / "errors.log").read_text()
+    # The event was taken: what comes of it is not the scheduler's.
+    assert sent == []
+
+
+def test_a_run_for_which_nobody_is_free_ends_among_the_dead_letters(
+    make_function: Callable[..., Function], run: Callable[..., Any], notes: Path
+) -> None:
+    function = make_function(NOTES, NOTES=str(notes))
+    function.stop()
+
+    sent = run(function, dead_letter_queue_url="queue", max_retries=1, input="{}")
+
+    eventually(lambda: sent, 30)
+    assert sent[0] == ("queue", "{}")
+
+
+# ------------------------------------------------------------------------------------------------ the template
+
+
+@pytest.mark.parametrize(
+    ("expression", "seconds"), [("rate(1 hour)", 3600), ("rate(5 minutes)", 300), ("rate(2 days)", 172_800)]
+)
+def test_rates(expression: str, seconds: float) -> None:
+    assert rate_seconds("Hourly", expression) == seconds
+
+
+@pytest.mark.parametrize("expression", ["cron(0 * * * ? *)", "at(2026-01-01T00:00:00)", "rate(1 week)", "rate( hour)"])
+def test_other_schedules_stop_the_start(expression: str) -> None:
+    with pytest.raises(LocalStackError, match=r"Hourly: schedule .* is unknown to the local stack"):
+        rate_seconds("Hourly", expression)
+
+
+def deploy(target: dict[str, Any], **properties: Any) -> Deployment:
+    resources = {
+        "Hourly": {
+            "Type": "AWS::Scheduler::Schedule",
+            "Properties": {"ScheduleExpression": "rate(1 hour)", "Target": target, **properties},
+        },
+    }
+    deployment = Deployment(Template(Path(), resources, {}, {}), RESOURCE_TYPES, lambda _: None, lambda _: "")
+    deployment.functions["Tested"] = FunctionConfiguration("Tested", "app.handler", Path())
+    deployment.deploy()
+    return deployment
+
+
+FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:Tested"
+
+
+def test_what_the_template_says_of_it() -> None:
+    retry = {"MaximumRetryAttempts": 5, "MaximumEventAgeInSeconds": 60}
+
+    deployment = deploy({"Arn": FUNCTION, "RoleArn": "role", "RetryPolicy": retry}, FlexibleTimeWindow={"Mode": "OFF"})
+
+    assert deployment.schedules == [Schedule("Hourly", "Tested", 3600, max_retries=5)]
+
+
+def test_a_schedule_that_is_switched_off_does_not_run() -> None:
+    assert deploy({"Arn": FUNCTION}, State="DISABLED").schedules == []
+
+
+@pytest.mark.parametrize(
+    ("target", "properties", "names"),
+    [
+        ({"Arn": FUNCTION.replace("Tested", "Other")}, {}, "anything but a function"),
+        ({"Arn": FUNCTION, "EcsParameters": {}}, {}, "Target.EcsParameters"),
+        ({"Arn": FUNCTION}, {"StartDate": "2026-01-01"}, "StartDate"),
+    ],
+)
+def test_what_is_unknown_stops_the_start(target: dict[str, Any], properties: dict[str, Any], names: str) -> None:
+    with pytest.raises(LocalStackError, match=names):
+        deploy(target, **properties)

@@ -1,0 +1,359 @@
+"""Tasks that nobody works on any more get their work started again; all others are left alone."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from functions.reconcile_tasks import app
+from image_tasks.errors import StoreUnavailableError
+from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
+from image_tasks.reconciliation import ARCHIVING_TAKES_AT_MOST, POLLING_SLACK, REPEAT_ARCHIVING_AFTER
+from tests.conftest import FakeLambdaContext
+from tests.integration.conftest import TABLE_NAME, Store
+
+GIVE_UP_AFTER = timedelta(hours=6)
+OVERDUE = GIVE_UP_AFTER + POLLING_SLACK
+MACHINE = json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
+MOMENT = timedelta(minutes=1)
+
+
+@dataclass
+class Account:
+    """The table, and where work is started again."""
+
+    store: Store
+    sqs: Any
+    step_functions: Any
+    queue_url: str
+    machine: str
+
+    def put(self, task: str, status: str, age: timedelta, **attributes: Any) -> None:
+        """A task that came to this status so long ago."""
+        provider, _, task_id = task.partition("#")
+        changed = iso(utc_now() - age)
+        known = {"provider": provider, "taskId": task_id, "status": status, "rank": TaskStatus(status).rank}
+        times = {"registeredAt": changed, "updatedAt": changed}
+        self.store.put(task, **{**known, **times, **attributes})
+
+    def messages(self) -> list[dict[str, str]]:
+        """What was queued for archiving since the last look."""
+        queued = []
+        while batch := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
+            queued += [json.loads(message["Body"]) for message in batch]
+        return queued
+
+    def executions(self) -> list[PollState]:
+        """What executions were started with, the one that waits least before the others."""
+        found = self.step_functions.list_executions(stateMachineArn=self.machine)["executions"]
+        inputs = [self.step_functions.describe_execution(executionArn=each["executionArn"])["input"] for each in found]
+        return sorted((PollState.model_validate_json(text) for text in inputs), key=lambda state: state.wait_seconds)
+
+
+@pytest.fixture
+def account(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    sqs, step_functions = boto3.client("sqs"), boto3.client("stepfunctions")
+    queue_url = sqs.create_queue(QueueName="archive")["QueueUrl"]
+    role = "arn:aws:iam::123456789012:role/poll"
+    machine = step_functions.create_state_machine(name="poll", definition=MACHINE, roleArn=role)["stateMachineArn"]
+    monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
+    monkeypatch.setenv("ARCHIVE_QUEUE_URL", queue_url)
+    monkeypatch.setenv("POLL_TASKS_STATE_MACHINE", machine)
+    monkeypatch.setenv("GIVE_UP_AFTER_SECONDS", str(int(GIVE_UP_AFTER.total_seconds())))
+    app.dependencies.cache_clear()
+    yield Account(store, sqs, step_functions, queue_url, machine)
+    app.dependencies.cache_clear()
+
+
+def reconcile(context: LambdaContext | None = None) -> dict[str, int]:
+    """One run, with all the time it wants."""
+    return app.handler({"source": "aws.scheduler"}, context or FakeLambdaContext(180))
+
+
+def metrics(capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, ...], float]:
+    """What the run counted, by name and provider."""
+    found = {}
+    for line in capsys.readouterr().out.splitlines():
+        if '"_aws"' in line:
+            document = json.loads(line)
+            for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
+                provider = [document["provider"]] if "provider" in document else []
+                (value,) = document[metric["Name"]]
+                found[(metric["Name"], *provider)] = value
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ what is restarted
+
+
+def test_a_task_that_nobody_polls_for_is_polled_for_again(account: Account) -> None:
+    account.put("flux-kontext#lost", "PENDING", OVERDUE + MOMENT)
+    account.put("acedata#waiting", "PENDING", OVERDUE - MOMENT)
+
+    assert reconcile() == {"pollingRestarted": 1, "archivingRepeated": 0}
+
+    assert account.executions() == [PollState(tasks=("flux-kontext#lost",), wait_seconds=0)]
+    item = account.store.item("flux-kontext#lost")
+    assert item is not None
+    # Registered when it was, but as good as new to the next run.
+    assert item["status"] == "PENDING"
+    assert item["registeredAt"] < iso(utc_now() - OVERDUE)
+    assert item["updatedAt"] == item["reconciledAt"] > iso(utc_now() - MOMENT)
+
+
+def test_a_task_that_waits_for_archiving_is_queued_again(account: Account) -> None:
+    account.put("flux-kontext#stuck", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+    account.put("flux-kontext#young", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST - MOMENT)
+    before = account.store.item("flux-kontext#stuck")
+
+    assert reconcile() == {"pollingRestarted": 0, "archivingRepeated": 1}
+
+    (message,) = account.messages()
+    assert message["task"] == "flux-kontext#stuck"
+    assert message["nonce"].startswith("reconcile-")
+    item = account.store.item("flux-kontext#stuck")
+    assert item is not None
+    assert item.pop("reconciledAt") > iso(utc_now() - MOMENT)
+    # Nothing else: it has waited since it succeeded, and still does.
+    assert item == before
+
+
+@pytest.mark.parametrize("status", ["TIMED_OUT", "FAILED", "INCOMPLETE", "ARCHIVED"])
+def test_what_is_final_stays(account: Account, status: str) -> None:
+    account.put("flux-kontext#final", status, timedelta(days=30))
+    before = account.store.items()
+
+    assert reconcile() == {"pollingRestarted": 0, "archivingRepeated": 0}
+
+    assert account.store.items() == before
+    assert (account.executions(), account.messages()) == ([], [])
+
+
+@pytest.mark.parametrize("status", ["PENDING", "SUCCEEDED"])
+def test_a_key_that_is_no_task_holds_nothing_up(account: Account, status: str) -> None:
+    account.put("no task", status, timedelta(days=2), provider="x")
+    account.put("flux-kontext#1", status, timedelta(days=1))
+
+    assert sum(reconcile().values()) == 1
+
+
+def test_tasks_share_executions_that_begin_one_after_another(account: Account) -> None:
+    for number in range(2 * MAX_TASKS_PER_EXECUTION + 1):
+        account.put(f"flux-kontext#{number}", "PENDING", OVERDUE + timedelta(minutes=number + 1))
+
+    assert reconcile()["pollingRestarted"] == 101
+
+    executions = account.executions()
+    assert [(len(state.tasks), state.wait_seconds) for state in executions] == [(50, 0), (50, 1), (1, 2)]
+    # The one that has waited longest comes first.
+    assert executions[0].tasks[0] == "flux-kontext#100"
+    assert executions[2].tasks == ("flux-kontext#0",)
+
+
+# ------------------------------------------------------------------------------------------------ repetition
+
+
+def test_a_second_run_does_nothing(account: Account) -> None:
+    account.put("flux-kontext#lost", "PENDING", OVERDUE + MOMENT)
+    account.put("flux-kontext#stuck", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+    reconcile()
+    items = account.store.items()
+
+    assert reconcile() == {"pollingRestarted": 0, "archivingRepeated": 0}
+
+    assert account.store.items() == items
+    assert len(account.executions()) == 1
+    assert len(account.messages()) == 1
+
+
+def test_a_run_that_crashed_before_its_notes_starts_no_second_execution(account: Account) -> None:
+    for number in range(3):
+        account.put(f"flux-kontext#{number}", "PENDING", OVERDUE + MOMENT)
+
+    def fail(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "ProvisionedThroughputExceededException"}}, "UpdateItem")
+
+    reconciliation = app.dependencies().reconciliation
+    reconciliation._dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", fail)
+    with pytest.raises(StoreUnavailableError):
+        reconcile()
+    reconciliation._dynamodb.meta.events.unregister("before-call.dynamodb.UpdateItem", fail)
+
+    assert reconcile() == {"pollingRestarted": 3, "archivingRepeated": 0}
+
+    assert len(account.executions()) == 1
+    assert reconcile() == {"pollingRestarted": 0, "archivingRepeated": 0}
+
+
+@pytest.mark.parametrize(
+    ("reconciled_ago", "is_due"),
+    [
+        (None, True),
+        (timedelta(hours=30), True),  # before it succeeded: that was about polling
+        (REPEAT_ARCHIVING_AFTER + MOMENT, True),
+        (REPEAT_ARCHIVING_AFTER - MOMENT, False),
+        (timedelta(hours=2), False),
+    ],
+)
+def test_archiving_is_repeated_once_a_day(account: Account, reconciled_ago: timedelta | None, is_due: bool) -> None:
+    age = timedelta(hours=26)
+    noted = {"reconciledAt": iso(utc_now() - reconciled_ago)} if reconciled_ago else {}
+    account.put("flux-kontext#stuck", "SUCCEEDED", age, **noted)
+
+    assert reconcile()["archivingRepeated"] == int(is_due)
+
+    assert len(account.messages()) == int(is_due)
+
+
+def test_news_that_comes_while_polling_is_restarted_stays(account: Account) -> None:
+    account.put("flux-kontext#lost", "PENDING", OVERDUE + MOMENT)
+
+    def news_comes(**_: Any) -> None:
+        account.put("flux-kontext#lost", "FAILED", timedelta(0))
+
+    events = app.dependencies().reconciliation._dynamodb.meta.events
+    events.register_first("before-call.dynamodb.UpdateItem", news_comes)
+    reconcile()
+
+    item = account.store.item("flux-kontext#lost")
+    assert item is not None
+    assert item["status"] == "FAILED"
+    assert "reconciledAt" not in item
+
+
+# ------------------------------------------------------------------------------------------------ bounds
+
+
+def test_a_run_without_time_stops_and_the_next_one_goes_on(account: Account) -> None:
+    for number in range(60):
+        account.put(f"flux-kontext#{number}", "PENDING", OVERDUE + MOMENT)
+    for number in range(12):
+        account.put(f"nanobanana#{number}", "SUCCEEDED", OVERDUE)
+
+    assert reconcile(FakeLambdaContext(1)) == {"pollingRestarted": 50, "archivingRepeated": 10}
+    assert reconcile(FakeLambdaContext(1)) == {"pollingRestarted": 10, "archivingRepeated": 2}
+    assert reconcile() == {"pollingRestarted": 0, "archivingRepeated": 0}
+
+    polled = [task for state in account.executions() for task in state.tasks]
+    assert sorted(polled) == sorted(f"flux-kontext#{number}" for number in range(60))
+    assert len(account.messages()) == 12
+
+
+def test_a_run_takes_no_more_than_providers_bear(account: Account) -> None:
+    for number in range(7):
+        account.put(f"flux-kontext#{number}", "PENDING", OVERDUE + MOMENT)
+    reconciliation = app.dependencies().reconciliation
+
+    batches = list(reconciliation.restart_polling(OVERDUE, limit=4))
+
+    assert [len(batch.tasks) for batch in batches] == [4]
+    assert reconciliation.pending_too_long(OVERDUE) == 3
+
+
+FAULTS = [
+    ClientError({"Error": {"Code": "ThrottlingException"}}, "StartExecution"),
+    EndpointConnectionError(endpoint_url="https://states.example"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=["throttled", "unreachable"])
+@pytest.mark.parametrize(
+    ("service", "operation", "status"),
+    [
+        ("step_functions", "StartExecution", "PENDING"),
+        ("sqs", "SendMessageBatch", "SUCCEEDED"),
+        ("dynamodb", "Query", "PENDING"),
+    ],
+)
+def test_what_aws_does_not_take_is_left_to_the_next_run(
+    account: Account, service: str, operation: str, status: str, fault: Exception
+) -> None:
+    account.put("flux-kontext#1", status, OVERDUE + MOMENT)
+    before = account.store.items()
+    reconciliation = app.dependencies().reconciliation
+    owner = reconciliation if service == "dynamodb" else reconciliation._follow_ups
+    events = getattr(owner, f"_{service}").meta.events
+
+    def fail(**_: Any) -> None:
+        raise fault
+
+    for name in ("dynamodb", "sqs", "sfn", "stepfunctions"):
+        events.register(f"before-call.{name}.{operation}", fail)
+    with pytest.raises(StoreUnavailableError):
+        reconcile()
+    assert account.store.items() == before
+
+    for name in ("dynamodb", "sqs", "sfn", "stepfunctions"):
+        events.unregister(f"before-call.{name}.{operation}", fail)
+    assert sum(reconcile().values()) == 1
+
+
+def test_messages_that_sqs_refuses_one_by_one_are_not_noted(account: Account) -> None:
+    for number in range(3):
+        account.put(f"flux-kontext#{number}", "SUCCEEDED", OVERDUE)
+
+    def refuse_one(parsed: dict[str, Any], **_: Any) -> None:
+        refused = parsed["Successful"].pop()
+        parsed["Failed"] = [{"Id": refused["Id"], "SenderFault": False, "Code": "InternalError"}]
+
+    sqs = app.dependencies().reconciliation._follow_ups._sqs
+    sqs.meta.events.register("after-call.sqs.SendMessageBatch", refuse_one)
+
+    with pytest.raises(StoreUnavailableError, match="1 of 3 messages: InternalError"):
+        reconcile()
+
+    assert [item for item in account.store.items() if "reconciledAt" in item] == []
+
+
+# ------------------------------------------------------------------------------------------------ what is counted
+
+
+def test_it_counts_also_when_all_is_well(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    reconcile()
+
+    assert metrics(capsys) == {("PendingTooLong",): 0, ("ArchivingTooLong",): 0, ("OldestPendingSeconds",): 0}
+
+
+def test_it_counts_what_it_found_and_what_it_did(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(3):
+        account.put(f"flux-kontext#{number}", "PENDING", OVERDUE + MOMENT)
+    account.put("acedata#1", "PENDING", OVERDUE + 2 * MOMENT)
+    account.put("acedata#2", "PENDING", MOMENT)
+    account.put("nanobanana#1", "SUCCEEDED", OVERDUE)
+    # Queued again this morning: it still waits, and is still counted.
+    account.put("nanobanana#2", "SUCCEEDED", OVERDUE, reconciledAt=iso(utc_now()))
+
+    reconcile()
+
+    counted = metrics(capsys)
+    oldest = counted.pop(("OldestPendingSeconds",))
+    assert oldest == pytest.approx((OVERDUE + 2 * MOMENT).total_seconds(), abs=30)
+    assert counted == {
+        ("PendingTooLong",): 4,
+        ("ArchivingTooLong",): 2,
+        ("PollingRestarted", "flux-kontext"): 3,
+        ("PollingRestarted", "acedata"): 1,
+        ("ArchivingRepeated", "nanobanana"): 1,
+    }
+
+
+@pytest.mark.parametrize("written", ["yesterday", "", "2026-01-01 00:00:00"])
+def test_a_time_put_by_hand_stops_nothing(account: Account, capsys: pytest.CaptureFixture[str], written: str) -> None:
+    account.put("flux-kontext#1", "PENDING", OVERDUE + MOMENT, registeredAt=written)
+
+    assert reconcile()["pollingRestarted"] == 1
+
+    assert metrics(capsys)[("PendingTooLong",)] == 1
+
+
+def test_settings_that_are_missing_fail_the_run(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GIVE_UP_AFTER_SECONDS")
+
+    with pytest.raises(Exception, match="GIVE_UP_AFTER_SECONDS"):
+        reconcile()
