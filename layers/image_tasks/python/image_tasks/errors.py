@@ -11,9 +11,12 @@
     ├── SettingsError                   environment or secret is missing or malformed
     ├── ProviderError                   a provider could not be asked; says nothing of the task
     │   ├── ProviderUnavailableError    no answer, HTTP 5xx, an answer of no known shape     worth a retry
+    │   │   └── ProviderUnreachableError    no connection: nothing was sent                  worth a retry
     │   ├── ProviderBusyError           429 rate limit, 455 maintenance                      worth a later retry
-    │   └── ProviderRefusedError        401 key, 402 credits: concerns every task
+    │   ├── ProviderRefusedError        401 key, 402 credits: concerns every task
+    │   └── RequestRefusedError         a request for images that will never be taken as it is
     ├── UnconfirmedError                the provider does not confirm a callback (yet)        worth a retry
+    ├── TaskEventError                  an item of which no event can be made
     └── ImageError                      one image could not be archived
         ├── ImageUnavailableError       network, HTTP status, truncated                      worth a retry
         │   └── ImageGoneError          403, 404, 410                         a fresh URL is worth asking for
@@ -91,6 +94,10 @@ class ProviderUnavailableError(ProviderError):
     """No answer, an HTTP 5xx, or an answer of no known shape."""
 
 
+class ProviderUnreachableError(ProviderUnavailableError):
+    """There was no connection to the provider, so that it has received nothing."""
+
+
 class ProviderBusyError(ProviderError):
     """The provider asks for patience: 429 rate limit or 455 maintenance."""
 
@@ -99,8 +106,16 @@ class ProviderRefusedError(ProviderError):
     """The provider refuses this account, not this task: 401 key, 402 credits, 403 used up, 505 disabled."""
 
 
+class RequestRefusedError(ProviderError):
+    """The provider refuses this request for images, with a 4xx: its prompt, its parameters."""
+
+
 class UnconfirmedError(ImageTasksError):
     """The provider does not confirm, or does not confirm yet, what a callback says."""
+
+
+class TaskEventError(ImageTasksError):
+    """No event can be made of a task's item: somebody has put it by hand; the message names the attribute."""
 
 
 class ImageError(ImageTasksError):
