@@ -87,14 +87,15 @@ export function resolution(task) {
   return task.deliveries > 1 ? `callback ×${task.deliveries}` : "callback";
 }
 
-/** Images as the gallery names them, `result-0` and so on; the index counts within the kind. */
+/** What was asked for, where that is known and is text. */
+export function promptOf(task) {
+  const prompt = task.request?.prompt;
+  return typeof prompt === "string" ? prompt : "";
+}
+
+/** Images with the names that their addresses have, `result-0` and so on. */
 export function namedImages(task) {
-  const seen = new Map();
-  return (task.images ?? []).map((image) => {
-    const index = seen.get(image.kind) ?? 0;
-    seen.set(image.kind, index + 1);
-    return { ...image, name: `${image.kind}-${index}` };
-  });
+  return (task.images ?? []).map((image) => ({ ...image, name: `${image.kind}-${image.index}` }));
 }
 
 /** The image that stands for the task: its first archived result, or else whatever there is. */

@@ -1,0 +1,186 @@
+"""Archived images into a folder, checked against what was archived."""
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import httpx
+
+from catchlight.client.desk_client import DeskClient
+from catchlight.client.errors import DeskError, DownloadError
+from catchlight.client.retrying import Patience
+from image_tasks.desk_messages import ImageAnswer, TaskAnswer
+from image_tasks.models import ImageKind, ImageState, Model
+
+# What a home's line and one session of S3 take; more only makes each of them slower.
+SIDE_BY_SIDE = 4
+# A link that dies sooner is not begun with.
+_LINK_MARGIN = timedelta(seconds=30)
+_CHUNK_BYTES = 256 * 1024
+_EXTENSIONS = frozenset({"jpg", "png", "webp", "gif", "avif"})
+_MAX_NAME_CHARACTERS = 180
+
+
+class Download(Model):
+    """What became of one image."""
+
+    provider: str
+    task_id: str
+    image: str  # `result-0`
+    outcome: Literal["downloaded", "present", "missing", "failed"]
+    path: str | None = None
+    bytes: int | None = None
+    reason: str | None = None  # why it is missing or failed
+
+
+def download(
+    desk: DeskClient,
+    pages: Iterable[Collection[TaskAnswer]],
+    folder: Path,
+    *,
+    kinds: Collection[ImageKind] = tuple(ImageKind),
+) -> Iterator[Download]:
+    """Saves the images of tasks, some at a time, and tells of each as it is done.
+
+    What is there already is left alone; what was broken off goes on where it ended; no other file is overwritten.
+
+    Raises:
+        DeskError: the next page cannot be had. What fails for one image is told in its Download.
+        OSError: the folder cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stop = threading.Event()
+    seen: set[str] = set()
+    with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="download") as pool:
+        try:
+            for page in pages:
+                # A task that changes while pages are read may be met twice.
+                tasks = [task for task in page if task.task not in seen]
+                seen.update(task.task for task in tasks)
+                savers = [
+                    _ImageSaver(desk, task, image, folder, stop)
+                    for task in tasks
+                    for image in task.images
+                    if image.kind in kinds
+                ]
+                for future in as_completed([pool.submit(saver.save) for saver in savers]):
+                    yield future.result()
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _ImageSaver:
+    """One image on its way into the folder."""
+
+    def __init__(
+        self, desk: DeskClient, task: TaskAnswer, image: ImageAnswer, folder: Path, stop: threading.Event
+    ) -> None:
+        self._desk = desk
+        self._task = task
+        self._image = image
+        self._stop = stop
+        self._target = folder / file_name(task, image)
+        self._partial = self._target.with_name(f".{self._target.name}.part")
+        self._link = image.link if _is_alive(image) else None
+
+    def save(self) -> Download:
+        if self._image.state is not ImageState.ARCHIVED:
+            return self._told("missing", reason=self._image.reason or "it is not archived yet")
+        try:
+            outcome = self._save()
+        except (DeskError, OSError) as exc:
+            return self._told("failed", reason=str(exc))
+        return self._told(outcome, path=str(self._target), bytes=self._target.stat().st_size)
+
+    def _told(self, outcome: str, **what: object) -> Download:
+        name = f"{self._image.kind}-{self._image.index}"
+        return Download.model_validate(
+            {"provider": self._task.provider, "task_id": self._task.task_id, "image": name, "outcome": outcome, **what}
+        )
+
+    def _save(self) -> Literal["downloaded", "present"]:
+        if self._is_present():
+            return "present"
+        is_resumed = self._partial.exists()
+        self._fetch_all()
+        if not self._is_right(self._partial) and is_resumed:
+            # The part that was there may have been another image's, or cut off in the middle of a write.
+            self._partial.unlink()
+            self._fetch_all()
+        if not self._is_right(self._partial):
+            self._partial.unlink()
+            raise DownloadError("What came is not what was archived: its SHA-256 differs. Try again.")
+        if self._is_present():  # somebody else was faster
+            self._partial.unlink()
+        else:
+            self._partial.rename(self._target)
+        return "downloaded"
+
+    def _is_present(self) -> bool:
+        if not os.path.lexists(self._target):
+            return False
+        if self._target.is_file() and self._is_right(self._target):
+            return True
+        raise DownloadError(
+            f"{self._target} is there already and is something else: move it away, or download into another folder."
+        )
+
+    def _is_right(self, path: Path) -> bool:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == self._image.sha256
+
+    def _fetch_all(self) -> None:
+        Patience().send(self._fetch_rest)
+
+    def _fetch_rest(self) -> None:
+        """Adds to the partial file what it lacks; a second call goes on where the first one broke off."""
+        have = self._partial.stat().st_size if self._partial.exists() else 0
+        if have and have == self._image.bytes:
+            return
+        if self._image.bytes is not None and have > self._image.bytes:
+            self._partial.unlink()
+            have = 0
+        if self._link is None:
+            self._link = self._desk.image_link(
+                self._task.provider, self._task.task_id, self._image.kind, self._image.index
+            )
+        link, self._link = self._link, None  # the next try gets a fresh one
+        with self._desk.open_link(link, from_byte=have) as response:
+            goes_on = response.status_code == HTTPStatus.PARTIAL_CONTENT
+            with self._partial.open("ab" if goes_on else "wb") as file:
+                self._write(response, file.write)
+
+    def _write(self, response: httpx.Response, write: Callable[[bytes], object]) -> None:
+        for chunk in response.iter_bytes(_CHUNK_BYTES):
+            if self._stop.is_set():
+                raise DownloadError("It was broken off.")
+            write(chunk)
+
+
+def _is_alive(image: ImageAnswer) -> bool:
+    if not (image.link and image.link_expires_at):
+        return False
+    try:
+        return datetime.fromisoformat(image.link_expires_at) > datetime.now(UTC) + _LINK_MARGIN
+    except (ValueError, TypeError):
+        return False
+
+
+def file_name(task: TaskAnswer, image: ImageAnswer) -> str:
+    """`{provider}_{taskId}_{kind}-{index}.{ext}`: one folder's worth of names, safe on every file system."""
+    suffix = PurePosixPath(image.key or "").suffix.lstrip(".")
+    extension = suffix if suffix in _EXTENSIONS else "image"
+    stem = f"{task.provider}_{task.task_id}_{image.kind}-{image.index}"
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+    if safe != stem or len(safe) > _MAX_NAME_CHARACTERS:
+        # Others may read the same once their letters are gone.
+        safe = f"{safe[:_MAX_NAME_CHARACTERS]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
+    return f"{safe}.{extension}"

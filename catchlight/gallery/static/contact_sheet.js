@@ -1,0 +1,199 @@
+// The grid of frames, one per task, and how a keyboard moves in it.
+
+import { element, foreign, mark } from "./elements.js";
+import { bornAt, keyOf } from "./tasks.js";
+import * as words from "./words.js";
+
+export class ContactSheet {
+  #list;
+  #frames = new Map();
+  #shown = [];
+  #current = null;
+
+  constructor(list) {
+    this.#list = list;
+    list.addEventListener("keydown", (event) => this.#move(event));
+    list.addEventListener("focusin", (event) => {
+      const frame = event.target.closest(".frame");
+      if (frame) this.#makeCurrent(frame);
+    });
+  }
+
+  /** Shows these tasks in this order. Frames that stay are kept as they are: no picture is loaded twice. */
+  show(tasks) {
+    const hadFocus = this.#list.contains(document.activeElement);
+    const frames = tasks.map((task) => this.#frame(task));
+    if (frames.length !== this.#shown.length || frames.some((frame, place) => frame !== this.#shown[place])) {
+      this.#list.replaceChildren(...frames.map((frame) => frame.element));
+      this.#shown = frames;
+    }
+    if (!this.#shown.includes(this.#current)) this.#makeCurrent(frames[0]?.element);
+    if (hadFocus && !this.#list.contains(document.activeElement)) this.focus();
+  }
+
+  /** Says anew what depends on the time. Only what is on the screen: the others do when they come there. */
+  tick(now) {
+    for (const frame of this.#shown) frame.tick(now);
+  }
+
+  /** Moves the focus to a task's frame, or to the one that had it last; returns whether there is one. */
+  focus(key = null) {
+    const frame = (key && this.#shown.find((shown) => shown.key === key)) || this.#current;
+    frame?.link.focus();
+    return Boolean(frame);
+  }
+
+  /** The keys of the tasks before and after one, as they are shown. */
+  neighbours(key) {
+    const place = this.#shown.findIndex((frame) => frame.key === key);
+    return place < 0 ? [null, null] : [this.#shown[place - 1]?.key ?? null, this.#shown[place + 1]?.key ?? null];
+  }
+
+  #frame(task) {
+    const key = keyOf(task);
+    let frame = this.#frames.get(key);
+    if (!frame) {
+      frame = new Frame(key);
+      this.#frames.set(key, frame);
+    }
+    frame.show(task);
+    return frame;
+  }
+
+  // One frame is in the tab order, the others are reached by arrows.
+  #makeCurrent(target) {
+    const frame = this.#shown.find((shown) => shown.element === target) ?? null;
+    if (frame === this.#current) return;
+    if (this.#current) this.#current.link.tabIndex = -1;
+    this.#current = frame;
+    if (frame) frame.link.tabIndex = 0;
+  }
+
+  #move(event) {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const place = this.#shown.indexOf(this.#current);
+    const columns = getComputedStyle(this.#list).gridTemplateColumns.split(" ").length;
+    const rows = Math.max(1, Math.floor(innerHeight / (this.#current?.element.offsetHeight || innerHeight)) - 1);
+    const last = this.#shown.length - 1;
+    const target = {
+      ArrowLeft: place - 1,
+      ArrowRight: place + 1,
+      ArrowUp: place - columns,
+      ArrowDown: Math.floor(place / columns) < Math.floor(last / columns) ? Math.min(place + columns, last) : place,
+      PageUp: Math.max(place - rows * columns, place % columns),
+      PageDown: Math.min(place + rows * columns, last),
+      Home: 0,
+      End: last,
+    }[event.key];
+    if (target === undefined) return;
+    event.preventDefault();
+    this.#shown[target]?.link.focus();
+  }
+}
+
+class Frame {
+  #task = null;
+  #picture = element("span", { class: "picture" });
+  #image = null;
+  #provider = element("span", { class: "provider" });
+  #id = element("bdi", { class: "id" });
+  #status = element("span", { class: "status" });
+  #how = element("span", { class: "how" });
+  #prompt = element("bdi", { class: "prompt", dir: "auto" });
+  #age = element("span", { class: "age" });
+
+  constructor(key) {
+    this.key = key;
+    this.link = element(
+      "a",
+      { tabindex: "-1" },
+      element(
+        "span",
+        { class: "film" },
+        element("span", { class: "rebate" }, this.#provider, this.#id),
+        this.#picture,
+        element("span", { class: "rebate" }, this.#status, this.#how),
+      ),
+      element("span", { class: "caption" }, this.#prompt, this.#age),
+    );
+    this.element = element("li", { class: "frame" }, this.link);
+  }
+
+  show(task) {
+    if (task === this.#task) return;
+    this.#task = task;
+    const { word, mark: markId } = words.status(task.status);
+    this.element.dataset.status = task.status;
+    this.link.setAttribute("href", words.fragment(task));
+    this.#provider.textContent = task.provider;
+    this.#id.textContent = task.taskId;
+    this.#status.replaceChildren(mark(markId), word);
+    this.#prompt.textContent = words.promptOf(task);
+    this.#expose(task);
+    this.tick(Date.now(), true);
+    this.link.setAttribute("aria-label", this.#name(task, word));
+  }
+
+  tick(now, isCertain = false) {
+    const isOnScreen = this.#age.checkVisibility?.({ contentVisibilityAuto: true }) ?? true;
+    if (!isCertain && !isOnScreen) return;
+    const born = Date.parse(bornAt(this.#task));
+    this.#say(this.#age, Number.isNaN(born) ? "" : words.ago(now - born));
+    this.#say(this.#how, this.#howAndHowLong(now));
+  }
+
+  #say(place, text) {
+    if (place.textContent !== text) place.textContent = text;
+  }
+
+  #howAndHowLong(now) {
+    const task = this.#task;
+    if (task.status === "PENDING") {
+      const waiting = (now - Date.parse(task.registeredAt)) / 1000;
+      return waiting >= 0 ? words.duration(Math.floor(waiting)).replace(".0 s", " s") : "";
+    }
+    const seconds = words.secondsTaken(task);
+    return [words.resolution(task), seconds === null ? null : words.duration(seconds)].filter(Boolean).join(" · ");
+  }
+
+  #expose(task) {
+    const images = words.namedImages(task);
+    const image = words.cover(images);
+    const url = image && words.imageUrl(task, image.name);
+    if (this.#image?.getAttribute("src") === url && url) return;
+    this.#image = null;
+    const results = images.filter((each) => each.kind === "result" && each.state === "ARCHIVED").length;
+    if (image) {
+      this.#image = picture(url, image);
+      const archived = images.filter((each) => each.state === "ARCHIVED").length;
+      this.#picture.replaceChildren(this.#image);
+      if (results > 1) this.#picture.append(element("span", { class: "several" }, String(results)));
+      if (task.status === "INCOMPLETE") this.#picture.append(mark("ringed", "ringed"), note(`${archived} of ${images.length}`));
+    } else if (task.status === "FAILED") {
+      this.#picture.replaceChildren(mark("crossed-out", "crossed-out"), note(words.reason(task)));
+    } else if (task.status === "INCOMPLETE") {
+      this.#picture.replaceChildren(mark("ringed", "ringed"), note(words.reason(task)));
+    } else {
+      this.#picture.replaceChildren(mark(words.status(task.status).mark, "sign"));
+    }
+  }
+
+  #name(task, word) {
+    const images = task.images?.length ? words.count(task.images.length, "image") : "";
+    const why = task.status === "FAILED" || task.status === "INCOMPLETE" ? words.reason(task) : "";
+    const parts = [word, why, task.provider, task.taskId, words.promptOf(task), images, this.#how.textContent, this.#age.textContent];
+    return parts.filter(Boolean).join(", ");
+  }
+}
+
+/** An image in a box of a size that is known before it is loaded. */
+function picture(url, { width, height }) {
+  const image = element("img", { src: url, alt: "", loading: "lazy", decoding: "async", width, height });
+  image.addEventListener("load", () => image.classList.add("is-developed"), { once: true });
+  image.addEventListener("error", () => image.replaceWith(note("cannot be shown")), { once: true });
+  return image;
+}
+
+function note(text) {
+  return element("span", { class: "note" }, foreign(text));
+}

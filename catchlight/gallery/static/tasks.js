@@ -1,0 +1,199 @@
+// The tasks that this page knows of, and how it gets to know more.
+
+import { isMoving, promptOf } from "./words.js";
+
+const PAGE_SIZE = 100;
+const ANSWER_WITHIN_MILLISECONDS = 30_000;
+// As many as anybody looks through; older ones are loaded when somebody asks for them.
+const LOADED_AT_FIRST = 1000;
+// Tasks that move and are older than the newest page are asked for one by one.
+const ASKED_SINGLY_AT_MOST = 24;
+// Clocks of those who write differ: what came a little before the newest may have been seen after it.
+const OVERLAP_MILLISECONDS = 60_000;
+const PAGES_OF_NEWS_AT_MOST = 20;
+
+/** What went wrong, in words for the page. */
+export class TroubleError extends Error {}
+
+async function get(path, parameters = {}) {
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value));
+  let response;
+  try {
+    response = await fetch(query.size ? `${path}?${query}` : path, { signal: AbortSignal.timeout(ANSWER_WITHIN_MILLISECONDS) });
+  } catch {
+    throw new TroubleError("The gallery's server does not answer. Is `catchlight gallery` still running?");
+  }
+  const body = await response.json().catch(() => ({}));
+  if (response.ok) return body;
+  if (response.status === 404) return null;
+  throw new TroubleError(body.detail ?? body.title ?? `The gallery's server answered ${response.status}.`);
+}
+
+/** What makes a task itself, in this page's maps. */
+export function keyOf(task) {
+  return `${task.provider}#${task.taskId}`;
+}
+
+/** When the stack first heard of a task. */
+export function bornAt(task) {
+  return task.arrivedAt ?? task.registeredAt ?? task.reportedAt ?? task.updatedAt ?? "";
+}
+
+/** What the API's order goes by: the latest arrival first, of one status the latest change. */
+function placeOf(task, status) {
+  return status ? (task.updatedAt ?? bornAt(task)) : bornAt(task);
+}
+
+/** One query of the API and how far it has been read, back and forth. */
+class Feed {
+  #query;
+  #cursor = null;
+  #newest = null;
+  #oldest = null;
+  isBegun = false;
+  isRead = false; // to the end
+
+  constructor(status, provider) {
+    this.#query = { status, provider, limit: PAGE_SIZE };
+  }
+
+  /** The next page of older tasks. */
+  async older() {
+    const page = await get("api/tasks", { ...this.#query, cursor: this.#cursor });
+    this.isBegun = true;
+    this.#cursor = page.cursor ?? null;
+    this.isRead = !this.#cursor;
+    this.#note(page.tasks);
+    return page.tasks;
+  }
+
+  /** What has come since the newest task that was read. */
+  async newest() {
+    const since = this.#newest && new Date(Date.parse(this.#newest) - OVERLAP_MILLISECONDS).toISOString();
+    const found = [];
+    let cursor = null;
+    let pages = 0;
+    do {
+      const page = await get("api/tasks", { ...this.#query, since, cursor });
+      found.push(...page.tasks);
+      cursor = page.cursor;
+      pages += 1;
+    } while (since && cursor && pages < PAGES_OF_NEWS_AT_MOST);
+    this.#note(found);
+    return found;
+  }
+
+  /** Whether a task is on one of the pages that were read: an older one may have others missing before it. */
+  covers(task) {
+    return this.isRead || (this.#oldest !== null && placeOf(task, this.#query.status) >= this.#oldest);
+  }
+
+  #note(tasks) {
+    for (const place of tasks.map((task) => placeOf(task, this.#query.status))) {
+      if (this.#newest === null || place > this.#newest) this.#newest = place;
+      if (this.#oldest === null || place < this.#oldest) this.#oldest = place;
+    }
+  }
+}
+
+/** All tasks that were loaded. Says `change` with the keys of those that are new or different. */
+export class Tasks extends EventTarget {
+  #known = new Map();
+  #feeds = new Map();
+  #turn = 0;
+
+  get(key) {
+    return this.#known.get(key);
+  }
+
+  get size() {
+    return this.#known.size;
+  }
+
+  /** Newest first: those that a filter lets through. */
+  select({ status, provider, words }) {
+    const feed = this.#feed(status, provider);
+    const wanted = words.toLowerCase();
+    return [...this.#known.values()]
+      .filter((task) => feed.covers(task) && (!status || task.status === status) && (!provider || task.provider === provider))
+      .filter((task) => !wanted || text(task).includes(wanted))
+      .map((task) => [placeOf(task, status), task])
+      .sort(([one], [other]) => (one < other ? 1 : one > other ? -1 : 0))
+      .map(([, task]) => task);
+  }
+
+  providers() {
+    return [...new Set([...this.#known.values()].map((task) => task.provider))].sort();
+  }
+
+  hasOlder({ status, provider }) {
+    return !this.#feed(status, provider).isRead;
+  }
+
+  /** Reads a filter's first thousand tasks, unless they have been read; `change` is said after each page. */
+  async begin({ status, provider }, signal) {
+    const feed = this.#feed(status, provider);
+    for (let loaded = feed.isBegun ? LOADED_AT_FIRST : 0; loaded < LOADED_AT_FIRST && !feed.isRead && !signal.aborted; loaded += PAGE_SIZE) {
+      this.#take(await feed.older());
+    }
+  }
+
+  async older({ status, provider }) {
+    this.#take(await this.#feed(status, provider).older());
+  }
+
+  /** News of what is shown: new tasks, and those that were moving. */
+  async refresh({ status, provider }) {
+    const found = await this.#feed(status, provider).newest();
+    const isFound = new Set(found.map(keyOf));
+    const moving = [...this.#known.values()].filter((task) => isMoving(task) && !isFound.has(keyOf(task)));
+    // In turns, should there be more of them.
+    this.#turn = this.#turn < moving.length ? this.#turn : 0;
+    const asked = moving.slice(this.#turn, this.#turn + ASKED_SINGLY_AT_MOST);
+    this.#turn += ASKED_SINGLY_AT_MOST;
+    const single = await Promise.all(asked.map((task) => this.#ask(task.provider, task.taskId)));
+    this.#take([...found, ...single.filter(Boolean)]);
+  }
+
+  /** One task by its id; null if there is none. */
+  async look(provider, taskId) {
+    const task = await this.#ask(provider, taskId);
+    if (task) this.#take([task]);
+    return task;
+  }
+
+  anythingMoves() {
+    return [...this.#known.values()].some(isMoving);
+  }
+
+  #ask(provider, taskId) {
+    return get(`api/tasks/${encodeURIComponent(provider)}/${encodeURIComponent(taskId)}`);
+  }
+
+  #feed(status, provider) {
+    const name = `${status}|${provider}`;
+    if (!this.#feeds.has(name)) this.#feeds.set(name, new Feed(status, provider));
+    return this.#feeds.get(name);
+  }
+
+  #take(tasks) {
+    const added = [];
+    const changed = [];
+    for (const task of tasks) {
+      const key = keyOf(task);
+      const known = this.#known.get(key);
+      if (!known) added.push(key);
+      else if (JSON.stringify(known) !== JSON.stringify(task)) changed.push(key);
+      else continue;
+      this.#known.set(key, task);
+    }
+    this.dispatchEvent(new CustomEvent("change", { detail: { added, changed } }));
+  }
+}
+
+const texts = new WeakMap();
+
+function text(task) {
+  if (!texts.has(task)) texts.set(task, `${task.taskId}\n${promptOf(task)}`.toLowerCase());
+  return texts.get(task);
+}
