@@ -8,12 +8,14 @@ BIN := $(VENV)/bin
 # What the environment was made from: it is made anew when a lock changes.
 STAMP := $(VENV)/.installed
 LOCKS := requirements-dev.txt layers/image_tasks/python/requirements.txt
+SCANNER := .venv-checkov
+SCANNER_STAMP := $(SCANNER)/.installed
 SOURCES := catchlight functions layers local scripts tests
 
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
 PYTHON ?= $(shell scripts/find-python)
 
-.PHONY: help setup demo up replay test fuzz check format build smoke lock clean
+.PHONY: help setup demo up replay test fuzz check scan format build smoke lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +58,17 @@ check: $(STAMP) ## Format, lint, types, security, template, state machine, impor
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
 	$(BIN)/python scripts/lint_state_machine.py
 
+scan: $(STAMP) $(SCANNER_STAMP) ## checkov over the template, as it is written and as CloudFormation gets it
+	@$(BIN)/python scripts/scan.py
+
+# checkov pins an old boto3: it has an environment of its own.
+$(SCANNER_STAMP): requirements-checkov.txt
+	@test -n "$(PYTHON)" || { scripts/find-python --explain; exit 1; }
+	@echo "Installing checkov into $(SCANNER). Once; half a minute."
+	@"$(PYTHON)" -m venv --clear $(SCANNER)
+	@$(SCANNER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
 format: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -71,6 +84,8 @@ lock: $(STAMP) ## Pin the newest versions that fit each other
 	  requirements-dev.in -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
 	  layers/image_tasks/python/requirements.in -c requirements-dev.txt -o layers/image_tasks/python/requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  requirements-checkov.in -o requirements-checkov.txt
 
 clean: ## Remove everything that was made
-	rm -rf $(VENV) node_modules .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
+	rm -rf $(VENV) $(SCANNER) node_modules .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
