@@ -95,6 +95,8 @@ def test_a_success_of_a_task_that_nobody_registered_is_an_item(store: Store) -> 
                     "state": "PENDING",
                 },
             ],
+            "feed": "tasks",
+            "arrivedAt": "2026-01-06T00:17:05.120Z",
             "reportedBy": "callback",
             "reportedAt": "2026-01-06T00:17:05.120Z",
             "updatedAt": "2026-01-06T00:17:05.120Z",

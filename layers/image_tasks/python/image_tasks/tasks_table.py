@@ -1,19 +1,19 @@
 """The tasks table: one item per task, one conditional write for all news."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
+from image_tasks.dynamodb_calls import deserialized, store_errors
 from image_tasks.errors import StoreUnavailableError
 from image_tasks.models import Conflict, Image, ImageState, Model, Reporter, Task, TaskReport, TaskStatus, iso
+from image_tasks.registration import set_arrival
 from image_tasks.update_expression import UpdateExpression
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ MAX_URLS_PER_CONFLICT = 4
 _HAS_ROOM_FOR_EVIDENCE = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
 # BatchGetItem's own limit is 100 keys and 16 MB; what does not fit comes back as unprocessed and is asked for again.
 MAX_KEYS_PER_GET = 100
-
-_deserialize = TypeDeserializer().deserialize
 
 
 class _Refused(TypedDict):
@@ -82,7 +80,7 @@ class TasksTable:
         update = _news(report)
         self._set_end(update, report.status, report.reported_at)
         try:
-            with _store_errors():
+            with store_errors():
                 answer = self._client.update_item(
                     TableName=self._name,
                     Key=_key(report.task),
@@ -103,7 +101,7 @@ class TasksTable:
 
     def get(self, task: str) -> Task | None:
         """The task as it is now, None if there is no such item."""
-        with _store_errors():
+        with store_errors():
             answer = self._client.get_item(TableName=self._name, Key=_key(task), ConsistentRead=True)
         return _known_task(answer["Item"]) if "Item" in answer else None
 
@@ -113,7 +111,7 @@ class TasksTable:
         wanted = [_key(task) for task in dict.fromkeys(tasks)]
         while wanted:
             batch, wanted = wanted[:MAX_KEYS_PER_GET], wanted[MAX_KEYS_PER_GET:]
-            with _store_errors():
+            with store_errors():
                 answer = self._client.batch_get_item(
                     RequestItems={self._name: {"Keys": batch, "ConsistentRead": True}},
                 )
@@ -220,7 +218,7 @@ class TasksTable:
 
     def _update_if(self, task: str, condition: str, update: UpdateExpression) -> bool:
         try:
-            with _store_errors():
+            with store_errors():
                 self._client.update_item(
                     TableName=self._name, Key=_key(task), ConditionExpression=condition, **update.arguments()
                 )
@@ -256,7 +254,7 @@ class TasksTable:
         if report.reported_by is Reporter.CALLBACK:
             update = UpdateExpression()
             update.add("deliveries", 1)
-            with _store_errors():
+            with store_errors():
                 self._client.update_item(TableName=self._name, Key=_key(report.task), **update.arguments())
 
 
@@ -268,6 +266,7 @@ def _news(report: TaskReport) -> UpdateExpression:
     update.set("status", report.status.value)
     update.set("rank", report.status.rank)
     update.set("updatedAt", iso(report.reported_at))
+    set_arrival(update, report.reported_at)
     if report.status is TaskStatus.PENDING:
         update.set_once("registeredAt", iso(report.reported_at))
     else:
@@ -352,7 +351,7 @@ def _plain(value: Any) -> Any:
 
 
 def _task(item: Mapping[str, Any]) -> Task:
-    return Task.model_validate({name: _deserialize(value) for name, value in item.items()})
+    return Task.model_validate(deserialized(item))
 
 
 def _known_task(item: Mapping[str, Any]) -> Task:
@@ -368,16 +367,3 @@ def _previous_task(task: str, old_attributes: Mapping[str, Any]) -> Task | None:
     with suppress(ValidationError):
         return _task({**old_attributes, **_key(task)})
     return None
-
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    """Turns every fault but a failed condition into StoreUnavailableError."""
-    try:
-        yield
-    except ClientError as exc:
-        if exc.response["Error"]["Code"] == "ConditionalCheckFailedException":
-            raise
-        raise StoreUnavailableError(f"DynamoDB refused {exc.operation_name}: {exc.response['Error']['Code']}") from exc
-    except BotoCoreError as exc:
-        raise StoreUnavailableError(f"DynamoDB did not answer: {type(exc).__name__}") from exc
