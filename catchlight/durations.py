@@ -1,0 +1,43 @@
+"""Spans of time as people write and read them: `90s`, `2h30m`, `7d`."""
+
+import argparse
+import re
+from datetime import datetime, timedelta
+
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PARTS = re.compile(r"(\d+)([smhdw])")
+
+
+def duration(text: str) -> timedelta:
+    """An argument such as `90s`, `2h30m` or `7d`, for argparse."""
+    parts = _PARTS.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no span of time; write it as 90s, 2h30m or 7d")
+    try:
+        return timedelta(seconds=sum(int(number) * _UNIT_SECONDS[unit] for number, unit in parts))
+    except OverflowError:
+        raise argparse.ArgumentTypeError(f"{text} is too long") from None
+
+
+def in_words(span: timedelta | float) -> str:
+    """The two largest units: `3 h 12 min`."""
+    seconds = round(span.total_seconds() if isinstance(span, timedelta) else span)
+    if seconds < 1:
+        return "less than a second"
+    parts = []
+    for name, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count} {name}")
+        if parts and (len(parts) == 2 or not count):
+            break
+    return " ".join(parts)
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """A time of a task's item; None for none, and for what somebody put by hand that is no time with a zone."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

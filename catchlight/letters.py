@@ -1,0 +1,99 @@
+"""Dead letters: messages that nobody takes but people, looked at without losing them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.client import SQSClient
+
+# SQS gives no more at once.
+_BATCH_SIZE = 10
+# Asked with patience SQS looks on all of its servers; without it says "empty" of a queue that has a few messages.
+_PATIENCE_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message, held back from others for a while."""
+
+    id: str
+    receipt: str
+    text: str
+    sent_at: datetime
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON object that it holds; empty if it holds none."""
+        try:
+            body = json.loads(self.text)
+        except ValueError:
+            return {}
+        return body if isinstance(body, dict) else {}
+
+    @property
+    def task(self) -> str | None:
+        """The task that an archive message names."""
+        task = self.body.get("task")
+        return task if isinstance(task, str) else None
+
+
+class LetterBox:
+    """A queue of dead letters.
+
+    Raises whatever boto3 raises.
+    """
+
+    def __init__(self, sqs: "SQSClient", url: str) -> None:
+        self._sqs = sqs
+        self._url = url
+
+    def take(self, *, limit: int, hold_seconds: int) -> Iterator[Letter]:
+        """At most so many letters, each once. Others see them again after so many seconds, or when given back."""
+        seen: set[str] = set()
+        while len(seen) < limit:
+            answer = self._sqs.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=min(_BATCH_SIZE, limit - len(seen)),
+                VisibilityTimeout=hold_seconds,
+                WaitTimeSeconds=_PATIENCE_SECONDS,
+                MessageSystemAttributeNames=["SentTimestamp"],
+            )
+            new = [message for message in answer.get("Messages", []) if message["MessageId"] not in seen]
+            if not new:
+                return
+            for message in new:
+                seen.add(message["MessageId"])
+                sent = int(message["Attributes"]["SentTimestamp"]) / 1000
+                yield Letter(
+                    message["MessageId"], message["ReceiptHandle"], message["Body"], datetime.fromtimestamp(sent, UTC)
+                )
+
+    def give_back(self, letters: Sequence[Letter]) -> None:
+        """Lets others see the letters again at once."""
+        for batch in _batches(letters):
+            self._sqs.change_message_visibility_batch(
+                QueueUrl=self._url,
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": letter.receipt, "VisibilityTimeout": 0}
+                    for number, letter in enumerate(batch)
+                ],
+            )
+
+    def remove(self, letters: Sequence[Letter]) -> list[Letter]:
+        """Deletes letters. Returns those that SQS did not delete: they will be seen again."""
+        left = []
+        for batch in _batches(letters):
+            answer = self._sqs.delete_message_batch(
+                QueueUrl=self._url,
+                Entries=[{"Id": str(number), "ReceiptHandle": letter.receipt} for number, letter in enumerate(batch)],
+            )
+            left += [batch[int(failed["Id"])] for failed in answer.get("Failed", [])]
+        return left
+
+
+def _batches(letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
+    for start in range(0, len(letters), _BATCH_SIZE):
+        yield letters[start : start + _BATCH_SIZE]

@@ -1,0 +1,56 @@
+"""The package's objects as they work on a stack from outside, with the user's own credentials."""
+
+from datetime import timedelta
+
+from catchlight.stack import Stack
+from image_tasks.credentials import LiveSecret
+from image_tasks.follow_ups import FollowUps
+from image_tasks.fresh_urls import FreshUrls
+from image_tasks.inquiry import Inquiry
+from image_tasks.models import utc_now
+from image_tasks.provider_client import ProviderClient
+from image_tasks.reconciliation import POLLING_SLACK, Reconciliation
+from image_tasks.redrive import Redrive
+from image_tasks.tasks_by_status import TasksByStatus
+from image_tasks.tasks_table import TasksTable
+
+_DEFAULT_GIVE_UP_AFTER_SECONDS = 21_600
+
+
+def tasks_table(stack: Stack) -> TasksTable:
+    """The stack's table, which deletes finished tasks when the stack's functions would."""
+    days = int(stack.parameters.get("TaskRetentionDays", "0"))
+    return TasksTable(stack.table, stack.client("dynamodb"), retention=timedelta(days=days) if days else None)
+
+
+def tasks_by_status(stack: Stack) -> TasksByStatus:
+    """The stack's index."""
+    return TasksByStatus(stack.table, stack.client("dynamodb"))
+
+
+def follow_ups(stack: Stack) -> FollowUps:
+    """The stack's archive queue and state machine."""
+    return FollowUps(
+        stack.client("sqs"),
+        stack.client("stepfunctions"),
+        archive_queue_url=stack.resource("ArchiveQueue"),
+        state_machine=stack.resource("PollTasksStateMachine"),
+    )
+
+
+def reconciliation(stack: Stack) -> Reconciliation:
+    """What the hourly run does."""
+    return Reconciliation(stack.table, stack.client("dynamodb"), follow_ups(stack), now=utc_now)
+
+
+def longest_polling(stack: Stack) -> timedelta:
+    """How long a task can be PENDING before nobody polls for it any more."""
+    return timedelta(seconds=stack.seconds("GiveUpAfterSeconds", _DEFAULT_GIVE_UP_AFTER_SECONDS)) + POLLING_SLACK
+
+
+def redrive(stack: Stack) -> Redrive:
+    """Another try for tasks, with the providers' fresh URLs."""
+    secret = LiveSecret(stack.resource("ProviderKeysSecret"), stack.client("secretsmanager"))
+    inquiry = Inquiry(ProviderClient(stack.provider_base_urls), secret.provider_keys, now=utc_now)
+    table = tasks_table(stack)
+    return Redrive(table, FreshUrls(table, inquiry), follow_ups(stack), now=utc_now)
