@@ -1,0 +1,108 @@
+"""`catchlight download`."""
+
+import argparse
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from catchlight.client import DeskClient, Download, download
+from catchlight.command import Command, ExitStatus, Session
+from catchlight.commands.list import add_filters, positive
+from catchlight.desk_lookup import look_up, task_name
+from catchlight.errors import CatchlightError, UsageError
+from catchlight.screen import a_table
+from image_tasks.desk_messages import TaskAnswer
+from image_tasks.models import ImageKind, Model, TaskStatus
+
+
+class Downloads(Model):
+    """What became of every image."""
+
+    folder: str
+    images: tuple[Download, ...]
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether some image that is archived could not be saved."""
+        return any(image.outcome == "failed" for image in self.images)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `download` can be told."""
+    parser.add_argument("tasks", nargs="*", type=task_name, metavar="TASK", help="flux-kontext/task12345, or its id")
+    add_filters(parser)
+    parser.add_argument("--limit", type=positive, metavar="N", help="tasks at most (all)")
+    parser.add_argument("--to", type=Path, default=Path("images"), metavar="FOLDER", help="where to (images)")
+    parser.add_argument(
+        "--kind", type=ImageKind, choices=list(ImageKind), metavar="KIND", help="result or origin only (both)"
+    )
+
+
+def run(session: Session) -> ExitStatus:
+    """Saves images, with a progress bar. WRONG if one that is archived could not be saved."""
+    options = session.options
+    if options.tasks and (options.status or options.provider or options.since or options.limit):
+        raise UsageError("Name tasks or say which ones you mean, not both.")
+    kinds = [options.kind] if options.kind else list(ImageKind)
+    images: list[Download] = []
+    with DeskClient.of(session.stack) as desk, session.screen.progress() as progress:
+        bar = progress.add_task("Downloading", total=0)
+
+        def counted(pages: Iterable[Collection[TaskAnswer]]) -> Iterator[Collection[TaskAnswer]]:
+            total = 0
+            for page in pages:
+                total += sum(image.kind in kinds for task in page for image in task.images)
+                progress.update(bar, total=total)
+                yield page
+
+        try:
+            for image in download(desk, counted(_pages(desk, options)), options.to, kinds=kinds):
+                images.append(image)
+                progress.advance(bar)
+        except OSError as exc:
+            raise CatchlightError(f"{options.to} cannot be written to: {exc}") from exc
+    result = Downloads(folder=str(options.to), images=tuple(images))
+    session.screen.show(result, lambda: page(result))
+    return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE
+
+
+def _pages(desk: DeskClient, options: argparse.Namespace) -> Iterator[Collection[TaskAnswer]]:
+    if options.tasks:
+        # One by one: links live for a quarter of an hour, and the first image is wanted now.
+        return ([look_up(desk, name)] for name in options.tasks)
+    return desk.pages(
+        status=options.status and TaskStatus(options.status),
+        provider=options.provider,
+        since=options.since,
+        limit=options.limit,
+    )
+
+
+def page(result: Downloads) -> Iterable[RenderableType]:
+    """For people: how many there are, and each that is not there."""
+    counts = Counter(image.outcome for image in result.images)
+    size = sum(image.bytes or 0 for image in result.images if image.outcome == "downloaded")
+    yield Text(
+        f"{counts['downloaded']} downloaded ({size / 1e6:.1f} MB), {counts['present']} were there already, "
+        f"{counts['missing']} are not archived, {counts['failed']} failed. All checked by SHA-256, in {result.folder}."
+    )
+    lost = [image for image in result.images if image.reason]
+    if lost:
+        table = a_table("Image", "Outcome", "Why")
+        for image in lost:
+            outcome = Text(image.outcome, "red" if image.outcome == "failed" else "yellow")
+            table.add_row(Text(f"{image.provider}/{image.task_id} {image.image}"), outcome, Text(image.reason or ""))
+        yield table
+
+
+COMMAND = Command(
+    name="download",
+    summary="all images of tasks into a folder, checked",
+    description="Saves all images of tasks into a folder. What is there already is left alone, what was broken off "
+    "goes on where it ended, every file is checked by SHA-256, and no other file is overwritten.",
+    add_arguments=add_arguments,
+    run=run,
+)

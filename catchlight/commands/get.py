@@ -1,0 +1,37 @@
+"""`catchlight get`."""
+
+import argparse
+
+from catchlight.client import DeskClient
+from catchlight.command import Command, ExitStatus, Session
+from catchlight.desk_lookup import look_up, task_name
+from catchlight.task_pages import task_page
+from image_tasks.desk_messages import TaskAnswer
+from image_tasks.models import Model
+
+
+class Tasks(Model):
+    """Tasks as the answer desk has them."""
+
+    tasks: tuple[TaskAnswer, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `get` can be told."""
+    parser.add_argument("tasks", nargs="+", type=task_name, metavar="TASK", help="flux-kontext/task12345, or its id")
+
+
+def run(session: Session) -> ExitStatus:
+    """Shows tasks as they are now."""
+    with DeskClient.of(session.stack) as desk:
+        tasks = tuple(look_up(desk, name) for name in session.options.tasks)
+    session.screen.show(Tasks(tasks=tasks), lambda: (part for task in tasks for part in task_page(task)))
+    return ExitStatus.FINE
+
+
+COMMAND = Command(
+    name="get",
+    summary="what is known of a task: its times, its images with links, why it failed",
+    add_arguments=add_arguments,
+    run=run,
+)

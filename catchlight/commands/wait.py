@@ -1,0 +1,63 @@
+"""`catchlight wait`."""
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from catchlight.client import DeskClient
+from catchlight.command import Command, ExitStatus, Session
+from catchlight.commands.get import Tasks
+from catchlight.desk_lookup import TaskName, look_up, task_name
+from catchlight.task_pages import tasks_table
+from image_tasks.desk_messages import TaskAnswer
+from image_tasks.models import TaskStatus
+
+DEFAULT_TIMEOUT_SECONDS = 600.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `wait` can be told."""
+    parser.add_argument("tasks", nargs="+", type=task_name, metavar="TASK", help="flux-kontext/task12345, or its id")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        metavar="SECONDS",
+        help=f"for all of them together ({DEFAULT_TIMEOUT_SECONDS:.0f})",
+    )
+
+
+def run(session: Session) -> ExitStatus:
+    """Waits for tasks. FINE if all of them are archived."""
+    deadline = time.monotonic() + session.options.timeout
+    with DeskClient.of(session.stack) as desk:
+        # One after the other: while one is waited for, the others go on, and no more than one request hangs.
+        tasks = [
+            _wait(desk, name, deadline)
+            for name in session.screen.track(session.options.tasks, "Waiting", total=len(session.options.tasks))
+        ]
+    session.screen.show(Tasks(tasks=tuple(tasks)), lambda: [tasks_table(tasks)])
+    for task in tasks:
+        if not task.done:
+            session.screen.complain(f"{task.provider}/{task.task_id} is not done yet: {task.status}.")
+    return status_of(tasks)
+
+
+def _wait(desk: DeskClient, name: TaskName, deadline: float) -> TaskAnswer:
+    provider = name.provider or look_up(desk, name).provider
+    return desk.wait(provider, name.task_id, timeout_seconds=max(0.0, deadline - time.monotonic()))
+
+
+def status_of(tasks: Sequence[TaskAnswer]) -> ExitStatus:
+    """FINE if every task has all its images."""
+    is_fine = all(task.status is TaskStatus.ARCHIVED for task in tasks)
+    return ExitStatus.FINE if is_fine else ExitStatus.WRONG
+
+
+COMMAND = Command(
+    name="wait",
+    summary="wait until tasks are done",
+    description="Waits until tasks are done. The exit status is 0 if all of them are ARCHIVED, 1 otherwise.",
+    add_arguments=add_arguments,
+    run=run,
+)
