@@ -86,6 +86,12 @@ def _make_secret(deployment: Deployment, properties: Properties) -> Resource:
     return Resource(arn, {"Id": arn})
 
 
+def _make_event_bus(deployment: Deployment, properties: Properties) -> Resource:
+    name = properties.take("Name")
+    arn = deployment.client("events").create_event_bus(Name=name)["EventBusArn"]
+    return Resource(name, {"Arn": arn, "Name": name})
+
+
 # ------------------------------------------------------------------------------------------------ functions
 
 
@@ -263,6 +269,7 @@ RESOURCE_TYPES = {
             "TimeToLiveSpecification": "moto never deletes what has expired; AWS may take days",
         },
     ),
+    "AWS::Events::EventBus": ResourceType(_make_event_bus, without_effect={"Description": "", "Tags": ""}),
     "AWS::IAM::ManagedPolicy": ResourceType(None, _NO_PERMISSIONS),
     "AWS::IAM::Role": ResourceType(None, _NO_PERMISSIONS),
     "AWS::Lambda::EventSourceMapping": ResourceType(_make_event_source_mapping, without_effect={"Tags": ""}),

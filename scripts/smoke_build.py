@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from local.template import load_template
+
 PROJECT = Path(__file__).parent.parent
 BUILD = PROJECT / ".aws-sam" / "smoke"
-FUNCTIONS = ("ReceiveCallbackFunction", "DispatchChangesFunction", "PollTasksFunction", "ArchiveImagesFunction")
+FUNCTIONS = load_template(PROJECT / "template.yaml", {}).of_type("AWS::Lambda::Function")
 
 CALL = """
 import sys
@@ -24,7 +26,7 @@ assert not foreign, foreign
 if {function!r}.endswith("ReceiveCallbackFunction"):
     import os
     from image_tasks.settings import ReceiveCallbackSettings
-    os.environ.update(dict.fromkeys(map(str.upper, ReceiveCallbackSettings.model_fields), "unused"))
+    os.environ.update(dict.fromkeys(map(str.upper, ReceiveCallbackSettings.model_fields), "0"))
     class Context:
         function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "smoke"
     answer = app.handler({{"pathParameters": {{"provider": "p", "token": "short"}}, "body": "{{}}"}}, Context())

@@ -18,6 +18,7 @@ from image_tasks.providers import PROVIDERS
 from local import LocalStackError
 from local.moto_server import MotoServer
 from local.stack import REPOSITORY
+from local.template import load_template
 from tests.integration.local.running_example import EXAMPLE, Example, eventually
 
 
@@ -51,8 +52,9 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 
 def sandboxes(process: subprocess.Popen[str]) -> list[int]:
-    """One warm sandbox for each of the four functions."""
-    found: list[int] = eventually(lambda: len(pids := children(process.pid)) == 4 and pids)
+    """One warm sandbox for each function."""
+    functions = load_template(REPOSITORY / "template.yaml", {}).of_type("AWS::Lambda::Function")
+    found: list[int] = eventually(lambda: len(pids := children(process.pid)) == len(functions) and pids, 30)
     return found
 
 

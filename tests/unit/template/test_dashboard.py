@@ -166,5 +166,6 @@ def test_lines_of_alarms_are_where_the_alarms_are() -> None:
         ALARMS["UrlSecondsLeftAlarm"]["Threshold"],
         ALARMS["ArchiveQueueAgeAlarm"]["Threshold"],
         ALARMS["StreamAgeAlarm"]["Threshold"] / 1000,
+        ALARMS["EventsAgeAlarm"]["Threshold"] / 1000,
         10,  # CallbackMissAlarmPercent
     }

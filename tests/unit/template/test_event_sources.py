@@ -4,14 +4,23 @@ import pytest
 
 from functions.archive_images import app as archive_images
 from functions.dispatch_changes import app as dispatch_changes
+from functions.publish_events import app as publish_events
 from image_tasks import image_fetching
 from image_tasks.deadlines import MAX_ARCHIVE_TRIES
-from tests.unit.template.expanded import EVENT_SOURCES, FUNCTIONS, QUEUE_SOURCES, QUEUES, RESOURCES, STREAM_SOURCES
+from tests.unit.template.expanded import (
+    EVENT_SOURCES,
+    FUNCTIONS,
+    QUEUE_SOURCES,
+    QUEUES,
+    RESOURCES,
+    STREAM_SOURCES,
+    deployed,
+)
 from tests.unit.template.expanded import referred as referred_to
 
 FOURTEEN_DAYS = 14 * 86_400  # the most that SQS keeps
 QUEUE_DEFAULT_RETENTION_SECONDS = 4 * 86_400
-(STREAM_SOURCE,) = STREAM_SOURCES.values()
+MAX_READERS_OF_A_SHARD = 2  # DynamoDB's
 (ARCHIVE_SOURCE,) = QUEUE_SOURCES.values()
 
 
@@ -72,14 +81,41 @@ def test_no_change_is_lost_while_the_stream_is_connected(name: str) -> None:
     assert RESOURCES["TasksTable"]["Properties"]["StreamSpecification"]["StreamViewType"] == "NEW_AND_OLD_IMAGES"
 
 
-def test_changes_wait_a_second_at_most_to_be_gathered() -> None:
-    assert STREAM_SOURCE["MaximumBatchingWindowInSeconds"] <= 1
+def test_the_stream_has_no_more_readers_than_it_bears() -> None:
+    assert len(STREAM_SOURCES) <= MAX_READERS_OF_A_SHARD
 
 
-def test_a_batch_of_changes_fits_into_the_dispatchers_time() -> None:
-    calls = STREAM_SOURCE["BatchSize"] / dispatch_changes.MAX_MESSAGES_PER_CALL
+def test_each_reader_puts_aside_what_it_could_not_handle_in_a_queue_of_its_own() -> None:
+    aside = {referred_to(source["DestinationConfig"]["OnFailure"]["Destination"]) for source in STREAM_SOURCES.values()}
 
-    assert calls <= FUNCTIONS["DispatchChangesFunction"]["Timeout"]
+    assert len(aside) == len(STREAM_SOURCES)
+
+
+@pytest.mark.parametrize("name", STREAM_SOURCES)
+def test_changes_wait_a_second_at_most_to_be_gathered(name: str) -> None:
+    assert STREAM_SOURCES[name]["MaximumBatchingWindowInSeconds"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("function", "changes_per_call"),
+    [
+        ("DispatchChangesFunction", dispatch_changes.MAX_MESSAGES_PER_CALL),
+        ("PublishEventsFunction", publish_events.MAX_EVENTS_PER_CALL),
+    ],
+)
+def test_a_batch_of_changes_fits_into_its_functions_time(function: str, changes_per_call: int) -> None:
+    (source,) = (found for found in STREAM_SOURCES.values() if referred_to(found["FunctionName"]) == function)
+
+    assert source["BatchSize"] / changes_per_call <= FUNCTIONS[function]["Timeout"]
+
+
+def test_events_are_switched_off_at_their_source() -> None:
+    (name,) = (
+        name for name, found in STREAM_SOURCES.items() if referred_to(found["FunctionName"]) == "PublishEventsFunction"
+    )
+
+    assert deployed()[name]["Enabled"] is True
+    assert deployed(TaskEvents="Disabled")[name]["Enabled"] is False
 
 
 def test_a_confirmation_an_image_and_its_storage_fit_into_the_archivers_time() -> None:

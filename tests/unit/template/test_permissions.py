@@ -60,8 +60,12 @@ def test_a_statement_allows_one_thing_on_named_resources(role: str, statement: d
 def test_statements_of_the_template_have_names() -> None:
     without = [role for role, statement in own_statements() if "Sid" not in statement]
 
-    # SAM makes these: for the queue of what could not be dispatched, and for the schedule.
-    assert set(without) <= {"DispatchChangesFunctionRole", "ReconcileTasksFunctionHourlyRole"}
+    # SAM makes these: for the queues of what streams could not deliver, and for the schedule.
+    assert set(without) <= {
+        "DispatchChangesFunctionRole",
+        "PublishEventsFunctionRole",
+        "ReconcileTasksFunctionHourlyRole",
+    }
     for role in of_type("AWS::IAM::Role"):
         names = [statement["Sid"] for name, statement in own_statements() if name == role and "Sid" in statement]
         assert len(names) == len(set(names))

@@ -1,4 +1,4 @@
-"""The stream's filter: what the dispatcher would skip is not paid for, and nothing that it handles is held back."""
+"""The stream's filters: what a function would skip is not paid for, and nothing that it handles is held back."""
 
 from itertools import product
 from typing import Any
@@ -6,11 +6,21 @@ from typing import Any
 import pytest
 
 from functions.dispatch_changes import app as dispatch_changes
+from functions.publish_events import app as publish_events
 from image_tasks.models import Reporter, TaskStatus
 from local.event_filters import EventFilter
 from tests.unit.template.expanded import STREAM_SOURCES
+from tests.unit.template.expanded import referred as referred_to
 
-(STREAM_SOURCE,) = STREAM_SOURCES.values()
+MAX_PATTERNS = 5  # Lambda's limit; ten on request
+HANDLED = {
+    "DispatchChangesFunction": dispatch_changes.read_changes,
+    "PublishEventsFunction": publish_events.read_arrivals,
+}
+PATTERNS = {
+    referred_to(source["FunctionName"]): [found["Pattern"] for found in source["FilterCriteria"]["Filters"]]
+    for source in STREAM_SOURCES.values()
+}
 STATUSES = [None, "", *TaskStatus, "NEW"]  # no image; an item without status; one that is none of ours
 
 
@@ -21,19 +31,26 @@ def a_change(old: str | None, new: str | None, reported_by: str | None) -> dict[
 
     images = {name: image(status) for name, status in (("OldImage", old), ("NewImage", new)) if status is not None}
     event = "INSERT" if old is None else "REMOVE" if new is None else "MODIFY"
-    change = {"Keys": {"task": {"S": "flux-kontext#1"}}, "SequenceNumber": "1", **images}
+    keys = {"Keys": {"task": {"S": "flux-kontext#1"}}, "SequenceNumber": "1", "ApproximateCreationDateTime": 1767658560}
+    change = {**keys, **images}
     return {"eventName": event, "eventSource": "aws:dynamodb", "dynamodb": change}
 
 
+def test_every_reader_of_the_stream_has_a_filter_that_lambda_takes() -> None:
+    assert PATTERNS.keys() == HANDLED.keys()
+    assert all(0 < len(patterns) <= MAX_PATTERNS for patterns in PATTERNS.values())
+
+
+@pytest.mark.parametrize("function", PATTERNS)
 @pytest.mark.parametrize("reported_by", [None, *Reporter])
 @pytest.mark.parametrize(
     ("old", "new"),
     [(old, new) for old, new in product(STATUSES, STATUSES) if (old, new) != (None, None)],
 )
 def test_the_filter_lets_through_what_is_handled_and_nothing_else(
-    old: str | None, new: str | None, reported_by: str | None
+    function: str, old: str | None, new: str | None, reported_by: str | None
 ) -> None:
     record = a_change(old, new, reported_by)
-    patterns = [found["Pattern"] for found in STREAM_SOURCE["FilterCriteria"]["Filters"]]
+    handled: list[object] = list(HANDLED[function]([record]))
 
-    assert EventFilter(patterns).matches(record) == bool(list(dispatch_changes.read_changes([record])))
+    assert EventFilter(PATTERNS[function]).matches(record) == bool(handled)

@@ -110,6 +110,12 @@ class ArchiveImagesSettings(Settings):
     additional_image_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()
 
 
+class PublishEventsSettings(Settings):
+    """Environment of PublishEvents."""
+
+    event_bus: Name
+
+
 class ReconcileTasksSettings(Settings):
     """Environment of ReconcileTasks."""
 
