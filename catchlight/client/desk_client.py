@@ -71,7 +71,7 @@ class DeskClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
-        self._patience = patience or Patience()
+        self.patience = patience or Patience()
         # `trust_environment`: proxies, as AWS's own tools use them.
         self._api = httpx.Client(auth=auth, timeout=TIMEOUT, trust_env=trust_environment, transport=transport)
         # Links carry signatures of their own; whatever goes to the desk must not go there.
@@ -247,7 +247,7 @@ class DeskClient:
         url = f"{self._base_url}{path}{query}"
         if method == "DELETE":  # a second one might free what somebody has sent since the first
             return self._send_once(method, url, content)
-        return self._patience.send(lambda: self._send_once(method, url, content))
+        return self.patience.send(lambda: self._send_once(method, url, content))
 
     def _send_once(self, method: str, url: str, content: Mapping[str, Any]) -> httpx.Response:
         try:

@@ -15,7 +15,6 @@ import httpx
 
 from catchlight.client.desk_client import DeskClient
 from catchlight.client.errors import DeskError, DownloadError
-from catchlight.client.retrying import Patience
 from image_tasks.desk_messages import ImageAnswer, TaskAnswer
 from image_tasks.models import ImageKind, ImageState, Model
 
@@ -23,7 +22,6 @@ from image_tasks.models import ImageKind, ImageState, Model
 SIDE_BY_SIDE = 4
 # A link that dies sooner is not begun with.
 _LINK_MARGIN = timedelta(seconds=30)
-_CHUNK_BYTES = 256 * 1024
 _EXTENSIONS = frozenset({"jpg", "png", "webp", "gif", "avif"})
 _MAX_NAME_CHARACTERS = 180
 
@@ -138,7 +136,7 @@ class _ImageSaver:
             return hashlib.file_digest(file, "sha256").hexdigest() == self._image.sha256
 
     def _fetch_all(self) -> None:
-        Patience().send(self._fetch_rest)
+        self._desk.patience.send(self._fetch_rest)
 
     def _fetch_rest(self) -> None:
         """Adds to the partial file what it lacks; a second call goes on where the first one broke off."""
@@ -159,7 +157,8 @@ class _ImageSaver:
                 self._write(response, file.write)
 
     def _write(self, response: httpx.Response, write: Callable[[bytes], object]) -> None:
-        for chunk in response.iter_bytes(_CHUNK_BYTES):
+        # As it comes: what is gathered first is lost when the connection is.
+        for chunk in response.iter_bytes():
             if self._stop.is_set():
                 raise DownloadError("It was broken off.")
             write(chunk)

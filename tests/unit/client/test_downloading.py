@@ -1,0 +1,237 @@
+"""Images into a folder: what is checked, what goes on, what is left alone."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from catchlight.client import Download, download
+from catchlight.client.downloading import file_name
+from image_tasks.desk_messages import ImageAnswer
+from image_tasks.models import ImageKind, TaskStatus, iso
+from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, an_image
+
+CONTENT = b"an image of some length" * 100
+NAME = "flux-kontext_t1_result-0.jpg"
+PART = f".{NAME}.part"
+
+
+def a_desk(content: bytes = CONTENT, **image: object) -> DeskInMemory:
+    """A desk with one task that has one image."""
+    archived = an_image("t1", CONTENT, **image)  # type: ignore[arg-type]
+    return DeskInMemory([a_task("t1", images=[archived])], {archived.key or "": content})
+
+
+def run(desk: DeskInMemory, folder: Path, **options: object) -> list[Download]:
+    client = desk.client()
+    return list(download(client, client.pages(), folder, **options))  # type: ignore[arg-type]
+
+
+def storage(
+    answer: Callable[[httpx.Request], httpx.Response | None],
+) -> Callable[[httpx.Request], httpx.Response | None]:
+    """An answer in place of the storage's, where it has one."""
+    return lambda request: answer(request) if request.url.host == "storage.example" else None
+
+
+class BreaksOff(httpx.SyncByteStream):
+    """The first bytes of an image, then silence."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        yield self._content
+        raise httpx.ReadError("connection lost")
+
+
+def test_an_image_is_saved_under_a_name_that_says_whose_it_is(tmp_path: Path) -> None:
+    (image,) = run(a_desk(), tmp_path / "new" / "folder")
+    assert image.outcome == "downloaded"
+    assert image.path == str(tmp_path / "new" / "folder" / NAME)
+    assert Path(image.path).read_bytes() == CONTENT
+    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == [NAME]
+
+
+def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
+    desk = a_desk()
+    run(desk, tmp_path)
+    (again,) = run(desk, tmp_path)
+    assert again.outcome == "present"
+    assert len(desk.asked(host="storage.example")) == 1
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "dead link"])
+def test_no_other_file_is_overwritten(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / NAME
+    match kind:
+        case "file":
+            target.write_bytes(b"mine")
+        case "folder":
+            target.mkdir()
+        case "dead link":
+            target.symlink_to(tmp_path / "nowhere")
+    (image,) = run(a_desk(), tmp_path)
+    assert image.outcome == "failed"
+    assert "is something else: move it away" in str(image.reason)
+    assert kind != "file" or target.read_bytes() == b"mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    desk = a_desk()
+
+    def appear(_: httpx.Request) -> None:
+        (tmp_path / NAME).write_bytes(b"mine")
+
+    desk.before = storage(appear)
+    (image,) = run(desk, tmp_path)
+    assert image.outcome == "failed"
+    assert (tmp_path / NAME).read_bytes() == b"mine"
+
+
+def test_a_part_is_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / PART).write_bytes(CONTENT[:700])
+    desk = a_desk()
+    (image,) = run(desk, tmp_path)
+    assert image.outcome == "downloaded"
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert [request.headers.get("Range") for request in desk.requests[1:]] == ["bytes=700-"]
+
+
+def test_a_part_is_gone_on_with_within_one_run(tmp_path: Path) -> None:
+    desk = a_desk()
+    broken = [httpx.Response(200, stream=BreaksOff(CONTENT[:900]))]
+    desk.before = storage(lambda _: broken.pop() if broken else None)
+    (image,) = run(desk, tmp_path)
+    assert image.outcome == "downloaded"
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    ranges = [request.headers.get("Range") for request in desk.requests if request.url.host == "storage.example"]
+    assert ranges == [None, "bytes=900-"]
+
+
+def test_a_storage_without_ranges_sends_all_of_it(tmp_path: Path) -> None:
+    (tmp_path / PART).write_bytes(CONTENT[:700])
+    desk = a_desk()
+    desk.before = storage(lambda _: httpx.Response(200, content=CONTENT))
+    (image,) = run(desk, tmp_path)
+    assert image.outcome == "downloaded"
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("part", [b"something else", b"x" * len(CONTENT), b"x" * (len(CONTENT) + 5)])
+def test_a_part_of_another_image_is_thrown_away(tmp_path: Path, part: bytes) -> None:
+    (tmp_path / PART).write_bytes(part)
+    (image,) = run(a_desk(), tmp_path)
+    assert image.outcome == "downloaded"
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert not (tmp_path / PART).exists()
+
+
+@pytest.mark.parametrize("content", [b"another image", CONTENT[:-1], CONTENT + b"x", b""])
+def test_what_is_not_what_was_archived_is_not_kept(tmp_path: Path, content: bytes) -> None:
+    (image,) = run(a_desk(content), tmp_path)
+    assert image.outcome == "failed"
+    assert "SHA-256 differs" in str(image.reason)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_link_is_asked_for_anew(tmp_path: Path) -> None:
+    desk = a_desk()
+    refusals = [httpx.Response(403)]
+    desk.before = storage(lambda _: refusals.pop() if refusals else None)
+    (image,) = run(desk, tmp_path)
+    assert image.outcome == "downloaded"
+    assert "/tasks/flux-kontext/t1/images/result-0" in desk.asked()
+
+
+def test_a_link_that_is_about_to_die_is_not_begun_with(tmp_path: Path) -> None:
+    desk = a_desk()
+    client = desk.client()
+    dying = iso(datetime.now(UTC) + timedelta(seconds=5))
+    (task,) = client.page().tasks
+    old = task.model_copy(update={"images": (task.images[0].model_copy(update={"link_expires_at": dying}),)})
+    (image,) = download(client, [[old]], tmp_path)
+    assert image.outcome == "downloaded"
+    assert desk.asked()[-1] == "/tasks/flux-kontext/t1/images/result-0"
+
+
+def test_one_failure_leaves_the_others_alone(tmp_path: Path) -> None:
+    images = [an_image("t1", CONTENT, index=index) for index in range(3)]
+    desk = DeskInMemory([a_task("t1", images=images)], {image.key or "": CONTENT for image in images})
+    del desk.pictures[images[1].key or ""]
+    outcomes = {image.image: image for image in run(desk, tmp_path)}
+    assert [outcomes[f"result-{n}"].outcome for n in range(3)] == ["downloaded", "failed", "downloaded"]
+    assert outcomes["result-1"].reason == "The image's storage answered HTTP 404."
+
+
+def test_what_is_not_archived_is_told(tmp_path: Path) -> None:
+    pending = a_lost_image("t1", kind="result", state="PENDING").model_copy(update={"reason": None})
+    desk = DeskInMemory([a_task("t1", TaskStatus.INCOMPLETE, images=[a_lost_image("t1"), pending])])
+    reasons = {image.image: (image.outcome, image.reason) for image in run(desk, tmp_path)}
+    assert reasons == {
+        "origin-0": ("missing", "its URL was dead: HTTP 404 on every try"),
+        "result-0": ("missing", "it is not archived yet"),
+    }
+
+
+def test_only_the_kinds_that_are_wanted(tmp_path: Path) -> None:
+    images = [an_image("t1", CONTENT), an_image("t1", b"before", kind="origin")]
+    desk = DeskInMemory([a_task("t1", images=images)], {images[0].key or "": CONTENT, images[1].key or "": b"before"})
+    assert [image.image for image in run(desk, tmp_path, kinds=[ImageKind.ORIGIN])] == ["origin-0"]
+
+
+def test_a_task_that_is_met_twice_is_fetched_once(tmp_path: Path) -> None:
+    desk = a_desk()
+    client = desk.client()
+    page = client.page().tasks
+    assert len(list(download(client, [page, page], tmp_path))) == 1
+
+
+def test_whoever_stops_listening_stops_the_downloads(tmp_path: Path) -> None:
+    images = [an_image("t1", CONTENT, index=index) for index in range(20)]
+    desk = DeskInMemory([a_task("t1", images=images)], {image.key or "": CONTENT for image in images})
+    client = desk.client()
+    downloads = download(client, client.pages(), tmp_path)
+    next(downloads)
+    threads = threading.active_count()
+    downloads.close()  # type: ignore[attr-defined]
+    assert threading.active_count() < threads
+    asked = len(desk.asked(host="storage.example"))
+    assert asked <= 20
+    assert not any(thread.name.startswith("download") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    ("provider", "task_id", "name"),
+    [
+        ("acedata", "2db0168c-3f", "acedata_2db0168c-3f_result-0.jpg"),
+        ("acedata", "../../etc/passwd", "acedata_______etc_passwd_result-0-bf20e6f8dbbb.jpg"),
+        ("acedata", "a" * 300, None),
+        ("acedata", "a\x00b\nc", None),
+        ("acedata", "CON:stream", None),
+        ("acedata", "\u202egpj.exe", None),
+    ],
+)
+def test_names_are_safe_everywhere(provider: str, task_id: str, name: str | None) -> None:
+    task = a_task(task_id, provider=provider)
+    image = an_image("t1", CONTENT)
+    found = file_name(task, image)
+    assert set(found) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
+    assert len(f".{found}.part") <= 255
+    assert found.startswith("acedata_")
+    assert name in (None, found) or not task_id.startswith("2db")
+
+
+def test_names_stay_different_without_their_letters() -> None:
+    image = an_image("t1", CONTENT)
+    assert file_name(a_task("a/b"), image) != file_name(a_task("a:b"), image)
+
+
+@pytest.mark.parametrize("key", [None, "images/x/y/result-0", "images/x/y/result-0.html", "images/x/y/result-0.jpg/.."])
+def test_endings_are_those_of_images(key: str | None) -> None:
+    image: ImageAnswer = an_image("t1", CONTENT, key=key)
+    assert file_name(a_task("t1"), image) == "flux-kontext_t1_result-0.image"
