@@ -1,0 +1,55 @@
+"""The command line before an answer desk in memory."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+
+from catchlight.client import DeskClient
+from catchlight.command_line import run
+from catchlight.stack import Stack, StackChoice
+from tests.desk_in_memory import DeskInMemory
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """What --json prints: one document."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def catchlight(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[DeskInMemory, str], Ran]:
+    """Runs `catchlight` with these words against a desk."""
+    stack = Stack(
+        name="catchlight",
+        region="us-east-1",
+        is_local=False,
+        api_url="https://desk.example",
+        resources={},
+        parameters={},
+        session=boto3.Session(),
+    )
+    monkeypatch.setattr(StackChoice, "find", lambda _: stack)
+    # As wide as it takes: what is asserted on must not be folded.
+    monkeypatch.setenv("COLUMNS", "250")
+
+    def ran(desk: DeskInMemory, *words: str) -> Ran:
+        monkeypatch.setattr(DeskClient, "of", lambda _: desk.client())
+        status = run(words)
+        written = capsys.readouterr()
+        return Ran(status, written.out, written.err)
+
+    return ran

@@ -1,0 +1,353 @@
+"""The commands that speak to the answer desk, as a shell sees them: words in, output and exit status out."""
+
+import io
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from catchlight.commands.list import since
+from image_tasks.models import TaskStatus
+from image_tasks.problems import IN_DOUBT, REQUEST_REFUSED
+from image_tasks.problems import ProblemError as ServedProblemError
+from tests.desk_in_memory import NOW, DeskInMemory, a_lost_image, a_task, an_image
+from tests.unit.client.conftest import Ran
+
+Catchlight = Callable[..., Ran]
+PROMPT = '{"prompt": "a tree"}'
+
+
+# ------------------------------------------------------------------------------------------------ submit
+
+
+def test_submit_says_the_key_before_the_answer_and_the_task_after_it(catchlight: Catchlight) -> None:
+    desk = DeskInMemory()
+    ran = catchlight(desk, "submit", "acedata", PROMPT)
+    assert ran.status == 0
+    assert "acedata/task0 is submitted." in ran.out
+    (request,) = desk.requests
+    assert f"Idempotency key: {request.headers['Idempotency-Key']}" in ran.err
+    assert json.loads(request.content) == {"provider": "acedata", "request": {"prompt": "a tree"}}
+
+
+def test_the_key_is_known_even_if_no_answer_comes(catchlight: Catchlight) -> None:
+    desk = DeskInMemory()
+
+    def lose(_: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("lost")
+
+    desk.before = lose
+    ran = catchlight(desk, "submit", "acedata", PROMPT)
+    assert ran.status == 1
+    assert re.search(r"Idempotency key: [0-9a-f-]{36}", ran.err)
+    assert "desk.example does not answer" in ran.err
+
+
+def test_submit_takes_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_path: Path) -> None:
+    (tmp_path / "request.json").write_text('{"prompt": "ein Würfel"}', encoding="utf-8")
+    desk = DeskInMemory()
+    words = (
+        "submit",
+        "nanobanana",
+        "--file",
+        str(tmp_path / "request.json"),
+        "--endpoint",
+        "generate-pro",
+        "--key",
+        "o1",
+    )
+    ran = catchlight(desk, *words, "--json")
+    (request,) = desk.requests
+    assert json.loads(request.content) == {
+        "provider": "nanobanana",
+        "endpoint": "generate-pro",
+        "request": {"prompt": "ein Würfel"},
+    }
+    assert request.headers["Idempotency-Key"] == "o1"
+    assert ran.document["idempotencyKey"] == "o1"
+    assert ran.document["submission"]["taskId"] == "task0"
+
+
+def test_submit_reads_stdin(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(PROMPT))
+    desk = DeskInMemory()
+    assert catchlight(desk, "submit", "acedata", "-").status == 0
+    assert json.loads(desk.requests[0].content)["request"] == {"prompt": "a tree"}
+
+
+def test_submit_waits_if_told(catchlight: Catchlight) -> None:
+    desk = DeskInMemory()
+
+    def finish(request: httpx.Request) -> None:
+        if request.method == "GET":
+            desk.tasks["acedata#task0"] = a_task("task0", provider="acedata", images=[an_image("task0", b"x")])
+
+    desk.before = finish
+    ran = catchlight(desk, "submit", "acedata", PROMPT, "--wait")
+    assert ran.status == 0
+    assert "acedata/task0  ARCHIVED" in ran.out
+    assert "result-0" in ran.out
+
+
+def test_submit_that_fails_is_wrong(catchlight: Catchlight) -> None:
+    desk = DeskInMemory()
+
+    def fail(request: httpx.Request) -> None:
+        if request.method == "GET":
+            failure = {"reason": "CONTENT_POLICY", "code": "400", "message": "flagged [bold]by[/bold] Website"}
+            desk.tasks["acedata#task0"] = a_task("task0", TaskStatus.FAILED, provider="acedata", failure=failure)
+
+    desk.before = fail
+    ran = catchlight(desk, "submit", "acedata", PROMPT, "--wait", "5")
+    assert ran.status == 1
+    assert "CONTENT_POLICY 400 flagged [bold]by[/bold] Website" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["acedata"], "Give the request once"),
+        (["acedata", PROMPT, "--file", "x"], "Give the request once"),
+        (["acedata", "{"], "cannot be read"),
+        (["acedata", "--file", "/nowhere/at/all"], "cannot be read"),
+        (["acedata", "[]"], "JSON object"),
+        (["acedata", "{}"], "JSON object"),
+        ([], "Name the provider"),
+    ],
+)
+def test_requests_that_are_none(catchlight: Catchlight, words: list[str], reason: str) -> None:
+    desk = DeskInMemory()
+    ran = catchlight(desk, "submit", *words)
+    assert (ran.status, desk.requests) == (2, [])
+    assert reason in ran.err
+
+
+def test_a_refusal_has_the_providers_words(catchlight: Catchlight) -> None:
+    desk = DeskInMemory()
+    refusal = ServedProblemError(REQUEST_REFUSED, "nanobanana does not take it", advice="Change the request.")
+    headers = {"Content-Type": "application/problem+json"}
+    desk.before = lambda _: httpx.Response(422, json=refusal.members, headers=headers)
+    ran = catchlight(desk, "submit", "nanobanana", PROMPT)
+    assert (ran.status, ran.out) == (1, "")
+    assert "The provider refused the request: nanobanana does not take it. Change the request." in ran.err
+
+
+def test_doubt_is_explained_and_can_be_ended(catchlight: Catchlight) -> None:
+    desk = DeskInMemory()
+    doubt = ServedProblemError(IN_DOUBT, "no answer came", advice="Look at the provider's log.")
+    headers = {"Content-Type": "application/problem+json"}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "DELETE":
+            return httpx.Response(204)
+        return httpx.Response(409, json=doubt.members, headers=headers)
+
+    desk.before = answer
+    ran = catchlight(desk, "submit", "acedata", PROMPT, "--key", "o1")
+    assert ran.status == 1
+    assert "catchlight submit --give-up o1" in ran.err
+    ran = catchlight(desk, "submit", "--give-up", "o1")
+    assert ran.status == 0
+    assert desk.asked("DELETE") == ["/submissions/o1"]
+
+
+# ------------------------------------------------------------------------------------------------ register
+
+
+def test_register_goes_by_hundreds(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [f"t{n}" for n in range(205)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([*ids, "", " t1 "])))
+    desk = DeskInMemory([a_task("t7", provider="acedata")])
+    ran = catchlight(desk, "register", "acedata", "-", "--json")
+    assert [len(json.loads(request.content)["taskIds"]) for request in desk.requests] == [100, 100, 5]
+    outcomes = {task["taskId"]: task["outcome"] for task in ran.document["tasks"]}
+    assert (len(outcomes), outcomes["t7"], outcomes["t8"]) == (205, "known", "registered")
+
+
+@pytest.mark.parametrize("task_id", ["a b", "", "x" * 129])
+def test_ids_that_are_none_are_not_registered(catchlight: Catchlight, task_id: str) -> None:
+    desk = DeskInMemory()
+    ran = catchlight(desk, "register", "acedata", "good", task_id or "/")
+    assert (ran.status, desk.requests) == (2, [])
+
+
+# ------------------------------------------------------------------------------------------------ get, wait
+
+
+@pytest.mark.parametrize("name", ["flux-kontext/t1", "flux-kontext#t1", "t1"])
+def test_get_takes_a_task_by_any_of_its_names(catchlight: Catchlight, name: str) -> None:
+    desk = DeskInMemory([a_task("t1", images=[an_image("t1", b"x"), a_lost_image("t1")])])
+    ran = catchlight(desk, "get", name, "--json")
+    (task,) = ran.document["tasks"]
+    assert task["task"] == "flux-kontext#t1"
+    assert task["images"][0]["link"].startswith("https://storage.example/")
+
+
+def test_get_for_people(catchlight: Catchlight) -> None:
+    conflict = {"reportedBy": "callback", "reportedAt": "2026-11-21T12:01:00.000Z", "status": "FAILED"}
+    task = a_task(
+        "t1", images=[an_image("t1", b"x"), a_lost_image("t1")], request={"prompt": "a [red]tree"}, conflicts=[conflict]
+    )
+    ran = catchlight(DeskInMemory([task]), "get", "t1")
+    for words in ("flux-kontext/t1  ARCHIVED", "a [red]tree", "EXPIRED: its URL was dead", "callback claimed FAILED"):
+        assert words in ran.out
+
+
+def test_a_bare_id_that_several_tasks_have(catchlight: Catchlight) -> None:
+    ran = catchlight(DeskInMemory([a_task("t1"), a_task("t1", provider="acedata")]), "get", "t1")
+    assert ran.status == 2
+    assert "flux-kontext#t1, acedata#t1" in ran.err
+
+
+@pytest.mark.parametrize("name", ["t1", "acedata/t1"])
+def test_a_task_that_is_not_there(catchlight: Catchlight, name: str) -> None:
+    ran = catchlight(DeskInMemory(), "get", name)
+    assert ran.status != 0
+    assert "t1" in ran.err
+
+
+def test_wait_is_fine_once_all_are_archived(catchlight: Catchlight) -> None:
+    desk = DeskInMemory([a_task("t1"), a_task("t2")])
+    assert catchlight(desk, "wait", "t1", "flux-kontext/t2").status == 0
+
+
+@pytest.mark.parametrize("status", [TaskStatus.FAILED, TaskStatus.INCOMPLETE, TaskStatus.TIMED_OUT, TaskStatus.PENDING])
+def test_wait_is_wrong_unless_all_are_archived(catchlight: Catchlight, status: TaskStatus) -> None:
+    desk = DeskInMemory([a_task("t1"), a_task("t2", status)])
+    ran = catchlight(desk, "wait", "t1", "flux-kontext/t2", "--timeout", "0", "--json")
+    assert ran.status == 1
+    assert [task["status"] for task in ran.document["tasks"]] == ["ARCHIVED", status]
+    assert ("not done yet" in ran.err) == (status is TaskStatus.PENDING)
+
+
+# ------------------------------------------------------------------------------------------------ list
+
+
+def test_list_shows_the_newest_and_says_that_there_are_more(catchlight: Catchlight) -> None:
+    desk = DeskInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(8))
+    ran = catchlight(desk, "list", "--limit", "5")
+    assert re.findall(r"flux-kontext/(t\d)", ran.out) == ["t0", "t1", "t2", "t3", "t4"]
+    assert "There are older ones" in ran.err
+    assert catchlight(desk, "list", "--limit", "8", "--json").document["more"] is False
+
+
+def test_list_by_status_and_provider(catchlight: Catchlight) -> None:
+    tasks = [a_task("t1"), a_task("t2", TaskStatus.FAILED), a_task("t3", TaskStatus.FAILED, provider="acedata")]
+    ran = catchlight(DeskInMemory(tasks), "list", "--status", "failed", "--provider", "acedata", "--json")
+    assert [task["taskId"] for task in ran.document["tasks"]] == ["t3"]
+
+
+def test_nothing_to_list(catchlight: Catchlight) -> None:
+    assert "No task is like that." in catchlight(DeskInMemory(), "list", "--since", "2h").out
+
+
+def test_times() -> None:
+    assert datetime.now(UTC) - since("2h30m") - timedelta(hours=2.5) < timedelta(seconds=10)
+    assert since("2026-01-31T12:00:00+01:00") == datetime(2026, 1, 31, 11, tzinfo=UTC)
+    assert since("2026-01-31").tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list", "--since", "yesterday"],
+        ["list", "--since", ""],
+        ["list", "--since", "99999999999d"],
+        ["list", "--status", "LOST"],
+        ["list", "--provider", "dalle"],
+        ["list", "--limit", "0"],
+        ["list", "--limit", "-5"],
+        ["get"],
+        ["get", "dalle/t1"],
+        ["get", "a/b/c"],
+        ["register", "acedata"],
+    ],
+)
+def test_words_that_make_no_sense(catchlight: Catchlight, words: list[str]) -> None:
+    desk = DeskInMemory()
+    with pytest.raises(SystemExit) as ended:
+        catchlight(desk, *words)
+    assert (ended.value.code, desk.requests) == (2, [])
+
+
+# ------------------------------------------------------------------------------------------------ download
+
+
+def a_desk_with_images(count: int) -> DeskInMemory:
+    tasks, pictures = [], {}
+    for number in range(count):
+        content = f"image {number}".encode()
+        image = an_image(f"t{number}", content)
+        tasks.append(a_task(f"t{number}", images=[image], arrived_at=NOW - timedelta(minutes=number)))
+        pictures[image.key or ""] = content
+    return DeskInMemory(tasks, pictures)
+
+
+def test_download_fetches_all_images_of_a_query(catchlight: Catchlight, tmp_path: Path) -> None:
+    desk = a_desk_with_images(130)
+    ran = catchlight(desk, "download", "--status", "archived", "--to", str(tmp_path))
+    assert ran.status == 0
+    assert "130 downloaded" in ran.out
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == set(desk.pictures.values())
+    ran = catchlight(desk, "download", "--status", "archived", "--to", str(tmp_path))
+    assert "0 downloaded (0.0 MB), 130 were there already" in ran.out
+
+
+def test_download_fetches_tasks_by_name(catchlight: Catchlight, tmp_path: Path) -> None:
+    ran = catchlight(a_desk_with_images(3), "download", "t2", "flux-kontext/t0", "--to", str(tmp_path), "--json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "flux-kontext_t0_result-0.jpg",
+        "flux-kontext_t2_result-0.jpg",
+    ]
+    assert {image["outcome"] for image in ran.document["images"]} == {"downloaded"}
+
+
+def test_download_is_wrong_if_an_image_cannot_be_saved(catchlight: Catchlight, tmp_path: Path) -> None:
+    (tmp_path / "flux-kontext_t1_result-0.jpg").write_text("mine")
+    ran = catchlight(a_desk_with_images(3), "download", "--to", str(tmp_path))
+    assert ran.status == 1
+    assert "flux-kontext/t1 result-0" in ran.out
+    assert "is something else" in ran.out
+
+
+def test_a_query_or_tasks_but_not_both(catchlight: Catchlight) -> None:
+    assert catchlight(DeskInMemory(), "download", "t1", "--status", "ARCHIVED").status == 2
+
+
+def test_a_folder_that_cannot_be_made(catchlight: Catchlight, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ran = catchlight(a_desk_with_images(1), "download", "--to", str(tmp_path / "file"))
+    assert ran.status == 1
+    assert "cannot be written to" in ran.err
+
+
+# ------------------------------------------------------------------------------------------------ gallery
+
+
+def test_gallery_serves_until_it_is_interrupted(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    opened: list[str] = []
+
+    class Interrupted:
+        def wait(self) -> None:
+            seen.append(httpx.get(opened[0], trust_env=False).text)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("catchlight.commands.gallery.threading", type("threading", (), {"Event": Interrupted}))
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    ran = catchlight(DeskInMemory(), "gallery", "--open", "--json")
+    assert ran.status == 0
+    assert opened == [ran.document["url"]]
+    assert "<title>Catchlight</title>" in seen[0]
+
+
+def test_gallery_says_at_once_what_is_wrong_with_the_stack(catchlight: Catchlight) -> None:
+    desk = DeskInMemory()
+    desk.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+    ran = catchlight(desk, "gallery")
+    assert (ran.status, ran.out) == (1, "")
+    assert "execute-api:Invoke" in ran.err

@@ -1,0 +1,298 @@
+"""Who gets what from the gallery's server, over real sockets."""
+
+import http.client
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from botocore.exceptions import TokenRetrievalError
+
+from catchlight.errors import CatchlightError
+from catchlight.gallery import GalleryServer
+from image_tasks.models import TaskStatus
+from tests.desk_in_memory import DeskInMemory, a_task, an_image
+
+CONTENT = b"\x89PNG an image"
+
+
+@pytest.fixture
+def desk() -> DeskInMemory:
+    image = an_image("t1", CONTENT, extension="png")
+    tasks = [a_task("t1", images=[image], request={"prompt": "a tree"}), a_task("t2", TaskStatus.FAILED)]
+    return DeskInMemory(tasks, {image.key or "": CONTENT})
+
+
+@pytest.fixture
+def gallery(desk: DeskInMemory) -> Iterator[GalleryServer]:
+    with GalleryServer(desk.client()) as server:
+        yield server
+
+
+@pytest.fixture
+def browser(gallery: GalleryServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=gallery.url, trust_env=False) as client:
+        yield client
+
+
+# ------------------------------------------------------------------------------------------------ the page
+
+
+def test_the_page_and_all_its_parts_come_from_here(browser: httpx.Client) -> None:
+    page = browser.get("")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    parts = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
+    assert {"gallery.js", "gallery.css", "favicon.svg"} <= set(parts)
+    imported = set()
+    for part in parts:
+        answer = browser.get(part)
+        assert answer.status_code == 200, part
+        imported |= set(re.findall(r'from "\./([^"]+)"', answer.text))
+    assert imported <= set(parts), "a module that is not loaded ahead is loaded in turn"
+
+
+def test_the_page_may_load_nothing_from_elsewhere_and_run_nothing_inline(browser: httpx.Client) -> None:
+    page = browser.get("")
+    policy = dict(part.split(" ", 1) for part in page.headers["Content-Security-Policy"].split("; "))
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self'",
+        "connect-src": "'self'",
+        "frame-ancestors": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", page.text)
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+    assert page.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+def test_the_scripts_parse_no_text_as_html(browser: httpx.Client) -> None:
+    for part in [*re.findall(r'href="([^"]+\.js)"', browser.get("").text), "gallery.js"]:
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", browser.get(part).text
+        )
+
+
+# ------------------------------------------------------------------------------------------------ tasks
+
+
+def test_tasks_come_from_the_desk_without_links(browser: httpx.Client, desk: DeskInMemory) -> None:
+    answer = browser.get("api/tasks", params={"limit": 100})
+    first, second = answer.json()["tasks"]
+    assert (first["taskId"], first["request"], second["status"]) == ("t1", {"prompt": "a tree"}, "FAILED")
+    assert "link" not in first["images"][0]
+    assert "plantedSignatureOfALink" not in answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_filters_reach_the_desk(browser: httpx.Client, desk: DeskInMemory) -> None:
+    answer = browser.get("api/tasks", params={"status": "FAILED", "since": "2026-01-01T00:00:00.000Z", "limit": "7"})
+    assert [task["taskId"] for task in answer.json()["tasks"]] == ["t2"]
+    assert desk.asked() == ["/tasks?status=FAILED&since=2026-01-01T00%3A00%3A00Z&limit=7"]
+
+
+def test_one_task(browser: httpx.Client) -> None:
+    assert browser.get("api/tasks/flux-kontext/t1").json()["status"] == "ARCHIVED"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("api/tasks/flux-kontext/nope", 404),
+        ("api/tasks?status=LOST", 400),
+        ("api/tasks?provider=dalle", 400),
+        ("api/tasks?limit=100000", 400),
+        ("api/tasks/flux-kontext", 404),
+        ("api", 404),
+        ("images/flux-kontext/t1/result-7", 404),
+        ("images/flux-kontext/t1/result", 404),
+        ("images/flux-kontext/t1/..%2F..%2Fx-0", 404),
+        ("..%2Fserver.py", 404),
+        ("../server.py", 404),
+        ("%2e%2e/%2e%2e/etc/passwd", 404),
+        ("static/gallery.js", 404),
+        ("gallery.js/", 404),
+    ],
+)
+def test_what_is_not_there(browser: httpx.Client, path: str, status: int) -> None:
+    answer = browser.get(path)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] in ("application/json", "text/plain; charset=utf-8")
+
+
+def test_what_is_wrong_with_the_stack_is_said(browser: httpx.Client, desk: DeskInMemory) -> None:
+    desk.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+    answer = browser.get("api/tasks")
+    assert answer.status_code == 502
+    assert "execute-api:Invoke" in answer.json()["detail"]
+
+
+def test_credentials_that_end_meanwhile_are_said(browser: httpx.Client, desk: DeskInMemory) -> None:
+    def expire(_: httpx.Request) -> httpx.Response:
+        raise TokenRetrievalError(provider="sso", error_msg="Token has expired")
+
+    desk.before = expire
+    answer = browser.get("api/tasks")
+    assert answer.status_code == 502
+    assert "aws sso login" in answer.json()["detail"]
+
+
+# ------------------------------------------------------------------------------------------------ images
+
+
+def test_an_image_comes_as_what_it_is_and_may_be_kept(browser: httpx.Client) -> None:
+    answer = browser.get("images/flux-kontext/t1/result-0")
+    assert (answer.content, answer.headers["Content-Type"]) == (CONTENT, "image/png")
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'; sandbox"
+
+
+def test_links_that_came_with_tasks_are_used_once(browser: httpx.Client, desk: DeskInMemory) -> None:
+    browser.get("api/tasks")
+    for _ in range(2):
+        assert browser.get("images/flux-kontext/t1/result-0").content == CONTENT
+    assert desk.asked() == ["/tasks?limit=50", "/tasks/flux-kontext/t1/images/result-0"]
+
+
+def test_a_link_that_has_died_is_asked_for_anew(browser: httpx.Client, desk: DeskInMemory) -> None:
+    browser.get("api/tasks")
+    refusals = [httpx.Response(403)]
+    desk.before = lambda request: refusals.pop() if refusals and request.url.host == "storage.example" else None
+    assert browser.get("images/flux-kontext/t1/result-0").content == CONTENT
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "image/svg+xml", "application/pdf", ""])
+def test_what_is_no_image_is_not_shown(browser: httpx.Client, desk: DeskInMemory, content_type: str) -> None:
+    page = httpx.Response(200, content=b"<script>alert(1)</script>", headers={"Content-Type": content_type})
+    desk.before = lambda request: page if request.url.host == "storage.example" else None
+    answer = browser.get("images/flux-kontext/t1/result-0")
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+    assert answer.headers["Content-Disposition"] == "attachment"
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+
+
+def test_an_image_that_breaks_off_is_no_whole_one(browser: httpx.Client, desk: DeskInMemory) -> None:
+    class BreaksOff(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield CONTENT[:4]
+            raise httpx.ReadError("connection lost")
+
+    headers = {"Content-Type": "image/png", "Content-Length": str(len(CONTENT))}
+    desk.before = lambda request: (
+        httpx.Response(200, stream=BreaksOff(), headers=headers) if request.url.host == "storage.example" else None
+    )
+    with pytest.raises(httpx.RemoteProtocolError):
+        browser.get("images/flux-kontext/t1/result-0")
+    desk.before = lambda _: None
+    assert browser.get("images/flux-kontext/t1/result-0").content == CONTENT
+
+
+# ------------------------------------------------------------------------------------------------ others
+
+
+def test_only_this_machine_can_reach_it(gallery: GalleryServer) -> None:
+    assert urlsplit(gallery.url).hostname == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/gallery.js", "/api/tasks", "/wrongsecretwrongsecret/api/tasks", "//api/tasks", ""]
+)
+def test_whoever_does_not_know_the_address_gets_nothing(gallery: GalleryServer, desk: DeskInMemory, path: str) -> None:
+    status, _, body = raw(gallery, "GET", path or "*")
+    assert status == 404
+    assert b"catchlight gallery" in body
+    assert desk.requests == []
+
+
+def test_every_gallery_has_an_address_of_its_own(desk: DeskInMemory, gallery: GalleryServer) -> None:
+    with GalleryServer(desk.client()) as other:
+        secrets = {urlsplit(server.url).path for server in (gallery, other)}
+    assert len(secrets) == 2
+    assert all(len(secret) >= 22 for secret in secrets)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1.evil.example:{port}", "", None])
+def test_a_name_that_resolves_to_this_machine_opens_nothing(
+    gallery: GalleryServer, desk: DeskInMemory, host: str | None
+) -> None:
+    port = str(urlsplit(gallery.url).port)
+    headers = {} if host is None else {"Host": host.format(port=port)}
+    status, _, _ = raw(gallery, "GET", urlsplit(gallery.url).path + "api/tasks", headers)
+    assert (status, desk.requests) == (421, [])
+
+
+def test_localhost_is_this_machine(gallery: GalleryServer) -> None:
+    port = urlsplit(gallery.url).port
+    assert raw(gallery, "GET", urlsplit(gallery.url).path, {"Host": f"localhost:{port}"})[0] == 200
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_pages_get_nothing(browser: httpx.Client, desk: DeskInMemory, site: str) -> None:
+    for path in ("api/tasks", "images/flux-kontext/t1/result-0", "gallery.js"):
+        answer = browser.get(path, headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": "image"})
+        assert answer.status_code == 403
+    assert desk.requests == []
+    # A link in a chat opens the page itself.
+    assert browser.get("", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": "document"}).status_code == 200
+    assert browser.get("", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": "iframe"}).status_code == 403
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
+def test_nothing_can_be_changed(browser: httpx.Client, desk: DeskInMemory, method: str) -> None:
+    answer = browser.request(method, "api/tasks")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
+    assert desk.requests == []
+
+
+def test_a_body_is_not_taken_for_the_next_request(gallery: GalleryServer, desk: DeskInMemory) -> None:
+    smuggled = (
+        f"GET {urlsplit(gallery.url).path}api/tasks HTTP/1.1\r\nHost: 127.0.0.1:{urlsplit(gallery.url).port}\r\n\r\n"
+    )
+    status, _, _ = raw(gallery, "POST", "/", {"Content-Length": str(len(smuggled))}, smuggled.encode())
+    assert (status, desk.requests) == (405, [])
+
+
+def test_a_port_that_is_taken(desk: DeskInMemory, gallery: GalleryServer) -> None:
+    with pytest.raises(CatchlightError, match="--port"):
+        GalleryServer(desk.client(), port=urlsplit(gallery.url).port or 0)
+    with pytest.raises(CatchlightError, match="--port"):
+        GalleryServer(desk.client(), port=99999)
+
+
+def test_it_ends_although_browsers_keep_connections_open(desk: DeskInMemory) -> None:
+    server = GalleryServer(desk.client())
+    server.start()
+    with httpx.Client(base_url=server.url, trust_env=False) as browser:
+        assert browser.get("").status_code == 200
+        server.stop()
+        server.stop()
+        with pytest.raises(httpx.TransportError):
+            browser.get("")
+
+
+def raw(
+    gallery: GalleryServer, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
+) -> tuple[int, Any, bytes]:
+    """A request just as it is told, with no Host of its own."""
+    port = urlsplit(gallery.url).port or 0
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        for name, value in (headers if headers is not None else {"Host": f"127.0.0.1:{port}"}).items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+def test_answers_are_json(browser: httpx.Client) -> None:
+    assert json.loads(browser.get("api/tasks").content)["tasks"]
