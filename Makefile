@@ -15,7 +15,7 @@ SOURCES := catchlight functions layers local scripts tests
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
 PYTHON ?= $(shell scripts/find-python)
 
-.PHONY: help setup demo up replay test fuzz check scan format build smoke lock clean
+.PHONY: help setup demo up replay test fuzz check scan format build smoke rehearse lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ build: $(STAMP) ## What `sam deploy` uploads, for Lambda: python3.13, arm64
 
 smoke: $(STAMP) ## Import and call the built functions outside the source tree
 	@$(BIN)/python scripts/smoke_build.py
+
+rehearse: $(STAMP) ## sam build and sam deploy, four times, against an endpoint on this machine
+	@$(BIN)/python scripts/rehearse.py
 
 lock: $(STAMP) ## Pin the newest versions that fit each other
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \

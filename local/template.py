@@ -112,7 +112,7 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     for resource in raw["Resources"].values():
         properties = resource.get("Properties", {})
         for name in _FOLDER_PROPERTIES:
-            if isinstance(properties.get(name), str):
+            if isinstance(properties.get(name), str) and not properties[name].startswith("s3://"):
                 # samtranslator takes nothing but s3:// here: `sam package` uploads the folders first.
                 properties[name] = f"s3://{_FOLDER_BUCKET}/{properties[name]}"
     # samtranslator asks boto3 for the region; the one of whoever runs this must not leak in.
