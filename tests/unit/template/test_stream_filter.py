@@ -7,7 +7,7 @@ import pytest
 
 from functions.dispatch_changes import app as dispatch_changes
 from functions.publish_events import app as publish_events
-from image_tasks.models import Reporter, TaskStatus
+from image_tasks.models import PROBE_STATUS, Reporter, TaskStatus
 from local.event_filters import EventFilter
 from tests.unit.template.expanded import STREAM_SOURCES
 from tests.unit.template.expanded import referred as referred_to
@@ -21,7 +21,8 @@ PATTERNS = {
     referred_to(source["FunctionName"]): [found["Pattern"] for found in source["FilterCriteria"]["Filters"]]
     for source in STREAM_SOURCES.values()
 }
-STATUSES = [None, "", *TaskStatus, "NEW"]  # no image; an item without status; one that is none of ours
+# No image; an item without status; one that is none of ours.
+STATUSES = [None, "", *TaskStatus, PROBE_STATUS, "NEW"]
 
 
 def a_change(old: str | None, new: str | None, reported_by: str | None) -> dict[str, Any]:
@@ -54,3 +55,10 @@ def test_the_filter_lets_through_what_is_handled_and_nothing_else(
     handled: list[object] = list(HANDLED[function]([record]))
 
     assert EventFilter(PATTERNS[function]).matches(record) == bool(handled)
+
+
+@pytest.mark.parametrize(("old", "new"), [(None, PROBE_STATUS), (PROBE_STATUS, "FAILED"), ("FAILED", None)])
+def test_nothing_follows_from_a_probes_callback(old: str | None, new: str | None) -> None:
+    record = a_change(old, new, "callback")
+
+    assert [function for function in PATTERNS if EventFilter(PATTERNS[function]).matches(record)] == []

@@ -20,6 +20,8 @@ MAX_URL_LENGTH = 2048
 MAX_MESSAGE_LENGTH = 500
 # Longer than the providers take; an item has room for 400 KB.
 MAX_PROMPT_LENGTH = 8000
+# What `catchlight doctor` delivers callbacks to is no task: nothing follows from it, and nobody is told of it.
+PROBE_STATUS = "PROBE"
 # As many tasks as one request to Ace Data takes; one BatchGetItem takes twice that.
 MAX_TASKS_PER_EXECUTION = 50
 

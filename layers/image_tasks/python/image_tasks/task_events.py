@@ -16,6 +16,7 @@ from pydantic_core import to_json
 
 from image_tasks.errors import TaskEventError
 from image_tasks.models import (
+    PROBE_STATUS,
     Failure,
     ImageKind,
     ImageState,
@@ -154,7 +155,7 @@ class TaskEvent(Model):
 def arrives(status: str | None, old_status: str | None) -> bool:
     """Whether a task that had a status, or none, and now has another is one to tell of."""
     # The archiver, repeated callbacks and people write to a task, too, that stays where it is.
-    return status in DETAIL_TYPES and status != old_status
+    return status in DETAIL_TYPES and old_status not in (status, PROBE_STATUS)
 
 
 def event_id(task: str, status: TaskStatus, changed_at: datetime) -> str:
