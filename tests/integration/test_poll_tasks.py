@@ -13,7 +13,8 @@ from botocore.exceptions import ClientError
 from functions.poll_tasks import app
 from image_tasks import provider_client
 from image_tasks.errors import StoreUnavailableError
-from image_tasks.provider_client import MAX_CONCURRENT_REQUESTS
+from image_tasks.provider_client import FIRST_REQUESTS
+from image_tasks.providers import PROVIDERS
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import Store
 from tests.integration.functions import an_event, metric_lines
@@ -121,8 +122,8 @@ def test_ace_data_is_asked_about_fifty_tasks_at_once(store: Store, providers: Pr
     assert {item["status"] for item in store.items()} == {"SUCCEEDED", "PENDING"}
 
 
-def test_a_provider_answers_few_requests_at_once(store: Store, providers: Providers) -> None:
-    tasks = [f"flux-kontext#f{number}" for number in range(30)]
+def test_a_provider_gets_its_requests_at_once_and_no_more_than_it_bears(store: Store, providers: Providers) -> None:
+    tasks = [f"flux-kontext#f{number}" for number in range(50)]
     store.register(*tasks)
 
     def slow(request: httpx.Request) -> httpx.Response:
@@ -131,9 +132,9 @@ def test_a_provider_answers_few_requests_at_once(store: Store, providers: Provid
 
     providers.answers[FLUX_PATH] = slow
 
-    assert len(poll(*tasks)["tasks"]) == 30
-    assert len(providers.requests) == 30
-    assert 1 < providers.most_at_once <= MAX_CONCURRENT_REQUESTS
+    assert len(poll(*tasks)["tasks"]) == 50
+    assert len(providers.requests) == 50
+    assert FIRST_REQUESTS < providers.most_at_once <= PROVIDERS["flux-kontext"].max_concurrent_polls
 
 
 # ------------------------------------------------------------------------------------------------ news
@@ -243,7 +244,7 @@ def test_a_busy_provider_gets_patience_and_no_further_requests(
     state = poll(*tasks)
 
     assert (state["tasks"], state["waitSeconds"]) == (tasks, 120)
-    assert len(providers.requests) <= 2 * MAX_CONCURRENT_REQUESTS
+    assert len(providers.requests) <= FIRST_REQUESTS
     assert {item["status"] for item in store.items()} == {"PENDING"}
 
 
@@ -331,7 +332,7 @@ def test_a_refused_key_is_not_tried_for_every_task(store: Store, providers: Prov
     providers.answers[FLUX_PATH] = saying({"code": 401, "msg": "unauthorized"}, 401)
 
     assert poll(*tasks)["tasks"] == tasks
-    assert len(providers.requests) <= 2 * MAX_CONCURRENT_REQUESTS
+    assert len(providers.requests) <= FIRST_REQUESTS
 
 
 def test_a_task_of_an_unknown_provider_holds_nobody_up(store: Store, providers: Providers) -> None:
@@ -401,8 +402,8 @@ def test_requests_stop_when_the_time_is_over(store: Store, providers: Providers)
     providers.answers[FLUX_PATH] = slow
     poll()  # making the clients takes its time
 
-    assert len(poll(*tasks, context=FakeLambdaContext(remaining_seconds=app.RESERVED_SECONDS + 0.6))["tasks"]) == 50
-    assert MAX_CONCURRENT_REQUESTS <= len(providers.requests) <= 3 * MAX_CONCURRENT_REQUESTS
+    assert len(poll(*tasks, context=FakeLambdaContext(remaining_seconds=app.RESERVED_SECONDS + 0.3))["tasks"]) == 50
+    assert FIRST_REQUESTS <= len(providers.requests) < 50
 
 
 def test_without_dynamodb_the_machine_tries_again(store: Store, providers: Providers) -> None:

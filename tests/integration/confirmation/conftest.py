@@ -31,9 +31,8 @@ class Stream:
         store.client.update_table(
             TableName=TABLE_NAME, StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
         )
-        sources = [each["Properties"] for each in template.resources.values() if "EventSourceMapping" in each["Type"]]
-        (filters,) = (source["FilterCriteria"]["Filters"] for source in sources if "FilterCriteria" in source)
-        self._filter = EventFilter([found["Pattern"] for found in filters])
+        source = template.resources["DispatchChangesFunctionTasksTableStream"]["Properties"]
+        self._filter = EventFilter([found["Pattern"] for found in source["FilterCriteria"]["Filters"]])
         self._client = boto3.client("dynamodbstreams")
         (stream,) = self._client.list_streams(TableName=TABLE_NAME)["Streams"]
         described = self._client.describe_stream(StreamArn=stream["StreamArn"])["StreamDescription"]

@@ -169,6 +169,7 @@ class AceDataProvider:
     image_hosts: tuple[str, ...]
     url_lifetimes: Mapping[ImageKind, timedelta]
     poll_batch_size: int
+    max_concurrent_polls: int
     submit_paths: Mapping[str, str]
     callback_url_field: str = "callback_url"
 
@@ -289,4 +290,5 @@ PROVIDER = AceDataProvider(
     },
     submit_paths={"images": "/flux/images"},
     poll_batch_size=50,  # what the vendor's own clients keep to
+    max_concurrent_polls=4,  # two hundred tasks
 )

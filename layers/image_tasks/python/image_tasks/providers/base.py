@@ -64,6 +64,10 @@ class Provider(Protocol):
             ProviderUnavailableError: there is no telling, it may have become a task.
         """
 
+    @property
+    def max_concurrent_polls(self) -> int:
+        """Poll requests that it may get at once."""
+
     def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
         """News in a callback's decoded JSON body.
 
