@@ -51,7 +51,8 @@ def sandbox_environment(configuration: FunctionConfiguration, environment: Mappi
         "AWS_LAMBDA_LOG_GROUP_NAME": configuration.log_group,
         "AWS_LAMBDA_LOG_STREAM_NAME": "local",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_ACCESS_KEY_ID": "local",
+        # In Lambda these are the function's role: each request tells whose it is.
+        "AWS_ACCESS_KEY_ID": configuration.name,
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_SESSION_TOKEN": "local",
         # A profile in the home folder must not lead a handler out of this machine.

@@ -1,6 +1,7 @@
 """Runs functions as Lambda does: sandboxes of their own process, cold starts, timeouts, concurrency."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ MAX_SANDBOXES_PER_FUNCTION = max(3, min(8, 2 * (os.cpu_count() or 4)))
 INIT_TIMEOUT_SECONDS = 30.0
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
+_serial_numbers = itertools.count(1)
 
 
 class TooManyRequestsError(Exception):
@@ -37,11 +39,13 @@ class Sandbox:
         self._started_at = time.monotonic()
         self._reported_init = False
         self._current: Invocation | None = None
+        self.id = f"{configuration.name}-{next(_serial_numbers)}"
         self.exited = threading.Event()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "local.sandbox"],
             cwd=_REPOSITORY,
-            env={**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address},
+            # The session token tells which sandbox an AWS request comes from.
+            env={**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address, "AWS_SESSION_TOKEN": self.id},
             stdin=subprocess.PIPE,  # never written to: it closes when this process ends, and the sandbox with it
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -185,6 +189,20 @@ class Function:
         """The processes that are running now."""
         with self._changed:
             return [sandbox.pid for sandbox in (*self._idle, *self._busy) if not sandbox.exited.is_set()]
+
+    def busy(self) -> list[str]:
+        """The ids of the sandboxes that are at work now."""
+        with self._changed:
+            return sorted(sandbox.id for sandbox in self._busy if not sandbox.exited.is_set())
+
+    def kill(self, sandbox_id: str) -> bool:
+        """Ends a sandbox in the middle of whatever it does, as a crash would; whether there was one of this id."""
+        with self._changed:
+            sandboxes = (*self._idle, *self._busy)
+            found = [sandbox for sandbox in sandboxes if sandbox.id == sandbox_id and not sandbox.exited.is_set()]
+        for sandbox in found:
+            sandbox.kill()
+        return bool(found)
 
     def stop(self) -> None:
         with self._changed:

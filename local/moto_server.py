@@ -2,7 +2,9 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
+from wsgiref.types import WSGIApplication
 
 import boto3
 from botocore.config import Config
@@ -12,6 +14,8 @@ from werkzeug.serving import ThreadedWSGIServer
 
 from local.loopback import HOST, ConnectionsEndWithServer, listening_socket
 from local.template import REGION
+
+Middleware = Callable[[WSGIApplication], WSGIApplication]
 
 
 class _Handler(MotoRequestHandler):  # type: ignore[misc]
@@ -26,12 +30,17 @@ class _Server(ConnectionsEndWithServer, ThreadedWSGIServer):
 
 
 class MotoServer:
-    """moto behind an endpoint URL. Its state belongs to the process: only one can run at a time."""
+    """moto behind an endpoint URL. Its state belongs to the process: only one can run at a time.
 
-    def __init__(self, port: int = 0) -> None:
+    `middleware` stands between the requests and moto: it may note, hurt or answer them.
+    """
+
+    def __init__(self, port: int = 0, middleware: Middleware | None = None) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         with listening_socket(port, "--aws-port") as listener:
             application = DomainDispatcherApplication(create_backend_app)
+            if middleware is not None:
+                application = middleware(application)
             self._server = _Server(HOST, 0, application, _Handler, fd=listener.fileno())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
         self._clients: dict[str, Any] = {}

@@ -20,7 +20,7 @@ from local.deployment import Deployment, Resource
 from local.function_logs import ErrorListener, LogFolder
 from local.http_api import HttpApi
 from local.lambda_runtime import Function
-from local.moto_server import MotoServer
+from local.moto_server import Middleware, MotoServer
 from local.queue_event_source import QueueEventSource
 from local.resource_types import RESOURCE_TYPES
 from local.runtime_api import Outcome
@@ -44,6 +44,7 @@ class LocalStack:
     provider_urls     base URLs of providers; those that are missing come from the simulator, if it runs
     image_hosts       HOST:PORT from which images may be fetched besides public https addresses
     parameters        values for the template's parameters
+    aws_middleware    stands between all requests to AWS services and moto, as local/faults.py does
 
     One at a time in a process. Raises LocalStackError for what cannot run locally; whatever has been started by
     then is ended.
@@ -62,6 +63,7 @@ class LocalStack:
         parameters: Mapping[str, str] | None = None,
         template: Path | None = None,
         on_error: ErrorListener | None = None,
+        aws_middleware: Middleware | None = None,
     ) -> None:
         self._port = port
         self._aws_port = aws_port
@@ -73,6 +75,7 @@ class LocalStack:
         self._parameters = dict(parameters or {})
         self._template_path = (template or REPOSITORY / "template.yaml").resolve()
         self._on_error = on_error
+        self._aws_middleware = aws_middleware
         self._stack = ExitStack()
         self._apis: dict[str, HttpApi] = {}
         self.functions: dict[str, Function] = {}
@@ -128,7 +131,7 @@ class LocalStack:
         stack_json = self._state_dir / "stack.json"
         stack_json.unlink(missing_ok=True)
 
-        self._moto = MotoServer(self._aws_port)
+        self._moto = MotoServer(self._aws_port, self._aws_middleware)
         # Integrations other than Lambda call moto back on this port.
         self._stack.enter_context(mock.patch.dict(os.environ, {"MOTO_PORT": str(self._moto.port)}))
         # Step Functions logs an error for each path that a Choice looks for in vain. What fails is noted by a patch.

@@ -236,6 +236,27 @@ def test_a_client_that_waits_for_100_continue_gets_it(example: Example) -> None:
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
 
 
+def test_half_a_body_calls_nobody(tmp_path: Path) -> None:
+    calls: list[bytes] = []
+
+    def invoke(event: bytes) -> Outcome:
+        calls.append(event)
+        return Outcome(b'"done"')
+
+    api = HttpApi(0, LogFolder(tmp_path))
+    function = SimpleNamespace(invoke=invoke)
+    api.serve([Route("POST", "/", "F")], Stage(), {"F": cast("Function", function)})
+    for body in ("half", "a whole body"):
+        with socket.create_connection(("127.0.0.1", api.port), timeout=10) as connection:
+            connection.sendall(f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{body}".encode())
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.recv(100)
+    api.stop()
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert [base64.b64decode(json.loads(event)["body"]) for event in calls] == [b"a whole body"]
+
+
 def test_a_taken_port_is_an_error_that_names_the_option(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

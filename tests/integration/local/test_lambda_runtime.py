@@ -147,6 +147,36 @@ def test_a_crash_is_an_error_and_the_next_call_starts_cold(make_function: MakeFu
     assert call(function) != old
 
 
+def test_a_sandbox_can_be_killed_in_the_middle_of_its_work(make_function: MakeFunction) -> None:
+    function = make_function(TELL_PROCESS)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(call_failing, function, {"sleep": 60})
+        [sandbox] = eventually(function.busy)
+        assert function.kill(sandbox)
+        error = running.result()
+
+    assert error["errorType"] == "Runtime.ExitError"
+    assert "SIGKILL" in error["errorMessage"]
+    assert function.busy() == []
+    assert not function.kill(sandbox)
+    assert call(function)["calls"] == 1
+
+
+def test_aws_requests_tell_function_and_sandbox(make_function: MakeFunction) -> None:
+    function = make_function(
+        """
+        import os
+        def handler(event, context):
+            return [os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SESSION_TOKEN"]]
+        """
+    )
+
+    name, token = call(function)
+
+    assert name == "Tested"
+    assert function.kill(token)
+
+
 def test_a_sandbox_that_dies_idle_is_not_missed(make_function: MakeFunction) -> None:
     function = make_function(TELL_PROCESS)
     old = call(function)["pid"]
