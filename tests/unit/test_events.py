@@ -19,18 +19,24 @@ from tests.unit.providers.cases import EVENTS, body_of, load
 from tests.unit.providers.expected_callbacks import CALLBACKS
 from tests.unit.providers.expected_polls import POLLS
 
-FROM_AWS = ("dynamodb_stream.json", "sqs_archive.json", "poll_tasks_input.json")
+FROM_AWS = ("dynamodb_stream.json", "dynamodb_stream_ends.json", "sqs_archive.json", "poll_tasks_input.json")
+# What becomes of the stream's ends, in their order.
+TO_OTHERS = (
+    *("task_events/failed.json", "task_events/archived.json"),
+    *("task_events/incomplete.json", "task_events/timed_out.json"),
+)
+STREAMS = ("dynamodb_stream.json", "dynamodb_stream_ends.json")
 ROUTE = "POST /callbacks/{provider}/{token+}"
 
 
 def test_every_file_has_an_expectation_and_every_expectation_a_file() -> None:
     files = {path.relative_to(EVENTS).as_posix() for path in EVENTS.rglob("*.json")}
-    assert files == {*CALLBACKS, *POLLS, *FROM_AWS}
+    assert files == {*CALLBACKS, *POLLS, *FROM_AWS, *TO_OTHERS}
 
 
 def test_the_readme_lists_every_file() -> None:
     rows = re.findall(r"^\| (\S+\.json) \|", (EVENTS / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert rows == [*CALLBACKS, *POLLS, *FROM_AWS]
+    assert rows == [*CALLBACKS, *POLLS, *FROM_AWS, *TO_OTHERS]
 
 
 @pytest.mark.parametrize("path", CALLBACKS)
@@ -104,8 +110,23 @@ def test_the_stream_holds_one_record_of_each_kind() -> None:
     ]
 
 
-def test_stream_records_are_shaped_as_aws_sends_them() -> None:
-    records = load("dynamodb_stream.json")["Records"]
+def test_tasks_reach_every_end_in_the_other_stream() -> None:
+    changes = []
+    for record in load("dynamodb_stream_ends.json")["Records"]:
+        old, new = _items(record)
+        changes.append((record["eventName"], old and old.status.value, new and new.status.value))
+    assert changes == [
+        ("INSERT", None, "FAILED"),
+        ("MODIFY", "SUCCEEDED", "ARCHIVED"),
+        ("MODIFY", "ARCHIVED", "ARCHIVED"),
+        ("MODIFY", "SUCCEEDED", "INCOMPLETE"),
+        ("MODIFY", "PENDING", "TIMED_OUT"),
+    ]
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_stream_records_are_shaped_as_aws_sends_them(stream: str) -> None:
+    records = load(stream)["Records"]
     for record in records:
         old, new = _items(record)
         assert (record["eventVersion"], record["eventSource"]) == ("1.1", "aws:dynamodb")

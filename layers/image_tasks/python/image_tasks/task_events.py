@@ -71,13 +71,19 @@ class MissingImage(Model):
     kind: ImageKind
     index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
     state: Literal[ImageState.EXPIRED, ImageState.REJECTED]
-    reason: Annotated[str, Field(description=f"Cut where it would take more than {MAX_REASON_BYTES} bytes.")] = ""
+    reason: Annotated[str, Field(description=f"Cut where it would take more than {MAX_REASON_BYTES} bytes.")]
 
 
 class TaskEvent(Model):
     """The detail of an event: a task, as it was when it arrived at its status. Times are ISO 8601 in UTC."""
 
-    event_id: Annotated[str, Field(description="The same whenever the same arrival is told of.")]
+    event_id: Annotated[
+        str,
+        Field(
+            description="The same whenever the same arrival is told of, which may be more than once.",
+            json_schema_extra={"format": "uuid"},
+        ),
+    ]
     task: Annotated[str, Field(description="Key in the tasks table, `{provider}#{taskId}`.")]
     provider: str
     task_id: str

@@ -1,0 +1,55 @@
+"""Writes docs/task-event.schema.json from the models in image_tasks/task_events.py. Run it when they change."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from image_tasks.task_events import MAX_DETAIL_BYTES, TaskEvent
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "task-event.schema.json"
+
+
+class _NothingIsNull(GenerateJsonSchema):
+    """What is not there is left out of a detail; and titles that repeat names say nothing."""
+
+    def nullable_schema(self, schema: Any) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+
+def document() -> dict[str, Any]:
+    """The schema of an event's `detail`."""
+    schema = TaskEvent.model_json_schema(mode="validation", schema_generator=_NothingIsNull)
+    for definition in (schema, *schema["$defs"].values()):
+        definition.pop("title", None)
+    head = {
+        "$schema": GenerateJsonSchema.schema_dialect,
+        "$id": "urn:catchlight:task-event",
+        "title": "detail of Catchlight's events",
+        "$comment": "Made by scripts/write_task_event_schema.py. A later version may say more, never something else. "
+        f"Less than {MAX_DETAIL_BYTES} bytes.",
+    }
+    return head | schema
+
+
+def text() -> str:
+    """The document as it stands in the file."""
+    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> int:
+    """Writes the file."""
+    DOCUMENT.write_text(text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

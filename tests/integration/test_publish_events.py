@@ -1,0 +1,276 @@
+"""The stream's other handler against EventBridge in memory, where a queue keeps what the bus hands on."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from boto3.dynamodb.types import TypeSerializer
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from functions.publish_events import app
+from image_tasks.models import TaskStatus, iso
+from image_tasks.task_events import DETAIL_TYPES
+from tests.integration.functions import an_event, metric_lines
+
+BUS = "catchlight-tasks"
+
+_serialize = TypeSerializer().serialize
+
+
+@dataclass
+class Subscriber:
+    """A queue behind a rule for everything on the bus."""
+
+    sqs: Any
+    queue_url: str
+
+    def received(self) -> list[dict[str, Any]]:
+        """Events since the last look, in their order."""
+        events = []
+        while batch := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
+            for message in batch:
+                self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+                events.append(json.loads(message["Body"]))
+        return events
+
+    def tasks(self) -> list[str]:
+        """Tasks that were told of since the last look."""
+        return [event["detail"]["task"] for event in self.received()]
+
+
+@pytest.fixture
+def subscriber(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subscriber]:
+    events, sqs = boto3.client("events"), boto3.client("sqs")
+    queue_url = sqs.create_queue(QueueName="subscriber")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.create_event_bus(Name=BUS)
+    events.put_rule(Name="everything", EventBusName=BUS, EventPattern='{"source": [{"prefix": ""}]}')
+    events.put_targets(Rule="everything", EventBusName=BUS, Targets=[{"Id": "queue", "Arn": arn}])
+    monkeypatch.setenv("EVENT_BUS", BUS)
+    app.dependencies.cache_clear()
+    yield Subscriber(sqs, queue_url)
+    app.dependencies.cache_clear()
+
+
+def a_record(number: int, new: str | None, old: str | None = None, **attributes: Any) -> dict[str, Any]:
+    """A stream record of a task that has gone from one status to another."""
+    task = attributes.pop("task", f"flux-kontext#task{number}")
+    keys = {"task": {"S": task}}
+    change: dict[str, Any] = {
+        "ApproximateCreationDateTime": 1767658627,
+        "Keys": keys,
+        "SequenceNumber": f"1000000000{number:011}",
+    }
+    if new is not None:
+        plain = {"status": new, "updatedAt": f"2026-01-06T00:17:07.{number:03}Z", **attributes}
+        change["NewImage"] = keys | {name: _serialize(value) for name, value in plain.items() if value}
+    if old is not None:
+        change["OldImage"] = keys | ({"status": {"S": old}} if old else {})
+    name = "INSERT" if old is None else "REMOVE" if new is None else "MODIFY"
+    return {"eventID": str(number), "eventName": name, "eventSource": "aws:dynamodb", "dynamodb": change}
+
+
+def publish(records: list[dict[str, Any]], context: LambdaContext) -> list[str]:
+    """Sequence numbers from which the stream is to be read again."""
+    answer = app.handler({"Records": records}, context)
+    assert answer.keys() == {"batchItemFailures"}
+    return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+
+# ------------------------------------------------------------------------------------------------ what is told
+
+
+def test_a_real_batch(subscriber: Subscriber, context: LambdaContext) -> None:
+    assert publish(an_event("dynamodb_stream_ends.json")["Records"], context) == []
+
+    received = subscriber.received()
+    expected = [an_event(f"task_events/{name}.json") for name in ("failed", "archived", "incomplete", "timed_out")]
+    told = ("source", "detail-type", "time", "detail")
+    assert [[event[name] for name in told] for event in received] == [
+        [event[name] for name in told] for event in expected
+    ]
+
+
+def test_what_is_only_on_its_way_is_not_told(subscriber: Subscriber, context: LambdaContext) -> None:
+    assert publish(an_event("dynamodb_stream.json")["Records"], context) == []
+
+    assert subscriber.received() == []
+
+
+@pytest.mark.parametrize("status", DETAIL_TYPES)
+def test_a_task_that_is_put_at_its_end_is_told_of(
+    subscriber: Subscriber, context: LambdaContext, status: TaskStatus
+) -> None:
+    assert publish([a_record(1, status)], context) == []
+
+    (event,) = subscriber.received()
+    assert event["detail-type"] == DETAIL_TYPES[status]
+
+
+@pytest.mark.parametrize("status", DETAIL_TYPES)
+def test_a_write_that_leaves_a_task_at_its_end_is_not(
+    subscriber: Subscriber, context: LambdaContext, status: TaskStatus
+) -> None:
+    assert publish([a_record(1, status, status), a_record(2, None, status)], context) == []
+
+    assert subscriber.received() == []
+
+
+def test_more_events_than_one_call_takes_are_told_in_order(subscriber: Subscriber, context: LambdaContext) -> None:
+    assert publish([a_record(number, "ARCHIVED", "SUCCEEDED") for number in range(23)], context) == []
+
+    assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(23)]
+
+
+@pytest.mark.parametrize("task", ["task1", "#task1", "flux-kontext#", "flux-kontext#a b", ""])
+def test_an_item_that_is_no_task_holds_nothing_up(subscriber: Subscriber, context: LambdaContext, task: str) -> None:
+    assert publish([a_record(1, "FAILED", task=task), a_record(2, "FAILED")], context) == []
+
+    assert subscriber.tasks() == ["flux-kontext#task2"]
+
+
+def test_published_events_are_counted_by_provider(
+    subscriber: Subscriber, context: LambdaContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [a_record(number, "FAILED") for number in range(2)] + [a_record(3, "FAILED", task="acedata#task3")]
+
+    publish(records, context)
+
+    counted = {line["provider"]: line["EventsPublished"] for line in metric_lines(capsys)}
+    assert counted == {"flux-kontext": [2.0], "acedata": [1.0]}
+
+
+# ------------------------------------------------------------------------------------------------ repetition
+
+
+def test_the_same_batch_again_is_told_under_the_same_ids(subscriber: Subscriber, context: LambdaContext) -> None:
+    records = an_event("dynamodb_stream_ends.json")["Records"]
+
+    publish(records, context)
+    first = subscriber.received()
+    publish(records, context)
+    second = subscriber.received()
+
+    assert [event["detail"] for event in first] == [event["detail"] for event in second]
+    assert {event["id"] for event in first}.isdisjoint(event["id"] for event in second)
+
+
+def test_a_task_is_told_of_once_for_each_arrival(subscriber: Subscriber, context: LambdaContext) -> None:
+    history = ["FAILED", "SUCCEEDED", "INCOMPLETE", "SUCCEEDED", "INCOMPLETE", "SUCCEEDED", "ARCHIVED"]
+    records = [
+        a_record(number, new, old, task="flux-kontext#task1")
+        for number, (old, new) in enumerate(zip([None, *history], history, strict=False))
+    ]
+
+    assert publish(records, context) == []
+
+    details = [event["detail"] for event in subscriber.received()]
+    assert [detail["status"] for detail in details] == ["FAILED", "INCOMPLETE", "INCOMPLETE", "ARCHIVED"]
+    assert len({detail["eventId"] for detail in details}) == len(details)
+    changed_at = [detail["changedAt"] for detail in details]
+    assert changed_at == sorted(changed_at)
+
+
+# ------------------------------------------------------------------------------------------------ what fails
+
+FAULTS = [
+    ClientError({"Error": {"Code": "ThrottlingException"}}, "PutEvents"),
+    ClientError({"Error": {"Code": "AccessDeniedException"}}, "PutEvents"),
+    EndpointConnectionError(endpoint_url="https://events.example"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=["throttled", "denied", "unreachable"])
+def test_the_stream_is_read_again_from_the_first_call_that_failed(
+    subscriber: Subscriber, context: LambdaContext, fault: Exception
+) -> None:
+    records = [a_record(number, "ARCHIVED", "SUCCEEDED") for number in range(25)]
+    calls = []
+
+    def fail_the_second(**_: Any) -> None:
+        calls.append("PutEvents")
+        if len(calls) == 2:
+            raise fault
+
+    app.dependencies().events.meta.events.register("before-call.events.PutEvents", fail_the_second)
+
+    assert publish(records, context) == [records[10]["dynamodb"]["SequenceNumber"]]
+    # Nothing later overtakes it, and whoever is asked for patience is not asked again.
+    assert len(calls) == 2
+    assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(10)]
+
+    assert publish(records[10:], context) == []
+    assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(10, 25)]
+
+
+def test_an_entry_that_eventbridge_refuses_comes_again(
+    subscriber: Subscriber,
+    context: LambdaContext,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    records = [a_record(number, "FAILED") for number in range(25)]
+    calls = []
+
+    def refuse_two_of_the_second_call(parsed: dict[str, Any], **_: Any) -> None:
+        calls.append("PutEvents")
+        if len(calls) == 2:
+            for place in (3, 6):
+                parsed["Entries"][place] = {"ErrorCode": "InternalFailure", "ErrorMessage": "try again"}
+            parsed["FailedEntryCount"] = 2
+
+    app.dependencies().events.meta.events.register("after-call.events.PutEvents", refuse_two_of_the_second_call)
+
+    assert publish(records, context) == [records[13]["dynamodb"]["SequenceNumber"]]
+    assert len(calls) == 2
+    (line,) = metric_lines(capsys)
+    assert line["EventsPublished"] == [13.0]
+
+    # What the second call took behind it is told twice.
+    subscriber.received()
+    assert publish(records[13:], context) == []
+    assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(13, 25)]
+
+
+def test_an_item_of_which_no_event_can_be_made_is_put_aside_and_named(
+    subscriber: Subscriber, context: LambdaContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = [
+        a_record(1, "ARCHIVED", "SUCCEEDED"),
+        a_record(2, "ARCHIVED", "SUCCEEDED", images="somebody's note"),
+        a_record(3, "ARCHIVED", "SUCCEEDED"),
+    ]
+
+    # Once it is alone in its batch and has failed five times, the event source puts it aside.
+    assert publish(records, context) == [records[1]["dynamodb"]["SequenceNumber"]]
+    assert publish(records[1:2], context) == [records[1]["dynamodb"]["SequenceNumber"]]
+    assert publish(records[2:], context) == []
+
+    assert subscriber.tasks() == ["flux-kontext#task1", "flux-kontext#task3"]
+    errors = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    assert {error["task"] for error in errors} == {"flux-kontext#task2"}
+    assert any("images" in error.get("reason", "") for error in errors)
+
+
+def test_an_archived_task_with_an_image_that_is_not_is_not_told_of(
+    subscriber: Subscriber, context: LambdaContext
+) -> None:
+    image = {"kind": "result", "url": "https://a.example", "expiresAt": iso(datetime.now().astimezone())}
+    record = a_record(1, "ARCHIVED", "SUCCEEDED", images=[image])
+
+    assert publish([record], context) == [record["dynamodb"]["SequenceNumber"]]
+    assert subscriber.received() == []
+
+
+def test_settings_that_are_missing_fail_the_batch(
+    subscriber: Subscriber, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not "nothing failed": the stream would go on, and the events would be lost.
+    monkeypatch.delenv("EVENT_BUS")
+
+    with pytest.raises(Exception, match="EVENT_BUS"):
+        publish([a_record(1, "FAILED")], context)

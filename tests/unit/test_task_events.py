@@ -1,0 +1,381 @@
+"""What others are told: the contract of an event, its id, its size, and what no event is made of."""
+
+import json
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import jsonschema
+import pytest
+from boto3.dynamodb.types import TypeSerializer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from functions.publish_events import app
+from image_tasks.errors import TaskEventError
+from image_tasks.models import (
+    MAX_IMAGES_PER_TASK,
+    MAX_MESSAGE_LENGTH,
+    FailureReason,
+    ImageKind,
+    ImageState,
+    Reporter,
+    TaskStatus,
+)
+from image_tasks.task_events import DETAIL_TYPES, EVENT_IDS, MAX_DETAIL_BYTES, MAX_REASON_BYTES, TaskEvent, arrives, cut
+from scripts import write_task_event_schema
+from tests.unit.providers.cases import EVENTS, load
+from tests.unit.test_events import TO_OTHERS
+
+SCHEMA = json.loads(write_task_event_schema.DOCUMENT.read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
+PAGE = (EVENTS.parent / "docs" / "events.md").read_text()
+WRITTEN_AT = datetime(2026, 1, 6, 0, 17, 8, tzinfo=UTC)
+CHANGED_AT = "2026-01-06T00:17:07.700Z"
+# The longest that there can be: of a bucket's name, of a key, of 25 MiB, of 64 megapixels in one row.
+LARGEST_IMAGE = {
+    "bucket": "b" * 63,
+    "key": f"images/flux-kontext/{'x' * 128}/result-31.webp",
+    "bytes": 25 * 1024 * 1024,
+    "width": 64_000_000,
+    "height": 64_000_000,
+}
+LARGEST_TASK = {
+    "task": f"flux-kontext#{'x' * 128}",
+    **dict.fromkeys(["registeredAt", "reportedAt", "confirmedAt", "archivedAt"], CHANGED_AT),
+}
+# Six bytes of JSON for one character: nothing takes more.
+LONG_TEXT = "\x01" * 10_000
+
+_serialize = TypeSerializer().serialize
+
+
+def an_item(**attributes: Any) -> dict[str, Any]:
+    """An archived task's item as the stream has it, with these attributes instead."""
+    plain = {
+        "task": "flux-kontext#task12345",
+        "provider": "flux-kontext",
+        "taskId": "task12345",
+        "status": "ARCHIVED",
+        "rank": 50,
+        "updatedAt": CHANGED_AT,
+        "reportedBy": "callback",
+        "images": [an_image()],
+        **attributes,
+    }
+    return {name: _serialize(value) for name, value in plain.items() if value is not None}
+
+
+def an_image(**attributes: Any) -> dict[str, Any]:
+    """An archived image as it stands in an item, with these attributes instead; None: without."""
+    plain = {
+        "kind": "result",
+        "url": "https://tempfile.aiquickdraw.com/r/task12345.jpg?sig=x",
+        "expiresAt": "2026-01-20T00:17:05.120Z",
+        "state": "ARCHIVED",
+        "bucket": "catchlight-images",
+        "key": "images/flux-kontext/task12345/result-0.jpg",
+        "bytes": 388112,
+        "sha256": "2e" * 32,
+        "contentType": "image/jpeg",
+        "width": 1392,
+        "height": 752,
+        **attributes,
+    }
+    return {name: value for name, value in plain.items() if value is not None}
+
+
+def a_missing_image(**attributes: Any) -> dict[str, Any]:
+    """An image that could not be had, as it stands in an item."""
+    url = "https://tempfile.aiquickdraw.com/r/task12345.jpg?sig=x"
+    plain = {"kind": "result", "url": url, "expiresAt": "2026-01-20T00:17:05.120Z", "state": "REJECTED"}
+    return {**plain, "reason": "not an image", **attributes}
+
+
+def detail_of(item: dict[str, Any]) -> dict[str, Any]:
+    detail: dict[str, Any] = json.loads(TaskEvent.of(item, written_at=WRITTEN_AT).detail())
+    return detail
+
+
+def size_of(item: dict[str, Any]) -> int:
+    return len(TaskEvent.of(item, written_at=WRITTEN_AT).detail().encode())
+
+
+# ------------------------------------------------------------------------------------------------ the contract
+
+
+def test_the_schema_is_that_of_the_models() -> None:
+    assert write_task_event_schema.DOCUMENT.read_text() == write_task_event_schema.text()
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("path", TO_OTHERS)
+def test_an_example_agrees_with_the_schema_and_says_nothing_else(path: str) -> None:
+    detail = load(path)["detail"]
+
+    VALIDATOR.validate(detail)
+    assert json.loads(TaskEvent.model_validate(detail).detail()) == detail
+    assert detail.keys() <= SCHEMA["properties"].keys()
+
+
+@pytest.mark.parametrize("path", TO_OTHERS)
+def test_an_example_is_an_event_as_eventbridge_hands_it_on(path: str) -> None:
+    event = load(path)
+
+    assert list(event) == [
+        *("version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail"),
+    ]
+    assert event["source"] == "catchlight"
+    assert event["detail-type"] == DETAIL_TYPES[event["detail"]["status"]]
+    assert event["time"] == event["detail"]["changedAt"][: len("2026-01-06T00:17:07")] + "Z"
+
+
+def test_the_examples_are_what_becomes_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENT_BUS", "catchlight-tasks")
+    app.dependencies.cache_clear()
+    entries = list(app.make_entries(app.read_arrivals(load("dynamodb_stream_ends.json")["Records"])))
+    app.dependencies.cache_clear()
+
+    assert [(entry["Source"], entry["DetailType"], json.loads(entry["Detail"])) for entry in entries] == [
+        (event["source"], event["detail-type"], event["detail"]) for event in map(load, TO_OTHERS)
+    ]
+
+
+def test_there_is_an_example_of_each_end() -> None:
+    assert {load(path)["detail"]["status"] for path in TO_OTHERS} == set(DETAIL_TYPES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"eventId": None},
+        {"eventId": "1"},
+        {"images": None},
+        {"status": "SUCCEEDED"},
+        {"changedAt": "yesterday"},
+        {"failure": {"message": "without a reason"}},
+        {"images": [{"kind": "result", "index": 0, "state": "ARCHIVED"}]},
+        {"images": [{"kind": "result", "index": 0, "state": "PENDING"}]},
+        {"images": [{"kind": "result", "state": "EXPIRED", "reason": "which one?"}]},
+    ],
+)
+def test_the_schema_refuses_what_no_event_is(change: dict[str, Any]) -> None:
+    detail = load("task_events/archived.json")["detail"]
+    VALIDATOR.validate(detail)
+
+    assert not VALIDATOR.is_valid({**detail, **change})
+
+
+def test_what_a_later_version_says_more_is_no_fault() -> None:
+    VALIDATOR.validate({**load("task_events/archived.json")["detail"], "mood": "cheerful"})
+
+
+def test_the_pages_table_has_every_end() -> None:
+    rows = [line.split("|")[1:3] for line in PAGE.splitlines() if line.startswith("| `Task ")]
+
+    assert {status.strip(" `"): name.strip(" `") for name, status in rows} == {
+        status.value: name for status, name in DETAIL_TYPES.items()
+    }
+
+
+# ------------------------------------------------------------------------------------------------ when there is one
+
+
+@pytest.mark.parametrize("status", TaskStatus)
+def test_an_end_is_told_of_when_a_task_arrives_there_and_not_while_it_stays(status: TaskStatus) -> None:
+    is_end = status in {"FAILED", "TIMED_OUT", "INCOMPLETE", "ARCHIVED"}
+    others = [None, *(other for other in TaskStatus if other is not status)]
+
+    assert [arrives(status, other) for other in others] == [is_end] * len(others)
+    assert not arrives(status, status)
+
+
+def test_what_is_gone_or_no_status_is_not_told_of() -> None:
+    assert not arrives(None, "ARCHIVED")
+    assert not arrives("NEW", None)
+
+
+# ------------------------------------------------------------------------------------------------ the id
+
+
+def test_an_arrival_has_one_id_however_often_it_is_told_of() -> None:
+    first = detail_of(an_item())
+
+    assert first == detail_of(an_item())
+    # Written down: a further version must not tell of the same arrival under another id.
+    assert first["eventId"] == "1582683b-a2a6-553c-b5a5-85c8a6fe5ac6"
+    assert first["eventId"] == str(uuid.uuid5(EVENT_IDS, f"flux-kontext#task12345 ARCHIVED {CHANGED_AT}"))
+
+
+def test_a_write_that_leaves_the_task_where_it_is_does_not_change_its_id() -> None:
+    assert detail_of(an_item())["eventId"] == detail_of(an_item(deliveries=4, rank=0))["eventId"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "flux-kontext#task12346"},
+        {"status": "INCOMPLETE"},
+        {"updatedAt": "2026-01-06T00:17:07.701Z"},
+    ],
+)
+def test_another_arrival_has_another_id(change: dict[str, Any]) -> None:
+    assert detail_of(an_item())["eventId"] != detail_of(an_item(**change))["eventId"]
+
+
+@pytest.mark.parametrize("updated_at", [None, "yesterday", ""])
+def test_an_item_without_the_time_of_its_change_has_that_of_its_write(updated_at: str | None) -> None:
+    assert detail_of(an_item(updatedAt=updated_at))["changedAt"] == "2026-01-06T00:17:08.000Z"
+
+
+@pytest.mark.parametrize("updated_at", ["2026-01-06T00:17:07.7", "2026-01-06T01:17:07.700+01:00"])
+def test_times_are_told_in_utc(updated_at: str) -> None:
+    detail = detail_of(an_item(updatedAt=updated_at))
+
+    assert detail["changedAt"] == CHANGED_AT
+    assert detail["eventId"] == detail_of(an_item())["eventId"]
+
+
+# ------------------------------------------------------------------------------------------------ what it says
+
+
+def test_images_are_counted_within_their_kind() -> None:
+    images = [an_image(kind=kind) for kind in ("origin", "result", "result", "origin", "result")]
+
+    told = detail_of(an_item(images=images))["images"]
+
+    assert [(image["kind"], image["index"]) for image in told] == [
+        *[("origin", 0), ("result", 0), ("result", 1), ("origin", 1), ("result", 2)]
+    ]
+
+
+def test_no_url_of_a_provider_is_told() -> None:
+    images = [an_image(), a_missing_image()]
+
+    assert "http" not in json.dumps(detail_of(an_item(status="INCOMPLETE", images=images)))
+
+
+@pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT"])
+def test_a_failed_task_has_no_images(status: str) -> None:
+    detail = detail_of(an_item(status=status, failure={"reason": "OTHER", "code": "505", "message": "no"}))
+
+    assert detail["images"] == []
+    assert detail["failure"] == {"reason": "OTHER", "code": "505", "message": "no"}
+
+
+def test_an_archived_task_has_no_failure() -> None:
+    assert "failure" not in detail_of(an_item(failure={"reason": "OTHER"}))
+
+
+@pytest.mark.parametrize(
+    ("item", "names"),
+    [
+        (an_item(images=[an_image(), a_missing_image()]), "an image is not"),
+        (an_item(images=[an_image(state="PENDING")]), "images.0"),
+        (an_item(status="INCOMPLETE", images=[an_image(state="PENDING")]), "images.0"),
+        (an_item(images=[an_image(key=None)]), "images.0.*key"),
+        (an_item(images=[an_image(bucket=None)]), "images.0.*bucket"),
+        (an_item(images=[an_image(url=None)]), "images.0.*url"),
+        (an_item(images="none"), "images"),
+        (an_item(status="SUCCEEDED"), "status"),
+        (an_item(status="NEW"), "status"),
+        (an_item(reportedBy="a friend"), "reportedBy"),
+        (an_item(task="task12345"), "no task key"),
+    ],
+)
+def test_no_event_is_made_of_an_item_that_somebody_has_broken(item: dict[str, Any], names: str) -> None:
+    with pytest.raises(TaskEventError, match=names):
+        TaskEvent.of(item, written_at=WRITTEN_AT)
+
+
+def test_an_error_does_not_repeat_what_the_item_says() -> None:
+    with pytest.raises(TaskEventError) as caught:
+        TaskEvent.of(an_item(images=[an_image(state="https://secret.example")]), written_at=WRITTEN_AT)
+
+    assert "secret" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------ its size
+
+
+def test_the_largest_events_are_as_large_as_the_page_says() -> None:
+    archived = an_item(**LARGEST_TASK, images=[an_image(**LARGEST_IMAGE)] * MAX_IMAGES_PER_TASK)
+    missing = an_item(
+        **LARGEST_TASK, status="INCOMPLETE", images=[a_missing_image(reason=LONG_TEXT)] * MAX_IMAGES_PER_TASK
+    )
+    failure = {"reason": "GENERATION_FAILED", "code": "\x01" * 64, "message": LONG_TEXT[:MAX_MESSAGE_LENGTH]}
+    failed = an_item(**LARGEST_TASK, status="FAILED", failure=failure)
+
+    assert size_of(failed) < size_of(archived) < size_of(missing) < MAX_DETAIL_BYTES
+    assert f"{size_of(archived):,}." in PAGE
+    assert f"{size_of(missing):,}:" in PAGE
+    assert f"{MAX_DETAIL_BYTES:,} bytes" in PAGE
+    assert f"{MAX_REASON_BYTES} bytes" in PAGE
+
+
+def test_ten_of_the_largest_go_in_one_call() -> None:
+    envelope = 14 + len("catchlight") + max(map(len, DETAIL_TYPES.values()))  # as EventBridge counts
+
+    assert app.MAX_EVENTS_PER_CALL * (MAX_DETAIL_BYTES + envelope) < 256 * 1024
+
+
+def test_an_event_that_is_too_large_is_none() -> None:
+    event = TaskEvent.of(an_item(images=[an_image(key="k" * 20_000)]), written_at=WRITTEN_AT)
+
+    with pytest.raises(TaskEventError, match="bytes"):
+        event.detail()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", ""),
+        ("x" * 20, "x" * 20),
+        ("x" * 21, "x" * 17 + "…"),
+        ('"' * 10, '"' * 10),
+        ('"' * 11, '"' * 8 + "…"),
+        ("я" * 10, "я" * 10),
+        ("я" * 11, "я" * 8 + "…"),
+        ("🖼" * 6, "🖼" * 4 + "…"),
+        ("\x01" * 4, "\x01" * 2 + "…"),
+    ],
+)
+def test_a_long_text_is_cut_between_characters(text: str, told: str) -> None:
+    assert cut(text, 20) == told
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=MAX_MESSAGE_LENGTH)
+IMAGES = st.one_of(
+    st.builds(an_image, kind=st.sampled_from([*map(str, ImageKind)]), reason=st.none() | TEXTS),
+    st.builds(
+        a_missing_image,
+        kind=st.sampled_from([*map(str, ImageKind)]),
+        state=st.sampled_from([str(ImageState.EXPIRED), str(ImageState.REJECTED)]),
+        reason=TEXTS | st.just(LONG_TEXT),
+    ),
+)
+TASKS = st.fixed_dictionaries(
+    {
+        "task": st.from_regex(r"\A(flux-kontext|nanobanana|acedata)#[A-Za-z0-9_-]{1,128}\Z"),
+        "status": st.sampled_from([str(status) for status in DETAIL_TYPES if status is not TaskStatus.ARCHIVED]),
+        "reportedBy": st.none() | st.sampled_from([*map(str, Reporter)]),
+        "failure": st.none()
+        | st.fixed_dictionaries(
+            {"reason": st.sampled_from([*map(str, FailureReason)]), "message": TEXTS},
+            optional={"code": st.text(st.characters(exclude_categories=["Cs"]), max_size=64)},
+        ),
+        "images": st.lists(IMAGES, max_size=MAX_IMAGES_PER_TASK),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TASKS)
+def test_whatever_a_task_is_its_event_keeps_to_the_contract(task: dict[str, Any]) -> None:
+    item = an_item(**task)
+
+    assert size_of(item) < MAX_DETAIL_BYTES
+    VALIDATOR.validate(detail_of(item))
