@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from pydantic import computed_field
+
 from catchlight.stack import Stack
 from image_tasks.models import Model
 
@@ -14,7 +16,13 @@ class QueueDepth(Model):
     waiting: int
     in_flight: int  # somebody has received them just now
     delayed: int
-    should_be_empty: bool
+    next_step: str  # what to do about messages in it; nothing: they are as it should be
+
+    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated property
+    @property
+    def should_be_empty(self) -> bool:
+        """Whether a message in it means that something went wrong."""
+        return bool(self.next_step)
 
     @property
     def messages(self) -> int:
@@ -22,19 +30,20 @@ class QueueDepth(Model):
         return self.waiting + self.in_flight + self.delayed
 
 
-# What each holds, and whether a message in it means that something went wrong.
+# What each holds, and what to do about a message in it if there should be none.
 _QUEUES = {
-    "ArchiveQueue": ("succeeded tasks on their way to the archiver", False),
-    "ArchiveDeadLetters": ("tasks whose images could not be archived in five tries", True),
-    "DispatchFailures": ("changes of tasks that could not be dispatched", True),
-    "ReconcileFailures": ("hourly repairs that could not begin", True),
+    "ArchiveQueue": ("succeeded tasks on their way to the archiver", ""),
+    "ArchiveDeadLetters": ("tasks whose archiving failed five times", "`catchlight redrive --kind dead-letters`"),
+    "DispatchFailures": ("changes that could not be dispatched", "`catchlight redrive --kind dispatch-failures`"),
+    "PublishFailures": ("changes that nobody could be told of", "the log of PublishEvents says why"),
+    "ReconcileFailures": ("hourly repairs that could not begin", "is ReconcileTasks throttled? Then empty the queue"),
 }
 
 
 def queue_depths(stack: Stack) -> Iterator[QueueDepth]:
     """The stack's queues; one that a stack of an older version has not got is left out."""
     sqs = stack.client("sqs")
-    for queue, (holds, should_be_empty) in _QUEUES.items():
+    for queue, (holds, next_step) in _QUEUES.items():
         if queue not in stack.resources:
             continue
         names = (
@@ -50,5 +59,5 @@ def queue_depths(stack: Stack) -> Iterator[QueueDepth]:
             waiting=waiting,
             in_flight=in_flight,
             delayed=delayed,
-            should_be_empty=should_be_empty,
+            next_step=next_step,
         )

@@ -1,9 +1,25 @@
 """The commands, one module each. A new one is a module here and a line below."""
 
 from catchlight.command import Command
-from catchlight.commands import download, explain, gallery, get, list, register, replay, status, submit, wait
+from catchlight.commands import (
+    adopt,
+    doctor,
+    download,
+    explain,
+    gallery,
+    get,
+    list,  # noqa: A004 - the word on the command line
+    reconcile,
+    redrive,
+    register,
+    replay,
+    status,
+    submit,
+    wait,
+)
 
 COMMANDS: tuple[Command, ...] = (
     *(submit.COMMAND, register.COMMAND, get.COMMAND, wait.COMMAND, list.COMMAND, download.COMMAND, gallery.COMMAND),
-    *(status.COMMAND, explain.COMMAND, replay.COMMAND),
+    *(status.COMMAND, explain.COMMAND, doctor.COMMAND),
+    *(redrive.COMMAND, reconcile.COMMAND, replay.COMMAND, adopt.COMMAND),
 )

@@ -90,10 +90,7 @@ def _problems(pending: int, archiving: int, queues: Iterable[QueueDepth]) -> Ite
         yield f"{archiving} wait for their archiving for over an hour: `catchlight redrive --kind stuck`"
     for queue in queues:
         if queue.should_be_empty and queue.messages:
-            next_step = (
-                "its function's log says why" if queue.queue == "ReconcileFailures" else "`catchlight redrive --all`"
-            )
-            yield f"{queue.messages} in {queue.queue}, {queue.holds}: {next_step}"
+            yield f"{queue.messages} in {queue.queue}, {queue.holds}: {queue.next_step}"
 
 
 def page(status: Status) -> Iterable[RenderableType]:

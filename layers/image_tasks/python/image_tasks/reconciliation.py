@@ -81,11 +81,13 @@ class Reconciliation:
         return (task for task in tasks if is_task_key(task.task))
 
     def unarchived(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
-        """Tasks that are SUCCEEDED and have not changed for so long, but those that were queued again today."""
-        now = self._now()
-        for task in self._index.tasks(TaskStatus.SUCCEEDED, before=now - longer_than):
-            if is_task_key(task.task) and _is_due(task, now):
-                yield task
+        """Tasks that are SUCCEEDED and have not changed for so long, the oldest first."""
+        tasks = self._index.tasks(TaskStatus.SUCCEEDED, before=self._now() - longer_than)
+        return (task for task in tasks if is_task_key(task.task))
+
+    def due_for_archiving(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
+        """Those of the `unarchived` that were not queued again today."""
+        return (task for task in self.unarchived(longer_than) if _is_due(task, self._now()))
 
     def restart_polling(self, longer_than: timedelta, *, limit: int = MAX_TASKS_PER_RUN) -> Iterator[Repaired]:
         """Starts polling for overdue tasks, batch by batch, and notes it on each.
@@ -110,7 +112,7 @@ class Reconciliation:
         They may lie among the dead letters as well. Leaving them to people would be to bet that somebody comes before
         their URLs die; the archiver does not mind a second message, and a task's turn comes once a day.
         """
-        for batch in _batches(islice(self.unarchived(longer_than), limit), MAX_MESSAGES_PER_CALL):
+        for batch in _batches(islice(self.due_for_archiving(longer_than), limit), MAX_MESSAGES_PER_CALL):
             keys = tuple(task.task for task in batch)
             self._follow_ups.queue_archiving(keys, nonce=f"reconcile-{iso(self._now())}")
             with ThreadPoolExecutor(_THREADS) as pool:
