@@ -202,10 +202,3 @@ def test_forgers_are_those_without_the_token() -> None:
     (watched,) = watched_by(ALARMS["CallbacksForgedAlarm"])
 
     assert (watched.name, watched.dimensions["reason"]) == ("CallbacksRefused", "unauthorized")
-
-
-def test_every_alarm_is_on_the_operators_page() -> None:
-    page = (REPOSITORY / "docs/operating.md").read_text()
-    explained = re.findall(r"^\| `(\w+Alarm)` \|", page, re.MULTILINE)
-
-    assert sorted(explained) == sorted(ALARMS)
