@@ -45,7 +45,7 @@ function render() {
   sheet.show(shown);
   shownCount = shown.length;
   const hasOlder = tasks.hasOlder(filter);
-  $("older").hidden = !hasOlder;
+  $("foot").hidden = !hasOlder || loading.isLoading;
   $("count").textContent = shown.length ? `${hasOlder ? "The latest " : ""}${words.count(shown.length, "task")}` : "";
   showEmpty(shown.length === 0 && !loading.isLoading);
   showNews(selected.length - shown.length);
@@ -190,8 +190,8 @@ async function refresh() {
   schedule();
 }
 
-tasks.addEventListener("change", ({ detail: { added } }) => {
-  if (!loading.isLoading && added.length && shownCount && isAnybodyAiming()) {
+tasks.addEventListener("change", ({ detail: { added, isNews } }) => {
+  if (isNews && added.length && shownCount && isAnybodyAiming()) {
     added.filter((key) => key !== keyFromAddress()).forEach((key) => held.add(key));
     announce(words.count(held.size, "new task"));
   }

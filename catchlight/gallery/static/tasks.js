@@ -96,7 +96,7 @@ class Feed {
   }
 }
 
-/** All tasks that were loaded. Says `change` with the keys of those that are new or different. */
+/** All tasks that were loaded. Says `change` with the keys of those that are new, and whether they came by themselves. */
 export class Tasks extends EventTarget {
   #known = new Map();
   #feeds = new Map();
@@ -152,7 +152,7 @@ export class Tasks extends EventTarget {
     const asked = moving.slice(this.#turn, this.#turn + ASKED_SINGLY_AT_MOST);
     this.#turn += ASKED_SINGLY_AT_MOST;
     const single = await Promise.all(asked.map((task) => this.#ask(task.provider, task.taskId)));
-    this.#take([...found, ...single.filter(Boolean)]);
+    this.#take([...found, ...single.filter(Boolean)], true);
   }
 
   /** One task by its id; null if there is none. */
@@ -176,18 +176,16 @@ export class Tasks extends EventTarget {
     return this.#feeds.get(name);
   }
 
-  #take(tasks) {
+  #take(tasks, isNews = false) {
     const added = [];
-    const changed = [];
     for (const task of tasks) {
       const key = keyOf(task);
       const known = this.#known.get(key);
       if (!known) added.push(key);
-      else if (JSON.stringify(known) !== JSON.stringify(task)) changed.push(key);
-      else continue;
+      else if (JSON.stringify(known) === JSON.stringify(task)) continue;
       this.#known.set(key, task);
     }
-    this.dispatchEvent(new CustomEvent("change", { detail: { added, changed } }));
+    this.dispatchEvent(new CustomEvent("change", { detail: { added, isNews } }));
   }
 }
 

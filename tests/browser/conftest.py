@@ -1,0 +1,119 @@
+"""The gallery in a real browser. Every test fails on what the console complains of, on a violated policy, and on any
+request that leaves the gallery's own address."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+
+from catchlight.gallery import GalleryServer
+from tests.desk_in_memory import DeskInMemory
+
+# A busy machine may take its time.
+PATIENCE_MILLISECONDS = 60_000
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Noted in the page before any of its scripts runs.
+_WATCH = """
+window.watched = {violations: [], shift: 0, shifts: []};
+addEventListener("securitypolicyviolation", (event) =>
+  watched.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    if (entry.hadRecentInput) continue;
+    watched.shift += entry.value;
+    watched.shifts.push(...entry.sources.map((source) =>
+      `${entry.value.toFixed(4)} ${source.node?.nodeName}.${source.node?.className}`));
+  }
+}).observe({type: "layout-shift", buffered: true});
+"""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, one per worker."""
+    path = next(filter(None, map(shutil.which, _NAMES)), None)
+    if path is None:
+        pytest.skip("the gallery is not tested: there is no Chromium here; scripts/install-chromium installs it")
+    arguments = ["--disable-background-networking", "--disable-component-update"]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")  # which Chromium refuses to root
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=arguments, timeout=PATIENCE_MILLISECONDS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visitor:
+    """Somebody with a browser in front of a gallery; `allowed_errors` are parts of console messages that are meant."""
+
+    gallery: GalleryServer
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    allowed_errors: list[str] = field(default_factory=list)
+
+    def open(self, address: str = "") -> Page:
+        """The page once all first tasks are on it."""
+        self.page.goto(self.gallery.url + address)
+        self.page.wait_for_selector("#sheet[aria-busy=false]")
+        return self.page
+
+    @property
+    def layout_shift(self) -> float:
+        """The sum of all shifts that nobody's input has caused."""
+        # What was painted last is reported once the next frame is.
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))")
+        return float(self.page.evaluate("watched.shift"))
+
+    def check(self) -> None:
+        """Raises AssertionError for whatever the browser was not content with."""
+        for text in self.allowed_errors:
+            self.complaints = [complaint for complaint in self.complaints if text not in complaint]
+        assert self.complaints == []
+        assert self.page.evaluate("window.watched?.violations ?? []") == []
+        origins = {urlsplit(url)[:2] for url in self.requests}
+        assert origins <= {urlsplit(self.gallery.url)[:2]}
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visitor]]:
+    """Opens a browser window before a desk's gallery; options are those of a Playwright context."""
+    visitors: list[Visitor] = []
+    opened: list[BrowserContext | GalleryServer] = []
+
+    def visit(desk: DeskInMemory, **options: object) -> Visitor:
+        gallery = GalleryServer(desk.client())
+        gallery.start()
+        opened.append(gallery)
+        context = browser.new_context(**options)  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
+        opened.append(context)
+        context.add_init_script(_WATCH)
+        visitor = Visitor(gallery, context.new_page())
+
+        def note(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                visitor.complaints.append(f"{message.type}: {message.text} {message.location.get('url', '')}")
+
+        def note_request(request: Request) -> None:
+            visitor.requests.append(request.url)
+
+        visitor.page.on("console", note)
+        visitor.page.on("pageerror", lambda error: visitor.complaints.append(f"error: {error}"))
+        context.on("request", note_request)
+        visitors.append(visitor)
+        return visitor
+
+    yield visit
+    try:
+        for visitor in visitors:
+            visitor.check()
+    finally:
+        for each in reversed(opened):
+            each.close() if isinstance(each, BrowserContext) else each.stop()

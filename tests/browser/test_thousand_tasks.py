@@ -1,0 +1,118 @@
+"""A thousand tasks on one page: there at once, still, and no more loaded than is looked at."""
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from playwright.sync_api import expect
+
+from image_tasks.models import TaskStatus
+from tests.browser.conftest import Visitor
+from tests.desk_in_memory import DeskInMemory, many_tasks
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture(scope="module")
+def desk() -> DeskInMemory:
+    return DeskInMemory(*many_tasks(1000, now=datetime.now(UTC)))
+
+
+def test_they_are_there_at_once_and_nothing_moves(visit: Visit, desk: DeskInMemory) -> None:
+    visitor = visit(desk, viewport={"width": 1440, "height": 900})
+    begun = time.monotonic()
+    page = visitor.open()
+    seconds = time.monotonic() - begun
+    assert page.locator(".frame").count() == 1000
+    expect(page.locator("#count")).to_have_text("1,000 tasks")
+    expect(page.locator(".picture img.is-developed").nth(5)).to_be_visible()
+    for _ in range(6):
+        page.mouse.wheel(0, 700)
+        page.wait_for_timeout(150)
+    shift = visitor.layout_shift
+    sys.stdout.write(f"\n1,000 tasks are on the page after {seconds:.2f} s; layout shift {shift:.5f}\n")
+    assert shift < 0.001, page.evaluate("watched.shifts")
+    assert seconds < 30
+
+
+def test_only_what_is_near_the_screen_is_loaded(visit: Visit, desk: DeskInMemory) -> None:
+    visitor = visit(desk, viewport={"width": 1440, "height": 900})
+    page = visitor.open()
+    expect(page.locator(".picture img.is-developed").nth(5)).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    assert len([url for url in visitor.requests if "/images/" in url]) < 150
+    last = page.locator(".frame").last
+    last.scroll_into_view_if_needed()
+    expect(last.locator(".caption")).to_be_in_viewport()
+    expect(page.locator(".frame:nth-last-child(-n + 24) img.is-developed").first).to_be_visible()
+    assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
+
+
+@pytest.mark.parametrize("status", ["FAILED", "PENDING", "INCOMPLETE", "ARCHIVED"])
+def test_a_filter_shows_that_status_and_no_other(visit: Visit, desk: DeskInMemory, status: str) -> None:
+    page = visit(desk).open()
+    page.locator(f".statuses [data-status={status}]").click()
+    expected = sum(task.status == status for task in desk.tasks.values())
+    expect(page.locator(".frame")).to_have_count(expected)
+    assert set(page.eval_on_selector_all(".frame", "(all) => all.map((one) => one.dataset.status)")) == {status}
+    assert f"status={status}" in page.url
+    page.reload()
+    page.wait_for_selector("#sheet[aria-busy=false]")
+    assert page.locator(".frame").count() == expected
+    page.get_by_role("radio", name="All").check(force=True)
+    expect(page.locator(".frame")).to_have_count(1000)
+
+
+def test_a_filter_by_provider(visit: Visit, desk: DeskInMemory) -> None:
+    page = visit(desk).open()
+    page.get_by_role("combobox", name="Provider").select_option("acedata")
+    expected = sum(task.provider == "acedata" for task in desk.tasks.values())
+    expect(page.locator(".frame")).to_have_count(expected)
+    assert page.locator(".frame:not(:has(.provider:text-is('acedata')))").count() == 0
+
+
+def test_the_search_finds_ids_and_prompts(visit: Visit, desk: DeskInMemory) -> None:
+    page = visit(desk).open()
+    search = page.get_by_role("searchbox", name="Search by task id or prompt")
+    task = list(desk.tasks.values())[500]
+    search.fill(task.task_id[2:].upper())
+    expect(page.locator(".frame")).to_have_count(1)
+    expect(page.locator(".frame .id")).to_have_text(task.task_id)
+    expect(page.get_by_role("status")).to_have_text("1 task shown")
+    search.fill("COPPER sea")
+    expected = sum("copper sea" in str(task.request) for task in desk.tasks.values())
+    expect(page.locator(".frame")).to_have_count(expected)
+    search.fill("no such words anywhere")
+    expect(page.get_by_text("No task is like that.")).to_be_visible()
+    page.get_by_role("button", name="Show all tasks").click()
+    expect(page.locator(".frame")).to_have_count(1000)
+    assert search.input_value() == ""
+
+
+def test_older_ones_come_when_they_are_asked_for(visit: Visit) -> None:
+    tasks, _ = many_tasks(1130, now=datetime.now(UTC))
+    desk = DeskInMemory(tasks)
+    visitor = visit(desk)
+    visitor.allowed_errors.append("502")  # of images that this desk has not
+    page = visitor.open()
+    expect(page.locator("#count")).to_have_text("The latest 1,000 tasks")
+    older = page.get_by_role("button", name="Older tasks")
+    older.click()
+    expect(page.locator("#count")).to_have_text("The latest 1,100 tasks")
+    older.click()
+    expect(page.locator("#count")).to_have_text("1,130 tasks")
+    expect(older).to_be_hidden()
+
+
+def test_a_task_that_is_not_loaded_is_found_by_its_id(visit: Visit) -> None:
+    tasks, _ = many_tasks(1200, now=datetime.now(UTC))
+    visitor = visit(DeskInMemory(tasks))
+    visitor.allowed_errors += ["502", "404"]  # no images, and not every provider has the task
+    page = visitor.open()
+    task = next(task for task in reversed(tasks) if task.status is TaskStatus.FAILED)
+    page.keyboard.press("/")
+    page.keyboard.type(task.task_id)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text(task.task_id)
