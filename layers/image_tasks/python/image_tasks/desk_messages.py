@@ -18,6 +18,7 @@ from image_tasks.models import (
     Reporter,
     TaskId,
     TaskStatus,
+    iso,
 )
 from image_tasks.providers import PROVIDERS
 
@@ -59,6 +60,8 @@ ProviderId = Annotated[str, AfterValidator(_known_provider), WithJsonSchema({"ty
 Moment = Annotated[
     datetime, BeforeValidator(_time_with_zone), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
+# ISO 8601 in UTC, as in the table.
+Time = Annotated[str, BeforeValidator(lambda value: iso(value) if isinstance(value, datetime) else value)]
 IdempotencyKey = Annotated[str, StringConstraints(pattern=IDEMPOTENCY_KEY_PATTERN)]
 LinkSeconds = Annotated[int, Field(ge=MIN_LINK_SECONDS, le=MAX_LINK_SECONDS)]
 
@@ -198,9 +201,9 @@ class ImageAnswer(Answered):
     link: Annotated[
         str | None, Field(description="Where the archived image can be had, by GET, until linkExpiresAt.")
     ] = None
-    link_expires_at: str | None = None
+    link_expires_at: Time | None = None
     url: Annotated[str, Field(description="Where the provider has it, or had it until expiresAt.")]
-    expires_at: str
+    expires_at: Time
     bucket: str | None = None
     key: str | None = None
     bytes: int | None = None
@@ -208,7 +211,7 @@ class ImageAnswer(Answered):
     content_type: str | None = None
     width: int | None = None
     height: int | None = None
-    archived_at: str | None = None
+    archived_at: Time | None = None
     reason: Annotated[str | None, Field(description="Why it could not be had.")] = None
 
 
@@ -224,14 +227,14 @@ class ConflictAnswer(Answered):
     """News that contradicted what was known. Kept as evidence, not applied."""
 
     reported_by: Reporter
-    reported_at: str
+    reported_at: Time
     status: TaskStatus
     urls: tuple[str, ...] = ()
     failure: FailureAnswer | None = None
 
 
 class TaskAnswer(Answered):
-    """One task. Times are ISO 8601 in UTC."""
+    """One task. Times are ISO 8601 in UTC, `2026-01-31T12:00:00.000Z`."""
 
     task: Annotated[str, Field(description="Key in the tasks table, `{provider}#{taskId}`.")]
     provider: str
@@ -242,18 +245,18 @@ class TaskAnswer(Answered):
     failure: FailureAnswer | None = None
     request: Annotated[
         dict[str, Any] | None,
-        Field(description="What was asked for, as far as it is known: prompt, model, seed, size."),
+        Field(description="What was asked for, as far as it is known: `prompt`, `model`, `size`, `seeds`."),
     ] = None
     reported_by: Reporter | None = None
-    confirmed_at: str | None = None
+    confirmed_at: Time | None = None
     deliveries: Annotated[int, Field(description="Callbacks that came, repeated ones too.")] = 0
     conflicts: tuple[ConflictAnswer, ...] = ()
     idempotency_key: Annotated[str | None, Field(description="Of the request that submitted it.")] = None
-    arrived_at: Annotated[str | None, Field(description="When the table first heard of it.")] = None
-    registered_at: str | None = None
-    reported_at: str | None = None
-    archived_at: str | None = None
-    updated_at: str | None = None
+    arrived_at: Annotated[Time | None, Field(description="When the table first heard of it.")] = None
+    registered_at: Time | None = None
+    reported_at: Time | None = None
+    archived_at: Time | None = None
+    updated_at: Time | None = None
 
 
 class TaskPage(Answered):

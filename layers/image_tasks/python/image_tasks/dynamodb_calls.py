@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from image_tasks.errors import StoreUnavailableError
 
-_serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 
 
@@ -24,11 +23,6 @@ def store_errors() -> Iterator[None]:
         raise StoreUnavailableError(f"DynamoDB refused {exc.operation_name}: {exc.response['Error']['Code']}") from exc
     except BotoCoreError as exc:
         raise StoreUnavailableError(f"DynamoDB did not answer: {type(exc).__name__}") from exc
-
-
-def serialized(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes in DynamoDB's own spelling."""
-    return {name: _serialize(value) for name, value in attributes.items()}
 
 
 def deserialized(item: Mapping[str, Any]) -> dict[str, Any]:

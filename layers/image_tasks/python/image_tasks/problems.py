@@ -99,4 +99,4 @@ class ProblemError(ImageTasksError):
     @property
     def members(self) -> dict[str, Any]:
         """The body's members, without those that this problem does not have."""
-        return self.body.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return self.body.model_dump(by_alias=True, exclude_defaults=True)

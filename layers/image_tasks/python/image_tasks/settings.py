@@ -110,6 +110,19 @@ class ArchiveImagesSettings(Settings):
     additional_image_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()
 
 
+class AnswerRequestsSettings(Settings):
+    """Environment of AnswerRequests."""
+
+    tasks_table: Name
+    images_bucket: Name
+    # Of the API that takes callbacks: `https://HOST`, without a slash.
+    callback_base_url: Name
+    callback_token_secret: Name
+    provider_keys_secret: Name
+    provider_base_urls: BaseUrls = {}
+    task_retention_days: Retention = None
+
+
 class PublishEventsSettings(Settings):
     """Environment of PublishEvents."""
 

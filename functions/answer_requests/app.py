@@ -1,0 +1,245 @@
+"""AnswerRequests: the answer desk. Takes requests for images, and tells what has become of them.
+
+Five moves: decode, read, answer, encode, log. API Gateway has checked who calls. What is refused is a problem body
+that says what to do next.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from http import HTTPStatus
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+from image_tasks.answer_desk import AnswerDesk
+from image_tasks.credentials import LiveSecret
+from image_tasks.desk_messages import Answered, LinkQuery, PageQuery, Registration, Submission, TaskQuery
+from image_tasks.desk_requests import read_body, read_idempotency_key, read_query
+from image_tasks.errors import SettingsError, StoreUnavailableError
+from image_tasks.metrics import metrics_by
+from image_tasks.models import utc_now
+from image_tasks.presigned_links import S3_CONFIG, PresignedLinks
+from image_tasks.problems import IN_DOUBT, MALFORMED_BODY, UNAVAILABLE, ProblemError
+from image_tasks.registration import Registry
+from image_tasks.settings import AnswerRequestsSettings
+from image_tasks.submission_claims import SubmissionClaims
+from image_tasks.submission_client import SubmissionClient
+from image_tasks.submissions import Submissions
+from image_tasks.task_queries import TaskQueries
+from image_tasks.tasks_table import CLIENT_CONFIG
+
+# A page is a megabyte at most, which takes longer than one item.
+DESK_CLIENT_CONFIG = CLIENT_CONFIG.merge(Config(read_timeout=5))
+# Who waits for a task is answered with so much time left.
+RESERVED_SECONDS = 3
+RETRY_AFTER_SECONDS = 2
+
+logger = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What of an API Gateway event (HTTP API, payload format 2.0) an answer depends on."""
+
+    route: str
+    path: dict[str, str]
+    query: dict[str, str]
+    headers: dict[str, str]  # names in lower case
+    body: str
+    is_base64_encoded: bool
+    remaining_seconds: float
+
+    def content(self) -> bytes:
+        """The body.
+
+        Raises:
+            ProblemError: it is not the base64 that it claims to be.
+        """
+        # surrogatepass: half a character is refused where the body is read.
+        content = self.body.encode(errors="surrogatepass")
+        if not self.is_base64_encoded:
+            return content
+        try:
+            return base64.b64decode(content, validate=True)
+        except binascii.Error:
+            raise ProblemError(MALFORMED_BODY, "the body is not base64", advice="Send JSON in UTF-8.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer, and what of it is logged."""
+
+    status: HTTPStatus
+    message: Answered | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    task: str | None = None
+
+
+class Dependencies:
+    """Settings, secrets, clients and what is built of them, each made when it is needed first."""
+
+    def __init__(self) -> None:
+        self._settings = AnswerRequestsSettings.from_environment()
+        self._dynamodb = boto3.client("dynamodb", config=DESK_CLIENT_CONFIG)
+        self.desk = AnswerDesk(
+            TaskQueries(self._settings.tasks_table, self._dynamodb),
+            Registry(self._settings.tasks_table, self._dynamodb),
+            links=self._links,
+            now=utc_now,
+        )
+
+    @cached_property
+    def submissions(self) -> Submissions:
+        """For those who order images."""
+        secrets_manager = boto3.client("secretsmanager", config=CLIENT_CONFIG)
+        return Submissions(
+            SubmissionClaims(self._settings.tasks_table, self._dynamodb, retention=self._settings.task_retention_days),
+            SubmissionClient(self._settings.provider_base_urls),
+            LiveSecret(self._settings.provider_keys_secret, secrets_manager).provider_keys,
+            LiveSecret(self._settings.callback_token_secret, secrets_manager).current,
+            callback_base_url=self._settings.callback_base_url,
+            now=utc_now,
+        )
+
+    @cached_property
+    def _s3(self) -> Any:
+        # Only links need it, and a client costs a tenth of a second.
+        return boto3.client("s3", config=S3_CONFIG)
+
+    def _links(self, seconds: int) -> PresignedLinks:
+        return PresignedLinks(lambda: self._s3, self._settings.images_bucket, seconds=seconds, now=utc_now())
+
+
+dependencies = cache(Dependencies)
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answers with JSON, a redirect or a problem body."""
+    request = decode(event, context)
+    # The same as in the API's access log, which has no task.
+    request_id = event["requestContext"]["requestId"]
+    try:
+        response = ROUTES[request.route](request)
+    except ProblemError as exc:
+        logger.info("refused", route=request.route, problem=exc.problem.name, detail=str(exc), request_id=request_id)
+        return refuse(exc)
+    except (StoreUnavailableError, SettingsError):
+        logger.exception("not answered", route=request.route, request_id=request_id)
+        return refuse(
+            ProblemError(
+                UNAVAILABLE,
+                "the table or a secret cannot be read or written at the moment",
+                advice="Send the same request again. If that does not help, the function's log says what is wrong.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        )
+    logger.info(
+        "answered", route=request.route, status=response.status.value, task=response.task, request_id=request_id
+    )
+    return encode(response)
+
+
+def decode(event: dict[str, Any], context: LambdaContext) -> Request:
+    """The parts of the event that matter."""
+    return Request(
+        route=event["routeKey"],
+        path=event.get("pathParameters") or {},
+        query=event.get("queryStringParameters") or {},
+        headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
+        body=event.get("body") or "",
+        is_base64_encoded=bool(event.get("isBase64Encoded")),
+        remaining_seconds=context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ routes
+
+
+def post_tasks(request: Request) -> Response:
+    """Registers tasks, or submits one."""
+    asked = read_body(request.content())
+    if isinstance(asked, Registration):
+        return Response(HTTPStatus.OK, dependencies().desk.register(asked))
+    return submit(asked, read_idempotency_key(request.headers))
+
+
+def submit(submission: Submission, key: str) -> Response:
+    """Sends a request for images to its provider, unless that was done with this key before."""
+    try:
+        new = dependencies().submissions.submit(submission, key)
+    except ProblemError as exc:
+        if exc.problem is IN_DOUBT:
+            with metrics_by(provider=submission.provider) as metrics:
+                metrics.add_metric("SubmissionsInDoubt", MetricUnit.Count, 1)
+        raise
+    location = {"location": f"/tasks/{new.provider}/{new.task_id}"}
+    return Response(HTTPStatus.CREATED, new, location, task=new.task)
+
+
+def list_tasks(request: Request) -> Response:
+    """A page of tasks."""
+    return Response(HTTPStatus.OK, dependencies().desk.page(read_query(PageQuery, request.query)))
+
+
+def get_task(request: Request) -> Response:
+    """One task."""
+    query = read_query(TaskQuery, request.query)
+    found = dependencies().desk.task(
+        request.path["provider"], request.path["taskId"], query, max_wait_seconds=request.remaining_seconds
+    )
+    return Response(HTTPStatus.OK, found, task=found.task)
+
+
+def get_image(request: Request) -> Response:
+    """A redirect to one image."""
+    query = read_query(LinkQuery, request.query)
+    link = dependencies().desk.image_link(
+        request.path["provider"], request.path["taskId"], request.path["image"], query
+    )
+    return Response(HTTPStatus.FOUND, headers={"location": link, "cache-control": "no-store"})
+
+
+def delete_submission(request: Request) -> Response:
+    """Gives up a submission that is in doubt."""
+    dependencies().submissions.give_up(request.path["key"])
+    return Response(HTTPStatus.NO_CONTENT)
+
+
+ROUTES: dict[str, Callable[[Request], Response]] = {
+    "POST /tasks": post_tasks,
+    "GET /tasks": list_tasks,
+    "GET /tasks/{provider}/{taskId}": get_task,
+    "GET /tasks/{provider}/{taskId}/images/{image}": get_image,
+    "DELETE /submissions/{key}": delete_submission,
+}
+
+
+# ------------------------------------------------------------------------------------------------ answers
+
+
+def encode(response: Response) -> dict[str, Any]:
+    """An HTTP API response, payload format 2.0."""
+    headers = dict(response.headers)
+    encoded: dict[str, Any] = {"statusCode": response.status.value, "headers": headers}
+    if response.message is not None:
+        headers["content-type"] = "application/json"
+        encoded["body"] = response.message.model_dump_json(by_alias=True, exclude_none=True)
+    return encoded
+
+
+def refuse(error: ProblemError) -> dict[str, Any]:
+    """A problem body."""
+    headers = {"content-type": "application/problem+json"}
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = str(error.retry_after_seconds)
+    # Not pydantic's JSON: what a provider said may hold half a character, which has no bytes.
+    return {"statusCode": error.problem.status.value, "headers": headers, "body": json.dumps(error.members)}

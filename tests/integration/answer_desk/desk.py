@@ -1,0 +1,217 @@
+"""The answer desk without sockets: requests become events as API Gateway makes them, results become responses.
+
+Every answer is held against the OpenAPI document.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+from urllib.parse import urlencode
+
+import boto3
+import httpx
+import jsonschema
+import pytest
+import yaml
+from botocore.exceptions import ReadTimeoutError
+
+from functions.answer_requests import app
+from image_tasks.models import iso
+from image_tasks.submission_client import SubmissionClient
+from local.http_api import Route
+from local.http_api_events import HttpRequest, HttpResponse, function_response, message_response, request_event
+from local.runtime_api import Outcome
+from tests.conftest import FakeLambdaContext
+from tests.integration.conftest import REPOSITORY, TABLE_NAME, Store
+from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_secret
+
+BUCKET = "images-bucket"
+CALLBACK_BASE_URL = "https://callbacks.example"
+DOCUMENT: dict[str, Any] = yaml.safe_load((REPOSITORY / "docs/answer-desk.openapi.yaml").read_text())
+ROUTES = [Route(*key.split(" "), "AnswerRequestsFunction", is_signed=True) for key in app.ROUTES]
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+TAKEN = {
+    "flux-kontext": {"code": 200, "msg": "success", "data": {"taskId": "task12345"}},
+    "nanobanana": {"code": 200, "msg": "success", "data": {"taskId": "task12345"}},
+    "acedata": {"task_id": "task12345"},
+}
+
+
+@dataclass
+class Answer:
+    """What a caller gets."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any  # None if there is none
+
+    @property
+    def problem(self) -> str:
+        """The name of the problem it tells of."""
+        assert self.headers["content-type"] == "application/problem+json", self
+        return str(self.body["type"].removeprefix("urn:catchlight:problem:"))
+
+
+@dataclass
+class Providers:
+    """What providers answer to requests for images, and what they were asked."""
+
+    answer: Callable[[httpx.Request], httpx.Response] = field(
+        default_factory=lambda: lambda request: httpx.Response(200, json=TAKEN[provider_of(request)])
+    )
+    requests: list[httpx.Request] = field(default_factory=list)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        return self.answer(request)
+
+    @property
+    def bodies(self) -> list[Any]:
+        return [json.loads(request.content) for request in self.requests]
+
+
+def provider_of(request: httpx.Request) -> str:
+    """Whose base URL a request was sent to."""
+    hosts = {"api.kie.ai": "flux-kontext", "api.nanobananaapi.ai": "nanobanana", "api.acedata.cloud": "acedata"}
+    return hosts[request.url.host]
+
+
+class Clock:
+    """The time that the desk has."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, **time: float) -> str:
+        """Lets time go by; the new time, as it stands in items."""
+        self.now += timedelta(**time)
+        return iso(self.now)
+
+
+class Desk:
+    """The desk of a stack, with its table, its bucket and its providers."""
+
+    def __init__(self, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = store
+        self.clock = clock
+        self.providers = Providers()
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        self.keys_secret = a_secret("keys", json.dumps(PROVIDER_KEYS))
+        environment = {
+            "TASKS_TABLE": TABLE_NAME,
+            "IMAGES_BUCKET": BUCKET,
+            "CALLBACK_BASE_URL": CALLBACK_BASE_URL,
+            "CALLBACK_TOKEN_SECRET": a_secret("token", TOKEN),
+            "PROVIDER_KEYS_SECRET": self.keys_secret,
+            "PROVIDER_BASE_URLS": "",
+            "TASK_RETENTION_DAYS": "0",
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(app, "utc_now", clock)
+        transport = httpx.MockTransport(self.providers)
+        monkeypatch.setattr(app, "SubmissionClient", lambda urls: SubmissionClient(urls, transport=transport))
+        self.start_anew()
+
+    @property
+    def dynamodb(self) -> Any:
+        """The client that the desk uses."""
+        return app.dependencies()._dynamodb
+
+    def start_anew(self) -> None:
+        """The next request meets a sandbox that has just been made."""
+        app.dependencies.cache_clear()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, Any] | None = None,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        remaining_seconds: float = 29,
+    ) -> Answer:
+        """The answer to a request: a body of bytes as it is, anything else as JSON."""
+        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        target = f"{path}?{urlencode(query)}" if query else path
+        sent = {"content-type": "application/json", **(headers or {})}
+        request = HttpRequest(method, target, list(sent.items()), content)
+        response = respond(request, remaining_seconds)
+        check(request, response)
+        return Answer(response.status, dict(response.headers), json.loads(response.body) if response.body else None)
+
+    def register(self, *task_ids: str, provider: str = "flux-kontext") -> Answer:
+        return self.ask("POST", "/tasks", body={"provider": provider, "taskIds": list(task_ids)})
+
+    def submit(self, key: str | None = "order-1", provider: str = "flux-kontext", **request: Any) -> Answer:
+        headers = {} if key is None else {"Idempotency-Key": key}
+        body = {"provider": provider, "request": request or {"prompt": "a lighthouse"}}
+        return self.ask("POST", "/tasks", body=body, headers=headers)
+
+    def claim(self, key: str = "order-1") -> dict[str, Any]:
+        """A claim's item."""
+        item = self.store.item(f"#submission#{key}")
+        assert item is not None
+        return item
+
+    def tasks(self) -> list[str]:
+        """Keys of all tasks in the table."""
+        return [item["task"] for item in self.store.items() if "status" in item]
+
+
+def respond(request: HttpRequest, remaining_seconds: float = 29) -> HttpResponse:
+    """The answer that a client gets.
+
+    Raises:
+        Exception: whatever the handler lets out, which Lambda would make a 500 of.
+    """
+    for route in sorted(ROUTES, key=lambda route: route.precedence):
+        parameters = route.match(request.method, request.path)
+        if parameters is not None:
+            event = json.loads(json.dumps(request_event(request, route.key, parameters, "local")))
+            result = app.handler(event, FakeLambdaContext(remaining_seconds))
+            return function_response(Outcome(json.dumps(result).encode()))
+    return message_response(404, "Not Found")
+
+
+def check(request: HttpRequest, response: HttpResponse) -> None:
+    """The answer is one of those in the document: status, content type, body, headers."""
+    (path,) = {route.path for route in ROUTES if route.match(request.method, request.path) is not None}
+    answers = DOCUMENT["paths"][path][request.method.lower()]["responses"]
+    assert str(response.status) in answers, f"{response.status} is not in the document: {response.body!r}"
+    documented = answers[str(response.status)]
+    headers = dict(response.headers)
+    for name, header in documented.get("headers", {}).items():
+        assert name.lower() in headers or not header.get("required"), name
+    if "content" not in documented:
+        assert not response.body
+        return
+    schema = documented["content"][headers["content-type"]]["schema"]
+    validate(schema, json.loads(response.body))
+    if response.status >= 400:
+        problem = json.loads(response.body)
+        assert problem["status"] == response.status
+        assert len(problem["advice"]) > 10
+
+
+def validate(schema: dict[str, Any], value: Any) -> None:
+    """Raises jsonschema.ValidationError if the value is not what a schema of the document says."""
+    jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
+
+
+def lost(call: Callable[..., Any], *, arrives: bool) -> Callable[..., Any]:
+    """The same call of DynamoDB, whose answer never comes; it `arrives` before that, or not."""
+
+    def lose(**arguments: Any) -> NoReturn:
+        if arrives:
+            call(**arguments)
+        raise ReadTimeoutError(endpoint_url="https://dynamodb.example")
+
+    return lose

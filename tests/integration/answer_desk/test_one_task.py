@@ -1,0 +1,355 @@
+"""One task: all that its item holds, links to its images, and waiting for its end."""
+
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import pytest
+
+from image_tasks.desk_messages import MAX_LINK_SECONDS
+from image_tasks.models import Failure, FailureReason, Image, ImageKind, ImageState, Reporter, TaskReport, TaskStatus
+from image_tasks.task_queries import WAIT_STEPS, TaskQueries
+from tests.integration.answer_desk.desk import BUCKET, NOW, Desk
+from tests.integration.conftest import TABLE_NAME, Store
+from tests.planted_secrets import URL_QUERY
+
+TASK = "flux-kontext#task12345"
+PATH = "/tasks/flux-kontext/task12345"
+
+
+def an_image(kind: ImageKind = ImageKind.RESULT, **changes: Any) -> Image:
+    return Image(
+        kind=kind,
+        url=f"https://tempfile.aiquickdraw.com/r/1.png?{URL_QUERY}",
+        expires_at=datetime(2026, 12, 1, tzinfo=UTC),
+    ).model_copy(update=changes)
+
+
+def archived(kind: ImageKind = ImageKind.RESULT, index: int = 0, **changes: Any) -> Image:
+    facts = {
+        "state": ImageState.ARCHIVED,
+        "bucket": BUCKET,
+        "key": f"images/flux-kontext/task12345/{kind}-{index}.png",
+        "bytes": 3,
+        "sha256": "ab" * 32,
+        "content_type": "image/png",
+        "width": 640,
+        "height": 480,
+        "archived_at": NOW,
+    }
+    return an_image(kind, **{**facts, **changes})
+
+
+def a_success(desk: Desk, *images: Image) -> None:
+    """A task that a callback has reported, with these images."""
+    report = TaskReport(
+        provider="flux-kontext",
+        task_id="task12345",
+        status=TaskStatus.SUCCEEDED,
+        reported_by=Reporter.CALLBACK,
+        reported_at=NOW,
+        images=images,
+    )
+    desk.store.table.record(report)
+    task = desk.store.table.get(TASK)
+    assert task
+    desk.store.table.save_images(task, dict(enumerate(images)), now=NOW)
+
+
+# ------------------------------------------------------------------------------------------------ shown
+
+
+def test_a_pending_task(desk: Desk) -> None:
+    desk.submit(prompt="a lighthouse")
+
+    assert desk.ask("GET", PATH).body == {
+        "task": TASK,
+        "provider": "flux-kontext",
+        "taskId": "task12345",
+        "status": "PENDING",
+        "done": False,
+        "images": [],
+        "request": {"prompt": "a lighthouse"},
+        "deliveries": 0,
+        "conflicts": [],
+        "idempotencyKey": "order-1",
+        "arrivedAt": "2026-11-21T12:00:00.000Z",
+        "registeredAt": "2026-11-21T12:00:00.000Z",
+        "updatedAt": "2026-11-21T12:00:00.000Z",
+    }
+
+
+def test_an_archived_task_has_links(desk: Desk) -> None:
+    a_success(desk, archived(ImageKind.ORIGIN), archived(), archived(index=1))
+
+    task = desk.ask("GET", PATH).body
+
+    assert (task["status"], task["done"], task["reportedBy"], task["deliveries"]) == ("ARCHIVED", True, "callback", 1)
+    assert [(image["kind"], image["index"]) for image in task["images"]] == [
+        ("origin", 0),
+        ("result", 0),
+        ("result", 1),
+    ]
+    image = task["images"][2]
+    assert urlsplit(image.pop("link")).path == "/images/flux-kontext/task12345/result-1.png"
+    assert image == {
+        "kind": "result",
+        "index": 1,
+        "state": "ARCHIVED",
+        "linkExpiresAt": "2026-11-21T12:15:00.000Z",
+        "url": f"https://tempfile.aiquickdraw.com/r/1.png?{URL_QUERY}",
+        "expiresAt": "2026-12-01T00:00:00.000Z",
+        "bucket": BUCKET,
+        "key": "images/flux-kontext/task12345/result-1.png",
+        "bytes": 3,
+        "sha256": "ab" * 32,
+        "contentType": "image/png",
+        "width": 640,
+        "height": 480,
+        "archivedAt": "2026-11-21T12:00:00.000Z",
+    }
+
+
+def test_an_incomplete_task_says_why_and_links_to_the_rest(desk: Desk) -> None:
+    rejected = an_image(state=ImageState.REJECTED, reason="not an image")
+    a_success(desk, archived(ImageKind.ORIGIN), rejected)
+
+    task = desk.ask("GET", PATH).body
+
+    assert (task["status"], task["done"]) == ("INCOMPLETE", True)
+    assert ["link" in image for image in task["images"]] == [True, False]
+    assert task["images"][1]["reason"] == "not an image"
+
+
+def test_a_failure_with_evidence_against_it(desk: Desk) -> None:
+    def news(status: TaskStatus, **rest: Any) -> TaskReport:
+        return TaskReport(
+            provider="flux-kontext",
+            task_id="task12345",
+            status=status,
+            reported_by=Reporter.CALLBACK,
+            reported_at=NOW,
+            **rest,
+        )
+
+    policy = Failure(reason=FailureReason.CONTENT_POLICY, code="400", message="flagged")
+    desk.store.table.record(news(TaskStatus.FAILED, failure=policy))
+    desk.store.table.record(news(TaskStatus.FAILED, failure=Failure(reason=FailureReason.INTERNAL)))
+
+    task = desk.ask("GET", PATH).body
+
+    assert task["failure"] == {"reason": "CONTENT_POLICY", "code": "400", "message": "flagged"}
+    assert task["conflicts"] == [
+        {
+            "reportedBy": "callback",
+            "reportedAt": "2026-11-21T12:00:00.000Z",
+            "status": "FAILED",
+            "urls": [],
+            "failure": {"reason": "INTERNAL", "message": ""},
+        }
+    ]
+
+
+def test_what_was_put_by_hand_is_shown_as_far_as_it_goes(desk: Desk) -> None:
+    desk.store.put("midjourney#a", status="PENDING")
+
+    assert desk.ask("GET", "/tasks/midjourney/a").body == {
+        "task": "midjourney#a",
+        "provider": "midjourney",
+        "taskId": "a",
+        "status": "PENDING",
+        "done": False,
+        "images": [],
+        "deliveries": 0,
+        "conflicts": [],
+    }
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"status": "DONE"},
+        {"status": "PENDING", "images": "none"},
+        {"status": "PENDING", "deliveries": "many"},
+        {"status": "PENDING", "request": ["prompt"]},
+        {"status": "PENDING", "arrivedAt": 5},
+    ],
+)
+def test_an_item_that_is_no_task_is_said_to_be_none(desk: Desk, attributes: dict[str, Any]) -> None:
+    desk.store.put(TASK, **attributes)
+
+    answer = desk.ask("GET", PATH)
+
+    assert (answer.status, answer.problem) == (409, "unreadable-item")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tasks/flux-kontext/unknown",
+        "/tasks/flux-kontext/a%20b",
+        "/tasks/flux-kontext/%23",
+        "/tasks/%23submission/order-1",
+    ],
+)
+def test_an_unknown_task(desk: Desk, path: str) -> None:
+    desk.submit()
+
+    answer = desk.ask("GET", path)
+
+    assert (answer.status, answer.problem) == (404, "no-such-task")
+
+
+@pytest.mark.parametrize(
+    ("query", "at"),
+    [
+        ({"wait": "soon"}, "wait"),
+        ({"wait": "-1"}, "wait"),
+        ({"wait": "26"}, "wait"),
+        ({"wait": "1,1"}, "wait"),
+        ({"wait": ""}, "wait"),
+        ({"linkSeconds": "59"}, "linkSeconds"),
+        ({"linkSeconds": MAX_LINK_SECONDS + 1}, "linkSeconds"),
+        ({"verbose": "1"}, "verbose"),
+    ],
+)
+def test_a_parameter_that_is_none(desk: Desk, query: dict[str, Any], at: str) -> None:
+    answer = desk.ask("GET", PATH, query=query)
+
+    assert (answer.status, answer.problem) == (400, "invalid-parameter")
+    assert [error["at"] for error in answer.body["errors"]] == [at]
+
+
+# ------------------------------------------------------------------------------------------------ waiting
+
+
+def test_a_task_that_is_done_is_not_waited_for(desk: Desk) -> None:
+    a_success(desk, archived())
+
+    started = time.monotonic()
+    assert desk.ask("GET", PATH, query={"wait": 25}).body["done"]
+    assert time.monotonic() - started < 5
+
+
+def test_waiting_ends_when_the_task_is_done(desk: Desk) -> None:
+    desk.register("task12345")
+    timer = threading.Timer(0.3, a_success, [desk, archived()])
+    timer.start()
+
+    answer = desk.ask("GET", PATH, query={"wait": 25})
+
+    timer.join()
+    assert (answer.body["status"], answer.body["done"]) == ("ARCHIVED", True)
+
+
+def test_waiting_ends_when_the_time_is_over(desk: Desk) -> None:
+    desk.register("task12345")
+
+    answer = desk.ask("GET", PATH, query={"wait": 1})
+
+    assert (answer.status, answer.body["done"]) == (200, False)
+
+
+def test_waiting_leaves_the_function_time_to_answer(desk: Desk) -> None:
+    desk.register("task12345")
+
+    started = time.monotonic()
+    assert desk.ask("GET", PATH, query={"wait": 25}, remaining_seconds=3.5).status == 200
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("status", ["ARCHIVED", "INCOMPLETE", "FAILED", "TIMED_OUT"])
+def test_nobody_waits_at_the_end(store: Store, status: str) -> None:
+    store.put(TASK, status=status)
+    slept: list[float] = []
+
+    assert TaskQueries(TABLE_NAME, store.client, sleep=slept.append).item(TASK, wait_seconds=20)
+    assert slept == []
+
+
+@pytest.mark.parametrize("status", ["PENDING", "SUCCEEDED"])
+def test_looks_become_rarer_and_end_in_time(store: Store, status: str) -> None:
+    store.put(TASK, status=status)
+    slept: list[float] = []
+
+    assert TaskQueries(TABLE_NAME, store.client, sleep=slept.append).item(TASK, wait_seconds=20)
+    assert slept[: len(WAIT_STEPS)] == list(WAIT_STEPS)
+    assert slept[:-1] == sorted(slept[:-1])
+    assert sum(slept) == 20
+    assert len(slept) <= 14
+
+
+def test_a_task_that_is_deleted_meanwhile_is_gone(store: Store) -> None:
+    store.register(TASK)
+
+    def delete(_: float) -> None:
+        store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
+
+    assert TaskQueries(TABLE_NAME, store.client, sleep=delete).item(TASK, wait_seconds=20) is None
+
+
+# ------------------------------------------------------------------------------------------------ images
+
+
+def test_a_redirect_leads_to_the_image(desk: Desk) -> None:
+    a_success(desk, archived(ImageKind.ORIGIN), archived())
+    boto3.client("s3").put_object(Bucket=BUCKET, Key="images/flux-kontext/task12345/result-0.png", Body=b"png")
+
+    answer = desk.ask("GET", f"{PATH}/images/result-0", query={"linkSeconds": 60})
+
+    assert (answer.status, answer.body) == (302, None)
+    link = urlsplit(answer.headers["location"])
+    assert (link.scheme, link.hostname) == ("https", f"{BUCKET}.s3.us-east-1.amazonaws.com")
+    assert link.path == "/images/flux-kontext/task12345/result-0.png"
+    query = parse_qs(link.query)
+    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert query["X-Amz-Expires"] == ["60"]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "name", ["result-1", "origin-0", "result-00", "result", "thumb-0", "result-0.png", "result-100"]
+)
+def test_there_is_no_such_image(desk: Desk, name: str) -> None:
+    a_success(desk, archived())
+
+    answer = desk.ask("GET", f"{PATH}/images/{name}")
+
+    assert (answer.status, answer.problem) == (404, "no-such-image")
+
+
+@pytest.mark.parametrize(
+    ("image", "status", "problem"),
+    [
+        (an_image(), 409, "image-not-archived"),
+        (an_image(state=ImageState.EXPIRED, reason="the URL has expired"), 404, "no-such-image"),
+        (an_image(state=ImageState.REJECTED, reason="not an image"), 404, "no-such-image"),
+        (archived(bucket="another-bucket"), 404, "no-such-image"),
+        (archived(key=None), 404, "no-such-image"),
+    ],
+)
+def test_an_image_that_is_not_in_the_bucket(desk: Desk, image: Image, status: int, problem: str) -> None:
+    a_success(desk, image)
+
+    answer = desk.ask("GET", f"{PATH}/images/result-0")
+
+    assert (answer.status, answer.problem) == (status, problem)
+    assert ("retry-after" in answer.headers) == (status == 409)
+    assert image.reason is None or image.reason in answer.body["detail"]
+    (shown,) = desk.ask("GET", PATH).body["images"]
+    assert "link" not in shown
+
+
+@pytest.mark.parametrize(("status", "problem"), [("PENDING", "image-not-archived"), ("FAILED", "image-not-archived")])
+def test_a_task_without_images(desk: Desk, status: str, problem: str) -> None:
+    desk.store.put(TASK, status=status)
+
+    assert desk.ask("GET", f"{PATH}/images/result-0").problem == problem
+
+
+def test_an_image_of_an_unknown_task(desk: Desk) -> None:
+    assert desk.ask("GET", "/tasks/acedata/unknown/images/result-0").problem == "no-such-task"
