@@ -7,6 +7,7 @@ from image_tasks.settings import (
     ArchiveImagesSettings,
     DispatchChangesSettings,
     PollTasksSettings,
+    PublishEventsSettings,
     ReceiveCallbackSettings,
     Settings,
 )
@@ -44,6 +45,7 @@ FUNCTIONS: list[tuple[type[Settings], dict[str, str]]] = [
     (DispatchChangesSettings, DISPATCH),
     (PollTasksSettings, POLL),
     (ArchiveImagesSettings, ARCHIVE),
+    (PublishEventsSettings, {"EVENT_BUS": "catchlight-tasks"}),
 ]
 # Empty means "as the providers have it".
 MAY_BE_MISSING = {"PROVIDER_BASE_URLS", "ADDITIONAL_IMAGE_HOSTS"}
