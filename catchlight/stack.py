@@ -121,7 +121,7 @@ def is_up(state_dir: Path) -> bool:
         address = urlsplit(info["aws_endpoint_url"])
         with socket.create_connection((address.hostname, address.port), timeout=2):
             return True
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -149,11 +149,11 @@ def find_local(state_dir: Path) -> Stack:
         region=info["region"],
         is_local=True,
         api_url=info["api_url"],
-        resources=info["resources"],
-        parameters=info["parameters"],
+        resources=info.get("resources", {}),
+        parameters=info.get("parameters", {}),
         session=_session_of_this_machine(info["region"]),
         endpoint_url=info["aws_endpoint_url"],
-        simulator_url=info["simulator_url"],
+        simulator_url=info.get("simulator_url"),
     )
 
 

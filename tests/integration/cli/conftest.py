@@ -1,0 +1,155 @@
+"""A stack in AWS, in memory, found by CloudFormation as a user's command line finds it."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+
+from catchlight import wiring
+from catchlight.command_line import run as run_command_line
+from image_tasks.models import TaskStatus, iso, utc_now
+from image_tasks.provider_client import ProviderClient
+from image_tasks.tasks_table import CLIENT_CONFIG
+from local.template import Template
+from tests.integration.conftest import TABLE_NAME, Store, an_account
+from tests.integration.functions import PROVIDER_KEYS
+from tests.integration.providers import Providers
+from tests.planted_secrets import CALLBACK_TOKEN
+
+STACK_NAME = "pictures"
+MACHINE = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 3600, "End": True}}}
+API_URL = "https://api.example"
+ALARM = "ArchiveDeadLettersAlarm"
+
+
+_SECRETS = {"CallbackTokenSecret": CALLBACK_TOKEN, "ProviderKeysSecret": json.dumps(PROVIDER_KEYS)}
+
+
+def _only_named(name: str) -> dict[str, Any]:
+    return {"Type": "AWS::SSM::Parameter", "Properties": {"Name": name, "Type": "String", "Value": "elsewhere"}}
+
+
+def a_template(template: Template) -> dict[str, Any]:
+    """What of the real template the command line looks at, as CloudFormation in memory can make it."""
+    table = template.resources["TasksTable"]["Properties"]
+    properties = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode", "StreamSpecification")
+    role = "arn:aws:iam::123456789012:role/poll"
+    return {
+        "Parameters": {
+            "GiveUpAfterSeconds": {"Type": "Number", "Default": 21600},
+            "TaskRetentionDays": {"Type": "Number", "Default": 0},
+            "ProviderBaseUrls": {"Type": "String", "Default": ""},
+            "AlarmTopicArn": {"Type": "String", "Default": ""},
+        },
+        "Resources": {
+            "TasksTable": {
+                "Type": "AWS::DynamoDB::Table",
+                "Properties": {"TableName": TABLE_NAME, **{name: table[name] for name in properties}},
+            },
+            "ImagesBucket": {"Type": "AWS::S3::Bucket"},
+            "ArchiveQueue": {"Type": "AWS::SQS::Queue"},
+            "ArchiveDeadLetters": {"Type": "AWS::SQS::Queue"},
+            "DispatchFailures": {"Type": "AWS::SQS::Queue"},
+            "ReconcileFailures": {"Type": "AWS::SQS::Queue"},
+            # moto's CloudFormation makes no secrets and no alarms: these have their names only.
+            **{name: _only_named(name) for name in (*_SECRETS, ALARM)},
+            "PollTasksStateMachine": {
+                "Type": "AWS::StepFunctions::StateMachine",
+                "Properties": {"StateMachineName": "poll", "DefinitionString": json.dumps(MACHINE), "RoleArn": role},
+            },
+        },
+        "Outputs": {"CallbackUrlPattern": {"Value": f"{API_URL}/callbacks/PROVIDER/TOKEN"}},
+    }
+
+
+class Deployed:
+    """The deployed stack: what it holds, and the command line speaking to it."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        found = boto3.client("cloudformation").list_stack_resources(StackName=STACK_NAME)["StackResourceSummaries"]
+        self.resources = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found}
+        self.dynamodb = boto3.client("dynamodb", config=CLIENT_CONFIG)
+        self.store = Store(self.dynamodb)
+        self.sqs = boto3.client("sqs")
+        self.step_functions = boto3.client("stepfunctions")
+        self._capsys = capsys
+
+    def put(self, task: str, status: str, age: timedelta = timedelta(0), **attributes: Any) -> None:
+        """A task that came to this status so long ago."""
+        provider, _, task_id = task.partition("#")
+        changed = iso(utc_now() - age)
+        known = {"provider": provider, "taskId": task_id, "status": status, "rank": TaskStatus(status).rank}
+        times = {"registeredAt": changed, "updatedAt": changed}
+        self.store.put(task, **{**known, **times, **attributes})
+
+    def send(self, queue: str, body: Any) -> None:
+        """A message: text as it is, anything else as JSON."""
+        text = body if isinstance(body, str) else json.dumps(body)
+        self.sqs.send_message(QueueUrl=self.resources[queue], MessageBody=text)
+
+    def count(self, queue: str) -> int:
+        """Messages that anybody can receive now."""
+        found = self.sqs.get_queue_attributes(QueueUrl=self.resources[queue], AttributeNames=["All"])["Attributes"]
+        assert found["ApproximateNumberOfMessagesNotVisible"] == "0"
+        return int(found["ApproximateNumberOfMessages"])
+
+    def messages(self, queue: str) -> list[dict[str, Any]]:
+        """Bodies of the messages since the last look."""
+        bodies = []
+        while batch := self.sqs.receive_message(QueueUrl=self.resources[queue], MaxNumberOfMessages=10).get("Messages"):
+            bodies += [json.loads(message["Body"]) for message in batch]
+        return bodies
+
+    def executions(self) -> list[list[str]]:
+        """The tasks of each execution."""
+        machine = self.resources["PollTasksStateMachine"]
+        found = self.step_functions.list_executions(stateMachineArn=machine)["executions"]
+        inputs = [self.step_functions.describe_execution(executionArn=each["executionArn"])["input"] for each in found]
+        return sorted(json.loads(text)["tasks"] for text in inputs)
+
+    def run(self, *arguments: str, expect: int | None = 0) -> Any:
+        """The JSON document that a command answers with; None if it answers with none."""
+        status = run_command_line([*arguments, "--stack-name", STACK_NAME, "--json"])
+        output = self._capsys.readouterr()
+        self.said = output.err
+        assert expect is None or status == expect, output
+        return json.loads(output.out) if output.out else None
+
+    def show(self, *arguments: str) -> str:
+        """The page that people see, in one line."""
+        run_command_line([*arguments, "--stack-name", STACK_NAME])
+        output = self._capsys.readouterr()
+        self.said = output.err
+        return " ".join(output.out.split())
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty account, and a folder without samconfig.toml or a local stack."""
+    monkeypatch.chdir(tmp_path)
+    with an_account():
+        yield
+
+
+@pytest.fixture
+def deployed(cloud: None, template: Template, capsys: pytest.CaptureFixture[str]) -> Deployed:
+    for name, value in _SECRETS.items():
+        boto3.client("secretsmanager").create_secret(Name=name, SecretString=value)
+    boto3.client("cloudformation").create_stack(StackName=STACK_NAME, TemplateBody=json.dumps(a_template(template)))
+    return Deployed(capsys)
+
+
+@pytest.fixture
+def providers(monkeypatch: pytest.MonkeyPatch) -> Providers:
+    """What providers are asked, and answer."""
+    asked = Providers()
+    make: Callable[..., ProviderClient] = ProviderClient
+    monkeypatch.setattr(
+        wiring, "ProviderClient", lambda base_urls: make(base_urls, transport=httpx.MockTransport(asked))
+    )
+    return asked

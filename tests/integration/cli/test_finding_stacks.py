@@ -1,0 +1,195 @@
+"""Which stack a command line means: by name in AWS, or on this machine; and what is said where there is none."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from catchlight.errors import CatchlightError
+from catchlight.stack import Stack, StackChoice, find_deployed, find_local, is_up
+from tests.integration.cli.conftest import API_URL, STACK_NAME, Deployed
+from tests.integration.conftest import TABLE_NAME
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A port where somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def local_state(folder: Path, port: int) -> Path:
+    """A local stack's state."""
+    folder.mkdir(exist_ok=True)
+    info = {
+        "api_url": "http://127.0.0.1:3000",
+        "aws_endpoint_url": f"http://127.0.0.1:{port}",
+        "region": "us-east-1",
+        "simulator_url": None,
+        "resources": {"TasksTable": "local-table"},
+        "parameters": {"GiveUpAfterSeconds": "60"},
+    }
+    (folder / "stack.json").write_text(json.dumps(info))
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------ in AWS
+
+
+def test_a_deployed_stack_has_its_resources_and_parameters(deployed: Deployed) -> None:
+    stack = find_deployed(STACK_NAME)
+
+    assert stack.table == TABLE_NAME
+    assert stack.resources == deployed.resources
+    assert stack.resource("ArchiveQueue").startswith("https://sqs.")
+    assert stack.resource("PollTasksStateMachine").startswith("arn:aws:states:")
+    assert stack.seconds("GiveUpAfterSeconds", 1) == 21600
+    assert (stack.api_url, stack.region, stack.is_local) == (API_URL, "us-east-1", False)
+
+
+def test_more_resources_than_a_page_has(cloud: None) -> None:
+    resources = {f"Queue{number}": {"Type": "AWS::SQS::Queue"} for number in range(150)}
+    boto3.client("cloudformation").create_stack(
+        StackName="large", TemplateBody=json.dumps({"Resources": {**resources, "Last": {"Type": "AWS::SQS::Queue"}}})
+    )
+
+    assert len(find_deployed("large").resources) == 151
+
+
+def test_what_a_stack_has_not_got_is_told_with_the_way_to_it(deployed: Deployed) -> None:
+    with pytest.raises(CatchlightError, match=r"has no NewQueue; update it: `make build && sam deploy`"):
+        find_deployed(STACK_NAME).resource("NewQueue")
+
+
+def test_no_stack_of_that_name(deployed: Deployed) -> None:
+    deployed.run("status", expect=0)
+    with pytest.raises(CatchlightError, match=r"There is no stack other in us-east-1\. Name another with --stack-name"):
+        find_deployed("other")
+
+
+def test_a_refused_look_at_the_stack_says_what_is_missing(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = boto3.Session.client
+
+    def refused(self: boto3.Session, *arguments: Any, **settings: Any) -> Any:
+        client: Any = make(self, *arguments, **settings)
+
+        def fail(**_: Any) -> None:
+            error: Any = {"Code": "AccessDenied", "Message": "not authorized to perform cloudformation:DescribeStacks"}
+            raise ClientError({"Error": error}, "DescribeStacks")
+
+        client.meta.events.register("before-call.cloudformation.DescribeStacks", fail)
+        return client
+
+    monkeypatch.setattr(boto3.Session, "client", refused)
+
+    with pytest.raises(CatchlightError, match=r"may not do DescribeStacks: .* Ask for the permission"):
+        find_deployed(STACK_NAME)
+
+
+def test_samconfig_tells_name_region_and_profile(cloud: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "aws.config"
+    config.write_text("[profile studio]\nregion = us-west-1\naws_access_key_id = a\naws_secret_access_key = b\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    boto3.client("cloudformation", region_name="eu-central-1").create_stack(
+        StackName="ours", TemplateBody='{"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}'
+    )
+    (tmp_path / "samconfig.toml").write_text(
+        '[default.global.parameters]\nstack_name = "ours"\nregion = "us-west-2"\n'
+        '[default.deploy.parameters]\nregion = "eu-central-1"\nprofile = "studio"\n'
+    )
+
+    stack = find_deployed(None)
+    assert (stack.name, stack.region, stack.session.profile_name) == ("ours", "eu-central-1", "studio")
+    # Its region is that stack's, not any other's; and what is said on the command line outranks it.
+    with pytest.raises(CatchlightError, match="no stack theirs in us-east-1"):
+        find_deployed("theirs")
+    with pytest.raises(CatchlightError, match="no stack ours in us-east-2"):
+        find_deployed(None, region="us-east-2")
+
+
+@pytest.mark.parametrize("content", ["", "[default", "version = 0.1\n[default.global.parameters]\nstack_name = 1\n"])
+def test_a_samconfig_that_says_nothing(cloud: None, tmp_path: Path, content: str) -> None:
+    (tmp_path / "samconfig.toml").write_text(content)
+
+    with pytest.raises(CatchlightError, match="There is no stack catchlight in"):
+        find_deployed(None)
+
+
+# ------------------------------------------------------------------------------------------------ on this machine
+
+
+def test_a_local_stack(tmp_path: Path, listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever a user's shell says, nothing leads out of this machine.
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "https://dynamodb.example")
+    stack = find_local(local_state(tmp_path / ".local", listening))
+
+    assert (stack.is_local, stack.table, stack.seconds("GiveUpAfterSeconds", 1)) == (True, "local-table", 60)
+    client = stack.client("dynamodb")
+    assert client.meta.endpoint_url == f"http://127.0.0.1:{listening}"
+    assert client._request_signer._credentials.access_key == "local"
+    with pytest.raises(CatchlightError, match="start it again with `make up`"):
+        stack.resource("Other")
+
+
+def test_no_local_stack(tmp_path: Path) -> None:
+    with pytest.raises(CatchlightError, match=r"No stack has its state in .*: `make up` first"):
+        find_local(tmp_path)
+
+
+def test_a_local_stack_that_was_killed(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    state = local_state(tmp_path / ".local", port)
+
+    assert not is_up(state)
+    with pytest.raises(CatchlightError, match="not running any more: `make up` first"):
+        find_local(state)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_state_that_cannot_be_read(tmp_path: Path, content: str) -> None:
+    (tmp_path / "stack.json").write_text(content)
+
+    assert not is_up(tmp_path)
+    with pytest.raises(CatchlightError, match=r"again|`make up`"):
+        find_local(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ which one
+
+
+def choose(tmp_path: Path, **choice: Any) -> Stack:
+    return StackChoice(state_dir=str(tmp_path / ".local"), **choice).find()
+
+
+def test_a_local_stack_that_is_up_is_meant_unless_aws_is_named(
+    deployed: Deployed, tmp_path: Path, listening: int
+) -> None:
+    local_state(tmp_path / ".local", listening)
+
+    assert choose(tmp_path).is_local
+    assert choose(tmp_path, local=True).is_local
+    assert not choose(tmp_path, stack_name=STACK_NAME).is_local
+    # Somebody who names a region or a profile speaks of AWS.
+    with pytest.raises(CatchlightError, match="There is no stack catchlight in eu-west-1"):
+        choose(tmp_path, region="eu-west-1")
+
+
+def test_without_a_local_stack_the_deployed_one_is_meant(deployed: Deployed, tmp_path: Path) -> None:
+    (tmp_path / "samconfig.toml").write_text(f'[default.global.parameters]\nstack_name = "{STACK_NAME}"\n')
+
+    assert choose(tmp_path).name == STACK_NAME
+    with pytest.raises(CatchlightError, match="`make up` first"):
+        choose(tmp_path, local=True)
+
+
+def test_which_one_it_was_is_said(deployed: Deployed) -> None:
+    deployed.run("status")
+
+    assert "Speaking to stack pictures in us-east-1." in deployed.said

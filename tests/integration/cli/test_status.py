@@ -1,0 +1,156 @@
+"""`catchlight status`: counts, what is stuck, queues, the loss meter, and the exit status that follows."""
+
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import pytest
+
+from catchlight.miss_ratio import NAMESPACE
+from image_tasks.models import TaskStatus, utc_now
+from tests.integration.cli.conftest import STACK_NAME, Deployed
+
+HOUR = timedelta(hours=1)
+
+
+def test_an_empty_stack_is_fine(deployed: Deployed) -> None:
+    status = deployed.run("status")
+
+    assert status["tasks"]["byStatus"] == dict.fromkeys(TaskStatus, 0)
+    assert status["oldestPending"] is None
+    assert status["problems"] == []
+    assert status["misses"]["all"] == {"byCallback": 0, "byPoll": 0, "missRatio": None}
+    assert "Nothing is stuck" in deployed.show("status")
+
+
+def test_tasks_are_counted_by_status(deployed: Deployed) -> None:
+    for number, status in enumerate(TaskStatus):
+        for each in range(number + 1):
+            deployed.put(f"flux-kontext#{status}-{each}", status)
+
+    counted = deployed.run("status")["tasks"]
+
+    assert counted["byStatus"] == {status: number for number, status in enumerate(TaskStatus, start=1)}
+    assert counted["readUnits"] > 0
+
+
+def test_all_pages_are_counted(deployed: Deployed) -> None:
+    # A page is 1 MB at most.
+    for number in range(30):
+        deployed.put(f"flux-kontext#{number}", "ARCHIVED", padding="x" * 100_000)
+
+    assert deployed.run("status")["tasks"]["byStatus"]["ARCHIVED"] == 30
+
+
+def test_since_leaves_out_what_has_not_changed(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#old", "ARCHIVED", 3 * HOUR)
+    deployed.put("flux-kontext#new", "ARCHIVED", HOUR)
+
+    status = deployed.run("status", "--since", "2h")
+
+    assert status["tasks"]["byStatus"]["ARCHIVED"] == 1
+    assert status["since"] < (utc_now() - timedelta(minutes=119)).isoformat()
+
+
+def test_the_oldest_pending_task(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#young", "PENDING", HOUR)
+    deployed.put("acedata#old", "PENDING", 2 * HOUR)
+
+    status = deployed.run("status")
+
+    assert status["oldestPending"]["task"] == "acedata#old"
+    assert status["oldestPending"]["ageSeconds"] == pytest.approx(7200, abs=60)
+    assert (status["pendingTooLong"], status["problems"]) == (0, [])
+    assert "Oldest pending: acedata#old, 2 h" in deployed.show("status")
+
+
+def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
+    deployed.put("flux-kontext#stuck", "SUCCEEDED", 2 * HOUR)
+
+    status = deployed.run("status", expect=1)
+
+    assert (status["pendingTooLong"], status["archivingTooLong"]) == (1, 1)
+    pending, archiving = status["problems"]
+    assert "`catchlight reconcile`" in pending
+    assert "`catchlight redrive --kind stuck`" in archiving
+    assert "✗ 1 pending longer than polling takes" in deployed.show("status")
+
+
+@pytest.mark.parametrize(
+    ("queue", "is_wrong"),
+    [("ArchiveQueue", False), ("ArchiveDeadLetters", True), ("DispatchFailures", True), ("ReconcileFailures", True)],
+)
+def test_a_message_where_there_should_be_none_is_wrong(deployed: Deployed, queue: str, is_wrong: bool) -> None:
+    deployed.send(queue, {"task": "flux-kontext#1"})
+
+    status = deployed.run("status", expect=int(is_wrong))
+
+    assert {each["queue"]: each["waiting"] for each in status["queues"] if each["waiting"]} == {queue: 1}
+    assert len(status["problems"]) == int(is_wrong)
+
+
+# ------------------------------------------------------------------------------------------------ the loss meter
+
+
+def count(name: str, value: int, age: timedelta = HOUR, service: str = STACK_NAME, **dimensions: str) -> None:
+    """A metric as the functions write it: once for the service alone, once with the provider."""
+    cloudwatch = boto3.client("cloudwatch")
+    for chosen in ({"service": service}, {"service": service, **dimensions}):
+        data: Any = {
+            "MetricName": name,
+            "Dimensions": [{"Name": key, "Value": each} for key, each in chosen.items()],
+            "Timestamp": utc_now() - age,
+            "Value": value,
+        }
+        cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=[data])
+
+
+def test_in_aws_it_is_read_from_the_metrics(deployed: Deployed) -> None:
+    count("ResolvedByCallback", 90, provider="flux-kontext")
+    count("ResolvedByCallback", 6, age=3 * HOUR, provider="acedata")
+    count("ResolvedByPoll", 4, provider="acedata")
+    # Another stack's, and another day's.
+    count("ResolvedByPoll", 1000, service="other", provider="acedata")
+    count("ResolvedByPoll", 1000, age=50 * HOUR, provider="acedata")
+
+    misses = deployed.run("status")["misses"]
+
+    assert misses["source"] == "metrics"
+    assert misses["all"] == {"byCallback": 96, "byPoll": 4, "missRatio": 0.04}
+    assert misses["byProvider"] == {
+        "acedata": {"byCallback": 6, "byPoll": 4, "missRatio": 0.4},
+        "flux-kontext": {"byCallback": 90, "byPoll": 0, "missRatio": 0.0},
+    }
+    assert "acedata 6 4 40.0%" in deployed.show("status")
+
+
+def test_its_span_is_that_of_since(deployed: Deployed) -> None:
+    count("ResolvedByPoll", 7, age=50 * HOUR, provider="acedata")
+
+    assert deployed.run("status", "--since", "3d")["misses"]["all"]["byPoll"] == 7
+
+
+def test_without_the_right_to_look_it_says_whose_permission_is_missing(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.exceptions import ClientError
+
+    from catchlight.stack import Stack
+
+    client_of = Stack.client
+
+    def refused(self: Stack, service: str) -> Any:
+        client = client_of(self, service)
+        if service == "cloudwatch":
+
+            def fail(**_: Any) -> None:
+                raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetMetricData")
+
+            client.meta.events.register("before-call", fail)
+        return client
+
+    monkeypatch.setattr(Stack, "client", refused)
+
+    assert deployed.run("status", expect=1) is None
+    assert "may not do GetMetricData" in deployed.said
