@@ -18,7 +18,12 @@ MANAGED_POLICIES = {
     "AWSXrayWriteOnlyAccess",
 }
 # The only objects there are, and each prefix has few that touch it.
-OBJECTS_OF = {"ArchiveImagesFunctionRole": {"images"}, "ReceiveCallbackFunctionRole": {"rejected"}}
+OBJECTS_OF = {
+    "AnswerRequestsFunctionRole": {"images"},
+    "ArchiveImagesFunctionRole": {"images"},
+    "ReceiveCallbackFunctionRole": {"rejected"},
+}
+INDEXES = {index["IndexName"] for index in RESOURCES["TasksTable"]["Properties"]["GlobalSecondaryIndexes"]}
 
 
 def own_statements() -> list[tuple[str, dict[str, Any]]]:
@@ -52,7 +57,8 @@ def test_a_statement_allows_one_thing_on_named_resources(role: str, statement: d
         if function == "Fn::Sub" and "Bucket" in value:
             assert value in {f"${{ImagesBucket.Arn}}/{prefix}/*" for prefix in OBJECTS_OF[role]}
         elif function == "Fn::Sub" and "/index/" in value:
-            assert (value, actions) == ("${TasksTable.Arn}/index/byStatus", ["dynamodb:Query"])
+            assert value.removeprefix("${TasksTable.Arn}/index/") in INDEXES
+            assert actions == ["dynamodb:Query"]
         else:
             assert referred_to(resource) in RESOURCES
 
@@ -114,7 +120,8 @@ def test_functions_write_only_objects_of_their_own() -> None:
         ("ArchiveImagesFunctionRole", "s3:PutObject"),
         ("ArchiveImagesFunctionRole", "s3:GetObject"),
     }
-    assert {role for role, action in to_s3 if action == "s3:PutObject"} == OBJECTS_OF.keys()
+    writers = {role for role, action in to_s3 if action == "s3:PutObject"}
+    assert writers == {"ReceiveCallbackFunctionRole", "ArchiveImagesFunctionRole"}
     assert not [action for _, action in to_s3 if "Delete" in action or "Acl" in action]
 
 
@@ -132,7 +139,10 @@ def test_api_keys_are_read_by_those_who_ask_providers() -> None:
     }
 
     # The callback's function reads the webhook keys, which lie in the same secret.
-    assert readers == {"ReceiveCallbackFunctionRole", "PollTasksFunctionRole", "ArchiveImagesFunctionRole"}
+    assert readers == {
+        *("ReceiveCallbackFunctionRole", "PollTasksFunctionRole", "ArchiveImagesFunctionRole"),
+        "AnswerRequestsFunctionRole",
+    }
 
 
 @pytest.mark.parametrize("name", of_type("AWS::Lambda::Permission"))

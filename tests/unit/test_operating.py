@@ -1,0 +1,66 @@
+"""The operator's page: every alarm, commands that there are, tests that there are, and figures that are true."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from catchlight.commands import COMMANDS
+from tests.unit.template.emitted_metrics import emitted_metrics
+from tests.unit.template.expanded import RAW
+from tests.unit.template.test_alarms import ALARMS, watched_by
+
+REPOSITORY = Path(__file__).parents[2]
+PAGE = (REPOSITORY / "docs/operating.md").read_text()
+SHOWN_BY = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
+
+
+def test_every_alarm_has_a_row() -> None:
+    explained = re.findall(r"^\| `(\w+Alarm)` \|", PAGE, re.MULTILINE)
+
+    assert sorted(explained) == sorted(ALARMS)
+
+
+def test_a_row_says_what_it_means_what_to_look_at_and_what_to_do() -> None:
+    for row in re.findall(r"^\| `\w+Alarm` \|.*$", PAGE, re.MULTILINE):
+        _, alarm, *cells, _ = row.split("|")
+        assert len(cells) == 3, alarm
+        assert all(len(cell.strip()) > 15 for cell in cells), alarm
+
+
+@pytest.mark.parametrize(("module", "test"), SHOWN_BY)
+def test_what_is_promised_is_shown_by_a_test(module: str, test: str) -> None:
+    assert f"def {test}(" in (REPOSITORY / module).read_text()
+
+
+def test_promises_are_shown_by_enough_tests() -> None:
+    _, _, promises = PAGE.partition("## What is promised")
+    rows = [row for row in re.findall(r"^\| .*$", promises, re.MULTILINE) if not row.startswith("| fault")]
+
+    assert len(rows) >= 25
+    for row in rows:
+        assert "::" in row
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param(PAGE, id="page"), *(alarm["AlarmDescription"] for alarm in ALARMS.values())]
+)
+def test_commands_that_are_named_exist(text: str) -> None:
+    named = set(re.findall(r"\bcatchlight ([a-z]+)\b(?! STACK)", text))
+
+    assert named <= {command.name for command in COMMANDS}
+
+
+def test_parameters_that_are_named_exist() -> None:
+    named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", PAGE)) - ALARMS.keys() - RAW["Outputs"].keys()
+
+    assert named <= RAW["Parameters"].keys()
+
+
+def test_what_watching_costs_is_counted() -> None:
+    alarms, metrics = re.findall(r"^(\d+) alarms look at (\d+) metrics", PAGE, re.MULTILINE)[0]
+    (own,) = re.findall(r"there are (\d+), and those by provider", PAGE)
+
+    assert int(alarms) == len(ALARMS)
+    assert int(metrics) == sum(len(list(watched_by(alarm))) for alarm in ALARMS.values())
+    assert int(own) == len(emitted_metrics())
