@@ -26,6 +26,7 @@ class Case:
     conflicts: tuple[int, ...] = (0,)  # kept as evidence: one of these numbers
     polled_while_running: bool = False
     forgery: Forgery | None = None  # what a stranger posts meanwhile
+    told: str | None = None  # what is worth telling of it in the end
 
     @property
     def key(self) -> str:
@@ -85,7 +86,15 @@ CASES = (
     Case(FLUX_KONTEXT, "task12346", "content-policy", failure=POLICY),
     Case(FLUX_KONTEXT, "task12347", "internal-error", failure=INTERNAL),
     Case(FLUX_KONTEXT, "task12348", "generation-failed", failure=FAILED),
-    Case(FLUX_KONTEXT, "task12349", "silent", POLL, images=2, callbacks=0),
+    Case(
+        FLUX_KONTEXT,
+        "task12349",
+        "silent",
+        POLL,
+        images=2,
+        callbacks=0,
+        told="its callback never came. Polling found out, and brought the result.",
+    ),
     Case(FLUX_KONTEXT, "task12350", "callback-first", images=2),
     Case(FLUX_KONTEXT, "task12351", "slow", images=2, polled_while_running=True),
     Case(FLUX_KONTEXT, "task12352", "late-failure", images=2, callbacks=2, conflicts=(1,)),
@@ -95,6 +104,22 @@ CASES = (
     # calls back with meanwhile contradicts the claim too; where that comes after the correction it is no conflict.
     Case(FLUX_KONTEXT, "task12355", "slow", EITHER, images=2, callbacks=2, conflicts=(1, 2), forgery=WITH_TOKEN),
     Case(FLUX_KONTEXT, "task12356", "private-address", images=2, rejected="not a name of the public internet"),
+    Case(
+        FLUX_KONTEXT,
+        "task12357",
+        "origin-renewed",
+        POLL,
+        images=2,
+        callbacks=0,
+        told="the original's URL was dead when polling found it. The provider was asked for a fresh one in time.",
+    ),
+    Case(
+        FLUX_KONTEXT,
+        "task12358",
+        "image-outage",
+        images=2,
+        told="its images could not be had in five tries. `catchlight redrive` brought it back from the dead letters.",
+    ),
     Case(NANOBANANA, "9e4286b7b27960dfeb8e1d279b50b28d", "duplicates", images=1, callbacks=4),
     Case(NANOBANANA, "933259930a1fc855a4e3835b7c60a028", "second-shape", images=1),
     Case(NANOBANANA, "5c0f2d64a91b4c7e8f3d6b20e7a94d18", "silent-failure", POLL, failure=FAILED, callbacks=0),

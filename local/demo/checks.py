@@ -32,20 +32,25 @@ class Bucket:
     """Everything in the bucket, by key."""
 
     images: Mapping[str, StoredImage]
+    requests: Mapping[str, Any]  # what was asked, beside the images
     kept_deliveries: Mapping[str, RejectedDelivery]
 
 
 def read_bucket(s3: "S3Client", bucket: str) -> Bucket:
     """Everything in the bucket."""
-    stored = {}
+    stored, requests = {}, {}
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", []):
             if entry["Key"].startswith(PREFIX):
                 continue
             found = s3.get_object(Bucket=bucket, Key=entry["Key"])
             with found["Body"] as body:
-                stored[entry["Key"]] = StoredImage(entry["Key"], body.read(), found["ContentType"])
-    return Bucket(stored, dict(RejectedDeliveries(s3, bucket)))
+                content = body.read()
+            if entry["Key"].endswith("/request.json"):
+                requests[entry["Key"]] = json.loads(content)
+            else:
+                stored[entry["Key"]] = StoredImage(entry["Key"], content, found["ContentType"])
+    return Bucket(stored, requests, dict(RejectedDeliveries(s3, bucket)))
 
 
 def save_images(stored: Mapping[str, StoredImage], folder: Path) -> None:
@@ -65,6 +70,7 @@ def find_problems(tasks: Sequence[Played], simulator: Simulator, bucket: Bucket,
     ]
     known_keys: set[str] = set()
     for played in tasks:
+        problems += [f"{played.case.key}: {problem}" for problem in _request_problems(played, bucket)]
         for image in (played.item or {}).get("images", []):
             if "key" in image:
                 known_keys.add(image["key"])
@@ -77,6 +83,18 @@ def find_problems(tasks: Sequence[Played], simulator: Simulator, bucket: Bucket,
     if dead_letters:
         problems.append(f"{dead_letters} dead letters in the archive's queue")
     return problems
+
+
+def _request_problems(played: Played, bucket: Bucket) -> list[str]:
+    case = played.case
+    if not (case.images and played.is_at_its_end):
+        return []
+    prompt = case.request("")["prompt"]
+    beside = bucket.requests.get(f"images/{case.provider}/{case.task_id}/request.json", {})
+    asked = (played.item or {}).get("request", {})
+    return (
+        [] if prompt == beside.get("request", {}).get("prompt") == asked.get("prompt") else ["its prompt is not kept"]
+    )
 
 
 def count_messages(sqs: "SQSClient", queue_url: str) -> int:
@@ -143,7 +161,9 @@ def _image_problems(played: Played, simulator: Simulator, stored: Mapping[str, S
 def _one_image_problems(
     image: Mapping[str, Any], task: SimulatedTask, stored: Mapping[str, StoredImage], rejected: str | None
 ) -> list[str]:
-    served = next((served for served in task.images if served.url == image["url"]), None)
+    # Without the query: it may have been signed anew.
+    url, _, signature = image["url"].partition("?")
+    served = next((served for served in task.images if served.url == url), None)
     if served is None:
         return [f"nobody served {image['url']}"]
     name = f"{served.kind}-{served.index}"
@@ -155,6 +175,7 @@ def _one_image_problems(
         return [f"{name} is not in the bucket: {image['state']}, {image.get('reason', 'no reason given')}"]
     picture = served.picture
     checks = {
+        "signature of the URL": int(signature.removeprefix("signature=") or 0) >= served.first_signature,
         "kind": image["kind"] == served.kind,
         "key": image["key"].startswith(f"images/{task.provider}/{task.task_id}/{name}."),
         "bytes in the bucket": hashlib.sha256(stored_image.content).hexdigest() == picture.sha256,

@@ -14,6 +14,7 @@ from local import LocalStackError
 from local.demo.cases import CASES
 from local.demo.checks import Bucket, count_messages, find_problems, read_bucket, save_images
 from local.demo.contact_sheet import write_contact_sheet
+from local.demo.operator import Operator
 from local.demo.play import DemoError, Played, submit_and_register, watch
 from local.demo.screen import Progress, make_console, result_table
 from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
@@ -82,11 +83,16 @@ def run(state_dir: Path, console: Console) -> list[str]:
         with Progress(console, tasks, simulator) as progress:
             for played in submit_and_register(tasks, simulator, dynamodb, table, stack.info["callback_urls"]):
                 progress.show([played])
+            operator = Operator(stack.boto3_client("sqs"), stack.info["archive_dlq_url"], state_dir)
             for changed in watch(tasks, simulator, dynamodb, table, deadline=begun + MAX_SECONDS):
                 progress.show(changed)
+                operator.look()
+            operator.finish()
         bucket = read_bucket(stack.boto3_client("s3"), stack.info["bucket"])
         dead_letters = count_messages(stack.boto3_client("sqs"), stack.info["archive_dlq_url"])
         problems = find_problems(tasks, simulator, bucket, dead_letters)
+        if operator.redriven != 1:
+            problems.append(f"dead letters were redriven {operator.redriven} times instead of once")
     console.print(result_table(tasks, console.width))
     if images_dir.exists():
         shutil.rmtree(images_dir)
@@ -105,8 +111,8 @@ def _tell_success(console: Console, tasks: Sequence[Played], bucket: Bucket, fol
         "served; no other image is there."
     )
     for case in (played.case for played in tasks):
-        if case.forgery:
-            console.print(f"{case.task_id}: {case.forgery.told}")
+        if told := case.told or (case.forgery and case.forgery.told):
+            console.print(f"{case.task_id}: {told}")
     count = len(bucket.kept_deliveries)
     what = (
         "1 delivery could not be read and is kept" if count == 1 else f"{count} deliveries were not read and are kept"

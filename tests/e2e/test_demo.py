@@ -72,25 +72,40 @@ def test_it_plays_strangers_and_images_that_are_none() -> None:
     assert refused == dict.fromkeys(("private-address", "html-page"), TaskStatus.INCOMPLETE)
 
 
+def test_it_plays_repairs() -> None:
+    repaired = {case.script_name: case.status for case in CASES if case.told}
+    assert repaired == dict.fromkeys(("silent", "origin-renewed", "image-outage"), TaskStatus.ARCHIVED)
+
+
+def test_an_original_has_to_come_from_a_fresh_url() -> None:
+    with Simulator() as simulator:
+        played, stored = archived(simulator, script="origin-renewed")
+        problems = find_problems([played], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
+    assert problems == [f"{CASE.key}: origin-0: signature of the URL differs from what was served"]
+
+
 # ------------------------------------------------------------------------------------------------ failures are told
 
 CASE = Case(FLUX_KONTEXT, "task12345", "success", images=1)
+ASKED = {"images/flux-kontext/task12345/request.json": {"request": {"prompt": "A serene mountain landscape"}}}
 
 
-def archived(simulator: Simulator) -> tuple[Played, dict[str, StoredImage]]:
+def archived(simulator: Simulator, script: str = "null-original") -> tuple[Played, dict[str, StoredImage]]:
     """A task that went well, and the bucket."""
-    task = simulator.submit(FLUX_KONTEXT, script="null-original", task_id=CASE.task_id)
-    picture = task.images[0].picture
-    key = f"images/flux-kontext/{CASE.task_id}/result-0.any"
+    task = simulator.submit(FLUX_KONTEXT, script=script, task_id=CASE.task_id)
+    image = task.images[0]
+    picture = image.picture
+    key = f"images/flux-kontext/{CASE.task_id}/{image.kind}-0.any"
     item = {
         "status": "ARCHIVED",
         "reportedBy": "callback",
         "deliveries": 1,
         "archivedAt": "2026-01-31T12:00:01.500Z",
+        "request": {"prompt": "A serene mountain landscape"},
         "images": [
             {
-                "kind": "result",
-                "url": task.images[0].url,
+                "kind": image.kind,
+                "url": image.url,
                 "state": "ARCHIVED",
                 "key": key,
                 "sha256": picture.sha256,
@@ -143,6 +158,10 @@ def image_forgotten(item: dict[str, Any], stored: dict[str, StoredImage]) -> Non
     stored.clear()
 
 
+def prompt_forgotten(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+    del item["request"]
+
+
 def stray_object(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
     stored["images/stray"] = StoredImage("images/stray", b"", "image/png")
 
@@ -159,6 +178,7 @@ def stray_object(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
         (wrong_type, "contentType differs"),
         (object_missing, "result-0 is not in the bucket"),
         (image_forgotten, "0 images instead of 1"),
+        (prompt_forgotten, "its prompt is not kept"),
         (stray_object, "images/stray is in the bucket and belongs to no task"),
     ],
 )
@@ -169,21 +189,21 @@ def test_each_fault_is_found(
         played, stored = archived(simulator)
         assert isinstance(played.item, dict)
         spoil(played.item, stored)
-        problems = find_problems([played], simulator, Bucket(stored, {}), dead_letters=0)
+        problems = find_problems([played], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
     assert (words in problems[0]) if words else (problems == [])
     assert len(problems) <= 1
 
 
 def test_dead_letters_and_missing_items_are_found() -> None:
     with Simulator() as simulator:
-        problems = find_problems([Played(CASE)], simulator, Bucket({}, {}), dead_letters=3)
+        problems = find_problems([Played(CASE)], simulator, Bucket({}, {}, {}), dead_letters=3)
     assert problems == ["flux-kontext#task12345: there is no item", "3 dead letters in the archive's queue"]
 
 
 def test_a_kept_delivery_that_nobody_sent_is_found() -> None:
     stray = RejectedDelivery("acedata", datetime(2026, 1, 31, tzinfo=UTC), "no task id", {}, b"{}")
     with Simulator() as simulator:
-        problems = find_problems([], simulator, Bucket({}, {"rejected/stray.json": stray}), dead_letters=0)
+        problems = find_problems([], simulator, Bucket({}, {}, {"rejected/stray.json": stray}), dead_letters=0)
     assert problems == ["1 unreadable deliveries are kept, and 0 were sent"]
 
 
@@ -208,7 +228,7 @@ def test_a_stranger_who_gets_further_than_he_should_is_found(
         played.item["conflicts"] = [{"urls": urls}]
         if is_fetched:
             simulator.record(ImageRequest(trap_path(CASE.task_id), "catchlight", 404))
-        problems = find_problems([played], simulator, Bucket(stored, {}), dead_letters=0)
+        problems = find_problems([played], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
     assert [problem.partition(": ")[2] for problem in problems] == ([words] if words else [])
 
 
@@ -228,7 +248,7 @@ def test_an_image_has_to_be_refused_for_the_right_reason(state: str, reason: str
         played.item["status"] = "INCOMPLETE"
         url = played.item["images"][0]["url"]
         played.item["images"] = [{"kind": "result", "url": url, "state": state, "reason": reason}]
-        problems = find_problems([played], simulator, Bucket({}, {}), dead_letters=0)
+        problems = find_problems([played], simulator, Bucket({}, ASKED, {}), dead_letters=0)
     assert (problems == []) is is_fine
 
 
