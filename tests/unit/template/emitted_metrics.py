@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from image_tasks.models import ImageState
@@ -15,6 +16,7 @@ NAME_FAMILIES = {
 }
 
 
+@cache
 def emitted_metrics() -> dict[str, set[str]]:
     """The dimensions of each metric beside `service`: {"ResolvedByPoll": {"provider"}, "DeliveriesKept": set()}."""
     found: dict[str, set[str]] = {}

@@ -1,5 +1,6 @@
 """The template as it is written, and as CloudFormation gets it."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def of_type(type_name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+@cache
 def deployed(**parameters: str) -> dict[str, dict[str, Any]]:
     """Properties of all resources with these parameter values; a Ref is the logical id, an attribute `ID.NAME`."""
     template = load_template(REPOSITORY / "template.yaml", parameters)

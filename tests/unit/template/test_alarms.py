@@ -139,9 +139,17 @@ def test_every_queue_that_has_to_be_empty_is_watched() -> None:
         assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
 
 
-@pytest.mark.parametrize("metric", ["Errors", "Throttles", "Duration"])
-def test_every_function_is_watched(metric: str) -> None:
-    assert watching(metric).keys() == FUNCTIONS.keys()
+@pytest.mark.parametrize(
+    ("metric", "left_out"),
+    [
+        ("Errors", set()),
+        ("Throttles", set()),
+        # It waits as long as it is asked to, nearly all of its time.
+        ("Duration", {"AnswerRequestsFunction"}),
+    ],
+)
+def test_every_function_is_watched(metric: str, left_out: set[str]) -> None:
+    assert watching(metric).keys() == FUNCTIONS.keys() - left_out
 
 
 def test_each_function_is_held_to_its_own_timeout() -> None:
