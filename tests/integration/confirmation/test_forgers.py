@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from image_tasks.deadlines import MAX_ARCHIVE_TRIES
-from image_tasks.models import TaskStatus
+from image_tasks.models import Task, TaskReport, TaskStatus
 from image_tasks.providers import PROVIDERS
-from tests.integration.archiver import Archiver
+from image_tasks.tasks_table import TasksTable
+from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.claims import FORGED, PNG, has, urls
 from tests.integration.confirmation.conftest import Stream
 from tests.integration.providers import (
@@ -131,3 +132,24 @@ def test_a_forger_with_the_token_changes_nothing_in_the_end(
     assert not [path for path in archiver.server.requests if path.startswith("/forged")]
     stored = {key: data for key, data in archiver.objects().items() if world.task_id in key}
     assert list(stored.values()) == ([PNG] if truth == "success" else [])
+
+
+def test_a_claim_that_follows_a_correction_at_once_is_not_taken_for_its_result(
+    archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by tests/faults: the item is read again after its correction, and the forger posts in between."""
+    forged = archiver.serve("forged", FORGED)
+    providers.answers[FLUX_PATH] = failed
+    archiver.succeed(forged)
+    correct = TasksTable.correct
+
+    def correct_and_claim_again(table: TasksTable, claimed: Task, answer: TaskReport) -> bool:
+        is_corrected = correct(table, claimed, answer)
+        archiver.succeed(forged)
+        return is_corrected
+
+    monkeypatch.setattr(TasksTable, "correct", correct_and_claim_again)
+
+    assert archiver.run() == [TASK]
+    assert archiver.objects() == {}
+    assert archiver.server.requests == []
