@@ -1,0 +1,454 @@
+"""`catchlight redrive`: another try for what has come to a standstill, and no dead letter deleted before its time."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+
+from catchlight.redriving import _HOLD_SECONDS
+from catchlight.stack import Stack
+from image_tasks.follow_ups import FollowUps
+from image_tasks.models import iso, utc_now
+from image_tasks.tasks_table import TasksTable
+from tests.integration.cli.conftest import STACK_NAME, Deployed
+from tests.integration.providers import FLUX_PATH, Providers, record, saying, unreachable
+from tests.planted_secrets import URL_QUERY
+
+HOUR = timedelta(hours=1)
+OLD_URL = f"https://tempfile.aiquickdraw.com/r/old.png?{URL_QUERY}"
+NEW_URL = f"https://tempfile.aiquickdraw.com/r/new.png?{URL_QUERY}"
+
+
+def image(state: str = "PENDING", url: str = OLD_URL, **more: str) -> dict[str, Any]:
+    return {"kind": "result", "url": url, "expiresAt": "2026-01-01T00:00:00.000Z", "state": state, **more}
+
+
+def said_anew(request: httpx.Request) -> httpx.Response:
+    return record(request, successFlag=1, response={"resultImageUrl": NEW_URL})
+
+
+def the_same(request: httpx.Request) -> httpx.Response:
+    return record(request, successFlag=1, response={"resultImageUrl": OLD_URL})
+
+
+@pytest.fixture(autouse=True)
+def asked(providers: Providers) -> Providers:
+    """Providers who know a result, and its URL of this moment."""
+    providers.answers[FLUX_PATH] = said_anew
+    return providers
+
+
+def outcomes(result: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    """What became of each task: the step, and whether it failed."""
+    return {task["outcome"]["task"]: (task["outcome"]["step"], task["outcome"]["isFailed"]) for task in result["tasks"]}
+
+
+# ------------------------------------------------------------------------------------------------ dead letters
+
+
+def test_a_dead_letter_is_sent_again_with_fresh_urls_and_a_nonce(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
+    deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
+
+    result = deployed.run("redrive", "--all")
+
+    assert outcomes(result) == {"flux-kontext#1": ("archive", False)}
+    assert result["letters"] == {"removed": 1, "kept": 0, "unreadable": 0}
+    assert result["tasks"][0]["outcome"]["freshUrls"] == 1
+    (message,) = deployed.messages("ArchiveQueue")
+    assert message["task"] == "flux-kontext#1"
+    assert message["nonce"].startswith("redrive-")
+    assert deployed.count("ArchiveDeadLetters") == 0
+    item = deployed.store.item("flux-kontext#1")
+    assert item is not None
+    assert item["images"][0]["url"] == NEW_URL
+
+
+def test_each_run_has_a_nonce_of_its_own(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
+    deployed.run("redrive", "flux-kontext#1")
+    deployed.run("redrive", "flux-kontext#1")
+
+    nonces = [message["nonce"] for message in deployed.messages("ArchiveQueue")]
+    assert len(set(nonces)) == 2
+
+
+@pytest.mark.parametrize("status", ["ARCHIVED", "FAILED", None])
+def test_a_letter_whose_task_needs_nothing_is_removed(deployed: Deployed, status: str | None) -> None:
+    if status:
+        deployed.put("flux-kontext#1", status, reportedBy="poll")
+    deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
+
+    result = deployed.run("redrive", "--all")
+
+    assert outcomes(result) == {"flux-kontext#1": ("nothing", False)}
+    assert result["letters"]["removed"] == 1
+    assert deployed.messages("ArchiveQueue") == []
+    assert deployed.count("ArchiveDeadLetters") == 0
+
+
+def test_several_letters_of_a_task_are_one_try(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
+    for _ in range(3):
+        deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
+
+    result = deployed.run("redrive", "--all")
+
+    assert (len(result["tasks"]), result["tasks"][0]["letters"]) == (1, 3)
+    assert len(deployed.messages("ArchiveQueue")) == 1
+    assert deployed.count("ArchiveDeadLetters") == 0
+
+
+def test_more_letters_than_a_batch_has(deployed: Deployed) -> None:
+    for number in range(25):
+        deployed.put(f"flux-kontext#{number}", "SUCCEEDED", images=[image()])
+        deployed.send("ArchiveDeadLetters", {"task": f"flux-kontext#{number}"})
+
+    assert deployed.run("redrive", "--all")["letters"]["removed"] == 25
+
+    queued = {message["task"] for message in deployed.messages("ArchiveQueue")}
+    assert queued == {f"flux-kontext#{number}" for number in range(25)}
+    assert deployed.count("ArchiveDeadLetters") == 0
+
+
+@pytest.mark.parametrize("body", ["{", "[]", '{"tasks": 1}', '{"task": 7}', ""])
+def test_a_letter_that_nobody_can_read_stays(deployed: Deployed, body: str) -> None:
+    deployed.send("ArchiveDeadLetters", body or "-")
+
+    assert deployed.run("redrive", "--all", expect=1)["letters"] == {"removed": 0, "kept": 0, "unreadable": 1}
+
+    assert deployed.count("ArchiveDeadLetters") == 1
+
+
+def test_a_letter_that_names_no_task_key_is_removed(deployed: Deployed) -> None:
+    deployed.send("ArchiveDeadLetters", {"task": "no key"})
+
+    assert outcomes(deployed.run("redrive", "--all")) == {"no key": ("nothing", False)}
+
+
+def test_a_letter_whose_message_is_not_taken_stays(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        deployed.put(f"flux-kontext#{number}", "SUCCEEDED", images=[image()])
+        deployed.send("ArchiveDeadLetters", {"task": f"flux-kontext#{number}"})
+    queue = FollowUps.queue_archiving
+
+    def refuse_one(self: FollowUps, tasks: list[str], *, nonce: str) -> None:
+        if tasks == ["flux-kontext#1"]:
+            self._archive_queue_url += "-that-is-gone"
+            try:
+                queue(self, tasks, nonce=nonce)
+            finally:
+                self._archive_queue_url = self._archive_queue_url.removesuffix("-that-is-gone")
+        else:
+            queue(self, tasks, nonce=nonce)
+
+    monkeypatch.setattr(FollowUps, "queue_archiving", refuse_one)
+    monkeypatch.setattr("catchlight.redriving._THREADS", 1)
+
+    result = deployed.run("redrive", "--all", expect=1)
+
+    assert outcomes(result)["flux-kontext#1"] == ("archive", True)
+    assert result["letters"] == {"removed": 2, "kept": 1, "unreadable": 0}
+    (left,) = deployed.messages("ArchiveDeadLetters")
+    assert left == {"task": "flux-kontext#1"}
+
+
+def test_a_run_that_is_interrupted_gives_the_letters_back(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
+    deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
+    deployed.send("DispatchFailures", "unreadable")
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TasksTable, "get", interrupt)
+
+    deployed.run("redrive", "--all", expect=130)
+
+    assert "can be repeated" in deployed.said
+    # Not after a quarter of an hour only.
+    assert _HOLD_SECONDS > 600
+    assert deployed.count("ArchiveDeadLetters") == 1
+    assert deployed.count("DispatchFailures") == 1
+
+
+# ------------------------------------------------------------------------------------------------ incomplete
+
+
+def test_what_was_given_up_is_pending_again(deployed: Deployed) -> None:
+    images = [
+        image("ARCHIVED", key="images/flux-kontext/1/origin-0.png", kind="origin"),
+        image("EXPIRED", reason="the server answers 403"),
+    ]
+    deployed.put("flux-kontext#1", "INCOMPLETE", images=images, archivedAt="2026-01-01T00:00:00.000Z")
+
+    result = deployed.run("redrive", "--all")
+
+    assert outcomes(result) == {"flux-kontext#1": ("reopen", False)}
+    item = deployed.store.item("flux-kontext#1")
+    assert item is not None
+    assert (item["status"], item["rank"]) == ("SUCCEEDED", 30)
+    assert item["images"][0] == images[0]
+    renewed = item["images"][1]
+    assert (renewed["state"], renewed["url"]) == ("PENDING", NEW_URL)
+    assert "reason" not in renewed
+    assert renewed["expiresAt"] > iso(utc_now())
+    assert "archivedAt" not in item
+    # The stream queues it: its status has changed.
+    assert deployed.messages("ArchiveQueue") == []
+
+
+@pytest.mark.parametrize("answer", [the_same, saying({}, 429), unreachable], ids=["same", "busy", "unreachable"])
+def test_without_a_fresh_url_the_old_one_is_tried(deployed: Deployed, asked: Providers, answer: Any) -> None:
+    asked.answers[FLUX_PATH] = answer
+    deployed.put("flux-kontext#1", "INCOMPLETE", images=[image("REJECTED", reason="too large")])
+
+    result = deployed.run("redrive", "--all")
+
+    item = deployed.store.item("flux-kontext#1")
+    assert item is not None
+    assert (item["status"], item["images"][0]["state"], item["images"][0]["url"]) == ("SUCCEEDED", "PENDING", OLD_URL)
+    remark = result["tasks"][0]["outcome"]["remark"]
+    assert ("could not be asked" in remark) == (answer is not the_same)
+
+
+def test_a_task_that_changes_meanwhile_is_left_alone(
+    deployed: Deployed, asked: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.put("flux-kontext#1", "INCOMPLETE", images=[image("EXPIRED")])
+
+    def answer_while_it_changes(request: httpx.Request) -> httpx.Response:
+        deployed.put("flux-kontext#1", "ARCHIVED", -HOUR)
+        return said_anew(request)
+
+    asked.answers[FLUX_PATH] = answer_while_it_changes
+
+    result = deployed.run("redrive", "--all", expect=1)
+
+    assert outcomes(result) == {"flux-kontext#1": ("reopen", True)}
+    item = deployed.store.item("flux-kontext#1")
+    assert item is not None
+    assert item["status"] == "ARCHIVED"
+
+
+def test_with_retention_a_reopened_task_is_not_deleted_any_more(deployed: Deployed) -> None:
+    parameters: Any = [{"ParameterKey": "TaskRetentionDays", "ParameterValue": "30"}]
+    boto3.client("cloudformation").update_stack(StackName=STACK_NAME, UsePreviousTemplate=True, Parameters=parameters)
+    deployed.put("flux-kontext#1", "INCOMPLETE", images=[image("EXPIRED")], deleteAfter=1)
+
+    deployed.run("redrive", "flux-kontext#1")
+
+    item = deployed.store.item("flux-kontext#1")
+    assert item is not None
+    assert "deleteAfter" not in item
+
+
+# ------------------------------------------------------------------------------------------------ others
+
+
+def test_a_task_that_waits_for_its_archiving_is_queued(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#stuck", "SUCCEEDED", 2 * HOUR, images=[image()])
+    deployed.put("flux-kontext#young", "SUCCEEDED", HOUR / 2, images=[image()])
+    # The hourly run has queued it today, in vain: an operator need not wait until tomorrow.
+    deployed.put("flux-kontext#repeated", "SUCCEEDED", 2 * HOUR, images=[image()], reconciledAt=iso(utc_now() - HOUR))
+
+    deployed.run("redrive", "--kind", "stuck")
+
+    queued = sorted(message["task"] for message in deployed.messages("ArchiveQueue"))
+    assert queued == ["flux-kontext#repeated", "flux-kontext#stuck"]
+
+
+def test_polling_that_gave_up_begins_anew_where_somebody_says_so(deployed: Deployed) -> None:
+    failure = {"reason": "NO_NEWS", "message": "no callback"}
+    deployed.put("flux-kontext#1", "TIMED_OUT", failure=failure, reportedBy="poll", reportedAt=iso(utc_now()))
+
+    assert deployed.run("redrive", "--all")["tasks"] == []
+    result = deployed.run("redrive", "--kind", "timed-out")
+
+    assert outcomes(result) == {"flux-kontext#1": ("register anew", False)}
+    item = deployed.store.item("flux-kontext#1")
+    assert item is not None
+    assert (item["status"], item["rank"]) == ("PENDING", 0)
+    assert not {"failure", "reportedBy", "reportedAt"} & item.keys()
+
+
+@pytest.mark.parametrize(
+    ("status", "attributes", "step"),
+    [
+        ("PENDING", {}, "poll"),
+        ("FAILED", {"reportedBy": "callback", "reportedAt": "2026-01-01T00:00:00.000Z"}, "poll"),
+        ("FAILED", {"reportedBy": "poll"}, "nothing"),
+        ("ARCHIVED", {}, "nothing"),
+        ("TIMED_OUT", {}, "register anew"),
+    ],
+)
+def test_a_named_task_is_given_what_its_status_asks_for(
+    deployed: Deployed, status: str, attributes: dict[str, Any], step: str
+) -> None:
+    deployed.put("flux-kontext#1", status, **attributes)
+
+    assert outcomes(deployed.run("redrive", "flux-kontext/1")) == {"flux-kontext#1": (step, False)}
+
+    assert deployed.executions() == ([["flux-kontext#1"]] if step == "poll" else [])
+
+
+def test_named_tasks_and_their_letters_and_no_others(deployed: Deployed) -> None:
+    for number in (1, 2):
+        deployed.put(f"flux-kontext#{number}", "SUCCEEDED", 2 * HOUR, images=[image()])
+        deployed.send("ArchiveDeadLetters", {"task": f"flux-kontext#{number}"})
+    deployed.send("ArchiveDeadLetters", "unreadable")
+
+    result = deployed.run("redrive", "flux-kontext#1", "1")
+
+    assert outcomes(result) == {"flux-kontext#1": ("archive", False)}
+    assert [message["task"] for message in deployed.messages("ArchiveQueue")] == ["flux-kontext#1"]
+    assert deployed.count("ArchiveDeadLetters") == 2
+
+
+# ------------------------------------------------------------------------------------------------ undispatched
+
+
+def positions(deployed: Deployed, *, first: int, last: int, stream: str = "", arrived: str = "") -> dict[str, Any]:
+    """What Lambda says of stream records that it has given up."""
+    table = deployed.dynamodb.describe_table(TableName=deployed.resources["TasksTable"])["Table"]
+    arn = stream or table["LatestStreamArn"]
+    (shard,) = boto3.client("dynamodbstreams").describe_stream(StreamArn=table["LatestStreamArn"])["StreamDescription"][
+        "Shards"
+    ]
+    records = records_of(deployed)
+    return {
+        "requestContext": {"condition": "RetryAttemptsExhausted"},
+        "DDBStreamBatchInfo": {
+            "shardId": shard["ShardId"],
+            "startSequenceNumber": records[first]["dynamodb"]["SequenceNumber"],
+            "endSequenceNumber": records[last]["dynamodb"]["SequenceNumber"],
+            "approximateArrivalOfLastRecord": arrived or utc_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "streamArn": arn,
+        },
+    }
+
+
+def records_of(deployed: Deployed) -> list[Any]:
+    """The stream, from its beginning."""
+    streams = boto3.client("dynamodbstreams")
+    arn = deployed.dynamodb.describe_table(TableName=deployed.resources["TasksTable"])["Table"]["LatestStreamArn"]
+    (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+    iterator = streams.get_shard_iterator(StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")
+    found: list[Any] = streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
+    return found
+
+
+def test_what_was_never_dispatched_is_read_from_the_stream(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#before", "PENDING")
+    deployed.put("flux-kontext#new", "PENDING")
+    deployed.put("flux-kontext#done", "SUCCEEDED", images=[image()])
+    deployed.put("flux-kontext#final", "ARCHIVED")
+    deployed.put("flux-kontext#after", "PENDING")
+    deployed.send("DispatchFailures", positions(deployed, first=1, last=3))
+
+    result = deployed.run("redrive", "--all")
+
+    assert outcomes(result) == {"flux-kontext#new": ("poll", False), "flux-kontext#done": ("archive", False)}
+    assert deployed.executions() == [["flux-kontext#new"]]
+    assert [message["task"] for message in deployed.messages("ArchiveQueue")] == ["flux-kontext#done"]
+    assert result["letters"]["removed"] == 1
+    assert deployed.count("DispatchFailures") == 0
+
+
+def test_what_the_stream_has_forgotten_is_found_by_its_status(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = timedelta(days=3)
+    deployed.put("flux-kontext#new", "PENDING", days)
+    deployed.put("flux-kontext#done", "SUCCEEDED", days, images=[image()])
+    deployed.put("flux-kontext#later", "PENDING", HOUR)
+    letter = positions(deployed, first=0, last=1, arrived=(utc_now() - days).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    deployed.send("DispatchFailures", letter)
+    client_of = Stack.client
+
+    def forgetful(self: Stack, service: str) -> Any:
+        client = client_of(self, service)
+        if service == "dynamodbstreams":
+
+            def fail(**_: Any) -> None:
+                raise ClientError({"Error": {"Code": "TrimmedDataAccessException"}}, "GetShardIterator")
+
+            client.meta.events.register("before-call", fail)
+        return client
+
+    monkeypatch.setattr(Stack, "client", forgetful)
+
+    result = deployed.run("redrive", "--kind", "dispatch-failures")
+
+    assert outcomes(result) == {"flux-kontext#new": ("poll", False), "flux-kontext#done": ("archive", False)}
+    assert deployed.count("DispatchFailures") == 0
+
+
+@pytest.mark.parametrize("body", [{}, {"DDBStreamBatchInfo": 1}, {"DDBStreamBatchInfo": {"shardId": "s"}}])
+def test_positions_that_nobody_can_read_stay(deployed: Deployed, body: Any) -> None:
+    deployed.send("DispatchFailures", body)
+
+    assert deployed.run("redrive", "--all", expect=1)["letters"]["unreadable"] == 1
+
+    assert deployed.count("DispatchFailures") == 1
+
+
+# ------------------------------------------------------------------------------------------------ dry run, selection
+
+
+def test_a_dry_run_says_what_would_happen_and_does_nothing(deployed: Deployed, asked: Providers) -> None:
+    deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
+    deployed.put("flux-kontext#2", "INCOMPLETE", images=[image("EXPIRED")])
+    deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
+    deployed.send("ArchiveDeadLetters", "unreadable")
+    before = deployed.store.items()
+
+    result = deployed.run("redrive", "--all", "--dry-run", expect=1)
+
+    assert result["dryRun"]
+    assert outcomes(result) == {"flux-kontext#1": ("archive", False), "flux-kontext#2": ("reopen", False)}
+    assert result["letters"] == {"removed": 0, "kept": 1, "unreadable": 1}
+    assert asked.requests == []
+    assert deployed.store.items() == before
+    assert (deployed.count("ArchiveDeadLetters"), deployed.messages("ArchiveQueue")) == (2, [])
+
+
+def test_nothing_at_a_standstill(deployed: Deployed) -> None:
+    result = deployed.run("redrive", "--all")
+
+    assert (result["tasks"], result["letters"]) == ([], {"removed": 0, "kept": 0, "unreadable": 0})
+    assert "Nothing is at a standstill" in deployed.show("redrive", "--all")
+
+
+@pytest.mark.parametrize("arguments", [[], ["flux-kontext#1", "--all"], ["--all", "--kind", "stuck"]])
+def test_what_is_to_be_redriven_has_to_be_said(deployed: Deployed, arguments: list[str]) -> None:
+    assert deployed.run("redrive", *arguments, expect=2) is None
+
+    assert "Say what to redrive" in deployed.said
+
+
+def test_no_more_than_the_limit(deployed: Deployed) -> None:
+    for number in range(5):
+        deployed.put(f"flux-kontext#{number}", "INCOMPLETE", images=[image("EXPIRED")])
+
+    result = deployed.run("redrive", "--all", "--limit", "3")
+    assert (len(result["tasks"]), result["more"]) == (3, True)
+
+    result = deployed.run("redrive", "--all", "--limit", "3")
+    assert (len(result["tasks"]), result["more"]) == (2, False)
+
+
+def test_people_see_a_table_and_a_summary(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
+    deployed.send("ArchiveDeadLetters", json.dumps({"task": "flux-kontext#1"}))
+
+    assert "1 would get another try, 0 need nothing; 1 dead letters. Nothing was done." in deployed.show(
+        "redrive", "--all", "--dry-run"
+    )
+    page = deployed.show("redrive", "--all")
+    assert "flux-kontext#1 dead-letters SUCCEEDED archiving queued 1 fresh URLs" in page
+    assert "1 got another try, 0 need nothing, 0 failed; 1 dead letters removed, 0 kept." in page
