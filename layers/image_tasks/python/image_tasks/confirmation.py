@@ -50,7 +50,7 @@ class Confirmation:
         if not self._table.correct(task, answer):
             raise UnconfirmedError("the task has changed while its provider was asked")
         corrected = self._table.get(task.task)
-        # It may be a claim again: the same one repeated, or another one, has come in between and is not what was checked.
+        # It may be a claim again: one that came in between, and is not what was checked.
         if corrected is None or corrected.is_claim:
             raise UnconfirmedError("the task has changed after its correction")
         return Checked(corrected, is_refuted=task.is_refuted_by(answer), was_asked=True)
