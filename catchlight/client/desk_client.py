@@ -26,7 +26,7 @@ from image_tasks.desk_messages import (
 )
 from image_tasks.models import ImageKind, TaskStatus
 
-# Below the desk's own limit of 25 s: an answer has to get through proxies that hang up after 30 s.
+# The desk's own limit: an answer has to get through proxies that hang up after 30 s.
 WAIT_SECONDS = 20
 # A desk that answers at once although it was asked to wait is not asked in a tight loop.
 PAUSE_BETWEEN_WAITS_SECONDS = 1.0
@@ -134,7 +134,7 @@ class DeskClient:
         return read_answer(answer, RegisteredTasks).tasks
 
     def task(self, provider: str, task_id: str, *, wait_seconds: int = 0) -> TaskAnswer:
-        """One task with links to its images, once it is done or after `wait_seconds` (25 at most).
+        """One task with links to its images, once it is done or after `wait_seconds` (20 at most).
 
         Raises:
             NotFoundError: there is none.

@@ -26,8 +26,8 @@ from image_tasks.providers import PROVIDERS
 MAX_TASKS_PER_REGISTRATION = 100
 MAX_TASKS_PER_PAGE = 100
 DEFAULT_TASKS_PER_PAGE = 50
-# The HTTP API hangs up after 30 s; what is left is for a cold start and the way back.
-MAX_WAIT_SECONDS = 25
+# The HTTP API hangs up after 30 s, many proxies do. Whoever waits longer asks again.
+MAX_WAIT_SECONDS = 20
 # A link dies with the session that signed it, whatever lifetime it says. Sessions of a function's role live for hours,
 # but how long this one has already lived is told nowhere: so no link promises more than one hour.
 MAX_LINK_SECONDS = 3600
