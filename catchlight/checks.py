@@ -234,10 +234,8 @@ def check_alarms(stack: Stack) -> Iterator[Check]:
     ringing = []
     try:
         for start in range(0, len(names), 100):
-            found = stack.client("cloudwatch").describe_alarms(
-                AlarmNames=names[start : start + 100], StateValue="ALARM"
-            )
-            ringing += found["MetricAlarms"]
+            found = stack.client("cloudwatch").describe_alarms(AlarmNames=names[start : start + 100])
+            ringing += [alarm for alarm in found["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
     except (ClientError, BotoCoreError) as exc:
         yield Check(subject=subject, verdict=Verdict.SKIPPED, detail="cannot be read", next=explain(exc))
         return

@@ -90,16 +90,8 @@ def test_all_is_well(deployed: Deployed, endpoint: FakeEndpoint) -> None:
         "maxSeconds": 0.01,
         "shareOfTimeout": pytest.approx(0.01 / 15),
     }
-    assert endpoint.calls[:7] == [
-        "good",
-        "good",
-        "base64",
-        "trailing slash",
-        "forged token",
-        "oversized",
-        "wrong method",
-    ]
-    assert endpoint.calls[7:] == ["good"] * 5
+    ways = ["good", "good", "base64", "trailing slash", "forged token", "oversized", "wrong method"]
+    assert endpoint.calls == [*ways, *["good"] * 5]
     page = deployed.show("doctor")
     assert "✓ All is well." in page
     assert "of the 15 s that providers wait" in page
@@ -271,7 +263,7 @@ def test_where_callbacks_are_signed_the_probes_are_too(deployed: Deployed, endpo
     assert "forged signature" in endpoint.calls
 
     endpoint.wrong["forged signature"] = 200
-    assert wrong(deployed.run("doctor", expect=1)) == ["forged signature", "every 200 is in the table"][:1]
+    assert wrong(deployed.run("doctor", expect=1)) == ["forged signature"]
 
 
 def test_a_signature_is_what_the_function_verifies() -> None:
