@@ -148,6 +148,7 @@ def stack(provider: ThreadingHTTPServer, tmp_path_factory: pytest.TempPathFactor
 def test_stack_json_holds_what_other_programs_need(stack: Stack) -> None:
     assert stack.info.keys() == {
         "api_url",
+        "desk_url",
         "aws_endpoint_url",
         "region",
         "table",
