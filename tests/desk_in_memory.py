@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -90,7 +91,8 @@ class DeskInMemory:
             task_id = f"task{len(self.tasks)}"
             task = a_task(task_id, TaskStatus.PENDING, provider=provider, request=body["request"])
             self.tasks[task.task] = task
-            return _json(NewTask(task=task.task, provider=provider, task_id=task_id, outcome="submitted"), 201)
+            new = NewTask(task=task.task, provider=provider, task_id=task_id, outcome="submitted")
+            return _json(new, 201, {"Location": f"/tasks/{provider}/{task_id}"})
         made = []
         for task_id in body["taskIds"]:
             key = f"{provider}#{task_id}"
@@ -155,15 +157,17 @@ def _problem(problem: Problem, detail: str) -> ProblemError:
     return ProblemError(problem, detail, advice="Look at the id.")
 
 
-def _json(model: TaskAnswer | TaskPage | NewTask, status: int = 200) -> httpx.Response:
+def _json(
+    model: TaskAnswer | TaskPage | NewTask, status: int = 200, headers: dict[str, str] | None = None
+) -> httpx.Response:
     content = model.model_dump_json(by_alias=True, exclude_none=True)
-    return httpx.Response(status, text=content, headers={"Content-Type": "application/json"})
+    return httpx.Response(status, text=content, headers={"Content-Type": "application/json", **(headers or {})})
 
 
 def _linked(image: ImageAnswer, now: datetime) -> ImageAnswer:
     if image.key is None:
         return image
-    link = f"{STORAGE}/{image.key}?X-Amz-Signature=plantedSignatureOfALink"
+    link = f"{STORAGE}/{quote(image.key)}?X-Amz-Signature=plantedSignatureOfALink"
     return image.model_copy(update={"link": link, "link_expires_at": iso(now + timedelta(minutes=15))})
 
 
@@ -280,7 +284,8 @@ _FAILURES = (
 
 def many_tasks(count: int, *, now: datetime, different_pictures: int = 24) -> tuple[list[TaskAnswer], dict[str, bytes]]:
     """Tasks of all kinds, the newest first and still waiting, and the pictures that their images are."""
-    tasks, pictures = [], {}
+    tasks: list[TaskAnswer] = []
+    pictures: dict[str, bytes] = {}
     dice = random.Random(7)
     arrived_at = now - timedelta(seconds=9)
     for number in range(count):

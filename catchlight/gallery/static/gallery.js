@@ -17,6 +17,7 @@ const tasks = new Tasks();
 const filter = { status: "", provider: "", words: "" };
 /** Keys of new tasks that wait for somebody to want them: they would move what is being looked at. */
 const held = new Set();
+const troubles = new Map();
 let shownCount = 0;
 let isLive = true;
 let failures = 0;
@@ -92,11 +93,15 @@ function announce(text) {
   $("announcements").textContent = text;
 }
 
-function showTrouble(error) {
-  $("trouble").hidden = !error;
-  if (!error) return;
-  if (!(error instanceof TroubleError)) console.error(error);
-  $("trouble").replaceChildren(foreign(error instanceof TroubleError ? error.message : "Something went wrong in this page; the browser's console says what."));
+/** What is wrong with the desk, or with the address, until it is right again. */
+function showTrouble(what, error) {
+  if (error && !(error instanceof TroubleError)) console.error(error);
+  const words = error instanceof TroubleError ? error.message : "Something went wrong in this page; the browser's console says what.";
+  if (error) troubles.set(what, words);
+  else troubles.delete(what);
+  const [first] = troubles.values();
+  $("trouble").hidden = !first;
+  if ($("trouble").textContent !== (first ?? "")) $("trouble").replaceChildren(...(first ? [foreign(first)] : []));
 }
 
 // ------------------------------------------------------------------------------------------------ filters
@@ -119,9 +124,9 @@ async function load() {
   render();
   try {
     await tasks.begin(filter, mine.signal);
-    if (!mine.signal.aborted) showTrouble(null);
+    if (!mine.signal.aborted) showTrouble("desk", null);
   } catch (error) {
-    if (!mine.signal.aborted) showTrouble(error);
+    if (!mine.signal.aborted) showTrouble("desk", error);
   }
   if (mine.signal.aborted) return;
   mine.isLoading = false;
@@ -180,11 +185,11 @@ async function refresh() {
   try {
     await tasks.refresh(filter);
     failures = 0;
-    showTrouble(null);
+    showTrouble("desk", null);
     showLive("live");
   } catch (error) {
     failures += 1;
-    showTrouble(error);
+    showTrouble("desk", error);
     showLive("trouble");
   }
   schedule();
@@ -222,6 +227,7 @@ function decode(part) {
 
 async function openFromAddress() {
   const key = keyFromAddress();
+  showTrouble("address", null);
   if (!key) {
     if (loupe.isOpen) loupe.close();
     return;
@@ -233,9 +239,9 @@ async function openFromAddress() {
     const task = await tasks.look(provider, taskId);
     if (keyFromAddress() !== key) return;
     if (task) loupe.show(task);
-    else showTrouble(new TroubleError(`There is no task ${taskId} of ${provider}.`));
+    else showTrouble("address", new TroubleError(`There is no task ${taskId} of ${provider}.`));
   } catch (error) {
-    showTrouble(error);
+    showTrouble("address", error);
   }
 }
 
@@ -256,7 +262,7 @@ function listen() {
   $("provider").addEventListener("change", (event) => setFilter({ provider: event.target.value }));
   $("news").addEventListener("click", release);
   $("older").addEventListener("click", async () => {
-    await tasks.older(filter).catch(showTrouble);
+    await tasks.older(filter).catch((error) => showTrouble("desk", error));
   });
   $("live").addEventListener("click", () => {
     isLive = !isLive;

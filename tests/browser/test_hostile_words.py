@@ -1,0 +1,138 @@
+"""Whatever a task is called and whatever was asked for: it stays text."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from image_tasks.desk_messages import TaskAnswer
+from image_tasks.models import TaskStatus
+from tests.browser.conftest import Visitor
+from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, an_image
+
+Visit = Callable[..., Visitor]
+
+HOSTILE = {
+    "an image": "<img src=x onerror=\"window.hacked = 'image'\">",
+    "a script": "</script><script>window.hacked = 'script'</script>",
+    "a style": "</style><style>*{display:none!important}</style>",
+    "an attribute": '" onmouseover="window.hacked=\'attribute\'" autofocus onfocus="window.hacked=\'focus\'" x="',
+    "a template": "{{constructor.constructor('window.hacked=1')()}} ${window.hacked=1} <%= 1 %>",
+    "a link": "javascript:window.hacked='link'//",
+    "a comment": "<!-- --><svg onload=window.hacked=1><!-- ",
+    "an entity": "&lt;b&gt; &#x3c;script&#x3e; &nbsp;",
+    "a way out": "../../../../etc/passwd?x=1#/../..",
+    "a prototype": "__proto__",
+    "a property": "constructor",
+    "a percent": "100%zz%2F%00",
+    "right to left": "\u202e\u2066gpj.exe\u202c then\u2069 \u05e9\u05dc\u05d5\u05dd",
+    "controls": "a\u0000b\u0007c\u001bd\u2028e\ufeff",
+    "emoji": "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "very long": "W" * 20_000,
+    "many lines": "line\n" * 3000,
+    "zalgo": "Z\u0351\u0343\u033b\u032a" * 400,
+}
+
+
+def a_hostile_task(words: str, number: int) -> TaskAnswer:
+    at = datetime.now(UTC)
+    said: dict[str, Any] = {"prompt": words, "model": words, words[:60]: words, "nested": {words[:60]: [words]}}
+    conflict: dict[str, Any] = {"reportedBy": "callback", "reportedAt": words[:40], "status": "FAILED", "urls": [words]}
+    conflict["failure"] = {"reason": "OTHER", "code": words, "message": words}
+    failure = {"reason": "OTHER", "code": words, "message": words}
+    lost = a_lost_image("t").model_copy(update={"reason": words, "url": words, "expires_at": words})
+    image = an_image("t", b"", index=1).model_copy(
+        update={"key": words, "content_type": words, "sha256": words, "archived_at": words}
+    )
+    return a_task(
+        f"{words}{number}",
+        TaskStatus.INCOMPLETE,
+        arrived_at=at,
+        request=said,
+        failure=failure,
+        conflicts=[conflict],
+        images=[lost, image],
+        idempotency_key=words,
+        confirmed_at=words[:40],
+    )
+
+
+@pytest.mark.parametrize("words", HOSTILE.values(), ids=HOSTILE.keys())
+def test_words_stay_words(visit: Visit, words: str) -> None:
+    task = a_hostile_task(words, 7)
+    visitor = visit(DeskInMemory([task, a_task("good")]), viewport={"width": 1000, "height": 800})
+    visitor.allowed_errors += ["502", "404"]  # the image, which is not there
+    page = visitor.open()
+    frame = page.locator(".frame", has=page.locator(".prompt:not(:empty)"))
+    assert page.locator(".frame").count() == 2
+    # What arrives is what was sent, but for what JSON and the DOM make of it.
+    told = "(element) => element.textContent"
+    assert frame.locator(".id").evaluate(told) == task.task_id
+    assert frame.locator(".prompt").evaluate(told) == words
+    assert task.task_id in (frame.locator("a").get_attribute("aria-label") or "")
+    frame.locator("a").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    assert dialog.locator(".asked").evaluate(told) == words
+    assert words in dialog.locator(".failure").evaluate(told)
+    assert dialog.locator("h2").evaluate(told) == f"Incomplete{task.task_id}"
+    # None of it has become an element, an address elsewhere, or a program.
+    assert page.locator("script:not([src='gallery.js'])").count() == 0
+    assert page.locator("style, iframe, object, embed, base, meta[http-equiv], form form").count() == 0
+    sources = page.eval_on_selector_all("img, a[href]", "(all) => all.map((one) => one.src || one.href)")
+    assert all(source.startswith(visitor.gallery.url) for source in sources)
+    assert (
+        page.evaluate(
+            "[...document.querySelectorAll('*')].flatMap((one) => one.getAttributeNames())"
+            ".filter((name) => name.startsWith('on'))"
+        )
+        == []
+    )
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("Object.keys(Object.prototype)") == []
+    # And none of it takes more room than it is given.
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert dialog.evaluate("(dialog) => dialog.scrollWidth <= dialog.clientWidth")
+    assert dialog.locator(".paper").evaluate("(paper) => paper.scrollWidth <= paper.clientWidth")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    box, good = frame.bounding_box(), page.locator(".frame", has=page.locator(".id:text-is('good')")).bounding_box()
+    assert box is not None
+    assert good is not None
+    assert (round(box["height"]), round(box["width"])) == (round(good["height"]), round(good["width"]))
+
+
+def test_words_that_turn_turn_nothing_around_them(visit: Visit) -> None:
+    words = HOSTILE["right to left"]
+    visitor = visit(DeskInMemory([a_hostile_task(words, 1)]))
+    visitor.allowed_errors.append("502")  # the image, which is not there
+    page = visitor.open()
+    for selector in (".frame .id", ".frame .prompt"):
+        assert page.locator(selector).evaluate("(one) => getComputedStyle(one).unicodeBidi") in (
+            "isolate",
+            "isolate-override",
+        )
+    provider, status = page.locator(".frame .provider"), page.locator(".frame .status")
+    left, right = provider.bounding_box(), page.locator(".frame .id").bounding_box()
+    assert left is not None
+    assert right is not None
+    assert left["x"] < right["x"]
+    expect(status).to_have_text("Incomplete")
+
+
+def test_the_same_words_in_the_address(visit: Visit) -> None:
+    visitor = visit(DeskInMemory([a_task("good")]))
+    visitor.allowed_errors += ["404", "400", "502"]
+    for words in (
+        "#%",
+        "#a/%E0%A4%A",
+        "#<img src=x onerror=alert(1)>/x",
+        "#//",
+        "#a/b/c/d",
+        "?status=<b>&provider=%00&q=%22%3E<script>",
+    ):
+        page = visitor.open(words)
+        assert page.evaluate("window.hacked") is None
+        expect(page.get_by_role("heading", name="Catchlight")).to_be_visible()

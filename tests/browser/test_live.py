@@ -1,0 +1,173 @@
+"""News that comes by itself: what changes, changes in its place; what is new waits where somebody is aiming."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import httpx
+from playwright.sync_api import expect
+
+from image_tasks.desk_messages import TaskAnswer
+from image_tasks.models import TaskStatus
+from tests.browser.conftest import Visitor
+from tests.desk_in_memory import DeskInMemory, a_task, an_image, many_tasks
+
+Visit = Callable[..., Visitor]
+
+
+def a_desk(count: int = 60) -> DeskInMemory:
+    """With two that wait, so that news is asked for every two seconds."""
+    return DeskInMemory(*many_tasks(count, now=datetime.now(UTC)))
+
+
+def add_new(desk: DeskInMemory, task_id: str) -> TaskAnswer:
+    task = a_task(task_id, TaskStatus.PENDING, arrived_at=datetime.now(UTC))
+    desk.put(task)
+    return task
+
+
+def archive(desk: DeskInMemory, task: TaskAnswer) -> None:
+    content = next(iter(desk.pictures.values()))
+    image = an_image(task.task_id, content, extension="webp", width=512, height=512)
+    desk.pictures[image.key or ""] = content
+    begun = datetime.fromisoformat(task.arrived_at or "")
+    desk.put(a_task(task.task_id, provider=task.provider, arrived_at=begun, images=[image]))
+
+
+def test_a_task_is_followed_from_waiting_to_its_picture(visit: Visit) -> None:
+    desk = a_desk()
+    task = next(iter(desk.tasks.values()))
+    visitor = visit(desk)
+    page = visitor.open()
+    frame = page.locator(".frame").first
+    expect(frame).to_have_attribute("data-status", "PENDING")
+    before = frame.locator(".how").inner_text()
+    expect(frame.locator(".how")).not_to_have_text(before)  # the seconds that it has been waiting
+    archive(desk, task)
+    expect(frame).to_have_attribute("data-status", "ARCHIVED")
+    expect(frame.locator("img.is-developed")).to_be_visible()
+    assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
+
+
+def test_an_old_task_that_moves_is_followed_too(visit: Visit) -> None:
+    desk = a_desk()
+    old = a_task("old", TaskStatus.PENDING, arrived_at=datetime.now(UTC) - timedelta(days=2))
+    desk.put(old)
+    page = visit(desk).open()
+    frame = page.locator(".frame").last
+    expect(frame.locator(".id")).to_have_text("old")
+    archive(desk, old)
+    expect(frame).to_have_attribute("data-status", "ARCHIVED")
+
+
+def test_new_tasks_come_on_top_by_themselves(visit: Visit) -> None:
+    desk = a_desk()
+    page = visit(desk).open()
+    page.mouse.move(5, 5)
+    add_new(desk, "new1")
+    expect(page.locator(".frame").first.locator(".id")).to_have_text("new1")
+    expect(page.locator(".frame")).to_have_count(61)
+
+
+def test_new_tasks_wait_while_somebody_looks_further_down(visit: Visit) -> None:
+    desk = a_desk()
+    visitor = visit(desk, viewport={"width": 1200, "height": 700})
+    page = visitor.open()
+    page.mouse.wheel(0, 900)
+    page.wait_for_timeout(700)  # longer than what a shift may follow on an input
+    add_new(desk, "new1")
+    add_new(desk, "new2")
+    news = page.get_by_role("button", name="2 new tasks")
+    expect(news).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("2 new tasks")
+    expect(page.locator(".frame")).to_have_count(60)
+    assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
+    news.click()
+    expect(page.locator(".frame")).to_have_count(62)
+    expect(page.locator(".frame").first).to_be_in_viewport()
+    expect(news).to_be_hidden()
+
+
+def test_new_tasks_wait_while_somebody_aims(visit: Visit) -> None:
+    desk = a_desk()
+    page = visit(desk).open()
+    page.locator(".frame").nth(3).hover()
+    add_new(desk, "new1")
+    expect(page.get_by_role("button", name="1 new task")).to_be_visible()
+    expect(page.locator(".frame")).to_have_count(60)
+
+
+def test_the_loupe_follows_its_task(visit: Visit) -> None:
+    desk = a_desk()
+    task = next(iter(desk.tasks.values()))
+    page = visit(desk).open(f"#{task.provider}/{task.task_id}")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Waiting")
+    archive(desk, task)
+    expect(dialog).to_contain_text("Every image is in the bucket")
+    expect(page.locator(".stage img")).to_be_visible()
+
+
+def test_a_page_that_nobody_sees_asks_for_nothing(visit: Visit) -> None:
+    desk = a_desk()
+    page = visit(desk).open()
+    page.evaluate(
+        """() => {
+          Object.defineProperty(document, "hidden", {configurable: true, get: () => true});
+          document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+    )
+    page.wait_for_load_state("networkidle")
+    asked = len(desk.asked())
+    page.wait_for_timeout(5000)
+    assert len(desk.asked()) == asked
+    add_new(desk, "new1")
+    page.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
+    expect(page.locator(".id:text-is('new1')")).to_be_visible()
+
+
+def test_it_can_be_paused(visit: Visit) -> None:
+    desk = a_desk()
+    page = visit(desk).open()
+    live = page.locator("#live")
+    expect(live).to_have_attribute("aria-pressed", "true")
+    live.click()
+    expect(live).to_have_attribute("aria-pressed", "false")
+    expect(live).to_have_text("Paused")
+    page.wait_for_load_state("networkidle")
+    asked = len(desk.asked())
+    page.wait_for_timeout(4000)
+    assert len(desk.asked()) == asked
+    live.click()
+    expect(live).to_have_text("Live")
+    page.wait_for_load_state("networkidle")
+    assert len(desk.asked()) > asked
+
+
+def test_trouble_is_said_and_ends_with_it(visit: Visit) -> None:
+    desk = a_desk()
+    visitor = visit(desk)
+    visitor.allowed_errors.append("502")
+    page = visitor.open()
+    desk.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+    trouble = page.locator("#trouble")
+    expect(trouble).to_contain_text("execute-api:Invoke")
+    expect(page.locator("#live")).to_have_text("Trying")
+    expect(page.locator(".frame")).to_have_count(60)  # what is known stays
+    desk.before = lambda _: None
+    expect(trouble).to_be_hidden()
+    expect(page.locator("#live")).to_have_text("Live")
+
+
+def test_a_server_that_has_ended_is_said(visit: Visit) -> None:
+    visitor = visit(a_desk())
+    visitor.allowed_errors.append("ERR_CONNECTION_REFUSED")
+    visitor.allowed_errors.append("ERR_EMPTY_RESPONSE")
+    page = visitor.open()
+    visitor.gallery.stop()
+    expect(page.locator("#trouble")).to_contain_text("Is `catchlight gallery` still running?")
+
+
+def test_a_desk_without_tasks_says_how_to_get_some(visit: Visit) -> None:
+    page = visit(DeskInMemory()).open()
+    expect(page.get_by_text("No tasks yet.")).to_be_visible()
+    expect(page.get_by_text("catchlight submit --help")).to_be_visible()

@@ -1,0 +1,113 @@
+"""What the client asks and what the desk in memory answers, held to `docs/answer-desk.openapi.yaml`."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+import yaml
+
+from catchlight.client import DeskClient, NotFoundError
+from image_tasks.models import TaskStatus
+from tests.desk_in_memory import API, DeskInMemory, a_lost_image, a_task, an_image
+
+DOCUMENT: dict[str, Any] = yaml.safe_load(
+    (Path(__file__).parents[3] / "docs" / "answer-desk.openapi.yaml").read_text(encoding="utf-8")
+)
+_NUMBERS = {"integer": int, "number": float}
+
+
+class HeldToTheContract(httpx.BaseTransport):
+    """Passes requests and answers of the desk on if the document knows them."""
+
+    def __init__(self, desk: DeskInMemory) -> None:
+        self._desk = desk
+        self.operations: set[str] = set()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        operation, path_values = self._operation(request)
+        self._check_parameters(operation, request, path_values)
+        if "requestBody" in operation:
+            _check(json.loads(request.content), operation["requestBody"]["content"]["application/json"]["schema"])
+        else:
+            assert request.content == b""
+        response = self._desk(request)
+        described = operation["responses"][str(response.status_code)]
+        for name, header in described.get("headers", {}).items():
+            assert name in response.headers or not header.get("required")
+        if "content" in described:
+            media_type = response.headers["Content-Type"].partition(";")[0]
+            _check(response.json(), described["content"][media_type]["schema"])
+        self.operations.add(operation["operationId"])
+        return response
+
+    def _operation(self, request: httpx.Request) -> tuple[dict[str, Any], dict[str, str]]:
+        for template, operations in DOCUMENT["paths"].items():
+            pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", template)
+            if match := re.fullmatch(pattern, request.url.path):
+                return operations[request.method.lower()], match.groupdict()
+        raise AssertionError(f"the document has no {request.method} {request.url.path}")
+
+    def _check_parameters(self, operation: dict[str, Any], request: httpx.Request, in_path: dict[str, str]) -> None:
+        described = {(each["in"], each["name"].lower()): each for each in operation.get("parameters", [])}
+        given = {("path", name.lower()): value for name, value in in_path.items()}
+        given |= {("query", name.lower()): value for name, value in request.url.params.items()}
+        if ("header", "idempotency-key") in described and "Idempotency-Key" in request.headers:
+            given["header", "idempotency-key"] = request.headers["Idempotency-Key"]
+        assert given.keys() <= described.keys()
+        for place, value in given.items():
+            schema = described[place]["schema"]
+            _check(_NUMBERS.get(schema["type"], str)(value), schema)
+        assert all(place in given for place, each in described.items() if each.get("required"))
+
+
+def _check(value: Any, schema: dict[str, Any]) -> None:
+    whole = schema | {"components": DOCUMENT["components"]}
+    jsonschema.Draft202012Validator(whole, format_checker=jsonschema.FormatChecker()).validate(value)
+
+
+@pytest.fixture
+def transport() -> HeldToTheContract:
+    content = b"an image"
+    images = [an_image("t1", content, width=3, height=2), a_lost_image("t1")]
+    tasks = [a_task("t1", images=images, request={"prompt": "a tree"}), a_task("t2", TaskStatus.PENDING)]
+    return HeldToTheContract(DeskInMemory(tasks, {images[0].key or "": content}))
+
+
+def test_everything_that_the_client_can_ask(transport: HeldToTheContract) -> None:
+    desk = DeskClient(API, transport=transport)
+    desk.submit("nanobanana", {"prompt": "a tree", "type": "TEXTTOIAMGE"}, endpoint="generate-pro")
+    desk.submit("acedata", {"prompt": "a tree"}, idempotency_key="order-17")
+    desk.register("flux-kontext", ["t1", "t9"])
+    desk.task("flux-kontext", "t1")
+    desk.wait("flux-kontext", "t1")
+    since = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    list(desk.tasks(status=TaskStatus.ARCHIVED, provider="flux-kontext", since=since, limit=3))
+    desk.page(limit=1, cursor="at=/+1")
+    desk.image_link("flux-kontext", "t1", "result", 0)
+    with pytest.raises(NotFoundError):
+        desk.task("flux-kontext", "t404")
+    with pytest.raises(NotFoundError):
+        desk.image_link("flux-kontext", "t1", "result", 7)
+    assert transport.operations == {"postTasks", "listTasks", "getTask", "getImage"}
+
+
+def test_a_submission_that_is_given_up(transport: HeldToTheContract, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = transport._desk
+    desk.before = lambda request: httpx.Response(204) if request.method == "DELETE" else None
+    DeskClient(API, transport=transport).give_up("order-17")
+    assert transport.operations == {"giveUpSubmission"}
+
+
+def test_the_document_is_held_to(transport: HeldToTheContract) -> None:
+    desk = DeskClient(API, transport=transport)
+    with pytest.raises(jsonschema.ValidationError):
+        desk.page(limit=1000)
+    with pytest.raises(jsonschema.ValidationError):
+        desk.submit("dalle", {"prompt": "a tree"})
+    with pytest.raises(jsonschema.ValidationError):
+        desk.task("flux-kontext", "a b")
