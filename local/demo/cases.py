@@ -27,6 +27,7 @@ class Case:
     polled_while_running: bool = False
     forgery: Forgery | None = None  # what a stranger posts meanwhile
     told: str | None = None  # what is worth telling of it in the end
+    by_api: bool = False  # submitted and waited for by the stack's own API; its provider makes up the id
 
     @property
     def key(self) -> str:
@@ -48,6 +49,8 @@ class Case:
     @property
     def title(self) -> str:
         """What happens, in a word or two."""
+        if self.by_api:
+            return f"{self.script_name}, by API"
         return self.forgery.title if self.forgery else self.script_name
 
     @property
@@ -120,10 +123,12 @@ CASES = (
         images=2,
         told="its images could not be had in five tries. `catchlight redrive` brought it back from the dead letters.",
     ),
+    Case(FLUX_KONTEXT, "by API", "success", images=2, by_api=True),
     Case(NANOBANANA, "9e4286b7b27960dfeb8e1d279b50b28d", "duplicates", images=1, callbacks=4),
     Case(NANOBANANA, "933259930a1fc855a4e3835b7c60a028", "second-shape", images=1),
     Case(NANOBANANA, "5c0f2d64a91b4c7e8f3d6b20e7a94d18", "silent-failure", POLL, failure=FAILED, callbacks=0),
     Case(NANOBANANA, "e81d3b7c40f94a5d9c26f07b1a3e5d88", "html-page", images=1, rejected="not an image"),
+    Case(NANOBANANA, "by API", "success", images=1, by_api=True),
     Case(ACEDATA, "2db0168c-2373-4367-8d9a-9dc778802e8a", "several-images", images=4),
     Case(ACEDATA, "72bdd69d-290d-4710-a6d4-60c78968865a", "silent", POLL, images=1, callbacks=0),
     Case(ACEDATA, "2c454ff3-4f8f-47f0-8147-acb29a84d1c2", "generation-failed", failure=FAILED),

@@ -1,7 +1,7 @@
 """Plays the cases as a user of the services would: submits, registers, watches the table."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,6 +63,7 @@ def submit_and_register(
     dynamodb: "DynamoDBClient",
     table: str,
     callback_urls: Mapping[str, str],
+    submit_by_api: Callable[[Case], Case],
 ) -> Iterator[Played]:
     """Submits each task to its service, registers it as users do, lets strangers have a try, and yields it.
 
@@ -73,6 +74,10 @@ def submit_and_register(
         for played in tasks:
             case = played.case
             played.submitted_at = time.time()
+            if case.by_api:
+                played.case = submit_by_api(case)
+                yield played
+                continue
             answer = http.post(
                 simulator.provider_urls[case.provider] + case.path,
                 json=case.request(callback_urls[case.provider]),

@@ -10,10 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from catchlight.client import DeskClient, connect
 from local import LocalStackError
+from local.chromium import find_chromium
 from local.demo.cases import CASES
 from local.demo.checks import Bucket, count_messages, find_problems, read_bucket, save_images
 from local.demo.contact_sheet import write_contact_sheet
+from local.demo.developer import Developer
+from local.demo.gallery_picture import take_picture
 from local.demo.operator import Operator
 from local.demo.play import DemoError, Played, submit_and_register, watch
 from local.demo.screen import Progress, make_console, result_table
@@ -26,6 +30,7 @@ TIME_SCALE = 0.05
 MAX_SECONDS = 150.0
 STATE_DIR = Path(".local/demo")
 CONTACT_SHEET = "contact-sheet.png"
+GALLERY_PICTURE = "gallery.png"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,8 +85,12 @@ def run(state_dir: Path, console: Console) -> list[str]:
         console.print(f"The stack is up after {time.monotonic() - begun:.1f} s.\n")
         dynamodb, table = stack.boto3_client("dynamodb"), stack.info["table"]
         tasks = [Played(case) for case in CASES]
+        desk = connect(local=True, state_dir=str(state_dir))
+        developer = Developer(desk, timeout_seconds=MAX_SECONDS)
         with Progress(console, tasks, simulator) as progress:
-            for played in submit_and_register(tasks, simulator, dynamodb, table, stack.info["callback_urls"]):
+            for played in submit_and_register(
+                tasks, simulator, dynamodb, table, stack.info["callback_urls"], developer.submit
+            ):
                 progress.show([played])
             operator = Operator(stack.boto3_client("sqs"), stack.info["archive_dlq_url"], state_dir)
             for changed in watch(tasks, simulator, dynamodb, table, deadline=begun + MAX_SECONDS):
@@ -93,18 +102,35 @@ def run(state_dir: Path, console: Console) -> list[str]:
         problems = find_problems(tasks, simulator, bucket, dead_letters)
         if operator.redriven != 1:
             problems.append(f"dead letters were redriven {operator.redriven} times instead of once")
+        problems += developer.problems()
+        picture = _take_picture(desk, state_dir / GALLERY_PICTURE, len(tasks), problems)
     console.print(result_table(tasks, console.width))
+    if picture is None:
+        console.print("No picture of the gallery: there is no Chromium here (scripts/install-chromium installs it).")
     if images_dir.exists():
         shutil.rmtree(images_dir)
     save_images(bucket.images, images_dir)
     if not problems:
         # Only now: what should not be in the bucket is not always a picture.
         write_contact_sheet([bucket.images[key] for key in sorted(bucket.images)], images_dir / CONTACT_SHEET)
-        _tell_success(console, tasks, bucket, images_dir, time.monotonic() - begun)
+        _tell_success(console, tasks, bucket, images_dir, picture, time.monotonic() - begun)
     return problems
 
 
-def _tell_success(console: Console, tasks: Sequence[Played], bucket: Bucket, folder: Path, seconds: float) -> None:
+def _take_picture(desk: DeskClient, path: Path, expected: int, problems: list[str]) -> Path | None:
+    path.unlink(missing_ok=True)
+    browser = find_chromium()
+    if browser is None:
+        return None
+    shown = take_picture(browser, desk, path)
+    if shown != expected:
+        problems.append(f"{shown} tasks in the gallery instead of {expected}")
+    return path
+
+
+def _tell_success(
+    console: Console, tasks: Sequence[Played], bucket: Bucket, folder: Path, picture: Path | None, seconds: float
+) -> None:
     console.print(Text(f"\nAll {len(tasks)} tasks ended as they had to, in {seconds:.1f} s.", "bold green"))
     console.print(
         f"{len(bucket.images)} images are in the bucket, under images/PROVIDER/TASK/, each byte for byte what was "
@@ -123,6 +149,7 @@ def _tell_success(console: Console, tasks: Sequence[Played], bucket: Bucket, fol
     hints = {
         "Images": str(folder),
         "On one sheet": str(folder / CONTACT_SHEET),
+        **({"The gallery": str(picture)} if picture else {}),
         "Kept running": "make up",
         "In your account": f"make build && {sam_command} deploy --guided",
     }

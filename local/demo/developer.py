@@ -1,0 +1,77 @@
+"""The developer of the demo: builds on the stack by its API, and nothing else."""
+
+import hashlib
+import threading
+from dataclasses import replace
+from typing import Any
+
+from catchlight.client import DeskClient, DeskError
+from image_tasks.desk_messages import TaskAnswer
+from local.demo.cases import Case
+from local.demo.play import DemoError
+
+_CALLBACK_URL_FIELDS = ("callBackUrl", "callback_url")
+
+
+class Developer:
+    """Submits tasks by the API, waits by it for each beside everything else, and looks at their images."""
+
+    def __init__(self, desk: DeskClient, *, timeout_seconds: float) -> None:
+        self._desk = desk
+        self._timeout_seconds = timeout_seconds
+        self._waiting: list[threading.Thread] = []
+        self._answers: dict[str, TaskAnswer | Exception] = {}
+
+    def submit(self, case: Case) -> Case:
+        """Submits the case's request; returns it with the id that its provider gave it.
+
+        Asked twice under one key, as by somebody whose connection broke: nothing is generated twice.
+
+        Raises:
+            DemoError: it was not taken, or taken twice.
+        """
+        request: dict[str, Any] = dict(case.request(""))
+        for field in _CALLBACK_URL_FIELDS:
+            request.pop(field, None)
+        try:
+            first, second = (
+                self._desk.submit(case.provider, request, idempotency_key=f"demo-{case.provider}") for _ in range(2)
+            )
+        except DeskError as exc:
+            raise DemoError(f"the API did not take a request for {case.provider}: {exc}") from exc
+        if first.task_id != second.task_id:
+            raise DemoError(f"the API generated twice for {case.provider}: {first.task_id} and {second.task_id}")
+        submitted = replace(case, task_id=first.task_id)
+        self._waiting.append(threading.Thread(target=self._wait, args=(submitted,), daemon=True))
+        self._waiting[-1].start()
+        return submitted
+
+    def problems(self) -> list[str]:
+        """What the API did not tell or give as it should, in words."""
+        for thread in self._waiting:
+            thread.join()
+        return [f"{key}, by the API: {problem}" for key in self._answers for problem in self._faults(key)]
+
+    def _wait(self, case: Case) -> None:
+        try:
+            self._answers[case.key] = self._desk.wait(
+                case.provider, case.task_id, timeout_seconds=self._timeout_seconds
+            )
+        except DeskError as exc:
+            self._answers[case.key] = exc
+
+    def _faults(self, key: str) -> list[str]:
+        answer = self._answers[key]
+        if isinstance(answer, Exception):
+            return [str(answer)]
+        if not answer.done:
+            return [f"still {answer.status}, and its time is over"]
+        faults = []
+        for image in answer.images:
+            if image.link is None:
+                faults.append(f"no link to {image.kind}-{image.index}, which is {image.state}")
+                continue
+            with self._desk.open_link(image.link) as response:
+                if hashlib.sha256(response.read()).hexdigest() != image.sha256:
+                    faults.append(f"what the link to {image.kind}-{image.index} leads to has another checksum")
+        return faults

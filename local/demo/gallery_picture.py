@@ -1,0 +1,28 @@
+"""A picture of the gallery with the demo's own tasks in it."""
+
+from pathlib import Path
+
+from catchlight.client import DeskClient
+from catchlight.gallery import GalleryServer
+from local.chromium import PATIENCE_MILLISECONDS, chromium
+
+_WIDTH, _HEIGHT = 1280, 900
+_ALL_IN_VIEW_ARE_LOADED = """() =>
+    [...document.querySelectorAll("#sheet .frame[data-status=ARCHIVED]")]
+        .filter((frame) => frame.getBoundingClientRect().top < innerHeight)
+        .every((frame) => frame.querySelector("img")?.naturalWidth > 0)
+"""
+_FADING_IN_MILLISECONDS = 600
+
+
+def take_picture(browser_path: str, desk: DeskClient, path: Path) -> int:
+    """Opens the gallery and writes what it shows, as PNG. Returns how many tasks are on it."""
+    with GalleryServer(desk) as gallery, chromium(browser_path) as browser:
+        page = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
+        page.goto(gallery.url)
+        page.wait_for_selector("#sheet[aria-busy=false]", timeout=PATIENCE_MILLISECONDS)
+        page.wait_for_function(_ALL_IN_VIEW_ARE_LOADED, timeout=PATIENCE_MILLISECONDS)
+        page.wait_for_timeout(_FADING_IN_MILLISECONDS)
+        tasks = page.locator("#sheet .frame").count()
+        page.screenshot(path=path)
+    return tasks

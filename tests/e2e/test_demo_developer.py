@@ -1,0 +1,87 @@
+"""What the demo's developer finds out about the API."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from catchlight.client import DeskError
+from local.demo.cases import Case
+from local.demo.developer import Developer
+from local.demo.play import DemoError
+from local.simulator import NANOBANANA
+
+CASE = Case(NANOBANANA, "by API", "success", images=1, by_api=True)
+CONTENT = b"an image"
+
+
+class Desk:
+    """Answers as told."""
+
+    def __init__(self, *task_ids: str, **answer: Any) -> None:
+        self.task_ids = list(task_ids)
+        image = {"kind": "result", "index": 0, "state": "ARCHIVED", "link": "https://bucket/1"}
+        image |= {"sha256": hashlib.sha256(CONTENT).hexdigest(), **answer.pop("image", {})}
+        self.answer = SimpleNamespace(
+            **{"done": True, "status": "ARCHIVED", "images": [SimpleNamespace(**image)], **answer}
+        )
+        self.requests: list[tuple[str, dict[str, Any], str]] = []
+
+    def submit(self, provider: str, request: dict[str, Any], *, idempotency_key: str) -> Any:
+        self.requests.append((provider, request, idempotency_key))
+        if not self.task_ids:
+            raise DeskError("The provider refused.")
+        return SimpleNamespace(task_id=self.task_ids.pop(0))
+
+    def wait(self, provider: str, task_id: str, *, timeout_seconds: float) -> Any:
+        return self.answer
+
+    @contextmanager
+    def open_link(self, link: str) -> Iterator[Any]:
+        yield SimpleNamespace(read=lambda: CONTENT)
+
+
+def developer(desk: Desk) -> Developer:
+    return Developer(desk, timeout_seconds=1)  # type: ignore[arg-type]
+
+
+def test_all_is_well() -> None:
+    desk = Desk("t1", "t1")
+    somebody = developer(desk)
+
+    assert somebody.submit(CASE).task_id == "t1"
+
+    assert somebody.problems() == []
+    (provider, request, key), second = desk.requests
+    assert (provider, request, key) == second
+    assert "callBackUrl" not in request
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"done": False, "status": "PENDING"}, "still PENDING"),
+        ({"image": {"link": None, "state": "EXPIRED"}}, "no link to result-0, which is EXPIRED"),
+        ({"image": {"sha256": "00"}}, "has another checksum"),
+    ],
+)
+def test_each_fault_is_found(answer: dict[str, Any], words: str) -> None:
+    somebody = developer(Desk("t1", "t1", **answer))
+    somebody.submit(CASE)
+
+    (problem,) = somebody.problems()
+
+    assert words in problem
+
+
+def test_a_second_generation_ends_the_demo() -> None:
+    with pytest.raises(DemoError, match="generated twice"):
+        developer(Desk("t1", "t2")).submit(CASE)
+
+
+def test_a_refusal_ends_the_demo() -> None:
+    with pytest.raises(DemoError, match=r"did not take a request for nanobanana: The provider refused\."):
+        developer(Desk()).submit(CASE)
