@@ -115,7 +115,9 @@ def queue_archiving(changes: Sequence[Change]) -> set[Change]:
             logger.exception("archiving not queued, the stream will be read again from here")
             failed.update(batch)
         else:
-            failed.update(batch[int(entry["Id"])] for entry in answer.get("Failed", []))
+            # Not those that are named as failed: of an answer that breaks off, botocore makes an empty one.
+            taken = {int(entry["Id"]) for entry in answer.get("Successful", [])}
+            failed.update(change for i, change in enumerate(batch) if i not in taken)
     return failed
 
 

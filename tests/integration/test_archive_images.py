@@ -272,12 +272,13 @@ def test_an_image_that_is_gone_is_given_up_at_the_last_try(archiver: Archiver, c
     assert "key" not in item["images"][1]
 
 
-def test_a_fault_of_s3_is_worth_another_try(archiver: Archiver) -> None:
+@pytest.mark.parametrize("code", ["SlowDown", "ConditionalRequestConflict"])
+def test_a_fault_of_s3_is_worth_another_try(archiver: Archiver, code: str) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     events = app.dependencies().archive._bucket._s3.meta.events
 
     def fail(**_: Any) -> None:
-        raise ClientError({"Error": {"Code": "SlowDown"}}, "PutObject")
+        raise ClientError({"Error": {"Code": code}}, "PutObject")
 
     events.register("before-call.s3.PutObject", fail)
     assert archiver.run() == [TASK]

@@ -306,6 +306,16 @@ def test_messages_that_sqs_refuses_one_by_one_come_again(outbox: Outbox, context
     assert dispatch(records, context) == [records[11]["dynamodb"]["SequenceNumber"]]
 
 
+def test_messages_that_an_answer_does_not_name_come_again(outbox: Outbox, context: LambdaContext) -> None:
+    def break_off(parsed: dict[str, Any], **_: Any) -> None:
+        parsed.clear()  # what botocore makes of JSON that is cut in the middle
+
+    app.dependencies().sqs.meta.events.register("after-call.sqs.SendMessageBatch", break_off)
+    records = [a_record(number, "SUCCEEDED") for number in range(3)]
+
+    assert dispatch(records, context) == [records[0]["dynamodb"]["SequenceNumber"]]
+
+
 def test_settings_that_are_missing_fail_the_batch(
     outbox: Outbox, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,9 +83,8 @@ def test_an_incomplete_task_has_it_too(archiver: Archiver, providers: Providers)
     assert list(archiver.objects()) == [KEY]
 
 
-def test_a_task_is_not_archived_before_it_lies_there(
-    archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("code", ["SlowDown", "ConditionalRequestConflict"])
+def test_a_task_is_not_archived_before_it_lies_there(archiver: Archiver, providers: Providers, code: str) -> None:
     url = archiver.serve("a", PNG)
     providers.answers = {FLUX_PATH: knows(url)}
     archiver.succeed(url)
@@ -93,7 +92,7 @@ def test_a_task_is_not_archived_before_it_lies_there(
 
     def fail(params: dict[str, Any], **_: Any) -> None:
         if params["url_path"].endswith("request.json"):
-            raise ClientError({"Error": {"Code": "SlowDown"}}, "PutObject")
+            raise ClientError({"Error": {"Code": code}}, "PutObject")
 
     events.register("before-call.s3.PutObject", fail)
     assert archiver.run() == [TASK]

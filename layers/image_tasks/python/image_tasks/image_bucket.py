@@ -22,8 +22,9 @@ S3_CONFIG = Config(
     tcp_keepalive=True,
     max_pool_connections=50,
 )
-# What S3 answers when IfNoneMatch finds an object, or another writer is just making one.
-_EXISTS = {"PreconditionFailed", "ConditionalRequestConflict"}
+# What S3 answers when IfNoneMatch finds an object. Not ConditionalRequestConflict, which says that another writer is
+# just at it: that one may fail yet, and then there is none.
+_EXISTS = "PreconditionFailed"
 
 
 def folder(task: str) -> str:
@@ -81,7 +82,7 @@ class ImageBucket:
         try:
             self._s3.put_object(Bucket=self.name, IfNoneMatch="*", **what)
         except ClientError as exc:
-            if exc.response["Error"]["Code"] in _EXISTS:
+            if exc.response["Error"]["Code"] == _EXISTS:
                 return False
             raise ImageUnavailableError(f"S3 did not take it: {exc.response['Error']['Code']}") from exc
         except BotoCoreError as exc:
