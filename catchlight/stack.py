@@ -41,6 +41,7 @@ class Stack:
     resources: Mapping[str, str]  # what Ref gives for them
     parameters: Mapping[str, str]
     session: boto3.Session = field(repr=False)
+    desk_url: str = ""  # of a stack from an older template there is none
     endpoint_url: str | None = None
     simulator_url: str | None = None
     _clients: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -152,6 +153,7 @@ def find_local(state_dir: Path) -> Stack:
         resources=info.get("resources", {}),
         parameters=info.get("parameters", {}),
         session=_session_of_this_machine(info["region"]),
+        desk_url=info.get("desk_url") or "",
         endpoint_url=info["aws_endpoint_url"],
         simulator_url=info.get("simulator_url"),
     )
@@ -194,6 +196,7 @@ def find_deployed(stack_name: str | None, *, region: str | None = None, profile:
         region=session.region_name,
         is_local=False,
         api_url=outputs.get("CallbackUrlPattern", "").partition("/callbacks/")[0],
+        desk_url=outputs.get("DeskUrl", ""),
         resources=resources,
         parameters=parameters,
         session=session,

@@ -80,9 +80,9 @@ class DeskClient:
     @classmethod
     def of(cls, stack: Stack) -> Self:
         """A client of a stack with its session's credentials."""
-        if not stack.api_url:
-            raise CatchlightError(f"{stack} does not tell its address; update it: `make build && sam deploy`.")
-        return cls(stack.api_url, SignedRequests.of(stack.session), trust_environment=not stack.is_local)
+        if not stack.desk_url:
+            raise CatchlightError(f"{stack} has no answer desk; update it: `make build && sam deploy`.")
+        return cls(stack.desk_url, SignedRequests.of(stack.session), trust_environment=not stack.is_local)
 
     def __enter__(self) -> Self:
         return self
