@@ -50,8 +50,9 @@ class FollowUps:
             )
         except (ClientError, BotoCoreError) as exc:
             raise StoreUnavailableError(f"SQS did not take messages: {_code(exc)}") from exc
-        if failed := answer.get("Failed"):
-            raise StoreUnavailableError(f"SQS did not take {len(failed)} of {len(tasks)} messages: {failed[0]['Code']}")
+        # Not those that are named as failed: of an answer that breaks off, botocore makes an empty one.
+        if left := len(tasks) - len(answer.get("Successful", [])):
+            raise StoreUnavailableError(f"SQS did not take {left} of {len(tasks)} messages")
 
     def start_polling(self, tasks: Sequence[str], *, name: str, wait_seconds: int) -> bool:
         """Starts an execution for at most `MAX_TASKS_PER_EXECUTION` tasks.
