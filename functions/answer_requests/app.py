@@ -13,18 +13,17 @@ from functools import cache, cached_property
 from http import HTTPStatus
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from image_tasks.answer_desk import AnswerDesk
+from image_tasks.aws_clients import CLIENT_CONFIG, AwsClients
 from image_tasks.credentials import LiveSecret
 from image_tasks.desk_messages import Answered, LinkQuery, PageQuery, Registration, Submission, TaskQuery
 from image_tasks.desk_requests import read_body, read_idempotency_key, read_query
 from image_tasks.errors import SettingsError, StoreUnavailableError
-from image_tasks.metrics import metrics_by
+from image_tasks.metrics import Unit, metrics_by
 from image_tasks.models import utc_now
 from image_tasks.presigned_links import S3_CONFIG, PresignedLinks
 from image_tasks.problems import IN_DOUBT, MALFORMED_BODY, UNAVAILABLE, ProblemError
@@ -34,7 +33,6 @@ from image_tasks.submission_claims import SubmissionClaims
 from image_tasks.submission_client import SubmissionClient
 from image_tasks.submissions import Submissions
 from image_tasks.task_queries import TaskQueries
-from image_tasks.tasks_table import CLIENT_CONFIG
 
 # A page is a megabyte at most, which takes longer than one item.
 DESK_CLIENT_CONFIG = CLIENT_CONFIG.merge(Config(read_timeout=5))
@@ -88,7 +86,8 @@ class Dependencies:
 
     def __init__(self) -> None:
         self._settings = AnswerRequestsSettings.from_environment()
-        self._dynamodb = boto3.client("dynamodb", config=DESK_CLIENT_CONFIG)
+        self._clients = AwsClients()
+        self._dynamodb = self._clients.dynamodb(DESK_CLIENT_CONFIG)
         self.desk = AnswerDesk(
             TaskQueries(self._settings.tasks_table, self._dynamodb),
             Registry(self._settings.tasks_table, self._dynamodb),
@@ -99,7 +98,7 @@ class Dependencies:
     @cached_property
     def submissions(self) -> Submissions:
         """For those who order images."""
-        secrets_manager = boto3.client("secretsmanager", config=CLIENT_CONFIG)
+        secrets_manager = self._clients.secrets_manager()
         return Submissions(
             SubmissionClaims(self._settings.tasks_table, self._dynamodb, retention=self._settings.task_retention_days),
             SubmissionClient(self._settings.provider_base_urls),
@@ -112,7 +111,7 @@ class Dependencies:
     @cached_property
     def _s3(self) -> Any:
         # Only links need it, and a client costs a tenth of a second.
-        return boto3.client("s3", config=S3_CONFIG)
+        return self._clients.s3(S3_CONFIG)
 
     def _links(self, seconds: int) -> PresignedLinks:
         return PresignedLinks(lambda: self._s3, self._settings.images_bucket, seconds=seconds, now=utc_now())
@@ -179,7 +178,7 @@ def submit(submission: Submission, key: str) -> Response:
     except ProblemError as exc:
         if exc.problem is IN_DOUBT:
             with metrics_by(provider=submission.provider) as metrics:
-                metrics.add_metric("SubmissionsInDoubt", MetricUnit.Count, 1)
+                metrics.add_metric("SubmissionsInDoubt", Unit.COUNT, 1)
         raise
     location = {"location": f"/tasks/{new.provider}/{new.task_id}"}
     return Response(HTTPStatus.CREATED, new, location, task=new.task)

@@ -10,15 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
+from image_tasks.aws_clients import AwsClients
 from image_tasks.confirmation import Confirmation
 from image_tasks.credentials import LiveSecret
 from image_tasks.deadlines import MAX_ARCHIVE_TRIES, retry_after_seconds
@@ -29,11 +28,11 @@ from image_tasks.image_archive import ArchiveRun, ImageArchive
 from image_tasks.image_bucket import S3_CONFIG, ImageBucket
 from image_tasks.image_fetching import ImageFetcher
 from image_tasks.inquiry import Inquiry
-from image_tasks.metrics import metrics_by
+from image_tasks.metrics import Unit, metrics_by
 from image_tasks.models import ImageState, TaskStatus, split_task_key, utc_now
 from image_tasks.provider_client import ProviderClient
 from image_tasks.settings import ArchiveImagesSettings
-from image_tasks.tasks_table import CLIENT_CONFIG, TasksTable
+from image_tasks.tasks_table import TasksTable
 
 # BatchSize of the event source; every message has a thread that waits for its images.
 MAX_MESSAGES = 5
@@ -53,14 +52,15 @@ class Dependencies:
 
     def __init__(self) -> None:
         self.settings = ArchiveImagesSettings.from_environment()
-        self.sqs = boto3.client("sqs", config=CLIENT_CONFIG)
+        clients = AwsClients()
+        self.sqs = clients.sqs()
         self.messages = ThreadPoolExecutor(MAX_MESSAGES, thread_name_prefix="message")
         table = TasksTable(
             self.settings.tasks_table,
-            boto3.client("dynamodb", config=CLIENT_CONFIG),
+            clients.dynamodb(),
             retention=self.settings.task_retention_days,
         )
-        secret = LiveSecret(self.settings.provider_keys_secret, boto3.client("secretsmanager", config=CLIENT_CONFIG))
+        secret = LiveSecret(self.settings.provider_keys_secret, clients.secrets_manager())
         client = ProviderClient(self.settings.provider_base_urls, timeout_seconds=CONFIRMATION_TIMEOUT_SECONDS)
         inquiry = Inquiry(client, secret.provider_keys, now=utc_now)
         self.images = EarliestFirstPool(MAX_CONCURRENT_IMAGES, thread_name_prefix="image")
@@ -69,7 +69,7 @@ class Dependencies:
             Confirmation(table, inquiry),
             FreshUrls(table, inquiry),
             ImageFetcher(),
-            ImageBucket(boto3.client("s3", config=S3_CONFIG), self.settings.images_bucket),
+            ImageBucket(clients.s3(S3_CONFIG), self.settings.images_bucket),
             additional_hosts=self.settings.additional_image_hosts,
             pool=self.images,
             now=utc_now,
@@ -143,20 +143,20 @@ def count(run: ArchiveRun) -> None:
     task = run.task
     with metrics_by(provider=split_task_key(task.task)[0]) as metrics:
         for image in run.images:
-            metrics.add_metric(f"Images{image.state.title()}", MetricUnit.Count, 1)
+            metrics.add_metric(f"Images{image.state.title()}", Unit.COUNT, 1)
             if image.state is ImageState.ARCHIVED and image.archived_at:
-                metrics.add_metric("ArchivedBytes", MetricUnit.Bytes, image.bytes or 0)
+                metrics.add_metric("ArchivedBytes", Unit.BYTES, image.bytes or 0)
                 left = (image.expires_at - image.archived_at).total_seconds()
-                metrics.add_metric("UrlSecondsLeftAtArchive", MetricUnit.Seconds, left)
+                metrics.add_metric("UrlSecondsLeftAtArchive", Unit.SECONDS, left)
         if run.renewed:
-            metrics.add_metric("UrlsRenewed", MetricUnit.Count, run.renewed)
+            metrics.add_metric("UrlsRenewed", Unit.COUNT, run.renewed)
         if run.is_refuted:
-            metrics.add_metric("CallbacksRefuted", MetricUnit.Count, 1)
+            metrics.add_metric("CallbacksRefuted", Unit.COUNT, 1)
         if any(isinstance(failure, ProviderRefusedError) for failure in run.failures):
-            metrics.add_metric("ProviderRefused", MetricUnit.Count, 1)
+            metrics.add_metric("ProviderRefused", Unit.COUNT, 1)
         if task.status is TaskStatus.ARCHIVED and task.reported_time:
             took = (utc_now() - task.reported_time).total_seconds()
-            metrics.add_metric("ReportToArchiveSeconds", MetricUnit.Seconds, took)
+            metrics.add_metric("ReportToArchiveSeconds", Unit.SECONDS, took)
 
 
 def retry_in_time(record: SQSRecord, run: ArchiveRun | None) -> None:

@@ -14,11 +14,11 @@ from functools import cache
 from itertools import takewhile
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
+from image_tasks.aws_clients import AwsClients
 from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState, Reporter, TaskStatus, split_task_key
 from image_tasks.settings import DispatchChangesSettings
 
@@ -42,8 +42,9 @@ class Dependencies:
 
     def __init__(self) -> None:
         self.settings = DispatchChangesSettings.from_environment()
-        self.sqs = boto3.client("sqs")
-        self.step_functions = boto3.client("stepfunctions")
+        clients = AwsClients()
+        self.sqs = clients.sqs()
+        self.step_functions = clients.step_functions()
 
 
 dependencies = cache(Dependencies)

@@ -4,19 +4,18 @@ import time
 from functools import cache
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from image_tasks.aws_clients import AwsClients
 from image_tasks.credentials import LiveSecret
 from image_tasks.errors import ProviderRefusedError
-from image_tasks.metrics import metrics_by
+from image_tasks.metrics import Unit, metrics_by
 from image_tasks.models import PollState, TaskStatus, split_task_key, utc_now
 from image_tasks.polling import Polling, PollRound
 from image_tasks.provider_client import ProviderClient
 from image_tasks.settings import PollTasksSettings
-from image_tasks.tasks_table import CLIENT_CONFIG, Outcome, TasksTable
+from image_tasks.tasks_table import Outcome, TasksTable
 
 # No further request is sent with less time left: one that is under way may take 10 s, then its news is written.
 RESERVED_SECONDS = 20
@@ -29,10 +28,11 @@ class Dependencies:
 
     def __init__(self) -> None:
         settings = PollTasksSettings.from_environment()
-        secret = LiveSecret(settings.provider_keys_secret, boto3.client("secretsmanager", config=CLIENT_CONFIG))
+        clients = AwsClients()
+        secret = LiveSecret(settings.provider_keys_secret, clients.secrets_manager())
         table = TasksTable(
             settings.tasks_table,
-            boto3.client("dynamodb", config=CLIENT_CONFIG),
+            clients.dynamodb(),
             retention=settings.task_retention_days,
         )
         self.polling = Polling(
@@ -83,4 +83,4 @@ def count(round_: PollRound) -> None:
         with metrics_by(provider=provider_id) as metrics:
             for name, value in counts.items():
                 if value:
-                    metrics.add_metric(name, MetricUnit.Count, value)
+                    metrics.add_metric(name, Unit.COUNT, value)

@@ -12,18 +12,16 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
+from image_tasks.aws_clients import AwsClients
 from image_tasks.errors import TaskEventError
-from image_tasks.metrics import metrics_by
+from image_tasks.metrics import Unit, metrics_by
 from image_tasks.models import is_task_key, split_task_key
 from image_tasks.settings import PublishEventsSettings
 from image_tasks.task_events import SOURCE, TaskEvent, arrives
-from image_tasks.tasks_table import CLIENT_CONFIG
 
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
@@ -49,7 +47,7 @@ class Dependencies:
 
     def __init__(self) -> None:
         self.settings = PublishEventsSettings.from_environment()
-        self.events = boto3.client("events", config=CLIENT_CONFIG)
+        self.events = AwsClients().events()
 
 
 dependencies = cache(Dependencies)
@@ -65,7 +63,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     published = put_events(list(make_entries(arrivals)))
     for provider, count in Counter(split_task_key(arrival.task)[0] for arrival in arrivals[:published]).items():
         with metrics_by(provider=provider) as metrics:
-            metrics.add_metric("EventsPublished", MetricUnit.Count, count)
+            metrics.add_metric("EventsPublished", Unit.COUNT, count)
     logger.info("events published", records=len(event["Records"]), arrivals=len(arrivals), published=published)
     first_failed = arrivals[published : published + 1]
     for arrival in first_failed:

@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import boto3
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.typing import LambdaContext
-
+from image_tasks.aws_clients import AwsClients
 from image_tasks.credentials import LiveSecret, provider_keys
 from image_tasks.errors import (
     InvalidCallbackError,
@@ -28,20 +24,24 @@ from image_tasks.errors import (
     StoreUnavailableError,
     UnknownProviderError,
 )
-from image_tasks.metrics import metrics_by
+from image_tasks.metrics import Unit, metrics_by
 from image_tasks.models import TaskReport, TaskStatus, utc_now
 from image_tasks.providers import PROVIDERS, find_provider
 from image_tasks.rejected_deliveries import RejectedDeliveries, RejectedDelivery
 from image_tasks.settings import ReceiveCallbackSettings
-from image_tasks.tasks_table import CLIENT_CONFIG, Outcome, Recorded, TasksTable
+from image_tasks.structured_log import StructuredLog
+from image_tasks.tasks_table import Outcome, Recorded, TasksTable
 from image_tasks.verification import decode_json, verify_signature, verify_token
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
 # The longest callback seen has 6 KB; the API itself would let 10 MB through.
 MAX_BODY_BYTES = 64 * 1024
 # From these a callback resolves a task: what it says was not known.
 _UNRESOLVED = (None, TaskStatus.PENDING, TaskStatus.TIMED_OUT)
 
-logger = Logger()
+logger = StructuredLog()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +59,29 @@ class Dependencies:
 
     def __init__(self) -> None:
         settings = ReceiveCallbackSettings.from_environment()
-        secrets_manager = boto3.client("secretsmanager", config=CLIENT_CONFIG)
+        self._clients = AwsClients()
+        secrets_manager = self._clients.secrets_manager()
         self.callback_token = LiveSecret(settings.callback_token_secret, secrets_manager)
         self.provider_keys = LiveSecret(settings.provider_keys_secret, secrets_manager)
         # Only what cannot be read needs S3, and a client costs a tenth of a second.
         self._bucket = settings.images_bucket
         self.table = TasksTable(
             settings.tasks_table,
-            boto3.client("dynamodb", config=CLIENT_CONFIG),
+            self._clients.dynamodb(),
             retention=settings.task_retention_days,
         )
 
     @cached_property
     def rejected_deliveries(self) -> RejectedDeliveries:
         """Where deliveries are kept that cannot be read."""
-        return RejectedDeliveries(boto3.client("s3", config=CLIENT_CONFIG), self._bucket)
+        return RejectedDeliveries(self._clients.s3(), self._bucket)
 
 
 dependencies = cache(Dependencies)
 
 
-@logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+@logger.names_invocations
+def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Answers 200 `{"status": "received"}`, 4xx with what is wrong, or 503 if the news could not be written."""
     try:
         request = decode(event)
@@ -161,7 +162,7 @@ def keep(request: CallbackRequest, received_at: datetime, reason: RequestError) 
     )
     logger.error("a delivery cannot be read and was kept", key=key, reason=str(reason))
     with metrics_by() as metrics:
-        metrics.add_metric("DeliveriesKept", MetricUnit.Count, 1)
+        metrics.add_metric("DeliveriesKept", Unit.COUNT, 1)
 
 
 def _is_signed(provider_id: str) -> bool:
@@ -176,17 +177,17 @@ def _webhook_keys(provider_id: str) -> list[str]:
 def count(provider_id: str, recorded: Recorded) -> None:
     """Writes the metrics of a callback that was taken."""
     with metrics_by(provider=provider_id) as metrics:
-        metrics.add_metric("CallbacksReceived", MetricUnit.Count, 1)
-        metrics.add_metric(f"Callbacks{recorded.outcome.title()}", MetricUnit.Count, 1)
+        metrics.add_metric("CallbacksReceived", Unit.COUNT, 1)
+        metrics.add_metric(f"Callbacks{recorded.outcome.title()}", Unit.COUNT, 1)
         if recorded.outcome is Outcome.APPLIED and recorded.previous_status in _UNRESOLVED:
-            metrics.add_metric("ResolvedByCallback", MetricUnit.Count, 1)
+            metrics.add_metric("ResolvedByCallback", Unit.COUNT, 1)
 
 
 def refuse(error: RequestError) -> dict[str, Any]:
     """4xx: the provider may send it again, but it will not be taken as it is."""
     logger.warning("callback refused", reason=error.code, detail=str(error))
     with metrics_by(reason=error.code) as metrics:
-        metrics.add_metric("CallbacksRefused", MetricUnit.Count, 1)
+        metrics.add_metric("CallbacksRefused", Unit.COUNT, 1)
     return answer(error.status, {"error": error.code, "message": str(error)})
 
 
@@ -194,7 +195,7 @@ def defer(request: CallbackRequest) -> dict[str, Any]:
     """503: a provider sends it again, and it may be taken then."""
     logger.exception("callback not written, the provider will send it again")
     with metrics_by(provider=request.provider_id if request.provider_id in PROVIDERS else "unknown") as metrics:
-        metrics.add_metric("CallbacksDeferred", MetricUnit.Count, 1)
+        metrics.add_metric("CallbacksDeferred", Unit.COUNT, 1)
     return answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "unavailable", "message": "not written, send it again"})
 
 

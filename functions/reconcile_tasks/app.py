@@ -7,17 +7,15 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from image_tasks.aws_clients import AwsClients
 from image_tasks.follow_ups import FollowUps
-from image_tasks.metrics import metrics_by
+from image_tasks.metrics import Unit, metrics_by
 from image_tasks.models import Task, split_task_key, utc_now
 from image_tasks.reconciliation import POLLING_SLACK, Reconciliation, Repaired
 from image_tasks.settings import ReconcileTasksSettings
-from image_tasks.tasks_table import CLIENT_CONFIG
 
 # No further batch is begun with less time left: one is an execution and 50 writes, 8 at once, of at most 9 s each.
 RESERVED_SECONDS = 70
@@ -30,16 +28,15 @@ class Dependencies:
 
     def __init__(self) -> None:
         settings = ReconcileTasksSettings.from_environment()
+        clients = AwsClients()
         self.longest_polling = timedelta(seconds=settings.give_up_after_seconds) + POLLING_SLACK
         follow_ups = FollowUps(
-            boto3.client("sqs", config=CLIENT_CONFIG),
-            boto3.client("stepfunctions", config=CLIENT_CONFIG),
+            clients.sqs(),
+            clients.step_functions(),
             archive_queue_url=settings.archive_queue_url,
             state_machine=settings.poll_tasks_state_machine,
         )
-        self.reconciliation = Reconciliation(
-            settings.tasks_table, boto3.client("dynamodb", config=CLIENT_CONFIG), follow_ups, now=utc_now
-        )
+        self.reconciliation = Reconciliation(settings.tasks_table, clients.dynamodb(), follow_ups, now=utc_now)
 
 
 dependencies = cache(Dependencies)
@@ -57,9 +54,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     pending, archiving = reconciliation.pending_too_long(longest_polling), reconciliation.archiving_too_long()
     # Also when all is well: an alarm notices when nobody counts any more.
     with metrics_by() as metrics:
-        metrics.add_metric("PendingTooLong", MetricUnit.Count, pending)
-        metrics.add_metric("ArchivingTooLong", MetricUnit.Count, archiving)
-        metrics.add_metric("OldestPendingSeconds", MetricUnit.Seconds, age_seconds(reconciliation.oldest_pending()))
+        metrics.add_metric("PendingTooLong", Unit.COUNT, pending)
+        metrics.add_metric("ArchivingTooLong", Unit.COUNT, archiving)
+        metrics.add_metric("OldestPendingSeconds", Unit.SECONDS, age_seconds(reconciliation.oldest_pending()))
     logger.info("tasks counted", pending_too_long=pending, archiving_too_long=archiving)
     restarted = repair("PollingRestarted", reconciliation.restart_polling(longest_polling), deadline)
     repeated = repair("ArchivingRepeated", reconciliation.repeat_archiving(), deadline)
@@ -81,7 +78,7 @@ def repair(metric: str, batches: Iterable[Repaired], deadline: float) -> int:
     for batch in batches:
         for provider, tasks in Counter(split_task_key(task)[0] for task in batch.tasks).items():
             with metrics_by(provider=provider) as metrics:
-                metrics.add_metric(metric, MetricUnit.Count, tasks)
+                metrics.add_metric(metric, Unit.COUNT, tasks)
         logger.warning("work started again", repair=metric, tasks=batch.tasks)
         repaired += len(batch.tasks)
         if time.monotonic() > deadline:

@@ -13,7 +13,8 @@ import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from moto import mock_aws
 
-from image_tasks.tasks_table import CLIENT_CONFIG, TasksTable
+from image_tasks.aws_clients import CLIENT_CONFIG
+from image_tasks.tasks_table import TasksTable
 from local.moto_patches import atomic_dynamodb_calls
 from local.template import Template, load_template
 

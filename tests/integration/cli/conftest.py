@@ -12,9 +12,9 @@ import pytest
 
 from catchlight import wiring
 from catchlight.command_line import run as run_command_line
+from image_tasks.aws_clients import CLIENT_CONFIG
 from image_tasks.models import TaskStatus, iso, utc_now
 from image_tasks.provider_client import ProviderClient
-from image_tasks.tasks_table import CLIENT_CONFIG
 from local.template import Template
 from tests.integration.conftest import TABLE_NAME, Store, an_account
 from tests.integration.functions import PROVIDER_KEYS

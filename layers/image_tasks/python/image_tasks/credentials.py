@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
 
 from image_tasks.errors import SettingsError, StoreUnavailableError
@@ -23,7 +23,7 @@ RECHECK_SECONDS = 30
 class ProviderKeys(BaseModel):
     """One provider's entry in the provider keys secret."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, hide_input_in_errors=True, defer_build=True)
 
     api_key: SecretStr | None = None
     # None: the provider does not sign. Empty: it should, and nothing can match.
@@ -98,9 +98,6 @@ class LiveSecret:
         return value
 
 
-_PROVIDER_KEYS = TypeAdapter(dict[str, ProviderKeys])
-
-
 def provider_keys(secret: str, provider_id: str) -> ProviderKeys:
     """One provider's keys in a version of the provider keys secret; empty ones if it has no entry.
 
@@ -109,9 +106,8 @@ def provider_keys(secret: str, provider_id: str) -> ProviderKeys:
     """
     try:
         # In two steps: pydantic's JSON errors quote the text around them.
-        entries = _PROVIDER_KEYS.validate_python(json.loads(secret))
-    except (ValidationError, ValueError):
+        return ProviderKeys.model_validate(json.loads(secret).get(provider_id, {}))
+    except (AttributeError, ValidationError, ValueError):
         raise SettingsError(
             'the provider keys secret must be JSON like {"flux-kontext": {"apiKey": "...", "webhookKey": "..."}}'
         ) from None
-    return entries.get(provider_id, ProviderKeys())

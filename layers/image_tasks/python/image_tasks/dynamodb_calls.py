@@ -4,12 +4,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import BotoCoreError, ClientError
 
+from image_tasks.attribute_values import from_attribute
 from image_tasks.errors import StoreUnavailableError
-
-_deserialize = TypeDeserializer().deserialize
 
 
 @contextmanager
@@ -26,5 +24,5 @@ def store_errors() -> Iterator[None]:
 
 
 def deserialized(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item's attributes in plain Python; numbers are Decimals."""
-    return {name: _deserialize(value) for name, value in item.items()}
+    """An item's attributes in plain Python."""
+    return {name: from_attribute(value) for name, value in item.items()}

@@ -91,8 +91,11 @@ class Reporter(StrEnum):
 class Model(BaseModel):
     """Frozen, and spelt in camelCase in DynamoDB as in the providers' JSON."""
 
-    # Inputs stay out of error texts: they hold URLs and what strangers sent.
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True)
+    # Inputs stay out of error texts: they hold URLs and what strangers sent. Validators are built when they are needed:
+    # a cold start needs few of them.
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True, defer_build=True
+    )
 
 
 class Image(Model):

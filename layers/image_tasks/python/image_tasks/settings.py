@@ -44,7 +44,9 @@ class Settings(BaseModel):
     """Frozen settings, read from variables of the same name in capitals."""
 
     # Inputs stay out of error texts: a settings error is logged.
-    model_config = ConfigDict(frozen=True, alias_generator=str.upper, populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, alias_generator=str.upper, populate_by_name=True, hide_input_in_errors=True, defer_build=True
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -136,3 +138,27 @@ class ReconcileTasksSettings(Settings):
     archive_queue_url: Name
     poll_tasks_state_machine: Name
     give_up_after_seconds: PositiveInt
+
+
+# ------------------------------------------------------------------------------------------------ telemetry
+
+
+def service_name() -> str:
+    """What logs and metrics are told apart by: the stack's name. Powertools reads the same variable."""
+    return os.environ.get("POWERTOOLS_SERVICE_NAME", "service_undefined")
+
+
+def metrics_namespace() -> str:
+    """CloudWatch's namespace of the metrics. Powertools reads the same variable."""
+    return os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Catchlight")
+
+
+def log_level() -> str:
+    """The least level that is logged, in capitals. Powertools reads the same variable."""
+    return os.environ.get("POWERTOOLS_LOG_LEVEL", "INFO").upper()
+
+
+def trace_id() -> str | None:
+    """X-Ray's id of this invocation, which Lambda puts into the environment; None without a trace."""
+    header = os.environ.get("_X_AMZN_TRACE_ID", "")
+    return header.partition("Root=")[2].partition(";")[0] or None

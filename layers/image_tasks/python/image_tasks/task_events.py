@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Annotated, Any, Literal, Self
 
-from boto3.dynamodb.types import TypeDeserializer
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from pydantic_core import to_json
 
+from image_tasks.attribute_values import from_attribute
 from image_tasks.errors import TaskEventError
 from image_tasks.models import (
     PROBE_STATUS,
@@ -46,8 +46,6 @@ EVENT_IDS = uuid.UUID("2f0c1c5e-64f5-4f0b-9a37-0d3a52d9c1b8")
 WITH_IMAGES = (TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
 WITH_FAILURE = (TaskStatus.TIMED_OUT, TaskStatus.FAILED)
 _TIMES = ("registered_at", "reported_at", "confirmed_at", "archived_at")
-
-_deserialize = TypeDeserializer().deserialize
 
 
 class ArchivedImage(Model):
@@ -118,7 +116,7 @@ class TaskEvent(Model):
             TaskEventError: somebody has put an item that no event can be made of.
         """
         try:
-            task = Task.model_validate({name: _deserialize(value) for name, value in item.items()})
+            task = Task.model_validate({name: from_attribute(value) for name, value in item.items()})
             provider, task_id = split_task_key(task.task)
             changed_at = _time_or_none(task.updated_at) or written_at
             facts = task.model_dump(include={"task", "status", "reported_by", *_TIMES})

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
+from image_tasks.attribute_values import from_attribute
 from image_tasks.errors import StoreUnavailableError
 from image_tasks.models import Task, TaskStatus, iso
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 INDEX_NAME = "byStatus"
 # The shortest step of `updatedAt`: BETWEEN includes both of its ends.
 _TICK = timedelta(milliseconds=1)
-
-_deserialize = TypeDeserializer().deserialize
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class TasksByStatus:
         for page in self._pages(status, since, before, ScanIndexForward=not newest_first, **more):
             for item in page["Items"]:
                 with suppress(ValidationError):
-                    yield Task.model_validate({name: _deserialize(value) for name, value in item.items()})
+                    yield Task.model_validate({name: from_attribute(value) for name, value in item.items()})
 
     def count(
         self, status: TaskStatus, *, since: datetime | None = None, before: datetime | None = None

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from botocore.config import Config
 from pydantic import ValidationError
 
 from image_tasks.dynamodb_calls import deserialized, store_errors
@@ -19,10 +18,6 @@ from image_tasks.update_expression import UpdateExpression
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-# A callback has 10 s in all: three tries of 1 s to connect and 2 s to answer leave room for a cold start.
-CLIENT_CONFIG = Config(
-    connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 3, "mode": "standard"}, tcp_keepalive=True
-)
 # Enough to see what happened; a stranger who has the token must not grow an item to its 400 KB: 80 KB at most.
 MAX_CONFLICTS = 10
 MAX_URLS_PER_CONFLICT = 4
@@ -333,21 +328,7 @@ def _key(task: str) -> dict[str, Any]:
 
 
 def _document(model: Model) -> dict[str, Any]:
-    document: dict[str, Any] = _plain(model.model_dump(by_alias=True, exclude_none=True))
-    return document
-
-
-def _plain(value: Any) -> Any:
-    """What DynamoDB's serializer takes: times as ISO strings, tuples as lists."""
-    match value:
-        case datetime():
-            return iso(value)
-        case dict():
-            return {name: _plain(part) for name, part in value.items()}
-        case list() | tuple():
-            return [_plain(part) for part in value]
-        case _:
-            return value
+    return model.model_dump(by_alias=True, exclude_none=True)
 
 
 def _task(item: Mapping[str, Any]) -> Task:

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from boto3.dynamodb.types import TypeSerializer
-
-_serialize = TypeSerializer().serialize
+from image_tasks.attribute_values import to_attribute
 
 
 class UpdateExpression:
@@ -61,5 +59,5 @@ class UpdateExpression:
 
     def _value(self, path: str, value: Any) -> str:
         placeholder = f":{path.replace('[', '_').rstrip(']')}"
-        self._values[placeholder] = _serialize(value)
+        self._values[placeholder] = to_attribute(value)
         return placeholder

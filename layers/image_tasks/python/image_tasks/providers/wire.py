@@ -44,7 +44,8 @@ MAX_EPOCH_SECONDS = 100_000_000_000
 class WireModel(BaseModel):
     """A piece of a provider's JSON. Unknown keys are normal: providers add some without notice."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    # Deferred: a callback's cold start needs the validators of one provider's callbacks, no others.
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 # Where pydantic would talk of Python's types and of our classes.

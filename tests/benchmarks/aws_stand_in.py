@@ -1,0 +1,120 @@
+"""AWS on this machine, as far as what is measured calls it: HTTPS on loopback, fixed answers, every call counted."""
+
+import datetime
+import json
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import certifi
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+# What the functions call, by the names that they call it by.
+NAMES = ("*.us-east-1.amazonaws.com", "*.s3.us-east-1.amazonaws.com", "api.kie.ai", "localhost")
+
+# The operation's name, and the request's body; what is answered, as JSON.
+Answers = Mapping[str, Callable[[Any], Any]]
+
+
+def write_certificate(folder: Path) -> None:
+    """Writes `key.pem`, `cert.pem`, and `bundle.pem`: the certificate among all those that a client usually trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "AWS stand-in")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=7))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in NAMES]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    ).public_bytes(serialization.Encoding.PEM)
+    private = serialization.PrivateFormat.PKCS8
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption())
+    )
+    (folder / "cert.pem").write_bytes(certificate)
+    # Not the certificate alone: parsing a hundred others is part of what a first connection costs.
+    (folder / "bundle.pem").write_bytes(Path(certifi.where()).read_bytes() + certificate)
+
+
+@dataclass
+class StandIn:
+    """A running stand-in."""
+
+    port: int
+    bundle: Path  # what a client has to trust
+    calls: Counter[str] = field(default_factory=Counter)  # by operation
+    connections: int = 0
+
+
+@contextmanager
+def stand_in(folder: Path, answers: Answers) -> Iterator[StandIn]:
+    """Serves until the end of the block. `folder` takes the certificate.
+
+    An operation is what AWS's JSON protocols call it (`DynamoDB_20120810.UpdateItem` is `UpdateItem`), else method and
+    path: `GET /api/v1/...`. One without an answer is answered 400.
+    """
+    write_certificate(folder)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        # As services answer: headers and body in one packet, at once.
+        disable_nagle_algorithm = True
+        wbufsize = -1
+
+        def handle(self) -> None:
+            standing_in.connections += 1
+            super().handle()
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            target = self.headers.get("x-amz-target")
+            operation = target.partition(".")[2] if target else f"{self.command} {self.path.partition('?')[0]}"
+            standing_in.calls[operation] += 1
+            answer = answers.get(operation)
+            content = json.dumps(answer(json.loads(body or b"null")) if answer else {"message": operation}).encode()
+            self.send_response(200 if answer else 400)
+            self.send_header("content-type", "application/x-amz-json-1.0")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+            self.wfile.flush()
+
+        do_GET = do_POST = do_PUT = answer  # noqa: N815 # names of the base class
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """A client that went away, or does not trust us, is no news."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    with Server(("127.0.0.1", 0), Handler) as server:
+        # Each connection's handshake in its own thread: one that fails must not stop the others.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        standing_in = StandIn(server.server_port, folder / "bundle.pem")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield standing_in
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,52 @@
+"""DynamoDB's spelling of values, held to boto3's."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from image_tasks.attribute_values import from_attribute, to_attribute
+
+decimals = st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**20), max_value=10**20)
+numbers = st.integers(-(10**37), 10**37) | decimals
+scalars = st.none() | st.booleans() | st.text() | numbers
+values: st.SearchStrategy[Any] = st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
+)
+strings, binaries = st.text(min_size=1), st.binary(min_size=1)
+users_own = st.sets(strings, min_size=1) | st.sets(numbers, min_size=1) | st.sets(binaries, min_size=1) | binaries
+
+
+@given(value=values)
+def test_values_are_spelt_as_boto3_spells_them(value: Any) -> None:
+    assert to_attribute(value) == TypeSerializer().serialize(value)
+
+
+@given(value=values | users_own | st.lists(users_own))
+def test_attributes_are_read_as_boto3_reads_them(value: Any) -> None:
+    attribute = TypeSerializer().serialize(value)
+
+    assert from_attribute(attribute) == TypeDeserializer().deserialize(attribute)
+
+
+@pytest.mark.parametrize("number", [0, -7, 10**20])
+def test_whole_numbers_are_integers(number: int) -> None:
+    assert from_attribute({"N": str(number)}) == number
+    assert type(from_attribute({"N": str(number)})) is int
+    assert from_attribute({"N": "1.5"}) == Decimal("1.5")
+
+
+def test_tuples_are_lists_and_times_are_text_that_sorts() -> None:
+    moment = datetime(2026, 1, 6, 0, 17, 5, 120_000, tzinfo=UTC)
+
+    assert to_attribute((moment,)) == {"L": [{"S": "2026-01-06T00:17:05.120Z"}]}
+
+
+@pytest.mark.parametrize("value", [1.5, b"x", {1, 2}, object()])
+def test_what_no_item_of_ours_has_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match=type(value).__name__):
+        to_attribute({"x": [value]})

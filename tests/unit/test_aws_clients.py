@@ -1,0 +1,105 @@
+"""Clients that share what is slow to make, and trust nobody else for it."""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.config import Config
+from botocore.exceptions import SSLError
+
+from image_tasks.aws_clients import CLIENT_CONFIG, AwsClients
+from tests.benchmarks.aws_stand_in import StandIn, stand_in
+
+ANSWERS = {
+    "UpdateItem": lambda _: {},
+    "GetSecretValue": lambda asked: {"SecretString": asked["SecretId"]},
+    "DescribeStateMachine": lambda _: {},
+}
+
+
+@pytest.fixture
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    with stand_in(tmp_path, ANSWERS) as aws:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{aws.port}")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(aws.bundle))
+        yield aws
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The CA bundles that are parsed from now on, once for each time."""
+    bundles = []
+    load = ssl.SSLContext.load_verify_locations
+
+    def count(context: ssl.SSLContext, *args: Any) -> None:
+        bundles.append(args[0])
+        load(context, *args)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", count)
+    return bundles
+
+
+def write(client: Any) -> None:
+    client.update_item(TableName="tasks", Key={"task": {"S": "x"}})
+
+
+def test_all_clients_parse_the_ca_bundle_once(aws: StandIn, parsed: list[Any]) -> None:
+    clients = AwsClients()
+    dynamodb, secrets_manager = clients.dynamodb(), clients.secrets_manager()
+
+    for _ in range(3):
+        write(dynamodb)
+        secrets_manager.get_secret_value(SecretId="x")
+        # What a service does with an idle connection.
+        dynamodb._endpoint.http_session._manager.clear()  # type: ignore[attr-defined]
+
+    assert aws.connections == 4
+    assert parsed == [str(aws.bundle)]
+
+
+def test_a_server_that_nobody_vouches_for_is_not_told_anything(aws: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE")
+
+    with pytest.raises(SSLError, match="certificate verify failed"):
+        write(AwsClients().dynamodb(CLIENT_CONFIG.merge(Config(retries={"total_max_attempts": 1}))))
+
+    assert not aws.calls
+
+
+def test_a_certificate_for_another_name_is_refused(aws: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{aws.port}")
+
+    with pytest.raises(SSLError, match="certificate verify failed"):
+        write(AwsClients().dynamodb(CLIENT_CONFIG.merge(Config(retries={"total_max_attempts": 1}))))
+
+    assert not aws.calls
+
+
+def test_a_call_says_who_makes_it_and_is_not_tried_for_ever(aws: StandIn) -> None:
+    client: Any = AwsClients().dynamodb()
+    requests: list[Any] = []
+    client.meta.events.register("before-send.dynamodb", lambda request, **_: requests.append(request))
+
+    write(client)
+
+    (sent,) = requests
+    assert sent.headers["User-Agent"].startswith(b"catchlight")  # others may sign behind it
+    assert client.meta.config.retries == {"total_max_attempts": 3, "mode": "standard"}
+    assert (client.meta.config.connect_timeout, client.meta.config.read_timeout) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "service"),
+    [
+        (AwsClients.dynamodb, "dynamodb"),
+        (AwsClients.events, "events"),
+        (AwsClients.s3, "s3"),
+        (AwsClients.secrets_manager, "secretsmanager"),
+        (AwsClients.sqs, "sqs"),
+        (AwsClients.step_functions, "stepfunctions"),
+    ],
+)
+def test_each_service_has_its_client(make: Any, service: str) -> None:
+    assert make(AwsClients()).meta.service_model.service_name == service
