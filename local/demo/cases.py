@@ -22,7 +22,8 @@ class Case:
     images: int = 0
     rejected: str | None = None  # why the results among them are not archived; the reason holds these words
     failure: FailureReason | None = None
-    callbacks: int = 1  # that the task counts, repeated, contradicting and forged ones too
+    callbacks: tuple[int, ...] = (1,)  # that brought news or evidence, forged ones too: one of these numbers
+    repeated: int = 0  # callbacks besides these, each answered like the first
     conflicts: tuple[int, ...] = (0,)  # kept as evidence: one of these numbers
     polled_while_running: bool = False
     forgery: Forgery | None = None  # what a stranger posts meanwhile
@@ -95,17 +96,18 @@ CASES = (
         "silent",
         POLL,
         images=2,
-        callbacks=0,
+        callbacks=(0,),
         told="its callback never came. Polling found out, and brought the result.",
     ),
     Case(FLUX_KONTEXT, "task12350", "callback-first", images=2),
     Case(FLUX_KONTEXT, "task12351", "slow", images=2, polled_while_running=True),
-    Case(FLUX_KONTEXT, "task12352", "late-failure", images=2, callbacks=2, conflicts=(1,)),
+    Case(FLUX_KONTEXT, "task12352", "late-failure", images=2, callbacks=(2,), conflicts=(1,)),
     Case(FLUX_KONTEXT, "task12353", "null-original", images=1),
     Case(FLUX_KONTEXT, "task12354", "slow", images=2, polled_while_running=True, forgery=NO_TOKEN),
     # Asked to confirm the forged result, the provider first says that it is still at work, then what is true. What it
-    # calls back with meanwhile contradicts the claim too; where that comes after the correction it is no conflict.
-    Case(FLUX_KONTEXT, "task12355", "slow", EITHER, images=2, callbacks=2, conflicts=(1, 2), forgery=WITH_TOKEN),
+    # calls back with meanwhile contradicts the claim too; where that comes after the correction it is no conflict, and
+    # after the poll's answer no news.
+    Case(FLUX_KONTEXT, "task12355", "slow", EITHER, images=2, callbacks=(1, 2), conflicts=(1, 2), forgery=WITH_TOKEN),
     Case(FLUX_KONTEXT, "task12356", "private-address", images=2, rejected="not a name of the public internet"),
     Case(
         FLUX_KONTEXT,
@@ -113,7 +115,7 @@ CASES = (
         "origin-renewed",
         POLL,
         images=2,
-        callbacks=0,
+        callbacks=(0,),
         told="the original's URL was dead when polling found it. The provider was asked for a fresh one in time.",
     ),
     Case(
@@ -124,14 +126,14 @@ CASES = (
         told="its images could not be had in five tries. `catchlight redrive` brought it back from the dead letters.",
     ),
     Case(FLUX_KONTEXT, "by API", "success", images=2, by_api=True),
-    Case(NANOBANANA, "9e4286b7b27960dfeb8e1d279b50b28d", "duplicates", images=1, callbacks=4),
+    Case(NANOBANANA, "9e4286b7b27960dfeb8e1d279b50b28d", "duplicates", images=1, repeated=3),
     Case(NANOBANANA, "933259930a1fc855a4e3835b7c60a028", "second-shape", images=1),
-    Case(NANOBANANA, "5c0f2d64a91b4c7e8f3d6b20e7a94d18", "silent-failure", POLL, failure=FAILED, callbacks=0),
+    Case(NANOBANANA, "5c0f2d64a91b4c7e8f3d6b20e7a94d18", "silent-failure", POLL, failure=FAILED, callbacks=(0,)),
     Case(NANOBANANA, "e81d3b7c40f94a5d9c26f07b1a3e5d88", "html-page", images=1, rejected="not an image"),
     Case(NANOBANANA, "by API", "success", images=1, by_api=True),
     Case(ACEDATA, "2db0168c-2373-4367-8d9a-9dc778802e8a", "several-images", images=4),
-    Case(ACEDATA, "72bdd69d-290d-4710-a6d4-60c78968865a", "silent", POLL, images=1, callbacks=0),
+    Case(ACEDATA, "72bdd69d-290d-4710-a6d4-60c78968865a", "silent", POLL, images=1, callbacks=(0,)),
     Case(ACEDATA, "2c454ff3-4f8f-47f0-8147-acb29a84d1c2", "generation-failed", failure=FAILED),
     # Refused, because nobody can tell which task it is about; the poll can.
-    Case(ACEDATA, "b6ab2c38-5d0f-4a53-9c5e-0f6f2a4cbb71", "failure-without-id", POLL, failure=FAILED, callbacks=0),
+    Case(ACEDATA, "b6ab2c38-5d0f-4a53-9c5e-0f6f2a4cbb71", "failure-without-id", POLL, failure=FAILED, callbacks=(0,)),
 )

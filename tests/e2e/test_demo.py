@@ -41,7 +41,7 @@ def test_the_demo_ends_well_and_leaves_the_images(tmp_path: Path) -> None:
     assert f"All {len(CASES)} tasks ended as they had to" in ended.stdout
     assert ended.stderr == ""
     told = " ".join(ended.stdout.replace("│", " ").split())
-    for what in ("callback ×4", "poll", "1 in conflict", "ARCHIVED", "GENERATION_FAILED", "contact-sheet.png"):  # noqa: RUF001
+    for what in ("callback ×2", "poll", "1 in conflict", "ARCHIVED", "GENERATION_FAILED", "contact-sheet.png"):  # noqa: RUF001
         assert what in told
     for what in (
         "INCOMPLETE",

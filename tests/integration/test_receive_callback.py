@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from io import StringIO
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
@@ -88,7 +88,7 @@ def test_duplicates_late_and_conflicting_news_are_answered_alike(store: Store, c
         assert call(a_callback(body), context) == (200, {"status": "received"})
 
     (item,) = store.items()
-    assert (item["status"], item["deliveries"], len(item["conflicts"])) == ("SUCCEEDED", 4, 2)
+    assert (item["status"], item["deliveries"], len(item["conflicts"])) == ("SUCCEEDED", 3, 2)
     assert item["images"][0]["url"] == SUCCESS["data"]["info"]["resultImageUrl"]  # type: ignore[index]
 
 
@@ -101,7 +101,7 @@ def test_64_deliveries_at_once_are_one_item(store: Store, context: LambdaContext
 
     assert answers == [(200, {"status": "received"})] * 64
     (item,) = store.items()
-    assert (item["status"], item["deliveries"]) == ("SUCCEEDED", 64)
+    assert (item["status"], item["deliveries"]) == ("SUCCEEDED", 1)
     assert "conflicts" not in item
 
 
@@ -225,6 +225,50 @@ def test_strangers_learn_the_same_of_every_wrong_token(context: LambdaContext) -
     assert len(answers) == 1
 
 
+# ------------------------------------------------------------------------------------------------ calls
+
+
+@contextmanager
+def counted() -> Iterator[list[str]]:
+    """The AWS operations that the function calls meanwhile."""
+    calls: list[str] = []
+
+    def count(model: Any, **_: Any) -> None:
+        calls.append(model.name)
+
+    clients = (app.dependencies().table._client, app.dependencies().callback_token._client)
+    for client in clients:
+        client.meta.events.register("before-call", count)
+    yield calls
+    for client in clients:
+        client.meta.events.unregister("before-call", count)
+
+
+FAILURE = {"code": 501, "msg": "failed", "data": {"taskId": "task12345"}}
+
+
+def test_a_callback_costs_one_call_once_the_secrets_are_known(context: LambdaContext) -> None:
+    with counted() as calls:
+        call(a_callback(SUCCESS), context)
+    assert calls == ["GetSecretValue", "GetSecretValue", "UpdateItem"]
+
+    # Repeated; a contradiction, which is new evidence; the same contradiction again.
+    for body, expected in ((SUCCESS, 1), (FAILURE, 2), (FAILURE, 1)):
+        with counted() as calls:
+            call(a_callback(body), context)
+        assert calls == ["UpdateItem"] * expected
+
+
+def test_strangers_cost_no_call_of_dynamodb(context: LambdaContext) -> None:
+    with counted() as calls:
+        for _ in range(10):
+            call(a_callback(SUCCESS, token=TOKEN[::-1]), context)
+            call(a_callback(SUCCESS, token="x"), context)
+
+    # Is it the current one, or the one before?
+    assert calls == ["GetSecretValue"] * 2
+
+
 # ------------------------------------------------------------------------------------------------ signatures
 
 
@@ -337,15 +381,13 @@ def test_without_secrets_manager_the_provider_is_asked_to_send_it_again(store: S
 # ------------------------------------------------------------------------------------------------ what is told
 
 
-def test_no_log_line_holds_the_token_or_a_url(context: LambdaContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = StringIO()
-    monkeypatch.setattr(app.logger.registered_handler, "stream", log)
-
+def test_no_log_line_holds_the_token_or_a_url(context: LambdaContext, capsys: pytest.CaptureFixture[str]) -> None:
     call(a_callback(SUCCESS), context)
     call(a_callback(SUCCESS, token=TOKEN[::-1]), context)
     call(a_callback("{", token=TOKEN), context)
 
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    written = capsys.readouterr().out
+    lines = [json.loads(line) for line in written.splitlines() if '"_aws"' not in line]
     assert [line["message"] for line in lines] == [
         "callback received",
         "callback refused",
@@ -353,9 +395,9 @@ def test_no_log_line_holds_the_token_or_a_url(context: LambdaContext, monkeypatc
         "callback refused",
     ]
     assert lines[0]["task"] == "flux-kontext#task12345"
-    assert TOKEN not in log.getvalue()
-    assert TOKEN[::-1] not in log.getvalue()
-    assert "aiquickdraw" not in log.getvalue()
+    assert TOKEN not in written
+    assert TOKEN[::-1] not in written
+    assert "aiquickdraw" not in written
 
 
 def test_each_callback_is_counted_by_what_became_of_it(
@@ -394,13 +436,11 @@ def test_a_late_success_that_heals_a_failure_resolves_nothing_anew(
 
 
 def test_the_access_log_and_the_task_meet_in_the_request_id(
-    context: LambdaContext, monkeypatch: pytest.MonkeyPatch
+    context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = StringIO()
-    monkeypatch.setattr(app.logger.registered_handler, "stream", log)
     event = a_callback(SUCCESS)
 
     call(event, context)
 
-    line = json.loads(log.getvalue())
+    line, _metrics = map(json.loads, capsys.readouterr().out.splitlines())
     assert (line["task"], line["request_id"]) == ("flux-kontext#task12345", event["requestContext"]["requestId"])

@@ -178,7 +178,7 @@ def test_a_callback_that_says_still_running_registers_the_task(store: Store) -> 
 
     item = store.item(TASK)
     assert item is not None
-    assert (item["status"], item["rank"], item["deliveries"]) == ("PENDING", 0, 2)
+    assert (item["status"], item["rank"], item["deliveries"]) == ("PENDING", 0, 1)
     assert item["registeredAt"] == "2026-01-06T00:17:05.120Z"
     assert "reportedAt" not in item
 
@@ -186,22 +186,14 @@ def test_a_callback_that_says_still_running_registers_the_task(store: Store) -> 
 # ------------------------------------------------------------------------------------------------ not applied
 
 
-def test_the_same_news_again_is_counted_and_changes_nothing_else(store: Store) -> None:
+@pytest.mark.parametrize("reporter", Reporter)
+def test_the_same_news_again_changes_nothing(store: Store, reporter: Reporter) -> None:
     store.table.record(success())
     before = store.item(TASK)
-    assert before is not None
 
     for _ in range(3):
-        assert store.table.record(success(at=LATER)) == Recorded(Outcome.DUPLICATE, TaskStatus.SUCCEEDED)
-
-    assert store.item(TASK) == before | {"deliveries": 4}
-
-
-def test_the_same_news_from_a_poll_is_not_counted(store: Store) -> None:
-    store.table.record(success())
-    before = store.item(TASK)
-
-    assert store.table.record(success(reporter=Reporter.POLL)).outcome is Outcome.DUPLICATE
+        again = store.table.record(success(reporter=reporter, at=LATER))
+        assert again == Recorded(Outcome.DUPLICATE, TaskStatus.SUCCEEDED)
 
     assert store.item(TASK) == before
 
@@ -276,7 +268,7 @@ def test_evidence_is_kept_once(store: Store) -> None:
     item = store.item(TASK)
     assert item is not None
     assert len(item["conflicts"]) == 1
-    assert item["deliveries"] == 6
+    assert item["deliveries"] == 2
 
 
 def test_evidence_is_bounded(store: Store) -> None:
@@ -290,7 +282,7 @@ def test_evidence_is_bounded(store: Store) -> None:
     assert [conflict["urls"] for conflict in item["conflicts"]] == [
         [f"https://host.example/forged-{number}.png?sig=1"] for number in range(MAX_CONFLICTS)
     ]
-    assert item["deliveries"] == MAX_CONFLICTS + 6
+    assert item["deliveries"] == 1 + MAX_CONFLICTS
 
 
 def test_evidence_is_bounded_when_it_comes_all_at_once(store: Store) -> None:
@@ -303,7 +295,7 @@ def test_evidence_is_bounded_when_it_comes_all_at_once(store: Store) -> None:
     item = store.item(TASK)
     assert item is not None
     assert len(item["conflicts"]) == MAX_CONFLICTS
-    assert item["deliveries"] == 65
+    assert item["deliveries"] == 1 + MAX_CONFLICTS
 
 
 def test_whoever_knows_the_token_cannot_fill_an_item(store: Store) -> None:
@@ -341,7 +333,7 @@ def test_of_many_equal_reports_at_once_one_is_applied(store: Store) -> None:
 
     assert sorted(outcomes) == [Outcome.APPLIED, *[Outcome.DUPLICATE] * 63]
     (item,) = store.items()
-    assert item["deliveries"] == 64
+    assert item["deliveries"] == 1
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -606,8 +598,9 @@ def test_a_fault_of_dynamodb_is_worth_a_retry(store: Store, call: Callable[[Stor
     assert store.items() == []
 
 
-def test_a_count_that_fails_is_lost_and_nothing_else(store: Store) -> None:
+def test_evidence_that_cannot_be_written_is_lost_and_nothing_else(store: Store) -> None:
     store.table.record(success())
+    before = store.item(TASK)
     calls = 0
 
     def fail_second(**_: Any) -> None:
@@ -618,8 +611,66 @@ def test_a_count_that_fails_is_lost_and_nothing_else(store: Store) -> None:
 
     store.client.meta.events.register("before-call.dynamodb.UpdateItem", fail_second)
 
-    assert store.table.record(success()).outcome is Outcome.DUPLICATE
+    assert store.table.record(failure()).outcome is Outcome.CONFLICT
     assert calls == 2
+    assert store.item(TASK) == before
+
+
+# ------------------------------------------------------------------------------------------------ calls
+
+
+@contextmanager
+def counted(store: Store) -> Iterator[list[str]]:
+    """The operations that are called meanwhile, each as often as it goes out."""
+    calls: list[str] = []
+
+    def count(model: Any, **_: Any) -> None:
+        calls.append(model.name)
+
+    store.client.meta.events.register("before-call.dynamodb", count)
+    try:
+        yield calls
+    finally:
+        store.client.meta.events.unregister("before-call.dynamodb", count)
+
+
+def evidence(number: int) -> TaskReport:
+    return success(an_image(f"other-{number}"))
+
+
+# What came before, the news, how many calls they cost. Callbacks and polls alike.
+COSTS: dict[str, tuple[tuple[TaskReport, ...], TaskReport, int]] = {
+    "of a task nobody knows": ((), success(), 1),
+    "a failure": ((), failure(), 1),
+    "of a task that is pending": ((news(TaskStatus.PENDING),), success(), 1),
+    "after giving up": ((given_up(),), success(), 1),
+    "repeated": ((success(),), success(at=LATER), 1),
+    "a repeated failure": ((failure(),), failure(at=LATER), 1),
+    "still running, late": ((success(),), news(TaskStatus.PENDING), 1),
+    "gave up, late": ((success(),), given_up(), 1),
+    "a late failure: evidence": ((success(),), failure(), 2),
+    "other images: evidence": ((success(),), evidence(1), 2),
+    "the same evidence again": ((success(), failure()), failure(at=LATER), 1),
+    "evidence when there is enough": (
+        (success(), *(evidence(number) for number in range(MAX_CONFLICTS))),
+        evidence(MAX_CONFLICTS),
+        1,
+    ),
+    "a success that heals a failure: evidence": ((failure(),), success(at=LATER), 2),
+}
+
+
+@pytest.mark.parametrize("reporter", Reporter)
+@pytest.mark.parametrize("case", COSTS)
+def test_news_costs_one_call_and_new_evidence_another(store: Store, case: str, reporter: Reporter) -> None:
+    before, report, expected = COSTS[case]
+    for earlier in before:
+        store.table.record(earlier.model_copy(update={"reported_by": reporter}))
+
+    with counted(store) as calls:
+        store.table.record(report.model_copy(update={"reported_by": reporter}))
+
+    assert calls == ["UpdateItem"] * expected
 
 
 # ------------------------------------------------------------------------------------------------ the index

@@ -65,8 +65,8 @@ class TasksTable:
     def record(self, report: TaskReport) -> Recorded:
         """Writes news of a task, from whoever it comes.
 
-        One call for news that is applied. A duplicate or a conflict costs a second one that counts it; should that
-        fail, the count is lost and nothing else.
+        One call, whether it is applied or not. New evidence of a contradiction costs a second one; should that fail,
+        the evidence is lost and nothing else.
         """
         # Nobody has heard of the task (a callback may be faster than its registration), or its item has no rank.
         has_no_rank = "attribute_not_exists(#rank)"
@@ -87,7 +87,7 @@ class TasksTable:
                 )
         except self._client.exceptions.ConditionalCheckFailedException as exc:
             known = _known_task(cast("_Refused", exc.response)["Item"])
-            return Recorded(self._count_refused(report, known), known.status)
+            return Recorded(self._settle_refused(report, known), known.status)
         previous = _previous_task(report.task, answer.get("Attributes", {}))
         if previous and previous.status is TaskStatus.FAILED:
             # A success that heals a failure: one of them was not true, and somebody may want to know which.
@@ -221,36 +221,30 @@ class TasksTable:
             return False
         return True
 
-    def _count_refused(self, report: TaskReport, known: Task) -> Outcome:
-        outcome = Outcome.CONFLICT if known.contradicts(report) else Outcome.DUPLICATE
+    def _settle_refused(self, report: TaskReport, known: Task) -> Outcome:
+        if not known.contradicts(report):
+            return Outcome.DUPLICATE
         # The news itself is in the table already: a 5xx would only make the provider send it again.
         with suppress(StoreUnavailableError):
-            if not (outcome is Outcome.CONFLICT and self._keep_evidence(_evidence(report), known)):
-                self._count_delivery(report)
-        return outcome
+            self._keep_evidence(_evidence(report), known)
+        return Outcome.CONFLICT
 
-    def _keep_evidence(self, evidence: Conflict, known: Task) -> bool:
-        """Whether it was kept, and its delivery counted with it: not if the same is there, or enough is."""
-        if _without_time(evidence) in map(_without_time, known.conflicts):
-            return False
+    def _keep_evidence(self, evidence: Conflict, known: Task) -> None:
+        """Once: not if the same is there, or enough is."""
+        is_known = _without_time(evidence) in map(_without_time, known.conflicts)
+        if is_known or len(known.conflicts) >= MAX_CONFLICTS:
+            return
         update = UpdateExpression()
         update.append("conflicts", _document(evidence))
         if evidence.reported_by is Reporter.CALLBACK:
             update.add("deliveries", 1)
-        return self._update_if(known.task, _HAS_ROOM_FOR_EVIDENCE, update)
+        self._update_if(known.task, _HAS_ROOM_FOR_EVIDENCE, update)
 
     def _keep_overruled(self, previous: Task) -> None:
         update = UpdateExpression()
         update.append("conflicts", _document(_evidence_of(previous)))
         with suppress(StoreUnavailableError):  # evidence, not news
             self._update_if(previous.task, _HAS_ROOM_FOR_EVIDENCE, update)
-
-    def _count_delivery(self, report: TaskReport) -> None:
-        if report.reported_by is Reporter.CALLBACK:
-            update = UpdateExpression()
-            update.add("deliveries", 1)
-            with store_errors():
-                self._client.update_item(TableName=self._name, Key=_key(report.task), **update.arguments())
 
 
 def _news(report: TaskReport) -> UpdateExpression:
