@@ -73,8 +73,12 @@ format: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
+# Bytecode is good for one version of Python. Without that one here the functions work, and start slower.
+build: RUNTIME_PYTHON = $(shell scripts/find-python --exactly 3.13)
 build: $(STAMP) ## What `sam deploy` uploads, for Lambda: python3.13, arm64
-	SAM_CLI_TELEMETRY=0 BUILD_PYTHON="$(abspath $(BIN)/python)" $(BIN)/sam build
+	SAM_CLI_TELEMETRY=0 BUILD_PYTHON="$(abspath $(BIN)/python)" RUNTIME_PYTHON="$(RUNTIME_PYTHON)" $(BIN)/sam build
+	@test -n "$(RUNTIME_PYTHON)" || echo "Built without bytecode, for want of a Python 3.13: every cold start will take" \
+	  "more than twice as long. Install one and build again."
 
 smoke: $(STAMP) ## Import and call the built functions outside the source tree
 	@$(BIN)/python scripts/smoke_build.py
