@@ -23,15 +23,14 @@ _STYLES = {
 
 def tasks_table(tasks: Iterable[TaskAnswer]) -> Table:
     """A row per task."""
-    table = a_table("Task", "Status", "By", "Took", "Images or reason", "Arrived")
+    table = a_table("Task", "Status", "How", "Images", "Arrived")
     for task in tasks:
         table.add_row(
             Text(f"{task.provider}/{task.task_id}"),
             status_text(task),
-            task.reported_by or "",
-            took(task),
+            f"{task.reported_by or ''} {took(task)}".strip(),
             Text(_outcome(task)),
-            _moment(task.arrived_at),
+            _day_or_time(task.arrived_at),
         )
     return table
 
@@ -40,6 +39,8 @@ def task_page(task: TaskAnswer) -> Iterator[RenderableType]:
     """One task with its times, its images and what contradicted it."""
     yield Text.assemble((f"{task.provider}/{task.task_id}  ", "bold"), status_text(task))
     facts = Table.grid(padding=(0, 2))
+    facts.add_column()
+    facts.add_column(overflow="fold")
     prompt = (task.request or {}).get("prompt")
     if prompt:
         facts.add_row("Prompt", Text(str(prompt)))
@@ -90,6 +91,14 @@ def _image(image: ImageAnswer) -> str:
         return f"{image.state}: {image.reason}" if image.reason else image.state
     size = f"{image.width} x {image.height}, " if image.width and image.height else ""
     return f"{size}{image.content_type}, {image.bytes} bytes, {image.key}"
+
+
+def _day_or_time(iso: str | None) -> str:
+    try:
+        moment = datetime.fromisoformat(iso or "").astimezone()
+    except ValueError:
+        return iso or ""
+    return moment.strftime("%H:%M" if moment.date() == datetime.now(moment.tzinfo).date() else "%d %b")
 
 
 def _moment(iso: str | None) -> str:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 from unittest import mock
 
+from botocore.credentials import Credentials
 from moto.dynamodb.models import dynamodb_backends
 from moto.sqs.models import sqs_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
@@ -26,6 +27,7 @@ from local.resource_types import RESOURCE_TYPES
 from local.runtime_api import Outcome
 from local.sandbox import IMAGE_HOSTS_VARIABLE
 from local.schedule import ScheduleSource
+from local.sigv4 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from local.stream_event_source import StreamEventSource
 from local.template import ACCOUNT_ID, REGION, Template, load_template
 
@@ -156,7 +158,7 @@ class LocalStack:
             self._apis[name].serve(api.routes, api.stage, self.functions)
         self._prewarm({route.function for api in deployment.apis.values() for route in api.routes})
 
-        self.info = self._describe(deployment, simulator_url)
+        self.info = self._describe(deployment, simulator_url, self._start_gallery())
         temporary = stack_json.with_suffix(".tmp")
         temporary.write_text(json.dumps(self.info, indent=2) + "\n")
         temporary.replace(stack_json)
@@ -255,7 +257,19 @@ class LocalStack:
     def _invoke_by_arn(self, name_or_arn: str, payload: bytes) -> Outcome:
         return self.functions[name_or_arn.rpartition(":")[2]].invoke(payload)
 
-    def _describe(self, deployment: Deployment, simulator_url: str | None) -> dict[str, Any]:
+    def _start_gallery(self) -> str | None:
+        """The page with tasks and images, where the template has the desk that it asks for them."""
+        if "DeskApi" not in self._apis:
+            return None
+        from catchlight.client import DeskClient
+        from catchlight.client.signing import SignedRequests
+        from catchlight.gallery import GalleryServer
+
+        signed = SignedRequests(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY), REGION)
+        desk = self._stack.enter_context(DeskClient(self._apis["DeskApi"].url, signed, trust_environment=False))
+        return self._stack.enter_context(GalleryServer(desk)).url
+
+    def _describe(self, deployment: Deployment, simulator_url: str | None, gallery_url: str | None) -> dict[str, Any]:
         def ref(logical_id: str) -> str | None:
             resource = deployment.resources.get(logical_id)
             return resource.ref if resource else None
@@ -269,6 +283,7 @@ class LocalStack:
         return {
             "api_url": api_url,
             "desk_url": desk.url if desk else None,
+            "gallery_url": gallery_url,
             "aws_endpoint_url": self._moto.url,
             "region": REGION,
             "table": ref("TasksTable"),

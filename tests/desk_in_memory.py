@@ -24,6 +24,8 @@ from local.simulator.pictures import Picture, PictureFormat, draw_picture
 
 API = "https://desk.example"
 STORAGE = "https://storage.example"
+# No planted secret: whoever asks for a task is meant to see its links.
+_LINK_SIGNATURE = "signatureOfALink"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
@@ -167,7 +169,7 @@ def _json(
 def _linked(image: ImageAnswer, now: datetime) -> ImageAnswer:
     if image.key is None:
         return image
-    link = f"{STORAGE}/{quote(image.key)}?X-Amz-Signature=plantedSignatureOfALink"
+    link = f"{STORAGE}/{quote(image.key)}?X-Amz-Signature={_LINK_SIGNATURE}"
     return image.model_copy(update={"link": link, "link_expires_at": iso(now + timedelta(minutes=15))})
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import sys
 import threading
 import webbrowser
 from collections.abc import Iterable
@@ -34,6 +35,7 @@ def run(session: Session) -> ExitStatus:
         desk.page(limit=1)  # what is wrong with the stack or the credentials is said here, not in a browser
         with GalleryServer(desk, port=options.port) as server:
             session.screen.show(Gallery(url=server.url), lambda: _page(server.url))
+            sys.stdout.flush()  # whoever reads it through a pipe wants it now
             if options.open:
                 webbrowser.open(server.url)
             with contextlib.suppress(KeyboardInterrupt):

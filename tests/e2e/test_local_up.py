@@ -149,6 +149,7 @@ def test_stack_json_holds_what_other_programs_need(stack: Stack) -> None:
     assert stack.info.keys() == {
         "api_url",
         "desk_url",
+        "gallery_url",
         "aws_endpoint_url",
         "region",
         "table",

@@ -88,7 +88,7 @@ def test_tasks_come_from_the_desk_without_links(browser: httpx.Client, desk: Des
     first, second = answer.json()["tasks"]
     assert (first["taskId"], first["request"], second["status"]) == ("t1", {"prompt": "a tree"}, "FAILED")
     assert "link" not in first["images"][0]
-    assert "plantedSignatureOfALink" not in answer.text
+    assert "signatureOfALink" not in answer.text
     assert answer.headers["Cache-Control"] == "no-store"
 
 

@@ -1,0 +1,128 @@
+"""From a submission to a picture on the screen: client, command line and gallery against the whole local stack."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from catchlight.client import DeskClient, NotAllowedError, NotFoundError, ProblemError, connect, download
+from catchlight.command_line import run
+from image_tasks.desk_messages import TaskAnswer
+from image_tasks.models import TaskStatus
+from local.stack import LocalStack
+
+PATIENCE_SECONDS = 90
+PROMPT = "a small sail, <b>low sun</b>"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    with LocalStack(state_dir=tmp_path_factory.mktemp("state"), time_scale=0.02) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def state_dir(stack: LocalStack) -> str:
+    return str(stack._state_dir)
+
+
+@pytest.fixture(scope="module")
+def desk(state_dir: str) -> Iterator[DeskClient]:
+    with connect(local=True, state_dir=state_dir) as desk:
+        yield desk
+
+
+@pytest.fixture(scope="module")
+def archived(desk: DeskClient) -> TaskAnswer:
+    """A task that was submitted, waited for, and is archived."""
+    new = desk.submit("flux-kontext", {"prompt": PROMPT}, idempotency_key="order-1")
+    assert new.outcome == "submitted"
+    return desk.wait(new.provider, new.task_id, timeout_seconds=PATIENCE_SECONDS)
+
+
+def test_what_is_submitted_is_archived(desk: DeskClient, archived: TaskAnswer) -> None:
+    assert archived.status is TaskStatus.ARCHIVED
+    assert (archived.request or {})["prompt"] == PROMPT
+    assert {image.kind for image in archived.images} == {"origin", "result"}
+    again = desk.submit("flux-kontext", {"prompt": PROMPT}, idempotency_key="order-1")
+    assert again.task_id == archived.task_id  # nothing was generated twice
+    assert archived.task in [task.task for task in desk.tasks(provider="flux-kontext", limit=10)]
+    with pytest.raises(ProblemError, match="key"):
+        desk.submit("flux-kontext", {"prompt": "another"}, idempotency_key="order-1")
+    with pytest.raises(NotFoundError):
+        desk.task("flux-kontext", "nope")
+
+
+def test_nobody_gets_in_without_a_signature(stack: LocalStack) -> None:
+    with pytest.raises(NotAllowedError), DeskClient(stack.info["desk_url"], trust_environment=False) as stranger:
+        stranger.page()
+
+
+def test_its_images_are_downloaded_as_they_were_archived(
+    desk: DeskClient, archived: TaskAnswer, tmp_path: Path
+) -> None:
+    (tmp_path / f".flux-kontext_{archived.task_id}_result-0.jpg.part").write_bytes(b"what another run left")
+    downloads = list(download(desk, [[archived]], tmp_path))
+    assert {each.outcome for each in downloads} == {"downloaded"}
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.glob("flux-kontext_*")}
+    assert digests == {image.sha256 for image in archived.images}
+    link = desk.image_link("flux-kontext", archived.task_id, "result", 0)
+    with desk.open_link(link, from_byte=100) as response:  # the storage goes on in the middle
+        assert response.status_code == 206
+        assert int(response.headers["Content-Length"]) == (archived.images[-1].bytes or 0) - 100
+
+
+def test_the_command_line_speaks_to_it(
+    state_dir: str, archived: TaskAnswer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def catchlight(*words: str) -> dict[str, object]:
+        assert run([*words, "--local", "--state-dir", state_dir, "--json"]) == 0
+        document: dict[str, object] = json.loads(capsys.readouterr().out)
+        return document
+
+    request = json.dumps({"prompt": "two of them", "action": "generate", "count": 2})
+    submitted = catchlight("submit", "acedata", request, "--wait", str(PATIENCE_SECONDS))
+    task = submitted["task"]
+    assert isinstance(task, dict)
+    assert (task["status"], len(task["images"])) == ("ARCHIVED", 2)
+    assert catchlight("register", "acedata", task["taskId"], "elsewhere-1")["tasks"] == [
+        {"task": task["task"], "provider": "acedata", "taskId": task["taskId"], "outcome": "known"},
+        {"task": "acedata#elsewhere-1", "provider": "acedata", "taskId": "elsewhere-1", "outcome": "registered"},
+    ]
+    for words in (("get", task["taskId"]), ("wait", f"acedata/{task['taskId']}")):
+        tasks = catchlight(*words)["tasks"]
+        assert isinstance(tasks, list)
+        assert [found["archivedAt"] for found in tasks] == [task["archivedAt"]]
+    listed = catchlight("list", "--status", "archived", "--since", "1h")["tasks"]
+    assert isinstance(listed, list)
+    assert {each["task"] for each in listed} == {task["task"], archived.task}
+    images = catchlight("download", "--status", "archived", "--to", str(tmp_path))["images"]
+    assert isinstance(images, list)
+    assert len(images) == len(list(tmp_path.iterdir())) == 2 + len(archived.images)
+
+
+def test_the_gallery_of_the_stack_shows_it(stack: LocalStack, archived: TaskAnswer, browser: Browser) -> None:
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    page.goto(stack.info["gallery_url"])
+    page.get_by_role("link", name=archived.task_id).click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(PROMPT)
+    expect(dialog).to_contain_text("Submitted and registered")
+    image = page.locator(".stage img")
+    expect(image).to_be_visible()
+    result = next(image for image in archived.images if image.kind == "result")
+    assert image.evaluate("(image) => image.decode().then(() => image.naturalWidth)") == result.width
+    assert complaints == []
+    page.close()
+
+
+def test_the_gallerys_address_is_all_that_opens_it(stack: LocalStack) -> None:
+    url = httpx.URL(stack.info["gallery_url"])
+    assert httpx.get(url, trust_env=False).status_code == 200
+    assert httpx.get(url.copy_with(path="/api/tasks"), trust_env=False).status_code == 404
