@@ -492,6 +492,61 @@ def test_two_runs_that_settled_different_images_lose_none(store: Store) -> None:
     assert [image["state"] for image in item["images"]] == ["ARCHIVED", "ARCHIVED"]
 
 
+def lost(image: Image) -> Image:
+    return image.model_copy(update={"state": ImageState.EXPIRED, "reason": "the URL is dead"})
+
+
+def states(store: Store) -> tuple[str, list[str]]:
+    item = store.item(TASK)
+    assert item is not None
+    return item["status"], [image["state"] for image in item["images"]]
+
+
+def test_what_one_run_has_archived_another_does_not_call_expired(store: Store) -> None:
+    task = two_images(store)
+    store.table.save_images(task, {0: archived(task.images[0])}, now=LATER)
+
+    # This run read the task before the other one wrote, and came when the URL was dead.
+    store.table.save_images(task, {0: lost(task.images[0]), 1: archived(task.images[1])}, now=LATER)
+
+    assert states(store) == ("SUCCEEDED", ["ARCHIVED", "PENDING"])
+
+
+def test_an_image_that_was_renewed_meanwhile_is_not_settled_by_its_old_url(store: Store) -> None:
+    task = two_images(store)
+    fresh = task.images[0].model_copy(update={"url": "https://host.example/o.png?sig=2"})
+    assert store.table.renew(task, {0: fresh}, now=LATER)
+
+    store.table.save_images(task, {0: lost(task.images[0]), 1: archived(task.images[1])}, now=LATER)
+
+    assert states(store) == ("SUCCEEDED", ["PENDING", "PENDING"])
+
+
+def test_a_final_status_rests_on_the_other_images_as_they_are(store: Store) -> None:
+    task = two_images(store)
+    store.table.save_images(task, {1: archived(task.images[1])}, now=LATER)
+    halfway = store.table.get(TASK)
+    assert halfway is not None
+    anew = task.images[1].model_copy(update={"url": "https://host.example/r.png?sig=2"})
+    assert store.table.renew(halfway, {1: anew}, now=NOW)
+
+    store.table.save_images(halfway, {0: archived(task.images[0])}, now=LATER)
+
+    assert states(store) == ("SUCCEEDED", ["PENDING", "PENDING"])
+
+
+def test_a_claim_that_another_run_has_confirmed_is_not_corrected(store: Store) -> None:
+    """A provider that signs its URLs anew at every question says something else each time, and refutes nothing."""
+    claim = two_images(store)
+    confirmed = claim.model_copy(update={"confirmed_at": "2026-01-06T00:18:00.000Z"})
+    store.table.save_images(confirmed, {1: archived(claim.images[1])}, now=LATER)
+    signed_anew = an_image("o", ImageKind.ORIGIN).model_copy(update={"url": "https://host.example/o.png?sig=2"})
+
+    assert not store.table.correct(claim, success(signed_anew, an_image("r"), reporter=Reporter.POLL, at=LATER))
+
+    assert states(store) == ("SUCCEEDED", ["PENDING", "ARCHIVED"])
+
+
 # ------------------------------------------------------------------------------------------------ once more
 
 

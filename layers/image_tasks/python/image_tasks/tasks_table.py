@@ -199,7 +199,16 @@ class TasksTable:
             self._set_end(update, status, now)
         # Two runs may archive the same task at once. The objects are the same; the further status stays.
         nobody_was_further = "#rank <= :rank"
-        self._update_if(task.task, nobody_was_further, update)
+        conditions = [nobody_was_further]
+        for index, image in enumerate(task.images):
+            if index in images:
+                # Whoever has renewed or corrected it has a message of its own for what it is now.
+                conditions.append(update.equals(f"images[{index}].url", image.url))
+            is_archived = index in images and images[index].state is ImageState.ARCHIVED
+            if not is_archived and (index in images or status.rank > TaskStatus.SUCCEEDED.rank):
+                # What another run has archived is not unsaid; and a final status rests on what was read of the others.
+                conditions.append(update.equals(f"images[{index}].state", image.state.value))
+        self._update_if(task.task, " AND ".join(conditions), update)
         return task.model_copy(update={"status": status, "rank": status.rank, "images": all_images})
 
     def _set_end(self, update: UpdateExpression, status: TaskStatus, now: datetime) -> None:
@@ -284,6 +293,8 @@ def _is_still_claimed(claimed: Task, update: UpdateExpression) -> str:
             update.equals("status", claimed.status.value),
             update.equals("reportedBy", Reporter.CALLBACK.value),
             update.equals("reportedAt", claimed.reported_at),
+            # Another run has heard the provider say the same, and may have archived some of its images by now.
+            update.equals("confirmedAt", None),
         )
     )
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 from image_tasks.attribute_values import to_attribute
+# `images[0].url` as a part of a placeholder's name.
+_AS_PLACEHOLDER = str.maketrans({"[": "_", "]": None, ".": "_"})
 
 
 class UpdateExpression:
@@ -36,10 +38,10 @@ class UpdateExpression:
         """Removes an attribute."""
         self._clause("REMOVE", self._path(path))
 
-    def equals(self, name: str, value: Any) -> str:
-        """A condition on what the attribute was before the update; None: it was not there."""
-        path = self._path(name)
-        return f"attribute_not_exists({path})" if value is None else f"{path} = {self._value(f'{name}_before', value)}"
+    def equals(self, path: str, value: Any) -> str:
+        """A condition on what an attribute or a part, `images[0].url`, was before it; None: it was not there."""
+        name = self._path(path)
+        return f"attribute_not_exists({name})" if value is None else f"{name} = {self._value(f'{path}_before', value)}"
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments for `update_item`."""
@@ -53,11 +55,14 @@ class UpdateExpression:
         self._clauses.setdefault(verb, []).append(clause)
 
     def _path(self, path: str) -> str:
-        name, bracket, rest = path.partition("[")
-        self._names[f"#{name}"] = name
-        return f"#{name}{bracket}{rest}"
+        parts = []
+        for part in path.split("."):
+            name, bracket, rest = part.partition("[")
+            self._names[f"#{name}"] = name
+            parts.append(f"#{name}{bracket}{rest}")
+        return ".".join(parts)
 
     def _value(self, path: str, value: Any) -> str:
-        placeholder = f":{path.replace('[', '_').rstrip(']')}"
+        placeholder = f":{path.translate(_AS_PLACEHOLDER)}"
         self._values[placeholder] = to_attribute(value)
         return placeholder
