@@ -37,6 +37,11 @@ class Session:
         self.screen.remark(f"Speaking to {stack}.")
         return stack
 
+    def close(self) -> None:
+        """Ends the connections to the stack, if it was asked for."""
+        if "stack" in self.__dict__:
+            self.stack.close()
+
 
 @dataclass(frozen=True)
 class Command:

@@ -62,9 +62,10 @@ def run(arguments: Sequence[str] | None = None, commands: Iterable[Command] = CO
     screen = Screen(as_json=options.json)
     choice = StackChoice(options.stack_name, options.local, options.state_dir, options.region, options.profile)
     command: Command = options.chosen
+    session = Session(options, screen, choice)
     try:
         with faults_explained():
-            return command.run(Session(options, screen, choice))
+            return command.run(session)
     except UsageError as exc:
         screen.complain(str(exc))
         return ExitStatus.USAGE
@@ -74,3 +75,5 @@ def run(arguments: Sequence[str] | None = None, commands: Iterable[Command] = CO
     except KeyboardInterrupt:
         screen.complain("interrupted; what was done until now stays done, and the command can be repeated.")
         return 130
+    finally:
+        session.close()

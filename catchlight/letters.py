@@ -90,7 +90,9 @@ class LetterBox:
                 QueueUrl=self._url,
                 Entries=[{"Id": str(number), "ReceiptHandle": letter.receipt} for number, letter in enumerate(batch)],
             )
-            left += [batch[int(failed["Id"])] for failed in answer.get("Failed", [])]
+            # Not those that are named as failed: an answer that breaks off names none.
+            deleted = {entry["Id"] for entry in answer.get("Successful", [])}
+            left += [letter for number, letter in enumerate(batch) if str(number) not in deleted]
         return left
 
 

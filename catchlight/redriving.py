@@ -158,8 +158,7 @@ def _by_index(stack: Stack) -> Iterator[tuple[Kind, Iterator[str]]]:
 
 def look(stack: Stack, found: Standstill) -> Redrive:
     """What `work` would do. The letters are given back."""
-    one = redrive(stack)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with redrive(stack) as one, ThreadPoolExecutor(_THREADS) as pool:
         outcomes = dict(zip(found.kinds, pool.map(one.plan, found.kinds), strict=True))
     give_back(stack, found)
     held = sum(map(len, found.letters.values()))
@@ -169,9 +168,9 @@ def look(stack: Stack, found: Standstill) -> Redrive:
 
 def work(stack: Stack, found: Standstill, *, on_progress: Callable[[], None]) -> Redrive:
     """Gives every task another try. Letters whose tasks were all helped are removed, the others given back."""
-    one, nonce = redrive(stack), f"redrive-{uuid.uuid4().hex}"
+    nonce = f"redrive-{uuid.uuid4().hex}"
     outcomes: dict[str, Redriven] = {}
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with redrive(stack) as one, ThreadPoolExecutor(_THREADS) as pool:
         for outcome in pool.map(lambda task: one.redrive(task, nonce=nonce), found.kinds):
             outcomes[outcome.task] = outcome
             on_progress()

@@ -5,10 +5,11 @@ import os
 import socket
 import tomllib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -17,6 +18,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from catchlight.errors import CatchlightError, explain
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.client import CloudFormationClient
+    from mypy_boto3_cloudformation.type_defs import StackTypeDef
 
 DEFAULT_STACK_NAME = "catchlight"
 DEFAULT_STATE_DIR = ".local"
@@ -55,6 +60,12 @@ class Stack:
                 service, endpoint_url=self.endpoint_url, config=config
             )
         return self._clients[service]
+
+    def close(self) -> None:
+        """Ends the clients' connections."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
 
     def resource(self, logical_id: str) -> str:
         """A resource's physical id: a table's name, a queue's URL, a secret's or state machine's ARN.
@@ -171,26 +182,11 @@ def find_deployed(stack_name: str | None, *, region: str | None = None, profile:
     if name == deployed.get("stack_name"):
         region, profile = region or deployed.get("region"), profile or deployed.get("profile")
     session = boto3.Session(region_name=region, profile_name=profile)
-    cloudformation = session.client("cloudformation", config=CLIENT_CONFIG)
-    try:
-        described = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-    except ClientError as exc:
-        if exc.response["Error"]["Code"] == "ValidationError":  # "Stack with id ... does not exist"
-            raise CatchlightError(
-                f"There is no stack {name} in {session.region_name}. Name another with --stack-name, its region with "
-                "--region; or speak to the stack of `make up` with --local."
-            ) from exc
-        raise CatchlightError(f"Stack {name} cannot be read with your credentials. {explain(exc)}") from exc
+    with closing(session.client("cloudformation", config=CLIENT_CONFIG)) as cloudformation:
+        described = _describe(cloudformation, name)
+        resources = _resources(cloudformation, name)
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
     parameters = {given["ParameterKey"]: given.get("ParameterValue", "") for given in described.get("Parameters", [])}
-    # Not DescribeStackResources: it stops at a hundred.
-    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
-    resources = {
-        found["LogicalResourceId"]: found["PhysicalResourceId"]
-        for page in pages
-        for found in page["StackResourceSummaries"]
-        if "PhysicalResourceId" in found
-    }
     return Stack(
         name=name,
         region=session.region_name,
@@ -201,6 +197,29 @@ def find_deployed(stack_name: str | None, *, region: str | None = None, profile:
         parameters=parameters,
         session=session,
     )
+
+
+def _describe(cloudformation: "CloudFormationClient", name: str) -> "StackTypeDef":
+    try:
+        return cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] == "ValidationError":  # "Stack with id ... does not exist"
+            raise CatchlightError(
+                f"There is no stack {name} in {cloudformation.meta.region_name}. Name another with --stack-name, its "
+                "region with --region; or speak to the stack of `make up` with --local."
+            ) from exc
+        raise CatchlightError(f"Stack {name} cannot be read with your credentials. {explain(exc)}") from exc
+
+
+def _resources(cloudformation: "CloudFormationClient", name: str) -> dict[str, str]:
+    # Not DescribeStackResources: it stops at a hundred.
+    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
+    return {
+        found["LogicalResourceId"]: found["PhysicalResourceId"]
+        for page in pages
+        for found in page["StackResourceSummaries"]
+        if "PhysicalResourceId" in found
+    }
 
 
 def _samconfig(path: Path) -> dict[str, str]:

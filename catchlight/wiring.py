@@ -1,5 +1,7 @@
 """The package's objects as they work on a stack from outside, with the user's own credentials."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 
 from catchlight.stack import Stack
@@ -48,9 +50,11 @@ def longest_polling(stack: Stack) -> timedelta:
     return timedelta(seconds=stack.seconds("GiveUpAfterSeconds", _DEFAULT_GIVE_UP_AFTER_SECONDS)) + POLLING_SLACK
 
 
-def redrive(stack: Stack) -> Redrive:
+@contextmanager
+def redrive(stack: Stack) -> Iterator[Redrive]:
     """Another try for tasks, with the providers' fresh URLs."""
     secret = LiveSecret(stack.resource("ProviderKeysSecret"), stack.client("secretsmanager"))
-    inquiry = Inquiry(ProviderClient(stack.provider_base_urls), secret.provider_keys, now=utc_now)
     table = tasks_table(stack)
-    return Redrive(table, FreshUrls(table, inquiry), follow_ups(stack), now=utc_now)
+    with closing(ProviderClient(stack.provider_base_urls)) as client:
+        inquiry = Inquiry(client, secret.provider_keys, now=utc_now)
+        yield Redrive(table, FreshUrls(table, inquiry), follow_ups(stack), now=utc_now)

@@ -68,6 +68,10 @@ class ProviderClient:
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
         )
 
+    def close(self) -> None:
+        """Ends the connections that were kept."""
+        self._http.close()
+
     def ask(
         self,
         provider: Provider,
