@@ -1,0 +1,234 @@
+"""What a million tasks cost: what the real handlers use, counted, times list prices.
+
+    .venv/bin/python -m tests.benchmarks.bill
+
+Counted in runs of the handlers over an account in memory (`bill_run`): requests, write and read units by the size of
+the real items, steps through the state machine, objects, events, bytes of log. Taken from the template: memory,
+filters, projections of the indexes, alarms. Assumed, because only AWS can tell: how long calls take
+(`bill_prices.toml`).
+"""
+
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from image_tasks.credentials import CACHE_SECONDS
+from local.template import Template
+from tests.benchmarks.bill_run import Invocation, Usage, counted_stack
+from tests.benchmarks.bill_units import walk
+
+MILLION = 1_000_000
+SECONDS_PER_MONTH = 30 * 86400
+FIRST_IMAGE_SECONDS, LAST_IMAGE_SECONDS = 8, 112  # the fastest and the slowest that was seen
+EXPECTED_SECONDS = 55  # before the first poll, at 60 s
+
+# What a million tasks may cost at most, in US dollars.
+GOAL_AT_LOAD = 40.0
+GOAL_ALONE = 170.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """How tasks come."""
+
+    name: str
+    tasks_at_once: int  # registered within one window of a shard of the stream
+    tasks_per_second: float
+    lots: int = 1  # so many times
+    lost: int = 0  # of the tasks that come at once: their callbacks never arrive
+    slowest_seconds: float = EXPECTED_SECONDS
+
+    def done_at(self, lot: int) -> list[float]:
+        """When the images of a lot's tasks are ready: seconds from their registration, evenly spread over all lots."""
+        count = self.lots * self.tasks_at_once
+        step = (self.slowest_seconds - FIRST_IMAGE_SECONDS) / count
+        first = lot * self.tasks_at_once
+        return [FIRST_IMAGE_SECONDS + step * (number + 1) for number in range(first, first + self.tasks_at_once)]
+
+
+# 200 a second over the four shards that a new on-demand table has: 50 in the window of one second.
+AT_LOAD = {"tasks_at_once": 50, "tasks_per_second": 200.0}
+# A million a month, evenly: one every 2.6 s.
+ALONE = {"tasks_at_once": 1, "tasks_per_second": MILLION / SECONDS_PER_MONTH, "lots": 10}
+LOADS = (
+    Load("at load, every callback arrives", **AT_LOAD),  # type: ignore[arg-type]
+    Load("at load, 2 % are lost", **AT_LOAD, lost=1, slowest_seconds=LAST_IMAGE_SECONDS),  # type: ignore[arg-type]
+    Load("at load, all are lost", **AT_LOAD, lost=50, slowest_seconds=LAST_IMAGE_SECONDS),  # type: ignore[arg-type]
+    Load("one task at a time", **ALONE),  # type: ignore[arg-type]
+    Load("one at a time, in 8 to 112 s", **ALONE, slowest_seconds=LAST_IMAGE_SECONDS),  # type: ignore[arg-type]
+)
+
+
+@cache
+def prices() -> dict[str, Any]:
+    """The list prices, and what is assumed."""
+    return tomllib.loads((Path(__file__).parent / "bill_prices.toml").read_text())
+
+
+@cache
+def usage_of(load: Load) -> tuple[Usage, Template]:
+    """What the tasks of a load use."""
+    with counted_stack() as stack:
+        for lot in range(load.lots):
+            stack.play(load.done_at(lot), load.lost)
+        return stack.usage, stack.template
+
+
+def bill(load: Load) -> dict[str, float]:
+    """US dollars per million tasks, by service."""
+    usage, template = usage_of(load)
+    price, assumed = prices()["per_unit"], prices()["assumed"]
+    invocations = usage.invocations
+    by_function = Counter(invocation.function for invocation in invocations)
+    seconds = {
+        function: sum(duration(invocation) for invocation in invocations if invocation.function == function)
+        for function in by_function
+    }
+    gb_seconds = sum(
+        spent * template.resources[f"{function}Function"]["Properties"]["MemorySize"] / 1024
+        for function, spent in seconds.items()
+    )
+    log_bytes = sum(
+        invocation.log_bytes
+        + assumed["platform_log_bytes"]
+        + assumed["log_event_overhead_bytes"] * (invocation.log_lines + 3)
+        for invocation in invocations
+    ) + usage.callbacks * (assumed["access_log_bytes"] + assumed["log_event_overhead_bytes"])
+    traces = sum(
+        count * traced_share(count / usage.tasks * load.tasks_per_second)
+        # Polls belong to the trace of their execution.
+        for count in (usage.executions, *(n for function, n in by_function.items() if function != "PollTasks"))
+    )
+    secret_calls = sum(
+        # Every sandbox reads them anew after a while; there are as many sandboxes as run at once.
+        secrets_of(function, template) * max(1.0, spent / usage.tasks * load.tasks_per_second) / CACHE_SECONDS
+        for function, spent in seconds.items()
+    )
+    queue_requests = usage.calls("sqs:SendMessageBatch") + 2 * usage.archive_batches  # received and deleted
+    dollars = {
+        "HTTP API": usage.callbacks * price["HTTP API request"],
+        "Lambda": len(invocations) * price["Lambda request"] + gb_seconds * price["Lambda GB-second"],
+        "DynamoDB": usage.write_units.total() * price["DynamoDB write unit"]
+        + usage.read_units * price["DynamoDB read unit"],
+        "Step Functions": usage.transitions * price["Step Functions transition"],
+        "SQS": queue_requests * price["SQS request"],
+        "S3": usage.calls("s3:PutObject") * price["S3 put"],
+        "Events": usage.events * price["EventBridge event"],
+        "Logs": log_bytes / 1e9 * price["CloudWatch Logs GB"],
+        "X-Ray": traces * price["X-Ray trace"],
+        "Secrets": secret_calls / load.tasks_per_second * usage.tasks * price["Secrets Manager call"],
+    }
+    return {service: cost / usage.tasks * MILLION for service, cost in dollars.items()}
+
+
+def secrets_of(function: str, template: Template) -> int:
+    """How many secrets a function reads."""
+    environment = template.resources[f"{function}Function"]["Properties"]["Environment"]["Variables"]
+    return sum(name.endswith("_SECRET") for name in environment)
+
+
+def duration(invocation: Invocation) -> float:
+    """Seconds that an invocation takes: what it does side by side takes as long as one of it."""
+    takes = prices()["milliseconds"]
+    counts = Counter({"provider": invocation.provider_requests, "image": invocation.images})
+    for call, count in invocation.calls.items():
+        counts[call] += count
+    milliseconds = takes["handler"]
+    for what, count in counts.items():
+        service, _, operation = what.partition(":")
+        width = side_by_side(invocation.function, service, operation)
+        milliseconds += ceil(count / width) * takes[service]
+    return float(milliseconds) / 1000
+
+
+def side_by_side(function: str, service: str, operation: str) -> int:
+    """How many calls of a kind a function has under way at once."""
+    match function, service:
+        case "ArchiveImages", _:
+            return 10  # five tasks, two images each
+        case "PollTasks", "provider":
+            return 25  # ten, then forty
+        case _:
+            return 1
+
+
+def traced_share(per_second: float) -> float:
+    """The share that X-Ray samples of what comes at this rate: one a second, and 5 % of the others."""
+    if per_second <= 1:
+        return 1.0
+    return (1 + float(prices()["assumed"]["traced_share"]) * (per_second - 1)) / per_second
+
+
+def monthly(template: Template, usage: Usage) -> dict[str, float]:
+    """US dollars a month that are paid whatever comes, for one provider."""
+    price = prices()["per_month"]
+    metrics = set().union(*(invocation.metrics for invocation in usage.invocations))
+    alarms = [template.resources[name]["Properties"] for name in template.of_type("AWS::CloudWatch::Alarm")]
+    alarm_metrics = sum(
+        max(1, sum("MetricStat" in metric for metric in alarm.get("Metrics", [{"MetricStat": 1}]))) for alarm in alarms
+    )
+    idle = prices()["assumed"]["idle_queue_requests_per_month"] * prices()["per_unit"]["SQS request"]
+    return {
+        "secrets": len(template.of_type("AWS::SecretsManager::Secret")) * price["secret"],
+        f"{len(metrics)} custom metrics": len(metrics) * price["custom metric"],
+        f"{len(alarms)} alarms": alarm_metrics * price["alarm metric"],
+        "dashboard": len(template.of_type("AWS::CloudWatch::Dashboard")) * price["dashboard"],
+        "asking an empty queue": idle,
+    }
+
+
+# One execution for each task, which asks every 30 s from the start: "poll every 30 s", taken by its word.
+NAIVE: Mapping[str, Any] = {
+    "StartAt": "Wait",
+    "States": {
+        "Wait": {"Type": "Wait", "Seconds": 30, "Next": "Ask"},
+        "Ask": {"Type": "Task", "Next": "Still running?"},
+        "Still running?": {
+            "Type": "Choice",
+            "Choices": [{"Variable": "$.tasks[0]", "IsPresent": True, "Next": "Wait"}],
+            "Default": "Save",
+        },
+        "Save": {"Type": "Task", "Next": "Done"},
+        "Done": {"Type": "Succeed"},
+    },
+}
+
+
+def naive_transitions(seconds: float) -> float:
+    """US dollars per million tasks, for transitions alone, of the naive way with images that take so long."""
+
+    def ask(state: dict[str, Any], waited: float) -> dict[str, Any]:
+        return {"tasks": [] if waited >= seconds else ["one"]}
+
+    steps = sum(1 for _ in walk(NAIVE, {}, ask))
+    return float(steps * prices()["per_unit"]["Step Functions transition"] * MILLION)
+
+
+def main() -> None:
+    """Prints the table."""
+    table = Table(title="US dollars per million tasks of two images", title_justify="left")
+    table.add_column("how tasks come")
+    bills = {load: bill(load) for load in LOADS}
+    for service in bills[LOADS[0]]:
+        table.add_column(service, justify="right")
+    table.add_column("all", justify="right", style="bold")
+    for load, costs in bills.items():
+        table.add_row(load.name, *(f"{cost:.2f}" for cost in costs.values()), f"{sum(costs.values()):.2f}")
+    console = Console(width=150)
+    console.print(table)
+    usage, template = usage_of(LOADS[1])
+    console.print("A month, whatever comes:", ", ".join(f"{n} ${d:.2f}" for n, d in monthly(template, usage).items()))
+    console.print(f"The naive way, ten minutes of it, transitions alone: ${naive_transitions(600):,.2f}")
+    console.print("Bytes of an item:", usage.item_sizes)
+
+
+if __name__ == "__main__":
+    main()
