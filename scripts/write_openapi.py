@@ -259,7 +259,10 @@ def _responses(operation: Operation) -> dict[HTTPStatus, dict[str, Any]]:
         schema["allOf"][1]["properties"]["type"]["enum"].append(problem.type)
         if problem in problems.WORTH_WAITING:
             response["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
-    for status, description in (*API_ANSWERS.items(), (HTTPStatus.SERVICE_UNAVAILABLE, "")):
+    api_answers = [*API_ANSWERS.items(), (HTTPStatus.SERVICE_UNAVAILABLE, "")]
+    if "{" in operation.path:
+        api_answers.append((HTTPStatus.NOT_FOUND, "No such path"))
+    for status, description in api_answers:
         response = responses.setdefault(status, {"description": "", "content": {}})
         response["description"] = "; ".join(filter(None, [response["description"], description]))
         response["content"]["application/json"] = {"schema": {"$ref": "#/components/schemas/ApiMessage"}}

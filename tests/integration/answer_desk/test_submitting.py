@@ -559,6 +559,20 @@ def test_a_doubt_is_counted(desk: Desk, capsys: pytest.CaptureFixture[str]) -> N
     assert [(line["provider"], line["SubmissionsInDoubt"]) for line in counted] == [("acedata", [1.0])]
 
 
+def test_what_was_asked_for_is_logged_nowhere(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="catchlight")
+    prompt = "a lighthouse that nobody may hear of"
+    desk.submit(prompt=prompt)
+    desk.submit("order-2", prompt=prompt, callBackUrl=prompt)
+    desk.providers.answer = refusal(400, {"code": 400, "msg": prompt})
+    desk.submit("order-3", prompt=prompt)
+    desk.ask("GET", "/tasks/flux-kontext/task12345")
+
+    ours = [record for record in caplog.records if record.name == "catchlight"]
+    assert len(ours) == 4
+    assert prompt not in str([record.__dict__ for record in ours])
+
+
 def test_what_was_taken_is_polled_for(desk: Desk) -> None:
     """Its item is an insertion of a pending task, which is what the stream's reader waits for."""
     desk.submit()

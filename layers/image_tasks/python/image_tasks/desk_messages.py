@@ -102,8 +102,9 @@ class Submission(Asked):
     endpoint: Annotated[
         str | None,
         Field(
-            description="Which of the provider's endpoints, the last part of its path: `generate` (flux-kontext); "
-            "`generate`, `generate-2`, `generate-pro` (nanobanana); `images` (acedata). The first unless told."
+            description="Which of the provider's endpoints, the last part of its path; the first unless told. "
+            + "; ".join(f"{name}: {', '.join(provider.submit_paths)}" for name, provider in PROVIDERS.items()),
+            json_schema_extra={"enum": sorted({name for each in PROVIDERS.values() for name in each.submit_paths})},
         ),
     ] = None
     request: Annotated[

@@ -1,0 +1,137 @@
+"""The desk answers as docs/answer-desk.openapi.yaml says, to whatever is made up from it."""
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from requests.adapters import HTTPAdapter
+from schemathesis.checks import (
+    content_type_conformance,
+    not_a_server_error,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from urllib3 import HTTPResponse
+
+from functions.answer_requests import app
+from image_tasks.models import ImageKind
+from image_tasks.task_queries import TaskQueries
+from local.http_api_events import HttpRequest
+from local.template import load_template
+from tests.integration.answer_desk.desk import DOCUMENT, Clock, Desk, respond
+from tests.integration.answer_desk.test_one_task import a_success, archived
+from tests.integration.conftest import REPOSITORY, a_store, an_account
+
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+OPERATIONS = [SCHEMA[path][method.upper()] for path, methods in DOCUMENT["paths"].items() for method in methods]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+MODES = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+EXAMPLES = 900
+KNOWN = {"provider": "flux-kontext", "taskId": "task12345", "image": "result-0"}
+# So many that some submissions are repeated and some given up.
+KEYS = [f"order-{number}" for number in range(40)]
+# What a provider says next: a status and a body of either family.
+REPLIES = [
+    (200, {"code": 200, "data": {"taskId": "made"}, "task_id": "made"}),
+    (200, {"code": 422, "msg": "?"}),
+    (400, {"error": {"code": "bad_request"}}),
+    (401, {"code": 401}),
+    (429, {"code": 429}),
+    (500, {"code": 500}),
+    (200, ["?"]),
+]
+
+
+class InProcess(HTTPAdapter):
+    """Hands the client's requests to the desk."""
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        body = request.body or b""
+        assert isinstance(body, str | bytes)
+        answer = respond(
+            HttpRequest(
+                request.method or "",
+                request.path_url,
+                [(str(name), _text(value)) for name, value in request.headers.items()],
+                body if isinstance(body, bytes) else body.encode(errors="surrogatepass"),
+            )
+        )
+        raw = HTTPResponse(io.BytesIO(answer.body), dict(answer.headers), answer.status, preload_content=False)
+        return self.build_response(request, raw)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+@pytest.fixture(scope="module")
+def desk() -> Iterator[Desk]:
+    with an_account(), pytest.MonkeyPatch.context() as patches:
+        patches.setattr(app, "TaskQueries", lambda table, client: TaskQueries(table, client, sleep=lambda _: None))
+        desk = Desk(a_store(load_template(REPOSITORY / "template.yaml", {})), Clock(), patches)
+        a_success(desk, archived(ImageKind.ORIGIN), archived())
+        desk.register(*(f"task-{number}" for number in range(60)), provider="acedata")
+        yield desk
+    app.dependencies.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", InProcess())
+        yield session
+
+
+def test_what_is_made_up_is_answered_as_documented(desk: Desk, session: requests.Session) -> None:
+    answered: Counter[tuple[str, int]] = Counter()
+    replies = iter(range(10**9))
+
+    def reply(_: httpx.Request) -> httpx.Response:
+        status, body = REPLIES[next(replies) % len(REPLIES)]
+        return httpx.Response(status, json=body)
+
+    desk.providers.answer = reply
+    cases = [operation.as_strategy(generation_mode=mode) for operation in OPERATIONS for mode in MODES]
+
+    # Without shrinking: what fails here is told by schemathesis as a command for curl.
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
+    @given(case=st.one_of(*cases), is_known=st.booleans(), key=st.sampled_from(KEYS))
+    def answer(case: schemathesis.Case[Any], is_known: bool, key: str) -> None:
+        if is_known:  # what is made up leads no further than to 404, or to a missing key
+            case.path_parameters.update({name: (KNOWN | {"key": key})[name] for name in case.path_parameters})
+            if case.method == "POST":
+                case.headers["Idempotency-Key"] = key
+                if isinstance(case.body, dict):
+                    case.body.pop("endpoint", None)  # most often another provider's
+        response = case.call_and_validate("http://catchlight.example", session=session, checks=CHECKS)
+        answered[case.operation.label, response.status_code] += 1
+
+    answer()
+
+    assert answered.total() >= 500
+    statuses = {status for _, status in answered}
+    assert statuses >= {200, 201, 204, 302, 400, 404, 409, 422, 424, 429}
+    assert all(sum(answered[key] for key in answered if key[0] == operation.label) >= 50 for operation in OPERATIONS)
+    for label in ("GET /tasks", "POST /tasks", "GET /tasks/{provider}/{taskId}"):
+        assert answered[label, 200] >= 5, answered

@@ -1,0 +1,106 @@
+"""docs/answer-desk.openapi.yaml is made from the code, and nothing of the desk is missing in it."""
+
+import re
+from typing import Any
+
+import pytest
+
+from functions.answer_requests import app
+from image_tasks import problems
+from image_tasks.answer_desk import IMAGE_PATTERN
+from image_tasks.desk_messages import MAX_WAIT_SECONDS, TaskAnswer
+from image_tasks.models import MAX_IMAGES_PER_TASK, Task
+from image_tasks.providers import PROVIDERS
+from local.template import Template
+from scripts import write_openapi
+from tests.integration.answer_desk.desk import DOCUMENT
+
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+}
+
+
+def test_the_file_is_what_the_code_says() -> None:
+    assert write_openapi.DOCUMENT.read_text() == write_openapi.text(), "run scripts/write_openapi.py"
+
+
+def test_document_handler_and_template_have_the_same_routes(template: Template) -> None:
+    paths = template.resources["DeskApi"]["Properties"]["Body"]["paths"]
+    routes = {f"{method.upper()} {path}" for path, operations in paths.items() for method in operations}
+
+    assert routes == app.ROUTES.keys() == OPERATIONS.keys()
+
+
+def test_every_problem_is_told_of_somewhere() -> None:
+    told = {name for operation in OPERATIONS.values() for name in problem_types(operation)}
+
+    assert told == {problem.type for problem in problems.PROBLEMS}
+    assert len(told) == len(problems.PROBLEMS)
+
+
+def problem_types(operation: dict[str, Any]) -> list[str]:
+    found = []
+    for status, response in operation["responses"].items():
+        content = response.get("content", {}).get("application/problem+json")
+        if content:
+            types = content["schema"]["allOf"][1]["properties"]["type"]["enum"]
+            assert {problem.status for problem in problems.PROBLEMS if problem.type in types} == {int(status)}
+            found += types
+    return found
+
+
+@pytest.mark.parametrize("route", OPERATIONS)
+def test_every_operation_can_be_forbidden_throttled_and_unavailable(route: str) -> None:
+    responses = OPERATIONS[route]["responses"]
+
+    for status in ("403", "429", "503"):
+        assert "application/json" in responses[status]["content"]  # API Gateway's own
+    assert "500" not in responses
+
+
+def test_nothing_that_is_answered_may_be_null() -> None:
+    def nulls(schema: Any) -> bool:
+        match schema:
+            case {"type": "null"}:
+                return True
+            case dict():
+                return any(map(nulls, schema.values()))
+            case list():
+                return any(map(nulls, schema))
+            case _:
+                return False
+
+    # What a provider replied is anything.
+    schemas = {name: schema for name, schema in DOCUMENT["components"]["schemas"].items() if name != "ProviderReply"}
+    assert not nulls(schemas)
+
+
+def test_answers_are_closed_and_what_is_asked_is_too() -> None:
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        if schema.get("type") == "object" and name != "ApiMessage":
+            assert schema["additionalProperties"] is False, name
+
+
+def test_the_endpoints_of_every_provider_are_named() -> None:
+    description = DOCUMENT["components"]["schemas"]["Submission"]["properties"]["endpoint"]["description"]
+
+    for provider in PROVIDERS.values():
+        assert f"{provider.id}: {', '.join(provider.submit_paths)}" in description
+
+
+def test_the_tasks_attributes_are_shown() -> None:
+    """All but those that only the machinery looks at."""
+    assert Task.model_fields.keys() - TaskAnswer.model_fields.keys() == {"rank", "reconciled_at"}
+
+
+def test_every_image_of_a_task_has_a_path() -> None:
+    for index in range(MAX_IMAGES_PER_TASK):
+        assert re.fullmatch(IMAGE_PATTERN, f"result-{index}")
+
+
+def test_who_waits_is_answered_before_the_function_is_cut_off(template: Template) -> None:
+    timeout = template.resources["AnswerRequestsFunction"]["Properties"]["Timeout"]
+
+    assert timeout > MAX_WAIT_SECONDS + app.RESERVED_SECONDS

@@ -1,0 +1,185 @@
+"""Requests for images over real sockets: what has certainly not arrived is told from what may have."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from image_tasks.errors import ProviderUnavailableError, ProviderUnreachableError
+from image_tasks.providers import PROVIDERS
+from image_tasks.submission_client import MAX_ANSWER_BYTES, SubmissionClient
+
+FLUX = PROVIDERS["flux-kontext"]
+PATH = "/generate"
+OK = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"code": 200}'
+
+
+@contextmanager
+def a_server(behaviour: Callable[[socket.socket], None]) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that does that to each connection, once it has read a request; its URL, and what it has read."""
+    received: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.settimeout(10)
+                    received.append(read_request(connection))
+                    behaviour(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", received
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def read_request(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    (length,) = (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def send(url: str, client: SubmissionClient | None = None, prompt: str = "a lighthouse") -> int:
+    client = client or SubmissionClient({"flux-kontext": url})
+    return client.send(FLUX, PATH, {"prompt": prompt}, api_key="key").status
+
+
+def test_an_answer_comes_back() -> None:
+    with a_server(lambda connection: connection.sendall(OK)) as (url, received):
+        reply = SubmissionClient({"flux-kontext": url}).send(FLUX, PATH, {"prompt": "ä\ud800"}, api_key="key")
+
+    assert (reply.status, reply.json) == (200, {"code": 200})
+    head, _, body = received[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /generate HTTP/1.1\r\n")
+    assert b"authorization: bearer key" in head.lower()
+    assert json.loads(body) == {"prompt": "ä\ud800"}
+
+
+def test_nobody_there_has_received_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    with pytest.raises(ProviderUnreachableError):
+        send(url)
+
+
+def test_plain_http_where_tls_was_meant_has_received_nothing() -> None:
+    def no_tls(connection: socket.socket) -> None:
+        connection.sendall(OK)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(10)
+                connection.recv(65536)
+                no_tls(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ProviderUnreachableError):
+            send(f"https://127.0.0.1:{port}")
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        lambda connection: None,
+        lambda connection: connection.sendall(OK[:20]),
+        lambda connection: connection.sendall(OK[:-1]),
+        lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"),
+        lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_ANSWER_BYTES + 1)),
+    ],
+    ids=["hangs up", "half a head", "half a body", "no HTTP", "endless"],
+)
+def test_whoever_has_read_the_request_may_have_taken_it(behaviour: Callable[[socket.socket], None]) -> None:
+    with a_server(behaviour) as (url, received), pytest.raises(ProviderUnavailableError) as caught:
+        send(url)
+
+    assert not isinstance(caught.value, ProviderUnreachableError)
+    assert len(received) == 1  # and is not asked a second time
+
+
+def test_no_answer_in_time_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("image_tasks.submission_client.ANSWER_TIMEOUT_SECONDS", 0.2)
+    done = threading.Event()
+    with a_server(lambda _: done.wait(10)) as (url, received):  # type: ignore[arg-type, return-value]
+        with pytest.raises(ProviderUnavailableError) as caught:
+            send(url)
+        done.set()
+
+    assert not isinstance(caught.value, ProviderUnreachableError)
+    assert len(received) == 1
+
+
+def test_an_answer_that_dribbles_does_not_take_for_ever() -> None:
+    time = iter(range(0, 1000, 10))
+
+    def dribble(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
+        for _ in range(10):
+            try:
+                connection.sendall(b"x")
+            except OSError:
+                return
+            done.wait(0.05)
+
+    done = threading.Event()
+    with a_server(dribble) as (url, _):
+        client = SubmissionClient({"flux-kontext": url}, clock=lambda: next(time))
+        with pytest.raises(ProviderUnavailableError, match="does not come to an end"):
+            send(url, client)
+        done.set()
+
+
+def test_a_connection_is_not_kept_for_the_next_request() -> None:
+    """One that died while the function was frozen would leave a doubt."""
+    with a_server(lambda connection: connection.sendall(OK)) as (url, received):
+        client = SubmissionClient({"flux-kontext": url})
+        assert [send(url, client), send(url, client)] == [200, 200]
+
+    assert len(received) == 2
+
+
+def test_no_redirect_is_followed() -> None:
+    with a_server(lambda connection: connection.sendall(OK)) as (elsewhere, at_elsewhere):
+        moved = b"HTTP/1.1 307 Moved\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % elsewhere.encode()
+        with a_server(lambda connection: connection.sendall(moved)) as (url, _):
+            assert send(url) == 307
+
+    assert at_elsewhere == []
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (b"7", 7),
+        (b"", None),
+        (b"soon", None),
+        (b"Wed, 21 Oct 2026 07:28:00 GMT", None),
+        (b"-1", None),
+        (b"9999999", None),
+    ],
+)
+def test_how_long_a_provider_wants_to_be_left_alone(header: bytes, seconds: int | None) -> None:
+    answer = b"HTTP/1.1 429 Busy\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % header
+    with a_server(lambda connection: connection.sendall(answer)) as (url, _):
+        reply = SubmissionClient({"flux-kontext": url}).send(FLUX, PATH, {}, api_key="key")
+
+    assert (reply.status, reply.retry_after_seconds) == (429, seconds)
