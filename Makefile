@@ -15,7 +15,7 @@ SOURCES := catchlight functions layers local scripts tests
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
 PYTHON ?= $(shell scripts/find-python)
 
-.PHONY: help setup demo up replay test fuzz check scan format build smoke rehearse lock clean
+.PHONY: help setup demo up replay test soak fuzz check scan format build smoke rehearse lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ replay: $(STAMP) ## Deliveries that could not be read, once more (STACK=name of 
 
 test: $(STAMP) ## All tests, offline
 	@$(BIN)/python -m pytest -n auto --dist loadfile -q
+
+soak: $(STAMP) ## Thousands of tasks in a storm of faults, and what became of each (TASKS=10000, SEED=1); 20 minutes
+	@$(BIN)/python -m tests.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1)
 
 fuzz: $(STAMP) ## Hostile input for everything that reads it (FOR=seconds, 60)
 	@$(BIN)/python scripts/fuzz.py --seconds $(or $(FOR),60)

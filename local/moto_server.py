@@ -25,6 +25,19 @@ class _Handler(MotoRequestHandler):  # type: ignore[misc]
         """Thousands of lines that nobody reads."""
 
 
+class _Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]
+    """Remembers whose a host is. moto looks it up for each request in folders and hundreds of patterns, under a lock."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._backends: dict[str | None, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        if host not in self._backends:
+            self._backends[host] = super().get_backend_for_host(host)
+        return self._backends[host]
+
+
 class _Server(ConnectionsEndWithServer, ThreadedWSGIServer):
     pass
 
@@ -38,7 +51,7 @@ class MotoServer:
     def __init__(self, port: int = 0, middleware: Middleware | None = None) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         with listening_socket(port, "--aws-port") as listener:
-            application = DomainDispatcherApplication(create_backend_app)
+            application: WSGIApplication = _Dispatcher()
             if middleware is not None:
                 application = middleware(application)
             self._server = _Server(HOST, 0, application, _Handler, fd=listener.fileno())

@@ -1,0 +1,53 @@
+"""The world outside of the stack, in a process of its own: services, users and strangers.
+
+Speaks JSON lines over stdin and stdout with whoever started it; ends when stdin does.
+"""
+
+import json
+import sys
+import threading
+import time
+from typing import Any
+
+from tests.soak.callers import Callers
+from tests.soak.plans import plan_task
+from tests.soak.provider import Provider
+
+_output = threading.Lock()
+
+
+def tell(**message: Any) -> None:
+    with _output:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    provider = Provider()
+    provider.start()
+    tell(base_urls=provider.base_urls, image_host=provider.image_host)
+    begin = json.loads(sys.stdin.readline())
+    seed, time_scale = begin["seed"], begin["time_scale"]
+    callers = Callers(begin["stack"], provider.url, time_scale, on_through=lambda number: tell(through=number))
+    callers.start()
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "task" in message:
+            plan = plan_task(seed, message["task"])
+            ends_at = time.time() + plan.ends_after * time_scale
+            provider.create(plan, ends_at)
+            callers.begin(plan, ends_at)
+        else:
+            tell(
+                deliveries=[delivery.to_json() for delivery in callers.deliveries],
+                said=[(task, says.to_json(), at) for (task, says), at in provider.said.items()],
+                image_requests=provider.image_requests,
+                polls=provider.polls,
+                errors=callers.errors,
+            )
+    callers.stop()
+    provider.stop()
+
+
+if __name__ == "__main__":
+    main()
