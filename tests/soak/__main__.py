@@ -11,9 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.soak.plans import plan_tasks
-from tests.soak.run import Progress as Where
-from tests.soak.run import Report, Soak, run
+from tests.soak.planning import plan_tasks
+from tests.soak.report import Progress as Where
+from tests.soak.report import Report, Soak
+from tests.soak.run import run
 from tests.soak.stories import tell
 from tests.soak.table import table
 

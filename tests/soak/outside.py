@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from tests.soak.callers import Callers
-from tests.soak.plans import plan_task
+from tests.soak.planning import plan_task
 from tests.soak.provider import Provider
 
 _output = threading.Lock()

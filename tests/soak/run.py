@@ -1,19 +1,14 @@
 """Runs a soak: a local stack, the world outside of it, the faults between them; then checks what is left."""
 
 import hashlib
-import json
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from local.faults import AwsFaults, Fault
+from local.faults import AwsFaults
 from local.stack import REPOSITORY, LocalStack
 from local.template import load_template
 from tests.soak.callers import Delivery
@@ -22,174 +17,14 @@ from tests.soak.claims import Claim
 from tests.soak.ending import Contents, Standing, alarms_missing, check_bucket, check_requests, check_tasks
 from tests.soak.history import History, Recorder
 from tests.soak.images import image_bytes
-from tests.soak.plans import Treatment, deliveries_by_treatment, plan_tasks
+from tests.soak.outside_process import Outside
+from tests.soak.planning import deliveries_by_treatment, plan_tasks
+from tests.soak.report import Progress, Report, Soak
 from tests.soak.weather import RATES, STREAK_RATE, Killer, outages
 
-LOST = frozenset(
-    {
-        "every task ends",
-        "what is acknowledged is known",
-        "objects are those of successful tasks",
-        "evidence stays",
-        "what cannot be read is kept",
-    }
-)
 TERMINAL = frozenset({"ARCHIVED", "INCOMPLETE", "FAILED", "TIMED_OUT"})
 # Nothing has happened for so long: longer than any pause between two tries that shows nowhere.
 QUIET_SECONDS = 4.0
-
-
-@dataclass(frozen=True)
-class Soak:
-    """What a run is like. The same seed plans the same tasks with the same faults."""
-
-    tasks: int
-    seed: int
-    state_dir: Path
-    time_scale: float = 0.05
-    in_flight: int = 120  # tasks that have begun and not ended: more would only wait for this machine
-    # Polls are rarer than by default, as this machine can bear; giving up is not waited for as long.
-    parameters: Mapping[str, str] = field(
-        default_factory=lambda: {
-            "FirstPollAfterSeconds": "120",
-            "PollIntervalSeconds": "120",
-            "SlowPollIntervalSeconds": "120",
-            "GiveUpAfterSeconds": "900",
-            "LogLevel": "INFO",
-        }
-    )
-    max_seconds: float = 3600
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is."""
-
-    stage: str
-    begun: int
-    ended: int
-    seconds: float
-    rss_mb: int
-
-
-@dataclass
-class Report:
-    """What a run came to."""
-
-    soak: Soak
-    deliveries: Mapping[Treatment, int]
-    requests: Counter[str]  # deliveries as they were sent, by what was answered
-    polls: Mapping[str, int]
-    image_requests: int
-    calls: int  # of functions, to AWS
-    faults: Mapping[tuple[str, Fault], int]
-    kills: Mapping[str, int]
-    outcomes_before: Mapping[str, int]  # a redrive
-    outcomes: Mapping[str, int]
-    dead: Mapping[str, int]  # tasks, by failure queue, before the redrive
-    objects: int
-    acknowledged: int
-    changes: int
-    resolved_by: Mapping[str, int]  # who brought the first result that counted
-    violations: list[Violation]
-    history: History
-    seconds: float
-    rss_mb: list[int]
-
-    @property
-    def lost(self) -> int:
-        """Violations that mean that something is lost."""
-        return sum(violation.promise in LOST for violation in self.violations)
-
-    @property
-    def double(self) -> int:
-        """Violations that mean that something was done twice."""
-        return sum(violation.promise == "once" for violation in self.violations)
-
-    @property
-    def treated_share(self) -> float:
-        """Of the deliveries, those that something was done to."""
-        return 1 - self.deliveries[Treatment.NONE] / sum(self.deliveries.values())
-
-
-class Outside:
-    """The process in which everybody is who is not the stack."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.soak.outside"],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.through: set[int] = set()  # tasks that nobody will call for again
-        hello = self._hear()
-        self.base_urls: dict[str, str] = hello["base_urls"]
-        self.image_host: str = hello["image_host"]
-        self._reported = threading.Event()
-        self._report: dict[str, Any] = {}
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-
-    def begin(self, soak: Soak, stack: Mapping[str, Any]) -> None:
-        self._listener.start()
-        self._tell(seed=soak.seed, time_scale=soak.time_scale, stack=dict(stack))
-
-    def begin_task(self, number: int) -> None:
-        self._tell(task=number)
-
-    def report(self) -> dict[str, Any]:
-        """All that was sent, said and served."""
-        self._reported.clear()
-        self._tell(report=True)
-        if not self._reported.wait(60):
-            raise RuntimeError("the world outside does not answer")
-        return self._report
-
-    def stop(self) -> None:
-        """Closes its input, which ends it."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._listener.is_alive():
-            self._listener.join()
-        assert self._process.stdout
-        self._process.stdout.close()
-
-    def _tell(self, **message: Any) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(message) + "\n")
-        self._process.stdin.flush()
-
-    def _hear(self) -> dict[str, Any]:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the world outside has ended")
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def _listen(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            message = json.loads(line)
-            if "through" in message:
-                self.through.add(message["through"])
-            else:
-                self._report = message
-                self._reported.set()
-
-
-@contextmanager
-def _running(outside: Outside) -> Iterator[Outside]:
-    try:
-        yield outside
-    finally:
-        outside.stop()
 
 
 def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) -> Report:
@@ -210,7 +45,7 @@ def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) ->
         streak_rate=STREAK_RATE,
         outages=outages(soak.seed),
     )
-    with _running(Outside()) as outside, recorder.watching():
+    with Outside() as outside, recorder.watching():
         stack = LocalStack(
             state_dir=soak.state_dir,
             time_scale=soak.time_scale,

@@ -5,7 +5,7 @@ from collections import Counter
 from rich.table import Table
 
 from tests.soak.plans import Treatment
-from tests.soak.run import Report
+from tests.soak.report import Report
 
 
 def table(report: Report) -> Table:

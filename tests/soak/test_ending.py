@@ -21,7 +21,8 @@ from tests.soak.ending import (
 )
 from tests.soak.history import History, ImageRecord, TaskRecord
 from tests.soak.images import image_bytes
-from tests.soak.plans import Cut, ImageFate, Registration, TaskPlan, plan_tasks
+from tests.soak.planning import plan_tasks
+from tests.soak.plans import Cut, ImageFate, Registration, TaskPlan
 
 PLANS = plan_tasks(seed=3, count=400)
 IMAGES = {image.path: hashlib.sha256(image_bytes(image)).hexdigest() for plan in PLANS for image in plan.images}

@@ -12,15 +12,13 @@ from image_tasks.providers import PROVIDERS
 from tests.soak.bodies import callback_body
 from tests.soak.claims import Claim
 from tests.soak.images import image_bytes
+from tests.soak.planning import deliveries_by_treatment, plan_task, plan_tasks
 from tests.soak.plans import (
     Cut,
     ImageFate,
     PollFault,
     Registration,
     Treatment,
-    deliveries_by_treatment,
-    plan_task,
-    plan_tasks,
 )
 
 PLANS = plan_tasks(seed=1, count=2000)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from local.faults import Fault
-from tests.soak.run import Report, Soak, run
+from tests.soak.report import Report, Soak
+from tests.soak.run import run
 from tests.soak.table import table
 
 # As in a large one, but that nothing is waited for that is not needed.
