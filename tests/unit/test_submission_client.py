@@ -119,7 +119,11 @@ def test_whoever_has_read_the_request_may_have_taken_it(behaviour: Callable[[soc
 def test_no_answer_in_time_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("image_tasks.submission_client.ANSWER_TIMEOUT_SECONDS", 0.2)
     done = threading.Event()
-    with a_server(lambda _: done.wait(10)) as (url, received):  # type: ignore[arg-type, return-value]
+
+    def is_over() -> None:
+        done.wait(10)
+
+    with a_server(lambda _: is_over()) as (url, received):
         with pytest.raises(ProviderUnavailableError) as caught:
             send(url)
         done.set()

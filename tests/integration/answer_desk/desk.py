@@ -30,7 +30,10 @@ from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_secret
 BUCKET = "images-bucket"
 CALLBACK_BASE_URL = "https://callbacks.example"
 DOCUMENT: dict[str, Any] = yaml.safe_load((REPOSITORY / "docs/answer-desk.openapi.yaml").read_text())
-ROUTES = [Route(*key.split(" "), "AnswerRequestsFunction", is_signed=True) for key in app.ROUTES]
+ROUTES = [
+    Route(method, path, "AnswerRequestsFunction", is_signed=True)
+    for method, _, path in (key.partition(" ") for key in app.ROUTES)
+]
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 TAKEN = {
@@ -150,7 +153,7 @@ class Desk:
     def register(self, *task_ids: str, provider: str = "flux-kontext") -> Answer:
         return self.ask("POST", "/tasks", body={"provider": provider, "taskIds": list(task_ids)})
 
-    def submit(self, key: str | None = "order-1", provider: str = "flux-kontext", **request: Any) -> Answer:
+    def submit(self, key: str | None = "order-1", /, *, provider: str = "flux-kontext", **request: Any) -> Answer:
         headers = {} if key is None else {"Idempotency-Key": key}
         body = {"provider": provider, "request": request or {"prompt": "a lighthouse"}}
         return self.ask("POST", "/tasks", body=body, headers=headers)

@@ -34,7 +34,7 @@ def calls(desk: Desk) -> Iterator[list[str]]:
 
 def some_tasks(desk: Desk, clock: Clock, number: int, provider: str = "flux-kontext") -> list[str]:
     """Registers tasks one after the other; their keys, the newest first."""
-    keys = []
+    keys: list[str] = []
     for index in range(number):
         clock.pass_by(seconds=1)
         desk.register(f"{provider}-{index}", provider=provider)

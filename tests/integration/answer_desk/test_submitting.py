@@ -34,7 +34,11 @@ TASK = "flux-kontext#task12345"
 def test_the_request_goes_to_the_provider_as_it_is_with_the_callback_url(
     desk: Desk, provider_id: str, url: str, field: str
 ) -> None:
-    asked = {"prompt": "Ein Leuchtturm \N{WAVING BLACK FLAG}", "inputImage": "https://x.example/1.png", "seed": 7}
+    asked: dict[str, Any] = {
+        "prompt": "Ein Leuchtturm \N{WAVING BLACK FLAG}",
+        "inputImage": "https://x.example/1.png",
+        "seed": 7,
+    }
 
     answer = desk.submit(provider=provider_id, **asked)
 
