@@ -125,7 +125,7 @@ class ProbeItem:
         finally:
             dynamodb.delete_item(TableName=table, Key=item._key)
 
-    def read(self) -> tuple[str | None, int]:
-        """Its status, and how many callbacks it has counted."""
+    def status(self) -> str | None:
+        """What the table says of it."""
         item = self._dynamodb.get_item(TableName=self._table, Key=self._key, ConsistentRead=True).get("Item", {})
-        return item.get("status", {}).get("S"), int(item.get("deliveries", {}).get("N", "0"))
+        return item.get("status", {}).get("S")

@@ -83,8 +83,6 @@ def page(explanation: Explanation, now: datetime) -> Iterable[RenderableType]:
         history.add_row(f"{event.at:%Y-%m-%d %H:%M:%S}", Text(ago, "dim"), Text(event.what))
     if explanation.history:
         yield history
-    if task.deliveries > 1:
-        yield f"Its callback was delivered {task.deliveries} times."
     if task.images:
         yield ""
         images = a_table("Image", "State", "Where, or why not")

@@ -1,0 +1,256 @@
+"""The command line against a stack that runs: real functions, real callbacks, the simulated services."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from catchlight.command_line import run as run_command_line
+from catchlight.probe import ID_PREFIX
+from image_tasks.models import iso, utc_now
+from local.stack import LocalStack
+from tests.planted_secrets import WEBHOOK_KEY, find_leaks
+
+# The first poll comes after 3 s, and an original image lives for 30 s, on however busy a machine.
+TIME_SCALE = 0.05
+PATIENCE_SECONDS = 120
+
+
+class Running:
+    """The stack, and a user of it."""
+
+    def __init__(self, stack: LocalStack, state_dir: Path) -> None:
+        self.stack = stack
+        self.state_dir = state_dir
+        self.table = stack.info["table"]
+        self.dynamodb = stack.boto3_client("dynamodb")
+        self.step_functions = stack.boto3_client("stepfunctions")
+
+    def submit(self, task_id: str, script: str = "silent") -> str:
+        """Has the simulated Flux Kontext make an image; it will not call back. Returns the task's key."""
+        answer = httpx.post(
+            f"{self.stack.info['simulator_url']}/kie/api/v1/flux/kontext/generate",
+            json={"prompt": "a lighthouse", "callBackUrl": self.stack.info["callback_urls"]["flux-kontext"]},
+            headers={"Authorization": "Bearer any", "x-simulate": script, "x-simulate-task-id": task_id},
+            trust_env=False,
+        )
+        assert answer.json()["data"]["taskId"] == task_id, answer.text
+        return f"flux-kontext#{task_id}"
+
+    def put(self, task: str, status: str, rank: int, age: timedelta = timedelta(0), **attributes: Any) -> None:
+        provider, _, task_id = task.partition("#")
+        changed = iso(utc_now() - age)
+        times = {"registeredAt": changed, "updatedAt": changed}
+        named = {"task": task, "provider": provider, "taskId": task_id, "status": status}
+        texts = {name: {"S": value} for name, value in {**named, **times}.items()}
+        self.dynamodb.put_item(TableName=self.table, Item={**texts, "rank": {"N": str(rank)}, **attributes})
+
+    def item(self, task: str) -> dict[str, Any]:
+        found = self.dynamodb.get_item(TableName=self.table, Key={"task": {"S": task}}, ConsistentRead=True)
+        item: dict[str, Any] = found.get("Item", {})
+        return item
+
+    def status(self, task: str) -> str:
+        return str(self.item(task).get("status", {}).get("S"))
+
+    def wait_for(self, condition: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (value := condition()):
+            assert time.monotonic() < deadline, "it never came true"
+            time.sleep(0.05)
+        return value
+
+    def stop_polling(self, task: str) -> None:
+        """Ends the execution that polls for a task, as an operator's slip would."""
+        machine = self.stack.info["state_machine_arn"]
+
+        def executions() -> list[str]:
+            running = self.step_functions.list_executions(stateMachineArn=machine, statusFilter="RUNNING")["executions"]
+            arns = [each["executionArn"] for each in running]
+            inputs = {arn: self.step_functions.describe_execution(executionArn=arn)["input"] for arn in arns}
+            return [arn for arn, given in inputs.items() if task in given]
+
+        (arn,) = self.wait_for(executions)
+        self.step_functions.stop_execution(executionArn=arn)
+
+    def run(self, capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 0) -> Any:
+        status = run_command_line([*arguments, "--local", "--state-dir", str(self.state_dir), "--json"])
+        output = capsys.readouterr()
+        assert status == expect, output
+        return json.loads(output.out)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    state_dir = tmp_path_factory.mktemp("state")
+    with LocalStack(state_dir=state_dir, time_scale=TIME_SCALE) as stack:
+        yield Running(stack, state_dir)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory a queue that looks empty is empty."""
+    monkeypatch.setattr("catchlight.letters._PATIENCE_SECONDS", 0)
+
+
+def test_the_doctor_finds_nothing_and_leaves_nothing(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    diagnosis = running.run(capsys, "doctor", "--probes", "20")
+
+    assert [check for check in diagnosis["checks"] if check["verdict"] == "wrong"] == []
+    assert diagnosis["acknowledgement"]["probes"] == 24
+    # Gone, polled for by nobody, told of to nobody.
+    scanned = running.dynamodb.scan(TableName=running.table)["Items"]
+    assert [item for item in scanned if ID_PREFIX in item["task"]["S"]] == []
+    machine = running.stack.info["state_machine_arn"]
+    found = running.step_functions.list_executions(stateMachineArn=machine)["executions"]
+    inputs = [running.step_functions.describe_execution(executionArn=each["executionArn"])["input"] for each in found]
+    assert [text for text in inputs if ID_PREFIX in text] == []
+    logs = {path.stem: path.read_text() for path in (running.state_dir / "logs").glob("*.log")}
+    assert ID_PREFIX in logs["ReceiveCallbackFunction"]
+    assert [name for name, log in logs.items() if ID_PREFIX in log] == ["ReceiveCallbackFunction"]
+    assert list(find_leaks("".join(logs.values()), "the logs")) == []
+
+
+@pytest.fixture
+def signing(running: Running) -> Iterator[None]:
+    """Flux Kontext signs its callbacks."""
+    secrets = running.stack.boto3_client("secretsmanager")
+    secret_id = running.stack.resources["ProviderKeysSecret"].ref
+    before = secrets.get_secret_value(SecretId=secret_id)["SecretString"]
+    keys = json.loads(before)
+    keys["flux-kontext"]["webhookKey"] = WEBHOOK_KEY
+
+    def put(value: str) -> None:
+        secrets.put_secret_value(SecretId=secret_id, SecretString=value)
+        function = running.stack.functions["ReceiveCallbackFunction"]
+        # Who has read the secret keeps it for minutes: only new processes know of the key.
+        for pid in function.pids():
+            os.kill(pid, signal.SIGKILL)
+        running.wait_for(lambda: not function.pids())
+
+    put(json.dumps(keys))
+    yield
+    put(before)
+
+
+def test_where_callbacks_are_signed_so_are_the_doctors(
+    running: Running, signing: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks = {check["subject"]: check for check in running.run(capsys, "doctor")["checks"]}
+
+    assert checks["forged signature"]["detail"] == "answered 401"
+    assert checks["good callback"]["detail"] == "answered 200"
+
+
+def test_adopted_tasks_are_polled_for_and_archived(
+    running: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tasks = [running.submit(f"adopted-{number}") for number in range(12)]
+    file = tmp_path / "tasks.csv"
+    file.write_text("provider,taskId\n" + "".join(f"{task.replace('#', ',')}\n" for task in tasks))
+
+    assert running.run(capsys, "adopt", str(file))["registered"] == 12
+    assert running.item(tasks[0]) == {}
+    assert running.run(capsys, "adopt", str(file), "--yes")["registered"] == 12
+    assert running.run(capsys, "adopt", str(file), "--yes")["alreadyKnown"] == 12
+
+    running.wait_for(lambda: all(running.status(task) == "ARCHIVED" for task in tasks))
+    status = running.run(capsys, "status")
+    assert status["tasks"]["byStatus"]["ARCHIVED"] >= 12
+    assert status["misses"]["source"] == "items"
+    assert status["misses"]["byProvider"]["flux-kontext"]["byPoll"] >= 12
+    history = [event["what"] for event in running.run(capsys, "explain", "adopted-0")["history"]]
+    assert history[:2] == ["registered", "polling brought a result of 2 images"]
+
+
+def test_a_task_whose_polling_was_stopped_is_reconciled(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    task = "flux-kontext#stopped"
+    running.put(task, "PENDING", 0)
+    running.stop_polling(task)
+    # The service knows it only now: the stopped execution cannot have found it.
+    running.submit("stopped")
+    explained = running.run(capsys, "explain", task)
+    assert explained["next"].startswith("No running execution polls for it.")
+
+    restarted = running.run(capsys, "reconcile", "--older-than", "1s")["pollingRestarted"]
+
+    assert task in restarted
+    running.wait_for(lambda: running.status(task) == "ARCHIVED")
+
+
+def test_the_hourly_run_does_it_by_itself(running: Running) -> None:
+    # By the clock it would come after three minutes: tests/integration/local/test_schedule.py has that part.
+    task = "flux-kontext#hourly"
+    running.put(task, "PENDING", 0, timedelta(hours=8))
+    running.stop_polling(task)
+    running.submit("hourly")
+
+    outcome = running.stack.invoke("ReconcileTasksFunction", {"source": "aws.scheduler"})
+
+    assert outcome.function_error is None, outcome.payload
+    assert json.loads(outcome.payload)["pollingRestarted"] == 1
+    running.wait_for(lambda: running.status(task) == "ARCHIVED")
+
+    assert "reconciledAt" in running.item(task)
+
+
+def test_a_dead_letter_is_redriven(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    # Its images cannot be had for as long as anybody tries, and then they can.
+    task = running.submit("outage", "image-outage")
+    running.wait_for(lambda: dead_letters(running) == 1)
+    (problem,) = running.run(capsys, "status", expect=1)["problems"]
+    assert problem.startswith("1 in ArchiveDeadLetters")
+    assert "among the dead letters" in running.run(capsys, "explain", task)["next"]
+
+    result = running.run(capsys, "redrive", "--all")
+
+    assert [(each["outcome"]["task"], each["outcome"]["step"]) for each in result["tasks"]] == [(task, "archive")]
+    running.wait_for(lambda: running.status(task) == "ARCHIVED")
+    assert dead_letters(running) == 0
+    assert running.run(capsys, "status")["problems"] == []
+
+
+def dead_letters(running: Running) -> int:
+    found = running.stack.boto3_client("sqs").get_queue_attributes(
+        QueueUrl=running.stack.info["archive_dlq_url"], AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    return int(found["Attributes"]["ApproximateNumberOfMessages"])
+
+
+def test_an_incomplete_task_gets_its_image_by_a_fresh_url(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    # Its image is ready at the service; the task says that it was given up.
+    task = running.submit("given-up", "silent")
+    given_up = {"kind": "result", "url": "https://tempfile.aiquickdraw.com/r/dead.png", "state": "EXPIRED"}
+    image = {name: {"S": value} for name, value in {**given_up, "expiresAt": iso(utc_now())}.items()}
+    running.put(task, "INCOMPLETE", 40, images={"L": [{"M": image}]}, reportedBy={"S": "poll"})
+    running.wait_for(lambda: result_url(running, "given-up"))
+
+    (redriven,) = running.run(capsys, "redrive", task)["tasks"]
+
+    assert (redriven["outcome"]["step"], redriven["outcome"]["freshUrls"]) == ("reopen", 1)
+    running.wait_for(lambda: running.status(task) == "ARCHIVED")
+    running.wait_for(lambda: running.run(capsys, "explain", task)["why"] == "Every image is in the bucket, checked.")
+
+
+def result_url(running: Running, task_id: str) -> str | None:
+    """Where the service says that the task's result is; None while it is at work."""
+    answer = httpx.get(
+        f"{running.stack.info['simulator_url']}/kie/api/v1/flux/kontext/record-info",
+        params={"taskId": task_id},
+        headers={"Authorization": "Bearer any"},
+        trust_env=False,
+    )
+    return ((answer.json()["data"] or {}).get("response") or {}).get("resultImageUrl")
+
+
+def test_wrong_commands_and_no_stack(running: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["explain", "no-such-task", "--local", "--state-dir", str(running.state_dir)]) == 2
+    assert run_command_line(["status", "--local", "--state-dir", str(tmp_path)]) == 1
+    assert "`make up` first" in capsys.readouterr().err
