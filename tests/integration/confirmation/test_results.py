@@ -361,7 +361,7 @@ def test_a_provider_that_does_not_answer_costs_the_message_little_time(
     assert archiver.item()["status"] == "ARCHIVED"
     assert archiver.server.headers[0]["authorization"] == f"Bearer {API_KEYS['flux-kontext']}"
     assert "authorization" not in archiver.server.headers[-1]  # the image's host has no business with it
-    clients[0]._http.close()
+    clients[0].close()
 
 
 def test_a_malformed_secret_lets_nothing_through(archiver: Archiver, providers: Providers) -> None:

@@ -29,6 +29,8 @@ from image_tasks.tasks_table import Recorded, TasksTable
 # A provider that asks for patience gets this much more of it, at most five minutes.
 BUSY_FACTOR = 4
 MAX_BUSY_WAIT_SECONDS = 300
+# As many as boto3 keeps connections: the news of 50 tasks that were lost at once takes five calls' time.
+MAX_CONCURRENT_WRITES = 10
 
 
 @dataclass(slots=True)
@@ -78,7 +80,8 @@ class Polling:
         reports = {task: said[task] for task in pending if self._is_news(said.get(task))}
         if is_over:
             reports |= {task: self._timed_out(task) for task in pending if task not in reports}
-        news = [(report, self._table.record(report)) for report in reports.values()]
+        with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
+            news = list(zip(reports.values(), pool.map(self._table.record, reports.values()), strict=True))
         checked = {task: self._check(items[task], said[task]) for task in claims if self._is_news(said.get(task))}
         running = [task for task in pending if task not in reports]
         running += [task for task in claims if task not in checked and not is_over]
