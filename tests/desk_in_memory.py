@@ -212,7 +212,14 @@ def a_task(
 
 
 def an_image(
-    task_id: str, content: bytes, *, kind: str = "result", index: int = 0, extension: str = "jpg", **more: Any
+    task_id: str,
+    content: bytes,
+    *,
+    provider: str = "flux-kontext",
+    kind: str = "result",
+    index: int = 0,
+    extension: str = "jpg",
+    **more: Any,
 ) -> ImageAnswer:
     """An archived image."""
     described: dict[str, Any] = {
@@ -222,7 +229,7 @@ def an_image(
         "url": f"https://images.example/{task_id}/{kind}-{index}.{extension}",
         "expires_at": iso(NOW + timedelta(days=14)),
         "bucket": "images",
-        "key": f"images/flux-kontext/{task_id}/{kind}-{index}.{extension}",
+        "key": f"images/{provider}/{task_id}/{kind}-{index}.{extension}",
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "content_type": f"image/{extension.replace('jpg', 'jpeg')}",
@@ -330,8 +337,8 @@ def _any_task(
         drawn.append(("origin", 0, _picture(number * 5 % different_pictures, "day")))
     images, pictures = [], {}
     for kind, index, picture in drawn:
-        sizes = {"width": picture.width, "height": picture.height}
-        image = an_image(task_id, picture.content, kind=kind, index=index, extension="webp", **sizes)
+        sizes: dict[str, Any] = {"width": picture.width, "height": picture.height}
+        image = an_image(task_id, picture.content, provider=provider, kind=kind, index=index, extension="webp", **sizes)
         images.append(image)
         pictures[image.key or ""] = picture.content
     if status is TaskStatus.INCOMPLETE:

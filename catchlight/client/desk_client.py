@@ -181,25 +181,12 @@ class DeskClient:
         limit: int | None = None,
     ) -> Iterator[TaskAnswer]:
         """Tasks of all pages, fetched as they are asked for; `limit` of them at most."""
-        for page in self.pages(status=status, provider=provider, since=since, limit=limit):
-            yield from page
-
-    def pages(
-        self,
-        *,
-        status: TaskStatus | None = None,
-        provider: str | None = None,
-        since: datetime | None = None,
-        limit: int | None = None,
-    ) -> Iterator[tuple[TaskAnswer, ...]]:
-        """The same, page by page."""
         left = limit
         cursor: str | None = None
         while left is None or left > 0:
             size = MAX_TASKS_PER_PAGE if left is None else min(left, MAX_TASKS_PER_PAGE)
             page = self.page(status=status, provider=provider, since=since, limit=size, cursor=cursor)
-            if page.tasks:
-                yield page.tasks
+            yield from page.tasks
             if not page.cursor:
                 return
             cursor = page.cursor

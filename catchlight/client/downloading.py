@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -15,7 +16,7 @@ import httpx
 
 from catchlight.client.desk_client import DeskClient
 from catchlight.client.errors import DeskError, DownloadError
-from image_tasks.desk_messages import ImageAnswer, TaskAnswer
+from image_tasks.desk_messages import MAX_TASKS_PER_PAGE, ImageAnswer, TaskAnswer
 from image_tasks.models import ImageKind, ImageState, Model
 
 # What a home's line and one session of S3 take; more only makes each of them slower.
@@ -40,7 +41,7 @@ class Download(Model):
 
 def download(
     desk: DeskClient,
-    pages: Iterable[Collection[TaskAnswer]],
+    tasks: Iterable[TaskAnswer],
     folder: Path,
     *,
     kinds: Collection[ImageKind] = tuple(ImageKind),
@@ -48,23 +49,22 @@ def download(
     """Saves the images of tasks, some at a time, and tells of each as it is done.
 
     What is there already is left alone; what was broken off goes on where it ended; no other file is overwritten.
+    Tasks are taken a page at a time, as they are needed.
 
     Raises:
-        DeskError: the next page cannot be had. What fails for one image is told in its Download.
+        DeskError: the next tasks cannot be had. What fails for one image is told in its Download.
         OSError: the folder cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
     seen: set[str] = set()
+    remaining = iter(tasks)
     with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="download") as pool:
         try:
-            for page in pages:
-                # A task that changes while pages are read may be met twice.
-                tasks = [task for task in page if task.task not in seen]
-                seen.update(task.task for task in tasks)
+            while page := list(islice(remaining, MAX_TASKS_PER_PAGE)):
                 savers = [
                     _ImageSaver(desk, task, image, folder, stop)
-                    for task in tasks
+                    for task in _not_seen(page, seen)
                     for image in task.images
                     if image.kind in kinds
                 ]
@@ -73,6 +73,14 @@ def download(
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _not_seen(tasks: Iterable[TaskAnswer], seen: set[str]) -> Iterator[TaskAnswer]:
+    """A task that changes while pages are read may be met twice."""
+    for task in tasks:
+        if task.task not in seen:
+            seen.add(task.task)
+            yield task
 
 
 class _ImageSaver:

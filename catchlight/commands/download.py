@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -51,15 +51,15 @@ def run(session: Session) -> ExitStatus:
     with DeskClient.of(session.stack) as desk, session.screen.progress() as progress:
         bar = progress.add_task("Downloading", total=0)
 
-        def counted(pages: Iterable[Collection[TaskAnswer]]) -> Iterator[Collection[TaskAnswer]]:
+        def counted(tasks: Iterable[TaskAnswer]) -> Iterator[TaskAnswer]:
             total = 0
-            for page in pages:
-                total += sum(image.kind in kinds for task in page for image in task.images)
+            for task in tasks:
+                total += sum(image.kind in kinds for image in task.images)
                 progress.update(bar, total=total)
-                yield page
+                yield task
 
         try:
-            for image in download(desk, counted(_pages(desk, options)), options.to, kinds=kinds):
+            for image in download(desk, counted(_tasks(desk, options)), options.to, kinds=kinds):
                 images.append(image)
                 progress.advance(bar)
         except OSError as exc:
@@ -69,11 +69,10 @@ def run(session: Session) -> ExitStatus:
     return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE
 
 
-def _pages(desk: DeskClient, options: argparse.Namespace) -> Iterator[Collection[TaskAnswer]]:
+def _tasks(desk: DeskClient, options: argparse.Namespace) -> Iterator[TaskAnswer]:
     if options.tasks:
-        # One by one: links live for a quarter of an hour, and the first image is wanted now.
-        return ([look_up(desk, name)] for name in options.tasks)
-    return desk.pages(
+        return (look_up(desk, name) for name in options.tasks)
+    return desk.tasks(
         status=options.status and TaskStatus(options.status),
         provider=options.provider,
         since=options.since,

@@ -1,22 +1,18 @@
 """The gallery in a real browser. Every test fails on what the console complains of, on a violated policy, and on any
 request that leaves the gallery's own address."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
 from catchlight.gallery import GalleryServer
+from local.chromium import PATIENCE_MILLISECONDS, chromium, find_chromium
 from tests.desk_in_memory import DeskInMemory
 
-# A busy machine may take its time.
-PATIENCE_MILLISECONDS = 60_000
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Noted in the page before any of its scripts runs.
 _WATCH = """
 window.watched = {violations: [], shift: 0, shifts: []};
@@ -36,16 +32,11 @@ new PerformanceObserver((list) => {
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium, one per worker."""
-    path = next(filter(None, map(shutil.which, _NAMES)), None)
+    path = find_chromium()
     if path is None:
         pytest.skip("the gallery is not tested: there is no Chromium here; scripts/install-chromium installs it")
-    arguments = ["--disable-background-networking", "--disable-component-update"]
-    if os.geteuid() == 0:
-        arguments.append("--no-sandbox")  # which Chromium refuses to root
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments, timeout=PATIENCE_MILLISECONDS)
+    with chromium(path) as browser:
         yield browser
-        browser.close()
 
 
 @dataclass

@@ -2,6 +2,11 @@
 
 import hashlib
 import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +14,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
+import catchlight.client
 from catchlight.client import DeskClient, NotAllowedError, NotFoundError, ProblemError, connect, download
-from catchlight.command_line import run
+from catchlight.command_line import parser, run
 from image_tasks.desk_messages import TaskAnswer
 from image_tasks.models import TaskStatus
 from local.stack import LocalStack
@@ -66,7 +72,7 @@ def test_its_images_are_downloaded_as_they_were_archived(
     desk: DeskClient, archived: TaskAnswer, tmp_path: Path
 ) -> None:
     (tmp_path / f".flux-kontext_{archived.task_id}_result-0.jpg.part").write_bytes(b"what another run left")
-    downloads = list(download(desk, [[archived]], tmp_path))
+    downloads = list(download(desk, [archived], tmp_path))
     assert {each.outcome for each in downloads} == {"downloaded"}
     digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.glob("flux-kontext_*")}
     assert digests == {image.sha256 for image in archived.images}
@@ -126,3 +132,59 @@ def test_the_gallerys_address_is_all_that_opens_it(stack: LocalStack) -> None:
     url = httpx.URL(stack.info["gallery_url"])
     assert httpx.get(url, trust_env=False).status_code == 200
     assert httpx.get(url.copy_with(path="/api/tasks"), trust_env=False).status_code == 404
+
+
+# ------------------------------------------------------------------------------------------------ docs/applications.md
+
+PAGE = (Path(__file__).parents[2] / "docs" / "applications.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_pages_python_runs(
+    state_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = blocks("python")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("catchlight.client.connect", lambda _: connect(local=True, state_dir=state_dir))
+    exec(compile(example, "applications.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert re.search(r"result ARCHIVED \d+ \d+ http://127\.0\.0\.1:", printed)
+    assert printed.count("downloaded images/flux-kontext_") == len(list(Path("images").iterdir())) == 2
+
+
+def test_the_pages_commands_are_commands() -> None:
+    commands = [line for line in blocks("sh")[0].splitlines() if line]
+    assert len(commands) >= 5
+    for line in commands:
+        program, *words = shlex.split(line)
+        assert program == "catchlight"
+        parser().parse_args(words)
+    known = set(re.findall(r"^\| `(\w+)", PAGE, re.MULTILINE))
+    assert {"submit", "register", "get", "list", "download", "gallery"} <= known
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here")
+def test_the_pages_curl_is_let_in(stack: LocalStack, tmp_path: Path) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DESK_URL": stack.info["desk_url"],
+        "AWS_REGION": stack.info["region"],
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "no_proxy": "*",
+    }
+    ran = subprocess.run(["sh", "-euc", blocks("sh")[1]], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    documents = [json.loads(text) for text in ran.stdout.replace("}{", "}\n{").splitlines()]
+    assert documents[0]["outcome"] == "submitted"
+    assert documents[0]["task"] in [task["task"] for task in documents[1]["tasks"]]
+
+
+def test_the_page_names_what_there_is() -> None:
+    for name in re.findall(r"^\| `(\w+Error)`", PAGE, re.MULTILINE):
+        assert name in catchlight.client.__all__
+    for link in re.findall(r"\]\(([^)#]+)\)", PAGE):
+        assert (Path(__file__).parents[2] / "docs" / link).exists(), link

@@ -164,7 +164,7 @@ async function lookUp(taskId) {
 // ------------------------------------------------------------------------------------------------ news
 
 function isAnybodyAiming() {
-  return scrollY > 40 || $("sheet").matches(":hover, :focus-within");
+  return scrollY > 40 || $("sheet").matches(":hover") || $("sheet").querySelector(":focus-visible") !== null;
 }
 
 function showLive(state) {
@@ -207,7 +207,7 @@ function release() {
   held.clear();
   render();
   scrollTo({ top: 0 });
-  sheet.focus($("sheet").querySelector(".frame a") && null);
+  $("sheet").focus({ preventScroll: true }); // the button that had it is gone
 }
 
 // ------------------------------------------------------------------------------------------------ the address
@@ -263,6 +263,7 @@ function listen() {
   $("news").addEventListener("click", release);
   $("older").addEventListener("click", async () => {
     await tasks.older(filter).catch((error) => showTrouble("desk", error));
+    render();
   });
   $("live").addEventListener("click", () => {
     isLive = !isLive;

@@ -125,7 +125,7 @@ export class Loupe {
           "button",
           { type: "button", "aria-pressed": String(image === shown), "aria-label": image.name },
           element("img", { src: words.imageUrl(this.#task, image.name), alt: "", decoding: "async", width, height }),
-          image.kind,
+          archived.filter((other) => other.kind === image.kind).length > 1 ? image.name : image.kind,
         );
         button.addEventListener("click", () => {
           this.#chosen = image.name;
@@ -184,8 +184,8 @@ function asked(task) {
 
 function failed(task) {
   if (!task.failure) return [];
-  const { reason, code, message } = task.failure;
-  return [element("p", { class: "failure" }, element("strong", {}, words.sentence(reason)), code ? ` (${code})` : "", message ? ": " : "", message ? foreign(message) : "")];
+  const { code, message } = task.failure;
+  return [element("p", { class: "failure" }, element("strong", {}, words.failureReason(task.failure)), code ? ` (${code})` : "", message ? ": " : "", message ? foreign(message) : "")];
 }
 
 /** What happened, in order, with the time since the first. */
@@ -244,7 +244,7 @@ function imageFacts(task, image) {
 function contradictions(task) {
   if (!task.conflicts?.length) return [];
   const entries = task.conflicts.map((conflict) => {
-    const said = conflict.failure ? [words.sentence(conflict.failure.reason), conflict.failure.message].filter(Boolean).join(": ") : (conflict.urls ?? []).join("\n");
+    const said = conflict.failure ? [words.failureReason(conflict.failure), conflict.failure.message].filter(Boolean).join(": ") : (conflict.urls ?? []).join("\n");
     return element("li", {}, `${words.moment(conflict.reportedAt)}, ${conflict.reportedBy}: ${conflict.status} `, said ? element("code", { dir: "ltr" }, foreign(said)) : "");
   });
   return [section("Claims that were not applied", element("ul", { class: "claims" }, entries))];

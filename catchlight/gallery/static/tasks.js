@@ -178,14 +178,16 @@ export class Tasks extends EventTarget {
 
   #take(tasks, isNews = false) {
     const added = [];
+    let isChanged = false;
     for (const task of tasks) {
       const key = keyOf(task);
       const known = this.#known.get(key);
       if (!known) added.push(key);
       else if (JSON.stringify(known) === JSON.stringify(task)) continue;
       this.#known.set(key, task);
+      isChanged = true;
     }
-    this.dispatchEvent(new CustomEvent("change", { detail: { added, isNews } }));
+    if (isChanged) this.dispatchEvent(new CustomEvent("change", { detail: { added, isNews } }));
   }
 }
 

@@ -114,9 +114,20 @@ export function fragment(task) {
   return `#${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}`;
 }
 
+const REASONS = new Map([
+  ["INTERNAL", "Internal error"],
+  ["CREATE_FAILED", "Could not be begun"],
+  ["OTHER", "Unknown reason"],
+]);
+
+/** A failure's reason as a person says it. */
+export function failureReason(failure) {
+  return REASONS.get(failure.reason) ?? sentence(failure.reason);
+}
+
 /** Why a task ended without its images, in one line. */
 export function reason(task) {
-  if (task.failure) return sentence(task.failure.reason);
+  if (task.failure) return failureReason(task.failure);
   const lost = (task.images ?? []).find((image) => image.reason);
   return lost ? lost.reason : "";
 }

@@ -28,7 +28,7 @@ def a_desk(content: bytes = CONTENT, **image: object) -> DeskInMemory:
 
 def run(desk: DeskInMemory, folder: Path, **options: object) -> list[Download]:
     client = desk.client()
-    return list(download(client, client.pages(), folder, **options))  # type: ignore[arg-type]
+    return list(download(client, client.tasks(), folder, **options))  # type: ignore[arg-type]
 
 
 def storage(
@@ -155,7 +155,7 @@ def test_a_link_that_is_about_to_die_is_not_begun_with(tmp_path: Path) -> None:
     dying = iso(datetime.now(UTC) + timedelta(seconds=5))
     (task,) = client.page().tasks
     old = task.model_copy(update={"images": (task.images[0].model_copy(update={"link_expires_at": dying}),)})
-    (image,) = download(client, [[old]], tmp_path)
+    (image,) = download(client, [old], tmp_path)
     assert image.outcome == "downloaded"
     assert desk.asked()[-1] == "/tasks/flux-kontext/t1/images/result-0"
 
@@ -189,14 +189,14 @@ def test_a_task_that_is_met_twice_is_fetched_once(tmp_path: Path) -> None:
     desk = a_desk()
     client = desk.client()
     page = client.page().tasks
-    assert len(list(download(client, [page, page], tmp_path))) == 1
+    assert len(list(download(client, [*page, *page], tmp_path))) == 1
 
 
 def test_whoever_stops_listening_stops_the_downloads(tmp_path: Path) -> None:
     images = [an_image("t1", CONTENT, index=index) for index in range(20)]
     desk = DeskInMemory([a_task("t1", images=images)], {image.key or "": CONTENT for image in images})
     client = desk.client()
-    downloads = download(client, client.pages(), tmp_path)
+    downloads = download(client, client.tasks(), tmp_path)
     next(downloads)
     threads = threading.active_count()
     downloads.close()  # type: ignore[attr-defined]
