@@ -201,7 +201,7 @@ class KieProvider:
     poll_batch_size: int = 1
     # The only limit documented for queries is 3 a second for each task; who is over a limit answers 429, and is left
     # alone for a while.
-    max_concurrent_polls: int = 64
+    max_concurrent_polls: int = 100
     callback_url_field: str = "callBackUrl"
 
     def parse_submission(self, http_status: int, body: Any) -> str:

@@ -1,0 +1,196 @@
+"""How fast 500 tasks are asked about, beside the ways that everyone takes first.
+
+    .venv/bin/python -m tests.benchmarks.polling
+
+Each way runs in processes of its own, in turns; memory is what it takes beyond a process that has imported everything.
+"""
+
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+
+import httpx
+
+from image_tasks.models import PollState, Task, TaskReport, TaskStatus, split_task_key
+from image_tasks.polling import Polling
+from image_tasks.provider_client import ProviderClient
+from image_tasks.providers import PROVIDERS
+from image_tasks.settings import PollTasksSettings
+from image_tasks.tasks_table import Outcome, Recorded
+
+TASKS = 500
+ANSWER_SECONDS = 0.1
+WRITE_SECONDS = 0.006  # what DynamoDB takes in the region
+RUNS = 3
+PATH = "/api/v1/flux/kontext/record-info"
+
+GOAL_SECONDS = 1.0
+GOAL_MEGABYTES = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one way."""
+
+    seconds: float
+    cpu_seconds: float
+    megabytes: float  # above idle
+
+
+class UnhurriedTable:
+    """A table that takes its time and knows of nothing."""
+
+    def get_many(self, tasks: Sequence[str]) -> dict[str, Task]:
+        """All of them, pending."""
+        time.sleep(WRITE_SECONDS)
+        return {
+            task: Task(task=task, provider=split_task_key(task)[0], status=TaskStatus.PENDING, rank=0) for task in tasks
+        }
+
+    def record(self, report: TaskReport) -> Recorded:
+        """Takes it."""
+        time.sleep(WRITE_SECONDS)
+        return Recorded(Outcome.APPLIED, TaskStatus.PENDING)
+
+
+def ask(url: str, provider: str = "flux-kontext") -> None:
+    """Our way."""
+    client = ProviderClient({provider: url})
+    tasks = [f"task{number}" for number in range(TASKS)]
+    answers = client.ask(PROVIDERS[provider], tasks, api_key="key", now=lambda: datetime.now(UTC))
+    assert len(answers.reports) == TASKS, answers.errors
+    client.close()
+
+
+def ask_in_batches(url: str) -> None:
+    """Our way, of a provider who answers about 50 at once."""
+    ask(url, "acedata")
+
+
+def poll(url: str) -> None:
+    """Our way as the function goes it: ten executions of 50 tasks one after the other, all news written."""
+    from image_tasks.credentials import provider_keys
+
+    client = ProviderClient({"flux-kontext": url})
+    settings = PollTasksSettings(
+        tasks_table="tasks",
+        provider_keys_secret="keys",
+        poll_interval_seconds=30,
+        slow_poll_after_seconds=900,
+        slow_poll_interval_seconds=120,
+        give_up_after_seconds=21600,
+    )
+    keys = provider_keys('{"flux-kontext": {"apiKey": "key"}}', "flux-kontext")
+    polling = Polling(
+        settings,
+        UnhurriedTable(),  # type: ignore[arg-type]
+        client,
+        lambda _: keys,
+        now=lambda: datetime.now(UTC),
+    )
+    for start in range(0, TASKS, 50):
+        tasks = tuple(f"flux-kontext#task{number}" for number in range(start, start + 50))
+        round_ = polling.poll(PollState(tasks=tasks, wait_seconds=60), deadline=float("inf"))
+        assert len(round_.news) == 50
+    client.close()
+
+
+def thirty_two_threads(url: str) -> None:
+    """One client, one pool of threads: what the documentation of httpx suggests."""
+    with httpx.Client(trust_env=False) as client, ThreadPoolExecutor(32) as pool:
+        list(pool.map(lambda number: client.get(url + PATH, params={"taskId": str(number)}).json(), range(TASKS)))
+
+
+def one_client_for_all(url: str) -> None:
+    """As many threads and connections as we use, of one client."""
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+    with httpx.Client(trust_env=False, limits=limits) as client, ThreadPoolExecutor(64) as pool:
+        list(pool.map(lambda number: client.get(url + PATH, params={"taskId": str(number)}).json(), range(TASKS)))
+
+
+def asyncio_client(url: str) -> None:
+    """As many requests at once as we have, without threads."""
+
+    async def ask_all() -> None:
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+        async with httpx.AsyncClient(trust_env=False, limits=limits, timeout=60) as client:
+            answers = (client.get(url + PATH, params={"taskId": str(number)}) for number in range(TASKS))
+            for answer in await asyncio.gather(*answers):
+                answer.json()
+
+    asyncio.run(ask_all())
+
+
+WAYS: Mapping[str, Callable[[str], None]] = {
+    way.__name__: way for way in (ask, ask_in_batches, poll, thirty_two_threads, one_client_for_all, asyncio_client)
+}
+
+
+def run_here(way: str, url: str) -> Run:
+    """One run in this process."""
+    idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun, cpu = time.perf_counter(), time.process_time()
+    WAYS[way](url)
+    seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu
+    return Run(seconds, cpu_seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle) / 1024)
+
+
+def run_apart(way: str, url: str) -> Run:
+    """One run in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.polling", way, url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return Run(**json.loads(done.stdout))
+
+
+@contextmanager
+def a_provider() -> Iterator[str]:
+    """The base URL of one that runs."""
+    command = [sys.executable, "-m", "tests.benchmarks.polling_provider", str(ANSWER_SECONDS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.terminate()
+
+
+def measure() -> dict[str, Run]:
+    """Medians of every way."""
+    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+    with a_provider() as url:
+        for _ in range(RUNS):
+            for way, taken in runs.items():
+                if way != "asyncio_client" or not taken:  # once is enough of that
+                    taken.append(run_apart(way, url))
+    return {
+        way: Run(
+            median(run.seconds for run in taken),
+            median(run.cpu_seconds for run in taken),
+            median(run.megabytes for run in taken),
+        )
+        for way, taken in runs.items()
+    }
+
+
+def main() -> None:
+    """Prints the table; or, with a way and a URL, one run of it as JSON."""
+    if len(sys.argv) > 1:
+        run = run_here(*sys.argv[1:3])
+        figures = {"seconds": run.seconds, "cpu_seconds": run.cpu_seconds, "megabytes": run.megabytes}
+        print(json.dumps(figures))  # noqa: T201
+        return
+    for way, run in measure().items():
+        print(f"{way:20} {run.seconds:6.2f} s {run.cpu_seconds:6.2f} s CPU {run.megabytes:5.1f} MB")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
