@@ -181,7 +181,8 @@ def find_deployed(stack_name: str | None, *, region: str | None = None, profile:
     name = stack_name or deployed.get("stack_name") or DEFAULT_STACK_NAME
     if name == deployed.get("stack_name"):
         region, profile = region or deployed.get("region"), profile or deployed.get("profile")
-    session = boto3.Session(region_name=region, profile_name=profile)
+    # boto3 reads AWS_DEFAULT_REGION only; SAM and the AWS CLI take AWS_REGION as well.
+    session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"), profile_name=profile)
     with closing(session.client("cloudformation", config=CLIENT_CONFIG)) as cloudformation:
         described = _describe(cloudformation, name)
         resources = _resources(cloudformation, name)

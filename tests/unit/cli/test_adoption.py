@@ -1,0 +1,144 @@
+"""Files of old task ids: three forms, each line told from the others, at a rate that providers bear."""
+
+from typing import Any
+
+import pytest
+
+from catchlight.adoption import InvalidLine, TaskLine, read_file, read_lines, register
+from image_tasks.models import utc_now
+
+A, B = "flux-kontext#a", "acedata#b-1"
+
+
+def tasks(text: str, provider: str | None = None) -> list[Any]:
+    return [
+        (each.line, each.task) if isinstance(each, TaskLine) else (each.line, None)
+        for each in read_lines(text.splitlines(keepends=True), provider=provider)
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "flux-kontext#a\nacedata#b-1\n",
+        "flux-kontext/a\nacedata/b-1",
+        '{"provider": "flux-kontext", "taskId": "a"}\n{"task": "acedata#b-1"}\n',
+        '{"provider": "flux-kontext", "task_id": "a", "prompt": "x"}\n{"provider": "acedata", "id": "b-1"}\n',
+    ],
+)
+def test_lines(text: str) -> None:
+    assert tasks(text) == [(1, A), (2, B)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "provider,taskId\nflux-kontext,a\nacedata,b-1\n",
+        "\ufefftask_id,provider\r\na,flux-kontext\r\nb-1,acedata\r\n".removeprefix("\ufeff"),
+        "prompt,task\nx,flux-kontext#a\n,acedata/b-1\n",
+        'id, provider \n "a" , flux-kontext \nb-1,acedata\n'.replace(' "a" ', "a"),
+    ],
+)
+def test_csv_with_a_header(text: str) -> None:
+    assert tasks(text) == [(2, A), (3, B)]
+
+
+def test_a_quoted_value_of_several_lines() -> None:
+    text = 'prompt,task\n"two\nlines, and a comma",flux-kontext#a\nshort,acedata#b-1\n'
+
+    assert tasks(text) == [(3, A), (4, B)]
+
+
+def test_bare_ids_of_one_provider() -> None:
+    assert tasks("a\n\nb\n", provider="nanobanana") == [(1, "nanobanana#a"), (3, "nanobanana#b")]
+    assert tasks("taskId\na\n", provider="nanobanana") == [(2, "nanobanana#a")]
+    # What the line says outranks it.
+    assert tasks("provider,taskId\nacedata,a\n,b\n", provider="nanobanana") == [
+        (2, "acedata#a"),
+        (3, "nanobanana#b"),
+    ]
+
+
+def test_blank_lines_count() -> None:
+    assert tasks("\n\nflux-kontext#a\n\nacedata#b-1\n") == [(3, A), (5, B)]
+    assert tasks("\n\ntask\nflux-kontext#a\n\nacedata#b-1\n") == [(4, A), (6, B)]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a\n", "whose task?"),
+        ("flux-kontext#\n", "no task id"),
+        ("flux-kontext#a b\n", "no task id"),
+        ("flux-kontext#" + "a" * 129, "no task id"),
+        ("midjourney#a\n", "no provider is called midjourney"),
+        ('{"task": 7}\n', "names no task"),
+        ('{"prompt": "x"}\n', "names no task"),
+        ('{"taskId": null}\n', "names no task"),
+        ('{"task": "flux-kontext#a"\n', "no JSON"),
+        ("#a\n", "whose task?"),
+    ],
+)
+def test_a_line_that_names_no_task_says_why(text: str, problem: str) -> None:
+    (invalid,) = read_lines(text.splitlines())
+
+    assert isinstance(invalid, InvalidLine)
+    assert problem in invalid.problem
+
+
+def test_one_bad_line_does_not_spoil_the_others() -> None:
+    text = '{"task": "flux-kontext#a"}\nnot JSON\n[1]\n{"task": "acedata#b-1"}\n'
+
+    assert tasks(text) == [(1, A), (2, None), (3, None), (4, B)]
+    assert tasks("task,x\nflux-kontext#a,1\nacedata#c\nacedata#b-1,2\n") == [(2, A), (3, None), (4, B)]
+
+
+def test_a_file_names_each_task_once() -> None:
+    assert read_file(["flux-kontext#a\n", "flux-kontext/a\n", "acedata#b-1\n"]) == ([A, B], 3, ())
+
+
+# ------------------------------------------------------------------------------------------------ the rate
+
+
+class Clock:
+    """Time that passes where somebody sleeps or works."""
+
+    def __init__(self, call_seconds: float) -> None:
+        self.now = 0.0
+        self.calls: list[tuple[float, str, list[str]]] = []
+        self._call_seconds = call_seconds
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
+    def register(self, provider: str, task_ids: list[str], *, now: Any) -> list[bool]:
+        self.calls.append((self.now, provider, task_ids))
+        self.now += self._call_seconds
+        return [True] * len(task_ids)
+
+
+@pytest.mark.parametrize(("per_second", "call_seconds"), [(20, 0.05), (20, 0.9), (1, 0.0), (0.5, 0.1), (1000, 0.001)])
+def test_never_faster_than_asked(per_second: float, call_seconds: float) -> None:
+    clock: Any = Clock(call_seconds)
+    keys = [f"acedata#{number}" for number in range(50)]
+
+    batches = list(
+        register(clock, keys, per_second=per_second, now=utc_now, clock=lambda: clock.now, sleep=clock.sleep)
+    )
+
+    assert [each for batch in batches for each in batch] == [True] * 50
+    done = 0
+    for at, _, ids in clock.calls:
+        # What came before has had its time.
+        assert done <= at * per_second + 1e-6
+        done += len(ids)
+        assert len(ids) <= max(1, min(10, per_second))
+
+
+def test_providers_are_told_apart() -> None:
+    clock: Any = Clock(0)
+
+    list(register(clock, [B, A, "acedata#c"], per_second=100, now=utc_now, clock=lambda: clock.now, sleep=clock.sleep))
+
+    assert [(provider, ids) for _, provider, ids in clock.calls] == [("acedata", ["b-1", "c"]), ("flux-kontext", ["a"])]

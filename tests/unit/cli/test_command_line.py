@@ -1,0 +1,159 @@
+"""The frame of the command line: arguments, exit statuses, what goes to stdout and what beside it."""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import NoCredentialsError
+from rich.console import RenderableType
+
+from catchlight.command import Command, ExitStatus, Session
+from catchlight.command_line import parser, run
+from catchlight.commands import COMMANDS
+from catchlight.errors import CatchlightError, UsageError
+from catchlight.screen import Screen
+from image_tasks.models import Model
+
+
+class Greeting(Model):
+    """What the command under test shows."""
+
+    greeted_name: str
+
+
+def page(greeting: Greeting) -> Iterable[RenderableType]:
+    yield f"Hello {greeting.greeted_name}"
+
+
+def add_arguments(words: argparse.ArgumentParser) -> None:
+    words.add_argument("name")
+
+
+def greet(session: Session) -> ExitStatus:
+    name: str = session.options.name
+    faults: dict[str, BaseException] = {
+        "credentials": NoCredentialsError(),
+        "fault": CatchlightError("put it right"),
+        "usage": UsageError("say it otherwise"),
+        "interrupt": KeyboardInterrupt(),
+    }
+    if name in faults:
+        raise faults[name]
+    session.screen.remark("Looking [bold]up[/bold]")
+    greeting = Greeting(greeted_name=name)
+    session.screen.show(greeting, lambda: page(greeting))
+    return ExitStatus.WRONG if name == "nobody" else ExitStatus.FINE
+
+
+GREET = Command("greet", "greet somebody", add_arguments, greet)
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("Ada", 0), ("nobody", 1), ("fault", 1), ("credentials", 1), ("usage", 2), ("interrupt", 130)],
+)
+def test_the_exit_status(name: str, status: int) -> None:
+    assert run(["greet", name], [GREET]) == status
+
+
+def test_people_get_a_page_and_machines_a_document(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["greet", "Ada"], [GREET])
+    people = capsys.readouterr()
+    run(["greet", "Ada", "--json"], [GREET])
+    machines = capsys.readouterr()
+
+    assert people.out == "Hello Ada\n"
+    assert machines.out == '{"greetedName": "Ada"}\n'
+    # What is said beside the result cannot be taken for it; and no name is taken for markup.
+    assert people.err == machines.err == "Looking [bold]up[/bold]\n"
+
+
+@pytest.mark.parametrize(("name", "says"), [("fault", "put it right"), ("usage", "say it otherwise")])
+def test_a_fault_is_a_line_beside_the_result(name: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["greet", name, "--json"], [GREET])
+
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", f"error: {says}\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["greet"], ["greet", "a", "--unknown"]])
+def test_arguments_that_cannot_be_read(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(arguments, [GREET])
+    assert ended.value.code == 2
+
+
+def test_a_stack_is_named_in_one_way() -> None:
+    with pytest.raises(SystemExit):
+        run(["greet", "a", "--local", "--stack-name", "b"], [GREET])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_says_how_it_is_used(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run([command.name, "--help"])
+
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert f"usage: catchlight {command.name}" in said
+    for option in ("--stack-name", "--local", "--state-dir", "--region", "--profile", "--json", "Exit status"):
+        assert option in said
+
+
+def test_names_are_words_and_there_is_one_of_each() -> None:
+    names = [command.name for command in COMMANDS]
+
+    assert len(set(names)) == len(names)
+    assert all(name.isalpha() and name.islower() for name in names)
+    assert all(command.summary[0].islower() and not command.summary.endswith(".") for command in COMMANDS)
+
+
+def test_the_parser_knows_its_command() -> None:
+    assert parser([GREET]).parse_args(["greet", "a"]).chosen is GREET
+
+
+def test_progress_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(Screen().track([1, 2, 3], "Counting")) == [1, 2, 3]
+
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", "")
+
+
+def test_as_a_program(tmp_path: Path) -> None:
+    """Also into a pipe that somebody closes, and without a stack or credentials: no traceback."""
+    program = [sys.executable, "-m", "catchlight"]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+    done = subprocess.run(
+        [*program, "status", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: No AWS region is known. Name it with --region, or set AWS_REGION.\n"
+
+    regional = {**environment, "AWS_REGION": "us-east-1"}
+    done = subprocess.run([*program, "status"], cwd=tmp_path, env=regional, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: No AWS credentials are found.")
+    assert "Traceback" not in done.stderr
+
+    closed = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m catchlight --help | head -1; echo $?"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in closed.stderr
+    assert closed.stdout.startswith("usage: catchlight")
+
+
+def test_json_is_one_line_of_any_text(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(as_json=True).show_json({"text": "Łódź\n猫"})
+
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1
+    assert json.loads(output) == {"text": "Łódź\n猫"}

@@ -1,0 +1,75 @@
+"""Expected faults are told in a line that says what to do next; none of them is a traceback."""
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+    WaiterError,
+)
+
+from catchlight.errors import CatchlightError, explain, faults_explained
+from image_tasks.errors import SettingsError, StoreUnavailableError
+
+
+def refused(code: str, message: str = "", operation: str = "Query") -> ClientError:
+    error: Any = {"Code": code, "Message": message}
+    return ClientError({"Error": error}, operation)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (NoCredentialsError(), "aws sso login"),
+        (PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"), "--profile"),
+        (NoRegionError(), "--region"),
+        (ProfileNotFound(profile="studio"), "list-profiles"),
+        (UnauthorizedSSOTokenError(), "Your AWS session has ended. Sign in again"),
+        (SSOTokenLoadError(error_msg="none"), "Sign in again"),
+        (TokenRetrievalError(provider="sso", error_msg="none"), "Sign in again"),
+        (EndpointConnectionError(endpoint_url="https://dynamodb.example"), "AWS cannot be reached"),
+        (ConnectTimeoutError(endpoint_url="https://dynamodb.example"), "AWS cannot be reached"),
+        (WaiterError(name="w", reason="r", last_response={}), "failed"),
+        (refused("ExpiredToken"), "expired. Sign in again"),
+        (refused("ExpiredTokenException"), "expired. Sign in again"),
+        (refused("UnrecognizedClientException"), "does not know your credentials"),
+        (refused("AccessDeniedException", "not authorized to perform dynamodb:Query"), "perform dynamodb:Query"),
+        (refused("AccessDenied"), "may not do Query: AccessDenied"),
+        (refused("ThrottlingException"), "Repeat the command in a minute"),
+        (refused("ProvisionedThroughputExceededException"), "Repeat the command in a minute"),
+        (refused("ValidationException", "no such index"), "refused Query: ValidationException: no such index"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_fault_says_what_to_do(fault: Any, says: str) -> None:
+    assert says in explain(fault)
+    with pytest.raises(CatchlightError) as told, faults_explained():
+        raise fault
+    assert says in str(told.value)
+
+
+def test_the_packages_errors_are_told_by_their_cause() -> None:
+    error = StoreUnavailableError("DynamoDB refused Query: ExpiredToken")
+    error.__cause__ = refused("ExpiredToken")
+
+    with pytest.raises(CatchlightError, match=r"expired\. Sign in again"), faults_explained():
+        raise error
+
+
+def test_without_a_cause_by_their_own_words() -> None:
+    with pytest.raises(CatchlightError, match="the provider keys secret must be JSON"), faults_explained():
+        raise SettingsError("the provider keys secret must be JSON like {}")
+
+
+def test_anything_else_is_a_bug_and_shown_as_one() -> None:
+    with pytest.raises(ZeroDivisionError), faults_explained():
+        _ = 1 / 0
