@@ -1,0 +1,168 @@
+"""The desk on the local stack: signed requests over sockets, the simulated providers, real redirects, the example."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from image_tasks import problems
+from image_tasks.providers import PROVIDERS
+from local.simulator import Simulator
+from local.stack import LocalStack
+from tests.integration.conftest import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "answer-desk.md").read_text()
+
+
+class Signature(httpx.Auth):
+    """Signs as whoever uses the local stack."""
+
+    requires_request_body = True
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
+        signed = AWSRequest(request.method, str(request.url), data=request.content)
+        SigV4Auth(Credentials("local", "local"), "execute-api", "us-east-1").add_auth(signed)
+        request.headers.update(dict(signed.headers.items()))
+        yield request
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(time_scale=0.02) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def stack(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    stack = LocalStack(
+        state_dir=tmp_path_factory.mktemp("state"),
+        time_scale=0.02,
+        simulator=False,
+        provider_urls=simulator.provider_urls,
+        image_hosts=[simulator.image_host],
+    )
+    with stack:
+        yield stack
+
+
+@pytest.fixture
+def desk(stack: LocalStack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.info["desk_url"], auth=Signature(), trust_env=False, timeout=60) as client:
+        yield client
+
+
+def wait_until_done(desk: httpx.Client, path: str) -> Any:
+    for _ in range(10):
+        task = desk.get(path, params={"wait": 20}).json()
+        if task["done"]:
+            return task
+    raise AssertionError(f"{path} is not done: {task}")
+
+
+@pytest.mark.parametrize("provider_id", PROVIDERS)
+def test_a_submission_ends_in_images(desk: httpx.Client, simulator: Simulator, provider_id: str) -> None:
+    body = {"provider": provider_id, "request": {"prompt": f"a lighthouse for {provider_id}"}}
+    before = len(simulator.tasks)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: post(desk, body, f"key-{provider_id}"), range(4)))
+    again = post(desk, body, f"key-{provider_id}")
+
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert again.status_code == 201
+    assert len(simulator.tasks) == before + 1
+    task = wait_until_done(desk, again.headers["location"])
+    assert (task["status"], task["reportedBy"]) == ("ARCHIVED", "callback")
+    assert task["request"]["prompt"] == f"a lighthouse for {provider_id}"
+    for image in task["images"]:
+        redirect = desk.get(f"{again.headers['location']}/images/{image['kind']}-{image['index']}")
+        assert redirect.status_code == 302
+        stored = httpx.get(redirect.headers["location"], trust_env=False)
+        assert (len(stored.content), stored.headers["content-type"]) == (image["bytes"], image["contentType"])
+        assert httpx.get(image["link"], trust_env=False).content == stored.content
+    assert desk.get("/tasks", params={"limit": 1}).json()["tasks"][0]["task"] == task["task"]
+
+
+def post(desk: httpx.Client, body: dict[str, Any], key: str) -> httpx.Response:
+    return desk.post("/tasks", json=body, headers={"Idempotency-Key": key})
+
+
+def test_what_a_provider_refuses_is_explained(desk: httpx.Client) -> None:
+    answer = post(desk, {"provider": "flux-kontext", "request": {"aspectRatio": "1:1"}}, "no-prompt")
+
+    assert answer.status_code == 422
+    assert answer.json()["type"].endswith(":request-refused")
+    assert answer.json()["providerReply"]["body"]["msg"] == "prompt is required"
+
+
+def test_a_task_that_is_registered_is_polled_for(desk: httpx.Client, simulator: Simulator) -> None:
+    task_id = simulator.submit("acedata", script="silent", params={"prompt": "a lighthouse"}).task_id
+
+    answer = desk.post("/tasks", json={"provider": "acedata", "taskIds": [task_id]})
+
+    assert answer.json()["tasks"][0]["outcome"] == "registered"
+    task = wait_until_done(desk, f"/tasks/acedata/{task_id}")
+    assert (task["status"], task["reportedBy"]) == ("ARCHIVED", "poll")
+
+
+def test_nobody_gets_in_unsigned(stack: LocalStack) -> None:
+    with httpx.Client(base_url=stack.info["desk_url"], trust_env=False) as stranger:
+        for method, path in (
+            ("GET", "/tasks"),
+            ("POST", "/tasks"),
+            ("GET", "/tasks/acedata/a"),
+            ("GET", "/tasks/acedata/a/images/result-0"),
+            ("DELETE", "/submissions/a"),
+        ):
+            answer = stranger.request(method, path)
+            assert (answer.status_code, answer.json()) == (403, {"message": "Forbidden"})
+
+
+# ------------------------------------------------------------------------------------------------ docs/answer-desk.md
+
+
+def test_the_pages_example_works(stack: LocalStack, tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DESK_URL": stack.info["desk_url"],
+        "AWS_REGION": stack.info["region"],
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "NO_PROXY": "127.0.0.1",
+    }
+
+    ran = subprocess.run(
+        [sys.executable, "-c", example], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert '"status": "ARCHIVED"' in ran.stdout
+    assert re.search(r"^images/nanobanana/\S+/result-0\.\w+ \d+$", ran.stdout, re.MULTILINE)
+
+
+def test_the_page_tells_of_every_problem_with_its_status() -> None:
+    told = {
+        name: int(status)
+        for names, status in re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \| (\d{3}) \|", PAGE, re.MULTILINE)
+        for name in re.findall(r"`([a-z-]+)`", names)
+    }
+
+    assert told == {problem.name: problem.status.value for problem in problems.PROBLEMS}
+
+
+def test_the_pages_policy_is_json() -> None:
+    (policy,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+
+    assert json.loads(policy)["Version"] == "2012-10-17"
