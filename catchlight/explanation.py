@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import chain
 
+from catchlight.archive_log import FailedTry
 from catchlight.durations import in_words, parse_time
 from catchlight.polling_executions import Search
 from image_tasks.models import Failure, FailureReason, Image, ImageState, Model, Reporter, Task, TaskStatus
@@ -45,14 +47,21 @@ class Explanation(Model):
 
 
 def explain(
-    task: Task, *, polling: Search | None, dead_letters: Iterable[DeadLetter], longest_polling: timedelta, now: datetime
+    task: Task,
+    *,
+    polling: Search | None,
+    dead_letters: Iterable[DeadLetter],
+    failed_tries: Iterable[FailedTry],
+    longest_polling: timedelta,
+    now: datetime,
 ) -> Explanation:
     """Puts together what is known."""
-    letters = tuple(dead_letters)
+    letters, tries = tuple(dead_letters), tuple(failed_tries)
+    events = chain(_history(task), (Event(at=each.at, what=f"not archived: {each.reason}") for each in tries))
     return Explanation(
         task=task,
-        history=tuple(sorted(_history(task), key=lambda event: event.at)),
-        why=_why(task),
+        history=tuple(sorted(events, key=lambda event: event.at)),
+        why=_why(task) + (f" The last try: {tries[-1].reason}." if tries else ""),
         next=_next(task, polling, letters, longest_polling, now),
         polling=polling,
         dead_letters=letters,

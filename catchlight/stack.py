@@ -49,6 +49,7 @@ class Stack:
     desk_url: str = ""  # of a stack from an older template there is none
     endpoint_url: str | None = None
     simulator_url: str | None = None
+    logs: Path | None = None  # where a local stack's functions write theirs
     _clients: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def client(self, service: str) -> Any:
@@ -167,6 +168,7 @@ def find_local(state_dir: Path) -> Stack:
         desk_url=info.get("desk_url") or "",
         endpoint_url=info["aws_endpoint_url"],
         simulator_url=info.get("simulator_url"),
+        logs=state_dir / "logs",
     )
 
 

@@ -2,11 +2,12 @@
 
 import argparse
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rich.console import RenderableType
 from rich.text import Text
 
+from catchlight.archive_log import failed_tries
 from catchlight.command import Command, ExitStatus, Session
 from catchlight.durations import in_words, parse_time
 from catchlight.errors import CatchlightError
@@ -40,10 +41,13 @@ def gather(stack: Stack, name: str, *, now: datetime) -> Explanation:
         raise CatchlightError(
             f"There is no task {key} in {stack}. Was it registered? `catchlight adopt` registers tasks of another day."
         )
+    is_archived_now = task.status is TaskStatus.SUCCEEDED
+    since = task.reported_time or now - timedelta(days=1)
     return explain(
         task,
         polling=_polling(stack, task),
-        dead_letters=_dead_letters(stack, key) if task.status is TaskStatus.SUCCEEDED else (),
+        dead_letters=_dead_letters(stack, key) if is_archived_now else (),
+        failed_tries=failed_tries(stack, key, since=since) if is_archived_now else (),
         longest_polling=longest_polling(stack),
         now=now,
     )

@@ -56,6 +56,7 @@ def a_template(template: Template) -> dict[str, Any]:
             "ArchiveDeadLetters": {"Type": "AWS::SQS::Queue"},
             "DispatchFailures": {"Type": "AWS::SQS::Queue"},
             "ReconcileFailures": {"Type": "AWS::SQS::Queue"},
+            "ArchiveImagesLogGroup": {"Type": "AWS::Logs::LogGroup"},
             # moto's CloudFormation makes no secrets and no alarms: these have their names only.
             **{name: _only_named(name) for name in (*_SECRETS, ALARM)},
             "PollTasksStateMachine": {

@@ -4,6 +4,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
+import boto3
 import pytest
 
 from catchlight.polling_executions import find_executions
@@ -140,6 +141,51 @@ def test_one_among_the_dead_letters(deployed: Deployed) -> None:
     assert "among the dead letters" in explained["next"]
     # Looked at, not taken.
     assert deployed.count("ArchiveDeadLetters") == 3
+
+
+def log(deployed: Deployed, *lines: Any) -> None:
+    """Lines of the archiver's log."""
+    logs, group = boto3.client("logs"), deployed.resources["ArchiveImagesLogGroup"]
+    logs.create_log_stream(logGroupName=group, logStreamName="one")
+    now = int(utc_now().timestamp() * 1000)
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    logs.put_log_events(
+        logGroupName=group, logStreamName="one", logEvents=[{"timestamp": now, "message": text} for text in texts]
+    )
+
+
+def failed_try(task: str, reason: str, age: timedelta = timedelta(0), message: str = "not archived yet") -> Any:
+    written = (utc_now() - age).strftime("%Y-%m-%d %H:%M:%S,") + "123+0000"
+    return {"level": "WARNING", "message": message, "timestamp": written, "task": task, "reason": reason}
+
+
+def test_why_archiving_failed_is_read_from_its_log(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#t1", "SUCCEEDED", HOUR, reportedAt=iso(utc_now() - HOUR))
+    log(
+        deployed,
+        "START RequestId: 1 flux-kontext#t1",
+        failed_try("flux-kontext#t1", "of another life", 3 * HOUR),
+        failed_try("flux-kontext#t1", "the server answers 503", HOUR / 2),
+        failed_try("flux-kontext#t12", "of another task"),
+        failed_try("flux-kontext#t1", "of another message", message="archive run"),
+        failed_try("flux-kontext#t1", "the server answers 403", HOUR / 4),
+        '{"message": "not archived yet", "task": "flux-kontext#t1"}',
+    )
+
+    explained = deployed.run("explain", "t1")
+
+    tried = [event["what"] for event in explained["history"] if "not archived" in event["what"]]
+    assert tried == ["not archived: the server answers 503", "not archived: the server answers 403"]
+    assert explained["why"].endswith("The last try: the server answers 403.")
+
+
+def test_without_a_log_the_rest_is_told(deployed: Deployed) -> None:
+    boto3.client("logs").delete_log_group(logGroupName=deployed.resources["ArchiveImagesLogGroup"])
+    deployed.put("flux-kontext#t1", "SUCCEEDED", HOUR)
+
+    assert deployed.run("explain", "t1")["why"] == (
+        "The service has a result; its images are not all in the bucket yet."
+    )
 
 
 # ------------------------------------------------------------------------------------------------ what a look costs

@@ -207,7 +207,9 @@ def test_a_dead_letter_is_redriven(running: Running, capsys: pytest.CaptureFixtu
     running.wait_for(lambda: dead_letters(running) == 1)
     (problem,) = running.run(capsys, "status", expect=1)["problems"]
     assert problem.startswith("1 in ArchiveDeadLetters")
-    assert "among the dead letters" in running.run(capsys, "explain", task)["next"]
+    explained = running.run(capsys, "explain", task)
+    assert "among the dead letters" in explained["next"]
+    assert "The last try: the server answers 503" in explained["why"]
 
     result = running.run(capsys, "redrive", "--all")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from catchlight.archive_log import FailedTry
 from catchlight.explanation import DeadLetter, Explanation, explain
 from catchlight.polling_executions import PollingExecution, Search
 from image_tasks.models import Failure, FailureReason, Image, Task, TaskStatus, iso
@@ -26,8 +27,13 @@ def polled(seconds: float | None) -> Search:
     return Search(executions=(PollingExecution(name="x-1", started_at=NOW, polls_next_at=at),), is_exhaustive=True)
 
 
-def explained(task: Task, polling: Search | None = None, letters: tuple[DeadLetter, ...] = ()) -> Explanation:
-    return explain(task, polling=polling, dead_letters=letters, longest_polling=7 * HOUR, now=NOW)
+def explained(
+    task: Task,
+    polling: Search | None = None,
+    letters: tuple[DeadLetter, ...] = (),
+    tries: tuple[FailedTry, ...] = (),
+) -> Explanation:
+    return explain(task, polling=polling, dead_letters=letters, failed_tries=tries, longest_polling=7 * HOUR, now=NOW)
 
 
 def image(state: str, **more: Any) -> Image:
@@ -75,6 +81,15 @@ def test_images_that_were_given_up_say_why() -> None:
     why = explained(a_task(TaskStatus.INCOMPLETE, images=images)).why
 
     assert why == "result image EXPIRED: the server answers 403; result image REJECTED: a page"
+
+
+def test_failed_tries_are_told() -> None:
+    tries = tuple(FailedTry(at=NOW - HOUR / each, reason=f"reason {each}") for each in (2, 4))
+
+    told = explained(a_task(TaskStatus.SUCCEEDED, HOUR), tries=tries)
+
+    assert told.why.endswith("The last try: reason 4.")
+    assert [event.what for event in told.history] == ["registered", "not archived: reason 2", "not archived: reason 4"]
 
 
 @pytest.mark.parametrize("status", [TaskStatus.PENDING, TaskStatus.SUCCEEDED, TaskStatus.ARCHIVED])
