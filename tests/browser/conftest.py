@@ -2,11 +2,13 @@
 request that leaves the gallery's own address."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from catchlight.gallery import GalleryServer
 from local.chromium import PATIENCE_MILLISECONDS, chromium, find_chromium
@@ -72,19 +74,14 @@ class Visitor:
         assert origins <= {urlsplit(self.gallery.url)[:2]}
 
 
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Visitor]]:
-    """Opens a browser window before a desk's gallery; options are those of a Playwright context."""
-    visitors: list[Visitor] = []
-    opened: list[BrowserContext | GalleryServer] = []
+Visit = Callable[..., Visitor]
 
-    def visit(desk: DeskInMemory, **options: object) -> Visitor:
-        gallery = GalleryServer(desk.client())
-        gallery.start()
-        opened.append(gallery)
-        context = browser.new_context(**options)  # type: ignore[arg-type]
+
+@contextmanager
+def visiting(browser: Browser, desk: DeskInMemory, **options: Any) -> Iterator[Visitor]:
+    """A browser window before a desk's gallery; options are those of a Playwright context."""
+    with GalleryServer(desk.client()) as gallery, browser.new_context(**options) as context:
         context.set_default_timeout(PATIENCE_MILLISECONDS)
-        opened.append(context)
         context.add_init_script(_WATCH)
         visitor = Visitor(gallery, context.new_page())
 
@@ -92,19 +89,15 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visitor]]:
             if message.type in ("error", "warning"):
                 visitor.complaints.append(f"{message.type}: {message.text} {message.location.get('url', '')}")
 
-        def note_request(request: Request) -> None:
-            visitor.requests.append(request.url)
-
         visitor.page.on("console", note)
         visitor.page.on("pageerror", lambda error: visitor.complaints.append(f"error: {error}"))
-        context.on("request", note_request)
-        visitors.append(visitor)
-        return visitor
+        context.on("request", lambda request: visitor.requests.append(request.url))
+        yield visitor
+        visitor.check()
 
-    yield visit
-    try:
-        for visitor in visitors:
-            visitor.check()
-    finally:
-        for each in reversed(opened):
-            each.close() if isinstance(each, BrowserContext) else each.stop()
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Opens windows; what their browser was not content with fails the test at its end."""
+    with ExitStack() as visits:
+        yield lambda desk, **options: visits.enter_context(visiting(browser, desk, **options))

@@ -1,6 +1,5 @@
 """One task close up: its images, its story, its address; by pointer and by keyboard."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -9,10 +8,8 @@ from playwright.sync_api import Page, expect
 
 from image_tasks.desk_messages import TaskAnswer
 from image_tasks.models import TaskStatus, iso
-from tests.browser.conftest import Visitor
+from tests.browser.conftest import Visit
 from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, many_tasks
-
-Visit = Callable[..., Visitor]
 
 
 @pytest.fixture(scope="module")

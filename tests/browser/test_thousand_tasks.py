@@ -2,17 +2,14 @@
 
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import expect
 
 from image_tasks.models import TaskStatus
-from tests.browser.conftest import Visitor
+from tests.browser.conftest import Visit
 from tests.desk_in_memory import DeskInMemory, many_tasks
-
-Visit = Callable[..., Visitor]
 
 
 @pytest.fixture(scope="module")
