@@ -12,7 +12,7 @@ from image_tasks.models import Model, TaskStatus
 # An eventually consistent read of 4 KB is half a request unit, and a million of those are $0.125 in us-east-1.
 _BYTES_PER_UNIT = 8192
 _DOLLARS_PER_UNIT = 0.125 / 1_000_000
-# Below this nobody asks what counting costs: a cent for a table of a gigabyte.
+# Below this nobody asks what counting costs: two cents for a table of a gigabyte.
 _WORTH_MENTIONING_ITEMS = 100_000
 
 
