@@ -18,7 +18,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sec
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             method, target, _ = head.split(" ", 2)
             lengths = [line.split(":")[1] for line in head.splitlines() if line.lower().startswith("content-length")]
-            asked = json.loads(await reader.readexactly(int(lengths[0]))) if lengths else None
+            asked = json.loads(await reader.readexactly(int(lengths[0]))) if lengths else {}
             await asyncio.sleep(seconds)
             content = json.dumps(_batch(asked) if method == "POST" else _record(target)).encode()
             length = f"content-length: {len(content)}\r\n"

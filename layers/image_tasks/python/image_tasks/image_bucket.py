@@ -21,6 +21,10 @@ S3_CONFIG = Config(
     retries={"total_max_attempts": 2, "mode": "standard"},
     tcp_keepalive=True,
     max_pool_connections=50,
+    # The checksum is told, and S3 computes it again. botocore would hash the body once more for its signature, because
+    # it looks for a checksum of its own making.
+    s3={"payload_signing_enabled": False},
+    request_checksum_calculation="when_required",
 )
 # What S3 answers when IfNoneMatch finds an object. Not ConditionalRequestConflict, which says that another writer is
 # just at it: that one may fail yet, and then there is none.

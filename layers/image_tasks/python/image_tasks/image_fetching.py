@@ -26,6 +26,8 @@ MAX_IMAGE_BYTES = 25 * 1024 * 1024
 FETCH_DEADLINE_SECONDS = 7.5
 # Above this an image waits on disk for its turn: memory stays flat however many come at once.
 SPOOL_BYTES = 1024 * 1024
+# TLS hands over 16 KB at a time: the disk gets sixteen of them at once.
+FILE_BUFFER_BYTES = 256 * 1024
 # A resolver has no time limit of ours: threads wait for it, some of them longer than the fetches that asked.
 MAX_RESOLVING_THREADS = 64
 
@@ -57,7 +59,8 @@ class ImageFetcher:
     """Fetches images. Thread-safe.
 
     Every fetch has a connection of its own, which goes through the door anew. One that is used again costs a handshake
-    less, and hands bytes that a server sent after one image to the fetch of the next, for its answer.
+    less, and hands bytes that a server sent after one image to the fetch of the next, for its answer. That its buffers
+    are empty before it is used again does not rule it out: a second answer may come while the next request is under way.
     """
 
     def __init__(self, door: ImageDoor | None = None) -> None:
@@ -79,7 +82,7 @@ class ImageFetcher:
             ImageUnavailableError: try again.
         """
         host = self._door.check_url(url, allowed_hosts)
-        file = SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - handed to the caller
+        file = SpooledTemporaryFile(SPOOL_BYTES, buffering=FILE_BUFFER_BYTES)  # noqa: SIM115 - handed to the caller
         try:
             size, sha256 = self._download(_request_url(url, host), file)
             facts = read_image_facts(file, size)  # type: ignore[arg-type]

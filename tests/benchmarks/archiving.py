@@ -1,0 +1,285 @@
+"""How fast images come from a host into S3, verified, beside the fastest plain way, which verifies nothing.
+
+    .venv/bin/python -m tests.benchmarks.archiving
+
+Both over TLS on loopback; the servers in a process of their own, 0 or 50 ms away. The ways take turns.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import botocore.auth
+import httpx
+from botocore.config import Config
+
+from image_tasks.aws_clients import AwsClients
+from image_tasks.confirmation import Checked
+from image_tasks.earliest_first import EarliestFirstPool
+from image_tasks.image_archive import ImageArchive
+from image_tasks.image_bucket import S3_CONFIG, ImageBucket
+from image_tasks.image_door import ImageDoor
+from image_tasks.image_fetching import ImageFetcher
+from image_tasks.models import Image, ImageKind, Task, TaskStatus
+
+SIZES = (1, 5, 25)  # megabytes
+LATENCIES = (0, 50)  # milliseconds
+RUNS = 9
+TASKS, IMAGES_PER_TASK = 5, 2
+
+GOAL_SHARE = 0.8  # of the plain way's speed
+GOAL_MEGABYTES = 32.0
+GOAL_SPEEDUP = 6.0
+
+PATH_STYLE = Config(s3={"addressing_style": "path", "payload_signing_enabled": False})
+
+
+class Door(ImageDoor):
+    """Lets this machine through."""
+
+    def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:
+        """Any URL."""
+        return "localhost"
+
+    def resolve(self, host: str, port: int) -> list[str]:
+        """Loopback."""
+        return ["127.0.0.1"]
+
+
+class HashedBody:
+    """A response's body that is hashed while S3's client reads it."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._left = b""
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        while len(self._left) < size and (piece := next(self._pieces, b"")):
+            self.digest.update(piece)
+            self._left += piece
+        read, self._left = self._left[:size], self._left[size:]
+        return read
+
+
+class Tasks:
+    """A table of tasks that have succeeded."""
+
+    def __init__(self, urls: Mapping[str, list[str]]) -> None:
+        dies_at = datetime.now(UTC) + timedelta(minutes=10)
+        self._tasks = {
+            task: Task(
+                task=task,
+                provider="flux-kontext",
+                status=TaskStatus.SUCCEEDED,
+                rank=TaskStatus.SUCCEEDED.rank,
+                images=tuple(Image(kind=ImageKind.RESULT, url=url, expires_at=dies_at) for url in of_task),
+            )
+            for task, of_task in urls.items()
+        }
+
+    def get(self, task: str) -> Task:
+        """A task."""
+        return self._tasks[task]
+
+    def save_images(self, task: Task, images: Mapping[int, Image], **_: Any) -> Task:
+        """Takes what became of them."""
+        assert [image.state for image in images.values()] == ["ARCHIVED"] * IMAGES_PER_TASK, images
+        return task
+
+
+class Unasked:
+    """Nobody confirms anything."""
+
+    def check(self, task: Task, **_: Any) -> Checked:
+        """As it is."""
+        return Checked(task)
+
+
+class Ways:
+    """The ways from the image host into S3, each with clients that it keeps."""
+
+    def __init__(self, folder: str, images: str, objects: str) -> None:
+        self.bundle = f"{folder}/bundle.pem"
+        self.images = f"https://localhost:{images}"
+        self._client = httpx.Client(verify=self._trusting(), trust_env=False)
+        # As in Lambda, where awscrt is not there: it would sign instead, and takes no stream.
+        botocore.auth.AUTH_TYPE_MAPS["s3v4"] = botocore.auth.S3SigV4Auth
+        os.environ |= {
+            "AWS_ENDPOINT_URL": f"https://localhost:{objects}",
+            "AWS_CA_BUNDLE": self.bundle,
+            "AWS_ACCESS_KEY_ID": "benchmark",
+            "AWS_SECRET_ACCESS_KEY": "benchmark",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        clients = AwsClients()
+        self._bucket = ImageBucket(clients.s3(S3_CONFIG.merge(PATH_STYLE)), "images")
+        self._plain_s3 = clients.s3(Config(request_checksum_calculation="when_required").merge(PATH_STYLE))
+        self._fetcher = ImageFetcher(Door())
+        self._fetcher._tls = self._trusting()
+        self._number = 0
+
+    def ours(self, megabytes: int) -> None:
+        """Fetched whole, verified, put with its checksum."""
+        image = self._fetcher.fetch(self._url(megabytes), [])
+        with image.file:
+            self._bucket.put("images/a.png", image, task="a#1")
+
+    def plain(self, megabytes: int, client: httpx.Client | None = None) -> None:
+        """Streamed from one connection into the other."""
+        with (client or self._client).stream("GET", self._url(megabytes)) as response:
+            length = int(response.headers["content-length"])
+            body: Any = HashedBody(response.iter_raw())
+            self._plain_s3.put_object(Bucket="images", Key="a.png", Body=body, ContentLength=length)
+
+    def plain_anew(self, megabytes: int) -> None:
+        """The same over a new connection for every image, as ours are."""
+        with httpx.Client(verify=self._client_tls, trust_env=False) as client:
+            self.plain(megabytes, client)
+
+    def batch(self, megabytes: int, threads: int, messages: int) -> None:
+        """Five tasks of two images each, as the function archives them."""
+        names = [f"flux-kontext#task{number}" for number in range(TASKS)]
+        tasks = Tasks({name: [self._url(megabytes) for _ in range(IMAGES_PER_TASK)] for name in names})
+        pool = EarliestFirstPool(threads)
+        unasked: Any = Unasked()
+        table: Any = tasks
+        archive = ImageArchive(
+            table,
+            unasked,
+            unasked,
+            self._fetcher,
+            self._bucket,
+            additional_hosts=(),
+            pool=pool,
+            now=lambda: datetime.now(UTC),
+        )
+        with ThreadPoolExecutor(messages) as waiting:
+            runs = waiting.map(lambda name: archive.archive(name, is_last_try=False), names)
+            assert not any(run is None or run.failures for run in runs)
+        pool.shutdown()
+
+    def _url(self, megabytes: int) -> str:
+        self._number += 1
+        return f"{self.images}/{megabytes}/{self._number}.png"
+
+    def _trusting(self) -> Any:
+        self._client_tls = httpx.create_ssl_context(trust_env=False)
+        self._client_tls.load_verify_locations(self.bundle)
+        return self._client_tls
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Medians of one size at one distance, in seconds."""
+
+    megabytes: int
+    latency: int
+    ours: float
+    plain: float
+    plain_anew: float
+    cpu_ours: float
+    cpu_plain: float
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds that passed, and seconds of this process's CPU time."""
+    begun, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - begun, time.process_time() - cpu
+
+
+@contextmanager
+def servers(latency: int) -> Iterator[Ways]:
+    """The ways to servers that run."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tests.benchmarks.archiving_servers", folder, str(latency)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            try:
+                yield Ways(folder, *process.stdout.readline().split())
+            finally:
+                process.terminate()
+
+
+def speeds() -> Iterator[Speeds]:
+    """Of one image after the other."""
+    for latency in LATENCIES:
+        with servers(latency) as ways:
+            for size in SIZES:
+                of_way: dict[str, list[tuple[float, float]]] = {"ours": [], "plain": [], "plain_anew": []}
+                for _ in range(RUNS):
+                    for way, taken in of_way.items():
+                        taken.append(timed(lambda way=way, size=size: getattr(ways, way)(size)))  # type: ignore[misc]
+                wall = {way: median(seconds for seconds, _ in taken) for way, taken in of_way.items()}
+                cpu = {way: median(seconds for _, seconds in taken) for way, taken in of_way.items()}
+                yield Speeds(size, latency, **wall, cpu_ours=cpu["ours"], cpu_plain=cpu["plain"])
+
+
+def speedup() -> tuple[float, float]:
+    """Seconds of a batch of 1 MB images one after the other, and side by side; 50 ms away."""
+    alone, together = [], []
+    with servers(50) as ways:
+        for _ in range(5):
+            alone.append(timed(lambda: ways.batch(1, 1, 1))[0])
+            together.append(timed(lambda: ways.batch(1, 32, 5))[0])
+    return median(alone), median(together)
+
+
+def megabytes_above_idle() -> tuple[float, float]:
+    """Memory of one image of 25 MB, and of ten at once, in a process that has archived small ones."""
+    command = [sys.executable, "-m", "tests.benchmarks.archiving", "memory"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    one, ten = json.loads(done.stdout)
+    return one, ten
+
+
+def _memory() -> tuple[float, float]:
+    with servers(0) as ways:
+        ways.ours(1)
+        # The peak from here on; getrusage would tell that of the process that this one was forked from.
+        Path("/proc/self/clear_refs").write_text("5")
+        peaks = [_peak_megabytes()]
+        for work in (lambda: ways.ours(25), lambda: ways.batch(25, 32, 5)):
+            work()
+            peaks.append(_peak_megabytes())
+    return peaks[1] - peaks[0], peaks[2] - peaks[0]
+
+
+def _peak_megabytes() -> float:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def main() -> None:
+    """Prints the table."""
+    if sys.argv[1:] == ["memory"]:
+        print(json.dumps(_memory()))  # noqa: T201
+        return
+    for s in speeds():
+        print(  # noqa: T201
+            f"{s.megabytes:3} MB, {s.latency:2} ms: ours {s.ours * 1000:5.0f} ms, plain {s.plain * 1000:5.0f} ms "
+            f"({s.plain / s.ours:4.0%}), plain anew {s.plain_anew * 1000:5.0f} ms ({s.plain_anew / s.ours:4.0%}), "
+            f"CPU {s.cpu_ours * 1000:4.0f} and {s.cpu_plain * 1000:4.0f} ms ({s.cpu_plain / s.cpu_ours:4.0%})"
+        )
+    alone, together = speedup()
+    print(f"a batch: {alone:.2f} s one after the other, {together:.2f} s side by side, {alone / together:.1f} x")  # noqa: T201
+    one, ten = megabytes_above_idle()
+    print(f"memory above idle: one image of 25 MB {one:.0f} MB, ten at once {ten:.0f} MB")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""An image host and an S3 on this machine, both over TLS, in a process of their own.
+
+    python -m tests.benchmarks.archiving_servers FOLDER MILLISECONDS
+
+Writes certificates into the folder and prints both ports. Milliseconds pass for every new connection and for every
+request to the image host, as between two places far from each other. The S3 reads what it is sent, and answers.
+"""
+
+import socket
+import ssl
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from tests.benchmarks.archiving_pictures import picture_of
+from tests.benchmarks.aws_stand_in import write_certificate
+
+PIECE = 1024 * 1024
+
+
+class Quiet(BaseHTTPRequestHandler):
+    """Says nothing, keeps connections."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 0
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class Images(Quiet):
+    """`GET /5/anything.png`: a picture of 5 MB."""
+
+    seconds = 0.0
+
+    def setup(self) -> None:
+        time.sleep(self.seconds)
+        super().setup()
+
+    def do_GET(self) -> None:
+        """A picture."""
+        time.sleep(self.seconds)
+        body = picture_of(int(self.path.split("/")[1]))
+        self.send_response(200)
+        self.send_header("content-type", "image/png")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Objects(Quiet):
+    """Takes objects and lets them go."""
+
+    def do_PUT(self) -> None:
+        """An object."""
+        left = int(self.headers["content-length"])
+        while left:
+            left -= len(self.rfile.read(min(PIECE, left)))
+        is_checked = (
+            "x-amz-checksum-sha256" in self.headers or "x-amz-trailer" in self.headers or self.headers.get("x-test")
+        )
+        self.send_response(200 if is_checked or self.headers["x-amz-content-sha256"] else 400)
+        self.send_header("content-length", "0")
+        self.send_header("etag", '"0"')
+        self.end_headers()
+
+
+class Server(ThreadingHTTPServer):
+    """A thread for each connection, which does its handshake too."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, *_: object) -> None:
+        """A client went away."""
+
+
+def serve(handler: type[Quiet], folder: Path) -> int:
+    """Serves for ever, on the port that it returns."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    server = Server(("127.0.0.1", 0), handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port: int = server.server_address[1]
+    return port
+
+
+def main() -> None:
+    """Serves until it is ended."""
+    folder = Path(sys.argv[1])
+    write_certificate(folder)
+    Images.seconds = float(sys.argv[2]) / 1000
+    for megabytes in (1, 5, 25):
+        picture_of(megabytes)
+    print(serve(Images, folder), serve(Objects, folder), flush=True)  # noqa: T201
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    socket.setdefaulttimeout(60)
+    main()

@@ -1,0 +1,229 @@
+"""What becomes of many tasks a second in AWS, by the limits that AWS documents: a simulation, the same every time.
+
+    .venv/bin/python -m tests.benchmarks.scale_simulation
+
+Assumptions, all of them: tasks are registered and reported at an even rate; images take as long as in the bill
+(`bill_prices.toml`), and so do calls; write units are those of the real items. DynamoDB's partitions take 1,000 write units
+a second each and save nothing up; a new on-demand table has four, each a shard of its stream; a status is one partition
+of byStatus, because its entries are added at the end, where a split helps nobody. A write that waits longer than a
+callback's tries is refused, and its provider sends it again: it is counted, and not simulated further.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+from typing import Any
+
+SECONDS = 60.0
+SHARDS = 4
+WRITE_UNITS_A_SECOND = 1000.0  # of one partition
+LONGEST_WRITE_SECONDS = 6.0  # three tries of two seconds
+STREAM_BATCH, STREAM_WINDOW_SECONDS = 100, 1.0
+ARCHIVE_BATCH = 5
+# Lambda's pollers of a queue begin with 5 invocations and add up to 300 a minute.
+FIRST_POLLERS, MORE_POLLERS_A_SECOND = 5, 5.0
+START_EXECUTION_A_SECOND = 150.0  # 300 in us-east-1, us-west-2 and eu-west-1
+TRANSITIONS_A_SECOND = 800.0  # 5,000 there
+TASKS_PER_EXECUTION = 50
+TRANSITIONS_PER_EXECUTION = 4
+# Seconds of an invocation, as the bill has them: of a callback; of a stream batch, and of each ten in it; of archiving.
+RECEIVE_SECONDS = 0.014
+DISPATCH_SECONDS, DISPATCH_SECONDS_PER_TEN = 0.043, 0.012
+ARCHIVE_SECONDS = 1.02
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How much comes, and what the user has set."""
+
+    tasks_a_second: int
+    callback_rate: int = 100
+    archive_concurrency: int = 20
+    account_concurrency: int = 1000
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of it."""
+
+    setting: Setting
+    throttled: int = 0  # callbacks that the API answered 429
+    refused: int = 0  # writes that DynamoDB did not take in time
+    latencies: list[float] = field(default_factory=list)  # from callback to object, in seconds
+    peak_concurrency: int = 0
+    longest_queue: int = 0
+    last_second: float = 0.0  # when everything was archived
+
+    def percentile(self, share: float) -> float:
+        """Seconds within which this share of tasks was archived."""
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class Partition:
+    """Takes write units one after the other."""
+
+    def __init__(self) -> None:
+        self._free_at = 0.0
+
+    def wait(self, now: float, units: int) -> float:
+        """Seconds until these are written."""
+        self._free_at = max(self._free_at, now) + units / WRITE_UNITS_A_SECOND
+        return self._free_at - now
+
+    def backlog(self, now: float) -> float:
+        """Seconds of work that wait."""
+        return max(0.0, self._free_at - now)
+
+
+@dataclass(slots=True)
+class Shard:
+    """A shard of the stream, with the one invocation that reads it."""
+
+    waiting: deque[tuple[float, float | None]] = field(default_factory=deque)  # written at, and reported at
+    is_busy: bool = False
+    wakes_at: float | None = None
+
+
+class Simulation:
+    """One run."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.outcome = Outcome(setting)
+        self._random = Random(1)
+        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._order = count()
+        self._now = 0.0
+        # byStatus by status; byArrival.
+        self._index = {name: Partition() for name in ("PENDING", "SUCCEEDED", "ARCHIVED", "feed")}
+        self._table = [Partition() for _ in range(SHARDS)]
+        self._shards = [Shard() for _ in range(SHARDS)]
+        self._queue: deque[float] = deque()  # when the callback came
+        self._archiving = 0
+        self._dispatching = 0
+        self._tokens, self._tokens_at = 2.0 * setting.callback_rate, 0.0
+
+    def run(self) -> Outcome:
+        """Everything that comes within `SECONDS`, until it is done."""
+        for number in range(int(self.setting.tasks_a_second * SECONDS)):
+            moment = number / self.setting.tasks_a_second
+            self._at(moment, self._register)
+            # Even: what is registered now is reported while another is registered.
+            self._at(moment + 0.5 / self.setting.tasks_a_second, self._callback)
+        while self._events:
+            self._now, _, work, arguments = heapq.heappop(self._events)
+            work(*arguments)
+        return self.outcome
+
+    def _at(self, moment: float, work: Callable[..., None], *arguments: Any) -> None:
+        heapq.heappush(self._events, (moment, next(self._order), work, arguments))
+
+    def _write(self, table: int, **units: int) -> float | None:
+        """Seconds that a write takes, None if it is refused: full indexes hold up the table."""
+        partition = self._random.randrange(SHARDS)
+        places = [(self._table[partition], table), *((self._index[name], needed) for name, needed in units.items())]
+        if max(place.backlog(self._now) for place, _ in places) > LONGEST_WRITE_SECONDS:
+            self.outcome.refused += 1
+            return None
+        return max(place.wait(self._now, needed) for place, needed in places)
+
+    def _register(self) -> None:
+        waited = self._write(1, PENDING=1, feed=1)
+        if waited is not None:
+            self._at(self._now + waited, self._written, None)
+
+    def _callback(self) -> None:
+        setting = self.setting
+        earned = (self._now - self._tokens_at) * setting.callback_rate
+        self._tokens, self._tokens_at = min(2.0 * setting.callback_rate, self._tokens + earned), self._now
+        if self._tokens < 1:
+            self.outcome.throttled += 1
+            return
+        self._tokens -= 1
+        waited = self._write(1, PENDING=1, SUCCEEDED=1)
+        if waited is not None:
+            self._at(self._now + RECEIVE_SECONDS + waited, self._written, self._now)
+
+    def _written(self, reported_at: float | None) -> None:
+        shard = self._random.choice(self._shards)
+        shard.waiting.append((self._now, reported_at))
+        self._read(shard)
+
+    def _read(self, shard: Shard) -> None:
+        if shard.is_busy or not shard.waiting:
+            return
+        due = shard.waiting[0][0] + STREAM_WINDOW_SECONDS
+        if len(shard.waiting) < STREAM_BATCH and self._now < due:
+            if shard.wakes_at is None or shard.wakes_at < self._now:
+                shard.wakes_at = due
+                self._at(due, self._read, shard)
+            return
+        batch = [shard.waiting.popleft() for _ in range(min(STREAM_BATCH, len(shard.waiting)))]
+        shard.is_busy = True
+        self._dispatching += 1
+        done_at = self._now + DISPATCH_SECONDS + DISPATCH_SECONDS_PER_TEN * len(batch) / 10
+        self._at(done_at, self._dispatched, shard, [reported for _, reported in batch if reported is not None])
+
+    def _dispatched(self, shard: Shard, reported: list[float]) -> None:
+        shard.is_busy = False
+        self._dispatching -= 1
+        self._queue.extend(reported)
+        self.outcome.longest_queue = max(self.outcome.longest_queue, len(self._queue))
+        self._archive()
+        self._read(shard)
+
+    def _archive(self) -> None:
+        pollers = FIRST_POLLERS + MORE_POLLERS_A_SECOND * self._now
+        most = min(self.setting.archive_concurrency, int(pollers), self.setting.account_concurrency - SHARDS * 2)
+        while self._queue and self._archiving < most:
+            batch = [self._queue.popleft() for _ in range(min(ARCHIVE_BATCH, len(self._queue)))]
+            self._archiving += 1
+            running = self._archiving + self._dispatching + round(self.setting.tasks_a_second * RECEIVE_SECONDS)
+            self.outcome.peak_concurrency = max(self.outcome.peak_concurrency, running)
+            self._at(self._now + ARCHIVE_SECONDS, self._archived, batch)
+
+    def _archived(self, batch: list[float]) -> None:
+        for reported_at in batch:
+            waited = self._write(2, SUCCEEDED=1, ARCHIVED=2)
+            self.outcome.latencies.append(self._now + (waited or 0.0) - reported_at)
+        self._archiving -= 1
+        self.outcome.last_second = self._now
+        self._archive()
+
+
+SETTINGS = (
+    Setting(10),
+    Setting(100),
+    Setting(100, callback_rate=200, archive_concurrency=40),
+    Setting(400, callback_rate=1000, archive_concurrency=150),
+    Setting(1000),
+    Setting(1000, callback_rate=2000, archive_concurrency=300),
+)
+
+
+def measure() -> list[Outcome]:
+    """All settings."""
+    return [Simulation(setting).run() for setting in SETTINGS]
+
+
+def main() -> None:
+    """Prints the table."""
+    print("tasks/s  rate  conc.   429     refused  median  99 %    queue  invocations  done after")  # noqa: T201
+    for o in measure():
+        s = o.setting
+        print(  # noqa: T201
+            f"{s.tasks_a_second:7} {s.callback_rate:5} {s.archive_concurrency:6} {o.throttled:6} {o.refused:9} "
+            f"{o.percentile(0.5):6.1f}s {o.percentile(0.99):6.1f}s {o.longest_queue:7} {o.peak_concurrency:8} "
+            f"{o.last_second:10.0f}s"
+        )
+        executions = s.tasks_a_second / min(TASKS_PER_EXECUTION, max(1, s.tasks_a_second / SHARDS))
+        assert executions < START_EXECUTION_A_SECOND
+        assert executions * TRANSITIONS_PER_EXECUTION < TRANSITIONS_A_SECOND
+
+
+if __name__ == "__main__":
+    main()
