@@ -88,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         default=1.0,
         metavar="FACTOR",
-        help="factor for the state machine's waits and retries and the delay before a failed message comes back (1.0)",
+        help="factor for the state machine's waits and retries, schedules, and the delay before a failed message comes "
+        "back (1.0)",
     )
     up.add_argument("--state-dir", default=".local", metavar="FOLDER", help="where stack.json and logs go (.local)")
     up.add_argument(

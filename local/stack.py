@@ -42,7 +42,8 @@ class LocalStack:
     """The real template and the real handlers on this machine; `info` tells where everything is, `resources` by
     logical id what Ref and GetAtt give for it.
 
-    time_scale        scales the state machine's waits and retries and the delay before a failed message comes back
+    time_scale        scales the state machine's waits and retries, schedules, and the delay before a failed message
+                      comes back
     provider_urls     base URLs of providers; those that are missing come from the simulator, if it runs
     image_hosts       HOST:PORT from which images may be fetched besides public https addresses
     parameters        values for the template's parameters

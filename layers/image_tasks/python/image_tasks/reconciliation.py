@@ -8,14 +8,13 @@ tries. Whatever it was, the table still says it, and that is what this looks at.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from image_tasks.errors import StoreUnavailableError
+from image_tasks.dynamodb_calls import store_errors
 from image_tasks.follow_ups import MAX_MESSAGES_PER_CALL, FollowUps
 from image_tasks.models import MAX_TASKS_PER_EXECUTION, Task, TaskStatus, is_task_key, iso
 from image_tasks.tasks_by_status import TasksByStatus
@@ -137,17 +136,13 @@ class Reconciliation:
         is_as_it_was_read = " AND ".join(
             (update.equals("status", task.status.value), update.equals("updatedAt", task.updated_at))
         )
-        try:
+        with suppress(self._dynamodb.exceptions.ConditionalCheckFailedException), store_errors():
             self._dynamodb.update_item(
                 TableName=self._table,
                 Key={"task": {"S": task.task}},
                 ConditionExpression=is_as_it_was_read,
                 **update.arguments(),
             )
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
-            return
-        except (ClientError, BotoCoreError) as exc:
-            raise StoreUnavailableError(f"DynamoDB did not take a note: {type(exc).__name__}") from exc
 
 
 def _is_due(task: Task, now: datetime) -> bool:

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
-from image_tasks.attribute_values import from_attribute
-from image_tasks.errors import StoreUnavailableError
+from image_tasks.dynamodb_calls import deserialized, store_errors
 from image_tasks.models import Task, TaskStatus, iso
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ class TasksByStatus:
         for page in self._pages(status, since, before, ScanIndexForward=not newest_first, **more):
             for item in page["Items"]:
                 with suppress(ValidationError):
-                    yield Task.model_validate({name: from_attribute(value) for name, value in item.items()})
+                    yield Task.model_validate(deserialized(item))
 
     def count(
         self, status: TaskStatus, *, since: datetime | None = None, before: datetime | None = None
@@ -89,13 +87,8 @@ class TasksByStatus:
             "ExpressionAttributeValues": values,
         }
         while True:
-            try:
+            with store_errors():
                 page: Any = self._client.query(**arguments)
-            except ClientError as exc:
-                code = exc.response["Error"]["Code"]
-                raise StoreUnavailableError(f"DynamoDB refused {exc.operation_name}: {code}") from exc
-            except BotoCoreError as exc:
-                raise StoreUnavailableError(f"DynamoDB did not answer: {type(exc).__name__}") from exc
             yield page
             if "LastEvaluatedKey" not in page:
                 return

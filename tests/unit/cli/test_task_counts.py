@@ -1,0 +1,37 @@
+"""What counting costs is said before it is done, where it is worth a word."""
+
+from typing import Any
+
+import pytest
+
+from catchlight.task_counts import price_of_counting
+
+
+class Stack:
+    """A stack whose table is of this size."""
+
+    table = "tasks"
+
+    def __init__(self, items: int, size: int) -> None:
+        self._described = {"ItemCount": items, "TableSizeBytes": size}
+
+    def client(self, _: str) -> "Stack":
+        return self
+
+    def describe_table(self, TableName: str) -> dict[str, Any]:  # noqa: N803 - boto3's
+        return {"Table": self._described}
+
+
+@pytest.mark.parametrize(
+    ("items", "size", "says"),
+    [
+        (0, 0, None),
+        (99_999, 200_000_000, None),
+        (1_000_000, 2**30, "about 1,000,000 tasks, 131,072 read units, $0.02. --since 1d"),
+    ],
+)
+def test_the_price(items: int, size: int, says: str | None) -> None:
+    stack: Any = Stack(items, size)
+    price = price_of_counting(stack)
+
+    assert (price is None) if says is None else (price is not None and says in price)
