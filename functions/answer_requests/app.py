@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from image_tasks.answer_desk import AnswerDesk
@@ -29,10 +28,13 @@ from image_tasks.presigned_links import S3_CONFIG, PresignedLinks
 from image_tasks.problems import IN_DOUBT, MALFORMED_BODY, UNAVAILABLE, ProblemError
 from image_tasks.registration import Registry
 from image_tasks.settings import AnswerRequestsSettings
-from image_tasks.submission_claims import SubmissionClaims
-from image_tasks.submission_client import SubmissionClient
-from image_tasks.submissions import Submissions
 from image_tasks.task_queries import TaskQueries
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+    from mypy_boto3_s3.client import S3Client
+
+    from image_tasks.submissions import Submissions
 
 # A page is a megabyte at most, which takes longer than one item.
 DESK_CLIENT_CONFIG = CLIENT_CONFIG.merge(Config(read_timeout=5))
@@ -96,8 +98,13 @@ class Dependencies:
         )
 
     @cached_property
-    def submissions(self) -> Submissions:
+    def submissions(self) -> "Submissions":
         """For those who order images."""
+        # httpx, which nothing else here needs, is an eighth of what a cold start imports.
+        from image_tasks.submission_claims import SubmissionClaims
+        from image_tasks.submission_client import SubmissionClient
+        from image_tasks.submissions import Submissions
+
         secrets_manager = self._clients.secrets_manager()
         return Submissions(
             SubmissionClaims(self._settings.tasks_table, self._dynamodb, retention=self._settings.task_retention_days),
@@ -109,7 +116,7 @@ class Dependencies:
         )
 
     @cached_property
-    def _s3(self) -> Any:
+    def _s3(self) -> "S3Client":
         # Only links need it, and a client costs a tenth of a second.
         return self._clients.s3(S3_CONFIG)
 
@@ -121,7 +128,7 @@ dependencies = cache(Dependencies)
 
 
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Answers with JSON, a redirect or a problem body."""
     request = decode(event, context)
     # The same as in the API's access log, which has no task.
@@ -147,7 +154,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return encode(response)
 
 
-def decode(event: dict[str, Any], context: LambdaContext) -> Request:
+def decode(event: dict[str, Any], context: "LambdaContext") -> Request:
     """The parts of the event that matter."""
     return Request(
         route=event["routeKey"],

@@ -18,6 +18,7 @@ import yaml
 from botocore.exceptions import ReadTimeoutError
 
 from functions.answer_requests import app
+from image_tasks import submission_client
 from image_tasks.models import iso
 from image_tasks.submission_client import SubmissionClient
 from local.http_api import Route
@@ -119,7 +120,9 @@ class Desk:
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(app, "utc_now", clock)
         transport = httpx.MockTransport(self.providers)
-        monkeypatch.setattr(app, "SubmissionClient", lambda urls: SubmissionClient(urls, transport=transport))
+        monkeypatch.setattr(
+            submission_client, "SubmissionClient", lambda urls: SubmissionClient(urls, transport=transport)
+        )
         self.start_anew()
 
     @property
@@ -207,6 +210,11 @@ def check(request: HttpRequest, response: HttpResponse) -> None:
 def validate(schema: dict[str, Any], value: Any) -> None:
     """Raises jsonschema.ValidationError if the value is not what a schema of the document says."""
     jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
+
+
+def refusal(status: int, body: Any, **headers: str) -> Callable[[httpx.Request], httpx.Response]:
+    """What a provider answers to whatever it is asked."""
+    return lambda _: httpx.Response(status, json=body, headers=headers)
 
 
 def lost(call: Callable[..., Any], *, arrives: bool) -> Callable[..., Any]:

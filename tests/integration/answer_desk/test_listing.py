@@ -1,76 +1,14 @@
-"""Pages of tasks: the newest first, one query each, and cursors that only go on where the page before ended."""
+"""Tasks are listed the newest first, by arrival or by their last change, and parameters are checked."""
 
 import base64
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
 from functions.answer_requests import app
-from image_tasks import task_answers, task_queries
-from image_tasks.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus
-from tests.integration.answer_desk.desk import Answer, Clock, Desk
+from tests.integration.answer_desk.desk import Clock, Desk
+from tests.integration.answer_desk.pages import encoded, fail, listed, some_tasks
 from tests.integration.answer_desk.test_one_task import a_success, archived
-from tests.integration.conftest import TABLE_NAME
-
-# Of a Lambda function.
-LARGEST_ANSWER_BYTES = 6 * 1024 * 1024
-
-
-@contextmanager
-def calls(desk: Desk) -> Iterator[list[str]]:
-    """The calls of DynamoDB that are made meanwhile."""
-    made: list[str] = []
-
-    def note(model: Any, **_: Any) -> None:
-        made.append(model.name)
-
-    desk.dynamodb.meta.events.register("before-call.dynamodb", note)
-    yield made
-    desk.dynamodb.meta.events.unregister("before-call.dynamodb", note)
-
-
-def some_tasks(desk: Desk, clock: Clock, number: int, provider: str = "flux-kontext") -> list[str]:
-    """Registers tasks one after the other; their keys, the newest first."""
-    keys: list[str] = []
-    for index in range(number):
-        clock.pass_by(seconds=1)
-        desk.register(f"{provider}-{index}", provider=provider)
-        keys.insert(0, f"{provider}#{provider}-{index}")
-    return keys
-
-
-def fail(desk: Desk, clock: Clock, task_id: str, provider: str = "flux-kontext") -> None:
-    clock.pass_by(seconds=1)
-    report = TaskReport(
-        provider=provider,
-        task_id=task_id,
-        status=TaskStatus.FAILED,
-        reported_by=Reporter.CALLBACK,
-        reported_at=clock.now,
-        failure=Failure(reason=FailureReason.INTERNAL),
-    )
-    desk.store.table.record(report)
-
-
-def listed(answer: Answer) -> list[str]:
-    assert answer.status == 200, answer
-    return [task["task"] for task in answer.body["tasks"]]
-
-
-def pages(desk: Desk, **query: Any) -> list[list[str]]:
-    """All pages of a query, each asked for with the cursor of the one before."""
-    found = []
-    while True:
-        answer = desk.ask("GET", "/tasks", query=query)
-        found.append(listed(answer))
-        assert len(found) < 100
-        if "cursor" not in answer.body:
-            return found
-        query["cursor"] = answer.body["cursor"]
-
 
 # ------------------------------------------------------------------------------------------------ in which order
 
@@ -174,167 +112,6 @@ def test_only_one_providers_tasks(desk: Desk, clock: Clock, status: str | None) 
     assert listed(desk.ask("GET", "/tasks", query={"provider": "nanobanana", **query})) == []
 
 
-# ------------------------------------------------------------------------------------------------ pages
-
-
-@pytest.mark.parametrize("status", [None, "PENDING"])
-@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
-def test_pages_hold_every_task_once(desk: Desk, clock: Clock, status: str | None, limit: int) -> None:
-    keys = some_tasks(desk, clock, 7)
-
-    found = pages(desk, limit=limit, **({"status": status} if status else {}))
-
-    assert [key for page in found for key in page] == keys
-    assert all(len(page) <= limit for page in found)
-
-
-@pytest.mark.parametrize("status", [None, "PENDING"])
-@pytest.mark.parametrize("examined", [2, 3, 100])
-def test_pages_of_a_provider_hold_each_of_its_tasks_once(
-    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch, status: str | None, examined: int
-) -> None:
-    """However many entries are looked at for a page, which may be short or empty then."""
-    for name in ("_BY_ARRIVAL", "_BY_STATUS"):
-        index = getattr(task_queries, name)
-        few = task_queries._Index(index.name, index.partition, index.order, examined)
-        monkeypatch.setattr(task_queries, name, few)
-    of_flux = some_tasks(desk, clock, 5)
-    some_tasks(desk, clock, 4, "acedata")
-
-    found = pages(desk, limit=2, provider="flux-kontext", **({"status": status} if status else {}))
-
-    assert [key for page in found for key in page] == of_flux
-    assert all(len(page) <= 2 for page in found)
-
-
-def test_pages_go_on_where_they_ended_though_tasks_arrive(desk: Desk, clock: Clock) -> None:
-    keys = some_tasks(desk, clock, 4)
-    first = desk.ask("GET", "/tasks", query={"limit": 2})
-    clock.pass_by(seconds=1)
-    desk.register("newer")
-
-    second = desk.ask("GET", "/tasks", query={"limit": 2, "cursor": first.body["cursor"]})
-
-    assert listed(first) + listed(second) == keys
-
-
-def test_pages_go_on_where_they_ended_though_the_last_task_is_deleted(desk: Desk, clock: Clock) -> None:
-    keys = some_tasks(desk, clock, 4)
-    first = desk.ask("GET", "/tasks", query={"limit": 2})
-    desk.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": keys[1]}})
-
-    second = desk.ask("GET", "/tasks", query={"limit": 2, "cursor": first.body["cursor"]})
-
-    assert listed(second) == keys[2:]
-
-
-def test_a_page_that_would_be_too_long_ends_early(desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = some_tasks(desk, clock, 5)
-    monkeypatch.setattr(task_answers, "MAX_PAGE_BYTES", 700)
-
-    found = pages(desk, limit=5)
-
-    assert [key for page in found for key in page] == keys
-    assert [len(page) for page in found] == [2, 2, 1]
-
-
-def test_one_task_that_is_too_long_by_itself_is_a_page(
-    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keys = some_tasks(desk, clock, 3)
-    monkeypatch.setattr(task_answers, "MAX_PAGE_BYTES", 1)
-
-    assert pages(desk, limit=5) == [[key] for key in keys]
-
-
-def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(desk: Desk) -> None:
-    """All at once, as BatchGetItem brings them: moto's Query counts what an index does not hold."""
-    long = "https://host.example/" + "x" * 2000
-    image = {"kind": "result", "url": long, "expiresAt": "2026-12-01T00:00:00Z"}
-    rows = [
-        task_queries.Row(
-            f"acedata#{number}",
-            {"task": f"acedata#{number}", "status": "SUCCEEDED", "images": [image] * 32},
-            str(number),
-        )
-        for number in range(100)
-    ]
-
-    page = task_answers.page_answer(task_queries.Page(rows, None), app.dependencies()._links(60))
-
-    assert 0 < len(page.tasks) < 100
-    assert page.cursor == str(len(page.tasks) - 1)
-    assert len(page.model_dump_json(by_alias=True, exclude_none=True)) < LARGEST_ANSWER_BYTES
-
-
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ({}, ["Query", "BatchGetItem"]),
-        ({"provider": "flux-kontext"}, ["Query", "BatchGetItem"]),
-        ({"since": "2026-11-21T12:00:03Z"}, ["Query", "BatchGetItem"]),
-        ({"status": "PENDING"}, ["Query"]),
-        ({"status": "PENDING", "provider": "flux-kontext", "since": "2026-11-21T12:00:03Z"}, ["Query"]),
-        ({"provider": "acedata"}, ["Query"]),  # nothing to get
-    ],
-)
-def test_a_page_is_one_query(desk: Desk, clock: Clock, query: dict[str, str], expected: list[str]) -> None:
-    some_tasks(desk, clock, 5)
-
-    with calls(desk) as made:
-        answer = desk.ask("GET", "/tasks", query={"limit": 2, **query})
-        if "cursor" in answer.body:
-            desk.ask("GET", "/tasks", query={"limit": 2, **query, "cursor": answer.body["cursor"]})
-            expected = expected * 2
-
-    assert made == expected
-
-
-def test_what_one_batch_could_not_bring_is_asked_for_again(
-    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keys = some_tasks(desk, clock, 4)
-    batch_get_item = desk.dynamodb.batch_get_item
-
-    def half(RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
-        wanted = RequestItems[TABLE_NAME]["Keys"]
-        left = wanted[2:]
-        answer = batch_get_item(RequestItems={TABLE_NAME: {"Keys": wanted[:2]}})
-        return answer | {"UnprocessedKeys": {TABLE_NAME: {"Keys": left}} if left else {}}
-
-    monkeypatch.setattr(desk.dynamodb, "batch_get_item", half)
-
-    assert listed(desk.ask("GET", "/tasks")) == keys
-
-
-def test_items_that_are_no_tasks_do_not_hide_the_others(desk: Desk, clock: Clock) -> None:
-    (key,) = some_tasks(desk, clock, 1)
-    place = {"feed": "tasks", "arrivedAt": "2026-11-21T12:00:09.000Z", "updatedAt": "2026-11-21T12:00:09.000Z"}
-    desk.store.put("flux-kontext#malformed", status="PENDING", images="none", **place)
-    desk.store.put("<script>", status="PENDING", **place)
-
-    for query in ({}, {"status": "PENDING"}):
-        answer = desk.ask("GET", "/tasks", query=query)
-        assert listed(answer) == [key]
-        assert sorted(answer.body["unreadable"]) == ["<script>", "flux-kontext#malformed"]
-
-
-def test_a_task_that_was_deleted_a_moment_ago_is_not_missed(
-    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keys = some_tasks(desk, clock, 3)
-    query = desk.dynamodb.query
-
-    def then_deleted(**arguments: Any) -> Any:
-        answer = query(**arguments)
-        desk.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": keys[1]}})
-        return answer
-
-    monkeypatch.setattr(desk.dynamodb, "query", then_deleted)
-
-    assert listed(desk.ask("GET", "/tasks")) == [keys[0], keys[2]]
-
-
 # ------------------------------------------------------------------------------------------------ bad input
 
 
@@ -367,10 +144,6 @@ def test_a_parameter_that_is_none(desk: Desk, query: dict[str, str], at: str) ->
 
     assert (answer.status, answer.problem) == (400, "invalid-parameter")
     assert [error["at"] for error in answer.body["errors"]] == [at]
-
-
-def encoded(value: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
 def test_a_cursor_belongs_to_its_filters(desk: Desk, clock: Clock) -> None:

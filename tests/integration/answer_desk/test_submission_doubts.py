@@ -1,0 +1,250 @@
+"""What may have been taken is never sent again by itself, whatever breaks on the way."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from image_tasks.models import TaskStatus
+from image_tasks.submission_claims import ASKING_TIME
+from tests.integration.answer_desk.desk import TAKEN, Clock, Desk, lost, refusal
+
+TASK = "flux-kontext#task12345"
+
+
+def no_answer(request: httpx.Request) -> httpx.Response:
+    raise httpx.ReadTimeout("18 s", request=request)
+
+
+def hung_up(request: httpx.Request) -> httpx.Response:
+    raise httpx.RemoteProtocolError("server disconnected", request=request)
+
+
+DOUBTS: dict[str, Callable[[httpx.Request], httpx.Response]] = {
+    "no answer": no_answer,
+    "hung up": hung_up,
+    "HTTP 500": refusal(500, {"code": 500}),
+    "HTTP 502": lambda _: httpx.Response(502, content=b"<html>"),
+    "envelope 500": refusal(200, {"code": 500, "msg": "Server Error"}),
+    "no id": refusal(200, {"code": 200, "msg": "success", "data": {}}),
+    "an id that is none": refusal(200, {"code": 200, "data": {"taskId": "a/b"}}),
+    "redirected": lambda _: httpx.Response(307, headers={"location": "https://elsewhere.example"}),
+    "endless": lambda _: httpx.Response(200, content=b"x" * 70_000),
+    "no JSON": lambda _: httpx.Response(200, content=b"OK"),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTS)
+def test_what_is_in_doubt_is_never_sent_again_by_itself(desk: Desk, clock: Clock, name: str) -> None:
+    desk.providers.answer = DOUBTS[name]
+
+    first = desk.submit()
+    desk.providers.answer = refusal(200, TAKEN["flux-kontext"])
+    clock.pass_by(days=1)
+    again = desk.submit()
+
+    for answer in (first, again):
+        assert (answer.status, answer.problem) == (409, "submission-in-doubt")
+        assert "retry-after" not in answer.headers
+        assert answer.body["askedAt"] == "2026-11-21T12:00:00.000Z"
+        assert "GET /tasks?provider=flux-kontext&since=2026-11-21T12:00:00.000Z" in answer.body["advice"]
+        assert "DELETE /submissions/order-1" in answer.body["advice"]
+    assert len(desk.providers.requests) == 1
+    assert desk.tasks() == []
+
+
+def crash(request: httpx.Request) -> httpx.Response:
+    raise KeyboardInterrupt("the sandbox is gone")
+
+
+def test_a_crash_while_the_provider_is_asked_leaves_a_doubt(desk: Desk, clock: Clock) -> None:
+    desk.providers.answer = crash
+    with pytest.raises(KeyboardInterrupt):
+        desk.submit()
+    desk.providers.answer = refusal(200, TAKEN["flux-kontext"])
+    desk.start_anew()
+
+    at_once = desk.submit()
+    clock.pass_by(seconds=ASKING_TIME.total_seconds())
+    later = desk.submit()
+
+    assert at_once.problem == "submission-in-progress"  # whoever asked may still be at it
+    assert later.problem == "submission-in-doubt"
+    assert len(desk.providers.requests) == 1
+
+
+@pytest.mark.parametrize("doubt", [no_answer, crash])
+def test_the_way_out_of_doubt_is_the_callers_decision(
+    desk: Desk, clock: Clock, doubt: Callable[[httpx.Request], httpx.Response]
+) -> None:
+    desk.providers.answer = doubt
+    try:
+        desk.submit()
+    except KeyboardInterrupt:
+        clock.pass_by(minutes=1)
+    desk.providers.answer = refusal(200, TAKEN["flux-kontext"])
+
+    assert desk.ask("DELETE", "/submissions/order-1").status == 204
+    assert desk.submit().status == 201
+    assert len(desk.providers.requests) == 2
+    assert desk.tasks() == [TASK]
+    assert desk.claim()["state"] == "TAKEN"
+    assert "doubt" not in desk.claim()
+
+
+def test_what_is_not_in_doubt_is_not_given_up(desk: Desk) -> None:
+    desk.submit()
+
+    answer = desk.ask("DELETE", "/submissions/order-1")
+
+    assert (answer.status, answer.problem, answer.body["taskId"]) == (409, "submission-not-in-doubt", "task12345")
+    assert desk.submit().status == 201
+    assert len(desk.providers.requests) == 1
+
+
+def test_whoever_is_at_work_is_not_given_up(desk: Desk) -> None:
+    given_up = []
+
+    def give_up_meanwhile(request: httpx.Request) -> httpx.Response:
+        given_up.append(desk.ask("DELETE", "/submissions/order-1"))
+        return httpx.Response(200, json=TAKEN["flux-kontext"])
+
+    desk.providers.answer = give_up_meanwhile
+
+    assert desk.submit().status == 201
+    assert [answer.problem for answer in given_up] == ["submission-in-progress"]
+
+
+@pytest.mark.parametrize("key", ["never-used", "order-1", "a b", ".."])
+def test_there_is_nothing_to_give_up(desk: Desk, key: str) -> None:
+    desk.providers.answer = refusal(400, {"code": 400})
+    desk.submit()  # refused for certain: the key is free
+
+    answer = desk.ask("DELETE", f"/submissions/{key}")
+
+    assert (answer.status, answer.problem) == (404, "no-such-submission")
+
+
+# ------------------------------------------------------------------------------------------------ the table fails
+
+
+def test_a_key_that_cannot_be_claimed_is_not_asked_with(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patches:
+        patches.setattr(desk.dynamodb, "update_item", lost(desk.dynamodb.update_item, arrives=False))
+        answer = desk.submit()
+
+    assert (answer.status, answer.problem) == (503, "unavailable")
+    assert desk.providers.requests == []
+    assert desk.submit().status == 201
+
+
+def test_a_claim_whose_answer_is_lost_is_not_asked_with_and_comes_to_be_in_doubt(
+    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patches:
+        patches.setattr(desk.dynamodb, "update_item", lost(desk.dynamodb.update_item, arrives=True))
+        assert desk.submit().status == 503
+    clock.pass_by(minutes=1)
+
+    assert desk.submit().problem == "submission-in-doubt"
+    assert desk.providers.requests == []
+
+
+def test_a_claim_that_the_client_library_repeats_is_its_own(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore tries again when an answer is lost, and finds what its first try has written."""
+    update_item = desk.dynamodb.update_item
+
+    def twice(**arguments: Any) -> Any:
+        if arguments["Key"]["task"]["S"].startswith("#submission#"):
+            update_item(**arguments)
+        return update_item(**arguments)
+
+    monkeypatch.setattr(desk.dynamodb, "update_item", twice)
+
+    assert desk.submit().status == 201
+    assert len(desk.providers.requests) == 1
+
+
+def test_a_task_that_cannot_be_written_down_is_told(desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patches:
+        write = desk.dynamodb.transact_write_items
+        patches.setattr(desk.dynamodb, "transact_write_items", lost(write, arrives=False))
+        answer = desk.submit()
+    assert (answer.status, answer.problem, answer.body["taskId"]) == (409, "submission-in-doubt", "task12345")
+    assert '{"provider": "flux-kontext", "taskIds": ["task12345"]}' in answer.body["advice"]
+    clock.pass_by(minutes=1)
+
+    assert desk.submit().problem == "submission-in-doubt"
+    assert len(desk.providers.requests) == 1
+
+
+def test_a_write_that_a_callback_disturbs_is_done_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, calls = desk.dynamodb.transact_write_items, []
+
+    def disturbed(**arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            reasons = [{"Code": "None"}, {"Code": "TransactionConflict"}]
+            raise desk.dynamodb.exceptions.TransactionCanceledException(
+                {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons},
+                "TransactWriteItems",
+            )
+        return write(**arguments)
+
+    monkeypatch.setattr(desk.dynamodb, "transact_write_items", disturbed)
+
+    assert desk.submit().status == 201
+    assert desk.tasks() == [TASK]
+
+
+def test_a_refusal_that_cannot_be_noted_is_told_all_the_same(
+    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is taken for a doubt afterwards: the safe way to be wrong."""
+    update_item = desk.dynamodb.update_item
+
+    def fail_from_now_on(request: httpx.Request) -> httpx.Response:
+        monkeypatch.setattr(desk.dynamodb, "update_item", lost(update_item, arrives=False))
+        return httpx.Response(400, json={"code": 400})
+
+    desk.providers.answer = fail_from_now_on
+    assert desk.submit().problem == "request-refused"
+    monkeypatch.setattr(desk.dynamodb, "update_item", update_item)
+    clock.pass_by(minutes=1)
+
+    assert desk.submit().problem == "submission-in-doubt"
+
+
+def test_a_doubt_is_counted(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.submit("order-1")
+    desk.providers.answer = no_answer
+    desk.submit("order-2", provider="acedata")
+
+    written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    counted = [line for line in written if "SubmissionsInDoubt" in line]
+    assert [(line["provider"], line["SubmissionsInDoubt"]) for line in counted] == [("acedata", [1.0])]
+
+
+def test_what_was_asked_for_is_logged_nowhere(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="catchlight")
+    prompt = "a lighthouse that nobody may hear of"
+    desk.submit(prompt=prompt)
+    desk.submit("order-2", prompt=prompt, callBackUrl=prompt)
+    desk.providers.answer = refusal(400, {"code": 400, "msg": prompt})
+    desk.submit("order-3", prompt=prompt)
+    desk.ask("GET", "/tasks/flux-kontext/task12345")
+
+    ours = [record for record in caplog.records if record.name == "catchlight"]
+    assert len(ours) == 4
+    assert prompt not in str([record.__dict__ for record in ours])
+
+
+def test_what_was_taken_is_polled_for(desk: Desk) -> None:
+    """Its item is an insertion of a pending task, which is what the stream's reader waits for."""
+    desk.submit()
+
+    item = desk.store.item(TASK)
+    assert item
+    assert item["status"] == TaskStatus.PENDING

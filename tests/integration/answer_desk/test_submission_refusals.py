@@ -1,0 +1,161 @@
+"""What a provider refuses, and what is no request: nothing was generated, and the key is free."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+
+from tests.integration.answer_desk.desk import CALLBACK_BASE_URL, TAKEN, Desk, refusal
+from tests.planted_secrets import API_KEYS, CALLBACK_TOKEN
+
+TASK = "flux-kontext#task12345"
+
+
+def unreachable(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("connection refused", request=request)
+
+
+def no_connection_in_time(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectTimeout("3 s", request=request)
+
+
+CERTAIN: dict[str, tuple[Callable[[httpx.Request], httpx.Response], int, str]] = {
+    "parameters": (refusal(200, {"code": 422, "msg": "prompt is required"}), 422, "request-refused"),
+    "bad request": (refusal(400, {"code": 400, "msg": "?"}), 422, "request-refused"),
+    "no such path": (refusal(404, None), 422, "request-refused"),
+    "key": (refusal(401, {"code": 401}), 424, "account-refused"),
+    "credits": (refusal(200, {"code": 402, "msg": "Insufficient Credits"}), 424, "account-refused"),
+    "rate limit": (refusal(429, {"code": 429}), 429, "provider-busy"),
+    "maintenance": (refusal(200, {"code": 455}), 429, "provider-busy"),
+    "unreachable": (unreachable, 503, "provider-unavailable"),
+    "no connection": (no_connection_in_time, 503, "provider-unavailable"),
+}
+
+
+@pytest.mark.parametrize("name", CERTAIN)
+def test_what_is_refused_for_certain_may_be_sent_again_with_the_same_key(desk: Desk, name: str) -> None:
+    desk.providers.answer, status, problem = CERTAIN[name]
+
+    answer = desk.submit()
+
+    assert (answer.status, answer.problem) == (status, problem)
+    assert "Nothing was generated" in answer.body["advice"]
+    assert desk.tasks() == []
+    desk.providers.answer = refusal(200, TAKEN["flux-kontext"])
+    # Another request, too: nothing has come of the first one.
+    assert desk.submit(prompt="a lighthouse by day").status == 201
+    assert len(desk.providers.requests) == 2
+    assert desk.tasks() == [TASK]
+
+
+def test_the_providers_words_come_back_as_they_are(desk: Desk) -> None:
+    said = {"code": 422, "msg": "aspectRatio: one of 1:1, 16:9", "data": {"field": "aspectRatio", "n": [1, None, 2.5]}}
+    desk.providers.answer = refusal(200, said)
+
+    assert desk.submit().body["providerReply"] == {"status": 200, "body": said}
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        (b"<html>Bad Request</html>", "<html>Bad Request</html>"),
+        (b"\xff\x00", "\ufffd\x00"),
+        (b"x" * 60_000, "x" * 4000),
+        (b'{"msg": "\\ud800", "n": NaN}', {"msg": "\ud800", "n": "NaN"}),
+        (b"[" * 500 + b"]" * 500, "[" * 500 + "]" * 500),
+        (b"[" * 30_000, "[" * 4000),
+        (b"9" * 5000, "9" * 4000),
+        (b"", ""),
+    ],
+)
+def test_whatever_a_provider_says_can_be_shown(desk: Desk, content: bytes, shown: Any) -> None:
+    desk.providers.answer = lambda _: httpx.Response(400, content=content)
+
+    assert desk.submit().body["providerReply"] == {"status": 400, "body": shown}
+
+
+def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(desk: Desk) -> None:
+    def repeat(request: httpx.Request) -> httpx.Response:
+        sent = json.loads(request.content)
+        return httpx.Response(
+            401, json={"code": 401, "msg": f"invalid {request.headers['authorization']}", "data": sent}
+        )
+
+    desk.providers.answer = repeat
+
+    body = json.dumps(desk.submit().body)
+
+    assert CALLBACK_TOKEN not in body
+    assert API_KEYS["flux-kontext"] not in body
+    assert f"{CALLBACK_BASE_URL}/callbacks/flux-kontext/*****" in body
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [({"retry-after": "7"}, 7), ({}, 10), ({"retry-after": "soon"}, 10), ({"retry-after": "9" * 5}, 300)],
+)
+def test_how_long_to_wait_is_told(desk: Desk, header: dict[str, str], seconds: int) -> None:
+    desk.providers.answer = refusal(429, {"code": 429}, **header)
+
+    assert int(desk.submit().headers["retry-after"]) == seconds
+
+
+def test_without_an_api_key_nothing_is_sent(desk: Desk) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=desk.keys_secret, SecretString="{}")
+
+    answer = desk.submit()
+
+    assert (answer.status, answer.problem) == (424, "account-refused")
+    assert desk.providers.requests == []
+    assert desk.store.items() == []
+
+
+def test_a_malformed_secret_is_the_operators_to_repair(desk: Desk) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=desk.keys_secret, SecretString="no JSON")
+
+    assert (desk.submit().status, desk.store.items()) == (503, [])
+
+
+@pytest.mark.parametrize(
+    ("body", "at"),
+    [
+        ({"request": {"prompt": "p", "callBackUrl": "https://mine.example"}}, "request.callBackUrl"),
+        ({"request": {"prompt": "p", "callback_url": None}}, "request.callback_url"),
+        ({"request": {"prompt": "p", "CALLBACKURL": "x"}}, "request.CALLBACKURL"),
+        ({"request": {"prompt": [[[[[[[["deep"]]]]]]]]}}, "request"),
+        ({"request": {"prompt": "\ud800"}}, "request"),
+        ({"request": {"prompt": {"\udfff": 1}}}, "request"),
+        ({"request": {}}, "request"),
+        ({"request": "a lighthouse"}, "request"),
+        ({"request": {"prompt": "p"}, "endpoint": "generate-9"}, "endpoint"),
+        ({"request": {"prompt": "p"}, "endpoint": ""}, "endpoint"),
+        ({"request": {"prompt": "p"}, "endpoint": "../../x"}, "endpoint"),
+        ({"request": {"prompt": "p"}, "callBackUrl": "https://mine.example"}, "callBackUrl"),
+        ({"request": {"prompt": "p"}, "provider": "https://evil.example"}, "provider"),
+    ],
+)
+def test_what_is_no_request_is_never_sent(desk: Desk, body: dict[str, Any], at: str) -> None:
+    answer = desk.ask("POST", "/tasks", body={"provider": "flux-kontext", **body}, headers={"Idempotency-Key": "1"})
+
+    assert (answer.status, answer.problem) == (422, "invalid-request")
+    assert [error["at"] for error in answer.body["errors"]] == [at]
+    assert desk.providers.requests == []
+    assert desk.store.items() == []
+
+
+def test_a_request_without_a_key_is_never_sent(desk: Desk) -> None:
+    answer = desk.submit(None)
+
+    assert (answer.status, answer.problem) == (400, "idempotency-key-missing")
+    assert desk.providers.requests == []
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a/b", "ü", "x" * 129, "a,b", "#"])
+def test_a_key_is_made_of_plain_characters(desk: Desk, key: str) -> None:
+    answer = desk.submit(key)
+
+    assert (answer.status, answer.problem) == (400, "invalid-parameter")
+    assert desk.providers.requests == []
