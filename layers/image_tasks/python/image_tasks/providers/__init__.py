@@ -1,12 +1,33 @@
 """The providers by id. A new one is a module here and a line below."""
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+
 from image_tasks.errors import UnknownProviderError
-from image_tasks.providers import acedata, flux_kontext, nanobanana
 from image_tasks.providers.base import PollRequest, Provider
 
-PROVIDERS: dict[str, Provider] = {
-    provider.id: provider for provider in (flux_kontext.PROVIDER, nanobanana.PROVIDER, acedata.PROVIDER)
+_MODULES = {
+    "flux-kontext": "image_tasks.providers.flux_kontext",
+    "nanobanana": "image_tasks.providers.nanobanana",
+    "acedata": "image_tasks.providers.acedata",
 }
+
+
+class _Providers(Mapping[str, Provider]):
+    """Loads a provider's module when it is asked for: a callback's cold start has to wait for one of them only."""
+
+    def __getitem__(self, provider_id: str) -> Provider:
+        provider: Provider = import_module(_MODULES[provider_id]).PROVIDER
+        return provider
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MODULES)
+
+    def __len__(self) -> int:
+        return len(_MODULES)
+
+
+PROVIDERS: Mapping[str, Provider] = _Providers()
 
 __all__ = ["PROVIDERS", "PollRequest", "Provider", "find_provider"]
 
