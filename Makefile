@@ -15,7 +15,7 @@ SOURCES := catchlight functions layers local scripts tests
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
 PYTHON ?= $(shell scripts/find-python)
 
-.PHONY: help setup demo up replay test soak fuzz check scan format build smoke rehearse lock clean
+.PHONY: help setup demo up replay test soak fuzz check scan format build smoke bench rehearse lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ build: $(STAMP) ## What `sam deploy` uploads, for Lambda: python3.13, arm64
 
 smoke: $(STAMP) ## Import and call the built functions outside the source tree
 	@$(BIN)/python scripts/smoke_build.py
+
+bench: $(STAMP) ## How fast and how dear it is, beside its goals: a table, docs/performance.md, pictures (FOR=names, all)
+	@$(BIN)/python -m tests.benchmarks $(FOR)
 
 rehearse: $(STAMP) ## sam build and sam deploy, four times, against an endpoint on this machine
 	@$(BIN)/python scripts/rehearse.py

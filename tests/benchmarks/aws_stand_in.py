@@ -51,6 +51,13 @@ def write_certificate(folder: Path) -> None:
     (folder / "bundle.pem").write_bytes(Path(certifi.where()).read_bytes() + certificate)
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer with status 400."""
+
+    body: Mapping[str, Any]
+
+
 @dataclass
 class StandIn:
     """A running stand-in."""
@@ -85,9 +92,11 @@ def stand_in(folder: Path, answers: Answers) -> Iterator[StandIn]:
             target = self.headers.get("x-amz-target")
             operation = target.partition(".")[2] if target else f"{self.command} {self.path.partition('?')[0]}"
             standing_in.calls[operation] += 1
-            answer = answers.get(operation)
-            content = json.dumps(answer(json.loads(body or b"null")) if answer else {"message": operation}).encode()
-            self.send_response(200 if answer else 400)
+            known = answers.get(operation)
+            answer = known(json.loads(body or b"null")) if known else Refusal({"message": f"not known: {operation}"})
+            is_refused = isinstance(answer, Refusal)
+            content = json.dumps(answer.body if is_refused else answer).encode()
+            self.send_response(400 if is_refused else 200)
             self.send_header("content-type", "application/x-amz-json-1.0")
             self.send_header("content-length", str(len(content)))
             self.end_headers()

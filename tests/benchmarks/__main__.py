@@ -1,0 +1,51 @@
+"""All benchmarks, or those named: `python -m tests.benchmarks [NAME ...]`.
+
+A benchmark is a module of this package with `measure() -> list[Figure]`, and `draw(figures) -> dict[name, SVG]` if it
+has pictures of its own. One table is printed; figures and pictures go to docs/performance.
+"""
+
+import argparse
+import importlib
+import sys
+import time
+from pathlib import Path
+
+from tests.benchmarks import report
+from tests.benchmarks.bars import bars
+
+# In the order of the page.
+BENCHMARKS = ("cold_start", "warm_callback")
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+FOLDER = PAGE.with_suffix("")
+
+
+def main() -> int:
+    """Exit status 1 if a goal is not met."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description="Measures, and holds it to the goals."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; all without")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    measured = {}
+    for name in names:
+        module = importlib.import_module(f"tests.benchmarks.{name}")
+        begun = time.monotonic()
+        measured[name] = module.measure()
+        sys.stderr.write(f"{name}: measured in {time.monotonic() - begun:.0f} s\n")
+        pictures = {name: bars(name.replace("_", " "), measured[name])}
+        if hasattr(module, "draw"):
+            pictures |= module.draw(measured[name])
+        FOLDER.mkdir(exist_ok=True)
+        for picture, svg in pictures.items():
+            (FOLDER / f"{picture}.svg").write_text(svg)
+    every = report.write_json(FOLDER / "figures.json", measured)
+    every = {name: every[name] for name in BENCHMARKS if name in every}
+    report.write_markdown(PAGE, every)
+    report.print_table(measured)
+    return any(figure.is_met is False for figures in measured.values() for figure in figures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

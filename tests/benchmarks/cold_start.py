@@ -1,0 +1,91 @@
+"""From a sandbox that has loaded nothing to the first answer: what is deployed, beside the least that would do.
+
+Every measurement is a fresh interpreter that sees what Lambda sees: the built folders, files dated 1980, nothing
+writable, Lambda's own runtime client loaded before the clock starts. AWS is on loopback, over TLS, under its own names.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import deployed
+from tests.benchmarks.aws_stand_in import stand_in
+from tests.benchmarks.figures import Figure, Goal, Samples, compared
+from tests.benchmarks.import_tree import Node, import_tree, read_import_times
+from tests.benchmarks.sandbox import ANSWERS, Sandbox, a_callback, an_event
+
+PROCESSES = 15
+
+
+def measure() -> list[Figure]:
+    """Cold starts of the three functions that somebody waits for, in turns with their floors."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        build = deployed.build()
+        deployed.lay_out(build, folder)
+        layer, runtime = str(folder / "opt" / "python"), str(folder / "var" / "runtime")
+        bare = str(deployed.without_bytecode(folder / "opt" / "python", folder / "bare" / "python"))
+        bare_task = str(
+            deployed.without_bytecode(folder / "task" / "ReceiveCallbackFunction", folder / "bare" / "task")
+        )
+        floors = Path(__file__).with_name("floors")
+
+        def task(name: str) -> str:
+            return str(folder / "task" / name)
+
+        poll = {"tasks": ["flux-kontext#task12345"], "waitSeconds": 60, "waitedSeconds": 0}
+        archive = {"Records": an_event("sqs_archive.json")["Records"][:1]}
+        sandboxes = {
+            "callback": Sandbox([task("ReceiveCallbackFunction"), layer], a_callback()),
+            "callback floor": Sandbox([str(floors / "callback")], a_callback()),
+            "callback floor, quick": Sandbox([str(floors / "callback_quick"), layer], a_callback()),
+            "callback, no bytecode": Sandbox([bare_task, bare], a_callback()),
+            "poller": Sandbox([task("PollTasksFunction"), layer], poll),
+            "poller floor": Sandbox([str(floors / "poller")], poll),
+            "archiver": Sandbox([task("ArchiveImagesFunction"), layer], archive),
+            "archiver floor": Sandbox([str(floors / "archiver")], archive),
+        }
+        with stand_in(folder / "var", ANSWERS) as aws:
+            # Once each, so that the disk's cache is as warm for the first measurement as for the last.
+            for sandbox in sandboxes.values():
+                sandbox.start(aws, runtime)
+            taken: dict[str, list[dict[str, Any]]] = {name: [] for name in sandboxes}
+            for _ in range(PROCESSES):
+                for name, sandbox in sandboxes.items():
+                    taken[name].append(sandbox.start(aws, runtime)[0])
+            _, import_times = sandboxes["callback"].start(aws, runtime, "-X", "importtime")
+        _import_tree.append(read_import_times(import_times))
+        layer_bytes = deployed.packed_bytes(build / "ImageTasksLayer")
+    return _figures(taken, layer_bytes)
+
+
+def draw(figures: Sequence[Figure]) -> dict[str, str]:
+    """The callback function's import tree."""
+    return {"import_tree": import_tree("What ReceiveCallback loads before its first answer", _import_tree[-1])}
+
+
+_import_tree: list[Node] = []
+
+
+def _figures(taken: Mapping[str, Sequence[Mapping[str, float]]], layer_bytes: int) -> list[Figure]:
+    def samples(name: str, what: str = "all") -> Samples:
+        return Samples([each[what] for each in taken[name]])
+
+    def against(
+        name: str, floor: str, peer: str, goal: Goal | None = None, what: str = "all", label: str = ""
+    ) -> Figure:
+        return compared(label or name, samples(name, what), "ms", peer, samples(floor, what), goal)
+
+    bare = "bare boto3 handler"
+    return [
+        against("callback", "callback floor", bare, Goal(1.2), label="callback, to the first answer"),
+        against("callback", "callback floor", bare, what="cpu", label="callback, CPU time"),
+        against("callback", "callback floor, quick", "bare handler, our tricks", label="callback, to the first answer"),
+        against("callback, no bytecode", "callback floor", bare, label="callback, `sam build` without bytecode"),
+        against("poller", "poller floor", "bare boto3 and httpx", Goal(1.5), label="poller, to the first answer"),
+        against("archiver", "archiver floor", "bare boto3 and httpx", Goal(1.5), label="archiver, to the first answer"),
+        Figure("callback, imports alone", samples("callback", "import").median, "ms"),
+        Figure("callback, first answer alone", samples("callback", "first_answer").median, "ms"),
+        Figure("layer, packed", layer_bytes / 1e6, "MB"),
+    ]

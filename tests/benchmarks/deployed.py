@@ -1,0 +1,100 @@
+"""What `make build` makes, laid out as Lambda sees it, in a form that this machine can run."""
+
+import compileall
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from py_compile import PycInvalidationMode
+
+import botocore
+
+REPOSITORY = Path(__file__).parents[2]
+BUILD = REPOSITORY / ".aws-sam" / "benchmarks"
+RUNTIME_VERSION = (3, 13)
+# What SAM's archives date everything to.
+ARCHIVE_TIME = 315532800  # 1980-01-01
+# What Lambda's runtime has beside the function: its own client, and boto3 with all that it needs.
+RUNTIME_CLIENT = ("awslambdaric", "snapshot_restore_py.py", "simplejson", "runtime_client*.so")
+RUNTIME_BOTO3 = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six.py", "urllib3")
+# What people add to it for HTTP; with bytecode too, though `sam build` would ship none.
+HTTPX = ("httpx", "httpcore", "h11", "anyio", "certifi", "idna", "typing_extensions.py")
+
+
+def build() -> Path:
+    """The folder with the built functions and layer, made anew from what is in the repository."""
+    if sys.version_info[:2] != RUNTIME_VERSION:
+        raise SystemExit(
+            f"This needs Python {'.'.join(map(str, RUNTIME_VERSION))}, the runtime's; this is another one."
+        )
+    environment = {**os.environ, "BUILD_PYTHON": sys.executable, "RUNTIME_PYTHON": sys.executable}
+    environment |= {"AWS_DEFAULT_REGION": "us-east-1", "SAM_CLI_TELEMETRY": "0"}
+    command = [str(Path(sys.executable).parent / "sam"), "build", "--build-dir", str(BUILD)]
+    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    return BUILD
+
+
+def lay_out(build: Path, folder: Path) -> None:
+    """Puts into `folder` what a sandbox has.
+
+    task/FUNCTION  each built function, Lambda's /var/task
+    opt/python     the built layer, with this machine's compiled modules of the same versions in place of arm64's
+    var/runtime    Lambda's runtime: its client and its boto3, with valid bytecode as Lambda ships it
+    """
+    for function in build.glob("*Function"):
+        shutil.copytree(function, folder / "task" / function.name)
+    shutil.copytree(build / "ImageTasksLayer" / "python", folder / "opt" / "python")
+    _replace_compiled_modules(folder / "opt" / "python")
+    runtime = folder / "var" / "runtime"
+    copy_installed(RUNTIME_CLIENT + RUNTIME_BOTO3 + HTTPX, runtime)
+    compile_for_ever(runtime)
+    for path in folder.rglob("*"):
+        os.utime(path, (ARCHIVE_TIME, ARCHIVE_TIME))
+
+
+def copy_installed(patterns: Iterable[str], target: Path) -> None:
+    """Copies packages and modules of this environment, by patterns of their names."""
+    installed = Path(botocore.__file__).parents[1]
+    target.mkdir(parents=True, exist_ok=True)
+    for found in (path for pattern in patterns for path in installed.glob(pattern)):
+        if found.is_dir():
+            shutil.copytree(found, target / found.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(found, target)
+
+
+def compile_for_ever(folder: Path) -> None:
+    """Bytecode that is valid whatever dates the sources have."""
+    compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+
+
+def without_bytecode(folder: Path, copy: Path) -> Path:
+    """A copy as `sam build` alone would leave it."""
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def packed_bytes(folder: Path) -> int:
+    """Size of a folder in the archive that SAM would upload."""
+    archive = shutil.make_archive(str(folder.parent / f"{folder.name}-packed"), "zip", folder)
+    return Path(archive).stat().st_size
+
+
+def _replace_compiled_modules(layer: Path) -> None:
+    if platform.machine() == "aarch64":
+        return
+    for compiled in layer.rglob("*.so"):
+        package = compiled.relative_to(layer).parts[0]
+        assert (layer / f"{package}-{version(package)}.dist-info").exists(), (
+            f"another version of {package} is installed"
+        )
+        compiled.unlink()
+        specification = importlib.util.find_spec(f"{package}.{compiled.name.partition('.')[0]}")
+        assert specification is not None
+        assert specification.origin is not None
+        shutil.copy(specification.origin, compiled.parent)

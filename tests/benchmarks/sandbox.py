@@ -1,0 +1,148 @@
+"""A fresh interpreter that is given what a sandbox of Lambda is given."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tests.benchmarks.aws_stand_in import Answers, Refusal, StandIn
+from tests.benchmarks.deployed import REPOSITORY
+
+TOKEN = "t" * 48
+# The news has come, the images are archived: nobody has to be asked, nothing to be fetched.
+ITEM = {"task": {"S": "flux-kontext#task12345"}, "status": {"S": "ARCHIVED"}, "rank": {"N": "50"}}
+REPEATED = "repeated"  # the id of a task that has its result
+SECRETS = {"token": TOKEN, "keys": '{"flux-kontext": {"apiKey": "measured"}}'}
+ENVIRONMENT = {
+    "TASKS_TABLE": "tasks",
+    "CALLBACK_TOKEN_SECRET": "token",
+    "PROVIDER_KEYS_SECRET": "keys",
+    "IMAGES_BUCKET": "images",
+    "ARCHIVE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/archive",
+    "POLL_INTERVAL_SECONDS": "30",
+    "SLOW_POLL_AFTER_SECONDS": "900",
+    "SLOW_POLL_INTERVAL_SECONDS": "120",
+    "GIVE_UP_AFTER_SECONDS": "21600",
+    "POWERTOOLS_SERVICE_NAME": "catchlight",
+    "POWERTOOLS_METRICS_NAMESPACE": "Catchlight",
+    # What Lambda adds.
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "ASIAEXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "s" * 40,
+    "AWS_SESSION_TOKEN": "x" * 400,
+    "AWS_LAMBDA_FUNCTION_NAME": "measured",
+    "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+    "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
+    "_X_AMZN_TRACE_ID": "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0",
+    "LANG": "en_US.UTF-8",
+}
+
+
+def _update(asked: Mapping[str, Any]) -> Any:
+    if not asked["Key"].get("task", {}).get("S", "").endswith(REPEATED):
+        return {}
+    values = asked["ExpressionAttributeValues"]
+    item = {"status": {"S": "SUCCEEDED"}, "rank": {"N": "30"}, "images": values[":images"]}
+    return Refusal(
+        {"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "Item": {**asked["Key"], **item}}
+    )
+
+
+ANSWERS: Answers = {
+    "GetSecretValue": lambda asked: {"SecretString": SECRETS[asked["SecretId"]]},
+    "PutItem": lambda _: {},
+    "UpdateItem": _update,
+    "GetItem": lambda _: {"Item": ITEM},
+    "BatchGetItem": lambda _: {"Responses": {"tasks": [ITEM]}, "UnprocessedKeys": {}},
+}
+
+
+def an_event(path: str) -> dict[str, Any]:
+    """A file of `events/`."""
+    event: dict[str, Any] = json.loads((REPOSITORY / "events" / path).read_text())
+    return event
+
+
+def a_callback(task_id: str = "task12345") -> dict[str, Any]:
+    """A success of Flux Kontext with two images, and the token."""
+    event = an_event("callbacks/flux-kontext/success.json")
+    event["pathParameters"]["token"] = TOKEN
+    event["body"] = event["body"].replace("task12345", task_id)
+    return event
+
+
+class Warm:
+    """A function that has answered once."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def cpu_seconds(self, answers: int) -> float:
+        """CPU time of so many further answers, each."""
+        _of(self._process.stdin).write(f"{answers}\n")
+        _of(self._process.stdin).flush()
+        cpu: float = json.loads(_of(self._process.stderr).readline())["cpu"]
+        return cpu / answers
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """Where the function and its packages are, and what it is to answer."""
+
+    paths: Sequence[str]
+    event: Mapping[str, Any]
+
+    def start(self, aws: StandIn, runtime: str, *options: str) -> tuple[dict[str, Any], str]:
+        """What it took until the first answer, and all that was written to standard error."""
+        ended = subprocess.run(
+            self._command(aws, runtime, *options),
+            env=_environment(aws),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ended.returncode:
+            raise RuntimeError(f"{self.paths[0]} did not answer:\n{ended.stderr[-4000:]}")
+        told = next(line for line in reversed(ended.stderr.splitlines()) if line.startswith("{"))
+        took: dict[str, Any] = json.loads(told)
+        return took, ended.stderr
+
+    @contextmanager
+    def warm(self, aws: StandIn, runtime: str) -> Iterator[Warm]:
+        """The function, ready for more."""
+        with subprocess.Popen(
+            self._command(aws, runtime),
+            env=_environment(aws),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            first = _of(process.stderr).readline()
+            if not first.startswith("{"):
+                process.kill()
+                raise RuntimeError(f"{self.paths[0]} did not answer:\n{first}{_of(process.stderr).read()}")
+            try:
+                yield Warm(process)
+            finally:
+                _of(process.stdin).close()
+
+    def _command(self, aws: StandIn, runtime: str, *options: str) -> list[str]:
+        arguments = {"paths": self.paths, "event": self.event, "runtime": runtime, "port": aws.port}
+        child = str(Path(__file__).with_name("sandbox_child.py"))
+        return [sys.executable, "-I", "-S", "-B", *options, child, json.dumps(arguments)]
+
+
+def _environment(aws: StandIn) -> dict[str, str]:
+    return {**ENVIRONMENT, "AWS_CA_BUNDLE": str(aws.bundle), "PATH": os.defpath}
+
+
+def _of(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream

@@ -1,0 +1,77 @@
+"""In a fresh interpreter: Lambda's runtime client first, then, timed, a function from its import to its first answer.
+
+    python -I -S -B sandbox_child.py '{"paths": [...], "runtime": "...", "port": 443, "event": {...}}'
+
+Writes what that took to standard error, as a line of JSON. Then, for each number on standard input, as many further
+answers, and the seconds of CPU that they took.
+"""
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+ARGUMENTS: dict[str, Any] = json.loads(sys.argv[1])
+
+
+class Context:
+    """What a handler may ask of its invocation."""
+
+    function_name = "measured"
+    function_version = "$LATEST"
+    memory_limit_in_mb = 512
+    invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:measured"
+    aws_request_id = "00000000-0000-4000-8000-000000000000"
+
+    def get_remaining_time_in_millis(self) -> int:
+        """As much as the longest of the functions has."""
+        return 60_000
+
+
+def main() -> None:
+    """Measures."""
+    # AWS is called by its real names, which lead to the stand-in here: endpoints are resolved as in Lambda.
+    address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", ARGUMENTS["port"]))
+    socket.getaddrinfo = lambda *_, **__: [address]
+    # In Lambda this is there before any of the function's code, and what is written goes out at once.
+    sys.path.append(ARGUMENTS["runtime"])
+    import awslambdaric.bootstrap  # noqa: F401
+
+    sys.stdout = Path(os.devnull).open("w", buffering=1)  # noqa: SIM115
+    sys.path[:0] = ARGUMENTS["paths"]
+    event, known = ARGUMENTS["event"], set(sys.modules)
+
+    begun, used = perf_counter(), process_time()
+    import app  # type: ignore[import-not-found]
+
+    imported = perf_counter()
+    answer = app.handler(event, Context())
+    answered, used_in_all = perf_counter(), process_time()
+    tell(
+        {
+            "import": (imported - begun) * 1000,
+            "first_answer": (answered - imported) * 1000,
+            "all": (answered - begun) * 1000,
+            "cpu": (used_in_all - used) * 1000,
+            "answer": answer,
+            "modules": sorted(set(sys.modules) - known),
+        }
+    )
+    for line in sys.stdin:
+        used = process_time()
+        for _ in range(int(line)):
+            app.handler(event, Context())
+        tell({"cpu": process_time() - used})
+
+
+def tell(what: dict[str, Any]) -> None:
+    """One line of JSON."""
+    sys.stderr.write(f"{json.dumps(what)}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""CPU time of a callback once its function is warm, beside the bare write and what people would use instead.
+
+On Lambda time is paid for, and a function of 512 MB has a third of a CPU: there CPU time is what a caller waits for.
+"""
+
+import copy
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+from tests.benchmarks import deployed, web_peer
+from tests.benchmarks.aws_stand_in import stand_in
+from tests.benchmarks.figures import Figure, Goal, Samples, compared
+from tests.benchmarks.sandbox import ANSWERS, REPEATED, Sandbox, a_callback
+
+BLOCKS, ANSWERS_PER_BLOCK = 20, 100  # 2,000 of each, in turns
+GOAL = Goal(1.1)
+
+
+class Peer(Protocol):
+    """Somebody who can be asked for more answers."""
+
+    def cpu_seconds(self, answers: int) -> float:
+        """CPU time of so many answers, each."""
+
+
+def measure() -> list[Figure]:
+    """CPU time of callbacks that bring news, and of repeated ones."""
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        folder = Path(temporary)
+        deployed.lay_out(deployed.build(), folder)
+        layer, runtime = str(folder / "opt" / "python"), str(folder / "var" / "runtime")
+        ours = [str(folder / "task" / "ReceiveCallbackFunction"), layer]
+        floors = Path(__file__).with_name("floors")
+        written: dict[str, Any] = {}
+
+        def remember(asked: dict[str, Any]) -> Any:
+            written.setdefault(asked["Key"].get("task", {}).get("S", "another table's"), copy.deepcopy(asked))
+            return ANSWERS["UpdateItem"](asked)
+
+        aws = stack.enter_context(stand_in(folder / "var", {**ANSWERS, "UpdateItem": remember}))
+        for task_id in ("task12345", REPEATED):
+            Sandbox(ours, a_callback(task_id)).start(aws, runtime)
+        sandboxes = {
+            "news": Sandbox(ours, a_callback()),
+            "repeated": Sandbox(ours, a_callback(REPEATED)),
+            "same write": Sandbox([str(floors / "same_write")], written["flux-kontext#task12345"]),
+            "same write, refused": Sandbox([str(floors / "same_write")], written[f"flux-kontext#{REPEATED}"]),
+            "smallest write": Sandbox([str(floors / "callback")], a_callback()),
+            "powertools": Sandbox([str(floors / "powertools"), layer], a_callback()),
+        }
+        peers: dict[str, Peer | None] = {
+            name: stack.enter_context(sandbox.warm(aws, runtime)) for name, sandbox in sandboxes.items()
+        }
+        peers["flask"] = stack.enter_context(web_peer.flask())
+        peers["flask, sqlite"] = stack.enter_context(web_peer.flask(str(folder / "tasks.sqlite")))
+        peers["express"] = stack.enter_context(web_peer.express(folder))
+        present = {name: peer for name, peer in peers.items() if peer}
+        for peer in present.values():
+            peer.cpu_seconds(ANSWERS_PER_BLOCK)
+        taken: dict[str, list[float]] = {name: [] for name in present}
+        for _ in range(BLOCKS):
+            for name, peer in present.items():
+                taken[name].append(peer.cpu_seconds(ANSWERS_PER_BLOCK) * 1e6)
+    return _figures({name: Samples(values) for name, values in taken.items()})
+
+
+def _figures(taken: dict[str, Samples]) -> list[Figure]:
+    def against(peer: str, words: str, goal: Goal | None = None, name: str = "news", label: str = "") -> Figure:
+        return compared(label or "callback with news", taken[name], "µs", words, taken[peer], goal)
+
+    figures = [
+        against("same write", "bare boto3, the same write", GOAL),
+        against("smallest write", "bare boto3 handler, the smallest write"),
+        against("same write, refused", "bare boto3, the same write, refused", GOAL, "repeated", "callback, repeated"),
+        against("powertools", "Powertools' idempotency, three calls"),
+        against("flask", "Flask receiver as printed; keeps nothing"),
+        against("flask, sqlite", "the same with SQLite"),
+    ]
+    if "express" in taken:
+        figures.append(against("express", "Express receiver as printed; keeps nothing"))
+    else:
+        figures.append(
+            Figure("Express receiver as printed", float("nan"), "µs", note="not measured: npm could not get it")
+        )
+    return figures

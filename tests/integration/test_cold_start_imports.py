@@ -1,0 +1,84 @@
+"""What ReceiveCallback loads until its first answer: whoever adds to it makes every cold start slower."""
+
+import re
+import sys
+from collections.abc import Iterator
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.aws_stand_in import StandIn, stand_in
+from tests.benchmarks.deployed import RUNTIME_CLIENT, copy_installed
+from tests.benchmarks.sandbox import ANSWERS, Sandbox, a_callback
+from tests.integration.conftest import REPOSITORY
+
+LAYER = REPOSITORY / "layers" / "image_tasks" / "python"
+PACKAGES = {
+    # The one client library, and what it cannot do without.
+    *("botocore", "certifi", "dateutil", "jmespath", "six", "urllib3"),
+    # What reads a callback, and what it cannot do without.
+    *("annotated_types", "pydantic", "pydantic_core", "typing_extensions", "typing_inspection"),
+}
+OWN_MODULES = {
+    "attribute_values",
+    "aws_clients",
+    "credentials",
+    "dynamodb_calls",
+    "errors",
+    "metrics",
+    "models",
+    "providers",
+    "providers.base",
+    "providers.flux_kontext",
+    "providers.kie",
+    "providers.wire",
+    "registration",
+    "rejected_deliveries",
+    "settings",
+    "structured_log",
+    "tasks_table",
+    "update_expression",
+    "verification",
+}
+
+
+def install(folder: Path) -> None:
+    """Puts there what the layer's requirements put into it; this environment has more, which some packages look for."""
+    for name in re.findall(r"^[a-z][\w.-]*(?===)", (LAYER / "requirements.txt").read_text(), re.MULTILINE):
+        for top_level in {Path(file.parts[0]) for file in files(name) or ()} - {Path(".."), Path("__pycache__")}:
+            (folder / top_level).symlink_to(Path(pytest.__file__).parents[1] / top_level)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], StandIn]]:
+    """What a fresh interpreter tells of its first callback, and what it called."""
+    layer, runtime = tmp_path_factory.mktemp("layer"), tmp_path_factory.mktemp("runtime")
+    install(layer)
+    copy_installed(RUNTIME_CLIENT, runtime)
+    paths = [str(REPOSITORY / "functions" / "receive_callback"), str(LAYER), str(layer)]
+    with stand_in(tmp_path_factory.mktemp("aws"), ANSWERS) as aws:
+        took, _ = Sandbox(paths, a_callback()).start(aws, str(runtime))
+        yield took, aws
+
+
+def test_the_callback_is_taken(loaded: tuple[dict[str, Any], StandIn]) -> None:
+    took, aws = loaded
+
+    assert took["answer"]["statusCode"] == 200
+    assert aws.calls == {"GetSecretValue": 2, "UpdateItem": 1}
+    assert aws.connections == 2
+
+
+def test_no_package_is_loaded_that_is_not_listed(loaded: tuple[dict[str, Any], StandIn]) -> None:
+    top_level = {name.partition(".")[0] for name in loaded[0]["modules"]}
+    foreign = {name for name in top_level if name not in sys.stdlib_module_names and not name.startswith("_")}
+
+    assert foreign - {"app", "image_tasks"} == PACKAGES
+
+
+def test_no_module_of_ours_is_loaded_that_is_not_listed(loaded: tuple[dict[str, Any], StandIn]) -> None:
+    own = {name.removeprefix("image_tasks.") for name in loaded[0]["modules"] if name.startswith("image_tasks.")}
+
+    assert own == OWN_MODULES
