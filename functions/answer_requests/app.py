@@ -217,6 +217,8 @@ def get_image(request: Request) -> Response:
 def delete_submission(request: Request) -> Response:
     """Gives up a submission that is in doubt."""
     dependencies().submissions.give_up(request.path["key"])
+    # Somebody has decided that it may cost twice.
+    logger.warning("submission given up", key=request.path["key"])
     return Response(HTTPStatus.NO_CONTENT)
 
 

@@ -77,7 +77,7 @@ def test_a_crash_while_the_provider_is_asked_leaves_a_doubt(desk: Desk, clock: C
 
 @pytest.mark.parametrize("doubt", [no_answer, crash])
 def test_the_way_out_of_doubt_is_the_callers_decision(
-    desk: Desk, clock: Clock, doubt: Callable[[httpx.Request], httpx.Response]
+    desk: Desk, clock: Clock, doubt: Callable[[httpx.Request], httpx.Response], caplog: pytest.LogCaptureFixture
 ) -> None:
     desk.providers.answer = doubt
     try:
@@ -86,7 +86,10 @@ def test_the_way_out_of_doubt_is_the_callers_decision(
         clock.pass_by(minutes=1)
     desk.providers.answer = refusal(200, TAKEN["flux-kontext"])
 
+    caplog.set_level("INFO", logger="catchlight")
     assert desk.ask("DELETE", "/submissions/order-1").status == 204
+    (given_up,) = [record for record in caplog.records if record.getMessage() == "submission given up"]
+    assert vars(given_up)["key"] == "order-1"
     assert desk.submit().status == 201
     assert len(desk.providers.requests) == 2
     assert desk.tasks() == [TASK]
