@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from image_tasks.credentials import CACHE_SECONDS
+from image_tasks.polling import MAX_CONCURRENT_WRITES
 from local.template import Template
 from tests.benchmarks.bill_run import Invocation, Usage, counted_stack
 from tests.benchmarks.bill_units import walk
@@ -104,8 +105,7 @@ def bill(load: Load) -> dict[str, float]:
     ) + usage.callbacks * (assumed["access_log_bytes"] + assumed["log_event_overhead_bytes"])
     traces = sum(
         count * traced_share(count / usage.tasks * load.tasks_per_second)
-        # Polls belong to the trace of their execution.
-        for count in (usage.executions, *(n for function, n in by_function.items() if function != "PollTasks"))
+        for count in (usage.executions, *(n for function, n in by_function.items() if is_traced(function, template)))
     )
     secret_calls = sum(
         # Every sandbox reads them anew after a while; there are as many sandboxes as run at once.
@@ -135,6 +135,12 @@ def secrets_of(function: str, template: Template) -> int:
     return sum(name.endswith("_SECRET") for name in environment)
 
 
+def is_traced(function: str, template: Template) -> bool:
+    """Whether it begins traces of its own; polls belong to that of their execution."""
+    traces = "TracingConfig" in template.resources[f"{function}Function"]["Properties"]
+    return function != "PollTasks" and traces and template.parameters["Tracing"] == "Active"
+
+
 def duration(invocation: Invocation) -> float:
     """Seconds that an invocation takes: what it does side by side takes as long as one of it."""
     takes = prices()["milliseconds"]
@@ -156,6 +162,8 @@ def side_by_side(function: str, service: str, operation: str) -> int:
             return 10  # five tasks, two images each
         case "PollTasks", "provider":
             return 25  # ten, then forty
+        case "PollTasks", "dynamodb" if operation == "UpdateItem":
+            return MAX_CONCURRENT_WRITES
         case _:
             return 1
 

@@ -3,10 +3,10 @@
     .venv/bin/python -m tests.benchmarks.scale_simulation
 
 Assumptions, all of them: tasks are registered and reported at an even rate; images take as long as in the bill
-(`bill_prices.toml`), and so do calls; write units are those of the real items. DynamoDB's partitions take 1,000 write units
-a second each and save nothing up; a new on-demand table has four, each a shard of its stream; a status is one partition
-of byStatus, because its entries are added at the end, where a split helps nobody. A write that waits longer than a
-callback's tries is refused, and its provider sends it again: it is counted, and not simulated further.
+(`bill_prices.toml`), and so do calls; write units are those of the real items. DynamoDB's partitions take 1,000 write
+units a second each and save nothing up; a new on-demand table has four, each a shard of its stream; a status is one
+partition of byStatus, because its entries are added at the end, where a split helps nobody. A write that waits longer
+than a callback's tries is refused, and its provider sends it again: it is counted, and not simulated further.
 """
 
 import heapq

@@ -84,8 +84,11 @@ def test_metrics_of_two_stacks_in_one_account_are_kept_apart(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_is_traced_unless_told_otherwise(name: str) -> None:
-    assert deployed()[name]["TracingConfig"] == {"Mode": "Active"}
-    assert "TracingConfig" not in deployed(Tracing="Disabled")[name]
+    if name in {"DispatchChangesFunction", "PublishEventsFunction"}:  # read a stream: traces cost more than they tell
+        assert "TracingConfig" not in deployed()[name]
+    else:
+        assert deployed()[name]["TracingConfig"] == {"Mode": "Active"}
+        assert "TracingConfig" not in deployed(Tracing="Disabled")[name]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -1,0 +1,144 @@
+"""The local stack under concurrency: callbacks, and the way from a callback to its object. Where it saturates.
+
+    .venv/bin/python -m tests.benchmarks.scale
+
+Of one machine, for orientation: it says where the local stack has its limit, not where AWS has.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from itertools import count
+from pathlib import Path
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+
+from tests.image_server import picture, serving
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+CONCURRENCIES = (1, 8, 64)
+CALLBACKS = 192
+OBJECTS = 64
+LONGEST_SECONDS = 60
+IMAGE_HOST = "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """One level of concurrency."""
+
+    what: str
+    at_once: int
+    a_second: float
+    median_ms: float
+    slowest_twentieth_ms: float
+
+
+class Stack:
+    """A local stack that runs, and what is sent to it."""
+
+    def __init__(self, info: dict[str, Any], image_url: str) -> None:
+        self._url = urlsplit(info["callback_urls"]["flux-kontext"])
+        self._image_url = image_url
+        self._bucket = info["bucket"]
+        self._s3: S3Client = boto3.client(
+            "s3",
+            endpoint_url=info["aws_endpoint_url"],
+            region_name=info["region"],
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+        )
+        self._numbers = count()
+
+    def failure(self) -> float:
+        """A callback that is written and leads to nothing else; milliseconds until it is answered."""
+        return self._post({"code": 501, "msg": "failed", "data": {"taskId": f"f{next(self._numbers)}"}})
+
+    def to_object(self) -> float:
+        """A callback with an image; milliseconds until the object is there."""
+        task = f"s{next(self._numbers)}"
+        begun = time.perf_counter()
+        self._post({"code": 200, "msg": "", "data": {"taskId": task, "info": {"resultImageUrl": self._image_url}}})
+        prefix = f"images/flux-kontext/{task}/"
+        while not self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix)["KeyCount"]:
+            assert time.perf_counter() - begun < LONGEST_SECONDS, f"{task} is not archived"
+            time.sleep(0.1)
+        return (time.perf_counter() - begun) * 1000
+
+    def _post(self, body: dict[str, Any]) -> float:
+        assert self._url.hostname
+        begun = time.perf_counter()
+        connection = HTTPConnection(self._url.hostname, self._url.port, timeout=LONGEST_SECONDS)
+        try:
+            connection.request("POST", self._url.path, json.dumps(body), {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            response.read()
+        finally:
+            connection.close()
+        assert response.status == 200, response.status
+        return (time.perf_counter() - begun) * 1000
+
+
+@contextmanager
+def a_stack() -> Iterator[Stack]:
+    """A stack of its own, with an image host beside it."""
+    with serving() as images, tempfile.TemporaryDirectory() as folder:
+        url = images.serve("a.png", picture(), IMAGE_HOST)
+        options = ["--port", "0", "--no-simulator", "--state-dir", folder]
+        allowed = ["--allow-image-host", f"{IMAGE_HOST}:{images.port}"]
+        limits = ["--parameter", "CallbackRateLimit=10000", "--parameter", "CallbackBurstLimit=5000"]
+        command = [sys.executable, "-m", "local", "up", *options, *allowed, *limits]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            info = Path(folder) / "stack.json"
+            while not info.exists():
+                assert process.poll() is None, "the stack did not come up"
+                time.sleep(0.05)
+            yield Stack(json.loads(info.read_text()), url)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def measure() -> list[Throughput]:
+    """Every level of concurrency."""
+    levels = []
+    with a_stack() as stack:
+        for _ in range(5):  # warm
+            stack.failure()
+        stack.to_object()
+        for what, most, work in (("callbacks", CALLBACKS, stack.failure), ("objects", OBJECTS, stack.to_object)):
+            for at_once in CONCURRENCIES:
+                number = min(most, 12 * at_once)
+                begun = time.perf_counter()
+                with ThreadPoolExecutor(at_once) as pool:
+                    times = list(pool.map(lambda _, work=work: work(), range(number)))
+                seconds = time.perf_counter() - begun
+                slowest = quantiles(times, n=20)[-1]
+                levels.append(Throughput(what, at_once, number / seconds, median(times), slowest))
+    return levels
+
+
+def main() -> None:
+    """Prints the table."""
+    for level in measure():
+        print(  # noqa: T201
+            f"{level.what:10} {level.at_once:3} at once: {level.a_second:6.1f} a second, "
+            f"median {level.median_ms:6.0f} ms, 95 % {level.slowest_twentieth_ms:6.0f} ms"
+        )
+
+
+if __name__ == "__main__":
+    main()
