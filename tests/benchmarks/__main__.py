@@ -14,7 +14,7 @@ from tests.benchmarks import report
 from tests.benchmarks.bars import bars
 
 # In the order of the page.
-BENCHMARKS = ("cold_start", "warm_callback")
+BENCHMARKS = ("cold_start", "warm_callback", "polling", "archiving", "scale", "bill")
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 FOLDER = PAGE.with_suffix("")
 

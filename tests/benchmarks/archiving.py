@@ -1,6 +1,6 @@
 """How fast images come from a host into S3, verified, beside the fastest plain way, which verifies nothing.
 
-    .venv/bin/python -m tests.benchmarks.archiving
+    make bench FOR=archiving
 
 Both over TLS on loopback; the servers in a process of their own, 0 or 50 ms away. The ways take turns.
 """
@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,6 +33,7 @@ from image_tasks.image_bucket import S3_CONFIG, ImageBucket
 from image_tasks.image_door import ImageDoor
 from image_tasks.image_fetching import ImageFetcher
 from image_tasks.models import Image, ImageKind, Task, TaskStatus
+from tests.benchmarks.figures import Figure, Goal, Samples
 
 SIZES = (1, 5, 25)  # megabytes
 LATENCIES = (0, 50)  # milliseconds
@@ -182,19 +183,6 @@ class Ways:
         return self._client_tls
 
 
-@dataclass(frozen=True, slots=True)
-class Speeds:
-    """Medians of one size at one distance, in seconds."""
-
-    megabytes: int
-    latency: int
-    ours: float
-    plain: float
-    plain_anew: float
-    cpu_ours: float
-    cpu_plain: float
-
-
 def timed(work: Callable[[], object]) -> tuple[float, float]:
     """Seconds that passed, and seconds of this process's CPU time."""
     begun, cpu = time.perf_counter(), time.process_time()
@@ -215,18 +203,29 @@ def servers(latency: int) -> Iterator[Ways]:
                 process.terminate()
 
 
-def speeds() -> Iterator[Speeds]:
+def speeds() -> Iterator[Figure]:
     """Of one image after the other."""
     for latency in LATENCIES:
         with servers(latency) as ways:
             for size in SIZES:
-                of_way: dict[str, list[tuple[float, float]]] = {"ours": [], "plain": [], "plain_anew": []}
+                taken: dict[str, list[tuple[float, float]]] = {"ours": [], "plain": [], "plain_anew": []}
                 for _ in range(RUNS):
-                    for way, taken in of_way.items():
-                        taken.append(timed(lambda way=way, size=size: getattr(ways, way)(size)))  # type: ignore[misc]
-                wall = {way: median(seconds for seconds, _ in taken) for way, taken in of_way.items()}
-                cpu = {way: median(seconds for _, seconds in taken) for way, taken in of_way.items()}
-                yield Speeds(size, latency, **wall, cpu_ours=cpu["ours"], cpu_plain=cpu["plain"])
+                    for way, times in taken.items():
+                        times.append(timed(partial(getattr(ways, way), size)))
+                wall = {way: [1000 * seconds for seconds, _ in times] for way, times in taken.items()}
+                cpu = {way: [1000 * seconds for _, seconds in times] for way, times in taken.items()}
+                name = f"an image of {size} MB, {latency} ms away"
+                goal = Goal(GOAL_SHARE, at_least=True)
+                yield speed(name, wall["ours"], "plain, over a kept connection", wall["plain"], goal)
+                yield speed(f"{name}, the same", wall["ours"], "plain, over a new connection", wall["plain_anew"])
+                yield speed(f"{name}, CPU time", cpu["ours"], "plain", cpu["plain"], goal)
+
+
+def speed(name: str, ours: Sequence[float], peer: str, theirs: Sequence[float], goal: Goal | None = None) -> Figure:
+    """Milliseconds, and how fast it is as a share of the peer's speed."""
+    mine, peers = Samples(ours), Samples(theirs)
+    share = peers.ratio_to(mine)
+    return Figure(name, mine.median, "ms", peer, peers.median, share, goal, mine.spread, peers.spread)
 
 
 def speedup() -> tuple[float, float]:
@@ -241,7 +240,7 @@ def speedup() -> tuple[float, float]:
 
 def megabytes_above_idle() -> tuple[float, float]:
     """Memory of one image of 25 MB, and of ten at once, in a process that has archived small ones."""
-    command = [sys.executable, "-m", "tests.benchmarks.archiving", "memory"]
+    command = [sys.executable, "-m", "tests.benchmarks.archiving"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     one, ten = json.loads(done.stdout)
     return one, ten
@@ -265,22 +264,26 @@ def _peak_megabytes() -> float:
     return int(line.split()[1]) / 1024
 
 
-def main() -> None:
-    """Prints the table."""
-    if sys.argv[1:] == ["memory"]:
-        print(json.dumps(_memory()))  # noqa: T201
-        return
-    for s in speeds():
-        print(  # noqa: T201
-            f"{s.megabytes:3} MB, {s.latency:2} ms: ours {s.ours * 1000:5.0f} ms, plain {s.plain * 1000:5.0f} ms "
-            f"({s.plain / s.ours:4.0%}), plain anew {s.plain_anew * 1000:5.0f} ms ({s.plain_anew / s.ours:4.0%}), "
-            f"CPU {s.cpu_ours * 1000:4.0f} and {s.cpu_plain * 1000:4.0f} ms ({s.cpu_plain / s.cpu_ours:4.0%})"
-        )
+def measure() -> list[Figure]:
+    """All of it."""
+    figures = list(speeds())
     alone, together = speedup()
-    print(f"a batch: {alone:.2f} s one after the other, {together:.2f} s side by side, {alone / together:.1f} x")  # noqa: T201
     one, ten = megabytes_above_idle()
-    print(f"memory above idle: one image of 25 MB {one:.0f} MB, ten at once {ten:.0f} MB")  # noqa: T201
+    return [
+        *figures,
+        Figure(
+            "5 tasks of two images, 50 ms away",
+            together,
+            "s",
+            "one after the other",
+            alone,
+            alone / together,
+            Goal(GOAL_SPEEDUP, at_least=True),
+        ),
+        Figure("memory above idle, an image of 25 MB", one, "MB", goal=Goal(GOAL_MEGABYTES, of="value")),
+        Figure("memory above idle, ten of them at once", ten, "MB", goal=Goal(GOAL_MEGABYTES, of="value")),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(_memory()))  # noqa: T201

@@ -25,6 +25,7 @@ from image_tasks.polling import MAX_CONCURRENT_WRITES
 from local.template import Template
 from tests.benchmarks.bill_run import Invocation, Usage, counted_stack
 from tests.benchmarks.bill_units import walk
+from tests.benchmarks.figures import Figure, Goal
 
 MILLION = 1_000_000
 SECONDS_PER_MONTH = 30 * 86400
@@ -218,6 +219,21 @@ def naive_transitions(seconds: float) -> float:
 
     steps = sum(1 for _ in walk(NAIVE, {}, ask))
     return float(steps * prices()["per_unit"]["Step Functions transition"] * MILLION)
+
+
+def measure() -> list[Figure]:
+    """The loads, each beside the naive way."""
+    naive = naive_transitions(600)
+    goals = {LOADS[1]: GOAL_AT_LOAD, LOADS[3]: GOAL_ALONE}
+    figures = []
+    for load in LOADS:
+        dollars = sum(bill(load).values())
+        goal = Goal(goals[load], of="value") if load in goals else None
+        figures.append(
+            Figure(f"a million tasks, {load.name}", dollars, "$", "polled from the start", naive, dollars / naive, goal)
+        )
+    usage, template = usage_of(LOADS[1])
+    return [*figures, Figure("a month, whatever comes", sum(monthly(template, usage).values()), "$")]
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """How fast 500 tasks are asked about, beside the ways that everyone takes first.
 
-    .venv/bin/python -m tests.benchmarks.polling
+    make bench FOR=polling
 
 Each way runs in processes of its own, in turns; memory is what it takes beyond a process that has imported everything.
 """
@@ -26,6 +26,7 @@ from image_tasks.provider_client import ProviderClient
 from image_tasks.providers import PROVIDERS
 from image_tasks.settings import PollTasksSettings
 from image_tasks.tasks_table import Outcome, Recorded
+from tests.benchmarks.figures import Figure, Goal, Samples, compared
 
 TASKS = 500
 ANSWER_SECONDS = 0.1
@@ -163,33 +164,53 @@ def a_provider() -> Iterator[str]:
             process.terminate()
 
 
-def measure() -> dict[str, Run]:
-    """Medians of every way."""
+def measure() -> list[Figure]:
+    """Every way, in turns."""
     runs: dict[str, list[Run]] = {way: [] for way in WAYS}
     with a_provider() as url:
         for _ in range(RUNS):
             for way, taken in runs.items():
                 if way != "asyncio_client" or not taken:  # once is enough of that
                     taken.append(run_apart(way, url))
-    return {
-        way: Run(
-            median(run.seconds for run in taken),
-            median(run.cpu_seconds for run in taken),
-            median(run.megabytes for run in taken),
-        )
-        for way, taken in runs.items()
-    }
+    seconds = {way: Samples([run.seconds for run in taken]) for way, taken in runs.items()}
+    cpu = {way: Samples([run.cpu_seconds for run in taken]) for way, taken in runs.items()}
+    threads, shared = "httpx, one client, 32 threads", "httpx, one client, 64 threads"
+    (asyncio_run,) = runs["asyncio_client"]
+    return [
+        compared(
+            "500 tasks asked about",
+            seconds["ask"],
+            "s",
+            threads,
+            seconds["thirty_two_threads"],
+            Goal(GOAL_SECONDS, of="value"),
+        ),
+        compared("the same, CPU time", cpu["ask"], "s", shared, cpu["one_client_for_all"]),
+        Figure(
+            "the same, memory above idle",
+            median(run.megabytes for run in runs["ask"]),
+            "MB",
+            goal=Goal(GOAL_MEGABYTES, of="value"),
+        ),
+        compared(
+            "500 tasks of Ace Data, 50 to a request", seconds["ask_in_batches"], "s", "one to a request", seconds["ask"]
+        ),
+        Figure("500 tasks in ten executions, one after the other, with all news written", seconds["poll"].median, "s"),
+        Figure(
+            "the obvious way with asyncio",
+            asyncio_run.seconds,
+            "s",
+            "ours",
+            seconds["ask"].median,
+            asyncio_run.seconds / seconds["ask"].median,
+        ),
+    ]
 
 
 def main() -> None:
-    """Prints the table; or, with a way and a URL, one run of it as JSON."""
-    if len(sys.argv) > 1:
-        run = run_here(*sys.argv[1:3])
-        figures = {"seconds": run.seconds, "cpu_seconds": run.cpu_seconds, "megabytes": run.megabytes}
-        print(json.dumps(figures))  # noqa: T201
-        return
-    for way, run in measure().items():
-        print(f"{way:20} {run.seconds:6.2f} s {run.cpu_seconds:6.2f} s CPU {run.megabytes:5.1f} MB")  # noqa: T201
+    """One run of a way, as JSON."""
+    run = run_here(*sys.argv[1:3])
+    print(json.dumps({"seconds": run.seconds, "cpu_seconds": run.cpu_seconds, "megabytes": run.megabytes}))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The local stack under concurrency: callbacks, and the way from a callback to its object. Where it saturates.
 
-    .venv/bin/python -m tests.benchmarks.scale
+    make bench FOR=scale
 
 Of one machine, for orientation: it says where the local stack has its limit, not where AWS has.
 """
@@ -23,6 +23,8 @@ from urllib.parse import urlsplit
 
 import boto3
 
+from tests.benchmarks import scale_simulation
+from tests.benchmarks.figures import Figure
 from tests.image_server import picture, serving
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ def a_stack() -> Iterator[Stack]:
             process.wait()
 
 
-def measure() -> list[Throughput]:
+def levels_of_concurrency() -> list[Throughput]:
     """Every level of concurrency."""
     levels = []
     with a_stack() as stack:
@@ -131,14 +133,26 @@ def measure() -> list[Throughput]:
     return levels
 
 
-def main() -> None:
-    """Prints the table."""
-    for level in measure():
-        print(  # noqa: T201
-            f"{level.what:10} {level.at_once:3} at once: {level.a_second:6.1f} a second, "
-            f"median {level.median_ms:6.0f} ms, 95 % {level.slowest_twentieth_ms:6.0f} ms"
+def measure() -> list[Figure]:
+    """The local stack, measured, and AWS, simulated."""
+    figures = [
+        Figure(
+            f"local stack, {level.what}, {level.at_once} at once",
+            level.a_second,
+            "a second",
+            note=f"median {level.median_ms:.0f} ms, 95 % within {level.slowest_twentieth_ms:.0f} ms",
         )
-
-
-if __name__ == "__main__":
-    main()
+        for level in levels_of_concurrency()
+    ]
+    for outcome in scale_simulation.measure():
+        setting = outcome.setting
+        figures.append(
+            Figure(
+                f"simulated, {setting.tasks_a_second} tasks a second",
+                outcome.percentile(0.99),
+                "s to the object, 99 %",
+                note=f"CallbackRateLimit {setting.callback_rate}, ArchiveConcurrency {setting.archive_concurrency}: "
+                f"{outcome.throttled} callbacks answered 429, {outcome.refused} writes refused",
+            )
+        )
+    return figures
