@@ -1,0 +1,57 @@
+"""The simulation of load: the same every time, and with the limits where they are."""
+
+import pytest
+
+from tests.benchmarks import scale_simulation
+from tests.benchmarks.scale_simulation import Outcome, Partition, Setting, Simulation
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale_simulation, "SECONDS", 10.0)
+
+
+def outcome_of(setting: Setting) -> Outcome:
+    return Simulation(setting).run()
+
+
+def test_it_is_the_same_every_time() -> None:
+    assert outcome_of(Setting(20)) == outcome_of(Setting(20))
+
+
+def test_what_is_within_all_limits_is_archived_soon() -> None:
+    outcome = outcome_of(Setting(10))
+
+    assert (outcome.throttled, outcome.refused, len(outcome.latencies)) == (0, 0, 100)
+    # A window of the stream, and the archiving.
+    assert 1 < outcome.percentile(0.5) < outcome.percentile(0.99) < 3
+
+
+def test_callbacks_over_the_rate_are_turned_away() -> None:
+    outcome = outcome_of(Setting(150, callback_rate=50))
+
+    # The burst of 100 first, then 50 a second.
+    assert outcome.throttled == pytest.approx(1500 - 100 - 50 * 10, abs=5)
+    assert len(outcome.latencies) == 1500 - outcome.throttled
+
+
+def test_too_few_archivers_make_a_queue() -> None:
+    few, many = (outcome_of(Setting(60, archive_concurrency=most)) for most in (2, 20))
+
+    assert few.longest_queue > 10 * many.longest_queue
+    assert few.percentile(0.99) > many.percentile(0.99) + 10
+
+
+def test_a_partition_takes_a_thousand_units_a_second() -> None:
+    partition = Partition()
+
+    assert partition.wait(0.0, 500) == pytest.approx(0.5)
+    assert partition.wait(0.0, 500) == pytest.approx(1.0)
+    assert partition.backlog(0.5) == pytest.approx(0.5)
+    assert partition.backlog(2.0) == 0
+
+
+def test_an_index_that_is_full_holds_up_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale_simulation, "SECONDS", 20.0)
+
+    assert outcome_of(Setting(1000, callback_rate=2000, archive_concurrency=300)).refused > 1000
