@@ -250,7 +250,7 @@ class TaskAnswer(Answered):
     ] = None
     reported_by: Reporter | None = None
     confirmed_at: Time | None = None
-    deliveries: Annotated[int, Field(description="Callbacks that came, repeated ones too.")] = 0
+    deliveries: Annotated[int, Field(description="Callbacks that brought news or evidence; not repetitions.")] = 0
     conflicts: tuple[ConflictAnswer, ...] = ()
     idempotency_key: Annotated[str | None, Field(description="Of the request that submitted it.")] = None
     arrived_at: Annotated[Time | None, Field(description="When the table first heard of it.")] = None
