@@ -68,6 +68,18 @@ def test_a_dead_letter_is_sent_again_with_fresh_urls_and_a_nonce(deployed: Deplo
     assert item["images"][0]["url"] == NEW_URL
 
 
+def test_what_an_earlier_try_gave_up_is_tried_with_the_rest(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#1", "SUCCEEDED", images=[image("EXPIRED", reason="gone", kind="origin"), image()])
+    deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
+
+    deployed.run("redrive", "--all")
+
+    item = deployed.store.item("flux-kontext#1")
+    assert item is not None
+    assert [found["state"] for found in item["images"]] == ["PENDING", "PENDING"]
+    assert "reason" not in item["images"][0]
+
+
 def test_each_run_has_a_nonce_of_its_own(deployed: Deployed) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
     deployed.run("redrive", "flux-kontext#1")

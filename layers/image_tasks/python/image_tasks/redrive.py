@@ -79,7 +79,7 @@ class Redrive:
             case Step.ARCHIVE:
                 return self._archive(task, planned, nonce)
             case Step.REOPEN:
-                return self._reopen(task, planned)
+                return self._try_images_again(task, planned)
             case Step.REGISTER_ANEW:
                 if not self._table.restart(task, now=self._now()):
                     raise UnconfirmedError("the task has changed meanwhile")
@@ -89,27 +89,23 @@ class Redrive:
         return planned
 
     def _archive(self, task: Task, planned: Redriven, nonce: str) -> Redriven:
-        pending = [index for index, image in enumerate(task.images) if image.state is ImageState.PENDING]
-        remark = planned.remark
-        try:
-            renewed = self._fresh_urls.renew(task, pending)
-            fresh = sum(old.url != new.url for old, new in zip(task.images, renewed.images, strict=True))
-        except ProviderError as exc:
-            # The archiver asks again by itself if it has to.
-            fresh, remark = 0, f"the provider could not be asked for fresh URLs: {exc}"
+        done = self._try_images_again(task, planned)
         self._follow_ups.queue_archiving([task.task], nonce=nonce)
-        return planned.model_copy(update={"fresh_urls": fresh, "remark": remark})
+        return done
 
-    def _reopen(self, task: Task, planned: Redriven) -> Redriven:
-        given_up = [index for index, image in enumerate(task.images) if image.state in _GIVEN_UP]
+    def _try_images_again(self, task: Task, planned: Redriven) -> Redriven:
+        """Whatever is not archived is PENDING, with a fresh URL where there is one."""
+        missing = [index for index, image in enumerate(task.images) if image.state is not ImageState.ARCHIVED]
         remark = planned.remark
+        images = {index: _once_more(task.images[index]) for index in missing if task.images[index].state in _GIVEN_UP}
         fresh: dict[int, Image] = {}
         try:
-            fresh = self._fresh_urls.find(task, given_up)
+            fresh = self._fresh_urls.find(task, missing)
         except ProviderError as exc:
+            # The archiver asks again by itself if it has to.
             remark = f"the provider could not be asked for fresh URLs: {exc}"
-        images = {index: fresh.get(index) or _once_more(task.images[index]) for index in given_up}
-        if not self._table.renew(task, images, now=self._now()):
+        images |= fresh
+        if images and not self._table.renew(task, images, now=self._now()):
             raise UnconfirmedError("the task has changed meanwhile")
         return planned.model_copy(update={"fresh_urls": len(fresh), "remark": remark})
 
