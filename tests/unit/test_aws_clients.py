@@ -1,13 +1,15 @@
 """Clients that share what is slow to make, and trust nobody else for it."""
 
 import ssl
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.config import Config
-from botocore.exceptions import SSLError
+from botocore.exceptions import ConnectionClosedError, SSLError
 
 from image_tasks.aws_clients import CLIENT_CONFIG, AwsClients
 from tests.benchmarks.aws_stand_in import StandIn, stand_in
@@ -103,3 +105,62 @@ def test_a_call_says_who_makes_it_and_is_not_tried_for_ever(aws: StandIn) -> Non
 )
 def test_each_service_has_its_client(make: Any, service: str) -> None:
     assert make(AwsClients()).meta.service_model.service_name == service
+
+
+# ------------------------------------------------------------------------------------------------ half an answer
+
+ONCE = CLIENT_CONFIG.merge(Config(retries={"total_max_attempts": 1}))
+Call = Callable[[AwsClients], Any]
+CALLS: dict[str, Call] = {
+    "dynamodb": lambda aws: aws.dynamodb(ONCE).get_item(TableName="tasks", Key={"task": {"S": "x"}}),
+    "events": lambda aws: aws.events(ONCE).put_events(Entries=[]),
+    "secrets manager": lambda aws: aws.secrets_manager(ONCE).get_secret_value(SecretId="x"),
+    "sqs": lambda aws: aws.sqs(ONCE).send_message_batch(QueueUrl="https://sqs/1/x", Entries=[]),
+    "step functions": lambda aws: aws.step_functions(ONCE).start_execution(stateMachineArn="x"),
+}
+WHOLE = b'{"Item": {"task": {"S": "x"}}}'
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """What of WHOLE is sent, with the length of all of it, by whatever is asked from now on."""
+    body = [WHOLE]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(WHOLE)))
+            self.end_headers()
+            self.wfile.write(body[0])
+
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parent's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        yield body
+        server.shutdown()
+
+
+@pytest.mark.parametrize("service", CALLS)
+@pytest.mark.parametrize("half", [WHOLE[:15], b""], ids=["in the middle", "before the body"])
+def test_an_answer_that_breaks_off_is_none(answering: list[bytes], service: str, half: bytes) -> None:
+    answering[:] = [half]
+
+    with pytest.raises(ConnectionClosedError):
+        CALLS[service](AwsClients())
+
+
+def test_a_whole_answer_is_one(answering: list[bytes]) -> None:
+    assert CALLS["dynamodb"](AwsClients())["Item"] == {"task": {"S": "x"}}
+
+
+def test_a_question_for_the_head_alone_is_answered_by_it(answering: list[bytes]) -> None:
+    assert AwsClients().s3(ONCE).head_object(Bucket="images", Key="x")["ContentLength"] == 1000

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore.config import Config
+from botocore.exceptions import ConnectionClosedError
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSResponse
+    from botocore.model import OperationModel
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_events.client import EventBridgeClient
     from mypy_boto3_s3.client import S3Client
@@ -78,7 +81,21 @@ class AwsClients:
         client: Any = self._session.create_client(service, config=config.merge(QUICK))
         # botocore has no parameter for it; a test notices should it look elsewhere one day.
         client._endpoint.http_session._manager.connection_pool_kw["ssl_context"] = self._tls_context
+        client.meta.events.register("after-call", _refuse_half_an_answer)
         return client
+
+
+def _refuse_half_an_answer(http_response: "AWSResponse", model: "OperationModel", **_: Any) -> None:
+    """Fails a call whose answer ends before its length.
+
+    botocore takes it for whole, and makes an empty one of half a JSON document: there is no such item, no message has
+    failed. DynamoDB's checksum it compares, but the answer to its last try it takes whatever it says.
+    """
+    if model.http["method"] == "HEAD" or model.has_streaming_output:
+        return
+    length = http_response.headers.get("content-length")
+    if length is not None and len(http_response.content) < int(length):
+        raise ConnectionClosedError(endpoint_url=http_response.url)
 
 
 class TlsContext(ssl.SSLContext):
