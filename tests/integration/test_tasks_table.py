@@ -653,7 +653,7 @@ def test_a_fault_of_dynamodb_is_worth_a_retry(store: Store, call: Callable[[Stor
     assert store.items() == []
 
 
-def test_evidence_that_cannot_be_written_is_lost_and_nothing_else(store: Store) -> None:
+def test_evidence_that_cannot_be_written_is_worth_another_delivery(store: Store) -> None:
     store.table.record(success())
     before = store.item(TASK)
     calls = 0
@@ -666,9 +666,13 @@ def test_evidence_that_cannot_be_written_is_lost_and_nothing_else(store: Store) 
 
     store.client.meta.events.register("before-call.dynamodb.UpdateItem", fail_second)
 
-    assert store.table.record(failure()).outcome is Outcome.CONFLICT
+    with pytest.raises(StoreUnavailableError):
+        store.table.record(failure())
     assert calls == 2
     assert store.item(TASK) == before
+
+    assert store.table.record(failure()).outcome is Outcome.CONFLICT
+    assert len((store.item(TASK) or {})["conflicts"]) == 1
 
 
 # ------------------------------------------------------------------------------------------------ calls

@@ -65,8 +65,8 @@ class TasksTable:
     def record(self, report: TaskReport) -> Recorded:
         """Writes news of a task, from whoever it comes.
 
-        One call, whether it is applied or not. New evidence of a contradiction costs a second one; should that fail,
-        the evidence is lost and nothing else.
+        One call, whether it is applied or not. New evidence of a contradiction costs a second one, which has to be
+        taken, too: what is acknowledged is known.
         """
         # Nobody has heard of the task (a callback may be faster than its registration), or its item has no rank.
         has_no_rank = "attribute_not_exists(#rank)"
@@ -233,9 +233,7 @@ class TasksTable:
     def _settle_refused(self, report: TaskReport, known: Task) -> Outcome:
         if not known.contradicts(report):
             return Outcome.DUPLICATE
-        # The news itself is in the table already: a 5xx would only make the provider send it again.
-        with suppress(StoreUnavailableError):
-            self._keep_evidence(_evidence(report), known)
+        self._keep_evidence(_evidence(report), known)
         return Outcome.CONFLICT
 
     def _keep_evidence(self, evidence: Conflict, known: Task) -> None:
