@@ -15,7 +15,7 @@ SOURCES := catchlight functions layers local scripts tests
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
 PYTHON ?= $(shell scripts/find-python)
 
-.PHONY: help setup demo up replay test soak fuzz check scan format build smoke bench rehearse lock clean
+.PHONY: help setup demo up replay test faults soak fuzz check scan format build smoke bench rehearse lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ replay: $(STAMP) ## Deliveries that could not be read, once more (STACK=name of 
 
 test: $(STAMP) ## All tests, offline
 	@$(BIN)/python -m pytest -n auto --dist loadfile -q
+
+faults: $(STAMP) ## Every order of events of one task, every fault at every call, counted
+	@$(BIN)/python -m tests.faults
 
 soak: $(STAMP) ## Thousands of tasks in a storm of faults, and what became of each (TASKS=10000, SEED=1); 20 minutes
 	@$(BIN)/python -m tests.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1)

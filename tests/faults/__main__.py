@@ -1,0 +1,67 @@
+"""Explores all scenarios with every fault at every call: `make faults`.
+
+    .venv/bin/python -m tests.faults [SCENARIO ...]
+
+Ends with 1 if anything was lost, double or wrong.
+"""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from tests import conftest  # noqa: F401 - the environment that the functions are imported in
+from tests.faults.checks import Harm
+from tests.faults.explorer import Exploration, explore
+from tests.faults.invocations import Fault
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.stage import Stage, a_stage
+from tests.faults.world import World
+
+_COLUMNS = ("orders", "with a fault", "worlds", "steps", "faults", "lost", "double", "wrong", "seconds")
+
+
+def main(names: list[str]) -> int:
+    """Prints a line for each scenario, and what was found."""
+    console = Console(width=150)
+    table = Table(title="Every order of events, every fault at every call")
+    table.add_column("scenario", no_wrap=True)
+    for column in _COLUMNS:
+        table.add_column(column, justify="right", no_wrap=True)
+    explorations = []
+    with a_stage() as stage:
+        for scenario in SCENARIOS:
+            if names and scenario.name not in names:
+                continue
+            stage.prepare(scenario)
+            started = time.monotonic()
+            seen = explore(World(stage, scenario, Fault))
+            explorations.append(seen)
+            table.add_row(scenario.name, *_figures(seen), f"{time.monotonic() - started:.1f}")
+            for found in seen.found[:3]:
+                console.print(f"{scenario.name}: {found}", markup=False)
+        console.print(table)
+        console.print(_sum(explorations, stage), markup=False)
+    return int(any(seen.found for seen in explorations))
+
+
+def _figures(seen: Exploration) -> list[str]:
+    orders = (seen.orders(with_faults=False), seen.orders(with_faults=True))
+    counts = (*orders, seen.worlds, len(seen.steps), seen.faults, *(seen.count(harm) for harm in Harm))
+    return [f"{count:,}" for count in counts]
+
+
+def _sum(explorations: list[Exploration], stage: Stage) -> str:
+    return (
+        f"{sum(seen.orders(with_faults=True) for seen in explorations):,} orders of events; "
+        f"{sum(len(seen.steps) for seen in explorations):,} steps checked, "
+        f"{sum(seen.faults for seen in explorations):,} of them faults; "
+        f"{sum(len(seen.endings) for seen in explorations):,} endings checked; "
+        + ", ".join(f"{sum(seen.count(harm) for seen in explorations)} {harm}" for harm in Harm)
+        + f".\nThe functions were run {stage.player.played:,} times, moto was asked {stage.aws.calls_made:,} times."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,265 @@
+"""The pipeline round one task: what is on its way, to which function it goes, and what becomes of it after that."""
+
+import functools
+import json
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import TypeVar
+
+from tests.faults import stage
+from tests.faults.account import TASK, Answer, Call, Holdings
+from tests.faults.checks import Violation, check_change, plain
+from tests.faults.invocations import Ended, Fault, Invocation, Request
+from tests.faults.provider import as_text
+from tests.faults.scenarios import Scenario
+
+NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
+# The archive queue's maxReceiveCount.
+MAX_RECEIVES = 5
+
+T = TypeVar("T")
+
+_FIRST_SEQUENCE_NUMBER = 10**20
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message of the archive queue. It is in somebody's hands until it is consumed, or dead."""
+
+    receives: int = 1
+    is_consumed: bool = False
+    is_dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Polls:
+    """Where an execution of the state machine stands."""
+
+    state: str  # what goes round
+    seconds: int = 0  # of all rounds and tries so far
+
+
+class Pipeline:
+    """Given all at the beginning. What it is made of are values, so a copy of it is another one."""
+
+    def __init__(self, played_on: stage.Stage, scenario: Scenario) -> None:
+        self._stage = played_on
+        self._scenario = scenario
+        self.violations: tuple[Violation, ...] = ()  # of all changes
+        self.holdings = Holdings()
+        self.invocations: tuple[Invocation, ...] = ()  # each before a request
+        self.origin_is_dead = False
+        self.sent = 0  # callbacks
+        self.acknowledged: frozenset[int] = frozenset()  # of them
+        self.stream: tuple[str, ...] = ()  # records that nobody has taken
+        self.batches: tuple[tuple[str, ...], ...] = ()  # of records that were not dispatched, in order
+        self.messages: tuple[Message, ...] = ()
+        self._records = 0  # ever written to the stream
+        self._asked = 0  # how often the provider was, if that makes a difference
+        self._polls: tuple[Polls, ...] = ()
+        if scenario.is_registered:
+            self._begin("registration 1", "", 0)
+        if scenario.operator:
+            # Late enough for everything to look overdue.
+            self._begin(f"{scenario.operator} 1", "nonce", 8 * 3600)
+        for index in range(len(scenario.callbacks)):
+            self._deliver(index, 0)
+
+    def values(self) -> tuple[object, ...]:
+        """All that its future depends on."""
+        return (
+            *(self.holdings, self.invocations, self.origin_is_dead, self.sent, self.acknowledged),
+            *(self.stream, self.batches, self.messages, self._records, self._asked, self._polls),
+        )
+
+    def copy(self) -> "Pipeline":
+        """Another one that stands where this one does, with nothing held against it."""
+        other = copy(self)
+        other.violations = ()
+        return other
+
+    # -------------------------------------------------------------------------------------------- invocations
+
+    def put(self, invocation: Invocation) -> None:
+        """Has an invocation go on until its next request, or its end."""
+        ended = self._stage.player.next_of(invocation)
+        if isinstance(ended, Ended):
+            self.settle(invocation, ended)
+        else:
+            self.invocations = tuple(sorted((*self.invocations, invocation), key=lambda each: each.name))
+
+    def take_out(self, invocation: Invocation) -> Request:
+        """What an invocation asks for next. It is not under way any more until it is put back."""
+        self.invocations = tuple(found for found in self.invocations if found != invocation)
+        request = self._stage.player.next_of(invocation)
+        assert not isinstance(request, Ended)
+        return request
+
+    def settle(self, invocation: Invocation, ended: Ended | None) -> None:
+        """What AWS and the provider make of an invocation's end; None: it crashed."""
+        settle: dict[str, Callable[[Invocation, Ended | None], None]] = {
+            "registration": lambda *_: None,
+            "redrive": lambda *_: None,
+            "reconciliation": lambda *_: None,
+            "callback": self._settle_callback,
+            "dispatch": self._settle_dispatch,
+            "poll": self._settle_poll,
+            "archive": self._settle_archive,
+        }
+        settle[invocation.function](invocation, ended)
+
+    def answer(self, invocation: Invocation, request: Request) -> Answer:
+        match request:
+            case Call():
+                before = self.holdings
+                self.holdings, answer = self._stage.aws.perform(before, request)
+                if self.holdings.item != before.item:
+                    self._note_change(before.item, self.holdings.item, is_redriven=invocation.function == "redrive")
+                self._receive_messages()
+                self._poll_for_new_executions()
+                return answer
+            case stage.ASK_PROVIDER if self._scenario.origin_dies:
+                return Answer(str(int(self.origin_is_dead)))
+            case stage.ASK_PROVIDER:
+                number = self._asked
+                self._asked = min(number + 1, len(self._scenario.answers) - 1)
+                return Answer(str(number))
+            case stage.FETCH_ORIGIN:
+                return stage.GONE if self.origin_is_dead else Answer("there")
+            case stage.CONSUME_MESSAGE:
+                message = replace(self.messages[invocation.index], is_consumed=True)
+                self.messages = _with(self.messages, invocation.index, message)
+                return Answer("consumed")
+        raise AssertionError(f"nobody answers {request}")
+
+    def _begin(self, name: str, event: str, seconds: int) -> None:
+        self.put(Invocation(name, event, NOW + timedelta(seconds=seconds)))
+
+    def _note_change(self, old: str | None, new: str | None, *, is_redriven: bool) -> None:
+        assert new is not None, "nobody deletes items"
+        self.violations += _violations(old, new, is_redriven)
+        record = _record(old, new, self._records)
+        self._records += 1
+        if self._stage.lets_through(record):
+            self.stream += (record,)
+
+    # -------------------------------------------------------------------------------------------- callbacks
+
+    def _deliver(self, index: int, seconds: int) -> None:
+        """Sends a callback. How often does not count: providers try four times, more than there are faults."""
+        self._begin(
+            f"callback {index + 1}",
+            as_text(self._scenario.callbacks[index].callback()),
+            10 * (index + 1) + seconds,
+        )
+
+    def _settle_callback(self, invocation: Invocation, ended: Ended | None) -> None:
+        self.sent += bool(_made(invocation))
+        if ended and ended.result and ended.result["statusCode"] == HTTPStatus.OK:
+            self.acknowledged |= {invocation.index}
+        else:
+            self._deliver(invocation.index, (invocation.now - NOW).seconds % 10 + _made(invocation))
+
+    # -------------------------------------------------------------------------------------------- the stream
+
+    def hand_over(self, count: int) -> None:
+        """Hands over a batch that came back, or so many of the next records. One batch at a time, in order."""
+        if self.batches:
+            batch, self.batches = self.batches[0], self.batches[1:]
+        else:
+            batch, self.stream = self.stream[:count], self.stream[count:]
+        self._begin("dispatch 1", json.dumps(batch), 0)
+
+    def _settle_dispatch(self, invocation: Invocation, ended: Ended | None) -> None:
+        batch = tuple(json.loads(invocation.event))
+        if ended is None or ended.error:
+            # The function's error halves the batch.
+            middle = (len(batch) + 1) // 2
+            self.batches = (*(part for part in (batch[:middle], batch[middle:]) if part), *self.batches)
+        elif failures := ended.result["batchItemFailures"]:
+            numbers = [json.loads(record)["dynamodb"]["SequenceNumber"] for record in batch]
+            first = min(numbers.index(failure["itemIdentifier"]) for failure in failures)
+            self.batches = (batch[first:], *self.batches)
+
+    # -------------------------------------------------------------------------------------------- polling
+
+    def _poll_for_new_executions(self) -> None:
+        for execution in self.holdings.executions[len(self._polls) :]:
+            self._polls += (Polls(execution.input),)
+            self._poll(len(self._polls) - 1)
+
+    def _poll(self, index: int) -> None:
+        """A round. How long the state machine waited before is left open: that is the explorer's choice."""
+        polls = self._polls[index]
+        self._begin(f"poll {index + 1}", polls.state, 100 + 50 * index + polls.seconds)
+
+    def _settle_poll(self, invocation: Invocation, ended: Ended | None) -> None:
+        index = invocation.index
+        polls = self._polls[index]
+        seconds = polls.seconds + _made(invocation)
+        if ended is None or ended.error:
+            self._polls = _with(self._polls, index, replace(polls, seconds=seconds))
+            self._poll(index)
+        elif ended.result["tasks"]:
+            self._polls = _with(self._polls, index, Polls(json.dumps(ended.result), seconds))
+            self._poll(index)
+        else:
+            over = replace(self.holdings.executions[index], is_over=True)
+            self.holdings = replace(self.holdings, executions=_with(self.holdings.executions, index, over))
+
+    # -------------------------------------------------------------------------------------------- archiving
+
+    def _receive_messages(self) -> None:
+        for _ in self.holdings.messages[len(self.messages) :]:
+            self.messages += (Message(),)
+            self._archive(len(self.messages) - 1)
+
+    def _archive(self, index: int) -> None:
+        """A message comes. How long it was invisible before is left open, too."""
+        receives = self.messages[index].receives
+        record = {
+            "messageId": f"message-{index}",
+            "receiptHandle": f"receipt-{index}-{receives}",
+            "body": self.holdings.messages[index],
+            "attributes": {"ApproximateReceiveCount": str(receives), "SentTimestamp": "1767658625200"},
+            "eventSource": "aws:sqs",
+        }
+        self._begin(f"archive {index + 1}", json.dumps({"Records": [record]}), 300 + 20 * index + receives)
+
+    def _settle_archive(self, invocation: Invocation, ended: Ended | None) -> None:
+        index = invocation.index
+        message = self.messages[index]
+        if message.is_consumed:
+            return
+        if message.receives == MAX_RECEIVES:
+            self.messages = _with(self.messages, index, replace(message, is_dead=True))
+        else:
+            self.messages = _with(self.messages, index, replace(message, receives=message.receives + 1))
+            self._archive(index)
+
+
+def _made(invocation: Invocation) -> int:
+    """Requests that an invocation has made. Each takes a second: what is repeated afterwards says another time."""
+    return sum(heard is not Fault.REFUSED for heard in invocation.heard)
+
+
+def _with(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:
+    return (*values[:index], value, *values[index + 1 :])
+
+
+@functools.cache
+def _violations(old: str | None, new: str, is_redriven: bool) -> tuple[Violation, ...]:
+    return tuple(check_change(plain(old), plain(new), is_redriven=is_redriven))
+
+
+@functools.cache
+def _record(old: str | None, new: str, number: int) -> str:
+    """What the stream says of a change."""
+    sequence_number = str(_FIRST_SEQUENCE_NUMBER + number)
+    change = {"Keys": {"task": {"S": TASK}}, "NewImage": json.loads(new), "SequenceNumber": sequence_number}
+    if old:
+        change["OldImage"] = json.loads(old)
+    return json.dumps({"eventName": "MODIFY" if old else "INSERT", "dynamodb": change})

@@ -1,0 +1,142 @@
+"""Bugs that exploration has to find: each takes away one thing that the pipeline rests on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from botocore.client import BaseClient
+
+from functions.dispatch_changes import app as dispatch_changes
+from functions.receive_callback import app as receive_callback
+from image_tasks import tasks_table
+from image_tasks.confirmation import Checked, Confirmation
+from image_tasks.errors import StoreUnavailableError
+from image_tasks.image_archive import ArchiveRun, ImageArchive
+from image_tasks.models import Reporter, Task, TaskReport
+from image_tasks.tasks_table import Outcome, Recorded, TasksTable
+from image_tasks.update_expression import UpdateExpression
+from tests.faults.account import Call
+from tests.faults.checks import Harm
+from tests.faults.invocations import CRASHES, Fault
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedBug:
+    """What is taken away, and where it has to show."""
+
+    name: str
+    plant: Callable[[pytest.MonkeyPatch], None]
+    scenario: str
+    harm: Harm
+    faults: tuple[Fault, ...] = ()  # without one of which it does not show
+
+
+_ALWAYS = "attribute_exists(task) OR attribute_not_exists(task)"
+_record = TasksTable.record
+
+
+def _record_unconditionally(table: TasksTable, report: TaskReport) -> Recorded:
+    table._update_if(report.task, _ALWAYS, tasks_table._news(report))
+    return Recorded(Outcome.APPLIED, None)
+
+
+def _news_overwrites(patches: pytest.MonkeyPatch) -> None:
+    patches.setattr(TasksTable, "record", _record_unconditionally)
+
+
+def _polls_overwrite(patches: pytest.MonkeyPatch) -> None:
+    def record(table: TasksTable, report: TaskReport) -> Recorded:
+        is_poll = report.reported_by is Reporter.POLL
+        return _record_unconditionally(table, report) if is_poll else _record(table, report)
+
+    patches.setattr(TasksTable, "record", record)
+
+
+def _objects_are_overwritten(patches: pytest.MonkeyPatch) -> None:
+    of = Call.of
+
+    def without_condition(client: BaseClient, operation: str, parameters: dict[str, Any], make: Any) -> Call:
+        kept = {name: value for name, value in parameters.items() if name != "IfNoneMatch"}
+        return of(client, operation, kept, make)
+
+    patches.setattr(Call, "of", without_condition)
+
+
+def _answered_though_not_written(patches: pytest.MonkeyPatch) -> None:
+    patches.setattr(receive_callback, "defer", lambda *_: {"statusCode": 200})
+
+
+def _unqueued_is_forgotten(patches: pytest.MonkeyPatch) -> None:
+    queue = dispatch_changes.queue_archiving
+
+    def forget(changes: Any) -> set[dispatch_changes.Change]:
+        queue(changes)
+        return set()
+
+    patches.setattr(dispatch_changes, "queue_archiving", forget)
+
+
+def _unsaved_is_consumed(patches: pytest.MonkeyPatch) -> None:
+    archive = ImageArchive.archive
+
+    def swallow(self: ImageArchive, *arguments: Any, **how: Any) -> ArchiveRun | None:
+        try:
+            return archive(self, *arguments, **how)
+        except StoreUnavailableError:
+            return None
+
+    patches.setattr(ImageArchive, "archive", swallow)
+
+
+def _claims_are_believed(patches: pytest.MonkeyPatch) -> None:
+    patches.setattr(Confirmation, "check", lambda self, task, *, is_last_try: Checked(task))
+
+
+def _a_claim_passes_for_a_correction(patches: pytest.MonkeyPatch) -> None:
+    """As it was until this exploration found it: what is read after a correction may be a claim again."""
+    check = Confirmation.check
+
+    def read_blindly(self: Confirmation, task: Task, *, is_last_try: bool) -> Checked:
+        get = self._table.get
+        with pytest.MonkeyPatch.context() as reading:
+            reading.setattr(self._table, "get", lambda key: _as_if_polled(get(key)))
+            return check(self, task, is_last_try=is_last_try)
+
+    patches.setattr(Confirmation, "check", read_blindly)
+
+
+def _as_if_polled(task: Task | None) -> Task | None:
+    return task and task.model_copy(update={"reported_by": Reporter.POLL})
+
+
+def _confirmed_claims_are_corrected(patches: pytest.MonkeyPatch) -> None:
+    """As it was until this exploration found it, where two runs archive a task and its URLs are signed anew."""
+
+    def is_still_claimed(claimed: Task, update: UpdateExpression) -> str:
+        return update.equals("status", claimed.status.value)
+
+    patches.setattr(tasks_table, "_is_still_claimed", is_still_claimed)
+
+
+_REFUSED = (Fault.REFUSED,)
+
+PLANTED_BUGS = (
+    PlantedBug("news overwrites what is known", _news_overwrites, "success and a late failure", Harm.LOST),
+    PlantedBug("polls overwrite what is known", _polls_overwrite, "callback and poll say success", Harm.DOUBLE),
+    PlantedBug("objects are overwritten", _objects_are_overwritten, "nobody registered it", Harm.DOUBLE, CRASHES),
+    PlantedBug("answered 200, not written", _answered_though_not_written, "nobody registered it", Harm.LOST, _REFUSED),
+    PlantedBug("what SQS refused is forgotten", _unqueued_is_forgotten, "nobody registered it", Harm.LOST, _REFUSED),
+    PlantedBug("what was not saved is consumed", _unsaved_is_consumed, "nobody registered it", Harm.LOST, _REFUSED),
+    PlantedBug("claims are believed", _claims_are_believed, "false images", Harm.WRONG),
+    PlantedBug(
+        "a claim passes for a correction", _a_claim_passes_for_a_correction, "a false success, again", Harm.WRONG
+    ),
+    PlantedBug(
+        "confirmed claims are corrected",
+        _confirmed_claims_are_corrected,
+        "a URL dies, there is a fresh one",
+        Harm.DOUBLE,
+        CRASHES,
+    ),
+)

@@ -1,0 +1,221 @@
+"""The real functions, played on one stage: their AWS calls scheduled, their clocks and providers told what to say."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from functions.archive_images import app as archive_images
+from functions.dispatch_changes import app as dispatch_changes
+from functions.poll_tasks import app as poll_tasks
+from functions.receive_callback import app as receive_callback
+from image_tasks.aws_clients import AwsClients
+from image_tasks.credentials import LiveSecret
+from image_tasks.errors import ImageGoneError, ImageRejectedError
+from image_tasks.follow_ups import FollowUps
+from image_tasks.fresh_urls import FreshUrls
+from image_tasks.image_fetching import FetchedImage
+from image_tasks.inquiry import Inquiry
+from image_tasks.provider_client import ProviderClient
+from image_tasks.reconciliation import Reconciliation
+from image_tasks.redrive import Redrive
+from image_tasks.registration import Registry
+from image_tasks.tasks_table import TasksTable
+from local.event_filters import EventFilter
+from local.moto_patches import put_object_as_s3_does
+from local.template import Template, load_template
+from tests.conftest import FakeLambdaContext
+from tests.faults.account import BUCKET, TASK, Answer, Aws
+from tests.faults.invocations import Inline, Outside, Player
+from tests.faults.provider import ORIGIN, PAGE, PICTURES, TASK_ID, answer, fetched
+from tests.faults.scenarios import Scenario
+from tests.integration.conftest import REPOSITORY, TABLE_NAME, a_store, an_account
+from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret
+
+_FUNCTIONS = (receive_callback, dispatch_changes, poll_tasks, archive_images)
+_GIVE_UP_AFTER_SECONDS = 6 * 3600
+# What is asked of others than the four services, and what comes of it.
+ASK_PROVIDER = Outside("ask the provider")
+FETCH_ORIGIN = Outside("fetch the origin")
+CONSUME_MESSAGE = Outside("consume the message")
+GONE = Answer("gone")
+
+_context = FakeLambdaContext()
+
+
+class Stage:
+    """The functions, AWS, and a provider that says what the scenario has it say."""
+
+    def __init__(self, template: Template, patches: pytest.MonkeyPatch) -> None:
+        a_store(template)
+        self.aws = Aws()
+        self._clients = AwsClients()
+        self._registry = Registry(TABLE_NAME, self._clients.dynamodb())
+        self._follow_ups = FollowUps(
+            self._clients.sqs(),
+            self._clients.step_functions(),
+            archive_queue_url=self.aws.queue_url,
+            state_machine=self.aws.state_machine,
+        )
+        self.player = Player(
+            {
+                "registration": self._register,
+                "callback": lambda body: receive_callback.handler(a_callback(body), _context),
+                "dispatch": self._dispatch,
+                "poll": lambda state: poll_tasks.handler(json.loads(state), _context),
+                "archive": self._archive,
+                "redrive": lambda nonce: self._redrive.redrive(TASK, nonce=nonce),
+                "reconciliation": self._reconcile,
+            }
+        )
+        self._scenario: Scenario | None = None
+        source = template.resources["DispatchChangesFunctionTasksTableStream"]["Properties"]
+        self._filter = EventFilter([found["Pattern"] for found in source["FilterCriteria"]["Filters"]])
+        self._let_through: dict[str, bool] = {}
+        self._patches = patches
+        self._keys = {
+            has_keys: a_secret(f"keys-{has_keys}", json.dumps(PROVIDER_KEYS if has_keys else {}))
+            for has_keys in (True, False)
+        }
+        self._set_environment({"CALLBACK_TOKEN_SECRET": a_secret("token", TOKEN)})
+
+    def prepare(self, scenario: Scenario) -> None:
+        """Functions that have just been deployed with this scenario's settings."""
+        self._scenario = scenario
+        self.player.forget()
+        self._set_environment(
+            {
+                "PROVIDER_KEYS_SECRET": self._keys[scenario.has_api_key],
+                "GIVE_UP_AFTER_SECONDS": "60" if scenario.gives_up_at_first_poll else str(_GIVE_UP_AFTER_SECONDS),
+            }
+        )
+        for function in _FUNCTIONS:
+            function.dependencies.cache_clear()
+            function.dependencies()
+        self._redrive = self._make_redrive(self._keys[scenario.has_api_key])
+        self._reconciliation = Reconciliation(
+            TABLE_NAME, self._clients.dynamodb(), self._follow_ups, now=lambda: self.player.now
+        )
+
+    def _make_redrive(self, keys: str) -> Redrive:
+        """As the command line makes it."""
+        table = TasksTable(TABLE_NAME, self._clients.dynamodb())
+        client = ProviderClient({}, transport=httpx.MockTransport(self.answer))
+        secret = LiveSecret(keys, self._clients.secrets_manager())
+        inquiry = Inquiry(client, secret.provider_keys, now=lambda: self.player.now)
+        return Redrive(table, FreshUrls(table, inquiry), self._follow_ups, now=lambda: self.player.now)
+
+    def lets_through(self, record: str) -> bool:
+        """Whether the event source's filter lets the dispatcher see a stream record."""
+        if record not in self._let_through:
+            self._let_through[record] = self._filter.matches(json.loads(record))
+        return self._let_through[record]
+
+    # -------------------------------------------------------------------------------------------- what is played
+
+    def _register(self, _: str) -> None:
+        self._registry.register("flux-kontext", [TASK_ID], now=self.player.now)
+
+    def _dispatch(self, batch: str) -> dict[str, Any]:
+        records = [json.loads(record) for record in json.loads(batch)]
+        answer: dict[str, Any] = dispatch_changes.handler({"Records": records}, _context)
+        return answer
+
+    def _reconcile(self, _: str) -> None:
+        """What the hourly run does after it has counted. Everything is overdue."""
+        for batches in (
+            self._reconciliation.restart_polling(timedelta(0)),
+            self._reconciliation.repeat_archiving(timedelta(0)),
+        ):
+            for _batch in batches:
+                pass
+
+    def _archive(self, messages: str) -> None:
+        answer = archive_images.handler(json.loads(messages), _context)
+        if not answer["batchItemFailures"]:
+            self.player.ask(CONSUME_MESSAGE)  # Lambda does, when the function has answered
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        """The provider's, to a question."""
+        assert self._scenario is not None
+        answers, number = self._scenario.answers, 0
+        # Where it is always the same, it does not matter when it is asked.
+        if len(answers) > 1:
+            number = int(self.player.ask(ASK_PROVIDER).digest)
+        return answer(answers[number])
+
+    def fetch(self, url: str) -> FetchedImage:
+        """The image at a URL."""
+        assert self._scenario is not None
+        picture = PICTURES[url]
+        if picture == PAGE:
+            raise ImageRejectedError("not an image")
+        if self._scenario.origin_dies and picture == ORIGIN and self.player.ask(FETCH_ORIGIN) == GONE:
+            raise ImageGoneError("the server answers 404")
+        return fetched(picture)
+
+    def _set_environment(self, changes: dict[str, str]) -> None:
+        environment = {
+            "TASKS_TABLE": TABLE_NAME,
+            "IMAGES_BUCKET": BUCKET,
+            "ARCHIVE_QUEUE_URL": self.aws.queue_url,
+            "POLL_TASKS_STATE_MACHINE": self.aws.state_machine,
+            "FIRST_POLL_AFTER_SECONDS": "60",
+            "POLL_INTERVAL_SECONDS": "30",
+            "SLOW_POLL_AFTER_SECONDS": "900",
+            "SLOW_POLL_INTERVAL_SECONDS": "120",
+            "ADDITIONAL_IMAGE_HOSTS": "",
+            "PROVIDER_BASE_URLS": "",
+        }
+        for name, value in (environment | changes).items():
+            self._patches.setenv(name, value)
+
+
+class _Fetcher:
+    """In place of the ImageFetcher."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def fetch(self, url: str, allowed_hosts: Iterable[str], **_: Any) -> FetchedImage:
+        return self._stage.fetch(url)
+
+
+@contextmanager
+def a_stage() -> Iterator[Stage]:
+    """A stage in an account of its own."""
+    with (
+        an_account(),
+        put_object_as_s3_does(),
+        pytest.MonkeyPatch.context() as patches,
+    ):
+        stage = Stage(load_template(REPOSITORY / "template.yaml", {}), patches)
+        transport = httpx.MockTransport(stage.answer)
+        for function in (poll_tasks, archive_images):
+            patches.setattr(
+                function,
+                "ProviderClient",
+                lambda base_urls, **how: ProviderClient(base_urls, transport=transport, **how),
+            )
+        patches.setattr(archive_images, "ImageFetcher", lambda: _Fetcher(stage))
+        for name, module in list(sys.modules.items()):
+            if name.startswith(("functions.", "image_tasks.")) and name != "image_tasks.models":
+                if hasattr(module, "ThreadPoolExecutor"):
+                    patches.setattr(module, "ThreadPoolExecutor", Inline)
+                if hasattr(module, "utc_now"):
+                    patches.setattr(module, "utc_now", lambda: stage.player.now)
+        # Functions are played thousands of times, and say the same each time.
+        logging.disable(logging.CRITICAL)
+        try:
+            with stage.player.takes_calls():
+                yield stage
+        finally:
+            logging.disable(logging.NOTSET)
+        for function in _FUNCTIONS:
+            function.dependencies.cache_clear()
