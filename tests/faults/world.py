@@ -9,6 +9,7 @@ from tests.faults.account import Call
 from tests.faults.checks import Violation, check_end
 from tests.faults.invocations import CRASHES, Ended, Fault, Invocation, Request
 from tests.faults.pipeline import Pipeline
+from tests.faults.provider import Failure
 from tests.faults.scenarios import Scenario
 
 STREAM = "stream"
@@ -97,8 +98,12 @@ class World:
     def check_end(self) -> tuple[Violation, ...]:
         """What does not hold when nothing more can happen."""
         pipeline, scenario = self._pipeline, self._scenario
-        # Evidence is not news: what is lost of it with a crash, or refused, is not written again.
-        acknowledged = [] if self._has_failed else [scenario.callbacks[index] for index in pipeline.acknowledged]
+        acknowledged = [
+            scenario.callbacks[index]
+            for index in pipeline.acknowledged
+            # That a success has overruled a failure is noted after the success: a fault in between loses the note.
+            if not (self._has_failed and isinstance(scenario.callbacks[index], Failure) and scenario.ending.pictures)
+        ]
         dead_letters = sum(message.is_dead for message in pipeline.messages)
         found = [
             tuple(check_end(pipeline.holdings, ending, acknowledged, pipeline.sent, allowed))
