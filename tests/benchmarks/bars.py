@@ -5,7 +5,7 @@ from html import escape
 
 from tests.benchmarks.figures import Figure, Spread
 
-WIDTH, LABELS, BAR, GAP = 860, 330, 16, 14
+WIDTH, LABELS, NUMBERS, BAR, GAP = 900, 330, 230, 16, 14
 OURS, THEIRS, MISSED, INK, FAINT = "#2563eb", "#94a3b8", "#dc2626", "#0f172a", "#64748b"
 
 
@@ -33,7 +33,7 @@ def _pair(figure: Figure, top: int) -> Iterator[str]:
         *(figure.value, figure.peer_value),
         *(spread.upper for spread in (figure.spread, figure.peer_spread) if spread),
     )
-    scale = (WIDTH - LABELS - 150) / longest
+    scale = (WIDTH - LABELS - NUMBERS) / longest
     colour = MISSED if figure.is_met is False else OURS
     ratio = f" · {figure.ratio:.2f} ×" if figure.ratio else ""  # noqa: RUF001
     goal = f" (goal {figure.goal})" if figure.goal else ""

@@ -21,14 +21,10 @@ PROCESSES = 15
 def measure() -> list[Figure]:
     """Cold starts of the three functions that somebody waits for, in turns with their floors."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        build = deployed.build()
-        deployed.lay_out(build, folder)
+        folder, scratch = deployed.lay_out(), Path(temporary)
         layer, runtime = str(folder / "opt" / "python"), str(folder / "var" / "runtime")
-        bare = str(deployed.without_bytecode(folder / "opt" / "python", folder / "bare" / "python"))
-        bare_task = str(
-            deployed.without_bytecode(folder / "task" / "ReceiveCallbackFunction", folder / "bare" / "task")
-        )
+        bare = str(deployed.without_bytecode(folder / "opt" / "python", scratch / "python"))
+        bare_task = str(deployed.without_bytecode(folder / "task" / "ReceiveCallbackFunction", scratch / "task"))
         floors = Path(__file__).with_name("floors")
 
         def task(name: str) -> str:
@@ -46,7 +42,7 @@ def measure() -> list[Figure]:
             "archiver": Sandbox([task("ArchiveImagesFunction"), layer], archive),
             "archiver floor": Sandbox([str(floors / "archiver")], archive),
         }
-        with stand_in(folder / "var", ANSWERS) as aws:
+        with stand_in(scratch, ANSWERS) as aws:
             # Once each, so that the disk's cache is as warm for the first measurement as for the last.
             for sandbox in sandboxes.values():
                 sandbox.start(aws, runtime)
@@ -56,7 +52,7 @@ def measure() -> list[Figure]:
                     taken[name].append(sandbox.start(aws, runtime)[0])
             _, import_times = sandboxes["callback"].start(aws, runtime, "-X", "importtime")
         _import_tree.append(read_import_times(import_times))
-        layer_bytes = deployed.packed_bytes(build / "ImageTasksLayer")
+        layer_bytes = deployed.packed_bytes(deployed.BUILD / "ImageTasksLayer")
     return _figures(taken, layer_bytes)
 
 

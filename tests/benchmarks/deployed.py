@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from py_compile import PycInvalidationMode
+from tempfile import TemporaryDirectory
 
 import botocore
 
@@ -26,8 +28,8 @@ RUNTIME_BOTO3 = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six
 HTTPX = ("httpx", "httpcore", "h11", "anyio", "certifi", "idna", "typing_extensions.py")
 
 
-def build() -> Path:
-    """The folder with the built functions and layer, made anew from what is in the repository."""
+def build() -> None:
+    """Makes `BUILD`, the built functions and layer, anew from what is in the repository."""
     if sys.version_info[:2] != RUNTIME_VERSION:
         raise SystemExit(
             f"This needs Python {'.'.join(map(str, RUNTIME_VERSION))}, the runtime's; this is another one."
@@ -36,25 +38,34 @@ def build() -> Path:
     environment |= {"AWS_DEFAULT_REGION": "us-east-1", "SAM_CLI_TELEMETRY": "0"}
     command = [str(Path(sys.executable).parent / "sam"), "build", "--build-dir", str(BUILD)]
     subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
-    return BUILD
 
 
-def lay_out(build: Path, folder: Path) -> None:
-    """Puts into `folder` what a sandbox has.
+@cache
+def lay_out() -> Path:
+    """A folder, the same for all benchmarks of a run, that has what a sandbox has.
 
     task/FUNCTION  each built function, Lambda's /var/task
     opt/python     the built layer, with this machine's compiled modules of the same versions in place of arm64's
     var/runtime    Lambda's runtime: its client and its boto3, with valid bytecode as Lambda ships it
     """
-    for function in build.glob("*Function"):
+    folder = Path(_temporary().name)
+    build()
+    for function in BUILD.glob("*Function"):
         shutil.copytree(function, folder / "task" / function.name)
-    shutil.copytree(build / "ImageTasksLayer" / "python", folder / "opt" / "python")
+    shutil.copytree(BUILD / "ImageTasksLayer" / "python", folder / "opt" / "python")
     _replace_compiled_modules(folder / "opt" / "python")
     runtime = folder / "var" / "runtime"
     copy_installed(RUNTIME_CLIENT + RUNTIME_BOTO3 + HTTPX, runtime)
     compile_for_ever(runtime)
     for path in folder.rglob("*"):
         os.utime(path, (ARCHIVE_TIME, ARCHIVE_TIME))
+    return folder
+
+
+@cache
+def _temporary() -> "TemporaryDirectory[str]":
+    # Kept by the cache until the end of the run, which removes it.
+    return TemporaryDirectory()
 
 
 def copy_installed(patterns: Iterable[str], target: Path) -> None:

@@ -28,8 +28,7 @@ class Peer(Protocol):
 def measure() -> list[Figure]:
     """CPU time of callbacks that bring news, and of repeated ones."""
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-        folder = Path(temporary)
-        deployed.lay_out(deployed.build(), folder)
+        folder, scratch = deployed.lay_out(), Path(temporary)
         layer, runtime = str(folder / "opt" / "python"), str(folder / "var" / "runtime")
         ours = [str(folder / "task" / "ReceiveCallbackFunction"), layer]
         floors = Path(__file__).with_name("floors")
@@ -39,7 +38,7 @@ def measure() -> list[Figure]:
             written.setdefault(asked["Key"].get("task", {}).get("S", "another table's"), copy.deepcopy(asked))
             return ANSWERS["UpdateItem"](asked)
 
-        aws = stack.enter_context(stand_in(folder / "var", {**ANSWERS, "UpdateItem": remember}))
+        aws = stack.enter_context(stand_in(scratch, {**ANSWERS, "UpdateItem": remember}))
         for task_id in ("task12345", REPEATED):
             Sandbox(ours, a_callback(task_id)).start(aws, runtime)
         sandboxes = {
@@ -54,8 +53,8 @@ def measure() -> list[Figure]:
             name: stack.enter_context(sandbox.warm(aws, runtime)) for name, sandbox in sandboxes.items()
         }
         peers["flask"] = stack.enter_context(web_peer.flask())
-        peers["flask, sqlite"] = stack.enter_context(web_peer.flask(str(folder / "tasks.sqlite")))
-        peers["express"] = stack.enter_context(web_peer.express(folder))
+        peers["flask, sqlite"] = stack.enter_context(web_peer.flask(str(scratch / "tasks.sqlite")))
+        peers["express"] = stack.enter_context(web_peer.express(scratch))
         present = {name: peer for name, peer in peers.items() if peer}
         for peer in present.values():
             peer.cpu_seconds(ANSWERS_PER_BLOCK)
