@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "GIVE_UP_AFTER_SECONDS": "21600",
     "POWERTOOLS_SERVICE_NAME": "catchlight",
     "POWERTOOLS_METRICS_NAMESPACE": "Catchlight",
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
     # What Lambda adds.
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
