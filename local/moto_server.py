@@ -26,7 +26,7 @@ class _Handler(MotoRequestHandler):  # type: ignore[misc]
 
 
 class _Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]
-    """Remembers whose a host is. moto looks it up for each request in folders and hundreds of patterns, under a lock."""
+    """Remembers whose a host is: moto looks for each request through folders and hundreds of patterns, under a lock."""
 
     def __init__(self) -> None:
         super().__init__(create_backend_app)

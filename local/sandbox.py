@@ -77,8 +77,10 @@ def main() -> None:
     task_root = os.environ["LAMBDA_TASK_ROOT"]
     os.chdir(task_root)
     install_runtime_client()
-    # `python -m` put the repository first; Lambda has the function's folder there, and the repository nowhere.
-    sys.path[0] = task_root
+    # `python -m` put the repository first, and its own installation for the command line once more; Lambda has the
+    # function's folder there, and the repository nowhere.
+    repository = sys.path[0]
+    sys.path[:] = [task_root, *(path for path in sys.path[1:] if path != repository)]
     if hosts := os.environ.pop(IMAGE_HOSTS_VARIABLE, ""):
         open_image_door(parse_image_hosts(hosts))
 

@@ -86,8 +86,8 @@ def import_tree(title: str, root: Node) -> str:
         parts.append("</g>")
     # importlib.import_module, by which pydantic loads its own parts, is not told of.
     told = (
-        "Width is time, what a module imports stands below it. Measured under -X importtime, which adds some itself; what"
-        " is loaded by name, as parts of pydantic are, counts to whoever asked first."
+        "Width is time, what a module imports stands below it. Measured under -X importtime, which adds some itself;"
+        " what is loaded by name, as parts of pydantic are, counts to whoever asked first."
     )
     parts.append(f'<text x="{LEFT}" y="{height - 12}" fill="{OTHER}">{told}</text>')
     return "\n".join([*parts, "</svg>", ""])

@@ -184,7 +184,8 @@ def test_64_deliveries_of_one_callback_are_one_item_and_one_object(stack: Stack)
         answers = list(pool.map(lambda _: stack.call_back("at-once", url), range(64)))
 
     assert answers == [(200, {"status": "received"})] * 64
-    item = stack.wait_for("at-once", lambda item: item["status"] == "ARCHIVED" and item["deliveries"] == 64)
+    item = stack.wait_for("at-once", lambda item: item["status"] == "ARCHIVED")
+    assert item["deliveries"] == 1  # the others brought nothing new
     assert "conflicts" not in item
     versions = stack.s3.list_object_versions(Bucket=stack.info["bucket"], Prefix="images/flux-kontext/at-once/")
     assert [version["Key"] for version in versions["Versions"]] == ["images/flux-kontext/at-once/result-0.jpg"]

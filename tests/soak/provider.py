@@ -137,7 +137,11 @@ class _Handler(LoopbackHandler):
             self.answer(404, b"not found", [])
 
     def do_POST(self) -> None:  # noqa: N802
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = self.rfile.read(length := int(self.headers["content-length"]))
+        if len(body) < length:  # whoever asked was killed meanwhile
+            self.close_connection = True
+            return
+        asked = json.loads(body)
         self._answer_poll(ACEDATA, asked.get("ids") or [asked["id"]], is_batch="ids" in asked)
 
     @property

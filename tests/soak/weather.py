@@ -61,7 +61,7 @@ RATES: Rates = {
     "secretsmanager": {Fault.THROTTLE: 0.05, Fault.ERROR: 0.05, Fault.CUT: 0.02, Fault.SLOW: 0.05},
 }
 # Six calls in a row about one task: more than an invocation's retries.
-STREAK_RATE = 0.005
+STREAK_RATE = 0.01
 SECONDS_BETWEEN_KILLS = 5.0
 SECONDS_BETWEEN_OUTAGES = 45.0
 OUTAGE_SECONDS = (0.5, 4.0)

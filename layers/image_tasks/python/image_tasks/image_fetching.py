@@ -60,7 +60,8 @@ class ImageFetcher:
 
     Every fetch has a connection of its own, which goes through the door anew. One that is used again costs a handshake
     less, and hands bytes that a server sent after one image to the fetch of the next, for its answer. That its buffers
-    are empty before it is used again does not rule it out: a second answer may come while the next request is under way.
+    are empty before it is used again does not rule it out: a second answer may come while the next request is on its
+    way.
     """
 
     def __init__(self, door: ImageDoor | None = None) -> None:

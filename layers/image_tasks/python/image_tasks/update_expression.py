@@ -3,6 +3,7 @@
 from typing import Any
 
 from image_tasks.attribute_values import to_attribute
+
 # `images[0].url` as a part of a placeholder's name.
 _AS_PLACEHOLDER = str.maketrans({"[": "_", "]": None, ".": "_"})
 
