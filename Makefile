@@ -15,7 +15,7 @@ SOURCES := catchlight functions layers local scripts tests
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
 PYTHON ?= $(shell scripts/find-python)
 
-.PHONY: help setup demo up replay test faults soak fuzz check scan format build smoke bench rehearse lock clean
+.PHONY: help setup demo up replay test faults races soak fuzz check scan format build smoke bench rehearse lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: $(STAMP) ## All tests, offline
 
 faults: $(STAMP) ## Every order of events of one task, every fault at every call, counted
 	@$(BIN)/python -m tests.faults
+
+races: $(STAMP) ## Sixteen writers at each of 400 items: one winner each (ENGINE=dynamodb-local: at AWS's own, by npm and Java)
+	@$(BIN)/python -m tests.races --engine $(or $(ENGINE),moto)
 
 soak: $(STAMP) ## Thousands of tasks in a storm of faults, and what became of each (TASKS=10000, SEED=1); 20 minutes
 	@$(BIN)/python -m tests.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1)

@@ -1,0 +1,109 @@
+"""Many writers at one item at the same moment: of each race there is one winner, and the item has the winner's word."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from typing import TYPE_CHECKING
+
+from image_tasks.models import Image, ImageKind, Reporter, Task, TaskReport, TaskStatus, task_key
+from image_tasks.registration import Registry
+from image_tasks.tasks_table import Outcome, TasksTable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+NOW = datetime(2026, 1, 6, tzinfo=UTC)
+PROVIDER = "flux-kontext"
+
+# One writer's write: whether it won. It is made anew for every key, after what the race needs is in the table.
+Write = Callable[[int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """A kind of race: what each writer does, and what the item says if a writer was the one that won."""
+
+    name: str
+    begin: Callable[[str], Write]
+    winners_word: Callable[[Task, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one kind of race."""
+
+    name: str
+    keys: int
+    writers: int
+    with_one_winner: int
+    with_the_winners_word: int
+
+    @property
+    def is_fine(self) -> bool:
+        """Every race had one winner, and the item has nobody else's word."""
+        return self.with_one_winner == self.with_the_winners_word == self.keys
+
+
+def run(table_name: str, client: "DynamoDBClient", *, keys: int, writers: int) -> Iterator[Result]:
+    """Runs every kind of race, for so many keys each."""
+    table = TasksTable(table_name, client)
+    with ThreadPoolExecutor(writers) as pool:
+        for race in _races(table, Registry(table_name, client)):
+            one_winner = winners_word = 0
+            for number in range(keys):
+                task_id = f"{race.name}-{number}"
+                write, start = race.begin(task_id), Barrier(writers)
+
+                def writer(place: int, write: Write = write, start: Barrier = start) -> bool:
+                    start.wait(60)
+                    return write(place)
+
+                winners = [place for place, has_won in enumerate(pool.map(writer, range(writers))) if has_won]
+                one_winner += len(winners) == 1
+                task = table.get(task_key(PROVIDER, task_id))
+                winners_word += task is not None and bool(winners) and race.winners_word(task, winners[0])
+            yield Result(race.name, keys, writers, one_winner, winners_word)
+
+
+def _races(table: TasksTable, registry: Registry) -> tuple[Race, ...]:
+    def news(task_id: str) -> Write:
+        return lambda place: table.record(_success(task_id, place)).outcome is Outcome.APPLIED
+
+    def registration(task_id: str) -> Write:
+        return lambda place: registry.register(PROVIDER, [task_id], now=NOW + timedelta(seconds=place))[0]
+
+    def renewal(task_id: str) -> Write:
+        table.record(_success(task_id, 99))
+        read = table.get(task_key(PROVIDER, task_id))
+        assert read is not None
+        return lambda place: table.renew(read, {0: _image(place)}, now=NOW + timedelta(hours=1, seconds=place))
+
+    def has_url(task: Task, winner: int) -> bool:
+        return task.images[0].url == _image(winner).url
+
+    def has_time(task: Task, winner: int) -> bool:
+        return (task.registered_at or "").endswith(f":{winner:02}.000Z")
+
+    return (
+        Race("news", news, has_url),
+        Race("registration", registration, has_time),
+        Race("renewal", renewal, has_url),
+    )
+
+
+def _success(task_id: str, place: int) -> TaskReport:
+    return TaskReport(
+        provider=PROVIDER,
+        task_id=task_id,
+        status=TaskStatus.SUCCEEDED,
+        reported_by=Reporter.CALLBACK if place % 2 else Reporter.POLL,
+        reported_at=NOW + timedelta(seconds=place),
+        images=(_image(place),),
+    )
+
+
+def _image(place: int) -> Image:
+    url = f"https://tempfile.aiquickdraw.com/{place}.png"
+    return Image(kind=ImageKind.RESULT, url=url, expires_at=NOW + timedelta(days=1))
