@@ -96,7 +96,10 @@ def _number(value: float) -> str:
 
 
 def _machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    # How much else it had to do: more than it has cores, and times by the clock are times of waiting.
+    load = os.getloadavg()[0]
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    return f"{machine}, load {load:.1f}"
 
 
 def _figure(document: dict[str, Any]) -> Figure:
