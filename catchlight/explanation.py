@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import chain
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from catchlight.archive_log import FailedTry
 from catchlight.durations import in_words, parse_time
@@ -35,10 +38,23 @@ class DeadLetter(Model):
     since: datetime
 
 
+def _without_queries(task: Task) -> Task:
+    images = tuple(image.model_copy(update={"url": _path(image.url)}) for image in task.images)
+    conflicts = tuple(
+        conflict.model_copy(update={"urls": tuple(map(_path, conflict.urls))}) for conflict in task.conflicts
+    )
+    return task.model_copy(update={"images": images, "conflicts": conflicts})
+
+
+def _path(url: str) -> str:
+    return url.partition("?")[0]
+
+
 class Explanation(Model):
     """All that can be said of a task."""
 
-    task: Task
+    # The query of a URL opens its image to everybody who reads it, and explanations are passed on.
+    task: Annotated[Task, AfterValidator(_without_queries)]
     history: tuple[Event, ...]
     why: str
     next: str

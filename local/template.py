@@ -1,5 +1,6 @@
 """Reads a SAM template and expands it as CloudFormation does."""
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ from local import LocalStackError
 REGION = "us-east-1"
 ACCOUNT_ID = "123456789012"
 STACK_NAME = "catchlight"
+
+# samtranslator counts what it does, and warns that nobody has taken the counts.
+logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)
 
 # What samtranslator puts in place of a local folder: the bucket stands for the template's own folder.
 _FOLDER_BUCKET = "template-folder"

@@ -1,6 +1,6 @@
-"""Explores all scenarios with every fault at every call: `make faults`.
+"""Explores all scenarios with every fault at every call, and holds the table to its model: `make faults`.
 
-    .venv/bin/python -m tests.faults [SCENARIO ...]
+    .venv/bin/python -m tests.faults [SCENARIO ... | table]
 
 Ends with 1 if anything was lost, double or wrong.
 """
@@ -11,20 +11,46 @@ import time
 from rich.console import Console
 from rich.table import Table
 
+from local.template import load_template
 from tests import conftest  # noqa: F401 - the environment that the functions are imported in
 from tests.faults.checks import Harm
 from tests.faults.explorer import Exploration, explore
 from tests.faults.invocations import Fault
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.stage import Stage, a_stage
+from tests.faults.table_machine import WITH_FAULT, check_table
 from tests.faults.world import World
+from tests.integration.conftest import REPOSITORY, a_store, an_account
 
+TABLE = "table"
+TABLE_EXAMPLES = 1000
 _COLUMNS = ("orders", "with a fault", "worlds", "steps", "faults", "lost", "double", "wrong", "seconds")
 
 
 def main(names: list[str]) -> int:
     """Prints a line for each scenario, and what was found."""
     console = Console(width=150)
+    harm = _explore(names, console) if names != [TABLE] else 0
+    if not names or TABLE in names:
+        _hold_table_to_model(console)
+    return harm
+
+
+def _hold_table_to_model(console: Console) -> None:
+    """Fails with the steps that show what the table does otherwise."""
+    started = time.monotonic()
+    with an_account():
+        seen = check_table(a_store(load_template(REPOSITORY / "template.yaml", {})), examples=TABLE_EXAMPLES)
+    with_fault = seen.pop(WITH_FAULT)
+    ends = ", ".join(f"{count:,} {what}" for what, count in seen.most_common())
+    console.print(
+        f"The tasks table and its model: {TABLE_EXAMPLES:,} examples, {seen.total():,} steps, {with_fault:,} of them "
+        f"with a fault; the item was the model's after each ({ends}). {time.monotonic() - started:.0f} seconds.",
+        markup=False,
+    )
+
+
+def _explore(names: list[str], console: Console) -> int:
     table = Table(title="Every order of events, every fault at every call")
     table.add_column("scenario", no_wrap=True)
     for column in _COLUMNS:

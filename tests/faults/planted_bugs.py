@@ -41,7 +41,7 @@ def _record_unconditionally(table: TasksTable, report: TaskReport) -> Recorded:
     return Recorded(Outcome.APPLIED, None)
 
 
-def _news_overwrites(patches: pytest.MonkeyPatch) -> None:
+def news_overwrites(patches: pytest.MonkeyPatch) -> None:
     patches.setattr(TasksTable, "record", _record_unconditionally)
 
 
@@ -122,7 +122,7 @@ def _confirmed_claims_are_corrected(patches: pytest.MonkeyPatch) -> None:
 _REFUSED = (Fault.REFUSED,)
 
 PLANTED_BUGS = (
-    PlantedBug("news overwrites what is known", _news_overwrites, "success and a late failure", Harm.LOST),
+    PlantedBug("news overwrites what is known", news_overwrites, "success and a late failure", Harm.LOST),
     PlantedBug("polls overwrite what is known", _polls_overwrite, "callback and poll say success", Harm.DOUBLE),
     PlantedBug("objects are overwritten", _objects_are_overwritten, "nobody registered it", Harm.DOUBLE, CRASHES),
     PlantedBug("answered 200, not written", _answered_though_not_written, "nobody registered it", Harm.LOST, _REFUSED),

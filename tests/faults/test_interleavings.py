@@ -1,24 +1,16 @@
 """Every order of a callback, a poll, a stream delivery and an archive run of one task, and a crash round every call."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.faults.explorer import explore, walk
 from tests.faults.invocations import CRASHES
 from tests.faults.planted_bugs import PLANTED_BUGS, PlantedBug
 from tests.faults.scenarios import LARGE, SCENARIOS, SMALL, Scenario
-from tests.faults.stage import Stage, a_stage
+from tests.faults.stage import Stage
 from tests.faults.world import World
 
 by_name = {scenario.name: scenario for scenario in SCENARIOS}
 WALKS = 150
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with a_stage() as stage:
-        yield stage
 
 
 @pytest.mark.parametrize("scenario", SMALL, ids=lambda scenario: scenario.name)

@@ -63,11 +63,11 @@ class Store:
     def item(self, task: str) -> dict[str, Any] | None:
         """A task's item in plain Python."""
         item = self.client.get_item(TableName=TABLE_NAME, Key={"task": {"S": task}}).get("Item")
-        return None if item is None else _plain(item)
+        return None if item is None else plain(item)
 
     def items(self) -> list[dict[str, Any]]:
         """All items."""
-        return [_plain(item) for item in self.client.scan(TableName=TABLE_NAME)["Items"]]
+        return [plain(item) for item in self.client.scan(TableName=TABLE_NAME)["Items"]]
 
     def put(self, task: str, **attributes: Any) -> None:
         """Writes an item by hand, as a user does."""
@@ -81,9 +81,9 @@ class Store:
             self.put(task, provider=provider, taskId=task_id, status="PENDING", rank=0)
 
 
-def _plain(item: dict[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = {name: _deserialize(value) for name, value in item.items()}
-    return plain
+def plain(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of DynamoDB's JSON in plain Python."""
+    return {name: _deserialize(value) for name, value in item.items()}
 
 
 def a_store(template: Template) -> Store:

@@ -117,7 +117,7 @@ def _problem(plan: TaskPlan, item: TaskRecord) -> str | None:
 def _excuse(plan: TaskPlan, item: TaskRecord) -> str | None:
     """INCOMPLETE in place of ARCHIVED, if every image that is given up was not there when the last try came to it."""
     fates = {image.path: image.fate for image in plan.images}
-    given_up = {fates[image.path] for image in item.images if image.state == "EXPIRED"}
+    given_up = {fates.get(image.path) for image in item.images if image.state == "EXPIRED"}
     is_excused = item.status == "INCOMPLETE" and item.claim == plan.truth
     return GIVEN_UP if is_excused and given_up <= _NOT_THERE_AT_FIRST else None
 

@@ -127,6 +127,15 @@ def test_a_task_that_says_something_else() -> None:
     assert "instead of Claim" in problems(Standing({**standing.items, plan.task: other}, {}))[0]
 
 
+def test_a_task_that_believes_a_lie() -> None:
+    standing, _ = right()
+    plan = a_plan("ARCHIVED")
+    lie = ImageRecord("/strange/result-0.png", "EXPIRED", None, None)
+    record = replace(item(plan), status="INCOMPLETE", claim=Claim("SUCCEEDED", (lie.path,)), images=(lie,))
+
+    assert problems(Standing({**standing.items, plan.task: record}, {}), is_repaired=False) != []
+
+
 def test_an_image_in_the_wrong_state() -> None:
     standing, _ = right()
     plan = a_plan("INCOMPLETE", ImageFate.GONE)

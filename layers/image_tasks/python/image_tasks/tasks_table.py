@@ -199,7 +199,9 @@ class TasksTable:
             self._set_end(update, status, now)
         # Two runs may archive the same task at once. The objects are the same; the further status stays.
         nobody_was_further = "#rank <= :rank"
-        conditions = [nobody_was_further]
+        # A correction may have brought other images, of which the first are these: none beyond them is forgotten.
+        there_are_no_more = update.equals(f"images[{len(task.images)}]", None)
+        conditions = [nobody_was_further, there_are_no_more]
         for index, image in enumerate(task.images):
             if index in images:
                 # Whoever has renewed or corrected it has a message of its own for what it is now.

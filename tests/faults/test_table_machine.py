@@ -1,0 +1,67 @@
+"""The tasks table against its model, with faults before and after each call."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import Phase
+
+from image_tasks import tasks_table
+from image_tasks.models import TaskStatus
+from image_tasks.tasks_table import TasksTable
+from image_tasks.update_expression import UpdateExpression
+from tests.faults.planted_bugs import news_overwrites
+from tests.faults.table_machine import WITH_FAULT, check_table
+from tests.integration.conftest import Store
+
+EXAMPLES = 60  # `make faults` tries more
+
+
+def test_the_table_does_what_its_model_says(store: Store) -> None:
+    steps = check_table(store, examples=EXAMPLES, phases=[Phase.generate])
+
+    assert steps.keys() >= set(TaskStatus)
+    assert steps[WITH_FAULT] > EXAMPLES
+
+
+def _forget_what_was_claimed(patches: pytest.MonkeyPatch) -> None:
+    patches.setattr(tasks_table, "_is_still_claimed", lambda claimed, update: "attribute_exists(task)")
+
+
+def _forget_what_was_read(patches: pytest.MonkeyPatch) -> None:
+    patches.setattr(tasks_table, "_is_as_read", lambda task, update: "attribute_exists(task)")
+
+
+def _keep_evidence_without_end(patches: pytest.MonkeyPatch) -> None:
+    patches.setattr(tasks_table, "_HAS_ROOM_FOR_EVIDENCE", "attribute_exists(task)")
+    patches.setattr(tasks_table, "MAX_CONFLICTS", 100)
+
+
+def _save_images_over_anything(patches: pytest.MonkeyPatch) -> None:
+    update_if = TasksTable._update_if
+
+    def by_rank_only(table: TasksTable, task: str, condition: str, update: UpdateExpression) -> bool:
+        rank, _, of_images = condition.partition(" AND #images[")
+        if of_images:
+            condition = f"{rank} AND (attribute_exists(task) OR #images[{of_images})"
+        return update_if(table, task, condition, update)
+
+    patches.setattr(TasksTable, "_update_if", by_rank_only)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        news_overwrites,
+        _forget_what_was_claimed,
+        _forget_what_was_read,
+        _keep_evidence_without_end,
+        _save_images_over_anything,
+    ],
+)
+def test_a_planted_bug_is_found(
+    store: Store, plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+
+    with pytest.raises(AssertionError):
+        check_table(store, examples=EXAMPLES, phases=[Phase.generate])
