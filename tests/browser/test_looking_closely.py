@@ -72,6 +72,25 @@ def test_an_address_opens_its_task_and_the_way_back_closes_it(visit: Visit, desk
     assert page.evaluate("location.hash") == ""
 
 
+def test_an_address_that_is_back_before_the_dialog_has_told_that_it_is_closed(visit: Visit, desk: DeskInMemory) -> None:
+    task = next(iter(desk.tasks.values()))
+    page = visit(desk).open(f"#{task.provider}/{task.task_id}")
+    expect(page.get_by_role("dialog")).to_contain_text(task.task_id)
+    address = page.evaluate("location.hash")
+    # The address changes within the task that closes the dialog: its `close` event comes after.
+    page.evaluate(
+        """(address) => {
+          history.replaceState(null, "", location.pathname);
+          dispatchEvent(new HashChangeEvent("hashchange"));
+          history.replaceState(null, "", address);
+        }""",
+        address,
+    )
+    page.evaluate("dispatchEvent(new HashChangeEvent('hashchange'))")
+    expect(page.get_by_role("dialog")).to_contain_text(task.task_id)
+    assert page.evaluate("location.hash") == address
+
+
 def test_an_address_of_no_task(visit: Visit, desk: DeskInMemory) -> None:
     visitor = visit(desk)
     visitor.allowed_errors.append("404")

@@ -20,6 +20,7 @@ export class Loupe {
     this.#dialog = dialog;
     this.neighbours = neighbours;
     this.onMove = onMove;
+    this.onClose = onClose;
     this.#previous = this.#button("icon-previous", "Newer task", () => this.#go(0));
     this.#next = this.#button("icon-next", "Older task", () => this.#go(1));
     dialog.append(
@@ -36,10 +37,8 @@ export class Loupe {
         this.#facts,
       ),
     );
-    dialog.addEventListener("close", () => {
-      this.#task = null;
-      onClose();
-    });
+    // The event comes late: meanwhile another task may have been opened.
+    dialog.addEventListener("close", () => this.#task && !this.isOpen && this.#leave());
     dialog.addEventListener("keydown", (event) => {
       if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
       if (event.key === "ArrowLeft") this.#go(0);
@@ -61,6 +60,12 @@ export class Loupe {
 
   close() {
     this.#dialog.close();
+    this.#leave();
+  }
+
+  #leave() {
+    this.#task = null;
+    this.onClose();
   }
 
   /** Shows a task, or what has become of it meanwhile. */
