@@ -35,6 +35,7 @@ def test_what_is_promised_is_shown_by_a_test(module: str, test: str) -> None:
 
 def test_promises_are_shown_by_enough_tests() -> None:
     _, _, promises = PAGE.partition("## What is promised")
+    promises, _, _ = promises.partition("Those four")
     rows = [row for row in re.findall(r"^\| .*$", promises, re.MULTILINE) if not row.startswith("| fault")]
 
     assert len(rows) >= 25
