@@ -108,8 +108,8 @@ def test_what_is_made_up_is_answered_as_documented(desk: Desk, session: requests
     desk.providers.answer = reply
     cases = [operation.as_strategy(generation_mode=mode) for operation in OPERATIONS for mode in MODES]
 
-    # Without shrinking: what fails here is told by schemathesis as a command for curl. The same cases each time: whether
-    # a rare answer is among them is not left to chance.
+    # Without shrinking: what fails here is told by schemathesis as a command for curl. And the same cases each time:
+    # whether a rare answer is among them is not left to chance.
     @settings(
         max_examples=EXAMPLES,
         derandomize=True,
