@@ -5,6 +5,7 @@
 
 import base64
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
 from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
+from werkzeug.datastructures import Headers
 
 from local.lambda_runtime import TooManyRequestsError
 from local.runtime_api import Outcome
@@ -193,16 +195,28 @@ def _message(queue: Queue, receipt_handle: str) -> Any:
 # ------------------------------------------------------------------------------------------------ S3
 
 
+_CHECKSUM_TRAILER = re.compile(rb"\r\n0\r\n(?P<name>x-amz-checksum-\w+):(?P<value>[\w+/=]+)\r\n\r\n$")
+_MAX_TRAILER_BYTES = 200
+
+
 @contextmanager
 def put_object_as_s3_does() -> Iterator[None]:
     """PutObject refuses a body that doesn't match its checksum, keeps the checksum, and is atomic.
 
-    moto stores whatever checksum it is told (and forgets it if no algorithm is named), and looks whether the object is
-    there (If-None-Match: *) some time before it writes it.
+    moto stores whatever checksum it is told (and forgets it if no algorithm is named), does not hear of one that comes
+    behind the body, and looks whether the object is there (If-None-Match: *) some time before it writes it.
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
     """
     lock = threading.RLock()
-    put = S3Response.put_object
+    put, decode = S3Response.put_object, S3Response._handle_encoded_body
+
+    def take_trailer(self: S3Response, body: Any) -> bytes:
+        encoded = body if isinstance(body, bytes) else body.read()
+        if trailer := _CHECKSUM_TRAILER.search(encoded[-_MAX_TRAILER_BYTES:]):
+            self.headers = Headers(self.headers)
+            self.headers[trailer["name"].decode()] = trailer["value"].decode()
+        decoded: bytes = decode(self, encoded)
+        return decoded
 
     def put_object(self: S3Response) -> Any:
         body = self.body or b""
@@ -224,7 +238,10 @@ def put_object_as_s3_does() -> Iterator[None]:
                     key.checksum_algorithm, key.checksum_value = algorithm, value
             return response
 
-    with mock.patch.object(S3Response, "put_object", put_object):
+    with (
+        mock.patch.object(S3Response, "put_object", put_object),
+        mock.patch.object(S3Response, "_handle_encoded_body", take_trailer),
+    ):
         yield
 
 

@@ -7,12 +7,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from random import Random
 from urllib.parse import urlsplit
 
 from PIL import Image as Pillow
 
 from image_tasks.errors import ImageRejectedError
 from image_tasks.image_door import ImageDoor, is_expected_host
+from image_tasks.image_fetching import ImageFetcher
+from image_tasks.image_formats import ImageFacts
 from tests.planted_secrets import URL_QUERY
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -22,6 +25,13 @@ def picture(format_name: str = "PNG", size: tuple[int, int] = (8, 6)) -> bytes:
     """A small image; of the same bytes each time."""
     file = BytesIO()
     Pillow.linear_gradient("L").resize(size).convert("RGB").save(file, format_name)
+    return file.getvalue()
+
+
+def large_picture(seed: int) -> bytes:
+    """A PNG of 360 KB, which is several reads and several blocks."""
+    file = BytesIO()
+    Pillow.frombytes("RGB", (400, 300), Random(seed).randbytes(400 * 300 * 3)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -114,6 +124,24 @@ def serving() -> Iterator[ImageServer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An image as somebody has it who has read it to its end."""
+
+    content: bytes
+    facts: ImageFacts
+    size: int
+    sha256: bytes
+    source_host: str
+
+
+def take(fetcher: ImageFetcher, url: str, allowed_hosts: Iterable[str] = ("images.example",)) -> Taken:
+    """Fetches an image and reads it to its end. Raises as both do."""
+    with fetcher.fetch(url, allowed_hosts) as image:
+        content = image.read()
+        return Taken(content, image.complete(), image.size, image.sha256(), image.source_host)
 
 
 class LoopbackDoor(ImageDoor):

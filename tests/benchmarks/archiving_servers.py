@@ -56,16 +56,34 @@ class Objects(Quiet):
 
     def do_PUT(self) -> None:
         """An object."""
-        left = int(self.headers["content-length"])
-        while left:
-            left -= len(self.rfile.read(min(PIECE, left)))
-        is_checked = (
-            "x-amz-checksum-sha256" in self.headers or "x-amz-trailer" in self.headers or self.headers.get("x-test")
-        )
-        self.send_response(200 if is_checked or self.headers["x-amz-content-sha256"] else 400)
+        checksum = None
+        if self.headers.get("transfer-encoding") == "chunked":
+            checksum = self._read_chunks().rpartition(b"x-amz-checksum-sha256:")[2].strip().decode()
+        else:
+            self._read(int(self.headers["content-length"]))
+        self.send_response(200)
+        if checksum:
+            self.send_header("x-amz-checksum-sha256", checksum)
         self.send_header("content-length", "0")
         self.send_header("etag", '"0"')
         self.end_headers()
+
+    def _read(self, left: int) -> bytes:
+        """The last piece of so many bytes."""
+        piece = b""
+        while left:
+            piece = self.rfile.read(min(PIECE, left))
+            left -= len(piece)
+        return piece
+
+    def _read_chunks(self) -> bytes:
+        """The last chunk that is not empty: what was computed while the others were sent is at its end."""
+        last = b""
+        while size := int(self.rfile.readline(), 16):
+            last = self._read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return last
 
 
 class Server(ThreadingHTTPServer):

@@ -1,20 +1,27 @@
 """The provider of the explored task: what is true, what it answers, what it serves. Plain functions, no sockets."""
 
 import hashlib
-import io
 import json
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
+from zlib import crc32
 
 import httpx
 
-from image_tasks.image_fetching import FetchedImage
-from image_tasks.image_formats import ImageFacts
+from image_tasks.incoming_image import IncomingImage
 from image_tasks.models import ImageKind
+from tests.image_server import picture
 from tests.planted_secrets import URL_QUERY
 
 _HOST = "tempfile.aiquickdraw.com"  # one of those that this provider's images are known to come from
 TASK_ID = "task12345"
+
+
+@cache
+def _drawn(name: str) -> bytes:
+    """A PNG that no other name has: as wide as the name says."""
+    return picture(size=(8 + crc32(name.encode()) % 1000, 6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ class Picture:
 
     @property
     def content(self) -> bytes:
-        return f"the picture {self.name}".encode()
+        return _drawn(self.name)
 
     @property
     def sha256(self) -> str:
@@ -95,16 +102,10 @@ def answer(word: Word | Generating) -> httpx.Response:
     return httpx.Response(200, json={"code": 200, "msg": "success", "data": {"taskId": TASK_ID, **word.record()}})
 
 
-def fetched(picture: Picture) -> FetchedImage:
+def fetched(picture: Picture) -> IncomingImage:
     """A picture as the archiver gets it. That it is one was tested elsewhere."""
     content = picture.content
-    return FetchedImage(
-        file=io.BytesIO(content),
-        size=len(content),
-        sha256=hashlib.sha256(content).digest(),
-        facts=ImageFacts(content_type="image/png", extension="png", width=8, height=6),
-        source_host=_HOST,
-    )
+    return IncomingImage(iter([content]), len(content), _HOST)
 
 
 def as_text(body: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from image_tasks.credentials import LiveSecret
 from image_tasks.errors import ImageGoneError, ImageRejectedError
 from image_tasks.follow_ups import FollowUps
 from image_tasks.fresh_urls import FreshUrls
-from image_tasks.image_fetching import FetchedImage
+from image_tasks.incoming_image import IncomingImage
 from image_tasks.inquiry import Inquiry
 from image_tasks.provider_client import ProviderClient
 from image_tasks.reconciliation import Reconciliation
@@ -150,7 +150,7 @@ class Stage:
             number = int(self.player.ask(ASK_PROVIDER).digest)
         return answer(answers[number])
 
-    def fetch(self, url: str) -> FetchedImage:
+    def fetch(self, url: str) -> IncomingImage:
         """The image at a URL."""
         assert self._scenario is not None
         picture = PICTURES[url]
@@ -183,7 +183,7 @@ class _Fetcher:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    def fetch(self, url: str, allowed_hosts: Iterable[str], **_: Any) -> FetchedImage:
+    def fetch(self, url: str, allowed_hosts: Iterable[str], **_: Any) -> IncomingImage:
         return self._stage.fetch(url)
 
 

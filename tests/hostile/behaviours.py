@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from image_tasks.errors import ImageError, ImageGoneError, ImageRejectedError, ImageUnavailableError
-from image_tasks.image_fetching import MAX_IMAGE_BYTES
+from image_tasks.incoming_image import MAX_IMAGE_BYTES
 from tests.hostile.internet import Behaviour
 from tests.image_server import picture
 
@@ -239,8 +239,9 @@ def endless() -> dict[str, Server]:
         "empty lines without end": Server(repeats(b"", b"\r\n"), *NO_HTTP),
         "body without end": Server(repeats(head() + PNG, b"\x00"), *TOO_LARGE),
         "image after image without end": Server(repeats(head(), PNG), *TOO_LARGE),
-        "chunks without end": Server(repeats(CHUNKED, chunks(bytes(BLOCK))), *TOO_LARGE),
-        "one chunk without end": Server(repeats(CHUNKED + b"7fffffffffffffff\r\n", bytes(BLOCK)), *TOO_LARGE),
+        "chunks without end": Server(repeats(CHUNKED + chunks(PNG), chunks(bytes(BLOCK))), *TOO_LARGE),
+        "one chunk without end": Server(repeats(CHUNKED + b"7fffffffffffffff\r\n" + PNG, bytes(BLOCK)), *TOO_LARGE),
+        "chunks of nothing without end": Server(repeats(CHUNKED, chunks(bytes(BLOCK))), *NO_IMAGE),
         "chunk size without end": Server(repeats(CHUNKED, b"0"), *NO_HTTP),
         "chunk extension without end": Server(repeats(CHUNKED + b"1;", b"x"), *NO_HTTP),
         "trailers without end": Server(repeats(CHUNKED + chunks(PNG) + b"0\r\n", b"X-Trailer: 1\r\n"), *NO_HTTP),

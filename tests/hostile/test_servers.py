@@ -17,13 +17,12 @@ from image_tasks.image_door import ImageDoor
 from image_tasks.image_fetching import ImageFetcher
 from tests.hostile.behaviours import BEHAVIOURS, IMAGES, PNG, Server, drips, rows, sends, sized, stalls, unsized
 from tests.hostile.internet import Behaviour, listening, read_request
-from tests.image_server import LoopbackDoor
+from tests.image_server import LoopbackDoor, take
 
 # What one server may cost, and what all of them together.
 MAX_SECONDS = 8.0
 MAX_GROWTH_BYTES = 64 * 1024 * 1024
 
-HOSTS = ["images.example"]
 QUERY = "sig=s3cret"
 
 
@@ -41,11 +40,10 @@ def fetch(port: int, server: Server) -> ImageError | None:
     """What comes of one fetch; an image must be one of those that the table has."""
     url = f"http://images.example:{port}/a.png?{QUERY}"
     try:
-        fetched = ImageFetcher(LoopbackDoor(port)).fetch(url, HOSTS)
+        fetched = take(ImageFetcher(LoopbackDoor(port)), url)
     except ImageError as exc:
         return exc
-    with fetched.file:
-        assert fetched.file.read() in IMAGES.values()
+    assert fetched.content in IMAGES.values()
     return None
 
 
@@ -151,8 +149,7 @@ def test_what_follows_an_answer_is_not_the_answer_to_the_next_request(more: byte
         fetcher = ImageFetcher(LoopbackDoor(port))
         types = []
         for _ in range(2):
-            fetched = fetcher.fetch(f"http://images.example:{port}/a", HOSTS)
-            fetched.file.close()
+            fetched = take(fetcher, f"http://images.example:{port}/a")
             types.append(fetched.facts.content_type)
 
     assert types == ["image/png", "image/gif"]
@@ -196,10 +193,10 @@ def test_handshakes_that_lead_nowhere(led_astray: dict[str, int], behave: Behavi
         behave(connection)
 
     with listening(handshake) as led_astray["tls"], pytest.raises(ImageUnavailableError, match=says):
-        ImageFetcher(LedAstray()).fetch("https://images.example/a.png", HOSTS)
+        take(ImageFetcher(LedAstray()), "https://images.example/a.png")
 
 
 @pytest.mark.parametrize("url", ["http://images.example/a.png", "https://127.0.0.1/a.png"])
 def test_the_door_comes_before_all_that(led_astray: dict[str, int], url: str) -> None:
     with pytest.raises(ImageRejectedError):
-        ImageFetcher(LedAstray()).fetch(url, ["*"])
+        take(ImageFetcher(LedAstray()), url, ["*"])

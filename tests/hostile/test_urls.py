@@ -18,7 +18,7 @@ from image_tasks.errors import ImageRejectedError, ImageUnavailableError
 from image_tasks.image_fetching import ImageFetcher
 from image_tasks.providers import PROVIDERS
 from tests.hostile.internet import Authority, Internet, listening
-from tests.image_server import picture
+from tests.image_server import picture, take
 
 PNG = picture()
 GOOD_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(PNG), PNG)
@@ -106,8 +106,7 @@ def test_good_urls_are_fetched_from_the_addresses_that_were_checked(
     host = host_of(case.url)
     internet.dns[host] = [case.addresses]
 
-    with fetcher.fetch(case.url, case.allowed).file as file:
-        assert file.read() == PNG
+    assert take(fetcher, case.url, case.allowed).content == PNG
 
     assert internet.resolutions == [host]
     assert internet.connections == [(case.addresses[0], 443)]
@@ -125,7 +124,7 @@ def test_bad_urls_lead_nowhere(case: Case, internet: Internet, fetcher: ImageFet
         internet.dns[host_of(case.url)] = [case.addresses]
 
     with pytest.raises(ImageRejectedError, match=case.refused):
-        fetcher.fetch(case.url, case.allowed)
+        take(fetcher, case.url, case.allowed)
 
     assert internet.connections == []
     assert internet.resolutions == ([host_of(case.url)] if by_address else [])
@@ -137,7 +136,7 @@ def test_bad_urls_lead_nowhere(case: Case, internet: Internet, fetcher: ImageFet
 def test_a_name_is_resolved_once_per_fetch(internet: Internet, fetcher: ImageFetcher) -> None:
     internet.dns["images.example"] = [["1.1.1.1"], ["127.0.0.1"]]
 
-    fetcher.fetch("https://images.example/a.png", ["*"]).file.close()
+    take(fetcher, "https://images.example/a.png", ["*"])
 
     assert internet.resolutions == ["images.example"]
     assert internet.connections == [("1.1.1.1", 443)]
@@ -149,9 +148,9 @@ def test_a_name_that_moved_inside_is_refused_however_often_it_was_good(
     internet.dns["images.example"] = [["1.1.1.1"], ["1.1.1.1"], ["169.254.169.254"]]
 
     for _ in range(2):
-        fetcher.fetch("https://images.example/a.png", ["*"]).file.close()
+        take(fetcher, "https://images.example/a.png", ["*"])
     with pytest.raises(ImageRejectedError, match="not public"):
-        fetcher.fetch("https://images.example/a.png", ["*"])
+        take(fetcher, "https://images.example/a.png", ["*"])
 
     assert internet.connections == [("1.1.1.1", 443)] * 2
 
@@ -168,7 +167,7 @@ def test_a_failed_connection_does_not_lead_to_another_resolution(
 
     monkeypatch.setattr(socket, "create_connection", refuse)
     with pytest.raises(ImageUnavailableError, match="nobody answers"):
-        fetcher.fetch("https://images.example/a.png", ["*"])
+        take(fetcher, "https://images.example/a.png", ["*"])
 
     assert tried == [("1.1.1.1", 443), ("8.8.8.8", 443)]
     assert internet.resolutions == ["images.example"]
@@ -176,7 +175,7 @@ def test_a_failed_connection_does_not_lead_to_another_resolution(
 
 def test_a_name_that_does_not_resolve_may_do_so_next_time(internet: Internet, fetcher: ImageFetcher) -> None:
     with pytest.raises(ImageUnavailableError, match=r"images\.example cannot be resolved"):
-        fetcher.fetch("https://images.example/a.png", ["*"])
+        take(fetcher, "https://images.example/a.png", ["*"])
 
 
 # ------------------------------------------------------------------------------------------------ redirects
@@ -209,7 +208,7 @@ def test_redirects_lead_nowhere(internet: Internet, fetcher: ImageFetcher, statu
     internet.answer = f"HTTP/1.1 {status} Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
 
     with pytest.raises(ImageRejectedError, match="redirects"):
-        fetcher.fetch("https://images.example/a.png", ["*"])
+        take(fetcher, "https://images.example/a.png", ["*"])
 
     assert internet.resolutions == ["images.example"]
     assert internet.connections == [("1.1.1.1", 443)]
@@ -231,7 +230,7 @@ def test_the_environment_changes_nothing(
     monkeypatch.setattr(httpx, "create_ssl_context", lambda **_: authority.client())
     internet.dns["images.example"] = [["1.1.1.1"]]
 
-    ImageFetcher().fetch("https://images.example/a.png", ["*"]).file.close()
+    take(ImageFetcher(), "https://images.example/a.png", ["*"])
 
     assert internet.connections == [("1.1.1.1", 443)]
     assert b"authorization" not in internet.requests[0].lower()
@@ -242,7 +241,7 @@ def test_no_cookie_goes_from_one_fetch_to_the_next(internet: Internet, fetcher: 
     internet.dns["images.example"] = [["1.1.1.1"], ["1.1.1.1"]]
 
     for _ in range(2):
-        fetcher.fetch("https://images.example/a.png", ["*"]).file.close()
+        take(fetcher, "https://images.example/a.png", ["*"])
 
     assert b"cookie" not in internet.requests[1].lower()
 
@@ -258,7 +257,7 @@ def test_the_environment_names_no_authority(
     internet.dns["images.example"] = [["1.1.1.1"]]
 
     with pytest.raises(ImageUnavailableError, match="certificate is not valid"):
-        ImageFetcher().fetch("https://images.example/a.png", ["*"])
+        take(ImageFetcher(), "https://images.example/a.png", ["*"])
 
     assert internet.requests == []
 
@@ -291,9 +290,9 @@ def test_a_certificate_must_be_of_the_name(
     with listening(internet.behave, signer.server(*names, valid_for=timedelta(days=days))) as port:
         monkeypatch.setattr(internet, "port", port)
         if accepted:
-            fetcher.fetch("https://images.example/a.png", ["*"]).file.close()
+            take(fetcher, "https://images.example/a.png", ["*"])
         else:
             with pytest.raises(ImageUnavailableError, match="certificate is not valid"):
-                fetcher.fetch("https://images.example/a.png", ["*"])
+                take(fetcher, "https://images.example/a.png", ["*"])
 
     assert len(internet.requests) == accepted

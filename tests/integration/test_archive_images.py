@@ -293,10 +293,12 @@ def test_a_body_that_s3_got_damaged_is_not_stored(archiver: Archiver, monkeypatc
     archiver.succeed(archiver.serve("a", PNG))
     events = app.dependencies().archive._bucket._s3.meta.events
 
-    def damage(params: dict[str, Any], **_: Any) -> None:
-        params["body"] = b"damaged on its way" + b" " * (len(PNG) - 18)
+    def damage(request: Any, **_: Any) -> None:
+        sent = bytearray(request.body.read())
+        sent[sent.index(b"IDAT") + 4] ^= 1
+        request.body = bytes(sent)
 
-    events.register("before-call.s3.PutObject", damage)
+    events.register_first("before-send.s3.PutObject", damage)
 
     assert archiver.run() == [TASK]
     assert archiver.objects() == {}

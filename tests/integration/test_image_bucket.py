@@ -1,45 +1,173 @@
-"""What S3 is sent: a checksum that it checks itself, and a body that is hashed once."""
+"""What S3 is sent while an image comes: all of it with a checksum that S3 checks itself, or nothing that it keeps."""
 
 import base64
 from collections.abc import Iterator
 from hashlib import sha256
-from io import BytesIO
 from typing import Any
 
 import pytest
+from botocore.exceptions import ConnectionClosedError
 
 from image_tasks.aws_clients import AwsClients
+from image_tasks.errors import ImageRejectedError, ImageUnavailableError
 from image_tasks.image_bucket import S3_CONFIG, ImageBucket
-from image_tasks.image_fetching import FetchedImage
-from image_tasks.image_formats import read_image_facts
-from tests.image_server import picture
+from image_tasks.incoming_image import BLOCK_BYTES, IncomingImage
+from local.moto_patches import put_object_as_s3_does
+from tests.image_server import large_picture
 from tests.integration.conftest import an_account
 
-BODY = picture()
+IMAGE = large_picture(1)
+KEY = "images/acedata/1/result-0.png"
+
+
+def coming(content: bytes = IMAGE, *, size: int | None = None, piece: int = 10_000) -> IncomingImage:
+    """An image that comes in pieces."""
+    pieces = (content[at : at + piece] for at in range(0, len(content), piece))
+    return IncomingImage(pieces, len(content) if size is None else size, "images.example")
+
+
+class Bucket(ImageBucket):
+    """One in an account in memory, and what S3 was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(AwsClients().s3(S3_CONFIG), "images")
+        self._s3.create_bucket(Bucket="images")
+        self.requests: list[dict[str, str]] = []
+        self._s3.meta.events.register_first("before-send.s3.PutObject", self._note)
+
+    def put_it(self, image: IncomingImage) -> str:
+        with image:
+            return self.put(KEY, image, task="acedata#1")
+
+    def break_off_once(self) -> None:
+        """S3 reads some of the next body, and is gone."""
+        times = iter(range(1))
+
+        def break_off(request: Any, **_: Any) -> None:
+            for _time in times:
+                request.body.read(2 * BLOCK_BYTES)
+                raise ConnectionClosedError(endpoint_url=request.url)
+
+        self._s3.meta.events.register_first("before-send.s3.PutObject", break_off)
+
+    def objects(self) -> dict[str, bytes]:
+        listed = self._s3.list_objects_v2(Bucket="images").get("Contents", [])
+        return {found["Key"]: self._s3.get_object(Bucket="images", Key=found["Key"])["Body"].read() for found in listed}
+
+    def _note(self, request: Any, **_: Any) -> None:
+        self.requests.append(
+            {"url": request.url}
+            | {
+                name.lower(): value.decode() if isinstance(value, bytes) else value
+                for name, value in request.headers.items()
+            }
+        )
 
 
 @pytest.fixture
-def requests() -> Iterator[list[Any]]:
-    """The requests that reach S3."""
-    with an_account():
-        yield []
+def bucket() -> Iterator[Bucket]:
+    with an_account(), put_object_as_s3_does():
+        yield Bucket()
 
 
-def test_a_body_is_signed_unseen_and_checked_by_its_checksum(requests: list[Any]) -> None:
-    s3 = AwsClients().s3(S3_CONFIG)
-    s3.create_bucket(Bucket="images")
-    s3.meta.events.register("before-send.s3.PutObject", lambda request, **_: requests.append(request))
-    facts = read_image_facts(BytesIO(BODY), len(BODY))
-    image = FetchedImage(BytesIO(BODY), len(BODY), sha256(BODY).digest(), facts, "images.example")
+def test_a_body_is_signed_unseen_and_followed_by_its_checksum(bucket: Bucket) -> None:
+    digest = bucket.put_it(coming())
 
-    ImageBucket(s3, "images").put("images/a.png", image, task="acedata#1")
+    (request,) = bucket.requests
+    assert request["url"].startswith("https://")
+    assert request["x-amz-content-sha256"] == "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+    assert request["x-amz-trailer"] == "x-amz-checksum-sha256"
+    assert request["x-amz-decoded-content-length"] == str(len(IMAGE))
+    assert request["if-none-match"] == "*"
+    head = bucket._s3.head_object(Bucket="images", Key=KEY, ChecksumMode="ENABLED")
+    assert head["ChecksumSHA256"] == base64.b64encode(sha256(IMAGE).digest()).decode()
+    assert head["ContentType"] == "image/png"
+    assert digest == sha256(IMAGE).hexdigest()
+    assert bucket.objects() == {KEY: IMAGE}
 
-    (request,) = requests
-    headers = {
-        name.lower(): value.decode() if isinstance(value, bytes) else value for name, value in request.headers.items()
-    }
-    assert request.url.startswith("https://")
-    assert headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
-    assert headers["x-amz-checksum-sha256"] == base64.b64encode(sha256(BODY).digest()).decode()
-    assert headers["content-length"] == str(len(BODY))
-    assert "transfer-encoding" not in headers
+
+def test_a_body_that_arrives_damaged_is_not_stored(bucket: Bucket) -> None:
+    def damage(request: Any, **_: Any) -> None:
+        encoded = request.body.read()
+        at = encoded.index(b"IDAT") + 10
+        request.body = encoded[:at] + bytes([encoded[at] ^ 1]) + encoded[at + 1 :]
+
+    bucket._s3.meta.events.register_first("before-send.s3.PutObject", damage)
+
+    with pytest.raises(ImageUnavailableError, match="BadDigest"):
+        bucket.put_it(coming())
+    assert bucket.objects() == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (IMAGE + b"PK\x03\x04", ImageRejectedError),
+        (IMAGE[:-1] + b"\0", ImageUnavailableError),
+        (IMAGE[:-70_000] + bytes(70_000), ImageUnavailableError),
+    ],
+    ids=["more than an image", "damaged at its end", "damaged in the middle"],
+)
+def test_what_is_no_image_at_its_end_is_sent_once_and_not_kept(
+    bucket: Bucket, content: bytes, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        bucket.put_it(coming(content))
+
+    assert len(bucket.requests) == 1
+    assert bucket.objects() == {}
+
+
+def test_what_does_not_come_whole_is_not_kept(bucket: Bucket) -> None:
+    def breaking_off() -> Iterator[bytes]:
+        yield IMAGE[:100_000]
+        raise ImageUnavailableError("the connection failed: the server broke it off")
+
+    with pytest.raises(ImageUnavailableError, match="broke it off"):
+        bucket.put_it(IncomingImage(breaking_off(), len(IMAGE), "images.example"))
+
+    assert len(bucket.requests) == 1
+    assert bucket.objects() == {}
+
+
+def test_all_but_the_end_can_be_read_before_the_image_is_verified() -> None:
+    come = []
+
+    def pieces() -> Iterator[bytes]:
+        for at in range(0, len(IMAGE), 10_000):
+            come.append(at)
+            yield IMAGE[at : at + 10_000]
+
+    with IncomingImage(pieces(), len(IMAGE), "images.example") as image:
+        read, come_by_then = [], []
+        while block := image.read(BLOCK_BYTES):
+            read.append(block)
+            come_by_then.append(10_000 * len(come))
+
+    assert b"".join(read) == IMAGE
+    assert len(read) > 4
+    assert come_by_then[0] < 2 * BLOCK_BYTES
+    # The end is held back until all has come, and is verified.
+    assert come_by_then[-2] < len(IMAGE) <= come_by_then[-1]
+
+
+def test_after_a_broken_connection_all_of_it_is_sent_again(bucket: Bucket) -> None:
+    bucket.break_off_once()
+
+    assert bucket.put_it(coming()) == sha256(IMAGE).hexdigest()
+
+    assert bucket.objects() == {KEY: IMAGE}
+
+
+def test_the_same_image_is_as_good_as_written(bucket: Bucket) -> None:
+    bucket.put_it(coming())
+
+    assert bucket.put_it(coming()) == sha256(IMAGE).hexdigest()
+
+
+def test_another_image_replaces_nothing(bucket: Bucket) -> None:
+    bucket.put_it(coming())
+
+    with pytest.raises(ImageRejectedError, match="holds another image"):
+        bucket.put_it(coming(large_picture(2)))
+    assert bucket.objects() == {KEY: IMAGE}

@@ -19,14 +19,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from image_tasks import image_fetching
+from image_tasks import image_fetching, incoming_image
 from image_tasks.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
 from image_tasks.image_door import ImageDoor
 from image_tasks.image_fetching import ImageFetcher
-from tests.image_server import Answer, ImageServer, LoopbackDoor, content, dripping, picture, serving, status
+from tests.image_server import Answer, ImageServer, LoopbackDoor, content, dripping, picture, serving, status, take
 
 PNG = picture()
-HOSTS = ["images.example"]
 
 
 @pytest.fixture
@@ -51,10 +50,9 @@ def short_deadline(monkeypatch: pytest.MonkeyPatch) -> float:
 
 
 def test_an_image_is_fetched_with_its_facts(server: ImageServer, fetcher: ImageFetcher) -> None:
-    fetched = fetcher.fetch(server.serve("a.png", PNG), HOSTS)
+    fetched = take(fetcher, server.serve("a.png", PNG))
 
-    with fetched.file:
-        assert fetched.file.read() == PNG
+    assert fetched.content == PNG
     assert fetched.size == len(PNG)
     assert fetched.sha256 == hashlib.sha256(PNG).digest()
     assert (fetched.facts.content_type, fetched.facts.width, fetched.facts.height) == ("image/png", 8, 6)
@@ -67,23 +65,21 @@ def test_the_type_is_told_from_the_bytes_not_by_the_server(
 ) -> None:
     url = server.serve("a.txt", content(picture(format_name), "application/octet-stream"))
 
-    with fetcher.fetch(url, HOSTS).file as file:
-        assert file.read() == picture(format_name)
+    assert take(fetcher, url).content == picture(format_name)
 
 
 def test_an_image_that_does_not_fit_in_memory_comes_whole(
     server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_fetching, "SPOOL_BYTES", 64)
+    monkeypatch.setattr(incoming_image, "SPOOL_BYTES", 64)
 
-    with fetcher.fetch(server.serve("a.png", PNG), HOSTS).file as file:
-        assert file.read() == PNG
+    assert take(fetcher, server.serve("a.png", PNG)).content == PNG
 
 
 def test_the_server_sees_the_name_and_nothing_that_identifies_a_library(
     server: ImageServer, fetcher: ImageFetcher
 ) -> None:
-    fetcher.fetch(server.serve("a.png?sig=a%2Fb", PNG), HOSTS).file.close()
+    take(fetcher, server.serve("a.png?sig=a%2Fb", PNG))
 
     assert server.requests == ["/a.png?sig=a%2Fb"]
     (headers,) = server.headers
@@ -100,8 +96,7 @@ def test_a_length_need_not_be_told(server: ImageServer, fetcher: ImageFetcher) -
         request.end_headers()
         request.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(PNG), PNG))
 
-    with fetcher.fetch(server.serve("a.png", chunked), HOSTS).file as file:
-        assert file.read() == PNG
+    assert take(fetcher, server.serve("a.png", chunked)).content == PNG
 
 
 # ------------------------------------------------------------------------------------------------ statuses
@@ -114,7 +109,7 @@ def test_what_is_gone_is_told_from_what_cannot_be_had_now(
     url = server.serve("a.png", status(code))
 
     with pytest.raises(ImageGoneError, match=f"answers {code}: the URL has expired"):
-        fetcher.fetch(url, HOSTS)
+        take(fetcher, url)
 
 
 @pytest.mark.parametrize("code", [400, 401, 408, 429, 500, 502, 503, 504, 201, 206])
@@ -122,7 +117,7 @@ def test_other_statuses_are_no_verdict_on_the_image(server: ImageServer, fetcher
     url = server.serve("a.png", content(PNG, status=code))
 
     with pytest.raises(ImageUnavailableError, match=f"answers {code}$") as raised:
-        fetcher.fetch(url, HOSTS)
+        take(fetcher, url)
     assert not isinstance(raised.value, ImageGoneError)
 
 
@@ -132,7 +127,7 @@ def test_redirects_are_not_followed(server: ImageServer, fetcher: ImageFetcher, 
     url = server.serve("a.png", status(code, Location=target))
 
     with pytest.raises(ImageRejectedError, match="redirects"):
-        fetcher.fetch(url, HOSTS)
+        take(fetcher, url)
     assert server.requests == ["/a.png"]
 
 
@@ -146,12 +141,12 @@ def test_what_is_no_image_is_rejected_whatever_the_server_calls_it(
     server: ImageServer, fetcher: ImageFetcher, body: bytes
 ) -> None:
     with pytest.raises(ImageRejectedError, match="not an image"):
-        fetcher.fetch(server.serve("a.png", body), HOSTS)
+        take(fetcher, server.serve("a.png", body))
 
 
 def test_an_empty_body_is_no_verdict_on_the_image(server: ImageServer, fetcher: ImageFetcher) -> None:
     with pytest.raises(ImageUnavailableError, match="0 bytes"):
-        fetcher.fetch(server.serve("a.png", b""), HOSTS)
+        take(fetcher, server.serve("a.png", b""))
 
 
 def test_a_body_shorter_than_told_is_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
@@ -160,14 +155,14 @@ def test_a_body_shorter_than_told_is_not_whole(server: ImageServer, fetcher: Ima
         request.close_connection = True
 
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        fetcher.fetch(server.serve("a.png", send), HOSTS)
+        take(fetcher, server.serve("a.png", send))
 
 
 def test_a_body_longer_than_told_is_cut_there_and_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
     url = server.serve("a.png", content(PNG, Content_Length=str(len(PNG) - 1)))
 
     with pytest.raises(ImageUnavailableError, match="not whole"):
-        fetcher.fetch(url, HOSTS)
+        take(fetcher, url)
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "", "0x10", "9" * 5000, "1, 2", "\xb2"])
@@ -175,7 +170,7 @@ def test_a_length_that_is_none_is_no_verdict_on_the_image(
     server: ImageServer, fetcher: ImageFetcher, length: str
 ) -> None:
     with pytest.raises(ImageUnavailableError):
-        fetcher.fetch(server.serve("a.png", content(PNG, Content_Length=length)), HOSTS)
+        take(fetcher, server.serve("a.png", content(PNG, Content_Length=length)))
 
 
 def test_a_body_without_length_that_ends_early_is_not_whole(server: ImageServer, fetcher: ImageFetcher) -> None:
@@ -187,33 +182,32 @@ def test_a_body_without_length_that_ends_early_is_not_whole(server: ImageServer,
         request.close_connection = True
 
     with pytest.raises(ImageUnavailableError, match="not whole"):
-        fetcher.fetch(server.serve("a.png", send), HOSTS)
+        take(fetcher, server.serve("a.png", send))
 
 
 def test_a_compressed_body_is_rejected_before_it_is_read(server: ImageServer, fetcher: ImageFetcher) -> None:
     url = server.serve("a.png", content(gzip.compress(PNG), Content_Encoding="gzip"))
 
     with pytest.raises(ImageRejectedError, match="compressed"):
-        fetcher.fetch(url, HOSTS)
+        take(fetcher, url)
 
 
 @pytest.mark.parametrize("value", ["identity", "Identity"])
 def test_a_body_that_says_it_is_not_compressed_is_taken(server: ImageServer, fetcher: ImageFetcher, value: str) -> None:
-    with fetcher.fetch(server.serve("a.png", content(PNG, Content_Encoding=value)), HOSTS).file as file:
-        assert file.read() == PNG
+    assert take(fetcher, server.serve("a.png", content(PNG, Content_Encoding=value))).content == PNG
 
 
 def test_a_body_that_says_it_is_too_large_is_rejected_at_once(server: ImageServer, fetcher: ImageFetcher) -> None:
-    url = server.serve("a.png", content(b"", Content_Length=str(image_fetching.MAX_IMAGE_BYTES + 1)))
+    url = server.serve("a.png", content(b"", Content_Length=str(incoming_image.MAX_IMAGE_BYTES + 1)))
 
     with pytest.raises(ImageRejectedError, match="larger than 26214400 bytes"):
-        fetcher.fetch(url, HOSTS)
+        take(fetcher, url)
 
 
 def test_a_body_that_turns_out_too_large_is_rejected_there(
     server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_fetching, "MAX_IMAGE_BYTES", 300_000)
+    monkeypatch.setattr(incoming_image, "MAX_IMAGE_BYTES", 300_000)
     sent = 0
 
     def endless(request: BaseHTTPRequestHandler) -> None:
@@ -225,7 +219,7 @@ def test_a_body_that_turns_out_too_large_is_rejected_there(
             sent += 100_000
 
     with pytest.raises(ImageRejectedError, match="larger than 300000 bytes"):
-        fetcher.fetch(server.serve("a.png", endless), HOSTS)
+        take(fetcher, server.serve("a.png", endless))
     assert sent < 50_000_000  # what fits into buffers on the way; the server would never stop
 
 
@@ -233,12 +227,12 @@ def test_as_many_bytes_as_are_allowed_are_taken(
     server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.serve("a.png", PNG)
-    monkeypatch.setattr(image_fetching, "MAX_IMAGE_BYTES", len(PNG))
-    fetcher.fetch(url, HOSTS).file.close()
+    monkeypatch.setattr(incoming_image, "MAX_IMAGE_BYTES", len(PNG))
+    take(fetcher, url)
 
-    monkeypatch.setattr(image_fetching, "MAX_IMAGE_BYTES", len(PNG) - 1)
+    monkeypatch.setattr(incoming_image, "MAX_IMAGE_BYTES", len(PNG) - 1)
     with pytest.raises(ImageRejectedError, match="larger"):
-        fetcher.fetch(url, HOSTS)
+        take(fetcher, url)
 
 
 # ------------------------------------------------------------------------------------------------ time
@@ -263,7 +257,7 @@ def test_one_deadline_holds_for_everything(
     began = time.monotonic()
 
     with pytest.raises(ImageUnavailableError, match="did not arrive within"):
-        fetcher.fetch(url, HOSTS)
+        take(fetcher, url)
 
     assert short_deadline * 0.9 <= time.monotonic() - began < short_deadline + 0.5
 
@@ -271,7 +265,7 @@ def test_one_deadline_holds_for_everything(
 def test_a_deadline_is_of_one_fetch(server: ImageServer, fetcher: ImageFetcher, short_deadline: float) -> None:
     url = server.serve("a.png", PNG)
     for _ in range(3):
-        fetcher.fetch(url, HOSTS).file.close()
+        take(fetcher, url)
         time.sleep(short_deadline * 0.7)
 
 
@@ -285,16 +279,9 @@ def test_the_deadline_holds_for_resolvers_too(short_deadline: float) -> None:
 
     try:
         with pytest.raises(ImageUnavailableError, match="did not arrive within"):
-            ImageFetcher(SlowResolver()).fetch("https://images.example/a.png", HOSTS)
+            take(ImageFetcher(SlowResolver()), "https://images.example/a.png")
     finally:
         answered.set()
-
-
-def test_every_fetch_has_a_connection_of_its_own(server: ImageServer, fetcher: ImageFetcher) -> None:
-    url = server.serve("a.png", PNG)
-    for _ in range(3):
-        fetcher.fetch(url, HOSTS).file.close()
-    assert len(server.clients) == 3
 
 
 # ------------------------------------------------------------------------------------------------ the connection
@@ -306,7 +293,7 @@ def test_nobody_listens() -> None:
     nobody = ImageFetcher(LoopbackDoor(port))
 
     with pytest.raises(ImageUnavailableError, match="connection failed: nobody answers there"):
-        nobody.fetch(f"http://images.example:{port}/a.png", HOSTS)
+        take(nobody, f"http://images.example:{port}/a.png")
 
 
 def test_the_next_address_is_tried_when_one_does_not_answer(server: ImageServer) -> None:
@@ -314,8 +301,7 @@ def test_the_next_address_is_tried_when_one_does_not_answer(server: ImageServer)
         def resolve(self, host: str, port: int) -> list[str]:
             return ["::1", "127.0.0.1"]  # the server listens on the second only
 
-    with ImageFetcher(TwoAddresses(server.port)).fetch(server.serve("a.png", PNG), HOSTS).file as file:
-        assert file.read() == PNG
+    assert take(ImageFetcher(TwoAddresses(server.port)), server.serve("a.png", PNG)).content == PNG
 
 
 def test_a_server_that_hangs_up(server: ImageServer, fetcher: ImageFetcher) -> None:
@@ -324,7 +310,7 @@ def test_a_server_that_hangs_up(server: ImageServer, fetcher: ImageFetcher) -> N
         request.close_connection = True
 
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        fetcher.fetch(server.serve("a.png", hang_up), HOSTS)
+        take(fetcher, server.serve("a.png", hang_up))
 
 
 def test_an_answer_that_is_no_http(server: ImageServer, fetcher: ImageFetcher) -> None:
@@ -333,14 +319,14 @@ def test_an_answer_that_is_no_http(server: ImageServer, fetcher: ImageFetcher) -
         request.close_connection = True
 
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        fetcher.fetch(server.serve("a.png", babble), HOSTS)
+        take(fetcher, server.serve("a.png", babble))
 
 
 def test_no_message_tells_the_url(server: ImageServer, fetcher: ImageFetcher) -> None:
     # It is signed: whoever reads it in a log can fetch the image.
     url = server.serve("a.png?sig=s3cret", status(500))
     with pytest.raises(ImageUnavailableError) as failed:
-        fetcher.fetch(url, HOSTS)
+        take(fetcher, url)
 
     assert "s3cret" not in str(failed.value)
 
@@ -349,8 +335,7 @@ def test_environment_proxies_are_ignored(server: ImageServer, monkeypatch: pytes
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
-    with ImageFetcher(LoopbackDoor(server.port)).fetch(server.serve("a.png", PNG), HOSTS).file as file:
-        assert file.read() == PNG
+    assert take(ImageFetcher(LoopbackDoor(server.port)), server.serve("a.png", PNG)).content == PNG
 
 
 # ------------------------------------------------------------------------------------------------ the door
@@ -358,14 +343,14 @@ def test_environment_proxies_are_ignored(server: ImageServer, monkeypatch: pytes
 
 def test_a_host_that_is_not_expected_is_not_even_asked(server: ImageServer, fetcher: ImageFetcher) -> None:
     with pytest.raises(ImageRejectedError):
-        fetcher.fetch(server.serve("a.png", PNG, host="other.example"), HOSTS)
+        take(fetcher, server.serve("a.png", PNG, host="other.example"))
 
     assert server.requests == []
 
 
 def test_deployed_fetchers_have_the_strict_door(server: ImageServer) -> None:
     with pytest.raises(ImageRejectedError, match="not https"):
-        ImageFetcher().fetch(server.serve("a.png", PNG), ["*"])
+        take(ImageFetcher(), server.serve("a.png", PNG), ["*"])
 
     assert server.requests == []
 
@@ -382,7 +367,7 @@ def test_only_checked_addresses_are_connected_to(server: ImageServer, monkeypatc
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     with pytest.raises(ImageRejectedError, match="an address that is not public"):
-        ImageFetcher(NameOnlyDoor(server.port)).fetch(server.serve("a.png", PNG), HOSTS)
+        take(ImageFetcher(NameOnlyDoor(server.port)), server.serve("a.png", PNG))
 
     assert server.requests == []
 
@@ -475,8 +460,7 @@ def test_tls_is_spoken_with_the_name_not_with_the_address(
 ) -> None:
     trust(certificate, monkeypatch)
 
-    with ImageFetcher(TlsDoor()).fetch("https://images.example/a.png", HOSTS).file as file:
-        assert file.read() == PNG
+    assert take(ImageFetcher(TlsDoor()), "https://images.example/a.png").content == PNG
     assert tls_names == ["images.example"]
 
 
@@ -486,11 +470,11 @@ def test_a_certificate_of_another_name_is_not_accepted(
     trust(certificate, monkeypatch)
 
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        ImageFetcher(TlsDoor()).fetch("https://other.example/a.png", ["*"])
+        take(ImageFetcher(TlsDoor()), "https://other.example/a.png", ["*"])
     assert tls_names == ["other.example"]
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tls_names: list[str | None]) -> None:
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        ImageFetcher(TlsDoor()).fetch("https://images.example/a.png", HOSTS)
+        take(ImageFetcher(TlsDoor()), "https://images.example/a.png")
     assert tls_names == ["images.example"]

@@ -137,10 +137,10 @@ class ImageArchive:
         provider = PROVIDERS.get(split_task_key(task.task)[0])
         allowed_hosts = (*(provider.image_hosts if provider else ()), *self._additional_hosts)
         try:
-            fetched = self._fetcher.fetch(image.url, allowed_hosts)
-            with fetched.file:
-                key = f"{key_stem}.{fetched.facts.extension}"
-                self._bucket.put(key, fetched, task=task.task)
+            with self._fetcher.fetch(image.url, allowed_hosts) as incoming:
+                key = f"{key_stem}.{incoming.format.extension}"
+                sha256 = self._bucket.put(key, incoming, task=task.task)
+                facts, size = incoming.complete(), incoming.size
         except ImageUnavailableError as exc:
             return exc
         except ImageRejectedError as exc:
@@ -150,11 +150,11 @@ class ImageArchive:
                 "state": ImageState.ARCHIVED,
                 "bucket": self._bucket.name,
                 "key": key,
-                "bytes": fetched.size,
-                "sha256": fetched.sha256.hex(),
-                "content_type": fetched.facts.content_type,
-                "width": fetched.facts.width,
-                "height": fetched.facts.height,
+                "bytes": size,
+                "sha256": sha256,
+                "content_type": facts.content_type,
+                "width": facts.width,
+                "height": facts.height,
                 "archived_at": self._now(),
             }
         )

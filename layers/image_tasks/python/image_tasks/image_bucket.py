@@ -1,4 +1,4 @@
-"""The bucket of archived images: each object is written once, and S3 checks what it takes."""
+"""The bucket of archived images: each object is written once, while it comes, and S3 checks what it takes."""
 
 import base64
 import json
@@ -8,11 +8,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.image_fetching import FetchedImage
+from image_tasks.incoming_image import IncomingImage
 from image_tasks.models import Task, split_task_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import PutObjectOutputTypeDef
 
 # A message has 20 s; what S3 does not take in two tries comes back with the next message.
 S3_CONFIG = Config(
@@ -37,6 +38,28 @@ def folder(task: str) -> str:
     return f"images/{provider}/{task_id}"
 
 
+class _NoImageError(BaseException):
+    """Ends a put in the middle of its body. botocore would try again after an `Exception`."""
+
+    def __init__(self, reason: ImageRejectedError | ImageUnavailableError) -> None:
+        self.reason = reason
+
+
+class _Body:
+    """An image as botocore reads it."""
+
+    def __init__(self, image: IncomingImage) -> None:
+        self._image = image
+        self.seek = image.seek
+        self.tell = image.tell
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._image.read(size)
+        except (ImageRejectedError, ImageUnavailableError) as exc:
+            raise _NoImageError(exc) from exc
+
+
 class ImageBucket:
     """Puts images. Thread-safe."""
 
@@ -44,26 +67,33 @@ class ImageBucket:
         self._s3 = s3
         self.name = name
 
-    def put(self, key: str, image: FetchedImage, *, task: str) -> None:
-        """Writes the object if there is none; one with the same checksum is as good as written.
+    def put(self, key: str, image: IncomingImage, *, task: str) -> str:
+        """Writes the object if there is none; one with the same bytes is as good as written. Its SHA-256, in hex.
+
+        The image goes out while it comes in. Without its end, which only a verified one has, S3 stores nothing.
 
         Raises:
-            ImageRejectedError: there is one with other bytes.
-            ImageUnavailableError: S3 did not take it now.
+            ImageRejectedError: it is none, or there is one with other bytes.
+            ImageUnavailableError: it did not come whole, or S3 did not take it now.
         """
-        checksum = base64.b64encode(image.sha256).decode()
-        is_written = self._put_once(
-            Key=key,
-            Body=image.file,
-            ContentLength=image.size,
-            ContentType=image.facts.content_type,
-            # S3 computes it again and refuses what arrived damaged. moto keeps it only with the algorithm named.
-            ChecksumAlgorithm="SHA256",
-            ChecksumSHA256=checksum,
-            Metadata={"task": task, "source-host": image.source_host},
-        )
-        if not is_written and self._stored_checksum(key) != checksum:
+        try:
+            answer = self._put_once(
+                Key=key,
+                Body=_Body(image),
+                ContentLength=image.size,
+                ContentType=image.format.content_type,
+                # Sent behind the body. S3 computes it too, and refuses what arrived damaged.
+                ChecksumAlgorithm="SHA256",
+                Metadata={"task": task, "source-host": image.source_host},
+            )
+        except _NoImageError as exc:
+            raise exc.reason from None
+        checksum = answer.get("ChecksumSHA256") if answer else None
+        if checksum is None:
+            checksum = base64.b64encode(image.sha256()).decode()
+        if answer is None and self._stored_checksum(key) != checksum:
             raise ImageRejectedError(f"the bucket holds another image under {key} already")
+        return base64.b64decode(checksum).hex()
 
     def put_request(self, task: Task) -> None:
         """Writes what was asked beside the images, as `request.json`, if that is known.
@@ -81,17 +111,16 @@ class ImageBucket:
             ContentType="application/json",
         )
 
-    def _put_once(self, **what: Any) -> bool:
-        """Whether it was written; False: there is an object already. A stranger, or a repetition, replaces nothing."""
+    def _put_once(self, **what: Any) -> "PutObjectOutputTypeDef | None":
+        """S3's answer; None: there is an object already. A stranger, or a repetition, replaces nothing."""
         try:
-            self._s3.put_object(Bucket=self.name, IfNoneMatch="*", **what)
+            return self._s3.put_object(Bucket=self.name, IfNoneMatch="*", **what)
         except ClientError as exc:
             if exc.response["Error"]["Code"] == _EXISTS:
-                return False
+                return None
             raise ImageUnavailableError(f"S3 did not take it: {exc.response['Error']['Code']}") from exc
         except BotoCoreError as exc:
             raise ImageUnavailableError(f"S3 did not answer: {type(exc).__name__}") from exc
-        return True
 
     def _stored_checksum(self, key: str) -> str | None:
         try:

@@ -30,7 +30,9 @@ class ImageFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Format:
+class ImageFormat:
+    """One of those that are archived."""
+
     signature: re.Pattern[bytes]
     content_type: str
     extension: str
@@ -38,12 +40,27 @@ class _Format:
 
 
 _FORMATS = (
-    _Format(re.compile(jpeg.SIGNATURE), "image/jpeg", "jpg", jpeg.read_dimensions),
-    _Format(re.compile(png.SIGNATURE), "image/png", "png", png.read_dimensions),
-    _Format(re.compile(webp.SIGNATURE, re.DOTALL), "image/webp", "webp", webp.read_dimensions),
-    _Format(re.compile(gif.SIGNATURE), "image/gif", "gif", gif.read_dimensions),
-    _Format(re.compile(avif.SIGNATURE, re.DOTALL), "image/avif", "avif", avif.read_dimensions),
+    ImageFormat(re.compile(jpeg.SIGNATURE), "image/jpeg", "jpg", jpeg.read_dimensions),
+    ImageFormat(re.compile(png.SIGNATURE), "image/png", "png", png.read_dimensions),
+    ImageFormat(re.compile(webp.SIGNATURE, re.DOTALL), "image/webp", "webp", webp.read_dimensions),
+    ImageFormat(re.compile(gif.SIGNATURE), "image/gif", "gif", gif.read_dimensions),
+    ImageFormat(re.compile(avif.SIGNATURE, re.DOTALL), "image/avif", "avif", avif.read_dimensions),
 )
+
+
+def image_format(head: bytes) -> ImageFormat:
+    """What a file is that begins like this; all of it, or its first SIGNATURE_BYTES and more.
+
+    Raises:
+        ImageRejectedError: it is no image.
+        ImageUnavailableError: it is too short to tell.
+    """
+    if len(head) < SIGNATURE_BYTES:
+        raise ImageUnavailableError(f"only {len(head)} bytes came, too few to tell an image by")
+    found = next((candidate for candidate in _FORMATS if candidate.signature.match(head)), None)
+    if found is None:
+        raise ImageRejectedError("not an image: the bytes are no JPEG, PNG, WebP, GIF or AVIF")
+    return found
 
 
 def read_image_facts(file: BinaryIO, size: int) -> ImageFacts:
@@ -53,13 +70,8 @@ def read_image_facts(file: BinaryIO, size: int) -> ImageFacts:
         ImageRejectedError: it is none of these or not only one of these, has more than MAX_PIXELS, or too many parts.
         ImageUnavailableError: it begins as one and is cut off or damaged, or is too short to tell.
     """
-    if size < SIGNATURE_BYTES:
-        raise ImageUnavailableError(f"only {size} bytes came, too few to tell an image by")
     file.seek(0)
-    head = file.read(32)
-    found = next((candidate for candidate in _FORMATS if candidate.signature.match(head)), None)
-    if found is None:
-        raise ImageRejectedError("not an image: the bytes are no JPEG, PNG, WebP, GIF or AVIF")
+    found = image_format(file.read(32))
     try:
         width, height = found.read_dimensions(Parts(file, size))
     except DamagedError as exc:
