@@ -8,6 +8,7 @@ Both over TLS on loopback; the servers in a process of their own, 0 or 50 ms awa
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -125,7 +126,9 @@ class Ways:
             "AWS_ACCESS_KEY_ID": "benchmark",
             "AWS_SECRET_ACCESS_KEY": "benchmark",
             "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": f"{folder}/config",
         }
+        Path(folder, "config").write_text("[default]\ns3 =\n  addressing_style = path\n")
         clients = AwsClients()
         self._bucket = ImageBucket(clients.s3(S3_CONFIG.merge(PATH_STYLE)), "images")
         self._plain_s3 = clients.s3(Config(request_checksum_calculation="when_required").merge(PATH_STYLE))
@@ -149,6 +152,16 @@ class Ways:
         """The same over a new connection for every image, as ours are."""
         with httpx.Client(verify=self._client_tls, trust_env=False) as client:
             self.plain(megabytes, client)
+
+    def by_commands(self, megabytes: int) -> None:
+        """`curl | aws s3 cp -`, as in a script."""
+        copy = f"curl --silent --fail --cacert {self.bundle} {self._url(megabytes)} | aws s3 cp - s3://images/a.png"
+        subprocess.run(["bash", "-o", "pipefail", "-c", copy], check=True, capture_output=True, timeout=60)
+
+    def one_by_one(self, megabytes: int) -> None:
+        """As many images as a batch has, plainly, each over a new connection."""
+        for _ in range(TASKS * IMAGES_PER_TASK):
+            self.plain_anew(megabytes)
 
     def batch(self, megabytes: int, threads: int, messages: int) -> None:
         """Five tasks of two images each, as the function archives them."""
@@ -227,14 +240,34 @@ def speed(name: str, ours: Sequence[float], peer: str, theirs: Sequence[float], 
     return Figure(name, mine.median, "ms", peer, peers.median, share, goal, mine.spread, peers.spread)
 
 
-def speedup() -> tuple[float, float]:
-    """Seconds of a batch of 1 MB images one after the other, and side by side; 50 ms away."""
-    alone, together = [], []
+def commands() -> Iterator[Figure]:
+    """Beside what a script would do, where there is an `aws`."""
+    if not (shutil.which("aws") and shutil.which("curl")):
+        return
+    with servers(0) as ways:
+        ours, theirs = [], []
+        for _ in range(3):
+            ours.append(1000 * timed(lambda: ways.ours(1))[0])
+            theirs.append(1000 * timed(lambda: ways.by_commands(1))[0])
+    yield speed("an image of 1 MB, 0 ms away", ours, "`curl | aws s3 cp -`", theirs)
+
+
+def batches() -> Iterator[Figure]:
+    """Seconds of a batch of 1 MB images side by side, and one after the other; 50 ms away."""
+    alone, plain, together = [], [], []
     with servers(50) as ways:
-        for _ in range(5):
+        for _ in range(7):
             alone.append(timed(lambda: ways.batch(1, 1, 1))[0])
             together.append(timed(lambda: ways.batch(1, 32, 5))[0])
-    return median(alone), median(together)
+            plain.append(timed(lambda: ways.one_by_one(1))[0])
+    name = "5 tasks of two images, 50 ms away"
+    goal = Goal(GOAL_SPEEDUP, at_least=True)
+    for peer, seconds, its_goal in (
+        ("ours, one after the other", alone, goal),
+        ("plain, one after the other, each over a new connection", plain, None),
+    ):
+        ratio = median(seconds) / median(together)
+        yield Figure(name, median(together), "s", peer, median(seconds), ratio, its_goal)
 
 
 def megabytes_above_idle() -> tuple[float, float]:
@@ -265,20 +298,10 @@ def _peak_megabytes() -> float:
 
 def measure() -> list[Figure]:
     """All of it."""
-    figures = list(speeds())
-    alone, together = speedup()
+    figures = [*speeds(), *commands(), *batches()]
     one, ten = megabytes_above_idle()
     return [
         *figures,
-        Figure(
-            "5 tasks of two images, 50 ms away",
-            together,
-            "s",
-            "one after the other",
-            alone,
-            alone / together,
-            Goal(GOAL_SPEEDUP, at_least=True),
-        ),
         Figure("memory above idle, an image of 25 MB", one, "MB", goal=Goal(GOAL_MEGABYTES, of="value")),
         Figure("memory above idle, ten of them at once", ten, "MB", goal=Goal(GOAL_MEGABYTES, of="value")),
     ]

@@ -58,7 +58,8 @@ class Objects(Quiet):
         """An object."""
         checksum = None
         if self.headers.get("transfer-encoding") == "chunked":
-            checksum = self._read_chunks().rpartition(b"x-amz-checksum-sha256:")[2].strip().decode()
+            _, is_sent, value = self._read_chunks().rpartition(b"x-amz-checksum-sha256:")
+            checksum = value.strip().decode() if is_sent else None
         else:
             self._read(int(self.headers["content-length"]))
         self.send_response(200)
