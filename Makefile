@@ -95,7 +95,7 @@ smoke: $(STAMP) ## Import and call the built functions outside the source tree
 bench: $(STAMP) ## How fast and how dear it is, beside its goals: a table, docs/performance.md, pictures (FOR=names, all)
 	@$(BIN)/python -m tests.benchmarks $(FOR)
 
-rehearse: $(STAMP) ## sam build and sam deploy, four times, against an endpoint on this machine
+rehearse: $(STAMP) ## sam build and sam deploy, five times, against an endpoint on this machine
 	@$(BIN)/python scripts/rehearse.py
 
 lock: $(STAMP) ## Pin the newest versions that fit each other

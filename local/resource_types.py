@@ -126,6 +126,24 @@ def _make_function(deployment: Deployment, properties: Properties) -> Resource:
     return Resource(name, {"Arn": configuration.arn})
 
 
+def _make_version(deployment: Deployment, properties: Properties) -> Resource:
+    function = deployment.functions[properties.take("FunctionName")]
+    return Resource(f"{function.arn}:1", {"Version": "1", "FunctionArn": f"{function.arn}:1"})
+
+
+def _make_alias(deployment: Deployment, properties: Properties) -> Resource:
+    function = deployment.functions[properties.take("FunctionName")]
+    if (version := properties.take("FunctionVersion")) != "1":
+        raise LocalStackError(f"{properties.logical_id}: the local stack has one version of a function, not {version}.")
+    arn = f"{function.arn}:{properties.take('Name')}"
+    return Resource(arn, {"AliasArn": arn})
+
+
+def _function_name(arn: str) -> str:
+    # arn:aws:lambda:REGION:ACCOUNT:function:NAME, and :QUALIFIER if it is an alias or a version.
+    return arn.split(":")[6]
+
+
 def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -208,7 +226,7 @@ def _make_api(deployment: Deployment, properties: Properties) -> Resource:
                     "(AWS_IAM)."
                 )
             # ...:lambda:path/2015-03-31/functions/ARN/invocations
-            function = integration["uri"].split("/functions/")[1].split("/")[0].rpartition(":")[2]
+            function = _function_name(integration["uri"].split("/functions/")[1].split("/")[0])
             seconds = float(integration.get("timeoutInMillis", DEFAULT_INTEGRATION_TIMEOUT_SECONDS * 1000)) / 1000
             route_method = "ANY" if method == "x-amazon-apigateway-any-method" else method.upper()
             api.routes.append(Route(route_method, path, function, seconds, is_signed=bool(security)))
@@ -272,6 +290,7 @@ RESOURCE_TYPES = {
     "AWS::Events::EventBus": ResourceType(_make_event_bus, without_effect={"Description": "", "Tags": ""}),
     "AWS::IAM::ManagedPolicy": ResourceType(None, _NO_PERMISSIONS),
     "AWS::IAM::Role": ResourceType(None, _NO_PERMISSIONS),
+    "AWS::Lambda::Alias": ResourceType(_make_alias, without_effect={"Description": ""}),
     "AWS::Lambda::EventSourceMapping": ResourceType(_make_event_source_mapping, without_effect={"Tags": ""}),
     "AWS::Lambda::Function": ResourceType(
         _make_function,
@@ -281,6 +300,7 @@ RESOURCE_TYPES = {
             "EphemeralStorage": f"{_THIS_MACHINE} /tmp",
             "ReservedConcurrentExecutions": "nobody else takes this machine's sandboxes",
             "Role": _NO_PERMISSIONS,
+            "SnapStart": "every sandbox starts cold",
             "Tags": "",
             "TracingConfig": _NO_TRACES,
         },
@@ -295,6 +315,9 @@ RESOURCE_TYPES = {
         },
     ),
     "AWS::Lambda::Permission": ResourceType(None, _NO_PERMISSIONS),
+    "AWS::Lambda::Version": ResourceType(
+        _make_version, without_effect={"Description": "there is one version of a function, its latest"}
+    ),
     "AWS::Logs::LogGroup": ResourceType(None, "logs are files below the state folder, kept until the next start"),
     "AWS::Logs::MetricFilter": ResourceType(None, _NO_METRICS),
     "AWS::S3::Bucket": ResourceType(

@@ -108,20 +108,34 @@ def main() -> int:
         it.build()
         expect_changes(
             it.deploy(CallbackRateLimit="50"),
-            {"ReceiveCallbackFunction": ["Code"], "CallbackApiApiGatewayDefaultStage": ["DefaultRouteSettings"]},
+            {
+                "ReceiveCallbackFunction": ["Code"],
+                "ReceiveCallbackFunctionAliaslive": ["FunctionVersion"],
+                "CallbackApiApiGatewayDefaultStage": ["DefaultRouteSettings"],
+            },
+            anew="AWS::Lambda::Version",
         )
         expect(it.rehearsal.parameters[STACK]["AlarmTopicArn"] == ALARM_TOPIC, "a parameter that is not named stays")
-        say("one function and one parameter changed, deployed: those two resources, and the alarm topic stays")
+        say("one function and one parameter changed, deployed: what they are for, and the alarm topic stays")
+
+        # Another description: CloudFormation makes the version anew, and the alias follows.
+        (version,) = it.of_type("AWS::Lambda::Version")
+        expect_changes(
+            it.deploy(SnapStart="PublishedVersions"),
+            {"ReceiveCallbackFunction": ["SnapStart"], version: ["Description"]},
+        )
+        say("a parameter of the callback function changed, deployed: the function and its version, nothing else")
 
         append_comment(it.copy / "layers/image_tasks/python/image_tasks/models.py")
         it.build()
         changes = it.deploy()
-        versions = sorted(change.action for change in changes if change.type_name == "AWS::Lambda::LayerVersion")
-        expect(versions == ["Add", "Remove"], f"a changed package is a new version of the layer: {versions}")
         functions = it.of_type("AWS::Lambda::Function")
-        rest = [change for change in changes if change.type_name != "AWS::Lambda::LayerVersion"]
-        expect_changes(rest, {name: ["Layers"] for name in functions})
-        say(f"the package changed, deployed: a new layer, {len(functions)} functions that use it, nothing else")
+        expect_changes(
+            changes,
+            {name: ["Layers"] for name in functions} | {version: ["Description"]},
+            anew="AWS::Lambda::LayerVersion",
+        )
+        say(f"the package changed, deployed: a new layer, {len(functions)} functions that use it, the version of one")
     say(f"{time.monotonic() - started:.0f} s. docs/deploying.md says what only AWS can show.")
     return 0
 
@@ -187,10 +201,12 @@ def unzipped(archive: bytes) -> dict[str, bytes]:
         return {name: opened.read(name) for name in opened.namelist() if not name.endswith("/")}
 
 
-def expect_changes(changes: list[RehearsedChange], expected: dict[str, list[str]]) -> None:
-    """The changes are these modifications, of these properties, and no others."""
-    found = {change.logical_id: [*change.properties] for change in changes}
+def expect_changes(changes: list[RehearsedChange], expected: dict[str, list[str]], anew: str | None = None) -> None:
+    """The changes are these modifications, of these properties, one resource of type `anew` for another, no others."""
+    found = {change.logical_id: [*change.properties] for change in changes if change.type_name != anew}
+    exchanged = sorted(change.action for change in changes if change.type_name == anew)
     expect(found == expected, f"changes are {expected}, found {changes}")
+    expect(exchanged == (["Add", "Remove"] if anew else []), f"one {anew} for another: {exchanged}")
 
 
 def expect(holds: bool, what: str) -> None:

@@ -72,6 +72,41 @@ def test_a_route_that_cannot_run_here_stops_the_start(
         deploy({"Api": an_api({"/things": {"get": operation}})})
 
 
+ALIAS = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Shown:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: .
+      Handler: app.handler
+      Runtime: python3.13
+      AutoPublishAlias: live
+      Events:
+        Get: { Type: HttpApi, Properties: { Method: GET, Path: /things } }
+"""
+
+
+def test_a_route_to_an_alias_calls_its_function(tmp_path: Path) -> None:
+    (tmp_path / "template.yaml").write_text(ALIAS)
+
+    template = load_template(tmp_path / "template.yaml", {})
+    deployment = Deployment(template, RESOURCE_TYPES, lambda service: None, lambda name: "http://127.0.0.1:1")
+    deployment.deploy()
+
+    assert [route.function for api in deployment.apis.values() for route in api.routes] == ["Shown"]
+    assert deployment.resources["ShownAliaslive"].ref == f"{deployment.functions['Shown'].arn}:live"
+
+
+def test_an_alias_of_a_version_that_there_is_not_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "template.yaml").write_text(ALIAS)
+    template = load_template(tmp_path / "template.yaml", {})
+    template.resources["ShownAliaslive"]["Properties"]["FunctionVersion"] = "7"
+
+    with pytest.raises(LocalStackError, match=r"ShownAliaslive: .* one version"):
+        Deployment(template, RESOURCE_TYPES, lambda service: None, lambda name: "http://127.0.0.1:1").deploy()
+
+
 def test_unknown_settings_of_a_stream_mapping_stop_the_start() -> None:
     properties = {
         "EventSourceArn": "arn:aws:dynamodb:us-east-1:1:table/T/stream/1",

@@ -1,0 +1,211 @@
+"""The callback function's version: a new one for whatever changes the function, none for anything else.
+
+The API calls the alias of a published version. Too few versions, and callbacks would be received with the settings of
+yesterday; one too many, and Lambda refuses to publish what has not changed: the deployment fails.
+"""
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+
+from local.intrinsic_functions import Resolver
+from local.template import REGION, load_template
+from tests.unit.template.expanded import FUNCTIONS, RAW, REPOSITORY, RESOURCES, of_type
+from tests.unit.template.expanded import referred as referred_to
+
+FUNCTION = "ReceiveCallbackFunction"
+TEXT = (REPOSITORY / "template.yaml").read_text()
+# These are the function's own, whatever its versions are: to change them publishes nothing.
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-versions.html
+UNVERSIONED = {"ReservedConcurrentExecutions", "Tags"}
+# Of each parameter that is held to a pattern: no value of it can be made up from its bounds.
+VALUES = {
+    "ProviderBaseUrls": ["flux-kontext=https://api.apikley.ru"],
+    "AdditionalImageHosts": ["*", "images.example"],
+    "AlarmTopicArn": ["arn:aws:sns:us-east-1:123456789012:operators"],
+    "AccessLogBucket": ["access-logs.example"],
+}
+LONGEST_DESCRIPTION = 256  # Lambda's
+(VERSION,) = of_type("AWS::Lambda::Version")
+(ALIAS,) = of_type("AWS::Lambda::Alias")
+
+
+class Deployed(NamedTuple):
+    """What CloudFormation compares with what is there, everything filled in; a Ref is a logical id."""
+
+    function: dict[str, Any]  # as far as a version holds it
+    version: tuple[str, dict[str, Any]]  # its logical id, its properties
+
+
+@cache
+def deployed(text: str = TEXT, **parameters: str) -> Deployed:
+    """The function and its version, of a template with these parameters."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "template.yaml"
+        path.write_text(text)
+        template = load_template(path, parameters)
+    resolver = Resolver(template, str, lambda name, attribute: f"{name}.{attribute}")
+    function = resolver.resolve(template.resources[FUNCTION]["Properties"])
+    (version,) = template.of_type("AWS::Lambda::Version")
+    return Deployed(
+        {name: value for name, value in function.items() if name not in UNVERSIONED},
+        (version, resolver.resolve(template.resources[version]["Properties"])),
+    )
+
+
+def edited(old: str, new: str, text: str = TEXT) -> str:
+    """The template with one place changed."""
+    assert text.count(old) == 1, old
+    return text.replace(old, new)
+
+
+def other_values(name: str) -> Iterator[str]:
+    """Values of a parameter besides its default: all there are, or its bounds."""
+    parameter = RAW["Parameters"][name]
+    if "AllowedValues" in parameter:
+        values = parameter["AllowedValues"]
+    elif parameter["Type"] == "Number":
+        values = [parameter["MinValue"], parameter["MaxValue"]]
+    else:
+        values = VALUES[name]
+    return (str(value) for value in values if value != parameter["Default"])
+
+
+CHANGES = [(name, value) for name in RAW["Parameters"] for value in other_values(name)]
+
+
+@pytest.mark.parametrize(("name", "value"), CHANGES)
+def test_a_parameter_publishes_a_version_exactly_if_the_function_changes(name: str, value: str) -> None:
+    before, after = deployed(), deployed(**{name: value})
+
+    assert (after.version != before.version) == (after.function != before.function)
+
+
+def test_there_are_parameters_that_change_the_function() -> None:
+    changing = {name for name, value in CHANGES if deployed(**{name: value}).function != deployed().function}
+
+    assert changing >= {"LogLevel", "SnapStart", "TaskRetentionDays", "Tracing"}
+
+
+def test_sam_alone_would_not_notice_a_parameter() -> None:
+    # What is tested above can fail: https://github.com/aws/serverless-application-model/issues/3820
+    described = re.search(r" +VersionDescription: .*\n.*\n", TEXT)
+    assert described
+    undescribed = edited(described[0], "")
+    before, after = deployed(undescribed), deployed(undescribed, LogLevel="DEBUG")
+
+    assert after.function != before.function
+    assert after.version == before.version
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # `sam deploy` puts there where it has uploaded the code: another place for other code.
+        ("CodeUri: functions/receive_callback", "CodeUri: s3://artifacts/another"),
+        ("ContentUri: layers/image_tasks/python", "ContentUri: s3://artifacts/another"),
+        ("Description: The image_tasks package and what it runs on", "Description: Another"),
+        ("Timeout: 10\n", "Timeout: 11\n"),
+        ("MemorySize: 512", "MemorySize: 1024"),
+        ("Runtime: python3.13", "Runtime: python3.14"),
+        ("Handler: app.handler", "Handler: app.another"),
+        ("    Architectures: [arm64]", "    Architectures: [x86_64]"),
+        ("Layers: [!Ref ImageTasksLayer]", "Layers: [!Ref ImageTasksLayer, arn:aws:lambda:us-east-1:1:layer:x:1]"),
+        ("TASKS_TABLE: !Ref TasksTable\n        POWERTOOLS", "TASKS_TABLE: another\n        POWERTOOLS"),
+        ("POWERTOOLS_LOG_LEVEL: !Ref LogLevel", "POWERTOOLS_LOG_LEVEL: ERROR"),
+        ("LogGroup: !Ref ReceiveCallbackLogGroup", "LogGroup: another"),
+        ("SnapStart: { ApplyOn: !Ref SnapStart }", "SnapStart: { ApplyOn: PublishedVersions }"),
+        ("Description: Validates a callback and writes its news", "Description: Another"),
+    ],
+)
+def test_another_text_publishes_a_version(old: str, new: str) -> None:
+    before, after = deployed(), deployed(edited(old, new))
+
+    assert after.function != before.function
+    assert after.version != before.version
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("CodeUri: functions/poll_tasks", "CodeUri: s3://artifacts/another"),
+        ("Sid: WriteNews # the one conditional write", "Sid: Write"),
+        ("Description: Receives callbacks of image generation services", "Description: Another"),
+        (
+            "    MaxValue: 3650\n    Description: Days after which DynamoDB",
+            "    Description: Days after which DynamoDB",
+        ),
+    ],
+)
+def test_another_text_elsewhere_publishes_nothing(old: str, new: str) -> None:
+    assert deployed(edited(old, new)) == deployed()
+
+
+def replacing_properties(type_name: str) -> set[str]:
+    """The properties of a type that CloudFormation cannot change: it makes the resource anew."""
+    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, type_name).schema
+    names = [*schema.get("createOnlyProperties", ()), *schema.get("conditionalCreateOnlyProperties", ())]
+    return {name.removeprefix("/properties/").partition("/")[0] for name in names}
+
+
+def test_another_description_is_another_version() -> None:
+    assert "Description" in replacing_properties("AWS::Lambda::Version")
+    assert RESOURCES[ALIAS]["Properties"]["FunctionVersion"] == {"Fn::GetAtt": [VERSION, "Version"]}
+
+
+def test_nothing_that_the_function_is_told_of_is_made_anew_unseen() -> None:
+    # A table of the same logical id and another name: neither text nor parameter would say so, only the description
+    # could, and its 256 characters do not hold all names.
+    function = json.dumps(FUNCTIONS[FUNCTION])
+    named = set(re.findall(r'"(?:Ref|Fn::GetAtt)": \[?"(\w+)"', function)) & RESOURCES.keys()
+    described = {name for name in named if f"${{{name}}}" in json.dumps(RESOURCES[VERSION])}
+
+    could_be = {
+        (name, key)
+        for name in named - described
+        for key in RESOURCES[name]["Properties"].keys() & replacing_properties(RESOURCES[name]["Type"])
+    }
+
+    assert {RESOURCES[name]["Type"] for name in described} == {"AWS::Lambda::LayerVersion"}
+    assert len(named) >= 7
+    # The table's key is held by a test of its own: to change it would take all tasks away.
+    assert could_be == {("TasksTable", "KeySchema")}
+    assert "{{resolve:" not in function
+
+
+def test_the_description_is_never_too_long() -> None:
+    description = RESOURCES[VERSION]["Properties"]["Description"]["Fn::Sub"]
+    ((layer, properties),) = of_type("AWS::Lambda::LayerVersion").items()
+    longest = {name: max([*other_values(name), str(it["Default"])], key=len) for name, it in RAW["Parameters"].items()}
+    longest[layer] = f"arn:aws-us-gov:lambda:ap-southeast-99:123456789012:layer:{properties['LayerName']}:1000000"
+
+    filled = re.sub(r"\$\{(\w+)\}", lambda match: longest[match[1]], description)
+
+    assert "${" not in filled
+    assert len(filled) <= LONGEST_DESCRIPTION
+
+
+def test_the_api_calls_the_alias_and_may() -> None:
+    (path,) = of_type("AWS::ApiGatewayV2::Api")["CallbackApi"]["Body"]["paths"].values()
+    uri = path["post"]["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
+
+    assert f"/functions/${{{ALIAS}}}/invocations" in uri
+    assert referred_to(of_type("AWS::Lambda::Permission")[f"{FUNCTION}CallbackPermission"]["FunctionName"]) == ALIAS
+
+
+def test_a_version_goes_when_another_has_come() -> None:
+    # Its snapshot costs 2 dollars a month; kept after a deployment that failed, it would make the next one fail too.
+    assert RESOURCES[VERSION]["DeletionPolicy"] == "Delete"
+    assert "UpdateReplacePolicy" not in RESOURCES[VERSION]
+
+
+def test_snapshots_are_taken_only_where_they_are_asked_for() -> None:
+    assert deployed().function["SnapStart"] == {"ApplyOn": "None"}
+    assert deployed(SnapStart="PublishedVersions").function["SnapStart"] == {"ApplyOn": "PublishedVersions"}

@@ -1,0 +1,123 @@
+"""The callback function in a snapshot: what is in it, and what it finds when it is restored.
+
+With SnapStart Lambda imports the handler once, for a version, and all environments go on from there:
+https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from image_tasks.aws_clients import AwsClients
+
+REPOSITORY = Path(__file__).parents[2]
+
+# What must not be the same, or as old, in all environments: connections, clients, secrets, whatever draws from OpenSSL.
+LOOK = """
+import gc, json, socket, ssl, sys, threading
+import functions.receive_callback.app as app
+import botocore.client, botocore.session, pydantic
+from image_tasks.credentials import LiveSecret, ProviderKeys
+if sys.argv[1:]:
+    app.dependencies()
+unwanted = (
+    botocore.client.BaseClient, botocore.session.Session, socket.socket, ssl.SSLContext, ssl.SSLSocket,
+    pydantic.SecretStr, LiveSecret, ProviderKeys, app.Dependencies,
+)
+found = sorted({type(it).__name__ for it in gc.get_objects() if isinstance(it, unwanted)})
+json.dump([found, threading.active_count()], sys.stdout)
+"""
+
+
+def imported(*arguments: str, **environment: str) -> tuple[list[str], int]:
+    """Types of what must not be in a snapshot and is there once the handler is imported, and the number of threads."""
+    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "layers/image_tasks/python")])
+    run = subprocess.run(
+        [sys.executable, "-c", LOOK, *arguments],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": paths, **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found, threads = json.loads(run.stdout)
+    return found, threads
+
+
+def test_nothing_is_connected_read_or_drawn_before_the_snapshot() -> None:
+    assert imported() == ([], 1)
+
+
+def test_what_must_not_be_in_a_snapshot_would_be_found() -> None:
+    settings = dict.fromkeys(
+        ["CALLBACK_TOKEN_SECRET", "PROVIDER_KEYS_SECRET", "TASKS_TABLE", "IMAGES_BUCKET", "TASK_RETENTION_DAYS"], "0"
+    )
+
+    found, _ = imported("with dependencies", AWS_DEFAULT_REGION="us-east-1", **settings)
+
+    assert {"Dependencies", "LiveSecret", "Session", "TlsContext"} < set(found)
+
+
+class RestoredEnvironment(BaseHTTPRequestHandler):
+    """Lambda's credentials where a restored environment finds them, and a DynamoDB that notes who calls."""
+
+    callers: list[str]
+
+    def do_GET(self) -> None:
+        assert self.headers["Authorization"] == "of this environment"
+        self._answer(
+            {"AccessKeyId": "RESTORED", "SecretAccessKey": "x", "Token": "x", "Expiration": "2099-01-01T00:00:00Z"}
+        )
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.callers.append(self.headers["Authorization"])
+        self._answer({})
+
+    def _answer(self, body: dict[str, str]) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """An environment as it is after a restore: without access keys, with the address of some."""
+    RestoredEnvironment.callers = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), RestoredEnvironment)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/credentials")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "of this environment")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    yield RestoredEnvironment.callers
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_restored_function_calls_with_the_credentials_that_it_is_given_then(restored: list[str]) -> None:
+    # Access keys that had been there before the snapshot would have expired.
+    client = AwsClients().dynamodb()
+
+    client.update_item(TableName="tasks", Key={"task": {"S": "x"}})
+    client.close()
+
+    (caller,) = restored
+    assert "Credential=RESTORED/" in caller
