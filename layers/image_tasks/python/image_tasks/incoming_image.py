@@ -100,8 +100,9 @@ class IncomingImage:
         """At most so many of the next bytes, none at the end. Raises as `complete`."""
         if size < 0:
             return b"".join(iter(lambda: self.read(BLOCK_BYTES), b""))
-        if self._position == self._come:
-            self._take()
+        # No short piece but at the end: of all others S3 wants 8 KB and more.
+        while self._come - self._position < min(size, BLOCK_BYTES) and self._take():
+            pass
         begin = self._position - (self._come - len(self._block))
         if begin >= 0:
             data = self._block[begin : begin + size]

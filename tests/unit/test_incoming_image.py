@@ -1,0 +1,107 @@
+"""An image on its way is a file like any other to whoever reads it, up to its end."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from image_tasks import incoming_image
+from image_tasks.errors import ImageRejectedError, ImageUnavailableError
+from image_tasks.incoming_image import BLOCK_BYTES, IncomingImage
+from tests.image_server import large_picture
+
+IMAGE = large_picture(1)
+S3_LEAST_CHUNK = 8 * 1024  # of all but the last: InvalidChunkSizeError
+
+reads = st.tuples(st.just("read"), st.sampled_from([1, 100, 16_384, BLOCK_BYTES, 100_000, 1_048_576, -1]))
+seeks = st.tuples(st.just("seek"), st.integers(0, len(IMAGE)))
+
+
+def in_pieces(sizes: list[int]) -> Iterator[bytes]:
+    file, number = io.BytesIO(IMAGE), 0
+    while piece := file.read(sizes[number % len(sizes)]):
+        yield piece
+        number += 1
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([500, 16_384, 65_536, 65_537, 300_000]), min_size=1, max_size=5),
+    steps=st.lists(st.one_of(reads, seeks), max_size=12),
+    is_told=st.booleans(),
+)
+def test_it_reads_as_a_file_does(sizes: list[int], steps: list[tuple[str, int]], is_told: bool) -> None:
+    file = io.BytesIO(IMAGE)
+    with IncomingImage(in_pieces(sizes), len(IMAGE) if is_told else None, "images.example") as image:
+        for what, number in steps:
+            if what == "seek":
+                assert image.seek(number) == file.seek(number)
+                continue
+            piece = image.read(number)
+            # It may be less than was asked for, but only for something to go on with.
+            assert piece == file.read(len(piece))
+            assert number == -1 or len(piece) <= number
+            assert piece or file.tell() == len(IMAGE)
+            assert image.tell() == file.tell()
+        assert image.seek(0, io.SEEK_END) == len(IMAGE) == image.size
+        assert image.complete().width == 400
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([500, 5000, 16_384, 65_536, 70_000, 90_000]), min_size=1, max_size=6),
+    read_before=st.lists(st.integers(1, 150_000), max_size=4),
+)
+def test_only_the_last_piece_is_smaller_than_s3_wants(sizes: list[int], read_before: list[int]) -> None:
+    with IncomingImage(in_pieces(sizes), len(IMAGE), "images.example") as image:
+        for size in read_before:
+            image.read(size)
+        image.seek(0)
+        pieces = list(iter(lambda: image.read(1024 * 1024), b""))
+
+    assert b"".join(pieces) == IMAGE
+    assert all(len(piece) >= S3_LEAST_CHUNK for piece in pieces[:-1])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "size", "error"),
+    [
+        ([b"<html>" * 100_000], 600_000, ImageRejectedError),
+        ([IMAGE, b"more"], None, ImageRejectedError),
+        ([IMAGE[:-20]], None, ImageUnavailableError),
+        ([b"\x89PNG"], 4, ImageUnavailableError),
+        ([], None, ImageUnavailableError),
+    ],
+    ids=["a page", "more than an image", "half of one", "too short to tell", "nothing"],
+)
+def test_what_is_known_at_once_is_said_at_once(pieces: list[bytes], size: int | None, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        IncomingImage(iter(pieces), size, "images.example")
+
+
+def test_what_was_wrong_stays_wrong() -> None:
+    with _coming(IMAGE[:-1] + b"\0") as image:
+        for _ in range(2):
+            with pytest.raises(ImageUnavailableError, match="not whole"):
+                image.read()
+            with pytest.raises(ImageUnavailableError, match="not whole"):
+                image.complete()
+
+
+def _coming(content: bytes) -> IncomingImage:
+    return IncomingImage(
+        (content[at : at + 70_000] for at in range(0, len(content), 70_000)), len(content), "a.example"
+    )
+
+
+def test_little_of_it_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming_image, "SPOOL_BYTES", 100_000)
+    with _coming(IMAGE) as image:
+        image.complete()
+        file: Any = image._file
+        assert file._rolled
+        assert len(image._block) <= 2 * BLOCK_BYTES
+        assert image.read() == IMAGE
