@@ -1,7 +1,7 @@
 """All benchmarks, or those named: `python -m tests.benchmarks [NAME ...]`.
 
 A benchmark is a module of this package with `measure() -> list[Figure]`, and `draw(figures) -> dict[name, SVG]` if it
-has pictures of its own. One table is printed; figures and pictures go to docs/performance.
+has pictures of its own. One table is printed; figures and pictures go to docs/performance, goals to the README, too.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from tests.benchmarks.bars import bars
 
 # In the order of the page.
 BENCHMARKS = ("cold_start", "warm_callback", "polling", "archiving", "scale", "bill")
-PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+README = Path(__file__).parents[2] / "README.md"
+PAGE = README.parent / "docs" / "performance.md"
 FOLDER = PAGE.with_suffix("")
 
 
@@ -42,7 +43,8 @@ def main() -> int:
             (FOLDER / f"{picture}.svg").write_text(svg)
     every = report.write_json(FOLDER / "figures.json", measured)
     every = {name: every[name] for name in BENCHMARKS if name in every}
-    report.write_markdown(PAGE, every)
+    report.write_markdown(PAGE, report.markdown(every))
+    report.write_markdown(README, report.goals(every))
     report.print_table(measured)
     return any(figure.is_met is False for figures in measured.values() for figure in figures)
 

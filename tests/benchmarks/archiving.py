@@ -35,6 +35,7 @@ from image_tasks.image_door import ImageDoor
 from image_tasks.image_fetching import ImageFetcher
 from image_tasks.models import Image, ImageKind, Task, TaskStatus
 from tests.benchmarks.figures import Figure, Goal, Samples
+from tests.benchmarks.memory import forget_peak, peak_megabytes
 
 SIZES = (1, 5, 25)  # megabytes
 LATENCIES = (0, 50)  # milliseconds
@@ -281,19 +282,13 @@ def megabytes_above_idle() -> tuple[float, float]:
 def _memory() -> tuple[float, float]:
     with servers(0) as ways:
         ways.ours(1)
-        # The peak from here on; getrusage would tell that of the process that this one was forked from.
-        Path("/proc/self/clear_refs").write_text("5")
-        peaks = [_peak_megabytes()]
+        forget_peak()
+        peaks = [peak_megabytes()]
         ways.ours(25)
-        peaks.append(_peak_megabytes())
+        peaks.append(peak_megabytes())
         ways.batch(25, 32, 5)
-        peaks.append(_peak_megabytes())
+        peaks.append(peak_megabytes())
     return peaks[1] - peaks[0], peaks[2] - peaks[0]
-
-
-def _peak_megabytes() -> float:
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def measure() -> list[Figure]:

@@ -7,7 +7,6 @@ Each way runs in processes of its own, in turns; memory is what it takes beyond 
 
 import asyncio
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from image_tasks.providers import PROVIDERS
 from image_tasks.settings import PollTasksSettings
 from image_tasks.tasks_table import Outcome, Recorded
 from tests.benchmarks.figures import Figure, Goal, Samples, compared
+from tests.benchmarks.memory import forget_peak, peak_megabytes
 
 TASKS = 500
 ANSWER_SECONDS = 0.1
@@ -138,11 +138,12 @@ WAYS: Mapping[str, Callable[[str], None]] = {
 
 def run_here(way: str, url: str) -> Run:
     """One run in this process."""
-    idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forget_peak()
+    idle = peak_megabytes()
     begun, cpu = time.perf_counter(), time.process_time()
     WAYS[way](url)
     seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu
-    return Run(seconds, cpu_seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - idle) / 1024)
+    return Run(seconds, cpu_seconds, peak_megabytes() - idle)
 
 
 def run_apart(way: str, url: str) -> Run:

@@ -52,12 +52,29 @@ def read_json(path: Path) -> dict[str, list[Figure]]:
     return {name: [_figure(each) for each in its_figures] for name, its_figures in document["figures"].items()}
 
 
-def write_markdown(path: Path, figures: Mapping[str, Sequence[Figure]]) -> None:
-    """Replaces the table between the markers of a page."""
-    page = path.read_text()
+def write_markdown(path: Path, tables: str) -> None:
+    """Replaces what is between the markers of a page."""
+    before, _, after = split_page(path.read_text())
+    path.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
+
+
+def split_page(page: str) -> tuple[str, str, str]:
+    """What is before the markers of a page, between them, and after them."""
     before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{markdown(figures)}\n{END}{after}")
+    between, _, after = rest.partition(END)
+    return before, between.strip("\n"), after
+
+
+def goals(figures: Mapping[str, Sequence[Figure]]) -> str:
+    """Those that have a goal, in one table in Markdown; of two ways to measure the same time the one by the clock."""
+    lines = ["| | measured | against | ratio | goal | |", "|---|--:|---|--:|--:|---|"]
+    for benchmark, its_figures in figures.items():
+        for figure in its_figures:
+            if figure.goal and not figure.name.endswith(", CPU time"):
+                name, value, _, *rest = _cells(figure)
+                cells = (f"{benchmark.replace('_', ' ')}: {name}", value, *rest)
+                lines.append(_row(cells, is_bold=figure.is_met is False))
+    return "\n".join(lines)
 
 
 def markdown(figures: Mapping[str, Sequence[Figure]]) -> str:

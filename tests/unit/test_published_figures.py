@@ -1,0 +1,39 @@
+"""What README and docs say of speed is what was measured last."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import report
+from tests.benchmarks.__main__ import BENCHMARKS, FOLDER, PAGE, README
+
+every = report.read_json(FOLDER / "figures.json")
+FIGURES = {name: every[name] for name in BENCHMARKS}
+
+
+def between(page: Path) -> str:
+    return report.split_page(page.read_text())[1]
+
+
+def test_the_readme_has_the_figures_with_a_goal() -> None:
+    assert between(README) == report.goals(FIGURES)
+
+
+def test_the_page_has_every_figure() -> None:
+    def rows(text: str) -> list[str]:
+        return [line for line in text.splitlines() if not line.startswith("Measured on ")]
+
+    assert rows(between(PAGE)) == rows(report.markdown(FIGURES))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_has_its_picture(name: str) -> None:
+    assert (FOLDER / f"{name}.svg").read_text().startswith("<svg")
+    assert f"](performance/{name}.svg)" in PAGE.read_text()
+
+
+def test_what_misses_its_goal_is_marked() -> None:
+    for figures in FIGURES.values():
+        for figure in figures:
+            if figure.is_met is False:
+                assert f"**{figure.name}**" in between(PAGE)
