@@ -166,9 +166,10 @@ class _Connection:
         The last answer was read to its told end, by a read that asked for no byte beyond it, so that none is in the
         buffers of HTTP; nor in those of TLS; nor has come since.
         """
-        if not self._wire.is_read_to_the_byte or not self._http.is_idle() or self._http.has_expired():
+        if self._response is None or not self._wire.is_read_to_the_byte:
             return False
-        assert self._response is not None
+        if not self._http.is_idle() or self._http.has_expired():
+            return False
         tls = self._response.extensions["network_stream"].get_extra_info("ssl_object")
         return tls is None or tls.pending() == 0
 

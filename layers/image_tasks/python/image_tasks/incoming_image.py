@@ -41,7 +41,7 @@ class IncomingImage:
         if (size or 0) > MAX_IMAGE_BYTES:
             raise _too_large()
         self.source_host = source_host
-        self._size = size
+        self.size = -1 if size is None else size  # bytes; -1 only until they have come, in here
         self._file = SpooledTemporaryFile(SPOOL_BYTES, buffering=FILE_BUFFER_BYTES)  # noqa: SIM115 - see close()
         self._is_at_end = True  # of the file
         self._position = 0  # of whoever reads
@@ -71,23 +71,14 @@ class IncomingImage:
         """Forgets it."""
         self._file.close()
 
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        if self._size is None:
-            self.complete()
-        assert self._size is not None
-        return self._size
-
     def complete(self) -> ImageFacts:
         """Waits for the rest; what all of it is.
 
         Raises:
             ImageRejectedError, ImageUnavailableError: see above.
         """
-        while self._take():
-            pass
-        assert self._facts is not None
+        while self._facts is None:
+            self._take()
         return self._facts
 
     def sha256(self) -> bytes:
@@ -146,7 +137,7 @@ class IncomingImage:
                 self._seek_in_file(0, io.SEEK_END)
                 self._is_at_end = True
             self._file.write(piece)
-            is_last = come == self._size
+            is_last = come == self.size
             if not block and len(piece) >= BLOCK_BYTES and not is_last:
                 yield piece  # uncopied: most of them
                 continue
@@ -154,7 +145,7 @@ class IncomingImage:
             if len(block) >= BLOCK_BYTES and not is_last:
                 yield bytes(block)
                 block.clear()
-        self._size = come
+        self.size = come
         self._is_at_end = False
         self._facts = read_image_facts(self._file, come)  # type: ignore[arg-type]
         yield bytes(block)
