@@ -1,5 +1,6 @@
 """An image on its way is a file like any other to whoever reads it, up to its end."""
 
+import errno
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -95,6 +96,19 @@ def _coming(content: bytes) -> IncomingImage:
     return IncomingImage(
         (content[at : at + 70_000] for at in range(0, len(content), 70_000)), len(content), "a.example"
     )
+
+
+def test_a_full_disk_is_not_the_end_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _coming(IMAGE) as image:
+        assert image.read(BLOCK_BYTES)
+
+        def refuse(_: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(image._file, "write", refuse)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left"):
+                image.read()
 
 
 def test_little_of_it_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
 
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
+from image_tasks.errors import ImageRejectedError
 from image_tasks.image_formats import ImageFacts, ImageFormat, image_format, read_image_facts
 
 # 4K PNGs have 10-25 MB; nothing the providers make is larger.
@@ -48,7 +48,7 @@ class IncomingImage:
         self._block = b""  # the last one that came
         self._come = 0  # bytes, with that block
         self._facts: ImageFacts | None = None
-        self._failure: ImageRejectedError | ImageUnavailableError | None = None
+        self._failure: Exception | None = None
         self._blocks = self._verified_blocks(pieces)
         try:
             self._take()
@@ -119,8 +119,8 @@ class IncomingImage:
             raise self._failure
         try:
             block = next(self._blocks, b"")
-        except (ImageRejectedError, ImageUnavailableError) as exc:
-            self._failure = exc
+        except Exception as exc:
+            self._failure = exc  # else it would look like the end to whoever tries again
             raise
         if block:
             self._block = block
