@@ -179,7 +179,7 @@ def check_artifacts(it: Rehearser) -> str:
         for source in (it.copy / "layers/image_tasks/python/image_tasks").rglob("*.py"):
             packed = files.get(f"python/{source.relative_to(it.copy / 'layers/image_tasks/python')}")
             expect(packed == source.read_bytes(), f"the layer holds {source.name}")
-        expect("python/boto3/__init__.py" in files, "the layer holds its dependencies")
+        expect("python/botocore/__init__.py" in files, "the layer holds its dependencies")
     for name, function in functions.items():
         files = unzipped(it.artifact(function["Code"]))
         folder = re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Function")).lower()
