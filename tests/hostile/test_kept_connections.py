@@ -190,6 +190,25 @@ def test_nothing_is_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host.connections == 2
 
 
+def test_what_is_old_is_closed_when_another_host_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_connections, "KEPT_SECONDS", 0.01)
+    closed = Event()
+
+    def behave(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(sized(FIRST))
+        if connection.recv(1) == b"":
+            closed.set()
+
+    with listening(behave) as port:
+        fetcher = ImageFetcher(AnyPortDoor())
+        take(fetcher, f"http://images.example:{port}/a.png", HOSTS)
+        time.sleep(0.05)
+        assert not closed.is_set()
+        take(fetcher, f"http://other.example:{port}/a.png", HOSTS)
+        assert closed.wait(timeout=20)
+
+
 def test_a_deadline_is_of_one_image_not_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_fetching, "FETCH_DEADLINE_SECONDS", 2.0)
     host = Host(*itertools.repeat(sends(sized(FIRST)), 3))

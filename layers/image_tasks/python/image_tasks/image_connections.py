@@ -109,6 +109,7 @@ class ImageConnections:
                 return kept, kept.ask(url, deadline)
             except (httpcore.NetworkError, httpcore.ProtocolError):
                 continue  # its server has closed it at this very moment, before it answered
+        self._end_old_ones()
         connection = _Connection(url.origin, self._tls, _DoorBackend(self._door, self._resolvers))
         return connection, connection.ask(url, deadline)
 
@@ -128,6 +129,15 @@ class ImageConnections:
                 self._kept[str(origin)].append(connection)
         else:
             connection.close()
+
+    def _end_old_ones(self) -> None:
+        """Also those of hosts that nobody asks again: they would stay half closed."""
+        with self._lock:
+            for connections in self._kept.values():
+                for connection in connections[:]:
+                    if not connection.is_empty():
+                        connections.remove(connection)
+                        connection.close()
 
 
 def _close_all(kept: "Mapping[str, list[_Connection]]") -> None:
