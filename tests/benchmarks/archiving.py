@@ -39,7 +39,7 @@ from tests.benchmarks.memory import forget_peak, peak_megabytes
 
 SIZES = (1, 5, 25)  # megabytes
 LATENCIES = (0, 50)  # milliseconds
-RUNS = 9
+RUNS = 15
 TASKS, IMAGES_PER_TASK = 5, 2
 
 GOAL_SHARE = 0.8  # of the plain way's speed

@@ -15,8 +15,11 @@ MAX_IMAGE_BYTES = 25 * 1024 * 1024
 SPOOL_BYTES = 1024 * 1024
 # TLS hands over 16 KB at a time: the disk gets sixteen of them at once.
 FILE_BUFFER_BYTES = 256 * 1024
-# What a reader gets at once. S3 wants pieces of 8 KB and more; botocore copies the rest of one for every 16 KB of it.
+# What a reader gets at once: as much as HTTP asks TLS for.
 BLOCK_BYTES = 64 * 1024
+# What a reader gets at least, but at the end: S3 wants no smaller pieces. The first is as small, so that S3 is called
+# while the rest comes.
+LEAST_BLOCK_BYTES = 8 * 1024
 
 
 class IncomingImage:
@@ -91,8 +94,7 @@ class IncomingImage:
         """At most so many of the next bytes, none at the end. Raises as `complete`."""
         if size < 0:
             return b"".join(iter(lambda: self.read(BLOCK_BYTES), b""))
-        # No short piece but at the end: of all others S3 wants 8 KB and more.
-        while self._come - self._position < min(size, BLOCK_BYTES) and self._take():
+        while self._come - self._position < min(size, LEAST_BLOCK_BYTES) and self._take():
             pass
         begin = self._position - (self._come - len(self._block))
         if begin >= 0:
@@ -138,11 +140,12 @@ class IncomingImage:
                 self._is_at_end = True
             self._file.write(piece)
             is_last = come == self.size
-            if not block and len(piece) >= BLOCK_BYTES and not is_last:
+            enough = BLOCK_BYTES if self._come else LEAST_BLOCK_BYTES
+            if not block and len(piece) >= enough and not is_last:
                 yield piece  # uncopied: most of them
                 continue
             block += piece
-            if len(block) >= BLOCK_BYTES and not is_last:
+            if len(block) >= enough and not is_last:
                 yield bytes(block)
                 block.clear()
         self.size = come
