@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from image_tasks.image_fetching import ImageFetcher
 from image_tasks.models import Image, ImageKind, Task, TaskStatus
 from tests.benchmarks.figures import Figure, Goal, Samples
 from tests.benchmarks.memory import forget_peak, peak_megabytes
+from tests.benchmarks.report import figure_of
 
 SIZES = (1, 5, 25)  # megabytes
 LATENCIES = (0, 50)  # milliseconds
@@ -271,12 +273,10 @@ def batches() -> Iterator[Figure]:
         yield Figure(name, median(together), "s", peer, median(seconds), ratio, its_goal)
 
 
-def megabytes_above_idle() -> tuple[float, float]:
-    """Memory of one image of 25 MB, and of ten at once, in a process that has archived small ones."""
-    command = [sys.executable, "-m", "tests.benchmarks.archiving"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    one, ten = json.loads(done.stdout)
-    return one, ten
+def in_a_process(what: str) -> Any:
+    """What `python -m tests.benchmarks.archiving WHAT` prints, which has loaded what it takes and no more."""
+    command = [sys.executable, "-m", "tests.benchmarks.archiving", what]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
 
 
 def _memory() -> tuple[float, float]:
@@ -293,14 +293,14 @@ def _memory() -> tuple[float, float]:
 
 def measure() -> list[Figure]:
     """All of it."""
-    figures = [*speeds(), *commands(), *batches()]
-    one, ten = megabytes_above_idle()
+    one, ten = in_a_process("memory")
     return [
-        *figures,
+        *map(figure_of, in_a_process("time")),
         Figure("memory above idle, an image of 25 MB", one, "MB", goal=Goal(GOAL_MEGABYTES, of="value")),
         Figure("memory above idle, ten of them at once", ten, "MB", goal=Goal(GOAL_MEGABYTES, of="value")),
     ]
 
 
 if __name__ == "__main__":
-    print(json.dumps(_memory()))  # noqa: T201
+    measured: Any = _memory() if sys.argv[1] == "memory" else [*map(asdict, [*speeds(), *commands(), *batches()])]
+    print(json.dumps(measured))  # noqa: T201

@@ -49,7 +49,7 @@ def write_json(path: Path, figures: Mapping[str, Sequence[Figure]]) -> Mapping[s
 def read_json(path: Path) -> dict[str, list[Figure]]:
     """The figures of earlier runs."""
     document = json.loads(path.read_text())
-    return {name: [_figure(each) for each in its_figures] for name, its_figures in document["figures"].items()}
+    return {name: [figure_of(each) for each in its_figures] for name, its_figures in document["figures"].items()}
 
 
 def write_markdown(path: Path, tables: str) -> None:
@@ -119,7 +119,8 @@ def _machine() -> str:
     return f"{machine}, load {load:.1f}"
 
 
-def _figure(document: dict[str, Any]) -> Figure:
+def figure_of(document: dict[str, Any]) -> Figure:
+    """What `asdict` made of one."""
     nested = {"goal": Goal, "spread": Spread, "peer_spread": Spread}
     parts = {name: kind(**document[name]) if document[name] else None for name, kind in nested.items()}
     return Figure(**{**document, **parts})
