@@ -1,0 +1,166 @@
+"""What goes over the wire to S3 while an image comes, read as strictly as S3 reads it."""
+
+import base64
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from io import BufferedReader
+
+import botocore.auth
+import pytest
+from botocore.config import Config
+
+from image_tasks.aws_clients import AwsClients
+from image_tasks.errors import ImageRejectedError, ImageUnavailableError
+from image_tasks.image_bucket import S3_CONFIG, ImageBucket
+from image_tasks.incoming_image import IncomingImage
+from tests.hostile.internet import Authority, listening
+from tests.image_server import large_picture
+
+IMAGE = large_picture(1)
+LEAST_CHUNK = 8192  # of all but the last: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
+PATH_STYLE = Config(s3={"addressing_style": "path", "payload_signing_enabled": False})
+
+
+@dataclass
+class StrictS3:
+    """Takes streamed puts; refuses what S3 would refuse, and keeps what arrived whole."""
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    answers: list[int] = field(default_factory=list)
+    broken_off: int = 0
+
+    def behave(self, connection: socket.socket) -> None:
+        stream = connection.makefile("rb")
+        while line := stream.readline():
+            method, path, _ = line.decode().split()
+            headers = dict(self._headers(stream))
+            assert (method, headers["transfer-encoding"]) == ("PUT", "chunked")
+            if path in self.objects:
+                connection.sendall(self._answer(412, b"<Error><Code>PreconditionFailed</Code></Error>"))
+                continue
+            assert headers["expect"] == "100-continue"
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            try:
+                body = self._unchunked(stream)
+            except EOFError:
+                self.broken_off += 1
+                return
+            content, checksum = self._decoded(body, headers)
+            computed = base64.b64encode(sha256(content).digest()).decode()
+            is_whole = len(content) == int(headers["x-amz-decoded-content-length"]) and checksum == computed
+            if is_whole:
+                self.objects[path] = content
+            connection.sendall(self._answer(200 if is_whole else 400, b"", f"x-amz-checksum-sha256: {computed}\r\n"))
+
+    def _answer(self, status: int, body: bytes, more: str = "") -> bytes:
+        self.answers.append(status)
+        return f"HTTP/1.1 {status} Said\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
+
+    @staticmethod
+    def _headers(stream: BufferedReader) -> Iterator[tuple[str, str]]:
+        while line := stream.readline().strip():
+            name, _, value = line.decode().partition(":")
+            yield name.lower(), value.strip()
+
+    @staticmethod
+    def _unchunked(stream: BufferedReader) -> bytes:
+        body = b""
+        while size := int(stream.readline() or _end(), 16):
+            chunk = stream.read(size + 2)
+            if len(chunk) < size + 2:
+                _end()
+            body += chunk[:-2]
+        stream.readline()
+        return body
+
+    @staticmethod
+    def _decoded(body: bytes, headers: dict[str, str]) -> tuple[bytes, str]:
+        assert headers["content-encoding"] == "aws-chunked"
+        assert headers["x-amz-content-sha256"] == "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+        assert headers["x-amz-trailer"] == "x-amz-checksum-sha256"
+        content, sizes = b"", []
+        while True:
+            size, _, body = body.partition(b"\r\n")
+            sizes.append(int(size, 16))
+            if not sizes[-1]:
+                break
+            assert body[sizes[-1] : sizes[-1] + 2] == b"\r\n"
+            content, body = content + body[: sizes[-1]], body[sizes[-1] + 2 :]
+        assert all(size >= LEAST_CHUNK for size in sizes[:-2])
+        name, _, checksum = body.decode().strip().partition(":")
+        assert name == headers["x-amz-trailer"]
+        return content, checksum
+
+
+def _end() -> bytes:
+    raise EOFError
+
+
+@pytest.fixture
+def s3() -> StrictS3:
+    return StrictS3()
+
+
+@pytest.fixture
+def bucket(
+    s3: StrictS3, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ImageBucket]:
+    authority = Authority(tmp_path_factory.mktemp("authority"))
+    # As in Lambda, where awscrt is not there: it would sign instead, and takes no stream.
+    monkeypatch.setitem(botocore.auth.AUTH_TYPE_MAPS, "s3v4", botocore.auth.S3SigV4Auth)
+    with listening(s3.behave, authority.server("localhost")) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{port}")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.path))
+        yield ImageBucket(AwsClients().s3(S3_CONFIG.merge(PATH_STYLE)), "images")
+
+
+def coming(content: bytes = IMAGE, *, piece: int = 10_000) -> IncomingImage:
+    pieces = (content[at : at + piece] for at in range(0, len(content), piece))
+    return IncomingImage(pieces, len(content), "images.example")
+
+
+@pytest.mark.parametrize("piece", [100, 10_000, 65_536, 1_000_000])
+def test_a_streamed_image_is_what_s3_takes(bucket: ImageBucket, s3: StrictS3, piece: int) -> None:
+    with coming(piece=piece) as image:
+        assert bucket.put("a.png", image, task="acedata#1") == sha256(IMAGE).hexdigest()
+
+    assert s3.objects == {"/images/a.png": IMAGE}
+    assert s3.answers == [200]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [(IMAGE + b"PK\x03\x04", ImageRejectedError), (IMAGE[:-1] + b"\0", ImageUnavailableError)],
+    ids=["more than an image", "damaged"],
+)
+def test_what_is_no_image_at_its_end_is_broken_off(
+    bucket: ImageBucket, s3: StrictS3, content: bytes, error: type[Exception]
+) -> None:
+    with coming(content) as image, pytest.raises(error):
+        bucket.put("a.png", image, task="acedata#1")
+    with coming() as image:
+        bucket.put("b.png", image, task="acedata#1")
+
+    assert s3.objects == {"/images/b.png": IMAGE}
+    assert (s3.answers, s3.broken_off) == ([200], 1)
+
+
+def test_an_object_that_is_there_is_not_sent_for(
+    bucket: ImageBucket, s3: StrictS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.objects["/images/a.png"] = IMAGE
+    asked = []
+
+    def stored_checksum(key: str) -> str:
+        asked.append(key)
+        return base64.b64encode(sha256(IMAGE).digest()).decode()
+
+    monkeypatch.setattr(bucket, "_stored_checksum", stored_checksum)
+
+    with coming() as image:
+        assert bucket.put("a.png", image, task="acedata#1") == sha256(IMAGE).hexdigest()
+
+    assert asked == ["a.png"]
+    assert s3.answers == [412]
