@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -98,6 +97,7 @@ def images(*names: str) -> tuple[Image, ...]:
     return tuple(Image(kind=ImageKind.RESULT, url=url(name), expires_at=NOW + timedelta(days=1)) for name in names)
 
 
+NO_FAULT = (None, 0)
 faults = st.tuples(st.sampled_from([None, None, *Fault]), st.integers(0, 1))
 reporters = st.sampled_from(list(Reporter))
 Outcome = tuple[str, ...] | FailureReason | TaskStatus
@@ -196,25 +196,19 @@ class TableMachine(RuleBasedStateMachine):
     @rule(fault=faults, reporter=reporters, what=outcomes, times=st.sampled_from([1, 1, 1, 2, 4]))
     def report(self, fault: tuple[Fault | None, int], reporter: Reporter, what: Outcome, times: int) -> None:
         for time in range(times):
-            report = self.said(what, reporter)
-            writes = model.news(report, self.item, tells_unchanged=self.tells_unchanged)
-            self.do(partial(self.table.record, report), writes, fault if time == 0 else (None, 0))
+            self.hear(self.said(what, reporter), fault if time == 0 else NO_FAULT)
 
     @precondition(lambda self: self.item is None or self.item.status is TaskStatus.PENDING)
     @rule(fault=faults)
     def give_up(self, fault: tuple[Fault | None, int]) -> None:
-        report = self.said(TaskStatus.TIMED_OUT, Reporter.POLL)
-        writes = model.news(report, self.item, tells_unchanged=self.tells_unchanged)
-        self.do(partial(self.table.record, report), writes, fault)
+        self.hear(self.said(TaskStatus.TIMED_OUT, Reporter.POLL), fault)
 
     @precondition(lambda self: not self.is_lied_about)
     @rule()
     def make_things_up(self) -> None:
         self.is_lied_about = True
         for number in range(MAX_CONFLICTS):
-            report = self.said((f"lie-{number}",), Reporter.CALLBACK)
-            writes = model.news(report, self.item, tells_unchanged=self.tells_unchanged)
-            self.do(partial(self.table.record, report), writes, (None, 0))
+            self.hear(self.said((f"lie-{number}",), Reporter.CALLBACK), NO_FAULT)
 
     # -------------------------------------------------------------------------------------------- what was read before
 
@@ -328,6 +322,11 @@ class TableMachine(RuleBasedStateMachine):
             reported_at=self.now(),
             **result,
         )
+
+    def hear(self, report: TaskReport, fault: tuple[Fault | None, int]) -> None:
+        """Records news."""
+        writes = model.news(report, self.item, tells_unchanged=self.tells_unchanged)
+        self.do(lambda: self.table.record(report), writes, fault)
 
     def do(self, act: Callable[[], object], writes: list[model.Write], fault: tuple[Fault | None, int]) -> None:
         """Does it to the real table, and holds what is there then to what may be there."""
