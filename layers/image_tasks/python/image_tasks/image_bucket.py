@@ -22,8 +22,7 @@ S3_CONFIG = Config(
     retries={"total_max_attempts": 2, "mode": "standard"},
     tcp_keepalive=True,
     max_pool_connections=50,
-    # The checksum is told, and S3 computes it again. botocore would hash the body once more for its signature, because
-    # it looks for a checksum of its own making.
+    # An image cannot be signed before it has come: TLS carries it, and S3 checks the SHA-256 that follows it.
     s3={"payload_signing_enabled": False},
     request_checksum_calculation="when_required",
 )

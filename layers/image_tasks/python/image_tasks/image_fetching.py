@@ -13,8 +13,8 @@ from image_tasks.image_connections import Answer, ImageConnections
 from image_tasks.image_door import ImageDoor
 from image_tasks.incoming_image import IncomingImage
 
-# From the name's resolution to the last byte, however slowly either end moves: 25 MiB at 3.5 MB/s. With what comes
-# before and after, a fetch takes less than 8 s.
+# From the name's resolution to the last byte, however slowly the host sends or S3 takes: 25 MiB at 3.5 MB/s. With what
+# comes before and after, a fetch takes less than 8 s.
 FETCH_DEADLINE_SECONDS = 7.5
 
 # Also what a CDN says for a moment before an object has reached it, or to a client that it takes for a bot.
