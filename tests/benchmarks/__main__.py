@@ -14,7 +14,7 @@ from tests.benchmarks import report
 from tests.benchmarks.bars import bars
 
 # In the order of the page.
-BENCHMARKS = ("cold_start", "warm_callback", "polling", "archiving", "scale", "bill")
+BENCHMARKS = ("cold_start", "warm_callback", "polling", "archiving", "pages", "scale", "bill")
 README = Path(__file__).parents[2] / "README.md"
 PAGE = README.parent / "docs" / "performance.md"
 FOLDER = PAGE.with_suffix("")

