@@ -94,6 +94,27 @@ def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(desk: Desk) 
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        rb'{"code": 401, "msg": "invalid key: ab/cd+ef=="}',
+        rb'{"code": 401, "msg": "invalid key: ab\/cd+ef=="}',
+        rb'{"code": 401, "msg": "invalid key: ab/cd\u002Bef\u003d\u003D"}',
+        rb"Invalid key: ab/cd+ef==",
+        b'{"code": 401, "long": "%s", "msg": "ab\\/cd+ef=="}' % (b"x" * 3960),
+    ],
+)
+def test_a_secret_does_not_come_back_however_it_is_spelt(desk: Desk, said: bytes) -> None:
+    secret = json.dumps({"flux-kontext": {"apiKey": "ab/cd+ef=="}})
+    boto3.client("secretsmanager").put_secret_value(SecretId=desk.keys_secret, SecretString=secret)
+    desk.providers.answer = lambda _: httpx.Response(401, content=said)
+
+    shown = json.dumps(desk.submit().body["providerReply"])
+
+    assert "*****" in shown
+    assert "cd" not in shown
+
+
+@pytest.mark.parametrize(
     ("header", "seconds"),
     [({"retry-after": "7"}, 7), ({}, 10), ({"retry-after": "soon"}, 10), ({"retry-after": "9" * 5}, 300)],
 )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -200,9 +201,12 @@ def _depth(value: Any) -> int:
 
 def _shown(reply: Reply, secrets: tuple[str, ...]) -> ProviderReply:
     """What callers see of a provider's answer: errors like to repeat what they do not like."""
-    text = reply.text
-    for secret in secrets:
-        text = text.replace(secret, "*****")
+    text = re.sub("|".join(map(_spellings, secrets)), "*****", reply.text)
     body = Reply(reply.status, text).json if len(text) <= MAX_REPLY_LENGTH else None
     is_shown_as_json = body is not None and _depth(body) <= MAX_DEPTH
     return ProviderReply(status=reply.status, body=body if is_shown_as_json else text[:MAX_REPLY_LENGTH])
+
+
+def _spellings(secret: str) -> str:
+    r"""A pattern of all that JSON may make of a text: `/` is sent as `\/` by some, `+` as `\u002B` by others."""
+    return "".join(rf"(?:\\?{re.escape(character)}|\\u(?i:{ord(character):04x}))" for character in secret)
