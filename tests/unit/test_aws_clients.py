@@ -3,16 +3,17 @@
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ConnectionClosedError, SSLError
+from botocore.exceptions import ClientError, ConnectionClosedError, SSLError
 
 from image_tasks.aws_clients import CLIENT_CONFIG, AwsClients
-from tests.benchmarks.aws_stand_in import StandIn, stand_in
+from tests.benchmarks.aws_stand_in import Refusal, StandIn, stand_in
 
 ANSWERS = {
     "UpdateItem": lambda _: {},
@@ -90,6 +91,20 @@ def test_a_call_says_who_makes_it_and_is_not_tried_for_ever(aws: StandIn) -> Non
     assert sent.headers["User-Agent"].startswith(b"catchlight")  # others may sign behind it
     assert client.meta.config.retries == {"total_max_attempts": 3, "mode": "standard"}
     assert (client.meta.config.connect_timeout, client.meta.config.read_timeout) == (1, 2)
+
+
+@pytest.mark.parametrize(("conflicts", "is_written"), [(1, True), (3, True), (4, False)])
+def test_a_write_waits_for_the_end_of_a_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflicts: int, is_written: bool
+) -> None:
+    conflict = {"__type": "com.amazonaws.dynamodb.v20120810#TransactionConflictException", "message": "ongoing"}
+    answers: Iterator[Any] = iter([Refusal(conflict)] * conflicts + [{}])
+
+    with stand_in(tmp_path, {"UpdateItem": lambda _: next(answers)}) as aws:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{aws.port}")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(aws.bundle))
+        with nullcontext() if is_written else pytest.raises(ClientError, match="TransactionConflict"):
+            write(AwsClients().dynamodb())
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,11 @@ QUICK = Config(
 CLIENT_CONFIG = Config(
     connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 3, "mode": "standard"}, tcp_keepalive=True
 )
+# A submission's transaction takes some 20 ms. What writes to the same task meanwhile, its callback first of all, is
+# refused with an error that botocore does not take for a passing one.
+CONFLICT = "TransactionConflictException"
+MAX_CONFLICTS = 3
+CONFLICT_PAUSE_SECONDS = 0.05
 
 
 class AwsClients:
@@ -41,8 +46,10 @@ class AwsClients:
 
     def dynamodb(self, config: Config = CLIENT_CONFIG) -> "DynamoDBClient":
         """A client of DynamoDB."""
-        client: DynamoDBClient = self._client("dynamodb", config)
-        return client
+        client = self._client("dynamodb", config)
+        client.meta.events.register("needs-retry.dynamodb", _pause_of_a_conflict)
+        dynamodb: DynamoDBClient = client
+        return dynamodb
 
     def events(self, config: Config = CLIENT_CONFIG) -> "EventBridgeClient":
         """A client of EventBridge."""
@@ -83,6 +90,13 @@ class AwsClients:
         client._endpoint.http_session._manager.connection_pool_kw["ssl_context"] = self._tls_context
         client.meta.events.register("after-call", _refuse_half_an_answer)
         return client
+
+
+def _pause_of_a_conflict(response: tuple[Any, Any] | None, attempts: int, **_: Any) -> float | None:
+    """Seconds after which a write is tried again that came into the middle of a transaction; None for all else."""
+    if response is None or response[1].get("Error", {}).get("Code") != CONFLICT or attempts > MAX_CONFLICTS:
+        return None
+    return CONFLICT_PAUSE_SECONDS
 
 
 def _refuse_half_an_answer(http_response: "AWSResponse", model: "OperationModel", **_: Any) -> None:
