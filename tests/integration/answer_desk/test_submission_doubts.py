@@ -130,6 +130,13 @@ def test_there_is_nothing_to_give_up(desk: Desk, key: str) -> None:
     assert (answer.status, answer.problem) == (404, "no-such-submission")
 
 
+def test_what_can_be_no_key_is_not_looked_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DynamoDB takes keys of 2048 bytes, the API paths of 10,000."""
+    monkeypatch.setattr(desk.dynamodb, "get_item", lost(desk.dynamodb.get_item, arrives=False))
+
+    assert desk.ask("DELETE", f"/submissions/{'x' * 3000}").problem == "no-such-submission"
+
+
 # ------------------------------------------------------------------------------------------------ the table fails
 
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from image_tasks import submission_problems
 from image_tasks.credentials import ProviderKeys
-from image_tasks.desk_messages import FieldProblem, NewTask, ProviderReply, Submission
+from image_tasks.desk_messages import IDEMPOTENCY_KEY_PATTERN, FieldProblem, NewTask, ProviderReply, Submission
 from image_tasks.errors import ProviderError, ProviderUnavailableError, ProviderUnreachableError, StoreUnavailableError
 from image_tasks.models import iso, task_key
 from image_tasks.providers import PROVIDERS, Provider
@@ -86,7 +86,8 @@ class Submissions:
         Raises:
             ProblemError: it is not in doubt.
         """
-        claim = self._claims.find(key)
+        # What can be no key is none to DynamoDB either, should it be longer than its keys are.
+        claim = self._claims.find(key) if re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key) else None
         if claim is None or claim.state is ClaimState.FREE:
             raise submission_problems.no_such_submission()
         if claim.state is ClaimState.TAKEN:
