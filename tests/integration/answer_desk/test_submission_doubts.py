@@ -1,15 +1,20 @@
 """What may have been taken is never sent again by itself, whatever breaks on the way."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from image_tasks.models import TaskStatus
 from image_tasks.submission_claims import ASKING_TIME
+from image_tasks.submission_client import ANSWER_TIMEOUT_SECONDS
+from local.template import load_template
 from tests.integration.answer_desk.desk import TAKEN, Clock, Desk, lost, refusal
+from tests.integration.conftest import REPOSITORY
 
 TASK = "flux-kontext#task12345"
 
@@ -188,6 +193,27 @@ def test_a_task_that_cannot_be_written_down_is_told(desk: Desk, clock: Clock, mo
 
     assert desk.submit().problem == "submission-in-doubt"
     assert len(desk.providers.requests) == 1
+
+
+def test_a_write_that_is_not_answered_leaves_time_to_tell_the_task(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("image_tasks.submission_claims.MAX_WRITING_SECONDS", 0.01)
+    calls = []
+
+    def hang(**arguments: Any) -> None:
+        calls.append(arguments)
+        time.sleep(0.02)
+        raise ReadTimeoutError(endpoint_url="https://dynamodb.example")
+
+    monkeypatch.setattr(desk.dynamodb, "transact_write_items", hang)
+
+    assert desk.submit().body["taskId"] == "task12345"
+    assert len(calls) == 1
+    config = desk.dynamodb.meta.config
+    longest_call = config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout)
+    timeout = load_template(REPOSITORY / "template.yaml", {}).resources["AnswerRequestsFunction"]["Properties"][
+        "Timeout"
+    ]
+    assert ANSWER_TIMEOUT_SECONDS + longest_call < timeout
 
 
 def test_a_write_that_a_callback_disturbs_is_done_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

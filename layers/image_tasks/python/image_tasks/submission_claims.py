@@ -29,6 +29,8 @@ ASKING_TIME = timedelta(seconds=35)
 # A callback that writes to the task at the same moment cancels the transaction.
 MAX_WRITES = 3
 PAUSE_SECONDS = 0.05
+# After that nothing is written once more: the function needs what time it has left to tell which task it is.
+MAX_WRITING_SECONDS = 1.0
 
 
 class ClaimState(StrEnum):
@@ -144,12 +146,13 @@ class SubmissionClaims:
             },
             {"Update": {"TableName": self._table, "Key": task, **new_task.arguments()}},
         ]
+        began = time.monotonic()
         for left in reversed(range(MAX_WRITES)):
             try:
                 with store_errors():
                     self._client.transact_write_items(TransactItems=writes)
             except StoreUnavailableError:
-                if not left:
+                if not left or time.monotonic() - began > MAX_WRITING_SECONDS:
                     raise
                 time.sleep(PAUSE_SECONDS)
             else:
