@@ -43,6 +43,7 @@ def test_what_is_refused_for_certain_may_be_sent_again_with_the_same_key(desk: D
 
     assert (answer.status, answer.problem) == (status, problem)
     assert "Nothing was generated" in answer.body["advice"]
+    assert ("retry-after" in answer.headers) == (status in (429, 503))
     assert desk.tasks() == []
     desk.providers.answer = refusal(200, TAKEN["flux-kontext"])
     # Another request, too: nothing has come of the first one.

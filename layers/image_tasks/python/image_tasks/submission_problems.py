@@ -13,6 +13,7 @@ from image_tasks.problems import (
     PROVIDER_BUSY,
     PROVIDER_UNAVAILABLE,
     REQUEST_REFUSED,
+    WORTH_WAITING,
     ProblemError,
 )
 from image_tasks.submission_claims import Claim
@@ -63,7 +64,8 @@ def refused(error: ProviderError, reply: ProviderReply | None, retry_after_secon
         str(error),
         advice=f"{advice} {NOTHING_GENERATED}",
         provider_reply=reply,
-        retry_after_seconds=patience,
+        # The others would be refused again: a header that libraries take for an invitation is not for them.
+        retry_after_seconds=patience if problem in WORTH_WAITING else None,
     )
 
 
