@@ -168,6 +168,15 @@ def test_what_is_no_request_is_never_sent(desk: Desk, body: dict[str, Any], at: 
     assert desk.store.items() == []
 
 
+def test_a_number_that_would_be_none_is_never_sent(desk: Desk) -> None:
+    body = b'{"provider": "flux-kontext", "request": {"prompt": "p", "seed": 1e400}}'
+
+    answer = desk.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "1"})
+
+    assert answer.body["errors"] == [{"at": "request", "detail": "holds a number that is too large"}]
+    assert desk.providers.requests == []
+
+
 def test_a_request_without_a_key_is_never_sent(desk: Desk) -> None:
     answer = desk.submit(None)
 

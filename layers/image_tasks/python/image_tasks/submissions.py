@@ -174,16 +174,19 @@ def _problems_of(request: Mapping[str, Any]) -> Iterator[FieldProblem]:
             yield FieldProblem(at=f"request.{name}", detail="is put in here: callbacks belong to this stack")
     if _depth(request) > MAX_DEPTH:
         yield FieldProblem(at="request", detail=f"should not be nested deeper than {MAX_DEPTH} levels")
-    elif not _is_encodable(request):
-        yield FieldProblem(at="request", detail="holds half a character (a lone surrogate)")
+    elif flaw := _flaw(request):
+        yield FieldProblem(at="request", detail=flaw)
 
 
-def _is_encodable(value: Any) -> bool:
+def _flaw(value: Any) -> str | None:
+    """What would be no JSON if it were sent on."""
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return "holds half a character (a lone surrogate)"
+    except ValueError:  # 1e999 is read as infinity
+        return "holds a number that is too large"
+    return None
 
 
 def _depth(value: Any) -> int:
