@@ -1,5 +1,6 @@
 """One task: all that its item holds, links to its images, and waiting for its end."""
 
+import itertools
 import threading
 import time
 from datetime import UTC, datetime
@@ -281,6 +282,17 @@ def test_looks_become_rarer_and_end_in_time(store: Store, status: str) -> None:
     assert slept[:-1] == sorted(slept[:-1])
     assert sum(slept) == 20
     assert len(slept) <= 14
+
+
+def test_looks_that_take_long_are_part_of_the_waiting(store: Store) -> None:
+    store.put(TASK, status="PENDING")
+    slept: list[float] = []
+    clock = itertools.count(0, 5)
+
+    queries = TaskQueries(TABLE_NAME, store.client, sleep=slept.append, clock=lambda: next(clock))
+
+    assert queries.item(TASK, wait_seconds=20)
+    assert slept == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_a_task_that_is_deleted_meanwhile_is_gone(store: Store) -> None:

@@ -70,10 +70,18 @@ class TaskQueries:
     Every method raises StoreUnavailableError when DynamoDB does not take a call.
     """
 
-    def __init__(self, table: str, client: "DynamoDBClient", *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        table: str,
+        client: "DynamoDBClient",
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._table = table
         self._client = client
         self._sleep = sleep
+        self._clock = clock
 
     def item(self, task: str, *, wait_seconds: float = 0) -> Item | None:
         """A task's item as it is now, None if there is none.
@@ -82,10 +90,12 @@ class TaskQueries:
         """
         steps = iter(WAIT_STEPS)
         step = waited = 0.0
+        began = self._clock()
         while (found := self._item(task)) and found.get("status") not in FINAL_STATUSES and waited < wait_seconds:
             step = min(next(steps, step), wait_seconds - waited)
             self._sleep(step)
-            waited += step
+            # Looks take time, too, where DynamoDB is slow.
+            waited = max(waited + step, self._clock() - began)
         return found
 
     def page(self, query: PageQuery) -> Page:
