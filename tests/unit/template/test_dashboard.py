@@ -83,6 +83,20 @@ def test_a_graph_shows_metrics_that_exist(title: str) -> None:
             assert dimensions[1].removesuffix(".QueueName") in RESOURCES
 
 
+def test_it_shows_which_index_holds_up_the_writes() -> None:
+    """The table's own count leaves its indexes out, and an index is full before the table is."""
+    indexes = {index["IndexName"] for index in RESOURCES["TasksTable"]["Properties"]["GlobalSecondaryIndexes"]}
+    shown = {
+        words[-1]
+        for widget in GRAPHS.values()
+        for words in metrics_of(widget)
+        if words[:3] == ["AWS/DynamoDB", "WriteThrottleEvents", "TableName"]
+        and words[4:5] == ["GlobalSecondaryIndexName"]
+    }
+
+    assert shown == indexes
+
+
 @pytest.mark.parametrize("title", GRAPHS)
 def test_an_expression_names_metrics_of_its_graph(title: str) -> None:
     rows = GRAPHS[title]["properties"]["metrics"]
