@@ -298,8 +298,8 @@ def test_a_signed_callback_is_taken(store: Store, context: LambdaContext, secret
         a_callback(SUCCESS),
         signed("other"),
         signed(WEBHOOK_KEY, task_id="task12346"),
-        signed(WEBHOOK_KEY, age=400),
-        signed(WEBHOOK_KEY, age=-400),
+        signed(WEBHOOK_KEY, age=4000),
+        signed(WEBHOOK_KEY, age=-4000),  # of when the tests were collected, minutes before they end
         signed(""),
     ],
     ids=["unsigned", "another key", "another task", "too old", "too new", "empty key"],
