@@ -1,9 +1,11 @@
 """Sends requests for images to providers: once each, and knows whether one may have arrived."""
 
 import json
-import time
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import Timer
 from typing import Any
 
 import httpx
@@ -46,10 +48,8 @@ class SubmissionClient:
         base_urls: Mapping[str, str],
         *,
         transport: httpx.BaseTransport | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._base_urls = base_urls
-        self._clock = clock
         self._http = httpx.Client(
             transport=transport,
             timeout=httpx.Timeout(ANSWER_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
@@ -68,30 +68,61 @@ class SubmissionClient:
             ProviderUnreachableError: it has received nothing.
             ProviderUnavailableError: it may have received it, but there is no answer that could be read.
         """
-        ends_by = self._clock() + ANSWER_TIMEOUT_SECONDS
         try:
-            with self._http.stream(
-                "POST",
-                self._base_urls.get(provider.id, provider.base_url) + path,
-                content=json.dumps(body, separators=(",", ":")).encode(),
-                headers={"Authorization": f"Bearer {api_key}"},
-            ) as response:
-                content = self._read(response, ends_by)
+            with (
+                _ended_after(ANSWER_TIMEOUT_SECONDS) as trace,
+                self._http.stream(
+                    "POST",
+                    self._base_urls.get(provider.id, provider.base_url) + path,
+                    content=json.dumps(body, separators=(",", ":")).encode(),
+                    headers={"Authorization": f"Bearer {api_key}"},
+                    extensions={"trace": trace},
+                ) as response,
+            ):
+                content = _read(response)
         except _NOTHING_SENT as exc:
             raise ProviderUnreachableError(f"{provider.id} could not be reached: {type(exc).__name__}") from exc
         except httpx.HTTPError as exc:
             raise ProviderUnavailableError(f"{provider.id} did not answer: {type(exc).__name__}") from exc
         return Reply(response.status_code, content.decode(errors="replace"), _seconds(response.headers))
 
-    def _read(self, response: httpx.Response, ends_by: float) -> bytes:
-        content = bytearray()
-        for chunk in response.iter_bytes():
-            content += chunk
-            if len(content) > MAX_ANSWER_BYTES:
-                raise ProviderUnavailableError(f"its answer is longer than {MAX_ANSWER_BYTES} bytes")
-            if self._clock() > ends_by:  # httpx's limits are for single reads
-                raise ProviderUnavailableError("its answer does not come to an end")
-        return bytes(content)
+
+def _read(response: httpx.Response) -> bytes:
+    content = bytearray()
+    for chunk in response.iter_bytes():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise ProviderUnavailableError(f"its answer is longer than {MAX_ANSWER_BYTES} bytes")
+    return bytes(content)
+
+
+@contextmanager
+def _ended_after(seconds: float) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
+    """Shuts a request's connection down when so much time has passed. Yields what is to be its `trace` extension.
+
+    httpx's limits are for single reads, and an answer that dribbles has any number of them.
+    """
+    connections: list[socket.socket] = []
+
+    def note(event: str, told: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            # A second handle of the bare connection: TLS above it is in another thread's hands.
+            connections.append(told["return_value"].get_extra_info("socket").dup())
+
+    def shut_down() -> None:
+        for connection in connections:
+            with suppress(OSError):  # it has come to its end by itself
+                connection.shutdown(socket.SHUT_RDWR)
+
+    timer = Timer(seconds, shut_down)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield note
+    finally:
+        timer.cancel()
+        for connection in connections:
+            connection.close()
 
 
 def _seconds(headers: httpx.Headers) -> int | None:
