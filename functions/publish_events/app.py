@@ -5,6 +5,7 @@ written after the last object, so nobody hears of an image before its bytes are 
 is told again, with the same `eventId`.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 # PutEvents takes no more, and 256 KB: ten details of the greatest length are 200 KB.
 MAX_EVENTS_PER_CALL = 10
+# What passes by itself is waited for: the event source's tries are few, because they are meant for a record that can
+# never be told of, and an outage of minutes would use them up. With them EventBridge may be out for half an hour.
+PAUSES_SECONDS = (1, 2, 4, 8, 15)
+PASSING = frozenset({"ThrottlingException", "InternalFailure", "InternalException"})
+# The three tries of a last call that nobody answers take 7 s.
+RESERVED_SECONDS = 10
 
 logger = Logger()
 
@@ -60,7 +67,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     The stream is read again from that record on, so what EventBridge took of the same call behind it is told twice.
     """
     arrivals = list(read_arrivals(event["Records"]))
-    published = put_events(list(make_entries(arrivals)))
+    ends_by = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
+    published = put_events(list(make_entries(arrivals)), ends_by=ends_by)
     for provider, count in Counter(split_task_key(arrival.task)[0] for arrival in arrivals[:published]).items():
         with metrics_by(provider=provider) as metrics:
             metrics.add_metric("EventsPublished", Unit.COUNT, count)
@@ -107,16 +115,38 @@ def make_entries(arrivals: Iterable[Arrival]) -> Iterator["PutEventsRequestEntry
         }
 
 
-def put_events(entries: Sequence["PutEventsRequestEntryTypeDef"]) -> int:
-    """Puts entries onto the bus in their order. Returns how many were taken before the first that was not."""
-    for start in range(0, len(entries), MAX_EVENTS_PER_CALL):
-        try:
-            answer = dependencies().events.put_events(Entries=entries[start : start + MAX_EVENTS_PER_CALL])
-        except (ClientError, BotoCoreError):
-            logger.exception("EventBridge did not take a call")
-            return start
-        for number, result in enumerate(answer["Entries"], start):
-            if "ErrorCode" in result:
-                logger.error("EventBridge did not take an event", code=result["ErrorCode"])
-                return number
-    return len(entries)
+def put_events(entries: Sequence["PutEventsRequestEntryTypeDef"], *, ends_by: float) -> int:
+    """Puts entries onto the bus in their order, and those again, while there is time, that it cannot take just now.
+
+    Returns how many were taken before the first that was not. `ends_by` is of the monotonic clock.
+    """
+    taken = pauses = 0
+    while taken < len(entries):
+        batch = entries[taken : taken + MAX_EVENTS_PER_CALL]
+        count, may_pass = put_call(batch)
+        taken += count
+        if count:
+            pauses = 0
+        if count == len(batch):
+            continue
+        pause = PAUSES_SECONDS[min(pauses, len(PAUSES_SECONDS) - 1)]
+        if not may_pass or time.monotonic() + pause > ends_by:
+            break
+        time.sleep(pause)
+        pauses += 1
+    return taken
+
+
+def put_call(entries: Sequence["PutEventsRequestEntryTypeDef"]) -> tuple[int, bool]:
+    """One call: how many entries were taken before the first that was not, and whether that may be taken later."""
+    try:
+        answer = dependencies().events.put_events(Entries=entries)
+    except (ClientError, BotoCoreError):
+        # Out of order, out of capacity, or denied to this function: no entry is to blame.
+        logger.exception("EventBridge did not take a call")
+        return 0, True
+    for number, result in enumerate(answer["Entries"]):
+        if "ErrorCode" in result:
+            logger.error("EventBridge did not take an event", code=result["ErrorCode"])
+            return number, result["ErrorCode"] in PASSING
+    return len(entries), False

@@ -185,33 +185,72 @@ FAULTS = [
 ]
 
 
+class Clock:
+    """Time that passes while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.pauses.append(seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(app, "time", clock)
+    return clock
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=["throttled", "denied", "unreachable"])
-def test_the_stream_is_read_again_from_the_first_call_that_failed(
-    subscriber: Subscriber, context: LambdaContext, fault: Exception
+def test_a_bus_that_is_out_for_a_while_is_waited_for(
+    subscriber: Subscriber, context: LambdaContext, clock: Clock, fault: Exception
+) -> None:
+    records = [a_record(number, "ARCHIVED", "SUCCEEDED") for number in range(25)]
+
+    def fail_for_a_while(**_: Any) -> None:
+        if clock.now < 1030:
+            raise fault
+
+    app.dependencies().events.meta.events.register("before-call.events.PutEvents", fail_for_a_while)
+
+    assert publish(records, context) == []
+    assert clock.pauses == [1, 2, 4, 8, 15]
+    assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(25)]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=["throttled", "denied", "unreachable"])
+def test_the_stream_is_read_again_from_the_first_call_that_failed_until_the_end(
+    subscriber: Subscriber, context: LambdaContext, clock: Clock, fault: Exception
 ) -> None:
     records = [a_record(number, "ARCHIVED", "SUCCEEDED") for number in range(25)]
     calls = []
 
-    def fail_the_second(**_: Any) -> None:
+    def fail_after_the_first(**_: Any) -> None:
         calls.append("PutEvents")
-        if len(calls) == 2:
+        if len(calls) > 1:
             raise fault
 
-    app.dependencies().events.meta.events.register("before-call.events.PutEvents", fail_the_second)
+    app.dependencies().events.meta.events.register("before-call.events.PutEvents", fail_after_the_first)
 
     assert publish(records, context) == [records[10]["dynamodb"]["SequenceNumber"]]
-    # Nothing later overtakes it, and whoever is asked for patience is not asked again.
-    assert len(calls) == 2
+    # Of the 60 s that this function has, some are left for a last call.
+    assert clock.pauses == [1, 2, 4, 8, 15, 15]
+    # Nothing later overtakes it.
+    app.dependencies().events.meta.events.unregister("before-call.events.PutEvents", fail_after_the_first)
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(10)]
 
     assert publish(records[10:], context) == []
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(10, 25)]
 
 
-def test_an_entry_that_eventbridge_refuses_comes_again(
-    subscriber: Subscriber,
-    context: LambdaContext,
-    capsys: pytest.CaptureFixture[str],
+def test_an_entry_that_eventbridge_cannot_take_now_is_put_again(
+    subscriber: Subscriber, context: LambdaContext, clock: Clock
 ) -> None:
     records = [a_record(number, "FAILED") for number in range(25)]
     calls = []
@@ -225,8 +264,35 @@ def test_an_entry_that_eventbridge_refuses_comes_again(
 
     app.dependencies().events.meta.events.register("after-call.events.PutEvents", refuse_two_of_the_second_call)
 
+    assert publish(records, context) == []
+    assert clock.pauses == [1]
+    # What the second call took behind the first refused one is told twice.
+    told = subscriber.tasks()
+    assert told[:20] == [f"flux-kontext#task{number}" for number in range(20)]
+    assert told[20:] == [f"flux-kontext#task{number}" for number in range(13, 25)]
+
+
+def test_an_entry_that_eventbridge_refuses_comes_again(
+    subscriber: Subscriber,
+    context: LambdaContext,
+    clock: Clock,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    records = [a_record(number, "FAILED") for number in range(25)]
+    calls = []
+
+    def refuse_two_of_the_second_call(parsed: dict[str, Any], **_: Any) -> None:
+        calls.append("PutEvents")
+        if len(calls) == 2:
+            for place in (3, 6):
+                parsed["Entries"][place] = {"ErrorCode": "InvalidArgument", "ErrorMessage": "no"}
+            parsed["FailedEntryCount"] = 2
+
+    app.dependencies().events.meta.events.register("after-call.events.PutEvents", refuse_two_of_the_second_call)
+
     assert publish(records, context) == [records[13]["dynamodb"]["SequenceNumber"]]
     assert len(calls) == 2
+    assert clock.pauses == []
     (line,) = metric_lines(capsys)
     assert line["EventsPublished"] == [13.0]
 

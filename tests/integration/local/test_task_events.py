@@ -56,7 +56,7 @@ class EventBridge:
             environ["wsgi.input"] = io.BytesIO(body)
             entries = json.loads(body)["Entries"]
             if self.is_down:
-                refused = {"ErrorCode": "InternalFailure", "ErrorMessage": "try again"}
+                refused = {"ErrorCode": "InvalidArgument", "ErrorMessage": "not one that passes by itself"}
                 failed = {"FailedEntryCount": len(entries), "Entries": [refused] * len(entries)}
                 start_response("200 OK", [("Content-Type", "application/x-amz-json-1.1")])
                 return [json.dumps(failed).encode()]
