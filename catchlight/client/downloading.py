@@ -1,11 +1,13 @@
 """Archived images into a folder, checked against what was archived."""
 
+import fcntl
 import hashlib
 import os
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from itertools import islice
@@ -115,20 +117,46 @@ class _ImageSaver:
     def _save(self) -> Literal["downloaded", "present"]:
         if self._is_present():
             return "present"
-        is_resumed = self._partial.exists()
+        with self._partial_to_itself():
+            if self._is_present():  # somebody else was faster
+                self._partial.unlink()
+                return "present"
+            self._complete_partial()
+            if self._is_present():
+                self._partial.unlink()
+            else:
+                self._partial.rename(self._target)
+        return "downloaded"
+
+    @contextmanager
+    def _partial_to_itself(self) -> Iterator[None]:
+        """Keeps other runs, on this machine, from adding to the file that is checked and renamed here."""
+        with self._partial.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_held = not os.path.samestat(os.fstat(file.fileno()), self._partial.stat())
+            except (BlockingIOError, FileNotFoundError):  # the latter: renamed since it was opened
+                is_held = True
+            except OSError:  # a file system without locks
+                is_held = False
+            if is_held:
+                raise DownloadError("Another download is saving it at this moment. Try again when that is done.")
+            try:
+                yield
+            finally:
+                if not os.fstat(file.fileno()).st_size:  # nothing came
+                    self._partial.unlink(missing_ok=True)
+
+    def _complete_partial(self) -> None:
+        is_resumed = self._partial.stat().st_size > 0
         self._fetch_all()
         if not self._is_right(self._partial) and is_resumed:
             # The part that was there may have been another image's, or cut off in the middle of a write.
-            self._partial.unlink()
+            os.truncate(self._partial, 0)
             self._fetch_all()
         if not self._is_right(self._partial):
             self._partial.unlink()
             raise DownloadError("What came is not what was archived: its SHA-256 differs. Try again.")
-        if self._is_present():  # somebody else was faster
-            self._partial.unlink()
-        else:
-            self._partial.rename(self._target)
-        return "downloaded"
 
     def _is_present(self) -> bool:
         if not os.path.lexists(self._target):
@@ -148,12 +176,11 @@ class _ImageSaver:
 
     def _fetch_rest(self) -> None:
         """Adds to the partial file what it lacks; a second call goes on where the first one broke off."""
-        have = self._partial.stat().st_size if self._partial.exists() else 0
+        have = self._partial.stat().st_size
         if have and have == self._image.bytes:
             return
         if self._image.bytes is not None and have > self._image.bytes:
-            self._partial.unlink()
-            have = 0
+            have = 0  # begun anew: the answer to a request without a range is written from the start
         if self._link is None:
             self._link = self._desk.image_link(
                 self._task.provider, self._task.task_id, self._image.kind, self._image.index

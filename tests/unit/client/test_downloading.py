@@ -114,6 +114,33 @@ def test_a_part_is_gone_on_with_within_one_run(tmp_path: Path) -> None:
     assert ranges == [None, "bytes=900-"]
 
 
+def test_two_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
+    """The second comes when nearly all is there: what it adds must not be in the file that the first has checked."""
+    desk = a_desk()
+    others: list[Download] = []
+
+    class Slow(httpx.SyncByteStream):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            yield CONTENT[:-10]
+            others.extend(run(a_desk(), tmp_path))
+            yield CONTENT[-10:]
+
+    desk.before = storage(lambda _: httpx.Response(200, stream=Slow()))
+    (image,) = run(desk, tmp_path)
+    (other,) = others
+    assert (image.outcome, other.outcome) == ("downloaded", "failed")
+    assert "Another download is saving it" in str(other.reason)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
+
+
+def test_nothing_is_left_where_nothing_came(tmp_path: Path) -> None:
+    desk = a_desk()
+    desk.before = storage(lambda _: httpx.Response(404))
+    (image,) = run(desk, tmp_path)
+    assert image.outcome == "failed"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_storage_without_ranges_sends_all_of_it(tmp_path: Path) -> None:
     (tmp_path / PART).write_bytes(CONTENT[:700])
     desk = a_desk()
