@@ -223,8 +223,8 @@ class TableMachine(RuleBasedStateMachine):
     @_rule_for(_is_claim)
     def confirm(self, fault: tuple[Fault | None, int], age: int) -> None:
         task, known = self.read(_is_claim, age)
-        now = self.now()
-        self.do(lambda: self.table.confirm(task, now=now), model.confirmation(known, iso(now)), fault)
+        answer = self.said(TaskStatus.PENDING, Reporter.POLL)  # only its time is written
+        self.do(lambda: self.table.confirm(task, answer), model.confirmation(known, iso(answer.reported_at)), fault)
 
     @_rule_for(_awaits_images, which=indices, states=st.tuples(settled_states, settled_states))
     def save_images(

@@ -8,9 +8,11 @@ from botocore.exceptions import ClientError
 
 from functions.archive_images import app as archive_images
 from image_tasks.deadlines import MAX_ARCHIVE_TRIES
+from image_tasks.models import FailureReason
 from tests.image_server import status
 from tests.integration.archiver import BUCKET, TASK, Archiver
-from tests.integration.confirmation.claims import PNG
+from tests.integration.confirmation.claims import PNG, claim_failure
+from tests.integration.conftest import Store
 from tests.integration.providers import FLUX_PATH, Providers, poll, record
 
 ASKED = {"prompt": "A serene mountain landscape", "size": "16:9"}
@@ -60,6 +62,37 @@ def test_who_registered_the_task_has_said_it_better(archiver: Archiver, provider
 
     assert archiver.item()["request"] == own
     assert json.loads(archiver.objects()[KEY])["request"] == own
+
+
+def test_a_confirmation_adds_what_was_not_known(archiver: Archiver, providers: Providers) -> None:
+    provider, _, task_id = TASK.partition("#")
+    own = {"prompt": "the user's own words", "model": "flux-kontext-max", "customer": 17}
+    archiver.store.put(TASK, provider=provider, taskId=task_id, status="PENDING", rank=0, request=own)
+    url = archiver.serve("a", PNG)
+    providers.answers = {FLUX_PATH: knows(url)}
+    archiver.succeed(url)
+
+    assert archiver.run() == []
+
+    assert archiver.item()["request"] == {**own, "size": ASKED["size"]}
+    del own["customer"]
+    assert json.loads(archiver.objects()[KEY])["request"] == {**own, "size": ASKED["size"]}
+
+
+def test_a_confirmed_failure_has_it_too(store: Store, providers: Providers) -> None:
+    claim_failure(store, FailureReason.CONTENT_POLICY)
+    parameters = json.dumps({"prompt": ASKED["prompt"], "aspectRatio": ASKED["size"]})
+    providers.answers = {
+        FLUX_PATH: lambda request: record(
+            request, successFlag=3, errorCode=400, errorMessage="no", paramJson=parameters
+        )
+    }
+
+    poll(TASK)
+
+    (item,) = store.items()
+    assert "confirmedAt" in item
+    assert item["request"] == ASKED
 
 
 def test_nothing_is_written_where_nothing_is_known(archiver: Archiver, providers: Providers) -> None:

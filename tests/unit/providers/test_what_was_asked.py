@@ -82,3 +82,9 @@ def test_a_record_with_a_strange_request_is_still_news() -> None:
 
     assert report.images
     assert report.request is None
+
+
+def test_a_seed_that_was_asked_for_is_not_one_image_more() -> None:
+    told = {"prompt": "p", "seed": 17}
+    assert generation_request(told, seeds=(1, 2)) == GenerationRequest(prompt="p", seeds=(1, 2))
+    assert generation_request(told, seeds=(None,)) == GenerationRequest(prompt="p", seeds=(17,))

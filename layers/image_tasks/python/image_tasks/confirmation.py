@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from image_tasks.errors import UnconfirmedError
 from image_tasks.inquiry import Inquiry
-from image_tasks.models import Task, TaskStatus, iso
+from image_tasks.models import GenerationRequest, Task, TaskStatus, iso
 from image_tasks.tasks_table import TasksTable
 
 
@@ -19,6 +19,7 @@ class Checked:
     task: Task
     is_refuted: bool = False  # the provider says something else: the claim is kept as evidence
     was_asked: bool = False  # the URLs are the provider's own of this moment
+    known_request: GenerationRequest | None = None  # what the item says; the task has what the provider says besides
 
 
 class Confirmation:
@@ -45,8 +46,10 @@ class Confirmation:
         if answer.status is TaskStatus.PENDING and not is_last_try:
             raise UnconfirmedError("the provider does not confirm the callback's result yet")
         if task.says_the_same_as(answer):
-            learned = {"confirmed_at": iso(answer.reported_at), "request": task.request or answer.request}
-            return Checked(task.model_copy(update=learned), was_asked=True)
+            # A callback tells less of it than the provider's record, and who has submitted the task knows no seeds.
+            request = task.request.completed_by(answer.request) if task.request else answer.request
+            learned = {"confirmed_at": iso(answer.reported_at), "request": request}
+            return Checked(task.model_copy(update=learned), was_asked=True, known_request=task.request)
         if not self._table.correct(task, answer):
             raise UnconfirmedError("the task has changed while its provider was asked")
         corrected = self._table.get(task.task)

@@ -118,7 +118,7 @@ class ImageArchive:
             self._bucket.put_request(task)
         if settled or not failures:
             # One write for all images: a crash before it costs a repetition, in which S3 says what is there.
-            task = self._table.save_images(task, settled, now=self._now())
+            task = self._table.save_images(task, settled, now=self._now(), known_request=checked.known_request)
         return ArchiveRun(task, tuple(settled.values()), tuple(failures), len(renewed), checked.is_refuted)
 
     def _copy_all(self, task: Task, indices: Iterable[int], deadline: float) -> dict[int, Result]:

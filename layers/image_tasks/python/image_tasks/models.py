@@ -122,7 +122,15 @@ class GenerationRequest(Model):
     prompt: Annotated[str, StringConstraints(max_length=MAX_PROMPT_LENGTH)] | None = None
     model: str | None = None
     size: str | None = None  # "1024x1024", or an aspect ratio: "16:9"
-    seeds: tuple[int, ...] | None = None  # of the images, in their order
+    seeds: tuple[int, ...] | None = None  # of the images, in their order; else the one that was asked for
+
+    def besides(self, known: "GenerationRequest") -> "GenerationRequest":
+        """What it says that `known` does not."""
+        return self.model_copy(update={name: None for name, value in known if value is not None})
+
+    def completed_by(self, told: "GenerationRequest | None") -> "GenerationRequest":
+        """The same, and what it does not say as `told` has it."""
+        return self.model_copy(update={name: value for name, value in told or () if getattr(self, name) is None})
 
 
 class Failure(Model):

@@ -101,7 +101,7 @@ class Polling:
     def _check(self, claimed: Task, answer: TaskReport) -> bool:
         """Whether the provider says what a callback said; if not, the task is corrected."""
         if claimed.says_the_same_as(answer):
-            self._table.confirm(claimed, now=answer.reported_at)
+            self._table.confirm(claimed, answer)
             return True
         is_corrected = self._table.correct(claimed, answer)
         return not (is_corrected and claimed.is_refuted_by(answer))

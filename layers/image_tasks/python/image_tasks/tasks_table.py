@@ -11,7 +11,18 @@ from pydantic import ValidationError
 
 from image_tasks.dynamodb_calls import deserialized, store_errors
 from image_tasks.errors import StoreUnavailableError
-from image_tasks.models import Conflict, Image, ImageState, Model, Reporter, Task, TaskReport, TaskStatus, iso
+from image_tasks.models import (
+    Conflict,
+    GenerationRequest,
+    Image,
+    ImageState,
+    Model,
+    Reporter,
+    Task,
+    TaskReport,
+    TaskStatus,
+    iso,
+)
 from image_tasks.registration import set_arrival
 from image_tasks.update_expression import UpdateExpression
 
@@ -136,11 +147,13 @@ class TasksTable:
             update.append("conflicts", _document(_evidence_of(claimed)))
         return self._update_if(claimed.task, _is_still_claimed(claimed, update), update)
 
-    def confirm(self, claimed: Task, *, now: datetime) -> bool:
+    def confirm(self, claimed: Task, answer: TaskReport) -> bool:
         """Notes that the provider says what a callback claimed. Returns False if the task has changed meanwhile."""
         update = UpdateExpression()
-        update.set("confirmedAt", iso(now))
-        update.set("updatedAt", iso(now))
+        update.set("confirmedAt", iso(answer.reported_at))
+        update.set("updatedAt", iso(answer.reported_at))
+        if answer.request:
+            update.set_once("request", _document(answer.request))
         return self._update_if(claimed.task, _is_still_claimed(claimed, update), update)
 
     def renew(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> bool:
@@ -173,9 +186,17 @@ class TasksTable:
         self._set_end(update, TaskStatus.PENDING, now)
         return self._update_if(task.task, _is_as_read(task, update), update)
 
-    def save_images(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> Task:
+    def save_images(
+        self,
+        task: Task,
+        images: Mapping[int, Image],
+        *,
+        now: datetime,
+        known_request: GenerationRequest | None = None,
+    ) -> Task:
         """Writes what became of some of a task's images, by their position in `images`, and the status that follows.
 
+        `known_request` is what the item said of the request before the provider was asked: what it lacks is added.
         Returns the task as it is then: ARCHIVED or INCOMPLETE once no image is pending, else with the status it had.
         """
         all_images = tuple(images.get(index, image) for index, image in enumerate(task.images))
@@ -192,7 +213,11 @@ class TasksTable:
         update.set("updatedAt", iso(now))
         if task.confirmed_at:
             update.set_once("confirmedAt", task.confirmed_at)
-        if task.request:
+        if task.request and known_request:
+            # Part by part: whoever has put the item may have put more there than is read of it.
+            for name, value in _document(task.request.besides(known_request)).items():
+                update.set_once(f"request.{name}", value)
+        elif task.request:
             update.set_once("request", _document(task.request))
         if status.rank > TaskStatus.SUCCEEDED.rank:
             update.set("archivedAt", iso(now))

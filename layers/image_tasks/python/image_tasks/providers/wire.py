@@ -222,14 +222,20 @@ def generation_request(told: Any, *, seeds: Iterable[Any] = ()) -> GenerationReq
         except (ValueError, RecursionError):
             told = None
     values = told if isinstance(told, Mapping) else {}
+    # The images' own seeds, where they tell: the one that was asked for is not another image's.
+    known_seeds = tuple(_integers(seeds)) or tuple(_integers((values.get("seed"),)))
     sizes = (_text(values.get(name)) for name in ("size", "image_size", "aspectRatio"))
     request = GenerationRequest(
         prompt=_text(values.get("prompt"), MAX_PROMPT_LENGTH),
         model=_text(values.get("model")),
         size=next(filter(None, sizes), None),
-        seeds=tuple(seed for seed in map(integer_or_none, (*seeds, values.get("seed"))) if seed is not None) or None,
+        seeds=known_seeds or None,
     )
     return request if request != GenerationRequest() else None
+
+
+def _integers(values: Iterable[Any]) -> Iterator[int]:
+    return (number for number in map(integer_or_none, values) if number is not None)
 
 
 def _text(value: Any, max_length: int = MAX_CODE_LENGTH) -> str | None:
