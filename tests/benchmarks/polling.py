@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
+from typing import Any
 
 import httpx
 
@@ -57,7 +58,7 @@ class UnhurriedTable:
             task: Task(task=task, provider=split_task_key(task)[0], status=TaskStatus.PENDING, rank=0) for task in tasks
         }
 
-    def record(self, report: TaskReport) -> Recorded:
+    def record(self, report: TaskReport, **_: Any) -> Recorded:
         """Takes it."""
         time.sleep(WRITE_SECONDS)
         return Recorded(Outcome.APPLIED, TaskStatus.PENDING)

@@ -36,8 +36,8 @@ _ALWAYS = "attribute_exists(task) OR attribute_not_exists(task)"
 _record = TasksTable.record
 
 
-def _record_unconditionally(table: TasksTable, report: TaskReport) -> Recorded:
-    table._update_if(report.task, _ALWAYS, tasks_table._news(report))
+def _record_unconditionally(table: TasksTable, report: TaskReport, **_: Any) -> Recorded:
+    table._update_if(report.task, _ALWAYS, tasks_table._news(report, None))
     return Recorded(Outcome.APPLIED, None)
 
 
@@ -46,9 +46,9 @@ def news_overwrites(patches: pytest.MonkeyPatch) -> None:
 
 
 def _polls_overwrite(patches: pytest.MonkeyPatch) -> None:
-    def record(table: TasksTable, report: TaskReport) -> Recorded:
+    def record(table: TasksTable, report: TaskReport, **known: Any) -> Recorded:
         is_poll = report.reported_by is Reporter.POLL
-        return _record_unconditionally(table, report) if is_poll else _record(table, report)
+        return _record_unconditionally(table, report) if is_poll else _record(table, report, **known)
 
     patches.setattr(TasksTable, "record", record)
 

@@ -60,8 +60,19 @@ def test_who_registered_the_task_has_said_it_better(archiver: Archiver, provider
     poll(TASK)
     archiver.run()
 
-    assert archiver.item()["request"] == own
-    assert json.loads(archiver.objects()[KEY])["request"] == own
+    # What it did not say is added, whoever brings the news.
+    assert archiver.item()["request"] == {**own, "size": ASKED["size"]}
+    assert json.loads(archiver.objects()[KEY])["request"] == {**own, "size": ASKED["size"]}
+
+
+def test_a_request_without_anything_in_it_is_one_that_says_nothing(archiver: Archiver, providers: Providers) -> None:
+    provider, _, task_id = TASK.partition("#")
+    archiver.store.put(TASK, provider=provider, taskId=task_id, status="PENDING", rank=0, request={})
+    providers.answers = {FLUX_PATH: knows(archiver.serve("a", PNG))}
+
+    poll(TASK)
+
+    assert archiver.item()["request"] == ASKED
 
 
 def test_a_confirmation_adds_what_was_not_known(archiver: Archiver, providers: Providers) -> None:

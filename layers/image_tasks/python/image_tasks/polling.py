@@ -81,7 +81,10 @@ class Polling:
         if is_over:
             reports |= {task: self._timed_out(task) for task in pending if task not in reports}
         with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
-            news = list(zip(reports.values(), pool.map(self._table.record, reports.values()), strict=True))
+            recorded = pool.map(
+                lambda task: self._table.record(reports[task], known_request=items[task].request), reports
+            )
+            news = list(zip(reports.values(), recorded, strict=True))
         checked = {task: self._check(items[task], said[task]) for task in claims if self._is_news(said.get(task))}
         running = [task for task in pending if task not in reports]
         running += [task for task in claims if task not in checked and not is_over]

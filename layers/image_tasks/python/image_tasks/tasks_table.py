@@ -73,9 +73,10 @@ class TasksTable:
         # How long a task is kept after its last change; None: for ever.
         self._retention = retention
 
-    def record(self, report: TaskReport) -> Recorded:
+    def record(self, report: TaskReport, *, known_request: GenerationRequest | None = None) -> Recorded:
         """Writes news of a task, from whoever it comes.
 
+        `known_request` is what the item is known to say of the request: what it lacks is added.
         One call, whether it is applied or not. New evidence of a contradiction costs a second one, which has to be
         taken, too: what is acknowledged is known.
         """
@@ -83,7 +84,7 @@ class TasksTable:
         has_no_rank = "attribute_not_exists(#rank)"
         # News only moves a task up: any order and any repetition of news ends in the same status.
         moves_up = "#rank < :rank"
-        update = _news(report)
+        update = _news(report, known_request)
         self._set_end(update, report.status, report.reported_at)
         try:
             with store_errors():
@@ -136,7 +137,7 @@ class TasksTable:
         The one write that may move a task down, and only one that rests on nothing but a callback. Returns False if the
         task is not as `claimed` any more: nothing is written then.
         """
-        update = _news(answer)
+        update = _news(answer, claimed.request)
         self._set_end(update, answer.status, answer.reported_at)
         if answer.status is TaskStatus.PENDING:
             update.remove("reportedBy")
@@ -152,8 +153,7 @@ class TasksTable:
         update = UpdateExpression()
         update.set("confirmedAt", iso(answer.reported_at))
         update.set("updatedAt", iso(answer.reported_at))
-        if answer.request:
-            update.set_once("request", _document(answer.request))
+        _complete_request(update, answer.request, claimed.request)
         return self._update_if(claimed.task, _is_still_claimed(claimed, update), update)
 
     def renew(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> bool:
@@ -213,12 +213,7 @@ class TasksTable:
         update.set("updatedAt", iso(now))
         if task.confirmed_at:
             update.set_once("confirmedAt", task.confirmed_at)
-        if task.request and known_request:
-            # Part by part: whoever has put the item may have put more there than is read of it.
-            for name, value in _document(task.request.besides(known_request)).items():
-                update.set_once(f"request.{name}", value)
-        elif task.request:
-            update.set_once("request", _document(task.request))
+        _complete_request(update, task.request, known_request)
         if status.rank > TaskStatus.SUCCEEDED.rank:
             update.set("archivedAt", iso(now))
             self._set_end(update, status, now)
@@ -281,7 +276,7 @@ class TasksTable:
             self._update_if(previous.task, _HAS_ROOM_FOR_EVIDENCE, update)
 
 
-def _news(report: TaskReport) -> UpdateExpression:
+def _news(report: TaskReport, known_request: GenerationRequest | None) -> UpdateExpression:
     provider, task_id = report.provider, report.task_id
     update = UpdateExpression()
     update.set("provider", provider)
@@ -297,9 +292,7 @@ def _news(report: TaskReport) -> UpdateExpression:
         update.set("reportedAt", iso(report.reported_at))
     # What was confirmed is what these news replace: a success after a confirmed failure is a claim again.
     update.remove("confirmedAt")
-    if report.request:
-        # Who registered the task may have said it better.
-        update.set_once("request", _document(report.request))
+    _complete_request(update, report.request, known_request)
     if report.images:
         update.set("images", [_document(image) for image in report.images])
     if report.failure:
@@ -309,6 +302,18 @@ def _news(report: TaskReport) -> UpdateExpression:
     if report.reported_by is Reporter.CALLBACK:
         update.add("deliveries", 1)
     return update
+
+
+def _complete_request(
+    update: UpdateExpression, told: GenerationRequest | None, known: GenerationRequest | None
+) -> None:
+    """Adds what the item does not say of the request. Who registered the task may have said the rest better."""
+    if told and known:
+        # Part by part: whoever has put the item may have put more there than is read of it.
+        for name, value in _document(told.besides(known)).items():
+            update.set_once(f"request.{name}", value)
+    elif told:
+        update.set_once("request", _document(told))
 
 
 def _is_still_claimed(claimed: Task, update: UpdateExpression) -> str:
