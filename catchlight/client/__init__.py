@@ -13,17 +13,30 @@ from catchlight.client.errors import (
     UnexpectedAnswerError,
     UnreachableError,
 )
+from catchlight.client.retrying import Patience
+from catchlight.errors import CatchlightError
+from image_tasks.desk_messages import ImageAnswer, NewTask, TaskAnswer, TaskPage
+from image_tasks.models import ImageKind, ImageState, TaskStatus
 
 __all__ = [
     "BusyError",
+    "CatchlightError",
     "DeskClient",
     "DeskError",
     "Download",
     "DownloadError",
+    "ImageAnswer",
+    "ImageKind",
+    "ImageState",
     "InDoubtError",
+    "NewTask",
     "NotAllowedError",
     "NotFoundError",
+    "Patience",
     "ProblemError",
+    "TaskAnswer",
+    "TaskPage",
+    "TaskStatus",
     "UnexpectedAnswerError",
     "UnreachableError",
     "connect",
