@@ -1,5 +1,7 @@
 """The answer desk from Python. `docs/answer-desk.openapi.yaml` is what it speaks."""
 
+import json
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +17,10 @@ from catchlight.client.answers import read_answer, refusal
 from catchlight.client.errors import DeskError, UnexpectedAnswerError, UnreachableError
 from catchlight.client.retrying import Patience
 from catchlight.client.signing import SignedRequests
-from catchlight.errors import CatchlightError
+from catchlight.errors import CatchlightError, faults_explained
 from catchlight.stack import Stack, StackChoice
 from image_tasks.desk_messages import (
+    IDEMPOTENCY_KEY_PATTERN,
     MAX_TASKS_PER_PAGE,
     NewTask,
     RegisteredTasks,
@@ -47,7 +50,8 @@ def connect(
     Raises:
         CatchlightError: there is no such stack, or it cannot be read with these credentials.
     """
-    return DeskClient.of(StackChoice(stack_name, local, state_dir, region, profile).find())
+    with faults_explained():
+        return DeskClient.of(StackChoice(stack_name, local, state_dir, region, profile).find())
 
 
 class DeskClient:
@@ -112,21 +116,23 @@ class DeskClient:
 
         Raises:
             InDoubtError: the provider may have taken the request; `give_up` frees the key for another try.
+            ValueError, TypeError: the request is nothing that JSON can say.
             ProblemError: the provider or the desk refused; its body says whether another try makes sense.
         """
         body = {"provider": provider, "endpoint": endpoint, "request": dict(request)}
-        key = idempotency_key or str(uuid.uuid4())
+        # An empty one is somebody's mistake: a new key in its place would generate, and cost, with every try.
+        key = str(uuid.uuid4()) if idempotency_key is None else _checked_key(idempotency_key)
         answer = self._send(
             "POST",
             "/tasks",
-            json={name: value for name, value in body.items() if value is not None},
-            headers={"Idempotency-Key": key},
+            content=_json({name: value for name, value in body.items() if value is not None}),
+            headers={"Idempotency-Key": key, "Content-Type": "application/json"},
         )
         return read_answer(answer, NewTask)
 
     def give_up(self, idempotency_key: str) -> None:
         """Frees the key of a submission that is in doubt: what is sent under it next is generated (and paid) anew."""
-        self._send("DELETE", f"/submissions/{_segment(idempotency_key)}")
+        self._send("DELETE", f"/submissions/{_checked_key(idempotency_key)}")
 
     def register(self, provider: str, task_ids: Sequence[str]) -> tuple[NewTask, ...]:
         """Registers up to 100 tasks that were submitted elsewhere, so that they are polled for."""
@@ -246,6 +252,17 @@ class DeskClient:
         if response.is_success or response.is_redirect:
             return response
         raise refusal(response)
+
+
+def _checked_key(key: str) -> str:
+    if not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key):
+        raise DeskError(f"{key!r} is no idempotency key: 1 to 128 letters, digits, - and _. Nothing was sent.")
+    return key
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    """UTF-8; half a surrogate pair, which has none, as JSON's escape of it: the desk says where it stands."""
+    return json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
 
 
 def _segment(text: str) -> str:

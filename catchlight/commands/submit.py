@@ -63,12 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> ExitStatus:
     """Submits a request. With --wait, FINE if all its images are archived."""
     options = session.options
-    if options.give_up:
+    if options.give_up is not None:
         return _give_up(session)
     if not options.provider:
         raise UsageError('Name the provider and its request: catchlight submit flux-kontext \'{"prompt": "..."}\'.')
     request = _read_request(options)
-    key = options.key or str(uuid.uuid4())
+    key = str(uuid.uuid4()) if options.key is None else options.key
     # Before it is sent: whoever gets no answer needs it.
     session.screen.remark(f"Idempotency key: {key}")
     with DeskClient.of(session.stack) as desk:
@@ -85,6 +85,8 @@ def run(session: Session) -> ExitStatus:
             task = desk.wait(new.provider, new.task_id, timeout_seconds=options.wait)
     result = Submitted(idempotency_key=key, submission=new, task=task)
     session.screen.show(result, lambda: _page(result))
+    if task and not task.done:
+        session.screen.complain(f"{task.provider}/{task.task_id} is not done yet: {task.status}.")
     return status_of([task]) if task else ExitStatus.FINE
 
 
@@ -104,12 +106,16 @@ def _read_request(options: argparse.Namespace) -> dict[str, Any]:
             text = options.file.read_text(encoding="utf-8")
         else:
             text = sys.stdin.read() if options.request == "-" else options.request
-        request = json.loads(text)
-    except (OSError, ValueError) as exc:
+        request = json.loads(text, parse_constant=_refuse)
+    except (OSError, ValueError, RecursionError) as exc:
         raise UsageError(f"The request cannot be read: {exc}") from exc
     if not (isinstance(request, dict) and request):
         raise UsageError('The request has to be a JSON object, as {"prompt": "..."}.')
     return request
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _page(result: Submitted) -> Iterable[RenderableType]:

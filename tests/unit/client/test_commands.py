@@ -113,6 +113,8 @@ def test_submit_that_fails_is_wrong(catchlight: Catchlight) -> None:
         (["acedata"], "Give the request once"),
         (["acedata", PROMPT, "--file", "x"], "Give the request once"),
         (["acedata", "{"], "cannot be read"),
+        (["acedata", '{"prompt": NaN}'], "cannot be read: NaN is no JSON"),
+        (["acedata", '{"prompt": ' + "[" * 200_000], "cannot be read"),
         (["acedata", "--file", "/nowhere/at/all"], "cannot be read"),
         (["acedata", "[]"], "JSON object"),
         (["acedata", "{}"], "JSON object"),
@@ -124,6 +126,27 @@ def test_requests_that_are_none(catchlight: Catchlight, words: list[str], reason
     ran = catchlight(desk, "submit", *words)
     assert (ran.status, desk.requests) == (2, [])
     assert reason in ran.err
+
+
+def test_an_empty_key_is_a_mistake(catchlight: Catchlight) -> None:
+    """`--key "$ORDER"` of a variable that is not set: a new key would generate with every try."""
+    desk = DeskInMemory()
+    ran = catchlight(desk, "submit", "acedata", PROMPT, "--key", "")
+    assert (ran.status, desk.requests) == (1, [])
+    assert "'' is no idempotency key" in ran.err
+
+
+def test_submit_says_that_it_has_waited_in_vain(catchlight: Catchlight) -> None:
+    desk = DeskInMemory()
+
+    def put(request: httpx.Request) -> None:
+        if request.method == "GET":
+            desk.tasks["acedata#task0"] = a_task("task0", TaskStatus.PENDING, provider="acedata")
+
+    desk.before = put
+    ran = catchlight(desk, "submit", "acedata", PROMPT, "--wait", "0")
+    assert ran.status == 1
+    assert "acedata/task0 is not done yet: PENDING." in ran.err
 
 
 def test_a_refusal_has_the_providers_words(catchlight: Catchlight) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from catchlight.client import (
     BusyError,
+    CatchlightError,
     DeskClient,
     DeskError,
     InDoubtError,
@@ -16,6 +17,7 @@ from catchlight.client import (
     ProblemError,
     UnexpectedAnswerError,
     UnreachableError,
+    connect,
 )
 from catchlight.client.retrying import Patience
 from image_tasks.desk_messages import ProviderReply
@@ -174,6 +176,30 @@ def test_what_would_be_refused_again_is_not_sent_again(refusal: httpx.Response) 
     with pytest.raises(DeskError):
         desk.client().submit("acedata", {"prompt": "a tree"})
     assert len(desk.requests) == 1
+
+
+@pytest.mark.parametrize("key", ["", "ä", "a b", "a\n", "x" * 129])
+def test_nothing_is_sent_under_a_key_that_is_none(key: str) -> None:
+    desk = DeskInMemory()
+    with pytest.raises(DeskError, match="is no idempotency key"):
+        desk.client().submit("acedata", {"prompt": "a tree"}, idempotency_key=key)
+    with pytest.raises(DeskError, match="is no idempotency key"):
+        desk.client().give_up(key)
+    assert desk.requests == []
+
+
+def test_half_a_character_is_left_to_the_desk_to_refuse() -> None:
+    desk = DeskInMemory()
+    desk.client().submit("acedata", {"prompt": "ein Würfel \ud800"})
+    assert desk.requests[0].content.endswith('"prompt": "ein Würfel \\ud800"}}'.encode())
+
+
+def test_without_a_region_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(CatchlightError, match="set AWS_REGION"):
+        connect("nowhere")
 
 
 def test_giving_up_is_never_sent_twice() -> None:
