@@ -356,12 +356,21 @@ def test_an_image_that_is_not_in_the_bucket(desk: Desk, image: Image, status: in
     assert "link" not in shown
 
 
-@pytest.mark.parametrize(("status", "problem"), [("PENDING", "image-not-archived"), ("FAILED", "image-not-archived")])
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [("PENDING", "image-not-archived"), ("FAILED", "no-such-image"), ("TIMED_OUT", "no-such-image")],
+)
 def test_a_task_without_images(desk: Desk, status: str, problem: str) -> None:
+    """Nobody is told to wait for a task that is done."""
     desk.store.put(TASK, status=status)
 
-    assert desk.ask("GET", f"{PATH}/images/result-0").problem == problem
+    answer = desk.ask("GET", f"{PATH}/images/result-0")
+
+    assert answer.problem == problem
+    assert ("retry-after" in answer.headers) == (status == "PENDING")
 
 
 def test_an_image_of_an_unknown_task(desk: Desk) -> None:
-    assert desk.ask("GET", "/tasks/acedata/unknown/images/result-0").problem == "no-such-task"
+    answer = desk.ask("GET", "/tasks/acedata/unknown/images/result-0")
+    assert answer.problem == "no-such-task"
+    assert "acedata/unknown" in answer.body["detail"]

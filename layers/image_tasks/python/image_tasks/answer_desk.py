@@ -15,7 +15,7 @@ from image_tasks.desk_messages import (
     TaskPage,
     TaskQuery,
 )
-from image_tasks.models import Image, ImageKind, ImageState, by_place, is_task_key, task_key
+from image_tasks.models import Image, ImageKind, ImageState, TaskStatus, by_place, is_task_key, task_key
 from image_tasks.presigned_links import PresignedLinks
 from image_tasks.problems import (
     IMAGE_NOT_ARCHIVED,
@@ -93,9 +93,11 @@ class AnswerDesk:
         task = task_key(provider_id, task_id)
         item = self.queries.item(task, wait_seconds=wait_seconds) if is_task_key(task) else None
         if item is None:
+            # Whoever asks for many at once wants to know which.
+            named = f"{provider_id}/{task_id}" if is_task_key(task) else "such a task"
             raise ProblemError(
                 NO_SUCH_TASK,
-                "nobody has registered such a task, and no callback has come for it",
+                f"nobody has registered {named}, and no callback has come for it",
                 advice="Look at provider and id. If the provider has the task, register it: POST /tasks "
                 '{"provider": "...", "taskIds": ["..."]}.',
             )
@@ -111,8 +113,12 @@ class AnswerDesk:
 
 def _not_linked(task: StoredTask, image: Image | None, name: str) -> ProblemError:
     if image is None:
-        if task.status.rank < task.status.SUCCEEDED.rank:
-            return _not_yet(f"the task is {task.status}, it has no images")
+        if task.status is TaskStatus.PENDING:
+            return _not_yet("the task is PENDING, it has no images yet")
+        if task.status.rank < TaskStatus.SUCCEEDED.rank:
+            return _no_such_image(
+                f"the task is {task.status}, it has no images", "See its `failure`: GET /tasks/{provider}/{taskId}."
+            )
         return _no_such_image(f"the task has no {name}", "See GET /tasks/{provider}/{taskId} for the images it has.")
     if image.state is ImageState.PENDING:
         return _not_yet(f"{name} is being archived")
