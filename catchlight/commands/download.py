@@ -37,17 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, metavar="N", help="tasks at most (all)")
     parser.add_argument("--to", type=Path, default=Path("images"), metavar="FOLDER", help="where to (images)")
     parser.add_argument(
-        "--kind", type=ImageKind, choices=list(ImageKind), metavar="KIND", help="result or origin only (both)"
+        "--kind", choices=[kind.value for kind in ImageKind], metavar="KIND", help="result or origin only (both)"
     )
 
 
 def run(session: Session) -> ExitStatus:
-    """Saves images, with a progress bar. WRONG if one that is archived could not be saved."""
+    """Saves images, with a progress bar. WRONG if one that is archived could not be saved, or a named task has none."""
     options = session.options
     if options.tasks and (options.status or options.provider or options.since or options.limit):
         raise UsageError("Name tasks or say which ones you mean, not both.")
-    kinds = [options.kind] if options.kind else list(ImageKind)
+    kinds = [ImageKind(options.kind)] if options.kind else list(ImageKind)
     images: list[Download] = []
+    without_images: list[TaskAnswer] = []
     with DeskClient.of(session.stack) as desk, session.screen.progress() as progress:
         bar = progress.add_task("Downloading", total=0)
 
@@ -56,6 +57,8 @@ def run(session: Session) -> ExitStatus:
             for task in tasks:
                 total += sum(image.kind in kinds for image in task.images)
                 progress.update(bar, total=total)
+                if options.tasks and not task.images:  # of a query it is no surprise
+                    without_images.append(task)
                 yield task
 
         try:
@@ -66,7 +69,9 @@ def run(session: Session) -> ExitStatus:
             raise CatchlightError(f"{options.to} cannot be written to: {exc}") from exc
     result = Downloads(folder=str(options.to), images=tuple(images))
     session.screen.show(result, lambda: page(result))
-    return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE
+    for task in without_images:
+        session.screen.complain(f"{task.provider}/{task.task_id} has no images: it is {task.status}.")
+    return ExitStatus.WRONG if result.is_wrong or without_images else ExitStatus.FINE
 
 
 def _tasks(desk: DeskClient, options: argparse.Namespace) -> Iterator[TaskAnswer]:

@@ -27,7 +27,9 @@ class Listed(Model):
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """Which tasks are meant."""
-    parser.add_argument("--status", type=str.upper, choices=list(TaskStatus), help="only tasks with this status")
+    parser.add_argument(
+        "--status", type=str.upper, choices=[status.value for status in TaskStatus], help="only tasks with this status"
+    )
     parser.add_argument("--provider", type=provider_id, metavar="PROVIDER", help="only tasks of this provider")
     parser.add_argument(
         "--since",

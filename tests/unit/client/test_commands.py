@@ -297,6 +297,21 @@ def test_words_that_make_no_sense(catchlight: Catchlight, words: list[str]) -> N
     assert (ended.value.code, desk.requests) == (2, [])
 
 
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [
+        (["list", "--status", "lost"], "choose from PENDING, TIMED_OUT, FAILED"),
+        (["download", "--kind", "both"], "choose from origin, result"),
+    ],
+)
+def test_a_word_that_is_none_is_answered_with_those_there_are(
+    catchlight: Catchlight, capsys: pytest.CaptureFixture[str], words: list[str], known: str
+) -> None:
+    with pytest.raises(SystemExit):
+        catchlight(DeskInMemory(), *words)
+    assert known in capsys.readouterr().err.replace("'", "")
+
+
 # ------------------------------------------------------------------------------------------------ download
 
 
@@ -335,6 +350,16 @@ def test_download_is_wrong_if_an_image_cannot_be_saved(catchlight: Catchlight, t
     assert ran.status == 1
     assert "flux-kontext/t1 result-0" in ran.out
     assert "is something else" in ran.out
+
+
+def test_download_says_which_task_has_no_images(catchlight: Catchlight, tmp_path: Path) -> None:
+    desk = a_desk_with_images(1)
+    desk.put(a_task("t9", TaskStatus.PENDING))
+    ran = catchlight(desk, "download", "t0", "t9", "--to", str(tmp_path))
+    assert ran.status == 1
+    assert "1 downloaded" in ran.out
+    assert "flux-kontext/t9 has no images: it is PENDING." in ran.err
+    assert catchlight(desk, "download", "--to", str(tmp_path)).status == 0  # who has asked for all has asked for none
 
 
 def test_a_query_or_tasks_but_not_both(catchlight: Catchlight) -> None:
