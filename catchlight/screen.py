@@ -1,6 +1,7 @@
 """What a command shows: one document for machines or a page for people on stdout, progress and remarks on stderr."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -13,13 +14,18 @@ from rich.text import Text
 
 Item = TypeVar("Item")
 
+# Of a line that goes to a file or another program: nothing is folded, so that a task's id stays one word. An id has 128
+# characters, a reason why an image is missing some hundreds.
+PIPED_WIDTH = 2000
+
 
 class Screen:
     """Where a command's output goes. Nothing but the result goes to stdout, so that it can be piped."""
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self._out = Console(soft_wrap=False)
+        is_read_by_people = sys.stdout.isatty() or "COLUMNS" in os.environ
+        self._out = Console(soft_wrap=False, width=None if is_read_by_people else PIPED_WIDTH)
         self._aside = Console(stderr=True)
 
     def show(self, result: BaseModel, page: Callable[[], Iterable[RenderableType]]) -> None:

@@ -258,6 +258,13 @@ def test_list_shows_the_newest_and_says_that_there_are_more(catchlight: Catchlig
     assert catchlight(desk, "list", "--limit", "8", "--json").document["more"] is False
 
 
+def test_what_is_piped_is_not_folded(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS")
+    ran = catchlight(DeskInMemory([a_task("t" * 128)]), "list")
+    assert [line.split()[:2] for line in ran.out.splitlines()[1:]] == [[f"flux-kontext/{'t' * 128}", "ARCHIVED"]]
+    assert max(map(len, ran.out.splitlines())) < 250  # as wide as it needs to be
+
+
 def test_list_by_status_and_provider(catchlight: Catchlight) -> None:
     tasks = [a_task("t1"), a_task("t2", TaskStatus.FAILED), a_task("t3", TaskStatus.FAILED, provider="acedata")]
     ran = catchlight(DeskInMemory(tasks), "list", "--status", "failed", "--provider", "acedata", "--json")
