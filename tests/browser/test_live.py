@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import httpx
 from playwright.sync_api import Page, expect
 
-from image_tasks.desk_messages import TaskAnswer
+from image_tasks.desk_messages import ImageAnswer, TaskAnswer
 from image_tasks.models import TaskStatus
 from tests.browser.conftest import Visit
-from tests.desk_in_memory import DeskInMemory, a_task, an_image, many_tasks
+from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, an_image, many_tasks
 
 
 def a_desk(count: int = 60) -> DeskInMemory:
@@ -43,6 +43,34 @@ def test_a_task_is_followed_from_waiting_to_its_picture(visit: Visit) -> None:
     expect(frame).to_have_attribute("data-status", "ARCHIVED")
     expect(frame.locator("img.is-developed")).to_be_visible()
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
+
+
+def test_what_is_drawn_over_a_picture_follows_its_task(visit: Visit) -> None:
+    desk = a_desk()
+    task = next(iter(desk.tasks.values()))
+    content = next(iter(desk.pictures.values()))
+    images = [
+        an_image(task.task_id, content, provider=task.provider, index=index, extension="webp") for index in (0, 1)
+    ]
+    desk.pictures |= {image.key or "": content for image in images}
+    begun = datetime.fromisoformat(task.arrived_at or "")
+
+    def put(status: TaskStatus, *known: ImageAnswer) -> None:
+        desk.put(a_task(task.task_id, status, provider=task.provider, arrived_at=begun, images=known))
+
+    lost = a_lost_image(task.task_id, kind="result", index=1)
+    put(TaskStatus.INCOMPLETE, images[0], lost)
+    page = visit(desk).open()
+    frame = page.locator(".frame").first
+    expect(frame.locator(".ringed")).to_be_visible()
+    expect(frame).to_contain_text("1 of 2")
+    put(TaskStatus.ARCHIVED, *images)
+    expect(frame.locator(".several")).to_have_text("2")
+    expect(frame.locator(".ringed")).to_have_count(0)
+    expect(frame.locator("img.is-developed")).to_be_visible()
+    put(TaskStatus.INCOMPLETE, images[0], lost)
+    expect(frame.locator(".ringed")).to_be_visible()
+    expect(frame.locator(".several")).to_have_count(0)
 
 
 def test_an_old_task_that_moves_is_followed_too(visit: Visit) -> None:

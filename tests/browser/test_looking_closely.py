@@ -123,6 +123,19 @@ def test_an_image_that_cannot_be_had_is_said(visit: Visit) -> None:
     expect(page.get_by_role("dialog")).to_contain_text("This image cannot be shown.")
 
 
+def test_an_image_that_could_not_be_had_comes_once_it_can(visit: Visit) -> None:
+    desk = DeskInMemory(*many_tasks(8, now=datetime.now(UTC)))
+    visitor = visit(desk)
+    visitor.allowed_errors.append("502")
+    desk.before = lambda request: httpx.Response(403) if request.url.host == "storage.example" else None
+    page = visitor.open()
+    link = page.get_by_role("link", name=newest_with(desk, 1).task_id)
+    expect(link).to_contain_text("cannot be shown")
+    desk.before = lambda _: None
+    expect(link.locator("img.is-developed")).to_be_visible()
+    expect(link).not_to_contain_text("cannot be shown")
+
+
 def test_why_a_task_failed_and_what_contradicted_it(visit: Visit) -> None:
     at = datetime.now(UTC) - timedelta(minutes=3)
     conflict = {

@@ -4,6 +4,10 @@ import { element, foreign, mark } from "./elements.js";
 import { bornAt, keyOf } from "./tasks.js";
 import * as words from "./words.js";
 
+// A picture that could not be had is tried again, less and less often: storage comes back, credentials are renewed.
+const TRY_AGAIN_MILLISECONDS = 5_000;
+const TRY_AGAIN_AT_LEAST_MILLISECONDS = 300_000; // however often it failed
+
 export class ContactSheet {
   #list;
   #frames = new Map();
@@ -95,6 +99,8 @@ class Frame {
   #task = null;
   #picture = element("span", { class: "picture" });
   #image = null;
+  #tries = 0;
+  #nextTry = Infinity;
   #provider = element("span", { class: "provider" });
   #id = element("bdi", { class: "id" });
   #status = element("span", { class: "status" });
@@ -140,6 +146,10 @@ class Frame {
     const born = Date.parse(bornAt(this.#task));
     this.#say(this.#age, Number.isNaN(born) ? "" : words.ago(now - born));
     this.#say(this.#how, this.#howAndHowLong(now));
+    if (now >= this.#nextTry) {
+      this.#nextTry = Number.MAX_VALUE; // until it has failed once more
+      this.#image.setAttribute("src", this.#image.getAttribute("src"));
+    }
   }
 
   #say(place, text) {
@@ -160,15 +170,18 @@ class Frame {
     const images = words.namedImages(task);
     const image = words.cover(images);
     const url = image && words.imageUrl(task, image.name);
-    if (this.#image?.getAttribute("src") === url && url) return;
-    this.#image = null;
-    const results = images.filter((each) => each.kind === "result" && each.state === "ARCHIVED").length;
+    if (this.#image?.getAttribute("src") !== url) {
+      this.#tries = 0;
+      this.#nextTry = Infinity;
+      this.#image = image && this.#load(url, image);
+    }
     if (image) {
-      this.#image = picture(url, image);
-      const archived = images.filter((each) => each.state === "ARCHIVED").length;
+      const archived = images.filter((each) => each.state === "ARCHIVED");
+      const results = archived.filter((each) => each.kind === "result").length;
       this.#picture.replaceChildren(this.#image);
+      if (this.#nextTry !== Infinity) this.#picture.prepend(note("cannot be shown"));
       if (results > 1) this.#picture.append(element("span", { class: "several" }, String(results)));
-      if (task.status === "INCOMPLETE") this.#picture.append(mark("ringed", "ringed"), note(`${archived} of ${images.length}`));
+      if (task.status === "INCOMPLETE") this.#picture.append(mark("ringed", "ringed"), note(`${archived.length} of ${images.length}`));
     } else if (task.status === "FAILED") {
       this.#picture.replaceChildren(mark("crossed-out", "crossed-out"), note(words.reason(task)));
     } else if (task.status === "INCOMPLETE") {
@@ -178,20 +191,29 @@ class Frame {
     }
   }
 
+  /** An image in a box of a size that is known before it is loaded. */
+  #load(url, { width, height }) {
+    const image = element("img", { src: url, alt: "", loading: "lazy", decoding: "async", width, height });
+    image.addEventListener("load", () => {
+      image.classList.add("is-developed");
+      image.previousElementSibling?.remove();
+      if (image === this.#image) this.#nextTry = Infinity;
+    });
+    image.addEventListener("error", () => {
+      if (image !== this.#image) return;
+      if (!image.previousElementSibling) image.before(note("cannot be shown"));
+      this.#nextTry = Date.now() + Math.min(TRY_AGAIN_MILLISECONDS * 2 ** this.#tries, TRY_AGAIN_AT_LEAST_MILLISECONDS);
+      this.#tries += 1;
+    });
+    return image;
+  }
+
   #name(task, word) {
     const images = task.images?.length ? words.count(task.images.length, "image") : "";
     const why = task.status === "FAILED" || task.status === "INCOMPLETE" ? words.reason(task) : "";
     const parts = [word, why, task.provider, task.taskId, words.promptOf(task), images, this.#how.textContent, this.#age.textContent];
     return parts.filter(Boolean).join(", ");
   }
-}
-
-/** An image in a box of a size that is known before it is loaded. */
-function picture(url, { width, height }) {
-  const image = element("img", { src: url, alt: "", loading: "lazy", decoding: "async", width, height });
-  image.addEventListener("load", () => image.classList.add("is-developed"), { once: true });
-  image.addEventListener("error", () => image.replaceWith(note("cannot be shown")), { once: true });
-  return image;
 }
 
 function note(text) {
