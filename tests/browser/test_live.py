@@ -1,10 +1,12 @@
 """News that comes by itself: what changes, changes in its place; what is new waits where somebody is aiming."""
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import httpx
 from playwright.sync_api import Page, expect
 
+from catchlight.gallery import GalleryServer
 from image_tasks.desk_messages import ImageAnswer, TaskAnswer
 from image_tasks.models import TaskStatus
 from tests.browser.conftest import Visit
@@ -196,6 +198,16 @@ def test_a_server_that_has_ended_is_said(visit: Visit) -> None:
     page = visitor.open()
     visitor.gallery.stop()
     expect(page.locator("#trouble")).to_contain_text("Is `catchlight gallery` still running?")
+
+
+def test_a_server_that_was_started_again_is_said(visit: Visit) -> None:
+    desk = a_desk()
+    visitor = visit(desk)
+    visitor.allowed_errors += ["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "404"]
+    page = visitor.open()
+    visitor.gallery.stop()
+    with GalleryServer(desk.client(), port=urlsplit(visitor.gallery.url).port or 0):  # its address has a new secret
+        expect(page.locator("#trouble")).to_contain_text("Open the one that it printed last")
 
 
 def test_a_desk_without_tasks_says_how_to_get_some(visit: Visit) -> None:

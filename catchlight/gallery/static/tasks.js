@@ -12,8 +12,13 @@ const ASKED_SINGLY_AT_MOST = 24;
 const OVERLAP_MILLISECONDS = 60_000;
 const PAGES_OF_NEWS_AT_MOST = 20;
 
-/** What went wrong, in words for the page. */
-export class TroubleError extends Error {}
+/** What went wrong, in words for the page; the status that was answered, if the gallery understood the question. */
+export class TroubleError extends Error {
+  constructor(words, status = null) {
+    super(words);
+    this.status = status;
+  }
+}
 
 async function get(path, parameters = {}) {
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value));
@@ -23,10 +28,11 @@ async function get(path, parameters = {}) {
   } catch {
     throw new TroubleError("The gallery's server does not answer. Is `catchlight gallery` still running?");
   }
-  const body = await response.json().catch(() => ({}));
-  if (response.ok) return body;
-  if (response.status === 404) return null;
-  throw new TroubleError(body.detail ?? body.title ?? `The gallery's server answered ${response.status}.`);
+  const body = await response.json().catch(() => null);
+  if (response.ok && body) return body;
+  if (response.ok) throw new TroubleError("The gallery's server broke off its answer.");
+  if (response.status === 404 && !body) throw new TroubleError("The gallery was started again, at another address. Open the one that it printed last.");
+  throw new TroubleError(body?.detail ?? body?.title ?? `The gallery's server answered ${response.status}.`, response.status);
 }
 
 /** What makes a task itself, in this page's maps. */
@@ -166,8 +172,13 @@ export class Tasks extends EventTarget {
     return [...this.#known.values()].some(isMoving);
   }
 
-  #ask(provider, taskId) {
-    return get(`api/tasks/${encodeURIComponent(provider)}/${encodeURIComponent(taskId)}`);
+  async #ask(provider, taskId) {
+    try {
+      return await get(`api/tasks/${encodeURIComponent(provider)}/${encodeURIComponent(taskId)}`);
+    } catch (error) {
+      if (error.status === 404) return null;
+      throw error;
+    }
   }
 
   #feed(status, provider) {
