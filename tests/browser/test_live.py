@@ -1,5 +1,6 @@
 """News that comes by itself: what changes, changes in its place; what is new waits where somebody is aiming."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from playwright.sync_api import Page, expect
 from catchlight.gallery import GalleryServer
 from image_tasks.desk_messages import ImageAnswer, TaskAnswer
 from image_tasks.models import TaskStatus
+from local.chromium import PATIENCE_MILLISECONDS
 from tests.browser.conftest import Visit
 from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, an_image, many_tasks
 
@@ -174,6 +176,52 @@ def test_it_can_be_paused(visit: Visit) -> None:
     with page.expect_response("**/api/tasks*"):
         live.click()
     expect(live).to_have_text("Live")
+
+
+def test_it_stays_paused_when_an_answer_comes_late(visit: Visit) -> None:
+    desk = a_desk()
+    page = visit(desk).open()
+    late = threading.Event()
+
+    def wait(_: httpx.Request) -> None:
+        late.wait(PATIENCE_MILLISECONDS / 1000)
+
+    desk.before = wait
+    with page.expect_request("**/api/tasks*"):
+        pass
+    page.locator("#live").click()
+    with page.expect_response("**/api/tasks*"):
+        late.set()
+    asked_until_now(page, desk)
+    expect(page.locator("#live")).to_have_text("Paused")
+
+
+def test_a_page_that_began_in_trouble(visit: Visit) -> None:
+    desk = a_desk(230)
+    visitor = visit(desk)
+    visitor.allowed_errors.append("502")
+    second_page = httpx.Response(403, json={"message": "Forbidden"})
+    desk.before = lambda request: second_page if "cursor" in request.url.params else None
+    page = visitor.open()
+    expect(page.locator("#live")).to_have_text("Trying")
+    expect(page.locator(".frame")).to_have_count(100)
+    desk.before = lambda _: None
+    expect(page.locator(".frame")).to_have_count(230)  # it goes on where it was broken off
+    expect(page.locator("#live")).to_have_text("Live")
+
+
+def test_nobody_is_told_of_no_tasks_while_nobody_knows(visit: Visit) -> None:
+    desk = DeskInMemory()
+    visitor = visit(desk)
+    visitor.allowed_errors.append("502")
+    desk.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+    page = visitor.open()
+    expect(page.locator("#trouble")).to_be_visible()
+    expect(page.get_by_text("No tasks yet.")).to_have_count(0)
+    expect(page.get_by_role("status")).to_be_empty()
+    desk.before = lambda _: None
+    expect(page.locator("#empty")).to_contain_text("No tasks yet.")
+    expect(page.locator("#trouble")).to_be_hidden()
 
 
 def test_trouble_is_said_and_ends_with_it(visit: Visit) -> None:

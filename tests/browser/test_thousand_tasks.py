@@ -95,6 +95,9 @@ def test_older_ones_come_when_they_are_asked_for(visit: Visit) -> None:
     visitor.allowed_errors.append("502")  # of images that this desk has not
     page = visitor.open()
     expect(page.locator("#count")).to_have_text("The latest 1,000 tasks")
+    page.get_by_role("searchbox").fill("no such words anywhere")
+    expect(page.get_by_text("None of the latest 1,000 tasks is like that.")).to_be_visible()
+    page.get_by_role("searchbox").fill("")
     older = page.get_by_role("button", name="Older tasks")
     older.click()
     expect(page.locator("#count")).to_have_text("The latest 1,100 tasks")

@@ -48,7 +48,7 @@ function render() {
   const hasOlder = tasks.hasOlder(filter);
   $("foot").hidden = !hasOlder || loading.isLoading;
   $("count").textContent = shown.length ? `${hasOlder ? "The latest " : ""}${words.count(shown.length, "task")}` : "";
-  showEmpty(shown.length === 0 && !loading.isLoading);
+  showEmpty(shown.length === 0 && !loading.isLoading && !troubles.has("desk"));
   showNews(selected.length - shown.length);
   showProviders();
   const open = loupe.isOpen && tasks.get(loupe.key);
@@ -62,9 +62,14 @@ function showEmpty(isEmpty) {
   const isFiltered = filter.status || filter.provider || filter.words;
   $("empty").replaceChildren(
     mark("mark-brand", "large mark"),
-    element("p", {}, isFiltered ? "No task is like that." : "No tasks yet."),
+    element("p", {}, emptyWords()),
     isFiltered ? clearButton() : element("p", { class: "hint" }, "Submit one: ", element("code", {}, "catchlight submit --help")),
   );
+}
+
+function emptyWords() {
+  if (!filter.status && !filter.provider && !filter.words) return "No tasks yet.";
+  return tasks.hasOlder(filter) ? `None of the latest ${words.count(tasks.lookedThrough(filter), "task")} is like that.` : "No task is like that.";
 }
 
 function clearButton() {
@@ -124,15 +129,15 @@ async function load() {
   render();
   try {
     await tasks.begin(filter, mine.signal);
-    if (!mine.signal.aborted) showTrouble("desk", null);
+    if (!mine.signal.aborted) showState(null);
   } catch (error) {
-    if (!mine.signal.aborted) showTrouble("desk", error);
+    if (!mine.signal.aborted) showState(error);
   }
   if (mine.signal.aborted) return;
   mine.isLoading = false;
   $("sheet").setAttribute("aria-busy", "false");
   render();
-  announce(shownCount ? `${words.count(shownCount, "task")} shown` : "No task is like that");
+  if (!troubles.has("desk")) announce(`${words.count(shownCount, "task")} shown`);
 }
 
 function makeStatusFilter() {
@@ -167,7 +172,15 @@ function isAnybodyAiming() {
   return scrollY > 40 || $("sheet").matches(":hover") || $("sheet").querySelector(":focus-visible") !== null;
 }
 
-function showLive(state) {
+/** Whether the desk answers, as it did just now; null is no error. */
+function showState(error) {
+  failures = error ? failures + 1 : 0;
+  showTrouble("desk", error);
+  showLive();
+}
+
+function showLive() {
+  const state = !isLive ? "paused" : failures ? "trouble" : "live";
   $("live").dataset.state = state;
   $("live").setAttribute("aria-pressed", String(isLive));
   $("live-words").textContent = { live: "Live", paused: "Paused", trouble: "Trying" }[state];
@@ -176,22 +189,21 @@ function showLive(state) {
 function schedule() {
   clearTimeout(nextRefresh);
   if (!isLive || document.hidden) return;
-  const pause = tasks.anythingMoves() ? REFRESH_WHILE_ANYTHING_MOVES_MILLISECONDS : REFRESH_MILLISECONDS;
+  const pause = tasks.anythingMoves() || failures ? REFRESH_WHILE_ANYTHING_MOVES_MILLISECONDS : REFRESH_MILLISECONDS;
   nextRefresh = setTimeout(refresh, Math.min(pause * 2 ** failures, REFRESH_AT_LEAST_MILLISECONDS));
 }
 
 async function refresh() {
   clearTimeout(nextRefresh);
+  const hadFailed = failures > 0;
   try {
+    if (!loading.isLoading) await tasks.begin(filter, loading.signal); // what was broken off goes on
     await tasks.refresh(filter);
-    failures = 0;
-    showTrouble("desk", null);
-    showLive("live");
+    showState(null);
   } catch (error) {
-    failures += 1;
-    showTrouble("desk", error);
-    showLive("trouble");
+    showState(error);
   }
+  if (hadFailed) render();
   schedule();
 }
 
@@ -267,7 +279,7 @@ function listen() {
   });
   $("live").addEventListener("click", () => {
     isLive = !isLive;
-    showLive(isLive ? "live" : "paused");
+    showLive();
     if (isLive) refresh();
     else clearTimeout(nextRefresh);
   });
@@ -287,7 +299,7 @@ Object.assign(filter, { status: given.get("status") ?? "", provider: given.get("
 $("search").value = filter.words;
 makeStatusFilter();
 listen();
-showLive("live");
+showLive();
 openFromAddress();
 await load();
 schedule();

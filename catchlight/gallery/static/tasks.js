@@ -56,7 +56,7 @@ class Feed {
   #cursor = null;
   #newest = null;
   #oldest = null;
-  isBegun = false;
+  places = 0; // on the pages that were read; a filter by provider leaves some of them empty
   isRead = false; // to the end
 
   constructor(status, provider) {
@@ -66,7 +66,7 @@ class Feed {
   /** The next page of older tasks. */
   async older() {
     const page = await get("api/tasks", { ...this.#query, cursor: this.#cursor });
-    this.isBegun = true;
+    this.places += PAGE_SIZE;
     this.#cursor = page.cursor ?? null;
     this.isRead = !this.#cursor;
     this.#note(page.tasks);
@@ -128,6 +128,11 @@ export class Tasks extends EventTarget {
       .map(([, task]) => task);
   }
 
+  /** How many of the latest tasks were looked through for a filter, as long as there are older ones. */
+  lookedThrough({ status, provider }) {
+    return this.#feed(status, provider).places;
+  }
+
   providers() {
     return [...new Set([...this.#known.values()].map((task) => task.provider))].sort();
   }
@@ -136,12 +141,10 @@ export class Tasks extends EventTarget {
     return !this.#feed(status, provider).isRead;
   }
 
-  /** Reads a filter's first thousand tasks, unless they have been read; `change` is said after each page. */
+  /** Reads what of a filter's first thousand tasks has not been read; `change` is said after each page. */
   async begin({ status, provider }, signal) {
     const feed = this.#feed(status, provider);
-    for (let loaded = feed.isBegun ? LOADED_AT_FIRST : 0; loaded < LOADED_AT_FIRST && !feed.isRead && !signal.aborted; loaded += PAGE_SIZE) {
-      this.#take(await feed.older());
-    }
+    while (feed.places < LOADED_AT_FIRST && !feed.isRead && !signal.aborted) this.#take(await feed.older());
   }
 
   async older({ status, provider }) {
