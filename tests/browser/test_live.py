@@ -125,6 +125,16 @@ def test_new_tasks_wait_while_somebody_aims(visit: Visit) -> None:
     expect(page.locator(".frame")).to_have_count(60)
 
 
+def test_tasks_that_wait_for_hours_are_asked_for_seldom(visit: Visit) -> None:
+    begun = datetime.now(UTC) - timedelta(hours=2)
+    waiting = [a_task(f"w{number}", TaskStatus.PENDING, arrived_at=begun) for number in range(30)]
+    desk = DeskInMemory([a_task("newest", arrived_at=begun + timedelta(hours=1)), *waiting])
+    page = visit(desk).open()
+    before = len(desk.asked())
+    page.wait_for_timeout(12_000)
+    assert len(desk.asked()) - before <= 10  # one page and some of them, once or twice
+
+
 def test_the_loupe_follows_its_task(visit: Visit) -> None:
     desk = a_desk()
     task = next(iter(desk.tasks.values()))

@@ -7,7 +7,7 @@ import { keyOf, Tasks, TroubleError } from "./tasks.js";
 import * as words from "./words.js";
 
 const REFRESH_MILLISECONDS = 10_000;
-const REFRESH_WHILE_ANYTHING_MOVES_MILLISECONDS = 2_000;
+const REFRESH_WHILE_NEWS_IS_NEAR_MILLISECONDS = 2_000;
 const REFRESH_AT_LEAST_MILLISECONDS = 60_000; // however often it failed
 const SEARCH_PAUSE_MILLISECONDS = 120;
 
@@ -189,7 +189,7 @@ function showLive() {
 function schedule() {
   clearTimeout(nextRefresh);
   if (!isLive || document.hidden) return;
-  const pause = tasks.anythingMoves() || failures ? REFRESH_WHILE_ANYTHING_MOVES_MILLISECONDS : REFRESH_MILLISECONDS;
+  const pause = tasks.anythingMovesSoon() || failures ? REFRESH_WHILE_NEWS_IS_NEAR_MILLISECONDS : REFRESH_MILLISECONDS;
   nextRefresh = setTimeout(refresh, Math.min(pause * 2 ** failures, REFRESH_AT_LEAST_MILLISECONDS));
 }
 

@@ -6,8 +6,11 @@ const PAGE_SIZE = 100;
 const ANSWER_WITHIN_MILLISECONDS = 30_000;
 // As many as anybody looks through; older ones are loaded when somebody asks for them.
 const LOADED_AT_FIRST = 1000;
-// Tasks that move and are older than the newest page are asked for one by one.
+// Tasks that move and are older than the newest page are asked for one by one. Those that have not moved for a while may
+// wait for hours: they are asked for seldom, for the whole stack answers fifty questions a second.
 const ASKED_SINGLY_AT_MOST = 24;
+const SLOW_ONES_ASKED_AT_MOST = 4;
+const SLOW_AFTER_MILLISECONDS = 300_000;
 // Clocks of those who write differ: what came a little before the newest may have been seen after it.
 const OVERLAP_MILLISECONDS = 60_000;
 const PAGES_OF_NEWS_AT_MOST = 20;
@@ -43,6 +46,11 @@ export function keyOf(task) {
 /** When the stack first heard of a task. */
 export function bornAt(task) {
   return task.arrivedAt ?? task.registeredAt ?? task.reportedAt ?? task.updatedAt ?? "";
+}
+
+/** Whether news of a task may come any second. */
+function movesSoon(task) {
+  return isMoving(task) && Date.now() - Date.parse(task.reportedAt ?? bornAt(task)) < SLOW_AFTER_MILLISECONDS;
 }
 
 /** What the API's order goes by: the latest arrival first, of one status the latest change. */
@@ -106,7 +114,7 @@ class Feed {
 export class Tasks extends EventTarget {
   #known = new Map();
   #feeds = new Map();
-  #turn = 0;
+  #turns = new Map();
 
   get(key) {
     return this.#known.get(key);
@@ -156,10 +164,10 @@ export class Tasks extends EventTarget {
     const found = await this.#feed(status, provider).newest();
     const isFound = new Set(found.map(keyOf));
     const moving = [...this.#known.values()].filter((task) => isMoving(task) && !isFound.has(keyOf(task)));
-    // In turns, should there be more of them.
-    this.#turn = this.#turn < moving.length ? this.#turn : 0;
-    const asked = moving.slice(this.#turn, this.#turn + ASKED_SINGLY_AT_MOST);
-    this.#turn += ASKED_SINGLY_AT_MOST;
+    const asked = [
+      ...this.#inTurn("soon", moving.filter(movesSoon), ASKED_SINGLY_AT_MOST),
+      ...this.#inTurn("slow", moving.filter((task) => !movesSoon(task)), SLOW_ONES_ASKED_AT_MOST),
+    ];
     const single = await Promise.all(asked.map((task) => this.#ask(task.provider, task.taskId)));
     this.#take([...found, ...single.filter(Boolean)], true);
   }
@@ -171,8 +179,16 @@ export class Tasks extends EventTarget {
     return task;
   }
 
-  anythingMoves() {
-    return [...this.#known.values()].some(isMoving);
+  anythingMovesSoon() {
+    return [...this.#known.values()].some(movesSoon);
+  }
+
+  /** Some of these, and each time others. */
+  #inTurn(whose, tasks, atMost) {
+    const from = this.#turns.get(whose) ?? 0;
+    const start = from < tasks.length ? from : 0;
+    this.#turns.set(whose, start + atMost);
+    return tasks.slice(start, start + atMost);
   }
 
   async #ask(provider, taskId) {
