@@ -228,7 +228,7 @@ def test_nobody_is_told_of_no_tasks_while_nobody_knows(visit: Visit) -> None:
     page = visitor.open()
     expect(page.locator("#trouble")).to_be_visible()
     expect(page.get_by_text("No tasks yet.")).to_have_count(0)
-    expect(page.get_by_role("status")).to_be_empty()
+    expect(page.get_by_role("status")).to_contain_text("execute-api:Invoke")
     desk.before = lambda _: None
     expect(page.locator("#empty")).to_contain_text("No tasks yet.")
     expect(page.locator("#trouble")).to_be_hidden()
@@ -247,6 +247,23 @@ def test_trouble_is_said_and_ends_with_it(visit: Visit) -> None:
     desk.before = lambda _: None
     expect(trouble).to_be_hidden()
     expect(page.locator("#live")).to_have_text("Live")
+
+
+def test_trouble_is_said_where_somebody_looks_closely(visit: Visit) -> None:
+    desk = a_desk()
+    visitor = visit(desk)
+    visitor.allowed_errors.append("502")
+    task = next(iter(desk.tasks.values()))
+    page = visitor.open(f"#{task.provider}/{task.task_id}")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    desk.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+    trouble = dialog.locator(".trouble")
+    expect(trouble).to_contain_text("execute-api:Invoke")
+    expect(trouble).to_be_in_viewport(ratio=1)
+    expect(dialog.get_by_role("status")).to_contain_text("execute-api:Invoke")
+    desk.before = lambda _: None
+    expect(trouble).to_be_hidden()
 
 
 def test_a_server_that_has_ended_is_said(visit: Visit) -> None:

@@ -95,7 +95,8 @@ def test_an_address_of_no_task(visit: Visit, desk: DeskInMemory) -> None:
     visitor = visit(desk)
     visitor.allowed_errors.append("404")
     page = visitor.open("#flux-kontext/nope")
-    expect(page.get_by_text("There is no task nope of flux-kontext.")).to_be_visible()
+    expect(page.locator("#trouble")).to_have_text("There is no task nope of flux-kontext.")
+    expect(page.locator("#trouble")).to_be_visible()
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
@@ -242,6 +243,7 @@ def test_a_task_can_be_looked_at_without_a_pointer(visit: Visit, desk: DeskInMem
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     expect(dialog).to_contain_text(tasks[2].task_id)
+    expect(dialog.get_by_role("status")).to_contain_text(f"{tasks[2].provider}, {tasks[2].task_id}, ")
     page.keyboard.press("ArrowLeft")
     expect(dialog).to_contain_text(tasks[1].task_id)
     for _ in range(12):  # the focus stays in the dialog

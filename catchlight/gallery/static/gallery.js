@@ -28,8 +28,10 @@ const sheet = new ContactSheet($("sheet"));
 const loupe = new Loupe($("loupe"), {
   neighbours: (key) => sheet.neighbours(key),
   onMove: (key) => {
-    history.replaceState(null, "", words.fragment(tasks.get(key)));
+    const task = tasks.get(key);
+    history.replaceState(null, "", words.fragment(task));
     openFromAddress();
+    announce([words.status(task.status).word, task.provider, task.taskId, words.promptOf(task)].filter(Boolean).join(", "));
   },
   onClose: () => {
     const key = keyFromAddress();
@@ -94,8 +96,9 @@ function showProviders() {
   select.value = filter.provider;
 }
 
+/** While a task is looked at, all but its dialog is out of reach, for voices as well. */
 function announce(text) {
-  $("announcements").textContent = text;
+  $(loupe.isOpen ? "loupe-announcements" : "announcements").textContent = text;
 }
 
 /** What is wrong with the desk, or with the address, until it is right again. */
@@ -104,9 +107,13 @@ function showTrouble(what, error) {
   const words = error instanceof TroubleError ? error.message : "Something went wrong in this page; the browser's console says what.";
   if (error) troubles.set(what, words);
   else troubles.delete(what);
-  const [first] = troubles.values();
-  $("trouble").hidden = !first;
-  if ($("trouble").textContent !== (first ?? "")) $("trouble").replaceChildren(...(first ? [foreign(first)] : []));
+  const [first = ""] = troubles.values();
+  if ($("trouble").textContent === first) return;
+  for (const place of [$("trouble"), $("loupe-trouble")]) {
+    place.hidden = !first;
+    place.replaceChildren(foreign(first));
+  }
+  if (first) announce(first);
 }
 
 // ------------------------------------------------------------------------------------------------ filters
