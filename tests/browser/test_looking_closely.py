@@ -72,6 +72,31 @@ def test_an_address_opens_its_task_and_the_way_back_closes_it(visit: Visit, desk
     assert page.evaluate("location.hash") == ""
 
 
+def test_what_was_looked_at_is_not_in_the_way_back(visit: Visit, desk: DeskInMemory) -> None:
+    visitor = visit(desk)
+    page = visitor.page
+    page.goto("about:blank")
+    visitor.open()
+    dialog = page.get_by_role("dialog")
+    steps = page.evaluate("history.length")
+    for number in range(3):
+        page.locator(".frame a").nth(number).click()
+        expect(dialog).to_be_visible()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        page.wait_for_function("location.hash === ''")
+        assert focused(page) == page.locator(".frame a").nth(number + 1).get_attribute("href")
+    assert page.evaluate("history.length") <= steps + 1  # the last one, ahead
+    page.go_forward()
+    expect(dialog).to_be_visible()
+    page.reload()
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("button", name="Close").click()
+    page.wait_for_function("location.hash === ''")
+    assert page.url.startswith(visitor.gallery.url)
+
+
 def test_an_address_that_is_back_before_the_dialog_has_told_that_it_is_closed(visit: Visit, desk: DeskInMemory) -> None:
     task = next(iter(desk.tasks.values()))
     page = visit(desk).open(f"#{task.provider}/{task.task_id}")

@@ -29,13 +29,14 @@ const loupe = new Loupe($("loupe"), {
   neighbours: (key) => sheet.neighbours(key),
   onMove: (key) => {
     const task = tasks.get(key);
-    history.replaceState(null, "", words.fragment(task));
+    history.replaceState(history.state, "", words.fragment(task));
     openFromAddress();
     announce([words.status(task.status).word, task.provider, task.taskId, words.promptOf(task)].filter(Boolean).join(", "));
   },
   onClose: () => {
     const key = keyFromAddress();
-    if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+    if (location.hash && history.state?.isAboveTheSheet) history.back();
+    else if (location.hash) history.replaceState(null, "", location.pathname + location.search);
     sheet.focus(key);
   },
 });
@@ -122,7 +123,7 @@ function setFilter(changes) {
   Object.assign(filter, changes);
   held.clear();
   const query = new URLSearchParams(Object.entries({ status: filter.status, provider: filter.provider, q: filter.words }).filter(([, value]) => value));
-  history.replaceState(null, "", `${location.pathname}${query.size ? `?${query}` : ""}${location.hash}`);
+  history.replaceState(history.state, "", `${location.pathname}${query.size ? `?${query}` : ""}${location.hash}`);
   for (const input of document.querySelectorAll("[name=status]")) input.checked = input.value === filter.status;
   if ($("search").value !== filter.words) $("search").value = filter.words;
   load();
@@ -167,7 +168,7 @@ async function lookUp(taskId) {
   for (const provider of filter.provider ? [filter.provider] : tasks.providers()) {
     const task = await tasks.look(provider, taskId).catch(() => null);
     if (task) {
-      location.hash = words.fragment(task);
+      lookAt(words.fragment(task));
       return;
     }
   }
@@ -244,6 +245,12 @@ function decode(part) {
   }
 }
 
+/** Opens a task's detail as one step, which closing it takes back: the way back leads out of the page, not through all that was seen. */
+function lookAt(fragment) {
+  history.pushState({ isAboveTheSheet: true }, "", fragment);
+  openFromAddress();
+}
+
 async function openFromAddress() {
   const key = keyFromAddress();
   showTrouble("address", null);
@@ -298,6 +305,12 @@ function listen() {
   });
   document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(nextRefresh) : isLive && refresh()));
   addEventListener("hashchange", openFromAddress);
+  $("sheet").addEventListener("click", (event) => {
+    const link = event.target.closest("a");
+    if (!link || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    lookAt(link.getAttribute("href"));
+  });
   setInterval(() => !document.hidden && sheet.tick(Date.now()), 1000);
 }
 
