@@ -1,5 +1,6 @@
 """One task close up: its images, its story, its address; by pointer and by keyboard."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -304,6 +305,17 @@ def test_everything_that_can_be_used_says_what_it_is(visit: Visit, desk: DeskInM
         nameless = [node["role"]["value"] for node in usable if not node.get("name", {}).get("value")]
         assert nameless == []
     expect(page.get_by_role("dialog")).to_have_attribute("aria-labelledby", "loupe-title")
+
+
+def test_a_name_keeps_up_with_the_time(visit: Visit) -> None:
+    begun = datetime.now(UTC) - timedelta(seconds=40)
+    page = visit(
+        DeskInMemory([a_task("t1", arrived_at=begun), a_task("t2", TaskStatus.PENDING, arrived_at=begun)])
+    ).open()
+    link = page.get_by_role("link", name="t1")
+    expect(link).to_have_attribute("aria-label", re.compile("just now$"))
+    expect(link).to_have_attribute("aria-label", re.compile("1 min ago$"))
+    expect(page.get_by_role("link", name="t2")).to_have_attribute("aria-label", "Waiting, flux-kontext, t2, 1 min ago")
 
 
 def contrast(page: Page, selector: str, ground: str) -> float:

@@ -137,7 +137,6 @@ class Frame {
     this.#prompt.textContent = words.promptOf(task);
     this.#expose(task);
     this.tick(Date.now(), true);
-    this.link.setAttribute("aria-label", this.#name(task, word));
   }
 
   tick(now, isCertain = false) {
@@ -146,6 +145,8 @@ class Frame {
     const born = Date.parse(bornAt(this.#task));
     this.#say(this.#age, Number.isNaN(born) ? "" : words.ago(now - born));
     this.#say(this.#how, this.#howAndHowLong(now));
+    const name = this.#name();
+    if (this.link.getAttribute("aria-label") !== name) this.link.setAttribute("aria-label", name);
     if (now >= this.#nextTry) {
       this.#nextTry = Number.MAX_VALUE; // until it has failed once more
       this.#image.setAttribute("src", this.#image.getAttribute("src"));
@@ -208,10 +209,13 @@ class Frame {
     return image;
   }
 
-  #name(task, word) {
+  #name() {
+    const task = this.#task;
+    const { word } = words.status(task.status);
+    const how = task.status === "PENDING" ? "" : this.#how.textContent; // no voice should count seconds
     const images = task.images?.length ? words.count(task.images.length, "image") : "";
     const why = task.status === "FAILED" || task.status === "INCOMPLETE" ? words.reason(task) : "";
-    const parts = [word, why, task.provider, task.taskId, words.promptOf(task), images, this.#how.textContent, this.#age.textContent];
+    const parts = [word, why, task.provider, task.taskId, words.promptOf(task), images, how, this.#age.textContent];
     return parts.filter(Boolean).join(", ");
   }
 }
