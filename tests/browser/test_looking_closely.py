@@ -402,6 +402,28 @@ def test_narrow_screens(visit: Visit, desk: DeskInMemory, width: int) -> None:
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
+def test_a_low_window_is_not_all_bar(visit: Visit, desk: DeskInMemory) -> None:
+    page = visit(desk, viewport={"width": 320, "height": 256}).open()  # a large window, at 400 %
+    page.keyboard.press("/")
+    page.keyboard.press("Enter")
+    for _ in range(4):
+        page.keyboard.press("ArrowDown")
+    frame = page.locator(".frame a:focus")
+    top = frame.evaluate("(frame) => frame.getBoundingClientRect().top")
+    bar = page.locator(".bar").bounding_box()
+    assert bar is not None
+    assert bar["y"] + bar["height"] <= max(top, 0)  # nothing of it is under the bar
+
+
+def test_the_shown_image_is_marked_without_the_pages_colours(visit: Visit, desk: DeskInMemory) -> None:
+    task = newest_with(desk, 2)
+    page = visit(desk, forced_colors="active").open(f"#{task.provider}/{task.task_id}")
+    outlines = page.locator(".strip button").evaluate_all(
+        "(all) => all.map((one) => getComputedStyle(one).outlineStyle)"
+    )
+    assert outlines == ["solid", "none"]
+
+
 def test_the_desk_is_asked_nothing_that_it_does_not_offer(visit: Visit, desk: DeskInMemory) -> None:
     refused: list[str] = []
     other = DeskInMemory(desk.tasks.values(), desk.pictures)
