@@ -146,6 +146,23 @@ def test_the_loupe_follows_its_task(visit: Visit) -> None:
     expect(page.locator(".stage img")).to_be_visible()
 
 
+def test_keys_are_heard_after_what_had_the_focus_is_gone(visit: Visit) -> None:
+    desk = a_desk(8)
+    newest = next(iter(desk.tasks.values()))
+    page = visit(desk).open(f"#{newest.provider}/{newest.task_id}")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Copy the task id").focus()
+    archive(desk, newest)
+    expect(dialog).to_contain_text("Every image is in the bucket")
+    page.keyboard.press("ArrowRight")
+    expect(dialog.locator(".title-id")).not_to_have_text(newest.task_id)
+    dialog.get_by_role("button", name="Newer task").click()
+    expect(dialog.locator(".title-id")).to_have_text(newest.task_id)  # there is no newer one: the button is disabled
+    page.wait_for_timeout(300)
+    page.keyboard.press("ArrowRight")
+    expect(dialog.locator(".title-id")).not_to_have_text(newest.task_id)
+
+
 def asked_until_now(page: Page, desk: DeskInMemory) -> int:
     """How much has been asked, once what was on its way has come."""
     count = -1

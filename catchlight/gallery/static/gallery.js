@@ -264,7 +264,7 @@ async function openFromAddress() {
   try {
     const task = await tasks.look(provider, taskId);
     if (keyFromAddress() !== key) return;
-    if (task) loupe.show(task);
+    if (task) loupe.show(tasks.get(key)); // the one that it shows already, if nothing has changed
     else showTrouble("address", new TroubleError(`There is no task ${taskId} of ${provider}.`));
   } catch (error) {
     showTrouble("address", error);

@@ -12,6 +12,7 @@ export class Loupe {
   #strip = element("div", { class: "strip", role: "group", "aria-label": "Images of this task" });
   #title = element("h2", { id: "loupe-title", class: "loupe-title" });
   #facts = element("div", { class: "facts" });
+  #paper;
   #previous;
   #next;
 
@@ -23,20 +24,18 @@ export class Loupe {
     this.onClose = onClose;
     this.#previous = this.#button("icon-previous", "Newer task", () => this.#go(0));
     this.#next = this.#button("icon-next", "Older task", () => this.#go(1));
-    dialog.append(
-      element("div", { class: "light" }, this.#stage, this.#strip),
+    this.#paper = element(
+      "div",
+      { class: "paper", tabindex: "0", role: "group", "aria-labelledby": "loupe-title" },
       element(
         "div",
-        { class: "paper", tabindex: "0", role: "group", "aria-labelledby": "loupe-title" },
-        element(
-          "div",
-          { class: "loupe-bar" },
-          this.#title,
-          element("div", { class: "loupe-buttons" }, this.#previous, this.#next, this.#button("icon-close", "Close", () => dialog.close())),
-        ),
-        this.#facts,
+        { class: "loupe-bar" },
+        this.#title,
+        element("div", { class: "loupe-buttons" }, this.#previous, this.#next, this.#button("icon-close", "Close", () => dialog.close())),
       ),
+      this.#facts,
     );
+    dialog.append(element("div", { class: "light" }, this.#stage, this.#strip), this.#paper);
     // The event comes late: meanwhile another task may have been opened.
     dialog.addEventListener("close", () => this.#task && !this.isOpen && this.#leave());
     dialog.addEventListener("keydown", (event) => {
@@ -80,6 +79,7 @@ export class Loupe {
       element("span", { class: "title-id" }, foreign(task.taskId)),
     );
     const images = words.namedImages(task);
+    const hadFocus = this.#facts.contains(document.activeElement);
     this.#facts.replaceChildren(
       element("p", { class: "meaning" }, meaning),
       ...asked(task),
@@ -88,21 +88,28 @@ export class Loupe {
       ...images.map((image) => section(`Image ${image.name}`, imageFacts(task, image))),
       ...contradictions(task),
     );
+    if (hadFocus) this.#keepFocus();
     this.#expose(images);
     this.refreshNeighbours();
     if (!this.isOpen) {
       this.#dialog.showModal();
-      const paper = this.#dialog.querySelector(".paper");
-      paper.scrollTop = 0;
-      paper.focus({ preventScroll: true });
+      this.#paper.scrollTop = 0;
+      this.#keepFocus();
     }
   }
 
   refreshNeighbours() {
     if (!this.#task) return;
     const [previous, next] = this.neighbours(this.key);
-    this.#previous.disabled = !previous;
-    this.#next.disabled = !next;
+    for (const [button, key] of [[this.#previous, previous], [this.#next, next]]) {
+      if (!key && document.activeElement === button) this.#keepFocus();
+      button.disabled = !key;
+    }
+  }
+
+  /** In the dialog, where keys are heard: what had the focus is gone. */
+  #keepFocus() {
+    this.#paper.focus({ preventScroll: true });
   }
 
   #go(direction) {
