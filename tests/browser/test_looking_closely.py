@@ -7,6 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from catchlight.client.downloading import file_name
 from image_tasks.desk_messages import TaskAnswer
 from image_tasks.models import TaskStatus, iso
 from tests.browser.conftest import Visit
@@ -136,6 +137,25 @@ def test_the_original_can_be_opened(visit: Visit, desk: DeskInMemory) -> None:
     original.wait_for_load_state()
     assert original.url == f"{visitor.gallery.url}images/{task.provider}/{task.task_id}/result-0"
     assert original.evaluate("document.images[0].naturalWidth") == task.images[0].width
+
+
+def test_an_image_is_saved_under_the_name_that_the_command_line_gives_it(visit: Visit, desk: DeskInMemory) -> None:
+    task = newest_with(desk, 1)
+    page = visit(desk).open(f"#{task.provider}/{task.task_id}")
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Save result-0").click()
+    assert saved.value.suggested_filename == file_name(task, task.images[0])
+    assert saved.value.path().read_bytes() == desk.pictures[task.images[0].key or ""]
+
+
+def test_the_prompt_and_the_key_can_be_copied(visit: Visit) -> None:
+    task = a_task("t1", request={"prompt": "a small sail,\nlow sun"}, idempotency_key="order-1")
+    page = visit(DeskInMemory([task]), permissions=["clipboard-read", "clipboard-write"]).open("#flux-kontext/t1")
+    for what, words in (("prompt", "a small sail,\nlow sun"), ("idempotency key", "order-1")):
+        button = page.get_by_role("button", name=f"Copy the {what}")
+        button.click()
+        expect(button).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()") == words
 
 
 def test_an_image_that_cannot_be_had_is_said(visit: Visit) -> None:

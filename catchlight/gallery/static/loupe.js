@@ -186,9 +186,11 @@ function asked(task) {
   const others = Object.entries(task.request ?? {}).filter(([name, value]) => (name !== "prompt" || !prompt) && value !== null);
   return [
     prompt ? element("blockquote", { class: "asked", dir: "auto" }, prompt) : null,
+    prompt ? element("p", { class: "copy-prompt" }, copyButton(prompt, "prompt", "Copy the prompt")) : null,
     pairs([
       ["Provider", foreign(task.provider)],
       ["Task", copyable(task.taskId, "task id")],
+      ["Submit key", task.idempotencyKey && copyable(task.idempotencyKey, "idempotency key")],
       ...others.map(([name, value]) => [words.sentence(name), foreign(typeof value === "object" ? JSON.stringify(value) : String(value))]),
     ]),
   ].filter(Boolean);
@@ -236,7 +238,9 @@ function news(task) {
 
 function imageFacts(task, image) {
   const isThere = image.state === "ARCHIVED";
-  const link = element("a", { href: words.imageUrl(task, image.name), target: "_blank", rel: "noopener" }, "Open the original");
+  const url = words.imageUrl(task, image.name);
+  const open = element("a", { href: url, target: "_blank", rel: "noopener" }, "Open the original");
+  const save = element("a", { href: url, download: words.fileName(task, image), "aria-label": `Save ${image.name}` }, "Save it");
   return [
     pairs([
       ["State", isThere ? null : words.sentence(image.state)],
@@ -249,7 +253,7 @@ function imageFacts(task, image) {
       ["It dies", isThere ? null : words.moment(image.expiresAt)],
       ["Archived", image.archivedAt && words.moment(image.archivedAt)],
     ]),
-    isThere ? element("p", {}, link) : null,
+    isThere ? element("p", { class: "ways" }, open, save) : null,
   ];
 }
 
@@ -263,13 +267,17 @@ function contradictions(task) {
 }
 
 function copyable(text, what) {
-  const button = element("button", { type: "button", class: "copy", "aria-label": `Copy the ${what}` }, "Copy");
+  return element("span", { class: "copyable" }, element("code", {}, foreign(text)), copyButton(text, what));
+}
+
+function copyButton(text, what, words = "Copy") {
+  const button = element("button", { type: "button", class: "copy", "aria-label": `Copy the ${what}` }, words);
   button.addEventListener("click", async () => {
     await navigator.clipboard.writeText(text).then(
       () => (button.textContent = "Copied"),
       () => (button.textContent = "Not allowed"),
     );
-    setTimeout(() => (button.textContent = "Copy"), 1500);
+    setTimeout(() => (button.textContent = words), 1500);
   });
-  return element("span", { class: "copyable" }, element("code", {}, foreign(text)), button);
+  return button;
 }

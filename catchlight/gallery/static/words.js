@@ -109,6 +109,13 @@ export function imageUrl(task, name) {
   return `images/${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}/${encodeURIComponent(name)}`;
 }
 
+/** What a saved image is called: as `catchlight download` does, but for ids that are no file names. */
+export function fileName(task, image) {
+  const extension = /\.(jpg|png|webp|gif|avif)$/.exec(image.key ?? "")?.[1] ?? "image";
+  const stem = `${task.provider}_${task.taskId}_${image.name}`.replace(/[^A-Za-z0-9_-]/g, "_");
+  return `${stem.slice(0, 180)}.${extension}`;
+}
+
 /** The address of a task's detail on this page. */
 export function fragment(task) {
   return `#${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}`;
