@@ -2,10 +2,11 @@
 
 import argparse
 import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from catchlight.client import DeskClient, NotFoundError
-from catchlight.errors import UsageError
+from catchlight.errors import CatchlightError, UsageError
 from image_tasks.desk_messages import TaskAnswer
 from image_tasks.models import TASK_ID_PATTERN
 from image_tasks.providers import PROVIDERS
@@ -16,6 +17,17 @@ class TaskName(NamedTuple):
 
     provider: str
     task_id: str
+
+
+class NoSuchTaskError(CatchlightError):
+    """There is no task of that name."""
+
+    def __init__(self, name: TaskName) -> None:
+        known = f"{name.provider}/{name.task_id}" if name.provider else f"{name.task_id}, of any provider"
+        super().__init__(
+            f"There is no task {known}. Look for a typing error; one that the provider has and this stack does not is "
+            f"made known by `catchlight register {name.provider or 'PROVIDER'} {name.task_id}`."
+        )
 
 
 def task_name(text: str) -> TaskName:
@@ -54,12 +66,12 @@ def look_up(desk: DeskClient, name: TaskName) -> TaskAnswer:
     """The task that is meant.
 
     Raises:
-        NotFoundError: the provider has no such task.
-        UsageError: of a bare id, no provider has it, or several have.
+        NoSuchTaskError: the provider, or of a bare id any, has none.
+        UsageError: of a bare id, several providers have it.
         DeskError: the desk could not be asked.
     """
     if name.provider:
-        return desk.task(*name)
+        return asked(name, lambda: desk.task(*name))
     found = []
     for provider in PROVIDERS:
         try:
@@ -70,4 +82,30 @@ def look_up(desk: DeskClient, name: TaskName) -> TaskAnswer:
         return found[0]
     if found:
         raise UsageError(f"{name.task_id} is the id of several tasks: {', '.join(task.task for task in found)}.")
-    raise UsageError(f"No provider has a task {name.task_id} here. Look for a typing error.")
+    raise NoSuchTaskError(name)
+
+
+def asked(name: TaskName, ask: Callable[[], TaskAnswer]) -> TaskAnswer:
+    """What the desk answers of a task.
+
+    Raises:
+        NoSuchTaskError: there is none.
+        DeskError: the desk could not be asked.
+    """
+    try:
+        return ask()
+    except NotFoundError as exc:
+        raise NoSuchTaskError(name) from exc
+
+
+def each_of(
+    names: Iterable[TaskName], look: Callable[[TaskName], TaskAnswer], complain: Callable[[str], None]
+) -> Iterator[TaskAnswer]:
+    """The tasks that there are. Complains of each other: it must not take the answers about these with it."""
+    for name in names:
+        try:
+            task = look(name)
+        except NoSuchTaskError as exc:
+            complain(str(exc))
+        else:
+            yield task

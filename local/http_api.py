@@ -99,8 +99,8 @@ class TokenBucket:
 class HttpApi(LoopbackServer):
     """Answers requests with functions. Listens from its construction on, answers after `serve()`."""
 
-    def __init__(self, port: int, logs: LogFolder) -> None:
-        super().__init__(_HttpApiHandler, port, "--port")
+    def __init__(self, port: int, logs: LogFolder, *, option: str = "--port") -> None:
+        super().__init__(_HttpApiHandler, port, option)
         self._logs = logs
         self._routes: list[Route] = []
         self._functions: Mapping[str, Function] = {}

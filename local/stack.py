@@ -180,7 +180,8 @@ class LocalStack:
     def _open_apis(self, template: Template) -> None:
         """Each HTTP API of the template has a port of its own, one after the other: functions are told the URLs."""
         for number, name in enumerate(template.of_type("AWS::ApiGatewayV2::Api")):
-            self._apis[name] = HttpApi(self._port + number if self._port else 0, self._logs)
+            option = "--port, which it comes after" if number else "--port"
+            self._apis[name] = HttpApi(self._port + number if self._port else 0, self._logs, option=option)
 
     def _stop_apis(self) -> None:
         for api in self._apis.values():

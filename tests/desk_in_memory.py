@@ -35,6 +35,7 @@ class DeskInMemory:
     def __init__(self, tasks: Iterable[TaskAnswer] = (), pictures: dict[str, bytes] | None = None) -> None:
         self.tasks = {task.task: task for task in tasks}
         self.pictures = pictures if pictures is not None else {}  # bytes by object key
+        self.unreadable: tuple[str, ...] = ()  # named on the first page
         self.requests: list[httpx.Request] = []
         self.before: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
         self._lock = threading.Lock()
@@ -123,7 +124,11 @@ class DeskInMemory:
         # As the real one: a filter by provider leaves pages short, which is no end.
         page = [task for task in found[start : start + limit] if query.get("provider") in (None, task.provider)]
         end = start + limit
-        return TaskPage(tasks=tuple(map(_with_links, page)), cursor=f"at=/+{end}" if end < len(found) else None)
+        return TaskPage(
+            tasks=tuple(map(_with_links, page)),
+            cursor=f"at=/+{end}" if end < len(found) else None,
+            unreadable=() if start else self.unreadable,
+        )
 
     def _task(self, provider: str, task_id: str) -> TaskAnswer:
         try:

@@ -186,13 +186,28 @@ class DeskClient:
         since: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[TaskAnswer]:
-        """Tasks of all pages, fetched as they are asked for; `limit` of them at most."""
+        """Tasks of all pages, fetched as they are asked for; `limit` of them at most.
+
+        Items of the table that are no tasks are left out: `pages` names them.
+        """
+        for page in self.pages(status=status, provider=provider, since=since, limit=limit):
+            yield from page.tasks
+
+    def pages(
+        self,
+        *,
+        status: TaskStatus | None = None,
+        provider: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[TaskPage]:
+        """All pages, fetched as they are asked for; `limit` tasks on them at most."""
         left = limit
         cursor: str | None = None
         while left is None or left > 0:
             size = MAX_TASKS_PER_PAGE if left is None else min(left, MAX_TASKS_PER_PAGE)
             page = self.page(status=status, provider=provider, since=since, limit=size, cursor=cursor)
-            yield from page.tasks
+            yield page
             if not page.cursor:
                 return
             cursor = page.cursor

@@ -1,6 +1,5 @@
 """Archived images into a folder, checked against what was archived."""
 
-import fcntl
 import hashlib
 import os
 import re
@@ -12,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import IO, Literal
 
 import httpx
 
@@ -132,20 +131,24 @@ class _ImageSaver:
     def _partial_to_itself(self) -> Iterator[None]:
         """Keeps other runs, on this machine, from adding to the file that is checked and renamed here."""
         with self._partial.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_held = not os.path.samestat(os.fstat(file.fileno()), self._partial.stat())
-            except (BlockingIOError, FileNotFoundError):  # the latter: renamed since it was opened
-                is_held = True
-            except OSError:  # a file system without locks
-                is_held = False
-            if is_held:
+            if not self._is_locked(file):
                 raise DownloadError("Another download is saving it at this moment. Try again when that is done.")
             try:
                 yield
             finally:
                 if not os.fstat(file.fileno()).st_size:  # nothing came
                     self._partial.unlink(missing_ok=True)
+
+    def _is_locked(self, file: IO[bytes]) -> bool:
+        try:
+            import fcntl  # which Windows does not have
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return os.path.samestat(os.fstat(file.fileno()), self._partial.stat())
+        except (BlockingIOError, FileNotFoundError):  # the latter: renamed since it was opened
+            return False
+        except (OSError, ImportError):  # there are no locks here: whoever runs it twice has to take care
+            return True
 
     def _complete_partial(self) -> None:
         is_resumed = self._partial.stat().st_size > 0

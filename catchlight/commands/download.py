@@ -10,12 +10,12 @@ from rich.text import Text
 
 from catchlight.client import DeskClient, Download, download
 from catchlight.command import Command, ExitStatus, Session
-from catchlight.commands.list import add_filters, positive
-from catchlight.desk_lookup import look_up, task_name
+from catchlight.commands.list import add_filters, chosen, positive, tell_unreadable
+from catchlight.desk_lookup import each_of, look_up, task_name
 from catchlight.errors import CatchlightError, UsageError
 from catchlight.screen import a_table
 from image_tasks.desk_messages import TaskAnswer
-from image_tasks.models import ImageKind, Model, TaskStatus
+from image_tasks.models import ImageKind, Model
 
 
 class Downloads(Model):
@@ -48,7 +48,8 @@ def run(session: Session) -> ExitStatus:
         raise UsageError("Name tasks or say which ones you mean, not both.")
     kinds = [ImageKind(options.kind)] if options.kind else list(ImageKind)
     images: list[Download] = []
-    without_images: list[TaskAnswer] = []
+    named: list[TaskAnswer] = []
+    unreadable: list[str] = []
     with DeskClient.of(session.stack) as desk, session.screen.progress() as progress:
         bar = progress.add_task("Downloading", total=0)
 
@@ -57,32 +58,33 @@ def run(session: Session) -> ExitStatus:
             for task in tasks:
                 total += sum(image.kind in kinds for image in task.images)
                 progress.update(bar, total=total)
-                if options.tasks and not task.images:  # of a query it is no surprise
-                    without_images.append(task)
                 yield task
 
+        def tasks() -> Iterator[TaskAnswer]:
+            if options.tasks:
+                for task in each_of(options.tasks, lambda name: look_up(desk, name), session.screen.complain):
+                    named.append(task)
+                    yield task
+                return
+            for page_of_tasks in desk.pages(**chosen(options), limit=options.limit):
+                unreadable.extend(page_of_tasks.unreadable)
+                yield from page_of_tasks.tasks
+
         try:
-            for image in download(desk, counted(_tasks(desk, options)), options.to, kinds=kinds):
+            for image in download(desk, counted(tasks()), options.to, kinds=kinds):
                 images.append(image)
                 progress.advance(bar)
         except OSError as exc:
             raise CatchlightError(f"{options.to} cannot be written to: {exc}") from exc
     result = Downloads(folder=str(options.to), images=tuple(images))
     session.screen.show(result, lambda: page(result))
+    tell_unreadable(session.screen, unreadable)
+    # Of a query it is no surprise that a task has none.
+    without_images = [task for task in named if not task.images]
     for task in without_images:
         session.screen.complain(f"{task.provider}/{task.task_id} has no images: it is {task.status}.")
-    return ExitStatus.WRONG if result.is_wrong or without_images else ExitStatus.FINE
-
-
-def _tasks(desk: DeskClient, options: argparse.Namespace) -> Iterator[TaskAnswer]:
-    if options.tasks:
-        return (look_up(desk, name) for name in options.tasks)
-    return desk.tasks(
-        status=options.status and TaskStatus(options.status),
-        provider=options.provider,
-        since=options.since,
-        limit=options.limit,
-    )
+    is_wrong = result.is_wrong or without_images or len(named) < len(options.tasks)
+    return ExitStatus.WRONG if is_wrong else ExitStatus.FINE
 
 
 def page(result: Downloads) -> Iterable[RenderableType]:

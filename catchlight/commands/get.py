@@ -4,7 +4,7 @@ import argparse
 
 from catchlight.client import DeskClient
 from catchlight.command import Command, ExitStatus, Session
-from catchlight.desk_lookup import look_up, task_name
+from catchlight.desk_lookup import each_of, look_up, task_name
 from catchlight.task_pages import task_page
 from image_tasks.desk_messages import TaskAnswer
 from image_tasks.models import Model
@@ -22,11 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session) -> ExitStatus:
-    """Shows tasks as they are now."""
+    """Shows tasks as they are now. FINE if there are all that were named."""
+    names = session.options.tasks
     with DeskClient.of(session.stack) as desk:
-        tasks = tuple(look_up(desk, name) for name in session.options.tasks)
+        tasks = tuple(each_of(names, lambda name: look_up(desk, name), session.screen.complain))
     session.screen.show(Tasks(tasks=tasks), lambda: (part for task in tasks for part in task_page(task)))
-    return ExitStatus.FINE
+    return ExitStatus.FINE if len(tasks) == len(names) else ExitStatus.WRONG
 
 
 COMMAND = Command(

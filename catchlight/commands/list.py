@@ -1,8 +1,9 @@
 """`catchlight list`."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import RenderableType
 
@@ -10,6 +11,7 @@ from catchlight.client import DeskClient
 from catchlight.command import Command, ExitStatus, Session
 from catchlight.desk_lookup import provider_id
 from catchlight.durations import duration
+from catchlight.screen import Screen
 from catchlight.task_pages import tasks_table
 from image_tasks.desk_messages import TaskAnswer
 from image_tasks.models import Model, TaskStatus
@@ -23,6 +25,7 @@ class Listed(Model):
 
     tasks: tuple[TaskAnswer, ...]
     more: bool  # whether there are older ones
+    unreadable: tuple[str, ...] = ()  # items among them that are no tasks: somebody has put them by hand
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
@@ -52,19 +55,30 @@ def run(session: Session) -> ExitStatus:
     options = session.options
     with DeskClient.of(session.stack) as desk:
         # One more than is shown, to know whether there is one.
-        found = tuple(
-            desk.tasks(
-                status=options.status and TaskStatus(options.status),
-                provider=options.provider,
-                since=options.since,
-                limit=options.limit + 1,
-            )
-        )
-    result = Listed(tasks=found[: options.limit], more=len(found) > options.limit)
+        pages = list(desk.pages(**chosen(options), limit=options.limit + 1))
+    found = tuple(task for each in pages for task in each.tasks)
+    result = Listed(
+        tasks=found[: options.limit],
+        more=len(found) > options.limit,
+        unreadable=tuple(item for each in pages for item in each.unreadable),
+    )
     session.screen.show(result, lambda: page(result))
     if result.more:
         session.screen.remark(f"There are older ones: --limit is {options.limit}.")
+    tell_unreadable(session.screen, result.unreadable)
     return ExitStatus.FINE
+
+
+def chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """The filters, as the client takes them."""
+    status = options.status and TaskStatus(options.status)
+    return {"status": status, "provider": options.provider, "since": options.since}
+
+
+def tell_unreadable(screen: Screen, items: Sequence[str]) -> None:
+    """Says which items were left out."""
+    if items:
+        screen.remark(f"Left out, because the table's items are malformed: {', '.join(items)}. Repair them there.")
 
 
 def page(result: Listed) -> Iterable[RenderableType]:

@@ -123,8 +123,7 @@ def _page(result: Submitted) -> Iterable[RenderableType]:
     if result.task:
         yield from task_page(result.task)
         return
-    known = " It had been already: nothing was generated again." if result.submission.outcome == "known" else ""
-    yield Text(f"{name} is submitted.{known}")
+    yield Text(f"{name} is submitted.")
     yield Text(f"Wait for it: catchlight wait {shlex.quote(name)}", "dim")
 
 

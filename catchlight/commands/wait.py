@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from catchlight.client import DeskClient
 from catchlight.command import Command, ExitStatus, Session
 from catchlight.commands.get import Tasks
-from catchlight.desk_lookup import TaskName, look_up, task_name
+from catchlight.desk_lookup import TaskName, asked, each_of, look_up, task_name
 from catchlight.task_pages import tasks_table
 from image_tasks.desk_messages import TaskAnswer
 from image_tasks.models import TaskStatus
@@ -30,22 +30,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> ExitStatus:
     """Waits for tasks. FINE if all of them are archived."""
     deadline = time.monotonic() + session.options.timeout
+    names = session.options.tasks
     with DeskClient.of(session.stack) as desk:
         # One after the other: while one is waited for, the others go on, and no more than one request hangs.
-        tasks = [
-            _wait(desk, name, deadline)
-            for name in session.screen.track(session.options.tasks, "Waiting", total=len(session.options.tasks))
-        ]
+        one_by_one = session.screen.track(names, "Waiting", total=len(names))
+        tasks = list(each_of(one_by_one, lambda name: _wait(desk, name, deadline), session.screen.complain))
     session.screen.show(Tasks(tasks=tuple(tasks)), lambda: [tasks_table(tasks)])
     for task in tasks:
         if not task.done:
             session.screen.complain(f"{task.provider}/{task.task_id} is not done yet: {task.status}.")
-    return status_of(tasks)
+    return status_of(tasks) if len(tasks) == len(names) else ExitStatus.WRONG
 
 
 def _wait(desk: DeskClient, name: TaskName, deadline: float) -> TaskAnswer:
     provider = name.provider or look_up(desk, name).provider
-    return desk.wait(provider, name.task_id, timeout_seconds=max(0.0, deadline - time.monotonic()))
+    left = max(0.0, deadline - time.monotonic())
+    return asked(name, lambda: desk.wait(provider, name.task_id, timeout_seconds=left))
 
 
 def status_of(tasks: Sequence[TaskAnswer]) -> ExitStatus:

@@ -121,6 +121,7 @@ def test_an_idempotency_key_is_not_needed_and_does_no_harm(desk: Desk) -> None:
         ({"provider": "acedata", "taskIds": ["a", "b c"]}, 422, "invalid-request", "taskIds.1"),
         ({"provider": "acedata", "taskIds": ["a", None]}, 422, "invalid-request", "taskIds.1"),
         ({"provider": "acedata", "taskIds": ["a\n", "b"]}, 422, "invalid-request", "taskIds.0"),
+        ({"provider": "acedata", "taskIds": ["b c"]}, 422, "invalid-request", "taskIds.0"),
         ({"provider": "acedata", "taskIds": ["a" * 129, "b"]}, 422, "invalid-request", "taskIds.0"),
         ({"provider": "acedata", "taskIds": ["a"], "tasks": []}, 422, "invalid-request", "tasks"),
         ({"provider": "acedata", "taskIds": ["a"], "\ud800": []}, 422, "invalid-request", "body"),

@@ -262,3 +262,5 @@ def test_a_taken_port_is_an_error_that_names_the_option(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(LocalStackError, match=rf"Port {port} is in use.*--port"):
             HttpApi(port, LogFolder(tmp_path))
+        with pytest.raises(LocalStackError, match=r"Choose another with --port, which it comes after; 0 takes"):
+            HttpApi(port, LogFolder(tmp_path), option="--port, which it comes after")

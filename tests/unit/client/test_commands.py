@@ -226,11 +226,20 @@ def test_a_bare_id_that_several_tasks_have(catchlight: Catchlight) -> None:
     assert "flux-kontext#t1, acedata#t1" in ran.err
 
 
-@pytest.mark.parametrize("name", ["t1", "acedata/t1"])
-def test_a_task_that_is_not_there(catchlight: Catchlight, name: str) -> None:
-    ran = catchlight(DeskInMemory(), "get", name)
-    assert ran.status != 0
-    assert "t1" in ran.err
+@pytest.mark.parametrize("command", ["get", "wait"])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("t1", "t1, of any provider. Look"), ("acedata/t1", "acedata/t1. Look")],
+)
+def test_a_task_that_is_not_there_does_not_hide_the_others(
+    catchlight: Catchlight, command: str, name: str, told: str
+) -> None:
+    desk = DeskInMemory([a_task("t0"), a_task("t2")])
+    ran = catchlight(desk, command, "t0", name, "flux-kontext/t2", "--json")
+    assert ran.status == 1
+    assert [task["taskId"] for task in ran.document["tasks"]] == ["t0", "t2"]
+    assert f"There is no task {told}" in ran.err
+    assert "catchlight register" in ran.err
 
 
 def test_wait_is_fine_once_all_are_archived(catchlight: Catchlight) -> None:
@@ -263,6 +272,16 @@ def test_what_is_piped_is_not_folded(catchlight: Catchlight, monkeypatch: pytest
     ran = catchlight(DeskInMemory([a_task("t" * 128)]), "list")
     assert [line.split()[:2] for line in ran.out.splitlines()[1:]] == [[f"flux-kontext/{'t' * 128}", "ARCHIVED"]]
     assert max(map(len, ran.out.splitlines())) < 250  # as wide as it needs to be
+
+
+@pytest.mark.parametrize("command", ["list", "download"])
+def test_what_is_malformed_in_the_table_is_named(catchlight: Catchlight, tmp_path: Path, command: str) -> None:
+    desk = DeskInMemory([a_task("t1", TaskStatus.FAILED)])
+    desk.unreadable = ("flux-kontext#by-hand",)
+    folder = ["--to", str(tmp_path)] if command == "download" else []
+    ran = catchlight(desk, command, *folder)
+    assert ran.status == 0
+    assert "malformed: flux-kontext#by-hand." in ran.err
 
 
 def test_list_by_status_and_provider(catchlight: Catchlight) -> None:
@@ -367,6 +386,13 @@ def test_download_says_which_task_has_no_images(catchlight: Catchlight, tmp_path
     assert "1 downloaded" in ran.out
     assert "flux-kontext/t9 has no images: it is PENDING." in ran.err
     assert catchlight(desk, "download", "--to", str(tmp_path)).status == 0  # who has asked for all has asked for none
+
+
+def test_download_saves_the_others_of_a_task_that_is_not_there(catchlight: Catchlight, tmp_path: Path) -> None:
+    ran = catchlight(a_desk_with_images(1), "download", "nobodys", "t0", "--to", str(tmp_path))
+    assert ran.status == 1
+    assert "1 downloaded" in ran.out
+    assert "There is no task nobodys" in ran.err
 
 
 def test_a_query_or_tasks_but_not_both(catchlight: Catchlight) -> None:

@@ -98,14 +98,21 @@ def read_idempotency_key(headers: Mapping[str, str]) -> str:
 
 
 def _invalid(problem: Problem, invalid: ValidationError, advice: str) -> ProblemError:
-    found = invalid.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
-    errors = tuple(FieldProblem(at=_place(error["loc"]), detail=_detail(error)) for error in found)
+    every = invalid.errors(include_url=False, include_context=False, include_input=False)
+    places = [error["loc"] for error in every]
+    # What is malformed counts as missing to pydantic: a list of nothing else would be called too short besides.
+    found = [error for error in every if error["type"] != "too_short" or not _is_within(error["loc"], places)]
+    errors = tuple(FieldProblem(at=_place(error["loc"]), detail=_detail(error)) for error in found[:MAX_ERRORS])
     return ProblemError(
         problem,
         "; ".join(f"{error.at}: {error.detail}" for error in errors),
         advice=f"{advice} {_READ_THE_DOCUMENT}" if advice != _READ_THE_DOCUMENT else advice,
         errors=errors,
     )
+
+
+def _is_within(place: tuple[int | str, ...], others: list[tuple[int | str, ...]]) -> bool:
+    return any(len(other) > len(place) and other[: len(place)] == place for other in others)
 
 
 def _place(steps: tuple[int | str, ...]) -> str:
