@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import httpx
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from catchlight.gallery import GalleryServer
 from image_tasks.desk_messages import ImageAnswer, TaskAnswer
@@ -75,6 +75,30 @@ def test_what_is_drawn_over_a_picture_follows_its_task(visit: Visit) -> None:
     put(TaskStatus.INCOMPLETE, images[0], lost)
     expect(frame.locator(".ringed")).to_be_visible()
     expect(frame.locator(".several")).to_have_count(0)
+
+
+def test_more_news_than_is_read_at_once_leaves_no_gap(visit: Visit) -> None:
+    """As after a night in a tab that nobody looked at."""
+    desk = a_desk()
+    visitor = visit(desk)
+
+    def with_smaller_steps(route: Route) -> None:
+        script = route.fetch()
+        small = script.text().replace("PAGES_OF_NEWS_AT_MOST = 20", "PAGES_OF_NEWS_AT_MOST = 2")
+        assert small != script.text()
+        route.fulfill(response=script, body=small.replace("LOADED_AT_FIRST = 1000", "LOADED_AT_FIRST = 100"))
+
+    visitor.page.route("**/tasks.js", with_smaller_steps)
+    page = visitor.open()
+    expect(page.locator("#count")).to_have_text("60 tasks")
+    now = datetime.now(UTC)
+    desk.put(*(a_task(f"new{n}", TaskStatus.FAILED, arrived_at=now - timedelta(milliseconds=n)) for n in range(250)))
+    expect(page.locator("#count")).to_have_text("The latest 200 tasks")
+    older = page.locator("#older")
+    while older.is_visible():
+        older.click()
+        page.wait_for_timeout(100)
+    expect(page.locator("#count")).to_have_text("310 tasks")
 
 
 def test_an_old_task_that_moves_is_followed_too(visit: Visit) -> None:

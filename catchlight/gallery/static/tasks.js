@@ -93,6 +93,7 @@ class Feed {
       cursor = page.cursor;
       pages += 1;
     } while (since && cursor && pages < PAGES_OF_NEWS_AT_MOST);
+    if (since && cursor) this.#beginAnew();
     this.#note(found);
     return found;
   }
@@ -100,6 +101,13 @@ class Feed {
   /** Whether a task is on one of the pages that were read: an older one may have others missing before it. */
   covers(task) {
     return this.isRead || (this.#oldest !== null && placeOf(task, this.#query.status) >= this.#oldest);
+  }
+
+  /** More has come than is read at once: what was read before has others missing before it. */
+  #beginAnew() {
+    this.#cursor = this.#oldest = null;
+    this.places = 0;
+    this.isRead = false;
   }
 
   #note(tasks) {
