@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from catchlight.client import DeskClient, NotFoundError
 from catchlight.errors import CatchlightError, UsageError
-from image_tasks.desk_messages import TaskAnswer
+from image_tasks.desk.messages import TaskAnswer
 from image_tasks.models import TASK_ID_PATTERN
 from image_tasks.providers import PROVIDERS
 

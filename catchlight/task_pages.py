@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catchlight.screen import a_table
-from image_tasks.desk_messages import ImageAnswer, TaskAnswer
+from image_tasks.desk.messages import ImageAnswer, TaskAnswer
 from image_tasks.models import ImageState, TaskStatus
 
 _STYLES = {

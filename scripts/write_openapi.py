@@ -11,8 +11,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from image_tasks import problems
-from image_tasks.desk_messages import (
+from image_tasks.desk import problems
+from image_tasks.desk.messages import (
     IDEMPOTENCY_KEY_PATTERN,
     LinkQuery,
     NewTask,
@@ -25,8 +25,8 @@ from image_tasks.desk_messages import (
     TaskPage,
     TaskQuery,
 )
+from image_tasks.desk.problems import Problem
 from image_tasks.models import TASK_ID_PATTERN
-from image_tasks.problems import Problem
 from image_tasks.providers import PROVIDERS
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "answer-desk.openapi.yaml"
@@ -328,7 +328,7 @@ def _without_null(schema: Any) -> Any:
 
 def text() -> str:
     """The document as it stands in the file."""
-    head = "# Made by scripts/write_openapi.py from the models in image_tasks/desk_messages.py: change those.\n"
+    head = "# Made by scripts/write_openapi.py from the models in image_tasks/desk/messages.py: change those.\n"
     return head + yaml.dump(document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 

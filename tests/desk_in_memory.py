@@ -17,9 +17,9 @@ import httpx
 
 from catchlight.client import DeskClient
 from catchlight.client.retrying import Patience
-from image_tasks.desk_messages import FINAL_STATUSES, ImageAnswer, NewTask, TaskAnswer, TaskPage
+from image_tasks.desk.messages import FINAL_STATUSES, ImageAnswer, NewTask, TaskAnswer, TaskPage
+from image_tasks.desk.problems import IMAGE_NOT_ARCHIVED, NO_SUCH_IMAGE, NO_SUCH_TASK, Problem, ProblemError
 from image_tasks.models import TaskStatus, iso
-from image_tasks.problems import IMAGE_NOT_ARCHIVED, NO_SUCH_IMAGE, NO_SUCH_TASK, Problem, ProblemError
 from local.simulator.pictures import Picture, PictureFormat, draw_picture
 
 API = "https://desk.example"

@@ -15,7 +15,7 @@ from catchlight.client.errors import (
 )
 from catchlight.client.retrying import Patience
 from catchlight.errors import CatchlightError
-from image_tasks.desk_messages import ImageAnswer, NewTask, TaskAnswer, TaskPage
+from image_tasks.desk.messages import ImageAnswer, NewTask, TaskAnswer, TaskPage
 from image_tasks.models import ImageKind, ImageState, TaskStatus
 
 __all__ = [

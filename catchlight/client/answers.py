@@ -7,7 +7,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from catchlight.client.errors import DeskError, NotAllowedError, UnexpectedAnswerError, error_of
-from image_tasks.desk_messages import ProblemBody
+from image_tasks.desk.messages import ProblemBody
 
 Answer = TypeVar("Answer", bound=BaseModel)
 

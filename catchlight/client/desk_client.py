@@ -19,7 +19,7 @@ from catchlight.client.retrying import Patience
 from catchlight.client.signing import SignedRequests
 from catchlight.errors import CatchlightError, faults_explained
 from catchlight.stack import Stack, StackChoice
-from image_tasks.desk_messages import (
+from image_tasks.desk.messages import (
     IDEMPOTENCY_KEY_PATTERN,
     MAX_TASKS_PER_PAGE,
     NewTask,

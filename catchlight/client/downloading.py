@@ -17,7 +17,7 @@ import httpx
 
 from catchlight.client.desk_client import DeskClient
 from catchlight.client.errors import DeskError, DownloadError
-from image_tasks.desk_messages import MAX_TASKS_PER_PAGE, ImageAnswer, TaskAnswer
+from image_tasks.desk.messages import MAX_TASKS_PER_PAGE, ImageAnswer, TaskAnswer
 from image_tasks.models import ImageKind, ImageState, Model
 
 # What a home's line and one session of S3 take; more only makes each of them slower.

@@ -15,8 +15,8 @@ CatchlightError
 from http import HTTPStatus
 
 from catchlight.errors import CatchlightError
-from image_tasks.desk_messages import ProblemBody
-from image_tasks.problems import IN_DOUBT, IN_PROGRESS
+from image_tasks.desk.messages import ProblemBody
+from image_tasks.desk.problems import IN_DOUBT, IN_PROGRESS
 
 
 class DeskError(CatchlightError):

@@ -14,7 +14,7 @@ from catchlight.commands.list import add_filters, chosen, positive, tell_unreada
 from catchlight.desk_lookup import each_of, look_up, task_name
 from catchlight.errors import CatchlightError, UsageError
 from catchlight.screen import a_table
-from image_tasks.desk_messages import TaskAnswer
+from image_tasks.desk.messages import TaskAnswer
 from image_tasks.models import ImageKind, Model
 
 

@@ -6,7 +6,7 @@ from catchlight.client import DeskClient
 from catchlight.command import Command, ExitStatus, Session
 from catchlight.desk_lookup import each_of, look_up, task_name
 from catchlight.task_pages import task_page
-from image_tasks.desk_messages import TaskAnswer
+from image_tasks.desk.messages import TaskAnswer
 from image_tasks.models import Model
 
 

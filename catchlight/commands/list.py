@@ -13,7 +13,7 @@ from catchlight.desk_lookup import provider_id
 from catchlight.durations import duration
 from catchlight.screen import Screen
 from catchlight.task_pages import tasks_table
-from image_tasks.desk_messages import TaskAnswer
+from image_tasks.desk.messages import TaskAnswer
 from image_tasks.models import Model, TaskStatus
 
 DEFAULT_LIMIT = 50

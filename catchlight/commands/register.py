@@ -12,7 +12,7 @@ from catchlight.command import Command, ExitStatus, Session
 from catchlight.desk_lookup import provider_id, task_id_of
 from catchlight.errors import UsageError
 from catchlight.screen import a_table
-from image_tasks.desk_messages import MAX_TASKS_PER_REGISTRATION, NewTask
+from image_tasks.desk.messages import MAX_TASKS_PER_REGISTRATION, NewTask
 from image_tasks.models import Model
 
 

@@ -18,7 +18,7 @@ from catchlight.commands.wait import DEFAULT_TIMEOUT_SECONDS, status_of
 from catchlight.desk_lookup import provider_id
 from catchlight.errors import CatchlightError, UsageError
 from catchlight.task_pages import task_page
-from image_tasks.desk_messages import NewTask, TaskAnswer
+from image_tasks.desk.messages import NewTask, TaskAnswer
 from image_tasks.models import Model
 
 

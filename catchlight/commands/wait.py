@@ -9,7 +9,7 @@ from catchlight.command import Command, ExitStatus, Session
 from catchlight.commands.get import Tasks
 from catchlight.desk_lookup import TaskName, asked, each_of, look_up, task_name
 from catchlight.task_pages import tasks_table
-from image_tasks.desk_messages import TaskAnswer
+from image_tasks.desk.messages import TaskAnswer
 from image_tasks.models import TaskStatus
 
 DEFAULT_TIMEOUT_SECONDS = 600.0

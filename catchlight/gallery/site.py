@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from catchlight.client import DeskClient, DeskError, NotFoundError
 from catchlight.errors import explain
-from image_tasks.desk_messages import PageQuery, TaskAnswer
+from image_tasks.desk.messages import PageQuery, TaskAnswer
 
 _CONTENT_TYPES = {
     "html": "text/html; charset=utf-8",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from catchlight.client import DeskClient, DeskError
-from image_tasks.desk_messages import TaskAnswer
+from image_tasks.desk.messages import TaskAnswer
 from local.demo.cases import Case
 from local.demo.play import DemoError
 

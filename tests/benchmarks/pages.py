@@ -31,9 +31,9 @@ from rich.console import Console
 from rich.table import Table
 
 from functions.answer_requests import app
-from image_tasks.desk_messages import PageQuery
+from image_tasks.desk.messages import PageQuery
+from image_tasks.desk.task_queries import _seal, _sealed
 from image_tasks.models import iso
-from image_tasks.task_queries import _seal, _sealed
 from local.template import ACCOUNT_ID, load_template
 from tests.benchmarks.bill_units import item_size
 from tests.benchmarks.figures import Figure, Goal, Samples, compared

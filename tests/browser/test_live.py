@@ -8,7 +8,7 @@ import httpx
 from playwright.sync_api import Page, Route, expect
 
 from catchlight.gallery import GalleryServer
-from image_tasks.desk_messages import ImageAnswer, TaskAnswer
+from image_tasks.desk.messages import ImageAnswer, TaskAnswer
 from image_tasks.models import TaskStatus
 from local.chromium import PATIENCE_MILLISECONDS
 from tests.browser.conftest import Visit

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, expect
 import catchlight.client
 from catchlight.client import DeskClient, NotAllowedError, NotFoundError, ProblemError, connect, download
 from catchlight.command_line import parser, run
-from image_tasks.desk_messages import TaskAnswer
+from image_tasks.desk.messages import TaskAnswer
 from image_tasks.models import TaskStatus
 from local.stack import LocalStack
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from catchlight.client.downloading import file_name
-from image_tasks.desk_messages import TaskAnswer
+from image_tasks.desk.messages import TaskAnswer
 from image_tasks.models import TaskStatus, iso
 from tests.browser.conftest import Visit
 from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, many_tasks

@@ -22,8 +22,8 @@ from schemathesis.checks import (
 from urllib3 import HTTPResponse
 
 from functions.answer_requests import app
+from image_tasks.desk.task_queries import TaskQueries
 from image_tasks.models import ImageKind
-from image_tasks.task_queries import TaskQueries
 from local.http_api_events import HttpRequest
 from local.template import load_template
 from tests.integration.answer_desk.desk import DOCUMENT, Clock, Desk, refusal, respond

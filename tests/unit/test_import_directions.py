@@ -54,6 +54,8 @@ def copy(tmp_path: Path) -> Path:
         ("image_tasks/models.py", "from image_tasks import settings", "Within the package imports go one way"),
         ("image_tasks/settings.py", "from image_tasks import tasks_table", "Within the package imports go one way"),
         ("image_tasks/providers/wire.py", "from image_tasks import polling", "Within the package imports go one way"),
+        ("image_tasks/polling.py", "from image_tasks.desk import problems", "Within the package imports go one way"),
+        ("image_tasks/desk/messages.py", "from image_tasks.desk import problems", "Within the answer desk imports go"),
         ("image_tasks/credentials.py", "from os import environ", "Only settings reads the environment"),
         ("functions/poll_tasks/app.py", "import os", "Only settings reads the environment"),
         ("image_tasks/polling.py", "from aws_lambda_powertools import Logger", "Only handlers own a logger"),

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from image_tasks.desk.submission_client import MAX_ANSWER_BYTES, SubmissionClient
 from image_tasks.errors import ProviderUnavailableError, ProviderUnreachableError
 from image_tasks.providers import PROVIDERS
-from image_tasks.submission_client import MAX_ANSWER_BYTES, SubmissionClient
 
 FLUX = PROVIDERS["flux-kontext"]
 PATH = "/generate"
@@ -117,7 +117,7 @@ def test_whoever_has_read_the_request_may_have_taken_it(behaviour: Callable[[soc
 
 
 def test_no_answer_in_time_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image_tasks.submission_client.ANSWER_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("image_tasks.desk.submission_client.ANSWER_TIMEOUT_SECONDS", 0.2)
     done = threading.Event()
 
     def is_over() -> None:
@@ -136,7 +136,7 @@ def test_no_answer_in_time_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     "begin", [b"HTTP/1.1 200 OK\r\nX-Wait: ", b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"], ids=["head", "body"]
 )
 def test_an_answer_that_dribbles_does_not_take_for_ever(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image_tasks.submission_client.ANSWER_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("image_tasks.desk.submission_client.ANSWER_TIMEOUT_SECONDS", 0.3)
     hung_up = threading.Event()
 
     def dribble(connection: socket.socket) -> None:

@@ -18,9 +18,9 @@ import yaml
 from botocore.exceptions import ReadTimeoutError
 
 from functions.answer_requests import app
-from image_tasks import submission_client
+from image_tasks.desk import submission_client
+from image_tasks.desk.submission_client import SubmissionClient
 from image_tasks.models import iso
-from image_tasks.submission_client import SubmissionClient
 from local.http_api import Route
 from local.http_api_events import HttpRequest, HttpResponse, function_response, message_response, request_event
 from local.runtime_api import Outcome

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from functions.answer_requests import app
-from image_tasks import problems
-from image_tasks.answer_desk import IMAGE_PATTERN
-from image_tasks.desk_messages import MAX_WAIT_SECONDS, TaskAnswer
+from image_tasks.desk import problems
+from image_tasks.desk.answer_desk import IMAGE_PATTERN
+from image_tasks.desk.messages import MAX_WAIT_SECONDS, TaskAnswer
 from image_tasks.models import MAX_IMAGES_PER_TASK, Task
 from image_tasks.providers import PROVIDERS
 from local.template import Template

@@ -16,7 +16,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from image_tasks import problems
+from image_tasks.desk import problems
 from image_tasks.providers import PROVIDERS
 from local.simulator import Simulator
 from local.stack import LocalStack

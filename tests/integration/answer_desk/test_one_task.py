@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 
-from image_tasks.desk_messages import MAX_LINK_SECONDS
+from image_tasks.desk.messages import MAX_LINK_SECONDS
+from image_tasks.desk.task_queries import WAIT_STEPS, TaskQueries
 from image_tasks.models import Failure, FailureReason, Image, ImageKind, ImageState, Reporter, TaskReport, TaskStatus
-from image_tasks.task_queries import WAIT_STEPS, TaskQueries
 from tests.integration.answer_desk.desk import BUCKET, NOW, Desk
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.planted_secrets import URL_QUERY

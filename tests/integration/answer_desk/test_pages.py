@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from functions.answer_requests import app
-from image_tasks import task_answers, task_queries
+from image_tasks.desk import task_answers, task_queries
 from tests.integration.answer_desk.desk import Clock, Desk
 from tests.integration.answer_desk.pages import calls, listed, pages, some_tasks
 from tests.integration.conftest import TABLE_NAME

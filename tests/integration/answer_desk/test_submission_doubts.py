@@ -9,9 +9,9 @@ import httpx
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
+from image_tasks.desk.submission_claims import ASKING_TIME
+from image_tasks.desk.submission_client import ANSWER_TIMEOUT_SECONDS
 from image_tasks.models import TaskStatus
-from image_tasks.submission_claims import ASKING_TIME
-from image_tasks.submission_client import ANSWER_TIMEOUT_SECONDS
 from local.template import load_template
 from tests.integration.answer_desk.desk import TAKEN, Clock, Desk, lost, refusal
 from tests.integration.conftest import REPOSITORY
@@ -196,7 +196,7 @@ def test_a_task_that_cannot_be_written_down_is_told(desk: Desk, clock: Clock, mo
 
 
 def test_a_write_that_is_not_answered_leaves_time_to_tell_the_task(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image_tasks.submission_claims.MAX_WRITING_SECONDS", 0.01)
+    monkeypatch.setattr("image_tasks.desk.submission_claims.MAX_WRITING_SECONDS", 0.01)
     calls = []
 
     def hang(**arguments: Any) -> None:

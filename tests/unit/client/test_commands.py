@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from catchlight.commands.list import since
+from image_tasks.desk.problems import IN_DOUBT, REQUEST_REFUSED
+from image_tasks.desk.problems import ProblemError as ServedProblemError
 from image_tasks.models import TaskStatus
-from image_tasks.problems import IN_DOUBT, REQUEST_REFUSED
-from image_tasks.problems import ProblemError as ServedProblemError
 from tests.desk_in_memory import NOW, DeskInMemory, a_lost_image, a_task, an_image
 from tests.unit.client.conftest import Ran
 

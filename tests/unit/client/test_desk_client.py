@@ -20,9 +20,8 @@ from catchlight.client import (
     connect,
 )
 from catchlight.client.retrying import Patience
-from image_tasks.desk_messages import ProviderReply
-from image_tasks.models import TaskStatus
-from image_tasks.problems import (
+from image_tasks.desk.messages import ProviderReply
+from image_tasks.desk.problems import (
     IN_DOUBT,
     IN_PROGRESS,
     INVALID_REQUEST,
@@ -30,9 +29,10 @@ from image_tasks.problems import (
     REQUEST_REFUSED,
     Problem,
 )
-from image_tasks.problems import (
+from image_tasks.desk.problems import (
     ProblemError as ServedProblemError,
 )
+from image_tasks.models import TaskStatus
 from tests.desk_in_memory import NOW, DeskInMemory, a_task, an_image
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from catchlight.client import Download, download
 from catchlight.client.downloading import file_name
-from image_tasks.desk_messages import ImageAnswer
+from image_tasks.desk.messages import ImageAnswer
 from image_tasks.models import ImageKind, TaskStatus, iso
 from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, an_image
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from image_tasks import desk_messages, registration, submission_client, task_queries
+from image_tasks import registration
+from image_tasks.desk import messages, submission_client, task_queries
 from image_tasks.provider_client import CONNECT_TIMEOUT_SECONDS
 from local.intrinsic_functions import Resolver
 from tests.unit.template.expanded import EXPANDED, FUNCTIONS, RESOURCES, of_type
@@ -42,7 +43,7 @@ def test_a_provider_that_takes_long_is_answered_for_in_time() -> None:
     slowest = CONNECT_TIMEOUT_SECONDS + submission_client.ANSWER_TIMEOUT_SECONDS
 
     assert slowest + 5 < FUNCTIONS["AnswerRequestsFunction"]["Timeout"]
-    assert FUNCTIONS["AnswerRequestsFunction"]["Timeout"] > desk_messages.MAX_WAIT_SECONDS + 5
+    assert FUNCTIONS["AnswerRequestsFunction"]["Timeout"] > messages.MAX_WAIT_SECONDS + 5
 
 
 def test_who_asks_takes_nothing_of_the_callbacks_rate() -> None:

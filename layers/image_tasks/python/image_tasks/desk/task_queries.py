@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from image_tasks.desk_messages import FINAL_STATUSES, PageQuery
+from image_tasks.desk.messages import FINAL_STATUSES, PageQuery
 from image_tasks.dynamodb_calls import deserialized, store_errors
 from image_tasks.errors import ImageTasksError
 from image_tasks.models import iso

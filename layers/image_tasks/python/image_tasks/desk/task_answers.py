@@ -5,11 +5,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from image_tasks.desk_messages import FINAL_STATUSES, ImageAnswer, TaskAnswer, TaskPage
+from image_tasks.desk.messages import FINAL_STATUSES, ImageAnswer, TaskAnswer, TaskPage
+from image_tasks.desk.presigned_links import PresignedLinks
+from image_tasks.desk.task_queries import Page
 from image_tasks.errors import ImageTasksError
 from image_tasks.models import Image, ImageKind, Task, by_place, split_task_key
-from image_tasks.presigned_links import PresignedLinks
-from image_tasks.task_queries import Page
 
 # A function's answer has 6 MB at most. A task of the usual two images has 5 KB with its links.
 MAX_PAGE_BYTES = 4 * 1024 * 1024

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from image_tasks.desk_messages import FieldProblem, ProblemBody, ProviderReply
+from image_tasks.desk.messages import FieldProblem, ProblemBody, ProviderReply
 from image_tasks.errors import ImageTasksError
 
 

@@ -9,16 +9,16 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from image_tasks import submission_problems
 from image_tasks.credentials import ProviderKeys
-from image_tasks.desk_messages import IDEMPOTENCY_KEY_PATTERN, FieldProblem, NewTask, ProviderReply, Submission
+from image_tasks.desk import submission_problems
+from image_tasks.desk.messages import IDEMPOTENCY_KEY_PATTERN, FieldProblem, NewTask, ProviderReply, Submission
+from image_tasks.desk.submission_claims import Claim, ClaimState, SubmissionClaims
+from image_tasks.desk.submission_client import Reply, SubmissionClient
 from image_tasks.errors import ProviderError, ProviderUnavailableError, ProviderUnreachableError, StoreUnavailableError
 from image_tasks.models import iso, task_key
 from image_tasks.providers import PROVIDERS, Provider
 from image_tasks.providers.wire import generation_request
 from image_tasks.registration import new_task
-from image_tasks.submission_claims import Claim, ClaimState, SubmissionClaims
-from image_tasks.submission_client import Reply, SubmissionClient
 
 # Requests have a handful of members, some of them lists of URLs or objects.
 MAX_DEPTH = 8

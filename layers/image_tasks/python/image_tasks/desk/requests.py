@@ -5,9 +5,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from image_tasks.desk_messages import FieldProblem, IdempotencyKey, Registration, Submission
-from image_tasks.errors import MalformedBodyError
-from image_tasks.problems import (
+from image_tasks.desk.messages import FieldProblem, IdempotencyKey, Registration, Submission
+from image_tasks.desk.problems import (
     BODY_TOO_LARGE,
     INVALID_PARAMETER,
     INVALID_REQUEST,
@@ -16,6 +15,7 @@ from image_tasks.problems import (
     Problem,
     ProblemError,
 )
+from image_tasks.errors import MalformedBodyError
 from image_tasks.verification import decode_json
 
 # Room for the longest prompt and a list of image URLs. Images themselves are not sent along.

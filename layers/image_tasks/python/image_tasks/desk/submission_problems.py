@@ -1,8 +1,7 @@
 """Why a submission has not become a task, in words that say whether it may be sent again."""
 
-from image_tasks.desk_messages import FieldProblem, ProviderReply
-from image_tasks.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnreachableError
-from image_tasks.problems import (
+from image_tasks.desk.messages import FieldProblem, ProviderReply
+from image_tasks.desk.problems import (
     ACCOUNT_REFUSED,
     IN_DOUBT,
     IN_PROGRESS,
@@ -16,7 +15,8 @@ from image_tasks.problems import (
     WORTH_WAITING,
     ProblemError,
 )
-from image_tasks.submission_claims import Claim
+from image_tasks.desk.submission_claims import Claim
+from image_tasks.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnreachableError
 
 # kie.ai takes 20 new requests in 10 s and queues none: what a provider means that says nothing else.
 RETRY_AFTER_SECONDS = 10

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from image_tasks.desk_messages import (
+from image_tasks.desk.messages import (
     LinkQuery,
     NewTask,
     PageQuery,
@@ -15,9 +15,8 @@ from image_tasks.desk_messages import (
     TaskPage,
     TaskQuery,
 )
-from image_tasks.models import Image, ImageKind, ImageState, TaskStatus, by_place, is_task_key, task_key
-from image_tasks.presigned_links import PresignedLinks
-from image_tasks.problems import (
+from image_tasks.desk.presigned_links import PresignedLinks
+from image_tasks.desk.problems import (
     IMAGE_NOT_ARCHIVED,
     INVALID_PARAMETER,
     NO_SUCH_IMAGE,
@@ -25,9 +24,10 @@ from image_tasks.problems import (
     UNREADABLE_ITEM,
     ProblemError,
 )
+from image_tasks.desk.task_answers import StoredTask, UnreadableItemError, page_answer, stored_task, task_answer
+from image_tasks.desk.task_queries import InvalidCursorError, TaskQueries
+from image_tasks.models import Image, ImageKind, ImageState, TaskStatus, by_place, is_task_key, task_key
 from image_tasks.registration import Registry
-from image_tasks.task_answers import StoredTask, UnreadableItemError, page_answer, stored_task, task_answer
-from image_tasks.task_queries import InvalidCursorError, TaskQueries
 
 IMAGE_PATTERN = r"^(origin|result)-(0|[1-9][0-9]?)$"
 # An image is archived within seconds once its URL is known.
