@@ -190,7 +190,7 @@ function asked(task) {
     pairs([
       ["Provider", foreign(task.provider)],
       ["Task", copyable(task.taskId, "task id")],
-      ["Submit key", task.idempotencyKey && copyable(task.idempotencyKey, "idempotency key")],
+      ["Idempotency key", task.idempotencyKey && copyable(task.idempotencyKey, "idempotency key")],
       ...others.map(([name, value]) => [words.sentence(name), foreign(typeof value === "object" ? JSON.stringify(value) : String(value))]),
     ]),
   ].filter(Boolean);
