@@ -1,6 +1,5 @@
 """The desk answers as docs/answer-desk.openapi.yaml says, to whatever is made up from it."""
 
-import io
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,6 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from requests.adapters import HTTPAdapter
 from schemathesis.checks import (
     content_type_conformance,
     not_a_server_error,
@@ -19,13 +17,12 @@ from schemathesis.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from urllib3 import HTTPResponse
 
 from functions.answer_requests import app
 from image_tasks.desk.task_queries import TaskQueries
 from image_tasks.models import ImageKind
-from local.http_api_events import HttpRequest
 from local.template import load_template
+from tests.hostile.in_process import InProcess
 from tests.integration.answer_desk.desk import DOCUMENT, Clock, Desk, refusal, respond
 from tests.integration.answer_desk.test_one_task import a_success, archived
 from tests.integration.conftest import REPOSITORY, a_store, an_account
@@ -56,28 +53,6 @@ REPLIES = [
 ]
 
 
-class InProcess(HTTPAdapter):
-    """Hands the client's requests to the desk."""
-
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        body = request.body or b""
-        assert isinstance(body, str | bytes)
-        answer = respond(
-            HttpRequest(
-                request.method or "",
-                request.path_url,
-                [(str(name), _text(value)) for name, value in request.headers.items()],
-                body if isinstance(body, bytes) else body.encode(errors="surrogatepass"),
-            )
-        )
-        raw = HTTPResponse(io.BytesIO(answer.body), dict(answer.headers), answer.status, preload_content=False)
-        return self.build_response(request, raw)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
-
-
 @pytest.fixture(scope="module")
 def desk() -> Iterator[Desk]:
     with an_account(), pytest.MonkeyPatch.context() as patches:
@@ -96,7 +71,7 @@ def desk() -> Iterator[Desk]:
 def session() -> Iterator[requests.Session]:
     with requests.Session() as session:
         session.trust_env = False
-        session.mount("http://", InProcess())
+        session.mount("http://", InProcess(respond))
         yield session
 
 

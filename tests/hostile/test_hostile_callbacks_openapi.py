@@ -1,6 +1,5 @@
 """The endpoint answers as docs/callback-api.openapi.yaml says, to whatever is made up from it."""
 
-import io
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -12,20 +11,18 @@ import schemathesis
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from requests.adapters import HTTPAdapter
 from schemathesis.checks import (
     content_type_conformance,
     not_a_server_error,
     response_schema_conformance,
     status_code_conformance,
 )
-from urllib3 import HTTPResponse
 
 from image_tasks import errors
 from image_tasks.providers import PROVIDERS
-from local.http_api_events import HttpRequest
 from tests.hostile.hostile_callbacks import HOSTILE
 from tests.hostile.hostile_callbacks_endpoint import ROUTE, Endpoint, an_endpoint
+from tests.hostile.in_process import InProcess
 from tests.integration.conftest import REPOSITORY
 from tests.integration.functions import TOKEN
 
@@ -35,32 +32,6 @@ OPERATION = schemathesis.openapi.from_dict(DOCUMENT)[PATH]["POST"]
 POST = DOCUMENT["paths"][PATH]["post"]
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 MODES = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
-
-
-class InProcess(HTTPAdapter):
-    """Hands the client's requests to the endpoint."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__()
-        self._endpoint = endpoint
-
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        body = request.body or b""
-        assert isinstance(body, str | bytes)
-        answer = self._endpoint.respond(
-            HttpRequest(
-                request.method or "",
-                request.path_url,
-                [(str(name), _text(value)) for name, value in request.headers.items()],
-                body if isinstance(body, bytes) else body.encode(errors="surrogatepass"),
-            )
-        )
-        raw = HTTPResponse(io.BytesIO(answer.body), dict(answer.headers), answer.status, preload_content=False)
-        return self.build_response(request, raw)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +45,7 @@ def endpoint() -> Iterator[Endpoint]:
 def session(endpoint: Endpoint) -> Iterator[requests.Session]:
     with requests.Session() as session:
         session.trust_env = False
-        session.mount("http://", InProcess(endpoint))
+        session.mount("http://", InProcess(endpoint.respond))
         yield session
 
 

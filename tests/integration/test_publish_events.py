@@ -249,20 +249,26 @@ def test_the_stream_is_read_again_from_the_first_call_that_failed_until_the_end(
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(10, 25)]
 
 
+def refuse_two_of_the_second_call(code: str) -> list[str]:
+    """EventBridge refuses two entries of the second call, the fourth first. Returns the calls, as they are made."""
+    calls: list[str] = []
+
+    def refuse(parsed: dict[str, Any], **_: Any) -> None:
+        calls.append("PutEvents")
+        if len(calls) == 2:
+            for place in (3, 6):
+                parsed["Entries"][place] = {"ErrorCode": code, "ErrorMessage": "no"}
+            parsed["FailedEntryCount"] = 2
+
+    app.dependencies().events.meta.events.register("after-call.events.PutEvents", refuse)
+    return calls
+
+
 def test_an_entry_that_eventbridge_cannot_take_now_is_put_again(
     subscriber: Subscriber, context: LambdaContext, clock: Clock
 ) -> None:
     records = [a_record(number, "FAILED") for number in range(25)]
-    calls = []
-
-    def refuse_two_of_the_second_call(parsed: dict[str, Any], **_: Any) -> None:
-        calls.append("PutEvents")
-        if len(calls) == 2:
-            for place in (3, 6):
-                parsed["Entries"][place] = {"ErrorCode": "InternalFailure", "ErrorMessage": "try again"}
-            parsed["FailedEntryCount"] = 2
-
-    app.dependencies().events.meta.events.register("after-call.events.PutEvents", refuse_two_of_the_second_call)
+    refuse_two_of_the_second_call("InternalFailure")
 
     assert publish(records, context) == []
     assert clock.pauses == [1]
@@ -279,16 +285,7 @@ def test_an_entry_that_eventbridge_refuses_comes_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     records = [a_record(number, "FAILED") for number in range(25)]
-    calls = []
-
-    def refuse_two_of_the_second_call(parsed: dict[str, Any], **_: Any) -> None:
-        calls.append("PutEvents")
-        if len(calls) == 2:
-            for place in (3, 6):
-                parsed["Entries"][place] = {"ErrorCode": "InvalidArgument", "ErrorMessage": "no"}
-            parsed["FailedEntryCount"] = 2
-
-    app.dependencies().events.meta.events.register("after-call.events.PutEvents", refuse_two_of_the_second_call)
+    calls = refuse_two_of_the_second_call("InvalidArgument")
 
     assert publish(records, context) == [records[13]["dynamodb"]["SequenceNumber"]]
     assert len(calls) == 2

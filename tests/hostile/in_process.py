@@ -1,0 +1,38 @@
+"""Made-up requests, handed to a handler in this process."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPResponse
+
+from local.http_api_events import HttpRequest, HttpResponse
+
+
+class InProcess(HTTPAdapter):
+    """Hands requests of the `requests` library, which schemathesis speaks, to a function."""
+
+    def __init__(self, respond: Callable[[HttpRequest], HttpResponse]) -> None:
+        super().__init__()
+        self._respond = respond
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        """The function's answer, as if it had come over HTTP."""
+        body = request.body or b""
+        assert isinstance(body, str | bytes)
+        answer = self._respond(
+            HttpRequest(
+                request.method or "",
+                request.path_url,
+                [(str(name), _text(value)) for name, value in request.headers.items()],
+                body if isinstance(body, bytes) else body.encode(errors="surrogatepass"),
+            )
+        )
+        raw = HTTPResponse(io.BytesIO(answer.body), dict(answer.headers), answer.status, preload_content=False)
+        return self.build_response(request, raw)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
