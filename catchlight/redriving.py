@@ -9,7 +9,8 @@ from itertools import islice
 
 from catchlight.letters import Letter, LetterBox
 from catchlight.stack import Stack
-from catchlight.undispatched import StreamPositions, tasks_by_time, tasks_in_stream
+from catchlight.stream_positions import StreamPositions
+from catchlight.undispatched import tasks_by_time, tasks_in_stream
 from catchlight.wiring import reconciliation, redrive, tasks_by_status
 from image_tasks.models import Model, TaskStatus
 from image_tasks.redrive import Redriven

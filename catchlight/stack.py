@@ -52,11 +52,12 @@ class Stack:
     logs: Path | None = None  # where a local stack's functions write theirs
     _clients: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, config: Config | None = None) -> Any:
         """A boto3 client; the same one for each call. Make it before threads share it."""
         if service not in self._clients:
+            config = CLIENT_CONFIG.merge(config) if config else CLIENT_CONFIG
             # Loopback needs no proxy, whatever the environment says.
-            config = CLIENT_CONFIG.merge(Config(proxies={})) if self.is_local else CLIENT_CONFIG
+            config = config.merge(Config(proxies={})) if self.is_local else config
             self._clients[service] = self.session.client(  # type: ignore[call-overload] # a name that is not literal
                 service, endpoint_url=self.endpoint_url, config=config
             )

@@ -15,11 +15,12 @@ from catchlight.commands import (
     replay,
     status,
     submit,
+    tell,
     wait,
 )
 
 COMMANDS: tuple[Command, ...] = (
     *(submit.COMMAND, register.COMMAND, get.COMMAND, wait.COMMAND, list.COMMAND, download.COMMAND, gallery.COMMAND),
     *(status.COMMAND, explain.COMMAND, doctor.COMMAND),
-    *(redrive.COMMAND, reconcile.COMMAND, replay.COMMAND, adopt.COMMAND),
+    *(redrive.COMMAND, reconcile.COMMAND, replay.COMMAND, adopt.COMMAND, tell.COMMAND),
 )

@@ -55,10 +55,11 @@ def a_template(template: Template) -> dict[str, Any]:
             "ArchiveQueue": {"Type": "AWS::SQS::Queue"},
             "ArchiveDeadLetters": {"Type": "AWS::SQS::Queue"},
             "DispatchFailures": {"Type": "AWS::SQS::Queue"},
+            "PublishFailures": {"Type": "AWS::SQS::Queue"},
             "ReconcileFailures": {"Type": "AWS::SQS::Queue"},
             "ArchiveImagesLogGroup": {"Type": "AWS::Logs::LogGroup"},
-            # moto's CloudFormation makes no secrets and no alarms: these have their names only.
-            **{name: _only_named(name) for name in (*_SECRETS, ALARM)},
+            # moto's CloudFormation makes no secrets and no alarms, and a function wants Docker: names only.
+            **{name: _only_named(name) for name in (*_SECRETS, ALARM, "PublishEventsFunction")},
             "PollTasksStateMachine": {
                 "Type": "AWS::StepFunctions::StateMachine",
                 "Properties": {"StateMachineName": "poll", "DefinitionString": json.dumps(MACHINE), "RoleArn": role},

@@ -79,7 +79,13 @@ def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
 
 @pytest.mark.parametrize(
     ("queue", "is_wrong"),
-    [("ArchiveQueue", False), ("ArchiveDeadLetters", True), ("DispatchFailures", True), ("ReconcileFailures", True)],
+    [
+        ("ArchiveQueue", False),
+        ("ArchiveDeadLetters", True),
+        ("DispatchFailures", True),
+        ("PublishFailures", True),
+        ("ReconcileFailures", True),
+    ],
 )
 def test_a_message_where_there_should_be_none_is_wrong(deployed: Deployed, queue: str, is_wrong: bool) -> None:
     deployed.send(queue, {"task": "flux-kontext#1"})

@@ -1,0 +1,128 @@
+"""`catchlight tell`: ends that nobody could be told of are told again, and no message is deleted before its time."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from catchlight.stream_positions import StreamPositions
+from local.moto_patches import functions_run_by
+from local.runtime_api import Outcome
+from tests.integration.cli.conftest import Deployed
+from tests.integration.cli.test_redrive import positions
+
+
+class PublishEvents:
+    """The function in its place: notes whose records it gets, and answers what it is told to."""
+
+    def __init__(self) -> None:
+        self.told: list[list[str]] = []
+        self.answer: Any = {"batchItemFailures": []}
+        self.error: str | None = None
+
+    def __call__(self, name: str, payload: bytes) -> Outcome:
+        assert name == "PublishEventsFunction"
+        records = json.loads(payload)["Records"]
+        assert all(isinstance(record["dynamodb"]["ApproximateCreationDateTime"], float) for record in records)
+        self.told.append([record["dynamodb"]["Keys"]["task"]["S"] for record in records])
+        return Outcome(json.dumps(self.answer).encode(), self.error)
+
+
+@pytest.fixture
+def function() -> Iterator[PublishEvents]:
+    function = PublishEvents()
+    with functions_run_by(function):
+        yield function
+
+
+@pytest.fixture
+def ended(deployed: Deployed) -> Deployed:
+    """A stack with two tasks at their end and one on its way, none of which could be told of."""
+    deployed.put("flux-kontext#failed", "FAILED")
+    deployed.put("flux-kontext#waits", "PENDING")
+    deployed.put("flux-kontext#archived", "ARCHIVED")
+    deployed.send("PublishFailures", positions(deployed, first=0, last=2))
+    return deployed
+
+
+def outcomes(result: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    return [(letter["outcome"], letter["tasks"]) for letter in result["letters"]]
+
+
+def test_what_could_not_be_told_is_told_again(ended: Deployed, function: PublishEvents) -> None:
+    result = ended.run("tell")
+
+    assert outcomes(result) == [("told", ["flux-kontext#failed", "flux-kontext#archived"])]
+    # As the event source would hand them over, which leaves it to the function to skip what is no end.
+    assert function.told == [["flux-kontext#failed", "flux-kontext#waits", "flux-kontext#archived"]]
+    assert ended.count("PublishFailures") == 0
+    assert outcomes(ended.run("tell")) == []
+    assert "Everything was told" in ended.show("tell")
+
+
+def test_a_dry_run_tells_nobody(ended: Deployed, function: PublishEvents) -> None:
+    result = ended.run("tell", "--dry-run")
+
+    assert outcomes(result) == [("waiting", ["flux-kontext#failed", "flux-kontext#archived"])]
+    assert function.told == []
+    assert ended.count("PublishFailures") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"batchItemFailures": [{"itemIdentifier": "1"}]}, None),
+        ({"errorMessage": "Task timed out after 300.00 seconds"}, "Unhandled"),
+        (None, None),
+    ],
+)
+def test_what_is_refused_again_stays(ended: Deployed, function: PublishEvents, answer: Any, error: str | None) -> None:
+    function.answer, function.error = answer, error
+
+    assert outcomes(ended.run("tell", expect=1)) == [("refused", ["flux-kontext#failed", "flux-kontext#archived"])]
+
+    assert len(function.told) == 1
+    assert ended.count("PublishFailures") == 1
+    assert "the log of PublishEvents" in ended.show("tell")
+
+
+def test_what_the_stream_has_forgotten_and_what_nobody_can_read_stays(
+    ended: Deployed, function: PublishEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended.send("PublishFailures", "by hand")
+    get_records = StreamPositions._read
+
+    def forgetful(self: StreamPositions, streams: Any) -> Iterator[dict[str, Any]]:
+        if self.first == self.last:
+            raise ClientError({"Error": {"Code": "TrimmedDataAccessException"}}, "GetShardIterator")
+        return get_records(self, streams)
+
+    monkeypatch.setattr(StreamPositions, "_read", forgetful)
+    ended.send("PublishFailures", positions(ended, first=0, last=0))
+
+    result = ended.run("tell", expect=1)
+
+    assert sorted(outcome for outcome, _ in outcomes(result)) == ["forgotten", "told", "unreadable"]
+    assert len(function.told) == 1
+    assert ended.count("PublishFailures") == 2
+
+
+def test_a_function_that_cannot_be_called_leaves_everything_as_it_was(ended: Deployed) -> None:
+    def nobody(name: str, payload: bytes) -> Outcome:
+        raise KeyError(name)
+
+    with functions_run_by(nobody):
+        assert ended.run("tell", expect=1) is None
+
+    assert "Function not found" in ended.said
+    assert ended.count("PublishFailures") == 1
+
+
+def test_no_more_than_a_limit(ended: Deployed, function: PublishEvents) -> None:
+    ended.send("PublishFailures", positions(ended, first=2, last=2))
+
+    assert len(ended.run("tell", "--limit", "1")["letters"]) == 1
+
+    assert ended.count("PublishFailures") == 1
