@@ -48,43 +48,66 @@ def run(session: Session) -> ExitStatus:
         raise UsageError("Name tasks or say which ones you mean, not both.")
     kinds = [ImageKind(options.kind)] if options.kind else list(ImageKind)
     images: list[Download] = []
-    named: list[TaskAnswer] = []
-    unreadable: list[str] = []
     with DeskClient.of(session.stack) as desk, session.screen.progress() as progress:
         bar = progress.add_task("Downloading", total=0)
+        chosen_tasks = _ChosenTasks(desk, session)
 
-        def counted(tasks: Iterable[TaskAnswer]) -> Iterator[TaskAnswer]:
+        def counted() -> Iterator[TaskAnswer]:
             total = 0
-            for task in tasks:
+            for task in chosen_tasks:
                 total += sum(image.kind in kinds for image in task.images)
                 progress.update(bar, total=total)
                 yield task
 
-        def tasks() -> Iterator[TaskAnswer]:
-            if options.tasks:
-                for task in each_of(options.tasks, lambda name: look_up(desk, name), session.screen.complain):
-                    named.append(task)
-                    yield task
-                return
-            for page_of_tasks in desk.pages(**chosen(options), limit=options.limit):
-                unreadable.extend(page_of_tasks.unreadable)
-                yield from page_of_tasks.tasks
-
         try:
-            for image in download(desk, counted(tasks()), options.to, kinds=kinds):
+            for image in download(desk, counted(), options.to, kinds=kinds):
                 images.append(image)
                 progress.advance(bar)
         except OSError as exc:
             raise CatchlightError(f"{options.to} cannot be written to: {exc}") from exc
     result = Downloads(folder=str(options.to), images=tuple(images))
     session.screen.show(result, lambda: page(result))
-    tell_unreadable(session.screen, unreadable)
-    # Of a query it is no surprise that a task has none.
-    without_images = [task for task in named if not task.images]
-    for task in without_images:
-        session.screen.complain(f"{task.provider}/{task.task_id} has no images: it is {task.status}.")
-    is_wrong = result.is_wrong or without_images or len(named) < len(options.tasks)
-    return ExitStatus.WRONG if is_wrong else ExitStatus.FINE
+    chosen_tasks.tell()
+    return ExitStatus.WRONG if result.is_wrong or chosen_tasks.is_wrong else ExitStatus.FINE
+
+
+class _ChosenTasks:
+    """The tasks that are meant, fetched as they are needed, and what there is to say of them afterwards."""
+
+    def __init__(self, desk: DeskClient, session: Session) -> None:
+        self._desk = desk
+        self._options = session.options
+        self._screen = session.screen
+        self._found = 0
+        self._without_images: list[TaskAnswer] = []
+        self._unreadable: list[str] = []
+
+    def __iter__(self) -> Iterator[TaskAnswer]:
+        return self._named() if self._options.tasks else self._queried()
+
+    def _named(self) -> Iterator[TaskAnswer]:
+        for task in each_of(self._options.tasks, lambda name: look_up(self._desk, name), self._screen.complain):
+            self._found += 1
+            if not task.images:
+                self._without_images.append(task)
+            yield task
+
+    def _queried(self) -> Iterator[TaskAnswer]:
+        # Of a query it is no surprise that a task has no images.
+        for found in self._desk.pages(**chosen(self._options), limit=self._options.limit):
+            self._unreadable += found.unreadable
+            yield from found.tasks
+
+    def tell(self) -> None:
+        """Says what was not as somebody thought."""
+        tell_unreadable(self._screen, self._unreadable)
+        for task in self._without_images:
+            self._screen.complain(f"{task.provider}/{task.task_id} has no images: it is {task.status}.")
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a task that was named is not there, or has no images."""
+        return bool(self._without_images) or self._found < len(self._options.tasks)
 
 
 def page(result: Downloads) -> Iterable[RenderableType]:
