@@ -134,6 +134,7 @@ class Deployed:
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty account, and a folder without samconfig.toml or a local stack."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "250")  # pages are not folded
     # In memory a queue that looks empty is empty.
     monkeypatch.setattr("catchlight.letters._PATIENCE_SECONDS", 0)
     with an_account():
