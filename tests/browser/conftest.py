@@ -4,6 +4,7 @@ request that leaves the gallery's own address."""
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,8 +12,10 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from catchlight.gallery import GalleryServer
+from image_tasks.desk.messages import TaskAnswer
+from image_tasks.models import TaskStatus
 from local.chromium import PATIENCE_MILLISECONDS, chromium, find_chromium
-from tests.desk_in_memory import DeskInMemory
+from tests.desk_in_memory import DeskInMemory, many_tasks
 
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
 # Noted in the page before any of its scripts runs.
@@ -101,3 +104,21 @@ def visit(browser: Browser) -> Iterator[Visit]:
     """Opens windows; what their browser was not content with fails the test at its end."""
     with ExitStack() as visits:
         yield lambda desk, **options: visits.enter_context(visiting(browser, desk, **options))
+
+
+@pytest.fixture(scope="module")
+def desk() -> DeskInMemory:
+    """Sixty tasks of all kinds, for tests that change none."""
+    return DeskInMemory(*many_tasks(60, now=datetime.now(UTC)))
+
+
+def newest_with(desk: DeskInMemory, images: int) -> TaskAnswer:
+    """The newest archived task with so many images."""
+    return next(
+        task for task in desk.tasks.values() if task.status is TaskStatus.ARCHIVED and len(task.images) == images
+    )
+
+
+def focused(page: Page) -> str:
+    """What has the focus."""
+    return str(page.evaluate("document.activeElement.getAttribute('href') ?? document.activeElement.id"))

@@ -23,6 +23,8 @@ let isLive = true;
 let failures = 0;
 let nextRefresh = null;
 let loading = new AbortController();
+/** Counts what was looked at and closed: an answer that comes after that is about what was before. */
+let looks = 0;
 
 const sheet = new ContactSheet($("sheet"));
 const loupe = new Loupe($("loupe"), {
@@ -34,6 +36,7 @@ const loupe = new Loupe($("loupe"), {
     announce([words.status(task.status).word, task.provider, task.taskId, words.promptOf(task)].filter(Boolean).join(", "));
   },
   onClose: () => {
+    looks += 1;
     const key = keyFromAddress();
     if (location.hash && history.state?.isAboveTheSheet) history.back();
     else if (location.hash) history.replaceState(null, "", location.pathname + location.search);
@@ -253,6 +256,7 @@ function lookAt(fragment) {
 
 async function openFromAddress() {
   const key = keyFromAddress();
+  const mine = (looks += 1);
   showTrouble("address", null);
   if (!key) {
     if (loupe.isOpen) loupe.close();
@@ -263,11 +267,11 @@ async function openFromAddress() {
   const [provider, taskId] = location.hash.slice(1).split("/").map(decode);
   try {
     const task = await tasks.look(provider, taskId);
-    if (keyFromAddress() !== key) return;
+    if (mine !== looks) return;
     if (task) loupe.show(tasks.get(key)); // the one that it shows already, if nothing has changed
     else showTrouble("address", new TroubleError(`There is no task ${taskId} of ${provider}.`));
   } catch (error) {
-    showTrouble("address", error);
+    if (mine === looks) showTrouble("address", error);
   }
 }
 

@@ -1,0 +1,168 @@
+"""The gallery for every eye and ear: names, contrast, narrow and low windows, colours of one's own, no motion."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from image_tasks.models import TaskStatus
+from tests.browser.conftest import Visit, newest_with
+from tests.desk_in_memory import DeskInMemory, a_task
+
+
+def test_everything_that_can_be_used_says_what_it_is(visit: Visit, desk: DeskInMemory) -> None:
+    task = newest_with(desk, 2)
+    page = visit(desk).open()
+    expect(page.locator(".frame")).to_have_count(60)
+    name = page.get_by_role("link", name=task.task_id).get_attribute("aria-label") or ""
+    assert name.startswith(f"Archived, flux-kontext, {task.task_id}, ")
+    assert "2 images, callback · " in name or "2 images, poll · " in name
+    for address in ("", f"#{task.provider}/{task.task_id}"):
+        page.goto(page.url.partition("#")[0] + address)
+        session = page.context.new_cdp_session(page)
+        nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+        usable = [
+            node
+            for node in nodes
+            if not node.get("ignored")
+            and any(each["name"] == "focusable" and each["value"].get("value") for each in node.get("properties", []))
+            and node["role"]["value"] not in ("RootWebArea", "dialog")
+        ]
+        assert len(usable) > 10
+        nameless = [node["role"]["value"] for node in usable if not node.get("name", {}).get("value")]
+        assert nameless == []
+    expect(page.get_by_role("dialog")).to_have_attribute("aria-labelledby", "loupe-title")
+
+
+def test_a_name_keeps_up_with_the_time(visit: Visit) -> None:
+    begun = datetime.now(UTC) - timedelta(seconds=40)
+    page = visit(
+        DeskInMemory([a_task("t1", arrived_at=begun), a_task("t2", TaskStatus.PENDING, arrived_at=begun)])
+    ).open()
+    link = page.get_by_role("link", name="t1")
+    expect(link).to_have_attribute("aria-label", re.compile("just now$"))
+    expect(link).to_have_attribute("aria-label", re.compile("1 min ago$"))
+    expect(page.get_by_role("link", name="t2")).to_have_attribute("aria-label", "Waiting, flux-kontext, t2, 1 min ago")
+
+
+def contrast(page: Page, selector: str, ground: str) -> float:
+    """WCAG's contrast of a text's colour with the background of another element."""
+    return float(
+        page.evaluate(
+            """([selector, ground]) => {
+              const channels = (colour) => {
+                const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+                canvas.fillStyle = colour;
+                canvas.fillRect(0, 0, 1, 1);
+                return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+              };
+              const light = (colour) => channels(colour).map((c) => c / 255)
+                .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+                .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+              const one = light(getComputedStyle(document.querySelector(selector)).color);
+              const other = light(getComputedStyle(document.querySelector(ground)).backgroundColor);
+              return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+            }""",
+            [selector, ground],
+        )
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_can_be_read_by_day_and_by_night(visit: Visit, scheme: str) -> None:
+    now = datetime.now(UTC)
+    tasks = [
+        a_task(f"t{number}", status, arrived_at=now, request={"prompt": "a tree"})
+        for number, status in enumerate(TaskStatus)
+    ]
+    page = visit(DeskInMemory(tasks), color_scheme=scheme).open()
+    table = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert table == {"light": "rgb(241, 238, 231)", "dark": "rgb(25, 22, 19)"}[scheme]
+    pairs = {".age": "html", ".prompt": "html", ".count": "html", ".statuses label:last-child span": "html"}
+    pairs |= {".film .provider": ".film", ".film .id": ".film", ".film .how": ".film"}
+    pairs |= {f".frame[data-status={status}] .status": ".film" for status in TaskStatus}
+    pairs |= {f".statuses [data-status={status}] .mark": "html" for status in TaskStatus}
+    pairs[".statuses input:checked + span"] = ".statuses input:checked + span"
+    low = {text: ratio for text, ground in pairs.items() if (ratio := contrast(page, text, ground)) < 4.5}
+    assert low == {}
+
+
+def test_statuses_differ_by_more_than_their_colour(visit: Visit) -> None:
+    now = datetime.now(UTC)
+    failure = {"reason": "INTERNAL"}
+    tasks = [
+        a_task(f"t{number}", status, arrived_at=now, failure=failure if status is TaskStatus.FAILED else None)
+        for number, status in enumerate(TaskStatus)
+    ]
+    page = visit(DeskInMemory(tasks)).open()
+    marks = page.eval_on_selector_all(".frame .status use", "(all) => all.map((one) => one.getAttribute('href'))")
+    words = page.locator(".frame .status").all_inner_texts()
+    assert len(set(marks)) == len(set(words)) == len(TaskStatus)
+    assert page.locator(".frame[data-status=FAILED] .crossed-out").count() == 1
+    assert page.locator(".frame[data-status=INCOMPLETE] .ringed").count() == 1
+
+
+def test_nothing_is_animated_for_those_who_do_not_want_it(visit: Visit, desk: DeskInMemory) -> None:
+    still = visit(desk, reduced_motion="reduce").open()
+    assert still.evaluate("document.getAnimations().length") == 0
+    assert visit(desk).open().evaluate("document.getAnimations().length") > 0
+
+
+@pytest.mark.parametrize("width", [320, 390, 760])
+def test_narrow_screens(visit: Visit, desk: DeskInMemory, width: int) -> None:
+    task = newest_with(desk, 2)
+    visitor = visit(desk, viewport={"width": width, "height": 720}, has_touch=True, is_mobile=True)
+    page = visitor.open()
+    fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert page.evaluate(fits)
+    for name in ("Search by task id or prompt", "Provider"):
+        expect(page.get_by_label(name)).to_be_in_viewport(ratio=1)
+    expect(page.locator("#live")).to_be_in_viewport(ratio=1)
+    page.locator(f".frame a[href='#{task.provider}/{task.task_id}']").tap()
+    image = page.locator(".stage img")
+    expect(image).to_be_in_viewport(ratio=1)
+    assert page.evaluate(fits)
+    close = page.get_by_role("button", name="Close")
+    close.scroll_into_view_if_needed()
+    expect(close).to_be_in_viewport(ratio=1)
+    close.tap()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_a_low_window_is_not_all_bar(visit: Visit, desk: DeskInMemory) -> None:
+    page = visit(desk, viewport={"width": 320, "height": 256}).open()  # a large window, at 400 %
+    page.keyboard.press("/")
+    page.keyboard.press("Enter")
+    for _ in range(4):
+        page.keyboard.press("ArrowDown")
+    frame = page.locator(".frame a:focus")
+    top = frame.evaluate("(frame) => frame.getBoundingClientRect().top")
+    bar = page.locator(".bar").bounding_box()
+    assert bar is not None
+    assert bar["y"] + bar["height"] <= max(top, 0)  # nothing of it is under the bar
+
+
+def test_the_shown_image_is_marked_without_the_pages_colours(visit: Visit, desk: DeskInMemory) -> None:
+    task = newest_with(desk, 2)
+    page = visit(desk, forced_colors="active").open(f"#{task.provider}/{task.task_id}")
+    outlines = page.locator(".strip button").evaluate_all(
+        "(all) => all.map((one) => getComputedStyle(one).outlineStyle)"
+    )
+    assert outlines == ["solid", "none"]
+
+
+def test_the_desk_is_asked_nothing_that_it_does_not_offer(visit: Visit, desk: DeskInMemory) -> None:
+    refused: list[str] = []
+    other = DeskInMemory(desk.tasks.values(), desk.pictures)
+
+    def note(request: httpx.Request) -> None:
+        if request.method != "GET" or request.url.path.split("/")[1] not in ("tasks", "images"):
+            refused.append(str(request.url))
+
+    other.before = note
+    page = visit(other).open()
+    page.locator(".frame a").nth(5).click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert refused == []

@@ -1,0 +1,89 @@
+"""The whole gallery without a pointer."""
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Visit, focused
+from tests.desk_in_memory import DeskInMemory
+
+
+def test_the_tab_key_reaches_every_part_in_the_order_of_the_eye(visit: Visit, desk: DeskInMemory) -> None:
+    page = visit(desk).open()
+    seen = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        seen.append(
+            page.evaluate(
+                "document.activeElement.id || document.activeElement.name || document.activeElement.className"
+            )
+        )
+    assert seen[:5] == ["skip", "search", "provider", "live", "status"]
+    first = next(iter(desk.tasks.values()))
+    assert focused(page) == f"#{first.provider}/{first.task_id}"
+    page.keyboard.press("Tab")
+    assert not page.evaluate("document.activeElement.closest('#sheet')")  # the sheet is one stop, not sixty
+
+
+def test_the_skip_link_leads_to_the_tasks(visit: Visit, desk: DeskInMemory) -> None:
+    page = visit(desk).open()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the tasks")).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    first = next(iter(desk.tasks.values()))
+    assert focused(page) == f"#{first.provider}/{first.task_id}"
+
+
+def test_arrows_move_in_the_grid(visit: Visit, desk: DeskInMemory) -> None:
+    page = visit(desk, viewport={"width": 1440, "height": 900}).open()
+    addresses = [f"#{task.provider}/{task.task_id}" for task in desk.tasks.values()]
+    columns = page.evaluate("getComputedStyle(document.querySelector('#sheet')).gridTemplateColumns.split(' ').length")
+    assert columns == 6
+    page.locator("#sheet").focus()
+    page.keyboard.press("Tab")
+    for key, place in (
+        ("ArrowRight", 1),
+        ("ArrowDown", 7),
+        ("ArrowDown", 13),
+        ("ArrowLeft", 12),
+        ("ArrowUp", 6),
+        ("Home", 0),
+        ("ArrowLeft", 0),
+        ("ArrowUp", 0),
+        ("End", 59),
+        ("ArrowDown", 59),
+        ("ArrowRight", 59),
+        ("ArrowUp", 53),
+    ):
+        page.keyboard.press(key)
+        assert addresses.index(focused(page)) == place, key
+        expect(page.locator(".frame a:focus")).to_be_in_viewport(ratio=0.95)
+    page.keyboard.press("PageUp")
+    assert addresses.index(focused(page)) < 53
+
+
+def test_a_task_can_be_looked_at_without_a_pointer(visit: Visit, desk: DeskInMemory) -> None:
+    page = visit(desk).open()
+    tasks = list(desk.tasks.values())
+    dialog = page.get_by_role("dialog")
+    page.keyboard.press("/")
+    assert focused(page) == "search"
+    page.keyboard.type("a/b")  # a slash is a letter in here
+    expect(page.get_by_role("searchbox")).to_have_value("a/b")
+    page.get_by_role("searchbox").fill("")
+    expect(page.locator(".frame")).to_have_count(60)
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    expect(dialog).to_contain_text(tasks[0].task_id)
+    expect(dialog.get_by_role("button", name="Newer task")).to_be_disabled()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(dialog).to_contain_text(tasks[2].task_id)
+    expect(dialog.get_by_role("status")).to_contain_text(f"{tasks[2].provider}, {tasks[2].task_id}, ")
+    page.keyboard.press("ArrowLeft")
+    expect(dialog).to_contain_text(tasks[1].task_id)
+    for _ in range(12):  # the focus stays in the dialog
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement === document.body || !!document.activeElement.closest('dialog')")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    assert focused(page) == f"#{tasks[1].provider}/{tasks[1].task_id}"  # where one left off, not where one began
