@@ -1,0 +1,120 @@
+"""The artefact for this machine: what `sam build` makes for Lambda, with wheels that this interpreter can import.
+
+One build serves `make smoke`, `python -m local up --built`, the end-to-end tests and the rehearsed deployment. It is
+made on first use, and again when a source has changed.
+"""
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import LocalStackError
+
+PROJECT = Path(__file__).resolve().parent.parent
+# Everything that `sam build` reads. The interpreter counts too: another one needs other wheels and other bytecode.
+SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers", "statemachines")
+LAYER = "ImageTasksLayer"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A folder that `sam build` has filled: one folder per function and layer, and the template that names them."""
+
+    folder: Path
+
+    @property
+    def template(self) -> Path:
+        """The template as built: CodeUri and ContentUri name folders beside it."""
+        return self.folder / "template.yaml"
+
+    @property
+    def layer(self) -> Path:
+        """The folder of the layer that Lambda puts on the path, as /opt/python."""
+        return self.folder / LAYER / "python"
+
+    def function(self, logical_id: str) -> Path:
+        """The folder of a function, which Lambda unpacks into /var/task."""
+        return self.folder / logical_id
+
+
+def built_artefact(say: Callable[[str], None], project: Path = PROJECT) -> Artefact:
+    """The artefact of `project` for this machine, built if there is none or a source has changed.
+
+    `say` is told before a build starts. Processes that ask at the same time wait for one build.
+
+    Raises:
+        LocalStackError: the build failed; the message has SAM's output.
+    """
+    folder = project / ".aws-sam" / "this-machine"
+    stamp = folder.with_suffix(".fingerprint")
+    with _one_build_at_a_time(folder.with_suffix(".lock")):
+        wanted = fingerprint(project)
+        if folder.is_dir() and stamp.is_file() and stamp.read_text() == wanted:
+            return Artefact(folder)
+        reason = "the sources have changed" if folder.is_dir() else "there is none yet"
+        say(f"Building the functions and the layer for this machine ({reason}); some 15 s.")
+        stamp.unlink(missing_ok=True)
+        _build(project, folder)
+        stamp.write_text(wanted)
+    return Artefact(folder)
+
+
+def fingerprint(project: Path) -> str:
+    """SHA-256 over all sources of a build and the interpreter that it is made for."""
+    digest = hashlib.sha256(f"{sys.version} {platform.machine()} {sys.executable}\n".encode())
+    for path in _source_files(project):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(project)} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _source_files(project: Path) -> Iterator[Path]:
+    for source in SOURCES:
+        path = project / source
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        yield from (file for file in files if file.is_file() and "__pycache__" not in file.parts)
+
+
+def _build(project: Path, folder: Path) -> None:
+    # An empty folder: SAM leaves what an earlier template named.
+    shutil.rmtree(folder, ignore_errors=True)
+    environment = os.environ | {
+        "BUILD_FOR": "this-machine",
+        "BUILD_PYTHON": sys.executable,
+        "RUNTIME_PYTHON": sys.executable,
+        "SAM_CLI_TELEMETRY": "0",
+        # SAM wants a region to expand the template, and none of the user's settings: nothing leaves this machine.
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    environment.pop("AWS_PROFILE", None)
+    sam = Path(sys.executable).with_name("sam")
+    run = subprocess.run(
+        [str(sam), "build", "--build-dir", str(folder)],
+        cwd=project,
+        env=environment,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if run.returncode:
+        raise LocalStackError(f"sam build failed:\n{run.stdout[-4000:]}\n{run.stderr[-4000:]}")
+
+
+@contextmanager
+def _one_build_at_a_time(lock: Path) -> Iterator[None]:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, however the process ends
+        yield
