@@ -1,5 +1,6 @@
 """What is in the artefact besides the sources: bytecode that Lambda takes, a botocore without what is not used."""
 
+import gzip
 import importlib.util
 import json
 import os
@@ -101,25 +102,33 @@ def slim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return slim
 
 
+# What botocore reads of a service: everything but prose. A link makes it read what a request to S3 needs.
 OPERATIONS = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import botocore.session
 assert botocore.__file__.startswith(sys.argv[1]), botocore.__file__
 session = botocore.session.get_session()
-clients = {name: session.create_client(name, region_name=region)
-           for name in json.loads(sys.argv[2]) for region in ["eu-central-1"]}
-known = {name: sorted(client.meta.service_model.operation_names) for name, client in clients.items()}
-endpoints = {f"{name} {region}": session.create_client(name, region_name=region).meta.endpoint_url
-             for name in clients for region in ("us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1")}
+session.set_credentials("access-key", "secret-key")
+regions = ("us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1")
+clients = {(name, region): session.create_client(name, region_name=region)
+           for name in json.loads(sys.argv[2]) for region in regions}
+known = {name: sorted(client.meta.service_model.operation_names) for (name, _), client in clients.items()}
+endpoints = {f"{name} {region}": client.meta.endpoint_url for (name, region), client in clients.items()}
 shapes = {name: {shape: sorted(getattr(client.meta.service_model.shape_for(shape), "members", {}))
-          for shape in client.meta.service_model.shape_names} for name, client in clients.items()}
-print(json.dumps([known, endpoints, shapes]))
+          for shape in client.meta.service_model.shape_names} for (name, _), client in clients.items()}
+models = {name: client.meta.service_model for (name, _), client in clients.items()}
+parameters = {name: [(each.name, each.type) for each in model.client_context_parameters]
+              for name, model in models.items()}
+s3 = {region: clients["s3", region] for region in regions}
+links = {region: client.generate_presigned_url("get_object", {"Bucket": "bucket", "Key": "key"}).partition("?")[0]
+         for region, client in s3.items()}
+print(json.dumps([known, endpoints, shapes, parameters, links]))
 """
 
 
 def described(folder: Path) -> Any:
-    """Operations, endpoints and shapes of the services of `AwsClients`, as that botocore knows them."""
+    """What that botocore knows of the services of `AwsClients`."""
     made = [getattr(AwsClients(), name)() for name in vars(AwsClients) if not name.startswith("_")]
     services = json.dumps([client.meta.service_model.service_name for client in made])
     ended = subprocess.run(
@@ -133,11 +142,41 @@ def test_a_slim_botocore_knows_of_our_services_what_the_whole_one_knows(slim: Pa
     assert described(slim) == described(botocore_folder)
 
 
-def test_a_slim_botocore_has_no_other_service_and_no_prose(slim: Path) -> None:
+def model(folder: Path, service: str) -> dict[str, Any]:
+    """The service model of that botocore."""
+    (path,) = sorted((folder / "data" / service).glob("*/service-2.json*"))[-1:]
+    content = path.read_bytes()
+    loaded: dict[str, Any] = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+    return loaded
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "events", "s3", "secretsmanager", "sqs", "stepfunctions"])
+def test_a_slim_model_lacks_documentation_and_nothing_else(slim: Path, service: str) -> None:
+    whole = model(botocore_folder, service)
+    shapes = whole["shapes"].values()
+    members = [member for shape in shapes for member in shape.get("members", {}).values()]
+    for documented in (whole, *whole["operations"].values(), *shapes, *members):
+        documented.pop("documentation", None)
+
+    assert model(slim, service) == whole
+
+
+def test_a_slim_botocore_has_no_other_service_and_no_examples(slim: Path) -> None:
     folders = {path.name for path in (slim / "data").iterdir() if path.is_dir()}
     assert len(folders) == len([name for name in vars(AwsClients) if not name.startswith("_")])
     assert not list((slim / "data").rglob("*.gz"))
-    assert b'"documentation":"<p>' not in b"".join(
-        path.read_bytes() for path in (slim / "data").rglob("service-2.json")
-    )
+    assert not list((slim / "data").rglob("examples*"))
     assert sum(path.stat().st_size for path in (slim / "data").rglob("*.json")) < 1_500_000
+
+
+def test_a_service_that_botocore_does_not_have_stops_the_build(slim: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "botocore"
+    shutil.copytree(slim, copy, ignore=shutil.ignore_patterns("*.py"))
+    shutil.rmtree(copy / "data" / "sqs")
+
+    ended = subprocess.run(
+        [sys.executable, LAYER / "slim_botocore.py", copy], capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 1
+    assert "has no service sqs: correct SERVICES in slim_botocore.py" in ended.stderr

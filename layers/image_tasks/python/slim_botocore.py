@@ -1,36 +1,41 @@
-"""Leaves of botocore's data what the functions use: their services, without the documentation.
+"""Removes from botocore's data what the functions do not use: other services, and the documentation of the rest.
 
     python slim_botocore.py .../python/botocore
 
-botocore describes four hundred services, in compressed JSON that is two thirds prose. Whoever makes a client pays for
-it: finding the service, unpacking and parsing take 40 ms of a cold start, and 25 MB of the layer are never read.
+botocore describes four hundred services, in compressed JSON that is two thirds prose. Each new client reads its
+service: finding it, unpacking and parsing take 40 ms of a cold start, and 25 MB of the layer are never read.
 """
 
 import gzip
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Those that `AwsClients` has, by their names in botocore's data, which endpoints.json calls otherwise in one case.
+# The services of `AwsClients` by their names in botocore's data. endpoints.json has another name for one of them.
 SERVICES = {"dynamodb", "events", "s3", "secretsmanager", "sqs", "stepfunctions"}
 ENDPOINT_PREFIXES = SERVICES - {"stepfunctions"} | {"states"}
-
-Json = dict[str, Any] | list[Any] | str | int | float | bool | None
+SERVICE_MODEL = "service-2.json"
 
 
 def main(botocore: Path) -> None:
     """Slims the installed package in place."""
     data = botocore / "data"
+    if missing := SERVICES - {folder.name for folder in data.iterdir()}:
+        sys.exit(f"{data} has no service {', '.join(sorted(missing))}: correct SERVICES in {Path(__file__).name}.")
     for folder in data.iterdir():
         if folder.is_dir() and folder.name not in SERVICES:
             shutil.rmtree(folder)
     for path in data.rglob("examples-1.json"):
         path.unlink()
     for path in data.rglob("*.json.gz"):
+        content = json.loads(gzip.decompress(path.read_bytes()))
+        if path.name == f"{SERVICE_MODEL}.gz":
+            remove_documentation(content)
         # Plain: unpacking takes longer than reading what is left of it.
-        write(path.with_suffix(""), without_documentation(json.loads(gzip.decompress(path.read_bytes()))))
+        write(path.with_suffix(""), content)
         path.unlink()
     endpoints = json.loads((data / "endpoints.json").read_text())
     for partition in endpoints["partitions"]:
@@ -38,23 +43,27 @@ def main(botocore: Path) -> None:
     write(data / "endpoints.json", endpoints)
 
 
-def write(path: Path, content: Json) -> None:
-    """As compact as JSON gets."""
+def write(path: Path, content: Any) -> None:
+    """Writes JSON without blanks."""
     path.write_text(json.dumps(content, separators=(",", ":")))
 
 
-def without_documentation(part: Json) -> Json:
-    """Without what is said of operations, shapes and parameters; a shape's member of that name stays."""
-    match part:
-        case dict():
-            return {
-                name: without_documentation(value)
-                for name, value in part.items()
-                if not (name in ("documentation", "documentationUrl") and isinstance(value, str))
-            }
-        case list():
-            return [without_documentation(value) for value in part]
-    return part
+def remove_documentation(model: dict[str, Any]) -> None:
+    """Removes the documentation of the service, its operations, shapes and members from a service model.
+
+    By its place in the model, and nowhere else: botocore requires that of `clientContextParams`, without which it makes
+    no S3 request, and "documentation" may be the name of a member.
+    """
+    for documented in _documented(model):
+        documented.pop("documentation", None)
+
+
+def _documented(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield model
+    yield from model["operations"].values()
+    for shape in model["shapes"].values():
+        yield shape
+        yield from shape.get("members", {}).values()
 
 
 if __name__ == "__main__":
