@@ -108,10 +108,10 @@ def polling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
 
 
 def poll(
-    *tasks: str, context: LambdaContext | None = None, wait_seconds: int = 60, waited_seconds: int = 0
+    *tasks: str, context: LambdaContext | None = None, wait_seconds: int = 60, waited_seconds: int = 0, polls: int = 0
 ) -> dict[str, Any]:
     """The state machine's next state after one round."""
-    state = {"tasks": list(tasks), "waitSeconds": wait_seconds, "waitedSeconds": waited_seconds}
+    state = {"tasks": list(tasks), "waitSeconds": wait_seconds, "waitedSeconds": waited_seconds, "polls": polls}
     answer: dict[str, Any] = app.handler(state, context or FakeLambdaContext())
     assert PollState.model_validate(answer).model_dump(mode="json", by_alias=True) == answer
     return answer

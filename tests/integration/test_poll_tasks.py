@@ -71,7 +71,7 @@ def test_nobody_is_asked_about_tasks_that_are_gone(store: Store, providers: Prov
 
 
 def test_a_round_without_tasks_asks_nobody(providers: Providers) -> None:
-    assert poll() == {"tasks": [], "waitSeconds": 30, "waitedSeconds": 60}
+    assert poll() == {"tasks": [], "waitSeconds": 30, "waitedSeconds": 60, "polls": 1}
     assert providers.requests == []
 
 
@@ -79,7 +79,7 @@ def test_each_provider_is_asked_in_its_own_way_with_its_own_key(store: Store, pr
     store.register(FLUX, NANO, ACE)
     providers.answers = {FLUX_PATH: running, NANO_PATH: running, ACE_PATH: saying({})}
 
-    assert poll(FLUX, NANO, ACE) == {"tasks": [FLUX, NANO, ACE], "waitSeconds": 30, "waitedSeconds": 60}
+    assert poll(FLUX, NANO, ACE) == {"tasks": [FLUX, NANO, ACE], "waitSeconds": 30, "waitedSeconds": 60, "polls": 1}
 
     asked = {
         request.url.host: (request.method, str(request.url.query, "ascii"), request.headers["authorization"])
@@ -221,7 +221,19 @@ def test_polls_come_slower_and_end_when_the_time_is_over(
 
     state = poll(FLUX, wait_seconds=wait, waited_seconds=waited)
 
-    assert state == {"tasks": [FLUX], "waitSeconds": waits_next, "waitedSeconds": waited + wait}
+    assert state == {"tasks": [FLUX], "waitSeconds": waits_next, "waitedSeconds": waited + wait, "polls": 1}
+
+
+@pytest.mark.parametrize(("polls", "waits_next"), [(238, 30), (239, 150), (240, 150)])
+def test_polls_that_the_executions_history_has_no_room_for_are_put_off(
+    store: Store, providers: Providers, polls: int, waits_next: int
+) -> None:
+    store.register(FLUX)
+    providers.answers[FLUX_PATH] = running
+
+    state = poll(FLUX, polls=polls)
+
+    assert (state["waitSeconds"], state["polls"]) == (waits_next, polls + 1)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +271,7 @@ def test_a_provider_that_is_down_holds_nobody_up(store: Store, providers: Provid
     store.register(FLUX, NANO, ACE)
     providers.answers = {FLUX_PATH: unreachable, NANO_PATH: succeeded, ACE_PATH: not_in_time}
 
-    assert poll(FLUX, NANO, ACE) == {"tasks": [FLUX, ACE], "waitSeconds": 30, "waitedSeconds": 60}
+    assert poll(FLUX, NANO, ACE) == {"tasks": [FLUX, ACE], "waitSeconds": 30, "waitedSeconds": 60, "polls": 1}
     assert status_of(store, NANO) == "SUCCEEDED"
 
 

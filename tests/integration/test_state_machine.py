@@ -23,10 +23,16 @@ from local.state_machine_definition import state_machine_definition
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, Store
 from tests.integration.functions import PROVIDER_KEYS
+from tests.unit.template.execution_history import (
+    EVENTS_OF_A_STATE,
+    EVENTS_OF_AN_EXECUTION,
+    events_of_task,
+    most_attempts,
+)
 
 DEFINITION = REPOSITORY / "statemachines/poll_tasks.asl.yaml"
 FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:poll-tasks"
-# 90,000 s of a day's polling take 9 s.
+# 100,000 s of a day's polling take 10 s.
 TIME_SCALE = 0.0001
 
 FLUX = "flux-kontext#f1"
@@ -51,6 +57,7 @@ class Run:
     output: dict[str, Any] | None
     states: list[str]  # in the order of entering them
     seen: list[dict[str, Any]]  # what the function was called with
+    events: int  # in the execution's history
 
 
 @dataclass
@@ -90,7 +97,7 @@ class Machine:
             event["stateEnteredEventDetails"]["name"] for event in history if "stateEnteredEventDetails" in event
         ]
         output = json.loads(found["output"]) if "output" in found else None
-        return Run(found["status"], output, entered, self.seen)
+        return Run(found["status"], output, entered, self.seen, len(history))
 
 
 @pytest.fixture
@@ -106,7 +113,7 @@ def machine(aws: None) -> Iterator[Machine]:
 def still(state: dict[str, Any], *tasks: str) -> dict[str, Any]:
     """The state after a round in which these tasks had no news."""
     waited = state["waitedSeconds"] + state["waitSeconds"]
-    return {"tasks": list(tasks), "waitSeconds": 30, "waitedSeconds": waited}
+    return {"tasks": list(tasks), "waitSeconds": 30, "waitedSeconds": waited, "polls": state["polls"] + 1}
 
 
 def script(*rounds: Function | str) -> Function:
@@ -137,7 +144,7 @@ def test_one_round_is_enough_when_the_news_has_come(machine: Machine) -> None:
     run = machine.run()
 
     assert (run.status, run.states) == ("SUCCEEDED", ["Grace period", POLL, CHOICE, "Done"])
-    assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0}]
+    assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}]
     assert run.output is not None
     assert run.output["tasks"] == []
 
@@ -150,9 +157,9 @@ def test_rounds_go_on_while_a_task_runs(machine: Machine) -> None:
     assert run.status == "SUCCEEDED"
     assert run.states == ["Grace period", POLL, CHOICE, WAIT, POLL, CHOICE, WAIT, POLL, CHOICE, "Done"]
     assert run.seen == [
-        {"tasks": ["a#1", "b#2"], "waitSeconds": 60, "waitedSeconds": 0},
-        {"tasks": ["a#1", "b#2"], "waitSeconds": 30, "waitedSeconds": 60},
-        {"tasks": ["b#2"], "waitSeconds": 30, "waitedSeconds": 90},
+        {"tasks": ["a#1", "b#2"], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0},
+        {"tasks": ["a#1", "b#2"], "waitSeconds": 30, "waitedSeconds": 60, "polls": 1},
+        {"tasks": ["b#2"], "waitSeconds": 30, "waitedSeconds": 90, "polls": 2},
     ]
 
 
@@ -173,7 +180,7 @@ def test_faults_that_pass_in_seconds_are_tried_again_up_to_five_times(machine: M
     run = machine.run()
 
     assert (run.status, run.states) == ("SUCCEEDED", ["Grace period", POLL, CHOICE, "Done"])
-    assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0}] * 6
+    assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}] * 6
 
 
 @pytest.mark.parametrize("error", ["KeyError", "Sandbox.Timedout", "Runtime.ExitError", "SettingsError"])
@@ -203,6 +210,38 @@ def test_an_error_that_stays_is_waited_out_and_loses_no_task(machine: Machine, e
     # What the function gets after an error is still its own input, whatever else stands beside it.
     for state in run.seen:
         assert PollState.model_validate(state).tasks == ("a#1", "b#2")
+
+
+@pytest.mark.parametrize(
+    ("failures", "attempts"),
+    [
+        pytest.param([], 1, id="none"),
+        pytest.param(["StoreUnavailableError"] * 5, 6, id="one retrier"),
+        pytest.param(["StoreUnavailableError"] * 5 + ["KeyError"], 7, id="both retriers"),
+    ],
+)
+def test_a_poll_writes_the_events_that_its_bounds_are_computed_from(
+    machine: Machine, failures: list[str], attempts: int
+) -> None:
+    """What `tests/unit/template/test_polling.py` reads off the definition is what an execution writes."""
+    machine.function = script(running, *failures, running, done)
+
+    run = machine.run()
+
+    once, retried = events_of_task(1), events_of_task(attempts)
+    beside = EVENTS_OF_AN_EXECUTION + 2 * EVENTS_OF_A_STATE
+    assert (run.status, most_attempts(definition()["States"][POLL])) == ("SUCCEEDED", 7)
+    assert run.events == beside + (once + 4) + (retried + 4) + (once + EVENTS_OF_A_STATE)
+
+
+def test_a_poll_that_fails_for_good_writes_no_more_events(machine: Machine) -> None:
+    machine.function = script(*["StoreUnavailableError"] * 5, *["KeyError"] * 2, done)
+
+    run = machine.run()
+
+    beside = EVENTS_OF_AN_EXECUTION + 2 * EVENTS_OF_A_STATE
+    assert run.states == ["Grace period", POLL, ERROR_WAIT, POLL, CHOICE, "Done"]
+    assert run.events == beside + (events_of_task(7) + EVENTS_OF_A_STATE) + (events_of_task(1) + EVENTS_OF_A_STATE)
 
 
 # ------------------------------------------------------------------------------------------------ the real function

@@ -188,12 +188,14 @@ def test_poll_state_is_spelt_as_the_state_machine_reads_it() -> None:
 
     document = state.model_dump(mode="json", by_alias=True)
 
-    assert document == {"tasks": ["a#1"], "waitSeconds": 30, "waitedSeconds": 60}
+    assert document == {"tasks": ["a#1"], "waitSeconds": 30, "waitedSeconds": 60, "polls": 0}
     assert PollState.model_validate(document) == state
 
 
 def test_poll_state_begins_without_having_waited() -> None:
-    assert PollState.model_validate({"tasks": [], "waitSeconds": 60}).waited_seconds == 0
+    state = PollState.model_validate({"tasks": [], "waitSeconds": 60})
+
+    assert (state.waited_seconds, state.polls) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +204,7 @@ def test_poll_state_begins_without_having_waited() -> None:
         {"tasks": ["a#1"] * (MAX_TASKS_PER_EXECUTION + 1), "waitSeconds": 1},
         {"tasks": ["a#1"], "waitSeconds": -1},
         {"tasks": ["a#1"], "waitSeconds": 1, "waitedSeconds": -1},
+        {"tasks": ["a#1"], "waitSeconds": 1, "polls": -1},
         {"tasks": ["a#1"]},
         {"tasks": [1], "waitSeconds": 1},
     ],

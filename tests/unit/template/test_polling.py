@@ -1,13 +1,35 @@
-"""The state machine: it outlives what it waits for, and no fault of one moment ends it."""
+"""The state machine: it outlives what it waits for, no fault of one moment ends it, its history has room for all."""
+
+import math
+from dataclasses import dataclass
+from itertools import product
 
 import pytest
 
 from functions.poll_tasks import app as poll_tasks
-from image_tasks import provider_client
+from image_tasks import polling, provider_client
+from image_tasks.deadlines import longest_poll_gap_seconds
+from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState
+from image_tasks.providers import PROVIDERS
+from image_tasks.settings import PollTasksSettings
+from tests.unit.template.execution_history import (
+    EVENTS_OF_A_STATE,
+    EVENTS_OF_AN_EXECUTION,
+    MAX_EVENTS,
+    events_of_task,
+    most_attempts,
+)
 from tests.unit.template.expanded import FUNCTIONS, RAW, STATE_MACHINES, definition, deployed
 from tests.unit.template.expanded import referred as referred_to
 
 POLLING = "PollTasksStateMachine"
+STATES = definition(POLLING)["States"]
+EVENTS_OF_A_FAILED_POLL = events_of_task(most_attempts(STATES["Poll tasks"])) + EVENTS_OF_A_STATE  # and its Wait
+EVENTS_OF_A_POLL = EVENTS_OF_A_FAILED_POLL + EVENTS_OF_A_STATE  # and its Choice
+# What comes before and behind the polls: the grace period, the last state.
+EVENTS_BESIDE_POLLS = EVENTS_OF_AN_EXECUTION + 2 * EVENTS_OF_A_STATE
+# https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+MAX_PAYLOAD_BYTES, MAX_CAUSE_CHARACTERS = 262_144, 32_768
 TASK_STATES = [
     pytest.param(machine, name, id=f"{machine}: {name}")
     for machine in STATE_MACHINES
@@ -67,3 +89,129 @@ def test_a_poll_has_time_for_requests_and_for_writing_their_news() -> None:
 def test_a_state_machine_is_traced_unless_told_otherwise(name: str) -> None:
     assert deployed()[name]["TracingConfiguration"] == {"Enabled": True}
     assert deployed(Tracing="Disabled")[name]["TracingConfiguration"] == {"Enabled": False}
+
+
+# ------------------------------------------------------------------------------------------------ how much AWS allows
+
+
+@dataclass(frozen=True)
+class Waits:
+    """The polls of an execution in which no task has news: how many there are, and how long is waited for them."""
+
+    polls: int
+    seconds: int
+
+    @property
+    def most_events(self) -> int:
+        """The longest history: each poll succeeds with its last attempt, and in all the time that is left polls fail."""
+        seconds_of_failures: int = definition(POLLING)["TimeoutSeconds"] - self.seconds
+        failures = 1 + seconds_of_failures // STATES["Wait after error"]["Seconds"]
+        return EVENTS_BESIDE_POLLS + self.polls * EVENTS_OF_A_POLL + failures * EVENTS_OF_A_FAILED_POLL
+
+
+def waits(first: int, settings: PollTasksSettings, *, is_busy: bool = False) -> Waits:
+    waited, polls = first, 1
+    while waited < settings.give_up_after_seconds:
+        waited += polling.next_wait_seconds(settings, ["acedata#1"], waited=waited, polls=polls, is_busy=is_busy)
+        polls += 1
+    return Waits(polls, waited)
+
+
+def settings_of(interval: int, slow_after: int, slow_interval: int, give_up: int) -> PollTasksSettings:
+    return PollTasksSettings(
+        tasks_table="tasks",
+        provider_keys_secret="keys",
+        poll_interval_seconds=interval,
+        slow_poll_after_seconds=slow_after,
+        slow_poll_interval_seconds=slow_interval,
+        give_up_after_seconds=give_up,
+    )
+
+
+def bounds(name: str) -> list[int]:
+    parameter = RAW["Parameters"][name]
+    return [parameter[bound] for bound in ("MinValue", "Default", "MaxValue")]
+
+
+FIRST_POLLS = bounds("FirstPollAfterSeconds")
+ALLOWED = [
+    settings_of(*values)
+    for values in product(
+        *map(bounds, ("PollIntervalSeconds", "SlowPollAfterSeconds", "SlowPollIntervalSeconds", "GiveUpAfterSeconds"))
+    )
+]
+
+
+def test_the_history_of_an_execution_never_ends_before_its_polling() -> None:
+    longest = max(waits(first, settings).most_events for first in FIRST_POLLS for settings in ALLOWED)
+
+    assert longest < MAX_EVENTS
+    # And not far below: else more polls could come as often as the user has set.
+    assert longest > 0.9 * MAX_EVENTS
+
+
+@pytest.mark.parametrize(
+    ("interval", "give_up"),
+    [pytest.param(30, 23 * 3600, id="30 s for 23 h"), pytest.param(5, 6 * 3600, id="5 s for 6 h")],
+)
+def test_intervals_that_would_be_too_many_polls_are_stretched(interval: int, give_up: int) -> None:
+    found = waits(60, settings_of(interval, 86_400, interval, give_up))
+
+    assert found.seconds == give_up
+    assert found.polls < give_up / interval / 3
+    assert found.most_events < MAX_EVENTS
+
+
+def test_no_combination_has_more_frequent_polls_than_there_is_room_for() -> None:
+    """Any combination, also those between the bounds: polls that come often are few, and the others take their time."""
+    interval = polling.SPARSE_POLL_INTERVAL_SECONDS
+    assert STATES["Wait after error"]["Seconds"] >= interval
+    slots = definition(POLLING)["TimeoutSeconds"] / interval
+
+    # The last poll is at the moment of giving up, however short its wait.
+    assert EVENTS_BESIDE_POLLS + (polling.MAX_FREQUENT_POLLS + slots + 1) * EVENTS_OF_A_POLL < MAX_EVENTS
+    for settings in ALLOWED:
+        wait = polling.next_wait_seconds(
+            settings, ["acedata#1"], waited=0, polls=polling.MAX_FREQUENT_POLLS, is_busy=False
+        )
+        assert wait >= min(interval, settings.give_up_after_seconds)
+
+
+def test_with_the_defaults_no_poll_is_put_off() -> None:
+    parameters = ("PollIntervalSeconds", "SlowPollAfterSeconds", "SlowPollIntervalSeconds", "GiveUpAfterSeconds")
+    interval, slow_after, slow_interval, give_up = (RAW["Parameters"][name]["Default"] for name in parameters)
+    first = RAW["Parameters"]["FirstPollAfterSeconds"]["Default"]
+
+    found = waits(first, settings_of(interval, slow_after, slow_interval, give_up))
+
+    assert found.polls == 1 + math.ceil((slow_after - first) / interval) + math.ceil(
+        (give_up - slow_after) / slow_interval
+    )
+    assert found.polls < polling.MAX_FREQUENT_POLLS
+
+
+@pytest.mark.parametrize("provider_id", PROVIDERS)
+def test_polls_that_are_put_off_still_find_a_result_while_its_urls_live(provider_id: str) -> None:
+    gap = longest_poll_gap_seconds([provider_id])
+
+    assert gap is not None
+    assert gap >= polling.SPARSE_POLL_INTERVAL_SECONDS
+    assert gap >= STATES["Wait after error"]["Seconds"]
+
+
+def test_there_is_time_for_the_polls_themselves() -> None:
+    """Waits are counted, the polls between them are not: the machine's time has room for both."""
+    longest = max((waits(60, settings) for settings in ALLOWED), key=lambda found: found.seconds)
+
+    per_poll = (definition(POLLING)["TimeoutSeconds"] - longest.seconds) / longest.polls
+    assert per_poll > provider_client.REQUEST_TIMEOUT_SECONDS
+
+
+def test_the_largest_state_fits_into_a_payload() -> None:
+    """Also with the error that is put beside it, of which Step Functions keeps the first characters."""
+    longest_key = f"{max(PROVIDERS, key=len)}#{'x' * 128}"
+    state = PollState(
+        tasks=(longest_key,) * MAX_TASKS_PER_EXECUTION, wait_seconds=3600, waited_seconds=86_400, polls=999
+    )
+
+    assert len(state.model_dump_json(by_alias=True)) + 4 * MAX_CAUSE_CHARACTERS < MAX_PAYLOAD_BYTES

@@ -246,14 +246,16 @@ class Task(Model):
 
 
 class PollState(Model):
-    """What goes round in the state machine: who is still running, how long to wait now, how long it has been.
+    """The state machine's input and output: the tasks still running, the next wait, the time and polls so far.
 
     Time is counted in the machine's own waits, not by the clock: a scaled clock scales it, a late start does no harm.
+    `polls` is missing where an execution was started by an earlier version: it counts from there on.
     """
 
     tasks: Annotated[tuple[str, ...], Field(max_length=MAX_TASKS_PER_EXECUTION)]
     wait_seconds: NonNegativeInt
     waited_seconds: NonNegativeInt = 0
+    polls: NonNegativeInt = 0
 
 
 def by_place(images: Iterable[Image]) -> dict[tuple[ImageKind, int], Image]:

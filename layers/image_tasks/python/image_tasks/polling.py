@@ -29,6 +29,12 @@ from image_tasks.tasks_table import Recorded, TasksTable
 # A provider that asks for patience gets this much more of it, at most five minutes.
 BUSY_FACTOR = 4
 MAX_BUSY_WAIT_SECONDS = 300
+# The history of an execution ends at 25,000 events, and the execution with it. After this many polls the next ones are
+# SPARSE_POLL_INTERVAL_SECONDS apart at least, however the intervals are set. tests/unit/template/test_polling.py
+# computes the longest history from both figures, the state machine's retries and its TimeoutSeconds.
+MAX_FREQUENT_POLLS = 240
+# A quarter of the 600 s that the shortest-lived URLs live: polls are never further apart (`longest_poll_gap_seconds`).
+SPARSE_POLL_INTERVAL_SECONDS = 150
 # As many as boto3 keeps connections: the news of 50 tasks that were lost at once takes five calls' time.
 MAX_CONCURRENT_WRITES = 10
 
@@ -89,8 +95,12 @@ class Polling:
         running = [task for task in pending if task not in reports]
         running += [task for task in claims if task not in checked and not is_over]
         is_busy = any(answer.is_busy for answer in answers.values())
+        polls = state.polls + 1
         next_state = PollState(
-            tasks=tuple(running), wait_seconds=self._next_wait(running, waited, is_busy), waited_seconds=waited
+            tasks=tuple(running),
+            wait_seconds=next_wait_seconds(self._settings, running, waited=waited, polls=polls, is_busy=is_busy),
+            waited_seconds=waited,
+            polls=polls,
         )
         return PollRound(next_state, news, answers, refuted=[task for task, is_true in checked.items() if not is_true])
 
@@ -150,14 +160,22 @@ class Polling:
             ),
         )
 
-    def _next_wait(self, running: Sequence[str], waited: int, is_busy: bool) -> int:
-        settings = self._settings
-        is_slow = waited >= settings.slow_poll_after_seconds
-        wait = settings.slow_poll_interval_seconds if is_slow else settings.poll_interval_seconds
-        if is_busy:
-            wait = max(wait, min(wait * BUSY_FACTOR, MAX_BUSY_WAIT_SECONDS))
-        # However it is set: a URL that is found when it is dead is a lost image.
-        gap = longest_poll_gap_seconds(split_task_key(task)[0] for task in running)
-        wait = min(wait, gap or wait)
-        # Never past the end: the last poll is at the moment of giving up.
-        return min(wait, max(settings.give_up_after_seconds - waited, 1))
+
+def next_wait_seconds(
+    settings: PollTasksSettings, running: Sequence[str], *, waited: int, polls: int, is_busy: bool
+) -> int:
+    """Seconds until the next poll of these tasks, after so many seconds of waiting and so many polls.
+
+    `is_busy`: a provider has answered "too many requests" or "maintenance".
+    """
+    is_slow = waited >= settings.slow_poll_after_seconds
+    wait = settings.slow_poll_interval_seconds if is_slow else settings.poll_interval_seconds
+    if is_busy:
+        wait = max(wait, min(wait * BUSY_FACTOR, MAX_BUSY_WAIT_SECONDS))
+    if polls >= MAX_FREQUENT_POLLS:
+        wait = max(wait, SPARSE_POLL_INTERVAL_SECONDS)
+    # However it is set: a URL that is found when it is dead is a lost image.
+    gap = longest_poll_gap_seconds(split_task_key(task)[0] for task in running)
+    wait = min(wait, gap or wait)
+    # Never past the end: the last poll is at the moment of giving up.
+    return min(wait, max(settings.give_up_after_seconds - waited, 1))
