@@ -1,0 +1,329 @@
+"""Every clause of every conditional write, alone: an item that fails no other clause is not written to.
+
+Each case begins with an item to which the write applies. Then one attribute differs, which one clause looks at, and
+the item has to stay as it is. A clause that is missing, or joined by the wrong word, lets one of them through.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+
+from image_tasks.desk.submission_claims import Claim, ClaimState, SubmissionClaims
+from image_tasks.errors import StoreUnavailableError
+from image_tasks.follow_ups import FollowUps
+from image_tasks.models import Image, ImageKind, ImageState, Reporter, Task, TaskReport, TaskStatus
+from image_tasks.reconciliation import Reconciliation
+from image_tasks.registration import new_task
+from tests.integration.conftest import TABLE_NAME, Store
+
+TASK = "flux-kontext#task12345"
+NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+THEN, LATER = "2026-01-31T11:00:00.000Z", "2026-01-31T11:30:00.000Z"
+ABSENT = object()
+
+
+def image(name: str, state: ImageState = ImageState.PENDING) -> Image:
+    return Image(
+        kind=ImageKind.RESULT, url=f"https://h.example/{name}", expires_at=NOW + timedelta(days=1), state=state
+    )
+
+
+def stored_image(name: str, state: str = "PENDING") -> dict[str, str]:
+    return {
+        "kind": "result",
+        "url": f"https://h.example/{name}",
+        "expiresAt": "2026-02-01T12:00:00.000Z",
+        "state": state,
+    }
+
+
+def report(*images: Image, reporter: Reporter = Reporter.POLL) -> TaskReport:
+    return TaskReport(
+        provider="flux-kontext",
+        task_id="task12345",
+        status=TaskStatus.SUCCEEDED,
+        reported_by=reporter,
+        reported_at=NOW,
+        images=images or (image("a"), image("b")),
+    )
+
+
+def task(store: Store) -> Task:
+    """The task as the writer has read it, before anything differs."""
+    found = store.table.get(TASK)
+    assert found is not None
+    return found
+
+
+SUCCEEDED = {
+    "status": "SUCCEEDED",
+    "rank": 30,
+    "reportedBy": "callback",
+    "reportedAt": THEN,
+    "updatedAt": THEN,
+    "images": [stored_image("a"), stored_image("b")],
+}
+ONE_OTHER_IMAGE = {"images": [stored_image("a"), stored_image("c")]}
+NOT_AS_READ: dict[str, Mapping[str, Any]] = {
+    "another status": {"status": "FAILED"},
+    "changed since": {"updatedAt": LATER},
+    "no time of change": {"updatedAt": ABSENT},
+    "no item": {"task": ABSENT},
+}
+NOT_CLAIMED_ANY_MORE: dict[str, Mapping[str, Any]] = {
+    "another status": {"status": "FAILED"},
+    "brought by a poll": {"reportedBy": "poll"},
+    "other news": {"reportedAt": LATER},
+    "confirmed": {"confirmedAt": LATER},
+    "no item": {"task": ABSENT},
+}
+
+
+@dataclass(frozen=True)
+class Write:
+    """A conditional write, an item that it applies to, and what keeps it from being applied."""
+
+    call: Callable[[Store, Task], object]
+    item: Mapping[str, Any]
+    refusals: Mapping[str, Mapping[str, Any]]
+    accepts: Mapping[str, Mapping[str, Any]]  # other items that it applies to all the same
+
+
+def _settle(state: ImageState, *indices: int) -> Callable[[Store, Task], object]:
+    settled = {index: image("ab"[index], state) for index in indices}
+    return lambda store, read: store.table.save_images(read, settled, now=NOW)
+
+
+def _reconciliation(store: Store) -> Reconciliation:
+    sqs = boto3.client("sqs")
+    follow_ups = FollowUps(
+        sqs,
+        boto3.client("stepfunctions"),
+        archive_queue_url=sqs.create_queue(QueueName="archive")["QueueUrl"],
+        state_machine="arn:aws:states:us-east-1:123456789012:stateMachine:poll",
+    )
+    return Reconciliation(TABLE_NAME, store.client, follow_ups, now=lambda: NOW)
+
+
+WRITES = {
+    "news": Write(
+        lambda store, _: store.table.record(report()),
+        {"status": "FAILED", "rank": 29, "updatedAt": THEN},
+        {"the same rank": {"rank": 30}, "a higher rank": {"rank": 31}},
+        {"no rank": {"rank": ABSENT}, "no item": {"task": ABSENT}, "the lowest rank": {"rank": 0}},
+    ),
+    "a correction": Write(
+        lambda store, read: store.table.correct(read, report(image("c"))),
+        SUCCEEDED,
+        NOT_CLAIMED_ANY_MORE,
+        {"changed otherwise": {"updatedAt": LATER}},
+    ),
+    "a confirmation": Write(
+        lambda store, read: store.table.confirm(read, report()),
+        SUCCEEDED,
+        NOT_CLAIMED_ANY_MORE,
+        {"changed otherwise": {"updatedAt": LATER}},
+    ),
+    "a renewal": Write(
+        lambda store, read: store.table.renew(read, {0: image("c")}, now=NOW),
+        SUCCEEDED,
+        NOT_AS_READ,
+        {"confirmed": {"confirmedAt": LATER}},
+    ),
+    "a restart": Write(
+        lambda store, read: store.table.restart(read, now=NOW),
+        {"status": "TIMED_OUT", "rank": 10, "updatedAt": THEN},
+        NOT_AS_READ,
+        {"with more beside it": {"note": "by hand"}},
+    ),
+    "both images archived": Write(
+        _settle(ImageState.ARCHIVED, 0, 1),
+        SUCCEEDED,
+        {
+            "a higher rank": {"rank": 51},
+            "more images": {"images": [*SUCCEEDED["images"], stored_image("c")]},  # type: ignore[misc]
+            "another URL": ONE_OTHER_IMAGE,
+            "no item": {"task": ABSENT},
+        },
+        {
+            "archived by another run": {"images": [stored_image("a", "ARCHIVED"), stored_image("b")]},
+            "the same rank": {"rank": 50},
+        },
+    ),
+    "the first image archived": Write(
+        _settle(ImageState.ARCHIVED, 0),
+        SUCCEEDED,
+        {
+            "a higher rank": {"rank": 31},
+            "more images": {"images": [*SUCCEEDED["images"], stored_image("c")]},  # type: ignore[misc]
+            "another URL": {"images": [stored_image("c"), stored_image("b")]},
+        },
+        {
+            "the other one renewed": ONE_OTHER_IMAGE,
+            "the other one archived": {"images": [stored_image("a"), stored_image("b", "ARCHIVED")]},
+            "the same rank": {"rank": 30},
+        },
+    ),
+    "both images refused": Write(
+        _settle(ImageState.REJECTED, 0, 1),
+        SUCCEEDED,
+        {
+            "a higher rank": {"rank": 41},
+            "another URL": ONE_OTHER_IMAGE,
+            "the first one archived": {"images": [stored_image("a", "ARCHIVED"), stored_image("b")]},
+            "the second one archived": {"images": [stored_image("a"), stored_image("b", "ARCHIVED")]},
+        },
+        {"the same rank": {"rank": 40}},
+    ),
+    "the first image refused": Write(
+        _settle(ImageState.EXPIRED, 0),
+        SUCCEEDED,
+        {"that one archived": {"images": [stored_image("a", "ARCHIVED"), stored_image("b")]}},
+        {"the other one archived": {"images": [stored_image("a"), stored_image("b", "ARCHIVED")]}},
+    ),
+    "the last image archived": Write(
+        _settle(ImageState.ARCHIVED, 1),
+        SUCCEEDED | {"images": [stored_image("a", "ARCHIVED"), stored_image("b")]},
+        {"the other one renewed": {"images": [stored_image("c"), stored_image("b")]}},
+        {"the other one from another URL": {"images": [stored_image("c", "ARCHIVED"), stored_image("b")]}},
+    ),
+    "polling noted": Write(
+        lambda store, read: _reconciliation(store)._note_polling(read),
+        {"status": "PENDING", "rank": 0, "updatedAt": THEN},
+        NOT_AS_READ,
+        {"noted before": {"reconciledAt": THEN}},
+    ),
+    "archiving noted": Write(
+        lambda store, read: _reconciliation(store)._note_archiving(read),
+        SUCCEEDED,
+        NOT_AS_READ,
+        {"noted before": {"reconciledAt": THEN}},
+    ),
+}
+
+
+def _differing(item: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in {**item, **difference}.items() if value is not ABSENT}
+
+
+def _change(store: Store, item: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Puts the item as it differs; what is stored then."""
+    if difference.get("task") is ABSENT:
+        store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
+    else:
+        store.put(TASK, **_differing(item, difference))
+    return store.item(TASK)
+
+
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name, write in WRITES.items() for case in write.refusals])
+def test_each_clause_alone_keeps_an_item_as_it_is(store: Store, name: str, case: str) -> None:
+    write = WRITES[name]
+    store.put(TASK, **write.item)
+    read = task(store)
+    before = _change(store, write.item, write.refusals[case])
+
+    write.call(store, read)
+
+    after = store.item(TASK)
+    # Contradicting news is kept as evidence beside what is known.
+    if after and name == "news":
+        after.pop("conflicts", None)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), [(name, case) for name, write in WRITES.items() for case in ("as read", *write.accepts)]
+)
+def test_nothing_else_keeps_a_write_from_being_applied(store: Store, name: str, case: str) -> None:
+    write = WRITES[name]
+    store.put(TASK, **write.item)
+    read = task(store)
+    before = _change(store, write.item, write.accepts.get(case, {}))
+
+    write.call(store, read)
+
+    assert store.item(TASK) != before
+
+
+# ------------------------------------------------------------------------------------------------ idempotency keys
+
+KEY = "order-1"
+CLAIM = Claim(key=KEY, provider="flux-kontext", fingerprint="f", attempt="mine", asked_at=THEN)
+
+
+def _claims(store: Store) -> SubmissionClaims:
+    return SubmissionClaims(TABLE_NAME, store.client)
+
+
+def _claim(store: Store, **differing: Any) -> dict[str, Any] | None:
+    _claims(store).claim(CLAIM)
+    for name, value in differing.items():
+        store.client.update_item(
+            TableName=TABLE_NAME,
+            Key={"task": {"S": f"#submission#{KEY}"}},
+            UpdateExpression="SET #name = :value",
+            ExpressionAttributeNames={"#name": name},
+            ExpressionAttributeValues={":value": {"S": value}},
+        )
+    return store.item(f"#submission#{KEY}")
+
+
+NOT_MINE = {
+    "another attempt that asks": {"attempt": "another"},
+    "mine, in doubt": {"state": "IN_DOUBT"},
+    "mine, taken": {"state": "TAKEN"},
+    "mine, freed": {"state": "FREE"},
+}
+
+
+@pytest.mark.parametrize("case", NOT_MINE)
+def test_a_late_attempt_neither_frees_nor_doubts_a_key_that_it_does_not_hold(store: Store, case: str) -> None:
+    before = _claim(store, **NOT_MINE[case])
+
+    assert _claims(store).free(CLAIM) is False
+    _claims(store).doubt(CLAIM, "no answer came")
+
+    assert store.item(f"#submission#{KEY}") == before
+
+
+@pytest.mark.parametrize(
+    ("state", "is_claimed"), [("ASKING", False), ("IN_DOUBT", False), ("TAKEN", False), ("FREE", True)]
+)
+def test_a_key_is_claimed_only_while_it_is_free(store: Store, state: str, is_claimed: bool) -> None:
+    _claim(store, state=state)
+    second = CLAIM.model_copy(update={"attempt": "second"})
+
+    holder = _claims(store).claim(second)
+
+    assert holder.attempt == ("second" if is_claimed else "mine")
+    assert holder.state == (ClaimState.ASKING if is_claimed else state)
+    item = store.item(f"#submission#{KEY}")
+    assert item is not None
+    assert (item["attempt"], item["state"]) == (holder.attempt, holder.state.value)
+
+
+def test_a_late_attempt_does_not_settle_a_key_that_it_does_not_hold(store: Store) -> None:
+    before = _claim(store, attempt="another")
+
+    with pytest.raises(StoreUnavailableError):
+        _claims(store).settle(CLAIM, "task12345", new_task("flux-kontext", "task12345", now=NOW))
+
+    assert store.items() == [before]
+
+
+@pytest.mark.parametrize("state", list(ClaimState))
+def test_an_attempt_that_has_heard_of_its_task_settles_its_key_whatever_was_noted(
+    store: Store, state: ClaimState
+) -> None:
+    _claim(store, state=state.value, doubt="no answer came")
+
+    _claims(store).settle(CLAIM, "task12345", new_task("flux-kontext", "task12345", now=NOW))
+
+    item = store.item(f"#submission#{KEY}")
+    assert item is not None
+    assert (item["state"], item["taskId"]) == ("TAKEN", "task12345")
+    assert "doubt" not in item

@@ -1,0 +1,152 @@
+"""AVIF: every choice that the format leaves to an encoder is read, and every box that does not hold is refused."""
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from image_tasks.errors import ImageRejectedError, ImageUnavailableError
+from image_tasks.image_formats import ImageFacts, read_image_facts
+from tests.unit.image_formats.avif_files import HEIGHT, PIXELS, WIDTH, avif, box, full_box, ispe, number
+
+COLOR = full_box(b"pixi", 0, b"\3\10\10\10")
+SHARED_LOCATION: dict[str, Any] = {"offset_bytes": 8, "length_bytes": 8, "base_bytes": 8, "base": 40}
+
+VALID: dict[str, dict[str, Any]] = {
+    "as libavif writes it": {},
+    "brand avis": {"brands": b"avis" + bytes(4) + b"avisavif"},
+    "brand mif1, compatible with avif": {"brands": b"mif1" + bytes(4) + b"avifmif1"},
+    "brand msf1, compatible with avif": {"brands": b"msf1" + bytes(4) + b"avifmsf1"},
+    "a brand version that is a line break": {"brands": b"mif1\n\n\n\n" + b"avif"},
+    "pitm version 1": {"pitm_version": 1, "item": 0x01_0001, "infe_version": 3, "iloc_version": 2, "ipma_version": 1},
+    "iinf version 1": {"iinf_version": 1, "items_before": 1},
+    "infe version 3": {"infe_version": 3, "items_before": 2},
+    "iloc version 1": {"iloc_version": 1, "items_before": 1},
+    "iloc version 2": {"iloc_version": 2, "items_before": 2},
+    "iloc version 0 with reserved bits": {"index_bytes": 4},
+    "iloc version 1 with index numbers": {"iloc_version": 1, "index_bytes": 4, "items_before": 1},
+    "iloc version 2 with long index numbers": {"iloc_version": 2, "index_bytes": 8, "items_before": 1},
+    "ipma version 1": {"ipma_version": 1, "items_before": 1},
+    "wide associations": {"has_wide_associations": True, "items_before": 1},
+    "a wide association with an essential property": {"has_wide_associations": True, "associations": (0x8001,)},
+    "an essential size": {"associations": (0x81,)},
+    "no associated property before the size": {"properties": (COLOR, ispe()), "associations": (1, 2)},
+    "an association with nothing": {"associations": (0, 1)},
+    "an association behind the last property": {"associations": (9, 1)},
+    "the sizes of other items": {"properties": (ispe(9, 9), ispe(), ispe(8, 8)), "associations": (2,)},
+    "another size among the last": {"properties": (ispe(9, 9), COLOR, ispe()), "associations": (3,), "items_before": 2},
+    "a grid": {"item_type": b"grid"},
+    "other items before it": {"items_before": 3},
+    "a base offset": SHARED_LOCATION,
+    "a base offset of four bytes": {"base_bytes": 4, "base": 40, "items_before": 1},
+    "no offset but the base": {"offset_bytes": 0, "base_bytes": 4, "iloc_version": 1},
+    "pixels in several extents": {"extent_lengths": (5, len(PIXELS) - 5), "items_before": 1},
+    "pixels in idat": {"iloc_version": 1, "construction_method": 1, "offset_shift": 10_000},
+    "a box length of eight bytes": {"has_large_mdat": True},
+    "boxes in another order": {"kinds": (b"iprp", b"hdlr", b"iloc", b"iinf", b"pitm")},
+    "boxes that are not read": {"more_in_meta": box(b"idat", bytes(100)) + full_box(b"iref", 9)},
+    "an empty box": {"more_in_meta": box(b"free")},
+}
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_what_an_encoder_may_choose_is_read(name: str) -> None:
+    choices = VALID[name]
+    if name == "no offset but the base":
+        choices = choices | {"base": _pixels_at(**choices)}
+    assert _facts(avif(**choices)) == ImageFacts("image/avif", "avif", WIDTH, HEIGHT)
+
+
+def _pixels_at(**choices: Any) -> int:
+    return avif(**choices).index(PIXELS)
+
+
+ENDS = "it ends inside its structure"
+LOST = "its bytes lie behind its end"
+
+DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
+    "meta version 1": ({"meta_version": 1}, "a box is of no kind that exists"),
+    "pitm version 2": ({"pitm_version": 2}, "a box is of no kind that exists"),
+    "iinf version 2": ({"iinf_version": 2}, "a box is of no kind that exists"),
+    "infe version 4": ({"infe_version": 4}, "a box is of no kind that exists"),
+    "iloc version 3": ({"iloc_version": 3}, "a box is of no kind that exists"),
+    "ipma version 2": ({"ipma_version": 2}, "a box is of no kind that exists"),
+    "ispe version 1": ({"properties": (ispe(version=1),)}, "a box is of no kind that exists"),
+    "a film": ({"handler": b"vide"}, "it describes no picture"),
+    "another primary item": ({"item_type": b"Exif"}, "its primary item is no image"),
+    "a HEVC image": ({"item_type": b"hvc1"}, "its primary item is no image"),
+    "no size": ({"properties": (COLOR,)}, "its size is missing"),
+    "a size that is not associated": ({"associations": ()}, "its size is missing"),
+    "a property of number 0": ({"properties": (COLOR, ispe()), "associations": (0,)}, "its size is missing"),
+    "a property behind the last": ({"associations": (2,)}, "its size is missing"),
+    "pixels behind the end": ({"offset_shift": 1}, LOST),
+    "the second extent behind the end": ({"extent_lengths": (5, len(PIXELS) - 4)}, LOST),
+    "no bytes in an extent": ({"extent_lengths": (0,)}, LOST),
+    "no extent": ({"extent_lengths": ()}, "its bytes are missing"),
+    "a base behind the end": ({**SHARED_LOCATION, "offset_shift": 1, "items_before": 1}, LOST),
+    "pixels in the file, by a long description": (
+        {"iloc_version": 1, "index_bytes": 4, "offset_shift": 1, "items_before": 1},
+        LOST,
+    ),
+    **{
+        f"no {kind.decode()}": (
+            {"kinds": tuple(each for each in (b"hdlr", b"pitm", b"iinf", b"iloc", b"iprp") if each != kind)},
+            "a box is missing",
+        )
+        for kind in (b"hdlr", b"pitm", b"iinf", b"iloc", b"iprp")
+    },
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_what_does_not_hold_together_is_not_whole(name: str) -> None:
+    choices, reason = DAMAGED[name]
+    with pytest.raises(ImageUnavailableError, match=f"^the image/avif is not whole: {reason}$"):
+        _facts(avif(**choices))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (b"meta", b"free", "a box is missing"),
+        (b"mdat", b"free", "a box is missing"),
+        (b"ipco", b"free", "a box is missing"),
+        (b"ipma", b"free", "a box is missing"),
+        (b"infe", b"free", "its primary item is no image"),
+        # A box that is shorter than its own header, one that is longer than the file, and one without an end.
+        (number(8 + len(PIXELS), 4) + b"mdat", number(7, 4) + b"mdat", "a box goes on after the end"),
+        (number(8 + len(PIXELS), 4) + b"mdat", number(9 + len(PIXELS), 4) + b"mdat", "a box goes on after the end"),
+        (number(8 + len(PIXELS), 4) + b"mdat", number(0, 4) + b"mdat", "a box goes on after the end"),
+        # One association more than the box has bytes for, and one item more.
+        (b"ipma" + bytes(4) + number(1, 4) + b"\0\1\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\1\2", "its size"),
+        (b"ipma" + bytes(4) + number(1, 4) + b"\0\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\2", "its size"),
+        (b"iloc" + bytes(4) + b"\x44\0\0\1\0\1", b"iloc" + bytes(4) + b"\x44\0\0\1\0\2", "its bytes are missing"),
+        (b"iloc" + bytes(4) + b"\x44\0\0\1", b"iloc" + bytes(4) + b"\x44\0\0\0", "its bytes are missing"),
+    ],
+)
+def test_one_number_that_is_not_true_is_enough(old: bytes, new: bytes, reason: str) -> None:
+    whole = avif()
+    assert whole.count(old) == 1
+
+    with pytest.raises(ImageUnavailableError, match=reason):
+        _facts(whole.replace(old, new))
+
+
+def test_an_extent_table_that_goes_on_after_its_box_is_not_believed() -> None:
+    # Its second extent is read from the box behind it. Extents outside the file's own bytes are not held against them.
+    whole = avif(iloc_version=1, construction_method=1, offset_shift=10_000)
+    one_extent = b"\0\1" + number(whole.index(PIXELS) + 10_000, 4)
+    assert whole.count(one_extent) == 1
+
+    with pytest.raises(ImageUnavailableError, match="its bytes are missing"):
+        _facts(whole.replace(one_extent, b"\0\2" + one_extent[2:]))
+
+
+@pytest.mark.parametrize("brands", [b"mif1" + bytes(4) + b"heicmif1", b"heic" + bytes(4) + b"avifmif1", b"avi1"])
+def test_what_has_another_brand_is_no_image_here(brands: bytes) -> None:
+    with pytest.raises(ImageRejectedError, match="not an image"):
+        _facts(avif(brands=brands))
+
+
+def _facts(data: bytes) -> ImageFacts:
+    return read_image_facts(BytesIO(data), len(data))

@@ -1,0 +1,154 @@
+"""WebP: simple files, extended ones and animations, chunk by chunk, at both sides of every rule."""
+
+from io import BytesIO
+
+import pytest
+
+from image_tasks.errors import ImageRejectedError, ImageUnavailableError
+from image_tasks.image_formats import ImageFacts, read_image_facts
+
+WIDTH, HEIGHT = 301, 517
+ALPHA, EXIF, XMP, ICC, ANIMATION = 0x10, 0x08, 0x04, 0x20, 0x02
+LOSSY_TAG = 0x000010  # a key frame, shown, of version 0
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return kind + len(data).to_bytes(4, "little") + data + bytes(len(data) % 2)
+
+
+def lossy(
+    width: int = WIDTH, height: int = HEIGHT, *, tag: int = LOSSY_TAG, start: bytes = b"\x9d\x01*", scale: int = 0
+) -> bytes:
+    sides = b"".join((side | scale << 14).to_bytes(2, "little") for side in (width, height))
+    return chunk(b"VP8 ", tag.to_bytes(3, "little") + start + sides + bytes(11))
+
+
+def lossless(width: int = WIDTH, height: int = HEIGHT, *, more: int = 0, signature: int = 0x2F) -> bytes:
+    bits = width - 1 | height - 1 << 14 | more << 28
+    return chunk(b"VP8L", bytes([signature]) + bits.to_bytes(4, "little") + bytes(8))
+
+
+def extended(flags: int = 0, width: int = WIDTH, height: int = HEIGHT) -> bytes:
+    return chunk(b"VP8X", bytes([flags, 0, 0, 0]) + _three(width - 1) + _three(height - 1))
+
+
+def frame(*bitstreams: bytes, left: int = 0, top: int = 0, width: int = WIDTH, height: int = HEIGHT) -> bytes:
+    places = (left // 2, top // 2, width - 1, height - 1)
+    return chunk(b"ANMF", b"".join(map(_three, places)) + bytes(4) + b"".join(bitstreams or (lossy(width, height),)))
+
+
+def _three(number: int) -> bytes:
+    return number.to_bytes(3, "little")
+
+
+ANIM = chunk(b"ANIM", bytes(6))
+
+
+def read(*chunks: bytes, length: int | None = None, more: bytes = b"") -> ImageFacts:
+    content = b"WEBP" + b"".join(chunks)
+    data = b"RIFF" + (len(content) if length is None else length).to_bytes(4, "little") + content + more
+    return read_image_facts(BytesIO(data), len(data))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        (lossy(),),
+        (lossless(),),
+        (lossless(more=1),),  # with alpha
+        *((lossy(tag=LOSSY_TAG | version << 1),) for version in range(4)),
+        (lossy(tag=LOSSY_TAG | 20 << 5),),  # a first partition that ends with the chunk's last byte but one
+        (lossy(scale=3),),
+        (extended(), lossy()),
+        (extended(ALPHA), chunk(b"ALPH", bytes(3)), lossy()),
+        (extended(ALPHA | EXIF | XMP | ICC), chunk(b"ICCP", bytes(5)), lossless(), chunk(b"EXIF", b"x")),
+        (extended(), lossy(), chunk(b"abcd", b"")),
+        (extended(ANIMATION), ANIM, frame()),
+        (extended(ANIMATION), ANIM, frame(), frame(lossless()), frame(chunk(b"ALPH", b"x"), lossy())),
+        (extended(ANIMATION), ANIM, frame(left=2, top=4, width=WIDTH - 2, height=HEIGHT - 4)),
+        (extended(ANIMATION | ALPHA), ANIM, frame(left=WIDTH - 1, top=HEIGHT - 1, width=1, height=1)),
+    ],
+)
+def test_what_an_encoder_may_write_is_read(chunks: tuple[bytes, ...]) -> None:
+    assert read(*chunks) == ImageFacts("image/webp", "webp", WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("make", [lossy, lossless])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (16_383, 1), (1, 16_383), (4096, 256), (257, 8191)])
+def test_sides_have_14_bits(make: type, width: int, height: int) -> None:
+    facts = read(make(width, height))
+
+    assert (facts.width, facts.height) == (width, height)
+
+
+def test_a_canvas_has_24_bits() -> None:
+    with pytest.raises(ImageUnavailableError, match="its image does not fill its canvas"):
+        read(extended(width=WIDTH + 0x10000), lossy())
+
+
+NO_KIND = "its image is of no kind that exists"
+DAMAGED = {
+    "a second image": ((lossy(), lossy()), r"it has no pixels, or too many"),
+    "a chunk behind a simple image": ((lossy(), chunk(b"EXIF", b"")), "chunks follow the only one of a simple file"),
+    "no chunk": ((), r"it has no pixels, or too many"),
+    "no image": ((chunk(b"EXIF", bytes(20)),), r"it has no pixels, or too many"),
+    "an extended file without an image": ((extended(EXIF), chunk(b"EXIF", bytes(9))), r"it has no pixels, or too many"),
+    "an extended file with two": ((extended(), lossy(), lossless()), r"it has no pixels, or too many"),
+    "not a key frame": ((lossy(tag=LOSSY_TAG | 1),), NO_KIND),
+    "a frame that is not shown": ((lossy(tag=0),), NO_KIND),
+    "version 4": ((lossy(tag=LOSSY_TAG | 4 << 1),), NO_KIND),
+    "a first partition as long as the chunk": ((lossy(tag=LOSSY_TAG | 21 << 5),), NO_KIND),
+    "a first partition that is longer": ((lossy(tag=LOSSY_TAG | 1 << 23),), NO_KIND),
+    "another start code": ((lossy(start=b"\x9d\x01+"),), NO_KIND),
+    "another start code, first byte": ((lossy(start=b"\x9c\x01*"),), NO_KIND),
+    "another signature": ((lossless(signature=0x2E),), NO_KIND),
+    "lossless version 1": ((lossless(more=2),), NO_KIND),
+    "lossless version 4": ((lossless(more=8),), NO_KIND),
+    "the lowest reserved flag": ((extended(0x01), lossy()), "its header is of no kind that exists"),
+    "the next reserved flag": ((extended(0x40), lossy()), "its header is of no kind that exists"),
+    "the highest reserved flag": ((extended(0x80), lossy()), "its header is of no kind that exists"),
+    "a narrower image": ((extended(), lossy(WIDTH - 1)), "its image does not fill its canvas"),
+    "a lower image": ((extended(), lossless(height=HEIGHT - 1)), "its image does not fill its canvas"),
+    "no ANIM": ((extended(ANIMATION), frame()), "a chunk is missing"),
+    "no frame": ((extended(ANIMATION), ANIM), "it has no pixels"),
+    "a still image in an animation": ((extended(ANIMATION), ANIM, lossy()), "it has no pixels"),
+    "a frame too far right": ((extended(ANIMATION), ANIM, frame(left=2)), "a frame does not fit into its canvas"),
+    "a frame too far down": ((extended(ANIMATION), ANIM, frame(top=2)), "a frame does not fit into its canvas"),
+    "a frame that is too wide": (
+        (extended(ANIMATION), ANIM, frame(width=WIDTH + 1)), "a frame does not fit into its canvas"
+    ),
+    "a frame that is too high": (
+        (extended(ANIMATION), ANIM, frame(height=HEIGHT + 1)), "a frame does not fit into its canvas"
+    ),
+    "an image that is narrower than its frame": (
+        (extended(ANIMATION), ANIM, frame(), frame(lossy(WIDTH - 1))), "an image does not fill its frame"
+    ),
+    "an image that is higher than its frame": (
+        (extended(ANIMATION), ANIM, frame(lossless(WIDTH, HEIGHT + 1))), "an image does not fill its frame"
+    ),
+    "a frame without an image": ((extended(ANIMATION), ANIM, frame(chunk(b"ALPH", b"x"))), r"it has no pixels, or"),
+    "a frame whose chunk is longer": (
+        (extended(ANIMATION), ANIM, frame(lossy()[:-2]), chunk(b"abcd", bytes(20))), "a chunk goes on after the end"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_chunks_that_do_not_hold_are_not_whole(name: str) -> None:
+    chunks, reason = DAMAGED[name]
+    with pytest.raises(ImageUnavailableError, match=f"^the image/webp is not whole: {reason}"):
+        read(*chunks)
+
+
+def test_the_file_ends_where_riff_says() -> None:
+    with pytest.raises(ImageRejectedError, match="not only an image: 2 bytes follow its end"):
+        read(lossy(), more=b"\0\0")
+    with pytest.raises(ImageUnavailableError, match="it ends inside its structure"):
+        read(lossy(), length=4 + len(lossy()) + 1)
+
+
+def test_a_chunk_ends_within_the_file_with_its_padding() -> None:
+    odd = b"EXIF" + (3).to_bytes(4, "little") + b"abc"
+    assert read(extended(EXIF), lossy(), odd + b"\0").width == WIDTH
+    with pytest.raises(ImageUnavailableError, match="a chunk goes on after the end"):
+        read(extended(EXIF), lossy(), odd)

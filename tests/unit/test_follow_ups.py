@@ -1,0 +1,100 @@
+"""What is queued and started by hand or by the hourly run, and which answers of AWS count as taken."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from image_tasks.errors import StoreUnavailableError
+from image_tasks.follow_ups import MAX_MESSAGES_PER_CALL, FollowUps
+
+QUEUE_URL = "https://sqs.example/archive"
+STATE_MACHINE = "arn:aws:states:us-east-1:123456789012:stateMachine:poll"
+REFUSED = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "Any")
+NO_ANSWER = EndpointConnectionError(endpoint_url="https://aws.example")
+FAULTS = [(REFUSED, "AccessDenied"), (NO_ANSWER, "EndpointConnectionError")]
+
+
+class AlreadyExistsError(ClientError):
+    """As the client of Step Functions has it."""
+
+
+class Aws:
+    """The two clients: they keep what they are sent, and answer with `answer`."""
+
+    def __init__(self, answer: Callable[[dict[str, Any]], Any]) -> None:
+        self.answer = answer
+        self.sent: list[dict[str, Any]] = []
+        self.exceptions = self
+        self.ExecutionAlreadyExists = AlreadyExistsError
+
+    def send_message_batch(self, **call: Any) -> Any:
+        self.sent.append(call)
+        return self.answer(call)
+
+    start_execution = send_message_batch
+
+
+def follow_ups(aws: Aws) -> FollowUps:
+    client: Any = aws
+    return FollowUps(client, client, archive_queue_url=QUEUE_URL, state_machine=STATE_MACHINE)
+
+
+def taken(number: int) -> Callable[[dict[str, Any]], Any]:
+    return lambda call: {"Successful": [{"Id": entry["Id"]} for entry in call["Entries"][:number]]}
+
+
+def fails_with(fault: Exception) -> Callable[[dict[str, Any]], Any]:
+    def fail(_: dict[str, Any]) -> Any:
+        raise fault
+
+    return fail
+
+
+def test_each_task_is_a_message_that_no_other_run_sends() -> None:
+    aws = Aws(taken(MAX_MESSAGES_PER_CALL))
+    tasks = [f"acedata#{number}" for number in range(MAX_MESSAGES_PER_CALL)]
+
+    follow_ups(aws).queue_archiving(tasks, nonce="run-7")
+
+    (call,) = aws.sent
+    assert call["QueueUrl"] == QUEUE_URL
+    assert len({entry["Id"] for entry in call["Entries"]}) == MAX_MESSAGES_PER_CALL == 10
+    bodies = [json.loads(entry["MessageBody"]) for entry in call["Entries"]]
+    assert bodies == [{"task": task, "nonce": "run-7"} for task in tasks]
+
+
+@pytest.mark.parametrize("answer", [lambda _: {}, taken(1), lambda _: {"Failed": [], "Successful": []}])
+def test_messages_that_are_not_named_as_taken_are_not(answer: Callable[[dict[str, Any]], Any]) -> None:
+    with pytest.raises(StoreUnavailableError, match=r"SQS did not take [12] of 2 messages"):
+        follow_ups(Aws(answer)).queue_archiving(["acedata#1", "acedata#2"], nonce="run-7")
+
+
+@pytest.mark.parametrize(("fault", "named"), FAULTS)
+def test_a_fault_of_sqs_is_worth_a_retry(fault: Exception, named: str) -> None:
+    with pytest.raises(StoreUnavailableError, match=f"SQS did not take messages: {named}"):
+        follow_ups(Aws(fails_with(fault))).queue_archiving(["acedata#1"], nonce="run-7")
+
+
+def test_an_execution_begins_with_its_tasks_and_its_wait() -> None:
+    aws = Aws(lambda _: {})
+
+    assert follow_ups(aws).start_polling(["acedata#1", "acedata#2"], name="redrive-1", wait_seconds=3) is True
+
+    (call,) = aws.sent
+    assert (call["stateMachineArn"], call["name"]) == (STATE_MACHINE, "redrive-1")
+    assert json.loads(call["input"]) == {"tasks": ["acedata#1", "acedata#2"], "waitSeconds": 3, "waitedSeconds": 0}
+
+
+def test_an_execution_that_was_started_before_is_not_started_again() -> None:
+    exists = AlreadyExistsError({"Error": {"Code": "ExecutionAlreadyExists", "Message": "it does"}}, "Any")
+
+    assert follow_ups(Aws(fails_with(exists))).start_polling(["acedata#1"], name="n", wait_seconds=0) is False
+
+
+@pytest.mark.parametrize(("fault", "named"), FAULTS)
+def test_a_fault_of_step_functions_is_worth_a_retry(fault: Exception, named: str) -> None:
+    with pytest.raises(StoreUnavailableError, match=f"Step Functions did not start an execution: {named}"):
+        follow_ups(Aws(fails_with(fault))).start_polling(["acedata#1"], name="n", wait_seconds=0)
