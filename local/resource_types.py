@@ -269,9 +269,7 @@ _NOTHING_STAYS = "nothing outlives the process"
 _THIS_MACHINE = "the sandbox runs on this machine's"
 
 RESOURCE_TYPES = {
-    "AWS::ApiGatewayV2::Api": ResourceType(
-        _make_api, without_effect={"FailOnWarnings": "an unknown property stops the start in any case"}
-    ),
+    "AWS::ApiGatewayV2::Api": ResourceType(_make_api),
     "AWS::ApiGatewayV2::Stage": ResourceType(
         _make_stage, without_effect={"AutoDeploy": "there is one deployment", "Tags": ""}
     ),

@@ -146,12 +146,14 @@ def measure() -> list[Figure]:
     ]
     for outcome in scale_simulation.measure():
         setting = outcome.setting
+        account = f"an account of {setting.account_concurrency}, " if setting.account_concurrency < 1000 else ""
         figures.append(
             Figure(
                 f"simulated, {setting.tasks_a_second} tasks a second",
                 outcome.percentile(0.99),
                 "s to the object, 99 %",
-                note=f"CallbackRateLimit {setting.callback_rate}, ArchiveConcurrency {setting.archive_concurrency}: "
+                note=f"{account}CallbackRateLimit {setting.callback_rate}, "
+                f"ArchiveConcurrency {setting.archive_concurrency}: "
                 f"{outcome.throttled} callbacks answered 429, {outcome.refused} writes refused",
             )
         )

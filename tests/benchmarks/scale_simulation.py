@@ -41,7 +41,7 @@ class Setting:
 
     tasks_a_second: int
     callback_rate: int = 100
-    archive_concurrency: int = 20
+    archive_concurrency: int = 5
     account_concurrency: int = 1000
 
 
@@ -196,6 +196,7 @@ class Simulation:
 
 
 SETTINGS = (
+    Setting(10, account_concurrency=10),
     Setting(10),
     Setting(100),
     Setting(100, callback_rate=200, archive_concurrency=40),

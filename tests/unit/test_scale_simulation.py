@@ -1,9 +1,13 @@
 """The simulation of load: the same every time, and with the limits where they are."""
 
+import re
+
 import pytest
 
+from functions.archive_images.app import MAX_MESSAGES
 from tests.benchmarks import scale_simulation
 from tests.benchmarks.scale_simulation import Outcome, Partition, Setting, Simulation
+from tests.unit.template.expanded import RAW
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +17,28 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def outcome_of(setting: Setting) -> Outcome:
     return Simulation(setting).run()
+
+
+def test_what_is_not_said_is_the_templates_default() -> None:
+    setting = Setting(1)
+
+    assert setting.callback_rate == RAW["Parameters"]["CallbackRateLimit"]["Default"]
+    assert setting.archive_concurrency == RAW["Parameters"]["ArchiveConcurrency"]["Default"]
+    assert scale_simulation.ARCHIVE_BATCH == MAX_MESSAGES
+
+
+@pytest.mark.parametrize("tasks_a_second", [24, 30])
+def test_the_templates_defaults_bear_as_many_tasks_as_its_description_says(tasks_a_second: int) -> None:
+    (claimed,) = re.findall(r"5 bear some (\d+) tasks a second", RAW["Parameters"]["ArchiveConcurrency"]["Description"])
+
+    is_borne = outcome_of(Setting(tasks_a_second)).percentile(0.99) < 3
+
+    assert is_borne == (tasks_a_second <= int(claimed))
+
+
+def test_an_account_of_ten_bears_ten_tasks_a_second() -> None:
+    """As docs/deploying.md says: also while both readers of the stream hold an invocation for each of its shards."""
+    assert outcome_of(Setting(10, account_concurrency=10)).percentile(0.99) < 5
 
 
 def test_it_is_the_same_every_time() -> None:

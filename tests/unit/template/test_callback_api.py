@@ -8,7 +8,7 @@ import pytest
 
 from image_tasks import aws_clients
 from image_tasks.verification import TOKEN_PATTERN
-from tests.unit.template.expanded import FUNCTIONS, RESOURCES, of_type
+from tests.unit.template.expanded import FUNCTIONS, RESOURCES, deployed, of_type
 from tests.unit.template.expanded import referred as referred_to
 
 PROVIDER_TIMEOUT_SECONDS = 15
@@ -61,6 +61,22 @@ def test_the_access_log_holds_no_path(name: str) -> None:
     assert not [found for found in variables if re.search("path|query|resource|protocol|header", found, re.IGNORECASE)]
     json.loads(log["Format"])
     assert RESOURCES[referred_to(log["DestinationArn"])]["Type"] == "AWS::Logs::LogGroup"
+
+
+def test_access_logs_need_no_room_in_the_accounts_resource_policy() -> None:
+    """https://docs.aws.amazon.com/step-functions/latest/dg/bp-cwl.html: a policy ends at 5,120 characters."""
+    groups = {referred_to(stage["AccessLogSettings"]["DestinationArn"]) for stage in STAGES.values()}
+    names = {deployed()[group]["LogGroupName"] for group in groups}
+
+    assert names == {"/aws/vendedlogs/catchlight/callback-api", "/aws/vendedlogs/catchlight/desk-api"}
+    # The others are written to by Lambda, with the functions' own roles; they have names that CloudFormation gives.
+    assert {name for name, group in of_type("AWS::Logs::LogGroup").items() if "LogGroupName" in group} == groups
+
+
+@pytest.mark.parametrize("name", APIS)
+def test_no_warning_of_an_import_ends_a_deployment(name: str) -> None:
+    """SAM has written definitions that API Gateway warns of: https://github.com/aws/serverless-application-model/issues/2297"""
+    assert "FailOnWarnings" not in APIS[name]
 
 
 def test_no_page_in_a_browser_may_call_the_callback_api() -> None:

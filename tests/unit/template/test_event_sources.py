@@ -12,6 +12,7 @@ from tests.unit.template.expanded import (
     FUNCTIONS,
     QUEUE_SOURCES,
     QUEUES,
+    RAW,
     RESOURCES,
     STREAM_SOURCES,
     deployed,
@@ -21,6 +22,7 @@ from tests.unit.template.expanded import referred as referred_to
 FOURTEEN_DAYS = 14 * 86_400  # the most that SQS keeps
 QUEUE_DEFAULT_RETENTION_SECONDS = 4 * 86_400
 MAX_READERS_OF_A_SHARD = 2  # DynamoDB's
+NEW_ACCOUNTS_CONCURRENCY = 10  # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 (ARCHIVE_SOURCE,) = QUEUE_SOURCES.values()
 
 
@@ -57,6 +59,14 @@ def test_a_batch_of_messages_has_a_thread_each() -> None:
 def test_archiving_begins_at_once_and_leaves_others_their_concurrency() -> None:
     assert "MaximumBatchingWindowInSeconds" not in ARCHIVE_SOURCE
     assert ARCHIVE_SOURCE["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "ArchiveConcurrency"}}
+
+
+def test_a_new_accounts_concurrency_leaves_room_for_callbacks() -> None:
+    """Ten concurrent executions: at most half of them archive, and each shard of the stream has one per reader."""
+    assert 0 < RAW["Parameters"]["ArchiveConcurrency"]["Default"] <= NEW_ACCOUNTS_CONCURRENCY / 2
+    # No more than the default of one, and a provisioned poller or concurrency would be taken from the others, too.
+    assert not [name for name in STREAM_SOURCES if "ParallelizationFactor" in STREAM_SOURCES[name]]
+    assert RAW["Parameters"]["ReservedConcurrency"]["Default"] == 0
 
 
 @pytest.mark.parametrize("name", EVENT_SOURCES)

@@ -55,6 +55,13 @@ def test_logs_are_forgotten(name: str) -> None:
     assert of_type("AWS::Logs::LogGroup")[name]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
 
 
+@pytest.mark.parametrize("name", of_type("AWS::Logs::LogGroup"))
+def test_a_log_group_goes_with_its_stack(name: str) -> None:
+    """One that stayed would have the name of the next stack's, which could not be deployed then."""
+    assert RESOURCES[name].get("DeletionPolicy", "Delete") == "Delete"
+    assert RESOURCES[name].get("UpdateReplacePolicy", "Delete") == "Delete"
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_function_is_told_all_its_settings_and_nothing_else(name: str) -> None:
     told = FUNCTIONS[name]["Environment"]["Variables"].keys()

@@ -103,10 +103,10 @@ class Waits:
 
     @property
     def most_events(self) -> int:
-        """The longest history: each poll succeeds with its last attempt, and in all the time that is left polls fail."""
+        """The longest history: each poll succeeds with its last attempt, and in all other time polls fail."""
         seconds_of_failures: int = definition(POLLING)["TimeoutSeconds"] - self.seconds
         failures = 1 + seconds_of_failures // STATES["Wait after error"]["Seconds"]
-        return EVENTS_BESIDE_POLLS + self.polls * EVENTS_OF_A_POLL + failures * EVENTS_OF_A_FAILED_POLL
+        return EVENTS_BESIDE_POLLS + self.polls * EVENTS_OF_A_POLL + int(failures) * EVENTS_OF_A_FAILED_POLL
 
 
 def waits(first: int, settings: PollTasksSettings, *, is_busy: bool = False) -> Waits:

@@ -1,13 +1,29 @@
 """Table, bucket, queues, secrets: what stays, what is forgotten, and who cannot look in."""
 
+from dataclasses import replace
+from itertools import permutations, product
+from typing import Any
+
 import pytest
 
 from image_tasks import rejected_deliveries
-from tests.unit.template.expanded import FUNCTIONS, QUEUES, RESOURCES, deployed, of_type
+from local.intrinsic_functions import Resolver
+from tests.unit.template.expanded import EXPANDED, FUNCTIONS, QUEUES, RESOURCES, deployed, of_type
 from tests.unit.template.expanded import referred as referred_to
 
 TABLE = RESOURCES["TasksTable"]["Properties"]
 BUCKET = RESOURCES["ImagesBucket"]["Properties"]
+# Every combination of the template's conditions, by parameter values that make them true and false.
+SWITCHES = {
+    "AlarmTopicArn": ("", "arn:aws:sns:us-east-1:123456789012:operators"),
+    "AccessLogBucket": ("", "our-logs"),
+    "ReservedConcurrency": ("0", "50"),
+    "Tracing": ("Active", "Disabled"),
+    "TaskRetentionDays": ("0", "30"),
+    "ImageRetentionDays": ("0", "365"),
+    "TaskEvents": ("Enabled", "Disabled"),
+}
+COMBINATIONS = [dict(zip(SWITCHES, values, strict=True)) for values in product(*SWITCHES.values())]
 
 
 @pytest.mark.parametrize("name", [*of_type("AWS::DynamoDB::Table"), *of_type("AWS::S3::Bucket")])
@@ -44,18 +60,39 @@ def test_who_brings_tasks_to_an_end_is_told_how_long_they_are_kept() -> None:
 
 
 def test_images_are_kept_for_ever_unless_told_otherwise() -> None:
-    assert "OldImages" not in lifecycle_rules()
-    rule = lifecycle_rules(ImageRetentionDays="365")["OldImages"]
-    assert rule == {"Id": "OldImages", "Status": "Enabled", "Prefix": "images/", "ExpirationInDays": "365"}
+    assert "ExpirationInDays" not in lifecycle_rules()["Images"]
+    assert lifecycle_rules(ImageRetentionDays="365")["Images"]["ExpirationInDays"] == "365"
 
 
-def test_deleted_images_can_be_brought_back_for_a_month() -> None:
-    rule = lifecycle_rules()["DeletedImages"]
+@pytest.mark.parametrize("days", ["0", "365"])
+def test_deleted_and_expired_images_can_be_brought_back_for_a_month(days: str) -> None:
+    rule = lifecycle_rules(ImageRetentionDays=days)["Images"]
 
     assert (rule["Status"], rule["Prefix"]) == ("Enabled", "images/")
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
-    assert rule["ExpiredObjectDeleteMarker"] is True
-    assert "ExpirationInDays" not in rule
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
+def test_no_two_rules_do_the_same_to_an_object(combination: dict[str, str]) -> None:
+    """S3 refuses rules of overlapping prefixes with the same action, and with them the whole deployment."""
+    rules = lifecycle_rules(**combination).values()
+
+    for action in ("ExpirationInDays", "NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"):
+        prefixes = [str(rule.get("Prefix", "")) for rule in rules if action in rule]
+        assert not [(one, other) for one, other in permutations(prefixes, 2) if other.startswith(one)]
+    named = [rule["Prefix"] for rule in rules if "Prefix" in rule]
+    assert sorted(named) == sorted(set(named)) == ["images/", rejected_deliveries.PREFIX]
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
+def test_a_rule_has_either_days_or_leftover_delete_markers(combination: dict[str, str]) -> None:
+    """S3 refuses both in one rule. With days it removes such markers by itself; without any they would pile up."""
+    rules = lifecycle_rules(**combination)
+
+    assert not [rule for rule in rules.values() if "ExpirationInDays" in rule and "ExpiredObjectDeleteMarker" in rule]
+    images = rules["Images"]
+    assert ("ExpirationInDays" in images) == (combination["ImageRetentionDays"] != "0")
+    assert images.get("ExpiredObjectDeleteMarker", "ExpirationInDays" in images) is True
 
 
 def test_kept_deliveries_are_forgotten() -> None:
@@ -67,6 +104,18 @@ def test_kept_deliveries_are_forgotten() -> None:
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 7}
 
 
+def test_every_condition_is_tried_both_ways() -> None:
+    assert {condition["Fn::Equals"][0]["Ref"] for condition in map(unnegated, EXPANDED.conditions.values())} == set(
+        SWITCHES
+    )
+
+
+def unnegated(condition: dict[str, Any]) -> dict[str, Any]:
+    """What a condition compares, whether it is Fn::Not of it or not."""
+    compared: dict[str, Any] = condition.get("Fn::Not", [condition])[0]
+    return compared
+
+
 def test_unfinished_uploads_are_never_paid_for_long() -> None:
     rule = lifecycle_rules()["UnfinishedUploads"]
 
@@ -75,8 +124,11 @@ def test_unfinished_uploads_are_never_paid_for_long() -> None:
     assert "Prefix" not in rule  # wherever they are
 
 
-def lifecycle_rules(**parameters: str) -> dict[str, dict[str, object]]:
-    rules = deployed(**parameters)["ImagesBucket"]["LifecycleConfiguration"]["Rules"]
+def lifecycle_rules(**parameters: str) -> dict[str, dict[str, Any]]:
+    # The bucket is no resource of SAM's: it need not be expanded anew for each of many combinations.
+    template = replace(EXPANDED, parameters=EXPANDED.parameters | parameters)
+    rules = Resolver(template, str, "{}.{}".format).resolve(BUCKET["LifecycleConfiguration"])["Rules"]
+    assert len({rule["Id"] for rule in rules}) == len(rules)
     return {rule["Id"]: rule for rule in rules}
 
 
