@@ -11,8 +11,12 @@ from image_tasks.models import Image, ImageState
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-# Without these us-east-1 signs for the global endpoint, which answers with a redirect while a bucket is young.
-S3_CONFIG = Config(signature_version="s3v4", s3={"us_east_1_regional_endpoint": "regional"})
+# Without these botocore signs links for the global endpoint: us-east-1 by its own option, all other regions unless the
+# addressing style is given. That endpoint redirects while a bucket is young, and a signature covers the host.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/Redirects.html
+S3_CONFIG = Config(
+    signature_version="s3v4", s3={"us_east_1_regional_endpoint": "regional", "addressing_style": "virtual"}
+)
 
 
 class PresignedLinks:
