@@ -89,8 +89,8 @@ build: $(STAMP) ## What `sam deploy` uploads, for Lambda: python3.13, arm64
 	@test -n "$(RUNTIME_PYTHON)" || echo "Built without bytecode, for want of a Python 3.13: every cold start will take" \
 	  "more than twice as long. Install one and build again."
 
-smoke: $(STAMP) ## Import and call the built functions outside the source tree
-	@$(BIN)/python scripts/smoke_build.py
+smoke: $(STAMP) ## Every file of the artefact as it should be, every call that its functions make to AWS
+	@$(BIN)/python -m scripts.smoke
 
 bench: $(STAMP) ## How fast and how dear it is, beside its goals: a table, docs/performance.md, pictures (FOR=names, all)
 	@$(BIN)/python -m tests.benchmarks $(FOR)

@@ -1,0 +1,96 @@
+"""Checks what `sam build` made, before it is deployed: its contents, and every call that the functions make to AWS.
+
+    python -m scripts.smoke
+
+The build for this machine is compared with its sources and called; the build for Lambda, if there is one, is compared
+with its sources, because wheels for another processor cannot be called here. Exit status 0 if nothing is wrong.
+"""
+
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from local import LocalStackError
+from local.artefact import SOURCES, built_artefact
+from scripts.smoke.calls import check_calls
+from scripts.smoke.contents import MAX_LAYER_BYTES, Build, Target, check_contents, lambda_target
+from scripts.smoke.imports import check_imports
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def main() -> int:
+    """Runs all checks."""
+    try:
+        artefact = built_artefact(print)
+    except LocalStackError as exc:
+        return report("build", [str(exc)])
+    here = Target("this machine", platform.machine(), importlib.util.MAGIC_NUMBER)
+    build = Build(artefact.folder, PROJECT, here)
+    problems = report("the build for this machine is as its sources and its wheels are", check_contents(build))
+    problems += report("every module of the package can be imported", check_imports(build.layer))
+    problems += report(
+        "every call that the template grants is made and answered", check_calls(build.folder, build.layer)
+    )
+    problems += report("the layer is small", too_large(build.layer.parent))
+    problems += check_lambda_build(PROJECT / ".aws-sam" / "build")
+    return min(problems, 1)
+
+
+def check_lambda_build(folder: Path) -> int:
+    """Compares what `make build` made, unless it is older than its sources."""
+    if not folder.is_dir() or is_outdated(folder):
+        print(
+            "--  the build for Lambda is missing or older than its sources: `make build`, and it is checked here, too"
+        )
+        return 0
+    has_bytecode = bool(python_of_lambda())
+    build = Build(folder, PROJECT, lambda_target(has_bytecode=has_bytecode))
+    problems = report("the build for Lambda is as its sources and its wheels are", check_contents(build))
+    return problems + report("the layer is small", too_large(build.layer.parent))
+
+
+def is_outdated(folder: Path) -> bool:
+    """Whether a source has changed since."""
+    sources = [PROJECT / source for source in SOURCES]
+    files = [file for source in sources for file in ([source] if source.is_file() else source.rglob("*"))]
+    changed = max(file.stat().st_mtime for file in files if file.is_file() and "__pycache__" not in file.parts)
+    template = folder / "template.yaml"
+    return not template.is_file() or template.stat().st_mtime < changed
+
+
+def python_of_lambda() -> str:
+    """The interpreter that made the bytecode, if this machine has it."""
+    find = [str(PROJECT / "scripts" / "find-python"), "--exactly", "3.13"]
+    found = subprocess.run(find, capture_output=True, text=True, check=True).stdout
+    return found.strip()
+
+
+def too_large(layer: Path) -> Iterator[str]:
+    """A layer that is larger, packed, than it has to be."""
+    with tempfile.TemporaryDirectory() as scratch:
+        size = Path(shutil.make_archive(str(Path(scratch, "layer")), "zip", layer)).stat().st_size
+    print(f"--  the layer has {size / 1e6:.1f} MB, packed")
+    if size > MAX_LAYER_BYTES:
+        yield (
+            f"the layer has {size:,} bytes, packed, and should have {MAX_LAYER_BYTES:,} at most: "
+            "slim the dependency that has grown, or raise MAX_LAYER_BYTES"
+        )
+
+
+def report(check: str, problems: Iterable[str]) -> int:
+    """Prints the outcome of a check; returns the number of its problems."""
+    found = list(problems)
+    print(f"{'no' if found else 'ok'}  {check}", flush=True)
+    for problem in found:
+        print(f"    {problem}", file=sys.stderr)
+    return len(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

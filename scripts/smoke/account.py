@@ -1,0 +1,186 @@
+"""AWS, the providers and the hosts of images, as far as the functions call them: one HTTPS server on loopback.
+
+Answers have the form that the services give them: AWS's JSON protocols with their error types and checksums, S3's XML.
+Requests are read as strictly as AWS reads them, and what it would refuse is a problem.
+"""
+
+import json
+import re
+import ssl
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+from zlib import crc32
+
+from scripts.smoke.certificates import write_certificates
+from scripts.smoke.s3_requests import S3RequestError, read_body, stored_checksum
+
+REGION = "eu-central-1"
+BUCKET = "catchlight-imagesbucket-1abcdefghijkl"
+# Host names as in AWS, the service that a request to them is signed for, and the target that its operations begin with.
+HOSTS = {
+    f"dynamodb.{REGION}.amazonaws.com": ("dynamodb", "DynamoDB_20120810"),
+    f"events.{REGION}.amazonaws.com": ("events", "AWSEvents"),
+    f"secretsmanager.{REGION}.amazonaws.com": ("secretsmanager", "secretsmanager"),
+    f"sqs.{REGION}.amazonaws.com": ("sqs", "AmazonSQS"),
+    f"states.{REGION}.amazonaws.com": ("states", "AWSStepFunctions"),
+    f"{BUCKET}.s3.{REGION}.amazonaws.com": ("s3", ""),
+}
+S3_OPERATIONS = {"PUT": "PutObject", "HEAD": "HeadObject", "GET": "GetObject"}
+_CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request to AWS, or to another host: then its operation is method and path."""
+
+    function: str  # whose credentials signed it
+    service: str
+    operation: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response."""
+
+    status: int = 200
+    body: Any = field(default_factory=dict)  # JSON unless bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Answering = Callable[[Call], Answer]
+
+
+@dataclass
+class Account:
+    """What is answered, and what was called.
+
+    `scripted` answers are given first, in their order, each once; then those of `usual`.
+    """
+
+    port: int
+    authority: Path  # the certificate that a client has to trust
+    usual: dict[str, Answering] = field(default_factory=dict)
+    scripted: dict[str, deque[Answer]] = field(default_factory=lambda: defaultdict(deque))
+    calls: list[Call] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, call: Call) -> Answer:
+        """The next answer to such a call."""
+        with self._lock:
+            self.calls.append(call)
+            if waiting := self.scripted.get(call.operation):
+                return waiting.popleft()
+        if call.operation not in self.usual:
+            return self.refuse(f"{call.operation} is no call that smoke has an answer to: add one to scenarios.py")
+        return self.usual[call.operation](call)
+
+    def refuse(self, problem: str) -> Answer:
+        """The answer to a request that AWS would not take."""
+        with self._lock:
+            self.problems.append(problem)
+        return Answer(400, {"__type": "SmokeRefusal", "message": problem})
+
+
+@contextmanager
+def account(folder: Path, other_hosts: tuple[str, ...]) -> Iterator[Account]:
+    """Serves until the end of the block. `folder` takes the certificates."""
+    write_certificates(folder, (*HOSTS, *other_hosts))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        # The handshake is each connection's own thread's: one that fails must not stop the others.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        server.account = Account(server.server_port, folder / "authority.pem")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.account
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    account: Account
+
+    def handle_error(self, *_: object) -> None:
+        """Says nothing: the function that hung up reports it."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet
+    server: _Server
+
+    def answer(self) -> None:
+        """Answers one request, whatever its method."""
+        account = self.server.account
+        host = self.headers.get("host", "").removesuffix(":443")
+        try:
+            content = read_body(self.headers, self.rfile)
+            answer = self._answer_of(account, host, content)
+        except S3RequestError as exc:
+            answer = account.refuse(f"{self.command} {host}: {exc}")
+        body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        self.send_response(answer.status)
+        if not isinstance(answer.body, bytes):
+            self.send_header("Content-Type", "application/x-amz-json-1.0")
+        if host.startswith("dynamodb."):
+            self.send_header("x-amz-crc32", str(crc32(body)))
+        self.send_header("x-amzn-RequestId", "00000000-0000-4000-8000-000000000000")
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
+
+    def handle_expect_100(self) -> bool:
+        """Asks for the body at once: what is sent is kept back otherwise until there is a whole answer."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
+    do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815 - names of the base class
+
+    def _answer_of(self, account: Account, host: str, content: bytes) -> Answer:
+        url = urlsplit(self.path)
+        if host not in HOSTS:
+            return account.answer(Call("", host, f"{self.command} https://{host}{url.path}", {}))
+        service, target = HOSTS[host]
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        credential = _CREDENTIAL.search(self.headers.get("authorization", ""))
+        if "X-Amz-Credential" in query:
+            credential = _CREDENTIAL.search(f"Credential={query['X-Amz-Credential']}")
+        if credential is None or credential.groups()[1:] != (REGION, service):
+            return account.refuse(f"{self.command} {host} is not signed for {service} in {REGION}")
+        if not (self.headers.get("x-amz-security-token") or query.get("X-Amz-Security-Token")):
+            return account.refuse(f"{self.command} {host} comes without the session token of a role")
+        function = credential[1]
+        if service == "s3":
+            key = unquote(url.path).removeprefix("/")
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            parameters = {"Bucket": BUCKET, "Key": key, "Body": content, "Headers": headers}
+            call = Call(function, service, S3_OPERATIONS[self.command], parameters)
+            answer = account.answer(call)
+            if call.operation == "PutObject" and answer.status == 200:
+                return Answer(200, b"", {"ETag": '"etag"', **stored_checksum(self.headers)})
+            return answer
+        prefix, _, operation = self.headers.get("x-amz-target", "").partition(".")
+        if prefix != target:
+            return account.refuse(f"{self.command} {host} has the target {prefix!r} instead of {target!r}")
+        return account.answer(Call(function, service, operation, json.loads(content)))
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""

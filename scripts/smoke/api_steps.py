@@ -1,0 +1,126 @@
+"""What AnswerRequests is called with."""
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from scripts.smoke.account import REGION, Account, Answer, Call
+from scripts.smoke.steps import (
+    FOUND,
+    IMAGE,
+    ITEM,
+    OK,
+    PENDING,
+    PNG,
+    UNPROCESSED,
+    Step,
+    archived,
+    attributes,
+    error,
+    moment,
+    page,
+    refused,
+)
+
+
+def request(route: str, path: Mapping[str, str] | None = None, body: Any = None, **query: str) -> dict[str, Any]:
+    """API Gateway's event of a request."""
+    return {
+        "version": "2.0",
+        "routeKey": route,
+        "headers": {"content-type": "application/json", "idempotency-key": "smoke-1"},
+        "requestContext": {"requestId": "smoke"},
+        "pathParameters": path or {},
+        "queryStringParameters": query,
+        "body": body and json.dumps(body),
+        "isBase64Encoded": False,
+    }
+
+
+PATH = {"provider": "flux-kontext", "taskId": "task12345"}
+GENERATE = "POST https://api.kie.ai/api/v1/flux/kontext/generate"
+SUBMISSION = request("POST /tasks", body={"provider": "flux-kontext", "request": {"prompt": "a lake"}})
+SUBMITTED = Answer(body={"code": 200, "msg": "success", "data": {"taskId": "task12345"}})
+CANCELLED = error(
+    "TransactionCanceledException", CancellationReasons=[{"Code": "None"}, {"Code": "TransactionConflict"}]
+)
+
+
+def _claim(state: str, **more: Any) -> dict[str, Any]:
+    known = {"key": "smoke-1", "provider": "flux-kontext", "fingerprint": "", "attempt": "another"}
+    return {"task": "#submission#smoke-1", **known, "askedAt": moment(minutes=5), "state": state, **more}
+
+
+def _link_works(response: Any, _: Sequence[Call], aws: Account) -> Iterator[str]:
+    """Follows the redirect, as a browser does: by the name of the bucket, signed for S3."""
+    link = urlsplit(response["headers"]["location"])
+    tls = ssl.create_default_context(cafile=str(aws.authority))
+    connection = http.client.HTTPSConnection("127.0.0.1", aws.port, context=tls)
+    connection.sock = tls.wrap_socket(
+        socket.create_connection(("127.0.0.1", aws.port)), server_hostname=link.hostname or ""
+    )
+    aws.scripted["GetObject"].append(IMAGE)
+    connection.request("GET", f"{link.path}?{link.query}", headers={"Host": link.netloc})
+    answer = connection.getresponse()
+    if answer.status != 200 or answer.read() != PNG:
+        yield f"the link {response['headers']['location']} does not lead to the image: {aws.problems}"
+    connection.close()
+    if "X-Amz-Algorithm=AWS4-HMAC-SHA256" not in link.query or f".s3.{REGION}." not in link.netloc:
+        yield f"the link {response['headers']['location']} is not signed with Signature Version 4 for {REGION}"
+
+
+ANSWER_REQUESTS = [
+    Step(
+        "tasks to register",
+        request("POST /tasks", body={"provider": "flux-kontext", "taskIds": ["task12345", "task23456"]}),
+        {"statusCode": 200},
+        {"UpdateItem": [OK, error("ConditionalCheckFailedException")]},
+    ),
+    Step(
+        "the newest tasks",
+        request("GET /tasks"),
+        {"statusCode": 200},
+        {
+            "Query": [page(PENDING | {"feed": "tasks", "arrivedAt": moment()})],
+            "BatchGetItem": [UNPROCESSED, ITEM],
+        },
+    ),
+    Step("tasks of a status", request("GET /tasks", status="PENDING"), {"statusCode": 200}, {"Query": [page(PENDING)]}),
+    Step("a task", request("GET /tasks/{provider}/{taskId}", PATH), {"statusCode": 200}, {"GetItem": [FOUND]}),
+    Step("no task", request("GET /tasks/{provider}/{taskId}", PATH), {"statusCode": 404}, {"GetItem": [OK]}),
+    Step(
+        "an image",
+        request("GET /tasks/{provider}/{taskId}/images/{image}", PATH | {"image": "result-0"}),
+        {"statusCode": 302},
+        {"GetItem": [Answer(body={"Item": attributes(archived())})]},
+        _link_works,
+    ),
+    Step(
+        "a submission, whose callback is as fast",
+        SUBMISSION,
+        {"statusCode": 201},
+        {"UpdateItem": [OK], GENERATE: [SUBMITTED], "TransactWriteItems": [CANCELLED, OK]},
+    ),
+    Step(
+        "the key of another request",
+        SUBMISSION,
+        {"statusCode": 422},
+        {"UpdateItem": [refused(_claim("TAKEN", taskId="task23456"))]},
+    ),
+    Step(
+        "a key to give up",
+        request("DELETE /submissions/{key}", {"key": "smoke-1"}),
+        {"statusCode": 204},
+        {"GetItem": [Answer(body={"Item": attributes(_claim("IN_DOUBT"))})], "UpdateItem": [OK]},
+    ),
+    Step(
+        "a table that does not answer",
+        request("GET /tasks"),
+        {"statusCode": 503},
+        {"Query": [error("InternalServerError", 500)] * 3},
+    ),
+]

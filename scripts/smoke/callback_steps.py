@@ -1,0 +1,81 @@
+"""What ReceiveCallback is called with."""
+
+import json
+from typing import Any
+
+from scripts.smoke.steps import IMAGE_URL, OK, THROTTLED, TOKEN, Step, archived, error, refused, s3_error, succeeded
+
+
+def callback(body: Any, provider: str = "flux-kontext", token: str = TOKEN) -> dict[str, Any]:
+    """API Gateway's event of a callback."""
+    return {
+        "version": "2.0",
+        "routeKey": "POST /callbacks/{provider}/{token+}",
+        "headers": {"content-type": "application/json"},
+        "requestContext": {"requestId": "smoke"},
+        "pathParameters": {"provider": provider, "token": token},
+        "body": json.dumps(body),
+        "isBase64Encoded": False,
+    }
+
+
+def flux(url: str = IMAGE_URL) -> dict[str, Any]:
+    """A success as Flux Kontext calls back."""
+    return {"code": 200, "msg": "ok", "data": {"taskId": "task12345", "info": {"resultImageUrl": url}}}
+
+
+NANOBANANA = {"code": 200, "msg": "ok", "data": {"taskId": "9e4286b7", "info": {"resultImageUrl": IMAGE_URL}}}
+ACEDATA = {"success": True, "task_id": "2db0168c-2373", "data": [{"prompt": "a cat", "image_url": IMAGE_URL}]}
+RECEIVED = {"statusCode": 200, "body": '{"status": "received"}'}
+
+RECEIVE_CALLBACK = [
+    Step("a callback of Flux Kontext", callback(flux()), RECEIVED, {"UpdateItem": [OK]}),
+    Step("a callback of Nano Banana", callback(NANOBANANA, "nanobanana"), RECEIVED, {"UpdateItem": [OK]}),
+    Step("a callback of Ace Data", callback(ACEDATA, "acedata"), RECEIVED, {"UpdateItem": [OK]}),
+    Step("the same once more", callback(flux()), RECEIVED, {"UpdateItem": [refused(succeeded())]}),
+    Step(
+        "another result",
+        callback(flux(IMAGE_URL.replace("12345", "99999"))),
+        RECEIVED,
+        {"UpdateItem": [refused(archived()), OK]},  # the second is the evidence
+    ),
+    Step(
+        "a table that is throttled",
+        callback(flux()),
+        RECEIVED,
+        {"UpdateItem": [THROTTLED, error("ProvisionedThroughputExceededException"), OK]},
+    ),
+    Step(
+        "a table that fails at first",
+        callback(flux()),
+        RECEIVED,
+        {"UpdateItem": [error("InternalServerError", 500), OK]},
+    ),
+    Step(
+        "a transaction on the same task",
+        callback(flux()),
+        RECEIVED,
+        {"UpdateItem": [error("TransactionConflictException"), OK]},
+    ),
+    Step(
+        "a table that is not there",
+        callback(flux()),
+        {"statusCode": 503},
+        {"UpdateItem": [error("ResourceNotFoundException")]},
+    ),
+    # Reads AWSPREVIOUS, which is not there: that is no error.
+    Step("a wrong token", callback(flux(), token="wrong" * 10), {"statusCode": 401}),
+    Step("a delivery that cannot be read", callback({}), {"statusCode": 422}, {"PutObject": [OK]}),
+    Step(
+        "a bucket that is busy",
+        callback({}),
+        {"statusCode": 422},
+        {"PutObject": [s3_error("SlowDown", 503), s3_error("InternalError", 500), OK]},
+    ),
+    Step(
+        "a bucket that denies",
+        callback({}),
+        {"statusCode": 503},
+        {"PutObject": [s3_error("AccessDenied", 403)]},
+    ),
+]

@@ -1,0 +1,172 @@
+"""Has each built function make all calls that it makes to AWS, against a loopback server, and compares the answers."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from local.function_configuration import FunctionConfiguration, sandbox_environment
+from local.template import Template, load_template
+from scripts.smoke.account import REGION, Account, account
+from scripts.smoke.grants import check_grants, grants_of, resolver
+from scripts.smoke.scenarios import SCENARIOS
+from scripts.smoke.steps import OTHER_HOSTS, USUAL, Step
+
+SANDBOX = Path(__file__).with_name("sandbox.py")
+MIN_CERTIFICATES = 100
+
+
+def check_calls(folder: Path, layer: Path) -> Iterator[str]:
+    """Problems of the functions in a built folder, each with what it was about."""
+    template = load_template(folder / "template.yaml", {})
+    functions = template.of_type("AWS::Lambda::Function")
+    for name in sorted(set(functions) ^ SCENARIOS.keys()):
+        yield f"{name} is in only one of template.yaml and scripts/smoke/scenarios.py: add it to the other"
+    with tempfile.TemporaryDirectory() as scratch, account(Path(scratch), OTHER_HOSTS) as aws:
+        aws.usual.update(USUAL)
+        for name in functions:
+            yield from (f"{name}: {problem}" for problem in _check_function(template, name, layer, aws))
+            calls = [call for call in aws.calls if call.function == name]
+            yield from check_grants(name, grants_of(template, name), calls)
+
+
+def _check_function(template: Template, name: str, layer: Path, aws: Account) -> Iterator[str]:
+    properties = template.resources[name]["Properties"]
+    folder = template.path_of(properties["Code"])
+    configuration = FunctionConfiguration(
+        name=name,
+        handler=properties["Handler"],
+        folder=folder,
+        layers=(layer,),
+        environment=resolver(template).resolve(properties["Environment"]["Variables"]),
+    )
+    environment = sandbox_environment(configuration, {}) | {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
+    with Sandbox(configuration.handler, [folder, layer], environment, aws) as sandbox:
+        loaded = sandbox.receive()
+        if "error" in loaded:
+            yield f"cannot be loaded: {loaded['error']}"
+            return
+        for step in SCENARIOS.get(name, ()):
+            problems = list(_check_step(step, sandbox, aws))
+            yield from (f"{step.name}: {problem}" for problem in problems)
+            if problems:
+                yield sandbox.log()
+                return
+        yield from _check_end(sandbox.end(), layer)
+
+
+def _check_step(step: Step, sandbox: "Sandbox", aws: Account) -> Iterator[str]:
+    aws.scripted.clear()
+    for operation, answers in step.answers.items():
+        aws.scripted[operation].extend(answers)
+    before = len(aws.calls)
+    answered = sandbox.invoke(step.event)
+    yield from aws.problems
+    aws.problems.clear()
+    if "error" in answered:
+        yield f"the handler raised {answered['error']}"
+        return
+    calls = aws.calls[before:]
+    response = answered["response"]
+    if not _contains(response, step.response):
+        yield f"the handler answered {json.dumps(response)}, and should answer {json.dumps(step.response)}"
+    for operation, left in aws.scripted.items():
+        if left:
+            yield f"{len(left)} more {operation} calls were expected"
+    if step.follow_up:
+        yield from step.follow_up(response, calls, aws)
+
+
+def _contains(answered: Any, expected: Any) -> bool:
+    """Whether an answer has all members that are expected of it."""
+    if isinstance(expected, Mapping):
+        return isinstance(answered, Mapping) and all(
+            name in answered and _contains(answered[name], value) for name, value in expected.items()
+        )
+    return bool(answered == expected)
+
+
+def _check_end(end: dict[str, Any], layer: Path) -> Iterator[str]:
+    if "error" in end:
+        yield f"the sandbox ended with {end['error']}"
+        return
+    for file in end["foreign"]:
+        yield f"{file} was imported, which is not deployed"
+    for bundle, certificates in end["bundles"].items():
+        if not Path(bundle).is_relative_to(layer) or certificates < MIN_CERTIFICATES:
+            yield f"{certificates} CA certificates were loaded from {bundle}: a whole bundle in the layer was expected"
+    if not end["bundles"]:
+        yield "no CA bundle was loaded"
+
+
+class Sandbox:
+    """A process that runs one function. Nothing of this environment can be imported there."""
+
+    def __init__(self, handler: str, path: list[Path], environment: Mapping[str, str], aws: Account) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        reading, writing = os.pipe()
+        self._process = subprocess.Popen(
+            # -I: no variables and no folders of the user. -S: no site-packages. -B: the artefact stays as it is.
+            [sys.executable, "-I", "-S", "-B", str(SANDBOX)],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[writing],
+            env=environment,
+            text=True,
+        )
+        os.close(writing)
+        self._answers = os.fdopen(reading)
+        self._send(
+            {
+                "answers": writing,
+                "port": aws.port,
+                "authority": str(aws.authority),
+                "path": [str(folder) for folder in path],
+                "handler": handler,
+            }
+        )
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._answers.close()
+        self._log.close()
+
+    def invoke(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """The handler's response, or its error."""
+        self._send(event)
+        return self.receive()
+
+    def end(self) -> dict[str, Any]:
+        """What was imported and trusted until the end."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        return self.receive()
+
+    def log(self) -> str:
+        """The end of what the function has logged."""
+        self._log.flush()
+        self._log.seek(0)
+        return f"its log ends with:\n{self._log.read().decode(errors='replace')[-3000:]}"
+
+    def receive(self) -> dict[str, Any]:
+        """The next answer."""
+        line = self._answers.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"error": self.log()}
+        return answer
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        if self._process.stdin:
+            try:
+                self._process.stdin.write(json.dumps(message) + "\n")
+                self._process.stdin.flush()
+            except BrokenPipeError:
+                pass  # it has ended: `receive` says why

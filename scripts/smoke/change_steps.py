@@ -1,0 +1,103 @@
+"""What the functions that read the table's stream are called with: DispatchChanges and PublishEvents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from scripts.smoke.account import Answer, Call
+from scripts.smoke.steps import (
+    NOTHING_FAILED,
+    PENDING,
+    THROTTLED,
+    Step,
+    _execution,
+    _sent_entry,
+    archived,
+    attributes,
+    error,
+    succeeded,
+)
+
+
+def change(item: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """A record of the table's stream: an item that is new."""
+    return {
+        "eventName": "INSERT",
+        "eventSource": "aws:dynamodb",
+        "dynamodb": {
+            "ApproximateCreationDateTime": 1767658625,
+            "Keys": {"task": {"S": item["task"]}},
+            "NewImage": attributes(item),
+            "SequenceNumber": str(number),
+        },
+    }
+
+
+def changes(*items: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch of the stream."""
+    return {"Records": [change(item, number) for number, item in enumerate(items, 1)]}
+
+
+SQS_FAILURE = {"Id": "1", "SenderFault": False, "Code": "InternalError", "Message": "smoke"}
+
+DISPATCH_CHANGES = [
+    Step(
+        "a task to poll for and one to archive",
+        changes(PENDING, succeeded()),
+        NOTHING_FAILED,
+        {"StartExecution": [Answer(body={"executionArn": "arn", "startDate": 1767658625.1})]},
+    ),
+    Step(
+        "polling that was started before",
+        changes(PENDING),
+        NOTHING_FAILED,
+        {"StartExecution": [error("ExecutionAlreadyExists")]},
+    ),
+    Step(
+        "services that are throttled",
+        changes(PENDING, succeeded()),
+        NOTHING_FAILED,
+        {
+            "StartExecution": [THROTTLED, _execution(Call("", "", "", {"stateMachineArn": "", "name": ""}))],
+            "SendMessageBatch": [error("RequestThrottled", 403), Answer(body={"Successful": [_sent_entry("0")]})],
+        },
+    ),
+    Step(
+        "a message that SQS does not take",
+        changes(succeeded(), succeeded()),
+        {"batchItemFailures": [{"itemIdentifier": "2"}]},
+        {"SendMessageBatch": [Answer(body={"Successful": [_sent_entry("0")], "Failed": [SQS_FAILURE]})]},
+    ),
+    Step(
+        "an execution that is denied",
+        changes(PENDING),
+        {"batchItemFailures": [{"itemIdentifier": "1"}]},
+        {"StartExecution": [error("AccessDeniedException")]},
+    ),
+]
+
+PUBLISH_EVENTS = [
+    Step("a task that is archived", changes(archived()), NOTHING_FAILED),
+    Step(
+        "a bus that is throttled",
+        changes(archived(), archived()),
+        NOTHING_FAILED,
+        {
+            "PutEvents": [
+                THROTTLED,
+                Answer(
+                    body={
+                        "FailedEntryCount": 1,
+                        "Entries": [{"EventId": "event-0"}, {"ErrorCode": "ThrottlingException", "ErrorMessage": ""}],
+                    }
+                ),
+                Answer(body={"FailedEntryCount": 0, "Entries": [{"EventId": "event-1"}]}),
+            ]
+        },
+    ),
+    Step(
+        "an event that is denied",
+        changes(archived()),
+        {"batchItemFailures": [{"itemIdentifier": "1"}]},
+        {"PutEvents": [Answer(body={"FailedEntryCount": 1, "Entries": [{"ErrorCode": "AccessDeniedException"}]})]},
+    ),
+]

@@ -1,0 +1,234 @@
+"""Compares an artefact with what it was made from, file by file.
+
+Every file has to be one of these: a file of a pinned dependency as its wheel recorded it, a file of the source tree,
+data of botocore as the build may slim it, or the bytecode of one of them. Nothing may be missing or left over.
+"""
+
+import base64
+import csv
+import hashlib
+import importlib.util
+import marshal
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+from types import CodeType
+
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+from samcli.yamlhelper import yaml_parse
+
+from scripts.smoke.botocore_data import DATA, check_data
+from scripts.smoke.wheels import check_machine, check_tags
+
+# PEP 552: bytecode that is valid by its source's hash, which Python does not check. SAM sets all dates to 1980.
+UNCHECKED_HASH = 1
+# Lambda's magic number: https://github.com/python/cpython/blob/3.13/Include/internal/pycore_magic_number.h
+MAGIC_NUMBER_3_13 = (3571).to_bytes(2, "little") + b"\r\n"
+# Lambda downloads and unpacks the layer before a cold start begins. 21 MB with all of botocore, and no bytecode.
+MAX_LAYER_BYTES = 10_500_000
+# What `sam build` changes in a template: where the code lies, and which resource it built.
+_LOCATIONS = ("CodeUri", "ContentUri", "DefinitionUri")
+_PATH_IN_LAMBDA = {"layer": "/opt/python", "function": "/var/task"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The machine and interpreter that a build is for."""
+
+    name: str
+    machine: str
+    magic_number: bytes
+    has_bytecode: bool = True
+
+    @property
+    def is_this_interpreter(self) -> bool:
+        """Whether bytecode can be loaded here."""
+        return self.magic_number == importlib.util.MAGIC_NUMBER
+
+
+@dataclass(frozen=True)
+class Build:
+    """A folder that `sam build` has filled, and the project that it was made from."""
+
+    folder: Path
+    project: Path
+    target: Target
+
+    @property
+    def layer(self) -> Path:
+        """What Lambda puts on the path as /opt/python."""
+        return self.folder / "ImageTasksLayer" / "python"
+
+    @property
+    def layer_source(self) -> Path:
+        """The folder of the layer's Makefile."""
+        return self.project / "layers" / "image_tasks" / "python"
+
+
+def check_contents(build: Build) -> Iterator[str]:
+    """Problems of the whole artefact, each with the file that has it."""
+    template = yaml_parse((build.project / "template.yaml").read_text())
+    resources = template["Resources"]
+    functions = {
+        name: build.project / resource["Properties"]["CodeUri"]
+        for name, resource in resources.items()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+    yield from _check_template(build, template)
+    built = {path.name for path in build.folder.iterdir()}
+    wanted = {*functions, "ImageTasksLayer", "template.yaml"}
+    for name in sorted(built ^ wanted):
+        yield f"{name} {'is not in' if name in wanted else 'does not belong into'} {build.folder}"
+    for name, source in functions.items():
+        if name in built:
+            yield from _check_function(build, build.folder / name, source)
+    if "ImageTasksLayer" in built:
+        yield from _check_layer(build)
+
+
+def _check_template(build: Build, source: Mapping[str, object]) -> Iterator[str]:
+    path = build.folder / "template.yaml"
+    built = yaml_parse(path.read_text()) if path.is_file() else {}
+    if _without_locations(built) != _without_locations(source):
+        yield "template.yaml: the built template says something else than the project's"
+
+
+def _without_locations(part: object) -> object:
+    match part:
+        case dict():
+            return {
+                name: _without_locations(value)
+                for name, value in part.items()
+                if name not in (*_LOCATIONS, "SamResourceId") and value != {}
+            }
+        case list():
+            return [_without_locations(value) for value in part]
+    return part
+
+
+def _check_function(build: Build, folder: Path, source: Path) -> Iterator[str]:
+    expected = {path.name: path.read_bytes() for path in source.glob("*.py")}
+    yield from _check_files(build, folder, {Path(name): _digest(content) for name, content in expected.items()})
+
+
+def _check_layer(build: Build) -> Iterator[str]:
+    top = build.layer.parent
+    for path in top.iterdir():
+        if path != build.layer:
+            yield f"{path.relative_to(build.folder)}: a layer has python/ and nothing beside it"
+    package = build.layer_source / "image_tasks"
+    expected: dict[Path, str | None] = {
+        path.relative_to(build.layer_source): _digest(path.read_bytes())
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    installed = {canonicalize_name(each.name): each for each in distributions(path=[str(build.layer)])}
+    pinned = dict(_pinned(build.layer_source / "requirements.txt"))
+    for extra in sorted(installed.keys() - pinned):
+        yield f"{extra} is in the layer, and requirements.txt does not name it"
+    for name, version in pinned.items():
+        if name not in installed:
+            yield f"{name} is not in the layer: requirements.txt wants {version}"
+            continue
+        found = installed[name]
+        if found.version != version:
+            yield f"{name} {found.version} is in the layer: requirements.txt wants {version}"
+        try:
+            recorded = dict(_recorded(found))
+            yield from check_tags(found, build.target.machine)
+        except Exception as exc:  # noqa: BLE001 - a damaged RECORD raises anything
+            yield f"{name}: its RECORD or WHEEL cannot be read: {exc!r}"
+            continue
+        expected |= recorded
+    data = {path: digest for path, digest in expected.items() if path.is_relative_to(DATA)}
+    yield from check_data(build.layer, data, build.layer_source / "image_tasks" / "aws_clients.py")
+    expected = {path: digest for path, digest in expected.items() if path not in data}
+    yield from _check_files(build, build.layer, expected)
+    yield from check_machine(build.layer, build.target.machine)
+
+
+def _pinned(requirements: Path) -> Iterator[tuple[NormalizedName, str]]:
+    """Names and versions that hold in Lambda."""
+    lambda_ = {"python_version": "3.13", "python_full_version": "3.13.0", "sys_platform": "linux"}
+    for line in re.findall(r"^[a-z].*?(?= *\\?$)", requirements.read_text(), re.MULTILINE):
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate(lambda_):
+            (pin,) = requirement.specifier
+            yield canonicalize_name(requirement.name), pin.version
+
+
+def _recorded(distribution: Distribution) -> Iterator[tuple[Path, str | None]]:
+    """The files of a wheel, with the SHA-256 that it recorded. RECORD itself has none."""
+    # Not `Distribution.files`: it leaves out files that are missing.
+    for name, digest, _ in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+        path = Path(name)
+        # Console scripts, which the build removes, and bytecode, which it makes itself.
+        if path.parts[0] not in ("..", "bin") and path.suffix != ".pyc":
+            yield path, digest.removeprefix("sha256=") or None
+
+
+def _digest(content: bytes) -> str:
+    """SHA-256 as RECORD has it."""
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+
+
+def _check_files(build: Build, folder: Path, expected: Mapping[Path, str | None]) -> Iterator[str]:
+    """Problems of a folder that should have these files, with their bytecode and nothing else."""
+    found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+    found = {path for path in found if not path.is_relative_to(DATA)}
+    bytecode = {}
+    if build.target.has_bytecode:
+        bytecode = {_bytecode(path): path for path in expected if path.suffix == ".py"}
+    shown = folder.relative_to(build.folder)
+    for path in sorted(found - expected.keys() - bytecode.keys()):
+        yield f"{shown / path}: comes from no source and no dependency"
+    for path in sorted((expected.keys() | bytecode.keys()) - found):
+        yield f"{shown / path}: is missing"
+    for path in sorted(found & expected.keys()):
+        content = (folder / path).read_bytes()
+        if (folder / path).is_symlink():
+            yield f"{shown / path}: is a link, which Lambda cannot follow"
+        elif expected[path] not in (None, _digest(content)):
+            yield f"{shown / path}: is not as its source or its wheel has it"
+    for path in sorted(found & bytecode.keys()):
+        if problem := _bytecode_problem(build.target, folder, path, bytecode[path]):
+            yield f"{shown / path}: {problem}"
+
+
+def _bytecode(source: Path) -> Path:
+    return source.parent / "__pycache__" / f"{source.stem}.cpython-313.pyc"
+
+
+def _bytecode_problem(target: Target, folder: Path, path: Path, source: Path) -> str | None:
+    """Why Lambda would not take the bytecode, and compile the module at every cold start; or take a wrong one."""
+    content = (folder / path).read_bytes()
+    if content[:4] != target.magic_number:
+        return "is bytecode of another Python"
+    if content[4:8] != UNCHECKED_HASH.to_bytes(4, "little"):
+        return "is bytecode that depends on its source's date"
+    if not (folder / source).is_file() or content[8:16] != importlib.util.source_hash((folder / source).read_bytes()):
+        return "is bytecode of another source"
+    if target.is_this_interpreter:
+        return _code_problem(content[16:], folder, source)
+    return None
+
+
+def _code_problem(code: bytes, folder: Path, source: Path) -> str | None:
+    try:
+        loaded = marshal.loads(code)  # noqa: S302 - what the build has compiled
+    except (EOFError, ValueError, TypeError):
+        return "is damaged bytecode"
+    place = _PATH_IN_LAMBDA["layer" if folder.name == "python" else "function"]
+    if not isinstance(loaded, CodeType) or loaded.co_filename != f"{place}/{source}":
+        return f"names another file than {place}/{source} in tracebacks"
+    return None
+
+
+def lambda_target(*, has_bytecode: bool) -> Target:
+    """What the template asks for: python3.13 on arm64."""
+    magic_number = importlib.util.MAGIC_NUMBER if sys.version_info[:2] == (3, 13) else MAGIC_NUMBER_3_13
+    return Target("Lambda", "aarch64", magic_number, has_bytecode)

@@ -1,0 +1,74 @@
+"""Reads the body of a request as S3 does: chunked, with a checksum in front or behind, and refuses a wrong one.
+
+https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable
+from email.message import Message
+from io import BufferedIOBase
+from zlib import crc32
+
+CHECKSUMS: dict[str, Callable[[bytes], bytes]] = {
+    "x-amz-checksum-crc32": lambda content: crc32(content).to_bytes(4, "big"),
+    "x-amz-checksum-sha256": lambda content: hashlib.sha256(content).digest(),
+}
+_S3_CHUNK = re.compile(rb"([0-9a-f]+)\r\n", re.IGNORECASE)
+
+
+class S3RequestError(Exception):
+    """A request that S3 would refuse."""
+
+
+def read_body(headers: Message, stream: BufferedIOBase) -> bytes:
+    """The content of a request. Notes the checksum of a trailer in `headers`, as if it had come in front.
+
+    Raises:
+        S3RequestError: the content is not as long as it says, or has another checksum.
+    """
+    if headers.get("transfer-encoding") == "chunked":
+        content = _unchunked(stream)
+    else:
+        content = stream.read(int(headers.get("content-length") or 0))
+    if headers.get("content-encoding") == "aws-chunked":
+        content = _unwrapped(content, headers)
+    for name in CHECKSUMS:
+        if name in headers and headers[name] != base64.b64encode(CHECKSUMS[name](content)).decode():
+            raise S3RequestError(f"{name} is not that of the content")
+    return content
+
+
+def stored_checksum(headers: Message) -> dict[str, str]:
+    """The checksum that S3 answers with: the one that the object came with."""
+    return {name: headers[name] for name in CHECKSUMS if name in headers}
+
+
+def _unchunked(stream: BufferedIOBase) -> bytes:
+    """HTTP's own chunks."""
+    content = b""
+    while size := int(stream.readline().strip() or b"0", 16):
+        content += stream.read(size)
+        stream.readline()
+    stream.readline()
+    return content
+
+
+def _unwrapped(body: bytes, headers: Message) -> bytes:
+    """S3's chunks inside, with a trailer behind them."""
+    if headers.get("x-amz-content-sha256") != "STREAMING-UNSIGNED-PAYLOAD-TRAILER":
+        raise S3RequestError("aws-chunked content is not announced as unsigned with a trailer")
+    content = b""
+    while found := _S3_CHUNK.match(body):
+        size, body = int(found[1], 16), body[found.end() :]
+        if not size:
+            break
+        content, body = content + body[:size], body[size + 2 :]
+    if len(content) != int(headers.get("x-amz-decoded-content-length") or -1):
+        raise S3RequestError("the content has another length than x-amz-decoded-content-length")
+    name, _, checksum = body.decode().strip().partition(":")
+    if name != headers.get("x-amz-trailer"):
+        raise S3RequestError(f"the trailer {headers.get('x-amz-trailer')} does not follow")
+    headers[name] = checksum.strip()
+    return content

@@ -1,0 +1,106 @@
+"""Runs one built function as Lambda does: events come in by standard input, answers go out by a file descriptor.
+
+Started with `python -I -S`, so that nothing but the standard library and the built folders can be imported. It imports
+nothing of this project either. Every connection that the function opens leads to the loopback server of
+scripts/smoke/account.py, under the names and addresses that it would have in AWS.
+"""
+
+import importlib
+import json
+import os
+import socket
+import ssl
+import sys
+import time
+import traceback
+from typing import Any
+
+# TEST-NET-3 would be refused: Catchlight fetches images from public addresses only.
+PUBLIC_ADDRESS = "93.184.216.34"
+# Time limits are other tests' subject. Here a busy machine must not make a difference.
+SLOWER = 30
+MAX_PAUSE_SECONDS = 0.02
+
+
+class Context:
+    """Lambda's context object."""
+
+    function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "smoke"
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        """The longest time that Lambda allows."""
+        return 900_000
+
+
+def main() -> None:
+    """Loads the handler, then calls it with each event."""
+    setup = json.loads(sys.stdin.readline())
+    answers = os.fdopen(setup["answers"], "w", buffering=1)
+    bundles: dict[str, int] = {}
+    slow_down_clocks()
+    lead_to_loopback(setup["port"])
+    trust(setup["authority"], bundles)
+    sys.path[:0] = setup["path"]
+    try:
+        module, _, function = setup["handler"].rpartition(".")
+        handler = getattr(importlib.import_module(module), function)
+        answers.write(json.dumps({"loaded": module}) + "\n")
+        for line in sys.stdin:
+            answers.write(json.dumps({"response": handler(json.loads(line), Context())}) + "\n")
+        answers.write(json.dumps({"bundles": bundles, "foreign": foreign_modules(setup["path"])}) + "\n")
+    except BaseException:
+        answers.write(json.dumps({"error": traceback.format_exc()}) + "\n")
+        raise
+
+
+def slow_down_clocks() -> None:
+    """Stretches all time limits, and shortens pauses."""
+    monotonic, sleep, settimeout = time.monotonic, time.sleep, socket.socket.settimeout
+    time.monotonic = lambda: monotonic() / SLOWER
+    time.sleep = lambda seconds: sleep(min(float(seconds), MAX_PAUSE_SECONDS))
+
+    def settimeout_longer(self: socket.socket, seconds: float | None) -> None:
+        settimeout(self, seconds and seconds * SLOWER)
+
+    socket.socket.settimeout = settimeout_longer  # type: ignore
+
+
+def lead_to_loopback(port: int) -> None:
+    """Resolves every name to a public address, and leads every connection to the server on this machine."""
+    connect = socket.socket.connect
+
+    def getaddrinfo(_: Any, port: Any, *__: Any, **___: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (PUBLIC_ADDRESS, int(port)))]
+
+    def connect_here(self: socket.socket, _: Any) -> None:
+        connect(self, ("127.0.0.1", port))
+
+    socket.getaddrinfo = getaddrinfo  # type: ignore
+    socket.socket.connect = connect_here  # type: ignore
+
+
+def trust(authority: str, bundles: dict[str, int]) -> None:
+    """Has every TLS context trust the loopback server, besides the CA bundle that the function loads into it.
+
+    Notes which bundles those are, with the number of their certificates.
+    """
+    load = ssl.SSLContext.load_verify_locations
+
+    def load_both(self: ssl.SSLContext, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
+        load(self, cafile, capath, cadata)
+        bundles[str(cafile)] = self.cert_store_stats()["x509_ca"]
+        load(self, authority)
+
+    ssl.SSLContext.load_verify_locations = load_both  # type: ignore[method-assign]
+
+
+def foreign_modules(path: list[str]) -> list[str]:
+    """Files of modules that are neither the artefact's nor the standard library's."""
+    files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    known = (*path, os.path.realpath(sys.base_prefix), sys.base_prefix, os.path.realpath(__file__), __file__)
+    return sorted(file for file in files if file and not file.startswith(known))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The parts of scenarios: events, the answers of AWS to the calls that they cause, tasks and images."""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from boto3.dynamodb.types import TypeSerializer
+from PIL import Image
+
+from scripts.smoke.account import BUCKET, Account, Answer, Answering, Call
+
+TOKEN = "smokeCallbackToken0123456789abcdefghijklmnopqrstuv"  # noqa: S105 - not one of any stack
+KEYS = {name: {"apiKey": f"{name}-key"} for name in ("flux-kontext", "nanobanana", "acedata")}
+IMAGE_HOST = "tempfile.aiquickdraw.com"
+OTHER_HOSTS = (IMAGE_HOST, "api.kie.ai", "api.nanobananaapi.ai", "api.acedata.cloud")
+IMAGE_URL = f"https://{IMAGE_HOST}/r/task12345.png"
+IMAGE_KEY = "images/flux-kontext/task12345/result-0.png"
+RECORD_INFO = "GET https://api.kie.ai/api/v1/flux/kontext/record-info"
+
+FollowUp = Callable[[Any, Sequence[Call], Account], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """An event, what is answered to the calls that it causes (in their order), and members of the response."""
+
+    name: str
+    event: Mapping[str, Any]
+    response: Any = field(default_factory=dict)
+    answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
+    follow_up: FollowUp | None = None  # problems beyond the response
+
+
+# ------------------------------------------------------------------------------------------------ answers of AWS
+
+
+def error(code: str, status: int = 400, **members: Any) -> Answer:
+    """An error of AWS's JSON protocols."""
+    return Answer(status, {"__type": f"com.amazonaws.smoke#{code}", "message": f"smoke: {code}", **members})
+
+
+def s3_error(code: str, status: int) -> Answer:
+    """An error of S3."""
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>smoke</Message></Error>'
+    return Answer(status, body.encode(), {"Content-Type": "application/xml"})
+
+
+def refused(item: Mapping[str, Any]) -> Answer:
+    """A condition that does not hold, with the item as it is (ReturnValuesOnConditionCheckFailure)."""
+    return error("ConditionalCheckFailedException", Item=attributes(item))
+
+
+def attributes(item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item as DynamoDB spells it."""
+    return dict(TypeSerializer().serialize(item)["M"])
+
+
+def _secret(call: Call) -> Answer:
+    if call.parameters["VersionStage"] != "AWSCURRENT":
+        return error("ResourceNotFoundException")  # as of a secret that was never rotated
+    is_token = "CallbackToken" in call.parameters["SecretId"]
+    return Answer(body={"Name": "secret", "SecretString": TOKEN if is_token else json.dumps(KEYS)})
+
+
+def _sent(call: Call) -> Answer:
+    entries = call.parameters["Entries"]
+    return Answer(body={"Successful": [_sent_entry(entry["Id"]) for entry in entries]})
+
+
+def _sent_entry(entry_id: str) -> dict[str, str]:
+    return {"Id": entry_id, "MessageId": f"message-{entry_id}", "MD5OfMessageBody": "0" * 32}
+
+
+def _published(call: Call) -> Answer:
+    entries = call.parameters["Entries"]
+    return Answer(body={"FailedEntryCount": 0, "Entries": [{"EventId": f"event-{i}"} for i in range(len(entries))]})
+
+
+def _execution(call: Call) -> Answer:
+    arn = f"{call.parameters['stateMachineArn']}:{call.parameters['name']}"
+    return Answer(body={"executionArn": arn, "startDate": 1767658625.1})
+
+
+OK = Answer()
+THROTTLED = error("ThrottlingException")
+USUAL: dict[str, Answering] = {
+    "GetSecretValue": _secret,
+    "UpdateItem": lambda _: OK,
+    "PutObject": lambda _: OK,
+    "StartExecution": _execution,
+    "SendMessageBatch": _sent,
+    "ChangeMessageVisibility": lambda _: OK,
+    "PutEvents": _published,
+}
+
+# ------------------------------------------------------------------------------------------------ tasks and images
+
+
+def moment(**ago: float) -> str:
+    """A time in the past (or in the future, with a minus), as items have it."""
+    return (datetime.now(UTC) - timedelta(**ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _png() -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (64, 48), "teal").save(content, "PNG")
+    return content.getvalue()
+
+
+PNG = _png()
+
+
+def task(status: str, rank: int, **more: Any) -> dict[str, Any]:
+    """An item of the tasks table."""
+    known = {"task": "flux-kontext#task12345", "provider": "flux-kontext", "taskId": "task12345"}
+    return {**known, "status": status, "rank": rank, "updatedAt": moment(minutes=1), **more}
+
+
+def succeeded(**more: Any) -> dict[str, Any]:
+    """A task whose image is to be archived, by a callback that nobody has confirmed."""
+    image = {"kind": "result", "url": IMAGE_URL, "expiresAt": moment(days=-13), "state": "PENDING"}
+    reported = {"reportedBy": "callback", "reportedAt": moment(minutes=1), "images": [image]}
+    return task("SUCCEEDED", 30, **reported, **more)
+
+
+def archived() -> dict[str, Any]:
+    """A task whose image is in the bucket."""
+    item = succeeded() | {"status": "ARCHIVED", "rank": 50, "archivedAt": moment()}
+    stored = {"state": "ARCHIVED", "bucket": BUCKET, "key": IMAGE_KEY, "bytes": len(PNG), "sha256": "0" * 64}
+    measured = {"contentType": "image/png", "width": 64, "height": 48, "archivedAt": moment()}
+    return item | {"images": [{**item["images"][0], **stored, **measured}]}
+
+
+def record_info(url: str = IMAGE_URL) -> Answer:
+    """What kie.ai says of a task that has its image."""
+    said = {"taskId": "task12345", "successFlag": 1, "response": {"resultImageUrl": url}, "errorMessage": ""}
+    return Answer(body={"code": 200, "msg": "success", "data": said})
+
+
+IMAGE = Answer(200, PNG, {"Content-Type": "image/png"})
+NOTHING_FAILED: dict[str, Any] = {"batchItemFailures": []}
+PENDING = task("PENDING", 0)
+ITEM = Answer(body={"Responses": {"TasksTable": [attributes(PENDING)]}, "UnprocessedKeys": {}})
+UNPROCESSED = Answer(
+    body={
+        "Responses": {"TasksTable": []},
+        "UnprocessedKeys": {"TasksTable": {"Keys": [{"task": {"S": PENDING["task"]}}]}},
+    }
+)
+FOUND = Answer(body={"Item": attributes(succeeded(request={"prompt": "a lake"}))})
+
+
+def page(*items: Mapping[str, Any], more: bool = False) -> Answer:
+    """A page of a Query."""
+    last = {"LastEvaluatedKey": attributes({"task": "flux-kontext#last", "status": "PENDING", "updatedAt": moment()})}
+    found = [attributes(item) for item in items]
+    return Answer(body={"Items": found, "Count": len(found), "ScannedCount": len(found), **(last if more else {})})

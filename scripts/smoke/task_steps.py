@@ -1,0 +1,170 @@
+"""What the functions are called with that work on tasks: PollTasks, ArchiveImages and ReconcileTasks."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from scripts.smoke.account import Account, Answer, Call
+from scripts.smoke.steps import (
+    FOUND,
+    IMAGE,
+    IMAGE_HOST,
+    IMAGE_KEY,
+    IMAGE_URL,
+    ITEM,
+    NOTHING_FAILED,
+    OK,
+    PENDING,
+    PNG,
+    RECORD_INFO,
+    THROTTLED,
+    UNPROCESSED,
+    Step,
+    error,
+    moment,
+    page,
+    record_info,
+    refused,
+    s3_error,
+    succeeded,
+)
+
+POLL: dict[str, Any] = {"tasks": [PENDING["task"]], "waitSeconds": 60, "waitedSeconds": 0}
+POLL_TASKS = [
+    Step(
+        "a result that polling finds",
+        POLL,
+        {"tasks": []},
+        {"BatchGetItem": [UNPROCESSED, ITEM], RECORD_INFO: [record_info()], "UpdateItem": [OK]},
+    ),
+    Step(
+        "a table that is throttled",
+        POLL,
+        {"tasks": []},
+        {
+            "BatchGetItem": [THROTTLED, ITEM],
+            RECORD_INFO: [record_info()],
+            "UpdateItem": [THROTTLED, refused(succeeded())],
+        },
+    ),
+]
+
+
+def messages(**more: str) -> dict[str, Any]:
+    """A batch of the archive queue."""
+    record = {
+        "messageId": "message-1",
+        "receiptHandle": "receipt-1",
+        "body": json.dumps({"task": PENDING["task"]}),
+        "attributes": {"ApproximateReceiveCount": "1", **more},
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+    }
+    return {"Records": [record]}
+
+
+FETCH = f"GET {IMAGE_URL}"
+COMES_BACK = {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
+
+
+def _image_was_put(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
+    """Whether the image has gone to S3 as it came, with what S3 is to do and to keep."""
+    put = [call.parameters for call in calls if call.operation == "PutObject" and call.parameters["Key"] == IMAGE_KEY]
+    if not put or put[-1]["Body"] != PNG:
+        yield f"{IMAGE_KEY} has not come to S3 as it was served"
+        return
+    headers = put[-1]["Headers"]
+    for name, value in {
+        "if-none-match": "*",
+        "content-type": "image/png",
+        "x-amz-meta-source-host": IMAGE_HOST,
+    }.items():
+        if headers.get(name) != value:
+            yield f"{IMAGE_KEY} came with {name}: {headers.get(name)} instead of {value}"
+    if headers.get("x-amz-trailer") != "x-amz-checksum-sha256":
+        yield f"{IMAGE_KEY} came without a SHA-256 behind it"
+
+
+def _was_asked_for_its_checksum(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
+    heads = [call.parameters["Headers"] for call in calls if call.operation == "HeadObject"]
+    if [head.get("x-amz-checksum-mode") for head in heads] != ["ENABLED"]:
+        yield "HeadObject did not ask for the checksum"
+
+
+ARCHIVE_IMAGES = [
+    Step(
+        "an image",
+        messages(),
+        NOTHING_FAILED,
+        {"GetItem": [FOUND], RECORD_INFO: [record_info()], FETCH: [IMAGE], "PutObject": [OK, OK], "UpdateItem": [OK]},
+        _image_was_put,
+    ),
+    Step(
+        "an object that is there, and another image",
+        messages(),
+        NOTHING_FAILED,  # the image is REJECTED
+        {
+            "GetItem": [FOUND],
+            RECORD_INFO: [record_info()],
+            FETCH: [IMAGE],
+            "PutObject": [s3_error("PreconditionFailed", 412), OK],
+            "HeadObject": [Answer(200, b"", {"x-amz-checksum-sha256": "A" * 43 + "="})],
+            "UpdateItem": [OK],
+        },
+        _was_asked_for_its_checksum,
+    ),
+    Step(
+        "another writer of the same object",
+        messages(),
+        COMES_BACK,
+        {
+            "GetItem": [THROTTLED, FOUND],
+            RECORD_INFO: [record_info()],
+            FETCH: [IMAGE],
+            "PutObject": [s3_error("ConditionalRequestConflict", 409)],
+            "ChangeMessageVisibility": [OK],
+        },
+    ),
+    Step(
+        "a message that is not in flight any more",
+        messages(),
+        COMES_BACK,
+        {
+            "GetItem": [error("ResourceNotFoundException")],
+            "ChangeMessageVisibility": [error("MessageNotInflight")],
+        },
+    ),
+]
+
+# ------------------------------------------------------------------------------------------------ reconciling
+
+COUNTED = Answer(body={"Count": 1, "ScannedCount": 1, "ConsumedCapacity": {"CapacityUnits": 0.5}})
+NOTHING_FOUND = Answer(body={"Items": [], "Count": 0, "ScannedCount": 0})
+
+
+OVERDUE = PENDING | {"updatedAt": moment(days=2)}
+
+RECONCILE_TASKS = [
+    Step(
+        "tasks that nothing works on",
+        {},
+        {"pollingRestarted": 1, "archivingRepeated": 1},
+        {
+            "Query": [
+                *(THROTTLED, COUNTED, COUNTED, page(OVERDUE)),  # how many, and the oldest
+                *(page(more=True), page(OVERDUE)),  # two pages of those to poll for
+                page(succeeded() | {"updatedAt": moment(days=2)}),
+            ],
+            "UpdateItem": [OK, refused(OVERDUE)],
+        },
+    ),
+    Step(
+        "an execution of the last run",
+        {},
+        {"pollingRestarted": 1, "archivingRepeated": 0},
+        {
+            "Query": [COUNTED, COUNTED, page(OVERDUE), page(OVERDUE), NOTHING_FOUND],
+            "StartExecution": [error("ExecutionAlreadyExists")],
+        },
+    ),
+]

@@ -1,0 +1,32 @@
+"""Checks that the binary parts of a layer are for the machine that it is built for."""
+
+from collections.abc import Iterator
+from email.parser import Parser
+from importlib.metadata import Distribution
+from pathlib import Path
+
+# https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html: e_machine, two bytes at 18.
+_ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "arm64": 183}
+
+
+def check_tags(distribution: Distribution, machine: str) -> Iterator[str]:
+    """Problems of a wheel's tags: python3.13 or any, and the machine's platform or any."""
+    wheel = Parser().parsestr(distribution.read_text("WHEEL") or "")
+    tags = wheel.get_all("Tag") or []
+    if not any(_is_compatible(tag, machine) for tag in tags):
+        yield f"{distribution.name}: its wheel is for {', '.join(tags) or 'nothing'}, not for python3.13 on {machine}"
+
+
+def _is_compatible(tag: str, machine: str) -> bool:
+    python, abi, platform = tag.split("-")
+    if platform == "any":
+        return python in ("py3", "py2.py3", "cp313")
+    return python.startswith("cp3") and abi in ("cp313", "abi3") and platform.endswith(machine)
+
+
+def check_machine(layer: Path, machine: str) -> Iterator[str]:
+    """Problems of shared libraries: each is a Linux library of this machine."""
+    for path in sorted(layer.rglob("*.so*")):
+        header = path.read_bytes()[:20]
+        if header[:4] != b"\x7fELF" or int.from_bytes(header[18:20], "little") != _ELF_MACHINES.get(machine):
+            yield f"{path.relative_to(layer)}: is no Linux library for {machine}"
