@@ -15,7 +15,7 @@ class ExitStatus(IntEnum):
 
     FINE = 0
     WRONG = 1  # something is wrong with the stack, or the command failed
-    USAGE = 2
+    USAGE = 2  # the command line makes no sense, or which stack it means cannot be determined
 
 
 @dataclass(frozen=True)

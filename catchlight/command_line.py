@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 from catchlight.command import Command, ExitStatus, Session
 from catchlight.commands import COMMANDS
 from catchlight.errors import CatchlightError, UsageError, faults_explained
+from catchlight.local_state import DEFAULT_STATE_DIR
 from catchlight.screen import Screen
-from catchlight.stack import DEFAULT_STATE_DIR, StackChoice
+from catchlight.stack import StackChoice
 
 _WHICH_STACK = """\
-Without a word a local stack that is up (`make up`, its state in .local) is meant, else the deployed one that
-samconfig.toml names: nothing in AWS changes by mistake while you try something on your machine. Which stack it was is
-said on stderr. Exit status: 0 fine, 1 something is wrong, 2 usage."""
+Without an option for the stack, a command means the local stack that runs in this folder (`make up`, its state in
+.local), else the deployed one that samconfig.toml names: nothing in AWS changes by mistake while you try something on
+your machine. Which stack it was is said on stderr. A file that cannot be read, or a local stack that has ended, stops
+the command: it never takes another stack instead. Exit status: 0 fine, 1 something is wrong, 2 usage."""
 
 
 def parser(commands: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
@@ -44,7 +46,7 @@ def _add_common_options(word: argparse.ArgumentParser) -> None:
     place.add_argument("--stack-name", metavar="NAME", help="a deployed stack (samconfig.toml's, else catchlight)")
     place.add_argument("--local", action="store_true", help="the stack of `make up` on this machine")
     which.add_argument(
-        "--state-dir", default=DEFAULT_STATE_DIR, metavar="FOLDER", help=f"the local stack's ({DEFAULT_STATE_DIR})"
+        "--state-dir", metavar="FOLDER", help=f"the local stack with its state in this folder ({DEFAULT_STATE_DIR})"
     )
     which.add_argument("--region", help="AWS region (samconfig.toml's, else your environment's)")
     which.add_argument("--profile", help="AWS profile (samconfig.toml's, else your environment's)")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     ConnectionError,  # noqa: A004 - botocore's, not Python's
     HTTPClientError,
     NoCredentialsError,
@@ -37,7 +38,7 @@ class CatchlightError(Exception):
 
 
 class UsageError(CatchlightError):
-    """The command line asks for what cannot be; the exit status is 2."""
+    """The command line makes no sense, or which stack it means cannot be determined; the exit status is 2."""
 
 
 @contextmanager
@@ -64,6 +65,8 @@ def explain(exc: ClientError | BotoCoreError) -> str:
             return f"Your AWS session has ended. {_SIGN_IN}"
         case ProfileNotFound():
             return f"{exc}. `aws configure list-profiles` lists yours."
+        case ConfigParseError():
+            return f"{exc}. Repair it, or name another file with AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE."
         case NoRegionError():
             return "No AWS region is known. Name it with --region, or set AWS_REGION."
         case ConnectionError() | HTTPClientError():

@@ -1,9 +1,5 @@
 """Finds a stack, deployed or local, and what belongs to it. The one place that knows how."""
 
-import json
-import os
-import socket
-import tomllib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -13,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
-import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from catchlight.errors import CatchlightError, explain
+from catchlight.deployed_target import DEFAULT_STACK_NAME, deployed_target
+from catchlight.errors import CatchlightError, UsageError, explain
+from catchlight.local_state import DEFAULT_STATE_DIR, LocalState, read_local_state
+from catchlight.loopback_session import NO_PROXIES, loopback_session
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
 
-DEFAULT_STACK_NAME = "catchlight"
-DEFAULT_STATE_DIR = ".local"
 # Nobody waits for a response as a provider does: patience with throttling instead of speed.
 CLIENT_CONFIG = Config(
     connect_timeout=5,
@@ -50,14 +46,14 @@ class Stack:
     endpoint_url: str | None = None
     simulator_url: str | None = None
     logs: Path | None = None  # where a local stack's functions write theirs
+    custom_endpoint: str = ""  # in place of AWS's own, from the user's AWS settings (AWS_ENDPOINT_URL)
     _clients: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def client(self, service: str, config: Config | None = None) -> Any:
         """A boto3 client; the same one for each call. Make it before threads share it."""
         if service not in self._clients:
             config = CLIENT_CONFIG.merge(config) if config else CLIENT_CONFIG
-            # Loopback needs no proxy, whatever the environment says.
-            config = config.merge(Config(proxies={})) if self.is_local else config
+            config = config.merge(NO_PROXIES) if self.is_local else config
             self._clients[service] = self.session.client(  # type: ignore[call-overload] # a name that is not literal
                 service, endpoint_url=self.endpoint_url, config=config
             )
@@ -102,73 +98,78 @@ class Stack:
         return {provider: url.rstrip("/") for provider, _, url in (pair.partition("=") for pair in pairs)}
 
     def __str__(self) -> str:
-        return f"the local stack at {self.api_url}" if self.is_local else f"stack {self.name} in {self.region}"
+        if self.is_local:
+            return f"the local stack at {self.api_url}"
+        return f"stack {self.name} in {self.region}" + (f" at {self.custom_endpoint}" if self.custom_endpoint else "")
 
 
 @dataclass(frozen=True)
 class StackChoice:
-    """Which stack a command line means. Without a word it is a local stack that is up, else the deployed one."""
+    """Which stack a command line means; docs/command-line.md has the order. None stands for an option not given."""
 
     stack_name: str | None = None
     local: bool = False
-    state_dir: str = DEFAULT_STATE_DIR
+    state_dir: str | None = None
     region: str | None = None
     profile: str | None = None
 
     def find(self) -> Stack:
-        """The stack.
+        """The stack. What stands in the way of one candidate is an error, never a reason to take the next one.
 
         Raises:
             CatchlightError: there is none, or it cannot be read with these credentials.
         """
+        self._check()
+        state_dir = Path(self.state_dir or DEFAULT_STATE_DIR)
+        if self.local or self.state_dir is not None:
+            return find_local(state_dir)
         names_aws = self.stack_name or self.region or self.profile
         # Nothing in AWS must change by mistake: where a local stack is up, AWS has to be named.
-        if self.local or (not names_aws and is_up(Path(self.state_dir))):
-            return find_local(Path(self.state_dir))
+        if not names_aws and (state := read_local_state(state_dir)):
+            return _local_stack(state, state_dir)
         return find_deployed(self.stack_name, region=self.region, profile=self.profile)
 
-
-def is_up(state_dir: Path) -> bool:
-    """Whether a local stack has its state there and answers."""
-    try:
-        info = json.loads((state_dir / "stack.json").read_text())
-        address = urlsplit(info["aws_endpoint_url"])
-        with socket.create_connection((address.hostname, address.port), timeout=2):
-            return True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    def _check(self) -> None:
+        deployed = {"--stack-name": self.stack_name, "--region": self.region, "--profile": self.profile}
+        given = {option: value for option, value in deployed.items() if value is not None}
+        for option, value in {**given, "--state-dir": self.state_dir}.items():
+            if value == "":
+                raise UsageError(
+                    f"{option} is empty: no stack is meant by that. Look at the variable that it comes from, or leave "
+                    "the option out."
+                )
+        if given and (self.local or self.state_dir is not None):
+            local = "--local" if self.local else "--state-dir"
+            raise UsageError(f"{local} means a local stack, {', '.join(given)} one in AWS: leave one of them out.")
 
 
 def find_local(state_dir: Path) -> Stack:
     """The stack of `make up`.
 
     Raises:
-        CatchlightError: none is up.
+        CatchlightError: there is none.
+        UsageError: what is in the folder cannot be read, or its stack has ended.
     """
-    try:
-        info = json.loads((state_dir / "stack.json").read_text())
-    except FileNotFoundError:
+    state = read_local_state(state_dir)
+    if state is None:
         raise CatchlightError(
             f"No stack has its state in {state_dir}: `make up` first, or name a deployed one with --stack-name."
-        ) from None
-    except (OSError, ValueError) as exc:
-        raise CatchlightError(f"{state_dir / 'stack.json'} cannot be read: {exc}. Start the stack again.") from exc
-    if not is_up(state_dir):
-        raise CatchlightError(
-            f"The local stack of {state_dir} is not running any more: `make up` first, or name a deployed one with "
-            "--stack-name."
         )
+    return _local_stack(state, state_dir)
+
+
+def _local_stack(state: LocalState, state_dir: Path) -> Stack:
     return Stack(
         name=DEFAULT_STACK_NAME,
-        region=info["region"],
+        region=state.region,
         is_local=True,
-        api_url=info["api_url"],
-        resources=info.get("resources", {}),
-        parameters=info.get("parameters", {}),
-        session=_session_of_this_machine(info["region"]),
-        desk_url=info.get("desk_url") or "",
-        endpoint_url=info["aws_endpoint_url"],
-        simulator_url=info.get("simulator_url"),
+        api_url=state.api_url,
+        resources=state.resources,
+        parameters=state.parameters,
+        session=loopback_session(state.region),
+        desk_url=state.desk_url or "",
+        endpoint_url=state.aws_endpoint_url,
+        simulator_url=state.simulator_url,
         logs=state_dir / "logs",
     )
 
@@ -177,16 +178,13 @@ def find_deployed(stack_name: str | None, *, region: str | None = None, profile:
     """A stack in AWS, by its name; name, region and profile default to what `sam deploy` uses here (samconfig.toml).
 
     Raises:
+        UsageError: name, region or profile cannot be determined, or are unknown. No request was sent.
         CatchlightError: there is none of this name, or the credentials do not let it be read.
         BotoCoreError, ClientError: see `errors.explain`.
     """
-    deployed = _samconfig(Path("samconfig.toml"))
-    name = stack_name or deployed.get("stack_name") or DEFAULT_STACK_NAME
-    if name == deployed.get("stack_name"):
-        region, profile = region or deployed.get("region"), profile or deployed.get("profile")
-    # boto3 reads AWS_DEFAULT_REGION only; SAM and the AWS CLI take AWS_REGION as well.
-    session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"), profile_name=profile)
+    name, session = deployed_target(stack_name, region, profile)
     with closing(session.client("cloudformation", config=CLIENT_CONFIG)) as cloudformation:
+        endpoint = cloudformation.meta.endpoint_url
         described = _describe(cloudformation, name)
         resources = _resources(cloudformation, name)
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
@@ -200,6 +198,8 @@ def find_deployed(stack_name: str | None, *, region: str | None = None, profile:
         resources=resources,
         parameters=parameters,
         session=session,
+        # All of AWS's own, in every partition, begin with the service.
+        custom_endpoint="" if str(urlsplit(endpoint).hostname).startswith("cloudformation") else endpoint,
     )
 
 
@@ -224,31 +224,3 @@ def _resources(cloudformation: "CloudFormationClient", name: str) -> dict[str, s
         for found in page["StackResourceSummaries"]
         if "PhysicalResourceId" in found
     }
-
-
-def _samconfig(path: Path) -> dict[str, str]:
-    """What `sam deploy` would use: the stack's name, its region, the profile."""
-    try:
-        sections = tomllib.loads(path.read_text()).get("default", {})
-    except (OSError, tomllib.TOMLDecodeError):
-        return {}
-    found: dict[str, str] = {}
-    for command in ("global", "deploy"):  # as SAM has it: the command's own section wins
-        found |= sections.get(command, {}).get("parameters", {})
-    return {key: found[key] for key in ("stack_name", "region", "profile") if isinstance(found.get(key), str)}
-
-
-def _session_of_this_machine(region: str) -> boto3.Session:
-    """Dummy credentials, and nothing of the user's profile: it might name a place outside this machine."""
-    variables: dict[str, Any] = {
-        "profile": (None, [], None, None),
-        "config_file": (None, [], os.devnull, None),
-        "credentials_file": (None, [], os.devnull, None),
-        "ignore_configured_endpoint_urls": (None, [], True, None),
-    }
-    return boto3.Session(
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 - a dummy
-        region_name=region,
-        botocore_session=botocore.session.Session(session_vars=variables),
-    )

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-import boto3
 from botocore.config import Config
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import ThreadedWSGIServer
 
+from catchlight.loopback_session import NO_PROXIES, loopback_session
 from local.loopback import HOST, ConnectionsEndWithServer, listening_socket
 from local.template import REGION
 
@@ -83,14 +83,10 @@ class MotoServer:
         """A boto3 client of this endpoint; the same one for each call."""
         with self._clients_lock:
             if service not in self._clients:
-                session: Any = boto3.Session(
-                    aws_access_key_id="local", aws_secret_access_key="local", region_name=REGION
-                )
-                # A function may run for 15 minutes; boto3 would ask a second time after one. No proxy for loopback.
-                config = Config(
-                    read_timeout=900, retries={"total_max_attempts": 1}, proxies={}, max_pool_connections=50
-                )
-                self._clients[service] = session.client(service, endpoint_url=self.url, config=config)
+                session: Any = loopback_session(REGION)
+                # A function may run for 15 minutes; boto3 would ask a second time after one.
+                config = Config(read_timeout=900, retries={"total_max_attempts": 1}, max_pool_connections=50)
+                self._clients[service] = session.client(service, endpoint_url=self.url, config=config.merge(NO_PROXIES))
             return self._clients[service]
 
 

@@ -16,7 +16,7 @@ from moto.dynamodb.models import dynamodb_backends
 from moto.sqs.models import sqs_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
-from local import LocalStackError, moto_patches
+from local import LocalStackError, moto_patches, state_dir
 from local.deployment import Deployment, Resource
 from local.function_logs import ErrorListener, LogFolder
 from local.http_api import HttpApi
@@ -130,10 +130,9 @@ class LocalStack:
         return paths
 
     def _start(self) -> None:
+        # Before anything in the folder is touched: it may be another stack's.
+        self._stack.enter_context(state_dir.owned(self._state_dir))
         self._logs = LogFolder(self._state_dir / "logs", self._on_error)
-        stack_json = self._state_dir / "stack.json"
-        stack_json.unlink(missing_ok=True)
-
         self._moto = MotoServer(self._aws_port, self._aws_middleware)
         # Integrations other than Lambda call moto back on this port.
         self._stack.enter_context(mock.patch.dict(os.environ, {"MOTO_PORT": str(self._moto.port)}))
@@ -160,10 +159,7 @@ class LocalStack:
         self._prewarm({route.function for api in deployment.apis.values() for route in api.routes})
 
         self.info = self._describe(deployment, simulator_url, self._start_gallery())
-        temporary = stack_json.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.info, indent=2) + "\n")
-        temporary.replace(stack_json)
-        self._stack.callback(stack_json.unlink, missing_ok=True)
+        self._stack.enter_context(state_dir.published(self._state_dir, self.info))
 
     def _start_simulator(self) -> str:
         from local.simulator import Simulator

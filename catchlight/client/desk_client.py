@@ -41,13 +41,17 @@ def connect(
     stack_name: str | None = None,
     *,
     local: bool = False,
-    state_dir: str = ".local",
+    state_dir: str | None = None,
     region: str | None = None,
     profile: str | None = None,
 ) -> "DeskClient":
     """A client of a stack: the deployed one of this name, or with `local` the one of `make up` on this machine.
 
+    `state_dir` is the folder of a local stack's state (.local). Which stack is meant without arguments is the same as
+    for the command line: see docs/command-line.md.
+
     Raises:
+        UsageError: which stack is meant cannot be determined; nothing was sent.
         CatchlightError: there is no such stack, or it cannot be read with these credentials.
     """
     with faults_explained():

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from catchlight.errors import CatchlightError
-from catchlight.stack import Stack, StackChoice, find_deployed, find_local, is_up
+from catchlight.stack import StackChoice, find_deployed, find_local
 from tests.integration.cli.conftest import API_URL, STACK_NAME, Deployed
 from tests.integration.conftest import TABLE_NAME
 
@@ -112,14 +112,6 @@ def test_samconfig_tells_name_region_and_profile(cloud: None, tmp_path: Path, mo
         find_deployed(None, region="us-east-2")
 
 
-@pytest.mark.parametrize("content", ["", "[default", "version = 0.1\n[default.global.parameters]\nstack_name = 1\n"])
-def test_a_samconfig_that_says_nothing(cloud: None, tmp_path: Path, content: str) -> None:
-    (tmp_path / "samconfig.toml").write_text(content)
-
-    with pytest.raises(CatchlightError, match="There is no stack catchlight in"):
-        find_deployed(None)
-
-
 # ------------------------------------------------------------------------------------------------ on this machine
 
 
@@ -147,25 +139,11 @@ def test_a_local_stack_that_was_killed(tmp_path: Path) -> None:
         port = server.getsockname()[1]
     state = local_state(tmp_path / ".local", port)
 
-    assert not is_up(state)
     with pytest.raises(CatchlightError, match="not running any more: `make up` first"):
         find_local(state)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}"])
-def test_a_state_that_cannot_be_read(tmp_path: Path, content: str) -> None:
-    (tmp_path / "stack.json").write_text(content)
-
-    assert not is_up(tmp_path)
-    with pytest.raises(CatchlightError, match=r"again|`make up`"):
-        find_local(tmp_path)
-
-
 # ------------------------------------------------------------------------------------------------ which one
-
-
-def choose(tmp_path: Path, **choice: Any) -> Stack:
-    return StackChoice(state_dir=str(tmp_path / ".local"), **choice).find()
 
 
 def test_a_local_stack_that_is_up_is_meant_unless_aws_is_named(
@@ -173,20 +151,20 @@ def test_a_local_stack_that_is_up_is_meant_unless_aws_is_named(
 ) -> None:
     local_state(tmp_path / ".local", listening)
 
-    assert choose(tmp_path).is_local
-    assert choose(tmp_path, local=True).is_local
-    assert not choose(tmp_path, stack_name=STACK_NAME).is_local
+    assert StackChoice().find().is_local
+    assert StackChoice(local=True).find().is_local
+    assert not StackChoice(stack_name=STACK_NAME).find().is_local
     # Somebody who names a region or a profile speaks of AWS.
     with pytest.raises(CatchlightError, match="There is no stack catchlight in eu-west-1"):
-        choose(tmp_path, region="eu-west-1")
+        StackChoice(region="eu-west-1").find()
 
 
 def test_without_a_local_stack_the_deployed_one_is_meant(deployed: Deployed, tmp_path: Path) -> None:
     (tmp_path / "samconfig.toml").write_text(f'[default.global.parameters]\nstack_name = "{STACK_NAME}"\n')
 
-    assert choose(tmp_path).name == STACK_NAME
+    assert StackChoice().find().name == STACK_NAME
     with pytest.raises(CatchlightError, match="`make up` first"):
-        choose(tmp_path, local=True)
+        StackChoice(local=True).find()
 
 
 def test_which_one_it_was_is_said(deployed: Deployed) -> None:

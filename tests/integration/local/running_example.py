@@ -12,8 +12,11 @@ from local.stack import LocalStack
 
 EXAMPLE = Path(__file__).parent / "example" / "template.yaml"
 
+# A busy machine may take its time.
+PATIENCE_SECONDS = 120
 
-def eventually(condition: Callable[[], Any], seconds: float = 10) -> Any:
+
+def eventually(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
     """The condition's value once it is true. No test depends on when."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -10,16 +10,19 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from catchlight.errors import UsageError
+from catchlight.stack import find_local
 from image_tasks.providers import PROVIDERS
 from local import LocalStackError
 from local.moto_server import MotoServer
 from local.stack import REPOSITORY
 from local.template import load_template
-from tests.integration.local.running_example import EXAMPLE, Example, eventually
+from tests.integration.local.running_example import EXAMPLE, PATIENCE_SECONDS, Example, eventually
 
 
 def is_running(pid: int) -> bool:
@@ -46,7 +49,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
     """`python -m local up`, ready: its process, what stack.json says, and where that is."""
     with subprocess.Popen(command(tmp_path), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         path = tmp_path / "stack.json"
-        eventually(lambda: path.exists() or process.poll() is not None, 30)
+        eventually(lambda: path.exists() or process.poll() is not None)
         yield process, json.loads(path.read_text()), path
         process.kill()
 
@@ -54,7 +57,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
 def sandboxes(process: subprocess.Popen[str]) -> list[int]:
     """One warm sandbox for each function."""
     functions = load_template(REPOSITORY / "template.yaml", {}).of_type("AWS::Lambda::Function")
-    found: list[int] = eventually(lambda: len(pids := children(process.pid)) == len(functions) and pids, 30)
+    found: list[int] = eventually(lambda: len(pids := children(process.pid)) == len(functions) and pids)
     return found
 
 
@@ -70,7 +73,7 @@ def test_it_tells_where_everything_is_and_ends_with_ctrl_c(up: Up) -> None:
     assert process.stdout
     output = "".join(iter(process.stdout.readline, "Ready. Ctrl-C ends everything.\n"))
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     assert info["api_url"] in output
     assert info["callback_urls"]["flux-kontext"] in output
 
@@ -82,7 +85,7 @@ def test_sigterm_ends_everything(up: Up) -> None:
 
     process.terminate()
 
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     assert not any(is_running(pid) for pid in pids)
     assert not path.exists()
     with pytest.raises(httpx.ConnectError):
@@ -94,9 +97,55 @@ def test_no_sandbox_outlives_a_killed_stack(up: Up) -> None:
     pids = sandboxes(process)
 
     process.kill()
-    process.wait(20)
+    process.wait(PATIENCE_SECONDS)
 
     eventually(lambda: not any(is_running(pid) for pid in pids))
+
+
+def test_a_second_stack_does_not_touch_the_first(up: Up, tmp_path_factory: pytest.TempPathFactory) -> None:
+    process, info, path = up
+    log = path.parent / "logs" / "first.log"
+    log.write_text("a line\n")
+    before = path.read_text()
+
+    def second(state_dir: Path, port: int) -> str:
+        arguments = command(state_dir, "--port", str(port))
+        done = subprocess.run(
+            arguments, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        )
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    said = second(path.parent, 0)
+    assert f"process {process.pid}, API {info['api_url']}, AWS endpoint {info['aws_endpoint_url']}" in said
+    # A folder of its own: refused for the port, and not for the folder.
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    taken = urlsplit(info["api_url"]).port
+    assert taken
+    assert f"Port {taken} is in use. Choose another with --port" in second(elsewhere, taken)
+    assert not (elsewhere / "stack.json").exists()
+
+    assert path.read_text() == before
+    assert log.read_text() == "a line\n"
+    assert find_local(path.parent).api_url == info["api_url"]
+
+
+def test_what_a_killed_stack_has_left_does_not_keep_the_next_one_from_starting(up: Up) -> None:
+    process, info, path = up
+    process.kill()
+    process.wait(PATIENCE_SECONDS)
+    assert json.loads(path.read_text()) == info
+    with pytest.raises(UsageError, match="is not running any more"):
+        find_local(path.parent)
+
+    with subprocess.Popen(command(path.parent), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as following:
+        try:
+            assert following.stdout
+            assert "Ready. Ctrl-C ends everything.\n" in iter(following.stdout.readline, "")
+            assert find_local(path.parent).endpoint_url != info["aws_endpoint_url"]
+        finally:
+            following.kill()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +158,9 @@ def test_no_sandbox_outlives_a_killed_stack(up: Up) -> None:
     ],
 )
 def test_a_wrong_option_ends_it_with_an_error(arguments: list[str], status: int, message: str, tmp_path: Path) -> None:
-    done = subprocess.run(command(tmp_path, *arguments), cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        command(tmp_path, *arguments), cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
 
     assert done.returncode == status
     assert message in done.stderr
@@ -130,7 +181,7 @@ def run(script: str, *arguments: Path) -> list[str]:
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

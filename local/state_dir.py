@@ -1,0 +1,95 @@
+"""The state folder of a running stack: one stack at a time owns it, and only that one writes and removes stack.json."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from catchlight.local_state import LOCK_FILE, STATE_FILE
+from local import LocalStackError
+
+# A command that looks whether a stack runs holds the lock for an instant.
+_ATTEMPTS = 20
+_PAUSE_SECONDS = 0.05
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Locks a state folder for one stack, and clears what a stack that was killed has left of its addresses.
+
+    The system releases the lock however the process ends; the file stays.
+
+    Raises:
+        LocalStackError: another stack owns the folder, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK_FILE).open("a+", encoding="utf-8")
+    except OSError as exc:
+        raise _unusable(folder, exc) from exc
+    with file:
+        _lock(folder, file)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        (folder / STATE_FILE).unlink(missing_ok=True)
+        yield
+
+
+@contextmanager
+def published(folder: Path, info: Mapping[str, Any]) -> Iterator[None]:
+    """Writes stack.json, whole or not at all, and removes it in the end."""
+    path, text = folder / STATE_FILE, json.dumps(info, indent=2) + "\n"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    try:
+        yield
+    finally:
+        # If the folder was deleted meanwhile, another stack may have made it again: then the file is that one's.
+        if _text(path) == text:
+            path.unlink()
+
+
+def _lock(folder: Path, file: IO[str]) -> None:
+    for attempt in range(_ATTEMPTS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt < _ATTEMPTS - 1:
+                time.sleep(_PAUSE_SECONDS)
+        except OSError as exc:
+            raise _unusable(folder, exc) from exc
+        else:
+            return
+    file.seek(0)
+    raise LocalStackError(
+        f"A local stack is running with the state folder {folder}: process {file.read().strip() or 'unknown'}, "
+        f"{_addresses(folder)}. Use that one, stop it (Ctrl-C where it runs, or `kill` with the process's number), or "
+        "choose another folder with --state-dir and another port with --port."
+    )
+
+
+def _addresses(folder: Path) -> str:
+    try:
+        info = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        return f"API {info['api_url']}, AWS endpoint {info['aws_endpoint_url']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it is written when the stack is up
+        return "which is still starting"
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def _unusable(folder: Path, exc: OSError) -> LocalStackError:
+    return LocalStackError(
+        f"The state folder {folder} cannot be used: {exc.strerror}. Choose another with --state-dir."
+    )

@@ -1,0 +1,376 @@
+"""A fault while the stack is determined stops the command: it says why, and sends nothing to any stack.
+
+One test for each row of docs/command-line.md's table of what stops a command.
+"""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.endpoint import Endpoint
+
+from catchlight.client import connect
+from catchlight.command_line import run
+from catchlight.errors import UsageError
+from catchlight.local_state import LOCK_FILE
+from catchlight.stack import StackChoice
+from local import state_dir
+from local.moto_server import MotoServer
+from tests.integration.cli.conftest import STACK_NAME
+from tests.integration.cli.test_finding_stacks import local_state
+
+NAMED = f'version = 0.1\n[default.deploy.parameters]\nstack_name = "{STACK_NAME}"\n'
+YAML = f"version: 0.1\ndefault:\n  deploy:\n    parameters:\n      stack_name: {STACK_NAME}\n"
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A port where a program listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def requests(cloud: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The AWS requests of a test, in an account where stacks of the default name and of samconfig's name exist."""
+    template = json.dumps({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}})
+    for name in (STACK_NAME, "catchlight"):
+        boto3.client("cloudformation").create_stack(StackName=name, TemplateBody=template)
+    made: list[str] = []
+    send = Endpoint.make_request
+
+    def noted(self: Endpoint, operation: Any, request: Any) -> Any:
+        made.append(operation.name)
+        return send(self, operation, request)
+
+    monkeypatch.setattr(Endpoint, "make_request", noted)
+    return made
+
+
+@pytest.fixture
+def stops(requests: list[str], capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command, which has to stop before a request; returns the one line that it says."""
+
+    def stopped(*arguments: str) -> str:
+        status = run(["redrive", "--all", *arguments])
+        output = capsys.readouterr()
+        assert (status, output.out, requests) == (2, "", [])
+        assert output.err.count("\n") == 1
+        return output.err
+
+    return stopped
+
+
+def samconfig(folder: Path, content: bytes | str, name: str = "samconfig.toml") -> None:
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+# ------------------------------------------------------------------------------------------------ samconfig
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xef\xbb\xbf" + NAMED.encode(), "begins with a byte order mark"),
+        (NAMED.encode("utf-16"), "'utf-8' codec can't decode"),
+        (NAMED.replace("pictures", "ä").encode("latin-1"), "'utf-8' codec can't decode"),
+        ("version = 0.1\n[default.deploy\n", "line 2"),
+        (NAMED + 'stack_name = "twice"\n', "Cannot overwrite a value"),
+        ("version = 0.1\n[default.deploy.parameters]\nstack_name = 1\n", "stack_name is 1, not a text"),
+        (NAMED + "region = 1\n", "region is 1, not a text"),
+        (NAMED + 'profile = ["a"]\n', "not a text"),
+        ("default = 1\n", "default is no table"),
+        ("[default]\ndeploy = 1\n", "default.deploy is no table"),
+        ("[default.global]\nparameters = 1\n", "default.global.parameters is no table"),
+    ],
+)
+def test_a_samconfig_that_cannot_be_read(
+    stops: Callable[..., str], tmp_path: Path, content: bytes | str, says: str
+) -> None:
+    samconfig(tmp_path, content)
+
+    for options in ([], ["--region", "us-east-1"], ["--stack-name", STACK_NAME]):
+        said = stops(*options)
+        assert "samconfig.toml cannot be read: " in said
+        assert says in said
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (YAML + "      stack_name: twice\n", "duplicate key"),
+        ("version: 0.1\n default:\n- x", "mapping values are not allowed"),
+        ("", "the document is no table"),
+        ("- 1\n", "the document is no table"),
+        ("default:\n", "default is no table"),
+        (YAML.replace(STACK_NAME, "2026"), "stack_name is 2026, not a text"),
+    ],
+)
+@pytest.mark.parametrize("name", ["samconfig.yaml", "samconfig.yml"])
+def test_a_yaml_samconfig_that_cannot_be_read(
+    stops: Callable[..., str], tmp_path: Path, content: str, says: str, name: str
+) -> None:
+    samconfig(tmp_path, content, name)
+
+    said = stops()
+    assert f"{name} cannot be read: " in said
+    assert says in said
+
+
+def test_a_samconfig_that_is_no_file(stops: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "samconfig.toml").mkdir()
+    assert "samconfig.toml cannot be read: Is a directory" in stops()
+
+    (tmp_path / "samconfig.toml").rmdir()
+    (tmp_path / "samconfig.toml").symlink_to("gone")
+    # Also beside one that could be read: SAM looks for this one first.
+    samconfig(tmp_path, YAML, "samconfig.yaml")
+    assert "samconfig.toml cannot be read: No such file" in stops()
+
+
+def test_a_samconfig_that_may_not_be_read(
+    stops: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samconfig(tmp_path, NAMED)
+    read = Path.read_bytes
+
+    def refused(self: Path) -> bytes:
+        if self.name == "samconfig.toml":
+            raise PermissionError(13, "Permission denied")  # root, who may run the tests, may read all files
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert "samconfig.toml cannot be read: Permission denied" in stops()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "version = 0.1\n", NAMED.replace("default", "prod"), NAMED.replace(STACK_NAME, "")]
+)
+def test_a_samconfig_that_names_no_stack(stops: Callable[..., str], tmp_path: Path, content: str) -> None:
+    samconfig(tmp_path, content)
+
+    assert "samconfig.toml has no stack_name in [default.deploy.parameters]" in stops()
+
+
+def test_sam_reads_the_first_of_its_files(requests: list[str], tmp_path: Path) -> None:
+    samconfig(tmp_path, YAML.replace(STACK_NAME, "catchlight"), "samconfig.yml")
+    assert StackChoice().find().name == "catchlight"
+    samconfig(tmp_path, b"\xef\xbb\xbf" + YAML.encode(), "samconfig.yaml")
+    assert StackChoice().find().name == STACK_NAME
+    samconfig(tmp_path, NAMED.replace(STACK_NAME, "catchlight"))
+    assert StackChoice().find().name == "catchlight"
+
+
+def test_a_folder_inside_a_checkout(
+    stops: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listening: int
+) -> None:
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path / "docs")
+    local_state(tmp_path / ".local", listening)
+    assert f"run the command in {tmp_path}, or name the stack" in stops()
+
+    (tmp_path / ".local" / "stack.json").unlink()
+    samconfig(tmp_path, NAMED)
+    assert f"{tmp_path}/samconfig.toml names one" in stops()
+
+
+def test_a_folder_without_any_file_means_the_default_name(requests: list[str]) -> None:
+    assert StackChoice().find().name == "catchlight"
+
+
+# ------------------------------------------------------------------------------------------------ stack.json
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"api_url": "http://127.0.0.1:30', "Invalid JSON"),
+        ("", "Invalid JSON"),
+        ("[]", "document: Input should be an object"),
+        ("{}", "aws_endpoint_url: Field required"),
+        ('{"api_url": 1, "region": "us-east-1", "aws_endpoint_url": "http://127.0.0.1:1"}', "api_url: Input should be"),
+        (
+            '{"api_url": "http://127.0.0.1:1", "region": "us-east-1", "aws_endpoint_url": "https://s3.amazonaws.com"}',
+            "aws_endpoint_url: String should match pattern",
+        ),
+        ("\xff", "stack.json cannot be read"),
+    ],
+)
+def test_a_state_that_cannot_be_read(
+    stops: Callable[..., str], tmp_path: Path, content: str, says: str, listening: int
+) -> None:
+    local_state(tmp_path / ".local", listening)
+    (tmp_path / ".local" / "stack.json").write_bytes(content.encode("latin-1"))
+    samconfig(tmp_path, NAMED)
+
+    for options in ([], ["--local"], ["--state-dir", ".local"]):
+        said = stops(*options)
+        assert says in said
+        assert "cannot be read" in said
+
+
+def test_a_state_that_is_no_file(stops: Callable[..., str], tmp_path: Path) -> None:
+    samconfig(tmp_path, NAMED)
+    (tmp_path / ".local").write_text("")
+    assert ".local/stack.json cannot be read: Not a directory" in stops()
+
+    (tmp_path / ".local").unlink()
+    (tmp_path / ".local" / "stack.json").mkdir(parents=True)
+    assert ".local/stack.json cannot be read: Is a directory" in stops()
+
+    (tmp_path / ".local" / "stack.json").rmdir()
+    (tmp_path / ".local" / "stack.json").symlink_to("gone")
+    assert ".local/stack.json cannot be read: No such file" in stops()
+
+
+def test_a_local_stack_that_was_killed(stops: Callable[..., str], tmp_path: Path, listening: int) -> None:
+    samconfig(tmp_path, NAMED)
+    state = local_state(tmp_path / ".local", listening)
+    # Another program listens at its port by now; its lock has ended with its process.
+    (state / LOCK_FILE).write_text("1\n")
+    assert "The local stack of .local is not running any more: `make up` first" in stops()
+
+    (state / LOCK_FILE).unlink()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    local_state(state, free)
+    assert "is not running any more" in stops()
+    local_state(state, 65536)
+    assert "is not running any more" in stops()
+
+
+def test_a_local_stack_that_is_starting(stops: Callable[..., str], tmp_path: Path, listening: int) -> None:
+    samconfig(tmp_path, NAMED)
+    with state_dir.owned(tmp_path / ".local"):
+        assert "is starting or ending: repeat the command in a moment" in stops()
+        local_state(tmp_path / ".local", listening)
+        assert StackChoice().find().is_local
+
+
+def test_a_state_folder_without_a_stack(
+    requests: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samconfig(tmp_path, NAMED)
+
+    for options, folder in ((["--state-dir", ".lokal"], ".lokal"), (["--local"], ".local")):
+        # The stack that is meant is known, and does not exist: as for --stack-name.
+        assert run(["redrive", "--all", *options]) == 1
+        assert f"No stack has its state in {folder}: `make up` first" in capsys.readouterr().err
+    assert requests == []
+
+
+# ------------------------------------------------------------------------------------------------ options, AWS settings
+
+
+@pytest.mark.parametrize("option", ["--stack-name", "--region", "--profile", "--state-dir"])
+def test_an_option_that_is_empty(stops: Callable[..., str], tmp_path: Path, option: str, listening: int) -> None:
+    local_state(tmp_path / ".local", listening)
+    samconfig(tmp_path, NAMED)
+
+    assert f"{option} is empty" in stops(option, "")
+
+
+@pytest.mark.parametrize("local", [["--local"], ["--state-dir", ".local"]])
+@pytest.mark.parametrize("deployed", [["--region", "us-east-1"], ["--profile", "a"], ["--stack-name", STACK_NAME]])
+def test_two_stacks(
+    stops: Callable[..., str], tmp_path: Path, local: list[str], deployed: list[str], listening: int
+) -> None:
+    local_state(tmp_path / ".local", listening)
+    if local == ["--local"] and deployed[0] == "--stack-name":
+        with pytest.raises(SystemExit, match="2"):
+            stops(*local, *deployed)
+    else:
+        assert f"{local[0]} means a local stack, {deployed[0]} one in AWS" in stops(*local, *deployed)
+
+
+@pytest.mark.parametrize("source", ["--profile", "AWS_PROFILE", "samconfig.toml"])
+def test_a_profile_that_does_not_exist(
+    stops: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    samconfig(tmp_path, NAMED + ('profile = "nobody"\n' if source == "samconfig.toml" else ""))
+    if source == "AWS_PROFILE":
+        monkeypatch.setenv("AWS_PROFILE", "nobody")
+
+    said = stops(*(["--profile", "nobody"] if source == "--profile" else []))
+    assert "The config profile (nobody) could not be found. `aws configure list-profiles` lists yours." in said
+
+
+def test_aws_settings_that_cannot_be_read(
+    stops: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "aws.config").write_text("[profile")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws.config"))
+
+    assert "Unable to parse config file" in stops()
+
+
+@pytest.mark.parametrize("region", ["us-esat-1", "frankfurt", "us east 1", "US-EAST-1"])
+@pytest.mark.parametrize("source", ["--region", "AWS_REGION", "samconfig.toml"])
+def test_a_region_that_does_not_exist(
+    stops: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, region: str
+) -> None:
+    samconfig(tmp_path, NAMED + (f'region = "{region}"\n' if source == "samconfig.toml" else ""))
+    if source == "AWS_REGION":
+        monkeypatch.setenv("AWS_REGION", region)
+
+    said = stops(*(["--region", region] if source == "--region" else []))
+    assert f"There is no AWS region '{region}'. Correct it" in said
+
+
+def test_no_region(requests: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "")
+
+    assert run(["status"]) == 1
+    assert capsys.readouterr().err == "error: No AWS region is known. Name it with --region, or set AWS_REGION.\n"
+    assert requests == []
+
+
+def test_a_stack_that_does_not_exist(requests: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    samconfig(tmp_path, NAMED)
+
+    assert run(["redrive", "--all", "--stack-name", "other"]) == 1
+    assert "There is no stack other in us-east-1. Name another with --stack-name" in capsys.readouterr().err
+    # Nothing but the question for this one.
+    assert requests == ["DescribeStacks"]
+
+
+def test_an_endpoint_of_the_users_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server = MotoServer()
+    server.start()
+    request.addfinalizer(server.stop)
+    template = json.dumps({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}})
+    server.client("cloudformation").create_stack(StackName=STACK_NAME, TemplateBody=template)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+
+    assert str(StackChoice(STACK_NAME).find()) == f"stack pictures in us-east-1 at {server.url}"
+
+
+# ------------------------------------------------------------------------------------------------ the client
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"stack_name": STACK_NAME, "local": True}, "--local means a local stack, --stack-name one in AWS"),
+        ({"stack_name": ""}, "--stack-name is empty"),
+        ({"state_dir": ".lokal", "region": "us-east-1"}, "--state-dir means a local stack, --region one in AWS"),
+        ({}, "samconfig.toml cannot be read"),
+        ({"stack_name": STACK_NAME}, "samconfig.toml cannot be read"),
+    ],
+)
+def test_the_client_stops_as_the_commands_do(
+    requests: list[str], tmp_path: Path, arguments: dict[str, Any], says: str
+) -> None:
+    samconfig(tmp_path, "[default")
+
+    with pytest.raises(UsageError, match=says):
+        connect(**arguments)
+    assert requests == []

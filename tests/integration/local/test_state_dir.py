@@ -1,0 +1,63 @@
+"""A state folder belongs to one stack at a time."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from catchlight.local_state import is_locked
+from local import LocalStackError
+from local.state_dir import owned, published
+
+INFO = {"api_url": "http://127.0.0.1:3000", "aws_endpoint_url": "http://127.0.0.1:4000"}
+
+
+def test_one_owner_at_a_time(tmp_path: Path) -> None:
+    state = tmp_path / "deep" / "state"
+    assert is_locked(state) is None
+    with owned(state):
+        assert is_locked(state)
+        with pytest.raises(LocalStackError, match=f"process {os.getpid()}, which is still starting"), owned(state):
+            pass
+        with published(state, INFO):
+            with pytest.raises(LocalStackError, match="API http://127.0.0.1:3000, AWS endpoint http://127.0.0.1:4000"):
+                with owned(state):
+                    pass
+            assert json.loads((state / "stack.json").read_text()) == INFO
+        assert not (state / "stack.json").exists()
+        with owned(tmp_path / "other"):
+            assert is_locked(tmp_path / "other")
+    assert is_locked(state) is False
+    with owned(state):
+        assert (state / "stack.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_the_next_owner_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    (tmp_path / "stack.json").write_text("{")
+    (tmp_path / "stack.lock").write_text("123456789\n")
+
+    with owned(tmp_path):
+        assert not (tmp_path / "stack.json").exists()
+        assert (tmp_path / "stack.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_only_the_stack_that_wrote_the_addresses_removes_them(tmp_path: Path) -> None:
+    path = tmp_path / "stack.json"
+    with published(tmp_path, INFO):
+        path.unlink()
+    assert not path.exists()
+
+    with published(tmp_path, INFO):
+        path.write_text("another stack's")
+    assert path.read_text() == "another stack's"
+
+
+def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LocalStackError, match="cannot be used: .* Choose another with --state-dir"):
+        with owned(tmp_path / "file"):
+            pass
+    (tmp_path / "stack.lock").mkdir()
+    with pytest.raises(LocalStackError, match="cannot be used: Is a directory"), owned(tmp_path):
+        pass
