@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,9 @@ def test_one_owner_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(LocalStackError, match=f"process {os.getpid()}, which is still starting"), owned(state):
             pass
         with published(state, INFO):
-            with pytest.raises(LocalStackError, match="API http://127.0.0.1:3000, AWS endpoint http://127.0.0.1:4000"):
-                with owned(state):
-                    pass
+            addresses = re.escape("API http://127.0.0.1:3000, AWS endpoint http://127.0.0.1:4000")
+            with pytest.raises(LocalStackError, match=addresses), owned(state):
+                pass
             assert json.loads((state / "stack.json").read_text()) == INFO
         assert not (state / "stack.json").exists()
         with owned(tmp_path / "other"):
@@ -55,9 +56,8 @@ def test_only_the_stack_that_wrote_the_addresses_removes_them(tmp_path: Path) ->
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LocalStackError, match="cannot be used: .* Choose another with --state-dir"):
-        with owned(tmp_path / "file"):
-            pass
+    with pytest.raises(LocalStackError, match=r"cannot be used: .* Choose another with --state-dir"):
+        owned(tmp_path / "file").__enter__()
     (tmp_path / "stack.lock").mkdir()
     with pytest.raises(LocalStackError, match="cannot be used: Is a directory"), owned(tmp_path):
         pass
