@@ -6,7 +6,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
 from image_tasks.credentials import CACHE_SECONDS, RECHECK_SECONDS, LiveSecret, provider_keys
@@ -104,6 +104,19 @@ def test_a_token_that_was_rotated_away_is_refused_once_the_cache_is_old(store: S
     assert not accepts(secret, FIRST)
 
 
+@pytest.mark.parametrize(("seconds", "reads"), [(RECHECK_SECONDS, 2), (RECHECK_SECONDS + 1, 4)])
+def test_a_wrong_token_looks_again_once_the_recheck_time_is_over(
+    store: SecretsManager, seconds: float, reads: int
+) -> None:
+    secret = store.secret()
+    assert not accepts(secret, WRONG)
+
+    store.now += seconds
+
+    assert not accepts(secret, WRONG)
+    assert store.reads == reads
+
+
 def test_the_current_value_is_as_old_as_the_cache_at_most(store: SecretsManager) -> None:
     secret = store.secret()
     assert secret.current() == FIRST
@@ -159,14 +172,23 @@ def test_a_secret_that_is_not_there_is_a_settings_error(store: SecretsManager) -
         secret.current()
 
 
-@pytest.mark.parametrize("code", ["InternalServiceError", "ThrottlingException", "AccessDeniedException"])
-def test_a_fault_of_secrets_manager_is_worth_a_retry_and_not_remembered(store: SecretsManager, code: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        (ClientError({"Error": {"Code": "ThrottlingException", "Message": "no"}}, "GetSecretValue"), "ClientError"),
+        (ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetSecretValue"), "ClientError"),
+        (ConnectTimeoutError(endpoint_url="https://secrets.example"), "ConnectTimeoutError"),
+    ],
+)
+def test_a_fault_of_secrets_manager_is_worth_a_retry_and_not_remembered(
+    store: SecretsManager, fault: Exception, named: str
+) -> None:
     def fail(**_: Any) -> None:
-        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "GetSecretValue")
+        raise fault
 
     secret = store.secret()
     store.client.meta.events.register("before-call.secrets-manager.GetSecretValue", fail)
-    with pytest.raises(StoreUnavailableError, match="ClientError"):
+    with pytest.raises(StoreUnavailableError, match=f"did not give a secret: {named}"):
         secret.current()
 
     store.client.meta.events.unregister("before-call.secrets-manager.GetSecretValue", fail)
@@ -206,6 +228,25 @@ def test_a_provider_without_an_entry_has_no_keys(secret: str) -> None:
 
     assert keys.api_key is None
     assert keys.webhook_key is None
+
+
+@pytest.mark.parametrize(
+    ("secret", "usable"),
+    [
+        ('{"acedata": {"apiKey": "k3y"}}', "k3y"),
+        ('{"acedata": {"apiKey": ""}}', None),
+        ('{"acedata": {"apiKey": null}}', None),
+        ('{"acedata": {"webhookKey": "k3y"}}', None),
+        ('{"nanobanana": {"apiKey": "k3y"}}', None),
+        ("{}", None),
+    ],
+)
+def test_an_api_key_is_usable_if_there_is_something_in_it(
+    store: SecretsManager, secret: str, usable: str | None
+) -> None:
+    store.put(secret)
+
+    assert store.secret().provider_keys("acedata").usable_api_key == usable
 
 
 def test_an_empty_webhook_key_is_not_the_same_as_none() -> None:

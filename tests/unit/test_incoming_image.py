@@ -92,6 +92,71 @@ def test_what_was_wrong_stays_wrong() -> None:
                 image.complete()
 
 
+@pytest.mark.parametrize("size", [BLOCK_BYTES, len(IMAGE), 10 * len(IMAGE)])
+def test_the_block_that_is_held_back_stays_so_for_whoever_begins_anew(size: int) -> None:
+    damaged = IMAGE[:-1] + b"\0"
+    with _coming(damaged) as image:
+        with pytest.raises(ImageUnavailableError):
+            image.complete()
+        image.seek(0)
+        handed_out = image.read(size)
+        while len(handed_out) < len(damaged):
+            try:
+                handed_out += image.read(size)
+            except ImageUnavailableError:
+                break
+
+        assert damaged.startswith(handed_out)
+        assert len(handed_out) == 70_000 * (len(damaged) // 70_000)
+
+
+def test_a_read_is_not_longer_than_was_asked_for_nor_than_what_has_come() -> None:
+    with _coming(IMAGE) as image:
+        assert image.read(100) == IMAGE[:100]
+        assert image.read(100) == IMAGE[100:200]
+        image.seek(0)
+        assert image.read(70_000) == IMAGE[:70_000]
+        image.seek(10)
+        assert image.read(20) == IMAGE[10:30]
+        assert image.tell() == 30
+        assert image.read(0) == b""
+
+
+@pytest.mark.parametrize(
+    ("offset", "whence", "position"), [(5, io.SEEK_SET, 5), (5, io.SEEK_CUR, 105), (-5, io.SEEK_END, len(IMAGE) - 5)]
+)
+def test_a_reader_can_go_anywhere(offset: int, whence: int, position: int) -> None:
+    with _coming(IMAGE) as image:
+        image.read(100)
+
+        assert image.seek(offset, whence) == image.tell() == position
+        assert image.read() == IMAGE[position:]
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"), [(incoming_image.MAX_IMAGE_BYTES, True), (incoming_image.MAX_IMAGE_BYTES + 1, False)]
+)
+def test_a_size_that_is_told_is_held_to_the_limit_before_anything_comes(size: int, fits: bool) -> None:
+    if fits:
+        with IncomingImage(iter([IMAGE]), size, "images.example") as image:
+            assert image.size == size
+    else:
+        with pytest.raises(ImageRejectedError, match="larger than 26214400 bytes"):
+            IncomingImage(iter([IMAGE]), size, "images.example")
+
+
+def test_the_first_block_is_small_and_the_others_are_large() -> None:
+    """S3 is called while the rest comes, in few pieces then."""
+    sizes = []
+    with IncomingImage(in_pieces([1000]), len(IMAGE), "images.example") as image:
+        while image._take():
+            sizes.append(len(image._block))
+
+    first = incoming_image.LEAST_BLOCK_BYTES
+    assert len(IMAGE) - sum(sizes) in range(first, first + 1000)
+    assert all(BLOCK_BYTES <= size < BLOCK_BYTES + 1000 for size in sizes[:-1])
+
+
 def _coming(content: bytes) -> IncomingImage:
     return IncomingImage(
         (content[at : at + 70_000] for at in range(0, len(content), 70_000)), len(content), "a.example"

@@ -1,0 +1,169 @@
+"""What S3 answers to an image, and what that says of the image: written, there before, or worth another try."""
+
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from image_tasks.errors import ImageRejectedError, ImageUnavailableError
+from image_tasks.image_bucket import ImageBucket, folder
+from image_tasks.incoming_image import IncomingImage
+from image_tasks.models import GenerationRequest, Task, TaskStatus
+from tests.image_server import picture
+
+PNG = picture()
+DIGEST = hashlib.sha256(PNG).digest()
+CHECKSUM = base64.b64encode(DIGEST).decode()
+KEY, TASK = "images/acedata/t1/result-0.png", "acedata#t1"
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "Any")
+
+
+NO_ANSWER = ReadTimeoutError(endpoint_url="https://s3.example")
+
+
+class S3:
+    """Keeps what it is called with; answers or raises what it was made with."""
+
+    def __init__(self, put: Any, head: Any = None) -> None:
+        self.answers = {"put": put, "head": head}
+        self.calls: list[dict[str, Any]] = []
+
+    def put_object(self, **call: Any) -> Any:
+        if hasattr(call["Body"], "read"):
+            call["Body"] = b"".join(iter(lambda: call["Body"].read(1000), b""))
+        return self._answer("put", call)
+
+    def head_object(self, **call: Any) -> Any:
+        return self._answer("head", call)
+
+    def _answer(self, name: str, call: dict[str, Any]) -> Any:
+        self.calls.append(call)
+        answer = self.answers[name]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def put(s3: S3, content: bytes = PNG) -> str:
+    client: Any = s3
+    with IncomingImage(iter([content]), len(content), "h.example") as image:
+        return ImageBucket(client, "images-bucket").put(KEY, image, task=TASK)
+
+
+def test_an_image_is_written_once_with_all_that_is_known_of_it() -> None:
+    s3 = S3({"ChecksumSHA256": CHECKSUM})
+
+    assert put(s3) == DIGEST.hex()
+
+    assert s3.calls == [
+        {
+            "Bucket": "images-bucket",
+            "Key": KEY,
+            "IfNoneMatch": "*",
+            "Body": PNG,
+            "ContentLength": len(PNG),
+            "ContentType": "image/png",
+            "ChecksumAlgorithm": "SHA256",
+            "Metadata": {"task": TASK, "source-host": "h.example"},
+        }
+    ]
+
+
+def test_without_a_checksum_in_the_answer_it_is_computed_here() -> None:
+    assert put(S3({})) == DIGEST.hex()
+
+
+def test_the_same_image_that_is_there_already_is_as_good_as_written() -> None:
+    s3 = S3(refusal("PreconditionFailed"), {"ChecksumSHA256": CHECKSUM})
+
+    assert put(s3) == DIGEST.hex()
+
+    assert s3.calls[1] == {"Bucket": "images-bucket", "Key": KEY, "ChecksumMode": "ENABLED"}
+
+
+@pytest.mark.parametrize("head", [{"ChecksumSHA256": base64.b64encode(bytes(32)).decode()}, {}])
+def test_another_image_that_is_there_already_stays(head: dict[str, str]) -> None:
+    with pytest.raises(ImageRejectedError, match=f"holds another image under {KEY} already"):
+        put(S3(refusal("PreconditionFailed"), head))
+
+
+@pytest.mark.parametrize(
+    ("put_answer", "head", "reason"),
+    [
+        (refusal("SlowDown"), None, "S3 did not take it: SlowDown"),
+        # Another writer is just at it, and may fail yet.
+        (refusal("ConditionalRequestConflict"), None, "S3 did not take it: ConditionalRequestConflict"),
+        (NO_ANSWER, None, "S3 did not answer: ReadTimeoutError"),
+        (refusal("PreconditionFailed"), refusal("403"), "S3 does not say what it holds"),
+        (refusal("PreconditionFailed"), NO_ANSWER, "S3 does not say what it holds"),
+    ],
+)
+def test_a_fault_of_s3_is_worth_another_try(put_answer: Any, head: Any, reason: str) -> None:
+    with pytest.raises(ImageUnavailableError, match=f"^{reason}$"):
+        put(S3(put_answer, head))
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [(PNG[:-1] + b"\0", ImageUnavailableError), (PNG + b"\0", ImageRejectedError)],
+    ids=["damaged", "more than an image"],
+)
+def test_what_is_wrong_with_an_image_is_said_of_the_image(content: bytes, error: type[Exception]) -> None:
+    with pytest.raises(error, match="image/png"):
+        put(S3({"ChecksumSHA256": CHECKSUM}), content)
+
+
+# ------------------------------------------------------------------------------------------------ what was asked
+
+
+def put_request(s3: S3, request: GenerationRequest | None) -> None:
+    client: Any = s3
+    task = Task(task=TASK, status=TaskStatus.SUCCEEDED, request=request)
+    ImageBucket(client, "images-bucket").put_request(task)
+
+
+def test_what_was_asked_lies_beside_the_images() -> None:
+    s3 = S3({})
+
+    put_request(s3, GenerationRequest(prompt="ein Löwe", seeds=(7,)))
+
+    (call,) = s3.calls
+    body = call.pop("Body")
+    assert json.loads(body) == {
+        "provider": "acedata",
+        "taskId": "t1",
+        "request": {"prompt": "ein Löwe", "seeds": [7]},
+    }
+    assert "Löwe".encode() in body
+    assert call == {
+        "Bucket": "images-bucket",
+        "Key": "images/acedata/t1/request.json",
+        "IfNoneMatch": "*",
+        "ContentType": "application/json",
+    }
+
+
+def test_nothing_lies_there_if_nothing_is_known() -> None:
+    s3 = S3({})
+
+    put_request(s3, None)
+
+    assert s3.calls == []
+
+
+def test_a_request_that_lies_there_already_is_no_fault() -> None:
+    put_request(S3(refusal("PreconditionFailed")), GenerationRequest(prompt="a lion"))
+    with pytest.raises(ImageUnavailableError):
+        put_request(S3(refusal("SlowDown")), GenerationRequest(prompt="a lion"))
+
+
+def test_a_task_has_a_folder_of_its_own() -> None:
+    assert folder("acedata#t1") == "images/acedata/t1"
