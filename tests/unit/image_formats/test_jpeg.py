@@ -74,7 +74,7 @@ def test_markers_that_do_not_exist_are_damage(kind: int) -> None:
     "parts",
     [
         (frame(), scan(), scan(1), scan(2)),
-        (tables(0x03), tables(0x00, 0x01, 0x02), tables(0x13, length=129), tables(), frame(), scan()),
+        (tables(0x03), tables(0x00, 0x01, 0x02), tables(0x10, 0x13, length=129), tables(), frame(), scan()),
         (frame(), scan(data=b"")),
         (frame(), scan(data=b"".join(b"\x01\xff" + bytes([0xD0 + number]) for number in range(8)))),
         (frame(), scan(data=bytes(FIRST_BLOCK_BYTES - 1))),

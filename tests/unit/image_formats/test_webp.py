@@ -81,9 +81,10 @@ def test_sides_have_14_bits(make: type, width: int, height: int) -> None:
     assert (facts.width, facts.height) == (width, height)
 
 
-def test_a_canvas_has_24_bits() -> None:
+@pytest.mark.parametrize(("width", "height"), [(WIDTH + 0x10000, HEIGHT), (WIDTH, HEIGHT + 0x10000)])
+def test_a_canvas_has_24_bits(width: int, height: int) -> None:
     with pytest.raises(ImageUnavailableError, match="its image does not fill its canvas"):
-        read(extended(width=WIDTH + 0x10000), lossy())
+        read(extended(0, width, height), lossy())
 
 
 NO_KIND = "its image is of no kind that exists"

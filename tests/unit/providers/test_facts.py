@@ -1,0 +1,84 @@
+"""What is known of each provider: addresses, lifetimes and limits, spelt out as they were found or documented."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from image_tasks.models import ImageKind
+from image_tasks.providers import PROVIDERS
+
+KIE_HOSTS = ("*.aiquickdraw.com", "*.redpandaai.co", "*.kie.ai", "*.aliyuncs.com")
+
+FACTS: dict[str, dict[str, Any]] = {
+    "flux-kontext": {
+        "base_url": "https://api.kie.ai",
+        "submit_paths": {"generate": "/api/v1/flux/kontext/generate"},
+        "image_hosts": (*KIE_HOSTS, "bfldeliveryprod.blob.core.windows.net", "fal.media", "*.fal.media"),
+        "url_lifetimes": {ImageKind.ORIGIN: timedelta(minutes=10), ImageKind.RESULT: timedelta(days=14)},
+        "poll_batch_size": 1,
+        "max_concurrent_polls": 100,
+        "callback_url_field": "callBackUrl",
+    },
+    "nanobanana": {
+        "base_url": "https://api.nanobananaapi.ai",
+        "submit_paths": {
+            "generate": "/api/v1/nanobanana/generate",
+            "generate-2": "/api/v1/nanobanana/generate-2",
+            "generate-pro": "/api/v1/nanobanana/generate-pro",
+        },
+        "image_hosts": KIE_HOSTS,
+        "url_lifetimes": {ImageKind.ORIGIN: timedelta(minutes=10), ImageKind.RESULT: timedelta(hours=24)},
+        "poll_batch_size": 1,
+        "max_concurrent_polls": 100,
+        "callback_url_field": "callBackUrl",
+    },
+    "acedata": {
+        "base_url": "https://api.acedata.cloud",
+        "submit_paths": {"images": "/flux/images"},
+        "image_hosts": (
+            "*.acedata.cloud",
+            "*.aliyuncs.com",
+            "fal.media",
+            "*.fal.media",
+            "bfldeliveryprod.blob.core.windows.net",
+        ),
+        "url_lifetimes": {ImageKind.ORIGIN: timedelta(minutes=10), ImageKind.RESULT: timedelta(hours=24)},
+        "poll_batch_size": 50,
+        "max_concurrent_polls": 4,
+        "callback_url_field": "callback_url",
+    },
+}
+
+
+@pytest.mark.parametrize(("provider_id", "fact"), [(name, fact) for name, facts in FACTS.items() for fact in facts])
+def test_a_fact_is_as_it_was_found(provider_id: str, fact: str) -> None:
+    assert getattr(PROVIDERS[provider_id], fact) == FACTS[provider_id][fact]
+
+
+def test_these_are_all_providers_under_their_own_names() -> None:
+    assert [*PROVIDERS] == [*FACTS]
+    assert {name: provider.id for name, provider in PROVIDERS.items()} == {name: name for name in FACTS}
+
+
+@pytest.mark.parametrize(
+    ("provider_id", "path"),
+    [
+        ("flux-kontext", "/api/v1/flux/kontext/record-info"),
+        ("nanobanana", "/api/v1/nanobanana/record-info"),
+    ],
+)
+def test_a_record_is_asked_for_by_its_task_id(provider_id: str, path: str) -> None:
+    request = PROVIDERS[provider_id].poll_request(["t1"])
+
+    assert (request.method, request.path, request.task_ids) == ("GET", path, ("t1",))
+    assert (request.params, request.json) == ({"taskId": "t1"}, None)
+
+
+def test_ace_data_is_asked_for_one_record_or_for_many() -> None:
+    one, many = (PROVIDERS["acedata"].poll_request(ids) for ids in (["t1"], ["t1", "t2"]))
+
+    assert (one.method, one.path, one.params) == (many.method, many.path, many.params) == ("POST", "/flux/tasks", {})
+    assert (one.task_ids, many.task_ids) == (("t1",), ("t1", "t2"))
+    assert one.json == {"id": "t1", "action": "retrieve"}
+    assert many.json == {"ids": ["t1", "t2"], "action": "retrieve_batch", "limit": 2}
