@@ -1,0 +1,280 @@
+"""Items of the tasks table, whole: every attribute by the name and in the form that other programs read it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from image_tasks.desk.submission_claims import Claim, SubmissionClaims
+from image_tasks.models import (
+    Failure,
+    FailureReason,
+    GenerationRequest,
+    Image,
+    ImageKind,
+    ImageState,
+    Reporter,
+    Task,
+    TaskReport,
+    TaskStatus,
+)
+from image_tasks.registration import Registry, new_task
+from image_tasks.tasks_table import TasksTable
+from tests.integration.conftest import TABLE_NAME, Store
+
+TASK = "acedata#t1"
+NOW = datetime(2026, 1, 31, 12, 0, 0, 123_456, tzinfo=UTC)
+TIMES = [f"2026-01-31T12:0{minute}:00.123Z" for minute in range(6)]
+EXPIRES_AT = "2026-02-01T12:00:00.123Z"
+REQUEST = GenerationRequest(prompt="a lion", model="m", size="16:9", seeds=(7, 8))
+STORED_REQUEST = {"prompt": "a lion", "model": "m", "size": "16:9", "seeds": [7, 8]}
+RETENTION = timedelta(days=90)
+
+
+def at(minute: int) -> datetime:
+    return NOW + timedelta(minutes=minute)
+
+
+def delete_after(minute: int) -> int:
+    return int((at(minute) + RETENTION).timestamp())
+
+
+def image(name: str, kind: ImageKind = ImageKind.RESULT) -> Image:
+    return Image(kind=kind, url=f"https://h.example/{name}", expires_at=NOW + timedelta(days=1))
+
+
+def stored_image(name: str, kind: str = "result", **more: Any) -> dict[str, Any]:
+    url = f"https://h.example/{name}"
+    return {"kind": kind, "url": url, "expiresAt": EXPIRES_AT, "state": "PENDING", **more}
+
+
+def report(status: TaskStatus, *images: Image, by: Reporter, minute: int, failure: Failure | None = None) -> TaskReport:
+    return TaskReport(
+        provider="acedata",
+        task_id="t1",
+        status=status,
+        reported_by=by,
+        reported_at=at(minute),
+        images=images,
+        failure=failure,
+        request=REQUEST if by is Reporter.POLL else None,
+    )
+
+
+@pytest.fixture
+def table(store: Store) -> TasksTable:
+    return TasksTable(TABLE_NAME, store.client, retention=RETENTION)
+
+
+def read(table: TasksTable) -> Task:
+    task = table.get(TASK)
+    assert task is not None
+    return task
+
+
+REGISTERED = {
+    "task": TASK,
+    "provider": "acedata",
+    "taskId": "t1",
+    "status": "PENDING",
+    "rank": 0,
+    "registeredAt": TIMES[0],
+    "updatedAt": TIMES[0],
+    "feed": "tasks",
+    "arrivedAt": TIMES[0],
+}
+
+
+def test_a_task_that_was_registered(store: Store) -> None:
+    assert Registry(TABLE_NAME, store.client).register("acedata", ["t1"], now=NOW) == [True]
+
+    assert store.items() == [REGISTERED]
+
+
+def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
+    claims = SubmissionClaims(TABLE_NAME, store.client, retention=RETENTION)
+    claim = Claim(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
+    claims.claim(claim)
+    asked = {
+        "task": "#submission#order-1",
+        "key": "order-1",
+        "provider": "acedata",
+        "fingerprint": "f",
+        "attempt": "a",
+        "askedAt": TIMES[0],
+        "state": "ASKING",
+        "deleteAfter": delete_after(0),
+    }
+    assert store.items() == [asked]
+
+    claims.doubt(claim, "no answer came")
+    assert store.items() == [asked | {"state": "IN_DOUBT", "doubt": "no answer came"}]
+
+    claims.settle(claim, "t1", new_task("acedata", "t1", now=NOW, request=REQUEST, idempotency_key="order-1"))
+    assert store.item("#submission#order-1") == asked | {"state": "TAKEN", "taskId": "t1"}
+    assert store.item(TASK) == REGISTERED | {"request": STORED_REQUEST, "idempotencyKey": "order-1"}
+
+
+def test_a_key_that_was_freed(store: Store) -> None:
+    claims = SubmissionClaims(TABLE_NAME, store.client)
+    claim = Claim(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
+    claims.claim(claim)
+
+    assert claims.free(claim) is True
+
+    item = store.item("#submission#order-1")
+    assert item is not None
+    assert item["state"] == "FREE"
+    assert "deleteAfter" not in item
+
+
+def test_a_task_on_its_way_into_the_bucket(store: Store, table: TasksTable) -> None:
+    Registry(TABLE_NAME, store.client).register("acedata", ["t1"], now=NOW)
+    table.record(report(TaskStatus.SUCCEEDED, image("o", ImageKind.ORIGIN), image("r"), by=Reporter.POLL, minute=1))
+    succeeded = REGISTERED | {
+        "status": "SUCCEEDED",
+        "rank": 30,
+        "images": [stored_image("o", "origin"), stored_image("r")],
+        "request": STORED_REQUEST,
+        "reportedBy": "poll",
+        "reportedAt": TIMES[1],
+        "updatedAt": TIMES[1],
+    }
+    assert store.item(TASK) == succeeded
+
+    archived = image("o", ImageKind.ORIGIN).model_copy(
+        update={
+            "state": ImageState.ARCHIVED,
+            "bucket": "images-bucket",
+            "key": "images/acedata/t1/origin-0.png",
+            "bytes": 123,
+            "sha256": "ab" * 32,
+            "content_type": "image/png",
+            "width": 8,
+            "height": 6,
+            "archived_at": at(2),
+        }
+    )
+    stored_archived = stored_image(
+        "o",
+        "origin",
+        state="ARCHIVED",
+        bucket="images-bucket",
+        key="images/acedata/t1/origin-0.png",
+        bytes=123,
+        sha256="ab" * 32,
+        contentType="image/png",
+        width=8,
+        height=6,
+        archivedAt=TIMES[2],
+    )
+    table.save_images(read(table), {0: archived}, now=at(2))
+    one_archived = succeeded | {"images": [stored_archived, stored_image("r")], "updatedAt": TIMES[2]}
+    assert store.item(TASK) == one_archived
+
+    refused = image("r").model_copy(update={"state": ImageState.REJECTED, "reason": "it is no image"})
+    table.save_images(read(table), {1: refused}, now=at(3))
+    assert store.item(TASK) == one_archived | {
+        "status": "INCOMPLETE",
+        "rank": 40,
+        "images": [stored_archived, stored_image("r", state="REJECTED", reason="it is no image")],
+        "updatedAt": TIMES[3],
+        "archivedAt": TIMES[3],
+        "deleteAfter": delete_after(3),
+    }
+
+    table.renew(read(table), {1: image("r2")}, now=at(4))
+    assert store.item(TASK) == one_archived | {
+        "images": [stored_archived, stored_image("r2")],
+        "updatedAt": TIMES[4],
+    }
+
+
+def test_a_failure_that_was_no_failure(store: Store, table: TasksTable) -> None:
+    failure = Failure(reason=FailureReason.CONTENT_POLICY, code="400", message="words")
+    table.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=0, failure=failure))
+    known = {key: value for key, value in REGISTERED.items() if key != "registeredAt"}
+    failed = known | {
+        "status": "FAILED",
+        "rank": 20,
+        "failure": {"reason": "CONTENT_POLICY", "code": "400", "message": "words"},
+        "reportedBy": "callback",
+        "reportedAt": TIMES[0],
+        "deliveries": 1,
+        "deleteAfter": delete_after(0),
+    }
+    assert store.item(TASK) == failed
+
+    table.confirm(read(table), report(TaskStatus.FAILED, by=Reporter.POLL, minute=1, failure=failure))
+    confirmed = failed | {"confirmedAt": TIMES[1], "updatedAt": TIMES[1], "request": STORED_REQUEST}
+    assert store.item(TASK) == confirmed
+
+    other = Failure(reason=FailureReason.INTERNAL)
+    table.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=2, failure=other))
+    evidence = {
+        "reportedBy": "callback",
+        "reportedAt": TIMES[2],
+        "status": "FAILED",
+        "urls": [],
+        "failure": {"reason": "INTERNAL", "message": ""},
+    }
+    assert store.item(TASK) == confirmed | {"deliveries": 2, "conflicts": [evidence]}
+
+    table.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=3))
+    overruled = {
+        "reportedBy": "callback",
+        "reportedAt": TIMES[0],
+        "status": "FAILED",
+        "urls": [],
+        "failure": {"reason": "CONTENT_POLICY", "code": "400", "message": "words"},
+    }
+    healed = {key: value for key, value in confirmed.items() if key not in ("failure", "confirmedAt", "deleteAfter")}
+    assert store.item(TASK) == healed | {
+        "status": "SUCCEEDED",
+        "rank": 30,
+        "images": [stored_image("r")],
+        "reportedAt": TIMES[3],
+        "updatedAt": TIMES[3],
+        "deliveries": 3,
+        "conflicts": [evidence, overruled],
+    }
+
+
+def test_a_claim_that_its_provider_contradicts(store: Store, table: TasksTable) -> None:
+    table.record(report(TaskStatus.SUCCEEDED, *map(image, "abcde"), by=Reporter.CALLBACK, minute=0))
+    table.correct(read(table), report(TaskStatus.PENDING, by=Reporter.POLL, minute=1))
+
+    item = store.item(TASK)
+    assert item is not None
+    assert item == {
+        **REGISTERED,
+        # It was not registered before its provider said that it is at work.
+        "registeredAt": TIMES[1],
+        "updatedAt": TIMES[1],
+        "deliveries": 1,
+        "request": STORED_REQUEST,
+        "conflicts": [
+            {
+                "reportedBy": "callback",
+                "reportedAt": TIMES[0],
+                "status": "SUCCEEDED",
+                "urls": [f"https://h.example/{name}" for name in "abcd"],
+            }
+        ],
+    }
+
+
+def test_a_task_that_is_polled_for_again(store: Store, table: TasksTable) -> None:
+    given_up = Failure(reason=FailureReason.NO_NEWS, message="words")
+    table.record(report(TaskStatus.TIMED_OUT, by=Reporter.POLL, minute=0, failure=given_up))
+    item = store.item(TASK)
+    assert item is not None
+    assert (item["status"], item["rank"], item["deleteAfter"]) == ("TIMED_OUT", 10, delete_after(0))
+
+    assert table.restart(read(table), now=at(1)) is True
+
+    assert store.item(TASK) == {
+        **{key: value for key, value in REGISTERED.items() if key != "registeredAt"},
+        "updatedAt": TIMES[1],
+        "request": STORED_REQUEST,
+    }
