@@ -1,0 +1,189 @@
+"""What each status is given another try with, what is done for it, and what the answer says of it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from image_tasks.errors import ProviderBusyError, StoreUnavailableError
+from image_tasks.models import Image, ImageKind, ImageState, Reporter, Task, TaskStatus
+from image_tasks.redrive import Redrive, Redriven, Step
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+TASK = "acedata#t1"
+
+
+def image(name: str, state: ImageState = ImageState.PENDING) -> Image:
+    reason = "words" if state in (ImageState.EXPIRED, ImageState.REJECTED) else None
+    return Image(kind=ImageKind.RESULT, url=f"https://h.example/{name}", expires_at=NOW, state=state, reason=reason)
+
+
+class World:
+    """The table, the providers and AWS, as far as a redrive sees them; `done` says what was done, in order."""
+
+    def __init__(self, task: Task | None, fresh: Mapping[int, Image] | Exception | None = None) -> None:
+        self.task = task
+        self.fresh = fresh or {}
+        self.is_unchanged = True
+        self.done: list[tuple[Any, ...]] = []
+
+    def get(self, key: str) -> Task | None:
+        if isinstance(self.task, Exception):
+            raise self.task
+        return self.task if key == TASK else None
+
+    def renew(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> bool:
+        self.done.append(("renew", {index: (image.url, image.state) for index, image in images.items()}, now))
+        assert all(image.reason is None for image in images.values())
+        return self.is_unchanged
+
+    def restart(self, task: Task, *, now: datetime) -> bool:
+        self.done.append(("restart", task.task, now))
+        return self.is_unchanged
+
+    def find(self, task: Task, stale: Any) -> Mapping[int, Image]:
+        self.done.append(("find", list(stale)))
+        if isinstance(self.fresh, Exception):
+            raise self.fresh
+        return self.fresh
+
+    def queue_archiving(self, tasks: list[str], *, nonce: str) -> None:
+        self.done.append(("queue", tasks, nonce))
+
+    def start_polling(self, tasks: list[str], *, name: str, wait_seconds: int) -> None:
+        self.done.append(("poll", tasks, name, wait_seconds))
+
+    def redrive(self) -> Redrive:
+        parts: Any = self
+        return Redrive(parts, parts, parts, now=lambda: NOW)
+
+    def run(self, key: str = TASK, nonce: str = "run-1") -> Redriven:
+        return self.redrive().redrive(key, nonce=nonce)
+
+
+def a_task(status: TaskStatus, *images: Image, reported_by: Reporter | None = None) -> Task:
+    return Task(task=TASK, status=status, images=images, reported_by=reported_by)
+
+
+PLANS: list[tuple[Task | None, Step, str]] = [
+    (None, Step.NOTHING, "there is no such task any more"),
+    (a_task(TaskStatus.PENDING), Step.POLL, ""),
+    (a_task(TaskStatus.TIMED_OUT), Step.REGISTER_ANEW, ""),
+    (a_task(TaskStatus.FAILED), Step.NOTHING, "the provider says that it failed"),
+    (a_task(TaskStatus.FAILED, reported_by=Reporter.CALLBACK), Step.POLL, "its failure rests on a callback alone"),
+    (a_task(TaskStatus.FAILED, reported_by=Reporter.POLL), Step.NOTHING, "the provider says that it failed"),
+    (a_task(TaskStatus.SUCCEEDED), Step.ARCHIVE, ""),
+    (a_task(TaskStatus.INCOMPLETE), Step.REOPEN, ""),
+    (a_task(TaskStatus.ARCHIVED), Step.NOTHING, "all its images are archived"),
+]
+
+
+@pytest.mark.parametrize(("task", "step", "remark"), PLANS)
+def test_a_plan_follows_from_the_status_and_does_nothing(task: Task | None, step: Step, remark: str) -> None:
+    world = World(task)
+
+    plan = world.redrive().plan(TASK)
+
+    assert plan == Redriven(task=TASK, status=task.status if task else None, step=step, remark=remark)
+    assert world.done == []
+
+
+@pytest.mark.parametrize("key", ["t1", "acedata#", "#submission#key"])
+def test_what_is_no_task_key_needs_nothing(key: str) -> None:
+    world = World(a_task(TaskStatus.PENDING))
+
+    assert world.redrive().plan(key) == world.run(key)
+    assert world.run(key) == Redriven(task=key, status=None, step=Step.NOTHING, remark="no task key: provider#taskId")
+    assert world.done == []
+
+
+@pytest.mark.parametrize(("task", "step", "remark"), [plan for plan in PLANS if plan[1] is Step.NOTHING])
+def test_what_needs_nothing_gets_nothing(task: Task | None, step: Step, remark: str) -> None:
+    world = World(task)
+
+    assert world.run() == world.redrive().plan(TASK)
+    assert world.done == []
+
+
+def test_a_task_that_was_given_up_is_registered_anew() -> None:
+    world = World(a_task(TaskStatus.TIMED_OUT))
+
+    assert world.run().is_failed is False
+    assert world.done == [("restart", TASK, NOW)]
+
+
+def test_polling_starts_at_once_under_a_name_of_this_run() -> None:
+    world = World(a_task(TaskStatus.PENDING))
+
+    for nonce in ("run-1", "run-1", "run-2"):
+        assert world.run(nonce=nonce).step is Step.POLL
+
+    names = [call[2] for call in world.done]
+    assert [call[:2] + call[3:] for call in world.done] == [("poll", [TASK], 0)] * 3
+    assert names[0] == names[1] != names[2]
+    assert all(name.startswith("redrive-") and len(name) == 48 for name in names)
+
+
+def test_a_task_is_queued_with_all_its_missing_images_pending_and_fresh() -> None:
+    states = (ImageState.ARCHIVED, ImageState.PENDING, ImageState.EXPIRED, ImageState.REJECTED)
+    task = a_task(TaskStatus.SUCCEEDED, *(image(state.lower(), state) for state in states))
+    world = World(task, fresh={2: image("fresh")})
+
+    done = world.run()
+
+    assert (done.fresh_urls, done.remark, done.is_failed, done.status) == (1, "", False, TaskStatus.SUCCEEDED)
+    pending = ImageState.PENDING
+    renewed = {2: ("https://h.example/fresh", pending), 3: ("https://h.example/rejected", pending)}
+    assert world.done == [("find", [1, 2, 3]), ("renew", renewed, NOW), ("queue", [TASK], "run-1")]
+
+
+def test_a_task_without_anything_to_renew_is_queued_as_it_is() -> None:
+    world = World(a_task(TaskStatus.SUCCEEDED, image("a")))
+
+    assert world.run().is_failed is False
+    assert world.done == [("find", [0]), ("queue", [TASK], "run-1")]
+
+
+def test_an_incomplete_task_is_opened_again_and_queued_by_the_stream() -> None:
+    world = World(a_task(TaskStatus.INCOMPLETE, image("a", ImageState.ARCHIVED), image("b", ImageState.EXPIRED)))
+
+    assert world.run().step is Step.REOPEN
+    assert world.done == [("find", [1]), ("renew", {1: ("https://h.example/b", ImageState.PENDING)}, NOW)]
+
+
+def test_a_provider_that_gives_no_fresh_urls_is_no_obstacle() -> None:
+    world = World(a_task(TaskStatus.INCOMPLETE, image("b", ImageState.EXPIRED)), fresh=ProviderBusyError("busy"))
+
+    done = world.run()
+
+    assert (done.is_failed, done.fresh_urls) == (False, 0)
+    assert done.remark == "the provider could not be asked for fresh URLs: busy"
+    assert [call[0] for call in world.done] == ["find", "renew"]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [a_task(TaskStatus.TIMED_OUT), a_task(TaskStatus.SUCCEEDED, image("a", ImageState.EXPIRED))],
+    ids=lambda task: task.status,
+)
+def test_a_task_that_has_changed_meanwhile_is_told_and_left_alone(task: Task) -> None:
+    world = World(task)
+    world.is_unchanged = False
+
+    done = world.run()
+
+    assert (done.is_failed, done.remark) == (True, "the task has changed meanwhile")
+    assert done.status is task.status
+    assert "queue" not in [call[0] for call in world.done]
+
+
+def test_a_fault_is_told_of_its_task() -> None:
+    world = World(None)
+    world.task = StoreUnavailableError("DynamoDB did not answer")  # type: ignore[assignment] # raised by `get`
+
+    assert world.run() == Redriven(
+        task=TASK, status=None, step=Step.NOTHING, remark="DynamoDB did not answer", is_failed=True
+    )
+    with pytest.raises(StoreUnavailableError):
+        world.redrive().plan(TASK)
