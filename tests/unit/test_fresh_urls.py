@@ -1,0 +1,111 @@
+"""Which images get a fresh URL: each condition alone, and what is written of it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from image_tasks.errors import ProviderBusyError, UnconfirmedError
+from image_tasks.fresh_urls import FreshUrls
+from image_tasks.models import Image, ImageKind, ImageState, Reporter, Task, TaskReport, TaskStatus
+
+THEN = datetime(2026, 1, 31, 11, tzinfo=UTC)
+NOW = THEN + timedelta(hours=1)
+ORIGIN, RESULT = ImageKind.ORIGIN, ImageKind.RESULT
+
+
+def image(name: str, kind: ImageKind = RESULT, state: ImageState = ImageState.PENDING) -> Image:
+    return Image(kind=kind, url=f"https://h.example/{name}", expires_at=THEN, state=state)
+
+
+def answer(*images: Image, status: TaskStatus = TaskStatus.SUCCEEDED) -> TaskReport:
+    return TaskReport(
+        provider="flux-kontext",
+        task_id="t1",
+        status=status,
+        reported_by=Reporter.POLL,
+        reported_at=NOW,
+        images=images,
+    )
+
+
+class World:
+    """A table that takes what is renewed, and a provider with an answer."""
+
+    def __init__(self, told: TaskReport | Exception | None, *, is_unchanged: bool = True) -> None:
+        self.told = told
+        self.is_unchanged = is_unchanged
+        self.renewed: list[tuple[Mapping[int, Image], datetime]] = []
+
+    def ask(self, key: str) -> TaskReport | None:
+        assert key == "flux-kontext#t1"
+        if isinstance(self.told, Exception):
+            raise self.told
+        return self.told
+
+    def renew(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> bool:
+        self.renewed.append((images, now))
+        return self.is_unchanged
+
+    def urls(self) -> FreshUrls:
+        parts: Any = self
+        return FreshUrls(parts, parts)
+
+
+def a_task(*images: Image) -> Task:
+    return Task(task="flux-kontext#t1", status=TaskStatus.INCOMPLETE, rank=40, images=images)
+
+
+KNOWN = a_task(image("o", ORIGIN), image("a"), image("b"))
+ALL_NEW = answer(image("o2", ORIGIN), image("a2"), image("b2"))
+
+CASES: list[tuple[Task, TaskReport | None, set[int], dict[int, str]]] = [
+    (KNOWN, ALL_NEW, {0, 1, 2}, {0: "o2", 1: "a2", 2: "b2"}),
+    (KNOWN, ALL_NEW, {1}, {1: "a2"}),
+    (KNOWN, ALL_NEW, set(), {}),
+    (KNOWN, answer(image("a2"), image("b2")), {0, 1, 2}, {1: "a2", 2: "b2"}),
+    (KNOWN, answer(image("o", ORIGIN), image("a"), image("b2")), {0, 1, 2}, {2: "b2"}),
+    (KNOWN, answer(image("a2"), image("b"), image("o2", ORIGIN)), {0, 1, 2}, {0: "o2", 1: "a2"}),
+    (KNOWN, None, {0, 1, 2}, {}),
+    (KNOWN, answer(status=TaskStatus.PENDING), {0, 1, 2}, {}),
+    (a_task(image("a", state=ImageState.ARCHIVED)), answer(image("a2")), {0}, {}),
+    (a_task(image("a", state=ImageState.EXPIRED)), answer(image("a2")), {0}, {0: "a2"}),
+    (a_task(image("a", state=ImageState.REJECTED)), answer(image("a2")), {0}, {0: "a2"}),
+]
+
+
+@pytest.mark.parametrize(("task", "told", "stale", "fresh"), CASES)
+def test_a_stale_image_gets_the_url_that_its_provider_has_for_its_place(
+    task: Task, told: TaskReport | None, stale: set[int], fresh: dict[int, str]
+) -> None:
+    world = World(told)
+
+    found = world.urls().find(task, stale)
+
+    assert {index: image.url for index, image in found.items()} == {
+        index: f"https://h.example/{name}" for index, name in fresh.items()
+    }
+    assert all(image.state is ImageState.PENDING and image.reason is None for image in found.values())
+    assert world.renewed == []
+
+    renewed = world.urls().renew(task, stale)
+
+    assert world.renewed == ([(found, NOW)] if found else [])
+    assert renewed == (task.with_images(found, now=NOW) if found else task)
+
+
+def test_a_fresh_url_lives_from_the_answer_on() -> None:
+    found = World(ALL_NEW).urls().find(KNOWN, {0, 1})
+
+    assert [image.expires_at - NOW for image in found.values()] == [timedelta(minutes=10), timedelta(days=14)]
+
+
+def test_a_task_that_has_changed_meanwhile_is_tried_again() -> None:
+    with pytest.raises(UnconfirmedError, match="changed while its provider was asked"):
+        World(ALL_NEW, is_unchanged=False).urls().renew(KNOWN, {1})
+
+
+def test_a_provider_that_cannot_be_asked_says_so() -> None:
+    with pytest.raises(ProviderBusyError):
+        World(ProviderBusyError("busy")).urls().renew(KNOWN, {1})
