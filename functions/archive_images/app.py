@@ -11,25 +11,28 @@ from functools import cache
 from typing import Any
 
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
-from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.exceptions import BotoCoreError, ClientError
 
 from image_tasks.aws_clients import AwsClients
 from image_tasks.confirmation import Confirmation
 from image_tasks.credentials import LiveSecret
 from image_tasks.deadlines import MAX_ARCHIVE_TRIES, retry_after_seconds
 from image_tasks.earliest_first import EarliestFirstPool
-from image_tasks.errors import ImageUnavailableError, ProviderRefusedError
+from image_tasks.errors import (
+    ImageUnavailableError,
+    InvalidMessageError,
+    ProviderError,
+    ProviderRefusedError,
+    UnconfirmedError,
+)
+from image_tasks.failures import report_failure, reports_failures
 from image_tasks.fresh_urls import FreshUrls
 from image_tasks.image_archive import ArchiveRun, ImageArchive
 from image_tasks.image_bucket import S3_CONFIG, ImageBucket
 from image_tasks.image_fetching import ImageFetcher
 from image_tasks.inquiry import Inquiry
 from image_tasks.metrics import Unit, metrics_by
-from image_tasks.models import ImageState, TaskStatus, split_task_key, utc_now
+from image_tasks.models import ImageState, TaskStatus, is_task_key, split_task_key, utc_now
 from image_tasks.provider_client import ProviderClient
 from image_tasks.settings import ArchiveImagesSettings
 from image_tasks.tasks_table import TasksTable
@@ -43,8 +46,10 @@ MAX_CONCURRENT_IMAGES = 32
 # No image is begun with less of the function's time left: 7.5 s for the fetch, then S3 and the write to the table.
 RESERVED_SECONDS = 12
 
+# What may pass by itself, and is no fault of Catchlight's or of AWS: a warning, not an error.
+PASSING = (ImageUnavailableError, ProviderError, UnconfirmedError)
+
 logger = Logger()
-processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 class Dependencies:
@@ -79,18 +84,33 @@ class Dependencies:
 dependencies = cache(Dependencies)
 
 
+def about(event: dict[str, Any]) -> dict[str, Any]:
+    """The tasks that a batch is about, for the log."""
+    return {"tasks": [task_of(message) for message in event["Records"]]}
+
+
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
+@reports_failures(logger, about)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Archives the tasks of an SQS batch side by side; answers with the messages that are to come back."""
+    messages = event["Records"]
+    # Before the work: if Lambda ends the invocation for its time, its own line has the request id, and this the tasks.
+    logger.info("batch received", **about(event))
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
-    runs = {
-        message["messageId"]: dependencies().messages.submit(archive, message, deadline) for message in event["Records"]
-    }
+    runs = [dependencies().messages.submit(archive, message, deadline) for message in messages]
+    # Every run is looked at, whatever became of those before it.
+    settled = [settle_message(message, run) for message, run in zip(messages, runs, strict=True)]
+    failed = [message["messageId"] for message, is_done in zip(messages, settled, strict=True) if not is_done]
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
-    def settle(record: SQSRecord) -> None:
-        settle_message(record, runs[record.message_id])
 
-    return process_partial_response(event=event, record_handler=settle, processor=processor, context=context)
+def task_of(message: dict[str, Any]) -> str | None:
+    """The task that a message names; None if it is not JSON or names none."""
+    try:
+        task = json.loads(message["body"])["task"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+    return task if isinstance(task, str) else None
 
 
 def archive(message: dict[str, Any], deadline: float) -> ArchiveRun | None:
@@ -99,31 +119,44 @@ def archive(message: dict[str, Any], deadline: float) -> ArchiveRun | None:
     Raises:
         ImageTasksError: the message is to come back.
     """
-    is_last_try = int(message["attributes"]["ApproximateReceiveCount"]) >= MAX_ARCHIVE_TRIES
+    task = task_of(message)
+    if task is None or not is_task_key(task):
+        raise InvalidMessageError('expected {"task": "PROVIDER#TASK_ID"}: delete it from the dead letters')
     return dependencies().archive.archive(
-        json.loads(message["body"])["task"], is_last_try=is_last_try, deadline=deadline
+        task, is_last_try=receive_count(message) >= MAX_ARCHIVE_TRIES, deadline=deadline
     )
 
 
-def settle_message(record: SQSRecord, running: Future[ArchiveRun | None]) -> None:
-    """Waits for a message's run and tells of it.
+def receive_count(message: dict[str, Any]) -> int:
+    """How often SQS has handed out the message, this time included."""
+    return int(message["attributes"]["ApproximateReceiveCount"])
 
-    Raises:
-        ImageTasksError: the message is to come back, and its visibility says when.
+
+def settle_message(message: dict[str, Any], running: Future[ArchiveRun | None]) -> bool:
+    """Waits for a message's run and reports it. Returns False if the message is to come back; its visibility says when.
+
+    Raises nothing: what one message meets must not keep the others from being settled.
     """
     run = None
     try:
         run = running.result()
         if run is None:
-            logger.info("nothing to archive", task=record.json_body["task"])
-            return
+            logger.info("nothing to archive", task=task_of(message))
+            return True
         log(run)
         count(run)
-        if run.failures:
-            raise ImageUnavailableError(f"not archived yet: {run.failures[0]}")
-    except Exception:
-        retry_in_time(record, run)
-        raise
+        if not run.failures:
+            return True
+    except Exception as exc:  # noqa: BLE001 - reported, and the message comes back
+        report_failure(
+            logger,
+            "not archived, the message will be received again",
+            exc,
+            task=task_of(message),
+            message_id=message["messageId"],
+        )
+    retry_in_time(message, run)
+    return False
 
 
 def log(run: ArchiveRun) -> None:
@@ -134,7 +167,10 @@ def log(run: ArchiveRun) -> None:
     for image in run.images:
         logger.info("image settled", task=task, kind=image.kind, state=image.state, key=image.key, reason=image.reason)
     for failure in run.failures:
-        logger.warning("not archived yet", task=task, error=type(failure).__name__, reason=str(failure))
+        if isinstance(failure, PASSING):
+            logger.warning("not archived yet", task=task, error=type(failure).__name__, reason=str(failure))
+        else:
+            report_failure(logger, "not archived yet", failure, task=task)
     logger.info("archive run", task=task, status=run.task.status, renewed=run.renewed)
 
 
@@ -150,6 +186,8 @@ def count(run: ArchiveRun) -> None:
                 metrics.add_metric("UrlSecondsLeftAtArchive", Unit.SECONDS, left)
         if run.renewed:
             metrics.add_metric("UrlsRenewed", Unit.COUNT, run.renewed)
+        if run.failures:
+            metrics.add_metric("ArchivingRetried", Unit.COUNT, 1)
         if run.is_refuted:
             metrics.add_metric("CallbacksRefuted", Unit.COUNT, 1)
         if any(isinstance(failure, ProviderRefusedError) for failure in run.failures):
@@ -159,14 +197,18 @@ def count(run: ArchiveRun) -> None:
             metrics.add_metric("ReportToArchiveSeconds", Unit.SECONDS, took)
 
 
-def retry_in_time(record: SQSRecord, run: ArchiveRun | None) -> None:
+def retry_in_time(message: dict[str, Any], run: ArchiveRun | None) -> None:
     """Sets when the message comes back; if that fails it takes the queue's 120 s."""
-    tries = int(record.attributes.approximate_receive_count)
     try:
+        seconds = retry_after_seconds(
+            receive_count(message), urls_die_at=run.urls_die_at if run else None, now=utc_now()
+        )
         dependencies().sqs.change_message_visibility(
             QueueUrl=dependencies().settings.archive_queue_url,
-            ReceiptHandle=record.receipt_handle,
-            VisibilityTimeout=retry_after_seconds(tries, urls_die_at=run.urls_die_at if run else None, now=utc_now()),
+            ReceiptHandle=message["receiptHandle"],
+            VisibilityTimeout=seconds,
         )
-    except (ClientError, BotoCoreError):
-        logger.exception("visibility not changed")
+    except Exception as exc:  # noqa: BLE001 - the message comes back all the same
+        report_failure(
+            logger, "visibility not changed, the message comes back after the queue's own", exc, task=task_of(message)
+        )

@@ -16,10 +16,10 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.exceptions import BotoCoreError, ClientError
 
 from image_tasks.aws_clients import AwsClients
-from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState, Reporter, TaskStatus, split_task_key
+from image_tasks.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
+from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState, Reporter, TaskStatus, is_task_key
 from image_tasks.settings import DispatchChangesSettings
 
 # SendMessageBatch takes no more.
@@ -37,6 +37,13 @@ class Change:
     sequence_number: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A stream record that could not be read."""
+
+    sequence_number: str
+
+
 class Dependencies:
     """Settings and clients, made when the first batch needs them."""
 
@@ -51,42 +58,66 @@ dependencies = cache(Dependencies)
 
 
 @logger.inject_lambda_context(clear_state=True)
+@reports_failures(logger, stream_tasks)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Takes a batch of the stream; answers with the first record that could not be dispatched, if any.
 
     The stream is read again from that record on. What comes after it and was queued already is queued twice, which the
     archiver does not mind; executions are only started for what lies before it.
     """
-    changes = list(read_changes(event["Records"]))
+    # Settings that are missing fail the whole batch, not one change after the other.
+    dependencies()
+    found = list(read_changes(event["Records"]))
+    changes = [change for change in found if isinstance(change, Change)]
     unqueued = queue_archiving([change for change in changes if change.status is TaskStatus.SUCCEEDED])
-    settled = list(takewhile(lambda change: change not in unqueued, changes))
-    unstarted = start_polling([change for change in settled if change.status is not TaskStatus.SUCCEEDED])
-    failed = unqueued | unstarted
+    settled = takewhile(lambda change: isinstance(change, Change) and change not in unqueued, found)
+    unstarted = start_polling(
+        [change for change in settled if isinstance(change, Change) and change.status is not TaskStatus.SUCCEEDED]
+    )
+    failed = {*unqueued, *unstarted, *(record for record in found if isinstance(record, Unreadable))}
     logger.info("changes dispatched", records=len(event["Records"]), changes=len(changes), failed=len(failed))
-    first_failed = next((change for change in changes if change in failed), None)
+    first_failed = next((change for change in found if change in failed), None)
     failures = [{"itemIdentifier": first_failed.sequence_number}] if first_failed else []
     return {"batchItemFailures": failures}
 
 
-def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change]:
+def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change | Unreadable]:
     """What follows from stream records, in their order. The event source's filter lets few others through."""
     for record in records:
-        new = record["dynamodb"].get("NewImage")
-        if new is None:
-            continue
-        task = record["dynamodb"]["Keys"]["task"]["S"]
-        status = new.get("status", {}).get("S")
-        old_status = record["dynamodb"].get("OldImage", {}).get("status", {}).get("S")
-        reported_by = new.get("reportedBy", {}).get("S")
-        if not follows(status, old_status, reported_by):
-            continue
         try:
-            split_task_key(task)
-        except ValueError:
-            # Trying again would change nothing: somebody put an item that no provider can be asked about.
-            logger.error("not a task key, expected provider#taskId", task=task)
-            continue
-        yield Change(task, TaskStatus(status), record["dynamodb"]["SequenceNumber"])
+            change = read_change(record)
+        except Exception as exc:  # noqa: BLE001 - reported, and read again alone: it must not keep back its neighbours
+            number = record["dynamodb"]["SequenceNumber"]
+            report_failure(
+                logger,
+                "stream record not read, it will be read again",
+                exc,
+                task=stream_task(record),
+                sequence_number=number,
+            )
+            yield Unreadable(number)
+        else:
+            if change:
+                yield change
+
+
+def read_change(record: dict[str, Any]) -> Change | None:
+    """What follows from a stream record, if anything does."""
+    new = record["dynamodb"].get("NewImage")
+    if new is None:
+        return None
+    task = record["dynamodb"]["Keys"]["task"]["S"]
+    status = new.get("status", {}).get("S")
+    old_status = record["dynamodb"].get("OldImage", {}).get("status", {}).get("S")
+    reported_by = new.get("reportedBy", {}).get("S")
+    if not follows(status, old_status, reported_by):
+        return None
+    if not is_task_key(task):
+        # Trying again would change nothing: somebody put an item that no provider can be asked about.
+        logger.error("not a task key, expected provider#taskId: nothing follows from this item", task=task)
+        count_failure("InvalidTaskKey")
+        return None
+    return Change(task, TaskStatus(status), record["dynamodb"]["SequenceNumber"])
 
 
 def follows(status: str | None, old_status: str | None, reported_by: str | None) -> bool:
@@ -112,13 +143,24 @@ def queue_archiving(changes: Sequence[Change]) -> set[Change]:
                 QueueUrl=dependencies().settings.archive_queue_url,
                 Entries=entries,  # type: ignore[arg-type] # a TypedDict of the stubs, which Lambda does not have
             )
-        except (ClientError, BotoCoreError):
-            logger.exception("archiving not queued, the stream will be read again from here")
+        except Exception as exc:  # noqa: BLE001 - reported, and polling must start all the same for what lies before it
+            report_failure(
+                logger,
+                "archiving not queued, the stream will be read again from here",
+                exc,
+                tasks=[change.task for change in batch],
+            )
             failed.update(batch)
         else:
             # Not those that are named as failed: of an answer that breaks off, botocore makes an empty one.
-            taken = {int(entry["Id"]) for entry in answer.get("Successful", [])}
-            failed.update(change for i, change in enumerate(batch) if i not in taken)
+            taken = {entry["Id"] for entry in answer.get("Successful", [])}
+            codes = {entry["Id"]: entry.get("Code") for entry in answer.get("Failed", [])}
+            for entry, change in zip(entries, batch, strict=True):
+                if entry["Id"] not in taken:
+                    failed.add(change)
+                    code = codes.get(entry["Id"]) or "NotNamedInTheAnswer"
+                    logger.error("SQS did not take a message, it will be sent again", task=change.task, code=code)
+                    count_failure(code)
     return failed
 
 
@@ -139,9 +181,14 @@ def start_polling(changes: Sequence[Change]) -> set[Change]:
                 input=state.model_dump_json(by_alias=True),
             )
         except dependencies().step_functions.exceptions.ExecutionAlreadyExists:
-            logger.info("polling was started before", tasks=len(batch))
-        except (ClientError, BotoCoreError):
-            logger.exception("polling not started, the stream will be read again from here")
+            logger.info("polling was started before", tasks=[change.task for change in batch])
+        except Exception as exc:  # noqa: BLE001 - reported, and the other batches must be started all the same
+            report_failure(
+                logger,
+                "polling not started, the stream will be read again from here",
+                exc,
+                tasks=[change.task for change in batch],
+            )
             failed.update(batch)
     return failed
 

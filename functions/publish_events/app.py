@@ -18,7 +18,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
 from image_tasks.aws_clients import AwsClients
-from image_tasks.errors import TaskEventError
+from image_tasks.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
 from image_tasks.metrics import Unit, metrics_by
 from image_tasks.models import is_task_key, split_task_key
 from image_tasks.settings import PublishEventsSettings
@@ -49,6 +49,22 @@ class Arrival:
     sequence_number: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A stream record that could not be read."""
+
+    task: str | None
+    sequence_number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event as PutEvents takes it, and its task."""
+
+    task: str
+    event: "PutEventsRequestEntryTypeDef"
+
+
 class Dependencies:
     """Settings and clients, made when the first batch needs them."""
 
@@ -61,6 +77,7 @@ dependencies = cache(Dependencies)
 
 
 @logger.inject_lambda_context(clear_state=True)
+@reports_failures(logger, stream_tasks)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Takes a batch of the stream; answers with the first record that was not told of, if any.
 
@@ -68,8 +85,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """
     arrivals = list(read_arrivals(event["Records"]))
     ends_by = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
-    published = put_events(list(make_entries(arrivals)), ends_by=ends_by)
-    for provider, count in Counter(split_task_key(arrival.task)[0] for arrival in arrivals[:published]).items():
+    entries = list(make_entries(arrivals))
+    published = put_events(entries, ends_by=ends_by)
+    for provider, count in Counter(split_task_key(entry.task)[0] for entry in entries[:published]).items():
         with metrics_by(provider=provider) as metrics:
             metrics.add_metric("EventsPublished", Unit.COUNT, count)
     logger.info("events published", records=len(event["Records"]), arrivals=len(arrivals), published=published)
@@ -79,43 +97,71 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": arrival.sequence_number} for arrival in first_failed]}
 
 
-def read_arrivals(records: Iterable[dict[str, Any]]) -> Iterator[Arrival]:
+def read_arrivals(records: Iterable[dict[str, Any]]) -> Iterator[Arrival | Unreadable]:
     """The arrivals among stream records, in their order. The event source's filter lets few others through."""
     for record in records:
-        change = record["dynamodb"]
-        new = change.get("NewImage", {})
-        old_status = change.get("OldImage", {}).get("status", {}).get("S")
-        if not arrives(new.get("status", {}).get("S"), old_status):
-            continue
-        task = change["Keys"]["task"]["S"]
-        if not is_task_key(task):
-            # Trying again would change nothing: somebody put an item that is no task.
-            logger.error("not a task key, expected provider#taskId", task=task)
-            continue
-        written_at = datetime.fromtimestamp(change["ApproximateCreationDateTime"], UTC)
-        yield Arrival(task, new, written_at, change["SequenceNumber"])
+        try:
+            arrival = read_arrival(record)
+        except Exception as exc:  # noqa: BLE001 - reported, and read again alone: what lies before it is published
+            number, task = record["dynamodb"]["SequenceNumber"], stream_task(record)
+            report_failure(
+                logger, "stream record not read, it will be read again", exc, task=task, sequence_number=number
+            )
+            yield Unreadable(task, number)
+        else:
+            if arrival:
+                yield arrival
 
 
-def make_entries(arrivals: Iterable[Arrival]) -> Iterator["PutEventsRequestEntryTypeDef"]:
+def read_arrival(record: dict[str, Any]) -> Arrival | None:
+    """The arrival that a stream record is about, if it is one to tell of."""
+    change = record["dynamodb"]
+    new = change.get("NewImage", {})
+    old_status = change.get("OldImage", {}).get("status", {}).get("S")
+    if not arrives(new.get("status", {}).get("S"), old_status):
+        return None
+    task = change["Keys"]["task"]["S"]
+    if not is_task_key(task):
+        # Trying again would change nothing: somebody put an item that is no task.
+        logger.error("not a task key, expected provider#taskId: no event is published", task=task)
+        count_failure("InvalidTaskKey")
+        return None
+    written_at = datetime.fromtimestamp(change["ApproximateCreationDateTime"], UTC)
+    return Arrival(task, new, written_at, change["SequenceNumber"])
+
+
+def make_entries(arrivals: Iterable[Arrival | Unreadable]) -> Iterator[Entry]:
     """An entry for each arrival, in their order, until the first of which no event can be made."""
     for arrival in arrivals:
+        if isinstance(arrival, Unreadable):
+            return
         try:
             event = TaskEvent.of(arrival.item, written_at=arrival.written_at)
             detail = event.detail()
-        except TaskEventError as exc:
+        except Exception as exc:  # noqa: BLE001 - reported, and what lies before it is published
             # Tried again in vain and put aside then, where it is noticed: skipped, it would be lost in silence.
-            logger.error("no event can be made of the item, repair it by hand", task=arrival.task, reason=str(exc))
+            report_failure(
+                logger,
+                "no event can be made of the item, repair it by hand",
+                exc,
+                task=arrival.task,
+                # The exception's own text stands at the end of a long traceback.
+                reason=str(exc),
+            )
             return
-        yield {
-            "EventBusName": dependencies().settings.event_bus,
-            "Source": SOURCE,
-            "DetailType": event.detail_type,
-            "Detail": detail,
-            "Time": datetime.fromisoformat(event.changed_at),
-        }
+        yield Entry(
+            arrival.task,
+            {
+                "EventBusName": dependencies().settings.event_bus,
+                "Source": SOURCE,
+                "DetailType": event.detail_type,
+                "Detail": detail,
+                "Time": datetime.fromisoformat(event.changed_at),
+            },
+        )
 
 
-def put_events(entries: Sequence["PutEventsRequestEntryTypeDef"], *, ends_by: float) -> int:
+def put_events(entries: Sequence[Entry], *, ends_by: float) -> int:
     """Puts entries onto the bus in their order, and those again, while there is time, that it cannot take just now.
 
     Returns how many were taken before the first that was not. `ends_by` is of the monotonic clock.
@@ -137,16 +183,21 @@ def put_events(entries: Sequence["PutEventsRequestEntryTypeDef"], *, ends_by: fl
     return taken
 
 
-def put_call(entries: Sequence["PutEventsRequestEntryTypeDef"]) -> tuple[int, bool]:
+def put_call(entries: Sequence[Entry]) -> tuple[int, bool]:
     """One call: how many entries were taken before the first that was not, and whether that may be taken later."""
     try:
-        answer = dependencies().events.put_events(Entries=entries)
-    except (ClientError, BotoCoreError):
+        answer = dependencies().events.put_events(Entries=[entry.event for entry in entries])
+    except Exception as exc:  # noqa: BLE001 - reported, and what was published before it must not be published again
+        tasks = [entry.task for entry in entries]
+        report_failure(
+            logger, "EventBridge did not take a call, it is made again while there is time", exc, tasks=tasks
+        )
         # Out of order, out of capacity, or denied to this function: no entry is to blame.
-        logger.exception("EventBridge did not take a call")
-        return 0, True
-    for number, result in enumerate(answer["Entries"]):
+        return 0, isinstance(exc, ClientError | BotoCoreError)
+    for number, (entry, result) in enumerate(zip(entries, answer["Entries"], strict=True)):
         if "ErrorCode" in result:
-            logger.error("EventBridge did not take an event", code=result["ErrorCode"])
-            return number, result["ErrorCode"] in PASSING
+            code = result["ErrorCode"]
+            logger.error("EventBridge did not take an event, it will be put again", task=entry.task, code=code)
+            count_failure(code)
+            return number, code in PASSING
     return len(entries), False

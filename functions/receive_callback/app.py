@@ -52,6 +52,7 @@ class CallbackRequest:
     token: str
     headers: dict[str, str]  # names in lower case
     body: bytes
+    request_id: str | None  # API Gateway's
 
 
 class Dependencies:
@@ -84,14 +85,24 @@ dependencies = cache(Dependencies)
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Answers 200 `{"status": "received"}`, 4xx with what is wrong, or 503 if the news could not be written."""
     try:
+        return receive(event)
+    except Exception as exc:
+        report_failure("callback failed, API Gateway answers 500 and the provider will send it again", exc, event)
+        raise
+
+
+def receive(event: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a callback."""
+    report = None
+    try:
         request = decode(event)
         verify_token(request.token, dependencies().callback_token.versions())
         report = parse(request)
         recorded = dependencies().table.record(report)
     except RequestError as exc:
-        return refuse(exc)
-    except StoreUnavailableError:
-        return defer(request)
+        return refuse(exc, event)
+    except StoreUnavailableError as exc:
+        return defer(exc, event, report)
     logger.info(
         "callback received",
         task=report.task,
@@ -99,9 +110,11 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
         outcome=recorded.outcome,
         previous_status=recorded.previous_status,
         # The same as in the API's access log, which has no task.
-        request_id=event["requestContext"]["requestId"],
+        request_id=request_id(event),
     )
     count(report.provider, recorded)
+    if recorded.evidence_error:
+        report_failure("the overruled failure is not in conflicts", recorded.evidence_error, event, task=report.task)
     return answer(HTTPStatus.OK, {"status": "received"})
 
 
@@ -127,7 +140,15 @@ def decode(event: dict[str, Any]) -> CallbackRequest:
         token=path["token"].removesuffix("/"),
         headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
         body=body,
+        request_id=request_id(event),
     )
+
+
+def request_id(event: dict[str, Any]) -> str | None:
+    """API Gateway's id of a delivery, which its access log has too."""
+    context = event.get("requestContext") or {}
+    found: str | None = context.get("requestId")
+    return found
 
 
 def parse(request: CallbackRequest) -> TaskReport:
@@ -160,7 +181,7 @@ def keep(request: CallbackRequest, received_at: datetime, reason: RequestError) 
     key = dependencies().rejected_deliveries.keep(
         RejectedDelivery(request.provider_id, received_at, str(reason), request.headers, request.body)
     )
-    logger.error("a delivery cannot be read and was kept", key=key, reason=str(reason))
+    logger.error("a delivery cannot be read and was kept", key=key, reason=str(reason), request_id=request.request_id)
     with metrics_by() as metrics:
         metrics.add_metric("DeliveriesKept", Unit.COUNT, 1)
 
@@ -183,20 +204,31 @@ def count(provider_id: str, recorded: Recorded) -> None:
             metrics.add_metric("ResolvedByCallback", Unit.COUNT, 1)
 
 
-def refuse(error: RequestError) -> dict[str, Any]:
+def refuse(error: RequestError, event: dict[str, Any]) -> dict[str, Any]:
     """4xx: the provider may send it again, but it will not be taken as it is."""
-    logger.warning("callback refused", reason=error.code, detail=str(error))
+    logger.warning("callback refused", reason=error.code, detail=str(error), request_id=request_id(event))
     with metrics_by(reason=error.code) as metrics:
         metrics.add_metric("CallbacksRefused", Unit.COUNT, 1)
     return answer(error.status, {"error": error.code, "message": str(error)})
 
 
-def defer(request: CallbackRequest) -> dict[str, Any]:
+def defer(error: StoreUnavailableError, event: dict[str, Any], report: TaskReport | None) -> dict[str, Any]:
     """503: a provider sends it again, and it may be taken then."""
-    logger.exception("callback not written, the provider will send it again")
-    with metrics_by(provider=request.provider_id if request.provider_id in PROVIDERS else "unknown") as metrics:
+    report_failure(
+        "callback not written, the provider will send it again", error, event, task=report.task if report else None
+    )
+    provider_id = event["pathParameters"]["provider"]
+    with metrics_by(provider=provider_id if provider_id in PROVIDERS else "unknown") as metrics:
         metrics.add_metric("CallbacksDeferred", Unit.COUNT, 1)
     return answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "unavailable", "message": "not written, send it again"})
+
+
+def report_failure(message: str, error: Exception, event: dict[str, Any], task: str | None = None) -> None:
+    """Logs and counts a failure, with its task as far as it is known."""
+    # Not at the top: a callback that is taken needs nothing of it.
+    from image_tasks import failures
+
+    failures.report_failure(logger, message, error, task=task, request_id=request_id(event))
 
 
 def answer(status: HTTPStatus, body: dict[str, str]) -> dict[str, Any]:

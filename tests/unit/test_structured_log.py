@@ -48,8 +48,8 @@ def powertools(write: Writes, context: LambdaContext, *, invocations: int = 1) -
 def fail(log: Any) -> None:
     try:
         raise ValueError("bäd")
-    except ValueError:
-        log.exception("it failed", task="x#1")
+    except ValueError as exc:
+        log.exception("it failed", exc_info=exc, task="x#1")
 
 
 WRITES: dict[str, Writes] = {

@@ -136,7 +136,9 @@ def test_an_example_is_an_event_as_eventbridge_hands_it_on(path: str) -> None:
 def test_the_examples_are_what_becomes_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENT_BUS", "catchlight-tasks")
     app.dependencies.cache_clear()
-    entries = list(app.make_entries(app.read_arrivals(load("dynamodb_stream_ends.json")["Records"])))
+    entries = [
+        entry.event for entry in app.make_entries(app.read_arrivals(load("dynamodb_stream_ends.json")["Records"]))
+    ]
     app.dependencies.cache_clear()
 
     assert [(entry["Source"], entry["DetailType"], json.loads(entry["Detail"])) for entry in entries] == [

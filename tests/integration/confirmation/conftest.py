@@ -9,7 +9,7 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from functions.archive_images import app as archive_images
-from functions.dispatch_changes.app import read_changes
+from functions.dispatch_changes.app import Change, read_changes
 from image_tasks.models import TaskStatus
 from image_tasks.provider_client import ProviderClient
 from local.event_filters import EventFilter
@@ -48,7 +48,7 @@ class Stream:
         self._iterator = answer["NextShardIterator"]
         records = json.loads(json.dumps(answer["Records"], default=str))  # times apart, as Lambda gets them
         let_through = [found for found in records if self._filter.matches(found)]
-        return [(change.task, change.status) for change in read_changes(let_through)]
+        return [(change.task, change.status) for change in read_changes(let_through) if isinstance(change, Change)]
 
 
 @pytest.fixture

@@ -20,14 +20,15 @@ NAME_FAMILIES = {
 def emitted_metrics() -> dict[str, set[str]]:
     """The dimensions of each metric beside `service`: {"ResolvedByPoll": {"provider"}, "DeliveriesKept": set()}."""
     found: dict[str, set[str]] = {}
-    for app in sorted((REPOSITORY / "functions").glob("*/app.py")):
-        for name, dimensions in _metrics_of(app):
+    shared = REPOSITORY / "layers/image_tasks/python/image_tasks/failures.py"
+    for module in (*sorted((REPOSITORY / "functions").glob("*/app.py")), shared):
+        for name, dimensions in _metrics_of(module):
             found.setdefault(name, set()).update(dimensions)
     return found
 
 
-def _metrics_of(app: Path) -> Iterator[tuple[str, set[str]]]:
-    module = ast.parse(app.read_text())
+def _metrics_of(path: Path) -> Iterator[tuple[str, set[str]]]:
+    module = ast.parse(path.read_text())
     for function in (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)):
         for block in (node for node in ast.walk(function) if isinstance(node, ast.With)):
             opened = block.items[0].context_expr

@@ -17,6 +17,7 @@
     │   └── RequestRefusedError         a request for images that will never be taken as it is
     ├── UnconfirmedError                the provider does not confirm a callback (yet)        worth a retry
     ├── TaskEventError                  an item of which no event can be made
+    ├── InvalidMessageError             an archive message that names no task
     └── ImageError                      one image could not be archived
         ├── ImageUnavailableError       network, HTTP status, truncated                      worth a retry
         │   └── ImageGoneError          403, 404, 410                         a fresh URL is worth asking for
@@ -116,6 +117,10 @@ class UnconfirmedError(ImageTasksError):
 
 class TaskEventError(ImageTasksError):
     """No event can be made of a task's item: somebody has put it by hand; the message names the attribute."""
+
+
+class InvalidMessageError(ImageTasksError):
+    """A message of the archive queue is not JSON, or names no task: it can only become a dead letter."""
 
 
 class ImageError(ImageTasksError):

@@ -21,8 +21,8 @@ from image_tasks.models import Image, ImageState, Task, TaskStatus, by_place, sp
 from image_tasks.providers import PROVIDERS
 from image_tasks.tasks_table import TasksTable
 
-# One image ARCHIVED or REJECTED, or the error that makes it worth another try.
-Result = Image | ImageUnavailableError
+# One image ARCHIVED or REJECTED, or why it is to be tried again.
+Result = Image | Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ArchiveRun:
 
     task: Task  # as this run left it
     images: tuple[Image, ...] = ()  # those that this run finished
-    failures: tuple[ImageTasksError, ...] = ()  # why the message is to come back
+    failures: tuple[Exception, ...] = ()  # why the message is to come back
     renewed: int = 0  # images for which the provider had a fresh URL
     is_refuted: bool = False  # a callback claimed a result that the provider does not have
 
@@ -93,7 +93,7 @@ class ImageArchive:
         task, was_asked = checked.task, checked.was_asked
         pending = [index for index, image in enumerate(task.images) if image.state is ImageState.PENDING]
         results = self._copy_all(task, pending, deadline)
-        failures: list[ImageTasksError] = []
+        failures: list[Exception] = []
         renewed: list[int] = []
         gone = [index for index, result in results.items() if isinstance(result, ImageGoneError)]
         if gone and not was_asked:
@@ -111,7 +111,7 @@ class ImageArchive:
                 settled[index] = task.images[index].model_copy(
                     update={"state": ImageState.EXPIRED, "reason": str(result)}
                 )
-            elif isinstance(result, ImageUnavailableError):
+            elif isinstance(result, Exception):
                 failures.append(result)
         if not failures:
             # Before the status says that everything is there.
@@ -145,6 +145,8 @@ class ImageArchive:
             return exc
         except ImageRejectedError as exc:
             return image.model_copy(update={"state": ImageState.REJECTED, "reason": str(exc)})
+        except Exception as exc:  # noqa: BLE001 - a bug that one image meets must not cost the task its other images
+            return exc
         return image.model_copy(
             update={
                 "state": ImageState.ARCHIVED,

@@ -60,16 +60,15 @@ class StructuredLog:
         """Something that people should look at."""
         self._write("ERROR", message, fields)
 
-    def exception(self, message: str, **fields: Any) -> None:
-        """An error with the exception that is being handled, and where it came from."""
-        kind = sys.exc_info()[0]
-        name = kind.__name__ if kind else None
-        self._write("ERROR", message, {**fields, "exception": traceback.format_exc().rstrip(), "exception_name": name})
+    def exception(self, msg: str, *, exc_info: BaseException, stacklevel: int = 2, **fields: Any) -> None:
+        """An error with its exception and traceback. `stacklevel` is as Powertools' Logger counts: 2 is the caller."""
+        text = "".join(traceback.format_exception(exc_info)).rstrip()
+        self._write("ERROR", msg, {**fields, "exception": text, "exception_name": type(exc_info).__name__}, stacklevel)
 
-    def _write(self, level: str, message: str, fields: dict[str, Any]) -> None:
+    def _write(self, level: str, message: str, fields: dict[str, Any], stacklevel: int = 2) -> None:
         if _LEVELS[level] < self._least_level:
             return
-        caller = sys._getframe(2)
+        caller = sys._getframe(stacklevel)
         now = datetime.now(UTC)
         line = {
             "level": level,

@@ -58,6 +58,8 @@ class Recorded:
 
     outcome: Outcome
     previous_status: TaskStatus | None
+    # Why what the news overruled could not be kept as evidence; the news itself is written.
+    evidence_error: StoreUnavailableError | None = None
 
 
 class TasksTable:
@@ -101,10 +103,11 @@ class TasksTable:
             known = _known_task(cast("_Refused", exc.response)["Item"])
             return Recorded(self._settle_refused(report, known), known.status)
         previous = _previous_task(report.task, answer.get("Attributes", {}))
+        evidence_error = None
         if previous and previous.status is TaskStatus.FAILED:
             # A success that heals a failure: one of them was not true, and somebody may want to know which.
-            self._keep_overruled(previous)
-        return Recorded(Outcome.APPLIED, previous.status if previous else None)
+            evidence_error = self._keep_overruled(previous)
+        return Recorded(Outcome.APPLIED, previous.status if previous else None, evidence_error)
 
     def get(self, task: str) -> Task | None:
         """The task as it is now, None if there is no such item."""
@@ -269,11 +272,14 @@ class TasksTable:
             update.add("deliveries", 1)
         self._update_if(known.task, _HAS_ROOM_FOR_EVIDENCE, update)
 
-    def _keep_overruled(self, previous: Task) -> None:
+    def _keep_overruled(self, previous: Task) -> StoreUnavailableError | None:
         update = UpdateExpression()
         update.append("conflicts", _document(_evidence_of(previous)))
-        with suppress(StoreUnavailableError):  # evidence, not news
+        try:
             self._update_if(previous.task, _HAS_ROOM_FOR_EVIDENCE, update)
+        except StoreUnavailableError as exc:  # evidence, not news: the caller reports it
+            return exc
+        return None
 
 
 def _news(report: TaskReport, known_request: GenerationRequest | None) -> UpdateExpression:
