@@ -20,10 +20,11 @@ from image_tasks.credentials import LiveSecret
 from image_tasks.desk.answer_desk import AnswerDesk
 from image_tasks.desk.messages import Answered, LinkQuery, PageQuery, Registration, Submission, TaskQuery
 from image_tasks.desk.presigned_links import S3_CONFIG, PresignedLinks
-from image_tasks.desk.problems import IN_DOUBT, MALFORMED_BODY, UNAVAILABLE, ProblemError
+from image_tasks.desk.problems import ACCOUNT_REFUSED, IN_DOUBT, MALFORMED_BODY, UNAVAILABLE, ProblemError
 from image_tasks.desk.requests import read_body, read_idempotency_key, read_query
 from image_tasks.desk.task_queries import TaskQueries
 from image_tasks.errors import SettingsError, StoreUnavailableError
+from image_tasks.failures import report_failure, reports_failures
 from image_tasks.metrics import Unit, metrics_by
 from image_tasks.models import utc_now
 from image_tasks.registration import Registry
@@ -125,19 +126,29 @@ class Dependencies:
 dependencies = cache(Dependencies)
 
 
+def about(event: dict[str, Any]) -> dict[str, Any]:
+    """What names a request in the log: its route, its task, and its id, which the API's access log has too."""
+    path = event.get("pathParameters") or {}
+    task = f"{path['provider']}#{path['taskId']}" if "taskId" in path else None
+    return {"route": event.get("routeKey"), "task": task, "request_id": event["requestContext"]["requestId"]}
+
+
 @logger.inject_lambda_context(clear_state=True)
+@reports_failures(logger, about)
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Answers with JSON, a redirect or a problem body."""
     request = decode(event, context)
-    # The same as in the API's access log, which has no task.
-    request_id = event["requestContext"]["requestId"]
+    named = about(event)
     try:
         response = ROUTES[request.route](request)
     except ProblemError as exc:
-        logger.info("refused", route=request.route, problem=exc.problem.name, detail=str(exc), request_id=request_id)
+        # With a cause it is not the caller's doing alone.
+        write = logger.warning if exc.__cause__ else logger.info
+        error = type(exc.__cause__ or exc).__name__
+        write("refused", problem=exc.problem.name, error=error, detail=str(exc), **named)
         return refuse(exc)
-    except (StoreUnavailableError, SettingsError):
-        logger.exception("not answered", route=request.route, request_id=request_id)
+    except (StoreUnavailableError, SettingsError) as exc:
+        report_failure(logger, "not answered", exc, **named)
         return refuse(
             ProblemError(
                 UNAVAILABLE,
@@ -146,9 +157,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
         )
-    logger.info(
-        "answered", route=request.route, status=response.status.value, task=response.task, request_id=request_id
-    )
+    logger.info("answered", status=response.status.value, **named | {"task": response.task})
     return encode(response)
 
 
@@ -172,6 +181,8 @@ def post_tasks(request: Request) -> Response:
     """Registers tasks, or submits one."""
     asked = read_body(request.content())
     if isinstance(asked, Registration):
+        # On every line of this request: should the table fail, some are registered and some are not.
+        logger.append_keys(tasks=[f"{asked.provider}#{task_id}" for task_id in asked.task_ids])
         return Response(HTTPStatus.OK, dependencies().desk.register(asked))
     return submit(asked, read_idempotency_key(request.headers))
 
@@ -181,12 +192,29 @@ def submit(submission: Submission, key: str) -> Response:
     try:
         new = dependencies().submissions.submit(submission, key)
     except ProblemError as exc:
-        if exc.problem is IN_DOUBT:
-            with metrics_by(provider=submission.provider) as metrics:
-                metrics.add_metric("SubmissionsInDoubt", Unit.COUNT, 1)
+        count_and_report(exc, submission.provider, key)
         raise
     location = {"location": f"/tasks/{new.provider}/{new.task_id}"}
     return Response(HTTPStatus.CREATED, new, location, task=new.task)
+
+
+def count_and_report(error: ProblemError, provider: str, key: str) -> None:
+    """Counts a submission that has not become a task, and reports what an operator should know of it."""
+    with metrics_by(provider=provider) as metrics:
+        if error.problem is IN_DOUBT:
+            metrics.add_metric("SubmissionsInDoubt", Unit.COUNT, 1)
+        if error.problem is ACCOUNT_REFUSED:
+            metrics.add_metric("ProviderRefused", Unit.COUNT, 1)
+    task = f"{provider}#{error.body.task_id}" if error.body.task_id else None
+    if error.problem is IN_DOUBT and isinstance(error.__cause__, Exception):
+        # Images may have been paid for that the caller does not know.
+        message = "submission in doubt: nothing is sent again with its key"
+        report_failure(
+            logger, message, error.__cause__, task=task, provider=provider, idempotency_key=key, detail=str(error)
+        )
+    if error.note_error:
+        message = "what came of the submission was not noted: its key comes to be in doubt"
+        report_failure(logger, message, error.note_error, provider=provider, idempotency_key=key)
 
 
 def list_tasks(request: Request) -> Response:

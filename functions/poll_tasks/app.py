@@ -9,7 +9,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from image_tasks.aws_clients import AwsClients
 from image_tasks.credentials import LiveSecret
-from image_tasks.errors import ProviderRefusedError
+from image_tasks.errors import ProviderError, ProviderRefusedError
+from image_tasks.failures import count_failure, report_failure, reports_failures
 from image_tasks.metrics import Unit, metrics_by
 from image_tasks.models import PollState, TaskStatus, split_task_key, utc_now
 from image_tasks.polling import Polling, PollRound
@@ -43,7 +44,13 @@ class Dependencies:
 dependencies = cache(Dependencies)
 
 
+def about(event: dict[str, Any]) -> dict[str, Any]:
+    """The tasks that a round is about, for the log."""
+    return {"tasks": event["tasks"]}
+
+
 @logger.inject_lambda_context(clear_state=True)
+@reports_failures(logger, about)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """One round of polling: takes a `PollState` and answers the next one.
 
@@ -53,16 +60,37 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     state = PollState.model_validate(event)
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     round_ = dependencies().polling.poll(state, deadline=deadline)
+    log(round_)
+    count(round_)
+    return round_.next_state.model_dump(mode="json", by_alias=True)
+
+
+def log(round_: PollRound) -> None:
+    """Says what each provider and each task came to."""
     for provider_id, answers in round_.answers.items():
+        tasks = round_.unanswered.get(provider_id, [])
         for error in answers.errors:
-            logger.warning("provider not asked", provider=provider_id, error=type(error).__name__, detail=str(error))
+            if isinstance(error, ProviderError):
+                kind, detail = type(error).__name__, str(error)
+                logger.warning("provider not asked", provider=provider_id, tasks=tasks, error=kind, detail=detail)
+            else:
+                report_failure(logger, "answer not read, asked again later", error, provider=provider_id, tasks=tasks)
+        if tasks and not answers.errors:
+            # A batch without a record of them, a record that cannot be read, or no time left to ask.
+            logger.warning("provider said nothing of tasks", provider=provider_id, tasks=tasks)
     for report, recorded in round_.news:
         logger.info("polled", task=report.task, status=report.status, outcome=recorded.outcome)
+        if recorded.evidence_error:
+            message = "the overruled failure is not in conflicts"
+            report_failure(logger, message, recorded.evidence_error, task=report.task)
+    for task, failure in round_.failures.items():
+        report_failure(logger, "news not written, the next round tries again", failure, task=task)
+    for task, reason in round_.unreadable.items():
+        logger.error("item cannot be read and is not polled for, repair it by hand", task=task, reason=reason)
+        count_failure("UnreadableItem")
     for task in round_.refuted:
         logger.error("a callback claimed a failure that its provider does not know", task=task)
     logger.info("polling goes on", tasks=round_.next_state.tasks, wait_seconds=round_.next_state.wait_seconds)
-    count(round_)
-    return round_.next_state.model_dump(mode="json", by_alias=True)
 
 
 def count(round_: PollRound) -> None:
@@ -74,6 +102,7 @@ def count(round_: PollRound) -> None:
         counts = {
             "PollRequests": answers.requests,
             "PollErrors": len(answers.errors),
+            "TasksUnanswered": len(round_.unanswered.get(provider_id, [])),
             "ProviderRefused": sum(isinstance(error, ProviderRefusedError) for error in answers.errors),
             # The loss meter: a callback should have brought each of these.
             "ResolvedByPoll": len(applied) - timed_out,

@@ -11,6 +11,8 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from image_tasks.aws_clients import AwsClients
+from image_tasks.errors import StoreUnavailableError
+from image_tasks.failures import count_failure, report_failure, reports_failures
 from image_tasks.follow_ups import FollowUps
 from image_tasks.metrics import Unit, metrics_by
 from image_tasks.models import Task, split_task_key, utc_now
@@ -43,14 +45,16 @@ dependencies = cache(Dependencies)
 
 
 @logger.inject_lambda_context(clear_state=True)
+@reports_failures(logger, lambda _: {})
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """One run: counts what waits too long, then starts its work again, as much as there is time for.
 
     Raises:
-        StoreUnavailableError: Lambda tries again, and what was started already is left alone then.
+        Exception: the first failure; Lambda tries again, and what was started already is left alone then.
     """
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     reconciliation, longest_polling = dependencies().reconciliation, dependencies().longest_polling
+    reconciliation.unreadable.clear()
     pending, archiving = reconciliation.pending_too_long(longest_polling), reconciliation.archiving_too_long()
     # Also when all is well: an alarm notices when nobody counts any more.
     with metrics_by() as metrics:
@@ -58,8 +62,15 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
         metrics.add_metric("ArchivingTooLong", Unit.COUNT, archiving)
         metrics.add_metric("OldestPendingSeconds", Unit.SECONDS, age_seconds(reconciliation.oldest_pending()))
     logger.info("tasks counted", pending_too_long=pending, archiving_too_long=archiving)
-    restarted = repair("PollingRestarted", reconciliation.restart_polling(longest_polling), deadline)
-    repeated = repair("ArchivingRepeated", reconciliation.repeat_archiving(), deadline)
+    failures: list[Exception] = []
+    restarted = repair("PollingRestarted", reconciliation.restart_polling(longest_polling), deadline, failures)
+    repeated = repair("ArchivingRepeated", reconciliation.repeat_archiving(), deadline, failures)
+    for task, reason in reconciliation.unreadable.items():
+        logger.error("item cannot be read and its work is not started again, repair it", task=task, reason=reason)
+        count_failure("UnreadableItem")
+    if failures:
+        # Each is in the log already; Lambda counts it, and runs this once more.
+        raise failures[0]
     return {"pollingRestarted": restarted, "archivingRepeated": repeated}
 
 
@@ -72,16 +83,33 @@ def age_seconds(task: Task | None) -> float:
         return 0.0
 
 
-def repair(metric: str, batches: Iterable[Repaired], deadline: float) -> int:
-    """Repairs batch by batch until the deadline; counts and logs each. Returns how many tasks it were."""
+def repair(metric: str, batches: Iterable[Repaired], deadline: float, failures: list[Exception]) -> int:
+    """Repairs batch by batch until the deadline; counts and logs each. Returns how many tasks it were.
+
+    Adds what fails to `failures`: one kind of repair must not keep the other from its turn.
+    """
     repaired = 0
-    for batch in batches:
-        for provider, tasks in Counter(split_task_key(task)[0] for task in batch.tasks).items():
-            with metrics_by(provider=provider) as metrics:
-                metrics.add_metric(metric, Unit.COUNT, tasks)
-        logger.warning("work started again", repair=metric, tasks=batch.tasks)
-        repaired += len(batch.tasks)
-        if time.monotonic() > deadline:
-            logger.warning("out of time, the next run goes on", repair=metric, repaired=repaired)
-            break
+    try:
+        for batch in batches:
+            if batch.error:
+                report_failure(
+                    logger,
+                    "work not started again, the next run tries it",
+                    batch.error,
+                    repair=metric,
+                    tasks=batch.tasks,
+                )
+                failures.append(batch.error)
+            else:
+                for provider, tasks in Counter(split_task_key(task)[0] for task in batch.tasks).items():
+                    with metrics_by(provider=provider) as metrics:
+                        metrics.add_metric(metric, Unit.COUNT, tasks)
+                logger.warning("work started again", repair=metric, tasks=batch.tasks)
+                repaired += len(batch.tasks)
+            if time.monotonic() > deadline:
+                logger.warning("out of time, the next run goes on", repair=metric, repaired=repaired)
+                break
+    except StoreUnavailableError as exc:
+        report_failure(logger, "tasks not found, the next run goes on", exc, repair=metric, repaired=repaired)
+        failures.append(exc)
     return repaired

@@ -51,7 +51,7 @@ class Run:
 class UnhurriedTable:
     """A table that takes its time and knows of nothing."""
 
-    def get_many(self, tasks: Sequence[str]) -> dict[str, Task]:
+    def get_many(self, tasks: Sequence[str], **_: Any) -> dict[str, Task]:
         """All of them, pending."""
         time.sleep(WRITE_SECONDS)
         return {

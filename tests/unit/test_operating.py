@@ -52,10 +52,10 @@ def test_commands_that_are_named_exist(text: str) -> None:
     assert named <= {command.name for command in COMMANDS}
 
 
-def test_parameters_that_are_named_exist() -> None:
+def test_parameters_and_metrics_that_are_named_exist() -> None:
     named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", PAGE)) - ALARMS.keys() - RAW["Outputs"].keys()
 
-    assert named <= RAW["Parameters"].keys()
+    assert named <= RAW["Parameters"].keys() | emitted_metrics().keys()
 
 
 def test_what_watching_costs_is_counted() -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import ValidationError
 
 from image_tasks.attribute_values import from_attribute
 from image_tasks.errors import StoreUnavailableError
@@ -26,3 +27,8 @@ def store_errors() -> Iterator[None]:
 def deserialized(item: Mapping[str, Any]) -> dict[str, Any]:
     """An item's attributes in plain Python."""
     return {name: from_attribute(value) for name, value in item.items()}
+
+
+def malformed_attributes(error: ValidationError) -> str:
+    """The names of an item's attributes that a model does not take, without their values."""
+    return ", ".join(str(problem["loc"][0]) for problem in error.errors(include_input=False) if problem["loc"])

@@ -1,7 +1,7 @@
 """One round of polling: who is still waiting, what do their providers say, when to ask again."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from image_tasks.credentials import ProviderKeys
 from image_tasks.deadlines import longest_poll_gap_seconds
-from image_tasks.errors import ProviderRefusedError
+from image_tasks.errors import ProviderRefusedError, SettingsError
 from image_tasks.models import (
     Failure,
     FailureReason,
@@ -47,6 +47,9 @@ class PollRound:
     news: list[tuple[TaskReport, Recorded]] = field(default_factory=list)
     answers: dict[str, Answers] = field(default_factory=dict)  # by provider
     refuted: list[str] = field(default_factory=list)  # failures that a callback claimed and the provider does not know
+    unanswered: dict[str, list[str]] = field(default_factory=dict)  # by provider: tasks of which it said nothing
+    unreadable: dict[str, str] = field(default_factory=dict)  # by task: why it cannot be polled for
+    failures: dict[str, Exception] = field(default_factory=dict)  # by task: why its news could not be written
 
 
 class Polling:
@@ -76,7 +79,9 @@ class Polling:
         waited = state.waited_seconds + state.wait_seconds
         is_over = waited >= self._settings.give_up_after_seconds
         # A key that is none, put by hand, must not stop the polls of the others.
-        items = self._table.get_many([task for task in state.tasks if is_task_key(task)])
+        unreadable = {task: "expected provider#taskId" for task in state.tasks if not is_task_key(task)}
+        keys = [task for task in state.tasks if task not in unreadable]
+        items = self._table.get_many(keys, unreadable=unreadable.__setitem__)
         # Where news has come, or the item is gone, there is nothing to ask; but a failure that rests on a callback
         # alone is a claim, which the provider confirms or not.
         pending = [task for task, item in items.items() if item.status is TaskStatus.PENDING]
@@ -86,14 +91,16 @@ class Polling:
         reports = {task: said[task] for task in pending if self._is_news(said.get(task))}
         if is_over:
             reports |= {task: self._timed_out(task) for task in pending if task not in reports}
-        with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
-            recorded = pool.map(
-                lambda task: self._table.record(reports[task], known_request=items[task].request), reports
-            )
-            news = list(zip(reports.values(), recorded, strict=True))
-        checked = {task: self._check(items[task], said[task]) for task in claims if self._is_news(said.get(task))}
-        running = [task for task in pending if task not in reports]
-        running += [task for task in claims if task not in checked and not is_over]
+        news, failures = self._record(reports, items)
+        checked: dict[str, bool] = {}
+        for task in claims:
+            if self._is_news(report := said.get(task)):
+                try:
+                    checked[task] = self._check(items[task], report)
+                except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
+                    failures[task] = exc
+        running = [task for task in pending if task not in reports or task in failures]
+        running += [task for task in claims if task not in checked and (task in failures or not is_over)]
         is_busy = any(answer.is_busy for answer in answers.values())
         polls = state.polls + 1
         next_state = PollState(
@@ -102,14 +109,42 @@ class Polling:
             waited_seconds=waited,
             polls=polls,
         )
-        return PollRound(next_state, news, answers, refuted=[task for task, is_true in checked.items() if not is_true])
+        return PollRound(
+            next_state,
+            news,
+            answers,
+            refuted=[task for task, is_true in checked.items() if not is_true],
+            unanswered=_by_provider(task for task in (*pending, *claims) if task not in said),
+            unreadable=unreadable,
+            failures=failures,
+        )
+
+    def _record(
+        self, reports: Mapping[str, TaskReport], items: Mapping[str, Task]
+    ) -> tuple[list[tuple[TaskReport, Recorded]], dict[str, Exception]]:
+        """Writes news side by side. What cannot be written keeps none of the others from being written and counted."""
+        with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
+            writes = {
+                task: pool.submit(self._table.record, report, known_request=items[task].request)
+                for task, report in reports.items()
+            }
+        news, failures = [], {}
+        for task, write in writes.items():
+            try:
+                news.append((reports[task], write.result()))
+            except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
+                failures[task] = exc
+        return news, failures
 
     @staticmethod
     def _is_news(report: TaskReport | None) -> TypeGuard[TaskReport]:
         return report is not None and report.status is not TaskStatus.PENDING
 
     def _can_check(self, item: Task) -> bool:
-        return item.is_claim and self._keys(split_task_key(item.task)[0]).usable_api_key is not None
+        try:
+            return item.is_claim and self._keys(split_task_key(item.task)[0]).usable_api_key is not None
+        except SettingsError:
+            return True  # it is among the errors of the provider when that is asked
 
     def _check(self, claimed: Task, answer: TaskReport) -> bool:
         """Whether the provider says what a callback said; if not, the task is corrected."""
@@ -120,15 +155,19 @@ class Polling:
         return not (is_corrected and claimed.is_refuted_by(answer))
 
     def _ask(self, tasks: Sequence[str], *, deadline: float) -> dict[str, Answers]:
-        ids_by_provider: Mapping[str, list[str]] = defaultdict(list)
-        for task in tasks:
-            provider_id, task_id = split_task_key(task)
-            ids_by_provider[provider_id].append(task_id)
+        ids_by_provider = {
+            provider_id: [split_task_key(task)[1] for task in of_one]
+            for provider_id, of_one in _by_provider(tasks).items()
+        }
         if not ids_by_provider:
             return {}
 
         def ask(provider_id: str) -> Answers:
-            api_key = self._keys(provider_id).usable_api_key
+            try:
+                api_key = self._keys(provider_id).usable_api_key
+            except SettingsError as exc:
+                # One provider's malformed entry in the secret must not stop the polls of the others.
+                return Answers(errors=[exc])
             if provider_id not in PROVIDERS:
                 return Answers(errors=[ProviderRefusedError(f"no provider is called {provider_id}")])
             if api_key is None:
@@ -177,5 +216,14 @@ def next_wait_seconds(
     # However it is set: a URL that is found when it is dead is a lost image.
     gap = longest_poll_gap_seconds(split_task_key(task)[0] for task in running)
     wait = min(wait, gap or wait)
-    # Never past the end: the last poll is at the moment of giving up.
-    return min(wait, max(settings.give_up_after_seconds - waited, 1))
+    # Never past the end: the last poll is at the moment of giving up. What still runs then could not be written, and is
+    # tried again at the usual pace: every second would use up the execution's history.
+    left = settings.give_up_after_seconds - waited
+    return min(wait, left) if left > 0 else wait
+
+
+def _by_provider(tasks: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for task in tasks:
+        found[split_task_key(task)[0]].append(task)
+    return dict(found)

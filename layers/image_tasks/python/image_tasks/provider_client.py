@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from image_tasks.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnavailableError
+from image_tasks.errors import ProviderBusyError, ProviderRefusedError, ProviderUnavailableError
 from image_tasks.models import TaskReport
 from image_tasks.providers import PollRequest, Provider
 
@@ -33,7 +33,7 @@ class Answers:
     """What one provider said: reports of the tasks it spoke about, and the errors of requests that failed."""
 
     reports: list[TaskReport] = field(default_factory=list)
-    errors: list[ProviderError] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)  # anything but a ProviderError is a fault of our own
     requests: int = 0
 
     @property
@@ -79,7 +79,7 @@ class ProviderClient:
         answers = Answers()
         stop = Event()
 
-        def send(request: PollRequest) -> list[TaskReport] | ProviderError | None:
+        def send(request: PollRequest) -> list[TaskReport] | Exception | None:
             if stop.is_set() or self._clock() >= deadline:
                 return None
             try:
@@ -88,7 +88,7 @@ class ProviderClient:
                 # It concerns the account or the whole service: the other requests would only make it worse.
                 stop.set()
                 return exc
-            except ProviderError as exc:
+            except Exception as exc:  # noqa: BLE001 - the caller reports it; other tasks' answers must not be lost by it
                 return exc
 
         requests = list(_poll_requests(provider, task_ids))
@@ -100,7 +100,7 @@ class ProviderClient:
                     if result is None:
                         continue
                     answers.requests += 1
-                    if isinstance(result, ProviderError):
+                    if isinstance(result, Exception):
                         answers.errors.append(result)
                     else:
                         answers.reports += result
@@ -111,6 +111,7 @@ class ProviderClient:
 
         Raises:
             ProviderError: it could not be asked, or said nothing of the task.
+            Exception: a fault of our own met its answer.
         """
         answers = self.ask(provider, [task_id], api_key=api_key, now=now)
         if answers.errors:

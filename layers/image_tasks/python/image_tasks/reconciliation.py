@@ -6,13 +6,14 @@ tries. Whatever it was, the table still says it, and that is what this looks at.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from image_tasks.dynamodb_calls import store_errors
 from image_tasks.follow_ups import MAX_MESSAGES_PER_CALL, FollowUps
@@ -39,15 +40,17 @@ _THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """A batch of tasks whose work was started again."""
+    """A batch of tasks whose work was started again; with an error, of which that is not sure."""
 
     tasks: tuple[str, ...]
+    error: Exception | None = None  # it is left to the next run
 
 
 class Reconciliation:
     """Starts again what has stopped. A run that was cut off, or one beside another, does no harm.
 
-    Every method raises StoreUnavailableError when AWS does not take a call; the next run goes on from there.
+    Every method raises StoreUnavailableError when DynamoDB does not take a read; the next run goes on from there. A
+    batch that fails keeps no other from its turn.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class Reconciliation:
     ) -> None:
         self._table = table
         self._dynamodb = dynamodb
-        self._index = TasksByStatus(table, dynamodb)
+        # By task: why it was left out of what this has found so far.
+        self.unreadable: dict[str, str] = {}
+        self._index = TasksByStatus(table, dynamodb, unreadable=self.unreadable.__setitem__)
         self._follow_ups = follow_ups
         self._now = now
 
@@ -76,13 +81,12 @@ class Reconciliation:
     def overdue(self, longer_than: timedelta) -> Iterator[Task]:
         """Tasks that are PENDING and have not changed for so long, the oldest first."""
         tasks = self._index.tasks(TaskStatus.PENDING, before=self._now() - longer_than)
-        # A key that is none, put by hand: no provider can be asked about it.
-        return (task for task in tasks if is_task_key(task.task))
+        return self._with_valid_keys(tasks)
 
     def unarchived(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
         """Tasks that are SUCCEEDED and have not changed for so long, the oldest first."""
         tasks = self._index.tasks(TaskStatus.SUCCEEDED, before=self._now() - longer_than)
-        return (task for task in tasks if is_task_key(task.task))
+        return self._with_valid_keys(tasks)
 
     def due_for_archiving(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
         """Those of the `unarchived` that were not queued again today."""
@@ -98,10 +102,8 @@ class Reconciliation:
         for number, batch in enumerate(_batches(tasks, MAX_TASKS_PER_EXECUTION)):
             keys = tuple(task.task for task in batch)
             # A second apart: together they would ask the providers all at once.
-            self._follow_ups.start_polling(keys, name=_execution_name(batch), wait_seconds=number)
-            with ThreadPoolExecutor(_THREADS) as pool:
-                list(pool.map(self._note_polling, batch))
-            yield Repaired(keys)
+            start = partial(self._follow_ups.start_polling, keys, name=_execution_name(batch), wait_seconds=number)
+            yield self._repair(batch, start, self._note_polling)
 
     def repeat_archiving(
         self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST, *, limit: int = MAX_TASKS_PER_RUN
@@ -113,10 +115,26 @@ class Reconciliation:
         """
         for batch in _batches(islice(self.due_for_archiving(longer_than), limit), MAX_MESSAGES_PER_CALL):
             keys = tuple(task.task for task in batch)
-            self._follow_ups.queue_archiving(keys, nonce=f"reconcile-{iso(self._now())}")
+            queue = partial(self._follow_ups.queue_archiving, keys, nonce=f"reconcile-{iso(self._now())}")
+            yield self._repair(batch, queue, self._note_archiving)
+
+    def _repair(self, batch: Sequence[Task], start: Callable[[], Any], note: Callable[[Task], None]) -> Repaired:
+        keys = tuple(task.task for task in batch)
+        try:
+            start()
             with ThreadPoolExecutor(_THREADS) as pool:
-                list(pool.map(self._note_archiving, batch))
-            yield Repaired(keys)
+                list(pool.map(note, batch))
+        except Exception as exc:  # noqa: BLE001 - the caller reports it, after the other batches had their turn
+            return Repaired(keys, exc)
+        return Repaired(keys)
+
+    def _with_valid_keys(self, tasks: Iterable[Task]) -> Iterator[Task]:
+        for task in tasks:
+            if is_task_key(task.task):
+                yield task
+            else:
+                # Put by hand: no provider can be asked about it.
+                self.unreadable[task.task] = "expected provider#taskId"
 
     def _note_polling(self, task: Task) -> None:
         update = UpdateExpression()

@@ -1,14 +1,13 @@
 """The index `byStatus`: tasks by where they stand and when they last changed."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from image_tasks.dynamodb_calls import deserialized, store_errors
+from image_tasks.dynamodb_calls import deserialized, malformed_attributes, store_errors
 from image_tasks.models import Task, TaskStatus, iso
 
 if TYPE_CHECKING:
@@ -33,9 +32,13 @@ class TasksByStatus:
     Every method raises StoreUnavailableError when DynamoDB does not take a call.
     """
 
-    def __init__(self, table: str, client: "DynamoDBClient") -> None:
+    def __init__(
+        self, table: str, client: "DynamoDBClient", *, unreadable: Callable[[str, str], None] | None = None
+    ) -> None:
         self._table = table
         self._client = client
+        # Called with the key of an item that is left out, and which of its attributes are malformed.
+        self._unreadable = unreadable
 
     def tasks(
         self,
@@ -48,13 +51,18 @@ class TasksByStatus:
     ) -> Iterator[Task]:
         """Tasks of this status that last changed in this span of time, the one that changed first before the others.
 
-        One that cannot be read is left out: items are also put by hand.
+        One that cannot be read is left out, and `unreadable` is called: items are also put by hand.
         """
         more = {"Limit": page_size} if page_size else {}
         for page in self._pages(status, since, before, ScanIndexForward=not newest_first, **more):
             for item in page["Items"]:
-                with suppress(ValidationError):
-                    yield Task.model_validate(deserialized(item))
+                try:
+                    task = Task.model_validate(deserialized(item))
+                except ValidationError as exc:
+                    if self._unreadable:
+                        self._unreadable(item["task"]["S"], malformed_attributes(exc))
+                else:
+                    yield task
 
     def count(
         self, status: TaskStatus, *, since: datetime | None = None, before: datetime | None = None

@@ -1,6 +1,6 @@
 """The tasks table: one item per task, one conditional write for all news."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from pydantic import ValidationError
 
-from image_tasks.dynamodb_calls import deserialized, store_errors
+from image_tasks.dynamodb_calls import deserialized, malformed_attributes, store_errors
 from image_tasks.errors import StoreUnavailableError
 from image_tasks.models import (
     Conflict,
@@ -115,8 +115,13 @@ class TasksTable:
             answer = self._client.get_item(TableName=self._name, Key=_key(task), ConsistentRead=True)
         return _known_task(answer["Item"]) if "Item" in answer else None
 
-    def get_many(self, tasks: Sequence[str]) -> dict[str, Task]:
-        """Those of the tasks that have an item, by key. One that cannot be read is left out as if it were not there."""
+    def get_many(
+        self, tasks: Sequence[str], *, unreadable: Callable[[str, str], None] | None = None
+    ) -> dict[str, Task]:
+        """Those of the tasks that have an item, by key.
+
+        One that cannot be read is left out, and `unreadable` is called with its key and which attributes are malformed.
+        """
         found: dict[str, Task] = {}
         wanted = [_key(task) for task in dict.fromkeys(tasks)]
         while wanted:
@@ -127,8 +132,12 @@ class TasksTable:
                 )
             for item in answer["Responses"].get(self._name, []):
                 # Items are also put by hand: one that is malformed must not take the others with it.
-                with suppress(ValidationError):
+                try:
                     task = _task(item)
+                except ValidationError as exc:
+                    if unreadable:
+                        unreadable(item["task"]["S"], malformed_attributes(exc))
+                else:
                     found[task.task] = task
             if self._name in answer["UnprocessedKeys"]:
                 wanted += answer["UnprocessedKeys"][self._name]["Keys"]
@@ -380,8 +389,8 @@ def _known_task(item: Mapping[str, Any]) -> Task:
     try:
         return _task(item)
     except ValidationError as exc:
-        fields = ", ".join(str(error["loc"][0]) for error in exc.errors(include_input=False))
-        raise StoreUnavailableError(f"the task's item is malformed, repair it by hand: {fields}") from exc
+        attributes = malformed_attributes(exc)
+        raise StoreUnavailableError(f"the task's item is malformed, repair it by hand: {attributes}") from exc
 
 
 def _previous_task(task: str, old_attributes: Mapping[str, Any]) -> Task | None:

@@ -84,6 +84,8 @@ class ProblemError(ImageTasksError):
         super().__init__(detail)
         self.problem = problem
         self.retry_after_seconds = retry_after_seconds
+        # Why what came of the request could not be noted in the table. For the log, not for the caller.
+        self.note_error: ImageTasksError | None = None
         self.body = ProblemBody(
             type=problem.type,
             title=problem.title,

@@ -11,7 +11,6 @@ follows from it.
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -115,13 +114,13 @@ class SubmissionClaims:
     def doubt(self, claim: Claim, reason: str) -> None:
         """Notes that nobody knows what came of a request.
 
-        Should that fail, nothing is lost but the reason: a claim that nobody settles comes to be in doubt by itself.
+        Raises:
+            StoreUnavailableError: only the reason is lost; a claim that nobody settles comes to be in doubt by itself.
         """
         update = UpdateExpression()
         update.set("state", ClaimState.IN_DOUBT.value)
         update.set("doubt", reason)
-        with suppress(StoreUnavailableError):
-            self._update(claim, update)
+        self._update(claim, update)
 
     def settle(self, claim: Claim, task_id: str, new_task: UpdateExpression) -> None:
         """Notes which task a request has become, and registers the task, both or neither.

@@ -4,8 +4,8 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -121,12 +121,17 @@ class Submissions:
         except ProviderError as exc:
             shown = _shown(reply, secrets) if reply else None
             if isinstance(exc, ProviderUnavailableError) and not isinstance(exc, ProviderUnreachableError):
-                self._claims.doubt(claim, str(exc))
-                raise submission_problems.in_doubt(claim, str(exc), shown) from exc
-            # Should this fail, the key comes to be in doubt although nothing was taken: the safe way to be wrong.
-            with suppress(StoreUnavailableError):
-                self._claims.free(claim)
-            raise submission_problems.refused(exc, shown, reply.retry_after_seconds if reply else None) from exc
+                problem = submission_problems.in_doubt(claim, str(exc), shown)
+                note: Callable[[], Any] = partial(self._claims.doubt, claim, str(exc))
+            else:
+                problem = submission_problems.refused(exc, shown, reply.retry_after_seconds if reply else None)
+                note = partial(self._claims.free, claim)
+            try:
+                note()
+            except StoreUnavailableError as unnoted:
+                # The key comes to be in doubt by itself, even if nothing was taken: the safe way to be wrong.
+                problem.note_error = unnoted
+            raise problem from exc
 
     def _note(self, claim: Claim, task_id: str, submission: Submission) -> None:
         task = new_task(
