@@ -8,10 +8,11 @@ from typing import Any
 import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.exceptions import ClientError, EndpointConnectionError
 
 from functions.dispatch_changes import app
+from image_tasks.errors import SettingsError
 from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState
+from tests.integration.fault_injection import counted, every_fault, failing, reported
 from tests.integration.functions import an_event
 
 FIRST_POLL_AFTER_SECONDS = 60
@@ -238,16 +239,14 @@ def test_a_task_that_is_registered_anew_is_polled_anew(outbox: Outbox, context: 
 
 # ------------------------------------------------------------------------------------------------ faults
 
-FAULTS = [
-    ClientError({"Error": {"Code": "ThrottlingException"}}, "StartExecution"),
-    ClientError({"Error": {"Code": "AccessDenied"}}, "SendMessageBatch"),
-    EndpointConnectionError(endpoint_url="https://sqs.example"),
-]
 
-
-@pytest.mark.parametrize("fault", FAULTS, ids=["throttled", "denied", "unreachable"])
+@every_fault
 def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
-    outbox: Outbox, context: LambdaContext, fault: Exception
+    outbox: Outbox,
+    context: LambdaContext,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    fault: Exception,
 ) -> None:
     records = [
         a_record(0, "PENDING"),
@@ -255,45 +254,42 @@ def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
         a_record(2, "SUCCEEDED"),
         a_record(3, "PENDING"),
     ]
-    events = app.dependencies().sqs.meta.events
-
-    def fail(**_: Any) -> None:
-        raise fault
-
-    events.register("before-call.sqs", fail)
-    assert dispatch(records, context) == [records[2]["dynamodb"]["SequenceNumber"]]
+    with failing("SendMessageBatch", fault):
+        assert dispatch(records, context) == [records[2]["dynamodb"]["SequenceNumber"]]
+    assert reported(caplog.records, "flux-kontext#task2") == {type(fault).__name__}
+    assert counted(capsys) == [type(fault).__name__]
     # What comes after it will come again: an execution that is started now would have another name then.
     assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task0",)]
 
-    events.unregister("before-call.sqs", fail)
     assert dispatch(records[2:], context) == []
     assert sorted(state.tasks for state in outbox.executions()) == [("flux-kontext#task0",), ("flux-kontext#task3",)]
     assert outbox.messages() == ["flux-kontext#task2"]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=["throttled", "denied", "unreachable"])
+@every_fault
 def test_the_stream_is_read_again_from_the_first_task_without_an_execution(
-    outbox: Outbox, context: LambdaContext, fault: Exception
+    outbox: Outbox,
+    context: LambdaContext,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    fault: Exception,
 ) -> None:
     records = [a_record(0, "SUCCEEDED"), a_record(1, "PENDING"), a_record(2, "PENDING"), a_record(3, "SUCCEEDED")]
-    events = app.dependencies().step_functions.meta.events
-
-    def fail(**_: Any) -> None:
-        raise fault
-
-    events.register("before-call.stepfunctions.StartExecution", fail)
-    events.register("before-call.sfn.StartExecution", fail)
-    assert dispatch(records, context) == [records[1]["dynamodb"]["SequenceNumber"]]
+    with failing("StartExecution", fault):
+        assert dispatch(records, context) == [records[1]["dynamodb"]["SequenceNumber"]]
     assert outbox.executions() == []
+    for task in ("flux-kontext#task1", "flux-kontext#task2"):
+        assert reported(caplog.records, task) == {type(fault).__name__}
+    assert counted(capsys) == [type(fault).__name__]
 
-    events.unregister("before-call.stepfunctions.StartExecution", fail)
-    events.unregister("before-call.sfn.StartExecution", fail)
     assert dispatch(records[1:], context) == []
     assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task1", "flux-kontext#task2")]
     assert set(outbox.messages()) == {"flux-kontext#task0", "flux-kontext#task3"}
 
 
-def test_messages_that_sqs_refuses_one_by_one_come_again(outbox: Outbox, context: LambdaContext) -> None:
+def test_messages_that_sqs_refuses_one_by_one_come_again(
+    outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     records = [a_record(number, "SUCCEEDED") for number in range(12)]
 
     def refuse_the_third_of_the_second_call(parsed: dict[str, Any], **_: Any) -> None:
@@ -304,9 +300,14 @@ def test_messages_that_sqs_refuses_one_by_one_come_again(outbox: Outbox, context
     app.dependencies().sqs.meta.events.register("after-call.sqs.SendMessageBatch", refuse_the_third_of_the_second_call)
 
     assert dispatch(records, context) == [records[11]["dynamodb"]["SequenceNumber"]]
+    (error,) = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    assert (error["task"], error["code"]) == ("flux-kontext#task11", "InternalError")
+    assert counted(capsys) == ["InternalError"]
 
 
-def test_messages_that_an_answer_does_not_name_come_again(outbox: Outbox, context: LambdaContext) -> None:
+def test_messages_that_an_answer_does_not_name_come_again(
+    outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture
+) -> None:
     def break_off(parsed: dict[str, Any], **_: Any) -> None:
         parsed.clear()  # what botocore makes of JSON that is cut in the middle
 
@@ -314,6 +315,29 @@ def test_messages_that_an_answer_does_not_name_come_again(outbox: Outbox, contex
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
 
     assert dispatch(records, context) == [records[0]["dynamodb"]["SequenceNumber"]]
+    errors = [vars(record)["task"] for record in caplog.records if record.levelname == "ERROR"]
+    assert errors == [f"flux-kontext#task{number}" for number in range(3)]
+
+
+@pytest.mark.parametrize("broken", [{"Keys": {}}, {"Keys": None}, {"NewImage": {"status": "SUCCEEDED"}}], ids=str)
+def test_a_record_of_another_shape_is_reported_and_keeps_back_no_other(
+    outbox: Outbox,
+    context: LambdaContext,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    broken: dict[str, Any],
+) -> None:
+    records = [a_record(number, "SUCCEEDED") for number in range(3)]
+    records[1]["dynamodb"] |= broken
+    number = records[1]["dynamodb"]["SequenceNumber"]
+
+    # Read again from there on, and alone: the event source puts it aside in the end.
+    assert dispatch(records, context) == [number]
+
+    assert outbox.messages() == ["flux-kontext#task0", "flux-kontext#task2"]
+    (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert vars(error)["sequence_number"] == number
+    assert counted(capsys) == [error.exc_info[0].__name__ if error.exc_info and error.exc_info[0] else None]
 
 
 def test_settings_that_are_missing_fail_the_batch(
@@ -324,3 +348,15 @@ def test_settings_that_are_missing_fail_the_batch(
 
     with pytest.raises(Exception, match="ARCHIVE_QUEUE_URL"):
         dispatch([a_record(1, "SUCCEEDED")], context)
+
+
+def test_what_ends_an_invocation_is_reported_with_all_its_tasks(
+    outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ARCHIVE_QUEUE_URL")
+
+    with pytest.raises(SettingsError, match="ARCHIVE_QUEUE_URL"):
+        dispatch([a_record(1, "SUCCEEDED"), a_record(2, "PENDING")], context)
+
+    for task in ("flux-kontext#task1", "flux-kontext#task2"):
+        assert reported(caplog.records, task) == {"SettingsError"}
