@@ -1,0 +1,83 @@
+"""When each alarm goes off: docs/operating.md says it to the operator, and says what the template has."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit.template.expanded import REPOSITORY
+from tests.unit.template.expanded import referred as referred_to
+from tests.unit.template.test_alarms import ALARMS, Watched, watched_by
+
+PAGE = (REPOSITORY / "docs/operating.md").read_text()
+COMPARISONS = {"GreaterThanThreshold": ">", "GreaterThanOrEqualToThreshold": "≥", "LessThanThreshold": "<"}
+SILENCE = {"notBreaching": "all is well", "breaching": "goes off"}
+
+
+def words_of(metric: Watched) -> str:
+    """`Sum of Errors (PollTasksFunction)`; a metric of the stack's own without its stack."""
+    statistic = {"SampleCount": "sample count"}.get(metric.statistic, metric.statistic.lower())
+    about = [
+        value if isinstance(value, str) else referred_to(value)
+        for name, value in metric.dimensions.items()
+        if name != "service"
+    ]
+    return f"{statistic} of {metric.namespace} {metric.name}" + (f" ({', '.join(about)})" if about else "")
+
+
+def names_in(alarm: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What an expression's names stand for: other expressions, and metrics."""
+    watched = watched_by(alarm)
+    for found in alarm["Metrics"]:
+        yield found["Id"], f"`{found['Expression']}`" if "Expression" in found else words_of(next(watched))
+
+
+def watched_value(alarm: dict[str, Any]) -> str:
+    """What is compared with the threshold."""
+    if "Metrics" not in alarm:
+        return words_of(*watched_by(alarm))
+    (_, value), *names = names_in(alarm)
+    return f"{value} of " + ", ".join(f"{name} = {meaning}" for name, meaning in names)
+
+
+def row_of(name: str) -> str:
+    """The row of an alarm in the table."""
+    alarm = ALARMS[name]
+    threshold = alarm["Threshold"]
+    limit = f"`{referred_to(threshold)}`" if isinstance(threshold, dict) else f"{threshold:,}"
+    periods, (seconds,) = alarm["EvaluationPeriods"], {metric.period_seconds for metric in watched_by(alarm)}
+    needed = alarm.get("DatapointsToAlarm", periods)
+    span = f"{seconds // 60} min" if periods == 1 else f"{needed} of {periods} × {seconds // 60} min"  # noqa: RUF001
+    cells = (watched_value(alarm), f"{COMPARISONS[alarm['ComparisonOperator']]} {limit}", span)
+    return f"| {name} | " + " | ".join((*cells, SILENCE[alarm["TreatMissingData"]])) + " |"
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_the_page_says_when_an_alarm_goes_off(name: str) -> None:
+    (row,) = re.findall(rf"^\| {name} \|.*$", PAGE, re.MULTILINE)
+
+    assert row == row_of(name)
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_a_period_is_whole_minutes(name: str) -> None:
+    assert not [metric.name for metric in watched_by(ALARMS[name]) if metric.period_seconds % 60]
+
+
+def test_silence_is_an_alarm_only_where_something_counts_all_the_time() -> None:
+    """The hourly repair counts in every run; everything else counts what happens, and most of the time nothing does."""
+    going_off = [name for name, alarm in ALARMS.items() if alarm["TreatMissingData"] == "breaching"]
+
+    assert going_off == ["ReconcilingStoppedAlarm"]
+    (metric,) = watched_by(ALARMS["ReconcilingStoppedAlarm"])
+    assert (metric.name, metric.statistic) == ("OldestPendingSeconds", "SampleCount")
+    assert metric.period_seconds == 3600  # one run each
+
+
+def test_an_alarm_has_no_threshold_without_its_metrics() -> None:
+    """CloudWatch refuses a metric beside an expression, and datapoints beyond the periods."""
+    for alarm in ALARMS.values():
+        assert ("Metrics" in alarm) != ("MetricName" in alarm)
+        assert 0 < alarm.get("DatapointsToAlarm", 1) <= alarm["EvaluationPeriods"]
+        assert alarm["EvaluationPeriods"] * max(found.period_seconds for found in watched_by(alarm)) <= 86_400

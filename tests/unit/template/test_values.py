@@ -1,0 +1,146 @@
+"""Figures: held to what they follow from, and spelt out once where they follow from nothing that is written down."""
+
+import re
+from typing import Any
+
+import pytest
+
+from functions.archive_images.app import MAX_CONCURRENT_IMAGES
+from functions.publish_events import app as publish_events
+from image_tasks.incoming_image import MAX_IMAGE_BYTES
+from tests.unit.template.expanded import (
+    FUNCTIONS,
+    QUEUE_SOURCES,
+    QUEUES,
+    RAW,
+    REPOSITORY,
+    RESOURCES,
+    STREAM_SOURCES,
+    deployed,
+    of_type,
+)
+from tests.unit.template.expanded import referred as referred_to
+
+STREAM_KEEPS_SECONDS = 86_400  # DynamoDB's
+MIB = 1024 * 1024
+# Seconds and MB. Memory is measured: tests/benchmarks, docs/performance.md. What has to fit into a timeout is held by
+# other tests; it is spelt here because the alarm, the dashboard and callers count on it.
+TIMEOUTS_AND_MEMORY = {
+    "ReceiveCallbackFunction": (10, 512),
+    "AnswerRequestsFunction": (29, 512),
+    "DispatchChangesFunction": (30, 512),
+    "PollTasksFunction": (60, 512),
+    "ArchiveImagesFunction": (20, 1024),
+    "PublishEventsFunction": (300, 512),
+    "ReconcileTasksFunction": (180, 512),
+}
+# By event source: records at once, seconds to gather them, tries after the first.
+BATCHES = {
+    "DispatchChangesFunctionTasksTableStream": (100, 1, 5),
+    "PublishEventsFunctionTasksTableStream": (100, 1, 5),
+    "ArchiveImagesFunctionArchiveQueue": (5, None, None),
+}
+
+
+def test_timeouts_and_memory_are_these() -> None:
+    found = {name: (function["Timeout"], function["MemorySize"]) for name, function in FUNCTIONS.items()}
+
+    assert found == TIMEOUTS_AND_MEMORY
+
+
+def test_batches_are_these() -> None:
+    keys = ("BatchSize", "MaximumBatchingWindowInSeconds", "MaximumRetryAttempts")
+    sources = STREAM_SOURCES | QUEUE_SOURCES
+
+    assert {name: tuple(map(source.get, keys)) for name, source in sources.items()} == BATCHES
+
+
+def test_images_that_are_fetched_at_once_fit_into_the_archivers_disk() -> None:
+    needed = MAX_CONCURRENT_IMAGES * MAX_IMAGE_BYTES / MIB
+    size = FUNCTIONS["ArchiveImagesFunction"]["EphemeralStorage"]["Size"]
+
+    # A quarter more for what the runtime puts there; beyond it is paid for and never used.
+    assert needed * 1.25 <= size <= needed * 1.5
+    assert not [name for name in FUNCTIONS if "EphemeralStorage" in FUNCTIONS[name]][1:]
+
+
+def test_a_message_is_invisible_for_six_times_the_archivers_timeout() -> None:
+    (source,) = QUEUE_SOURCES.values()
+    queue, function = QUEUES[referred_to(source["EventSourceArn"])], FUNCTIONS[referred_to(source["FunctionName"])]
+
+    # AWS's advice, and not more: after a kill a message comes back so much later, and an origin image lives 600 s.
+    assert queue["VisibilityTimeout"] == 6 * function["Timeout"]
+
+
+def test_a_change_is_tried_for_as_long_as_something_can_come_of_it() -> None:
+    ages = {referred_to(found["FunctionName"]): found["MaximumRecordAgeInSeconds"] for found in STREAM_SOURCES.values()}
+
+    # After an hour the hourly repair finds what was not dispatched. An event is late until the stream forgets it.
+    assert ages == {"DispatchChangesFunction": 3600, "PublishEventsFunction": STREAM_KEEPS_SECONDS}
+
+
+def test_an_event_bus_that_is_down_is_waited_for_half_an_hour() -> None:
+    """The function waits until its time is nearly over, in each of the event source's tries."""
+    (source,) = (found for name, found in STREAM_SOURCES.items() if name.startswith("PublishEvents"))
+    tries = 1 + source["MaximumRetryAttempts"]
+
+    assert tries * FUNCTIONS["PublishEventsFunction"]["Timeout"] == 1800
+    assert max(publish_events.PAUSES_SECONDS) < FUNCTIONS["PublishEventsFunction"]["Timeout"] / 2
+
+
+@pytest.mark.parametrize("name", of_type("AWS::S3::Bucket"))
+def test_figures_of_a_bucket_are_its_comments(name: str) -> None:
+    rules = {rule["Id"]: rule for rule in RESOURCES[name]["Properties"]["LifecycleConfiguration"]["Rules"]}
+
+    assert sorted(rules) == ["Images", "RejectedDeliveries", "UnfinishedUploads"]
+    assert {rule["Status"] for rule in rules.values()} == {"Enabled"}
+    assert rules["RejectedDeliveries"]["ExpirationInDays"] == {"Ref": "RejectedRetentionDays"}
+
+
+def test_a_parameter_has_the_default_and_the_bounds_that_the_readme_gives() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    table = readme.partition("## Configure")[2].partition("\n## ")[0]
+    rows = {
+        name: tuple(map(str.strip, cells)) for name, *cells in re.findall(r"^\| `(\w+)` \|(.*?)\|(.*?)\|", table, re.M)
+    }
+
+    assert rows == {name: (str(found["Default"]), bounds_of(found)) for name, found in RAW["Parameters"].items()}
+
+
+def bounds_of(parameter: dict[str, Any]) -> str:
+    """What a parameter may be: `1 to 3600`, or its values; nothing where a pattern says it."""
+    if "MinValue" in parameter:
+        return f"{parameter['MinValue']} to {parameter['MaxValue']}"
+    return ", ".join(str(value) for value in parameter.get("AllowedValues", []))
+
+
+@pytest.mark.parametrize("name", RAW["Parameters"])
+def test_a_parameter_is_text_or_a_number(name: str) -> None:
+    parameter = RAW["Parameters"][name]
+
+    assert parameter["Type"] == ("Number" if isinstance(parameter["Default"], int) else "String")
+    assert ("MinValue" in parameter) == ("MaxValue" in parameter)
+
+
+def test_a_condition_holds_where_its_parameter_says_so() -> None:
+    """Each by one value that makes it true and one that makes it false, seen at what depends on it."""
+    off = deployed()
+    on = deployed(
+        AccessLogBucket="our-logs", ReservedConcurrency="50", ImageRetentionDays="9", TaskRetentionDays="9",
+        AlarmTopicArn="arn:aws:sns:us-east-1:123456789012:operators", Tracing="Disabled", TaskEvents="Disabled",
+    )  # fmt: skip
+
+    assert differing(off, on, "ImagesBucket") == {"LifecycleConfiguration", "LoggingConfiguration"}
+    assert differing(off, on, "TasksTable") == {"TimeToLiveSpecification"}
+    assert differing(off, on, "PollTasksStateMachine") == {"TracingConfiguration"}
+    assert differing(off, on, "PublishEventsFunctionTasksTableStream") == {"Enabled"}
+    for name in FUNCTIONS:
+        assert "ReservedConcurrentExecutions" in differing(off, on, name)
+    for name in of_type("AWS::CloudWatch::Alarm"):
+        assert differing(off, on, name) == {"AlarmActions", "OKActions"}
+
+
+def differing(one: dict[str, Any], other: dict[str, Any], name: str) -> set[str]:
+    """The properties of a resource in which two deployments differ."""
+    keys = one[name].keys() | other[name].keys()
+    return {key for key in keys if one[name].get(key) != other[name].get(key)}
