@@ -32,17 +32,18 @@ $(STAMP): $(LOCKS)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(STAMP) ## The whole pipeline on this machine, with a table of what became of every task
-	@$(BIN)/python -m local demo
+# BUILT=1: the functions run as `sam build` makes them for this machine, with nothing else to import.
+demo: $(STAMP) ## The whole pipeline on this machine, with a table of what became of every task (BUILT=1: the built functions)
+	@$(BIN)/python -m local demo $(if $(BUILT),--built)
 
-up: $(STAMP) ## The local stack, until Ctrl-C
-	@$(BIN)/python -m local up
+up: $(STAMP) ## The local stack, until Ctrl-C (BUILT=1: with the built functions)
+	@$(BIN)/python -m local up $(if $(BUILT),--built)
 
 replay: $(STAMP) ## Deliveries that could not be read, once more (STACK=name of a deployed stack; else the local one)
 	@$(BIN)/catchlight replay $(if $(STACK),--stack-name $(STACK),--local)
 
-test: $(STAMP) ## All tests, offline
-	@$(BIN)/python -m pytest -n auto --dist loadfile -q
+test: $(STAMP) ## All tests, offline (BUILT=1: those that run the local stack, with the built functions)
+	@$(BIN)/python -m pytest -n auto --dist loadfile -q $(if $(BUILT),--built)
 
 faults: $(STAMP) ## Every order of events of one task, every fault at every call, counted
 	@$(BIN)/python -m tests.faults
@@ -50,8 +51,8 @@ faults: $(STAMP) ## Every order of events of one task, every fault at every call
 races: $(STAMP) ## Sixteen writers at each of 400 items: one winner each (ENGINE=dynamodb-local: at AWS's own, by npm and Java)
 	@$(BIN)/python -m tests.races --engine $(or $(ENGINE),moto)
 
-soak: $(STAMP) ## Thousands of tasks in a storm of faults, and what became of each (TASKS=10000, SEED=1); 20 minutes
-	@$(BIN)/python -m tests.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1)
+soak: $(STAMP) ## Thousands of tasks in a storm of faults, and what became of each (TASKS=10000, SEED=1, BUILT=1); 20 minutes
+	@$(BIN)/python -m tests.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1) $(if $(BUILT),--built)
 
 fuzz: $(STAMP) ## Hostile input for everything that reads it (FOR=seconds, 60)
 	@$(BIN)/python scripts/fuzz.py --seconds $(or $(FOR),60)

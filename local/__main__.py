@@ -40,9 +40,11 @@ def _up(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
+    from local.artefact import built_artefact
     from local.stack import LocalStack
 
     console = Console()
+    artefact = built_artefact(lambda message: console.print(Text(message), soft_wrap=True)) if options.built else None
     stack = LocalStack(
         port=options.port,
         aws_port=options.aws_port,
@@ -52,6 +54,7 @@ def _up(options: argparse.Namespace) -> int:
         image_hosts=options.allow_image_host,
         simulator=options.simulator,
         parameters=dict(options.parameter),
+        artefact=artefact,
         on_error=lambda source, message: console.print(Text(f"{source} ", "bold red"), Text(message), soft_wrap=True),
     )
     with stack:
@@ -61,6 +64,8 @@ def _up(options: argparse.Namespace) -> int:
             if value:
                 # Not a table: it would cut what somebody wants to copy.
                 console.print(Text(f"{name:<22}", "dim"), Text(str(value)), soft_wrap=True)
+        if artefact:
+            console.print(Text(f"{'functions':<22}", "dim"), Text(f"as built, in {artefact.folder}"), soft_wrap=True)
         console.print("Ready. Ctrl-C ends everything.", style="green")
         threading.Event().wait()
     return 0
@@ -69,7 +74,7 @@ def _up(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from local.demo import main as demo
 
-    return demo(["--state-dir", options.state_dir])
+    return demo(["--state-dir", options.state_dir, *(["--built"] if options.built else [])])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,12 +124,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="value of a parameter of the template; repeatable",
     )
+    _add_built(up)
     plays = "play tasks of all providers through the stack and check every outcome"
     demo = commands.add_parser("demo", help=plays, description=plays)
     demo.add_argument(
         "--state-dir", default=".local/demo", metavar="FOLDER", help="where images and logs go (.local/demo)"
     )
+    _add_built(demo)
     return parser
+
+
+def _add_built(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--built",
+        action="store_true",
+        help="run the functions as `sam build` makes them, with nothing else to import; builds for this machine if "
+        "there is no build yet or the sources have changed",
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -21,6 +21,9 @@ class FunctionConfiguration:
     timeout_seconds: float = 3
     memory_mb: int = 128
     log_group: str = ""
+    # What stands for /var/runtime, for a function from the artefact: its sandboxes import from there, its own folder,
+    # its layers and the standard library. None: they also import from the environment of the local stack.
+    runtime_dir: Path | None = None
 
     @property
     def arn(self) -> str:
@@ -33,12 +36,15 @@ def sandbox_environment(configuration: FunctionConfiguration, environment: Mappi
     https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
     """
     inherited = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+    runtime_dir = configuration.runtime_dir
     return {
         **inherited,
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        "PYTHONPATH": os.pathsep.join(map(str, configuration.layers)),
+        # In Lambda this is the runtime's folder; here it is how layers get before the packages of the environment.
+        "PYTHONPATH": str(runtime_dir) if runtime_dir else os.pathsep.join(map(str, configuration.layers)),
         "PYTHONUNBUFFERED": "1",
+        **({"LAMBDA_RUNTIME_DIR": str(runtime_dir)} if runtime_dir else {}),
         "LAMBDA_TASK_ROOT": str(configuration.folder),
         "_HANDLER": configuration.handler,
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{configuration.runtime}",

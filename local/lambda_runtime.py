@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from local import sandbox
 from local.function_configuration import FunctionConfiguration, sandbox_environment
 from local.function_logs import LogFolder
 from local.runtime_api import Invocation, Outcome, RuntimeApi
@@ -29,6 +30,16 @@ class TooManyRequestsError(Exception):
     """All sandboxes stayed busy. Lambda answers 429 TooManyRequestsException."""
 
 
+def _command(configuration: FunctionConfiguration) -> list[str]:
+    """What starts a sandbox of the function."""
+    if configuration.runtime_dir is None:
+        return [sys.executable, "-m", "local.sandbox"]
+    # -I: neither the folder at hand nor the user's packages nor PYTHONPATH. -S: nor those of the environment, which has
+    # all that the local stack needs: a module that the artefact lacks would be found there.
+    isolated = [sys.executable, "-I", "-S", "-u", sandbox.__file__]
+    return [*isolated, *map(str, (*configuration.layers, configuration.runtime_dir))]
+
+
 class Sandbox:
     """One process that runs one function, one invocation at a time."""
 
@@ -42,7 +53,7 @@ class Sandbox:
         self.id = f"{configuration.name}-{next(_serial_numbers)}"
         self.exited = threading.Event()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "local.sandbox"],
+            _command(configuration),
             cwd=_REPOSITORY,
             # The session token tells which sandbox an AWS request comes from.
             env={**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address, "AWS_SESSION_TOKEN": self.id},

@@ -1,5 +1,8 @@
 """What runs first in each function's process: makes it a Lambda sandbox, then hands over to AWS's own runtime client.
 
+    python -m local.sandbox                            packages of this environment, for functions of the source tree
+    python -I -S -u local/sandbox.py LAYER... RUNTIME  these folders only, for functions of the artefact
+
 Imports nothing of the stack: what a handler finds here is what it finds in Lambda, besides the two doors below.
 """
 
@@ -76,11 +79,15 @@ def main() -> None:
 
     task_root = os.environ["LAMBDA_TASK_ROOT"]
     os.chdir(task_root)
-    install_runtime_client()
-    # `python -m` put the repository first, and its own installation for the command line once more; Lambda has the
-    # function's folder there, and the repository nowhere.
-    repository = sys.path[0]
-    sys.path[:] = [task_root, *(path for path in sys.path[1:] if path != repository)]
+    if folders := sys.argv[1:]:
+        # In Lambda's order. The interpreter was started with -I -S: what it has itself is the standard library.
+        sys.path[:0] = [task_root, *folders]
+    else:
+        install_runtime_client()
+        # `python -m` put the repository first, and its own installation for the command line once more; Lambda has the
+        # function's folder there, and the repository nowhere.
+        repository = sys.path[0]
+        sys.path[:] = [task_root, *(path for path in sys.path[1:] if path != repository)]
     if hosts := os.environ.pop(IMAGE_HOSTS_VARIABLE, ""):
         open_image_door(parse_image_hosts(hosts))
 

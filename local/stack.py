@@ -3,9 +3,11 @@
 import json
 import logging
 import os
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,7 @@ from moto.sqs.models import sqs_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local import LocalStackError, moto_patches, state_dir
+from local.artefact import Artefact
 from local.deployment import Deployment, Resource
 from local.function_logs import ErrorListener, LogFolder
 from local.http_api import HttpApi
@@ -25,6 +28,7 @@ from local.moto_server import Middleware, MotoServer
 from local.queue_event_source import QueueEventSource
 from local.resource_types import RESOURCE_TYPES
 from local.runtime_api import Outcome
+from local.runtime_folder import make_runtime_folder
 from local.sandbox import IMAGE_HOSTS_VARIABLE
 from local.schedule import ScheduleSource
 from local.sigv4 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
@@ -47,6 +51,8 @@ class LocalStack:
     provider_urls     base URLs of providers; those that are missing come from the simulator, if it runs
     image_hosts       HOST:PORT from which images may be fetched besides public https addresses
     parameters        values for the template's parameters
+    template          the template, instead of the repository's; its functions import from the environment, too
+    artefact          runs the functions as they are built: without the source tree and the environment on their path
     aws_middleware    stands between all requests to AWS services and moto, as local/faults.py does
 
     One at a time in a process. Raises LocalStackError for what cannot run locally; whatever has been started by
@@ -65,6 +71,7 @@ class LocalStack:
         simulator: bool = True,
         parameters: Mapping[str, str] | None = None,
         template: Path | None = None,
+        artefact: Artefact | None = None,
         on_error: ErrorListener | None = None,
         aws_middleware: Middleware | None = None,
     ) -> None:
@@ -76,7 +83,9 @@ class LocalStack:
         self._image_hosts = list(image_hosts)
         self._with_simulator = simulator
         self._parameters = dict(parameters or {})
-        self._template_path = (template or REPOSITORY / "template.yaml").resolve()
+        self._artefact = artefact
+        source = artefact.template if artefact else REPOSITORY / "template.yaml"
+        self._template_path = (template or source).resolve()
         self._on_error = on_error
         self._aws_middleware = aws_middleware
         self._stack = ExitStack()
@@ -206,8 +215,16 @@ class LocalStack:
         environment = {"AWS_ENDPOINT_URL": self._moto.url}
         if self._image_hosts:
             environment[IMAGE_HOSTS_VARIABLE] = ",".join(self._image_hosts)
+        runtime_dir = self._make_runtime_dir() if self._artefact else None
         for name, configuration in deployment.functions.items():
-            self.functions[name] = Function(configuration, self._logs, environment)
+            self.functions[name] = Function(replace(configuration, runtime_dir=runtime_dir), self._logs, environment)
+
+    def _make_runtime_dir(self) -> Path:
+        # Of this stack alone: one that runs beside it may have another version of the runtime.
+        state_dir = self._state_dir.resolve()
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="lambda-runtime-", dir=state_dir)))
+        make_runtime_folder(folder)
+        return folder
 
     def _start_event_sources(self, deployment: Deployment) -> None:
         sqs = self.boto3_client("sqs")
@@ -291,6 +308,7 @@ class LocalStack:
             "state_machine_arn": ref("PollTasksStateMachine"),
             "callback_urls": callback_urls,
             "simulator_url": simulator_url,
+            "built": self._artefact is not None,
             # As CloudFormation tells them of a deployed stack: what `catchlight` finds there it finds here.
             "resources": {logical_id: made.ref for logical_id, made in deployment.resources.items()},
             "parameters": deployment.template.parameters,

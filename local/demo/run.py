@@ -12,6 +12,7 @@ from rich.text import Text
 
 from catchlight.client import DeskClient, connect
 from local import LocalStackError
+from local.artefact import Artefact, built_artefact
 from local.chromium import find_chromium
 from local.demo.cases import CASES
 from local.demo.checks import Bucket, count_messages, find_problems, read_bucket, save_images
@@ -40,10 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Plays tasks of all providers through the whole stack on this machine and checks every outcome.",
     )
     parser.add_argument("--state-dir", type=Path, default=STATE_DIR, help="for images and logs (default: %(default)s)")
-    state_dir: Path = parser.parse_args(argv).state_dir
+    parser.add_argument("--built", action="store_true", help="run the functions as `sam build` makes them")
+    options = parser.parse_args(argv)
+    state_dir: Path = options.state_dir
     console = make_console()
     try:
-        problems = run(state_dir, console)
+        artefact = built_artefact(lambda message: console.print(Text(message))) if options.built else None
+        problems = run(state_dir, console, artefact)
     except (LocalStackError, DemoError) as exc:
         problems = [str(exc)]
     if not problems:
@@ -55,18 +59,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
 
 
-def run(state_dir: Path, console: Console) -> list[str]:
-    """Plays all cases and returns what is not as it has to be.
+def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> list[str]:
+    """Plays all cases and returns what is not as it has to be. With an artefact the functions run as they are built.
 
     Raises:
         LocalStackError, DemoError: it cannot go on; the message says why.
     """
     images_dir = state_dir / "images"
     begun = time.monotonic()
+    functions = "the built functions" if artefact else "the real functions"
     console.print(
-        f"Playing {len(CASES)} tasks of three image services through the real template and the real functions, "
+        f"Playing {len(CASES)} tasks of three image services through the real template and {functions}, "
         f"on this machine.\nWaits are {1 / TIME_SCALE:.0f} times shorter than in AWS."
     )
+    if artefact:
+        console.print(Text(f"The functions and their layer run as `sam build` made them, from {artefact.folder}."))
     with (
         # URLs live as long as real ones: what a busy machine needs to fetch an image is not scaled either.
         Simulator(
@@ -80,6 +87,7 @@ def run(state_dir: Path, console: Console) -> list[str]:
             provider_urls=simulator.provider_urls,
             image_hosts=[simulator.image_host],
             simulator=False,
+            artefact=artefact,
         ) as stack,
     ):
         console.print(f"The stack is up after {time.monotonic() - begun:.1f} s.\n")
