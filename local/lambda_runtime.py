@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from local import sandbox
 from local.function_configuration import FunctionConfiguration, sandbox_environment
 from local.function_logs import LogFolder
 from local.runtime_api import Invocation, Outcome, RuntimeApi
@@ -23,6 +22,7 @@ MAX_SANDBOXES_PER_FUNCTION = max(3, min(8, 2 * (os.cpu_count() or 4)))
 INIT_TIMEOUT_SECONDS = 30.0
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
+_SANDBOX = Path(__file__).resolve().with_name("sandbox.py")
 _serial_numbers = itertools.count(1)
 
 
@@ -36,7 +36,7 @@ def _command(configuration: FunctionConfiguration) -> list[str]:
         return [sys.executable, "-m", "local.sandbox"]
     # -I: neither the folder at hand nor the user's packages nor PYTHONPATH. -S: nor those of the environment, which has
     # all that the local stack needs: a module that the artefact lacks would be found there.
-    isolated = [sys.executable, "-I", "-S", "-u", sandbox.__file__]
+    isolated = [sys.executable, "-I", "-S", "-u", str(_SANDBOX)]
     return [*isolated, *map(str, (*configuration.layers, configuration.runtime_dir))]
 
 

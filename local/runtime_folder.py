@@ -25,12 +25,12 @@ def make_runtime_folder(folder: Path) -> None:
         except metadata.PackageNotFoundError as exc:
             raise LocalStackError(f"{name} is not installed: run `make setup` to install it.") from exc
         for file in distribution.files or ():
-            # Commands are installed outside of the packages' folder, and are of no use here.
-            if ".." not in file.parts:
-                target = folder / file
+            source, target = Path(str(distribution.locate_file(file))), folder / file
+            # Commands lie outside of the packages' folder, and are of no use here. Bytecode may have been removed.
+            if ".." not in file.parts and source.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                # With its dates: bytecode is valid as long as they are those of its source.
-                shutil.copy2(str(distribution.locate_file(file)), target)
+                # With its dates: bytecode is valid as long as its source has the date that it had.
+                shutil.copy2(source, target)
     # The native module is compiled on Linux only.
     if not any(folder.glob("runtime_client.*")):
         shutil.copy(python_runtime_client.__file__, folder / "runtime_client.py")

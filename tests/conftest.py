@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from local.artefact import Artefact, built_artefact
+
 pytest_plugins = ["pytester", "tests.planted_secrets"]
 
 # Set before any test module is imported: Powertools reads some of it while handlers are.
@@ -27,6 +29,23 @@ os.environ.update(
 )
 for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--built",
+        action="store_true",
+        help="run the tests that start the local stack of the template, and no others, with the built functions",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("built"):
+        return
+    # The other tests are the same with and without a build.
+    chosen = [item for item in items if "artefact" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -91,3 +110,21 @@ class FakeLambdaContext(LambdaContext):
 @pytest.fixture
 def context() -> LambdaContext:
     return FakeLambdaContext()
+
+
+# ------------------------------------------------------------------------------------------------ the artefact
+
+
+@pytest.fixture(scope="session")
+def built() -> Artefact:
+    """The functions and their layer as `sam build` makes them for this machine."""
+    return built_artefact(print)
+
+
+@pytest.fixture(scope="session")
+def artefact(request: pytest.FixtureRequest) -> Artefact | None:
+    """What a LocalStack of the template runs its functions from: the artefact with --built, else the source tree."""
+    if not request.config.getoption("built"):
+        return None
+    found: Artefact = request.getfixturevalue("built")
+    return found

@@ -19,6 +19,7 @@ from catchlight.client import DeskClient, NotAllowedError, NotFoundError, Proble
 from catchlight.command_line import parser, run
 from image_tasks.desk.messages import TaskAnswer
 from image_tasks.models import TaskStatus
+from local.artefact import Artefact
 from local.stack import LocalStack
 
 PATIENCE_SECONDS = 90
@@ -26,8 +27,8 @@ PROMPT = "a small sail, <b>low sun</b>"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    with LocalStack(state_dir=tmp_path_factory.mktemp("state"), time_scale=0.02) as stack:
+def stack(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None) -> Iterator[LocalStack]:
+    with LocalStack(state_dir=tmp_path_factory.mktemp("state"), time_scale=0.02, artefact=artefact) as stack:
         yield stack
 
 

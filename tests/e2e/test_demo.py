@@ -16,6 +16,7 @@ from rich.console import Console
 
 from image_tasks.models import TaskStatus
 from image_tasks.rejected_deliveries import RejectedDelivery
+from local.artefact import Artefact
 from local.demo import run
 from local.demo.cases import CASES, NO_TOKEN, WITH_TOKEN, Case
 from local.demo.checks import Bucket, StoredImage, find_problems
@@ -27,9 +28,10 @@ from local.simulator import FLUX_KONTEXT, ImageRequest, Simulator
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def test_the_demo_ends_well_and_leaves_the_images(tmp_path: Path) -> None:
+def test_the_demo_ends_well_and_leaves_the_images(tmp_path: Path, artefact: Artefact | None) -> None:
+    options = ["--built"] if artefact else []
     ended = subprocess.run(
-        [sys.executable, "-m", "local", "demo", "--state-dir", str(tmp_path)],
+        [sys.executable, "-m", "local", "demo", "--state-dir", str(tmp_path), *options],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -40,6 +42,7 @@ def test_the_demo_ends_well_and_leaves_the_images(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert f"All {len(CASES)} tasks ended as they had to" in ended.stdout
     assert ended.stderr == ""
+    assert ("as `sam build` made them" in ended.stdout) is (artefact is not None)
     told = " ".join(ended.stdout.replace("│", " ").split())
     for what in ("callback ×2", "poll", "1 in conflict", "ARCHIVED", "GENERATION_FAILED", "contact-sheet.png"):  # noqa: RUF001
         assert what in told
@@ -255,7 +258,7 @@ def test_an_image_has_to_be_refused_for_the_right_reason(state: str, reason: str
 def test_problems_make_it_exit_with_1_and_say_where_the_logs_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run, "run", lambda state_dir, console: ["flux-kontext#task12345: FAILED instead of ARCHIVED"])
+    monkeypatch.setattr(run, "run", lambda *_: ["flux-kontext#task12345: FAILED instead of ARCHIVED"])
     assert run.main(["--state-dir", str(tmp_path)]) == 1
     told = capsys.readouterr().out.replace("\n", "")
     assert "flux-kontext#task12345: FAILED instead of ARCHIVED" in told

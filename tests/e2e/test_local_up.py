@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 
+from local.artefact import Artefact
 from tests.image_server import picture
 
 REPOSITORY = Path(__file__).parents[2]
@@ -121,11 +122,14 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(provider: ThreadingHTTPServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    provider: ThreadingHTTPServer, tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None
+) -> Iterator[Stack]:
     state_dir = tmp_path_factory.mktemp("state")
     address = f"127.0.0.1:{provider.server_address[1]}"
     options = ["--port", "0", "--aws-port", "0", "--time-scale", "0.02", "--state-dir", str(state_dir)]
     options += ["--no-simulator", "--provider-url", f"flux-kontext=http://{address}", "--allow-image-host", address]
+    options += ["--built"] if artefact else []
     process = subprocess.Popen(
         [sys.executable, "-m", "local", "up", *options],
         cwd=REPOSITORY,
@@ -145,7 +149,7 @@ def stack(provider: ThreadingHTTPServer, tmp_path_factory: pytest.TempPathFactor
     assert process.returncode == 0, output.decode()
 
 
-def test_stack_json_holds_what_other_programs_need(stack: Stack) -> None:
+def test_stack_json_holds_what_other_programs_need(stack: Stack, artefact: Artefact | None) -> None:
     assert stack.info.keys() == {
         "api_url",
         "desk_url",
@@ -159,11 +163,13 @@ def test_stack_json_holds_what_other_programs_need(stack: Stack) -> None:
         "state_machine_arn",
         "callback_urls",
         "simulator_url",
+        "built",
         "resources",
         "parameters",
     }
     assert stack.info["callback_urls"].keys() == {"flux-kontext", "nanobanana", "acedata"}
     assert stack.info["simulator_url"] is None
+    assert stack.info["built"] is (artefact is not None)
 
 
 def test_a_callback_becomes_an_object(stack: Stack) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from moto import mock_aws
 
+from local.artefact import Artefact
 from local.stack import LocalStack
 from local.template import load_template
 from tests.benchmarks.bill import LOADS, bill
@@ -101,10 +102,10 @@ def test_registering_is_an_item_if_none_is_there(aws: None) -> None:
     assert item["status"] == {"S": "SUCCEEDED"}
 
 
-def test_the_curl_delivers_a_callback_and_its_result_can_be_read(tmp_path: Path) -> None:
+def test_the_curl_delivers_a_callback_and_its_result_can_be_read(tmp_path: Path, artefact: Artefact | None) -> None:
     (block,) = [block for block in blocks("sh") if "curl" in block]
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    with LocalStack(state_dir=tmp_path / ".local", time_scale=0.05):
+    with LocalStack(state_dir=tmp_path / ".local", time_scale=0.05, artefact=artefact):
         done = subprocess.run(
             ["bash", "-euc", block], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from local.artefact import built_artefact
 from tests.soak.planning import plan_tasks
 from tests.soak.report import Progress as Where
 from tests.soak.report import Report, Soak
@@ -30,15 +31,18 @@ def main() -> int:
     parser.add_argument("--in-flight", type=int, default=Soak.in_flight, help="tasks at once")
     parser.add_argument("--time-scale", type=float, default=Soak.time_scale, help="of the waits of the state machine")
     parser.add_argument("--state-dir", type=Path, default=Path(".local/soak"), help="logs, and stories of violations")
+    parser.add_argument("--built", action="store_true", help="run the functions as `sam build` makes them")
     options = parser.parse_args()
+    console = Console()
+    artefact = built_artefact(lambda message: console.print(message, markup=False)) if options.built else None
     soak = Soak(
         options.tasks,
         options.seed,
         options.state_dir,
         time_scale=options.time_scale,
         in_flight=options.in_flight,
+        artefact=artefact,
     )
-    console = Console()
     report = _run_with_bar(soak, console) if console.is_terminal else _run_with_lines(soak, console)
     console.print(table(report))
     for violation in report.violations[:MAX_STORIES]:

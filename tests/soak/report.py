@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from local.artefact import Artefact
 from local.faults import Fault
 from tests.soak.checks import Violation
 from tests.soak.history import History
@@ -41,6 +42,7 @@ class Soak:
         }
     )
     max_seconds: float = 3600
+    artefact: Artefact | None = None  # the built functions; without them those of the source tree run
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
             image_hosts=[outside.image_host],
             simulator=False,
             parameters=soak.parameters,
+            artefact=soak.artefact,
             aws_middleware=lambda application: faults.around(recorder.around(application)),
         )
         with stack:

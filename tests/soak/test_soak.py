@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from local.artefact import Artefact
 from local.faults import Fault
 from tests.soak.report import Report, Soak
 from tests.soak.run import run
@@ -19,7 +20,7 @@ SCALE = {
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None) -> Report:
     return run(
         Soak(
             tasks=150,
@@ -29,6 +30,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
             in_flight=150,
             parameters=SCALE,
             max_seconds=300,
+            artefact=artefact,
         )
     )
 

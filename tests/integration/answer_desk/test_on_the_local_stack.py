@@ -18,6 +18,7 @@ from botocore.credentials import Credentials
 
 from image_tasks.desk import problems
 from image_tasks.providers import PROVIDERS
+from local.artefact import Artefact
 from local.simulator import Simulator
 from local.stack import LocalStack
 from tests.integration.conftest import REPOSITORY
@@ -44,13 +45,16 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="module")
-def stack(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def stack(
+    simulator: Simulator, tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None
+) -> Iterator[LocalStack]:
     stack = LocalStack(
         state_dir=tmp_path_factory.mktemp("state"),
         time_scale=0.02,
         simulator=False,
         provider_urls=simulator.provider_urls,
         image_hosts=[simulator.image_host],
+        artefact=artefact,
     )
     with stack:
         yield stack

@@ -15,6 +15,7 @@ import pytest
 from catchlight.command_line import run as run_command_line
 from catchlight.probe import ID_PREFIX
 from image_tasks.models import iso, utc_now
+from local.artefact import Artefact
 from local.stack import LocalStack
 from tests.planted_secrets import WEBHOOK_KEY, find_leaks
 
@@ -88,9 +89,9 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None) -> Iterator[Running]:
     state_dir = tmp_path_factory.mktemp("state")
-    with LocalStack(state_dir=state_dir, time_scale=TIME_SCALE) as stack:
+    with LocalStack(state_dir=state_dir, time_scale=TIME_SCALE, artefact=artefact) as stack:
         yield Running(stack, state_dir)
 
 

@@ -45,6 +45,7 @@ def make_function(tmp_path: Path, logs: LogFolder) -> Iterator[Callable[..., Fun
         timeout_seconds: float = 10,
         max_sandboxes: int = 8,
         layers: tuple[Path, ...] = (),
+        runtime_dir: Path | None = None,
         **environment: str,
     ) -> Function:
         folder = tmp_path / f"function{len(functions)}"
@@ -55,6 +56,7 @@ def make_function(tmp_path: Path, logs: LogFolder) -> Iterator[Callable[..., Fun
             "app.handler",
             folder,
             layers=layers,
+            runtime_dir=runtime_dir,
             timeout_seconds=timeout_seconds,
             memory_mb=256,
             environment=environment,

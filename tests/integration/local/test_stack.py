@@ -19,6 +19,7 @@ from catchlight.errors import UsageError
 from catchlight.stack import find_local
 from image_tasks.providers import PROVIDERS
 from local import LocalStackError
+from local.artefact import Artefact
 from local.moto_server import MotoServer
 from local.stack import REPOSITORY
 from local.template import load_template
@@ -45,9 +46,10 @@ def command(state_dir: Path, *arguments: str) -> list[str]:
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Iterator[Up]:
+def up(tmp_path: Path, artefact: Artefact | None) -> Iterator[Up]:
     """`python -m local up`, ready: its process, what stack.json says, and where that is."""
-    with subprocess.Popen(command(tmp_path), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+    options = ["--built"] if artefact else []
+    with subprocess.Popen(command(tmp_path, *options), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         path = tmp_path / "stack.json"
         eventually(lambda: path.exists() or process.poll() is not None)
         yield process, json.loads(path.read_text()), path
@@ -67,6 +69,7 @@ def test_it_tells_where_everything_is_and_ends_with_ctrl_c(up: Up) -> None:
     assert set(info) == {
         *("api_url", "aws_endpoint_url", "region", "table", "bucket", "archive_queue_url", "archive_dlq_url"),
         *("desk_url", "gallery_url", "state_machine_arn", "callback_urls", "simulator_url", "resources", "parameters"),
+        "built",
     }
     assert set(info["callback_urls"]) == set(PROVIDERS)
     assert info["simulator_url"] is None

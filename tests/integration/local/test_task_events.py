@@ -19,6 +19,7 @@ import pytest
 from moto.s3.models import s3_backends
 
 from catchlight.command_line import run as run_command_line
+from local.artefact import Artefact
 from local.event_filters import EventFilter
 from local.stack import REPOSITORY, LocalStack
 from local.template import ACCOUNT_ID, load_template
@@ -114,12 +115,14 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("events")
     event_bridge = EventBridge()
     with (
         pytest.MonkeyPatch.context() as patches,
-        LocalStack(state_dir=folder / ".local", time_scale=0.02, aws_middleware=event_bridge) as stack,
+        LocalStack(
+            state_dir=folder / ".local", time_scale=0.02, aws_middleware=event_bridge, artefact=artefact
+        ) as stack,
     ):
         patches.chdir(folder)
         page: dict[str, Any] = {}

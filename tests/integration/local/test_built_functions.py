@@ -1,0 +1,269 @@
+"""Functions from the artefact import what is in it, the runtime's client and the standard library: nothing else."""
+
+import json
+import shutil
+import sysconfig
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import LocalStackError, python_runtime_client, runtime_folder
+from local.artefact import Artefact
+from local.function_configuration import FunctionConfiguration
+from local.function_logs import LogFolder
+from local.lambda_runtime import Function
+from local.runtime_folder import make_runtime_folder
+from local.sandbox import IMAGE_HOSTS_VARIABLE
+from local.stack import REPOSITORY
+from local.template import load_template
+
+MakeFunction = Callable[..., Function]
+
+FUNCTIONS = load_template(REPOSITORY / "template.yaml", {}).of_type("AWS::Lambda::Function")
+
+# What a handler can see of its interpreter. Bytecode has the paths of Lambda in it, which are not looked at here:
+# specifications have those by which a module was found.
+LOOK_AROUND = """
+    import importlib, os, sys
+
+    def find(name):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            return False
+        return True
+
+    def handler(event, context):
+        importable = [name for name in event["imports"] if find(name)]
+        specs = {name: getattr(module, "__spec__", None) for name, module in sys.modules.items()}
+        origins = {name: spec.origin for name, spec in specs.items() if spec and spec.has_location}
+        return {
+            "path": sys.path, "importable": importable, "origins": origins, "environment": dict(os.environ),
+            "flags": [sys.flags.isolated, sys.flags.no_site],
+        }
+"""
+
+
+@pytest.fixture
+def runtime_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    make_runtime_folder(folder)
+    return folder
+
+
+def call(function: Function, event: Any = None) -> Any:
+    outcome = function.invoke(json.dumps(event or {"imports": []}).encode())
+    assert outcome.function_error is None, outcome.payload
+    return json.loads(outcome.payload)
+
+
+def foreign(origins: dict[str, str], *folders: Path) -> dict[str, str]:
+    """The modules that come from anywhere but these folders and the standard library."""
+    known = (*folders, Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("platstdlib")))
+    # Packages of an interpreter are installed below its standard library.
+    packages = {"site-packages", "dist-packages"}
+
+    def is_known(origin: Path) -> bool:
+        return any(origin.is_relative_to(folder) for folder in known) and not packages & set(origin.parts)
+
+    return {name: origin for name, origin in origins.items() if not is_known(Path(origin))}
+
+
+def test_nothing_of_the_source_tree_or_the_environment_can_be_imported(
+    make_function: MakeFunction, runtime_dir: Path, tmp_path: Path
+) -> None:
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    function = make_function(LOOK_AROUND, layers=(layer,), runtime_dir=runtime_dir)
+    mine = ["local", "catchlight", "functions", "tests", "image_tasks"]
+    theirs = ["moto", "boto3", "botocore", "httpx", "pydantic", "aws_lambda_powertools", "pip"]
+
+    found = call(function, {"imports": ["simplejson", *mine, *theirs, "sandbox"]})
+
+    assert found["importable"] == ["simplejson"]  # which comes with the runtime's client
+    assert found["flags"] == [1, 1]
+    assert foreign(found["origins"], function.configuration.folder, layer, runtime_dir) == {}
+    assert found["path"][:3] == [str(function.configuration.folder), str(layer), str(runtime_dir)]
+    standard_library = Path(sysconfig.get_path("stdlib"))
+    assert standard_library in map(Path, found["path"])
+    for folder in map(Path, found["path"][3:]):
+        assert folder.parent == standard_library or folder.parent == standard_library.parent
+
+
+def test_what_is_foreign_is_seen(make_function: MakeFunction) -> None:
+    function = make_function(LOOK_AROUND)
+
+    found = call(function, {"imports": ["moto", "boto3"]})
+
+    assert found["importable"] == ["moto", "boto3"]
+    assert {"moto", "boto3", "awslambdaric"} <= foreign(found["origins"], function.configuration.folder).keys()
+
+
+def test_lambdas_variables_name_the_folders(make_function: MakeFunction, runtime_dir: Path) -> None:
+    function = make_function(LOOK_AROUND, runtime_dir=runtime_dir)
+
+    environment = call(function)["environment"]
+
+    assert environment["LAMBDA_TASK_ROOT"] == str(function.configuration.folder)
+    assert environment["LAMBDA_RUNTIME_DIR"] == environment["PYTHONPATH"] == str(runtime_dir)
+
+
+def test_modules_are_looked_for_in_lambdas_order(
+    make_function: MakeFunction, runtime_dir: Path, tmp_path: Path
+) -> None:
+    function = make_function(
+        """
+        import colorsys, second, tabnanny, third
+        def handler(event, context):
+            return [module.PLACE for module in (colorsys, second, third, tabnanny)]
+        """,
+        layers=(tmp_path / "layer1", tmp_path / "layer2"),
+        runtime_dir=runtime_dir,
+    )
+    # In each folder a module that the next one has, too; the first and the last are also in the standard library.
+    for place, folder, names in (
+        ("function", function.configuration.folder, ["colorsys"]),
+        ("layer1", tmp_path / "layer1", ["colorsys", "second"]),
+        ("layer2", tmp_path / "layer2", ["second", "third"]),
+        ("runtime", runtime_dir, ["third", "tabnanny"]),
+    ):
+        folder.mkdir(exist_ok=True)
+        for name in names:
+            (folder / f"{name}.py").write_text(f"PLACE = {place!r}")
+
+    assert call(function) == ["function", "layer1", "layer2", "runtime"]
+
+
+def test_output_is_written_at_once(make_function: MakeFunction, runtime_dir: Path, logs: LogFolder) -> None:
+    function = make_function(
+        """
+        import os, sys
+        print("before the runtime's client takes standard output")
+        def handler(event, context):
+            os._exit(3)
+        """,
+        runtime_dir=runtime_dir,
+    )
+
+    assert function.invoke(b"{}").function_error
+
+    assert "before the runtime's client" in (logs.folder / "Tested.log").read_text()
+
+
+# ------------------------------------------------------------------------------------------------ the runtime's folder
+
+
+def test_the_runtimes_folder_holds_nothing_but_the_client(runtime_dir: Path) -> None:
+    names = {path.name.partition(".")[0].partition("-")[0] for path in runtime_dir.iterdir()}
+
+    assert names - {"__pycache__"} == {"awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py"}
+
+
+def test_without_a_native_client_functions_run_with_the_one_in_python(
+    make_function: MakeFunction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locate = metadata.PathDistribution.locate_file
+
+    class Elsewhere(metadata.Distribution):
+        """A distribution as it is installed where nothing is compiled."""
+
+        def __init__(self, found: metadata.Distribution) -> None:
+            self._found = found
+
+        @property
+        def files(self) -> Any:
+            return [file for file in self._found.files or () if not file.name.startswith("runtime_client.")]
+
+        def read_text(self, filename: str) -> str | None:
+            return self._found.read_text(filename)
+
+        def locate_file(self, path: Any) -> Any:
+            assert isinstance(self._found, metadata.PathDistribution)
+            return locate(self._found, path)
+
+    installed = metadata.distribution
+    monkeypatch.setattr(metadata, "distribution", lambda name: Elsewhere(installed(name)))
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    make_runtime_folder(folder)
+    function = make_function(
+        """
+        import runtime_client
+        def handler(event, context):
+            return runtime_client.__file__
+        """,
+        runtime_dir=folder,
+    )
+
+    assert call(function) == str(folder / "runtime_client.py")
+    assert (folder / "runtime_client.py").read_text() == Path(python_runtime_client.__file__).read_text()
+
+
+def test_a_client_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_folder, "DISTRIBUTIONS", ("no-such-distribution",))
+
+    with pytest.raises(LocalStackError, match="no-such-distribution is not installed: run `make setup`"):
+        make_runtime_folder(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ the real ones
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_module_of_a_built_function_comes_from_the_artefact(
+    name: str, built: Artefact, runtime_dir: Path, tmp_path: Path, logs: LogFolder
+) -> None:
+    folder = tmp_path / "task"
+    shutil.copytree(built.function(name), folder)
+    (folder / "probe.py").write_text(
+        "import pkgutil, importlib, sys\n"
+        "import app, image_tasks\n"
+        "for module in pkgutil.walk_packages(image_tasks.__path__, 'image_tasks.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "def handler(event, context):\n"
+        "    specs = {name: getattr(module, '__spec__', None) for name, module in sys.modules.items()}\n"
+        "    return {name: spec.origin for name, spec in specs.items() if spec and spec.has_location}\n"
+    )
+    configuration = FunctionConfiguration(
+        name, "probe.handler", folder, layers=(built.layer,), timeout_seconds=60, runtime_dir=runtime_dir
+    )
+    function = Function(configuration, logs, {"POWERTOOLS_SERVICE_NAME": "tested"})
+    try:
+        origins = call(function)
+    finally:
+        function.stop()
+
+    assert origins["app"] == str(folder / "app.py")
+    assert {"image_tasks.providers.nanobanana", "botocore.session"} <= origins.keys()
+    assert foreign(origins, folder, built.layer, runtime_dir) == {}
+
+
+@pytest.mark.parametrize(("allowed", "passes"), [("127.0.0.1:8001", True), ("127.0.0.1:8002", False), ("", False)])
+def test_an_image_host_is_allowed_by_its_address_alone(
+    allowed: str, passes: bool, make_function: MakeFunction, built: Artefact, runtime_dir: Path
+) -> None:
+    function = make_function(
+        """
+        import os
+        from image_tasks.errors import ImageRejectedError
+        from image_tasks.image_door import ImageDoor
+        def handler(event, context):
+            try:
+                host = ImageDoor().check_url("http://127.0.0.1:8001/a.png", ["*"])
+            except ImageRejectedError:
+                host = None
+            return {"host": host, "variables": list(os.environ)}
+        """,
+        layers=(built.layer,),
+        runtime_dir=runtime_dir,
+        **{IMAGE_HOSTS_VARIABLE: allowed},
+    )
+
+    found = call(function)
+
+    assert found["host"] == ("127.0.0.1" if passes else None)
+    assert IMAGE_HOSTS_VARIABLE not in found["variables"]
