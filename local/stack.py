@@ -220,9 +220,12 @@ class LocalStack:
             self.functions[name] = Function(replace(configuration, runtime_dir=runtime_dir), self._logs, environment)
 
     def _make_runtime_dir(self) -> Path:
-        # Of this stack alone: one that runs beside it may have another version of the runtime.
-        state_dir = self._state_dir.resolve()
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="lambda-runtime-", dir=state_dir)))
+        # Of this stack alone: one that runs beside it may have another version of the runtime. Cleaning up must not
+        # fail for a sandbox that still writes bytecode.
+        temporary = tempfile.TemporaryDirectory(
+            prefix="lambda-runtime-", dir=self._state_dir.resolve(), ignore_cleanup_errors=True
+        )
+        folder = Path(self._stack.enter_context(temporary))
         make_runtime_folder(folder)
         return folder
 
