@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import httpx
 import pytest
 
-from image_tasks.desk.submission_client import MAX_ANSWER_BYTES, SubmissionClient
+from image_tasks.desk.submission_client import MAX_ANSWER_BYTES, Reply, SubmissionClient
 from image_tasks.errors import ProviderUnavailableError, ProviderUnreachableError
 from image_tasks.providers import PROVIDERS
 
@@ -193,5 +194,76 @@ def test_how_long_a_provider_wants_to_be_left_alone(header: bytes, seconds: int 
     answer = b"HTTP/1.1 429 Busy\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n" % header
     with a_server(lambda connection: connection.sendall(answer)) as (url, _):
         reply = SubmissionClient({"flux-kontext": url}).send(FLUX, PATH, {}, api_key="key")
+
+    assert (reply.status, reply.retry_after_seconds) == (429, seconds)
+
+
+# ------------------------------------------------------------------------------------------------ without sockets
+
+
+def reply_to(respond: Callable[[httpx.Request], httpx.Response]) -> Reply:
+    client = SubmissionClient({}, transport=httpx.MockTransport(respond))
+    return client.send(FLUX, PATH, {"prompt": "ä"}, api_key="k3y")
+
+
+def test_a_request_is_sent_with_its_key_and_bounded_waits() -> None:
+    requests: list[httpx.Request] = []
+
+    def take(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(200, json={"code": 200})
+
+    reply = reply_to(take)
+
+    (request,) = requests
+    assert (request.method, str(request.url)) == ("POST", "https://api.kie.ai/generate")
+    assert json.loads(request.content) == {"prompt": "ä"}
+    assert request.headers["authorization"] == "Bearer k3y"
+    assert request.headers["content-type"] == request.headers["accept"] == "application/json"
+    assert request.extensions["timeout"] == {"connect": 3.0, "read": 18.0, "write": 18.0, "pool": 18.0}
+    assert reply == Reply(200, '{"code":200}')
+    assert reply.json == {"code": 200}
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "[" * 60_000])
+def test_an_answer_that_is_no_json_has_none(text: str) -> None:
+    assert reply_to(lambda _: httpx.Response(200, text=text)).json is None
+
+
+def test_an_answer_is_read_up_to_its_limit() -> None:
+    assert len(reply_to(lambda _: httpx.Response(200, content=b"x" * 64 * 1024)).text) == 64 * 1024
+    with pytest.raises(ProviderUnavailableError, match="longer than 65536 bytes"):
+        reply_to(lambda _: httpx.Response(200, content=b"x" * (64 * 1024 + 1)))
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "says"),
+    [
+        (httpx.ConnectError("no"), ProviderUnreachableError, "could not be reached: ConnectError"),
+        (httpx.ConnectTimeout("no"), ProviderUnreachableError, "could not be reached: ConnectTimeout"),
+        (httpx.PoolTimeout("no"), ProviderUnreachableError, "could not be reached: PoolTimeout"),
+        (httpx.UnsupportedProtocol("no"), ProviderUnreachableError, "could not be reached: UnsupportedProtocol"),
+        (httpx.ReadTimeout("no"), ProviderUnavailableError, "did not answer: ReadTimeout"),
+        (httpx.WriteError("no"), ProviderUnavailableError, "did not answer: WriteError"),
+        (httpx.RemoteProtocolError("no"), ProviderUnavailableError, "did not answer: RemoteProtocolError"),
+    ],
+)
+def test_only_a_fault_before_the_request_says_that_nothing_was_sent(
+    fault: Exception, error: type[Exception], says: str
+) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise fault
+
+    with pytest.raises(ProviderUnavailableError, match=f"^flux-kontext {says}$") as raised:
+        reply_to(fail)
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("0", 0), ("7", 7), ("99999", 99_999), ("100000", None), ("-1", None), ("1.5", None), ("٣", None), ("soon", None)],
+)
+def test_a_wait_is_a_number_of_seconds(header: str, seconds: int | None) -> None:
+    reply = reply_to(lambda _: httpx.Response(429, headers={"retry-after": header.encode()}))
 
     assert (reply.status, reply.retry_after_seconds) == (429, seconds)

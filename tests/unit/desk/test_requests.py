@@ -1,0 +1,164 @@
+"""What callers may send to the tasks API: parameters at both sides of their ranges, and the names of wrong parts."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from image_tasks.desk.messages import LinkQuery, PageQuery, Registration, Submission, TaskQuery
+from image_tasks.desk.problems import ProblemError
+from image_tasks.desk.requests import read_body, read_idempotency_key, read_query
+from image_tasks.models import TaskStatus
+
+
+def refused(call: Callable[[], object]) -> tuple[str, dict[str, str]]:
+    """The problem's name, and what is wrong by where it stands."""
+    with pytest.raises(ProblemError) as problem:
+        call()
+    return problem.value.problem.name, {error.at: error.detail for error in problem.value.body.errors}
+
+
+RANGES: list[tuple[Any, str, list[str], list[str]]] = [
+    (LinkQuery, "linkSeconds", ["60", "3600"], ["59", "3601", "x", "60.5", ""]),
+    (TaskQuery, "wait", ["0", "20"], ["-1", "21", "x", "1.5"]),
+    (TaskQuery, "linkSeconds", ["60", "3600"], ["59", "3601"]),
+    (PageQuery, "limit", ["1", "100"], ["0", "101", "x"]),
+    (PageQuery, "cursor", ["x", "x" * 4096], ["", "x" * 4097]),
+    (PageQuery, "status", list(TaskStatus), ["pending", "", "PROBE"]),
+    (PageQuery, "provider", ["flux-kontext", "nanobanana", "acedata"], ["", "Acedata", "other"]),
+    (
+        PageQuery,
+        "since",
+        ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00+01:00"],
+        ["2026-01-31T12:00:00", "2026-01-31", "7", "soon", ""],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "value"), [(model, name, value) for model, name, good, _ in RANGES for value in good]
+)
+def test_a_parameter_within_its_range_is_taken(model: Any, name: str, value: str) -> None:
+    assert name in read_query(model, {name: value}).model_dump(by_alias=True, exclude_unset=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "value"), [(model, name, value) for model, name, _, bad in RANGES for value in bad]
+)
+def test_a_parameter_outside_its_range_is_named(model: Any, name: str, value: str) -> None:
+    problem, errors = refused(lambda: read_query(model, {name: value}))
+
+    assert problem == "invalid-parameter"
+    assert [*errors] == [name]
+
+
+@pytest.mark.parametrize("model", [LinkQuery, TaskQuery, PageQuery])
+def test_a_parameter_that_is_not_known_is_a_typing_error(model: Any) -> None:
+    assert refused(lambda: read_query(model, {"limits": "1"})) == ("invalid-parameter", {"limits": "is not known"})
+
+
+def test_parameters_that_are_not_given_have_defaults() -> None:
+    assert read_query(PageQuery, {}).model_dump() == {
+        "link_seconds": 900,
+        "status": None,
+        "provider": None,
+        "since": None,
+        "limit": 50,
+        "cursor": None,
+    }
+    assert read_query(TaskQuery, {}).model_dump() == {"link_seconds": 900, "wait": 0}
+
+
+def test_a_moment_is_read_in_utc() -> None:
+    since = read_query(PageQuery, {"since": "2026-01-31T13:30:00+01:00"}).since
+    assert since == datetime(2026, 1, 31, 12, 30, tzinfo=UTC)
+    assert since.tzinfo is UTC
+
+
+# ------------------------------------------------------------------------------------------------ bodies
+
+
+def body(**told: Any) -> bytes:
+    return json.dumps(told).encode()
+
+
+@pytest.mark.parametrize("number", [1, 100])
+def test_as_many_tasks_as_are_allowed_are_registered(number: int) -> None:
+    ids = [f"t{index}" for index in range(number)]
+
+    assert read_body(body(provider="acedata", taskIds=ids)) == Registration(provider="acedata", task_ids=tuple(ids))
+
+
+def test_a_request_for_images_is_read_as_it_is() -> None:
+    told = {"prompt": "a", "n": 2}
+
+    read = read_body(body(provider="acedata", request=told, endpoint="images"))
+
+    assert read == Submission(provider="acedata", request=told, endpoint="images")
+
+
+@pytest.mark.parametrize(
+    ("content", "errors"),
+    [
+        (body(provider="acedata", taskIds=[]), {"taskIds"}),
+        (body(provider="acedata", taskIds=[f"t{index}" for index in range(101)]), {"taskIds"}),
+        (body(provider="acedata", taskIds=["a/b", "t1", "x" * 129]), {"taskIds.0", "taskIds.2"}),
+        (body(provider="other", taskIds=["t1"]), {"provider"}),
+        (body(taskIds=["t1"]), {"provider"}),
+        (body(provider="acedata", taskIds=["t1"], endpoint="images"), {"endpoint"}),
+        (body(provider="acedata", request={}), {"request"}),
+        (body(provider="acedata", request="a lighthouse"), {"request"}),
+        (body(provider="acedata", request={"a": 1}, **{"x" * 101: 1}), {"x" * 100}),
+        (body(provider="acedata", request={"a": 1}, **{"x" * 100: 1}), {"x" * 100}),
+        (body(provider="acedata", taskIds=["t1"], request={"a": 1}), set()),
+        (body(provider="acedata"), set()),
+        (b"[]", set()),
+        (b'"taskIds"', set()),
+    ],
+)
+def test_a_body_of_another_shape_is_refused_with_every_part_that_is_wrong(content: bytes, errors: set[str]) -> None:
+    problem, found = refused(lambda: read_body(content))
+
+    assert problem == "invalid-request"
+    assert found.keys() == errors
+
+
+def test_some_errors_are_enough() -> None:
+    _, errors = refused(lambda: read_body(body(provider="acedata", taskIds=["/"] * 100)))
+
+    assert [*errors] == [f"taskIds.{index}" for index in range(10)]
+
+
+def test_a_body_is_as_long_as_its_limit() -> None:
+    content = body(provider="acedata", request={"prompt": "a"})
+
+    assert read_body(content.ljust(256 * 1024))
+    assert refused(lambda: read_body(content.ljust(256 * 1024 + 1))) == ("body-too-large", {})
+    assert refused(lambda: read_body(content[:-1])) == ("malformed-body", {})
+
+
+# ------------------------------------------------------------------------------------------------ keys
+
+
+@pytest.mark.parametrize("key", ["a", "A-Z_09", "x" * 128])
+def test_a_key_has_the_form_of_a_task_id(key: str) -> None:
+    assert read_idempotency_key({"idempotency-key": key}) == key
+
+
+@pytest.mark.parametrize(
+    ("headers", "problem"),
+    [
+        ({}, "idempotency-key-missing"),
+        ({"idempotency-key": ""}, "invalid-parameter"),
+        ({"idempotency-key": "x" * 129}, "invalid-parameter"),
+        ({"idempotency-key": "a b"}, "invalid-parameter"),
+        ({"idempotency-key": "a,b"}, "invalid-parameter"),
+    ],
+)
+def test_any_other_key_is_refused(headers: dict[str, str], problem: str) -> None:
+    name, errors = refused(lambda: read_idempotency_key(headers))
+
+    assert name == problem
+    assert [*errors] == (["Idempotency-Key"] if headers else [])

@@ -1,0 +1,306 @@
+"""One run of the archiver, without AWS: what is fetched, what is written, and what makes a message come back."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from image_tasks.confirmation import Checked
+from image_tasks.earliest_first import EarliestFirstPool
+from image_tasks.errors import (
+    ImageGoneError,
+    ImageRejectedError,
+    ImageUnavailableError,
+    ProviderBusyError,
+    UnconfirmedError,
+)
+from image_tasks.image_archive import ArchiveRun, ImageArchive
+from image_tasks.image_formats import ImageFacts
+from image_tasks.models import GenerationRequest, Image, ImageKind, ImageState, Reporter, Task, TaskStatus
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+KEY = "acedata#t1"
+PENDING, ARCHIVED, EXPIRED, REJECTED = ImageState
+REQUEST = GenerationRequest(prompt="a")
+GONE, LATE, NO_IMAGE = ImageGoneError("gone"), ImageUnavailableError("late"), ImageRejectedError("no image")
+
+
+def image(name: str, state: ImageState = PENDING, kind: ImageKind = ImageKind.RESULT, minutes: int = 60) -> Image:
+    url, expires_at = f"https://h.example/{name}", NOW + timedelta(minutes=minutes)
+    return Image(kind=kind, url=url, expires_at=expires_at, state=state)
+
+
+def a_task(*images: Image, status: TaskStatus = TaskStatus.SUCCEEDED, **more: Any) -> Task:
+    return Task(task=KEY, status=status, images=images, reported_by=Reporter.POLL, **more)
+
+
+class World:
+    """All that an archiver works with. Every URL has an image, unless `faults` has an error for it."""
+
+    name = "images-bucket"
+
+    def __init__(self, task: Task | None, **faults: Exception) -> None:
+        self.task, self.faults = task, faults
+        self.checked: Checked | Exception | None = Checked(task) if task else None
+        self.fresh: Mapping[int, str] | Exception = {}
+        self.fetched: list[tuple[str, tuple[str, ...]]] = []
+        self.objects: list[tuple[str, str]] = []
+        self.saved: list[dict[int, Image]] = []
+        self.known_request: GenerationRequest | None = None
+        self.requests: list[Task] = []
+        self.is_last_try: bool | None = None
+
+    def get(self, key: str) -> Task | None:
+        assert key == KEY
+        return self.task
+
+    def check(self, task: Task, *, is_last_try: bool) -> Checked:
+        self.is_last_try = is_last_try
+        if isinstance(self.checked, Exception):
+            raise self.checked
+        assert self.checked
+        return self.checked
+
+    def renew(self, task: Task, stale: list[int]) -> Task:
+        if isinstance(self.fresh, Exception):
+            raise self.fresh
+        return task.with_images({index: image(name) for index, name in self.fresh.items() if index in stale}, now=NOW)
+
+    @contextmanager
+    def fetch(self, url: str, hosts: tuple[str, ...]) -> Iterator[Any]:
+        name = url.rpartition("/")[2]
+        self.fetched.append((name, hosts))
+        if name in self.faults:
+            raise self.faults[name]
+        facts = ImageFacts("image/png", "png", 8, 6)
+        yield SimpleNamespace(format=SimpleNamespace(extension="png"), size=99, complete=lambda: facts)
+
+    def put(self, key: str, incoming: Any, *, task: str) -> str:
+        self.objects.append((key, task))
+        return "ab" * 32
+
+    def put_request(self, task: Task) -> None:
+        self.requests.append(task)
+
+    def save_images(
+        self, task: Task, images: Mapping[int, Image], *, now: datetime, known_request: GenerationRequest | None
+    ) -> Task:
+        assert now == NOW
+        self.saved.append(dict(images))
+        self.known_request = known_request
+        return task.model_copy(update={"images": tuple(images.get(i, each) for i, each in enumerate(task.images))})
+
+    def archive(self, *, is_last_try: bool = False, threads: int = 1, **more: Any) -> ArchiveRun | None:
+        parts: Any = self
+        pool = EarliestFirstPool(threads)
+        archive = ImageArchive(*(parts,) * 5, additional_hosts=iter(["more.example"]), pool=pool, now=lambda: NOW)
+        try:
+            return archive.archive(KEY, is_last_try=is_last_try, **more)
+        finally:
+            pool.shutdown()
+
+    def run(self, **how: Any) -> ArchiveRun:
+        run = self.archive(**how)
+        assert run
+        return run
+
+    def states(self) -> dict[int, ImageState]:
+        (saved,) = self.saved
+        return {index: each.state for index, each in saved.items()}
+
+
+@pytest.mark.parametrize("status", [None, *(status for status in TaskStatus if status is not TaskStatus.SUCCEEDED)])
+def test_a_task_that_is_not_succeeded_needs_nothing(status: TaskStatus | None) -> None:
+    world = World(a_task(image("a"), status=status) if status else None)
+
+    assert world.archive() is None
+    assert (world.is_last_try, world.fetched, world.saved) == (None, [], [])
+
+
+def test_an_archived_image_has_all_that_is_known_of_it() -> None:
+    world = World(a_task(image("a"), image("o", kind=ImageKind.ORIGIN), image("b"), request=REQUEST))
+    world.checked = Checked(a_task(*world.task.images), known_request=REQUEST)  # type: ignore[union-attr] # there is one
+
+    run = world.run()
+
+    assert sorted(world.objects) == [
+        (f"images/acedata/t1/{name}.png", KEY) for name in ("origin-0", "result-0", "result-1")
+    ]
+    hosts = world.fetched[0][1]
+    assert "*.acedata.cloud" in hosts
+    assert hosts[-1] == "more.example"
+    (saved,) = world.saved
+    assert saved[2] == image("b").model_copy(
+        update={
+            "state": ARCHIVED,
+            "bucket": "images-bucket",
+            "key": "images/acedata/t1/result-1.png",
+            "bytes": 99,
+            "sha256": "ab" * 32,
+            "content_type": "image/png",
+            "width": 8,
+            "height": 6,
+            "archived_at": NOW,
+        }
+    )
+    assert set(run.images) == set(saved.values())
+    assert (run.failures, run.renewed, run.is_refuted, run.urls_die_at) == ((), 0, False, None)
+    assert len(world.requests) == 1
+    assert world.known_request == REQUEST
+
+
+def test_what_was_settled_before_is_left_alone() -> None:
+    world = World(a_task(image("a", ARCHIVED), image("b", REJECTED), image("c"), image("d", EXPIRED)))
+
+    world.run()
+
+    assert [name for name, _ in world.fetched] == ["c"]
+    assert world.states() == {2: ARCHIVED}
+
+
+def test_the_image_that_expires_first_is_fetched_first() -> None:
+    world = World(a_task(image("a", minutes=30), image("b", minutes=10), image("c", minutes=20)))
+
+    world.run()
+
+    assert [name for name, _ in world.fetched] == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_last_try", "state", "failures"),
+    [
+        (NO_IMAGE, False, REJECTED, ()),
+        (NO_IMAGE, True, REJECTED, ()),
+        (LATE, False, None, (LATE,)),
+        (LATE, True, None, (LATE,)),
+        (GONE, False, None, (GONE,)),
+        (GONE, True, EXPIRED, ()),
+    ],
+)
+def test_a_fault_of_one_image_keeps_no_other_from_its_place(
+    fault: Exception, is_last_try: bool, state: ImageState | None, failures: tuple[Exception, ...]
+) -> None:
+    world = World(a_task(image("a"), image("b")), a=fault)
+
+    run = world.run(is_last_try=is_last_try)
+
+    assert world.is_last_try is is_last_try
+    assert world.states() == {1: ARCHIVED} | ({0: state} if state else {})
+    assert run.failures == failures
+    assert [each.reason for each in run.images if each.state is state] == ([str(fault)] if state else [])
+    # What was asked lies beside the images before the status says that all is settled.
+    assert len(world.requests) == (not failures)
+    assert run.urls_die_at == (NOW + timedelta(hours=1) if failures else None)
+
+
+def test_a_run_that_settles_nothing_writes_nothing() -> None:
+    world = World(a_task(image("a", minutes=30), image("b", minutes=20)), a=LATE, b=LATE)
+
+    run = world.run()
+
+    assert (world.saved, world.requests, run.images) == ([], [], ())
+    assert run.urls_die_at == NOW + timedelta(minutes=20)
+
+
+def test_a_task_without_pending_images_gets_the_status_that_it_lacks() -> None:
+    world = World(a_task(image("a", ARCHIVED)))
+
+    world.run()
+
+    assert world.saved == [{}]
+
+
+# ------------------------------------------------------------------------------------------------ fresh URLs
+
+
+def test_an_image_that_is_gone_is_fetched_from_its_fresh_url() -> None:
+    world = World(a_task(image("a"), image("b"), image("c")), a=GONE, b=GONE, c=LATE)
+    world.fresh = {0: "a2"}
+
+    run = world.run()
+
+    assert sorted(name for name, _ in world.fetched) == ["a", "a2", "b", "c"]
+    assert world.states() == {0: ARCHIVED}
+    assert run.renewed == 1
+    assert run.failures == (GONE, LATE)
+
+
+def test_a_fresh_url_that_is_gone_too_is_given_up_at_the_last_try() -> None:
+    world = World(a_task(image("a")), a=GONE, a2=ImageGoneError("gone again"))
+    world.fresh = {0: "a2"}
+
+    world.run(is_last_try=True)
+
+    ((expired,),) = (saved.values() for saved in world.saved)
+    assert (expired.state, expired.url, expired.reason) == (EXPIRED, "https://h.example/a2", "gone again")
+
+
+def test_a_provider_that_was_asked_a_moment_ago_is_not_asked_again() -> None:
+    world = World(a_task(image("a")), a=GONE)
+    world.checked = Checked(a_task(image("a")), was_asked=True)
+    world.fresh = AssertionError("asked twice")
+
+    assert world.run().failures == (GONE,)
+    world.saved.clear()
+    assert world.run(is_last_try=True).failures == ()
+    assert world.states() == {0: EXPIRED}
+
+
+@pytest.mark.parametrize("is_last_try", [False, True])
+def test_no_image_expires_before_its_provider_could_be_asked(is_last_try: bool) -> None:
+    busy = ProviderBusyError("busy")
+    world = World(a_task(image("a"), image("b")), a=GONE)
+    world.fresh = busy
+
+    run = world.run(is_last_try=is_last_try)
+
+    assert run.failures == (busy, GONE)
+    assert run.renewed == 0
+    assert world.states() == {1: ARCHIVED}
+
+
+# ------------------------------------------------------------------------------------------------ confirmation
+
+
+def test_a_result_that_cannot_be_confirmed_yet_is_not_fetched() -> None:
+    unconfirmed = UnconfirmedError("not yet")
+    world = World(a_task(image("a")))
+    world.checked = unconfirmed
+
+    assert world.run() == ArchiveRun(a_task(image("a")), failures=(unconfirmed,))
+    assert (world.fetched, world.saved) == ([], [])
+
+
+@pytest.mark.parametrize("is_refuted", [False, True])
+def test_a_result_that_was_corrected_to_none_is_not_fetched(is_refuted: bool) -> None:
+    failed = a_task(status=TaskStatus.FAILED)
+    world = World(a_task(image("a")))
+    world.checked = Checked(failed, is_refuted=is_refuted, was_asked=True)
+
+    assert world.run() == ArchiveRun(failed, is_refuted=is_refuted)
+    assert (world.fetched, world.saved) == ([], [])
+
+
+def test_a_result_that_was_corrected_to_another_is_fetched_and_told() -> None:
+    world = World(a_task(image("a")))
+    world.checked = Checked(a_task(image("b")), is_refuted=True, was_asked=True)
+
+    assert world.run().is_refuted is True
+    assert [name for name, _ in world.fetched] == ["b"]
+
+
+# ------------------------------------------------------------------------------------------------ time
+
+
+@pytest.mark.parametrize(("now", "fetched"), [(9.5, ["a"]), (10.0, ["a"]), (10.5, [])])
+def test_no_image_is_begun_after_the_deadline(monkeypatch: pytest.MonkeyPatch, now: float, fetched: list[str]) -> None:
+    monkeypatch.setattr("image_tasks.image_archive.time", SimpleNamespace(monotonic=lambda: now))
+    world = World(a_task(image("a")))
+
+    run = world.run(deadline=10.0)
+
+    assert [name for name, _ in world.fetched] == fetched
+    assert [str(failure) for failure in run.failures] == ([] if fetched else ["there was no time left for it"])
