@@ -297,3 +297,29 @@ def test_a_name_that_is_not_found_may_be_found_later(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(ImageUnavailableError, match=r"host\.example cannot be resolved"):
         door.resolve("host.example", 443)
+
+
+def host_of(length: int) -> str:
+    """A host name of that many characters, with labels of 63 at most."""
+    return ".".join(["a" * 63] * 3 + ["a" * (length - 3 * 64)])
+
+
+@pytest.mark.parametrize(
+    ("host", "is_taken"),
+    [
+        (host_of(253), True),
+        (host_of(254), False),
+        ("a" * 63 + ".example", True),
+        ("a" * 64 + ".example", False),
+        ("h." + "a" * 63, True),
+        ("h." + "a" * 64, False),
+        ("h.e", True),
+        ("h", False),
+    ],
+)
+def test_a_host_name_is_as_long_as_dns_lets_it_be(host: str, is_taken: bool) -> None:
+    if is_taken:
+        assert ImageDoor().check_url(f"https://{host}/", ["*"]) == host
+    else:
+        with pytest.raises(ImageRejectedError, match="not a name of the public internet"):
+            ImageDoor().check_url(f"https://{host}/", ["*"])

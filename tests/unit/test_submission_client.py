@@ -264,6 +264,6 @@ def test_only_a_fault_before_the_request_says_that_nothing_was_sent(
     [("0", 0), ("7", 7), ("99999", 99_999), ("100000", None), ("-1", None), ("1.5", None), ("٣", None), ("soon", None)],
 )
 def test_a_wait_is_a_number_of_seconds(header: str, seconds: int | None) -> None:
-    reply = reply_to(lambda _: httpx.Response(429, headers={"retry-after": header.encode()}))
+    reply = reply_to(lambda _: httpx.Response(429, headers=[(b"retry-after", header.encode())]))
 
     assert (reply.status, reply.retry_after_seconds) == (429, seconds)

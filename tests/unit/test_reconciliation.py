@@ -1,0 +1,57 @@
+"""Which tasks are due for another try, and the names of the executions that are started for them."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from image_tasks.models import Task, TaskStatus
+from image_tasks.reconciliation import _batches, _execution_name, _is_due
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+YESTERDAY = "2026-01-30T12:00:00.000Z"
+
+
+def a_task(key: str = "acedata#t1", *, updated_at: str | None = None, reconciled_at: str | None = None) -> Task:
+    return Task(task=key, status=TaskStatus.SUCCEEDED, updated_at=updated_at, reconciled_at=reconciled_at)
+
+
+@pytest.mark.parametrize(
+    ("updated_at", "reconciled_at", "is_due"),
+    [
+        ("2026-01-30T11:00:00.000Z", None, True),
+        ("2026-01-30T11:00:00.000Z", "2026-01-30T11:59:59.999Z", True),
+        ("2026-01-30T11:00:00.000Z", YESTERDAY, False),
+        ("2026-01-30T11:00:00.000Z", "2026-01-31T11:00:00.000Z", False),
+        # Noted before the news came: that note was about polling.
+        ("2026-01-31T11:00:00.000Z", "2026-01-31T10:59:59.999Z", True),
+        ("2026-01-31T11:00:00.000Z", "2026-01-31T11:00:00.000Z", False),
+        (None, "2026-01-31T11:00:00.000Z", False),
+        (None, "2026-01-30T11:00:00.000Z", True),
+        (None, None, True),
+    ],
+)
+def test_a_task_is_queued_once_a_day(updated_at: str | None, reconciled_at: str | None, is_due: bool) -> None:
+    assert _is_due(a_task(updated_at=updated_at, reconciled_at=reconciled_at), NOW) is is_due
+
+
+def test_an_execution_is_named_after_its_tasks_and_their_changes() -> None:
+    batches = [
+        [a_task(updated_at=YESTERDAY)],
+        [a_task("acedata#t2", updated_at=YESTERDAY)],
+        [a_task(updated_at="2026-01-30T12:00:00.001Z")],
+        [a_task(updated_at=YESTERDAY), a_task("acedata#t2", updated_at=YESTERDAY)],
+    ]
+
+    names = [_execution_name(batch) for batch in batches]
+
+    assert len(set(names)) == len(batches)
+    assert names == [_execution_name(batch) for batch in batches]
+    # Step Functions takes names of up to 80 characters.
+    assert all(name.startswith("reconcile-") and len(name) == 50 for name in names)
+
+
+def test_batches_are_full_but_for_the_last() -> None:
+    tasks = [a_task(f"acedata#{number}") for number in range(5)]
+
+    assert list(_batches(iter(tasks), 2)) == [tasks[:2], tasks[2:4], tasks[4:]]
+    assert list(_batches(iter([]), 2)) == []
