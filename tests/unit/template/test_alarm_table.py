@@ -57,7 +57,7 @@ def row_of(name: str) -> str:
 def test_the_page_says_when_an_alarm_goes_off(name: str) -> None:
     (row,) = re.findall(rf"^\| {name} \|.*$", PAGE, re.MULTILINE)
 
-    assert row == row_of(name)
+    assert row == row_of(name), f"write into docs/operating.md: {row_of(name)}"
 
 
 @pytest.mark.parametrize("name", ALARMS)
