@@ -1,0 +1,114 @@
+"""A request for images before it is sent, and what callers see of a provider's words."""
+
+from typing import Any
+
+import pytest
+
+from image_tasks.desk.messages import Submission
+from image_tasks.desk.problems import ProblemError
+from image_tasks.desk.submission_client import Reply
+from image_tasks.desk.submissions import _checked_path, _depth, _fingerprint, _shown
+from image_tasks.providers import PROVIDERS
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: Any = 1
+    for level in range(levels):
+        value = {"a": value} if level % 2 == 0 or level == levels - 1 else [value]
+    assert isinstance(value, dict)
+    return value
+
+
+def submission(request: dict[str, Any] | None = None, **more: Any) -> Submission:
+    return Submission(provider="nanobanana", request=request or {"prompt": "a"}, **more)
+
+
+# ------------------------------------------------------------------------------------------------ before it is sent
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path"),
+    [
+        (None, "/api/v1/nanobanana/generate"),
+        ("generate", "/api/v1/nanobanana/generate"),
+        ("generate-pro", "/api/v1/nanobanana/generate-pro"),
+    ],
+)
+def test_a_request_goes_to_the_first_endpoint_unless_told(endpoint: str | None, path: str) -> None:
+    assert _checked_path(PROVIDERS["nanobanana"], submission(endpoint=endpoint)) == path
+
+
+@pytest.mark.parametrize(
+    ("request_", "endpoint", "errors"),
+    [
+        ({"a": 1}, "images", ["endpoint"]),
+        ({"callBackUrl": "x"}, None, ["request.callBackUrl"]),
+        ({"callback_url": "x"}, None, ["request.callback_url"]),
+        ({"CALLBACK_URL": "x", "callbackUrl": "y"}, None, ["request.CALLBACK_URL", "request.callbackUrl"]),
+        (nested(9), None, ["request"]),
+        (nested(100_000), None, ["request"]),
+        ({"a": float("inf")}, None, ["request"]),
+        ({"a": "\ud800"}, None, ["request"]),
+        ({"callBackUrl": "\ud800"}, "images", ["request.callBackUrl", "request", "endpoint"]),
+    ],
+    ids=["endpoint", "kie's", "Ace Data's", "both", "9 levels", "100,000", "infinity", "half a character", "all"],
+)
+def test_what_could_not_be_sent_is_named(request_: dict[str, Any], endpoint: str | None, errors: list[str]) -> None:
+    with pytest.raises(ProblemError) as problem:
+        _checked_path(PROVIDERS["nanobanana"], submission(request_, endpoint=endpoint))
+
+    assert [error.at for error in problem.value.body.errors] == errors
+    assert problem.value.problem.name == "invalid-request"
+
+
+def test_a_request_may_be_as_deep_as_its_limit() -> None:
+    assert _checked_path(PROVIDERS["nanobanana"], submission(nested(8)))
+
+
+@pytest.mark.parametrize(
+    ("value", "depth"),
+    [(1, 0), ("[[]]", 0), ({}, 0), ([1], 1), ([1, {}], 1), ({"a": [1, {"b": 2}], "c": []}, 3), (nested(9), 9)],
+)
+def test_depth_counts_objects_and_lists_with_something_in_them(value: Any, depth: int) -> None:
+    assert _depth(value) == depth
+
+
+def test_a_fingerprint_is_of_all_that_is_asked_and_of_nothing_else() -> None:
+    one = _fingerprint(submission({"a": 1, "b": [1, 2]}))
+
+    assert one == _fingerprint(submission({"b": [1, 2], "a": 1}))
+    assert len(one) == 64
+    others = [
+        submission({"a": 1, "b": [2, 1]}),
+        submission({"a": 1, "b": [1, 2]}, endpoint="generate"),
+        Submission(provider="acedata", request={"a": 1, "b": [1, 2]}),
+        submission({"a": "\ud800"}),
+    ]
+    assert len({one, *map(_fingerprint, others)}) == 5
+
+
+# ------------------------------------------------------------------------------------------------ what is shown
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        ('{"msg": "no"}', {"msg": "no"}),
+        ("[" * 8 + "1" + "]" * 8, [[[[[[[[1]]]]]]]]),
+        ("[" * 9 + "1" + "]" * 9, "[" * 9 + "1" + "]" * 9),
+        ("null", "null"),
+        ("", ""),
+        ("<html>", "<html>"),
+        ('"' + "x" * 3998 + '"', "x" * 3998),
+        ('"' + "x" * 3999 + '"', '"' + "x" * 3999),
+        ("x" * 4001, "x" * 4000),
+        ('{"msg": "key s+3/c"}', {"msg": "key *****"}),
+        (r'{"msg": "key s\u002B3\/c, t0k"}', {"msg": "key *****, *****"}),
+        (r'{"msg": "\u0073+3/c"}', {"msg": "*****"}),
+        ('{"msg": "S+3/c, T0K"}', {"msg": "S+3/c, T0K"}),
+    ],
+)
+def test_callers_see_what_a_provider_says_but_no_secret(text: str, body: Any) -> None:
+    shown = _shown(Reply(422, text), ("s+3/c", "t0k"))
+
+    assert (shown.status, shown.body) == (422, body)
