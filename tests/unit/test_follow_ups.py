@@ -85,7 +85,12 @@ def test_an_execution_begins_with_its_tasks_and_its_wait() -> None:
 
     (call,) = aws.sent
     assert (call["stateMachineArn"], call["name"]) == (STATE_MACHINE, "redrive-1")
-    assert json.loads(call["input"]) == {"tasks": ["acedata#1", "acedata#2"], "waitSeconds": 3, "waitedSeconds": 0}
+    assert json.loads(call["input"]) == {
+        "tasks": ["acedata#1", "acedata#2"],
+        "waitSeconds": 3,
+        "waitedSeconds": 0,
+        "polls": 0,
+    }
 
 
 def test_an_execution_that_was_started_before_is_not_started_again() -> None:

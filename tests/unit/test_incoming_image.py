@@ -93,21 +93,22 @@ def test_what_was_wrong_stays_wrong() -> None:
 
 
 @pytest.mark.parametrize("size", [BLOCK_BYTES, len(IMAGE), 10 * len(IMAGE)])
-def test_the_block_that_is_held_back_stays_so_for_whoever_begins_anew(size: int) -> None:
+@pytest.mark.parametrize("start", [0, 10, BLOCK_BYTES])
+def test_the_block_that_is_held_back_stays_so_for_whoever_begins_anew(start: int, size: int) -> None:
     damaged = IMAGE[:-1] + b"\0"
     with _coming(damaged) as image:
         with pytest.raises(ImageUnavailableError):
             image.complete()
-        image.seek(0)
+        image.seek(start)
         handed_out = image.read(size)
-        while len(handed_out) < len(damaged):
+        while start + len(handed_out) < len(damaged):
             try:
                 handed_out += image.read(size)
             except ImageUnavailableError:
                 break
 
-        assert damaged.startswith(handed_out)
-        assert len(handed_out) == 70_000 * (len(damaged) // 70_000)
+        assert damaged[start:].startswith(handed_out)
+        assert start + len(handed_out) == 70_000 * (len(damaged) // 70_000)
 
 
 def test_a_read_is_not_longer_than_was_asked_for_nor_than_what_has_come() -> None:

@@ -134,7 +134,7 @@ CONFIGS: dict[str, dict[str, object]] = {
     },
     "image_tasks.desk.presigned_links.S3_CONFIG": {
         "signature_version": "s3v4",
-        "s3": {"us_east_1_regional_endpoint": "regional"},
+        "s3": {"us_east_1_regional_endpoint": "regional", "addressing_style": "virtual"},
     },
 }
 
