@@ -36,7 +36,7 @@ def _command(configuration: FunctionConfiguration) -> list[str]:
         return [sys.executable, "-m", "local.sandbox"]
     # -I: neither the folder at hand nor the user's packages nor PYTHONPATH. -S: nor those of the environment, which has
     # all that the local stack needs: a module that the artefact lacks would be found there.
-    isolated = [sys.executable, "-I", "-S", "-u", str(_SANDBOX)]
+    isolated = [sys.executable, "-I", "-S", str(_SANDBOX)]
     return [*isolated, *map(str, (*configuration.layers, configuration.runtime_dir))]
 
 

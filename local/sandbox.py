@@ -1,7 +1,7 @@
 """What runs first in each function's process: makes it a Lambda sandbox, then hands over to AWS's own runtime client.
 
-    python -m local.sandbox                            packages of this environment, for functions of the source tree
-    python -I -S -u local/sandbox.py LAYER... RUNTIME  these folders only, for functions of the artefact
+    python -m local.sandbox                         packages of this environment, for functions of the source tree
+    python -I -S local/sandbox.py LAYER... RUNTIME  these folders only, for functions of the artefact
 
 Imports nothing of the stack: what a handler finds here is what it finds in Lambda, besides the two doors below.
 """

@@ -138,22 +138,6 @@ def test_modules_are_looked_for_in_lambdas_order(
     assert call(function) == ["function", "layer1", "layer2", "runtime"]
 
 
-def test_output_is_written_at_once(make_function: MakeFunction, runtime_dir: Path, logs: LogFolder) -> None:
-    function = make_function(
-        """
-        import os, sys
-        print("before the runtime's client takes standard output")
-        def handler(event, context):
-            os._exit(3)
-        """,
-        runtime_dir=runtime_dir,
-    )
-
-    assert function.invoke(b"{}").function_error
-
-    assert "before the runtime's client" in (logs.folder / "Tested.log").read_text()
-
-
 # ------------------------------------------------------------------------------------------------ the runtime's folder
 
 
