@@ -50,6 +50,7 @@ class Sandbox:
         self._started_at = time.monotonic()
         self._reported_init = False
         self._current: Invocation | None = None
+        self._is_killed = False
         self.id = f"{configuration.name}-{next(_serial_numbers)}"
         self.exited = threading.Event()
         self._process = subprocess.Popen(
@@ -103,6 +104,7 @@ class Sandbox:
 
     def kill(self) -> None:
         """Ends the process and whatever it started."""
+        self._is_killed = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self.exited.wait(5)
@@ -123,7 +125,15 @@ class Sandbox:
                 self._fail_exited(current)
             else:
                 self._fail_init(current)
+        elif not self._is_killed:
+            # The next invocation gets another sandbox, so nothing else would say it.
+            self._logs.error(
+                self._configuration.name, f"{self._exit_reason()} without an invocation", self._init_error()
+            )
         self._api.close()
+
+    def _init_error(self) -> str:
+        return (self._api.init_error or b"").decode(errors="replace")
 
     def _fail_init(self, invocation: Invocation) -> None:
         if self._api.init_error is not None:
@@ -134,9 +144,12 @@ class Sandbox:
             self._fail(invocation, "Sandbox.Timedout", f"Init phase timed out after {INIT_TIMEOUT_SECONDS:.2f} seconds")
 
     def _fail_exited(self, invocation: Invocation) -> None:
+        self._fail(invocation, "Runtime.ExitError", self._exit_reason())
+
+    def _exit_reason(self) -> str:
         code = self._process.returncode
         status = f"signal: {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        self._fail(invocation, "Runtime.ExitError", f"Runtime exited with error: {status}")
+        return f"Runtime exited with error: {status}"
 
     def _fail(self, invocation: Invocation, error_type: str, reason: str) -> None:
         message = f"RequestId: {invocation.request_id} Error: {reason}"

@@ -110,7 +110,11 @@ class QueueEventSource:
         handled = [message for message in messages if message["MessageId"] not in failed]
         if handled:
             entries = [{"Id": str(i), "ReceiptHandle": m["ReceiptHandle"]} for i, m in enumerate(handled)]
-            self._sqs.delete_message_batch(QueueUrl=self._mapping.queue_url, Entries=entries)
+            answer = self._sqs.delete_message_batch(QueueUrl=self._mapping.queue_url, Entries=entries)
+            for refused in answer.get("Failed", []):
+                message_id = handled[int(refused["Id"])]["MessageId"]
+                code = refused.get("Code")
+                self._logs.error(self._mapping.name, f"message {message_id} not deleted, it comes again: {code}")
         for message in messages:
             if message["MessageId"] in failed:
                 moto_patches.scale_rest_of_visibility(self._queue, message["ReceiptHandle"], self._time_scale)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+import hypothesis
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -29,6 +30,11 @@ os.environ.update(
 )
 for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
+
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("catchlight", deadline=None)
+hypothesis.settings.load_profile("catchlight")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -76,7 +76,7 @@ def log(round_: PollRound) -> None:
             else:
                 report_failure(logger, "answer not read, asked again later", error, provider=provider_id, tasks=tasks)
         if tasks and not answers.errors:
-            # A batch without a record of them, a record that cannot be read, or no time left to ask.
+            # There was no time left to ask.
             logger.warning("provider said nothing of tasks", provider=provider_id, tasks=tasks)
     for report, recorded in round_.news:
         logger.info("polled", task=report.task, status=report.status, outcome=recorded.outcome)

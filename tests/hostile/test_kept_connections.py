@@ -94,7 +94,7 @@ def test_every_image_under_way_has_its_own() -> None:
     both = Barrier(2)
 
     def act(connection: socket.socket) -> None:
-        both.wait(timeout=20)
+        both.wait(timeout=60)
         connection.sendall(sized(FIRST))
 
     host = Host(*itertools.repeat(act, 4))
@@ -165,7 +165,7 @@ def test_a_connection_that_its_host_has_closed_costs_nothing(when: str) -> None:
     host = Host(answer_and_close, *([hangs_up] if when == "when it is asked" else []), sends(sized(SECOND)))
     with fetching(host) as fetch:
         assert fetch() == FIRST
-        assert when == "when it is asked" or is_closed.wait(timeout=20)
+        assert when == "when it is asked" or is_closed.wait(timeout=60)
         assert fetch() == SECOND
 
     assert host.connections == 2
@@ -206,7 +206,7 @@ def test_what_is_old_is_closed_when_another_host_is_asked(monkeypatch: pytest.Mo
         time.sleep(0.05)
         assert not closed.is_set()
         take(fetcher, f"http://other.example:{port}/a.png", HOSTS)
-        assert closed.wait(timeout=20)
+        assert closed.wait(timeout=60)
 
 
 def test_a_deadline_is_of_one_image_not_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,4 +231,4 @@ def test_what_nobody_fetches_with_any_more_is_closed() -> None:
 
     with listening(behave) as port:
         take(ImageFetcher(AnyPortDoor()), f"http://images.example:{port}/a.png", HOSTS)
-        assert closed.wait(timeout=20)
+        assert closed.wait(timeout=60)

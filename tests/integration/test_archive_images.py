@@ -121,7 +121,7 @@ def test_several_images_of_one_kind_are_numbered(archiver: Archiver) -> None:
 
 
 def test_a_batch_of_tasks_is_archived_side_by_side(archiver: Archiver) -> None:
-    together = threading.Barrier(app.MAX_MESSAGES, timeout=5)
+    together = threading.Barrier(app.MAX_MESSAGES, timeout=60)
 
     def meet(request: BaseHTTPRequestHandler) -> None:
         together.wait()  # broken unless all of them are there at once

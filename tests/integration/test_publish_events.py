@@ -10,11 +10,12 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from boto3.dynamodb.types import TypeSerializer
-from botocore.exceptions import ClientError, EndpointConnectionError
 
 from functions.publish_events import app
+from image_tasks.errors import SettingsError
 from image_tasks.models import TaskStatus, iso
 from image_tasks.task_events import DETAIL_TYPES
+from tests.integration.fault_injection import counted, every_aws_fault, failing, reported
 from tests.integration.functions import an_event, metric_lines
 
 BUS = "catchlight-tasks"
@@ -178,12 +179,6 @@ def test_a_task_is_told_of_once_for_each_arrival(subscriber: Subscriber, context
 
 # ------------------------------------------------------------------------------------------------ what fails
 
-FAULTS = [
-    ClientError({"Error": {"Code": "ThrottlingException"}}, "PutEvents"),
-    ClientError({"Error": {"Code": "AccessDeniedException"}}, "PutEvents"),
-    EndpointConnectionError(endpoint_url="https://events.example"),
-]
-
 
 class Clock:
     """Time that passes while somebody sleeps."""
@@ -207,9 +202,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=["throttled", "denied", "unreachable"])
+@every_aws_fault
 def test_a_bus_that_is_out_for_a_while_is_waited_for(
-    subscriber: Subscriber, context: LambdaContext, clock: Clock, fault: Exception
+    subscriber: Subscriber,
+    context: LambdaContext,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    fault: Exception,
 ) -> None:
     records = [a_record(number, "ARCHIVED", "SUCCEEDED") for number in range(25)]
 
@@ -221,10 +221,12 @@ def test_a_bus_that_is_out_for_a_while_is_waited_for(
 
     assert publish(records, context) == []
     assert clock.pauses == [1, 2, 4, 8, 15]
+    assert reported(caplog.records, "flux-kontext#task0") == {type(fault).__name__}
+    assert counted(capsys) == [type(fault).__name__] * 5
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(25)]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=["throttled", "denied", "unreachable"])
+@every_aws_fault
 def test_the_stream_is_read_again_from_the_first_call_that_failed_until_the_end(
     subscriber: Subscriber, context: LambdaContext, clock: Clock, fault: Exception
 ) -> None:
@@ -290,7 +292,8 @@ def test_an_entry_that_eventbridge_refuses_comes_again(
     assert publish(records, context) == [records[13]["dynamodb"]["SequenceNumber"]]
     assert len(calls) == 2
     assert clock.pauses == []
-    (line,) = metric_lines(capsys)
+    refused, line = metric_lines(capsys)
+    assert (refused["reason"], refused["ProcessingErrors"]) == ("InvalidArgument", [1.0])
     assert line["EventsPublished"] == [13.0]
 
     # What the second call took behind it is told twice.
@@ -329,11 +332,60 @@ def test_an_archived_task_with_an_image_that_is_not_is_not_told_of(
     assert subscriber.received() == []
 
 
+def test_a_bug_in_a_call_publishes_nothing_twice(
+    subscriber: Subscriber,
+    context: LambdaContext,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    records = [a_record(number, "FAILED") for number in range(12)]
+
+    with failing("PutEvents", KeyError("bug"), when=lambda parameters: len(parameters["Entries"]) == 2):
+        assert publish(records, context) == [records[10]["dynamodb"]["SequenceNumber"]]
+
+    assert clock.pauses == []  # it does not pass by itself
+    for task in ("flux-kontext#task10", "flux-kontext#task11"):
+        assert reported(caplog.records, task) == {"KeyError"}
+    assert counted(capsys) == ["KeyError"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"Keys": {}},
+        {"ApproximateCreationDateTime": "yesterday"},
+        {"NewImage": {"status": "FAILED"}},
+        {"NewImage": {"task": {"S": "flux-kontext#task1"}, "status": {"S": "FAILED"}, "images": {"X": "?"}}},
+    ],
+    ids=str,
+)
+def test_a_record_of_another_shape_is_reported_and_keeps_back_nothing_before_it(
+    subscriber: Subscriber,
+    context: LambdaContext,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    broken: dict[str, Any],
+) -> None:
+    records = [a_record(number, "FAILED") for number in range(3)]
+    records[1]["dynamodb"] |= broken
+
+    assert publish(records, context) == [records[1]["dynamodb"]["SequenceNumber"]]
+
+    assert subscriber.tasks() == ["flux-kontext#task0"]
+    assert any(record.exc_info for record in caplog.records if record.levelname == "ERROR")
+    assert len(counted(capsys)) == 1
+
+
 def test_settings_that_are_missing_fail_the_batch(
-    subscriber: Subscriber, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
+    subscriber: Subscriber,
+    context: LambdaContext,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Not "nothing failed": the stream would go on, and the events would be lost.
     monkeypatch.delenv("EVENT_BUS")
 
-    with pytest.raises(Exception, match="EVENT_BUS"):
+    with pytest.raises(SettingsError, match="EVENT_BUS"):
         publish([a_record(1, "FAILED")], context)
+    assert reported(caplog.records, "flux-kontext#task1") == {"SettingsError"}

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from functions.receive_callback import app
 from image_tasks.providers import PROVIDERS
 from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.fault_injection import every_aws_fault, every_fault, failing
 from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret, an_event, metric_lines
 from tests.planted_secrets import URL_QUERY, WEBHOOK_KEY, plant
 
@@ -444,3 +445,73 @@ def test_the_access_log_and_the_task_meet_in_the_request_id(
 
     line, _metrics = map(json.loads, capsys.readouterr().out.splitlines())
     assert (line["task"], line["request_id"]) == ("flux-kontext#task12345", event["requestContext"]["requestId"])
+
+
+# ------------------------------------------------------------------------------------------------ failures are reported
+
+
+def written(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The lines of level ERROR, and by which reasons failures were counted."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    errors = [line for line in lines if line.get("level") == "ERROR"]
+    return errors, [line["reason"] for line in lines if "ProcessingErrors" in line]
+
+
+@every_fault
+@pytest.mark.parametrize("operation", ["GetSecretValue", "UpdateItem", "PutObject"])
+def test_a_callback_that_fails_is_in_the_log_with_its_request_and_counted(
+    context: LambdaContext, capsys: pytest.CaptureFixture[str], operation: str, fault: Exception
+) -> None:
+    event = a_callback("{}" if operation == "PutObject" else SUCCESS)
+
+    with failing(operation, fault):
+        if isinstance(fault, KeyError):
+            with pytest.raises(KeyError):
+                app.handler(event, context)
+        else:
+            assert call(event, context)[0] == 503
+
+    kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
+    (error,), reasons = written(capsys)
+    assert (error["exception_name"], error["request_id"]) == (kind, event["requestContext"]["requestId"])
+    assert "Traceback" in error["exception"]
+    assert reasons == [kind]
+    if operation == "UpdateItem" and kind == "StoreUnavailableError":
+        assert error["task"] == "flux-kontext#task12345"
+
+
+@every_aws_fault
+def test_evidence_that_is_lost_is_reported_and_the_news_stays(
+    store: Store, context: LambdaContext, capsys: pytest.CaptureFixture[str], fault: Exception
+) -> None:
+    call(a_callback({"code": 501, "data": {"taskId": "task12345"}}), context)
+
+    with failing("UpdateItem", fault, when=lambda parameters: "conflicts" in str(parameters)):
+        assert call(a_callback(SUCCESS), context)[0] == 200
+
+    assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
+    (error,), reasons = written(capsys)
+    assert (error["task"], error["exception_name"]) == ("flux-kontext#task12345", "StoreUnavailableError")
+    assert reasons == ["StoreUnavailableError"]
+
+
+@pytest.mark.parametrize("event", [{}, {"pathParameters": None}, {"pathParameters": {}, "body": 7}], ids=str)
+def test_an_event_of_another_shape_is_reported(
+    event: dict[str, Any], context: LambdaContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises((KeyError, TypeError, AttributeError)) as caught:
+        app.handler(event, context)
+
+    errors, reasons = written(capsys)
+    assert [error["exception_name"] for error in errors] == reasons == [caught.type.__name__]
+
+
+@pytest.mark.parametrize("event", [a_callback(SUCCESS, token="x" * 48), a_callback("{"), a_callback("x" * 70_000)])
+def test_a_refused_callback_is_in_the_log_with_its_request(
+    event: dict[str, Any], context: LambdaContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(event, context)
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    refusals = [line for line in lines if line.get("level") in ("WARNING", "ERROR")]
+    assert {line["request_id"] for line in refusals} == {event["requestContext"]["requestId"]}

@@ -17,6 +17,7 @@ from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, i
 from image_tasks.reconciliation import ARCHIVING_TAKES_AT_MOST, POLLING_SLACK, REPEAT_ARCHIVING_AFTER
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.fault_injection import counted, every_fault, failing, reported
 
 GIVE_UP_AFTER = timedelta(hours=6)
 OVERDUE = GIVE_UP_AFTER + POLLING_SLACK
@@ -364,3 +365,64 @@ def test_settings_that_are_missing_fail_the_run(account: Account, monkeypatch: p
 
     with pytest.raises(Exception, match="GIVE_UP_AFTER_SECONDS"):
         reconcile()
+
+
+# ------------------------------------------------------------------------------------------------ failures are reported
+
+STUCK, UNARCHIVED = "flux-kontext#stuck", "acedata#unarchived"
+
+
+@every_fault
+@pytest.mark.parametrize("operation", ["StartExecution", "SendMessageBatch", "UpdateItem"])
+def test_a_repair_that_fails_is_in_the_log_with_its_tasks_and_keeps_no_other_back(
+    account: Account,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    operation: str,
+    fault: Exception,
+) -> None:
+    account.put(STUCK, "PENDING", OVERDUE + MOMENT)
+    account.put(UNARCHIVED, "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+    kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
+
+    # Lambda hears of it, and runs it once more.
+    with failing(operation, fault), pytest.raises((StoreUnavailableError, KeyError)):
+        reconcile()
+
+    failed = {"StartExecution": {STUCK}, "SendMessageBatch": {UNARCHIVED}, "UpdateItem": {STUCK, UNARCHIVED}}[operation]
+    assert {task for task in (STUCK, UNARCHIVED) if reported(caplog.records, task) == {kind}} == failed
+    assert counted(capsys) == [kind] * (len(failed) + 1)
+    assert len(account.executions()) == (operation != "StartExecution")
+    assert len(account.messages()) == (operation != "SendMessageBatch")
+
+
+@every_fault
+def test_a_run_that_cannot_read_the_table_is_reported(
+    account: Account, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], fault: Exception
+) -> None:
+    kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
+
+    with failing("Query", fault), pytest.raises((StoreUnavailableError, KeyError)):
+        reconcile()
+
+    (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert error.exc_info
+    assert error.exc_info[0]
+    assert [error.exc_info[0].__name__] == counted(capsys) == [kind]
+
+
+def test_items_that_cannot_be_read_are_reported(
+    account: Account, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account.put(STUCK, "PENDING", OVERDUE + MOMENT, rank="high")
+    account.put("no key", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+
+    for _ in range(2):  # each run says it once
+        caplog.clear()
+        reconcile()
+        errors = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+        assert {error["task"]: error["reason"] for error in errors} == {
+            STUCK: "rank",
+            "no key": "expected provider#taskId",
+        }
+    assert counted(capsys) == ["UnreadableItem"] * 4

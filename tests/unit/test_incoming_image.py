@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from image_tasks import incoming_image
@@ -28,7 +28,6 @@ def in_pieces(sizes: list[int]) -> Iterator[bytes]:
         number += 1
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.sampled_from([500, 16_384, 65_536, 65_537, 300_000]), min_size=1, max_size=5),
     steps=st.lists(st.one_of(reads, seeks), max_size=12),
@@ -51,7 +50,6 @@ def test_it_reads_as_a_file_does(sizes: list[int], steps: list[tuple[str, int]],
         assert image.complete().width == 400
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.sampled_from([500, 5000, 16_384, 65_536, 70_000, 90_000]), min_size=1, max_size=6),
     read_before=st.lists(st.integers(1, 150_000), max_size=4),

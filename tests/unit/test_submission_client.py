@@ -1,5 +1,6 @@
 """Requests for images over real sockets: what has certainly not arrived is told from what may have."""
 
+import itertools
 import json
 import socket
 import threading
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from image_tasks.desk.submission_client import MAX_ANSWER_BYTES, Reply, SubmissionClient
+from image_tasks.desk.submission_client import ANSWER_TIMEOUT_SECONDS, MAX_ANSWER_BYTES, Reply, SubmissionClient
 from image_tasks.errors import ProviderUnavailableError, ProviderUnreachableError
 from image_tasks.providers import PROVIDERS
 
@@ -31,7 +32,7 @@ def a_server(behaviour: Callable[[socket.socket], None]) -> Iterator[tuple[str, 
                 except OSError:
                     return
                 with connection:
-                    connection.settimeout(10)
+                    connection.settimeout(60)
                     received.append(read_request(connection))
                     behaviour(connection)
 
@@ -87,7 +88,7 @@ def test_plain_http_where_tls_was_meant_has_received_nothing() -> None:
         def serve() -> None:
             connection, _ = listener.accept()
             with connection:
-                connection.settimeout(10)
+                connection.settimeout(60)
                 connection.recv(65536)
                 no_tls(connection)
 
@@ -117,12 +118,25 @@ def test_whoever_has_read_the_request_may_have_taken_it(behaviour: Callable[[soc
     assert len(received) == 1  # and is not asked a second time
 
 
+class FiredByHand:
+    """In place of a Timer: its time is over when the test says so."""
+
+    def __init__(self, seconds: float, fire: Callable[[], None]) -> None:
+        self.seconds = seconds
+        self.fire = fire
+        self.daemon = False
+
+    def start(self) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
 def test_no_answer_in_time_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image_tasks.desk.submission_client.ANSWER_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("image_tasks.desk.submission_client.ANSWER_TIMEOUT_SECONDS", 2)
     done = threading.Event()
 
     def is_over() -> None:
-        done.wait(10)
+        done.wait(60)
 
     with a_server(lambda _: is_over()) as (url, received):
         with pytest.raises(ProviderUnavailableError) as caught:
@@ -137,12 +151,20 @@ def test_no_answer_in_time_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     "begin", [b"HTTP/1.1 200 OK\r\nX-Wait: ", b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"], ids=["head", "body"]
 )
 def test_an_answer_that_dribbles_does_not_take_for_ever(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image_tasks.desk.submission_client.ANSWER_TIMEOUT_SECONDS", 0.3)
+    timers: list[FiredByHand] = []
+
+    def make_timer(seconds: float, fire: Callable[[], None]) -> FiredByHand:
+        timers.append(FiredByHand(seconds, fire))
+        return timers[-1]
+
+    monkeypatch.setattr("image_tasks.desk.submission_client.Timer", make_timer)
     hung_up = threading.Event()
 
     def dribble(connection: socket.socket) -> None:
         connection.sendall(begin)
-        for _ in range(200):
+        for number in itertools.count():
+            if number == 3:
+                timers[0].fire()
             try:
                 connection.sendall(b"x")
             except OSError:
@@ -157,7 +179,8 @@ def test_an_answer_that_dribbles_does_not_take_for_ever(begin: bytes, monkeypatc
         send(url)
 
     assert not isinstance(caught.value, ProviderUnreachableError)
-    assert hung_up.wait(5)
+    assert hung_up.wait(60)
+    assert [timer.seconds for timer in timers] == [ANSWER_TIMEOUT_SECONDS]
     assert len(received) == 1
 
 

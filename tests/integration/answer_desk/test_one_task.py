@@ -1,8 +1,6 @@
 """One task: all that its item holds, links to its images, and waiting for its end."""
 
 import itertools
-import threading
-import time
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -10,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 
+from functions.answer_requests import app
 from image_tasks.desk.messages import MAX_LINK_SECONDS
 from image_tasks.desk.task_queries import WAIT_STEPS, TaskQueries
 from image_tasks.models import Failure, FailureReason, Image, ImageKind, ImageState, Reporter, TaskReport, TaskStatus
@@ -228,39 +227,53 @@ def test_a_parameter_that_is_none(desk: Desk, query: dict[str, Any], at: str) ->
 # ------------------------------------------------------------------------------------------------ waiting
 
 
-def test_a_task_that_is_done_is_not_waited_for(desk: Desk) -> None:
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> list[float]:
+    """The pauses between two looks at a task, which take no time here."""
+    made: list[float] = []
+    queries = app.dependencies().desk.queries
+    monkeypatch.setattr(queries, "_sleep", made.append)
+    monkeypatch.setattr(queries, "_clock", lambda: sum(made))
+    return made
+
+
+def test_a_task_that_is_done_is_not_waited_for(desk: Desk, pauses: list[float]) -> None:
     a_success(desk, archived())
 
-    started = time.monotonic()
     assert desk.ask("GET", PATH, query={"wait": 20}).body["done"]
-    assert time.monotonic() - started < 5
+    assert pauses == []
 
 
-def test_waiting_ends_when_the_task_is_done(desk: Desk) -> None:
+def test_waiting_ends_when_the_task_is_done(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.register("task12345")
-    timer = threading.Timer(0.3, a_success, [desk, archived()])
-    timer.start()
+    pauses: list[float] = []
+
+    def succeed_meanwhile(seconds: float) -> None:
+        pauses.append(seconds)
+        a_success(desk, archived())
+
+    monkeypatch.setattr(app.dependencies().desk.queries, "_sleep", succeed_meanwhile)
 
     answer = desk.ask("GET", PATH, query={"wait": 20})
 
-    timer.join()
     assert (answer.body["status"], answer.body["done"]) == ("ARCHIVED", True)
+    assert len(pauses) == 1
 
 
-def test_waiting_ends_when_the_time_is_over(desk: Desk) -> None:
+def test_waiting_ends_when_the_time_is_over(desk: Desk, pauses: list[float]) -> None:
     desk.register("task12345")
 
     answer = desk.ask("GET", PATH, query={"wait": 1})
 
     assert (answer.status, answer.body["done"]) == (200, False)
+    assert sum(pauses) == pytest.approx(1)
 
 
-def test_waiting_leaves_the_function_time_to_answer(desk: Desk) -> None:
+def test_waiting_leaves_the_function_time_to_answer(desk: Desk, pauses: list[float]) -> None:
     desk.register("task12345")
 
-    started = time.monotonic()
     assert desk.ask("GET", PATH, query={"wait": 20}, remaining_seconds=3.5).status == 200
-    assert time.monotonic() - started < 3
+    assert sum(pauses) == pytest.approx(3.5 - app.RESERVED_SECONDS)
 
 
 @pytest.mark.parametrize("status", ["ARCHIVED", "INCOMPLETE", "FAILED", "TIMED_OUT"])

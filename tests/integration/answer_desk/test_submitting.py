@@ -162,13 +162,13 @@ def test_of_many_at_once_one_is_sent(desk: Desk) -> None:
 
     def wait(request: httpx.Request) -> httpx.Response:
         is_asked.set()
-        assert may_answer.wait(30)
+        assert may_answer.wait(60)
         return httpx.Response(200, json=TAKEN["flux-kontext"])
 
     desk.providers.answer = wait
     with ThreadPoolExecutor(16) as pool:
         first = pool.submit(desk.submit)
-        assert is_asked.wait(30)
+        assert is_asked.wait(60)
         others = list(pool.map(lambda _: desk.submit(), range(15)))
         may_answer.set()
 

@@ -32,7 +32,7 @@ class Example:
         self.stack = stack
         self.state_dir = state_dir
         self.client = stack.boto3_client
-        self.http = httpx.Client(base_url=stack.info["api_url"], trust_env=False, timeout=20)
+        self.http = httpx.Client(base_url=stack.info["api_url"], trust_env=False, timeout=120)
 
     def ref(self, logical_id: str) -> str:
         return self.stack.resources[logical_id].ref

@@ -289,3 +289,34 @@ def test_stopping_ends_all_sandboxes_at_work_or_not(make_function: MakeFunction)
     assert not any(is_running(pid) for pid in pids)
     with pytest.raises(TooManyRequestsError):
         function.invoke(b"{}")
+
+
+def test_a_sandbox_that_dies_without_an_invocation_is_in_the_error_log(
+    make_function: MakeFunction, logs: LogFolder
+) -> None:
+    function = make_function(TELL_PROCESS)
+    os.kill(call(function)["pid"], signal.SIGSEGV)
+
+    errors = logs.folder / "errors.log"
+    eventually(errors.exists)
+    assert "Tested: Runtime exited with error: signal: SIGSEGV without an invocation" in errors.read_text()
+
+
+def test_a_prewarmed_sandbox_that_cannot_start_is_in_the_error_log(
+    make_function: MakeFunction, logs: LogFolder
+) -> None:
+    make_function("raise ValueError('no such setting')").prewarm()
+
+    errors = logs.folder / "errors.log"
+    eventually(errors.exists)
+    assert "without an invocation" in errors.read_text()
+    assert "no such setting" in errors.read_text()
+
+
+def test_a_sandbox_that_is_ended_on_purpose_is_no_error(make_function: MakeFunction, logs: LogFolder) -> None:
+    sandbox = make_function(TELL_PROCESS).prewarm()
+    assert sandbox.wait_until_ready()
+
+    sandbox.kill()
+
+    assert not (logs.folder / "errors.log").exists()

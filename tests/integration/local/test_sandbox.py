@@ -27,11 +27,11 @@ def test_a_sandbox_ends_with_the_process_that_started_it(tmp_path: Path) -> None
     with subprocess.Popen(
         [sys.executable, "-m", "local.sandbox"], cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE
     ) as process:
-        assert api.ready.wait(20)
+        assert api.ready.wait(120)
         assert process.poll() is None
         assert process.stdin
         process.stdin.close()  # what the kernel does when a parent ends, however it ends
-        assert process.wait(10) == 1
+        assert process.wait(120) == 1
     api.close()
 
 

@@ -282,7 +282,7 @@ def raw(
 ) -> tuple[int, Any, bytes]:
     """A request just as it is told, with no Host of its own."""
     port = urlsplit(gallery.url).port or 0
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         for name, value in (headers if headers is not None else {"Host": f"127.0.0.1:{port}"}).items():

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from image_tasks.errors import InvalidCallbackError, ProviderError
@@ -69,7 +69,6 @@ POLLS = st.one_of(
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
-@settings(deadline=None)  # a busy machine is no fault
 @given(body=CALLBACKS)
 def test_a_callback_is_news_or_refused(provider_id: str, body: Any) -> None:
     try:
@@ -81,7 +80,6 @@ def test_a_callback_is_news_or_refused(provider_id: str, body: Any) -> None:
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
-@settings(deadline=None)  # a busy machine is no fault
 @given(http_status=st.sampled_from([200, 200, 200, 400, 401, 404, 429, 500]), body=POLLS, several=st.booleans())
 def test_an_answer_is_news_of_the_tasks_asked_about_or_an_error(
     provider_id: str, http_status: int, body: Any, several: bool

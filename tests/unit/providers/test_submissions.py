@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from image_tasks.errors import (
@@ -106,7 +106,6 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
-@settings(deadline=None)  # a busy machine is no fault
 @given(http_status=st.sampled_from([200, 200, 200, 302, 400, 401, 408, 429, 500]), body=JSON)
 def test_whatever_comes_is_an_id_or_an_error(provider_id: str, http_status: int, body: Any) -> None:
     try:

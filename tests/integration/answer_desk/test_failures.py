@@ -1,0 +1,119 @@
+"""Requests that fail are in the log with their route, task and request id, and counted."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from functions.answer_requests import app
+from tests.conftest import FakeLambdaContext
+from tests.integration.answer_desk.desk import Desk, refusal
+from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing
+
+ASKS: dict[str, tuple[str, Any]] = {
+    "GetItem": ("GET /tasks/{provider}/{taskId}", lambda desk: desk.ask("GET", "/tasks/flux-kontext/task12345")),
+    "Query": ("GET /tasks", lambda desk: desk.ask("GET", "/tasks")),
+    "UpdateItem": ("POST /tasks", lambda desk: desk.register("task12345")),
+    "GetSecretValue": ("POST /tasks", lambda desk: desk.submit()),
+}
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+
+
+@every_fault
+@pytest.mark.parametrize("operation", ASKS)
+def test_a_request_that_fails_is_in_the_log_and_counted(
+    desk: Desk,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    operation: str,
+    fault: Exception,
+) -> None:
+    route, ask = ASKS[operation]
+
+    with failing(operation, fault):
+        if isinstance(fault, KeyError):
+            with pytest.raises(KeyError):
+                ask(desk)
+        else:
+            assert ask(desk).status == 503
+
+    kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
+    (error,) = errors(caplog)
+    assert (error["route"], error["exc_info"][0].__name__) == (route, kind)
+    assert error["request_id"]
+    assert error["task"] == ("flux-kontext#task12345" if operation == "GetItem" else None)
+    assert counted(capsys) == [kind]
+
+
+@every_aws_fault
+def test_a_task_that_could_not_be_registered_after_its_submission_is_in_the_log_with_its_id(
+    desk: Desk, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], fault: Exception
+) -> None:
+    with failing("TransactWriteItems", fault):
+        assert desk.submit("order-1").problem == "submission-in-doubt"
+
+    (error,) = errors(caplog)
+    # It may have been paid for, and nobody else knows it.
+    assert (error["task"], error["idempotency_key"]) == ("flux-kontext#task12345", "order-1")
+    assert error["exc_info"][0].__name__ == "StoreUnavailableError"
+    assert counted(capsys) == ["StoreUnavailableError"]
+
+
+def unreachable(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("connection refused", request=request)
+
+
+def not_in_time(request: httpx.Request) -> httpx.Response:
+    raise httpx.ReadTimeout("timed out", request=request)
+
+
+@every_aws_fault
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [(not_in_time, "submission-in-doubt"), (unreachable, "provider-unavailable")],
+    ids=["in doubt", "unreachable"],
+)
+def test_what_came_of_a_submission_and_could_not_be_noted_is_reported(
+    desk: Desk,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    answer: Any,
+    problem: str,
+    fault: Exception,
+) -> None:
+    desk.providers.answer = answer
+    calls: list[Any] = []
+
+    def is_not_the_first(_: dict[str, Any]) -> bool:
+        calls.append(1)
+        return len(calls) > 1
+
+    with failing("UpdateItem", fault, when=is_not_the_first):
+        assert desk.submit("order-1").problem == problem
+
+    found = errors(caplog)
+    assert {error["idempotency_key"] for error in found} == {"order-1"}
+    assert found[-1]["exc_info"][0].__name__ == "StoreUnavailableError"
+    assert counted(capsys)[-1] == "StoreUnavailableError"
+
+
+def test_a_refused_account_is_counted(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.providers.answer = refusal(401, {"code": 401, "msg": "no"})
+
+    assert desk.submit().problem == "account-refused"
+
+    assert counted(capsys, "ProviderRefused") == ["flux-kontext"]
+
+
+@pytest.mark.parametrize("event", [{}, {"routeKey": "GET /nowhere", "requestContext": {"requestId": "r"}}], ids=str)
+def test_an_event_of_another_shape_is_reported(
+    desk: Desk, event: dict[str, Any], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyError):
+        app.handler(json.loads(json.dumps(event)), FakeLambdaContext())
+
+    assert [error["exc_info"][0].__name__ for error in errors(caplog)] == counted(capsys) == ["KeyError"]
