@@ -12,6 +12,11 @@ SCANNER := .venv-checkov
 SCANNER_STAMP := $(SCANNER)/.installed
 SOURCES := catchlight functions layers local scripts tests
 
+# Another program's modules must not take the place of ours, nor its warnings end us.
+unexport PYTHONPATH PYTHONHOME PYTHONWARNINGS
+# For what asks nothing of AWS: a profile that does not exist or a file that cannot be read must not stop it.
+NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
+
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
 PYTHON ?= $(shell scripts/find-python)
 
@@ -40,7 +45,8 @@ up: $(STAMP) ## The local stack, until Ctrl-C (BUILT=1: with the built functions
 	@$(BIN)/python -m local up $(if $(BUILT),--built)
 
 replay: $(STAMP) ## Deliveries that could not be read, once more (STACK=name of a deployed stack; else the local one)
-	@$(BIN)/catchlight replay $(if $(STACK),--stack-name $(STACK),--local)
+	@# Given and empty is no stack, and not the local one: the command says so.
+	@$(BIN)/catchlight replay $(if $(filter undefined,$(origin STACK)),--local,--stack-name "$(STACK)")
 
 test: $(STAMP) ## All tests, offline (BUILT=1: those that run the local stack, with the built functions)
 	@$(BIN)/python -m pytest -n auto --dist loadfile -q $(if $(BUILT),--built)
@@ -65,7 +71,7 @@ check: $(STAMP) ## Format, lint, types, security, template, state machine, impor
 	$(BIN)/bandit -q -ll -r local scripts
 	PYTHONPATH=.:layers/image_tasks/python $(BIN)/lint-imports --no-cache
 	$(BIN)/cfn-lint template.yaml
-	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
+	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --config-env none
 	$(BIN)/python scripts/lint_state_machine.py
 
 scan: $(STAMP) $(SCANNER_STAMP) ## checkov over the template, as it is written and as CloudFormation gets it

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
+from catchlight.http_client import http_client
 from image_tasks.models import PROBE_STATUS, TaskStatus, iso, task_key
 from image_tasks.providers import flux_kontext
 from image_tasks.verification import SIGNATURE_HEADER, TIMESTAMP_HEADER
@@ -69,6 +68,7 @@ class Endpoint:
 
         Raises:
             httpx.HTTPError: nobody answers.
+            CatchlightError: the client cannot be made.
         """
         body = {"code": 501, "msg": "catchlight doctor" + padding * ".", "data": {"taskId": task_id, "info": None}}
         headers = {"Content-Type": content_type, "User-Agent": "catchlight-doctor"}
@@ -76,7 +76,8 @@ class Endpoint:
             headers |= signed(task_id, key, datetime.now(UTC))
         url = f"{self.api_url}/callbacks/{PROVIDER}/{self.token if token is None else token}{slash}"
         # A connection each: a provider has none open either. No proxy for loopback.
-        with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=not self.is_local, follow_redirects=False) as client:
+        settings = {"timeout": _TIMEOUT_SECONDS, "follow_redirects": False}
+        with http_client(trust_environment=not self.is_local, **settings) as client:
             started_at = time.perf_counter()
             response = client.request(
                 method, url, content=json.dumps(body) if method == "POST" else None, headers=headers

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from local import LocalStackError
+from local.environment import ignore_user_settings
 
 _LAYER = Path(__file__).resolve().parent.parent / "layers" / "image_tasks" / "python"
 
@@ -14,6 +15,7 @@ _LAYER = Path(__file__).resolve().parent.parent / "layers" / "image_tasks" / "py
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; the exit status for the shell."""
     options = _parser().parse_args(arguments)
+    ignore_user_settings()
     # Both ways of ending take the same road, also while the stack is still coming up.
     ending = threading.Event()
 

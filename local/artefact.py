@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local import LocalStackError
+from local.environment import without_user_settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Everything that `sam build` reads. The interpreter counts too: another one needs other wheels and other bytecode.
@@ -87,17 +88,14 @@ def _source_files(project: Path) -> Iterator[Path]:
 def _build(project: Path, folder: Path) -> None:
     # An empty folder: SAM leaves what an earlier template named.
     shutil.rmtree(folder, ignore_errors=True)
-    environment = os.environ | {
+    environment = without_user_settings(os.environ) | {
         "BUILD_FOR": "this-machine",
         "BUILD_PYTHON": sys.executable,
         "RUNTIME_PYTHON": sys.executable,
         "SAM_CLI_TELEMETRY": "0",
-        # SAM wants a region to expand the template, and none of the user's settings: nothing leaves this machine.
+        # SAM wants a region to expand the template.
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
-    environment.pop("AWS_PROFILE", None)
     sam = Path(sys.executable).with_name("sam")
     run = subprocess.run(
         [str(sam), "build", "--build-dir", str(folder)],

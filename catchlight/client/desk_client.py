@@ -18,6 +18,7 @@ from catchlight.client.errors import DeskError, UnexpectedAnswerError, Unreachab
 from catchlight.client.retrying import Patience
 from catchlight.client.signing import SignedRequests
 from catchlight.errors import CatchlightError, faults_explained
+from catchlight.http_client import http_client
 from catchlight.stack import Stack, StackChoice
 from image_tasks.desk.messages import (
     IDEMPOTENCY_KEY_PATTERN,
@@ -80,10 +81,10 @@ class DeskClient:
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self.patience = patience or Patience()
-        # `trust_environment`: proxies, as AWS's own tools use them.
-        self._api = httpx.Client(auth=auth, timeout=TIMEOUT, trust_env=trust_environment, transport=transport)
+        shared: dict[str, Any] = {"trust_environment": trust_environment, "timeout": TIMEOUT, "transport": transport}
+        self._api = http_client(auth=auth, **shared)
         # Links carry signatures of their own; whatever goes to the desk must not go there.
-        self._storage = httpx.Client(timeout=TIMEOUT, trust_env=trust_environment, transport=transport)
+        self._storage = http_client(**shared)
 
     @classmethod
     def of(cls, stack: Stack) -> Self:

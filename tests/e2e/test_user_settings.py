@@ -1,0 +1,110 @@
+"""A stack, its commands and the README's lines in a shell whose settings are all in the way."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.test_readme import REPOSITORY, blocks
+from tests.user_settings import hostile_settings
+
+PATIENCE_SECONDS = 180
+
+
+class Shell:
+    """A shell in a folder, with these settings."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self.folder = folder
+        self.state = folder / ".local"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        self.environment = {**kept, **settings}
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def catchlight(self, *words: str) -> str:
+        return self.run(sys.executable, "-m", "catchlight", *words)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / ".venv").symlink_to(sys.prefix)
+    shell = Shell(folder, hostile_settings(folder))
+    command = [
+        sys.executable,
+        "-m",
+        "local",
+        "up",
+        "--port",
+        "0",
+        "--time-scale",
+        "0.05",
+        "--state-dir",
+        str(shell.state),
+    ]
+    with subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        umask=0o077,
+    ) as process:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (shell.state / "stack.json").exists():
+            assert process.poll() is None, process.stdout and process.stdout.read()
+            assert time.monotonic() < deadline, "the stack does not come up"
+            time.sleep(0.05)
+        yield shell
+        process.terminate()
+        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, output
+    assert not (shell.state / "logs" / "errors.log").exists()
+
+
+def test_a_callback_ends_in_the_bucket(shell: Shell) -> None:
+    stack = json.loads((shell.state / "stack.json").read_text())
+    assert stack["region"] == "us-east-1"
+    httpx.post(
+        f"{stack['simulator_url']}/kie/api/v1/flux/kontext/generate",
+        json={"prompt": "a lighthouse", "callBackUrl": stack["callback_urls"]["flux-kontext"]},
+        headers={"Authorization": "Bearer any", "x-simulate": "success", "x-simulate-task-id": "hostile1"},
+        trust_env=False,
+        timeout=PATIENCE_SECONDS,
+    ).raise_for_status()
+    shell.catchlight("register", "flux-kontext", "hostile1")
+
+    # Without an option for the stack: the one that runs in this folder.
+    waited = json.loads(shell.catchlight("wait", "flux-kontext/hostile1", "--timeout", str(PATIENCE_SECONDS), "--json"))
+    assert [task["status"] for task in waited["tasks"]] == ["ARCHIVED"]
+    shell.catchlight("download", "flux-kontext/hostile1", "--to", "images")
+    assert list((shell.folder / "images").glob("*_result-0.*"))
+    assert json.loads(shell.catchlight("status", "--json"))["tasks"]["byStatus"]["ARCHIVED"] == 1
+
+
+def test_the_readmes_lines(shell: Shell) -> None:
+    (block,) = [block for block in blocks("sh") if "curl" in block]
+
+    said = shell.run("bash", "-euc", block)
+
+    assert '{"status": "received"}' in said
+    assert "'status': 'FAILED'" in said

@@ -1,0 +1,42 @@
+"""Settings of a user's shell that a local stack must not care about, each of which would stop or mislead it."""
+
+from pathlib import Path
+
+DEAD = "http://127.0.0.1:9"  # the port of the discard service, where nothing listens
+_MISSING = "/nonexistent"
+_TOOLS = {
+    **dict.fromkeys(("AWS_PROFILE", "AWS_DEFAULT_PROFILE"), "nobody"),
+    **dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB"), DEAD),
+    "AWS_DEFAULT_REGION": "cn-north-1",
+    "AWS_REGION": "nowhere",
+    **dict.fromkeys(("AWS_RETRY_MODE", "AWS_DEFAULTS_MODE", "AWS_MAX_ATTEMPTS"), "bogus"),
+    **dict.fromkeys(("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"), "bogus"),
+    "AWS_USE_FIPS_ENDPOINT": "true",
+    **dict.fromkeys(("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"), f"{_MISSING}.pem"),
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), DEAD),
+    "MOTO_ACCOUNT_ID": "000000000000",
+    "POWERTOOLS_LOG_LEVEL": "bogus",
+    "POWERTOOLS_SERVICE_NAME": "another",
+    "POWERTOOLS_METRICS_NAMESPACE": "another",
+    "SAM_TEMPLATE_FILE": f"{_MISSING}.yaml",
+}
+_MACHINE = {
+    "HOME": _MISSING,
+    **dict.fromkeys(("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"), _MISSING),
+    **dict.fromkeys(("LANG", "LC_ALL"), "C"),
+    "TZ": "No/Where",
+    "PYTHONPATH": _MISSING,
+    "PYTHONWARNINGS": "error",
+}
+
+
+def tools_settings(folder: Path) -> dict[str, str]:
+    """Settings of AWS's tools, of HTTP clients and of libraries."""
+    broken = folder / "broken.config"
+    broken.write_text("[profile\nbroken")
+    return {**_TOOLS, "AWS_CONFIG_FILE": str(broken), "AWS_SHARED_CREDENTIALS_FILE": str(broken)}
+
+
+def hostile_settings(folder: Path) -> dict[str, str]:
+    """All of them, and a machine that is set up in an unusual way."""
+    return {**tools_settings(folder), **_MACHINE}
