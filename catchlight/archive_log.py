@@ -1,7 +1,7 @@
 """Why a task's images are not archived yet. Its item does not say it before the last try; the archiver's log does."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
@@ -9,6 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from catchlight.errors import explain
 from catchlight.stack import Stack
 from image_tasks.models import Model
 
@@ -24,11 +25,15 @@ class FailedTry(Model):
     reason: str
 
 
-def failed_tries(stack: Stack, task: str, *, since: datetime) -> tuple[FailedTry, ...]:
-    """Failed tries of the task since then, the oldest first; none, too, where the log may not be read."""
+def failed_tries(stack: Stack, task: str, *, since: datetime, remark: Callable[[str], None]) -> tuple[FailedTry, ...]:
+    """Failed tries of the task since then, the oldest first; none, with a remark, where the log cannot be read."""
     try:
         return tuple(_read(_local_lines(stack) if stack.is_local else _lines(stack, task, since), task, since))
-    except (ClientError, BotoCoreError, OSError):
+    except FileNotFoundError:  # on this machine: the function has written nothing yet
+        return ()
+    except (ClientError, BotoCoreError, OSError) as exc:
+        reason = str(exc) if isinstance(exc, OSError) else explain(exc)
+        remark(f"Failed tries are not shown: the log of ArchiveImages cannot be read. {reason}")
         return ()
 
 

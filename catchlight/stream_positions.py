@@ -11,6 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from catchlight.durations import parse_time
+from catchlight.errors import CatchlightError
 from catchlight.letters import Letter
 
 # A read may find nothing though there is more: shards are sparse. Never for ever.
@@ -50,6 +51,9 @@ class StreamPositions:
 
         Args:
             streams: a boto3 client of DynamoDB's streams.
+
+        Raises:
+            CatchlightError: the stream ends before the last of them.
         """
         try:
             return list(self._read(streams))
@@ -70,10 +74,17 @@ class StreamPositions:
             answer = streams.get_records(ShardIterator=iterator)
             empty_reads = 0 if answer["Records"] else empty_reads + 1
             for record in answer["Records"]:
-                if int(record["dynamodb"]["SequenceNumber"]) > self.last:
+                number = int(record["dynamodb"]["SequenceNumber"])
+                if number <= self.last:
+                    yield record
+                if number >= self.last:
                     return
-                yield record
             iterator = answer.get("NextShardIterator")
+        # What is missing would count as done, and its message be deleted.
+        raise CatchlightError(
+            f"The table's stream has not given all records that a message names ({self.stream}, {self.shard}). "
+            "Repeat the command; the message stays in its queue."
+        )
 
 
 def task_of(record: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """`catchlight explain`."""
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
 from rich.console import RenderableType
@@ -27,8 +27,8 @@ _MAX_LETTERS = 500
 _COLOURS = {ImageState.ARCHIVED: "green", ImageState.PENDING: "yellow"}
 
 
-def gather(stack: Stack, name: str, *, now: datetime) -> Explanation:
-    """Looks at the task, its executions and the dead letters.
+def gather(stack: Stack, name: str, *, now: datetime, remark: Callable[[str], None]) -> Explanation:
+    """Looks at the task, its executions and the dead letters; remarks on what it could not look at.
 
     Raises:
         UsageError: no task has this name.
@@ -47,7 +47,7 @@ def gather(stack: Stack, name: str, *, now: datetime) -> Explanation:
         task,
         polling=_polling(stack, task),
         dead_letters=_dead_letters(stack, key) if is_archived_now else (),
-        failed_tries=failed_tries(stack, key, since=since) if is_archived_now else (),
+        failed_tries=failed_tries(stack, key, since=since, remark=remark) if is_archived_now else (),
         longest_polling=longest_polling(stack),
         now=now,
     )
@@ -118,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> ExitStatus:
     """Shows what became of the task."""
     now = utc_now()
-    explanation = gather(session.stack, session.options.task, now=now)
+    explanation = gather(session.stack, session.options.task, now=now, remark=session.screen.remark)
     session.screen.show(explanation, lambda: page(explanation, now))
     return ExitStatus.FINE
 

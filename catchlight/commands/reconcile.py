@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.command import Command, ExitStatus, Session
+from catchlight.commands.list import positive
 from catchlight.durations import duration, in_words
 from catchlight.screen import a_table
 from catchlight.stack import Stack
@@ -74,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would happen, do nothing")
     parser.add_argument(
         "--limit",
-        type=int,
+        type=positive,
         default=MAX_TASKS_PER_RUN,
         metavar="N",
         help=f"at most so many tasks of each kind ({MAX_TASKS_PER_RUN}, what providers bear at once)",
@@ -84,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> ExitStatus:
     """Starts the work on tasks again that nobody works on any more."""
     options, stack = session.options, session.stack
-    older_than = options.older_than or longest_polling(stack)
+    older_than = longest_polling(stack) if options.older_than is None else options.older_than
     repair = reconciliation(stack)
     if options.dry_run:
         result = dry_run(repair, older_than, options.limit)

@@ -7,6 +7,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.command import Command, ExitStatus, Session
+from catchlight.commands.list import positive
 from catchlight.errors import UsageError
 from catchlight.redriving import ALL_KINDS, Kind, Redrive, RedrivenTask, Standstill, collect, give_back, look, work
 from catchlight.screen import a_table
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would happen, do nothing")
     parser.add_argument(
         "--limit",
-        type=int,
+        type=positive,
         default=_DEFAULT_LIMIT,
         metavar="N",
         help=f"at most so many of each kind ({_DEFAULT_LIMIT})",

@@ -54,8 +54,8 @@ class Status(Model):
 
 def gather(stack: Stack, *, span: timedelta | None, now: datetime, screen: Screen) -> Status:
     """Looks at everything; the counting has a progress bar."""
-    since = now - span if span else None
-    if not span and (price := price_of_counting(stack)):
+    since = None if span is None else now - span
+    if span is None and (price := price_of_counting(stack)):
         screen.remark(price)
     with screen.progress() as progress:
         bar = progress.add_task("Counting tasks", total=None)

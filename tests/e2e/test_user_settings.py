@@ -78,16 +78,16 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         process.terminate()
         output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, output
-    assert not (shell.state / "logs" / "errors.log").exists()
 
 
 def test_a_callback_ends_in_the_bucket(shell: Shell) -> None:
     stack = json.loads((shell.state / "stack.json").read_text())
     assert stack["region"] == "us-east-1"
+    # Its only image lives for two weeks: a busy machine has time to fetch it.
     httpx.post(
         f"{stack['simulator_url']}/kie/api/v1/flux/kontext/generate",
         json={"prompt": "a lighthouse", "callBackUrl": stack["callback_urls"]["flux-kontext"]},
-        headers={"Authorization": "Bearer any", "x-simulate": "success", "x-simulate-task-id": "hostile1"},
+        headers={"Authorization": "Bearer any", "x-simulate": "null-original", "x-simulate-task-id": "hostile1"},
         trust_env=False,
         timeout=PATIENCE_SECONDS,
     ).raise_for_status()

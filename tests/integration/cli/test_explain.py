@@ -186,6 +186,8 @@ def test_without_a_log_the_rest_is_told(deployed: Deployed) -> None:
     assert deployed.run("explain", "t1")["why"] == (
         "The service has a result; its images are not all in the bucket yet."
     )
+    # Silence would say that there was no failed try.
+    assert "Failed tries are not shown: the log of ArchiveImages cannot be read." in deployed.said
 
 
 # ------------------------------------------------------------------------------------------------ what a look costs

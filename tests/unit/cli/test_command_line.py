@@ -87,6 +87,14 @@ def test_arguments_that_cannot_be_read(arguments: list[str]) -> None:
     assert ended.value.code == 2
 
 
+@pytest.mark.parametrize("command", [["redrive", "--all"], ["reconcile"], ["tell"], ["list"]])
+@pytest.mark.parametrize("limit", ["0", "-1", "many"])
+def test_a_limit_that_lets_nothing_through(command: list[str], limit: str) -> None:
+    """It would find nothing, and say that nothing is wrong."""
+    with pytest.raises(SystemExit, match="2"):
+        run([*command, "--limit", limit])
+
+
 def test_a_stack_is_named_in_one_way() -> None:
     with pytest.raises(SystemExit):
         run(["greet", "a", "--local", "--stack-name", "b"], [GREET])

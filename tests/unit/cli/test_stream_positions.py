@@ -1,0 +1,47 @@
+"""The records that a message names are all of them, or the message is not done with."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from catchlight.errors import CatchlightError
+from catchlight.stream_positions import StreamPositions
+
+POSITIONS = StreamPositions("stream", "shard", first=11, last=13, last_arrived_at=datetime(2026, 11, 1, tzinfo=UTC))
+
+
+class Streams:
+    """A shard that answers with these sequence numbers, page by page, and then with empty pages or its end."""
+
+    def __init__(self, *pages: list[int], closed: bool = False) -> None:
+        self._pages = pages
+        self._closed = closed
+
+    def get_shard_iterator(self, **_: Any) -> dict[str, Any]:
+        return {"ShardIterator": "0"}
+
+    def get_records(self, ShardIterator: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        number = int(ShardIterator)
+        page = self._pages[number] if number < len(self._pages) else []
+        following = None if self._closed and number + 1 >= len(self._pages) else str(number + 1)
+        records = [{"dynamodb": {"SequenceNumber": str(each)}} for each in page]
+        return {"Records": records, "NextShardIterator": following}
+
+
+def numbers(streams: Streams) -> list[int]:
+    return [int(record["dynamodb"]["SequenceNumber"]) for record in POSITIONS.records(streams) or ()]
+
+
+@pytest.mark.parametrize(
+    "streams", [Streams([11, 12, 13, 14]), Streams([11], [], [], [12, 13]), Streams([11, 13], closed=True)]
+)
+def test_all_records_up_to_the_last(streams: Streams) -> None:
+    assert numbers(streams)[0] == 11
+    assert numbers(streams)[-1] == 13
+
+
+@pytest.mark.parametrize("streams", [Streams([11, 12]), Streams([11, 12], closed=True), Streams()])
+def test_a_stream_that_ends_before_the_last(streams: Streams) -> None:
+    with pytest.raises(CatchlightError, match=r"has not given all records .* the message stays in its queue"):
+        numbers(streams)
