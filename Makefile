@@ -10,6 +10,8 @@ STAMP := $(VENV)/.installed
 LOCKS := requirements-dev.txt layers/image_tasks/python/requirements.txt
 SCANNER := .venv-checkov
 SCANNER_STAMP := $(SCANNER)/.installed
+EMULATOR := .venv-ministack
+EMULATOR_STAMP := $(EMULATOR)/.installed
 SOURCES := catchlight functions layers local scripts tests
 
 # Another program's modules must not take the place of ours, nor its warnings end us.
@@ -102,8 +104,23 @@ smoke: $(STAMP) ## Every file of the artefact as it should be, every call that i
 bench: $(STAMP) ## How fast and how dear it is, beside its goals: a table, docs/performance.md, pictures (FOR=names, all)
 	@$(BIN)/python -m tests.benchmarks $(FOR)
 
-rehearse: $(STAMP) ## sam build and sam deploy, five times, against an endpoint on this machine
-	@$(BIN)/python scripts/rehearse.py
+# WITHOUT=SID leaves out one IAM statement: it has to fail then.
+rehearse: $(STAMP) $(EMULATOR_STAMP) ## sam deploy to an AWS on this machine, tasks through it, updates, deletion (needs Python 3.13)
+	@if [ -x $(EMULATOR)/bin/python ]; then \
+	  $(BIN)/python -m scripts.rehearsal $(if $(WITHOUT),--without-grant $(WITHOUT)); \
+	else \
+	  echo "The deployment is not rehearsed: that needs a Python 3.13, and there is none here. Install one, then try again."; \
+	fi
+
+# MiniStack runs functions on its own interpreter, so it needs Lambda's. Without one nothing is made.
+$(EMULATOR_STAMP): EMULATOR_PYTHON = $(shell scripts/find-python --exactly 3.13)
+$(EMULATOR_STAMP): requirements-ministack.txt
+	@if [ -n "$(EMULATOR_PYTHON)" ]; then \
+	  echo "Installing MiniStack into $(EMULATOR). Once; half a minute." && \
+	  "$(EMULATOR_PYTHON)" -m venv --clear $(EMULATOR) && \
+	  $(EMULATOR)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< && \
+	  touch $@; \
+	fi
 
 lock: $(STAMP) ## Pin the newest versions that fit each other
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
@@ -112,6 +129,8 @@ lock: $(STAMP) ## Pin the newest versions that fit each other
 	  layers/image_tasks/python/requirements.in -c requirements-dev.txt -o layers/image_tasks/python/requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  requirements-checkov.in -o requirements-checkov.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --upgrade \
+	  requirements-ministack.in -o requirements-ministack.txt
 
 clean: ## Remove everything that was made
-	rm -rf $(VENV) $(SCANNER) node_modules .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
+	rm -rf $(VENV) $(SCANNER) $(EMULATOR) node_modules .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz

@@ -46,31 +46,35 @@ class Artefact:
         return self.folder / logical_id
 
 
-def built_artefact(say: Callable[[str], None], project: Path = PROJECT) -> Artefact:
+def built_artefact(say: Callable[[str], None], project: Path = PROJECT, python: Path | None = None) -> Artefact:
     """The artefact of `project` for this machine, built if there is none or a source has changed.
 
-    `say` is told before a build starts. Processes that ask at the same time wait for one build.
+    `python` is the interpreter, with pip, that is to import it; without one it is this process's own. `say` is told
+    before a build starts. Processes that ask at the same time wait for one build.
 
     Raises:
         LocalStackError: the build failed; the message has SAM's output.
     """
-    folder = project / ".aws-sam" / "this-machine"
+    python = python or Path(sys.executable)
+    is_own = python == Path(sys.executable)
+    folder = project / ".aws-sam" / ("this-machine" if is_own else "another-python")
     stamp = folder.with_suffix(".fingerprint")
     with _one_build_at_a_time(folder.with_suffix(".lock")):
-        wanted = fingerprint(project)
+        wanted = fingerprint(project, python)
         if folder.is_dir() and stamp.is_file() and stamp.read_text() == wanted:
             return Artefact(folder)
         reason = "the sources have changed" if folder.is_dir() else "there is none yet"
         say(f"Building the functions and the layer for this machine ({reason}); some 15 s.")
         stamp.unlink(missing_ok=True)
-        _build(project, folder)
+        _build(project, folder, python)
         stamp.write_text(wanted)
     return Artefact(folder)
 
 
-def fingerprint(project: Path) -> str:
+def fingerprint(project: Path, python: Path) -> str:
     """SHA-256 over all sources of a build and the interpreter that it is made for."""
-    digest = hashlib.sha256(f"{sys.version} {platform.machine()} {sys.executable}\n".encode())
+    version = subprocess.run([str(python), "-VV"], check=True, capture_output=True, text=True).stdout
+    digest = hashlib.sha256(f"{version} {platform.machine()} {python}\n".encode())
     for path in _source_files(project):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(project)} {len(content)}\n".encode())
@@ -85,13 +89,13 @@ def _source_files(project: Path) -> Iterator[Path]:
         yield from (file for file in files if file.is_file() and "__pycache__" not in file.parts)
 
 
-def _build(project: Path, folder: Path) -> None:
+def _build(project: Path, folder: Path, python: Path) -> None:
     # An empty folder: SAM leaves what an earlier template named.
     shutil.rmtree(folder, ignore_errors=True)
     environment = without_user_settings(os.environ) | {
         "BUILD_FOR": "this-machine",
-        "BUILD_PYTHON": sys.executable,
-        "RUNTIME_PYTHON": sys.executable,
+        "BUILD_PYTHON": str(python),
+        "RUNTIME_PYTHON": str(python),
         "SAM_CLI_TELEMETRY": "0",
         # SAM wants a region to expand the template.
         "AWS_DEFAULT_REGION": "us-east-1",

@@ -3,21 +3,33 @@
 import re
 from pathlib import Path
 
-from tests.unit.template.expanded import FUNCTIONS, RAW, STATE_MACHINES, deployed
-from tests.unit.template.test_alarms import ALARMS
+from tests.unit.template.expanded import FUNCTIONS, RAW, RESOURCES, deployed
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs/deploying.md").read_text()
 
 
 def test_the_rehearsals_output_is_of_this_template() -> None:
-    (added, alarms) = re.findall(r"(\d+) resources added, .* in (\d+) alarms", PAGE)[0]
-    (functions, machines) = re.findall(r"compared: (\d+) functions, .*, (\d+) state machine", PAGE)[0]
+    ((made, alarms),) = re.findall(r"first sam deploy: (\d+) resources, the topic in (\d+) alarms", PAGE)
+    rehearsed = rehearsed_resources()
 
-    assert int(added) == len(deployed())
-    assert int(alarms) == len(ALARMS)
-    assert (int(functions), int(machines)) == (len(FUNCTIONS), len(STATE_MACHINES))
-    assert f"{functions} functions that use it" in PAGE
+    assert int(made) == len(rehearsed)
+    assert int(alarms) == sum(type_name == "AWS::CloudWatch::Alarm" for type_name in rehearsed)
+
+
+def test_the_rehearsals_output_names_each_function_that_a_new_package_changes() -> None:
+    changed = re.findall(r"the package changed: (.*)", PAGE)[0]
+
+    assert all(name in changed for name in FUNCTIONS)
+
+
+def rehearsed_resources() -> list[str]:
+    """Types of all resources but those that the rehearsal leaves out."""
+    return [
+        RESOURCES[name]["Type"]
+        for name, properties in deployed().items()
+        if RESOURCES[name]["Type"] != "AWS::S3::BucketPolicy" and "Metrics" not in properties
+    ]
 
 
 def test_files_that_are_named_are_there() -> None:

@@ -1,0 +1,135 @@
+"""Rehearses a deployment: the artefact, by the real `sam deploy`, to MiniStack on this machine, and all that follows.
+
+docs/deploying.md says what it shows and what only AWS can show.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from local import LocalStackError
+from local.artefact import Artefact, built_artefact
+from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
+from scripts.rehearsal import RehearsalError
+from scripts.rehearsal.deployment import Deployment
+from scripts.rehearsal.emulator import PROJECT, PYTHON, MiniStack
+from scripts.rehearsal.ministack_gaps import names_below_localhost, put_callback_token
+from scripts.rehearsal.play import API_KEY, Play, expect
+from scripts.rehearsal.report import Report
+from scripts.rehearsal.updates import copy_sources, deletion, updates
+
+# A minute of waiting takes three seconds, as in the demo.
+TIME_SCALE = 0.05
+# Between a callback's attempts, not scaled either: each starts another worker.
+RETRY_DELAY_SECONDS = 10
+# Of everything. Two idle cores take three minutes, a machine that is busy with other things several times as long.
+MAX_SECONDS = 1200
+LOGS = PROJECT / ".local" / "rehearsal"
+ALARM_TOPIC = "operators"
+
+
+def main() -> int:
+    """Exit status 0 if the rehearsal went as it has to."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.rehearsal", description=__doc__)
+    parser.add_argument(
+        "--without-grant", metavar="SID", help="leave out this IAM statement: the rehearsal has to fail"
+    )
+    parser.add_argument(
+        "--artefact", type=Path, help="deploy this build instead of one of the sources; no updates then"
+    )
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGALRM, _out_of_time)
+    signal.alarm(MAX_SECONDS)
+    report = Report()
+    try:
+        rehearse(report, arguments.without_grant, arguments.artefact)
+    except (RehearsalError, LocalStackError) as exc:
+        print(f"\nThe rehearsal failed after {time.monotonic() - report.begun:.0f} s. {exc}", file=sys.stderr)
+        print(f"The logs of MiniStack and the functions are in {LOGS.relative_to(PROJECT)}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; what the rehearsal started has ended.", file=sys.stderr)
+        return 130
+    finally:
+        signal.alarm(0)
+    Console().print(report.table())
+    print(f"{time.monotonic() - report.begun:.0f} s. docs/deploying.md says what only AWS can show.")
+    return 0
+
+
+def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | None) -> None:
+    """Deploys, plays, updates, deletes."""
+    python = Path(sys.executable) if sys.version_info[:2] == (3, 13) else PYTHON
+    artefact = Artefact(artefact_folder) if artefact_folder else built_artefact(report.say, python=python)
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir(parents=True)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-", ignore_cleanup_errors=True)))
+        # Who works on the sources meanwhile does not disturb.
+        sources = copy_sources(folder / "sources")
+        stack.enter_context(names_below_localhost())
+        # URLs live as long as real ones: what a busy machine needs to fetch an image is not scaled, nor are retries.
+        simulator = stack.enter_context(
+            Simulator(
+                time_scale=TIME_SCALE,
+                origin_lifetime_seconds=ORIGIN_LIFETIME_SECONDS / TIME_SCALE,
+                retry_delay_seconds=RETRY_DELAY_SECONDS / TIME_SCALE,
+                records_wait=True,
+            )
+        )
+        emulator_folder = folder / "ministack"
+        emulator_folder.mkdir()
+        report.say("Starting MiniStack, with role enforcement.")
+        ministack = stack.enter_context(
+            MiniStack(emulator_folder, LOGS / "ministack.log", time_scale=TIME_SCALE, image_host=simulator.image_host)
+        )
+        deployment = Deployment(ministack, folder, without_grant)
+        play = first_deployment(report, deployment, artefact, simulator)
+        stack.callback(play.logs.write, LOGS / "functions.log")
+        play.warm_up()
+        ended = play.tasks()
+        play.refusals()
+        play.events(ended)
+        play.reconciliation()
+        if artefact_folder is None:
+            updates(report, deployment, artefact, play, sources, python)
+        deletion(report, deployment)
+
+
+def first_deployment(report: Report, deployment: Deployment, artefact: Artefact, simulator: Simulator) -> Play:
+    """All resources are made; the parameters arrive where they are used."""
+    topic = deployment.ministack.client("sns").create_topic(Name=ALARM_TOPIC)["TopicArn"]
+    base_urls = ",".join(f"{provider}={url}" for provider, url in simulator.provider_urls.items())
+    report.say("sam deploy, for the first time.")
+    deployment.deploy(artefact, AlarmTopicArn=topic, ProviderBaseUrls=base_urls)
+    alarms = deployment.ministack.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    expect(all(alarm["AlarmActions"] == [topic] for alarm in alarms) and bool(alarms), "every alarm has the topic")
+    resources = deployment.resources()
+    report.shown("first sam deploy", f"{len(resources)} resources, the topic in {len(alarms)} alarms")
+    keys = {provider: {"apiKey": API_KEY} for provider in simulator.provider_urls}
+    deployment.ministack.client("secretsmanager").put_secret_value(
+        SecretId=resources["ProviderKeysSecret"], SecretString=json.dumps(keys)
+    )
+    token = put_callback_token(deployment.ministack, resources["CallbackTokenSecret"])
+    return Play(deployment, simulator, token, report.shown)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _out_of_time(*_: object) -> None:
+    raise RehearsalError(f"It took more than {MAX_SECONDS} s. Is the machine very busy? Then try again later.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Deploys an artefact with the real `sam deploy`, and reads from AWS's APIs what is deployed."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from local.artefact import Artefact
+from local.template import STACK_NAME
+from scripts.rehearsal import RehearsalError
+from scripts.rehearsal.emulator import PROJECT, ROOT, MiniStack
+from scripts.rehearsal.ministack_gaps import make_routes, read_template, rehearsed_template
+
+# By logical id: the physical id, and what else tells one state of a resource from another.
+State = dict[str, dict[str, Any]]
+
+
+@dataclass
+class Deployment:
+    """The stack in MiniStack, with what tells where its parts are."""
+
+    ministack: MiniStack
+    folder: Path
+    without_grant: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def deploy(self, artefact: Artefact, **parameters: str) -> None:
+        """`sam deploy` with samconfig.toml; parameters that are not named keep their value.
+
+        Raises:
+            RehearsalError: it failed; the message has SAM's output.
+        """
+        template = rehearsed_template(read_template(artefact.template), artefact.folder, self.folder)
+        if self.without_grant:
+            take_grant_away(template, self.without_grant)
+        copy = self.folder / "template.json"
+        copy.write_text(json.dumps(template, indent=1))
+        overrides = [f"{name}={value}" for name, value in parameters.items()]
+        self._sam(
+            *("deploy", "--template-file", str(copy), "--no-confirm-changeset", "--no-progressbar"),
+            *("--config-file", str(PROJECT / "samconfig.toml")),
+            *(("--parameter-overrides", *overrides) if overrides else ()),
+        )
+        make_routes(self.ministack, copy, self.resources())
+
+    def delete(self) -> None:
+        """`sam delete`, as samconfig.toml names the stack."""
+        self._sam("delete", "--stack-name", STACK_NAME, "--region", ROOT["AWS_DEFAULT_REGION"], "--no-prompts")
+
+    def resources(self) -> dict[str, str]:
+        """Physical ids by logical ids."""
+        pages = self.ministack.client("cloudformation").get_paginator("list_stack_resources")
+        return {
+            resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+            for page in pages.paginate(StackName=STACK_NAME)
+            for resource in page["StackResourceSummaries"]
+        }
+
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs."""
+        (stack,) = self.ministack.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    def state(self) -> State:
+        """What is deployed: all resources, the functions' code and configuration, the alias, the parameters."""
+        client = self.ministack.client("lambda")
+        (stack,) = self.ministack.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
+        parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
+        state: State = {"Parameters": parameters}
+        for name, physical_id in self.resources().items():
+            state[name] = {"PhysicalId": physical_id}
+            if name.endswith("Function"):
+                configuration = client.get_function_configuration(FunctionName=physical_id)
+                for fact in ("CodeSha256", "Layers", "Environment", "SnapStart", "Timeout", "MemorySize", "Role"):
+                    value = configuration.get(fact)
+                    state[name][fact] = [layer["Arn"] for layer in value] if fact == "Layers" else value
+                # Whether the last invocations were of a snapshot is no matter of deployments.
+                state[name]["SnapStart"] = (configuration.get("SnapStart") or {}).get("ApplyOn")
+            elif name.endswith("Aliaslive"):
+                function, alias = physical_id.rsplit(":", 1)
+                state[name]["Version"] = client.get_alias(FunctionName=function, Name=alias)["FunctionVersion"]
+        return state
+
+    def _sam(self, *arguments: str) -> None:
+        environment = (
+            os.environ
+            | ROOT
+            | {
+                "AWS_ENDPOINT_URL": self.ministack.url,
+                "AWS_CONFIG_FILE": os.devnull,
+                "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+                "SAM_CLI_TELEMETRY": "0",
+                "NO_PROXY": "*",
+            }
+        )
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            environment.pop(name, None)
+        run = subprocess.run(
+            [str(Path(sys.executable).with_name("sam")), *arguments],
+            cwd=PROJECT,
+            env=environment,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if run.returncode:
+            raise RehearsalError(f"sam {arguments[0]} failed:\n{run.stdout[-4000:]}\n{run.stderr[-4000:]}")
+
+
+def take_grant_away(template: dict[str, Any], sid: str) -> None:
+    """Removes the IAM statement of this Sid, wherever it is: the rehearsal has to fail then.
+
+    Raises:
+        RehearsalError: no statement has this Sid; the message lists all.
+    """
+    seen = []
+    for resource in template["Resources"].values():
+        for policy in resource.get("Properties", {}).get("Policies", []):
+            seen += [statement.get("Sid") for statement in policy["Statement"]]
+            policy["Statement"] = [each for each in policy["Statement"] if each.get("Sid") != sid]
+    if sid not in seen:
+        known = ", ".join(each for each in seen if each)
+        raise RehearsalError(f"No statement of the template is called {sid}. Take one of: {known}.")
+
+
+def changes(before: State, after: State) -> dict[str, set[str]]:
+    """By logical id: the facts that differ, {"added"} or {"removed"} for a resource that is there on one side only."""
+    found = {name: {"removed"} for name in before.keys() - after.keys()}
+    found |= {name: {"added"} for name in after.keys() - before.keys()}
+    for name in before.keys() & after.keys():
+        old, new = before[name], after[name]
+        if differ := {fact for fact in old.keys() | new.keys() if old.get(fact) != new.get(fact)}:
+            found[name] = differ
+    return found

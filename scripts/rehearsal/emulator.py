@@ -1,0 +1,130 @@
+"""Runs MiniStack as a process of its own, on the loopback address, with role enforcement."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import boto3
+import httpx
+from botocore.config import Config
+
+from local.sandbox import IMAGE_HOSTS_VARIABLE
+from local.template import ACCOUNT_ID, REGION
+from scripts.rehearsal import RehearsalError
+
+PROJECT = Path(__file__).resolve().parents[2]
+PYTHON = PROJECT / ".venv-ministack" / "bin" / "python"
+# Two seconds on an idle machine.
+MAX_START_SECONDS = 120.0
+MAX_STOP_SECONDS = 15.0
+# MiniStack takes the account's number for the access key of its root user.
+ROOT = {"AWS_ACCESS_KEY_ID": ACCOUNT_ID, "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
+
+
+class MiniStack:
+    """Runs from entry to exit; `client` gives boto3 clients of the account's root user."""
+
+    def __init__(self, folder: Path, log: Path, *, time_scale: float, image_host: str) -> None:
+        """Runs in `folder`, where functions and layers are unpacked, and logs to `log`.
+
+        `image_host` is the one HOST:PORT on this machine that images may be fetched from.
+        """
+        self._folder = folder
+        self._log = log
+        self._time_scale = time_scale
+        self._image_host = image_host
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = _free_port()
+
+    @property
+    def url(self) -> str:
+        """The endpoint of all services."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the account's root user, who may do everything."""
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=ROOT["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=ROOT["AWS_SECRET_ACCESS_KEY"],
+            # Long: a cold start on a busy machine is waited for. No proxies: they cannot reach this machine's loopback.
+            config=Config(read_timeout=120, retries={"total_max_attempts": 2}, proxies={}),
+        )
+
+    def __enter__(self) -> Self:
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self._folder),
+            "TMPDIR": str(self._folder),
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self._port),
+            "MINISTACK_ACCOUNT_ID": ACCOUNT_ID,
+            "MINISTACK_REGION": REGION,
+            "AUTH": "true",
+            "SFN_WAIT_SCALE": str(self._time_scale),
+            # What the functions' workers find besides the artefact: see worker/sitecustomize.py.
+            "PYTHONPATH": str(Path(__file__).parent / "worker"),
+            "CATCHLIGHT_SANDBOX": str(PROJECT / "local" / "sandbox.py"),
+            IMAGE_HOSTS_VARIABLE: self._image_host,
+        }
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(PYTHON), "-m", "ministack"],
+                cwd=self._folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A group of its own: Ctrl-C reaches it through `__exit__`, after what uses it.
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + MAX_START_SECONDS
+        with httpx.Client(trust_env=False, timeout=10) as http:
+            while time.monotonic() < deadline and process.poll() is None:
+                try:
+                    if http.get(f"{self.url}/_ministack/health").is_success:
+                        return
+                except httpx.TransportError:
+                    time.sleep(0.2)
+        raise RehearsalError(f"MiniStack did not start. Read {self._log}, then try again.")
+
+    def _stop(self) -> None:
+        """Ends MiniStack and its workers; these end when their standard input is closed."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(MAX_STOP_SECONDS)
+        # Workers that have outlived their parent are in its group.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,46 @@
+"""The functions' logs in MiniStack: a call that a role does not allow ends the rehearsal with its message."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from scripts.rehearsal import RehearsalError
+from scripts.rehearsal.emulator import MiniStack
+
+DEAD_LETTERS = ("ArchiveDeadLetters", "DispatchFailures", "PublishFailures", "ReconcileFailures")
+# As botocore's errors and as the functions' own lines have it: AccessDenied or AccessDeniedException.
+DENIED = "AccessDenied"
+
+
+class FunctionLogs:
+    """Reads the log groups of the functions."""
+
+    def __init__(self, ministack: MiniStack, resources: Mapping[str, str]) -> None:
+        self._logs = ministack.client("logs")
+        self._sqs = ministack.client("sqs")
+        self._resources = resources
+
+    def lines(self) -> Iterator[str]:
+        """Every line of every group, the group's name before it."""
+        groups = [
+            group for page in self._logs.get_paginator("describe_log_groups").paginate() for group in page["logGroups"]
+        ]
+        for group in groups:
+            for page in self._logs.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"]):
+                for event in page["events"]:
+                    yield f"{group['logGroupName']}: {event['message']}"
+
+    def raise_for_faults(self) -> None:
+        """Raises RehearsalError for a call that was denied, or a message that was given up."""
+        for line in self.lines():
+            if DENIED in line:
+                start = max(0, line.index(DENIED) - 300)
+                raise RehearsalError(f"A role lacks a permission: {line[start : start + 700]}")
+        for name in DEAD_LETTERS:
+            url = self._resources[name]
+            attributes = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+            if count := int(attributes["Attributes"]["ApproximateNumberOfMessages"]):
+                raise RehearsalError(f"{count} messages are in {name}: the functions' logs say why.")
+
+    def write(self, path: Path) -> None:
+        """Writes all lines to a file, for whoever looks for a fault."""
+        path.write_text("".join(f"{line}\n" for line in self.lines()))

@@ -1,0 +1,180 @@
+"""What MiniStack cannot do, gap by gap, and what the rehearsal does instead.
+
+All of it happens to a copy of the built template, or from outside. Functions and layer stay as they were built. A test
+holds the copy to the changes that are named here.
+"""
+
+import copy
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import yaml
+from samcli.yamlhelper import yaml_parse
+
+from local.intrinsic_functions import Resolver
+from local.template import ACCOUNT_ID, REGION, load_template
+from scripts.rehearsal.emulator import MiniStack
+
+Template = dict[str, Any]
+
+
+def read_template(path: Path) -> Template:
+    """A template as SAM reads it, short forms such as !Ref written out."""
+    template: Template = json.loads(json.dumps(yaml_parse(path.read_text())))
+    return template
+
+
+def rehearsed_template(template: Template, folder: Path, state_machines: Path) -> Template:
+    """A copy of a built template that MiniStack can deploy; `folder` is the template's own.
+
+    State machines are written to `state_machines`, as JSON.
+    """
+    changed = copy.deepcopy(template)
+    _absolute_paths(changed, folder)
+    _json_definitions(changed, state_machines)
+    _no_metric_math(changed)
+    _numeric_concurrency(changed)
+    _secrets_by_arn(changed)
+    _batches_of_messages(changed)
+    _without_tls(changed)
+    return changed
+
+
+def _resources(template: Template, type_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == type_name:
+            yield name, resource.get("Properties", {})
+
+
+def _absolute_paths(template: Template, folder: Path) -> None:
+    """No gap: the copy lies elsewhere."""
+    for type_name, location in (
+        ("AWS::Serverless::Function", "CodeUri"),
+        ("AWS::Serverless::LayerVersion", "ContentUri"),
+    ):
+        for _, properties in _resources(template, type_name):
+            properties[location] = str((folder / properties[location]).resolve())
+    for _, properties in _resources(template, "AWS::Serverless::StateMachine"):
+        properties["DefinitionUri"] = str((folder / properties["DefinitionUri"]).resolve())
+
+
+def _json_definitions(template: Template, folder: Path) -> None:
+    """A DefinitionS3Location in YAML is not parsed: the definition travels as JSON."""
+    for name, properties in _resources(template, "AWS::Serverless::StateMachine"):
+        definition = yaml.safe_load(Path(properties["DefinitionUri"]).read_text())
+        path = folder / f"{name}.asl.json"
+        path.write_text(json.dumps(definition))
+        properties["DefinitionUri"] = str(path)
+
+
+def _no_metric_math(template: Template) -> None:
+    """Alarms with `Metrics` are refused: they are left out."""
+    for name, properties in [*_resources(template, "AWS::CloudWatch::Alarm")]:
+        if "Metrics" in properties:
+            del template["Resources"][name]
+
+
+def _numeric_concurrency(template: Template) -> None:
+    """MaximumConcurrency from a parameter stays a string, which stops the queue's poller: its default, as a number."""
+    for _, properties in _resources(template, "AWS::Serverless::Function"):
+        for event in properties.get("Events", {}).values():
+            scaling = event["Properties"].get("ScalingConfig", {})
+            if isinstance(reference := scaling.get("MaximumConcurrency"), dict):
+                scaling["MaximumConcurrency"] = int(template["Parameters"][reference["Ref"]]["Default"])
+
+
+def _secrets_by_arn(template: Template) -> None:
+    """`Ref` of a secret gives its name instead of its ARN: statements name it by GetAtt Id, an ARN in AWS too."""
+    secrets = {name for name, _ in _resources(template, "AWS::SecretsManager::Secret")}
+
+    def by_arn(value: Any) -> Any:
+        if isinstance(value, list):
+            return [by_arn(each) for each in value]
+        if isinstance(value, dict) and value.get("Ref") in secrets:
+            return {"Fn::GetAtt": [value["Ref"], "Id"]}
+        return value
+
+    for statement in _statements(template):
+        statement["Resource"] = by_arn(statement["Resource"])
+
+
+def _batches_of_messages(template: Template) -> None:
+    """sqs:SendMessageBatch is asked for as an action of its own: beside SendMessage it is granted."""
+    for statement in _statements(template):
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        if "sqs:SendMessage" in actions:
+            statement["Action"] = [*actions, "sqs:SendMessageBatch"]
+
+
+def _without_tls(template: Template) -> None:
+    """Everything on this machine is reached by plain http.
+
+    The bucket's policy denies that, in MiniStack as in AWS: it is left out. The image services' base URLs may be http.
+    """
+    for name, _ in [*_resources(template, "AWS::S3::BucketPolicy")]:
+        del template["Resources"][name]
+    del template["Parameters"]["ProviderBaseUrls"]["AllowedPattern"]
+
+
+def _statements(template: Template) -> Iterator[dict[str, Any]]:
+    for type_name in ("AWS::Serverless::Function", "AWS::Serverless::StateMachine"):
+        for _, properties in _resources(template, type_name):
+            for policy in properties.get("Policies", []):
+                for statement in policy["Statement"]:
+                    # An !If holds the statement and its alternative.
+                    choices = statement.get("Fn::If", [None, statement])[1:]
+                    yield from (choice for choice in choices if "Action" in choice)
+
+
+def make_routes(ministack: MiniStack, template: Path, resources: Mapping[str, str]) -> None:
+    """The `Body` of an HTTP API is ignored: its routes are made by calls, once, from the expanded template."""
+    expanded = load_template(template, {})
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:"
+    resolver = Resolver(expanded, lambda name: resources[name], lambda name, _: arn + resources[name])
+    client = ministack.client("apigatewayv2")
+    for name in expanded.of_type("AWS::ApiGatewayV2::Api"):
+        api = resources[name]
+        if client.get_routes(ApiId=api)["Items"]:
+            continue
+        body = resolver.resolve(expanded.resources[name]["Properties"]["Body"])
+        for path, methods in body["paths"].items():
+            for method, operation in methods.items():
+                integration = operation["x-amazon-apigateway-integration"]
+                made = client.create_integration(
+                    ApiId=api,
+                    IntegrationType="AWS_PROXY",
+                    IntegrationUri=integration["uri"],
+                    PayloadFormatVersion=integration["payloadFormatVersion"],
+                    TimeoutInMillis=integration["timeoutInMillis"],
+                )
+                client.create_route(
+                    ApiId=api,
+                    RouteKey=f"{method.upper()} {path}",
+                    Target=f"integrations/{made['IntegrationId']}",
+                    AuthorizationType="AWS_IAM" if operation.get("security") == [{"AWS_IAM": []}] else "NONE",
+                )
+
+
+def put_callback_token(ministack: MiniStack, secret: str) -> str:
+    """ExcludePunctuation is ignored, and punctuation does not travel in a URL's path: a token of letters is put."""
+    token = "rehearsal" * 5
+    ministack.client("secretsmanager").put_secret_value(SecretId=secret, SecretString=token)
+    return token
+
+
+@contextmanager
+def names_below_localhost() -> Iterator[None]:
+    """APIs are at ID.execute-api.localhost, which not every system resolves: within it this process does."""
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        is_below = isinstance(host, str) and host.endswith(".localhost")
+        return resolve("127.0.0.1" if is_below else host, *args, **kwargs)
+
+    with mock.patch.object(socket, "getaddrinfo", getaddrinfo):
+        yield

@@ -1,0 +1,252 @@
+"""Plays tasks through the deployed stack: as a caller of the tasks API and as an image service, never past an API."""
+
+import json
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from boto3.dynamodb.types import TypeSerializer
+
+from catchlight.client import DeskClient, DeskError, TaskAnswer
+from catchlight.client.signing import SignedRequests
+from image_tasks.models import TaskStatus, iso, task_key, utc_now
+from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCRIPTS, Simulator
+from local.template import REGION
+from scripts.rehearsal import RehearsalError
+from scripts.rehearsal.account import EventQueue, make_caller
+from scripts.rehearsal.deployment import Deployment
+from scripts.rehearsal.logs import FunctionLogs
+
+UNREADABLE = {"rehearsal": "no task"}
+API_KEY = "rehearsal-api-key"
+# For one task. On an idle machine the slowest takes ten seconds.
+MAX_TASK_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task that is submitted by the tasks API, and how it has to end."""
+
+    provider: str
+    script: str
+    status: TaskStatus
+    reported_by: str = "callback"
+    images: int = 0
+
+
+CASES = (
+    Case(FLUX_KONTEXT, "success", TaskStatus.ARCHIVED, images=2),
+    Case(FLUX_KONTEXT, "silent", TaskStatus.ARCHIVED, "poll", images=2),
+    Case(NANOBANANA, "duplicates", TaskStatus.ARCHIVED, images=1),
+    Case(FLUX_KONTEXT, "late-failure", TaskStatus.ARCHIVED, images=2),
+    Case(FLUX_KONTEXT, "content-policy", TaskStatus.FAILED),
+    Case(ACEDATA, "several-images", TaskStatus.ARCHIVED, images=4),
+)
+
+
+@dataclass
+class Play:
+    """What is played with: the deployed stack, the simulated services, a caller of the tasks API."""
+
+    deployment: Deployment
+    simulator: Simulator
+    token: str
+    say: Callable[[str, str], None]  # what was shown, and a figure
+
+    def __post_init__(self) -> None:
+        self._resources = self.deployment.resources()
+        self.logs = FunctionLogs(self.deployment.ministack, self._resources)
+        self._caller = make_caller(self.deployment.ministack, self._resources["DeskApi"])
+        self._events = EventQueue(self.deployment.ministack, self._resources["TaskEventBus"])
+
+    # -- what is shown
+
+    def tasks(self) -> list[TaskAnswer]:
+        """Each case ends as it has to, found by the tasks API; every image is, byte for byte, what was served."""
+        with self._desk() as desk:
+            # One after the other: cold starts side by side take a small machine longer than functions wait for AWS.
+            ended = [self._ended(desk, case, self._submit(desk, case)) for case in CASES]
+            self._wait_for(lambda: self.simulator.outstanding_callbacks == 0, "every callback has been delivered")
+            for case, task in zip(CASES, ended, strict=True):
+                found = desk.task(case.provider, task.task_id)
+                expect(found.status == case.status, f"{case.script} stays {case.status}, and is {found.status}")
+                conflicts = len(found.conflicts)
+                expect(conflicts == (case.script == "late-failure"), f"{case.script} has {conflicts} conflicts")
+            self._check_list(desk, ended)
+            linked = sum(self._check_images(desk, task) for task in ended)
+        # A busy machine may be too slow for an attempt, which is made again; none may be refused.
+        answers = [delivery.status for delivery in self.simulator.deliveries]
+        planned = sum(copies.copies for case in CASES for copies in SCRIPTS[case.script].callbacks)
+        expect(answers.count(200) == planned, f"all {planned} callbacks are answered 200: {answers}")
+        expect(all(status in (200, None) or status >= 500 for status in answers), f"none is refused: {answers}")
+        self.say("listed; every image by its link, byte for byte", f"{len(ended)} tasks, {linked} images")
+        return ended
+
+    def warm_up(self) -> None:
+        """Starts a worker of each function, one at a time: while they unpack the layer, MiniStack answers slowly."""
+        begun = time.monotonic()
+        client = self.deployment.ministack.client("lambda")
+        for name in ("DispatchChanges", "ArchiveImages", "PublishEvents", "ReconcileTasks"):
+            # A batch without records is refused by some, which is answer enough: the handler runs.
+            client.invoke(FunctionName=self._resources[f"{name}Function"], Payload=b'{"Records": []}')
+        with self._desk() as desk:
+            expect(desk.page().tasks == (), "there is no task yet")
+        self.wrong_token()
+        self.say("all functions start; a wrong token is refused", f"{time.monotonic() - begun:.0f} s")
+
+    def wrong_token(self) -> None:
+        """The API reaches the callback function, which refuses a callback with a wrong token."""
+        forged = self._callback_url(FLUX_KONTEXT).replace(self.token, "x" * len(self.token))
+        status = httpx.post(forged, json={"code": 200}, timeout=120, trust_env=False).status_code
+        expect(status == 401, f"a callback with a wrong token is answered 401, not {status}")
+
+    def refusals(self) -> None:
+        """What may not get in does not: unsigned requests, deliveries that cannot be read."""
+        with httpx.Client(trust_env=False, timeout=120) as http:
+            unsigned = http.get(f"{self._desk_url()}/tasks")
+            expect(unsigned.status_code == 403, f"an unsigned request is answered 403, not {unsigned.status_code}")
+            unreadable = http.post(self._callback_url(FLUX_KONTEXT), json=UNREADABLE)
+            expect(400 <= unreadable.status_code < 500, f"unreadable is answered 4xx, not {unreadable.status_code}")
+        s3, bucket = self.deployment.ministack.client("s3"), self._resources["ImagesBucket"]
+        kept = s3.list_objects_v2(Bucket=bucket, Prefix="rejected/").get("Contents", [])
+        expect(len(kept) == 1, f"one unreadable delivery is kept, not {len(kept)}")
+        document = json.load(s3.get_object(Bucket=bucket, Key=kept[0]["Key"])["Body"])
+        expect(json.loads(b64decode(document["body"])) == UNREADABLE, "what is kept is what was delivered")
+        self.say("unsigned request; unreadable delivery, kept", f"{unsigned.status_code}; {unreadable.status_code}")
+
+    def events(self, ended: list[TaskAnswer]) -> None:
+        """Every end of a task is on the event bus."""
+        expected = {task_key(task.provider, task.task_id) for task in ended}
+        told: set[str] = set()
+
+        def all_told() -> bool:
+            told.update(self._events.received())
+            return expected <= told
+
+        self._wait_for(all_told, "every end of a task is told on the event bus")
+        self.say("ends of tasks on the event bus", f"{len(expected)} events")
+
+    def reconciliation(self) -> None:
+        """A task whose stream record was lost is archived all the same: ReconcileTasks finds it."""
+        task = self.simulator.submit(FLUX_KONTEXT, script="success")
+        pending = self.simulator.submit(FLUX_KONTEXT, script="success")
+        self._wait_for(lambda: task.outcome_at(time.time()) is not None, "the simulated task has ended")
+        client = self.deployment.ministack.client("lambda")
+        mapping = self._resources["DispatchChangesFunctionTasksTableStream"]
+        client.update_event_source_mapping(UUID=mapping, Enabled=False)
+        long_ago = "2020-01-01T00:00:00.000Z"
+        images = [
+            {
+                "kind": image.kind,
+                "url": image.url,
+                "state": "PENDING",
+                "expiresAt": iso(utc_now()).replace("20", "29", 1),
+            }
+            for image in task.images
+        ]
+        self._put(task.task_id, TaskStatus.SUCCEEDED, long_ago, images=images, reportedBy="poll", reportedAt=long_ago)
+        self._put(pending.task_id, TaskStatus.PENDING, long_ago)
+        answer = client.invoke(FunctionName=self._resources["ReconcileTasksFunction"], Payload=b"{}")
+        payload = json.loads(answer["Payload"].read())
+        self.logs.raise_for_faults()
+        found = payload == {"pollingRestarted": 1, "archivingRepeated": 1}
+        expect(found, f"one task is polled for and one archived again, not {payload}")
+        by_poll = Case(FLUX_KONTEXT, "success", TaskStatus.ARCHIVED, "poll", 2)
+        with self._desk() as desk:
+            self._ended(desk, by_poll, task.task_id)
+            # What its polling finds is dispatched again.
+            client.update_event_source_mapping(UUID=mapping, Enabled=True)
+            self._ended(desk, by_poll, pending.task_id)
+        self.say("lost stream records found by ReconcileTasks", "2 tasks")
+
+    def one_more(self) -> None:
+        """After an update: a task is taken, and ends as before."""
+        with self._desk() as desk:
+            self._ended(desk, CASES[0], self._submit(desk, CASES[0]))
+
+    # -- inside
+
+    def _submit(self, desk: DeskClient, case: Case) -> str:
+        prompt = f"a mountain lake simulate:{case.script}"
+        task_id: str = desk.submit(case.provider, {"prompt": prompt} | _required(case.provider)).task_id
+        return task_id
+
+    def _ended(self, desk: DeskClient, case: Case, task_id: str) -> TaskAnswer:
+        deadline = time.monotonic() + MAX_TASK_SECONDS
+        while True:
+            self.logs.raise_for_faults()
+            task = desk.task(case.provider, task_id, wait_seconds=5)
+            if task.done:
+                break
+            expect(time.monotonic() < deadline, f"{case.script} ends within {MAX_TASK_SECONDS:.0f} s: {task!r}")
+        expect(task.status == case.status, f"{case.script} ends {case.status}, not {task.status}: {task!r}")
+        expect(task.reported_by == case.reported_by, f"{case.script} is reported by {case.reported_by}: {task!r}")
+        expect(len(task.images) == case.images, f"{case.script} has {case.images} images: {task!r}")
+        self.say(f"{case.provider}, {case.script}", f"{task.status}, by {task.reported_by}, {len(task.images)} images")
+        return task
+
+    def _check_list(self, desk: DeskClient, ended: list[TaskAnswer]) -> None:
+        listed = {task.task_id for task in desk.tasks()}
+        expect({task.task_id for task in ended} <= listed, "every task is listed")
+        failed = [task.task_id for task in desk.tasks(status=TaskStatus.FAILED)]
+        expect(failed == [t.task_id for t in ended if t.status == TaskStatus.FAILED], "tasks are listed by status")
+
+    def _check_images(self, desk: DeskClient, task: TaskAnswer) -> int:
+        simulated = self.simulator.find_task(task.provider, task.task_id)
+        served = {(image.kind, image.index): image.picture.content for image in simulated.images} if simulated else {}
+        for (kind, index), content in served.items() if task.images else ():
+            with desk.open_link(desk.image_link(task.provider, task.task_id, kind, index)) as response:
+                expect(response.read() == content, f"{kind}-{index} of {task.task_id} is what was served")
+        return len(task.images)
+
+    def _put(self, task_id: str, status: TaskStatus, updated_at: str, **more: Any) -> None:
+        item: dict[str, Any] = {"task": task_key(FLUX_KONTEXT, task_id), "provider": FLUX_KONTEXT, "taskId": task_id}
+        item |= {
+            "status": status.value,
+            "rank": status.rank,
+            "registeredAt": updated_at,
+            "updatedAt": updated_at,
+            **more,
+        }
+        serialized = {name: TypeSerializer().serialize(value) for name, value in item.items()}
+        client = self.deployment.ministack.client("dynamodb")
+        client.put_item(TableName=self._resources["TasksTable"], Item=serialized)
+
+    def _wait_for(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + MAX_TASK_SECONDS
+        while not holds():
+            self.logs.raise_for_faults()
+            expect(time.monotonic() < deadline, f"within {MAX_TASK_SECONDS:.0f} s: {what}")
+            time.sleep(2)
+
+    def _desk_url(self) -> str:
+        return self.deployment.outputs()["DeskUrl"]
+
+    def _callback_url(self, provider: str) -> str:
+        url = self._desk_url().replace(self._resources["DeskApi"], self._resources["CallbackApi"])
+        return f"{url}/callbacks/{provider}/{self.token}"
+
+    @contextmanager
+    def _desk(self) -> Iterator[DeskClient]:
+        signed = SignedRequests(self._caller, REGION)
+        with DeskClient(self._desk_url(), signed, trust_environment=False) as desk:
+            try:
+                yield desk
+            except DeskError as exc:
+                self.logs.raise_for_faults()
+                raise RehearsalError(f"The tasks API refused: {exc}") from exc
+
+
+def _required(provider: str) -> dict[str, Any]:
+    """What the services require besides the prompt."""
+    return {"action": "generate"} if provider == ACEDATA else {}
+
+
+def expect(holds: bool, what: str) -> None:
+    """Raises RehearsalError, which ends the rehearsal, if something does not hold."""
+    if not holds:
+        raise RehearsalError(f"Does not hold: {what}.")

@@ -1,0 +1,115 @@
+"""Later deployments: each changes what it has to and nothing else; the deletion leaves what is retained."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from local.artefact import SOURCES, Artefact, built_artefact
+from scripts.rehearsal.deployment import Deployment, State, changes
+from scripts.rehearsal.emulator import PROJECT
+from scripts.rehearsal.play import Play, expect
+from scripts.rehearsal.report import Report
+
+VERSION = "ReceiveCallbackFunctionVersion"
+
+
+def updates(
+    report: Report, deployment: Deployment, artefact: Artefact, play: Play, sources: Path, python: Path
+) -> None:
+    """Each update changes what it has to, and nothing else; tasks go on.
+
+    `sources` are a copy of what `artefact` was built from: they are changed, and built by `python`.
+    """
+
+    def update(what: str, artefact: Artefact, expected: Callable[[State], dict[str, set[str]]], **given: str) -> None:
+        report.say(f"sam deploy: {what}.")
+        before = deployment.state()
+        deployment.deploy(artefact, **given)
+        after = deployment.state()
+        found, wanted = changes(before, after), expected(after)
+        expect(_comparable(found) == _comparable(wanted), f"{what}: changes are {wanted}, found {found}")
+        play.wrong_token()
+        report.shown(what, ", ".join(sorted(found)) or "no changes")
+
+    alias, function = "ReceiveCallbackFunctionAliaslive", "ReceiveCallbackFunction"
+    update("the same build again", artefact, lambda _: {})
+    append_comment(sources / "functions/receive_callback/app.py")
+    changed = built_artefact(report.say, sources, python)
+    update(
+        "one function and one parameter changed, all built anew",
+        changed,
+        lambda _: {
+            function: {"CodeSha256"},
+            alias: {"Version"},
+            "Parameters": {"CallbackRateLimit"},
+            **_replaced(VERSION),
+        },
+        CallbackRateLimit="50",
+    )
+    update(
+        "a parameter of the callback function changed",
+        changed,
+        lambda state: {
+            function: {"SnapStart"},
+            alias: {"Version"},
+            "Parameters": {"SnapStart"},
+            next(name for name in state if name.startswith(VERSION)): {"PhysicalId"},
+        },
+        SnapStart="PublishedVersions",
+    )
+    # In the build: that builds of the same sources are the same has been shown.
+    append_comment(changed.layer / "image_tasks" / "models.py")
+    update(
+        "the package changed",
+        changed,
+        lambda state: {
+            **{name: {"Layers"} for name in state if name.endswith("Function")},
+            alias: {"Version"},
+            next(name for name in state if name.startswith(VERSION)): {"PhysicalId"},
+            **_replaced("ImageTasksLayer"),
+        },
+    )
+    play.one_more()
+
+
+def deletion(report: Report, deployment: Deployment) -> None:
+    """`sam delete` leaves table and bucket."""
+    report.say("sam delete.")
+    resources = deployment.resources()
+    deployment.delete()
+    tables = deployment.ministack.client("dynamodb").list_tables()["TableNames"]
+    buckets = [bucket["Name"] for bucket in deployment.ministack.client("s3").list_buckets()["Buckets"]]
+    functions = deployment.ministack.client("lambda").list_functions()["Functions"]
+    expect(resources["TasksTable"] in tables, "the table stays")
+    expect(resources["ImagesBucket"] in buckets, "the bucket stays")
+    expect(functions == [], f"the functions go: {[each['FunctionName'] for each in functions]}")
+    report.shown("sam delete", "functions gone, table and bucket there")
+
+
+def _replaced(prefix: str) -> dict[str, set[str]]:
+    return {prefix: {"added"}, f"{prefix} before": {"removed"}}
+
+
+def _comparable(found: dict[str, set[str]]) -> list[tuple[str, list[str]]]:
+    """Logical ids that SAM makes of hashes count by what is before the hash."""
+    prefixes = (VERSION, "ImageTasksLayer")
+    return sorted(
+        (next((p for p in prefixes if name.startswith(p)), name), sorted(facts)) for name, facts in found.items()
+    )
+
+
+def copy_sources(folder: Path) -> Path:
+    """Copies all that a build reads into a new folder."""
+    folder.mkdir()
+    for name in SOURCES:
+        source = PROJECT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder)
+    return folder
+
+
+def append_comment(module: Path) -> None:
+    """A change of a module that changes nothing of what it does."""
+    module.write_text(module.read_text() + "# changed\n")

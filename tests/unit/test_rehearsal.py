@@ -1,0 +1,129 @@
+"""The rehearsal's own parts: what it changes in the template, and how it tells that something has changed."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.rehearsal import RehearsalError
+from scripts.rehearsal.deployment import changes, take_grant_away
+from scripts.rehearsal.ministack_gaps import names_below_localhost, read_template, rehearsed_template
+
+REPOSITORY = Path(__file__).parents[2]
+TEMPLATE = read_template(REPOSITORY / "template.yaml")
+
+
+def differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], tuple[Any, Any]]:
+    """By path: what stands there on each side, None for nothing."""
+    # Ref and Fn::GetAtt are values.
+    if not isinstance(old, dict) or not isinstance(new, dict) or (len(old) == 1 and old.keys() != new.keys()):
+        if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            old, new = ({str(at): each for at, each in enumerate(side)} for side in (old, new))
+        else:
+            return {} if old == new else {path: (old, new)}
+    found: dict[tuple[str, ...], tuple[Any, Any]] = {}
+    for key in old.keys() | new.keys():
+        found |= differences(old.get(key), new.get(key), (*path, key))
+    return found
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], tuple[Any, Any]]:
+    return differences(TEMPLATE, rehearsed_template(TEMPLATE, REPOSITORY, tmp_path_factory.mktemp("definitions")))
+
+
+def test_what_is_left_out_is_what_ministack_refuses(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
+    left_out = {path: old for path, (old, new) in changed.items() if new is None}
+
+    metric_math = {
+        ("Resources", name)
+        for name, resource in TEMPLATE["Resources"].items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in resource["Properties"]
+    }
+    others = {("Resources", "ImagesBucketPolicy"), ("Parameters", "ProviderBaseUrls", "AllowedPattern")}
+    assert left_out.keys() == metric_math | others
+
+
+def test_grants_grow_by_batches_of_messages_only(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
+    actions = [values for path, values in changed.items() if path[-1] == "Action"]
+
+    assert actions == [("sqs:SendMessage", ["sqs:SendMessage", "sqs:SendMessageBatch"])] * 2
+
+
+def test_resources_of_grants_stay_what_they_are(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
+    for path, (old, new) in changed.items():
+        if "Resource" in path:
+            # In AWS both are the secret's ARN.
+            secret = old if isinstance(old, str) else old["Ref"]
+            assert TEMPLATE["Resources"][secret]["Type"] == "AWS::SecretsManager::Secret"
+            assert new == {"Fn::GetAtt": [secret, "Id"]}
+
+
+def test_nothing_else_changes(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
+    known = {"CodeUri", "ContentUri", "DefinitionUri", "MaximumConcurrency", "Action"}
+
+    others = {
+        path
+        for path, (_, new) in changed.items()
+        if new is not None and path[-1] not in known and "Resource" not in path
+    }
+    assert others == set()
+
+
+def test_paths_name_the_same_folders(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
+    for path, (old, new) in changed.items():
+        if path[-1] in ("CodeUri", "ContentUri"):
+            assert Path(new) == REPOSITORY / old
+
+
+def test_the_state_machine_is_the_same_in_json(tmp_path: Path) -> None:
+    copy = rehearsed_template(TEMPLATE, REPOSITORY, tmp_path)
+
+    machine = copy["Resources"]["PollTasksStateMachine"]["Properties"]
+    definition = json.loads(Path(machine["DefinitionUri"]).read_text())
+    assert definition == read_template(REPOSITORY / "statemachines/poll_tasks.asl.yaml")
+
+
+def test_a_grant_is_taken_away_alone() -> None:
+    template = json.loads(json.dumps(TEMPLATE))
+
+    take_grant_away(template, "WriteImages")
+
+    function = ("Resources", "ArchiveImagesFunction", "Properties", "Policies", "0", "Statement")
+    ((path, (old, new)),) = differences(TEMPLATE, template).items()
+    assert path == function
+    assert [statement["Sid"] for statement in old if statement not in new] == ["WriteImages"]
+
+
+def test_a_grant_that_no_one_has_is_named_with_those_there_are() -> None:
+    with pytest.raises(RehearsalError, match=r"called Nonsense.*WriteImages"):
+        take_grant_away(json.loads(json.dumps(TEMPLATE)), "Nonsense")
+
+
+def test_changes_are_named_fact_by_fact() -> None:
+    before = {"Same": {"a": 1}, "Gone": {}, "Other": {"a": 1, "b": 2, "c": 3}}
+    after = {"Same": {"a": 1}, "New": {}, "Other": {"a": 1, "b": 3, "d": 4}}
+
+    assert changes(before, after) == {"Gone": {"removed"}, "New": {"added"}, "Other": {"b", "c", "d"}}
+
+
+def test_names_below_localhost_are_this_machine() -> None:
+    with names_below_localhost():
+        addresses = {info[4][0] for info in socket.getaddrinfo("abc.execute-api.localhost", 80)}
+
+    assert addresses == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(("layers", "is_found"), [({}, True), ({"_LAMBDA_LAYERS_DIRS": "/nowhere"}, False)])
+def test_a_worker_finds_nothing_of_ministacks_environment(layers: dict[str, str], is_found: bool) -> None:
+    # This environment stands for MiniStack's: it has a botocore, too.
+    code = "import importlib.util; print(importlib.util.find_spec('botocore') is not None)"
+    environment = {"PYTHONPATH": str(REPOSITORY / "scripts/rehearsal/worker"), **layers}
+
+    run = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+
+    assert run.stdout.strip() == str(is_found), run.stderr
