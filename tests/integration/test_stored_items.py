@@ -278,3 +278,31 @@ def test_a_task_that_is_polled_for_again(store: Store, table: TasksTable) -> Non
         "updatedAt": TIMES[1],
         "request": STORED_REQUEST,
     }
+
+
+def test_a_correction_moves_the_time_of_deletion_with_the_status(store: Store, table: TasksTable) -> None:
+    other = Failure(reason=FailureReason.INTERNAL, code="500")
+    table.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0))
+    table.correct(read(table), report(TaskStatus.FAILED, by=Reporter.POLL, minute=1, failure=other))
+
+    item = store.item(TASK)
+    assert item is not None
+    assert {name: item.get(name) for name in ("status", "rank", "images", "reportedBy", "reportedAt")} == {
+        "status": "FAILED",
+        "rank": 20,
+        "images": None,
+        "reportedBy": "poll",
+        "reportedAt": TIMES[1],
+    }
+    assert item["failure"] == {"reason": "INTERNAL", "code": "500", "message": ""}
+    assert item["deleteAfter"] == delete_after(1)
+
+    store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
+    table.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=2, failure=other))
+    table.correct(read(table), report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.POLL, minute=3))
+
+    item = store.item(TASK)
+    assert item is not None
+    assert (item["status"], item["images"]) == ("SUCCEEDED", [stored_image("r")])
+    assert "deleteAfter" not in item
+    assert "failure" not in item
