@@ -36,7 +36,8 @@ def test_the_function_ends_before_api_gateway_hangs_up(route: str) -> None:
     timeout = FUNCTIONS["AnswerRequestsFunction"]["Timeout"]
 
     assert integration["payloadFormatVersion"] == "2.0"
-    assert timeout * 1000 < integration["timeoutInMillis"] <= MAX_INTEGRATION_TIMEOUT_SECONDS * 1000
+    # As long as API Gateway waits at all: what ends earlier is the function, which says why.
+    assert timeout * 1000 < integration["timeoutInMillis"] == MAX_INTEGRATION_TIMEOUT_SECONDS * 1000
 
 
 def test_a_provider_that_takes_long_is_answered_for_in_time() -> None:

@@ -114,6 +114,9 @@ def waits(first: int, settings: PollTasksSettings, *, is_busy: bool = False) -> 
     while waited < settings.give_up_after_seconds:
         waited += polling.next_wait_seconds(settings, ["acedata#1"], waited=waited, polls=polls, is_busy=is_busy)
         polls += 1
+        assert polls < MAX_EVENTS / EVENTS_OF_A_STATE, (
+            "more polls than a history has room for, however few events they write"
+        )
     return Waits(polls, waited)
 
 
