@@ -42,7 +42,9 @@ def test_the_state_machine_outlives_its_tasks_and_its_function() -> None:
     machine = definition(POLLING)
 
     assert machine["TimeoutSeconds"] > RAW["Parameters"]["GiveUpAfterSeconds"]["MaxValue"]
-    assert machine["States"]["Poll tasks"]["TimeoutSeconds"] > FUNCTIONS["PollTasksFunction"]["Timeout"]
+    timeout = FUNCTIONS["PollTasksFunction"]["Timeout"]
+    # A little for the way, and no more: an answer that got lost is waited for until then.
+    assert timeout < machine["States"]["Poll tasks"]["TimeoutSeconds"] <= timeout + 10
 
 
 @pytest.mark.parametrize("name", STATE_MACHINES)
