@@ -1,5 +1,6 @@
 """What AWS services answer: whole answers, kept from being sent, and the errors that each service has."""
 
+import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,13 @@ _INTERNAL_ERROR = {
     "secretsmanager": "InternalServiceError",
     "s3": "InternalError",
 }
+# Of the others it is AccessDeniedException.
+_ACCESS_DENIED = {
+    "dynamodb": "com.amazon.coral.service#AccessDeniedException",
+    "s3": "AccessDenied",
+    "sqs": "com.amazon.coral.service#AccessDeniedException",
+}
+_PLANNED = "a planned fault"
 
 
 @dataclass(slots=True)
@@ -64,9 +72,20 @@ def internal_error(call: AwsCall) -> AwsAnswer:
     return _error(call, "500 Internal Server Error", _INTERNAL_ERROR)
 
 
+def access_denied(call: AwsCall, message: str) -> AwsAnswer:
+    """The caller's permissions do not include the call."""
+    status = "403 Forbidden" if call.service in ("s3", "sqs") else "400 Bad Request"
+    codes = {call.service: "AccessDeniedException"} | _ACCESS_DENIED
+    answer = _error(call, status, codes, message)
+    if call.service == "sqs":
+        # The name of the error in the protocol that SQS had before JSON, which clients go by.
+        answer.headers.append(("x-amzn-query-error", "AccessDenied;Sender"))
+    return answer
+
+
 def write_conflict() -> AwsAnswer:
     """What PutObject with a condition says while another one writes the same object."""
-    return _s3_error("409 Conflict", "ConditionalRequestConflict")
+    return _s3_error("409 Conflict", "ConditionalRequestConflict", _PLANNED)
 
 
 def json_answer(status: str, document: Mapping[str, Any]) -> AwsAnswer:
@@ -74,18 +93,18 @@ def json_answer(status: str, document: Mapping[str, Any]) -> AwsAnswer:
     return _answer(status, "application/x-amz-json-1.0", json.dumps(document).encode())
 
 
-def _error(call: AwsCall, status: str, codes: Mapping[str, str]) -> AwsAnswer:
+def _error(call: AwsCall, status: str, codes: Mapping[str, str], message: str = _PLANNED) -> AwsAnswer:
     code = codes[call.service]
     if call.service != "s3":
-        return json_answer(status, {"__type": code, "message": "a planned fault"})
-    answer = _s3_error(status, code)
+        return json_answer(status, {"__type": code, "message": message})
+    answer = _s3_error(status, code, message)
     if call.operation == "HeadObject":
         answer.change(b"")
     return answer
 
 
-def _s3_error(status: str, code: str) -> AwsAnswer:
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>a planned fault</Message></Error>"
+def _s3_error(status: str, code: str, message: str) -> AwsAnswer:
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{html.escape(message)}</Message></Error>"
     return _answer(status, "application/xml", body.encode())
 
 

@@ -262,7 +262,7 @@ def _make_state_machine(deployment: Deployment, properties: Properties) -> Resou
 
 # ------------------------------------------------------------------------------------------------ all of them
 
-_NO_PERMISSIONS = "permissions are not checked locally"
+_PERMISSIONS = "local/permissions reads it from the template"
 _NO_METRICS = "metrics are not collected locally"
 _NO_TRACES = "traces are not collected locally"
 _NOTHING_STAYS = "nothing outlives the process"
@@ -286,8 +286,7 @@ RESOURCE_TYPES = {
         },
     ),
     "AWS::Events::EventBus": ResourceType(_make_event_bus, without_effect={"Description": "", "Tags": ""}),
-    "AWS::IAM::ManagedPolicy": ResourceType(None, _NO_PERMISSIONS),
-    "AWS::IAM::Role": ResourceType(None, _NO_PERMISSIONS),
+    "AWS::IAM::Role": ResourceType(None, _PERMISSIONS),
     "AWS::Lambda::Alias": ResourceType(_make_alias, without_effect={"Description": ""}),
     "AWS::Lambda::EventSourceMapping": ResourceType(_make_event_source_mapping, without_effect={"Tags": ""}),
     "AWS::Lambda::Function": ResourceType(
@@ -297,7 +296,7 @@ RESOURCE_TYPES = {
             "Description": "",
             "EphemeralStorage": f"{_THIS_MACHINE} /tmp",
             "ReservedConcurrentExecutions": "nobody else takes this machine's sandboxes",
-            "Role": _NO_PERMISSIONS,
+            "Role": _PERMISSIONS,
             "SnapStart": "every sandbox starts cold",
             "Tags": "",
             "TracingConfig": _NO_TRACES,
@@ -312,7 +311,7 @@ RESOURCE_TYPES = {
             "LayerName": "",
         },
     ),
-    "AWS::Lambda::Permission": ResourceType(None, _NO_PERMISSIONS),
+    "AWS::Lambda::Permission": ResourceType(None, _PERMISSIONS),
     "AWS::Lambda::Version": ResourceType(
         _make_version, without_effect={"Description": "there is one version of a function, its latest"}
     ),
@@ -323,14 +322,12 @@ RESOURCE_TYPES = {
         without_effect={
             "LifecycleConfiguration": _NOTHING_STAYS,
             "LoggingConfiguration": "there is no other bucket to write logs to",
-            "OwnershipControls": _NO_PERMISSIONS,
-            "PublicAccessBlockConfiguration": _NO_PERMISSIONS,
+            "OwnershipControls": "there is one account",
+            "PublicAccessBlockConfiguration": "a policy that opens the bucket to anyone is not read",
             "Tags": "",
         },
     ),
-    "AWS::S3::BucketPolicy": ResourceType(
-        None, "moto would refuse by a policy without looking at its conditions, as at TlsOnly's"
-    ),
+    "AWS::S3::BucketPolicy": ResourceType(None, _PERMISSIONS),
     "AWS::Scheduler::Schedule": ResourceType(
         _make_schedule,
         without_effect={
@@ -341,12 +338,11 @@ RESOURCE_TYPES = {
     ),
     "AWS::SecretsManager::Secret": ResourceType(_make_secret, without_effect={"Tags": ""}),
     "AWS::SQS::Queue": ResourceType(_make_queue, without_effect={"Tags": ""}),
-    "AWS::SQS::QueuePolicy": ResourceType(None, _NO_PERMISSIONS),
     "AWS::StepFunctions::StateMachine": ResourceType(
         _make_state_machine,
         without_effect={
             "LoggingConfiguration": "the history of an execution can be asked of Step Functions",
-            "RoleArn": _NO_PERMISSIONS,
+            "RoleArn": _PERMISSIONS,
             "Tags": "",
             "TracingConfiguration": _NO_TRACES,
         },

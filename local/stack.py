@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from unittest import mock
+from wsgiref.types import WSGIApplication
 
 from botocore.credentials import Credentials
 from moto.dynamodb.models import dynamodb_backends
@@ -25,6 +26,7 @@ from local.function_logs import ErrorListener, LogFolder
 from local.http_api import HttpApi
 from local.lambda_runtime import Function
 from local.moto_server import Middleware, MotoServer
+from local.permissions import Permissions
 from local.queue_event_source import QueueEventSource
 from local.resource_types import RESOURCE_TYPES
 from local.runtime_api import Outcome
@@ -54,6 +56,8 @@ class LocalStack:
     template          the template, instead of the repository's; its functions import from the environment, too
     artefact          runs the functions as they are built: without the source tree and the environment on their path
     aws_middleware    stands between all requests to AWS services and moto, as local/faults.py does
+
+    Functions may do what the template's roles allow, as in AWS; `permissions` holds what they have asked for.
 
     One at a time in a process. Raises LocalStackError for what cannot run locally; whatever has been started by
     then is ended.
@@ -142,7 +146,8 @@ class LocalStack:
         # Before anything in the folder is touched: it may be another stack's.
         self._stack.enter_context(state_dir.owned(self._state_dir))
         self._logs = LogFolder(self._state_dir / "logs", self._on_error)
-        self._moto = MotoServer(self._aws_port, self._aws_middleware)
+        self.permissions = Permissions(self._logs.error)
+        self._moto = MotoServer(self._aws_port, self._middleware)
         # Integrations other than Lambda call moto back on this port.
         self._stack.enter_context(mock.patch.dict(os.environ, {"MOTO_PORT": str(self._moto.port)}))
         # Step Functions logs an error for each path that a Choice looks for in vain. What fails is noted by a patch.
@@ -161,6 +166,7 @@ class LocalStack:
 
         deployment = self._deploy()
         self.resources = deployment.resources
+        self.permissions.enforce(deployment)
         self._start_functions(deployment)
         self._start_event_sources(deployment)
         for name, api in deployment.apis.items():
@@ -169,6 +175,10 @@ class LocalStack:
 
         self.info = self._describe(deployment, simulator_url, self._start_gallery())
         self._stack.enter_context(state_dir.published(self._state_dir, self.info))
+
+    def _middleware(self, application: WSGIApplication) -> WSGIApplication:
+        """Permissions first: a call that is denied reaches neither the given middleware nor moto."""
+        return self.permissions.around(self._aws_middleware(application) if self._aws_middleware else application)
 
     def _start_simulator(self) -> str:
         from local.simulator import Simulator

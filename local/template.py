@@ -84,7 +84,7 @@ _TemplateLoader.add_multi_constructor("!", _short_form)
 
 
 class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
-    """samtranslator asks IAM for the names of managed policies; locally policies have no effect."""
+    """samtranslator would ask IAM for managed policies. It knows the ARNs of those that it attaches itself."""
 
     def __init__(self) -> None:
         pass

@@ -1,0 +1,66 @@
+"""The resources of a deployed template as permissions see them: every reference is the real name or ARN."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from local import LocalStackError
+from local.deployment import Deployment
+from local.permissions.required import function_arn
+
+# Whose role acts, and which service has to be allowed to take it.
+_ROLE_PROPERTIES = {
+    "AWS::Lambda::Function": (("Role",), "lambda.amazonaws.com"),
+    "AWS::StepFunctions::StateMachine": (("RoleArn",), "states.amazonaws.com"),
+    "AWS::Scheduler::Schedule": (("Target", "RoleArn"), "scheduler.amazonaws.com"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A resource that acts in AWS, with a role of the template."""
+
+    logical_id: str
+    service: str  # that takes the role
+    role: str  # its logical id
+
+
+class DeployedResources:
+    """Properties of the resources of one deployment."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+
+    def of_type(self, type_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Logical ids and properties of the deployed resources of a type."""
+        for logical_id, resource in self._deployment.template.resources.items():
+            if resource["Type"] == type_name and logical_id in self._deployment.resources:
+                yield logical_id, self._deployment.resolver.resolve(resource.get("Properties", {}))
+
+    def actors(self) -> Iterator[Actor]:
+        """Every function, state machine and schedule with its role."""
+        roles = {self.attribute(role, "Arn"): role for role, _ in self.of_type("AWS::IAM::Role")}
+        for type_name, (path, service) in _ROLE_PROPERTIES.items():
+            for logical_id, properties in self.of_type(type_name):
+                arn: Any = properties
+                for name in path:
+                    arn = arn[name]
+                if arn not in roles:
+                    raise LocalStackError(
+                        f"{logical_id}: role {arn} is none of the template's. Define the role in the template: the "
+                        "local stack cannot know what another one permits."
+                    )
+                yield Actor(logical_id, service, roles[arn])
+
+    def attribute(self, logical_id: str, name: str) -> str:
+        """What GetAtt gives for a resource."""
+        return self._deployment.resources[logical_id].attributes[name]
+
+    def function_of(self, name_or_arn: str) -> str:
+        """The logical id of a function, by its name or by an ARN of it, of an alias or of a version."""
+        arn = ":".join(function_arn(name_or_arn).split(":")[:7])
+        return next(
+            logical_id
+            for logical_id, _ in self.of_type("AWS::Lambda::Function")
+            if self.attribute(logical_id, "Arn") == arn
+        )

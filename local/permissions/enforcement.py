@@ -1,0 +1,132 @@
+"""Allows the calls of functions as their roles do, and keeps what was asked for.
+
+    permissions = Permissions(on_denied)
+    server = MotoServer(middleware=permissions.around)
+    permissions.enforce(deployment)
+
+Only functions are restricted, each by its own role. People and tests, who have other access keys, are not.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from local import LocalStackError
+from local.aws_answers import AwsAnswer, access_denied
+from local.aws_calls import AwsCall
+from local.deployment import Deployment
+from local.permissions.decision import ANYONE, Grant, PermissionRequest, decide, grants_that_apply
+from local.permissions.deployed import DeployedResources
+from local.permissions.grants import read_grants
+from local.permissions.required import condition_values, required_permissions
+from local.permissions.service_requests import service_requests
+
+RecordedCall = tuple[str, str, PermissionRequest]
+"""The service and the operation of a call, and one permission that it needed."""
+
+
+class Permissions:
+    """Decides each call of a function by the template; `grants` are the template's.
+
+    `on_denied(function, message)` hears of each denied call. Calls of one operation that the same grants allow are
+    recorded once.
+    """
+
+    def __init__(self, on_denied: Callable[[str, str], None]) -> None:
+        self._on_denied = on_denied
+        self._lock = threading.Lock()
+        self._by_principal: dict[str, list[Grant]] = {}
+        self._functions: dict[str, str] = {}  # logical ids by the names of functions
+        self._recorded: dict[Any, RecordedCall] = {}
+        self.grants: tuple[Grant, ...] = ()
+        self.denied: list[RecordedCall] = []
+
+    def enforce(self, deployment: Deployment) -> None:
+        """Decides by the policies of this deployment from now on.
+
+        Raises:
+            LocalStackError: a policy cannot be read, or AWS's services lack a permission that they need to run the
+                stack, such as API Gateway's to invoke a function.
+        """
+        resources = DeployedResources(deployment)
+        self.grants = read_grants(resources)
+        for grant in self.grants:
+            self._by_principal.setdefault(grant.principal, []).append(grant)
+        self._functions = {
+            deployment.resources[name].ref: name for name, _ in resources.of_type("AWS::Lambda::Function")
+        }
+        for request in service_requests(deployment, resources):
+            if not self._allows("", "", request):
+                raise LocalStackError(f"{_denial(request)} Grant it in the template.")
+
+    @property
+    def recorded(self) -> tuple[RecordedCall, ...]:
+        """What was asked for and allowed."""
+        with self._lock:
+            return tuple(self._recorded.values())
+
+    def around(self, application: WSGIApplication) -> WSGIApplication:
+        """The application behind the roles' permissions."""
+
+        def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            call = AwsCall.of(environ) or AwsCall.of_presigned_link(environ)
+            function = self._functions.get(call.function) if call else None
+            if call is None or function is None:
+                return application(environ, start_response)
+            denial = self._denial(call, function)
+            if denial is None and call.operation in ("GetObject", "HeadObject"):
+                answer = AwsAnswer.of(application, environ)
+                if not answer.status.startswith("404") or self._may_list(call, function):
+                    return answer.send(start_response)
+                denial = f"{function} may not s3:ListBucket, so S3 does not say that there is no {call.subject}."
+            if denial is None:
+                return application(environ, start_response)
+            # What is left of the request would be taken for the next one.
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            return access_denied(call, denial).send(start_response)
+
+        return respond
+
+    def _denial(self, call: AwsCall, function: str) -> str | None:
+        """Why a call is denied; None if it is allowed."""
+        try:
+            required = required_permissions(call.botocore_service, call.operation, call.parameters)
+        except (LocalStackError, KeyError) as exc:
+            self._on_denied(function, f"AccessDenied: {exc}")
+            return str(exc)
+        context = condition_values(call.botocore_service, call.parameters)
+        for action, resource in required:
+            request = PermissionRequest(function, action, resource, context)
+            if not self._allows(call.service, call.operation, request):
+                message = _denial(request)
+                self._on_denied(
+                    function, f"AccessDenied: {message} Grant it in the function's Policies in the template."
+                )
+                return message
+        return None
+
+    def _may_list(self, call: AwsCall, function: str) -> bool:
+        """Whether S3 tells the function that an object is missing; without the permission it answers 403."""
+        bucket = f"arn:aws:s3:::{call.parameters['Bucket']}"
+        request = PermissionRequest(function, "s3:ListBucket", bucket, condition_values("s3", call.parameters))
+        return decide(request, self._candidates(function))
+
+    def _allows(self, service: str, operation: str, request: PermissionRequest) -> bool:
+        applying = grants_that_apply(request, self._candidates(request.principal))
+        allowed = decide(request, applying)
+        with self._lock:
+            if allowed:
+                alike = (service, operation, request.principal, request.action, request.context, applying)
+                self._recorded.setdefault(alike, (service, operation, request))
+            else:
+                self.denied.append((service, operation, request))
+        return allowed
+
+    def _candidates(self, principal: str) -> list[Grant]:
+        return [*self._by_principal.get(principal, ()), *self._by_principal.get(ANYONE, ())]
+
+
+def _denial(request: PermissionRequest) -> str:
+    source = "".join(f" for {value}" for key, value in request.context if key == "aws:SourceArn")
+    return f"{request.principal} may not {request.action} on {request.resource}{source}."

@@ -1,0 +1,99 @@
+"""Reads what the template grants: the policies of its roles, and those of its resources."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from local import LocalStackError
+from local.permissions.decision import OPERATORS, Condition, Grant
+from local.permissions.deployed import DeployedResources
+from local.permissions.managed_policies import managed_policy_actions
+from local.permissions.required import function_arn
+
+_ROLE_PROPERTIES = {"AssumeRolePolicyDocument", "Description", "ManagedPolicyArns", "Policies", "Tags"}
+_PERMISSION_PROPERTIES = {"Action", "FunctionName", "Principal", "SourceAccount", "SourceArn"}
+_STATEMENT_ELEMENTS = {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}
+
+
+def read_grants(resources: DeployedResources) -> tuple[Grant, ...]:
+    """Every grant and every denial of the template.
+
+    Raises:
+        LocalStackError: a policy has an element that the local stack does not know.
+    """
+    return (*_role_grants(resources), *_bucket_grants(resources), *_function_grants(resources))
+
+
+def _role_grants(resources: DeployedResources) -> Iterator[Grant]:
+    roles = dict(resources.of_type("AWS::IAM::Role"))
+    for role, properties in roles.items():
+        _check_known(role, properties, _ROLE_PROPERTIES)
+        # The trust policy: which service may take the role. It names no resource, which is the role itself.
+        for statement in _statements(properties["AssumeRolePolicyDocument"]):
+            yield from _grants(role, statement | {"Resource": resources.attribute(role, "Arn")})
+    for actor in resources.actors():
+        properties = roles[actor.role]
+        for policy in properties.get("Policies", []):
+            for statement in _statements(policy["PolicyDocument"]):
+                yield from _grants(actor.role, statement, principal=actor.logical_id)
+        for policy_arn in properties.get("ManagedPolicyArns", []):
+            policy = f"{policy_arn.rpartition('/')[2]} of {actor.role}"
+            for action in managed_policy_actions(policy_arn):
+                yield Grant(policy, actor.logical_id, action, "*")
+
+
+def _bucket_grants(resources: DeployedResources) -> Iterator[Grant]:
+    for logical_id, properties in resources.of_type("AWS::S3::BucketPolicy"):
+        for statement in _statements(properties["PolicyDocument"]):
+            yield from _grants(logical_id, statement)
+
+
+def _function_grants(resources: DeployedResources) -> Iterator[Grant]:
+    for logical_id, properties in resources.of_type("AWS::Lambda::Permission"):
+        _check_known(logical_id, properties, _PERMISSION_PROPERTIES)
+        sources = [("ArnLike", "aws:SourceArn", "SourceArn"), ("StringEquals", "aws:SourceAccount", "SourceAccount")]
+        conditions = tuple(
+            Condition(operator, key, (properties[name],)) for operator, key, name in sources if name in properties
+        )
+        # A permission for a function does not include its aliases, nor the other way round.
+        resource = function_arn(properties["FunctionName"])
+        yield Grant(logical_id, properties["Principal"], properties["Action"], resource, conditions)
+
+
+def _grants(policy: str, statement: Mapping[str, Any], *, principal: str | None = None) -> Iterator[Grant]:
+    _check_known(policy, statement, _STATEMENT_ELEMENTS)
+    conditions = tuple(
+        Condition(operator, key, tuple(_as_list(value)))
+        for operator, tests in statement.get("Condition", {}).items()
+        for key, value in tests.items()
+    )
+    _check_known(policy, [condition.operator for condition in conditions], OPERATORS)
+    for who in [principal] if principal else _principals(policy, statement["Principal"]):
+        for action in _as_list(statement["Action"]):
+            for resource in _as_list(statement["Resource"]):
+                if "${" in resource:  # a policy variable, such as ${aws:username}
+                    raise _unknown(policy, resource)
+                yield Grant(policy, who, action, resource, conditions, statement["Effect"] == "Deny")
+
+
+def _principals(policy: str, principal: Any) -> list[str]:
+    if principal == "*":
+        return ["*"]
+    _check_known(policy, principal, {"Service"})
+    return _as_list(principal["Service"])
+
+
+def _statements(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return _as_list(document["Statement"])
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _check_known(policy: str, found: Any, known: Any) -> None:
+    if unknown := sorted(set(found) - set(known)):
+        raise _unknown(policy, ", ".join(unknown))
+
+
+def _unknown(policy: str, what: str) -> LocalStackError:
+    return LocalStackError(f"{policy}: {what} is unknown to the local stack: teach local/permissions/grants.py.")

@@ -1,0 +1,177 @@
+"""Which permissions an API call needs: the actions, and the resources that IAM compares.
+
+Most operations are an action of the same name; the others are spelt out here.
+https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from local import LocalStackError
+from local.template import ACCOUNT_ID, REGION
+
+Parameters = Mapping[str, Any]
+Required = tuple[str, str]
+"""An action and a resource's ARN, `*` where the action has no resources."""
+
+
+def required_permissions(service: str, operation: str, parameters: Parameters) -> tuple[Required, ...]:
+    """What a call needs; `service` as botocore names it, parameters as the API does.
+
+    Raises:
+        LocalStackError: the local stack does not know what the call needs.
+    """
+    if service not in _SERVICES:
+        raise _unknown(service, operation)
+    return tuple(_SERVICES[service](operation, parameters))
+
+
+def condition_values(service: str, parameters: Parameters) -> tuple[tuple[str, str], ...]:
+    """The condition keys of a call and their values, as far as a policy for the functions' calls might look at them."""
+    # Functions reach AWS by https: none of their clients is made for anything else. Here the loopback address stands
+    # for it.
+    secure = ("aws:SecureTransport", "true")
+    stage = parameters.get("VersionStage") if service == "secretsmanager" else None
+    return (secure, ("secretsmanager:VersionStage", stage)) if stage else (secure,)
+
+
+def arn(service: str, resource: str) -> str:
+    """The ARN of a resource of the local stack's account and region."""
+    return f"arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{resource}"
+
+
+def function_arn(name_or_arn: str) -> str:
+    """The ARN of a function, by its name or ARN; a qualifier stays."""
+    return name_or_arn if name_or_arn.startswith("arn:") else arn("lambda", f"function:{name_or_arn}")
+
+
+# ------------------------------------------------------------------------------------------------ DynamoDB
+
+# TransactWriteItems has no permission of its own: each item needs that of its operation.
+_TRANSACTION_ACTIONS = {
+    "ConditionCheck": "ConditionCheckItem",
+    "Delete": "DeleteItem",
+    "Put": "PutItem",
+    "Update": "UpdateItem",
+}
+
+
+def _dynamodb(operation: str, parameters: Parameters) -> Iterator[Required]:
+    match operation:
+        case "BatchGetItem" | "BatchWriteItem":
+            for table in parameters["RequestItems"]:
+                yield f"dynamodb:{operation}", _table_arn(table)
+        case "TransactWriteItems":
+            for item in parameters["TransactItems"]:
+                [(kind, request)] = item.items()
+                if kind not in _TRANSACTION_ACTIONS:
+                    raise _unknown("dynamodb", f"{operation} with {kind}")
+                yield f"dynamodb:{_TRANSACTION_ACTIONS[kind]}", _table_arn(request["TableName"])
+        case "Query" | "Scan" if "IndexName" in parameters:
+            # The index is a resource of its own: the permission for its table does not include it.
+            yield f"dynamodb:{operation}", f"{_table_arn(parameters['TableName'])}/index/{parameters['IndexName']}"
+        case _ if "TableName" in parameters:
+            yield f"dynamodb:{operation}", _table_arn(parameters["TableName"])
+        case _:
+            raise _unknown("dynamodb", operation)
+
+
+def _table_arn(name_or_arn: str) -> str:
+    return name_or_arn if name_or_arn.startswith("arn:") else arn("dynamodb", f"table/{name_or_arn}")
+
+
+def _dynamodb_streams(operation: str, parameters: Parameters) -> Iterator[Required]:
+    # Streams have no service prefix of their own. In moto an iterator begins with its stream's ARN, as in AWS.
+    yield f"dynamodb:{operation}", parameters.get("StreamArn") or parameters["ShardIterator"].partition("|")[0]
+
+
+# ------------------------------------------------------------------------------------------------ S3
+
+
+def _s3(operation: str, parameters: Parameters) -> Iterator[Required]:
+    bucket = f"arn:aws:s3:::{parameters['Bucket']}"
+    match operation:
+        case "PutObject" | "GetObject" | "DeleteObject":
+            yield f"s3:{operation}", f"{bucket}/{parameters['Key']}"
+        case "HeadObject":  # has no permission of its own
+            yield "s3:GetObject", f"{bucket}/{parameters['Key']}"
+        case "CopyObject":
+            yield "s3:GetObject", f"arn:aws:s3:::{parameters['CopySource'].lstrip('/')}"
+            yield "s3:PutObject", f"{bucket}/{parameters['Key']}"
+        case "ListObjectsV2" | "ListObjects":
+            yield "s3:ListBucket", bucket
+        case _:
+            raise _unknown("s3", operation)
+
+
+# ------------------------------------------------------------------------------------------------ all the others
+
+
+def _sqs(operation: str, parameters: Parameters) -> Iterator[Required]:
+    # The batch operations have no permissions of their own.
+    yield f"sqs:{operation.removesuffix('Batch')}", arn("sqs", parameters["QueueUrl"].rpartition("/")[2])
+
+
+def _step_functions(operation: str, parameters: Parameters) -> Iterator[Required]:
+    resource = parameters.get("stateMachineArn") or parameters.get("executionArn")
+    if resource is None:
+        raise _unknown("stepfunctions", operation)
+    yield f"states:{operation}", resource
+
+
+def _secrets_manager(operation: str, parameters: Parameters) -> Iterator[Required]:
+    # By name the ARN's random suffix would be missing. The template gives functions the ARN.
+    if not parameters["SecretId"].startswith("arn:"):
+        raise _unknown("secretsmanager", f"{operation} by a secret's name")
+    yield f"secretsmanager:{operation}", parameters["SecretId"]
+
+
+def _events(operation: str, parameters: Parameters) -> Iterator[Required]:
+    if operation != "PutEvents":
+        raise _unknown("events", operation)
+    for bus in dict.fromkeys(entry.get("EventBusName", "default") for entry in parameters["Entries"]):
+        yield "events:PutEvents", bus if bus.startswith("arn:") else arn("events", f"event-bus/{bus}")
+
+
+def _lambda(operation: str, parameters: Parameters) -> Iterator[Required]:
+    if operation != "Invoke":
+        raise _unknown("lambda", operation)
+    yield "lambda:InvokeFunction", function_arn(parameters["FunctionName"])
+
+
+def _cloudformation(operation: str, parameters: Parameters) -> Iterator[Required]:
+    yield f"cloudformation:{operation}", arn("cloudformation", f"stack/{parameters['StackName']}/*")
+
+
+def _cloudwatch(operation: str, parameters: Parameters) -> Iterator[Required]:
+    if operation != "DescribeAlarms":  # GetMetricData has no resources
+        yield f"cloudwatch:{operation}", "*"
+        return
+    for name in parameters["AlarmNames"]:
+        yield f"cloudwatch:{operation}", arn("cloudwatch", f"alarm:{name}")
+
+
+def _logs(operation: str, parameters: Parameters) -> Iterator[Required]:
+    yield f"logs:{operation}", arn("logs", f"log-group:{parameters['logGroupName']}:*")
+
+
+_SERVICES: Mapping[str, Callable[[str, Parameters], Iterator[Required]]] = {
+    "cloudformation": _cloudformation,
+    "cloudwatch": _cloudwatch,
+    "dynamodb": _dynamodb,
+    "dynamodbstreams": _dynamodb_streams,
+    "events": _events,
+    "lambda": _lambda,
+    "logs": _logs,
+    "s3": _s3,
+    "secretsmanager": _secrets_manager,
+    "sqs": _sqs,
+    "stepfunctions": _step_functions,
+}
+
+
+def _unknown(service: str, operation: str) -> LocalStackError:
+    return LocalStackError(
+        f"Which permission {service} {operation} needs is unknown to the local stack: teach "
+        "local/permissions/required.py."
+    )

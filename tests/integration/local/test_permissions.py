@@ -1,0 +1,262 @@
+"""Every call that the functions make is allowed by their roles, and every grant of the template is needed by a call.
+
+One run of the local stack reaches every grant; what it recorded is then decided again, without a stack.
+"""
+
+import ast
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import groupby
+from typing import Any
+
+import botocore.session
+import httpx
+import pytest
+from botocore import xform_name
+from botocore.credentials import Credentials
+
+from catchlight.client.signing import SignedRequests
+from image_tasks.models import iso, utc_now
+from local.permissions import Grant, PermissionRequest, decide
+from local.stack import REPOSITORY, LocalStack
+
+PATIENCE_SECONDS = 180
+# The services that functions call, as botocore names them.
+SERVICES = ("dynamodb", "events", "s3", "secretsmanager", "sqs", "stepfunctions")
+
+
+@dataclass
+class Scenario:
+    """A stack, and a user who makes its functions call everything that they may."""
+
+    stack: LocalStack
+    link_answers: list[int] = field(default_factory=list)  # an image that is there, and one that is not
+
+    def play(self) -> None:
+        self.rotate_the_token()
+        self.dynamodb = self.stack.boto3_client("dynamodb")
+        signed = SignedRequests(Credentials("local", "local"), "us-east-1")
+        with httpx.Client(base_url=self.stack.info["desk_url"], auth=signed, trust_env=False, timeout=60) as desk:
+            location = self.submit(desk)
+            self.list(desk)
+        self.wait_until_done(location)
+        self.follow_link(location)
+        self.archive_again(location)
+        self.poll_for_a_lost_callback()
+        self.retry_an_image()
+        self.deliver_what_cannot_be_read()
+        self.reconcile()
+
+    def rotate_the_token(self) -> None:
+        """The URLs that the stack has told so far have the previous token, those of submissions have the new one."""
+        secret = self.stack.resources["CallbackTokenSecret"].ref
+        self.stack.boto3_client("secretsmanager").put_secret_value(SecretId=secret, SecretString="T" * 48)
+
+    def submit(self, desk: httpx.Client) -> str:
+        """Submits a request twice with one idempotency key, and asks to release it. The callback brings the result."""
+        body = {"provider": "flux-kontext", "request": {"prompt": "a lighthouse"}}
+        answer = desk.post("/tasks", json=body, headers={"Idempotency-Key": "submitted-once"})
+        again = desk.post("/tasks", json=body, headers={"Idempotency-Key": "submitted-once"})
+        assert (answer.status_code, again.status_code) == (201, 201), answer.text
+        assert desk.delete("/submissions/submitted-once").status_code in range(200, 500)
+        return str(answer.headers["location"])
+
+    def list(self, desk: httpx.Client) -> None:
+        for parameters in ({}, {"status": "PENDING"}):
+            assert desk.get("/tasks", params=parameters).status_code == 200
+        registered = {"provider": "acedata", "taskIds": ["registered"]}
+        assert desk.post("/tasks", json=registered).status_code == 200
+
+    def follow_link(self, location: str) -> None:
+        signed = SignedRequests(Credentials("local", "local"), "us-east-1")
+        with httpx.Client(base_url=self.stack.info["desk_url"], auth=signed, trust_env=False, timeout=60) as desk:
+            task = desk.get(location).json()
+            image = result_of(task["images"])
+            redirect = desk.get(f"{location}/images/{image['kind']}-{image['index']}")
+        assert redirect.status_code == 302
+        link = redirect.headers["location"]
+        self.link_answers = [
+            httpx.get(url, trust_env=False).status_code for url in (link, link.replace("/images/", "/images/missing/"))
+        ]
+
+    def archive_again(self, location: str) -> None:
+        """Its objects are there already: PutObject answers 412, and HeadObject compares."""
+        _, provider, task_id = location.strip("/").split("/")
+        key = {"task": {"S": f"{provider}#{task_id}"}}
+        item = self.dynamodb.get_item(TableName=self.stack.info["table"], Key=key)["Item"]
+        # The result, whose URL lives for long: the original's may be over on a busy machine.
+        result = result_of([image["M"] for image in item["images"]["L"]], {"S": "result"})
+        result["state"] = {"S": "PENDING"}
+        again = {"status": {"S": "SUCCEEDED"}, "rank": {"N": "30"}}
+        self.dynamodb.put_item(TableName=self.stack.info["table"], Item=item | again)
+        self.wait_for_call("s3", "HeadObject")
+
+    def poll_for_a_lost_callback(self) -> None:
+        self.wait_until_done(self.generate("silent", "lost"))
+
+    def retry_an_image(self) -> None:
+        self.generate("image-outage", "outage")
+        self.wait_for_call("sqs", "ChangeMessageVisibility")
+
+    def deliver_what_cannot_be_read(self) -> None:
+        assert post(self.stack.info["callback_urls"]["flux-kontext"], {"code": "?", "what": "is this"}) == 422
+
+    def reconcile(self) -> None:
+        """One task that nothing polls for, and one that nothing archives."""
+        old = iso(utc_now() - timedelta(hours=8))
+        for task_id, status, rank in (("forgotten", "PENDING", "0"), ("unarchived", "SUCCEEDED", "30")):
+            texts = {"task": f"flux-kontext#{task_id}", "provider": "flux-kontext", "taskId": task_id, "status": status}
+            item = {name: {"S": value} for name, value in {**texts, "registeredAt": old, "updatedAt": old}.items()}
+            self.dynamodb.put_item(
+                TableName=self.stack.info["table"], Item={**item, "rank": {"N": rank}, "images": {"L": []}}
+            )
+        outcome = self.stack.invoke("ReconcileTasksFunction", {"source": "aws.scheduler"})
+        assert outcome.function_error is None, outcome.payload
+
+    def generate(self, script: str, task_id: str) -> str:
+        """Has the simulated service make an image, and registers the task as users do."""
+        answer = httpx.post(
+            f"{self.stack.info['simulator_url']}/kie/api/v1/flux/kontext/generate",
+            json={"prompt": "a lighthouse", "callBackUrl": self.stack.info["callback_urls"]["flux-kontext"]},
+            headers={"Authorization": "Bearer any", "x-simulate": script, "x-simulate-task-id": task_id},
+            trust_env=False,
+        )
+        assert answer.json()["data"]["taskId"] == task_id, answer.text
+        now = iso(utc_now())
+        texts = {"task": f"flux-kontext#{task_id}", "provider": "flux-kontext", "taskId": task_id, "status": "PENDING"}
+        item = {name: {"S": value} for name, value in {**texts, "registeredAt": now, "updatedAt": now}.items()}
+        self.dynamodb.put_item(TableName=self.stack.info["table"], Item={**item, "rank": {"N": "0"}})
+        return f"/tasks/flux-kontext/{task_id}"
+
+    def wait_until_done(self, location: str) -> None:
+        _, provider, task_id = location.strip("/").split("/")
+        key = {"task": {"S": f"{provider}#{task_id}"}}
+
+        def is_done() -> bool:
+            found = self.dynamodb.get_item(TableName=self.stack.info["table"], Key=key, ConsistentRead=True)
+            return found["Item"]["status"]["S"] in ("ARCHIVED", "INCOMPLETE")
+
+        eventually(is_done)
+
+    def wait_for_call(self, service: str, operation: str) -> None:
+        eventually(lambda: (service, operation) in {call[:2] for call in self.stack.permissions.recorded})
+
+
+def result_of(images: list[dict[str, Any]], kind: Any = "result") -> dict[str, Any]:
+    return next(image for image in images if image["kind"] == kind)
+
+
+def post(url: str, body: dict[str, Any]) -> int:
+    return httpx.post(url, json=body, trust_env=False, timeout=60).status_code
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
+    with LocalStack(state_dir=tmp_path_factory.mktemp("state"), time_scale=0.02) as stack:
+        scenario = Scenario(stack)
+        scenario.play()
+        # The last of what the scenario starts: the events of tasks, and what the repaired ones do.
+        eventually(lambda: needed_by_nothing(stack.permissions.grants, requests(stack)) == [])
+        yield scenario
+
+
+def requests(stack: LocalStack) -> list[PermissionRequest]:
+    return [request for _, _, request in stack.permissions.recorded]
+
+
+def needed_by_nothing(grants: tuple[Grant, ...], recorded: list[PermissionRequest]) -> list[str]:
+    """The grants that could be taken away, one at a time, without any recorded call being denied.
+
+    AWS's managed policies are attached or not, so all actions of one are taken away together.
+    """
+    superfluous = []
+    for name, taken in groupby(
+        (grant for grant in grants if not grant.denies),
+        lambda grant: grant.policy if " of " in grant.policy else f"{grant.policy}: {grant.action} on {grant.resource}",
+    ):
+        left = set(grants) - set(taken)
+        if all(decide(request, left) for request in recorded):
+            superfluous.append(name)
+    return superfluous
+
+
+def test_no_call_is_denied(played: Scenario) -> None:
+    assert played.stack.permissions.denied == []
+
+
+def test_without_any_single_grant_a_call_would_be_denied(played: Scenario) -> None:
+    grants, recorded = played.stack.permissions.grants, requests(played.stack)
+
+    assert len(grants) > 40
+    assert needed_by_nothing(grants, recorded) == []
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("s3:DeleteObject", "ImagesBucket"),
+        ("dynamodb:UpdateItem", "ArchiveQueue"),
+        ("sqs:SendMessage", "PublishFailures"),
+    ],
+)
+def test_a_grant_that_no_call_needs_is_found(played: Scenario, action: str, resource: str) -> None:
+    arn = played.stack.resources[resource].attributes["Arn"]
+    extra = Grant("ArchiveImagesFunctionRole", "ArchiveImagesFunction", action, arn)
+
+    found = needed_by_nothing((*played.stack.permissions.grants, extra), requests(played.stack))
+
+    assert found == [f"ArchiveImagesFunctionRole: {action} on {arn}"]
+
+
+def test_the_bucket_is_for_tls_only(played: Scenario) -> None:
+    grants = played.stack.permissions.grants
+    plain = [
+        replace(request, context=(("aws:SecureTransport", "false"),))
+        for request in requests(played.stack)
+        if request.action.startswith("s3:")
+    ]
+
+    assert {request.action for request in plain} == {"s3:GetObject", "s3:PutObject"}
+    assert [request for request in plain if decide(request, grants)] == []
+    assert all(decide(request, [grant for grant in grants if not grant.denies]) for request in plain)
+
+
+def test_rare_calls_are_among_them(played: Scenario) -> None:
+    recorded = played.stack.permissions.recorded
+    operations = {(request.principal, operation) for _, operation, request in recorded}
+    stages = {value for *_, request in recorded for key, value in request.context if key.endswith("VersionStage")}
+
+    assert ("ArchiveImagesFunction", "HeadObject") in operations
+    assert ("AnswerRequestsFunction", "TransactWriteItems") in operations
+    assert ("AnswerRequestsFunction", "GetObject") in operations  # by the link that it signed
+    assert stages == {"AWSCURRENT", "AWSPREVIOUS"}
+
+
+def test_an_object_that_is_missing_is_not_told_of(played: Scenario) -> None:
+    # As S3 answers a role without s3:ListBucket.
+    assert played.link_answers == [200, 403]
+
+
+def test_every_operation_in_the_code_is_recorded(played: Scenario) -> None:
+    """So tests that call handlers without a stack show nothing that the permissions would not cover."""
+    session = botocore.session.get_session()
+    known = {xform_name(name) for service in SERVICES for name in session.get_service_model(service).operation_names}
+    in_code = set()
+    for folder in ("functions", "layers/image_tasks/python/image_tasks"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                    in_code.add(node.func.attr)
+
+    recorded = {xform_name(operation) for service, operation, _ in played.stack.permissions.recorded if service}
+
+    assert in_code & known == recorded

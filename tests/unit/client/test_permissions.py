@@ -1,0 +1,89 @@
+"""The routes that the documentation gives for each command are those that it requests."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from catchlight.gallery import GalleryServer
+from local.http_api import Route
+from tests.desk_in_memory import DeskInMemory, a_task, an_image
+from tests.unit.client.conftest import Ran
+from tests.unit.template.expanded import REPOSITORY, of_type
+
+PAGE = (REPOSITORY / "docs" / "command-line.md").read_text()
+Catchlight = Callable[..., Ran]
+PROMPT = '{"prompt": "a tree"}'
+ROUTES = [
+    Route(method.upper(), path, "")
+    for path, operations in of_type("AWS::ApiGatewayV2::Api")["DeskApi"]["Body"]["paths"].items()
+    for method in operations
+]
+
+
+def a_desk() -> DeskInMemory:
+    """A desk with one image, whose first link is no longer good."""
+    image = an_image("t1", b"bytes")
+    desk = DeskInMemory([a_task("t1", images=[image])], {image.key or "": b"bytes"})
+    refused: list[httpx.Request] = []
+
+    def refuse_once(request: httpx.Request) -> httpx.Response | None:
+        if request.url.host == "storage.example" and not refused:
+            refused.append(request)
+            return httpx.Response(403)
+        return None
+
+    desk.before = refuse_once
+    return desk
+
+
+def routes_of(desk: DeskInMemory) -> set[str]:
+    """What was requested, as a policy's resource names it."""
+    requested = [request for request in desk.requests if request.url.host == "desk.example"]
+    return {
+        re.sub(r"\{\w+\}", "*", f"{route.method}{route.path}")
+        for request in requested
+        for route in ROUTES
+        if route.match(request.method, request.url.path) is not None
+    }
+
+
+def documented(command: str) -> set[str]:
+    (row,) = re.findall(rf"^\| `{command}` \| ((?:`[A-Z]+/[^`|]*`(?:, )?)+) \|$", PAGE, re.MULTILINE)
+    return set(re.findall(r"`([^`]+)`", row))
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [["submit", "acedata", PROMPT, "--wait", "0"], ["submit", "--give-up", "o1"]],
+        [["register", "acedata", "t2"]],
+        [["get", "flux-kontext/t1"], ["get", "t1"]],
+        [["wait", "t1", "--timeout", "0"]],
+        [["list"]],
+        [["download", "--to", "FOLDER"], ["download", "t1", "--to", "FOLDER"]],
+    ],
+    ids=lambda commands: commands[0][0],
+)
+def test_it_requests_the_documented_routes(
+    catchlight: Catchlight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    desk = a_desk()
+
+    for command in commands:
+        catchlight(desk, *command)
+
+    assert routes_of(desk) == documented(commands[0][0])
+
+
+def test_the_gallery_requests_the_documented_routes() -> None:
+    desk = a_desk()
+
+    with GalleryServer(desk.client()) as server, httpx.Client(base_url=server.url, trust_env=False) as browser:
+        for path in ("api/tasks", "api/tasks/flux-kontext/t1", "images/flux-kontext/t1/result-0"):
+            assert browser.get(path).status_code == 200
+
+    assert routes_of(desk) == documented("gallery")
