@@ -8,7 +8,7 @@ Only functions are restricted, each by its own role. People and tests, who have 
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -37,7 +37,7 @@ class Permissions:
         self._on_denied = on_denied
         self._lock = threading.Lock()
         self._by_principal: dict[str, list[Grant]] = {}
-        self._functions: dict[str, str] = {}  # logical ids by the names of functions
+        self._functions: dict[str, str] = {}
         self._recorded: dict[Any, RecordedCall] = {}
         self.grants: tuple[Grant, ...] = ()
         self.denied: list[RecordedCall] = []
@@ -50,15 +50,18 @@ class Permissions:
                 stack, such as API Gateway's to invoke a function.
         """
         resources = DeployedResources(deployment)
-        self.grants = read_grants(resources)
-        for grant in self.grants:
-            self._by_principal.setdefault(grant.principal, []).append(grant)
-        self._functions = {
-            deployment.resources[name].ref: name for name, _ in resources.of_type("AWS::Lambda::Function")
-        }
+        functions = {deployment.resources[name].ref: name for name, _ in resources.of_type("AWS::Lambda::Function")}
+        self.decide_by(read_grants(resources), functions)
         for request in service_requests(deployment, resources):
             if not self._allows("", "", request):
                 raise LocalStackError(f"{_denial(request)} Grant it in the template.")
+
+    def decide_by(self, grants: Sequence[Grant], functions: Mapping[str, str]) -> None:
+        """Decides by these grants from now on; `functions` are logical ids by the functions' access keys."""
+        by_principal: dict[str, list[Grant]] = {}
+        for grant in grants:
+            by_principal.setdefault(grant.principal, []).append(grant)
+        self.grants, self._by_principal, self._functions = tuple(grants), by_principal, dict(functions)
 
     @property
     def recorded(self) -> tuple[RecordedCall, ...]:

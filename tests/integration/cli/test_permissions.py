@@ -135,6 +135,6 @@ def test_it_does_what_is_documented_and_nothing_else(
         busy.run(*command, expect=None)
 
     assert used >= OF_ALL
-    command = commands[0][0]
-    documented = re.findall(rf"^\| `{command}` \| .* on .* \|$", PAGE, re.MULTILINE)
-    assert documented == [row(command, used - OF_ALL, busy.resources)]
+    name = commands[0][0]
+    documented = re.findall(rf"^\| `{name}` \| .* on .* \|$", PAGE, re.MULTILINE)
+    assert documented == [row(name, used - OF_ALL, busy.resources)]

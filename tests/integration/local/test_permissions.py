@@ -26,6 +26,20 @@ PATIENCE_SECONDS = 180
 # The services that functions call, as botocore names them.
 SERVICES = ("dynamodb", "events", "s3", "secretsmanager", "sqs", "stepfunctions")
 
+# What `catchlight replay` calls with its user's credentials.
+BY_COMMANDS = {"delete_object"}
+# Grants of SAM's own making that others include.
+BY_SAM = {
+    # Every function gets the policy for logs, also where the one for its event source has the same actions.
+    *(
+        f"AWSLambdaBasicExecutionRole of {name}FunctionRole"
+        for name in ("ArchiveImages", "DispatchChanges", "PublishEvents")
+    ),
+    # Every route gets a permission, also where a wildcard of another one reaches over the slashes of its path.
+    "AnswerRequestsFunctionGetImagePermission: lambda:InvokeFunction on "
+    "arn:aws:lambda:us-east-1:123456789012:function:AnswerRequestsFunction",
+}
+
 
 @dataclass
 class Scenario:
@@ -98,20 +112,35 @@ class Scenario:
 
     def retry_an_image(self) -> None:
         self.generate("image-outage", "outage")
-        self.wait_for_call("sqs", "ChangeMessageVisibility")
+        sqs, dead_letters = self.stack.boto3_client("sqs"), self.stack.info["archive_dlq_url"]
+
+        def is_dead_letter() -> bool:
+            found = sqs.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["ApproximateNumberOfMessages"])
+            return int(found["Attributes"]["ApproximateNumberOfMessages"]) > 0
+
+        eventually(is_dead_letter)
 
     def deliver_what_cannot_be_read(self) -> None:
         assert post(self.stack.info["callback_urls"]["flux-kontext"], {"code": "?", "what": "is this"}) == 422
 
     def reconcile(self) -> None:
-        """One task that nothing polls for, and one that nothing archives."""
-        old = iso(utc_now() - timedelta(hours=8))
-        for task_id, status, rank in (("forgotten", "PENDING", "0"), ("unarchived", "SUCCEEDED", "30")):
-            texts = {"task": f"flux-kontext#{task_id}", "provider": "flux-kontext", "taskId": task_id, "status": status}
-            item = {name: {"S": value} for name, value in {**texts, "registeredAt": old, "updatedAt": old}.items()}
-            self.dynamodb.put_item(
-                TableName=self.stack.info["table"], Item={**item, "rank": {"N": rank}, "images": {"L": []}}
-            )
+        """One task that nothing polls for any more, and one among the dead letters that nothing archives."""
+        old = {"S": iso(utc_now() - timedelta(hours=8))}
+        texts = {
+            "task": "flux-kontext#forgotten",
+            "provider": "flux-kontext",
+            "taskId": "forgotten",
+            "status": "PENDING",
+        }
+        item = {name: {"S": value} for name, value in texts.items()}
+        times = {"registeredAt": old, "updatedAt": old}
+        self.dynamodb.put_item(TableName=self.stack.info["table"], Item={**item, **times, "rank": {"N": "0"}})
+        self.dynamodb.update_item(
+            TableName=self.stack.info["table"],
+            Key={"task": {"S": "flux-kontext#outage"}},
+            UpdateExpression="SET updatedAt = :old",
+            ExpressionAttributeValues={":old": old},
+        )
         outcome = self.stack.invoke("ReconcileTasksFunction", {"source": "aws.scheduler"})
         assert outcome.function_error is None, outcome.payload
 
@@ -165,7 +194,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
         scenario = Scenario(stack)
         scenario.play()
         # The last of what the scenario starts: the events of tasks, and what the repaired ones do.
-        eventually(lambda: needed_by_nothing(stack.permissions.grants, requests(stack)) == [])
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while needed_by_nothing(stack.permissions.grants, requests(stack)) != BY_SAM and time.monotonic() < deadline:
+            time.sleep(1)
         yield scenario
 
 
@@ -173,19 +204,19 @@ def requests(stack: LocalStack) -> list[PermissionRequest]:
     return [request for _, _, request in stack.permissions.recorded]
 
 
-def needed_by_nothing(grants: tuple[Grant, ...], recorded: list[PermissionRequest]) -> list[str]:
+def needed_by_nothing(grants: tuple[Grant, ...], recorded: list[PermissionRequest]) -> set[str]:
     """The grants that could be taken away, one at a time, without any recorded call being denied.
 
     AWS's managed policies are attached or not, so all actions of one are taken away together.
     """
-    superfluous = []
+    superfluous = set()
     for name, taken in groupby(
         (grant for grant in grants if not grant.denies),
         lambda grant: grant.policy if " of " in grant.policy else f"{grant.policy}: {grant.action} on {grant.resource}",
     ):
         left = set(grants) - set(taken)
         if all(decide(request, left) for request in recorded):
-            superfluous.append(name)
+            superfluous.add(name)
     return superfluous
 
 
@@ -197,7 +228,7 @@ def test_without_any_single_grant_a_call_would_be_denied(played: Scenario) -> No
     grants, recorded = played.stack.permissions.grants, requests(played.stack)
 
     assert len(grants) > 40
-    assert needed_by_nothing(grants, recorded) == []
+    assert needed_by_nothing(grants, recorded) == BY_SAM
 
 
 @pytest.mark.parametrize(
@@ -214,7 +245,7 @@ def test_a_grant_that_no_call_needs_is_found(played: Scenario, action: str, reso
 
     found = needed_by_nothing((*played.stack.permissions.grants, extra), requests(played.stack))
 
-    assert found == [f"ArchiveImagesFunctionRole: {action} on {arn}"]
+    assert found - BY_SAM == {f"ArchiveImagesFunctionRole: {action} on {arn}"}
 
 
 def test_the_bucket_is_for_tls_only(played: Scenario) -> None:
@@ -259,4 +290,4 @@ def test_every_operation_in_the_code_is_recorded(played: Scenario) -> None:
 
     recorded = {xform_name(operation) for service, operation, _ in played.stack.permissions.recorded if service}
 
-    assert in_code & known == recorded
+    assert in_code & known - BY_COMMANDS == recorded

@@ -1,0 +1,142 @@
+"""The policy for whoever deploys: what CloudFormation and SAM need for this template, and nothing besides.
+
+CloudFormation's own schemas, which cfn-lint has, name the permissions for making, reading, updating and deleting each
+type.
+"""
+
+import json
+import re
+from functools import cache
+from importlib import resources
+
+import pytest
+
+from tests.unit.template.expanded import REPOSITORY, RESOURCES
+
+POLICY = json.loads((REPOSITORY / "docs" / "deployer-policy.json").read_text())
+STATEMENTS = {statement["Sid"]: statement for statement in POLICY["Statement"]}
+ALLOWED = {action for statement in STATEMENTS.values() for action in statement["Action"]}
+TYPES = sorted({resource["Type"] for resource in RESOURCES.values()})
+
+# Permissions of the schemas that serve properties which the template does not have.
+UNUSED = {
+    "customer managed keys": r"kms:.*|logs:(A|Disa)ssociateKmsKey",
+    "functions in a VPC, with file systems": r"ec2:.*|elasticfilesystem:.*|s3files:.*",
+    "signed code, capacity providers, runtime, recursion and scaling settings": (
+        r"lambda:(PassCapacityProvider|AssociateRuntimeAlias|\w*CodeSigningConfig|PutRuntimeManagementConfig"
+        r"|PutFunctionRecursionConfig|PutFunctionScalingConfig|\w*ProvisionedConcurrencyConfig)|codedeploy:.*"
+    ),
+    "tables that are imported, replicated, streamed to Kinesis, or have policies": (
+        r"dynamodb:(ImportTable|DescribeImport|\w*TableReplica|Scan|Query|\w+Item|(En|Dis)ableKinesis\w+|UpdateKinesis\w+"
+        r"|(Put|Delete)ResourcePolicy|UpdateContributorInsights)|kinesis:.*|iam:CreateServiceLinkedRole"
+        r"|s3:GetObjectMetadata"
+    ),
+    "log groups with data protection, indexes, bearer tokens": (
+        r"logs:(\w*DataProtectionPolicy|(Put|Delete)IndexPolicy|PutBearerToken\w+|PutLogGroupDeletionProtection"
+        r"|DeleteResourcePolicy|CreateLogStream|DescribeLogStreams|PutLogEvents)|s3:REST\.PUT\.OBJECT|firehose:.*"
+    ),
+    "buckets with more than versions, encryption, a lifecycle and access logs": (
+        r"s3:(Put|Delete|Create|Update)\w*(Analytics|CORS|Cors|Inventory|Metrics|Notification|Replication|Website|Accelerate"
+        r"|ObjectLock|Tiering|Metadata|Abac|Acl)\w*|s3:DeleteBucket(Encryption|Lifecycle)|s3:DeleteObject|s3tables:.*"
+    ),
+    "event buses with policies": r"events:PutPermission",
+    "secrets in several regions": r"secretsmanager:(ReplicateSecretToRegions|RemoveRegionsFromReplication)",
+    "permissions boundaries": r"iam:\w+PermissionsBoundary",
+}
+# What no schema names.
+BY_SAM = {
+    *("cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet"),
+    *("cloudformation:DescribeStacks", "cloudformation:DescribeStackEvents", "cloudformation:GetTemplateSummary"),
+    *("cloudformation:DeleteStack", "cloudformation:GetTemplate", "cloudformation:ListStackResources"),
+    # The bucket that --resolve-s3 makes, with the uploads.
+    *("s3:PutObject", "s3:GetBucketLocation"),
+}
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging.html
+BY_ACCESS_LOGS = {
+    *("logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:UpdateLogDelivery"),
+    *("logs:DeleteLogDelivery", "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups"),
+}
+# Statements whose actions have no resources, or resources without a name that the stack's is part of.
+ON_MORE_THAN_THE_STACK = {"AccessLogs", "WithoutResources", "Apis", "EventSources"}
+
+
+@cache
+def handlers() -> dict[str, dict[str, list[str]]]:
+    """Permissions by resource type and by what CloudFormation does."""
+    found = {}
+    for file in (resources.files("cfnlint") / "data" / "schemas" / "resources").iterdir():
+        if file.name.endswith(".json"):
+            schema = json.loads(file.read_text())
+            if schema["typeName"] in TYPES:
+                doing = schema["handlers"].items()
+                found[schema["typeName"]] = {what: handler["permissions"] for what, handler in doing}
+    return found
+
+
+def needed(type_name: str) -> set[str]:
+    """What CloudFormation needs for a type, as far as the template uses it."""
+    actions = {
+        action for what in ("create", "read", "update", "delete") for action in handlers()[type_name].get(what, [])
+    }
+    return {action for action in actions if not any(re.fullmatch(unused, action) for unused in UNUSED.values())}
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_every_type_can_be_made_read_updated_and_deleted(type_name: str) -> None:
+    allowed = {action.lower() for action in ALLOWED}
+
+    assert {action for action in needed(type_name) if action.lower() not in allowed} == set()
+
+
+def test_nothing_is_allowed_that_nothing_needs() -> None:
+    by_cloudformation = {action.lower() for type_name in TYPES for action in needed(type_name)}
+
+    assert {a for a in ALLOWED - BY_SAM - BY_ACCESS_LOGS if a.lower() not in by_cloudformation} == set()
+    assert ALLOWED >= BY_SAM | BY_ACCESS_LOGS
+
+
+@pytest.mark.parametrize("unused", UNUSED)
+def test_every_exception_is_one(unused: str) -> None:
+    actions = {action for doing in handlers().values() for found in doing.values() for action in found}
+
+    assert any(re.fullmatch(UNUSED[unused], action) for action in actions)
+
+
+@pytest.mark.parametrize("sid", STATEMENTS)
+def test_a_statement_is_about_this_stack(sid: str) -> None:
+    statement = STATEMENTS[sid]
+
+    assert statement["Effect"] == "Allow"
+    assert not [action for action in statement["Action"] if "*" in action]
+    if sid in ON_MORE_THAN_THE_STACK:
+        return
+    names = {"STACK", "aws-sam-cli-managed-default", *RESOURCES}
+    names |= {"transform/Serverless-2016-10-31", "layer:ImageTasksLayer", "event-source-mapping:*"}
+    for resource in statement["Resource"]:
+        assert any(name.lower() in resource.lower() for name in names), resource
+
+
+def test_roles_are_passed_to_the_services_that_take_them() -> None:
+    takers = {
+        service
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::IAM::Role"
+        for statement in resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        for service in statement["Principal"]["Service"]
+    }
+
+    passing = [statement for statement in STATEMENTS.values() if "iam:PassRole" in statement["Action"]]
+
+    assert [set(statement["Condition"]["StringEquals"]["iam:PassedToService"]) for statement in passing] == [takers]
+
+
+def test_it_fits_into_a_role() -> None:
+    # IAM counts no white space. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+    assert len(re.sub(r"\s", "", json.dumps(POLICY))) < 10_240
+
+
+def test_the_page_leads_to_it() -> None:
+    page = (REPOSITORY / "docs" / "deploying.md").read_text()
+
+    assert "(deployer-policy.json)" in page
+    assert "STACK" in page
