@@ -20,6 +20,7 @@ from botocore.credentials import Credentials
 from catchlight.client.signing import SignedRequests
 from image_tasks.models import iso, utc_now
 from local.permissions import Grant, PermissionRequest, decide
+from local.permissions.required import function_arn
 from local.stack import REPOSITORY, LocalStack
 
 PATIENCE_SECONDS = 180
@@ -36,8 +37,7 @@ BY_SAM = {
         for name in ("ArchiveImages", "DispatchChanges", "PublishEvents")
     ),
     # Every route gets a permission, also where a wildcard of another one reaches over the slashes of its path.
-    "AnswerRequestsFunctionGetImagePermission: lambda:InvokeFunction on "
-    "arn:aws:lambda:us-east-1:123456789012:function:AnswerRequestsFunction",
+    f"AnswerRequestsFunctionGetImagePermission: lambda:InvokeFunction on {function_arn('AnswerRequestsFunction')}",
 }
 
 
