@@ -51,11 +51,7 @@ def up(tmp_path: Path, artefact: Artefact | None) -> Iterator[Up]:
     options = ["--built"] if artefact else []
     with subprocess.Popen(command(tmp_path, *options), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         path = tmp_path / "stack.json"
-<<<<<<< HEAD
         eventually(lambda: path.exists() or process.poll() is not None)
-=======
-        eventually(lambda: path.exists() or process.poll() is not None, 120)
->>>>>>> 81a7f8b (Calls of functions are decided by the roles of the template, and documented permissions have resources)
         yield process, json.loads(path.read_text()), path
         process.kill()
 
