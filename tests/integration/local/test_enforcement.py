@@ -195,10 +195,13 @@ def test_a_stack_whose_state_machine_may_not_invoke_its_function_does_not_start(
         parameters={"NotesFolder": str(tmp_path)},
     )
 
-    with pytest.raises(
-        LocalStackError, match=r"Machine may not lambda:InvokeFunction on .*:function:WorkFunction\. Grant"
+    with (
+        pytest.raises(
+            LocalStackError, match=r"Machine may not lambda:InvokeFunction on .*:function:WorkFunction\. Grant"
+        ),
+        stack,
     ):
-        stack.start()
+        pass
 
 
 def test_a_policy_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
@@ -214,7 +217,10 @@ def test_a_policy_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
         parameters={"NotesFolder": str(tmp_path)},
     )
 
-    with pytest.raises(
-        LocalStackError, match=r"TakeMessagesFunctionRole: IpAddress is unknown .* teach local/permissions"
+    with (
+        pytest.raises(
+            LocalStackError, match=r"TakeMessagesFunctionRole: IpAddress is unknown .* teach local/permissions"
+        ),
+        stack,
     ):
-        stack.start()
+        pass
