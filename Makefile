@@ -14,13 +14,25 @@ EMULATOR := .venv-ministack
 EMULATOR_STAMP := $(EMULATOR)/.installed
 SOURCES := catchlight functions layers local scripts tests
 
-# Another program's modules must not take the place of ours, nor its warnings end us.
-unexport PYTHONPATH PYTHONHOME PYTHONWARNINGS
+# A dollar, a backquote, a quote or a backslash in the path would be run or lost by the scripts that pip installs. Blanks are
+# fine, but not in VENV: make reads them as several names.
+ifneq (,$(strip $(foreach character,$$ ` " \,$(findstring $(character),$(CURDIR)))))
+$(error The path of this checkout has one of the characters $$ ` " \ in it, which shells read. Move it to another folder)
+endif
+ifneq (1,$(words $(VENV)))
+$(error VENV has blanks in it. Choose a folder without: make VENV=.venv ...)
+endif
+
+# Another program's modules must not take the place of ours, nor its warnings end us; and pip must not write elsewhere. Its
+# settings of a package index stay.
+unexport PYTHONPATH PYTHONHOME PYTHONWARNINGS PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_BINARY PIP_REQUIRE_VIRTUALENV
 # For what asks nothing of AWS: a profile that does not exist or a file that cannot be read must not stop it.
 NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
 
-# PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours.
-PYTHON ?= $(shell scripts/find-python)
+# PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours. In the shell, where a
+# path may have any character.
+FIND_PYTHON := python="$${PYTHON:-$$(scripts/find-python)}"; test -n "$$python" || { scripts/find-python --explain; exit 1; }
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --no-deps
 
 .PHONY: help setup demo up replay test faults races soak fuzz check scan format build smoke bench rehearse lock clean
 
@@ -30,13 +42,12 @@ help: ## This list
 setup: $(STAMP) ## The environment that all the others need; they make it themselves
 
 $(STAMP): $(LOCKS)
-	@test -n "$(PYTHON)" || { scripts/find-python --explain; exit 1; }
-	@echo "Installing what is needed into $(VENV), with $(PYTHON). Once; a minute or two."
-	@"$(PYTHON)" -m venv --clear $(VENV)
+	@$(FIND_PYTHON); echo "Installing what is needed into $(VENV), with $$python. Once; a minute or two."; \
+	  "$$python" -m venv --clear $(VENV)
 	@# The lock is complete: nothing to resolve. pip 23, which comes with Python 3.11, would stumble over extras and hashes.
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements-dev.txt
 	@# `catchlight`, the command line, as it is in this checkout.
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python $(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 # BUILT=1: the functions run as `sam build` makes them for this machine, with nothing else to import.
@@ -81,10 +92,8 @@ scan: $(STAMP) $(SCANNER_STAMP) ## checkov over the template, as it is written a
 
 # checkov pins an old boto3: it has an environment of its own.
 $(SCANNER_STAMP): requirements-checkov.txt
-	@test -n "$(PYTHON)" || { scripts/find-python --explain; exit 1; }
-	@echo "Installing checkov into $(SCANNER). Once; half a minute."
-	@"$(PYTHON)" -m venv --clear $(SCANNER)
-	@$(SCANNER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@$(FIND_PYTHON); echo "Installing checkov into $(SCANNER). Once; half a minute."; "$$python" -m venv --clear $(SCANNER)
+	@$(SCANNER)/bin/python $(PIP_INSTALL) --require-hashes -r $<
 	@touch $@
 
 format: $(STAMP) ## Format and fix what can be fixed
@@ -92,11 +101,12 @@ format: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix $(SOURCES)
 
 # Bytecode is good for one version of Python. Without that one here the functions work, and start slower.
-build: RUNTIME_PYTHON = $(shell scripts/find-python --exactly 3.13)
+# SAM needs a region to read the template.
 build: $(STAMP) ## What `sam deploy` uploads, for Lambda: python3.13, arm64
-	SAM_CLI_TELEMETRY=0 BUILD_PYTHON="$(abspath $(BIN)/python)" RUNTIME_PYTHON="$(RUNTIME_PYTHON)" $(BIN)/sam build
-	@test -n "$(RUNTIME_PYTHON)" || echo "Built without bytecode, for want of a Python 3.13: every cold start will take" \
-	  "more than twice as long. Install one and build again."
+	@export RUNTIME_PYTHON="$$(scripts/find-python --exactly 3.13)" BUILD_PYTHON="$$(cd $(BIN) && pwd)/python"; \
+	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam build && { test -n "$$RUNTIME_PYTHON" || \
+	  echo "Built without bytecode, because there is no Python 3.13 here: every cold start will take more than twice as" \
+	  "long. Install one and build again."; }
 
 smoke: $(STAMP) ## Every file of the artefact as it should be, every call that its functions make to AWS
 	@$(BIN)/python -m scripts.smoke

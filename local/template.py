@@ -121,6 +121,9 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
                 properties[name] = f"s3://{_FOLDER_BUCKET}/{properties[name]}"
     # samtranslator asks boto3 for the region; the one of whoever runs this must not leak in.
     with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": REGION}):
+        # Nor a profile, which need not exist here.
+        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+            os.environ.pop(name, None)
         try:
             expanded = transform(raw, dict(values), _NoManagedPolicies())
         except Exception as exc:

@@ -100,7 +100,7 @@ def needed_for(call: Call) -> Iterator[Grant]:
         case "TransactWriteItems":  # no action of its own: each item's operation is asked for
             for item in parameters["TransactItems"]:
                 [(kind, write)] = item.items()
-                yield Grant(f"dynamodb:{kind}{'' if kind == 'ConditionCheck' else 'Item'}", _table(write["TableName"]))
+                yield Grant(f"dynamodb:{kind}Item", _table(write["TableName"]))
         case "Query" if "IndexName" in parameters:
             yield Grant("dynamodb:Query", f"{_table(parameters['TableName'])}/index/{parameters['IndexName']}")
         case "SendMessage" | "SendMessageBatch":  # one action for both

@@ -1,0 +1,73 @@
+"""The artefact for this machine, and copies of it that a test may damage."""
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.artefact import PROJECT, Artefact, built_artefact
+from scripts.smoke.contents import Build, Target
+
+HERE = Target("this machine", platform.machine(), importlib.util.MAGIC_NUMBER)
+
+
+@pytest.fixture(scope="session")
+def artefact() -> Artefact:
+    return built_artefact(print)
+
+
+class Copy(Build):
+    """A copy whose files are links to the artefact's: each is replaced, never written to.
+
+    Paths may have a `*` where there is a version.
+    """
+
+    def remove(self, path: str) -> None:
+        """Removes a file or a folder."""
+        found = self._find(path)
+        shutil.rmtree(found) if found.is_dir() else found.unlink()
+
+    def write(self, path: str, content: bytes) -> None:
+        """Puts a file in place of the one that is there, or where there is none."""
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+        file.write_bytes(content)
+
+    def change(self, path: str, change: Callable[[bytes], bytes]) -> None:
+        """Changes a file's content."""
+        found = self._find(path)
+        self.write(str(found.relative_to(self.folder)), change(found.read_bytes()))
+
+    def change_data(self, path: str, change: Callable[[Any], Any]) -> None:
+        """Changes a file of botocore's data; `change` changes what it is given."""
+
+        def changed(content: bytes) -> bytes:
+            parsed = json.loads(content)
+            change(parsed)
+            return json.dumps(parsed, separators=(",", ":")).encode()
+
+        self.change(f"ImageTasksLayer/python/botocore/data/{path}", changed)
+
+    def _find(self, path: str) -> Path:
+        (found,) = self.folder.glob(path)
+        return found
+
+
+def copy_of(artefact: Artefact, folder: Path) -> Copy:
+    """A copy of the artefact in that folder."""
+    shutil.copytree(artefact.folder, folder, copy_function=_link_or_copy)
+    return Copy(folder, PROJECT, HERE)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)

@@ -1,0 +1,178 @@
+"""Calls to AWS through the built layer: each fault of the layer fails one, and each grant is needed by one."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.artefact import PROJECT, Artefact
+from local.template import load_template
+from scripts.smoke.account import Call
+from scripts.smoke.calls import check_calls
+from scripts.smoke.grants import Grant, check_grants, grants_of, needed_for
+from scripts.smoke.imports import check_imports
+from tests.artefact.conftest import Copy, copy_of
+
+LAYER = "ImageTasksLayer/python"
+TEMPLATE = load_template(PROJECT / "template.yaml", {})
+FUNCTIONS = TEMPLATE.of_type("AWS::Lambda::Function")
+
+
+def strip_documentation(part: Any) -> None:
+    """Removes all documentation, wherever it is: as the build did once."""
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        strip_documentation(inner)
+    if isinstance(part, dict) and isinstance(part.get("documentation"), str):
+        del part["documentation"]
+
+
+def strip_checksums(model: Any) -> None:
+    for operation in model["operations"].values():
+        operation.pop("httpChecksum", None)
+
+
+def lose_error(operation: str, error: str) -> Callable[[Any], None]:
+    def lose(model: Any) -> None:
+        model["shapes"].pop(error)
+        errors = model["operations"][operation]["errors"]
+        errors[:] = [each for each in errors if each["shape"] != error]
+
+    return lose
+
+
+def remove_bundles(copy: Copy) -> None:
+    copy.remove(f"{LAYER}/certifi/cacert.pem")
+    copy.remove(f"{LAYER}/botocore/cacert.pem")
+
+
+def shorten_bundle(copy: Copy) -> None:
+    end = b"-----END CERTIFICATE-----\n"
+    copy.change(f"{LAYER}/certifi/cacert.pem", lambda bundle: bundle[: bundle.index(end) + len(end)])
+
+
+def rename_handler(copy: Copy) -> None:
+    # Its bytecode would be taken without a look at the source.
+    copy.remove("PublishEventsFunction/__pycache__")
+    copy.change("PublishEventsFunction/app.py", lambda source: source.replace(b"def handler(", b"def main("))
+
+
+S3 = "s3/2006-03-01"
+FAULTS: dict[str, tuple[str, Callable[[Copy], None]]] = {
+    "documentation of S3's parameters": (
+        "ReceiveCallbackFunction",
+        lambda copy: copy.change_data(f"{S3}/service-2.json", strip_documentation),
+    ),
+    "documentation of S3's parameters, for a link": (
+        "AnswerRequestsFunction",
+        lambda copy: copy.change_data(f"{S3}/service-2.json", strip_documentation),
+    ),
+    "checksums": ("ArchiveImagesFunction", lambda copy: copy.change_data(f"{S3}/service-2.json", strip_checksums)),
+    "S3's endpoint rules": (
+        "ArchiveImagesFunction",
+        lambda copy: copy.remove(f"{LAYER}/botocore/data/{S3}/endpoint-rule-set-1.json"),
+    ),
+    "any CA bundle": ("PublishEventsFunction", remove_bundles),
+    "all certificates but one": ("PublishEventsFunction", shorten_bundle),
+    "a provider": (
+        "ReceiveCallbackFunction",
+        lambda copy: copy.remove(f"{LAYER}/image_tasks/providers/nanobanana.py"),
+    ),
+    "a service": ("DispatchChangesFunction", lambda copy: copy.remove(f"{LAYER}/botocore/data/stepfunctions")),
+    "partitions": ("PublishEventsFunction", lambda copy: copy.remove(f"{LAYER}/botocore/data/partitions.json")),
+    "the error of an execution that was started before": (
+        "DispatchChangesFunction",
+        lambda copy: copy.change_data(
+            "stepfunctions/2016-11-23/service-2.json", lose_error("StartExecution", "ExecutionAlreadyExists")
+        ),
+    ),
+    "the error of a secret that was never rotated": (
+        "ReceiveCallbackFunction",
+        lambda copy: copy.change_data(
+            "secretsmanager/2017-10-17/service-2.json", lose_error("GetSecretValue", "ResourceNotFoundException")
+        ),
+    ),
+    "the item of a condition that does not hold": (
+        "ReceiveCallbackFunction",
+        lambda copy: copy.change_data(
+            "dynamodb/2012-08-10/service-2.json",
+            lambda model: model["shapes"]["ConditionalCheckFailedException"]["members"].pop("Item"),
+        ),
+    ),
+    "a dependency": ("PublishEventsFunction", lambda copy: copy.remove(f"{LAYER}/jmespath")),
+    "a function's handler": ("PublishEventsFunction", rename_handler),
+    "a function's module": ("PublishEventsFunction", lambda copy: copy.remove("PublishEventsFunction/app.py")),
+}
+
+
+@pytest.mark.parametrize("missing", FAULTS)
+def test_a_layer_without_something_fails_a_call(artefact: Artefact, tmp_path: Path, missing: str) -> None:
+    function, fault = FAULTS[missing]
+    copy = copy_of(artefact, tmp_path / "build")
+    fault(copy)
+
+    problems = check_calls(copy.folder, copy.layer, only=[function])
+
+    # Not for want of a call alone: something has gone wrong.
+    assert [problem for problem in problems if problem.startswith(f"{function}: ")]
+
+
+def test_modules_that_are_loaded_late_are_imported_too(artefact: Artefact, tmp_path: Path) -> None:
+    copy = copy_of(artefact, tmp_path / "build")
+    assert list(check_imports(copy.layer)) == []
+    copy.remove(f"{LAYER}/httpcore")
+    copy.change(f"{LAYER}/image_tasks/providers/acedata.py", lambda source: source + b"\nimport no_such_module\n")
+
+    problems = "".join(check_imports(copy.layer))
+
+    assert "image_tasks.image_connections cannot be imported from the layer" in problems
+    assert "no_such_module cannot be imported from the layer" in problems
+
+
+def test_a_profile_of_the_user_that_does_not_exist_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "names-no-profile")
+
+    assert load_template(PROJECT / "template.yaml", {}).of_type("AWS::Lambda::Function") == FUNCTIONS
+
+
+# ------------------------------------------------------------------------------------------------ grants
+
+
+@pytest.fixture(scope="module")
+def calls(artefact: Artefact) -> Sequence[Call]:
+    """All calls of all functions."""
+    made: list[Call] = []
+    assert list(check_calls(artefact.folder, artefact.layer, calls=made)) == []
+    return made
+
+
+def made_by(function: str, calls: Sequence[Call]) -> list[Call]:
+    return [call for call in calls if call.function == function]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_grant_is_needed(function: str, calls: Sequence[Call]) -> None:
+    granted = grants_of(TEMPLATE, function)
+    assert granted
+
+    for grant in granted:
+        problems = list(check_grants(function, granted - {grant}, made_by(function, calls)))
+
+        assert problems
+        assert all(f"{function} calls what template.yaml does not grant to it: {grant.action}" in p for p in problems)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_grant_more_is_noticed(function: str, calls: Sequence[Call]) -> None:
+    more = Grant("dynamodb:Scan", "arn:aws:dynamodb:eu-central-1:123456789012:table/TasksTable")
+
+    (problem,) = check_grants(function, grants_of(TEMPLATE, function) | {more}, made_by(function, calls))
+
+    assert f"{function} is granted dynamodb:Scan on {more.resource}, and makes no such call here" in problem
+
+
+def test_a_transaction_needs_what_its_writes_need() -> None:
+    writes = [{"Update": {"TableName": "tasks"}}, {"ConditionCheck": {"TableName": "tasks"}}]
+    call = Call("function", "dynamodb", "TransactWriteItems", {"TransactItems": writes})
+
+    assert [need.action for need in needed_for(call)] == ["dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"]
