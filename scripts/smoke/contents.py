@@ -219,7 +219,8 @@ def _bytecode_problem(target: Target, folder: Path, path: Path, source: Path) ->
 
 def _code_problem(code: bytes, folder: Path, source: Path) -> str | None:
     try:
-        loaded = marshal.loads(code)  # noqa: S302 - what the build has compiled
+        # bandit warns of bytecode of strangers; this is what the build has just compiled.
+        loaded = marshal.loads(code)  # noqa: S302  # nosec B302
     except (EOFError, ValueError, TypeError):
         return "is damaged bytecode"
     place = _PATH_IN_LAMBDA["layer" if folder.name == "python" else "function"]
