@@ -46,12 +46,16 @@ def faults_explained() -> Iterator[None]:
     """Turns the faults of AWS, of the network and of the package into CatchlightError, whatever call met them."""
     try:
         yield
-    except (ClientError, BotoCoreError) as exc:
-        raise CatchlightError(explain(exc)) from exc
-    except ImageTasksError as exc:
-        cause = exc.__cause__
-        reason = explain(cause) if isinstance(cause, (ClientError, BotoCoreError)) else str(exc)
-        raise CatchlightError(reason) from exc
+    except (ClientError, BotoCoreError, ImageTasksError) as exc:
+        raise CatchlightError(reason_of(exc)) from exc
+
+
+def reason_of(exc: Exception) -> str:
+    """Explains any fault in words: of AWS, or of the package, which may have one of AWS as its cause."""
+    fault = exc.__cause__ if isinstance(exc, ImageTasksError) and exc.__cause__ else exc
+    if isinstance(fault, (ClientError, BotoCoreError)):
+        return explain(fault)
+    return str(exc) or type(exc).__name__
 
 
 def explain(exc: ClientError | BotoCoreError) -> str:

@@ -14,6 +14,7 @@ from catchlight.undispatched import tasks_by_time, tasks_in_stream
 from catchlight.wiring import reconciliation, redrive, tasks_by_status
 from image_tasks.models import Model, TaskStatus
 from image_tasks.redrive import Redriven
+from image_tasks.tasks_by_status import TasksByStatus
 
 # Others see the letters again after this long, should the command die before it gives them back.
 _HOLD_SECONDS = 900
@@ -59,12 +60,13 @@ class Redrive(Model):
     dry_run: bool
     tasks: tuple[RedrivenTask, ...]
     letters: LetterCounts
+    unreadable: tuple[str, ...] = ()  # items of the table that were left out, because they are malformed
     more: bool  # the limit was reached: there may be more
 
     @property
     def is_wrong(self) -> bool:
         """Whether something could not be done."""
-        return bool(self.letters.unreadable) or any(task.outcome.is_failed for task in self.tasks)
+        return bool(self.letters.unreadable or self.unreadable) or any(task.outcome.is_failed for task in self.tasks)
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Standstill:
     kinds: dict[str, set[Kind]] = field(default_factory=dict)  # by task
     letters: dict[Kind, dict[Letter, list[str]]] = field(default_factory=dict)  # their tasks, by kind
     unreadable: dict[Kind, list[Letter]] = field(default_factory=dict)
+    malformed: dict[str, str] = field(default_factory=dict)  # why an item of the table was left out, by task
     more: bool = False
 
     def add(self, task: str, kind: Kind) -> None:
@@ -110,7 +113,7 @@ def collect(
     if named:
         _keep_named(stack, set(named), found)
         return
-    for kind, tasks in _by_index(stack):
+    for kind, tasks in _by_index(stack, found.malformed):
         if kind in kinds:
             for number, task in enumerate(islice(tasks, limit), start=1):
                 found.add(task, kind)
@@ -119,8 +122,9 @@ def collect(
 
 
 def _read_letters(stack: Stack, kind: Kind, found: Standstill) -> None:
+    index = tasks_by_status(stack, unreadable=found.malformed.__setitem__)
     for letter in list(found.unreadable.get(kind, ())):
-        tasks = _tasks_of(stack, kind, letter)
+        tasks = _tasks_of(stack, index, kind, letter)
         if tasks is None:
             continue
         found.unreadable[kind].remove(letter)
@@ -129,14 +133,14 @@ def _read_letters(stack: Stack, kind: Kind, found: Standstill) -> None:
             found.add(task, kind)
 
 
-def _tasks_of(stack: Stack, kind: Kind, letter: Letter) -> list[str] | None:
+def _tasks_of(stack: Stack, index: TasksByStatus, kind: Kind, letter: Letter) -> list[str] | None:
     if kind is Kind.DEAD_LETTERS:
         return [letter.task] if letter.task else None
     positions = StreamPositions.of(letter)
     if positions is None:
         return None
     tasks = tasks_in_stream(stack.client("dynamodbstreams"), positions)
-    return list(tasks_by_time(tasks_by_status(stack), positions.last_arrived_at)) if tasks is None else tasks
+    return list(tasks_by_time(index, positions.last_arrived_at)) if tasks is None else tasks
 
 
 def _keep_named(stack: Stack, named: set[str], found: Standstill) -> None:
@@ -150,10 +154,11 @@ def _keep_named(stack: Stack, named: set[str], found: Standstill) -> None:
     found.kinds = {task: kinds for task, kinds in found.kinds.items() if task in named}
 
 
-def _by_index(stack: Stack) -> Iterator[tuple[Kind, Iterator[str]]]:
-    index = tasks_by_status(stack)
+def _by_index(stack: Stack, malformed: dict[str, str]) -> Iterator[tuple[Kind, Iterator[str]]]:
+    index, repair = tasks_by_status(stack, unreadable=malformed.__setitem__), reconciliation(stack)
     yield Kind.INCOMPLETE, (task.task for task in index.tasks(TaskStatus.INCOMPLETE))
-    yield Kind.STUCK, (task.task for task in reconciliation(stack).unarchived())
+    yield Kind.STUCK, (task.task for task in repair.unarchived())
+    malformed |= repair.unreadable
     yield Kind.TIMED_OUT, (task.task for task in index.tasks(TaskStatus.TIMED_OUT))
 
 
@@ -202,4 +207,4 @@ def _result(found: Standstill, outcomes: dict[str, Redriven], letters: LetterCou
         RedrivenTask(kinds=tuple(sorted(kinds)), letters=sum(task in named for named in about), outcome=outcomes[task])
         for task, kinds in found.kinds.items()
     )
-    return Redrive(dry_run=dry_run, tasks=tasks, letters=letters, more=found.more)
+    return Redrive(dry_run=dry_run, tasks=tasks, letters=letters, unreadable=tuple(found.malformed), more=found.more)

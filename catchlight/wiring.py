@@ -1,6 +1,6 @@
 """The package's objects as they work on a stack from outside, with the user's own credentials."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
@@ -25,9 +25,9 @@ def tasks_table(stack: Stack) -> TasksTable:
     return TasksTable(stack.table, stack.client("dynamodb"), retention=timedelta(days=days) if days else None)
 
 
-def tasks_by_status(stack: Stack) -> TasksByStatus:
-    """The stack's index."""
-    return TasksByStatus(stack.table, stack.client("dynamodb"))
+def tasks_by_status(stack: Stack, *, unreadable: Callable[[str, str], None] | None = None) -> TasksByStatus:
+    """The stack's index. `unreadable` is called with the key of a malformed item that is left out, and the reason."""
+    return TasksByStatus(stack.table, stack.client("dynamodb"), unreadable=unreadable)
 
 
 def follow_ups(stack: Stack) -> FollowUps:

@@ -76,7 +76,7 @@ def chosen(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def tell_unreadable(screen: Screen, items: Sequence[str]) -> None:
-    """Says which items were left out."""
+    """Says on stderr which items were left out, if there are any."""
     if items:
         screen.remark(f"Left out, because the table's items are malformed: {', '.join(items)}. Repair them there.")
 

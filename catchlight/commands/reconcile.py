@@ -9,13 +9,21 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.command import Command, ExitStatus, Session
-from catchlight.commands.list import positive
+from catchlight.commands.list import positive, tell_unreadable
 from catchlight.durations import duration, in_words
+from catchlight.errors import reason_of
 from catchlight.screen import a_table
 from catchlight.stack import Stack
 from catchlight.wiring import longest_polling, reconciliation
 from image_tasks.models import Model
 from image_tasks.reconciliation import ARCHIVING_TAKES_AT_MOST, MAX_TASKS_PER_RUN, Reconciliation, Repaired
+
+
+class FailedBatch(Model):
+    """Tasks whose work was not started again, or not for certain, and why."""
+
+    tasks: tuple[str, ...]
+    reason: str
 
 
 class Reconciled(Model):
@@ -25,7 +33,14 @@ class Reconciled(Model):
     pending_longer_than_seconds: float
     polling_restarted: tuple[str, ...]  # would be, in a dry run
     archiving_repeated: tuple[str, ...]
+    failed: tuple[FailedBatch, ...] = ()  # the next run tries them again
+    unreadable: tuple[str, ...] = ()  # items that were left out, because they are malformed
     more: bool  # the limit was reached
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether work could not be started again."""
+        return bool(self.failed or self.unreadable)
 
 
 def dry_run(repair: Reconciliation, older_than: timedelta, limit: int) -> Reconciled:
@@ -37,6 +52,7 @@ def dry_run(repair: Reconciliation, older_than: timedelta, limit: int) -> Reconc
         pending_longer_than_seconds=older_than.total_seconds(),
         polling_restarted=overdue,
         archiving_repeated=unarchived,
+        unreadable=tuple(repair.unreadable),
         more=limit in (len(overdue), len(unarchived)),
     )
 
@@ -44,14 +60,23 @@ def dry_run(repair: Reconciliation, older_than: timedelta, limit: int) -> Reconc
 def gather(repair: Reconciliation, older_than: timedelta, limit: int, session: Session) -> Reconciled:
     """Starts work again, with progress: the same as the hourly run."""
 
+    failed: list[FailedBatch] = []
+    tried: list[int] = []
+
     def tasks(batches: Iterator[Repaired], description: str) -> tuple[str, ...]:
-        found: list[str] = []
+        done: list[str] = []
+        number = 0
         with session.screen.progress() as progress:
             bar = progress.add_task(description, total=None)
             for batch in batches:
-                found += batch.tasks
+                if batch.error:
+                    failed.append(FailedBatch(tasks=batch.tasks, reason=reason_of(batch.error)))
+                else:
+                    done += batch.tasks
+                number += len(batch.tasks)
                 progress.advance(bar, len(batch.tasks))
-        return tuple(found)
+        tried.append(number)
+        return tuple(done)
 
     restarted = tasks(repair.restart_polling(older_than, limit=limit), "Starting polling")
     repeated = tasks(repair.repeat_archiving(limit=limit), "Queueing archiving")
@@ -60,7 +85,9 @@ def gather(repair: Reconciliation, older_than: timedelta, limit: int, session: S
         pending_longer_than_seconds=older_than.total_seconds(),
         polling_restarted=restarted,
         archiving_repeated=repeated,
-        more=limit in (len(restarted), len(repeated)),
+        failed=tuple(failed),
+        unreadable=tuple(repair.unreadable),
+        more=limit in tried,
     )
 
 
@@ -83,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session) -> ExitStatus:
-    """Starts the work on tasks again that nobody works on any more."""
+    """Starts the work on tasks again that nobody works on any more. WRONG if some could not be started."""
     options, stack = session.options, session.stack
     older_than = longest_polling(stack) if options.older_than is None else options.older_than
     repair = reconciliation(stack)
@@ -92,14 +119,18 @@ def run(session: Session) -> ExitStatus:
     else:
         result = gather(repair, older_than, options.limit, session)
     session.screen.show(result, lambda: page(result, stack))
-    return ExitStatus.FINE
+    tell_unreadable(session.screen, result.unreadable)
+    return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE
 
 
 def page(result: Reconciled, stack: Stack) -> Iterable[RenderableType]:
     """For people."""
     pending = in_words(result.pending_longer_than_seconds)
-    if not (result.polling_restarted or result.archiving_repeated):
-        yield Text(f"✓ No task in {stack} is pending for longer than {pending} or waits for its archiving.", "green")
+    if not (result.polling_restarted or result.archiving_repeated or result.failed):
+        others = "other " if result.unreadable else ""
+        yield Text(
+            f"✓ No {others}task in {stack} is pending for longer than {pending} or waits for its archiving.", "green"
+        )
         return
     would = "would be " if result.dry_run else ""
     table = a_table("Task", "Because of", "Would be done" if result.dry_run else "Done")
@@ -108,7 +139,10 @@ def page(result: Reconciled, stack: Stack) -> Iterable[RenderableType]:
     archiving = in_words(ARCHIVING_TAKES_AT_MOST)
     for task in result.archiving_repeated:
         table.add_row(task, f"not archived for over {archiving}", Text(f"{would}queued again", "green"))
-    yield table
+    if table.rows:
+        yield table
+    for batch in result.failed:
+        yield Text(f"✗ Not started again: {', '.join(batch.tasks)}. {batch.reason}", "red")
     if result.more:
         yield Text("There may be more: repeat the command, or raise --limit.", "yellow")
 

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.command import Command, ExitStatus, Session
-from catchlight.commands.list import positive
+from catchlight.commands.list import positive, tell_unreadable
 from catchlight.errors import UsageError
 from catchlight.redriving import ALL_KINDS, Kind, Redrive, RedrivenTask, Standstill, collect, give_back, look, work
 from catchlight.screen import a_table
@@ -77,6 +77,7 @@ def run(session: Session) -> ExitStatus:
         give_back(stack, found)
         raise
     screen.show(result, lambda: page(result))
+    tell_unreadable(screen, result.unreadable)
     return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE
 
 
@@ -92,7 +93,7 @@ def _kinds(options: argparse.Namespace) -> Sequence[Kind]:
 def page(result: Redrive) -> Iterable[RenderableType]:
     """For people."""
     if not result.tasks and not result.letters.unreadable:
-        yield Text("✓ Nothing is at a standstill.", "green")
+        yield Text(f"✓ Nothing {'else ' if result.unreadable else ''}is at a standstill.", "green")
         return
     table = a_table("Task", "Because of", "Was", "Would be done" if result.dry_run else "Done", "")
     for task in result.tasks:

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.command import Command, ExitStatus, Session
+from catchlight.commands.list import tell_unreadable
 from catchlight.durations import duration, in_words, parse_time
 from catchlight.miss_ratio import MissRatio, Resolved, miss_ratio
 from catchlight.queues import QueueDepth, queue_depths
@@ -47,6 +48,7 @@ class Status(Model):
     oldest_pending: OldestPending | None
     pending_too_long: int
     archiving_too_long: int
+    unreadable: tuple[str, ...]  # items that are older than the oldest pending task, but malformed
     queues: tuple[QueueDepth, ...]
     misses: MissRatio
     problems: tuple[str, ...]  # what is wrong and what to do next
@@ -77,6 +79,7 @@ def gather(stack: Stack, *, span: timedelta | None, now: datetime, screen: Scree
         else None,
         pending_too_long=pending,
         archiving_too_long=archiving,
+        unreadable=tuple(repair.unreadable),
         queues=queues,
         misses=miss_ratio(stack, since=now - (span or _DEFAULT_SPAN), now=now),
         problems=tuple(_problems(pending, archiving, queues)),
@@ -147,6 +150,7 @@ def run(session: Session) -> ExitStatus:
     """Shows how the stack is. WRONG if something is stuck."""
     status = gather(session.stack, span=session.options.since, now=utc_now(), screen=session.screen)
     session.screen.show(status, lambda: page(status))
+    tell_unreadable(session.screen, status.unreadable)
     return ExitStatus.WRONG if status.problems else ExitStatus.FINE
 
 

@@ -2,6 +2,10 @@
 
 from datetime import timedelta
 
+import pytest
+
+from image_tasks.errors import StoreUnavailableError
+from image_tasks.follow_ups import FollowUps
 from tests.integration.cli.conftest import Deployed
 
 HOUR = timedelta(hours=1)
@@ -19,6 +23,8 @@ def test_what_nobody_works_on_is_started_again(deployed: Deployed) -> None:
         "pendingLongerThanSeconds": 7 * 3600.0,  # six hours of polling, and an hour of slack
         "pollingRestarted": ["flux-kontext#lost"],
         "archivingRepeated": ["acedata#stuck"],
+        "failed": [],
+        "unreadable": [],
         "more": False,
     }
     assert deployed.executions() == [["flux-kontext#lost"]]
@@ -59,3 +65,46 @@ def test_no_more_than_the_limit(deployed: Deployed) -> None:
 
 def test_people_are_told_that_all_is_well(deployed: Deployed) -> None:
     assert "No task in stack pictures in us-east-1 is pending for longer than 7 h" in deployed.show("reconcile")
+
+
+def test_a_batch_that_fails_is_shown_with_its_reason(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
+    deployed.put("acedata#stuck", "SUCCEEDED", 2 * HOUR)
+    deployed.step_functions.delete_state_machine(stateMachineArn=deployed.resources["PollTasksStateMachine"])
+
+    result = deployed.run("reconcile", "--limit", "1", expect=1)
+
+    (failed,) = result["failed"]
+    assert failed["tasks"] == ["flux-kontext#lost"]
+    assert "AWS refused StartExecution: StateMachineDoesNotExist" in failed["reason"]
+    # The other kind has had its turn, and so many tasks were tried that there may be more.
+    assert (result["pollingRestarted"], result["archivingRepeated"]) == ([], ["acedata#stuck"])
+    assert result["more"]
+    shown = deployed.show("reconcile")
+    assert "✗ Not started again: flux-kontext#lost. AWS refused StartExecution: StateMachineDoesNotExist" in shown
+    assert "polled for again" not in shown
+
+
+def test_the_reason_is_that_of_the_fault_or_of_its_cause(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed.put("acedata#stuck", "SUCCEEDED", 2 * HOUR)
+
+    def fail(*_: object, **__: object) -> None:
+        raise StoreUnavailableError("the queue took 0 of 1 messages")
+
+    monkeypatch.setattr(FollowUps, "queue_archiving", fail)
+
+    result = deployed.run("reconcile", expect=1)
+
+    assert result["failed"] == [{"tasks": ["acedata#stuck"], "reason": "the queue took 0 of 1 messages"}]
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_malformed_items_are_named(deployed: Deployed, dry_run: list[str]) -> None:
+    deployed.put("flux-kontext#malformed", "PENDING", 8 * HOUR, images="none")
+    deployed.put("by-hand", "SUCCEEDED", 8 * HOUR)
+
+    result = deployed.run("reconcile", *dry_run, expect=1)
+
+    assert result["unreadable"] == ["flux-kontext#malformed", "by-hand"]
+    assert "malformed: flux-kontext#malformed, by-hand. Repair them there." in deployed.said
+    assert "No other task in stack pictures" in deployed.show("reconcile")

@@ -378,6 +378,7 @@ def test_what_the_stream_has_forgotten_is_found_by_its_status(
     deployed.put("flux-kontext#new", "PENDING", days)
     deployed.put("flux-kontext#done", "SUCCEEDED", days, images=[image()])
     deployed.put("flux-kontext#later", "PENDING", HOUR)
+    deployed.put("flux-kontext#malformed", "PENDING", days, images="none")
     letter = positions(deployed, first=0, last=1, arrived=(utc_now() - days).strftime("%Y-%m-%dT%H:%M:%SZ"))
     deployed.send("DispatchFailures", letter)
     client_of = Stack.client
@@ -394,10 +395,24 @@ def test_what_the_stream_has_forgotten_is_found_by_its_status(
 
     monkeypatch.setattr(Stack, "client", forgetful)
 
-    result = deployed.run("redrive", "--kind", "dispatch-failures")
+    result = deployed.run("redrive", "--kind", "dispatch-failures", expect=1)
 
     assert outcomes(result) == {"flux-kontext#new": ("poll", False), "flux-kontext#done": ("archive", False)}
+    assert result["unreadable"] == ["flux-kontext#malformed"]
     assert deployed.count("DispatchFailures") == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"), [("incomplete", "INCOMPLETE"), ("stuck", "SUCCEEDED"), ("timed-out", "TIMED_OUT")]
+)
+def test_malformed_items_are_named(deployed: Deployed, kind: str, status: str) -> None:
+    deployed.put("flux-kontext#malformed", status, timedelta(hours=2), images="none")
+
+    result = deployed.run("redrive", "--kind", kind, expect=1)
+
+    assert (result["tasks"], result["unreadable"]) == ([], ["flux-kontext#malformed"])
+    assert "malformed: flux-kontext#malformed. Repair them there." in deployed.said
+    assert "Nothing else is at a standstill" in deployed.show("redrive", "--kind", kind)
 
 
 @pytest.mark.parametrize("body", [{}, {"DDBStreamBatchInfo": 1}, {"DDBStreamBatchInfo": {"shardId": "s"}}])

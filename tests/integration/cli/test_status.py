@@ -64,6 +64,19 @@ def test_the_oldest_pending_task(deployed: Deployed) -> None:
     assert "Oldest pending: acedata#old, 2 h" in deployed.show("status")
 
 
+def test_malformed_items_older_than_the_oldest_pending_task_are_named(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#malformed", "PENDING", 2 * HOUR, images="none")
+    deployed.put("flux-kontext#oldest", "PENDING", HOUR)
+
+    status = deployed.run("status")
+
+    assert (status["oldestPending"]["task"], status["unreadable"]) == (
+        "flux-kontext#oldest",
+        ["flux-kontext#malformed"],
+    )
+    assert "malformed: flux-kontext#malformed. Repair them there." in deployed.said
+
+
 def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
     deployed.put("flux-kontext#stuck", "SUCCEEDED", 2 * HOUR)
