@@ -411,6 +411,29 @@ def test_a_run_that_cannot_read_the_table_is_reported(
     assert [error.exc_info[0].__name__] == counted(capsys) == [kind]
 
 
+@pytest.mark.parametrize("unread", ["PENDING", "SUCCEEDED"])
+def test_an_index_that_can_be_counted_but_not_read_fails_the_run_after_the_other_repair(
+    account: Account, caplog: pytest.LogCaptureFixture, unread: str
+) -> None:
+    account.put(STUCK, "PENDING", OVERDUE + MOMENT)
+    account.put(UNARCHIVED, "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+
+    def fail(params: dict[str, Any], **_: Any) -> None:
+        query = json.loads(params["body"])
+        is_of_repair = "Select" not in query and "Limit" not in query
+        if is_of_repair and query["ExpressionAttributeValues"][":status"]["S"] == unread:
+            raise EndpointConnectionError(endpoint_url="https://dynamodb.example")
+
+    app.dependencies().reconciliation._dynamodb.meta.events.register("before-call.dynamodb.Query", fail)
+    with pytest.raises(StoreUnavailableError):
+        reconcile()
+
+    (error,) = [vars(record) for record in caplog.records if record.levelname == "ERROR" and "repair" in vars(record)]
+    assert error["repair"] == ("PollingRestarted" if unread == "PENDING" else "ArchivingRepeated")
+    assert len(account.executions()) == (unread != "PENDING")
+    assert len(account.messages()) == (unread != "SUCCEEDED")
+
+
 def test_items_that_cannot_be_read_are_reported(
     account: Account, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
