@@ -233,7 +233,7 @@ class LocalStack:
         # Of this stack alone: one that runs beside it may have another version of the runtime. Cleaning up must not
         # fail for a sandbox that still writes bytecode.
         temporary = tempfile.TemporaryDirectory(
-            prefix="lambda-runtime-", dir=self._state_dir.resolve(), ignore_cleanup_errors=True
+            prefix=state_dir.RUNTIME_PREFIX, dir=self._state_dir.resolve(), ignore_cleanup_errors=True
         )
         folder = Path(self._stack.enter_context(temporary))
         make_runtime_folder(folder)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import IO, Any
 from catchlight.local_state import LOCK_FILE, STATE_FILE
 from local import LocalStackError
 
+# Of folders that a running stack makes for its functions' runtime.
+RUNTIME_PREFIX = "lambda-runtime-"
 # A command that looks whether a stack runs holds the lock for an instant.
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.05
@@ -19,7 +22,7 @@ _PAUSE_SECONDS = 0.05
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Locks a state folder for one stack, and clears what a stack that was killed has left of its addresses.
+    """Locks a state folder for one stack, and removes what a killed stack has left: addresses, runtime folders.
 
     The system releases the lock however the process ends; the file stays.
 
@@ -37,6 +40,8 @@ def owned(folder: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         (folder / STATE_FILE).unlink(missing_ok=True)
+        for left in folder.glob(f"{RUNTIME_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
         yield
 
 

@@ -37,8 +37,11 @@ def test_one_owner_at_a_time(tmp_path: Path) -> None:
 def test_the_next_owner_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text("{")
     (tmp_path / "stack.lock").write_text("123456789\n")
+    (tmp_path / "lambda-runtime-x" / "awslambdaric").mkdir(parents=True)
+    (tmp_path / "logs").mkdir()
 
     with owned(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "stack.lock"]
         assert not (tmp_path / "stack.json").exists()
         assert (tmp_path / "stack.lock").read_text() == f"{os.getpid()}\n"
 
