@@ -27,7 +27,7 @@ endif
 # settings of a package index stay.
 unexport PYTHONPATH PYTHONHOME PYTHONWARNINGS PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_NO_BINARY PIP_REQUIRE_VIRTUALENV
 # For what asks nothing of AWS: a profile that does not exist or a file that cannot be read must not stop it.
-NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
+NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u SAM_TEMPLATE_FILE AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
 
 # PYTHON=... picks an interpreter; else the best that works: 3.13 as in Lambda, then its neighbours. In the shell, where a
 # path may have any character.
@@ -101,10 +101,10 @@ format: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix $(SOURCES)
 
 # Bytecode is good for one version of Python. Without that one here the functions work, and start slower.
-# SAM needs a region to read the template.
+# SAM needs a region to read the template. It does not read samconfig.toml: a profile there is for `sam deploy`.
 build: $(STAMP) ## What `sam deploy` uploads, for Lambda: python3.13, arm64
 	@export RUNTIME_PYTHON="$$(scripts/find-python --exactly 3.13)" BUILD_PYTHON="$$(cd $(BIN) && pwd)/python"; \
-	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam build && { test -n "$$RUNTIME_PYTHON" || \
+	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam build --config-env none --parallel && { test -n "$$RUNTIME_PYTHON" || \
 	  echo "Built without bytecode, because there is no Python 3.13 here: every cold start will take more than twice as" \
 	  "long. Install one and build again."; }
 

@@ -23,6 +23,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Everything that `sam build` reads. The interpreter counts too: another one needs other wheels and other bytecode.
 SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers", "statemachines")
 LAYER = "ImageTasksLayer"
+# A stack that runs from an older build keeps it, while the sources are edited and built once more.
+KEPT_BUILDS = 2
 
 
 @dataclass(frozen=True)
@@ -50,25 +52,34 @@ def built_artefact(say: Callable[[str], None], project: Path = PROJECT, python: 
     """The artefact of `project` for this machine, built if there is none or a source has changed.
 
     `python` is the interpreter, with pip, that is to import it; without one it is this process's own. `say` is told
-    before a build starts. Processes that ask at the same time wait for one build.
+    before a build starts. Processes that ask at the same time wait for one build. Each build has a folder of its own,
+    so a stack that runs from an older one goes on; the two that were used last are kept.
 
     Raises:
         LocalStackError: the build failed; the message has SAM's output.
     """
     python = python or Path(sys.executable)
     is_own = python == Path(sys.executable)
-    folder = project / ".aws-sam" / ("this-machine" if is_own else "another-python")
-    stamp = folder.with_suffix(".fingerprint")
-    with _one_build_at_a_time(folder.with_suffix(".lock")):
-        wanted = fingerprint(project, python)
-        if folder.is_dir() and stamp.is_file() and stamp.read_text() == wanted:
-            return Artefact(folder)
-        reason = "the sources have changed" if folder.is_dir() else "there is none yet"
-        say(f"Building the functions and the layer for this machine ({reason}); some 15 s.")
-        stamp.unlink(missing_ok=True)
-        _build(project, folder, python)
-        stamp.write_text(wanted)
+    builds = project / ".aws-sam" / ("this-machine" if is_own else "another-python")
+    with _one_build_at_a_time(builds.with_suffix(".lock")):
+        folder = builds / fingerprint(project, python)[:16]
+        if not folder.is_dir():
+            reason = "the sources have changed" if builds.is_dir() else "there is none yet"
+            say(f"Building the functions and the layer for this machine ({reason}); some 15 s.")
+            # At the same depth: the template names the state machine's definition by a relative path.
+            unfinished = folder.with_suffix(".unfinished")
+            _build(project, unfinished, python)
+            unfinished.rename(folder)
+        os.utime(folder)
+        _remove_old(builds)
     return Artefact(folder)
+
+
+def _remove_old(builds: Path) -> None:
+    """Removes all builds but those that were used last."""
+    by_use = sorted((each for each in builds.iterdir() if each.is_dir()), key=lambda each: each.stat().st_mtime_ns)
+    for old in by_use[:-KEPT_BUILDS]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def fingerprint(project: Path, python: Path) -> str:
@@ -90,7 +101,7 @@ def _source_files(project: Path) -> Iterator[Path]:
 
 
 def _build(project: Path, folder: Path, python: Path) -> None:
-    # An empty folder: SAM leaves what an earlier template named.
+    # What a build that was cut off has left.
     shutil.rmtree(folder, ignore_errors=True)
     environment = without_user_settings(os.environ) | {
         "BUILD_FOR": "this-machine",
@@ -102,7 +113,8 @@ def _build(project: Path, folder: Path, python: Path) -> None:
     }
     sam = Path(sys.executable).with_name("sam")
     run = subprocess.run(
-        [str(sam), "build", "--build-dir", str(folder)],
+        # Not samconfig.toml: a profile there is for deployments, and unknown here.
+        [str(sam), "build", "--config-env", "none", "--parallel", "--build-dir", str(folder)],
         cwd=project,
         env=environment,
         check=False,

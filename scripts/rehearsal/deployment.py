@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from local.artefact import Artefact
+from local.environment import without_user_settings
 from local.template import STACK_NAME
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.emulator import PROJECT, ROOT, MiniStack
@@ -87,18 +88,14 @@ class Deployment:
 
     def _sam(self, *arguments: str) -> None:
         environment = (
-            os.environ
+            without_user_settings(os.environ)
             | ROOT
             | {
                 "AWS_ENDPOINT_URL": self.ministack.url,
-                "AWS_CONFIG_FILE": os.devnull,
-                "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
                 "SAM_CLI_TELEMETRY": "0",
                 "NO_PROXY": "*",
             }
         )
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-            environment.pop(name, None)
         run = subprocess.run(
             [str(Path(sys.executable).with_name("sam")), *arguments],
             cwd=PROJECT,

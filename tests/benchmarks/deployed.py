@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 
 import botocore
 
+from local.environment import without_user_settings
+
 REPOSITORY = Path(__file__).parents[2]
 BUILD = REPOSITORY / ".aws-sam" / "benchmarks"
 RUNTIME_VERSION = (3, 13)
@@ -34,7 +36,8 @@ def build() -> None:
         raise SystemExit(
             f"This needs Python {'.'.join(map(str, RUNTIME_VERSION))}, the runtime's; this is another one."
         )
-    environment = {**os.environ, "BUILD_PYTHON": sys.executable, "RUNTIME_PYTHON": sys.executable}
+    environment = without_user_settings(os.environ)
+    environment |= {"BUILD_PYTHON": sys.executable, "RUNTIME_PYTHON": sys.executable}
     environment |= {"AWS_DEFAULT_REGION": "us-east-1", "SAM_CLI_TELEMETRY": "0"}
     command = [str(Path(sys.executable).parent / "sam"), "build", "--build-dir", str(BUILD)]
     subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)

@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 90
 
 def with_a_botocore_that_cannot_call_s3(built: Artefact, project: Path) -> Artefact:
     """A copy that lacks what the layer once lacked: botocore reads the documentation of S3's client parameters."""
-    faulty = Artefact(project / ".aws-sam" / "this-machine")
+    faulty = Artefact(project / ".aws-sam" / "this-machine" / "faulty")
     shutil.copytree(built.folder, faulty.folder)
     # The template names the state machine's definition in the sources.
     (project / "statemachines").symlink_to(REPOSITORY / "statemachines")

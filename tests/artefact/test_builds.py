@@ -1,0 +1,90 @@
+"""Where builds lie: each in a folder of its own, whatever the user has set for AWS's tools."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from samcli.yamlhelper import yaml_parse
+
+from local import LocalStackError, artefact
+from local.artefact import PROJECT, SOURCES, built_artefact
+from scripts.smoke.contents import Build, check_contents
+from tests.artefact.conftest import HERE
+
+
+def copy_of_sources(folder: Path) -> Path:
+    for source in SOURCES:
+        copy = shutil.copytree if (PROJECT / source).is_dir() else shutil.copy
+        folder.mkdir(exist_ok=True)
+        copy(PROJECT / source, folder / source)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose builds are made in an instant: of the template alone."""
+
+    def build(project: Path, folder: Path, python: Path) -> None:
+        folder.mkdir(parents=True)
+        text = (project / "template.yaml").read_text()
+        if text == "malformed":
+            raise LocalStackError("sam build failed")
+        (folder / "template.yaml").write_text(text)
+
+    monkeypatch.setattr(artefact, "_build", build)
+    for source in SOURCES:
+        (tmp_path / source).write_text("1")
+    return tmp_path
+
+
+def built(project: Path, content: str) -> tuple[Path, bool]:
+    """The folder of a build of a project with this template, and whether it was made now."""
+    (project / "template.yaml").write_text(content)
+    said: list[str] = []
+    folder = built_artefact(said.append, project).folder
+    assert (folder / "template.yaml").read_text() == content
+    return folder, bool(said)
+
+
+def test_a_build_leaves_the_folder_that_a_stack_may_be_running_from(project: Path) -> None:
+    first, _ = built(project, "1")
+    second, _ = built(project, "2")
+
+    assert (first / "template.yaml").read_text() == "1"
+    assert built(project, "1") == (first, False)
+    assert built(project, "2") == (second, False)
+
+
+def test_the_two_builds_that_were_used_last_are_kept(project: Path) -> None:
+    first, _ = built(project, "1")
+    second, _ = built(project, "2")
+    built(project, "1")
+    third, _ = built(project, "3")
+
+    assert set(first.parent.iterdir()) == {first, third}
+    assert built(project, "2") == (second, True)
+
+
+def test_a_build_that_fails_is_made_again(project: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(LocalStackError, match="sam build failed"):
+            built(project, "malformed")
+        shutil.rmtree(next((project / ".aws-sam" / "this-machine").glob("*.unfinished")))
+
+
+def test_settings_of_the_user_do_not_reach_sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = copy_of_sources(tmp_path / "project")
+    samconfig = (project / "samconfig.toml").read_text()
+    heading = "[default.global.parameters]\n"
+    assert heading in samconfig
+    (project / "samconfig.toml").write_text(samconfig.replace(heading, f'{heading}profile = "nobody"\n'))
+    monkeypatch.setenv("AWS_DEFAULT_PROFILE", "nobody")
+    monkeypatch.setenv("SAM_TEMPLATE_FILE", os.devnull)
+
+    found = built_artefact(print, project)
+
+    assert list(check_contents(Build(found.folder, project, HERE))) == []
+    # The build was renamed after SAM had written paths that are relative to it.
+    machine = yaml_parse(found.template.read_text())["Resources"]["PollTasksStateMachine"]["Properties"]
+    assert (found.folder / machine["DefinitionUri"]).resolve() == project / "statemachines" / "poll_tasks.asl.yaml"
