@@ -6,8 +6,6 @@ The build for this machine is compared with its sources and called; the build fo
 with its sources, because wheels for another processor cannot be called here. Exit status 0 if nothing is wrong.
 """
 
-import importlib.util
-import platform
 import shutil
 import subprocess
 import sys
@@ -15,10 +13,15 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from local.environment import ignore_user_settings
+
+if __name__ == "__main__":  # before anything imports boto3 or moto
+    ignore_user_settings()
+
 from local import LocalStackError
 from local.artefact import SOURCES, built_artefact
 from scripts.smoke.calls import check_calls
-from scripts.smoke.contents import MAX_LAYER_BYTES, Build, Target, check_contents, lambda_target
+from scripts.smoke.contents import MAX_LAYER_BYTES, Build, check_contents, lambda_target, target_here
 from scripts.smoke.imports import check_imports
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -30,8 +33,7 @@ def main() -> int:
         artefact = built_artefact(print)
     except LocalStackError as exc:
         return report("build", [str(exc)])
-    here = Target("this machine", platform.machine(), importlib.util.MAGIC_NUMBER)
-    build = Build(artefact.folder, PROJECT, here)
+    build = Build(artefact.folder, PROJECT, target_here())
     problems = report("the build for this machine is as its sources and its wheels are", check_contents(build))
     problems += report("every module of the package can be imported", check_imports(build.layer))
     problems += report(

@@ -4,11 +4,13 @@ Every file has to be one of these: a file of a pinned dependency as its wheel re
 data of botocore as the build may slim it, or the bytecode of one of them. Nothing may be missing or left over.
 """
 
+import _imp
 import base64
 import csv
 import hashlib
 import importlib.util
 import marshal
+import platform
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -41,7 +43,9 @@ class Target:
 
     name: str
     machine: str
+    python: str  # its version, as 3.13
     magic_number: bytes
+    cache_tag: str  # in the names of bytecode files
     has_bytecode: bool = True
 
     @property
@@ -127,7 +131,7 @@ def _check_layer(build: Build) -> Iterator[str]:
         if path.is_file() and "__pycache__" not in path.parts
     }
     installed = {canonicalize_name(each.name): each for each in distributions(path=[str(build.layer)])}
-    pinned = dict(_pinned(build.layer_source / "requirements.txt"))
+    pinned = dict(_pinned(build.layer_source / "requirements.txt", build.target.python))
     for extra in sorted(installed.keys() - pinned):
         yield f"{extra} is in the layer, and requirements.txt does not name it"
     for name, version in pinned.items():
@@ -139,7 +143,7 @@ def _check_layer(build: Build) -> Iterator[str]:
             yield f"{name} {found.version} is in the layer: requirements.txt wants {version}"
         try:
             recorded = dict(_recorded(found))
-            yield from check_tags(found, build.target.machine)
+            yield from check_tags(found, build.target.python, build.target.machine)
         except Exception as exc:  # noqa: BLE001 - a damaged RECORD raises anything
             yield f"{name}: its RECORD or WHEEL cannot be read: {exc!r}"
             continue
@@ -151,12 +155,12 @@ def _check_layer(build: Build) -> Iterator[str]:
     yield from check_machine(build.layer, build.target.machine)
 
 
-def _pinned(requirements: Path) -> Iterator[tuple[NormalizedName, str]]:
-    """Names and versions that hold in Lambda."""
-    lambda_ = {"python_version": "3.13", "python_full_version": "3.13.0", "sys_platform": "linux"}
+def _pinned(requirements: Path, python: str) -> Iterator[tuple[NormalizedName, str]]:
+    """Names and versions that hold for this version of Python on Linux."""
+    target = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
     for line in re.findall(r"^[a-z].*?(?= *\\?$)", requirements.read_text(), re.MULTILINE):
         requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate(lambda_):
+        if requirement.marker is None or requirement.marker.evaluate(target):
             (pin,) = requirement.specifier
             yield canonicalize_name(requirement.name), pin.version
 
@@ -182,7 +186,10 @@ def _check_files(build: Build, folder: Path, expected: Mapping[Path, str | None]
     found = {path for path in found if not path.is_relative_to(DATA)}
     bytecode = {}
     if build.target.has_bytecode:
-        bytecode = {_bytecode(path): path for path in expected if path.suffix == ".py"}
+        tag = build.target.cache_tag
+        bytecode = {
+            path.parent / "__pycache__" / f"{path.stem}.{tag}.pyc": path for path in expected if path.suffix == ".py"
+        }
     shown = folder.relative_to(build.folder)
     for path in sorted(found - expected.keys() - bytecode.keys()):
         yield f"{shown / path}: comes from no source and no dependency"
@@ -199,10 +206,6 @@ def _check_files(build: Build, folder: Path, expected: Mapping[Path, str | None]
             yield f"{shown / path}: {problem}"
 
 
-def _bytecode(source: Path) -> Path:
-    return source.parent / "__pycache__" / f"{source.stem}.cpython-313.pyc"
-
-
 def _bytecode_problem(target: Target, folder: Path, path: Path, source: Path) -> str | None:
     """Why Lambda would not take the bytecode, and compile the module at every cold start; or take a wrong one."""
     content = (folder / path).read_bytes()
@@ -210,11 +213,16 @@ def _bytecode_problem(target: Target, folder: Path, path: Path, source: Path) ->
         return "is bytecode of another Python"
     if content[4:8] != UNCHECKED_HASH.to_bytes(4, "little"):
         return "is bytecode that depends on its source's date"
-    if not (folder / source).is_file() or content[8:16] != importlib.util.source_hash((folder / source).read_bytes()):
+    if not (folder / source).is_file() or content[8:16] != _source_hash(target, (folder / source).read_bytes()):
         return "is bytecode of another source"
     if target.is_this_interpreter:
         return _code_problem(content[16:], folder, source)
     return None
+
+
+def _source_hash(target: Target, source: bytes) -> bytes:
+    """The hash that the target's interpreter writes: its key is the magic number, so another version's differs."""
+    return _imp.source_hash(int.from_bytes(target.magic_number, "little"), source)
 
 
 def _code_problem(code: bytes, folder: Path, source: Path) -> str | None:
@@ -232,4 +240,11 @@ def _code_problem(code: bytes, folder: Path, source: Path) -> str | None:
 def lambda_target(*, has_bytecode: bool) -> Target:
     """What the template asks for: python3.13 on arm64."""
     magic_number = importlib.util.MAGIC_NUMBER if sys.version_info[:2] == (3, 13) else MAGIC_NUMBER_3_13
-    return Target("Lambda", "aarch64", magic_number, has_bytecode)
+    return Target("Lambda", "aarch64", "3.13", magic_number, "cpython-313", has_bytecode)
+
+
+def target_here() -> Target:
+    """This machine and this interpreter."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    tag = sys.implementation.cache_tag or ""
+    return Target("this machine", platform.machine(), version, importlib.util.MAGIC_NUMBER, tag)

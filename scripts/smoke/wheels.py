@@ -9,19 +9,21 @@ from pathlib import Path
 _ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "arm64": 183}
 
 
-def check_tags(distribution: Distribution, machine: str) -> Iterator[str]:
-    """Problems of a wheel's tags: python3.13 or any, and the machine's platform or any."""
+def check_tags(distribution: Distribution, python: str, machine: str) -> Iterator[str]:
+    """Problems of a wheel's tags: this version of Python or any, and the machine's platform or any."""
     wheel = Parser().parsestr(distribution.read_text("WHEEL") or "")
     tags = wheel.get_all("Tag") or []
-    if not any(_is_compatible(tag, machine) for tag in tags):
-        yield f"{distribution.name}: its wheel is for {', '.join(tags) or 'nothing'}, not for python3.13 on {machine}"
+    interpreter = f"cp{python.replace('.', '')}"
+    if not any(_is_compatible(tag, interpreter, machine) for tag in tags):
+        found = ", ".join(tags) or "nothing"
+        yield f"{distribution.name}: its wheel is for {found}, not for python{python} on {machine}"
 
 
-def _is_compatible(tag: str, machine: str) -> bool:
+def _is_compatible(tag: str, interpreter: str, machine: str) -> bool:
     python, abi, platform = tag.split("-")
     if platform == "any":
-        return python in ("py3", "py2.py3", "cp313")
-    return python.startswith("cp3") and abi in ("cp313", "abi3") and platform.endswith(machine)
+        return python in ("py3", "py2.py3", interpreter)
+    return python.startswith("cp3") and abi in (interpreter, "abi3") and platform.endswith(machine)
 
 
 def check_machine(layer: Path, machine: str) -> Iterator[str]:

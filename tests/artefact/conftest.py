@@ -1,9 +1,7 @@
 """The artefact for this machine, and copies of it that a test may damage."""
 
-import importlib.util
 import json
 import os
-import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +10,9 @@ from typing import Any
 import pytest
 
 from local.artefact import PROJECT, Artefact, built_artefact
-from scripts.smoke.contents import Build, Target
+from scripts.smoke.contents import Build, target_here
 
-HERE = Target("this machine", platform.machine(), importlib.util.MAGIC_NUMBER)
+HERE = target_here()
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,20 @@
 """What may happen to an artefact, and is noticed before it is deployed."""
 
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from local.artefact import PROJECT, Artefact
-from scripts.smoke.contents import Build, check_contents
+from scripts.smoke.contents import Build, Target, _source_hash, check_contents
 from tests.artefact.conftest import HERE, Copy, copy_of
 
 LAYER = "ImageTasksLayer/python"
 DATA = f"{LAYER}/botocore/data"
 MODULES = f"{LAYER}/image_tasks"
-TAG = "cpython-313.pyc"
+TAG = f"{sys.implementation.cache_tag}.pyc"
 
 Fault = Callable[[Copy], None]
 
@@ -178,7 +180,7 @@ def problems(artefact: Artefact, tmp_path_factory: pytest.TempPathFactory) -> li
     for fault, _ in FAULTS.values():
         fault(copy)
     copy.change(f"{LAYER}/pydantic_core/*.so", for_another_machine)
-    copy.change(f"{LAYER}/pydantic_core-*.dist-info/WHEEL", lambda wheel: wheel.replace(b"cp313", b"cp312"))
+    copy.change(f"{LAYER}/pydantic_core-*.dist-info/WHEEL", lambda wheel: wheel.replace(b"cp3", b"cp2"))
     return list(check_contents(copy))
 
 
@@ -191,8 +193,24 @@ def test_a_fault_is_noticed(problems: list[str], name: str) -> None:
 
 def test_a_library_for_another_machine_is_noticed(problems: list[str]) -> None:
     assert [problem for problem in problems if "_pydantic_core" in problem and "is no Linux library for" in problem]
-    assert [problem for problem in problems if "pydantic" in problem and "its wheel is for cp312" in problem]
+    assert [problem for problem in problems if "pydantic" in problem and "its wheel is for cp2" in problem]
 
 
 def test_the_artefact_has_no_fault(artefact: Artefact) -> None:
     assert list(check_contents(Build(artefact.folder, PROJECT, HERE))) == []
+
+
+def test_a_build_for_another_version_of_python_has_other_names_and_wheels(artefact: Artefact) -> None:
+    another = replace(HERE, python="3.99", cache_tag="cpython-399")
+
+    problems = list(check_contents(Build(artefact.folder, PROJECT, another)))
+
+    assert f"{MODULES}/__pycache__/models.cpython-399.pyc: is missing" in problems
+    assert f"{MODULES}/__pycache__/models.{TAG}: comes from no source and no dependency" in problems
+    assert [problem for problem in problems if "pydantic" in problem and "not for python3.99 on" in problem]
+
+
+def test_sources_are_hashed_as_the_targets_interpreter_does() -> None:
+    another = Target("3.11", "x86_64", "3.11", b"\xa7\r\r\n", "cpython-311")
+
+    assert _source_hash(another, b"x = 1\n").hex() == "4c0372aa93f75252"  # importlib.util.source_hash of Python 3.11
