@@ -10,9 +10,12 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from local.artefact import Artefact, built_artefact
+from local.environment import ignore_user_settings
 
 pytest_plugins = ["pytester", "tests.planted_secrets"]
 
+# Also before moto is imported.
+ignore_user_settings()
 # Set before any test module is imported: Powertools reads some of it while handlers are.
 os.environ.update(
     AWS_ACCESS_KEY_ID="testing",
@@ -20,17 +23,11 @@ os.environ.update(
     AWS_SESSION_TOKEN="testing",
     AWS_DEFAULT_REGION="us-east-1",
     AWS_REGION="us-east-1",
-    AWS_EC2_METADATA_DISABLED="true",
-    AWS_CONFIG_FILE=os.devnull,
-    AWS_SHARED_CREDENTIALS_FILE=os.devnull,
     POWERTOOLS_SERVICE_NAME="catchlight",
     POWERTOOLS_METRICS_NAMESPACE="Catchlight",
     # For Metrics: without it every flush warns that there is no function name.
     AWS_LAMBDA_FUNCTION_NAME="tested",
 )
-for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
-    os.environ.pop(name, None)
-
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("catchlight", deadline=None)

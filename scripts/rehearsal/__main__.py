@@ -13,6 +13,11 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from local.environment import ignore_user_settings
+
+if __name__ == "__main__":  # before anything imports boto3 or moto
+    ignore_user_settings()
+
 from rich.console import Console
 
 from local import LocalStackError

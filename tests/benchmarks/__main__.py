@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from local.environment import ignore_user_settings
 from tests.benchmarks import report
 from tests.benchmarks.bars import bars
 
@@ -50,4 +51,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Before a benchmark is imported, and moto by it.
+    ignore_user_settings()
     sys.exit(main())

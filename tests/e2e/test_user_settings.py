@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.e2e.test_readme import REPOSITORY, blocks
-from tests.user_settings import hostile_settings
+from tests.user_settings import hostile_settings, tools_settings
 
 PATIENCE_SECONDS = 180
 
@@ -108,3 +108,40 @@ def test_the_readmes_lines(shell: Shell) -> None:
 
     assert '{"status": "received"}' in said
     assert "'status': 'FAILED'" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "tests/unit/test_aws_clients.py",
+            "tests/integration/test_reconcile_tasks.py",
+        ],
+        ["tests.races", "--keys", "1"],
+        ["tests.soak", "--tasks", "1", "--state-dir", "{folder}/soak"],
+        ["scripts.smoke"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_whatever_makes_sessions_of_its_own(arguments: list[str], tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    # Who installs packages from behind a proxy needs it, and its certificates: those are taken as they are.
+    hostile = {
+        name: value for name, value in tools_settings(tmp_path).items() if name.startswith(("AWS_", "MOTO_", "POW"))
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-m", *(each.format(folder=tmp_path) for each in arguments)],
+        cwd=REPOSITORY,
+        env={**kept, **hostile},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from local.environment import ignore_user_settings
+
+if __name__ == "__main__":  # before anything imports boto3 or moto
+    ignore_user_settings()
+
 import boto3
 from rich.console import Console
 from rich.table import Table

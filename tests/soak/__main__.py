@@ -8,6 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+from local.environment import ignore_user_settings
+
+if __name__ == "__main__":  # before anything imports boto3 or moto
+    ignore_user_settings()
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
