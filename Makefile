@@ -7,12 +7,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # What the environment was made from: it is made anew when a lock changes.
 STAMP := $(VENV)/.installed
-LOCKS := requirements-dev.txt layers/image_tasks/python/requirements.txt
+LOCKS := requirements-dev.txt layers/catchlight/python/requirements.txt
 SCANNER := .venv-checkov
 SCANNER_STAMP := $(SCANNER)/.installed
 EMULATOR := .venv-ministack
 EMULATOR_STAMP := $(EMULATOR)/.installed
-SOURCES := catchlight functions layers local scripts tests
+SOURCES := cli functions layers local scripts tests
 
 # A dollar, a backquote, a quote or a backslash in the path would be run or lost by the scripts that pip installs. Blanks are
 # fine, but not in VENV: make reads them as several names.
@@ -80,9 +80,9 @@ check: $(STAMP) ## Format, lint, types, security, template, state machine, impor
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/bandit -q -r layers/image_tasks/python/image_tasks functions
+	$(BIN)/bandit -q -r layers/catchlight/python/catchlight functions
 	$(BIN)/bandit -q -ll -r local scripts
-	PYTHONPATH=.:layers/image_tasks/python $(BIN)/lint-imports --no-cache
+	PYTHONPATH=.:cli:layers/catchlight/python $(BIN)/lint-imports --no-cache
 	$(BIN)/cfn-lint template.yaml
 	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --config-env none
 	$(BIN)/python scripts/lint_state_machine.py
@@ -136,7 +136,7 @@ lock: $(STAMP) ## Pin the newest versions that fit each other
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  requirements-dev.in -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
-	  layers/image_tasks/python/requirements.in -c requirements-dev.txt -o layers/image_tasks/python/requirements.txt
+	  layers/catchlight/python/requirements.in -c requirements-dev.txt -o layers/catchlight/python/requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  requirements-checkov.in -o requirements-checkov.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --upgrade \

@@ -9,7 +9,7 @@ from pathlib import Path
 from local import LocalStackError
 from local.environment import ignore_user_settings
 
-_LAYER = Path(__file__).resolve().parent.parent / "layers" / "image_tasks" / "python"
+_LAYER = Path(__file__).resolve().parent.parent / "layers" / "catchlight" / "python"
 
 
 def main(arguments: list[str] | None = None) -> int:

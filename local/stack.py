@@ -19,23 +19,24 @@ from moto.dynamodb.models import dynamodb_backends
 from moto.sqs.models import sqs_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
-from local import LocalStackError, moto_patches, state_dir
+from local import LocalStackError, state_dir
 from local.artefact import Artefact
-from local.deployment import Deployment, Resource
-from local.function_logs import ErrorListener, LogFolder
-from local.http_api import HttpApi
-from local.lambda_runtime import Function
-from local.moto_server import Middleware, MotoServer
+from local.events.queue import QueueEventSource
+from local.events.schedule import ScheduleSource
+from local.events.stream import StreamEventSource
+from local.http.api import HttpApi
+from local.http.sigv4 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from local.lambda_.logs import ErrorListener, LogFolder
+from local.lambda_.runtime import Function
+from local.lambda_.runtime_api import Outcome
+from local.lambda_.runtime_folder import make_runtime_folder
+from local.lambda_.sandbox import IMAGE_HOSTS_VARIABLE
+from local.moto import patches
+from local.moto.server import Middleware, MotoServer
 from local.permissions import Permissions
-from local.queue_event_source import QueueEventSource
-from local.resource_types import RESOURCE_TYPES
-from local.runtime_api import Outcome
-from local.runtime_folder import make_runtime_folder
-from local.sandbox import IMAGE_HOSTS_VARIABLE
-from local.schedule import ScheduleSource
-from local.sigv4 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
-from local.stream_event_source import StreamEventSource
-from local.template import ACCOUNT_ID, REGION, Template, load_template
+from local.template.deployment import Deployment, Resource
+from local.template.expand import ACCOUNT_ID, REGION, Template, load_template
+from local.template.resource_types import RESOURCE_TYPES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOCAL_API_KEY = "local-api-key"
@@ -55,7 +56,7 @@ class LocalStack:
     parameters        values for the template's parameters
     template          the template, instead of the repository's; its functions import from the environment, too
     artefact          runs the functions as they are built: without the source tree and the environment on their path
-    aws_middleware    stands between all requests to AWS services and moto, as local/faults.py does
+    aws_middleware    stands between all requests to AWS services and moto, as local/moto/faults.py does
 
     Functions may do what the template's roles allow, as in AWS; `permissions` holds what they have asked for.
 
@@ -153,7 +154,7 @@ class LocalStack:
         # Step Functions logs an error for each path that a Choice looks for in vain. What fails is noted by a patch.
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         self._stack.enter_context(
-            moto_patches.installed(
+            patches.installed(
                 self._time_scale, self._invoke_by_arn, lambda: self.boto3_client("lambda"), self._logs.error
             )
         )
@@ -291,7 +292,7 @@ class LocalStack:
             return None
         from catchlight.client import DeskClient
         from catchlight.client.signing import SignedRequests
-        from catchlight.gallery import GalleryServer
+        from catchlight_cli.gallery import GalleryServer
 
         signed = SignedRequests(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY), REGION)
         desk = self._stack.enter_context(DeskClient(self._apis["DeskApi"].url, signed, trust_environment=False))
@@ -329,7 +330,7 @@ class LocalStack:
 
 
 def _provider_ids() -> list[str]:
-    from image_tasks.providers import PROVIDERS
+    from catchlight.providers import PROVIDERS
 
     return sorted(PROVIDERS)
 

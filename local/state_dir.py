@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from catchlight.local_state import LOCK_FILE, STATE_FILE
+from catchlight.client.local_state import LOCK_FILE, STATE_FILE
 from local import LocalStackError
 
 # Of folders that a running stack makes for its functions' runtime.

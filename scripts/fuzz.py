@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "layers/image_tasks/python")]
+sys.path[:0] = [str(ROOT), str(ROOT / "layers/catchlight/python")]
 FINDINGS = ROOT / ".fuzz"
 MAX_INPUT_BYTES = 65536
 
@@ -36,20 +36,20 @@ if HAS_ATHERIS:
     import atheris
 
 is_led_by_coverage = HAS_ATHERIS and "--alone" in sys.argv
-with atheris.instrument_imports(include=["image_tasks"]) if is_led_by_coverage else nullcontext():
+with atheris.instrument_imports(include=["catchlight"]) if is_led_by_coverage else nullcontext():
     import httpx
 
-    from image_tasks.errors import (
+    from catchlight.callbacks.verification import decode_json, verify_signature, verify_token
+    from catchlight.errors import (
         ImageError,
         ImageRejectedError,
         ProviderError,
         RequestError,
         UnauthorizedError,
     )
-    from image_tasks.image_door import HTTPS_PORT, ImageDoor
-    from image_tasks.image_formats import MAX_PIXELS, read_image_facts
-    from image_tasks.providers import PROVIDERS
-    from image_tasks.verification import decode_json, verify_signature, verify_token
+    from catchlight.images.formats import MAX_PIXELS, read_image_facts
+    from catchlight.images.url_policy import HTTPS_PORT, ImageDoor
+    from catchlight.providers import PROVIDERS
 
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)
 TOKEN = "localCallbackToken0123456789abcdefghijklmnopqrst"  # noqa: S105 - the one in events/

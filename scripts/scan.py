@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from local.template import load_template
+from local.template.expand import load_template
 
 PROJECT = Path(__file__).parent.parent
 CHECKOV = PROJECT / ".venv-checkov" / "bin" / "checkov"

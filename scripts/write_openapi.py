@@ -11,8 +11,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from image_tasks.desk import problems
-from image_tasks.desk.messages import (
+from catchlight.api import problems
+from catchlight.api.problems import Problem
+from catchlight.api.schemas import (
     IDEMPOTENCY_KEY_PATTERN,
     LinkQuery,
     NewTask,
@@ -25,9 +26,8 @@ from image_tasks.desk.messages import (
     TaskPage,
     TaskQuery,
 )
-from image_tasks.desk.problems import Problem
-from image_tasks.models import TASK_ID_PATTERN
-from image_tasks.providers import PROVIDERS
+from catchlight.models import TASK_ID_PATTERN
+from catchlight.providers import PROVIDERS
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "answer-desk.openapi.yaml"
 
@@ -270,8 +270,10 @@ def _responses(operation: Operation) -> dict[HTTPStatus, dict[str, Any]]:
 
 
 def _schemas() -> dict[str, Any]:
-    asked = {model for operation in OPERATIONS for model in operation.body}
-    answered = {answer.model for operation in OPERATIONS for answer in operation.answers.values() if answer.model}
+    asked: set[type[BaseModel]] = {model for operation in OPERATIONS for model in operation.body}
+    answered: set[type[BaseModel]] = {
+        answer.model for operation in OPERATIONS for answer in operation.answers.values() if answer.model
+    }
     _, definitions = models_json_schema(
         [
             *((model, "validation") for model in sorted(asked, key=lambda model: model.__name__)),
@@ -328,7 +330,7 @@ def _without_null(schema: Any) -> Any:
 
 def text() -> str:
     """The document as it stands in the file."""
-    head = "# Made by scripts/write_openapi.py from the models in image_tasks/desk/messages.py: change those.\n"
+    head = "# Made by scripts/write_openapi.py from the models in catchlight/api/schemas.py: change those.\n"
     return head + yaml.dump(document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/task-event.schema.json from the models in image_tasks/task_events.py. Run it when they change."""
+"""Writes docs/task-event.schema.json from the models in catchlight/events.py. Run it when they change."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from image_tasks.task_events import MAX_DETAIL_BYTES, TaskEvent
+from catchlight.events import MAX_DETAIL_BYTES, TaskEvent
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "task-event.schema.json"
 

@@ -15,11 +15,11 @@ from urllib.parse import quote
 
 import httpx
 
+from catchlight.api.problems import IMAGE_NOT_ARCHIVED, NO_SUCH_IMAGE, NO_SUCH_TASK, Problem, ProblemError
+from catchlight.api.schemas import FINAL_STATUSES, ImageAnswer, NewTask, TaskAnswer, TaskPage
 from catchlight.client import DeskClient
 from catchlight.client.retrying import Patience
-from image_tasks.desk.messages import FINAL_STATUSES, ImageAnswer, NewTask, TaskAnswer, TaskPage
-from image_tasks.desk.problems import IMAGE_NOT_ARCHIVED, NO_SUCH_IMAGE, NO_SUCH_TASK, Problem, ProblemError
-from image_tasks.models import TaskStatus, iso
+from catchlight.models import TaskStatus, iso
 from local.simulator.pictures import Picture, PictureFormat, draw_picture
 
 API = "https://desk.example"

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from PIL import Image as Pillow
 
-from image_tasks.errors import ImageRejectedError
-from image_tasks.image_door import ImageDoor, is_expected_host
-from image_tasks.image_fetching import ImageFetcher
-from image_tasks.image_formats import ImageFacts
+from catchlight.errors import ImageRejectedError
+from catchlight.images.fetcher import ImageFetcher
+from catchlight.images.formats import ImageFacts
+from catchlight.images.url_policy import ImageDoor, is_expected_host
 from tests.planted_secrets import URL_QUERY
 
 Answer = Callable[[BaseHTTPRequestHandler], None]

@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from image_tasks.aws_clients import AwsClients
-from image_tasks.credentials import LiveSecret
-from image_tasks.desk.answer_desk import AnswerDesk
-from image_tasks.desk.messages import Answered, LinkQuery, PageQuery, Registration, Submission, TaskQuery
-from image_tasks.desk.presigned_links import S3_CONFIG, PresignedLinks
-from image_tasks.desk.problems import ACCOUNT_REFUSED, IN_DOUBT, MALFORMED_BODY, UNAVAILABLE, ProblemError
-from image_tasks.desk.requests import read_body, read_idempotency_key, read_query
-from image_tasks.desk.task_queries import TaskQueries
-from image_tasks.errors import SettingsError, StoreUnavailableError
-from image_tasks.failures import report_failure, reports_failures
-from image_tasks.metrics import Unit, metrics_by
-from image_tasks.models import utc_now
-from image_tasks.registration import Registry
-from image_tasks.settings import AnswerRequestsSettings
+from catchlight.api.presigned_urls import S3_CONFIG, PresignedLinks
+from catchlight.api.problems import ACCOUNT_REFUSED, IN_DOUBT, MALFORMED_BODY, UNAVAILABLE, ProblemError
+from catchlight.api.queries import TaskQueries
+from catchlight.api.requests import read_body, read_idempotency_key, read_query
+from catchlight.api.schemas import Answered, LinkQuery, PageQuery, Registration, Submission, TaskQuery
+from catchlight.api.tasks_api import AnswerDesk
+from catchlight.aws.clients import AwsClients
+from catchlight.aws.secrets import LiveSecret
+from catchlight.errors import SettingsError, StoreUnavailableError
+from catchlight.models import utc_now
+from catchlight.observability.failures import report_failure, reports_failures
+from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.settings import AnswerRequestsSettings
+from catchlight.tasks.registration import Registry
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_s3.client import S3Client
 
-    from image_tasks.desk.submissions import Submissions
+    from catchlight.api.submissions import Submissions
 
 # Who waits for a task is answered with so much time left.
 RESERVED_SECONDS = 3
@@ -100,9 +100,9 @@ class Dependencies:
     def submissions(self) -> "Submissions":
         """For those who order images."""
         # httpx, which nothing else here needs, is an eighth of what a cold start imports.
-        from image_tasks.desk.submission_claims import SubmissionClaims
-        from image_tasks.desk.submission_client import SubmissionClient
-        from image_tasks.desk.submissions import Submissions
+        from catchlight.api.idempotency import SubmissionClaims
+        from catchlight.api.submission_client import SubmissionClient
+        from catchlight.api.submissions import Submissions
 
         secrets_manager = self._clients.secrets_manager()
         return Submissions(

@@ -13,29 +13,29 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from image_tasks.aws_clients import AwsClients
-from image_tasks.confirmation import Confirmation
-from image_tasks.credentials import LiveSecret
-from image_tasks.deadlines import MAX_ARCHIVE_TRIES, retry_after_seconds
-from image_tasks.earliest_first import EarliestFirstPool
-from image_tasks.errors import (
+from catchlight.archiving.archiver import ArchiveRun, ImageArchive
+from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
+from catchlight.archiving.confirmation import Confirmation
+from catchlight.archiving.priority_pool import EarliestFirstPool
+from catchlight.archiving.url_refresher import FreshUrls
+from catchlight.aws.clients import AwsClients
+from catchlight.aws.secrets import LiveSecret
+from catchlight.errors import (
     ImageUnavailableError,
     InvalidMessageError,
     ProviderError,
     ProviderRefusedError,
     UnconfirmedError,
 )
-from image_tasks.failures import report_failure, reports_failures
-from image_tasks.fresh_urls import FreshUrls
-from image_tasks.image_archive import ArchiveRun, ImageArchive
-from image_tasks.image_bucket import S3_CONFIG, ImageBucket
-from image_tasks.image_fetching import ImageFetcher
-from image_tasks.inquiry import Inquiry
-from image_tasks.metrics import Unit, metrics_by
-from image_tasks.models import ImageState, TaskStatus, is_task_key, split_task_key, utc_now
-from image_tasks.provider_client import ProviderClient
-from image_tasks.settings import ArchiveImagesSettings
-from image_tasks.tasks_table import TasksTable
+from catchlight.images.fetcher import ImageFetcher
+from catchlight.models import ImageState, TaskStatus, is_task_key, split_task_key, utc_now
+from catchlight.observability.failures import report_failure, reports_failures
+from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, retry_after_seconds
+from catchlight.polling.provider_client import ProviderClient
+from catchlight.polling.status_lookup import Inquiry
+from catchlight.settings import ArchiveImagesSettings
+from catchlight.tasks.table import TasksTable
 
 # BatchSize of the event source; every message has a thread that waits for its images.
 MAX_MESSAGES = 5

@@ -17,10 +17,10 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from image_tasks.aws_clients import AwsClients
-from image_tasks.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
-from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState, Reporter, TaskStatus, is_task_key
-from image_tasks.settings import DispatchChangesSettings
+from catchlight.aws.clients import AwsClients
+from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, Reporter, TaskStatus, is_task_key
+from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
+from catchlight.settings import DispatchChangesSettings
 
 # SendMessageBatch takes no more.
 MAX_MESSAGES_PER_CALL = 10

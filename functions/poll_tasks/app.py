@@ -7,16 +7,16 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from image_tasks.aws_clients import AwsClients
-from image_tasks.credentials import LiveSecret
-from image_tasks.errors import ProviderError, ProviderRefusedError
-from image_tasks.failures import count_failure, report_failure, reports_failures
-from image_tasks.metrics import Unit, metrics_by
-from image_tasks.models import PollState, TaskStatus, split_task_key, utc_now
-from image_tasks.polling import Polling, PollRound
-from image_tasks.provider_client import ProviderClient
-from image_tasks.settings import PollTasksSettings
-from image_tasks.tasks_table import Outcome, TasksTable
+from catchlight.aws.clients import AwsClients
+from catchlight.aws.secrets import LiveSecret
+from catchlight.errors import ProviderError, ProviderRefusedError
+from catchlight.models import PollState, TaskStatus, split_task_key, utc_now
+from catchlight.observability.failures import count_failure, report_failure, reports_failures
+from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.polling.poll_round import Polling, PollRound
+from catchlight.polling.provider_client import ProviderClient
+from catchlight.settings import PollTasksSettings
+from catchlight.tasks.table import Outcome, TasksTable
 
 # No further request is sent with less time left: one that is under way may take 10 s, then its news is written.
 RESERVED_SECONDS = 20

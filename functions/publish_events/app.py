@@ -17,12 +17,12 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
-from image_tasks.aws_clients import AwsClients
-from image_tasks.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
-from image_tasks.metrics import Unit, metrics_by
-from image_tasks.models import is_task_key, split_task_key
-from image_tasks.settings import PublishEventsSettings
-from image_tasks.task_events import SOURCE, TaskEvent, arrives
+from catchlight.aws.clients import AwsClients
+from catchlight.events import SOURCE, TaskEvent, arrives
+from catchlight.models import is_task_key, split_task_key
+from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
+from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.settings import PublishEventsSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef

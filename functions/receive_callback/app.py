@@ -14,9 +14,11 @@ from functools import cache, cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from image_tasks.aws_clients import AwsClients
-from image_tasks.credentials import LiveSecret, provider_keys
-from image_tasks.errors import (
+from catchlight.aws.clients import AwsClients
+from catchlight.aws.secrets import LiveSecret, provider_keys
+from catchlight.callbacks.rejected_deliveries import RejectedDeliveries, RejectedDelivery
+from catchlight.callbacks.verification import decode_json, verify_signature, verify_token
+from catchlight.errors import (
     InvalidCallbackError,
     MalformedBodyError,
     PayloadTooLargeError,
@@ -24,14 +26,12 @@ from image_tasks.errors import (
     StoreUnavailableError,
     UnknownProviderError,
 )
-from image_tasks.metrics import Unit, metrics_by
-from image_tasks.models import TaskReport, TaskStatus, utc_now
-from image_tasks.providers import PROVIDERS, find_provider
-from image_tasks.rejected_deliveries import RejectedDeliveries, RejectedDelivery
-from image_tasks.settings import ReceiveCallbackSettings
-from image_tasks.structured_log import StructuredLog
-from image_tasks.tasks_table import Outcome, Recorded, TasksTable
-from image_tasks.verification import decode_json, verify_signature, verify_token
+from catchlight.models import TaskReport, TaskStatus, utc_now
+from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.observability.structured_log import StructuredLog
+from catchlight.providers import PROVIDERS, find_provider
+from catchlight.settings import ReceiveCallbackSettings
+from catchlight.tasks.table import Outcome, Recorded, TasksTable
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -226,7 +226,7 @@ def defer(error: StoreUnavailableError, event: dict[str, Any], report: TaskRepor
 def report_failure(message: str, error: Exception, event: dict[str, Any], task: str | None = None) -> None:
     """Logs and counts a failure, with its task as far as it is known."""
     # Not at the top: a callback that is taken needs nothing of it.
-    from image_tasks import failures
+    from catchlight.observability import failures
 
     failures.report_failure(logger, message, error, task=task, request_id=request_id(event))
 

@@ -10,14 +10,14 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from image_tasks.aws_clients import AwsClients
-from image_tasks.errors import StoreUnavailableError
-from image_tasks.failures import count_failure, report_failure, reports_failures
-from image_tasks.follow_ups import FollowUps
-from image_tasks.metrics import Unit, metrics_by
-from image_tasks.models import Task, split_task_key, utc_now
-from image_tasks.reconciliation import POLLING_SLACK, Reconciliation, Repaired
-from image_tasks.settings import ReconcileTasksSettings
+from catchlight.aws.clients import AwsClients
+from catchlight.dispatch import FollowUps
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import Task, split_task_key, utc_now
+from catchlight.observability.failures import count_failure, report_failure, reports_failures
+from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation, Repaired
+from catchlight.settings import ReconcileTasksSettings
 
 # No further batch is begun with less time left: one is an execution and 50 writes, 8 at once, of at most 9 s each.
 RESERVED_SECONDS = 70

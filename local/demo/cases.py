@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from image_tasks.models import FailureReason, Reporter, TaskStatus, task_key
+from catchlight.models import FailureReason, Reporter, TaskStatus, task_key
 from local.demo.strangers import Forgery
 from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCRIPTS, Script
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from image_tasks.models import ImageState
-from image_tasks.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
+from catchlight.callbacks.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
+from catchlight.models import ImageState
 from local.demo.play import Played
 from local.demo.strangers import forged_urls, trap_path
 from local.simulator import Delivery, SimulatedTask, Simulator

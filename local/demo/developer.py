@@ -5,8 +5,8 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+from catchlight.api.schemas import TaskAnswer
 from catchlight.client import DeskClient, DeskError
-from image_tasks.desk.messages import TaskAnswer
 from local.demo.cases import Case
 from local.demo.play import DemoError
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from catchlight.client import DeskClient
-from catchlight.gallery import GalleryServer
-from local.chromium import PATIENCE_MILLISECONDS, chromium
+from catchlight_cli.gallery import GalleryServer
+from local.demo.chromium import PATIENCE_MILLISECONDS, chromium
 
 _WIDTH, _HEIGHT = 1280, 900
 _ALL_IN_VIEW_ARE_LOADED = """() =>

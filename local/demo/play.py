@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from boto3.dynamodb.types import TypeDeserializer
 
-from image_tasks.models import TaskStatus, iso, utc_now
+from catchlight.models import TaskStatus, iso, utc_now
 from local.demo.cases import Case
 from local.simulator import Simulator
 

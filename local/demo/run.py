@@ -13,9 +13,9 @@ from rich.text import Text
 from catchlight.client import DeskClient, connect
 from local import LocalStackError
 from local.artefact import Artefact, built_artefact
-from local.chromium import find_chromium
 from local.demo.cases import CASES
 from local.demo.checks import Bucket, count_messages, find_problems, read_bucket, save_images
+from local.demo.chromium import find_chromium
 from local.demo.contact_sheet import write_contact_sheet
 from local.demo.developer import Developer
 from local.demo.gallery_picture import take_picture

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from image_tasks.models import TaskStatus
+from catchlight.models import TaskStatus
 from local.demo.play import Played
 from local.simulator import Simulator
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from local import LocalStackError
-from local.deployment import Deployment
 from local.permissions.required import function_arn
+from local.template.deployment import Deployment
 
 # Whose role acts, and which service has to be allowed to take it.
 _ROLE_PROPERTIES = {

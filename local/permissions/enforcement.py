@@ -13,14 +13,14 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from local import LocalStackError
-from local.aws_answers import AwsAnswer, access_denied
-from local.aws_calls import AwsCall
-from local.deployment import Deployment
+from local.moto.answers import AwsAnswer, access_denied
+from local.moto.calls import AwsCall
 from local.permissions.decision import ANYONE, Grant, PermissionRequest, decide, grants_that_apply
 from local.permissions.deployed import DeployedResources
 from local.permissions.grants import read_grants
 from local.permissions.required import condition_values, required_permissions
 from local.permissions.service_requests import service_requests
+from local.template.deployment import Deployment
 
 RecordedCall = tuple[str, str, PermissionRequest]
 """The service and the operation of a call, and one permission that it needed."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from local import LocalStackError
-from local.deployment import Deployment
 from local.permissions.decision import PermissionRequest
 from local.permissions.deployed import DeployedResources
 from local.permissions.required import arn, function_arn
-from local.state_machine_definition import state_machine_definition
+from local.template.deployment import Deployment
+from local.template.state_machine import state_machine_definition
 
 # https://docs.aws.amazon.com/lambda/latest/dg/services-xray.html
 _LAMBDA_TRACES = ("xray:PutTraceSegments", "xray:PutTelemetryRecords")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from local.loopback import LoopbackHandler, LoopbackServer
+from local.http.loopback import LoopbackHandler, LoopbackServer
 from local.simulator import api
 
 if TYPE_CHECKING:

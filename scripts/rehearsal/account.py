@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from botocore.credentials import Credentials
 
-from image_tasks.models import task_key
-from local.template import ACCOUNT_ID, REGION
+from catchlight.models import task_key
+from local.template.expand import ACCOUNT_ID, REGION
 from scripts.rehearsal.emulator import MiniStack
 
 

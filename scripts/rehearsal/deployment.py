@@ -11,7 +11,7 @@ from typing import Any
 
 from local.artefact import Artefact
 from local.environment import without_user_settings
-from local.template import STACK_NAME
+from local.template.expand import STACK_NAME
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.emulator import PROJECT, ROOT, MiniStack
 from scripts.rehearsal.ministack_gaps import make_routes, read_template, rehearsed_template

@@ -14,8 +14,8 @@ import boto3
 import httpx
 from botocore.config import Config
 
-from local.sandbox import IMAGE_HOSTS_VARIABLE
-from local.template import ACCOUNT_ID, REGION
+from local.lambda_.sandbox import IMAGE_HOSTS_VARIABLE
+from local.template.expand import ACCOUNT_ID, REGION
 from scripts.rehearsal import RehearsalError
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -16,8 +16,8 @@ from unittest import mock
 import yaml
 from samcli.yamlhelper import yaml_parse
 
-from local.intrinsic_functions import Resolver
-from local.template import ACCOUNT_ID, REGION, load_template
+from local.template.expand import ACCOUNT_ID, REGION, load_template
+from local.template.intrinsic_functions import Resolver
 from scripts.rehearsal.emulator import MiniStack
 
 Template = dict[str, Any]

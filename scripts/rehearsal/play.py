@@ -13,9 +13,9 @@ from boto3.dynamodb.types import TypeSerializer
 
 from catchlight.client import DeskClient, DeskError, TaskAnswer
 from catchlight.client.signing import SignedRequests
-from image_tasks.models import TaskStatus, iso, task_key, utc_now
+from catchlight.models import TaskStatus, iso, task_key, utc_now
 from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCRIPTS, Simulator
-from local.template import REGION
+from local.template.expand import REGION
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.account import EventQueue, make_caller
 from scripts.rehearsal.deployment import Deployment

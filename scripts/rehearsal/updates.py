@@ -58,7 +58,7 @@ def updates(
         SnapStart="PublishedVersions",
     )
     # In the build: that builds of the same sources are the same has been shown.
-    append_comment(changed.layer / "image_tasks" / "models.py")
+    append_comment(changed.layer / "catchlight" / "models.py")
     update(
         "the package changed",
         changed,

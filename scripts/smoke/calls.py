@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from local.function_configuration import FunctionConfiguration, sandbox_environment
-from local.template import Template, load_template
+from local.lambda_.configuration import FunctionConfiguration, sandbox_environment
+from local.template.expand import Template, load_template
 from scripts.smoke.account import REGION, Account, Call, account
 from scripts.smoke.grants import check_grants, grants_of, resolver
 from scripts.smoke.scenarios import SCENARIOS

@@ -70,7 +70,7 @@ class Build:
     @property
     def layer_source(self) -> Path:
         """The folder of the layer's Makefile."""
-        return self.project / "layers" / "image_tasks" / "python"
+        return self.project / "layers" / "catchlight" / "python"
 
 
 def check_contents(build: Build) -> Iterator[str]:
@@ -124,7 +124,7 @@ def _check_layer(build: Build) -> Iterator[str]:
     for path in top.iterdir():
         if path != build.layer:
             yield f"{path.relative_to(build.folder)}: a layer has python/ and nothing beside it"
-    package = build.layer_source / "image_tasks"
+    package = build.layer_source / "catchlight"
     expected: dict[Path, str | None] = {
         path.relative_to(build.layer_source): _digest(path.read_bytes())
         for path in package.rglob("*")
@@ -149,7 +149,7 @@ def _check_layer(build: Build) -> Iterator[str]:
             continue
         expected |= recorded
     data = {path: digest for path, digest in expected.items() if path.is_relative_to(DATA)}
-    yield from check_data(build.layer, data, build.layer_source / "image_tasks" / "aws_clients.py")
+    yield from check_data(build.layer, data, build.layer_source / "catchlight" / "aws" / "clients.py")
     expected = {path: digest for path, digest in expected.items() if path not in data}
     yield from _check_files(build, build.layer, expected)
     yield from check_machine(build.layer, build.target.machine)

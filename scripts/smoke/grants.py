@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from local.intrinsic_functions import Resolver
-from local.template import ACCOUNT_ID, Template
+from local.template.expand import ACCOUNT_ID, Template
+from local.template.intrinsic_functions import Resolver
 from scripts.smoke.account import BUCKET, REGION, Call
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGE = "image_tasks"
+PACKAGE = "catchlight"
 # In a process of its own, with the layer and the standard library on the path.
 _IMPORT = """
 import importlib, json, sys, traceback

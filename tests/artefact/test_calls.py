@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from local.artefact import PROJECT, Artefact
-from local.template import load_template
+from local.template.expand import load_template
 from scripts.smoke.account import Call
 from scripts.smoke.calls import check_calls
 from scripts.smoke.grants import Grant, check_grants, grants_of, needed_for
@@ -76,7 +76,7 @@ FAULTS: dict[str, tuple[str, Callable[[Copy], None]]] = {
     "all certificates but one": ("PublishEventsFunction", shorten_bundle),
     "a provider": (
         "ReceiveCallbackFunction",
-        lambda copy: copy.remove(f"{LAYER}/image_tasks/providers/nanobanana.py"),
+        lambda copy: copy.remove(f"{LAYER}/catchlight/providers/nanobanana.py"),
     ),
     "a service": ("DispatchChangesFunction", lambda copy: copy.remove(f"{LAYER}/botocore/data/stepfunctions")),
     "partitions": ("PublishEventsFunction", lambda copy: copy.remove(f"{LAYER}/botocore/data/partitions.json")),
@@ -121,11 +121,11 @@ def test_modules_that_are_loaded_late_are_imported_too(artefact: Artefact, tmp_p
     copy = copy_of(artefact, tmp_path / "build")
     assert list(check_imports(copy.layer)) == []
     copy.remove(f"{LAYER}/httpcore")
-    copy.change(f"{LAYER}/image_tasks/providers/acedata.py", lambda source: source + b"\nimport no_such_module\n")
+    copy.change(f"{LAYER}/catchlight/providers/acedata.py", lambda source: source + b"\nimport no_such_module\n")
 
     problems = "".join(check_imports(copy.layer))
 
-    assert "image_tasks.image_connections cannot be imported from the layer" in problems
+    assert "catchlight.images.connections cannot be imported from the layer" in problems
     assert "no_such_module cannot be imported from the layer" in problems
 
 

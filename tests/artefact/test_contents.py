@@ -13,7 +13,7 @@ from tests.artefact.conftest import HERE, Copy, copy_of
 
 LAYER = "ImageTasksLayer/python"
 DATA = f"{LAYER}/botocore/data"
-MODULES = f"{LAYER}/image_tasks"
+MODULES = f"{LAYER}/catchlight"
 TAG = f"{sys.implementation.cache_tag}.pyc"
 
 Fault = Callable[[Copy], None]
@@ -53,7 +53,7 @@ def rename_handler(copy: Copy) -> None:
 
 def link(copy: Copy) -> None:
     copy.remove(f"{MODULES}/errors.py")
-    (copy.folder / MODULES / "errors.py").symlink_to(copy.layer_source / "image_tasks" / "errors.py")
+    (copy.folder / MODULES / "errors.py").symlink_to(copy.layer_source / "catchlight" / "errors.py")
 
 
 def remove_bundles(copy: Copy) -> None:
@@ -131,10 +131,10 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "console scripts": (written(f"{LAYER}/bin/httpx"), "bin/httpx: comes from no source"),
     # the package
     "a provider": (removed(f"{MODULES}/providers/nanobanana.py"), "providers/nanobanana.py: is missing"),
-    "py.typed": (removed(f"{MODULES}/py.typed"), "image_tasks/py.typed: is missing"),
-    "a module of yesterday": (written(f"{MODULES}/old.py"), "image_tasks/old.py: comes from no source"),
+    "py.typed": (removed(f"{MODULES}/py.typed"), "catchlight/py.typed: is missing"),
+    "a module of yesterday": (written(f"{MODULES}/old.py"), "catchlight/old.py: comes from no source"),
     "another module": (changed(f"{MODULES}/polling.py", lambda text: text + b"\n"), "polling.py: is not as its source"),
-    "a link": (link, "image_tasks/errors.py: is a link, which Lambda cannot follow"),
+    "a link": (link, "catchlight/errors.py: is a link, which Lambda cannot follow"),
     "a file beside the layer": (
         written("ImageTasksLayer/requirements.txt"),
         "a layer has python/ and nothing beside it",

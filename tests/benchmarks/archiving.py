@@ -27,14 +27,14 @@ import botocore.auth
 import httpx
 from botocore.config import Config
 
-from image_tasks.aws_clients import AwsClients
-from image_tasks.confirmation import Checked
-from image_tasks.earliest_first import EarliestFirstPool
-from image_tasks.image_archive import ImageArchive
-from image_tasks.image_bucket import S3_CONFIG, ImageBucket
-from image_tasks.image_door import ImageDoor
-from image_tasks.image_fetching import ImageFetcher
-from image_tasks.models import Image, ImageKind, Task, TaskStatus
+from catchlight.archiving.archiver import ImageArchive
+from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
+from catchlight.archiving.confirmation import Checked
+from catchlight.archiving.priority_pool import EarliestFirstPool
+from catchlight.aws.clients import AwsClients
+from catchlight.images.fetcher import ImageFetcher
+from catchlight.images.url_policy import ImageDoor
+from catchlight.models import Image, ImageKind, Task, TaskStatus
 from tests.benchmarks.figures import Figure, Goal, Samples
 from tests.benchmarks.memory import forget_peak, peak_megabytes
 from tests.benchmarks.report import figure_of

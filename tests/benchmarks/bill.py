@@ -20,9 +20,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from image_tasks.credentials import CACHE_SECONDS
-from image_tasks.polling import MAX_CONCURRENT_WRITES
-from local.template import Template
+from catchlight.aws.secrets import CACHE_SECONDS
+from catchlight.polling.poll_round import MAX_CONCURRENT_WRITES
+from local.template.expand import Template
 from tests.benchmarks.bill_run import Invocation, Usage, counted_stack
 from tests.benchmarks.bill_units import walk
 from tests.benchmarks.figures import Figure, Goal

@@ -19,13 +19,13 @@ import httpx
 import yaml
 from botocore.client import BaseClient
 
-from image_tasks.incoming_image import IncomingImage
-from image_tasks.models import task_key
-from image_tasks.provider_client import ProviderClient
-from image_tasks.registration import Registry
-from local.event_filters import EventFilter
-from local.moto_patches import put_object_as_s3_does, stream_without_idle_writes
-from local.template import Template, load_template
+from catchlight.images.stream import IncomingImage
+from catchlight.models import task_key
+from catchlight.polling.provider_client import ProviderClient
+from catchlight.tasks.registration import Registry
+from local.events.filters import EventFilter
+from local.moto.patches import put_object_as_s3_does, stream_without_idle_writes
+from local.template.expand import Template, load_template
 from tests.benchmarks.bill_units import item_size, read_units, walk, write_units
 from tests.conftest import FakeLambdaContext
 from tests.image_server import picture

@@ -9,7 +9,7 @@ WIDTH, ROW, LEFT, TOP = 1100, 22, 10, 44
 # Narrower ones would be lines without a name.
 LEAST_PIXELS = 3
 COLOURS = {
-    "image_tasks": "#2563eb",
+    "catchlight": "#2563eb",
     "app": "#2563eb",
     "pydantic": "#9333ea",
     "pydantic_core": "#9333ea",

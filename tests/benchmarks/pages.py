@@ -30,11 +30,11 @@ from moto.dynamodb.models import dynamodb_backends
 from rich.console import Console
 from rich.table import Table
 
+from catchlight.api.queries import _seal, _sealed
+from catchlight.api.schemas import PageQuery
+from catchlight.models import iso
 from functions.answer_requests import app
-from image_tasks.desk.messages import PageQuery
-from image_tasks.desk.task_queries import _seal, _sealed
-from image_tasks.models import iso
-from local.template import ACCOUNT_ID, load_template
+from local.template.expand import ACCOUNT_ID, load_template
 from tests.benchmarks.bill_units import item_size
 from tests.benchmarks.figures import Figure, Goal, Samples, compared
 from tests.conftest import FakeLambdaContext

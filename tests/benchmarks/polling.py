@@ -20,12 +20,12 @@ from typing import Any
 
 import httpx
 
-from image_tasks.models import PollState, Task, TaskReport, TaskStatus, split_task_key
-from image_tasks.polling import Polling
-from image_tasks.provider_client import ProviderClient
-from image_tasks.providers import PROVIDERS
-from image_tasks.settings import PollTasksSettings
-from image_tasks.tasks_table import Outcome, Recorded
+from catchlight.models import PollState, Task, TaskReport, TaskStatus, split_task_key
+from catchlight.polling.poll_round import Polling
+from catchlight.polling.provider_client import ProviderClient
+from catchlight.providers import PROVIDERS
+from catchlight.settings import PollTasksSettings
+from catchlight.tasks.table import Outcome, Recorded
 from tests.benchmarks.figures import Figure, Goal, Samples, compared
 from tests.benchmarks.memory import forget_peak, peak_megabytes
 
@@ -80,7 +80,7 @@ def ask_in_batches(url: str) -> None:
 
 def poll(url: str) -> None:
     """Our way as the function goes it: ten executions of 50 tasks one after the other, all news written."""
-    from image_tasks.credentials import provider_keys
+    from catchlight.aws.secrets import provider_keys
 
     client = ProviderClient({"flux-kontext": url})
     settings = PollTasksSettings(

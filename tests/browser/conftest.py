@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from catchlight.gallery import GalleryServer
-from image_tasks.desk.messages import TaskAnswer
-from image_tasks.models import TaskStatus
-from local.chromium import PATIENCE_MILLISECONDS, chromium, find_chromium
+from catchlight.api.schemas import TaskAnswer
+from catchlight.models import TaskStatus
+from catchlight_cli.gallery import GalleryServer
+from local.demo.chromium import PATIENCE_MILLISECONDS, chromium, find_chromium
 from tests.desk_in_memory import DeskInMemory, many_tasks
 
 expect.set_options(timeout=PATIENCE_MILLISECONDS)

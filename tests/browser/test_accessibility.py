@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from image_tasks.models import TaskStatus
+from catchlight.models import TaskStatus
 from tests.browser.conftest import Visit, newest_with
 from tests.desk_in_memory import DeskInMemory, a_task
 

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, expect
 
-from image_tasks.desk.messages import TaskAnswer
-from image_tasks.models import TaskStatus
+from catchlight.api.schemas import TaskAnswer
+from catchlight.models import TaskStatus
 from tests.browser.conftest import Visit, Visitor, visiting
 from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, an_image
 

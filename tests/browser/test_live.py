@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 import httpx
 from playwright.sync_api import Page, Route, expect
 
-from catchlight.gallery import GalleryServer
-from image_tasks.desk.messages import ImageAnswer, TaskAnswer
-from image_tasks.models import TaskStatus
-from local.chromium import PATIENCE_MILLISECONDS
+from catchlight.api.schemas import ImageAnswer, TaskAnswer
+from catchlight.models import TaskStatus
+from catchlight_cli.gallery import GalleryServer
+from local.demo.chromium import PATIENCE_MILLISECONDS
 from tests.browser.conftest import Visit
 from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, an_image, many_tasks
 

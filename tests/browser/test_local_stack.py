@@ -15,10 +15,10 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 import catchlight.client
+from catchlight.api.schemas import TaskAnswer
 from catchlight.client import DeskClient, NotAllowedError, NotFoundError, ProblemError, connect, download
-from catchlight.command_line import parser, run
-from image_tasks.desk.messages import TaskAnswer
-from image_tasks.models import TaskStatus
+from catchlight.models import TaskStatus
+from catchlight_cli.command_line import parser, run
 from local.artefact import Artefact
 from local.stack import LocalStack
 

@@ -7,7 +7,7 @@ import httpx
 from playwright.sync_api import Page, Route, expect
 
 from catchlight.client.downloading import file_name
-from image_tasks.models import TaskStatus, iso
+from catchlight.models import TaskStatus, iso
 from tests.browser.conftest import Visit, focused, newest_with
 from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, many_tasks
 

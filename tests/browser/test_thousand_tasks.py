@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from playwright.sync_api import expect
 
-from image_tasks.models import TaskStatus
+from catchlight.models import TaskStatus
 from tests.browser.conftest import Visit
 from tests.desk_in_memory import DeskInMemory, many_tasks
 

@@ -13,7 +13,7 @@ from moto import mock_aws
 
 from local.artefact import Artefact
 from local.stack import LocalStack
-from local.template import load_template
+from local.template.expand import load_template
 from tests.benchmarks.bill import LOADS, bill
 
 REPOSITORY = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def test_the_bill_is_what_the_script_computes() -> None:
 
 
 def test_the_states_are_those_of_the_code() -> None:
-    from image_tasks.models import TaskStatus
+    from catchlight.models import TaskStatus
 
     assert {cells[0].strip("`") for cells in rows("Use")} == set(TaskStatus)
 

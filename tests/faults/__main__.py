@@ -11,7 +11,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from local.template import load_template
+from local.template.expand import load_template
 from tests import conftest  # noqa: F401 - the environment that the functions are imported in
 from tests.faults.checks import Harm
 from tests.faults.explorer import Exploration, explore

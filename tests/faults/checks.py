@@ -8,8 +8,8 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer
 
-from image_tasks.models import TaskStatus
-from image_tasks.tasks_table import MAX_CONFLICTS
+from catchlight.models import TaskStatus
+from catchlight.tasks.table import MAX_CONFLICTS
 from tests.faults.account import Holdings
 from tests.faults.provider import PICTURES, Failure, Word
 from tests.faults.scenarios import Ending

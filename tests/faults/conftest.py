@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.template import load_template
+from local.template.expand import load_template
 from tests.faults.stage import Stage, a_stage
 from tests.integration.conftest import REPOSITORY, Store, a_store, an_account
 

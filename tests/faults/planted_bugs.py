@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from botocore.client import BaseClient
 
+from catchlight.archiving.archiver import ArchiveRun, ImageArchive
+from catchlight.archiving.confirmation import Checked, Confirmation
+from catchlight.aws.update_expression import UpdateExpression
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import Reporter, Task, TaskReport
+from catchlight.tasks import table as table_module
+from catchlight.tasks.table import Outcome, Recorded, TasksTable
 from functions.dispatch_changes import app as dispatch_changes
 from functions.receive_callback import app as receive_callback
-from image_tasks import tasks_table
-from image_tasks.confirmation import Checked, Confirmation
-from image_tasks.errors import StoreUnavailableError
-from image_tasks.image_archive import ArchiveRun, ImageArchive
-from image_tasks.models import Reporter, Task, TaskReport
-from image_tasks.tasks_table import Outcome, Recorded, TasksTable
-from image_tasks.update_expression import UpdateExpression
 from tests.faults.account import Call
 from tests.faults.checks import Harm
 from tests.faults.invocations import CRASHES, Fault
@@ -37,7 +37,7 @@ _record = TasksTable.record
 
 
 def _record_unconditionally(table: TasksTable, report: TaskReport, **_: Any) -> Recorded:
-    table._update_if(report.task, _ALWAYS, tasks_table._news(report, None))
+    table._update_if(report.task, _ALWAYS, table_module._news(report, None))
     return Recorded(Outcome.APPLIED, None)
 
 
@@ -116,7 +116,7 @@ def _confirmed_claims_are_corrected(patches: pytest.MonkeyPatch) -> None:
     def is_still_claimed(claimed: Task, update: UpdateExpression) -> str:
         return update.equals("status", claimed.status.value)
 
-    patches.setattr(tasks_table, "_is_still_claimed", is_still_claimed)
+    patches.setattr(table_module, "_is_still_claimed", is_still_claimed)
 
 
 _REFUSED = (Fault.REFUSED,)

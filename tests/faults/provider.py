@@ -9,8 +9,8 @@ from zlib import crc32
 
 import httpx
 
-from image_tasks.incoming_image import IncomingImage
-from image_tasks.models import ImageKind
+from catchlight.images.stream import IncomingImage
+from catchlight.models import ImageKind
 from tests.image_server import picture
 from tests.planted_secrets import URL_QUERY
 

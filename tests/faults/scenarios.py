@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from image_tasks.models import TaskStatus
+from catchlight.models import TaskStatus
 from tests.faults.provider import DONE, FORGED, ORIGIN, PAGE, RESULT, Failure, Generating, Picture, Success, Word
 
 

@@ -11,25 +11,25 @@ from typing import Any
 import httpx
 import pytest
 
+from catchlight.archiving.url_refresher import FreshUrls
+from catchlight.aws.clients import AwsClients
+from catchlight.aws.secrets import LiveSecret
+from catchlight.dispatch import FollowUps
+from catchlight.errors import ImageGoneError, ImageRejectedError
+from catchlight.images.stream import IncomingImage
+from catchlight.polling.provider_client import ProviderClient
+from catchlight.polling.status_lookup import Inquiry
+from catchlight.recovery.reconcile import Reconciliation
+from catchlight.recovery.redrive import Redrive
+from catchlight.tasks.registration import Registry
+from catchlight.tasks.table import TasksTable
 from functions.archive_images import app as archive_images
 from functions.dispatch_changes import app as dispatch_changes
 from functions.poll_tasks import app as poll_tasks
 from functions.receive_callback import app as receive_callback
-from image_tasks.aws_clients import AwsClients
-from image_tasks.credentials import LiveSecret
-from image_tasks.errors import ImageGoneError, ImageRejectedError
-from image_tasks.follow_ups import FollowUps
-from image_tasks.fresh_urls import FreshUrls
-from image_tasks.incoming_image import IncomingImage
-from image_tasks.inquiry import Inquiry
-from image_tasks.provider_client import ProviderClient
-from image_tasks.reconciliation import Reconciliation
-from image_tasks.redrive import Redrive
-from image_tasks.registration import Registry
-from image_tasks.tasks_table import TasksTable
-from local.event_filters import EventFilter
-from local.moto_patches import put_object_as_s3_does
-from local.template import Template, load_template
+from local.events.filters import EventFilter
+from local.moto.patches import put_object_as_s3_does
+from local.template.expand import Template, load_template
 from tests.conftest import FakeLambdaContext
 from tests.faults.account import BUCKET, TASK, Answer, Aws
 from tests.faults.invocations import Inline, Outside, Player
@@ -205,7 +205,7 @@ def a_stage() -> Iterator[Stage]:
             )
         patches.setattr(archive_images, "ImageFetcher", lambda: _Fetcher(stage))
         for name, module in list(sys.modules.items()):
-            if name.startswith(("functions.", "image_tasks.")) and name != "image_tasks.models":
+            if name.startswith(("functions.", "catchlight.")) and name != "catchlight.models":
                 if hasattr(module, "ThreadPoolExecutor"):
                     patches.setattr(module, "ThreadPoolExecutor", Inline)
                 if hasattr(module, "utc_now"):

@@ -21,8 +21,8 @@ from hypothesis.stateful import (
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.dynamo_type import DynamoType
 
-from image_tasks.errors import StoreUnavailableError
-from image_tasks.models import (
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import (
     Failure,
     FailureReason,
     Image,
@@ -34,9 +34,9 @@ from image_tasks.models import (
     TaskStatus,
     iso,
 )
-from image_tasks.registration import Registry
-from image_tasks.tasks_table import MAX_CONFLICTS, TasksTable
-from local.template import ACCOUNT_ID, REGION
+from catchlight.tasks.registration import Registry
+from catchlight.tasks.table import MAX_CONFLICTS, TasksTable
+from local.template.expand import ACCOUNT_ID, REGION
 from tests.faults import table_model as model
 from tests.faults.invocations import Fault
 from tests.faults.table_model import Item

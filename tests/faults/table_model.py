@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from image_tasks.models import ImageState, Reporter, TaskReport, TaskStatus, iso
-from image_tasks.tasks_table import MAX_CONFLICTS
+from catchlight.models import ImageState, Reporter, TaskReport, TaskStatus, iso
+from catchlight.tasks.table import MAX_CONFLICTS
 
 _FINAL = (TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 from hypothesis import Phase
 
-from image_tasks import tasks_table
-from image_tasks.models import TaskStatus
-from image_tasks.tasks_table import TasksTable
-from image_tasks.update_expression import UpdateExpression
+from catchlight.aws.update_expression import UpdateExpression
+from catchlight.models import TaskStatus
+from catchlight.tasks import table as table_module
+from catchlight.tasks.table import TasksTable
 from tests.faults.planted_bugs import news_overwrites
 from tests.faults.table_machine import WITH_FAULT, check_table
 from tests.integration.conftest import Store
@@ -24,16 +24,16 @@ def test_the_table_does_what_its_model_says(store: Store) -> None:
 
 
 def _forget_what_was_claimed(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(tasks_table, "_is_still_claimed", lambda claimed, update: "attribute_exists(task)")
+    patches.setattr(table_module, "_is_still_claimed", lambda claimed, update: "attribute_exists(task)")
 
 
 def _forget_what_was_read(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(tasks_table, "_is_as_read", lambda task, update: "attribute_exists(task)")
+    patches.setattr(table_module, "_is_as_read", lambda task, update: "attribute_exists(task)")
 
 
 def _keep_evidence_without_end(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(tasks_table, "_HAS_ROOM_FOR_EVIDENCE", "attribute_exists(task)")
-    patches.setattr(tasks_table, "MAX_CONFLICTS", 100)
+    patches.setattr(table_module, "_HAS_ROOM_FOR_EVIDENCE", "attribute_exists(task)")
+    patches.setattr(table_module, "MAX_CONFLICTS", 100)
 
 
 def _save_images_over_anything(patches: pytest.MonkeyPatch) -> None:

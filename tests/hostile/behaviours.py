@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from image_tasks.errors import ImageError, ImageGoneError, ImageRejectedError, ImageUnavailableError
-from image_tasks.incoming_image import MAX_IMAGE_BYTES
+from catchlight.errors import ImageError, ImageGoneError, ImageRejectedError, ImageUnavailableError
+from catchlight.images.stream import MAX_IMAGE_BYTES
 from tests.hostile.internet import Behaviour
 from tests.image_server import picture
 

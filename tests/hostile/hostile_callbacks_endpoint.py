@@ -10,10 +10,10 @@ import boto3
 import pytest
 
 from functions.receive_callback import app
-from local.http_api import Route
-from local.http_api_events import HttpRequest, HttpResponse, function_response, message_response, request_event
-from local.runtime_api import Outcome
-from local.template import load_template
+from local.http.api import Route
+from local.http.events import HttpRequest, HttpResponse, function_response, message_response, request_event
+from local.lambda_.runtime_api import Outcome
+from local.template.expand import load_template
 from tests.conftest import FakeLambdaContext
 from tests.hostile.hostile_callbacks import KEYS, NOW, OLD_TOKEN, PREVIOUS_TOKEN, Hostile
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, a_store, an_account

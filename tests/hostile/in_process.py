@@ -8,7 +8,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 
-from local.http_api_events import HttpRequest, HttpResponse
+from local.http.events import HttpRequest, HttpResponse
 
 
 class InProcess(HTTPAdapter):

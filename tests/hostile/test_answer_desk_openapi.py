@@ -18,10 +18,10 @@ from schemathesis.checks import (
     status_code_conformance,
 )
 
+from catchlight.api.queries import TaskQueries
+from catchlight.models import ImageKind
 from functions.answer_requests import app
-from image_tasks.desk.task_queries import TaskQueries
-from image_tasks.models import ImageKind
-from local.template import load_template
+from local.template.expand import load_template
 from tests.hostile.in_process import InProcess
 from tests.integration.answer_desk.desk import DOCUMENT, Clock, Desk, refusal, respond
 from tests.integration.answer_desk.test_one_task import a_success, archived

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image as Pillow
 
-from image_tasks.errors import ImageError
-from image_tasks.image_formats import ImageFacts, read_image_facts
+from catchlight.errors import ImageError
+from catchlight.images.formats import ImageFacts, read_image_facts
 
 SEED = 20260106
 SIZES = [(1, 1), (2, 3), (16, 16), (17, 31), (64, 48), (255, 256)]

@@ -18,8 +18,8 @@ from schemathesis.checks import (
     status_code_conformance,
 )
 
-from image_tasks import errors
-from image_tasks.providers import PROVIDERS
+from catchlight import errors
+from catchlight.providers import PROVIDERS
 from tests.hostile.hostile_callbacks import HOSTILE
 from tests.hostile.hostile_callbacks_endpoint import ROUTE, Endpoint, an_endpoint
 from tests.hostile.in_process import InProcess

@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from image_tasks import image_connections, image_fetching
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.image_door import ImageDoor
-from image_tasks.image_fetching import ImageFetcher
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.images import connections as connections_module
+from catchlight.images import fetcher as fetcher_module
+from catchlight.images.fetcher import ImageFetcher
+from catchlight.images.url_policy import ImageDoor
 from tests.hostile.behaviours import CHUNKED, chunks, head, sized
 from tests.hostile.internet import Authority, Behaviour, listening, read_request
 from tests.image_server import large_picture, take
@@ -180,7 +181,7 @@ def test_a_new_connection_that_is_closed_is_not_tried_again() -> None:
 
 
 def test_nothing_is_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_connections, "KEPT_SECONDS", 0.01)
+    monkeypatch.setattr(connections_module, "KEPT_SECONDS", 0.01)
     host = Host(sends(sized(FIRST)), sends(sized(SECOND)))
     with fetching(host) as fetch:
         first = fetch()
@@ -191,7 +192,7 @@ def test_nothing_is_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_old_is_closed_when_another_host_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_connections, "KEPT_SECONDS", 0.01)
+    monkeypatch.setattr(connections_module, "KEPT_SECONDS", 0.01)
     closed = Event()
 
     def behave(connection: socket.socket) -> None:
@@ -210,7 +211,7 @@ def test_what_is_old_is_closed_when_another_host_is_asked(monkeypatch: pytest.Mo
 
 
 def test_a_deadline_is_of_one_image_not_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_fetching, "FETCH_DEADLINE_SECONDS", 2.0)
+    monkeypatch.setattr(fetcher_module, "FETCH_DEADLINE_SECONDS", 2.0)
     host = Host(*itertools.repeat(sends(sized(FIRST)), 3))
     with fetching(host) as fetch:
         for _ in range(3):

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from image_tasks import image_fetching
-from image_tasks.errors import ImageError, ImageRejectedError, ImageUnavailableError
-from image_tasks.image_door import ImageDoor
-from image_tasks.image_fetching import ImageFetcher
+from catchlight.errors import ImageError, ImageRejectedError, ImageUnavailableError
+from catchlight.images import fetcher as fetcher_module
+from catchlight.images.fetcher import ImageFetcher
+from catchlight.images.url_policy import ImageDoor
 from tests.hostile.behaviours import BEHAVIOURS, IMAGES, PNG, Server, drips, rows, sends, sized, stalls, unsized
 from tests.hostile.internet import Behaviour, listening, read_request
 from tests.image_server import LoopbackDoor, take
@@ -63,7 +63,7 @@ def test_the_table_is_large_and_without_repetition() -> None:
 def test_only_whole_images_come_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     server = BEHAVIOURS[name]
     if server.is_slow:
-        monkeypatch.setattr(image_fetching, "FETCH_DEADLINE_SECONDS", 0.3)
+        monkeypatch.setattr(fetcher_module, "FETCH_DEADLINE_SECONDS", 0.3)
     with listening(answering(server.act)) as port:
         problem = fetch(port, server)
 
@@ -95,7 +95,7 @@ def test_the_real_deadline_holds_against_the_slowest() -> None:
 
 
 def test_all_of_them_together_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_fetching, "FETCH_DEADLINE_SECONDS", 1.0)
+    monkeypatch.setattr(fetcher_module, "FETCH_DEADLINE_SECONDS", 1.0)
     with ExitStack() as stack:
         servers = [(stack.enter_context(listening(answering(server.act))), server) for _, server in rows()]
         tracemalloc.start()
@@ -168,7 +168,7 @@ def led_astray(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     monkeypatch.setattr(
         socket, "create_connection", lambda _, *args, **kwargs: connect(("127.0.0.1", ports["tls"]), *args, **kwargs)
     )
-    monkeypatch.setattr(image_fetching, "FETCH_DEADLINE_SECONDS", 0.4)
+    monkeypatch.setattr(fetcher_module, "FETCH_DEADLINE_SECONDS", 0.4)
     return ports
 
 

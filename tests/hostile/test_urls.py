@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.image_fetching import ImageFetcher
-from image_tasks.providers import PROVIDERS
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.images.fetcher import ImageFetcher
+from catchlight.providers import PROVIDERS
 from tests.hostile.internet import Authority, Internet, listening
 from tests.image_server import picture, take
 

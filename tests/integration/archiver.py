@@ -11,10 +11,10 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from catchlight.images.fetcher import ImageFetcher
+from catchlight.models import Image, ImageKind, Reporter, TaskReport, TaskStatus
 from functions.archive_images import app
-from image_tasks.image_fetching import ImageFetcher
-from image_tasks.models import Image, ImageKind, Reporter, TaskReport, TaskStatus
-from local.moto_patches import put_object_as_s3_does
+from local.moto.patches import put_object_as_s3_does
 from tests.image_server import ImageServer, LoopbackDoor
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import a_secret, an_event

@@ -13,10 +13,10 @@ import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from moto import mock_aws
 
-from image_tasks.aws_clients import CLIENT_CONFIG
-from image_tasks.tasks_table import TasksTable
-from local.moto_patches import atomic_dynamodb_calls
-from local.template import Template, load_template
+from catchlight.aws.clients import CLIENT_CONFIG
+from catchlight.tasks.table import TasksTable
+from local.moto.patches import atomic_dynamodb_calls
+from local.template.expand import Template, load_template
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from catchlight.models import PollState
+from catchlight.polling.provider_client import ProviderClient
 from functions.poll_tasks import app
-from image_tasks.models import PollState
-from image_tasks.provider_client import ProviderClient
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import TABLE_NAME
 from tests.integration.functions import PROVIDER_KEYS, a_secret

@@ -12,10 +12,10 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError
 
+from catchlight.errors import SettingsError
+from catchlight.models import ImageKind
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from functions.archive_images import app
-from image_tasks.deadlines import MAX_ARCHIVE_TRIES
-from image_tasks.errors import SettingsError
-from image_tasks.models import ImageKind
 from tests.image_server import ImageServer, content, picture, serving, status
 from tests.integration.archiver import BUCKET, HOST, TASK, Archiver, archiving
 from tests.integration.conftest import TABLE_NAME, Store

@@ -14,7 +14,7 @@ from tests.benchmarks.deployed import RUNTIME_CLIENT, copy_installed
 from tests.benchmarks.sandbox import ANSWERS, Sandbox, a_callback
 from tests.integration.conftest import REPOSITORY
 
-LAYER = REPOSITORY / "layers" / "image_tasks" / "python"
+LAYER = REPOSITORY / "layers" / "catchlight" / "python"
 PACKAGES = {
     # The one client library, and what it cannot do without.
     *("botocore", "certifi", "dateutil", "jmespath", "six", "urllib3"),
@@ -75,10 +75,10 @@ def test_no_package_is_loaded_that_is_not_listed(loaded: tuple[dict[str, Any], S
     top_level = {name.partition(".")[0] for name in loaded[0]["modules"]}
     foreign = {name for name in top_level if name not in sys.stdlib_module_names and not name.startswith("_")}
 
-    assert foreign - {"app", "image_tasks"} == PACKAGES
+    assert foreign - {"app", "catchlight"} == PACKAGES
 
 
 def test_no_module_of_ours_is_loaded_that_is_not_listed(loaded: tuple[dict[str, Any], StandIn]) -> None:
-    own = {name.removeprefix("image_tasks.") for name in loaded[0]["modules"] if name.startswith("image_tasks.")}
+    own = {name.removeprefix("catchlight.") for name in loaded[0]["modules"] if name.startswith("catchlight.")}
 
     assert own == OWN_MODULES

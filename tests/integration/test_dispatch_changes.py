@@ -9,9 +9,9 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from catchlight.errors import SettingsError
+from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState
 from functions.dispatch_changes import app
-from image_tasks.errors import SettingsError
-from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState
 from tests.integration.fault_injection import counted, every_fault, failing, reported
 from tests.integration.functions import an_event
 

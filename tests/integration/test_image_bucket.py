@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectionClosedError
 
-from image_tasks.aws_clients import AwsClients
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.image_bucket import S3_CONFIG, ImageBucket
-from image_tasks.incoming_image import BLOCK_BYTES, IncomingImage
-from local.moto_patches import put_object_as_s3_does
+from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
+from catchlight.aws.clients import AwsClients
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.images.stream import BLOCK_BYTES, IncomingImage
+from local.moto.patches import put_object_as_s3_does
 from tests.image_server import large_picture
 from tests.integration.conftest import an_account
 

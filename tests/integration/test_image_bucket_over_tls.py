@@ -11,10 +11,10 @@ import botocore.auth
 import pytest
 from botocore.config import Config
 
-from image_tasks.aws_clients import AwsClients
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.image_bucket import S3_CONFIG, ImageBucket
-from image_tasks.incoming_image import IncomingImage
+from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
+from catchlight.aws.clients import AwsClients
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.images.stream import IncomingImage
 from tests.hostile.internet import Authority, listening
 from tests.image_server import large_picture
 

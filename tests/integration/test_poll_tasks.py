@@ -11,12 +11,12 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, utc_now
+from catchlight.polling import provider_client
+from catchlight.polling.provider_client import FIRST_REQUESTS, ProviderClient
+from catchlight.providers import PROVIDERS
 from functions.poll_tasks import app
-from image_tasks import provider_client
-from image_tasks.errors import StoreUnavailableError
-from image_tasks.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, utc_now
-from image_tasks.provider_client import FIRST_REQUESTS, ProviderClient
-from image_tasks.providers import PROVIDERS
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import Store
 from tests.integration.fault_injection import counted, every_fault, failing, reported, warned

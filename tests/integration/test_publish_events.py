@@ -11,10 +11,10 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from boto3.dynamodb.types import TypeSerializer
 
+from catchlight.errors import SettingsError
+from catchlight.events import DETAIL_TYPES
+from catchlight.models import TaskStatus, iso
 from functions.publish_events import app
-from image_tasks.errors import SettingsError
-from image_tasks.models import TaskStatus, iso
-from image_tasks.task_events import DETAIL_TYPES
 from tests.integration.fault_injection import counted, every_aws_fault, failing, reported
 from tests.integration.functions import an_event, metric_lines
 

@@ -15,8 +15,8 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from catchlight.providers import PROVIDERS
 from functions.receive_callback import app
-from image_tasks.providers import PROVIDERS
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.fault_injection import every_aws_fault, every_fault, failing
 from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret, an_event, metric_lines

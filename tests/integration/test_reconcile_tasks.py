@@ -11,10 +11,10 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
+from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST, POLLING_SLACK, REPEAT_ARCHIVING_AFTER
 from functions.reconcile_tasks import app
-from image_tasks.errors import StoreUnavailableError
-from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
-from image_tasks.reconciliation import ARCHIVING_TAKES_AT_MOST, POLLING_SLACK, REPEAT_ARCHIVING_AFTER
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.fault_injection import counted, every_fault, failing, reported

@@ -12,12 +12,12 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from catchlight.command_line import run as run_command_line
-from catchlight.replaying import Replayed, replay
-from catchlight.stack import StackChoice
+from catchlight.callbacks.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
+from catchlight.client.stack import StackChoice
+from catchlight.errors import StoreUnavailableError
+from catchlight_cli.command_line import run as run_command_line
+from catchlight_cli.repair.replaying import Replayed, replay
 from functions.receive_callback import app
-from image_tasks.errors import StoreUnavailableError
-from image_tasks.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
 from tests.integration.cli.stacks import a_stack
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import TOKEN, a_callback, a_secret, metric_lines

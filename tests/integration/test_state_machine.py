@@ -13,13 +13,13 @@ import pytest
 import yaml
 from botocore.exceptions import EndpointConnectionError
 
+from catchlight import errors
+from catchlight.models import PollState
+from catchlight.polling.provider_client import ProviderClient
 from functions.poll_tasks import app
-from image_tasks import errors
-from image_tasks.models import PollState
-from image_tasks.provider_client import ProviderClient
-from local.moto_patches import functions_run_by, state_machines_execute
-from local.runtime_api import Outcome
-from local.state_machine_definition import state_machine_definition
+from local.lambda_.runtime_api import Outcome
+from local.moto.patches import functions_run_by, state_machines_execute
+from local.template.state_machine import state_machine_definition
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, Store
 from tests.integration.functions import PROVIDER_KEYS

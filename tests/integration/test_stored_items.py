@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from image_tasks.desk.submission_claims import Claim, SubmissionClaims
-from image_tasks.models import (
+from catchlight.api.idempotency import Claim, SubmissionClaims
+from catchlight.models import (
     Failure,
     FailureReason,
     GenerationRequest,
@@ -18,8 +18,8 @@ from image_tasks.models import (
     TaskReport,
     TaskStatus,
 )
-from image_tasks.registration import Registry, new_task
-from image_tasks.tasks_table import TasksTable
+from catchlight.tasks.registration import Registry, new_task
+from catchlight.tasks.table import TasksTable
 from tests.integration.conftest import TABLE_NAME, Store
 
 TASK = "acedata#t1"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
 
-from image_tasks.errors import StoreUnavailableError
-from image_tasks.models import (
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import (
     MAX_IMAGES_PER_TASK,
     MAX_URL_LENGTH,
     Failure,
@@ -24,7 +24,7 @@ from image_tasks.models import (
     TaskReport,
     TaskStatus,
 )
-from image_tasks.tasks_table import MAX_CONFLICTS, MAX_KEYS_PER_GET, Outcome, Recorded, TasksTable
+from catchlight.tasks.table import MAX_CONFLICTS, MAX_KEYS_PER_GET, Outcome, Recorded, TasksTable
 from tests.integration.conftest import TABLE_NAME, Store
 
 NOW = datetime(2026, 1, 6, 0, 17, 5, 120_000, tzinfo=UTC)

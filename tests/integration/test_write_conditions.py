@@ -12,12 +12,12 @@ from typing import Any
 import boto3
 import pytest
 
-from image_tasks.desk.submission_claims import Claim, ClaimState, SubmissionClaims
-from image_tasks.errors import StoreUnavailableError
-from image_tasks.follow_ups import FollowUps
-from image_tasks.models import Image, ImageKind, ImageState, Reporter, Task, TaskReport, TaskStatus
-from image_tasks.reconciliation import Reconciliation
-from image_tasks.registration import new_task
+from catchlight.api.idempotency import Claim, ClaimState, SubmissionClaims
+from catchlight.dispatch import FollowUps
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import Image, ImageKind, ImageState, Reporter, Task, TaskReport, TaskStatus
+from catchlight.recovery.reconcile import Reconciliation
+from catchlight.tasks.registration import new_task
 from tests.integration.conftest import TABLE_NAME, Store
 
 TASK = "flux-kontext#task12345"

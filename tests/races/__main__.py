@@ -17,7 +17,7 @@ import boto3
 from rich.console import Console
 from rich.table import Table
 
-from local.template import Template, load_template
+from local.template.expand import Template, load_template
 from tests.dynamodb_local import dynamodb_local
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, a_store, an_account
 from tests.races.races import Result, run

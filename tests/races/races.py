@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from typing import TYPE_CHECKING
 
-from image_tasks.models import Image, ImageKind, Reporter, Task, TaskReport, TaskStatus, task_key
-from image_tasks.registration import Registry
-from image_tasks.tasks_table import Outcome, TasksTable
+from catchlight.models import Image, ImageKind, Reporter, Task, TaskReport, TaskStatus, task_key
+from catchlight.tasks.registration import Registry
+from catchlight.tasks.table import Outcome, TasksTable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from image_tasks.tasks_table import TasksTable
-from local.template import Template, load_template
+from catchlight.tasks.table import TasksTable
+from local.template.expand import Template, load_template
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, a_store, an_account
 from tests.races.races import Result, run
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.stack import LocalStack
-from local.template import Template
+from local.template.expand import Template
 from tests.soak.checks import Violation
 from tests.soak.history import History, TaskRecord
 from tests.soak.plans import Cut, ImageFate, Registration, TaskPlan

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from local.faults import AwsFaults
+from local.moto.faults import AwsFaults
 from local.stack import REPOSITORY, LocalStack
-from local.template import load_template
+from local.template.expand import load_template
 from tests.soak.callers import Delivery
 from tests.soak.checks import Violation, check_history
 from tests.soak.claims import Claim

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image
 
-from image_tasks.image_formats import read_image_facts
-from image_tasks.providers import PROVIDERS
+from catchlight.images.formats import read_image_facts
+from catchlight.providers import PROVIDERS
 from tests.soak.bodies import callback_body
 from tests.soak.claims import Claim
 from tests.soak.images import image_bytes

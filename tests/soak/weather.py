@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from local.faults import Fault, Outage, Rates
+from local.moto.faults import Fault, Outage, Rates
 
 if TYPE_CHECKING:
-    from local.lambda_runtime import Function
+    from local.lambda_.runtime import Function
 
 # Of each function's calls to a service.
 RATES: Rates = {

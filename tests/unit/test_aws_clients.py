@@ -12,7 +12,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, SSLError
 
-from image_tasks.aws_clients import CLIENT_CONFIG, AwsClients
+from catchlight.aws.clients import CLIENT_CONFIG, AwsClients
 from tests.benchmarks.aws_stand_in import Refusal, StandIn, stand_in
 
 ANSWERS = {

@@ -14,10 +14,10 @@ import botocore
 import pytest
 import yaml
 
-from image_tasks.aws_clients import AwsClients
+from catchlight.aws.clients import AwsClients
 
 REPOSITORY = Path(__file__).parents[2]
-LAYER = REPOSITORY / "layers" / "image_tasks" / "python"
+LAYER = REPOSITORY / "layers" / "catchlight" / "python"
 FUNCTIONS = sorted(path.parent for path in REPOSITORY.glob("functions/*/Makefile"))
 # PEP 552: the file is named by its source's hash, and that is not to be looked at.
 UNCHECKED_HASH = 0b01

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from image_tasks.confirmation import Checked, Confirmation
-from image_tasks.errors import UnconfirmedError
-from image_tasks.models import (
+from catchlight.archiving.confirmation import Checked, Confirmation
+from catchlight.errors import UnconfirmedError
+from catchlight.models import (
     Failure,
     FailureReason,
     GenerationRequest,

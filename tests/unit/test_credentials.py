@@ -9,9 +9,9 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
-from image_tasks.credentials import CACHE_SECONDS, RECHECK_SECONDS, LiveSecret, provider_keys
-from image_tasks.errors import SettingsError, StoreUnavailableError, UnauthorizedError
-from image_tasks.verification import verify_token
+from catchlight.aws.secrets import CACHE_SECONDS, RECHECK_SECONDS, LiveSecret, provider_keys
+from catchlight.callbacks.verification import verify_token
+from catchlight.errors import SettingsError, StoreUnavailableError, UnauthorizedError
 
 FIRST, SECOND, THIRD = "first" * 10, "second" * 10, "third" * 10
 WRONG = "wrong" * 10

@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from image_tasks.deadlines import (
+from catchlight.polling.intervals import (
     MAX_ARCHIVE_TRIES,
     RETRY_AFTER_SECONDS,
     longest_poll_gap_seconds,
     retry_after_seconds,
 )
-from image_tasks.providers import PROVIDERS
+from catchlight.providers import PROVIDERS
 
 NOW = datetime(2026, 1, 6, tzinfo=UTC)
 

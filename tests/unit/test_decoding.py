@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from catchlight.api.problems import INVALID_REQUEST, ProblemError
+from catchlight.errors import MalformedBodyError, PayloadTooLargeError
 from functions.answer_requests import app as answer_requests
 from functions.receive_callback import app as receive_callback
-from image_tasks.desk.problems import INVALID_REQUEST, ProblemError
-from image_tasks.errors import MalformedBodyError, PayloadTooLargeError
 from tests.conftest import FakeLambdaContext
 
 NOTHING: list[dict[str, Any]] = [

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from image_tasks.earliest_first import EarliestFirstPool
+from catchlight.archiving.priority_pool import EarliestFirstPool
 
 NOON = datetime(2026, 1, 6, 12, tzinfo=UTC)
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from boto3.dynamodb.types import TypeDeserializer
 
-from image_tasks.models import PollState, Task, split_task_key
-from image_tasks.providers import PROVIDERS
-from image_tasks.verification import decode_json, verify_signature
+from catchlight.callbacks.verification import decode_json, verify_signature
+from catchlight.models import PollState, Task, split_task_key
+from catchlight.providers import PROVIDERS
 from tests.planted_secrets import CALLBACK_TOKEN as TOKEN
 from tests.unit.providers.cases import EVENTS, body_of, load
 from tests.unit.providers.expected_callbacks import CALLBACKS

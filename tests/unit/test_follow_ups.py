@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from image_tasks.errors import StoreUnavailableError
-from image_tasks.follow_ups import MAX_MESSAGES_PER_CALL, FollowUps
+from catchlight.dispatch import MAX_MESSAGES_PER_CALL, FollowUps
+from catchlight.errors import StoreUnavailableError
 
 QUEUE_URL = "https://sqs.example/archive"
 STATE_MACHINE = "arn:aws:states:us-east-1:123456789012:stateMachine:poll"

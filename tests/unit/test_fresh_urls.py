@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from image_tasks.errors import ProviderBusyError, UnconfirmedError
-from image_tasks.fresh_urls import FreshUrls
-from image_tasks.models import Image, ImageKind, ImageState, Reporter, Task, TaskReport, TaskStatus
+from catchlight.archiving.url_refresher import FreshUrls
+from catchlight.errors import ProviderBusyError, UnconfirmedError
+from catchlight.models import Image, ImageKind, ImageState, Reporter, Task, TaskReport, TaskStatus
 
 THEN = datetime(2026, 1, 31, 11, tzinfo=UTC)
 NOW = THEN + timedelta(hours=1)

@@ -8,10 +8,10 @@ from typing import Any
 import httpcore
 import pytest
 
-from image_tasks.errors import ImageError, ImageGoneError, ImageRejectedError, ImageUnavailableError
-from image_tasks.image_connections import ImageConnections, _joined, _Wire
-from image_tasks.image_door import ImageDoor
-from image_tasks.image_fetching import _check_head, _connection_errors, _request_url
+from catchlight.errors import ImageError, ImageGoneError, ImageRejectedError, ImageUnavailableError
+from catchlight.images.connections import ImageConnections, _joined, _Wire
+from catchlight.images.fetcher import _check_head, _connection_errors, _request_url
+from catchlight.images.url_policy import ImageDoor
 
 # ------------------------------------------------------------------------------------------------ asked
 
@@ -155,7 +155,7 @@ def test_what_goes_wrong_on_the_way_is_worth_another_try(failure: Exception, rea
 
 @pytest.mark.parametrize(("deadline", "left"), [(10.5, 0.5), (10.0, None), (9.5, None)])
 def test_there_is_time_until_the_deadline(monkeypatch: pytest.MonkeyPatch, deadline: float, left: float | None) -> None:
-    monkeypatch.setattr("image_tasks.image_connections.time", SimpleNamespace(monotonic=lambda: 10.0))
+    monkeypatch.setattr("catchlight.images.connections.time", SimpleNamespace(monotonic=lambda: 10.0))
     wire = _Wire(body_left=7, is_read_to_the_byte=True)
     wire.begin(deadline)
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from image_tasks.confirmation import Checked
-from image_tasks.earliest_first import EarliestFirstPool
-from image_tasks.errors import (
+from catchlight.archiving.archiver import ArchiveRun, ImageArchive
+from catchlight.archiving.confirmation import Checked
+from catchlight.archiving.priority_pool import EarliestFirstPool
+from catchlight.errors import (
     ImageGoneError,
     ImageRejectedError,
     ImageUnavailableError,
     ProviderBusyError,
     UnconfirmedError,
 )
-from image_tasks.image_archive import ArchiveRun, ImageArchive
-from image_tasks.image_formats import ImageFacts
-from image_tasks.models import GenerationRequest, Image, ImageKind, ImageState, Reporter, Task, TaskStatus
+from catchlight.images.formats import ImageFacts
+from catchlight.models import GenerationRequest, Image, ImageKind, ImageState, Reporter, Task, TaskStatus
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 KEY = "acedata#t1"
@@ -297,7 +297,7 @@ def test_a_result_that_was_corrected_to_another_is_fetched_and_told() -> None:
 
 @pytest.mark.parametrize(("now", "fetched"), [(9.5, ["a"]), (10.0, ["a"]), (10.5, [])])
 def test_no_image_is_begun_after_the_deadline(monkeypatch: pytest.MonkeyPatch, now: float, fetched: list[str]) -> None:
-    monkeypatch.setattr("image_tasks.image_archive.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("catchlight.archiving.archiver.time", SimpleNamespace(monotonic=lambda: now))
     world = World(a_task(image("a")))
 
     run = world.run(deadline=10.0)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.image_bucket import ImageBucket, folder
-from image_tasks.incoming_image import IncomingImage
-from image_tasks.models import GenerationRequest, Task, TaskStatus
+from catchlight.archiving.bucket import ImageBucket, folder
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.images.stream import IncomingImage
+from catchlight.models import GenerationRequest, Task, TaskStatus
 from tests.image_server import picture
 
 PNG = picture()

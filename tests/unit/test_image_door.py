@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.image_door import ImageDoor, is_expected_host, is_public_address
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.images.url_policy import ImageDoor, is_expected_host, is_public_address
 
 door = ImageDoor()
 

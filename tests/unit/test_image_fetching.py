@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from image_tasks import image_connections, image_fetching, incoming_image
-from image_tasks.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
-from image_tasks.image_door import ImageDoor
-from image_tasks.image_fetching import ImageFetcher
+from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
+from catchlight.images import connections, stream
+from catchlight.images import fetcher as fetcher_module
+from catchlight.images.fetcher import ImageFetcher
+from catchlight.images.url_policy import ImageDoor
 from tests.image_server import Answer, ImageServer, LoopbackDoor, content, dripping, picture, serving, status, take
 
 PNG = picture()
@@ -43,7 +44,7 @@ def fetcher(server: ImageServer) -> ImageFetcher:
 @pytest.fixture
 def short_deadline(monkeypatch: pytest.MonkeyPatch) -> float:
     seconds = 0.3
-    monkeypatch.setattr(image_fetching, "FETCH_DEADLINE_SECONDS", seconds)
+    monkeypatch.setattr(fetcher_module, "FETCH_DEADLINE_SECONDS", seconds)
     return seconds
 
 
@@ -72,7 +73,7 @@ def test_the_type_is_told_from_the_bytes_not_by_the_server(
 def test_an_image_that_does_not_fit_in_memory_comes_whole(
     server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incoming_image, "SPOOL_BYTES", 64)
+    monkeypatch.setattr(stream, "SPOOL_BYTES", 64)
 
     assert take(fetcher, server.serve("a.png", PNG)).content == PNG
 
@@ -199,7 +200,7 @@ def test_a_body_that_says_it_is_not_compressed_is_taken(server: ImageServer, fet
 
 
 def test_a_body_that_says_it_is_too_large_is_rejected_at_once(server: ImageServer, fetcher: ImageFetcher) -> None:
-    url = server.serve("a.png", content(b"", Content_Length=str(incoming_image.MAX_IMAGE_BYTES + 1)))
+    url = server.serve("a.png", content(b"", Content_Length=str(stream.MAX_IMAGE_BYTES + 1)))
 
     with pytest.raises(ImageRejectedError, match="larger than 26214400 bytes"):
         take(fetcher, url)
@@ -208,7 +209,7 @@ def test_a_body_that_says_it_is_too_large_is_rejected_at_once(server: ImageServe
 def test_a_body_that_turns_out_too_large_is_rejected_there(
     server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incoming_image, "MAX_IMAGE_BYTES", 300_000)
+    monkeypatch.setattr(stream, "MAX_IMAGE_BYTES", 300_000)
     sent = 0
 
     def endless(request: BaseHTTPRequestHandler) -> None:
@@ -228,10 +229,10 @@ def test_as_many_bytes_as_are_allowed_are_taken(
     server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.serve("a.png", PNG)
-    monkeypatch.setattr(incoming_image, "MAX_IMAGE_BYTES", len(PNG))
+    monkeypatch.setattr(stream, "MAX_IMAGE_BYTES", len(PNG))
     take(fetcher, url)
 
-    monkeypatch.setattr(incoming_image, "MAX_IMAGE_BYTES", len(PNG) - 1)
+    monkeypatch.setattr(stream, "MAX_IMAGE_BYTES", len(PNG) - 1)
     with pytest.raises(ImageRejectedError, match="larger"):
         take(fetcher, url)
 
@@ -268,8 +269,8 @@ def test_a_deadline_is_of_one_fetch(
     server: ImageServer, fetcher: ImageFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(image_fetching, "FETCH_DEADLINE_SECONDS", 60)
-    monkeypatch.setattr(image_connections, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(fetcher_module, "FETCH_DEADLINE_SECONDS", 60)
+    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=lambda: now))
     url = server.serve("a.png", PNG)
     for _ in range(3):
         take(fetcher, url)

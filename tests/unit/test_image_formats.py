@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from image_tasks.errors import ImageError, ImageRejectedError, ImageUnavailableError
-from image_tasks.image_formats import MAX_PIXELS, ImageFacts, read_image_facts
+from catchlight.errors import ImageError, ImageRejectedError, ImageUnavailableError
+from catchlight.images.formats import MAX_PIXELS, ImageFacts, read_image_facts
 
 WIDTH, HEIGHT = 61, 37
 

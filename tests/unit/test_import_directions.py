@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-LAYER = "layers/image_tasks/python"
+LAYER = "layers/catchlight/python"
 
 
 # Folders without an __init__ have parts all along the path, and the checkout is installed: it must not mix with a copy.
@@ -51,18 +51,26 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("module", "line", "broken"),
     [
-        ("image_tasks/models.py", "from image_tasks import settings", "Within the package imports go one way"),
-        ("image_tasks/settings.py", "from image_tasks import tasks_table", "Within the package imports go one way"),
-        ("image_tasks/providers/wire.py", "from image_tasks import polling", "Within the package imports go one way"),
-        ("image_tasks/polling.py", "from image_tasks.desk import problems", "Within the package imports go one way"),
-        ("image_tasks/desk/messages.py", "from image_tasks.desk import problems", "Within the answer desk imports go"),
-        ("image_tasks/credentials.py", "from os import environ", "Only settings reads the environment"),
+        ("catchlight/models.py", "from catchlight import settings", "Within the package imports go one way"),
+        ("catchlight/settings.py", "from catchlight import tasks_table", "Within the package imports go one way"),
+        ("catchlight/providers/payloads.py", "from catchlight import polling", "Within the package imports go one way"),
+        (
+            "catchlight/polling/poll_round.py",
+            "from catchlight.api import problems",
+            "Within the package imports go one way",
+        ),
+        ("catchlight/api/schemas.py", "from catchlight.api import problems", "Within the answer desk imports go"),
+        ("catchlight/aws/secrets.py", "from os import environ", "Only settings reads the environment"),
         ("functions/poll_tasks/app.py", "import os", "Only settings reads the environment"),
-        ("image_tasks/polling.py", "from aws_lambda_powertools import Logger", "Only handlers own a logger"),
-        ("image_tasks/polling.py", "from functions.poll_tasks import app", "The local stack uses the functions"),
+        ("catchlight/polling/poll_round.py", "from aws_lambda_powertools import Logger", "Only handlers own a logger"),
+        (
+            "catchlight/polling/poll_round.py",
+            "from functions.poll_tasks import app",
+            "The local stack uses the functions",
+        ),
         ("functions/poll_tasks/app.py", "from local import loopback", "The local stack uses the functions"),
         ("functions/poll_tasks/app.py", "import functions.receive_callback.app", "Functions share nothing"),
-        ("image_tasks/providers/kie.py", "import httpx", "What knows a provider's language does no I/O"),
+        ("catchlight/providers/kie.py", "import httpx", "What knows a provider's language does no I/O"),
     ],
 )
 def test_an_import_the_other_way_is_noticed(copy: Path, module: str, line: str, broken: str) -> None:
@@ -76,7 +84,7 @@ def test_an_import_the_other_way_is_noticed(copy: Path, module: str, line: str, 
 
 
 def test_a_module_without_a_place_is_noticed(copy: Path) -> None:
-    (copy / LAYER / "image_tasks" / "helpers.py").write_text("")
+    (copy / LAYER / "catchlight" / "helpers.py").write_text("")
 
     result = lint_imports(copy)
 

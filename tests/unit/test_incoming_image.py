@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_tasks import incoming_image
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.incoming_image import BLOCK_BYTES, IncomingImage
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.images import stream
+from catchlight.images.stream import BLOCK_BYTES, IncomingImage
 from tests.image_server import large_picture
 
 IMAGE = large_picture(1)
@@ -132,9 +132,7 @@ def test_a_reader_can_go_anywhere(offset: int, whence: int, position: int) -> No
         assert image.read() == IMAGE[position:]
 
 
-@pytest.mark.parametrize(
-    ("size", "fits"), [(incoming_image.MAX_IMAGE_BYTES, True), (incoming_image.MAX_IMAGE_BYTES + 1, False)]
-)
+@pytest.mark.parametrize(("size", "fits"), [(stream.MAX_IMAGE_BYTES, True), (stream.MAX_IMAGE_BYTES + 1, False)])
 def test_a_size_that_is_told_is_held_to_the_limit_before_anything_comes(size: int, fits: bool) -> None:
     if fits:
         with IncomingImage(iter([IMAGE]), size, "images.example") as image:
@@ -151,7 +149,7 @@ def test_the_first_block_is_small_and_the_others_are_large() -> None:
         while image._take():
             sizes.append(len(image._block))
 
-    first = incoming_image.LEAST_BLOCK_BYTES
+    first = stream.LEAST_BLOCK_BYTES
     assert len(IMAGE) - sum(sizes) in range(first, first + 1000)
     assert all(BLOCK_BYTES <= size < BLOCK_BYTES + 1000 for size in sizes[:-1])
 
@@ -176,7 +174,7 @@ def test_a_full_disk_is_not_the_end_of_the_image(monkeypatch: pytest.MonkeyPatch
 
 
 def test_little_of_it_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incoming_image, "SPOOL_BYTES", 100_000)
+    monkeypatch.setattr(stream, "SPOOL_BYTES", 100_000)
     with _coming(IMAGE) as image:
         image.complete()
         file: Any = image._file

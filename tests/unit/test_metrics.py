@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from image_tasks.metrics import Metrics, Unit, metrics_by
+from catchlight.observability.metrics import Metrics, Unit, metrics_by
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image_tasks.metrics.time.time", lambda: 1_769_860_800.1236)
+    monkeypatch.setattr("catchlight.observability.metrics.time.time", lambda: 1_769_860_800.1236)
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

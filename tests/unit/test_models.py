@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from pydantic import ValidationError
 
-from image_tasks.models import (
+from catchlight.models import (
     MAX_IMAGES_PER_TASK,
     MAX_TASKS_PER_EXECUTION,
     Failure,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from catchlight.commands import COMMANDS
+from catchlight_cli.commands import COMMANDS
 from tests.unit.template.emitted_metrics import emitted_metrics
 from tests.unit.template.expanded import RAW
 from tests.unit.template.test_alarms import ALARMS, watched_by

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from image_tasks.aws_clients import AwsClients
-from image_tasks.desk.presigned_links import S3_CONFIG, PresignedLinks
-from image_tasks.models import Image
+from catchlight.api.presigned_urls import S3_CONFIG, PresignedLinks
+from catchlight.aws.clients import AwsClients
+from catchlight.models import Image
 
 NOW = datetime(2026, 1, 6, tzinfo=UTC)
 ARCHIVED = Image.model_validate(

@@ -10,17 +10,17 @@ from typing import Any
 import httpx
 import pytest
 
-from image_tasks import provider_client
-from image_tasks.errors import ProviderBusyError, ProviderRefusedError, ProviderUnavailableError
-from image_tasks.models import TaskStatus
-from image_tasks.provider_client import (
+from catchlight.errors import ProviderBusyError, ProviderRefusedError, ProviderUnavailableError
+from catchlight.models import TaskStatus
+from catchlight.polling import provider_client
+from catchlight.polling.provider_client import (
     CONNECT_TIMEOUT_SECONDS,
     FIRST_REQUESTS,
     MAX_ANSWER_BYTES,
     REQUEST_TIMEOUT_SECONDS,
     ProviderClient,
 )
-from image_tasks.providers import PROVIDERS
+from catchlight.providers import PROVIDERS
 
 FLUX = PROVIDERS["flux-kontext"]
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from image_tasks.models import Task, TaskStatus
-from image_tasks.reconciliation import _batches, _execution_name, _is_due
+from catchlight.models import Task, TaskStatus
+from catchlight.recovery.reconcile import _batches, _execution_name, _is_due
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 YESTERDAY = "2026-01-30T12:00:00.000Z"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from image_tasks.errors import ProviderBusyError, StoreUnavailableError
-from image_tasks.models import Image, ImageKind, ImageState, Reporter, Task, TaskStatus
-from image_tasks.redrive import Redrive, Redriven, Step
+from catchlight.errors import ProviderBusyError, StoreUnavailableError
+from catchlight.models import Image, ImageKind, ImageState, Reporter, Task, TaskStatus
+from catchlight.recovery.redrive import Redrive, Redriven, Step
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TASK = "acedata#t1"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from image_tasks.errors import SettingsError
-from image_tasks.settings import (
+from catchlight.errors import SettingsError
+from catchlight.settings import (
     ArchiveImagesSettings,
     DispatchChangesSettings,
     PollTasksSettings,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from image_tasks.aws_clients import AwsClients
+from catchlight.aws.clients import AwsClients
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ LOOK = """
 import gc, json, socket, ssl, sys, threading
 import functions.receive_callback.app as app
 import botocore.client, botocore.session, pydantic
-from image_tasks.credentials import LiveSecret, ProviderKeys
+from catchlight.aws.secrets import LiveSecret, ProviderKeys
 if sys.argv[1:]:
     app.dependencies()
 unwanted = (
@@ -38,7 +38,7 @@ json.dump([found, threading.active_count()], sys.stdout)
 
 def imported(*arguments: str, **environment: str) -> tuple[list[str], int]:
     """Types of what must not be in a snapshot and is there once the handler is imported, and the number of threads."""
-    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "layers/image_tasks/python")])
+    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "layers/catchlight/python")])
     run = subprocess.run(
         [sys.executable, "-c", LOOK, *arguments],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": paths, **environment},

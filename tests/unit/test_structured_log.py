@@ -10,8 +10,8 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from image_tasks.metrics import Unit, metrics_by
-from image_tasks.structured_log import StructuredLog
+from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.observability.structured_log import StructuredLog
 
 # When and where it was written, and the traceback taken apart into what `exception` says already.
 OWN = {"timestamp", "location", "stack_trace"}

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from image_tasks.desk.submission_client import ANSWER_TIMEOUT_SECONDS, MAX_ANSWER_BYTES, Reply, SubmissionClient
-from image_tasks.errors import ProviderUnavailableError, ProviderUnreachableError
-from image_tasks.providers import PROVIDERS
+from catchlight.api.submission_client import ANSWER_TIMEOUT_SECONDS, MAX_ANSWER_BYTES, Reply, SubmissionClient
+from catchlight.errors import ProviderUnavailableError, ProviderUnreachableError
+from catchlight.providers import PROVIDERS
 
 FLUX = PROVIDERS["flux-kontext"]
 PATH = "/generate"
@@ -132,7 +132,7 @@ class FiredByHand:
 
 
 def test_no_answer_in_time_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image_tasks.desk.submission_client.ANSWER_TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr("catchlight.api.submission_client.ANSWER_TIMEOUT_SECONDS", 2)
     done = threading.Event()
 
     def is_over() -> None:
@@ -157,7 +157,7 @@ def test_an_answer_that_dribbles_does_not_take_for_ever(begin: bytes, monkeypatc
         timers.append(FiredByHand(seconds, fire))
         return timers[-1]
 
-    monkeypatch.setattr("image_tasks.desk.submission_client.Timer", make_timer)
+    monkeypatch.setattr("catchlight.api.submission_client.Timer", make_timer)
     hung_up = threading.Event()
 
     def dribble(connection: socket.socket) -> None:

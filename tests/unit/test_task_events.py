@@ -11,9 +11,9 @@ from boto3.dynamodb.types import TypeSerializer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.publish_events import app
-from image_tasks.errors import TaskEventError
-from image_tasks.models import (
+from catchlight.errors import TaskEventError
+from catchlight.events import DETAIL_TYPES, EVENT_IDS, MAX_DETAIL_BYTES, MAX_REASON_BYTES, TaskEvent, arrives, cut
+from catchlight.models import (
     MAX_IMAGES_PER_TASK,
     MAX_MESSAGE_LENGTH,
     FailureReason,
@@ -22,7 +22,7 @@ from image_tasks.models import (
     Reporter,
     TaskStatus,
 )
-from image_tasks.task_events import DETAIL_TYPES, EVENT_IDS, MAX_DETAIL_BYTES, MAX_REASON_BYTES, TaskEvent, arrives, cut
+from functions.publish_events import app
 from scripts import write_task_event_schema
 from tests.unit.providers.cases import EVENTS, load
 from tests.unit.test_events import TO_OTHERS

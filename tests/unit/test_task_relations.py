@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from image_tasks.models import (
+from catchlight.models import (
     Failure,
     FailureReason,
     GenerationRequest,

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from image_tasks.errors import InvalidCallbackError, MalformedBodyError, UnauthorizedError
-from image_tasks.models import TaskReport
-from image_tasks.providers import PROVIDERS
-from image_tasks.verification import decode_json, verify_signature, verify_token
+from catchlight.callbacks.verification import decode_json, verify_signature, verify_token
+from catchlight.errors import InvalidCallbackError, MalformedBodyError, UnauthorizedError
+from catchlight.models import TaskReport
+from catchlight.providers import PROVIDERS
 from tests.planted_secrets import CALLBACK_TOKEN as TOKEN
 from tests.planted_secrets import OTHER_TOKEN
 

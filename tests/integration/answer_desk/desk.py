@@ -17,13 +17,13 @@ import pytest
 import yaml
 from botocore.exceptions import ReadTimeoutError
 
+from catchlight.api import submission_client
+from catchlight.api.submission_client import SubmissionClient
+from catchlight.models import iso
 from functions.answer_requests import app
-from image_tasks.desk import submission_client
-from image_tasks.desk.submission_client import SubmissionClient
-from image_tasks.models import iso
-from local.http_api import Route
-from local.http_api_events import HttpRequest, HttpResponse, function_response, message_response, request_event
-from local.runtime_api import Outcome
+from local.http.api import Route
+from local.http.events import HttpRequest, HttpResponse, function_response, message_response, request_event
+from local.lambda_.runtime_api import Outcome
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, Store
 from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_secret

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from image_tasks.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus
+from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus
 from tests.integration.answer_desk.desk import Answer, Clock, Desk
 
 

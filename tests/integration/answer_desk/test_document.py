@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from catchlight.api import problems
+from catchlight.api.schemas import MAX_WAIT_SECONDS, TaskAnswer
+from catchlight.api.tasks_api import IMAGE_PATTERN
+from catchlight.models import MAX_IMAGES_PER_TASK, Task
+from catchlight.providers import PROVIDERS
 from functions.answer_requests import app
-from image_tasks.desk import problems
-from image_tasks.desk.answer_desk import IMAGE_PATTERN
-from image_tasks.desk.messages import MAX_WAIT_SECONDS, TaskAnswer
-from image_tasks.models import MAX_IMAGES_PER_TASK, Task
-from image_tasks.providers import PROVIDERS
-from local.template import Template
+from local.template.expand import Template
 from scripts import write_openapi
 from tests.integration.answer_desk.desk import DOCUMENT
 

@@ -16,8 +16,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from image_tasks.desk import problems
-from image_tasks.providers import PROVIDERS
+from catchlight.api import problems
+from catchlight.providers import PROVIDERS
 from local.artefact import Artefact
 from local.simulator import Simulator
 from local.stack import LocalStack

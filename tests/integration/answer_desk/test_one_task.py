@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import pytest
 
+from catchlight.api.queries import WAIT_STEPS, TaskQueries
+from catchlight.api.schemas import MAX_LINK_SECONDS
+from catchlight.models import Failure, FailureReason, Image, ImageKind, ImageState, Reporter, TaskReport, TaskStatus
 from functions.answer_requests import app
-from image_tasks.desk.messages import MAX_LINK_SECONDS
-from image_tasks.desk.task_queries import WAIT_STEPS, TaskQueries
-from image_tasks.models import Failure, FailureReason, Image, ImageKind, ImageState, Reporter, TaskReport, TaskStatus
 from tests.integration.answer_desk.desk import BUCKET, NOW, Desk
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.planted_secrets import URL_QUERY

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from catchlight.api import queries, routes
 from functions.answer_requests import app
-from image_tasks.desk import task_answers, task_queries
 from tests.integration.answer_desk.desk import Clock, Desk
 from tests.integration.answer_desk.pages import calls, listed, pages, some_tasks
 from tests.integration.conftest import TABLE_NAME
@@ -32,9 +32,9 @@ def test_pages_of_a_provider_hold_each_of_its_tasks_once(
 ) -> None:
     """However many entries are looked at for a page, which may be short or empty then."""
     for name in ("_BY_ARRIVAL", "_BY_STATUS"):
-        index = getattr(task_queries, name)
-        few = task_queries._Index(index.name, index.partition, index.order, examined)
-        monkeypatch.setattr(task_queries, name, few)
+        index = getattr(queries, name)
+        few = queries._Index(index.name, index.partition, index.order, examined)
+        monkeypatch.setattr(queries, name, few)
     of_flux = some_tasks(desk, clock, 5)
     some_tasks(desk, clock, 4, "acedata")
 
@@ -67,7 +67,7 @@ def test_pages_go_on_where_they_ended_though_the_last_task_is_deleted(desk: Desk
 
 def test_a_page_that_would_be_too_long_ends_early(desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = some_tasks(desk, clock, 5)
-    monkeypatch.setattr(task_answers, "MAX_PAGE_BYTES", 700)
+    monkeypatch.setattr(routes, "MAX_PAGE_BYTES", 700)
 
     found = pages(desk, limit=5)
 
@@ -79,7 +79,7 @@ def test_one_task_that_is_too_long_by_itself_is_a_page(
     desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = some_tasks(desk, clock, 3)
-    monkeypatch.setattr(task_answers, "MAX_PAGE_BYTES", 1)
+    monkeypatch.setattr(routes, "MAX_PAGE_BYTES", 1)
 
     assert pages(desk, limit=5) == [[key] for key in keys]
 
@@ -89,7 +89,7 @@ def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(desk: Desk) 
     long = "https://host.example/" + "x" * 2000
     image = {"kind": "result", "url": long, "expiresAt": "2026-12-01T00:00:00Z"}
     rows = [
-        task_queries.Row(
+        queries.Row(
             f"acedata#{number}",
             {"task": f"acedata#{number}", "status": "SUCCEEDED", "images": [image] * 32},
             str(number),
@@ -97,7 +97,7 @@ def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(desk: Desk) 
         for number in range(100)
     ]
 
-    page = task_answers.page_answer(task_queries.Page(rows, None), app.dependencies()._links(60))
+    page = routes.page_answer(queries.Page(rows, None), app.dependencies()._links(60))
 
     assert 0 < len(page.tasks) < 100
     assert page.cursor == str(len(page.tasks) - 1)

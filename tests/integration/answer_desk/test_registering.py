@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from image_tasks.models import Reporter, TaskReport, TaskStatus
+from catchlight.models import Reporter, TaskReport, TaskStatus
 from tests.integration.answer_desk.desk import NOW, Clock, Desk, lost
 from tests.integration.conftest import TABLE_NAME
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from image_tasks.desk.submission_claims import ASKING_TIME
-from image_tasks.desk.submission_client import ANSWER_TIMEOUT_SECONDS
-from image_tasks.models import TaskStatus
-from local.template import load_template
+from catchlight.api.idempotency import ASKING_TIME
+from catchlight.api.submission_client import ANSWER_TIMEOUT_SECONDS
+from catchlight.models import TaskStatus
+from local.template.expand import load_template
 from tests.integration.answer_desk.desk import TAKEN, Clock, Desk, lost, refusal
 from tests.integration.conftest import REPOSITORY
 
@@ -196,7 +196,7 @@ def test_a_task_that_cannot_be_written_down_is_told(desk: Desk, clock: Clock, mo
 
 
 def test_a_write_that_is_not_answered_leaves_time_to_tell_the_task(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("image_tasks.desk.submission_claims.MAX_WRITING_SECONDS", 0.01)
+    monkeypatch.setattr("catchlight.api.idempotency.MAX_WRITING_SECONDS", 0.01)
     calls = []
 
     def hang(**arguments: Any) -> None:

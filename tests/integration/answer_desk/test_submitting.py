@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from catchlight.providers import PROVIDERS
 from functions.answer_requests import app
-from image_tasks.providers import PROVIDERS
 from tests.integration.answer_desk.desk import CALLBACK_BASE_URL, TAKEN, Clock, Desk
 from tests.planted_secrets import API_KEYS, CALLBACK_TOKEN
 

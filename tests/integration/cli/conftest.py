@@ -10,12 +10,12 @@ import boto3
 import httpx
 import pytest
 
-from catchlight import wiring
-from catchlight.command_line import run as run_command_line
-from image_tasks.aws_clients import CLIENT_CONFIG
-from image_tasks.models import TaskStatus, iso, utc_now
-from image_tasks.provider_client import ProviderClient
-from local.template import Template
+from catchlight.aws.clients import CLIENT_CONFIG
+from catchlight.models import TaskStatus, iso, utc_now
+from catchlight.polling.provider_client import ProviderClient
+from catchlight_cli import factories
+from catchlight_cli.command_line import run as run_command_line
+from local.template.expand import Template
 from tests.integration.conftest import TABLE_NAME, Store, an_account
 from tests.integration.functions import PROVIDER_KEYS
 from tests.integration.providers import Providers
@@ -136,7 +136,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "250")  # pages are not folded
     # In memory a queue that looks empty is empty.
-    monkeypatch.setattr("catchlight.letters._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("catchlight_cli.repair.dead_letters._PATIENCE_SECONDS", 0)
     with an_account():
         yield
 
@@ -155,6 +155,6 @@ def providers(monkeypatch: pytest.MonkeyPatch) -> Providers:
     asked = Providers()
     make: Callable[..., ProviderClient] = ProviderClient
     monkeypatch.setattr(
-        wiring, "ProviderClient", lambda base_urls: make(base_urls, transport=httpx.MockTransport(asked))
+        factories, "ProviderClient", lambda base_urls: make(base_urls, transport=httpx.MockTransport(asked))
     )
     return asked

@@ -2,7 +2,7 @@
 
 import boto3
 
-from catchlight.stack import Stack
+from catchlight.client.stack import Stack
 
 
 def a_stack(**resources: str) -> Stack:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from catchlight import adoption
-from image_tasks.errors import StoreUnavailableError
-from image_tasks.models import iso, utc_now
-from image_tasks.registration import Registry
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import iso, utc_now
+from catchlight.tasks.registration import Registry
+from catchlight_cli.repair import bulk_import
 from tests.integration.cli.conftest import Deployed
 
 LINES = "flux-kontext#a\nnanobanana/b\nacedata#c\n"
@@ -64,14 +64,14 @@ def test_what_is_known_is_left_alone(deployed: Deployed, write: Any) -> None:
 def test_a_callback_that_was_faster_counts_as_known(
     deployed: Deployed, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked_up = adoption.unknown_tasks
+    looked_up = bulk_import.unknown_tasks
 
     def then_a_callback_comes(*arguments: Any, **settings: Any) -> list[str]:
         unknown = list(looked_up(*arguments, **settings))
         deployed.put("flux-kontext#a", "SUCCEEDED")
         return unknown
 
-    monkeypatch.setattr("catchlight.commands.adopt.unknown_tasks", then_a_callback_comes)
+    monkeypatch.setattr("catchlight_cli.commands.adopt.unknown_tasks", then_a_callback_comes)
 
     assert figures(deployed.run("adopt", write(LINES), "--yes")) == (False, 2, 1, 0)
 

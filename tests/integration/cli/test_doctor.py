@@ -9,9 +9,9 @@ import boto3
 import httpx
 import pytest
 
-from catchlight.probe import BINARY_TYPE, ID_PREFIX, Answer, Endpoint, signed
-from image_tasks.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, task_key, utc_now
-from image_tasks.verification import verify_signature
+from catchlight.callbacks.verification import verify_signature
+from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, task_key, utc_now
+from catchlight_cli.health.probe import BINARY_TYPE, ID_PREFIX, Answer, Endpoint, signed
 from tests.integration.cli.conftest import ALARM, Deployed
 from tests.planted_secrets import API_KEYS, CALLBACK_TOKEN, WEBHOOK_KEY
 

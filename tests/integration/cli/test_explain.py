@@ -7,8 +7,8 @@ from typing import Any
 import boto3
 import pytest
 
-from catchlight.polling_executions import find_executions
-from image_tasks.models import iso, utc_now
+from catchlight.models import iso, utc_now
+from catchlight_cli.health.polling_executions import find_executions
 from tests.integration.cli.conftest import Deployed
 
 HOUR = timedelta(hours=1)

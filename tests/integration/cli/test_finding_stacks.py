@@ -10,8 +10,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from catchlight.errors import CatchlightError
-from catchlight.stack import StackChoice, find_deployed, find_local
+from catchlight.client.aws_errors import CatchlightError
+from catchlight.client.stack import StackChoice, find_deployed, find_local
 from tests.integration.cli.conftest import API_URL, STACK_NAME, Deployed
 from tests.integration.conftest import TABLE_NAME
 

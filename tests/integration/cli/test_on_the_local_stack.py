@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from catchlight.command_line import run as run_command_line
-from catchlight.probe import ID_PREFIX
-from image_tasks.models import iso, utc_now
+from catchlight.models import iso, utc_now
+from catchlight_cli.command_line import run as run_command_line
+from catchlight_cli.health.probe import ID_PREFIX
 from local.artefact import Artefact
 from local.stack import LocalStack
 from tests.planted_secrets import WEBHOOK_KEY, find_leaks
@@ -98,7 +98,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None)
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """In memory a queue that looks empty is empty."""
-    monkeypatch.setattr("catchlight.letters._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("catchlight_cli.repair.dead_letters._PATIENCE_SECONDS", 0)
 
 
 def test_the_doctor_finds_nothing_and_leaves_nothing(running: Running, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,12 +10,12 @@ import boto3
 import botocore.client
 import pytest
 
-from catchlight.probe import Answer, Endpoint
-from image_tasks.models import iso, utc_now
-from image_tasks.rejected_deliveries import RejectedDeliveries, RejectedDelivery
-from local.moto_patches import functions_run_by
+from catchlight.callbacks.rejected_deliveries import RejectedDeliveries, RejectedDelivery
+from catchlight.models import iso, utc_now
+from catchlight_cli.health.probe import Answer, Endpoint
+from local.lambda_.runtime_api import Outcome
+from local.moto.patches import functions_run_by
 from local.permissions.required import required_permissions
-from local.runtime_api import Outcome
 from tests.integration.cli.conftest import Deployed
 from tests.integration.cli.test_redrive import image, positions, said_anew
 from tests.integration.providers import FLUX_PATH, Providers

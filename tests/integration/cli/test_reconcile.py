@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from image_tasks.errors import StoreUnavailableError
-from image_tasks.follow_ups import FollowUps
+from catchlight.dispatch import FollowUps
+from catchlight.errors import StoreUnavailableError
 from tests.integration.cli.conftest import Deployed
 
 HOUR = timedelta(hours=1)

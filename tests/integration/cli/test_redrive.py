@@ -9,11 +9,11 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from catchlight.redriving import _HOLD_SECONDS
-from catchlight.stack import Stack
-from image_tasks.follow_ups import FollowUps
-from image_tasks.models import iso, utc_now
-from image_tasks.tasks_table import TasksTable
+from catchlight.client.stack import Stack
+from catchlight.dispatch import FollowUps
+from catchlight.models import iso, utc_now
+from catchlight.tasks.table import TasksTable
+from catchlight_cli.repair.redriving import _HOLD_SECONDS
 from tests.integration.cli.conftest import STACK_NAME, Deployed
 from tests.integration.providers import FLUX_PATH, Providers, record, saying, unreachable
 from tests.planted_secrets import URL_QUERY
@@ -159,7 +159,7 @@ def test_a_letter_whose_message_is_not_taken_stays(deployed: Deployed, monkeypat
             queue(self, tasks, nonce=nonce)
 
     monkeypatch.setattr(FollowUps, "queue_archiving", refuse_one)
-    monkeypatch.setattr("catchlight.redriving._THREADS", 1)
+    monkeypatch.setattr("catchlight_cli.repair.redriving._THREADS", 1)
 
     result = deployed.run("redrive", "--all", expect=1)
 

@@ -6,8 +6,8 @@ from typing import Any
 import boto3
 import pytest
 
-from catchlight.miss_ratio import NAMESPACE
-from image_tasks.models import TaskStatus, utc_now
+from catchlight.models import TaskStatus, utc_now
+from catchlight_cli.health.miss_rate import NAMESPACE
 from tests.integration.cli.conftest import STACK_NAME, Deployed
 
 HOUR = timedelta(hours=1)
@@ -155,7 +155,7 @@ def test_without_the_right_to_look_it_says_whose_permission_is_missing(
 ) -> None:
     from botocore.exceptions import ClientError
 
-    from catchlight.stack import Stack
+    from catchlight.client.stack import Stack
 
     client_of = Stack.client
 

@@ -14,12 +14,12 @@ import pytest
 from botocore.endpoint import Endpoint
 
 from catchlight.client import connect
-from catchlight.command_line import run
-from catchlight.errors import UsageError
-from catchlight.local_state import LOCK_FILE
-from catchlight.stack import StackChoice
+from catchlight.client.aws_errors import UsageError
+from catchlight.client.local_state import LOCK_FILE
+from catchlight.client.stack import StackChoice
+from catchlight_cli.command_line import run
 from local import state_dir
-from local.moto_server import MotoServer
+from local.moto.server import MotoServer
 from tests.integration.cli.conftest import STACK_NAME
 from tests.integration.cli.test_finding_stacks import local_state
 

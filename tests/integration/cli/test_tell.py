@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from catchlight.stream_positions import StreamPositions
-from local.moto_patches import functions_run_by
-from local.runtime_api import Outcome
+from catchlight_cli.repair.stream_positions import StreamPositions
+from local.lambda_.runtime_api import Outcome
+from local.moto.patches import functions_run_by
 from tests.integration.cli.conftest import Deployed
 from tests.integration.cli.test_redrive import positions
 

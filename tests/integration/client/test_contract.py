@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from catchlight.client import DeskClient, NotFoundError
-from image_tasks.models import TaskStatus
+from catchlight.models import TaskStatus
 from tests.desk_in_memory import API, DeskInMemory, a_lost_image, a_task, an_image
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(

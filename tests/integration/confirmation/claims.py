@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from image_tasks.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus
+from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus
 from tests.image_server import picture
 from tests.integration.archiver import TASK
 from tests.integration.conftest import Store

@@ -8,12 +8,12 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from catchlight.models import TaskStatus
+from catchlight.polling.provider_client import ProviderClient
 from functions.archive_images import app as archive_images
 from functions.dispatch_changes.app import Change, read_changes
-from image_tasks.models import TaskStatus
-from image_tasks.provider_client import ProviderClient
-from local.event_filters import EventFilter
-from local.template import Template
+from local.events.filters import EventFilter
+from local.template.expand import Template
 from tests.image_server import ImageServer, serving
 from tests.integration.archiver import Archiver, archiving
 from tests.integration.conftest import TABLE_NAME, Store

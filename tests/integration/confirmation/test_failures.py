@@ -8,7 +8,7 @@ import boto3
 import httpx
 import pytest
 
-from image_tasks.models import FailureReason, TaskStatus
+from catchlight.models import FailureReason, TaskStatus
 from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.claims import NO_ANSWERS, PNG, claim_failure, has, refutations, urls
 from tests.integration.confirmation.conftest import Stream

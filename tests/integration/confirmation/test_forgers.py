@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from image_tasks.deadlines import MAX_ARCHIVE_TRIES
-from image_tasks.models import Task, TaskReport, TaskStatus
-from image_tasks.providers import PROVIDERS
-from image_tasks.tasks_table import TasksTable
+from catchlight.models import Task, TaskReport, TaskStatus
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
+from catchlight.providers import PROVIDERS
+from catchlight.tasks.table import TasksTable
 from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.claims import FORGED, PNG, has, urls
 from tests.integration.confirmation.conftest import Stream

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from image_tasks.deadlines import MAX_ARCHIVE_TRIES
-from image_tasks.models import ImageKind, Reporter
-from image_tasks.tasks_table import TasksTable
+from catchlight.models import ImageKind, Reporter
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
+from catchlight.tasks.table import TasksTable
 from tests.image_server import picture, status
 from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.claims import NO_ANSWERS, PNG, has

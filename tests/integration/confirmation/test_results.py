@@ -10,11 +10,11 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from catchlight.models import FailureReason, ImageKind, Reporter
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
+from catchlight.polling.provider_client import ProviderClient
+from catchlight.tasks.table import MAX_CONFLICTS
 from functions.archive_images import app as archive_images
-from image_tasks.deadlines import MAX_ARCHIVE_TRIES
-from image_tasks.models import FailureReason, ImageKind, Reporter
-from image_tasks.provider_client import ProviderClient
-from image_tasks.tasks_table import MAX_CONFLICTS
 from tests.image_server import content, picture, status
 from tests.integration.archiver import HOST, TASK, Archiver
 from tests.integration.confirmation.claims import (

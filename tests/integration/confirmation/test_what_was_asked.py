@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from catchlight.models import FailureReason
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from functions.archive_images import app as archive_images
-from image_tasks.deadlines import MAX_ARCHIVE_TRIES
-from image_tasks.models import FailureReason
 from tests.image_server import status
 from tests.integration.archiver import BUCKET, TASK, Archiver
 from tests.integration.confirmation.claims import PNG, claim_failure

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from local.function_configuration import FunctionConfiguration
-from local.function_logs import LogFolder
-from local.lambda_runtime import Function
+from local.lambda_.configuration import FunctionConfiguration
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime import Function
 from local.stack import LocalStack
 from tests.integration.local.running_example import EXAMPLE, Example
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from local import LocalStackError, python_runtime_client, runtime_folder
+from local import LocalStackError
 from local.artefact import Artefact
-from local.function_configuration import FunctionConfiguration
-from local.function_logs import LogFolder
-from local.lambda_runtime import Function
-from local.runtime_folder import make_runtime_folder
-from local.sandbox import IMAGE_HOSTS_VARIABLE
+from local.lambda_ import python_runtime_client, runtime_folder
+from local.lambda_.configuration import FunctionConfiguration
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime import Function
+from local.lambda_.runtime_folder import make_runtime_folder
+from local.lambda_.sandbox import IMAGE_HOSTS_VARIABLE
 from local.stack import REPOSITORY
-from local.template import load_template
+from local.template.expand import load_template
 
 MakeFunction = Callable[..., Function]
 
@@ -79,7 +80,7 @@ def test_nothing_of_the_source_tree_or_the_environment_can_be_imported(
     layer = tmp_path / "layer"
     layer.mkdir()
     function = make_function(LOOK_AROUND, layers=(layer,), runtime_dir=runtime_dir)
-    mine = ["local", "catchlight", "functions", "tests", "image_tasks"]
+    mine = ["local", "catchlight", "functions", "tests", "catchlight"]
     theirs = ["moto", "boto3", "botocore", "httpx", "pydantic", "aws_lambda_powertools", "pip"]
 
     found = call(function, {"imports": ["simplejson", *mine, *theirs, "sandbox"]})
@@ -205,8 +206,8 @@ def test_every_module_of_a_built_function_comes_from_the_artefact(
     shutil.copytree(built.function(name), folder)
     (folder / "probe.py").write_text(
         "import pkgutil, importlib, sys\n"
-        "import app, image_tasks\n"
-        "for module in pkgutil.walk_packages(image_tasks.__path__, 'image_tasks.'):\n"
+        "import app, catchlight\n"
+        "for module in pkgutil.walk_packages(catchlight.__path__, 'catchlight.'):\n"
         "    importlib.import_module(module.name)\n"
         "def handler(event, context):\n"
         "    specs = {name: getattr(module, '__spec__', None) for name, module in sys.modules.items()}\n"
@@ -222,7 +223,7 @@ def test_every_module_of_a_built_function_comes_from_the_artefact(
         function.stop()
 
     assert origins["app"] == str(folder / "app.py")
-    assert {"image_tasks.providers.nanobanana", "botocore.session"} <= origins.keys()
+    assert {"catchlight.providers.nanobanana", "botocore.session"} <= origins.keys()
     assert foreign(origins, folder, built.layer, runtime_dir) == {}
 
 
@@ -233,8 +234,8 @@ def test_an_image_host_is_allowed_by_its_address_alone(
     function = make_function(
         """
         import os
-        from image_tasks.errors import ImageRejectedError
-        from image_tasks.image_door import ImageDoor
+        from catchlight.errors import ImageRejectedError
+        from catchlight.images.url_policy import ImageDoor
         def handler(event, context):
             try:
                 host = ImageDoor().check_url("http://127.0.0.1:8001/a.png", ["*"])

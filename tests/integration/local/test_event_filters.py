@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from local import LocalStackError
-from local.batch_item_failures import failed_identifiers
-from local.event_filters import EventFilter
-from local.runtime_api import Outcome
+from local.events.batch_item_failures import failed_identifiers
+from local.events.filters import EventFilter
+from local.lambda_.runtime_api import Outcome
 
 
 @pytest.mark.parametrize(

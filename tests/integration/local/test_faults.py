@@ -9,9 +9,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.aws_calls import AwsCall
-from local.faults import TIMEOUT_SECONDS, AwsFaults, Fault, Outage, Rates
-from local.moto_server import MotoServer
+from local.moto.calls import AwsCall
+from local.moto.faults import TIMEOUT_SECONDS, AwsFaults, Fault, Outage, Rates
+from local.moto.server import MotoServer
 
 TABLE = {
     "TableName": "Things",

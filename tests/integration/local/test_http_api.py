@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from local import LocalStackError
-from local.function_logs import LogFolder
-from local.http_api import HttpApi, Route, Stage
-from local.http_api_events import function_response
-from local.lambda_runtime import Function
-from local.runtime_api import Outcome
+from local.http.api import HttpApi, Route, Stage
+from local.http.events import function_response
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime import Function
+from local.lambda_.runtime_api import Outcome
 from tests.integration.local.running_example import Example
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from local.function_logs import LogFolder
-from local.lambda_runtime import Function, TooManyRequestsError
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime import Function, TooManyRequestsError
 from tests.integration.local.running_example import eventually
 
 MakeFunction = Callable[..., Function]

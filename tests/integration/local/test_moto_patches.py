@@ -18,7 +18,7 @@ from moto.dynamodb.responses import DynamoHandler
 from moto.s3.responses import S3Response
 from moto.sqs.models import Queue, SQSBackend, sqs_backends
 
-from local import moto_patches
+from local.moto import patches
 from tests.integration.local.running_example import Example
 
 
@@ -112,7 +112,7 @@ def test_the_rest_of_a_visibility_is_scaled_but_not_one_that_was_set(example: Ex
     sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=changed["ReceiptHandle"], VisibilityTimeout=40_000)
 
     for message in (left, changed):
-        moto_patches.scale_rest_of_visibility(queue, message["ReceiptHandle"], 0.0)
+        patches.scale_rest_of_visibility(queue, message["ReceiptHandle"], 0.0)
 
     [back] = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=2)["Messages"]
     assert back["MessageId"] == left["MessageId"]
@@ -194,7 +194,7 @@ def test_the_patches_are_taken_out_again() -> None:
     ]
     before = [getattr(owner, name) for owner, name in places]
 
-    with moto_patches.installed(1.0, lambda name, payload: None, lambda: None, print):  # type: ignore[arg-type, return-value]
+    with patches.installed(1.0, lambda name, payload: None, lambda: None, print):  # type: ignore[arg-type, return-value]
         during = [getattr(owner, name) for owner, name in places]
 
     assert [getattr(owner, name) for owner, name in places] == before

@@ -18,7 +18,7 @@ from botocore import xform_name
 from botocore.credentials import Credentials
 
 from catchlight.client.signing import SignedRequests
-from image_tasks.models import iso, utc_now
+from catchlight.models import iso, utc_now
 from local.permissions import Grant, PermissionRequest, decide
 from local.permissions.required import function_arn
 from local.stack import REPOSITORY, LocalStack
@@ -282,7 +282,7 @@ def test_every_operation_in_the_code_is_recorded(played: Scenario) -> None:
     session = botocore.session.get_session()
     known = {xform_name(name) for service in SERVICES for name in session.get_service_model(service).operation_names}
     in_code = set()
-    for folder in ("functions", "layers/image_tasks/python/image_tasks"):
+    for folder in ("functions", "layers/catchlight/python/catchlight"):
         for path in (REPOSITORY / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):

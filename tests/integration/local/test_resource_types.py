@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from local import LocalStackError
-from local.deployment import Deployment
-from local.resource_types import RESOURCE_TYPES
 from local.stack import REPOSITORY
-from local.template import Template, load_template
+from local.template.deployment import Deployment
+from local.template.expand import Template, load_template
+from local.template.resource_types import RESOURCE_TYPES
 
 
 def deploy(resources: dict[str, Any]) -> Deployment:

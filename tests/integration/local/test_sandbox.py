@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from image_tasks import image_door
-from image_tasks.errors import ImageRejectedError
-from local import python_runtime_client, sandbox
-from local.lambda_runtime import Function
-from local.runtime_api import Invocation, RuntimeApi
+from catchlight.errors import ImageRejectedError
+from catchlight.images import url_policy
+from local.lambda_ import python_runtime_client, sandbox
+from local.lambda_.runtime import Function
+from local.lambda_.runtime_api import Invocation, RuntimeApi
 from local.stack import REPOSITORY
 
 MakeFunction = Callable[..., Function]
@@ -25,7 +25,7 @@ def test_a_sandbox_ends_with_the_process_that_started_it(tmp_path: Path) -> None
     api.start()
     environment = {"AWS_LAMBDA_RUNTIME_API": api.address, "LAMBDA_TASK_ROOT": str(tmp_path), "_HANDLER": "app.handler"}
     with subprocess.Popen(
-        [sys.executable, "-m", "local.sandbox"], cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE
+        [sys.executable, "-m", "local.lambda_.sandbox"], cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE
     ) as process:
         assert api.ready.wait(120)
         assert process.poll() is None
@@ -36,9 +36,9 @@ def test_a_sandbox_ends_with_the_process_that_started_it(tmp_path: Path) -> None
 
 
 def test_the_door_lets_in_exactly_the_given_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_door, "ImageDoor", image_door.ImageDoor)  # put back after the test
+    monkeypatch.setattr(url_policy, "ImageDoor", url_policy.ImageDoor)  # put back after the test
     sandbox.open_image_door(sandbox.parse_image_hosts("127.0.0.1:8001,127.0.0.1:8002"))
-    door = image_door.ImageDoor()
+    door = url_policy.ImageDoor()
 
     assert door.check_url("http://127.0.0.1:8001/a.png", []) == "127.0.0.1"
     assert door.resolve("127.0.0.1", 8002) == ["127.0.0.1"]
@@ -58,7 +58,7 @@ def test_the_door_lets_in_exactly_the_given_addresses(monkeypatch: pytest.Monkey
 
 def test_the_production_door_stays_shut_without_it() -> None:
     with pytest.raises(ImageRejectedError):
-        image_door.ImageDoor().check_url("http://127.0.0.1:8001/a.png", ["*"])
+        url_policy.ImageDoor().check_url("http://127.0.0.1:8001/a.png", ["*"])
 
 
 def test_the_python_runtime_client_speaks_the_runtime_api(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,9 +113,9 @@ def test_functions_run_on_a_machine_without_the_native_one(make_function: MakeFu
         layers=(layer,),
     )
 
-    assert function.invoke(b"{}").payload == b'"local.python_runtime_client"'
+    assert function.invoke(b"{}").payload == b'"local.lambda_.python_runtime_client"'
     assert json.loads(function.invoke(b"1").payload)["errorType"] == "ValueError"
-    assert function.invoke(b"{}").payload == b'"local.python_runtime_client"'
+    assert function.invoke(b"{}").payload == b'"local.lambda_.python_runtime_client"'
 
 
 @pytest.mark.skipif(importlib.util.find_spec("runtime_client") is None, reason="no native runtime client here")

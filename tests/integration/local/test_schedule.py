@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from local import LocalStackError
-from local.deployment import Deployment
-from local.function_configuration import FunctionConfiguration
-from local.function_logs import LogFolder
-from local.lambda_runtime import Function
-from local.resource_types import RESOURCE_TYPES
-from local.schedule import Schedule, ScheduleSource, rate_seconds
-from local.template import Template
+from local.events.schedule import Schedule, ScheduleSource, rate_seconds
+from local.lambda_.configuration import FunctionConfiguration
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime import Function
+from local.template.deployment import Deployment
+from local.template.expand import Template
+from local.template.resource_types import RESOURCE_TYPES
 from tests.integration.local.running_example import eventually
 
 NOTES = """

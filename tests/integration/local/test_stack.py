@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from catchlight.errors import UsageError
-from catchlight.stack import find_local
-from image_tasks.providers import PROVIDERS
+from catchlight.client.aws_errors import UsageError
+from catchlight.client.stack import find_local
+from catchlight.providers import PROVIDERS
 from local import LocalStackError
 from local.artefact import Artefact
-from local.moto_server import MotoServer
+from local.moto.server import MotoServer
 from local.stack import REPOSITORY
-from local.template import load_template
+from local.template.expand import load_template
 from tests.integration.local.running_example import EXAMPLE, PATIENCE_SECONDS, Example, eventually
 
 
@@ -177,7 +177,7 @@ def test_a_taken_port_of_the_aws_endpoint_names_its_option() -> None:
 
 def run(script: str, *arguments: Path) -> list[str]:
     """The lines that a program prints; in a process of its own, because the example has this one."""
-    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "layers" / "image_tasks" / "python")])
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "layers" / "catchlight" / "python")])
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *map(str, arguments)],
         cwd=REPOSITORY,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catchlight.local_state import is_locked
+from catchlight.client.local_state import is_locked
 from local import LocalStackError
 from local.state_dir import owned, published
 

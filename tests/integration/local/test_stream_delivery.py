@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 from moto.dynamodb.models.table import StreamShard
 
-from local import moto_patches
-from local.function_logs import LogFolder
-from local.lambda_runtime import Function, TooManyRequestsError
-from local.runtime_api import Outcome
-from local.stream_event_source import StreamEventSource, StreamMapping
+from local.events.stream import StreamEventSource, StreamMapping
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime import Function, TooManyRequestsError
+from local.lambda_.runtime_api import Outcome
+from local.moto import patches
 from tests.integration.local.running_example import eventually
 
 URL = "http://127.0.0.1/on-failure"
@@ -37,9 +37,9 @@ class Shard:
                 "Keys": {"id": {"S": name}},
             },
         }
-        with moto_patches._STREAM_GREW:
+        with patches._STREAM_GREW:
             self.items.append(SimpleNamespace(to_json=lambda: record))
-            moto_patches._STREAM_GREW.notify_all()
+            patches._STREAM_GREW.notify_all()
 
 
 class Recorder:

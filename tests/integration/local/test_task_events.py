@@ -18,11 +18,11 @@ import jsonschema
 import pytest
 from moto.s3.models import s3_backends
 
-from catchlight.command_line import run as run_command_line
+from catchlight_cli.command_line import run as run_command_line
 from local.artefact import Artefact
-from local.event_filters import EventFilter
+from local.events.filters import EventFilter
 from local.stack import REPOSITORY, LocalStack
-from local.template import ACCOUNT_ID, load_template
+from local.template.expand import ACCOUNT_ID, load_template
 from tests.integration.local.running_example import eventually
 
 PAGE = (REPOSITORY / "docs" / "events.md").read_text()

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from local import LocalStackError
-from local.intrinsic_functions import Resolver
 from local.stack import REPOSITORY
-from local.state_machine_definition import state_machine_definition
-from local.template import Template, load_template
+from local.template.expand import Template, load_template
+from local.template.intrinsic_functions import Resolver
+from local.template.state_machine import state_machine_definition
 
 MINIMAL = "Resources: {Queue: {Type: AWS::SQS::Queue}}"
 

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from catchlight.http_client import http_client
-from catchlight.loopback_session import NO_PROXIES, loopback_session
+from catchlight.client.http_client import http_client
+from catchlight.client.loopback_session import NO_PROXIES, loopback_session
 from local.environment import ignore_user_settings, without_user_settings
-from local.moto_server import MotoServer
+from local.moto.server import MotoServer
 from tests.user_settings import hostile_settings, tools_settings
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from catchlight.adoption import InvalidLine, TaskLine, read_file, read_lines, register
-from image_tasks.models import utc_now
+from catchlight.models import utc_now
+from catchlight_cli.repair.bulk_import import InvalidLine, TaskLine, read_file, read_lines, register
 
 A, B = "flux-kontext#a", "acedata#b-1"
 

@@ -11,12 +11,12 @@ import pytest
 from botocore.exceptions import NoCredentialsError
 from rich.console import RenderableType
 
-from catchlight.command import Command, ExitStatus, Session
-from catchlight.command_line import parser, run
-from catchlight.commands import COMMANDS
-from catchlight.errors import CatchlightError, UsageError
-from catchlight.screen import Screen
-from image_tasks.models import Model
+from catchlight.client.aws_errors import CatchlightError, UsageError
+from catchlight.models import Model
+from catchlight_cli.command import Command, ExitStatus, Session
+from catchlight_cli.command_line import parser, run
+from catchlight_cli.commands import COMMANDS
+from catchlight_cli.output import Screen
 
 
 class Greeting(Model):

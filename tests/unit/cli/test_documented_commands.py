@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from catchlight.command_line import parser
-from catchlight.commands import COMMANDS
-from catchlight.redriving import ALL_KINDS, Kind
+from catchlight_cli.command_line import parser
+from catchlight_cli.commands import COMMANDS
+from catchlight_cli.repair.redriving import ALL_KINDS, Kind
 from tests.unit.template.expanded import RAW
 
 REPOSITORY = Path(__file__).parents[3]

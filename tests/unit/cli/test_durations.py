@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from catchlight.durations import duration, in_words, parse_time
+from catchlight_cli.durations import duration, in_words, parse_time
 
 
 @pytest.mark.parametrize(

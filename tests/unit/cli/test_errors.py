@@ -17,8 +17,8 @@ from botocore.exceptions import (
     WaiterError,
 )
 
-from catchlight.errors import CatchlightError, explain, faults_explained
-from image_tasks.errors import SettingsError, StoreUnavailableError
+from catchlight.client.aws_errors import CatchlightError, explain, faults_explained
+from catchlight.errors import SettingsError, StoreUnavailableError
 
 
 def refused(code: str, message: str = "", operation: str = "Query") -> ClientError:

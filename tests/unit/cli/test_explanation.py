@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from catchlight.archive_log import FailedTry
-from catchlight.explanation import DeadLetter, Explanation, explain
-from catchlight.polling_executions import PollingExecution, Search
-from image_tasks.models import Failure, FailureReason, Image, Task, TaskStatus, iso
+from catchlight.models import Failure, FailureReason, Image, Task, TaskStatus, iso
+from catchlight_cli.health.archive_log import FailedTry
+from catchlight_cli.health.explanation import DeadLetter, Explanation, explain
+from catchlight_cli.health.polling_executions import PollingExecution, Search
 
 NOW = datetime(2026, 1, 6, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from catchlight.errors import CatchlightError
-from catchlight.stream_positions import StreamPositions
+from catchlight.client.aws_errors import CatchlightError
+from catchlight_cli.repair.stream_positions import StreamPositions
 
 POSITIONS = StreamPositions("stream", "shard", first=11, last=13, last_arrived_at=datetime(2026, 11, 1, tzinfo=UTC))
 

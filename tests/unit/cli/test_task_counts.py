@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.task_counts import price_of_counting
+from catchlight_cli.health.task_counts import price_of_counting
 
 
 class Stack:

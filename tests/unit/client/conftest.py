@@ -9,8 +9,8 @@ import boto3
 import pytest
 
 from catchlight.client import DeskClient
-from catchlight.command_line import run
-from catchlight.stack import Stack, StackChoice
+from catchlight.client.stack import Stack, StackChoice
+from catchlight_cli.command_line import run
 from tests.desk_in_memory import DeskInMemory
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from catchlight.commands.list import since
-from image_tasks.desk.problems import IN_DOUBT, REQUEST_REFUSED
-from image_tasks.desk.problems import ProblemError as ServedProblemError
-from image_tasks.models import TaskStatus
+from catchlight.api.problems import IN_DOUBT, REQUEST_REFUSED
+from catchlight.api.problems import ProblemError as ServedProblemError
+from catchlight.models import TaskStatus
+from catchlight_cli.commands.list import since
 from tests.desk_in_memory import NOW, DeskInMemory, a_lost_image, a_task, an_image
 from tests.unit.client.conftest import Ran
 
@@ -418,7 +418,7 @@ def test_gallery_serves_until_it_is_interrupted(catchlight: Catchlight, monkeypa
             seen.append(httpx.get(opened[0], trust_env=False).text)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("catchlight.commands.gallery.threading", type("threading", (), {"Event": Interrupted}))
+    monkeypatch.setattr("catchlight_cli.commands.gallery.threading", type("threading", (), {"Event": Interrupted}))
     monkeypatch.setattr("webbrowser.open", opened.append)
     ran = catchlight(DeskInMemory(), "gallery", "--open", "--json")
     assert ran.status == 0

@@ -6,6 +6,18 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 
+from catchlight.api.problems import (
+    IN_DOUBT,
+    IN_PROGRESS,
+    INVALID_REQUEST,
+    PROVIDER_BUSY,
+    REQUEST_REFUSED,
+    Problem,
+)
+from catchlight.api.problems import (
+    ProblemError as ServedProblemError,
+)
+from catchlight.api.schemas import ProviderReply
 from catchlight.client import (
     BusyError,
     CatchlightError,
@@ -20,19 +32,7 @@ from catchlight.client import (
     connect,
 )
 from catchlight.client.retrying import Patience
-from image_tasks.desk.messages import ProviderReply
-from image_tasks.desk.problems import (
-    IN_DOUBT,
-    IN_PROGRESS,
-    INVALID_REQUEST,
-    PROVIDER_BUSY,
-    REQUEST_REFUSED,
-    Problem,
-)
-from image_tasks.desk.problems import (
-    ProblemError as ServedProblemError,
-)
-from image_tasks.models import TaskStatus
+from catchlight.models import TaskStatus
 from tests.desk_in_memory import NOW, DeskInMemory, a_task, an_image
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from catchlight.api.schemas import ImageAnswer
 from catchlight.client import Download, download
 from catchlight.client.downloading import file_name
-from image_tasks.desk.messages import ImageAnswer
-from image_tasks.models import ImageKind, TaskStatus, iso
+from catchlight.models import ImageKind, TaskStatus, iso
 from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, an_image
 
 CONTENT = b"an image of some length" * 100

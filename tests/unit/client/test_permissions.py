@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from catchlight.gallery import GalleryServer
-from local.http_api import Route
+from catchlight_cli.gallery import GalleryServer
+from local.http.api import Route
 from tests.desk_in_memory import DeskInMemory, a_task, an_image
 from tests.unit.client.conftest import Ran
 from tests.unit.template.expanded import REPOSITORY, of_type

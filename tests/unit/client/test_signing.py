@@ -12,7 +12,7 @@ from botocore.exceptions import NoCredentialsError
 
 from catchlight.client import DeskClient
 from catchlight.client.signing import SignedRequests
-from image_tasks.models import TaskStatus
+from catchlight.models import TaskStatus
 from tests.planted_secrets import plant
 
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"

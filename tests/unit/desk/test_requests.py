@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from image_tasks.desk.messages import LinkQuery, PageQuery, Registration, Submission, TaskQuery
-from image_tasks.desk.problems import ProblemError
-from image_tasks.desk.requests import read_body, read_idempotency_key, read_query
-from image_tasks.models import TaskStatus
+from catchlight.api.problems import ProblemError
+from catchlight.api.requests import read_body, read_idempotency_key, read_query
+from catchlight.api.schemas import LinkQuery, PageQuery, Registration, Submission, TaskQuery
+from catchlight.models import TaskStatus
 
 
 def refused(call: Callable[[], object]) -> tuple[str, dict[str, str]]:

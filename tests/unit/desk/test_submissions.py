@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from image_tasks.desk.messages import Submission
-from image_tasks.desk.problems import ProblemError
-from image_tasks.desk.submission_client import Reply
-from image_tasks.desk.submissions import _checked_path, _depth, _fingerprint, _shown
-from image_tasks.providers import PROVIDERS
+from catchlight.api.problems import ProblemError
+from catchlight.api.schemas import Submission
+from catchlight.api.submission_client import Reply
+from catchlight.api.submissions import _checked_path, _depth, _fingerprint, _shown
+from catchlight.providers import PROVIDERS
 
 
 def nested(levels: int) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from botocore.exceptions import TokenRetrievalError
 
-from catchlight.errors import CatchlightError
-from catchlight.gallery import GalleryServer
-from image_tasks.models import TaskStatus
+from catchlight.client.aws_errors import CatchlightError
+from catchlight.models import TaskStatus
+from catchlight_cli.gallery import GalleryServer
 from tests.desk_in_memory import DeskInMemory, a_task, an_image
 
 CONTENT = b"\x89PNG an image"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.image_formats import ImageFacts, read_image_facts
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.images.formats import ImageFacts, read_image_facts
 from tests.unit.image_formats.avif_files import HEIGHT, PIXELS, WIDTH, avif, box, full_box, ispe, number
 
 COLOR = full_box(b"pixi", 0, b"\3\10\10\10")

@@ -5,8 +5,8 @@ from io import BytesIO
 
 import pytest
 
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.image_formats import ImageFacts, read_image_facts
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.images.formats import ImageFacts, read_image_facts
 
 WIDTH, HEIGHT = 61, 37
 TRAILER = b"\x3b"

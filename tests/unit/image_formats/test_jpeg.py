@@ -4,9 +4,9 @@ from io import BytesIO
 
 import pytest
 
-from image_tasks.errors import ImageError, ImageRejectedError, ImageUnavailableError
-from image_tasks.image_formats import ImageFacts, read_image_facts
-from image_tasks.image_formats.parts import BLOCK_BYTES, FIRST_BLOCK_BYTES
+from catchlight.errors import ImageError, ImageRejectedError, ImageUnavailableError
+from catchlight.images.formats import ImageFacts, read_image_facts
+from catchlight.images.formats.bounded_reader import BLOCK_BYTES, FIRST_BLOCK_BYTES
 
 WIDTH, HEIGHT = 0x0161, 0x0237
 START, END = b"\xff\xd8", b"\xff\xd9"

@@ -4,8 +4,8 @@ from io import BytesIO
 
 import pytest
 
-from image_tasks.errors import ImageRejectedError
-from image_tasks.image_formats.parts import (
+from catchlight.errors import ImageRejectedError
+from catchlight.images.formats.bounded_reader import (
     BLOCK_BYTES,
     FIRST_BLOCK_BYTES,
     MAX_PARTS,

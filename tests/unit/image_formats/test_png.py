@@ -6,8 +6,8 @@ from io import BytesIO
 
 import pytest
 
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.image_formats import ImageFacts, read_image_facts
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.images.formats import ImageFacts, read_image_facts
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Table 11.1 of the specification: color type, then the bits per sample that it may have.

@@ -4,8 +4,8 @@ from io import BytesIO
 
 import pytest
 
-from image_tasks.errors import ImageRejectedError, ImageUnavailableError
-from image_tasks.image_formats import ImageFacts, read_image_facts
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.images.formats import ImageFacts, read_image_facts
 
 WIDTH, HEIGHT = 301, 517
 ALPHA, EXIF, XMP, ICC, ANIMATION = 0x10, 0x08, 0x04, 0x20, 0x02

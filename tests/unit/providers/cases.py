@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from image_tasks.errors import ProviderError
-from image_tasks.models import Failure, FailureReason, Image, ImageKind, Reporter, TaskReport, TaskStatus
+from catchlight.errors import ProviderError
+from catchlight.models import Failure, FailureReason, Image, ImageKind, Reporter, TaskReport, TaskStatus
 
 EVENTS = Path(__file__).parents[3] / "events"
 # A minute or so after the times in recorded NanoBanana answers, years after those in the documents.

@@ -1,6 +1,6 @@
 """What every file under events/callbacks/ becomes."""
 
-from image_tasks.models import FailureReason
+from catchlight.models import FailureReason
 from tests.unit.providers.cases import News, Refused, failed, origin, pending, result, succeeded
 
 ORIGIN = origin("https://example.com/original.jpg", "2026-01-06T00:30:00Z")

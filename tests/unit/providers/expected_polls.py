@@ -1,7 +1,7 @@
 """What every file under events/polls/ becomes."""
 
-from image_tasks.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnavailableError
-from image_tasks.models import FailureReason
+from catchlight.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnavailableError
+from catchlight.models import FailureReason
 from tests.unit.providers.cases import News, Poll, failed, origin, pending, result, succeeded
 
 POLICY = "Your prompt was flagged by Website as violating content policies"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_tasks.errors import InvalidCallbackError, ProviderError
-from image_tasks.models import Reporter
-from image_tasks.providers import PROVIDERS
+from catchlight.errors import InvalidCallbackError, ProviderError
+from catchlight.models import Reporter
+from catchlight.providers import PROVIDERS
 from tests.unit.providers.cases import RECEIVED_AT
 
 # Half surrogate pairs are JSON, too.

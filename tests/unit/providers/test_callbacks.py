@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from image_tasks.errors import InvalidCallbackError
-from image_tasks.models import (
+from catchlight.errors import InvalidCallbackError
+from catchlight.models import (
     MAX_IMAGES_PER_TASK,
     MAX_MESSAGE_LENGTH,
     MAX_URL_LENGTH,
@@ -16,8 +16,8 @@ from image_tasks.models import (
     Reporter,
     TaskStatus,
 )
-from image_tasks.providers import PROVIDERS
-from image_tasks.providers.wire import MAX_CODE_LENGTH
+from catchlight.providers import PROVIDERS
+from catchlight.providers.payloads import MAX_CODE_LENGTH
 from tests.unit.providers.cases import RECEIVED_AT, News, Refused, body_of, load
 from tests.unit.providers.expected_callbacks import CALLBACKS
 

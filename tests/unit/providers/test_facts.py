@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from image_tasks.models import ImageKind
-from image_tasks.providers import PROVIDERS
+from catchlight.models import ImageKind
+from catchlight.providers import PROVIDERS
 
 KIE_HOSTS = ("*.aiquickdraw.com", "*.redpandaai.co", "*.kie.ai", "*.aliyuncs.com")
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from image_tasks.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnavailableError
-from image_tasks.models import MAX_IMAGES_PER_TASK, Reporter, TaskStatus
-from image_tasks.providers import PROVIDERS, PollRequest
+from catchlight.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnavailableError
+from catchlight.models import MAX_IMAGES_PER_TASK, Reporter, TaskStatus
+from catchlight.providers import PROVIDERS, PollRequest
 from tests.unit.providers.cases import RECEIVED_AT, Poll, load
 from tests.unit.providers.expected_polls import POLLS
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_tasks.errors import (
+from catchlight.errors import (
     ProviderBusyError,
     ProviderError,
     ProviderRefusedError,
     ProviderUnavailableError,
     RequestRefusedError,
 )
-from image_tasks.models import TASK_ID_PATTERN
-from image_tasks.providers import PROVIDERS
+from catchlight.models import TASK_ID_PATTERN
+from catchlight.providers import PROVIDERS
 
 TAKEN = {"code": 200, "msg": "success", "data": {"taskId": "task12345"}}
 

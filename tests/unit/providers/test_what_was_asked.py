@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from image_tasks.models import MAX_PROMPT_LENGTH, GenerationRequest
-from image_tasks.providers import PROVIDERS
-from image_tasks.providers.wire import generation_request
+from catchlight.models import MAX_PROMPT_LENGTH, GenerationRequest
+from catchlight.providers import PROVIDERS
+from catchlight.providers.payloads import generation_request
 from tests.unit.providers.cases import RECEIVED_AT, body_of, load
 from tests.unit.providers.expected_polls import POLLS
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from image_tasks.providers.wire import integer_or_none, time_or_none
+from catchlight.providers.payloads import integer_or_none, time_or_none
 
 HALF_PAST_TEN = datetime(2024, 3, 20, 10, 30, tzinfo=UTC)
 

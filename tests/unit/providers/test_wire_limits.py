@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from image_tasks.errors import InvalidCallbackError, ProviderUnavailableError
-from image_tasks.models import Failure, FailureReason, GenerationRequest, ImageKind, Reporter, TaskStatus
-from image_tasks.providers import PROVIDERS
-from image_tasks.providers.wire import (
+from catchlight.errors import InvalidCallbackError, ProviderUnavailableError
+from catchlight.models import Failure, FailureReason, GenerationRequest, ImageKind, Reporter, TaskStatus
+from catchlight.providers import PROVIDERS
+from catchlight.providers.payloads import (
     Code,
     Integer,
     Message,

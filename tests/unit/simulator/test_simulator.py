@@ -9,8 +9,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from image_tasks.models import TaskReport, TaskStatus
-from image_tasks.providers import PROVIDERS
+from catchlight.models import TaskReport, TaskStatus
+from catchlight.providers import PROVIDERS
 from local.simulator import SCRIPTS, Simulator, UnknownScriptError
 from tests.unit.simulator.conftest import Receiver, client_of, wait_for
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from image_tasks.models import ImageState
-from image_tasks.tasks_table import Outcome
+from catchlight.models import ImageState
+from catchlight.tasks.table import Outcome
 from tests.unit.template.expanded import REPOSITORY
 
 # f"Images{image.state.title()}": what stands in the braces. A pending image is not counted.
@@ -20,7 +20,7 @@ NAME_FAMILIES = {
 def emitted_metrics() -> dict[str, set[str]]:
     """The dimensions of each metric beside `service`: {"ResolvedByPoll": {"provider"}, "DeliveriesKept": set()}."""
     found: dict[str, set[str]] = {}
-    shared = REPOSITORY / "layers/image_tasks/python/image_tasks/failures.py"
+    shared = REPOSITORY / "layers/catchlight/python/catchlight/observability/failures.py"
     for module in (*sorted((REPOSITORY / "functions").glob("*/app.py")), shared):
         for name, dimensions in _metrics_of(module):
             found.setdefault(name, set()).update(dimensions)

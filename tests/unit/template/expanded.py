@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
-from image_tasks import settings
-from local.intrinsic_functions import Resolver
-from local.template import load_template
+from catchlight import settings
+from local.template.expand import load_template
+from local.template.intrinsic_functions import Resolver
 
 REPOSITORY = Path(__file__).parents[3]
 EXPANDED = load_template(REPOSITORY / "template.yaml", {})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from image_tasks.providers import PROVIDERS
+from catchlight.providers import PROVIDERS
 from tests.unit.template.emitted_metrics import emitted_metrics
 from tests.unit.template.expanded import (
     FUNCTIONS,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from image_tasks import aws_clients
-from image_tasks.verification import TOKEN_PATTERN
+from catchlight.aws import clients
+from catchlight.callbacks.verification import TOKEN_PATTERN
 from tests.unit.template.expanded import FUNCTIONS, RESOURCES, deployed, of_type
 from tests.unit.template.expanded import referred as referred_to
 
@@ -33,7 +33,7 @@ def test_a_callback_is_answered_before_its_provider_hangs_up() -> None:
 
 
 def test_a_function_outlives_its_slowest_calls_to_dynamodb() -> None:
-    config = aws_clients.CLIENT_CONFIG
+    config = clients.CLIENT_CONFIG
     tries = config.retries["total_max_attempts"]  # type: ignore[attr-defined]
     slowest = tries * (config.connect_timeout + config.read_timeout)  # type: ignore[attr-defined]
 

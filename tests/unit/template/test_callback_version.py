@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from local.intrinsic_functions import Resolver
-from local.template import REGION, load_template
+from local.template.expand import REGION, load_template
+from local.template.intrinsic_functions import Resolver
 from tests.unit.template.expanded import FUNCTIONS, RAW, REPOSITORY, RESOURCES, of_type
 from tests.unit.template.expanded import referred as referred_to
 
@@ -110,8 +110,8 @@ def test_sam_alone_would_not_notice_a_parameter() -> None:
     [
         # `sam deploy` puts there where it has uploaded the code: another place for other code.
         ("CodeUri: functions/receive_callback", "CodeUri: s3://artifacts/another"),
-        ("ContentUri: layers/image_tasks/python", "ContentUri: s3://artifacts/another"),
-        ("Description: The image_tasks package and what it runs on", "Description: Another"),
+        ("ContentUri: layers/catchlight/python", "ContentUri: s3://artifacts/another"),
+        ("Description: The catchlight package and what it runs on", "Description: Another"),
         ("Timeout: 10\n", "Timeout: 11\n"),
         ("MemorySize: 512", "MemorySize: 1024"),
         ("Runtime: python3.13", "Runtime: python3.14"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from image_tasks.providers import PROVIDERS
+from catchlight.providers import PROVIDERS
 from tests.unit.template.emitted_metrics import emitted_metrics
 from tests.unit.template.expanded import FUNCTIONS, QUEUES, RESOURCES, STATE_MACHINES, deployed, of_type
 from tests.unit.template.test_alarms import ALARMS, AWS_METRICS, watched_by

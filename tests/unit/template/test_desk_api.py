@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from image_tasks import registration
-from image_tasks.desk import messages, submission_client, task_queries
-from image_tasks.provider_client import CONNECT_TIMEOUT_SECONDS
-from local.intrinsic_functions import Resolver
+from catchlight.api import queries, schemas, submission_client
+from catchlight.polling.provider_client import CONNECT_TIMEOUT_SECONDS
+from catchlight.tasks import registration
+from local.template.intrinsic_functions import Resolver
 from tests.unit.template.expanded import EXPANDED, FUNCTIONS, RESOURCES, of_type
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
@@ -44,7 +44,7 @@ def test_a_provider_that_takes_long_is_answered_for_in_time() -> None:
     slowest = CONNECT_TIMEOUT_SECONDS + submission_client.ANSWER_TIMEOUT_SECONDS
 
     assert slowest + 5 < FUNCTIONS["AnswerRequestsFunction"]["Timeout"]
-    assert FUNCTIONS["AnswerRequestsFunction"]["Timeout"] > messages.MAX_WAIT_SECONDS + 5
+    assert FUNCTIONS["AnswerRequestsFunction"]["Timeout"] > schemas.MAX_WAIT_SECONDS + 5
 
 
 def test_who_asks_takes_nothing_of_the_callbacks_rate() -> None:
@@ -68,8 +68,8 @@ def test_callbacks_are_asked_for_where_they_are_received() -> None:
     assert resolver.resolve(url) == "https://CallbackApi.ApiEndpoint"
 
 
-@pytest.mark.parametrize("index", [task_queries._BY_ARRIVAL, task_queries._BY_STATUS])
-def test_pages_are_read_from_indexes_that_there_are(index: task_queries._Index) -> None:
+@pytest.mark.parametrize("index", [queries._BY_ARRIVAL, queries._BY_STATUS])
+def test_pages_are_read_from_indexes_that_there_are(index: queries._Index) -> None:
     schema = {key["KeyType"]: key["AttributeName"] for key in indexes()[index.name]["KeySchema"]}
 
     assert schema == {"HASH": index.partition, "RANGE": index.order}

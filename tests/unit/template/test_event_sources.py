@@ -2,11 +2,11 @@
 
 import pytest
 
+from catchlight.images import fetcher
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from functions.archive_images import app as archive_images
 from functions.dispatch_changes import app as dispatch_changes
 from functions.publish_events import app as publish_events
-from image_tasks import image_fetching
-from image_tasks.deadlines import MAX_ARCHIVE_TRIES
 from tests.unit.template.expanded import (
     EVENT_SOURCES,
     FUNCTIONS,
@@ -131,5 +131,5 @@ def test_events_are_switched_off_at_their_source() -> None:
 def test_a_confirmation_an_image_and_its_storage_fit_into_the_archivers_time() -> None:
     timeout = FUNCTIONS["ArchiveImagesFunction"]["Timeout"]
 
-    assert timeout > 2 * image_fetching.FETCH_DEADLINE_SECONDS
-    assert timeout > archive_images.CONFIRMATION_TIMEOUT_SECONDS + 1.5 * image_fetching.FETCH_DEADLINE_SECONDS
+    assert timeout > 2 * fetcher.FETCH_DEADLINE_SECONDS
+    assert timeout > archive_images.CONFIRMATION_TIMEOUT_SECONDS + 1.5 * fetcher.FETCH_DEADLINE_SECONDS

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from image_tasks import settings
+from catchlight import settings
 from tests.unit.template.expanded import EXPANDED, RAW, RESOURCES
 
 PARAMETERS = RAW["Parameters"]

@@ -6,12 +6,12 @@ from itertools import product
 
 import pytest
 
+from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState
+from catchlight.polling import poll_round, provider_client
+from catchlight.polling.intervals import longest_poll_gap_seconds
+from catchlight.providers import PROVIDERS
+from catchlight.settings import PollTasksSettings
 from functions.poll_tasks import app as poll_tasks
-from image_tasks import polling, provider_client
-from image_tasks.deadlines import longest_poll_gap_seconds
-from image_tasks.models import MAX_TASKS_PER_EXECUTION, PollState
-from image_tasks.providers import PROVIDERS
-from image_tasks.settings import PollTasksSettings
 from tests.unit.template.execution_history import (
     EVENTS_OF_A_STATE,
     EVENTS_OF_AN_EXECUTION,
@@ -114,7 +114,7 @@ class Waits:
 def waits(first: int, settings: PollTasksSettings, *, is_busy: bool = False) -> Waits:
     waited, polls = first, 1
     while waited < settings.give_up_after_seconds:
-        waited += polling.next_wait_seconds(settings, ["acedata#1"], waited=waited, polls=polls, is_busy=is_busy)
+        waited += poll_round.next_wait_seconds(settings, ["acedata#1"], waited=waited, polls=polls, is_busy=is_busy)
         polls += 1
         assert polls < MAX_EVENTS / EVENTS_OF_A_STATE, (
             "more polls than a history has room for, however few events they write"
@@ -169,15 +169,15 @@ def test_intervals_that_would_be_too_many_polls_are_stretched(interval: int, giv
 
 def test_no_combination_has_more_frequent_polls_than_there_is_room_for() -> None:
     """Any combination, also those between the bounds: polls that come often are few, and the others take their time."""
-    interval = polling.SPARSE_POLL_INTERVAL_SECONDS
+    interval = poll_round.SPARSE_POLL_INTERVAL_SECONDS
     assert STATES["Wait after error"]["Seconds"] >= interval
     slots = definition(POLLING)["TimeoutSeconds"] / interval
 
     # The last poll is at the moment of giving up, however short its wait.
-    assert EVENTS_BESIDE_POLLS + (polling.MAX_FREQUENT_POLLS + slots + 1) * EVENTS_OF_A_POLL < MAX_EVENTS
+    assert EVENTS_BESIDE_POLLS + (poll_round.MAX_FREQUENT_POLLS + slots + 1) * EVENTS_OF_A_POLL < MAX_EVENTS
     for settings in ALLOWED:
-        wait = polling.next_wait_seconds(
-            settings, ["acedata#1"], waited=0, polls=polling.MAX_FREQUENT_POLLS, is_busy=False
+        wait = poll_round.next_wait_seconds(
+            settings, ["acedata#1"], waited=0, polls=poll_round.MAX_FREQUENT_POLLS, is_busy=False
         )
         assert wait >= min(interval, settings.give_up_after_seconds)
 
@@ -192,7 +192,7 @@ def test_with_the_defaults_no_poll_is_put_off() -> None:
     assert found.polls == 1 + math.ceil((slow_after - first) / interval) + math.ceil(
         (give_up - slow_after) / slow_interval
     )
-    assert found.polls < polling.MAX_FREQUENT_POLLS
+    assert found.polls < poll_round.MAX_FREQUENT_POLLS
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
@@ -200,7 +200,7 @@ def test_polls_that_are_put_off_still_find_a_result_while_its_urls_live(provider
     gap = longest_poll_gap_seconds([provider_id])
 
     assert gap is not None
-    assert gap >= polling.SPARSE_POLL_INTERVAL_SECONDS
+    assert gap >= poll_round.SPARSE_POLL_INTERVAL_SECONDS
     assert gap >= STATES["Wait after error"]["Seconds"]
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from image_tasks import rejected_deliveries
-from local.intrinsic_functions import Resolver
+from catchlight.callbacks import rejected_deliveries
+from local.template.intrinsic_functions import Resolver
 from tests.unit.template.expanded import EXPANDED, FUNCTIONS, QUEUES, RESOURCES, deployed, of_type
 from tests.unit.template.expanded import referred as referred_to
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from catchlight.models import PROBE_STATUS, Reporter, TaskStatus
 from functions.dispatch_changes import app as dispatch_changes
 from functions.publish_events import app as publish_events
-from image_tasks.models import PROBE_STATUS, Reporter, TaskStatus
-from local.event_filters import EventFilter
+from local.events.filters import EventFilter
 from tests.unit.template.expanded import STREAM_SOURCES
 from tests.unit.template.expanded import referred as referred_to
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from catchlight.images.stream import MAX_IMAGE_BYTES
 from functions.archive_images.app import MAX_CONCURRENT_IMAGES
 from functions.publish_events import app as publish_events
-from image_tasks.incoming_image import MAX_IMAGE_BYTES
 from tests.unit.template.expanded import (
     FUNCTIONS,
     QUEUE_SOURCES,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from image_tasks.desk import task_queries
-from image_tasks.tasks_by_status import INDEX_NAME
+from catchlight.api import queries
+from catchlight.tasks.by_status import INDEX_NAME
 from tests.unit.template.expanded import (
     FUNCTIONS,
     QUEUES,
@@ -137,7 +137,7 @@ def test_the_table_is_keyed_as_the_code_reads_it() -> None:
     by_name = {index["IndexName"]: index for index in table["GlobalSecondaryIndexes"]}
 
     assert table["KeySchema"] == [{"AttributeName": "task", "KeyType": "HASH"}]
-    assert by_name.keys() == {task_queries._BY_ARRIVAL.name, INDEX_NAME}
+    assert by_name.keys() == {queries._BY_ARRIVAL.name, INDEX_NAME}
     # Whole items: the hourly repair reads them from the index, and nothing else.
     assert by_name[INDEX_NAME]["Projection"] == {"ProjectionType": "ALL"}
     assert [key["AttributeName"] for key in by_name[INDEX_NAME]["KeySchema"]] == ["status", "updatedAt"]

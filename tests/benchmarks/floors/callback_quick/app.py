@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from image_tasks.aws_clients import AwsClients
+from catchlight.aws.clients import AwsClients
 
 dynamodb = AwsClients().dynamodb()
 

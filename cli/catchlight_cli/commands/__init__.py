@@ -1,0 +1,26 @@
+"""The commands, one module each. A new one is a module here and a line below."""
+
+from catchlight_cli.command import Command
+from catchlight_cli.commands import (
+    adopt,
+    doctor,
+    download,
+    explain,
+    gallery,
+    get,
+    list,  # noqa: A004 - the word on the command line
+    reconcile,
+    redrive,
+    register,
+    replay,
+    status,
+    submit,
+    tell,
+    wait,
+)
+
+COMMANDS: tuple[Command, ...] = (
+    *(submit.COMMAND, register.COMMAND, get.COMMAND, wait.COMMAND, list.COMMAND, download.COMMAND, gallery.COMMAND),
+    *(status.COMMAND, explain.COMMAND, doctor.COMMAND),
+    *(redrive.COMMAND, reconcile.COMMAND, replay.COMMAND, adopt.COMMAND, tell.COMMAND),
+)

@@ -1,0 +1,131 @@
+"""`catchlight explain`."""
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from catchlight.client.aws_errors import CatchlightError
+from catchlight.client.stack import Stack
+from catchlight.models import ImageState, Task, TaskStatus, utc_now
+from catchlight_cli.command import Command, ExitStatus, Session
+from catchlight_cli.durations import in_words, parse_time
+from catchlight_cli.factories import longest_polling, tasks_table
+from catchlight_cli.health.archive_log import failed_tries
+from catchlight_cli.health.explanation import DeadLetter, Explanation, explain
+from catchlight_cli.health.polling_executions import Search, find_executions
+from catchlight_cli.lookup.task_keys import find_task
+from catchlight_cli.output import a_table
+from catchlight_cli.repair.dead_letters import LetterBox
+
+# Long enough to look at them, short enough for whoever else wants them.
+_HOLD_SECONDS = 30
+_MAX_LETTERS = 500
+
+_COLOURS = {ImageState.ARCHIVED: "green", ImageState.PENDING: "yellow"}
+
+
+def gather(stack: Stack, name: str, *, now: datetime, remark: Callable[[str], None]) -> Explanation:
+    """Looks at the task, its executions and the dead letters; remarks on what it could not look at.
+
+    Raises:
+        UsageError: no task has this name.
+        CatchlightError: there is no such task.
+    """
+    table = tasks_table(stack)
+    key = find_task(table, name)
+    task = table.get(key)
+    if task is None:
+        raise CatchlightError(
+            f"There is no task {key} in {stack}. Was it registered? `catchlight adopt` registers tasks of another day."
+        )
+    is_archived_now = task.status is TaskStatus.SUCCEEDED
+    since = task.reported_time or now - timedelta(days=1)
+    return explain(
+        task,
+        polling=_polling(stack, task),
+        dead_letters=_dead_letters(stack, key) if is_archived_now else (),
+        failed_tries=failed_tries(stack, key, since=since, remark=remark) if is_archived_now else (),
+        longest_polling=longest_polling(stack),
+        now=now,
+    )
+
+
+def _polling(stack: Stack, task: Task) -> Search | None:
+    if task.status is not TaskStatus.PENDING:
+        return None
+    times = filter(None, map(parse_time, (task.registered_at, task.updated_at, task.reconciled_at)))
+    machine = stack.resource("PollTasksStateMachine")
+    return find_executions(stack.client("stepfunctions"), machine, task.task, started_near=times)
+
+
+def _dead_letters(stack: Stack, task: str) -> Iterator[DeadLetter]:
+    box = LetterBox(stack.client("sqs"), stack.resource("ArchiveDeadLetters"))
+    letters = []
+    try:
+        for letter in box.take(limit=_MAX_LETTERS, hold_seconds=_HOLD_SECONDS):
+            letters.append(letter)
+            if letter.task == task:
+                yield DeadLetter(id=letter.id, since=letter.sent_at)
+    finally:
+        box.give_back(letters)
+
+
+def page(explanation: Explanation, now: datetime) -> Iterable[RenderableType]:
+    """For people."""
+    task = explanation.task
+    yield Text.assemble((task.task, "bold"), "  ", (task.status.value, _status_colour(task.status)))
+    request = getattr(task, "request", None)
+    if request and request.prompt:
+        yield Text(request.prompt, "italic")
+    yield ""
+    history = a_table("UTC", "Ago", "What happened")
+    for event in explanation.history:
+        ago = in_words(now - event.at) if event.at <= now else ""
+        history.add_row(f"{event.at:%Y-%m-%d %H:%M:%S}", Text(ago, "dim"), Text(event.what))
+    if explanation.history:
+        yield history
+    if task.images:
+        yield ""
+        images = a_table("Image", "State", "Where, or why not")
+        for image in task.images:
+            where = image.key or image.reason or f"URL lives until {image.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+            size = f"  {image.width} x {image.height}, {image.bytes:,} bytes" if image.bytes else ""
+            images.add_row(
+                image.kind.value, Text(image.state.value, _COLOURS.get(image.state, "red")), Text(where + size)
+            )
+        yield images
+    yield ""
+    yield Text.assemble(("Why   ", "dim"), explanation.why)
+    yield Text.assemble(("Next  ", "dim"), explanation.next)
+
+
+def _status_colour(status: TaskStatus) -> str:
+    return {
+        TaskStatus.ARCHIVED: "green",
+        TaskStatus.PENDING: "yellow",
+        TaskStatus.SUCCEEDED: "yellow",
+    }.get(status, "red")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `explain` can be told."""
+    parser.add_argument("task", metavar="TASK", help="provider#taskId, provider/taskId, or the id alone")
+
+
+def run(session: Session) -> ExitStatus:
+    """Shows what became of the task."""
+    now = utc_now()
+    explanation = gather(session.stack, session.options.task, now=now, remark=session.screen.remark)
+    session.screen.show(explanation, lambda: page(explanation, now))
+    return ExitStatus.FINE
+
+
+COMMAND = Command(
+    name="explain",
+    summary="what became of a task, why, and what happens next",
+    add_arguments=add_arguments,
+    run=run,
+)

@@ -1,0 +1,38 @@
+"""`catchlight get`."""
+
+import argparse
+
+from catchlight.api.schemas import TaskAnswer
+from catchlight.client import DeskClient
+from catchlight.models import Model
+from catchlight_cli.command import Command, ExitStatus, Session
+from catchlight_cli.lookup.api_tasks import each_of, look_up, task_name
+from catchlight_cli.output_tasks import task_page
+
+
+class Tasks(Model):
+    """Tasks as the answer desk has them."""
+
+    tasks: tuple[TaskAnswer, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `get` can be told."""
+    parser.add_argument("tasks", nargs="+", type=task_name, metavar="TASK", help="flux-kontext/task12345, or its id")
+
+
+def run(session: Session) -> ExitStatus:
+    """Shows tasks as they are now. FINE if there are all that were named."""
+    names = session.options.tasks
+    with DeskClient.of(session.stack) as desk:
+        tasks = tuple(each_of(names, lambda name: look_up(desk, name), session.screen.complain))
+    session.screen.show(Tasks(tasks=tasks), lambda: (part for task in tasks for part in task_page(task)))
+    return ExitStatus.FINE if len(tasks) == len(names) else ExitStatus.WRONG
+
+
+COMMAND = Command(
+    name="get",
+    summary="what is known of a task: its times, its images with links, why it failed",
+    add_arguments=add_arguments,
+    run=run,
+)

@@ -1,0 +1,73 @@
+"""`catchlight register`."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from catchlight.api.schemas import MAX_TASKS_PER_REGISTRATION, NewTask
+from catchlight.client import DeskClient
+from catchlight.client.aws_errors import UsageError
+from catchlight.models import Model
+from catchlight_cli.command import Command, ExitStatus, Session
+from catchlight_cli.lookup.api_tasks import provider_id, task_id_of
+from catchlight_cli.output import a_table
+
+
+class Registered(Model):
+    """What became of each task id, in the order asked."""
+
+    tasks: tuple[NewTask, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `register` can be told."""
+    parser.add_argument("provider", type=provider_id, metavar="PROVIDER")
+    parser.add_argument("task_ids", nargs="+", metavar="TASK_ID", help="or - for ids on stdin, one a line")
+
+
+def run(session: Session) -> ExitStatus:
+    """Registers tasks, a hundred at a time."""
+    options = session.options
+    task_ids = _read_task_ids(options.task_ids)
+    with DeskClient.of(session.stack) as desk:
+        tasks = tuple(
+            task
+            for some in session.screen.track(_batches(task_ids), "Registering")
+            for task in desk.register(options.provider, some)
+        )
+    session.screen.show(Registered(tasks=tasks), lambda: [_table(tasks)])
+    return ExitStatus.FINE
+
+
+def _read_task_ids(given: Sequence[str]) -> list[str]:
+    lines = (line.strip() for line in sys.stdin) if list(given) == ["-"] else iter(given)
+    try:
+        task_ids = [task_id_of(line) for line in lines if line]
+    except argparse.ArgumentTypeError as exc:
+        raise UsageError(str(exc)) from exc
+    if not task_ids:
+        raise UsageError("No task id came on stdin.")
+    return list(dict.fromkeys(task_ids))
+
+
+def _batches(task_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(task_ids), MAX_TASKS_PER_REGISTRATION):
+        yield task_ids[start : start + MAX_TASKS_PER_REGISTRATION]
+
+
+def _table(tasks: Sequence[NewTask]) -> Table:
+    table = a_table("Task", "Outcome")
+    for task in tasks:
+        table.add_row(Text(f"{task.provider}/{task.task_id}"), task.outcome)
+    return table
+
+
+COMMAND = Command(
+    name="register",
+    summary="register tasks that were submitted elsewhere, so that they are polled for",
+    add_arguments=add_arguments,
+    run=run,
+)

@@ -1,0 +1,63 @@
+"""`catchlight replay`."""
+
+import argparse
+from collections.abc import Iterable
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from catchlight.callbacks.rejected_deliveries import RejectedDeliveries
+from catchlight.models import Model
+from catchlight.tasks.table import TasksTable
+from catchlight_cli.command import Command, ExitStatus, Session
+from catchlight_cli.output import a_table
+from catchlight_cli.repair.replaying import Replayed, replay
+
+
+class Replay(Model):
+    """What became of all deliveries that were kept."""
+
+    dry_run: bool
+    deliveries: tuple[Replayed, ...]
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something still cannot be read."""
+        return not (self.dry_run or all(each.is_settled for each in self.deliveries))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `replay` can be told."""
+    parser.add_argument("--provider", metavar="ID", help="read them as this provider's, whatever the URL had")
+    parser.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+
+
+def run(session: Session) -> ExitStatus:
+    """Replays what is kept. WRONG if some delivery still cannot be read."""
+    stack, options = session.stack, session.options
+    deliveries = RejectedDeliveries(stack.client("s3"), stack.bucket)
+    table = TasksTable(stack.table, stack.client("dynamodb"))
+    replayed = replay(deliveries, table, provider_id=options.provider, dry_run=options.dry_run)
+    result = Replay(dry_run=options.dry_run, deliveries=tuple(session.screen.track(replayed, "Replaying")))
+    session.screen.show(result, lambda: page(result))
+    return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE
+
+
+def page(result: Replay) -> Iterable[RenderableType]:
+    """For people."""
+    if not result.deliveries:
+        yield "No delivery is kept: everything that came could be read."
+        return
+    table = a_table("Delivery", "Provider", "Task", "Outcome")
+    for each in result.deliveries:
+        outcome = Text(each.outcome, "green" if each.is_settled else "yellow")
+        table.add_row(each.key, Text(each.provider), each.task or "", outcome)
+    yield table
+
+
+COMMAND = Command(
+    name="replay",
+    summary="put deliveries that could not be read through the current code again",
+    add_arguments=add_arguments,
+    run=run,
+)

@@ -1,0 +1,79 @@
+"""`catchlight tell`."""
+
+import argparse
+from collections.abc import Iterable
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from catchlight.models import Model, iso
+from catchlight_cli.command import Command, ExitStatus, Session
+from catchlight_cli.commands.list import positive
+from catchlight_cli.output import a_table
+from catchlight_cli.repair.resending import Outcome, Told, tell
+
+_DEFAULT_LIMIT = 1000
+_WORDS = {
+    Outcome.TOLD: ("told", "green"),
+    Outcome.WAITING: ("would be told", "green"),
+    Outcome.REFUSED: ("refused again: the log of PublishEvents says why", "red"),
+    Outcome.FORGOTTEN: ("over a day old: the stream has forgotten them, `catchlight list --status` finds them", "red"),
+    Outcome.UNREADABLE: ("a message that is none of Lambda's: look at it in the SQS console", "red"),
+}
+
+
+class Telling(Model):
+    """What became of everything in PublishFailures."""
+
+    dry_run: bool
+    letters: tuple[Told, ...]
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something could not be told."""
+        return any(letter.outcome not in (Outcome.TOLD, Outcome.WAITING) for letter in self.letters)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `tell` can be told."""
+    parser.add_argument("--dry-run", action="store_true", help="say what would be told, tell nobody")
+    parser.add_argument(
+        "--limit",
+        type=positive,
+        default=_DEFAULT_LIMIT,
+        metavar="N",
+        help=f"as many messages at most ({_DEFAULT_LIMIT})",
+    )
+
+
+def run(session: Session) -> ExitStatus:
+    """Tells again. WRONG if something could not be told."""
+    options = session.options
+    letters = tell(session.stack, limit=options.limit, dry_run=options.dry_run)
+    result = Telling(dry_run=options.dry_run, letters=tuple(session.screen.track(letters, "Telling")))
+    session.screen.show(result, lambda: page(result))
+    return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE
+
+
+def page(result: Telling) -> Iterable[RenderableType]:
+    """For people."""
+    if not result.letters:
+        yield Text("✓ Everything was told.", "green")
+        return
+    table = a_table("Put aside", "Tasks", "Outcome")
+    for letter in result.letters:
+        tasks = ", ".join(letter.tasks)
+        table.add_row(iso(letter.sent_at), Text(tasks), Text(*_WORDS[letter.outcome]))
+    yield table
+
+
+COMMAND = Command(
+    name="tell",
+    summary="tell of ends again that the event bus did not take",
+    add_arguments=add_arguments,
+    run=run,
+    description="""\
+Hands what is in PublishFailures, ends of tasks that other programs could not be told of, to PublishEvents once more.
+Whoever has heard of one already knows its eventId. The table's stream has the records for 24 hours; what is told is
+deleted from the queue, all else stays.""",
+)

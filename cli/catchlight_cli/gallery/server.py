@@ -1,0 +1,180 @@
+"""The gallery's HTTP server: for browsers on this machine, and for nobody else.
+
+What it serves is read with the credentials of whoever started it. So it listens on 127.0.0.1, its address holds a
+secret that other users of the machine do not know, names other than its own are refused (a page elsewhere could have
+its name resolve to 127.0.0.1), and so is what other pages ask for.
+"""
+
+import contextlib
+import hmac
+import secrets
+import socket
+import sys
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+
+from catchlight.client import DeskClient, DeskError
+from catchlight.client.aws_errors import CatchlightError
+from catchlight_cli.gallery.site import Answer, GallerySite
+
+HOST = "127.0.0.1"
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class GalleryServer:
+    """Serves the gallery of a desk at `url`; port 0 takes a free one.
+
+    Raises:
+        CatchlightError: the port cannot be had.
+    """
+
+    def __init__(self, desk: DeskClient, *, port: int = 0) -> None:
+        self._server = _Server(GallerySite(desk), port)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="gallery", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """The address, with what only its users know."""
+        return f"http://{HOST}:{self._server.server_port}/{self._server.secret}/"
+
+    def start(self) -> None:
+        """Answers from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends all connections; a second call does nothing."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.end_connections()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+    # Another server's connections that are still closing must not keep the port from this one.
+    allow_reuse_address = sys.platform != "win32"
+
+    def __init__(self, site: GallerySite, port: int) -> None:
+        self.site = site
+        self.secret = secrets.token_urlsafe(16)
+        self._connections: set[socket.socket] = set()
+        try:
+            super().__init__((HOST, port), _Handler)
+        except (OSError, OverflowError) as exc:
+            raise CatchlightError(f"Port {port} cannot be had ({exc}). Choose another with --port.") from exc
+
+    def server_bind(self) -> None:
+        """Not HTTPServer's, which asks the DNS for this machine's name."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def end_connections(self) -> None:
+        """Ends those that browsers keep open."""
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):  # the other side may have been faster
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says what went wrong in here. That a browser has hung up is no news."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # headers and a short body in one packet
+    timeout = 60  # of a connection that a browser keeps and does not use
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        secret, _, path = url.path.lstrip("/").partition("/")
+        if self.headers.get("Host") not in (
+            f"{HOST}:{self.server.server_port}",
+            f"localhost:{self.server.server_port}",
+        ):
+            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "This is a gallery of another address.")
+        elif not hmac.compare_digest(secret.encode(), self.server.secret.encode()):
+            self._refuse(
+                HTTPStatus.NOT_FOUND, "Open the address that `catchlight gallery` prints, with all that is in it."
+            )
+        elif not self._is_asked_by_the_gallery(path):
+            self._refuse(HTTPStatus.FORBIDDEN, "Another page asks for this.")
+        else:
+            self._send(self.server.site.answer(path, dict(parse_qsl(url.query))))
+
+    def do_POST(self) -> None:
+        self.close_connection = True  # its body is not read
+        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "There is nothing to change here.")
+
+    # Names that http.server looks for.
+    do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_POST  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Nobody reads it, and it would have prompts and the address."""
+
+    def _is_asked_by_the_gallery(self, path: str) -> bool:
+        # Browsers say who asks; anything else that knows the secret may ask.
+        site = self.headers.get("Sec-Fetch-Site", "none")
+        is_opened_by_a_link = path == "" and self.headers.get("Sec-Fetch-Dest") == "document"
+        return site in ("same-origin", "none") or is_opened_by_a_link
+
+    def _refuse(self, status: HTTPStatus, why: str) -> None:
+        content = f"{why}\n".encode()
+        headers = {"Content-Type": "text/plain; charset=utf-8", "Content-Security-Policy": "default-src 'none'"}
+        self._send(Answer(status, headers, [content], len(content)))
+
+    def _send(self, answer: Answer) -> None:
+        with answer.release:
+            self.send_response_only(answer.status)
+            for name, value in (_HEADERS | answer.headers).items():
+                self.send_header(name, value)
+            if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:
+                self.send_header("Allow", "GET")
+            if answer.length is None:
+                self.close_connection = True
+                self.send_header("Connection", "close")
+            else:
+                self.send_header("Content-Length", str(answer.length))
+            self.end_headers()
+            if self.command == "HEAD":
+                return
+            try:
+                for chunk in answer.body:
+                    self.wfile.write(chunk)
+                self.wfile.flush()
+            except (DeskError, httpx.RequestError):
+                # Too late for another status: a connection that ends too soon says that something is missing.
+                self.close_connection = True

@@ -1,0 +1,186 @@
+"""What the gallery's addresses answer: the page's own files, the desk's tasks, the stack's images."""
+
+import contextlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from importlib import resources
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+from botocore.exceptions import BotoCoreError
+from pydantic import BaseModel, ValidationError
+
+from catchlight.api.schemas import PageQuery, TaskAnswer
+from catchlight.client import DeskClient, DeskError, NotFoundError
+from catchlight.client.aws_errors import explain
+
+_CONTENT_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+# What a browser may show as what it is. Anything else is only to be saved.
+_IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif"})
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_IMAGE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
+# Links would change with every answer, and the page has no use for them: it gets its images from here.
+_NOT_FOR_THE_PAGE = {"images": {"__all__": {"link", "link_expires_at"}}}
+_LINK_MARGIN = timedelta(seconds=30)
+_LINKS_KEPT = 5000
+_CHUNK_BYTES = 64 * 1024
+
+
+@dataclass
+class Answer:
+    """An answer in the making. `body` is streamed; `release` ends what it is read from."""
+
+    status: HTTPStatus
+    headers: dict[str, str]
+    body: Iterable[bytes]
+    length: int | None  # bytes, where they are known beforehand
+    release: ExitStack = field(default_factory=ExitStack)
+
+
+class GallerySite:
+    """Answers for a desk. Thread-safe."""
+
+    def __init__(self, desk: DeskClient) -> None:
+        self._desk = desk
+        self._links = _Links()
+        static = resources.files("catchlight_cli.gallery") / "static"
+        self._files = {file.name: file.read_bytes() for file in static.iterdir()}
+
+    def answer(self, path: str, query: Mapping[str, str]) -> Answer:
+        """What is at a path, which has no slash in front."""
+        try:
+            match [unquote(part) for part in path.split("/")]:
+                case [""]:
+                    return self._file("index.html")
+                case [name] if name in self._files:
+                    return self._file(name)
+                case ["api", "tasks"]:
+                    return self._tasks(query)
+                case ["api", "tasks", provider, task_id] if provider and task_id:
+                    return self._task(provider, task_id)
+                case ["images", provider, task_id, name] if provider and task_id:
+                    return self._image(provider, task_id, name)
+        except ValidationError:
+            return _trouble(HTTPStatus.BAD_REQUEST, "The API has no such filter.")
+        except NotFoundError as exc:
+            return _trouble(HTTPStatus.NOT_FOUND, str(exc))
+        except DeskError as exc:
+            return _trouble(HTTPStatus.BAD_GATEWAY, str(exc))
+        except BotoCoreError as exc:
+            return _trouble(HTTPStatus.BAD_GATEWAY, explain(exc))
+        return _trouble(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+
+    def _file(self, name: str) -> Answer:
+        content_type = _CONTENT_TYPES[name.rpartition(".")[2]]
+        headers = {
+            "Content-Type": content_type,
+            "Content-Security-Policy": _PAGE_POLICY,
+            "Cache-Control": "no-cache",
+        }
+        return Answer(HTTPStatus.OK, headers, [self._files[name]], len(self._files[name]))
+
+    def _tasks(self, query: Mapping[str, str]) -> Answer:
+        asked = PageQuery.model_validate(query)
+        page = self._desk.page(
+            status=asked.status,
+            provider=asked.provider,
+            since=asked.since,
+            limit=asked.limit,
+            cursor=asked.cursor,
+        )
+        for task in page.tasks:
+            self._links.remember(task)
+        return _model(page, {"tasks": {"__all__": _NOT_FOR_THE_PAGE}})
+
+    def _task(self, provider: str, task_id: str) -> Answer:
+        task = self._desk.task(provider, task_id)
+        self._links.remember(task)
+        return _model(task, _NOT_FOR_THE_PAGE)
+
+    def _image(self, provider: str, task_id: str, name: str) -> Answer:
+        kind, _, index = name.partition("-")
+        if not index.isdecimal():
+            return _trouble(HTTPStatus.NOT_FOUND, "There is no such image.")
+        release = ExitStack()
+        response = self._open(release, provider, task_id, kind, int(index))
+        content_type = response.headers.get("Content-Type", "")
+        is_image = content_type in _IMAGE_TYPES
+        headers = {
+            "Content-Type": content_type if is_image else "application/octet-stream",
+            "Content-Disposition": "inline" if is_image else "attachment",
+            "Content-Security-Policy": _IMAGE_POLICY,
+            # Written once: it is never another one.
+            "Cache-Control": "private, max-age=31536000, immutable",
+        }
+        length = response.headers.get("Content-Length", "")
+        body = response.iter_bytes(_CHUNK_BYTES)
+        return Answer(HTTPStatus.OK, headers, body, int(length) if length.isdecimal() else None, release)
+
+    def _open(self, release: ExitStack, provider: str, task_id: str, kind: str, index: int) -> httpx.Response:
+        if link := self._links.take(provider, task_id, f"{kind}-{index}"):
+            # It may be dead before its time, should the session that signed it have ended.
+            with contextlib.suppress(DeskError):
+                return release.enter_context(self._desk.open_link(link))
+        return release.enter_context(self._desk.open_link(self._desk.image_link(provider, task_id, kind, index)))
+
+
+def _model(model: BaseModel, exclude: dict[str, Any]) -> Answer:
+    content = model.model_dump_json(by_alias=True, exclude_none=True, exclude=exclude).encode()
+    return Answer(HTTPStatus.OK, _json_headers(), [content], len(content))
+
+
+def _trouble(status: HTTPStatus, detail: str) -> Answer:
+    content = json.dumps({"detail": detail}).encode()
+    return Answer(status, _json_headers(), [content], len(content))
+
+
+def _json_headers() -> dict[str, str]:
+    return {
+        "Content-Type": "application/json",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Cache-Control": "no-store",
+    }
+
+
+class _Links:
+    """Links from the tasks that the page has asked for: half the calls that its images would cost."""
+
+    def __init__(self) -> None:
+        self._links: OrderedDict[tuple[str, str, str], tuple[str, datetime]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def remember(self, task: TaskAnswer) -> None:
+        for key, link in _links_of(task):
+            with self._lock:
+                self._links[key] = link
+                self._links.move_to_end(key)
+                if len(self._links) > _LINKS_KEPT:
+                    self._links.popitem(last=False)
+
+    def take(self, provider: str, task_id: str, name: str) -> str | None:
+        """The link, once: should it fail, the next try asks for a fresh one."""
+        with self._lock:
+            link, dies_at = self._links.pop((provider, task_id, name), (None, datetime.min.replace(tzinfo=UTC)))
+        return link if dies_at > datetime.now(UTC) + _LINK_MARGIN else None
+
+
+def _links_of(task: TaskAnswer) -> Iterator[tuple[tuple[str, str, str], tuple[str, datetime]]]:
+    for image in task.images:
+        if image.link and image.link_expires_at:
+            key = (task.provider, task.task_id, f"{image.kind}-{image.index}")
+            yield key, (image.link, datetime.fromisoformat(image.link_expires_at))

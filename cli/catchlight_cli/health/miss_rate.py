@@ -1,0 +1,108 @@
+"""The loss meter: how many results polling had to find because their callback did not come."""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import computed_field
+
+from catchlight.client.stack import Stack
+from catchlight.models import Model, Reporter, TaskStatus
+from catchlight.providers import PROVIDERS
+from catchlight_cli.factories import tasks_by_status
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
+
+NAMESPACE = "Catchlight"
+_METRICS = {Reporter.CALLBACK: "ResolvedByCallback", Reporter.POLL: "ResolvedByPoll"}
+# Finer than an hour CloudWatch keeps it for days only; coarser would round the span.
+_PERIOD_SECONDS = 3600
+# Where a result stands that somebody has brought. TIMED_OUT is nobody's.
+_RESOLVED = (TaskStatus.FAILED, TaskStatus.SUCCEEDED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
+
+
+class Resolved(Model):
+    """Results by who brought them first."""
+
+    by_callback: int
+    by_poll: int
+
+    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated property
+    @property
+    def miss_ratio(self) -> float | None:
+        """The part that polling had to find; None where there was no result."""
+        total = self.by_callback + self.by_poll
+        return self.by_poll / total if total else None
+
+
+class MissRatio(Model):
+    """The loss meter over a span of time."""
+
+    source: Literal["metrics", "items"]  # CloudWatch's, or counted from `reportedBy` of the tasks
+    since: datetime
+    all: Resolved
+    by_provider: dict[str, Resolved]
+
+
+def miss_ratio(stack: Stack, *, since: datetime, now: datetime) -> MissRatio:
+    """From CloudWatch, or where nothing collects metrics, from the tasks themselves."""
+    return _from_items(stack, since) if stack.is_local else _from_metrics(stack, since, now)
+
+
+def _from_metrics(stack: Stack, since: datetime, now: datetime) -> MissRatio:
+    keys = [(provider, reporter) for provider in (None, *PROVIDERS) for reporter in Reporter]
+    queries = [_query(f"m{number}", stack.name, *key) for number, key in enumerate(keys)]
+    sums: Counter[tuple[str | None, Reporter]] = Counter()
+    pages = stack.client("cloudwatch").get_paginator("get_metric_data")
+    for page in pages.paginate(MetricDataQueries=queries, StartTime=_hour(since), EndTime=now):
+        for result in page["MetricDataResults"]:
+            sums[keys[int(result["Id"][1:])]] += round(sum(result["Values"]))
+    return _ratio("metrics", since, sums)
+
+
+def _hour(moment: datetime) -> datetime:
+    # CloudWatch wants full periods, and would leave the first one out.
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _query(query_id: str, service: str, provider: str | None, reporter: Reporter) -> "MetricDataQueryTypeDef":
+    dimensions = {"service": service} | ({"provider": provider} if provider else {})
+    return {
+        "Id": query_id,
+        "MetricStat": {
+            "Metric": {
+                "Namespace": NAMESPACE,
+                "MetricName": _METRICS[reporter],
+                "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
+            },
+            "Period": _PERIOD_SECONDS,
+            "Stat": "Sum",
+        },
+    }
+
+
+def _from_items(stack: Stack, since: datetime) -> MissRatio:
+    index = tasks_by_status(stack)
+    counts: Counter[tuple[str | None, Reporter]] = Counter()
+    for status in _RESOLVED:
+        # The index knows when a task changed last, which is never before its news came.
+        for task in index.tasks(status, since=since):
+            if task.reported_by and task.reported_time and task.reported_time >= since:
+                counts[None, task.reported_by] += 1
+                counts[task.task.partition("#")[0], task.reported_by] += 1
+    return _ratio("items", since, counts)
+
+
+def _ratio(
+    source: Literal["metrics", "items"], since: datetime, counts: Mapping[tuple[str | None, Reporter], int]
+) -> MissRatio:
+    def resolved(provider: str | None) -> Resolved:
+        by_callback, by_poll = (counts.get((provider, each), 0) for each in (Reporter.CALLBACK, Reporter.POLL))
+        return Resolved(by_callback=by_callback, by_poll=by_poll)
+
+    providers = sorted({provider for (provider, _), count in counts.items() if provider and count})
+    return MissRatio(
+        source=source, since=since, all=resolved(None), by_provider={name: resolved(name) for name in providers}
+    )

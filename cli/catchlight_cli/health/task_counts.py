@@ -1,0 +1,62 @@
+"""Counts tasks by status, from the index."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from threading import Lock
+
+from catchlight.client.stack import Stack
+from catchlight.models import Model, TaskStatus
+from catchlight_cli.factories import tasks_by_status
+
+# An eventually consistent read of 4 KB is half a request unit, and a million of those are $0.125 in us-east-1.
+_BYTES_PER_UNIT = 8192
+_DOLLARS_PER_UNIT = 0.125 / 1_000_000
+# Below this nobody asks what counting costs: two cents for a table of a gigabyte.
+_WORTH_MENTIONING_ITEMS = 100_000
+
+
+class TaskCounts(Model):
+    """How many tasks stand where, and what it cost to know."""
+
+    by_status: dict[TaskStatus, int]
+    read_units: float
+
+
+def count_tasks(stack: Stack, *, since: datetime | None, on_progress: Callable[[int], None]) -> TaskCounts:
+    """Counts the tasks that have changed since then, all of them without. `on_progress` hears how many more it were.
+
+    Raises:
+        StoreUnavailableError: DynamoDB does not take a call.
+    """
+    index = tasks_by_status(stack)
+    lock = Lock()
+
+    def count(status: TaskStatus) -> tuple[int, float]:
+        tasks, units = 0, 0.0
+        for page in index.count(status, since=since):
+            tasks, units = tasks + page.tasks, units + page.read_units
+            with lock:
+                on_progress(page.tasks)
+        return tasks, units
+
+    # Side by side: each status is a partition of its own.
+    with ThreadPoolExecutor(len(TaskStatus)) as pool:
+        counted = dict(zip(TaskStatus, pool.map(count, TaskStatus), strict=True))
+    return TaskCounts(
+        by_status={status: tasks for status, (tasks, _) in counted.items()},
+        read_units=sum(units for _, units in counted.values()),
+    )
+
+
+def price_of_counting(stack: Stack) -> str | None:
+    """What counting all tasks costs, where that is worth a word; by figures that DynamoDB renews every six hours."""
+    table = stack.client("dynamodb").describe_table(TableName=stack.table)["Table"]
+    items, size = table.get("ItemCount", 0), table.get("TableSizeBytes", 0)
+    if items < _WORTH_MENTIONING_ITEMS:
+        return None
+    units = size / _BYTES_PER_UNIT
+    return (
+        f"Counting reads the whole index: about {items:,} tasks, {units:,.0f} read units, "
+        f"${units * _DOLLARS_PER_UNIT:.2f}. --since 1d reads what has changed in a day."
+    )

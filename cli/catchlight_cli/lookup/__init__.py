@@ -1,0 +1,1 @@
+"""Finds the task that a command's argument names."""

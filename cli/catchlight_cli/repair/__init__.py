@@ -1,0 +1,1 @@
+"""Restarts, resends, replays and imports."""

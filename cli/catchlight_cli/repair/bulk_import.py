@@ -1,0 +1,193 @@
+"""Reads old task ids from files and registers them, at a rate that providers bear."""
+
+import csv
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain, groupby, islice
+
+from catchlight.models import Model, is_task_key, split_task_key, task_key
+from catchlight.providers import PROVIDERS
+from catchlight.tasks.registration import Registry
+from catchlight.tasks.table import MAX_KEYS_PER_GET, TasksTable
+
+# What CSV and JSON lines may call it.
+_ID_NAMES = ("taskId", "task_id", "id")
+# Registered in one call; the pause between two calls keeps the rate.
+_BATCH_SIZE = 10
+
+
+class InvalidLine(Model):
+    """A line that names no task."""
+
+    line: int
+    problem: str
+
+
+class Adoption(Model):
+    """What became of a file."""
+
+    dry_run: bool
+    lines: int  # that name a task
+    repeated: int  # of them, lines that name one which an earlier line has named
+    already_known: int
+    registered: int  # would be, in a dry run
+    invalid: tuple[InvalidLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLine:
+    """A task and the line that names it."""
+
+    line: int
+    task: str
+
+
+def read_lines(lines: Iterable[str], *, provider: str | None = None) -> Iterator[TaskLine | InvalidLine]:
+    """The tasks in CSV with a header, JSON lines, or lines of `provider#taskId`; the first line tells which it is.
+
+    `provider` is whose the ids are where the lines don't say it.
+    """
+    remaining = iter(lines)
+    blank = 0
+    for first in remaining:
+        if first.strip():
+            break
+        blank += 1
+    else:
+        return
+    names = _header(first)
+    if names:
+        fields = _csv_fields(remaining, names, after=blank + 1)
+    else:
+        content = enumerate(chain([first], remaining), start=blank + 1)
+        numbered = ((number, line.strip()) for number, line in content if line.strip())
+        fields = _json_fields(numbered) if first.lstrip().startswith("{") else _plain_fields(numbered)
+    for number, found in fields:
+        yield _task_of(number, found, provider)
+
+
+def _header(line: str) -> list[str]:
+    names = [name.strip() for name in next(csv.reader([line]))]
+    return names if {"task", *_ID_NAMES} & set(names) else []
+
+
+_Fields = dict[str, str] | str
+"""What a line says by name, or why nobody can read it."""
+
+
+def _json_fields(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, _Fields]]:
+    for number, line in lines:
+        try:
+            found = json.loads(line)
+        except ValueError:
+            yield number, "no JSON"
+            continue
+        yield number, found if isinstance(found, dict) else "no JSON object"
+
+
+def _csv_fields(lines: Iterator[str], names: Sequence[str], *, after: int) -> Iterator[tuple[int, _Fields]]:
+    # Over all lines, not line by line: a quoted prompt may have several.
+    reader = csv.reader(lines)
+    while True:
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as exc:
+            yield after + reader.line_num, f"no CSV: {exc}"
+            continue
+        if not values:
+            continue
+        if len(values) != len(names):
+            yield after + reader.line_num, f"{len(values)} values, but the header has {len(names)} names"
+            continue
+        yield after + reader.line_num, dict(zip(names, (value.strip() for value in values), strict=True))
+
+
+def _plain_fields(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, _Fields]]:
+    for number, line in lines:
+        yield number, {"task": line} if "#" in line or "/" in line else {"taskId": line}
+
+
+def _task_of(number: int, found: _Fields, provider: str | None) -> TaskLine | InvalidLine:
+    if isinstance(found, str):
+        return InvalidLine(line=number, problem=found)
+    named = found.get("task")
+    task_id = next((found[name] for name in _ID_NAMES if name in found), None)
+    if isinstance(named, str):
+        key = named if "#" in named else named.replace("/", "#", 1)
+    elif isinstance(task_id, str):
+        key = task_key(str(found.get("provider") or provider or ""), task_id)
+    else:
+        return InvalidLine(line=number, problem=f"names no task: expected task, or provider and {_ID_NAMES[0]}")
+    if key.startswith("#"):
+        return InvalidLine(line=number, problem="whose task? Name the provider in the file, or with --provider")
+    if not is_task_key(key):
+        return InvalidLine(line=number, problem="no task id: 1 to 128 letters, digits, - and _")
+    known = split_task_key(key)[0]
+    if known not in PROVIDERS:
+        return InvalidLine(line=number, problem=f"no provider is called {known}; there are {', '.join(PROVIDERS)}")
+    return TaskLine(number, key)
+
+
+def read_file(lines: Iterable[str], *, provider: str | None = None) -> tuple[list[str], int, tuple[InvalidLine, ...]]:
+    """The tasks that a file names, each once; how many lines name one; the lines that name none."""
+    tasks: dict[str, None] = {}
+    invalid = []
+    named = 0
+    for line in read_lines(lines, provider=provider):
+        if isinstance(line, InvalidLine):
+            invalid.append(line)
+        else:
+            named += 1
+            tasks[line.task] = None
+    return list(tasks), named, tuple(invalid)
+
+
+def unknown_tasks(table: TasksTable, tasks: Sequence[str], *, on_progress: Callable[[int], None]) -> Iterator[str]:
+    """Those of the tasks that the table does not know yet.
+
+    What makes adopting resumable: reading is a hundred times as fast as registering, and what an earlier run has
+    registered is known.
+    """
+    for batch in _batches(tasks, MAX_KEYS_PER_GET):
+        known = table.get_many(batch)
+        on_progress(len(batch))
+        yield from (task for task in batch if task not in known)
+
+
+def register(
+    registry: Registry,
+    tasks: Sequence[str],
+    *,
+    per_second: float,
+    now: Callable[[], datetime],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[list[bool]]:
+    """Registers tasks, batch by batch; says of each whether it was new.
+
+    Each starts polling, so the rate is that of questions that the providers are asked a minute later.
+    """
+    ends_at = clock()
+    size = max(1, min(_BATCH_SIZE, int(per_second)))
+    for batch in _batches(tasks, size):
+        # A slow batch is not made up for by a faster one: a rate is a limit.
+        ends_at = max(ends_at, clock()) + len(batch) / per_second
+        by_provider = groupby(sorted(map(split_task_key, batch)), key=lambda key: key[0])
+        yield [
+            is_new
+            for provider, keys in by_provider
+            for is_new in registry.register(provider, [task_id for _, task_id in keys], now=now())
+        ]
+        if (left := ends_at - clock()) > 0:
+            sleep(left)
+
+
+def _batches(tasks: Iterable[str], size: int) -> Iterator[list[str]]:
+    remaining = iter(tasks)
+    while batch := list(islice(remaining, size)):
+        yield batch

@@ -1,0 +1,210 @@
+"""Collects what has come to a standstill, gives each task another try, and clears the dead letters that it had."""
+
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
+
+from catchlight.client.stack import Stack
+from catchlight.models import Model, TaskStatus
+from catchlight.recovery.redrive import Redriven
+from catchlight.tasks.by_status import TasksByStatus
+from catchlight_cli.factories import reconciliation, redrive, tasks_by_status
+from catchlight_cli.repair.dead_letters import Letter, LetterBox
+from catchlight_cli.repair.stream_positions import StreamPositions
+from catchlight_cli.repair.undispatched import tasks_by_time, tasks_in_stream
+
+# Others see the letters again after this long, should the command die before it gives them back.
+_HOLD_SECONDS = 900
+# Each asks its provider; more at once would be answered with 429.
+_THREADS = 8
+
+
+class Kind(StrEnum):
+    """Why a task is where it is."""
+
+    DEAD_LETTERS = "dead-letters"  # its archiving failed five times
+    DISPATCH_FAILURES = "dispatch-failures"  # what follows from its change was never started
+    INCOMPLETE = "incomplete"  # some image was given up
+    STUCK = "stuck"  # it waits for archiving for over an hour
+    TIMED_OUT = "timed-out"  # polling gave up
+    NAMED = "named"  # somebody asks for it
+
+
+# What --all means. TIMED_OUT is where polling ends; only who says so has it begin anew.
+ALL_KINDS = (Kind.DEAD_LETTERS, Kind.DISPATCH_FAILURES, Kind.INCOMPLETE, Kind.STUCK)
+QUEUES = {Kind.DEAD_LETTERS: "ArchiveDeadLetters", Kind.DISPATCH_FAILURES: "DispatchFailures"}
+
+
+class RedrivenTask(Model):
+    """A task, why it was here, and what became of it."""
+
+    kinds: tuple[Kind, ...]
+    letters: int  # that named it, or the positions of its changes
+    outcome: Redriven
+
+
+class LetterCounts(Model):
+    """What became of the dead letters."""
+
+    removed: int = 0
+    kept: int = 0  # their tasks could not be helped: they are seen again
+    unreadable: int = 0  # nobody knows what they mean: kept, too
+
+
+class Redrive(Model):
+    """What became of everything."""
+
+    dry_run: bool
+    tasks: tuple[RedrivenTask, ...]
+    letters: LetterCounts
+    unreadable: tuple[str, ...] = ()  # items of the table that were left out, because they are malformed
+    more: bool  # the limit was reached: there may be more
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something could not be done."""
+        return bool(self.letters.unreadable or self.unreadable) or any(task.outcome.is_failed for task in self.tasks)
+
+
+@dataclass
+class Standstill:
+    """Tasks that have come to a standstill, and the letters that say so."""
+
+    kinds: dict[str, set[Kind]] = field(default_factory=dict)  # by task
+    letters: dict[Kind, dict[Letter, list[str]]] = field(default_factory=dict)  # their tasks, by kind
+    unreadable: dict[Kind, list[Letter]] = field(default_factory=dict)
+    malformed: dict[str, str] = field(default_factory=dict)  # why an item of the table was left out, by task
+    more: bool = False
+
+    def add(self, task: str, kind: Kind) -> None:
+        """Notes a task once, however often it is met."""
+        self.kinds.setdefault(task, set()).add(kind)
+
+
+def collect(
+    stack: Stack,
+    kinds: Collection[Kind],
+    *,
+    named: Sequence[str] = (),
+    limit: int,
+    found: Standstill,
+    on_progress: Callable[[], None],
+) -> None:
+    """Finds everything of these kinds, at most `limit` of each; letters are held back from others.
+
+    With `named` tasks only those, and the letters that are about them. Should it fail, `found` has what is held back.
+    """
+    for task in named:
+        found.add(task, Kind.NAMED)
+    for kind, queue in QUEUES.items():
+        if kind in kinds or named:
+            box = LetterBox(stack.client("sqs"), stack.resource(queue))
+            held = 0
+            for letter in box.take(limit=limit, hold_seconds=_HOLD_SECONDS):
+                # Unreadable until it was read: whatever happens meanwhile, it is given back.
+                found.unreadable.setdefault(kind, []).append(letter)
+                held += 1
+                on_progress()
+            _read_letters(stack, kind, found)
+            found.more |= held == limit
+    if named:
+        _keep_named(stack, set(named), found)
+        return
+    for kind, tasks in _by_index(stack, found.malformed):
+        if kind in kinds:
+            for number, task in enumerate(islice(tasks, limit), start=1):
+                found.add(task, kind)
+                found.more |= number == limit
+                on_progress()
+
+
+def _read_letters(stack: Stack, kind: Kind, found: Standstill) -> None:
+    index = tasks_by_status(stack, unreadable=found.malformed.__setitem__)
+    for letter in list(found.unreadable.get(kind, ())):
+        tasks = _tasks_of(stack, index, kind, letter)
+        if tasks is None:
+            continue
+        found.unreadable[kind].remove(letter)
+        found.letters.setdefault(kind, {})[letter] = tasks
+        for task in tasks:
+            found.add(task, kind)
+
+
+def _tasks_of(stack: Stack, index: TasksByStatus, kind: Kind, letter: Letter) -> list[str] | None:
+    if kind is Kind.DEAD_LETTERS:
+        return [letter.task] if letter.task else None
+    positions = StreamPositions.of(letter)
+    if positions is None:
+        return None
+    tasks = tasks_in_stream(stack.client("dynamodbstreams"), positions)
+    return list(tasks_by_time(index, positions.last_arrived_at)) if tasks is None else tasks
+
+
+def _keep_named(stack: Stack, named: set[str], found: Standstill) -> None:
+    """Gives back the letters that are about something else, too: all of their tasks have to be helped."""
+    for kind, queue in QUEUES.items():
+        letters = found.letters.get(kind, {})
+        others = [letter for letter, tasks in letters.items() if not (tasks and set(tasks) <= named)]
+        found.letters[kind] = {letter: tasks for letter, tasks in letters.items() if letter not in others}
+        others += found.unreadable.pop(kind, [])
+        LetterBox(stack.client("sqs"), stack.resource(queue)).give_back(others)
+    found.kinds = {task: kinds for task, kinds in found.kinds.items() if task in named}
+
+
+def _by_index(stack: Stack, malformed: dict[str, str]) -> Iterator[tuple[Kind, Iterator[str]]]:
+    index, repair = tasks_by_status(stack, unreadable=malformed.__setitem__), reconciliation(stack)
+    yield Kind.INCOMPLETE, (task.task for task in index.tasks(TaskStatus.INCOMPLETE))
+    yield Kind.STUCK, (task.task for task in repair.unarchived())
+    malformed |= repair.unreadable
+    yield Kind.TIMED_OUT, (task.task for task in index.tasks(TaskStatus.TIMED_OUT))
+
+
+def look(stack: Stack, found: Standstill) -> Redrive:
+    """What `work` would do. The letters are given back."""
+    with redrive(stack) as one, ThreadPoolExecutor(_THREADS) as pool:
+        outcomes = dict(zip(found.kinds, pool.map(one.plan, found.kinds), strict=True))
+    give_back(stack, found)
+    held = sum(map(len, found.letters.values()))
+    unreadable = sum(map(len, found.unreadable.values()))
+    return _result(found, outcomes, LetterCounts(kept=held, unreadable=unreadable), dry_run=True)
+
+
+def work(stack: Stack, found: Standstill, *, on_progress: Callable[[], None]) -> Redrive:
+    """Gives every task another try. Letters whose tasks were all helped are removed, the others given back."""
+    nonce = f"redrive-{uuid.uuid4().hex}"
+    outcomes: dict[str, Redriven] = {}
+    with redrive(stack) as one, ThreadPoolExecutor(_THREADS) as pool:
+        for outcome in pool.map(lambda task: one.redrive(task, nonce=nonce), found.kinds):
+            outcomes[outcome.task] = outcome
+            on_progress()
+    removed = kept = 0
+    for kind, letters in found.letters.items():
+        box = LetterBox(stack.client("sqs"), stack.resource(QUEUES[kind]))
+        helped = [letter for letter, tasks in letters.items() if not any(outcomes[task].is_failed for task in tasks)]
+        left = box.remove(helped)
+        others = [letter for letter in letters if letter not in helped]
+        box.give_back(others)
+        removed, kept = removed + len(helped) - len(left), kept + len(others) + len(left)
+    for kind, unreadable in found.unreadable.items():
+        LetterBox(stack.client("sqs"), stack.resource(QUEUES[kind])).give_back(unreadable)
+    counts = LetterCounts(removed=removed, kept=kept, unreadable=sum(map(len, found.unreadable.values())))
+    return _result(found, outcomes, counts, dry_run=False)
+
+
+def give_back(stack: Stack, found: Standstill) -> None:
+    """Lets others see all letters again."""
+    for kind, queue in QUEUES.items():
+        letters = [*found.letters.get(kind, ()), *found.unreadable.get(kind, ())]
+        LetterBox(stack.client("sqs"), stack.resource(queue)).give_back(letters)
+
+
+def _result(found: Standstill, outcomes: dict[str, Redriven], letters: LetterCounts, *, dry_run: bool) -> Redrive:
+    about = [tasks for by_letter in found.letters.values() for tasks in by_letter.values()]
+    tasks = tuple(
+        RedrivenTask(kinds=tuple(sorted(kinds)), letters=sum(task in named for named in about), outcome=outcomes[task])
+        for task, kinds in found.kinds.items()
+    )
+    return Redrive(dry_run=dry_run, tasks=tasks, letters=letters, unreadable=tuple(found.malformed), more=found.more)

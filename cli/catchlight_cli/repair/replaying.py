@@ -1,0 +1,53 @@
+"""Puts deliveries that could not be read through the current code again.
+
+What can be read now is written as the callback's function would have written it, and removed from `rejected/`; the
+rest stays.
+"""
+
+from collections.abc import Iterator
+
+from catchlight.callbacks.rejected_deliveries import RejectedDeliveries
+from catchlight.callbacks.verification import decode_json
+from catchlight.errors import RequestError
+from catchlight.models import Model
+from catchlight.providers import find_provider
+from catchlight.tasks.table import TasksTable
+
+
+class Replayed(Model):
+    """What became of one delivery."""
+
+    key: str
+    provider: str
+    task: str | None
+    outcome: str  # "applied", "duplicate", "conflict", or why it still cannot be read
+    is_settled: bool
+
+
+def replay(
+    deliveries: RejectedDeliveries, table: TasksTable, *, provider_id: str | None = None, dry_run: bool = False
+) -> Iterator[Replayed]:
+    """Parses every kept delivery again and writes its news.
+
+    Args:
+        deliveries: those of the stack's bucket.
+        table: the stack's.
+        provider_id: takes the place of the one in the callback's URL, where that was the mistake.
+        dry_run: says what would happen and writes nothing.
+    """
+    for key, delivery in deliveries:
+        provider = provider_id or delivery.provider_id
+        try:
+            report = find_provider(provider).parse_callback(
+                decode_json(delivery.body), received_at=delivery.received_at
+            )
+        except RequestError as exc:
+            yield Replayed(key=key, provider=provider, task=None, outcome=str(exc), is_settled=False)
+            continue
+        if dry_run:
+            would = f"would be {report.status}"
+            yield Replayed(key=key, provider=provider, task=report.task, outcome=would, is_settled=False)
+            continue
+        outcome = table.record(report).outcome
+        deliveries.remove(key)
+        yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome, is_settled=True)

@@ -1,0 +1,104 @@
+"""The kinds of problem that the answer desk tells of: each with one HTTP status and one meaning.
+
+Whether a request that was refused may be sent again, and whether images may have been generated (and paid for), is what
+callers want to know. So a provider's refusals are told apart by that:
+
+    422 request-refused         nothing was generated; the request has to change
+    424 account-refused         nothing was generated; key or credits have to change
+    429 provider-busy           nothing was generated; the same request may be sent later, with the same key
+    503 provider-unavailable    it was never reached; the same request may be sent again, with the same key
+    409 submission-in-doubt     it may have been taken: nothing is sent again under this key
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from catchlight.api.schemas import FieldProblem, ProblemBody, ProviderReply
+from catchlight.errors import ImageTasksError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A kind of problem."""
+
+    name: str
+    status: HTTPStatus
+    title: str
+
+    @property
+    def type(self) -> str:
+        """The URI by which programs tell problems apart."""
+        return f"urn:catchlight:problem:{self.name}"
+
+
+MALFORMED_BODY = Problem("malformed-body", HTTPStatus.BAD_REQUEST, "The body cannot be read")
+INVALID_PARAMETER = Problem("invalid-parameter", HTTPStatus.BAD_REQUEST, "A parameter is not what it should be")
+KEY_MISSING = Problem("idempotency-key-missing", HTTPStatus.BAD_REQUEST, "A submission needs an idempotency key")
+NO_SUCH_TASK = Problem("no-such-task", HTTPStatus.NOT_FOUND, "There is no such task")
+NO_SUCH_IMAGE = Problem("no-such-image", HTTPStatus.NOT_FOUND, "There is no such image")
+NO_SUCH_SUBMISSION = Problem("no-such-submission", HTTPStatus.NOT_FOUND, "No submission has this key")
+IMAGE_NOT_ARCHIVED = Problem("image-not-archived", HTTPStatus.CONFLICT, "The image is not archived yet")
+UNREADABLE_ITEM = Problem("unreadable-item", HTTPStatus.CONFLICT, "The task's item cannot be read")
+IN_PROGRESS = Problem("submission-in-progress", HTTPStatus.CONFLICT, "The provider is being asked")
+IN_DOUBT = Problem("submission-in-doubt", HTTPStatus.CONFLICT, "Whether the provider took the request is not known")
+NOT_IN_DOUBT = Problem("submission-not-in-doubt", HTTPStatus.CONFLICT, "The submission is not in doubt")
+BODY_TOO_LARGE = Problem("body-too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
+INVALID_REQUEST = Problem("invalid-request", HTTPStatus.UNPROCESSABLE_ENTITY, "The request is not what is documented")
+KEY_USED = Problem(
+    "idempotency-key-used", HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request"
+)
+REQUEST_REFUSED = Problem("request-refused", HTTPStatus.UNPROCESSABLE_ENTITY, "The provider refused the request")
+ACCOUNT_REFUSED = Problem("account-refused", HTTPStatus.FAILED_DEPENDENCY, "The provider refused the account")
+PROVIDER_BUSY = Problem("provider-busy", HTTPStatus.TOO_MANY_REQUESTS, "The provider asks for patience")
+PROVIDER_UNAVAILABLE = Problem(
+    "provider-unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The provider could not be reached"
+)
+UNAVAILABLE = Problem("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Not possible at the moment")
+
+PROBLEMS = (
+    *(MALFORMED_BODY, INVALID_PARAMETER, KEY_MISSING),
+    *(NO_SUCH_TASK, NO_SUCH_IMAGE, NO_SUCH_SUBMISSION),
+    *(IMAGE_NOT_ARCHIVED, UNREADABLE_ITEM, IN_PROGRESS, IN_DOUBT, NOT_IN_DOUBT, BODY_TOO_LARGE),
+    *(INVALID_REQUEST, KEY_USED, REQUEST_REFUSED, ACCOUNT_REFUSED, PROVIDER_BUSY, PROVIDER_UNAVAILABLE, UNAVAILABLE),
+)
+# Their answers say in Retry-After after how many seconds the same request is worth another try.
+WORTH_WAITING = frozenset({IMAGE_NOT_ARCHIVED, IN_PROGRESS, PROVIDER_BUSY, PROVIDER_UNAVAILABLE, UNAVAILABLE})
+
+
+class ProblemError(ImageTasksError):
+    """A problem as it met one request. Everything in it goes to the caller."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        detail: str,
+        *,
+        advice: str,
+        retry_after_seconds: int | None = None,
+        errors: tuple[FieldProblem, ...] = (),
+        provider_reply: ProviderReply | None = None,
+        task_id: str | None = None,
+        asked_at: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.problem = problem
+        self.retry_after_seconds = retry_after_seconds
+        # Why what came of the request could not be noted in the table. For the log, not for the caller.
+        self.note_error: ImageTasksError | None = None
+        self.body = ProblemBody(
+            type=problem.type,
+            title=problem.title,
+            status=problem.status,
+            detail=detail,
+            advice=advice,
+            errors=errors,
+            provider_reply=provider_reply,
+            task_id=task_id,
+            asked_at=asked_at,
+        )
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The body's members, without those that this problem does not have."""
+        return self.body.model_dump(by_alias=True, exclude_defaults=True)

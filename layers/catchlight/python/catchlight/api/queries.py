@@ -1,0 +1,205 @@
+"""One task, or a page of them: what the tasks table is asked, in as few calls as can be."""
+
+import base64
+import binascii
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from catchlight.api.schemas import FINAL_STATUSES, PageQuery
+from catchlight.aws.dynamodb import deserialized, store_errors
+from catchlight.errors import ImageTasksError
+from catchlight.models import iso
+from catchlight.tasks.registration import FEED
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+Item = Mapping[str, Any]
+
+# A provider is no part of an index's key: so many entries are looked at for a page of its tasks, at most. 500 of the
+# feed have 60 KB, which costs 8 read units; 100 of the other index have 100 to 300 KB.
+EXAMINED_IN_FEED = 500
+EXAMINED_BY_STATUS = 100
+# Seconds between two looks at a task that somebody waits for: one read unit each, a dozen in 20 s. What the function
+# itself costs while it waits is fifty times that.
+WAIT_STEPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+# DynamoDB's limit for a partition key.
+MAX_KEY_BYTES = 2048
+
+
+class InvalidCursorError(ImageTasksError):
+    """It is no cursor, or one of a page with other filters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A task on a page, and where the page goes on after it."""
+
+    task: str
+    item: Item
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some tasks, the newest first. The cursor is None on the last page."""
+
+    rows: Sequence[Row]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    name: str
+    partition: str  # attribute names
+    order: str
+    examined: int  # entries that are looked at where a filter leaves some out
+
+
+_BY_ARRIVAL = _Index("byArrival", "feed", "arrivedAt", EXAMINED_IN_FEED)
+_BY_STATUS = _Index("byStatus", "status", "updatedAt", EXAMINED_BY_STATUS)
+
+
+class TaskQueries:
+    """Reads the tasks table.
+
+    Every method raises StoreUnavailableError when DynamoDB does not take a call.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        client: "DynamoDBClient",
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._table = table
+        self._client = client
+        self._sleep = sleep
+        self._clock = clock
+
+    def item(self, task: str, *, wait_seconds: float = 0) -> Item | None:
+        """A task's item as it is now, None if there is none.
+
+        If it is not done it is looked at again, until it is or that many seconds have passed.
+        """
+        steps = iter(WAIT_STEPS)
+        step = waited = 0.0
+        began = self._clock()
+        while (found := self._item(task)) and found.get("status") not in FINAL_STATUSES and waited < wait_seconds:
+            step = min(next(steps, step), wait_seconds - waited)
+            self._sleep(step)
+            # Looks take time, too, where DynamoDB is slow.
+            waited = max(waited + step, self._clock() - began)
+        return found
+
+    def page(self, query: PageQuery) -> Page:
+        """One page: one Query, and one BatchGetItem where the index does not hold whole items.
+
+        Raises:
+            InvalidCursorError
+        """
+        index, partition = (_BY_STATUS, query.status.value) if query.status else (_BY_ARRIVAL, FEED)
+        seal = _seal(query)
+        position = _opened(query.cursor, seal) if query.cursor else None
+        answer = self._query(index, partition, query, position)
+        entries = [deserialized(item) for item in answer["Items"]]
+        cursors = [_sealed(seal, entry["task"], entry[index.order]) for entry in entries]
+        more = cursors[query.limit - 1] if len(entries) > query.limit else None
+        if more is None and "LastEvaluatedKey" in answer:
+            last = deserialized(answer["LastEvaluatedKey"])
+            more = _sealed(seal, last["task"], last[index.order])
+        del entries[query.limit :]
+        items = {entry["task"]: entry for entry in entries} if query.status else self._items(entries)
+        # A task that was deleted a moment ago is in the index still.
+        rows = [
+            Row(entry["task"], items[entry["task"]], cursor)
+            for entry, cursor in zip(entries, cursors, strict=False)
+            if entry["task"] in items
+        ]
+        return Page(rows, more)
+
+    def _query(
+        self, index: _Index, partition: str, query: PageQuery, position: tuple[str, str] | None
+    ) -> Mapping[str, Any]:
+        is_in_partition = "#partition = :partition"
+        names, values = {"#partition": index.partition}, {":partition": {"S": partition}}
+        is_recent = None
+        if query.since:
+            is_recent = "#order >= :since"
+            names["#order"], values[":since"] = index.order, {"S": iso(query.since)}
+        arguments: dict[str, Any] = {
+            "TableName": self._table,
+            "IndexName": index.name,
+            "KeyConditionExpression": " AND ".join(filter(None, (is_in_partition, is_recent))),
+            "ScanIndexForward": False,
+            "Limit": query.limit,
+        }
+        if query.provider:
+            arguments["FilterExpression"] = "#provider = :provider"
+            names["#provider"], values[":provider"] = "provider", {"S": query.provider}
+            # Limit counts what is looked at, not what is left of it.
+            arguments["Limit"] = max(index.examined, query.limit)
+        if position:
+            task, moment = position
+            if query.since and moment < iso(query.since):
+                raise InvalidCursorError("it leads to before `since`")
+            key = {"task": task, index.partition: partition, index.order: moment}
+            arguments["ExclusiveStartKey"] = {name: {"S": value} for name, value in key.items()}
+        with store_errors():
+            return self._client.query(ExpressionAttributeNames=names, ExpressionAttributeValues=values, **arguments)
+
+    def _item(self, task: str) -> Item | None:
+        with store_errors():
+            answer = self._client.get_item(TableName=self._table, Key=_key(task), ConsistentRead=True)
+        return deserialized(answer["Item"]) if "Item" in answer else None
+
+    def _items(self, entries: Sequence[Item]) -> dict[str, Item]:
+        """The whole items of entries that are keys only. A page is not larger than what one BatchGetItem takes."""
+        found: dict[str, Item] = {}
+        wanted: Any = [_key(entry["task"]) for entry in entries]
+        while wanted:
+            with store_errors():
+                answer = self._client.batch_get_item(RequestItems={self._table: {"Keys": wanted}})
+            items = map(deserialized, answer["Responses"].get(self._table, []))
+            found |= {item["task"]: item for item in items}
+            unprocessed = answer["UnprocessedKeys"]  # over 16 MB, or throttled
+            wanted = unprocessed[self._table]["Keys"] if self._table in unprocessed else []
+        return found
+
+
+def _key(task: str) -> dict[str, Any]:
+    return {"task": {"S": task}}
+
+
+def _seal(query: PageQuery) -> str:
+    """Binds a cursor to its filters: with others it would begin anywhere."""
+    filters = (query.status, query.provider, query.since and iso(query.since))
+    return hashlib.sha256(repr(filters).encode()).hexdigest()[:12]
+
+
+def _sealed(seal: str, task: str, moment: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([seal, task, moment]).encode()).decode().rstrip("=")
+
+
+def _opened(cursor: str, seal: str) -> tuple[str, str]:
+    """Task and time of the entry after which the page begins.
+
+    Whoever makes one up can begin the list elsewhere, and nothing more: what is listed is told by the query.
+    """
+    try:
+        match json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)):
+            case [str(found), str(task), str(moment)] if found == seal and _is_key(task) and _is_key(moment):
+                return task, moment
+    except (binascii.Error, ValueError, RecursionError):
+        pass
+    raise InvalidCursorError("it is no cursor, or one of a page with other filters")
+
+
+def _is_key(value: str) -> bool:
+    return 0 < len(value.encode()) <= MAX_KEY_BYTES  # half a surrogate pair has no bytes: a ValueError

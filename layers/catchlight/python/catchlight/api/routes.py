@@ -1,0 +1,91 @@
+"""Items of the tasks table as the answer desk shows them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from catchlight.api.presigned_urls import PresignedLinks
+from catchlight.api.queries import Page
+from catchlight.api.schemas import FINAL_STATUSES, ImageAnswer, TaskAnswer, TaskPage
+from catchlight.errors import ImageTasksError
+from catchlight.models import Image, ImageKind, Task, by_place, split_task_key
+
+# A function's answer has 6 MB at most. A task of the usual two images has 5 KB with its links.
+MAX_PAGE_BYTES = 4 * 1024 * 1024
+
+
+class UnreadableItemError(ImageTasksError):
+    """An item that somebody put by hand and that is no task; the message names what is malformed."""
+
+
+class StoredTask(Task):
+    """A task with what only the desk looks at."""
+
+    idempotency_key: str | None = None
+    arrived_at: str | None = None
+
+
+def stored_task(item: Mapping[str, Any]) -> StoredTask:
+    """The task that an item holds.
+
+    Raises:
+        UnreadableItemError: it holds none.
+    """
+    try:
+        task = StoredTask.model_validate(item)
+        split_task_key(task.task)
+    except ValidationError as exc:
+        raise UnreadableItemError(", ".join(str(error["loc"][0]) for error in exc.errors(include_input=False))) from exc
+    except ValueError as exc:
+        raise UnreadableItemError("task") from exc
+    return task
+
+
+def task_answer(task: StoredTask, links: PresignedLinks) -> TaskAnswer:
+    """A task as it is shown."""
+    provider, task_id = split_task_key(task.task)
+    return TaskAnswer.model_validate(
+        {
+            **task.model_dump(exclude={"images"}, by_alias=True, exclude_none=True),
+            "provider": provider,
+            "taskId": task_id,
+            "done": task.status in FINAL_STATUSES,
+            "images": [
+                _image_answer(image, kind, index, links) for (kind, index), image in by_place(task.images).items()
+            ],
+        }
+    )
+
+
+def _image_answer(image: Image, kind: ImageKind, index: int, links: PresignedLinks) -> ImageAnswer:
+    link = links.link(image)
+    return ImageAnswer.model_validate(
+        {
+            **image.model_dump(),
+            "kind": kind,
+            "index": index,
+            "link": link,
+            "link_expires_at": links.expire_at if link else None,
+        }
+    )
+
+
+def page_answer(page: Page, links: PresignedLinks) -> TaskPage:
+    """A page as it is shown. It ends early where the answer would become too long."""
+    tasks: list[TaskAnswer] = []
+    unreadable: list[str] = []
+    size = 0
+    cursor = None
+    for row in page.rows:
+        try:
+            answer = task_answer(stored_task(row.item), links)
+        except UnreadableItemError:
+            unreadable.append(row.task)
+        else:
+            size += len(answer.model_dump_json(by_alias=True, exclude_none=True))
+            if size > MAX_PAGE_BYTES and tasks:
+                return TaskPage(tasks=tuple(tasks), cursor=cursor, unreadable=tuple(unreadable))
+            tasks.append(answer)
+        cursor = row.cursor
+    return TaskPage(tasks=tuple(tasks), cursor=page.cursor, unreadable=tuple(unreadable))

@@ -1,0 +1,298 @@
+"""What may be asked at the answer desk, and what it answers. `docs/answer-desk.openapi.yaml` is made from these models.
+
+Spelt in camelCase like the items of the tasks table; what a task does not have is left out, never null.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from catchlight.models import (
+    MAX_IMAGES_PER_TASK,
+    TASK_ID_PATTERN,
+    FailureReason,
+    ImageKind,
+    ImageState,
+    Reporter,
+    TaskId,
+    TaskStatus,
+    iso,
+)
+from catchlight.providers import PROVIDERS
+
+# What one BatchGetItem reads; a hundred conditional writes take about half a second.
+MAX_TASKS_PER_REGISTRATION = 100
+MAX_TASKS_PER_PAGE = 100
+DEFAULT_TASKS_PER_PAGE = 50
+# The HTTP API hangs up after 30 s, many proxies do. Whoever waits longer asks again.
+MAX_WAIT_SECONDS = 20
+# A link dies with the session that signed it, whatever lifetime it says. Sessions of a function's role live for hours,
+# but how long this one has already lived is told nowhere: so no link promises more than one hour.
+MAX_LINK_SECONDS = 3600
+MIN_LINK_SECONDS = 60
+DEFAULT_LINK_SECONDS = 900
+MAX_CURSOR_LENGTH = 4096
+IDEMPOTENCY_KEY_PATTERN = TASK_ID_PATTERN
+# What only polling, a late callback or nobody changes any more.
+FINAL_STATUSES = frozenset({TaskStatus.ARCHIVED, TaskStatus.INCOMPLETE, TaskStatus.FAILED, TaskStatus.TIMED_OUT})
+
+
+def _known_provider(provider_id: str) -> str:
+    if provider_id not in PROVIDERS:
+        raise ValueError(f"no such provider; known: {', '.join(PROVIDERS)}")
+    return provider_id
+
+
+def _time_with_zone(value: Any) -> Any:
+    # Not pydantic's own reading, which takes "7" for seven seconds after the epoch.
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError("should be a time with its zone, like 2026-01-31T12:00:00Z")
+
+
+ProviderId = Annotated[str, AfterValidator(_known_provider), WithJsonSchema({"type": "string", "enum": [*PROVIDERS]})]
+Moment = Annotated[
+    datetime, BeforeValidator(_time_with_zone), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+# ISO 8601 in UTC, as in the table.
+Time = Annotated[str, BeforeValidator(lambda value: iso(value) if isinstance(value, datetime) else value)]
+IdempotencyKey = Annotated[str, StringConstraints(pattern=IDEMPOTENCY_KEY_PATTERN)]
+LinkSeconds = Annotated[int, Field(ge=MIN_LINK_SECONDS, le=MAX_LINK_SECONDS)]
+
+
+class Message(BaseModel):
+    """Frozen, and spelt in camelCase."""
+
+    # Inputs stay out of error texts: they hold prompts and URLs.
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True)
+
+
+class Asked(Message):
+    """What callers send. What is not known is refused: it would be a typing error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Answered(Message):
+    """What callers get. They read it leniently: a later version may say more."""
+
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
+
+
+# ------------------------------------------------------------------------------------------------ asked
+
+
+class Registration(Asked):
+    """Tasks that were submitted elsewhere, to be polled for if their callbacks get lost."""
+
+    provider: ProviderId
+    task_ids: Annotated[tuple[TaskId, ...], Field(min_length=1, max_length=MAX_TASKS_PER_REGISTRATION)]
+
+
+class Submission(Asked):
+    """A request for images, sent to the provider as it is, with the callback URL put in."""
+
+    provider: ProviderId
+    endpoint: Annotated[
+        str | None,
+        Field(
+            description="Which of the provider's endpoints, the last part of its path; the first unless told. "
+            + "; ".join(f"{name}: {', '.join(provider.submit_paths)}" for name, provider in PROVIDERS.items()),
+            json_schema_extra={"enum": sorted({name for each in PROVIDERS.values() for name in each.submit_paths})},
+        ),
+    ] = None
+    request: Annotated[
+        dict[str, Any],
+        Field(
+            min_length=1,
+            description="The body that the provider documents, without its callback URL: `prompt` and so on.",
+        ),
+    ]
+
+
+class LinkQuery(Asked):
+    """How long links are to live."""
+
+    link_seconds: Annotated[
+        LinkSeconds,
+        Field(
+            description="Seconds that image links live. They die earlier if the function's own session does, "
+            "which is rare within an hour."
+        ),
+    ] = DEFAULT_LINK_SECONDS
+
+
+class TaskQuery(LinkQuery):
+    """How one task is asked for."""
+
+    wait: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            description="Answer once the task is done, or after that many seconds: see `done`.",
+        ),
+    ] = 0
+
+
+class PageQuery(LinkQuery):
+    """How tasks are listed."""
+
+    status: Annotated[
+        TaskStatus | None,
+        Field(description="Only tasks with this status, the latest change first. Else the latest arrival comes first."),
+    ] = None
+    provider: Annotated[
+        ProviderId | None,
+        Field(description="Only this provider's tasks. A page may then be short, or empty, and have a cursor."),
+    ] = None
+    since: Annotated[
+        Moment | None,
+        Field(
+            description="Only tasks that arrived at this time or later; with a status, that changed then or later. "
+            "With a zone: `2026-01-31T12:00:00Z`."
+        ),
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=MAX_TASKS_PER_PAGE, description="Most tasks on a page.")] = (
+        DEFAULT_TASKS_PER_PAGE
+    )
+    cursor: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_CURSOR_LENGTH,
+            description="`cursor` of the page before, with the same filters. To be taken as it is.",
+        ),
+    ] = None
+
+
+# ------------------------------------------------------------------------------------------------ answered
+
+
+class NewTask(Answered):
+    """A task that was registered or submitted."""
+
+    task: Annotated[str, Field(description="Key in the tasks table, `{provider}#{taskId}`.")]
+    provider: str
+    task_id: str
+    outcome: Annotated[
+        Literal["registered", "known", "submitted"],
+        Field(description="`known`: it was registered before, or its callback was faster. Nothing was changed."),
+    ]
+
+
+class RegisteredTasks(Answered):
+    """What became of each task id, in the order asked."""
+
+    tasks: tuple[NewTask, ...]
+
+
+class ImageAnswer(Answered):
+    """One image of a task."""
+
+    kind: ImageKind
+    index: Annotated[int, Field(ge=0, lt=MAX_IMAGES_PER_TASK, description="Counts within its kind.")]
+    state: ImageState
+    link: Annotated[
+        str | None, Field(description="Where the archived image can be had, by GET, until linkExpiresAt.")
+    ] = None
+    link_expires_at: Time | None = None
+    url: Annotated[str, Field(description="Where the provider has it, or had it until expiresAt.")]
+    expires_at: Time
+    bucket: str | None = None
+    key: str | None = None
+    bytes: int | None = None
+    sha256: Annotated[str | None, Field(description="In hexadecimal digits.")] = None
+    content_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    archived_at: Time | None = None
+    reason: Annotated[str | None, Field(description="Why it could not be had.")] = None
+
+
+class FailureAnswer(Answered):
+    """Why a task has no images, in our words and in the provider's."""
+
+    reason: FailureReason
+    code: str | None = None
+    message: str = ""
+
+
+class ConflictAnswer(Answered):
+    """News that contradicted what was known. Kept as evidence, not applied."""
+
+    reported_by: Reporter
+    reported_at: Time
+    status: TaskStatus
+    urls: tuple[str, ...] = ()
+    failure: FailureAnswer | None = None
+
+
+class TaskAnswer(Answered):
+    """One task. Times are ISO 8601 in UTC, `2026-01-31T12:00:00.000Z`."""
+
+    task: Annotated[str, Field(description="Key in the tasks table, `{provider}#{taskId}`.")]
+    provider: str
+    task_id: str
+    status: TaskStatus
+    done: Annotated[bool, Field(description="ARCHIVED, INCOMPLETE, FAILED or TIMED_OUT: waiting longer is in vain.")]
+    images: tuple[ImageAnswer, ...] = ()
+    failure: FailureAnswer | None = None
+    request: Annotated[
+        dict[str, Any] | None,
+        Field(description="What was asked for, as far as it is known: `prompt`, `model`, `size`, `seeds`."),
+    ] = None
+    reported_by: Reporter | None = None
+    confirmed_at: Time | None = None
+    deliveries: Annotated[int, Field(description="Callbacks that brought news or evidence; not repetitions.")] = 0
+    conflicts: tuple[ConflictAnswer, ...] = ()
+    idempotency_key: Annotated[str | None, Field(description="Of the request that submitted it.")] = None
+    arrived_at: Annotated[Time | None, Field(description="When the table first heard of it.")] = None
+    registered_at: Time | None = None
+    reported_at: Time | None = None
+    archived_at: Time | None = None
+    updated_at: Time | None = None
+
+
+class TaskPage(Answered):
+    """Some tasks, the newest first."""
+
+    tasks: tuple[TaskAnswer, ...]
+    cursor: Annotated[str | None, Field(description="Asks for the next page. Missing on the last one.")] = None
+    unreadable: Annotated[
+        tuple[str, ...], Field(description="Keys of items that were put by hand and are malformed.")
+    ] = ()
+
+
+class ProviderReply(Answered):
+    """What the provider answered, as it came; our secrets are blotted out should it repeat them."""
+
+    status: Annotated[int, Field(description="HTTP status.")]
+    body: Annotated[Any, Field(description="JSON, or text if it was none.")] = None
+
+
+class FieldProblem(Answered):
+    """What is wrong with one part of a request."""
+
+    at: Annotated[str, Field(description="Where it stands: `limit`, `taskIds.3`, `request.callBackUrl`.")]
+    detail: str
+
+
+class ProblemBody(Answered):
+    """Why a request was not answered as asked (RFC 9457), and what to do next."""
+
+    type: Annotated[str, Field(description="`urn:catchlight:problem:` and the problem's name.")]
+    title: str
+    status: int
+    detail: str
+    advice: Annotated[str, Field(description="What to do next.")]
+    errors: Annotated[tuple[FieldProblem, ...], Field(description="What is wrong, part by part.")] = ()
+    provider_reply: ProviderReply | None = None
+    task_id: Annotated[str | None, Field(description="A task that exists although the request failed.")] = None
+    asked_at: Annotated[str | None, Field(description="When the provider was asked.")] = None

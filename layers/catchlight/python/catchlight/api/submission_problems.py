@@ -1,0 +1,134 @@
+"""Why a submission has not become a task, in words that say whether it may be sent again."""
+
+from catchlight.api.idempotency import Claim
+from catchlight.api.problems import (
+    ACCOUNT_REFUSED,
+    IN_DOUBT,
+    IN_PROGRESS,
+    INVALID_REQUEST,
+    KEY_USED,
+    NO_SUCH_SUBMISSION,
+    NOT_IN_DOUBT,
+    PROVIDER_BUSY,
+    PROVIDER_UNAVAILABLE,
+    REQUEST_REFUSED,
+    WORTH_WAITING,
+    ProblemError,
+)
+from catchlight.api.schemas import FieldProblem, ProviderReply
+from catchlight.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnreachableError
+
+# kie.ai takes 20 new requests in 10 s and queues none: what a provider means that says nothing else.
+RETRY_AFTER_SECONDS = 10
+MAX_RETRY_AFTER_SECONDS = 300
+# Whoever asks again while the provider is being asked has an answer soon.
+IN_PROGRESS_SECONDS = 3
+
+NOTHING_GENERATED = "Nothing was generated, and the key is free again."
+
+
+def invalid(*errors: FieldProblem) -> ProblemError:
+    """The request is none that could be sent."""
+    return ProblemError(
+        INVALID_REQUEST,
+        "; ".join(f"{error.at}: {error.detail}" for error in errors),
+        advice="Change what `errors` names. Nothing was sent.",
+        errors=errors,
+    )
+
+
+def no_api_key(provider_id: str) -> ProblemError:
+    """Nobody has put a key for this provider into the secret."""
+    return ProblemError(
+        ACCOUNT_REFUSED,
+        f"there is no API key for {provider_id}",
+        advice=f'Put one into the provider keys secret: {{"{provider_id}": {{"apiKey": "..."}}}}. It is found within '
+        "five minutes. Nothing was sent.",
+    )
+
+
+def refused(error: ProviderError, reply: ProviderReply | None, retry_after_seconds: int | None) -> ProblemError:
+    """The provider has refused the request for certain, or has never received it."""
+    patience = min(retry_after_seconds or RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS)
+    match error:
+        case ProviderUnreachableError():
+            problem, advice = PROVIDER_UNAVAILABLE, "Send the same request again, with the same key."
+        case ProviderBusyError():
+            problem, advice = PROVIDER_BUSY, f"Send the same request again in {patience} s, with the same key."
+        case ProviderRefusedError():
+            problem, advice = ACCOUNT_REFUSED, "Look at the provider's API key and credits, then send it again."
+        case _:
+            problem, advice = REQUEST_REFUSED, "Change the request as `providerReply` says, then send it again."
+    return ProblemError(
+        problem,
+        str(error),
+        advice=f"{advice} {NOTHING_GENERATED}",
+        provider_reply=reply,
+        # The others would be refused again: a header that libraries take for an invitation is not for them.
+        retry_after_seconds=patience if problem in WORTH_WAITING else None,
+    )
+
+
+def key_used(claim: Claim) -> ProblemError:
+    """The key has been used for another request."""
+    return ProblemError(
+        KEY_USED,
+        f"another request was sent with this key at {claim.asked_at}",
+        advice="Make up a new key for each request. Use the old one only to repeat the very same request.",
+    )
+
+
+def in_progress(claim: Claim) -> ProblemError:
+    """Somebody else asks the provider at this moment."""
+    return ProblemError(
+        IN_PROGRESS,
+        "the provider is being asked with this key",
+        advice="Send the same request again in a few seconds: it will be answered as the first one.",
+        asked_at=claim.asked_at,
+        retry_after_seconds=IN_PROGRESS_SECONDS,
+    )
+
+
+def in_doubt(claim: Claim, reason: str, reply: ProviderReply | None = None) -> ProblemError:
+    """The request may have become a task that nobody knows."""
+    listed = f"GET /tasks?provider={claim.provider}&since={claim.asked_at}"
+    return ProblemError(
+        IN_DOUBT,
+        f"it is not known whether {claim.provider} has taken the request: {reason}",
+        advice=f"Nothing is sent again with this key. Look whether a task has turned up since: {listed}. If so, that "
+        f"is probably yours. If not, DELETE /submissions/{claim.key} frees the key: then the same request generates "
+        "once more, and may cost twice.",
+        provider_reply=reply,
+        asked_at=claim.asked_at,
+    )
+
+
+def not_noted(claim: Claim, task_id: str) -> ProblemError:
+    """The request has become a task that could not be written down."""
+    return ProblemError(
+        IN_DOUBT,
+        f"{claim.provider} has made a task of the request, but it could not be registered",
+        advice=f'Register it: POST /tasks {{"provider": "{claim.provider}", "taskIds": ["{task_id}"]}}. Nothing is '
+        "sent again with this key.",
+        task_id=task_id,
+        asked_at=claim.asked_at,
+    )
+
+
+def no_such_submission() -> ProblemError:
+    """No claim has this key."""
+    return ProblemError(
+        NO_SUCH_SUBMISSION,
+        "no submission was sent with this key, or it was refused",
+        advice="There is nothing to give up: the key is free.",
+    )
+
+
+def not_in_doubt(claim: Claim) -> ProblemError:
+    """It is known what has become of the request."""
+    return ProblemError(
+        NOT_IN_DOUBT,
+        "the submission has become a task",
+        advice=f"See GET /tasks/{claim.provider}/{claim.task_id}. For further images send a request with another key.",
+        task_id=claim.task_id,
+    )

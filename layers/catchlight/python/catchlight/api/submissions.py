@@ -1,0 +1,221 @@
+"""Sends requests for images to providers: each once, however often it is asked for."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from catchlight.api import submission_problems
+from catchlight.api.idempotency import Claim, ClaimState, SubmissionClaims
+from catchlight.api.schemas import IDEMPOTENCY_KEY_PATTERN, FieldProblem, NewTask, ProviderReply, Submission
+from catchlight.api.submission_client import Reply, SubmissionClient
+from catchlight.aws.secrets import ProviderKeys
+from catchlight.errors import ProviderError, ProviderUnavailableError, ProviderUnreachableError, StoreUnavailableError
+from catchlight.models import iso, task_key
+from catchlight.providers import PROVIDERS, Provider
+from catchlight.providers.payloads import generation_request
+from catchlight.tasks.registration import new_task
+
+# Requests have a handful of members, some of them lists of URLs or objects.
+MAX_DEPTH = 8
+# Providers' error bodies have a few hundred characters.
+MAX_REPLY_LENGTH = 4000
+
+
+class Submissions:
+    """Takes requests for images.
+
+    Beside what it says every method raises StoreUnavailableError and SettingsError: nothing was sent then.
+    """
+
+    def __init__(
+        self,
+        claims: SubmissionClaims,
+        client: SubmissionClient,
+        keys: Callable[[str], ProviderKeys],
+        callback_token: Callable[[], str],
+        *,
+        callback_base_url: str,
+        now: Callable[[], datetime],
+        new_id: Callable[[], str] = lambda: uuid4().hex,
+    ) -> None:
+        self._claims = claims
+        self._client = client
+        self._keys = keys
+        self._callback_token = callback_token
+        self._callback_base_url = callback_base_url
+        self._now = now
+        self._new_id = new_id
+
+    def submit(self, submission: Submission, key: str) -> NewTask:
+        """The task that a request becomes, or has become when it was sent with this key before.
+
+        Raises:
+            ProblemError: it has not, or nobody knows. Whether something may have been generated is told.
+        """
+        provider = PROVIDERS[submission.provider]
+        path = _checked_path(provider, submission)
+        # All that can fail without the provider fails before the key is claimed.
+        api_key = self._keys(provider.id).usable_api_key
+        if api_key is None:
+            raise submission_problems.no_api_key(provider.id)
+        token = self._callback_token()
+        claim = Claim(
+            key=key,
+            provider=provider.id,
+            fingerprint=_fingerprint(submission),
+            attempt=self._new_id(),
+            asked_at=iso(self._now()),
+        )
+        holder = self._claims.claim(claim)
+        if holder.attempt != claim.attempt:
+            return self._repeated(holder, claim.fingerprint)
+        callback_url = f"{self._callback_base_url}/callbacks/{provider.id}/{token}"
+        body = {**submission.request, provider.callback_url_field: callback_url}
+        task_id = self._ask(provider, path, body, claim, api_key=api_key, secrets=(api_key, token))
+        self._note(claim, task_id, submission)
+        return _submitted(claim.provider, task_id)
+
+    def give_up(self, key: str) -> None:
+        """Frees a key whose submission is in doubt: the next request with it is sent.
+
+        Raises:
+            ProblemError: it is not in doubt.
+        """
+        # What can be no key is none to DynamoDB either, should it be longer than its keys are.
+        claim = self._claims.find(key) if re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key) else None
+        if claim is None or claim.state is ClaimState.FREE:
+            raise submission_problems.no_such_submission()
+        if claim.state is ClaimState.TAKEN:
+            raise submission_problems.not_in_doubt(claim)
+        if claim.is_asking(self._now()) or not self._claims.free(claim):
+            raise submission_problems.in_progress(claim)
+
+    def _repeated(self, claim: Claim, fingerprint: str) -> NewTask:
+        if claim.fingerprint != fingerprint:
+            raise submission_problems.key_used(claim)
+        if claim.state is ClaimState.TAKEN and claim.task_id:
+            return _submitted(claim.provider, claim.task_id)
+        if claim.is_asking(self._now()):
+            raise submission_problems.in_progress(claim)
+        raise submission_problems.in_doubt(claim, claim.doubt or "whoever asked it has not come to an end")
+
+    def _ask(
+        self,
+        provider: Provider,
+        path: str,
+        body: Mapping[str, Any],
+        claim: Claim,
+        *,
+        api_key: str,
+        secrets: tuple[str, ...],
+    ) -> str:
+        reply = None
+        try:
+            reply = self._client.send(provider, path, body, api_key=api_key)
+            return provider.parse_submission(reply.status, reply.json)
+        except ProviderError as exc:
+            shown = _shown(reply, secrets) if reply else None
+            if isinstance(exc, ProviderUnavailableError) and not isinstance(exc, ProviderUnreachableError):
+                problem = submission_problems.in_doubt(claim, str(exc), shown)
+                note: Callable[[], Any] = partial(self._claims.doubt, claim, str(exc))
+            else:
+                problem = submission_problems.refused(exc, shown, reply.retry_after_seconds if reply else None)
+                note = partial(self._claims.free, claim)
+            try:
+                note()
+            except StoreUnavailableError as unnoted:
+                # The key comes to be in doubt by itself, even if nothing was taken: the safe way to be wrong.
+                problem.note_error = unnoted
+            raise problem from exc
+
+    def _note(self, claim: Claim, task_id: str, submission: Submission) -> None:
+        task = new_task(
+            claim.provider,
+            task_id,
+            now=self._now(),
+            request=generation_request(submission.request),
+            idempotency_key=claim.key,
+        )
+        try:
+            self._claims.settle(claim, task_id, task)
+        except StoreUnavailableError as exc:
+            raise submission_problems.not_noted(claim, task_id) from exc
+
+
+def _submitted(provider_id: str, task_id: str) -> NewTask:
+    return NewTask(task=task_key(provider_id, task_id), provider=provider_id, task_id=task_id, outcome="submitted")
+
+
+def _fingerprint(submission: Submission) -> str:
+    # The order of members is no difference. JSON escapes keep it bytes whatever the text.
+    text = json.dumps(submission.model_dump(), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _checked_path(provider: Provider, submission: Submission) -> str:
+    """Where the request goes to.
+
+    Raises:
+        ProblemError: the request is none that could be sent there.
+    """
+    endpoint = next(iter(provider.submit_paths)) if submission.endpoint is None else submission.endpoint
+    errors = list(_problems_of(submission.request))
+    if endpoint not in provider.submit_paths:
+        known = ", ".join(provider.submit_paths)
+        errors.append(FieldProblem(at="endpoint", detail=f"{provider.id} has no such endpoint; known: {known}"))
+    if errors:
+        raise submission_problems.invalid(*errors)
+    return provider.submit_paths[endpoint]
+
+
+def _problems_of(request: Mapping[str, Any]) -> Iterator[FieldProblem]:
+    for name in request:
+        if name.lower().replace("_", "") == "callbackurl":
+            yield FieldProblem(at=f"request.{name}", detail="is put in here: callbacks belong to this stack")
+    if _depth(request) > MAX_DEPTH:
+        yield FieldProblem(at="request", detail=f"should not be nested deeper than {MAX_DEPTH} levels")
+    elif flaw := _flaw(request):
+        yield FieldProblem(at="request", detail=flaw)
+
+
+def _flaw(value: Any) -> str | None:
+    """What would be no JSON if it were sent on."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return "holds half a character (a lone surrogate)"
+    except ValueError:  # 1e999 is read as infinity
+        return "holds a number that is too large"
+    return None
+
+
+def _depth(value: Any) -> int:
+    """Levels of objects and lists. Counts without recursion: what is nested too deeply must not be walked down."""
+    depth, level = 0, [value]
+    while level:
+        level = [
+            part
+            for outer in level
+            if isinstance(outer, dict | list)
+            for part in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        depth += bool(level)
+    return depth
+
+
+def _shown(reply: Reply, secrets: tuple[str, ...]) -> ProviderReply:
+    """What callers see of a provider's answer: errors like to repeat what they do not like."""
+    text = re.sub("|".join(map(_spellings, secrets)), "*****", reply.text)
+    body = Reply(reply.status, text).json if len(text) <= MAX_REPLY_LENGTH else None
+    is_shown_as_json = body is not None and _depth(body) <= MAX_DEPTH
+    return ProviderReply(status=reply.status, body=body if is_shown_as_json else text[:MAX_REPLY_LENGTH])
+
+
+def _spellings(secret: str) -> str:
+    r"""A pattern of all that JSON may make of a text: `/` is sent as `\/` by some, `+` as `\u002B` by others."""
+    return "".join(rf"(?:\\?{re.escape(character)}|\\u(?i:{ord(character):04x}))" for character in secret)

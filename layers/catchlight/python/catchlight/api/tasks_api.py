@@ -1,0 +1,140 @@
+"""The answer desk: what is registered, looked up and linked to, without HTTP."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from catchlight.api.presigned_urls import PresignedLinks
+from catchlight.api.problems import (
+    IMAGE_NOT_ARCHIVED,
+    INVALID_PARAMETER,
+    NO_SUCH_IMAGE,
+    NO_SUCH_TASK,
+    UNREADABLE_ITEM,
+    ProblemError,
+)
+from catchlight.api.queries import InvalidCursorError, TaskQueries
+from catchlight.api.routes import StoredTask, UnreadableItemError, page_answer, stored_task, task_answer
+from catchlight.api.schemas import (
+    LinkQuery,
+    NewTask,
+    PageQuery,
+    RegisteredTasks,
+    Registration,
+    TaskAnswer,
+    TaskPage,
+    TaskQuery,
+)
+from catchlight.models import Image, ImageKind, ImageState, TaskStatus, by_place, is_task_key, task_key
+from catchlight.tasks.registration import Registry
+
+IMAGE_PATTERN = r"^(origin|result)-(0|[1-9][0-9]?)$"
+# An image is archived within seconds once its URL is known.
+ARCHIVED_SOON_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDesk:
+    """Answers with models, or raises a ProblemError; or StoreUnavailableError where DynamoDB does not take a call."""
+
+    queries: TaskQueries
+    registry: Registry
+    links: Callable[[int], PresignedLinks]  # by how many seconds they live
+    now: Callable[[], datetime]
+
+    def register(self, registration: Registration) -> RegisteredTasks:
+        """Registers tasks; an id that is asked for twice is known the second time."""
+        ids = list(dict.fromkeys(registration.task_ids))
+        is_new = dict(zip(ids, self.registry.register(registration.provider, ids, now=self.now()), strict=True))
+        return RegisteredTasks(
+            tasks=tuple(
+                NewTask(
+                    task=task_key(registration.provider, task_id),
+                    provider=registration.provider,
+                    task_id=task_id,
+                    outcome="registered" if is_new.pop(task_id, False) else "known",
+                )
+                for task_id in registration.task_ids
+            )
+        )
+
+    def page(self, query: PageQuery) -> TaskPage:
+        """One page of tasks, the newest first."""
+        try:
+            page = self.queries.page(query)
+        except InvalidCursorError as exc:
+            raise ProblemError(
+                INVALID_PARAMETER,
+                f"cursor: {exc}",
+                advice="Take `cursor` as the page before had it, and keep status, provider and since as they were; or "
+                "begin with the first page.",
+            ) from None
+        return page_answer(page, self.links(query.link_seconds))
+
+    def task(self, provider_id: str, task_id: str, query: TaskQuery, *, max_wait_seconds: float) -> TaskAnswer:
+        """One task; waits for its end as long as is asked for and there is time."""
+        task = self._find(provider_id, task_id, wait_seconds=min(query.wait, max_wait_seconds))
+        return task_answer(task, self.links(query.link_seconds))
+
+    def image_link(self, provider_id: str, task_id: str, image: str, query: LinkQuery) -> str:
+        """A link to an archived image, named `{kind}-{index}`."""
+        match = re.fullmatch(IMAGE_PATTERN, image)
+        if match is None:
+            raise _no_such_image("an image is named like result-0 or origin-0", "Name one of the task's images.")
+        task = self._find(provider_id, task_id)
+        found = by_place(task.images).get((ImageKind(match[1]), int(match[2])))
+        link = self.links(query.link_seconds).link(found) if found else None
+        if link is None:
+            raise _not_linked(task, found, image)
+        return link
+
+    def _find(self, provider_id: str, task_id: str, *, wait_seconds: float = 0) -> StoredTask:
+        task = task_key(provider_id, task_id)
+        item = self.queries.item(task, wait_seconds=wait_seconds) if is_task_key(task) else None
+        if item is None:
+            # Whoever asks for many at once wants to know which.
+            named = f"{provider_id}/{task_id}" if is_task_key(task) else "such a task"
+            raise ProblemError(
+                NO_SUCH_TASK,
+                f"nobody has registered {named}, and no callback has come for it",
+                advice="Look at provider and id. If the provider has the task, register it: POST /tasks "
+                '{"provider": "...", "taskIds": ["..."]}.',
+            )
+        try:
+            return stored_task(item)
+        except UnreadableItemError as exc:
+            raise ProblemError(
+                UNREADABLE_ITEM,
+                f"the task's item in the table is malformed: {exc}",
+                advice="Somebody has put it there by hand: repair it, or delete it and register the task.",
+            ) from exc
+
+
+def _not_linked(task: StoredTask, image: Image | None, name: str) -> ProblemError:
+    if image is None:
+        if task.status is TaskStatus.PENDING:
+            return _not_yet("the task is PENDING, it has no images yet")
+        if task.status.rank < TaskStatus.SUCCEEDED.rank:
+            return _no_such_image(
+                f"the task is {task.status}, it has no images", "See its `failure`: GET /tasks/{provider}/{taskId}."
+            )
+        return _no_such_image(f"the task has no {name}", "See GET /tasks/{provider}/{taskId} for the images it has.")
+    if image.state is ImageState.PENDING:
+        return _not_yet(f"{name} is being archived")
+    if image.state is ImageState.ARCHIVED:
+        return _no_such_image(f"{name} is archived in another bucket", "See its `bucket` and `key`.")
+    return _no_such_image(f"{name} could not be had: {image.reason or image.state}", "See the task's `images`.")
+
+
+def _not_yet(detail: str) -> ProblemError:
+    return ProblemError(
+        IMAGE_NOT_ARCHIVED,
+        detail,
+        advice="Wait for the task: GET /tasks/{provider}/{taskId}?wait=20 until `done`.",
+        retry_after_seconds=ARCHIVED_SOON_SECONDS,
+    )
+
+
+def _no_such_image(detail: str, advice: str) -> ProblemError:
+    return ProblemError(NO_SUCH_IMAGE, detail, advice=advice)

@@ -1,0 +1,1 @@
+"""Copies the images of succeeded tasks into the bucket."""

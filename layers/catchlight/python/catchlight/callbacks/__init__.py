@@ -1,0 +1,1 @@
+"""Checks callbacks and keeps the deliveries that could not be read."""

@@ -1,0 +1,87 @@
+"""Deliveries that came with the right token and could not be read: kept, so that a later version can.
+
+They lie in the bucket as `rejected/{date}/{digest}.json`; a delivery that is sent four times is one object.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import iso
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+PREFIX = "rejected/"
+# What helps to understand a delivery. Signatures, cookies and whatever else might open a door are not among it.
+KEPT_HEADERS = ("content-type", "content-length", "date", "user-agent", "x-webhook-timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedDelivery:
+    """A delivery as it came, without secrets."""
+
+    provider_id: str  # as the URL had it, which may be the mistake
+    received_at: datetime
+    reason: str
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+
+class RejectedDeliveries:
+    """The kept deliveries of one bucket."""
+
+    def __init__(self, s3: "S3Client", bucket: str) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+
+    def keep(self, delivery: RejectedDelivery) -> str:
+        """Writes it and returns its key.
+
+        Raises:
+            StoreUnavailableError: S3 did not take it. Nothing is kept: the provider should send it again.
+        """
+        digest = hashlib.sha256(delivery.provider_id.encode(errors="replace") + b"\0" + delivery.body).hexdigest()
+        key = f"{PREFIX}{delivery.received_at:%Y-%m-%d}/{digest[:32]}.json"
+        document = {
+            "provider": delivery.provider_id,
+            "receivedAt": iso(delivery.received_at),
+            "reason": delivery.reason,
+            "headers": {name: delivery.headers[name] for name in KEPT_HEADERS if name in delivery.headers},
+            "body": base64.b64encode(delivery.body).decode(),
+        }
+        try:
+            self._s3.put_object(
+                Bucket=self._bucket, Key=key, Body=json.dumps(document).encode(), ContentType="application/json"
+            )
+        except (ClientError, BotoCoreError) as exc:
+            raise StoreUnavailableError(f"S3 did not keep a delivery: {type(exc).__name__}") from exc
+        return key
+
+    def __iter__(self) -> Iterator[tuple[str, RejectedDelivery]]:
+        """Every kept delivery with its key, oldest day first."""
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=PREFIX):
+            for entry in page.get("Contents", []):
+                content = self._s3.get_object(Bucket=self._bucket, Key=entry["Key"])["Body"].read()
+                document = json.loads(content)
+                yield (
+                    entry["Key"],
+                    RejectedDelivery(
+                        provider_id=document["provider"],
+                        received_at=datetime.fromisoformat(document["receivedAt"]),
+                        reason=document["reason"],
+                        headers=document["headers"],
+                        body=base64.b64decode(document["body"]),
+                    ),
+                )
+
+    def remove(self, key: str) -> None:
+        """Removes a delivery that could be read at last. The bucket's versions still have it for a while."""
+        self._s3.delete_object(Bucket=self._bucket, Key=key)

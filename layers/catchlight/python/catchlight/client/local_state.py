@@ -1,0 +1,102 @@
+"""Reads the state folder of a local stack: its addresses in stack.json, and the lock that it holds while it runs."""
+
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, ValidationError
+
+from catchlight.client.aws_errors import UsageError
+
+DEFAULT_STATE_DIR = ".local"
+STATE_FILE = "stack.json"
+LOCK_FILE = "stack.lock"
+# On loopback the kernel answers for a busy process as well, unless its queue of connections is full.
+_CONNECT_TIMEOUT_SECONDS = 10.0
+
+
+class LocalState(BaseModel):
+    """stack.json, as far as commands need it."""
+
+    api_url: str
+    # A local stack listens on this address only: nothing that a damaged file says leads out of this machine.
+    aws_endpoint_url: str = Field(pattern=r"^http://127\.0\.0\.1:[0-9]{1,5}$")
+    region: str
+    desk_url: str | None = None
+    simulator_url: str | None = None
+    resources: dict[str, str] = {}
+    parameters: dict[str, str] = {}
+
+
+def read_local_state(folder: Path) -> LocalState | None:
+    """Reads the state of the local stack that runs with this folder; None if there is none.
+
+    Raises:
+        UsageError: there is something that cannot be read, or that belongs to a stack which is starting or has ended.
+    """
+    path = folder / STATE_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        if path.is_symlink():  # a link whose target is missing: there is such a file
+            raise _unreadable(path, exc) from exc
+        if is_locked(folder):
+            raise UsageError(
+                f"The local stack of {folder} is starting or ending: repeat the command in a moment, or name a "
+                "deployed one with --stack-name."
+            ) from None
+        return None
+    except (OSError, ValueError) as exc:
+        raise _unreadable(path, exc) from exc
+    try:
+        state = LocalState.model_validate_json(text)
+    except ValidationError as exc:
+        raise _unreadable(path, exc) from exc
+    if is_locked(folder) is False or not _answers(state.aws_endpoint_url):
+        raise UsageError(
+            f"The local stack of {folder} is not running any more: `make up` first, or name a deployed one with "
+            f"--stack-name. {path} is what is left of it; without that file, commands mean the deployed stack."
+        )
+    return state
+
+
+def is_locked(folder: Path) -> bool | None:
+    """Whether a local stack runs with this folder; None if that cannot be told from the folder's lock."""
+    try:
+        import fcntl  # Windows has none, and no local stack either
+    except ImportError:
+        return None
+    try:
+        with (folder / LOCK_FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock file, or a file system without locks
+        return None
+    return False
+
+
+def _answers(endpoint_url: str) -> bool:
+    address = urlsplit(endpoint_url)
+    try:
+        with socket.create_connection((address.hostname, address.port), _CONNECT_TIMEOUT_SECONDS):
+            return True
+    except (OSError, ValueError):  # nothing listens; a port above 65535
+        return False
+
+
+def _unreadable(path: Path, exc: Exception) -> UsageError:
+    match exc:
+        case OSError():
+            reason = str(exc.strerror)
+        case ValidationError():
+            reason = "; ".join(
+                f"{'.'.join(map(str, error['loc'])) or 'document'}: {error['msg']}"
+                for error in exc.errors(include_url=False, include_input=False)
+            )
+        case _:
+            reason = str(exc)
+    return UsageError(
+        f"{path} cannot be read: {reason}. Start the local stack again with `make up`, or name a deployed one with "
+        "--stack-name."
+    )

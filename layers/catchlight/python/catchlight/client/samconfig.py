@@ -1,0 +1,99 @@
+"""Reads what `sam deploy` uses in a folder: its samconfig.toml, samconfig.yaml or samconfig.yml."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catchlight.client.aws_errors import UsageError
+
+# SAM uses the first of these that exists. No environment variable of SAM's names another file or environment.
+FILE_NAMES = ("samconfig.toml", "samconfig.yaml", "samconfig.yml")
+ENVIRONMENT = "default"  # SAM's own, without --config-env
+# A command's own section outranks the global one.
+_COMMANDS = ("global", "deploy")
+
+
+@dataclass(frozen=True)
+class DeploySettings:
+    """The stack that `sam deploy` deploys, and where; None for what the file leaves out."""
+
+    file_name: str
+    stack_name: str | None
+    region: str | None
+    profile: str | None
+
+
+def read_deploy_settings(folder: Path) -> DeploySettings | None:
+    """Reads the settings of `sam deploy` in this folder; None if it has no configuration file.
+
+    Raises:
+        UsageError: the file cannot be read. SAM goes on without some of these files; but then another stack would be
+            meant than the file names.
+    """
+    for name in FILE_NAMES:
+        path = folder / name
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError as exc:
+            if path.is_symlink():  # a link whose target is missing: the folder does have this file
+                raise _unreadable(path, exc) from exc
+            continue
+        except OSError as exc:
+            raise _unreadable(path, exc) from exc
+        try:
+            return _settings(path.name, _document(path, content))
+        except ValueError as exc:
+            raise _unreadable(path, exc) from exc
+    return None
+
+
+def _unreadable(path: Path, exc: Exception) -> UsageError:
+    reason = exc.strerror if isinstance(exc, OSError) else exc
+    return UsageError(
+        f"{path} cannot be read: {reason}. Nothing was sent to AWS: the file names the stack that is meant. Repair it "
+        "(`sam validate` reads it as well), or speak to the stack of `make up` with --local."
+    )
+
+
+def _document(path: Path, content: bytes) -> Any:
+    text = content.decode("utf-8")
+    if path.suffix == ".toml":
+        if text.startswith("\ufeff"):  # SAM refuses it as well
+            raise ValueError("it begins with a byte order mark; save it as UTF-8 without one")
+        return tomllib.loads(text)
+    # SAM's own parser. Imported here: few use it, and all commands would wait for it.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as exc:
+        raise ValueError(" ".join(str(exc).split())) from exc
+
+
+def _settings(file_name: str, document: Any) -> DeploySettings:
+    parameters: dict[str, Any] = {}
+    for command in _COMMANDS:
+        parameters |= _table(document, ENVIRONMENT, command, "parameters")
+    for name in ("stack_name", "region", "profile"):
+        if not isinstance(parameters.get(name, ""), str):
+            raise ValueError(f"{name} is {parameters[name]!r}, not a text in quotes")
+    return DeploySettings(
+        file_name,
+        stack_name=parameters.get("stack_name") or None,
+        region=parameters.get("region") or None,
+        profile=parameters.get("profile") or None,
+    )
+
+
+def _table(document: Any, *keys: str) -> Mapping[str, Any]:
+    """The table below these keys; an empty one if a key is missing."""
+    for depth in range(len(keys) + 1):
+        if not isinstance(document, Mapping):
+            raise ValueError(f"{'.'.join(keys[:depth]) or 'the document'} is no table")
+        if depth < len(keys):
+            document = document.get(keys[depth], {})
+    table: Mapping[str, Any] = document
+    return table

@@ -1,0 +1,293 @@
+"""The answer desk from Python. `docs/answer-desk.openapi.yaml` is what it speaks."""
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import quote, urlencode
+
+import httpx
+
+from catchlight.api.schemas import (
+    IDEMPOTENCY_KEY_PATTERN,
+    MAX_TASKS_PER_PAGE,
+    NewTask,
+    RegisteredTasks,
+    TaskAnswer,
+    TaskPage,
+)
+from catchlight.client.answers import read_answer, refusal
+from catchlight.client.aws_errors import CatchlightError, faults_explained
+from catchlight.client.errors import DeskError, UnexpectedAnswerError, UnreachableError
+from catchlight.client.http_client import http_client
+from catchlight.client.retrying import Patience
+from catchlight.client.signing import SignedRequests
+from catchlight.client.stack import Stack, StackChoice
+from catchlight.models import ImageKind, TaskStatus
+
+# The desk's own limit: an answer has to get through proxies that hang up after 30 s.
+WAIT_SECONDS = 20
+# A desk that answers at once although it was asked to wait is not asked in a tight loop.
+PAUSE_BETWEEN_WAITS_SECONDS = 1.0
+# A submission answers once the provider has: up to what API Gateway allows.
+TIMEOUT = httpx.Timeout(connect=5, read=35, write=10, pool=60)
+
+
+def connect(
+    stack_name: str | None = None,
+    *,
+    local: bool = False,
+    state_dir: str | None = None,
+    region: str | None = None,
+    profile: str | None = None,
+) -> "DeskClient":
+    """A client of a stack: the deployed one of this name, or with `local` the one of `make up` on this machine.
+
+    `state_dir` is the folder of a local stack's state (.local). Which stack is meant without arguments is the same as
+    for the command line: see docs/command-line.md.
+
+    Raises:
+        UsageError: which stack is meant cannot be determined; nothing was sent.
+        CatchlightError: there is no such stack, or it cannot be read with these credentials.
+    """
+    with faults_explained():
+        return DeskClient.of(StackChoice(stack_name, local, state_dir, region, profile).find())
+
+
+class DeskClient:
+    """Submits, registers, looks up, lists and waits for tasks, and opens their images. Thread-safe.
+
+    What is safe to send again is sent again, within `patience`: look-ups, registrations and, under their idempotency
+    keys, submissions, after failed connections, HTTP 429 and 5xx.
+
+    Every method raises:
+        DeskError: see `catchlight.client.errors`.
+        BotoCoreError: the credentials cannot be had or renewed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        auth: httpx.Auth | None = None,
+        *,
+        trust_environment: bool = True,
+        patience: Patience | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self.patience = patience or Patience()
+        shared: dict[str, Any] = {"trust_environment": trust_environment, "timeout": TIMEOUT, "transport": transport}
+        self._api = http_client(auth=auth, **shared)
+        # Links carry signatures of their own; whatever goes to the desk must not go there.
+        self._storage = http_client(**shared)
+
+    @classmethod
+    def of(cls, stack: Stack) -> Self:
+        """A client of a stack with its session's credentials."""
+        if not stack.desk_url:
+            raise CatchlightError(f"{stack} has no answer desk; update it: `make build && sam deploy`.")
+        return cls(stack.desk_url, SignedRequests.of(stack.session), trust_environment=not stack.is_local)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._api.close()
+        self._storage.close()
+
+    def submit(
+        self,
+        provider: str,
+        request: Mapping[str, Any],
+        *,
+        endpoint: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> NewTask:
+        """Sends a request for images to its provider and registers the task.
+
+        Under one key nothing is generated twice, however often it is asked for. Keep it where you may have to ask
+        again: without one of yours a new one is made, which only this call's own retries share.
+
+        Raises:
+            InDoubtError: the provider may have taken the request; `give_up` frees the key for another try.
+            ValueError, TypeError: the request is nothing that JSON can say.
+            ProblemError: the provider or the desk refused; its body says whether another try makes sense.
+        """
+        body = {"provider": provider, "endpoint": endpoint, "request": dict(request)}
+        # An empty one is somebody's mistake: a new key in its place would generate, and cost, with every try.
+        key = str(uuid.uuid4()) if idempotency_key is None else _checked_key(idempotency_key)
+        answer = self._send(
+            "POST",
+            "/tasks",
+            content=_json({name: value for name, value in body.items() if value is not None}),
+            headers={"Idempotency-Key": key, "Content-Type": "application/json"},
+        )
+        return read_answer(answer, NewTask)
+
+    def give_up(self, idempotency_key: str) -> None:
+        """Frees the key of a submission that is in doubt: what is sent under it next is generated (and paid) anew."""
+        self._send("DELETE", f"/submissions/{_checked_key(idempotency_key)}")
+
+    def register(self, provider: str, task_ids: Sequence[str]) -> tuple[NewTask, ...]:
+        """Registers up to 100 tasks that were submitted elsewhere, so that they are polled for."""
+        answer = self._send("POST", "/tasks", json={"provider": provider, "taskIds": list(task_ids)})
+        return read_answer(answer, RegisteredTasks).tasks
+
+    def task(self, provider: str, task_id: str, *, wait_seconds: int = 0) -> TaskAnswer:
+        """One task with links to its images, once it is done or after `wait_seconds` (20 at most).
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        answer = self._send("GET", _task_path(provider, task_id), {"wait": wait_seconds or None})
+        return read_answer(answer, TaskAnswer)
+
+    def wait(self, provider: str, task_id: str, *, timeout_seconds: float = 600) -> TaskAnswer:
+        """The task once it is done; as it is after `timeout_seconds` otherwise: see its `done`."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            left = deadline - time.monotonic()
+            task = self.task(provider, task_id, wait_seconds=max(0, min(WAIT_SECONDS, round(left))))
+            left = deadline - time.monotonic()
+            if task.done or left <= 0:
+                return task
+            time.sleep(min(PAUSE_BETWEEN_WAITS_SECONDS, left))
+
+    def page(
+        self,
+        *,
+        status: TaskStatus | None = None,
+        provider: str | None = None,
+        since: datetime | None = None,
+        limit: int = MAX_TASKS_PER_PAGE,
+        cursor: str | None = None,
+    ) -> TaskPage:
+        """One page of tasks, the newest first; with a status, the latest change first."""
+        parameters = {
+            "status": status,
+            "provider": provider,
+            "since": since and since.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "limit": limit,
+            "cursor": cursor,
+        }
+        return read_answer(self._send("GET", "/tasks", parameters), TaskPage)
+
+    def tasks(
+        self,
+        *,
+        status: TaskStatus | None = None,
+        provider: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[TaskAnswer]:
+        """Tasks of all pages, fetched as they are asked for; `limit` of them at most.
+
+        Items of the table that are no tasks are left out: `pages` names them.
+        """
+        for page in self.pages(status=status, provider=provider, since=since, limit=limit):
+            yield from page.tasks
+
+    def pages(
+        self,
+        *,
+        status: TaskStatus | None = None,
+        provider: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[TaskPage]:
+        """All pages, fetched as they are asked for; `limit` tasks on them at most."""
+        left = limit
+        cursor: str | None = None
+        while left is None or left > 0:
+            size = MAX_TASKS_PER_PAGE if left is None else min(left, MAX_TASKS_PER_PAGE)
+            page = self.page(status=status, provider=provider, since=since, limit=size, cursor=cursor)
+            yield page
+            if not page.cursor:
+                return
+            cursor = page.cursor
+            if left is not None:
+                left -= len(page.tasks)
+
+    def image_link(self, provider: str, task_id: str, kind: ImageKind | str, index: int) -> str:
+        """Where an archived image can be had by GET, without credentials, for about a quarter of an hour.
+
+        Raises:
+            NotFoundError, ProblemError: there is no such image, or it is not archived.
+        """
+        answer = self._send("GET", f"{_task_path(provider, task_id)}/images/{_segment(f'{kind}-{index}')}")
+        if not answer.is_redirect:
+            raise UnexpectedAnswerError(f"{answer.url.host} does not redirect to the image, as a desk would.")
+        return str(answer.headers["Location"])
+
+    @contextmanager
+    def open_link(self, link: str, *, from_byte: int = 0) -> Iterator[httpx.Response]:
+        """An image's bytes, streamed; a status of 206 says that they begin with `from_byte`, 200 that they are all.
+
+        Raises:
+            DeskError: the storage did not answer, or refused.
+        """
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={from_byte}-"} if from_byte else {})
+        try:
+            with self._storage.stream("GET", link, headers=headers) as response:
+                if not response.is_success:
+                    raise DeskError(f"The image's storage answered HTTP {response.status_code}.", again=True)
+                yield response
+        except httpx.RequestError as exc:
+            raise UnreachableError(f"The image's download broke off ({type(exc).__name__}). Try again.") from exc
+
+    def _send(
+        self,
+        method: Literal["GET", "POST", "DELETE"],
+        path: str,
+        parameters: Mapping[str, object] | None = None,
+        **content: Any,
+    ) -> httpx.Response:
+        """A success or a redirection."""
+        given = {name: str(value) for name, value in (parameters or {}).items() if value is not None}
+        # Encoded as Signature Version 4 wants it, once: what is signed is what is sent.
+        query = f"?{urlencode(given, quote_via=quote, safe='')}" if given else ""
+        url = f"{self._base_url}{path}{query}"
+        if method == "DELETE":  # a second one might free what somebody has sent since the first
+            return self._send_once(method, url, content)
+        return self.patience.send(lambda: self._send_once(method, url, content))
+
+    def _send_once(self, method: str, url: str, content: Mapping[str, Any]) -> httpx.Response:
+        try:
+            response = self._api.request(method, url, **content)
+        except httpx.RequestError as exc:
+            raise UnreachableError(
+                f"{httpx.URL(url).host} does not answer ({type(exc).__name__}). Look at your network, then try again."
+            ) from exc
+        if response.is_success or response.is_redirect:
+            return response
+        raise refusal(response)
+
+
+def _checked_key(key: str) -> str:
+    if not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key):
+        raise DeskError(f"{key!r} is no idempotency key: 1 to 128 letters, digits, - and _. Nothing was sent.")
+    return key
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    """UTF-8; half a surrogate pair, which has none, as JSON's escape of it: the desk says where it stands."""
+    return json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _task_path(provider: str, task_id: str) -> str:
+    return f"/tasks/{_segment(provider)}/{_segment(task_id)}"

@@ -1,0 +1,75 @@
+"""Starts what follows from a task's status once more: polling, archiving.
+
+For repairs, which come from elsewhere than the stream. Both are safe to repeat: a poll leaves out tasks that have news,
+and the archiver those that are archived.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import PollState
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.client import SQSClient
+    from mypy_boto3_stepfunctions.client import SFNClient
+
+# SendMessageBatch takes no more.
+MAX_MESSAGES_PER_CALL = 10
+
+
+class FollowUps:
+    """The archive queue and the state machine that polls. Thread-safe.
+
+    Every method raises StoreUnavailableError when AWS does not take a call.
+    """
+
+    def __init__(
+        self, sqs: "SQSClient", step_functions: "SFNClient", *, archive_queue_url: str, state_machine: str
+    ) -> None:
+        self._sqs = sqs
+        self._step_functions = step_functions
+        self._archive_queue_url = archive_queue_url
+        self._state_machine = state_machine
+
+    def queue_archiving(self, tasks: Sequence[str], *, nonce: str) -> None:
+        """Queues tasks, at most `MAX_MESSAGES_PER_CALL`.
+
+        The nonce makes messages of their own of them: one that repeats an earlier one to the letter might be taken for
+        its duplicate by whatever looks at bodies.
+        """
+        bodies = [json.dumps({"task": task, "nonce": nonce}) for task in tasks]
+        entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
+        try:
+            answer = self._sqs.send_message_batch(
+                QueueUrl=self._archive_queue_url,
+                Entries=entries,  # type: ignore[arg-type] # a TypedDict of the stubs, which Lambda does not have
+            )
+        except (ClientError, BotoCoreError) as exc:
+            raise StoreUnavailableError(f"SQS did not take messages: {_code(exc)}") from exc
+        # Not those that are named as failed: of an answer that breaks off, botocore makes an empty one.
+        if left := len(tasks) - len(answer.get("Successful", [])):
+            raise StoreUnavailableError(f"SQS did not take {left} of {len(tasks)} messages")
+
+    def start_polling(self, tasks: Sequence[str], *, name: str, wait_seconds: int) -> bool:
+        """Starts an execution for at most `MAX_TASKS_PER_EXECUTION` tasks.
+
+        Returns False if one of this name was started before: a repetition is none.
+        """
+        state = PollState(tasks=tuple(tasks), wait_seconds=wait_seconds)
+        try:
+            self._step_functions.start_execution(
+                stateMachineArn=self._state_machine, name=name, input=state.model_dump_json(by_alias=True)
+            )
+        except self._step_functions.exceptions.ExecutionAlreadyExists:
+            return False
+        except (ClientError, BotoCoreError) as exc:
+            raise StoreUnavailableError(f"Step Functions did not start an execution: {_code(exc)}") from exc
+        return True
+
+
+def _code(exc: ClientError | BotoCoreError) -> str:
+    return exc.response["Error"]["Code"] if isinstance(exc, ClientError) else type(exc).__name__

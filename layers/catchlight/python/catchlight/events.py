@@ -1,0 +1,194 @@
+"""What other programs are told: one event for each arrival of a task at a status at which nobody works on it any more.
+
+`docs/task-event.schema.json` is made from these models. What a task does not have is left out, never null. URLs of
+providers are not told: they die, and their queries are signatures.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic_core import to_json
+
+from catchlight.aws.attribute_values import from_attribute
+from catchlight.errors import TaskEventError
+from catchlight.models import (
+    PROBE_STATUS,
+    Failure,
+    ImageKind,
+    ImageState,
+    Model,
+    Reporter,
+    Task,
+    TaskStatus,
+    by_place,
+    iso,
+    split_task_key,
+)
+
+SOURCE = "catchlight"
+DETAIL_TYPES = {
+    TaskStatus.TIMED_OUT: "Task Timed Out",
+    TaskStatus.FAILED: "Task Failed",
+    TaskStatus.INCOMPLETE: "Task Incomplete",
+    TaskStatus.ARCHIVED: "Task Archived",
+}
+# Part of the contract: whoever stores details, or passes them on, knows what fits.
+MAX_DETAIL_BYTES = 20_000
+# In JSON. A reason is a sentence of ours, with a name of a host at most; 32 of this length fit beside all else.
+MAX_REASON_BYTES = 400
+# Never to be changed: the same arrival would get another id.
+EVENT_IDS = uuid.UUID("2f0c1c5e-64f5-4f0b-9a37-0d3a52d9c1b8")
+
+WITH_IMAGES = (TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
+WITH_FAILURE = (TaskStatus.TIMED_OUT, TaskStatus.FAILED)
+_TIMES = ("registered_at", "reported_at", "confirmed_at", "archived_at")
+
+
+class ArchivedImage(Model):
+    """An image that is in the bucket."""
+
+    kind: ImageKind
+    index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
+    state: Literal[ImageState.ARCHIVED]
+    bucket: str
+    key: str
+    bytes: NonNegativeInt
+    sha256: Annotated[str, Field(description="Of its bytes, in hexadecimal digits.")]
+    content_type: str
+    width: PositiveInt
+    height: PositiveInt
+
+
+class MissingImage(Model):
+    """An image that could not be had."""
+
+    kind: ImageKind
+    index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
+    state: Literal[ImageState.EXPIRED, ImageState.REJECTED]
+    reason: Annotated[str, Field(description=f"Cut where it would take more than {MAX_REASON_BYTES} bytes.")]
+
+
+class TaskEvent(Model):
+    """The detail of an event: a task, as it was when it arrived at its status. Times are ISO 8601 in UTC."""
+
+    event_id: Annotated[
+        str,
+        Field(
+            description="The same whenever the same arrival is told of, which may be more than once.",
+            json_schema_extra={"format": "uuid"},
+        ),
+    ]
+    task: Annotated[str, Field(description="Key in the tasks table, `{provider}#{taskId}`.")]
+    provider: str
+    task_id: str
+    status: Literal[TaskStatus.TIMED_OUT, TaskStatus.FAILED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED]
+    changed_at: Annotated[
+        str,
+        Field(
+            description="When the task arrived at the status. Of two events of a task, the later one tells how it is.",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ]
+    registered_at: str | None = None
+    reported_by: Annotated[Reporter | None, Field(description="Who brought the news.")] = None
+    reported_at: str | None = None
+    confirmed_at: Annotated[
+        str | None, Field(description="When the provider itself said what its callback had said; missing if never.")
+    ] = None
+    archived_at: Annotated[str | None, Field(description="When the last image was settled.")] = None
+    failure: Annotated[Failure | None, Field(description="Of FAILED and TIMED_OUT.")] = None
+    images: Annotated[
+        tuple[Annotated[ArchivedImage | MissingImage, Field(discriminator="state")], ...],
+        Field(description="Of ARCHIVED, where all are in the bucket, and INCOMPLETE. Empty otherwise."),
+    ]
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any], *, written_at: datetime) -> Self:
+        """The event of a task that has arrived at its status, made of its item as DynamoDB spells it.
+
+        `written_at` counts where somebody has put the item without the time of its change.
+
+        Raises:
+            TaskEventError: somebody has put an item that no event can be made of.
+        """
+        try:
+            task = Task.model_validate({name: from_attribute(value) for name, value in item.items()})
+            provider, task_id = split_task_key(task.task)
+            changed_at = _time_or_none(task.updated_at) or written_at
+            facts = task.model_dump(include={"task", "status", "reported_by", *_TIMES})
+            return cls.model_validate(
+                facts
+                | {"event_id": event_id(task.task, task.status, changed_at), "changed_at": iso(changed_at)}
+                | {"provider": provider, "task_id": task_id}
+                | {"failure": task.failure if task.status in WITH_FAILURE else None}
+                | {"images": list(_settled(task)) if task.status in WITH_IMAGES else []}
+            )
+        except ValidationError as exc:
+            problems = (f"{'.'.join(map(str, error['loc'])) or 'task'}: {error['msg']}" for error in exc.errors())
+            raise TaskEventError("; ".join(problems)) from exc
+        except ValueError as exc:
+            raise TaskEventError(str(exc)) from exc
+
+    @model_validator(mode="after")
+    def _archived_images_are_in_the_bucket(self) -> Self:
+        if self.status is TaskStatus.ARCHIVED and not all(isinstance(image, ArchivedImage) for image in self.images):
+            raise ValueError("the task is ARCHIVED, and an image is not")
+        return self
+
+    @property
+    def detail_type(self) -> str:
+        """What rules match by."""
+        return DETAIL_TYPES[self.status]
+
+    def detail(self) -> str:
+        """The event as JSON, of less than `MAX_DETAIL_BYTES` in UTF-8.
+
+        Raises:
+            TaskEventError: somebody has put an item of which it would be larger.
+        """
+        text = self.model_dump_json(by_alias=True, exclude_none=True)
+        if len(text.encode()) >= MAX_DETAIL_BYTES:
+            raise TaskEventError(f"its event would have {len(text.encode())} bytes")
+        return text
+
+
+def arrives(status: str | None, old_status: str | None) -> bool:
+    """Whether a task that had a status, or none, and now has another is one to tell of."""
+    # The archiver, repeated callbacks and people write to a task, too, that stays where it is.
+    return status in DETAIL_TYPES and old_status not in (status, PROBE_STATUS)
+
+
+def event_id(task: str, status: TaskStatus, changed_at: datetime) -> str:
+    """The id of an arrival: a UUID of version 5, of what makes the arrival the one it is."""
+    return str(uuid.uuid5(EVENT_IDS, f"{task} {status} {iso(changed_at)}"))
+
+
+def cut(text: str, max_bytes: int) -> str:
+    """The text, or as much of its beginning as takes no more bytes in JSON together with an ellipsis."""
+    if _size(text) <= max_bytes:
+        return text
+    room = max_bytes - _size("…")
+    kept = sum(size <= room for size in accumulate(map(_size, text)))
+    return f"{text[:kept]}…"
+
+
+def _size(text: str) -> int:
+    return len(to_json(text)) - len('""')
+
+
+def _settled(task: Task) -> Iterator[dict[str, Any]]:
+    for (kind, index), image in by_place(task.images).items():
+        settled = image.model_dump() | {"kind": kind, "index": index}
+        yield settled | {"reason": cut(image.reason or "", MAX_REASON_BYTES)}
+
+
+def _time_or_none(text: str | None) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

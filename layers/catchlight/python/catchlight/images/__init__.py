@@ -1,0 +1,1 @@
+"""Downloads images from providers' URLs and validates them."""

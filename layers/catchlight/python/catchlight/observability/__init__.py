@@ -1,0 +1,1 @@
+"""Structured log lines and metrics in CloudWatch's embedded metric format."""

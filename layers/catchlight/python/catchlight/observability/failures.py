@@ -1,0 +1,87 @@
+"""Logs and counts failures in one way, for all functions: those that a function handles itself are not seen by Lambda.
+
+ReceiveCallback imports this module when it has a failure to report, not before: its cold start does not pay for it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from catchlight.observability.metrics import Unit, metrics_by
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+Answer = TypeVar("Answer")
+Event = dict[str, Any]
+Handler = Callable[[Event, "LambdaContext"], Answer]
+
+
+class ErrorLogger(Protocol):
+    """What Powertools' Logger and StructuredLog have in common."""
+
+    def exception(self, msg: str, *, exc_info: BaseException, stacklevel: int, **fields: Any) -> None:
+        """Writes a line of level ERROR with the exception."""
+
+
+def report_failure(logger: ErrorLogger, message: str, error: BaseException, **fields: Any) -> None:
+    """Writes one log line of level ERROR with the exception and these fields, and counts it by the exception's type.
+
+    The message has to say what happens next. `fields` name what failed: `task`, `tasks`, `request_id`.
+    """
+    # Two frames up: the line's location is the caller's, not this function.
+    logger.exception(message, exc_info=error, stacklevel=3, **fields)
+    count_failure(type(error).__name__)
+
+
+def count_failure(reason: str) -> None:
+    """Counts a failure that has been logged already. FunctionErrorsAlarm adds these up with Lambda's own errors."""
+    with metrics_by(reason=reason) as metrics:
+        metrics.add_metric("ProcessingErrors", Unit.COUNT, 1)
+
+
+def reports_failures(
+    logger: ErrorLogger, about: Callable[[Event], Mapping[str, Any]]
+) -> Callable[[Handler[Answer]], Handler[Answer]]:
+    """Decorates a handler: an exception that ends an invocation is reported, and raised to Lambda all the same.
+
+    Lambda logs it too, but not what the event was about: that is what `about` reads from it.
+    """
+
+    def decorate(handler: Handler[Answer]) -> Handler[Answer]:
+        @wraps(handler)
+        def reported(event: Event, context: "LambdaContext") -> Answer:
+            try:
+                return handler(event, context)
+            except Exception as exc:
+                report_failure(logger, "invocation failed, its caller will try again", exc, **_fields(about, event))
+                raise
+
+        return reported
+
+    return decorate
+
+
+def _fields(about: Callable[[Event], Mapping[str, Any]], event: Event) -> Mapping[str, Any]:
+    try:
+        return about(event)
+    except Exception:  # noqa: BLE001 - an event of another shape: the exception that is reported says so
+        return {}
+
+
+def stream_tasks(event: Event) -> dict[str, list[str | None]]:
+    """The tasks that the records of a DynamoDB stream are about."""
+    return {"tasks": [stream_task(record) for record in _dicts(event.get("Records"))]}
+
+
+def stream_task(record: Event) -> str | None:
+    """The task that a stream record is about; None if the record has another shape."""
+    try:
+        task: str = record["dynamodb"]["Keys"]["task"]["S"]
+    except (KeyError, TypeError):
+        return None
+    return task
+
+
+def _dicts(records: Any) -> Iterable[Event]:
+    return records if isinstance(records, list) else ()

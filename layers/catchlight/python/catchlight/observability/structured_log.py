@@ -1,0 +1,85 @@
+"""Log lines as Powertools' Logger writes them, field for field, for the one function that somebody waits for.
+
+Powertools' own costs a cold start 7 ms and a callback 70 µs, which is a tenth of its CPU time.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from catchlight import settings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+Answer = TypeVar("Answer")
+Handler = Callable[[dict[str, Any], "LambdaContext"], Answer]
+
+_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+
+
+class StructuredLog:
+    """Writes one JSON object per line to standard output."""
+
+    def __init__(self) -> None:
+        self._service = settings.service_name()
+        self._least_level = _LEVELS.get(settings.log_level(), _LEVELS["INFO"])
+        self._invocation: dict[str, Any] = {}
+        self._is_cold_start = True
+
+    def names_invocations(self, handler: Handler[Answer]) -> Handler[Answer]:
+        """Has every line of an invocation say which one it is."""
+
+        @wraps(handler)
+        def named(event: dict[str, Any], context: "LambdaContext") -> Answer:
+            self._invocation = {
+                "cold_start": self._is_cold_start,
+                "function_name": context.function_name,
+                "function_memory_size": context.memory_limit_in_mb,
+                "function_arn": context.invoked_function_arn,
+                "function_request_id": context.aws_request_id,
+            }
+            self._is_cold_start = False
+            return handler(event, context)
+
+        return named
+
+    def info(self, message: str, **fields: Any) -> None:
+        """Something that happened as it should."""
+        self._write("INFO", message, fields)
+
+    def warning(self, message: str, **fields: Any) -> None:
+        """Something that somebody else should do otherwise."""
+        self._write("WARNING", message, fields)
+
+    def error(self, message: str, **fields: Any) -> None:
+        """Something that people should look at."""
+        self._write("ERROR", message, fields)
+
+    def exception(self, msg: str, *, exc_info: BaseException, stacklevel: int = 2, **fields: Any) -> None:
+        """An error with its exception and traceback. `stacklevel` is as Powertools' Logger counts: 2 is the caller."""
+        text = "".join(traceback.format_exception(exc_info)).rstrip()
+        self._write("ERROR", msg, {**fields, "exception": text, "exception_name": type(exc_info).__name__}, stacklevel)
+
+    def _write(self, level: str, message: str, fields: dict[str, Any], stacklevel: int = 2) -> None:
+        if _LEVELS[level] < self._least_level:
+            return
+        caller = sys._getframe(stacklevel)
+        now = datetime.now(UTC)
+        line = {
+            "level": level,
+            "location": f"{caller.f_code.co_name}:{caller.f_lineno}",
+            "message": message,
+            "timestamp": f"{now:%Y-%m-%d %H:%M:%S},{now.microsecond // 1000:03d}+0000",
+            "service": self._service,
+            **self._invocation,
+            **fields,
+            "xray_trace_id": settings.trace_id(),
+        }
+        told = {name: value for name, value in line.items() if value is not None}
+        # In one piece: what is written to standard output in two may become two lines of CloudWatch's.
+        sys.stdout.write(json.dumps(told, separators=(",", ":")) + "\n")

@@ -1,0 +1,1 @@
+"""Asks providers for the status of tasks."""

@@ -1,0 +1,229 @@
+"""One round of polling: who is still waiting, what do their providers say, when to ask again."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeGuard
+
+from catchlight.aws.secrets import ProviderKeys
+from catchlight.errors import ProviderRefusedError, SettingsError
+from catchlight.models import (
+    Failure,
+    FailureReason,
+    PollState,
+    Reporter,
+    Task,
+    TaskReport,
+    TaskStatus,
+    is_task_key,
+    split_task_key,
+)
+from catchlight.polling.intervals import longest_poll_gap_seconds
+from catchlight.polling.provider_client import Answers, ProviderClient
+from catchlight.providers import PROVIDERS
+from catchlight.settings import PollTasksSettings
+from catchlight.tasks.table import Recorded, TasksTable
+
+# A provider that asks for patience gets this much more of it, at most five minutes.
+BUSY_FACTOR = 4
+MAX_BUSY_WAIT_SECONDS = 300
+# The history of an execution ends at 25,000 events, and the execution with it. After this many polls the next ones are
+# SPARSE_POLL_INTERVAL_SECONDS apart at least, however the intervals are set. tests/unit/template/test_polling.py
+# computes the longest history from both figures, the state machine's retries and its TimeoutSeconds.
+MAX_FREQUENT_POLLS = 240
+# A quarter of the 600 s that the shortest-lived URLs live: polls are never further apart (`longest_poll_gap_seconds`).
+SPARSE_POLL_INTERVAL_SECONDS = 150
+# As many as boto3 keeps connections: the news of 50 tasks that were lost at once takes five calls' time.
+MAX_CONCURRENT_WRITES = 10
+
+
+@dataclass(slots=True)
+class PollRound:
+    """What one round brought."""
+
+    next_state: PollState
+    news: list[tuple[TaskReport, Recorded]] = field(default_factory=list)
+    answers: dict[str, Answers] = field(default_factory=dict)  # by provider
+    refuted: list[str] = field(default_factory=list)  # failures that a callback claimed and the provider does not know
+    unanswered: dict[str, list[str]] = field(default_factory=dict)  # by provider: tasks of which it said nothing
+    unreadable: dict[str, str] = field(default_factory=dict)  # by task: why it cannot be polled for
+    failures: dict[str, Exception] = field(default_factory=dict)  # by task: why its news could not be written
+
+
+class Polling:
+    """Polls tasks and writes their news by the same write as callbacks."""
+
+    def __init__(
+        self,
+        settings: PollTasksSettings,
+        table: TasksTable,
+        client: ProviderClient,
+        keys: Callable[[str], ProviderKeys],
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._settings = settings
+        self._table = table
+        self._client = client
+        self._keys = keys
+        self._now = now
+
+    def poll(self, state: PollState, *, deadline: float) -> PollRound:
+        """One round. Requests that `deadline` (on the client's clock) cuts off are left to the next one.
+
+        Raises:
+            StoreUnavailableError: nothing is lost, the round can be repeated.
+        """
+        waited = state.waited_seconds + state.wait_seconds
+        is_over = waited >= self._settings.give_up_after_seconds
+        # A key that is none, put by hand, must not stop the polls of the others.
+        unreadable = {task: "expected provider#taskId" for task in state.tasks if not is_task_key(task)}
+        keys = [task for task in state.tasks if task not in unreadable]
+        items = self._table.get_many(keys, unreadable=unreadable.__setitem__)
+        # Where news has come, or the item is gone, there is nothing to ask; but a failure that rests on a callback
+        # alone is a claim, which the provider confirms or not.
+        pending = [task for task, item in items.items() if item.status is TaskStatus.PENDING]
+        claims = [task for task, item in items.items() if item.status is TaskStatus.FAILED and self._can_check(item)]
+        answers = self._ask([*pending, *claims], deadline=deadline)
+        said = {report.task: report for answer in answers.values() for report in answer.reports}
+        reports = {task: said[task] for task in pending if self._is_news(said.get(task))}
+        if is_over:
+            reports |= {task: self._timed_out(task) for task in pending if task not in reports}
+        news, failures = self._record(reports, items)
+        checked: dict[str, bool] = {}
+        for task in claims:
+            if self._is_news(report := said.get(task)):
+                try:
+                    checked[task] = self._check(items[task], report)
+                except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
+                    failures[task] = exc
+        running = [task for task in pending if task not in reports or task in failures]
+        running += [task for task in claims if task not in checked and (task in failures or not is_over)]
+        is_busy = any(answer.is_busy for answer in answers.values())
+        polls = state.polls + 1
+        next_state = PollState(
+            tasks=tuple(running),
+            wait_seconds=next_wait_seconds(self._settings, running, waited=waited, polls=polls, is_busy=is_busy),
+            waited_seconds=waited,
+            polls=polls,
+        )
+        return PollRound(
+            next_state,
+            news,
+            answers,
+            refuted=[task for task, is_true in checked.items() if not is_true],
+            unanswered=_by_provider(task for task in (*pending, *claims) if task not in said),
+            unreadable=unreadable,
+            failures=failures,
+        )
+
+    def _record(
+        self, reports: Mapping[str, TaskReport], items: Mapping[str, Task]
+    ) -> tuple[list[tuple[TaskReport, Recorded]], dict[str, Exception]]:
+        """Writes news side by side. What cannot be written keeps none of the others from being written and counted."""
+        with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
+            writes = {
+                task: pool.submit(self._table.record, report, known_request=items[task].request)
+                for task, report in reports.items()
+            }
+        news, failures = [], {}
+        for task, write in writes.items():
+            try:
+                news.append((reports[task], write.result()))
+            except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
+                failures[task] = exc
+        return news, failures
+
+    @staticmethod
+    def _is_news(report: TaskReport | None) -> TypeGuard[TaskReport]:
+        return report is not None and report.status is not TaskStatus.PENDING
+
+    def _can_check(self, item: Task) -> bool:
+        try:
+            return item.is_claim and self._keys(split_task_key(item.task)[0]).usable_api_key is not None
+        except SettingsError:
+            return True  # it is among the errors of the provider when that is asked
+
+    def _check(self, claimed: Task, answer: TaskReport) -> bool:
+        """Whether the provider says what a callback said; if not, the task is corrected."""
+        if claimed.says_the_same_as(answer):
+            self._table.confirm(claimed, answer)
+            return True
+        is_corrected = self._table.correct(claimed, answer)
+        return not (is_corrected and claimed.is_refuted_by(answer))
+
+    def _ask(self, tasks: Sequence[str], *, deadline: float) -> dict[str, Answers]:
+        ids_by_provider = {
+            provider_id: [split_task_key(task)[1] for task in of_one]
+            for provider_id, of_one in _by_provider(tasks).items()
+        }
+        if not ids_by_provider:
+            return {}
+
+        def ask(provider_id: str) -> Answers:
+            try:
+                api_key = self._keys(provider_id).usable_api_key
+            except SettingsError as exc:
+                # One provider's malformed entry in the secret must not stop the polls of the others.
+                return Answers(errors=[exc])
+            if provider_id not in PROVIDERS:
+                return Answers(errors=[ProviderRefusedError(f"no provider is called {provider_id}")])
+            if api_key is None:
+                return Answers(errors=[ProviderRefusedError(f"no API key: put one for {provider_id} into the secret")])
+            return self._client.ask(
+                PROVIDERS[provider_id],
+                ids_by_provider[provider_id],
+                api_key=api_key,
+                deadline=deadline,
+                now=self._now,
+            )
+
+        # Side by side: a slow provider must not use up the time of the others.
+        with ThreadPoolExecutor(max_workers=len(ids_by_provider)) as pool:
+            return dict(zip(ids_by_provider, pool.map(ask, ids_by_provider), strict=True))
+
+    def _timed_out(self, task: str) -> TaskReport:
+        provider, task_id = split_task_key(task)
+        hours = self._settings.give_up_after_seconds / 3600
+        return TaskReport(
+            provider=provider,
+            task_id=task_id,
+            status=TaskStatus.TIMED_OUT,
+            reported_by=Reporter.POLL,
+            reported_at=self._now(),
+            failure=Failure(
+                reason=FailureReason.NO_NEWS,
+                message=f"no callback and no result after {hours:g} hours of polling; later news is still taken",
+            ),
+        )
+
+
+def next_wait_seconds(
+    settings: PollTasksSettings, running: Sequence[str], *, waited: int, polls: int, is_busy: bool
+) -> int:
+    """Seconds until the next poll of these tasks, after so many seconds of waiting and so many polls.
+
+    `is_busy`: a provider has answered "too many requests" or "maintenance".
+    """
+    is_slow = waited >= settings.slow_poll_after_seconds
+    wait = settings.slow_poll_interval_seconds if is_slow else settings.poll_interval_seconds
+    if is_busy:
+        wait = max(wait, min(wait * BUSY_FACTOR, MAX_BUSY_WAIT_SECONDS))
+    if polls >= MAX_FREQUENT_POLLS:
+        wait = max(wait, SPARSE_POLL_INTERVAL_SECONDS)
+    # However it is set: a URL that is found when it is dead is a lost image.
+    gap = longest_poll_gap_seconds(split_task_key(task)[0] for task in running)
+    wait = min(wait, gap or wait)
+    # Never past the end: the last poll is at the moment of giving up. What still runs then could not be written, and is
+    # tried again at the usual pace: every second would use up the execution's history.
+    left = settings.give_up_after_seconds - waited
+    return min(wait, left) if left > 0 else wait
+
+
+def _by_provider(tasks: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for task in tasks:
+        found[split_task_key(task)[0]].append(task)
+    return dict(found)

@@ -1,0 +1,294 @@
+"""Ace Data Cloud's Flux API, acedata.cloud.
+
+A callback's body is the answer that a synchronous call would have had; a poll's record holds the same under `response`.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, StrictBool, ValidationInfo, field_validator, model_validator
+
+from catchlight.errors import (
+    InvalidCallbackError,
+    ProviderBusyError,
+    ProviderError,
+    ProviderRefusedError,
+    ProviderUnavailableError,
+    RequestRefusedError,
+)
+from catchlight.models import (
+    MAX_IMAGES_PER_TASK,
+    Failure,
+    FailureReason,
+    GenerationRequest,
+    ImageKind,
+    Reporter,
+    TaskReport,
+)
+from catchlight.providers.payloads import (
+    STILL_RUNNING,
+    Code,
+    Message,
+    Url,
+    Verdict,
+    WireModel,
+    find_task_id,
+    generation_request,
+    is_refusal,
+    read,
+    report,
+    submitted_task_id,
+    task_ids_in,
+    time_or_none,
+)
+from catchlight.providers.protocol import PollRequest
+
+# Inferred from the words that such codes are usually made of; none is documented.
+CONTENT_POLICY_WORDS = ("policy", "moderation", "sensitive", "nsfw")
+
+# Documented codes that concern every request of this account.
+REFUSAL_CODES = frozenset({"token_mismatched", "api_not_implemented", "invalid_token", "used_up"})
+REFUSAL_STATUSES = frozenset({401, 402, 403})
+BUSY_CODE = "too_many_requests"
+BUSY_STATUS = 429
+
+
+class GeneratedImage(WireModel):
+    """One of the images. All but its URL may be missing; `timings` is an object or a number, and not read."""
+
+    image_url: Url = None
+    prompt: Any = None
+    seed: Any = None
+
+
+class TaskError(WireModel):
+    """Why a task failed."""
+
+    code: Code = None
+    message: Message = ""
+
+
+class BareError(TaskError):
+    """An error that is just a string. Clients met it in records of tasks that were still running."""
+
+
+def _error(value: Any) -> Any:
+    if isinstance(value, str):
+        return BareError(message=value)
+    return value if isinstance(value, Mapping) else None
+
+
+class ErrorBody(WireModel):
+    """What is said of a failure, be it a task's or a request's."""
+
+    error: Annotated[TaskError | None, BeforeValidator(_error)] = None
+
+
+class Answer(ErrorBody):
+    """What a generation ends in. Error bodies are documented with `success` false, and without it."""
+
+    success: StrictBool | None = None
+    data: tuple[GeneratedImage, ...] | None = None
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _matters_to_a_success_only(cls, data: Any, seen: ValidationInfo) -> Any:
+        return data if seen.data.get("success") else None
+
+    @model_validator(mode="after")
+    def _finished_images_have_urls(self) -> Self:
+        if self.data and not self.images():
+            raise ValueError("success without an image URL")
+        return self
+
+    @property
+    def failed(self) -> bool:
+        """It says so itself."""
+        return self.success is False or (self.success is None and self.error is not None)
+
+    def images(self) -> tuple[tuple[ImageKind, str], ...]:
+        """In the provider's order; entries without a URL are left out."""
+        return tuple((ImageKind.RESULT, image.image_url) for image in self.data or () if image.image_url)
+
+    def request(self, told: Any = None) -> GenerationRequest | None:
+        """What was asked: as the record tells, else as the images do."""
+        images = self.data or ()
+        told = told or {"prompt": next((image.prompt for image in images if image.prompt), None)}
+        return generation_request(told, seeds=(image.seed for image in images if image.image_url))
+
+    def failure(self) -> Failure:
+        """The error, with the reason in our words."""
+        error = self.error or TaskError()
+        return Failure(reason=_reason(error.code), code=error.code, message=error.message)
+
+
+def _reason(code: str | None) -> FailureReason:
+    if code == "api_error":  # documented: something went wrong on the server
+        return FailureReason.INTERNAL
+    if code and any(word in code.lower() for word in CONTENT_POLICY_WORDS):
+        return FailureReason.CONTENT_POLICY
+    return FailureReason.GENERATION_FAILED
+
+
+class Record(WireModel):
+    """A task as a poll shows it."""
+
+    response: Answer | None = None
+    request: Any = None
+    finished_at: Any = None
+
+    def verdict(self) -> Verdict:
+        """What it says of the task.
+
+        A running task has no `response`, or one without `data`, or one that has failed so far: only an error object or
+        `finished_at` makes a failure final.
+        """
+        if self.response is None:
+            return STILL_RUNNING
+        if not self.response.failed:
+            # The first images of more than a task can have: how many there are is the caller's order, not a stranger's.
+            images = self.response.images()[:MAX_IMAGES_PER_TASK]
+            request = self.response.request(self.request)
+            return Verdict(images=images, completed_at=time_or_none(self.finished_at), request=request)
+        provisional = self.response.error is None or isinstance(self.response.error, BareError)
+        if provisional and self.finished_at is None:
+            return STILL_RUNNING
+        return Verdict(failure=self.response.failure(), request=generation_request(self.request))
+
+
+@dataclass(frozen=True, slots=True)
+class AceDataProvider:
+    """Ace Data Cloud. One POST asks about many tasks."""
+
+    id: str
+    base_url: str
+    image_hosts: tuple[str, ...]
+    url_lifetimes: Mapping[ImageKind, timedelta]
+    poll_batch_size: int
+    max_concurrent_polls: int
+    submit_paths: Mapping[str, str]
+    callback_url_field: str = "callback_url"
+
+    def parse_submission(self, http_status: int, body: Any) -> str:
+        """The new task's id: `{"task_id": "..."}`, with or without more.
+
+        Raises:
+            ProviderError: see `Provider.parse_submission`.
+        """
+        is_error = isinstance(body, Mapping) and _is_error_body(body)
+        # An error with an id is the end of a task that was made: it is told like any other's.
+        if http_status == HTTPStatus.OK and not (is_error and not any(task_ids_in(body))):
+            return submitted_task_id(self.id, body)
+        error = self._request_error(http_status, body)
+        if is_refusal(http_status) and isinstance(error, ProviderUnavailableError):
+            raise RequestRefusedError(f"{self.id} answered HTTP {http_status}: the request is refused")
+        raise error
+
+    def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
+        """News in a callback.
+
+        Raises:
+            InvalidCallbackError: it is not what the provider documents. A documented error body has no task id; then
+                only polling can tell.
+        """
+        task_id = find_task_id(body)
+        answer = read(Answer, body, error=InvalidCallbackError)
+        images = answer.images()
+        if len(images) > MAX_IMAGES_PER_TASK:
+            raise InvalidCallbackError(f"data: should be at most {MAX_IMAGES_PER_TASK} images")
+        if not answer.failed and not images:
+            raise InvalidCallbackError("body: neither a failure nor a success with an image URL")
+        if answer.failed:
+            verdict = Verdict(failure=answer.failure())
+        else:
+            verdict = Verdict(images=images, request=answer.request())
+        return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
+
+    def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
+        """How to ask about up to `poll_batch_size` tasks."""
+        ids = tuple(task_ids)
+        query: dict[str, Any] = {"id": ids[0], "action": "retrieve"}
+        if len(ids) > 1:
+            # A sibling endpoint documents a limit of 12 unless told.
+            query = {"ids": list(ids), "action": "retrieve_batch", "limit": len(ids)}
+        return PollRequest("POST", "/flux/tasks", ids, json=query)
+
+    def parse_poll(
+        self, request: PollRequest, http_status: int, body: Any, *, received_at: datetime
+    ) -> list[TaskReport]:
+        """News of the tasks asked about. A task that is not in the answer is one that is not known (yet).
+
+        Raises:
+            ProviderError: the answer speaks of the request, not of the tasks.
+        """
+        if http_status != HTTPStatus.OK or not isinstance(body, Mapping) or _is_error_body(body):
+            raise self._request_error(http_status, body)
+        verdicts = self._verdicts_of_batch(body["items"]) if "items" in body else self._verdict_of_one(request, body)
+        return [
+            report(
+                self, task_id, verdicts.get(task_id, STILL_RUNNING), reported_by=Reporter.POLL, received_at=received_at
+            )
+            for task_id in request.task_ids
+        ]
+
+    def _verdict_of_one(self, request: PollRequest, body: Mapping[str, Any]) -> dict[str, Verdict]:
+        if not body:  # an unknown id, as documented
+            return {}
+        task_id = _id_of(body)
+        if task_id not in request.task_ids:
+            raise ProviderUnavailableError(f"{self.id} answered with no record of the task asked about")
+        return {task_id: read(Record, body, error=ProviderUnavailableError).verdict()}
+
+    def _verdicts_of_batch(self, items: Any) -> dict[str, Verdict]:
+        if not isinstance(items, list):
+            raise ProviderUnavailableError(f"{self.id} answered a batch without a list of items")
+        verdicts = {}
+        for item in items:
+            # One record that cannot be read is asked about again; the others count.
+            with suppress(ProviderUnavailableError):
+                verdicts[_id_of(item)] = read(Record, item, error=ProviderUnavailableError).verdict()
+        return verdicts
+
+    def _request_error(self, http_status: int, body: Any) -> ProviderError:
+        error = ErrorBody.model_validate(body).error if isinstance(body, Mapping) else None
+        code = error.code if error else None
+        if code in REFUSAL_CODES or http_status in REFUSAL_STATUSES:
+            return ProviderRefusedError(f"{self.id} answered HTTP {http_status}: the key or the account is refused")
+        if code == BUSY_CODE or http_status == BUSY_STATUS:
+            return ProviderBusyError(f"{self.id} answered HTTP {http_status}: the rate limit is reached")
+        return ProviderUnavailableError(f"{self.id} answered HTTP {http_status} with no record of a task")
+
+
+def _is_error_body(body: Mapping[str, Any]) -> bool:
+    """An error of the request comes without a record: its `error` stands at the top."""
+    return body.get("error") is not None and "response" not in body and "items" not in body
+
+
+def _id_of(record: Any) -> str:
+    found = (record.get("id") or record.get("task_id")) if isinstance(record, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
+PROVIDER = AceDataProvider(
+    id="acedata",
+    base_url="https://api.acedata.cloud",
+    image_hosts=(
+        "*.acedata.cloud",
+        # Documented examples point to a bucket there. Anybody can rent one: the name narrows little.
+        "*.aliyuncs.com",
+        "fal.media",
+        "*.fal.media",
+        "bfldeliveryprod.blob.core.windows.net",
+    ),
+    url_lifetimes={
+        ImageKind.ORIGIN: timedelta(minutes=10),  # none has been seen: as short as anywhere else
+        ImageKind.RESULT: timedelta(hours=24),  # no figure is documented: a cautious assumption
+    },
+    submit_paths={"images": "/flux/images"},
+    poll_batch_size=50,  # what the vendor's own clients keep to
+    max_concurrent_polls=4,  # two hundred tasks
+)

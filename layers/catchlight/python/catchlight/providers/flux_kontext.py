@@ -1,0 +1,24 @@
+"""Flux Kontext API: kie.ai, and its reseller Apikley at another base URL."""
+
+from datetime import timedelta
+
+from catchlight.models import ImageKind
+from catchlight.providers.kie import KIE_IMAGE_HOSTS, KieProvider
+
+PROVIDER = KieProvider(
+    id="flux-kontext",
+    base_url="https://api.kie.ai",
+    record_info_path="/api/v1/flux/kontext/record-info",
+    submit_paths={"generate": "/api/v1/flux/kontext/generate"},
+    image_hosts=(
+        *KIE_IMAGE_HOSTS,
+        # Origin images are those of the model's maker, or of a host that runs it.
+        "bfldeliveryprod.blob.core.windows.net",
+        "fal.media",
+        "*.fal.media",
+    ),
+    url_lifetimes={
+        ImageKind.ORIGIN: timedelta(minutes=10),  # documented for callbacks and records
+        ImageKind.RESULT: timedelta(days=14),  # documented for records
+    },
+)

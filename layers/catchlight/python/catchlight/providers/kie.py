@@ -1,0 +1,277 @@
+"""How kie.ai's family of APIs speaks: one envelope for callbacks, one record for polls.
+
+Flux Kontext API and NanoBanana API differ in nothing but addresses and lifetimes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
+
+from catchlight.errors import (
+    InvalidCallbackError,
+    ProviderBusyError,
+    ProviderError,
+    ProviderRefusedError,
+    ProviderUnavailableError,
+    RequestRefusedError,
+)
+from catchlight.models import Failure, FailureReason, ImageKind, Reporter, TaskReport
+from catchlight.providers.payloads import (
+    STILL_RUNNING,
+    Code,
+    Integer,
+    Message,
+    Time,
+    Url,
+    Verdict,
+    WireModel,
+    find_task_id,
+    generation_request,
+    integer_or_none,
+    is_refusal,
+    read,
+    report,
+    submitted_task_id,
+    task_ids_in,
+)
+from catchlight.providers.protocol import PollRequest
+
+OK = 200
+
+# Seen in answers of the whole family.
+KIE_IMAGE_HOSTS = (
+    "*.aiquickdraw.com",
+    "*.redpandaai.co",
+    "*.kie.ai",
+    # Anybody can rent a bucket below this name: it narrows little. Which buckets the providers own is told nowhere.
+    "*.aliyuncs.com",
+)
+
+# Documented for `code` of callbacks and `errorCode` of records alike. A failed record may carry no code.
+FAILURE_REASONS = {
+    "400": FailureReason.CONTENT_POLICY,
+    "500": FailureReason.INTERNAL,
+    "501": FailureReason.GENERATION_FAILED,
+    None: FailureReason.GENERATION_FAILED,
+}
+
+# A record may not be there for a moment after its creation, so not found is no verdict. 404 is documented; 422 "Record
+# does not exist" was recorded, with HTTP 200.
+NOT_FOUND = frozenset({404, 422})
+
+# Documented for the envelope's `code` of a poll: they speak of the request, never of the task.
+REQUEST_ERRORS: dict[int, tuple[type[ProviderError], str]] = {
+    401: (ProviderRefusedError, "the API key is missing or wrong"),
+    402: (ProviderRefusedError, "the account has no credits"),
+    403: (ProviderRefusedError, "access is denied"),
+    505: (ProviderRefusedError, "the feature is disabled"),
+    429: (ProviderBusyError, "the rate limit is reached"),
+    455: (ProviderBusyError, "maintenance"),
+}
+
+
+class SuccessFlag(IntEnum):
+    """What a record says of its task."""
+
+    GENERATING = 0
+    SUCCESS = 1
+    CREATE_TASK_FAILED = 2
+    GENERATE_FAILED = 3
+
+
+class KieModel(WireModel):
+    """JSON in camelCase."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class ImageUrls(KieModel):
+    """`info` of a callback, `response` of a record. NanoBanana's callbacks name the result only."""
+
+    origin_image_url: Url = None
+    result_image_url: Url = None
+
+    def images(self) -> tuple[tuple[ImageKind, str], ...]:
+        """Those that are there, the one that dies first first."""
+        urls = ((ImageKind.ORIGIN, self.origin_image_url), (ImageKind.RESULT, self.result_image_url))
+        return tuple((kind, url) for kind, url in urls if url)
+
+
+class CallbackData(KieModel):
+    """`data` of a callback."""
+
+    info: ImageUrls | None = None
+
+
+class Callback(KieModel):
+    """The callback's envelope: `code` is the verdict on the task."""
+
+    code: Integer
+    msg: Message = ""
+    data: CallbackData | None = None
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _matters_to_a_success_only(cls, data: Any, seen: ValidationInfo) -> Any:
+        # With a failure it was seen full of "", with `info` null, and null itself.
+        return data if seen.data.get("code") == OK else None
+
+    @model_validator(mode="after")
+    def _success_has_an_image(self) -> Self:
+        if self.code == OK and not self._images():
+            raise ValueError("success without an image URL")
+        return self
+
+    def verdict(self) -> Verdict:
+        """What it says of the task."""
+        if self.code == OK:
+            return Verdict(images=self._images())
+        return Verdict(failure=_failure(str(self.code), self.msg))
+
+    def _images(self) -> tuple[tuple[ImageKind, str], ...]:
+        return self.data.info.images() if self.data and self.data.info else ()
+
+
+def _response(value: Any) -> Any:
+    """A record's `response`: clients met the object, its JSON in a string, and the bare URL of the result."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("{"):
+        return from_json(value.encode(errors="replace"))  # half a surrogate pair would be a TypeError
+    return {"resultImageUrl": value}
+
+
+class Record(KieModel):
+    """`data` of a poll, and of callbacks of NanoBanana's `/generate-2`: `successFlag` is the verdict on the task."""
+
+    success_flag: Annotated[SuccessFlag, BeforeValidator(integer_or_none)]
+    response: Annotated[ImageUrls | None, BeforeValidator(_response)] = None
+    error_code: Code = None
+    error_message: Message = ""
+    complete_time: Time = None
+    param_json: Any = None  # the request's parameters, as JSON in a string
+
+    @field_validator("response", mode="before")
+    @classmethod
+    def _matters_to_a_success_only(cls, response: Any, seen: ValidationInfo) -> Any:
+        return response if seen.data.get("success_flag") is SuccessFlag.SUCCESS else None
+
+    @model_validator(mode="after")
+    def _success_has_an_image(self) -> Self:
+        if self.success_flag is SuccessFlag.SUCCESS and not (self.response and self.response.images()):
+            raise ValueError("success without an image URL")
+        return self
+
+    def verdict(self) -> Verdict:
+        """What it says of the task."""
+        request = generation_request(self.param_json)
+        match self.success_flag:
+            case SuccessFlag.GENERATING:
+                return STILL_RUNNING
+            case SuccessFlag.CREATE_TASK_FAILED:
+                failure = Failure(reason=FailureReason.CREATE_FAILED, code=self.error_code, message=self.error_message)
+                return Verdict(failure=failure, request=request)
+            case SuccessFlag.GENERATE_FAILED:
+                return Verdict(failure=_failure(self.error_code, self.error_message), request=request)
+            case SuccessFlag.SUCCESS:
+                images = self.response.images() if self.response else ()
+                return Verdict(images=images, completed_at=self.complete_time, request=request)
+
+
+def _failure(code: str | None, message: str) -> Failure:
+    return Failure(reason=FAILURE_REASONS.get(code, FailureReason.OTHER), code=code, message=message)
+
+
+@dataclass(frozen=True, slots=True)
+class KieProvider:
+    """A provider of kie.ai's family."""
+
+    id: str
+    base_url: str
+    record_info_path: str
+    submit_paths: Mapping[str, str]
+    image_hosts: tuple[str, ...]
+    url_lifetimes: Mapping[ImageKind, timedelta]
+    poll_batch_size: int = 1
+    # The only limit documented for queries is 3 a second for each task; who is over a limit answers 429, and is left
+    # alone for a while.
+    max_concurrent_polls: int = 100
+    callback_url_field: str = "callBackUrl"
+
+    def parse_submission(self, http_status: int, body: Any) -> str:
+        """The new task's id: `{"code": 200, "msg": "success", "data": {"taskId": "..."}}`.
+
+        Raises:
+            ProviderError: see `Provider.parse_submission`.
+        """
+        code = self._request_code(http_status, body)
+        if code == OK:
+            return submitted_task_id(self.id, body)
+        if is_refusal(code) and code not in REQUEST_ERRORS:
+            raise RequestRefusedError(f"{self.id} answered {code}: the request is refused")
+        raise self._request_error(code)
+
+    def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
+        """News in a callback: its `data` is either the envelope's or a whole record.
+
+        Raises:
+            InvalidCallbackError: it is not what the provider documents.
+        """
+        task_id = find_task_id(body)
+        data = body.get("data")
+        if isinstance(data, Mapping) and data.get("successFlag") is not None:
+            # The envelope's code is 200 even if the task failed.
+            verdict = read(Record, data, at="data", error=InvalidCallbackError).verdict()
+        else:
+            verdict = read(Callback, body, error=InvalidCallbackError).verdict()
+        return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
+
+    def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
+        """How to ask about one task."""
+        (task_id,) = task_ids
+        return PollRequest("GET", self.record_info_path, (task_id,), params={"taskId": task_id})
+
+    def parse_poll(
+        self, request: PollRequest, http_status: int, body: Any, *, received_at: datetime
+    ) -> list[TaskReport]:
+        """News of the task asked about.
+
+        HTTP 200 is not the verdict: the envelope's `code` speaks of the request, `successFlag` of the task.
+
+        Raises:
+            ProviderError: the answer speaks of the request, not of the task.
+        """
+        (task_id,) = request.task_ids
+        code = self._request_code(http_status, body)
+        if code in NOT_FOUND:
+            verdict = STILL_RUNNING
+        elif code == OK:
+            verdict = self._verdict_of_poll(task_id, body)
+        else:
+            raise self._request_error(code)
+        return [report(self, task_id, verdict, reported_by=Reporter.POLL, received_at=received_at)]
+
+    @staticmethod
+    def _request_code(http_status: int, body: Any) -> int | None:
+        """What is said of the request: by the envelope, or by HTTP where that says that it failed."""
+        code = integer_or_none(body.get("code")) if isinstance(body, Mapping) else None
+        return http_status if http_status != OK and code in (None, OK) else code
+
+    def _verdict_of_poll(self, task_id: str, body: Mapping[str, Any]) -> Verdict:
+        if body.get("data") is None:  # an unknown id, as recorded
+            return STILL_RUNNING
+        if any(found != task_id for found in task_ids_in(body)):
+            raise ProviderUnavailableError(f"{self.id} answered with another task's record")
+        return read(Record, body["data"], at="data", error=ProviderUnavailableError).verdict()
+
+    def _request_error(self, code: int | None) -> ProviderError:
+        if code is None:
+            return ProviderUnavailableError(f"{self.id} answered without a code")
+        error, meaning = REQUEST_ERRORS.get(code, (ProviderUnavailableError, "the request failed"))
+        return error(f"{self.id} answered {code}: {meaning}")

@@ -1,0 +1,1 @@
+"""Restarts work on tasks whose processing has stopped."""

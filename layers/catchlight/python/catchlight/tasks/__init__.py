@@ -1,0 +1,1 @@
+"""The tasks table, its indexes, and the registration of tasks."""

@@ -1,0 +1,103 @@
+"""The index `byStatus`: tasks by where they stand and when they last changed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from catchlight.aws.dynamodb import deserialized, malformed_attributes, store_errors
+from catchlight.models import Task, TaskStatus, iso
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+INDEX_NAME = "byStatus"
+# The shortest step of `updatedAt`: BETWEEN includes both of its ends.
+_TICK = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedPage:
+    """A page of the index that was counted, not carried."""
+
+    tasks: int
+    read_units: float  # what it cost
+
+
+class TasksByStatus:
+    """Reads the index; eventually consistent, so what it says may be a second old.
+
+    Every method raises StoreUnavailableError when DynamoDB does not take a call.
+    """
+
+    def __init__(
+        self, table: str, client: "DynamoDBClient", *, unreadable: Callable[[str, str], None] | None = None
+    ) -> None:
+        self._table = table
+        self._client = client
+        # Called with the key of an item that is left out, and which of its attributes are malformed.
+        self._unreadable = unreadable
+
+    def tasks(
+        self,
+        status: TaskStatus,
+        *,
+        since: datetime | None = None,
+        before: datetime | None = None,
+        newest_first: bool = False,
+        page_size: int | None = None,
+    ) -> Iterator[Task]:
+        """Tasks of this status that last changed in this span of time, the one that changed first before the others.
+
+        One that cannot be read is left out, and `unreadable` is called: items are also put by hand.
+        """
+        more = {"Limit": page_size} if page_size else {}
+        for page in self._pages(status, since, before, ScanIndexForward=not newest_first, **more):
+            for item in page["Items"]:
+                try:
+                    task = Task.model_validate(deserialized(item))
+                except ValidationError as exc:
+                    if self._unreadable:
+                        self._unreadable(item["task"]["S"], malformed_attributes(exc))
+                else:
+                    yield task
+
+    def count(
+        self, status: TaskStatus, *, since: datetime | None = None, before: datetime | None = None
+    ) -> Iterator[CountedPage]:
+        """Counts them, page by page: DynamoDB reads every item for it, and charges for that."""
+        for page in self._pages(status, since, before, Select="COUNT", ReturnConsumedCapacity="TOTAL"):
+            yield CountedPage(page["Count"], page.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0))
+
+    def _pages(
+        self, status: TaskStatus, since: datetime | None, before: datetime | None, **how: Any
+    ) -> Iterator[dict[str, Any]]:
+        if since and before and since >= before:
+            return
+        is_status, is_in_span = "#status = :status", None
+        values = {":status": {"S": status.value}}
+        names = {"#status": "status"}
+        if since:
+            values[":first"] = {"S": iso(since)}
+            is_in_span = "#updatedAt >= :first"
+        if before:
+            values[":last"] = {"S": iso(before - _TICK)}
+            is_in_span = "#updatedAt BETWEEN :first AND :last" if since else "#updatedAt <= :last"
+        if is_in_span:
+            names["#updatedAt"] = "updatedAt"
+        arguments = how | {
+            "TableName": self._table,
+            "IndexName": INDEX_NAME,
+            "KeyConditionExpression": " AND ".join(filter(None, (is_status, is_in_span))),
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+        }
+        while True:
+            with store_errors():
+                page: Any = self._client.query(**arguments)
+            yield page
+            if "LastEvaluatedKey" not in page:
+                return
+            arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]

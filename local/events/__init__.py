@@ -1,0 +1,1 @@
+"""Event sources of functions: DynamoDB stream, SQS queue, schedule."""

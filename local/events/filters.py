@@ -1,0 +1,67 @@
+"""Filter patterns of event source mappings, with the semantics they have in AWS.
+
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html#filtering-syntax
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from moto.events.models import EventPattern
+
+from local import LocalStackError
+
+# moto takes an operator that it doesn't know for a match of anything, so what it can do is listed here.
+_OPERATORS = {"anything-but", "equals-ignore-case", "exists", "numeric", "prefix", "suffix"}
+
+
+class EventFilter:
+    """Tells which records reach a function: those that match any of the patterns, or all if there are none.
+
+    Raises LocalStackError for a pattern or an operator that would mean something else here than in AWS.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = []
+        for text in patterns:
+            try:
+                pattern = json.loads(text)
+            except ValueError as exc:
+                raise LocalStackError(f"Filter pattern {text!r} is not JSON: {exc}") from exc
+            _check(pattern, text)
+            self._patterns.append(EventPattern.load(text))
+
+    def matches(self, record: Mapping[str, Any]) -> bool:
+        return not self._patterns or any(pattern.matches_event(dict(record)) for pattern in self._patterns)
+
+
+def _check(pattern: Any, text: str) -> None:
+    if not isinstance(pattern, dict):
+        raise LocalStackError(f"Filter pattern {text!r}: a key must hold an object or a list of values.")
+    for key, value in pattern.items():
+        if key == "$or":
+            for alternative in value:
+                _check(alternative, text)
+        elif isinstance(value, list):
+            if not value:
+                raise LocalStackError(f"Filter pattern {text!r}: the list of {key!r} is empty.")
+            for item in value:
+                _check_rule(item, text)
+        else:
+            _check(value, text)
+
+
+def _check_rule(rule: Any, text: str) -> None:
+    if isinstance(rule, list):
+        raise LocalStackError(f"Filter pattern {text!r}: a list of values must not hold another list.")
+    if not isinstance(rule, dict):
+        return
+    unknown = set(rule) - _OPERATORS
+    if unknown or len(rule) != 1:
+        raise LocalStackError(
+            f"Filter pattern {text!r}: {sorted(unknown) or rule} is unknown to the local stack. "
+            "Teach local/events/filters.py."
+        )
+    [(operator, argument)] = rule.items()
+    if operator == "anything-but" and isinstance(argument, dict):
+        _check_rule(argument, text)

@@ -1,0 +1,144 @@
+"""Feeds a function from an SQS queue as Lambda's event source mapping does.
+
+https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
+"""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from moto.sqs.models import Queue
+
+from local.events.batch_item_failures import failed_identifiers
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime import Function, TooManyRequestsError
+from local.moto import patches
+from local.template.expand import REGION
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class QueueMapping:
+    """The settings of an event source mapping; the defaults are Lambda's."""
+
+    name: str
+    queue_arn: str
+    queue_url: str
+    batch_size: int = 10
+    reports_item_failures: bool = False
+    max_concurrency: int | None = None
+
+
+class QueueEventSource:
+    """One poller; as many batches at once as the mapping allows and the function has sandboxes for.
+
+    A message that was handled is deleted. One that was not comes back when its visibility timeout is over, in scaled
+    time, and goes to the dead letters once it was received as often as the queue's redrive policy says.
+    """
+
+    def __init__(
+        self, mapping: QueueMapping, queue: Queue, function: Function, sqs: Any, time_scale: float, logs: LogFolder
+    ) -> None:
+        self._mapping = mapping
+        self._queue = queue
+        self._function = function
+        self._sqs = sqs
+        self._time_scale = time_scale
+        self._logs = logs
+        concurrency = min(mapping.max_concurrency or function.max_sandboxes, function.max_sandboxes)
+        self._slots = threading.Semaphore(concurrency)
+        self._batches = ThreadPoolExecutor(concurrency, thread_name_prefix=mapping.name)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name=mapping.name)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(5)
+        self._batches.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            # First a free slot, then a message: a received message must not use up its visibility timeout waiting here.
+            if not self._slots.acquire(timeout=0.2):
+                continue
+            messages = []
+            try:
+                # Looked up in this process: a request to the server 20 times a second would keep a core warm.
+                if patches.wait_for_messages(self._queue, 0.05):
+                    messages = self._receive()
+            except Exception as exc:  # noqa: BLE001 - a mapping must outlive a fault of the stack
+                self._note(exc)
+            if messages:
+                self._batches.submit(self._deliver_and_free_slot, messages)
+            else:
+                self._slots.release()
+
+    def _receive(self) -> list[Message]:
+        response = self._sqs.receive_message(
+            QueueUrl=self._mapping.queue_url,
+            MaxNumberOfMessages=self._mapping.batch_size,
+            MessageSystemAttributeNames=["All"],
+            MessageAttributeNames=["All"],
+            WaitTimeSeconds=0,
+        )
+        messages: list[Message] = response.get("Messages", [])
+        return messages
+
+    def _deliver_and_free_slot(self, messages: list[Message]) -> None:
+        try:
+            self._deliver(messages)
+        except Exception as exc:  # noqa: BLE001 - as above
+            self._note(exc)
+        finally:
+            self._slots.release()
+
+    def _deliver(self, messages: list[Message]) -> None:
+        ids = [message["MessageId"] for message in messages]
+        event = {"Records": [self._as_event_record(message) for message in messages]}
+        try:
+            outcome = self._function.invoke(json.dumps(event).encode())
+        except TooManyRequestsError:
+            failed = set(ids)
+        else:
+            failed = failed_identifiers(outcome, ids, self._mapping.reports_item_failures)
+        handled = [message for message in messages if message["MessageId"] not in failed]
+        if handled:
+            entries = [{"Id": str(i), "ReceiptHandle": m["ReceiptHandle"]} for i, m in enumerate(handled)]
+            answer = self._sqs.delete_message_batch(QueueUrl=self._mapping.queue_url, Entries=entries)
+            for refused in answer.get("Failed", []):
+                message_id = handled[int(refused["Id"])]["MessageId"]
+                code = refused.get("Code")
+                self._logs.error(self._mapping.name, f"message {message_id} not deleted, it comes again: {code}")
+        for message in messages:
+            if message["MessageId"] in failed:
+                patches.scale_rest_of_visibility(self._queue, message["ReceiptHandle"], self._time_scale)
+
+    def _as_event_record(self, message: Message) -> dict[str, Any]:
+        return {
+            "messageId": message["MessageId"],
+            "receiptHandle": message["ReceiptHandle"],
+            "body": message["Body"],
+            "attributes": message.get("Attributes", {}),
+            "messageAttributes": {
+                name: {
+                    **{key[0].lower() + key[1:]: value for key, value in attribute.items()},
+                    "stringListValues": [],
+                    "binaryListValues": [],
+                }
+                for name, attribute in message.get("MessageAttributes", {}).items()
+            },
+            "md5OfBody": message["MD5OfBody"],
+            "eventSource": "aws:sqs",
+            "eventSourceARN": self._mapping.queue_arn,
+            "awsRegion": REGION,
+        }
+
+    def _note(self, exc: Exception) -> None:
+        if not self._stopping.is_set():
+            self._logs.error(self._mapping.name, f"{type(exc).__name__}: {exc}")

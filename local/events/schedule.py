@@ -1,0 +1,112 @@
+"""Runs a function by the clock as EventBridge Scheduler does, in scaled time.
+
+https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
+"""
+
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from local import LocalStackError
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime import Function, TooManyRequestsError
+from local.template.expand import ACCOUNT_ID, REGION
+
+_RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
+_UNIT_SECONDS = {"minute": 60, "hour": 3600, "day": 86_400}
+# https://docs.aws.amazon.com/scheduler/latest/APIReference/API_RetryPolicy.html
+DEFAULT_MAX_RETRIES = 185
+RETRY_AFTER_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What the template says of a schedule; the defaults are EventBridge Scheduler's."""
+
+    name: str
+    function: str
+    rate_seconds: float
+    input: str | None = None
+    max_retries: int = DEFAULT_MAX_RETRIES
+    dead_letter_queue_url: str | None = None
+
+
+def rate_seconds(name: str, expression: str) -> float:
+    """How often: `rate(1 hour)`.
+
+    Raises LocalStackError for what else there is, as `cron(...)`.
+    """
+    if not (match := _RATE.fullmatch(expression)):
+        raise LocalStackError(
+            f"{name}: schedule {expression!r} is unknown to the local stack, which has rate(...) only."
+        )
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+class ScheduleSource:
+    """One thread that invokes the function, for the first time after one period.
+
+    What the function returns or raises is nobody's business, as with Lambda's asynchronous invocations. An invocation
+    for which there is no sandbox is tried again, and ends among the dead letters.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        function: Function,
+        send_message: Callable[[str, str], Any],
+        time_scale: float,
+        logs: LogFolder,
+    ) -> None:
+        self._schedule = schedule
+        self._function = function
+        self._send_message = send_message
+        self._time_scale = time_scale
+        self._logs = logs
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name=schedule.name)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._schedule.rate_seconds * self._time_scale):
+            try:
+                self._invoke(self._schedule.input or json.dumps(self._event()))
+            except Exception as exc:  # noqa: BLE001 - a schedule must outlive a fault of the stack
+                if not self._stopping.is_set():
+                    self._logs.error(self._schedule.name, f"{type(exc).__name__}: {exc}")
+
+    def _invoke(self, event: str) -> None:
+        for _ in range(self._schedule.max_retries + 1):
+            try:
+                self._function.invoke(event.encode())
+                return
+            except TooManyRequestsError:
+                if self._stopping.wait(RETRY_AFTER_SECONDS * self._time_scale):
+                    return
+        self._logs.error(self._schedule.name, "no sandbox was free, however often it was tried")
+        if self._schedule.dead_letter_queue_url:
+            self._send_message(self._schedule.dead_letter_queue_url, event)
+
+    def _event(self) -> dict[str, Any]:
+        return {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": "Scheduled Event",
+            "source": "aws.scheduler",
+            "account": ACCOUNT_ID,
+            "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "region": REGION,
+            "resources": [f"arn:aws:scheduler:{REGION}:{ACCOUNT_ID}:schedule/default/{self._schedule.name}"],
+            "detail": "{}",
+        }

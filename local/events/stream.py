@@ -1,0 +1,205 @@
+"""Feeds a function from a DynamoDB stream as Lambda's event source mapping does.
+
+https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
+"""
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from moto.dynamodb.models.table import StreamShard
+
+from local.events.batch_item_failures import failed_identifiers
+from local.events.filters import EventFilter
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime import Function, TooManyRequestsError
+from local.lambda_.runtime_api import Outcome
+from local.moto import patches
+from local.template.expand import REGION
+
+Record = dict[str, Any]
+
+# AWS doesn't say how long it waits before a retry; long enough here not to spin, short enough to watch.
+FIRST_RETRY_SECONDS = 0.1
+LONGEST_RETRY_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class StreamMapping:
+    """The settings of an event source mapping; the defaults are Lambda's. -1 means without end."""
+
+    name: str
+    stream_arn: str
+    filter: EventFilter = field(default_factory=lambda: EventFilter([]))
+    starting_position: str = "TRIM_HORIZON"
+    batch_size: int = 100
+    batching_window_seconds: float = 0
+    bisects_on_error: bool = False
+    max_retries: int = -1
+    max_record_age_seconds: float = -1
+    reports_item_failures: bool = False
+    on_failure_queue_url: str | None = None
+
+
+class StreamEventSource:
+    """One thread for the one shard that moto's streams have: its records reach the function in order.
+
+    `send_message(queue_url, body)` puts what could not be handled into the on-failure queue.
+    """
+
+    def __init__(
+        self,
+        mapping: StreamMapping,
+        shard: StreamShard,
+        function: Function,
+        send_message: Callable[[str, str], None],
+        logs: LogFolder,
+    ) -> None:
+        self._mapping = mapping
+        self._shard = shard
+        self._function = function
+        self._send_message = send_message
+        self._logs = logs
+        self._position = 0 if mapping.starting_position == "TRIM_HORIZON" else len(shard.items)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name=mapping.name)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if batch := self._next_batch():
+                    self._deliver(batch)
+            except Exception as exc:  # noqa: BLE001 - a mapping must outlive a fault of the stack
+                if not self._stopping.is_set():
+                    self._logs.error(self._mapping.name, f"{type(exc).__name__}: {exc}")
+
+    def _next_batch(self) -> list[Record]:
+        """Records that match the filter, as many as a batch takes or came within the window; at times none."""
+        batch: list[Record] = []
+        deadline = 0.0
+        wait_seconds = 0.2  # how long stopping may take
+        while not self._stopping.is_set() and patches.wait_for_records(self._shard, self._position, wait_seconds):
+            while len(batch) < self._mapping.batch_size and self._position < len(self._shard.items):
+                record = self._as_event_record(self._shard.items[self._position].to_json())
+                self._position += 1
+                if self._mapping.filter.matches(record):
+                    if not batch:
+                        deadline = time.monotonic() + self._mapping.batching_window_seconds
+                    batch.append(record)
+            if len(batch) >= self._mapping.batch_size:
+                break
+            if batch:
+                wait_seconds = max(0.0, deadline - time.monotonic())
+        return batch
+
+    def _as_event_record(self, record: Record) -> Record:
+        created = record["dynamodb"]["ApproximateCreationDateTime"]
+        change = {**record["dynamodb"], "ApproximateCreationDateTime": int(created.timestamp())}
+        source = {"eventSourceARN": self._mapping.stream_arn, "awsRegion": REGION, "eventVersion": "1.1"}
+        return {**record, **source, "dynamodb": change}
+
+    def _deliver(self, batch: list[Record]) -> None:
+        """Hands the records over until each has been handled or put aside. Nothing later overtakes them."""
+        pending = [(batch, 0)]
+        while pending and not self._stopping.is_set():
+            records, retries = pending.pop()
+            records = self._put_aside_expired(records, retries)
+            if not records:
+                continue
+            try:
+                outcome = self._function.invoke(json.dumps({"Records": records}).encode())
+            except TooManyRequestsError:
+                # Throttling doesn't count as a try.
+                self._stopping.wait(FIRST_RETRY_SECONDS)
+                pending.append((records, retries))
+                continue
+            numbers = [sequence_number(record) for record in records]
+            failed = failed_identifiers(outcome, numbers, self._mapping.reports_item_failures)
+            if not failed:
+                continue
+            # Lambda takes the lowest number for a checkpoint: what comes before it is done, the rest is tried again.
+            first = min(numbers.index(number) for number in failed)
+            rest = records[first:]
+            if self._mapping.bisects_on_error and len(rest) > 1:
+                # Splitting doesn't use up a retry. At the checkpoint if there is one, else in the middle.
+                middle = 0 if first else len(rest) // 2
+                parts = [part for part in (rest[:middle], rest[middle:]) if part]
+                pending.extend((part, retries) for part in reversed(parts))
+            elif 0 <= self._mapping.max_retries <= retries:
+                self._put_aside(rest, "RetryAttemptsExhausted", retries + 1, outcome)
+            else:
+                self._stopping.wait(min(FIRST_RETRY_SECONDS * 2**retries, LONGEST_RETRY_SECONDS))
+                pending.append((rest, retries + 1))
+
+    def _put_aside_expired(self, records: list[Record], retries: int) -> list[Record]:
+        limit = self._mapping.max_record_age_seconds
+        if limit < 0:
+            return records
+        oldest = time.time() - limit
+        expired = [record for record in records if record["dynamodb"]["ApproximateCreationDateTime"] < oldest]
+        if expired:
+            self._put_aside(expired, "RecordAgeExceeded", retries, None)
+        return [record for record in records if record not in expired]
+
+    def _put_aside(self, records: list[Record], condition: str, invoke_count: int, outcome: Outcome | None) -> None:
+        message = on_failure_message(self._mapping, self._function, self._shard.id, records, condition, invoke_count)
+        if outcome is not None:
+            response = {"statusCode": 200, "executedVersion": "$LATEST"}
+            message["responseContext"] = response | (
+                {"functionError": outcome.function_error} if outcome.function_error else {}
+            )
+        where = self._mapping.on_failure_queue_url
+        lost = "put into the on-failure queue" if where else "dropped: the mapping has no on-failure destination"
+        self._logs.error(self._mapping.name, f"{condition}: {len(records)} records {lost}", json.dumps(message))
+        if where:
+            self._send_message(where, json.dumps(message))
+
+
+def sequence_number(record: Record) -> str:
+    return str(record["dynamodb"]["SequenceNumber"])
+
+
+def on_failure_message(
+    mapping: StreamMapping, function: Function, shard_id: str, records: list[Record], condition: str, invoke_count: int
+) -> dict[str, Any]:
+    """What Lambda sends to an on-failure queue: where the records are, not the records.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
+    """
+
+    def arrival(record: Record) -> str:
+        return datetime.fromtimestamp(record["dynamodb"]["ApproximateCreationDateTime"], UTC).strftime(
+            "%Y-%m-%dT%H:%M:%SZ"
+        )
+
+    return {
+        "requestContext": {
+            "requestId": str(uuid.uuid4()),
+            "functionArn": function.configuration.arn,
+            "condition": condition,
+            "approximateInvokeCount": invoke_count,
+        },
+        "version": "1.0",
+        "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "DDBStreamBatchInfo": {
+            "shardId": shard_id,
+            "startSequenceNumber": sequence_number(records[0]),
+            "endSequenceNumber": sequence_number(records[-1]),
+            "approximateArrivalOfFirstRecord": arrival(records[0]),
+            "approximateArrivalOfLastRecord": arrival(records[-1]),
+            "batchSize": len(records),
+            "streamArn": mapping.stream_arn,
+        },
+    }

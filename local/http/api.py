@@ -1,0 +1,255 @@
+"""An API Gateway HTTP API on the loopback address: routes, limits, access log.
+
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api.html
+"""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import cast
+
+from local import LocalStackError
+from local.http.events import HttpRequest, HttpResponse, function_response, message_response, request_event
+from local.http.loopback import HOST, LoopbackHandler, LoopbackServer
+from local.http.sigv4 import NotSignedError, verify_signature
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime import Function, TooManyRequestsError
+from local.lambda_.runtime_api import Outcome
+
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
+MAX_BODY_BYTES = 10 * 1024 * 1024
+DEFAULT_INTEGRATION_TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Route:
+    """`POST /callbacks/{provider}/{token+}` and the function behind it."""
+
+    method: str
+    path: str
+    function: str
+    timeout_seconds: float = DEFAULT_INTEGRATION_TIMEOUT_SECONDS
+    is_signed: bool = False  # AWS_IAM: only requests with a valid signature get through
+
+    @property
+    def key(self) -> str:
+        return f"{self.method} {self.path}"
+
+    def match(self, method: str, path: str) -> dict[str, str] | None:
+        """The path's parameters if it is this route's. A `{name+}` at the end takes one or more segments."""
+        match = self.pattern.fullmatch(path) if self.method in ("ANY", method) else None
+        return match.groupdict() if match else None
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile("".join(_segment_pattern(part) for part in re.split(r"(\{[^}]+\})", self.path)), re.DOTALL)
+
+    @property
+    def precedence(self) -> tuple[bool, bool, int]:
+        """Lower comes first: a full match before a greedy one, a method before ANY, fixed segments before variables."""
+        return ("+}" in self.path, self.method == "ANY", self.path.count("{"))
+
+
+def _segment_pattern(part: str) -> str:
+    if not part.startswith("{"):
+        return re.escape(part)
+    name = part.strip("{}+")
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise LocalStackError(f"Route parameter {part} is unknown to the local stack: teach local/http/api.py.")
+    return f"(?P<{name}>.+)" if part.endswith("+}") else f"(?P<{name}>[^/]+)"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The settings of the $default stage. No rate means no limit of its own, as locally there is no account's."""
+
+    rate_limit: float | None = None
+    burst_limit: int | None = None
+    access_log_format: str = ""
+
+
+class TokenBucket:
+    """API Gateway's throttling: `burst` requests at once, `rate` per second for long."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = float(burst)
+        self._filled_at = time.monotonic()
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
+            self._filled_at = now
+            if self._tokens < 1:
+                return False
+            self._tokens -= 1
+            return True
+
+
+class HttpApi(LoopbackServer):
+    """Answers requests with functions. Listens from its construction on, answers after `serve()`."""
+
+    def __init__(self, port: int, logs: LogFolder, *, option: str = "--port") -> None:
+        super().__init__(_HttpApiHandler, port, option)
+        self._logs = logs
+        self._routes: list[Route] = []
+        self._functions: Mapping[str, Function] = {}
+        self._stage = Stage()
+        self._bucket: TokenBucket | None = None
+        # API Gateway gives up on a function that Lambda lets go on: so invocations have threads of their own.
+        self._invocations = ThreadPoolExecutor(64, thread_name_prefix="http-api")
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def serve(self, routes: list[Route], stage: Stage, functions: Mapping[str, Function]) -> None:
+        for route in routes:
+            _ = route.pattern  # one that cannot be matched shall stop the start, not the first request
+        self._routes = sorted(routes, key=lambda route: route.precedence)
+        self._stage = stage
+        self._functions = functions
+        if stage.rate_limit is not None and stage.burst_limit is not None:
+            self._bucket = TokenBucket(stage.rate_limit, stage.burst_limit)
+        self.start()
+
+    def stop(self) -> None:
+        super().stop()
+        self._invocations.shutdown(wait=True, cancel_futures=True)
+
+    def respond(self, request: HttpRequest) -> HttpResponse:
+        """The answer to a request, written to the access log."""
+        started_at = time.monotonic()
+        route_key, response = self._route(request)
+        response.headers.append(("apigw-requestid", request.request_id))
+        self._log_access(request, route_key, response, time.monotonic() - started_at)
+        return response
+
+    def _route(self, request: HttpRequest) -> tuple[str, HttpResponse]:
+        for route in self._routes:
+            parameters = route.match(request.method, request.path)
+            if parameters is not None:
+                break
+        else:
+            return "-", message_response(404, "Not Found")
+        if self._bucket and not self._bucket.take():
+            return route.key, message_response(429, "Too Many Requests")
+        access_key_id = None
+        if route.is_signed:
+            try:
+                access_key_id = verify_signature(request, now=datetime.now(UTC))
+            except NotSignedError as exc:
+                self._logs.write("api", f"{route.key}: forbidden, {exc}")
+                return route.key, message_response(403, "Forbidden")
+        event = request_event(request, route.key, parameters, access_key_id)
+        return route.key, self._invoke(route, event)
+
+    def _invoke(self, route: Route, event: dict[str, object]) -> HttpResponse:
+        function = self._functions[route.function]
+        invocation = self._invocations.submit(function.invoke, json.dumps(event).encode())
+        try:
+            outcome: Outcome = invocation.result(route.timeout_seconds)
+        except FutureTimeoutError:
+            self._logs.error("api", f"{route.key}: no answer within {route.timeout_seconds:g} s")
+            return message_response(503, "Service Unavailable")
+        except TooManyRequestsError as exc:
+            self._logs.error("api", f"{route.key}: {exc}")
+            return message_response(503, "Service Unavailable")
+        response = function_response(outcome)
+        if response.status == 500 and not outcome.function_error:
+            self._logs.error("api", f"{route.key}: answered 500 for the function's {outcome.payload[:200]!r}")
+        return response
+
+    def _log_access(self, request: HttpRequest, route_key: str, response: HttpResponse, seconds: float) -> None:
+        if not self._stage.access_log_format:
+            return
+        now = time.gmtime()
+        milliseconds = str(round(seconds * 1000))
+        known = {
+            "requestId": request.request_id,
+            "requestTime": time.strftime("%d/%b/%Y:%H:%M:%S +0000", now),
+            "requestTimeEpoch": str(int(time.time() * 1000)),
+            "httpMethod": request.method,
+            "path": request.path,
+            "protocol": request.protocol,
+            "routeKey": route_key,
+            "stage": "$default",
+            "status": str(response.status),
+            "identity.sourceIp": request.source_ip,
+            "identity.userAgent": request.header("user-agent") or "-",
+            "responseLatency": milliseconds,
+            "integrationLatency": milliseconds,
+            "responseLength": str(len(response.body)),
+        }
+        # API Gateway writes a dash for what it has no value for.
+        line = re.sub(
+            r"\$context\.([\w.]*\w)", lambda match: known.get(match.group(1), "-"), self._stage.access_log_format
+        )
+        self._logs.write("access", line)
+
+
+class _HttpApiHandler(LoopbackHandler):
+    def _handle(self) -> None:
+        api = cast("HttpApi", self.server)
+        body = self._read_body()
+        if body is None:
+            self.close_connection = True
+            refusal = message_response(413, "Request Entity Too Large")
+            return self.answer(refusal.status, refusal.body, [*refusal.headers, ("connection", "close")])
+        request = HttpRequest(
+            self.command,
+            self.path,
+            [(key, value) for key, value in self.headers.items()],
+            body,
+            str(self.client_address[0]),
+            self.request_version,
+        )
+        response = api.respond(request)
+        return self.answer(response.status, response.body, response.headers)
+
+    def _read_body(self) -> bytes | None:
+        """The whole body; None if it is larger than API Gateway takes."""
+        if self.headers.get("transfer-encoding", "").lower() == "chunked":
+            return self._read_chunks()
+        try:
+            length = int(self.headers.get("content-length", 0))
+        except ValueError:
+            return None
+        if 0 <= length <= MAX_BODY_BYTES:
+            body = self.rfile.read(length)
+            if len(body) < length:
+                # API Gateway calls nobody for half a request.
+                raise ConnectionResetError("the client hung up in the middle of its body")
+            return body
+        # Read before it is refused: a client that still sends would see a broken connection instead of the answer.
+        left = min(length, 10 * MAX_BODY_BYTES)
+        while left > 0 and (chunk := self.rfile.read(min(left, 65536))):
+            left -= len(chunk)
+        return None
+
+    def _read_chunks(self) -> bytes | None:
+        body = bytearray()
+        try:
+            while size := int(self.rfile.readline(100).partition(b";")[0], 16):
+                if size < 0 or len(body) + size > MAX_BODY_BYTES:
+                    return None
+                body += self.rfile.read(size)
+                self.rfile.readline(10)
+        except ValueError:
+            return None
+        while self.rfile.readline(1000).strip():
+            pass  # trailers
+        return bytes(body)
+
+    # Names that http.server looks for.
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _handle  # noqa: N815

@@ -1,0 +1,261 @@
+"""Runs functions as Lambda does: sandboxes of their own process, cold starts, timeouts, concurrency."""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from local.lambda_.configuration import FunctionConfiguration, sandbox_environment
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime_api import Invocation, Outcome, RuntimeApi
+
+# Lambda would start up to 1000. More than the cores can feed only make a burst slower: each imports for itself.
+MAX_SANDBOXES_PER_FUNCTION = max(3, min(8, 2 * (os.cpu_count() or 4)))
+# Lambda gives the init phase 10 s on a machine of its own. Here several start side by side, beside all else that the
+# machine does: under load they took up to 51 s, and another one in place of a slow one only makes the load larger. Only
+# a sandbox that hangs for good has to be found.
+INIT_TIMEOUT_SECONDS = 300.0
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_SANDBOX = Path(__file__).resolve().with_name("sandbox.py")
+_serial_numbers = itertools.count(1)
+
+
+class TooManyRequestsError(Exception):
+    """All sandboxes stayed busy. Lambda answers 429 TooManyRequestsException."""
+
+
+def _command(configuration: FunctionConfiguration) -> list[str]:
+    """What starts a sandbox of the function."""
+    if configuration.runtime_dir is None:
+        return [sys.executable, "-m", "local.lambda_.sandbox"]
+    # -I: neither the folder at hand nor the user's packages nor PYTHONPATH. -S: nor those of the environment, which has
+    # all that the local stack needs: a module that the artefact lacks would be found there.
+    isolated = [sys.executable, "-I", "-S", str(_SANDBOX)]
+    return [*isolated, *map(str, (*configuration.layers, configuration.runtime_dir))]
+
+
+class Sandbox:
+    """One process that runs one function, one invocation at a time."""
+
+    def __init__(self, configuration: FunctionConfiguration, environment: Mapping[str, str], logs: LogFolder) -> None:
+        self._configuration = configuration
+        self._logs = logs
+        self._api = RuntimeApi()
+        self._started_at = time.monotonic()
+        self._reported_init = False
+        self._current: Invocation | None = None
+        self._is_killed = False
+        self.id = f"{configuration.name}-{next(_serial_numbers)}"
+        self.exited = threading.Event()
+        self._process = subprocess.Popen(
+            _command(configuration),
+            cwd=_REPOSITORY,
+            # The session token tells which sandbox an AWS request comes from.
+            env={**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address, "AWS_SESSION_TOKEN": self.id},
+            stdin=subprocess.PIPE,  # never written to: it closes when this process ends, and the sandbox with it
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # awslambdaric ends lines of a traceback with \r: universal newlines make lines of them.
+            text=True,
+            errors="replace",
+            process_group=0,
+        )
+        self._api.start()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until_ready(self, timeout: float = INIT_TIMEOUT_SECONDS) -> bool:
+        """Whether the handler's module has been imported, at the latest after the timeout."""
+        self._api.ready.wait(timeout)
+        return self._api.ready.is_set() and self._api.init_error is None and not self.exited.is_set()
+
+    def invoke(self, invocation: Invocation) -> Outcome:
+        """The handler's result or the error that Lambda would report. A sandbox that timed out is dead afterwards."""
+        self._current = invocation
+        ready = self.wait_until_ready()
+        started_at = time.monotonic()
+        if ready:
+            self._run(invocation)
+        else:
+            self.kill()
+            self._fail_init(invocation)
+        self._report(invocation, time.monotonic() - started_at)
+        self._current = None
+        assert invocation.outcome is not None  # both ways end it
+        return invocation.outcome
+
+    def _run(self, invocation: Invocation) -> None:
+        self._api.hand_over(invocation)
+        if self.exited.is_set():  # it may have died since it was ready
+            self._fail_exited(invocation)
+        if not invocation.ended.wait(invocation.timeout_seconds):
+            seconds = f"{invocation.timeout_seconds:.2f} seconds"
+            self._fail(invocation, "Sandbox.Timedout", f"Task timed out after {seconds}")
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends the process and whatever it started."""
+        self._is_killed = True
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self.exited.wait(5)
+
+    def _watch(self) -> None:
+        """Copies what the process prints to its log, then notes its end."""
+        assert self._process.stdout
+        assert self._process.stdin
+        with self._process.stdout as lines:
+            for line in lines:
+                self._logs.write(self._configuration.name, line.replace("\u00a0", " "))
+        self._process.wait()
+        self._process.stdin.close()
+        self.exited.set()
+        self._api.ready.set()
+        if current := self._current:
+            if self._api.init_error is None:
+                self._fail_exited(current)
+            else:
+                self._fail_init(current)
+        elif not self._is_killed:
+            # The next invocation gets another sandbox, so nothing else would say it.
+            self._logs.error(
+                self._configuration.name, f"{self._exit_reason()} without an invocation", self._init_error()
+            )
+        self._api.close()
+
+    def _init_error(self) -> str:
+        return (self._api.init_error or b"").decode(errors="replace")
+
+    def _fail_init(self, invocation: Invocation) -> None:
+        if self._api.init_error is not None:
+            invocation.end(Outcome(self._api.init_error, "Unhandled"))
+        elif self.exited.is_set() and self._process.returncode != -signal.SIGKILL:
+            self._fail_exited(invocation)
+        else:
+            self._fail(invocation, "Sandbox.Timedout", f"Init phase timed out after {INIT_TIMEOUT_SECONDS:.2f} seconds")
+
+    def _fail_exited(self, invocation: Invocation) -> None:
+        self._fail(invocation, "Runtime.ExitError", self._exit_reason())
+
+    def _exit_reason(self) -> str:
+        code = self._process.returncode
+        status = f"signal: {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        return f"Runtime exited with error: {status}"
+
+    def _fail(self, invocation: Invocation, error_type: str, reason: str) -> None:
+        message = f"RequestId: {invocation.request_id} Error: {reason}"
+        error = {"errorType": error_type, "errorMessage": message}
+        invocation.end(Outcome(json.dumps(error).encode(), "Unhandled"))
+
+    def _report(self, invocation: Invocation, seconds: float) -> None:
+        line = f"REPORT RequestId: {invocation.request_id} Duration: {seconds * 1000:.2f} ms"
+        if not self._reported_init and self._api.ready_at is not None:
+            line += f" Init Duration: {(self._api.ready_at - self._started_at) * 1000:.2f} ms"
+            self._reported_init = True
+        self._logs.write(self._configuration.name, line)
+        if invocation.outcome and invocation.outcome.function_error:
+            payload = invocation.outcome.payload
+            self._logs.function_error(self._configuration.name, invocation.request_id, payload)
+
+
+class Function:
+    """A function and its sandboxes. The one used last is used first, as Lambda does: the others may die unmissed."""
+
+    def __init__(
+        self,
+        configuration: FunctionConfiguration,
+        logs: LogFolder,
+        environment: Mapping[str, str],
+        max_sandboxes: int = MAX_SANDBOXES_PER_FUNCTION,
+    ) -> None:
+        self.configuration = configuration
+        self.max_sandboxes = max_sandboxes
+        self._logs = logs
+        self._environment = sandbox_environment(configuration, environment)
+        self._changed = threading.Condition()
+        self._idle: list[Sandbox] = []
+        self._busy: set[Sandbox] = set()
+        self._stopped = False
+
+    def prewarm(self) -> Sandbox:
+        """Starts a sandbox that the first invocation finds ready."""
+        with self._changed:
+            sandbox = self._start()
+            self._idle.append(sandbox)
+            return sandbox
+
+    def invoke(self, payload: bytes) -> Outcome:
+        """Runs the handler once and waits for it.
+
+        Raises TooManyRequestsError if no sandbox gets free within the function's own timeout.
+        """
+        timeout = self.configuration.timeout_seconds
+        sandbox = self._take(timeout)
+        try:
+            return sandbox.invoke(Invocation(payload, self.configuration.arn, timeout))
+        finally:
+            with self._changed:
+                self._busy.discard(sandbox)
+                if not sandbox.exited.is_set():
+                    self._idle.append(sandbox)
+                self._changed.notify()
+
+    def pids(self) -> list[int]:
+        """The processes that are running now."""
+        with self._changed:
+            return [sandbox.pid for sandbox in (*self._idle, *self._busy) if not sandbox.exited.is_set()]
+
+    def busy(self) -> list[str]:
+        """The ids of the sandboxes that are at work now."""
+        with self._changed:
+            return sorted(sandbox.id for sandbox in self._busy if not sandbox.exited.is_set())
+
+    def kill(self, sandbox_id: str) -> bool:
+        """Ends a sandbox in the middle of whatever it does, as a crash would; whether there was one of this id."""
+        with self._changed:
+            sandboxes = (*self._idle, *self._busy)
+            found = [sandbox for sandbox in sandboxes if sandbox.id == sandbox_id and not sandbox.exited.is_set()]
+        for sandbox in found:
+            sandbox.kill()
+        return bool(found)
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            sandboxes = [*self._idle, *self._busy]
+            self._changed.notify_all()
+        for sandbox in sandboxes:
+            sandbox.kill()
+
+    def _take(self, timeout: float) -> Sandbox:
+        with self._changed:
+            deadline = time.monotonic() + timeout
+            while True:
+                if self._stopped:
+                    raise TooManyRequestsError(f"{self.configuration.name} has been stopped.")
+                while self._idle:
+                    sandbox = self._idle.pop()
+                    if not sandbox.exited.is_set():
+                        break
+                else:
+                    if len(self._busy) >= self.max_sandboxes:
+                        if not self._changed.wait(deadline - time.monotonic()):
+                            raise TooManyRequestsError(f"All sandboxes of {self.configuration.name} are busy.")
+                        continue
+                    sandbox = self._start()
+                self._busy.add(sandbox)
+                return sandbox
+
+    def _start(self) -> Sandbox:
+        return Sandbox(self.configuration, self._environment, self._logs)

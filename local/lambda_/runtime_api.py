@@ -1,0 +1,126 @@
+"""The Lambda Runtime API for one sandbox: gives its process events and takes the results.
+
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+"""
+
+import queue
+import re
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import cast
+
+from local.http.loopback import HOST, LoopbackHandler, LoopbackServer
+
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+MAX_RESPONSE_BYTES = 6_291_556
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an invocation came to: the handler's result, or Lambda's error object and the kind of error."""
+
+    payload: bytes
+    function_error: str | None = None
+
+
+@dataclass
+class Invocation:
+    """One event on its way through a sandbox."""
+
+    payload: bytes
+    function_arn: str
+    timeout_seconds: float
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    outcome: Outcome | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def end(self, outcome: Outcome) -> None:
+        """Sets the outcome. Only the first counts: a result may come while its time runs out."""
+        with self._lock:
+            if not self.ended.is_set():
+                self.outcome = outcome
+                self.ended.set()
+
+    @property
+    def trace_id(self) -> str:
+        compact = self.request_id.replace("-", "")
+        return f"Root=1-{int(time.time()):08x}-{compact[:24]};Parent={compact[:16]};Sampled=0"
+
+
+class RuntimeApi(LoopbackServer):
+    """One per sandbox: the native client calls fixed paths, so only the port can tell sandboxes apart."""
+
+    def __init__(self) -> None:
+        super().__init__(_RuntimeApiHandler)
+        self.ready = threading.Event()
+        self.ready_at: float | None = None
+        self.init_error: bytes | None = None
+        self._events: queue.SimpleQueue[Invocation | None] = queue.SimpleQueue()
+        self._current: Invocation | None = None
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    def hand_over(self, invocation: Invocation) -> None:
+        self._events.put(invocation)
+
+    def close(self) -> None:
+        self._events.put(None)
+        self.stop()
+
+    def next_invocation(self) -> Invocation | None:
+        if self.ready_at is None:
+            self.ready_at = time.monotonic()
+        self.ready.set()
+        self._current = self._events.get()
+        return self._current
+
+    def end_invocation(self, request_id: str, outcome: Outcome) -> int:
+        """Takes a result; the HTTP status to answer it with."""
+        current = self._current
+        if current is None or current.request_id != request_id:
+            return 400
+        if len(outcome.payload) > MAX_RESPONSE_BYTES:
+            message = f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
+            too_large = f'{{"errorType": "Function.ResponseSizeTooLarge", "errorMessage": "{message}"}}'
+            current.end(Outcome(too_large.encode(), "Unhandled"))
+            return 413
+        current.end(outcome)
+        return 202
+
+
+class _RuntimeApiHandler(LoopbackHandler):
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
+        api = cast("RuntimeApi", self.server)
+        if self.path != "/2018-06-01/runtime/invocation/next":
+            return self.answer(404, b"", [])
+        invocation = api.next_invocation()
+        if invocation is None:
+            self.close_connection = True
+            return None
+        deadline_ms = int((time.time() + invocation.timeout_seconds) * 1000)
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Lambda-Runtime-Aws-Request-Id", invocation.request_id),
+            ("Lambda-Runtime-Deadline-Ms", str(deadline_ms)),
+            ("Lambda-Runtime-Invoked-Function-Arn", invocation.function_arn),
+            ("Lambda-Runtime-Trace-Id", invocation.trace_id),
+        ]
+        return self.answer(200, invocation.payload, headers)
+
+    def do_POST(self) -> None:  # noqa: N802
+        api = cast("RuntimeApi", self.server)
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.path == "/2018-06-01/runtime/init/error":
+            api.init_error = body
+            api.ready.set()
+            return self.answer(202, b"", [])
+        if match := re.fullmatch(r"/2018-06-01/runtime/invocation/([^/]+)/(response|error)", self.path):
+            request_id, kind = match.groups()
+            outcome = Outcome(body, "Unhandled" if kind == "error" else None)
+            return self.answer(api.end_invocation(request_id, outcome), b"", [])
+        return self.answer(404, b"", [])

@@ -1,0 +1,37 @@
+"""The folder that stands for Lambda's /var/runtime: AWS's runtime interface client, and nothing else.
+
+Functions from the artefact find their runtime here, because they must not see the environment that it is installed in.
+"""
+
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+from local import LocalStackError
+from local.lambda_ import python_runtime_client
+
+# The client, and what it requires.
+DISTRIBUTIONS = ("awslambdaric", "simplejson", "snapshot-restore-py")
+
+
+def make_runtime_folder(folder: Path) -> None:
+    """Fills an empty folder with the runtime interface client of this environment.
+
+    Raises:
+        LocalStackError: the client is not installed.
+    """
+    for name in DISTRIBUTIONS:
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError as exc:
+            raise LocalStackError(f"{name} is not installed: run `make setup` to install it.") from exc
+        for file in distribution.files or ():
+            source, target = Path(str(distribution.locate_file(file))), folder / file
+            # Commands lie outside of the packages' folder, and are of no use here. Bytecode may have been removed.
+            if ".." not in file.parts and source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # With its dates: bytecode is valid as long as its source has the date that it had.
+                shutil.copy2(source, target)
+    # The native module is compiled on Linux only.
+    if not any(folder.glob("runtime_client.*")):
+        shutil.copy(python_runtime_client.__file__, folder / "runtime_client.py")

@@ -1,0 +1,100 @@
+"""What runs first in each function's process: makes it a Lambda sandbox, then hands over to AWS's own runtime client.
+
+    python -m local.lambda_.sandbox                         packages of this environment, for functions of the sources
+    python -I -S local/lambda_/sandbox.py LAYER... RUNTIME  these folders only, for functions of the artefact
+
+Imports nothing of the stack: what a handler finds here is what it finds in Lambda, besides the two doors below.
+"""
+
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Collection, Iterable
+
+IMAGE_HOSTS_VARIABLE = "CATCHLIGHT_LOCAL_IMAGE_HOSTS"
+
+
+def end_with_parent(lifeline: int) -> None:
+    """Ends this process when the other end of the pipe closes, however the parent ended: SIGKILL leaves no orphans.
+
+    Not PR_SET_PDEATHSIG: macOS has none, and on Linux it fires when the *thread* that started this process ends.
+    """
+
+    def wait() -> None:
+        while os.read(lifeline, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def open_image_door(host_ports: Collection[tuple[str, int]]) -> None:
+    """Lets exactly these addresses past the rule that images come by https from public addresses.
+
+    The rule itself has no switch. Here, and only here, the class that holds it is replaced by one with a gap: before
+    the handler's modules look it up.
+    """
+    from urllib.parse import urlsplit
+
+    from catchlight.images import url_policy
+
+    class LocalImageDoor(url_policy.ImageDoor):
+        def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:
+            parts = urlsplit(url)
+            host = parts.hostname or ""
+            if parts.scheme == "http" and "@" not in parts.netloc and (host, parts.port) in host_ports:
+                return host
+            return super().check_url(url, allowed_hosts)
+
+        def resolve(self, host: str, port: int) -> list[str]:
+            return [host] if (host, port) in host_ports else super().resolve(host, port)
+
+    url_policy.ImageDoor = LocalImageDoor  # type: ignore[misc]
+
+
+def parse_image_hosts(text: str) -> frozenset[tuple[str, int]]:
+    """`HOST:PORT,HOST:PORT` as pairs."""
+    pairs = (item.rsplit(":", 1) for item in text.split(",") if item)
+    return frozenset((host, int(port)) for host, port in pairs)
+
+
+def install_runtime_client() -> None:
+    """Makes `import runtime_client` work where awslambdaric has no native one: it is compiled on Linux only."""
+    try:
+        importlib.import_module("runtime_client")
+    except ImportError:
+        from local.lambda_ import python_runtime_client
+
+        sys.modules["runtime_client"] = python_runtime_client
+
+
+def main() -> None:
+    # The parent holds the other end of stdin. A handler must find an empty stdin, as in Lambda.
+    lifeline = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    end_with_parent(lifeline)
+
+    task_root = os.environ["LAMBDA_TASK_ROOT"]
+    os.chdir(task_root)
+    if folders := sys.argv[1:]:
+        # In Lambda's order. The interpreter was started with -I -S: what it has itself is the standard library.
+        sys.path[:0] = [task_root, *folders]
+    else:
+        install_runtime_client()
+        # `python -m` put the repository first, and its own installation for the command line once more; Lambda has the
+        # function's folder there, and the repository nowhere.
+        repository = sys.path[0]
+        sys.path[:] = [task_root, *(path for path in sys.path[1:] if path != repository)]
+    if hosts := os.environ.pop(IMAGE_HOSTS_VARIABLE, ""):
+        open_image_door(parse_image_hosts(hosts))
+
+    from awslambdaric.__main__ import main as run_handler
+
+    run_handler([sys.argv[0], os.environ["_HANDLER"]])
+
+
+if __name__ == "__main__":
+    main()

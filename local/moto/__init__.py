@@ -1,0 +1,1 @@
+"""moto's server, corrected where it differs from AWS."""

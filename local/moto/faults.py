@@ -1,0 +1,233 @@
+"""Faults between the functions and AWS: seeded, at the endpoint, of the shapes in which AWS has them.
+
+    faults = AwsFaults(seed, {"dynamodb": {Fault.THROTTLE: 0.05}}, kill=...)
+    stack = LocalStack(aws_middleware=faults.around)
+
+Only calls of functions are hurt, never those of people and tests, and nothing before `is_on`.
+"""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from local.moto.answers import AwsAnswer, internal_error, json_answer, throttled, write_conflict
+from local.moto.calls import AwsCall, replace_request_json, request_json
+
+
+class Fault(StrEnum):
+    """What may happen to a call."""
+
+    THROTTLE = "throttled"  # nothing is applied
+    ERROR = "500, nothing applied"
+    ERROR_AFTER = "500 after it was applied"
+    CUT = "connection cut, nothing applied"
+    CUT_AFTER = "answer cut after it was applied"
+    TIMEOUT_AFTER = "timeout after it was applied"
+    SLOW = "slow"
+    PARTIAL = "part of a batch not taken"
+    CONFLICT = "409, another writer at work"
+    KILL = "killed before a call"
+    KILL_AFTER = "killed after a call"
+
+
+Rates = Mapping[str, Mapping[Fault, float]]
+"""Probability of each fault, by service."""
+
+# A fault that stays: so many calls in a row about one subject fail. Two invocations with three tries each.
+STREAK_LENGTH = 6
+_STREAK_FAULTS = (Fault.THROTTLE, Fault.ERROR, Fault.CUT)
+# Above what the functions' clients wait for an answer.
+TIMEOUT_SECONDS = {"dynamodb": 2.4, "s3": 4.4}
+SLOW_SECONDS = (0.05, 0.4)
+# These only happen to some operations.
+_ONLY_OF = {Fault.PARTIAL: {"BatchGetItem", "SendMessageBatch"}, Fault.CONFLICT: {"PutObject"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A service that takes no call of a function for a while. Seconds since the faults began."""
+
+    service: str
+    begins_at: float
+    seconds: float
+
+
+class AwsFaults:
+    """Decides about each call of a function, and does what was decided.
+
+    Which fault the n-th call of a function's operation about a subject meets follows from the seed alone, whatever
+    else happens at the same time; so do the outages' times. `kill(function, sandbox)` ends a sandbox.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        rates: Rates,
+        *,
+        kill: Callable[[str, str], object],
+        streak_rate: float = 0.0,
+        outages: Sequence[Outage] = (),
+    ) -> None:
+        self._seed = seed
+        self._rates = rates
+        self._kill = kill
+        self._streak_rate = streak_rate
+        self._outages = tuple(outages)
+        self._began_at: float | None = None
+        self._lock = threading.Lock()
+        self._calls_about: Counter[tuple[str, str, str]] = Counter()
+        self.calls: Counter[tuple[str, str]] = Counter()  # of functions, by service and operation
+        self.injected: Counter[tuple[str, Fault]] = Counter()  # by service
+
+    @property
+    def is_on(self) -> bool:
+        return self._began_at is not None
+
+    def begin(self) -> None:
+        self._began_at = time.monotonic()
+
+    def end(self) -> None:
+        self._began_at = None
+
+    def around(self, application: WSGIApplication) -> WSGIApplication:
+        """The application behind these faults."""
+
+        def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            call = AwsCall.of(environ)
+            if call is None:
+                return application(environ, start_response)
+            fault = self._next_fault(call)
+            if fault is None:
+                return application(environ, start_response)
+            return self._hurt(call, fault, application, environ, start_response)
+
+        return respond
+
+    def planned(self, call: AwsCall, nth: int) -> Fault | None:
+        """What the n-th such call meets, counted from 0, outages aside."""
+        rates = self._rates.get(call.service)
+        if not rates:
+            return None
+        who = (call.function, call.operation, call.subject)
+        if self._share("streak", *who, nth // STREAK_LENGTH) < self._streak_rate:
+            kind = self._share("streak's kind", *who, nth // STREAK_LENGTH)
+            return _STREAK_FAULTS[int(kind * len(_STREAK_FAULTS))]
+        share = self._share("fault", *who, nth)
+        for fault, rate in rates.items():
+            if share < rate:
+                return fault if call.operation in _ONLY_OF.get(fault, {call.operation}) else None
+            share -= rate
+        return None
+
+    def _next_fault(self, call: AwsCall) -> Fault | None:
+        if self._began_at is None:
+            return None
+        about = (call.function, call.operation, call.subject)
+        with self._lock:
+            nth = self._calls_about[about]
+            self._calls_about[about] += 1
+            self.calls[call.service, call.operation] += 1
+        fault = Fault.ERROR if self._is_out(call.service) else self.planned(call, nth)
+        if fault is not None:
+            with self._lock:
+                self.injected[call.service, fault] += 1
+        return fault
+
+    def _is_out(self, service: str) -> bool:
+        if self._began_at is None:
+            return False
+        now = time.monotonic() - self._began_at
+        return any(
+            outage.service == service and 0 <= now - outage.begins_at < outage.seconds for outage in self._outages
+        )
+
+    def _share(self, *parts: object) -> float:
+        """A number from 0 to 1 that these parts and the seed always give."""
+        digest = blake2b(repr((self._seed, *parts)).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64
+
+    def _hurt(
+        self,
+        call: AwsCall,
+        fault: Fault,
+        application: WSGIApplication,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
+        match fault:
+            case Fault.THROTTLE:
+                return throttled(call).send(start_response)
+            case Fault.ERROR:
+                return internal_error(call).send(start_response)
+            case Fault.CONFLICT:
+                return write_conflict().send(start_response)
+            case Fault.CUT | Fault.KILL:
+                # What is left of the request would be taken for the next one.
+                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                if fault is Fault.KILL:
+                    self._kill(call.function, call.sandbox)
+                raise _hung_up(environ)
+            case Fault.SLOW:
+                time.sleep(SLOW_SECONDS[0] + self._share("slow", call.subject) * (SLOW_SECONDS[1] - SLOW_SECONDS[0]))
+                return application(environ, start_response)
+            case Fault.PARTIAL:
+                return _take_part(call, application, environ).send(start_response)
+        answer = AwsAnswer.of(application, environ)
+        match fault:
+            case Fault.ERROR_AFTER:
+                return internal_error(call).send(start_response)
+            case Fault.TIMEOUT_AFTER:
+                time.sleep(TIMEOUT_SECONDS.get(call.service, 0.0))
+                return answer.send(start_response)
+            case Fault.KILL_AFTER:
+                self._kill(call.function, call.sandbox)
+            case Fault.CUT_AFTER if answer.body:
+                # Half of it, with the length and the checksum of the whole: clients have a chance to notice.
+                start_response(answer.status, answer.headers)(answer.body[: len(answer.body) // 2])
+        raise _hung_up(environ)
+
+
+def _hung_up(environ: WSGIEnvironment) -> ConnectionResetError:
+    """Ends the connection, and is what the server hears of it."""
+    with contextlib.suppress(OSError):  # the client may have been faster
+        environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    return ConnectionResetError("a planned fault")
+
+
+def _take_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnvironment) -> AwsAnswer:
+    """The first half of a batch is taken; the rest is told as AWS does: an answer 200 that names what it left out."""
+    request = request_json(environ)
+    told: dict[str, Any]
+    if call.operation == "BatchGetItem":
+        left_out = {}
+        for table, wanted in request["RequestItems"].items():
+            keys = wanted["Keys"]
+            taken = (len(keys) + 1) // 2
+            if keys[taken:]:
+                left_out[table] = {**wanted, "Keys": keys[taken:]}
+                wanted["Keys"] = keys[:taken]
+        told = {"UnprocessedKeys": left_out}
+    else:
+        entries = request["Entries"]
+        taken = len(entries) // 2
+        failed = [
+            {"Id": entry["Id"], "SenderFault": False, "Code": "InternalError", "Message": "a planned fault"}
+            for entry in entries[taken:]
+        ]
+        told = {"Failed": failed}
+        request["Entries"] = entries[:taken]
+        if not request["Entries"]:
+            return json_answer("200 OK", told)
+    replace_request_json(environ, request)
+    answer = AwsAnswer.of(application, environ)
+    answer.change(json.dumps(json.loads(answer.body) | told).encode())
+    return answer

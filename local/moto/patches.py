@@ -1,0 +1,323 @@
+"""What moto does otherwise than AWS, put right. Each patch says why, and has a test of its own.
+
+`installed()` puts them in for as long as a stack runs and takes them out again.
+"""
+
+import base64
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from moto.awslambda.exceptions import LambdaClientError
+from moto.awslambda.models import LambdaBackend
+from moto.core.config import default_user_config
+from moto.core.utils import unix_time_millis
+from moto.dynamodb.models.table import StreamShard
+from moto.dynamodb.responses import DynamoHandler
+from moto.s3.exceptions import S3ClientError
+from moto.s3.responses import S3Response
+from moto.s3.utils import compute_checksum
+from moto.sqs.models import Queue, SQSBackend
+from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
+from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
+from werkzeug.datastructures import Headers
+
+from local.lambda_.runtime import TooManyRequestsError
+from local.lambda_.runtime_api import Outcome
+
+FunctionInvoker = Callable[[str, bytes], Outcome]
+"""Runs the function of this name or ARN; KeyError if there is none."""
+
+_SQS_LOCK = threading.RLock()
+_STREAM_GREW = threading.Condition()
+
+
+@contextmanager
+def installed(
+    time_scale: float,
+    invoke_function: FunctionInvoker,
+    lambda_client: Callable[[], Any],
+    on_failure: Callable[[str, str], None],
+) -> Iterator[None]:
+    """All patches, until the end of the block. `on_failure(source, message)` hears of failed executions."""
+    with ExitStack() as patches:
+        for patch in (
+            atomic_dynamodb_calls(),
+            stream_without_idle_writes(),
+            atomic_sqs_calls(),
+            scaled_visibility(time_scale),
+            put_object_as_s3_does(),
+            functions_run_by(invoke_function),
+            state_machines_execute(time_scale, lambda_client),
+            failed_executions_are_told(on_failure),
+        ):
+            patches.enter_context(patch)
+        yield
+
+
+# ------------------------------------------------------------------------------------------------ DynamoDB
+
+
+@contextmanager
+def atomic_dynamodb_calls() -> Iterator[None]:
+    """One call at a time. moto checks a condition and writes in two steps: under threads a race had several winners."""
+    lock = threading.RLock()
+    call_action = DynamoHandler.call_action
+
+    def locked(self: DynamoHandler) -> Any:
+        with lock:
+            return call_action(self)
+
+    with mock.patch.object(DynamoHandler, "call_action", locked):
+        yield
+
+
+@contextmanager
+def stream_without_idle_writes() -> Iterator[None]:
+    """No stream record for a write that changes nothing, as in AWS; and whoever waits for records is woken.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+    """
+    add = StreamShard.add
+
+    def add_change(self: StreamShard, old: Any, new: Any) -> None:
+        if old is not None and new is not None and old.to_json() == new.to_json():
+            return
+        with _STREAM_GREW:
+            add(self, old, new)
+            _STREAM_GREW.notify_all()
+
+    with mock.patch.object(StreamShard, "add", add_change):
+        yield
+
+
+def wait_for_records(shard: StreamShard, known: int, timeout: float) -> bool:
+    """Whether the shard holds more than `known` records, at the latest after the timeout."""
+    with _STREAM_GREW:
+        return _STREAM_GREW.wait_for(lambda: len(shard.items) > known, timeout)
+
+
+# ------------------------------------------------------------------------------------------------ SQS
+
+
+@contextmanager
+def atomic_sqs_calls() -> Iterator[None]:
+    """One call at a time. moto loses a message that is sent while another is deleted, and may hand one out twice.
+
+    A waiting receive looks again every 50 ms without holding the lock: moto's own would sleep for a second after a
+    message has come back.
+    """
+
+    def locked(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with _SQS_LOCK:
+                return function(*args, **kwargs)
+
+        return call
+
+    receive = SQSBackend.receive_message
+
+    def receive_message(
+        self: SQSBackend, queue_name: str, count: int, wait_seconds_timeout: int, visibility_timeout: int, *rest: Any
+    ) -> Any:
+        deadline = time.monotonic() + wait_seconds_timeout
+        while True:
+            with _SQS_LOCK:
+                messages = receive(self, queue_name, count, 0, visibility_timeout, *rest)
+            remaining = deadline - time.monotonic()
+            if messages or remaining <= 0:
+                return messages
+            wait_for_messages(self.get_queue(queue_name), min(remaining, 0.05))
+
+    with ExitStack() as patches:
+        for owner, name in (
+            (Queue, "add_message"),
+            (Queue, "delete_message"),
+            (SQSBackend, "change_message_visibility"),
+        ):
+            patches.enter_context(mock.patch.object(owner, name, locked(getattr(owner, name))))
+        patches.enter_context(mock.patch.object(SQSBackend, "receive_message", receive_message))
+        yield
+
+
+def wait_for_messages(queue: Queue, timeout: float) -> bool:
+    """Whether the queue has a message to receive, at the latest after the timeout."""
+    condition = queue._messages_lock
+    with condition:
+        return bool(condition.wait_for(lambda: queue.messages, timeout))
+
+
+@contextmanager
+def scaled_visibility(time_scale: float) -> Iterator[None]:
+    """ChangeMessageVisibility in scaled time: a demo doesn't wait 45 s for a fourth try.
+
+    The visibility timeout that a message is received with stays real: it protects work that takes real time.
+    """
+    change = SQSBackend.change_message_visibility
+
+    def change_message_visibility(
+        self: SQSBackend, queue_name: str, receipt_handle: str, visibility_timeout: int
+    ) -> None:
+        change(self, queue_name, receipt_handle, visibility_timeout)
+        message = _message(self.get_queue(queue_name), receipt_handle)
+        if message is not None:
+            message.visible_at = unix_time_millis() + int(visibility_timeout) * 1000 * time_scale
+            message.visibility_set_by = receipt_handle
+
+    with mock.patch.object(SQSBackend, "change_message_visibility", change_message_visibility):
+        yield
+
+
+def scale_rest_of_visibility(queue: Queue, receipt_handle: str, time_scale: float) -> None:
+    """A message whose handling failed comes back after the scaled rest of its visibility timeout.
+
+    Not if the function itself has said when it shall come back: that has been scaled then.
+    """
+    with _SQS_LOCK:
+        message = _message(queue, receipt_handle)
+        if message is not None and getattr(message, "visibility_set_by", None) != receipt_handle:
+            now = unix_time_millis()
+            message.visible_at = now + max(0.0, message.visible_at - now) * time_scale
+
+
+def _message(queue: Queue, receipt_handle: str) -> Any:
+    return next((message for message in queue._messages if message.receipt_handle == receipt_handle), None)
+
+
+# ------------------------------------------------------------------------------------------------ S3
+
+
+_CHECKSUM_TRAILER = re.compile(rb"\r\n0\r\n(?P<name>x-amz-checksum-\w+):(?P<value>[\w+/=]+)\r\n\r\n$")
+_MAX_TRAILER_BYTES = 200
+
+
+@contextmanager
+def put_object_as_s3_does() -> Iterator[None]:
+    """PutObject refuses a body that doesn't match its checksum, keeps the checksum, and is atomic.
+
+    moto stores whatever checksum it is told (and forgets it if no algorithm is named), does not hear of one that comes
+    behind the body, and looks whether the object is there (If-None-Match: *) some time before it writes it.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+    """
+    lock = threading.RLock()
+    put, decode = S3Response.put_object, S3Response._handle_encoded_body
+
+    def take_trailer(self: S3Response, body: Any) -> bytes:
+        encoded = body if isinstance(body, bytes) else body.read()
+        if trailer := _CHECKSUM_TRAILER.search(encoded[-_MAX_TRAILER_BYTES:]):
+            self.headers = Headers(self.headers)
+            self.headers[trailer["name"].decode()] = trailer["value"].decode()
+        decoded: bytes = decode(self, encoded)
+        return decoded
+
+    def put_object(self: S3Response) -> Any:
+        body = self.body or b""
+        sent = {}
+        for algorithm in ("SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"):
+            if value := self.headers.get(f"x-amz-checksum-{algorithm.lower()}"):
+                sent[algorithm] = value
+                computed = compute_checksum(body, algorithm)
+                if value != (computed.decode() if isinstance(computed, bytes) else computed):
+                    raise _bad_digest(f"The {algorithm} you specified did not match the calculated checksum.")
+        content_md5 = self.headers.get("Content-MD5")
+        if content_md5 and content_md5 != base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode():
+            raise _bad_digest("The Content-MD5 you specified did not match what we received.")
+        with lock:
+            response = put(self)
+            key = self.backend.get_object(self.bucket_name, self.parse_key_name())
+            if key is not None:
+                for algorithm, value in sent.items():
+                    key.checksum_algorithm, key.checksum_value = algorithm, value
+            return response
+
+    with (
+        mock.patch.object(S3Response, "put_object", put_object),
+        mock.patch.object(S3Response, "_handle_encoded_body", take_trailer),
+    ):
+        yield
+
+
+def _bad_digest(message: str) -> S3ClientError:
+    return S3ClientError("BadDigest", message)
+
+
+# ------------------------------------------------------------------------------------------------ Lambda
+
+
+@contextmanager
+def functions_run_by(invoke_function: FunctionInvoker) -> Iterator[None]:
+    """Lambda's Invoke runs the stack's own functions: moto's would start Docker containers."""
+
+    def invoke(
+        _: LambdaBackend, function_name: str, _qualifier: Any, body: Any, _headers: Any, response_headers: Any
+    ) -> bytes:
+        payload = body if isinstance(body, bytes) else (body or "{}").encode()
+        try:
+            outcome = invoke_function(function_name, payload)
+        except KeyError as exc:
+            raise _lambda_error("ResourceNotFoundException", f"Function not found: {function_name}", 404) from exc
+        except TooManyRequestsError as exc:
+            raise _lambda_error("TooManyRequestsException", "Rate Exceeded.", 429) from exc
+        if outcome.function_error:
+            response_headers["x-amz-function-error"] = outcome.function_error
+        return outcome.payload
+
+    with mock.patch.object(LambdaBackend, "invoke", invoke):
+        yield
+
+
+def _lambda_error(code: str, message: str, status: int) -> LambdaClientError:
+    error = LambdaClientError(code, message)
+    error.code = status
+    return error
+
+
+# ------------------------------------------------------------------------------------------------ Step Functions
+
+
+@contextmanager
+def state_machines_execute(time_scale: float, lambda_client: Callable[[], Any]) -> Iterator[None]:
+    """State machines run instead of being stored only; their waits and the waits before their retries are scaled."""
+
+    def wait(self: WaitFunction, env: Any) -> None:
+        # Not moto's own loop: it counts whole seconds and never ends for a wait that is none.
+        deadline = time.monotonic() + self._get_wait_seconds(env=env) * time_scale
+        while env.is_running() and (remaining := deadline - time.monotonic()) > 0:
+            env.program_state_event.wait(remaining)
+
+    def client_for(**_: Any) -> Any:
+        return lambda_client()
+
+    clock = SimpleNamespace(sleep=lambda seconds: time.sleep(seconds * time_scale))
+    with (
+        mock.patch.dict(default_user_config, {"stepfunctions": {"execute_state_machine": True}}),
+        mock.patch.object(WaitFunction, "_eval_body", wait),
+        mock.patch.object(retrier_decl, "time", clock),
+        # moto makes a client per call from boto3's default session, which threads must not share, and for "localhost".
+        mock.patch.object(lambda_eval_utils, "boto_client_for", client_for),
+    ):
+        yield
+
+
+@contextmanager
+def failed_executions_are_told(on_failure: Callable[[str, str], None]) -> Iterator[None]:
+    """An execution that fails is noted: in moto only its history tells."""
+    terminated = BaseExecutionWorkerCommunication.terminated
+
+    def note(self: BaseExecutionWorkerCommunication) -> None:
+        terminated(self)
+        execution = self.execution
+        if execution.status in ("FAILED", "TIMED_OUT"):
+            reason = f"{execution.error or execution.status}: {execution.cause or 'no cause given'}"
+            on_failure(execution.state_machine.name, f"{reason} (execution {execution.name})")
+
+    with mock.patch.object(BaseExecutionWorkerCommunication, "terminated", note):
+        yield

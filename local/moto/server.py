@@ -1,0 +1,95 @@
+"""The AWS services of the local stack: moto's server, in this process, on the loopback address."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+from wsgiref.types import WSGIApplication
+
+from botocore.config import Config
+from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import ThreadedWSGIServer
+
+from catchlight.client.loopback_session import NO_PROXIES, loopback_session
+from local.http.loopback import HOST, ConnectionsEndWithServer, listening_socket
+from local.template.expand import REGION
+
+Middleware = Callable[[WSGIApplication], WSGIApplication]
+
+
+class _Handler(MotoRequestHandler):  # type: ignore[misc]
+    disable_nagle_algorithm = True
+
+    def log_request(self, *args: Any, **kwargs: Any) -> None:
+        """Thousands of lines that nobody reads."""
+
+
+class _Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]
+    """Remembers whose a host is: moto looks for each request through folders and hundreds of patterns, under a lock."""
+
+    def __init__(self) -> None:
+        super().__init__(create_backend_app)
+        self._backends: dict[str | None, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        if host not in self._backends:
+            self._backends[host] = super().get_backend_for_host(host)
+        return self._backends[host]
+
+
+class _Server(ConnectionsEndWithServer, ThreadedWSGIServer):
+    pass
+
+
+class MotoServer:
+    """moto behind an endpoint URL. Its state belongs to the process: only one can run at a time.
+
+    `middleware` stands between the requests and moto: it may note, hurt or answer them.
+    """
+
+    def __init__(self, port: int = 0, middleware: Middleware | None = None) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        with listening_socket(port, "--aws-port") as listener:
+            application: WSGIApplication = _Dispatcher()
+            if middleware is not None:
+                application = middleware(application)
+            self._server = _Server(HOST, 0, application, _Handler, fd=listener.fileno())
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+        self._clients: dict[str, Any] = {}
+        self._clients_lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self._server.port}"
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    def start(self) -> None:
+        reset()
+        self._thread.start()
+
+    def stop(self) -> None:
+        for client in self._clients.values():
+            client.close()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.end_connections()
+        reset()
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this endpoint; the same one for each call."""
+        with self._clients_lock:
+            if service not in self._clients:
+                session: Any = loopback_session(REGION)
+                # A function may run for 15 minutes; boto3 would ask a second time after one.
+                config = Config(read_timeout=900, retries={"total_max_attempts": 1}, max_pool_connections=50)
+                self._clients[service] = session.client(service, endpoint_url=self.url, config=config.merge(NO_PROXIES))
+            return self._clients[service]
+
+
+def reset() -> None:
+    """Forgets everything that moto has stored."""
+    moto_api_backend.reset()

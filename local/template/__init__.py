@@ -1,0 +1,1 @@
+"""Expands the SAM template and creates its resources."""

@@ -1,0 +1,152 @@
+"""An expanded template turned into resources, each made before what refers to it.
+
+Stops on a resource type or a property that local/template/resource_types.py doesn't know, instead of skipping it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from local import LocalStackError
+from local.events.queue import QueueMapping
+from local.events.schedule import Schedule
+from local.events.stream import StreamMapping
+from local.http.api import Route, Stage
+from local.lambda_.configuration import FunctionConfiguration
+from local.template.expand import ACCOUNT_ID, REGION, STACK_NAME, Template
+from local.template.intrinsic_functions import Resolver
+
+
+class Properties:
+    """A resource's resolved properties. What nobody has taken in the end is unknown, and stops the start."""
+
+    def __init__(self, logical_id: str, type_name: str, values: dict[str, Any]) -> None:
+        self.logical_id = logical_id
+        self._type = type_name
+        self._values = dict(values)
+
+    def take(self, name: str, default: Any = None) -> Any:
+        return self._values.pop(name, default)
+
+    def take_group(self, name: str, *members: str) -> dict[str, Any]:
+        """An object of which only these members are known."""
+        group: dict[str, Any] = self.take(name) or {}
+        if unknown := set(group) - set(members):
+            self._refuse(", ".join(f"{name}.{member}" for member in sorted(unknown)))
+        return group
+
+    def take_rest(self) -> dict[str, Any]:
+        rest, self._values = self._values, {}
+        return rest
+
+    def check_all_taken(self) -> None:
+        if self._values:
+            self._refuse(", ".join(sorted(self._values)))
+
+    def _refuse(self, names: str) -> None:
+        raise LocalStackError(
+            f"{self.logical_id} ({self._type}): {names} is unknown to the local stack. Teach "
+            "local/template/resource_types.py what it does, or list it there as without effect."
+        )
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What Ref and GetAtt give for a resource."""
+
+    ref: str
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class DeployedApi:
+    """An HTTP API: where it is, and what the stack has to serve there."""
+
+    url: str
+    routes: list[Route] = field(default_factory=list)
+    stage: Stage = field(default_factory=Stage)
+
+
+@dataclass
+class Deployment:
+    """A template turned into resources: `resources` by logical id, and what the stack has to run itself.
+
+    `client(service)` gives a boto3 client, `api_url(logical id)` where an HTTP API will be. `overrides` replaces
+    properties: {logical id: {property: value}}.
+    """
+
+    template: Template
+    types: "Mapping[str, ResourceType]"
+    client: Callable[[str], Any]
+    api_url: Callable[[str], str]
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    resources: dict[str, Resource] = field(default_factory=dict)
+    functions: dict[str, FunctionConfiguration] = field(default_factory=dict)
+    stream_mappings: list[tuple[str, StreamMapping]] = field(default_factory=list)
+    queue_mappings: list[tuple[str, QueueMapping]] = field(default_factory=list)
+    schedules: list[Schedule] = field(default_factory=list)
+    apis: dict[str, DeployedApi] = field(default_factory=dict)
+    layers: dict[str, Path] = field(default_factory=dict)
+    _under_way: list[str] = field(default_factory=list)
+
+    def deploy(self) -> None:
+        """Makes every resource; what one refers to is made before it.
+
+        Raises LocalStackError for what cannot run locally.
+        """
+        self.resolver = Resolver(self.template, lambda name: self._made(name).ref, self._attribute)
+        for logical_id, resource in self.template.resources.items():
+            if "Condition" not in resource or self.resolver.condition(resource["Condition"]):
+                self._made(logical_id)
+
+    def queue_url(self, arn: str) -> str:
+        return next(resource.ref for resource in self.resources.values() if resource.attributes.get("Arn") == arn)
+
+    def _made(self, logical_id: str) -> Resource:
+        if logical_id in self.resources:
+            return self.resources[logical_id]
+        if logical_id not in self.template.resources:
+            raise LocalStackError(f"The template refers to {logical_id}, which is neither parameter nor resource.")
+        if logical_id in self._under_way:
+            raise LocalStackError(f"Resources refer to each other in a circle: {' -> '.join(self._under_way)}.")
+        self._under_way.append(logical_id)
+        self.resources[logical_id] = self._make(logical_id, self.template.resources[logical_id])
+        self._under_way.pop()
+        return self.resources[logical_id]
+
+    def _make(self, logical_id: str, resource: dict[str, Any]) -> Resource:
+        type_name = resource["Type"]
+        if type_name not in self.types:
+            raise LocalStackError(
+                f"{logical_id}: resource type {type_name} is unknown to the local stack. Teach "
+                "local/template/resource_types.py to make it, or list it there as without effect."
+            )
+        resource_type = self.types[type_name]
+        if resource_type.make is None:
+            name = f"{STACK_NAME}-{logical_id}"
+            return Resource(name, {"Arn": f"arn:aws:{type_name.split('::')[1].lower()}:{REGION}:{ACCOUNT_ID}:{name}"})
+        given = resource.get("Properties", {}) | self.overrides.get(logical_id, {})
+        values = {name: value for name, value in given.items() if name not in resource_type.without_effect}
+        properties = Properties(logical_id, type_name, self.resolver.resolve(values))
+        made = resource_type.make(self, properties)
+        properties.check_all_taken()
+        return made
+
+    def _attribute(self, logical_id: str, name: str) -> str:
+        attributes = self._made(logical_id).attributes
+        if name not in attributes:
+            raise LocalStackError(f"{logical_id}.{name} is unknown to the local stack; known are {sorted(attributes)}.")
+        return attributes[name]
+
+
+@dataclass(frozen=True)
+class ResourceType:
+    """How a resource is made. None: it isn't, and `why` says why that changes nothing on one machine.
+
+    `without_effect` are properties that change nothing on one machine, with the reason where it isn't plain.
+    """
+
+    make: Callable[[Deployment, Properties], Resource] | None
+    why: str = ""
+    without_effect: Mapping[str, str] = field(default_factory=dict)

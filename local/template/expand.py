@@ -1,0 +1,173 @@
+"""Reads a SAM template and expands it as CloudFormation does."""
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import yaml
+from samtranslator.translator.managed_policy_translator import ManagedPolicyLoader
+from samtranslator.translator.transform import transform
+
+from local import LocalStackError
+
+REGION = "us-east-1"
+ACCOUNT_ID = "123456789012"
+STACK_NAME = "catchlight"
+
+# samtranslator counts what it does, and warns that nobody has taken the counts.
+logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)
+
+# What samtranslator puts in place of a local folder: the bucket stands for the template's own folder.
+_FOLDER_BUCKET = "template-folder"
+_FOLDER_PROPERTIES = ("CodeUri", "ContentUri", "DefinitionUri")
+
+_SECTIONS = {
+    *("AWSTemplateFormatVersion", "Transform", "Description", "Metadata", "Globals"),
+    *("Parameters", "Conditions", "Resources", "Outputs"),
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """An expanded template: only plain CloudFormation resources, and a value for each parameter."""
+
+    folder: Path
+    resources: dict[str, dict[str, Any]]
+    conditions: dict[str, Any]
+    parameters: dict[str, str]
+
+    def of_type(self, type_name: str) -> list[str]:
+        """The logical ids of this type's resources."""
+        return [name for name, resource in self.resources.items() if resource["Type"] == type_name]
+
+    def path_of(self, location: Mapping[str, str]) -> Path:
+        """The local folder or file that a Code, Content or DefinitionS3Location property stands for."""
+        bucket = location.get("S3Bucket") or location.get("Bucket")
+        key = location.get("S3Key") or location.get("Key")
+        if bucket != _FOLDER_BUCKET or not key:
+            raise LocalStackError(f"Only code in folders beside the template runs locally, not {dict(location)}.")
+        path = self.folder / key
+        if not path.exists():
+            raise LocalStackError(f"The template names {key}, but {path} does not exist.")
+        return path
+
+
+class _TemplateLoader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms (!Ref, !Sub, ...); dates stay the strings they are in AWS."""
+
+
+_TemplateLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    elif isinstance(node, yaml.MappingNode):
+        value = loader.construct_mapping(node, deep=True)
+    if name == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {name if name in ("Ref", "Condition") else f"Fn::{name}": value}
+
+
+_TemplateLoader.add_multi_constructor("!", _short_form)
+
+
+class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
+    """samtranslator would ask IAM for managed policies. It knows the ARNs of those that it attaches itself."""
+
+    def __init__(self) -> None:
+        pass
+
+    def load(self) -> dict[str, str]:
+        return {}
+
+
+def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[str, str] | None = None) -> Template:
+    """The template expanded with these parameter values and the defaults of the others.
+
+    `unchecked` are values that skip the parameter's AllowedPattern: a simulator has no https.
+    Raises LocalStackError for whatever cannot be run as it is in AWS.
+    """
+    try:
+        # bandit does not see that the loader is a SafeLoader.
+        raw = yaml.load(path.read_text(), _TemplateLoader)  # nosec B506
+    except (OSError, yaml.YAMLError) as exc:
+        raise LocalStackError(f"The template cannot be read: {exc}") from exc
+    if unknown := set(raw) - _SECTIONS:
+        raise LocalStackError(
+            f"Template sections {sorted(unknown)} are unknown to the local stack: teach local/template/expand.py."
+        )
+    if raw.get("Transform") not in (None, "AWS::Serverless-2016-10-31"):
+        raise _unknown(f"Transform {raw['Transform']}")
+
+    written = list(raw["Resources"])  # samtranslator has an order of its own
+    values = _parameter_values(raw.get("Parameters", {}), parameters, unchecked or {})
+    for resource in raw["Resources"].values():
+        properties = resource.get("Properties", {})
+        for name in _FOLDER_PROPERTIES:
+            if isinstance(properties.get(name), str) and not properties[name].startswith("s3://"):
+                # samtranslator takes nothing but s3:// here: `sam package` uploads the folders first.
+                properties[name] = f"s3://{_FOLDER_BUCKET}/{properties[name]}"
+    # samtranslator asks boto3 for the region; the one of whoever runs this must not leak in.
+    with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": REGION}):
+        # Nor a profile, which need not exist here.
+        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+            os.environ.pop(name, None)
+        try:
+            expanded = transform(raw, dict(values), _NoManagedPolicies())
+        except Exception as exc:
+            raise LocalStackError(f"SAM cannot expand {path.name}: {getattr(exc, 'message', exc)}") from exc
+    resources = expanded["Resources"]
+    in_their_order = {name: resources[name] for name in written if name in resources} | resources
+    return Template(path.parent, in_their_order, expanded.get("Conditions", {}), values)
+
+
+def _unknown(what: str) -> LocalStackError:
+    return LocalStackError(f"{what} is unknown to the local stack: teach local/template/expand.py.")
+
+
+def _parameter_values(
+    declared: Mapping[str, dict[str, Any]], given: Mapping[str, str], unchecked: Mapping[str, str]
+) -> dict[str, str]:
+    if unknown := (set(given) | set(unchecked)) - set(declared):
+        raise LocalStackError(f"The template has no parameter {sorted(unknown)}; it has {sorted(declared)}.")
+    values = {}
+    for name, declaration in declared.items():
+        if declaration["Type"] not in ("String", "Number"):
+            raise _unknown(f"Parameter {name}: type {declaration['Type']}")
+        value = unchecked.get(name, given.get(name, declaration.get("Default")))
+        if value is None:
+            raise LocalStackError(f"Parameter {name} has no default: give it with --parameter {name}=VALUE.")
+        if name not in unchecked:
+            _check_parameter(name, str(value), declaration)
+        values[name] = str(value)
+    return values
+
+
+def _check_parameter(name: str, value: str, declaration: Mapping[str, Any]) -> None:
+    constraint = None
+    if "AllowedPattern" in declaration and not re.fullmatch(declaration["AllowedPattern"], value):
+        constraint = declaration.get("ConstraintDescription") or declaration["AllowedPattern"]
+    elif "AllowedValues" in declaration and value not in map(str, declaration["AllowedValues"]):
+        constraint = f"one of {declaration['AllowedValues']}"
+    elif declaration["Type"] == "Number":
+        lowest, highest = declaration.get("MinValue", "-inf"), declaration.get("MaxValue", "inf")
+        try:
+            in_bounds = float(lowest) <= float(value) <= float(highest)
+        except ValueError:
+            in_bounds = False
+        if not in_bounds:
+            constraint = f"a number from {lowest} to {highest}"
+    if constraint:
+        raise LocalStackError(f"Parameter {name}: {value!r} is not {constraint}.")
