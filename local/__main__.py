@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port",
         type=int,
         default=3000,
-        help="port of the callback API, the answer desk's is the next one; 0 takes free ones (3000)",
+        help="port of the callback API, the tasks API's is the next one; 0 takes free ones (3000)",
     )
     up.add_argument("--aws-port", type=int, default=0, help="port of the AWS endpoint; 0 takes a free one (0)")
     up.add_argument(

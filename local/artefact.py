@@ -22,7 +22,7 @@ from local.environment import without_user_settings
 PROJECT = Path(__file__).resolve().parent.parent
 # Everything that `sam build` reads. The interpreter counts too: another one needs other wheels and other bytecode.
 SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers", "statemachines")
-LAYER = "ImageTasksLayer"
+LAYER = "CatchlightLayer"
 # A stack that runs from an older build keeps it, while the sources are edited and built once more.
 KEPT_BUILDS = 2
 

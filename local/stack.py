@@ -287,16 +287,16 @@ class LocalStack:
         return self.functions[name_or_arn.rpartition(":")[2]].invoke(payload)
 
     def _start_gallery(self) -> str | None:
-        """The page with tasks and images, where the template has the desk that it asks for them."""
-        if "DeskApi" not in self._apis:
+        """The page with tasks and images, where the template has the tasks API that it asks for them."""
+        if "TasksApi" not in self._apis:
             return None
-        from catchlight.client import DeskClient
+        from catchlight.client import TasksClient
         from catchlight.client.signing import SignedRequests
         from catchlight_cli.gallery import GalleryServer
 
         signed = SignedRequests(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY), REGION)
-        desk = self._stack.enter_context(DeskClient(self._apis["DeskApi"].url, signed, trust_environment=False))
-        return self._stack.enter_context(GalleryServer(desk)).url
+        api = self._stack.enter_context(TasksClient(self._apis["TasksApi"].url, signed, trust_environment=False))
+        return self._stack.enter_context(GalleryServer(api)).url
 
     def _describe(self, deployment: Deployment, simulator_url: str | None, gallery_url: str | None) -> dict[str, Any]:
         def ref(logical_id: str) -> str | None:
@@ -304,14 +304,14 @@ class LocalStack:
             return resource.ref if resource else None
 
         api_url = next((api.url for api in self._apis.values()), None)
-        desk = self._apis.get("DeskApi")
+        api = self._apis.get("TasksApi")
         callback_urls = {}
         if secret := ref("CallbackTokenSecret"):
             token = self.boto3_client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
             callback_urls = {provider: f"{api_url}/callbacks/{provider}/{token}" for provider in _provider_ids()}
         return {
             "api_url": api_url,
-            "desk_url": desk.url if desk else None,
+            "tasks_api_url": api.url if api else None,
             "gallery_url": gallery_url,
             "aws_endpoint_url": self._moto.url,
             "region": REGION,

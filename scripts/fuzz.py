@@ -48,14 +48,14 @@ with atheris.instrument_imports(include=["catchlight"]) if is_led_by_coverage el
         UnauthorizedError,
     )
     from catchlight.images.formats import MAX_PIXELS, read_image_facts
-    from catchlight.images.url_policy import HTTPS_PORT, ImageDoor
+    from catchlight.images.url_policy import HTTPS_PORT, UrlPolicy
     from catchlight.providers import PROVIDERS
 
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)
 TOKEN = "localCallbackToken0123456789abcdefghijklmnopqrst"  # noqa: S105 - the one in events/
 KEYS = ["k3y", ""]
 PROVIDER_IDS = sorted(PROVIDERS)
-door = ImageDoor()
+door = UrlPolicy()
 
 # ------------------------------------------------------------------------------------------------ what is fuzzed
 

@@ -1,4 +1,4 @@
-"""Writes docs/answer-desk.openapi.yaml from the models and problems of the answer desk. Run it when they change."""
+"""Writes docs/tasks-api.openapi.yaml from the models and problems of the tasks API. Run it when they change."""
 
 import sys
 from collections.abc import Iterator
@@ -22,21 +22,21 @@ from catchlight.api.schemas import (
     RegisteredTasks,
     Registration,
     Submission,
-    TaskAnswer,
     TaskPage,
     TaskQuery,
+    TaskResponse,
 )
 from catchlight.models import TASK_ID_PATTERN
 from catchlight.providers import PROVIDERS
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "answer-desk.openapi.yaml"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "tasks-api.openapi.yaml"
 
 DESCRIPTION = """\
 Submit, register, look up and list image tasks, and get their images.
 
 Every request is signed with AWS Signature Version 4 for the service `execute-api`; the caller needs
 `execute-api:Invoke` on the route. What API Gateway answers on its own account, as to a request that is not signed, is
-`{"message": "..."}` in application/json; what the desk refuses is a problem body (RFC 9457) in
+`{"message": "..."}` in application/json; what the tasks API refuses is a problem body (RFC 9457) in
 application/problem+json that says what to do next.
 
 A submission is sent to the provider once. Its `Idempotency-Key`, which the caller makes up (a UUID, or the id of an
@@ -126,7 +126,7 @@ OPERATIONS = (
         "/tasks/{provider}/{taskId}",
         "getTask",
         "One task, with links to its images",
-        {HTTPStatus.OK: Answer("The task as it is now", TaskAnswer)},
+        {HTTPStatus.OK: Answer("The task as it is now", TaskResponse)},
         (problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.UNREADABLE_ITEM),
         query=TaskQuery,
     ),
@@ -184,7 +184,7 @@ def document() -> dict[str, Any]:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Catchlight's answer desk", "version": "1", "description": DESCRIPTION},
+        "info": {"title": "Catchlight's tasks API", "version": "1", "description": DESCRIPTION},
         "servers": [
             {
                 "url": "https://{api}.execute-api.{region}.amazonaws.com",

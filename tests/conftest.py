@@ -12,7 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from local.artefact import Artefact, built_artefact
 from local.environment import ignore_user_settings
 
-pytest_plugins = ["pytester", "tests.planted_secrets"]
+pytest_plugins = ["pytester", "tests.canary_secrets"]
 
 # Also before moto is imported.
 ignore_user_settings()

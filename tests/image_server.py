@@ -1,4 +1,4 @@
-"""A loopback server of images, well or badly behaved, and the door that lets it through."""
+"""A loopback server of images, well or badly behaved, and the URL policy that lets it through."""
 
 import threading
 import time
@@ -14,9 +14,9 @@ from PIL import Image as Pillow
 
 from catchlight.errors import ImageRejectedError
 from catchlight.images.fetcher import ImageFetcher
-from catchlight.images.formats import ImageFacts
-from catchlight.images.url_policy import ImageDoor, is_expected_host
-from tests.planted_secrets import URL_QUERY
+from catchlight.images.formats import ImageMetadata
+from catchlight.images.url_policy import UrlPolicy, is_expected_host
+from tests.canary_secrets import URL_QUERY
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -131,7 +131,7 @@ class Taken:
     """An image as somebody has it who has read it to its end."""
 
     content: bytes
-    facts: ImageFacts
+    facts: ImageMetadata
     size: int
     sha256: bytes
     source_host: str
@@ -144,7 +144,7 @@ def take(fetcher: ImageFetcher, url: str, allowed_hosts: Iterable[str] = ("image
         return Taken(content, image.complete(), image.size, image.sha256(), image.source_host)
 
 
-class LoopbackDoor(ImageDoor):
+class LoopbackUrlPolicy(UrlPolicy):
     """Lets plain http to one loopback port through, under names that need no resolver; expected hosts stay expected."""
 
     def __init__(self, port: int) -> None:

@@ -7,7 +7,7 @@ from enum import IntEnum
 from functools import cached_property
 
 from catchlight.client.stack import Stack, StackChoice
-from catchlight_cli.output import Screen
+from catchlight_cli.output import Output
 
 
 class ExitStatus(IntEnum):
@@ -23,7 +23,7 @@ class Session:
     """One run of a command: its options, its screen, and the stack it speaks to, found when it is first asked for."""
 
     options: argparse.Namespace
-    screen: Screen
+    screen: Output
     choice: StackChoice
 
     @cached_property
@@ -34,7 +34,7 @@ class Session:
             CatchlightError: it cannot be found.
         """
         stack = self.choice.find()
-        self.screen.remark(f"Speaking to {stack}.")
+        self.screen.info(f"Speaking to {stack}.")
         return stack
 
     def close(self) -> None:

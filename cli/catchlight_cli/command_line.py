@@ -8,7 +8,7 @@ from catchlight.client.local_state import DEFAULT_STATE_DIR
 from catchlight.client.stack import StackChoice
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands import COMMANDS
-from catchlight_cli.output import Screen
+from catchlight_cli.output import Output
 
 _WHICH_STACK = """\
 Without an option for the stack, a command means the local stack that runs in this folder (`make up`, its state in
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str] | None = None, commands: Iterable[Command] = CO
         SystemExit: with status 2 for arguments that cannot be read, 0 for --help.
     """
     options = parser(commands).parse_args(arguments)
-    screen = Screen(as_json=options.json)
+    screen = Output(as_json=options.json)
     choice = StackChoice(options.stack_name, options.local, options.state_dir, options.region, options.profile)
     command: Command = options.chosen
     session = Session(options, screen, choice)
@@ -69,13 +69,13 @@ def run(arguments: Sequence[str] | None = None, commands: Iterable[Command] = CO
         with faults_explained():
             return command.run(session)
     except UsageError as exc:
-        screen.complain(str(exc))
+        screen.error(str(exc))
         return ExitStatus.USAGE
     except CatchlightError as exc:
-        screen.complain(str(exc))
+        screen.error(str(exc))
         return ExitStatus.WRONG
     except KeyboardInterrupt:
-        screen.complain("interrupted; what was done until now stays done, and the command can be repeated.")
+        screen.error("interrupted; what was done until now stays done, and the command can be repeated.")
         return 130
     finally:
         session.close()

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
-from catchlight.archiving.url_refresher import FreshUrls
-from catchlight.aws.secrets import LiveSecret
+from catchlight.archiving.url_refresher import UrlRefresher
+from catchlight.aws.secrets import RotatingSecret
 from catchlight.client.stack import Stack
-from catchlight.dispatch import FollowUps
+from catchlight.dispatch import Dispatcher
 from catchlight.models import utc_now
 from catchlight.polling.provider_client import ProviderClient
-from catchlight.polling.status_lookup import Inquiry
+from catchlight.polling.status_lookup import StatusLookup
 from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation
 from catchlight.recovery.redrive import Redrive
 from catchlight.tasks.by_status import TasksByStatus
@@ -30,9 +30,9 @@ def tasks_by_status(stack: Stack, *, unreadable: Callable[[str, str], None] | No
     return TasksByStatus(stack.table, stack.client("dynamodb"), unreadable=unreadable)
 
 
-def follow_ups(stack: Stack) -> FollowUps:
+def dispatcher(stack: Stack) -> Dispatcher:
     """The stack's archive queue and state machine."""
-    return FollowUps(
+    return Dispatcher(
         stack.client("sqs"),
         stack.client("stepfunctions"),
         archive_queue_url=stack.resource("ArchiveQueue"),
@@ -42,7 +42,7 @@ def follow_ups(stack: Stack) -> FollowUps:
 
 def reconciliation(stack: Stack) -> Reconciliation:
     """What the hourly run does."""
-    return Reconciliation(stack.table, stack.client("dynamodb"), follow_ups(stack), now=utc_now)
+    return Reconciliation(stack.table, stack.client("dynamodb"), dispatcher(stack), now=utc_now)
 
 
 def longest_polling(stack: Stack) -> timedelta:
@@ -53,8 +53,8 @@ def longest_polling(stack: Stack) -> timedelta:
 @contextmanager
 def redrive(stack: Stack) -> Iterator[Redrive]:
     """Another try for tasks, with the providers' fresh URLs."""
-    secret = LiveSecret(stack.resource("ProviderKeysSecret"), stack.client("secretsmanager"))
+    secret = RotatingSecret(stack.resource("ProviderKeysSecret"), stack.client("secretsmanager"))
     table = tasks_table(stack)
     with closing(ProviderClient(stack.provider_base_urls)) as client:
-        inquiry = Inquiry(client, secret.provider_keys, now=utc_now)
-        yield Redrive(table, FreshUrls(table, inquiry), follow_ups(stack), now=utc_now)
+        status_lookup = StatusLookup(client, secret.provider_keys, now=utc_now)
+        yield Redrive(table, UrlRefresher(table, status_lookup), dispatcher(stack), now=utc_now)

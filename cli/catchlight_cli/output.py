@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 PIPED_WIDTH = 2000
 
 
-class Screen:
+class Output:
     """Where a command's output goes. Nothing but the result goes to stdout, so that it can be piped."""
 
     def __init__(self, *, as_json: bool = False) -> None:
@@ -40,11 +40,11 @@ class Screen:
         """One JSON document in one line."""
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
 
-    def remark(self, text: str | Text) -> None:
+    def info(self, text: str | Text) -> None:
         """A line beside the result. What providers and tasks are called is never taken for markup."""
         self._aside.print(Text(text) if isinstance(text, str) else text, style="dim", soft_wrap=True)
 
-    def complain(self, text: str) -> None:
+    def error(self, text: str) -> None:
         """What is wrong."""
         self._aside.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
 

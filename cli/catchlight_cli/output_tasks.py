@@ -1,4 +1,4 @@
-"""Tasks of the answer desk, for people: as rows of a table, or one with all that is known of it."""
+"""Tasks of the tasks API, for people: as rows of a table, or one with all that is known of it."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from catchlight.api.schemas import ImageAnswer, TaskAnswer
+from catchlight.api.schemas import ImageResponse, TaskResponse
 from catchlight.models import ImageState, TaskStatus
 from catchlight_cli.output import a_table
 
@@ -21,7 +21,7 @@ _STYLES = {
 }
 
 
-def tasks_table(tasks: Iterable[TaskAnswer]) -> Table:
+def tasks_table(tasks: Iterable[TaskResponse]) -> Table:
     """A row per task."""
     table = a_table("Task", "Status", "How", "Images", "Arrived")
     for task in tasks:
@@ -35,7 +35,7 @@ def tasks_table(tasks: Iterable[TaskAnswer]) -> Table:
     return table
 
 
-def task_page(task: TaskAnswer) -> Iterator[RenderableType]:
+def task_page(task: TaskResponse) -> Iterator[RenderableType]:
     """One task with its times, its images and what contradicted it."""
     yield Text.assemble((f"{task.provider}/{task.task_id}  ", "bold"), status_text(task))
     facts = Table.grid(padding=(0, 2))
@@ -64,12 +64,12 @@ def task_page(task: TaskAnswer) -> Iterator[RenderableType]:
     yield facts
 
 
-def status_text(task: TaskAnswer) -> Text:
+def status_text(task: TaskResponse) -> Text:
     """The status in its colour."""
     return Text(task.status, _STYLES.get(task.status, ""))
 
 
-def took(task: TaskAnswer) -> str:
+def took(task: TaskResponse) -> str:
     """Seconds from the registration to the end, or to what is known so far."""
     try:
         begun = datetime.fromisoformat(task.registered_at or "")
@@ -79,14 +79,14 @@ def took(task: TaskAnswer) -> str:
         return ""
 
 
-def _outcome(task: TaskAnswer) -> str:
+def _outcome(task: TaskResponse) -> str:
     if task.failure:
         return task.failure.reason
     archived = sum(image.state is ImageState.ARCHIVED for image in task.images)
     return f"{archived} of {len(task.images)}" if task.images else ""
 
 
-def _image(image: ImageAnswer) -> str:
+def _image(image: ImageResponse) -> str:
     if image.state is not ImageState.ARCHIVED:
         return f"{image.state}: {image.reason}" if image.reason else image.state
     size = f"{image.width} x {image.height}, " if image.width and image.height else ""

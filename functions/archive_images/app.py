@@ -16,10 +16,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from catchlight.archiving.archiver import ArchiveRun, ImageArchive
 from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
 from catchlight.archiving.confirmation import Confirmation
-from catchlight.archiving.priority_pool import EarliestFirstPool
-from catchlight.archiving.url_refresher import FreshUrls
+from catchlight.archiving.priority_pool import PriorityThreadPool
+from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.aws.clients import AwsClients
-from catchlight.aws.secrets import LiveSecret
+from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import (
     ImageUnavailableError,
     InvalidMessageError,
@@ -33,7 +33,7 @@ from catchlight.observability.failures import report_failure, reports_failures
 from catchlight.observability.metrics import Unit, metrics_by
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, retry_after_seconds
 from catchlight.polling.provider_client import ProviderClient
-from catchlight.polling.status_lookup import Inquiry
+from catchlight.polling.status_lookup import StatusLookup
 from catchlight.settings import ArchiveImagesSettings
 from catchlight.tasks.table import TasksTable
 
@@ -65,14 +65,14 @@ class Dependencies:
             clients.dynamodb(),
             retention=self.settings.task_retention_days,
         )
-        secret = LiveSecret(self.settings.provider_keys_secret, clients.secrets_manager())
+        secret = RotatingSecret(self.settings.provider_keys_secret, clients.secrets_manager())
         client = ProviderClient(self.settings.provider_base_urls, timeout_seconds=CONFIRMATION_TIMEOUT_SECONDS)
-        inquiry = Inquiry(client, secret.provider_keys, now=utc_now)
-        self.images = EarliestFirstPool(MAX_CONCURRENT_IMAGES, thread_name_prefix="image")
+        status_lookup = StatusLookup(client, secret.provider_keys, now=utc_now)
+        self.images = PriorityThreadPool(MAX_CONCURRENT_IMAGES, thread_name_prefix="image")
         self.archive = ImageArchive(
             table,
-            Confirmation(table, inquiry),
-            FreshUrls(table, inquiry),
+            Confirmation(table, status_lookup),
+            UrlRefresher(table, status_lookup),
             ImageFetcher(),
             ImageBucket(clients.s3(S3_CONFIG), self.settings.images_bucket),
             additional_hosts=self.settings.additional_image_hosts,
@@ -162,7 +162,7 @@ def settle_message(message: dict[str, Any], running: Future[ArchiveRun | None]) 
 def log(run: ArchiveRun) -> None:
     """Says what became of every image."""
     task = run.task.task
-    if run.is_refuted:
+    if run.is_contradicted:
         logger.error("a callback claimed a result that its provider does not have", task=task, status=run.task.status)
     for image in run.images:
         logger.info("image settled", task=task, kind=image.kind, state=image.state, key=image.key, reason=image.reason)
@@ -183,13 +183,13 @@ def count(run: ArchiveRun) -> None:
             if image.state is ImageState.ARCHIVED and image.archived_at:
                 metrics.add_metric("ArchivedBytes", Unit.BYTES, image.bytes or 0)
                 left = (image.expires_at - image.archived_at).total_seconds()
-                metrics.add_metric("UrlSecondsLeftAtArchive", Unit.SECONDS, left)
+                metrics.add_metric("UrlSecondsToExpiry", Unit.SECONDS, left)
         if run.renewed:
             metrics.add_metric("UrlsRenewed", Unit.COUNT, run.renewed)
         if run.failures:
             metrics.add_metric("ArchivingRetried", Unit.COUNT, 1)
-        if run.is_refuted:
-            metrics.add_metric("CallbacksRefuted", Unit.COUNT, 1)
+        if run.is_contradicted:
+            metrics.add_metric("UnconfirmedCallbacks", Unit.COUNT, 1)
         if any(isinstance(failure, ProviderRefusedError) for failure in run.failures):
             metrics.add_metric("ProviderRefused", Unit.COUNT, 1)
         if task.status is TaskStatus.ARCHIVED and task.reported_time:

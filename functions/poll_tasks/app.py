@@ -8,7 +8,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.aws.clients import AwsClients
-from catchlight.aws.secrets import LiveSecret
+from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import ProviderError, ProviderRefusedError
 from catchlight.models import PollState, TaskStatus, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
@@ -30,7 +30,7 @@ class Dependencies:
     def __init__(self) -> None:
         settings = PollTasksSettings.from_environment()
         clients = AwsClients()
-        secret = LiveSecret(settings.provider_keys_secret, clients.secrets_manager())
+        secret = RotatingSecret(settings.provider_keys_secret, clients.secrets_manager())
         table = TasksTable(
             settings.tasks_table,
             clients.dynamodb(),
@@ -104,10 +104,10 @@ def count(round_: PollRound) -> None:
             "PollErrors": len(answers.errors),
             "TasksUnanswered": len(round_.unanswered.get(provider_id, [])),
             "ProviderRefused": sum(isinstance(error, ProviderRefusedError) for error in answers.errors),
-            # The loss meter: a callback should have brought each of these.
+            # the callback miss rate: a callback should have brought each of these.
             "ResolvedByPoll": len(applied) - timed_out,
             "TasksTimedOut": timed_out,
-            "CallbacksRefuted": sum(split_task_key(task)[0] == provider_id for task in round_.refuted),
+            "UnconfirmedCallbacks": sum(split_task_key(task)[0] == provider_id for task in round_.refuted),
         }
         with metrics_by(provider=provider_id) as metrics:
             for name, value in counts.items():

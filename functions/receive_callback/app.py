@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from catchlight.aws.clients import AwsClients
-from catchlight.aws.secrets import LiveSecret, provider_keys
+from catchlight.aws.secrets import RotatingSecret, provider_keys
 from catchlight.callbacks.rejected_deliveries import RejectedDeliveries, RejectedDelivery
 from catchlight.callbacks.verification import decode_json, verify_signature, verify_token
 from catchlight.errors import (
@@ -62,8 +62,8 @@ class Dependencies:
         settings = ReceiveCallbackSettings.from_environment()
         self._clients = AwsClients()
         secrets_manager = self._clients.secrets_manager()
-        self.callback_token = LiveSecret(settings.callback_token_secret, secrets_manager)
-        self.provider_keys = LiveSecret(settings.provider_keys_secret, secrets_manager)
+        self.callback_token = RotatingSecret(settings.callback_token_secret, secrets_manager)
+        self.provider_keys = RotatingSecret(settings.provider_keys_secret, secrets_manager)
         # Only what cannot be read needs S3, and a client costs a tenth of a second.
         self._bucket = settings.images_bucket
         self.table = TasksTable(
@@ -183,7 +183,7 @@ def keep(request: CallbackRequest, received_at: datetime, reason: RequestError) 
     )
     logger.error("a delivery cannot be read and was kept", key=key, reason=str(reason), request_id=request.request_id)
     with metrics_by() as metrics:
-        metrics.add_metric("DeliveriesKept", Unit.COUNT, 1)
+        metrics.add_metric("RejectedDeliveries", Unit.COUNT, 1)
 
 
 def _is_signed(provider_id: str) -> bool:

@@ -11,7 +11,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.aws.clients import AwsClients
-from catchlight.dispatch import FollowUps
+from catchlight.dispatch import Dispatcher
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Task, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
@@ -32,13 +32,13 @@ class Dependencies:
         settings = ReconcileTasksSettings.from_environment()
         clients = AwsClients()
         self.longest_polling = timedelta(seconds=settings.give_up_after_seconds) + POLLING_SLACK
-        follow_ups = FollowUps(
+        dispatcher = Dispatcher(
             clients.sqs(),
             clients.step_functions(),
             archive_queue_url=settings.archive_queue_url,
             state_machine=settings.poll_tasks_state_machine,
         )
-        self.reconciliation = Reconciliation(settings.tasks_table, clients.dynamodb(), follow_ups, now=utc_now)
+        self.reconciliation = Reconciliation(settings.tasks_table, clients.dynamodb(), dispatcher, now=utc_now)
 
 
 dependencies = cache(Dependencies)
@@ -58,8 +58,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     pending, archiving = reconciliation.pending_too_long(longest_polling), reconciliation.archiving_too_long()
     # Also when all is well: an alarm notices when nobody counts any more.
     with metrics_by() as metrics:
-        metrics.add_metric("PendingTooLong", Unit.COUNT, pending)
-        metrics.add_metric("ArchivingTooLong", Unit.COUNT, archiving)
+        metrics.add_metric("StuckPending", Unit.COUNT, pending)
+        metrics.add_metric("StuckArchiving", Unit.COUNT, archiving)
         metrics.add_metric("OldestPendingSeconds", Unit.SECONDS, age_seconds(reconciliation.oldest_pending()))
     logger.info("tasks counted", pending_too_long=pending, archiving_too_long=archiving)
     failures: list[Exception] = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catchlight.models import FailureReason, Reporter, TaskStatus, task_key
-from local.demo.strangers import Forgery
+from local.demo.forgeries import Forgery
 from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCRIPTS, Script
 
 CALLBACK, POLL, EITHER = {Reporter.CALLBACK}, {Reporter.POLL}, {Reporter.CALLBACK, Reporter.POLL}

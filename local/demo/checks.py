@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from catchlight.callbacks.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
 from catchlight.models import ImageState
-from local.demo.play import Played
-from local.demo.strangers import forged_urls, trap_path
+from local.demo.forgeries import forged_urls, trap_path
+from local.demo.runner import Played
 from local.simulator import Delivery, SimulatedTask, Simulator
 
 if TYPE_CHECKING:

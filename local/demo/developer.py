@@ -5,10 +5,10 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from catchlight.api.schemas import TaskAnswer
-from catchlight.client import DeskClient, DeskError
+from catchlight.api.schemas import TaskResponse
+from catchlight.client import TasksApiError, TasksClient
 from local.demo.cases import Case
-from local.demo.play import DemoError
+from local.demo.runner import DemoError
 
 _CALLBACK_URL_FIELDS = ("callBackUrl", "callback_url")
 
@@ -16,11 +16,11 @@ _CALLBACK_URL_FIELDS = ("callBackUrl", "callback_url")
 class Developer:
     """Submits tasks by the API, waits by it for each beside everything else, and looks at their images."""
 
-    def __init__(self, desk: DeskClient, *, timeout_seconds: float) -> None:
-        self._desk = desk
+    def __init__(self, api: TasksClient, *, timeout_seconds: float) -> None:
+        self._api = api
         self._timeout_seconds = timeout_seconds
         self._waiting: list[threading.Thread] = []
-        self._answers: dict[str, TaskAnswer | Exception] = {}
+        self._answers: dict[str, TaskResponse | Exception] = {}
 
     def submit(self, case: Case) -> Case:
         """Submits the case's request; returns it with the id that its provider gave it.
@@ -35,9 +35,9 @@ class Developer:
             request.pop(field, None)
         try:
             first, second = (
-                self._desk.submit(case.provider, request, idempotency_key=f"demo-{case.provider}") for _ in range(2)
+                self._api.submit(case.provider, request, idempotency_key=f"demo-{case.provider}") for _ in range(2)
             )
-        except DeskError as exc:
+        except TasksApiError as exc:
             raise DemoError(f"the API did not take a request for {case.provider}: {exc}") from exc
         if first.task_id != second.task_id:
             raise DemoError(f"the API generated twice for {case.provider}: {first.task_id} and {second.task_id}")
@@ -54,10 +54,8 @@ class Developer:
 
     def _wait(self, case: Case) -> None:
         try:
-            self._answers[case.key] = self._desk.wait(
-                case.provider, case.task_id, timeout_seconds=self._timeout_seconds
-            )
-        except DeskError as exc:
+            self._answers[case.key] = self._api.wait(case.provider, case.task_id, timeout_seconds=self._timeout_seconds)
+        except TasksApiError as exc:
             self._answers[case.key] = exc
 
     def _faults(self, key: str) -> list[str]:
@@ -71,7 +69,7 @@ class Developer:
             if image.link is None:
                 faults.append(f"no link to {image.kind}-{image.index}, which is {image.state}")
                 continue
-            with self._desk.open_link(image.link) as response:
+            with self._api.open_link(image.link) as response:
                 if hashlib.sha256(response.read()).hexdigest() != image.sha256:
                     faults.append(f"what the link to {image.kind}-{image.index} leads to has another checksum")
         return faults

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from catchlight.client import DeskClient
+from catchlight.client import TasksClient
 from catchlight_cli.gallery import GalleryServer
 from local.demo.chromium import PATIENCE_MILLISECONDS, chromium
 
@@ -15,9 +15,9 @@ _ALL_IN_VIEW_ARE_LOADED = """() =>
 _FADING_IN_MILLISECONDS = 600
 
 
-def take_picture(browser_path: str, desk: DeskClient, path: Path) -> int:
+def take_picture(browser_path: str, api: TasksClient, path: Path) -> int:
     """Opens the gallery and writes what it shows, as PNG. Returns how many tasks are on it."""
-    with GalleryServer(desk) as gallery, chromium(browser_path) as browser:
+    with GalleryServer(api) as gallery, chromium(browser_path) as browser:
         page = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
         page.goto(gallery.url)
         page.wait_for_selector("#sheet[aria-busy=false]", timeout=PATIENCE_MILLISECONDS)

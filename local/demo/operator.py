@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local.demo.checks import count_messages
-from local.demo.play import DemoError
+from local.demo.runner import DemoError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient

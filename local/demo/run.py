@@ -10,18 +10,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from catchlight.client import DeskClient, connect
+from catchlight.client import TasksClient, connect
 from local import LocalStackError
 from local.artefact import Artefact, built_artefact
 from local.demo.cases import CASES
 from local.demo.checks import Bucket, count_messages, find_problems, read_bucket, save_images
 from local.demo.chromium import find_chromium
-from local.demo.contact_sheet import write_contact_sheet
 from local.demo.developer import Developer
 from local.demo.gallery_picture import take_picture
+from local.demo.image_grid import write_contact_sheet
 from local.demo.operator import Operator
-from local.demo.play import DemoError, Played, submit_and_register, watch
-from local.demo.screen import Progress, make_console, result_table
+from local.demo.output import Progress, make_console, result_table
+from local.demo.runner import DemoError, Played, submit_and_register, watch
 from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
 from local.stack import LocalStack
 
@@ -93,8 +93,8 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
         console.print(f"The stack is up after {time.monotonic() - begun:.1f} s.\n")
         dynamodb, table = stack.boto3_client("dynamodb"), stack.info["table"]
         tasks = [Played(case) for case in CASES]
-        desk = connect(local=True, state_dir=str(state_dir))
-        developer = Developer(desk, timeout_seconds=MAX_SECONDS)
+        api = connect(local=True, state_dir=str(state_dir))
+        developer = Developer(api, timeout_seconds=MAX_SECONDS)
         with Progress(console, tasks, simulator) as progress:
             for played in submit_and_register(
                 tasks, simulator, dynamodb, table, stack.info["callback_urls"], developer.submit
@@ -111,7 +111,7 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
         if operator.redriven != 1:
             problems.append(f"dead letters were redriven {operator.redriven} times instead of once")
         problems += developer.problems()
-        picture = _take_picture(desk, state_dir / GALLERY_PICTURE, len(tasks), problems)
+        picture = _take_picture(api, state_dir / GALLERY_PICTURE, len(tasks), problems)
     console.print(result_table(tasks, console.width))
     if picture is None:
         console.print("No picture of the gallery: there is no Chromium here (scripts/install-chromium installs it).")
@@ -125,12 +125,12 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
     return problems
 
 
-def _take_picture(desk: DeskClient, path: Path, expected: int, problems: list[str]) -> Path | None:
+def _take_picture(api: TasksClient, path: Path, expected: int, problems: list[str]) -> Path | None:
     path.unlink(missing_ok=True)
     browser = find_chromium()
     if browser is None:
         return None
-    shown = take_picture(browser, desk, path)
+    shown = take_picture(browser, api, path)
     if shown != expected:
         problems.append(f"{shown} tasks in the gallery instead of {expected}")
     return path

@@ -29,7 +29,7 @@ def end_with_parent(lifeline: int) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def open_image_door(host_ports: Collection[tuple[str, int]]) -> None:
+def install_local_url_policy(host_ports: Collection[tuple[str, int]]) -> None:
     """Lets exactly these addresses past the rule that images come by https from public addresses.
 
     The rule itself has no switch. Here, and only here, the class that holds it is replaced by one with a gap: before
@@ -39,7 +39,7 @@ def open_image_door(host_ports: Collection[tuple[str, int]]) -> None:
 
     from catchlight.images import url_policy
 
-    class LocalImageDoor(url_policy.ImageDoor):
+    class LocalUrlPolicy(url_policy.UrlPolicy):
         def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:
             parts = urlsplit(url)
             host = parts.hostname or ""
@@ -50,7 +50,7 @@ def open_image_door(host_ports: Collection[tuple[str, int]]) -> None:
         def resolve(self, host: str, port: int) -> list[str]:
             return [host] if (host, port) in host_ports else super().resolve(host, port)
 
-    url_policy.ImageDoor = LocalImageDoor  # type: ignore[misc]
+    url_policy.UrlPolicy = LocalUrlPolicy  # type: ignore[misc]
 
 
 def parse_image_hosts(text: str) -> frozenset[tuple[str, int]]:
@@ -89,7 +89,7 @@ def main() -> None:
         repository = sys.path[0]
         sys.path[:] = [task_root, *(path for path in sys.path[1:] if path != repository)]
     if hosts := os.environ.pop(IMAGE_HOSTS_VARIABLE, ""):
-        open_image_door(parse_image_hosts(hosts))
+        install_local_url_policy(parse_image_hosts(hosts))
 
     from awslambdaric.__main__ import main as run_handler
 

@@ -36,7 +36,7 @@ _PLANNED = "a planned fault"
 
 
 @dataclass(slots=True)
-class AwsAnswer:
+class AwsResponse:
     """A whole answer, kept from being sent."""
 
     status: str
@@ -44,7 +44,7 @@ class AwsAnswer:
     body: bytes
 
     @classmethod
-    def of(cls, application: WSGIApplication, environ: WSGIEnvironment) -> "AwsAnswer":
+    def of(cls, application: WSGIApplication, environ: WSGIEnvironment) -> "AwsResponse":
         """What an application answers to a request."""
         parts, status, headers = run_wsgi_app(application, environ, buffered=True)
         return cls(status, list(headers), b"".join(parts))
@@ -62,17 +62,17 @@ class AwsAnswer:
         return [self.body]
 
 
-def throttled(call: AwsCall) -> AwsAnswer:
+def throttled(call: AwsCall) -> AwsResponse:
     """Too many calls."""
     return _error(call, "503 Slow Down" if call.service == "s3" else "400 Bad Request", _THROTTLING)
 
 
-def internal_error(call: AwsCall) -> AwsAnswer:
+def internal_error(call: AwsCall) -> AwsResponse:
     """Not the caller's fault."""
     return _error(call, "500 Internal Server Error", _INTERNAL_ERROR)
 
 
-def access_denied(call: AwsCall, message: str) -> AwsAnswer:
+def access_denied(call: AwsCall, message: str) -> AwsResponse:
     """The caller's permissions do not include the call."""
     status = "403 Forbidden" if call.service in ("s3", "sqs") else "400 Bad Request"
     codes = {call.service: "AccessDeniedException"} | _ACCESS_DENIED
@@ -83,17 +83,17 @@ def access_denied(call: AwsCall, message: str) -> AwsAnswer:
     return answer
 
 
-def write_conflict() -> AwsAnswer:
+def write_conflict() -> AwsResponse:
     """What PutObject with a condition says while another one writes the same object."""
     return _s3_error("409 Conflict", "ConditionalRequestConflict", _PLANNED)
 
 
-def json_answer(status: str, document: Mapping[str, Any]) -> AwsAnswer:
+def json_answer(status: str, document: Mapping[str, Any]) -> AwsResponse:
     """What all services but S3 speak."""
     return _answer(status, "application/x-amz-json-1.0", json.dumps(document).encode())
 
 
-def _error(call: AwsCall, status: str, codes: Mapping[str, str], message: str = _PLANNED) -> AwsAnswer:
+def _error(call: AwsCall, status: str, codes: Mapping[str, str], message: str = _PLANNED) -> AwsResponse:
     code = codes[call.service]
     if call.service != "s3":
         return json_answer(status, {"__type": code, "message": message})
@@ -103,10 +103,10 @@ def _error(call: AwsCall, status: str, codes: Mapping[str, str], message: str = 
     return answer
 
 
-def _s3_error(status: str, code: str, message: str) -> AwsAnswer:
+def _s3_error(status: str, code: str, message: str) -> AwsResponse:
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{html.escape(message)}</Message></Error>"
     return _answer(status, "application/xml", body.encode())
 
 
-def _answer(status: str, content_type: str, body: bytes) -> AwsAnswer:
-    return AwsAnswer(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))], body)
+def _answer(status: str, content_type: str, body: bytes) -> AwsResponse:
+    return AwsResponse(status, [("Content-Type", content_type), ("Content-Length", str(len(body)))], body)

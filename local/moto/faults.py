@@ -19,7 +19,7 @@ from hashlib import blake2b
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from local.moto.answers import AwsAnswer, internal_error, json_answer, throttled, write_conflict
+from local.moto.answers import AwsResponse, internal_error, json_answer, throttled, write_conflict
 from local.moto.calls import AwsCall, replace_request_json, request_json
 
 
@@ -181,7 +181,7 @@ class AwsFaults:
                 return application(environ, start_response)
             case Fault.PARTIAL:
                 return _take_part(call, application, environ).send(start_response)
-        answer = AwsAnswer.of(application, environ)
+        answer = AwsResponse.of(application, environ)
         match fault:
             case Fault.ERROR_AFTER:
                 return internal_error(call).send(start_response)
@@ -203,7 +203,7 @@ def _hung_up(environ: WSGIEnvironment) -> ConnectionResetError:
     return ConnectionResetError("a planned fault")
 
 
-def _take_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnvironment) -> AwsAnswer:
+def _take_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnvironment) -> AwsResponse:
     """The first half of a batch is taken; the rest is told as AWS does: an answer 200 that names what it left out."""
     request = request_json(environ)
     told: dict[str, Any]
@@ -228,6 +228,6 @@ def _take_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnviron
         if not request["Entries"]:
             return json_answer("200 OK", told)
     replace_request_json(environ, request)
-    answer = AwsAnswer.of(application, environ)
+    answer = AwsResponse.of(application, environ)
     answer.change(json.dumps(json.loads(answer.body) | told).encode())
     return answer

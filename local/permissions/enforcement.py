@@ -13,7 +13,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from local import LocalStackError
-from local.moto.answers import AwsAnswer, access_denied
+from local.moto.answers import AwsResponse, access_denied
 from local.moto.calls import AwsCall
 from local.permissions.decision import ANYONE, Grant, PermissionRequest, decide, grants_that_apply
 from local.permissions.deployed import DeployedResources
@@ -79,7 +79,7 @@ class Permissions:
                 return application(environ, start_response)
             denial = self._denial(call, function)
             if denial is None and call.operation in ("GetObject", "HeadObject"):
-                answer = AwsAnswer.of(application, environ)
+                answer = AwsResponse.of(application, environ)
                 if not answer.status.startswith("404") or self._may_list(call, function):
                     return answer.send(start_response)
                 denial = f"{function} may not s3:ListBucket, so S3 does not say that there is no {call.subject}."

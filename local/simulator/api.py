@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from local.simulator import overview, wire
+from local.simulator import overview, payloads
 from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, UnknownScriptError, script_name_in
 from local.simulator.tasks import ImageRequest, Poll
 
@@ -80,7 +80,7 @@ def answer(simulator: "Simulator", request: Request) -> Answer:
     if request.path == "/" and request.method in ("GET", "HEAD"):
         return _json(200, overview.overview(simulator), pretty=True)
     if (request.method, request.path) not in _ROUTES:
-        return _json(404, wire.envelope(404, f"no such endpoint; see {simulator.url}/", None))
+        return _json(404, payloads.envelope(404, f"no such endpoint; see {simulator.url}/", None))
     provider, route = _ROUTES[request.method, request.path]
     expected = simulator.api_keys.get(provider)
     if request.key is None or (expected is not None and request.key != expected):
@@ -110,7 +110,7 @@ def _submit(simulator: "Simulator", provider: str, request: Request) -> Answer:
         )
     except (UnknownScriptError, ValueError) as exc:
         return _refuse(provider, 422, "bad_request", str(exc))
-    return _json(200, wire.submitted(task))
+    return _json(200, payloads.submitted(task))
 
 
 def _record_info(simulator: "Simulator", provider: str, request: Request) -> Answer:
@@ -118,7 +118,7 @@ def _record_info(simulator: "Simulator", provider: str, request: Request) -> Ans
     if not task_id:
         return _refuse(provider, 422, "", "taskId is required")
     now = time.time()
-    result = _json(200, wire.record_info(provider, simulator.find_task(provider, task_id), now))
+    result = _json(200, payloads.record_info(provider, simulator.find_task(provider, task_id), now))
     simulator.record(Poll(provider, (task_id,), now))  # after it was answered: a poll may end a task
     return result
 
@@ -128,10 +128,10 @@ def _flux_tasks(simulator: "Simulator", provider: str, request: Request) -> Answ
     match asked:
         case {"action": "retrieve", "id": str(task_id)}:
             ids = [task_id]
-            result = wire.acedata_record(simulator.find_task(provider, task_id), now)
+            result = payloads.acedata_record(simulator.find_task(provider, task_id), now)
         case {"action": "retrieve_batch", "ids": list(ids)} if len(ids) <= _MAX_BATCH:
             found = [task for task_id in ids if (task := simulator.find_task(provider, str(task_id)))]
-            result = wire.acedata_batch(found[: asked.get("limit", _DEFAULT_LIMIT)], now)
+            result = payloads.acedata_batch(found[: asked.get("limit", _DEFAULT_LIMIT)], now)
         case _:
             return _refuse(provider, 400, "token_mismatched", "missing or invalid parameters")
     simulator.record(Poll(provider, tuple(map(str, ids)), now))
@@ -161,9 +161,9 @@ def _image_answer(simulator: "Simulator", request: Request) -> Answer:
 
 def _refuse(provider: str, status: int, code: str, message: str) -> Answer:
     if provider == ACEDATA:
-        return _json(400 if status == 422 else status, wire.acedata_error(code, message))
+        return _json(400 if status == 422 else status, payloads.acedata_error(code, message))
     # kie.ai and its family tell in the envelope what is wrong with a request; the HTTP status often stays 200.
-    return _json(401 if status == 401 else 200, wire.envelope(status, message, None))
+    return _json(401 if status == 401 else 200, payloads.envelope(status, message, None))
 
 
 def _json(status: int, body: Mapping[str, Any], *, pretty: bool = False) -> Answer:

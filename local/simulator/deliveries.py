@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from local.simulator import wire
+from local.simulator import payloads
 from local.simulator.scripts import PlannedCallback
 from local.simulator.tasks import Delivery, SimulatedTask
 
@@ -83,7 +83,7 @@ class CallbackSender:
         for thread in previous:
             thread.join()
         stopping = stopping or self._wait(planned.delay_seconds)
-        body = wire.callback(task, planned.outcome or task.script.outcome, tells_task_id=planned.tells_task_id)
+        body = payloads.callback(task, planned.outcome or task.script.outcome, tells_task_id=planned.tells_task_id)
         for attempt in range(1, MAX_RETRIES + 2):
             if stopping:
                 break

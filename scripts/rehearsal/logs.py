@@ -6,7 +6,7 @@ from pathlib import Path
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.emulator import MiniStack
 
-DEAD_LETTERS = ("ArchiveDeadLetters", "DispatchFailures", "PublishFailures", "ReconcileFailures")
+DEAD_LETTERS = ("ArchiveDeadLetters", "DispatchDeadLetters", "PublishDeadLetters", "ReconcileDeadLetters")
 # As botocore's errors and as the functions' own lines have it: AccessDenied or AccessDeniedException.
 DENIED = "AccessDenied"
 

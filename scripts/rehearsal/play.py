@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from boto3.dynamodb.types import TypeSerializer
 
-from catchlight.client import DeskClient, DeskError, TaskAnswer
+from catchlight.client import TaskResponse, TasksApiError, TasksClient
 from catchlight.client.signing import SignedRequests
 from catchlight.models import TaskStatus, iso, task_key, utc_now
 from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCRIPTS, Simulator
@@ -60,24 +60,24 @@ class Play:
     def __post_init__(self) -> None:
         self._resources = self.deployment.resources()
         self.logs = FunctionLogs(self.deployment.ministack, self._resources)
-        self._caller = make_caller(self.deployment.ministack, self._resources["DeskApi"])
+        self._caller = make_caller(self.deployment.ministack, self._resources["TasksApi"])
         self._events = EventQueue(self.deployment.ministack, self._resources["TaskEventBus"])
 
     # -- what is shown
 
-    def tasks(self) -> list[TaskAnswer]:
+    def tasks(self) -> list[TaskResponse]:
         """Each case ends as it has to, found by the tasks API; every image is, byte for byte, what was served."""
-        with self._desk() as desk:
+        with self._api() as api:
             # One after the other: cold starts side by side take a small machine longer than functions wait for AWS.
-            ended = [self._ended(desk, case, self._submit(desk, case)) for case in CASES]
+            ended = [self._ended(api, case, self._submit(api, case)) for case in CASES]
             self._wait_for(lambda: self.simulator.outstanding_callbacks == 0, "every callback has been delivered")
             for case, task in zip(CASES, ended, strict=True):
-                found = desk.task(case.provider, task.task_id)
+                found = api.task(case.provider, task.task_id)
                 expect(found.status == case.status, f"{case.script} stays {case.status}, and is {found.status}")
                 conflicts = len(found.conflicts)
                 expect(conflicts == (case.script == "late-failure"), f"{case.script} has {conflicts} conflicts")
-            self._check_list(desk, ended)
-            linked = sum(self._check_images(desk, task) for task in ended)
+            self._check_list(api, ended)
+            linked = sum(self._check_images(api, task) for task in ended)
         # A busy machine may be too slow for an attempt, which is made again; none may be refused.
         answers = [delivery.status for delivery in self.simulator.deliveries]
         planned = sum(copies.copies for case in CASES for copies in SCRIPTS[case.script].callbacks)
@@ -93,8 +93,8 @@ class Play:
         for name in ("DispatchChanges", "ArchiveImages", "PublishEvents", "ReconcileTasks"):
             # A batch without records is refused by some, which is answer enough: the handler runs.
             client.invoke(FunctionName=self._resources[f"{name}Function"], Payload=b'{"Records": []}')
-        with self._desk() as desk:
-            expect(desk.page().tasks == (), "there is no task yet")
+        with self._api() as api:
+            expect(api.page().tasks == (), "there is no task yet")
         self.wrong_token()
         self.say("all functions start; a wrong token is refused", f"{time.monotonic() - begun:.0f} s")
 
@@ -118,7 +118,7 @@ class Play:
         expect(json.loads(b64decode(document["body"])) == UNREADABLE, "what is kept is what was delivered")
         self.say("unsigned request; unreadable delivery, kept", f"{unsigned.status_code}; {unreadable.status_code}")
 
-    def events(self, ended: list[TaskAnswer]) -> None:
+    def events(self, ended: list[TaskResponse]) -> None:
         """Every end of a task is on the event bus."""
         expected = {task_key(task.provider, task.task_id) for task in ended}
         told: set[str] = set()
@@ -156,30 +156,30 @@ class Play:
         found = payload == {"pollingRestarted": 1, "archivingRepeated": 1}
         expect(found, f"one task is polled for and one archived again, not {payload}")
         by_poll = Case(FLUX_KONTEXT, "success", TaskStatus.ARCHIVED, "poll", 2)
-        with self._desk() as desk:
-            self._ended(desk, by_poll, task.task_id)
+        with self._api() as api:
+            self._ended(api, by_poll, task.task_id)
             # What its polling finds is dispatched again.
             client.update_event_source_mapping(UUID=mapping, Enabled=True)
-            self._ended(desk, by_poll, pending.task_id)
+            self._ended(api, by_poll, pending.task_id)
         self.say("lost stream records found by ReconcileTasks", "2 tasks")
 
     def one_more(self) -> None:
         """After an update: a task is taken, and ends as before."""
-        with self._desk() as desk:
-            self._ended(desk, CASES[0], self._submit(desk, CASES[0]))
+        with self._api() as api:
+            self._ended(api, CASES[0], self._submit(api, CASES[0]))
 
     # -- inside
 
-    def _submit(self, desk: DeskClient, case: Case) -> str:
+    def _submit(self, api: TasksClient, case: Case) -> str:
         prompt = f"a mountain lake simulate:{case.script}"
-        task_id: str = desk.submit(case.provider, {"prompt": prompt} | _required(case.provider)).task_id
+        task_id: str = api.submit(case.provider, {"prompt": prompt} | _required(case.provider)).task_id
         return task_id
 
-    def _ended(self, desk: DeskClient, case: Case, task_id: str) -> TaskAnswer:
+    def _ended(self, api: TasksClient, case: Case, task_id: str) -> TaskResponse:
         deadline = time.monotonic() + MAX_TASK_SECONDS
         while True:
             self.logs.raise_for_faults()
-            task = desk.task(case.provider, task_id, wait_seconds=5)
+            task = api.task(case.provider, task_id, wait_seconds=5)
             if task.done:
                 break
             expect(time.monotonic() < deadline, f"{case.script} ends within {MAX_TASK_SECONDS:.0f} s: {task!r}")
@@ -189,17 +189,17 @@ class Play:
         self.say(f"{case.provider}, {case.script}", f"{task.status}, by {task.reported_by}, {len(task.images)} images")
         return task
 
-    def _check_list(self, desk: DeskClient, ended: list[TaskAnswer]) -> None:
-        listed = {task.task_id for task in desk.tasks()}
+    def _check_list(self, api: TasksClient, ended: list[TaskResponse]) -> None:
+        listed = {task.task_id for task in api.tasks()}
         expect({task.task_id for task in ended} <= listed, "every task is listed")
-        failed = [task.task_id for task in desk.tasks(status=TaskStatus.FAILED)]
+        failed = [task.task_id for task in api.tasks(status=TaskStatus.FAILED)]
         expect(failed == [t.task_id for t in ended if t.status == TaskStatus.FAILED], "tasks are listed by status")
 
-    def _check_images(self, desk: DeskClient, task: TaskAnswer) -> int:
+    def _check_images(self, api: TasksClient, task: TaskResponse) -> int:
         simulated = self.simulator.find_task(task.provider, task.task_id)
         served = {(image.kind, image.index): image.picture.content for image in simulated.images} if simulated else {}
         for (kind, index), content in served.items() if task.images else ():
-            with desk.open_link(desk.image_link(task.provider, task.task_id, kind, index)) as response:
+            with api.open_link(api.image_link(task.provider, task.task_id, kind, index)) as response:
                 expect(response.read() == content, f"{kind}-{index} of {task.task_id} is what was served")
         return len(task.images)
 
@@ -224,19 +224,19 @@ class Play:
             time.sleep(2)
 
     def _desk_url(self) -> str:
-        return self.deployment.outputs()["DeskUrl"]
+        return self.deployment.outputs()["TasksApiUrl"]
 
     def _callback_url(self, provider: str) -> str:
-        url = self._desk_url().replace(self._resources["DeskApi"], self._resources["CallbackApi"])
+        url = self._desk_url().replace(self._resources["TasksApi"], self._resources["CallbackApi"])
         return f"{url}/callbacks/{provider}/{self.token}"
 
     @contextmanager
-    def _desk(self) -> Iterator[DeskClient]:
+    def _api(self) -> Iterator[TasksClient]:
         signed = SignedRequests(self._caller, REGION)
-        with DeskClient(self._desk_url(), signed, trust_environment=False) as desk:
+        with TasksClient(self._desk_url(), signed, trust_environment=False) as api:
             try:
-                yield desk
-            except DeskError as exc:
+                yield api
+            except TasksApiError as exc:
                 self.logs.raise_for_faults()
                 raise RehearsalError(f"The tasks API refused: {exc}") from exc
 

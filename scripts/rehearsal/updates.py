@@ -66,7 +66,7 @@ def updates(
             **{name: {"Layers"} for name in state if name.endswith("Function")},
             alias: {"Version"},
             next(name for name in state if name.startswith(VERSION)): {"PhysicalId"},
-            **_replaced("ImageTasksLayer"),
+            **_replaced("CatchlightLayer"),
         },
     )
     play.one_more()
@@ -92,7 +92,7 @@ def _replaced(prefix: str) -> dict[str, set[str]]:
 
 def _comparable(found: dict[str, set[str]]) -> list[tuple[str, list[str]]]:
     """Logical ids that SAM makes of hashes count by what is before the hash."""
-    prefixes = (VERSION, "ImageTasksLayer")
+    prefixes = (VERSION, "CatchlightLayer")
     return sorted(
         (next((p for p in prefixes if name.startswith(p)), name), sorted(facts)) for name, facts in found.items()
     )

@@ -1,4 +1,4 @@
-"""What AnswerRequests is called with."""
+"""What ServeTasksApi is called with."""
 
 import http.client
 import json

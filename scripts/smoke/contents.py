@@ -65,7 +65,7 @@ class Build:
     @property
     def layer(self) -> Path:
         """What Lambda puts on the path as /opt/python."""
-        return self.folder / "ImageTasksLayer" / "python"
+        return self.folder / "CatchlightLayer" / "python"
 
     @property
     def layer_source(self) -> Path:
@@ -84,13 +84,13 @@ def check_contents(build: Build) -> Iterator[str]:
     }
     yield from _check_template(build, template)
     built = {path.name for path in build.folder.iterdir()}
-    wanted = {*functions, "ImageTasksLayer", "template.yaml"}
+    wanted = {*functions, "CatchlightLayer", "template.yaml"}
     for name in sorted(built ^ wanted):
         yield f"{name} {'is not in' if name in wanted else 'does not belong into'} {build.folder}"
     for name, source in functions.items():
         if name in built:
             yield from _check_function(build, build.folder / name, source)
-    if "ImageTasksLayer" in built:
+    if "CatchlightLayer" in built:
         yield from _check_layer(build)
 
 

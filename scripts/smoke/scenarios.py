@@ -10,7 +10,7 @@ from scripts.smoke.task_steps import ARCHIVE_IMAGES, POLL_TASKS, RECONCILE_TASKS
 
 SCENARIOS: Mapping[str, Sequence[Step]] = {
     "ReceiveCallbackFunction": RECEIVE_CALLBACK,
-    "AnswerRequestsFunction": ANSWER_REQUESTS,
+    "ServeTasksApiFunction": ANSWER_REQUESTS,
     "DispatchChangesFunction": DISPATCH_CHANGES,
     "PollTasksFunction": POLL_TASKS,
     "ArchiveImagesFunction": ARCHIVE_IMAGES,

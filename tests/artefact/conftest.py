@@ -51,7 +51,7 @@ class Copy(Build):
             change(parsed)
             return json.dumps(parsed, separators=(",", ":")).encode()
 
-        self.change(f"ImageTasksLayer/python/botocore/data/{path}", changed)
+        self.change(f"CatchlightLayer/python/botocore/data/{path}", changed)
 
     def _find(self, path: str) -> Path:
         (found,) = self.folder.glob(path)

@@ -14,7 +14,7 @@ from scripts.smoke.grants import Grant, check_grants, grants_of, needed_for
 from scripts.smoke.imports import check_imports
 from tests.artefact.conftest import Copy, copy_of
 
-LAYER = "ImageTasksLayer/python"
+LAYER = "CatchlightLayer/python"
 TEMPLATE = load_template(PROJECT / "template.yaml", {})
 FUNCTIONS = TEMPLATE.of_type("AWS::Lambda::Function")
 
@@ -64,7 +64,7 @@ FAULTS: dict[str, tuple[str, Callable[[Copy], None]]] = {
         lambda copy: copy.change_data(f"{S3}/service-2.json", strip_documentation),
     ),
     "documentation of S3's parameters, for a link": (
-        "AnswerRequestsFunction",
+        "ServeTasksApiFunction",
         lambda copy: copy.change_data(f"{S3}/service-2.json", strip_documentation),
     ),
     "checksums": ("ArchiveImagesFunction", lambda copy: copy.change_data(f"{S3}/service-2.json", strip_checksums)),

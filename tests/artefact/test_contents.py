@@ -11,7 +11,7 @@ from local.artefact import PROJECT, Artefact
 from scripts.smoke.contents import Build, Target, _source_hash, check_contents
 from tests.artefact.conftest import HERE, Copy, copy_of
 
-LAYER = "ImageTasksLayer/python"
+LAYER = "CatchlightLayer/python"
 DATA = f"{LAYER}/botocore/data"
 MODULES = f"{LAYER}/catchlight"
 TAG = f"{sys.implementation.cache_tag}.pyc"
@@ -136,7 +136,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "another module": (changed(f"{MODULES}/polling.py", lambda text: text + b"\n"), "polling.py: is not as its source"),
     "a link": (link, "catchlight/errors.py: is a link, which Lambda cannot follow"),
     "a file beside the layer": (
-        written("ImageTasksLayer/requirements.txt"),
+        written("CatchlightLayer/requirements.txt"),
         "a layer has python/ and nothing beside it",
     ),
     # bytecode

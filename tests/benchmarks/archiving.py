@@ -29,11 +29,11 @@ from botocore.config import Config
 
 from catchlight.archiving.archiver import ImageArchive
 from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
-from catchlight.archiving.confirmation import Checked
-from catchlight.archiving.priority_pool import EarliestFirstPool
+from catchlight.archiving.confirmation import ConfirmationResult
+from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.aws.clients import AwsClients
 from catchlight.images.fetcher import ImageFetcher
-from catchlight.images.url_policy import ImageDoor
+from catchlight.images.url_policy import UrlPolicy
 from catchlight.models import Image, ImageKind, Task, TaskStatus
 from tests.benchmarks.figures import Figure, Goal, Samples
 from tests.benchmarks.memory import forget_peak, peak_megabytes
@@ -51,7 +51,7 @@ GOAL_SPEEDUP = 6.0
 PATH_STYLE = Config(s3={"addressing_style": "path", "payload_signing_enabled": False})
 
 
-class Door(ImageDoor):
+class Door(UrlPolicy):
     """Lets this machine through."""
 
     def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:
@@ -109,9 +109,9 @@ class Tasks:
 class Unasked:
     """Nobody confirms anything."""
 
-    def check(self, task: Task, **_: Any) -> Checked:
+    def check(self, task: Task, **_: Any) -> ConfirmationResult:
         """As it is."""
-        return Checked(task)
+        return ConfirmationResult(task)
 
 
 class Ways:
@@ -170,7 +170,7 @@ class Ways:
         """Five tasks of two images each, as the function archives them."""
         names = [f"flux-kontext#task{number}" for number in range(TASKS)]
         tasks = Tasks({name: [self._url(megabytes) for _ in range(IMAGES_PER_TASK)] for name in names})
-        pool = EarliestFirstPool(threads)
+        pool = PriorityThreadPool(threads)
         unasked: Any = Unasked()
         table: Any = tasks
         archive = ImageArchive(

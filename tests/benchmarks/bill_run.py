@@ -19,7 +19,7 @@ import httpx
 import yaml
 from botocore.client import BaseClient
 
-from catchlight.images.stream import IncomingImage
+from catchlight.images.stream import ImageStream
 from catchlight.models import task_key
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.tasks.registration import Registry
@@ -27,10 +27,10 @@ from local.events.filters import EventFilter
 from local.moto.patches import put_object_as_s3_does, stream_without_idle_writes
 from local.template.expand import Template, load_template
 from tests.benchmarks.bill_units import item_size, read_units, walk, write_units
+from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN
 from tests.conftest import FakeLambdaContext
 from tests.image_server import picture
 from tests.integration.conftest import an_account
-from tests.planted_secrets import API_KEYS, CALLBACK_TOKEN
 
 REPOSITORY = Path(__file__).parents[2]
 PROVIDER = "flux-kontext"
@@ -93,12 +93,12 @@ class Pictures:
         self.fetched = 0
         self._lock = Lock()
 
-    def fetch(self, url: str, allowed_hosts: object) -> IncomingImage:
+    def fetch(self, url: str, allowed_hosts: object) -> ImageStream:
         """A small picture, whatever the URL."""
         with self._lock:
             self.fetched += 1
         body = picture()
-        return IncomingImage(iter([body]), len(body), httpx.URL(url).host)
+        return ImageStream(iter([body]), len(body), httpx.URL(url).host)
 
 
 class CountedStack:

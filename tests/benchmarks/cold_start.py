@@ -52,7 +52,7 @@ def measure() -> list[Figure]:
                     taken[name].append(sandbox.start(aws, runtime)[0])
             _, import_times = sandboxes["callback"].start(aws, runtime, "-X", "importtime")
         _import_tree.append(read_import_times(import_times))
-        layer_bytes = deployed.packed_bytes(deployed.BUILD / "ImageTasksLayer")
+        layer_bytes = deployed.packed_bytes(deployed.BUILD / "CatchlightLayer")
     return _figures(taken, layer_bytes)
 
 

@@ -55,7 +55,7 @@ def lay_out() -> Path:
     build()
     for function in BUILD.glob("*Function"):
         shutil.copytree(function, folder / "task" / function.name)
-    shutil.copytree(BUILD / "ImageTasksLayer" / "python", folder / "opt" / "python")
+    shutil.copytree(BUILD / "CatchlightLayer" / "python", folder / "opt" / "python")
     _replace_compiled_modules(folder / "opt" / "python")
     runtime = folder / "var" / "runtime"
     copy_installed(RUNTIME_CLIENT + RUNTIME_BOTO3 + HTTPX, runtime)

@@ -33,7 +33,7 @@ from rich.table import Table
 from catchlight.api.queries import _seal, _sealed
 from catchlight.api.schemas import PageQuery
 from catchlight.models import iso
-from functions.answer_requests import app
+from functions.serve_tasks_api import app
 from local.template.expand import ACCOUNT_ID, load_template
 from tests.benchmarks.bill_units import item_size
 from tests.benchmarks.figures import Figure, Goal, Samples, compared
@@ -107,7 +107,7 @@ def measure() -> list[Figure]:
         units(f"a page of {LIMIT} tasks", "", Goal(1.05)),
         units(f"a page of {LIMIT} tasks of one status", "status"),
         compared(
-            f"a page of {LIMIT} tasks, the desk's CPU time",
+            f"a page of {LIMIT} tasks, the tasks API's CPU time",
             Samples([many[query].desk_ms for query in whole]),
             "ms",
             peer,
@@ -157,8 +157,8 @@ def pages(*, repeats: int = 1) -> tuple[dict[Query, Page], dict[Query, Page]]:
     for query in QUERIES:
         for position in POSITIONS:
             for _ in range(repeats):
-                for desk, its in zip(desks, found, strict=True):
-                    name, page = (" ".join(query), position), desk.page(query, position)
+                for api, its in zip(desks, found, strict=True):
+                    name, page = (" ".join(query), position), api.page(query, position)
                     its[name] = min(page, its.get(name, page), key=lambda page: page.store_ms)
     return found
 
@@ -254,11 +254,11 @@ def moment(number: int, seconds: int = 0) -> str:
     return iso(BEGIN + timedelta(seconds=number + seconds))
 
 
-# ------------------------------------------------------------------------------------------------ the desk
+# ------------------------------------------------------------------------------------------------ the tasks API
 
 
 class MeasuredDesk:
-    """The desk's handler over one table, and the calls of DynamoDB that it makes."""
+    """The tasks API's handler over one table, and the calls of DynamoDB that it makes."""
 
     def __init__(self, table: str, tasks: int) -> None:
         self._tasks = tasks

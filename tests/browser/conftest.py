@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from catchlight.api.schemas import TaskAnswer
+from catchlight.api.schemas import TaskResponse
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery import GalleryServer
 from local.demo.chromium import PATIENCE_MILLISECONDS, chromium, find_chromium
-from tests.desk_in_memory import DeskInMemory, many_tasks
+from tests.tasks_api_in_memory import TasksApiInMemory, many_tasks
 
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
 # Noted in the page before any of its scripts runs.
@@ -81,9 +81,9 @@ Visit = Callable[..., Visitor]
 
 
 @contextmanager
-def visiting(browser: Browser, desk: DeskInMemory, **options: Any) -> Iterator[Visitor]:
-    """A browser window before a desk's gallery; options are those of a Playwright context."""
-    with GalleryServer(desk.client()) as gallery, browser.new_context(**options) as context:
+def visiting(browser: Browser, api: TasksApiInMemory, **options: Any) -> Iterator[Visitor]:
+    """A browser window before a tasks API's gallery; options are those of a Playwright context."""
+    with GalleryServer(api.client()) as gallery, browser.new_context(**options) as context:
         context.set_default_timeout(PATIENCE_MILLISECONDS)
         context.add_init_script(_WATCH)
         visitor = Visitor(gallery, context.new_page())
@@ -103,19 +103,19 @@ def visiting(browser: Browser, desk: DeskInMemory, **options: Any) -> Iterator[V
 def visit(browser: Browser) -> Iterator[Visit]:
     """Opens windows; what their browser was not content with fails the test at its end."""
     with ExitStack() as visits:
-        yield lambda desk, **options: visits.enter_context(visiting(browser, desk, **options))
+        yield lambda api, **options: visits.enter_context(visiting(browser, api, **options))
 
 
 @pytest.fixture(scope="module")
-def desk() -> DeskInMemory:
+def api() -> TasksApiInMemory:
     """Sixty tasks of all kinds, for tests that change none."""
-    return DeskInMemory(*many_tasks(60, now=datetime.now(UTC)))
+    return TasksApiInMemory(*many_tasks(60, now=datetime.now(UTC)))
 
 
-def newest_with(desk: DeskInMemory, images: int) -> TaskAnswer:
+def newest_with(api: TasksApiInMemory, images: int) -> TaskResponse:
     """The newest archived task with so many images."""
     return next(
-        task for task in desk.tasks.values() if task.status is TaskStatus.ARCHIVED and len(task.images) == images
+        task for task in api.tasks.values() if task.status is TaskStatus.ARCHIVED and len(task.images) == images
     )
 
 

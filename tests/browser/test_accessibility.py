@@ -9,12 +9,12 @@ from playwright.sync_api import Page, expect
 
 from catchlight.models import TaskStatus
 from tests.browser.conftest import Visit, newest_with
-from tests.desk_in_memory import DeskInMemory, a_task
+from tests.tasks_api_in_memory import TasksApiInMemory, a_task
 
 
-def test_everything_that_can_be_used_says_what_it_is(visit: Visit, desk: DeskInMemory) -> None:
-    task = newest_with(desk, 2)
-    page = visit(desk).open()
+def test_everything_that_can_be_used_says_what_it_is(visit: Visit, api: TasksApiInMemory) -> None:
+    task = newest_with(api, 2)
+    page = visit(api).open()
     expect(page.locator(".frame")).to_have_count(60)
     name = page.get_by_role("link", name=task.task_id).get_attribute("aria-label") or ""
     assert name.startswith(f"Archived, flux-kontext, {task.task_id}, ")
@@ -39,7 +39,7 @@ def test_everything_that_can_be_used_says_what_it_is(visit: Visit, desk: DeskInM
 def test_a_name_keeps_up_with_the_time(visit: Visit) -> None:
     begun = datetime.now(UTC) - timedelta(seconds=40)
     page = visit(
-        DeskInMemory([a_task("t1", arrived_at=begun), a_task("t2", TaskStatus.PENDING, arrived_at=begun)])
+        TasksApiInMemory([a_task("t1", arrived_at=begun), a_task("t2", TaskStatus.PENDING, arrived_at=begun)])
     ).open()
     link = page.get_by_role("link", name="t1")
     expect(link).to_have_attribute("aria-label", re.compile("just now$"))
@@ -77,7 +77,7 @@ def test_words_can_be_read_by_day_and_by_night(visit: Visit, scheme: str) -> Non
         a_task(f"t{number}", status, arrived_at=now, request={"prompt": "a tree"})
         for number, status in enumerate(TaskStatus)
     ]
-    page = visit(DeskInMemory(tasks), color_scheme=scheme).open()
+    page = visit(TasksApiInMemory(tasks), color_scheme=scheme).open()
     table = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert table == {"light": "rgb(241, 238, 231)", "dark": "rgb(25, 22, 19)"}[scheme]
     pairs = {".age": "html", ".prompt": "html", ".count": "html", ".statuses label:last-child span": "html"}
@@ -96,7 +96,7 @@ def test_statuses_differ_by_more_than_their_colour(visit: Visit) -> None:
         a_task(f"t{number}", status, arrived_at=now, failure=failure if status is TaskStatus.FAILED else None)
         for number, status in enumerate(TaskStatus)
     ]
-    page = visit(DeskInMemory(tasks)).open()
+    page = visit(TasksApiInMemory(tasks)).open()
     marks = page.eval_on_selector_all(".frame .status use", "(all) => all.map((one) => one.getAttribute('href'))")
     words = page.locator(".frame .status").all_inner_texts()
     assert len(set(marks)) == len(set(words)) == len(TaskStatus)
@@ -104,16 +104,16 @@ def test_statuses_differ_by_more_than_their_colour(visit: Visit) -> None:
     assert page.locator(".frame[data-status=INCOMPLETE] .ringed").count() == 1
 
 
-def test_nothing_is_animated_for_those_who_do_not_want_it(visit: Visit, desk: DeskInMemory) -> None:
-    still = visit(desk, reduced_motion="reduce").open()
+def test_nothing_is_animated_for_those_who_do_not_want_it(visit: Visit, api: TasksApiInMemory) -> None:
+    still = visit(api, reduced_motion="reduce").open()
     assert still.evaluate("document.getAnimations().length") == 0
-    assert visit(desk).open().evaluate("document.getAnimations().length") > 0
+    assert visit(api).open().evaluate("document.getAnimations().length") > 0
 
 
 @pytest.mark.parametrize("width", [320, 390, 760])
-def test_narrow_screens(visit: Visit, desk: DeskInMemory, width: int) -> None:
-    task = newest_with(desk, 2)
-    visitor = visit(desk, viewport={"width": width, "height": 720}, has_touch=True, is_mobile=True)
+def test_narrow_screens(visit: Visit, api: TasksApiInMemory, width: int) -> None:
+    task = newest_with(api, 2)
+    visitor = visit(api, viewport={"width": width, "height": 720}, has_touch=True, is_mobile=True)
     page = visitor.open()
     fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     assert page.evaluate(fits)
@@ -131,8 +131,8 @@ def test_narrow_screens(visit: Visit, desk: DeskInMemory, width: int) -> None:
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
-def test_a_low_window_is_not_all_bar(visit: Visit, desk: DeskInMemory) -> None:
-    page = visit(desk, viewport={"width": 320, "height": 256}).open()  # a large window, at 400 %
+def test_a_low_window_is_not_all_bar(visit: Visit, api: TasksApiInMemory) -> None:
+    page = visit(api, viewport={"width": 320, "height": 256}).open()  # a large window, at 400 %
     page.keyboard.press("/")
     page.keyboard.press("Enter")
     for _ in range(4):
@@ -144,18 +144,18 @@ def test_a_low_window_is_not_all_bar(visit: Visit, desk: DeskInMemory) -> None:
     assert bar["y"] + bar["height"] <= max(top, 0)  # nothing of it is under the bar
 
 
-def test_the_shown_image_is_marked_without_the_pages_colours(visit: Visit, desk: DeskInMemory) -> None:
-    task = newest_with(desk, 2)
-    page = visit(desk, forced_colors="active").open(f"#{task.provider}/{task.task_id}")
+def test_the_shown_image_is_marked_without_the_pages_colours(visit: Visit, api: TasksApiInMemory) -> None:
+    task = newest_with(api, 2)
+    page = visit(api, forced_colors="active").open(f"#{task.provider}/{task.task_id}")
     outlines = page.locator(".strip button").evaluate_all(
         "(all) => all.map((one) => getComputedStyle(one).outlineStyle)"
     )
     assert outlines == ["solid", "none"]
 
 
-def test_the_desk_is_asked_nothing_that_it_does_not_offer(visit: Visit, desk: DeskInMemory) -> None:
+def test_the_desk_is_asked_nothing_that_it_does_not_offer(visit: Visit, api: TasksApiInMemory) -> None:
     refused: list[str] = []
-    other = DeskInMemory(desk.tasks.values(), desk.pictures)
+    other = TasksApiInMemory(api.tasks.values(), api.pictures)
 
     def note(request: httpx.Request) -> None:
         if request.method != "GET" or request.url.path.split("/")[1] not in ("tasks", "images"):

@@ -8,10 +8,10 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, expect
 
-from catchlight.api.schemas import TaskAnswer
+from catchlight.api.schemas import TaskResponse
 from catchlight.models import TaskStatus
 from tests.browser.conftest import Visit, Visitor, visiting
-from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, an_image
+from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, an_image
 
 HOSTILE = {
     "an image": "<img src=x onerror=\"window.hacked = 'image'\">",
@@ -39,7 +39,7 @@ HOSTILE = {
 _AS_ENCODE_URI_COMPONENT = "!'()*~"
 
 
-def a_hostile_task(words: str, number: int) -> TaskAnswer:
+def a_hostile_task(words: str, number: int) -> TaskResponse:
     at = datetime.now(UTC)
     said: dict[str, Any] = {"prompt": words, "model": words, words[:60]: words, "nested": {words[:60]: [words]}}
     conflict: dict[str, Any] = {"reportedBy": "callback", "reportedAt": words[:40], "status": "FAILED", "urls": [words]}
@@ -67,7 +67,7 @@ def gallery(browser: Browser) -> Iterator[Visitor]:
     """One page with all of them on it."""
     tasks = [a_hostile_task(words, number) for number, words in enumerate(HOSTILE.values())]
     viewport = {"width": 1000, "height": 800}
-    with visiting(browser, DeskInMemory([*tasks, a_task("good")]), viewport=viewport) as visitor:
+    with visiting(browser, TasksApiInMemory([*tasks, a_task("good")]), viewport=viewport) as visitor:
         visitor.allowed_errors += ["502", "404"]  # the images, which are not there
         visitor.open()
         assert visitor.page.locator(".frame").count() == len(HOSTILE) + 1
@@ -119,7 +119,7 @@ def test_words_stay_words(gallery: Visitor, number: int, words: str) -> None:
 
 def test_words_that_turn_turn_nothing_around_them(visit: Visit) -> None:
     words = HOSTILE["right to left"]
-    visitor = visit(DeskInMemory([a_hostile_task(words, 1)]))
+    visitor = visit(TasksApiInMemory([a_hostile_task(words, 1)]))
     visitor.allowed_errors.append("502")  # the image, which is not there
     page = visitor.open()
     for selector in (".frame .id", ".frame .prompt"):
@@ -136,7 +136,7 @@ def test_words_that_turn_turn_nothing_around_them(visit: Visit) -> None:
 
 
 def test_the_same_words_in_the_address(visit: Visit) -> None:
-    visitor = visit(DeskInMemory([a_task("good")]))
+    visitor = visit(TasksApiInMemory([a_task("good")]))
     visitor.allowed_errors += ["404", "400", "502"]
     for words in (
         "#%",

@@ -3,11 +3,11 @@
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit, focused
-from tests.desk_in_memory import DeskInMemory
+from tests.tasks_api_in_memory import TasksApiInMemory
 
 
-def test_the_tab_key_reaches_every_part_in_the_order_of_the_eye(visit: Visit, desk: DeskInMemory) -> None:
-    page = visit(desk).open()
+def test_the_tab_key_reaches_every_part_in_the_order_of_the_eye(visit: Visit, api: TasksApiInMemory) -> None:
+    page = visit(api).open()
     seen = []
     for _ in range(6):
         page.keyboard.press("Tab")
@@ -17,25 +17,25 @@ def test_the_tab_key_reaches_every_part_in_the_order_of_the_eye(visit: Visit, de
             )
         )
     assert seen[:5] == ["skip", "search", "provider", "live", "status"]
-    first = next(iter(desk.tasks.values()))
+    first = next(iter(api.tasks.values()))
     assert focused(page) == f"#{first.provider}/{first.task_id}"
     page.keyboard.press("Tab")
     assert not page.evaluate("document.activeElement.closest('#sheet')")  # the sheet is one stop, not sixty
 
 
-def test_the_skip_link_leads_to_the_tasks(visit: Visit, desk: DeskInMemory) -> None:
-    page = visit(desk).open()
+def test_the_skip_link_leads_to_the_tasks(visit: Visit, api: TasksApiInMemory) -> None:
+    page = visit(api).open()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the tasks")).to_be_in_viewport()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    first = next(iter(desk.tasks.values()))
+    first = next(iter(api.tasks.values()))
     assert focused(page) == f"#{first.provider}/{first.task_id}"
 
 
-def test_arrows_move_in_the_grid(visit: Visit, desk: DeskInMemory) -> None:
-    page = visit(desk, viewport={"width": 1440, "height": 900}).open()
-    addresses = [f"#{task.provider}/{task.task_id}" for task in desk.tasks.values()]
+def test_arrows_move_in_the_grid(visit: Visit, api: TasksApiInMemory) -> None:
+    page = visit(api, viewport={"width": 1440, "height": 900}).open()
+    addresses = [f"#{task.provider}/{task.task_id}" for task in api.tasks.values()]
     columns = page.evaluate("getComputedStyle(document.querySelector('#sheet')).gridTemplateColumns.split(' ').length")
     assert columns == 6
     page.locator("#sheet").focus()
@@ -61,9 +61,9 @@ def test_arrows_move_in_the_grid(visit: Visit, desk: DeskInMemory) -> None:
     assert addresses.index(focused(page)) < 53
 
 
-def test_a_task_can_be_looked_at_without_a_pointer(visit: Visit, desk: DeskInMemory) -> None:
-    page = visit(desk).open()
-    tasks = list(desk.tasks.values())
+def test_a_task_can_be_looked_at_without_a_pointer(visit: Visit, api: TasksApiInMemory) -> None:
+    page = visit(api).open()
+    tasks = list(api.tasks.values())
     dialog = page.get_by_role("dialog")
     page.keyboard.press("/")
     assert focused(page) == "search"

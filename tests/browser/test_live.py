@@ -7,67 +7,67 @@ from urllib.parse import urlsplit
 import httpx
 from playwright.sync_api import Page, Route, expect
 
-from catchlight.api.schemas import ImageAnswer, TaskAnswer
+from catchlight.api.schemas import ImageResponse, TaskResponse
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery import GalleryServer
 from local.demo.chromium import PATIENCE_MILLISECONDS
 from tests.browser.conftest import Visit
-from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, an_image, many_tasks
+from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, an_image, many_tasks
 
 # What Chromium says of a server that has stopped: before a request, before its answer, in the middle of an image.
 STOPPED = ["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONTENT_LENGTH_MISMATCH"]
 
 
-def a_desk(count: int = 60) -> DeskInMemory:
+def a_desk(count: int = 60) -> TasksApiInMemory:
     """With two that wait, so that news is asked for every two seconds."""
-    return DeskInMemory(*many_tasks(count, now=datetime.now(UTC)))
+    return TasksApiInMemory(*many_tasks(count, now=datetime.now(UTC)))
 
 
-def add_new(desk: DeskInMemory, task_id: str) -> TaskAnswer:
+def add_new(api: TasksApiInMemory, task_id: str) -> TaskResponse:
     task = a_task(task_id, TaskStatus.PENDING, arrived_at=datetime.now(UTC))
-    desk.put(task)
+    api.put(task)
     return task
 
 
-def archive(desk: DeskInMemory, task: TaskAnswer) -> None:
-    content = next(iter(desk.pictures.values()))
+def archive(api: TasksApiInMemory, task: TaskResponse) -> None:
+    content = next(iter(api.pictures.values()))
     image = an_image(task.task_id, content, extension="webp", width=512, height=512)
-    desk.pictures[image.key or ""] = content
+    api.pictures[image.key or ""] = content
     begun = datetime.fromisoformat(task.arrived_at or "")
-    desk.put(a_task(task.task_id, provider=task.provider, arrived_at=begun, images=[image]))
+    api.put(a_task(task.task_id, provider=task.provider, arrived_at=begun, images=[image]))
 
 
 def test_a_task_is_followed_from_waiting_to_its_picture(visit: Visit) -> None:
-    desk = a_desk()
-    task = next(iter(desk.tasks.values()))
-    visitor = visit(desk)
+    api = a_desk()
+    task = next(iter(api.tasks.values()))
+    visitor = visit(api)
     page = visitor.open()
     frame = page.locator(".frame").first
     expect(frame).to_have_attribute("data-status", "PENDING")
     before = frame.locator(".how").inner_text()
     expect(frame.locator(".how")).not_to_have_text(before)  # the seconds that it has been waiting
-    archive(desk, task)
+    archive(api, task)
     expect(frame).to_have_attribute("data-status", "ARCHIVED")
     expect(frame.locator("img.is-developed")).to_be_visible()
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
 
 
 def test_what_is_drawn_over_a_picture_follows_its_task(visit: Visit) -> None:
-    desk = a_desk()
-    task = next(iter(desk.tasks.values()))
-    content = next(iter(desk.pictures.values()))
+    api = a_desk()
+    task = next(iter(api.tasks.values()))
+    content = next(iter(api.pictures.values()))
     images = [
         an_image(task.task_id, content, provider=task.provider, index=index, extension="webp") for index in (0, 1)
     ]
-    desk.pictures |= {image.key or "": content for image in images}
+    api.pictures |= {image.key or "": content for image in images}
     begun = datetime.fromisoformat(task.arrived_at or "")
 
-    def put(status: TaskStatus, *known: ImageAnswer) -> None:
-        desk.put(a_task(task.task_id, status, provider=task.provider, arrived_at=begun, images=known))
+    def put(status: TaskStatus, *known: ImageResponse) -> None:
+        api.put(a_task(task.task_id, status, provider=task.provider, arrived_at=begun, images=known))
 
     lost = a_lost_image(task.task_id, kind="result", index=1)
     put(TaskStatus.INCOMPLETE, images[0], lost)
-    page = visit(desk).open()
+    page = visit(api).open()
     frame = page.locator(".frame").first
     expect(frame.locator(".ringed")).to_be_visible()
     expect(frame).to_contain_text("1 of 2")
@@ -82,8 +82,8 @@ def test_what_is_drawn_over_a_picture_follows_its_task(visit: Visit) -> None:
 
 def test_more_news_than_is_read_at_once_leaves_no_gap(visit: Visit) -> None:
     """As after a night in a tab that nobody looked at."""
-    desk = a_desk()
-    visitor = visit(desk)
+    api = a_desk()
+    visitor = visit(api)
 
     def with_smaller_steps(route: Route) -> None:
         script = route.fetch()
@@ -95,7 +95,7 @@ def test_more_news_than_is_read_at_once_leaves_no_gap(visit: Visit) -> None:
     page = visitor.open()
     expect(page.locator("#count")).to_have_text("60 tasks")
     now = datetime.now(UTC)
-    desk.put(*(a_task(f"new{n}", TaskStatus.FAILED, arrived_at=now - timedelta(milliseconds=n)) for n in range(250)))
+    api.put(*(a_task(f"new{n}", TaskStatus.FAILED, arrived_at=now - timedelta(milliseconds=n)) for n in range(250)))
     expect(page.locator("#count")).to_have_text("The latest 200 tasks")
     older = page.locator("#older")
     while older.is_visible():
@@ -105,33 +105,33 @@ def test_more_news_than_is_read_at_once_leaves_no_gap(visit: Visit) -> None:
 
 
 def test_an_old_task_that_moves_is_followed_too(visit: Visit) -> None:
-    desk = a_desk()
+    api = a_desk()
     old = a_task("old", TaskStatus.PENDING, arrived_at=datetime.now(UTC) - timedelta(days=2))
-    desk.put(old)
-    page = visit(desk).open()
+    api.put(old)
+    page = visit(api).open()
     frame = page.locator(".frame").last
     expect(frame.locator(".id")).to_have_text("old")
-    archive(desk, old)
+    archive(api, old)
     expect(frame).to_have_attribute("data-status", "ARCHIVED")
 
 
 def test_new_tasks_come_on_top_by_themselves(visit: Visit) -> None:
-    desk = a_desk()
-    page = visit(desk).open()
+    api = a_desk()
+    page = visit(api).open()
     page.mouse.move(5, 5)
-    add_new(desk, "new1")
+    add_new(api, "new1")
     expect(page.locator(".frame").first.locator(".id")).to_have_text("new1")
     expect(page.locator(".frame")).to_have_count(61)
 
 
 def test_new_tasks_wait_while_somebody_looks_further_down(visit: Visit) -> None:
-    desk = a_desk()
-    visitor = visit(desk, viewport={"width": 1200, "height": 700})
+    api = a_desk()
+    visitor = visit(api, viewport={"width": 1200, "height": 700})
     page = visitor.open()
     page.mouse.wheel(0, 900)
     page.wait_for_timeout(700)  # longer than what a shift may follow on an input
-    add_new(desk, "new1")
-    add_new(desk, "new2")
+    add_new(api, "new1")
+    add_new(api, "new2")
     news = page.get_by_role("button", name="2 new tasks")
     expect(news).to_be_visible()
     expect(page.get_by_role("status")).to_have_text("2 new tasks")
@@ -144,10 +144,10 @@ def test_new_tasks_wait_while_somebody_looks_further_down(visit: Visit) -> None:
 
 
 def test_new_tasks_wait_while_somebody_aims(visit: Visit) -> None:
-    desk = a_desk()
-    page = visit(desk).open()
+    api = a_desk()
+    page = visit(api).open()
     page.locator(".frame").nth(3).hover()
-    add_new(desk, "new1")
+    add_new(api, "new1")
     expect(page.get_by_role("button", name="1 new task")).to_be_visible()
     expect(page.locator(".frame")).to_have_count(60)
 
@@ -155,31 +155,31 @@ def test_new_tasks_wait_while_somebody_aims(visit: Visit) -> None:
 def test_tasks_that_wait_for_hours_are_asked_for_seldom(visit: Visit) -> None:
     begun = datetime.now(UTC) - timedelta(hours=2)
     waiting = [a_task(f"w{number}", TaskStatus.PENDING, arrived_at=begun) for number in range(30)]
-    desk = DeskInMemory([a_task("newest", arrived_at=begun + timedelta(hours=1)), *waiting])
-    page = visit(desk).open()
-    before = len(desk.asked())
+    api = TasksApiInMemory([a_task("newest", arrived_at=begun + timedelta(hours=1)), *waiting])
+    page = visit(api).open()
+    before = len(api.asked())
     page.wait_for_timeout(12_000)
-    assert len(desk.asked()) - before <= 10  # one page and some of them, once or twice
+    assert len(api.asked()) - before <= 10  # one page and some of them, once or twice
 
 
 def test_the_loupe_follows_its_task(visit: Visit) -> None:
-    desk = a_desk()
-    task = next(iter(desk.tasks.values()))
-    page = visit(desk).open(f"#{task.provider}/{task.task_id}")
+    api = a_desk()
+    task = next(iter(api.tasks.values()))
+    page = visit(api).open(f"#{task.provider}/{task.task_id}")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Waiting")
-    archive(desk, task)
+    archive(api, task)
     expect(dialog).to_contain_text("Every image is in the bucket")
     expect(page.locator(".stage img")).to_be_visible()
 
 
 def test_keys_are_heard_after_what_had_the_focus_is_gone(visit: Visit) -> None:
-    desk = a_desk(8)
-    newest = next(iter(desk.tasks.values()))
-    page = visit(desk).open(f"#{newest.provider}/{newest.task_id}")
+    api = a_desk(8)
+    newest = next(iter(api.tasks.values()))
+    page = visit(api).open(f"#{newest.provider}/{newest.task_id}")
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Copy the task id").focus()
-    archive(desk, newest)
+    archive(api, newest)
     expect(dialog).to_contain_text("Every image is in the bucket")
     page.keyboard.press("ArrowRight")
     expect(dialog.locator(".title-id")).not_to_have_text(newest.task_id)
@@ -190,123 +190,123 @@ def test_keys_are_heard_after_what_had_the_focus_is_gone(visit: Visit) -> None:
     expect(dialog.locator(".title-id")).not_to_have_text(newest.task_id)
 
 
-def asked_until_now(page: Page, desk: DeskInMemory) -> int:
+def asked_until_now(page: Page, api: TasksApiInMemory) -> int:
     """How much has been asked, once what was on its way has come."""
     count = -1
-    while count != len(desk.asked()):
-        count = len(desk.asked())
+    while count != len(api.asked()):
+        count = len(api.asked())
         page.wait_for_timeout(1000)
     return count
 
 
 def test_a_page_that_nobody_sees_asks_for_nothing(visit: Visit) -> None:
-    desk = a_desk()
-    page = visit(desk).open()
+    api = a_desk()
+    page = visit(api).open()
     page.evaluate(
         """() => {
           Object.defineProperty(document, "hidden", {configurable: true, get: () => true});
           document.dispatchEvent(new Event("visibilitychange"));
         }"""
     )
-    asked = asked_until_now(page, desk)
+    asked = asked_until_now(page, api)
     page.wait_for_timeout(5000)
-    assert len(desk.asked()) == asked
-    add_new(desk, "new1")
+    assert len(api.asked()) == asked
+    add_new(api, "new1")
     page.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
     expect(page.locator(".id:text-is('new1')")).to_be_visible()
 
 
 def test_it_can_be_paused(visit: Visit) -> None:
-    desk = a_desk()
-    page = visit(desk).open()
+    api = a_desk()
+    page = visit(api).open()
     live = page.locator("#live")
     expect(live).to_have_attribute("aria-pressed", "true")
     live.click()
     expect(live).to_have_attribute("aria-pressed", "false")
     expect(live).to_have_text("Paused")
-    asked = asked_until_now(page, desk)
+    asked = asked_until_now(page, api)
     page.wait_for_timeout(4000)
-    assert len(desk.asked()) == asked
+    assert len(api.asked()) == asked
     with page.expect_response("**/api/tasks*"):
         live.click()
     expect(live).to_have_text("Live")
 
 
 def test_it_stays_paused_when_an_answer_comes_late(visit: Visit) -> None:
-    desk = a_desk()
-    page = visit(desk).open()
+    api = a_desk()
+    page = visit(api).open()
     late = threading.Event()
 
     def wait(_: httpx.Request) -> None:
         late.wait(PATIENCE_MILLISECONDS / 1000)
 
-    desk.before = wait
+    api.before = wait
     with page.expect_request("**/api/tasks*"):
         pass
     page.locator("#live").click()
     with page.expect_response("**/api/tasks*"):
         late.set()
-    asked_until_now(page, desk)
+    asked_until_now(page, api)
     expect(page.locator("#live")).to_have_text("Paused")
 
 
 def test_a_page_that_began_in_trouble(visit: Visit) -> None:
-    desk = a_desk(230)
-    visitor = visit(desk)
+    api = a_desk(230)
+    visitor = visit(api)
     visitor.allowed_errors.append("502")
     second_page = httpx.Response(403, json={"message": "Forbidden"})
-    desk.before = lambda request: second_page if "cursor" in request.url.params else None
+    api.before = lambda request: second_page if "cursor" in request.url.params else None
     page = visitor.open()
     expect(page.locator("#live")).to_have_text("Trying")
     expect(page.locator(".frame")).to_have_count(100)
-    desk.before = lambda _: None
+    api.before = lambda _: None
     expect(page.locator(".frame")).to_have_count(230)  # it goes on where it was broken off
     expect(page.locator("#live")).to_have_text("Live")
 
 
 def test_nobody_is_told_of_no_tasks_while_nobody_knows(visit: Visit) -> None:
-    desk = DeskInMemory()
-    visitor = visit(desk)
+    api = TasksApiInMemory()
+    visitor = visit(api)
     visitor.allowed_errors.append("502")
-    desk.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+    api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
     page = visitor.open()
     expect(page.locator("#trouble")).to_be_visible()
     expect(page.get_by_text("No tasks yet.")).to_have_count(0)
     expect(page.get_by_role("status")).to_contain_text("execute-api:Invoke")
-    desk.before = lambda _: None
+    api.before = lambda _: None
     expect(page.locator("#empty")).to_contain_text("No tasks yet.")
     expect(page.locator("#trouble")).to_be_hidden()
 
 
 def test_trouble_is_said_and_ends_with_it(visit: Visit) -> None:
-    desk = a_desk()
-    visitor = visit(desk)
+    api = a_desk()
+    visitor = visit(api)
     visitor.allowed_errors.append("502")
     page = visitor.open()
-    desk.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+    api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
     trouble = page.locator("#trouble")
     expect(trouble).to_contain_text("execute-api:Invoke")
     expect(page.locator("#live")).to_have_text("Trying")
     expect(page.locator(".frame")).to_have_count(60)  # what is known stays
-    desk.before = lambda _: None
+    api.before = lambda _: None
     expect(trouble).to_be_hidden()
     expect(page.locator("#live")).to_have_text("Live")
 
 
 def test_trouble_is_said_where_somebody_looks_closely(visit: Visit) -> None:
-    desk = a_desk()
-    visitor = visit(desk)
+    api = a_desk()
+    visitor = visit(api)
     visitor.allowed_errors.append("502")
-    task = next(iter(desk.tasks.values()))
+    task = next(iter(api.tasks.values()))
     page = visitor.open(f"#{task.provider}/{task.task_id}")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
-    desk.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+    api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
     trouble = dialog.locator(".trouble")
     expect(trouble).to_contain_text("execute-api:Invoke")
     expect(trouble).to_be_in_viewport(ratio=1)
     expect(dialog.get_by_role("status")).to_contain_text("execute-api:Invoke")
-    desk.before = lambda _: None
+    api.before = lambda _: None
     expect(trouble).to_be_hidden()
 
 
@@ -319,16 +319,16 @@ def test_a_server_that_has_ended_is_said(visit: Visit) -> None:
 
 
 def test_a_server_that_was_started_again_is_said(visit: Visit) -> None:
-    desk = a_desk()
-    visitor = visit(desk)
+    api = a_desk()
+    visitor = visit(api)
     visitor.allowed_errors += [*STOPPED, "404"]
     page = visitor.open()
     visitor.gallery.stop()
-    with GalleryServer(desk.client(), port=urlsplit(visitor.gallery.url).port or 0):  # its address has a new secret
+    with GalleryServer(api.client(), port=urlsplit(visitor.gallery.url).port or 0):  # its address has a new secret
         expect(page.locator("#trouble")).to_contain_text("Open the one that it printed last")
 
 
 def test_a_desk_without_tasks_says_how_to_get_some(visit: Visit) -> None:
-    page = visit(DeskInMemory()).open()
+    page = visit(TasksApiInMemory()).open()
     expect(page.get_by_text("No tasks yet.")).to_be_visible()
     expect(page.get_by_text("catchlight submit --help")).to_be_visible()

@@ -15,8 +15,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 import catchlight.client
-from catchlight.api.schemas import TaskAnswer
-from catchlight.client import DeskClient, NotAllowedError, NotFoundError, ProblemError, connect, download
+from catchlight.api.schemas import TaskResponse
+from catchlight.client import APIError, NotFoundError, PermissionDeniedError, TasksClient, connect, download
 from catchlight.models import TaskStatus
 from catchlight_cli.command_line import parser, run
 from local.artefact import Artefact
@@ -38,53 +38,56 @@ def state_dir(stack: LocalStack) -> str:
 
 
 @pytest.fixture(scope="module")
-def desk(state_dir: str) -> Iterator[DeskClient]:
-    with connect(local=True, state_dir=state_dir) as desk:
-        yield desk
+def api(state_dir: str) -> Iterator[TasksClient]:
+    with connect(local=True, state_dir=state_dir) as api:
+        yield api
 
 
 @pytest.fixture(scope="module")
-def archived(desk: DeskClient) -> TaskAnswer:
+def archived(api: TasksClient) -> TaskResponse:
     """A task that was submitted, waited for, and is archived."""
-    new = desk.submit("flux-kontext", {"prompt": PROMPT}, idempotency_key="order-1")
+    new = api.submit("flux-kontext", {"prompt": PROMPT}, idempotency_key="order-1")
     assert new.outcome == "submitted"
-    return desk.wait(new.provider, new.task_id, timeout_seconds=PATIENCE_SECONDS)
+    return api.wait(new.provider, new.task_id, timeout_seconds=PATIENCE_SECONDS)
 
 
-def test_what_is_submitted_is_archived(desk: DeskClient, archived: TaskAnswer) -> None:
+def test_what_is_submitted_is_archived(api: TasksClient, archived: TaskResponse) -> None:
     assert archived.status is TaskStatus.ARCHIVED
     assert (archived.request or {})["prompt"] == PROMPT
     assert {image.kind for image in archived.images} == {"origin", "result"}
-    again = desk.submit("flux-kontext", {"prompt": PROMPT}, idempotency_key="order-1")
+    again = api.submit("flux-kontext", {"prompt": PROMPT}, idempotency_key="order-1")
     assert again.task_id == archived.task_id  # nothing was generated twice
-    assert archived.task in [task.task for task in desk.tasks(provider="flux-kontext", limit=10)]
-    with pytest.raises(ProblemError, match="key"):
-        desk.submit("flux-kontext", {"prompt": "another"}, idempotency_key="order-1")
+    assert archived.task in [task.task for task in api.tasks(provider="flux-kontext", limit=10)]
+    with pytest.raises(APIError, match="key"):
+        api.submit("flux-kontext", {"prompt": "another"}, idempotency_key="order-1")
     with pytest.raises(NotFoundError):
-        desk.task("flux-kontext", "nope")
+        api.task("flux-kontext", "nope")
 
 
 def test_nobody_gets_in_without_a_signature(stack: LocalStack) -> None:
-    with pytest.raises(NotAllowedError), DeskClient(stack.info["desk_url"], trust_environment=False) as stranger:
+    with (
+        pytest.raises(PermissionDeniedError),
+        TasksClient(stack.info["tasks_api_url"], trust_environment=False) as stranger,
+    ):
         stranger.page()
 
 
 def test_its_images_are_downloaded_as_they_were_archived(
-    desk: DeskClient, archived: TaskAnswer, tmp_path: Path
+    api: TasksClient, archived: TaskResponse, tmp_path: Path
 ) -> None:
     (tmp_path / f".flux-kontext_{archived.task_id}_result-0.jpg.part").write_bytes(b"what another run left")
-    downloads = list(download(desk, [archived], tmp_path))
+    downloads = list(download(api, [archived], tmp_path))
     assert {each.outcome for each in downloads} == {"downloaded"}
     digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.glob("flux-kontext_*")}
     assert digests == {image.sha256 for image in archived.images}
-    link = desk.image_link("flux-kontext", archived.task_id, "result", 0)
-    with desk.open_link(link, from_byte=100) as response:  # the storage goes on in the middle
+    link = api.image_link("flux-kontext", archived.task_id, "result", 0)
+    with api.open_link(link, from_byte=100) as response:  # the storage goes on in the middle
         assert response.status_code == 206
         assert int(response.headers["Content-Length"]) == (archived.images[-1].bytes or 0) - 100
 
 
 def test_the_command_line_speaks_to_it(
-    state_dir: str, archived: TaskAnswer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    state_dir: str, archived: TaskResponse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def catchlight(*words: str) -> dict[str, object]:
         assert run([*words, "--local", "--state-dir", state_dir, "--json"]) == 0
@@ -112,7 +115,7 @@ def test_the_command_line_speaks_to_it(
     assert len(images) == len(list(tmp_path.iterdir())) == 2 + len(archived.images)
 
 
-def test_the_gallery_of_the_stack_shows_it(stack: LocalStack, archived: TaskAnswer, browser: Browser) -> None:
+def test_the_gallery_of_the_stack_shows_it(stack: LocalStack, archived: TaskResponse, browser: Browser) -> None:
     page = browser.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
@@ -171,7 +174,7 @@ def test_the_pages_commands_are_commands() -> None:
 def test_the_pages_curl_is_let_in(stack: LocalStack, tmp_path: Path) -> None:
     environment = {
         "PATH": os.environ["PATH"],
-        "DESK_URL": stack.info["desk_url"],
+        "DESK_URL": stack.info["tasks_api_url"],
         "AWS_REGION": stack.info["region"],
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",

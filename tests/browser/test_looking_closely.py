@@ -9,7 +9,7 @@ from playwright.sync_api import Page, Route, expect
 from catchlight.client.downloading import file_name
 from catchlight.models import TaskStatus, iso
 from tests.browser.conftest import Visit, focused, newest_with
-from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, many_tasks
+from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, many_tasks
 
 
 def shown_image(page: Page) -> tuple[int, str]:
@@ -19,10 +19,10 @@ def shown_image(page: Page) -> tuple[int, str]:
     return image.evaluate("(image) => image.decode().then(() => image.naturalWidth)"), image.get_attribute("src") or ""
 
 
-def test_a_frame_opens_its_task_with_image_facts_and_history(visit: Visit, desk: DeskInMemory) -> None:
-    task = newest_with(desk, 2)
+def test_a_frame_opens_its_task_with_image_facts_and_history(visit: Visit, api: TasksApiInMemory) -> None:
+    task = newest_with(api, 2)
     result, origin = task.images
-    page = visit(desk).open()
+    page = visit(api).open()
     page.get_by_role("link", name=task.task_id).click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
@@ -45,9 +45,9 @@ def test_a_frame_opens_its_task_with_image_facts_and_history(visit: Visit, desk:
     expect(page.get_by_role("button", name="origin-0")).to_have_attribute("aria-pressed", "true")
 
 
-def test_an_address_opens_its_task_and_the_way_back_closes_it(visit: Visit, desk: DeskInMemory) -> None:
-    task = list(desk.tasks.values())[40]
-    visitor = visit(desk)
+def test_an_address_opens_its_task_and_the_way_back_closes_it(visit: Visit, api: TasksApiInMemory) -> None:
+    task = list(api.tasks.values())[40]
+    visitor = visit(api)
     page = visitor.open()
     page.goto(f"{visitor.gallery.url}#{task.provider}/{task.task_id}")
     dialog = page.get_by_role("dialog")
@@ -61,8 +61,8 @@ def test_an_address_opens_its_task_and_the_way_back_closes_it(visit: Visit, desk
     assert page.evaluate("location.hash") == ""
 
 
-def test_what_was_looked_at_is_not_in_the_way_back(visit: Visit, desk: DeskInMemory) -> None:
-    visitor = visit(desk)
+def test_what_was_looked_at_is_not_in_the_way_back(visit: Visit, api: TasksApiInMemory) -> None:
+    visitor = visit(api)
     page = visitor.page
     page.goto("about:blank")
     visitor.open()
@@ -86,8 +86,8 @@ def test_what_was_looked_at_is_not_in_the_way_back(visit: Visit, desk: DeskInMem
     assert page.url.startswith(visitor.gallery.url)
 
 
-def test_an_answer_that_comes_late_does_not_open_what_was_closed(visit: Visit, desk: DeskInMemory) -> None:
-    page = visit(desk).open()
+def test_an_answer_that_comes_late_does_not_open_what_was_closed(visit: Visit, api: TasksApiInMemory) -> None:
+    page = visit(api).open()
     held: list[Route] = []
     page.route("**/api/tasks/*/*", lambda route: held.append(route))
     # The way back takes a moment in any browser; here long enough for an answer to come in between.
@@ -105,9 +105,11 @@ def test_an_answer_that_comes_late_does_not_open_what_was_closed(visit: Visit, d
     assert focused(page) == page.locator(".frame a").nth(2).get_attribute("href")
 
 
-def test_an_address_that_is_back_before_the_dialog_has_told_that_it_is_closed(visit: Visit, desk: DeskInMemory) -> None:
-    task = next(iter(desk.tasks.values()))
-    page = visit(desk).open(f"#{task.provider}/{task.task_id}")
+def test_an_address_that_is_back_before_the_dialog_has_told_that_it_is_closed(
+    visit: Visit, api: TasksApiInMemory
+) -> None:
+    task = next(iter(api.tasks.values()))
+    page = visit(api).open(f"#{task.provider}/{task.task_id}")
     expect(page.get_by_role("dialog")).to_contain_text(task.task_id)
     address = page.evaluate("location.hash")
     # The address changes within the task that closes the dialog: its `close` event comes after.
@@ -124,8 +126,8 @@ def test_an_address_that_is_back_before_the_dialog_has_told_that_it_is_closed(vi
     assert page.evaluate("location.hash") == address
 
 
-def test_an_address_of_no_task(visit: Visit, desk: DeskInMemory) -> None:
-    visitor = visit(desk)
+def test_an_address_of_no_task(visit: Visit, api: TasksApiInMemory) -> None:
+    visitor = visit(api)
     visitor.allowed_errors.append("404")
     page = visitor.open("#flux-kontext/nope")
     expect(page.locator("#trouble")).to_have_text("There is no task nope of flux-kontext.")
@@ -133,9 +135,9 @@ def test_an_address_of_no_task(visit: Visit, desk: DeskInMemory) -> None:
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
-def test_the_original_can_be_opened(visit: Visit, desk: DeskInMemory) -> None:
-    visitor = visit(desk)
-    task = newest_with(desk, 1)
+def test_the_original_can_be_opened(visit: Visit, api: TasksApiInMemory) -> None:
+    visitor = visit(api)
+    task = newest_with(api, 1)
     page = visitor.open(f"#{task.provider}/{task.task_id}")
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="Open the original").click()
@@ -145,18 +147,18 @@ def test_the_original_can_be_opened(visit: Visit, desk: DeskInMemory) -> None:
     assert original.evaluate("document.images[0].naturalWidth") == task.images[0].width
 
 
-def test_an_image_is_saved_under_the_name_that_the_command_line_gives_it(visit: Visit, desk: DeskInMemory) -> None:
-    task = newest_with(desk, 1)
-    page = visit(desk).open(f"#{task.provider}/{task.task_id}")
+def test_an_image_is_saved_under_the_name_that_the_command_line_gives_it(visit: Visit, api: TasksApiInMemory) -> None:
+    task = newest_with(api, 1)
+    page = visit(api).open(f"#{task.provider}/{task.task_id}")
     with page.expect_download() as saved:
         page.get_by_role("link", name="Save result-0").click()
     assert saved.value.suggested_filename == file_name(task, task.images[0])
-    assert saved.value.path().read_bytes() == desk.pictures[task.images[0].key or ""]
+    assert saved.value.path().read_bytes() == api.pictures[task.images[0].key or ""]
 
 
 def test_the_prompt_and_the_key_can_be_copied(visit: Visit) -> None:
     task = a_task("t1", request={"prompt": "a small sail,\nlow sun"}, idempotency_key="order-1")
-    page = visit(DeskInMemory([task]), permissions=["clipboard-read", "clipboard-write"]).open("#flux-kontext/t1")
+    page = visit(TasksApiInMemory([task]), permissions=["clipboard-read", "clipboard-write"]).open("#flux-kontext/t1")
     for what, words in (("prompt", "a small sail,\nlow sun"), ("idempotency key", "order-1")):
         button = page.get_by_role("button", name=f"Copy the {what}")
         button.click()
@@ -166,7 +168,7 @@ def test_the_prompt_and_the_key_can_be_copied(visit: Visit) -> None:
 
 def test_an_image_that_cannot_be_had_is_said(visit: Visit) -> None:
     tasks, _ = many_tasks(8, now=datetime.now(UTC))
-    visitor = visit(DeskInMemory(tasks))
+    visitor = visit(TasksApiInMemory(tasks))
     visitor.allowed_errors.append("502")
     page = visitor.open()
     task = next(task for task in tasks if task.status is TaskStatus.ARCHIVED)
@@ -177,14 +179,14 @@ def test_an_image_that_cannot_be_had_is_said(visit: Visit) -> None:
 
 
 def test_an_image_that_could_not_be_had_comes_once_it_can(visit: Visit) -> None:
-    desk = DeskInMemory(*many_tasks(8, now=datetime.now(UTC)))
-    visitor = visit(desk)
+    api = TasksApiInMemory(*many_tasks(8, now=datetime.now(UTC)))
+    visitor = visit(api)
     visitor.allowed_errors.append("502")
-    desk.before = lambda request: httpx.Response(403) if request.url.host == "storage.example" else None
+    api.before = lambda request: httpx.Response(403) if request.url.host == "storage.example" else None
     page = visitor.open()
-    link = page.get_by_role("link", name=newest_with(desk, 1).task_id)
+    link = page.get_by_role("link", name=newest_with(api, 1).task_id)
     expect(link).to_contain_text("cannot be shown")
-    desk.before = lambda _: None
+    api.before = lambda _: None
     expect(link.locator("img.is-developed")).to_be_visible()
     expect(link).not_to_contain_text("cannot be shown")
 
@@ -201,7 +203,7 @@ def test_why_a_task_failed_and_what_contradicted_it(visit: Visit) -> None:
     failed = a_task("t1", TaskStatus.FAILED, arrived_at=at, failure=failure, conflicts=[conflict], deliveries=3)
     unregistered = a_task("t2", TaskStatus.FAILED, arrived_at=at, failure=failure, registered_at=None)
     incomplete = a_task("t3", TaskStatus.INCOMPLETE, arrived_at=at, images=[a_lost_image("t3")])
-    page = visit(DeskInMemory([failed, unregistered, incomplete])).open("#flux-kontext/t1")
+    page = visit(TasksApiInMemory([failed, unregistered, incomplete])).open("#flux-kontext/t1")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Content policy (400): Your prompt was flagged")
     expect(dialog).to_contain_text("Failure by callback, which came 3 times")

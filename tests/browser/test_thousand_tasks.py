@@ -9,16 +9,16 @@ from playwright.sync_api import expect
 
 from catchlight.models import TaskStatus
 from tests.browser.conftest import Visit
-from tests.desk_in_memory import DeskInMemory, many_tasks
+from tests.tasks_api_in_memory import TasksApiInMemory, many_tasks
 
 
 @pytest.fixture(scope="module")
-def desk() -> DeskInMemory:
-    return DeskInMemory(*many_tasks(1000, now=datetime.now(UTC)))
+def api() -> TasksApiInMemory:
+    return TasksApiInMemory(*many_tasks(1000, now=datetime.now(UTC)))
 
 
-def test_they_are_there_at_once_and_nothing_moves(visit: Visit, desk: DeskInMemory) -> None:
-    visitor = visit(desk, viewport={"width": 1440, "height": 900})
+def test_they_are_there_at_once_and_nothing_moves(visit: Visit, api: TasksApiInMemory) -> None:
+    visitor = visit(api, viewport={"width": 1440, "height": 900})
     begun = time.monotonic()
     page = visitor.open()
     seconds = time.monotonic() - begun
@@ -33,8 +33,8 @@ def test_they_are_there_at_once_and_nothing_moves(visit: Visit, desk: DeskInMemo
     assert shift < 0.001, page.evaluate("watched.shifts")
 
 
-def test_only_what_is_near_the_screen_is_loaded(visit: Visit, desk: DeskInMemory) -> None:
-    visitor = visit(desk, viewport={"width": 1440, "height": 900})
+def test_only_what_is_near_the_screen_is_loaded(visit: Visit, api: TasksApiInMemory) -> None:
+    visitor = visit(api, viewport={"width": 1440, "height": 900})
     page = visitor.open()
     expect(page.locator(".picture img.is-developed").nth(5)).to_be_visible()
     page.wait_for_load_state("networkidle")
@@ -47,10 +47,10 @@ def test_only_what_is_near_the_screen_is_loaded(visit: Visit, desk: DeskInMemory
 
 
 @pytest.mark.parametrize("status", ["FAILED", "PENDING", "INCOMPLETE", "ARCHIVED"])
-def test_a_filter_shows_that_status_and_no_other(visit: Visit, desk: DeskInMemory, status: str) -> None:
-    page = visit(desk).open()
+def test_a_filter_shows_that_status_and_no_other(visit: Visit, api: TasksApiInMemory, status: str) -> None:
+    page = visit(api).open()
     page.locator(f".statuses [data-status={status}]").click()
-    expected = sum(task.status == status for task in desk.tasks.values())
+    expected = sum(task.status == status for task in api.tasks.values())
     expect(page.locator(".frame")).to_have_count(expected)
     assert set(page.eval_on_selector_all(".frame", "(all) => all.map((one) => one.dataset.status)")) == {status}
     assert f"status={status}" in page.url
@@ -61,24 +61,24 @@ def test_a_filter_shows_that_status_and_no_other(visit: Visit, desk: DeskInMemor
     expect(page.locator(".frame")).to_have_count(1000)
 
 
-def test_a_filter_by_provider(visit: Visit, desk: DeskInMemory) -> None:
-    page = visit(desk).open()
+def test_a_filter_by_provider(visit: Visit, api: TasksApiInMemory) -> None:
+    page = visit(api).open()
     page.get_by_role("combobox", name="Provider").select_option("acedata")
-    expected = sum(task.provider == "acedata" for task in desk.tasks.values())
+    expected = sum(task.provider == "acedata" for task in api.tasks.values())
     expect(page.locator(".frame")).to_have_count(expected)
     assert page.locator(".frame:not(:has(.provider:text-is('acedata')))").count() == 0
 
 
-def test_the_search_finds_ids_and_prompts(visit: Visit, desk: DeskInMemory) -> None:
-    page = visit(desk).open()
+def test_the_search_finds_ids_and_prompts(visit: Visit, api: TasksApiInMemory) -> None:
+    page = visit(api).open()
     search = page.get_by_role("searchbox", name="Search by task id or prompt")
-    task = list(desk.tasks.values())[500]
+    task = list(api.tasks.values())[500]
     search.fill(task.task_id[2:].upper())
     expect(page.locator(".frame")).to_have_count(1)
     expect(page.locator(".frame .id")).to_have_text(task.task_id)
     expect(page.get_by_role("status")).to_have_text("1 task shown")
     search.fill("COPPER sea")
-    expected = sum("copper sea" in str(task.request) for task in desk.tasks.values())
+    expected = sum("copper sea" in str(task.request) for task in api.tasks.values())
     expect(page.locator(".frame")).to_have_count(expected)
     search.fill("no such words anywhere")
     expect(page.get_by_text("No task is like that.")).to_be_visible()
@@ -89,9 +89,9 @@ def test_the_search_finds_ids_and_prompts(visit: Visit, desk: DeskInMemory) -> N
 
 def test_older_ones_come_when_they_are_asked_for(visit: Visit) -> None:
     tasks, _ = many_tasks(1130, now=datetime.now(UTC))
-    desk = DeskInMemory(tasks)
-    visitor = visit(desk)
-    visitor.allowed_errors.append("502")  # of images that this desk has not
+    api = TasksApiInMemory(tasks)
+    visitor = visit(api)
+    visitor.allowed_errors.append("502")  # of images that this tasks API has not
     page = visitor.open()
     expect(page.locator("#count")).to_have_text("The latest 1,000 tasks")
     page.get_by_role("searchbox").fill("no such words anywhere")
@@ -107,7 +107,7 @@ def test_older_ones_come_when_they_are_asked_for(visit: Visit) -> None:
 
 def test_a_task_that_is_not_loaded_is_found_by_its_id(visit: Visit) -> None:
     tasks, _ = many_tasks(1200, now=datetime.now(UTC))
-    visitor = visit(DeskInMemory(tasks))
+    visitor = visit(TasksApiInMemory(tasks))
     visitor.allowed_errors += ["502", "404"]  # no images, and not every provider has the task
     page = visitor.open()
     task = next(task for task in reversed(tasks) if task.status is TaskStatus.FAILED)

@@ -20,9 +20,9 @@ from local.artefact import Artefact
 from local.demo import run
 from local.demo.cases import CASES, NO_TOKEN, WITH_TOKEN, Case
 from local.demo.checks import Bucket, StoredImage, find_problems
-from local.demo.play import Played
-from local.demo.screen import result_table
-from local.demo.strangers import forged_urls, trap_path
+from local.demo.forgeries import forged_urls, trap_path
+from local.demo.output import result_table
+from local.demo.runner import Played
 from local.simulator import FLUX_KONTEXT, ImageRequest, Simulator
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from catchlight.client import DeskError
+from catchlight.client import TasksApiError
 from local.demo.cases import Case
 from local.demo.developer import Developer
-from local.demo.play import DemoError
+from local.demo.runner import DemoError
 from local.simulator import NANOBANANA
 
 CASE = Case(NANOBANANA, "by API", "success", images=1, by_api=True)
@@ -33,7 +33,7 @@ class Desk:
     def submit(self, provider: str, request: dict[str, Any], *, idempotency_key: str) -> Any:
         self.requests.append((provider, request, idempotency_key))
         if not self.task_ids:
-            raise DeskError("The provider refused.")
+            raise TasksApiError("The provider refused.")
         return SimpleNamespace(task_id=self.task_ids.pop(0))
 
     def wait(self, provider: str, task_id: str, *, timeout_seconds: float) -> Any:
@@ -44,18 +44,18 @@ class Desk:
         yield SimpleNamespace(read=lambda: CONTENT)
 
 
-def developer(desk: Desk) -> Developer:
-    return Developer(desk, timeout_seconds=1)  # type: ignore[arg-type]
+def developer(api: Desk) -> Developer:
+    return Developer(api, timeout_seconds=1)  # type: ignore[arg-type]
 
 
 def test_all_is_well() -> None:
-    desk = Desk("t1", "t1")
-    somebody = developer(desk)
+    api = Desk("t1", "t1")
+    somebody = developer(api)
 
     assert somebody.submit(CASE).task_id == "t1"
 
     assert somebody.problems() == []
-    (provider, request, key), second = desk.requests
+    (provider, request, key), second = api.requests
     assert (provider, request, key) == second
     assert "callBackUrl" not in request
 

@@ -152,7 +152,7 @@ def stack(
 def test_stack_json_holds_what_other_programs_need(stack: Stack, artefact: Artefact | None) -> None:
     assert stack.info.keys() == {
         "api_url",
-        "desk_url",
+        "tasks_api_url",
         "gallery_url",
         "aws_endpoint_url",
         "region",

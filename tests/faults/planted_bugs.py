@@ -8,7 +8,7 @@ import pytest
 from botocore.client import BaseClient
 
 from catchlight.archiving.archiver import ArchiveRun, ImageArchive
-from catchlight.archiving.confirmation import Checked, Confirmation
+from catchlight.archiving.confirmation import Confirmation, ConfirmationResult
 from catchlight.aws.update_expression import UpdateExpression
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Reporter, Task, TaskReport
@@ -90,14 +90,14 @@ def _unsaved_is_consumed(patches: pytest.MonkeyPatch) -> None:
 
 
 def _claims_are_believed(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(Confirmation, "check", lambda self, task, *, is_last_try: Checked(task))
+    patches.setattr(Confirmation, "check", lambda self, task, *, is_last_try: ConfirmationResult(task))
 
 
 def _a_claim_passes_for_a_correction(patches: pytest.MonkeyPatch) -> None:
     """As it was until this exploration found it: what is read after a correction may be a claim again."""
     check = Confirmation.check
 
-    def read_blindly(self: Confirmation, task: Task, *, is_last_try: bool) -> Checked:
+    def read_blindly(self: Confirmation, task: Task, *, is_last_try: bool) -> ConfirmationResult:
         get = self._table.get
         with pytest.MonkeyPatch.context() as reading:
             reading.setattr(self._table, "get", lambda key: _as_if_polled(get(key)))

@@ -9,10 +9,10 @@ from zlib import crc32
 
 import httpx
 
-from catchlight.images.stream import IncomingImage
+from catchlight.images.stream import ImageStream
 from catchlight.models import ImageKind
+from tests.canary_secrets import URL_QUERY
 from tests.image_server import picture
-from tests.planted_secrets import URL_QUERY
 
 _HOST = "tempfile.aiquickdraw.com"  # one of those that this provider's images are known to come from
 TASK_ID = "task12345"
@@ -102,10 +102,10 @@ def answer(word: Word | Generating) -> httpx.Response:
     return httpx.Response(200, json={"code": 200, "msg": "success", "data": {"taskId": TASK_ID, **word.record()}})
 
 
-def fetched(picture: Picture) -> IncomingImage:
+def fetched(picture: Picture) -> ImageStream:
     """A picture as the archiver gets it. That it is one was tested elsewhere."""
     content = picture.content
-    return IncomingImage(iter([content]), len(content), _HOST)
+    return ImageStream(iter([content]), len(content), _HOST)
 
 
 def as_text(body: dict[str, Any]) -> str:

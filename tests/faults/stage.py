@@ -11,14 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
-from catchlight.archiving.url_refresher import FreshUrls
+from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.aws.clients import AwsClients
-from catchlight.aws.secrets import LiveSecret
-from catchlight.dispatch import FollowUps
+from catchlight.aws.secrets import RotatingSecret
+from catchlight.dispatch import Dispatcher
 from catchlight.errors import ImageGoneError, ImageRejectedError
-from catchlight.images.stream import IncomingImage
+from catchlight.images.stream import ImageStream
 from catchlight.polling.provider_client import ProviderClient
-from catchlight.polling.status_lookup import Inquiry
+from catchlight.polling.status_lookup import StatusLookup
 from catchlight.recovery.reconcile import Reconciliation
 from catchlight.recovery.redrive import Redrive
 from catchlight.tasks.registration import Registry
@@ -57,7 +57,7 @@ class Stage:
         self.aws = Aws()
         self._clients = AwsClients()
         self._registry = Registry(TABLE_NAME, self._clients.dynamodb())
-        self._follow_ups = FollowUps(
+        self._dispatcher = Dispatcher(
             self._clients.sqs(),
             self._clients.step_functions(),
             archive_queue_url=self.aws.queue_url,
@@ -100,16 +100,16 @@ class Stage:
             function.dependencies()
         self._redrive = self._make_redrive(self._keys[scenario.has_api_key])
         self._reconciliation = Reconciliation(
-            TABLE_NAME, self._clients.dynamodb(), self._follow_ups, now=lambda: self.player.now
+            TABLE_NAME, self._clients.dynamodb(), self._dispatcher, now=lambda: self.player.now
         )
 
     def _make_redrive(self, keys: str) -> Redrive:
         """As the command line makes it."""
         table = TasksTable(TABLE_NAME, self._clients.dynamodb())
         client = ProviderClient({}, transport=httpx.MockTransport(self.answer))
-        secret = LiveSecret(keys, self._clients.secrets_manager())
-        inquiry = Inquiry(client, secret.provider_keys, now=lambda: self.player.now)
-        return Redrive(table, FreshUrls(table, inquiry), self._follow_ups, now=lambda: self.player.now)
+        secret = RotatingSecret(keys, self._clients.secrets_manager())
+        status_lookup = StatusLookup(client, secret.provider_keys, now=lambda: self.player.now)
+        return Redrive(table, UrlRefresher(table, status_lookup), self._dispatcher, now=lambda: self.player.now)
 
     def lets_through(self, record: str) -> bool:
         """Whether the event source's filter lets the dispatcher see a stream record."""
@@ -150,7 +150,7 @@ class Stage:
             number = int(self.player.ask(ASK_PROVIDER).digest)
         return answer(answers[number])
 
-    def fetch(self, url: str) -> IncomingImage:
+    def fetch(self, url: str) -> ImageStream:
         """The image at a URL."""
         assert self._scenario is not None
         picture = PICTURES[url]
@@ -183,7 +183,7 @@ class _Fetcher:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    def fetch(self, url: str, allowed_hosts: Iterable[str], **_: Any) -> IncomingImage:
+    def fetch(self, url: str, allowed_hosts: Iterable[str], **_: Any) -> ImageStream:
         return self._stage.fetch(url)
 
 

@@ -137,7 +137,7 @@ def check_table(
 
 
 def _is_claim(item: Item) -> bool:
-    return item.is_claim
+    return item.is_unconfirmed
 
 
 def _awaits_images(item: Item) -> bool:
@@ -235,7 +235,7 @@ class TableMachine(RuleBasedStateMachine):
         settled = dict(zip(sorted(pending & which or pending), itertools.cycle(states), strict=False))
         now = self.now()
         # The provider has confirmed a claim before anything of it is fetched.
-        checked = task.model_copy(update={"confirmed_at": iso(now)}) if known.is_claim else task
+        checked = task.model_copy(update={"confirmed_at": iso(now)}) if known.is_unconfirmed else task
         after = {index: task.images[index].model_copy(update={"state": to}) for index, to in settled.items()}
         self.do(
             lambda: self.table.save_images(checked, after, now=now), model.settling(known, settled, iso(now)), fault
@@ -367,6 +367,6 @@ class TableMachine(RuleBasedStateMachine):
         if not may_fall:
             assert after.rank >= before.rank
         # What is in the bucket stays said, unless nobody had confirmed the claim that it rests on.
-        if not before.is_claim:
+        if not before.is_unconfirmed:
             for (was_url, was), is_now in zip(before.images, after.images, strict=False):
                 assert was != "ARCHIVED" or is_now == (was_url, was)

@@ -39,7 +39,7 @@ class Item:
         return self.status.rank
 
     @property
-    def is_claim(self) -> bool:
+    def is_unconfirmed(self) -> bool:
         return self.reported_by == Reporter.CALLBACK and self.confirmed_at is None
 
     @property
@@ -148,7 +148,7 @@ def settling(snapshot: Item, states: Mapping[int, ImageState], now: str) -> list
         images = tuple(
             (url, states[index].value if index in states else state) for index, (url, state) in enumerate(item.images)
         )
-        confirmed_at = item.confirmed_at or (now if snapshot.is_claim else snapshot.confirmed_at)
+        confirmed_at = item.confirmed_at or (now if snapshot.is_unconfirmed else snapshot.confirmed_at)
         return replace(item, status=status, images=images, confirmed_at=confirmed_at, updated_at=now)
 
     return [write]
@@ -229,7 +229,7 @@ def _refutes(answer: TaskReport, claim: Item) -> bool:
 
 
 def _is_still(claim: Item, item: Item) -> bool:
-    return item.is_claim and (item.status, item.reported_at) == (claim.status, claim.reported_at)
+    return item.is_unconfirmed and (item.status, item.reported_at) == (claim.status, claim.reported_at)
 
 
 def _is_as_read(snapshot: Item, item: Item) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from tests.planted_secrets import CALLBACK_TOKEN as TOKEN
-from tests.planted_secrets import OTHER_TOKEN, SIGNATURE, plant
+from tests.canary_secrets import CALLBACK_TOKEN as TOKEN
+from tests.canary_secrets import OTHER_TOKEN, SIGNATURE, plant
 
 # The documented vector, and the moment at which all of these arrive.
 KEY, TASK_ID, NOW = "k3y", "task12345", 1_700_000_000

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image as Pillow
 
 from catchlight.errors import ImageError
-from catchlight.images.formats import ImageFacts, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_facts
 
 SEED = 20260106
 SIZES = [(1, 1), (2, 3), (16, 16), (17, 31), (64, 48), (255, 256)]
@@ -115,7 +115,7 @@ def damaged_images(whole: Sample) -> Iterator[Sample]:
 WHOLE = list(whole_images())
 
 
-def opinion(data: bytes) -> ImageFacts | None:
+def opinion(data: bytes) -> ImageMetadata | None:
     try:
         return read_image_facts(BytesIO(data), len(data))
     except ImageError:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from functions.receive_callback import app
+from tests.canary_secrets import OTHER_TOKEN
 from tests.hostile.hostile_callbacks import HOSTILE, MAX_BODY_BYTES, SUCCESS, TASK_ID
 from tests.hostile.hostile_callbacks_endpoint import Endpoint, an_endpoint
 from tests.integration.functions import TOKEN, a_callback
-from tests.planted_secrets import OTHER_TOKEN
 
 TASK = f"flux-kontext#{TASK_ID}"
 KNOWN: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images import connections as connections_module
 from catchlight.images import fetcher as fetcher_module
 from catchlight.images.fetcher import ImageFetcher
-from catchlight.images.url_policy import ImageDoor
+from catchlight.images.url_policy import UrlPolicy
 from tests.hostile.behaviours import CHUNKED, chunks, head, sized
 from tests.hostile.internet import Authority, Behaviour, listening, read_request
 from tests.image_server import large_picture, take
@@ -26,7 +26,7 @@ FIRST, SECOND, INJECTED = large_picture(1), large_picture(2), large_picture(3)
 HOSTS = ["images.example", "other.example"]
 
 
-class AnyPortDoor(ImageDoor):
+class AnyPortUrlPolicy(UrlPolicy):
     """Lets the names through that the tests use, to loopback."""
 
     def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:
@@ -67,7 +67,7 @@ def hangs_up(connection: socket.socket) -> None:
 def fetching(host: Host, tls: ssl.SSLContext | None = None) -> Iterator[Callable[..., bytes]]:
     """Fetches the next image from a running host."""
     with listening(host.behave, tls) as port:
-        fetcher = ImageFetcher(AnyPortDoor())
+        fetcher = ImageFetcher(AnyPortUrlPolicy())
 
         def fetch(name: str = "images.example") -> bytes:
             return take(fetcher, f"{'https' if tls else 'http'}://{name}:{port}/a.png", HOSTS).content
@@ -202,7 +202,7 @@ def test_what_is_old_is_closed_when_another_host_is_asked(monkeypatch: pytest.Mo
             closed.set()
 
     with listening(behave) as port:
-        fetcher = ImageFetcher(AnyPortDoor())
+        fetcher = ImageFetcher(AnyPortUrlPolicy())
         take(fetcher, f"http://images.example:{port}/a.png", HOSTS)
         time.sleep(0.05)
         assert not closed.is_set()
@@ -231,5 +231,5 @@ def test_what_nobody_fetches_with_any_more_is_closed() -> None:
             closed.set()
 
     with listening(behave) as port:
-        take(ImageFetcher(AnyPortDoor()), f"http://images.example:{port}/a.png", HOSTS)
+        take(ImageFetcher(AnyPortUrlPolicy()), f"http://images.example:{port}/a.png", HOSTS)
         assert closed.wait(timeout=60)

@@ -13,10 +13,10 @@ import pytest
 from catchlight.errors import ImageError, ImageRejectedError, ImageUnavailableError
 from catchlight.images import fetcher as fetcher_module
 from catchlight.images.fetcher import ImageFetcher
-from catchlight.images.url_policy import ImageDoor
+from catchlight.images.url_policy import UrlPolicy
 from tests.hostile.behaviours import BEHAVIOURS, IMAGES, PNG, Server, drips, rows, sends, sized, stalls, unsized
 from tests.hostile.internet import Behaviour, listening, read_request
-from tests.image_server import LoopbackDoor, take
+from tests.image_server import LoopbackUrlPolicy, take
 
 # What all of them together may cost.
 MAX_GROWTH_BYTES = 64 * 1024 * 1024
@@ -38,7 +38,7 @@ def fetch(port: int, server: Server) -> ImageError | None:
     """What comes of one fetch; an image must be one of those that the table has."""
     url = f"http://images.example:{port}/a.png?{QUERY}"
     try:
-        fetched = take(ImageFetcher(LoopbackDoor(port)), url)
+        fetched = take(ImageFetcher(LoopbackUrlPolicy(port)), url)
     except ImageError as exc:
         return exc
     assert fetched.content in IMAGES.values()
@@ -142,7 +142,7 @@ def test_what_follows_an_answer_is_not_the_answer_to_the_next_request(more: byte
             connection.sendall(next(answers))
 
     with listening(behave) as port:
-        fetcher = ImageFetcher(LoopbackDoor(port))
+        fetcher = ImageFetcher(LoopbackUrlPolicy(port))
         types = []
         for _ in range(2):
             fetched = take(fetcher, f"http://images.example:{port}/a")
@@ -154,7 +154,7 @@ def test_what_follows_an_answer_is_not_the_answer_to_the_next_request(more: byte
 # ------------------------------------------------------------------------------------------------ below HTTP
 
 
-class LedAstray(ImageDoor):
+class LedAstray(UrlPolicy):
     """The strict door, with every name at a port on loopback that ought to speak TLS."""
 
     def resolve(self, host: str, port: int) -> list[str]:

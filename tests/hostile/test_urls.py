@@ -1,6 +1,6 @@
 """Hostile URLs, names and redirects: nothing that is not public is ever connected to, nothing good is refused.
 
-The corpus is `urls.toml`. The door, the fetcher, the TLS and the HTTP are the deployed ones; only DNS and the last hop
+The corpus is `urls.toml`. The URL policy, the fetcher, the TLS and the HTTP are the deployed ones; only DNS and the last hop
 of a connection are made up.
 """
 

@@ -15,10 +15,10 @@ from catchlight.images.fetcher import ImageFetcher
 from catchlight.models import Image, ImageKind, Reporter, TaskReport, TaskStatus
 from functions.archive_images import app
 from local.moto.patches import put_object_as_s3_does
-from tests.image_server import ImageServer, LoopbackDoor
+from tests.canary_secrets import URL_QUERY
+from tests.image_server import ImageServer, LoopbackUrlPolicy
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import a_secret, an_event
-from tests.planted_secrets import URL_QUERY
 
 BUCKET = "images-bucket"
 TASK = "flux-kontext#task12345"
@@ -129,7 +129,7 @@ def archiving(
     monkeypatch.setenv("ADDITIONAL_IMAGE_HOSTS", "")
     monkeypatch.setenv("PROVIDER_BASE_URLS", "")
     monkeypatch.setenv("PROVIDER_KEYS_SECRET", a_secret("archiver-keys", json.dumps(provider_keys)))
-    fetcher = ImageFetcher(LoopbackDoor(server.port))
+    fetcher = ImageFetcher(LoopbackUrlPolicy(server.port))
     monkeypatch.setattr(app, "ImageFetcher", lambda: fetcher)
     app.dependencies.cache_clear()
     with put_object_as_s3_does():

@@ -6,8 +6,8 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN
 from tests.integration.conftest import REPOSITORY
-from tests.planted_secrets import API_KEYS, CALLBACK_TOKEN
 
 TOKEN = CALLBACK_TOKEN
 PROVIDER_KEYS = {provider: {"apiKey": key} for provider, key in API_KEYS.items()}

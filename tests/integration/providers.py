@@ -13,10 +13,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from catchlight.models import PollState
 from catchlight.polling.provider_client import ProviderClient
 from functions.poll_tasks import app
+from tests.canary_secrets import URL_QUERY
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import TABLE_NAME
 from tests.integration.functions import PROVIDER_KEYS, a_secret
-from tests.planted_secrets import URL_QUERY
 
 RESULT_URL = f"https://tempfile.aiquickdraw.com/r/1.png?{URL_QUERY}"
 

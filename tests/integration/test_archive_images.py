@@ -16,12 +16,12 @@ from catchlight.errors import SettingsError
 from catchlight.models import ImageKind
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from functions.archive_images import app
+from tests.canary_secrets import URL_QUERY
 from tests.image_server import ImageServer, content, picture, serving, status
 from tests.integration.archiver import BUCKET, HOST, TASK, Archiver, archiving
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing, reported, warned
 from tests.integration.functions import metric_lines
-from tests.planted_secrets import URL_QUERY
 
 PNG, JPEG = picture("PNG"), picture("JPEG")
 
@@ -383,7 +383,7 @@ def test_images_are_counted_by_what_became_of_them(archiver: Archiver, capsys: p
     (line,) = metric_lines(capsys)
     assert sorted(line["ArchivedBytes"]) == sorted([float(len(PNG)), float(len(JPEG))])
     assert (sum(line["ImagesArchived"]), sum(line["ImagesRejected"])) == (2, 1)
-    assert line["UrlSecondsLeftAtArchive"] == [pytest.approx(86_400, abs=60)] * 2
+    assert line["UrlSecondsToExpiry"] == [pytest.approx(86_400, abs=60)] * 2
     assert "ReportToArchiveSeconds" not in line
     assert line["provider"] == "flux-kontext"
     assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"], ["service", "provider"]]

@@ -11,7 +11,7 @@ from botocore.exceptions import ConnectionClosedError
 from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
 from catchlight.aws.clients import AwsClients
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.stream import BLOCK_BYTES, IncomingImage
+from catchlight.images.stream import BLOCK_BYTES, ImageStream
 from local.moto.patches import put_object_as_s3_does
 from tests.image_server import large_picture
 from tests.integration.conftest import an_account
@@ -20,10 +20,10 @@ IMAGE = large_picture(1)
 KEY = "images/acedata/1/result-0.png"
 
 
-def coming(content: bytes = IMAGE, *, size: int | None = None, piece: int = 10_000) -> IncomingImage:
+def coming(content: bytes = IMAGE, *, size: int | None = None, piece: int = 10_000) -> ImageStream:
     """An image that comes in pieces."""
     pieces = (content[at : at + piece] for at in range(0, len(content), piece))
-    return IncomingImage(pieces, len(content) if size is None else size, "images.example")
+    return ImageStream(pieces, len(content) if size is None else size, "images.example")
 
 
 class Bucket(ImageBucket):
@@ -35,7 +35,7 @@ class Bucket(ImageBucket):
         self.requests: list[dict[str, str]] = []
         self._s3.meta.events.register_first("before-send.s3.PutObject", self._note)
 
-    def put_it(self, image: IncomingImage) -> str:
+    def put_it(self, image: ImageStream) -> str:
         with image:
             return self.put(KEY, image, task="acedata#1")
 
@@ -124,7 +124,7 @@ def test_what_does_not_come_whole_is_not_kept(bucket: Bucket) -> None:
         raise ImageUnavailableError("the connection failed: the server broke it off")
 
     with pytest.raises(ImageUnavailableError, match="broke it off"):
-        bucket.put_it(IncomingImage(breaking_off(), len(IMAGE), "images.example"))
+        bucket.put_it(ImageStream(breaking_off(), len(IMAGE), "images.example"))
 
     assert len(bucket.requests) == 1
     assert bucket.objects() == {}
@@ -138,7 +138,7 @@ def test_all_but_the_end_can_be_read_before_the_image_is_verified() -> None:
             come.append(at)
             yield IMAGE[at : at + 10_000]
 
-    with IncomingImage(pieces(), len(IMAGE), "images.example") as image:
+    with ImageStream(pieces(), len(IMAGE), "images.example") as image:
         read, come_by_then = [], []
         while block := image.read(BLOCK_BYTES):
             read.append(block)

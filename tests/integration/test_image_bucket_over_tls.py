@@ -14,7 +14,7 @@ from botocore.config import Config
 from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
 from catchlight.aws.clients import AwsClients
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.stream import IncomingImage
+from catchlight.images.stream import ImageStream
 from tests.hostile.internet import Authority, listening
 from tests.image_server import large_picture
 
@@ -116,9 +116,9 @@ def bucket(
         yield ImageBucket(AwsClients().s3(S3_CONFIG.merge(PATH_STYLE)), "images")
 
 
-def coming(content: bytes = IMAGE, *, piece: int = 10_000) -> IncomingImage:
+def coming(content: bytes = IMAGE, *, piece: int = 10_000) -> ImageStream:
     pieces = (content[at : at + piece] for at in range(0, len(content), piece))
-    return IncomingImage(pieces, len(content), "images.example")
+    return ImageStream(pieces, len(content), "images.example")
 
 
 @pytest.mark.parametrize("piece", [100, 10_000, 65_536, 1_000_000])

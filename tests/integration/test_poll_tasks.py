@@ -17,6 +17,7 @@ from catchlight.polling import provider_client
 from catchlight.polling.provider_client import FIRST_REQUESTS, ProviderClient
 from catchlight.providers import PROVIDERS
 from functions.poll_tasks import app
+from tests.canary_secrets import API_KEYS
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import Store
 from tests.integration.fault_injection import counted, every_fault, failing, reported, warned
@@ -36,7 +37,6 @@ from tests.integration.providers import (
     succeeded,
     unreachable,
 )
-from tests.planted_secrets import API_KEYS
 
 FLUX, NANO, ACE = "flux-kontext#f1", "nanobanana#n1", "acedata#a1"
 

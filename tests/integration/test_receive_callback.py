@@ -17,10 +17,10 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from catchlight.providers import PROVIDERS
 from functions.receive_callback import app
+from tests.canary_secrets import URL_QUERY, WEBHOOK_KEY, plant
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.fault_injection import every_aws_fault, every_fault, failing
 from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret, an_event, metric_lines
-from tests.planted_secrets import URL_QUERY, WEBHOOK_KEY, plant
 
 BUCKET = "images-bucket"
 SUCCESS = {
@@ -413,7 +413,7 @@ def test_each_callback_is_counted_by_what_became_of_it(
         ["CallbacksReceived", "CallbacksApplied", "ResolvedByCallback"],
         ["CallbacksReceived", "CallbacksDuplicate"],
         ["CallbacksReceived", "CallbacksConflict"],
-        ["DeliveriesKept"],
+        ["RejectedDeliveries"],
         ["CallbacksRefused"],
     ]
     service = ["service"]

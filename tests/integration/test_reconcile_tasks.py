@@ -278,7 +278,7 @@ def test_what_aws_does_not_take_is_left_to_the_next_run(
     account.put("flux-kontext#1", status, OVERDUE + MOMENT)
     before = account.store.items()
     reconciliation = app.dependencies().reconciliation
-    owner = reconciliation if service == "dynamodb" else reconciliation._follow_ups
+    owner = reconciliation if service == "dynamodb" else reconciliation._dispatcher
     events = getattr(owner, f"_{service}").meta.events
 
     def fail(**_: Any) -> None:
@@ -310,7 +310,7 @@ def test_messages_that_sqs_does_not_take_are_not_noted(
 ) -> None:
     for number in range(3):
         account.put(f"flux-kontext#{number}", "SUCCEEDED", OVERDUE)
-    sqs = app.dependencies().reconciliation._follow_ups._sqs
+    sqs = app.dependencies().reconciliation._dispatcher._sqs
     sqs.meta.events.register("after-call.sqs.SendMessageBatch", answer)
 
     with pytest.raises(StoreUnavailableError, match=f"{left} of 3 messages"):
@@ -325,7 +325,7 @@ def test_messages_that_sqs_does_not_take_are_not_noted(
 def test_it_counts_also_when_all_is_well(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     reconcile()
 
-    assert metrics(capsys) == {("PendingTooLong",): 0, ("ArchivingTooLong",): 0, ("OldestPendingSeconds",): 0}
+    assert metrics(capsys) == {("StuckPending",): 0, ("StuckArchiving",): 0, ("OldestPendingSeconds",): 0}
 
 
 def test_it_counts_what_it_found_and_what_it_did(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
@@ -343,8 +343,8 @@ def test_it_counts_what_it_found_and_what_it_did(account: Account, capsys: pytes
     oldest = counted.pop(("OldestPendingSeconds",))
     assert oldest == pytest.approx((OVERDUE + 2 * MOMENT).total_seconds(), abs=30)
     assert counted == {
-        ("PendingTooLong",): 4,
-        ("ArchivingTooLong",): 2,
+        ("StuckPending",): 4,
+        ("StuckArchiving",): 2,
         ("PollingRestarted", "flux-kontext"): 3,
         ("PollingRestarted", "acedata"): 1,
         ("ArchivingRepeated", "nanobanana"): 1,
@@ -357,7 +357,7 @@ def test_a_time_put_by_hand_stops_nothing(account: Account, capsys: pytest.Captu
 
     assert reconcile()["pollingRestarted"] == 1
 
-    assert metrics(capsys)[("PendingTooLong",)] == 1
+    assert metrics(capsys)[("StuckPending",)] == 1
 
 
 def test_settings_that_are_missing_fail_the_run(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,10 @@ from catchlight.errors import StoreUnavailableError
 from catchlight_cli.command_line import run as run_command_line
 from catchlight_cli.repair.replaying import Replayed, replay
 from functions.receive_callback import app
+from tests.canary_secrets import OTHER_TOKEN, SIGNATURE, URL_QUERY, WEBHOOK_KEY, plant
 from tests.integration.cli.stacks import a_stack
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import TOKEN, a_callback, a_secret, metric_lines
-from tests.planted_secrets import OTHER_TOKEN, SIGNATURE, URL_QUERY, WEBHOOK_KEY, plant
 
 BUCKET = "images-bucket"
 NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
@@ -198,8 +198,8 @@ def test_what_is_kept_is_counted_under_the_dimensions_of_its_alarm(
     call(a_callback(UNREADABLE, token=OTHER_TOKEN), context)
 
     lines = metric_lines(capsys)
-    (kept,) = [line for line in lines if "DeliveriesKept" in line]
-    assert kept["DeliveriesKept"] == [1.0]
+    (kept,) = [line for line in lines if "RejectedDeliveries" in line]
+    assert kept["RejectedDeliveries"] == [1.0]
     assert kept["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
     assert [line["reason"] for line in lines if "CallbacksRefused" in line] == ["invalid_callback", "unauthorized"]
 

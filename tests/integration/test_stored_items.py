@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.api.idempotency import Claim, SubmissionClaims
+from catchlight.api.idempotency import IdempotencyRecord, IdempotencyStore
 from catchlight.models import (
     Failure,
     FailureReason,
@@ -92,8 +92,8 @@ def test_a_task_that_was_registered(store: Store) -> None:
 
 
 def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
-    claims = SubmissionClaims(TABLE_NAME, store.client, retention=RETENTION)
-    claim = Claim(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
+    claims = IdempotencyStore(TABLE_NAME, store.client, retention=RETENTION)
+    claim = IdempotencyRecord(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
     claims.claim(claim)
     asked = {
         "task": "#submission#order-1",
@@ -116,8 +116,8 @@ def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
 
 
 def test_a_key_that_was_freed(store: Store) -> None:
-    claims = SubmissionClaims(TABLE_NAME, store.client)
-    claim = Claim(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
+    claims = IdempotencyStore(TABLE_NAME, store.client)
+    claim = IdempotencyRecord(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
     claims.claim(claim)
 
     assert claims.free(claim) is True

@@ -12,8 +12,8 @@ from typing import Any
 import boto3
 import pytest
 
-from catchlight.api.idempotency import Claim, ClaimState, SubmissionClaims
-from catchlight.dispatch import FollowUps
+from catchlight.api.idempotency import IdempotencyRecord, IdempotencyState, IdempotencyStore
+from catchlight.dispatch import Dispatcher
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Image, ImageKind, ImageState, Reporter, Task, TaskReport, TaskStatus
 from catchlight.recovery.reconcile import Reconciliation
@@ -100,13 +100,13 @@ def _settle(state: ImageState, *indices: int) -> Callable[[Store, Task], object]
 
 def _reconciliation(store: Store) -> Reconciliation:
     sqs = boto3.client("sqs")
-    follow_ups = FollowUps(
+    dispatcher = Dispatcher(
         sqs,
         boto3.client("stepfunctions"),
         archive_queue_url=sqs.create_queue(QueueName="archive")["QueueUrl"],
         state_machine="arn:aws:states:us-east-1:123456789012:stateMachine:poll",
     )
-    return Reconciliation(TABLE_NAME, store.client, follow_ups, now=lambda: NOW)
+    return Reconciliation(TABLE_NAME, store.client, dispatcher, now=lambda: NOW)
 
 
 WRITES = {
@@ -252,11 +252,11 @@ def test_nothing_else_keeps_a_write_from_being_applied(store: Store, name: str, 
 # ------------------------------------------------------------------------------------------------ idempotency keys
 
 KEY = "order-1"
-CLAIM = Claim(key=KEY, provider="flux-kontext", fingerprint="f", attempt="mine", asked_at=THEN)
+CLAIM = IdempotencyRecord(key=KEY, provider="flux-kontext", fingerprint="f", attempt="mine", asked_at=THEN)
 
 
-def _claims(store: Store) -> SubmissionClaims:
-    return SubmissionClaims(TABLE_NAME, store.client)
+def _claims(store: Store) -> IdempotencyStore:
+    return IdempotencyStore(TABLE_NAME, store.client)
 
 
 def _claim(store: Store, **differing: Any) -> dict[str, Any] | None:
@@ -300,7 +300,7 @@ def test_a_key_is_claimed_only_while_it_is_free(store: Store, state: str, is_cla
     holder = _claims(store).claim(second)
 
     assert holder.attempt == ("second" if is_claimed else "mine")
-    assert holder.state == (ClaimState.ASKING if is_claimed else state)
+    assert holder.state == (IdempotencyState.ASKING if is_claimed else state)
     item = store.item(f"#submission#{KEY}")
     assert item is not None
     assert (item["attempt"], item["state"]) == (holder.attempt, holder.state.value)
@@ -315,9 +315,9 @@ def test_a_late_attempt_does_not_settle_a_key_that_it_does_not_hold(store: Store
     assert store.items() == [before]
 
 
-@pytest.mark.parametrize("state", list(ClaimState))
+@pytest.mark.parametrize("state", list(IdempotencyState))
 def test_an_attempt_that_has_heard_of_its_task_settles_its_key_whatever_was_noted(
-    store: Store, state: ClaimState
+    store: Store, state: IdempotencyState
 ) -> None:
     _claim(store, state=state.value, doubt="no answer came")
 

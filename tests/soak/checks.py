@@ -95,10 +95,10 @@ def _is_correction(change: Change, before: TaskRecord, after: TaskRecord, said: 
         return is_reopened or (before.status, after.status) == ("TIMED_OUT", "PENDING")
     if change.writer not in _CORRECTORS:
         return False
-    is_claim = before.reported_by == "callback" and not before.is_confirmed
+    is_unconfirmed = before.reported_by == "callback" and not before.is_confirmed
     evidence = Claim(before.claim.status, before.claim.paths[:MAX_URLS_PER_CONFLICT], before.claim.reason)
     is_kept = evidence in after.conflicts or len(before.conflicts) >= MAX_CONFLICTS
-    return is_claim and is_kept and _was_said(after.claim, said, change.at)
+    return is_unconfirmed and is_kept and _was_said(after.claim, said, change.at)
 
 
 def _was_said(claim: Claim, said: Mapping[Claim, float], by: float) -> bool:

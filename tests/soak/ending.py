@@ -20,7 +20,7 @@ DEAD_LETTERS = "in dead letters"
 GIVEN_UP = "INCOMPLETE before its time"
 _NOT_THERE_AT_FIRST = {ImageFate.NOT_YET, ImageFate.STALE, ImageFate.GONE}
 # Where tasks end that need somebody's eyes, by logical id.
-FAILURE_QUEUES = ("ArchiveDeadLetters", "DispatchFailures")
+FAILURE_QUEUES = ("ArchiveDeadLetters", "DispatchDeadLetters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +217,10 @@ def _read_failures(stack: LocalStack, history: History) -> dict[str, str]:
         for body in _peek(stack, stack.resources["ArchiveDeadLetters"].ref)
     }
     numbers = {int(change.sequence_number): change.task for change in history.changes}
-    for body in _peek(stack, stack.resources["DispatchFailures"].ref):
+    for body in _peek(stack, stack.resources["DispatchDeadLetters"].ref):
         batch = json.loads(body)["DDBStreamBatchInfo"]
         first, last = int(batch["startSequenceNumber"]), int(batch["endSequenceNumber"])
-        dead |= {task: "DispatchFailures" for number, task in numbers.items() if first <= number <= last}
+        dead |= {task: "DispatchDeadLetters" for number, task in numbers.items() if first <= number <= last}
     return dead
 
 

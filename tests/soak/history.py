@@ -13,7 +13,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from boto3.dynamodb.types import TypeDeserializer
 from moto.dynamodb.models.table import StreamShard
 
-from local.moto.answers import AwsAnswer
+from local.moto.answers import AwsResponse
 from local.moto.calls import AwsCall
 from tests.soak.callers import Delivery
 from tests.soak.claims import Claim
@@ -132,7 +132,7 @@ class Recorder:
             try:
                 if call is None or call.operation != "PutObject":
                     return application(environ, start_response)
-                answer = AwsAnswer.of(application, environ)
+                answer = AwsResponse.of(application, environ)
                 if answer.status.startswith("200"):
                     checksum = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
                     with self._lock:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.archiving.confirmation import Checked, Confirmation
+from catchlight.archiving.confirmation import Confirmation, ConfirmationResult
 from catchlight.errors import UnconfirmedError
 from catchlight.models import (
     Failure,
@@ -63,7 +63,7 @@ class World:
         assert key == "acedata#t1"
         return self.afterwards
 
-    def check(self, task: Task, *, is_last_try: bool = False) -> Checked:
+    def check(self, task: Task, *, is_last_try: bool = False) -> ConfirmationResult:
         parts: Any = self
         return Confirmation(parts, parts).check(task, is_last_try=is_last_try)
 
@@ -76,13 +76,13 @@ CORRECTED = a_task(image("b"), by=Reporter.POLL)
 def test_what_the_provider_has_said_is_not_asked_again(task: Task) -> None:
     world = World(answer(TaskStatus.FAILED))
 
-    assert world.check(task) == Checked(task)
+    assert world.check(task) == ConfirmationResult(task)
     assert world.asked == []
 
 
 @pytest.mark.parametrize("is_last_try", [False, True])
 def test_what_cannot_be_asked_stays_as_it_is(is_last_try: bool) -> None:
-    assert World(None).check(CLAIM, is_last_try=is_last_try) == Checked(CLAIM)
+    assert World(None).check(CLAIM, is_last_try=is_last_try) == ConfirmationResult(CLAIM)
 
 
 def test_still_running_is_no_contradiction_before_the_last_try() -> None:
@@ -92,7 +92,7 @@ def test_still_running_is_no_contradiction_before_the_last_try() -> None:
         world.check(CLAIM)
     assert world.corrections == []
 
-    assert world.check(CLAIM, is_last_try=True) == Checked(CORRECTED, is_refuted=True, was_asked=True)
+    assert world.check(CLAIM, is_last_try=True) == ConfirmationResult(CORRECTED, is_contradicted=True, was_asked=True)
     assert world.corrections == [(CLAIM, world.told)]
 
 
@@ -118,12 +118,12 @@ def test_a_confirmed_result_is_noted_with_what_was_asked(
     checked = world.check(task)
 
     assert checked.task == task.model_copy(update={"confirmed_at": "2026-01-31T12:00:00.000Z", "request": together})
-    assert (checked.was_asked, checked.is_refuted, checked.known_request) == (True, False, known)
+    assert (checked.was_asked, checked.is_contradicted, checked.known_request) == (True, False, known)
     assert (world.asked, world.corrections) == (["acedata#t1"], [])
 
 
 @pytest.mark.parametrize(
-    ("told", "is_refuted"),
+    ("told", "is_contradicted"),
     [
         (answer(TaskStatus.SUCCEEDED, image("b")), True),
         (answer(TaskStatus.FAILED), True),
@@ -131,10 +131,10 @@ def test_a_confirmed_result_is_noted_with_what_was_asked(
         (answer(TaskStatus.SUCCEEDED, image("a?signed=anew")), False),
     ],
 )
-def test_another_answer_corrects_the_task(told: TaskReport, is_refuted: bool) -> None:
+def test_another_answer_corrects_the_task(told: TaskReport, is_contradicted: bool) -> None:
     world = World(told, afterwards=CORRECTED)
 
-    assert world.check(CLAIM) == Checked(CORRECTED, is_refuted=is_refuted, was_asked=True)
+    assert world.check(CLAIM) == ConfirmationResult(CORRECTED, is_contradicted=is_contradicted, was_asked=True)
     assert world.corrections == [(CLAIM, told)]
 
 

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
-from catchlight.aws.secrets import CACHE_SECONDS, RECHECK_SECONDS, LiveSecret, provider_keys
+from catchlight.aws.secrets import CACHE_SECONDS, RECHECK_SECONDS, RotatingSecret, provider_keys
 from catchlight.callbacks.verification import verify_token
 from catchlight.errors import SettingsError, StoreUnavailableError, UnauthorizedError
 
@@ -29,8 +29,8 @@ class SecretsManager:
     def put(self, value: str) -> None:
         self.client.put_secret_value(SecretId=self.secret_id, SecretString=value)
 
-    def secret(self) -> LiveSecret:
-        return LiveSecret(self.secret_id, self.client, clock=lambda: self.now)
+    def secret(self) -> RotatingSecret:
+        return RotatingSecret(self.secret_id, self.client, clock=lambda: self.now)
 
     def count(self, **_: Any) -> None:
         self.reads += 1
@@ -46,7 +46,7 @@ def store() -> Iterator[SecretsManager]:
         yield store
 
 
-def accepts(secret: LiveSecret, token: str) -> bool:
+def accepts(secret: RotatingSecret, token: str) -> bool:
     try:
         verify_token(token, secret.versions())
     except UnauthorizedError:
@@ -166,7 +166,7 @@ def test_a_missing_previous_version_is_remembered_too(store: SecretsManager) -> 
 
 
 def test_a_secret_that_is_not_there_is_a_settings_error(store: SecretsManager) -> None:
-    secret = LiveSecret("missing", store.client)
+    secret = RotatingSecret("missing", store.client)
 
     with pytest.raises(SettingsError, match="no current version"):
         secret.current()

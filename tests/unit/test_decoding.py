@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from catchlight.api.problems import INVALID_REQUEST, ProblemError
+from catchlight.api.problems import INVALID_REQUEST, APIError
 from catchlight.errors import MalformedBodyError, PayloadTooLargeError
-from functions.answer_requests import app as answer_requests
 from functions.receive_callback import app as receive_callback
+from functions.serve_tasks_api import app as serve_tasks_api
 from tests.conftest import FakeLambdaContext
 
 NOTHING: list[dict[str, Any]] = [
@@ -21,7 +21,7 @@ NOTHING: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("event", NOTHING)
 def test_a_request_of_which_nothing_is_told_is_empty(event: dict[str, Any]) -> None:
-    request = answer_requests.decode({"routeKey": "GET /tasks"} | event, FakeLambdaContext(29))
+    request = serve_tasks_api.decode({"routeKey": "GET /tasks"} | event, FakeLambdaContext(29))
 
     assert (request.route, request.path, request.query, request.headers) == ("GET /tasks", {}, {}, {})
     assert (request.body, request.is_base64_encoded, request.content()) == ("", False, b"")
@@ -39,7 +39,7 @@ def test_a_request_is_read_as_it_is_told(encoded: bool, content: bytes, context:
         "isBase64Encoded": encoded,
     }
 
-    request = answer_requests.decode(event, context)
+    request = serve_tasks_api.decode(event, context)
 
     assert (request.path, request.query) == (event["pathParameters"], event["queryStringParameters"])
     assert request.headers == {"idempotency-key": "k", "x": "y"}
@@ -49,14 +49,14 @@ def test_a_request_is_read_as_it_is_told(encoded: bool, content: bytes, context:
 def test_a_body_that_is_not_the_base64_that_it_claims_to_be_is_refused(context: LambdaContext) -> None:
     event: dict[str, Any] = {"routeKey": "POST /tasks", "body": "?", "isBase64Encoded": True}
 
-    with pytest.raises(ProblemError, match="the body is not base64"):
-        answer_requests.decode(event, context).content()
+    with pytest.raises(APIError, match="the body is not base64"):
+        serve_tasks_api.decode(event, context).content()
     with pytest.raises(MalformedBodyError):
         receive_callback.decode(callback(**event))
 
 
 def test_a_problem_is_told_in_the_log_as_to_the_caller() -> None:
-    problem = ProblemError(INVALID_REQUEST, "limit: too large", advice="Make it smaller.")
+    problem = APIError(INVALID_REQUEST, "limit: too large", advice="Make it smaller.")
 
     assert str(problem) == problem.body.detail == "limit: too large"
 

@@ -111,7 +111,7 @@ def test_a_statement_is_about_this_stack(sid: str) -> None:
     if sid in ON_MORE_THAN_THE_STACK:
         return
     names = {"STACK", "aws-sam-cli-managed-default", *RESOURCES}
-    names |= {"transform/Serverless-2016-10-31", "layer:ImageTasksLayer", "event-source-mapping:*"}
+    names |= {"transform/Serverless-2016-10-31", "layer:CatchlightLayer", "event-source-mapping:*"}
     for resource in statement["Resource"]:
         assert any(name.lower() in resource.lower() for name in names), resource
 

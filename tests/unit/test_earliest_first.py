@@ -8,19 +8,19 @@ from functools import partial
 
 import pytest
 
-from catchlight.archiving.priority_pool import EarliestFirstPool
+from catchlight.archiving.priority_pool import PriorityThreadPool
 
 NOON = datetime(2026, 1, 6, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def pool() -> Iterator[EarliestFirstPool]:
-    pool = EarliestFirstPool(1)
+def pool() -> Iterator[PriorityThreadPool]:
+    pool = PriorityThreadPool(1)
     yield pool
     pool.shutdown()
 
 
-def test_what_is_due_first_overtakes_what_waits(pool: EarliestFirstPool) -> None:
+def test_what_is_due_first_overtakes_what_waits(pool: PriorityThreadPool) -> None:
     done: list[int] = []
     gate = threading.Event()
     pool.submit(NOON, gate.wait)
@@ -37,7 +37,7 @@ def test_what_is_due_first_overtakes_what_waits(pool: EarliestFirstPool) -> None
     assert done == [11, 31, 22, 3]
 
 
-def test_a_result_and_an_error_belong_to_whoever_asked(pool: EarliestFirstPool) -> None:
+def test_a_result_and_an_error_belong_to_whoever_asked(pool: PriorityThreadPool) -> None:
     def fail() -> None:
         raise ValueError("no")
 

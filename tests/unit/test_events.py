@@ -14,7 +14,7 @@ from boto3.dynamodb.types import TypeDeserializer
 from catchlight.callbacks.verification import decode_json, verify_signature
 from catchlight.models import PollState, Task, split_task_key
 from catchlight.providers import PROVIDERS
-from tests.planted_secrets import CALLBACK_TOKEN as TOKEN
+from tests.canary_secrets import CALLBACK_TOKEN as TOKEN
 from tests.unit.providers.cases import EVENTS, body_of, load
 from tests.unit.providers.expected_callbacks import CALLBACKS
 from tests.unit.providers.expected_polls import POLLS

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from catchlight.dispatch import MAX_MESSAGES_PER_CALL, FollowUps
+from catchlight.dispatch import MAX_MESSAGES_PER_CALL, Dispatcher
 from catchlight.errors import StoreUnavailableError
 
 QUEUE_URL = "https://sqs.example/archive"
@@ -37,9 +37,9 @@ class Aws:
     start_execution = send_message_batch
 
 
-def follow_ups(aws: Aws) -> FollowUps:
+def dispatcher(aws: Aws) -> Dispatcher:
     client: Any = aws
-    return FollowUps(client, client, archive_queue_url=QUEUE_URL, state_machine=STATE_MACHINE)
+    return Dispatcher(client, client, archive_queue_url=QUEUE_URL, state_machine=STATE_MACHINE)
 
 
 def taken(number: int) -> Callable[[dict[str, Any]], Any]:
@@ -57,7 +57,7 @@ def test_each_task_is_a_message_that_no_other_run_sends() -> None:
     aws = Aws(taken(MAX_MESSAGES_PER_CALL))
     tasks = [f"acedata#{number}" for number in range(MAX_MESSAGES_PER_CALL)]
 
-    follow_ups(aws).queue_archiving(tasks, nonce="run-7")
+    dispatcher(aws).queue_archiving(tasks, nonce="run-7")
 
     (call,) = aws.sent
     assert call["QueueUrl"] == QUEUE_URL
@@ -69,19 +69,19 @@ def test_each_task_is_a_message_that_no_other_run_sends() -> None:
 @pytest.mark.parametrize("answer", [lambda _: {}, taken(1), lambda _: {"Failed": [], "Successful": []}])
 def test_messages_that_are_not_named_as_taken_are_not(answer: Callable[[dict[str, Any]], Any]) -> None:
     with pytest.raises(StoreUnavailableError, match=r"SQS did not take [12] of 2 messages"):
-        follow_ups(Aws(answer)).queue_archiving(["acedata#1", "acedata#2"], nonce="run-7")
+        dispatcher(Aws(answer)).queue_archiving(["acedata#1", "acedata#2"], nonce="run-7")
 
 
 @pytest.mark.parametrize(("fault", "named"), FAULTS)
 def test_a_fault_of_sqs_is_worth_a_retry(fault: Exception, named: str) -> None:
     with pytest.raises(StoreUnavailableError, match=f"SQS did not take messages: {named}"):
-        follow_ups(Aws(fails_with(fault))).queue_archiving(["acedata#1"], nonce="run-7")
+        dispatcher(Aws(fails_with(fault))).queue_archiving(["acedata#1"], nonce="run-7")
 
 
 def test_an_execution_begins_with_its_tasks_and_its_wait() -> None:
     aws = Aws(lambda _: {})
 
-    assert follow_ups(aws).start_polling(["acedata#1", "acedata#2"], name="redrive-1", wait_seconds=3) is True
+    assert dispatcher(aws).start_polling(["acedata#1", "acedata#2"], name="redrive-1", wait_seconds=3) is True
 
     (call,) = aws.sent
     assert (call["stateMachineArn"], call["name"]) == (STATE_MACHINE, "redrive-1")
@@ -96,10 +96,10 @@ def test_an_execution_begins_with_its_tasks_and_its_wait() -> None:
 def test_an_execution_that_was_started_before_is_not_started_again() -> None:
     exists = AlreadyExistsError({"Error": {"Code": "ExecutionAlreadyExists", "Message": "it does"}}, "Any")
 
-    assert follow_ups(Aws(fails_with(exists))).start_polling(["acedata#1"], name="n", wait_seconds=0) is False
+    assert dispatcher(Aws(fails_with(exists))).start_polling(["acedata#1"], name="n", wait_seconds=0) is False
 
 
 @pytest.mark.parametrize(("fault", "named"), FAULTS)
 def test_a_fault_of_step_functions_is_worth_a_retry(fault: Exception, named: str) -> None:
     with pytest.raises(StoreUnavailableError, match=f"Step Functions did not start an execution: {named}"):
-        follow_ups(Aws(fails_with(fault))).start_polling(["acedata#1"], name="n", wait_seconds=0)
+        dispatcher(Aws(fails_with(fault))).start_polling(["acedata#1"], name="n", wait_seconds=0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.archiving.url_refresher import FreshUrls
+from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.errors import ProviderBusyError, UnconfirmedError
 from catchlight.models import Image, ImageKind, ImageState, Reporter, Task, TaskReport, TaskStatus
 
@@ -48,9 +48,9 @@ class World:
         self.renewed.append((images, now))
         return self.is_unchanged
 
-    def urls(self) -> FreshUrls:
+    def urls(self) -> UrlRefresher:
         parts: Any = self
-        return FreshUrls(parts, parts)
+        return UrlRefresher(parts, parts)
 
 
 def a_task(*images: Image) -> Task:

@@ -9,9 +9,9 @@ import httpcore
 import pytest
 
 from catchlight.errors import ImageError, ImageGoneError, ImageRejectedError, ImageUnavailableError
-from catchlight.images.connections import ImageConnections, _joined, _Wire
+from catchlight.images.connections import ImageConnections, _ConnectionState, _joined
 from catchlight.images.fetcher import _check_head, _connection_errors, _request_url
-from catchlight.images.url_policy import ImageDoor
+from catchlight.images.url_policy import UrlPolicy
 
 # ------------------------------------------------------------------------------------------------ asked
 
@@ -32,7 +32,7 @@ def test_a_request_names_its_host_and_what_it_takes(monkeypatch: pytest.MonkeyPa
         return httpcore.Response(204, headers=[(b"X-A", b"1")], content=b"")
 
     monkeypatch.setattr(httpcore.HTTPConnection, "handle_request", answer)
-    with ImageConnections(ImageDoor()).get(httpcore.URL(url), seconds=60) as found:
+    with ImageConnections(UrlPolicy()).get(httpcore.URL(url), seconds=60) as found:
         assert (found.status, found.headers) == (204, {"x-a": "1"})
 
     (request,) = sent
@@ -156,7 +156,7 @@ def test_what_goes_wrong_on_the_way_is_worth_another_try(failure: Exception, rea
 @pytest.mark.parametrize(("deadline", "left"), [(10.5, 0.5), (10.0, None), (9.5, None)])
 def test_there_is_time_until_the_deadline(monkeypatch: pytest.MonkeyPatch, deadline: float, left: float | None) -> None:
     monkeypatch.setattr("catchlight.images.connections.time", SimpleNamespace(monotonic=lambda: 10.0))
-    wire = _Wire(body_left=7, is_read_to_the_byte=True)
+    wire = _ConnectionState(body_left=7, is_read_to_the_byte=True)
     wire.begin(deadline)
 
     assert (wire.body_left, wire.is_read_to_the_byte) == (None, False)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from catchlight.archiving.archiver import ArchiveRun, ImageArchive
-from catchlight.archiving.confirmation import Checked
-from catchlight.archiving.priority_pool import EarliestFirstPool
+from catchlight.archiving.confirmation import ConfirmationResult
+from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.errors import (
     ImageGoneError,
     ImageRejectedError,
@@ -18,7 +18,7 @@ from catchlight.errors import (
     ProviderBusyError,
     UnconfirmedError,
 )
-from catchlight.images.formats import ImageFacts
+from catchlight.images.formats import ImageMetadata
 from catchlight.models import GenerationRequest, Image, ImageKind, ImageState, Reporter, Task, TaskStatus
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -44,7 +44,7 @@ class World:
 
     def __init__(self, task: Task | None, **faults: Exception) -> None:
         self.task, self.faults = task, faults
-        self.checked: Checked | Exception | None = Checked(task) if task else None
+        self.checked: ConfirmationResult | Exception | None = ConfirmationResult(task) if task else None
         self.fresh: Mapping[int, str] | Exception = {}
         self.fetched: list[tuple[str, tuple[str, ...]]] = []
         self.objects: list[tuple[str, str]] = []
@@ -57,7 +57,7 @@ class World:
         assert key == KEY
         return self.task
 
-    def check(self, task: Task, *, is_last_try: bool) -> Checked:
+    def check(self, task: Task, *, is_last_try: bool) -> ConfirmationResult:
         self.is_last_try = is_last_try
         if isinstance(self.checked, Exception):
             raise self.checked
@@ -75,7 +75,7 @@ class World:
         self.fetched.append((name, hosts))
         if name in self.faults:
             raise self.faults[name]
-        facts = ImageFacts("image/png", "png", 8, 6)
+        facts = ImageMetadata("image/png", "png", 8, 6)
         yield SimpleNamespace(format=SimpleNamespace(extension="png"), size=99, complete=lambda: facts)
 
     def put(self, key: str, incoming: Any, *, task: str) -> str:
@@ -95,7 +95,7 @@ class World:
 
     def archive(self, *, is_last_try: bool = False, threads: int = 1, **more: Any) -> ArchiveRun | None:
         parts: Any = self
-        pool = EarliestFirstPool(threads)
+        pool = PriorityThreadPool(threads)
         archive = ImageArchive(*(parts,) * 5, additional_hosts=iter(["more.example"]), pool=pool, now=lambda: NOW)
         try:
             return archive.archive(KEY, is_last_try=is_last_try, **more)
@@ -122,7 +122,7 @@ def test_a_task_that_is_not_succeeded_needs_nothing(status: TaskStatus | None) -
 
 def test_an_archived_image_has_all_that_is_known_of_it() -> None:
     world = World(a_task(image("a"), image("o", kind=ImageKind.ORIGIN), image("b"), request=REQUEST))
-    world.checked = Checked(a_task(*world.task.images), known_request=REQUEST)  # type: ignore[union-attr] # there is one
+    world.checked = ConfirmationResult(a_task(*world.task.images), known_request=REQUEST)  # type: ignore[union-attr] # there is one
 
     run = world.run()
 
@@ -147,7 +147,7 @@ def test_an_archived_image_has_all_that_is_known_of_it() -> None:
         }
     )
     assert set(run.images) == set(saved.values())
-    assert (run.failures, run.renewed, run.is_refuted, run.urls_die_at) == ((), 0, False, None)
+    assert (run.failures, run.renewed, run.is_contradicted, run.urls_die_at) == ((), 0, False, None)
     assert len(world.requests) == 1
     assert world.known_request == REQUEST
 
@@ -240,7 +240,7 @@ def test_a_fresh_url_that_is_gone_too_is_given_up_at_the_last_try() -> None:
 
 def test_a_provider_that_was_asked_a_moment_ago_is_not_asked_again() -> None:
     world = World(a_task(image("a")), a=GONE)
-    world.checked = Checked(a_task(image("a")), was_asked=True)
+    world.checked = ConfirmationResult(a_task(image("a")), was_asked=True)
     world.fresh = AssertionError("asked twice")
 
     assert world.run().failures == (GONE,)
@@ -274,21 +274,21 @@ def test_a_result_that_cannot_be_confirmed_yet_is_not_fetched() -> None:
     assert (world.fetched, world.saved) == ([], [])
 
 
-@pytest.mark.parametrize("is_refuted", [False, True])
-def test_a_result_that_was_corrected_to_none_is_not_fetched(is_refuted: bool) -> None:
+@pytest.mark.parametrize("is_contradicted", [False, True])
+def test_a_result_that_was_corrected_to_none_is_not_fetched(is_contradicted: bool) -> None:
     failed = a_task(status=TaskStatus.FAILED)
     world = World(a_task(image("a")))
-    world.checked = Checked(failed, is_refuted=is_refuted, was_asked=True)
+    world.checked = ConfirmationResult(failed, is_contradicted=is_contradicted, was_asked=True)
 
-    assert world.run() == ArchiveRun(failed, is_refuted=is_refuted)
+    assert world.run() == ArchiveRun(failed, is_contradicted=is_contradicted)
     assert (world.fetched, world.saved) == ([], [])
 
 
 def test_a_result_that_was_corrected_to_another_is_fetched_and_told() -> None:
     world = World(a_task(image("a")))
-    world.checked = Checked(a_task(image("b")), is_refuted=True, was_asked=True)
+    world.checked = ConfirmationResult(a_task(image("b")), is_contradicted=True, was_asked=True)
 
-    assert world.run().is_refuted is True
+    assert world.run().is_contradicted is True
     assert [name for name, _ in world.fetched] == ["b"]
 
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from catchlight.archiving.bucket import ImageBucket, folder
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.stream import IncomingImage
+from catchlight.images.stream import ImageStream
 from catchlight.models import GenerationRequest, Task, TaskStatus
 from tests.image_server import picture
 
@@ -54,7 +54,7 @@ class S3:
 
 def put(s3: S3, content: bytes = PNG) -> str:
     client: Any = s3
-    with IncomingImage(iter([content]), len(content), "h.example") as image:
+    with ImageStream(iter([content]), len(content), "h.example") as image:
         return ImageBucket(client, "images-bucket").put(KEY, image, task=TASK)
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.url_policy import ImageDoor, is_expected_host, is_public_address
+from catchlight.images.url_policy import UrlPolicy, is_expected_host, is_public_address
 
-door = ImageDoor()
+url_policy = UrlPolicy()
 
 # ------------------------------------------------------------------------------------------------ URLs
 
@@ -30,7 +30,7 @@ door = ImageDoor()
     ],
 )
 def test_https_urls_of_names_are_taken(url: str, host: str) -> None:
-    assert door.check_url(url, ["*"]) == host
+    assert url_policy.check_url(url, ["*"]) == host
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_https_urls_of_names_are_taken(url: str, host: str) -> None:
 )
 def test_every_other_url_is_rejected(url: str) -> None:
     with pytest.raises(ImageRejectedError) as rejected:
-        door.check_url(url, ["*"])
+        url_policy.check_url(url, ["*"])
 
     str(rejected.value).encode()
 
@@ -119,7 +119,7 @@ def test_every_other_url_is_rejected(url: str) -> None:
 @given(st.text(max_size=60) | st.text("htps:/@[]%.0x127#?\\", max_size=40).map("https://".__add__))
 def test_any_text_is_taken_or_rejected(url: str) -> None:
     try:
-        host = door.check_url(url, ["*"])
+        host = url_policy.check_url(url, ["*"])
     except ImageRejectedError:
         return
     assert url.lower().startswith(f"https://{host}")
@@ -148,10 +148,10 @@ def test_only_expected_hosts_are_taken(host: str, allowed: list[str], expected: 
     assert is_expected_host(host, allowed) is expected
 
     if expected:
-        assert door.check_url(f"https://{host}/a.png", allowed) == host
+        assert url_policy.check_url(f"https://{host}/a.png", allowed) == host
     else:
         with pytest.raises(ImageRejectedError, match=rf"^{host} is not a host .* AdditionalImageHosts can add it"):
-            door.check_url(f"https://{host}/a.png", allowed)
+            url_policy.check_url(f"https://{host}/a.png", allowed)
 
 
 # ------------------------------------------------------------------------------------------------ addresses
@@ -277,7 +277,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 def test_a_name_is_connected_to_at_its_public_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, "2606:4700::1111", "8.8.8.8", "8.8.8.8")
 
-    assert door.resolve("host.example", 443) == ["2606:4700::1111", "8.8.8.8"]
+    assert url_policy.resolve("host.example", 443) == ["2606:4700::1111", "8.8.8.8"]
 
 
 @pytest.mark.parametrize(
@@ -289,14 +289,14 @@ def test_a_name_with_one_address_that_is_not_public_is_rejected(
     answer_with(monkeypatch, *addresses)
 
     with pytest.raises(ImageRejectedError, match=r"host\.example has an address that is not public"):
-        door.resolve("host.example", 443)
+        url_policy.resolve("host.example", 443)
 
 
 def test_a_name_that_is_not_found_may_be_found_later(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch)
 
     with pytest.raises(ImageUnavailableError, match=r"host\.example cannot be resolved"):
-        door.resolve("host.example", 443)
+        url_policy.resolve("host.example", 443)
 
 
 def host_of(length: int) -> str:
@@ -319,7 +319,7 @@ def host_of(length: int) -> str:
 )
 def test_a_host_name_is_as_long_as_dns_lets_it_be(host: str, is_taken: bool) -> None:
     if is_taken:
-        assert ImageDoor().check_url(f"https://{host}/", ["*"]) == host
+        assert UrlPolicy().check_url(f"https://{host}/", ["*"]) == host
     else:
         with pytest.raises(ImageRejectedError, match="not a name of the public internet"):
-            ImageDoor().check_url(f"https://{host}/", ["*"])
+            UrlPolicy().check_url(f"https://{host}/", ["*"])

@@ -24,8 +24,8 @@ from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailab
 from catchlight.images import connections, stream
 from catchlight.images import fetcher as fetcher_module
 from catchlight.images.fetcher import ImageFetcher
-from catchlight.images.url_policy import ImageDoor
-from tests.image_server import Answer, ImageServer, LoopbackDoor, content, dripping, picture, serving, status, take
+from catchlight.images.url_policy import UrlPolicy
+from tests.image_server import Answer, ImageServer, LoopbackUrlPolicy, content, dripping, picture, serving, status, take
 
 PNG = picture()
 
@@ -38,7 +38,7 @@ def server() -> Iterator[ImageServer]:
 
 @pytest.fixture
 def fetcher(server: ImageServer) -> ImageFetcher:
-    return ImageFetcher(LoopbackDoor(server.port))
+    return ImageFetcher(LoopbackUrlPolicy(server.port))
 
 
 @pytest.fixture
@@ -280,7 +280,7 @@ def test_a_deadline_is_of_one_fetch(
 def test_the_deadline_holds_for_resolvers_too(short_deadline: float) -> None:
     answered = Event()
 
-    class SlowResolver(ImageDoor):
+    class SlowResolver(UrlPolicy):
         def resolve(self, host: str, port: int) -> list[str]:
             answered.wait()
             return []
@@ -298,14 +298,14 @@ def test_the_deadline_holds_for_resolvers_too(short_deadline: float) -> None:
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    nobody = ImageFetcher(LoopbackDoor(port))
+    nobody = ImageFetcher(LoopbackUrlPolicy(port))
 
     with pytest.raises(ImageUnavailableError, match="connection failed: nobody answers there"):
         take(nobody, f"http://images.example:{port}/a.png")
 
 
 def test_the_next_address_is_tried_when_one_does_not_answer(server: ImageServer) -> None:
-    class TwoAddresses(LoopbackDoor):
+    class TwoAddresses(LoopbackUrlPolicy):
         def resolve(self, host: str, port: int) -> list[str]:
             return ["::1", "127.0.0.1"]  # the server listens on the second only
 
@@ -343,10 +343,10 @@ def test_environment_proxies_are_ignored(server: ImageServer, monkeypatch: pytes
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
-    assert take(ImageFetcher(LoopbackDoor(server.port)), server.serve("a.png", PNG)).content == PNG
+    assert take(ImageFetcher(LoopbackUrlPolicy(server.port)), server.serve("a.png", PNG)).content == PNG
 
 
-# ------------------------------------------------------------------------------------------------ the door
+# ------------------------------------------------------------------------------------------------ the URL policy
 
 
 def test_a_host_that_is_not_expected_is_not_even_asked(server: ImageServer, fetcher: ImageFetcher) -> None:
@@ -369,13 +369,13 @@ def test_only_checked_addresses_are_connected_to(server: ImageServer, monkeypatc
     def rebinding(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in next(answers)]
 
-    class NameOnlyDoor(LoopbackDoor):
+    class NameOnlyUrlPolicy(LoopbackUrlPolicy):
         def resolve(self, host: str, port: int) -> list[str]:
-            return ImageDoor.resolve(self, host, port)
+            return UrlPolicy.resolve(self, host, port)
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     with pytest.raises(ImageRejectedError, match="an address that is not public"):
-        take(ImageFetcher(NameOnlyDoor(server.port)), server.serve("a.png", PNG))
+        take(ImageFetcher(NameOnlyUrlPolicy(server.port)), server.serve("a.png", PNG))
 
     assert server.requests == []
 
@@ -383,7 +383,7 @@ def test_only_checked_addresses_are_connected_to(server: ImageServer, monkeypatc
 # ------------------------------------------------------------------------------------------------ TLS
 
 
-class TlsDoor(ImageDoor):
+class TlsUrlPolicy(UrlPolicy):
     """The strict door, with every name at a loopback port."""
 
     def resolve(self, host: str, port: int) -> list[str]:
@@ -468,7 +468,7 @@ def test_tls_is_spoken_with_the_name_not_with_the_address(
 ) -> None:
     trust(certificate, monkeypatch)
 
-    assert take(ImageFetcher(TlsDoor()), "https://images.example/a.png").content == PNG
+    assert take(ImageFetcher(TlsUrlPolicy()), "https://images.example/a.png").content == PNG
     assert tls_names == ["images.example"]
 
 
@@ -478,11 +478,11 @@ def test_a_certificate_of_another_name_is_not_accepted(
     trust(certificate, monkeypatch)
 
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        take(ImageFetcher(TlsDoor()), "https://other.example/a.png", ["*"])
+        take(ImageFetcher(TlsUrlPolicy()), "https://other.example/a.png", ["*"])
     assert tls_names == ["other.example"]
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tls_names: list[str | None]) -> None:
     with pytest.raises(ImageUnavailableError, match="connection failed"):
-        take(ImageFetcher(TlsDoor()), "https://images.example/a.png")
+        take(ImageFetcher(TlsUrlPolicy()), "https://images.example/a.png")
     assert tls_names == ["images.example"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from catchlight.errors import ImageError, ImageRejectedError, ImageUnavailableError
-from catchlight.images.formats import MAX_PIXELS, ImageFacts, read_image_facts
+from catchlight.images.formats import MAX_PIXELS, ImageMetadata, read_image_facts
 
 WIDTH, HEIGHT = 61, 37
 
@@ -80,7 +80,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def read(data: bytes) -> ImageFacts:
+def read(data: bytes) -> ImageMetadata:
     return read_image_facts(BytesIO(data), len(data))
 
 
@@ -91,7 +91,7 @@ def read(data: bytes) -> ImageFacts:
 def test_type_and_dimensions_are_read(name: str) -> None:
     content_type, extension = FILES[name][0]
 
-    assert read(BYTES[name]) == ImageFacts(content_type, extension, WIDTH, HEIGHT)
+    assert read(BYTES[name]) == ImageMetadata(content_type, extension, WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (255, 256), (257, 3)])

@@ -59,7 +59,7 @@ def copy(tmp_path: Path) -> Path:
             "from catchlight.api import problems",
             "Within the package imports go one way",
         ),
-        ("catchlight/api/schemas.py", "from catchlight.api import problems", "Within the answer desk imports go"),
+        ("catchlight/api/schemas.py", "from catchlight.api import problems", "Within the tasks API imports go"),
         ("catchlight/aws/secrets.py", "from os import environ", "Only settings reads the environment"),
         ("functions/poll_tasks/app.py", "import os", "Only settings reads the environment"),
         ("catchlight/polling/poll_round.py", "from aws_lambda_powertools import Logger", "Only handlers own a logger"),

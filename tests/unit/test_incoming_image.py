@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images import stream
-from catchlight.images.stream import BLOCK_BYTES, IncomingImage
+from catchlight.images.stream import BLOCK_BYTES, ImageStream
 from tests.image_server import large_picture
 
 IMAGE = large_picture(1)
@@ -35,7 +35,7 @@ def in_pieces(sizes: list[int]) -> Iterator[bytes]:
 )
 def test_it_reads_as_a_file_does(sizes: list[int], steps: list[tuple[str, int]], is_told: bool) -> None:
     file = io.BytesIO(IMAGE)
-    with IncomingImage(in_pieces(sizes), len(IMAGE) if is_told else None, "images.example") as image:
+    with ImageStream(in_pieces(sizes), len(IMAGE) if is_told else None, "images.example") as image:
         for what, number in steps:
             if what == "seek":
                 assert image.seek(number) == file.seek(number)
@@ -55,7 +55,7 @@ def test_it_reads_as_a_file_does(sizes: list[int], steps: list[tuple[str, int]],
     read_before=st.lists(st.integers(1, 150_000), max_size=4),
 )
 def test_only_the_last_piece_is_smaller_than_s3_wants(sizes: list[int], read_before: list[int]) -> None:
-    with IncomingImage(in_pieces(sizes), len(IMAGE), "images.example") as image:
+    with ImageStream(in_pieces(sizes), len(IMAGE), "images.example") as image:
         for size in read_before:
             image.read(size)
         image.seek(0)
@@ -78,7 +78,7 @@ def test_only_the_last_piece_is_smaller_than_s3_wants(sizes: list[int], read_bef
 )
 def test_what_is_known_at_once_is_said_at_once(pieces: list[bytes], size: int | None, error: type[Exception]) -> None:
     with pytest.raises(error):
-        IncomingImage(iter(pieces), size, "images.example")
+        ImageStream(iter(pieces), size, "images.example")
 
 
 def test_what_was_wrong_stays_wrong() -> None:
@@ -135,17 +135,17 @@ def test_a_reader_can_go_anywhere(offset: int, whence: int, position: int) -> No
 @pytest.mark.parametrize(("size", "fits"), [(stream.MAX_IMAGE_BYTES, True), (stream.MAX_IMAGE_BYTES + 1, False)])
 def test_a_size_that_is_told_is_held_to_the_limit_before_anything_comes(size: int, fits: bool) -> None:
     if fits:
-        with IncomingImage(iter([IMAGE]), size, "images.example") as image:
+        with ImageStream(iter([IMAGE]), size, "images.example") as image:
             assert image.size == size
     else:
         with pytest.raises(ImageRejectedError, match="larger than 26214400 bytes"):
-            IncomingImage(iter([IMAGE]), size, "images.example")
+            ImageStream(iter([IMAGE]), size, "images.example")
 
 
 def test_the_first_block_is_small_and_the_others_are_large() -> None:
     """S3 is called while the rest comes, in few pieces then."""
     sizes = []
-    with IncomingImage(in_pieces([1000]), len(IMAGE), "images.example") as image:
+    with ImageStream(in_pieces([1000]), len(IMAGE), "images.example") as image:
         while image._take():
             sizes.append(len(image._block))
 
@@ -154,10 +154,8 @@ def test_the_first_block_is_small_and_the_others_are_large() -> None:
     assert all(BLOCK_BYTES <= size < BLOCK_BYTES + 1000 for size in sizes[:-1])
 
 
-def _coming(content: bytes) -> IncomingImage:
-    return IncomingImage(
-        (content[at : at + 70_000] for at in range(0, len(content), 70_000)), len(content), "a.example"
-    )
+def _coming(content: bytes) -> ImageStream:
+    return ImageStream((content[at : at + 70_000] for at in range(0, len(content), 70_000)), len(content), "a.example")
 
 
 def test_a_full_disk_is_not_the_end_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,8 +96,8 @@ LIMITS: dict[str, object] = {
     "catchlight.api.queries.EXAMINED_BY_STATUS": 100,
     "catchlight.api.queries.WAIT_STEPS": (0.25, 0.5, 0.75, 1.0, 1.5, 2.0),
     "catchlight.api.tasks_api.ARCHIVED_SOON_SECONDS": 5,
-    "functions.answer_requests.app.RESERVED_SECONDS": 3,
-    "functions.answer_requests.app.RETRY_AFTER_SECONDS": 2,
+    "functions.serve_tasks_api.app.RESERVED_SECONDS": 3,
+    "functions.serve_tasks_api.app.RETRY_AFTER_SECONDS": 2,
     # Submissions.
     "catchlight.api.idempotency.ASKING_TIME": timedelta(seconds=35),
     "catchlight.api.idempotency.MAX_WRITES": 3,
@@ -116,7 +116,7 @@ LIMITS: dict[str, object] = {
 }
 
 CONFIGS: dict[str, dict[str, object]] = {
-    "catchlight.aws.clients.QUICK": {"user_agent": "catchlight", "parameter_validation": False},
+    "catchlight.aws.clients.BASE_CONFIG": {"user_agent": "catchlight", "parameter_validation": False},
     "catchlight.aws.clients.CLIENT_CONFIG": {
         "connect_timeout": 1,
         "read_timeout": 2,

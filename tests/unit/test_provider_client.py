@@ -41,7 +41,9 @@ class Transport(httpx.MockTransport):
         self.closed += 1
 
 
-def ask(respond: Respond, *ids: str, clock: Callable[[], float] = lambda: 0.0, **more: Any) -> provider_client.Answers:
+def ask(
+    respond: Respond, *ids: str, clock: Callable[[], float] = lambda: 0.0, **more: Any
+) -> provider_client.LookupResults:
     client = ProviderClient({}, transport=httpx.MockTransport(respond), clock=clock)
     return client.ask(FLUX, ids or ("t1",), api_key="k3y", now=lambda: NOW, **more)
 

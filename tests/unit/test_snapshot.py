@@ -24,12 +24,12 @@ LOOK = """
 import gc, json, socket, ssl, sys, threading
 import functions.receive_callback.app as app
 import botocore.client, botocore.session, pydantic
-from catchlight.aws.secrets import LiveSecret, ProviderKeys
+from catchlight.aws.secrets import RotatingSecret, ProviderKeys
 if sys.argv[1:]:
     app.dependencies()
 unwanted = (
     botocore.client.BaseClient, botocore.session.Session, socket.socket, ssl.SSLContext, ssl.SSLSocket,
-    pydantic.SecretStr, LiveSecret, ProviderKeys, app.Dependencies,
+    pydantic.SecretStr, RotatingSecret, ProviderKeys, app.Dependencies,
 )
 found = sorted({type(it).__name__ for it in gc.get_objects() if isinstance(it, unwanted)})
 json.dump([found, threading.active_count()], sys.stdout)
@@ -61,7 +61,7 @@ def test_what_must_not_be_in_a_snapshot_would_be_found() -> None:
 
     found, _ = imported("with dependencies", AWS_DEFAULT_REGION="us-east-1", **settings)
 
-    assert {"Dependencies", "LiveSecret", "Session", "TlsContext"} < set(found)
+    assert {"Dependencies", "RotatingSecret", "Session", "TlsContext"} < set(found)
 
 
 class RestoredEnvironment(BaseHTTPRequestHandler):

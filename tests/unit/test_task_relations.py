@@ -73,16 +73,16 @@ ANSWERS: list[tuple[Task, TaskReport, bool, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("known", "told", "is_same", "is_refuted"), ANSWERS)
+@pytest.mark.parametrize(("known", "told", "is_same", "is_contradicted"), ANSWERS)
 def test_an_answer_says_the_same_or_refutes_or_neither(
-    known: Task, told: TaskReport, is_same: bool, is_refuted: bool
+    known: Task, told: TaskReport, is_same: bool, is_contradicted: bool
 ) -> None:
     assert known.says_the_same_as(told) is is_same
-    assert known.is_refuted_by(told) is is_refuted
+    assert known.is_contradicted_by(told) is is_contradicted
 
 
 @pytest.mark.parametrize(
-    ("reported_by", "confirmed_at", "is_claim"),
+    ("reported_by", "confirmed_at", "is_unconfirmed"),
     [
         (Reporter.CALLBACK, None, True),
         (Reporter.CALLBACK, "x", False),
@@ -91,11 +91,11 @@ def test_an_answer_says_the_same_or_refutes_or_neither(
     ],
 )
 def test_a_result_that_rests_on_a_callback_alone_is_a_claim(
-    reported_by: Reporter | None, confirmed_at: str | None, is_claim: bool
+    reported_by: Reporter | None, confirmed_at: str | None, is_unconfirmed: bool
 ) -> None:
     task = Task(task="a#1", status=TaskStatus.FAILED, reported_by=reported_by, confirmed_at=confirmed_at)
 
-    assert task.is_claim is is_claim
+    assert task.is_unconfirmed is is_unconfirmed
 
 
 @pytest.mark.parametrize(

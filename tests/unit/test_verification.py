@@ -16,8 +16,8 @@ from catchlight.callbacks.verification import decode_json, verify_signature, ver
 from catchlight.errors import InvalidCallbackError, MalformedBodyError, UnauthorizedError
 from catchlight.models import TaskReport
 from catchlight.providers import PROVIDERS
-from tests.planted_secrets import CALLBACK_TOKEN as TOKEN
-from tests.planted_secrets import OTHER_TOKEN
+from tests.canary_secrets import CALLBACK_TOKEN as TOKEN
+from tests.canary_secrets import OTHER_TOKEN
 
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)
 

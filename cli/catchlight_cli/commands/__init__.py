@@ -2,20 +2,20 @@
 
 from catchlight_cli.command import Command
 from catchlight_cli.commands import (
-    adopt,
+    describe,
     doctor,
     download,
-    explain,
     gallery,
     get,
+    import_,
     list,  # noqa: A004 - the word on the command line
     reconcile,
     redrive,
     register,
     replay,
+    resend_events,
     status,
     submit,
-    tell,
     wait,
 )
 

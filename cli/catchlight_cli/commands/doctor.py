@@ -21,7 +21,7 @@ from catchlight_cli.health.checks import (
     check_token,
 )
 from catchlight_cli.health.probe import Endpoint
-from catchlight_cli.output import Screen, a_table
+from catchlight_cli.output import Output, a_table
 
 _DEFAULT_PROBES = 10
 _MARKS = {Verdict.FINE: ("✓", "green"), Verdict.WRONG: ("✗", "red"), Verdict.SKIPPED: ("-", "dim")}
@@ -40,7 +40,7 @@ class Diagnosis(Model):
         return any(check.verdict is Verdict.WRONG for check in self.checks)
 
 
-def gather(stack: Stack, *, probes: int, now: datetime, screen: Screen) -> Diagnosis:
+def gather(stack: Stack, *, probes: int, now: datetime, screen: Output) -> Diagnosis:
     """Makes all checks."""
     token_check, token = check_token(stack)
     checks, keys = check_provider_keys(stack)

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
-from catchlight.api.schemas import TaskAnswer
-from catchlight.client import DeskClient, Download, download
+from catchlight.api.schemas import TaskResponse
+from catchlight.client import Download, TasksClient, download
 from catchlight.client.aws_errors import CatchlightError, UsageError
 from catchlight.models import ImageKind, Model
 from catchlight_cli.command import Command, ExitStatus, Session
@@ -48,11 +48,11 @@ def run(session: Session) -> ExitStatus:
         raise UsageError("Name tasks or say which ones you mean, not both.")
     kinds = [ImageKind(options.kind)] if options.kind else list(ImageKind)
     images: list[Download] = []
-    with DeskClient.of(session.stack) as desk, session.screen.progress() as progress:
+    with TasksClient.of(session.stack) as api, session.screen.progress() as progress:
         bar = progress.add_task("Downloading", total=0)
-        chosen_tasks = _ChosenTasks(desk, session)
+        chosen_tasks = _ChosenTasks(api, session)
 
-        def counted() -> Iterator[TaskAnswer]:
+        def counted() -> Iterator[TaskResponse]:
             total = 0
             for task in chosen_tasks:
                 total += sum(image.kind in kinds for image in task.images)
@@ -60,7 +60,7 @@ def run(session: Session) -> ExitStatus:
                 yield task
 
         try:
-            for image in download(desk, counted(), options.to, kinds=kinds):
+            for image in download(api, counted(), options.to, kinds=kinds):
                 images.append(image)
                 progress.advance(bar)
         except OSError as exc:
@@ -74,27 +74,27 @@ def run(session: Session) -> ExitStatus:
 class _ChosenTasks:
     """The tasks that are meant, fetched as they are needed, and what there is to say of them afterwards."""
 
-    def __init__(self, desk: DeskClient, session: Session) -> None:
-        self._desk = desk
+    def __init__(self, api: TasksClient, session: Session) -> None:
+        self._api = api
         self._options = session.options
         self._screen = session.screen
         self._found = 0
-        self._without_images: list[TaskAnswer] = []
+        self._without_images: list[TaskResponse] = []
         self._unreadable: list[str] = []
 
-    def __iter__(self) -> Iterator[TaskAnswer]:
+    def __iter__(self) -> Iterator[TaskResponse]:
         return self._named() if self._options.tasks else self._queried()
 
-    def _named(self) -> Iterator[TaskAnswer]:
-        for task in each_of(self._options.tasks, lambda name: look_up(self._desk, name), self._screen.complain):
+    def _named(self) -> Iterator[TaskResponse]:
+        for task in each_of(self._options.tasks, lambda name: look_up(self._api, name), self._screen.complain):
             self._found += 1
             if not task.images:
                 self._without_images.append(task)
             yield task
 
-    def _queried(self) -> Iterator[TaskAnswer]:
+    def _queried(self) -> Iterator[TaskResponse]:
         # Of a query it is no surprise that a task has no images.
-        for found in self._desk.pages(**chosen(self._options), limit=self._options.limit):
+        for found in self._api.pages(**chosen(self._options), limit=self._options.limit):
             self._unreadable += found.unreadable
             yield from found.tasks
 
@@ -102,7 +102,7 @@ class _ChosenTasks:
         """Says what was not as somebody thought."""
         tell_unreadable(self._screen, self._unreadable)
         for task in self._without_images:
-            self._screen.complain(f"{task.provider}/{task.task_id} has no images: it is {task.status}.")
+            self._screen.error(f"{task.provider}/{task.task_id} has no images: it is {task.status}.")
 
     @property
     def is_wrong(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from rich.console import RenderableType
 from rich.text import Text
 
-from catchlight.client import DeskClient
+from catchlight.client import TasksClient
 from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.gallery import GalleryServer
@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> ExitStatus:
     """Serves the gallery until Ctrl-C."""
     options = session.options
-    with DeskClient.of(session.stack) as desk:
-        desk.page(limit=1)  # what is wrong with the stack or the credentials is said here, not in a browser
-        with GalleryServer(desk, port=options.port) as server:
+    with TasksClient.of(session.stack) as api:
+        api.page(limit=1)  # what is wrong with the stack or the credentials is said here, not in a browser
+        with GalleryServer(api, port=options.port) as server:
             session.screen.show(Gallery(url=server.url), lambda: _page(server.url))
             sys.stdout.flush()  # whoever reads it through a pipe wants it now
             if options.open:

@@ -2,8 +2,8 @@
 
 import argparse
 
-from catchlight.api.schemas import TaskAnswer
-from catchlight.client import DeskClient
+from catchlight.api.schemas import TaskResponse
+from catchlight.client import TasksClient
 from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.lookup.api_tasks import each_of, look_up, task_name
@@ -11,9 +11,9 @@ from catchlight_cli.output_tasks import task_page
 
 
 class Tasks(Model):
-    """Tasks as the answer desk has them."""
+    """Tasks as the tasks API has them."""
 
-    tasks: tuple[TaskAnswer, ...]
+    tasks: tuple[TaskResponse, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> ExitStatus:
     """Shows tasks as they are now. FINE if there are all that were named."""
     names = session.options.tasks
-    with DeskClient.of(session.stack) as desk:
-        tasks = tuple(each_of(names, lambda name: look_up(desk, name), session.screen.complain))
+    with TasksClient.of(session.stack) as api:
+        tasks = tuple(each_of(names, lambda name: look_up(api, name), session.screen.complain))
     session.screen.show(Tasks(tasks=tasks), lambda: (part for task in tasks for part in task_page(task)))
     return ExitStatus.FINE if len(tasks) == len(names) else ExitStatus.WRONG
 

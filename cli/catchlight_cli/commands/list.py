@@ -7,13 +7,13 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from catchlight.api.schemas import TaskAnswer
-from catchlight.client import DeskClient
+from catchlight.api.schemas import TaskResponse
+from catchlight.client import TasksClient
 from catchlight.models import Model, TaskStatus
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.durations import duration
 from catchlight_cli.lookup.api_tasks import provider_id
-from catchlight_cli.output import Screen
+from catchlight_cli.output import Output
 from catchlight_cli.output_tasks import tasks_table
 
 DEFAULT_LIMIT = 50
@@ -23,7 +23,7 @@ _SPAN_UNITS = tuple("smhdw")
 class Listed(Model):
     """Tasks, the newest first; with a status, the latest change first."""
 
-    tasks: tuple[TaskAnswer, ...]
+    tasks: tuple[TaskResponse, ...]
     more: bool  # whether there are older ones
     unreadable: tuple[str, ...] = ()  # items among them that are no tasks: somebody has put them by hand
 
@@ -53,9 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> ExitStatus:
     """Lists tasks, the newest first."""
     options = session.options
-    with DeskClient.of(session.stack) as desk:
+    with TasksClient.of(session.stack) as api:
         # One more than is shown, to know whether there is one.
-        pages = list(desk.pages(**chosen(options), limit=options.limit + 1))
+        pages = list(api.pages(**chosen(options), limit=options.limit + 1))
     found = tuple(task for each in pages for task in each.tasks)
     result = Listed(
         tasks=found[: options.limit],
@@ -64,7 +64,7 @@ def run(session: Session) -> ExitStatus:
     )
     session.screen.show(result, lambda: page(result))
     if result.more:
-        session.screen.remark(f"There are older ones: --limit is {options.limit}.")
+        session.screen.info(f"There are older ones: --limit is {options.limit}.")
     tell_unreadable(session.screen, result.unreadable)
     return ExitStatus.FINE
 
@@ -75,10 +75,10 @@ def chosen(options: argparse.Namespace) -> dict[str, Any]:
     return {"status": status, "provider": options.provider, "since": options.since}
 
 
-def tell_unreadable(screen: Screen, items: Sequence[str]) -> None:
+def tell_unreadable(screen: Output, items: Sequence[str]) -> None:
     """Says on stderr which items were left out, if there are any."""
     if items:
-        screen.remark(f"Left out, because the table's items are malformed: {', '.join(items)}. Repair them there.")
+        screen.info(f"Left out, because the table's items are malformed: {', '.join(items)}. Repair them there.")
 
 
 def page(result: Listed) -> Iterable[RenderableType]:

@@ -18,7 +18,7 @@ from catchlight_cli.repair.redriving import (
     Kind,
     Redrive,
     RedrivenTask,
-    Standstill,
+    StuckTasks,
     collect,
     give_back,
     look,
@@ -65,7 +65,7 @@ def run(session: Session) -> ExitStatus:
     kinds = _kinds(options)
     stack = session.stack
     named = find_tasks(tasks_table(stack), options.tasks)
-    found = Standstill()
+    found = StuckTasks()
     try:
         with screen.progress() as progress:
             bar = progress.add_task("Collecting", total=None)
@@ -102,7 +102,7 @@ def _kinds(options: argparse.Namespace) -> Sequence[Kind]:
 
 def page(result: Redrive) -> Iterable[RenderableType]:
     """For people."""
-    if not result.tasks and not result.letters.unreadable:
+    if not result.tasks and not result.dead_letters.unreadable:
         yield Text(f"✓ Nothing {'else ' if result.unreadable else ''}is at a standstill.", "green")
         return
     table = a_table("Task", "Because of", "Was", "Would be done" if result.dry_run else "Done", "")
@@ -111,9 +111,9 @@ def page(result: Redrive) -> Iterable[RenderableType]:
     yield table
     yield ""
     yield _summary(result)
-    if result.letters.unreadable:
+    if result.dead_letters.unreadable:
         yield Text(
-            f"✗ {result.letters.unreadable} dead letters name no task: look at them in the SQS console.",
+            f"✗ {result.dead_letters.unreadable} dead letters name no task: look at them in the SQS console.",
             "red",
         )
     if result.more:
@@ -124,7 +124,7 @@ def _done(task: RedrivenTask) -> tuple[Text, Text]:
     outcome = task.outcome
     if outcome.is_failed:
         return Text("failed", "red"), Text(outcome.remark)
-    fresh = [f"{outcome.fresh_urls} fresh URLs"] if outcome.fresh_urls else []
+    fresh = [f"{outcome.url_refresher} fresh URLs"] if outcome.url_refresher else []
     remarks = "; ".join(filter(None, [*fresh, outcome.remark]))
     return Text(_STEPS[outcome.step], _style(outcome)), Text(remarks, "dim")
 
@@ -137,12 +137,14 @@ def _summary(result: Redrive) -> str:
     failed = sum(task.outcome.is_failed for task in result.tasks)
     idle = sum(task.outcome.step is Step.NOTHING and not task.outcome.is_failed for task in result.tasks)
     helped = len(result.tasks) - failed - idle
-    letters = result.letters
+    dead_letters = result.dead_letters
     if result.dry_run:
-        return f"{helped} would get another try, {idle} need nothing; {letters.kept} dead letters. Nothing was done."
+        return (
+            f"{helped} would get another try, {idle} need nothing; {dead_letters.kept} dead letters. Nothing was done."
+        )
     return (
         f"{helped} got another try, {idle} need nothing, {failed} failed; "
-        f"{letters.removed} dead letters removed, {letters.kept} kept."
+        f"{dead_letters.removed} dead letters removed, {dead_letters.kept} kept."
     )
 
 

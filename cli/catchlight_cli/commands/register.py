@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catchlight.api.schemas import MAX_TASKS_PER_REGISTRATION, NewTask
-from catchlight.client import DeskClient
+from catchlight.client import TasksClient
 from catchlight.client.aws_errors import UsageError
 from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
@@ -32,11 +32,11 @@ def run(session: Session) -> ExitStatus:
     """Registers tasks, a hundred at a time."""
     options = session.options
     task_ids = _read_task_ids(options.task_ids)
-    with DeskClient.of(session.stack) as desk:
+    with TasksClient.of(session.stack) as api:
         tasks = tuple(
             task
             for some in session.screen.track(_batches(task_ids), "Registering")
-            for task in desk.register(options.provider, some)
+            for task in api.register(options.provider, some)
         )
     session.screen.show(Registered(tasks=tasks), lambda: [_table(tasks)])
     return ExitStatus.FINE

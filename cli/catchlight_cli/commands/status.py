@@ -13,12 +13,12 @@ from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands.list import tell_unreadable
 from catchlight_cli.durations import duration, in_words, parse_time
 from catchlight_cli.factories import longest_polling, reconciliation
-from catchlight_cli.health.miss_rate import MissRatio, Resolved, miss_ratio
+from catchlight_cli.health.miss_rate import CallbackMissRate, Resolved, miss_rate
 from catchlight_cli.health.queues import QueueDepth, queue_depths
 from catchlight_cli.health.task_counts import TaskCounts, count_tasks, price_of_counting
-from catchlight_cli.output import Screen, a_table
+from catchlight_cli.output import Output, a_table
 
-# Without --since, of the loss meter.
+# Without --since, of the callback miss rate.
 _DEFAULT_SPAN = timedelta(days=1)
 
 _MEANINGS = {
@@ -50,15 +50,15 @@ class Status(Model):
     archiving_too_long: int
     unreadable: tuple[str, ...]  # items that are older than the oldest pending task, but malformed
     queues: tuple[QueueDepth, ...]
-    misses: MissRatio
+    misses: CallbackMissRate
     problems: tuple[str, ...]  # what is wrong and what to do next
 
 
-def gather(stack: Stack, *, span: timedelta | None, now: datetime, screen: Screen) -> Status:
+def gather(stack: Stack, *, span: timedelta | None, now: datetime, screen: Output) -> Status:
     """Looks at everything; the counting has a progress bar."""
     since = None if span is None else now - span
     if span is None and (price := price_of_counting(stack)):
-        screen.remark(price)
+        screen.info(price)
     with screen.progress() as progress:
         bar = progress.add_task("Counting tasks", total=None)
         tasks = count_tasks(stack, since=since, on_progress=lambda more: progress.advance(bar, more))
@@ -81,7 +81,7 @@ def gather(stack: Stack, *, span: timedelta | None, now: datetime, screen: Scree
         archiving_too_long=archiving,
         unreadable=tuple(repair.unreadable),
         queues=queues,
-        misses=miss_ratio(stack, since=now - (span or _DEFAULT_SPAN), now=now),
+        misses=miss_rate(stack, since=now - (span or _DEFAULT_SPAN), now=now),
         problems=tuple(_problems(pending, archiving, queues)),
     )
 
@@ -133,7 +133,7 @@ def page(status: Status) -> Iterable[RenderableType]:
 
 
 def _percent(resolved: Resolved) -> str:
-    return "-" if resolved.miss_ratio is None else f"{resolved.miss_ratio:.1%}"
+    return "-" if resolved.miss_rate is None else f"{resolved.miss_rate:.1%}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--since",
         type=duration,
         metavar="SPAN",
-        help="count only what has changed in this span, as 90s, 12h or 7d; also the loss meter's span (all; 1d)",
+        help="count only what has changed in this span, as 90s, 12h or 7d; also the callback miss rate's span (all; 1d)",
     )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from catchlight.api.schemas import NewTask, TaskAnswer
-from catchlight.client import DeskClient, InDoubtError
+from catchlight.api.schemas import NewTask, TaskResponse
+from catchlight.client import TasksClient, UnknownOutcomeError
 from catchlight.client.aws_errors import CatchlightError, UsageError
 from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
@@ -27,7 +27,7 @@ class Submitted(Model):
 
     idempotency_key: str
     submission: NewTask
-    task: TaskAnswer | None = None
+    task: TaskResponse | None = None
 
 
 class GivenUp(Model):
@@ -70,30 +70,30 @@ def run(session: Session) -> ExitStatus:
     request = _read_request(options)
     key = str(uuid.uuid4()) if options.key is None else options.key
     # Before it is sent: whoever gets no answer needs it.
-    session.screen.remark(f"Idempotency key: {key}")
-    with DeskClient.of(session.stack) as desk:
+    session.screen.info(f"Idempotency key: {key}")
+    with TasksClient.of(session.stack) as api:
         try:
-            new = desk.submit(options.provider, request, endpoint=options.endpoint, idempotency_key=key)
-        except InDoubtError as exc:
+            new = api.submit(options.provider, request, endpoint=options.endpoint, idempotency_key=key)
+        except UnknownOutcomeError as exc:
             raise CatchlightError(
                 f"{exc}\nTo generate once more, and perhaps to pay twice: catchlight submit --give-up {key}, then "
                 "submit again with this key."
             ) from exc
         task = None
         if options.wait is not None:
-            session.screen.remark(f"{new.provider}/{new.task_id} is submitted. Waiting.")
-            task = desk.wait(new.provider, new.task_id, timeout_seconds=options.wait)
+            session.screen.info(f"{new.provider}/{new.task_id} is submitted. Waiting.")
+            task = api.wait(new.provider, new.task_id, timeout_seconds=options.wait)
     result = Submitted(idempotency_key=key, submission=new, task=task)
     session.screen.show(result, lambda: _page(result))
     if task and not task.done:
-        session.screen.complain(f"{task.provider}/{task.task_id} is not done yet: {task.status}.")
+        session.screen.error(f"{task.provider}/{task.task_id} is not done yet: {task.status}.")
     return status_of([task]) if task else ExitStatus.FINE
 
 
 def _give_up(session: Session) -> ExitStatus:
     key = session.options.give_up
-    with DeskClient.of(session.stack) as desk:
-        desk.give_up(key)
+    with TasksClient.of(session.stack) as api:
+        api.give_up(key)
     session.screen.show(GivenUp(idempotency_key=key), lambda: [Text(f"The key {key} is free again.")])
     return ExitStatus.FINE
 

@@ -4,8 +4,8 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from catchlight.api.schemas import TaskAnswer
-from catchlight.client import DeskClient
+from catchlight.api.schemas import TaskResponse
+from catchlight.client import TasksClient
 from catchlight.models import TaskStatus
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands.get import Tasks
@@ -31,24 +31,24 @@ def run(session: Session) -> ExitStatus:
     """Waits for tasks. FINE if all of them are archived."""
     deadline = time.monotonic() + session.options.timeout
     names = session.options.tasks
-    with DeskClient.of(session.stack) as desk:
+    with TasksClient.of(session.stack) as api:
         # One after the other: while one is waited for, the others go on, and no more than one request hangs.
         one_by_one = session.screen.track(names, "Waiting", total=len(names))
-        tasks = list(each_of(one_by_one, lambda name: _wait(desk, name, deadline), session.screen.complain))
+        tasks = list(each_of(one_by_one, lambda name: _wait(api, name, deadline), session.screen.complain))
     session.screen.show(Tasks(tasks=tuple(tasks)), lambda: [tasks_table(tasks)])
     for task in tasks:
         if not task.done:
-            session.screen.complain(f"{task.provider}/{task.task_id} is not done yet: {task.status}.")
+            session.screen.error(f"{task.provider}/{task.task_id} is not done yet: {task.status}.")
     return status_of(tasks) if len(tasks) == len(names) else ExitStatus.WRONG
 
 
-def _wait(desk: DeskClient, name: TaskName, deadline: float) -> TaskAnswer:
-    provider = name.provider or look_up(desk, name).provider
+def _wait(api: TasksClient, name: TaskName, deadline: float) -> TaskResponse:
+    provider = name.provider or look_up(api, name).provider
     left = max(0.0, deadline - time.monotonic())
-    return asked(name, lambda: desk.wait(provider, name.task_id, timeout_seconds=left))
+    return asked(name, lambda: api.wait(provider, name.task_id, timeout_seconds=left))
 
 
-def status_of(tasks: Sequence[TaskAnswer]) -> ExitStatus:
+def status_of(tasks: Sequence[TaskResponse]) -> ExitStatus:
     """FINE if every task has all its images."""
     is_fine = all(task.status is TaskStatus.ARCHIVED for task in tasks)
     return ExitStatus.FINE if is_fine else ExitStatus.WRONG

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
-from catchlight.client import DeskClient, DeskError
+from catchlight.client import TasksApiError, TasksClient
 from catchlight.client.aws_errors import CatchlightError
 from catchlight_cli.gallery.site import Answer, GallerySite
 
@@ -34,14 +34,14 @@ _HEADERS = {
 
 
 class GalleryServer:
-    """Serves the gallery of a desk at `url`; port 0 takes a free one.
+    """Serves the gallery of a tasks API at `url`; port 0 takes a free one.
 
     Raises:
         CatchlightError: the port cannot be had.
     """
 
-    def __init__(self, desk: DeskClient, *, port: int = 0) -> None:
-        self._server = _Server(GallerySite(desk), port)
+    def __init__(self, api: TasksClient, *, port: int = 0) -> None:
+        self._server = _Server(GallerySite(api), port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="gallery", daemon=True)
 
     @property
@@ -175,6 +175,6 @@ class _Handler(BaseHTTPRequestHandler):
                 for chunk in answer.body:
                     self.wfile.write(chunk)
                 self.wfile.flush()
-            except (DeskError, httpx.RequestError):
+            except (TasksApiError, httpx.RequestError):
                 # Too late for another status: a connection that ends too soon says that something is missing.
                 self.close_connection = True

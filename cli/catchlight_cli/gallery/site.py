@@ -1,4 +1,4 @@
-"""What the gallery's addresses answer: the page's own files, the desk's tasks, the stack's images."""
+"""What the gallery's addresses answer: the page's own files, the tasks API's tasks, the stack's images."""
 
 import contextlib
 import json
@@ -17,8 +17,8 @@ import httpx
 from botocore.exceptions import BotoCoreError
 from pydantic import BaseModel, ValidationError
 
-from catchlight.api.schemas import PageQuery, TaskAnswer
-from catchlight.client import DeskClient, DeskError, NotFoundError
+from catchlight.api.schemas import PageQuery, TaskResponse
+from catchlight.client import NotFoundError, TasksApiError, TasksClient
 from catchlight.client.aws_errors import explain
 
 _CONTENT_TYPES = {
@@ -53,10 +53,10 @@ class Answer:
 
 
 class GallerySite:
-    """Answers for a desk. Thread-safe."""
+    """Answers for a tasks API. Thread-safe."""
 
-    def __init__(self, desk: DeskClient) -> None:
-        self._desk = desk
+    def __init__(self, api: TasksClient) -> None:
+        self._api = api
         self._links = _Links()
         static = resources.files("catchlight_cli.gallery") / "static"
         self._files = {file.name: file.read_bytes() for file in static.iterdir()}
@@ -79,7 +79,7 @@ class GallerySite:
             return _trouble(HTTPStatus.BAD_REQUEST, "The API has no such filter.")
         except NotFoundError as exc:
             return _trouble(HTTPStatus.NOT_FOUND, str(exc))
-        except DeskError as exc:
+        except TasksApiError as exc:
             return _trouble(HTTPStatus.BAD_GATEWAY, str(exc))
         except BotoCoreError as exc:
             return _trouble(HTTPStatus.BAD_GATEWAY, explain(exc))
@@ -96,7 +96,7 @@ class GallerySite:
 
     def _tasks(self, query: Mapping[str, str]) -> Answer:
         asked = PageQuery.model_validate(query)
-        page = self._desk.page(
+        page = self._api.page(
             status=asked.status,
             provider=asked.provider,
             since=asked.since,
@@ -108,7 +108,7 @@ class GallerySite:
         return _model(page, {"tasks": {"__all__": _NOT_FOR_THE_PAGE}})
 
     def _task(self, provider: str, task_id: str) -> Answer:
-        task = self._desk.task(provider, task_id)
+        task = self._api.task(provider, task_id)
         self._links.remember(task)
         return _model(task, _NOT_FOR_THE_PAGE)
 
@@ -134,9 +134,9 @@ class GallerySite:
     def _open(self, release: ExitStack, provider: str, task_id: str, kind: str, index: int) -> httpx.Response:
         if link := self._links.take(provider, task_id, f"{kind}-{index}"):
             # It may be dead before its time, should the session that signed it have ended.
-            with contextlib.suppress(DeskError):
-                return release.enter_context(self._desk.open_link(link))
-        return release.enter_context(self._desk.open_link(self._desk.image_link(provider, task_id, kind, index)))
+            with contextlib.suppress(TasksApiError):
+                return release.enter_context(self._api.open_link(link))
+        return release.enter_context(self._api.open_link(self._api.image_link(provider, task_id, kind, index)))
 
 
 def _model(model: BaseModel, exclude: dict[str, Any]) -> Answer:
@@ -164,7 +164,7 @@ class _Links:
         self._links: OrderedDict[tuple[str, str, str], tuple[str, datetime]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def remember(self, task: TaskAnswer) -> None:
+    def remember(self, task: TaskResponse) -> None:
         for key, link in _links_of(task):
             with self._lock:
                 self._links[key] = link
@@ -179,7 +179,7 @@ class _Links:
         return link if dies_at > datetime.now(UTC) + _LINK_MARGIN else None
 
 
-def _links_of(task: TaskAnswer) -> Iterator[tuple[tuple[str, str, str], tuple[str, datetime]]]:
+def _links_of(task: TaskResponse) -> Iterator[tuple[tuple[str, str, str], tuple[str, datetime]]]:
     for image in task.images:
         if image.link and image.link_expires_at:
             key = (task.provider, task.task_id, f"{image.kind}-{image.index}")

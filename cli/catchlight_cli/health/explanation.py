@@ -72,15 +72,15 @@ def explain(
     now: datetime,
 ) -> Explanation:
     """Puts together what is known."""
-    letters, tries = tuple(dead_letters), tuple(failed_tries)
+    dead_letters, tries = tuple(dead_letters), tuple(failed_tries)
     events = chain(_history(task), (Event(at=each.at, what=f"not archived: {each.reason}") for each in tries))
     return Explanation(
         task=task,
         history=tuple(sorted(events, key=lambda event: event.at)),
         why=_why(task) + (f" The last try: {tries[-1].reason}." if tries else ""),
-        next=_next(task, polling, letters, longest_polling, now),
+        next=_next(task, polling, dead_letters, longest_polling, now),
         polling=polling,
-        dead_letters=letters,
+        dead_letters=dead_letters,
     )
 
 
@@ -139,11 +139,11 @@ def _why(task: Task) -> str:
 
 
 def _next(
-    task: Task, polling: Search | None, letters: tuple[DeadLetter, ...], longest_polling: timedelta, now: datetime
+    task: Task, polling: Search | None, dead_letters: tuple[DeadLetter, ...], longest_polling: timedelta, now: datetime
 ) -> str:
     changed_at = parse_time(task.updated_at)
     waited = now - changed_at if changed_at else None
-    if letters and task.status is TaskStatus.SUCCEEDED:
+    if dead_letters and task.status is TaskStatus.SUCCEEDED:
         return "Its archiving failed five times and is among the dead letters: `catchlight redrive` with its id."
     match task.status:
         case TaskStatus.PENDING:
@@ -159,7 +159,7 @@ def _next(
             return "Nothing by itself. Later news is still taken; `catchlight redrive` with its id starts polling anew."
         case TaskStatus.INCOMPLETE:
             return "Nothing by itself. `catchlight redrive` with its id asks for fresh URLs and tries once more."
-        case TaskStatus.FAILED if task.is_claim:
+        case TaskStatus.FAILED if task.is_unconfirmed:
             return (
                 "Its failure rests on a callback alone; where the service can be asked, a poll confirms or corrects it."
             )

@@ -1,4 +1,4 @@
-"""The loss meter: how many results polling had to find because their callback did not come."""
+"""the callback miss rate: how many results polling had to find because their callback did not come."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ class Resolved(Model):
 
     @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated property
     @property
-    def miss_ratio(self) -> float | None:
+    def miss_rate(self) -> float | None:
         """The part that polling had to find; None where there was no result."""
         total = self.by_callback + self.by_poll
         return self.by_poll / total if total else None
 
 
-class MissRatio(Model):
-    """The loss meter over a span of time."""
+class CallbackMissRate(Model):
+    """the callback miss rate over a span of time."""
 
     source: Literal["metrics", "items"]  # CloudWatch's, or counted from `reportedBy` of the tasks
     since: datetime
@@ -46,12 +46,12 @@ class MissRatio(Model):
     by_provider: dict[str, Resolved]
 
 
-def miss_ratio(stack: Stack, *, since: datetime, now: datetime) -> MissRatio:
+def miss_rate(stack: Stack, *, since: datetime, now: datetime) -> CallbackMissRate:
     """From CloudWatch, or where nothing collects metrics, from the tasks themselves."""
     return _from_items(stack, since) if stack.is_local else _from_metrics(stack, since, now)
 
 
-def _from_metrics(stack: Stack, since: datetime, now: datetime) -> MissRatio:
+def _from_metrics(stack: Stack, since: datetime, now: datetime) -> CallbackMissRate:
     keys = [(provider, reporter) for provider in (None, *PROVIDERS) for reporter in Reporter]
     queries = [_query(f"m{number}", stack.name, *key) for number, key in enumerate(keys)]
     sums: Counter[tuple[str | None, Reporter]] = Counter()
@@ -83,7 +83,7 @@ def _query(query_id: str, service: str, provider: str | None, reporter: Reporter
     }
 
 
-def _from_items(stack: Stack, since: datetime) -> MissRatio:
+def _from_items(stack: Stack, since: datetime) -> CallbackMissRate:
     index = tasks_by_status(stack)
     counts: Counter[tuple[str | None, Reporter]] = Counter()
     for status in _RESOLVED:
@@ -97,12 +97,12 @@ def _from_items(stack: Stack, since: datetime) -> MissRatio:
 
 def _ratio(
     source: Literal["metrics", "items"], since: datetime, counts: Mapping[tuple[str | None, Reporter], int]
-) -> MissRatio:
+) -> CallbackMissRate:
     def resolved(provider: str | None) -> Resolved:
         by_callback, by_poll = (counts.get((provider, each), 0) for each in (Reporter.CALLBACK, Reporter.POLL))
         return Resolved(by_callback=by_callback, by_poll=by_poll)
 
     providers = sorted({provider for (provider, _), count in counts.items() if provider and count})
-    return MissRatio(
+    return CallbackMissRate(
         source=source, since=since, all=resolved(None), by_provider={name: resolved(name) for name in providers}
     )

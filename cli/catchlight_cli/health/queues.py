@@ -34,9 +34,12 @@ class QueueDepth(Model):
 _QUEUES = {
     "ArchiveQueue": ("succeeded tasks on their way to the archiver", ""),
     "ArchiveDeadLetters": ("tasks whose archiving failed five times", "`catchlight redrive --kind dead-letters`"),
-    "DispatchFailures": ("changes that could not be dispatched", "`catchlight redrive --kind dispatch-failures`"),
-    "PublishFailures": ("ends of tasks that nobody could be told of", "`catchlight tell`"),
-    "ReconcileFailures": ("hourly repairs that could not begin", "is ReconcileTasks throttled? Then empty the queue"),
+    "DispatchDeadLetters": ("changes that could not be dispatched", "`catchlight redrive --kind dispatch-failures`"),
+    "PublishDeadLetters": ("ends of tasks that nobody could be told of", "`catchlight tell`"),
+    "ReconcileDeadLetters": (
+        "hourly repairs that could not begin",
+        "is ReconcileTasks throttled? Then empty the queue",
+    ),
 }
 
 

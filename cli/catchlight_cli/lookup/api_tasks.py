@@ -1,12 +1,12 @@
-"""Tasks of the answer desk as people name them: `provider/taskId`, `provider#taskId`, or a bare id where it will do."""
+"""Tasks of the tasks API as people name them: `provider/taskId`, `provider#taskId`, or a bare id where it will do."""
 
 import argparse
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from catchlight.api.schemas import TaskAnswer
-from catchlight.client import DeskClient, NotFoundError
+from catchlight.api.schemas import TaskResponse
+from catchlight.client import NotFoundError, TasksClient
 from catchlight.client.aws_errors import CatchlightError, UsageError
 from catchlight.models import TASK_ID_PATTERN
 from catchlight.providers import PROVIDERS
@@ -62,20 +62,20 @@ def task_id_of(text: str) -> str:
     return text
 
 
-def look_up(desk: DeskClient, name: TaskName) -> TaskAnswer:
+def look_up(api: TasksClient, name: TaskName) -> TaskResponse:
     """The task that is meant.
 
     Raises:
         NoSuchTaskError: the provider, or of a bare id any, has none.
         UsageError: of a bare id, several providers have it.
-        DeskError: the desk could not be asked.
+        TasksApiError: the tasks API could not be asked.
     """
     if name.provider:
-        return asked(name, lambda: desk.task(*name))
+        return asked(name, lambda: api.task(*name))
     found = []
     for provider in PROVIDERS:
         try:
-            found.append(desk.task(provider, name.task_id))
+            found.append(api.task(provider, name.task_id))
         except NotFoundError:
             continue
     if len(found) == 1:
@@ -85,12 +85,12 @@ def look_up(desk: DeskClient, name: TaskName) -> TaskAnswer:
     raise NoSuchTaskError(name)
 
 
-def asked(name: TaskName, ask: Callable[[], TaskAnswer]) -> TaskAnswer:
-    """What the desk answers of a task.
+def asked(name: TaskName, ask: Callable[[], TaskResponse]) -> TaskResponse:
+    """What the tasks API answers of a task.
 
     Raises:
         NoSuchTaskError: there is none.
-        DeskError: the desk could not be asked.
+        TasksApiError: the tasks API could not be asked.
     """
     try:
         return ask()
@@ -99,8 +99,8 @@ def asked(name: TaskName, ask: Callable[[], TaskAnswer]) -> TaskAnswer:
 
 
 def each_of(
-    names: Iterable[TaskName], look: Callable[[TaskName], TaskAnswer], complain: Callable[[str], None]
-) -> Iterator[TaskAnswer]:
+    names: Iterable[TaskName], look: Callable[[TaskName], TaskResponse], complain: Callable[[str], None]
+) -> Iterator[TaskResponse]:
     """The tasks that there are. Complains of each other: it must not take the answers about these with it."""
     for name in names:
         try:

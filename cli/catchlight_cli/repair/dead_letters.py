@@ -16,7 +16,7 @@ _PATIENCE_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A message, held back from others for a while."""
 
     id: str
@@ -40,7 +40,7 @@ class Letter:
         return task if isinstance(task, str) else None
 
 
-class LetterBox:
+class DeadLetterQueue:
     """A queue of dead letters.
 
     Raises whatever boto3 raises.
@@ -50,7 +50,7 @@ class LetterBox:
         self._sqs = sqs
         self._url = url
 
-    def take(self, *, limit: int, hold_seconds: int) -> Iterator[Letter]:
+    def take(self, *, limit: int, hold_seconds: int) -> Iterator[DeadLetter]:
         """At most so many letters, each once. Others see them again after so many seconds, or when given back."""
         seen: set[str] = set()
         while len(seen) < limit:
@@ -67,35 +67,38 @@ class LetterBox:
             for message in new:
                 seen.add(message["MessageId"])
                 sent = int(message["Attributes"]["SentTimestamp"]) / 1000
-                yield Letter(
+                yield DeadLetter(
                     message["MessageId"], message["ReceiptHandle"], message["Body"], datetime.fromtimestamp(sent, UTC)
                 )
 
-    def give_back(self, letters: Sequence[Letter]) -> None:
+    def give_back(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Lets others see the letters again at once."""
-        for batch in _batches(letters):
+        for batch in _batches(dead_letters):
             self._sqs.change_message_visibility_batch(
                 QueueUrl=self._url,
                 Entries=[
-                    {"Id": str(number), "ReceiptHandle": letter.receipt, "VisibilityTimeout": 0}
-                    for number, letter in enumerate(batch)
+                    {"Id": str(number), "ReceiptHandle": dead_letter.receipt, "VisibilityTimeout": 0}
+                    for number, dead_letter in enumerate(batch)
                 ],
             )
 
-    def remove(self, letters: Sequence[Letter]) -> list[Letter]:
+    def remove(self, dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """Deletes letters. Returns those that SQS did not delete: they will be seen again."""
         left = []
-        for batch in _batches(letters):
+        for batch in _batches(dead_letters):
             answer = self._sqs.delete_message_batch(
                 QueueUrl=self._url,
-                Entries=[{"Id": str(number), "ReceiptHandle": letter.receipt} for number, letter in enumerate(batch)],
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": dead_letter.receipt}
+                    for number, dead_letter in enumerate(batch)
+                ],
             )
             # Not those that are named as failed: an answer that breaks off names none.
             deleted = {entry["Id"] for entry in answer.get("Successful", [])}
-            left += [letter for number, letter in enumerate(batch) if str(number) not in deleted]
+            left += [dead_letter for number, dead_letter in enumerate(batch) if str(number) not in deleted]
         return left
 
 
-def _batches(letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
-    for start in range(0, len(letters), _BATCH_SIZE):
-        yield letters[start : start + _BATCH_SIZE]
+def _batches(dead_letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:
+    for start in range(0, len(dead_letters), _BATCH_SIZE):
+        yield dead_letters[start : start + _BATCH_SIZE]

@@ -12,7 +12,7 @@ from catchlight.models import Model, TaskStatus
 from catchlight.recovery.redrive import Redriven
 from catchlight.tasks.by_status import TasksByStatus
 from catchlight_cli.factories import reconciliation, redrive, tasks_by_status
-from catchlight_cli.repair.dead_letters import Letter, LetterBox
+from catchlight_cli.repair.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight_cli.repair.stream_positions import StreamPositions
 from catchlight_cli.repair.undispatched import tasks_by_time, tasks_in_stream
 
@@ -35,18 +35,18 @@ class Kind(StrEnum):
 
 # What --all means. TIMED_OUT is where polling ends; only who says so has it begin anew.
 ALL_KINDS = (Kind.DEAD_LETTERS, Kind.DISPATCH_FAILURES, Kind.INCOMPLETE, Kind.STUCK)
-QUEUES = {Kind.DEAD_LETTERS: "ArchiveDeadLetters", Kind.DISPATCH_FAILURES: "DispatchFailures"}
+QUEUES = {Kind.DEAD_LETTERS: "ArchiveDeadLetters", Kind.DISPATCH_FAILURES: "DispatchDeadLetters"}
 
 
 class RedrivenTask(Model):
     """A task, why it was here, and what became of it."""
 
     kinds: tuple[Kind, ...]
-    letters: int  # that named it, or the positions of its changes
+    dead_letters: int  # that named it, or the positions of its changes
     outcome: Redriven
 
 
-class LetterCounts(Model):
+class DeadLetterCounts(Model):
     """What became of the dead letters."""
 
     removed: int = 0
@@ -59,23 +59,25 @@ class Redrive(Model):
 
     dry_run: bool
     tasks: tuple[RedrivenTask, ...]
-    letters: LetterCounts
+    dead_letters: DeadLetterCounts
     unreadable: tuple[str, ...] = ()  # items of the table that were left out, because they are malformed
     more: bool  # the limit was reached: there may be more
 
     @property
     def is_wrong(self) -> bool:
         """Whether something could not be done."""
-        return bool(self.letters.unreadable or self.unreadable) or any(task.outcome.is_failed for task in self.tasks)
+        return bool(self.dead_letters.unreadable or self.unreadable) or any(
+            task.outcome.is_failed for task in self.tasks
+        )
 
 
 @dataclass
-class Standstill:
+class StuckTasks:
     """Tasks that have come to a standstill, and the letters that say so."""
 
     kinds: dict[str, set[Kind]] = field(default_factory=dict)  # by task
-    letters: dict[Kind, dict[Letter, list[str]]] = field(default_factory=dict)  # their tasks, by kind
-    unreadable: dict[Kind, list[Letter]] = field(default_factory=dict)
+    dead_letters: dict[Kind, dict[DeadLetter, list[str]]] = field(default_factory=dict)  # their tasks, by kind
+    unreadable: dict[Kind, list[DeadLetter]] = field(default_factory=dict)
     malformed: dict[str, str] = field(default_factory=dict)  # why an item of the table was left out, by task
     more: bool = False
 
@@ -90,7 +92,7 @@ def collect(
     *,
     named: Sequence[str] = (),
     limit: int,
-    found: Standstill,
+    found: StuckTasks,
     on_progress: Callable[[], None],
 ) -> None:
     """Finds everything of these kinds, at most `limit` of each; letters are held back from others.
@@ -101,11 +103,11 @@ def collect(
         found.add(task, Kind.NAMED)
     for kind, queue in QUEUES.items():
         if kind in kinds or named:
-            box = LetterBox(stack.client("sqs"), stack.resource(queue))
+            box = DeadLetterQueue(stack.client("sqs"), stack.resource(queue))
             held = 0
-            for letter in box.take(limit=limit, hold_seconds=_HOLD_SECONDS):
+            for dead_letter in box.take(limit=limit, hold_seconds=_HOLD_SECONDS):
                 # Unreadable until it was read: whatever happens meanwhile, it is given back.
-                found.unreadable.setdefault(kind, []).append(letter)
+                found.unreadable.setdefault(kind, []).append(dead_letter)
                 held += 1
                 on_progress()
             _read_letters(stack, kind, found)
@@ -121,36 +123,38 @@ def collect(
                 on_progress()
 
 
-def _read_letters(stack: Stack, kind: Kind, found: Standstill) -> None:
+def _read_letters(stack: Stack, kind: Kind, found: StuckTasks) -> None:
     index = tasks_by_status(stack, unreadable=found.malformed.__setitem__)
-    for letter in list(found.unreadable.get(kind, ())):
-        tasks = _tasks_of(stack, index, kind, letter)
+    for dead_letter in list(found.unreadable.get(kind, ())):
+        tasks = _tasks_of(stack, index, kind, dead_letter)
         if tasks is None:
             continue
-        found.unreadable[kind].remove(letter)
-        found.letters.setdefault(kind, {})[letter] = tasks
+        found.unreadable[kind].remove(dead_letter)
+        found.dead_letters.setdefault(kind, {})[dead_letter] = tasks
         for task in tasks:
             found.add(task, kind)
 
 
-def _tasks_of(stack: Stack, index: TasksByStatus, kind: Kind, letter: Letter) -> list[str] | None:
+def _tasks_of(stack: Stack, index: TasksByStatus, kind: Kind, dead_letter: DeadLetter) -> list[str] | None:
     if kind is Kind.DEAD_LETTERS:
-        return [letter.task] if letter.task else None
-    positions = StreamPositions.of(letter)
+        return [dead_letter.task] if dead_letter.task else None
+    positions = StreamPositions.of(dead_letter)
     if positions is None:
         return None
     tasks = tasks_in_stream(stack.client("dynamodbstreams"), positions)
     return list(tasks_by_time(index, positions.last_arrived_at)) if tasks is None else tasks
 
 
-def _keep_named(stack: Stack, named: set[str], found: Standstill) -> None:
+def _keep_named(stack: Stack, named: set[str], found: StuckTasks) -> None:
     """Gives back the letters that are about something else, too: all of their tasks have to be helped."""
     for kind, queue in QUEUES.items():
-        letters = found.letters.get(kind, {})
-        others = [letter for letter, tasks in letters.items() if not (tasks and set(tasks) <= named)]
-        found.letters[kind] = {letter: tasks for letter, tasks in letters.items() if letter not in others}
+        dead_letters = found.dead_letters.get(kind, {})
+        others = [dead_letter for dead_letter, tasks in dead_letters.items() if not (tasks and set(tasks) <= named)]
+        found.dead_letters[kind] = {
+            dead_letter: tasks for dead_letter, tasks in dead_letters.items() if dead_letter not in others
+        }
         others += found.unreadable.pop(kind, [])
-        LetterBox(stack.client("sqs"), stack.resource(queue)).give_back(others)
+        DeadLetterQueue(stack.client("sqs"), stack.resource(queue)).give_back(others)
     found.kinds = {task: kinds for task, kinds in found.kinds.items() if task in named}
 
 
@@ -162,17 +166,17 @@ def _by_index(stack: Stack, malformed: dict[str, str]) -> Iterator[tuple[Kind, I
     yield Kind.TIMED_OUT, (task.task for task in index.tasks(TaskStatus.TIMED_OUT))
 
 
-def look(stack: Stack, found: Standstill) -> Redrive:
+def look(stack: Stack, found: StuckTasks) -> Redrive:
     """What `work` would do. The letters are given back."""
     with redrive(stack) as one, ThreadPoolExecutor(_THREADS) as pool:
         outcomes = dict(zip(found.kinds, pool.map(one.plan, found.kinds), strict=True))
     give_back(stack, found)
-    held = sum(map(len, found.letters.values()))
+    held = sum(map(len, found.dead_letters.values()))
     unreadable = sum(map(len, found.unreadable.values()))
-    return _result(found, outcomes, LetterCounts(kept=held, unreadable=unreadable), dry_run=True)
+    return _result(found, outcomes, DeadLetterCounts(kept=held, unreadable=unreadable), dry_run=True)
 
 
-def work(stack: Stack, found: Standstill, *, on_progress: Callable[[], None]) -> Redrive:
+def work(stack: Stack, found: StuckTasks, *, on_progress: Callable[[], None]) -> Redrive:
     """Gives every task another try. Letters whose tasks were all helped are removed, the others given back."""
     nonce = f"redrive-{uuid.uuid4().hex}"
     outcomes: dict[str, Redriven] = {}
@@ -181,30 +185,40 @@ def work(stack: Stack, found: Standstill, *, on_progress: Callable[[], None]) ->
             outcomes[outcome.task] = outcome
             on_progress()
     removed = kept = 0
-    for kind, letters in found.letters.items():
-        box = LetterBox(stack.client("sqs"), stack.resource(QUEUES[kind]))
-        helped = [letter for letter, tasks in letters.items() if not any(outcomes[task].is_failed for task in tasks)]
+    for kind, dead_letters in found.dead_letters.items():
+        box = DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUES[kind]))
+        helped = [
+            dead_letter
+            for dead_letter, tasks in dead_letters.items()
+            if not any(outcomes[task].is_failed for task in tasks)
+        ]
         left = box.remove(helped)
-        others = [letter for letter in letters if letter not in helped]
+        others = [dead_letter for dead_letter in dead_letters if dead_letter not in helped]
         box.give_back(others)
         removed, kept = removed + len(helped) - len(left), kept + len(others) + len(left)
     for kind, unreadable in found.unreadable.items():
-        LetterBox(stack.client("sqs"), stack.resource(QUEUES[kind])).give_back(unreadable)
-    counts = LetterCounts(removed=removed, kept=kept, unreadable=sum(map(len, found.unreadable.values())))
+        DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUES[kind])).give_back(unreadable)
+    counts = DeadLetterCounts(removed=removed, kept=kept, unreadable=sum(map(len, found.unreadable.values())))
     return _result(found, outcomes, counts, dry_run=False)
 
 
-def give_back(stack: Stack, found: Standstill) -> None:
+def give_back(stack: Stack, found: StuckTasks) -> None:
     """Lets others see all letters again."""
     for kind, queue in QUEUES.items():
-        letters = [*found.letters.get(kind, ()), *found.unreadable.get(kind, ())]
-        LetterBox(stack.client("sqs"), stack.resource(queue)).give_back(letters)
+        dead_letters = [*found.dead_letters.get(kind, ()), *found.unreadable.get(kind, ())]
+        DeadLetterQueue(stack.client("sqs"), stack.resource(queue)).give_back(dead_letters)
 
 
-def _result(found: Standstill, outcomes: dict[str, Redriven], letters: LetterCounts, *, dry_run: bool) -> Redrive:
-    about = [tasks for by_letter in found.letters.values() for tasks in by_letter.values()]
+def _result(
+    found: StuckTasks, outcomes: dict[str, Redriven], dead_letters: DeadLetterCounts, *, dry_run: bool
+) -> Redrive:
+    about = [tasks for by_letter in found.dead_letters.values() for tasks in by_letter.values()]
     tasks = tuple(
-        RedrivenTask(kinds=tuple(sorted(kinds)), letters=sum(task in named for named in about), outcome=outcomes[task])
+        RedrivenTask(
+            kinds=tuple(sorted(kinds)), dead_letters=sum(task in named for named in about), outcome=outcomes[task]
+        )
         for task, kinds in found.kinds.items()
     )
-    return Redrive(dry_run=dry_run, tasks=tasks, letters=letters, unreadable=tuple(found.malformed), more=found.more)
+    return Redrive(
+        dry_run=dry_run, tasks=tasks, dead_letters=dead_letters, unreadable=tuple(found.malformed), more=found.more
+    )

@@ -11,10 +11,10 @@ from botocore.config import Config
 from catchlight.client.stack import Stack
 from catchlight.events import DETAIL_TYPES
 from catchlight.models import Model
-from catchlight_cli.repair.dead_letters import Letter, LetterBox
+from catchlight_cli.repair.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight_cli.repair.stream_positions import StreamPositions, new_status_of, task_of
 
-QUEUE = "PublishFailures"
+QUEUE = "PublishDeadLetters"
 # Others see a letter again after this long, should the command die before it gives it back.
 _HOLD_SECONDS = 900
 # The function itself waits for a bus that is out, five minutes at most. Asked twice it would tell twice.
@@ -41,32 +41,32 @@ class Told(Model):
 
 def tell(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[Told]:
     """Hands the records of each letter to PublishEvents once more; what was told of before keeps its `eventId`."""
-    box = LetterBox(stack.client("sqs"), stack.resource(QUEUE))
-    held: list[Letter] = []
+    box = DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUE))
+    held: list[DeadLetter] = []
     try:
-        for letter in box.take(limit=limit, hold_seconds=_HOLD_SECONDS):
-            held.append(letter)
-            told = _tell(stack, letter, dry_run=dry_run)
+        for dead_letter in box.take(limit=limit, hold_seconds=_HOLD_SECONDS):
+            held.append(dead_letter)
+            told = _tell(stack, dead_letter, dry_run=dry_run)
             if told.outcome is Outcome.TOLD:
-                box.remove([letter])  # should it stay, it is told of once more
-                held.remove(letter)
+                box.remove([dead_letter])  # should it stay, it is told of once more
+                held.remove(dead_letter)
             yield told
     finally:
         box.give_back(held)
 
 
-def _tell(stack: Stack, letter: Letter, *, dry_run: bool) -> Told:
-    positions = StreamPositions.of(letter)
+def _tell(stack: Stack, dead_letter: DeadLetter, *, dry_run: bool) -> Told:
+    positions = StreamPositions.of(dead_letter)
     if positions is None:
-        return Told(outcome=Outcome.UNREADABLE, sent_at=letter.sent_at)
+        return Told(outcome=Outcome.UNREADABLE, sent_at=dead_letter.sent_at)
     records = positions.records(stack.client("dynamodbstreams"))
     if records is None:
-        return Told(outcome=Outcome.FORGOTTEN, sent_at=letter.sent_at)
+        return Told(outcome=Outcome.FORGOTTEN, sent_at=dead_letter.sent_at)
     tasks = tuple(dict.fromkeys(task_of(record) for record in records if new_status_of(record) in DETAIL_TYPES))
     if dry_run:
-        return Told(tasks=tasks, outcome=Outcome.WAITING, sent_at=letter.sent_at)
+        return Told(tasks=tasks, outcome=Outcome.WAITING, sent_at=dead_letter.sent_at)
     outcome = Outcome.TOLD if _is_taken(stack, records) else Outcome.REFUSED
-    return Told(tasks=tasks, outcome=outcome, sent_at=letter.sent_at)
+    return Told(tasks=tasks, outcome=outcome, sent_at=dead_letter.sent_at)
 
 
 def _is_taken(stack: Stack, records: list[dict[str, Any]]) -> bool:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from catchlight.client.aws_errors import CatchlightError
 from catchlight_cli.durations import parse_time
-from catchlight_cli.repair.dead_letters import Letter
+from catchlight_cli.repair.dead_letters import DeadLetter
 
 # A read may find nothing though there is more: shards are sparse. Never for ever.
 _MAX_EMPTY_READS = 10
@@ -30,9 +30,9 @@ class StreamPositions:
     last_arrived_at: datetime
 
     @classmethod
-    def of(cls, letter: Letter) -> "StreamPositions | None":
+    def of(cls, dead_letter: DeadLetter) -> "StreamPositions | None":
         """The positions in a message; None if it holds none."""
-        info = letter.body.get("DDBStreamBatchInfo")
+        info = dead_letter.body.get("DDBStreamBatchInfo")
         if not isinstance(info, dict):
             return None
         try:
@@ -41,7 +41,7 @@ class StreamPositions:
                 shard=str(info["shardId"]),
                 first=int(info["startSequenceNumber"]),
                 last=int(info["endSequenceNumber"]),
-                last_arrived_at=parse_time(info.get("approximateArrivalOfLastRecord")) or letter.sent_at,
+                last_arrived_at=parse_time(info.get("approximateArrivalOfLastRecord")) or dead_letter.sent_at,
             )
         except (KeyError, ValueError, TypeError):
             return None

@@ -1,4 +1,4 @@
-"""Which tasks a message in DispatchFailures is about. It holds positions in the table's stream, not the records."""
+"""Which tasks a message in DispatchDeadLetters is about. It holds positions in the table's stream, not the records."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta

@@ -21,4 +21,4 @@ if layers := os.environ.get("_LAMBDA_LAYERS_DIRS", ""):
         assert spec.loader is not None
         sandbox = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sandbox)
-        sandbox.open_image_door(sandbox.parse_image_hosts(os.environ[sandbox.IMAGE_HOSTS_VARIABLE]))
+        sandbox.install_local_url_policy(sandbox.parse_image_hosts(os.environ[sandbox.IMAGE_HOSTS_VARIABLE]))

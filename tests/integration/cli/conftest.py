@@ -16,10 +16,10 @@ from catchlight.polling.provider_client import ProviderClient
 from catchlight_cli import factories
 from catchlight_cli.command_line import run as run_command_line
 from local.template.expand import Template
+from tests.canary_secrets import CALLBACK_TOKEN
 from tests.integration.conftest import TABLE_NAME, Store, an_account
 from tests.integration.functions import PROVIDER_KEYS
 from tests.integration.providers import Providers
-from tests.planted_secrets import CALLBACK_TOKEN
 
 STACK_NAME = "pictures"
 MACHINE = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 3600, "End": True}}}
@@ -54,9 +54,9 @@ def a_template(template: Template) -> dict[str, Any]:
             "ImagesBucket": {"Type": "AWS::S3::Bucket"},
             "ArchiveQueue": {"Type": "AWS::SQS::Queue"},
             "ArchiveDeadLetters": {"Type": "AWS::SQS::Queue"},
-            "DispatchFailures": {"Type": "AWS::SQS::Queue"},
-            "PublishFailures": {"Type": "AWS::SQS::Queue"},
-            "ReconcileFailures": {"Type": "AWS::SQS::Queue"},
+            "DispatchDeadLetters": {"Type": "AWS::SQS::Queue"},
+            "PublishDeadLetters": {"Type": "AWS::SQS::Queue"},
+            "ReconcileDeadLetters": {"Type": "AWS::SQS::Queue"},
             "ArchiveImagesLogGroup": {"Type": "AWS::Logs::LogGroup"},
             # moto's CloudFormation makes no secrets and no alarms, and a function wants Docker: names only.
             **{name: _only_named(name) for name in (*_SECRETS, ALARM, "PublishEventsFunction")},

@@ -71,7 +71,7 @@ def test_a_callback_that_was_faster_counts_as_known(
         deployed.put("flux-kontext#a", "SUCCEEDED")
         return unknown
 
-    monkeypatch.setattr("catchlight_cli.commands.adopt.unknown_tasks", then_a_callback_comes)
+    monkeypatch.setattr("catchlight_cli.commands.import_.unknown_tasks", then_a_callback_comes)
 
     assert figures(deployed.run("adopt", write(LINES), "--yes")) == (False, 2, 1, 0)
 

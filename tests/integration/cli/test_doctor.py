@@ -12,8 +12,8 @@ import pytest
 from catchlight.callbacks.verification import verify_signature
 from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, task_key, utc_now
 from catchlight_cli.health.probe import BINARY_TYPE, ID_PREFIX, Answer, Endpoint, signed
+from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN, WEBHOOK_KEY
 from tests.integration.cli.conftest import ALARM, Deployed
-from tests.planted_secrets import API_KEYS, CALLBACK_TOKEN, WEBHOOK_KEY
 
 
 class FakeEndpoint:
@@ -282,7 +282,7 @@ def test_a_signature_is_kies() -> None:
 # ------------------------------------------------------------------------------------------------ queues, alarms
 
 
-@pytest.mark.parametrize("queue", ["ArchiveDeadLetters", "DispatchFailures", "ReconcileFailures"])
+@pytest.mark.parametrize("queue", ["ArchiveDeadLetters", "DispatchDeadLetters", "ReconcileDeadLetters"])
 def test_a_queue_that_should_be_empty(deployed: Deployed, endpoint: FakeEndpoint, queue: str) -> None:
     deployed.send(queue, {})
 

@@ -17,7 +17,7 @@ from catchlight_cli.command_line import run as run_command_line
 from catchlight_cli.health.probe import ID_PREFIX
 from local.artefact import Artefact
 from local.stack import LocalStack
-from tests.planted_secrets import WEBHOOK_KEY, find_leaks
+from tests.canary_secrets import WEBHOOK_KEY, find_leaks
 
 # The first poll comes after 3 s, and an original image lives for 30 s, on however busy a machine.
 TIME_SCALE = 0.05

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from catchlight.dispatch import FollowUps
+from catchlight.dispatch import Dispatcher
 from catchlight.errors import StoreUnavailableError
 from tests.integration.cli.conftest import Deployed
 
@@ -91,7 +91,7 @@ def test_the_reason_is_that_of_the_fault_or_of_its_cause(deployed: Deployed, mon
     def fail(*_: object, **__: object) -> None:
         raise StoreUnavailableError("the queue took 0 of 1 messages")
 
-    monkeypatch.setattr(FollowUps, "queue_archiving", fail)
+    monkeypatch.setattr(Dispatcher, "queue_archiving", fail)
 
     result = deployed.run("reconcile", expect=1)
 

@@ -10,13 +10,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from catchlight.client.stack import Stack
-from catchlight.dispatch import FollowUps
+from catchlight.dispatch import Dispatcher
 from catchlight.models import iso, utc_now
 from catchlight.tasks.table import TasksTable
 from catchlight_cli.repair.redriving import _HOLD_SECONDS
+from tests.canary_secrets import URL_QUERY
 from tests.integration.cli.conftest import STACK_NAME, Deployed
 from tests.integration.providers import FLUX_PATH, Providers, record, saying, unreachable
-from tests.planted_secrets import URL_QUERY
 
 HOUR = timedelta(hours=1)
 OLD_URL = f"https://tempfile.aiquickdraw.com/r/old.png?{URL_QUERY}"
@@ -146,9 +146,9 @@ def test_a_letter_whose_message_is_not_taken_stays(deployed: Deployed, monkeypat
     for number in range(3):
         deployed.put(f"flux-kontext#{number}", "SUCCEEDED", images=[image()])
         deployed.send("ArchiveDeadLetters", {"task": f"flux-kontext#{number}"})
-    queue = FollowUps.queue_archiving
+    queue = Dispatcher.queue_archiving
 
-    def refuse_one(self: FollowUps, tasks: list[str], *, nonce: str) -> None:
+    def refuse_one(self: Dispatcher, tasks: list[str], *, nonce: str) -> None:
         if tasks == ["flux-kontext#1"]:
             self._archive_queue_url += "-that-is-gone"
             try:
@@ -158,7 +158,7 @@ def test_a_letter_whose_message_is_not_taken_stays(deployed: Deployed, monkeypat
         else:
             queue(self, tasks, nonce=nonce)
 
-    monkeypatch.setattr(FollowUps, "queue_archiving", refuse_one)
+    monkeypatch.setattr(Dispatcher, "queue_archiving", refuse_one)
     monkeypatch.setattr("catchlight_cli.repair.redriving._THREADS", 1)
 
     result = deployed.run("redrive", "--all", expect=1)
@@ -172,7 +172,7 @@ def test_a_letter_whose_message_is_not_taken_stays(deployed: Deployed, monkeypat
 def test_a_run_that_is_interrupted_gives_the_letters_back(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
     deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
-    deployed.send("DispatchFailures", "unreadable")
+    deployed.send("DispatchDeadLetters", "unreadable")
 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -185,7 +185,7 @@ def test_a_run_that_is_interrupted_gives_the_letters_back(deployed: Deployed, mo
     # Not after a quarter of an hour only.
     assert _HOLD_SECONDS > 600
     assert deployed.count("ArchiveDeadLetters") == 1
-    assert deployed.count("DispatchFailures") == 1
+    assert deployed.count("DispatchDeadLetters") == 1
 
 
 # ------------------------------------------------------------------------------------------------ incomplete
@@ -360,7 +360,7 @@ def test_what_was_never_dispatched_is_read_from_the_stream(deployed: Deployed) -
     deployed.put("flux-kontext#done", "SUCCEEDED", images=[image()])
     deployed.put("flux-kontext#final", "ARCHIVED")
     deployed.put("flux-kontext#after", "PENDING")
-    deployed.send("DispatchFailures", positions(deployed, first=1, last=3))
+    deployed.send("DispatchDeadLetters", positions(deployed, first=1, last=3))
 
     result = deployed.run("redrive", "--all")
 
@@ -368,7 +368,7 @@ def test_what_was_never_dispatched_is_read_from_the_stream(deployed: Deployed) -
     assert deployed.executions() == [["flux-kontext#new"]]
     assert [message["task"] for message in deployed.messages("ArchiveQueue")] == ["flux-kontext#done"]
     assert result["letters"]["removed"] == 1
-    assert deployed.count("DispatchFailures") == 0
+    assert deployed.count("DispatchDeadLetters") == 0
 
 
 def test_what_the_stream_has_forgotten_is_found_by_its_status(
@@ -379,8 +379,8 @@ def test_what_the_stream_has_forgotten_is_found_by_its_status(
     deployed.put("flux-kontext#done", "SUCCEEDED", days, images=[image()])
     deployed.put("flux-kontext#later", "PENDING", HOUR)
     deployed.put("flux-kontext#malformed", "PENDING", days, images="none")
-    letter = positions(deployed, first=0, last=1, arrived=(utc_now() - days).strftime("%Y-%m-%dT%H:%M:%SZ"))
-    deployed.send("DispatchFailures", letter)
+    dead_letter = positions(deployed, first=0, last=1, arrived=(utc_now() - days).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    deployed.send("DispatchDeadLetters", dead_letter)
     client_of = Stack.client
 
     def forgetful(self: Stack, service: str) -> Any:
@@ -399,7 +399,7 @@ def test_what_the_stream_has_forgotten_is_found_by_its_status(
 
     assert outcomes(result) == {"flux-kontext#new": ("poll", False), "flux-kontext#done": ("archive", False)}
     assert result["unreadable"] == ["flux-kontext#malformed"]
-    assert deployed.count("DispatchFailures") == 0
+    assert deployed.count("DispatchDeadLetters") == 0
 
 
 @pytest.mark.parametrize(
@@ -417,11 +417,11 @@ def test_malformed_items_are_named(deployed: Deployed, kind: str, status: str) -
 
 @pytest.mark.parametrize("body", [{}, {"DDBStreamBatchInfo": 1}, {"DDBStreamBatchInfo": {"shardId": "s"}}])
 def test_positions_that_nobody_can_read_stay(deployed: Deployed, body: Any) -> None:
-    deployed.send("DispatchFailures", body)
+    deployed.send("DispatchDeadLetters", body)
 
     assert deployed.run("redrive", "--all", expect=1)["letters"]["unreadable"] == 1
 
-    assert deployed.count("DispatchFailures") == 1
+    assert deployed.count("DispatchDeadLetters") == 1
 
 
 # ------------------------------------------------------------------------------------------------ dry run, selection

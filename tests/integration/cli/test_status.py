@@ -1,4 +1,4 @@
-"""`catchlight status`: counts, what is stuck, queues, the loss meter, and the exit status that follows."""
+"""`catchlight status`: counts, what is stuck, queues, the callback miss rate, and the exit status that follows."""
 
 from datetime import timedelta
 from typing import Any
@@ -95,9 +95,9 @@ def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
     [
         ("ArchiveQueue", False),
         ("ArchiveDeadLetters", True),
-        ("DispatchFailures", True),
-        ("PublishFailures", True),
-        ("ReconcileFailures", True),
+        ("DispatchDeadLetters", True),
+        ("PublishDeadLetters", True),
+        ("ReconcileDeadLetters", True),
     ],
 )
 def test_a_message_where_there_should_be_none_is_wrong(deployed: Deployed, queue: str, is_wrong: bool) -> None:
@@ -109,7 +109,7 @@ def test_a_message_where_there_should_be_none_is_wrong(deployed: Deployed, queue
     assert len(status["problems"]) == int(is_wrong)
 
 
-# ------------------------------------------------------------------------------------------------ the loss meter
+# ------------------------------------------------------------------------------------------------ the callback miss rate
 
 
 def count(name: str, value: int, age: timedelta = HOUR, service: str = STACK_NAME, **dimensions: str) -> None:

@@ -43,12 +43,12 @@ def ended(deployed: Deployed) -> Deployed:
     deployed.put("flux-kontext#failed", "FAILED")
     deployed.put("flux-kontext#waits", "PENDING")
     deployed.put("flux-kontext#archived", "ARCHIVED")
-    deployed.send("PublishFailures", positions(deployed, first=0, last=2))
+    deployed.send("PublishDeadLetters", positions(deployed, first=0, last=2))
     return deployed
 
 
 def outcomes(result: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    return [(letter["outcome"], letter["tasks"]) for letter in result["letters"]]
+    return [(dead_letter["outcome"], dead_letter["tasks"]) for dead_letter in result["letters"]]
 
 
 def test_what_could_not_be_told_is_told_again(ended: Deployed, function: PublishEvents) -> None:
@@ -57,7 +57,7 @@ def test_what_could_not_be_told_is_told_again(ended: Deployed, function: Publish
     assert outcomes(result) == [("told", ["flux-kontext#failed", "flux-kontext#archived"])]
     # As the event source would hand them over, which leaves it to the function to skip what is no end.
     assert function.told == [["flux-kontext#failed", "flux-kontext#waits", "flux-kontext#archived"]]
-    assert ended.count("PublishFailures") == 0
+    assert ended.count("PublishDeadLetters") == 0
     assert outcomes(ended.run("tell")) == []
     assert "Everything was told" in ended.show("tell")
 
@@ -67,7 +67,7 @@ def test_a_dry_run_tells_nobody(ended: Deployed, function: PublishEvents) -> Non
 
     assert outcomes(result) == [("waiting", ["flux-kontext#failed", "flux-kontext#archived"])]
     assert function.told == []
-    assert ended.count("PublishFailures") == 1
+    assert ended.count("PublishDeadLetters") == 1
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_what_is_refused_again_stays(ended: Deployed, function: PublishEvents, a
     assert outcomes(ended.run("tell", expect=1)) == [("refused", ["flux-kontext#failed", "flux-kontext#archived"])]
 
     assert len(function.told) == 1
-    assert ended.count("PublishFailures") == 1
+    assert ended.count("PublishDeadLetters") == 1
     assert "the log of PublishEvents" in ended.show("tell")
 
 
 def test_what_the_stream_has_forgotten_and_what_nobody_can_read_stays(
     ended: Deployed, function: PublishEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended.send("PublishFailures", "by hand")
+    ended.send("PublishDeadLetters", "by hand")
     get_records = StreamPositions._read
 
     def forgetful(self: StreamPositions, streams: Any) -> Iterator[dict[str, Any]]:
@@ -100,13 +100,13 @@ def test_what_the_stream_has_forgotten_and_what_nobody_can_read_stays(
         return get_records(self, streams)
 
     monkeypatch.setattr(StreamPositions, "_read", forgetful)
-    ended.send("PublishFailures", positions(ended, first=0, last=0))
+    ended.send("PublishDeadLetters", positions(ended, first=0, last=0))
 
     result = ended.run("tell", expect=1)
 
     assert sorted(outcome for outcome, _ in outcomes(result)) == ["forgotten", "told", "unreadable"]
     assert len(function.told) == 1
-    assert ended.count("PublishFailures") == 2
+    assert ended.count("PublishDeadLetters") == 2
 
 
 def test_a_function_that_cannot_be_called_leaves_everything_as_it_was(ended: Deployed) -> None:
@@ -117,12 +117,12 @@ def test_a_function_that_cannot_be_called_leaves_everything_as_it_was(ended: Dep
         assert ended.run("tell", expect=1) is None
 
     assert "Function not found" in ended.said
-    assert ended.count("PublishFailures") == 1
+    assert ended.count("PublishDeadLetters") == 1
 
 
 def test_no_more_than_a_limit(ended: Deployed, function: PublishEvents) -> None:
-    ended.send("PublishFailures", positions(ended, first=2, last=2))
+    ended.send("PublishDeadLetters", positions(ended, first=2, last=2))
 
     assert len(ended.run("tell", "--limit", "1")["letters"]) == 1
 
-    assert ended.count("PublishFailures") == 1
+    assert ended.count("PublishDeadLetters") == 1

@@ -1,4 +1,4 @@
-"""What the client asks and what the desk in memory answers, held to `docs/answer-desk.openapi.yaml`."""
+"""What the client asks and what the tasks API in memory answers, held to `docs/tasks-api.openapi.yaml`."""
 
 import json
 import re
@@ -11,21 +11,21 @@ import jsonschema
 import pytest
 import yaml
 
-from catchlight.client import DeskClient, NotFoundError
+from catchlight.client import NotFoundError, TasksClient
 from catchlight.models import TaskStatus
-from tests.desk_in_memory import API, DeskInMemory, a_lost_image, a_task, an_image
+from tests.tasks_api_in_memory import API, TasksApiInMemory, a_lost_image, a_task, an_image
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(
-    (Path(__file__).parents[3] / "docs" / "answer-desk.openapi.yaml").read_text(encoding="utf-8")
+    (Path(__file__).parents[3] / "docs" / "tasks-api.openapi.yaml").read_text(encoding="utf-8")
 )
 _NUMBERS = {"integer": int, "number": float}
 
 
 class HeldToTheContract(httpx.BaseTransport):
-    """Passes requests and answers of the desk on if the document knows them."""
+    """Passes requests and answers of the tasks API on if the document knows them."""
 
-    def __init__(self, desk: DeskInMemory) -> None:
-        self._desk = desk
+    def __init__(self, api: TasksApiInMemory) -> None:
+        self._api = api
         self.operations: set[str] = set()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -35,7 +35,7 @@ class HeldToTheContract(httpx.BaseTransport):
             _check(json.loads(request.content), operation["requestBody"]["content"]["application/json"]["schema"])
         else:
             assert request.content == b""
-        response = self._desk(request)
+        response = self._api(request)
         described = operation["responses"][str(response.status_code)]
         for name, header in described.get("headers", {}).items():
             assert name in response.headers or not header.get("required")
@@ -75,39 +75,39 @@ def transport() -> HeldToTheContract:
     content = b"an image"
     images = [an_image("t1", content, width=3, height=2), a_lost_image("t1")]
     tasks = [a_task("t1", images=images, request={"prompt": "a tree"}), a_task("t2", TaskStatus.PENDING)]
-    return HeldToTheContract(DeskInMemory(tasks, {images[0].key or "": content}))
+    return HeldToTheContract(TasksApiInMemory(tasks, {images[0].key or "": content}))
 
 
 def test_everything_that_the_client_can_ask(transport: HeldToTheContract) -> None:
-    desk = DeskClient(API, transport=transport)
-    desk.submit("nanobanana", {"prompt": "a tree", "type": "TEXTTOIAMGE"}, endpoint="generate-pro")
-    desk.submit("acedata", {"prompt": "a tree"}, idempotency_key="order-17")
-    desk.register("flux-kontext", ["t1", "t9"])
-    desk.task("flux-kontext", "t1")
-    desk.wait("flux-kontext", "t1")
+    api = TasksClient(API, transport=transport)
+    api.submit("nanobanana", {"prompt": "a tree", "type": "TEXTTOIAMGE"}, endpoint="generate-pro")
+    api.submit("acedata", {"prompt": "a tree"}, idempotency_key="order-17")
+    api.register("flux-kontext", ["t1", "t9"])
+    api.task("flux-kontext", "t1")
+    api.wait("flux-kontext", "t1")
     since = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    list(desk.tasks(status=TaskStatus.ARCHIVED, provider="flux-kontext", since=since, limit=3))
-    desk.page(limit=1, cursor="at=/+1")
-    desk.image_link("flux-kontext", "t1", "result", 0)
+    list(api.tasks(status=TaskStatus.ARCHIVED, provider="flux-kontext", since=since, limit=3))
+    api.page(limit=1, cursor="at=/+1")
+    api.image_link("flux-kontext", "t1", "result", 0)
     with pytest.raises(NotFoundError):
-        desk.task("flux-kontext", "t404")
+        api.task("flux-kontext", "t404")
     with pytest.raises(NotFoundError):
-        desk.image_link("flux-kontext", "t1", "result", 7)
+        api.image_link("flux-kontext", "t1", "result", 7)
     assert transport.operations == {"postTasks", "listTasks", "getTask", "getImage"}
 
 
 def test_a_submission_that_is_given_up(transport: HeldToTheContract, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = transport._desk
-    desk.before = lambda request: httpx.Response(204) if request.method == "DELETE" else None
-    DeskClient(API, transport=transport).give_up("order-17")
+    api = transport._api
+    api.before = lambda request: httpx.Response(204) if request.method == "DELETE" else None
+    TasksClient(API, transport=transport).give_up("order-17")
     assert transport.operations == {"giveUpSubmission"}
 
 
 def test_the_document_is_held_to(transport: HeldToTheContract) -> None:
-    desk = DeskClient(API, transport=transport)
+    api = TasksClient(API, transport=transport)
     with pytest.raises(jsonschema.ValidationError):
-        desk.page(limit=1000)
+        api.page(limit=1000)
     with pytest.raises(jsonschema.ValidationError):
-        desk.submit("dalle", {"prompt": "a tree"})
+        api.submit("dalle", {"prompt": "a tree"})
     with pytest.raises(jsonschema.ValidationError):
-        desk.task("flux-kontext", "a b")
+        api.task("flux-kontext", "a b")

@@ -43,9 +43,9 @@ def claim_failure(store: Store, reason: FailureReason = FailureReason.INTERNAL, 
     )
 
 
-def refutations(capsys: pytest.CaptureFixture[str]) -> int:
+def contradictions(capsys: pytest.CaptureFixture[str]) -> int:
     """How often the alarm's metric was counted since the last look."""
-    return int(sum(sum(line.get("CallbacksRefuted", [])) for line in metric_lines(capsys)))
+    return int(sum(sum(line.get("UnconfirmedCallbacks", [])) for line in metric_lines(capsys)))
 
 
 def urls(item: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from catchlight.models import FailureReason, TaskStatus
 from tests.integration.archiver import TASK, Archiver
-from tests.integration.confirmation.claims import NO_ANSWERS, PNG, claim_failure, has, refutations, urls
+from tests.integration.confirmation.claims import NO_ANSWERS, PNG, claim_failure, contradictions, has, urls
 from tests.integration.confirmation.conftest import Stream
 from tests.integration.conftest import Store
 from tests.integration.providers import (
@@ -37,7 +37,7 @@ def test_a_failure_is_confirmed_by_the_next_poll(
     assert (item["status"], item["reportedBy"]) == ("FAILED", "callback")
     assert item["confirmedAt"] == item["updatedAt"] >= item["reportedAt"]
     assert "conflicts" not in item
-    assert refutations(capsys) == 0
+    assert contradictions(capsys) == 0
     assert poll(TASK)["tasks"] == []
     assert len(providers.requests) == 1  # nobody is asked twice
 
@@ -62,7 +62,7 @@ def test_a_failure_that_was_none_becomes_the_success_it_was(
         "callback",
         "INTERNAL",
     )
-    assert refutations(capsys) == 1
+    assert contradictions(capsys) == 1
     assert stream.follows() == [(TASK, "SUCCEEDED")]
     assert archiver.run() == []
     assert archiver.item()["status"] == "ARCHIVED"
@@ -80,7 +80,7 @@ def test_a_failure_for_another_reason_is_corrected(
     assert (item["status"], item["failure"]["reason"], item["reportedBy"]) == ("FAILED", "CONTENT_POLICY", "poll")
     # Callback and record of the same failure may name it differently: nobody lied.
     assert "conflicts" not in item
-    assert refutations(capsys) == 0
+    assert contradictions(capsys) == 0
 
 
 @pytest.mark.parametrize("answer", [running, *NO_ANSWERS.values()], ids=["running", *NO_ANSWERS])

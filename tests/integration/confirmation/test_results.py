@@ -15,6 +15,7 @@ from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.tasks.table import MAX_CONFLICTS
 from functions.archive_images import app as archive_images
+from tests.canary_secrets import API_KEYS
 from tests.image_server import content, picture, status
 from tests.integration.archiver import HOST, TASK, Archiver
 from tests.integration.confirmation.claims import (
@@ -24,8 +25,8 @@ from tests.integration.confirmation.claims import (
     PNG,
     ace_has,
     claim_failure,
+    contradictions,
     has,
-    refutations,
     urls,
 )
 from tests.integration.confirmation.conftest import Stream
@@ -40,7 +41,6 @@ from tests.integration.providers import (
     saying,
     unreachable,
 )
-from tests.planted_secrets import API_KEYS
 
 # ------------------------------------------------------------------------------------------------ confirmed
 
@@ -59,7 +59,7 @@ def test_what_the_provider_confirms_is_archived(
     assert item["reportedAt"] <= item["confirmedAt"] <= item["archivedAt"]
     assert "conflicts" not in item
     assert list(archiver.objects().values()) == [PNG]
-    assert refutations(capsys) == 0
+    assert contradictions(capsys) == 0
     (asked,) = providers.requests
     assert (asked.url.params["taskId"], asked.headers["authorization"]) == (
         "task12345",
@@ -174,7 +174,7 @@ def test_other_urls_than_the_providers_are_never_fetched(
     assert (evidence["status"], evidence["reportedBy"], evidence["urls"]) == ("SUCCEEDED", "callback", [claimed])
     assert archiver.server.requests == ["/real"]
     assert list(archiver.objects().values()) == [PNG]
-    assert refutations(capsys) == 1
+    assert contradictions(capsys) == 1
 
 
 def test_one_forged_image_among_real_ones_is_enough(archiver: Archiver, providers: Providers) -> None:
@@ -214,7 +214,7 @@ def test_a_success_that_the_provider_calls_failed_is_failed(
     assert "images" not in item
     assert [evidence["urls"] for evidence in item["conflicts"]] == [[claimed]]
     assert (archiver.server.requests, archiver.objects()) == ([], {})
-    assert refutations(capsys) == 1
+    assert contradictions(capsys) == 1
 
 
 @pytest.mark.parametrize(
@@ -239,14 +239,14 @@ def test_a_success_that_the_provider_does_not_know_of_is_polled_for_in_the_end(
     for tries in range(1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries) == [TASK]
         assert archiver.item() == before
-    assert refutations(capsys) == 0
+    assert contradictions(capsys) == 0
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
 
     item = archiver.item()
     assert (item["status"], item["rank"]) == ("PENDING", 0)
     assert not item.keys() & {"images", "failure", "reportedBy", "reportedAt"}
     assert [evidence["urls"] for evidence in item["conflicts"]] == [[claimed]]
-    assert refutations(capsys) == 1
+    assert contradictions(capsys) == 1
     assert stream.follows() == [(TASK, "PENDING")]
     # The message's sixth life, if there were one, would find nothing to do.
     assert archiver.run() == []
@@ -309,7 +309,7 @@ def test_without_an_answer_nothing_is_fetched_and_nothing_changes(
 
     assert archiver.item() == before
     assert len(providers.requests) == 2
-    assert (archiver.server.requests, archiver.objects(), refutations(capsys)) == ([], {}, 0)
+    assert (archiver.server.requests, archiver.objects(), contradictions(capsys)) == ([], {}, 0)
 
     # From the dead letters, for instance.
     providers.answers[FLUX_PATH] = has(claimed)
@@ -452,8 +452,8 @@ def test_a_correction_that_is_not_written_is_made_by_the_next_message(
 
     events.register("before-call.dynamodb.UpdateItem", fail)
     assert archiver.run() == [TASK]
-    assert (archiver.item()["status"], archiver.server.requests, refutations(capsys)) == ("SUCCEEDED", [], 0)
+    assert (archiver.item()["status"], archiver.server.requests, contradictions(capsys)) == ("SUCCEEDED", [], 0)
 
     events.unregister("before-call.dynamodb.UpdateItem", fail)
     assert archiver.run(tries=2) == []
-    assert (archiver.item()["status"], refutations(capsys)) == ("FAILED", 1)
+    assert (archiver.item()["status"], contradictions(capsys)) == ("FAILED", 1)

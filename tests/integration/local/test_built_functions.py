@@ -235,10 +235,10 @@ def test_an_image_host_is_allowed_by_its_address_alone(
         """
         import os
         from catchlight.errors import ImageRejectedError
-        from catchlight.images.url_policy import ImageDoor
+        from catchlight.images.url_policy import UrlPolicy
         def handler(event, context):
             try:
-                host = ImageDoor().check_url("http://127.0.0.1:8001/a.png", ["*"])
+                host = UrlPolicy().check_url("http://127.0.0.1:8001/a.png", ["*"])
             except ImageRejectedError:
                 host = None
             return {"host": host, "variables": list(os.environ)}

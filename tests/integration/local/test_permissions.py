@@ -37,7 +37,7 @@ BY_SAM = {
         for name in ("ArchiveImages", "DispatchChanges", "PublishEvents")
     ),
     # Every route gets a permission, also where a wildcard of another one reaches over the slashes of its path.
-    f"AnswerRequestsFunctionGetImagePermission: lambda:InvokeFunction on {function_arn('AnswerRequestsFunction')}",
+    f"AnswerRequestsFunctionGetImagePermission: lambda:InvokeFunction on {function_arn('ServeTasksApiFunction')}",
 }
 
 
@@ -52,9 +52,9 @@ class Scenario:
         self.rotate_the_token()
         self.dynamodb = self.stack.boto3_client("dynamodb")
         signed = SignedRequests(Credentials("local", "local"), "us-east-1")
-        with httpx.Client(base_url=self.stack.info["desk_url"], auth=signed, trust_env=False, timeout=60) as desk:
-            location = self.submit(desk)
-            self.list(desk)
+        with httpx.Client(base_url=self.stack.info["tasks_api_url"], auth=signed, trust_env=False, timeout=60) as api:
+            location = self.submit(api)
+            self.list(api)
         self.wait_until_done(location)
         self.follow_link(location)
         self.archive_again(location)
@@ -68,27 +68,27 @@ class Scenario:
         secret = self.stack.resources["CallbackTokenSecret"].ref
         self.stack.boto3_client("secretsmanager").put_secret_value(SecretId=secret, SecretString="T" * 48)
 
-    def submit(self, desk: httpx.Client) -> str:
+    def submit(self, api: httpx.Client) -> str:
         """Submits a request twice with one idempotency key, and asks to release it. The callback brings the result."""
         body = {"provider": "flux-kontext", "request": {"prompt": "a lighthouse"}}
-        answer = desk.post("/tasks", json=body, headers={"Idempotency-Key": "submitted-once"})
-        again = desk.post("/tasks", json=body, headers={"Idempotency-Key": "submitted-once"})
+        answer = api.post("/tasks", json=body, headers={"Idempotency-Key": "submitted-once"})
+        again = api.post("/tasks", json=body, headers={"Idempotency-Key": "submitted-once"})
         assert (answer.status_code, again.status_code) == (201, 201), answer.text
-        assert desk.delete("/submissions/submitted-once").status_code in range(200, 500)
+        assert api.delete("/submissions/submitted-once").status_code in range(200, 500)
         return str(answer.headers["location"])
 
-    def list(self, desk: httpx.Client) -> None:
+    def list(self, api: httpx.Client) -> None:
         for parameters in ({}, {"status": "PENDING"}):
-            assert desk.get("/tasks", params=parameters).status_code == 200
+            assert api.get("/tasks", params=parameters).status_code == 200
         registered = {"provider": "acedata", "taskIds": ["registered"]}
-        assert desk.post("/tasks", json=registered).status_code == 200
+        assert api.post("/tasks", json=registered).status_code == 200
 
     def follow_link(self, location: str) -> None:
         signed = SignedRequests(Credentials("local", "local"), "us-east-1")
-        with httpx.Client(base_url=self.stack.info["desk_url"], auth=signed, trust_env=False, timeout=60) as desk:
-            task = desk.get(location).json()
+        with httpx.Client(base_url=self.stack.info["tasks_api_url"], auth=signed, trust_env=False, timeout=60) as api:
+            task = api.get(location).json()
             image = result_of(task["images"])
-            redirect = desk.get(f"{location}/images/{image['kind']}-{image['index']}")
+            redirect = api.get(f"{location}/images/{image['kind']}-{image['index']}")
         assert redirect.status_code == 302
         link = redirect.headers["location"]
         self.link_answers = [
@@ -236,7 +236,7 @@ def test_without_any_single_grant_a_call_would_be_denied(played: Scenario) -> No
     [
         ("s3:DeleteObject", "ImagesBucket"),
         ("dynamodb:UpdateItem", "ArchiveQueue"),
-        ("sqs:SendMessage", "PublishFailures"),
+        ("sqs:SendMessage", "PublishDeadLetters"),
     ],
 )
 def test_a_grant_that_no_call_needs_is_found(played: Scenario, action: str, resource: str) -> None:
@@ -267,8 +267,8 @@ def test_rare_calls_are_among_them(played: Scenario) -> None:
     stages = {value for *_, request in recorded for key, value in request.context if key.endswith("VersionStage")}
 
     assert ("ArchiveImagesFunction", "HeadObject") in operations
-    assert ("AnswerRequestsFunction", "TransactWriteItems") in operations
-    assert ("AnswerRequestsFunction", "GetObject") in operations  # by the link that it signed
+    assert ("ServeTasksApiFunction", "TransactWriteItems") in operations
+    assert ("ServeTasksApiFunction", "GetObject") in operations  # by the link that it signed
     assert stages == {"AWSCURRENT", "AWSPREVIOUS"}
 
 

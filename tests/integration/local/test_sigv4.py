@@ -123,14 +123,14 @@ def test_a_signature_lives_five_minutes(minutes: int) -> None:
 # ------------------------------------------------------------------------------------------------ the running API
 
 
-def desk_url(example: Example) -> str:
+def tasks_api_url(example: Example) -> str:
     urls = [api.url for api in example.stack._apis.values()]
     assert len(set(urls)) == 2
     return urls[1]
 
 
 def test_each_api_has_routes_of_its_own(example: Example) -> None:
-    signed_url = desk_url(example)
+    signed_url = tasks_api_url(example)
     with httpx.Client(trust_env=False) as client:
         assert client.get(f"{signed_url}/things/exact/one").status_code == 404
         assert example.http.get("/signed/a").status_code == 404
@@ -138,14 +138,14 @@ def test_each_api_has_routes_of_its_own(example: Example) -> None:
 
 def test_an_unsigned_request_is_forbidden_before_the_function_is_asked(example: Example) -> None:
     with httpx.Client(trust_env=False) as client:
-        response = client.post(f"{desk_url(example)}/signed/a", json={"raise": "it was asked"})
+        response = client.post(f"{tasks_api_url(example)}/signed/a", json={"raise": "it was asked"})
 
     assert (response.status_code, response.json()) == (403, {"message": "Forbidden"})
     assert "no Authorization header" in example.log("api")
 
 
 def test_the_event_tells_who_has_signed(example: Example) -> None:
-    url = f"{desk_url(example)}/signed/a?b=1"
+    url = f"{tasks_api_url(example)}/signed/a?b=1"
     with httpx.Client(trust_env=False) as client:
         event: dict[str, Any] = client.get(url, headers=signed("GET", url, b"")).json()
 
@@ -160,7 +160,7 @@ def test_the_event_tells_who_has_signed(example: Example) -> None:
 @pytest.mark.parametrize("arguments", [["-d", '{"a": 1}'], ["-H", "Idempotency-Key: k1", "-d", "{}"], []])
 def test_what_curl_signs_is_taken(example: Example, arguments: list[str]) -> None:
     sign = ["--aws-sigv4", "aws:amz:us-east-1:execute-api", "--user", "local:local", "--noproxy", "*"]
-    url = f"{desk_url(example)}/signed/flux-kontext/task12345?limit=5&status=PENDING"
+    url = f"{tasks_api_url(example)}/signed/flux-kontext/task12345?limit=5&status=PENDING"
     ran = subprocess.run(
         ["curl", "-sS", *sign, "-H", "content-type: application/json", *arguments, url],
         capture_output=True,

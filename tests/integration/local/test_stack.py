@@ -68,7 +68,15 @@ def test_it_tells_where_everything_is_and_ends_with_ctrl_c(up: Up) -> None:
 
     assert set(info) == {
         *("api_url", "aws_endpoint_url", "region", "table", "bucket", "archive_queue_url", "archive_dlq_url"),
-        *("desk_url", "gallery_url", "state_machine_arn", "callback_urls", "simulator_url", "resources", "parameters"),
+        *(
+            "tasks_api_url",
+            "gallery_url",
+            "state_machine_arn",
+            "callback_urls",
+            "simulator_url",
+            "resources",
+            "parameters",
+        ),
         "built",
     }
     assert set(info["callback_urls"]) == set(PROVIDERS)

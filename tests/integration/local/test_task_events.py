@@ -200,7 +200,7 @@ def test_a_claimed_failure_that_the_provider_refutes_has_two_events(running: Run
 
 
 def test_what_could_not_be_told_is_put_aside_and_can_be_told_again(running: Running) -> None:
-    sqs, queue = running.stack.boto3_client("sqs"), running.stack.resources["PublishFailures"].ref
+    sqs, queue = running.stack.boto3_client("sqs"), running.stack.resources["PublishDeadLetters"].ref
     running.event_bridge.is_down = True
     running.submit("late1", "content-policy")
 

@@ -16,7 +16,7 @@ from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.command_line import parser, run
 from catchlight_cli.commands import COMMANDS
-from catchlight_cli.output import Screen
+from catchlight_cli.output import Output
 
 
 class Greeting(Model):
@@ -43,7 +43,7 @@ def greet(session: Session) -> ExitStatus:
     }
     if name in faults:
         raise faults[name]
-    session.screen.remark("Looking [bold]up[/bold]")
+    session.screen.info("Looking [bold]up[/bold]")
     greeting = Greeting(greeted_name=name)
     session.screen.show(greeting, lambda: page(greeting))
     return ExitStatus.WRONG if name == "nobody" else ExitStatus.FINE
@@ -125,7 +125,7 @@ def test_the_parser_knows_its_command() -> None:
 
 
 def test_progress_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(Screen().track([1, 2, 3], "Counting")) == [1, 2, 3]
+    assert list(Output().track([1, 2, 3], "Counting")) == [1, 2, 3]
 
     output = capsys.readouterr()
     assert (output.out, output.err) == ("", "")
@@ -160,7 +160,7 @@ def test_as_a_program(tmp_path: Path) -> None:
 
 
 def test_json_is_one_line_of_any_text(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen(as_json=True).show_json({"text": "Łódź\n猫"})
+    Output(as_json=True).show_json({"text": "Łódź\n猫"})
 
     output = capsys.readouterr().out
     assert output.count("\n") == 1

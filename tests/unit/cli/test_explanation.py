@@ -30,10 +30,12 @@ def polled(seconds: float | None) -> Search:
 def explained(
     task: Task,
     polling: Search | None = None,
-    letters: tuple[DeadLetter, ...] = (),
+    dead_letters: tuple[DeadLetter, ...] = (),
     tries: tuple[FailedTry, ...] = (),
 ) -> Explanation:
-    return explain(task, polling=polling, dead_letters=letters, failed_tries=tries, longest_polling=7 * HOUR, now=NOW)
+    return explain(
+        task, polling=polling, dead_letters=dead_letters, failed_tries=tries, longest_polling=7 * HOUR, now=NOW
+    )
 
 
 def image(state: str, **more: Any) -> Image:
@@ -63,8 +65,8 @@ def image(state: str, **more: Any) -> Image:
         (a_task(TaskStatus.ARCHIVED), None, (LETTER,), "this is the end"),
     ],
 )
-def test_what_happens_next(task: Task, polling: Search | None, letters: tuple[DeadLetter, ...], says: str) -> None:
-    assert says in explained(task, polling, letters).next
+def test_what_happens_next(task: Task, polling: Search | None, dead_letters: tuple[DeadLetter, ...], says: str) -> None:
+    assert says in explained(task, polling, dead_letters).next
 
 
 @pytest.mark.parametrize("reason", FailureReason)

@@ -1,4 +1,4 @@
-"""The command line before an answer desk in memory."""
+"""The command line before an tasks API in memory."""
 
 import json
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from typing import Any
 import boto3
 import pytest
 
-from catchlight.client import DeskClient
+from catchlight.client import TasksClient
 from catchlight.client.stack import Stack, StackChoice
 from catchlight_cli.command_line import run
-from tests.desk_in_memory import DeskInMemory
+from tests.tasks_api_in_memory import TasksApiInMemory
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Ran:
 @pytest.fixture
 def catchlight(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[DeskInMemory, str], Ran]:
-    """Runs `catchlight` with these words against a desk."""
+) -> Callable[[TasksApiInMemory, str], Ran]:
+    """Runs `catchlight` with these words against a tasks API."""
     stack = Stack(
         name="catchlight",
         region="us-east-1",
@@ -46,8 +46,8 @@ def catchlight(
     # As wide as it takes: what is asserted on must not be folded.
     monkeypatch.setenv("COLUMNS", "250")
 
-    def ran(desk: DeskInMemory, *words: str) -> Ran:
-        monkeypatch.setattr(DeskClient, "of", lambda _: desk.client())
+    def ran(api: TasksApiInMemory, *words: str) -> Ran:
+        monkeypatch.setattr(TasksClient, "of", lambda _: api.client())
         status = run(words)
         written = capsys.readouterr()
         return Ran(status, written.out, written.err)

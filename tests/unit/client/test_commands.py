@@ -1,4 +1,4 @@
-"""The commands that speak to the answer desk, as a shell sees them: words in, output and exit status out."""
+"""The commands that speak to the tasks API, as a shell sees them: words in, output and exit status out."""
 
 import io
 import json
@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from catchlight.api.problems import IN_DOUBT, REQUEST_REFUSED
-from catchlight.api.problems import ProblemError as ServedProblemError
+from catchlight.api.problems import APIError as ServedProblemError
 from catchlight.models import TaskStatus
 from catchlight_cli.commands.list import since
-from tests.desk_in_memory import NOW, DeskInMemory, a_lost_image, a_task, an_image
+from tests.tasks_api_in_memory import NOW, TasksApiInMemory, a_lost_image, a_task, an_image
 from tests.unit.client.conftest import Ran
 
 Catchlight = Callable[..., Ran]
@@ -25,23 +25,23 @@ PROMPT = '{"prompt": "a tree"}'
 
 
 def test_submit_says_the_key_before_the_answer_and_the_task_after_it(catchlight: Catchlight) -> None:
-    desk = DeskInMemory()
-    ran = catchlight(desk, "submit", "acedata", PROMPT)
+    api = TasksApiInMemory()
+    ran = catchlight(api, "submit", "acedata", PROMPT)
     assert ran.status == 0
     assert "acedata/task0 is submitted." in ran.out
-    (request,) = desk.requests
+    (request,) = api.requests
     assert f"Idempotency key: {request.headers['Idempotency-Key']}" in ran.err
     assert json.loads(request.content) == {"provider": "acedata", "request": {"prompt": "a tree"}}
 
 
 def test_the_key_is_known_even_if_no_answer_comes(catchlight: Catchlight) -> None:
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
 
     def lose(_: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("lost")
 
-    desk.before = lose
-    ran = catchlight(desk, "submit", "acedata", PROMPT)
+    api.before = lose
+    ran = catchlight(api, "submit", "acedata", PROMPT)
     assert ran.status == 1
     assert re.search(r"Idempotency key: [0-9a-f-]{36}", ran.err)
     assert "desk.example does not answer" in ran.err
@@ -49,7 +49,7 @@ def test_the_key_is_known_even_if_no_answer_comes(catchlight: Catchlight) -> Non
 
 def test_submit_takes_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_path: Path) -> None:
     (tmp_path / "request.json").write_text('{"prompt": "ein Würfel"}', encoding="utf-8")
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
     words = (
         "submit",
         "nanobanana",
@@ -60,8 +60,8 @@ def test_submit_takes_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_p
         "--key",
         "o1",
     )
-    ran = catchlight(desk, *words, "--json")
-    (request,) = desk.requests
+    ran = catchlight(api, *words, "--json")
+    (request,) = api.requests
     assert json.loads(request.content) == {
         "provider": "nanobanana",
         "endpoint": "generate-pro",
@@ -74,35 +74,35 @@ def test_submit_takes_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_p
 
 def test_submit_reads_stdin(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(PROMPT))
-    desk = DeskInMemory()
-    assert catchlight(desk, "submit", "acedata", "-").status == 0
-    assert json.loads(desk.requests[0].content)["request"] == {"prompt": "a tree"}
+    api = TasksApiInMemory()
+    assert catchlight(api, "submit", "acedata", "-").status == 0
+    assert json.loads(api.requests[0].content)["request"] == {"prompt": "a tree"}
 
 
 def test_submit_waits_if_told(catchlight: Catchlight) -> None:
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
 
     def finish(request: httpx.Request) -> None:
         if request.method == "GET":
-            desk.tasks["acedata#task0"] = a_task("task0", provider="acedata", images=[an_image("task0", b"x")])
+            api.tasks["acedata#task0"] = a_task("task0", provider="acedata", images=[an_image("task0", b"x")])
 
-    desk.before = finish
-    ran = catchlight(desk, "submit", "acedata", PROMPT, "--wait")
+    api.before = finish
+    ran = catchlight(api, "submit", "acedata", PROMPT, "--wait")
     assert ran.status == 0
     assert "acedata/task0  ARCHIVED" in ran.out
     assert "result-0" in ran.out
 
 
 def test_submit_that_fails_is_wrong(catchlight: Catchlight) -> None:
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
 
     def fail(request: httpx.Request) -> None:
         if request.method == "GET":
             failure = {"reason": "CONTENT_POLICY", "code": "400", "message": "flagged [bold]by[/bold] Website"}
-            desk.tasks["acedata#task0"] = a_task("task0", TaskStatus.FAILED, provider="acedata", failure=failure)
+            api.tasks["acedata#task0"] = a_task("task0", TaskStatus.FAILED, provider="acedata", failure=failure)
 
-    desk.before = fail
-    ran = catchlight(desk, "submit", "acedata", PROMPT, "--wait", "5")
+    api.before = fail
+    ran = catchlight(api, "submit", "acedata", PROMPT, "--wait", "5")
     assert ran.status == 1
     assert "CONTENT_POLICY 400 flagged [bold]by[/bold] Website" in ran.out
 
@@ -122,45 +122,45 @@ def test_submit_that_fails_is_wrong(catchlight: Catchlight) -> None:
     ],
 )
 def test_requests_that_are_none(catchlight: Catchlight, words: list[str], reason: str) -> None:
-    desk = DeskInMemory()
-    ran = catchlight(desk, "submit", *words)
-    assert (ran.status, desk.requests) == (2, [])
+    api = TasksApiInMemory()
+    ran = catchlight(api, "submit", *words)
+    assert (ran.status, api.requests) == (2, [])
     assert reason in ran.err
 
 
 def test_an_empty_key_is_a_mistake(catchlight: Catchlight) -> None:
     """`--key "$ORDER"` of a variable that is not set: a new key would generate with every try."""
-    desk = DeskInMemory()
-    ran = catchlight(desk, "submit", "acedata", PROMPT, "--key", "")
-    assert (ran.status, desk.requests) == (1, [])
+    api = TasksApiInMemory()
+    ran = catchlight(api, "submit", "acedata", PROMPT, "--key", "")
+    assert (ran.status, api.requests) == (1, [])
     assert "'' is no idempotency key" in ran.err
 
 
 def test_submit_says_that_it_has_waited_in_vain(catchlight: Catchlight) -> None:
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
 
     def put(request: httpx.Request) -> None:
         if request.method == "GET":
-            desk.tasks["acedata#task0"] = a_task("task0", TaskStatus.PENDING, provider="acedata")
+            api.tasks["acedata#task0"] = a_task("task0", TaskStatus.PENDING, provider="acedata")
 
-    desk.before = put
-    ran = catchlight(desk, "submit", "acedata", PROMPT, "--wait", "0")
+    api.before = put
+    ran = catchlight(api, "submit", "acedata", PROMPT, "--wait", "0")
     assert ran.status == 1
     assert "acedata/task0 is not done yet: PENDING." in ran.err
 
 
 def test_a_refusal_has_the_providers_words(catchlight: Catchlight) -> None:
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
     refusal = ServedProblemError(REQUEST_REFUSED, "nanobanana does not take it", advice="Change the request.")
     headers = {"Content-Type": "application/problem+json"}
-    desk.before = lambda _: httpx.Response(422, json=refusal.members, headers=headers)
-    ran = catchlight(desk, "submit", "nanobanana", PROMPT)
+    api.before = lambda _: httpx.Response(422, json=refusal.members, headers=headers)
+    ran = catchlight(api, "submit", "nanobanana", PROMPT)
     assert (ran.status, ran.out) == (1, "")
     assert "The provider refused the request: nanobanana does not take it. Change the request." in ran.err
 
 
 def test_doubt_is_explained_and_can_be_ended(catchlight: Catchlight) -> None:
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
     doubt = ServedProblemError(IN_DOUBT, "no answer came", advice="Look at the provider's log.")
     headers = {"Content-Type": "application/problem+json"}
 
@@ -169,13 +169,13 @@ def test_doubt_is_explained_and_can_be_ended(catchlight: Catchlight) -> None:
             return httpx.Response(204)
         return httpx.Response(409, json=doubt.members, headers=headers)
 
-    desk.before = answer
-    ran = catchlight(desk, "submit", "acedata", PROMPT, "--key", "o1")
+    api.before = answer
+    ran = catchlight(api, "submit", "acedata", PROMPT, "--key", "o1")
     assert ran.status == 1
     assert "catchlight submit --give-up o1" in ran.err
-    ran = catchlight(desk, "submit", "--give-up", "o1")
+    ran = catchlight(api, "submit", "--give-up", "o1")
     assert ran.status == 0
-    assert desk.asked("DELETE") == ["/submissions/o1"]
+    assert api.asked("DELETE") == ["/submissions/o1"]
 
 
 # ------------------------------------------------------------------------------------------------ register
@@ -184,18 +184,18 @@ def test_doubt_is_explained_and_can_be_ended(catchlight: Catchlight) -> None:
 def test_register_goes_by_hundreds(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [f"t{n}" for n in range(205)]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([*ids, "", " t1 "])))
-    desk = DeskInMemory([a_task("t7", provider="acedata")])
-    ran = catchlight(desk, "register", "acedata", "-", "--json")
-    assert [len(json.loads(request.content)["taskIds"]) for request in desk.requests] == [100, 100, 5]
+    api = TasksApiInMemory([a_task("t7", provider="acedata")])
+    ran = catchlight(api, "register", "acedata", "-", "--json")
+    assert [len(json.loads(request.content)["taskIds"]) for request in api.requests] == [100, 100, 5]
     outcomes = {task["taskId"]: task["outcome"] for task in ran.document["tasks"]}
     assert (len(outcomes), outcomes["t7"], outcomes["t8"]) == (205, "known", "registered")
 
 
 @pytest.mark.parametrize("task_id", ["a b", "", "x" * 129])
 def test_ids_that_are_none_are_not_registered(catchlight: Catchlight, task_id: str) -> None:
-    desk = DeskInMemory()
-    ran = catchlight(desk, "register", "acedata", "good", task_id or "/")
-    assert (ran.status, desk.requests) == (2, [])
+    api = TasksApiInMemory()
+    ran = catchlight(api, "register", "acedata", "good", task_id or "/")
+    assert (ran.status, api.requests) == (2, [])
 
 
 # ------------------------------------------------------------------------------------------------ get, wait
@@ -203,8 +203,8 @@ def test_ids_that_are_none_are_not_registered(catchlight: Catchlight, task_id: s
 
 @pytest.mark.parametrize("name", ["flux-kontext/t1", "flux-kontext#t1", "t1"])
 def test_get_takes_a_task_by_any_of_its_names(catchlight: Catchlight, name: str) -> None:
-    desk = DeskInMemory([a_task("t1", images=[an_image("t1", b"x"), a_lost_image("t1")])])
-    ran = catchlight(desk, "get", name, "--json")
+    api = TasksApiInMemory([a_task("t1", images=[an_image("t1", b"x"), a_lost_image("t1")])])
+    ran = catchlight(api, "get", name, "--json")
     (task,) = ran.document["tasks"]
     assert task["task"] == "flux-kontext#t1"
     assert task["images"][0]["link"].startswith("https://storage.example/")
@@ -215,13 +215,13 @@ def test_get_for_people(catchlight: Catchlight) -> None:
     task = a_task(
         "t1", images=[an_image("t1", b"x"), a_lost_image("t1")], request={"prompt": "a [red]tree"}, conflicts=[conflict]
     )
-    ran = catchlight(DeskInMemory([task]), "get", "t1")
+    ran = catchlight(TasksApiInMemory([task]), "get", "t1")
     for words in ("flux-kontext/t1  ARCHIVED", "a [red]tree", "EXPIRED: its URL was dead", "callback claimed FAILED"):
         assert words in ran.out
 
 
 def test_a_bare_id_that_several_tasks_have(catchlight: Catchlight) -> None:
-    ran = catchlight(DeskInMemory([a_task("t1"), a_task("t1", provider="acedata")]), "get", "t1")
+    ran = catchlight(TasksApiInMemory([a_task("t1"), a_task("t1", provider="acedata")]), "get", "t1")
     assert ran.status == 2
     assert "flux-kontext#t1, acedata#t1" in ran.err
 
@@ -234,8 +234,8 @@ def test_a_bare_id_that_several_tasks_have(catchlight: Catchlight) -> None:
 def test_a_task_that_is_not_there_does_not_hide_the_others(
     catchlight: Catchlight, command: str, name: str, told: str
 ) -> None:
-    desk = DeskInMemory([a_task("t0"), a_task("t2")])
-    ran = catchlight(desk, command, "t0", name, "flux-kontext/t2", "--json")
+    api = TasksApiInMemory([a_task("t0"), a_task("t2")])
+    ran = catchlight(api, command, "t0", name, "flux-kontext/t2", "--json")
     assert ran.status == 1
     assert [task["taskId"] for task in ran.document["tasks"]] == ["t0", "t2"]
     assert f"There is no task {told}" in ran.err
@@ -243,14 +243,14 @@ def test_a_task_that_is_not_there_does_not_hide_the_others(
 
 
 def test_wait_is_fine_once_all_are_archived(catchlight: Catchlight) -> None:
-    desk = DeskInMemory([a_task("t1"), a_task("t2")])
-    assert catchlight(desk, "wait", "t1", "flux-kontext/t2").status == 0
+    api = TasksApiInMemory([a_task("t1"), a_task("t2")])
+    assert catchlight(api, "wait", "t1", "flux-kontext/t2").status == 0
 
 
 @pytest.mark.parametrize("status", [TaskStatus.FAILED, TaskStatus.INCOMPLETE, TaskStatus.TIMED_OUT, TaskStatus.PENDING])
 def test_wait_is_wrong_unless_all_are_archived(catchlight: Catchlight, status: TaskStatus) -> None:
-    desk = DeskInMemory([a_task("t1"), a_task("t2", status)])
-    ran = catchlight(desk, "wait", "t1", "flux-kontext/t2", "--timeout", "0", "--json")
+    api = TasksApiInMemory([a_task("t1"), a_task("t2", status)])
+    ran = catchlight(api, "wait", "t1", "flux-kontext/t2", "--timeout", "0", "--json")
     assert ran.status == 1
     assert [task["status"] for task in ran.document["tasks"]] == ["ARCHIVED", status]
     assert ("not done yet" in ran.err) == (status is TaskStatus.PENDING)
@@ -260,38 +260,38 @@ def test_wait_is_wrong_unless_all_are_archived(catchlight: Catchlight, status: T
 
 
 def test_list_shows_the_newest_and_says_that_there_are_more(catchlight: Catchlight) -> None:
-    desk = DeskInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(8))
-    ran = catchlight(desk, "list", "--limit", "5")
+    api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(8))
+    ran = catchlight(api, "list", "--limit", "5")
     assert re.findall(r"flux-kontext/(t\d)", ran.out) == ["t0", "t1", "t2", "t3", "t4"]
     assert "There are older ones" in ran.err
-    assert catchlight(desk, "list", "--limit", "8", "--json").document["more"] is False
+    assert catchlight(api, "list", "--limit", "8", "--json").document["more"] is False
 
 
 def test_what_is_piped_is_not_folded(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS")
-    ran = catchlight(DeskInMemory([a_task("t" * 128)]), "list")
+    ran = catchlight(TasksApiInMemory([a_task("t" * 128)]), "list")
     assert [line.split()[:2] for line in ran.out.splitlines()[1:]] == [[f"flux-kontext/{'t' * 128}", "ARCHIVED"]]
     assert max(map(len, ran.out.splitlines())) < 250  # as wide as it needs to be
 
 
 @pytest.mark.parametrize("command", ["list", "download"])
 def test_what_is_malformed_in_the_table_is_named(catchlight: Catchlight, tmp_path: Path, command: str) -> None:
-    desk = DeskInMemory([a_task("t1", TaskStatus.FAILED)])
-    desk.unreadable = ("flux-kontext#by-hand",)
+    api = TasksApiInMemory([a_task("t1", TaskStatus.FAILED)])
+    api.unreadable = ("flux-kontext#by-hand",)
     folder = ["--to", str(tmp_path)] if command == "download" else []
-    ran = catchlight(desk, command, *folder)
+    ran = catchlight(api, command, *folder)
     assert ran.status == 0
     assert "malformed: flux-kontext#by-hand." in ran.err
 
 
 def test_list_by_status_and_provider(catchlight: Catchlight) -> None:
     tasks = [a_task("t1"), a_task("t2", TaskStatus.FAILED), a_task("t3", TaskStatus.FAILED, provider="acedata")]
-    ran = catchlight(DeskInMemory(tasks), "list", "--status", "failed", "--provider", "acedata", "--json")
+    ran = catchlight(TasksApiInMemory(tasks), "list", "--status", "failed", "--provider", "acedata", "--json")
     assert [task["taskId"] for task in ran.document["tasks"]] == ["t3"]
 
 
 def test_nothing_to_list(catchlight: Catchlight) -> None:
-    assert "No task is like that." in catchlight(DeskInMemory(), "list", "--since", "2h").out
+    assert "No task is like that." in catchlight(TasksApiInMemory(), "list", "--since", "2h").out
 
 
 def test_times() -> None:
@@ -317,10 +317,10 @@ def test_times() -> None:
     ],
 )
 def test_words_that_make_no_sense(catchlight: Catchlight, words: list[str]) -> None:
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
     with pytest.raises(SystemExit) as ended:
-        catchlight(desk, *words)
-    assert (ended.value.code, desk.requests) == (2, [])
+        catchlight(api, *words)
+    assert (ended.value.code, api.requests) == (2, [])
 
 
 @pytest.mark.parametrize(
@@ -334,30 +334,30 @@ def test_a_word_that_is_none_is_answered_with_those_there_are(
     catchlight: Catchlight, capsys: pytest.CaptureFixture[str], words: list[str], known: str
 ) -> None:
     with pytest.raises(SystemExit):
-        catchlight(DeskInMemory(), *words)
+        catchlight(TasksApiInMemory(), *words)
     assert known in capsys.readouterr().err.replace("'", "")
 
 
 # ------------------------------------------------------------------------------------------------ download
 
 
-def a_desk_with_images(count: int) -> DeskInMemory:
+def a_desk_with_images(count: int) -> TasksApiInMemory:
     tasks, pictures = [], {}
     for number in range(count):
         content = f"image {number}".encode()
         image = an_image(f"t{number}", content)
         tasks.append(a_task(f"t{number}", images=[image], arrived_at=NOW - timedelta(minutes=number)))
         pictures[image.key or ""] = content
-    return DeskInMemory(tasks, pictures)
+    return TasksApiInMemory(tasks, pictures)
 
 
 def test_download_fetches_all_images_of_a_query(catchlight: Catchlight, tmp_path: Path) -> None:
-    desk = a_desk_with_images(130)
-    ran = catchlight(desk, "download", "--status", "archived", "--to", str(tmp_path))
+    api = a_desk_with_images(130)
+    ran = catchlight(api, "download", "--status", "archived", "--to", str(tmp_path))
     assert ran.status == 0
     assert "130 downloaded" in ran.out
-    assert {path.read_bytes() for path in tmp_path.iterdir()} == set(desk.pictures.values())
-    ran = catchlight(desk, "download", "--status", "archived", "--to", str(tmp_path))
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == set(api.pictures.values())
+    ran = catchlight(api, "download", "--status", "archived", "--to", str(tmp_path))
     assert "0 downloaded (0.0 MB), 130 were there already" in ran.out
 
 
@@ -379,13 +379,13 @@ def test_download_is_wrong_if_an_image_cannot_be_saved(catchlight: Catchlight, t
 
 
 def test_download_says_which_task_has_no_images(catchlight: Catchlight, tmp_path: Path) -> None:
-    desk = a_desk_with_images(1)
-    desk.put(a_task("t9", TaskStatus.PENDING))
-    ran = catchlight(desk, "download", "t0", "t9", "--to", str(tmp_path))
+    api = a_desk_with_images(1)
+    api.put(a_task("t9", TaskStatus.PENDING))
+    ran = catchlight(api, "download", "t0", "t9", "--to", str(tmp_path))
     assert ran.status == 1
     assert "1 downloaded" in ran.out
     assert "flux-kontext/t9 has no images: it is PENDING." in ran.err
-    assert catchlight(desk, "download", "--to", str(tmp_path)).status == 0  # who has asked for all has asked for none
+    assert catchlight(api, "download", "--to", str(tmp_path)).status == 0  # who has asked for all has asked for none
 
 
 def test_download_saves_the_others_of_a_task_that_is_not_there(catchlight: Catchlight, tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_download_saves_the_others_of_a_task_that_is_not_there(catchlight: Catch
 
 
 def test_a_query_or_tasks_but_not_both(catchlight: Catchlight) -> None:
-    assert catchlight(DeskInMemory(), "download", "t1", "--status", "ARCHIVED").status == 2
+    assert catchlight(TasksApiInMemory(), "download", "t1", "--status", "ARCHIVED").status == 2
 
 
 def test_a_folder_that_cannot_be_made(catchlight: Catchlight, tmp_path: Path) -> None:
@@ -420,15 +420,15 @@ def test_gallery_serves_until_it_is_interrupted(catchlight: Catchlight, monkeypa
 
     monkeypatch.setattr("catchlight_cli.commands.gallery.threading", type("threading", (), {"Event": Interrupted}))
     monkeypatch.setattr("webbrowser.open", opened.append)
-    ran = catchlight(DeskInMemory(), "gallery", "--open", "--json")
+    ran = catchlight(TasksApiInMemory(), "gallery", "--open", "--json")
     assert ran.status == 0
     assert opened == [ran.document["url"]]
     assert "<title>Catchlight</title>" in seen[0]
 
 
 def test_gallery_says_at_once_what_is_wrong_with_the_stack(catchlight: Catchlight) -> None:
-    desk = DeskInMemory()
-    desk.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
-    ran = catchlight(desk, "gallery")
+    api = TasksApiInMemory()
+    api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+    ran = catchlight(api, "gallery")
     assert (ran.status, ran.out) == (1, "")
     assert "execute-api:Invoke" in ran.err

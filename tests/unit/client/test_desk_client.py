@@ -15,25 +15,25 @@ from catchlight.api.problems import (
     Problem,
 )
 from catchlight.api.problems import (
-    ProblemError as ServedProblemError,
+    APIError as ServedProblemError,
 )
 from catchlight.api.schemas import ProviderReply
 from catchlight.client import (
-    BusyError,
+    APIConnectionError,
+    APIError,
     CatchlightError,
-    DeskClient,
-    DeskError,
-    InDoubtError,
-    NotAllowedError,
     NotFoundError,
-    ProblemError,
-    UnexpectedAnswerError,
-    UnreachableError,
+    PermissionDeniedError,
+    RateLimitError,
+    TasksApiError,
+    TasksClient,
+    UnexpectedResponseError,
+    UnknownOutcomeError,
     connect,
 )
-from catchlight.client.retrying import Patience
+from catchlight.client.retrying import RetryPolicy
 from catchlight.models import TaskStatus
-from tests.desk_in_memory import NOW, DeskInMemory, a_task, an_image
+from tests.tasks_api_in_memory import NOW, TasksApiInMemory, a_task, an_image
 
 
 def problem(problem: Problem, **more: object) -> httpx.Response:
@@ -43,7 +43,7 @@ def problem(problem: Problem, **more: object) -> httpx.Response:
 
 
 def first(*answers: httpx.Response | Exception) -> Callable[[httpx.Request], httpx.Response | None]:
-    """These answers, one after the other, before the desk's own."""
+    """These answers, one after the other, before the tasks API's own."""
     waiting = list(answers)
 
     def before(_: httpx.Request) -> httpx.Response | None:
@@ -60,8 +60,8 @@ def first(*answers: httpx.Response | Exception) -> Callable[[httpx.Request], htt
 
 def test_a_task_as_the_desk_has_it() -> None:
     content = b"an image"
-    desk = DeskInMemory([a_task("t1", images=[an_image("t1", content)], request={"prompt": "a tree"})])
-    task = desk.client().task("flux-kontext", "t1")
+    api = TasksApiInMemory([a_task("t1", images=[an_image("t1", content)], request={"prompt": "a tree"})])
+    task = api.client().task("flux-kontext", "t1")
     assert (task.status, task.done, task.request) == (TaskStatus.ARCHIVED, True, {"prompt": "a tree"})
     (image,) = task.images
     assert image.bytes == len(content)
@@ -70,22 +70,22 @@ def test_a_task_as_the_desk_has_it() -> None:
 
 def test_a_task_that_is_not_there() -> None:
     with pytest.raises(NotFoundError, match=r"There is no such task: flux-kontext has no task t1\. Look at the id\."):
-        DeskInMemory().client().task("flux-kontext", "t1")
+        TasksApiInMemory().client().task("flux-kontext", "t1")
 
 
 def test_all_pages_are_followed_as_they_are_needed() -> None:
-    desk = DeskInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(250))
-    tasks = desk.client().tasks()
+    api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(250))
+    tasks = api.client().tasks()
     assert next(tasks).task_id == "t0"
-    assert len(desk.requests) == 1
+    assert len(api.requests) == 1
     assert [task.task_id for task in tasks] == [f"t{n}" for n in range(1, 250)]
-    assert len(desk.requests) == 3
+    assert len(api.requests) == 3
 
 
 def test_no_more_than_the_limit_is_asked_for() -> None:
-    desk = DeskInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(250))
-    assert len(list(desk.client().tasks(limit=120))) == 120
-    assert [request.url.params["limit"] for request in desk.requests] == ["100", "20"]
+    api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(250))
+    assert len(list(api.client().tasks(limit=120))) == 120
+    assert [request.url.params["limit"] for request in api.requests] == ["100", "20"]
 
 
 def test_short_pages_are_not_the_end() -> None:
@@ -93,15 +93,15 @@ def test_short_pages_are_not_the_end() -> None:
         a_task(f"t{n}", provider="acedata" if n > 220 else "nanobanana", arrived_at=NOW - timedelta(minutes=n))
         for n in range(230)
     ]
-    desk = DeskInMemory(tasks)
-    assert [task.task_id for task in desk.client().tasks(provider="acedata")] == [f"t{n}" for n in range(221, 230)]
+    api = TasksApiInMemory(tasks)
+    assert [task.task_id for task in api.client().tasks(provider="acedata")] == [f"t{n}" for n in range(221, 230)]
 
 
 def test_filters_reach_the_desk() -> None:
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
     since = datetime.fromisoformat("2026-01-31T13:00:00+01:00")
-    list(desk.client().tasks(status=TaskStatus.TIMED_OUT, provider="nanobanana", since=since))
-    assert dict(desk.requests[0].url.params) == {
+    list(api.client().tasks(status=TaskStatus.TIMED_OUT, provider="nanobanana", since=since))
+    assert dict(api.requests[0].url.params) == {
         "status": "TIMED_OUT",
         "provider": "nanobanana",
         "since": "2026-01-31T12:00:00Z",
@@ -111,51 +111,51 @@ def test_filters_reach_the_desk() -> None:
 
 def test_waiting_asks_until_the_task_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
-    desk = DeskInMemory([a_task("t1", TaskStatus.PENDING)])
+    api = TasksApiInMemory([a_task("t1", TaskStatus.PENDING)])
 
     def finish_at_the_third(_: httpx.Request) -> None:
-        if len(desk.requests) == 3:
-            desk.tasks["flux-kontext#t1"] = a_task("t1")
+        if len(api.requests) == 3:
+            api.tasks["flux-kontext#t1"] = a_task("t1")
 
-    desk.before = finish_at_the_third
-    assert desk.client().wait("flux-kontext", "t1").status is TaskStatus.ARCHIVED
-    assert [request.url.params.get("wait") for request in desk.requests] == ["20", "20", "20"]
+    api.before = finish_at_the_third
+    assert api.client().wait("flux-kontext", "t1").status is TaskStatus.ARCHIVED
+    assert [request.url.params.get("wait") for request in api.requests] == ["20", "20", "20"]
 
 
 def test_waiting_ends_with_the_time_that_was_given() -> None:
-    desk = DeskInMemory([a_task("t1", TaskStatus.PENDING)])
-    task = desk.client().wait("flux-kontext", "t1", timeout_seconds=0)
+    api = TasksApiInMemory([a_task("t1", TaskStatus.PENDING)])
+    task = api.client().wait("flux-kontext", "t1", timeout_seconds=0)
     assert not task.done
-    assert desk.asked() == ["/tasks/flux-kontext/t1"]
+    assert api.asked() == ["/tasks/flux-kontext/t1"]
 
 
 def test_ids_stay_one_part_of_the_path() -> None:
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
     with pytest.raises(NotFoundError):
-        desk.client().task("flux-kontext", "../../callbacks?wait=1#x")
-    assert desk.asked() == ["/tasks/flux-kontext/..%2F..%2Fcallbacks%3Fwait%3D1%23x"]
+        api.client().task("flux-kontext", "../../callbacks?wait=1#x")
+    assert api.asked() == ["/tasks/flux-kontext/..%2F..%2Fcallbacks%3Fwait%3D1%23x"]
 
 
 # ------------------------------------------------------------------------------------------------ sending again
 
 
 def test_a_submission_is_sent_again_under_the_same_key() -> None:
-    desk = DeskInMemory()
-    desk.before = first(httpx.ReadTimeout("lost"), httpx.Response(502), problem(IN_PROGRESS))
-    new = desk.client().submit("acedata", {"prompt": "a tree"})
+    api = TasksApiInMemory()
+    api.before = first(httpx.ReadTimeout("lost"), httpx.Response(502), problem(IN_PROGRESS))
+    new = api.client().submit("acedata", {"prompt": "a tree"})
     assert new.outcome == "submitted"
-    keys = {request.headers["Idempotency-Key"] for request in desk.requests}
-    assert (len(desk.requests), len(keys)) == (4, 1)
-    assert len({request.content for request in desk.requests}) == 1
+    keys = {request.headers["Idempotency-Key"] for request in api.requests}
+    assert (len(api.requests), len(keys)) == (4, 1)
+    assert len({request.content for request in api.requests}) == 1
 
 
 def test_every_submission_has_a_key_of_its_own_unless_told() -> None:
-    desk = DeskInMemory()
-    client = desk.client()
+    api = TasksApiInMemory()
+    client = api.client()
     client.submit("acedata", {"prompt": "a"})
     client.submit("acedata", {"prompt": "a"})
     client.submit("acedata", {"prompt": "a"}, idempotency_key="mine")
-    keys = [request.headers["Idempotency-Key"] for request in desk.requests]
+    keys = [request.headers["Idempotency-Key"] for request in api.requests]
     assert len(set(keys)) == 3
     assert keys[2] == "mine"
 
@@ -171,27 +171,27 @@ def test_every_submission_has_a_key_of_its_own_unless_told() -> None:
     ids=["refused", "in doubt", "invalid", "not allowed"],
 )
 def test_what_would_be_refused_again_is_not_sent_again(refusal: httpx.Response) -> None:
-    desk = DeskInMemory()
-    desk.before = first(refusal)
-    with pytest.raises(DeskError):
-        desk.client().submit("acedata", {"prompt": "a tree"})
-    assert len(desk.requests) == 1
+    api = TasksApiInMemory()
+    api.before = first(refusal)
+    with pytest.raises(TasksApiError):
+        api.client().submit("acedata", {"prompt": "a tree"})
+    assert len(api.requests) == 1
 
 
 @pytest.mark.parametrize("key", ["", "ä", "a b", "a\n", "x" * 129])
 def test_nothing_is_sent_under_a_key_that_is_none(key: str) -> None:
-    desk = DeskInMemory()
-    with pytest.raises(DeskError, match="is no idempotency key"):
-        desk.client().submit("acedata", {"prompt": "a tree"}, idempotency_key=key)
-    with pytest.raises(DeskError, match="is no idempotency key"):
-        desk.client().give_up(key)
-    assert desk.requests == []
+    api = TasksApiInMemory()
+    with pytest.raises(TasksApiError, match="is no idempotency key"):
+        api.client().submit("acedata", {"prompt": "a tree"}, idempotency_key=key)
+    with pytest.raises(TasksApiError, match="is no idempotency key"):
+        api.client().give_up(key)
+    assert api.requests == []
 
 
 def test_half_a_character_is_left_to_the_desk_to_refuse() -> None:
-    desk = DeskInMemory()
-    desk.client().submit("acedata", {"prompt": "ein Würfel \ud800"})
-    assert desk.requests[0].content.endswith('"prompt": "ein Würfel \\ud800"}}'.encode())
+    api = TasksApiInMemory()
+    api.client().submit("acedata", {"prompt": "ein Würfel \ud800"})
+    assert api.requests[0].content.endswith('"prompt": "ein Würfel \\ud800"}}'.encode())
 
 
 def test_without_a_region_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,54 +203,54 @@ def test_without_a_region_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPa
 
 
 def test_giving_up_is_never_sent_twice() -> None:
-    desk = DeskInMemory()
-    desk.before = first(httpx.ReadTimeout("lost"))
-    with pytest.raises(UnreachableError):
-        desk.client().give_up("order-17")
-    assert desk.asked("DELETE") == ["/submissions/order-17"]
+    api = TasksApiInMemory()
+    api.before = first(httpx.ReadTimeout("lost"))
+    with pytest.raises(APIConnectionError):
+        api.client().give_up("order-17")
+    assert api.asked("DELETE") == ["/submissions/order-17"]
 
 
 def test_the_pause_is_the_one_that_was_asked_for() -> None:
     pauses: list[float] = []
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
     busy = problem(PROVIDER_BUSY)
     busy.headers["Retry-After"] = "7"
-    desk.before = first(busy)
-    desk.client(patience=Patience(sleep=pauses.append)).submit("acedata", {"prompt": "a tree"})
+    api.before = first(busy)
+    api.client(patience=RetryPolicy(sleep=pauses.append)).submit("acedata", {"prompt": "a tree"})
     assert pauses == [7.0]
 
 
 def test_pauses_grow_and_differ() -> None:
     pauses: list[float] = []
-    desk = DeskInMemory()
-    desk.before = lambda _: httpx.Response(500)
-    with pytest.raises(DeskError, match="HTTP 500"):
-        desk.client(patience=Patience(tries=5, sleep=pauses.append)).page()
-    assert len(desk.requests) == 5
+    api = TasksApiInMemory()
+    api.before = lambda _: httpx.Response(500)
+    with pytest.raises(TasksApiError, match="HTTP 500"):
+        api.client(patience=RetryPolicy(tries=5, sleep=pauses.append)).page()
+    assert len(api.requests) == 5
     for number, pause in enumerate(pauses):
         assert 0.2 * 2**number <= pause <= 0.4 * 2**number
 
 
 def test_nobody_waits_longer_than_there_is_patience() -> None:
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
     busy = problem(PROVIDER_BUSY)
     busy.headers["Retry-After"] = "600"
-    desk.before = lambda _: busy
-    with pytest.raises(BusyError) as caught:
-        desk.client(patience=Patience(seconds=60, sleep=lambda _: pytest.fail("it waited"))).page()
+    api.before = lambda _: busy
+    with pytest.raises(RateLimitError) as caught:
+        api.client(patience=RetryPolicy(seconds=60, sleep=lambda _: pytest.fail("it waited"))).page()
     assert caught.value.retry_after_seconds == 600
-    assert len(desk.requests) == 1
+    assert len(api.requests) == 1
 
 
 # ------------------------------------------------------------------------------------------------ errors
 
 
 def test_a_problem_is_told_in_the_desks_own_words() -> None:
-    desk = DeskInMemory()
+    api = TasksApiInMemory()
     reply = ProviderReply(status=402, body={"msg": "no credits"})
-    desk.before = first(problem(REQUEST_REFUSED, provider_reply=reply))
-    with pytest.raises(ProblemError) as caught:
-        desk.client().submit("acedata", {"prompt": "a tree"})
+    api.before = first(problem(REQUEST_REFUSED, provider_reply=reply))
+    with pytest.raises(APIError) as caught:
+        api.client().submit("acedata", {"prompt": "a tree"})
     assert str(caught.value) == (
         "The provider refused the request: it is so. Do this.\n  The provider answered 402: {'msg': 'no credits'}"
     )
@@ -258,38 +258,38 @@ def test_a_problem_is_told_in_the_desks_own_words() -> None:
 
 
 def test_a_submission_in_doubt_is_an_error_of_its_own() -> None:
-    desk = DeskInMemory()
-    desk.before = first(problem(IN_DOUBT))
-    with pytest.raises(InDoubtError):
-        desk.client().submit("acedata", {"prompt": "a tree"})
+    api = TasksApiInMemory()
+    api.before = first(problem(IN_DOUBT))
+    with pytest.raises(UnknownOutcomeError):
+        api.client().submit("acedata", {"prompt": "a tree"})
 
 
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [
-        (httpx.Response(403, json={"message": "Forbidden"}), NotAllowedError, "execute-api:Invoke"),
-        (httpx.Response(404, json={"message": "Not Found"}), UnexpectedAnswerError, "has no answer desk"),
-        (httpx.Response(429, json={"message": "Too Many Requests"}), DeskError, "Too Many Requests"),
-        (httpx.Response(504, json={"message": "Endpoint request timed out"}), DeskError, "HTTP 504"),
-        (httpx.Response(418, text="I'm a teapot"), UnexpectedAnswerError, "418"),
-        (httpx.Response(200, text="<html>a login page</html>"), UnexpectedAnswerError, "not as this version's"),
-        (httpx.Response(200, json={"tasks": [{"task": "x"}]}), UnexpectedAnswerError, "tasks.0.provider"),
-        (httpx.ConnectError("no route"), UnreachableError, "does not answer"),
+        (httpx.Response(403, json={"message": "Forbidden"}), PermissionDeniedError, "execute-api:Invoke"),
+        (httpx.Response(404, json={"message": "Not Found"}), UnexpectedResponseError, "has no tasks API"),
+        (httpx.Response(429, json={"message": "Too Many Requests"}), TasksApiError, "Too Many Requests"),
+        (httpx.Response(504, json={"message": "Endpoint request timed out"}), TasksApiError, "HTTP 504"),
+        (httpx.Response(418, text="I'm a teapot"), UnexpectedResponseError, "418"),
+        (httpx.Response(200, text="<html>a login page</html>"), UnexpectedResponseError, "not as this version's"),
+        (httpx.Response(200, json={"tasks": [{"task": "x"}]}), UnexpectedResponseError, "tasks.0.provider"),
+        (httpx.ConnectError("no route"), APIConnectionError, "does not answer"),
     ],
     ids=["403", "404", "429", "504", "418", "html", "another shape", "no connection"],
 )
 def test_what_is_no_answer_of_a_desk(answer: httpx.Response | Exception, error: type[Exception], words: str) -> None:
-    desk = DeskInMemory()
-    desk.before = first(*[answer] * 10)
+    api = TasksApiInMemory()
+    api.before = first(*[answer] * 10)
     with pytest.raises(error, match=words):
-        desk.client().page()
+        api.client().page()
 
 
 def test_a_later_version_may_say_more() -> None:
     page = {"tasks": [a_task("t1").model_dump(mode="json", by_alias=True) | {"colour": "blue"}], "weather": "fine"}
-    desk = DeskInMemory()
-    desk.before = first(httpx.Response(200, json=page))
-    assert [task.task_id for task in desk.client().page().tasks] == ["t1"]
+    api = TasksApiInMemory()
+    api.before = first(httpx.Response(200, json=page))
+    assert [task.task_id for task in api.client().page().tasks] == ["t1"]
 
 
 # ------------------------------------------------------------------------------------------------ images
@@ -297,20 +297,20 @@ def test_a_later_version_may_say_more() -> None:
 
 def test_an_image_comes_from_the_storage_without_the_desks_signature() -> None:
     image = an_image("t1", b"an image")
-    desk = DeskInMemory([a_task("t1", images=[image])], {image.key or "": b"an image"})
-    client = desk.client(auth=httpx.BasicAuth("caller", "secret"))
+    api = TasksApiInMemory([a_task("t1", images=[image])], {image.key or "": b"an image"})
+    client = api.client(auth=httpx.BasicAuth("caller", "secret"))
     link = client.image_link("flux-kontext", "t1", "result", 0)
     with client.open_link(link) as response:  # the storage itself refuses headers that are none of its business
         assert response.read() == b"an image"
-    assert all("Authorization" in request.headers for request in desk.requests[:-1])
+    assert all("Authorization" in request.headers for request in api.requests[:-1])
 
 
 def test_a_link_that_is_dead() -> None:
-    desk = DeskInMemory()
-    with pytest.raises(DeskError, match="HTTP 404"), desk.client().open_link("https://storage.example/gone"):
+    api = TasksApiInMemory()
+    with pytest.raises(TasksApiError, match="HTTP 404"), api.client().open_link("https://storage.example/gone"):
         pass
 
 
 def test_a_client_needs_nothing_to_be_closed() -> None:
-    with DeskClient("https://desk.example", transport=httpx.MockTransport(DeskInMemory())) as client:
+    with TasksClient("https://desk.example", transport=httpx.MockTransport(TasksApiInMemory())) as client:
         assert client.page().tasks == ()

@@ -9,25 +9,25 @@ from pathlib import Path
 import httpx
 import pytest
 
-from catchlight.api.schemas import ImageAnswer
+from catchlight.api.schemas import ImageResponse
 from catchlight.client import Download, download
 from catchlight.client.downloading import file_name
 from catchlight.models import ImageKind, TaskStatus, iso
-from tests.desk_in_memory import DeskInMemory, a_lost_image, a_task, an_image
+from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, an_image
 
 CONTENT = b"an image of some length" * 100
 NAME = "flux-kontext_t1_result-0.jpg"
 PART = f".{NAME}.part"
 
 
-def a_desk(content: bytes = CONTENT, **image: object) -> DeskInMemory:
+def a_desk(content: bytes = CONTENT, **image: object) -> TasksApiInMemory:
     """A desk with one task that has one image."""
     archived = an_image("t1", CONTENT, **image)  # type: ignore[arg-type]
-    return DeskInMemory([a_task("t1", images=[archived])], {archived.key or "": content})
+    return TasksApiInMemory([a_task("t1", images=[archived])], {archived.key or "": content})
 
 
-def run(desk: DeskInMemory, folder: Path, **options: object) -> list[Download]:
-    client = desk.client()
+def run(api: TasksApiInMemory, folder: Path, **options: object) -> list[Download]:
+    client = api.client()
     return list(download(client, client.tasks(), folder, **options))  # type: ignore[arg-type]
 
 
@@ -58,11 +58,11 @@ def test_an_image_is_saved_under_a_name_that_says_whose_it_is(tmp_path: Path) ->
 
 
 def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
-    desk = a_desk()
-    run(desk, tmp_path)
-    (again,) = run(desk, tmp_path)
+    api = a_desk()
+    run(api, tmp_path)
+    (again,) = run(api, tmp_path)
     assert again.outcome == "present"
-    assert len(desk.asked(host="storage.example")) == 1
+    assert len(api.asked(host="storage.example")) == 1
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dead link"])
@@ -83,40 +83,40 @@ def test_no_other_file_is_overwritten(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
-    desk = a_desk()
+    api = a_desk()
 
     def appear(_: httpx.Request) -> None:
         (tmp_path / NAME).write_bytes(b"mine")
 
-    desk.before = storage(appear)
-    (image,) = run(desk, tmp_path)
+    api.before = storage(appear)
+    (image,) = run(api, tmp_path)
     assert image.outcome == "failed"
     assert (tmp_path / NAME).read_bytes() == b"mine"
 
 
 def test_a_part_is_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / PART).write_bytes(CONTENT[:700])
-    desk = a_desk()
-    (image,) = run(desk, tmp_path)
+    api = a_desk()
+    (image,) = run(api, tmp_path)
     assert image.outcome == "downloaded"
     assert (tmp_path / NAME).read_bytes() == CONTENT
-    assert [request.headers.get("Range") for request in desk.requests[1:]] == ["bytes=700-"]
+    assert [request.headers.get("Range") for request in api.requests[1:]] == ["bytes=700-"]
 
 
 def test_a_part_is_gone_on_with_within_one_run(tmp_path: Path) -> None:
-    desk = a_desk()
+    api = a_desk()
     broken = [httpx.Response(200, stream=BreaksOff(CONTENT[:900]))]
-    desk.before = storage(lambda _: broken.pop() if broken else None)
-    (image,) = run(desk, tmp_path)
+    api.before = storage(lambda _: broken.pop() if broken else None)
+    (image,) = run(api, tmp_path)
     assert image.outcome == "downloaded"
     assert (tmp_path / NAME).read_bytes() == CONTENT
-    ranges = [request.headers.get("Range") for request in desk.requests if request.url.host == "storage.example"]
+    ranges = [request.headers.get("Range") for request in api.requests if request.url.host == "storage.example"]
     assert ranges == [None, "bytes=900-"]
 
 
 def test_two_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
     """The second comes when nearly all is there: what it adds must not be in the file that the first has checked."""
-    desk = a_desk()
+    api = a_desk()
     others: list[Download] = []
 
     class Slow(httpx.SyncByteStream):
@@ -125,8 +125,8 @@ def test_two_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
             others.extend(run(a_desk(), tmp_path))
             yield CONTENT[-10:]
 
-    desk.before = storage(lambda _: httpx.Response(200, stream=Slow()))
-    (image,) = run(desk, tmp_path)
+    api.before = storage(lambda _: httpx.Response(200, stream=Slow()))
+    (image,) = run(api, tmp_path)
     (other,) = others
     assert (image.outcome, other.outcome) == ("downloaded", "failed")
     assert "Another download is saving it" in str(other.reason)
@@ -134,18 +134,18 @@ def test_two_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_where_nothing_came(tmp_path: Path) -> None:
-    desk = a_desk()
-    desk.before = storage(lambda _: httpx.Response(404))
-    (image,) = run(desk, tmp_path)
+    api = a_desk()
+    api.before = storage(lambda _: httpx.Response(404))
+    (image,) = run(api, tmp_path)
     assert image.outcome == "failed"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_storage_without_ranges_sends_all_of_it(tmp_path: Path) -> None:
     (tmp_path / PART).write_bytes(CONTENT[:700])
-    desk = a_desk()
-    desk.before = storage(lambda _: httpx.Response(200, content=CONTENT))
-    (image,) = run(desk, tmp_path)
+    api = a_desk()
+    api.before = storage(lambda _: httpx.Response(200, content=CONTENT))
+    (image,) = run(api, tmp_path)
     assert image.outcome == "downloaded"
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
@@ -168,38 +168,38 @@ def test_what_is_not_what_was_archived_is_not_kept(tmp_path: Path, content: byte
 
 
 def test_a_dead_link_is_asked_for_anew(tmp_path: Path) -> None:
-    desk = a_desk()
+    api = a_desk()
     refusals = [httpx.Response(403)]
-    desk.before = storage(lambda _: refusals.pop() if refusals else None)
-    (image,) = run(desk, tmp_path)
+    api.before = storage(lambda _: refusals.pop() if refusals else None)
+    (image,) = run(api, tmp_path)
     assert image.outcome == "downloaded"
-    assert "/tasks/flux-kontext/t1/images/result-0" in desk.asked()
+    assert "/tasks/flux-kontext/t1/images/result-0" in api.asked()
 
 
 def test_a_link_that_is_about_to_die_is_not_begun_with(tmp_path: Path) -> None:
-    desk = a_desk()
-    client = desk.client()
+    api = a_desk()
+    client = api.client()
     dying = iso(datetime.now(UTC) + timedelta(seconds=5))
     (task,) = client.page().tasks
     old = task.model_copy(update={"images": (task.images[0].model_copy(update={"link_expires_at": dying}),)})
     (image,) = download(client, [old], tmp_path)
     assert image.outcome == "downloaded"
-    assert desk.asked()[-1] == "/tasks/flux-kontext/t1/images/result-0"
+    assert api.asked()[-1] == "/tasks/flux-kontext/t1/images/result-0"
 
 
 def test_one_failure_leaves_the_others_alone(tmp_path: Path) -> None:
     images = [an_image("t1", CONTENT, index=index) for index in range(3)]
-    desk = DeskInMemory([a_task("t1", images=images)], {image.key or "": CONTENT for image in images})
-    del desk.pictures[images[1].key or ""]
-    outcomes = {image.image: image for image in run(desk, tmp_path)}
+    api = TasksApiInMemory([a_task("t1", images=images)], {image.key or "": CONTENT for image in images})
+    del api.pictures[images[1].key or ""]
+    outcomes = {image.image: image for image in run(api, tmp_path)}
     assert [outcomes[f"result-{n}"].outcome for n in range(3)] == ["downloaded", "failed", "downloaded"]
     assert outcomes["result-1"].reason == "The image's storage answered HTTP 404."
 
 
 def test_what_is_not_archived_is_told(tmp_path: Path) -> None:
     pending = a_lost_image("t1", kind="result", state="PENDING").model_copy(update={"reason": None})
-    desk = DeskInMemory([a_task("t1", TaskStatus.INCOMPLETE, images=[a_lost_image("t1"), pending])])
-    reasons = {image.image: (image.outcome, image.reason) for image in run(desk, tmp_path)}
+    api = TasksApiInMemory([a_task("t1", TaskStatus.INCOMPLETE, images=[a_lost_image("t1"), pending])])
+    reasons = {image.image: (image.outcome, image.reason) for image in run(api, tmp_path)}
     assert reasons == {
         "origin-0": ("missing", "its URL was dead: HTTP 404 on every try"),
         "result-0": ("missing", "it is not archived yet"),
@@ -208,27 +208,29 @@ def test_what_is_not_archived_is_told(tmp_path: Path) -> None:
 
 def test_only_the_kinds_that_are_wanted(tmp_path: Path) -> None:
     images = [an_image("t1", CONTENT), an_image("t1", b"before", kind="origin")]
-    desk = DeskInMemory([a_task("t1", images=images)], {images[0].key or "": CONTENT, images[1].key or "": b"before"})
-    assert [image.image for image in run(desk, tmp_path, kinds=[ImageKind.ORIGIN])] == ["origin-0"]
+    api = TasksApiInMemory(
+        [a_task("t1", images=images)], {images[0].key or "": CONTENT, images[1].key or "": b"before"}
+    )
+    assert [image.image for image in run(api, tmp_path, kinds=[ImageKind.ORIGIN])] == ["origin-0"]
 
 
 def test_a_task_that_is_met_twice_is_fetched_once(tmp_path: Path) -> None:
-    desk = a_desk()
-    client = desk.client()
+    api = a_desk()
+    client = api.client()
     page = client.page().tasks
     assert len(list(download(client, [*page, *page], tmp_path))) == 1
 
 
 def test_whoever_stops_listening_stops_the_downloads(tmp_path: Path) -> None:
     images = [an_image("t1", CONTENT, index=index) for index in range(20)]
-    desk = DeskInMemory([a_task("t1", images=images)], {image.key or "": CONTENT for image in images})
-    client = desk.client()
+    api = TasksApiInMemory([a_task("t1", images=images)], {image.key or "": CONTENT for image in images})
+    client = api.client()
     downloads = download(client, client.tasks(), tmp_path)
     next(downloads)
     threads = threading.active_count()
     downloads.close()  # type: ignore[attr-defined]
     assert threading.active_count() < threads
-    asked = len(desk.asked(host="storage.example"))
+    asked = len(api.asked(host="storage.example"))
     assert asked <= 20
     assert not any(thread.name.startswith("download") for thread in threading.enumerate())
 
@@ -251,5 +253,5 @@ def test_names_stay_different_without_their_letters() -> None:
 
 @pytest.mark.parametrize("key", [None, "images/x/y/result-0", "images/x/y/result-0.html", "images/x/y/result-0.jpg/.."])
 def test_endings_are_those_of_images(key: str | None) -> None:
-    image: ImageAnswer = an_image("t1", CONTENT, key=key)
+    image: ImageResponse = an_image("t1", CONTENT, key=key)
     assert file_name(a_task("t1"), image) == "flux-kontext_t1_result-0.image"

@@ -9,7 +9,7 @@ import pytest
 
 from catchlight_cli.gallery import GalleryServer
 from local.http.api import Route
-from tests.desk_in_memory import DeskInMemory, a_task, an_image
+from tests.tasks_api_in_memory import TasksApiInMemory, a_task, an_image
 from tests.unit.client.conftest import Ran
 from tests.unit.template.expanded import REPOSITORY, of_type
 
@@ -18,15 +18,15 @@ Catchlight = Callable[..., Ran]
 PROMPT = '{"prompt": "a tree"}'
 ROUTES = [
     Route(method.upper(), path, "")
-    for path, operations in of_type("AWS::ApiGatewayV2::Api")["DeskApi"]["Body"]["paths"].items()
+    for path, operations in of_type("AWS::ApiGatewayV2::Api")["TasksApi"]["Body"]["paths"].items()
     for method in operations
 ]
 
 
-def a_desk() -> DeskInMemory:
+def a_desk() -> TasksApiInMemory:
     """A desk with one image, whose first link is no longer good."""
     image = an_image("t1", b"bytes")
-    desk = DeskInMemory([a_task("t1", images=[image])], {image.key or "": b"bytes"})
+    api = TasksApiInMemory([a_task("t1", images=[image])], {image.key or "": b"bytes"})
     refused: list[httpx.Request] = []
 
     def refuse_once(request: httpx.Request) -> httpx.Response | None:
@@ -35,13 +35,13 @@ def a_desk() -> DeskInMemory:
             return httpx.Response(403)
         return None
 
-    desk.before = refuse_once
-    return desk
+    api.before = refuse_once
+    return api
 
 
-def routes_of(desk: DeskInMemory) -> set[str]:
+def routes_of(api: TasksApiInMemory) -> set[str]:
     """What was requested, as a policy's resource names it."""
-    requested = [request for request in desk.requests if request.url.host == "desk.example"]
+    requested = [request for request in api.requests if request.url.host == "desk.example"]
     return {
         re.sub(r"\{\w+\}", "*", f"{route.method}{route.path}")
         for request in requested
@@ -71,19 +71,19 @@ def test_it_requests_the_documented_routes(
     catchlight: Catchlight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    desk = a_desk()
+    api = a_desk()
 
     for command in commands:
-        catchlight(desk, *command)
+        catchlight(api, *command)
 
-    assert routes_of(desk) == documented(commands[0][0])
+    assert routes_of(api) == documented(commands[0][0])
 
 
 def test_the_gallery_requests_the_documented_routes() -> None:
-    desk = a_desk()
+    api = a_desk()
 
-    with GalleryServer(desk.client()) as server, httpx.Client(base_url=server.url, trust_env=False) as browser:
+    with GalleryServer(api.client()) as server, httpx.Client(base_url=server.url, trust_env=False) as browser:
         for path in ("api/tasks", "api/tasks/flux-kontext/t1", "images/flux-kontext/t1/result-0"):
             assert browser.get(path).status_code == 200
 
-    assert routes_of(desk) == documented("gallery")
+    assert routes_of(api) == documented("gallery")

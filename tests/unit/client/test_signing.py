@@ -10,10 +10,10 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import NoCredentialsError
 
-from catchlight.client import DeskClient
+from catchlight.client import TasksClient
 from catchlight.client.signing import SignedRequests
 from catchlight.models import TaskStatus
-from tests.planted_secrets import plant
+from tests.canary_secrets import plant
 
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 SECRET_KEY = plant("AWS secret key", "plantedAwsSecretKeyOfACaller")
@@ -33,9 +33,9 @@ class Gateway:
             return httpx.Response(201, json=task)
         return httpx.Response(200, json={"tasks": []})
 
-    def client(self, **credentials: str) -> DeskClient:
+    def client(self, **credentials: str) -> TasksClient:
         auth = SignedRequests(Credentials(ACCESS_KEY, SECRET_KEY, **credentials), "eu-central-1")
-        return DeskClient(
+        return TasksClient(
             "https://abc123.execute-api.eu-central-1.amazonaws.com", auth, transport=httpx.MockTransport(self)
         )
 
@@ -124,7 +124,7 @@ def test_each_try_is_signed_anew_with_what_the_credentials_are_then() -> None:
         return httpx.Response(503 if len(requests) == 1 else 200, json={"tasks": []}, headers={"Retry-After": "0"})
 
     auth = SignedRequests(credentials, "eu-central-1")
-    DeskClient("https://abc.example", auth, transport=httpx.MockTransport(answer)).page()
+    TasksClient("https://abc.example", auth, transport=httpx.MockTransport(answer)).page()
     first, second = requests
     assert sent_signature(first) != signature_of(first)
     assert sent_signature(second) == signature_of(second)

@@ -7,10 +7,10 @@ from pathlib import Path
 _PROGRAM = """
 from pathlib import Path
 
-from catchlight.client import ImageKind, TaskAnswer, TaskStatus, connect, download
+from catchlight.client import ImageKind, TaskResponse, TaskStatus, connect, download
 
 
-def links(task: TaskAnswer) -> list[str]:
+def links(task: TaskResponse) -> list[str]:
     return [image.link for image in task.images if image.link]
 
 

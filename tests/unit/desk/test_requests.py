@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.api.problems import ProblemError
+from catchlight.api.problems import APIError
 from catchlight.api.requests import read_body, read_idempotency_key, read_query
 from catchlight.api.schemas import LinkQuery, PageQuery, Registration, Submission, TaskQuery
 from catchlight.models import TaskStatus
@@ -15,7 +15,7 @@ from catchlight.models import TaskStatus
 
 def refused(call: Callable[[], object]) -> tuple[str, dict[str, str]]:
     """The problem's name, and what is wrong by where it stands."""
-    with pytest.raises(ProblemError) as problem:
+    with pytest.raises(APIError) as problem:
         call()
     return problem.value.problem.name, {error.at: error.detail for error in problem.value.body.errors}
 

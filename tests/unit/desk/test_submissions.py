@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.api.problems import ProblemError
+from catchlight.api.problems import APIError
 from catchlight.api.schemas import Submission
 from catchlight.api.submission_client import Reply
 from catchlight.api.submissions import _checked_path, _depth, _fingerprint, _shown
@@ -54,7 +54,7 @@ def test_a_request_goes_to_the_first_endpoint_unless_told(endpoint: str | None, 
     ids=["endpoint", "kie's", "Ace Data's", "both", "9 levels", "100,000", "infinity", "half a character", "all"],
 )
 def test_what_could_not_be_sent_is_named(request_: dict[str, Any], endpoint: str | None, errors: list[str]) -> None:
-    with pytest.raises(ProblemError) as problem:
+    with pytest.raises(APIError) as problem:
         _checked_path(PROVIDERS["nanobanana"], submission(request_, endpoint=endpoint))
 
     assert [error.at for error in problem.value.body.errors] == errors

@@ -14,21 +14,21 @@ from botocore.exceptions import TokenRetrievalError
 from catchlight.client.aws_errors import CatchlightError
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery import GalleryServer
-from tests.desk_in_memory import DeskInMemory, a_task, an_image
+from tests.tasks_api_in_memory import TasksApiInMemory, a_task, an_image
 
 CONTENT = b"\x89PNG an image"
 
 
 @pytest.fixture
-def desk() -> DeskInMemory:
+def api() -> TasksApiInMemory:
     image = an_image("t1", CONTENT, extension="png")
     tasks = [a_task("t1", images=[image], request={"prompt": "a tree"}), a_task("t2", TaskStatus.FAILED)]
-    return DeskInMemory(tasks, {image.key or "": CONTENT})
+    return TasksApiInMemory(tasks, {image.key or "": CONTENT})
 
 
 @pytest.fixture
-def gallery(desk: DeskInMemory) -> Iterator[GalleryServer]:
-    with GalleryServer(desk.client()) as server:
+def gallery(api: TasksApiInMemory) -> Iterator[GalleryServer]:
+    with GalleryServer(api.client()) as server:
         yield server
 
 
@@ -83,7 +83,7 @@ def test_the_scripts_parse_no_text_as_html(browser: httpx.Client) -> None:
 # ------------------------------------------------------------------------------------------------ tasks
 
 
-def test_tasks_come_from_the_desk_without_links(browser: httpx.Client, desk: DeskInMemory) -> None:
+def test_tasks_come_from_the_desk_without_links(browser: httpx.Client, api: TasksApiInMemory) -> None:
     answer = browser.get("api/tasks", params={"limit": 100})
     first, second = answer.json()["tasks"]
     assert (first["taskId"], first["request"], second["status"]) == ("t1", {"prompt": "a tree"}, "FAILED")
@@ -92,10 +92,10 @@ def test_tasks_come_from_the_desk_without_links(browser: httpx.Client, desk: Des
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_filters_reach_the_desk(browser: httpx.Client, desk: DeskInMemory) -> None:
+def test_filters_reach_the_desk(browser: httpx.Client, api: TasksApiInMemory) -> None:
     answer = browser.get("api/tasks", params={"status": "FAILED", "since": "2026-01-01T00:00:00.000Z", "limit": "7"})
     assert [task["taskId"] for task in answer.json()["tasks"]] == ["t2"]
-    assert desk.asked() == ["/tasks?status=FAILED&since=2026-01-01T00%3A00%3A00Z&limit=7"]
+    assert api.asked() == ["/tasks?status=FAILED&since=2026-01-01T00%3A00%3A00Z&limit=7"]
 
 
 def test_one_task(browser: httpx.Client) -> None:
@@ -127,18 +127,18 @@ def test_what_is_not_there(browser: httpx.Client, path: str, status: int) -> Non
     assert answer.headers["Content-Type"] in ("application/json", "text/plain; charset=utf-8")
 
 
-def test_what_is_wrong_with_the_stack_is_said(browser: httpx.Client, desk: DeskInMemory) -> None:
-    desk.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+def test_what_is_wrong_with_the_stack_is_said(browser: httpx.Client, api: TasksApiInMemory) -> None:
+    api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
     answer = browser.get("api/tasks")
     assert answer.status_code == 502
     assert "execute-api:Invoke" in answer.json()["detail"]
 
 
-def test_credentials_that_end_meanwhile_are_said(browser: httpx.Client, desk: DeskInMemory) -> None:
+def test_credentials_that_end_meanwhile_are_said(browser: httpx.Client, api: TasksApiInMemory) -> None:
     def expire(_: httpx.Request) -> httpx.Response:
         raise TokenRetrievalError(provider="sso", error_msg="Token has expired")
 
-    desk.before = expire
+    api.before = expire
     answer = browser.get("api/tasks")
     assert answer.status_code == 502
     assert "aws sso login" in answer.json()["detail"]
@@ -154,43 +154,43 @@ def test_an_image_comes_as_what_it_is_and_may_be_kept(browser: httpx.Client) -> 
     assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 
-def test_links_that_came_with_tasks_are_used_once(browser: httpx.Client, desk: DeskInMemory) -> None:
+def test_links_that_came_with_tasks_are_used_once(browser: httpx.Client, api: TasksApiInMemory) -> None:
     browser.get("api/tasks")
     for _ in range(2):
         assert browser.get("images/flux-kontext/t1/result-0").content == CONTENT
-    assert desk.asked() == ["/tasks?limit=50", "/tasks/flux-kontext/t1/images/result-0"]
+    assert api.asked() == ["/tasks?limit=50", "/tasks/flux-kontext/t1/images/result-0"]
 
 
-def test_a_link_that_has_died_is_asked_for_anew(browser: httpx.Client, desk: DeskInMemory) -> None:
+def test_a_link_that_has_died_is_asked_for_anew(browser: httpx.Client, api: TasksApiInMemory) -> None:
     browser.get("api/tasks")
     refusals = [httpx.Response(403)]
-    desk.before = lambda request: refusals.pop() if refusals and request.url.host == "storage.example" else None
+    api.before = lambda request: refusals.pop() if refusals and request.url.host == "storage.example" else None
     assert browser.get("images/flux-kontext/t1/result-0").content == CONTENT
 
 
 @pytest.mark.parametrize("content_type", ["text/html", "image/svg+xml", "application/pdf", ""])
-def test_what_is_no_image_is_not_shown(browser: httpx.Client, desk: DeskInMemory, content_type: str) -> None:
+def test_what_is_no_image_is_not_shown(browser: httpx.Client, api: TasksApiInMemory, content_type: str) -> None:
     page = httpx.Response(200, content=b"<script>alert(1)</script>", headers={"Content-Type": content_type})
-    desk.before = lambda request: page if request.url.host == "storage.example" else None
+    api.before = lambda request: page if request.url.host == "storage.example" else None
     answer = browser.get("images/flux-kontext/t1/result-0")
     assert answer.headers["Content-Type"] == "application/octet-stream"
     assert answer.headers["Content-Disposition"] == "attachment"
     assert "sandbox" in answer.headers["Content-Security-Policy"]
 
 
-def test_an_image_that_breaks_off_is_no_whole_one(browser: httpx.Client, desk: DeskInMemory) -> None:
+def test_an_image_that_breaks_off_is_no_whole_one(browser: httpx.Client, api: TasksApiInMemory) -> None:
     class BreaksOff(httpx.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             yield CONTENT[:4]
             raise httpx.ReadError("connection lost")
 
     headers = {"Content-Type": "image/png", "Content-Length": str(len(CONTENT))}
-    desk.before = lambda request: (
+    api.before = lambda request: (
         httpx.Response(200, stream=BreaksOff(), headers=headers) if request.url.host == "storage.example" else None
     )
     with pytest.raises(httpx.RemoteProtocolError):
         browser.get("images/flux-kontext/t1/result-0")
-    desk.before = lambda _: None
+    api.before = lambda _: None
     assert browser.get("images/flux-kontext/t1/result-0").content == CONTENT
 
 
@@ -204,15 +204,17 @@ def test_only_this_machine_can_reach_it(gallery: GalleryServer) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/gallery.js", "/api/tasks", "/wrongsecretwrongsecret/api/tasks", "//api/tasks", ""]
 )
-def test_whoever_does_not_know_the_address_gets_nothing(gallery: GalleryServer, desk: DeskInMemory, path: str) -> None:
+def test_whoever_does_not_know_the_address_gets_nothing(
+    gallery: GalleryServer, api: TasksApiInMemory, path: str
+) -> None:
     status, _, body = raw(gallery, "GET", path or "*")
     assert status == 404
     assert b"catchlight gallery" in body
-    assert desk.requests == []
+    assert api.requests == []
 
 
-def test_every_gallery_has_an_address_of_its_own(desk: DeskInMemory, gallery: GalleryServer) -> None:
-    with GalleryServer(desk.client()) as other:
+def test_every_gallery_has_an_address_of_its_own(api: TasksApiInMemory, gallery: GalleryServer) -> None:
+    with GalleryServer(api.client()) as other:
         secrets = {urlsplit(server.url).path for server in (gallery, other)}
     assert len(secrets) == 2
     assert all(len(secret) >= 22 for secret in secrets)
@@ -220,12 +222,12 @@ def test_every_gallery_has_an_address_of_its_own(desk: DeskInMemory, gallery: Ga
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1.evil.example:{port}", "", None])
 def test_a_name_that_resolves_to_this_machine_opens_nothing(
-    gallery: GalleryServer, desk: DeskInMemory, host: str | None
+    gallery: GalleryServer, api: TasksApiInMemory, host: str | None
 ) -> None:
     port = str(urlsplit(gallery.url).port)
     headers = {} if host is None else {"Host": host.format(port=port)}
     status, _, _ = raw(gallery, "GET", urlsplit(gallery.url).path + "api/tasks", headers)
-    assert (status, desk.requests) == (421, [])
+    assert (status, api.requests) == (421, [])
 
 
 def test_localhost_is_this_machine(gallery: GalleryServer) -> None:
@@ -234,40 +236,40 @@ def test_localhost_is_this_machine(gallery: GalleryServer) -> None:
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_other_pages_get_nothing(browser: httpx.Client, desk: DeskInMemory, site: str) -> None:
+def test_other_pages_get_nothing(browser: httpx.Client, api: TasksApiInMemory, site: str) -> None:
     for path in ("api/tasks", "images/flux-kontext/t1/result-0", "gallery.js"):
         answer = browser.get(path, headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": "image"})
         assert answer.status_code == 403
-    assert desk.requests == []
+    assert api.requests == []
     # A link in a chat opens the page itself.
     assert browser.get("", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": "document"}).status_code == 200
     assert browser.get("", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": "iframe"}).status_code == 403
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
-def test_nothing_can_be_changed(browser: httpx.Client, desk: DeskInMemory, method: str) -> None:
+def test_nothing_can_be_changed(browser: httpx.Client, api: TasksApiInMemory, method: str) -> None:
     answer = browser.request(method, "api/tasks")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
-    assert desk.requests == []
+    assert api.requests == []
 
 
-def test_a_body_is_not_taken_for_the_next_request(gallery: GalleryServer, desk: DeskInMemory) -> None:
+def test_a_body_is_not_taken_for_the_next_request(gallery: GalleryServer, api: TasksApiInMemory) -> None:
     smuggled = (
         f"GET {urlsplit(gallery.url).path}api/tasks HTTP/1.1\r\nHost: 127.0.0.1:{urlsplit(gallery.url).port}\r\n\r\n"
     )
     status, _, _ = raw(gallery, "POST", "/", {"Content-Length": str(len(smuggled))}, smuggled.encode())
-    assert (status, desk.requests) == (405, [])
+    assert (status, api.requests) == (405, [])
 
 
-def test_a_port_that_is_taken(desk: DeskInMemory, gallery: GalleryServer) -> None:
+def test_a_port_that_is_taken(api: TasksApiInMemory, gallery: GalleryServer) -> None:
     with pytest.raises(CatchlightError, match="--port"):
-        GalleryServer(desk.client(), port=urlsplit(gallery.url).port or 0)
+        GalleryServer(api.client(), port=urlsplit(gallery.url).port or 0)
     with pytest.raises(CatchlightError, match="--port"):
-        GalleryServer(desk.client(), port=99999)
+        GalleryServer(api.client(), port=99999)
 
 
-def test_it_ends_although_browsers_keep_connections_open(desk: DeskInMemory) -> None:
-    server = GalleryServer(desk.client())
+def test_it_ends_although_browsers_keep_connections_open(api: TasksApiInMemory) -> None:
+    server = GalleryServer(api.client())
     server.start()
     with httpx.Client(base_url=server.url, trust_env=False) as browser:
         assert browser.get("").status_code == 200

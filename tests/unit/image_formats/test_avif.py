@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.formats import ImageFacts, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_facts
 from tests.unit.image_formats.avif_files import HEIGHT, PIXELS, WIDTH, avif, box, full_box, ispe, number
 
 COLOR = full_box(b"pixi", 0, b"\3\10\10\10")
@@ -54,7 +54,7 @@ def test_what_an_encoder_may_choose_is_read(name: str) -> None:
     choices = VALID[name]
     if name == "no offset but the base":
         choices = choices | {"base": _pixels_at(**choices)}
-    assert _facts(avif(**choices)) == ImageFacts("image/avif", "avif", WIDTH, HEIGHT)
+    assert _facts(avif(**choices)) == ImageMetadata("image/avif", "avif", WIDTH, HEIGHT)
 
 
 def _pixels_at(**choices: Any) -> int:
@@ -148,5 +148,5 @@ def test_what_has_another_brand_is_no_image_here(brands: bytes) -> None:
         _facts(avif(brands=brands))
 
 
-def _facts(data: bytes) -> ImageFacts:
+def _facts(data: bytes) -> ImageMetadata:
     return read_image_facts(BytesIO(data), len(data))

@@ -6,7 +6,7 @@ from io import BytesIO
 import pytest
 
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.formats import ImageFacts, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_facts
 
 WIDTH, HEIGHT = 61, 37
 TRAILER = b"\x3b"
@@ -35,7 +35,7 @@ def extension(kind: bytes = b"\xf9", data: bytes = b"\x04abcd\x00") -> bytes:
     return b"\x21" + kind + data
 
 
-def read(*blocks: bytes, signature: bytes = b"GIF89a") -> ImageFacts:
+def read(*blocks: bytes, signature: bytes = b"GIF89a") -> ImageMetadata:
     data = signature + b"".join(blocks)
     return read_image_facts(BytesIO(data), len(data))
 
@@ -62,7 +62,7 @@ def read(*blocks: bytes, signature: bytes = b"GIF89a") -> ImageFacts:
 )
 @pytest.mark.parametrize("signature", [b"GIF87a", b"GIF89a"])
 def test_what_an_encoder_may_write_is_read(blocks: tuple[bytes, ...], signature: bytes) -> None:
-    assert read(*blocks, TRAILER, signature=signature) == ImageFacts("image/gif", "gif", WIDTH, HEIGHT)
+    assert read(*blocks, TRAILER, signature=signature) == ImageMetadata("image/gif", "gif", WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from io import BytesIO
 import pytest
 
 from catchlight.errors import ImageError, ImageRejectedError, ImageUnavailableError
-from catchlight.images.formats import ImageFacts, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_facts
 from catchlight.images.formats.bounded_reader import BLOCK_BYTES, FIRST_BLOCK_BYTES
 
 WIDTH, HEIGHT = 0x0161, 0x0237
@@ -33,7 +33,7 @@ def tables(*numbers: int, length: int = 65) -> bytes:
     return segment(0xDB, b"".join(bytes([number]) + bytes(length - 1) for number in numbers))
 
 
-def read(*parts: bytes, end: bytes = END) -> ImageFacts:
+def read(*parts: bytes, end: bytes = END) -> ImageMetadata:
     data = START + b"".join(parts) + end
     return read_image_facts(BytesIO(data), len(data))
 
@@ -50,7 +50,7 @@ OTHERS = set(range(256)) - FRAMES.keys() - UNSHOWN_FRAMES - TABLES_AND_METADATA 
 def test_frames_that_browsers_show_are_read(kind: int, components: int) -> None:
     facts = read(tables(0), frame(kind, components), scan(components))
 
-    assert facts == ImageFacts("image/jpeg", "jpg", WIDTH, HEIGHT)
+    assert facts == ImageMetadata("image/jpeg", "jpg", WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("kind", sorted(UNSHOWN_FRAMES))

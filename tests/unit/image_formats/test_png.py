@@ -7,7 +7,7 @@ from io import BytesIO
 import pytest
 
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.formats import ImageFacts, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_facts
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Table 11.1 of the specification: color type, then the bits per sample that it may have.
@@ -32,7 +32,7 @@ def header(
 PIXELS, END = chunk(b"IDAT", zlib.compress(bytes(100))), chunk(b"IEND")
 
 
-def read(*chunks: bytes) -> ImageFacts:
+def read(*chunks: bytes) -> ImageMetadata:
     data = SIGNATURE + b"".join(chunks)
     return read_image_facts(BytesIO(data), len(data))
 
@@ -41,7 +41,7 @@ def read(*chunks: bytes) -> ImageFacts:
 @pytest.mark.parametrize("color", range(8))
 def test_color_types_have_the_bit_depths_of_the_specification(color: int, depth: int) -> None:
     if depth in BIT_DEPTHS.get(color, ()):
-        assert read(header(depth=depth, color=color), PIXELS, END) == ImageFacts("image/png", "png", 61, 37)
+        assert read(header(depth=depth, color=color), PIXELS, END) == ImageMetadata("image/png", "png", 61, 37)
     else:
         with pytest.raises(ImageUnavailableError, match="its header is of no kind that exists"):
             read(header(depth=depth, color=color), PIXELS, END)

@@ -5,7 +5,7 @@ from io import BytesIO
 import pytest
 
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.formats import ImageFacts, read_image_facts
+from catchlight.images.formats import ImageMetadata, read_image_facts
 
 WIDTH, HEIGHT = 301, 517
 ALPHA, EXIF, XMP, ICC, ANIMATION = 0x10, 0x08, 0x04, 0x20, 0x02
@@ -44,7 +44,7 @@ def _three(number: int) -> bytes:
 ANIM = chunk(b"ANIM", bytes(6))
 
 
-def read(*chunks: bytes, length: int | None = None, more: bytes = b"") -> ImageFacts:
+def read(*chunks: bytes, length: int | None = None, more: bytes = b"") -> ImageMetadata:
     content = b"WEBP" + b"".join(chunks)
     data = b"RIFF" + (len(content) if length is None else length).to_bytes(4, "little") + content + more
     return read_image_facts(BytesIO(data), len(data))
@@ -70,7 +70,7 @@ def read(*chunks: bytes, length: int | None = None, more: bytes = b"") -> ImageF
     ],
 )
 def test_what_an_encoder_may_write_is_read(chunks: tuple[bytes, ...]) -> None:
-    assert read(*chunks) == ImageFacts("image/webp", "webp", WIDTH, HEIGHT)
+    assert read(*chunks) == ImageMetadata("image/webp", "webp", WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("make", [lossy, lossless])

@@ -17,11 +17,11 @@ from catchlight.errors import (
 from catchlight.models import TASK_ID_PATTERN
 from catchlight.providers import PROVIDERS
 
-TAKEN = {"code": 200, "msg": "success", "data": {"taskId": "task12345"}}
+COMPLETED = {"code": 200, "msg": "success", "data": {"taskId": "task12345"}}
 
 KIE: dict[str, tuple[int, Any, type[ProviderError] | str]] = {
-    "documented": (200, TAKEN, "task12345"),
-    "code as string": (200, {**TAKEN, "code": "200"}, "task12345"),
+    "documented": (200, COMPLETED, "task12345"),
+    "code as string": (200, {**COMPLETED, "code": "200"}, "task12345"),
     "id as task_id": (200, {"code": 200, "data": {"task_id": "task12345"}}, "task12345"),
     "id beside data": (200, {"code": 200, "taskId": "task12345", "data": None}, "task12345"),
     "no id": (200, {"code": 200, "msg": "success", "data": {}}, ProviderUnavailableError),
@@ -42,13 +42,13 @@ KIE: dict[str, tuple[int, Any, type[ProviderError] | str]] = {
     "maintenance": (200, {"code": 455}, ProviderBusyError),
     "server error": (200, {"code": 500, "msg": "Server Error"}, ProviderUnavailableError),
     "generation failed": (200, {"code": 501}, ProviderUnavailableError),
-    "HTTP 500": (500, TAKEN, ProviderUnavailableError),
+    "HTTP 500": (500, COMPLETED, ProviderUnavailableError),
     "HTTP 502": (502, "<html>", ProviderUnavailableError),
     "HTTP 408": (408, None, ProviderUnavailableError),
     "redirected": (302, None, ProviderUnavailableError),
     "no JSON": (200, None, ProviderUnavailableError),
     "no code": (200, {"data": {"taskId": "task12345"}}, ProviderUnavailableError),
-    "a list": (200, [TAKEN], ProviderUnavailableError),
+    "a list": (200, [COMPLETED], ProviderUnavailableError),
 }
 
 ACEDATA: dict[str, tuple[int, Any, type[ProviderError] | str]] = {

@@ -12,9 +12,9 @@ from catchlight.providers.payloads import (
     Code,
     Integer,
     Message,
+    PayloadModel,
+    ProviderResult,
     Url,
-    Verdict,
-    WireModel,
     find_task_id,
     generation_request,
     integer_or_none,
@@ -29,7 +29,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HALF = "\ud800"  # half a surrogate pair, which JSON can spell and no store takes
 
 
-class Values(WireModel):
+class Values(PayloadModel):
     """One field of each kind."""
 
     url: Url = None
@@ -293,7 +293,7 @@ def test_seeds_are_those_of_the_images_if_they_tell() -> None:
     ids=["not told", "earlier", "by a clock that runs ahead"],
 )
 def test_urls_live_from_the_moment_the_task_was_completed(completed_at: datetime | None, ready_at: datetime) -> None:
-    verdict = Verdict(
+    verdict = ProviderResult(
         images=((ImageKind.ORIGIN, "https://h.example/o"), (ImageKind.RESULT, "https://h.example/r")),
         completed_at=completed_at,
         request=GenerationRequest(prompt="a"),
@@ -314,12 +314,12 @@ def test_urls_live_from_the_moment_the_task_was_completed(completed_at: datetime
 @pytest.mark.parametrize(
     ("verdict", "status"),
     [
-        (Verdict(), TaskStatus.PENDING),
-        (Verdict(failure=Failure(reason=FailureReason.INTERNAL)), TaskStatus.FAILED),
-        (Verdict(images=((ImageKind.RESULT, "https://h.example/r"),)), TaskStatus.SUCCEEDED),
+        (ProviderResult(), TaskStatus.PENDING),
+        (ProviderResult(failure=Failure(reason=FailureReason.INTERNAL)), TaskStatus.FAILED),
+        (ProviderResult(images=((ImageKind.RESULT, "https://h.example/r"),)), TaskStatus.SUCCEEDED),
     ],
 )
-def test_a_verdict_is_a_status(verdict: Verdict, status: TaskStatus) -> None:
+def test_a_verdict_is_a_status(verdict: ProviderResult, status: TaskStatus) -> None:
     told = report(PROVIDERS["acedata"], "t1", verdict, reported_by=Reporter.CALLBACK, received_at=NOW)
 
     assert (told.status, told.failure) == (status, verdict.failure)

@@ -18,7 +18,7 @@ NAME_FAMILIES = {
 
 @cache
 def emitted_metrics() -> dict[str, set[str]]:
-    """The dimensions of each metric beside `service`: {"ResolvedByPoll": {"provider"}, "DeliveriesKept": set()}."""
+    """The dimensions of each metric beside `service`: {"ResolvedByPoll": {"provider"}, "RejectedDeliveries": set()}."""
     found: dict[str, set[str]] = {}
     shared = REPOSITORY / "layers/catchlight/python/catchlight/observability/failures.py"
     for module in (*sorted((REPOSITORY / "functions").glob("*/app.py")), shared):

@@ -145,7 +145,7 @@ def test_every_queue_that_has_to_be_empty_is_watched() -> None:
         ("Errors", set()),
         ("Throttles", set()),
         # It waits as long as it is asked to, nearly all of its time.
-        ("Duration", {"AnswerRequestsFunction"}),
+        ("Duration", {"ServeTasksApiFunction"}),
     ],
 )
 def test_every_function_is_watched(metric: str, left_out: set[str]) -> None:
@@ -180,7 +180,7 @@ def test_slow_answers_are_noticed_before_providers_hang_up() -> None:
     assert alarm["Threshold"] <= FUNCTIONS["ReceiveCallbackFunction"]["Timeout"] * 1000 / 2
 
 
-@pytest.mark.parametrize("name", ["ArchiveQueueAgeAlarm", "StreamAgeAlarm"])
+@pytest.mark.parametrize("name", ["ArchiveQueueAgeAlarm", "IteratorAgeAlarm"])
 def test_what_waits_is_noticed_while_the_shortest_lived_url_is_alive(name: str) -> None:
     alarm = ALARMS[name]
     threshold = alarm["Threshold"] / (1000 if alarm["MetricName"] == "IteratorAge" else 1)
@@ -190,7 +190,7 @@ def test_what_waits_is_noticed_while_the_shortest_lived_url_is_alive(name: str) 
 
 
 def test_little_life_left_is_noticed_while_there_is_some() -> None:
-    alarm = ALARMS["UrlSecondsLeftAlarm"]
+    alarm = ALARMS["UrlSecondsToExpiryAlarm"]
 
     assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Minimum", "LessThanThreshold")
     assert alarm["Threshold"] == SHORTEST_URL_LIFE_SECONDS / 2
@@ -207,6 +207,6 @@ def test_the_loss_meter_needs_some_results_before_it_speaks() -> None:
 
 
 def test_forgers_are_those_without_the_token() -> None:
-    (watched,) = watched_by(ALARMS["CallbacksForgedAlarm"])
+    (watched,) = watched_by(ALARMS["InvalidCredentialsAlarm"])
 
     assert (watched.name, watched.dimensions["reason"]) == ("CallbacksRefused", "unauthorized")

@@ -117,7 +117,7 @@ def test_sam_alone_would_not_notice_a_parameter() -> None:
         ("Runtime: python3.13", "Runtime: python3.14"),
         ("Handler: app.handler", "Handler: app.another"),
         ("    Architectures: [arm64]", "    Architectures: [x86_64]"),
-        ("Layers: [!Ref ImageTasksLayer]", "Layers: [!Ref ImageTasksLayer, arn:aws:lambda:us-east-1:1:layer:x:1]"),
+        ("Layers: [!Ref CatchlightLayer]", "Layers: [!Ref CatchlightLayer, arn:aws:lambda:us-east-1:1:layer:x:1]"),
         ("TASKS_TABLE: !Ref TasksTable\n        POWERTOOLS", "TASKS_TABLE: another\n        POWERTOOLS"),
         ("POWERTOOLS_LOG_LEVEL: !Ref LogLevel", "POWERTOOLS_LOG_LEVEL: ERROR"),
         ("LogGroup: !Ref ReceiveCallbackLogGroup", "LogGroup: another"),

@@ -177,9 +177,9 @@ def test_lines_of_alarms_are_where_the_alarms_are() -> None:
     assert drawn == {
         ALARMS["CallbackLatencyAlarm"]["Threshold"],
         ALARMS["FunctionDurationAlarm"]["Threshold"],
-        ALARMS["UrlSecondsLeftAlarm"]["Threshold"],
+        ALARMS["UrlSecondsToExpiryAlarm"]["Threshold"],
         ALARMS["ArchiveQueueAgeAlarm"]["Threshold"],
-        ALARMS["StreamAgeAlarm"]["Threshold"] / 1000,
-        ALARMS["EventsAgeAlarm"]["Threshold"] / 1000,
+        ALARMS["IteratorAgeAlarm"]["Threshold"] / 1000,
+        ALARMS["EventsIteratorAgeAlarm"]["Threshold"] / 1000,
         10,  # CallbackMissAlarmPercent
     }

@@ -1,4 +1,4 @@
-"""The answer desk: for signed requests only, in time for its callers, and with an index for its pages."""
+"""The tasks API: for signed requests only, in time for its callers, and with an index for its pages."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.unit.template.expanded import EXPANDED, FUNCTIONS, RESOURCES, of_type
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
 MAX_INTEGRATION_TIMEOUT_SECONDS = 30
-BODY = of_type("AWS::ApiGatewayV2::Api")["DeskApi"]["Body"]
+BODY = of_type("AWS::ApiGatewayV2::Api")["TasksApi"]["Body"]
 OPERATIONS = {
     f"{method.upper()} {path}": operation
     for path, methods in BODY["paths"].items()
@@ -33,7 +33,7 @@ def test_every_route_asks_for_a_signature(route: str) -> None:
 @pytest.mark.parametrize("route", OPERATIONS)
 def test_the_function_ends_before_api_gateway_hangs_up(route: str) -> None:
     integration = OPERATIONS[route]["x-amazon-apigateway-integration"]
-    timeout = FUNCTIONS["AnswerRequestsFunction"]["Timeout"]
+    timeout = FUNCTIONS["ServeTasksApiFunction"]["Timeout"]
 
     assert integration["payloadFormatVersion"] == "2.0"
     # As long as API Gateway waits at all: what ends earlier is the function, which says why.
@@ -43,26 +43,26 @@ def test_the_function_ends_before_api_gateway_hangs_up(route: str) -> None:
 def test_a_provider_that_takes_long_is_answered_for_in_time() -> None:
     slowest = CONNECT_TIMEOUT_SECONDS + submission_client.ANSWER_TIMEOUT_SECONDS
 
-    assert slowest + 5 < FUNCTIONS["AnswerRequestsFunction"]["Timeout"]
-    assert FUNCTIONS["AnswerRequestsFunction"]["Timeout"] > schemas.MAX_WAIT_SECONDS + 5
+    assert slowest + 5 < FUNCTIONS["ServeTasksApiFunction"]["Timeout"]
+    assert FUNCTIONS["ServeTasksApiFunction"]["Timeout"] > schemas.MAX_WAIT_SECONDS + 5
 
 
 def test_who_asks_takes_nothing_of_the_callbacks_rate() -> None:
     stages = of_type("AWS::ApiGatewayV2::Stage")
 
     assert stages["DeskApiApiGatewayDefaultStage"]["DefaultRouteSettings"] == {
-        "ThrottlingRateLimit": {"Ref": "DeskRateLimit"},
-        "ThrottlingBurstLimit": {"Ref": "DeskBurstLimit"},
+        "ThrottlingRateLimit": {"Ref": "TasksApiRateLimit"},
+        "ThrottlingBurstLimit": {"Ref": "TasksApiBurstLimit"},
     }
 
 
 def test_no_page_in_a_browser_may_call_the_desk() -> None:
-    assert "CorsConfiguration" not in of_type("AWS::ApiGatewayV2::Api")["DeskApi"]
+    assert "CorsConfiguration" not in of_type("AWS::ApiGatewayV2::Api")["TasksApi"]
     assert "x-amazon-apigateway-cors" not in BODY
 
 
 def test_callbacks_are_asked_for_where_they_are_received() -> None:
-    url = FUNCTIONS["AnswerRequestsFunction"]["Environment"]["Variables"]["CALLBACK_BASE_URL"]
+    url = FUNCTIONS["ServeTasksApiFunction"]["Environment"]["Variables"]["CALLBACK_BASE_URL"]
     resolver = Resolver(EXPANDED, str, lambda name, attribute: f"https://{name}.{attribute}")
 
     assert resolver.resolve(url) == "https://CallbackApi.ApiEndpoint"

@@ -20,7 +20,7 @@ def test_a_function_runs_where_its_layer_was_built_for(name: str) -> None:
     built = RESOURCES[referred_to(layer)]
     assert built["Properties"]["CompatibleRuntimes"] == ["python3.13"]
     assert built["Properties"]["CompatibleArchitectures"] == ["arm64"]
-    assert RAW["Resources"]["ImageTasksLayer"]["Metadata"]["BuildArchitecture"] == "arm64"
+    assert RAW["Resources"]["CatchlightLayer"]["Metadata"]["BuildArchitecture"] == "arm64"
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

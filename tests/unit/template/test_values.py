@@ -27,7 +27,7 @@ MIB = 1024 * 1024
 # other tests; it is spelt here because the alarm, the dashboard and callers count on it.
 TIMEOUTS_AND_MEMORY = {
     "ReceiveCallbackFunction": (10, 512),
-    "AnswerRequestsFunction": (29, 512),
+    "ServeTasksApiFunction": (29, 512),
     "DispatchChangesFunction": (30, 512),
     "PollTasksFunction": (60, 512),
     "ArchiveImagesFunction": (20, 1024),

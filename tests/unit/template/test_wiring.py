@@ -26,14 +26,14 @@ OTHER_NAMES = {
 LITERAL = {"POWERTOOLS_METRICS_NAMESPACE": "Catchlight", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
 # What could not be handled is put aside: by the name of the event source or the schedule.
 PUT_ASIDE = {
-    "DispatchChangesFunctionTasksTableStream": "DispatchFailures",
-    "PublishEventsFunctionTasksTableStream": "PublishFailures",
-    "ReconcileTasksFunctionHourly": "ReconcileFailures",
+    "DispatchChangesFunctionTasksTableStream": "DispatchDeadLetters",
+    "PublishEventsFunctionTasksTableStream": "PublishDeadLetters",
+    "ReconcileTasksFunctionHourly": "ReconcileDeadLetters",
     "ArchiveQueue": "ArchiveDeadLetters",
 }
 ROUTES = {
     "CallbackApi": {"POST /callbacks/{provider}/{token+}": "ReceiveCallbackFunctionAliaslive"},
-    "DeskApi": dict.fromkeys(
+    "TasksApi": dict.fromkeys(
         [
             "POST /tasks",
             "GET /tasks",
@@ -41,14 +41,14 @@ ROUTES = {
             "GET /tasks/{provider}/{taskId}/images/{image}",
             "DELETE /submissions/{key}",
         ],
-        "AnswerRequestsFunction.Arn",
+        "ServeTasksApiFunction.Arn",
     ),
 }
 OUTPUTS = {
     "CallbackUrlPattern": "!Sub https://${CallbackApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}/callbacks/PROVIDER/TOKEN",
     "ReadCallbackToken": "!Sub aws secretsmanager get-secret-value --region ${AWS::Region} "
     "--secret-id ${CallbackTokenSecret} --query SecretString --output text",
-    "DeskUrl": "!GetAtt DeskApi.ApiEndpoint",
+    "TasksApiUrl": "!GetAtt TasksApi.ApiEndpoint",
     "ProviderKeysSecretArn": "!Ref ProviderKeysSecret",
     "TasksTableName": "!Ref TasksTable",
     "ImagesBucketName": "!Ref ImagesBucket",

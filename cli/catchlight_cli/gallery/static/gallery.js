@@ -1,10 +1,10 @@
 // The page: filters, search, the contact sheet, the loupe, and the news that keeps coming.
 
-import { ContactSheet } from "./contact_sheet.js";
+import { ContactSheet } from "./grid.js";
 import { element, foreign, mark } from "./elements.js";
-import { Loupe } from "./loupe.js";
+import { Loupe } from "./task_dialog.js";
 import { keyOf, Tasks, TroubleError } from "./tasks.js";
-import * as words from "./words.js";
+import * as words from "./format.js";
 
 const REFRESH_MILLISECONDS = 10_000;
 const REFRESH_WHILE_NEWS_IS_NEAR_MILLISECONDS = 2_000;
@@ -54,7 +54,7 @@ function render() {
   const hasOlder = tasks.hasOlder(filter);
   $("foot").hidden = !hasOlder || loading.isLoading;
   $("count").textContent = shown.length ? `${hasOlder ? "The latest " : ""}${words.count(shown.length, "task")}` : "";
-  showEmpty(shown.length === 0 && !loading.isLoading && !troubles.has("desk"));
+  showEmpty(shown.length === 0 && !loading.isLoading && !troubles.has("tasks API"));
   showNews(selected.length - shown.length);
   showProviders();
   const open = loupe.isOpen && tasks.get(loupe.key);
@@ -105,7 +105,7 @@ function announce(text) {
   $(loupe.isOpen ? "loupe-announcements" : "announcements").textContent = text;
 }
 
-/** What is wrong with the desk, or with the address, until it is right again. */
+/** What is wrong with the tasks API, or with the address, until it is right again. */
 function showTrouble(what, error) {
   if (error && !(error instanceof TroubleError)) console.error(error);
   const words = error instanceof TroubleError ? error.message : "Something went wrong in this page; the browser's console says what.";
@@ -148,7 +148,7 @@ async function load() {
   mine.isLoading = false;
   $("sheet").setAttribute("aria-busy", "false");
   render();
-  if (!troubles.has("desk")) announce(`${words.count(shownCount, "task")} shown`);
+  if (!troubles.has("tasks API")) announce(`${words.count(shownCount, "task")} shown`);
 }
 
 function makeStatusFilter() {
@@ -183,10 +183,10 @@ function isAnybodyAiming() {
   return scrollY > 40 || $("sheet").matches(":hover") || $("sheet").querySelector(":focus-visible") !== null;
 }
 
-/** Whether the desk answers, as it did just now; null is no error. */
+/** Whether the tasks API answers, as it did just now; null is no error. */
 function showState(error) {
   failures = error ? failures + 1 : 0;
-  showTrouble("desk", error);
+  showTrouble("tasks API", error);
   showLive();
 }
 
@@ -292,7 +292,7 @@ function listen() {
   $("provider").addEventListener("change", (event) => setFilter({ provider: event.target.value }));
   $("news").addEventListener("click", release);
   $("older").addEventListener("click", async () => {
-    await tasks.older(filter).catch((error) => showTrouble("desk", error));
+    await tasks.older(filter).catch((error) => showTrouble("tasks API", error));
     render();
   });
   $("live").addEventListener("click", () => {

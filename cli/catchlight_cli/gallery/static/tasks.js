@@ -1,6 +1,6 @@
 // The tasks that this page knows of, and how it gets to know more.
 
-import { isMoving, promptOf } from "./words.js";
+import { isMoving, promptOf } from "./format.js";
 
 const PAGE_SIZE = 100;
 const ANSWER_WITHIN_MILLISECONDS = 30_000;

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_MESSAGES_PER_CALL = 10
 
 
-class FollowUps:
+class Dispatcher:
     """The archive queue and the state machine that polls. Thread-safe.
 
     Every method raises StoreUnavailableError when AWS does not take a call.

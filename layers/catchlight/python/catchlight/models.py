@@ -214,7 +214,7 @@ class Task(Model):
         )
 
     @property
-    def is_claim(self) -> bool:
+    def is_unconfirmed(self) -> bool:
         """Whether its result rests on a callback alone: nobody has asked the provider yet."""
         return self.reported_by is Reporter.CALLBACK and self.confirmed_at is None
 
@@ -235,7 +235,7 @@ class Task(Model):
         urls, answered = ([(image.kind, image.url) for image in images] for images in (self.images, answer.images))
         return urls == answered and _reason(self.failure) == _reason(answer.failure)
 
-    def is_refuted_by(self, answer: TaskReport) -> bool:
+    def is_contradicted_by(self, answer: TaskReport) -> bool:
         """Whether a provider's answer makes this task's result a false one.
 
         More images than the callback had, the same ones signed anew, or another reason for the same failure do not.

@@ -112,8 +112,8 @@ class ArchiveImagesSettings(Settings):
     additional_image_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()
 
 
-class AnswerRequestsSettings(Settings):
-    """Environment of AnswerRequests."""
+class ServeTasksApiSettings(Settings):
+    """Environment of ServeTasksApi."""
 
     tasks_table: Name
     images_bucket: Name

@@ -3,10 +3,10 @@
 A claim is an item of the tasks table under a key that is no task's. It has no `status`: it is in no index, and nothing
 follows from it.
 
-    ASKING    the provider is being asked by whoever has claimed the key; later, nobody knows what came of it
+    IN_PROGRESS    the provider is being asked by whoever has claimed the key; later, nobody knows what came of it
     IN_DOUBT  there was no answer that tells: a task may have been made
-    TAKEN     the provider has made a task of it
-    FREE      it was refused for certain, or given up while it was in doubt: the next request takes the key over
+    COMPLETED     the provider has made a task of it
+    RELEASED      it was refused for certain, or given up while it was in doubt: the next request takes the key over
 """
 
 import time
@@ -32,16 +32,16 @@ PAUSE_SECONDS = 0.05
 MAX_WRITING_SECONDS = 1.0
 
 
-class ClaimState(StrEnum):
+class IdempotencyState(StrEnum):
     """What became of a request."""
 
-    ASKING = "ASKING"
+    IN_PROGRESS = "IN_PROGRESS"
     IN_DOUBT = "IN_DOUBT"
-    TAKEN = "TAKEN"
-    FREE = "FREE"
+    COMPLETED = "COMPLETED"
+    RELEASED = "RELEASED"
 
 
-class Claim(Model):
+class IdempotencyRecord(Model):
     """An idempotency key in use."""
 
     key: str
@@ -49,16 +49,16 @@ class Claim(Model):
     fingerprint: str  # of the request: another one under the same key is somebody's mistake
     attempt: str  # who holds the claim
     asked_at: str
-    state: ClaimState = ClaimState.ASKING
+    state: IdempotencyState = IdempotencyState.IN_PROGRESS
     doubt: str | None = None
     task_id: str | None = None
 
     def is_asking(self, now: datetime) -> bool:
         """Whether somebody may still be at it."""
-        return self.state is ClaimState.ASKING and now - datetime.fromisoformat(self.asked_at) < ASKING_TIME
+        return self.state is IdempotencyState.IN_PROGRESS and now - datetime.fromisoformat(self.asked_at) < ASKING_TIME
 
 
-class SubmissionClaims:
+class IdempotencyStore:
     """Reads and writes claims.
 
     Every method raises StoreUnavailableError when DynamoDB does not take a call.
@@ -70,7 +70,7 @@ class SubmissionClaims:
         # As long as the tasks are kept; None: for ever.
         self._retention = retention
 
-    def claim(self, claim: Claim) -> Claim:
+    def claim(self, claim: IdempotencyRecord) -> IdempotencyRecord:
         """Claims a key. Returns the claim that holds it: this one, unless another was there before."""
         is_new = "attribute_not_exists(#task)"
         is_free = "#state = :free"
@@ -84,7 +84,7 @@ class SubmissionClaims:
             update.set("deleteAfter", int(expires_at.timestamp()))
         arguments = update.arguments()
         arguments["ExpressionAttributeNames"]["#task"] = "task"
-        arguments["ExpressionAttributeValues"][":free"] = {"S": ClaimState.FREE.value}
+        arguments["ExpressionAttributeValues"][":free"] = {"S": IdempotencyState.RELEASED.value}
         try:
             with store_errors():
                 self._client.update_item(
@@ -99,37 +99,37 @@ class SubmissionClaims:
             return _claim(exc.response["Item"])  # type: ignore[typeddict-item] # the stubs leave it out
         return claim
 
-    def find(self, key: str) -> Claim | None:
+    def find(self, key: str) -> IdempotencyRecord | None:
         """The claim that holds a key, None if it is free."""
         with store_errors():
             answer = self._client.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
         return _claim(answer["Item"]) if "Item" in answer else None
 
-    def free(self, claim: Claim) -> bool:
+    def free(self, claim: IdempotencyRecord) -> bool:
         """Frees a key for the next request. Returns False if its claim has changed: nothing is written then."""
         update = UpdateExpression()
-        update.set("state", ClaimState.FREE.value)
+        update.set("state", IdempotencyState.RELEASED.value)
         return self._update(claim, update)
 
-    def doubt(self, claim: Claim, reason: str) -> None:
+    def doubt(self, claim: IdempotencyRecord, reason: str) -> None:
         """Notes that nobody knows what came of a request.
 
         Raises:
             StoreUnavailableError: only the reason is lost; a claim that nobody settles comes to be in doubt by itself.
         """
         update = UpdateExpression()
-        update.set("state", ClaimState.IN_DOUBT.value)
+        update.set("state", IdempotencyState.IN_DOUBT.value)
         update.set("doubt", reason)
         self._update(claim, update)
 
-    def settle(self, claim: Claim, task_id: str, new_task: UpdateExpression) -> None:
+    def settle(self, claim: IdempotencyRecord, task_id: str, new_task: UpdateExpression) -> None:
         """Notes which task a request has become, and registers the task, both or neither.
 
         Raises:
             StoreUnavailableError: neither was written.
         """
         update = UpdateExpression()
-        update.set("state", ClaimState.TAKEN.value)
+        update.set("state", IdempotencyState.COMPLETED.value)
         update.set("taskId", task_id)
         update.remove("doubt")
         is_mine = update.equals("attempt", claim.attempt)
@@ -157,7 +157,7 @@ class SubmissionClaims:
             else:
                 return
 
-    def _update(self, claim: Claim, update: UpdateExpression) -> bool:
+    def _update(self, claim: IdempotencyRecord, update: UpdateExpression) -> bool:
         is_as_it_was = " AND ".join(
             (update.equals("attempt", claim.attempt), update.equals("state", claim.state.value))
         )
@@ -176,5 +176,5 @@ def _key(key: str) -> dict[str, Any]:
     return {"task": {"S": f"#submission#{key}"}}
 
 
-def _claim(item: Mapping[str, Any]) -> Claim:
-    return Claim.model_validate(deserialized(item))
+def _claim(item: Mapping[str, Any]) -> IdempotencyRecord:
+    return IdempotencyRecord.model_validate(deserialized(item))

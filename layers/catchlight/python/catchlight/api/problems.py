@@ -1,4 +1,4 @@
-"""The kinds of problem that the answer desk tells of: each with one HTTP status and one meaning.
+"""The kinds of problem that the tasks API tells of: each with one HTTP status and one meaning.
 
 Whether a request that was refused may be sent again, and whether images may have been generated (and paid for), is what
 callers want to know. So a provider's refusals are told apart by that:
@@ -66,7 +66,7 @@ PROBLEMS = (
 WORTH_WAITING = frozenset({IMAGE_NOT_ARCHIVED, IN_PROGRESS, PROVIDER_BUSY, PROVIDER_UNAVAILABLE, UNAVAILABLE})
 
 
-class ProblemError(ImageTasksError):
+class APIError(ImageTasksError):
     """A problem as it met one request. Everything in it goes to the caller."""
 
     def __init__(

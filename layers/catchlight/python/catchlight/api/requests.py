@@ -1,4 +1,4 @@
-"""What callers send to the answer desk, read strictly: a model, or a problem that names every part that is wrong."""
+"""What callers send to the tasks API, read strictly: a model, or a problem that names every part that is wrong."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -11,8 +11,8 @@ from catchlight.api.problems import (
     INVALID_REQUEST,
     KEY_MISSING,
     MALFORMED_BODY,
+    APIError,
     Problem,
-    ProblemError,
 )
 from catchlight.api.schemas import FieldProblem, IdempotencyKey, Registration, Submission
 from catchlight.callbacks.verification import decode_json
@@ -27,14 +27,14 @@ MAX_PLACE_LENGTH = 100
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 _IDEMPOTENCY_KEY: TypeAdapter[str] = TypeAdapter(IdempotencyKey)
-_READ_THE_DOCUMENT = "See docs/answer-desk.openapi.yaml."
+_READ_THE_DOCUMENT = "See docs/tasks-api.openapi.yaml."
 
 
 def read_query(model: type[AnyModel], parameters: Mapping[str, str]) -> AnyModel:
     """A query string's parameters as that model.
 
     Raises:
-        ProblemError: invalid-parameter
+        APIError: invalid-parameter
     """
     try:
         return model.model_validate(parameters)
@@ -46,10 +46,10 @@ def read_body(body: bytes) -> Registration | Submission:
     """What is to be registered or submitted.
 
     Raises:
-        ProblemError: body-too-large, malformed-body, invalid-request
+        APIError: body-too-large, malformed-body, invalid-request
     """
     if len(body) > MAX_BODY_BYTES:
-        raise ProblemError(
+        raise APIError(
             BODY_TOO_LARGE,
             f"the body is longer than {MAX_BODY_BYTES} bytes",
             advice="Send URLs of images instead of images.",
@@ -57,10 +57,10 @@ def read_body(body: bytes) -> Registration | Submission:
     try:
         decoded = decode_json(body)
     except MalformedBodyError as exc:
-        raise ProblemError(MALFORMED_BODY, str(exc), advice="Send JSON in UTF-8.") from None
+        raise APIError(MALFORMED_BODY, str(exc), advice="Send JSON in UTF-8.") from None
     is_submission, is_registration = (isinstance(decoded, dict) and name in decoded for name in ("request", "taskIds"))
     if is_submission == is_registration:
-        raise ProblemError(
+        raise APIError(
             INVALID_REQUEST,
             "the body should have either taskIds, to register tasks, or request, to submit one",
             advice=_READ_THE_DOCUMENT,
@@ -76,11 +76,11 @@ def read_idempotency_key(headers: Mapping[str, str]) -> str:
     """A submission's `Idempotency-Key`; header names are in lower case.
 
     Raises:
-        ProblemError: idempotency-key-missing, invalid-parameter
+        APIError: idempotency-key-missing, invalid-parameter
     """
     key = headers.get("idempotency-key")
     if key is None:
-        raise ProblemError(
+        raise APIError(
             KEY_MISSING,
             "a submission without Idempotency-Key could generate, and cost, twice",
             advice="Send a header Idempotency-Key that you make up for each request, a UUID for instance, and send the "
@@ -89,7 +89,7 @@ def read_idempotency_key(headers: Mapping[str, str]) -> str:
     try:
         return _IDEMPOTENCY_KEY.validate_python(key)
     except ValidationError:
-        raise ProblemError(
+        raise APIError(
             INVALID_PARAMETER,
             "Idempotency-Key should be 1 to 128 letters, digits, - and _",
             advice="Use a UUID.",
@@ -97,13 +97,13 @@ def read_idempotency_key(headers: Mapping[str, str]) -> str:
         ) from None
 
 
-def _invalid(problem: Problem, invalid: ValidationError, advice: str) -> ProblemError:
+def _invalid(problem: Problem, invalid: ValidationError, advice: str) -> APIError:
     every = invalid.errors(include_url=False, include_context=False, include_input=False)
     places = [error["loc"] for error in every]
     # What is malformed counts as missing to pydantic: a list of nothing else would be called too short besides.
     found = [error for error in every if error["type"] != "too_short" or not _is_within(error["loc"], places)]
     errors = tuple(FieldProblem(at=_place(error["loc"]), detail=_detail(error)) for error in found[:MAX_ERRORS])
-    return ProblemError(
+    return APIError(
         problem,
         "; ".join(f"{error.at}: {error.detail}" for error in errors),
         advice=f"{advice} {_READ_THE_DOCUMENT}" if advice != _READ_THE_DOCUMENT else advice,

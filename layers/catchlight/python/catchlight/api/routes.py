@@ -1,4 +1,4 @@
-"""Items of the tasks table as the answer desk shows them."""
+"""Items of the tasks table as the tasks API shows them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from catchlight.api.presigned_urls import PresignedLinks
 from catchlight.api.queries import Page
-from catchlight.api.schemas import FINAL_STATUSES, ImageAnswer, TaskAnswer, TaskPage
+from catchlight.api.schemas import FINAL_STATUSES, ImageResponse, TaskPage, TaskResponse
 from catchlight.errors import ImageTasksError
 from catchlight.models import Image, ImageKind, Task, by_place, split_task_key
 
@@ -20,7 +20,7 @@ class UnreadableItemError(ImageTasksError):
 
 
 class StoredTask(Task):
-    """A task with what only the desk looks at."""
+    """A task with what only the tasks API looks at."""
 
     idempotency_key: str | None = None
     arrived_at: str | None = None
@@ -42,10 +42,10 @@ def stored_task(item: Mapping[str, Any]) -> StoredTask:
     return task
 
 
-def task_answer(task: StoredTask, links: PresignedLinks) -> TaskAnswer:
+def task_answer(task: StoredTask, links: PresignedLinks) -> TaskResponse:
     """A task as it is shown."""
     provider, task_id = split_task_key(task.task)
-    return TaskAnswer.model_validate(
+    return TaskResponse.model_validate(
         {
             **task.model_dump(exclude={"images"}, by_alias=True, exclude_none=True),
             "provider": provider,
@@ -58,9 +58,9 @@ def task_answer(task: StoredTask, links: PresignedLinks) -> TaskAnswer:
     )
 
 
-def _image_answer(image: Image, kind: ImageKind, index: int, links: PresignedLinks) -> ImageAnswer:
+def _image_answer(image: Image, kind: ImageKind, index: int, links: PresignedLinks) -> ImageResponse:
     link = links.link(image)
-    return ImageAnswer.model_validate(
+    return ImageResponse.model_validate(
         {
             **image.model_dump(),
             "kind": kind,
@@ -73,7 +73,7 @@ def _image_answer(image: Image, kind: ImageKind, index: int, links: PresignedLin
 
 def page_answer(page: Page, links: PresignedLinks) -> TaskPage:
     """A page as it is shown. It ends early where the answer would become too long."""
-    tasks: list[TaskAnswer] = []
+    tasks: list[TaskResponse] = []
     unreadable: list[str] = []
     size = 0
     cursor = None

@@ -1,4 +1,4 @@
-"""What may be asked at the answer desk, and what it answers. `docs/answer-desk.openapi.yaml` is made from these models.
+"""What may be asked at the tasks API, and what it answers. `docs/tasks-api.openapi.yaml` is made from these models.
 
 Spelt in camelCase like the items of the tasks table; what a task does not have is left out, never null.
 """
@@ -73,13 +73,13 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True)
 
 
-class Asked(Message):
+class RequestModel(Message):
     """What callers send. What is not known is refused: it would be a typing error."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Answered(Message):
+class ResponseModel(Message):
     """What callers get. They read it leniently: a later version may say more."""
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
@@ -88,14 +88,14 @@ class Answered(Message):
 # ------------------------------------------------------------------------------------------------ asked
 
 
-class Registration(Asked):
+class Registration(RequestModel):
     """Tasks that were submitted elsewhere, to be polled for if their callbacks get lost."""
 
     provider: ProviderId
     task_ids: Annotated[tuple[TaskId, ...], Field(min_length=1, max_length=MAX_TASKS_PER_REGISTRATION)]
 
 
-class Submission(Asked):
+class Submission(RequestModel):
     """A request for images, sent to the provider as it is, with the callback URL put in."""
 
     provider: ProviderId
@@ -116,7 +116,7 @@ class Submission(Asked):
     ]
 
 
-class LinkQuery(Asked):
+class LinkQuery(RequestModel):
     """How long links are to live."""
 
     link_seconds: Annotated[
@@ -175,7 +175,7 @@ class PageQuery(LinkQuery):
 # ------------------------------------------------------------------------------------------------ answered
 
 
-class NewTask(Answered):
+class NewTask(ResponseModel):
     """A task that was registered or submitted."""
 
     task: Annotated[str, Field(description="Key in the tasks table, `{provider}#{taskId}`.")]
@@ -187,13 +187,13 @@ class NewTask(Answered):
     ]
 
 
-class RegisteredTasks(Answered):
+class RegisteredTasks(ResponseModel):
     """What became of each task id, in the order asked."""
 
     tasks: tuple[NewTask, ...]
 
 
-class ImageAnswer(Answered):
+class ImageResponse(ResponseModel):
     """One image of a task."""
 
     kind: ImageKind
@@ -216,7 +216,7 @@ class ImageAnswer(Answered):
     reason: Annotated[str | None, Field(description="Why it could not be had.")] = None
 
 
-class FailureAnswer(Answered):
+class FailureResponse(ResponseModel):
     """Why a task has no images, in our words and in the provider's."""
 
     reason: FailureReason
@@ -224,17 +224,17 @@ class FailureAnswer(Answered):
     message: str = ""
 
 
-class ConflictAnswer(Answered):
+class ConflictResponse(ResponseModel):
     """News that contradicted what was known. Kept as evidence, not applied."""
 
     reported_by: Reporter
     reported_at: Time
     status: TaskStatus
     urls: tuple[str, ...] = ()
-    failure: FailureAnswer | None = None
+    failure: FailureResponse | None = None
 
 
-class TaskAnswer(Answered):
+class TaskResponse(ResponseModel):
     """One task. Times are ISO 8601 in UTC, `2026-01-31T12:00:00.000Z`."""
 
     task: Annotated[str, Field(description="Key in the tasks table, `{provider}#{taskId}`.")]
@@ -242,8 +242,8 @@ class TaskAnswer(Answered):
     task_id: str
     status: TaskStatus
     done: Annotated[bool, Field(description="ARCHIVED, INCOMPLETE, FAILED or TIMED_OUT: waiting longer is in vain.")]
-    images: tuple[ImageAnswer, ...] = ()
-    failure: FailureAnswer | None = None
+    images: tuple[ImageResponse, ...] = ()
+    failure: FailureResponse | None = None
     request: Annotated[
         dict[str, Any] | None,
         Field(description="What was asked for, as far as it is known: `prompt`, `model`, `size`, `seeds`."),
@@ -251,7 +251,7 @@ class TaskAnswer(Answered):
     reported_by: Reporter | None = None
     confirmed_at: Time | None = None
     deliveries: Annotated[int, Field(description="Callbacks that brought news or evidence; not repetitions.")] = 0
-    conflicts: tuple[ConflictAnswer, ...] = ()
+    conflicts: tuple[ConflictResponse, ...] = ()
     idempotency_key: Annotated[str | None, Field(description="Of the request that submitted it.")] = None
     arrived_at: Annotated[Time | None, Field(description="When the table first heard of it.")] = None
     registered_at: Time | None = None
@@ -260,31 +260,31 @@ class TaskAnswer(Answered):
     updated_at: Time | None = None
 
 
-class TaskPage(Answered):
+class TaskPage(ResponseModel):
     """Some tasks, the newest first."""
 
-    tasks: tuple[TaskAnswer, ...]
+    tasks: tuple[TaskResponse, ...]
     cursor: Annotated[str | None, Field(description="Asks for the next page. Missing on the last one.")] = None
     unreadable: Annotated[
         tuple[str, ...], Field(description="Keys of items that were put by hand and are malformed.")
     ] = ()
 
 
-class ProviderReply(Answered):
+class ProviderReply(ResponseModel):
     """What the provider answered, as it came; our secrets are blotted out should it repeat them."""
 
     status: Annotated[int, Field(description="HTTP status.")]
     body: Annotated[Any, Field(description="JSON, or text if it was none.")] = None
 
 
-class FieldProblem(Answered):
+class FieldProblem(ResponseModel):
     """What is wrong with one part of a request."""
 
     at: Annotated[str, Field(description="Where it stands: `limit`, `taskIds.3`, `request.callBackUrl`.")]
     detail: str
 
 
-class ProblemBody(Answered):
+class ProblemBody(ResponseModel):
     """Why a request was not answered as asked (RFC 9457), and what to do next."""
 
     type: Annotated[str, Field(description="`urn:catchlight:problem:` and the problem's name.")]

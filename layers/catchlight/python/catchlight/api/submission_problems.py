@@ -1,6 +1,6 @@
 """Why a submission has not become a task, in words that say whether it may be sent again."""
 
-from catchlight.api.idempotency import Claim
+from catchlight.api.idempotency import IdempotencyRecord
 from catchlight.api.problems import (
     ACCOUNT_REFUSED,
     IN_DOUBT,
@@ -13,7 +13,7 @@ from catchlight.api.problems import (
     PROVIDER_UNAVAILABLE,
     REQUEST_REFUSED,
     WORTH_WAITING,
-    ProblemError,
+    APIError,
 )
 from catchlight.api.schemas import FieldProblem, ProviderReply
 from catchlight.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnreachableError
@@ -27,9 +27,9 @@ IN_PROGRESS_SECONDS = 3
 NOTHING_GENERATED = "Nothing was generated, and the key is free again."
 
 
-def invalid(*errors: FieldProblem) -> ProblemError:
+def invalid(*errors: FieldProblem) -> APIError:
     """The request is none that could be sent."""
-    return ProblemError(
+    return APIError(
         INVALID_REQUEST,
         "; ".join(f"{error.at}: {error.detail}" for error in errors),
         advice="Change what `errors` names. Nothing was sent.",
@@ -37,9 +37,9 @@ def invalid(*errors: FieldProblem) -> ProblemError:
     )
 
 
-def no_api_key(provider_id: str) -> ProblemError:
+def no_api_key(provider_id: str) -> APIError:
     """Nobody has put a key for this provider into the secret."""
-    return ProblemError(
+    return APIError(
         ACCOUNT_REFUSED,
         f"there is no API key for {provider_id}",
         advice=f'Put one into the provider keys secret: {{"{provider_id}": {{"apiKey": "..."}}}}. It is found within '
@@ -47,7 +47,7 @@ def no_api_key(provider_id: str) -> ProblemError:
     )
 
 
-def refused(error: ProviderError, reply: ProviderReply | None, retry_after_seconds: int | None) -> ProblemError:
+def refused(error: ProviderError, reply: ProviderReply | None, retry_after_seconds: int | None) -> APIError:
     """The provider has refused the request for certain, or has never received it."""
     patience = min(retry_after_seconds or RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS)
     match error:
@@ -59,7 +59,7 @@ def refused(error: ProviderError, reply: ProviderReply | None, retry_after_secon
             problem, advice = ACCOUNT_REFUSED, "Look at the provider's API key and credits, then send it again."
         case _:
             problem, advice = REQUEST_REFUSED, "Change the request as `providerReply` says, then send it again."
-    return ProblemError(
+    return APIError(
         problem,
         str(error),
         advice=f"{advice} {NOTHING_GENERATED}",
@@ -69,18 +69,18 @@ def refused(error: ProviderError, reply: ProviderReply | None, retry_after_secon
     )
 
 
-def key_used(claim: Claim) -> ProblemError:
+def key_used(claim: IdempotencyRecord) -> APIError:
     """The key has been used for another request."""
-    return ProblemError(
+    return APIError(
         KEY_USED,
         f"another request was sent with this key at {claim.asked_at}",
         advice="Make up a new key for each request. Use the old one only to repeat the very same request.",
     )
 
 
-def in_progress(claim: Claim) -> ProblemError:
+def in_progress(claim: IdempotencyRecord) -> APIError:
     """Somebody else asks the provider at this moment."""
-    return ProblemError(
+    return APIError(
         IN_PROGRESS,
         "the provider is being asked with this key",
         advice="Send the same request again in a few seconds: it will be answered as the first one.",
@@ -89,10 +89,10 @@ def in_progress(claim: Claim) -> ProblemError:
     )
 
 
-def in_doubt(claim: Claim, reason: str, reply: ProviderReply | None = None) -> ProblemError:
+def unknown_outcome(claim: IdempotencyRecord, reason: str, reply: ProviderReply | None = None) -> APIError:
     """The request may have become a task that nobody knows."""
     listed = f"GET /tasks?provider={claim.provider}&since={claim.asked_at}"
-    return ProblemError(
+    return APIError(
         IN_DOUBT,
         f"it is not known whether {claim.provider} has taken the request: {reason}",
         advice=f"Nothing is sent again with this key. Look whether a task has turned up since: {listed}. If so, that "
@@ -103,9 +103,9 @@ def in_doubt(claim: Claim, reason: str, reply: ProviderReply | None = None) -> P
     )
 
 
-def not_noted(claim: Claim, task_id: str) -> ProblemError:
+def not_noted(claim: IdempotencyRecord, task_id: str) -> APIError:
     """The request has become a task that could not be written down."""
-    return ProblemError(
+    return APIError(
         IN_DOUBT,
         f"{claim.provider} has made a task of the request, but it could not be registered",
         advice=f'Register it: POST /tasks {{"provider": "{claim.provider}", "taskIds": ["{task_id}"]}}. Nothing is '
@@ -115,18 +115,18 @@ def not_noted(claim: Claim, task_id: str) -> ProblemError:
     )
 
 
-def no_such_submission() -> ProblemError:
+def no_such_submission() -> APIError:
     """No claim has this key."""
-    return ProblemError(
+    return APIError(
         NO_SUCH_SUBMISSION,
         "no submission was sent with this key, or it was refused",
         advice="There is nothing to give up: the key is free.",
     )
 
 
-def not_in_doubt(claim: Claim) -> ProblemError:
+def not_in_doubt(claim: IdempotencyRecord) -> APIError:
     """It is known what has become of the request."""
-    return ProblemError(
+    return APIError(
         NOT_IN_DOUBT,
         "the submission has become a task",
         advice=f"See GET /tasks/{claim.provider}/{claim.task_id}. For further images send a request with another key.",

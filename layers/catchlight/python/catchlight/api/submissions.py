@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from catchlight.api import submission_problems
-from catchlight.api.idempotency import Claim, ClaimState, SubmissionClaims
+from catchlight.api.idempotency import IdempotencyRecord, IdempotencyState, IdempotencyStore
 from catchlight.api.schemas import IDEMPOTENCY_KEY_PATTERN, FieldProblem, NewTask, ProviderReply, Submission
 from catchlight.api.submission_client import Reply, SubmissionClient
 from catchlight.aws.secrets import ProviderKeys
@@ -34,7 +34,7 @@ class Submissions:
 
     def __init__(
         self,
-        claims: SubmissionClaims,
+        claims: IdempotencyStore,
         client: SubmissionClient,
         keys: Callable[[str], ProviderKeys],
         callback_token: Callable[[], str],
@@ -55,7 +55,7 @@ class Submissions:
         """The task that a request becomes, or has become when it was sent with this key before.
 
         Raises:
-            ProblemError: it has not, or nobody knows. Whether something may have been generated is told.
+            APIError: it has not, or nobody knows. Whether something may have been generated is told.
         """
         provider = PROVIDERS[submission.provider]
         path = _checked_path(provider, submission)
@@ -64,7 +64,7 @@ class Submissions:
         if api_key is None:
             raise submission_problems.no_api_key(provider.id)
         token = self._callback_token()
-        claim = Claim(
+        claim = IdempotencyRecord(
             key=key,
             provider=provider.id,
             fingerprint=_fingerprint(submission),
@@ -84,32 +84,32 @@ class Submissions:
         """Frees a key whose submission is in doubt: the next request with it is sent.
 
         Raises:
-            ProblemError: it is not in doubt.
+            APIError: it is not in doubt.
         """
         # What can be no key is none to DynamoDB either, should it be longer than its keys are.
         claim = self._claims.find(key) if re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key) else None
-        if claim is None or claim.state is ClaimState.FREE:
+        if claim is None or claim.state is IdempotencyState.RELEASED:
             raise submission_problems.no_such_submission()
-        if claim.state is ClaimState.TAKEN:
+        if claim.state is IdempotencyState.COMPLETED:
             raise submission_problems.not_in_doubt(claim)
         if claim.is_asking(self._now()) or not self._claims.free(claim):
             raise submission_problems.in_progress(claim)
 
-    def _repeated(self, claim: Claim, fingerprint: str) -> NewTask:
+    def _repeated(self, claim: IdempotencyRecord, fingerprint: str) -> NewTask:
         if claim.fingerprint != fingerprint:
             raise submission_problems.key_used(claim)
-        if claim.state is ClaimState.TAKEN and claim.task_id:
+        if claim.state is IdempotencyState.COMPLETED and claim.task_id:
             return _submitted(claim.provider, claim.task_id)
         if claim.is_asking(self._now()):
             raise submission_problems.in_progress(claim)
-        raise submission_problems.in_doubt(claim, claim.doubt or "whoever asked it has not come to an end")
+        raise submission_problems.unknown_outcome(claim, claim.doubt or "whoever asked it has not come to an end")
 
     def _ask(
         self,
         provider: Provider,
         path: str,
         body: Mapping[str, Any],
-        claim: Claim,
+        claim: IdempotencyRecord,
         *,
         api_key: str,
         secrets: tuple[str, ...],
@@ -121,7 +121,7 @@ class Submissions:
         except ProviderError as exc:
             shown = _shown(reply, secrets) if reply else None
             if isinstance(exc, ProviderUnavailableError) and not isinstance(exc, ProviderUnreachableError):
-                problem = submission_problems.in_doubt(claim, str(exc), shown)
+                problem = submission_problems.unknown_outcome(claim, str(exc), shown)
                 note: Callable[[], Any] = partial(self._claims.doubt, claim, str(exc))
             else:
                 problem = submission_problems.refused(exc, shown, reply.retry_after_seconds if reply else None)
@@ -133,7 +133,7 @@ class Submissions:
                 problem.note_error = unnoted
             raise problem from exc
 
-    def _note(self, claim: Claim, task_id: str, submission: Submission) -> None:
+    def _note(self, claim: IdempotencyRecord, task_id: str, submission: Submission) -> None:
         task = new_task(
             claim.provider,
             task_id,
@@ -161,7 +161,7 @@ def _checked_path(provider: Provider, submission: Submission) -> str:
     """Where the request goes to.
 
     Raises:
-        ProblemError: the request is none that could be sent there.
+        APIError: the request is none that could be sent there.
     """
     endpoint = next(iter(provider.submit_paths)) if submission.endpoint is None else submission.endpoint
     errors = list(_problems_of(submission.request))

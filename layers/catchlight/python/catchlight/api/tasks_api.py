@@ -1,4 +1,4 @@
-"""The answer desk: what is registered, looked up and linked to, without HTTP."""
+"""The tasks API: what is registered, looked up and linked to, without HTTP."""
 
 import re
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from catchlight.api.problems import (
     NO_SUCH_IMAGE,
     NO_SUCH_TASK,
     UNREADABLE_ITEM,
-    ProblemError,
+    APIError,
 )
 from catchlight.api.queries import InvalidCursorError, TaskQueries
 from catchlight.api.routes import StoredTask, UnreadableItemError, page_answer, stored_task, task_answer
@@ -22,9 +22,9 @@ from catchlight.api.schemas import (
     PageQuery,
     RegisteredTasks,
     Registration,
-    TaskAnswer,
     TaskPage,
     TaskQuery,
+    TaskResponse,
 )
 from catchlight.models import Image, ImageKind, ImageState, TaskStatus, by_place, is_task_key, task_key
 from catchlight.tasks.registration import Registry
@@ -35,8 +35,8 @@ ARCHIVED_SOON_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerDesk:
-    """Answers with models, or raises a ProblemError; or StoreUnavailableError where DynamoDB does not take a call."""
+class TasksApi:
+    """Answers with models, or raises a APIError; or StoreUnavailableError where DynamoDB does not take a call."""
 
     queries: TaskQueries
     registry: Registry
@@ -64,7 +64,7 @@ class AnswerDesk:
         try:
             page = self.queries.page(query)
         except InvalidCursorError as exc:
-            raise ProblemError(
+            raise APIError(
                 INVALID_PARAMETER,
                 f"cursor: {exc}",
                 advice="Take `cursor` as the page before had it, and keep status, provider and since as they were; or "
@@ -72,7 +72,7 @@ class AnswerDesk:
             ) from None
         return page_answer(page, self.links(query.link_seconds))
 
-    def task(self, provider_id: str, task_id: str, query: TaskQuery, *, max_wait_seconds: float) -> TaskAnswer:
+    def task(self, provider_id: str, task_id: str, query: TaskQuery, *, max_wait_seconds: float) -> TaskResponse:
         """One task; waits for its end as long as is asked for and there is time."""
         task = self._find(provider_id, task_id, wait_seconds=min(query.wait, max_wait_seconds))
         return task_answer(task, self.links(query.link_seconds))
@@ -95,7 +95,7 @@ class AnswerDesk:
         if item is None:
             # Whoever asks for many at once wants to know which.
             named = f"{provider_id}/{task_id}" if is_task_key(task) else "such a task"
-            raise ProblemError(
+            raise APIError(
                 NO_SUCH_TASK,
                 f"nobody has registered {named}, and no callback has come for it",
                 advice="Look at provider and id. If the provider has the task, register it: POST /tasks "
@@ -104,14 +104,14 @@ class AnswerDesk:
         try:
             return stored_task(item)
         except UnreadableItemError as exc:
-            raise ProblemError(
+            raise APIError(
                 UNREADABLE_ITEM,
                 f"the task's item in the table is malformed: {exc}",
                 advice="Somebody has put it there by hand: repair it, or delete it and register the task.",
             ) from exc
 
 
-def _not_linked(task: StoredTask, image: Image | None, name: str) -> ProblemError:
+def _not_linked(task: StoredTask, image: Image | None, name: str) -> APIError:
     if image is None:
         if task.status is TaskStatus.PENDING:
             return _not_yet("the task is PENDING, it has no images yet")
@@ -127,8 +127,8 @@ def _not_linked(task: StoredTask, image: Image | None, name: str) -> ProblemErro
     return _no_such_image(f"{name} could not be had: {image.reason or image.state}", "See the task's `images`.")
 
 
-def _not_yet(detail: str) -> ProblemError:
-    return ProblemError(
+def _not_yet(detail: str) -> APIError:
+    return APIError(
         IMAGE_NOT_ARCHIVED,
         detail,
         advice="Wait for the task: GET /tasks/{provider}/{taskId}?wait=20 until `done`.",
@@ -136,5 +136,5 @@ def _not_yet(detail: str) -> ProblemError:
     )
 
 
-def _no_such_image(detail: str, advice: str) -> ProblemError:
-    return ProblemError(NO_SUCH_IMAGE, detail, advice=advice)
+def _no_such_image(detail: str, advice: str) -> APIError:
+    return APIError(NO_SUCH_IMAGE, detail, advice=advice)

@@ -7,9 +7,9 @@ from datetime import datetime
 from functools import partial
 
 from catchlight.archiving.bucket import ImageBucket, folder
-from catchlight.archiving.confirmation import Checked, Confirmation
-from catchlight.archiving.priority_pool import EarliestFirstPool
-from catchlight.archiving.url_refresher import FreshUrls
+from catchlight.archiving.confirmation import Confirmation, ConfirmationResult
+from catchlight.archiving.priority_pool import PriorityThreadPool
+from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.errors import (
     ImageGoneError,
     ImageRejectedError,
@@ -33,7 +33,7 @@ class ArchiveRun:
     images: tuple[Image, ...] = ()  # those that this run finished
     failures: tuple[Exception, ...] = ()  # why the message is to come back
     renewed: int = 0  # images for which the provider had a fresh URL
-    is_refuted: bool = False  # a callback claimed a result that the provider does not have
+    is_contradicted: bool = False  # a callback claimed a result that the provider does not have
 
     @property
     def urls_die_at(self) -> datetime | None:
@@ -49,17 +49,17 @@ class ImageArchive:
         self,
         table: TasksTable,
         confirmation: Confirmation,
-        fresh_urls: FreshUrls,
+        url_refresher: UrlRefresher,
         fetcher: ImageFetcher,
         bucket: ImageBucket,
         *,
         additional_hosts: Iterable[str],
-        pool: EarliestFirstPool,
+        pool: PriorityThreadPool,
         now: Callable[[], datetime],
     ) -> None:
         self._table = table
         self._confirmation = confirmation
-        self._fresh_urls = fresh_urls
+        self._url_refresher = url_refresher
         self._fetcher = fetcher
         self._bucket = bucket
         self._additional_hosts = tuple(additional_hosts)
@@ -86,10 +86,10 @@ class ImageArchive:
         except ImageTasksError as exc:
             return ArchiveRun(found, failures=(exc,))
         if checked.task.status is not TaskStatus.SUCCEEDED:
-            return ArchiveRun(checked.task, is_refuted=checked.is_refuted)
+            return ArchiveRun(checked.task, is_contradicted=checked.is_contradicted)
         return self._archive_images(checked, is_last_try, deadline)
 
-    def _archive_images(self, checked: Checked, is_last_try: bool, deadline: float) -> ArchiveRun:
+    def _archive_images(self, checked: ConfirmationResult, is_last_try: bool, deadline: float) -> ArchiveRun:
         task, was_asked = checked.task, checked.was_asked
         pending = [index for index, image in enumerate(task.images) if image.state is ImageState.PENDING]
         results = self._copy_all(task, pending, deadline)
@@ -98,7 +98,7 @@ class ImageArchive:
         gone = [index for index, result in results.items() if isinstance(result, ImageGoneError)]
         if gone and not was_asked:
             try:
-                task = self._fresh_urls.renew(task, gone)
+                task = self._url_refresher.renew(task, gone)
             except ImageTasksError as exc:
                 failures.append(exc)
             else:
@@ -119,7 +119,7 @@ class ImageArchive:
         if settled or not failures:
             # One write for all images: a crash before it costs a repetition, in which S3 says what is there.
             task = self._table.save_images(task, settled, now=self._now(), known_request=checked.known_request)
-        return ArchiveRun(task, tuple(settled.values()), tuple(failures), len(renewed), checked.is_refuted)
+        return ArchiveRun(task, tuple(settled.values()), tuple(failures), len(renewed), checked.is_contradicted)
 
     def _copy_all(self, task: Task, indices: Iterable[int], deadline: float) -> dict[int, Result]:
         places = list(by_place(task.images))

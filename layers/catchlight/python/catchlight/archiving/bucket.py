@@ -8,7 +8,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.stream import IncomingImage
+from catchlight.images.stream import ImageStream
 from catchlight.models import Task, split_task_key
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _NoImageError(BaseException):
 class _Body:
     """An image as botocore reads it."""
 
-    def __init__(self, image: IncomingImage) -> None:
+    def __init__(self, image: ImageStream) -> None:
         self._image = image
         self.seek = image.seek
         self.tell = image.tell
@@ -66,7 +66,7 @@ class ImageBucket:
         self._s3 = s3
         self.name = name
 
-    def put(self, key: str, image: IncomingImage, *, task: str) -> str:
+    def put(self, key: str, image: ImageStream, *, task: str) -> str:
         """Writes the object if there is none; one with the same bytes is as good as written. Its SHA-256, in hex.
 
         The image goes out while it comes in. Without its end, which only a verified one has, S3 stores nothing.

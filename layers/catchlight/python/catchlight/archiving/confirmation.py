@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from catchlight.errors import UnconfirmedError
 from catchlight.models import GenerationRequest, Task, TaskStatus, iso
-from catchlight.polling.status_lookup import Inquiry
+from catchlight.polling.status_lookup import StatusLookup
 from catchlight.tasks.table import TasksTable
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class ConfirmationResult:
     """A task after its claim was checked, as it is in the table now."""
 
     task: Task
-    is_refuted: bool = False  # the provider says something else: the claim is kept as evidence
+    is_contradicted: bool = False  # the provider says something else: the claim is kept as evidence
     was_asked: bool = False  # the URLs are the provider's own of this moment
     known_request: GenerationRequest | None = None  # what the item says; the task has what the provider says besides
 
@@ -25,11 +25,11 @@ class Checked:
 class Confirmation:
     """Confirms or corrects single tasks. Thread-safe."""
 
-    def __init__(self, table: TasksTable, inquiry: Inquiry) -> None:
+    def __init__(self, table: TasksTable, status_lookup: StatusLookup) -> None:
         self._table = table
-        self._inquiry = inquiry
+        self._status_lookup = status_lookup
 
-    def check(self, task: Task, *, is_last_try: bool) -> Checked:
+    def check(self, task: Task, *, is_last_try: bool) -> ConfirmationResult:
         """The task with URLs and status as the provider has them.
 
         A task that a poll brought, or whose provider has no API key here, comes back as it is. "Still running" is not
@@ -40,20 +40,20 @@ class Confirmation:
             UnconfirmedError: it does not know of a result yet, or the task has changed meanwhile. Try again.
             StoreUnavailableError: what it says could not be written.
         """
-        answer = self._inquiry.ask(task.task) if task.is_claim else None
+        answer = self._status_lookup.ask(task.task) if task.is_unconfirmed else None
         if answer is None:
-            return Checked(task)
+            return ConfirmationResult(task)
         if answer.status is TaskStatus.PENDING and not is_last_try:
             raise UnconfirmedError("the provider does not confirm the callback's result yet")
         if task.says_the_same_as(answer):
             # A callback tells less of it than the provider's record, and who has submitted the task knows no seeds.
             request = task.request.completed_by(answer.request) if task.request else answer.request
             learned = {"confirmed_at": iso(answer.reported_at), "request": request}
-            return Checked(task.model_copy(update=learned), was_asked=True, known_request=task.request)
+            return ConfirmationResult(task.model_copy(update=learned), was_asked=True, known_request=task.request)
         if not self._table.correct(task, answer):
             raise UnconfirmedError("the task has changed while its provider was asked")
         corrected = self._table.get(task.task)
         # It may be a claim again: one that came in between, and is not what was checked.
-        if corrected is None or corrected.is_claim:
+        if corrected is None or corrected.is_unconfirmed:
             raise UnconfirmedError("the task has changed after its correction")
-        return Checked(corrected, is_refuted=task.is_refuted_by(answer), was_asked=True)
+        return ConfirmationResult(corrected, is_contradicted=task.is_contradicted_by(answer), was_asked=True)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class EarliestFirstPool:
+class PriorityThreadPool:
     """A thread pool in which waiting work overtakes what is due later. Thread-safe."""
 
     def __init__(self, max_workers: int, *, thread_name_prefix: str = "") -> None:

@@ -4,17 +4,17 @@ from collections.abc import Collection
 
 from catchlight.errors import UnconfirmedError
 from catchlight.models import Image, ImageState, Task, TaskReport, TaskStatus, by_place
-from catchlight.polling.status_lookup import Inquiry
+from catchlight.polling.status_lookup import StatusLookup
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.table import TasksTable
 
 
-class FreshUrls:
+class UrlRefresher:
     """Renews the URLs of single tasks. Thread-safe."""
 
-    def __init__(self, table: TasksTable, inquiry: Inquiry) -> None:
+    def __init__(self, table: TasksTable, status_lookup: StatusLookup) -> None:
         self._table = table
-        self._inquiry = inquiry
+        self._status_lookup = status_lookup
 
     def renew(self, task: Task, stale: Collection[int]) -> Task:
         """The task with those of its `stale` images (positions) PENDING again that have another URL by now.
@@ -44,7 +44,7 @@ class FreshUrls:
         return self._ask(task, stale)[1]
 
     def _ask(self, task: Task, stale: Collection[int]) -> tuple[TaskReport | None, dict[int, Image]]:
-        answer = self._inquiry.ask(task.task)
+        answer = self._status_lookup.ask(task.task)
         if answer is None or answer.status is not TaskStatus.SUCCEEDED:
             return answer, {}
         present = by_place(answer.images)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.client import SFNClient
 
 # What every client has, whatever its timeouts are. Both would cost a tenth of a callback's CPU time.
-QUICK = Config(
+BASE_CONFIG = Config(
     # Else it is put together anew, twice for every call, from nothing that changes.
     user_agent="catchlight",
     # The types of arguments are mypy's business, their values the service's.
@@ -85,7 +85,7 @@ class AwsClients:
         return TlsContext()
 
     def _client(self, service: str, config: Config) -> Any:
-        client: Any = self._session.create_client(service, config=config.merge(QUICK))
+        client: Any = self._session.create_client(service, config=config.merge(BASE_CONFIG))
         # botocore has no parameter for it; a test notices should it look elsewhere one day.
         client._endpoint.http_session._manager.connection_pool_kw["ssl_context"] = self._tls_context
         client.meta.events.register("after-call", _refuse_half_an_answer)

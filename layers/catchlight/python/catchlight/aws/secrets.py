@@ -35,7 +35,7 @@ class ProviderKeys(BaseModel):
         return (self.api_key.get_secret_value() or None) if self.api_key else None
 
 
-class LiveSecret:
+class RotatingSecret:
     """One secret of AWS Secrets Manager with its versions that are valid now.
 
     Powertools' provider would cache both versions under one key and a missing previous version not at all.

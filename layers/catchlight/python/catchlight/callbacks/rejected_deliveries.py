@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 PREFIX = "rejected/"
-# What helps to understand a delivery. Signatures, cookies and whatever else might open a door are not among it.
+# What helps to understand a delivery. Signatures, cookies and whatever else might open a URL policy are not among it.
 KEPT_HEADERS = ("content-type", "content-length", "date", "user-agent", "x-webhook-timestamp")
 
 

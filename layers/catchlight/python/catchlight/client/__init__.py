@@ -1,44 +1,44 @@
-"""The answer desk from Python: `with connect("catchlight") as desk: desk.submit("flux-kontext", {"prompt": "..."})`."""
+"""The tasks API from Python: `with connect("catchlight") as desk: desk.submit("flux-kontext", {"prompt": "..."})`."""
 
-from catchlight.api.schemas import ImageAnswer, NewTask, TaskAnswer, TaskPage
+from catchlight.api.schemas import ImageResponse, NewTask, TaskPage, TaskResponse
 from catchlight.client.aws_errors import CatchlightError
 from catchlight.client.downloading import Download, download
 from catchlight.client.errors import (
-    BusyError,
-    DeskError,
+    APIConnectionError,
+    APIError,
     DownloadError,
-    InDoubtError,
-    NotAllowedError,
     NotFoundError,
-    ProblemError,
-    UnexpectedAnswerError,
-    UnreachableError,
+    PermissionDeniedError,
+    RateLimitError,
+    TasksApiError,
+    UnexpectedResponseError,
+    UnknownOutcomeError,
 )
-from catchlight.client.retrying import Patience
-from catchlight.client.tasks_client import DeskClient, connect
+from catchlight.client.retrying import RetryPolicy
+from catchlight.client.tasks_client import TasksClient, connect
 from catchlight.models import ImageKind, ImageState, TaskStatus
 
 __all__ = [
-    "BusyError",
+    "APIConnectionError",
+    "APIError",
     "CatchlightError",
-    "DeskClient",
-    "DeskError",
     "Download",
     "DownloadError",
-    "ImageAnswer",
     "ImageKind",
+    "ImageResponse",
     "ImageState",
-    "InDoubtError",
     "NewTask",
-    "NotAllowedError",
     "NotFoundError",
     "Patience",
-    "ProblemError",
-    "TaskAnswer",
+    "PermissionDeniedError",
+    "RateLimitError",
     "TaskPage",
+    "TaskResponse",
     "TaskStatus",
-    "UnexpectedAnswerError",
-    "UnreachableError",
+    "TasksApiError",
+    "TasksClient",
+    "UnexpectedResponseError",
+    "UnknownOutcomeError",
     "connect",
     "download",
 ]

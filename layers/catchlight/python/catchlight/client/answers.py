@@ -1,4 +1,4 @@
-"""Reads what the answer desk, and API Gateway before it, answer."""
+"""Reads what the tasks API, and API Gateway before it, answer."""
 
 from http import HTTPStatus
 from typing import TypeVar
@@ -7,7 +7,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from catchlight.api.schemas import ProblemBody
-from catchlight.client.errors import DeskError, NotAllowedError, UnexpectedAnswerError, error_of
+from catchlight.client.errors import PermissionDeniedError, TasksApiError, UnexpectedResponseError, error_of
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -18,7 +18,7 @@ def read_answer(response: httpx.Response, model: type[Answer]) -> Answer:
     """The answer as a model.
 
     Raises:
-        UnexpectedAnswerError: it is none.
+        UnexpectedResponseError: it is none.
     """
     try:
         return model.model_validate_json(response.content)
@@ -26,39 +26,39 @@ def read_answer(response: httpx.Response, model: type[Answer]) -> Answer:
         problems = "; ".join(
             f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in exc.errors(include_input=False)
         )
-        raise UnexpectedAnswerError(
-            f"{response.url.host} answered, but not as this version's answer desk does ({problems}). Install the "
+        raise UnexpectedResponseError(
+            f"{response.url.host} answered, but not as this version's tasks API does ({problems}). Install the "
             "catchlight that the stack was deployed from."
         ) from exc
 
 
-def refusal(response: httpx.Response) -> DeskError:
+def refusal(response: httpx.Response) -> TasksApiError:
     """What an answer that is neither a success nor a redirection means."""
     error = _refusal(response)
     error.retry_after_seconds = _retry_after_seconds(response)
     return error
 
 
-def _refusal(response: httpx.Response) -> DeskError:
+def _refusal(response: httpx.Response) -> TasksApiError:
     if response.headers.get("Content-Type", "").startswith("application/problem+json"):
         return error_of(read_answer(response, ProblemBody))
     said = _gateway_message(response)
     match response.status_code:
         case HTTPStatus.FORBIDDEN | HTTPStatus.UNAUTHORIZED:
-            return NotAllowedError(
+            return PermissionDeniedError(
                 f"The stack's API does not let your credentials in ({said}). They need execute-api:Invoke on it."
             )
         case HTTPStatus.NOT_FOUND:
-            return UnexpectedAnswerError(
-                f"{response.url.host} has no answer desk ({said}). Update the stack: `make build && sam deploy`, or "
+            return UnexpectedResponseError(
+                f"{response.url.host} has no tasks API ({said}). Update the stack: `make build && sam deploy`, or "
                 "start it again with `make up`."
             )
         case HTTPStatus.TOO_MANY_REQUESTS:
-            return DeskError(f"Too many requests for the stack's API ({said}). Try again later.", again=True)
+            return TasksApiError(f"Too many requests for the stack's API ({said}). Try again later.", again=True)
         case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return DeskError(f"The stack's API failed: HTTP {status} ({said}). Its logs say why.", again=True)
+            return TasksApiError(f"The stack's API failed: HTTP {status} ({said}). Its logs say why.", again=True)
         case status:
-            return UnexpectedAnswerError(f"{response.url.host} answered HTTP {status} ({said}), which no desk does.")
+            return UnexpectedResponseError(f"{response.url.host} answered HTTP {status} ({said}), which no desk does.")
 
 
 def _gateway_message(response: httpx.Response) -> str:
@@ -69,7 +69,7 @@ def _gateway_message(response: httpx.Response) -> str:
 
 
 def _retry_after_seconds(response: httpx.Response) -> float | None:
-    """Seconds only: API Gateway and the desk send no dates."""
+    """Seconds only: API Gateway and the tasks API send no dates."""
     try:
         return max(0.0, float(response.headers["Retry-After"]))
     except (KeyError, ValueError):

@@ -15,9 +15,9 @@ from typing import IO, Literal
 
 import httpx
 
-from catchlight.api.schemas import MAX_TASKS_PER_PAGE, ImageAnswer, TaskAnswer
-from catchlight.client.errors import DeskError, DownloadError
-from catchlight.client.tasks_client import DeskClient
+from catchlight.api.schemas import MAX_TASKS_PER_PAGE, ImageResponse, TaskResponse
+from catchlight.client.errors import DownloadError, TasksApiError
+from catchlight.client.tasks_client import TasksClient
 from catchlight.models import ImageKind, ImageState, Model
 
 # What a home's line and one session of S3 take; more only makes each of them slower.
@@ -41,8 +41,8 @@ class Download(Model):
 
 
 def download(
-    desk: DeskClient,
-    tasks: Iterable[TaskAnswer],
+    api: TasksClient,
+    tasks: Iterable[TaskResponse],
     folder: Path,
     *,
     kinds: Collection[ImageKind] = tuple(ImageKind),
@@ -53,7 +53,7 @@ def download(
     Tasks are taken a page at a time, as they are needed.
 
     Raises:
-        DeskError: the next tasks cannot be had. What fails for one image is told in its Download.
+        TasksApiError: the next tasks cannot be had. What fails for one image is told in its Download.
         OSError: the folder cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def download(
         try:
             while page := list(islice(remaining, MAX_TASKS_PER_PAGE)):
                 savers = [
-                    _ImageSaver(desk, task, image, folder, stop)
+                    _ImageSaver(api, task, image, folder, stop)
                     for task in _not_seen(page, seen)
                     for image in task.images
                     if image.kind in kinds
@@ -76,7 +76,7 @@ def download(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _not_seen(tasks: Iterable[TaskAnswer], seen: set[str]) -> Iterator[TaskAnswer]:
+def _not_seen(tasks: Iterable[TaskResponse], seen: set[str]) -> Iterator[TaskResponse]:
     """A task that changes while pages are read may be met twice."""
     for task in tasks:
         if task.task not in seen:
@@ -88,9 +88,9 @@ class _ImageSaver:
     """One image on its way into the folder."""
 
     def __init__(
-        self, desk: DeskClient, task: TaskAnswer, image: ImageAnswer, folder: Path, stop: threading.Event
+        self, api: TasksClient, task: TaskResponse, image: ImageResponse, folder: Path, stop: threading.Event
     ) -> None:
-        self._desk = desk
+        self._api = api
         self._task = task
         self._image = image
         self._stop = stop
@@ -103,7 +103,7 @@ class _ImageSaver:
             return self._told("missing", reason=self._image.reason or "it is not archived yet")
         try:
             outcome = self._save()
-        except (DeskError, OSError) as exc:
+        except (TasksApiError, OSError) as exc:
             return self._told("failed", reason=str(exc))
         return self._told(outcome, path=str(self._target), bytes=self._target.stat().st_size)
 
@@ -175,7 +175,7 @@ class _ImageSaver:
             return hashlib.file_digest(file, "sha256").hexdigest() == self._image.sha256
 
     def _fetch_all(self) -> None:
-        self._desk.patience.send(self._fetch_rest)
+        self._api.patience.send(self._fetch_rest)
 
     def _fetch_rest(self) -> None:
         """Adds to the partial file what it lacks; a second call goes on where the first one broke off."""
@@ -185,11 +185,11 @@ class _ImageSaver:
         if self._image.bytes is not None and have > self._image.bytes:
             have = 0  # begun anew: the answer to a request without a range is written from the start
         if self._link is None:
-            self._link = self._desk.image_link(
+            self._link = self._api.image_link(
                 self._task.provider, self._task.task_id, self._image.kind, self._image.index
             )
         link, self._link = self._link, None  # the next try gets a fresh one
-        with self._desk.open_link(link, from_byte=have) as response:
+        with self._api.open_link(link, from_byte=have) as response:
             goes_on = response.status_code == HTTPStatus.PARTIAL_CONTENT
             with self._partial.open("ab" if goes_on else "wb") as file:
                 self._write(response, file.write)
@@ -202,7 +202,7 @@ class _ImageSaver:
             write(chunk)
 
 
-def _is_alive(image: ImageAnswer) -> bool:
+def _is_alive(image: ImageResponse) -> bool:
     if not (image.link and image.link_expires_at):
         return False
     try:
@@ -211,7 +211,7 @@ def _is_alive(image: ImageAnswer) -> bool:
         return False
 
 
-def file_name(task: TaskAnswer, image: ImageAnswer) -> str:
+def file_name(task: TaskResponse, image: ImageResponse) -> str:
     """`{provider}_{taskId}_{kind}-{index}.{ext}`: one folder's worth of names, safe on every file system."""
     suffix = PurePosixPath(image.key or "").suffix.lstrip(".")
     extension = suffix if suffix in _EXTENSIONS else "image"

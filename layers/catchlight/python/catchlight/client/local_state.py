@@ -22,7 +22,7 @@ class LocalState(BaseModel):
     # A local stack listens on this address only: nothing that a damaged file says leads out of this machine.
     aws_endpoint_url: str = Field(pattern=r"^http://127\.0\.0\.1:[0-9]{1,5}$")
     region: str
-    desk_url: str | None = None
+    tasks_api_url: str | None = None
     simulator_url: str | None = None
     resources: dict[str, str] = {}
     parameters: dict[str, str] = {}

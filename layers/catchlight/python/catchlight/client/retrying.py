@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from catchlight.client.errors import DeskError
+from catchlight.client.errors import TasksApiError
 
 Answer = TypeVar("Answer")
 
@@ -15,7 +15,7 @@ _LONGEST_PAUSE_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """Sends again what is worth it, after pauses that double, or as long as the answer asks for."""
 
     seconds: float = 60  # for all tries and pauses together
@@ -26,13 +26,13 @@ class Patience:
         """The first answer.
 
         Raises:
-            DeskError: the last try's.
+            TasksApiError: the last try's.
         """
         begun = time.monotonic()
         for number in range(self.tries - 1):
             try:
                 return send_once()
-            except DeskError as exc:
+            except TasksApiError as exc:
                 if not exc.is_worth_another_try:
                     raise
                 pause = exc.retry_after_seconds

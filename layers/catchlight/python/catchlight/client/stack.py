@@ -42,7 +42,7 @@ class Stack:
     resources: Mapping[str, str]  # what Ref gives for them
     parameters: Mapping[str, str]
     session: boto3.Session = field(repr=False)
-    desk_url: str = ""  # of a stack from an older template there is none
+    tasks_api_url: str = ""  # of a stack from an older template there is none
     endpoint_url: str | None = None
     simulator_url: str | None = None
     logs: Path | None = None  # where a local stack's functions write theirs
@@ -167,7 +167,7 @@ def _local_stack(state: LocalState, state_dir: Path) -> Stack:
         resources=state.resources,
         parameters=state.parameters,
         session=loopback_session(state.region),
-        desk_url=state.desk_url or "",
+        tasks_api_url=state.tasks_api_url or "",
         endpoint_url=state.aws_endpoint_url,
         simulator_url=state.simulator_url,
         logs=state_dir / "logs",
@@ -194,7 +194,7 @@ def find_deployed(stack_name: str | None, *, region: str | None = None, profile:
         region=session.region_name,
         is_local=False,
         api_url=outputs.get("CallbackUrlPattern", "").partition("/callbacks/")[0],
-        desk_url=outputs.get("DeskUrl", ""),
+        tasks_api_url=outputs.get("TasksApiUrl", ""),
         resources=resources,
         parameters=parameters,
         session=session,

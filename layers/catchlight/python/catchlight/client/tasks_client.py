@@ -1,4 +1,4 @@
-"""The answer desk from Python. `docs/answer-desk.openapi.yaml` is what it speaks."""
+"""The tasks API from Python. `docs/tasks-api.openapi.yaml` is what it speaks."""
 
 import json
 import re
@@ -18,19 +18,19 @@ from catchlight.api.schemas import (
     MAX_TASKS_PER_PAGE,
     NewTask,
     RegisteredTasks,
-    TaskAnswer,
     TaskPage,
+    TaskResponse,
 )
 from catchlight.client.answers import read_answer, refusal
 from catchlight.client.aws_errors import CatchlightError, faults_explained
-from catchlight.client.errors import DeskError, UnexpectedAnswerError, UnreachableError
+from catchlight.client.errors import APIConnectionError, TasksApiError, UnexpectedResponseError
 from catchlight.client.http_client import http_client
-from catchlight.client.retrying import Patience
+from catchlight.client.retrying import RetryPolicy
 from catchlight.client.signing import SignedRequests
 from catchlight.client.stack import Stack, StackChoice
 from catchlight.models import ImageKind, TaskStatus
 
-# The desk's own limit: an answer has to get through proxies that hang up after 30 s.
+# The tasks API's own limit: an answer has to get through proxies that hang up after 30 s.
 WAIT_SECONDS = 20
 # A desk that answers at once although it was asked to wait is not asked in a tight loop.
 PAUSE_BETWEEN_WAITS_SECONDS = 1.0
@@ -45,7 +45,7 @@ def connect(
     state_dir: str | None = None,
     region: str | None = None,
     profile: str | None = None,
-) -> "DeskClient":
+) -> "TasksClient":
     """A client of a stack: the deployed one of this name, or with `local` the one of `make up` on this machine.
 
     `state_dir` is the folder of a local stack's state (.local). Which stack is meant without arguments is the same as
@@ -56,17 +56,17 @@ def connect(
         CatchlightError: there is no such stack, or it cannot be read with these credentials.
     """
     with faults_explained():
-        return DeskClient.of(StackChoice(stack_name, local, state_dir, region, profile).find())
+        return TasksClient.of(StackChoice(stack_name, local, state_dir, region, profile).find())
 
 
-class DeskClient:
+class TasksClient:
     """Submits, registers, looks up, lists and waits for tasks, and opens their images. Thread-safe.
 
     What is safe to send again is sent again, within `patience`: look-ups, registrations and, under their idempotency
     keys, submissions, after failed connections, HTTP 429 and 5xx.
 
     Every method raises:
-        DeskError: see `catchlight.client.errors`.
+        TasksApiError: see `catchlight.client.errors`.
         BotoCoreError: the credentials cannot be had or renewed.
     """
 
@@ -76,22 +76,22 @@ class DeskClient:
         auth: httpx.Auth | None = None,
         *,
         trust_environment: bool = True,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
-        self.patience = patience or Patience()
+        self.patience = patience or RetryPolicy()
         shared: dict[str, Any] = {"trust_environment": trust_environment, "timeout": TIMEOUT, "transport": transport}
         self._api = http_client(auth=auth, **shared)
-        # Links carry signatures of their own; whatever goes to the desk must not go there.
+        # Links carry signatures of their own; whatever goes to the tasks API must not go there.
         self._storage = http_client(**shared)
 
     @classmethod
     def of(cls, stack: Stack) -> Self:
         """A client of a stack with its session's credentials."""
-        if not stack.desk_url:
-            raise CatchlightError(f"{stack} has no answer desk; update it: `make build && sam deploy`.")
-        return cls(stack.desk_url, SignedRequests.of(stack.session), trust_environment=not stack.is_local)
+        if not stack.tasks_api_url:
+            raise CatchlightError(f"{stack} has no tasks API; update it: `make build && sam deploy`.")
+        return cls(stack.tasks_api_url, SignedRequests.of(stack.session), trust_environment=not stack.is_local)
 
     def __enter__(self) -> Self:
         return self
@@ -120,9 +120,9 @@ class DeskClient:
         again: without one of yours a new one is made, which only this call's own retries share.
 
         Raises:
-            InDoubtError: the provider may have taken the request; `give_up` frees the key for another try.
+            UnknownOutcomeError: the provider may have taken the request; `give_up` frees the key for another try.
             ValueError, TypeError: the request is nothing that JSON can say.
-            ProblemError: the provider or the desk refused; its body says whether another try makes sense.
+            APIError: the provider or the tasks API refused; its body says whether another try makes sense.
         """
         body = {"provider": provider, "endpoint": endpoint, "request": dict(request)}
         # An empty one is somebody's mistake: a new key in its place would generate, and cost, with every try.
@@ -144,16 +144,16 @@ class DeskClient:
         answer = self._send("POST", "/tasks", json={"provider": provider, "taskIds": list(task_ids)})
         return read_answer(answer, RegisteredTasks).tasks
 
-    def task(self, provider: str, task_id: str, *, wait_seconds: int = 0) -> TaskAnswer:
+    def task(self, provider: str, task_id: str, *, wait_seconds: int = 0) -> TaskResponse:
         """One task with links to its images, once it is done or after `wait_seconds` (20 at most).
 
         Raises:
             NotFoundError: there is none.
         """
         answer = self._send("GET", _task_path(provider, task_id), {"wait": wait_seconds or None})
-        return read_answer(answer, TaskAnswer)
+        return read_answer(answer, TaskResponse)
 
-    def wait(self, provider: str, task_id: str, *, timeout_seconds: float = 600) -> TaskAnswer:
+    def wait(self, provider: str, task_id: str, *, timeout_seconds: float = 600) -> TaskResponse:
         """The task once it is done; as it is after `timeout_seconds` otherwise: see its `done`."""
         deadline = time.monotonic() + timeout_seconds
         while True:
@@ -190,7 +190,7 @@ class DeskClient:
         provider: str | None = None,
         since: datetime | None = None,
         limit: int | None = None,
-    ) -> Iterator[TaskAnswer]:
+    ) -> Iterator[TaskResponse]:
         """Tasks of all pages, fetched as they are asked for; `limit` of them at most.
 
         Items of the table that are no tasks are left out: `pages` names them.
@@ -223,11 +223,11 @@ class DeskClient:
         """Where an archived image can be had by GET, without credentials, for about a quarter of an hour.
 
         Raises:
-            NotFoundError, ProblemError: there is no such image, or it is not archived.
+            NotFoundError, APIError: there is no such image, or it is not archived.
         """
         answer = self._send("GET", f"{_task_path(provider, task_id)}/images/{_segment(f'{kind}-{index}')}")
         if not answer.is_redirect:
-            raise UnexpectedAnswerError(f"{answer.url.host} does not redirect to the image, as a desk would.")
+            raise UnexpectedResponseError(f"{answer.url.host} does not redirect to the image, as a tasks API would.")
         return str(answer.headers["Location"])
 
     @contextmanager
@@ -235,16 +235,16 @@ class DeskClient:
         """An image's bytes, streamed; a status of 206 says that they begin with `from_byte`, 200 that they are all.
 
         Raises:
-            DeskError: the storage did not answer, or refused.
+            TasksApiError: the storage did not answer, or refused.
         """
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={from_byte}-"} if from_byte else {})
         try:
             with self._storage.stream("GET", link, headers=headers) as response:
                 if not response.is_success:
-                    raise DeskError(f"The image's storage answered HTTP {response.status_code}.", again=True)
+                    raise TasksApiError(f"The image's storage answered HTTP {response.status_code}.", again=True)
                 yield response
         except httpx.RequestError as exc:
-            raise UnreachableError(f"The image's download broke off ({type(exc).__name__}). Try again.") from exc
+            raise APIConnectionError(f"The image's download broke off ({type(exc).__name__}). Try again.") from exc
 
     def _send(
         self,
@@ -266,7 +266,7 @@ class DeskClient:
         try:
             response = self._api.request(method, url, **content)
         except httpx.RequestError as exc:
-            raise UnreachableError(
+            raise APIConnectionError(
                 f"{httpx.URL(url).host} does not answer ({type(exc).__name__}). Look at your network, then try again."
             ) from exc
         if response.is_success or response.is_redirect:
@@ -276,12 +276,12 @@ class DeskClient:
 
 def _checked_key(key: str) -> str:
     if not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key):
-        raise DeskError(f"{key!r} is no idempotency key: 1 to 128 letters, digits, - and _. Nothing was sent.")
+        raise TasksApiError(f"{key!r} is no idempotency key: 1 to 128 letters, digits, - and _. Nothing was sent.")
     return key
 
 
 def _json(body: Mapping[str, Any]) -> bytes:
-    """UTF-8; half a surrogate pair, which has none, as JSON's escape of it: the desk says where it stands."""
+    """UTF-8; half a surrogate pair, which has none, as JSON's escape of it: the tasks API says where it stands."""
     return json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
 
 

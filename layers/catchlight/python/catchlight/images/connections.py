@@ -1,4 +1,4 @@
-"""Connections to image hosts: through the door, within a deadline, used again where nothing can be left in them."""
+"""Connections to image hosts: through the URL policy, within a deadline, used again where nothing can be left in them."""
 
 import ssl
 import time
@@ -14,7 +14,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from catchlight.images.url_policy import ImageDoor
+from catchlight.images.url_policy import UrlPolicy
 
 # A resolver has no time limit of ours: threads wait for it, some of them longer than the fetches that asked.
 MAX_RESOLVING_THREADS = 64
@@ -30,7 +30,7 @@ HEADERS: Mapping[str, str] = {
 
 
 @dataclass(slots=True)
-class _Wire:
+class _ConnectionState:
     """What the layers of one connection share about the answer that is on its way."""
 
     deadline: float = 0.0  # on the monotonic clock
@@ -49,12 +49,12 @@ class _Wire:
         return left
 
 
-class Answer:
+class DownloadResponse:
     """An image host's answer, whose body is on its way."""
 
-    def __init__(self, response: httpcore.Response, wire: _Wire) -> None:
+    def __init__(self, response: httpcore.Response, state: _ConnectionState) -> None:
         self._response = response
-        self._wire = wire
+        self._state = state
         self.status: int = response.status
         self.headers = _joined(response.headers)
 
@@ -64,12 +64,12 @@ class Answer:
         Raises:
             httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError: it does not come whole.
         """
-        wire = self._wire
+        state = self._state
         if "transfer-encoding" not in self.headers and "content-length" in self.headers:
-            wire.body_left = int(self.headers["content-length"])
+            state.body_left = int(self.headers["content-length"])
         for piece in self._response.iter_stream():
-            if wire.body_left is not None:
-                wire.body_left -= len(piece)
+            if state.body_left is not None:
+                state.body_left -= len(piece)
             yield piece
 
 
@@ -80,8 +80,8 @@ class ImageConnections:
     no byte can be left in it that its server sent after an image: the next fetch would take it for its own answer.
     """
 
-    def __init__(self, door: ImageDoor) -> None:
-        self._door = door
+    def __init__(self, url_policy: UrlPolicy) -> None:
+        self._url_policy = url_policy
         # Made once: parsing the CA bundle costs 15 ms. certifi's bundle, whatever the environment names.
         self._tls = httpx.create_ssl_context(trust_env=False)
         self._resolvers = ThreadPoolExecutor(MAX_RESOLVING_THREADS, thread_name_prefix="resolver")
@@ -91,7 +91,7 @@ class ImageConnections:
         weakref.finalize(self, _close_all, self._kept)
 
     @contextmanager
-    def get(self, url: httpcore.URL, *, seconds: float) -> Iterator[Answer]:
+    def get(self, url: httpcore.URL, *, seconds: float) -> Iterator[DownloadResponse]:
         """The answer to a GET, all of which comes within `seconds`, or does not.
 
         Raises:
@@ -103,14 +103,14 @@ class ImageConnections:
         finally:
             self._put_back(url.origin, connection)
 
-    def _ask(self, url: httpcore.URL, deadline: float) -> tuple["_Connection", Answer]:
+    def _ask(self, url: httpcore.URL, deadline: float) -> tuple["_Connection", DownloadResponse]:
         while kept := self._take(url.origin):
             try:
                 return kept, kept.ask(url, deadline)
             except (httpcore.NetworkError, httpcore.ProtocolError):
                 continue  # its server has closed it at this very moment, before it answered
         self._end_old_ones()
-        connection = _Connection(url.origin, self._tls, _DoorBackend(self._door, self._resolvers))
+        connection = _Connection(url.origin, self._tls, _PinnedNetworkBackend(self._url_policy, self._resolvers))
         return connection, connection.ask(url, deadline)
 
     def _take(self, origin: httpcore.Origin) -> "_Connection | None":
@@ -149,21 +149,21 @@ def _close_all(kept: "Mapping[str, list[_Connection]]") -> None:
 class _Connection:
     """A connection to one host."""
 
-    def __init__(self, origin: httpcore.Origin, tls: ssl.SSLContext, backend: "_DoorBackend") -> None:
-        self._wire = backend.wire
+    def __init__(self, origin: httpcore.Origin, tls: ssl.SSLContext, backend: "_PinnedNetworkBackend") -> None:
+        self._state = backend.state
         self._response: httpcore.Response | None = None
         # Not httpx: its client would parse the URL again, look at proxies and .netrc, and keep cookies.
         self._http = httpcore.HTTPConnection(
             origin, ssl_context=tls, network_backend=backend, keepalive_expiry=KEPT_SECONDS
         )
 
-    def ask(self, url: httpcore.URL, deadline: float) -> Answer:
+    def ask(self, url: httpcore.URL, deadline: float) -> DownloadResponse:
         """The answer, but for its body."""
-        self._wire.begin(deadline)
+        self._state.begin(deadline)
         host = url.host if url.port in (None, 443) else b"%b:%d" % (url.host, url.port)
         headers = [(b"Host", host), *((name.encode(), value.encode()) for name, value in HEADERS.items())]
         self._response = self._http.handle_request(httpcore.Request("GET", url, headers=headers))
-        return Answer(self._response, self._wire)
+        return DownloadResponse(self._response, self._state)
 
     def end_answer(self) -> None:
         """One that is not read to its end ends the connection, too."""
@@ -176,7 +176,7 @@ class _Connection:
         The last answer was read to its told end, by a read that asked for no byte beyond it, so that none is in the
         buffers of HTTP; nor in those of TLS; nor has come since.
         """
-        if self._response is None or not self._wire.is_read_to_the_byte:
+        if self._response is None or not self._state.is_read_to_the_byte:
             return False
         if not self._http.is_idle() or self._http.has_expired():
             return False
@@ -188,17 +188,17 @@ class _Connection:
         self._http.close()
 
 
-class _DoorBackend(httpcore.NetworkBackend):
-    """Connects to the addresses that the door has checked, and to no others.
+class _PinnedNetworkBackend(httpcore.NetworkBackend):
+    """Connects to the addresses that the URL policy has checked, and to no others.
 
     The name is resolved once, here; TLS and the Host header keep the name, because httpcore takes them from the URL.
     """
 
-    def __init__(self, door: ImageDoor, resolvers: Executor) -> None:
-        self._door = door
+    def __init__(self, url_policy: UrlPolicy, resolvers: Executor) -> None:
+        self._url_policy = url_policy
         self._resolvers = resolvers
         self._sockets = httpcore.SyncBackend()
-        self.wire = _Wire()
+        self.state = _ConnectionState()
 
     def connect_tcp(
         self,
@@ -210,45 +210,45 @@ class _DoorBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in self._resolve(host, port):
-            left = self.wire.seconds_left(httpcore.ConnectTimeout)
+            left = self.state.seconds_left(httpcore.ConnectTimeout)
             try:
                 stream = self._sockets.connect_tcp(address, port, left, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
                 failure = exc
             else:
-                return _WireStream(stream, self.wire)
+                return _TrackedStream(stream, self.state)
         raise failure or httpcore.ConnectError("no address")
 
     def _resolve(self, host: str, port: int) -> list[str]:
-        addresses = self._resolvers.submit(self._door.resolve, host, port)
+        addresses = self._resolvers.submit(self._url_policy.resolve, host, port)
         try:
-            return addresses.result(self.wire.seconds_left(httpcore.ConnectTimeout))
+            return addresses.result(self.state.seconds_left(httpcore.ConnectTimeout))
         except TimeoutError as exc:
             addresses.cancel()
             raise httpcore.ConnectTimeout from exc
 
 
-class _WireStream(httpcore.NetworkStream):
+class _TrackedStream(httpcore.NetworkStream):
     """A stream whose reads and writes share one deadline: a server that sends a byte a second gains nothing by it.
 
     Of a body whose length is known no byte more is read than it has.
     """
 
-    def __init__(self, stream: httpcore.NetworkStream, wire: _Wire) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, state: _ConnectionState) -> None:
         self._stream = stream
-        self._wire = wire
+        self._state = state
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        wire = self._wire
-        if wire.body_left is None:
-            return self._stream.read(max_bytes, wire.seconds_left(httpcore.ReadTimeout))
+        state = self._state
+        if state.body_left is None:
+            return self._stream.read(max_bytes, state.seconds_left(httpcore.ReadTimeout))
         # HTTP asks for more only when it has handed over all that has come: this much is left.
-        max_bytes = min(max_bytes, wire.body_left)
-        wire.is_read_to_the_byte = True
+        max_bytes = min(max_bytes, state.body_left)
+        state.is_read_to_the_byte = True
         # TLS hands over 16 KB at a time. Four of them together go through the layers above at a quarter of the price.
         pieces, size = [], 0
         while size < max_bytes:
-            piece = self._stream.read(max_bytes - size, wire.seconds_left(httpcore.ReadTimeout))
+            piece = self._stream.read(max_bytes - size, state.seconds_left(httpcore.ReadTimeout))
             if not piece:
                 break
             pieces.append(piece)
@@ -256,7 +256,7 @@ class _WireStream(httpcore.NetworkStream):
         return b"".join(pieces)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        self._stream.write(buffer, self._wire.seconds_left(httpcore.WriteTimeout))
+        self._stream.write(buffer, self._state.seconds_left(httpcore.WriteTimeout))
 
     def start_tls(
         self,
@@ -264,8 +264,8 @@ class _WireStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ARG002
     ) -> httpcore.NetworkStream:
-        left = self._wire.seconds_left(httpcore.ConnectTimeout)
-        return _WireStream(self._stream.start_tls(ssl_context, server_hostname, left), self._wire)
+        left = self._state.seconds_left(httpcore.ConnectTimeout)
+        return _TrackedStream(self._stream.start_tls(ssl_context, server_hostname, left), self._state)
 
     def close(self) -> None:
         self._stream.close()

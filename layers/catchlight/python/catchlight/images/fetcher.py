@@ -1,4 +1,4 @@
-"""Fetches one image over https: through the door, within one deadline, whole or not at all."""
+"""Fetches one image over https: through the URL policy, within one deadline, whole or not at all."""
 
 import ssl
 from collections.abc import Iterable, Iterator
@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import httpcore
 
 from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
-from catchlight.images.connections import Answer, ImageConnections
-from catchlight.images.stream import IncomingImage
-from catchlight.images.url_policy import ImageDoor
+from catchlight.images.connections import DownloadResponse, ImageConnections
+from catchlight.images.stream import ImageStream
+from catchlight.images.url_policy import UrlPolicy
 
 # From the name's resolution to the last byte, however slowly the host sends or S3 takes: 25 MiB at 3.5 MB/s. With what
 # comes before and after, a fetch takes less than 8 s.
@@ -25,47 +25,47 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 class ImageFetcher:
     """Fetches images. Thread-safe."""
 
-    def __init__(self, door: ImageDoor | None = None) -> None:
-        self._door = door or ImageDoor()
-        self._connections = ImageConnections(self._door)
+    def __init__(self, url_policy: UrlPolicy | None = None) -> None:
+        self._url_policy = url_policy or UrlPolicy()
+        self._connections = ImageConnections(self._url_policy)
 
     @contextmanager
-    def fetch(self, url: str, allowed_hosts: Iterable[str]) -> Iterator[IncomingImage]:
+    def fetch(self, url: str, allowed_hosts: Iterable[str]) -> Iterator[ImageStream]:
         """The image at a URL, as it comes.
 
         Args:
             url: not trusted.
-            allowed_hosts: where the provider's images come from, see `ImageDoor.check_url`.
+            allowed_hosts: where the provider's images come from, see `UrlPolicy.check_url`.
 
         Raises:
             ImageRejectedError: it will never be archived.
             ImageGoneError: the server answers 403, 404 or 410. Try again, or with a fresh URL.
             ImageUnavailableError: try again.
         """
-        host = self._door.check_url(url, allowed_hosts)
+        host = self._url_policy.check_url(url, allowed_hosts)
         with (
             _connection_errors(),
             self._connections.get(_request_url(url, host), seconds=FETCH_DEADLINE_SECONDS) as answer,
         ):
             size = _check_head(answer)
-            with IncomingImage(_pieces(answer), size, host) as image:
+            with ImageStream(_pieces(answer), size, host) as image:
                 yield image
 
 
-def _pieces(answer: Answer) -> Iterator[bytes]:
+def _pieces(answer: DownloadResponse) -> Iterator[bytes]:
     # Read by whoever copies the image: its errors are to be those of the image there.
     with _connection_errors():
         yield from answer.pieces()
 
 
 def _request_url(url: str, host: str) -> httpcore.URL:
-    """The parts of a URL that the door let through, cut up by the parser that the door used, sent as they came."""
+    """The parts of a URL that the URL policy let through, cut up by the parser that the URL policy used, sent as they came."""
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return httpcore.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
 
 
-def _check_head(answer: Answer) -> int | None:
+def _check_head(answer: DownloadResponse) -> int | None:
     """The size of the image, None if it is not told."""
     status, headers = answer.status, answer.headers
     if status in _GONE:

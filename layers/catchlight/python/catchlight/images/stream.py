@@ -7,7 +7,7 @@ from tempfile import SpooledTemporaryFile
 from types import TracebackType
 
 from catchlight.errors import ImageRejectedError
-from catchlight.images.formats import ImageFacts, ImageFormat, image_format, read_image_facts
+from catchlight.images.formats import ImageFormat, ImageMetadata, image_format, read_image_facts
 
 # 4K PNGs have 10-25 MB; nothing the providers make is larger.
 MAX_IMAGE_BYTES = 25 * 1024 * 1024
@@ -22,7 +22,7 @@ BLOCK_BYTES = 64 * 1024
 LEAST_BLOCK_BYTES = 8 * 1024
 
 
-class IncomingImage:
+class ImageStream:
     """Reads what has come, and waits for what has not.
 
     The last block is held back until the whole image is verified: a copy that is made while it comes is never finished
@@ -50,7 +50,7 @@ class IncomingImage:
         self._position = 0  # of whoever reads
         self._block = b""  # the last one that came
         self._come = 0  # bytes, with that block
-        self._facts: ImageFacts | None = None
+        self._facts: ImageMetadata | None = None
         self._failure: Exception | None = None
         self._blocks = self._verified_blocks(pieces)
         try:
@@ -62,7 +62,7 @@ class IncomingImage:
             self.close()
             raise
 
-    def __enter__(self) -> "IncomingImage":
+    def __enter__(self) -> "ImageStream":
         return self
 
     def __exit__(
@@ -74,7 +74,7 @@ class IncomingImage:
         """Forgets it."""
         self._file.close()
 
-    def complete(self) -> ImageFacts:
+    def complete(self) -> ImageMetadata:
         """Waits for the rest; what all of it is.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The door that every image URL goes through: which URLs may be fetched, and which addresses connected to.
+"""The URL policy that every image URL goes through: which URLs may be fetched, and which addresses connected to.
 
 URLs come from whoever knows the callback token, so they are hostile until shown otherwise. No setting opens this door
 for addresses that are not public.
@@ -42,7 +42,7 @@ _NEVER_PUBLIC = [
 _GLOBAL_UNICAST_V6 = ip_network("2000::/3")
 
 
-class ImageDoor:
+class UrlPolicy:
     """Decides about URLs and addresses. The local stack has a subclass with more ways in, what is deployed has none."""
 
     def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:

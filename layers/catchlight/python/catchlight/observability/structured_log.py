@@ -16,8 +16,8 @@ from catchlight import settings
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-Answer = TypeVar("Answer")
-Handler = Callable[[dict[str, Any], "LambdaContext"], Answer]
+Result = TypeVar("Result")
+Handler = Callable[[dict[str, Any], "LambdaContext"], Result]
 
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 
@@ -31,11 +31,11 @@ class StructuredLog:
         self._invocation: dict[str, Any] = {}
         self._is_cold_start = True
 
-    def names_invocations(self, handler: Handler[Answer]) -> Handler[Answer]:
+    def names_invocations(self, handler: Handler[Result]) -> Handler[Result]:
         """Has every line of an invocation say which one it is."""
 
         @wraps(handler)
-        def named(event: dict[str, Any], context: "LambdaContext") -> Answer:
+        def named(event: dict[str, Any], context: "LambdaContext") -> Result:
             self._invocation = {
                 "cold_start": self._is_cold_start,
                 "function_name": context.function_name,

@@ -21,7 +21,7 @@ from catchlight.models import (
     split_task_key,
 )
 from catchlight.polling.intervals import longest_poll_gap_seconds
-from catchlight.polling.provider_client import Answers, ProviderClient
+from catchlight.polling.provider_client import LookupResults, ProviderClient
 from catchlight.providers import PROVIDERS
 from catchlight.settings import PollTasksSettings
 from catchlight.tasks.table import Recorded, TasksTable
@@ -45,7 +45,7 @@ class PollRound:
 
     next_state: PollState
     news: list[tuple[TaskReport, Recorded]] = field(default_factory=list)
-    answers: dict[str, Answers] = field(default_factory=dict)  # by provider
+    answers: dict[str, LookupResults] = field(default_factory=dict)  # by provider
     refuted: list[str] = field(default_factory=list)  # failures that a callback claimed and the provider does not know
     unanswered: dict[str, list[str]] = field(default_factory=dict)  # by provider: tasks of which it said nothing
     unreadable: dict[str, str] = field(default_factory=dict)  # by task: why it cannot be polled for
@@ -142,7 +142,7 @@ class Polling:
 
     def _can_check(self, item: Task) -> bool:
         try:
-            return item.is_claim and self._keys(split_task_key(item.task)[0]).usable_api_key is not None
+            return item.is_unconfirmed and self._keys(split_task_key(item.task)[0]).usable_api_key is not None
         except SettingsError:
             return True  # it is among the errors of the provider when that is asked
 
@@ -152,9 +152,9 @@ class Polling:
             self._table.confirm(claimed, answer)
             return True
         is_corrected = self._table.correct(claimed, answer)
-        return not (is_corrected and claimed.is_refuted_by(answer))
+        return not (is_corrected and claimed.is_contradicted_by(answer))
 
-    def _ask(self, tasks: Sequence[str], *, deadline: float) -> dict[str, Answers]:
+    def _ask(self, tasks: Sequence[str], *, deadline: float) -> dict[str, LookupResults]:
         ids_by_provider = {
             provider_id: [split_task_key(task)[1] for task in of_one]
             for provider_id, of_one in _by_provider(tasks).items()
@@ -162,16 +162,18 @@ class Polling:
         if not ids_by_provider:
             return {}
 
-        def ask(provider_id: str) -> Answers:
+        def ask(provider_id: str) -> LookupResults:
             try:
                 api_key = self._keys(provider_id).usable_api_key
             except SettingsError as exc:
                 # One provider's malformed entry in the secret must not stop the polls of the others.
-                return Answers(errors=[exc])
+                return LookupResults(errors=[exc])
             if provider_id not in PROVIDERS:
-                return Answers(errors=[ProviderRefusedError(f"no provider is called {provider_id}")])
+                return LookupResults(errors=[ProviderRefusedError(f"no provider is called {provider_id}")])
             if api_key is None:
-                return Answers(errors=[ProviderRefusedError(f"no API key: put one for {provider_id} into the secret")])
+                return LookupResults(
+                    errors=[ProviderRefusedError(f"no API key: put one for {provider_id} into the secret")]
+                )
             return self._client.ask(
                 PROVIDERS[provider_id],
                 ids_by_provider[provider_id],

@@ -29,7 +29,7 @@ USER_AGENT = "Catchlight/0.1 (+image task receiver)"
 
 
 @dataclass(slots=True)
-class Answers:
+class LookupResults:
     """What one provider said: reports of the tasks it spoke about, and the errors of requests that failed."""
 
     reports: list[TaskReport] = field(default_factory=list)
@@ -70,13 +70,13 @@ class ProviderClient:
         api_key: str,
         now: Callable[[], datetime],
         deadline: float = float("inf"),
-    ) -> Answers:
+    ) -> LookupResults:
         """Asks about tasks of one provider, `max_concurrent_polls` requests at once after the first few.
 
         Stops asking when the provider says that it is busy or refuses the account, and at `deadline` (on the client's
         clock). Tasks without a report are to be asked about again.
         """
-        answers = Answers()
+        answers = LookupResults()
         stop = Event()
 
         def send(request: PollRequest) -> list[TaskReport] | Exception | None:

@@ -9,7 +9,7 @@ from catchlight.polling.provider_client import ProviderClient
 from catchlight.providers import PROVIDERS
 
 
-class Inquiry:
+class StatusLookup:
     """Who can be asked about which task. Thread-safe."""
 
     def __init__(

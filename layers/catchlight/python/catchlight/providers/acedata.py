@@ -33,9 +33,9 @@ from catchlight.providers.payloads import (
     STILL_RUNNING,
     Code,
     Message,
+    PayloadModel,
+    ProviderResult,
     Url,
-    Verdict,
-    WireModel,
     find_task_id,
     generation_request,
     is_refusal,
@@ -57,7 +57,7 @@ BUSY_CODE = "too_many_requests"
 BUSY_STATUS = 429
 
 
-class GeneratedImage(WireModel):
+class GeneratedImage(PayloadModel):
     """One of the images. All but its URL may be missing; `timings` is an object or a number, and not read."""
 
     image_url: Url = None
@@ -65,7 +65,7 @@ class GeneratedImage(WireModel):
     seed: Any = None
 
 
-class TaskError(WireModel):
+class TaskError(PayloadModel):
     """Why a task failed."""
 
     code: Code = None
@@ -82,7 +82,7 @@ def _error(value: Any) -> Any:
     return value if isinstance(value, Mapping) else None
 
 
-class ErrorBody(WireModel):
+class ErrorBody(PayloadModel):
     """What is said of a failure, be it a task's or a request's."""
 
     error: Annotated[TaskError | None, BeforeValidator(_error)] = None
@@ -134,14 +134,14 @@ def _reason(code: str | None) -> FailureReason:
     return FailureReason.GENERATION_FAILED
 
 
-class Record(WireModel):
+class Record(PayloadModel):
     """A task as a poll shows it."""
 
     response: Answer | None = None
     request: Any = None
     finished_at: Any = None
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ProviderResult:
         """What it says of the task.
 
         A running task has no `response`, or one without `data`, or one that has failed so far: only an error object or
@@ -153,11 +153,11 @@ class Record(WireModel):
             # The first images of more than a task can have: how many there are is the caller's order, not a stranger's.
             images = self.response.images()[:MAX_IMAGES_PER_TASK]
             request = self.response.request(self.request)
-            return Verdict(images=images, completed_at=time_or_none(self.finished_at), request=request)
+            return ProviderResult(images=images, completed_at=time_or_none(self.finished_at), request=request)
         provisional = self.response.error is None or isinstance(self.response.error, BareError)
         if provisional and self.finished_at is None:
             return STILL_RUNNING
-        return Verdict(failure=self.response.failure(), request=generation_request(self.request))
+        return ProviderResult(failure=self.response.failure(), request=generation_request(self.request))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +203,9 @@ class AceDataProvider:
         if not answer.failed and not images:
             raise InvalidCallbackError("body: neither a failure nor a success with an image URL")
         if answer.failed:
-            verdict = Verdict(failure=answer.failure())
+            verdict = ProviderResult(failure=answer.failure())
         else:
-            verdict = Verdict(images=images, request=answer.request())
+            verdict = ProviderResult(images=images, request=answer.request())
         return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
@@ -235,7 +235,7 @@ class AceDataProvider:
             for task_id in request.task_ids
         ]
 
-    def _verdict_of_one(self, request: PollRequest, body: Mapping[str, Any]) -> dict[str, Verdict]:
+    def _verdict_of_one(self, request: PollRequest, body: Mapping[str, Any]) -> dict[str, ProviderResult]:
         if not body:  # an unknown id, as documented
             return {}
         task_id = _id_of(body)
@@ -243,7 +243,7 @@ class AceDataProvider:
             raise ProviderUnavailableError(f"{self.id} answered with no record of the task asked about")
         return {task_id: read(Record, body, error=ProviderUnavailableError).verdict()}
 
-    def _verdicts_of_batch(self, items: Any) -> dict[str, Verdict]:
+    def _verdicts_of_batch(self, items: Any) -> dict[str, ProviderResult]:
         if not isinstance(items, list):
             raise ProviderUnavailableError(f"{self.id} answered a batch without a list of items")
         verdicts = {}

@@ -27,10 +27,10 @@ from catchlight.providers.payloads import (
     Code,
     Integer,
     Message,
+    PayloadModel,
+    ProviderResult,
     Time,
     Url,
-    Verdict,
-    WireModel,
     find_task_id,
     generation_request,
     integer_or_none,
@@ -85,7 +85,7 @@ class SuccessFlag(IntEnum):
     GENERATE_FAILED = 3
 
 
-class KieModel(WireModel):
+class KieModel(PayloadModel):
     """JSON in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel)
@@ -128,11 +128,11 @@ class Callback(KieModel):
             raise ValueError("success without an image URL")
         return self
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ProviderResult:
         """What it says of the task."""
         if self.code == OK:
-            return Verdict(images=self._images())
-        return Verdict(failure=_failure(str(self.code), self.msg))
+            return ProviderResult(images=self._images())
+        return ProviderResult(failure=_failure(str(self.code), self.msg))
 
     def _images(self) -> tuple[tuple[ImageKind, str], ...]:
         return self.data.info.images() if self.data and self.data.info else ()
@@ -168,7 +168,7 @@ class Record(KieModel):
             raise ValueError("success without an image URL")
         return self
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ProviderResult:
         """What it says of the task."""
         request = generation_request(self.param_json)
         match self.success_flag:
@@ -176,12 +176,12 @@ class Record(KieModel):
                 return STILL_RUNNING
             case SuccessFlag.CREATE_TASK_FAILED:
                 failure = Failure(reason=FailureReason.CREATE_FAILED, code=self.error_code, message=self.error_message)
-                return Verdict(failure=failure, request=request)
+                return ProviderResult(failure=failure, request=request)
             case SuccessFlag.GENERATE_FAILED:
-                return Verdict(failure=_failure(self.error_code, self.error_message), request=request)
+                return ProviderResult(failure=_failure(self.error_code, self.error_message), request=request)
             case SuccessFlag.SUCCESS:
                 images = self.response.images() if self.response else ()
-                return Verdict(images=images, completed_at=self.complete_time, request=request)
+                return ProviderResult(images=images, completed_at=self.complete_time, request=request)
 
 
 def _failure(code: str | None, message: str) -> Failure:
@@ -263,7 +263,7 @@ class KieProvider:
         code = integer_or_none(body.get("code")) if isinstance(body, Mapping) else None
         return http_status if http_status != OK and code in (None, OK) else code
 
-    def _verdict_of_poll(self, task_id: str, body: Mapping[str, Any]) -> Verdict:
+    def _verdict_of_poll(self, task_id: str, body: Mapping[str, Any]) -> ProviderResult:
         if body.get("data") is None:  # an unknown id, as recorded
             return STILL_RUNNING
         if any(found != task_id for found in task_ids_in(body)):

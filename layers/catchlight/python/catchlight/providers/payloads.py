@@ -41,7 +41,7 @@ FIRST_PLAUSIBLE_TIME = datetime(2020, 1, 1, tzinfo=UTC)
 MAX_EPOCH_SECONDS = 100_000_000_000
 
 
-class WireModel(BaseModel):
+class PayloadModel(BaseModel):
     """A piece of a provider's JSON. Unknown keys are normal: providers add some without notice."""
 
     # Deferred: a callback's cold start needs the validators of one provider's callbacks, no others.
@@ -51,16 +51,16 @@ class WireModel(BaseModel):
 # Where pydantic would talk of Python's types and of our classes.
 _JSON_TERMS = {"model_type": "should be an object", "tuple_type": "should be a list", "missing": "is missing"}
 
-AnyWireModel = TypeVar("AnyWireModel", bound=WireModel)
+AnyPayloadModel = TypeVar("AnyPayloadModel", bound=PayloadModel)
 
 
 def read(
-    model: type[AnyWireModel],
+    model: type[AnyPayloadModel],
     value: Any,
     *,
     error: type[InvalidCallbackError] | type[ProviderUnavailableError],
     at: str = "",
-) -> AnyWireModel:
+) -> AnyPayloadModel:
     """The value as that model; `at` says where in the body it stands.
 
     Raises:
@@ -247,7 +247,7 @@ def _text(value: Any, max_length: int = MAX_CODE_LENGTH) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProviderResult:
     """What an answer says of a task: images, or a failure, or neither while the provider is at work."""
 
     images: tuple[tuple[ImageKind, str], ...] = ()
@@ -256,11 +256,11 @@ class Verdict:
     request: GenerationRequest | None = None
 
 
-STILL_RUNNING = Verdict()
+STILL_RUNNING = ProviderResult()
 
 
 def report(
-    provider: Provider, task_id: str, verdict: Verdict, *, reported_by: Reporter, received_at: datetime
+    provider: Provider, task_id: str, verdict: ProviderResult, *, reported_by: Reporter, received_at: datetime
 ) -> TaskReport:
     """The verdict as news.
 
@@ -283,7 +283,7 @@ def report(
     )
 
 
-def _status(verdict: Verdict) -> TaskStatus:
+def _status(verdict: ProviderResult) -> TaskStatus:
     if verdict.failure:
         return TaskStatus.FAILED
     return TaskStatus.SUCCEEDED if verdict.images else TaskStatus.PENDING

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from catchlight.aws.dynamodb import store_errors
 from catchlight.aws.update_expression import UpdateExpression
-from catchlight.dispatch import MAX_MESSAGES_PER_CALL, FollowUps
+from catchlight.dispatch import MAX_MESSAGES_PER_CALL, Dispatcher
 from catchlight.models import MAX_TASKS_PER_EXECUTION, Task, TaskStatus, is_task_key, iso
 from catchlight.tasks.by_status import TasksByStatus
 
@@ -54,14 +54,14 @@ class Reconciliation:
     """
 
     def __init__(
-        self, table: str, dynamodb: "DynamoDBClient", follow_ups: FollowUps, *, now: Callable[[], datetime]
+        self, table: str, dynamodb: "DynamoDBClient", dispatcher: Dispatcher, *, now: Callable[[], datetime]
     ) -> None:
         self._table = table
         self._dynamodb = dynamodb
         # By task: why it was left out of what this has found so far.
         self.unreadable: dict[str, str] = {}
         self._index = TasksByStatus(table, dynamodb, unreadable=self.unreadable.__setitem__)
-        self._follow_ups = follow_ups
+        self._dispatcher = dispatcher
         self._now = now
 
     def pending_too_long(self, longer_than: timedelta) -> int:
@@ -102,7 +102,7 @@ class Reconciliation:
         for number, batch in enumerate(_batches(tasks, MAX_TASKS_PER_EXECUTION)):
             keys = tuple(task.task for task in batch)
             # A second apart: together they would ask the providers all at once.
-            start = partial(self._follow_ups.start_polling, keys, name=_execution_name(batch), wait_seconds=number)
+            start = partial(self._dispatcher.start_polling, keys, name=_execution_name(batch), wait_seconds=number)
             yield self._repair(batch, start, self._note_polling)
 
     def repeat_archiving(
@@ -115,7 +115,7 @@ class Reconciliation:
         """
         for batch in _batches(islice(self.due_for_archiving(longer_than), limit), MAX_MESSAGES_PER_CALL):
             keys = tuple(task.task for task in batch)
-            queue = partial(self._follow_ups.queue_archiving, keys, nonce=f"reconcile-{iso(self._now())}")
+            queue = partial(self._dispatcher.queue_archiving, keys, nonce=f"reconcile-{iso(self._now())}")
             yield self._repair(batch, queue, self._note_archiving)
 
     def _repair(self, batch: Sequence[Task], start: Callable[[], Any], note: Callable[[Task], None]) -> Repaired:

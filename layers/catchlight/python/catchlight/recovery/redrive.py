@@ -10,8 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 
-from catchlight.archiving.url_refresher import FreshUrls
-from catchlight.dispatch import FollowUps
+from catchlight.archiving.url_refresher import UrlRefresher
+from catchlight.dispatch import Dispatcher
 from catchlight.errors import ImageTasksError, ProviderError, UnconfirmedError
 from catchlight.models import Image, ImageState, Model, Task, TaskStatus, is_task_key
 from catchlight.tasks.table import TasksTable
@@ -33,7 +33,7 @@ class Redriven(Model):
     task: str
     status: TaskStatus | None  # before; None: there is no such task
     step: Step
-    fresh_urls: int = 0  # images for which the provider had another URL
+    url_refresher: int = 0  # images for which the provider had another URL
     remark: str = ""  # for people
     is_failed: bool = False  # nothing was done: it can be tried again
 
@@ -42,11 +42,11 @@ class Redrive:
     """Decides by a task's status what it is given another try with, and does it. Thread-safe."""
 
     def __init__(
-        self, table: TasksTable, fresh_urls: FreshUrls, follow_ups: FollowUps, *, now: Callable[[], datetime]
+        self, table: TasksTable, url_refresher: UrlRefresher, dispatcher: Dispatcher, *, now: Callable[[], datetime]
     ) -> None:
         self._table = table
-        self._fresh_urls = fresh_urls
-        self._follow_ups = follow_ups
+        self._url_refresher = url_refresher
+        self._dispatcher = dispatcher
         self._now = now
 
     def plan(self, task_key: str) -> Redriven:
@@ -85,12 +85,12 @@ class Redrive:
                     raise UnconfirmedError("the task has changed meanwhile")
             case Step.POLL:
                 digest = hashlib.sha256(f"{task.task} {nonce}".encode()).hexdigest()
-                self._follow_ups.start_polling([task.task], name=f"redrive-{digest[:40]}", wait_seconds=0)
+                self._dispatcher.start_polling([task.task], name=f"redrive-{digest[:40]}", wait_seconds=0)
         return planned
 
     def _archive(self, task: Task, planned: Redriven, nonce: str) -> Redriven:
         done = self._try_images_again(task, planned)
-        self._follow_ups.queue_archiving([task.task], nonce=nonce)
+        self._dispatcher.queue_archiving([task.task], nonce=nonce)
         return done
 
     def _try_images_again(self, task: Task, planned: Redriven) -> Redriven:
@@ -100,14 +100,14 @@ class Redrive:
         images = {index: _once_more(task.images[index]) for index in missing if task.images[index].state in _GIVEN_UP}
         fresh: dict[int, Image] = {}
         try:
-            fresh = self._fresh_urls.find(task, missing)
+            fresh = self._url_refresher.find(task, missing)
         except ProviderError as exc:
             # The archiver asks again by itself if it has to.
             remark = f"the provider could not be asked for fresh URLs: {exc}"
         images |= fresh
         if images and not self._table.renew(task, images, now=self._now()):
             raise UnconfirmedError("the task has changed meanwhile")
-        return planned.model_copy(update={"fresh_urls": len(fresh), "remark": remark})
+        return planned.model_copy(update={"url_refresher": len(fresh), "remark": remark})
 
 
 _GIVEN_UP = (ImageState.EXPIRED, ImageState.REJECTED)
@@ -134,7 +134,7 @@ def _step_for(task: Task | None) -> tuple[Step, str]:
             return Step.REGISTER_ANEW, ""
         case TaskStatus.PENDING:
             return Step.POLL, ""
-        case TaskStatus.FAILED if task.is_claim:
+        case TaskStatus.FAILED if task.is_unconfirmed:
             return Step.POLL, "its failure rests on a callback alone"
         case TaskStatus.FAILED:
             return Step.NOTHING, "the provider says that it failed"

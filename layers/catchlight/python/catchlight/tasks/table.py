@@ -156,7 +156,7 @@ class TasksTable:
             update.remove("reportedAt")
         if not answer.images:
             update.remove("images")
-        if claimed.is_refuted_by(answer) and len(claimed.conflicts) < MAX_CONFLICTS:
+        if claimed.is_contradicted_by(answer) and len(claimed.conflicts) < MAX_CONFLICTS:
             update.append("conflicts", _document(_evidence_of(claimed)))
         return self._update_if(claimed.task, _is_still_claimed(claimed, update), update)
 

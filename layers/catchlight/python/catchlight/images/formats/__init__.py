@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images.formats import avif, gif, jpeg, png, webp
-from catchlight.images.formats.bounded_reader import DamagedError, Parts, TrailingBytesError
+from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError, TrailingBytesError
 
 # 4K output has 8-16 megapixels; a viewer that unpacks 64 needs 256 MB.
 MAX_PIXELS = 64_000_000
@@ -20,7 +20,7 @@ SIGNATURE_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFacts:
+class ImageMetadata:
     """What the bytes say."""
 
     content_type: str
@@ -36,7 +36,7 @@ class ImageFormat:
     signature: re.Pattern[bytes]
     content_type: str
     extension: str
-    read_dimensions: Callable[[Parts], tuple[int, int]]
+    read_dimensions: Callable[[BoundedReader], tuple[int, int]]
 
 
 _FORMATS = (
@@ -63,7 +63,7 @@ def image_format(head: bytes) -> ImageFormat:
     return found
 
 
-def read_image_facts(file: BinaryIO, size: int) -> ImageFacts:
+def read_image_facts(file: BinaryIO, size: int) -> ImageMetadata:
     """Type and dimensions of a whole JPEG, PNG, WebP, GIF or AVIF file of `size` bytes.
 
     Raises:
@@ -73,11 +73,11 @@ def read_image_facts(file: BinaryIO, size: int) -> ImageFacts:
     file.seek(0)
     found = image_format(file.read(32))
     try:
-        width, height = found.read_dimensions(Parts(file, size))
+        width, height = found.read_dimensions(BoundedReader(file, size))
     except DamagedError as exc:
         raise ImageUnavailableError(f"the {found.content_type} is not whole: {exc}") from None
     except TrailingBytesError as exc:
         raise ImageRejectedError(f"the {found.content_type} is not only an image: {exc}") from None
     if not (width > 0 and height > 0 and width * height <= MAX_PIXELS):
         raise ImageRejectedError(f"{width} x {height} pixels are not between 1 and {MAX_PIXELS}")
-    return ImageFacts(found.content_type, found.extension, width, height)
+    return ImageMetadata(found.content_type, found.extension, width, height)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from catchlight.images.formats.bounded_reader import DamagedError, Parts
+from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError
 
 SIGNATURE = rb"....ftyp(?:avif|avis)|....ftyp(?:mif1|msf1)....avif"
 _ITEM_TYPES = {b"av01", b"grid"}
@@ -16,7 +16,7 @@ class _Box:
     end: int
 
 
-def read_dimensions(file: Parts) -> tuple[int, int]:
+def read_dimensions(file: BoundedReader) -> tuple[int, int]:
     """Width and height of the primary item, once it has been found to be an image whose bytes are there."""
     boxes = _by_kind(_boxes(file, 0, file.size), b"ftyp", b"meta", b"mdat")
     _version(file, boxes[b"meta"], newest=0)
@@ -38,7 +38,7 @@ def read_dimensions(file: Parts) -> tuple[int, int]:
     raise DamagedError("its size is missing")
 
 
-def _boxes(file: Parts, start: int, end: int) -> Iterator[_Box]:
+def _boxes(file: BoundedReader, start: int, end: int) -> Iterator[_Box]:
     """The boxes between two offsets, which they must fill.
 
     A last box of length 0 would reach to the end of the file, wherever that is: then nothing tells a whole file from a
@@ -62,7 +62,7 @@ def _by_kind(boxes: Iterator[_Box], *needed: bytes) -> dict[bytes, _Box]:
     return found
 
 
-def _version(file: Parts, box: _Box, *, newest: int) -> int:
+def _version(file: BoundedReader, box: _Box, *, newest: int) -> int:
     """What a full box begins with, before its flags."""
     version = file.number(box.start, 1)
     if version > newest:
@@ -70,7 +70,7 @@ def _version(file: Parts, box: _Box, *, newest: int) -> int:
     return version
 
 
-def _item_type(file: Parts, iinf: _Box, item: int) -> bytes | None:
+def _item_type(file: BoundedReader, iinf: _Box, item: int) -> bytes | None:
     entries = iinf.start + (8 if _version(file, iinf, newest=1) else 6)
     for entry in _boxes(file, entries, iinf.end):
         # infe, version 2 or 3: number, protection, type.
@@ -80,7 +80,7 @@ def _item_type(file: Parts, iinf: _Box, item: int) -> bytes | None:
     return None
 
 
-def _check_location(file: Parts, iloc: _Box, item: int) -> None:
+def _check_location(file: BoundedReader, iloc: _Box, item: int) -> None:
     """The item's extents lie within the file, or within a box of the description."""
     version = _version(file, iloc, newest=2)
     sizes = file.number(iloc.start + 4, 2)
@@ -111,7 +111,7 @@ def _check_location(file: Parts, iloc: _Box, item: int) -> None:
     raise DamagedError("its bytes are missing")
 
 
-def _associations(file: Parts, ipma: _Box, item: int) -> list[int]:
+def _associations(file: BoundedReader, ipma: _Box, item: int) -> list[int]:
     """Numbers of an item's properties, from 1."""
     number_bytes = 4 if _version(file, ipma, newest=1) else 2
     index_bytes = 2 if file.number(ipma.start + 3, 1) & 1 else 1

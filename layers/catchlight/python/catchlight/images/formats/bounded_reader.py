@@ -19,7 +19,7 @@ class TrailingBytesError(Exception):
     """The file goes on after the image's end."""
 
 
-class Parts:
+class BoundedReader:
     """A file of known size."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:

@@ -1,11 +1,11 @@
 """GIF: a screen, then images and extensions, each ending in sub-blocks, up to the trailer (GIF89a, appendix B)."""
 
-from catchlight.images.formats.bounded_reader import DamagedError, Parts
+from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError
 
 SIGNATURE = rb"GIF8[79]a"
 
 
-def read_dimensions(file: Parts) -> tuple[int, int]:
+def read_dimensions(file: BoundedReader) -> tuple[int, int]:
     """The screen's width and height, once every image has been found to fit into it."""
     screen = file.read(6, 7)
     width, height = int.from_bytes(screen[:2], "little"), int.from_bytes(screen[2:4], "little")

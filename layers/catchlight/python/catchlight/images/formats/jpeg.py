@@ -3,7 +3,7 @@
 import re
 
 from catchlight.errors import ImageRejectedError
-from catchlight.images.formats.bounded_reader import DamagedError, Parts
+from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError
 
 SIGNATURE = rb"\xff\xd8\xff"
 
@@ -17,7 +17,7 @@ _END_OF_IMAGE, _START_OF_SCAN, _QUANTIZATION_TABLES = 0xD9, 0xDA, 0xDB
 _MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
-def read_dimensions(file: Parts) -> tuple[int, int]:
+def read_dimensions(file: BoundedReader) -> tuple[int, int]:
     """Width and height, once every scan has been followed to the first end-of-image marker, which must be the last.
 
     Files that go on after it are not taken, harmless ones neither: phones append gain maps and second views
@@ -57,7 +57,7 @@ def read_dimensions(file: Parts) -> tuple[int, int]:
     return dimensions
 
 
-def _skip_fill_bytes(file: Parts, offset: int) -> int:
+def _skip_fill_bytes(file: BoundedReader, offset: int) -> int:
     """Where the code of the marker that begins here stands."""
     if file.read(offset, 1) != b"\xff":
         raise DamagedError("a marker is missing")
@@ -83,7 +83,7 @@ def _check_quantization_tables(data: bytes) -> None:
         data = data[length:]
 
 
-def _end_of_scan(file: Parts, offset: int) -> int:
+def _end_of_scan(file: BoundedReader, offset: int) -> int:
     """Offset of the marker that ends the entropy-coded data which begins here."""
     last = b""
     for at, block in file.blocks(offset, file.size):

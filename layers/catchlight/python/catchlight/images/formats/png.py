@@ -2,14 +2,14 @@
 
 import zlib
 
-from catchlight.images.formats.bounded_reader import DamagedError, Parts
+from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError
 
 SIGNATURE = rb"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 # Bits per sample that each color type may have (table 11.1).
 _BIT_DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 
 
-def read_dimensions(file: Parts) -> tuple[int, int]:
+def read_dimensions(file: BoundedReader) -> tuple[int, int]:
     """Width and height, once every chunk has been found whole by its own checksum."""
     kinds = set()
     offset, kind = 8, b""
@@ -31,7 +31,7 @@ def read_dimensions(file: Parts) -> tuple[int, int]:
     return _header(file.read(16, 13))
 
 
-def _checksum(file: Parts, start: int, end: int) -> int:
+def _checksum(file: BoundedReader, start: int, end: int) -> int:
     checksum = 0
     for _, block in file.blocks(start, end):
         checksum = zlib.crc32(block, checksum)

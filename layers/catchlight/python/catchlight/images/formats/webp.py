@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from catchlight.images.formats.bounded_reader import DamagedError, Parts
+from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError
 
 SIGNATURE = rb"RIFF....WEBP"
 _HAS_ANIMATION = 0x02
@@ -17,7 +17,7 @@ class _Chunk:
     length: int
 
 
-def read_dimensions(file: Parts) -> tuple[int, int]:
+def read_dimensions(file: BoundedReader) -> tuple[int, int]:
     """The canvas, once every frame has been found to fit into it."""
     # RIFF counts the bytes after its first eight.
     file.expect_end(8 + int.from_bytes(file.read(4, 4), "little"))
@@ -40,7 +40,7 @@ def read_dimensions(file: Parts) -> tuple[int, int]:
     return canvas
 
 
-def _chunks(file: Parts, start: int, end: int) -> Iterator[_Chunk]:
+def _chunks(file: BoundedReader, start: int, end: int) -> Iterator[_Chunk]:
     while start < end:
         header = file.read(start, 8)
         chunk = _Chunk(header[:4], start + 8, int.from_bytes(header[4:], "little"))
@@ -50,7 +50,7 @@ def _chunks(file: Parts, start: int, end: int) -> Iterator[_Chunk]:
         yield chunk
 
 
-def _check_frames(file: Parts, frames: list[_Chunk], canvas: tuple[int, int]) -> None:
+def _check_frames(file: BoundedReader, frames: list[_Chunk], canvas: tuple[int, int]) -> None:
     for frame in frames:
         header = file.read(frame.start, 16)
         left, top = 2 * int.from_bytes(header[:3], "little"), 2 * int.from_bytes(header[3:6], "little")
@@ -63,7 +63,7 @@ def _check_frames(file: Parts, frames: list[_Chunk], canvas: tuple[int, int]) ->
         raise DamagedError("it has no pixels")
 
 
-def _bitstreams(file: Parts, chunks: list[_Chunk]) -> list[tuple[int, int]]:
+def _bitstreams(file: BoundedReader, chunks: list[_Chunk]) -> list[tuple[int, int]]:
     """Dimensions of the one image among these chunks."""
     readers = {b"VP8 ": _lossy, b"VP8L": _lossless}
     found = [readers[chunk.kind](file, chunk) for chunk in chunks if chunk.kind in readers]
@@ -72,7 +72,7 @@ def _bitstreams(file: Parts, chunks: list[_Chunk]) -> list[tuple[int, int]]:
     return found
 
 
-def _lossy(file: Parts, chunk: _Chunk) -> tuple[int, int]:
+def _lossy(file: BoundedReader, chunk: _Chunk) -> tuple[int, int]:
     # A frame tag of three bytes, a start code, width and height of 14 bits each (RFC 6386, 9.1).
     data = file.read(chunk.start, 10)
     tag = int.from_bytes(data[:3], "little")
@@ -82,7 +82,7 @@ def _lossy(file: Parts, chunk: _Chunk) -> tuple[int, int]:
     return int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
 
 
-def _lossless(file: Parts, chunk: _Chunk) -> tuple[int, int]:
+def _lossless(file: BoundedReader, chunk: _Chunk) -> tuple[int, int]:
     # A signature, width and height of 14 bits each less one, whether there is alpha, a version (RFC 9649, 3.4).
     data = file.read(chunk.start, 5)
     bits = int.from_bytes(data[1:], "little")

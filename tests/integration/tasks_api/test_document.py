@@ -1,4 +1,4 @@
-"""docs/answer-desk.openapi.yaml is made from the code, and nothing of the desk is missing in it."""
+"""docs/tasks-api.openapi.yaml is made from the code, and nothing of the tasks API is missing in it."""
 
 import re
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from catchlight.api import problems
-from catchlight.api.schemas import MAX_WAIT_SECONDS, TaskAnswer
+from catchlight.api.schemas import MAX_WAIT_SECONDS, TaskResponse
 from catchlight.api.tasks_api import IMAGE_PATTERN
 from catchlight.models import MAX_IMAGES_PER_TASK, Task
 from catchlight.providers import PROVIDERS
-from functions.answer_requests import app
+from functions.serve_tasks_api import app
 from local.template.expand import Template
 from scripts import write_openapi
-from tests.integration.answer_desk.desk import DOCUMENT
+from tests.integration.tasks_api.api_harness import DOCUMENT
 
 OPERATIONS = {
     f"{method.upper()} {path}": operation
@@ -27,7 +27,7 @@ def test_the_file_is_what_the_code_says() -> None:
 
 
 def test_document_handler_and_template_have_the_same_routes(template: Template) -> None:
-    paths = template.resources["DeskApi"]["Properties"]["Body"]["paths"]
+    paths = template.resources["TasksApi"]["Properties"]["Body"]["paths"]
     routes = {f"{method.upper()} {path}" for path, operations in paths.items() for method in operations}
 
     assert routes == app.ROUTES.keys() == OPERATIONS.keys()
@@ -92,7 +92,7 @@ def test_the_endpoints_of_every_provider_are_named() -> None:
 
 def test_the_tasks_attributes_are_shown() -> None:
     """All but those that only the machinery looks at."""
-    assert Task.model_fields.keys() - TaskAnswer.model_fields.keys() == {"rank", "reconciled_at"}
+    assert Task.model_fields.keys() - TaskResponse.model_fields.keys() == {"rank", "reconciled_at"}
 
 
 def test_every_image_of_a_task_has_a_path() -> None:
@@ -101,6 +101,6 @@ def test_every_image_of_a_task_has_a_path() -> None:
 
 
 def test_who_waits_is_answered_before_the_function_is_cut_off(template: Template) -> None:
-    timeout = template.resources["AnswerRequestsFunction"]["Properties"]["Timeout"]
+    timeout = template.resources["ServeTasksApiFunction"]["Properties"]["Timeout"]
 
     assert timeout > MAX_WAIT_SECONDS + app.RESERVED_SECONDS

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from catchlight.providers import PROVIDERS
-from functions.answer_requests import app
-from tests.integration.answer_desk.desk import CALLBACK_BASE_URL, TAKEN, Clock, Desk
-from tests.planted_secrets import API_KEYS, CALLBACK_TOKEN
+from functions.serve_tasks_api import app
+from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN
+from tests.integration.tasks_api.api_harness import CALLBACK_BASE_URL, TAKEN, Clock, Desk
 
 TASK = "flux-kontext#task12345"
 
@@ -28,7 +28,7 @@ TASK = "flux-kontext#task12345"
     ],
 )
 def test_the_request_goes_to_the_provider_as_it_is_with_the_callback_url(
-    desk: Desk, provider_id: str, url: str, field: str
+    api: Desk, provider_id: str, url: str, field: str
 ) -> None:
     asked: dict[str, Any] = {
         "prompt": "Ein Leuchtturm \N{WAVING BLACK FLAG}",
@@ -36,9 +36,9 @@ def test_the_request_goes_to_the_provider_as_it_is_with_the_callback_url(
         "seed": 7,
     }
 
-    answer = desk.submit(provider=provider_id, **asked)
+    answer = api.submit(provider=provider_id, **asked)
 
-    (request,) = desk.providers.requests
+    (request,) = api.providers.requests
     assert (request.method, str(request.url)) == ("POST", url)
     assert request.headers["authorization"] == f"Bearer {API_KEYS[provider_id]}"
     assert request.headers["content-type"] == "application/json"
@@ -56,10 +56,10 @@ def test_the_request_goes_to_the_provider_as_it_is_with_the_callback_url(
     }
 
 
-def test_the_task_is_registered_in_the_same_breath(desk: Desk) -> None:
-    desk.submit(prompt="a lighthouse", model="flux-kontext-max", aspectRatio="16:9", seed=7)
+def test_the_task_is_registered_in_the_same_breath(api: Desk) -> None:
+    api.submit(prompt="a lighthouse", model="flux-kontext-max", aspectRatio="16:9", seed=7)
 
-    assert desk.store.item(TASK) == {
+    assert api.store.item(TASK) == {
         "task": TASK,
         "provider": "flux-kontext",
         "taskId": "task12345",
@@ -75,88 +75,88 @@ def test_the_task_is_registered_in_the_same_breath(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("endpoint", PROVIDERS["nanobanana"].submit_paths)
-def test_a_provider_may_have_several_endpoints(desk: Desk, endpoint: str) -> None:
+def test_a_provider_may_have_several_endpoints(api: Desk, endpoint: str) -> None:
     body = {"provider": "nanobanana", "endpoint": endpoint, "request": {"prompt": "a lighthouse"}}
 
-    assert desk.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "1"}).status == 201
-    assert desk.providers.requests[0].url.path == f"/api/v1/nanobanana/{endpoint}"
+    assert api.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "1"}).status == 201
+    assert api.providers.requests[0].url.path == f"/api/v1/nanobanana/{endpoint}"
 
 
-def test_a_callback_that_is_faster_than_the_answer_stays_as_it_is(desk: Desk) -> None:
+def test_a_callback_that_is_faster_than_the_answer_stays_as_it_is(api: Desk) -> None:
     def call_back_first(request: httpx.Request) -> httpx.Response:
-        desk.store.put(TASK, provider="flux-kontext", taskId="task12345", status="SUCCEEDED", rank=30, deliveries=1)
+        api.store.put(TASK, provider="flux-kontext", taskId="task12345", status="SUCCEEDED", rank=30, deliveries=1)
         return httpx.Response(200, json=TAKEN["flux-kontext"])
 
-    desk.providers.answer = call_back_first
+    api.providers.answer = call_back_first
 
-    assert desk.submit().status == 201
-    item = desk.store.item(TASK)
+    assert api.submit().status == 201
+    item = api.store.item(TASK)
     assert item
     assert (item["status"], item["rank"], item["deliveries"]) == ("SUCCEEDED", 30, 1)
     assert item["registeredAt"]
     assert item["idempotencyKey"] == "order-1"
 
 
-def test_a_claim_is_no_task(desk: Desk) -> None:
-    desk.submit()
+def test_a_claim_is_no_task(api: Desk) -> None:
+    api.submit()
 
-    assert "status" not in desk.claim()
-    assert "feed" not in desk.claim()
-    assert desk.tasks() == [TASK]
-    assert [task["task"] for task in desk.ask("GET", "/tasks").body["tasks"]] == [TASK]
+    assert "status" not in api.claim()
+    assert "feed" not in api.claim()
+    assert api.tasks() == [TASK]
+    assert [task["task"] for task in api.ask("GET", "/tasks").body["tasks"]] == [TASK]
 
 
-def test_a_claim_is_kept_as_long_as_tasks_are(desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk.submit("for-ever")
+def test_a_claim_is_kept_as_long_as_tasks_are(api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.submit("for-ever")
     monkeypatch.setenv("TASK_RETENTION_DAYS", "30")
-    desk.start_anew()
-    desk.submit("for-a-month")
+    api.start_anew()
+    api.submit("for-a-month")
 
-    assert "deleteAfter" not in desk.claim("for-ever")
-    assert desk.claim("for-a-month")["deleteAfter"] == int(clock.now.timestamp()) + 30 * 86_400
+    assert "deleteAfter" not in api.claim("for-ever")
+    assert api.claim("for-a-month")["deleteAfter"] == int(clock.now.timestamp()) + 30 * 86_400
 
 
 # ------------------------------------------------------------------------------------------------ repeated
 
 
-def test_the_same_key_and_request_have_the_same_answer(desk: Desk, clock: Clock) -> None:
-    first = desk.submit()
+def test_the_same_key_and_request_have_the_same_answer(api: Desk, clock: Clock) -> None:
+    first = api.submit()
     clock.pass_by(days=3)
-    desk.start_anew()
+    api.start_anew()
 
-    again = desk.submit()
+    again = api.submit()
 
     assert (again.status, again.body, again.headers["location"]) == (201, first.body, first.headers["location"])
-    assert len(desk.providers.requests) == 1
+    assert len(api.providers.requests) == 1
 
 
-def test_the_order_of_members_is_no_difference(desk: Desk) -> None:
-    desk.submit(prompt="a lighthouse", seed=7)
+def test_the_order_of_members_is_no_difference(api: Desk) -> None:
+    api.submit(prompt="a lighthouse", seed=7)
 
-    assert desk.submit(seed=7, prompt="a lighthouse").status == 201
-    assert len(desk.providers.requests) == 1
+    assert api.submit(seed=7, prompt="a lighthouse").status == 201
+    assert len(api.providers.requests) == 1
 
 
 @pytest.mark.parametrize(
     "other", [{"prompt": "another"}, {"prompt": "a lighthouse", "seed": 1}, {"provider": "acedata"}], ids=str
 )
-def test_the_same_key_and_another_request_are_refused(desk: Desk, other: dict[str, Any]) -> None:
-    desk.submit()
+def test_the_same_key_and_another_request_are_refused(api: Desk, other: dict[str, Any]) -> None:
+    api.submit()
 
-    answer = desk.submit(**other)
+    answer = api.submit(**other)
 
     assert (answer.status, answer.problem) == (422, "idempotency-key-used")
-    assert len(desk.providers.requests) == 1
+    assert len(api.providers.requests) == 1
 
 
-def test_another_key_generates_again(desk: Desk) -> None:
-    desk.submit("order-1")
-    desk.submit("order-2")
+def test_another_key_generates_again(api: Desk) -> None:
+    api.submit("order-1")
+    api.submit("order-2")
 
-    assert len(desk.providers.requests) == 2
+    assert len(api.providers.requests) == 2
 
 
-def test_of_many_at_once_one_is_sent(desk: Desk) -> None:
+def test_of_many_at_once_one_is_sent(api: Desk) -> None:
     assert app.dependencies().submissions  # not part of the race: a sandbox handles one request at a time
     is_asked, may_answer = threading.Event(), threading.Event()
 
@@ -165,25 +165,25 @@ def test_of_many_at_once_one_is_sent(desk: Desk) -> None:
         assert may_answer.wait(60)
         return httpx.Response(200, json=TAKEN["flux-kontext"])
 
-    desk.providers.answer = wait
+    api.providers.answer = wait
     with ThreadPoolExecutor(16) as pool:
-        first = pool.submit(desk.submit)
+        first = pool.submit(api.submit)
         assert is_asked.wait(60)
-        others = list(pool.map(lambda _: desk.submit(), range(15)))
+        others = list(pool.map(lambda _: api.submit(), range(15)))
         may_answer.set()
 
     assert first.result().status == 201
     assert Counter(answer.problem for answer in others) == {"submission-in-progress": 15}
     assert {answer.status for answer in others} == {409}
     assert all(int(answer.headers["retry-after"]) > 0 for answer in others)
-    assert desk.submit().body == first.result().body
-    assert len(desk.providers.requests) == 1
+    assert api.submit().body == first.result().body
+    assert len(api.providers.requests) == 1
 
 
-def test_a_race_for_a_key_has_one_winner(desk: Desk) -> None:
+def test_a_race_for_a_key_has_one_winner(api: Desk) -> None:
     assert app.dependencies().submissions
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: desk.submit(), range(32)))
+        answers = list(pool.map(lambda _: api.submit(), range(32)))
 
-    assert len(desk.providers.requests) == 1
+    assert len(api.providers.requests) == 1
     assert {answer.status for answer in answers} <= {201, 409}

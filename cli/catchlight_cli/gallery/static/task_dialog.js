@@ -2,7 +2,7 @@
 
 import { element, foreign, mark } from "./elements.js";
 import { keyOf } from "./tasks.js";
-import * as words from "./words.js";
+import * as words from "./format.js";
 
 export class Loupe {
   #dialog;

@@ -1,6 +1,6 @@
-"""An answer desk in memory, and the storage behind its links: one plain function for httpx.MockTransport.
+"""An tasks API in memory, and the storage behind its links: one plain function for httpx.MockTransport.
 
-It keeps to the contract by answering with the desk's own models.
+It keeps to the contract by answering with the tasks API's own models.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 import httpx
 
-from catchlight.api.problems import IMAGE_NOT_ARCHIVED, NO_SUCH_IMAGE, NO_SUCH_TASK, Problem, ProblemError
-from catchlight.api.schemas import FINAL_STATUSES, ImageAnswer, NewTask, TaskAnswer, TaskPage
-from catchlight.client import DeskClient
-from catchlight.client.retrying import Patience
+from catchlight.api.problems import IMAGE_NOT_ARCHIVED, NO_SUCH_IMAGE, NO_SUCH_TASK, APIError, Problem
+from catchlight.api.schemas import FINAL_STATUSES, ImageResponse, NewTask, TaskPage, TaskResponse
+from catchlight.client import TasksClient
+from catchlight.client.retrying import RetryPolicy
 from catchlight.models import TaskStatus, iso
 from local.simulator.pictures import Picture, PictureFormat, draw_picture
 
@@ -29,10 +29,10 @@ _LINK_SIGNATURE = "signatureOfALink"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
-class DeskInMemory:
+class TasksApiInMemory:
     """Answers for its `tasks`; what was asked is in `requests`. `before` may answer in its place."""
 
-    def __init__(self, tasks: Iterable[TaskAnswer] = (), pictures: dict[str, bytes] | None = None) -> None:
+    def __init__(self, tasks: Iterable[TaskResponse] = (), pictures: dict[str, bytes] | None = None) -> None:
         self.tasks = {task.task: task for task in tasks}
         self.pictures = pictures if pictures is not None else {}  # bytes by object key
         self.unreadable: tuple[str, ...] = ()  # named on the first page
@@ -40,12 +40,12 @@ class DeskInMemory:
         self.before: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
         self._lock = threading.Lock()
 
-    def client(self, **options: Any) -> DeskClient:
+    def client(self, **options: Any) -> TasksClient:
         """A client that has its answers from here, and does not wait before it tries again."""
-        patience = Patience(sleep=lambda _: None)
-        return DeskClient(API, transport=httpx.MockTransport(self), **{"patience": patience, **options})
+        patience = RetryPolicy(sleep=lambda _: None)
+        return TasksClient(API, transport=httpx.MockTransport(self), **{"patience": patience, **options})
 
-    def put(self, *tasks: TaskAnswer) -> None:
+    def put(self, *tasks: TaskResponse) -> None:
         """Adds tasks, or replaces what is known of them."""
         with self._lock:
             self.tasks |= {task.task: task for task in tasks}
@@ -67,7 +67,7 @@ class DeskInMemory:
                 return self._stored(request)
             try:
                 return self._answer(request)
-            except ProblemError as exc:
+            except APIError as exc:
                 headers = {"Content-Type": "application/problem+json"}
                 return httpx.Response(exc.problem.status, json=exc.members, headers=headers)
 
@@ -113,7 +113,7 @@ class DeskInMemory:
     def _page(self, query: httpx.QueryParams) -> TaskPage:
         status = query.get("status")
 
-        def place(task: TaskAnswer) -> str:
+        def place(task: TaskResponse) -> str:
             return (task.updated_at if status else task.arrived_at) or ""
 
         found = sorted(self.tasks.values(), key=place, reverse=True)
@@ -130,13 +130,13 @@ class DeskInMemory:
             unreadable=() if start else self.unreadable,
         )
 
-    def _task(self, provider: str, task_id: str) -> TaskAnswer:
+    def _task(self, provider: str, task_id: str) -> TaskResponse:
         try:
             return _with_links(self.tasks[f"{provider}#{task_id}"])
         except KeyError:
             raise _problem(NO_SUCH_TASK, f"{provider} has no task {task_id}") from None
 
-    def _image(self, provider: str, task_id: str, name: str) -> ImageAnswer:
+    def _image(self, provider: str, task_id: str, name: str) -> ImageResponse:
         for image in self._task(provider, task_id).images:
             if f"{image.kind}-{image.index}" == name:
                 if image.key is None:
@@ -145,7 +145,7 @@ class DeskInMemory:
         raise _problem(NO_SUCH_IMAGE, f"it has no {name}")
 
     def _stored(self, request: httpx.Request) -> httpx.Response:
-        assert "Authorization" not in request.headers  # what signs for the desk is none of the storage's business
+        assert "Authorization" not in request.headers  # what signs for the tasks API is none of the storage's business
         assert not any(name.startswith("x-amz") for name in request.headers)
         key = request.url.path[1:]
         content = self.pictures.get(key)
@@ -160,25 +160,25 @@ class DeskInMemory:
         return httpx.Response(206, content=content[start:], headers=headers)
 
 
-def _problem(problem: Problem, detail: str) -> ProblemError:
-    return ProblemError(problem, detail, advice="Look at the id.")
+def _problem(problem: Problem, detail: str) -> APIError:
+    return APIError(problem, detail, advice="Look at the id.")
 
 
 def _json(
-    model: TaskAnswer | TaskPage | NewTask, status: int = 200, headers: dict[str, str] | None = None
+    model: TaskResponse | TaskPage | NewTask, status: int = 200, headers: dict[str, str] | None = None
 ) -> httpx.Response:
     content = model.model_dump_json(by_alias=True, exclude_none=True)
     return httpx.Response(status, text=content, headers={"Content-Type": "application/json", **(headers or {})})
 
 
-def _linked(image: ImageAnswer, now: datetime) -> ImageAnswer:
+def _linked(image: ImageResponse, now: datetime) -> ImageResponse:
     if image.key is None:
         return image
     link = f"{STORAGE}/{quote(image.key)}?X-Amz-Signature={_LINK_SIGNATURE}"
     return image.model_copy(update={"link": link, "link_expires_at": iso(now + timedelta(minutes=15))})
 
 
-def _with_links(task: TaskAnswer) -> TaskAnswer:
+def _with_links(task: TaskResponse) -> TaskResponse:
     now = datetime.now(UTC)
     return task.model_copy(update={"images": tuple(_linked(image, now) for image in task.images)})
 
@@ -192,9 +192,9 @@ def a_task(
     *,
     provider: str = "flux-kontext",
     arrived_at: datetime = NOW,
-    images: Iterable[ImageAnswer] = (),
+    images: Iterable[ImageResponse] = (),
     **more: Any,
-) -> TaskAnswer:
+) -> TaskResponse:
     """A task in a status, with what belongs to it unless told otherwise."""
     took = timedelta(seconds=8.4)
     reported = iso(arrived_at + took) if status is not TaskStatus.PENDING else None
@@ -213,7 +213,7 @@ def a_task(
         "archived_at": iso(arrived_at + took + timedelta(seconds=0.6)) if status is TaskStatus.ARCHIVED else None,
         "updated_at": reported or iso(arrived_at),
     }
-    return TaskAnswer.model_validate(content | more)
+    return TaskResponse.model_validate(content | more)
 
 
 def an_image(
@@ -225,7 +225,7 @@ def an_image(
     index: int = 0,
     extension: str = "jpg",
     **more: Any,
-) -> ImageAnswer:
+) -> ImageResponse:
     """An archived image."""
     described: dict[str, Any] = {
         "kind": kind,
@@ -240,12 +240,12 @@ def an_image(
         "content_type": f"image/{extension.replace('jpg', 'jpeg')}",
         "archived_at": iso(NOW),
     }
-    return ImageAnswer.model_validate(described | more)
+    return ImageResponse.model_validate(described | more)
 
 
-def a_lost_image(task_id: str, *, kind: str = "origin", index: int = 0, state: str = "EXPIRED") -> ImageAnswer:
+def a_lost_image(task_id: str, *, kind: str = "origin", index: int = 0, state: str = "EXPIRED") -> ImageResponse:
     """An image that could not be had."""
-    return ImageAnswer.model_validate(
+    return ImageResponse.model_validate(
         {
             "kind": kind,
             "index": index,
@@ -296,9 +296,11 @@ _FAILURES = (
 )
 
 
-def many_tasks(count: int, *, now: datetime, different_pictures: int = 24) -> tuple[list[TaskAnswer], dict[str, bytes]]:
+def many_tasks(
+    count: int, *, now: datetime, different_pictures: int = 24
+) -> tuple[list[TaskResponse], dict[str, bytes]]:
     """Tasks of all kinds, the newest first and still waiting, and the pictures that their images are."""
-    tasks: list[TaskAnswer] = []
+    tasks: list[TaskResponse] = []
     pictures: dict[str, bytes] = {}
     dice = random.Random(7)
     arrived_at = now - timedelta(seconds=9)
@@ -313,7 +315,7 @@ def many_tasks(count: int, *, now: datetime, different_pictures: int = 24) -> tu
 
 def _any_task(
     number: int, task_id: str, arrived_at: datetime, dice: random.Random, different_pictures: int
-) -> tuple[TaskAnswer, dict[str, bytes]]:
+) -> tuple[TaskResponse, dict[str, bytes]]:
     provider = dice.choice(("flux-kontext", "flux-kontext", "nanobanana", "acedata"))
     prompt = _PROMPTS[number * 5 % different_pictures % len(_PROMPTS)]
     request = {"prompt": prompt, "model": f"{provider}-pro", "seed": dice.getrandbits(31)}

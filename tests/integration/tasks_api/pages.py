@@ -7,33 +7,33 @@ from contextlib import contextmanager
 from typing import Any
 
 from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus
-from tests.integration.answer_desk.desk import Answer, Clock, Desk
+from tests.integration.tasks_api.api_harness import Answer, Clock, Desk
 
 
 @contextmanager
-def calls(desk: Desk) -> Iterator[list[str]]:
+def calls(api: Desk) -> Iterator[list[str]]:
     """The calls of DynamoDB that are made meanwhile."""
     made: list[str] = []
 
     def note(model: Any, **_: Any) -> None:
         made.append(model.name)
 
-    desk.dynamodb.meta.events.register("before-call.dynamodb", note)
+    api.dynamodb.meta.events.register("before-call.dynamodb", note)
     yield made
-    desk.dynamodb.meta.events.unregister("before-call.dynamodb", note)
+    api.dynamodb.meta.events.unregister("before-call.dynamodb", note)
 
 
-def some_tasks(desk: Desk, clock: Clock, number: int, provider: str = "flux-kontext") -> list[str]:
+def some_tasks(api: Desk, clock: Clock, number: int, provider: str = "flux-kontext") -> list[str]:
     """Registers tasks one after the other; their keys, the newest first."""
     keys: list[str] = []
     for index in range(number):
         clock.pass_by(seconds=1)
-        desk.register(f"{provider}-{index}", provider=provider)
+        api.register(f"{provider}-{index}", provider=provider)
         keys.insert(0, f"{provider}#{provider}-{index}")
     return keys
 
 
-def fail(desk: Desk, clock: Clock, task_id: str, provider: str = "flux-kontext") -> None:
+def fail(api: Desk, clock: Clock, task_id: str, provider: str = "flux-kontext") -> None:
     clock.pass_by(seconds=1)
     report = TaskReport(
         provider=provider,
@@ -43,7 +43,7 @@ def fail(desk: Desk, clock: Clock, task_id: str, provider: str = "flux-kontext")
         reported_at=clock.now,
         failure=Failure(reason=FailureReason.INTERNAL),
     )
-    desk.store.table.record(report)
+    api.store.table.record(report)
 
 
 def listed(answer: Answer) -> list[str]:
@@ -51,11 +51,11 @@ def listed(answer: Answer) -> list[str]:
     return [task["task"] for task in answer.body["tasks"]]
 
 
-def pages(desk: Desk, **query: Any) -> list[list[str]]:
+def pages(api: Desk, **query: Any) -> list[list[str]]:
     """All pages of a query, each asked for with the cursor of the one before."""
     found = []
     while True:
-        answer = desk.ask("GET", "/tasks", query=query)
+        answer = api.ask("GET", "/tasks", query=query)
         found.append(listed(answer))
         assert len(found) < 100
         if "cursor" not in answer.body:

@@ -18,7 +18,7 @@ from catchlight_cli.health.explanation import DeadLetter, Explanation, explain
 from catchlight_cli.health.polling_executions import Search, find_executions
 from catchlight_cli.lookup.task_keys import find_task
 from catchlight_cli.output import a_table
-from catchlight_cli.repair.dead_letters import LetterBox
+from catchlight_cli.repair.dead_letters import DeadLetterQueue
 
 # Long enough to look at them, short enough for whoever else wants them.
 _HOLD_SECONDS = 30
@@ -62,15 +62,15 @@ def _polling(stack: Stack, task: Task) -> Search | None:
 
 
 def _dead_letters(stack: Stack, task: str) -> Iterator[DeadLetter]:
-    box = LetterBox(stack.client("sqs"), stack.resource("ArchiveDeadLetters"))
-    letters = []
+    box = DeadLetterQueue(stack.client("sqs"), stack.resource("ArchiveDeadLetters"))
+    dead_letters = []
     try:
-        for letter in box.take(limit=_MAX_LETTERS, hold_seconds=_HOLD_SECONDS):
-            letters.append(letter)
-            if letter.task == task:
-                yield DeadLetter(id=letter.id, since=letter.sent_at)
+        for dead_letter in box.take(limit=_MAX_LETTERS, hold_seconds=_HOLD_SECONDS):
+            dead_letters.append(dead_letter)
+            if dead_letter.task == task:
+                yield DeadLetter(id=dead_letter.id, since=dead_letter.sent_at)
     finally:
-        box.give_back(letters)
+        box.give_back(dead_letters)
 
 
 def page(explanation: Explanation, now: datetime) -> Iterable[RenderableType]:

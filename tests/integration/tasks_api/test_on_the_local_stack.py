@@ -1,4 +1,4 @@
-"""The desk on the local stack: signed requests over sockets, the simulated providers, real redirects, the example."""
+"""The tasks API on the local stack: signed requests over sockets, the simulated providers, real redirects, the example."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from local.simulator import Simulator
 from local.stack import LocalStack
 from tests.integration.conftest import REPOSITORY
 
-PAGE = (REPOSITORY / "docs" / "answer-desk.md").read_text()
+PAGE = (REPOSITORY / "docs" / "tasks-api.md").read_text()
 
 
 class Signature(httpx.Auth):
@@ -61,67 +61,67 @@ def stack(
 
 
 @pytest.fixture
-def desk(stack: LocalStack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.info["desk_url"], auth=Signature(), trust_env=False, timeout=60) as client:
+def api(stack: LocalStack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.info["tasks_api_url"], auth=Signature(), trust_env=False, timeout=60) as client:
         yield client
 
 
-def wait_until_done(desk: httpx.Client, path: str) -> Any:
+def wait_until_done(api: httpx.Client, path: str) -> Any:
     for _ in range(10):
-        task = desk.get(path, params={"wait": 20}).json()
+        task = api.get(path, params={"wait": 20}).json()
         if task["done"]:
             return task
     raise AssertionError(f"{path} is not done: {task}")
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
-def test_a_submission_ends_in_images(desk: httpx.Client, simulator: Simulator, provider_id: str) -> None:
+def test_a_submission_ends_in_images(api: httpx.Client, simulator: Simulator, provider_id: str) -> None:
     body = {"provider": provider_id, "request": {"prompt": f"a lighthouse for {provider_id}"}}
     before = len(simulator.tasks)
 
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: post(desk, body, f"key-{provider_id}"), range(4)))
-    again = post(desk, body, f"key-{provider_id}")
+        answers = list(pool.map(lambda _: post(api, body, f"key-{provider_id}"), range(4)))
+    again = post(api, body, f"key-{provider_id}")
 
     assert {answer.status_code for answer in answers} <= {201, 409}
     assert again.status_code == 201
     assert len(simulator.tasks) == before + 1
-    task = wait_until_done(desk, again.headers["location"])
+    task = wait_until_done(api, again.headers["location"])
     assert (task["status"], task["reportedBy"]) == ("ARCHIVED", "callback")
     assert task["request"]["prompt"] == f"a lighthouse for {provider_id}"
     for image in task["images"]:
-        redirect = desk.get(f"{again.headers['location']}/images/{image['kind']}-{image['index']}")
+        redirect = api.get(f"{again.headers['location']}/images/{image['kind']}-{image['index']}")
         assert redirect.status_code == 302
         stored = httpx.get(redirect.headers["location"], trust_env=False)
         assert (len(stored.content), stored.headers["content-type"]) == (image["bytes"], image["contentType"])
         assert httpx.get(image["link"], trust_env=False).content == stored.content
-    assert desk.get("/tasks", params={"limit": 1}).json()["tasks"][0]["task"] == task["task"]
+    assert api.get("/tasks", params={"limit": 1}).json()["tasks"][0]["task"] == task["task"]
 
 
-def post(desk: httpx.Client, body: dict[str, Any], key: str) -> httpx.Response:
-    return desk.post("/tasks", json=body, headers={"Idempotency-Key": key})
+def post(api: httpx.Client, body: dict[str, Any], key: str) -> httpx.Response:
+    return api.post("/tasks", json=body, headers={"Idempotency-Key": key})
 
 
-def test_what_a_provider_refuses_is_explained(desk: httpx.Client) -> None:
-    answer = post(desk, {"provider": "flux-kontext", "request": {"aspectRatio": "1:1"}}, "no-prompt")
+def test_what_a_provider_refuses_is_explained(api: httpx.Client) -> None:
+    answer = post(api, {"provider": "flux-kontext", "request": {"aspectRatio": "1:1"}}, "no-prompt")
 
     assert answer.status_code == 422
     assert answer.json()["type"].endswith(":request-refused")
     assert answer.json()["providerReply"]["body"]["msg"] == "prompt is required"
 
 
-def test_a_task_that_is_registered_is_polled_for(desk: httpx.Client, simulator: Simulator) -> None:
+def test_a_task_that_is_registered_is_polled_for(api: httpx.Client, simulator: Simulator) -> None:
     task_id = simulator.submit("acedata", script="silent", params={"prompt": "a lighthouse"}).task_id
 
-    answer = desk.post("/tasks", json={"provider": "acedata", "taskIds": [task_id]})
+    answer = api.post("/tasks", json={"provider": "acedata", "taskIds": [task_id]})
 
     assert answer.json()["tasks"][0]["outcome"] == "registered"
-    task = wait_until_done(desk, f"/tasks/acedata/{task_id}")
+    task = wait_until_done(api, f"/tasks/acedata/{task_id}")
     assert (task["status"], task["reportedBy"]) == ("ARCHIVED", "poll")
 
 
 def test_nobody_gets_in_unsigned(stack: LocalStack) -> None:
-    with httpx.Client(base_url=stack.info["desk_url"], trust_env=False) as stranger:
+    with httpx.Client(base_url=stack.info["tasks_api_url"], trust_env=False) as stranger:
         for method, path in (
             ("GET", "/tasks"),
             ("POST", "/tasks"),
@@ -133,14 +133,14 @@ def test_nobody_gets_in_unsigned(stack: LocalStack) -> None:
             assert (answer.status_code, answer.json()) == (403, {"message": "Forbidden"})
 
 
-# ------------------------------------------------------------------------------------------------ docs/answer-desk.md
+# ------------------------------------------------------------------------------------------------ docs/tasks-api.md
 
 
 def test_the_pages_example_works(stack: LocalStack, tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     environment = {
         "PATH": os.environ["PATH"],
-        "DESK_URL": stack.info["desk_url"],
+        "DESK_URL": stack.info["tasks_api_url"],
         "AWS_REGION": stack.info["region"],
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",

@@ -1,4 +1,4 @@
-"""The desk answers as docs/answer-desk.openapi.yaml says, to whatever is made up from it."""
+"""The tasks API answers as docs/tasks-api.openapi.yaml says, to whatever is made up from it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from schemathesis.checks import (
 
 from catchlight.api.queries import TaskQueries
 from catchlight.models import ImageKind
-from functions.answer_requests import app
+from functions.serve_tasks_api import app
 from local.template.expand import load_template
 from tests.hostile.in_process import InProcess
-from tests.integration.answer_desk.desk import DOCUMENT, Clock, Desk, refusal, respond
-from tests.integration.answer_desk.test_one_task import a_success, archived
 from tests.integration.conftest import REPOSITORY, a_store, an_account
+from tests.integration.tasks_api.api_harness import DOCUMENT, Clock, Desk, refusal, respond
+from tests.integration.tasks_api.test_one_task import a_success, archived
 
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 OPERATIONS = [SCHEMA[path][method.upper()] for path, methods in DOCUMENT["paths"].items() for method in methods]
@@ -54,16 +54,16 @@ REPLIES = [
 
 
 @pytest.fixture(scope="module")
-def desk() -> Iterator[Desk]:
+def api() -> Iterator[Desk]:
     with an_account(), pytest.MonkeyPatch.context() as patches:
         patches.setattr(app, "TaskQueries", lambda table, client: TaskQueries(table, client, sleep=lambda _: None))
-        desk = Desk(a_store(load_template(REPOSITORY / "template.yaml", {})), Clock(), patches)
-        a_success(desk, archived(ImageKind.ORIGIN), archived())
-        desk.register(*(f"task-{number}" for number in range(60)), provider="acedata")
-        desk.providers.answer = refusal(500, {"code": 500})
+        api = Desk(a_store(load_template(REPOSITORY / "template.yaml", {})), Clock(), patches)
+        a_success(api, archived(ImageKind.ORIGIN), archived())
+        api.register(*(f"task-{number}" for number in range(60)), provider="acedata")
+        api.providers.answer = refusal(500, {"code": 500})
         for key in KEYS[::2]:
-            desk.submit(key)  # in doubt from now on, until somebody gives it up
-        yield desk
+            api.submit(key)  # in doubt from now on, until somebody gives it up
+        yield api
     app.dependencies.cache_clear()
 
 
@@ -75,7 +75,7 @@ def session() -> Iterator[requests.Session]:
         yield session
 
 
-def test_what_is_made_up_is_answered_as_documented(desk: Desk, session: requests.Session) -> None:
+def test_what_is_made_up_is_answered_as_documented(api: Desk, session: requests.Session) -> None:
     answered: Counter[tuple[str, int]] = Counter()
     replies = iter(range(10**9))
 
@@ -83,7 +83,7 @@ def test_what_is_made_up_is_answered_as_documented(desk: Desk, session: requests
         status, body = REPLIES[next(replies) % len(REPLIES)]
         return httpx.Response(status, json=body)
 
-    desk.providers.answer = reply
+    api.providers.answer = reply
     cases = [operation.as_strategy(generation_mode=mode) for operation in OPERATIONS for mode in MODES]
 
     # Without shrinking: what fails here is told by schemathesis as a command for curl.

@@ -13,8 +13,8 @@ from catchlight.api.idempotency import ASKING_TIME
 from catchlight.api.submission_client import ANSWER_TIMEOUT_SECONDS
 from catchlight.models import TaskStatus
 from local.template.expand import load_template
-from tests.integration.answer_desk.desk import TAKEN, Clock, Desk, lost, refusal
 from tests.integration.conftest import REPOSITORY
+from tests.integration.tasks_api.api_harness import COMPLETED, Clock, Desk, lost, refusal
 
 TASK = "flux-kontext#task12345"
 
@@ -42,13 +42,13 @@ DOUBTS: dict[str, Callable[[httpx.Request], httpx.Response]] = {
 
 
 @pytest.mark.parametrize("name", DOUBTS)
-def test_what_is_in_doubt_is_never_sent_again_by_itself(desk: Desk, clock: Clock, name: str) -> None:
-    desk.providers.answer = DOUBTS[name]
+def test_what_is_in_doubt_is_never_sent_again_by_itself(api: Desk, clock: Clock, name: str) -> None:
+    api.providers.answer = DOUBTS[name]
 
-    first = desk.submit()
-    desk.providers.answer = refusal(200, TAKEN["flux-kontext"])
+    first = api.submit()
+    api.providers.answer = refusal(200, COMPLETED["flux-kontext"])
     clock.pass_by(days=1)
-    again = desk.submit()
+    again = api.submit()
 
     for answer in (first, again):
         assert (answer.status, answer.problem) == (409, "submission-in-doubt")
@@ -56,146 +56,146 @@ def test_what_is_in_doubt_is_never_sent_again_by_itself(desk: Desk, clock: Clock
         assert answer.body["askedAt"] == "2026-11-21T12:00:00.000Z"
         assert "GET /tasks?provider=flux-kontext&since=2026-11-21T12:00:00.000Z" in answer.body["advice"]
         assert "DELETE /submissions/order-1" in answer.body["advice"]
-    assert len(desk.providers.requests) == 1
-    assert desk.tasks() == []
+    assert len(api.providers.requests) == 1
+    assert api.tasks() == []
 
 
 def crash(request: httpx.Request) -> httpx.Response:
     raise KeyboardInterrupt("the sandbox is gone")
 
 
-def test_a_crash_while_the_provider_is_asked_leaves_a_doubt(desk: Desk, clock: Clock) -> None:
-    desk.providers.answer = crash
+def test_a_crash_while_the_provider_is_asked_leaves_a_doubt(api: Desk, clock: Clock) -> None:
+    api.providers.answer = crash
     with pytest.raises(KeyboardInterrupt):
-        desk.submit()
-    desk.providers.answer = refusal(200, TAKEN["flux-kontext"])
-    desk.start_anew()
+        api.submit()
+    api.providers.answer = refusal(200, COMPLETED["flux-kontext"])
+    api.start_anew()
 
-    at_once = desk.submit()
+    at_once = api.submit()
     clock.pass_by(seconds=ASKING_TIME.total_seconds())
-    later = desk.submit()
+    later = api.submit()
 
     assert at_once.problem == "submission-in-progress"  # whoever asked may still be at it
     assert later.problem == "submission-in-doubt"
-    assert len(desk.providers.requests) == 1
+    assert len(api.providers.requests) == 1
 
 
 @pytest.mark.parametrize("doubt", [no_answer, crash])
 def test_the_way_out_of_doubt_is_the_callers_decision(
-    desk: Desk, clock: Clock, doubt: Callable[[httpx.Request], httpx.Response], caplog: pytest.LogCaptureFixture
+    api: Desk, clock: Clock, doubt: Callable[[httpx.Request], httpx.Response], caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk.providers.answer = doubt
+    api.providers.answer = doubt
     try:
-        desk.submit()
+        api.submit()
     except KeyboardInterrupt:
         clock.pass_by(minutes=1)
-    desk.providers.answer = refusal(200, TAKEN["flux-kontext"])
+    api.providers.answer = refusal(200, COMPLETED["flux-kontext"])
 
     caplog.set_level("INFO", logger="catchlight")
-    assert desk.ask("DELETE", "/submissions/order-1").status == 204
+    assert api.ask("DELETE", "/submissions/order-1").status == 204
     (given_up,) = [record for record in caplog.records if record.getMessage() == "submission given up"]
     assert vars(given_up)["key"] == "order-1"
-    assert desk.submit().status == 201
-    assert len(desk.providers.requests) == 2
-    assert desk.tasks() == [TASK]
-    assert desk.claim()["state"] == "TAKEN"
-    assert "doubt" not in desk.claim()
+    assert api.submit().status == 201
+    assert len(api.providers.requests) == 2
+    assert api.tasks() == [TASK]
+    assert api.claim()["state"] == "COMPLETED"
+    assert "doubt" not in api.claim()
 
 
-def test_what_is_not_in_doubt_is_not_given_up(desk: Desk) -> None:
-    desk.submit()
+def test_what_is_not_in_doubt_is_not_given_up(api: Desk) -> None:
+    api.submit()
 
-    answer = desk.ask("DELETE", "/submissions/order-1")
+    answer = api.ask("DELETE", "/submissions/order-1")
 
     assert (answer.status, answer.problem, answer.body["taskId"]) == (409, "submission-not-in-doubt", "task12345")
-    assert desk.submit().status == 201
-    assert len(desk.providers.requests) == 1
+    assert api.submit().status == 201
+    assert len(api.providers.requests) == 1
 
 
-def test_whoever_is_at_work_is_not_given_up(desk: Desk) -> None:
+def test_whoever_is_at_work_is_not_given_up(api: Desk) -> None:
     given_up = []
 
     def give_up_meanwhile(request: httpx.Request) -> httpx.Response:
-        given_up.append(desk.ask("DELETE", "/submissions/order-1"))
-        return httpx.Response(200, json=TAKEN["flux-kontext"])
+        given_up.append(api.ask("DELETE", "/submissions/order-1"))
+        return httpx.Response(200, json=COMPLETED["flux-kontext"])
 
-    desk.providers.answer = give_up_meanwhile
+    api.providers.answer = give_up_meanwhile
 
-    assert desk.submit().status == 201
+    assert api.submit().status == 201
     assert [answer.problem for answer in given_up] == ["submission-in-progress"]
 
 
 @pytest.mark.parametrize("key", ["never-used", "order-1", "a b", ".."])
-def test_there_is_nothing_to_give_up(desk: Desk, key: str) -> None:
-    desk.providers.answer = refusal(400, {"code": 400})
-    desk.submit()  # refused for certain: the key is free
+def test_there_is_nothing_to_give_up(api: Desk, key: str) -> None:
+    api.providers.answer = refusal(400, {"code": 400})
+    api.submit()  # refused for certain: the key is free
 
-    answer = desk.ask("DELETE", f"/submissions/{key}")
+    answer = api.ask("DELETE", f"/submissions/{key}")
 
     assert (answer.status, answer.problem) == (404, "no-such-submission")
 
 
-def test_what_can_be_no_key_is_not_looked_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_can_be_no_key_is_not_looked_for(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """DynamoDB takes keys of 2048 bytes, the API paths of 10,000."""
-    monkeypatch.setattr(desk.dynamodb, "get_item", lost(desk.dynamodb.get_item, arrives=False))
+    monkeypatch.setattr(api.dynamodb, "get_item", lost(api.dynamodb.get_item, arrives=False))
 
-    assert desk.ask("DELETE", f"/submissions/{'x' * 3000}").problem == "no-such-submission"
+    assert api.ask("DELETE", f"/submissions/{'x' * 3000}").problem == "no-such-submission"
 
 
 # ------------------------------------------------------------------------------------------------ the table fails
 
 
-def test_a_key_that_cannot_be_claimed_is_not_asked_with(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_cannot_be_claimed_is_not_asked_with(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patches:
-        patches.setattr(desk.dynamodb, "update_item", lost(desk.dynamodb.update_item, arrives=False))
-        answer = desk.submit()
+        patches.setattr(api.dynamodb, "update_item", lost(api.dynamodb.update_item, arrives=False))
+        answer = api.submit()
 
     assert (answer.status, answer.problem) == (503, "unavailable")
-    assert desk.providers.requests == []
-    assert desk.submit().status == 201
+    assert api.providers.requests == []
+    assert api.submit().status == 201
 
 
 def test_a_claim_whose_answer_is_lost_is_not_asked_with_and_comes_to_be_in_doubt(
-    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patches:
-        patches.setattr(desk.dynamodb, "update_item", lost(desk.dynamodb.update_item, arrives=True))
-        assert desk.submit().status == 503
+        patches.setattr(api.dynamodb, "update_item", lost(api.dynamodb.update_item, arrives=True))
+        assert api.submit().status == 503
     clock.pass_by(minutes=1)
 
-    assert desk.submit().problem == "submission-in-doubt"
-    assert desk.providers.requests == []
+    assert api.submit().problem == "submission-in-doubt"
+    assert api.providers.requests == []
 
 
-def test_a_claim_that_the_client_library_repeats_is_its_own(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_that_the_client_library_repeats_is_its_own(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """botocore tries again when an answer is lost, and finds what its first try has written."""
-    update_item = desk.dynamodb.update_item
+    update_item = api.dynamodb.update_item
 
     def twice(**arguments: Any) -> Any:
         if arguments["Key"]["task"]["S"].startswith("#submission#"):
             update_item(**arguments)
         return update_item(**arguments)
 
-    monkeypatch.setattr(desk.dynamodb, "update_item", twice)
+    monkeypatch.setattr(api.dynamodb, "update_item", twice)
 
-    assert desk.submit().status == 201
-    assert len(desk.providers.requests) == 1
+    assert api.submit().status == 201
+    assert len(api.providers.requests) == 1
 
 
-def test_a_task_that_cannot_be_written_down_is_told(desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_cannot_be_written_down_is_told(api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patches:
-        write = desk.dynamodb.transact_write_items
-        patches.setattr(desk.dynamodb, "transact_write_items", lost(write, arrives=False))
-        answer = desk.submit()
+        write = api.dynamodb.transact_write_items
+        patches.setattr(api.dynamodb, "transact_write_items", lost(write, arrives=False))
+        answer = api.submit()
     assert (answer.status, answer.problem, answer.body["taskId"]) == (409, "submission-in-doubt", "task12345")
     assert '{"provider": "flux-kontext", "taskIds": ["task12345"]}' in answer.body["advice"]
     clock.pass_by(minutes=1)
 
-    assert desk.submit().problem == "submission-in-doubt"
-    assert len(desk.providers.requests) == 1
+    assert api.submit().problem == "submission-in-doubt"
+    assert len(api.providers.requests) == 1
 
 
-def test_a_write_that_is_not_answered_leaves_time_to_tell_the_task(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_is_not_answered_leaves_time_to_tell_the_task(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("catchlight.api.idempotency.MAX_WRITING_SECONDS", 0.01)
     calls = []
 
@@ -204,83 +204,83 @@ def test_a_write_that_is_not_answered_leaves_time_to_tell_the_task(desk: Desk, m
         time.sleep(0.02)
         raise ReadTimeoutError(endpoint_url="https://dynamodb.example")
 
-    monkeypatch.setattr(desk.dynamodb, "transact_write_items", hang)
+    monkeypatch.setattr(api.dynamodb, "transact_write_items", hang)
 
-    assert desk.submit().body["taskId"] == "task12345"
+    assert api.submit().body["taskId"] == "task12345"
     assert len(calls) == 1
-    config = desk.dynamodb.meta.config
+    config = api.dynamodb.meta.config
     longest_call = config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout)
-    timeout = load_template(REPOSITORY / "template.yaml", {}).resources["AnswerRequestsFunction"]["Properties"][
+    timeout = load_template(REPOSITORY / "template.yaml", {}).resources["ServeTasksApiFunction"]["Properties"][
         "Timeout"
     ]
     assert ANSWER_TIMEOUT_SECONDS + longest_call < timeout
 
 
-def test_a_write_that_a_callback_disturbs_is_done_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, calls = desk.dynamodb.transact_write_items, []
+def test_a_write_that_a_callback_disturbs_is_done_again(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, calls = api.dynamodb.transact_write_items, []
 
     def disturbed(**arguments: Any) -> Any:
         calls.append(arguments)
         if len(calls) == 1:
             reasons = [{"Code": "None"}, {"Code": "TransactionConflict"}]
-            raise desk.dynamodb.exceptions.TransactionCanceledException(
+            raise api.dynamodb.exceptions.TransactionCanceledException(
                 {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons},
                 "TransactWriteItems",
             )
         return write(**arguments)
 
-    monkeypatch.setattr(desk.dynamodb, "transact_write_items", disturbed)
+    monkeypatch.setattr(api.dynamodb, "transact_write_items", disturbed)
 
-    assert desk.submit().status == 201
-    assert desk.tasks() == [TASK]
+    assert api.submit().status == 201
+    assert api.tasks() == [TASK]
 
 
 def test_a_refusal_that_cannot_be_noted_is_told_all_the_same(
-    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is taken for a doubt afterwards: the safe way to be wrong."""
-    update_item = desk.dynamodb.update_item
+    update_item = api.dynamodb.update_item
 
     def fail_from_now_on(request: httpx.Request) -> httpx.Response:
-        monkeypatch.setattr(desk.dynamodb, "update_item", lost(update_item, arrives=False))
+        monkeypatch.setattr(api.dynamodb, "update_item", lost(update_item, arrives=False))
         return httpx.Response(400, json={"code": 400})
 
-    desk.providers.answer = fail_from_now_on
-    assert desk.submit().problem == "request-refused"
-    monkeypatch.setattr(desk.dynamodb, "update_item", update_item)
+    api.providers.answer = fail_from_now_on
+    assert api.submit().problem == "request-refused"
+    monkeypatch.setattr(api.dynamodb, "update_item", update_item)
     clock.pass_by(minutes=1)
 
-    assert desk.submit().problem == "submission-in-doubt"
+    assert api.submit().problem == "submission-in-doubt"
 
 
-def test_a_doubt_is_counted(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    desk.submit("order-1")
-    desk.providers.answer = no_answer
-    desk.submit("order-2", provider="acedata")
+def test_a_doubt_is_counted(api: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    api.submit("order-1")
+    api.providers.answer = no_answer
+    api.submit("order-2", provider="acedata")
 
     written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    counted = [line for line in written if "SubmissionsInDoubt" in line]
-    assert [(line["provider"], line["SubmissionsInDoubt"]) for line in counted] == [("acedata", [1.0])]
+    counted = [line for line in written if "SubmissionsWithUnknownOutcome" in line]
+    assert [(line["provider"], line["SubmissionsWithUnknownOutcome"]) for line in counted] == [("acedata", [1.0])]
 
 
-def test_what_was_asked_for_is_logged_nowhere(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_asked_for_is_logged_nowhere(api: Desk, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", logger="catchlight")
     prompt = "a lighthouse that nobody may hear of"
-    desk.submit(prompt=prompt)
-    desk.submit("order-2", prompt=prompt, callBackUrl=prompt)
-    desk.providers.answer = refusal(400, {"code": 400, "msg": prompt})
-    desk.submit("order-3", prompt=prompt)
-    desk.ask("GET", "/tasks/flux-kontext/task12345")
+    api.submit(prompt=prompt)
+    api.submit("order-2", prompt=prompt, callBackUrl=prompt)
+    api.providers.answer = refusal(400, {"code": 400, "msg": prompt})
+    api.submit("order-3", prompt=prompt)
+    api.ask("GET", "/tasks/flux-kontext/task12345")
 
     ours = [record for record in caplog.records if record.name == "catchlight"]
     assert len(ours) == 4
     assert prompt not in str([record.__dict__ for record in ours])
 
 
-def test_what_was_taken_is_polled_for(desk: Desk) -> None:
+def test_what_was_taken_is_polled_for(api: Desk) -> None:
     """Its item is an insertion of a pending task, which is what the stream's reader waits for."""
-    desk.submit()
+    api.submit()
 
-    item = desk.store.item(TASK)
+    item = api.store.item(TASK)
     assert item
     assert item["status"] == TaskStatus.PENDING

@@ -6,16 +6,16 @@ from typing import Any
 import httpx
 import pytest
 
-from functions.answer_requests import app
+from functions.serve_tasks_api import app
 from tests.conftest import FakeLambdaContext
-from tests.integration.answer_desk.desk import Desk, refusal
 from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing
+from tests.integration.tasks_api.api_harness import Desk, refusal
 
 ASKS: dict[str, tuple[str, Any]] = {
-    "GetItem": ("GET /tasks/{provider}/{taskId}", lambda desk: desk.ask("GET", "/tasks/flux-kontext/task12345")),
-    "Query": ("GET /tasks", lambda desk: desk.ask("GET", "/tasks")),
-    "UpdateItem": ("POST /tasks", lambda desk: desk.register("task12345")),
-    "GetSecretValue": ("POST /tasks", lambda desk: desk.submit()),
+    "GetItem": ("GET /tasks/{provider}/{taskId}", lambda api: api.ask("GET", "/tasks/flux-kontext/task12345")),
+    "Query": ("GET /tasks", lambda api: api.ask("GET", "/tasks")),
+    "UpdateItem": ("POST /tasks", lambda api: api.register("task12345")),
+    "GetSecretValue": ("POST /tasks", lambda api: api.submit()),
 }
 
 
@@ -26,7 +26,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 @every_fault
 @pytest.mark.parametrize("operation", ASKS)
 def test_a_request_that_fails_is_in_the_log_and_counted(
-    desk: Desk,
+    api: Desk,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     operation: str,
@@ -37,9 +37,9 @@ def test_a_request_that_fails_is_in_the_log_and_counted(
     with failing(operation, fault):
         if isinstance(fault, KeyError):
             with pytest.raises(KeyError):
-                ask(desk)
+                ask(api)
         else:
-            assert ask(desk).status == 503
+            assert ask(api).status == 503
 
     kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
     (error,) = errors(caplog)
@@ -51,10 +51,10 @@ def test_a_request_that_fails_is_in_the_log_and_counted(
 
 @every_aws_fault
 def test_a_task_that_could_not_be_registered_after_its_submission_is_in_the_log_with_its_id(
-    desk: Desk, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], fault: Exception
+    api: Desk, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], fault: Exception
 ) -> None:
     with failing("TransactWriteItems", fault):
-        assert desk.submit("order-1").problem == "submission-in-doubt"
+        assert api.submit("order-1").problem == "submission-in-doubt"
 
     (error,) = errors(caplog)
     # It may have been paid for, and nobody else knows it.
@@ -78,14 +78,14 @@ def not_in_time(request: httpx.Request) -> httpx.Response:
     ids=["in doubt", "unreachable"],
 )
 def test_what_came_of_a_submission_and_could_not_be_noted_is_reported(
-    desk: Desk,
+    api: Desk,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     answer: Any,
     problem: str,
     fault: Exception,
 ) -> None:
-    desk.providers.answer = answer
+    api.providers.answer = answer
     calls: list[Any] = []
 
     def is_not_the_first(_: dict[str, Any]) -> bool:
@@ -93,7 +93,7 @@ def test_what_came_of_a_submission_and_could_not_be_noted_is_reported(
         return len(calls) > 1
 
     with failing("UpdateItem", fault, when=is_not_the_first):
-        assert desk.submit("order-1").problem == problem
+        assert api.submit("order-1").problem == problem
 
     found = errors(caplog)
     assert {error["idempotency_key"] for error in found} == {"order-1"}
@@ -101,17 +101,17 @@ def test_what_came_of_a_submission_and_could_not_be_noted_is_reported(
     assert counted(capsys)[-1] == "StoreUnavailableError"
 
 
-def test_a_refused_account_is_counted(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    desk.providers.answer = refusal(401, {"code": 401, "msg": "no"})
+def test_a_refused_account_is_counted(api: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    api.providers.answer = refusal(401, {"code": 401, "msg": "no"})
 
-    assert desk.submit().problem == "account-refused"
+    assert api.submit().problem == "account-refused"
 
     assert counted(capsys, "ProviderRefused") == ["flux-kontext"]
 
 
 @pytest.mark.parametrize("event", [{}, {"routeKey": "GET /nowhere", "requestContext": {"requestId": "r"}}], ids=str)
 def test_an_event_of_another_shape_is_reported(
-    desk: Desk, event: dict[str, Any], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    api: Desk, event: dict[str, Any], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(KeyError):
         app.handler(json.loads(json.dumps(event)), FakeLambdaContext())

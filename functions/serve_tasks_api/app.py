@@ -1,4 +1,4 @@
-"""AnswerRequests: the answer desk. Takes requests for images, and tells what has become of them.
+"""ServeTasksApi: the tasks API. Takes requests for images, and tells what has become of them.
 
 Five moves: decode, read, answer, encode, log. API Gateway has checked who calls. What is refused is a problem body
 that says what to do next.
@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 
 from catchlight.api.presigned_urls import S3_CONFIG, PresignedLinks
-from catchlight.api.problems import ACCOUNT_REFUSED, IN_DOUBT, MALFORMED_BODY, UNAVAILABLE, ProblemError
+from catchlight.api.problems import ACCOUNT_REFUSED, IN_DOUBT, MALFORMED_BODY, UNAVAILABLE, APIError
 from catchlight.api.queries import TaskQueries
 from catchlight.api.requests import read_body, read_idempotency_key, read_query
-from catchlight.api.schemas import Answered, LinkQuery, PageQuery, Registration, Submission, TaskQuery
-from catchlight.api.tasks_api import AnswerDesk
+from catchlight.api.schemas import LinkQuery, PageQuery, Registration, ResponseModel, Submission, TaskQuery
+from catchlight.api.tasks_api import TasksApi
 from catchlight.aws.clients import AwsClients
-from catchlight.aws.secrets import LiveSecret
+from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import SettingsError, StoreUnavailableError
 from catchlight.models import utc_now
 from catchlight.observability.failures import report_failure, reports_failures
 from catchlight.observability.metrics import Unit, metrics_by
-from catchlight.settings import AnswerRequestsSettings
+from catchlight.settings import ServeTasksApiSettings
 from catchlight.tasks.registration import Registry
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Request:
         """The body.
 
         Raises:
-            ProblemError: it is not the base64 that it claims to be.
+            APIError: it is not the base64 that it claims to be.
         """
         # surrogatepass: half a character is refused where the body is read.
         content = self.body.encode(errors="surrogatepass")
@@ -68,7 +68,7 @@ class Request:
         try:
             return base64.b64decode(content, validate=True)
         except binascii.Error:
-            raise ProblemError(MALFORMED_BODY, "the body is not base64", advice="Send JSON in UTF-8.") from None
+            raise APIError(MALFORMED_BODY, "the body is not base64", advice="Send JSON in UTF-8.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Response:
     """An answer, and what of it is logged."""
 
     status: HTTPStatus
-    message: Answered | None = None
+    message: ResponseModel | None = None
     headers: dict[str, str] = field(default_factory=dict)
     task: str | None = None
 
@@ -85,11 +85,11 @@ class Dependencies:
     """Settings, secrets, clients and what is built of them, each made when it is needed first."""
 
     def __init__(self) -> None:
-        self._settings = AnswerRequestsSettings.from_environment()
+        self._settings = ServeTasksApiSettings.from_environment()
         self._clients = AwsClients()
         # The three tries of a call that nobody answers take 7 s: a provider may have taken 18 before, of 29 in all.
         self._dynamodb = self._clients.dynamodb()
-        self.desk = AnswerDesk(
+        self.api = TasksApi(
             TaskQueries(self._settings.tasks_table, self._dynamodb),
             Registry(self._settings.tasks_table, self._dynamodb),
             links=self._links,
@@ -100,16 +100,16 @@ class Dependencies:
     def submissions(self) -> "Submissions":
         """For those who order images."""
         # httpx, which nothing else here needs, is an eighth of what a cold start imports.
-        from catchlight.api.idempotency import SubmissionClaims
+        from catchlight.api.idempotency import IdempotencyStore
         from catchlight.api.submission_client import SubmissionClient
         from catchlight.api.submissions import Submissions
 
         secrets_manager = self._clients.secrets_manager()
         return Submissions(
-            SubmissionClaims(self._settings.tasks_table, self._dynamodb, retention=self._settings.task_retention_days),
+            IdempotencyStore(self._settings.tasks_table, self._dynamodb, retention=self._settings.task_retention_days),
             SubmissionClient(self._settings.provider_base_urls),
-            LiveSecret(self._settings.provider_keys_secret, secrets_manager).provider_keys,
-            LiveSecret(self._settings.callback_token_secret, secrets_manager).current,
+            RotatingSecret(self._settings.provider_keys_secret, secrets_manager).provider_keys,
+            RotatingSecret(self._settings.callback_token_secret, secrets_manager).current,
             callback_base_url=self._settings.callback_base_url,
             now=utc_now,
         )
@@ -141,7 +141,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     named = about(event)
     try:
         response = ROUTES[request.route](request)
-    except ProblemError as exc:
+    except APIError as exc:
         # With a cause it is not the caller's doing alone.
         write = logger.warning if exc.__cause__ else logger.info
         error = type(exc.__cause__ or exc).__name__
@@ -150,7 +150,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     except (StoreUnavailableError, SettingsError) as exc:
         report_failure(logger, "not answered", exc, **named)
         return refuse(
-            ProblemError(
+            APIError(
                 UNAVAILABLE,
                 "the table or a secret cannot be read or written at the moment",
                 advice="Send the same request again. If that does not help, the function's log says what is wrong.",
@@ -183,7 +183,7 @@ def post_tasks(request: Request) -> Response:
     if isinstance(asked, Registration):
         # On every line of this request: should the table fail, some are registered and some are not.
         logger.append_keys(tasks=[f"{asked.provider}#{task_id}" for task_id in asked.task_ids])
-        return Response(HTTPStatus.OK, dependencies().desk.register(asked))
+        return Response(HTTPStatus.OK, dependencies().api.register(asked))
     return submit(asked, read_idempotency_key(request.headers))
 
 
@@ -191,18 +191,18 @@ def submit(submission: Submission, key: str) -> Response:
     """Sends a request for images to its provider, unless that was done with this key before."""
     try:
         new = dependencies().submissions.submit(submission, key)
-    except ProblemError as exc:
+    except APIError as exc:
         count_and_report(exc, submission.provider, key)
         raise
     location = {"location": f"/tasks/{new.provider}/{new.task_id}"}
     return Response(HTTPStatus.CREATED, new, location, task=new.task)
 
 
-def count_and_report(error: ProblemError, provider: str, key: str) -> None:
+def count_and_report(error: APIError, provider: str, key: str) -> None:
     """Counts a submission that has not become a task, and reports what an operator should know of it."""
     with metrics_by(provider=provider) as metrics:
         if error.problem is IN_DOUBT:
-            metrics.add_metric("SubmissionsInDoubt", Unit.COUNT, 1)
+            metrics.add_metric("SubmissionsWithUnknownOutcome", Unit.COUNT, 1)
         if error.problem is ACCOUNT_REFUSED:
             metrics.add_metric("ProviderRefused", Unit.COUNT, 1)
     task = f"{provider}#{error.body.task_id}" if error.body.task_id else None
@@ -219,13 +219,13 @@ def count_and_report(error: ProblemError, provider: str, key: str) -> None:
 
 def list_tasks(request: Request) -> Response:
     """A page of tasks."""
-    return Response(HTTPStatus.OK, dependencies().desk.page(read_query(PageQuery, request.query)))
+    return Response(HTTPStatus.OK, dependencies().api.page(read_query(PageQuery, request.query)))
 
 
 def get_task(request: Request) -> Response:
     """One task."""
     query = read_query(TaskQuery, request.query)
-    found = dependencies().desk.task(
+    found = dependencies().api.task(
         request.path["provider"], request.path["taskId"], query, max_wait_seconds=request.remaining_seconds
     )
     return Response(HTTPStatus.OK, found, task=found.task)
@@ -234,9 +234,7 @@ def get_task(request: Request) -> Response:
 def get_image(request: Request) -> Response:
     """A redirect to one image."""
     query = read_query(LinkQuery, request.query)
-    link = dependencies().desk.image_link(
-        request.path["provider"], request.path["taskId"], request.path["image"], query
-    )
+    link = dependencies().api.image_link(request.path["provider"], request.path["taskId"], request.path["image"], query)
     return Response(HTTPStatus.FOUND, headers={"location": link, "cache-control": "no-store"})
 
 
@@ -270,7 +268,7 @@ def encode(response: Response) -> dict[str, Any]:
     return encoded
 
 
-def refuse(error: ProblemError) -> dict[str, Any]:
+def refuse(error: APIError) -> dict[str, Any]:
     """A problem body."""
     headers = {"content-type": "application/problem+json"}
     if error.retry_after_seconds is not None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from catchlight.models import Reporter, TaskReport, TaskStatus
-from tests.integration.answer_desk.desk import NOW, Clock, Desk, lost
 from tests.integration.conftest import TABLE_NAME
+from tests.integration.tasks_api.api_harness import NOW, Clock, Desk, lost
 
 TASK = "flux-kontext#task12345"
 
@@ -15,11 +15,11 @@ def outcomes(body: Any) -> list[tuple[str, str]]:
     return [(entry["task"], entry["outcome"]) for entry in body["tasks"]]
 
 
-def test_a_task_is_registered_as_the_documentation_says(desk: Desk) -> None:
-    answer = desk.register("task12345")
+def test_a_task_is_registered_as_the_documentation_says(api: Desk) -> None:
+    answer = api.register("task12345")
 
     assert (answer.status, outcomes(answer.body)) == (200, [(TASK, "registered")])
-    assert desk.store.items() == [
+    assert api.store.items() == [
         {
             "task": TASK,
             "provider": "flux-kontext",
@@ -34,18 +34,18 @@ def test_a_task_is_registered_as_the_documentation_says(desk: Desk) -> None:
     ]
 
 
-def test_a_task_that_is_known_stays_as_it_is(desk: Desk, clock: Clock) -> None:
-    desk.register("task12345")
-    before = desk.store.items()
+def test_a_task_that_is_known_stays_as_it_is(api: Desk, clock: Clock) -> None:
+    api.register("task12345")
+    before = api.store.items()
     clock.pass_by(hours=1)
 
-    answer = desk.register("new", "task12345")
+    answer = api.register("new", "task12345")
 
     assert outcomes(answer.body) == [("flux-kontext#new", "registered"), (TASK, "known")]
-    assert [item for item in desk.store.items() if item["task"] == TASK] == before
+    assert [item for item in api.store.items() if item["task"] == TASK] == before
 
 
-def test_a_callback_that_was_faster_is_known(desk: Desk) -> None:
+def test_a_callback_that_was_faster_is_known(api: Desk) -> None:
     report = TaskReport(
         provider="flux-kontext",
         task_id="task12345",
@@ -53,50 +53,50 @@ def test_a_callback_that_was_faster_is_known(desk: Desk) -> None:
         reported_by=Reporter.POLL,
         reported_at=NOW,
     )
-    desk.store.table.record(report)
+    api.store.table.record(report)
 
-    assert outcomes(desk.register("task12345").body) == [(TASK, "known")]
+    assert outcomes(api.register("task12345").body) == [(TASK, "known")]
 
 
-def test_an_id_that_is_sent_twice_is_known_the_second_time(desk: Desk) -> None:
-    assert outcomes(desk.register("a", "b", "a").body) == [
+def test_an_id_that_is_sent_twice_is_known_the_second_time(api: Desk) -> None:
+    assert outcomes(api.register("a", "b", "a").body) == [
         ("flux-kontext#a", "registered"),
         ("flux-kontext#b", "registered"),
         ("flux-kontext#a", "known"),
     ]
 
 
-def test_a_hundred_tasks_are_registered_at_once_and_no_more(desk: Desk) -> None:
+def test_a_hundred_tasks_are_registered_at_once_and_no_more(api: Desk) -> None:
     ids = [f"task{number}" for number in range(100)]
 
-    assert {entry["outcome"] for entry in desk.register(*ids, provider="acedata").body["tasks"]} == {"registered"}
-    assert len(desk.store.items()) == 100
-    assert desk.register(*ids, "one-more").problem == "invalid-request"
+    assert {entry["outcome"] for entry in api.register(*ids, provider="acedata").body["tasks"]} == {"registered"}
+    assert len(api.store.items()) == 100
+    assert api.register(*ids, "one-more").problem == "invalid-request"
 
 
-def test_tasks_of_each_provider_are_kept_apart(desk: Desk) -> None:
-    desk.register("a", provider="flux-kontext")
+def test_tasks_of_each_provider_are_kept_apart(api: Desk) -> None:
+    api.register("a", provider="flux-kontext")
 
-    assert outcomes(desk.register("a", provider="nanobanana").body) == [("nanobanana#a", "registered")]
+    assert outcomes(api.register("a", provider="nanobanana").body) == [("nanobanana#a", "registered")]
 
 
 @pytest.mark.parametrize("arrives", [True, False])
-def test_what_fails_half_way_may_be_done_again(desk: Desk, monkeypatch: pytest.MonkeyPatch, arrives: bool) -> None:
+def test_what_fails_half_way_may_be_done_again(api: Desk, monkeypatch: pytest.MonkeyPatch, arrives: bool) -> None:
     with monkeypatch.context() as patches:
-        patches.setattr(desk.dynamodb, "update_item", lost(desk.dynamodb.update_item, arrives=arrives))
-        answer = desk.register("a", "b")
+        patches.setattr(api.dynamodb, "update_item", lost(api.dynamodb.update_item, arrives=arrives))
+        answer = api.register("a", "b")
     assert (answer.status, answer.problem) == (503, "unavailable")
     assert int(answer.headers["retry-after"]) > 0
 
-    assert {entry["outcome"] for entry in desk.register("a", "b").body["tasks"]} == {
+    assert {entry["outcome"] for entry in api.register("a", "b").body["tasks"]} == {
         "known" if arrives else "registered"
     }
 
 
-def test_an_idempotency_key_is_not_needed_and_does_no_harm(desk: Desk) -> None:
+def test_an_idempotency_key_is_not_needed_and_does_no_harm(api: Desk) -> None:
     body = {"provider": "acedata", "taskIds": ["a"]}
 
-    assert desk.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "x y"}).status == 200
+    assert api.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "x y"}).status == 200
 
 
 @pytest.mark.parametrize(
@@ -127,23 +127,23 @@ def test_an_idempotency_key_is_not_needed_and_does_no_harm(desk: Desk) -> None:
         ({"provider": "acedata", "taskIds": ["a"], "\ud800": []}, 422, "invalid-request", "body"),
     ],
 )
-def test_what_is_no_registration_is_refused(desk: Desk, body: Any, status: int, problem: str, at: str | None) -> None:
-    answer = desk.ask("POST", "/tasks", body=body)
+def test_what_is_no_registration_is_refused(api: Desk, body: Any, status: int, problem: str, at: str | None) -> None:
+    answer = api.ask("POST", "/tasks", body=body)
 
     assert (answer.status, answer.problem) == (status, problem)
     assert [error["at"] for error in answer.body.get("errors", [])] == ([at] if at else [])
-    assert desk.store.client.scan(TableName=TABLE_NAME)["Count"] == 0
+    assert api.store.client.scan(TableName=TABLE_NAME)["Count"] == 0
 
 
-def test_no_more_than_some_errors_are_told(desk: Desk) -> None:
-    answer = desk.register(*["not an id"] * 100)
+def test_no_more_than_some_errors_are_told(api: Desk) -> None:
+    answer = api.register(*["not an id"] * 100)
 
     assert len(answer.body["errors"]) == 10
 
 
-def test_a_body_may_come_as_base64(desk: Desk) -> None:
+def test_a_body_may_come_as_base64(api: Desk) -> None:
     """As it does from API Gateway without a content type."""
-    answer = desk.ask(
+    answer = api.ask(
         "POST", "/tasks", body={"provider": "acedata", "taskIds": ["a"]}, headers={"content-type": "application/x"}
     )
 

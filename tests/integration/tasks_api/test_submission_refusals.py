@@ -8,8 +8,8 @@ import boto3
 import httpx
 import pytest
 
-from tests.integration.answer_desk.desk import CALLBACK_BASE_URL, TAKEN, Desk, refusal
-from tests.planted_secrets import API_KEYS, CALLBACK_TOKEN
+from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN
+from tests.integration.tasks_api.api_harness import CALLBACK_BASE_URL, COMPLETED, Desk, refusal
 
 TASK = "flux-kontext#task12345"
 
@@ -36,27 +36,27 @@ CERTAIN: dict[str, tuple[Callable[[httpx.Request], httpx.Response], int, str]] =
 
 
 @pytest.mark.parametrize("name", CERTAIN)
-def test_what_is_refused_for_certain_may_be_sent_again_with_the_same_key(desk: Desk, name: str) -> None:
-    desk.providers.answer, status, problem = CERTAIN[name]
+def test_what_is_refused_for_certain_may_be_sent_again_with_the_same_key(api: Desk, name: str) -> None:
+    api.providers.answer, status, problem = CERTAIN[name]
 
-    answer = desk.submit()
+    answer = api.submit()
 
     assert (answer.status, answer.problem) == (status, problem)
     assert "Nothing was generated" in answer.body["advice"]
     assert ("retry-after" in answer.headers) == (status in (429, 503))
-    assert desk.tasks() == []
-    desk.providers.answer = refusal(200, TAKEN["flux-kontext"])
+    assert api.tasks() == []
+    api.providers.answer = refusal(200, COMPLETED["flux-kontext"])
     # Another request, too: nothing has come of the first one.
-    assert desk.submit(prompt="a lighthouse by day").status == 201
-    assert len(desk.providers.requests) == 2
-    assert desk.tasks() == [TASK]
+    assert api.submit(prompt="a lighthouse by day").status == 201
+    assert len(api.providers.requests) == 2
+    assert api.tasks() == [TASK]
 
 
-def test_the_providers_words_come_back_as_they_are(desk: Desk) -> None:
+def test_the_providers_words_come_back_as_they_are(api: Desk) -> None:
     said = {"code": 422, "msg": "aspectRatio: one of 1:1, 16:9", "data": {"field": "aspectRatio", "n": [1, None, 2.5]}}
-    desk.providers.answer = refusal(200, said)
+    api.providers.answer = refusal(200, said)
 
-    assert desk.submit().body["providerReply"] == {"status": 200, "body": said}
+    assert api.submit().body["providerReply"] == {"status": 200, "body": said}
 
 
 @pytest.mark.parametrize(
@@ -72,22 +72,22 @@ def test_the_providers_words_come_back_as_they_are(desk: Desk) -> None:
         (b"", ""),
     ],
 )
-def test_whatever_a_provider_says_can_be_shown(desk: Desk, content: bytes, shown: Any) -> None:
-    desk.providers.answer = lambda _: httpx.Response(400, content=content)
+def test_whatever_a_provider_says_can_be_shown(api: Desk, content: bytes, shown: Any) -> None:
+    api.providers.answer = lambda _: httpx.Response(400, content=content)
 
-    assert desk.submit().body["providerReply"] == {"status": 400, "body": shown}
+    assert api.submit().body["providerReply"] == {"status": 400, "body": shown}
 
 
-def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(desk: Desk) -> None:
+def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(api: Desk) -> None:
     def repeat(request: httpx.Request) -> httpx.Response:
         sent = json.loads(request.content)
         return httpx.Response(
             401, json={"code": 401, "msg": f"invalid {request.headers['authorization']}", "data": sent}
         )
 
-    desk.providers.answer = repeat
+    api.providers.answer = repeat
 
-    body = json.dumps(desk.submit().body)
+    body = json.dumps(api.submit().body)
 
     assert CALLBACK_TOKEN not in body
     assert API_KEYS["flux-kontext"] not in body
@@ -104,12 +104,12 @@ def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(desk: Desk) 
         b'{"code": 401, "long": "%s", "msg": "ab\\/cd+ef=="}' % (b"x" * 3960),
     ],
 )
-def test_a_secret_does_not_come_back_however_it_is_spelt(desk: Desk, said: bytes) -> None:
+def test_a_secret_does_not_come_back_however_it_is_spelt(api: Desk, said: bytes) -> None:
     secret = json.dumps({"flux-kontext": {"apiKey": "ab/cd+ef=="}})
-    boto3.client("secretsmanager").put_secret_value(SecretId=desk.keys_secret, SecretString=secret)
-    desk.providers.answer = lambda _: httpx.Response(401, content=said)
+    boto3.client("secretsmanager").put_secret_value(SecretId=api.keys_secret, SecretString=secret)
+    api.providers.answer = lambda _: httpx.Response(401, content=said)
 
-    shown = json.dumps(desk.submit().body["providerReply"])
+    shown = json.dumps(api.submit().body["providerReply"])
 
     assert "*****" in shown
     assert "cd" not in shown
@@ -119,26 +119,26 @@ def test_a_secret_does_not_come_back_however_it_is_spelt(desk: Desk, said: bytes
     ("header", "seconds"),
     [({"retry-after": "7"}, 7), ({}, 10), ({"retry-after": "soon"}, 10), ({"retry-after": "9" * 5}, 300)],
 )
-def test_how_long_to_wait_is_told(desk: Desk, header: dict[str, str], seconds: int) -> None:
-    desk.providers.answer = refusal(429, {"code": 429}, **header)
+def test_how_long_to_wait_is_told(api: Desk, header: dict[str, str], seconds: int) -> None:
+    api.providers.answer = refusal(429, {"code": 429}, **header)
 
-    assert int(desk.submit().headers["retry-after"]) == seconds
+    assert int(api.submit().headers["retry-after"]) == seconds
 
 
-def test_without_an_api_key_nothing_is_sent(desk: Desk) -> None:
-    boto3.client("secretsmanager").put_secret_value(SecretId=desk.keys_secret, SecretString="{}")
+def test_without_an_api_key_nothing_is_sent(api: Desk) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=api.keys_secret, SecretString="{}")
 
-    answer = desk.submit()
+    answer = api.submit()
 
     assert (answer.status, answer.problem) == (424, "account-refused")
-    assert desk.providers.requests == []
-    assert desk.store.items() == []
+    assert api.providers.requests == []
+    assert api.store.items() == []
 
 
-def test_a_malformed_secret_is_the_operators_to_repair(desk: Desk) -> None:
-    boto3.client("secretsmanager").put_secret_value(SecretId=desk.keys_secret, SecretString="no JSON")
+def test_a_malformed_secret_is_the_operators_to_repair(api: Desk) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=api.keys_secret, SecretString="no JSON")
 
-    assert (desk.submit().status, desk.store.items()) == (503, [])
+    assert (api.submit().status, api.store.items()) == (503, [])
 
 
 @pytest.mark.parametrize(
@@ -159,34 +159,34 @@ def test_a_malformed_secret_is_the_operators_to_repair(desk: Desk) -> None:
         ({"request": {"prompt": "p"}, "provider": "https://evil.example"}, "provider"),
     ],
 )
-def test_what_is_no_request_is_never_sent(desk: Desk, body: dict[str, Any], at: str) -> None:
-    answer = desk.ask("POST", "/tasks", body={"provider": "flux-kontext", **body}, headers={"Idempotency-Key": "1"})
+def test_what_is_no_request_is_never_sent(api: Desk, body: dict[str, Any], at: str) -> None:
+    answer = api.ask("POST", "/tasks", body={"provider": "flux-kontext", **body}, headers={"Idempotency-Key": "1"})
 
     assert (answer.status, answer.problem) == (422, "invalid-request")
     assert [error["at"] for error in answer.body["errors"]] == [at]
-    assert desk.providers.requests == []
-    assert desk.store.items() == []
+    assert api.providers.requests == []
+    assert api.store.items() == []
 
 
-def test_a_number_that_would_be_none_is_never_sent(desk: Desk) -> None:
+def test_a_number_that_would_be_none_is_never_sent(api: Desk) -> None:
     body = b'{"provider": "flux-kontext", "request": {"prompt": "p", "seed": 1e400}}'
 
-    answer = desk.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "1"})
+    answer = api.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "1"})
 
     assert answer.body["errors"] == [{"at": "request", "detail": "holds a number that is too large"}]
-    assert desk.providers.requests == []
+    assert api.providers.requests == []
 
 
-def test_a_request_without_a_key_is_never_sent(desk: Desk) -> None:
-    answer = desk.submit(None)
+def test_a_request_without_a_key_is_never_sent(api: Desk) -> None:
+    answer = api.submit(None)
 
     assert (answer.status, answer.problem) == (400, "idempotency-key-missing")
-    assert desk.providers.requests == []
+    assert api.providers.requests == []
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a/b", "ü", "x" * 129, "a,b", "#"])
-def test_a_key_is_made_of_plain_characters(desk: Desk, key: str) -> None:
-    answer = desk.submit(key)
+def test_a_key_is_made_of_plain_characters(api: Desk, key: str) -> None:
+    answer = api.submit(key)
 
     assert (answer.status, answer.problem) == (400, "invalid-parameter")
-    assert desk.providers.requests == []
+    assert api.providers.requests == []

@@ -5,12 +5,12 @@ import os
 import pytest
 
 from local.stack import LOCAL_API_KEY
+from tests.canary_secrets import PLANTED, find_leaks
 from tests.integration.conftest import REPOSITORY
-from tests.planted_secrets import PLANTED, find_leaks
 
 # Made up of two halves, so that no output of these tests holds it.
 SECRET = "known" + "OnlyInside"
-PLANT = 'from tests.planted_secrets import plant\nSECRET = plant("made up", "known" + "OnlyInside")\n'
+PLANT = 'from tests.canary_secrets import plant\nSECRET = plant("made up", "known" + "OnlyInside")\n'
 
 WAYS = {
     "stdout": "def test_it(): print(SECRET)",
@@ -39,7 +39,7 @@ def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     """A run of its own, with nothing but the plugin."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("PYTEST_ADDOPTS", "")
-    pytester.makepyprojecttoml('[tool.pytest.ini_options]\naddopts = "-p tests.planted_secrets -p no:schemathesis"')
+    pytester.makepyprojecttoml('[tool.pytest.ini_options]\naddopts = "-p tests.canary_secrets -p no:schemathesis"')
     return pytester
 
 

@@ -11,10 +11,10 @@ import pytest
 from catchlight.api.queries import WAIT_STEPS, TaskQueries
 from catchlight.api.schemas import MAX_LINK_SECONDS
 from catchlight.models import Failure, FailureReason, Image, ImageKind, ImageState, Reporter, TaskReport, TaskStatus
-from functions.answer_requests import app
-from tests.integration.answer_desk.desk import BUCKET, NOW, Desk
+from functions.serve_tasks_api import app
+from tests.canary_secrets import URL_QUERY
 from tests.integration.conftest import TABLE_NAME, Store
-from tests.planted_secrets import URL_QUERY
+from tests.integration.tasks_api.api_harness import BUCKET, NOW, Desk
 
 TASK = "flux-kontext#task12345"
 PATH = "/tasks/flux-kontext/task12345"
@@ -43,7 +43,7 @@ def archived(kind: ImageKind = ImageKind.RESULT, index: int = 0, **changes: Any)
     return an_image(kind, **{**facts, **changes})
 
 
-def a_success(desk: Desk, *images: Image) -> None:
+def a_success(api: Desk, *images: Image) -> None:
     """A task that a callback has reported, with these images."""
     report = TaskReport(
         provider="flux-kontext",
@@ -53,19 +53,19 @@ def a_success(desk: Desk, *images: Image) -> None:
         reported_at=NOW,
         images=images,
     )
-    desk.store.table.record(report)
-    task = desk.store.table.get(TASK)
+    api.store.table.record(report)
+    task = api.store.table.get(TASK)
     assert task
-    desk.store.table.save_images(task, dict(enumerate(images)), now=NOW)
+    api.store.table.save_images(task, dict(enumerate(images)), now=NOW)
 
 
 # ------------------------------------------------------------------------------------------------ shown
 
 
-def test_a_pending_task(desk: Desk) -> None:
-    desk.submit(prompt="a lighthouse")
+def test_a_pending_task(api: Desk) -> None:
+    api.submit(prompt="a lighthouse")
 
-    assert desk.ask("GET", PATH).body == {
+    assert api.ask("GET", PATH).body == {
         "task": TASK,
         "provider": "flux-kontext",
         "taskId": "task12345",
@@ -82,10 +82,10 @@ def test_a_pending_task(desk: Desk) -> None:
     }
 
 
-def test_an_archived_task_has_links(desk: Desk) -> None:
-    a_success(desk, archived(ImageKind.ORIGIN), archived(), archived(index=1))
+def test_an_archived_task_has_links(api: Desk) -> None:
+    a_success(api, archived(ImageKind.ORIGIN), archived(), archived(index=1))
 
-    task = desk.ask("GET", PATH).body
+    task = api.ask("GET", PATH).body
 
     assert (task["status"], task["done"], task["reportedBy"], task["deliveries"]) == ("ARCHIVED", True, "callback", 1)
     assert [(image["kind"], image["index"]) for image in task["images"]] == [
@@ -113,18 +113,18 @@ def test_an_archived_task_has_links(desk: Desk) -> None:
     }
 
 
-def test_an_incomplete_task_says_why_and_links_to_the_rest(desk: Desk) -> None:
+def test_an_incomplete_task_says_why_and_links_to_the_rest(api: Desk) -> None:
     rejected = an_image(state=ImageState.REJECTED, reason="not an image")
-    a_success(desk, archived(ImageKind.ORIGIN), rejected)
+    a_success(api, archived(ImageKind.ORIGIN), rejected)
 
-    task = desk.ask("GET", PATH).body
+    task = api.ask("GET", PATH).body
 
     assert (task["status"], task["done"]) == ("INCOMPLETE", True)
     assert ["link" in image for image in task["images"]] == [True, False]
     assert task["images"][1]["reason"] == "not an image"
 
 
-def test_a_failure_with_evidence_against_it(desk: Desk) -> None:
+def test_a_failure_with_evidence_against_it(api: Desk) -> None:
     def news(status: TaskStatus, **rest: Any) -> TaskReport:
         return TaskReport(
             provider="flux-kontext",
@@ -136,10 +136,10 @@ def test_a_failure_with_evidence_against_it(desk: Desk) -> None:
         )
 
     policy = Failure(reason=FailureReason.CONTENT_POLICY, code="400", message="flagged")
-    desk.store.table.record(news(TaskStatus.FAILED, failure=policy))
-    desk.store.table.record(news(TaskStatus.FAILED, failure=Failure(reason=FailureReason.INTERNAL)))
+    api.store.table.record(news(TaskStatus.FAILED, failure=policy))
+    api.store.table.record(news(TaskStatus.FAILED, failure=Failure(reason=FailureReason.INTERNAL)))
 
-    task = desk.ask("GET", PATH).body
+    task = api.ask("GET", PATH).body
 
     assert task["failure"] == {"reason": "CONTENT_POLICY", "code": "400", "message": "flagged"}
     assert task["conflicts"] == [
@@ -153,10 +153,10 @@ def test_a_failure_with_evidence_against_it(desk: Desk) -> None:
     ]
 
 
-def test_what_was_put_by_hand_is_shown_as_far_as_it_goes(desk: Desk) -> None:
-    desk.store.put("midjourney#a", status="PENDING")
+def test_what_was_put_by_hand_is_shown_as_far_as_it_goes(api: Desk) -> None:
+    api.store.put("midjourney#a", status="PENDING")
 
-    assert desk.ask("GET", "/tasks/midjourney/a").body == {
+    assert api.ask("GET", "/tasks/midjourney/a").body == {
         "task": "midjourney#a",
         "provider": "midjourney",
         "taskId": "a",
@@ -179,10 +179,10 @@ def test_what_was_put_by_hand_is_shown_as_far_as_it_goes(desk: Desk) -> None:
         {"status": "PENDING", "arrivedAt": 5},
     ],
 )
-def test_an_item_that_is_no_task_is_said_to_be_none(desk: Desk, attributes: dict[str, Any]) -> None:
-    desk.store.put(TASK, **attributes)
+def test_an_item_that_is_no_task_is_said_to_be_none(api: Desk, attributes: dict[str, Any]) -> None:
+    api.store.put(TASK, **attributes)
 
-    answer = desk.ask("GET", PATH)
+    answer = api.ask("GET", PATH)
 
     assert (answer.status, answer.problem) == (409, "unreadable-item")
 
@@ -196,10 +196,10 @@ def test_an_item_that_is_no_task_is_said_to_be_none(desk: Desk, attributes: dict
         "/tasks/%23submission/order-1",
     ],
 )
-def test_an_unknown_task(desk: Desk, path: str) -> None:
-    desk.submit()
+def test_an_unknown_task(api: Desk, path: str) -> None:
+    api.submit()
 
-    answer = desk.ask("GET", path)
+    answer = api.ask("GET", path)
 
     assert (answer.status, answer.problem) == (404, "no-such-task")
 
@@ -217,8 +217,8 @@ def test_an_unknown_task(desk: Desk, path: str) -> None:
         ({"verbose": "1"}, "verbose"),
     ],
 )
-def test_a_parameter_that_is_none(desk: Desk, query: dict[str, Any], at: str) -> None:
-    answer = desk.ask("GET", PATH, query=query)
+def test_a_parameter_that_is_none(api: Desk, query: dict[str, Any], at: str) -> None:
+    answer = api.ask("GET", PATH, query=query)
 
     assert (answer.status, answer.problem) == (400, "invalid-parameter")
     assert [error["at"] for error in answer.body["errors"]] == [at]
@@ -228,51 +228,51 @@ def test_a_parameter_that_is_none(desk: Desk, query: dict[str, Any], at: str) ->
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> list[float]:
+def pauses(monkeypatch: pytest.MonkeyPatch, api: Desk) -> list[float]:
     """The pauses between two looks at a task, which take no time here."""
     made: list[float] = []
-    queries = app.dependencies().desk.queries
+    queries = app.dependencies().api.queries
     monkeypatch.setattr(queries, "_sleep", made.append)
     monkeypatch.setattr(queries, "_clock", lambda: sum(made))
     return made
 
 
-def test_a_task_that_is_done_is_not_waited_for(desk: Desk, pauses: list[float]) -> None:
-    a_success(desk, archived())
+def test_a_task_that_is_done_is_not_waited_for(api: Desk, pauses: list[float]) -> None:
+    a_success(api, archived())
 
-    assert desk.ask("GET", PATH, query={"wait": 20}).body["done"]
+    assert api.ask("GET", PATH, query={"wait": 20}).body["done"]
     assert pauses == []
 
 
-def test_waiting_ends_when_the_task_is_done(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk.register("task12345")
+def test_waiting_ends_when_the_task_is_done(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.register("task12345")
     pauses: list[float] = []
 
     def succeed_meanwhile(seconds: float) -> None:
         pauses.append(seconds)
-        a_success(desk, archived())
+        a_success(api, archived())
 
-    monkeypatch.setattr(app.dependencies().desk.queries, "_sleep", succeed_meanwhile)
+    monkeypatch.setattr(app.dependencies().api.queries, "_sleep", succeed_meanwhile)
 
-    answer = desk.ask("GET", PATH, query={"wait": 20})
+    answer = api.ask("GET", PATH, query={"wait": 20})
 
     assert (answer.body["status"], answer.body["done"]) == ("ARCHIVED", True)
     assert len(pauses) == 1
 
 
-def test_waiting_ends_when_the_time_is_over(desk: Desk, pauses: list[float]) -> None:
-    desk.register("task12345")
+def test_waiting_ends_when_the_time_is_over(api: Desk, pauses: list[float]) -> None:
+    api.register("task12345")
 
-    answer = desk.ask("GET", PATH, query={"wait": 1})
+    answer = api.ask("GET", PATH, query={"wait": 1})
 
     assert (answer.status, answer.body["done"]) == (200, False)
     assert sum(pauses) == pytest.approx(1)
 
 
-def test_waiting_leaves_the_function_time_to_answer(desk: Desk, pauses: list[float]) -> None:
-    desk.register("task12345")
+def test_waiting_leaves_the_function_time_to_answer(api: Desk, pauses: list[float]) -> None:
+    api.register("task12345")
 
-    assert desk.ask("GET", PATH, query={"wait": 20}, remaining_seconds=3.5).status == 200
+    assert api.ask("GET", PATH, query={"wait": 20}, remaining_seconds=3.5).status == 200
     assert sum(pauses) == pytest.approx(3.5 - app.RESERVED_SECONDS)
 
 
@@ -320,11 +320,11 @@ def test_a_task_that_is_deleted_meanwhile_is_gone(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------ images
 
 
-def test_a_redirect_leads_to_the_image(desk: Desk) -> None:
-    a_success(desk, archived(ImageKind.ORIGIN), archived())
+def test_a_redirect_leads_to_the_image(api: Desk) -> None:
+    a_success(api, archived(ImageKind.ORIGIN), archived())
     boto3.client("s3").put_object(Bucket=BUCKET, Key="images/flux-kontext/task12345/result-0.png", Body=b"png")
 
-    answer = desk.ask("GET", f"{PATH}/images/result-0", query={"linkSeconds": 60})
+    answer = api.ask("GET", f"{PATH}/images/result-0", query={"linkSeconds": 60})
 
     assert (answer.status, answer.body) == (302, None)
     link = urlsplit(answer.headers["location"])
@@ -339,10 +339,10 @@ def test_a_redirect_leads_to_the_image(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "name", ["result-1", "origin-0", "result-00", "result", "thumb-0", "result-0.png", "result-100"]
 )
-def test_there_is_no_such_image(desk: Desk, name: str) -> None:
-    a_success(desk, archived())
+def test_there_is_no_such_image(api: Desk, name: str) -> None:
+    a_success(api, archived())
 
-    answer = desk.ask("GET", f"{PATH}/images/{name}")
+    answer = api.ask("GET", f"{PATH}/images/{name}")
 
     assert (answer.status, answer.problem) == (404, "no-such-image")
 
@@ -357,15 +357,15 @@ def test_there_is_no_such_image(desk: Desk, name: str) -> None:
         (archived(key=None), 404, "no-such-image"),
     ],
 )
-def test_an_image_that_is_not_in_the_bucket(desk: Desk, image: Image, status: int, problem: str) -> None:
-    a_success(desk, image)
+def test_an_image_that_is_not_in_the_bucket(api: Desk, image: Image, status: int, problem: str) -> None:
+    a_success(api, image)
 
-    answer = desk.ask("GET", f"{PATH}/images/result-0")
+    answer = api.ask("GET", f"{PATH}/images/result-0")
 
     assert (answer.status, answer.problem) == (status, problem)
     assert ("retry-after" in answer.headers) == (status == 409)
     assert image.reason is None or image.reason in answer.body["detail"]
-    (shown,) = desk.ask("GET", PATH).body["images"]
+    (shown,) = api.ask("GET", PATH).body["images"]
     assert "link" not in shown
 
 
@@ -373,17 +373,17 @@ def test_an_image_that_is_not_in_the_bucket(desk: Desk, image: Image, status: in
     ("status", "problem"),
     [("PENDING", "image-not-archived"), ("FAILED", "no-such-image"), ("TIMED_OUT", "no-such-image")],
 )
-def test_a_task_without_images(desk: Desk, status: str, problem: str) -> None:
+def test_a_task_without_images(api: Desk, status: str, problem: str) -> None:
     """Nobody is told to wait for a task that is done."""
-    desk.store.put(TASK, status=status)
+    api.store.put(TASK, status=status)
 
-    answer = desk.ask("GET", f"{PATH}/images/result-0")
+    answer = api.ask("GET", f"{PATH}/images/result-0")
 
     assert answer.problem == problem
     assert ("retry-after" in answer.headers) == (status == "PENDING")
 
 
-def test_an_image_of_an_unknown_task(desk: Desk) -> None:
-    answer = desk.ask("GET", "/tasks/acedata/unknown/images/result-0")
+def test_an_image_of_an_unknown_task(api: Desk) -> None:
+    answer = api.ask("GET", "/tasks/acedata/unknown/images/result-0")
     assert answer.problem == "no-such-task"
     assert "acedata/unknown" in answer.body["detail"]

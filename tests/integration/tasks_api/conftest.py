@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from functions.answer_requests import app
-from tests.integration.answer_desk.desk import Clock, Desk
+from functions.serve_tasks_api import app
 from tests.integration.conftest import Store
+from tests.integration.tasks_api.api_harness import Clock, Desk
 
 
 @pytest.fixture
@@ -15,6 +15,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def desk(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def api(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     yield Desk(store, clock, monkeypatch)
     app.dependencies.cache_clear()

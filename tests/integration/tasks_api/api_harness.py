@@ -1,4 +1,4 @@
-"""The answer desk without sockets: requests become events as API Gateway makes them, results become responses.
+"""The tasks API without sockets: requests become events as API Gateway makes them, results become responses.
 
 Every answer is held against the OpenAPI document.
 """
@@ -20,7 +20,7 @@ from botocore.exceptions import ReadTimeoutError
 from catchlight.api import submission_client
 from catchlight.api.submission_client import SubmissionClient
 from catchlight.models import iso
-from functions.answer_requests import app
+from functions.serve_tasks_api import app
 from local.http.api import Route
 from local.http.events import HttpRequest, HttpResponse, function_response, message_response, request_event
 from local.lambda_.runtime_api import Outcome
@@ -30,9 +30,9 @@ from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_secret
 
 BUCKET = "images-bucket"
 CALLBACK_BASE_URL = "https://callbacks.example"
-DOCUMENT: dict[str, Any] = yaml.safe_load((REPOSITORY / "docs/answer-desk.openapi.yaml").read_text())
+DOCUMENT: dict[str, Any] = yaml.safe_load((REPOSITORY / "docs/tasks-api.openapi.yaml").read_text())
 ROUTES = [
-    Route(method, path, "AnswerRequestsFunction", is_signed=True)
+    Route(method, path, "ServeTasksApiFunction", is_signed=True)
     for method, _, path in (key.partition(" ") for key in app.ROUTES)
 ]
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -84,7 +84,7 @@ def provider_of(request: httpx.Request) -> str:
 
 
 class Clock:
-    """The time that the desk has."""
+    """The time that the tasks API has."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -99,7 +99,7 @@ class Clock:
 
 
 class Desk:
-    """The desk of a stack, with its table, its bucket and its providers."""
+    """The tasks API of a stack, with its table, its bucket and its providers."""
 
     def __init__(self, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store = store
@@ -127,7 +127,7 @@ class Desk:
 
     @property
     def dynamodb(self) -> Any:
-        """The client that the desk uses."""
+        """The client that the tasks API uses."""
         return app.dependencies()._dynamodb
 
     def start_anew(self) -> None:

@@ -23,15 +23,15 @@ _WORDS = {
 
 
 class Telling(Model):
-    """What became of everything in PublishFailures."""
+    """What became of everything in PublishDeadLetters."""
 
     dry_run: bool
-    letters: tuple[Told, ...]
+    dead_letters: tuple[Told, ...]
 
     @property
     def is_wrong(self) -> bool:
         """Whether something could not be told."""
-        return any(letter.outcome not in (Outcome.TOLD, Outcome.WAITING) for letter in self.letters)
+        return any(dead_letter.outcome not in (Outcome.TOLD, Outcome.WAITING) for dead_letter in self.dead_letters)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,21 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> ExitStatus:
     """Tells again. WRONG if something could not be told."""
     options = session.options
-    letters = tell(session.stack, limit=options.limit, dry_run=options.dry_run)
-    result = Telling(dry_run=options.dry_run, letters=tuple(session.screen.track(letters, "Telling")))
+    dead_letters = tell(session.stack, limit=options.limit, dry_run=options.dry_run)
+    result = Telling(dry_run=options.dry_run, dead_letters=tuple(session.screen.track(dead_letters, "Telling")))
     session.screen.show(result, lambda: page(result))
     return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE
 
 
 def page(result: Telling) -> Iterable[RenderableType]:
     """For people."""
-    if not result.letters:
+    if not result.dead_letters:
         yield Text("✓ Everything was told.", "green")
         return
     table = a_table("Put aside", "Tasks", "Outcome")
-    for letter in result.letters:
-        tasks = ", ".join(letter.tasks)
-        table.add_row(iso(letter.sent_at), Text(tasks), Text(*_WORDS[letter.outcome]))
+    for dead_letter in result.dead_letters:
+        tasks = ", ".join(dead_letter.tasks)
+        table.add_row(iso(dead_letter.sent_at), Text(tasks), Text(*_WORDS[dead_letter.outcome]))
     yield table
 
 
@@ -73,7 +73,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Hands what is in PublishFailures, ends of tasks that other programs could not be told of, to PublishEvents once more.
+Hands what is in PublishDeadLetters, ends of tasks that other programs could not be told of, to PublishEvents once more.
 Whoever has heard of one already knows its eventId. The table's stream has the records for 24 hours; what is told is
 deleted from the queue, all else stays.""",
 )

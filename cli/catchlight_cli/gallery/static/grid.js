@@ -2,7 +2,7 @@
 
 import { element, foreign, mark } from "./elements.js";
 import { bornAt, keyOf } from "./tasks.js";
-import * as words from "./words.js";
+import * as words from "./format.js";
 
 // A picture that could not be had is tried again, less and less often: storage comes back, credentials are renewed.
 const TRY_AGAIN_MILLISECONDS = 5_000;

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from catchlight.api import queries, routes
-from functions.answer_requests import app
-from tests.integration.answer_desk.desk import Clock, Desk
-from tests.integration.answer_desk.pages import calls, listed, pages, some_tasks
+from functions.serve_tasks_api import app
 from tests.integration.conftest import TABLE_NAME
+from tests.integration.tasks_api.api_harness import Clock, Desk
+from tests.integration.tasks_api.pages import calls, listed, pages, some_tasks
 
 # Of a Lambda function.
 LARGEST_ANSWER_BYTES = 6 * 1024 * 1024
@@ -16,10 +16,10 @@ LARGEST_ANSWER_BYTES = 6 * 1024 * 1024
 
 @pytest.mark.parametrize("status", [None, "PENDING"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
-def test_pages_hold_every_task_once(desk: Desk, clock: Clock, status: str | None, limit: int) -> None:
-    keys = some_tasks(desk, clock, 7)
+def test_pages_hold_every_task_once(api: Desk, clock: Clock, status: str | None, limit: int) -> None:
+    keys = some_tasks(api, clock, 7)
 
-    found = pages(desk, limit=limit, **({"status": status} if status else {}))
+    found = pages(api, limit=limit, **({"status": status} if status else {}))
 
     assert [key for page in found for key in page] == keys
     assert all(len(page) <= limit for page in found)
@@ -28,63 +28,63 @@ def test_pages_hold_every_task_once(desk: Desk, clock: Clock, status: str | None
 @pytest.mark.parametrize("status", [None, "PENDING"])
 @pytest.mark.parametrize("examined", [2, 3, 100])
 def test_pages_of_a_provider_hold_each_of_its_tasks_once(
-    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch, status: str | None, examined: int
+    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch, status: str | None, examined: int
 ) -> None:
     """However many entries are looked at for a page, which may be short or empty then."""
     for name in ("_BY_ARRIVAL", "_BY_STATUS"):
         index = getattr(queries, name)
         few = queries._Index(index.name, index.partition, index.order, examined)
         monkeypatch.setattr(queries, name, few)
-    of_flux = some_tasks(desk, clock, 5)
-    some_tasks(desk, clock, 4, "acedata")
+    of_flux = some_tasks(api, clock, 5)
+    some_tasks(api, clock, 4, "acedata")
 
-    found = pages(desk, limit=2, provider="flux-kontext", **({"status": status} if status else {}))
+    found = pages(api, limit=2, provider="flux-kontext", **({"status": status} if status else {}))
 
     assert [key for page in found for key in page] == of_flux
     assert all(len(page) <= 2 for page in found)
 
 
-def test_pages_go_on_where_they_ended_though_tasks_arrive(desk: Desk, clock: Clock) -> None:
-    keys = some_tasks(desk, clock, 4)
-    first = desk.ask("GET", "/tasks", query={"limit": 2})
+def test_pages_go_on_where_they_ended_though_tasks_arrive(api: Desk, clock: Clock) -> None:
+    keys = some_tasks(api, clock, 4)
+    first = api.ask("GET", "/tasks", query={"limit": 2})
     clock.pass_by(seconds=1)
-    desk.register("newer")
+    api.register("newer")
 
-    second = desk.ask("GET", "/tasks", query={"limit": 2, "cursor": first.body["cursor"]})
+    second = api.ask("GET", "/tasks", query={"limit": 2, "cursor": first.body["cursor"]})
 
     assert listed(first) + listed(second) == keys
 
 
-def test_pages_go_on_where_they_ended_though_the_last_task_is_deleted(desk: Desk, clock: Clock) -> None:
-    keys = some_tasks(desk, clock, 4)
-    first = desk.ask("GET", "/tasks", query={"limit": 2})
-    desk.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": keys[1]}})
+def test_pages_go_on_where_they_ended_though_the_last_task_is_deleted(api: Desk, clock: Clock) -> None:
+    keys = some_tasks(api, clock, 4)
+    first = api.ask("GET", "/tasks", query={"limit": 2})
+    api.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": keys[1]}})
 
-    second = desk.ask("GET", "/tasks", query={"limit": 2, "cursor": first.body["cursor"]})
+    second = api.ask("GET", "/tasks", query={"limit": 2, "cursor": first.body["cursor"]})
 
     assert listed(second) == keys[2:]
 
 
-def test_a_page_that_would_be_too_long_ends_early(desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = some_tasks(desk, clock, 5)
+def test_a_page_that_would_be_too_long_ends_early(api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = some_tasks(api, clock, 5)
     monkeypatch.setattr(routes, "MAX_PAGE_BYTES", 700)
 
-    found = pages(desk, limit=5)
+    found = pages(api, limit=5)
 
     assert [key for page in found for key in page] == keys
     assert [len(page) for page in found] == [2, 2, 1]
 
 
 def test_one_task_that_is_too_long_by_itself_is_a_page(
-    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = some_tasks(desk, clock, 3)
+    keys = some_tasks(api, clock, 3)
     monkeypatch.setattr(routes, "MAX_PAGE_BYTES", 1)
 
-    assert pages(desk, limit=5) == [[key] for key in keys]
+    assert pages(api, limit=5) == [[key] for key in keys]
 
 
-def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(desk: Desk) -> None:
+def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(api: Desk) -> None:
     """All at once, as BatchGetItem brings them: moto's Query counts what an index does not hold."""
     long = "https://host.example/" + "x" * 2000
     image = {"kind": "result", "url": long, "expiresAt": "2026-12-01T00:00:00Z"}
@@ -115,23 +115,23 @@ def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(desk: Desk) 
         ({"provider": "acedata"}, ["Query"]),  # nothing to get
     ],
 )
-def test_a_page_is_one_query(desk: Desk, clock: Clock, query: dict[str, str], expected: list[str]) -> None:
-    some_tasks(desk, clock, 5)
+def test_a_page_is_one_query(api: Desk, clock: Clock, query: dict[str, str], expected: list[str]) -> None:
+    some_tasks(api, clock, 5)
 
-    with calls(desk) as made:
-        answer = desk.ask("GET", "/tasks", query={"limit": 2, **query})
+    with calls(api) as made:
+        answer = api.ask("GET", "/tasks", query={"limit": 2, **query})
         if "cursor" in answer.body:
-            desk.ask("GET", "/tasks", query={"limit": 2, **query, "cursor": answer.body["cursor"]})
+            api.ask("GET", "/tasks", query={"limit": 2, **query, "cursor": answer.body["cursor"]})
             expected = expected * 2
 
     assert made == expected
 
 
 def test_what_one_batch_could_not_bring_is_asked_for_again(
-    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = some_tasks(desk, clock, 4)
-    batch_get_item = desk.dynamodb.batch_get_item
+    keys = some_tasks(api, clock, 4)
+    batch_get_item = api.dynamodb.batch_get_item
 
     def half(RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - boto3's name
         wanted = RequestItems[TABLE_NAME]["Keys"]
@@ -139,34 +139,34 @@ def test_what_one_batch_could_not_bring_is_asked_for_again(
         answer = batch_get_item(RequestItems={TABLE_NAME: {"Keys": wanted[:2]}})
         return answer | {"UnprocessedKeys": {TABLE_NAME: {"Keys": left}} if left else {}}
 
-    monkeypatch.setattr(desk.dynamodb, "batch_get_item", half)
+    monkeypatch.setattr(api.dynamodb, "batch_get_item", half)
 
-    assert listed(desk.ask("GET", "/tasks")) == keys
+    assert listed(api.ask("GET", "/tasks")) == keys
 
 
-def test_items_that_are_no_tasks_do_not_hide_the_others(desk: Desk, clock: Clock) -> None:
-    (key,) = some_tasks(desk, clock, 1)
+def test_items_that_are_no_tasks_do_not_hide_the_others(api: Desk, clock: Clock) -> None:
+    (key,) = some_tasks(api, clock, 1)
     place = {"feed": "tasks", "arrivedAt": "2026-11-21T12:00:09.000Z", "updatedAt": "2026-11-21T12:00:09.000Z"}
-    desk.store.put("flux-kontext#malformed", status="PENDING", images="none", **place)
-    desk.store.put("<script>", status="PENDING", **place)
+    api.store.put("flux-kontext#malformed", status="PENDING", images="none", **place)
+    api.store.put("<script>", status="PENDING", **place)
 
     for query in ({}, {"status": "PENDING"}):
-        answer = desk.ask("GET", "/tasks", query=query)
+        answer = api.ask("GET", "/tasks", query=query)
         assert listed(answer) == [key]
         assert sorted(answer.body["unreadable"]) == ["<script>", "flux-kontext#malformed"]
 
 
 def test_a_task_that_was_deleted_a_moment_ago_is_not_missed(
-    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = some_tasks(desk, clock, 3)
-    query = desk.dynamodb.query
+    keys = some_tasks(api, clock, 3)
+    query = api.dynamodb.query
 
     def then_deleted(**arguments: Any) -> Any:
         answer = query(**arguments)
-        desk.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": keys[1]}})
+        api.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": keys[1]}})
         return answer
 
-    monkeypatch.setattr(desk.dynamodb, "query", then_deleted)
+    monkeypatch.setattr(api.dynamodb, "query", then_deleted)
 
-    assert listed(desk.ask("GET", "/tasks")) == [keys[0], keys[2]]
+    assert listed(api.ask("GET", "/tasks")) == [keys[0], keys[2]]

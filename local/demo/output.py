@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catchlight.models import TaskStatus
-from local.demo.play import Played
+from local.demo.runner import Played
 from local.simulator import Simulator
 
 _STYLES: Mapping[str | None, str] = {

@@ -1,0 +1,220 @@
+"""Tasks are listed the newest first, by arrival or by their last change, and parameters are checked."""
+
+import base64
+import json
+
+import pytest
+
+from functions.serve_tasks_api import app
+from tests.integration.tasks_api.api_harness import Clock, Desk
+from tests.integration.tasks_api.pages import encoded, fail, listed, some_tasks
+from tests.integration.tasks_api.test_one_task import a_success, archived
+
+# ------------------------------------------------------------------------------------------------ in which order
+
+
+def test_no_tasks(api: Desk) -> None:
+    assert api.ask("GET", "/tasks").body == {"tasks": [], "unreadable": []}
+
+
+def test_the_newest_comes_first(api: Desk, clock: Clock) -> None:
+    keys = some_tasks(api, clock, 5)
+
+    assert listed(api.ask("GET", "/tasks")) == keys
+
+
+def test_what_happens_to_a_task_does_not_move_it(api: Desk, clock: Clock) -> None:
+    keys = some_tasks(api, clock, 3)
+    fail(api, clock, "flux-kontext-0")
+
+    assert listed(api.ask("GET", "/tasks")) == keys
+
+
+def test_with_a_status_the_latest_change_comes_first(api: Desk, clock: Clock) -> None:
+    some_tasks(api, clock, 4)
+    for task_id in ("flux-kontext-2", "flux-kontext-0"):
+        fail(api, clock, task_id)
+
+    assert listed(api.ask("GET", "/tasks", query={"status": "FAILED"})) == [
+        "flux-kontext#flux-kontext-0",
+        "flux-kontext#flux-kontext-2",
+    ]
+    assert len(listed(api.ask("GET", "/tasks", query={"status": "PENDING"}))) == 2
+    assert listed(api.ask("GET", "/tasks", query={"status": "ARCHIVED"})) == []
+
+
+def test_a_callback_that_nobody_has_registered_is_listed(api: Desk, clock: Clock) -> None:
+    fail(api, clock, "unregistered")
+
+    assert listed(api.ask("GET", "/tasks")) == ["flux-kontext#unregistered"]
+
+
+def test_a_task_that_was_put_by_hand_is_listed_with_its_first_news(api: Desk, clock: Clock) -> None:
+    api.store.register("flux-kontext#by-hand")
+    assert listed(api.ask("GET", "/tasks")) == []
+
+    fail(api, clock, "by-hand")
+
+    assert listed(api.ask("GET", "/tasks")) == ["flux-kontext#by-hand"]
+
+
+def test_tasks_are_shown_whole_with_their_links(api: Desk) -> None:
+    a_success(api, archived())
+
+    by_arrival = api.ask("GET", "/tasks").body["tasks"]
+    by_status = api.ask("GET", "/tasks", query={"status": "ARCHIVED"}).body["tasks"]
+    alone = api.ask("GET", "/tasks/flux-kontext/task12345").body
+
+    for shown in (by_arrival[0], by_status[0], alone):
+        assert shown["images"][0].pop("link").startswith("https://")
+    assert by_arrival == by_status == [alone]
+
+
+def test_links_live_as_long_as_asked_for(api: Desk) -> None:
+    a_success(api, archived())
+
+    (task,) = api.ask("GET", "/tasks", query={"linkSeconds": 3600}).body["tasks"]
+
+    assert task["images"][0]["linkExpiresAt"] == "2026-11-21T13:00:00.000Z"
+    assert "X-Amz-Expires=3600" in task["images"][0]["link"]
+
+
+# ------------------------------------------------------------------------------------------------ since, provider
+
+
+def test_since_is_when_tasks_arrived(api: Desk, clock: Clock) -> None:
+    keys = some_tasks(api, clock, 5)
+
+    assert listed(api.ask("GET", "/tasks", query={"since": "2026-11-21T12:00:03Z"})) == keys[:3]
+    assert listed(api.ask("GET", "/tasks", query={"since": "2026-11-21T14:00:03.001+02:00"})) == keys[:2]
+    assert listed(api.ask("GET", "/tasks", query={"since": "2030-01-01T00:00:00Z"})) == []
+
+
+def test_since_is_when_tasks_changed_where_they_have_a_status(api: Desk, clock: Clock) -> None:
+    some_tasks(api, clock, 3)
+    fail(api, clock, "flux-kontext-1")
+    noted = clock.pass_by(seconds=1)
+    fail(api, clock, "flux-kontext-0")
+
+    assert listed(api.ask("GET", "/tasks", query={"status": "FAILED", "since": noted})) == [
+        "flux-kontext#flux-kontext-0"
+    ]
+
+
+@pytest.mark.parametrize("status", [None, "PENDING"])
+def test_only_one_providers_tasks(api: Desk, clock: Clock, status: str | None) -> None:
+    of_flux = some_tasks(api, clock, 3)
+    of_acedata = some_tasks(api, clock, 3, "acedata")
+    query = {"status": status} if status else {}
+
+    assert listed(api.ask("GET", "/tasks", query={"provider": "flux-kontext", **query})) == of_flux
+    assert listed(api.ask("GET", "/tasks", query={"provider": "acedata", **query})) == of_acedata
+    assert listed(api.ask("GET", "/tasks", query={"provider": "nanobanana", **query})) == []
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("query", "at"),
+    [
+        ({"status": "DONE"}, "status"),
+        ({"status": "pending"}, "status"),
+        ({"status": "PENDING,FAILED"}, "status"),
+        ({"provider": "midjourney"}, "provider"),
+        ({"since": "yesterday"}, "since"),
+        ({"since": "2026-11-21"}, "since"),
+        ({"since": "2026-11-21T12:00:00"}, "since"),
+        ({"since": "1763726400"}, "since"),
+        ({"since": "0001-01-01T00:00:00+14:00"}, "since"),
+        ({"since": "2026-11-21T12:00:00 00:00"}, "since"),  # a plus that was not encoded
+        ({"limit": "0"}, "limit"),
+        ({"limit": "101"}, "limit"),
+        ({"limit": "all"}, "limit"),
+        ({"limit": "1.5"}, "limit"),
+        ({"cursor": ""}, "cursor"),
+        ({"cursor": "x" * 5000}, "cursor"),
+        ({"linkSeconds": "0"}, "linkSeconds"),
+        ({"wait": "1"}, "wait"),
+        ({"page": "2"}, "page"),
+    ],
+)
+def test_a_parameter_that_is_none(api: Desk, query: dict[str, str], at: str) -> None:
+    answer = api.ask("GET", "/tasks", query=query)
+
+    assert (answer.status, answer.problem) == (400, "invalid-parameter")
+    assert [error["at"] for error in answer.body["errors"]] == [at]
+
+
+def test_a_cursor_belongs_to_its_filters(api: Desk, clock: Clock) -> None:
+    some_tasks(api, clock, 4)
+    cursor = api.ask("GET", "/tasks", query={"limit": 2}).body["cursor"]
+
+    for other in ({"status": "PENDING"}, {"provider": "acedata"}, {"since": "2026-11-21T12:00:00Z"}):
+        answer = api.ask("GET", "/tasks", query={"cursor": cursor, **other})
+        assert (answer.status, answer.problem) == (400, "invalid-parameter")
+    # How many are on a page, and how long their links live, is none of them.
+    assert api.ask("GET", "/tasks", query={"cursor": cursor, "limit": 3, "linkSeconds": 60}).status == 200
+
+
+def test_a_cursor_that_was_made_up_leads_nowhere_else(api: Desk, clock: Clock) -> None:
+    some_tasks(api, clock, 3)
+    real = api.ask("GET", "/tasks", query={"limit": 1}).body["cursor"]
+    seal, task, moment = json.loads(base64.urlsafe_b64decode(real + "=="))
+
+    made_up = [
+        "cursor",
+        "é",
+        "////",
+        "0",
+        real[:-1] + "*",
+        real + "AAAA",
+        encoded(None),
+        encoded({}),
+        encoded([seal]),
+        encoded([seal, task]),
+        encoded([seal, task, moment, 1]),
+        encoded([seal, task, 5]),
+        encoded([seal, "", moment]),
+        encoded([seal, task, ""]),
+        encoded([seal, "\ud800", moment]),
+        encoded([seal, task, "x" * 2049]),
+        encoded(["0" * 12, task, moment]),
+        encoded([[[[seal]]]]),
+        base64.urlsafe_b64encode(b"[" * 3000).decode(),
+    ]
+    for cursor in made_up:
+        answer = api.ask("GET", "/tasks", query={"cursor": cursor})
+        assert (answer.status, answer.problem) == (400, "invalid-parameter"), cursor
+
+
+def test_a_cursor_that_leads_to_before_since(api: Desk, clock: Clock) -> None:
+    some_tasks(api, clock, 3)
+    query = {"limit": 1, "since": "2026-11-21T12:00:01Z"}
+    seal, task, _ = json.loads(base64.urlsafe_b64decode(api.ask("GET", "/tasks", query=query).body["cursor"] + "=="))
+
+    answer = api.ask("GET", "/tasks", query={**query, "cursor": encoded([seal, task, "2026-11-21T11:00:00.000Z"])})
+
+    assert (answer.status, answer.problem) == (400, "invalid-parameter")
+
+
+def test_a_table_that_does_not_answer(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.register("a")
+    monkeypatch.setenv("TASKS_TABLE", "no-such-table")
+    api.start_anew()
+
+    for path in ("/tasks", "/tasks/flux-kontext/a", "/tasks/flux-kontext/a/images/result-0"):
+        answer = api.ask("GET", path)
+        assert (answer.status, answer.problem) == (503, "unavailable")
+    assert api.submit().problem == "unavailable"
+    assert api.ask("DELETE", "/submissions/order-1").problem == "unavailable"
+
+
+def test_every_route_of_the_handler_was_meant(api: Desk) -> None:
+    assert app.ROUTES.keys() == {
+        "POST /tasks",
+        "GET /tasks",
+        "GET /tasks/{provider}/{taskId}",
+        "GET /tasks/{provider}/{taskId}/images/{image}",
+        "DELETE /submissions/{key}",
+    }
