@@ -34,7 +34,7 @@ NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u SAM_TEMPLATE_FIL
 FIND_PYTHON := python="$${PYTHON:-$$(scripts/find-python)}"; test -n "$$python" || { scripts/find-python --explain; exit 1; }
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --no-deps
 
-.PHONY: help setup demo up replay test faults races soak fuzz check scan format build smoke bench rehearse lock clean
+.PHONY: help setup demo up replay test faults races soak fuzz check lint types imports scan format build smoke bench rehearse lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,16 +76,22 @@ soak: $(STAMP) ## Thousands of tasks in a storm of faults, and what became of ea
 fuzz: $(STAMP) ## Hostile input for everything that reads it (FOR=seconds, 60)
 	@$(BIN)/python scripts/fuzz.py --seconds $(or $(FOR),60)
 
-check: $(STAMP) ## Format, lint, types, security, template, state machine, import directions
-	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/mypy
+check: lint types imports ## Format, lint, types, import directions, security, template, state machine
 	$(BIN)/bandit -q -r layers/catchlight/python/catchlight functions
 	$(BIN)/bandit -q -ll -r local scripts
-	PYTHONPATH=.:cli:layers/catchlight/python $(BIN)/lint-imports --no-cache
 	$(BIN)/cfn-lint template.yaml
 	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --config-env none
 	$(BIN)/python scripts/lint_state_machine.py
+
+lint: $(STAMP) ## Of check: format and lint
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+
+types: $(STAMP) ## Of check: types
+	$(BIN)/mypy
+
+imports: $(STAMP) ## Of check: import directions
+	PYTHONPATH=.:cli:layers/catchlight/python $(BIN)/lint-imports --no-cache
 
 scan: $(STAMP) $(SCANNER_STAMP) ## checkov over the template, as it is written and as CloudFormation gets it
 	@$(BIN)/python scripts/scan.py

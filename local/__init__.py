@@ -1,8 +1,8 @@
-"""The whole stack on one machine: the real template, the real handlers, no AWS and no Docker.
+"""Runs the whole stack on one machine: the real template and the real handlers, without AWS and without Docker.
 
-`python -m local up` starts it; `local.stack.LocalStack` is the same as a context manager.
+`python -m local up` starts it; `local.stack.LocalStack` does the same as a context manager.
 """
 
 
 class LocalStackError(Exception):
-    """Why the stack cannot start or go on. The message says what to do next."""
+    """Reports why the stack cannot start or continue. The message names the next step for the user."""

@@ -1,4 +1,4 @@
-"""`python -m local up`: the whole stack on this machine until Ctrl-C. `... demo`: plays tasks through it."""
+"""`python -m local up` runs the whole stack on this machine until Ctrl-C; `... demo` runs tasks of all providers."""
 
 import argparse
 import signal
@@ -9,25 +9,26 @@ from pathlib import Path
 from local import LocalStackError
 from local.environment import ignore_user_settings
 
-_LAYER = Path(__file__).resolve().parent.parent / "layers" / "catchlight" / "python"
+_CHECKOUT = Path(__file__).resolve().parent.parent
+_PACKAGES = (_CHECKOUT / "layers" / "catchlight" / "python", _CHECKOUT / "cli")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; the exit status for the shell."""
+    """Runs the command and returns the exit status for the shell."""
     options = _parser().parse_args(arguments)
     ignore_user_settings()
-    # Both ways of ending take the same road, also while the stack is still coming up.
+    # SIGINT and SIGTERM take the same path, also while the stack is still starting.
     ending = threading.Event()
 
     def end(*_: object) -> None:
-        if not ending.is_set():  # a second Ctrl-C must not interrupt the clearing up
+        if not ending.is_set():  # a second Ctrl-C must not interrupt the cleanup
             ending.set()
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
-    # What the functions import from their layer, the runner imports from its source.
-    sys.path.insert(1, str(_LAYER))
+    # The stack itself uses the layer's package and the gallery, from this checkout's sources.
+    sys.path[1:1] = map(str, _PACKAGES)
     try:
         commands = {"up": _up, "demo": _demo}
         return commands[options.command](options)
@@ -64,7 +65,7 @@ def _up(options: argparse.Namespace) -> int:
         callbacks = {f"callback {provider}": url for provider, url in stack.info["callback_urls"].items()}
         for name, value in {**places, "logs": Path(options.state_dir) / "logs", **callbacks}.items():
             if value:
-                # Not a table: it would cut what somebody wants to copy.
+                # Not a table: it would truncate values that users copy.
                 console.print(Text(f"{name:<22}", "dim"), Text(str(value)), soft_wrap=True)
         if artefact:
             console.print(Text(f"{'functions':<22}", "dim"), Text(f"as built, in {artefact.folder}"), soft_wrap=True)

@@ -1,6 +1,6 @@
-"""The artefact for this machine: what `sam build` makes for Lambda, with wheels that this interpreter can import.
+"""Builds the artefact for this machine: the output of `sam build`, with wheels that this interpreter can import.
 
-One build serves `make smoke`, `python -m local up --built`, the end-to-end tests and the rehearsed deployment. It is
+One build serves `make smoke`, `python -m local up --built`, the end-to-end tests and the deployment rehearsal. It is
 made on first use, and again when a source has changed.
 """
 
@@ -20,10 +20,11 @@ from local import LocalStackError
 from local.environment import without_user_settings
 
 PROJECT = Path(__file__).resolve().parent.parent
-# Everything that `sam build` reads. The interpreter counts too: another one needs other wheels and other bytecode.
+# Everything that `sam build` reads. The interpreter is part of the fingerprint too: another one needs other wheels and
+# other bytecode.
 SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers", "statemachines")
 LAYER = "CatchlightLayer"
-# A stack that runs from an older build keeps it, while the sources are edited and built once more.
+# A stack that runs from an older build keeps that build while the sources are edited and built again.
 KEPT_BUILDS = 2
 
 
@@ -35,25 +36,25 @@ class Artefact:
 
     @property
     def template(self) -> Path:
-        """The template as built: CodeUri and ContentUri name folders beside it."""
+        """The built template: its CodeUri and ContentUri name folders beside it."""
         return self.folder / "template.yaml"
 
     @property
     def layer(self) -> Path:
-        """The folder of the layer that Lambda puts on the path, as /opt/python."""
+        """The layer's folder that Lambda puts on the import path, as /opt/python."""
         return self.folder / LAYER / "python"
 
     def function(self, logical_id: str) -> Path:
-        """The folder of a function, which Lambda unpacks into /var/task."""
+        """Returns the folder of a function, which Lambda unpacks into /var/task."""
         return self.folder / logical_id
 
 
 def built_artefact(say: Callable[[str], None], project: Path = PROJECT, python: Path | None = None) -> Artefact:
-    """The artefact of `project` for this machine, built if there is none or a source has changed.
+    """Returns the artefact of `project` for this machine, built if it is missing or a source has changed.
 
-    `python` is the interpreter, with pip, that is to import it; without one it is this process's own. `say` is told
-    before a build starts. Processes that ask at the same time wait for one build. Each build has a folder of its own,
-    so a stack that runs from an older one goes on; the two that were used last are kept.
+    `python` is the interpreter, with pip, that will import the artefact; by default it is this process's own. `say`
+    receives a message before a build starts. Processes that call this at the same time wait for one build. Each build
+    has its own folder, so a stack that runs from an older one continues; the two most recently used builds are kept.
 
     Raises:
         LocalStackError: the build failed; the message has SAM's output.
@@ -66,7 +67,7 @@ def built_artefact(say: Callable[[str], None], project: Path = PROJECT, python: 
         if not folder.is_dir():
             reason = "the sources have changed" if builds.is_dir() else "there is none yet"
             say(f"Building the functions and the layer for this machine ({reason}); some 15 s.")
-            # At the same depth: the template names the state machine's definition by a relative path.
+            # At the same depth as the final folder: the template has a relative path to the state machine's definition.
             unfinished = folder.with_suffix(".unfinished")
             _build(project, unfinished, python)
             unfinished.rename(folder)
@@ -76,14 +77,14 @@ def built_artefact(say: Callable[[str], None], project: Path = PROJECT, python: 
 
 
 def _remove_old(builds: Path) -> None:
-    """Removes all builds but those that were used last."""
+    """Removes all builds except the most recently used ones."""
     by_use = sorted((each for each in builds.iterdir() if each.is_dir()), key=lambda each: each.stat().st_mtime_ns)
     for old in by_use[:-KEPT_BUILDS]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def fingerprint(project: Path, python: Path) -> str:
-    """SHA-256 over all sources of a build and the interpreter that it is made for."""
+    """Returns a SHA-256 over all sources of a build and the interpreter that it is made for."""
     version = subprocess.run([str(python), "-VV"], check=True, capture_output=True, text=True).stdout
     digest = hashlib.sha256(f"{version} {platform.machine()} {python}\n".encode())
     for path in _source_files(project):
@@ -101,19 +102,19 @@ def _source_files(project: Path) -> Iterator[Path]:
 
 
 def _build(project: Path, folder: Path, python: Path) -> None:
-    # What a build that was cut off has left.
+    # An interrupted build may have left files here.
     shutil.rmtree(folder, ignore_errors=True)
     environment = without_user_settings(os.environ) | {
         "BUILD_FOR": "this-machine",
         "BUILD_PYTHON": str(python),
         "RUNTIME_PYTHON": str(python),
         "SAM_CLI_TELEMETRY": "0",
-        # SAM wants a region to expand the template.
+        # SAM needs a region to expand the template.
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     sam = Path(sys.executable).with_name("sam")
     run = subprocess.run(
-        # Not samconfig.toml: a profile there is for deployments, and unknown here.
+        # Ignores samconfig.toml: a profile there is meant for deployments and does not exist here.
         [str(sam), "build", "--config-env", "none", "--parallel", "--build-dir", str(folder)],
         cwd=project,
         env=environment,

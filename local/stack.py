@@ -1,4 +1,4 @@
-"""The local stack as a context manager: up on entry, down without a trace of processes on exit."""
+"""Runs the local stack as a context manager: starts it on entry and ends all its processes on exit."""
 
 import json
 import logging
@@ -41,27 +41,28 @@ from local.template.resource_types import RESOURCE_TYPES
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOCAL_API_KEY = "local-api-key"
 
-# moto's state belongs to the process.
+# Only one stack per process: moto's state belongs to the process.
 _one_at_a_time = threading.Lock()
 
 
 class LocalStack:
-    """The real template and the real handlers on this machine; `info` tells where everything is, `resources` by
-    logical id what Ref and GetAtt give for it.
+    """Runs the real template and the real handlers on this machine.
+
+    `info` has all addresses and names; `resources` has the values of Ref and GetAtt by logical id.
 
     time_scale        scales the state machine's waits and retries, schedules, and the delay before a failed message
-                      comes back
-    provider_urls     base URLs of providers; those that are missing come from the simulator, if it runs
-    image_hosts       HOST:PORT from which images may be fetched besides public https addresses
+                      becomes visible again
+    provider_urls     base URLs of providers; missing ones are taken from the simulator, if it runs
+    image_hosts       HOST:PORT from which images may be downloaded besides public https addresses
     parameters        values for the template's parameters
-    template          the template, instead of the repository's; its functions import from the environment, too
-    artefact          runs the functions as they are built: without the source tree and the environment on their path
-    aws_middleware    stands between all requests to AWS services and moto, as local/moto/faults.py does
+    template          a template to use instead of the repository's; its functions also import from the environment
+    artefact          runs the built functions, without the source tree and the environment on their path
+    aws_middleware    wraps moto for all requests to AWS services, as local/moto/faults.py does
 
-    Functions may do what the template's roles allow, as in AWS; `permissions` holds what they have asked for.
+    Functions may do what the template's roles allow, as in AWS; `permissions` records what they have requested.
 
-    One at a time in a process. Raises LocalStackError for what cannot run locally; whatever has been started by
-    then is ended.
+    Only one stack can run in a process. Raises LocalStackError for features that cannot run locally, after ending
+    everything that was started until then.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class LocalStack:
         self.stop()
 
     def start(self) -> None:
-        """Returns when the first callback would be answered at once."""
+        """Starts the stack and returns when it can process the first callback without delay."""
         if not _one_at_a_time.acquire(blocking=False):
             raise LocalStackError("A local stack is already running in this process: stop it first.")
         self._stack.callback(_one_at_a_time.release)
@@ -120,19 +121,19 @@ class LocalStack:
             raise
 
     def stop(self) -> None:
-        """Ends everything that was started, in reverse order; a second call does nothing."""
+        """Stops everything that was started, in reverse order; a second call does nothing."""
         self._stack.close()
 
     def boto3_client(self, service: str) -> Any:
-        """A boto3 client of the stack's AWS endpoint."""
+        """Returns a boto3 client of the stack's AWS endpoint."""
         return self._moto.client(service)
 
     def invoke(self, function: str, event: Any) -> Outcome:
-        """Runs a function by its logical id, as Lambda's Invoke does."""
+        """Runs a function, given its logical id, as Lambda's Invoke does."""
         return self.functions[function].invoke(json.dumps(event).encode())
 
     def export_images(self, folder: Path | str) -> list[Path]:
-        """Writes the bucket's `images/` objects below a folder; returns the files."""
+        """Writes the bucket's `images/` objects into a folder and returns the files' paths."""
         s3 = self.boto3_client("s3")
         paths = []
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self.info["bucket"], Prefix="images/"):
@@ -144,14 +145,15 @@ class LocalStack:
         return paths
 
     def _start(self) -> None:
-        # Before anything in the folder is touched: it may be another stack's.
+        # First of all: the folder may belong to another running stack.
         self._stack.enter_context(state_dir.owned(self._state_dir))
         self._logs = LogFolder(self._state_dir / "logs", self._on_error)
         self.permissions = Permissions(self._logs.error)
         self._moto = MotoServer(self._aws_port, self._middleware)
-        # Integrations other than Lambda call moto back on this port.
+        # moto sends requests of integrations other than Lambda to its own server on this port.
         self._stack.enter_context(mock.patch.dict(os.environ, {"MOTO_PORT": str(self._moto.port)}))
-        # Step Functions logs an error for each path that a Choice looks for in vain. What fails is noted by a patch.
+        # moto's Step Functions logs an error for each path that a Choice state does not find. Failed executions are
+        # reported by a patch.
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         self._stack.enter_context(
             patches.installed(
@@ -178,13 +180,13 @@ class LocalStack:
         self._stack.enter_context(state_dir.published(self._state_dir, self.info))
 
     def _middleware(self, application: WSGIApplication) -> WSGIApplication:
-        """Permissions first: a call that is denied reaches neither the given middleware nor moto."""
+        """Checks permissions first: a denied call reaches neither the given middleware nor moto."""
         return self.permissions.around(self._aws_middleware(application) if self._aws_middleware else application)
 
     def _start_simulator(self) -> str:
         from local.simulator import Simulator
 
-        # On the stack's clock: a poll must find what an image takes, and how long its URL lives, in proportion.
+        # With the stack's time scale: polling must see generation times and URL lifetimes in proportion.
         simulator = Simulator(port=0, time_scale=self._time_scale)
         simulator.start()
         self._stack.callback(simulator.stop)
@@ -194,7 +196,7 @@ class LocalStack:
         return url
 
     def _open_apis(self, template: Template) -> None:
-        """Each HTTP API of the template has a port of its own, one after the other: functions are told the URLs."""
+        """Gives each HTTP API of the template its own port, in ascending order, before functions receive the URLs."""
         for number, name in enumerate(template.of_type("AWS::ApiGatewayV2::Api")):
             option = "--port, which it comes after" if number else "--port"
             self._apis[name] = HttpApi(self._port + number if self._port else 0, self._logs, option=option)
@@ -207,13 +209,14 @@ class LocalStack:
         unchecked = {}
         if self._provider_urls:
             base_urls = ",".join(f"{provider}={url}" for provider, url in self._provider_urls.items())
-            # The pattern in the template asks for https, which a simulator on this machine hasn't got.
+            # The template's pattern requires https, which the simulator on this machine does not serve.
             unchecked["ProviderBaseUrls"] = base_urls
         template = load_template(self._template_path, self._parameters, unchecked)
         self._open_apis(template)
         overrides = {}
         if "ProviderKeysSecret" in template.resources:
-            # A provider that nobody plays here has no key: asking it would wait for the internet, and end in nothing.
+            # A provider that is not simulated here has no key: a request to it would only wait for the internet and
+            # fail.
             keys = {provider: {"apiKey": LOCAL_API_KEY} for provider in self._provider_urls}
             overrides["ProviderKeysSecret"] = {"SecretString": json.dumps(keys)}
         deployment = Deployment(
@@ -231,8 +234,8 @@ class LocalStack:
             self.functions[name] = Function(replace(configuration, runtime_dir=runtime_dir), self._logs, environment)
 
     def _make_runtime_dir(self) -> Path:
-        # Of this stack alone: one that runs beside it may have another version of the runtime. Cleaning up must not
-        # fail for a sandbox that still writes bytecode.
+        # The folder belongs to this stack alone: another running stack may use another version of the runtime. Cleanup
+        # must not fail because a sandbox still writes bytecode.
         temporary = tempfile.TemporaryDirectory(
             prefix=state_dir.RUNTIME_PREFIX, dir=self._state_dir.resolve(), ignore_cleanup_errors=True
         )
@@ -244,7 +247,7 @@ class LocalStack:
         sqs = self.boto3_client("sqs")
         for function, stream_mapping in deployment.stream_mappings:
             table = dynamodb_backends[ACCOUNT_ID][REGION].get_table(stream_mapping.stream_arn.split("/")[1])
-            assert table.stream_shard is not None  # it has a stream ARN
+            assert table.stream_shard is not None  # a table in a stream mapping has a stream ARN
             stream_source = StreamEventSource(
                 stream_mapping,
                 table.stream_shard,
@@ -271,13 +274,16 @@ class LocalStack:
             )
             schedule_source.start()
             self._stack.callback(schedule_source.stop)
-        # Ended before the event sources and the API: nobody waits for a handler when the stack goes down.
+        # Stopped before the event sources and the API, so that shutdown does not wait for running handlers.
         for each in self.functions.values():
             self._stack.callback(each.stop)
         self._stack.callback(self._logs.close)
 
     def _prewarm(self, routed: set[str]) -> None:
-        """A first callback must not wait for imports. The other functions warm up while the stack is used already."""
+        """Starts sandboxes ahead of time: a first callback must not wait for imports.
+
+        Waits for the functions with routes; the others warm up while the stack is already in use.
+        """
         for sandbox in [self.functions[name].prewarm() for name in routed]:
             sandbox.wait_until_ready()
         for name in self.functions.keys() - routed:
@@ -287,7 +293,7 @@ class LocalStack:
         return self.functions[name_or_arn.rpartition(":")[2]].invoke(payload)
 
     def _start_gallery(self) -> str | None:
-        """The page with tasks and images, where the template has the tasks API that it asks for them."""
+        """Starts the page with tasks and images, if the template has the tasks API that it reads from."""
         if "TasksApi" not in self._apis:
             return None
         from catchlight.client import TasksClient
@@ -323,7 +329,7 @@ class LocalStack:
             "callback_urls": callback_urls,
             "simulator_url": simulator_url,
             "built": self._artefact is not None,
-            # As CloudFormation tells them of a deployed stack: what `catchlight` finds there it finds here.
+            # As CloudFormation returns them for a deployed stack: `catchlight` reads the same data for both.
             "resources": {logical_id: made.ref for logical_id, made in deployment.resources.items()},
             "parameters": deployment.template.parameters,
         }
@@ -336,7 +342,7 @@ def _provider_ids() -> list[str]:
 
 
 def _stop_executions() -> None:
-    """Executions are threads of this process: they must not wake up in the next stack."""
+    """Stops running executions: they are threads of this process and must not continue in the next stack."""
     for machine in stepfunctions_parser_backends[ACCOUNT_ID][REGION].state_machines:
         for execution in machine.executions:
             if execution.status == "RUNNING":

@@ -1,4 +1,4 @@
-"""The state folder of a running stack: one stack at a time owns it, and only that one writes and removes stack.json."""
+"""Manages the state folder of a running stack: one stack at a time owns it, and only the owner changes stack.json."""
 
 import fcntl
 import json
@@ -13,18 +13,18 @@ from typing import IO, Any
 from catchlight.client.local_state import LOCK_FILE, STATE_FILE
 from local import LocalStackError
 
-# Of folders that a running stack makes for its functions' runtime.
+# Prefix of the folders that a running stack creates for its functions' runtime.
 RUNTIME_PREFIX = "lambda-runtime-"
-# A command that looks whether a stack runs holds the lock for an instant.
+# A command that checks whether a stack runs holds the lock for a moment.
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.05
 
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Locks a state folder for one stack, and removes what a killed stack has left: addresses, runtime folders.
+    """Locks a state folder for one stack and removes stack.json and runtime folders that a killed stack left behind.
 
-    The system releases the lock however the process ends; the file stays.
+    The operating system releases the lock however the process ends; the lock file stays.
 
     Raises:
         LocalStackError: another stack owns the folder, or it cannot be written.
@@ -47,7 +47,7 @@ def owned(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def published(folder: Path, info: Mapping[str, Any]) -> Iterator[None]:
-    """Writes stack.json, whole or not at all, and removes it in the end."""
+    """Writes stack.json atomically, and removes it at the end."""
     path, text = folder / STATE_FILE, json.dumps(info, indent=2) + "\n"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -55,7 +55,7 @@ def published(folder: Path, info: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        # If the folder was deleted meanwhile, another stack may have made it again: then the file is that one's.
+        # If the folder was deleted and created again by another stack, the file belongs to that stack.
         if _text(path) == text:
             path.unlink()
 
@@ -83,7 +83,7 @@ def _addresses(folder: Path) -> str:
     try:
         info = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         return f"API {info['api_url']}, AWS endpoint {info['aws_endpoint_url']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it is written when the stack is up
+    except (OSError, ValueError, KeyError, TypeError):  # the file is written only when the stack has started
         return "which is still starting"
 
 

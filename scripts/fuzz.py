@@ -1,10 +1,10 @@
-"""Fuzzes everything that reads what strangers send: whatever the bytes, only documented errors may come out.
+"""Fuzzes all code that parses untrusted input: for any bytes, only documented errors may be raised.
 
     python scripts/fuzz.py [--seconds 60] [TARGET ...]
 
-Where atheris can be had (Linux on x86-64) coverage leads it, elsewhere plain mutations do. It begins with the events
-under events/, the URLs of tests/hostile and images of each format. Input that breaks something is kept in .fuzz/ and
-named; `python scripts/fuzz.py TARGET --input FILE` runs it again.
+With atheris (Linux on x86-64) fuzzing is guided by coverage; elsewhere, inputs are mutated at random. The seeds are the
+events under events/, the URLs of tests/hostile and an image of each format. An input that causes a failure is stored
+in .fuzz/ and printed; `python scripts/fuzz.py TARGET --input FILE` runs it again.
 """
 
 import argparse
@@ -57,11 +57,11 @@ KEYS = ["k3y", ""]
 PROVIDER_IDS = sorted(PROVIDERS)
 door = UrlPolicy()
 
-# ------------------------------------------------------------------------------------------------ what is fuzzed
+# ------------------------------------------------------------------------------------------------ targets
 
 
 def token(data: bytes) -> None:
-    """The token of a callback's URL."""
+    """Fuzzes the check of a callback URL's token."""
     presented = data.decode(errors="surrogateescape")
     try:
         verify_token(presented, [TOKEN])
@@ -71,7 +71,7 @@ def token(data: bytes) -> None:
 
 
 def signature(data: bytes) -> None:
-    """kie.ai's signature: lines of task id, time and signature."""
+    """Fuzzes the check of kie.ai's signature. The input has three lines: task id, time and signature."""
     task_id, *rest = data.decode("latin-1").split("\n", 2)
     names = ("x-webhook-timestamp", "x-webhook-signature")
     try:
@@ -82,16 +82,16 @@ def signature(data: bytes) -> None:
 
 
 def callback(data: bytes) -> None:
-    """A callback's body, after a byte that chooses the provider."""
+    """Fuzzes the parsing of a callback's body. The input's first byte selects the provider."""
     provider = PROVIDERS[PROVIDER_IDS[data[0] % len(PROVIDER_IDS)]] if data else PROVIDERS["acedata"]
     try:
         provider.parse_callback(decode_json(data[1:]), received_at=NOW)
     except RequestError as exc:
-        str(exc).encode()  # it is an answer's text
+        str(exc).encode()  # the text is sent in an answer and must be encodable
 
 
 def poll(data: bytes) -> None:
-    """A poll's answer, after a byte that chooses the provider."""
+    """Fuzzes the parsing of a poll's answer. The input's first byte selects the provider."""
     provider = PROVIDERS[PROVIDER_IDS[data[0] % len(PROVIDER_IDS)]] if data else PROVIDERS["acedata"]
     request = provider.poll_request(["task12345"])
     try:
@@ -105,7 +105,7 @@ def poll(data: bytes) -> None:
 
 
 def url(data: bytes) -> None:
-    """A URL; two parsers must agree on the host of one that is taken."""
+    """Fuzzes the URL policy. Policy and httpx must find the same host in an accepted URL."""
     text = data.decode(errors="surrogateescape")
     try:
         host = door.check_url(text, ["*"])
@@ -116,13 +116,13 @@ def url(data: bytes) -> None:
         other = httpx.URL(text)
     except httpx.InvalidURL:
         return
-    seen = other.raw_host.decode("ascii")  # `host` would be the name that punycode stands for
+    seen = other.raw_host.decode("ascii")  # `host` would be decoded from punycode
     assert (other.scheme, seen) == ("https", host), f"{seen} or {host}"
     assert other.port in (None, HTTPS_PORT), f"port {other.port}"
 
 
 def image(data: bytes) -> None:
-    """An image's bytes."""
+    """Fuzzes the reading of an image's format and size."""
     try:
         facts = read_image_facts(BytesIO(data), len(data))
     except ImageError as exc:
@@ -131,11 +131,11 @@ def image(data: bytes) -> None:
     assert 0 < facts.width * facts.height <= MAX_PIXELS
 
 
-# ------------------------------------------------------------------------------------------------ where it begins
+# ------------------------------------------------------------------------------------------------ seeds
 
 
 def bodies(folder: str) -> Iterator[bytes]:
-    """Bodies of events, each after the byte of its provider."""
+    """Yields the bodies of the events in a folder, each preceded by the byte of its provider."""
     for number, provider in enumerate(PROVIDER_IDS):
         for path in sorted((ROOT / "events" / folder / provider).glob("*.json")):
             event = json.loads(path.read_text(encoding="utf-8"))
@@ -148,13 +148,13 @@ def bodies(folder: str) -> Iterator[bytes]:
 
 
 def urls() -> Iterator[bytes]:
-    """The corpus of hostile URLs."""
+    """Returns the URLs of the corpus tests/hostile/urls.toml."""
     corpus = tomllib.loads((ROOT / "tests/hostile/urls.toml").read_text(encoding="utf-8"))
     return (text.encode() for group in corpus["groups"] for text in group.get("urls", []))
 
 
 def images() -> Iterator[bytes]:
-    """A small image of each format."""
+    """Yields small images of each format."""
     from PIL import Image
 
     for format_name in ("JPEG", "PNG", "GIF", "WEBP", "AVIF"):
@@ -166,7 +166,7 @@ def images() -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A reader, and input that it takes."""
+    """A function to fuzz and its seeds."""
 
     read: Callable[[bytes], None]
     seeds: Callable[[], Iterator[bytes]]
@@ -183,11 +183,11 @@ TARGETS = {
     "image": Target(image, images),
 }
 
-# ------------------------------------------------------------------------------------------------ how
+# ------------------------------------------------------------------------------------------------ fuzzing
 
 
 def mutate(source: random.Random, seeds: list[bytes]) -> bytes:
-    """A seed with something changed, left out, put in, or taken from another one."""
+    """Returns a seed after one to five random changes: a flipped bit, a deletion, or inserted or replaced bytes."""
     data = bytearray(source.choice(seeds))
     for _ in range(source.randint(1, 5)):
         at, to = sorted(source.randrange(len(data) + 1) for _ in range(2))
@@ -206,7 +206,7 @@ def mutate(source: random.Random, seeds: list[bytes]) -> bytes:
 
 
 def fuzz_plainly(name: str, seconds: float) -> None:
-    """Mutations of the seeds, for so long."""
+    """Runs a target with random mutations of its seeds for `seconds`. Stores a failing input and raises its error."""
     target, source = TARGETS[name], random.Random()  # noqa: S311 - fuzzing
     seeds = list(target.seeds())
     runs, end = 0, time.monotonic() + seconds
@@ -224,7 +224,7 @@ def fuzz_plainly(name: str, seconds: float) -> None:
 
 
 def fuzz_by_coverage(name: str, seconds: float) -> None:
-    """Mutations that reach further, for so long. Does not return: libFuzzer ends the process."""
+    """Runs a target for `seconds`, guided by coverage. Does not return: libFuzzer ends the process."""
     corpus = FINDINGS / "corpus" / name
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(TARGETS[name].seeds()):
@@ -243,7 +243,7 @@ def fuzz_by_coverage(name: str, seconds: float) -> None:
 
 
 def fuzz_side_by_side(names: list[str], seconds: float) -> int:
-    """All targets, each in a process, within so many seconds altogether. How many failed."""
+    """Fuzzes each target in its own process, all within `seconds`. Returns the number of failed targets."""
     FINDINGS.mkdir(exist_ok=True)
     workers = os.cpu_count() or 1
     share = max(1.0, seconds / -(-len(names) // workers))

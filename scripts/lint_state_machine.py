@@ -1,4 +1,4 @@
-"""Lints the state machines: what cfn-lint and `sam validate` do not see, a wrong Next or JSONPath among it."""
+"""Lints the state machines for errors that cfn-lint and `sam validate` miss, such as a wrong Next or JSONPath."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ VALIDATOR = PROJECT / "node_modules" / ".bin" / "asl-validator"
 
 
 def main() -> int:
-    """Exit status 0 if every state machine is valid."""
+    """Validates every state machine and returns the exit status: 0 if all are valid."""
     if not VALIDATOR.exists():
         subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=PROJECT, check=True)  # noqa: S607
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
-"""Scans the template with checkov, as it is written and as CloudFormation gets it.
+"""Scans the template with checkov, both as written and as expanded for CloudFormation.
 
-Fails for a finding, and for a check that is passed over and would find nothing: its reason has gone.
+Fails for a finding, for a skipped check that would find nothing (its reason no longer applies), and for more than
+`MAX_SKIPS` skipped checks.
 """
 
 import json
@@ -21,7 +22,7 @@ MAX_SKIPS = 7
 
 
 def main() -> int:
-    """Exit status 0 if checkov finds nothing and is told to pass over nothing needlessly."""
+    """Runs the scans and returns the exit status: 0 if checkov finds nothing and no check is skipped needlessly."""
     skipped: list[str] = yaml.safe_load(CONFIG.read_text())["skip-check"]
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -36,7 +37,7 @@ def main() -> int:
             for finding in report["results"]["failed_checks"]:
                 print(f"  {finding['check_id']} {finding['resource']}: {finding['check_name']}")
             failed += summary["failed"] + summary["parsing_errors"]
-        # Without the configuration: who has something to pass over?
+        # Without the configuration, skipped checks report findings if their skip is still needed.
         everything = scan(expanded, "--framework", "cloudformation", "--skip-download")["results"]["failed_checks"]
     print(f"{len(skipped)} checks are passed over, {MAX_SKIPS} at most; the reasons are in {CONFIG.name}")
     if needless := set(skipped) - {finding["check_id"] for finding in everything}:
@@ -45,7 +46,7 @@ def main() -> int:
 
 
 def scan(template: Path, *options: str) -> dict[str, Any]:
-    """checkov's report on a template, run in its folder: there is no configuration but the one it is given."""
+    """Returns checkov's report on a template. Runs in the template's folder, where no other configuration is found."""
     command = [str(CHECKOV), "--file", template.name, "--output", "json", *options]
     answer = subprocess.run(command, cwd=template.parent, capture_output=True, text=True, check=False)
     try:

@@ -44,15 +44,15 @@ order), may be sent again with the same request as often as it takes to get an a
 `submission-in-doubt` asks for a decision.
 """
 
-# Of API Gateway: not signed, or not allowed; too many requests at once.
+# Answers of API Gateway itself: the request is not signed or not allowed, or there are too many requests.
 API_ANSWERS = {HTTPStatus.FORBIDDEN: "Not signed, or not allowed", HTTPStatus.TOO_MANY_REQUESTS: "Too many requests"}
-# Whatever is asked: the table, a secret or the function itself.
+# Possible for every operation, if the table, a secret or the function itself is unavailable.
 ANYWHERE = (problems.UNAVAILABLE,)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that is no problem."""
+    """A response that is not a problem body."""
 
     description: str
     model: type[BaseModel] | None = None
@@ -61,7 +61,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Operation:
-    """A route, what it takes and all that it answers."""
+    """A route of the API with its parameters, body and all responses."""
 
     method: str
     path: str
@@ -75,7 +75,7 @@ class Operation:
 
     @property
     def route_key(self) -> str:
-        """As the template and API Gateway's events have it."""
+        """The route key, as in the template and in API Gateway's events."""
         return f"{self.method} {self.path}"
 
 
@@ -178,7 +178,7 @@ IDEMPOTENCY_KEY_HEADER = {
 
 
 def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+    """Returns the OpenAPI document."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
@@ -269,6 +269,10 @@ def _responses(operation: Operation) -> dict[HTTPStatus, dict[str, Any]]:
     return responses
 
 
+def _by_name(models: set[type[BaseModel]]) -> list[type[BaseModel]]:
+    return sorted(models, key=lambda model: model.__name__)
+
+
 def _schemas() -> dict[str, Any]:
     asked: set[type[BaseModel]] = {model for operation in OPERATIONS for model in operation.body}
     answered: set[type[BaseModel]] = {
@@ -276,8 +280,8 @@ def _schemas() -> dict[str, Any]:
     }
     _, definitions = models_json_schema(
         [
-            *((model, "validation") for model in sorted(asked, key=lambda model: model.__name__)),
-            *((model, "serialization") for model in sorted({*answered, ProblemBody}, key=lambda model: model.__name__)),
+            *((model, "validation") for model in _by_name(asked)),
+            *((model, "serialization") for model in _by_name({*answered, ProblemBody})),
         ],
         ref_template="#/components/schemas/{model}",
     )
@@ -296,7 +300,7 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """The schema with its references replaced by what they refer to: a query has few, and programs like it so."""
+    """Returns the schema with its references inlined: query parameters have few, and some tools do not resolve them."""
     match schema:
         case {"$ref": str(reference), **rest}:
             return {**_inlined(definitions[reference.rpartition("/")[2]], definitions), **rest}
@@ -309,7 +313,7 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
 
 
 def _without_null(schema: Any) -> Any:
-    """The schema without titles that repeat names, and without null: what is not there is left out."""
+    """Returns the schema without titles, which repeat names, and without null, because missing values are omitted."""
     match schema:
         case {"anyOf": [only, {"type": "null"}], **rest}:
             rest.pop("default", None)
@@ -329,13 +333,13 @@ def _without_null(schema: Any) -> Any:
 
 
 def text() -> str:
-    """The document as it stands in the file."""
+    """Returns the document as the text of the file."""
     head = "# Made by scripts/write_openapi.py from the models in catchlight/api/schemas.py: change those.\n"
     return head + yaml.dump(document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Without anchors, and with long texts as blocks."""
+    """Dumps YAML without anchors, and with texts of several lines as blocks."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
@@ -349,7 +353,7 @@ _Dumper.add_representer(str, _block)
 
 
 def main() -> int:
-    """Writes the file."""
+    """Writes the file and returns exit status 0."""
     DOCUMENT.write_text(text())
     return 0
 

@@ -13,7 +13,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "task-event.schema.json"
 
 
 class _NothingIsNull(GenerateJsonSchema):
-    """What is not there is left out of a detail; and titles that repeat names say nothing."""
+    """Generates schemas without null, because events omit missing values, and without titles, which repeat names."""
 
     def nullable_schema(self, schema: Any) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
@@ -26,7 +26,7 @@ class _NothingIsNull(GenerateJsonSchema):
 
 
 def document() -> dict[str, Any]:
-    """The schema of an event's `detail`."""
+    """Returns the JSON schema of an event's `detail`."""
     schema = TaskEvent.model_json_schema(mode="validation", schema_generator=_NothingIsNull)
     for definition in (schema, *schema["$defs"].values()):
         definition.pop("title", None)
@@ -41,12 +41,12 @@ def document() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The document as it stands in the file."""
+    """Returns the document as the text of the file."""
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> int:
-    """Writes the file."""
+    """Writes the file and returns exit status 0."""
     DOCUMENT.write_text(text())
     return 0
 

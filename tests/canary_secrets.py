@@ -1,8 +1,8 @@
-"""Secrets that tests plant, and a search for them in all that the tests and their stacks write.
+"""A pytest plugin that searches the output of tests and their stacks for canary secrets that must not leak.
 
-A pytest plugin. Searched is what Lambda would show to others: logs, standard output and error, metrics, and the log
-files of local stacks. Third parties' loggers are heard from WARNING on, as Lambda's root logger has it; ours at any
-level. A secret that turns up fails the run, and its place is told, not the secret.
+It searches everything that Lambda would expose: logs, standard output and error, metrics, and the log files of local
+stacks. Loggers of libraries are included from WARNING on, the level of Lambda's root logger; Catchlight's own at any
+level. A leaked secret fails the run; the report names the place, not the secret.
 """
 
 import logging
@@ -18,12 +18,12 @@ PLANTED: dict[str, str] = {}  # name by secret
 
 
 def plant(name: str, secret: str) -> str:
-    """Makes a value one that must not turn up anywhere; returns it."""
+    """Registers a value as a secret that must not appear in any output, and returns it."""
     PLANTED[secret] = name
     return secret
 
 
-# What tests send and store. Long and of one word: found whatever is written around it.
+# Secrets that tests send and store. Each is long and a single word, so that it is found in any context.
 CALLBACK_TOKEN = plant("callback token", "localCallbackToken0123456789abcdefghijklmnopqrst")
 OTHER_TOKEN = plant("refused token", CALLBACK_TOKEN[::-1])
 API_KEYS = {
@@ -32,11 +32,11 @@ API_KEYS = {
 }
 WEBHOOK_KEY = plant("webhook key", "plantedWebhookKeyOfAProvider")
 URL_QUERY = "sig=" + plant("URL query", "plantedSignatureOfAnImageUrl")
-# The documented vector, which is in `events/` too.
+# The signature of the documented test vector, which is also in `events/`.
 SIGNATURE = plant("webhook signature", "LWjZ5r+BmSIrvPfebGqC4HGPtU78hS6GFEeNMwBbzRI=")
 plant("local API key", "local-api-key")
 
-# Stacks make tokens of their own.
+# Stacks generate their own tokens, which are found by pattern.
 SHAPES = {
     "a path with a token": re.compile(r"/callbacks/[a-z-]+/[A-Za-z0-9_-]{32,}"),
     "an Authorization header": re.compile(r"Bearer [A-Za-z0-9]"),
@@ -45,18 +45,18 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Leak:
-    """A secret and where it turned up."""
+    """A secret and the place where it appeared."""
 
     name: str
     where: str
-    context: str  # with the secret blotted out
+    context: str  # with the secret masked
 
     def __str__(self) -> str:
         return f"{self.name} in {self.where}: {self.context}"
 
 
 def find_leaks(text: str, where: str) -> Iterator[Leak]:
-    """Every planted secret in a text, once."""
+    """Yields every canary secret in a text once."""
     for secret, name in PLANTED.items():
         if (at := text.find(secret)) >= 0:
             yield Leak(name, where, _context(text, at, at + len(secret)))
@@ -72,18 +72,18 @@ def _context(text: str, start: int, end: int) -> str:
     return " ".join(found.split())
 
 
-# ------------------------------------------------------------------------------------------------ what is searched
+# ------------------------------------------------------------------------------------------------ searched output
 
 
 class _Written(logging.Handler):
-    """All that a test has written so far, whoever reads it."""
+    """Collects everything that a test has written so far, whether the test reads it or not."""
 
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The dict has what a formatter might add: Powertools' keys travel as extra.
+        # The dict contains the fields that a formatter could add: Powertools passes its keys as extra.
         self.texts.append(f"{record.getMessage()} {record.__dict__}")
         if record.exc_info:
             self.texts.append(logging.Formatter().formatException(record.exc_info))
@@ -98,7 +98,7 @@ def pytest_configure(config: pytest.Config) -> None:
     read = pytest.CaptureFixture.readouterr
 
     def readouterr(self: pytest.CaptureFixture[Any]) -> Any:
-        # What a test reads is not in its report.
+        # Output that a test reads is missing from its report.
         result = read(self)
         _written.texts.extend(str(part) for part in result)
         return result

@@ -1,4 +1,4 @@
-"""Every test runs with dummy credentials, without the network, and as a Lambda function would be called."""
+"""Runs every test with dummy credentials, without network access, and with the environment of a Lambda function."""
 
 import os
 import sys
@@ -14,9 +14,9 @@ from local.environment import ignore_user_settings
 
 pytest_plugins = ["pytester", "tests.canary_secrets"]
 
-# Also before moto is imported.
+# Called before moto is imported: boto3, which moto uses during its import, fails on invalid settings.
 ignore_user_settings()
-# Set before any test module is imported: Powertools reads some of it while handlers are.
+# Set before any test module is imported: Powertools reads some of it when handlers are imported.
 os.environ.update(
     AWS_ACCESS_KEY_ID="testing",
     AWS_SECRET_ACCESS_KEY="testing",
@@ -25,11 +25,11 @@ os.environ.update(
     AWS_REGION="us-east-1",
     POWERTOOLS_SERVICE_NAME="catchlight",
     POWERTOOLS_METRICS_NAMESPACE="Catchlight",
-    # For Metrics: without it every flush warns that there is no function name.
+    # Without it, every flush of Metrics warns that the function name is missing.
     AWS_LAMBDA_FUNCTION_NAME="tested",
 )
 
-# How long an example takes says how busy the machine is.
+# The duration of an example depends on the load of the machine, so there is no deadline.
 hypothesis.settings.register_profile("catchlight", deadline=None)
 hypothesis.settings.load_profile("catchlight")
 
@@ -45,14 +45,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("built"):
         return
-    # The other tests are the same with and without a build.
+    # The other tests give the same result with and without a build.
     chosen = [item for item in items if "artefact" in getattr(item, "fixturenames", ())]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Powertools warns of an invocation that counted nothing, as one that failed does, and has no setting for it.
+    # Powertools warns when an invocation, such as a failed one, publishes no metrics, and has no setting for it.
     config.addinivalue_line("filterwarnings", "ignore:No application metrics to publish:UserWarning")
 
 
@@ -64,7 +64,7 @@ _attempts: list[str] = []
 
 def _refuse(what: str) -> NoReturn:
     _attempts.append(what)
-    # Not an Exception: libraries would take it for a network fault, and try again.
+    # Not an Exception: libraries would treat it as a network error and retry.
     pytest.fail(f"a test went out of this machine: {what}")
 
 
@@ -80,13 +80,16 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
                 _refuse(f"{event} {host!r}")
 
 
-# An audit hook sees every socket, whoever makes it; unlike a patch it cannot be got round by an earlier import.
+# An audit hook sees every socket of the process; unlike a patch, it cannot be bypassed by an earlier import.
 sys.addaudithook(_guard)
 
 
 @pytest.fixture(autouse=True)
 def network_attempts() -> Iterator[list[str]]:
-    """What this test tried outside this machine; it must be nothing, even if a thread's failure went unnoticed."""
+    """Records the test's attempts to reach other machines.
+
+    The list must stay empty, even if a thread's failure is swallowed.
+    """
     _attempts.clear()
     yield _attempts
     assert _attempts == []
@@ -96,7 +99,7 @@ def network_attempts() -> Iterator[list[str]]:
 
 
 class FakeLambdaContext(LambdaContext):
-    """What a handler is told about its invocation, with as much time left as the test wants."""
+    """The Lambda context of an invocation, with the remaining time that the test needs."""
 
     def __init__(self, remaining_seconds: float = 60) -> None:
         self._function_name = "tested"
@@ -106,7 +109,7 @@ class FakeLambdaContext(LambdaContext):
         self._aws_request_id = "00000000-0000-4000-8000-000000000000"
         self._remaining_seconds = remaining_seconds
 
-    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override] # a static method there, of no use
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override] # a static method in the base class
         return round(self._remaining_seconds * 1000)
 
 
@@ -126,7 +129,7 @@ def built() -> Artefact:
 
 @pytest.fixture(scope="session")
 def artefact(request: pytest.FixtureRequest) -> Artefact | None:
-    """What a LocalStack of the template runs its functions from: the artefact with --built, else the source tree."""
+    """The artefact for a LocalStack of the template: the built functions with --built, None for the source tree."""
     if not request.config.getoption("built"):
         return None
     found: Artefact = request.getfixturevalue("built")

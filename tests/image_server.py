@@ -1,4 +1,4 @@
-"""A loopback server of images, well or badly behaved, and the URL policy that lets it through."""
+"""Serves images from a loopback server, correctly or with faults, and provides a URL policy that allows it."""
 
 import threading
 import time
@@ -22,21 +22,21 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 def picture(format_name: str = "PNG", size: tuple[int, int] = (8, 6)) -> bytes:
-    """A small image; of the same bytes each time."""
+    """Returns a small image, with the same bytes each time."""
     file = BytesIO()
     Pillow.linear_gradient("L").resize(size).convert("RGB").save(file, format_name)
     return file.getvalue()
 
 
 def large_picture(seed: int) -> bytes:
-    """A PNG of 360 KB, which is several reads and several blocks."""
+    """Returns a PNG of 360 KB, which takes several reads and several blocks."""
     file = BytesIO()
     Pillow.frombytes("RGB", (400, 300), Random(seed).randbytes(400 * 300 * 3)).save(file, "PNG")
     return file.getvalue()
 
 
 def content(body: bytes, content_type: str = "image/png", status: int = 200, **headers: str) -> Answer:
-    """An answer with this body and its length; headers are named with _ for -."""
+    """Returns an answer with this body and its length; header names use _ for -."""
 
     def send(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
@@ -49,12 +49,12 @@ def content(body: bytes, content_type: str = "image/png", status: int = 200, **h
 
 
 def status(code: int, **headers: str) -> Answer:
-    """An answer with this status and no image."""
+    """Returns an answer with this status and no image."""
     return content(b"<html>no</html>", "text/html", code, **headers)
 
 
 def dripping(body: bytes, seconds: float) -> Answer:
-    """A byte every now and then: each read gets one in time, all of them never."""
+    """Returns an answer that sends one byte at a time: each read succeeds in time, the whole download never does."""
 
     def send(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -70,7 +70,7 @@ def dripping(body: bytes, seconds: float) -> Answer:
 
 @dataclass
 class ImageServer:
-    """Answers paths as told; keeps what was asked in the order of asking."""
+    """Sends the configured answer for each path, and records the requests in order."""
 
     port: int = 0
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -79,30 +79,30 @@ class ImageServer:
     clients: set[tuple[str, int]] = field(default_factory=set)  # addresses of connections
 
     def url(self, path: str, host: str = "images.example") -> str:
-        """The address of a path, at a name that only the test's door knows."""
+        """Returns the URL of a path, with a host name that only the test's URL policy resolves."""
         return f"http://{host}:{self.port}/{path}"
 
     def serve(self, path: str, answer: Answer | bytes, host: str = "images.example") -> str:
-        """Answers the path from now on. Returns its address."""
+        """Serves the answer at the path from now on. Returns its URL."""
         self.answers[f"/{path}"] = content(answer) if isinstance(answer, bytes) else answer
         return self.url(path, host)
 
 
 @contextmanager
 def serving() -> Iterator[ImageServer]:
-    """A running server."""
+    """Yields a running server."""
     images = ImageServer()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            # A signed URL is that of the path: the signature is planted, and must turn up nowhere.
+            # A signed URL serves the same path: the signature is a canary secret and must not appear anywhere.
             self.path = self.path.removesuffix(f"?{URL_QUERY}")
             images.requests.append(self.path)
             images.clients.add(self.client_address)
             images.headers.append({name.lower(): value for name, value in self.headers.items()})
-            with suppress(ConnectionError):  # clients hang up on servers that behave badly
+            with suppress(ConnectionError):  # clients close connections to servers with faults
                 images.answers.get(self.path, status(404))(self)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parent's name
@@ -128,7 +128,7 @@ def serving() -> Iterator[ImageServer]:
 
 @dataclass(frozen=True)
 class Taken:
-    """An image as somebody has it who has read it to its end."""
+    """An image as the caller has it after reading it to its end."""
 
     content: bytes
     facts: ImageMetadata
@@ -138,14 +138,14 @@ class Taken:
 
 
 def take(fetcher: ImageFetcher, url: str, allowed_hosts: Iterable[str] = ("images.example",)) -> Taken:
-    """Fetches an image and reads it to its end. Raises as both do."""
+    """Downloads an image and reads it to its end. Raises the errors of both steps."""
     with fetcher.fetch(url, allowed_hosts) as image:
         content = image.read()
         return Taken(content, image.complete(), image.size, image.sha256(), image.source_host)
 
 
 class LoopbackUrlPolicy(UrlPolicy):
-    """Lets plain http to one loopback port through, under names that need no resolver; expected hosts stay expected."""
+    """Allows plain http to one loopback port, under names that need no resolver; expected hosts are still checked."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -1,6 +1,6 @@
-"""An tasks API in memory, and the storage behind its links: one plain function for httpx.MockTransport.
+"""A tasks API in memory, and the storage behind its links: one plain function for httpx.MockTransport.
 
-It keeps to the contract by answering with the tasks API's own models.
+It follows the contract by using the tasks API's own models for its responses.
 """
 
 import hashlib
@@ -22,36 +22,36 @@ from catchlight.client.retrying import RetryPolicy
 from catchlight.models import TaskStatus, iso
 from local.simulator.pictures import Picture, PictureFormat, draw_picture
 
-API = "https://desk.example"
+API = "https://api.example"
 STORAGE = "https://storage.example"
-# No planted secret: whoever asks for a task is meant to see its links.
+# Not a canary secret: clients are meant to see the links of a task.
 _LINK_SIGNATURE = "signatureOfALink"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
 class TasksApiInMemory:
-    """Answers for its `tasks`; what was asked is in `requests`. `before` may answer in its place."""
+    """Serves its `tasks` and records the `requests`. `before` may return another response instead."""
 
     def __init__(self, tasks: Iterable[TaskResponse] = (), pictures: dict[str, bytes] | None = None) -> None:
         self.tasks = {task.task: task for task in tasks}
-        self.pictures = pictures if pictures is not None else {}  # bytes by object key
-        self.unreadable: tuple[str, ...] = ()  # named on the first page
+        self.pictures = pictures if pictures is not None else {}  # content by object key
+        self.unreadable: tuple[str, ...] = ()  # listed on the first page
         self.requests: list[httpx.Request] = []
         self.before: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
         self._lock = threading.Lock()
 
     def client(self, **options: Any) -> TasksClient:
-        """A client that has its answers from here, and does not wait before it tries again."""
+        """Returns a client that is connected to this API and does not wait before retries."""
         patience = RetryPolicy(sleep=lambda _: None)
         return TasksClient(API, transport=httpx.MockTransport(self), **{"patience": patience, **options})
 
     def put(self, *tasks: TaskResponse) -> None:
-        """Adds tasks, or replaces what is known of them."""
+        """Adds tasks, or replaces them."""
         with self._lock:
             self.tasks |= {task.task: task for task in tasks}
 
-    def asked(self, method: str = "GET", host: str = "desk.example") -> list[str]:
-        """Paths and queries of what was asked."""
+    def asked(self, method: str = "GET", host: str = "api.example") -> list[str]:
+        """Returns the paths and queries of the requests."""
         return [
             request.url.raw_path.decode()
             for request in self.requests
@@ -121,7 +121,7 @@ class TasksApiInMemory:
         if since := query.get("since"):
             found = [task for task in found if datetime.fromisoformat(place(task)) >= datetime.fromisoformat(since)]
         start, limit = int(query.get("cursor", "0").removeprefix("at=/+")), int(query.get("limit", "50"))
-        # As the real one: a filter by provider leaves pages short, which is no end.
+        # As in the real API: filtering by provider makes pages short, but does not end the list.
         page = [task for task in found[start : start + limit] if query.get("provider") in (None, task.provider)]
         end = start + limit
         return TaskPage(
@@ -145,7 +145,7 @@ class TasksApiInMemory:
         raise _problem(NO_SUCH_IMAGE, f"it has no {name}")
 
     def _stored(self, request: httpx.Request) -> httpx.Response:
-        assert "Authorization" not in request.headers  # what signs for the tasks API is none of the storage's business
+        assert "Authorization" not in request.headers  # the signature for the tasks API must not reach the storage
         assert not any(name.startswith("x-amz") for name in request.headers)
         key = request.url.path[1:]
         content = self.pictures.get(key)
@@ -195,7 +195,7 @@ def a_task(
     images: Iterable[ImageResponse] = (),
     **more: Any,
 ) -> TaskResponse:
-    """A task in a status, with what belongs to it unless told otherwise."""
+    """Returns a task in a status, with attributes that fit the status unless given."""
     took = timedelta(seconds=8.4)
     reported = iso(arrived_at + took) if status is not TaskStatus.PENDING else None
     content: dict[str, Any] = {
@@ -226,7 +226,7 @@ def an_image(
     extension: str = "jpg",
     **more: Any,
 ) -> ImageResponse:
-    """An archived image."""
+    """Returns an archived image."""
     described: dict[str, Any] = {
         "kind": kind,
         "index": index,
@@ -244,7 +244,7 @@ def an_image(
 
 
 def a_lost_image(task_id: str, *, kind: str = "origin", index: int = 0, state: str = "EXPIRED") -> ImageResponse:
-    """An image that could not be had."""
+    """Returns an image that could not be downloaded."""
     return ImageResponse.model_validate(
         {
             "kind": kind,
@@ -262,7 +262,7 @@ def _picture(number: int, variant: str) -> Picture:
     return draw_picture(f"gallery-{number}", variant, PictureFormat.WEBP)
 
 
-# What is on the pictures, by their number.
+# The subjects of the pictures, by their number.
 _PROMPTS = (
     "aurora behind a chain of hills, the sky full of stars",
     "full moon over blue ridges, layered like cut paper",
@@ -299,7 +299,7 @@ _FAILURES = (
 def many_tasks(
     count: int, *, now: datetime, different_pictures: int = 24
 ) -> tuple[list[TaskResponse], dict[str, bytes]]:
-    """Tasks of all kinds, the newest first and still waiting, and the pictures that their images are."""
+    """Returns tasks of all kinds, the newest first and still pending, and the contents of their images."""
     tasks: list[TaskResponse] = []
     pictures: dict[str, bytes] = {}
     dice = random.Random(7)
@@ -320,7 +320,7 @@ def _any_task(
     prompt = _PROMPTS[number * 5 % different_pictures % len(_PROMPTS)]
     request = {"prompt": prompt, "model": f"{provider}-pro", "seed": dice.getrandbits(31)}
     status = _any_status(number, dice)
-    if status is TaskStatus.TIMED_OUT and number < 400:  # polling gives up after hours
+    if status is TaskStatus.TIMED_OUT and number < 400:  # polling gives up only after hours
         status = TaskStatus.ARCHIVED
     more: dict[str, Any] = {"provider": provider, "arrived_at": arrived_at, "request": request}
     if dice.random() < 0.12 and status is not TaskStatus.PENDING:

@@ -1,4 +1,4 @@
-"""Settings of a user's shell that a local stack must not care about, each of which would stop or mislead it."""
+"""Provides user settings that a local stack must ignore: each of them would stop or misdirect it."""
 
 from pathlib import Path
 
@@ -31,12 +31,12 @@ _MACHINE = {
 
 
 def tools_settings(folder: Path) -> dict[str, str]:
-    """Settings of AWS's tools, of HTTP clients and of libraries."""
+    """Returns settings of AWS's tools, of HTTP clients and of libraries."""
     broken = folder / "broken.config"
     broken.write_text("[profile\nbroken")
     return {**_TOOLS, "AWS_CONFIG_FILE": str(broken), "AWS_SHARED_CREDENTIALS_FILE": str(broken)}
 
 
 def hostile_settings(folder: Path) -> dict[str, str]:
-    """All of them, and a machine that is set up in an unusual way."""
+    """Returns all these settings, and those of an unusual machine."""
     return {**tools_settings(folder), **_MACHINE}

@@ -1,1 +1,1 @@
-"""`catchlight`: the command line of people who operate a stack or build on one, in AWS or on their machine."""
+"""The `catchlight` command line, for operating a stack or developing with one, in AWS or on the local machine."""

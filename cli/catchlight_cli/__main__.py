@@ -1,4 +1,4 @@
-"""The `catchlight` command."""
+"""Entry point of the `catchlight` command."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ def main() -> int:
         status = run()
         sys.stdout.flush()
     except BrokenPipeError:  # `catchlight ... | head`
-        # Python flushes stdout once more at its end, and would complain.
+        # Python flushes stdout again at exit, and would report the broken pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status

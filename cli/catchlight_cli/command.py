@@ -1,4 +1,4 @@
-"""What a command is: a module under `commands/` exports one as `COMMAND`."""
+"""Defines the structure of a command; each module under `commands/` exports one as `COMMAND`."""
 
 import argparse
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from catchlight_cli.output import Output
 
 
 class ExitStatus(IntEnum):
-    """What the shell is told."""
+    """Exit codes of the command line."""
 
     FINE = 0
     WRONG = 1  # something is wrong with the stack, or the command failed
-    USAGE = 2  # the command line makes no sense, or which stack it means cannot be determined
+    USAGE = 2  # the arguments are invalid, or do not determine a stack
 
 
 @dataclass(frozen=True)
 class Session:
-    """One run of a command: its options, its screen, and the stack it speaks to, found when it is first asked for."""
+    """One run of a command: its options, its output, and its stack, which is looked up at the first access."""
 
     options: argparse.Namespace
     screen: Output
@@ -28,31 +28,31 @@ class Session:
 
     @cached_property
     def stack(self) -> Stack:
-        """The stack; which one it is, is said once on stderr.
+        """The stack that the options choose; its name is printed to stderr when it is found.
 
         Raises:
-            CatchlightError: it cannot be found.
+            CatchlightError: the stack cannot be found.
         """
         stack = self.choice.find()
         self.screen.info(f"Speaking to {stack}.")
         return stack
 
     def close(self) -> None:
-        """Ends the connections to the stack, if it was asked for."""
+        """Closes the connections to the stack, if it was looked up."""
         if "stack" in self.__dict__:
             self.stack.close()
 
 
 @dataclass(frozen=True)
 class Command:
-    """One word after `catchlight`.
+    """A subcommand of `catchlight`.
 
-    `run` gathers a pydantic model, shows it, and says whether something is wrong. It may raise CatchlightError and
-    whatever `errors.faults_explained` turns into one.
+    `run` collects its result as a pydantic model, prints it, and returns the exit status. It may raise CatchlightError
+    and the errors that `aws_errors.faults_explained` converts into one.
     """
 
     name: str
     summary: str  # one line for the list of commands
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[Session], ExitStatus]
-    description: str = ""  # what its --help says above the options
+    description: str = ""  # text of --help above the options; defaults to the summary

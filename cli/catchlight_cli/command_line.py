@@ -1,8 +1,9 @@
-"""The arguments of `catchlight`, and the run of the command that they name."""
+"""Parses the arguments of `catchlight` and runs the command that they name."""
 
 import argparse
 from collections.abc import Iterable, Sequence
 
+from catchlight import __version__
 from catchlight.client.aws_errors import CatchlightError, UsageError, faults_explained
 from catchlight.client.local_state import DEFAULT_STATE_DIR
 from catchlight.client.stack import StackChoice
@@ -18,12 +19,15 @@ the command: it never takes another stack instead. Exit status: 0 fine, 1 someth
 
 
 def parser(commands: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Builds the argument parser with a subparser for each command."""
     whole = argparse.ArgumentParser(
         prog="catchlight",
         description="Operate a Catchlight stack or build on one, in AWS with your own credentials or on your machine.",
         epilog=_WHICH_STACK,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument(
+        "--version", action="version", version=f"catchlight {__version__}", help="print the version and exit"
     )
     words = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in commands:
@@ -57,8 +61,12 @@ def _add_common_options(word: argparse.ArgumentParser) -> None:
 def run(arguments: Sequence[str] | None = None, commands: Iterable[Command] = COMMANDS) -> int:
     """Runs the command that the arguments name; returns the exit status.
 
-    Raises:
-        SystemExit: with status 2 for arguments that cannot be read, 0 for --help.
+        Raises:
+    <<<<<<< HEAD
+            SystemExit: with status 2 for invalid arguments, 0 for --help.
+    =======
+            SystemExit: with status 2 for arguments that cannot be read, 0 for --help and --version.
+    >>>>>>> e7
     """
     options = parser(commands).parse_args(arguments)
     screen = Output(as_json=options.json)

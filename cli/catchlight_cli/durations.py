@@ -1,4 +1,4 @@
-"""Spans of time as people write and read them: `90s`, `2h30m`, `7d`."""
+"""Parses and formats durations such as `90s`, `2h30m` and `7d`, and parses the times of task items."""
 
 import argparse
 import re
@@ -9,7 +9,7 @@ _PARTS = re.compile(r"(\d+)([smhdw])")
 
 
 def duration(text: str) -> timedelta:
-    """An argument such as `90s`, `2h30m` or `7d`, for argparse."""
+    """Parses a duration such as `90s`, `2h30m` or `7d`. An argparse type: raises ArgumentTypeError if it is invalid."""
     parts = _PARTS.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise argparse.ArgumentTypeError(f"{text!r} is no span of time; write it as 90s, 2h30m or 7d")
@@ -20,7 +20,7 @@ def duration(text: str) -> timedelta:
 
 
 def in_words(span: timedelta | float) -> str:
-    """The two largest units: `3 h 12 min`."""
+    """Formats a duration, or a number of seconds, with its two largest units: `3 h 12 min`."""
     seconds = round(span.total_seconds() if isinstance(span, timedelta) else span)
     if seconds < 1:
         return "less than a second"
@@ -35,7 +35,7 @@ def in_words(span: timedelta | float) -> str:
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """A time of a task's item; None for none, and for what somebody put by hand that is no time with a zone."""
+    """Parses a time from a task's item; None if it is missing, malformed or without a time zone (edited by hand)."""
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:

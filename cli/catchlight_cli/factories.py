@@ -1,4 +1,4 @@
-"""The package's objects as they work on a stack from outside, with the user's own credentials."""
+"""Creates the package's objects for a stack, to be used from the command line with the user's own credentials."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,18 +20,18 @@ _DEFAULT_GIVE_UP_AFTER_SECONDS = 21_600
 
 
 def tasks_table(stack: Stack) -> TasksTable:
-    """The stack's table, which deletes finished tasks when the stack's functions would."""
+    """Returns the tasks table of the stack, with the retention period that the stack's functions use."""
     days = int(stack.parameters.get("TaskRetentionDays", "0"))
     return TasksTable(stack.table, stack.client("dynamodb"), retention=timedelta(days=days) if days else None)
 
 
 def tasks_by_status(stack: Stack, *, unreadable: Callable[[str, str], None] | None = None) -> TasksByStatus:
-    """The stack's index. `unreadable` is called with the key of a malformed item that is left out, and the reason."""
+    """Returns the stack's index `byStatus`. Calls `unreadable` with key and reason for each malformed item it skips."""
     return TasksByStatus(stack.table, stack.client("dynamodb"), unreadable=unreadable)
 
 
 def dispatcher(stack: Stack) -> Dispatcher:
-    """The stack's archive queue and state machine."""
+    """Returns a dispatcher for the stack's archive queue and polling state machine."""
     return Dispatcher(
         stack.client("sqs"),
         stack.client("stepfunctions"),
@@ -41,18 +41,18 @@ def dispatcher(stack: Stack) -> Dispatcher:
 
 
 def reconciliation(stack: Stack) -> Reconciliation:
-    """What the hourly run does."""
+    """Returns the reconciliation that ReconcileTasks runs every hour."""
     return Reconciliation(stack.table, stack.client("dynamodb"), dispatcher(stack), now=utc_now)
 
 
 def longest_polling(stack: Stack) -> timedelta:
-    """How long a task can be PENDING before nobody polls for it any more."""
+    """Returns the longest time for which a PENDING task is polled: GiveUpAfterSeconds plus POLLING_SLACK."""
     return timedelta(seconds=stack.seconds("GiveUpAfterSeconds", _DEFAULT_GIVE_UP_AFTER_SECONDS)) + POLLING_SLACK
 
 
 @contextmanager
 def redrive(stack: Stack) -> Iterator[Redrive]:
-    """Another try for tasks, with the providers' fresh URLs."""
+    """Yields a redrive for the stack's tasks, which requests fresh image URLs from the providers."""
     secret = RotatingSecret(stack.resource("ProviderKeysSecret"), stack.client("secretsmanager"))
     table = tasks_table(stack)
     with closing(ProviderClient(stack.provider_base_urls)) as client:

@@ -1,4 +1,4 @@
-"""What a command shows: one document for machines or a page for people on stdout, progress and remarks on stderr."""
+"""Prints a command's result to stdout, as JSON or as formatted text, and progress and messages to stderr."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from rich.text import Text
 
 Item = TypeVar("Item")
 
-# Of a line that goes to a file or another program: nothing is folded, so that a task's id stays one word. An id has 128
-# characters, a reason why an image is missing some hundreds.
+# Line width for output to a file or another program: wide enough that no line is wrapped and no task id is split. An id
+# has up to 128 characters, the reason why an image is missing some hundreds.
 PIPED_WIDTH = 2000
 
 
 class Output:
-    """Where a command's output goes. Nothing but the result goes to stdout, so that it can be piped."""
+    """Writes a command's output. Only the result is written to stdout, so that it can be piped."""
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
@@ -29,7 +29,7 @@ class Output:
         self._aside = Console(stderr=True)
 
     def show(self, result: BaseModel, page: Callable[[], Iterable[RenderableType]]) -> None:
-        """The result: itself as JSON, or the page that is made of it."""
+        """Prints the result: as JSON with --json, else the parts that `page` returns."""
         if self.as_json:
             self.show_json(result.model_dump(mode="json", by_alias=True))
             return
@@ -37,19 +37,19 @@ class Output:
             self._out.print(part)
 
     def show_json(self, document: Any) -> None:
-        """One JSON document in one line."""
+        """Prints a JSON document in one line."""
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
 
     def info(self, text: str | Text) -> None:
-        """A line beside the result. What providers and tasks are called is never taken for markup."""
+        """Prints a message to stderr. Names of tasks and providers in it are never interpreted as rich markup."""
         self._aside.print(Text(text) if isinstance(text, str) else text, style="dim", soft_wrap=True)
 
     def error(self, text: str) -> None:
-        """What is wrong."""
+        """Prints an error message to stderr."""
         self._aside.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
 
     def progress(self) -> Progress:
-        """Progress of something long, on stderr; it vanishes when it is done."""
+        """Returns a progress bar for stderr, which disappears when it is complete."""
         return Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -62,7 +62,7 @@ class Output:
         )
 
     def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-        """The items, with a progress bar while they are worked on."""
+        """Yields the items and shows a progress bar while the caller processes them."""
         with self.progress() as progress:
             bar = progress.add_task(description, total=total)
             for item in items:
@@ -71,7 +71,7 @@ class Output:
 
 
 def a_table(*columns: str, title: str | None = None) -> Table:
-    """A table for people; what does not fit is folded, never cut."""
+    """Returns an empty table with these columns; cells that do not fit are wrapped, never cut."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold", header_style="dim")

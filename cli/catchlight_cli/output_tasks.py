@@ -1,4 +1,4 @@
-"""Tasks of the tasks API, for people: as rows of a table, or one with all that is known of it."""
+"""Formats tasks of the tasks API for terminals: several as a table, or one with all its details."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -22,7 +22,7 @@ _STYLES = {
 
 
 def tasks_table(tasks: Iterable[TaskResponse]) -> Table:
-    """A row per task."""
+    """Formats tasks as a table with one row each."""
     table = a_table("Task", "Status", "How", "Images", "Arrived")
     for task in tasks:
         table.add_row(
@@ -36,7 +36,7 @@ def tasks_table(tasks: Iterable[TaskResponse]) -> Table:
 
 
 def task_page(task: TaskResponse) -> Iterator[RenderableType]:
-    """One task with its times, its images and what contradicted it."""
+    """Formats one task with its times, its images and the reports that contradicted its result."""
     yield Text.assemble((f"{task.provider}/{task.task_id}  ", "bold"), status_text(task))
     facts = Table.grid(padding=(0, 2))
     facts.add_column()
@@ -65,17 +65,17 @@ def task_page(task: TaskResponse) -> Iterator[RenderableType]:
 
 
 def status_text(task: TaskResponse) -> Text:
-    """The status in its colour."""
+    """Returns a task's status in the colour of that status."""
     return Text(task.status, _STYLES.get(task.status, ""))
 
 
 def took(task: TaskResponse) -> str:
-    """Seconds from the registration to the end, or to what is known so far."""
+    """Formats the seconds from registration to archiving, or to the report if it is not archived; empty if unknown."""
     try:
         begun = datetime.fromisoformat(task.registered_at or "")
         ended = datetime.fromisoformat(task.archived_at or task.reported_at or "")
         return f"{(ended - begun).total_seconds():.1f} s"
-    except (ValueError, TypeError):  # items are also put by hand
+    except (ValueError, TypeError):  # items may be edited by hand
         return ""
 
 

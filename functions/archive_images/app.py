@@ -1,7 +1,7 @@
-"""ArchiveImages: takes succeeded tasks from the queue and their images into the bucket.
+"""ArchiveImages: receives succeeded tasks from the archive queue and copies their images into the bucket.
 
-A message whose task is not finished comes back, sooner the less time its URLs have left, and goes to the dead letters
-after five tries.
+A message whose task is not finished is received again, the sooner the earlier its URLs expire. After five tries SQS
+moves it to the dead-letter queue.
 """
 
 import json
@@ -37,23 +37,23 @@ from catchlight.polling.status_lookup import StatusLookup
 from catchlight.settings import ArchiveImagesSettings
 from catchlight.tasks.table import TasksTable
 
-# BatchSize of the event source; every message has a thread that waits for its images.
+# BatchSize of the event source; each message has a thread that waits for its images.
 MAX_MESSAGES = 5
-# Of the function's 20 s, 7.5 belong to the images and the rest to S3.
+# Of the function's 20 s, 7.5 s are reserved for the download of images and the rest for S3.
 CONFIRMATION_TIMEOUT_SECONDS = 5.0
-# Images at once, of all messages together: six of each task. Threads only wait, and what they fetch waits on disk.
+# Concurrent images of all messages together: six per task. The threads mostly wait, and downloads are kept on disk.
 MAX_CONCURRENT_IMAGES = 32
-# No image is begun with less of the function's time left: 7.5 s for the fetch, then S3 and the write to the table.
+# No image is started with less of the function's time left: 7.5 s for the download, then S3 and the table write.
 RESERVED_SECONDS = 12
 
-# What may pass by itself, and is no fault of Catchlight's or of AWS: a warning, not an error.
+# Temporary errors outside Catchlight and AWS: they are logged as warnings, not errors.
 PASSING = (ImageUnavailableError, ProviderError, UnconfirmedError)
 
 logger = Logger()
 
 
 class Dependencies:
-    """Settings, clients and threads, made when the first batch needs them."""
+    """Creates settings, clients and thread pools on first use."""
 
     def __init__(self) -> None:
         self.settings = ArchiveImagesSettings.from_environment()
@@ -85,27 +85,28 @@ dependencies = cache(Dependencies)
 
 
 def about(event: dict[str, Any]) -> dict[str, Any]:
-    """The tasks that a batch is about, for the log."""
+    """Returns the tasks of a batch, for the log."""
     return {"tasks": [task_of(message) for message in event["Records"]]}
 
 
 @logger.inject_lambda_context(clear_state=True)
 @reports_failures(logger, about)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Archives the tasks of an SQS batch side by side; answers with the messages that are to come back."""
+    """Archives the tasks of an SQS batch in parallel and returns the messages to retry as `batchItemFailures`."""
     messages = event["Records"]
-    # Before the work: if Lambda ends the invocation for its time, its own line has the request id, and this the tasks.
+    # Logged before the work: if the invocation times out, Lambda's own log line has only the request id, this line has
+    # the tasks.
     logger.info("batch received", **about(event))
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     runs = [dependencies().messages.submit(archive, message, deadline) for message in messages]
-    # Every run is looked at, whatever became of those before it.
+    # Every run is settled, regardless of the results of the others.
     settled = [settle_message(message, run) for message, run in zip(messages, runs, strict=True)]
     failed = [message["messageId"] for message, is_done in zip(messages, settled, strict=True) if not is_done]
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
 def task_of(message: dict[str, Any]) -> str | None:
-    """The task that a message names; None if it is not JSON or names none."""
+    """Returns the task key in a message, None if the message is not JSON or has no task."""
     try:
         task = json.loads(message["body"])["task"]
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -114,10 +115,10 @@ def task_of(message: dict[str, Any]) -> str | None:
 
 
 def archive(message: dict[str, Any], deadline: float) -> ArchiveRun | None:
-    """Archives the task that a message names.
+    """Archives the task of a message.
 
     Raises:
-        ImageTasksError: the message is to come back.
+        ImageTasksError: the message is to be received again.
     """
     task = task_of(message)
     if task is None or not is_task_key(task):
@@ -128,14 +129,15 @@ def archive(message: dict[str, Any], deadline: float) -> ArchiveRun | None:
 
 
 def receive_count(message: dict[str, Any]) -> int:
-    """How often SQS has handed out the message, this time included."""
+    """Returns how often SQS has delivered the message, including this delivery."""
     return int(message["attributes"]["ApproximateReceiveCount"])
 
 
 def settle_message(message: dict[str, Any], running: Future[ArchiveRun | None]) -> bool:
-    """Waits for a message's run and reports it. Returns False if the message is to come back; its visibility says when.
+    """Waits for a message's run, then logs and counts it. Returns False if the message is to be received again.
 
-    Raises nothing: what one message meets must not keep the others from being settled.
+    Sets the message's visibility timeout in that case. Raises nothing: an error of one message must not stop the
+    others from being settled.
     """
     run = None
     try:
@@ -147,7 +149,7 @@ def settle_message(message: dict[str, Any], running: Future[ArchiveRun | None]) 
         count(run)
         if not run.failures:
             return True
-    except Exception as exc:  # noqa: BLE001 - reported, and the message comes back
+    except Exception as exc:  # noqa: BLE001 - reported, and the message is received again
         report_failure(
             logger,
             "not archived, the message will be received again",
@@ -160,7 +162,7 @@ def settle_message(message: dict[str, Any], running: Future[ArchiveRun | None]) 
 
 
 def log(run: ArchiveRun) -> None:
-    """Says what became of every image."""
+    """Logs a run: the state of each image, and why the others are to be retried."""
     task = run.task.task
     if run.is_contradicted:
         logger.error("a callback claimed a result that its provider does not have", task=task, status=run.task.status)
@@ -198,7 +200,7 @@ def count(run: ArchiveRun) -> None:
 
 
 def retry_in_time(message: dict[str, Any], run: ArchiveRun | None) -> None:
-    """Sets when the message comes back; if that fails it takes the queue's 120 s."""
+    """Sets the message's visibility timeout to the retry delay; if that fails, the queue's 120 s apply."""
     try:
         seconds = retry_after_seconds(
             receive_count(message), urls_die_at=run.urls_die_at if run else None, now=utc_now()
@@ -208,7 +210,7 @@ def retry_in_time(message: dict[str, Any], run: ArchiveRun | None) -> None:
             ReceiptHandle=message["receiptHandle"],
             VisibilityTimeout=seconds,
         )
-    except Exception as exc:  # noqa: BLE001 - the message comes back all the same
+    except Exception as exc:  # noqa: BLE001 - the message is received again in any case
         report_failure(
             logger, "visibility not changed, the message comes back after the queue's own", exc, task=task_of(message)
         )

@@ -1,9 +1,9 @@
-"""DispatchChanges: the table's stream is the outbox.
+"""DispatchChanges: starts polling and archiving of tasks by reading the table's stream as an outbox.
 
-Polled for is a task that is new and pending, one that is pending again because its provider did not confirm what a
-callback said, and one whose failure a callback has claimed while nobody polled. Archived is one that has just
-succeeded. All of it is driven from here and from nowhere else, so there is no moment at which a crash between two
-writes loses what follows.
+Polling starts for new pending tasks, for tasks that are pending again because the provider did not confirm a callback's
+result, and for tasks whose failure was reported by a callback while no execution polled for them. Tasks that have just
+succeeded are queued for archiving. Except for repairs (reconcile, redrive), only the stream starts this work, so no
+crash between two writes can lose it.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, Reporter, Task
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
 from catchlight.settings import DispatchChangesSettings
 
-# SendMessageBatch takes no more.
+# The limit of SendMessageBatch.
 MAX_MESSAGES_PER_CALL = 10
 
 logger = Logger()
@@ -30,10 +30,10 @@ logger = Logger()
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A task's arrival at a status from which something follows."""
+    """A task's change to a status that triggers polling or archiving."""
 
     task: str
-    status: TaskStatus  # SUCCEEDED: to be archived; PENDING, FAILED: to be polled for
+    status: TaskStatus  # SUCCEEDED triggers archiving; PENDING and FAILED trigger polling
     sequence_number: str
 
 
@@ -45,7 +45,7 @@ class Unreadable:
 
 
 class Dependencies:
-    """Settings and clients, made when the first batch needs them."""
+    """Creates settings and clients on first use."""
 
     def __init__(self) -> None:
         self.settings = DispatchChangesSettings.from_environment()
@@ -60,12 +60,12 @@ dependencies = cache(Dependencies)
 @logger.inject_lambda_context(clear_state=True)
 @reports_failures(logger, stream_tasks)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Takes a batch of the stream; answers with the first record that could not be dispatched, if any.
+    """Dispatches a batch of stream records and returns the first record that failed, if any, as `batchItemFailures`.
 
-    The stream is read again from that record on. What comes after it and was queued already is queued twice, which the
-    archiver does not mind; executions are only started for what lies before it.
+    Lambda reads the stream again from that record on. Later records that were queued already are queued twice, which is
+    harmless to the archiver; executions are started only for records before it.
     """
-    # Settings that are missing fail the whole batch, not one change after the other.
+    # Missing settings fail the whole batch here, instead of each change separately.
     dependencies()
     found = list(read_changes(event["Records"]))
     changes = [change for change in found if isinstance(change, Change)]
@@ -82,11 +82,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change | Unreadable]:
-    """What follows from stream records, in their order. The event source's filter lets few others through."""
+    """Yields the changes among stream records, in their order; records that could not be read as Unreadable.
+
+    The event source's filter excludes most records that trigger nothing.
+    """
     for record in records:
         try:
             change = read_change(record)
-        except Exception as exc:  # noqa: BLE001 - reported, and read again alone: it must not keep back its neighbours
+        except Exception as exc:  # noqa: BLE001 - reported, and read again separately: it must not block the others
             number = record["dynamodb"]["SequenceNumber"]
             report_failure(
                 logger,
@@ -102,7 +105,7 @@ def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change | Unreada
 
 
 def read_change(record: dict[str, Any]) -> Change | None:
-    """What follows from a stream record, if anything does."""
+    """Returns the change in a stream record, None if the record triggers nothing."""
     new = record["dynamodb"].get("NewImage")
     if new is None:
         return None
@@ -113,7 +116,7 @@ def read_change(record: dict[str, Any]) -> Change | None:
     if not follows(status, old_status, reported_by):
         return None
     if not is_task_key(task):
-        # Trying again would change nothing: somebody put an item that no provider can be asked about.
+        # A retry would not help: an item with an invalid key was written by hand and cannot be polled or archived.
         logger.error("not a task key, expected provider#taskId: nothing follows from this item", task=task)
         count_failure("InvalidTaskKey")
         return None
@@ -121,12 +124,13 @@ def read_change(record: dict[str, Any]) -> Change | None:
 
 
 def follows(status: str | None, old_status: str | None, reported_by: str | None) -> bool:
-    """Whether something follows from a task's having come to a status, from another one or from nowhere."""
+    """Returns whether a change of status triggers polling or archiving. `old_status` is None for a new task."""
     match status:
         # Not every write to a task changes its status: the archiver and repeated callbacks write to it too.
         case TaskStatus.PENDING | TaskStatus.SUCCEEDED:
             return status != old_status
-        # A claim that nobody polls for. Of one that was pending before, the running execution hears by itself.
+        # An unconfirmed failure without a running execution. If the task was PENDING before, the execution that polls
+        # for it checks the failure with the provider.
         case TaskStatus.FAILED:
             return reported_by == Reporter.CALLBACK and old_status in (None, TaskStatus.TIMED_OUT)
         case _:
@@ -134,7 +138,7 @@ def follows(status: str | None, old_status: str | None, reported_by: str | None)
 
 
 def queue_archiving(changes: Sequence[Change]) -> set[Change]:
-    """Queues tasks whose images are to be archived. Returns those that SQS did not take."""
+    """Queues tasks for archiving. Returns the changes that SQS did not accept."""
     failed: set[Change] = set()
     for batch in _batches(changes, MAX_MESSAGES_PER_CALL):
         entries = [{"Id": str(i), "MessageBody": json.dumps({"task": change.task})} for i, change in enumerate(batch)]
@@ -143,7 +147,7 @@ def queue_archiving(changes: Sequence[Change]) -> set[Change]:
                 QueueUrl=dependencies().settings.archive_queue_url,
                 Entries=entries,  # type: ignore[arg-type] # a TypedDict of the stubs, which Lambda does not have
             )
-        except Exception as exc:  # noqa: BLE001 - reported, and polling must start all the same for what lies before it
+        except Exception as exc:  # noqa: BLE001 - reported, and polling must still start for the records before it
             report_failure(
                 logger,
                 "archiving not queued, the stream will be read again from here",
@@ -152,7 +156,8 @@ def queue_archiving(changes: Sequence[Change]) -> set[Change]:
             )
             failed.update(batch)
         else:
-            # Not those that are named as failed: of an answer that breaks off, botocore makes an empty one.
+            # Failures are the entries missing in `Successful`, not those in `Failed`: botocore turns a truncated
+            # response into an empty one.
             taken = {entry["Id"] for entry in answer.get("Successful", [])}
             codes = {entry["Id"]: entry.get("Code") for entry in answer.get("Failed", [])}
             for entry, change in zip(entries, batch, strict=True):
@@ -165,10 +170,14 @@ def queue_archiving(changes: Sequence[Change]) -> set[Change]:
 
 
 def start_polling(changes: Sequence[Change]) -> set[Change]:
-    """Starts executions of the state machine, each for as many tasks as it takes. Returns the tasks left without."""
+    """Starts executions of the state machine, each for up to MAX_TASKS_PER_EXECUTION tasks.
+
+    Returns the changes for which no execution could be started.
+    """
     failed: set[Change] = set()
     for batch in _batches(changes, MAX_TASKS_PER_EXECUTION):
-        # Named after its stream records: the same batch read twice is one execution, a task registered anew is another.
+        # The name is derived from the stream records: a batch that is read twice starts one execution, and a task that
+        # is registered again starts a new one.
         digest = hashlib.sha256(",".join(change.sequence_number for change in batch).encode()).hexdigest()
         state = PollState(
             tasks=tuple(change.task for change in batch),
@@ -182,7 +191,7 @@ def start_polling(changes: Sequence[Change]) -> set[Change]:
             )
         except dependencies().step_functions.exceptions.ExecutionAlreadyExists:
             logger.info("polling was started before", tasks=[change.task for change in batch])
-        except Exception as exc:  # noqa: BLE001 - reported, and the other batches must be started all the same
+        except Exception as exc:  # noqa: BLE001 - reported, and the other batches must still be started
             report_failure(
                 logger,
                 "polling not started, the stream will be read again from here",

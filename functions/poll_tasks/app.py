@@ -1,4 +1,4 @@
-"""PollTasks: the state machine's only task. Takes who is still running, answers who is still running."""
+"""PollTasks: runs one polling round for the state machine and returns the tasks that are still running."""
 
 import time
 from functools import cache
@@ -18,14 +18,14 @@ from catchlight.polling.provider_client import ProviderClient
 from catchlight.settings import PollTasksSettings
 from catchlight.tasks.table import Outcome, TasksTable
 
-# No further request is sent with less time left: one that is under way may take 10 s, then its news is written.
+# No further request is sent with less time left: a running request may take 10 s, then its reports are written.
 RESERVED_SECONDS = 20
 
 logger = Logger()
 
 
 class Dependencies:
-    """Settings, secrets, the table and the HTTP client, made when the first poll needs them."""
+    """Creates settings, secrets, the table and the HTTP client on first use."""
 
     def __init__(self) -> None:
         settings = PollTasksSettings.from_environment()
@@ -45,17 +45,17 @@ dependencies = cache(Dependencies)
 
 
 def about(event: dict[str, Any]) -> dict[str, Any]:
-    """The tasks that a round is about, for the log."""
+    """Returns the tasks of a round, for the log."""
     return {"tasks": event["tasks"]}
 
 
 @logger.inject_lambda_context(clear_state=True)
 @reports_failures(logger, about)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """One round of polling: takes a `PollState` and answers the next one.
+    """Runs one polling round: reads a `PollState` from the event and returns the next one.
 
     Raises:
-        StoreUnavailableError: the state machine tries again.
+        StoreUnavailableError: the state machine retries the invocation.
     """
     state = PollState.model_validate(event)
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
@@ -66,7 +66,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def log(round_: PollRound) -> None:
-    """Says what each provider and each task came to."""
+    """Logs the round's results of each provider and each task."""
     for provider_id, answers in round_.answers.items():
         tasks = round_.unanswered.get(provider_id, [])
         for error in answers.errors:
@@ -76,7 +76,7 @@ def log(round_: PollRound) -> None:
             else:
                 report_failure(logger, "answer not read, asked again later", error, provider=provider_id, tasks=tasks)
         if tasks and not answers.errors:
-            # There was no time left to ask.
+            # The deadline passed before the requests were sent.
             logger.warning("provider said nothing of tasks", provider=provider_id, tasks=tasks)
     for report, recorded in round_.news:
         logger.info("polled", task=report.task, status=report.status, outcome=recorded.outcome)
@@ -104,7 +104,7 @@ def count(round_: PollRound) -> None:
             "PollErrors": len(answers.errors),
             "TasksUnanswered": len(round_.unanswered.get(provider_id, [])),
             "ProviderRefused": sum(isinstance(error, ProviderRefusedError) for error in answers.errors),
-            # the callback miss rate: a callback should have brought each of these.
+            # For the callback miss rate: each of these results should have arrived by callback.
             "ResolvedByPoll": len(applied) - timed_out,
             "TasksTimedOut": timed_out,
             "UnconfirmedCallbacks": sum(split_task_key(task)[0] == provider_id for task in round_.refuted),

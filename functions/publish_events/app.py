@@ -1,8 +1,8 @@
-"""PublishEvents: tells other programs of tasks that have reached their end, by EventBridge.
+"""PublishEvents: publishes an event on EventBridge for each task that has reached a final status.
 
-The table's stream drives it, beside DispatchChanges: an event follows from a write that has happened, and ARCHIVED is
-written after the last object, so nobody hears of an image before its bytes are there. At least once: what is read again
-is told again, with the same `eventId`.
+It reads the table's stream, like DispatchChanges: an event is published only after the table write it reports. ARCHIVED
+is written after the last object, so all images exist in the bucket when the event is published. Delivery is at least
+once: a record that is read again is published again with the same `eventId`.
 """
 
 import time
@@ -27,13 +27,14 @@ from catchlight.settings import PublishEventsSettings
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
-# PutEvents takes no more, and 256 KB: ten details of the greatest length are 200 KB.
+# The limit of PutEvents, besides 256 KB per call: ten details of the maximum length are 200 KB.
 MAX_EVENTS_PER_CALL = 10
-# What passes by itself is waited for: the event source's tries are few, because they are meant for a record that can
-# never be told of, and an outage of minutes would use them up. With them EventBridge may be out for half an hour.
+# Pauses between tries after temporary errors. The event source itself has few tries, because they are meant for records
+# that can never be published, and an outage of minutes would use them up. With these pauses, outages of EventBridge of
+# up to half an hour are bridged.
 PAUSES_SECONDS = (1, 2, 4, 8, 15)
 PASSING = frozenset({"ThrottlingException", "InternalFailure", "InternalException"})
-# The three tries of a last call that nobody answers take 7 s.
+# The three tries of a last call without a response take 7 s.
 RESERVED_SECONDS = 10
 
 logger = Logger()
@@ -41,10 +42,10 @@ logger = Logger()
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A record of the stream that has a task arrive at a status to tell of."""
+    """A stream record of a task that has reached a status to be published."""
 
     task: str
-    item: Mapping[str, Any]  # as DynamoDB spells it
+    item: Mapping[str, Any]  # in DynamoDB's attribute format
     written_at: datetime  # to the second
     sequence_number: str
 
@@ -59,14 +60,14 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event as PutEvents takes it, and its task."""
+    """An entry for PutEvents, and its task."""
 
     task: str
     event: "PutEventsRequestEntryTypeDef"
 
 
 class Dependencies:
-    """Settings and clients, made when the first batch needs them."""
+    """Creates settings and clients on first use."""
 
     def __init__(self) -> None:
         self.settings = PublishEventsSettings.from_environment()
@@ -79,9 +80,9 @@ dependencies = cache(Dependencies)
 @logger.inject_lambda_context(clear_state=True)
 @reports_failures(logger, stream_tasks)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Takes a batch of the stream; answers with the first record that was not told of, if any.
+    """Publishes a batch of stream records and returns the first unpublished record, if any, as `batchItemFailures`.
 
-    The stream is read again from that record on, so what EventBridge took of the same call behind it is told twice.
+    Lambda reads the stream again from that record on, so later entries that the same call accepted are published twice.
     """
     arrivals = list(read_arrivals(event["Records"]))
     ends_by = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
@@ -98,11 +99,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def read_arrivals(records: Iterable[dict[str, Any]]) -> Iterator[Arrival | Unreadable]:
-    """The arrivals among stream records, in their order. The event source's filter lets few others through."""
+    """Yields the arrivals among stream records, in their order; records that could not be read as Unreadable.
+
+    The event source's filter excludes most other records.
+    """
     for record in records:
         try:
             arrival = read_arrival(record)
-        except Exception as exc:  # noqa: BLE001 - reported, and read again alone: what lies before it is published
+        except Exception as exc:  # noqa: BLE001 - reported, and read again separately: records before it are published
             number, task = record["dynamodb"]["SequenceNumber"], stream_task(record)
             report_failure(
                 logger, "stream record not read, it will be read again", exc, task=task, sequence_number=number
@@ -114,7 +118,7 @@ def read_arrivals(records: Iterable[dict[str, Any]]) -> Iterator[Arrival | Unrea
 
 
 def read_arrival(record: dict[str, Any]) -> Arrival | None:
-    """The arrival that a stream record is about, if it is one to tell of."""
+    """Returns the arrival in a stream record, None if the record is not to be published."""
     change = record["dynamodb"]
     new = change.get("NewImage", {})
     old_status = change.get("OldImage", {}).get("status", {}).get("S")
@@ -122,7 +126,7 @@ def read_arrival(record: dict[str, Any]) -> Arrival | None:
         return None
     task = change["Keys"]["task"]["S"]
     if not is_task_key(task):
-        # Trying again would change nothing: somebody put an item that is no task.
+        # A retry would not help: an item with an invalid key was written by hand.
         logger.error("not a task key, expected provider#taskId: no event is published", task=task)
         count_failure("InvalidTaskKey")
         return None
@@ -131,21 +135,22 @@ def read_arrival(record: dict[str, Any]) -> Arrival | None:
 
 
 def make_entries(arrivals: Iterable[Arrival | Unreadable]) -> Iterator[Entry]:
-    """An entry for each arrival, in their order, until the first of which no event can be made."""
+    """Yields an entry for each arrival, in their order, up to the first one that cannot be made into an event."""
     for arrival in arrivals:
         if isinstance(arrival, Unreadable):
             return
         try:
             event = TaskEvent.of(arrival.item, written_at=arrival.written_at)
             detail = event.detail()
-        except Exception as exc:  # noqa: BLE001 - reported, and what lies before it is published
-            # Tried again in vain and put aside then, where it is noticed: skipped, it would be lost in silence.
+        except Exception as exc:  # noqa: BLE001 - reported, and the arrivals before it are published
+            # The record is not skipped, which would lose it silently: after the event source's retries it is moved to
+            # the dead-letter queue, which has an alarm.
             report_failure(
                 logger,
                 "no event can be made of the item, repair it by hand",
                 exc,
                 task=arrival.task,
-                # The exception's own text stands at the end of a long traceback.
+                # A separate field, because the exception's text is at the end of a long traceback.
                 reason=str(exc),
             )
             return
@@ -162,9 +167,9 @@ def make_entries(arrivals: Iterable[Arrival | Unreadable]) -> Iterator[Entry]:
 
 
 def put_events(entries: Sequence[Entry], *, ends_by: float) -> int:
-    """Puts entries onto the bus in their order, and those again, while there is time, that it cannot take just now.
+    """Puts entries onto the bus in their order and retries after temporary errors until `ends_by` (monotonic clock).
 
-    Returns how many were taken before the first that was not. `ends_by` is of the monotonic clock.
+    Returns how many entries were accepted before the first rejected one.
     """
     taken = pauses = 0
     while taken < len(entries):
@@ -184,15 +189,18 @@ def put_events(entries: Sequence[Entry], *, ends_by: float) -> int:
 
 
 def put_call(entries: Sequence[Entry]) -> tuple[int, bool]:
-    """One call: how many entries were taken before the first that was not, and whether that may be taken later."""
+    """Calls PutEvents once.
+
+    Returns how many entries were accepted before the first rejected one, and whether that one may be accepted later.
+    """
     try:
         answer = dependencies().events.put_events(Entries=[entry.event for entry in entries])
-    except Exception as exc:  # noqa: BLE001 - reported, and what was published before it must not be published again
+    except Exception as exc:  # noqa: BLE001 - reported; entries published before must not be published again
         tasks = [entry.task for entry in entries]
         report_failure(
             logger, "EventBridge did not take a call, it is made again while there is time", exc, tasks=tasks
         )
-        # Out of order, out of capacity, or denied to this function: no entry is to blame.
+        # An outage, throttling, or missing permissions of this function: not caused by an entry.
         return 0, isinstance(exc, ClientError | BotoCoreError)
     for number, (entry, result) in enumerate(zip(entries, answer["Entries"], strict=True)):
         if "ErrorCode" in result:

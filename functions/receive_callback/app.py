@@ -1,8 +1,9 @@
-"""ReceiveCallback: a provider's callback becomes news of a task.
+"""ReceiveCallback: verifies a provider's callback and records its report in the tasks table.
 
-Five moves: decode, verify, parse, write, answer. Providers take 200 for success and anything else for a failure that
-they retry three times; so news that is written is answered 200 even if it changed nothing, and only what cannot be
-written is answered 5xx. A delivery with the right token that cannot be read is kept for a later version that can.
+Five steps: decode, verify, parse, write, answer. Providers treat 200 as success and other statuses as failures, which
+they retry three times. So a report that was written is answered with 200 even if it changed nothing, and 5xx is sent
+only if it could not be written. A delivery with a valid token that cannot be parsed is kept in the bucket, to be
+replayed with a later version that can parse it.
 """
 
 import base64
@@ -36,9 +37,9 @@ from catchlight.tasks.table import Outcome, Recorded, TasksTable
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# The longest callback seen has 6 KB; the API itself would let 10 MB through.
+# The longest callback seen has 6 KB; API Gateway itself allows 10 MB.
 MAX_BODY_BYTES = 64 * 1024
-# From these a callback resolves a task: what it says was not known.
+# Previous statuses without a result: a callback that is applied to one of these resolves the task.
 _UNRESOLVED = (None, TaskStatus.PENDING, TaskStatus.TIMED_OUT)
 
 logger = StructuredLog()
@@ -46,7 +47,7 @@ logger = StructuredLog()
 
 @dataclass(frozen=True, slots=True)
 class CallbackRequest:
-    """What of an API Gateway event (HTTP API, payload format 2.0) a callback is made of."""
+    """The parts of an API Gateway event (HTTP API, payload format 2.0) that make up a callback."""
 
     provider_id: str
     token: str
@@ -56,7 +57,7 @@ class CallbackRequest:
 
 
 class Dependencies:
-    """Settings, secrets and the table, made when the first callback needs them."""
+    """Creates settings, secrets and the table on first use."""
 
     def __init__(self) -> None:
         settings = ReceiveCallbackSettings.from_environment()
@@ -64,7 +65,7 @@ class Dependencies:
         secrets_manager = self._clients.secrets_manager()
         self.callback_token = RotatingSecret(settings.callback_token_secret, secrets_manager)
         self.provider_keys = RotatingSecret(settings.provider_keys_secret, secrets_manager)
-        # Only what cannot be read needs S3, and a client costs a tenth of a second.
+        # Only deliveries that cannot be parsed need S3, and creating a client takes a tenth of a second.
         self._bucket = settings.images_bucket
         self.table = TasksTable(
             settings.tasks_table,
@@ -74,7 +75,7 @@ class Dependencies:
 
     @cached_property
     def rejected_deliveries(self) -> RejectedDeliveries:
-        """Where deliveries are kept that cannot be read."""
+        """The store of deliveries that cannot be parsed."""
         return RejectedDeliveries(self._clients.s3(), self._bucket)
 
 
@@ -83,7 +84,7 @@ dependencies = cache(Dependencies)
 
 @logger.names_invocations
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Answers 200 `{"status": "received"}`, 4xx with what is wrong, or 503 if the news could not be written."""
+    """Answers 200 `{"status": "received"}`, 4xx with the reason, or 503 if the report could not be written."""
     try:
         return receive(event)
     except Exception as exc:
@@ -92,7 +93,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
 
 
 def receive(event: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a callback."""
+    """Processes a callback and returns the HTTP response."""
     report = None
     try:
         request = decode(event)
@@ -109,7 +110,7 @@ def receive(event: dict[str, Any]) -> dict[str, Any]:
         status=report.status,
         outcome=recorded.outcome,
         previous_status=recorded.previous_status,
-        # The same as in the API's access log, which has no task.
+        # Also in the API's access log, which does not contain the task.
         request_id=request_id(event),
     )
     count(report.provider, recorded)
@@ -119,13 +120,13 @@ def receive(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def decode(event: dict[str, Any]) -> CallbackRequest:
-    """The parts of the event that matter.
+    """Extracts the callback from the event.
 
     Raises:
         PayloadTooLargeError: the body is over MAX_BODY_BYTES.
-        MalformedBodyError: the body claims to be base64 and is not.
+        MalformedBodyError: the event marks the body as base64, but it is not valid base64.
     """
-    # surrogatepass: half a character is refused where the body is read, not here.
+    # surrogatepass: a lone surrogate must not fail here; `decode_json` rejects it later.
     body = (event.get("body") or "").encode(errors="surrogatepass")
     if event.get("isBase64Encoded"):
         try:
@@ -145,38 +146,38 @@ def decode(event: dict[str, Any]) -> CallbackRequest:
 
 
 def request_id(event: dict[str, Any]) -> str | None:
-    """API Gateway's id of a delivery, which its access log has too."""
+    """Returns API Gateway's id of the request, which the access log contains too."""
     context = event.get("requestContext") or {}
     found: str | None = context.get("requestId")
     return found
 
 
 def parse(request: CallbackRequest) -> TaskReport:
-    """The news in a callback, with its signature verified where the provider signs.
+    """Parses a callback into a report, and verifies the signature if the provider signs callbacks.
 
     Raises:
-        RequestError: with what is wrong. What cannot be read has been kept then.
-        StoreUnavailableError: it cannot be read, and could not be kept.
+        RequestError: the callback is invalid. If it could not be parsed, it has been kept.
+        StoreUnavailableError: the callback could be neither parsed nor kept.
     """
     received_at = utc_now()
     try:
         body = decode_json(request.body)
         report = find_provider(request.provider_id).parse_callback(body, received_at=received_at)
     except (MalformedBodyError, InvalidCallbackError, UnknownProviderError) as exc:
-        # An unknown provider with the right token is a typing error in somebody's callback URL.
+        # An unknown provider with a valid token is a typing error in the callback URL that a caller has submitted.
         keep(request, received_at, exc)
         raise
-    # The signature covers the task's id, so it can only be checked once the body has been read.
+    # The signature covers the task's id, so it can be verified only after the body was parsed.
     if _is_signed(report.provider):
         verify_signature(request.headers, report.task_id, _webhook_keys(report.provider), now=received_at)
     return report
 
 
 def keep(request: CallbackRequest, received_at: datetime, reason: RequestError) -> None:
-    """Keeps a delivery that cannot be read.
+    """Stores a delivery that cannot be parsed in the bucket.
 
     Raises:
-        StoreUnavailableError: S3 did not take it; the provider is to send it again.
+        StoreUnavailableError: S3 did not accept it; the provider is to send it again.
     """
     key = dependencies().rejected_deliveries.keep(
         RejectedDelivery(request.provider_id, received_at, str(reason), request.headers, request.body)
@@ -196,7 +197,7 @@ def _webhook_keys(provider_id: str) -> list[str]:
 
 
 def count(provider_id: str, recorded: Recorded) -> None:
-    """Writes the metrics of a callback that was taken."""
+    """Writes the metrics of a callback that was recorded."""
     with metrics_by(provider=provider_id) as metrics:
         metrics.add_metric("CallbacksReceived", Unit.COUNT, 1)
         metrics.add_metric(f"Callbacks{recorded.outcome.title()}", Unit.COUNT, 1)
@@ -205,7 +206,7 @@ def count(provider_id: str, recorded: Recorded) -> None:
 
 
 def refuse(error: RequestError, event: dict[str, Any]) -> dict[str, Any]:
-    """4xx: the provider may send it again, but it will not be taken as it is."""
+    """Logs and counts an invalid callback and returns a 4xx response. A repeated delivery is refused again."""
     logger.warning("callback refused", reason=error.code, detail=str(error), request_id=request_id(event))
     with metrics_by(reason=error.code) as metrics:
         metrics.add_metric("CallbacksRefused", Unit.COUNT, 1)
@@ -213,7 +214,7 @@ def refuse(error: RequestError, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def defer(error: StoreUnavailableError, event: dict[str, Any], report: TaskReport | None) -> dict[str, Any]:
-    """503: a provider sends it again, and it may be taken then."""
+    """Logs and counts a callback that could not be written and returns a 503 response: the provider sends it again."""
     report_failure(
         "callback not written, the provider will send it again", error, event, task=report.task if report else None
     )
@@ -224,13 +225,13 @@ def defer(error: StoreUnavailableError, event: dict[str, Any], report: TaskRepor
 
 
 def report_failure(message: str, error: Exception, event: dict[str, Any], task: str | None = None) -> None:
-    """Logs and counts a failure, with its task as far as it is known."""
-    # Not at the top: a callback that is taken needs nothing of it.
+    """Logs and counts a failure, with its task if known."""
+    # Not imported at the top: successful callbacks do not need this module, and the import slows cold starts.
     from catchlight.observability import failures
 
     failures.report_failure(logger, message, error, task=task, request_id=request_id(event))
 
 
 def answer(status: HTTPStatus, body: dict[str, str]) -> dict[str, Any]:
-    """An HTTP API response, payload format 2.0."""
+    """Returns an HTTP API response (payload format 2.0)."""
     return {"statusCode": status.value, "headers": {"content-type": "application/json"}, "body": json.dumps(body)}

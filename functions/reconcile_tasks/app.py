@@ -1,4 +1,4 @@
-"""ReconcileTasks: looks once an hour for tasks that nobody works on any more, and starts their work again."""
+"""ReconcileTasks: finds tasks whose processing has stopped, once an hour, and restarts polling or archiving."""
 
 import time
 from collections import Counter
@@ -19,14 +19,14 @@ from catchlight.observability.metrics import Unit, metrics_by
 from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation, Repaired
 from catchlight.settings import ReconcileTasksSettings
 
-# No further batch is begun with less time left: one is an execution and 50 writes, 8 at once, of at most 9 s each.
+# No further batch is started with less time left: a batch is one execution and 50 writes, 8 at once, of at most 9 s.
 RESERVED_SECONDS = 70
 
 logger = Logger()
 
 
 class Dependencies:
-    """Settings and clients, made when the first run needs them."""
+    """Creates settings and clients on first use."""
 
     def __init__(self) -> None:
         settings = ReconcileTasksSettings.from_environment()
@@ -47,16 +47,16 @@ dependencies = cache(Dependencies)
 @logger.inject_lambda_context(clear_state=True)
 @reports_failures(logger, lambda _: {})
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
-    """One run: counts what waits too long, then starts its work again, as much as there is time for.
+    """Counts tasks that wait too long, then restarts their polling or archiving in batches until the time is up.
 
     Raises:
-        Exception: the first failure; Lambda tries again, and what was started already is left alone then.
+        Exception: the first failure; Lambda then retries the run, which skips the tasks restarted already.
     """
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     reconciliation, longest_polling = dependencies().reconciliation, dependencies().longest_polling
     reconciliation.unreadable.clear()
     pending, archiving = reconciliation.pending_too_long(longest_polling), reconciliation.archiving_too_long()
-    # Also when all is well: an alarm notices when nobody counts any more.
+    # Also written if the counts are zero: an alarm reports missing data, which means that this function does not run.
     with metrics_by() as metrics:
         metrics.add_metric("StuckPending", Unit.COUNT, pending)
         metrics.add_metric("StuckArchiving", Unit.COUNT, archiving)
@@ -69,24 +69,25 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
         logger.error("item cannot be read and its work is not started again, repair it", task=task, reason=reason)
         count_failure("UnreadableItem")
     if failures:
-        # Each is in the log already; Lambda counts it, and runs this once more.
+        # Each failure is logged already. Raising makes Lambda count the error and retry the run.
         raise failures[0]
     return {"pollingRestarted": restarted, "archivingRepeated": repeated}
 
 
 def age_seconds(task: Task | None) -> float:
-    """For how long a task has been known; 0 if there is none."""
+    """Returns the seconds since a task was registered or, without that time, last changed; 0 without a valid time."""
     try:
         since = datetime.fromisoformat((task.registered_at or task.updated_at or "") if task else "")
         return max(0.0, (utc_now() - since).total_seconds())
-    except (ValueError, TypeError):  # put by hand: no time, or one without a zone
+    except (ValueError, TypeError):  # items written by hand: no time, or one without a time zone
         return 0.0
 
 
 def repair(metric: str, batches: Iterable[Repaired], deadline: float, failures: list[Exception]) -> int:
-    """Repairs batch by batch until the deadline; counts and logs each. Returns how many tasks it were.
+    """Restarts tasks batch by batch until the deadline, and counts and logs each batch.
 
-    Adds what fails to `failures`: one kind of repair must not keep the other from its turn.
+    Returns the number of restarted tasks. Errors are added to `failures` instead of raised, so that a failure of
+    polling restarts does not prevent archiving restarts.
     """
     repaired = 0
     try:

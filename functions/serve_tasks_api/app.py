@@ -1,7 +1,7 @@
-"""ServeTasksApi: the tasks API. Takes requests for images, and tells what has become of them.
+"""ServeTasksApi: the tasks API. Submits and registers image generation tasks, and returns their status and images.
 
-Five moves: decode, read, answer, encode, log. API Gateway has checked who calls. What is refused is a problem body
-that says what to do next.
+Five steps: decode, read, answer, encode, log. API Gateway has authenticated the caller. Refused requests are answered
+with a problem body (application/problem+json) that says what to do next.
 """
 
 import base64
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from catchlight.api.submissions import Submissions
 
-# Who waits for a task is answered with so much time left.
+# A request that waits for a task is answered when this much of the function's time is left.
 RESERVED_SECONDS = 3
 RETRY_AFTER_SECONDS = 2
 
@@ -45,7 +45,7 @@ logger = Logger()
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What of an API Gateway event (HTTP API, payload format 2.0) an answer depends on."""
+    """The parts of an API Gateway event (HTTP API, payload format 2.0) on which the response depends."""
 
     route: str
     path: dict[str, str]
@@ -56,12 +56,12 @@ class Request:
     remaining_seconds: float
 
     def content(self) -> bytes:
-        """The body.
+        """Returns the body's bytes.
 
         Raises:
-            APIError: it is not the base64 that it claims to be.
+            APIError: the event marks the body as base64, but it is not valid base64.
         """
-        # surrogatepass: half a character is refused where the body is read.
+        # surrogatepass: a lone surrogate must not fail here; `read_body` rejects it.
         content = self.body.encode(errors="surrogatepass")
         if not self.is_base64_encoded:
             return content
@@ -73,7 +73,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer, and what of it is logged."""
+    """A successful response, and the task to log."""
 
     status: HTTPStatus
     message: ResponseModel | None = None
@@ -82,12 +82,13 @@ class Response:
 
 
 class Dependencies:
-    """Settings, secrets, clients and what is built of them, each made when it is needed first."""
+    """Creates settings, secrets, clients and the objects built from them, each on first use."""
 
     def __init__(self) -> None:
         self._settings = ServeTasksApiSettings.from_environment()
         self._clients = AwsClients()
-        # The three tries of a call that nobody answers take 7 s: a provider may have taken 18 before, of 29 in all.
+        # The three tries of a call without a response take 7 s; a provider's answer before that may have taken 18 s of
+        # the 29 s in total.
         self._dynamodb = self._clients.dynamodb()
         self.api = TasksApi(
             TaskQueries(self._settings.tasks_table, self._dynamodb),
@@ -98,8 +99,8 @@ class Dependencies:
 
     @cached_property
     def submissions(self) -> "Submissions":
-        """For those who order images."""
-        # httpx, which nothing else here needs, is an eighth of what a cold start imports.
+        """The service that submits generation requests to providers."""
+        # Imported here: only submissions need httpx, which is an eighth of the imports of a cold start.
         from catchlight.api.idempotency import IdempotencyStore
         from catchlight.api.submission_client import SubmissionClient
         from catchlight.api.submissions import Submissions
@@ -116,7 +117,7 @@ class Dependencies:
 
     @cached_property
     def _s3(self) -> "S3Client":
-        # Only links need it, and a client costs a tenth of a second.
+        # Only presigned links need it, and creating a client takes a tenth of a second.
         return self._clients.s3(S3_CONFIG)
 
     def _links(self, seconds: int) -> PresignedLinks:
@@ -127,7 +128,7 @@ dependencies = cache(Dependencies)
 
 
 def about(event: dict[str, Any]) -> dict[str, Any]:
-    """What names a request in the log: its route, its task, and its id, which the API's access log has too."""
+    """Returns the fields that identify a request in the log: route, task, and the id that the access log has too."""
     path = event.get("pathParameters") or {}
     task = f"{path['provider']}#{path['taskId']}" if "taskId" in path else None
     return {"route": event.get("routeKey"), "task": task, "request_id": event["requestContext"]["requestId"]}
@@ -136,13 +137,13 @@ def about(event: dict[str, Any]) -> dict[str, Any]:
 @logger.inject_lambda_context(clear_state=True)
 @reports_failures(logger, about)
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Answers with JSON, a redirect or a problem body."""
+    """Handles a request to the tasks API. Answers with JSON, a redirect or a problem body."""
     request = decode(event, context)
     named = about(event)
     try:
         response = ROUTES[request.route](request)
     except APIError as exc:
-        # With a cause it is not the caller's doing alone.
+        # An error with a cause is not the caller's error alone.
         write = logger.warning if exc.__cause__ else logger.info
         error = type(exc.__cause__ or exc).__name__
         write("refused", problem=exc.problem.name, error=error, detail=str(exc), **named)
@@ -162,7 +163,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
 
 
 def decode(event: dict[str, Any], context: "LambdaContext") -> Request:
-    """The parts of the event that matter."""
+    """Extracts the request from the event."""
     return Request(
         route=event["routeKey"],
         path=event.get("pathParameters") or {},
@@ -178,17 +179,17 @@ def decode(event: dict[str, Any], context: "LambdaContext") -> Request:
 
 
 def post_tasks(request: Request) -> Response:
-    """Registers tasks, or submits one."""
+    """Registers existing tasks of a provider, or submits a new one."""
     asked = read_body(request.content())
     if isinstance(asked, Registration):
-        # On every line of this request: should the table fail, some are registered and some are not.
+        # Added to every log line of this request: if the table fails, only some of the tasks may be registered.
         logger.append_keys(tasks=[f"{asked.provider}#{task_id}" for task_id in asked.task_ids])
         return Response(HTTPStatus.OK, dependencies().api.register(asked))
     return submit(asked, read_idempotency_key(request.headers))
 
 
 def submit(submission: Submission, key: str) -> Response:
-    """Sends a request for images to its provider, unless that was done with this key before."""
+    """Submits a generation request to its provider, unless this idempotency key was used before."""
     try:
         new = dependencies().submissions.submit(submission, key)
     except APIError as exc:
@@ -199,7 +200,7 @@ def submit(submission: Submission, key: str) -> Response:
 
 
 def count_and_report(error: APIError, provider: str, key: str) -> None:
-    """Counts a submission that has not become a task, and reports what an operator should know of it."""
+    """Counts a failed submission, and logs errors that concern the operator."""
     with metrics_by(provider=provider) as metrics:
         if error.problem is IN_DOUBT:
             metrics.add_metric("SubmissionsWithUnknownOutcome", Unit.COUNT, 1)
@@ -207,7 +208,7 @@ def count_and_report(error: APIError, provider: str, key: str) -> None:
             metrics.add_metric("ProviderRefused", Unit.COUNT, 1)
     task = f"{provider}#{error.body.task_id}" if error.body.task_id else None
     if error.problem is IN_DOUBT and isinstance(error.__cause__, Exception):
-        # Images may have been paid for that the caller does not know.
+        # The provider may have charged for images whose task the caller does not know.
         message = "submission in doubt: nothing is sent again with its key"
         report_failure(
             logger, message, error.__cause__, task=task, provider=provider, idempotency_key=key, detail=str(error)
@@ -218,12 +219,12 @@ def count_and_report(error: APIError, provider: str, key: str) -> None:
 
 
 def list_tasks(request: Request) -> Response:
-    """A page of tasks."""
+    """Returns a page of tasks."""
     return Response(HTTPStatus.OK, dependencies().api.page(read_query(PageQuery, request.query)))
 
 
 def get_task(request: Request) -> Response:
-    """One task."""
+    """Returns one task, after waiting for it if the query requests that."""
     query = read_query(TaskQuery, request.query)
     found = dependencies().api.task(
         request.path["provider"], request.path["taskId"], query, max_wait_seconds=request.remaining_seconds
@@ -232,16 +233,16 @@ def get_task(request: Request) -> Response:
 
 
 def get_image(request: Request) -> Response:
-    """A redirect to one image."""
+    """Redirects to a presigned URL of one image."""
     query = read_query(LinkQuery, request.query)
     link = dependencies().api.image_link(request.path["provider"], request.path["taskId"], request.path["image"], query)
     return Response(HTTPStatus.FOUND, headers={"location": link, "cache-control": "no-store"})
 
 
 def delete_submission(request: Request) -> Response:
-    """Gives up a submission that is in doubt."""
+    """Releases the idempotency key of a submission with an unknown outcome, so that it can be submitted again."""
     dependencies().submissions.give_up(request.path["key"])
-    # Somebody has decided that it may cost twice.
+    # A warning, because the caller accepts that the images may be paid for twice.
     logger.warning("submission given up", key=request.path["key"])
     return Response(HTTPStatus.NO_CONTENT)
 
@@ -259,7 +260,7 @@ ROUTES: dict[str, Callable[[Request], Response]] = {
 
 
 def encode(response: Response) -> dict[str, Any]:
-    """An HTTP API response, payload format 2.0."""
+    """Returns a successful response as an HTTP API response (payload format 2.0)."""
     headers = dict(response.headers)
     encoded: dict[str, Any] = {"statusCode": response.status.value, "headers": headers}
     if response.message is not None:
@@ -269,9 +270,9 @@ def encode(response: Response) -> dict[str, Any]:
 
 
 def refuse(error: APIError) -> dict[str, Any]:
-    """A problem body."""
+    """Returns an error as an HTTP API response with a problem body (RFC 9457)."""
     headers = {"content-type": "application/problem+json"}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
-    # Not pydantic's JSON: what a provider said may hold half a character, which has no bytes.
+    # Not pydantic's JSON: a provider's text may contain a lone surrogate, which UTF-8 cannot encode.
     return {"statusCode": error.problem.status.value, "headers": headers, "body": json.dumps(error.members)}

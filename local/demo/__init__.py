@@ -1,4 +1,4 @@
-"""`python -m local demo`: the whole pipeline in front of your eyes, checked down to the bytes."""
+"""Implements `python -m local demo`: runs tasks through the whole local stack and checks each stored image's bytes."""
 
 from local.demo.run import main
 

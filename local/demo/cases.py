@@ -1,4 +1,4 @@
-"""What the demo plays: the tasks of the documented examples, each with an ending of its own."""
+"""Defines the demo's tasks: the requests of the documented examples, each with the outcome that it must have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,50 +13,50 @@ CALLBACK, POLL, EITHER = {Reporter.CALLBACK}, {Reporter.POLL}, {Reporter.CALLBAC
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One task, and how it has to end."""
+    """One task of the demo and its expected outcome."""
 
     provider: str
     task_id: str
     script_name: str
     reported_by: set[Reporter] = field(default_factory=lambda: CALLBACK)
     images: int = 0
-    rejected: str | None = None  # why the results among them are not archived; the reason holds these words
+    rejected: str | None = None  # text that the stored reason must contain; None: results are archived
     failure: FailureReason | None = None
-    callbacks: tuple[int, ...] = (1,)  # that brought news or evidence, forged ones too: one of these numbers
-    repeated: int = 0  # callbacks besides these, each answered like the first
-    conflicts: tuple[int, ...] = (0,)  # kept as evidence: one of these numbers
+    callbacks: tuple[int, ...] = (1,)  # allowed counts; forged ones included, duplicates not
+    repeated: int = 0  # duplicate callbacks besides these, each answered like the first
+    conflicts: tuple[int, ...] = (0,)  # allowed numbers of conflicts kept as evidence
     polled_while_running: bool = False
-    forgery: Forgery | None = None  # what a stranger posts meanwhile
-    told: str | None = None  # what is worth telling of it in the end
-    by_api: bool = False  # submitted and waited for by the stack's own API; its provider makes up the id
+    forgery: Forgery | None = None  # forged callback that is posted while the task runs
+    told: str | None = None  # sentence about the case for the demo's final output
+    by_api: bool = False  # submitted and awaited through the tasks API; the provider chooses the task id
 
     @property
     def key(self) -> str:
-        """The item's key."""
+        """Key of the task's item in the table."""
         return task_key(self.provider, self.task_id)
 
     @property
     def script(self) -> Script:
-        """What the simulator does."""
+        """The simulator's script for this task."""
         return SCRIPTS[self.script_name]
 
     @property
     def status(self) -> TaskStatus:
-        """Where it has to end."""
+        """The status that the task must end with."""
         if self.failure:
             return TaskStatus.FAILED
         return TaskStatus.INCOMPLETE if self.rejected else TaskStatus.ARCHIVED
 
     @property
     def title(self) -> str:
-        """What happens, in a word or two."""
+        """Short description of the case for the output."""
         if self.by_api:
             return f"{self.script_name}, by API"
         return self.forgery.title if self.forgery else self.script_name
 
     @property
     def path(self) -> str:
-        """The endpoint it is submitted to, below the service's base URL."""
+        """Path of the submission endpoint below the service's base URL."""
         if self.provider == FLUX_KONTEXT:
             return "/api/v1/flux/kontext/generate"
         if self.provider == ACEDATA:
@@ -64,14 +64,14 @@ class Case:
         return f"/api/v1/nanobanana/generate{'-2' if self.script.record_shaped else ''}"
 
     def request(self, callback_url: str) -> Mapping[str, Any]:
-        """The body of the submission: the documented examples' own."""
+        """Returns the body of the submission, as in the documented examples."""
         if self.provider == FLUX_KONTEXT:
             prompt = {"prompt": "A serene mountain landscape", "aspectRatio": "16:9"}
             return {**prompt, "model": "flux-kontext-pro", "callBackUrl": callback_url}
         if self.provider == ACEDATA:
             prompt = {"prompt": "a white siamese cat", "size": "1024x1024"}
             return {"action": "generate", **prompt, "callback_url": callback_url}
-        prompt = {"prompt": "A serene mountain landscape", "type": "TEXTTOIAMGE"}  # spelt so by the service
+        prompt = {"prompt": "A serene mountain landscape", "type": "TEXTTOIAMGE"}  # the service's own spelling
         return {**prompt, "numImages": 1, "callBackUrl": callback_url}
 
 
@@ -104,9 +104,9 @@ CASES = (
     Case(FLUX_KONTEXT, "task12352", "late-failure", images=2, callbacks=(2,), conflicts=(1,)),
     Case(FLUX_KONTEXT, "task12353", "null-original", images=1),
     Case(FLUX_KONTEXT, "task12354", "slow", images=2, polled_while_running=True, forgery=NO_TOKEN),
-    # Asked to confirm the forged result, the provider first says that it is still at work, then what is true. What it
-    # calls back with meanwhile contradicts the claim too; where that comes after the correction it is no conflict, and
-    # after the poll's answer no news.
+    # When asked to confirm the forged result, the provider first answers that the task is running, then gives the
+    # true result. Its callback in between contradicts the forged report too. After the correction the callback is no
+    # conflict any more, and after the poll's answer it changes nothing: hence several allowed numbers.
     Case(FLUX_KONTEXT, "task12355", "slow", EITHER, images=2, callbacks=(1, 2), conflicts=(1, 2), forgery=WITH_TOKEN),
     Case(FLUX_KONTEXT, "task12356", "private-address", images=2, rejected="not a name of the public internet"),
     Case(
@@ -134,6 +134,6 @@ CASES = (
     Case(ACEDATA, "2db0168c-2373-4367-8d9a-9dc778802e8a", "several-images", images=4),
     Case(ACEDATA, "72bdd69d-290d-4710-a6d4-60c78968865a", "silent", POLL, images=1, callbacks=(0,)),
     Case(ACEDATA, "2c454ff3-4f8f-47f0-8147-acb29a84d1c2", "generation-failed", failure=FAILED),
-    # Refused, because nobody can tell which task it is about; the poll can.
+    # The callback is refused because it does not name its task. The poll finds the failure.
     Case(ACEDATA, "b6ab2c38-5d0f-4a53-9c5e-0f6f2a4cbb71", "failure-without-id", POLL, failure=FAILED, callbacks=(0,)),
 )

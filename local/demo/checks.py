@@ -1,4 +1,4 @@
-"""Compares what came out with what had to come out, down to the bytes in the bucket."""
+"""Compares items, callbacks and stored images with the expected outcome of each case, down to the image bytes."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An object under `images/`, or where none should be."""
+    """An object of the bucket, under `images/` or at an unexpected key."""
 
     key: str
     content: bytes
@@ -29,15 +29,15 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Everything in the bucket, by key."""
+    """All objects of the bucket, by key."""
 
     images: Mapping[str, StoredImage]
-    requests: Mapping[str, Any]  # what was asked, beside the images
+    requests: Mapping[str, Any]  # generation requests stored next to the images
     kept_deliveries: Mapping[str, RejectedDelivery]
 
 
 def read_bucket(s3: "S3Client", bucket: str) -> Bucket:
-    """Everything in the bucket."""
+    """Reads all objects of the bucket."""
     stored, requests = {}, {}
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", []):
@@ -54,7 +54,7 @@ def read_bucket(s3: "S3Client", bucket: str) -> Bucket:
 
 
 def save_images(stored: Mapping[str, StoredImage], folder: Path) -> None:
-    """Writes the objects into a folder, under their keys."""
+    """Writes the objects into a folder, under their keys without the prefix `images/`."""
     for key, image in stored.items():
         path = folder / key.removeprefix("images/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def save_images(stored: Mapping[str, StoredImage], folder: Path) -> None:
 
 
 def find_problems(tasks: Sequence[Played], simulator: Simulator, bucket: Bucket, dead_letters: int) -> list[str]:
-    """Everything that is not as it has to be, in words; empty if all is well."""
+    """Returns a message for each deviation from the expected outcome; empty if there is none."""
     stored = bucket.images
     problems = [f"{played.case.key}: {problem}" for played in tasks for problem in _task_problems(played, simulator)]
     problems += [
@@ -98,7 +98,7 @@ def _request_problems(played: Played, bucket: Bucket) -> list[str]:
 
 
 def count_messages(sqs: "SQSClient", queue_url: str) -> int:
-    """Messages in a queue, those in flight too."""
+    """Counts the messages in a queue, including those in flight."""
     names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     attributes = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
     return sum(int(attributes[name]) for name in names)
@@ -152,7 +152,7 @@ def _image_problems(played: Played, simulator: Simulator, stored: Mapping[str, S
     task = simulator.find_task(played.case.provider, played.case.task_id)
     images = (played.item or {}).get("images", [])
     if not played.is_at_its_end:
-        return []  # told already
+        return []  # reported by `_task_problems`
     if task is None or len(images) != played.case.images:
         return [f"{len(images)} images instead of {played.case.images}"]
     return [problem for image in images for problem in _one_image_problems(image, task, stored, played.case.rejected)]
@@ -161,7 +161,7 @@ def _image_problems(played: Played, simulator: Simulator, stored: Mapping[str, S
 def _one_image_problems(
     image: Mapping[str, Any], task: SimulatedTask, stored: Mapping[str, StoredImage], rejected: str | None
 ) -> list[str]:
-    # Without the query: it may have been signed anew.
+    # Compared without the query, which contains a new signature if the URL was refreshed.
     url, _, signature = image["url"].partition("?")
     served = next((served for served in task.images if served.url == url), None)
     if served is None:

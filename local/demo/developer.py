@@ -1,4 +1,4 @@
-"""The developer of the demo: builds on the stack by its API, and nothing else."""
+"""Plays the developer in the demo: uses the stack through the tasks API only."""
 
 import hashlib
 import threading
@@ -14,7 +14,7 @@ _CALLBACK_URL_FIELDS = ("callBackUrl", "callback_url")
 
 
 class Developer:
-    """Submits tasks by the API, waits by it for each beside everything else, and looks at their images."""
+    """Submits tasks through the API, waits for each one in a thread, and checks their images by link."""
 
     def __init__(self, api: TasksClient, *, timeout_seconds: float) -> None:
         self._api = api
@@ -23,12 +23,13 @@ class Developer:
         self._answers: dict[str, TaskResponse | Exception] = {}
 
     def submit(self, case: Case) -> Case:
-        """Submits the case's request; returns it with the id that its provider gave it.
+        """Submits the case's request; returns the case with the task id that the provider assigned.
 
-        Asked twice under one key, as by somebody whose connection broke: nothing is generated twice.
+        Submits twice with the same idempotency key, as a client does after a broken connection: both answers must name
+        the same task.
 
         Raises:
-            DemoError: it was not taken, or taken twice.
+            DemoError: the API refused the request, or generated twice.
         """
         request: dict[str, Any] = dict(case.request(""))
         for field in _CALLBACK_URL_FIELDS:
@@ -47,7 +48,7 @@ class Developer:
         return submitted
 
     def problems(self) -> list[str]:
-        """What the API did not tell or give as it should, in words."""
+        """Waits for all tasks and returns a message for each wrong answer of the API."""
         for thread in self._waiting:
             thread.join()
         return [f"{key}, by the API: {problem}" for key in self._answers for problem in self._faults(key)]

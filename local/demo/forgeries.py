@@ -1,44 +1,44 @@
-"""Who else may post: callbacks that claim a result while the real task is still running."""
+"""Posts forged callbacks that report a result while the real task is still running."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-# Where a cloud hands out credentials to whoever asks from inside.
+# The typical target of SSRF: instance metadata services return credentials to every process on the machine.
 METADATA_URL = "https://169.254.169.254/latest/meta-data/iam/security-credentials/"
 
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """A success that no provider has told, from somebody who knows the callback's URL, or all of it but the token."""
+    """A forged success, posted by a sender who knows the callback URL, with or without its token."""
 
     title: str
     knows_token: bool
-    told: str  # what became of it
+    told: str  # outcome, for the demo's final output
 
     @property
     def expected_answer(self) -> int:
-        """The HTTP status: with the token it is taken, as a claim."""
+        """Expected HTTP status: with the token, the callback is accepted as an unconfirmed report."""
         return 200 if self.knows_token else 401
 
     def post(self, http: httpx.Client, callback_url: str, task_id: str, host_url: str) -> int:
-        """Posts it in the shape of Flux Kontext's callbacks, and returns the status that it was answered."""
+        """Posts the callback in Flux Kontext's format and returns the HTTP status of the answer."""
         address, _, token = callback_url.rpartition("/")
         url = callback_url if self.knows_token else f"{address}/{'x' * len(token)}"
         return http.post(url, json=_success(task_id, forged_urls(task_id, host_url))).status_code
 
 
 def forged_urls(task_id: str, host_url: str) -> tuple[str, str]:
-    """An address that must never be fetched, and one at a host that is allowed: only who asks the provider refuses it.
+    """Returns two forged URLs: one that the URL policy forbids, and one that only the provider's answer contradicts.
 
-    `host_url` is where the provider's own images lie.
+    The second one lies below `host_url`, the allowed base URL of the provider's own images.
     """
     return METADATA_URL, host_url + trap_path(task_id)
 
 
 def trap_path(task_id: str) -> str:
-    """Path of the second one: a request for it is a failure."""
+    """Returns the path of the second URL. The demo fails if it is requested, because a forged URL was fetched then."""
     return f"/images/stranger/{task_id}.png"
 
 

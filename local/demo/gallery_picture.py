@@ -1,4 +1,4 @@
-"""A picture of the gallery with the demo's own tasks in it."""
+"""Takes a screenshot of the gallery with the demo's tasks."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _FADING_IN_MILLISECONDS = 600
 
 
 def take_picture(browser_path: str, api: TasksClient, path: Path) -> int:
-    """Opens the gallery and writes what it shows, as PNG. Returns how many tasks are on it."""
+    """Opens the gallery in a browser and writes a screenshot as PNG. Returns the number of tasks shown."""
     with GalleryServer(api) as gallery, chromium(browser_path) as browser:
         page = browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
         page.goto(gallery.url)

@@ -1,4 +1,4 @@
-"""All archived images on one sheet."""
+"""Draws all archived images on one sheet."""
 
 import io
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _PAPER, _INK, _FAINT = (20, 22, 28), (232, 232, 236), (138, 142, 154)
 
 
 def write_contact_sheet(images: Sequence[StoredImage], path: Path) -> None:
-    """A PNG of every image with its key below."""
+    """Writes a PNG with a thumbnail of every image and, below it, provider, file name and task id."""
     rows = -(-len(images) // _COLUMNS)
     sheet = Image.new("RGB", (2 * _MARGIN + _COLUMNS * _CELL_WIDTH, 2 * _MARGIN + rows * _CELL_HEIGHT), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -27,7 +27,7 @@ def write_contact_sheet(images: Sequence[StoredImage], path: Path) -> None:
         with Image.open(io.BytesIO(image.content)) as opened:
             thumbnail = opened.convert("RGB")
         thumbnail.thumbnail(_IMAGE_SIZE)
-        # Standing on one line, whatever their height.
+        # Aligned at the bottom, because heights differ.
         sheet.paste(thumbnail, (left, top + _IMAGE_SIZE[1] - thumbnail.height))
         _, provider, task_id, name = image.key.split("/")
         draw.text((left, top + _IMAGE_SIZE[1] + 6), f"{provider}  {name}", _INK, large)

@@ -1,4 +1,4 @@
-"""The operator of the demo: looks at the dead letters, and gives what lies there another try."""
+"""Plays the operator in the demo: redrives messages of the dead-letter queue."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ _MAX_SECONDS = 60
 
 
 class Operator:
-    """Redrives dead letters as people do it, by the command line, beside everything else."""
+    """Redrives dead letters with the `catchlight` command, in a process of its own while the demo runs."""
 
     def __init__(self, sqs: "SQSClient", dead_letters_url: str, state_dir: Path) -> None:
         self._sqs = sqs
@@ -27,15 +27,15 @@ class Operator:
         self.redriven = 0
 
     def look(self) -> None:
-        """Begins a redrive where there is something to redrive, and ends one that is through.
+        """Starts a redrive if the queue has messages, and collects the result of a finished one. Does not block.
 
         Raises:
-            DemoError: it failed.
+            DemoError: the redrive failed.
         """
         if self._running is None:
             if count_messages(self._sqs, self._url):
                 self._running = subprocess.Popen(
-                    [sys.executable, "-m", "catchlight", *self._command],
+                    [sys.executable, "-m", "catchlight_cli", *self._command],
                     cwd=_REPOSITORY,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
@@ -45,10 +45,10 @@ class Operator:
             self._settle(self._running)
 
     def finish(self) -> None:
-        """Waits for a redrive that is under way.
+        """Waits for a running redrive.
 
         Raises:
-            DemoError: it failed, or does not come to an end.
+            DemoError: the redrive failed, or takes longer than `_MAX_SECONDS`.
         """
         deadline = time.monotonic() + _MAX_SECONDS
         while self._running is not None:

@@ -1,4 +1,4 @@
-"""What people see: progress while it runs, one table at the end. Plain lines where there is no terminal."""
+"""Shows the demo's progress and its final table; without a terminal, prints progress as plain lines."""
 
 import time
 from collections import Counter
@@ -25,14 +25,14 @@ _STYLES: Mapping[str | None, str] = {
     TaskStatus.TIMED_OUT: "red",
 }
 _PLAIN_WIDTH = 120
-# Below, there is no room to say what each task does.
+# On narrower terminals the column "What happens" is left out.
 _TELLING_WIDTH = 100
 _TASK_WIDTH, _NARROW_TASK_WIDTH = 13, 9
-_IMAGES_WIDTH = 20  # of `result-0.webp  64 kB`
+_IMAGES_WIDTH = 20  # width of `result-0.webp  64 kB`
 
 
 def make_console() -> Console:
-    """A console; as wide as the table wants to be where nobody's terminal says otherwise."""
+    """Creates a console; without a terminal it gets the width that the full table needs."""
     console = Console(highlight=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
@@ -40,7 +40,7 @@ def make_console() -> Console:
 
 
 class Progress:
-    """Shows each task's way while the demo runs."""
+    """Shows the current status of each task while the demo runs."""
 
     def __init__(self, console: Console, tasks: Sequence[Played], simulator: Simulator) -> None:
         self._console = console
@@ -62,13 +62,13 @@ class Progress:
             self._live.stop()
 
     def show(self, changed: Sequence[Played]) -> None:
-        """These tasks have changed; all of them are shown."""
+        """Updates the display after a change of these tasks: redraws the table, or prints a line for each of them."""
         if self._live:
             self._live.update(self._picture())
             return
         for played in changed:
             if played.item and played.status is TaskStatus.PENDING:
-                continue  # as it was submitted
+                continue  # its submission has already been printed
             text = _progress_text(played).plain
             if self._shown.get(played.case.key) != text:
                 self._shown[played.case.key] = text
@@ -89,7 +89,7 @@ class Progress:
 
 
 def result_table(tasks: Sequence[Played], width: int) -> Table:
-    """One row per task, its images below each other. Leaves out what a narrow terminal has no room for."""
+    """Builds the final table, one row per task with its images below each other; narrow terminals get fewer columns."""
     is_wide, is_telling = width >= _PLAIN_WIDTH, width >= _TELLING_WIDTH
     if is_wide:
         table = Table(header_style="bold", box=ROUNDED)

@@ -1,4 +1,4 @@
-"""The demo from beginning to end."""
+"""Runs the demo from start to end: stack, simulator, tasks, checks and output."""
 
 import argparse
 import shutil
@@ -25,9 +25,9 @@ from local.demo.runner import DemoError, Played, submit_and_register, watch
 from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
 from local.stack import LocalStack
 
-# A minute of waiting takes three seconds: the first poll comes 60 s after the registration.
+# A minute of waiting takes three seconds: the first poll is due 60 s after the registration.
 TIME_SCALE = 0.05
-# Twelve are enough on two idle cores.
+# Generous: two idle cores need twelve seconds.
 MAX_SECONDS = 150.0
 STATE_DIR = Path(".local/demo")
 CONTACT_SHEET = "contact-sheet.png"
@@ -35,7 +35,7 @@ GALLERY_PICTURE = "gallery.png"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the demo and returns the exit code: 0 if every task ended as it had to."""
+    """Runs the demo and returns the exit code: 0 if every task had the expected outcome."""
     parser = argparse.ArgumentParser(
         prog="python -m local demo",
         description="Plays tasks of all providers through the whole stack on this machine and checks every outcome.",
@@ -60,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> list[str]:
-    """Plays all cases and returns what is not as it has to be. With an artefact the functions run as they are built.
+    """Runs all cases and returns a message for each deviation. With an artefact, runs the functions that SAM built.
 
     Raises:
-        LocalStackError, DemoError: it cannot go on; the message says why.
+        LocalStackError, DemoError: the demo cannot continue; the message gives the reason.
     """
     images_dir = state_dir / "images"
     begun = time.monotonic()
@@ -75,7 +75,7 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
     if artefact:
         console.print(Text(f"The functions and their layer run as `sam build` made them, from {artefact.folder}."))
     with (
-        # URLs live as long as real ones: what a busy machine needs to fetch an image is not scaled either.
+        # URL lifetimes are not scaled, because the time that a busy machine needs to download an image is not either.
         Simulator(
             time_scale=TIME_SCALE, origin_lifetime_seconds=ORIGIN_LIFETIME_SECONDS / TIME_SCALE, records_wait=True
         ) as simulator,
@@ -119,7 +119,7 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
         shutil.rmtree(images_dir)
     save_images(bucket.images, images_dir)
     if not problems:
-        # Only now: what should not be in the bucket is not always a picture.
+        # Only after a successful check: unexpected objects in the bucket may not be images.
         write_contact_sheet([bucket.images[key] for key in sorted(bucket.images)], images_dir / CONTACT_SHEET)
         _tell_success(console, tasks, bucket, images_dir, picture, time.monotonic() - begun)
     return problems
@@ -163,7 +163,7 @@ def _tell_success(
     }
     console.print()
     for what, hint in hints.items():
-        # Not wrapped: paths and commands are there to be copied.
+        # Not wrapped, so that paths and commands can be copied.
         console.print(Text(f"{what:<17}", "dim") + Text(hint, "bold cyan"), soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Plays the cases as a user of the services would: submits, registers, watches the table."""
+"""Runs the cases as a user of the services does: submits and registers tasks, then watches the table."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 _WATCH_INTERVAL_SECONDS = 0.15
-# As people do it: not all at the same moment. It also spares a small machine a dozen cold starts at once.
+# Spreads the submissions, as real users do, and avoids a dozen simultaneous cold starts on a small machine.
 _SUBMIT_INTERVAL_SECONDS = 0.1
 _AT_THE_END = {TaskStatus.ARCHIVED, TaskStatus.INCOMPLETE, TaskStatus.FAILED, TaskStatus.TIMED_OUT}
 
@@ -26,31 +26,31 @@ _deserialize = TypeDeserializer().deserialize
 
 
 class DemoError(Exception):
-    """The demo cannot go on."""
+    """The demo cannot continue."""
 
 
 @dataclass(slots=True)
 class Played:
-    """A case under way: when it was submitted, and its item as last seen."""
+    """A submitted case, with the time of its submission and its item as last read."""
 
     case: Case
     submitted_at: float | None = None
-    forgery_answer: int | None = None  # the HTTP status that a stranger got
+    forgery_answer: int | None = None  # HTTP status that the forged callback was answered with
     item: Mapping[str, Any] | None = None
 
     @property
     def status(self) -> TaskStatus | None:
-        """The item's status, None while there is no item."""
+        """The item's status; None while there is no item."""
         return TaskStatus(self.item["status"]) if self.item else None
 
     @property
     def is_at_its_end(self) -> bool:
-        """Nothing more is to come."""
+        """Whether the task has a final status."""
         return self.status in _AT_THE_END
 
     @property
     def seconds(self) -> float | None:
-        """From the submission to the end."""
+        """Seconds from the submission to the final status; None before."""
         if self.item is None or self.submitted_at is None or not self.is_at_its_end:
             return None
         ended = self.item.get("archivedAt") or self.item.get("reportedAt") or self.item["updatedAt"]
@@ -65,10 +65,10 @@ def submit_and_register(
     callback_urls: Mapping[str, str],
     submit_by_api: Callable[[Case], Case],
 ) -> Iterator[Played]:
-    """Submits each task to its service, registers it as users do, lets strangers have a try, and yields it.
+    """Submits each task to its service, registers it in the table, posts its forged callback if any, and yields it.
 
     Raises:
-        DemoError: a service did not take a task.
+        DemoError: a service did not accept a task.
     """
     with httpx.Client(trust_env=False, timeout=20) as http:
         for played in tasks:
@@ -98,7 +98,7 @@ def submit_and_register(
 
 
 def register(dynamodb: "DynamoDBClient", table: str, case: Case) -> None:
-    """Puts the item of a new task, unless a callback was faster."""
+    """Writes the item of a new task, unless a callback has already created it."""
     now = iso(utc_now())
     with suppress(dynamodb.exceptions.ConditionalCheckFailedException):
         dynamodb.put_item(
@@ -119,12 +119,12 @@ def register(dynamodb: "DynamoDBClient", table: str, case: Case) -> None:
 def watch(
     tasks: Sequence[Played], simulator: Simulator, dynamodb: "DynamoDBClient", table: str, *, deadline: float
 ) -> Iterator[list[Played]]:
-    """Yields those whose item has changed, again and again, until all are at their end and nothing more is delivered.
+    """Yields repeatedly the tasks whose item has changed, until all have a final status and no callback is outstanding.
 
-    `deadline`, on the monotonic clock, ends it in any case.
+    Stops at `deadline` (monotonic clock) in any case.
     """
     while True:
-        # Asked before the table: what was delivered by now is in what is read now.
+        # Checked before the table is read, so that the items read include every callback delivered by then.
         all_delivered = simulator.outstanding_callbacks == 0
         items = _items(dynamodb, table, tasks)
         yield [played for played in tasks if _has_changed(played, items)]

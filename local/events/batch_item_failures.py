@@ -1,4 +1,4 @@
-"""What a function says of the records in its batch (ReportBatchItemFailures), read as Lambda reads it.
+"""Reads the failed records of a batch from a function's response (ReportBatchItemFailures), as Lambda does.
 
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
 """
@@ -11,7 +11,7 @@ from local.lambda_.runtime_api import Outcome
 
 
 def failed_identifiers(outcome: Outcome, identifiers: Sequence[str], reports_item_failures: bool) -> set[str]:
-    """Which of a batch's identifiers failed: all of them if the function failed or its answer makes no sense."""
+    """Returns the identifiers of a batch that failed: all if the function failed or its response is malformed."""
     everything = set(identifiers)
     if outcome.function_error:
         return everything
@@ -27,5 +27,5 @@ def failed_identifiers(outcome: Outcome, identifiers: Sequence[str], reports_ite
         return everything
     failures = response.get("batchItemFailures") or []
     failed = {str(item.get("itemIdentifier")) if isinstance(item, dict) else "" for item in failures}
-    # An identifier that is missing, empty or not of this batch makes the whole batch a failure.
+    # An identifier that is missing, empty or not part of this batch makes the whole batch fail.
     return failed if failed <= everything else everything

@@ -1,4 +1,4 @@
-"""Filter patterns of event source mappings, with the semantics they have in AWS.
+"""Evaluates filter patterns of event source mappings with the same semantics as AWS.
 
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html#filtering-syntax
 """
@@ -11,12 +11,12 @@ from moto.events.models import EventPattern
 
 from local import LocalStackError
 
-# moto takes an operator that it doesn't know for a match of anything, so what it can do is listed here.
+# moto lets an unknown operator match anything, so the operators that it implements are listed here.
 _OPERATORS = {"anything-but", "equals-ignore-case", "exists", "numeric", "prefix", "suffix"}
 
 
 class EventFilter:
-    """Tells which records reach a function: those that match any of the patterns, or all if there are none.
+    """Selects the records that reach a function: records that match any of the patterns, or all without patterns.
 
     Raises LocalStackError for a pattern or an operator that would mean something else here than in AWS.
     """

@@ -33,10 +33,10 @@ class QueueMapping:
 
 
 class QueueEventSource:
-    """One poller; as many batches at once as the mapping allows and the function has sandboxes for.
+    """Polls one queue, with as many concurrent batches as the mapping allows and the function has sandboxes for.
 
-    A message that was handled is deleted. One that was not comes back when its visibility timeout is over, in scaled
-    time, and goes to the dead letters once it was received as often as the queue's redrive policy says.
+    Handled messages are deleted. A failed message becomes visible again after its visibility timeout, in scaled time,
+    and moves to the dead-letter queue after the number of receives in the queue's redrive policy.
     """
 
     def __init__(
@@ -64,15 +64,16 @@ class QueueEventSource:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            # First a free slot, then a message: a received message must not use up its visibility timeout waiting here.
+            # A slot is acquired before a message is received: a received message must not spend its visibility timeout
+            # waiting.
             if not self._slots.acquire(timeout=0.2):
                 continue
             messages = []
             try:
-                # Looked up in this process: a request to the server 20 times a second would keep a core warm.
+                # Checked in this process: a request to the server 20 times a second would keep a core busy.
                 if patches.wait_for_messages(self._queue, 0.05):
                     messages = self._receive()
-            except Exception as exc:  # noqa: BLE001 - a mapping must outlive a fault of the stack
+            except Exception as exc:  # noqa: BLE001 - the mapping must continue after an error of the stack
                 self._note(exc)
             if messages:
                 self._batches.submit(self._deliver_and_free_slot, messages)

@@ -1,4 +1,4 @@
-"""Runs a function by the clock as EventBridge Scheduler does, in scaled time.
+"""Runs a function on a schedule as EventBridge Scheduler does, in scaled time.
 
 https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
 """
@@ -26,7 +26,7 @@ RETRY_AFTER_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the template says of a schedule; the defaults are EventBridge Scheduler's."""
+    """The settings of a schedule in the template; the defaults are EventBridge Scheduler's."""
 
     name: str
     function: str
@@ -37,9 +37,9 @@ class Schedule:
 
 
 def rate_seconds(name: str, expression: str) -> float:
-    """How often: `rate(1 hour)`.
+    """Returns the seconds between two runs of an expression such as `rate(1 hour)`.
 
-    Raises LocalStackError for what else there is, as `cron(...)`.
+    Raises LocalStackError for other kinds of expressions, such as `cron(...)`.
     """
     if not (match := _RATE.fullmatch(expression)):
         raise LocalStackError(
@@ -49,10 +49,10 @@ def rate_seconds(name: str, expression: str) -> float:
 
 
 class ScheduleSource:
-    """One thread that invokes the function, for the first time after one period.
+    """Invokes the function from one thread, for the first time after one period.
 
-    What the function returns or raises is nobody's business, as with Lambda's asynchronous invocations. An invocation
-    for which there is no sandbox is tried again, and ends among the dead letters.
+    Results and errors of the function are ignored, as with Lambda's asynchronous invocations. An invocation that finds
+    no free sandbox is retried, and after the last retry its event is sent to the dead-letter queue.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ScheduleSource:
         while not self._stopping.wait(self._schedule.rate_seconds * self._time_scale):
             try:
                 self._invoke(self._schedule.input or json.dumps(self._event()))
-            except Exception as exc:  # noqa: BLE001 - a schedule must outlive a fault of the stack
+            except Exception as exc:  # noqa: BLE001 - the schedule must continue after an error of the stack
                 if not self._stopping.is_set():
                     self._logs.error(self._schedule.name, f"{type(exc).__name__}: {exc}")
 

@@ -24,14 +24,14 @@ from local.template.expand import REGION
 
 Record = dict[str, Any]
 
-# AWS doesn't say how long it waits before a retry; long enough here not to spin, short enough to watch.
+# AWS does not document the delay before a retry; here it is long enough to avoid a busy loop, short enough to watch.
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class StreamMapping:
-    """The settings of an event source mapping; the defaults are Lambda's. -1 means without end."""
+    """The settings of an event source mapping; the defaults are Lambda's. -1 means unlimited."""
 
     name: str
     stream_arn: str
@@ -47,9 +47,9 @@ class StreamMapping:
 
 
 class StreamEventSource:
-    """One thread for the one shard that moto's streams have: its records reach the function in order.
+    """Reads the single shard of a moto stream in one thread, so that records reach the function in order.
 
-    `send_message(queue_url, body)` puts what could not be handled into the on-failure queue.
+    `send_message(queue_url, body)` sends a description of failed records to the on-failure queue.
     """
 
     def __init__(
@@ -81,15 +81,15 @@ class StreamEventSource:
             try:
                 if batch := self._next_batch():
                     self._deliver(batch)
-            except Exception as exc:  # noqa: BLE001 - a mapping must outlive a fault of the stack
+            except Exception as exc:  # noqa: BLE001 - the mapping must continue after an error of the stack
                 if not self._stopping.is_set():
                     self._logs.error(self._mapping.name, f"{type(exc).__name__}: {exc}")
 
     def _next_batch(self) -> list[Record]:
-        """Records that match the filter, as many as a batch takes or came within the window; at times none."""
+        """Returns matching records, limited by the batch size and the batching window; the list may be empty."""
         batch: list[Record] = []
         deadline = 0.0
-        wait_seconds = 0.2  # how long stopping may take
+        wait_seconds = 0.2  # the longest delay when the source is stopped
         while not self._stopping.is_set() and patches.wait_for_records(self._shard, self._position, wait_seconds):
             while len(batch) < self._mapping.batch_size and self._position < len(self._shard.items):
                 record = self._as_event_record(self._shard.items[self._position].to_json())
@@ -111,7 +111,7 @@ class StreamEventSource:
         return {**record, **source, "dynamodb": change}
 
     def _deliver(self, batch: list[Record]) -> None:
-        """Hands the records over until each has been handled or put aside. Nothing later overtakes them."""
+        """Delivers the records until each one is handled or discarded. Later records never overtake them."""
         pending = [(batch, 0)]
         while pending and not self._stopping.is_set():
             records, retries = pending.pop()
@@ -121,7 +121,7 @@ class StreamEventSource:
             try:
                 outcome = self._function.invoke(json.dumps({"Records": records}).encode())
             except TooManyRequestsError:
-                # Throttling doesn't count as a try.
+                # Throttling does not count as a retry.
                 self._stopping.wait(FIRST_RETRY_SECONDS)
                 pending.append((records, retries))
                 continue
@@ -129,11 +129,12 @@ class StreamEventSource:
             failed = failed_identifiers(outcome, numbers, self._mapping.reports_item_failures)
             if not failed:
                 continue
-            # Lambda takes the lowest number for a checkpoint: what comes before it is done, the rest is tried again.
+            # Lambda uses the lowest failed number as checkpoint: records before it are done, the rest is retried.
             first = min(numbers.index(number) for number in failed)
             rest = records[first:]
             if self._mapping.bisects_on_error and len(rest) > 1:
-                # Splitting doesn't use up a retry. At the checkpoint if there is one, else in the middle.
+                # Bisecting does not use up a retry. The batch is split at the checkpoint if there is one, else in the
+                # middle.
                 middle = 0 if first else len(rest) // 2
                 parts = [part for part in (rest[:middle], rest[middle:]) if part]
                 pending.extend((part, retries) for part in reversed(parts))
@@ -174,7 +175,7 @@ def sequence_number(record: Record) -> str:
 def on_failure_message(
     mapping: StreamMapping, function: Function, shard_id: str, records: list[Record], condition: str, invoke_count: int
 ) -> dict[str, Any]:
-    """What Lambda sends to an on-failure queue: where the records are, not the records.
+    """Returns the message that Lambda sends to an on-failure queue: the position of the records, not the records.
 
     https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
     """

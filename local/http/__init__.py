@@ -1,1 +1,1 @@
-"""API Gateway HTTP APIs on the loopback address."""
+"""Serves API Gateway HTTP APIs on the loopback address."""

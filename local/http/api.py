@@ -1,4 +1,4 @@
-"""An API Gateway HTTP API on the loopback address: routes, limits, access log.
+"""Serves an API Gateway HTTP API on the loopback address: routes, limits and access log.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api.html
 """
@@ -30,20 +30,20 @@ DEFAULT_INTEGRATION_TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Route:
-    """`POST /callbacks/{provider}/{token+}` and the function behind it."""
+    """A route such as `POST /callbacks/{provider}/{token+}` and the function that it invokes."""
 
     method: str
     path: str
     function: str
     timeout_seconds: float = DEFAULT_INTEGRATION_TIMEOUT_SECONDS
-    is_signed: bool = False  # AWS_IAM: only requests with a valid signature get through
+    is_signed: bool = False  # AWS_IAM: only requests with a valid signature are accepted
 
     @property
     def key(self) -> str:
         return f"{self.method} {self.path}"
 
     def match(self, method: str, path: str) -> dict[str, str] | None:
-        """The path's parameters if it is this route's. A `{name+}` at the end takes one or more segments."""
+        """Returns the path parameters if the request matches, or None. A final `{name+}` takes 1 or more segments."""
         match = self.pattern.fullmatch(path) if self.method in ("ANY", method) else None
         return match.groupdict() if match else None
 
@@ -53,7 +53,7 @@ class Route:
 
     @property
     def precedence(self) -> tuple[bool, bool, int]:
-        """Lower comes first: a full match before a greedy one, a method before ANY, fixed segments before variables."""
+        """Sort key, lowest first: full match before greedy, method before ANY, fixed segments before variables."""
         return ("+}" in self.path, self.method == "ANY", self.path.count("{"))
 
 
@@ -68,7 +68,10 @@ def _segment_pattern(part: str) -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """The settings of the $default stage. No rate means no limit of its own, as locally there is no account's."""
+    """The settings of the $default stage.
+
+    Without a rate limit, requests are not throttled: there is no account limit here.
+    """
 
     rate_limit: float | None = None
     burst_limit: int | None = None
@@ -76,7 +79,7 @@ class Stage:
 
 
 class TokenBucket:
-    """API Gateway's throttling: `burst` requests at once, `rate` per second for long."""
+    """Throttles as API Gateway does: `burst` requests at once, `rate` requests per second in the long run."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self._rate = rate
@@ -97,7 +100,7 @@ class TokenBucket:
 
 
 class HttpApi(LoopbackServer):
-    """Answers requests with functions. Listens from its construction on, answers after `serve()`."""
+    """Invokes functions for HTTP requests. Listens from its construction on, responds after `serve()`."""
 
     def __init__(self, port: int, logs: LogFolder, *, option: str = "--port") -> None:
         super().__init__(_HttpApiHandler, port, option)
@@ -106,7 +109,7 @@ class HttpApi(LoopbackServer):
         self._functions: Mapping[str, Function] = {}
         self._stage = Stage()
         self._bucket: TokenBucket | None = None
-        # API Gateway gives up on a function that Lambda lets go on: so invocations have threads of their own.
+        # API Gateway times out while Lambda lets the function continue, so invocations run in their own threads.
         self._invocations = ThreadPoolExecutor(64, thread_name_prefix="http-api")
 
     @property
@@ -115,7 +118,7 @@ class HttpApi(LoopbackServer):
 
     def serve(self, routes: list[Route], stage: Stage, functions: Mapping[str, Function]) -> None:
         for route in routes:
-            _ = route.pattern  # one that cannot be matched shall stop the start, not the first request
+            _ = route.pattern  # a pattern that cannot be compiled must fail at start, not at the first request
         self._routes = sorted(routes, key=lambda route: route.precedence)
         self._stage = stage
         self._functions = functions
@@ -128,7 +131,7 @@ class HttpApi(LoopbackServer):
         self._invocations.shutdown(wait=True, cancel_futures=True)
 
     def respond(self, request: HttpRequest) -> HttpResponse:
-        """The answer to a request, written to the access log."""
+        """Returns the response to a request and writes it to the access log."""
         started_at = time.monotonic()
         route_key, response = self._route(request)
         response.headers.append(("apigw-requestid", request.request_id))
@@ -191,7 +194,7 @@ class HttpApi(LoopbackServer):
             "integrationLatency": milliseconds,
             "responseLength": str(len(response.body)),
         }
-        # API Gateway writes a dash for what it has no value for.
+        # API Gateway writes a dash for a variable that has no value.
         line = re.sub(
             r"\$context\.([\w.]*\w)", lambda match: known.get(match.group(1), "-"), self._stage.access_log_format
         )
@@ -218,7 +221,7 @@ class _HttpApiHandler(LoopbackHandler):
         return self.answer(response.status, response.body, response.headers)
 
     def _read_body(self) -> bytes | None:
-        """The whole body; None if it is larger than API Gateway takes."""
+        """Returns the whole body, or None if it is larger than API Gateway accepts."""
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
             return self._read_chunks()
         try:
@@ -228,10 +231,11 @@ class _HttpApiHandler(LoopbackHandler):
         if 0 <= length <= MAX_BODY_BYTES:
             body = self.rfile.read(length)
             if len(body) < length:
-                # API Gateway calls nobody for half a request.
+                # API Gateway does not invoke the function for an incomplete request.
                 raise ConnectionResetError("the client hung up in the middle of its body")
             return body
-        # Read before it is refused: a client that still sends would see a broken connection instead of the answer.
+        # The body is read before it is rejected: a client that is still sending would see a broken connection instead
+        # of the response.
         left = min(length, 10 * MAX_BODY_BYTES)
         while left > 0 and (chunk := self.rfile.read(min(left, 65536))):
             left -= len(chunk)
@@ -251,5 +255,5 @@ class _HttpApiHandler(LoopbackHandler):
             pass  # trailers
         return bytes(body)
 
-    # Names that http.server looks for.
+    # The method names that http.server looks up.
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _handle  # noqa: N815

@@ -1,4 +1,4 @@
-"""HTTP requests as Lambda events of payload format 2.0, and function results as HTTP responses.
+"""Converts HTTP requests to Lambda events of payload format 2.0, and function results to HTTP responses.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 """
@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl, unquote
 from local.lambda_.runtime_api import Outcome
 from local.template.expand import ACCOUNT_ID
 
-# The documentation says only that a body of a binary content type is base64-encoded. What the service takes for text,
-# by observation; a form, and a body without content type, is binary.
+# The documentation says only that bodies with a binary content type are base64-encoded. This is the set of types that
+# the service treats as text, by observation; a form, and a body without content type, is binary.
 _TEXT_CONTENT = re.compile(r"(text/.*|application/(json|javascript|xml))", re.IGNORECASE)
 
 _FRAMING_HEADERS = {"connection", "content-length", "transfer-encoding"}
@@ -28,7 +28,7 @@ Headers = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request as it came over the wire; `target` is path and query, still percent-encoded."""
+    """A request as the client sent it; `target` is path and query, still percent-encoded."""
 
     method: str
     target: str
@@ -40,7 +40,7 @@ class HttpRequest:
 
     @property
     def path(self) -> str:
-        """Decoded: an HTTP API hands on `%2B` as `+`, in the path as in its parameters."""
+        """The decoded path: an HTTP API passes `%2B` on as `+`, in the path and in its parameters."""
         return unquote(self.target.partition("?")[0])
 
     @property
@@ -59,14 +59,14 @@ class HttpResponse:
 
 
 def message_response(status: int, message: str) -> HttpResponse:
-    """What API Gateway answers on its own account."""
+    """Returns a response of API Gateway itself, not of a function."""
     return HttpResponse(status, json.dumps({"message": message}).encode(), [("content-type", "application/json")])
 
 
 def request_event(
     request: HttpRequest, route_key: str, path_parameters: Mapping[str, str], access_key_id: str | None = None
 ) -> dict[str, Any]:
-    """The event that the function of this route gets; with the access key id of whoever signed the request."""
+    """Returns the event for the route's function; `access_key_id` is that of the request's signer, if it was signed."""
     now = datetime.now(UTC)
     host = request.header("host")
     cookies = [item.strip() for key, value in request.headers if key.lower() == "cookie" for item in value.split(";")]
@@ -130,7 +130,7 @@ def _caller(access_key_id: str) -> dict[str, str | None]:
 
 
 def _joined(pairs: Iterable[tuple[str, str]], lower: bool = True) -> dict[str, str]:
-    """Format 2.0 knows no lists: values of the same name are joined by commas."""
+    """Joins values of the same name by commas: format 2.0 has no lists."""
     joined: dict[str, str] = {}
     for key, value in pairs:
         name = key.lower() if lower else key
@@ -143,12 +143,12 @@ def _event_body(body: bytes, content_type: str) -> dict[str, Any]:
         try:
             return {"body": body.decode(), "isBase64Encoded": False}
         except UnicodeDecodeError:
-            pass  # a text that is none travels like any other bytes
+            pass  # a body that is not valid UTF-8 is base64-encoded like binary content
     return {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
 
 
 def function_response(outcome: Outcome) -> HttpResponse:
-    """What the client gets of a function's result; 500 for a function that failed or answered nonsense."""
+    """Returns the client's response for a function's result: 500 if the function failed or the result is malformed."""
     if outcome.function_error:
         return message_response(500, "Internal Server Error")
     try:
@@ -168,7 +168,7 @@ def _mapped(result: Any) -> HttpResponse:
         raise ValueError("malformed proxy response")
     content = base64.b64decode(body, validate=True) if result.get("isBase64Encoded") else body.encode()
     headers = [(str(key).lower(), _header_value(value)) for key, value in (result.get("headers") or {}).items()]
-    # multiValueHeaders belongs to format 1.0 and is not looked at here. Neither may a function frame the answer.
+    # multiValueHeaders belongs to format 1.0 and is ignored. A function may not set the framing headers either.
     headers = [
         (key, value) for key, value in headers if key not in ("content-length", "transfer-encoding", "connection")
     ]

@@ -1,4 +1,4 @@
-"""HTTP servers that only this machine can reach."""
+"""Provides HTTP servers that only this machine can reach."""
 
 import contextlib
 import errno
@@ -15,9 +15,9 @@ HOST = "127.0.0.1"
 
 
 def listening_socket(port: int, option: str) -> socket.socket:
-    """A socket that listens on the loopback address; port 0 takes a free one.
+    """Returns a socket that listens on the loopback address; port 0 selects a free port.
 
-    Raises LocalStackError, naming the option that chooses another port, if the port is taken.
+    Raises LocalStackError, naming the option that selects another port, if the port is taken.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -34,7 +34,7 @@ def listening_socket(port: int, option: str) -> socket.socket:
 
 
 class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """Ends kept connections when the server stops: their clients would go on talking to a dead stack."""
+    """Closes kept-alive connections when the server stops: clients would otherwise keep using a stopped stack."""
 
     daemon_threads = True
 
@@ -48,11 +48,11 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
 
     def end_connections(self) -> None:
         for connection in list(self._open_connections()):
-            with contextlib.suppress(OSError):  # the other side may have been faster
+            with contextlib.suppress(OSError):  # the client may have closed the connection first
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says what went wrong in here. That a client has hung up is no news."""
+        """Prints errors of the server itself. A client that closes its connection is not an error."""
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
@@ -66,7 +66,7 @@ class LoopbackServer(ConnectionsEndWithServer, HTTPServer):
 
     def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0, option: str = "--port") -> None:
         super().__init__((HOST, port), handler, bind_and_activate=False)
-        # Not server_bind(): HTTPServer asks the DNS for the host's full name, which takes seconds on some machines.
+        # Not server_bind(): HTTPServer resolves the host's full name by DNS, which takes seconds on some machines.
         self.socket.close()
         self.socket = listening_socket(port, option)
         self.server_address = self.socket.getsockname()
@@ -88,9 +88,9 @@ class LoopbackServer(ConnectionsEndWithServer, HTTPServer):
 
 
 class LoopbackHandler(BaseHTTPRequestHandler):
-    """A request handler that keeps connections open and answers in one packet.
+    """A request handler that keeps connections open and sends each response in one packet.
 
-    Headers and body in two small packets meet Nagle's algorithm and delayed acknowledgements: 40 ms for each answer.
+    Headers and body in two small packets trigger Nagle's algorithm and delayed acknowledgements: 40 ms per response.
     """
 
     protocol_version = "HTTP/1.1"
@@ -98,7 +98,7 @@ class LoopbackHandler(BaseHTTPRequestHandler):
     wbufsize = -1
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Who answers a request also writes its log."""
+        """Logs nothing: the code that handles a request writes its own log."""
 
     def handle_expect_100(self) -> bool:
         proceed = super().handle_expect_100()

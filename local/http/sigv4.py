@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 as API Gateway checks it on routes with IAM authorisation.
+"""Verifies AWS Signature Version 4 as API Gateway does on routes with IAM authorisation.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
@@ -17,7 +17,7 @@ from botocore.credentials import Credentials
 from local.http.events import HttpRequest
 from local.template.expand import REGION
 
-# The credentials of whoever uses the local stack.
+# The credentials for all users of the local stack.
 ACCESS_KEY_ID = "local"
 SECRET_ACCESS_KEY = "local"
 
@@ -30,14 +30,14 @@ _AUTHORIZATION = re.compile(
 
 
 class NotSignedError(Exception):
-    """A request that is not signed, or not rightly. API Gateway does not tell the caller which; the message does."""
+    """A request without a valid signature. API Gateway does not return the reason to the caller; the message has it."""
 
 
 def verify_signature(request: HttpRequest, *, now: datetime) -> str:
-    """The access key id that the request was signed with.
+    """Returns the access key id that the request was signed with.
 
     Raises:
-        NotSignedError: it was not.
+        NotSignedError: the request has no valid signature.
     """
     authorization = _AUTHORIZATION.fullmatch(request.header("authorization").strip())
     if authorization is None:
@@ -90,7 +90,7 @@ def _headers(request: HttpRequest, names: list[str]) -> Iterator[tuple[str, str]
 
 
 class _AsSigned(SigV4Auth):
-    """botocore's signer, for the headers that the caller has chosen."""
+    """botocore's signer, restricted to the headers that the caller has signed."""
 
     def headers_to_sign(self, request: AWSRequest) -> HTTPHeaders:
         return request.headers

@@ -1,1 +1,1 @@
-"""Lambda on one machine: sandboxes, the Runtime API, logs."""
+"""Runs Lambda functions on one machine: sandboxes, the Runtime API, logs."""

@@ -1,4 +1,4 @@
-"""What the template says of a function, and what its handler finds in the environment."""
+"""Holds a function's settings from the template and builds the environment variables of its handler."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from local.template.expand import ACCOUNT_ID, REGION
 
 @dataclass(frozen=True)
 class FunctionConfiguration:
-    """What the template says of a function."""
+    """The settings of a function in the template."""
 
     name: str
     handler: str
@@ -21,8 +21,9 @@ class FunctionConfiguration:
     timeout_seconds: float = 3
     memory_mb: int = 128
     log_group: str = ""
-    # What stands for /var/runtime, for a function from the artefact: its sandboxes import from there, its own folder,
-    # its layers and the standard library. None: they also import from the environment of the local stack.
+    # The folder that replaces /var/runtime, for a function from the artefact: its sandboxes import from this folder,
+    # the function's own folder, its layers and the standard library. None: they also import from the environment of the
+    # local stack.
     runtime_dir: Path | None = None
 
     @property
@@ -31,7 +32,7 @@ class FunctionConfiguration:
 
 
 def sandbox_environment(configuration: FunctionConfiguration, environment: Mapping[str, str]) -> dict[str, str]:
-    """What a handler sees in os.environ: Lambda's own variables, the template's, and nothing of whoever runs this.
+    """Returns the handler's os.environ: Lambda's own variables and the template's; of the user's only PATH and TMPDIR.
 
     https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
     """
@@ -41,7 +42,7 @@ def sandbox_environment(configuration: FunctionConfiguration, environment: Mappi
         **inherited,
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        # In Lambda this is the runtime's folder; here it is how layers get before the packages of the environment.
+        # In Lambda this is the runtime's folder; here it puts layers before the packages of the environment.
         "PYTHONPATH": str(runtime_dir) if runtime_dir else os.pathsep.join(map(str, configuration.layers)),
         "PYTHONUNBUFFERED": "1",
         **({"LAMBDA_RUNTIME_DIR": str(runtime_dir)} if runtime_dir else {}),
@@ -57,11 +58,11 @@ def sandbox_environment(configuration: FunctionConfiguration, environment: Mappi
         "AWS_LAMBDA_LOG_GROUP_NAME": configuration.log_group,
         "AWS_LAMBDA_LOG_STREAM_NAME": "local",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        # In Lambda these are the function's role: each request tells whose it is.
+        # In Lambda these are the role's credentials; here they identify the function that sends a request.
         "AWS_ACCESS_KEY_ID": configuration.name,
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_SESSION_TOKEN": "local",
-        # A profile in the home folder must not lead a handler out of this machine.
+        # A profile in the home folder must not send a handler's requests to real AWS.
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",

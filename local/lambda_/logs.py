@@ -1,4 +1,4 @@
-"""What functions print, one file per function, and what went wrong in one file of its own."""
+"""Writes the output of functions to one log file each, and all errors to a common file."""
 
 import json
 import threading
@@ -11,9 +11,9 @@ ErrorListener = Callable[[str, str], None]
 
 
 class LogFolder:
-    """Files of lines below one folder; emptied when the stack starts, so that what is there belongs to this run.
+    """Log files in one folder; deleted when the stack starts, so that all lines belong to the current run.
 
-    `errors.log` collects what is wrong. `on_error(source, message)` hears each of them, for the terminal.
+    `errors.log` collects all errors. `on_error(source, message)` is called for each of them, for the terminal.
     """
 
     def __init__(self, folder: Path, on_error: ErrorListener | None = None) -> None:
@@ -38,12 +38,12 @@ class LogFolder:
             self._on_error(source, message)
 
     def close(self) -> None:
-        """Takes no more lines: that a sandbox is killed when the stack ends is no error."""
+        """Ignores all later lines: a sandbox that is killed when the stack stops is not an error."""
         with self._lock:
             self._closed = True
 
     def function_error(self, function: str, request_id: str, payload: bytes) -> None:
-        """Notes an invocation that failed; the payload is Lambda's error object."""
+        """Logs a failed invocation; the payload is Lambda's error object."""
         try:
             error: dict[str, Any] = json.loads(payload)
         except ValueError:

@@ -1,5 +1,5 @@
 # ruff: noqa: A001, ARG001 - names and arguments are those of the native module
-"""A stand-in for awslambdaric's native `runtime_client`, with its functions: that one is compiled on Linux only.
+"""Replaces awslambdaric's native `runtime_client`, which is compiled on Linux only, with the same functions.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -17,7 +17,7 @@ def initialize_client(user_agent: str) -> None:
 
 
 def next() -> tuple[bytes, dict[str, str]]:
-    """The next event and the headers that come with it; waits until there is one."""
+    """Waits for the next event and returns it with the headers of its response."""
     return _call("GET", "next", b"", {})
 
 

@@ -1,4 +1,4 @@
-"""Runs functions as Lambda does: sandboxes of their own process, cold starts, timeouts, concurrency."""
+"""Runs functions as Lambda does: one process per sandbox, cold starts, timeouts, concurrency."""
 
 import contextlib
 import itertools
@@ -16,11 +16,11 @@ from local.lambda_.configuration import FunctionConfiguration, sandbox_environme
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime_api import Invocation, Outcome, RuntimeApi
 
-# Lambda would start up to 1000. More than the cores can feed only make a burst slower: each imports for itself.
+# Lambda would start up to 1000. More sandboxes than the cores can run make a burst slower: each one imports for itself.
 MAX_SANDBOXES_PER_FUNCTION = max(3, min(8, 2 * (os.cpu_count() or 4)))
-# Lambda gives the init phase 10 s on a machine of its own. Here several start side by side, beside all else that the
-# machine does: under load they took up to 51 s, and another one in place of a slow one only makes the load larger. Only
-# a sandbox that hangs for good has to be found.
+# Lambda gives the init phase 10 s on a machine of its own. Here several sandboxes start at the same time, beside all
+# other processes of the machine: under load an init phase took up to 51 s, and replacing a slow sandbox only increases
+# the load. The limit only has to detect a sandbox that hangs forever.
 INIT_TIMEOUT_SECONDS = 300.0
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -29,15 +29,16 @@ _serial_numbers = itertools.count(1)
 
 
 class TooManyRequestsError(Exception):
-    """All sandboxes stayed busy. Lambda answers 429 TooManyRequestsException."""
+    """All sandboxes stayed busy. Lambda responds with 429 TooManyRequestsException."""
 
 
 def _command(configuration: FunctionConfiguration) -> list[str]:
-    """What starts a sandbox of the function."""
+    """Returns the command that starts a sandbox of the function."""
     if configuration.runtime_dir is None:
         return [sys.executable, "-m", "local.lambda_.sandbox"]
-    # -I: neither the folder at hand nor the user's packages nor PYTHONPATH. -S: nor those of the environment, which has
-    # all that the local stack needs: a module that the artefact lacks would be found there.
+    # -I ignores the current folder, the user's packages and PYTHONPATH. -S ignores the packages of the environment:
+    # they include everything that the local stack needs, so a module that is missing from the artefact would be found
+    # there.
     isolated = [sys.executable, "-I", "-S", str(_SANDBOX)]
     return [*isolated, *map(str, (*configuration.layers, configuration.runtime_dir))]
 
@@ -58,12 +59,12 @@ class Sandbox:
         self._process = subprocess.Popen(
             _command(configuration),
             cwd=_REPOSITORY,
-            # The session token tells which sandbox an AWS request comes from.
+            # The session token identifies the sandbox that sends an AWS request.
             env={**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address, "AWS_SESSION_TOKEN": self.id},
-            stdin=subprocess.PIPE,  # never written to: it closes when this process ends, and the sandbox with it
+            stdin=subprocess.PIPE,  # never written to: it closes when this process ends, and the sandbox then exits
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # awslambdaric ends lines of a traceback with \r: universal newlines make lines of them.
+            # awslambdaric ends lines of a traceback with \r; universal newlines turn them into lines.
             text=True,
             errors="replace",
             process_group=0,
@@ -76,12 +77,12 @@ class Sandbox:
         return self._process.pid
 
     def wait_until_ready(self, timeout: float = INIT_TIMEOUT_SECONDS) -> bool:
-        """Whether the handler's module has been imported, at the latest after the timeout."""
+        """Waits until the handler's module is imported, at most for the timeout, and returns whether it was."""
         self._api.ready.wait(timeout)
         return self._api.ready.is_set() and self._api.init_error is None and not self.exited.is_set()
 
     def invoke(self, invocation: Invocation) -> Outcome:
-        """The handler's result or the error that Lambda would report. A sandbox that timed out is dead afterwards."""
+        """Returns the handler's result or the error that Lambda would report. A sandbox that times out is killed."""
         self._current = invocation
         ready = self.wait_until_ready()
         started_at = time.monotonic()
@@ -92,12 +93,12 @@ class Sandbox:
             self._fail_init(invocation)
         self._report(invocation, time.monotonic() - started_at)
         self._current = None
-        assert invocation.outcome is not None  # both ways end it
+        assert invocation.outcome is not None  # both branches end the invocation
         return invocation.outcome
 
     def _run(self, invocation: Invocation) -> None:
         self._api.hand_over(invocation)
-        if self.exited.is_set():  # it may have died since it was ready
+        if self.exited.is_set():  # the process may have exited since it was ready
             self._fail_exited(invocation)
         if not invocation.ended.wait(invocation.timeout_seconds):
             seconds = f"{invocation.timeout_seconds:.2f} seconds"
@@ -105,14 +106,14 @@ class Sandbox:
             self.kill()
 
     def kill(self) -> None:
-        """Ends the process and whatever it started."""
+        """Kills the process and its child processes."""
         self._is_killed = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self.exited.wait(5)
 
     def _watch(self) -> None:
-        """Copies what the process prints to its log, then notes its end."""
+        """Copies the output of the process to its log, then records its exit."""
         assert self._process.stdout
         assert self._process.stdin
         with self._process.stdout as lines:
@@ -128,7 +129,7 @@ class Sandbox:
             else:
                 self._fail_init(current)
         elif not self._is_killed:
-            # The next invocation gets another sandbox, so nothing else would say it.
+            # The next invocation gets another sandbox, so this is the only report of the exit.
             self._logs.error(
                 self._configuration.name, f"{self._exit_reason()} without an invocation", self._init_error()
             )
@@ -170,7 +171,10 @@ class Sandbox:
 
 
 class Function:
-    """A function and its sandboxes. The one used last is used first, as Lambda does: the others may die unmissed."""
+    """A function and its sandboxes.
+
+    The most recently used sandbox is used first, as in Lambda, so that the others can end unused.
+    """
 
     def __init__(
         self,
@@ -189,7 +193,7 @@ class Function:
         self._stopped = False
 
     def prewarm(self) -> Sandbox:
-        """Starts a sandbox that the first invocation finds ready."""
+        """Starts a sandbox ahead of the first invocation."""
         with self._changed:
             sandbox = self._start()
             self._idle.append(sandbox)
@@ -198,7 +202,7 @@ class Function:
     def invoke(self, payload: bytes) -> Outcome:
         """Runs the handler once and waits for it.
 
-        Raises TooManyRequestsError if no sandbox gets free within the function's own timeout.
+        Raises TooManyRequestsError if no sandbox becomes free within the function's own timeout.
         """
         timeout = self.configuration.timeout_seconds
         sandbox = self._take(timeout)
@@ -212,17 +216,17 @@ class Function:
                 self._changed.notify()
 
     def pids(self) -> list[int]:
-        """The processes that are running now."""
+        """Returns the ids of the running processes."""
         with self._changed:
             return [sandbox.pid for sandbox in (*self._idle, *self._busy) if not sandbox.exited.is_set()]
 
     def busy(self) -> list[str]:
-        """The ids of the sandboxes that are at work now."""
+        """Returns the ids of the sandboxes that are running an invocation."""
         with self._changed:
             return sorted(sandbox.id for sandbox in self._busy if not sandbox.exited.is_set())
 
     def kill(self, sandbox_id: str) -> bool:
-        """Ends a sandbox in the middle of whatever it does, as a crash would; whether there was one of this id."""
+        """Kills a sandbox at any point of its work, as a crash would. Returns whether it was running."""
         with self._changed:
             sandboxes = (*self._idle, *self._busy)
             found = [sandbox for sandbox in sandboxes if sandbox.id == sandbox_id and not sandbox.exited.is_set()]

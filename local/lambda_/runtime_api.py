@@ -1,4 +1,4 @@
-"""The Lambda Runtime API for one sandbox: gives its process events and takes the results.
+"""Serves the Lambda Runtime API for one sandbox: sends events to its process and receives the results.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -19,7 +19,7 @@ MAX_RESPONSE_BYTES = 6_291_556
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an invocation came to: the handler's result, or Lambda's error object and the kind of error."""
+    """The result of an invocation: the handler's result, or Lambda's error object and the kind of error."""
 
     payload: bytes
     function_error: str | None = None
@@ -27,7 +27,7 @@ class Outcome:
 
 @dataclass
 class Invocation:
-    """One event on its way through a sandbox."""
+    """One event that a sandbox processes."""
 
     payload: bytes
     function_arn: str
@@ -38,7 +38,7 @@ class Invocation:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def end(self, outcome: Outcome) -> None:
-        """Sets the outcome. Only the first counts: a result may come while its time runs out."""
+        """Sets the outcome. Only the first one counts: a result may arrive at the moment of the timeout."""
         with self._lock:
             if not self.ended.is_set():
                 self.outcome = outcome
@@ -51,7 +51,7 @@ class Invocation:
 
 
 class RuntimeApi(LoopbackServer):
-    """One per sandbox: the native client calls fixed paths, so only the port can tell sandboxes apart."""
+    """The server for one sandbox: the native client calls fixed paths, so only the port distinguishes sandboxes."""
 
     def __init__(self) -> None:
         super().__init__(_RuntimeApiHandler)
@@ -80,7 +80,7 @@ class RuntimeApi(LoopbackServer):
         return self._current
 
     def end_invocation(self, request_id: str, outcome: Outcome) -> int:
-        """Takes a result; the HTTP status to answer it with."""
+        """Stores a result and returns the HTTP status of the response."""
         current = self._current
         if current is None or current.request_id != request_id:
             return 400

@@ -1,6 +1,7 @@
-"""The folder that stands for Lambda's /var/runtime: AWS's runtime interface client, and nothing else.
+"""Fills the folder that replaces Lambda's /var/runtime: AWS's runtime interface client, and nothing else.
 
-Functions from the artefact find their runtime here, because they must not see the environment that it is installed in.
+Functions from the artefact import their runtime from here, because the environment that it is installed in must stay
+invisible to them.
 """
 
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 from local import LocalStackError
 from local.lambda_ import python_runtime_client
 
-# The client, and what it requires.
+# The client and its dependencies.
 DISTRIBUTIONS = ("awslambdaric", "simplejson", "snapshot-restore-py")
 
 
@@ -27,10 +28,11 @@ def make_runtime_folder(folder: Path) -> None:
             raise LocalStackError(f"{name} is not installed: run `make setup` to install it.") from exc
         for file in distribution.files or ():
             source, target = Path(str(distribution.locate_file(file))), folder / file
-            # Commands lie outside of the packages' folder, and are of no use here. Bytecode may have been removed.
+            # Console scripts lie outside of the packages' folder and are not needed here. Bytecode may have been
+            # removed.
             if ".." not in file.parts and source.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                # With its dates: bytecode is valid as long as its source has the date that it had.
+                # Keeps the timestamps: bytecode is valid as long as its source has the recorded modification time.
                 shutil.copy2(source, target)
     # The native module is compiled on Linux only.
     if not any(folder.glob("runtime_client.*")):

@@ -1,9 +1,10 @@
-"""What runs first in each function's process: makes it a Lambda sandbox, then hands over to AWS's own runtime client.
+"""Turns a function's process into a Lambda sandbox, then starts AWS's own runtime client.
 
     python -m local.lambda_.sandbox                         packages of this environment, for functions of the sources
     python -I -S local/lambda_/sandbox.py LAYER... RUNTIME  these folders only, for functions of the artefact
 
-Imports nothing of the stack: what a handler finds here is what it finds in Lambda, besides the two doors below.
+Imports nothing of the stack: a handler finds the same modules as in Lambda, except for the two functions
+`install_local_url_policy` and `install_runtime_client`.
 """
 
 import importlib
@@ -16,9 +17,10 @@ IMAGE_HOSTS_VARIABLE = "CATCHLIGHT_LOCAL_IMAGE_HOSTS"
 
 
 def end_with_parent(lifeline: int) -> None:
-    """Ends this process when the other end of the pipe closes, however the parent ended: SIGKILL leaves no orphans.
+    """Ends this process when the other end of the pipe closes, however the parent ended, so SIGKILL leaves no orphans.
 
-    Not PR_SET_PDEATHSIG: macOS has none, and on Linux it fires when the *thread* that started this process ends.
+    Not PR_SET_PDEATHSIG: macOS does not have it, and on Linux it fires when the *thread* that started this process
+    ends.
     """
 
     def wait() -> None:
@@ -30,10 +32,10 @@ def end_with_parent(lifeline: int) -> None:
 
 
 def install_local_url_policy(host_ports: Collection[tuple[str, int]]) -> None:
-    """Lets exactly these addresses past the rule that images come by https from public addresses.
+    """Allows images from exactly these addresses, besides https URLs on public addresses.
 
-    The rule itself has no switch. Here, and only here, the class that holds it is replaced by one with a gap: before
-    the handler's modules look it up.
+    The URL policy itself has no switch. Only here, and before the handler's modules import it, its class is replaced by
+    a subclass that also allows hosts on this machine.
     """
     from urllib.parse import urlsplit
 
@@ -54,13 +56,13 @@ def install_local_url_policy(host_ports: Collection[tuple[str, int]]) -> None:
 
 
 def parse_image_hosts(text: str) -> frozenset[tuple[str, int]]:
-    """`HOST:PORT,HOST:PORT` as pairs."""
+    """Parses `HOST:PORT,HOST:PORT` into pairs."""
     pairs = (item.rsplit(":", 1) for item in text.split(",") if item)
     return frozenset((host, int(port)) for host, port in pairs)
 
 
 def install_runtime_client() -> None:
-    """Makes `import runtime_client` work where awslambdaric has no native one: it is compiled on Linux only."""
+    """Makes `import runtime_client` work where awslambdaric has no native module: it is compiled on Linux only."""
     try:
         importlib.import_module("runtime_client")
     except ImportError:
@@ -80,12 +82,12 @@ def main() -> None:
     task_root = os.environ["LAMBDA_TASK_ROOT"]
     os.chdir(task_root)
     if folders := sys.argv[1:]:
-        # In Lambda's order. The interpreter was started with -I -S: what it has itself is the standard library.
+        # In Lambda's order. The interpreter was started with -I -S, so its own path has the standard library only.
         sys.path[:0] = [task_root, *folders]
     else:
         install_runtime_client()
-        # `python -m` put the repository first, and its own installation for the command line once more; Lambda has the
-        # function's folder there, and the repository nowhere.
+        # `python -m` put the repository first, and the editable installation of the command line adds it again; Lambda
+        # has the function's folder first, and no repository.
         repository = sys.path[0]
         sys.path[:] = [task_root, *(path for path in sys.path[1:] if path != repository)]
     if hosts := os.environ.pop(IMAGE_HOSTS_VARIABLE, ""):

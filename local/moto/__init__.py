@@ -1,1 +1,1 @@
-"""moto's server, corrected where it differs from AWS."""
+"""Runs moto's server, corrected where it differs from AWS."""

@@ -1,4 +1,4 @@
-"""What AWS services answer: whole answers, kept from being sent, and the errors that each service has."""
+"""Builds complete HTTP responses of AWS services, with the error codes of each service."""
 
 import html
 import json
@@ -11,7 +11,7 @@ from werkzeug.test import run_wsgi_app
 
 from local.moto.calls import AwsCall
 
-# What AWS answers; botocore tries all of them again.
+# The error codes of AWS; botocore retries all of them.
 _THROTTLING = {
     "dynamodb": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
     "sqs": "com.amazonaws.sqs#RequestThrottled",
@@ -26,7 +26,7 @@ _INTERNAL_ERROR = {
     "secretsmanager": "InternalServiceError",
     "s3": "InternalError",
 }
-# Of the others it is AccessDeniedException.
+# The other services use AccessDeniedException.
 _ACCESS_DENIED = {
     "dynamodb": "com.amazon.coral.service#AccessDeniedException",
     "s3": "AccessDenied",
@@ -37,7 +37,7 @@ _PLANNED = "a planned fault"
 
 @dataclass(slots=True)
 class AwsResponse:
-    """A whole answer, kept from being sent."""
+    """A complete response that has not been sent yet."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -45,51 +45,51 @@ class AwsResponse:
 
     @classmethod
     def of(cls, application: WSGIApplication, environ: WSGIEnvironment) -> "AwsResponse":
-        """What an application answers to a request."""
+        """Returns the response of an application to a request."""
         parts, status, headers = run_wsgi_app(application, environ, buffered=True)
         return cls(status, list(headers), b"".join(parts))
 
     def change(self, body: bytes) -> None:
-        """Makes it another one. DynamoDB's checksum, which clients compare, goes with the old body."""
+        """Replaces the body. DynamoDB's checksum, which clients compare, is removed with the old body."""
         stale = {"content-length", "x-amz-crc32"}
         self.headers = [(name, value) for name, value in self.headers if name.lower() not in stale]
         self.headers.append(("Content-Length", str(len(body))))
         self.body = body
 
     def send(self, start_response: StartResponse) -> list[bytes]:
-        """Hands it over to the server."""
+        """Passes the response to the server."""
         start_response(self.status, self.headers)
         return [self.body]
 
 
 def throttled(call: AwsCall) -> AwsResponse:
-    """Too many calls."""
+    """Returns the service's throttling error."""
     return _error(call, "503 Slow Down" if call.service == "s3" else "400 Bad Request", _THROTTLING)
 
 
 def internal_error(call: AwsCall) -> AwsResponse:
-    """Not the caller's fault."""
+    """Returns the service's internal error."""
     return _error(call, "500 Internal Server Error", _INTERNAL_ERROR)
 
 
 def access_denied(call: AwsCall, message: str) -> AwsResponse:
-    """The caller's permissions do not include the call."""
+    """Returns the service's error for a call that the caller's permissions do not include."""
     status = "403 Forbidden" if call.service in ("s3", "sqs") else "400 Bad Request"
     codes = {call.service: "AccessDeniedException"} | _ACCESS_DENIED
     answer = _error(call, status, codes, message)
     if call.service == "sqs":
-        # The name of the error in the protocol that SQS had before JSON, which clients go by.
+        # The error's name in the query protocol that SQS had before JSON; clients still read it.
         answer.headers.append(("x-amzn-query-error", "AccessDenied;Sender"))
     return answer
 
 
 def write_conflict() -> AwsResponse:
-    """What PutObject with a condition says while another one writes the same object."""
+    """Returns the error of a conditional PutObject while another request writes the same object."""
     return _s3_error("409 Conflict", "ConditionalRequestConflict", _PLANNED)
 
 
 def json_answer(status: str, document: Mapping[str, Any]) -> AwsResponse:
-    """What all services but S3 speak."""
+    """Returns a JSON response, as all services except S3 send."""
     return _answer(status, "application/x-amz-json-1.0", json.dumps(document).encode())
 
 

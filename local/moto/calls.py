@@ -1,4 +1,4 @@
-"""Requests to AWS services as the endpoint sees them: whose they are, what they ask for, and about which task."""
+"""Parses requests to AWS services at the endpoint: the calling function, the operation and the item or object."""
 
 import io
 import json
@@ -11,28 +11,28 @@ from wsgiref.types import WSGIEnvironment
 
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/[^/]+/[^/]+/([^/]+)/aws4_request")
 _S3_OPERATIONS = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
-# Of a query that says how to sign, what to answer with, or only the operation's name. Any other names a subresource.
+# Query parameters that only sign the request, shape the response or name the operation. Any other names a subresource.
 _S3_PLAIN_QUERY = re.compile(r"(?i)x-amz-.*|x-id|response-.*|versionId")
-# By the names in signatures where botocore has another one.
+# Signing names of services that have another name in botocore.
 _BOTOCORE_NAMES = {"states": "stepfunctions"}
 
 
 @dataclass(frozen=True, slots=True)
 class AwsCall:
-    """One request of a function."""
+    """One request of a function to an AWS service."""
 
     function: str
-    sandbox: str  # its id
+    sandbox: str  # the sandbox's id
     service: str  # dynamodb, s3, sqs, states, secretsmanager
-    operation: str  # as the API names it, UpdateItem
-    subject: str  # the item's key or the object's; empty where a call is about many
+    operation: str  # the API's name, such as UpdateItem
+    subject: str  # the key of the item or object; empty for calls about several
     parameters: Mapping[str, Any] = field(
         default_factory=dict, compare=False
-    )  # as the API names them; of S3, the path's
+    )  # names as in the API; for S3, from the path
 
     @classmethod
     def of(cls, environ: WSGIEnvironment) -> "AwsCall | None":
-        """The call that a request makes; None if no function makes it. The request's JSON can be read again."""
+        """Returns the call of a request, or None if no function sent it. The request's JSON body stays readable."""
         sandbox = environ.get("HTTP_X_AMZ_SECURITY_TOKEN")
         credential = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
         if not (sandbox and credential):
@@ -48,7 +48,7 @@ class AwsCall:
 
     @classmethod
     def of_presigned_link(cls, environ: WSGIEnvironment) -> "AwsCall | None":
-        """The call of a link that a function has signed: it acts as that function, whoever follows it."""
+        """Returns the call of a presigned URL: it runs with the permissions of the function that signed it."""
         query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
         sandbox, credential = query.get("X-Amz-Security-Token"), query.get("X-Amz-Credential", "")
         return cls._of_s3(credential.partition("/")[0], sandbox, environ) if sandbox else None
@@ -69,12 +69,12 @@ class AwsCall:
 
     @property
     def botocore_service(self) -> str:
-        """The service as botocore names it."""
+        """The service's name in botocore."""
         return _BOTOCORE_NAMES.get(self.service, self.service)
 
 
 def request_json(environ: WSGIEnvironment) -> dict[str, Any]:
-    """A request's JSON body; whoever comes next reads it again."""
+    """Returns a request's JSON body and keeps it readable for the application."""
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)
     decoded = json.loads(body or b"{}")
@@ -82,6 +82,6 @@ def request_json(environ: WSGIEnvironment) -> dict[str, Any]:
 
 
 def replace_request_json(environ: WSGIEnvironment, document: dict[str, Any]) -> None:
-    """Makes it another request, for whoever comes next."""
+    """Replaces the request's JSON body before the application reads it."""
     body = json.dumps(document).encode()
     environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))

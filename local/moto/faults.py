@@ -1,9 +1,9 @@
-"""Faults between the functions and AWS: seeded, at the endpoint, of the shapes in which AWS has them.
+"""Injects faults between the functions and AWS: seeded, at the endpoint, in the forms that AWS documents.
 
     faults = AwsFaults(seed, {"dynamodb": {Fault.THROTTLE: 0.05}}, kill=...)
     stack = LocalStack(aws_middleware=faults.around)
 
-Only calls of functions are hurt, never those of people and tests, and nothing before `is_on`.
+Only calls of functions are affected, never those of users and tests, and none before `begin()`.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ from local.moto.calls import AwsCall, replace_request_json, request_json
 
 
 class Fault(StrEnum):
-    """What may happen to a call."""
+    """The faults that can be injected into a call."""
 
-    THROTTLE = "throttled"  # nothing is applied
+    THROTTLE = "throttled"  # the call has no effect
     ERROR = "500, nothing applied"
     ERROR_AFTER = "500 after it was applied"
     CUT = "connection cut, nothing applied"
@@ -42,19 +42,19 @@ class Fault(StrEnum):
 Rates = Mapping[str, Mapping[Fault, float]]
 """Probability of each fault, by service."""
 
-# A fault that stays: so many calls in a row about one subject fail. Two invocations with three tries each.
+# A persistent fault: this many calls in a row about one subject fail. Two invocations with three attempts each.
 STREAK_LENGTH = 6
 _STREAK_FAULTS = (Fault.THROTTLE, Fault.ERROR, Fault.CUT)
-# Above what the functions' clients wait for an answer.
+# Longer than the read timeout of the functions' clients.
 TIMEOUT_SECONDS = {"dynamodb": 2.4, "s3": 4.4}
 SLOW_SECONDS = (0.05, 0.4)
-# These only happen to some operations.
+# Faults that apply to some operations only.
 _ONLY_OF = {Fault.PARTIAL: {"BatchGetItem", "SendMessageBatch"}, Fault.CONFLICT: {"PutObject"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A service that takes no call of a function for a while. Seconds since the faults began."""
+    """A period in which a service rejects every call of a function, in seconds since the faults began."""
 
     service: str
     begins_at: float
@@ -62,10 +62,10 @@ class Outage:
 
 
 class AwsFaults:
-    """Decides about each call of a function, and does what was decided.
+    """Chooses a fault for each call of a function and applies it.
 
-    Which fault the n-th call of a function's operation about a subject meets follows from the seed alone, whatever
-    else happens at the same time; so do the outages' times. `kill(function, sandbox)` ends a sandbox.
+    The fault of the n-th call of a function's operation about a subject depends on the seed alone, not on other calls
+    at the same time; so do the outages' times. `kill(function, sandbox)` kills a sandbox.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class AwsFaults:
         self._began_at = None
 
     def around(self, application: WSGIApplication) -> WSGIApplication:
-        """The application behind these faults."""
+        """Wraps an application so that its calls meet these faults."""
 
         def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             call = AwsCall.of(environ)
@@ -113,7 +113,7 @@ class AwsFaults:
         return respond
 
     def planned(self, call: AwsCall, nth: int) -> Fault | None:
-        """What the n-th such call meets, counted from 0, outages aside."""
+        """Returns the fault of the n-th such call, counted from 0, or None. Outages are not considered."""
         rates = self._rates.get(call.service)
         if not rates:
             return None
@@ -151,7 +151,7 @@ class AwsFaults:
         )
 
     def _share(self, *parts: object) -> float:
-        """A number from 0 to 1 that these parts and the seed always give."""
+        """Returns a number from 0 to 1 that depends only on the seed and these parts."""
         digest = blake2b(repr((self._seed, *parts)).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
 
@@ -171,7 +171,7 @@ class AwsFaults:
             case Fault.CONFLICT:
                 return write_conflict().send(start_response)
             case Fault.CUT | Fault.KILL:
-                # What is left of the request would be taken for the next one.
+                # Unread bytes of the request would be parsed as the next one.
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 if fault is Fault.KILL:
                     self._kill(call.function, call.sandbox)
@@ -191,20 +191,20 @@ class AwsFaults:
             case Fault.KILL_AFTER:
                 self._kill(call.function, call.sandbox)
             case Fault.CUT_AFTER if answer.body:
-                # Half of it, with the length and the checksum of the whole: clients have a chance to notice.
+                # Half of the body with the length and checksum of all of it: clients can detect the truncation.
                 start_response(answer.status, answer.headers)(answer.body[: len(answer.body) // 2])
         raise _hung_up(environ)
 
 
 def _hung_up(environ: WSGIEnvironment) -> ConnectionResetError:
-    """Ends the connection, and is what the server hears of it."""
-    with contextlib.suppress(OSError):  # the client may have been faster
+    """Closes the connection and returns the error to raise in the server."""
+    with contextlib.suppress(OSError):  # the client may have closed the connection first
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     return ConnectionResetError("a planned fault")
 
 
 def _take_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnvironment) -> AwsResponse:
-    """The first half of a batch is taken; the rest is told as AWS does: an answer 200 that names what it left out."""
+    """Processes the first part of a batch and reports the rest as AWS does, in a 200 response."""
     request = request_json(environ)
     told: dict[str, Any]
     if call.operation == "BatchGetItem":

@@ -1,6 +1,6 @@
-"""What moto does otherwise than AWS, put right. Each patch says why, and has a test of its own.
+"""Corrects differences between moto and AWS. Each patch states its reason and has its own test.
 
-`installed()` puts them in for as long as a stack runs and takes them out again.
+`installed()` applies the patches while a stack runs and removes them afterwards.
 """
 
 import base64
@@ -47,7 +47,7 @@ def installed(
     lambda_client: Callable[[], Any],
     on_failure: Callable[[str, str], None],
 ) -> Iterator[None]:
-    """All patches, until the end of the block. `on_failure(source, message)` hears of failed executions."""
+    """Applies all patches until the end of the block. `on_failure(source, message)` is called for failed executions."""
     with ExitStack() as patches:
         for patch in (
             atomic_dynamodb_calls(),
@@ -68,7 +68,10 @@ def installed(
 
 @contextmanager
 def atomic_dynamodb_calls() -> Iterator[None]:
-    """One call at a time. moto checks a condition and writes in two steps: under threads a race had several winners."""
+    """Serialises DynamoDB calls.
+
+    moto checks a condition and writes in two steps, so a race of threads had several winners.
+    """
     lock = threading.RLock()
     call_action = DynamoHandler.call_action
 
@@ -82,7 +85,7 @@ def atomic_dynamodb_calls() -> Iterator[None]:
 
 @contextmanager
 def stream_without_idle_writes() -> Iterator[None]:
-    """No stream record for a write that changes nothing, as in AWS; and whoever waits for records is woken.
+    """Writes no stream record for an update that changes nothing, as in AWS, and wakes threads that wait for records.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
     """
@@ -100,7 +103,7 @@ def stream_without_idle_writes() -> Iterator[None]:
 
 
 def wait_for_records(shard: StreamShard, known: int, timeout: float) -> bool:
-    """Whether the shard holds more than `known` records, at the latest after the timeout."""
+    """Waits until the shard holds more than `known` records, at most for the timeout, and returns whether it does."""
     with _STREAM_GREW:
         return _STREAM_GREW.wait_for(lambda: len(shard.items) > known, timeout)
 
@@ -110,10 +113,10 @@ def wait_for_records(shard: StreamShard, known: int, timeout: float) -> bool:
 
 @contextmanager
 def atomic_sqs_calls() -> Iterator[None]:
-    """One call at a time. moto loses a message that is sent while another is deleted, and may hand one out twice.
+    """Serialises SQS calls: moto loses a message that is sent while another is deleted, and may deliver one twice.
 
-    A waiting receive looks again every 50 ms without holding the lock: moto's own would sleep for a second after a
-    message has come back.
+    A waiting receive checks again every 50 ms without holding the lock: moto's own would sleep for a second after a
+    message has become visible again.
     """
 
     def locked(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -149,7 +152,7 @@ def atomic_sqs_calls() -> Iterator[None]:
 
 
 def wait_for_messages(queue: Queue, timeout: float) -> bool:
-    """Whether the queue has a message to receive, at the latest after the timeout."""
+    """Waits until the queue has a message to receive, at most for the timeout, and returns whether it has."""
     condition = queue._messages_lock
     with condition:
         return bool(condition.wait_for(lambda: queue.messages, timeout))
@@ -157,9 +160,9 @@ def wait_for_messages(queue: Queue, timeout: float) -> bool:
 
 @contextmanager
 def scaled_visibility(time_scale: float) -> Iterator[None]:
-    """ChangeMessageVisibility in scaled time: a demo doesn't wait 45 s for a fourth try.
+    """Applies ChangeMessageVisibility in scaled time: a demo should not wait 45 s for a fourth attempt.
 
-    The visibility timeout that a message is received with stays real: it protects work that takes real time.
+    The visibility timeout set on receive stays real: it protects work that takes real time.
     """
     change = SQSBackend.change_message_visibility
 
@@ -177,9 +180,9 @@ def scaled_visibility(time_scale: float) -> Iterator[None]:
 
 
 def scale_rest_of_visibility(queue: Queue, receipt_handle: str, time_scale: float) -> None:
-    """A message whose handling failed comes back after the scaled rest of its visibility timeout.
+    """Scales the rest of the visibility timeout of a message whose handling failed.
 
-    Not if the function itself has said when it shall come back: that has been scaled then.
+    Does nothing if the function itself has set the timeout with ChangeMessageVisibility: that value is scaled already.
     """
     with _SQS_LOCK:
         message = _message(queue, receipt_handle)
@@ -201,10 +204,11 @@ _MAX_TRAILER_BYTES = 200
 
 @contextmanager
 def put_object_as_s3_does() -> Iterator[None]:
-    """PutObject refuses a body that doesn't match its checksum, keeps the checksum, and is atomic.
+    """Makes PutObject reject a body that does not match its checksum, store the checksum, and write atomically.
 
-    moto stores whatever checksum it is told (and forgets it if no algorithm is named), does not hear of one that comes
-    behind the body, and looks whether the object is there (If-None-Match: *) some time before it writes it.
+    moto stores any checksum without comparing it (and drops it if no algorithm is named), ignores a checksum in the
+    trailer, and checks whether the object exists (If-None-Match: *) some time before it writes it.
+
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
     """
     lock = threading.RLock()
@@ -254,7 +258,7 @@ def _bad_digest(message: str) -> S3ClientError:
 
 @contextmanager
 def functions_run_by(invoke_function: FunctionInvoker) -> Iterator[None]:
-    """Lambda's Invoke runs the stack's own functions: moto's would start Docker containers."""
+    """Makes Lambda's Invoke run the stack's own functions: moto would start Docker containers."""
 
     def invoke(
         _: LambdaBackend, function_name: str, _qualifier: Any, body: Any, _headers: Any, response_headers: Any
@@ -285,10 +289,10 @@ def _lambda_error(code: str, message: str, status: int) -> LambdaClientError:
 
 @contextmanager
 def state_machines_execute(time_scale: float, lambda_client: Callable[[], Any]) -> Iterator[None]:
-    """State machines run instead of being stored only; their waits and the waits before their retries are scaled."""
+    """Executes state machines instead of only storing them, with scaled waits and scaled delays before retries."""
 
     def wait(self: WaitFunction, env: Any) -> None:
-        # Not moto's own loop: it counts whole seconds and never ends for a wait that is none.
+        # Not moto's own loop: it counts whole seconds, so a scaled wait of less than a second would never end.
         deadline = time.monotonic() + self._get_wait_seconds(env=env) * time_scale
         while env.is_running() and (remaining := deadline - time.monotonic()) > 0:
             env.program_state_event.wait(remaining)
@@ -301,7 +305,8 @@ def state_machines_execute(time_scale: float, lambda_client: Callable[[], Any]) 
         mock.patch.dict(default_user_config, {"stepfunctions": {"execute_state_machine": True}}),
         mock.patch.object(WaitFunction, "_eval_body", wait),
         mock.patch.object(retrier_decl, "time", clock),
-        # moto makes a client per call from boto3's default session, which threads must not share, and for "localhost".
+        # For each call moto creates a client for "localhost" from boto3's default session, which threads must not
+        # share.
         mock.patch.object(lambda_eval_utils, "boto_client_for", client_for),
     ):
         yield
@@ -309,7 +314,7 @@ def state_machines_execute(time_scale: float, lambda_client: Callable[[], Any]) 
 
 @contextmanager
 def failed_executions_are_told(on_failure: Callable[[str, str], None]) -> Iterator[None]:
-    """An execution that fails is noted: in moto only its history tells."""
+    """Reports failed executions to `on_failure`: moto records them only in the execution history."""
     terminated = BaseExecutionWorkerCommunication.terminated
 
     def note(self: BaseExecutionWorkerCommunication) -> None:

@@ -22,11 +22,11 @@ class _Handler(MotoRequestHandler):  # type: ignore[misc]
     disable_nagle_algorithm = True
 
     def log_request(self, *args: Any, **kwargs: Any) -> None:
-        """Thousands of lines that nobody reads."""
+        """Logs nothing: a line per request would fill the terminal."""
 
 
 class _Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]
-    """Remembers whose a host is: moto looks for each request through folders and hundreds of patterns, under a lock."""
+    """Caches the backend of each host: per request moto searches folders and hundreds of patterns under a lock."""
 
     def __init__(self) -> None:
         super().__init__(create_backend_app)
@@ -43,9 +43,10 @@ class _Server(ConnectionsEndWithServer, ThreadedWSGIServer):
 
 
 class MotoServer:
-    """moto behind an endpoint URL. Its state belongs to the process: only one can run at a time.
+    """Runs moto at an endpoint URL. Its state belongs to the process, so only one can run at a time.
 
-    `middleware` stands between the requests and moto: it may note, hurt or answer them.
+    `middleware` wraps the application between the requests and moto: it can record them, inject faults or respond
+    itself.
     """
 
     def __init__(self, port: int = 0, middleware: Middleware | None = None) -> None:
@@ -80,16 +81,16 @@ class MotoServer:
         reset()
 
     def client(self, service: str) -> Any:
-        """A boto3 client of this endpoint; the same one for each call."""
+        """Returns a boto3 client for this endpoint; each service has one client."""
         with self._clients_lock:
             if service not in self._clients:
                 session: Any = loopback_session(REGION)
-                # A function may run for 15 minutes; boto3 would ask a second time after one.
+                # A function may run for 15 minutes; with its defaults, boto3 would retry after one.
                 config = Config(read_timeout=900, retries={"total_max_attempts": 1}, max_pool_connections=50)
                 self._clients[service] = session.client(service, endpoint_url=self.url, config=config.merge(NO_PROXIES))
             return self._clients[service]
 
 
 def reset() -> None:
-    """Forgets everything that moto has stored."""
+    """Deletes everything that moto has stored."""
     moto_api_backend.reset()

@@ -1,4 +1,4 @@
-"""Decides the AWS calls of the local stack by the permissions that the template grants, as IAM does in AWS."""
+"""Allows or denies AWS calls in the local stack by the permissions that the template grants, as IAM does in AWS."""
 
 from local.permissions.decision import Grant, PermissionRequest, decide, grants_that_apply
 from local.permissions.enforcement import Permissions

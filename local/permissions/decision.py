@@ -1,4 +1,4 @@
-"""Decides whether AWS allows a request: IAM's evaluation of policies, as far as the template uses it.
+"""Decides whether AWS allows a request, by IAM's policy evaluation as far as the template uses it.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
@@ -13,9 +13,9 @@ ANYONE = "*"
 
 @dataclass(frozen=True, slots=True)
 class PermissionRequest:
-    """One action on one resource that a principal asks for.
+    """One action on one resource that a principal requests.
 
-    principal    logical id of the function, state machine or schedule whose role acts, or a service such as
+    principal    logical id of the function, state machine or schedule whose role is used, or a service such as
                  `lambda.amazonaws.com`
     resource     an ARN, or `*` for an action that has no resources
     context      values of condition keys, such as `aws:SourceArn`
@@ -38,10 +38,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One action on one resource that one statement allows or denies: the smallest part that can be taken away.
+    """One action on one resource that one statement allows or denies: the smallest part that can be removed.
 
     policy       the resource that holds the statement, or `MANAGED POLICY of ROLE`
-    principal    as of PermissionRequest; `*` in a resource policy is anyone
+    principal    as in PermissionRequest; `*` in a resource policy means anyone
     """
 
     policy: str
@@ -52,10 +52,10 @@ class Grant:
     denies: bool = False
 
     def applies_to(self, request: PermissionRequest) -> bool:
-        """Whether every element of the statement matches the request."""
+        """Returns whether every element of the statement matches the request."""
         return (
             self.principal in (request.principal, ANYONE)
-            # IAM compares actions without regard to case, resources with it.
+            # IAM compares actions without regard to case, but resources with regard to it.
             and _matches(self.action.lower(), request.action.lower())
             and _matches(self.resource, request.resource)
             and all(_holds(condition, request.context) for condition in self.conditions)
@@ -63,21 +63,22 @@ class Grant:
 
 
 def decide(request: PermissionRequest, grants: Iterable[Grant]) -> bool:
-    """Whether the request is allowed: an explicit deny wins, then any allow; without either it is denied.
+    """Returns whether the request is allowed: an explicit deny wins, then any allow; without either it is denied.
 
-    Principal and resource belong to one account, so a role's policy and a resource's policy each suffice.
+    Principal and resource belong to one account, so either the role's policy or the resource's policy suffices.
     """
     applying = grants_that_apply(request, grants)
     return bool(applying) and not any(grant.denies for grant in applying)
 
 
 def grants_that_apply(request: PermissionRequest, grants: Iterable[Grant]) -> tuple[Grant, ...]:
-    """The grants and denials that match a request."""
+    """Returns the grants and denials that match a request."""
     return tuple(grant for grant in grants if grant.applies_to(request))
 
 
 def _arn_matches(pattern: str, arn: str) -> bool:
-    # Each of the six parts by itself: a wildcard does not reach over a colon.
+    # Each of the six parts is compared separately: a wildcard does not match across a colon.
+    #
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
     patterns, parts = pattern.split(":", 5), arn.split(":", 5)
     return len(patterns) == len(parts) and all(map(_matches, patterns, parts))
@@ -91,7 +92,7 @@ OPERATORS: Mapping[str, Callable[[str, str], bool]] = {
 
 
 def _holds(condition: Condition, context: Iterable[tuple[str, str]]) -> bool:
-    """Whether a condition holds. A key that the request does not have never matches."""
+    """Returns whether a condition holds. A key that the request does not have never matches."""
     matches = OPERATORS[condition.operator]
     values = [value for key, value in context if key.lower() == condition.key.lower()]
     return any(matches(expected, value) for value in values for expected in condition.values)
@@ -103,5 +104,5 @@ def _matches(pattern: str, value: str) -> bool:
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """A policy's wildcards as a regular expression: `*` is any text, `?` any one character."""
+    """Translates a policy's wildcards to a regular expression: `*` is any text, `?` any one character."""
     return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)

@@ -1,4 +1,4 @@
-"""The resources of a deployed template as permissions see them: every reference is the real name or ARN."""
+"""Reads the resources of a deployed template with every reference resolved to its real name or ARN."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from local import LocalStackError
 from local.permissions.required import function_arn
 from local.template.deployment import Deployment
 
-# Whose role acts, and which service has to be allowed to take it.
+# The property that holds each type's role, and the service that must be allowed to assume it.
 _ROLE_PROPERTIES = {
     "AWS::Lambda::Function": (("Role",), "lambda.amazonaws.com"),
     "AWS::StepFunctions::StateMachine": (("RoleArn",), "states.amazonaws.com"),
@@ -18,27 +18,27 @@ _ROLE_PROPERTIES = {
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A resource that acts in AWS, with a role of the template."""
+    """A resource that calls AWS with a role of the template."""
 
     logical_id: str
-    service: str  # that takes the role
-    role: str  # its logical id
+    service: str  # the service that assumes the role
+    role: str  # the role's logical id
 
 
 class DeployedResources:
-    """Properties of the resources of one deployment."""
+    """Gives access to the resources of one deployment and their properties."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
     def of_type(self, type_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Logical ids and properties of the deployed resources of a type."""
+        """Yields logical ids and properties of the deployed resources of a type."""
         for logical_id, resource in self._deployment.template.resources.items():
             if resource["Type"] == type_name and logical_id in self._deployment.resources:
                 yield logical_id, self._deployment.resolver.resolve(resource.get("Properties", {}))
 
     def actors(self) -> Iterator[Actor]:
-        """Every function, state machine and schedule with its role."""
+        """Yields every function, state machine and schedule with its role."""
         roles = {self.attribute(role, "Arn"): role for role, _ in self.of_type("AWS::IAM::Role")}
         for type_name, (path, service) in _ROLE_PROPERTIES.items():
             for logical_id, properties in self.of_type(type_name):
@@ -53,11 +53,11 @@ class DeployedResources:
                 yield Actor(logical_id, service, roles[arn])
 
     def attribute(self, logical_id: str, name: str) -> str:
-        """What GetAtt gives for a resource."""
+        """Returns the value of GetAtt for a resource."""
         return self._deployment.resources[logical_id].attributes[name]
 
     def function_of(self, name_or_arn: str) -> str:
-        """The logical id of a function, by its name or by an ARN of it, of an alias or of a version."""
+        """Returns the logical id of a function, by its name or by the ARN of the function, an alias or a version."""
         arn = ":".join(function_arn(name_or_arn).split(":")[:7])
         return next(
             logical_id

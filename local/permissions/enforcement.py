@@ -1,10 +1,10 @@
-"""Allows the calls of functions as their roles do, and keeps what was asked for.
+"""Allows or denies the calls of functions by their roles, and records the permissions that were requested.
 
     permissions = Permissions(on_denied)
     server = MotoServer(middleware=permissions.around)
     permissions.enforce(deployment)
 
-Only functions are restricted, each by its own role. People and tests, who have other access keys, are not.
+Only functions are restricted, each by its own role. Users and tests, who have other access keys, are not.
 """
 
 import threading
@@ -27,9 +27,9 @@ RecordedCall = tuple[str, str, PermissionRequest]
 
 
 class Permissions:
-    """Decides each call of a function by the template; `grants` are the template's.
+    """Decides each call of a function by the policies in the template; `grants` are the template's.
 
-    `on_denied(function, message)` hears of each denied call. Calls of one operation that the same grants allow are
+    `on_denied(function, message)` is called for each denied call. Calls of one operation that the same grants allow are
     recorded once.
     """
 
@@ -43,7 +43,7 @@ class Permissions:
         self.denied: list[RecordedCall] = []
 
     def enforce(self, deployment: Deployment) -> None:
-        """Decides by the policies of this deployment from now on.
+        """Applies the policies of this deployment from now on.
 
         Raises:
             LocalStackError: a policy cannot be read, or AWS's services lack a permission that they need to run the
@@ -57,7 +57,7 @@ class Permissions:
                 raise LocalStackError(f"{_denial(request)} Grant it in the template.")
 
     def decide_by(self, grants: Sequence[Grant], functions: Mapping[str, str]) -> None:
-        """Decides by these grants from now on; `functions` are logical ids by the functions' access keys."""
+        """Applies these grants from now on; `functions` maps the functions' access keys to logical ids."""
         by_principal: dict[str, list[Grant]] = {}
         for grant in grants:
             by_principal.setdefault(grant.principal, []).append(grant)
@@ -65,12 +65,12 @@ class Permissions:
 
     @property
     def recorded(self) -> tuple[RecordedCall, ...]:
-        """What was asked for and allowed."""
+        """The permissions that were requested and allowed."""
         with self._lock:
             return tuple(self._recorded.values())
 
     def around(self, application: WSGIApplication) -> WSGIApplication:
-        """The application behind the roles' permissions."""
+        """Wraps an application so that only calls allowed by the functions' roles reach it."""
 
         def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             call = AwsCall.of(environ) or AwsCall.of_presigned_link(environ)
@@ -85,14 +85,14 @@ class Permissions:
                 denial = f"{function} may not s3:ListBucket, so S3 does not say that there is no {call.subject}."
             if denial is None:
                 return application(environ, start_response)
-            # What is left of the request would be taken for the next one.
+            # Unread bytes of the request would be parsed as the next one.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             return access_denied(call, denial).send(start_response)
 
         return respond
 
     def _denial(self, call: AwsCall, function: str) -> str | None:
-        """Why a call is denied; None if it is allowed."""
+        """Returns the reason why a call is denied, or None if it is allowed."""
         try:
             required = required_permissions(call.botocore_service, call.operation, call.parameters)
         except (LocalStackError, KeyError) as exc:
@@ -110,7 +110,7 @@ class Permissions:
         return None
 
     def _may_list(self, call: AwsCall, function: str) -> bool:
-        """Whether S3 tells the function that an object is missing; without the permission it answers 403."""
+        """Returns whether S3 reports a missing object to the function as 404; without s3:ListBucket it responds 403."""
         bucket = f"arn:aws:s3:::{call.parameters['Bucket']}"
         request = PermissionRequest(function, "s3:ListBucket", bucket, condition_values("s3", call.parameters))
         return decide(request, self._candidates(function))

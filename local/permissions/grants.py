@@ -1,4 +1,4 @@
-"""Reads what the template grants: the policies of its roles, and those of its resources."""
+"""Reads the grants in the template: the policies of its roles and of its resources."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _STATEMENT_ELEMENTS = {"Sid", "Effect", "Principal", "Action", "Resource", "Cond
 
 
 def read_grants(resources: DeployedResources) -> tuple[Grant, ...]:
-    """Every grant and every denial of the template.
+    """Returns every grant and every denial of the template.
 
     Raises:
         LocalStackError: a policy has an element that the local stack does not know.
@@ -27,7 +27,8 @@ def _role_grants(resources: DeployedResources) -> Iterator[Grant]:
     roles = dict(resources.of_type("AWS::IAM::Role"))
     for role, properties in roles.items():
         _check_known(role, properties, _ROLE_PROPERTIES)
-        # The trust policy: which service may take the role. It names no resource, which is the role itself.
+        # The trust policy: which service may assume the role. It has no Resource element; the resource is the role
+        # itself.
         for statement in _statements(properties["AssumeRolePolicyDocument"]):
             yield from _grants(role, statement | {"Resource": resources.attribute(role, "Arn")})
     for actor in resources.actors():

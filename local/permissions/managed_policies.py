@@ -1,4 +1,4 @@
-"""AWS's managed policies that SAM attaches to the functions' roles, by their published statements.
+"""Lists the actions of AWS's managed policies that SAM attaches to the functions' roles, as published.
 
 https://docs.aws.amazon.com/aws-managed-policy/latest/reference/policy-list.html
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from local import LocalStackError
 
 _LOGS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
-# Each allows its actions on every resource.
+# Each policy allows its actions on every resource.
 _ACTIONS: Mapping[str, tuple[str, ...]] = {
     "AWSLambdaBasicExecutionRole": _LOGS,
     "AWSLambdaDynamoDBExecutionRole": (
@@ -35,7 +35,7 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def managed_policy_actions(policy_arn: str) -> tuple[str, ...]:
-    """What a managed policy allows.
+    """Returns the actions that a managed policy allows.
 
     Raises:
         LocalStackError: the policy is not in the table.

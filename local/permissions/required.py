@@ -1,6 +1,7 @@
-"""Which permissions an API call needs: the actions, and the resources that IAM compares.
+"""Determines which permissions an API call needs: the actions, and the resources that IAM compares.
 
-Most operations are an action of the same name; the others are spelt out here.
+Most operations need one action of the same name; the exceptions are listed here.
+
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 """
 
@@ -16,10 +17,10 @@ Required = tuple[str, str]
 
 
 def required_permissions(service: str, operation: str, parameters: Parameters) -> tuple[Required, ...]:
-    """What a call needs; `service` as botocore names it, parameters as the API does.
+    """Returns the permissions that a call needs; `service` has botocore's name, parameters have the API's names.
 
     Raises:
-        LocalStackError: the local stack does not know what the call needs.
+        LocalStackError: the local stack does not know which permissions the call needs.
     """
     if service not in _SERVICES:
         raise _unknown(service, operation)
@@ -27,27 +28,27 @@ def required_permissions(service: str, operation: str, parameters: Parameters) -
 
 
 def condition_values(service: str, parameters: Parameters) -> tuple[tuple[str, str], ...]:
-    """The condition keys of a call and their values, as far as a policy for the functions' calls might look at them."""
-    # Functions reach AWS by https: none of their clients is made for anything else. Here the loopback address stands
-    # for it.
+    """Returns the condition keys of a call with their values, as far as policies of the functions could use them."""
+    # Functions reach AWS by https only: their clients use nothing else. Locally, requests to the loopback address count
+    # as https.
     secure = ("aws:SecureTransport", "true")
     stage = parameters.get("VersionStage") if service == "secretsmanager" else None
     return (secure, ("secretsmanager:VersionStage", stage)) if stage else (secure,)
 
 
 def arn(service: str, resource: str) -> str:
-    """The ARN of a resource of the local stack's account and region."""
+    """Returns the ARN of a resource in the local stack's account and region."""
     return f"arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{resource}"
 
 
 def function_arn(name_or_arn: str) -> str:
-    """The ARN of a function, by its name or ARN; a qualifier stays."""
+    """Returns the ARN of a function, given its name or ARN; a qualifier is kept."""
     return name_or_arn if name_or_arn.startswith("arn:") else arn("lambda", f"function:{name_or_arn}")
 
 
 # ------------------------------------------------------------------------------------------------ DynamoDB
 
-# TransactWriteItems has no permission of its own: each item needs that of its operation.
+# TransactWriteItems has no permission of its own: each item needs the permission of its operation.
 _TRANSACTION_ACTIONS = {
     "ConditionCheck": "ConditionCheckItem",
     "Delete": "DeleteItem",
@@ -120,7 +121,7 @@ def _step_functions(operation: str, parameters: Parameters) -> Iterator[Required
 
 
 def _secrets_manager(operation: str, parameters: Parameters) -> Iterator[Required]:
-    # By name the ARN's random suffix would be missing. The template gives functions the ARN.
+    # An ARN built from a secret's name would lack the random suffix. The template gives functions the ARN.
     if not parameters["SecretId"].startswith("arn:"):
         raise _unknown("secretsmanager", f"{operation} by a secret's name")
     yield f"secretsmanager:{operation}", parameters["SecretId"]

@@ -1,7 +1,7 @@
-"""What AWS's own services ask for to run a stack: they invoke functions, read event sources and write logs and traces.
+"""Lists the permissions that AWS services need to run a stack: they invoke functions, read event sources, write logs.
 
-These requests follow from the template alone, so the local stack decides them before it starts. AWS decides some when
-the stack is deployed (event sources) and some at each delivery (API routes, schedules, queues for failures).
+These requests follow from the template alone, so the local stack checks them before it starts. AWS checks some when the
+stack is deployed (event sources) and some at each delivery (API routes, schedules, on-failure queues).
 """
 
 import json
@@ -26,7 +26,7 @@ _EVERY_METHOD = "x-amazon-apigateway-any-method"
 
 
 def service_requests(deployment: Deployment, resources: DeployedResources) -> Iterator[PermissionRequest]:
-    """Every request that follows from the deployed template."""
+    """Yields every request that follows from the deployed template."""
     for actor in resources.actors():
         yield PermissionRequest(actor.service, "sts:AssumeRole", resources.attribute(actor.role, "Arn"))
     for logical_id, function in resources.of_type("AWS::Lambda::Function"):
@@ -49,7 +49,7 @@ def service_requests(deployment: Deployment, resources: DeployedResources) -> It
 
 
 def _event_source_requests(function: str, mapping: dict[str, Any]) -> Iterator[PermissionRequest]:
-    # Lambda reads an event source with the function's role, and refuses a mapping that it could not read.
+    # Lambda reads an event source with the function's role, and rejects a mapping whose source it could not read.
     source = mapping["EventSourceArn"]
     for action in _QUEUE_READING if source.split(":")[2] == "sqs" else _STREAM_READING:
         yield PermissionRequest(function, action, source)
@@ -62,10 +62,10 @@ def _event_source_requests(function: str, mapping: dict[str, Any]) -> Iterator[P
 def _route_requests(api: str, paths: dict[str, dict[str, Any]]) -> Iterator[PermissionRequest]:
     for path, operations in paths.items():
         for method, operation in operations.items():
-            # ...:lambda:path/2015-03-31/functions/ARN/invocations: of the function, or of its alias
+            # ...:lambda:path/2015-03-31/functions/ARN/invocations, with the ARN of the function or its alias
             uri = operation["x-amazon-apigateway-integration"]["uri"]
             target = uri.split("/functions/")[1].removesuffix("/invocations")
-            # The route's key, with the names of its parameters as they are in the path.
+            # The route key, with the parameter names as they are in the path.
             source = arn("execute-api", f"{api}/$default/{'*' if method == _EVERY_METHOD else method.upper()}{path}")
             context = (("aws:SourceArn", source),)
             yield PermissionRequest("apigateway.amazonaws.com", "lambda:InvokeFunction", target, context)
@@ -97,7 +97,7 @@ def _state_machine_requests(
 
 
 def _tasks(value: Any) -> Iterator[dict[str, Any]]:
-    """The Task states of a definition, however deep they are nested in Map and Parallel states."""
+    """Yields the Task states of a definition, at any depth of Map and Parallel states."""
     if isinstance(value, list):
         for item in value:
             yield from _tasks(item)

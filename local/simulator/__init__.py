@@ -1,4 +1,4 @@
-"""The image generation services on one machine: submissions, callbacks, polls and images, in their real shapes."""
+"""Simulates the image generation services on this machine, with the real formats of requests, callbacks and polls."""
 
 from local.simulator.pictures import Picture, PictureFormat
 from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, PROVIDERS, SCRIPTS, Script, UnknownScriptError

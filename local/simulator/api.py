@@ -1,4 +1,4 @@
-"""What the simulated services answer to one HTTP request."""
+"""Answers the HTTP requests of the simulated services: submissions, polls and images."""
 
 import json
 import time
@@ -28,10 +28,10 @@ _ACEDATA_SUBMIT = "/acedata/flux/images"
 
 _MAX_IMAGES = 8
 _MAX_BATCH = 50
-_DEFAULT_LIMIT = 12  # as a sibling's documentation has it: whoever asks for more has to say so
-# The real CDN tells clients in Python to go away, whatever they are after.
+_DEFAULT_LIMIT = 12  # from the documentation of a related service: clients must request a higher limit explicitly
+# The real CDN refuses all requests with a User-Agent of Python.
 _UNWANTED_USER_AGENT = "python"
-# What a sign-in page, or a stranger's site, sends in an image's place.
+# HTML that a sign-in page or an unrelated site returns instead of an image.
 _PAGE = b"<!doctype html>\n<html><head><title>Sign in</title></head><body><script>alert(1)</script></body></html>\n"
 _CONTENT_TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
@@ -46,10 +46,10 @@ class Answer:
 
 
 class Request:
-    """An HTTP request, taken apart as far as the services look at it."""
+    """An HTTP request, parsed into the parts that the services read."""
 
     def __init__(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> None:
-        """`target` is path and query as sent."""
+        """`target` is the path and query as sent."""
         split = urlsplit(target)
         self.method = method
         self.path = split.path
@@ -59,13 +59,13 @@ class Request:
 
     @property
     def key(self) -> str | None:
-        """The bearer token."""
+        """The bearer token; None if there is none."""
         scheme, _, key = self.headers.get("authorization", "").partition(" ")
         return key.strip() or None if scheme.lower() == "bearer" else None
 
     @property
     def json(self) -> dict[str, Any] | None:
-        """The body, None if it is no JSON object."""
+        """The body; None if it is not a JSON object."""
         try:
             decoded = json.loads(self._body)
         except ValueError:
@@ -74,7 +74,7 @@ class Request:
 
 
 def answer(simulator: "Simulator", request: Request) -> Answer:
-    """The response of whichever service the path belongs to."""
+    """Returns the response of the service that the path belongs to."""
     if request.path.startswith("/images/") and request.method in ("GET", "HEAD"):
         return _serve_image(simulator, request)
     if request.path == "/" and request.method in ("GET", "HEAD"):
@@ -119,7 +119,7 @@ def _record_info(simulator: "Simulator", provider: str, request: Request) -> Ans
         return _refuse(provider, 422, "", "taskId is required")
     now = time.time()
     result = _json(200, payloads.record_info(provider, simulator.find_task(provider, task_id), now))
-    simulator.record(Poll(provider, (task_id,), now))  # after it was answered: a poll may end a task
+    simulator.record(Poll(provider, (task_id,), now))  # after the answer was made, because a poll may end a task
     return result
 
 
@@ -155,14 +155,14 @@ def _image_answer(simulator: "Simulator", request: Request) -> Answer:
     if time.time() >= image.expires_at or int(request.query.get("signature", 0)) < image.first_signature:
         return Answer(403, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>\n", "application/xml")
     content = _PAGE if image.is_page else image.picture.content
-    # The content type follows the name, as CDNs do it, and so it may be wrong.
+    # As on CDNs, the content type follows the file extension, and may therefore be wrong.
     return Answer(200, content, _CONTENT_TYPES[image.path.rpartition(".")[2]])
 
 
 def _refuse(provider: str, status: int, code: str, message: str) -> Answer:
     if provider == ACEDATA:
         return _json(400 if status == 422 else status, payloads.acedata_error(code, message))
-    # kie.ai and its family tell in the envelope what is wrong with a request; the HTTP status often stays 200.
+    # kie.ai and related services report errors in the envelope; the HTTP status often remains 200.
     return _json(401 if status == 401 else 200, payloads.envelope(status, message, None))
 
 

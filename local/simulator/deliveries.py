@@ -1,4 +1,4 @@
-"""Sends callbacks as the providers do: 15 s to answer, only 200 is success, three more tries, no redirects."""
+"""Sends callbacks as the providers do: 15 s timeout, only status 200 is a success, three retries, no redirects."""
 
 import base64
 import hashlib
@@ -16,12 +16,12 @@ from local.simulator.scripts import PlannedCallback
 from local.simulator.tasks import Delivery, SimulatedTask
 
 MAX_RETRIES = 3
-ANSWER_TIMEOUT_SECONDS = 15.0  # real ones, never scaled
+ANSWER_TIMEOUT_SECONDS = 15.0  # real seconds, never scaled
 _STOP_SECONDS = 3.0
 
 
 class CallbackSender:
-    """Delivers each callback in a thread of its own and keeps a record of every attempt."""
+    """Delivers each callback in its own thread and records every attempt."""
 
     def __init__(
         self,
@@ -32,10 +32,10 @@ class CallbackSender:
         retry_delay_seconds: float,
         webhook_keys: Mapping[str, str],
     ) -> None:
-        """`wait` sleeps simulated seconds, `wait_for_end` until the task has ended.
+        """`wait` sleeps for simulated seconds; `wait_for_end` blocks until the task has ended.
 
-        Both return True, and early, once the simulator stops. `on_through` hears of each callback that was delivered
-        or given up.
+        Both return True as soon as the simulator stops, else False. `on_through` is called with the task after each
+        callback that was delivered or given up.
         """
         self._wait = wait
         self._wait_for_end = wait_for_end
@@ -44,7 +44,7 @@ class CallbackSender:
         self._webhook_keys = webhook_keys
         self._threads: list[threading.Thread] = []
         self._deliveries: list[Delivery] = []
-        # No proxy of the environment: callbacks stay on this machine.
+        # Ignores proxy settings: callbacks must not leave this machine.
         self._client = httpx.Client(
             timeout=ANSWER_TIMEOUT_SECONDS,
             follow_redirects=False,
@@ -54,25 +54,28 @@ class CallbackSender:
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
-        """Every attempt so far, in the order in which they ended."""
+        """All attempts so far, in the order in which they ended."""
         return tuple(self._deliveries)
 
     @property
     def outstanding(self) -> int:
-        """Callbacks that are still to come or under way."""
+        """Number of callbacks that are planned or being delivered."""
         return sum(thread.is_alive() for thread in list(self._threads))
 
     def send(
         self, task: SimulatedTask, planned: PlannedCallback, *, previous: Sequence[threading.Thread] = ()
     ) -> threading.Thread:
-        """Deliver a copy of it once the task has ended, the previous callbacks are through, and its delay is over."""
+        """Starts a thread that delivers one copy of a callback after the task's end, `previous` and its own delay."""
         thread = threading.Thread(target=self._deliver, args=(task, planned, previous), daemon=True)
         self._threads.append(thread)
         thread.start()
         return thread
 
     def stop(self) -> None:
-        """Give up what has not been delivered. `wait` must have been told before."""
+        """Gives up undelivered callbacks and closes the HTTP client.
+
+        The caller must first make `wait` and `wait_for_end` return.
+        """
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -102,7 +105,7 @@ class CallbackSender:
         error: str | None = None
         try:
             status = self._client.post(task.callback_url, content=json.dumps(body), headers=headers).status_code
-        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as exc:  # RuntimeError: closed while it waited
+        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as exc:  # RuntimeError: the client is closed
             error = f"{type(exc).__name__}: {exc}"
         seconds = time.monotonic() - begun
         return Delivery(
@@ -110,7 +113,7 @@ class CallbackSender:
         )
 
     def _signature(self, task: SimulatedTask) -> dict[str, str]:
-        """kie.ai's two headers, once the account has a webhook key. They cover id and time, not the body."""
+        """Returns kie.ai's two headers, which sign task id and time, not the body; none without a webhook key."""
         key = self._webhook_keys.get(task.provider)
         if key is None:
             return {}
@@ -119,6 +122,6 @@ class CallbackSender:
 
 
 def sign(key: str, task_id: str, timestamp: str) -> str:
-    """base64(HMAC-SHA256(key, taskId + "." + timestamp))."""
+    """Signs a callback: base64(HMAC-SHA256(key, taskId + "." + timestamp))."""
     digest = hmac.new(key.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
     return base64.b64encode(digest).decode()

@@ -1,4 +1,4 @@
-"""The simulator's front page: what can be tried, and what has happened."""
+"""Builds the simulator's start page: available scripts, and the tasks and deliveries so far."""
 
 import time
 from collections import Counter
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def overview(simulator: "Simulator") -> dict[str, Any]:
-    """Everything a person wants to know, newest task first."""
+    """Returns an example request, base URLs, scripts, and all tasks with polls and deliveries, newest first."""
     now = time.time()
     polls = Counter((poll.provider, task_id) for poll in simulator.polls for task_id in poll.task_ids)
     deliveries: dict[tuple[str, str], list[dict[str, Any]]] = {}

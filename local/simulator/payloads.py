@@ -1,4 +1,4 @@
-"""The providers' JSON, each in its own shape: answers to submissions, callbacks, poll records."""
+"""Builds the providers' JSON in their own formats: answers to submissions, callbacks and poll records."""
 
 import json
 import uuid
@@ -20,7 +20,7 @@ _FAILURES = {
     Outcome.INTERNAL_ERROR: (500, "Internal Error, Please try again later"),
     Outcome.GENERATION_FAILED: (501, "Image generation task failed"),
 }
-# Only api_error is documented; the others are made of the words such codes usually have.
+# Only api_error is documented; the other codes are guessed from common names.
 _ACEDATA_FAILURES = {
     Outcome.CONTENT_POLICY: ("content_policy_violation", "the prompt was flagged as violating content policies"),
     Outcome.INTERNAL_ERROR: ("api_error", "fetch failed"),
@@ -33,30 +33,30 @@ _BEIJING = timezone(timedelta(hours=8))
 
 
 def submitted(task: SimulatedTask) -> Body:
-    """The answer to a submission."""
+    """Returns the answer to a submission."""
     if task.provider == ACEDATA:
         return {"task_id": task.task_id}
     return envelope(200, "success", {"taskId": task.task_id})
 
 
 def callback(task: SimulatedTask, outcome: Outcome, *, tells_task_id: bool = True) -> Body:
-    """The body of the callback that tells this outcome."""
+    """Returns the body of the callback that reports this outcome."""
     if task.provider == ACEDATA:
         response = _acedata_response(task, outcome)
         return response if tells_task_id else {key: value for key, value in response.items() if key != "task_id"}
     if task.record_shaped:
-        # The outer code speaks of the delivery: 200 for failures too.
+        # The outer code refers to the delivery: it is 200 for failed tasks too.
         return envelope(200, "success", _record_data(task, outcome))
     if outcome is Outcome.SUCCESS:
         urls = {"resultImageUrl": task.url_of("result")}
         if task.provider == FLUX_KONTEXT:
-            # A missing original has been seen as null and, in callbacks, as this string.
+            # Observed for a missing original: null, and in callbacks also the string "null".
             urls = {"originImageUrl": task.url_of("origin") or "null", **urls}
         return envelope(200, _SUCCESS_MESSAGES[task.provider], {"taskId": task.task_id, "info": urls})
     code, message = _FAILURES[outcome]
     if task.provider == NANOBANANA:
         return envelope(code, message, {"taskId": task.task_id, "info": {"resultImageUrl": ""}})
-    # Three shapes of failure are documented for this family; each code has one of them here.
+    # Three formats of failures are documented for these services; each code uses one of them here.
     if outcome is Outcome.CONTENT_POLICY:
         urls = {"originImageUrl": "", "resultImageUrl": ""}
         return envelope(code, message, {"taskId": task.task_id, "info": urls})
@@ -66,7 +66,7 @@ def callback(task: SimulatedTask, outcome: Outcome, *, tells_task_id: bool = Tru
 
 
 def record_info(provider: str, task: SimulatedTask | None, now: float) -> Body:
-    """The answer of record-info. HTTP 200 in every case."""
+    """Returns the answer of record-info. Its HTTP status is always 200."""
     if task is not None:
         return envelope(200, "success", _record_data(task, task.outcome_at(now)))
     if provider == FLUX_KONTEXT:
@@ -75,7 +75,7 @@ def record_info(provider: str, task: SimulatedTask | None, now: float) -> Body:
 
 
 def acedata_record(task: SimulatedTask | None, now: float) -> Body:
-    """The answer of /flux/tasks to `retrieve`: empty for an unknown task."""
+    """Returns the answer of /flux/tasks to `retrieve`: an empty object for an unknown task."""
     if task is None:
         return {}
     record = {
@@ -96,18 +96,18 @@ def acedata_record(task: SimulatedTask | None, now: float) -> Body:
 
 
 def acedata_batch(tasks: Sequence[SimulatedTask], now: float) -> Body:
-    """The answer of /flux/tasks to `retrieve_batch`: unknown tasks are simply not there."""
+    """Returns the answer of /flux/tasks to `retrieve_batch`, which leaves out unknown tasks."""
     items = [acedata_record(task, now) for task in tasks]
     return {"items": items, "count": len(items)}
 
 
 def envelope(code: int, message: str, data: Mapping[str, Any] | None) -> Body:
-    """What wraps every answer and callback of kie.ai and its family."""
+    """Wraps data in the envelope that kie.ai and related services use for answers and callbacks."""
     return {"code": code, "msg": message, "data": data}
 
 
 def acedata_error(code: str, message: str) -> Body:
-    """Ace Data's refusal of a request."""
+    """Returns the body with which Ace Data refuses a request."""
     trace_id = str(uuid.uuid5(uuid.NAMESPACE_OID, message))
     return {"success": False, "error": {"code": code, "message": message}, "trace_id": trace_id}
 
@@ -155,7 +155,7 @@ def _acedata_response(task: SimulatedTask, outcome: Outcome) -> Body:
     for image in task.images:
         entry: Body = {"prompt": task.params.get("prompt", ""), "image_url": image.url}
         entry["seed"] = _stable_id(task, f"seed {image.index}").int % 2**31
-        # An object in the documentation, an integer in the field; sometimes missing.
+        # An object in the documentation, an integer in real answers, and sometimes missing.
         entry["timings"] = {"inference": 3.193} if image.index % 2 == 0 else 3
         data.append(entry if image.index < 3 else {"image_url": image.url})
     return {**head, "data": data}
@@ -166,7 +166,7 @@ def _stable_id(task: SimulatedTask, role: str) -> uuid.UUID:
 
 
 def _time(moment: float, *, naive: bool) -> str:
-    """ISO 8601 as documented, or the naive Beijing time that NanoBanana's records really carry."""
+    """Formats a time as documented (ISO 8601), or as Beijing time without zone, which NanoBanana's records contain."""
     if naive:
         return datetime.fromtimestamp(moment, _BEIJING).strftime("%Y-%m-%d %H:%M:%S")
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

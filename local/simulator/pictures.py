@@ -1,4 +1,4 @@
-"""Pictures worth looking at, drawn from nothing but a seed: the same seed gives the same bytes."""
+"""Draws landscape pictures from a seed; the same seed always gives the same bytes."""
 
 import hashlib
 import io
@@ -12,13 +12,13 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 Colour = tuple[int, int, int]
 
-# Landscape, square, portrait: about a quarter of a megapixel, drawn in some 60 ms.
+# Landscape, square, portrait: about 0.25 megapixels, drawn in about 60 ms.
 SIZES = ((640, 448), (512, 512), (448, 640))
 GRAIN_LEVELS = 12
 
 
 class PictureFormat(StrEnum):
-    """What the bytes are, whatever the name in the URL says."""
+    """The format of the bytes, independent of the file extension in the URL."""
 
     JPEG = "JPEG"
     PNG = "PNG"
@@ -41,7 +41,7 @@ class Picture:
 
     @property
     def sha256(self) -> str:
-        """Digest of the bytes, in hex."""
+        """SHA-256 of the bytes, in hex."""
         return hashlib.sha256(self.content).hexdigest()
 
 
@@ -55,7 +55,7 @@ class _Palette:
     stars: bool = False
 
 
-# What goes in: a plain day. What comes out: one of the others.
+# Originals are drawn in daylight, results with one of the other palettes.
 _DAY = _Palette((120, 170, 220), (226, 236, 240), (255, 252, 232), (168, 192, 200), (72, 110, 92))
 _PALETTES = (
     _Palette((46, 36, 84), (255, 158, 104), (255, 226, 158), (196, 112, 116), (44, 28, 58)),  # sunset
@@ -69,7 +69,7 @@ _PALETTES = (
 
 @lru_cache(maxsize=256)
 def draw_picture(scene: str, variant: str, picture_format: PictureFormat) -> Picture:
-    """The picture of `scene`, in the light of `variant`: "day", or any other word for one of six others."""
+    """Draws the landscape `scene` in the palette `variant`: "day", or another word, which selects one of six others."""
     layout = random.Random(scene)
     width, height = layout.choice(SIZES)
     palette = _DAY if variant == "day" else random.Random(f"{scene}/{variant}").choice(_PALETTES)
@@ -86,7 +86,7 @@ def _draw_sky(width: int, height: int, palette: _Palette, layout: random.Random)
     x, y = layout.uniform(0.2, 0.8) * width, layout.uniform(0.18, 0.5) * height
     radius = layout.uniform(0.05, 0.1) * min(width, height)
     if palette.stars:
-        draw, stars = ImageDraw.Draw(canvas), random.Random(x)  # of its own: the rest stays in place by night
+        draw, stars = ImageDraw.Draw(canvas), random.Random(x)  # separate generator: stars do not move the rest
         for _ in range(140):
             star = _circle(stars.uniform(0, width), stars.uniform(0, height * 0.6), stars.choice((0.5, 0.5, 1.0)))
             draw.ellipse(star, fill=_mix(palette.sky_top, (255, 255, 255), stars.uniform(0.4, 1)))
@@ -100,7 +100,7 @@ def _draw_sky(width: int, height: int, palette: _Palette, layout: random.Random)
 
 
 def _draw_hills(canvas: Image.Image, palette: _Palette, layout: random.Random) -> None:
-    """Ridges one before the other, the far ones pale."""
+    """Draws ridges from far (pale) to near."""
     draw = ImageDraw.Draw(canvas)
     ridges, height = layout.randint(4, 6), canvas.height * 0.11
     for ridge in range(ridges):
@@ -125,7 +125,7 @@ def _draw_hills(canvas: Image.Image, palette: _Palette, layout: random.Random) -
 
 
 def _draw_sea(canvas: Image.Image, palette: _Palette, layout: random.Random) -> None:
-    """The sky again, upside down, broken by waves; a small sail."""
+    """Draws the sea as the mirrored sky with waves, and a small sail."""
     horizon = int(canvas.height * layout.uniform(0.58, 0.68))
     depth = canvas.height - horizon
     mirror = canvas.crop((0, horizon - depth, canvas.width, horizon)).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
@@ -146,7 +146,7 @@ def _draw_sea(canvas: Image.Image, palette: _Palette, layout: random.Random) -> 
 
 
 def _add_grain(canvas: Image.Image, scene: str) -> Image.Image:
-    """A little noise, as film has: without it the files would be far smaller than any real image."""
+    """Adds noise, so that files are about as large as real images; without it they would be much smaller."""
     noise = Image.frombytes("L", canvas.size, random.Random(scene).randbytes(canvas.width * canvas.height))
     grain = noise.point([level * GRAIN_LEVELS // 256 for level in range(256)])
     return ImageChops.add(canvas, Image.merge("RGB", (grain, grain, grain)), offset=-GRAIN_LEVELS // 2)
@@ -162,7 +162,7 @@ def _encode(canvas: Image.Image, picture_format: PictureFormat) -> bytes:
 
 
 def _mix(one: Colour, other: Colour, share: float) -> Colour:
-    """`share` of the other colour, the rest of the one."""
+    """Mixes two colours: `share` (0 to 1) of the second, the rest of the first."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
     return red, green, blue
 

@@ -1,4 +1,4 @@
-"""What a simulated task does: every way in which the real services behave, each under a name."""
+"""Defines the named scripts of simulated tasks, one for each behaviour of the real services."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ FLUX_KONTEXT, NANOBANANA, ACEDATA = PROVIDERS = ("flux-kontext", "nanobanana", "
 
 
 class Outcome(StrEnum):
-    """How a task ends."""
+    """The outcomes of a simulated task: success, or one kind of failure."""
 
     SUCCESS = "success"
     CONTENT_POLICY = "content-policy"
@@ -19,33 +19,33 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlannedCallback:
-    """A callback that the provider will send, if it has been given a URL."""
+    """A callback that the provider will send if the submission contained a callback URL."""
 
-    delay_seconds: float = 0.0  # after the task's end, or after the callback before this one is through
-    outcome: Outcome | None = None  # None: the task's own
-    copies: int = 1  # at the same time
+    delay_seconds: float = 0.0  # after the task's end, or after the previous callback was delivered or given up
+    outcome: Outcome | None = None  # None: the outcome of the task's script
+    copies: int = 1  # sent at the same time
     tells_task_id: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One behaviour. Times are simulated seconds."""
+    """One behaviour of a task. Times are simulated seconds."""
 
     name: str
     description: str
     outcome: Outcome = Outcome.SUCCESS
-    generation_seconds: float = 12.0  # real ones: 8-112
-    ends_when_polled: int = 0  # ends sooner, once so many polls have met it running; 0: polls change nothing
+    generation_seconds: float = 12.0  # real services take 8 to 112 s
+    ends_when_polled: int = 0  # the task ends after this many polls while it runs; 0: polls have no effect
     callbacks: tuple[PlannedCallback, ...] = (PlannedCallback(),)
-    callback_before_answer: bool = False  # the callback is out before the submission is answered
-    record_shaped: bool = False  # the callback has the shape of a poll record
+    callback_before_answer: bool = False  # the callback is sent before the submission is answered
+    record_shaped: bool = False  # the callback has the format of a poll record
     gives_origin: bool = True
     origin_alive: bool = True
-    signs_origin: bool = False  # the record signs the original's URL anew with every answer; the first is dead
-    outage_requests: int = 0  # so often each image is answered 503 first
+    signs_origin: bool = False  # each poll answer has a newly signed URL of the original; the first one has expired
+    outage_requests: int = 0  # each image answers 503 to this many requests first
     image_count: int = 1
-    result_base_url: str | None = None  # where results are said to be; None: here
-    result_is_page: bool = False  # HTML under an image's name and content type
+    result_base_url: str | None = None  # base URL of the results' URLs; None: the simulator's own
+    result_is_page: bool = False  # serves HTML with an image's name and content type
     providers: tuple[str, ...] = PROVIDERS
 
 
@@ -117,14 +117,14 @@ SCRIPTS = {script.name: script for script in _ALL}
 
 
 class UnknownScriptError(LookupError):
-    """There is no such script, or the provider never behaves so."""
+    """The script does not exist, or does not apply to this provider."""
 
 
 def find_script(name: str, provider: str) -> Script:
-    """The script of that name.
+    """Returns the script with this name.
 
     Raises:
-        UnknownScriptError: there is none for this provider; the message lists those there are.
+        UnknownScriptError: this provider has no such script; the message lists its scripts.
     """
     script = SCRIPTS.get(name)
     if script is None or provider not in script.providers:
@@ -134,6 +134,6 @@ def find_script(name: str, provider: str) -> Script:
 
 
 def script_name_in(prompt: str) -> str:
-    """The script that a prompt asks for, as in `a white cat simulate:silent`; else "success"."""
+    """Returns the script name in a prompt, as in `a white cat simulate:silent`; "success" if there is none."""
     found = re.search(r"\bsimulate:([a-z0-9-]+)", prompt)
     return found[1] if found else "success"

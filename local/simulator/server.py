@@ -1,4 +1,4 @@
-"""The HTTP side of the simulator: connections here, what is answered in `api`."""
+"""Serves the simulator over HTTP; `api` makes the answers."""
 
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,10 @@ _MAX_BODY_BYTES = 1024 * 1024
 
 
 class SimulatorServer(LoopbackServer):
-    """Answers for a simulator."""
+    """Passes HTTP requests to a simulator's API."""
 
     def __init__(self, simulator: "Simulator", port: int) -> None:
-        """Listens at once; port 0 takes a free one."""
+        """Binds the port at once; port 0 takes a free port."""
         self.simulator = simulator
         super().__init__(_Handler, port, option="the simulator's port")
 
@@ -33,5 +33,5 @@ class _Handler(LoopbackHandler):
             result = api.answer(self.server.simulator, request)
         self.answer(result.status, result.body, [("content-type", result.content_type)])
 
-    # Names that http.server looks for.
+    # Method names that http.server requires.
     do_GET = do_HEAD = do_POST = _answer  # noqa: N815

@@ -1,4 +1,4 @@
-"""The three image generation services on one port of this machine."""
+"""Simulates the three image generation services on one port of this machine."""
 
 import re
 import threading
@@ -13,25 +13,25 @@ from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, find_scri
 from local.simulator.server import SimulatorServer
 from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask, images_of
 
-# Where each service begins. One port for all, so that one image host has to be allowed.
+# Base path of each service. All share one port, so that only one image host has to be allowed.
 BASE_PATHS = MappingProxyType({FLUX_KONTEXT: "/kie", NANOBANANA: "/nanobanana", ACEDATA: "/acedata"})
 
 ORIGIN_LIFETIME_SECONDS = 600.0
 RESULT_LIFETIME_SECONDS = 14 * 86400.0
 
-# A callback before the answer holds the answer up so long at most.
+# A callback sent before the answer delays the answer by at most this time.
 _MAX_ANSWER_DELAY_SECONDS = 10.0
 
 
 class TaskExistsError(ValueError):
-    """A task id was asked for that is taken."""
+    """The requested task id is already in use."""
 
 
 class Simulator:
-    """Takes tasks, calls back, answers polls and serves images, as the services do and as each task's script says.
+    """Accepts tasks, sends callbacks, answers polls and serves images as the services do, following each task's script.
 
-    Seconds are simulated ones: `time_scale` 0.05 makes a minute of them last three real seconds. Only the 15 s that a
-    callback's receiver has are real.
+    All seconds are simulated: with `time_scale` 0.05, a minute takes three real seconds. Only the 15 s that a
+    callback's receiver has to answer are real.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class Simulator:
         api_keys: Mapping[str, str] | None = None,
         records_wait: bool = False,
     ) -> None:
-        """What can be told to all services.
+        """Sets the options that apply to all services.
 
         Args:
-            webhook_keys: by provider: sign with it.
-            api_keys: by provider: take only this one, else any.
-            records_wait: polls hear of a task's end only once a callback of it is through, if it has any: so that
-                who brings the news is no matter of milliseconds.
+            webhook_keys: key by provider with which callbacks are signed.
+            api_keys: the only accepted key by provider; other providers accept any key.
+            records_wait: polls report a task's end only after a callback of it was delivered or given up, if it has
+                any. Without this, milliseconds decide whether a callback or a poll reports the result.
         """
         self.time_scale = time_scale
         self.api_keys = dict(api_keys or {})
@@ -78,17 +78,17 @@ class Simulator:
         self._polls: list[Poll] = []
         self._image_requests: list[ImageRequest] = []
 
-    # -- life
+    # -- lifecycle
 
     def start(self) -> None:
-        """Listen on 127.0.0.1."""
+        """Starts listening on 127.0.0.1."""
         if self._server is not None:
             raise RuntimeError("the simulator runs already")
         self._server = SimulatorServer(self, self._port)
         self._server.start()
 
     def stop(self) -> None:
-        """Stop listening, give up undelivered callbacks, close every connection. A second call does nothing."""
+        """Stops listening, gives up undelivered callbacks and closes all connections. A second call does nothing."""
         with self._polled:
             self._stopping.set()
             self._polled.notify_all()
@@ -105,18 +105,18 @@ class Simulator:
     ) -> None:
         self.stop()
 
-    # -- where it is
+    # -- addresses
 
     @property
     def image_host(self) -> str:
-        """`127.0.0.1:PORT`."""
+        """Host and port of the images: `127.0.0.1:PORT`."""
         if self._server is None:
             raise RuntimeError("the simulator has not been started")
         return f"127.0.0.1:{self._server.port}"
 
     @property
     def url(self) -> str:
-        """The base of everything; a GET shows tasks, scripts and deliveries as JSON."""
+        """Base URL of the simulator; a GET request returns tasks, scripts and deliveries as JSON."""
         return f"http://{self.image_host}"
 
     @property
@@ -124,7 +124,7 @@ class Simulator:
         """Base URL of each service."""
         return {provider: self.url + path for provider, path in BASE_PATHS.items()}
 
-    # -- what it does
+    # -- tasks and images
 
     def submit(
         self,
@@ -137,12 +137,12 @@ class Simulator:
         image_count: int | None = None,
         record_shaped: bool = False,
     ) -> SimulatedTask:
-        """Start a task, as a submission to the service does.
+        """Starts a task, as a submission to the service does.
 
         Raises:
             UnknownScriptError: this provider has no such script.
-            TaskExistsError: the task id is taken.
-            ValueError: it is no task id.
+            TaskExistsError: the task id is already in use.
+            ValueError: the task id is malformed.
         """
         rules = find_script(script, provider)
         if task_id is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", task_id):
@@ -180,15 +180,15 @@ class Simulator:
         return task
 
     def find_task(self, provider: str, task_id: str) -> SimulatedTask | None:
-        """The task, None if nobody submitted it."""
+        """Returns the task; None if it was not submitted."""
         return self._tasks.get((provider, task_id))
 
     def find_image(self, path: str) -> SimulatedImage | None:
-        """The image at that path of this server."""
+        """Returns the image at this path of the server; None if there is none."""
         return self._images.get(path)
 
     def record(self, event: Poll | ImageRequest) -> None:
-        """Remember what somebody asked. A poll may end a task."""
+        """Records a poll or an image request. A poll may end a task."""
         if isinstance(event, ImageRequest):
             self._image_requests.append(event)
             return
@@ -202,7 +202,7 @@ class Simulator:
                         task.ends_at = event.asked_at
             self._polled.notify_all()
 
-    # -- what happened
+    # -- recorded events
 
     @property
     def tasks(self) -> tuple[SimulatedTask, ...]:
@@ -212,25 +212,25 @@ class Simulator:
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
-        """Every attempt to deliver a callback."""
+        """All attempts to deliver callbacks."""
         return self._sender.deliveries
 
     @property
     def outstanding_callbacks(self) -> int:
-        """Callbacks that are planned or under way."""
+        """Number of callbacks that are planned or being delivered."""
         return self._sender.outstanding
 
     @property
     def polls(self) -> tuple[Poll, ...]:
-        """Every request that asked about tasks."""
+        """All polls received."""
         return tuple(self._polls)
 
     @property
     def image_requests(self) -> tuple[ImageRequest, ...]:
-        """Every request for an image."""
+        """All requests for images received."""
         return tuple(self._image_requests)
 
-    # -- inside
+    # -- internals
 
     def _plan_callbacks(self, task: SimulatedTask) -> None:
         threads: list[threading.Thread] = []

@@ -1,4 +1,4 @@
-"""What the simulator knows: its tasks and their images, what it sent, what it was asked."""
+"""Defines what the simulator records: tasks, their images, callback deliveries, polls and image requests."""
 
 import zlib
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from typing import Any
 from local.simulator.pictures import Picture, PictureFormat, draw_picture
 from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, Outcome, Script
 
-# The extension says nothing about the content: a third of the names is right by chance.
+# The extension is independent of the content: about a third of the names match it by chance.
 _EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedImage:
-    """One image of a task, at a URL that dies."""
+    """One image of a task, at a URL that expires."""
 
     kind: str  # origin or result
     index: int
@@ -23,48 +23,48 @@ class SimulatedImage:
     expires_at: float
     format: PictureFormat
     is_page: bool = False  # the URL serves HTML instead of the picture
-    first_signature: int = 0  # of those that the URL's query may carry, the first that is alive
-    outage_requests: int = 0  # so often it is answered 503 first
+    first_signature: int = 0  # the lowest `signature` value in the query with which the URL has not expired
+    outage_requests: int = 0  # answers 503 to this many requests first
 
     @property
     def path(self) -> str:
-        """Where the simulator serves it."""
+        """Path at which the simulator serves the image."""
         return self.url[self.url.index("/images/") :]
 
     @property
     def picture(self) -> Picture:
-        """The bytes that the URL serves."""
+        """The picture that the URL serves."""
         variant = "day" if self.kind == "origin" else f"result {self.index}"
         return draw_picture(self.task_id, variant, self.format)
 
 
 @dataclass(slots=True)
 class SimulatedTask:
-    """A task that somebody submitted. Times are seconds since the epoch."""
+    """A submitted task. Times are seconds since the epoch."""
 
     provider: str
     task_id: str
     script: Script
     callback_url: str | None
-    params: Mapping[str, Any]  # the request that submitted it
+    params: Mapping[str, Any]  # body of the submission
     record_shaped: bool
     created_at: float
-    ends_at: float  # may be brought forward by polls
+    ends_at: float  # polls may make it earlier
     images: tuple[SimulatedImage, ...]
     polls_while_running: int = 0
-    is_recorded: bool = True  # False: its end is not in its record yet
-    signatures: int = 0  # that its record has made
+    is_recorded: bool = True  # False: its poll record does not show its end yet
+    signatures: int = 0  # number of signed URLs that its record has returned
 
     def outcome_at(self, now: float) -> Outcome | None:
-        """How it ended, None while it is running as far as its record says."""
+        """Returns the task's outcome; None while it runs according to its poll record."""
         return self.script.outcome if self.is_recorded and now >= self.ends_at else None
 
     def url_of(self, kind: str) -> str | None:
-        """The URL of the first image of that kind."""
+        """Returns the URL of the first image of this kind; None if there is none."""
         return next((image.url for image in self.images if image.kind == kind), None)
 
     def signed_url_of(self, kind: str) -> str | None:
-        """The same, as the record says it now: signed anew where the script signs."""
+        """Returns the same URL as the poll record shows it: with a new signature if the script signs originals."""
         url = self.url_of(kind)
         if url is None or kind != "origin" or not self.script.signs_origin:
             return url
@@ -89,13 +89,13 @@ class Delivery:
 
     @property
     def taken(self) -> bool:
-        """Only 200 counts."""
+        """Whether the receiver accepted the callback: only status 200 counts."""
         return self.status == 200
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """One request that asked about tasks."""
+    """One request for the status of tasks."""
 
     provider: str
     task_ids: tuple[str, ...]
@@ -121,7 +121,7 @@ def images_of(
     ready_at: float,
     lifetimes: Mapping[str, float],
 ) -> tuple[SimulatedImage, ...]:
-    """The images of a task that will succeed; none for one that will fail."""
+    """Returns the images of a task that will succeed; none for one that will fail."""
     if script.outcome is not Outcome.SUCCESS:
         return ()
     kinds = ["origin"] if provider == FLUX_KONTEXT and script.gives_origin else []

@@ -1,6 +1,6 @@
-"""An expanded template turned into resources, each made before what refers to it.
+"""Creates the resources of an expanded template, each one before the resources that refer to it.
 
-Stops on a resource type or a property that local/template/resource_types.py doesn't know, instead of skipping it.
+Stops at a resource type or property that local/template/resource_types.py does not know, instead of skipping it.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,10 @@ from local.template.intrinsic_functions import Resolver
 
 
 class Properties:
-    """A resource's resolved properties. What nobody has taken in the end is unknown, and stops the start."""
+    """Holds a resource's resolved properties.
+
+    Properties that have not been read in the end are unknown, and stop the start.
+    """
 
     def __init__(self, logical_id: str, type_name: str, values: dict[str, Any]) -> None:
         self.logical_id = logical_id
@@ -30,7 +33,7 @@ class Properties:
         return self._values.pop(name, default)
 
     def take_group(self, name: str, *members: str) -> dict[str, Any]:
-        """An object of which only these members are known."""
+        """Returns an object property in which only these members are allowed."""
         group: dict[str, Any] = self.take(name) or {}
         if unknown := set(group) - set(members):
             self._refuse(", ".join(f"{name}.{member}" for member in sorted(unknown)))
@@ -53,7 +56,7 @@ class Properties:
 
 @dataclass(frozen=True)
 class Resource:
-    """What Ref and GetAtt give for a resource."""
+    """The values of Ref and GetAtt for a resource."""
 
     ref: str
     attributes: dict[str, str] = field(default_factory=dict)
@@ -61,7 +64,7 @@ class Resource:
 
 @dataclass
 class DeployedApi:
-    """An HTTP API: where it is, and what the stack has to serve there."""
+    """An HTTP API: its URL, and the routes and stage settings that the stack serves there."""
 
     url: str
     routes: list[Route] = field(default_factory=list)
@@ -70,9 +73,9 @@ class DeployedApi:
 
 @dataclass
 class Deployment:
-    """A template turned into resources: `resources` by logical id, and what the stack has to run itself.
+    """A deployed template: `resources` by logical id, and the parts that the stack has to run itself.
 
-    `client(service)` gives a boto3 client, `api_url(logical id)` where an HTTP API will be. `overrides` replaces
+    `client(service)` returns a boto3 client, `api_url(logical id)` the future URL of an HTTP API. `overrides` replaces
     properties: {logical id: {property: value}}.
     """
 
@@ -91,9 +94,9 @@ class Deployment:
     _under_way: list[str] = field(default_factory=list)
 
     def deploy(self) -> None:
-        """Makes every resource; what one refers to is made before it.
+        """Creates every resource, after the resources that it refers to.
 
-        Raises LocalStackError for what cannot run locally.
+        Raises LocalStackError for features that cannot run locally.
         """
         self.resolver = Resolver(self.template, lambda name: self._made(name).ref, self._attribute)
         for logical_id, resource in self.template.resources.items():
@@ -142,9 +145,10 @@ class Deployment:
 
 @dataclass(frozen=True)
 class ResourceType:
-    """How a resource is made. None: it isn't, and `why` says why that changes nothing on one machine.
+    """Defines how a resource type is created.
 
-    `without_effect` are properties that change nothing on one machine, with the reason where it isn't plain.
+    Without `make` it is not created, and `why` states why this changes nothing on one machine. `without_effect` are
+    properties that change nothing on one machine, with the reason where it is not obvious.
     """
 
     make: Callable[[Deployment, Properties], Resource] | None

@@ -19,10 +19,10 @@ REGION = "us-east-1"
 ACCOUNT_ID = "123456789012"
 STACK_NAME = "catchlight"
 
-# samtranslator counts what it does, and warns that nobody has taken the counts.
+# samtranslator collects metrics and warns that no collector for them is configured.
 logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)
 
-# What samtranslator puts in place of a local folder: the bucket stands for the template's own folder.
+# The bucket name that represents the template's own folder in samtranslator's input and output.
 _FOLDER_BUCKET = "template-folder"
 _FOLDER_PROPERTIES = ("CodeUri", "ContentUri", "DefinitionUri")
 
@@ -42,11 +42,11 @@ class Template:
     parameters: dict[str, str]
 
     def of_type(self, type_name: str) -> list[str]:
-        """The logical ids of this type's resources."""
+        """Returns the logical ids of this type's resources."""
         return [name for name, resource in self.resources.items() if resource["Type"] == type_name]
 
     def path_of(self, location: Mapping[str, str]) -> Path:
-        """The local folder or file that a Code, Content or DefinitionS3Location property stands for."""
+        """Returns the local folder or file that a Code, Content or DefinitionS3Location property refers to."""
         bucket = location.get("S3Bucket") or location.get("Bucket")
         key = location.get("S3Key") or location.get("Key")
         if bucket != _FOLDER_BUCKET or not key:
@@ -58,7 +58,7 @@ class Template:
 
 
 class _TemplateLoader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms (!Ref, !Sub, ...); dates stay the strings they are in AWS."""
+    """Reads YAML with CloudFormation's short forms (!Ref, !Sub, ...); dates stay strings, as in AWS."""
 
 
 _TemplateLoader.yaml_implicit_resolvers = {
@@ -84,7 +84,7 @@ _TemplateLoader.add_multi_constructor("!", _short_form)
 
 
 class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
-    """samtranslator would ask IAM for managed policies. It knows the ARNs of those that it attaches itself."""
+    """Prevents samtranslator from loading managed policies from IAM: it knows the ARNs that it attaches."""
 
     def __init__(self) -> None:
         pass
@@ -94,13 +94,14 @@ class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
 
 
 def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[str, str] | None = None) -> Template:
-    """The template expanded with these parameter values and the defaults of the others.
+    """Returns the template expanded with these parameter values and the defaults of the others.
 
     `unchecked` are values that skip the parameter's AllowedPattern: a simulator has no https.
-    Raises LocalStackError for whatever cannot be run as it is in AWS.
+
+    Raises LocalStackError for features that cannot run as they do in AWS.
     """
     try:
-        # bandit does not see that the loader is a SafeLoader.
+        # bandit does not recognise that the loader is a SafeLoader.
         raw = yaml.load(path.read_text(), _TemplateLoader)  # nosec B506
     except (OSError, yaml.YAMLError) as exc:
         raise LocalStackError(f"The template cannot be read: {exc}") from exc
@@ -111,17 +112,17 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     if raw.get("Transform") not in (None, "AWS::Serverless-2016-10-31"):
         raise _unknown(f"Transform {raw['Transform']}")
 
-    written = list(raw["Resources"])  # samtranslator has an order of its own
+    written = list(raw["Resources"])  # samtranslator changes the order
     values = _parameter_values(raw.get("Parameters", {}), parameters, unchecked or {})
     for resource in raw["Resources"].values():
         properties = resource.get("Properties", {})
         for name in _FOLDER_PROPERTIES:
             if isinstance(properties.get(name), str) and not properties[name].startswith("s3://"):
-                # samtranslator takes nothing but s3:// here: `sam package` uploads the folders first.
+                # samtranslator accepts only s3:// here: `sam package` uploads the folders first.
                 properties[name] = f"s3://{_FOLDER_BUCKET}/{properties[name]}"
-    # samtranslator asks boto3 for the region; the one of whoever runs this must not leak in.
+    # samtranslator reads the region from boto3; the user's setting must not leak in.
     with mock.patch.dict(os.environ, {"AWS_DEFAULT_REGION": REGION}):
-        # Nor a profile, which need not exist here.
+        # Nor the user's profile, which need not exist here.
         for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
             os.environ.pop(name, None)
         try:

@@ -1,4 +1,4 @@
-"""Replaces what in a template refers to parameters, resources and conditions by its value.
+"""Replaces references to parameters, resources and conditions in a template by their values.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference.html
 """
@@ -20,13 +20,13 @@ PSEUDO_PARAMETERS = {
     "AWS::URLSuffix": "amazonaws.com",
 }
 
-# {"Ref": "AWS::NoValue"} takes away the property it stands for.
+# {"Ref": "AWS::NoValue"} removes the property that it is the value of.
 _NO_VALUE = object()
 
 
 @dataclass(frozen=True)
 class Resolver:
-    """Replaces intrinsic functions by what they stand for; an unknown one is an error, never left in place."""
+    """Replaces intrinsic functions by their values. An unknown function is an error; it is never left in place."""
 
     template: Template
     ref: Callable[[str], str]
@@ -47,7 +47,7 @@ class Resolver:
         return {key: item for key, item in resolved.items() if item is not _NO_VALUE}
 
     def condition(self, name: str) -> bool:
-        """Whether the template's condition of this name holds."""
+        """Returns whether the template's condition of this name holds."""
         if name not in self.template.conditions:
             raise LocalStackError(f"The template has no condition {name}.")
         return self._holds(self.template.conditions[name])

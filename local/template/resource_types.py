@@ -1,6 +1,6 @@
-"""The resource types and properties that the local stack knows, and what it makes of each.
+"""Defines the resource types and properties that the local stack knows, and how it creates each resource.
 
-Whatever is not here stops the start: skipped, it would be missed only in AWS.
+Unknown types and properties stop the start: if they were skipped, the difference would show only in AWS.
 """
 
 import json
@@ -98,8 +98,8 @@ def _make_event_bus(deployment: Deployment, properties: Properties) -> Resource:
 def _make_layer(deployment: Deployment, properties: Properties) -> Resource:
     folder = deployment.template.path_of(properties.take("Content"))
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:layer:{properties.logical_id}:1"
-    # A layer that is built has python/ inside; the source that it is built from is what would come in there. What the
-    # layer's requirements.txt installs comes from the environment that runs the local stack.
+    # A built layer contains python/; otherwise the folder is the source, which would become the content of python/. The
+    # packages of the layer's requirements.txt come from the environment that runs the local stack.
     deployment.layers[arn] = folder / "python" if (folder / "python").is_dir() else folder
     return Resource(arn)
 
@@ -140,7 +140,7 @@ def _make_alias(deployment: Deployment, properties: Properties) -> Resource:
 
 
 def _function_name(arn: str) -> str:
-    # arn:aws:lambda:REGION:ACCOUNT:function:NAME, and :QUALIFIER if it is an alias or a version.
+    # arn:aws:lambda:REGION:ACCOUNT:function:NAME, followed by :QUALIFIER for an alias or a version.
     return arn.split(":")[6]
 
 

@@ -1,4 +1,4 @@
-"""A state machine's definition as CloudFormation would hand it to Step Functions."""
+"""Reads a state machine's definition as CloudFormation would pass it to Step Functions."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from local import LocalStackError
 
 
 def state_machine_definition(path: Path, substitutions: Mapping[str, Any]) -> str:
-    """The JSON text of a state machine kept in a YAML or JSON file, its ${Substitutions} filled in.
+    """Returns the JSON text of a state machine from a YAML or JSON file, with its ${Substitutions} replaced.
 
     Raises LocalStackError for a ${name} without a value: CloudFormation would leave it in the text.
     """

@@ -1,5 +1,5 @@
-"""The rehearsed deployment: `sam deploy` of the artefact to MiniStack on this machine, and a play through the stack."""
+"""Rehearses the deployment: `sam deploy` of the artefact to MiniStack on this machine, then tasks through the stack."""
 
 
 class RehearsalError(Exception):
-    """Something is not as it has to be; the message says what, and what to do next."""
+    """An expectation of the rehearsal is not met; the message says which one, and what to do next."""

@@ -1,6 +1,7 @@
-"""Rehearses a deployment: the artefact, by the real `sam deploy`, to MiniStack on this machine, and all that follows.
+"""Rehearses a deployment: deploys the artefact with the real `sam deploy` to MiniStack on this machine, runs tasks
+through the stack, updates it and deletes it.
 
-docs/deploying.md says what it shows and what only AWS can show.
+docs/deploying.md lists what the rehearsal verifies and what can be verified in AWS only.
 """
 
 import argparse
@@ -33,16 +34,16 @@ from scripts.rehearsal.updates import copy_sources, deletion, updates
 
 # A minute of waiting takes three seconds, as in the demo.
 TIME_SCALE = 0.05
-# Between a callback's attempts, not scaled either: each starts another worker.
+# Real seconds between a callback's attempts: each attempt may start another worker.
 RETRY_DELAY_SECONDS = 10
-# Of everything. Two idle cores take three minutes, a machine that is busy with other things several times as long.
+# For the whole rehearsal. Two idle cores take three minutes, a busy machine several times as long.
 MAX_SECONDS = 1200
 LOGS = PROJECT / ".local" / "rehearsal"
 ALARM_TOPIC = "operators"
 
 
 def main() -> int:
-    """Exit status 0 if the rehearsal went as it has to."""
+    """Runs the rehearsal and returns the exit status: 0 if all expectations are met."""
     parser = argparse.ArgumentParser(prog="python -m scripts.rehearsal", description=__doc__)
     parser.add_argument(
         "--without-grant", metavar="SID", help="leave out this IAM statement: the rehearsal has to fail"
@@ -72,17 +73,17 @@ def main() -> int:
 
 
 def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | None) -> None:
-    """Deploys, plays, updates, deletes."""
+    """Deploys the stack, runs tasks through it, updates it (unless an artefact is given) and deletes it."""
     python = Path(sys.executable) if sys.version_info[:2] == (3, 13) else PYTHON
     artefact = Artefact(artefact_folder) if artefact_folder else built_artefact(report.say, python=python)
     shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-", ignore_cleanup_errors=True)))
-        # Who works on the sources meanwhile does not disturb.
+        # A copy, so that edits of the sources during the rehearsal have no effect.
         sources = copy_sources(folder / "sources")
         stack.enter_context(names_below_localhost())
-        # URLs live as long as real ones: what a busy machine needs to fetch an image is not scaled, nor are retries.
+        # URL lifetimes and retry delays are not scaled, because the time that a busy machine needs is not either.
         simulator = stack.enter_context(
             Simulator(
                 time_scale=TIME_SCALE,
@@ -111,7 +112,7 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
 
 
 def first_deployment(report: Report, deployment: Deployment, artefact: Artefact, simulator: Simulator) -> Play:
-    """All resources are made; the parameters arrive where they are used."""
+    """Deploys the stack for the first time, checks resources and parameters, and sets the secrets."""
     topic = deployment.ministack.client("sns").create_topic(Name=ALARM_TOPIC)["TopicArn"]
     base_urls = ",".join(f"{provider}={url}" for provider, url in simulator.provider_urls.items())
     report.say("sam deploy, for the first time.")

@@ -1,4 +1,4 @@
-"""What others have in the account of the stack: a caller of the tasks API, a listener on the event bus."""
+"""Creates resources that users of the stack have in its account: a caller of the tasks API, a queue for its events."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from scripts.rehearsal.emulator import MiniStack
 
 
 def make_caller(ministack: MiniStack, api: str) -> Credentials:
-    """The credentials of a new user who may call this API and nothing else."""
+    """Creates an IAM user who may only call this API, and returns its credentials."""
     iam = ministack.client("iam")
     arn = f"arn:aws:execute-api:{REGION}:{ACCOUNT_ID}:{api}/*"
     statement = {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": arn}
@@ -23,7 +23,7 @@ def make_caller(ministack: MiniStack, api: str) -> Credentials:
 
 
 class EventQueue:
-    """A queue that a rule sends all events of the stack's bus to."""
+    """A queue that receives all events of the stack's bus through a rule."""
 
     def __init__(self, ministack: MiniStack, bus: str) -> None:
         self._sqs = ministack.client("sqs")
@@ -34,7 +34,7 @@ class EventQueue:
         events.put_targets(Rule="ended", EventBusName=bus, Targets=[{"Id": "queue", "Arn": attributes["QueueArn"]}])
 
     def received(self) -> Iterator[str]:
-        """The keys of the tasks that the next messages are about."""
+        """Yields the task keys of up to ten received events, and deletes their messages."""
         messages = self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10).get("Messages", [])
         for message in messages:
             detail = json.loads(message["Body"])["detail"]

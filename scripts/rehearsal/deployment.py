@@ -1,4 +1,4 @@
-"""Deploys an artefact with the real `sam deploy`, and reads from AWS's APIs what is deployed."""
+"""Deploys an artefact with the real `sam deploy`, and reads the deployed state from the AWS APIs."""
 
 import json
 import os
@@ -16,13 +16,13 @@ from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.emulator import PROJECT, ROOT, MiniStack
 from scripts.rehearsal.ministack_gaps import make_routes, read_template, rehearsed_template
 
-# By logical id: the physical id, and what else tells one state of a resource from another.
+# By logical id: the physical id, and other properties that show whether a resource has changed.
 State = dict[str, dict[str, Any]]
 
 
 @dataclass
 class Deployment:
-    """The stack in MiniStack, with what tells where its parts are."""
+    """The stack in MiniStack: deploys and deletes it, and reads its resources, outputs and state."""
 
     ministack: MiniStack
     folder: Path
@@ -30,10 +30,10 @@ class Deployment:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def deploy(self, artefact: Artefact, **parameters: str) -> None:
-        """`sam deploy` with samconfig.toml; parameters that are not named keep their value.
+        """Runs `sam deploy` with samconfig.toml; parameters that are not given keep their value.
 
         Raises:
-            RehearsalError: it failed; the message has SAM's output.
+            RehearsalError: the deployment failed; the message contains SAM's output.
         """
         template = rehearsed_template(read_template(artefact.template), artefact.folder, self.folder)
         if self.without_grant:
@@ -49,11 +49,11 @@ class Deployment:
         make_routes(self.ministack, copy, self.resources())
 
     def delete(self) -> None:
-        """`sam delete`, as samconfig.toml names the stack."""
+        """Runs `sam delete` for the stack that samconfig.toml names."""
         self._sam("delete", "--stack-name", STACK_NAME, "--region", ROOT["AWS_DEFAULT_REGION"], "--no-prompts")
 
     def resources(self) -> dict[str, str]:
-        """Physical ids by logical ids."""
+        """Returns the physical ids of all resources by logical id."""
         pages = self.ministack.client("cloudformation").get_paginator("list_stack_resources")
         return {
             resource["LogicalResourceId"]: resource["PhysicalResourceId"]
@@ -62,12 +62,12 @@ class Deployment:
         }
 
     def outputs(self) -> dict[str, str]:
-        """The stack's outputs."""
+        """Returns the stack's outputs by name."""
         (stack,) = self.ministack.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
     def state(self) -> State:
-        """What is deployed: all resources, the functions' code and configuration, the alias, the parameters."""
+        """Returns the deployed state: parameters, resources, the functions' code and configuration, the aliases."""
         client = self.ministack.client("lambda")
         (stack,) = self.ministack.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
         parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
@@ -79,7 +79,7 @@ class Deployment:
                 for fact in ("CodeSha256", "Layers", "Environment", "SnapStart", "Timeout", "MemorySize", "Role"):
                     value = configuration.get(fact)
                     state[name][fact] = [layer["Arn"] for layer in value] if fact == "Layers" else value
-                # Whether the last invocations were of a snapshot is no matter of deployments.
+                # Without OptimizationStatus, which depends on invocations and not on deployments.
                 state[name]["SnapStart"] = (configuration.get("SnapStart") or {}).get("ApplyOn")
             elif name.endswith("Aliaslive"):
                 function, alias = physical_id.rsplit(":", 1)
@@ -110,10 +110,10 @@ class Deployment:
 
 
 def take_grant_away(template: dict[str, Any], sid: str) -> None:
-    """Removes the IAM statement of this Sid, wherever it is: the rehearsal has to fail then.
+    """Removes the IAM statements with this Sid from all policies, after which the rehearsal must fail.
 
     Raises:
-        RehearsalError: no statement has this Sid; the message lists all.
+        RehearsalError: no statement has this Sid; the message lists all Sids.
     """
     seen = []
     for resource in template["Resources"].values():
@@ -126,7 +126,7 @@ def take_grant_away(template: dict[str, Any], sid: str) -> None:
 
 
 def changes(before: State, after: State) -> dict[str, set[str]]:
-    """By logical id: the facts that differ, {"added"} or {"removed"} for a resource that is there on one side only."""
+    """Returns the changed properties by logical id; {"added"} or {"removed"} for a resource in only one state."""
     found = {name: {"removed"} for name in before.keys() - after.keys()}
     found |= {name: {"added"} for name in after.keys() - before.keys()}
     for name in before.keys() & after.keys():

@@ -1,4 +1,4 @@
-"""Runs MiniStack as a process of its own, on the loopback address, with role enforcement."""
+"""Runs the AWS emulator MiniStack as a process on the loopback address, with IAM roles enforced."""
 
 import os
 import signal
@@ -20,20 +20,20 @@ from scripts.rehearsal import RehearsalError
 
 PROJECT = Path(__file__).resolve().parents[2]
 PYTHON = PROJECT / ".venv-ministack" / "bin" / "python"
-# Two seconds on an idle machine.
+# An idle machine needs two seconds.
 MAX_START_SECONDS = 120.0
 MAX_STOP_SECONDS = 15.0
-# MiniStack takes the account's number for the access key of its root user.
+# In MiniStack, the account number is the access key of the root user.
 ROOT = {"AWS_ACCESS_KEY_ID": ACCOUNT_ID, "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 
 
 class MiniStack:
-    """Runs from entry to exit; `client` gives boto3 clients of the account's root user."""
+    """Runs MiniStack as a context manager; `client` returns boto3 clients of the account's root user."""
 
     def __init__(self, folder: Path, log: Path, *, time_scale: float, image_host: str) -> None:
-        """Runs in `folder`, where functions and layers are unpacked, and logs to `log`.
+        """`folder` is the working directory, where functions and layers are unpacked; `log` is the log file.
 
-        `image_host` is the one HOST:PORT on this machine that images may be fetched from.
+        `image_host` is the only HOST:PORT on this machine that images may be fetched from.
         """
         self._folder = folder
         self._log = log
@@ -44,18 +44,18 @@ class MiniStack:
 
     @property
     def url(self) -> str:
-        """The endpoint of all services."""
+        """The endpoint URL of all services."""
         return f"http://127.0.0.1:{self._port}"
 
     def client(self, service: str) -> Any:
-        """A boto3 client of the account's root user, who may do everything."""
+        """Returns a boto3 client of the account's root user, who has all permissions."""
         return boto3.client(
             service,  # type: ignore[call-overload]
             endpoint_url=self.url,
             region_name=REGION,
             aws_access_key_id=ROOT["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=ROOT["AWS_SECRET_ACCESS_KEY"],
-            # Long: a cold start on a busy machine is waited for. No proxies: they cannot reach this machine's loopback.
+            # A long timeout, for cold starts on a busy machine. No proxies: they cannot reach this machine's loopback.
             config=Config(read_timeout=120, retries={"total_max_attempts": 2}, proxies={}),
         )
 
@@ -70,9 +70,9 @@ class MiniStack:
             "MINISTACK_REGION": REGION,
             "AUTH": "true",
             "SFN_WAIT_SCALE": str(self._time_scale),
-            # What the functions' workers find besides the artefact: see worker/sitecustomize.py.
+            # Configures the functions' workers: see worker/sitecustomize.py.
             "PYTHONPATH": str(Path(__file__).parent / "worker"),
-            "CATCHLIGHT_SANDBOX": str(PROJECT / "local" / "sandbox.py"),
+            "CATCHLIGHT_SANDBOX": str(PROJECT / "local" / "lambda_" / "sandbox.py"),
             IMAGE_HOSTS_VARIABLE: self._image_host,
         }
         with self._log.open("wb") as log:
@@ -83,7 +83,7 @@ class MiniStack:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # A group of its own: Ctrl-C reaches it through `__exit__`, after what uses it.
+                # A separate process group: Ctrl-C must not end MiniStack before its users; `__exit__` ends it.
                 start_new_session=True,
             )
         try:
@@ -110,14 +110,14 @@ class MiniStack:
         raise RehearsalError(f"MiniStack did not start. Read {self._log}, then try again.")
 
     def _stop(self) -> None:
-        """Ends MiniStack and its workers; these end when their standard input is closed."""
+        """Ends MiniStack, then its workers, which normally end when their standard input is closed."""
         process, self._process = self._process, None
         if process is None:
             return
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(MAX_STOP_SECONDS)
-        # Workers that have outlived their parent are in its group.
+        # Workers that still run are in its process group.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

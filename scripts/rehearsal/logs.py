@@ -1,4 +1,4 @@
-"""The functions' logs in MiniStack: a call that a role does not allow ends the rehearsal with its message."""
+"""Reads the functions' logs in MiniStack, so that a denied AWS call ends the rehearsal with its message."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,12 +7,12 @@ from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.emulator import MiniStack
 
 DEAD_LETTERS = ("ArchiveDeadLetters", "DispatchDeadLetters", "PublishDeadLetters", "ReconcileDeadLetters")
-# As botocore's errors and as the functions' own lines have it: AccessDenied or AccessDeniedException.
+# Part of AccessDenied and AccessDeniedException, in botocore's errors and in the functions' own log lines.
 DENIED = "AccessDenied"
 
 
 class FunctionLogs:
-    """Reads the log groups of the functions."""
+    """Reads the functions' log groups and the lengths of the dead-letter queues."""
 
     def __init__(self, ministack: MiniStack, resources: Mapping[str, str]) -> None:
         self._logs = ministack.client("logs")
@@ -20,7 +20,7 @@ class FunctionLogs:
         self._resources = resources
 
     def lines(self) -> Iterator[str]:
-        """Every line of every group, the group's name before it."""
+        """Yields every line of all log groups, prefixed with the group's name."""
         groups = [
             group for page in self._logs.get_paginator("describe_log_groups").paginate() for group in page["logGroups"]
         ]
@@ -30,7 +30,7 @@ class FunctionLogs:
                     yield f"{group['logGroupName']}: {event['message']}"
 
     def raise_for_faults(self) -> None:
-        """Raises RehearsalError for a call that was denied, or a message that was given up."""
+        """Raises RehearsalError if an AWS call was denied or a dead-letter queue has messages."""
         for line in self.lines():
             if DENIED in line:
                 start = max(0, line.index(DENIED) - 300)
@@ -42,5 +42,5 @@ class FunctionLogs:
                 raise RehearsalError(f"{count} messages are in {name}: the functions' logs say why.")
 
     def write(self, path: Path) -> None:
-        """Writes all lines to a file, for whoever looks for a fault."""
+        """Writes all lines to a file, for debugging."""
         path.write_text("".join(f"{line}\n" for line in self.lines()))

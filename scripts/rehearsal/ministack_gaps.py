@@ -1,7 +1,7 @@
-"""What MiniStack cannot do, gap by gap, and what the rehearsal does instead.
+"""Works around the differences between MiniStack and AWS, one function for each.
 
-All of it happens to a copy of the built template, or from outside. Functions and layer stay as they were built. A test
-holds the copy to the changes that are named here.
+Changes are made to a copy of the built template, or by API calls after the deployment. Functions and layer remain as
+built. A test checks that the copy differs in these changes only.
 """
 
 import copy
@@ -24,15 +24,15 @@ Template = dict[str, Any]
 
 
 def read_template(path: Path) -> Template:
-    """A template as SAM reads it, short forms such as !Ref written out."""
+    """Reads a template as SAM does, with short forms such as !Ref written out."""
     template: Template = json.loads(json.dumps(yaml_parse(path.read_text())))
     return template
 
 
 def rehearsed_template(template: Template, folder: Path, state_machines: Path) -> Template:
-    """A copy of a built template that MiniStack can deploy; `folder` is the template's own.
+    """Returns a copy of a built template that MiniStack can deploy. `folder` is the folder of the built template.
 
-    State machines are written to `state_machines`, as JSON.
+    Writes the state machines' definitions as JSON to the folder `state_machines`.
     """
     changed = copy.deepcopy(template)
     _absolute_paths(changed, folder)
@@ -52,7 +52,7 @@ def _resources(template: Template, type_name: str) -> Iterator[tuple[str, dict[s
 
 
 def _absolute_paths(template: Template, folder: Path) -> None:
-    """No gap: the copy lies elsewhere."""
+    """Makes paths absolute, because the copy lies in another folder. Not a difference of MiniStack."""
     for type_name, location in (
         ("AWS::Serverless::Function", "CodeUri"),
         ("AWS::Serverless::LayerVersion", "ContentUri"),
@@ -64,7 +64,7 @@ def _absolute_paths(template: Template, folder: Path) -> None:
 
 
 def _json_definitions(template: Template, folder: Path) -> None:
-    """A DefinitionS3Location in YAML is not parsed: the definition travels as JSON."""
+    """Converts state machines to JSON: MiniStack does not parse a DefinitionS3Location in YAML."""
     for name, properties in _resources(template, "AWS::Serverless::StateMachine"):
         definition = yaml.safe_load(Path(properties["DefinitionUri"]).read_text())
         path = folder / f"{name}.asl.json"
@@ -73,14 +73,14 @@ def _json_definitions(template: Template, folder: Path) -> None:
 
 
 def _no_metric_math(template: Template) -> None:
-    """Alarms with `Metrics` are refused: they are left out."""
+    """Leaves out alarms with `Metrics`, which MiniStack refuses."""
     for name, properties in [*_resources(template, "AWS::CloudWatch::Alarm")]:
         if "Metrics" in properties:
             del template["Resources"][name]
 
 
 def _numeric_concurrency(template: Template) -> None:
-    """MaximumConcurrency from a parameter stays a string, which stops the queue's poller: its default, as a number."""
+    """Replaces MaximumConcurrency by its parameter's default as a number: a string stops MiniStack's queue poller."""
     for _, properties in _resources(template, "AWS::Serverless::Function"):
         for event in properties.get("Events", {}).values():
             scaling = event["Properties"].get("ScalingConfig", {})
@@ -89,7 +89,7 @@ def _numeric_concurrency(template: Template) -> None:
 
 
 def _secrets_by_arn(template: Template) -> None:
-    """`Ref` of a secret gives its name instead of its ARN: statements name it by GetAtt Id, an ARN in AWS too."""
+    """Replaces `Ref` of secrets in IAM statements by GetAtt Id, an ARN in AWS too: MiniStack's `Ref` is the name."""
     secrets = {name for name, _ in _resources(template, "AWS::SecretsManager::Secret")}
 
     def by_arn(value: Any) -> Any:
@@ -104,7 +104,7 @@ def _secrets_by_arn(template: Template) -> None:
 
 
 def _batches_of_messages(template: Template) -> None:
-    """sqs:SendMessageBatch is asked for as an action of its own: beside SendMessage it is granted."""
+    """Grants sqs:SendMessageBatch with sqs:SendMessage: MiniStack checks it as an action of its own."""
     for statement in _statements(template):
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         if "sqs:SendMessage" in actions:
@@ -112,9 +112,9 @@ def _batches_of_messages(template: Template) -> None:
 
 
 def _without_tls(template: Template) -> None:
-    """Everything on this machine is reached by plain http.
+    """Allows plain HTTP, which all services on this machine use.
 
-    The bucket's policy denies that, in MiniStack as in AWS: it is left out. The image services' base URLs may be http.
+    Leaves out the bucket policy, which denies HTTP in MiniStack as in AWS, and allows http:// in ProviderBaseUrls.
     """
     for name, _ in [*_resources(template, "AWS::S3::BucketPolicy")]:
         del template["Resources"][name]
@@ -126,13 +126,13 @@ def _statements(template: Template) -> Iterator[dict[str, Any]]:
         for _, properties in _resources(template, type_name):
             for policy in properties.get("Policies", []):
                 for statement in policy["Statement"]:
-                    # An !If holds the statement and its alternative.
+                    # An !If contains the statement and its alternative.
                     choices = statement.get("Fn::If", [None, statement])[1:]
                     yield from (choice for choice in choices if "Action" in choice)
 
 
 def make_routes(ministack: MiniStack, template: Path, resources: Mapping[str, str]) -> None:
-    """The `Body` of an HTTP API is ignored: its routes are made by calls, once, from the expanded template."""
+    """Creates the routes of the HTTP APIs once, from the expanded template: MiniStack ignores the `Body` of an API."""
     expanded = load_template(template, {})
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:"
     resolver = Resolver(expanded, lambda name: resources[name], lambda name, _: arn + resources[name])
@@ -161,7 +161,10 @@ def make_routes(ministack: MiniStack, template: Path, resources: Mapping[str, st
 
 
 def put_callback_token(ministack: MiniStack, secret: str) -> str:
-    """ExcludePunctuation is ignored, and punctuation does not travel in a URL's path: a token of letters is put."""
+    """Stores a callback token of letters only and returns it.
+
+    MiniStack ignores ExcludePunctuation when it generates secrets, and punctuation is not safe in a URL's path.
+    """
     token = "rehearsal" * 5
     ministack.client("secretsmanager").put_secret_value(SecretId=secret, SecretString=token)
     return token
@@ -169,7 +172,10 @@ def put_callback_token(ministack: MiniStack, secret: str) -> str:
 
 @contextmanager
 def names_below_localhost() -> Iterator[None]:
-    """APIs are at ID.execute-api.localhost, which not every system resolves: within it this process does."""
+    """Resolves names below .localhost to 127.0.0.1 in this process, until the end of the block.
+
+    MiniStack serves APIs at ID.execute-api.localhost, which not every system resolves.
+    """
     resolve = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Plays tasks through the deployed stack: as a caller of the tasks API and as an image service, never past an API."""
+"""Runs tasks through the deployed stack as a caller of the tasks API and as an image service, through APIs only."""
 
 import json
 import time
@@ -23,13 +23,13 @@ from scripts.rehearsal.logs import FunctionLogs
 
 UNREADABLE = {"rehearsal": "no task"}
 API_KEY = "rehearsal-api-key"
-# For one task. On an idle machine the slowest takes ten seconds.
+# For one task. On an idle machine the slowest task takes ten seconds.
 MAX_TASK_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """A task that is submitted by the tasks API, and how it has to end."""
+    """A task that is submitted through the tasks API, and its expected outcome."""
 
     provider: str
     script: str
@@ -50,12 +50,12 @@ CASES = (
 
 @dataclass
 class Play:
-    """What is played with: the deployed stack, the simulated services, a caller of the tasks API."""
+    """Runs tasks with the deployed stack, the simulated services and a caller of the tasks API; checks the outcome."""
 
     deployment: Deployment
     simulator: Simulator
     token: str
-    say: Callable[[str, str], None]  # what was shown, and a figure
+    say: Callable[[str, str], None]  # reports a verified expectation and its figures
 
     def __post_init__(self) -> None:
         self._resources = self.deployment.resources()
@@ -63,12 +63,12 @@ class Play:
         self._caller = make_caller(self.deployment.ministack, self._resources["TasksApi"])
         self._events = EventQueue(self.deployment.ministack, self._resources["TaskEventBus"])
 
-    # -- what is shown
+    # -- checks
 
     def tasks(self) -> list[TaskResponse]:
-        """Each case ends as it has to, found by the tasks API; every image is, byte for byte, what was served."""
+        """Runs all cases; checks outcomes through the tasks API, and images byte for byte. Returns the tasks."""
         with self._api() as api:
-            # One after the other: cold starts side by side take a small machine longer than functions wait for AWS.
+            # Sequentially: on a small machine, simultaneous cold starts take longer than the functions' AWS timeouts.
             ended = [self._ended(api, case, self._submit(api, case)) for case in CASES]
             self._wait_for(lambda: self.simulator.outstanding_callbacks == 0, "every callback has been delivered")
             for case, task in zip(CASES, ended, strict=True):
@@ -78,7 +78,7 @@ class Play:
                 expect(conflicts == (case.script == "late-failure"), f"{case.script} has {conflicts} conflicts")
             self._check_list(api, ended)
             linked = sum(self._check_images(api, task) for task in ended)
-        # A busy machine may be too slow for an attempt, which is made again; none may be refused.
+        # On a busy machine an attempt may time out and is repeated; but no callback may be refused.
         answers = [delivery.status for delivery in self.simulator.deliveries]
         planned = sum(copies.copies for case in CASES for copies in SCRIPTS[case.script].callbacks)
         expect(answers.count(200) == planned, f"all {planned} callbacks are answered 200: {answers}")
@@ -87,11 +87,11 @@ class Play:
         return ended
 
     def warm_up(self) -> None:
-        """Starts a worker of each function, one at a time: while they unpack the layer, MiniStack answers slowly."""
+        """Starts a worker of each function, one at a time: MiniStack is slow while a worker unpacks the layer."""
         begun = time.monotonic()
         client = self.deployment.ministack.client("lambda")
         for name in ("DispatchChanges", "ArchiveImages", "PublishEvents", "ReconcileTasks"):
-            # A batch without records is refused by some, which is answer enough: the handler runs.
+            # Some functions refuse a batch without records, which also shows that the handler runs.
             client.invoke(FunctionName=self._resources[f"{name}Function"], Payload=b'{"Records": []}')
         with self._api() as api:
             expect(api.page().tasks == (), "there is no task yet")
@@ -99,15 +99,15 @@ class Play:
         self.say("all functions start; a wrong token is refused", f"{time.monotonic() - begun:.0f} s")
 
     def wrong_token(self) -> None:
-        """The API reaches the callback function, which refuses a callback with a wrong token."""
+        """Checks that the API calls the callback function, which refuses a wrong token with 401."""
         forged = self._callback_url(FLUX_KONTEXT).replace(self.token, "x" * len(self.token))
         status = httpx.post(forged, json={"code": 200}, timeout=120, trust_env=False).status_code
         expect(status == 401, f"a callback with a wrong token is answered 401, not {status}")
 
     def refusals(self) -> None:
-        """What may not get in does not: unsigned requests, deliveries that cannot be read."""
+        """Checks that unsigned requests and unreadable deliveries are refused, and that the bucket keeps the latter."""
         with httpx.Client(trust_env=False, timeout=120) as http:
-            unsigned = http.get(f"{self._desk_url()}/tasks")
+            unsigned = http.get(f"{self._tasks_api_url()}/tasks")
             expect(unsigned.status_code == 403, f"an unsigned request is answered 403, not {unsigned.status_code}")
             unreadable = http.post(self._callback_url(FLUX_KONTEXT), json=UNREADABLE)
             expect(400 <= unreadable.status_code < 500, f"unreadable is answered 4xx, not {unreadable.status_code}")
@@ -119,7 +119,7 @@ class Play:
         self.say("unsigned request; unreadable delivery, kept", f"{unsigned.status_code}; {unreadable.status_code}")
 
     def events(self, ended: list[TaskResponse]) -> None:
-        """Every end of a task is on the event bus."""
+        """Checks that the event bus receives an event for the end of every task."""
         expected = {task_key(task.provider, task.task_id) for task in ended}
         told: set[str] = set()
 
@@ -131,7 +131,7 @@ class Play:
         self.say("ends of tasks on the event bus", f"{len(expected)} events")
 
     def reconciliation(self) -> None:
-        """A task whose stream record was lost is archived all the same: ReconcileTasks finds it."""
+        """Checks that ReconcileTasks finds tasks whose stream record was lost, and restarts polling and archiving."""
         task = self.simulator.submit(FLUX_KONTEXT, script="success")
         pending = self.simulator.submit(FLUX_KONTEXT, script="success")
         self._wait_for(lambda: task.outcome_at(time.time()) is not None, "the simulated task has ended")
@@ -158,17 +158,17 @@ class Play:
         by_poll = Case(FLUX_KONTEXT, "success", TaskStatus.ARCHIVED, "poll", 2)
         with self._api() as api:
             self._ended(api, by_poll, task.task_id)
-            # What its polling finds is dispatched again.
+            # Lets the change that polling writes be dispatched.
             client.update_event_source_mapping(UUID=mapping, Enabled=True)
             self._ended(api, by_poll, pending.task_id)
         self.say("lost stream records found by ReconcileTasks", "2 tasks")
 
     def one_more(self) -> None:
-        """After an update: a task is taken, and ends as before."""
+        """Runs one task, to check that the stack still works after an update."""
         with self._api() as api:
             self._ended(api, CASES[0], self._submit(api, CASES[0]))
 
-    # -- inside
+    # -- internals
 
     def _submit(self, api: TasksClient, case: Case) -> str:
         prompt = f"a mountain lake simulate:{case.script}"
@@ -223,17 +223,17 @@ class Play:
             expect(time.monotonic() < deadline, f"within {MAX_TASK_SECONDS:.0f} s: {what}")
             time.sleep(2)
 
-    def _desk_url(self) -> str:
+    def _tasks_api_url(self) -> str:
         return self.deployment.outputs()["TasksApiUrl"]
 
     def _callback_url(self, provider: str) -> str:
-        url = self._desk_url().replace(self._resources["TasksApi"], self._resources["CallbackApi"])
+        url = self._tasks_api_url().replace(self._resources["TasksApi"], self._resources["CallbackApi"])
         return f"{url}/callbacks/{provider}/{self.token}"
 
     @contextmanager
     def _api(self) -> Iterator[TasksClient]:
         signed = SignedRequests(self._caller, REGION)
-        with TasksClient(self._desk_url(), signed, trust_environment=False) as api:
+        with TasksClient(self._tasks_api_url(), signed, trust_environment=False) as api:
             try:
                 yield api
             except TasksApiError as exc:
@@ -242,11 +242,11 @@ class Play:
 
 
 def _required(provider: str) -> dict[str, Any]:
-    """What the services require besides the prompt."""
+    """Returns the parameters that a service requires besides the prompt."""
     return {"action": "generate"} if provider == ACEDATA else {}
 
 
 def expect(holds: bool, what: str) -> None:
-    """Raises RehearsalError, which ends the rehearsal, if something does not hold."""
+    """Raises RehearsalError, which ends the rehearsal, if an expectation does not hold."""
     if not holds:
         raise RehearsalError(f"Does not hold: {what}.")

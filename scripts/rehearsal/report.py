@@ -1,4 +1,4 @@
-"""Says what goes on while it goes on, and all of it in a table at the end."""
+"""Prints the rehearsal's progress and collects its results in a table."""
 
 import time
 from dataclasses import dataclass, field
@@ -8,22 +8,22 @@ from rich.table import Table
 
 @dataclass
 class Report:
-    """Says what goes on while it goes on, and all of it in a table at the end."""
+    """Prints the rehearsal's progress and collects its results in a table."""
 
     begun: float = field(default_factory=time.monotonic)
     rows: list[tuple[str, str, str]] = field(default_factory=list)
 
     def say(self, what: str) -> None:
-        """A line for whoever waits."""
+        """Prints a line with the elapsed seconds."""
         print(f"{time.monotonic() - self.begun:4.0f} s  {what}", flush=True)
 
     def shown(self, what: str, figure: str) -> None:
-        """A line, and a row of the table."""
+        """Prints a verified result and adds it to the table."""
         self.rows.append((f"{time.monotonic() - self.begun:.0f} s", what, figure))
         self.say(f"ok  {what}: {figure}")
 
     def table(self) -> Table:
-        """All that was shown."""
+        """Returns the table of all verified results."""
         table = Table("at", "shown", "")
         for row in self.rows:
             table.add_row(*row)

@@ -1,4 +1,4 @@
-"""Later deployments: each changes what it has to and nothing else; the deletion leaves what is retained."""
+"""Rehearses updates and the deletion: an update changes the expected resources only; table and bucket are retained."""
 
 import shutil
 from collections.abc import Callable
@@ -16,9 +16,9 @@ VERSION = "ReceiveCallbackFunctionVersion"
 def updates(
     report: Report, deployment: Deployment, artefact: Artefact, play: Play, sources: Path, python: Path
 ) -> None:
-    """Each update changes what it has to, and nothing else; tasks go on.
+    """Deploys several updates; checks that each changes the expected resources only, and that tasks still work.
 
-    `sources` are a copy of what `artefact` was built from: they are changed, and built by `python`.
+    `sources` is a copy of the sources of `artefact`; it is changed and built with the interpreter `python`.
     """
 
     def update(what: str, artefact: Artefact, expected: Callable[[State], dict[str, set[str]]], **given: str) -> None:
@@ -57,7 +57,7 @@ def updates(
         },
         SnapStart="PublishedVersions",
     )
-    # In the build: that builds of the same sources are the same has been shown.
+    # Changed in the build itself, which saves a build: the updates above have shown that builds are reproducible.
     append_comment(changed.layer / "catchlight" / "models.py")
     update(
         "the package changed",
@@ -73,7 +73,7 @@ def updates(
 
 
 def deletion(report: Report, deployment: Deployment) -> None:
-    """`sam delete` leaves table and bucket."""
+    """Deletes the stack; checks that the functions are deleted, and that table and bucket remain."""
     report.say("sam delete.")
     resources = deployment.resources()
     deployment.delete()
@@ -91,7 +91,7 @@ def _replaced(prefix: str) -> dict[str, set[str]]:
 
 
 def _comparable(found: dict[str, set[str]]) -> list[tuple[str, list[str]]]:
-    """Logical ids that SAM makes of hashes count by what is before the hash."""
+    """Returns changes in comparable form: logical ids that end in a hash of SAM's are cut to the part before it."""
     prefixes = (VERSION, "CatchlightLayer")
     return sorted(
         (next((p for p in prefixes if name.startswith(p)), name), sorted(facts)) for name, facts in found.items()
@@ -99,7 +99,7 @@ def _comparable(found: dict[str, set[str]]) -> list[tuple[str, list[str]]]:
 
 
 def copy_sources(folder: Path) -> Path:
-    """Copies all that a build reads into a new folder."""
+    """Copies all sources of a build into a new folder."""
     folder.mkdir()
     for name in SOURCES:
         source = PROJECT / name
@@ -111,5 +111,5 @@ def copy_sources(folder: Path) -> Path:
 
 
 def append_comment(module: Path) -> None:
-    """A change of a module that changes nothing of what it does."""
+    """Changes a module's file without changing its behaviour."""
     module.write_text(module.read_text() + "# changed\n")

@@ -1,9 +1,10 @@
-"""Checks what `sam build` made, before it is deployed: its contents, and every call that the functions make to AWS.
+"""Checks the output of `sam build` before deployment: its contents, and every call that the functions make to AWS.
 
     python -m scripts.smoke
 
-The build for this machine is compared with its sources and called; the build for Lambda, if there is one, is compared
-with its sources, because wheels for another processor cannot be called here. Exit status 0 if nothing is wrong.
+The build for this machine is compared with its sources and its functions are called. The build for Lambda, if there is
+one, is only compared with its sources, because wheels for another processor do not run here. The exit status is 0 if
+no problem is found.
 """
 
 import shutil
@@ -28,7 +29,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
-    """Runs all checks."""
+    """Runs all checks and returns the exit status: 0 if no problem is found."""
     try:
         artefact = built_artefact(print)
     except LocalStackError as exc:
@@ -45,7 +46,7 @@ def main() -> int:
 
 
 def check_lambda_build(folder: Path) -> int:
-    """Compares what `make build` made, unless it is older than its sources."""
+    """Checks the output of `make build`, unless it is older than its sources. Returns the number of problems."""
     if not folder.is_dir() or is_outdated(folder):
         print(
             "--  the build for Lambda is missing or older than its sources: `make build`, and it is checked here, too"
@@ -58,7 +59,7 @@ def check_lambda_build(folder: Path) -> int:
 
 
 def is_outdated(folder: Path) -> bool:
-    """Whether a source has changed since."""
+    """Whether a source has changed since the build."""
     sources = [PROJECT / source for source in SOURCES]
     files = [file for source in sources for file in ([source] if source.is_file() else source.rglob("*"))]
     changed = max(file.stat().st_mtime for file in files if file.is_file() and "__pycache__" not in file.parts)
@@ -67,14 +68,14 @@ def is_outdated(folder: Path) -> bool:
 
 
 def python_of_lambda() -> str:
-    """The interpreter that made the bytecode, if this machine has it."""
+    """Returns the path of the Python 3.13 that compiles the bytecode; empty if this machine has none."""
     find = [str(PROJECT / "scripts" / "find-python"), "--exactly", "3.13"]
     found = subprocess.run(find, capture_output=True, text=True, check=True).stdout
     return found.strip()
 
 
 def too_large(layer: Path) -> Iterator[str]:
-    """A layer that is larger, packed, than it has to be."""
+    """Yields a problem if the zipped layer is larger than `MAX_LAYER_BYTES`."""
     with tempfile.TemporaryDirectory() as scratch:
         size = Path(shutil.make_archive(str(Path(scratch, "layer")), "zip", layer)).stat().st_size
     print(f"--  the layer has {size / 1e6:.1f} MB, packed")
@@ -86,7 +87,7 @@ def too_large(layer: Path) -> Iterator[str]:
 
 
 def report(check: str, problems: Iterable[str]) -> int:
-    """Prints the outcome of a check; returns the number of its problems."""
+    """Prints the outcome of a check and returns the number of its problems."""
     found = list(problems)
     print(f"{'no' if found else 'ok'}  {check}", flush=True)
     for problem in found:

@@ -1,7 +1,7 @@
-"""AWS, the providers and the hosts of images, as far as the functions call them: one HTTPS server on loopback.
+"""Simulates AWS, the providers and the image hosts that the functions call, as one HTTPS server on loopback.
 
-Answers have the form that the services give them: AWS's JSON protocols with their error types and checksums, S3's XML.
-Requests are read as strictly as AWS reads them, and what it would refuse is a problem.
+Answers have the services' formats: AWS's JSON protocols with their error types and checksums, S3's XML. Requests are
+validated like in AWS: one that AWS would refuse is recorded as a problem.
 """
 
 import json
@@ -23,7 +23,7 @@ from scripts.smoke.s3_requests import S3RequestError, read_body, stored_checksum
 
 REGION = "eu-central-1"
 BUCKET = "catchlight-imagesbucket-1abcdefghijkl"
-# Host names as in AWS, the service that a request to them is signed for, and the target that its operations begin with.
+# By host name in AWS: the service that requests are signed for, and the prefix of the operations in X-Amz-Target.
 HOSTS = {
     f"dynamodb.{REGION}.amazonaws.com": ("dynamodb", "DynamoDB_20120810"),
     f"events.{REGION}.amazonaws.com": ("events", "AWSEvents"),
@@ -38,9 +38,9 @@ _CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request
 
 @dataclass(frozen=True)
 class Call:
-    """A request to AWS, or to another host: then its operation is method and path."""
+    """A request to AWS; or to another host, with host as service, and method and URL as operation."""
 
-    function: str  # whose credentials signed it
+    function: str  # name of the function whose credentials signed the request
     service: str
     operation: str
     parameters: dict[str, Any]
@@ -51,7 +51,7 @@ class Answer:
     """A response."""
 
     status: int = 200
-    body: Any = field(default_factory=dict)  # JSON unless bytes
+    body: Any = field(default_factory=dict)  # sent as JSON, unless bytes
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,13 +60,13 @@ Answering = Callable[[Call], Answer]
 
 @dataclass
 class Account:
-    """What is answered, and what was called.
+    """The simulated account: its answers, and the calls and problems recorded so far.
 
-    `scripted` answers are given first, in their order, each once; then those of `usual`.
+    `scripted` answers are used first, each once and in order; then the answers of `usual`. Both are keyed by operation.
     """
 
     port: int
-    authority: Path  # the certificate that a client has to trust
+    authority: Path  # file with the CA certificate that clients must trust
     usual: dict[str, Answering] = field(default_factory=dict)
     scripted: dict[str, deque[Answer]] = field(default_factory=lambda: defaultdict(deque))
     calls: list[Call] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Account:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, call: Call) -> Answer:
-        """The next answer to such a call."""
+        """Records a call and returns the next answer to its operation."""
         with self._lock:
             self.calls.append(call)
             if waiting := self.scripted.get(call.operation):
@@ -84,7 +84,7 @@ class Account:
         return self.usual[call.operation](call)
 
     def refuse(self, problem: str) -> Answer:
-        """The answer to a request that AWS would not take."""
+        """Records a problem and returns the error response to a request that AWS would refuse."""
         with self._lock:
             self.problems.append(problem)
         return Answer(400, {"__type": "SmokeRefusal", "message": problem})
@@ -92,12 +92,12 @@ class Account:
 
 @contextmanager
 def account(folder: Path, other_hosts: tuple[str, ...]) -> Iterator[Account]:
-    """Serves until the end of the block. `folder` takes the certificates."""
+    """Runs the server until the end of the block. Certificates are written to `folder`."""
     write_certificates(folder, (*HOSTS, *other_hosts))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem")
     with _Server(("127.0.0.1", 0), _Handler) as server:
-        # The handshake is each connection's own thread's: one that fails must not stop the others.
+        # The TLS handshake is made in each connection's thread, so that a failing one does not block the others.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         server.account = Account(server.server_port, folder / "authority.pem")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -114,16 +114,16 @@ class _Server(ThreadingHTTPServer):
     account: Account
 
     def handle_error(self, *_: object) -> None:
-        """Says nothing: the function that hung up reports it."""
+        """Prints nothing: the function that closed the connection reports the error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # headers and body in one packet
+    wbufsize = -1  # buffered, to send headers and body in one packet
     server: _Server
 
     def answer(self) -> None:
-        """Answers one request, whatever its method."""
+        """Answers one request of any method."""
         account = self.server.account
         host = self.headers.get("host", "").removesuffix(":443")
         try:
@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def handle_expect_100(self) -> bool:
-        """Asks for the body at once: what is sent is kept back otherwise until there is a whole answer."""
+        """Sends 100 Continue at once: buffered output would otherwise wait for the complete answer."""
         super().handle_expect_100()
         self.wfile.flush()
         return True
@@ -183,4 +183,4 @@ class _Handler(BaseHTTPRequestHandler):
         return account.answer(Call(function, service, operation, json.loads(content)))
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""

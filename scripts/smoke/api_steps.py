@@ -1,4 +1,4 @@
-"""What ServeTasksApi is called with."""
+"""Defines the smoke test's steps of ServeTasksApi."""
 
 import http.client
 import json
@@ -28,7 +28,7 @@ from scripts.smoke.steps import (
 
 
 def request(route: str, path: Mapping[str, str] | None = None, body: Any = None, **query: str) -> dict[str, Any]:
-    """API Gateway's event of a request."""
+    """Builds API Gateway's event of a request."""
     return {
         "version": "2.0",
         "routeKey": route,
@@ -56,7 +56,7 @@ def _claim(state: str, **more: Any) -> dict[str, Any]:
 
 
 def _link_works(response: Any, _: Sequence[Call], aws: Account) -> Iterator[str]:
-    """Follows the redirect, as a browser does: by the name of the bucket, signed for S3."""
+    """Follows the redirect as a browser does; yields problems if the link is not signed for S3 or returns no image."""
     link = urlsplit(response["headers"]["location"])
     tls = ssl.create_default_context(cafile=str(aws.authority))
     connection = http.client.HTTPSConnection("127.0.0.1", aws.port, context=tls)
@@ -109,7 +109,7 @@ ANSWER_REQUESTS = [
         "the key of another request",
         SUBMISSION,
         {"statusCode": 422},
-        {"UpdateItem": [refused(_claim("TAKEN", taskId="task23456"))]},
+        {"UpdateItem": [refused(_claim("COMPLETED", taskId="task23456"))]},
     ),
     Step(
         "a key to give up",

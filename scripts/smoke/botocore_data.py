@@ -1,6 +1,6 @@
-"""Compares botocore's data in a layer with the installed botocore's, which the build slims.
+"""Compares botocore's data in a layer, which the build slims, with the data of the installed botocore.
 
-This does not use the build's own rules: it names what may be missing, so that a rule that removes more is noticed.
+The check does not use the build's own rules but lists what may be missing, so that it detects a rule that removes more.
 """
 
 import base64
@@ -16,14 +16,14 @@ import botocore
 
 DATA = Path("botocore/data")
 INSTALLED = Path(botocore.__file__).parents[1]
-# The only values that a slimmed service model may lack: botocore reads them for its help texts alone.
+# The only values that a slimmed service model may lack: botocore uses them for help texts only.
 _MAY_BE_MISSING = re.compile(r"(operations/[^/]+/|shapes/[^/]+/(members/[^/]+/)?)?documentation")
 
 
 def check_data(layer: Path, recorded: Mapping[Path, str | None], clients: Path) -> Iterator[str]:
-    """Problems of the layer's botocore data.
+    """Yields problems of the layer's botocore data: unused, missing or changed files.
 
-    `recorded` is what the wheel had, `clients` the module that makes clients.
+    `recorded` are the wheel's files with their digests; `clients` is the module that creates the boto3 clients.
     """
     services = set(re.findall(r'_client\("(\w+)"', clients.read_text()))
     expected = {}
@@ -73,7 +73,7 @@ def _digest(content: bytes) -> str:
 
 
 def _prefixes(layer: Path, services: set[str]) -> set[str]:
-    """What endpoints.json calls these services."""
+    """Returns the names of these services in endpoints.json."""
     models = (path for service in services for path in (layer / DATA / service).glob("*/service-2.json"))
     return {re.findall(r'"endpointPrefix":"([^"]+)"', path.read_text())[0] for path in models}
 
@@ -86,7 +86,7 @@ def _endpoints_of(endpoints: dict[str, Any], prefixes: set[str]) -> dict[str, An
 
 
 def _differences(whole: Any, slimmed: Any, place: str = "") -> Iterator[str]:
-    """Places where the second is not as the first, as `operations/PutObject/httpChecksum`."""
+    """Yields the paths of differing values, such as `operations/PutObject/httpChecksum`."""
     if isinstance(whole, dict) and isinstance(slimmed, dict):
         for name in whole.keys() | slimmed.keys():
             inner = f"{place}/{name}" if place else name

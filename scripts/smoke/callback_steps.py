@@ -1,4 +1,4 @@
-"""What ReceiveCallback is called with."""
+"""Defines the smoke test's steps of ReceiveCallback."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from scripts.smoke.steps import IMAGE_URL, OK, THROTTLED, TOKEN, Step, archived,
 
 
 def callback(body: Any, provider: str = "flux-kontext", token: str = TOKEN) -> dict[str, Any]:
-    """API Gateway's event of a callback."""
+    """Builds API Gateway's event of a callback."""
     return {
         "version": "2.0",
         "routeKey": "POST /callbacks/{provider}/{token+}",
@@ -20,7 +20,7 @@ def callback(body: Any, provider: str = "flux-kontext", token: str = TOKEN) -> d
 
 
 def flux(url: str = IMAGE_URL) -> dict[str, Any]:
-    """A success as Flux Kontext calls back."""
+    """Builds the body of Flux Kontext's callback of a success."""
     return {"code": 200, "msg": "ok", "data": {"taskId": "task12345", "info": {"resultImageUrl": url}}}
 
 
@@ -37,7 +37,7 @@ RECEIVE_CALLBACK = [
         "another result",
         callback(flux(IMAGE_URL.replace("12345", "99999"))),
         RECEIVED,
-        {"UpdateItem": [refused(archived()), OK]},  # the second is the evidence
+        {"UpdateItem": [refused(archived()), OK]},  # the second update stores the conflict as evidence
     ),
     Step(
         "a table that is throttled",
@@ -63,7 +63,7 @@ RECEIVE_CALLBACK = [
         {"statusCode": 503},
         {"UpdateItem": [error("ResourceNotFoundException")]},
     ),
-    # Reads AWSPREVIOUS, which is not there: that is no error.
+    # Reads the missing version AWSPREVIOUS too, which is no error.
     Step("a wrong token", callback(flux(), token="wrong" * 10), {"statusCode": 401}),
     Step("a delivery that cannot be read", callback({}), {"statusCode": 422}, {"PutObject": [OK]}),
     Step(

@@ -1,4 +1,4 @@
-"""Has each built function make all calls that it makes to AWS, against a loopback server, and compares the answers."""
+"""Runs each built function against a simulated AWS on loopback, and checks its responses, calls and permissions."""
 
 import json
 import os
@@ -20,16 +20,16 @@ from scripts.smoke.steps import OTHER_HOSTS, USUAL, Step
 
 SANDBOX = Path(__file__).with_name("sandbox.py")
 MIN_CERTIFICATES = 100
-# A function that never ends must not hold up the check for ever. Each takes some seconds.
+# Limit for a function that hangs. Normally each function takes some seconds.
 MAX_SECONDS_PER_FUNCTION = 900
 
 
 def check_calls(
     folder: Path, layer: Path, *, only: Container[str] | None = None, calls: list[Call] | None = None
 ) -> Iterator[str]:
-    """Problems of the functions in a built folder, each with what it was about.
+    """Yields problems of the functions in a built folder, each with the function's and the step's name.
 
-    `only` names the functions to check, all by default. `calls` gets all calls that they make.
+    `only` names the functions to check (default: all). All calls that they make are appended to `calls`.
     """
     template = load_template(folder / "template.yaml", {})
     functions = template.of_type("AWS::Lambda::Function")
@@ -94,7 +94,7 @@ def _check_step(step: Step, sandbox: "Sandbox", aws: Account) -> Iterator[str]:
 
 
 def _contains(answered: Any, expected: Any) -> bool:
-    """Whether an answer has all members that are expected of it."""
+    """Whether an answer contains all expected members."""
     if isinstance(expected, Mapping):
         return isinstance(answered, Mapping) and all(
             name in answered and _contains(answered[name], value) for name, value in expected.items()
@@ -116,13 +116,13 @@ def _check_end(end: dict[str, Any], layer: Path) -> Iterator[str]:
 
 
 class Sandbox:
-    """A process that runs one function. Nothing of this environment can be imported there."""
+    """Runs one function in a process that cannot import anything from this environment."""
 
     def __init__(self, handler: str, path: list[Path], environment: Mapping[str, str], aws: Account) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         reading, writing = os.pipe()
         self._process = subprocess.Popen(
-            # -I: no variables and no folders of the user. -S: no site-packages. -B: the artefact stays as it is.
+            # -I: ignores the user's variables and folders. -S: no site-packages. -B: writes no bytecode.
             [sys.executable, "-I", "-S", "-B", str(SANDBOX)],
             stdin=subprocess.PIPE,
             stdout=self._log,
@@ -154,34 +154,34 @@ class Sandbox:
         self._watchdog.cancel()
         self._process.kill()
         self._process.wait()
-        with suppress(BrokenPipeError):  # what was not read
+        with suppress(BrokenPipeError):  # input that the process has not read
             self._stdin.close()
         self._answers.close()
         self._log.close()
 
     def invoke(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """The handler's response, or its error."""
+        """Calls the handler with an event; returns its response (`response`) or traceback (`error`)."""
         self._send(event)
         return self.receive()
 
     def end(self) -> dict[str, Any]:
-        """What was imported and trusted until the end."""
+        """Ends the function; returns the foreign modules that it imported and the CA bundles that it loaded."""
         self._stdin.close()
         return self.receive()
 
     def log(self) -> str:
-        """The end of what the function has logged."""
+        """Returns the end of the function's log."""
         self._log.flush()
         self._log.seek(0)
         return f"its log ends with:\n{self._log.read().decode(errors='replace')[-3000:]}"
 
     def receive(self) -> dict[str, Any]:
-        """The next answer."""
+        """Reads the next answer of the process; if it has ended, returns its log as an error."""
         line = self._answers.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"error": self.log()}
         return answer
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        with suppress(BrokenPipeError):  # it has ended: `receive` says why
+        with suppress(BrokenPipeError):  # the process has ended: `receive` returns the reason
             self._stdin.write(json.dumps(message) + "\n")
             self._stdin.flush()

@@ -1,4 +1,4 @@
-"""Makes a certificate authority for one run, and a server's certificate of it."""
+"""Creates a certificate authority for one run, and a server certificate that it signs."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 
 
 def write_certificates(folder: Path, names: tuple[str, ...]) -> None:
-    """Writes `authority.pem`, which clients have to trust, and `server.pem`: key and certificate for these names."""
+    """Writes `authority.pem`, which clients must trust, and `server.pem`: key and certificate for these host names."""
     authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Catchlight smoke test")])
     root = (

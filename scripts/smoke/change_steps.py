@@ -1,4 +1,4 @@
-"""What the functions that read the table's stream are called with: DispatchChanges and PublishEvents."""
+"""Defines the smoke test's steps of the functions that read the table's stream: DispatchChanges and PublishEvents."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from scripts.smoke.steps import (
 
 
 def change(item: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """A record of the table's stream: an item that is new."""
+    """Builds a record of the table's stream for a new item."""
     return {
         "eventName": "INSERT",
         "eventSource": "aws:dynamodb",
@@ -33,7 +33,7 @@ def change(item: Mapping[str, Any], number: int) -> dict[str, Any]:
 
 
 def changes(*items: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch of the stream."""
+    """Builds a batch of the table's stream for new items."""
     return {"Records": [change(item, number) for number, item in enumerate(items, 1)]}
 
 

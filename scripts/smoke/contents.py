@@ -1,7 +1,7 @@
-"""Compares an artefact with what it was made from, file by file.
+"""Compares an artefact with its sources, file by file.
 
-Every file has to be one of these: a file of a pinned dependency as its wheel recorded it, a file of the source tree,
-data of botocore as the build may slim it, or the bytecode of one of them. Nothing may be missing or left over.
+Every file must be a file of a pinned dependency as recorded by its wheel, a file of the source tree, data of botocore
+slimmed as the build may do it, or the bytecode of one of these. No file may be missing, and there may be no others.
 """
 
 import _imp
@@ -26,13 +26,13 @@ from samcli.yamlhelper import yaml_parse
 from scripts.smoke.botocore_data import DATA, check_data
 from scripts.smoke.wheels import check_machine, check_tags
 
-# PEP 552: bytecode that is valid by its source's hash, which Python does not check. SAM sets all dates to 1980.
+# PEP 552: bytecode with its source's hash, which Python does not check. Dates are useless: SAM sets them to 1980.
 UNCHECKED_HASH = 1
 # Lambda's magic number: https://github.com/python/cpython/blob/3.13/Include/internal/pycore_magic_number.h
 MAGIC_NUMBER_3_13 = (3571).to_bytes(2, "little") + b"\r\n"
-# Lambda downloads and unpacks the layer before a cold start begins. 21 MB with all of botocore, and no bytecode.
+# Zipped. Lambda downloads and unpacks the layer before a cold start. With all of botocore and no bytecode: 21 MB.
 MAX_LAYER_BYTES = 10_500_000
-# What `sam build` changes in a template: where the code lies, and which resource it built.
+# Properties that `sam build` changes in a template, besides SamResourceId.
 _LOCATIONS = ("CodeUri", "ContentUri", "DefinitionUri")
 _PATH_IN_LAMBDA = {"layer": "/opt/python", "function": "/var/task"}
 
@@ -43,20 +43,20 @@ class Target:
 
     name: str
     machine: str
-    python: str  # its version, as 3.13
+    python: str  # version, such as 3.13
     magic_number: bytes
-    cache_tag: str  # in the names of bytecode files
+    cache_tag: str  # part of the names of bytecode files
     has_bytecode: bool = True
 
     @property
     def is_this_interpreter(self) -> bool:
-        """Whether bytecode can be loaded here."""
+        """Whether this interpreter can load the target's bytecode."""
         return self.magic_number == importlib.util.MAGIC_NUMBER
 
 
 @dataclass(frozen=True)
 class Build:
-    """A folder that `sam build` has filled, and the project that it was made from."""
+    """An output folder of `sam build`, and the project that was built."""
 
     folder: Path
     project: Path
@@ -64,7 +64,7 @@ class Build:
 
     @property
     def layer(self) -> Path:
-        """What Lambda puts on the path as /opt/python."""
+        """The folder of the layer that Lambda puts on the path as /opt/python."""
         return self.folder / "CatchlightLayer" / "python"
 
     @property
@@ -74,7 +74,7 @@ class Build:
 
 
 def check_contents(build: Build) -> Iterator[str]:
-    """Problems of the whole artefact, each with the file that has it."""
+    """Yields the problems of the whole artefact, each with its file."""
     template = yaml_parse((build.project / "template.yaml").read_text())
     resources = template["Resources"]
     functions = {
@@ -128,7 +128,8 @@ def _check_layer(build: Build) -> Iterator[str]:
     expected: dict[Path, str | None] = {
         path.relative_to(build.layer_source): _digest(path.read_bytes())
         for path in package.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        # The client is for programs outside Lambda: the layer's Makefile leaves it out.
+        if path.is_file() and "__pycache__" not in path.parts and not path.is_relative_to(package / "client")
     }
     installed = {canonicalize_name(each.name): each for each in distributions(path=[str(build.layer)])}
     pinned = dict(_pinned(build.layer_source / "requirements.txt", build.target.python))
@@ -156,7 +157,7 @@ def _check_layer(build: Build) -> Iterator[str]:
 
 
 def _pinned(requirements: Path, python: str) -> Iterator[tuple[NormalizedName, str]]:
-    """Names and versions that hold for this version of Python on Linux."""
+    """Yields names and versions of the requirements that apply to this version of Python on Linux."""
     target = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
     for line in re.findall(r"^[a-z].*?(?= *\\?$)", requirements.read_text(), re.MULTILINE):
         requirement = Requirement(line)
@@ -166,22 +167,22 @@ def _pinned(requirements: Path, python: str) -> Iterator[tuple[NormalizedName, s
 
 
 def _recorded(distribution: Distribution) -> Iterator[tuple[Path, str | None]]:
-    """The files of a wheel, with the SHA-256 that it recorded. RECORD itself has none."""
+    """Yields the files of a wheel with the SHA-256 in its RECORD; None for RECORD itself."""
     # Not `Distribution.files`: it leaves out files that are missing.
     for name, digest, _ in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
         path = Path(name)
-        # Console scripts, which the build removes, and bytecode, which it makes itself.
+        # Without console scripts, which the build removes, and bytecode, which it compiles itself.
         if path.parts[0] not in ("..", "bin") and path.suffix != ".pyc":
             yield path, digest.removeprefix("sha256=") or None
 
 
 def _digest(content: bytes) -> str:
-    """SHA-256 as RECORD has it."""
+    """Returns the SHA-256 in RECORD's encoding: base64url without padding."""
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
 
 
 def _check_files(build: Build, folder: Path, expected: Mapping[Path, str | None]) -> Iterator[str]:
-    """Problems of a folder that should have these files, with their bytecode and nothing else."""
+    """Yields problems of a folder that must contain these files and their bytecode, and nothing else."""
     found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
     found = {path for path in found if not path.is_relative_to(DATA)}
     bytecode = {}
@@ -207,7 +208,7 @@ def _check_files(build: Build, folder: Path, expected: Mapping[Path, str | None]
 
 
 def _bytecode_problem(target: Target, folder: Path, path: Path, source: Path) -> str | None:
-    """Why Lambda would not take the bytecode, and compile the module at every cold start; or take a wrong one."""
+    """Returns why bytecode is wrong, or why Lambda would ignore it and compile at every cold start; None if valid."""
     content = (folder / path).read_bytes()
     if content[:4] != target.magic_number:
         return "is bytecode of another Python"
@@ -221,13 +222,13 @@ def _bytecode_problem(target: Target, folder: Path, path: Path, source: Path) ->
 
 
 def _source_hash(target: Target, source: bytes) -> bytes:
-    """The hash that the target's interpreter writes: its key is the magic number, so another version's differs."""
+    """Returns the source hash that the target's interpreter writes. It is keyed with the interpreter's magic number."""
     return _imp.source_hash(int.from_bytes(target.magic_number, "little"), source)
 
 
 def _code_problem(code: bytes, folder: Path, source: Path) -> str | None:
     try:
-        # bandit warns of bytecode of strangers; this is what the build has just compiled.
+        # bandit warns of untrusted bytecode; this bytecode has just been compiled by the build.
         loaded = marshal.loads(code)  # noqa: S302  # nosec B302
     except (EOFError, ValueError, TypeError):
         return "is damaged bytecode"
@@ -238,13 +239,13 @@ def _code_problem(code: bytes, folder: Path, source: Path) -> str | None:
 
 
 def lambda_target(*, has_bytecode: bool) -> Target:
-    """What the template asks for: python3.13 on arm64."""
+    """Returns the target of the template: python3.13 on arm64."""
     magic_number = importlib.util.MAGIC_NUMBER if sys.version_info[:2] == (3, 13) else MAGIC_NUMBER_3_13
     return Target("Lambda", "aarch64", "3.13", magic_number, "cpython-313", has_bytecode)
 
 
 def target_here() -> Target:
-    """This machine and this interpreter."""
+    """Returns this machine and this interpreter as a target."""
     version = ".".join(map(str, sys.version_info[:2]))
     tag = sys.implementation.cache_tag or ""
     return Target("this machine", platform.machine(), version, importlib.util.MAGIC_NUMBER, tag)

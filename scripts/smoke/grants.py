@@ -1,4 +1,4 @@
-"""Holds the calls of a function to what the template grants to its role, both ways."""
+"""Compares the calls of a function with the permissions of its role in the template, in both directions."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _ARNS = {
 
 
 def resolver(template: Template) -> Resolver:
-    """Gives resources the names that they might have in an account."""
+    """Returns a resolver that gives resources plausible names and ARNs, as in an account."""
 
     def arn(logical_id: str) -> str:
         return _ARNS.get(template.resources[logical_id]["Type"], f"arn:{{}}:{REGION}").format(logical_id)
@@ -56,7 +56,7 @@ def resolver(template: Template) -> Resolver:
 
 
 def grants_of(template: Template, function: str) -> set[Grant]:
-    """What the role of a function allows its code."""
+    """Returns the permissions that a function's role grants to its code."""
     resolve = resolver(template).resolve
     role = template.resources[function]["Properties"]["Role"]["Fn::GetAtt"][0]
     statements = [
@@ -70,7 +70,7 @@ def grants_of(template: Template, function: str) -> set[Grant]:
         for action in _as_list(statement["Action"])
         for resource in _as_list(statement["Resource"])
     }
-    # Lambda itself writes to these, with the function's role: what a stream could not deliver.
+    # Without on-failure destinations of streams: Lambda itself writes to them, with the function's role.
     destinations = {
         resolve(mapping["DestinationConfig"]["OnFailure"]["Destination"])
         for mapping in (template.resources[name]["Properties"] for name in _mappings(template))
@@ -88,7 +88,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def needed_for(call: Call) -> Iterator[Grant]:
-    """What IAM asks a caller for.
+    """Yields the permissions that IAM requires for a call.
 
     https://docs.aws.amazon.com/service-authorization/latest/reference/reference.html
     """
@@ -97,13 +97,13 @@ def needed_for(call: Call) -> Iterator[Grant]:
         case "BatchGetItem":
             for table in parameters["RequestItems"]:
                 yield Grant("dynamodb:BatchGetItem", _table(table))
-        case "TransactWriteItems":  # no action of its own: each item's operation is asked for
+        case "TransactWriteItems":  # no action of its own: IAM checks each item's operation
             for item in parameters["TransactItems"]:
                 [(kind, write)] = item.items()
                 yield Grant(f"dynamodb:{kind}Item", _table(write["TableName"]))
         case "Query" if "IndexName" in parameters:
             yield Grant("dynamodb:Query", f"{_table(parameters['TableName'])}/index/{parameters['IndexName']}")
-        case "SendMessage" | "SendMessageBatch":  # one action for both
+        case "SendMessage" | "SendMessageBatch":  # one IAM action for both operations
             yield Grant("sqs:SendMessage", _queue(parameters["QueueUrl"]))
         case "PutEvents":
             for entry in parameters["Entries"]:
@@ -134,7 +134,7 @@ def _queue(url: str) -> str:
 
 
 def check_grants(function: str, granted: set[Grant], calls: Iterable[Call]) -> Iterator[str]:
-    """Calls that the role does not allow, and grants that no call needs."""
+    """Yields calls that the role does not allow, and permissions that no call needs."""
     needed = {grant for call in calls for grant in needed_for(call)}
     for need in sorted(needed, key=str):
         if not any(_allows(grant, need) for grant in granted):

@@ -1,4 +1,4 @@
-"""Imports every module of the package from the layer, and all that the package imports anywhere in its functions."""
+"""Imports every module of the package from the layer, and all modules that the package imports, even in functions."""
 
 import ast
 import json
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = "catchlight"
-# In a process of its own, with the layer and the standard library on the path.
+# Runs in a separate process, with only the layer and the standard library on the path.
 _IMPORT = """
 import importlib, json, sys, traceback
 layer, *names = json.load(sys.stdin)
@@ -22,10 +22,10 @@ for name in names:
 
 
 def check_imports(layer: Path) -> Iterator[str]:
-    """Modules that cannot be imported, with the reason."""
+    """Yields a problem with the traceback for each module that cannot be imported."""
     modules = sorted(_modules(layer))
     ended = subprocess.run(
-        # -I -S: nothing of the user and of this environment. -B: the artefact stays as it is.
+        # -I -S: nothing from the user or this environment. -B: writes no bytecode into the artefact.
         [sys.executable, "-I", "-S", "-B", "-c", _IMPORT],
         input=json.dumps([str(layer), *modules]),
         capture_output=True,
@@ -38,7 +38,7 @@ def check_imports(layer: Path) -> Iterator[str]:
 
 
 def _modules(layer: Path) -> set[str]:
-    """The package's own modules, and those that it imports: also late, in the body of a function."""
+    """Returns the package's own modules and the modules that it imports, including imports inside functions."""
     modules = set()
     for path in (layer / PACKAGE).rglob("*.py"):
         name = ".".join(path.relative_to(layer).with_suffix("").parts).removesuffix(".__init__")
@@ -48,7 +48,7 @@ def _modules(layer: Path) -> set[str]:
 
 def _imported(tree: ast.AST) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
-        # What is imported for type checkers alone is not deployed.
+        # Modules imported for type checkers only are not deployed.
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Reads the body of a request as S3 does: chunked, with a checksum in front or behind, and refuses a wrong one.
+"""Reads the body of a request as S3 does: chunked or not, and verifies its checksum in a header or trailer.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
 """
@@ -23,10 +23,10 @@ class S3RequestError(Exception):
 
 
 def read_body(headers: Message, stream: BufferedIOBase) -> bytes:
-    """The content of a request. Notes the checksum of a trailer in `headers`, as if it had come in front.
+    """Returns the content of a request. Adds the checksum of a trailer to `headers`.
 
     Raises:
-        S3RequestError: the content is not as long as it says, or has another checksum.
+        S3RequestError: length, trailer or checksum of the content are wrong.
     """
     if headers.get("transfer-encoding") == "chunked":
         content = _unchunked(stream)
@@ -41,12 +41,12 @@ def read_body(headers: Message, stream: BufferedIOBase) -> bytes:
 
 
 def stored_checksum(headers: Message) -> dict[str, str]:
-    """The checksum that S3 answers with: the one that the object came with."""
+    """Returns the checksum headers of S3's answer: those of the request."""
     return {name: headers[name] for name in CHECKSUMS if name in headers}
 
 
 def _unchunked(stream: BufferedIOBase) -> bytes:
-    """HTTP's own chunks."""
+    """Decodes HTTP's chunked transfer encoding."""
     content = b""
     while size := int(stream.readline().strip() or b"0", 16):
         content += stream.read(size)
@@ -56,7 +56,7 @@ def _unchunked(stream: BufferedIOBase) -> bytes:
 
 
 def _unwrapped(body: bytes, headers: Message) -> bytes:
-    """S3's chunks inside, with a trailer behind them."""
+    """Decodes S3's content encoding aws-chunked, and adds the trailer's checksum to `headers`."""
     if headers.get("x-amz-content-sha256") != "STREAMING-UNSIGNED-PAYLOAD-TRAILER":
         raise S3RequestError("aws-chunked content is not announced as unsigned with a trailer")
     content = b""

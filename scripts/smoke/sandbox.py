@@ -1,8 +1,8 @@
-"""Runs one built function as Lambda does: events come in by standard input, answers go out by a file descriptor.
+"""Runs one built function as Lambda does: reads events from standard input, writes answers to a file descriptor.
 
-Started with `python -I -S`, so that nothing but the standard library and the built folders can be imported. It imports
-nothing of this project either. Every connection that the function opens leads to the loopback server of
-scripts/smoke/account.py, under the names and addresses that it would have in AWS.
+It is started with `python -I -S`, so that only the standard library and the built folders can be imported; this module
+imports nothing from the project either. Every connection that the function opens is redirected to the loopback server
+of scripts/smoke/account.py, under the names and addresses that it would use in AWS.
 """
 
 import importlib
@@ -15,26 +15,26 @@ import time
 import traceback
 from typing import Any
 
-# TEST-NET-3 would be refused: Catchlight fetches images from public addresses only.
+# A public address: Catchlight fetches images from no others, and would refuse the documentation range TEST-NET-3.
 PUBLIC_ADDRESS = "93.184.216.34"
-# Time limits are other tests' subject. Here a busy machine must not make a difference.
+# Factor by which clocks run slower, so that time limits do not fail on a busy machine. Other tests check the limits.
 SLOWER = 30
 MAX_PAUSE_SECONDS = 0.02
 
 
 class Context:
-    """Lambda's context object."""
+    """Replaces Lambda's context object."""
 
     function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "smoke"
 
     @staticmethod
     def get_remaining_time_in_millis() -> int:
-        """The longest time that Lambda allows."""
+        """Returns Lambda's longest timeout, 15 minutes."""
         return 900_000
 
 
 def main() -> None:
-    """Loads the handler, then calls it with each event."""
+    """Loads the handler, then calls it with each event until standard input ends."""
     setup = json.loads(sys.stdin.readline())
     answers = os.fdopen(setup["answers"], "w", buffering=1)
     bundles: dict[str, int] = {}
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def slow_down_clocks() -> None:
-    """Stretches all time limits, and shortens pauses. What a pause should have taken passes on the clock."""
+    """Extends all time limits and shortens pauses; the clock advances by the full time of each pause."""
     monotonic, sleep, settimeout = time.monotonic, time.sleep, socket.socket.settimeout
     paused = 0.0
 
@@ -74,7 +74,7 @@ def slow_down_clocks() -> None:
 
 
 def lead_to_loopback(port: int) -> None:
-    """Resolves every name to a public address, and leads every connection to the server on this machine."""
+    """Resolves every name to a public address, and redirects every connection to the server on this machine."""
     connect = socket.socket.connect
 
     def getaddrinfo(_: Any, port: Any, *__: Any, **___: Any) -> list[Any]:
@@ -88,9 +88,9 @@ def lead_to_loopback(port: int) -> None:
 
 
 def trust(authority: str, bundles: dict[str, int]) -> None:
-    """Has every TLS context trust the loopback server, besides the CA bundle that the function loads into it.
+    """Makes every TLS context trust the loopback server, in addition to the CA bundle that the function loads.
 
-    Notes which bundles those are, with the number of their certificates.
+    Records each loaded bundle in `bundles`, with the number of its certificates.
     """
     load = ssl.SSLContext.load_verify_locations
 
@@ -103,7 +103,7 @@ def trust(authority: str, bundles: dict[str, int]) -> None:
 
 
 def foreign_modules(path: list[str]) -> list[str]:
-    """Files of modules that are neither the artefact's nor the standard library's."""
+    """Returns the files of imported modules that belong neither to the artefact nor to the standard library."""
     files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
     known = (*path, os.path.realpath(sys.base_prefix), sys.base_prefix, os.path.realpath(__file__), __file__)
     return sorted(file for file in files if file and not file.startswith(known))

@@ -1,4 +1,4 @@
-"""What each function is called with, and what AWS answers it: every operation, and the errors that the code expects."""
+"""Lists the smoke test's steps by function. They cover every AWS operation and the errors that the code handles."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The parts of scenarios: events, the answers of AWS to the calls that they cause, tasks and images."""
+"""Provides the building blocks of scenarios: steps, answers of AWS, tasks and images."""
 
 import io
 import json
@@ -25,42 +25,42 @@ FollowUp = Callable[[Any, Sequence[Call], Account], Iterator[str]]
 
 @dataclass(frozen=True)
 class Step:
-    """An event, what is answered to the calls that it causes (in their order), and members of the response."""
+    """An event, the ordered answers to the calls that it causes by operation, and expected members of the response."""
 
     name: str
     event: Mapping[str, Any]
     response: Any = field(default_factory=dict)
     answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
-    follow_up: FollowUp | None = None  # problems beyond the response
+    follow_up: FollowUp | None = None  # further checks; yields problems
 
 
 # ------------------------------------------------------------------------------------------------ answers of AWS
 
 
 def error(code: str, status: int = 400, **members: Any) -> Answer:
-    """An error of AWS's JSON protocols."""
+    """Builds an error response of AWS's JSON protocols."""
     return Answer(status, {"__type": f"com.amazonaws.smoke#{code}", "message": f"smoke: {code}", **members})
 
 
 def s3_error(code: str, status: int) -> Answer:
-    """An error of S3."""
+    """Builds an error response of S3."""
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>smoke</Message></Error>'
     return Answer(status, body.encode(), {"Content-Type": "application/xml"})
 
 
 def refused(item: Mapping[str, Any]) -> Answer:
-    """A condition that does not hold, with the item as it is (ReturnValuesOnConditionCheckFailure)."""
+    """Builds the response to a failed condition, with the current item (ReturnValuesOnConditionCheckFailure)."""
     return error("ConditionalCheckFailedException", Item=attributes(item))
 
 
 def attributes(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item as DynamoDB spells it."""
+    """Returns an item in DynamoDB's JSON."""
     return dict(TypeSerializer().serialize(item)["M"])
 
 
 def _secret(call: Call) -> Answer:
     if call.parameters["VersionStage"] != "AWSCURRENT":
-        return error("ResourceNotFoundException")  # as of a secret that was never rotated
+        return error("ResourceNotFoundException")  # as for a secret that was never rotated
     is_token = "CallbackToken" in call.parameters["SecretId"]
     return Answer(body={"Name": "secret", "SecretString": TOKEN if is_token else json.dumps(KEYS)})
 
@@ -100,7 +100,7 @@ USUAL: dict[str, Answering] = {
 
 
 def moment(**ago: float) -> str:
-    """A time in the past (or in the future, with a minus), as items have it."""
+    """Returns a past time (a future one for negative values) in the items' format."""
     return (datetime.now(UTC) - timedelta(**ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -114,20 +114,20 @@ PNG = _png()
 
 
 def task(status: str, rank: int, **more: Any) -> dict[str, Any]:
-    """An item of the tasks table."""
+    """Builds an item of the tasks table."""
     known = {"task": "flux-kontext#task12345", "provider": "flux-kontext", "taskId": "task12345"}
     return {**known, "status": status, "rank": rank, "updatedAt": moment(minutes=1), **more}
 
 
 def succeeded(**more: Any) -> dict[str, Any]:
-    """A task whose image is to be archived, by a callback that nobody has confirmed."""
+    """Builds a task whose image is to be archived, reported by an unconfirmed callback."""
     image = {"kind": "result", "url": IMAGE_URL, "expiresAt": moment(days=-13), "state": "PENDING"}
     reported = {"reportedBy": "callback", "reportedAt": moment(minutes=1), "images": [image]}
     return task("SUCCEEDED", 30, **reported, **more)
 
 
 def archived() -> dict[str, Any]:
-    """A task whose image is in the bucket."""
+    """Builds a task whose image is archived in the bucket."""
     item = succeeded() | {"status": "ARCHIVED", "rank": 50, "archivedAt": moment()}
     stored = {"state": "ARCHIVED", "bucket": BUCKET, "key": IMAGE_KEY, "bytes": len(PNG), "sha256": "0" * 64}
     measured = {"contentType": "image/png", "width": 64, "height": 48, "archivedAt": moment()}
@@ -135,7 +135,7 @@ def archived() -> dict[str, Any]:
 
 
 def record_info(url: str = IMAGE_URL) -> Answer:
-    """What kie.ai says of a task that has its image."""
+    """Builds kie.ai's poll answer for a task that has its image."""
     said = {"taskId": "task12345", "successFlag": 1, "response": {"resultImageUrl": url}, "errorMessage": ""}
     return Answer(body={"code": 200, "msg": "success", "data": said})
 
@@ -154,7 +154,7 @@ FOUND = Answer(body={"Item": attributes(succeeded(request={"prompt": "a lake"}))
 
 
 def page(*items: Mapping[str, Any], more: bool = False) -> Answer:
-    """A page of a Query."""
+    """Builds a page of a Query's result; `more` adds a LastEvaluatedKey."""
     last = {"LastEvaluatedKey": attributes({"task": "flux-kontext#last", "status": "PENDING", "updatedAt": moment()})}
     found = [attributes(item) for item in items]
     return Answer(body={"Items": found, "Count": len(found), "ScannedCount": len(found), **(last if more else {})})

@@ -1,4 +1,4 @@
-"""What the functions are called with that work on tasks: PollTasks, ArchiveImages and ReconcileTasks."""
+"""Defines the smoke test's steps of the functions PollTasks, ArchiveImages and ReconcileTasks."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -51,7 +51,7 @@ POLL_TASKS = [
 
 
 def messages(**more: str) -> dict[str, Any]:
-    """A batch of the archive queue."""
+    """Builds a batch of the archive queue with one message."""
     record = {
         "messageId": "message-1",
         "receiptHandle": "receipt-1",
@@ -68,7 +68,7 @@ COMES_BACK = {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
 
 
 def _image_was_put(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
-    """Whether the image has gone to S3 as it came, with what S3 is to do and to keep."""
+    """Yields problems if the image was not sent to S3 unchanged, with the expected headers and trailer."""
     put = [call.parameters for call in calls if call.operation == "PutObject" and call.parameters["Key"] == IMAGE_KEY]
     if not put or put[-1]["Body"] != PNG:
         yield f"{IMAGE_KEY} has not come to S3 as it was served"
@@ -102,7 +102,7 @@ ARCHIVE_IMAGES = [
     Step(
         "an object that is there, and another image",
         messages(),
-        NOTHING_FAILED,  # the image is REJECTED
+        NOTHING_FAILED,  # nothing to retry: the image becomes REJECTED
         {
             "GetItem": [FOUND],
             RECORD_INFO: [record_info()],
@@ -151,8 +151,8 @@ RECONCILE_TASKS = [
         {"pollingRestarted": 1, "archivingRepeated": 1},
         {
             "Query": [
-                *(THROTTLED, COUNTED, COUNTED, page(OVERDUE)),  # how many, and the oldest
-                *(page(more=True), page(OVERDUE)),  # two pages of those to poll for
+                *(THROTTLED, COUNTED, COUNTED, page(OVERDUE)),  # the two counts, and the oldest task
+                *(page(more=True), page(OVERDUE)),  # two pages of tasks to poll for
                 page(succeeded() | {"updatedAt": moment(days=2)}),
             ],
             "UpdateItem": [OK, refused(OVERDUE)],

@@ -1,16 +1,16 @@
-"""Checks that the binary parts of a layer are for the machine that it is built for."""
+"""Checks that the wheels and shared libraries of a layer fit its target machine."""
 
 from collections.abc import Iterator
 from email.parser import Parser
 from importlib.metadata import Distribution
 from pathlib import Path
 
-# https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html: e_machine, two bytes at 18.
+# e_machine, two bytes at offset 18: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html
 _ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "arm64": 183}
 
 
 def check_tags(distribution: Distribution, python: str, machine: str) -> Iterator[str]:
-    """Problems of a wheel's tags: this version of Python or any, and the machine's platform or any."""
+    """Yields a problem if no tag of a wheel fits this version of Python and the platform of the machine."""
     wheel = Parser().parsestr(distribution.read_text("WHEEL") or "")
     tags = wheel.get_all("Tag") or []
     interpreter = f"cp{python.replace('.', '')}"
@@ -27,7 +27,7 @@ def _is_compatible(tag: str, interpreter: str, machine: str) -> bool:
 
 
 def check_machine(layer: Path, machine: str) -> Iterator[str]:
-    """Problems of shared libraries: each is a Linux library of this machine."""
+    """Yields a problem for each shared library that is not an ELF file for this machine."""
     for path in sorted(layer.rglob("*.so*")):
         header = path.read_bytes()[:20]
         if header[:4] != b"\x7fELF" or int.from_bytes(header[18:20], "little") != _ELF_MACHINES.get(machine):

@@ -1,4 +1,4 @@
-"""The artefact for this machine, and copies of it that a test may damage."""
+"""Provides the artefact for this machine, and copies of it that a test may damage."""
 
 import json
 import os
@@ -21,9 +21,9 @@ def artefact() -> Artefact:
 
 
 class Copy(Build):
-    """A copy whose files are links to the artefact's: each is replaced, never written to.
+    """A copy whose files are hard links to the artefact's: files are replaced, never written to.
 
-    Paths may have a `*` where there is a version.
+    Paths may contain a `*` in place of a version.
     """
 
     def remove(self, path: str) -> None:
@@ -32,19 +32,19 @@ class Copy(Build):
         shutil.rmtree(found) if found.is_dir() else found.unlink()
 
     def write(self, path: str, content: bytes) -> None:
-        """Puts a file in place of the one that is there, or where there is none."""
+        """Writes a file, replacing an existing one."""
         file = self.folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
         file.write_bytes(content)
 
     def change(self, path: str, change: Callable[[bytes], bytes]) -> None:
-        """Changes a file's content."""
+        """Replaces a file's content by a function of it."""
         found = self._find(path)
         self.write(str(found.relative_to(self.folder)), change(found.read_bytes()))
 
     def change_data(self, path: str, change: Callable[[Any], Any]) -> None:
-        """Changes a file of botocore's data; `change` changes what it is given."""
+        """Changes a file of botocore's data; `change` modifies the parsed document in place."""
 
         def changed(content: bytes) -> bytes:
             parsed = json.loads(content)
@@ -59,7 +59,7 @@ class Copy(Build):
 
 
 def copy_of(artefact: Artefact, folder: Path) -> Copy:
-    """A copy of the artefact in that folder."""
+    """Copies the artefact to a folder."""
     shutil.copytree(artefact.folder, folder, copy_function=_link_or_copy)
     return Copy(folder, PROJECT, HERE)
 

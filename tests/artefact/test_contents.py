@@ -133,7 +133,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "a provider": (removed(f"{MODULES}/providers/nanobanana.py"), "providers/nanobanana.py: is missing"),
     "py.typed": (removed(f"{MODULES}/py.typed"), "catchlight/py.typed: is missing"),
     "a module of yesterday": (written(f"{MODULES}/old.py"), "catchlight/old.py: comes from no source"),
-    "another module": (changed(f"{MODULES}/polling.py", lambda text: text + b"\n"), "polling.py: is not as its source"),
+    "another module": (changed(f"{MODULES}/models.py", lambda text: text + b"\n"), "models.py: is not as its source"),
     "a link": (link, "catchlight/errors.py: is a link, which Lambda cannot follow"),
     "a file beside the layer": (
         written("CatchlightLayer/requirements.txt"),
@@ -146,15 +146,15 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         f"settings.{TAG}: is bytecode of another Python",
     ),
     "bytecode with a date": (
-        changed(f"{MODULES}/__pycache__/metrics.{TAG}", by_date),
+        changed(f"{MODULES}/observability/__pycache__/metrics.{TAG}", by_date),
         f"metrics.{TAG}: is bytecode that depends on its source's date",
     ),
     "bytecode of another source": (
-        changed(f"{MODULES}/__pycache__/inquiry.{TAG}", lambda code: code[:8] + bytes(8) + code[16:]),
-        f"inquiry.{TAG}: is bytecode of another source",
+        changed(f"{MODULES}/polling/__pycache__/status_lookup.{TAG}", lambda code: code[:8] + bytes(8) + code[16:]),
+        f"status_lookup.{TAG}: is bytecode of another source",
     ),
     "half the bytecode": (
-        changed(f"{MODULES}/__pycache__/redrive.{TAG}", truncated),
+        changed(f"{MODULES}/recovery/__pycache__/redrive.{TAG}", truncated),
         f"redrive.{TAG}: is damaged bytecode",
     ),
     # functions

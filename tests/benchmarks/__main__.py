@@ -1,7 +1,8 @@
-"""All benchmarks, or those named: `python -m tests.benchmarks [NAME ...]`.
+"""Runs all benchmarks, or the named ones: `python -m tests.benchmarks [NAME ...]`.
 
 A benchmark is a module of this package with `measure() -> list[Figure]`, and `draw(figures) -> dict[name, SVG]` if it
-has pictures of its own. One table is printed; figures and pictures go to docs/performance, goals to the README, too.
+has its own pictures. The results are printed as one table; figures and pictures are written to docs/performance, goals
+to the README, too.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from local.environment import ignore_user_settings
 from tests.benchmarks import report
 from tests.benchmarks.bars import bars
 
-# In the order of the page.
+# In the order of the documentation page.
 BENCHMARKS = ("cold_start", "warm_callback", "polling", "archiving", "pages", "scale", "bill")
 README = Path(__file__).parents[2] / "README.md"
 PAGE = README.parent / "docs" / "performance.md"
@@ -22,7 +23,7 @@ FOLDER = PAGE.with_suffix("")
 
 
 def main() -> int:
-    """Exit status 1 if a goal is not met."""
+    """Runs the benchmarks; returns exit status 1 if a goal is not met."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description="Measures, and holds it to the goals."
     )
@@ -51,6 +52,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # Before a benchmark is imported, and moto by it.
+    # Before a benchmark is imported, which imports moto.
     ignore_user_settings()
     sys.exit(main())

@@ -1,8 +1,8 @@
-"""How fast images come from a host into S3, verified, beside the fastest plain way, which verifies nothing.
+"""Measures the verified transfer of images from a host to S3, compared with the fastest unverified transfer.
 
     make bench FOR=archiving
 
-Both over TLS on loopback; the servers in a process of their own, 0 or 50 ms away. The ways take turns.
+Both use TLS on loopback; the servers run in a separate process, with 0 or 50 ms latency. The variants take turns.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ LATENCIES = (0, 50)  # milliseconds
 RUNS = 15
 TASKS, IMAGES_PER_TASK = 5, 2
 
-GOAL_SHARE = 0.8  # of the plain way's speed
+GOAL_SHARE = 0.8  # of the unverified transfer's speed
 GOAL_MEGABYTES = 32.0
 GOAL_SPEEDUP = 6.0
 
@@ -52,19 +52,19 @@ PATH_STYLE = Config(s3={"addressing_style": "path", "payload_signing_enabled": F
 
 
 class Door(UrlPolicy):
-    """Lets this machine through."""
+    """A URL policy that allows this machine."""
 
     def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:
-        """Any URL."""
+        """Allows any URL."""
         return "localhost"
 
     def resolve(self, host: str, port: int) -> list[str]:
-        """Loopback."""
+        """Resolves to the loopback address."""
         return ["127.0.0.1"]
 
 
 class HashedBody:
-    """A response's body that is hashed while S3's client reads it."""
+    """Hashes a response's body while S3's client reads it."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -72,7 +72,7 @@ class HashedBody:
         self.digest = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
+        """Returns the next bytes."""
         while len(self._left) < size and (piece := next(self._pieces, b"")):
             self.digest.update(piece)
             self._left += piece
@@ -97,31 +97,31 @@ class Tasks:
         }
 
     def get(self, task: str) -> Task:
-        """A task."""
+        """Returns a task."""
         return self._tasks[task]
 
     def save_images(self, task: Task, images: Mapping[int, Image], **_: Any) -> Task:
-        """Takes what became of them."""
+        """Checks the saved images."""
         assert [image.state for image in images.values()] == ["ARCHIVED"] * IMAGES_PER_TASK, images
         return task
 
 
 class Unasked:
-    """Nobody confirms anything."""
+    """Replaces confirmation by the provider."""
 
     def check(self, task: Task, **_: Any) -> ConfirmationResult:
-        """As it is."""
+        """Confirms the task unchanged."""
         return ConfirmationResult(task)
 
 
 class Ways:
-    """The ways from the image host into S3, each with clients that it keeps."""
+    """The compared transfers from the image host to S3, each with clients that it reuses."""
 
     def __init__(self, folder: str, images: str, objects: str) -> None:
         self.bundle = f"{folder}/bundle.pem"
         self.images = f"https://localhost:{images}"
         self._client = httpx.Client(verify=self._trusting(), trust_env=False)
-        # As in Lambda, where awscrt is not there: it would sign instead, and takes no stream.
+        # As in Lambda, which does not have awscrt: it would sign the requests instead, and accepts no stream.
         botocore.auth.AUTH_TYPE_MAPS["s3v4"] = botocore.auth.S3SigV4Auth
         os.environ |= {
             "AWS_ENDPOINT_URL": f"https://localhost:{objects}",
@@ -140,34 +140,34 @@ class Ways:
         self._number = 0
 
     def ours(self, megabytes: int) -> None:
-        """Put while it comes, verified before its end is."""
+        """Uploads the image while it is downloaded, verified before the upload ends."""
         with self._fetcher.fetch(self._url(megabytes), []) as image:
             self._bucket.put("images/a.png", image, task="a#1")
 
     def plain(self, megabytes: int, client: httpx.Client | None = None) -> None:
-        """Streamed from one connection into the other."""
+        """Streams from one connection to the other."""
         with (client or self._client).stream("GET", self._url(megabytes)) as response:
             length = int(response.headers["content-length"])
             body: Any = HashedBody(response.iter_raw())
             self._plain_s3.put_object(Bucket="images", Key="a.png", Body=body, ContentLength=length)
 
     def plain_anew(self, megabytes: int) -> None:
-        """The same over a new connection for every image, as ours are."""
+        """Does the same over a new connection for every image, as Catchlight does."""
         with httpx.Client(verify=self._client_tls, trust_env=False) as client:
             self.plain(megabytes, client)
 
     def by_commands(self, megabytes: int) -> None:
-        """`curl | aws s3 cp -`, as in a script."""
+        """Runs `curl | aws s3 cp -`, as a script does."""
         copy = f"curl --silent --fail --cacert {self.bundle} {self._url(megabytes)} | aws s3 cp - s3://images/a.png"
         subprocess.run(["bash", "-o", "pipefail", "-c", copy], check=True, capture_output=True, timeout=60)
 
     def one_by_one(self, megabytes: int) -> None:
-        """As many images as a batch has, plainly, each over a new connection."""
+        """Transfers as many images as a batch has, unverified, each over a new connection."""
         for _ in range(TASKS * IMAGES_PER_TASK):
             self.plain_anew(megabytes)
 
     def batch(self, megabytes: int, threads: int, messages: int) -> None:
-        """Five tasks of two images each, as the function archives them."""
+        """Archives five tasks of two images each, as the function does."""
         names = [f"flux-kontext#task{number}" for number in range(TASKS)]
         tasks = Tasks({name: [self._url(megabytes) for _ in range(IMAGES_PER_TASK)] for name in names})
         pool = PriorityThreadPool(threads)
@@ -199,7 +199,7 @@ class Ways:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds that passed, and seconds of this process's CPU time."""
+    """Returns the elapsed seconds, and the seconds of this process's CPU time."""
     begun, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - begun, time.process_time() - cpu
@@ -207,7 +207,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 @contextmanager
 def servers(latency: int) -> Iterator[Ways]:
-    """The ways to servers that run."""
+    """Starts the servers and yields the transfers between them."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tests.benchmarks.archiving_servers", folder, str(latency)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -219,7 +219,7 @@ def servers(latency: int) -> Iterator[Ways]:
 
 
 def speeds() -> Iterator[Figure]:
-    """Of one image after the other."""
+    """Measures single images in sequence."""
     for latency in LATENCIES:
         with servers(latency) as ways:
             for size in SIZES:
@@ -237,14 +237,14 @@ def speeds() -> Iterator[Figure]:
 
 
 def speed(name: str, ours: Sequence[float], peer: str, theirs: Sequence[float], goal: Goal | None = None) -> Figure:
-    """Milliseconds, and how fast it is as a share of the peer's speed."""
+    """Returns a figure in milliseconds, with the speed as a share of the peer's."""
     mine, peers = Samples(ours), Samples(theirs)
     share = peers.ratio_to(mine)
     return Figure(name, mine.median, "ms", peer, peers.median, share, goal, mine.spread, peers.spread)
 
 
 def commands() -> Iterator[Figure]:
-    """Beside what a script would do, where there is an `aws`."""
+    """Compares with the commands of a script, if `aws` is installed."""
     if not (shutil.which("aws") and shutil.which("curl")):
         return
     with servers(0) as ways:
@@ -256,7 +256,7 @@ def commands() -> Iterator[Figure]:
 
 
 def batches() -> Iterator[Figure]:
-    """Seconds of a batch of 1 MB images side by side, and one after the other; 50 ms away."""
+    """Measures seconds for a batch of 1 MB images, concurrently and in sequence; latency 50 ms."""
     alone, plain, together = [], [], []
     with servers(50) as ways:
         for _ in range(7):
@@ -274,7 +274,7 @@ def batches() -> Iterator[Figure]:
 
 
 def in_a_process(what: str) -> Any:
-    """What `python -m tests.benchmarks.archiving WHAT` prints, which has loaded what it takes and no more."""
+    """Returns the output of `python -m tests.benchmarks.archiving WHAT`, whose process has loaded nothing else."""
     command = [sys.executable, "-m", "tests.benchmarks.archiving", what]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
 
@@ -292,7 +292,7 @@ def _memory() -> tuple[float, float]:
 
 
 def measure() -> list[Figure]:
-    """All of it."""
+    """Measures all figures."""
     one, ten = in_a_process("memory")
     return [
         *map(figure_of, in_a_process("time")),

@@ -1,4 +1,4 @@
-"""Pictures of a wanted size, whole by their format."""
+"""Generates valid pictures of a given size."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ MEGABYTE = 1024 * 1024
 
 @cache
 def picture_of(megabytes: int) -> bytes:
-    """A PNG of some bytes less than so many megabytes: noise in a private chunk, in front of its end."""
+    """Returns a PNG slightly smaller than this many megabytes, with noise in a private chunk before its end."""
     file = BytesIO()
     Pillow.linear_gradient("L").save(file, "PNG")
     body = file.getvalue()

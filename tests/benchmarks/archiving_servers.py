@@ -1,9 +1,9 @@
-"""An image host and an S3 on this machine, both over TLS, in a process of their own.
+"""Runs an image host and an S3 on this machine, both over TLS, in a separate process.
 
     python -m tests.benchmarks.archiving_servers FOLDER MILLISECONDS
 
-Writes certificates into the folder and prints both ports. Milliseconds pass for every new connection and for every
-request to the image host, as between two places far from each other. The S3 reads what it is sent, and answers.
+Writes certificates to the folder and prints both ports. Each new connection and each request to the image host is
+delayed by the milliseconds, to simulate distance. The S3 reads the uploads and responds.
 """
 
 import socket
@@ -21,18 +21,18 @@ PIECE = 1024 * 1024
 
 
 class Quiet(BaseHTTPRequestHandler):
-    """Says nothing, keeps connections."""
+    """A handler that logs nothing and keeps connections open."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = 0
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Logs nothing."""
 
 
 class Images(Quiet):
-    """`GET /5/anything.png`: a picture of 5 MB."""
+    """Serves pictures: `GET /5/anything.png` returns one of 5 MB."""
 
     seconds = 0.0
 
@@ -41,7 +41,7 @@ class Images(Quiet):
         super().setup()
 
     def do_GET(self) -> None:
-        """A picture."""
+        """Sends a picture."""
         time.sleep(self.seconds)
         body = picture_of(int(self.path.split("/")[1]))
         self.send_response(200)
@@ -52,10 +52,10 @@ class Images(Quiet):
 
 
 class Objects(Quiet):
-    """Takes objects and lets them go."""
+    """Accepts objects and discards them."""
 
     def do_PUT(self) -> None:
-        """An object."""
+        """Accepts an object."""
         checksum = None
         if self.headers.get("transfer-encoding") == "chunked":
             _, is_sent, value = self._read_chunks().rpartition(b"x-amz-checksum-sha256:")
@@ -70,7 +70,7 @@ class Objects(Quiet):
         self.end_headers()
 
     def _read(self, left: int) -> bytes:
-        """The last piece of so many bytes."""
+        """Reads this many bytes and returns the last piece."""
         piece = b""
         while left:
             piece = self.rfile.read(min(PIECE, left))
@@ -78,7 +78,7 @@ class Objects(Quiet):
         return piece
 
     def _read_chunks(self) -> bytes:
-        """The last chunk that is not empty: what was computed while the others were sent is at its end."""
+        """Returns the last chunk that is not empty; its end has the checksum computed during the upload."""
         last = b""
         while size := int(self.rfile.readline(), 16):
             last = self._read(size)
@@ -88,17 +88,17 @@ class Objects(Quiet):
 
 
 class Server(ThreadingHTTPServer):
-    """A thread for each connection, which does its handshake too."""
+    """Uses a thread for each connection, including its handshake."""
 
     daemon_threads = True
     request_queue_size = 128
 
     def handle_error(self, *_: object) -> None:
-        """A client went away."""
+        """Ignores clients that close their connection."""
 
 
 def serve(handler: type[Quiet], folder: Path) -> int:
-    """Serves for ever, on the port that it returns."""
+    """Starts a server for the lifetime of the process, and returns its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     server = Server(("127.0.0.1", 0), handler)
@@ -109,7 +109,7 @@ def serve(handler: type[Quiet], folder: Path) -> int:
 
 
 def main() -> None:
-    """Serves until it is ended."""
+    """Serves until the process is terminated."""
     folder = Path(sys.argv[1])
     write_certificate(folder)
     Images.seconds = float(sys.argv[2]) / 1000

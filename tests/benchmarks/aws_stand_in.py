@@ -1,4 +1,4 @@
-"""AWS on this machine, as far as what is measured calls it: HTTPS on loopback, fixed answers, every call counted."""
+"""Simulates the parts of AWS that the benchmarks call: HTTPS on loopback, fixed answers, every call counted."""
 
 import datetime
 import json
@@ -18,15 +18,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-# What the functions call, by the names that they call it by.
+# The host names that the functions call.
 NAMES = ("*.us-east-1.amazonaws.com", "*.s3.us-east-1.amazonaws.com", "api.kie.ai", "localhost")
 
-# The operation's name, and the request's body; what is answered, as JSON.
+# By operation: a function from the request's body to the response, both as JSON.
 Answers = Mapping[str, Callable[[Any], Any]]
 
 
 def write_certificate(folder: Path) -> None:
-    """Writes `key.pem`, `cert.pem`, and `bundle.pem`: the certificate among all those that a client usually trusts."""
+    """Writes `key.pem`, `cert.pem` and `bundle.pem`: the certificate together with the usual trusted ones."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "AWS stand-in")])
     now = datetime.datetime.now(datetime.UTC)
@@ -47,39 +47,39 @@ def write_certificate(folder: Path) -> None:
         key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption())
     )
     (folder / "cert.pem").write_bytes(certificate)
-    # Not the certificate alone: parsing a hundred others is part of what a first connection costs.
+    # Not the certificate alone: parsing a hundred others is part of the cost of a first connection.
     (folder / "bundle.pem").write_bytes(Path(certifi.where()).read_bytes() + certificate)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer with status 400."""
+    """A response with status 400."""
 
     body: Mapping[str, Any]
 
 
 @dataclass
 class StandIn:
-    """A running stand-in."""
+    """A running simulation of AWS."""
 
     port: int
-    bundle: Path  # what a client has to trust
+    bundle: Path  # the certificates that a client has to trust
     calls: Counter[str] = field(default_factory=Counter)  # by operation
     connections: int = 0
 
 
 @contextmanager
 def stand_in(folder: Path, answers: Answers) -> Iterator[StandIn]:
-    """Serves until the end of the block. `folder` takes the certificate.
+    """Serves until the end of the block. `folder` receives the certificate.
 
-    An operation is what AWS's JSON protocols call it (`DynamoDB_20120810.UpdateItem` is `UpdateItem`), else method and
-    path: `GET /api/v1/...`. One without an answer is answered 400.
+    The operation is the name in AWS's JSON protocols (`DynamoDB_20120810.UpdateItem` is `UpdateItem`), otherwise method
+    and path: `GET /api/v1/...`. An operation without an answer gets status 400.
     """
     write_certificate(folder)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # As services answer: headers and body in one packet, at once.
+        # Like the real services: headers and body in one packet, at once.
         disable_nagle_algorithm = True
         wbufsize = -1
 
@@ -106,18 +106,18 @@ def stand_in(folder: Path, answers: Answers) -> Iterator[StandIn]:
         do_GET = do_POST = do_PUT = answer  # noqa: N815 # names of the base class
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            """A client that went away, or does not trust us, is no news."""
+            """Ignores clients that close their connection or do not trust the certificate."""
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     with Server(("127.0.0.1", 0), Handler) as server:
-        # Each connection's handshake in its own thread: one that fails must not stop the others.
+        # Each handshake runs in its connection's thread: a failing one must not block the others.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         standing_in = StandIn(server.server_port, folder / "bundle.pem")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

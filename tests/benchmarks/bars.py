@@ -1,4 +1,4 @@
-"""Figures beside their peers as horizontal bars, in SVG."""
+"""Draws figures and their peers as horizontal bars, in SVG."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -10,7 +10,7 @@ OURS, THEIRS, MISSED, INK, FAINT = "#2563eb", "#94a3b8", "#dc2626", "#0f172a", "
 
 
 def bars(title: str, figures: Sequence[Figure]) -> str:
-    """A picture of those figures that have a peer; each pair of bars has a scale of its own."""
+    """Returns a picture of the figures that have a peer; each pair of bars has its own scale."""
     pairs = [figure for figure in figures if figure.peer_value]
     height = 44 + len(pairs) * (2 * BAR + GAP + 2)
     svg = (

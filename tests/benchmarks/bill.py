@@ -1,11 +1,10 @@
-"""What a million tasks cost: what the real handlers use, counted, times list prices.
+"""Computes the cost of a million tasks: the counted usage of the real handlers, times list prices.
 
     .venv/bin/python -m tests.benchmarks.bill
 
-Counted in runs of the handlers over an account in memory (`bill_run`): requests, write and read units by the size of
-the real items, steps through the state machine, objects, events, bytes of log. Taken from the template: memory,
-filters, projections of the indexes, alarms. Assumed, because only AWS can tell: how long calls take
-(`bill_prices.toml`).
+Counted in runs of the handlers with an in-memory account (`bill_run`): requests, write and read units by the size of
+the real items, state transitions, objects, events, bytes of log. Taken from the template: memory, filters, projections
+of the indexes, alarms. Assumed, because only AWS can show it: the duration of calls (`bill_prices.toml`).
 """
 
 import tomllib
@@ -29,34 +28,34 @@ from tests.benchmarks.figures import Figure, Goal
 
 MILLION = 1_000_000
 SECONDS_PER_MONTH = 30 * 86400
-FIRST_IMAGE_SECONDS, LAST_IMAGE_SECONDS = 8, 112  # the fastest and the slowest that was seen
+FIRST_IMAGE_SECONDS, LAST_IMAGE_SECONDS = 8, 112  # the fastest and the slowest observed
 EXPECTED_SECONDS = 55  # before the first poll, at 60 s
 
-# What a million tasks may cost at most, in US dollars.
+# The highest cost of a million tasks in US dollars.
 GOAL_AT_LOAD = 40.0
 GOAL_ALONE = 170.0
 
 
 @dataclass(frozen=True)
 class Load:
-    """How tasks come."""
+    """The arrival pattern of tasks."""
 
     name: str
-    tasks_at_once: int  # registered within one window of a shard of the stream
+    tasks_at_once: int  # number of tasks registered within one batching window of a stream shard
     tasks_per_second: float
-    lots: int = 1  # so many times
-    lost: int = 0  # of the tasks that come at once: their callbacks never arrive
+    lots: int = 1  # number of repetitions
+    lost: int = 0  # number of the tasks registered at once whose callbacks never arrive
     slowest_seconds: float = EXPECTED_SECONDS
 
     def done_at(self, lot: int) -> list[float]:
-        """When the images of a lot's tasks are ready: seconds from their registration, evenly spread over all lots."""
+        """Returns the seconds from registration until each image of a lot is ready, evenly spread over all lots."""
         count = self.lots * self.tasks_at_once
         step = (self.slowest_seconds - FIRST_IMAGE_SECONDS) / count
         first = lot * self.tasks_at_once
         return [FIRST_IMAGE_SECONDS + step * (number + 1) for number in range(first, first + self.tasks_at_once)]
 
 
-# 200 a second over the four shards that a new on-demand table has: 50 in the window of one second.
+# 200 a second over the four shards of a new on-demand table: 50 in a window of one second.
 AT_LOAD = {"tasks_at_once": 50, "tasks_per_second": 200.0}
 # A million a month, evenly: one every 2.6 s.
 ALONE = {"tasks_at_once": 1, "tasks_per_second": MILLION / SECONDS_PER_MONTH, "lots": 10}
@@ -71,13 +70,13 @@ LOADS = (
 
 @cache
 def prices() -> dict[str, Any]:
-    """The list prices, and what is assumed."""
+    """Returns the list prices and the assumptions."""
     return tomllib.loads((Path(__file__).parent / "bill_prices.toml").read_text())
 
 
 @cache
 def usage_of(load: Load) -> tuple[Usage, Template]:
-    """What the tasks of a load use."""
+    """Returns the usage of a load's tasks."""
     with counted_stack() as stack:
         for lot in range(load.lots):
             stack.play(load.done_at(lot), load.lost)
@@ -85,7 +84,7 @@ def usage_of(load: Load) -> tuple[Usage, Template]:
 
 
 def bill(load: Load) -> dict[str, float]:
-    """US dollars per million tasks, by service."""
+    """Returns US dollars per million tasks, by service."""
     usage, template = usage_of(load)
     price, assumed = prices()["per_unit"], prices()["assumed"]
     invocations = usage.invocations
@@ -109,7 +108,7 @@ def bill(load: Load) -> dict[str, float]:
         for count in (usage.executions, *(n for function, n in by_function.items() if is_traced(function, template)))
     )
     secret_calls = sum(
-        # Every sandbox reads them anew after a while; there are as many sandboxes as run at once.
+        # Every sandbox reads them again after a while; there are as many sandboxes as concurrent invocations.
         secrets_of(function, template) * max(1.0, spent / usage.tasks * load.tasks_per_second) / CACHE_SECONDS
         for function, spent in seconds.items()
     )
@@ -131,19 +130,19 @@ def bill(load: Load) -> dict[str, float]:
 
 
 def secrets_of(function: str, template: Template) -> int:
-    """How many secrets a function reads."""
+    """Returns the number of secrets that a function reads."""
     environment = template.resources[f"{function}Function"]["Properties"]["Environment"]["Variables"]
     return sum(name.endswith("_SECRET") for name in environment)
 
 
 def is_traced(function: str, template: Template) -> bool:
-    """Whether it begins traces of its own; polls belong to that of their execution."""
+    """Returns whether a function starts its own traces; polls belong to their execution's trace."""
     traces = "TracingConfig" in template.resources[f"{function}Function"]["Properties"]
     return function != "PollTasks" and traces and template.parameters["Tracing"] == "Active"
 
 
 def duration(invocation: Invocation) -> float:
-    """Seconds that an invocation takes: what it does side by side takes as long as one of it."""
+    """Returns the seconds of an invocation: concurrent calls take as long as one of them."""
     takes = prices()["milliseconds"]
     counts = Counter({"provider": invocation.provider_requests, "image": invocation.images})
     for call, count in invocation.calls.items():
@@ -157,7 +156,7 @@ def duration(invocation: Invocation) -> float:
 
 
 def side_by_side(function: str, service: str, operation: str) -> int:
-    """How many calls of a kind a function has under way at once."""
+    """Returns the number of calls of a kind that a function makes concurrently."""
     match function, service:
         case "ArchiveImages", _:
             return 10  # five tasks, two images each
@@ -170,14 +169,14 @@ def side_by_side(function: str, service: str, operation: str) -> int:
 
 
 def traced_share(per_second: float) -> float:
-    """The share that X-Ray samples of what comes at this rate: one a second, and 5 % of the others."""
+    """Returns the share that X-Ray samples at this rate: one a second, and 5 % of the others."""
     if per_second <= 1:
         return 1.0
     return (1 + float(prices()["assumed"]["traced_share"]) * (per_second - 1)) / per_second
 
 
 def monthly(template: Template, usage: Usage) -> dict[str, float]:
-    """US dollars a month that are paid whatever comes, for one provider."""
+    """Returns fixed costs in US dollars a month, for one provider."""
     price = prices()["per_month"]
     metrics = set().union(*(invocation.metrics for invocation in usage.invocations))
     alarms = [template.resources[name]["Properties"] for name in template.of_type("AWS::CloudWatch::Alarm")]
@@ -194,7 +193,7 @@ def monthly(template: Template, usage: Usage) -> dict[str, float]:
     }
 
 
-# One execution for each task, which asks every 30 s from the start: "poll every 30 s", taken by its word.
+# One execution per task, which polls every 30 s from the start: "poll every 30 s", taken literally.
 NAIVE: Mapping[str, Any] = {
     "StartAt": "Wait",
     "States": {
@@ -212,7 +211,7 @@ NAIVE: Mapping[str, Any] = {
 
 
 def naive_transitions(seconds: float) -> float:
-    """US dollars per million tasks, for transitions alone, of the naive way with images that take so long."""
+    """Returns US dollars per million tasks for the transitions of naive polling, with images that take this long."""
 
     def ask(state: dict[str, Any], waited: float) -> dict[str, Any]:
         return {"tasks": [] if waited >= seconds else ["one"]}
@@ -222,7 +221,7 @@ def naive_transitions(seconds: float) -> float:
 
 
 def measure() -> list[Figure]:
-    """The loads, each beside the naive way."""
+    """Computes the cost of each load, compared with naive polling."""
     naive = naive_transitions(600)
     goals = {LOADS[1]: GOAL_AT_LOAD, LOADS[3]: GOAL_ALONE}
     figures = []

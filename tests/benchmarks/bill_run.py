@@ -1,4 +1,4 @@
-"""Tasks on their whole way through the real handlers, in an account in memory; counts everything that is billed."""
+"""Runs tasks through the real handlers in an in-memory account, and counts everything that is billed."""
 
 import io
 import json
@@ -34,7 +34,7 @@ from tests.integration.conftest import an_account
 
 REPOSITORY = Path(__file__).parents[2]
 PROVIDER = "flux-kontext"
-# Imported when what Powertools reads of the environment has been set, by tests.conftest.
+# Imported after tests.conftest has set the environment variables that Powertools reads.
 FUNCTIONS: Mapping[str, Any] = {
     name: import_module(f"functions.{folder}.app")
     for name, folder in {
@@ -45,7 +45,7 @@ FUNCTIONS: Mapping[str, Any] = {
         "PublishEvents": "publish_events",
     }.items()
 }
-# Of the length that people write, and that Lambda writes.
+# With the typical length of prompts, and of Lambda's trace headers.
 PROMPT = (
     "A serene mountain lake at dawn, mist over the water, a small red boat, soft light, highly detailed, 35 mm photo"
 )
@@ -67,7 +67,7 @@ class Invocation:
 
 @dataclass(slots=True)
 class Usage:
-    """What some tasks have used."""
+    """The usage of some tasks."""
 
     tasks: int = 0
     invocations: list[Invocation] = field(default_factory=list)
@@ -78,23 +78,23 @@ class Usage:
     events: int = 0
     read_units: int = 0
     write_units: Counter[str] = field(default_factory=Counter)  # by table and index
-    writes: list[Counter[str]] = field(default_factory=list)  # of every write that changed something
+    writes: list[Counter[str]] = field(default_factory=list)  # for every write that changed an item
     item_sizes: dict[str, int] = field(default_factory=dict)  # bytes by status
 
     def calls(self, call: str) -> int:
-        """How often AWS was called so, by all functions."""
+        """Returns the number of such AWS calls by all functions."""
         return sum(invocation.calls[call] for invocation in self.invocations)
 
 
 class Pictures:
-    """Images without the way to them."""
+    """Returns images without downloading them."""
 
     def __init__(self) -> None:
         self.fetched = 0
         self._lock = Lock()
 
     def fetch(self, url: str, allowed_hosts: object) -> ImageStream:
-        """A small picture, whatever the URL."""
+        """Returns a small picture for any URL."""
         with self._lock:
             self.fetched += 1
         body = picture()
@@ -102,7 +102,7 @@ class Pictures:
 
 
 class CountedStack:
-    """The functions, their queue, table, bucket and bus; counts what they do."""
+    """The functions with their queue, table, bucket and bus; counts their usage."""
 
     def __init__(self, template: Template) -> None:
         self.template = template
@@ -115,7 +115,7 @@ class CountedStack:
         self._executions: list[dict[str, Any]] = []
         self._done_at: dict[str, float] = {}
         self._clock = 0.0
-        # What is not called by a function is not counted.
+        # Only calls of the functions are counted; these clients belong to the observer.
         self._observer = boto3.Session()
         self._table = template.resources["TasksTable"]["Properties"]
         self._dynamodb = self._observer.client("dynamodb")
@@ -156,7 +156,7 @@ class CountedStack:
         self._filters = {name: EventFilter(_patterns(template, name)) for name in ("DispatchChanges", "PublishEvents")}
 
     def play(self, done_at: Sequence[float], lost: int) -> None:
-        """Registers tasks at once, whose images are there after so many seconds; callbacks of the last few get lost."""
+        """Registers tasks at once, whose images are ready after these seconds; the last `lost` ones get no callback."""
         first = self.usage.tasks
         tasks = [f"{number:032x}" for number in range(first, first + len(done_at))]
         self._done_at |= dict(zip(tasks, done_at, strict=True))
@@ -188,7 +188,7 @@ class CountedStack:
         callbacks_until(float("inf"))
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """The provider: done or still at it."""
+        """Answers as the provider: done or still running."""
         with self._lock:
             self._provider_requests += 1
         task = request.url.params["taskId"]
@@ -203,7 +203,7 @@ class CountedStack:
         return httpx.Response(200, json=record)
 
     def count(self, service: str, operation: str, params: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        """Counts a call that a function made."""
+        """Counts a call of a function."""
         items = [answer.get("Item")] if operation == "GetItem" else answer.get("Responses", {}).get("tasks", [])
         with self._lock:
             self._calls[f"{service}:{operation}"] += 1
@@ -214,7 +214,7 @@ class CountedStack:
                 self.usage.events += len(params["Entries"])
 
     def is_observer(self, client: BaseClient) -> bool:
-        """Whether it is a client that only looks on."""
+        """Returns whether a client belongs to the observer."""
         return client in (self._dynamodb, self._streams, self._sqs)
 
     def _is_reported(self, task: str) -> bool:
@@ -222,7 +222,7 @@ class CountedStack:
         return self._dynamodb.get_item(TableName="tasks", Key=key)["Item"]["status"]["S"] != "PENDING"
 
     def _changes_out(self) -> None:
-        """What the stream and the queue bring about, until there is nothing left of it."""
+        """Delivers the changes in the stream and the messages in the queue until both are empty."""
         while records := self._new_records():
             for function, event_filter in self._filters.items():
                 passed = [record for record in records if event_filter.matches(record)]
@@ -259,7 +259,7 @@ class CountedStack:
         log = io.StringIO()
         with ExitStack() as captured:
             captured.enter_context(redirect_stdout(log))
-            # Powertools' has the standard output of when it was made.
+            # Powertools' handler keeps the standard output of its creation.
             if handler := getattr(app.logger, "registered_handler", None):
                 captured.callback(handler.setStream, handler.setStream(log))
             answer = app.handler(event, FakeLambdaContext())
@@ -287,7 +287,7 @@ _TABLE_PROPERTIES = {
 
 
 def _patterns(template: Template, function: str) -> list[str]:
-    """What the function's event source lets through."""
+    """Returns the filter patterns of the function's event source."""
     (mapping,) = (
         resource["Properties"]
         for resource in template.resources.values()
@@ -298,13 +298,13 @@ def _patterns(template: Template, function: str) -> list[str]:
 
 
 def _urls(task: str) -> dict[str, str]:
-    """As long as they are, on a host that they come from."""
+    """Returns URLs of realistic length, on a known image host."""
     base = f"https://tempfile.aiquickdraw.com/f/{task}_17676586"
     return {"originImageUrl": f"{base}25.png", "resultImageUrl": f"{base}31.png"}
 
 
 def _callback(task: str) -> dict[str, Any]:
-    """The event of a success."""
+    """Returns the event of a successful callback."""
     event: dict[str, Any] = json.loads((REPOSITORY / "events/callbacks/flux-kontext/success.json").read_text())
     event["pathParameters"] = {"provider": PROVIDER, "token": CALLBACK_TOKEN}
     body = {"code": 200, "msg": "BFL image generated successfully.", "data": {"taskId": task, "info": _urls(task)}}
@@ -312,7 +312,7 @@ def _callback(task: str) -> dict[str, Any]:
 
 
 def _as_record(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message as the event source hands it over."""
+    """Returns a message as the event source delivers it."""
     record: dict[str, Any] = json.loads((REPOSITORY / "events/sqs_archive.json").read_text())["Records"][0]
     named = {"messageId": "MessageId", "receiptHandle": "ReceiptHandle", "body": "Body"}
     return record | {name: message[spelt] for name, spelt in named.items()}
@@ -325,7 +325,10 @@ def _epoch(value: Any) -> Any:
 
 
 def _without_halves(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """moto tells of an UpdateItem that makes an item twice: of its key alone, then of the rest. AWS tells once."""
+    """Merges moto's two records of an UpdateItem that creates an item into one, as in AWS.
+
+    moto writes a record of the key alone, then one of the rest.
+    """
     for record in records:
         change = record["dynamodb"]
         if change.get("NewImage") == change["Keys"]:
@@ -337,7 +340,7 @@ def _without_halves(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any
 
 
 def _metrics(lines: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Every metric that CloudWatch bills: a name with a set of dimensions and their values."""
+    """Yields every metric that CloudWatch bills: a name with a set of dimensions and their values."""
     for line in lines:
         entry = json.loads(line)
         for described in entry.get("_aws", {}).get("CloudWatchMetrics", []):
@@ -348,7 +351,7 @@ def _metrics(lines: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 @contextmanager
 def _counting_calls(stack: CountedStack) -> Iterator[None]:
-    """Tells the stack of every call, whichever session the client is of."""
+    """Reports every client call to the stack, of any session."""
     call: Callable[[BaseClient, str, dict[str, Any]], dict[str, Any]] = BaseClient._make_api_call  # type: ignore[attr-defined]
 
     def counted(client: BaseClient, operation: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -363,7 +366,7 @@ def _counting_calls(stack: CountedStack) -> Iterator[None]:
 
 @contextmanager
 def counted_stack() -> Iterator[CountedStack]:
-    """A stack in memory, for as long as the block runs."""
+    """Yields a stack in memory until the end of the block."""
     template = load_template(REPOSITORY / "template.yaml", {})
     with ExitStack() as stack:
         stack.enter_context(an_account())

@@ -1,16 +1,16 @@
-"""What DynamoDB and Step Functions count: write units of a changed item, steps of an execution."""
+"""Computes billing units: DynamoDB's write units of a changed item, Step Functions' transitions of an execution."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any
 
-Item = Mapping[str, Any]  # as DynamoDB spells it
+Item = Mapping[str, Any]  # in DynamoDB's JSON
 BASE_TABLE = "table"
 
 
 def item_size(item: Item) -> int:
-    """Bytes of an item, as DynamoDB counts them.
+    """Returns the bytes of an item, as DynamoDB counts them.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
     """
@@ -35,7 +35,7 @@ def _value_size(value: Mapping[str, Any]) -> int:
 
 
 def write_units(table: Mapping[str, Any], old: Item | None, new: Item | None) -> Counter[str]:
-    """Write units by the table (`BASE_TABLE`) and its indexes, of one write.
+    """Returns the write units of one write, by the table (`BASE_TABLE`) and its indexes.
 
     Args:
         table: properties of the AWS::DynamoDB::Table.
@@ -49,13 +49,13 @@ def write_units(table: Mapping[str, Any], old: Item | None, new: Item | None) ->
             continue
         names = [key["AttributeName"] for key in index["KeySchema"]]
         moves = before and after and any(before[name] != after[name] for name in names)
-        # An entry under another key is one that goes and one that comes.
+        # A changed key deletes the old entry and writes a new one.
         units[index["IndexName"]] += _units(before) + _units(after) if moves else max(_units(before), _units(after))
     return units
 
 
 def read_units(item: Item | None) -> int:
-    """Read units of a strongly consistent read; one also where there is nothing."""
+    """Returns the read units of a strongly consistent read; a missing item counts one."""
     return max(1, ceil(item_size(item or {}) / 4096))
 
 
@@ -64,7 +64,7 @@ def _units(item: Item | None) -> int:
 
 
 def _entry(table: Mapping[str, Any], index: Mapping[str, Any], item: Item | None) -> Item | None:
-    """What an index holds of an item; None if it lacks one of the index's keys."""
+    """Returns the entry of an item in an index, or None if it lacks one of the index's keys."""
     names = [key["AttributeName"] for key in index["KeySchema"]]
     if item is None or not all(name in item for name in names):
         return None
@@ -78,14 +78,14 @@ def _entry(table: Mapping[str, Any], index: Mapping[str, Any], item: Item | None
 def walk(
     definition: Mapping[str, Any], state: dict[str, Any], work: Callable[[dict[str, Any], float], dict[str, Any]]
 ) -> Iterator[str]:
-    """The steps that an execution takes through a state machine, by name; each is a transition that is billed.
+    """Yields the names of the states that an execution enters; each is a billed transition.
 
-    "Step Functions counts a state transition each time a step of your workflow is executed", retries among them.
+    "Step Functions counts a state transition each time a step of your workflow is executed", including retries.
 
     Args:
         definition: of the machine, with states of the types Wait, Task, Choice and Succeed.
         state: the execution's input.
-        work: what the tasks do: takes the state and the seconds that the execution has waited, returns the next state.
+        work: does the work of a task: takes the state and the seconds waited so far, returns the next state.
     """
     name, seconds = definition["StartAt"], 0.0
     while True:

@@ -1,7 +1,7 @@
-"""From a sandbox that has loaded nothing to the first answer: what is deployed, beside the least that would do.
+"""Measures cold starts: from a sandbox without loaded code to the first answer, compared with minimal handlers.
 
-Every measurement is a fresh interpreter that sees what Lambda sees: the built folders, files dated 1980, nothing
-writable, Lambda's own runtime client loaded before the clock starts. AWS is on loopback, over TLS, under its own names.
+Every measurement is a fresh interpreter with the same view as in Lambda: the built folders, files dated 1980, nothing
+writable, Lambda's own runtime client loaded before the measurement. AWS is on loopback, over TLS, under its own names.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ PROCESSES = 15
 
 
 def measure() -> list[Figure]:
-    """Cold starts of the three functions that somebody waits for, in turns with their floors."""
+    """Measures cold starts of the three functions whose latency matters, in turns with their minimal handlers."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, scratch = deployed.lay_out(), Path(temporary)
         layer, runtime = str(folder / "opt" / "python"), str(folder / "var" / "runtime")
@@ -43,7 +43,7 @@ def measure() -> list[Figure]:
             "archiver floor": Sandbox([str(floors / "archiver")], archive),
         }
         with stand_in(scratch, ANSWERS) as aws:
-            # Once each, so that the disk's cache is as warm for the first measurement as for the last.
+            # One run each, so that the disk cache is equally warm for all measurements.
             for sandbox in sandboxes.values():
                 sandbox.start(aws, runtime)
             taken: dict[str, list[dict[str, Any]]] = {name: [] for name in sandboxes}
@@ -57,7 +57,7 @@ def measure() -> list[Figure]:
 
 
 def draw(figures: Sequence[Figure]) -> dict[str, str]:
-    """The callback function's import tree."""
+    """Draws the callback function's import tree."""
     return {"import_tree": import_tree("What ReceiveCallback loads before its first answer", _import_tree[-1])}
 
 

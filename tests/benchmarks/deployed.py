@@ -1,4 +1,4 @@
-"""What `make build` makes, laid out as Lambda sees it, in a form that this machine can run."""
+"""Lays out the output of `make build` as in Lambda, in a form that this machine can run."""
 
 import compileall
 import importlib.util
@@ -21,17 +21,17 @@ from local.environment import without_user_settings
 REPOSITORY = Path(__file__).parents[2]
 BUILD = REPOSITORY / ".aws-sam" / "benchmarks"
 RUNTIME_VERSION = (3, 13)
-# What SAM's archives date everything to.
+# The date of all files in SAM's archives.
 ARCHIVE_TIME = 315532800  # 1980-01-01
-# What Lambda's runtime has beside the function: its own client, and boto3 with all that it needs.
+# The packages in Lambda's runtime: its own client, and boto3 with its dependencies.
 RUNTIME_CLIENT = ("awslambdaric", "snapshot_restore_py.py", "simplejson", "runtime_client*.so")
 RUNTIME_BOTO3 = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six.py", "urllib3")
-# What people add to it for HTTP; with bytecode too, though `sam build` would ship none.
+# The usual addition for HTTP; with bytecode too, though `sam build` would ship none.
 HTTPX = ("httpx", "httpcore", "h11", "anyio", "certifi", "idna", "typing_extensions.py")
 
 
 def build() -> None:
-    """Makes `BUILD`, the built functions and layer, anew from what is in the repository."""
+    """Rebuilds `BUILD`, the functions and the layer, from the repository."""
     if sys.version_info[:2] != RUNTIME_VERSION:
         raise SystemExit(
             f"This needs Python {'.'.join(map(str, RUNTIME_VERSION))}, the runtime's; this is another one."
@@ -45,11 +45,11 @@ def build() -> None:
 
 @cache
 def lay_out() -> Path:
-    """A folder, the same for all benchmarks of a run, that has what a sandbox has.
+    """Returns a folder with the content of a sandbox, shared by all benchmarks of a run.
 
-    task/FUNCTION  each built function, Lambda's /var/task
-    opt/python     the built layer, with this machine's compiled modules of the same versions in place of arm64's
-    var/runtime    Lambda's runtime: its client and its boto3, with valid bytecode as Lambda ships it
+    task/FUNCTION  each built function, Lambda's /var/task opt/python     the built layer, with this machine's compiled
+    modules of the same versions in place of arm64's var/runtime    Lambda's runtime: its client and its boto3, with
+    valid bytecode as Lambda ships it
     """
     folder = Path(_temporary().name)
     build()
@@ -67,12 +67,12 @@ def lay_out() -> Path:
 
 @cache
 def _temporary() -> "TemporaryDirectory[str]":
-    # Kept by the cache until the end of the run, which removes it.
+    # The cache keeps it until the end of the run, which removes it.
     return TemporaryDirectory()
 
 
 def copy_installed(patterns: Iterable[str], target: Path) -> None:
-    """Copies packages and modules of this environment, by patterns of their names."""
+    """Copies packages and modules of this environment, by name patterns."""
     installed = Path(botocore.__file__).parents[1]
     target.mkdir(parents=True, exist_ok=True)
     for found in (path for pattern in patterns for path in installed.glob(pattern)):
@@ -83,18 +83,18 @@ def copy_installed(patterns: Iterable[str], target: Path) -> None:
 
 
 def compile_for_ever(folder: Path) -> None:
-    """Bytecode that is valid whatever dates the sources have."""
+    """Compiles bytecode that stays valid independent of the sources' dates."""
     compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
 
 
 def without_bytecode(folder: Path, copy: Path) -> Path:
-    """A copy as `sam build` alone would leave it."""
+    """Copies a folder as `sam build` alone would leave it."""
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
 
 def packed_bytes(folder: Path) -> int:
-    """Size of a folder in the archive that SAM would upload."""
+    """Returns the size of a folder in the archive that SAM would upload."""
     archive = shutil.make_archive(str(folder.parent / f"{folder.name}-packed"), "zip", folder)
     return Path(archive).stat().st_size
 

@@ -1,4 +1,4 @@
-"""What a benchmark tells: figures, each beside a peer of the same run and the goal it was set."""
+"""Represents the results of a benchmark: figures, each with a peer of the same run and a goal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from statistics import median, quantiles
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a figure, or its ratio to its peer, must not exceed or fall short of."""
+    """A limit for a figure, or for its ratio to its peer."""
 
     limit: float
     of: str = "ratio"  # or "value"
     at_least: bool = False
 
     def is_met_by(self, measured: float) -> bool:
-        """Whether this is good enough."""
+        """Returns whether the measured value meets the goal."""
         return measured >= self.limit if self.at_least else measured <= self.limit
 
     def __str__(self) -> str:
@@ -36,7 +36,7 @@ class Figure:
     name: str
     value: float
     unit: str
-    peer: str = ""  # what it is held against, in words
+    peer: str = ""  # description of the compared variant
     peer_value: float | None = None
     ratio: float | None = None  # to the peer
     goal: Goal | None = None
@@ -46,7 +46,7 @@ class Figure:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the goal is reached; None without one."""
+        """Whether the goal is met; None without a goal."""
         if self.goal is None:
             return None
         measured = self.ratio if self.goal.of == "ratio" else self.value
@@ -61,7 +61,7 @@ class Samples:
 
     @property
     def median(self) -> float:
-        """Half of them are less."""
+        """The median."""
         return median(self.values)
 
     @property
@@ -71,9 +71,9 @@ class Samples:
         return Spread(lower, upper)
 
     def ratio_to(self, peer: "Samples") -> float:
-        """The median ratio of measurements that were taken right after one another.
+        """Returns the median ratio of measurements that were taken directly after one another.
 
-        On a machine with other work to do both halves of a pair suffer alike; medians of all would not.
+        On a busy machine both halves of a pair slow down alike; the medians of all measurements would not.
         """
         return median(mine / theirs for mine, theirs in zip(self.values, peer.values, strict=True))
 
@@ -81,7 +81,7 @@ class Samples:
 def compared(
     name: str, samples: Samples, unit: str, peer: str, peer_samples: Samples, goal: Goal | None = None, note: str = ""
 ) -> Figure:
-    """A figure of samples beside a peer's, taken in turns."""
+    """Returns a figure of samples compared with a peer's, taken in turns."""
     return Figure(
         name,
         samples.median,

@@ -1,4 +1,4 @@
-"""What is imported, by whom, and how long it takes: an icicle of `python -X importtime`, in SVG."""
+"""Draws the import tree with times, as an icicle chart of `python -X importtime`, in SVG."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, ROW, LEFT, TOP = 1100, 22, 10, 44
-# Narrower ones would be lines without a name.
+# Narrower boxes would be lines without a name.
 LEAST_PIXELS = 3
 COLOURS = {
     "catchlight": "#2563eb",
@@ -27,17 +27,17 @@ _LINE = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| (\s*)(\S+)")
 
 @dataclass
 class Node:
-    """A module, and those that it was the first to import."""
+    """A module, and the modules that it was the first to import."""
 
     name: str
-    milliseconds: float  # with all that it imports
+    milliseconds: float  # including its own imports
     children: list["Node"] = field(default_factory=list)
 
 
 def read_import_times(text: str) -> Node:
-    """The tree of `app`, the last thing that is imported at the top, with what was loaded after it.
+    """Returns the tree of `app`, the last top-level import, with all modules loaded after it.
 
-    Python tells a module's time once it is imported: after those that it imports, which are indented more.
+    Python prints a module after its import: below the modules that it imports, which are indented more.
     """
     waiting: list[tuple[int, Node]] = []
     for line in text.splitlines():
@@ -56,7 +56,7 @@ def read_import_times(text: str) -> Node:
 
 
 def import_tree(title: str, root: Node) -> str:
-    """The picture: a module's width is its time, what it imports stands below it."""
+    """Returns the picture: a module's width is its time, its imports are below it."""
     scale = (WIDTH - 2 * LEFT) / root.milliseconds
     boxes = list(_boxes(root.children, LEFT, 0, scale))
     depth = 1 + max(row for row, *_ in boxes)
@@ -84,7 +84,7 @@ def import_tree(title: str, root: Node) -> str:
             label = label if len(label) <= letters else f"{label[: letters - 1]}…"
             parts.append(f'<text x="{left + 4:.1f}" y="{top + 14}" fill="#ffffff">{escape(label)}</text>')
         parts.append("</g>")
-    # importlib.import_module, by which pydantic loads its own parts, is not told of.
+    # Imports by importlib.import_module, with which pydantic loads its own parts, are not recorded.
     told = (
         "Width is time, what a module imports stands below it. Measured under -X importtime, which adds some itself;"
         " what is loaded by name, as parts of pydantic are, counts to whoever asked first."

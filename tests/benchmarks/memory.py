@@ -1,14 +1,14 @@
-"""The most memory that this process has had. getrusage would tell that of the process that it was forked from."""
+"""Measures the peak memory of this process. getrusage would include that of the process that it was forked from."""
 
 from pathlib import Path
 
 
 def forget_peak() -> None:
-    """The peak is what there is from here on."""
+    """Resets the peak to the current memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_megabytes() -> float:
-    """Resident memory at its peak."""
+    """Returns the peak of resident memory in megabytes."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -1,11 +1,11 @@
-"""What a page of `GET /tasks` takes with 100,000 tasks in the table, beside one with 1,000.
+"""Measures a page of `GET /tasks` with 100,000 tasks in the table, compared with 1,000.
 
     make bench FOR=pages
     .venv/bin/python -m tests.benchmarks.pages --engine dynamodb-local
 
-First, middle and last pages of five queries, through the function's handler. Calls, entries and read units are
-counted. The store is moto's, which looks at all tasks for each query: how long it takes tells nothing of DynamoDB, and
-is left out. AWS's own DynamoDB Local has indexes; with it the command prints what each page took there.
+Reads first, middle and last pages of five queries through the function's handler. Calls, entries and read units are
+counted. The store is moto's, which scans all tasks for each query: its duration says nothing about DynamoDB and is left
+out. AWS's own DynamoDB Local has indexes; with it the command prints the duration of each page.
 """
 
 import argparse
@@ -69,23 +69,23 @@ QUERIES: tuple[dict[str, str], ...] = (
 )
 POSITIONS = ("first", "middle", "last")
 
-Query = tuple[str, str]  # its parameters, and where in the list its page is
+Query = tuple[str, str]  # its parameters, and the position of its page in the list
 
 
 @dataclass
 class Page:
-    """What one page took."""
+    """The usage of one page."""
 
     tasks: int = 0
     calls: list[str] = field(default_factory=list)
     entries: int = 0
-    read_units: float = 0  # of what came back: with a provider more was read
-    desk_ms: float = 0  # of a processor, between the calls
-    store_ms: float = 0  # by the clock
+    read_units: float = 0  # of the returned items: with a provider filter more is read
+    api_ms: float = 0  # CPU time between the calls
+    store_ms: float = 0  # wall-clock time
 
 
 def measure() -> list[Figure]:
-    """The most that any page takes, and whether it is more than with few tasks."""
+    """Measures the most expensive page, and whether it costs more than with few tasks."""
     with moto_store():
         few, many = pages()
     whole = [query for query, page in many.items() if page.tasks == few[query].tasks == LIMIT]
@@ -108,10 +108,10 @@ def measure() -> list[Figure]:
         units(f"a page of {LIMIT} tasks of one status", "status"),
         compared(
             f"a page of {LIMIT} tasks, the tasks API's CPU time",
-            Samples([many[query].desk_ms for query in whole]),
+            Samples([many[query].api_ms for query in whole]),
             "ms",
             peer,
-            Samples([few[query].desk_ms for query in whole]),
+            Samples([few[query].api_ms for query in whole]),
         ),
     ]
 
@@ -126,7 +126,7 @@ def main() -> None:
     table = Table(title=f"A page with {MANY:,} tasks (with {FEW:,}), {engine}", title_justify="left")
     for column in ("query", "page", "tasks", "calls"):
         table.add_column(column)
-    for column in ("entries read", "read units", "desk's CPU, ms", "store, ms"):
+    for column in ("entries read", "read units", "tasks API's CPU, ms", "store, ms"):
         table.add_column(column, justify="right")
     for (query, position), page in many.items():
         peer = few[query, position]
@@ -134,14 +134,14 @@ def main() -> None:
             *(query or "all", position, str(page.tasks), " + ".join(page.calls)),
             f"{page.entries} ({peer.entries})",
             "" if "provider" in query else f"{page.read_units:g} ({peer.read_units:g})",
-            *(f"{page.desk_ms:.1f} ({peer.desk_ms:.1f})", f"{page.store_ms:.1f} ({peer.store_ms:.1f})"),
+            *(f"{page.api_ms:.1f} ({peer.api_ms:.1f})", f"{page.store_ms:.1f} ({peer.store_ms:.1f})"),
         )
     Console(width=140).print(table)
 
 
 @contextmanager
 def without_log() -> Iterator[None]:
-    """A line for each page tells nothing here."""
+    """Silences the log: a line for each page has no use here."""
     level = app.logger.log_level
     app.logger.setLevel("ERROR")
     yield
@@ -150,14 +150,14 @@ def without_log() -> Iterator[None]:
 
 @without_log()
 def pages(*, repeats: int = 1) -> tuple[dict[Query, Page], dict[Query, Page]]:
-    """Every page, of few tasks and of many, in turns; the fastest of so many tries."""
-    desks = [MeasuredDesk(fill(tasks), tasks) for tasks in (FEW, MANY)]
+    """Returns every page, of few tasks and of many, in turns; the fastest of `repeats` attempts."""
+    apis = [MeasuredApi(fill(tasks), tasks) for tasks in (FEW, MANY)]
     found: tuple[dict[Query, Page], dict[Query, Page]] = ({}, {})
-    desks[0].page({}, "first")  # warm
+    apis[0].page({}, "first")  # warm
     for query in QUERIES:
         for position in POSITIONS:
             for _ in range(repeats):
-                for api, its in zip(desks, found, strict=True):
+                for api, its in zip(apis, found, strict=True):
                     name, page = (" ".join(query), position), api.page(query, position)
                     its[name] = min(page, its.get(name, page), key=lambda page: page.store_ms)
     return found
@@ -168,14 +168,14 @@ def pages(*, repeats: int = 1) -> tuple[dict[Query, Page], dict[Query, Page]]:
 
 @contextmanager
 def moto_store() -> Iterator[None]:
-    """An account in this process."""
+    """Provides an account in this process."""
     with mock.patch.dict(os.environ, ENVIRONMENT), mock_aws():
         yield
 
 
 @contextmanager
 def dynamodb_local_store() -> Iterator[None]:
-    """AWS's own, in another process."""
+    """Provides AWS's DynamoDB Local in another process."""
     with ExitStack() as stack:
         endpoint = stack.enter_context(dynamodb_local())
         stack.enter_context(mock.patch.dict(os.environ, ENVIRONMENT | {"AWS_ENDPOINT_URL_DYNAMODB": endpoint}))
@@ -183,7 +183,7 @@ def dynamodb_local_store() -> Iterator[None]:
 
 
 def fill(tasks: int) -> str:
-    """Makes a table as the template describes it, with that many tasks; its name."""
+    """Creates a table as the template describes it, with that many tasks; returns its name."""
     described = load_template(REPOSITORY / "template.yaml", {}).resources["TasksTable"]["Properties"]
     client = boto3.client("dynamodb")
     name = f"tasks-{tasks}"
@@ -212,7 +212,7 @@ def _put_all(client: "DynamoDBClient", name: str, left: Iterator[dict[str, Any]]
 
 
 def items(tasks: int) -> Iterator[dict[str, Any]]:
-    """Tasks with two images each, as they are in the end: about 2 KB."""
+    """Yields completed tasks with two images each: about 2 KB."""
     serialize = TypeSerializer().serialize
     for number in range(tasks):
         provider, status = PROVIDERS[number % 10], STATUSES[number // 10 % 10]
@@ -250,15 +250,15 @@ def items(tasks: int) -> Iterator[dict[str, Any]]:
 
 
 def moment(number: int, seconds: int = 0) -> str:
-    """When something of a task happened."""
+    """Returns the time of an event of a task."""
     return iso(BEGIN + timedelta(seconds=number + seconds))
 
 
 # ------------------------------------------------------------------------------------------------ the tasks API
 
 
-class MeasuredDesk:
-    """The tasks API's handler over one table, and the calls of DynamoDB that it makes."""
+class MeasuredApi:
+    """The tasks API's handler with one table, and the DynamoDB calls that it makes."""
 
     def __init__(self, table: str, tasks: int) -> None:
         self._tasks = tasks
@@ -272,7 +272,7 @@ class MeasuredDesk:
         events.register("after-call.dynamodb", self._after)
 
     def page(self, query: dict[str, str], position: str) -> Page:
-        """What the first page of a query takes, one in the middle, or the last one."""
+        """Returns the usage of the first, a middle or the last page of a query."""
         self._page = Page()
         event = {
             "routeKey": "GET /tasks",
@@ -282,7 +282,7 @@ class MeasuredDesk:
         with mock.patch.object(app, "dependencies", return_value=self._dependencies):
             began = time.process_time()
             answer = app.handler(event, FakeLambdaContext())
-            self._page.desk_ms += (time.process_time() - began) * 1000
+            self._page.api_ms += (time.process_time() - began) * 1000
         assert answer["statusCode"] == 200, answer
         self._page.tasks = len(json.loads(answer["body"])["tasks"])
         return self._page
@@ -303,9 +303,9 @@ class MeasuredDesk:
         self._page.store_ms += (time.perf_counter() - self._began[0]) * 1000
 
     def _after(self, parsed: dict[str, Any], model: Any, **_: Any) -> None:
-        self._page.desk_ms -= (time.process_time() - self._began[1]) * 1000
+        self._page.api_ms -= (time.process_time() - self._began[1]) * 1000
         self._page.entries += parsed.get("ScannedCount", 0)
-        # Half a unit for 4 KB: of all that a query reads together, of each item of a batch by itself.
+        # Half a unit per 4 KB: for a query of all items together, for a batch of each item separately.
         if model.name == "Query":
             self._page.read_units += ceil(sum(map(item_size, parsed["Items"])) / 4096) / 2
         else:

@@ -1,8 +1,8 @@
-"""How fast 500 tasks are asked about, beside the ways that everyone takes first.
+"""Measures polling of 500 tasks, compared with the usual implementations.
 
     make bench FOR=polling
 
-Each way runs in processes of its own, in turns; memory is what it takes beyond a process that has imported everything.
+Each variant runs in its own processes, in turns; memory is the amount beyond a process that has imported everything.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from tests.benchmarks.memory import forget_peak, peak_megabytes
 
 TASKS = 500
 ANSWER_SECONDS = 0.1
-WRITE_SECONDS = 0.006  # what DynamoDB takes in the region
+WRITE_SECONDS = 0.006  # duration of a DynamoDB write within the region
 RUNS = 3
 PATH = "/api/v1/flux/kontext/record-info"
 
@@ -41,7 +41,7 @@ GOAL_MEGABYTES = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of one way."""
+    """One run of one variant."""
 
     seconds: float
     cpu_seconds: float
@@ -49,23 +49,23 @@ class Run:
 
 
 class UnhurriedTable:
-    """A table that takes its time and knows of nothing."""
+    """A table with realistic delays and without stored tasks."""
 
     def get_many(self, tasks: Sequence[str], **_: Any) -> dict[str, Task]:
-        """All of them, pending."""
+        """Returns all tasks as pending."""
         time.sleep(WRITE_SECONDS)
         return {
             task: Task(task=task, provider=split_task_key(task)[0], status=TaskStatus.PENDING, rank=0) for task in tasks
         }
 
     def record(self, report: TaskReport, **_: Any) -> Recorded:
-        """Takes it."""
+        """Accepts the report."""
         time.sleep(WRITE_SECONDS)
         return Recorded(Outcome.APPLIED, TaskStatus.PENDING)
 
 
 def ask(url: str, provider: str = "flux-kontext") -> None:
-    """Our way."""
+    """Polls as Catchlight does."""
     client = ProviderClient({provider: url})
     tasks = [f"task{number}" for number in range(TASKS)]
     answers = client.ask(PROVIDERS[provider], tasks, api_key="key", now=lambda: datetime.now(UTC))
@@ -74,12 +74,12 @@ def ask(url: str, provider: str = "flux-kontext") -> None:
 
 
 def ask_in_batches(url: str) -> None:
-    """Our way, of a provider who answers about 50 at once."""
+    """Polls as Catchlight does, with a provider that answers about 50 tasks in one request."""
     ask(url, "acedata")
 
 
 def poll(url: str) -> None:
-    """Our way as the function goes it: ten executions of 50 tasks one after the other, all news written."""
+    """Polls as Catchlight's function does: ten executions of 50 tasks in sequence, all reports written."""
     from catchlight.aws.secrets import provider_keys
 
     client = ProviderClient({"flux-kontext": url})
@@ -107,20 +107,20 @@ def poll(url: str) -> None:
 
 
 def thirty_two_threads(url: str) -> None:
-    """One client, one pool of threads: what the documentation of httpx suggests."""
+    """Polls with one client and one thread pool, as the documentation of httpx suggests."""
     with httpx.Client(trust_env=False) as client, ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda number: client.get(url + PATH, params={"taskId": str(number)}).json(), range(TASKS)))
 
 
 def one_client_for_all(url: str) -> None:
-    """As many threads and connections as we use, of one client."""
+    """Polls with as many threads and connections as Catchlight, of one client."""
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
     with httpx.Client(trust_env=False, limits=limits) as client, ThreadPoolExecutor(64) as pool:
         list(pool.map(lambda number: client.get(url + PATH, params={"taskId": str(number)}).json(), range(TASKS)))
 
 
 def asyncio_client(url: str) -> None:
-    """As many requests at once as we have, without threads."""
+    """Polls with as many concurrent requests as Catchlight, without threads."""
 
     async def ask_all() -> None:
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
@@ -138,7 +138,7 @@ WAYS: Mapping[str, Callable[[str], None]] = {
 
 
 def run_here(way: str, url: str) -> Run:
-    """One run in this process."""
+    """Runs a variant in this process."""
     forget_peak()
     idle = peak_megabytes()
     begun, cpu = time.perf_counter(), time.process_time()
@@ -148,7 +148,7 @@ def run_here(way: str, url: str) -> Run:
 
 
 def run_apart(way: str, url: str) -> Run:
-    """One run in a process of its own."""
+    """Runs a variant in its own process."""
     command = [sys.executable, "-m", "tests.benchmarks.polling", way, url]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return Run(**json.loads(done.stdout))
@@ -156,7 +156,7 @@ def run_apart(way: str, url: str) -> Run:
 
 @contextmanager
 def a_provider() -> Iterator[str]:
-    """The base URL of one that runs."""
+    """Starts a provider and yields its base URL."""
     command = [sys.executable, "-m", "tests.benchmarks.polling_provider", str(ANSWER_SECONDS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -167,12 +167,12 @@ def a_provider() -> Iterator[str]:
 
 
 def measure() -> list[Figure]:
-    """Every way, in turns."""
+    """Measures every variant, in turns."""
     runs: dict[str, list[Run]] = {way: [] for way in WAYS}
     with a_provider() as url:
         for _ in range(RUNS):
             for way, taken in runs.items():
-                if way != "asyncio_client" or not taken:  # once is enough of that
+                if way != "asyncio_client" or not taken:  # one run of that variant is enough
                     taken.append(run_apart(way, url))
     seconds = {way: Samples([run.seconds for run in taken]) for way, taken in runs.items()}
     cpu = {way: Samples([run.cpu_seconds for run in taken]) for way, taken in runs.items()}
@@ -210,7 +210,7 @@ def measure() -> list[Figure]:
 
 
 def main() -> None:
-    """One run of a way, as JSON."""
+    """Runs a variant and prints the result as JSON."""
     run = run_here(*sys.argv[1:3])
     print(json.dumps({"seconds": run.seconds, "cpu_seconds": run.cpu_seconds, "megabytes": run.megabytes}))  # noqa: T201
 

@@ -1,8 +1,9 @@
-"""A provider in a process of its own: every answer takes a while, and all of them come side by side.
+"""Runs a provider in its own process: every answer is delayed, and all are processed concurrently.
 
     python -m tests.benchmarks.polling_provider SECONDS
 
-Prints its port. Answers what tests.benchmarks.polling asks, in the shape of kie's records and of Ace Data's batches.
+Prints its port. Answers the requests of tests.benchmarks.polling in the format of kie's records and of Ace Data's
+batches.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ def _batch(asked: dict[str, list[str]]) -> dict[str, object]:
 
 
 async def main() -> None:
-    """Serves until it is ended."""
+    """Serves until the process is terminated."""
     seconds = float(sys.argv[1])
     server = await asyncio.start_server(
         lambda reader, writer: answer(reader, writer, seconds), "127.0.0.1", 0, backlog=1000

@@ -1,4 +1,4 @@
-"""Figures as a table for a terminal, as JSON, and as a table in Markdown."""
+"""Writes figures as a table for a terminal, as JSON, and as a table in Markdown."""
 
 import json
 import os
@@ -20,7 +20,7 @@ MET, NOT_MET = "met", "NOT MET"
 
 
 def print_table(figures: Mapping[str, Sequence[Figure]]) -> None:
-    """All figures in one table, by benchmark; goals that are not reached stand out."""
+    """Prints all figures in one table, by benchmark; goals that are not met are highlighted."""
     table = Table(title="Catchlight's figures", title_justify="left", caption=_machine(), caption_justify="left")
     for column in COLUMNS:
         table.add_column(column, justify="right" if column in ("measured", "quartiles", "ratio", "goal") else "left")
@@ -33,7 +33,7 @@ def print_table(figures: Mapping[str, Sequence[Figure]]) -> None:
 
 
 def write_json(path: Path, figures: Mapping[str, Sequence[Figure]]) -> Mapping[str, Sequence[Figure]]:
-    """Writes figures beside those of benchmarks that were not run this time, and returns all."""
+    """Writes figures together with those of benchmarks that were not run this time, and returns all."""
     kept = read_json(path) if path.exists() else {}
     merged = {**kept, **figures}
     document = {
@@ -47,26 +47,29 @@ def write_json(path: Path, figures: Mapping[str, Sequence[Figure]]) -> Mapping[s
 
 
 def read_json(path: Path) -> dict[str, list[Figure]]:
-    """The figures of earlier runs."""
+    """Reads the figures of earlier runs."""
     document = json.loads(path.read_text())
     return {name: [figure_of(each) for each in its_figures] for name, its_figures in document["figures"].items()}
 
 
 def write_markdown(path: Path, tables: str) -> None:
-    """Replaces what is between the markers of a page."""
+    """Replaces the part of a page between the markers."""
     before, _, after = split_page(path.read_text())
     path.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
 
 
 def split_page(page: str) -> tuple[str, str, str]:
-    """What is before the markers of a page, between them, and after them."""
+    """Splits a page into the parts before, between and after the markers."""
     before, _, rest = page.partition(BEGIN)
     between, _, after = rest.partition(END)
     return before, between.strip("\n"), after
 
 
 def goals(figures: Mapping[str, Sequence[Figure]]) -> str:
-    """Those that have a goal, in one table in Markdown; of two ways to measure the same time the one by the clock."""
+    """Returns the figures with a goal as one Markdown table.
+
+    Of wall-clock time and CPU time of the same work, only the wall-clock time is included.
+    """
     lines = ["| | measured | against | ratio | goal | |", "|---|--:|---|--:|--:|---|"]
     for benchmark, its_figures in figures.items():
         for figure in its_figures:
@@ -78,7 +81,7 @@ def goals(figures: Mapping[str, Sequence[Figure]]) -> str:
 
 
 def markdown(figures: Mapping[str, Sequence[Figure]]) -> str:
-    """The table in Markdown."""
+    """Returns the Markdown table of all figures."""
     lines = [f"Measured on {_machine()}.", ""]
     for benchmark, its_figures in figures.items():
         lines += [f"| {benchmark.replace('_', ' ')} | measured | quartiles | against | ratio | goal | |"]
@@ -113,14 +116,14 @@ def _number(value: float) -> str:
 
 
 def _machine() -> str:
-    # How much else it had to do: more than it has cores, and times by the clock are times of waiting.
+    # The machine's load: if it exceeds the number of cores, wall-clock times include waiting.
     load = os.getloadavg()[0]
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
     return f"{machine}, load {load:.1f}"
 
 
 def figure_of(document: dict[str, Any]) -> Figure:
-    """What `asdict` made of one."""
+    """Converts the result of `asdict` back to a figure."""
     nested = {"goal": Goal, "spread": Spread, "peer_spread": Spread}
     parts = {name: kind(**document[name]) if document[name] else None for name, kind in nested.items()}
     return Figure(**{**document, **parts})

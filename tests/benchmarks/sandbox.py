@@ -1,4 +1,4 @@
-"""A fresh interpreter that is given what a sandbox of Lambda is given."""
+"""Runs a fresh interpreter with the environment of a Lambda sandbox."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.benchmarks.aws_stand_in import Answers, Refusal, StandIn
 from tests.benchmarks.deployed import REPOSITORY
 
 TOKEN = "t" * 48
-# The news has come, the images are archived: nobody has to be asked, nothing to be fetched.
+# A completed task with archived images: no provider request and no download follows.
 ITEM = {"task": {"S": "flux-kontext#task12345"}, "status": {"S": "ARCHIVED"}, "rank": {"N": "50"}}
 REPEATED = "repeated"  # the id of a task that has its result
 SECRETS = {"token": TOKEN, "keys": '{"flux-kontext": {"apiKey": "measured"}}'}
@@ -31,7 +31,7 @@ ENVIRONMENT = {
     "POWERTOOLS_SERVICE_NAME": "catchlight",
     "POWERTOOLS_METRICS_NAMESPACE": "Catchlight",
     "PYDANTIC_DISABLE_PLUGINS": "__all__",
-    # What Lambda adds.
+    # Variables that Lambda adds.
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "ASIAEXAMPLE",
@@ -65,13 +65,13 @@ ANSWERS: Answers = {
 
 
 def an_event(path: str) -> dict[str, Any]:
-    """A file of `events/`."""
+    """Reads an event from a file in `events/`."""
     event: dict[str, Any] = json.loads((REPOSITORY / "events" / path).read_text())
     return event
 
 
 def a_callback(task_id: str = "task12345") -> dict[str, Any]:
-    """A success of Flux Kontext with two images, and the token."""
+    """Returns a successful Flux Kontext callback with two images and the token."""
     event = an_event("callbacks/flux-kontext/success.json")
     event["pathParameters"]["token"] = TOKEN
     event["body"] = event["body"].replace("task12345", task_id)
@@ -79,13 +79,13 @@ def a_callback(task_id: str = "task12345") -> dict[str, Any]:
 
 
 class Warm:
-    """A function that has answered once."""
+    """A warm function, which has handled one event."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
     def cpu_seconds(self, answers: int) -> float:
-        """CPU time of so many further answers, each."""
+        """Returns the CPU time per answer, over this many further answers."""
         _of(self._process.stdin).write(f"{answers}\n")
         _of(self._process.stdin).flush()
         cpu: float = json.loads(_of(self._process.stderr).readline())["cpu"]
@@ -94,13 +94,13 @@ class Warm:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Where the function and its packages are, and what it is to answer."""
+    """The paths of the function and its packages, and the event to handle."""
 
     paths: Sequence[str]
     event: Mapping[str, Any]
 
     def start(self, aws: StandIn, runtime: str, *options: str) -> tuple[dict[str, Any], str]:
-        """What it took until the first answer, and all that was written to standard error."""
+        """Returns the measurements until the first answer, and the whole standard error."""
         ended = subprocess.run(
             self._command(aws, runtime, *options),
             env=_environment(aws),
@@ -117,7 +117,7 @@ class Sandbox:
 
     @contextmanager
     def warm(self, aws: StandIn, runtime: str) -> Iterator[Warm]:
-        """The function, ready for more."""
+        """Yields the function, ready for further events."""
         with subprocess.Popen(
             self._command(aws, runtime),
             env=_environment(aws),

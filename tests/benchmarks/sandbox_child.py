@@ -1,9 +1,9 @@
-"""In a fresh interpreter: Lambda's runtime client first, then, timed, a function from its import to its first answer.
+"""Measures a function from its import to its first answer, in a fresh interpreter with Lambda's runtime client.
 
     python -I -S -B sandbox_child.py '{"paths": [...], "runtime": "...", "port": 443, "event": {...}}'
 
-Writes what that took to standard error, as a line of JSON. Then, for each number on standard input, as many further
-answers, and the seconds of CPU that they took.
+Writes the measurements to standard error, as a line of JSON. Then, for each number on standard input, handles the event
+that many times and writes the seconds of CPU time.
 """
 
 import json
@@ -18,7 +18,7 @@ ARGUMENTS: dict[str, Any] = json.loads(sys.argv[1])
 
 
 class Context:
-    """What a handler may ask of its invocation."""
+    """The Lambda context of the invocation."""
 
     function_name = "measured"
     function_version = "$LATEST"
@@ -27,16 +27,16 @@ class Context:
     aws_request_id = "00000000-0000-4000-8000-000000000000"
 
     def get_remaining_time_in_millis(self) -> int:
-        """As much as the longest of the functions has."""
+        """Returns the timeout of the longest-running function."""
         return 60_000
 
 
 def main() -> None:
-    """Measures."""
-    # AWS is called by its real names, which lead to the stand-in here: endpoints are resolved as in Lambda.
+    """Runs the measurements."""
+    # AWS is called by its real names, which resolve to the local simulation: endpoints are resolved as in Lambda.
     address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", ARGUMENTS["port"]))
     socket.getaddrinfo = lambda *_, **__: [address]
-    # In Lambda this is there before any of the function's code, and what is written goes out at once.
+    # In Lambda this is loaded before the function's code, and output is written immediately.
     sys.path.append(ARGUMENTS["runtime"])
     import awslambdaric.bootstrap  # noqa: F401
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def tell(what: dict[str, Any]) -> None:
-    """One line of JSON."""
+    """Writes one line of JSON."""
     sys.stderr.write(f"{json.dumps(what)}\n")
     sys.stderr.flush()
 

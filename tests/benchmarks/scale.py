@@ -1,8 +1,8 @@
-"""The local stack under concurrency: callbacks, and the way from a callback to its object. Where it saturates.
+"""Measures the saturation of the local stack under concurrency: callbacks, and the time from callback to object.
 
     make bench FOR=scale
 
-Of one machine, for orientation: it says where the local stack has its limit, not where AWS has.
+The results are for orientation: they show the limits of the local stack on one machine, not the limits of AWS.
 """
 
 import json
@@ -39,7 +39,7 @@ IMAGE_HOST = "localhost"
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """One level of concurrency."""
+    """The throughput at one level of concurrency."""
 
     what: str
     at_once: int
@@ -49,7 +49,7 @@ class Throughput:
 
 
 class Stack:
-    """A local stack that runs, and what is sent to it."""
+    """A running local stack and the requests to it."""
 
     def __init__(self, info: dict[str, Any], image_url: str) -> None:
         self._url = urlsplit(info["callback_urls"]["flux-kontext"])
@@ -65,11 +65,11 @@ class Stack:
         self._numbers = count()
 
     def failure(self) -> float:
-        """A callback that is written and leads to nothing else; milliseconds until it is answered."""
+        """Sends a failure, which causes a write and nothing else; returns the milliseconds until the answer."""
         return self._post({"code": 501, "msg": "failed", "data": {"taskId": f"f{next(self._numbers)}"}})
 
     def to_object(self) -> float:
-        """A callback with an image; milliseconds until the object is there."""
+        """Sends a callback with an image; returns the milliseconds until the object exists."""
         task = f"s{next(self._numbers)}"
         begun = time.perf_counter()
         self._post({"code": 200, "msg": "", "data": {"taskId": task, "info": {"resultImageUrl": self._image_url}}})
@@ -95,7 +95,7 @@ class Stack:
 
 @contextmanager
 def a_stack() -> Iterator[Stack]:
-    """A stack of its own, with an image host beside it."""
+    """Starts a stack with an image host."""
     with serving() as images, tempfile.TemporaryDirectory() as folder:
         url = images.serve("a.png", picture(), IMAGE_HOST)
         options = ["--port", "0", "--no-simulator", "--state-dir", folder]
@@ -115,7 +115,7 @@ def a_stack() -> Iterator[Stack]:
 
 
 def levels_of_concurrency() -> list[Throughput]:
-    """Every level of concurrency."""
+    """Measures every level of concurrency."""
     levels = []
     with a_stack() as stack:
         for _ in range(5):  # warm
@@ -134,7 +134,7 @@ def levels_of_concurrency() -> list[Throughput]:
 
 
 def measure() -> list[Figure]:
-    """The local stack, measured, and AWS, simulated."""
+    """Measures the local stack and simulates AWS."""
     figures = [
         Figure(
             f"local stack, {level.what}, {level.at_once} at once",

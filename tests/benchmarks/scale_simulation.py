@@ -1,12 +1,12 @@
-"""What becomes of many tasks a second in AWS, by the limits that AWS documents: a simulation, the same every time.
+"""Simulates many tasks per second in AWS with AWS's documented limits; deterministic.
 
     .venv/bin/python -m tests.benchmarks.scale_simulation
 
-Assumptions, all of them: tasks are registered and reported at an even rate; images take as long as in the bill
-(`bill_prices.toml`), and so do calls; write units are those of the real items. DynamoDB's partitions take 1,000 write
-units a second each and save nothing up; a new on-demand table has four, each a shard of its stream; a status is one
-partition of byStatus, because its entries are added at the end, where a split helps nobody. A write that waits longer
-than a callback's tries is refused, and its provider sends it again: it is counted, and not simulated further.
+Assumptions: tasks are registered and reported at an even rate; images take as long as in the bill (`bill_prices.toml`),
+and so do calls; write units are those of the real items. Each DynamoDB partition accepts 1,000 write units a second,
+without burst capacity; a new on-demand table has four, each with a shard of its stream; a status is one partition of
+byStatus, because its entries are added at the end, where a split has no effect. A write that waits longer than a
+callback's attempts is rejected and its provider sends it again: it is counted, and not simulated further.
 """
 
 import heapq
@@ -20,16 +20,16 @@ from typing import Any
 SECONDS = 60.0
 SHARDS = 4
 WRITE_UNITS_A_SECOND = 1000.0  # of one partition
-LONGEST_WRITE_SECONDS = 6.0  # three tries of two seconds
+LONGEST_WRITE_SECONDS = 6.0  # three attempts of two seconds
 STREAM_BATCH, STREAM_WINDOW_SECONDS = 100, 1.0
 ARCHIVE_BATCH = 5
-# Lambda's pollers of a queue begin with 5 invocations and add up to 300 a minute.
+# Lambda's pollers of a queue start with 5 invocations and add up to 300 a minute.
 FIRST_POLLERS, MORE_POLLERS_A_SECOND = 5, 5.0
 START_EXECUTION_A_SECOND = 150.0  # 300 in us-east-1, us-west-2 and eu-west-1
-TRANSITIONS_A_SECOND = 800.0  # 5,000 there
+TRANSITIONS_A_SECOND = 800.0  # 5,000 in the three regions
 TASKS_PER_EXECUTION = 50
 TRANSITIONS_PER_EXECUTION = 4
-# Seconds of an invocation, as the bill has them: of a callback; of a stream batch, and of each ten in it; of archiving.
+# Seconds per invocation, as in the bill: of a callback; of a stream batch, and of each ten in it; of archiving.
 RECEIVE_SECONDS = 0.014
 DISPATCH_SECONDS, DISPATCH_SECONDS_PER_TEN = 0.043, 0.012
 ARCHIVE_SECONDS = 1.02
@@ -37,7 +37,7 @@ ARCHIVE_SECONDS = 1.02
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How much comes, and what the user has set."""
+    """The arrival rate and the user's settings."""
 
     tasks_a_second: int
     callback_rate: int = 100
@@ -47,35 +47,35 @@ class Setting:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of it."""
+    """The result of a simulation."""
 
     setting: Setting
-    throttled: int = 0  # callbacks that the API answered 429
-    refused: int = 0  # writes that DynamoDB did not take in time
+    throttled: int = 0  # callbacks that the API answered with 429
+    refused: int = 0  # writes that DynamoDB did not accept in time
     latencies: list[float] = field(default_factory=list)  # from callback to object, in seconds
     peak_concurrency: int = 0
     longest_queue: int = 0
-    last_second: float = 0.0  # when everything was archived
+    last_second: float = 0.0  # time at which everything was archived
 
     def percentile(self, share: float) -> float:
-        """Seconds within which this share of tasks was archived."""
+        """Returns the seconds within which this share of tasks was archived."""
         ordered = sorted(self.latencies)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 class Partition:
-    """Takes write units one after the other."""
+    """Processes write units in sequence."""
 
     def __init__(self) -> None:
         self._free_at = 0.0
 
     def wait(self, now: float, units: int) -> float:
-        """Seconds until these are written."""
+        """Returns the seconds until these units are written."""
         self._free_at = max(self._free_at, now) + units / WRITE_UNITS_A_SECOND
         return self._free_at - now
 
     def backlog(self, now: float) -> float:
-        """Seconds of work that wait."""
+        """Returns the seconds of queued work."""
         return max(0.0, self._free_at - now)
 
 
@@ -83,13 +83,13 @@ class Partition:
 class Shard:
     """A shard of the stream, with the one invocation that reads it."""
 
-    waiting: deque[tuple[float, float | None]] = field(default_factory=deque)  # written at, and reported at
+    waiting: deque[tuple[float, float | None]] = field(default_factory=deque)  # time written, and time reported
     is_busy: bool = False
     wakes_at: float | None = None
 
 
 class Simulation:
-    """One run."""
+    """One simulation run."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -102,17 +102,17 @@ class Simulation:
         self._index = {name: Partition() for name in ("PENDING", "SUCCEEDED", "ARCHIVED", "feed")}
         self._table = [Partition() for _ in range(SHARDS)]
         self._shards = [Shard() for _ in range(SHARDS)]
-        self._queue: deque[float] = deque()  # when the callback came
+        self._queue: deque[float] = deque()  # arrival times of the callbacks
         self._archiving = 0
         self._dispatching = 0
         self._tokens, self._tokens_at = 2.0 * setting.callback_rate, 0.0
 
     def run(self) -> Outcome:
-        """Everything that comes within `SECONDS`, until it is done."""
+        """Simulates everything that arrives within `SECONDS`, until it is done."""
         for number in range(int(self.setting.tasks_a_second * SECONDS)):
             moment = number / self.setting.tasks_a_second
             self._at(moment, self._register)
-            # Even: what is registered now is reported while another is registered.
+            # Evenly spread: each report falls between two registrations.
             self._at(moment + 0.5 / self.setting.tasks_a_second, self._callback)
         while self._events:
             self._now, _, work, arguments = heapq.heappop(self._events)
@@ -123,7 +123,7 @@ class Simulation:
         heapq.heappush(self._events, (moment, next(self._order), work, arguments))
 
     def _write(self, table: int, **units: int) -> float | None:
-        """Seconds that a write takes, None if it is refused: full indexes hold up the table."""
+        """Returns the seconds of a write, or None if it is rejected: full indexes block the table."""
         partition = self._random.randrange(SHARDS)
         places = [(self._table[partition], table), *((self._index[name], needed) for name, needed in units.items())]
         if max(place.backlog(self._now) for place, _ in places) > LONGEST_WRITE_SECONDS:
@@ -207,7 +207,7 @@ SETTINGS = (
 
 
 def measure() -> list[Outcome]:
-    """All settings."""
+    """Simulates all settings."""
     return [Simulation(setting).run() for setting in SETTINGS]
 
 

@@ -1,6 +1,6 @@
-"""CPU time of a callback once its function is warm, beside the bare write and what people would use instead.
+"""Measures the CPU time of a callback in a warm function, compared with the bare write and usual alternatives.
 
-On Lambda time is paid for, and a function of 512 MB has a third of a CPU: there CPU time is what a caller waits for.
+Lambda bills duration, and a function of 512 MB has a third of a CPU: there the caller waits for CPU time.
 """
 
 import copy
@@ -19,14 +19,14 @@ GOAL = Goal(1.1)
 
 
 class Peer(Protocol):
-    """Somebody who can be asked for more answers."""
+    """A receiver that can be measured further."""
 
     def cpu_seconds(self, answers: int) -> float:
-        """CPU time of so many answers, each."""
+        """Returns the CPU time per answer, over this many answers."""
 
 
 def measure() -> list[Figure]:
-    """CPU time of callbacks that bring news, and of repeated ones."""
+    """Measures the CPU time of callbacks with new reports, and of repeated ones."""
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         folder, scratch = deployed.lay_out(), Path(temporary)
         layer, runtime = str(folder / "opt" / "python"), str(folder / "var" / "runtime")

@@ -1,4 +1,4 @@
-"""Receivers that are web servers of their own, each in a process that tells its CPU time."""
+"""Runs receivers that are web servers, each in a process that reports its CPU time."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ class WebPeer:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
     def cpu_seconds(self, answers: int) -> float:
-        """CPU time of so many answers, each; with the server's share of HTTP."""
+        """Returns the CPU time per answer, over this many answers, including the server's HTTP work."""
         before = self._cpu()
         for _ in range(answers):
             headers = {"Content-Type": "application/json"}
@@ -31,7 +31,7 @@ class WebPeer:
             response.read()
             assert response.status == 200, response.status
         after = self._cpu()
-        # Between two blocks more time may go by than servers keep a connection.
+        # The pause between two blocks can exceed the servers' keep-alive time.
         self._connection.close()
         return (after - before) / answers
 
@@ -42,14 +42,14 @@ class WebPeer:
 
 @contextmanager
 def flask(*arguments: str) -> Iterator[WebPeer]:
-    """The Flask receiver; with a path as argument it keeps what comes in SQLite."""
+    """Runs the Flask receiver; with a path as argument it stores callbacks in SQLite."""
     with _running([sys.executable, str(PEERS / "flask_receiver.py"), *arguments]) as peer:
         yield peer
 
 
 @contextmanager
 def express(folder: Path) -> Iterator[WebPeer | None]:
-    """The Express receiver, installed into the folder; None where it cannot be had."""
+    """Runs the Express receiver, installed into the folder; yields None where it cannot be installed."""
     if not (shutil.which("node") and shutil.which("npm")):
         yield None
         return
@@ -68,7 +68,7 @@ def _running(command: Sequence[str]) -> Iterator[WebPeer]:
         try:
             assert process.stderr
             port = process.stderr.readline()
-            # What it says of every request has to go somewhere.
+            # Its log of every request has to be read.
             threading.Thread(target=process.stderr.read, daemon=True).start()
             yield WebPeer(int(port))
         finally:

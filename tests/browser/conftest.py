@@ -1,5 +1,8 @@
-"""The gallery in a real browser. Every test fails on what the console complains of, on a violated policy, and on any
-request that leaves the gallery's own address."""
+"""Tests the gallery in a real browser.
+
+Every test fails on console errors and warnings, on a violated content security policy, and on any request outside the
+gallery's own address.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +21,7 @@ from local.demo.chromium import PATIENCE_MILLISECONDS, chromium, find_chromium
 from tests.tasks_api_in_memory import TasksApiInMemory, many_tasks
 
 expect.set_options(timeout=PATIENCE_MILLISECONDS)
-# Noted in the page before any of its scripts runs.
+# Recorded in the page before any of its scripts runs.
 _WATCH = """
 window.watched = {violations: [], shift: 0, shifts: []};
 addEventListener("securitypolicyviolation", (event) =>
@@ -46,7 +49,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Visitor:
-    """Somebody with a browser in front of a gallery; `allowed_errors` are parts of console messages that are meant."""
+    """A browser window with a gallery; `allowed_errors` are parts of console messages that are expected."""
 
     gallery: GalleryServer
     page: Page
@@ -55,20 +58,20 @@ class Visitor:
     allowed_errors: list[str] = field(default_factory=list)
 
     def open(self, address: str = "") -> Page:
-        """The page once all first tasks are on it."""
+        """Opens the page and returns it when all first tasks are displayed."""
         self.page.goto(self.gallery.url + address)
         self.page.wait_for_selector("#sheet[aria-busy=false]")
         return self.page
 
     @property
     def layout_shift(self) -> float:
-        """The sum of all shifts that nobody's input has caused."""
-        # What was painted last is reported once the next frame is.
+        """The sum of all layout shifts without user input."""
+        # The last paint is reported after the next frame.
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))")
         return float(self.page.evaluate("watched.shift"))
 
     def check(self) -> None:
-        """Raises AssertionError for whatever the browser was not content with."""
+        """Raises AssertionError for every problem that the browser reported."""
         for text in self.allowed_errors:
             self.complaints = [complaint for complaint in self.complaints if text not in complaint]
         assert self.complaints == []
@@ -82,7 +85,7 @@ Visit = Callable[..., Visitor]
 
 @contextmanager
 def visiting(browser: Browser, api: TasksApiInMemory, **options: Any) -> Iterator[Visitor]:
-    """A browser window before a tasks API's gallery; options are those of a Playwright context."""
+    """Opens a browser window with a tasks API's gallery; options are those of a Playwright context."""
     with GalleryServer(api.client()) as gallery, browser.new_context(**options) as context:
         context.set_default_timeout(PATIENCE_MILLISECONDS)
         context.add_init_script(_WATCH)
@@ -101,7 +104,7 @@ def visiting(browser: Browser, api: TasksApiInMemory, **options: Any) -> Iterato
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
-    """Opens windows; what their browser was not content with fails the test at its end."""
+    """Opens windows; problems that their browser reports fail the test at its end."""
     with ExitStack() as visits:
         yield lambda api, **options: visits.enter_context(visiting(browser, api, **options))
 
@@ -113,12 +116,12 @@ def api() -> TasksApiInMemory:
 
 
 def newest_with(api: TasksApiInMemory, images: int) -> TaskResponse:
-    """The newest archived task with so many images."""
+    """Returns the newest archived task with this many images."""
     return next(
         task for task in api.tasks.values() if task.status is TaskStatus.ARCHIVED and len(task.images) == images
     )
 
 
 def focused(page: Page) -> str:
-    """What has the focus."""
+    """Returns the focused element."""
     return str(page.evaluate("document.activeElement.getAttribute('href') ?? document.activeElement.id"))

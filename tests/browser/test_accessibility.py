@@ -153,7 +153,7 @@ def test_the_shown_image_is_marked_without_the_pages_colours(visit: Visit, api: 
     assert outlines == ["solid", "none"]
 
 
-def test_the_desk_is_asked_nothing_that_it_does_not_offer(visit: Visit, api: TasksApiInMemory) -> None:
+def test_the_tasks_api_is_asked_nothing_that_it_does_not_offer(visit: Visit, api: TasksApiInMemory) -> None:
     refused: list[str] = []
     other = TasksApiInMemory(api.tasks.values(), api.pictures)
 

@@ -18,7 +18,7 @@ from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, an
 STOPPED = ["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONTENT_LENGTH_MISMATCH"]
 
 
-def a_desk(count: int = 60) -> TasksApiInMemory:
+def an_api(count: int = 60) -> TasksApiInMemory:
     """With two that wait, so that news is asked for every two seconds."""
     return TasksApiInMemory(*many_tasks(count, now=datetime.now(UTC)))
 
@@ -38,7 +38,7 @@ def archive(api: TasksApiInMemory, task: TaskResponse) -> None:
 
 
 def test_a_task_is_followed_from_waiting_to_its_picture(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     task = next(iter(api.tasks.values()))
     visitor = visit(api)
     page = visitor.open()
@@ -53,7 +53,7 @@ def test_a_task_is_followed_from_waiting_to_its_picture(visit: Visit) -> None:
 
 
 def test_what_is_drawn_over_a_picture_follows_its_task(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     task = next(iter(api.tasks.values()))
     content = next(iter(api.pictures.values()))
     images = [
@@ -82,7 +82,7 @@ def test_what_is_drawn_over_a_picture_follows_its_task(visit: Visit) -> None:
 
 def test_more_news_than_is_read_at_once_leaves_no_gap(visit: Visit) -> None:
     """As after a night in a tab that nobody looked at."""
-    api = a_desk()
+    api = an_api()
     visitor = visit(api)
 
     def with_smaller_steps(route: Route) -> None:
@@ -105,7 +105,7 @@ def test_more_news_than_is_read_at_once_leaves_no_gap(visit: Visit) -> None:
 
 
 def test_an_old_task_that_moves_is_followed_too(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     old = a_task("old", TaskStatus.PENDING, arrived_at=datetime.now(UTC) - timedelta(days=2))
     api.put(old)
     page = visit(api).open()
@@ -116,7 +116,7 @@ def test_an_old_task_that_moves_is_followed_too(visit: Visit) -> None:
 
 
 def test_new_tasks_come_on_top_by_themselves(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     page = visit(api).open()
     page.mouse.move(5, 5)
     add_new(api, "new1")
@@ -125,7 +125,7 @@ def test_new_tasks_come_on_top_by_themselves(visit: Visit) -> None:
 
 
 def test_new_tasks_wait_while_somebody_looks_further_down(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     visitor = visit(api, viewport={"width": 1200, "height": 700})
     page = visitor.open()
     page.mouse.wheel(0, 900)
@@ -144,7 +144,7 @@ def test_new_tasks_wait_while_somebody_looks_further_down(visit: Visit) -> None:
 
 
 def test_new_tasks_wait_while_somebody_aims(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     page = visit(api).open()
     page.locator(".frame").nth(3).hover()
     add_new(api, "new1")
@@ -163,7 +163,7 @@ def test_tasks_that_wait_for_hours_are_asked_for_seldom(visit: Visit) -> None:
 
 
 def test_the_loupe_follows_its_task(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     task = next(iter(api.tasks.values()))
     page = visit(api).open(f"#{task.provider}/{task.task_id}")
     dialog = page.get_by_role("dialog")
@@ -174,7 +174,7 @@ def test_the_loupe_follows_its_task(visit: Visit) -> None:
 
 
 def test_keys_are_heard_after_what_had_the_focus_is_gone(visit: Visit) -> None:
-    api = a_desk(8)
+    api = an_api(8)
     newest = next(iter(api.tasks.values()))
     page = visit(api).open(f"#{newest.provider}/{newest.task_id}")
     dialog = page.get_by_role("dialog")
@@ -200,7 +200,7 @@ def asked_until_now(page: Page, api: TasksApiInMemory) -> int:
 
 
 def test_a_page_that_nobody_sees_asks_for_nothing(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     page = visit(api).open()
     page.evaluate(
         """() => {
@@ -217,7 +217,7 @@ def test_a_page_that_nobody_sees_asks_for_nothing(visit: Visit) -> None:
 
 
 def test_it_can_be_paused(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     page = visit(api).open()
     live = page.locator("#live")
     expect(live).to_have_attribute("aria-pressed", "true")
@@ -233,7 +233,7 @@ def test_it_can_be_paused(visit: Visit) -> None:
 
 
 def test_it_stays_paused_when_an_answer_comes_late(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     page = visit(api).open()
     late = threading.Event()
 
@@ -251,7 +251,7 @@ def test_it_stays_paused_when_an_answer_comes_late(visit: Visit) -> None:
 
 
 def test_a_page_that_began_in_trouble(visit: Visit) -> None:
-    api = a_desk(230)
+    api = an_api(230)
     visitor = visit(api)
     visitor.allowed_errors.append("502")
     second_page = httpx.Response(403, json={"message": "Forbidden"})
@@ -279,7 +279,7 @@ def test_nobody_is_told_of_no_tasks_while_nobody_knows(visit: Visit) -> None:
 
 
 def test_trouble_is_said_and_ends_with_it(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     visitor = visit(api)
     visitor.allowed_errors.append("502")
     page = visitor.open()
@@ -294,7 +294,7 @@ def test_trouble_is_said_and_ends_with_it(visit: Visit) -> None:
 
 
 def test_trouble_is_said_where_somebody_looks_closely(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     visitor = visit(api)
     visitor.allowed_errors.append("502")
     task = next(iter(api.tasks.values()))
@@ -311,7 +311,7 @@ def test_trouble_is_said_where_somebody_looks_closely(visit: Visit) -> None:
 
 
 def test_a_server_that_has_ended_is_said(visit: Visit) -> None:
-    visitor = visit(a_desk())
+    visitor = visit(an_api())
     visitor.allowed_errors += STOPPED
     page = visitor.open()
     visitor.gallery.stop()
@@ -319,7 +319,7 @@ def test_a_server_that_has_ended_is_said(visit: Visit) -> None:
 
 
 def test_a_server_that_was_started_again_is_said(visit: Visit) -> None:
-    api = a_desk()
+    api = an_api()
     visitor = visit(api)
     visitor.allowed_errors += [*STOPPED, "404"]
     page = visitor.open()
@@ -328,7 +328,7 @@ def test_a_server_that_was_started_again_is_said(visit: Visit) -> None:
         expect(page.locator("#trouble")).to_contain_text("Open the one that it printed last")
 
 
-def test_a_desk_without_tasks_says_how_to_get_some(visit: Visit) -> None:
+def test_a_tasks_api_without_tasks_says_how_to_get_some(visit: Visit) -> None:
     page = visit(TasksApiInMemory()).open()
     expect(page.get_by_text("No tasks yet.")).to_be_visible()
     expect(page.get_by_text("catchlight submit --help")).to_be_visible()

@@ -174,7 +174,7 @@ def test_the_pages_commands_are_commands() -> None:
 def test_the_pages_curl_is_let_in(stack: LocalStack, tmp_path: Path) -> None:
     environment = {
         "PATH": os.environ["PATH"],
-        "DESK_URL": stack.info["tasks_api_url"],
+        "TASKS_API_URL": stack.info["tasks_api_url"],
         "AWS_REGION": stack.info["region"],
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",

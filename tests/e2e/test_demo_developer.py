@@ -18,7 +18,7 @@ CASE = Case(NANOBANANA, "by API", "success", images=1, by_api=True)
 CONTENT = b"an image"
 
 
-class Desk:
+class TasksApiHarness:
     """Answers as told."""
 
     def __init__(self, *task_ids: str, **answer: Any) -> None:
@@ -44,12 +44,12 @@ class Desk:
         yield SimpleNamespace(read=lambda: CONTENT)
 
 
-def developer(api: Desk) -> Developer:
+def developer(api: TasksApiHarness) -> Developer:
     return Developer(api, timeout_seconds=1)  # type: ignore[arg-type]
 
 
 def test_all_is_well() -> None:
-    api = Desk("t1", "t1")
+    api = TasksApiHarness("t1", "t1")
     somebody = developer(api)
 
     assert somebody.submit(CASE).task_id == "t1"
@@ -69,7 +69,7 @@ def test_all_is_well() -> None:
     ],
 )
 def test_each_fault_is_found(answer: dict[str, Any], words: str) -> None:
-    somebody = developer(Desk("t1", "t1", **answer))
+    somebody = developer(TasksApiHarness("t1", "t1", **answer))
     somebody.submit(CASE)
 
     (problem,) = somebody.problems()
@@ -79,9 +79,9 @@ def test_each_fault_is_found(answer: dict[str, Any], words: str) -> None:
 
 def test_a_second_generation_ends_the_demo() -> None:
     with pytest.raises(DemoError, match="generated twice"):
-        developer(Desk("t1", "t2")).submit(CASE)
+        developer(TasksApiHarness("t1", "t2")).submit(CASE)
 
 
 def test_a_refusal_ends_the_demo() -> None:
     with pytest.raises(DemoError, match=r"did not take a request for nanobanana: The provider refused\."):
-        developer(Desk()).submit(CASE)
+        developer(TasksApiHarness()).submit(CASE)

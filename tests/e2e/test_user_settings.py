@@ -40,7 +40,7 @@ class Shell:
         return done.stdout
 
     def catchlight(self, *words: str) -> str:
-        return self.run(sys.executable, "-m", "catchlight", *words)
+        return self.run(sys.executable, "-m", "catchlight_cli", *words)
 
 
 @pytest.fixture(scope="module")

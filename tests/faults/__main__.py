@@ -1,8 +1,8 @@
-"""Explores all scenarios with every fault at every call, and holds the table to its model: `make faults`.
+"""Explores all scenarios with every fault at every call, and compares the table with its model: `make faults`.
 
     .venv/bin/python -m tests.faults [SCENARIO ... | table]
 
-Ends with 1 if anything was lost, double or wrong.
+The exit status is 1 if anything was lost, duplicated or wrong.
 """
 
 import sys
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local.template.expand import load_template
-from tests import conftest  # noqa: F401 - the environment that the functions are imported in
+from tests import conftest  # noqa: F401 - sets the environment in which the functions are imported
 from tests.faults.checks import Harm
 from tests.faults.explorer import Exploration, explore
 from tests.faults.invocations import Fault
@@ -28,7 +28,7 @@ _COLUMNS = ("orders", "with a fault", "worlds", "steps", "faults", "lost", "doub
 
 
 def main(names: list[str]) -> int:
-    """Prints a line for each scenario, and what was found."""
+    """Prints a line for each scenario and the violations found; returns the exit status."""
     console = Console(width=150)
     harm = _explore(names, console) if names != [TABLE] else 0
     if not names or TABLE in names:
@@ -37,7 +37,7 @@ def main(names: list[str]) -> int:
 
 
 def _hold_table_to_model(console: Console) -> None:
-    """Fails with the steps that show what the table does otherwise."""
+    """Compares the table with its model; fails with the steps that show a difference."""
     started = time.monotonic()
     with an_account():
         seen = check_table(a_store(load_template(REPOSITORY / "template.yaml", {})), examples=TABLE_EXAMPLES)

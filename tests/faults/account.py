@@ -1,7 +1,7 @@
-"""What an AWS account holds, as a value; and AWS as a function from what it holds and a call to what it holds then.
+"""Models the state of an AWS account as a value, and AWS as a function from state and call to the next state.
 
-moto answers every call. It is asked once for every distinct pair: an exploration comes by the same pair thousands of
-times, and moto takes 10 ms for the update that DynamoDB takes for a callback.
+moto answers every call, once for each distinct pair of state and call: an exploration meets the same pair thousands of
+times, and moto takes 10 ms for the update that DynamoDB makes for a callback.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _ROLE = f"arn:aws:iam::{ACCOUNT_ID}:role/machine"
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object of the bucket."""
+    """An object in the bucket."""
 
     key: str
     sha256: str
@@ -46,7 +46,7 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """One task's item (DynamoDB's JSON), every object, every message ever sent, every execution ever started."""
+    """The state of the account: one task's item (DynamoDB's JSON), and all objects, messages and executions so far."""
 
     item: str | None = None
     objects: tuple[StoredObject, ...] = ()
@@ -56,7 +56,7 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that a client is about to make. Two that ask the same of the same service are equal."""
+    """A call that a client is about to make. Calls with the same parameters to the same service are equal."""
 
     service: str
     operation: str
@@ -83,10 +83,10 @@ class Call:
         return f"{self.service} {self.operation}"
 
     def execute(self) -> Any:
-        """Makes it.
+        """Makes the call.
 
         Raises:
-            ClientError: AWS refuses it.
+            ClientError: AWS rejects it.
         """
         with_body = {**self.parameters, "Body": io.BytesIO(self.body)} if self.body else self.parameters
         return self.make(self.client, self.operation, with_body)
@@ -94,30 +94,30 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a request: a response, or the response of an error. Equal if no caller can tell a difference."""
+    """The result of a request: a response or an error response. Two are equal if no caller can distinguish them."""
 
     digest: str
     response: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     is_error: bool = field(default=False, compare=False)
 
     def give(self, call: Call) -> Any:
-        """As the client gives it.
+        """Returns the response as the client does.
 
         Raises:
-            ClientError: it is one.
+            ClientError: the answer is an error.
         """
         if self.is_error:
             error: type[ClientError] = call.client.exceptions.from_code(self.response["Error"]["Code"])  # type: ignore[assignment]
-            raise error(self.response, call.operation)  # type: ignore[arg-type] # the stubs know it more closely
+            raise error(self.response, call.operation)  # type: ignore[arg-type] # the stubs have a narrower type
         return self.response
 
 
-# Ids and times of AWS's own, by which nothing is decided here.
+# Ids and times that AWS generates; the functions decide nothing by them.
 _UNTOLD = {"ResponseMetadata", "executionArn", "startDate", "ETag", "LastModified", "VersionId"}
 
 
 class Aws:
-    """The four services that tasks pass through. Made within moto, with the table that the template describes."""
+    """The four AWS services of the pipeline, in moto, with the table that the template defines."""
 
     def __init__(self) -> None:
         self._table = dynamodb_backends[ACCOUNT_ID][REGION].get_table(TABLE_NAME)
@@ -132,7 +132,7 @@ class Aws:
         self.calls_made = 0  # by moto itself
 
     def perform(self, holdings: Holdings, call: Call) -> tuple[Holdings, Answer]:
-        """What the account holds after a call, and what the caller hears."""
+        """Returns the account's state after a call and the answer to the caller."""
         match call.service:
             case "dynamodb":
                 item, answer = self._ask(call, holdings.item, self._load_item, self._read_item)
@@ -166,7 +166,7 @@ class Aws:
 
     # -------------------------------------------------------------------------------------------- DynamoDB
 
-    # Past the API, which would take three times as long: this is what an exploration does most.
+    # Bypasses the API, which would take three times as long: an exploration does this more often than anything else.
 
     def _load_item(self, item: str | None) -> None:
         self._table.items.clear()
@@ -206,7 +206,10 @@ class Aws:
         pass
 
     def _take_messages(self) -> tuple[str, ...]:
-        """What was just sent. Receiving, waiting and coming back are the explorer's part: it has its own clock."""
+        """Returns the messages just sent.
+
+        Receiving, waiting and redelivery are up to the explorer, which has its own clock.
+        """
         received = self._sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages", [])
         for message in received:
             self._sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
@@ -231,7 +234,7 @@ class Aws:
                 self._step_functions.stop_execution(executionArn=arn)
 
     def _read_executions(self, known: tuple[Execution, ...]) -> tuple[Execution, ...]:
-        """Those known before, then those that are new."""
+        """Returns the known executions, then the new ones."""
         names = {execution.name for execution in known}
         listed = self._step_functions.list_executions(stateMachineArn=self.state_machine)["executions"]
         described = (
@@ -245,7 +248,7 @@ class Aws:
 def _count_writes(
     before: tuple[StoredObject, ...], after: tuple[StoredObject, ...], call: Call, answer: Answer
 ) -> tuple[StoredObject, ...]:
-    """How often each object was written, which the bucket itself does not know: a version each."""
+    """Counts how often each object was written, which the bucket does not report: each write is a version."""
     counts = {stored.key: stored.times_written for stored in before}
     if call.operation == "PutObject" and not answer.is_error:
         key = call.parameters["Key"]
@@ -255,7 +258,7 @@ def _count_writes(
 
 def _digest_of_response(response: dict[str, Any]) -> str:
     told = {name: part for name, part in response.items() if name not in _UNTOLD}
-    if "Successful" in told:  # SQS names each message that it took, and gives it an id
+    if "Successful" in told:  # SQS returns each accepted message with a generated id
         told["Successful"] = [entry["Id"] for entry in told["Successful"]]
     return _digest(json.dumps(told, sort_keys=True, default=str))
 

@@ -1,4 +1,4 @@
-"""What must hold of a task: after every change of its item, and once nothing more happens to it."""
+"""Checks a task's invariants: after every change of its item, and when nothing more can happen to it."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ _REOPENED = {(TaskStatus.INCOMPLETE, TaskStatus.SUCCEEDED), (TaskStatus.TIMED_OU
 
 
 class Harm(StrEnum):
-    """What a violation means to whoever paid for the image."""
+    """The kind of damage that a violation causes for the user who paid for the image."""
 
     LOST = "lost"
     DOUBLE = "double"
@@ -30,19 +30,22 @@ class Harm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What does not hold."""
+    """A violated invariant."""
 
     harm: Harm
     what: str
 
 
 def plain(item: str | None) -> dict[str, Any]:
-    """An item's attributes in plain Python; none where there is no item."""
+    """Returns an item's attributes as plain Python values; empty if there is no item."""
     return {name: _deserialize(value) for name, value in json.loads(item or "{}").items()}
 
 
 def check_change(before: Mapping[str, Any], after: Mapping[str, Any], *, is_redriven: bool) -> Iterator[Violation]:
-    """What does not hold of one write to an item; `is_redriven`: an operator's, who may reopen what was given up."""
+    """Yields the violations of one write to an item.
+
+    With `is_redriven` the write is an operator's, who may reopen a task that was given up.
+    """
     status, rank = TaskStatus(after["status"]), int(after["rank"])
     if rank != status.rank:
         yield Violation(Harm.WRONG, f"{status} with rank {rank}")
@@ -65,7 +68,7 @@ def check_change(before: Mapping[str, Any], after: Mapping[str, Any], *, is_redr
     if status == before["status"] and (_urls(before) != _urls(after) or _reason(before) != _reason(after)):
         yield Violation(Harm.DOUBLE, f"{status} once more, with another result")
     for was, is_now in zip(before.get("images", []), after.get("images", []), strict=False):
-        # Two runs may archive the same image at once: what they say of its object is the same.
+        # Two runs may archive the same image at once: both store the same facts about its object.
         if was["state"] == "ARCHIVED" and _object(was) != _object(is_now):
             yield Violation(Harm.DOUBLE, f"{was['kind']} was ARCHIVED and is settled again: {is_now['state']}")
 
@@ -73,9 +76,10 @@ def check_change(before: Mapping[str, Any], after: Mapping[str, Any], *, is_redr
 def check_end(
     holdings: Holdings, ending: Ending, acknowledged: Iterable[Word], sent: int, dead_letters: int
 ) -> Iterator[Violation]:
-    """What does not hold of a task to which nothing more happens.
+    """Yields the violations of a task to which nothing more can happen.
 
-    `acknowledged`: the callbacks answered 200 that the item must know of; `sent`: how many were sent at all.
+    `acknowledged`: the callbacks answered with 200, which the item must contain; `sent`: the number of all sent
+    callbacks.
     """
     item = plain(holdings.item)
     status = item.get("status")
@@ -97,7 +101,7 @@ def check_end(
 
 
 def _says(known: Mapping[str, Any], word: Word) -> bool:
-    """Whether an item, or a piece of evidence, has the result that a callback had."""
+    """Returns whether an item or a conflict entry has the result of a callback."""
     if isinstance(word, Failure):
         return (known.get("failure") or {}).get("code") == str(word.code)
     urls = _urls(known) or known.get("urls", [])
@@ -127,13 +131,13 @@ def _check_objects(holdings: Holdings, ending: Ending) -> Iterator[Violation]:
 
 
 def _is_correction(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether the provider's own word has replaced what a callback claimed and nobody had confirmed."""
+    """Returns whether the provider's status has replaced a callback's unconfirmed report."""
     was_claim = before.get("reportedBy") == "callback" and "confirmedAt" not in before
     return was_claim and after.get("reportedBy") != "callback"
 
 
 def _is_renewal(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether nothing but the URLs of images has changed that were not archived."""
+    """Returns whether only the URLs of unarchived images have changed."""
     pairs = list(zip(before.get("images", []), after.get("images", []), strict=False))
     changed = [(was, is_now) for was, is_now in pairs if was != is_now]
     return before["status"] == after["status"] and all(

@@ -1,4 +1,4 @@
-"""A stage to explore on, and a table of one's own."""
+"""Fixtures: a harness for explorations, and an empty table."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
-"""Explores every order in which the requests of a scenario may be made, and every fault at every call.
+"""Explores every order in which the requests of a scenario can be made, and every fault at every call.
 
-Two orders that have come to equal worlds have the same future, which is looked at once. A world is all that AWS holds,
-all that is on its way, and all that every invocation has been given and has heard.
+Two orders that lead to equal states have the same future, which is explored once. A state consists of everything that
+AWS stores, everything in transit, and the input and received answers of every invocation.
 """
 
 import random
@@ -15,42 +15,42 @@ from tests.faults.invocations import Fault
 
 
 class Choice(Protocol):
-    """What happens next."""
+    """The next event."""
 
     @property
     def fault(self) -> Fault | None:
-        """What goes wrong with it."""
+        """The fault that the event includes, or None."""
 
 
 C = TypeVar("C", bound=Choice)
 
 
 class Explorable(Protocol[C]):
-    """A moment from which others follow."""
+    """A state with successor states."""
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """What has not held on the way here from the moment before."""
+        """The violations on the step from the previous state."""
 
     def key(self) -> Hashable:
-        """Equal for two moments whose futures are the same."""
+        """Returns a key that is equal for two states with the same future."""
 
     def choices(self) -> list[C]:
-        """What may happen next; nothing if all is at rest."""
+        """Returns the possible next events; empty if nothing can happen any more."""
 
     def after(self, choice: C) -> Self:
-        """The moment when it has happened."""
+        """Returns the state after the event."""
 
     def tell(self, choice: C) -> str:
-        """What a choice means, for people."""
+        """Describes an event in plain language."""
 
     def check_end(self) -> tuple[Violation, ...]:
-        """What does not hold when nothing more can happen."""
+        """Returns the violations when nothing more can happen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A violation, and what has led to it."""
+    """A violation and the events that led to it."""
 
     violation: Violation
     story: tuple[str, ...]
@@ -61,7 +61,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """How one world follows from another, by their numbers."""
+    """A transition between two states, given by their numbers."""
 
     before: int
     after: int
@@ -71,33 +71,33 @@ class _Step:
 
 @dataclass(slots=True)
 class Exploration:
-    """What an exploration has seen. Worlds are numbered as they were found, from 0 on."""
+    """The result of an exploration. States are numbered in the order in which they were found, from 0."""
 
     found: list[Found] = field(default_factory=list)
     steps: list[_Step] = field(default_factory=list)
-    endings: set[Hashable] = field(default_factory=set)  # worlds in which nothing more can happen
+    endings: set[Hashable] = field(default_factory=set)  # states in which nothing more can happen
     worlds: int = 0
     faults: int = 0
 
     def count(self, harm: Harm) -> int:
-        """How many violations of this kind were found."""
+        """Returns the number of violations of this kind."""
         return sum(each.violation.harm is harm for each in self.found)
 
     def orders(self, *, with_faults: bool) -> int:
-        """How many different orders of events there are from the beginning to an end.
+        """Returns the number of different orders of events from the first state to a final one.
 
         Raises:
             ValueError: one of them never ends.
         """
         following: list[list[int]] = [[] for _ in range(self.worlds)]
-        open_ways = [0] * self.worlds  # that lead to a world and were not counted yet
+        open_ways = [0] * self.worlds  # incoming paths of a state that are not counted yet
         for step in self.steps:
             if with_faults or not step.is_fault:
                 following[step.before].append(step.after)
                 open_ways[step.after] += 1
         ways = [0] * self.worlds
         ways[0] = 1
-        # Without faults some worlds are never reached, and their ways to others never counted.
+        # Without faults some states are never reached, and their paths to others are never counted.
         ready = deque(world for world in range(self.worlds) if open_ways[world] == 0)
         ended = counted = 0
         while ready:
@@ -115,7 +115,7 @@ class Exploration:
 
 
 def explore(beginning: Explorable[C], *, stop_at_first: bool = False) -> Exploration:
-    """Every order of events, breadth first: what is found has the shortest story there is."""
+    """Explores every order of events, breadth first: each violation is found with its shortest sequence of events."""
     seen = Exploration()
     numbers = {beginning.key(): 0}
     way_to: list[_Step | None] = [None]
@@ -154,7 +154,7 @@ def _story(way_to: list[_Step | None], number: int) -> tuple[str, ...]:
 
 
 def walk(beginning: Explorable[C], seed: int) -> tuple[Hashable, list[Violation]]:
-    """One order of events by chance, to its end, whatever was seen before: where it ends, and what has not held."""
+    """Follows one random order of events to its end, and returns the final state's key and the violations."""
     chance = random.Random(seed)
     world, violations = beginning, list(beginning.violations)
     while choices := world.choices():

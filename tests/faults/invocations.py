@@ -1,8 +1,8 @@
-"""Invocations as values: what a function was given, and what it has heard since.
+"""Models invocations as values: the input of a function and the answers that it has received so far.
 
-A function is deterministic: what it does next follows from what it was given and what it has heard. So an invocation
-needs no thread that waits. To learn what it does next, the function is run from its beginning, hears again what it has
-heard, and is stopped at its first request that has no answer yet.
+A function is deterministic: its next step follows from its input and the received answers. So an invocation needs no
+waiting thread. To learn its next request, the function is run from the beginning with the recorded answers, and is
+stopped at its first request without an answer.
 """
 
 import io
@@ -20,18 +20,18 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from tests.faults.account import Answer, Call
 
-# What a client needs to know of its secrets does not change, and a warm function knows it already.
+# The clients' secrets do not change, and a warm function has cached them.
 _UNSCHEDULED = {"secretsmanager"}
 
 
 class Fault(StrEnum):
-    """What may go wrong with one call."""
+    """The faults that one call can meet."""
 
-    CRASHED_BEFORE = "crashed before"  # the invocation dies, the call was never made
-    CRASHED_AFTER = "crashed after"  # the call was made, the invocation dies before it knows
-    REFUSED = "refused"  # throttled, after all of the client's own tries
+    CRASHED_BEFORE = "crashed before"  # the invocation ends, the call was never made
+    CRASHED_AFTER = "crashed after"  # the call was made, the invocation ends before the answer
+    REFUSED = "refused"  # throttled, after all attempts of the client
     UNANSWERED = "unanswered"  # made, and the answer was lost
-    REPEATED = "repeated"  # made, the answer was lost, and the client has made it again
+    REPEATED = "repeated"  # made, the answer was lost, and the client has repeated it
 
 
 CRASHES = (Fault.CRASHED_BEFORE, Fault.CRASHED_AFTER)
@@ -39,7 +39,7 @@ CRASHES = (Fault.CRASHED_BEFORE, Fault.CRASHED_AFTER)
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """A request to somebody who is not AWS, or of AWS's own: `what` to do with `which`."""
+    """A request outside the modelled AWS calls, such as to the provider: the action `what` on the object `which`."""
 
     what: str
     which: str = ""
@@ -53,7 +53,7 @@ Request = Call | Outside
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an invocation has ended: with what the function returned, or with an error."""
+    """The end of an invocation: the function's result or its error."""
 
     result: Any = None
     error: Exception | None = None
@@ -61,9 +61,9 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One invocation under way. Two equal ones will do the same."""
+    """An invocation in progress. Equal invocations behave the same."""
 
-    name: str  # whose it is, and of what: "archive 1"
+    name: str  # function and number: "archive 1"
     event: str
     now: datetime  # its clock
     heard: tuple[Answer | Fault, ...] = ()
@@ -82,7 +82,7 @@ class Invocation:
 
 
 class _Stopped(BaseException):
-    """Ends a function at a request that has no answer yet. No Exception: the function must not handle it."""
+    """Stops a function at a request without an answer. Not an Exception, so that the function does not handle it."""
 
 
 class _Nowhere(io.TextIOBase):
@@ -91,36 +91,36 @@ class _Nowhere(io.TextIOBase):
 
 
 class Player:
-    """Runs functions, by name, for as long as they have answers."""
+    """Runs functions, given by name, as far as recorded answers allow."""
 
     def __init__(self, functions: Mapping[str, Callable[[str], Any]]) -> None:
         self._functions = functions
         self._known: dict[Invocation, Request | Ended] = {}
         self._playing: Invocation | None = None
         self._requests: list[Request] = []
-        self.played = 0  # functions run
+        self.played = 0  # number of function runs
 
     def forget(self) -> None:
-        """What was played before: with other settings functions act otherwise."""
+        """Clears the recorded steps: with other settings functions behave differently."""
         self._known.clear()
 
     @property
     def now(self) -> datetime:
-        """The clock of the invocation that is being played."""
+        """The clock of the invocation that is running."""
         assert self._playing is not None
         return self._playing.now
 
     def next_of(self, invocation: Invocation) -> Request | Ended:
-        """What an invocation asks for next, or how it has ended."""
+        """Returns the next request of an invocation, or its end."""
         if invocation not in self._known:
             self._known[invocation] = self._play(invocation)
         return self._known[invocation]
 
     def ask(self, request: Request) -> Answer:
-        """Asks on behalf of the function that is being played.
+        """Returns the recorded answer to a request of the running function.
 
         Raises:
-            ClientError, BotoCoreError: what the call came to.
+            ClientError, BotoCoreError: the call failed.
         """
         assert self._playing is not None
         position = len(self._requests)
@@ -144,7 +144,7 @@ class Player:
                 ended = Ended(self._functions[invocation.function](invocation.event))
         except _Stopped:
             ended = Ended()
-        except Exception as exc:  # noqa: BLE001 - it is Lambda's then
+        except Exception as exc:  # noqa: BLE001 - Lambda handles it
             ended = Ended(error=exc)
         finally:
             self._playing = None
@@ -152,7 +152,7 @@ class Player:
         return self._requests[len(invocation.heard)] if len(self._requests) > len(invocation.heard) else ended
 
     def _check_repetition(self, invocation: Invocation) -> None:
-        """All of this rests on a function's asking for the same things when it hears the same answers."""
+        """Checks that the function repeats its requests when it receives the same answers: the model depends on it."""
         for position in range(len(invocation.heard)):
             before = replace(invocation, heard=invocation.heard[:position])
             asked, asks = self._known[before], self._requests[position]
@@ -160,7 +160,7 @@ class Player:
 
     @contextmanager
     def takes_calls(self) -> Iterator[None]:
-        """Every call of a client is asked here, while a function is being played."""
+        """Routes every client call through this player while a function is running."""
         make = BaseClient._make_api_call  # type: ignore[attr-defined] # not in the stubs
 
         def ask(client: BaseClient, operation: str, parameters: dict[str, Any]) -> Any:
@@ -174,7 +174,7 @@ class Player:
 
 
 class Inline(Executor):
-    """In place of a thread pool: what an invocation does side by side, it does one after the other."""
+    """Replaces a thread pool: concurrent work of an invocation runs sequentially."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -183,6 +183,6 @@ class Inline(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits for the future
+        except BaseException as exc:  # noqa: BLE001 - the future passes it on to its caller
             future.set_exception(exc)
         return future

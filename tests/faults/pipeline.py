@@ -1,4 +1,4 @@
-"""The pipeline round one task: what is on its way, to which function it goes, and what becomes of it after that."""
+"""Models the pipeline around one task: events in transit, the functions that receive them, and their effects."""
 
 import functools
 import json
@@ -27,7 +27,7 @@ _FIRST_SEQUENCE_NUMBER = 10**20
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of the archive queue. It is in somebody's hands until it is consumed, or dead."""
+    """A message of the archive queue. It is in flight until it is consumed or moved to the dead-letter queue."""
 
     receives: int = 1
     is_consumed: bool = False
@@ -36,47 +36,47 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Polls:
-    """Where an execution of the state machine stands."""
+    """The progress of a state machine execution."""
 
-    state: str  # what goes round
-    seconds: int = 0  # of all rounds and tries so far
+    state: str  # the state that each round passes to the next
+    seconds: int = 0  # of all rounds and attempts so far
 
 
 class Pipeline:
-    """Given all at the beginning. What it is made of are values, so a copy of it is another one."""
+    """The pipeline's state. All its parts are immutable values, so a shallow copy is independent."""
 
     def __init__(self, played_on: stage.Stage, scenario: Scenario) -> None:
         self._stage = played_on
         self._scenario = scenario
         self.violations: tuple[Violation, ...] = ()  # of all changes
         self.holdings = Holdings()
-        self.invocations: tuple[Invocation, ...] = ()  # each before a request
+        self.invocations: tuple[Invocation, ...] = ()  # each waits at a request
         self.origin_is_dead = False
-        self.sent = 0  # callbacks
-        self.acknowledged: frozenset[int] = frozenset()  # of them
-        self.stream: tuple[str, ...] = ()  # records that nobody has taken
-        self.batches: tuple[tuple[str, ...], ...] = ()  # of records that were not dispatched, in order
+        self.sent = 0  # number of callbacks sent
+        self.acknowledged: frozenset[int] = frozenset()  # indices of the callbacks answered with 200
+        self.stream: tuple[str, ...] = ()  # records that were not delivered yet
+        self.batches: tuple[tuple[str, ...], ...] = ()  # records that were not dispatched, in order
         self.messages: tuple[Message, ...] = ()
-        self._records = 0  # ever written to the stream
-        self._asked = 0  # how often the provider was, if that makes a difference
+        self._records = 0  # number of records written to the stream
+        self._asked = 0  # number of requests to the provider, if its answers differ
         self._polls: tuple[Polls, ...] = ()
         if scenario.is_registered:
             self._begin("registration 1", "", 0)
         if scenario.operator:
-            # Late enough for everything to look overdue.
+            # Late enough that every task counts as overdue.
             self._begin(f"{scenario.operator} 1", "nonce", 8 * 3600)
         for index in range(len(scenario.callbacks)):
             self._deliver(index, 0)
 
     def values(self) -> tuple[object, ...]:
-        """All that its future depends on."""
+        """Returns all values on which the future depends."""
         return (
             *(self.holdings, self.invocations, self.origin_is_dead, self.sent, self.acknowledged),
             *(self.stream, self.batches, self.messages, self._records, self._asked, self._polls),
         )
 
     def copy(self) -> "Pipeline":
-        """Another one that stands where this one does, with nothing held against it."""
+        """Returns a copy in the same state, without violations."""
         other = copy(self)
         other.violations = ()
         return other
@@ -84,7 +84,7 @@ class Pipeline:
     # -------------------------------------------------------------------------------------------- invocations
 
     def put(self, invocation: Invocation) -> None:
-        """Has an invocation go on until its next request, or its end."""
+        """Continues an invocation until its next request or its end."""
         ended = self._stage.player.next_of(invocation)
         if isinstance(ended, Ended):
             self.settle(invocation, ended)
@@ -92,14 +92,14 @@ class Pipeline:
             self.invocations = tuple(sorted((*self.invocations, invocation), key=lambda each: each.name))
 
     def take_out(self, invocation: Invocation) -> Request:
-        """What an invocation asks for next. It is not under way any more until it is put back."""
+        """Removes an invocation and returns its next request. It is in progress again after `put`."""
         self.invocations = tuple(found for found in self.invocations if found != invocation)
         request = self._stage.player.next_of(invocation)
         assert not isinstance(request, Ended)
         return request
 
     def settle(self, invocation: Invocation, ended: Ended | None) -> None:
-        """What AWS and the provider make of an invocation's end; None: it crashed."""
+        """Applies the effects of an invocation's end on AWS and the provider; None: it crashed."""
         settle: dict[str, Callable[[Invocation, Ended | None], None]] = {
             "registration": lambda *_: None,
             "redrive": lambda *_: None,
@@ -149,7 +149,10 @@ class Pipeline:
     # -------------------------------------------------------------------------------------------- callbacks
 
     def _deliver(self, index: int, seconds: int) -> None:
-        """Sends a callback. How often does not count: providers try four times, more than there are faults."""
+        """Sends a callback.
+
+        Attempts are not limited: providers try four times, which is more than the number of faults.
+        """
         self._begin(
             f"callback {index + 1}",
             as_text(self._scenario.callbacks[index].callback()),
@@ -166,7 +169,7 @@ class Pipeline:
     # -------------------------------------------------------------------------------------------- the stream
 
     def hand_over(self, count: int) -> None:
-        """Hands over a batch that came back, or so many of the next records. One batch at a time, in order."""
+        """Delivers a batch that was returned, or this many of the next records. One batch at a time, in order."""
         if self.batches:
             batch, self.batches = self.batches[0], self.batches[1:]
         else:
@@ -176,7 +179,7 @@ class Pipeline:
     def _settle_dispatch(self, invocation: Invocation, ended: Ended | None) -> None:
         batch = tuple(json.loads(invocation.event))
         if ended is None or ended.error:
-            # The function's error halves the batch.
+            # BisectBatchOnFunctionError: an error of the function halves the batch.
             middle = (len(batch) + 1) // 2
             self.batches = (*(part for part in (batch[:middle], batch[middle:]) if part), *self.batches)
         elif failures := ended.result["batchItemFailures"]:
@@ -192,7 +195,10 @@ class Pipeline:
             self._poll(len(self._polls) - 1)
 
     def _poll(self, index: int) -> None:
-        """A round. How long the state machine waited before is left open: that is the explorer's choice."""
+        """Starts a polling round.
+
+        The length of the state machine's wait before it is left open: the explorer chooses the order.
+        """
         polls = self._polls[index]
         self._begin(f"poll {index + 1}", polls.state, 100 + 50 * index + polls.seconds)
 
@@ -218,7 +224,7 @@ class Pipeline:
             self._archive(len(self.messages) - 1)
 
     def _archive(self, index: int) -> None:
-        """A message comes. How long it was invisible before is left open, too."""
+        """Delivers a message. The time that it was invisible before is left open, too."""
         receives = self.messages[index].receives
         record = {
             "messageId": f"message-{index}",
@@ -242,7 +248,10 @@ class Pipeline:
 
 
 def _made(invocation: Invocation) -> int:
-    """Requests that an invocation has made. Each takes a second: what is repeated afterwards says another time."""
+    """Returns the number of requests that an invocation has made.
+
+    Each takes a second, so that repeated requests have another time.
+    """
     return sum(heard is not Fault.REFUSED for heard in invocation.heard)
 
 
@@ -257,7 +266,7 @@ def _violations(old: str | None, new: str, is_redriven: bool) -> tuple[Violation
 
 @functools.cache
 def _record(old: str | None, new: str, number: int) -> str:
-    """What the stream says of a change."""
+    """Returns the stream record of a change."""
     sequence_number = str(_FIRST_SEQUENCE_NUMBER + number)
     change = {"Keys": {"task": {"S": TASK}}, "NewImage": json.loads(new), "SequenceNumber": sequence_number}
     if old:

@@ -1,4 +1,4 @@
-"""Bugs that exploration has to find: each takes away one thing that the pipeline rests on."""
+"""Defines bugs that the exploration must find: each removes one mechanism that the pipeline depends on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from tests.faults.invocations import CRASHES, Fault
 
 @dataclass(frozen=True, slots=True)
 class PlantedBug:
-    """What is taken away, and where it has to show."""
+    """A removed mechanism, and the scenario and kind of damage in which this must show."""
 
     name: str
     plant: Callable[[pytest.MonkeyPatch], None]
     scenario: str
     harm: Harm
-    faults: tuple[Fault, ...] = ()  # without one of which it does not show
+    faults: tuple[Fault, ...] = ()  # the bug shows only together with one of these faults
 
 
 _ALWAYS = "attribute_exists(task) OR attribute_not_exists(task)"
@@ -94,7 +94,10 @@ def _claims_are_believed(patches: pytest.MonkeyPatch) -> None:
 
 
 def _a_claim_passes_for_a_correction(patches: pytest.MonkeyPatch) -> None:
-    """As it was until this exploration found it: what is read after a correction may be a claim again."""
+    """Treats an unconfirmed report as a correction.
+
+    The code did this until the exploration found it: the item read after a correction can be unconfirmed again.
+    """
     check = Confirmation.check
 
     def read_blindly(self: Confirmation, task: Task, *, is_last_try: bool) -> ConfirmationResult:
@@ -111,7 +114,10 @@ def _as_if_polled(task: Task | None) -> Task | None:
 
 
 def _confirmed_claims_are_corrected(patches: pytest.MonkeyPatch) -> None:
-    """As it was until this exploration found it, where two runs archive a task and its URLs are signed anew."""
+    """Corrects reports that were already confirmed.
+
+    The code did this until the exploration found it, when two runs archive a task and its URLs have been signed again.
+    """
 
     def is_still_claimed(claimed: Task, update: UpdateExpression) -> str:
         return update.equals("status", claimed.status.value)

@@ -1,4 +1,4 @@
-"""The provider of the explored task: what is true, what it answers, what it serves. Plain functions, no sockets."""
+"""The provider of the explored task: true results, responses and images. Plain functions, no sockets."""
 
 import hashlib
 import json
@@ -14,23 +14,23 @@ from catchlight.models import ImageKind
 from tests.canary_secrets import URL_QUERY
 from tests.image_server import picture
 
-_HOST = "tempfile.aiquickdraw.com"  # one of those that this provider's images are known to come from
+_HOST = "tempfile.aiquickdraw.com"  # one of the known image hosts of this provider
 TASK_ID = "task12345"
 
 
 @cache
 def _drawn(name: str) -> bytes:
-    """A PNG that no other name has: as wide as the name says."""
+    """Returns a PNG that is unique to the name: the name determines its width."""
     return picture(size=(8 + crc32(name.encode()) % 1000, 6))
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image that the provider made, and the URL it told."""
+    """An image that the provider generated, and its URL."""
 
     kind: ImageKind
     name: str
-    url_number: int = 1  # of the URLs that it made for this image
+    url_number: int = 1  # number of the URL among those for this image
 
     @property
     def url(self) -> str:
@@ -38,7 +38,7 @@ class Picture:
 
     @property
     def renewed(self) -> "Picture":
-        """The same image at a URL that was made later."""
+        """The same image with a newer URL."""
         return replace(self, url_number=self.url_number + 1)
 
     @property
@@ -52,7 +52,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A word on the task: it has succeeded."""
+    """A report of success."""
 
     pictures: tuple[Picture, ...]
 
@@ -66,7 +66,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A word on the task: it has failed. 400 is the content policy, 500 an internal error, 501 the generation."""
+    """A report of failure: code 400 is the content policy, 500 an internal error, 501 the generation."""
 
     code: int
 
@@ -79,7 +79,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Generating:
-    """A word on the task: the provider is still at work. Never sent by callback."""
+    """A report that the task is still running. Never sent by callback."""
 
     def record(self) -> dict[str, Any]:
         return {"successFlag": 0, "response": None}
@@ -88,26 +88,26 @@ class Generating:
 Word = Success | Failure
 ORIGIN = Picture(ImageKind.ORIGIN, "origin")
 RESULT = Picture(ImageKind.RESULT, "result")
-# A URL behind which there is no image.
+# A URL that does not return an image.
 PAGE = Picture(ImageKind.RESULT, "page")
 DONE = Success((ORIGIN, RESULT))
-# What somebody says who knows the token.
+# A forged result from a sender who knows the token.
 FORGED = Success((Picture(ImageKind.ORIGIN, "forged-origin"), Picture(ImageKind.RESULT, "forged-result")))
 
 PICTURES = {picture.url: picture for picture in (ORIGIN, ORIGIN.renewed, RESULT, PAGE, *FORGED.pictures)}
 
 
 def answer(word: Word | Generating) -> httpx.Response:
-    """The provider's record of the task, in its envelope."""
+    """Returns the provider's record of the task, in its envelope."""
     return httpx.Response(200, json={"code": 200, "msg": "success", "data": {"taskId": TASK_ID, **word.record()}})
 
 
 def fetched(picture: Picture) -> ImageStream:
-    """A picture as the archiver gets it. That it is one was tested elsewhere."""
+    """Returns a picture as the archiver receives it. Image validation has its own tests."""
     content = picture.content
     return ImageStream(iter([content]), len(content), _HOST)
 
 
 def as_text(body: dict[str, Any]) -> str:
-    """A body as it is sent."""
+    """Serialises a body as it is sent."""
     return json.dumps(body)

@@ -1,4 +1,4 @@
-"""What is explored: who knows what of one task, what they say of it, and how it has to end."""
+"""Defines the explored scenarios: the reports about one task, their senders, and the required final state."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,18 @@ from tests.faults.provider import DONE, FORGED, ORIGIN, PAGE, RESULT, Failure, G
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a task has to end, whatever happens on the way."""
+    """The required final state of a task, independent of the order of events and of faults."""
 
     status: TaskStatus
     pictures: tuple[Picture, ...] = ()  # in the bucket
-    unknown_pictures: tuple[Picture, ...] = ()  # that may be in the bucket, though the item does not say so
-    reason: str | None = None  # why it failed
+    unknown_pictures: tuple[Picture, ...] = ()  # may be in the bucket, though the item does not list them
+    reason: str | None = None  # the failure reason
 
 
 ARCHIVED = Ending(TaskStatus.ARCHIVED, DONE.pictures)
-# A run that dies between the object and the item leaves an object, which the next one finds if it still has the bytes
-# to compare it with. If not, because the URL has died and the provider has no other, the item says EXPIRED.
+# A run that is interrupted between writing the object and the item leaves an object. The next run recognises it if it
+# can still download the bytes to compare. If not, because the URL has expired and the provider has no new one, the item
+# is EXPIRED.
 WITHOUT_ORIGIN = Ending(TaskStatus.INCOMPLETE, (RESULT,), unknown_pictures=(ORIGIN,))
 WITHOUT_RESULT = Ending(TaskStatus.INCOMPLETE, (ORIGIN,))
 REFUSED = Ending(TaskStatus.FAILED, reason="CONTENT_POLICY")
@@ -26,17 +27,18 @@ REFUSED = Ending(TaskStatus.FAILED, reason="CONTENT_POLICY")
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One task, everything that happens to it, and its ending."""
+    """One task, all events around it, and its final state."""
 
     name: str
     ending: Ending
-    callbacks: tuple[Word, ...] = ()  # all on their way at once, each repeated until it is answered 200
-    answers: tuple[Word | Generating, ...] = ()  # to one question after another; the last one to all that follow
+    callbacks: tuple[Word, ...] = ()  # all in transit at once, each repeated until it is answered with 200
+    answers: tuple[Word | Generating, ...] = ()  # to successive polls; the last one also answers all later polls
     is_registered: bool = True
     has_api_key: bool = True
-    # The origin's URL dies at some moment. Asked after that, the provider has the next one of the answers.
+    # The origin's URL expires at some moment. Polls after that receive the next one of the answers.
     origin_dies: bool = False
-    # How it may end as well, for want of that image; its message may be a dead letter then, of which people have heard.
+    # Final states that are also accepted if that image is lost. Its message may then be in the dead-letter queue, which
+    # raises an alarm.
     other_endings: tuple[Ending, ...] = ()
     faults: int = 1  # in every run, at most
     gives_up_at_first_poll: bool = False
@@ -47,7 +49,7 @@ POLICY, INTERNAL = Failure(400), Failure(500)
 RENEWED = Success((ORIGIN.renewed, RESULT))
 NO_IMAGE = Success((ORIGIN, PAGE))
 
-# The first ones are explored with every crash in every run of the tests, all of them with every fault by `make faults`.
+# Every run of the tests explores the small scenarios with every crash; `make faults` explores all with every fault.
 SMALL = (
     Scenario("callback and poll say success", ARCHIVED, callbacks=(DONE,), answers=(DONE,)),
     Scenario("the callback is lost", ARCHIVED, answers=(DONE,)),
@@ -79,7 +81,7 @@ SMALL = (
 LARGE = (
     Scenario("three callbacks of the same", ARCHIVED, callbacks=(DONE, DONE, DONE), answers=(DONE,)),
     Scenario("a false success", REFUSED, callbacks=(FORGED,), answers=(POLICY,)),
-    # With a fault in every run it is a million worlds.
+    # With a fault in every run it has a million states.
     Scenario(
         "a false success, again",
         REFUSED,
@@ -127,7 +129,7 @@ LARGE = (
         is_registered=False,
         operator="reconciliation",
     ),
-    # With a fault in every run it is three quarters of a million.
+    # With a fault in every run it has 750,000 states.
     Scenario("reconciled while it is polled", ARCHIVED, answers=(DONE,), operator="reconciliation", faults=0),
 )
 SCENARIOS = SMALL + LARGE

@@ -1,4 +1,4 @@
-"""The real functions, played on one stage: their AWS calls scheduled, their clocks and providers told what to say."""
+"""Runs the real functions in one harness, with scheduled AWS calls, a controlled clock and scripted providers."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secr
 
 _FUNCTIONS = (receive_callback, dispatch_changes, poll_tasks, archive_images)
 _GIVE_UP_AFTER_SECONDS = 6 * 3600
-# What is asked of others than the four services, and what comes of it.
+# Requests to others than the four AWS services, and an answer to one of them.
 ASK_PROVIDER = Outside("ask the provider")
 FETCH_ORIGIN = Outside("fetch the origin")
 CONSUME_MESSAGE = Outside("consume the message")
@@ -50,7 +50,7 @@ _context = FakeLambdaContext()
 
 
 class Stage:
-    """The functions, AWS, and a provider that says what the scenario has it say."""
+    """The functions, AWS, and a provider with the scenario's answers."""
 
     def __init__(self, template: Template, patches: pytest.MonkeyPatch) -> None:
         a_store(template)
@@ -86,7 +86,7 @@ class Stage:
         self._set_environment({"CALLBACK_TOKEN_SECRET": a_secret("token", TOKEN)})
 
     def prepare(self, scenario: Scenario) -> None:
-        """Functions that have just been deployed with this scenario's settings."""
+        """Sets the functions up with this scenario's settings, as after a deployment."""
         self._scenario = scenario
         self.player.forget()
         self._set_environment(
@@ -104,7 +104,7 @@ class Stage:
         )
 
     def _make_redrive(self, keys: str) -> Redrive:
-        """As the command line makes it."""
+        """Creates a Redrive as the command line does."""
         table = TasksTable(TABLE_NAME, self._clients.dynamodb())
         client = ProviderClient({}, transport=httpx.MockTransport(self.answer))
         secret = RotatingSecret(keys, self._clients.secrets_manager())
@@ -112,12 +112,12 @@ class Stage:
         return Redrive(table, UrlRefresher(table, status_lookup), self._dispatcher, now=lambda: self.player.now)
 
     def lets_through(self, record: str) -> bool:
-        """Whether the event source's filter lets the dispatcher see a stream record."""
+        """Returns whether the event source's filter passes a stream record on to the dispatcher."""
         if record not in self._let_through:
             self._let_through[record] = self._filter.matches(json.loads(record))
         return self._let_through[record]
 
-    # -------------------------------------------------------------------------------------------- what is played
+    # -------------------------------------------------------------------------------------------- played functions
 
     def _register(self, _: str) -> None:
         self._registry.register("flux-kontext", [TASK_ID], now=self.player.now)
@@ -128,7 +128,7 @@ class Stage:
         return answer
 
     def _reconcile(self, _: str) -> None:
-        """What the hourly run does after it has counted. Everything is overdue."""
+        """Does the hourly run's work after counting. All tasks are overdue."""
         for batches in (
             self._reconciliation.restart_polling(timedelta(0)),
             self._reconciliation.repeat_archiving(timedelta(0)),
@@ -139,19 +139,19 @@ class Stage:
     def _archive(self, messages: str) -> None:
         answer = archive_images.handler(json.loads(messages), _context)
         if not answer["batchItemFailures"]:
-            self.player.ask(CONSUME_MESSAGE)  # Lambda does, when the function has answered
+            self.player.ask(CONSUME_MESSAGE)  # Lambda does this after the function has returned
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """The provider's, to a question."""
+        """Returns the provider's response to a request."""
         assert self._scenario is not None
         answers, number = self._scenario.answers, 0
-        # Where it is always the same, it does not matter when it is asked.
+        # If the answer never changes, the moment of the request does not matter.
         if len(answers) > 1:
             number = int(self.player.ask(ASK_PROVIDER).digest)
         return answer(answers[number])
 
     def fetch(self, url: str) -> ImageStream:
-        """The image at a URL."""
+        """Returns the image at a URL."""
         assert self._scenario is not None
         picture = PICTURES[url]
         if picture == PAGE:
@@ -178,7 +178,7 @@ class Stage:
 
 
 class _Fetcher:
-    """In place of the ImageFetcher."""
+    """Replaces the ImageFetcher."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -189,7 +189,7 @@ class _Fetcher:
 
 @contextmanager
 def a_stage() -> Iterator[Stage]:
-    """A stage in an account of its own."""
+    """Provides a harness with its own AWS account."""
     with (
         an_account(),
         put_object_as_s3_does(),
@@ -210,7 +210,7 @@ def a_stage() -> Iterator[Stage]:
                     patches.setattr(module, "ThreadPoolExecutor", Inline)
                 if hasattr(module, "utc_now"):
                     patches.setattr(module, "utc_now", lambda: stage.player.now)
-        # Functions are played thousands of times, and say the same each time.
+        # Functions run thousands of times and log the same lines each time.
         logging.disable(logging.CRITICAL)
         try:
             with stage.player.takes_calls():

@@ -1,4 +1,4 @@
-"""Whatever is done to one task in the real table, by whom and how often, with whatever fault: held to the model."""
+"""Compares the real tasks table with its model, for one task under random operations, repetitions and faults."""
 
 import itertools
 from collections import Counter
@@ -55,19 +55,19 @@ class Crash(BaseException):
 
 
 class FaultyClient:
-    """The real client, until its next call that writes has something to go wrong."""
+    """Wraps the real client and injects a fault into one of the next writing calls."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self.exceptions = client.exceptions
         self.fault: Fault | None = None
-        self.after_calls = 0  # that go well before
+        self.after_calls = 0  # number of calls that succeed before the fault
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
     def update_item(self, **parameters: Any) -> Any:
-        """The call that the fault is for, or one before or after it."""
+        """Makes the call, with the fault if it is due."""
         fault, self.after_calls = (self.fault if self.after_calls == 0 else None), self.after_calls - 1
         match fault:
             case Fault.CRASHED_BEFORE:
@@ -107,7 +107,7 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.sampled_from([FailureReason.CONTENT_POLICY, FailureReason.INTERNAL, FailureReason.OTHER]),
     st.sampled_from([TaskStatus.PENDING, TaskStatus.TIMED_OUT, TaskStatus.TIMED_OUT]),
 )
-# How many steps ago somebody has read the item, and goes by it now.
+# Age in steps of the item that an operation was given, as read before.
 ages = st.sampled_from([0, 0, 0, 1, 2, 3])
 indices = st.sets(st.integers(0, 2), min_size=1)
 settled_states = st.sampled_from([ImageState.ARCHIVED, ImageState.ARCHIVED, ImageState.EXPIRED, ImageState.REJECTED])
@@ -116,10 +116,10 @@ settled_states = st.sampled_from([ImageState.ARCHIVED, ImageState.ARCHIVED, Imag
 def check_table(
     store: Store, *, examples: int, tells_unchanged: bool = False, phases: Sequence[Phase] = tuple(Phase)
 ) -> Counter[str]:
-    """Holds the table in a store to its model; the same examples each time. Returns the steps that were done.
+    """Compares the table in a store with its model, with the same examples each time. Returns counts of the steps.
 
     Raises:
-        AssertionError: with the steps that show what it does otherwise.
+        AssertionError: the table differs; the message has the steps that show it.
     """
     TableMachine.store, TableMachine.tells_unchanged = store, tells_unchanged
     TableMachine.steps.clear()
@@ -153,38 +153,38 @@ def _was_given_up(item: Item) -> bool:
 
 
 def _rule_for(fits: Callable[[Item], bool], **strategies: st.SearchStrategy[Any]) -> Callable[[Any], Any]:
-    """A rule for somebody who has read the item when it fitted, and acts now."""
+    """Returns a rule for an operation on an earlier read of the item, at which the item satisfied `fits`."""
 
     def decorate(act: Any) -> Any:
         is_due = precondition(lambda machine: any(fits(item) for _, item in machine.seen))
-        return is_due(rule(fault=faults, age=ages, **strategies)(act))  # type: ignore[call-overload] # never a target
+        return is_due(rule(fault=faults, age=ages, **strategies)(act))  # type: ignore[call-overload] # rules have no target
 
     return decorate
 
 
 class TableMachine(RuleBasedStateMachine):
-    """One task in a store, which is put here by whoever runs it."""
+    """One task in a store, which `check_table` sets."""
 
     store: Store
     tells_unchanged = False  # see `table_model.news`
-    steps: ClassVar[Counter[str]] = Counter()  # done, by what they came to; of all examples
+    steps: ClassVar[Counter[str]] = Counter()  # steps of all examples, by resulting status
 
     @initialize()
     def begin(self) -> None:
         self.task_id = next(fresh_ids)
         self.task = f"{PROVIDER}#{self.task_id}"
         self.client = FaultyClient(self.store.client)
-        self.table = TasksTable(TABLE_NAME, self.client)  # type: ignore[arg-type] # it is one but for its faults
+        self.table = TasksTable(TABLE_NAME, self.client)  # type: ignore[arg-type] # a client with injected faults
         self.registry = Registry(TABLE_NAME, self.client)  # type: ignore[arg-type]
         self.seconds = 0
         self.registrations = 0
         self.is_lied_about = False
         self.before: Item | None = None
         self.item: Item | None = None
-        self.seen: list[tuple[Task, Item]] = []  # after each step, since there is an item
-        self.may_fall = False  # by what was just done
+        self.seen: list[tuple[Task, Item]] = []  # after each step, since the item exists
+        self.may_fall = False  # whether the last operation may lower the rank
 
-    # -------------------------------------------------------------------------------------------- news
+    # -------------------------------------------------------------------------------------------- reports
 
     @precondition(lambda self: self.registrations < 2)
     @rule(fault=faults)
@@ -210,7 +210,7 @@ class TableMachine(RuleBasedStateMachine):
         for number in range(MAX_CONFLICTS):
             self.hear(self.said((f"lie-{number}",), Reporter.CALLBACK), NO_FAULT)
 
-    # -------------------------------------------------------------------------------------------- what was read before
+    # -------------------------------------------------------------------------------------------- after an earlier read
 
     @_rule_for(_is_claim, what=outcomes)
     def correct(self, fault: tuple[Fault | None, int], age: int, what: Outcome) -> None:
@@ -234,7 +234,7 @@ class TableMachine(RuleBasedStateMachine):
         pending = {index for index, image in enumerate(task.images) if image.state is ImageState.PENDING}
         settled = dict(zip(sorted(pending & which or pending), itertools.cycle(states), strict=False))
         now = self.now()
-        # The provider has confirmed a claim before anything of it is fetched.
+        # The provider confirms a report before any of its images is downloaded.
         checked = task.model_copy(update={"confirmed_at": iso(now)}) if known.is_unconfirmed else task
         after = {index: task.images[index].model_copy(update={"state": to}) for index, to in settled.items()}
         self.do(
@@ -263,7 +263,7 @@ class TableMachine(RuleBasedStateMachine):
         self.may_fall = True
         self.do(lambda: self.table.restart(task, now=now), model.restart(known, iso(now)), fault)
 
-    # -------------------------------------------------------------------------------------------- always
+    # -------------------------------------------------------------------------------------------- invariants
 
     @invariant()
     def is_what_its_status_says(self) -> None:
@@ -286,23 +286,24 @@ class TableMachine(RuleBasedStateMachine):
 
     @invariant()
     def keeps_evidence_within_bounds(self) -> None:
-        # A correction writes its own beside one that has come since it read: the claim that it needs is gone then.
+        # A correction appends its entry even if another one was added since its read. There it stops: the unconfirmed
+        # report that a correction needs is gone.
         assert self.item is None or len(self.item.conflicts) <= MAX_CONFLICTS + 1
 
-    # -------------------------------------------------------------------------------------------- what the rules use
+    # -------------------------------------------------------------------------------------------- helpers of the rules
 
     def read(self, fits: Callable[[Item], bool], age: int) -> tuple[Task, Item]:
-        """The item as it was when it fitted last, or so many steps before."""
+        """Returns the item as it was when it last satisfied `fits`, or this many steps before."""
         fitting = [seen for seen in self.seen if fits(seen[1])]
         return fitting[max(-1 - age, -len(fitting))]
 
     def now(self) -> datetime:
-        """Another moment than ever before."""
+        """Returns a moment that was never used before."""
         self.seconds += 1
         return NOW + timedelta(seconds=self.seconds)
 
     def said(self, what: Outcome, reporter: Reporter) -> TaskReport:
-        """News of another moment than ever before: of images, of a failure, or of neither."""
+        """Returns a report with a new time: of images, of a failure, or of neither."""
         result: dict[str, Any]
         match what:
             case tuple():
@@ -311,7 +312,7 @@ class TableMachine(RuleBasedStateMachine):
                 status, result = TaskStatus.FAILED, {"failure": Failure(reason=what)}
             case TaskStatus.TIMED_OUT:
                 status, result = what, {"failure": Failure(reason=FailureReason.NO_NEWS)}
-                reporter = Reporter.POLL  # nobody else gives up
+                reporter = Reporter.POLL  # only polling gives up
             case _:
                 status, result = what, {}
         return TaskReport(
@@ -324,12 +325,12 @@ class TableMachine(RuleBasedStateMachine):
         )
 
     def hear(self, report: TaskReport, fault: tuple[Fault | None, int]) -> None:
-        """Records news."""
+        """Records a report."""
         writes = model.news(report, self.item, tells_unchanged=self.tells_unchanged)
         self.do(lambda: self.table.record(report), writes, fault)
 
     def do(self, act: Callable[[], object], writes: list[model.Write], fault: tuple[Fault | None, int]) -> None:
-        """Does it to the real table, and holds what is there then to what may be there."""
+        """Applies an operation to the real table, and compares the item with the states that the model allows."""
         self.client.fault, self.client.after_calls = fault
         is_faulty = fault[0] is not None
         try:
@@ -345,7 +346,7 @@ class TableMachine(RuleBasedStateMachine):
         self.check_order()
 
     def look(self) -> Item | None:
-        """What is in the table, past the API, which would take as long as the write."""
+        """Reads the item from the table without the API, which would take as long as the write."""
         table = dynamodb_backends[ACCOUNT_ID][REGION].get_table(TABLE_NAME)
         found = table.get_item(DynamoType({"S": self.task}))
         if found is None:
@@ -356,7 +357,7 @@ class TableMachine(RuleBasedStateMachine):
         return item
 
     def check_order(self) -> None:
-        """What holds between two moments, whatever was done."""
+        """Checks invariants between two consecutive states, for every operation."""
         before, after = self.before, self.item
         may_fall, self.may_fall = self.may_fall, False
         if before is None:
@@ -366,7 +367,7 @@ class TableMachine(RuleBasedStateMachine):
         assert after.conflicts[: len(before.conflicts)] == before.conflicts
         if not may_fall:
             assert after.rank >= before.rank
-        # What is in the bucket stays said, unless nobody had confirmed the claim that it rests on.
+        # Archived images stay in the item, unless the report that they belong to was unconfirmed.
         if not before.is_unconfirmed:
             for (was_url, was), is_now in zip(before.images, after.images, strict=False):
                 assert was != "ARCHIVED" or is_now == (was_url, was)

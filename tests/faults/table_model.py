@@ -1,4 +1,4 @@
-"""What the tasks table has to do, in as few words as possible: the reference that the real one is held to."""
+"""A minimal reference model of the tasks table, with which the real table is compared."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ _FINAL = (TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
 
 @dataclass(frozen=True)
 class Evidence:
-    """A piece of evidence, but for its time."""
+    """An entry of `conflicts`, without its time."""
 
     reported_by: str
     status: str
@@ -22,7 +22,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Item:
-    """What matters of a task's item. None: there is none."""
+    """The relevant attributes of a task's item. None: there is no item."""
 
     status: TaskStatus
     images: tuple[tuple[str, str], ...] = ()  # URL and state of each
@@ -52,7 +52,7 @@ class Item:
 
 
 def read(attributes: Mapping[str, Any]) -> Item:
-    """What matters of the real item."""
+    """Returns the relevant attributes of the real item."""
     return Item(
         TaskStatus(attributes["status"]),
         tuple((image["url"], image["state"]) for image in attributes.get("images", [])),
@@ -74,15 +74,15 @@ Write = Callable[[Item | None], Item | None]
 
 
 def registration(now: str) -> list[Write]:
-    """What registering writes."""
+    """Returns the writes of a registration."""
     return [lambda item: item or Item(TaskStatus.PENDING, updated_at=now)]
 
 
 def news(report: TaskReport, before: Item | None, *, tells_unchanged: bool) -> list[Write]:
-    """What a report writes, one call after the other, of a task that was as `before`.
+    """Returns the successive writes of a report about a task whose item was `before`.
 
-    `tells_unchanged`: DynamoDB tells old values also of attributes that are the same afterwards. moto does not, and a
-    failure that a poll has brought, and a poll overrules, becomes one that nobody has brought.
+    `tells_unchanged`: DynamoDB also returns old values of attributes that have not changed. moto does not: when a poll
+    overrules a failure that a poll had reported, the stored failure has no reporter.
     """
     if before is None or before.rank < report.status.rank:
         writes: list[Write] = [lambda item: _reported(report, item)]
@@ -90,7 +90,7 @@ def news(report: TaskReport, before: Item | None, *, tells_unchanged: bool) -> l
             is_told = tells_unchanged or before.reported_by != report.reported_by
             writes.append(_keeping(_evidence_of(before if is_told else replace(before, reported_by=None))))
         return writes
-    # Refused: the first call changes nothing.
+    # Rejected: the first call changes nothing.
     refused: list[Write] = [lambda item: item]
     if not _contradicts(before, report):
         return refused
@@ -101,7 +101,7 @@ def news(report: TaskReport, before: Item | None, *, tells_unchanged: bool) -> l
 
 
 def correction(claim: Item, answer: TaskReport) -> list[Write]:
-    """What the provider's own word writes over a claim as it was read."""
+    """Returns the write of the provider's status over an unconfirmed report, as it was read."""
 
     def write(item: Item | None) -> Item | None:
         if item is None or not _is_still(claim, item):
@@ -125,12 +125,12 @@ def correction(claim: Item, answer: TaskReport) -> list[Write]:
 
 
 def confirmation(claim: Item, now: str) -> list[Write]:
-    """What the provider's saying the same writes."""
+    """Returns the write when the provider confirms a report."""
     return [lambda item: replace(item, confirmed_at=now, updated_at=now) if item and _is_still(claim, item) else item]
 
 
 def settling(snapshot: Item, states: Mapping[int, ImageState], now: str) -> list[Write]:
-    """What an archive run writes that has read `snapshot`, and has its claim confirmed by `now` if it was one."""
+    """Returns the write of an archive run that has read `snapshot` and, if unconfirmed, had it confirmed at `now`."""
 
     def write(item: Item | None) -> Item | None:
         after = tuple(states.get(index, ImageState(state)) for index, state in enumerate(snapshot.states))
@@ -155,7 +155,7 @@ def settling(snapshot: Item, states: Mapping[int, ImageState], now: str) -> list
 
 
 def renewal(snapshot: Item, urls: Mapping[int, str], now: str) -> list[Write]:
-    """What fresh URLs write over a task as it was read."""
+    """Returns the write of fresh URLs over a task, as it was read."""
 
     def write(item: Item | None) -> Item | None:
         if item is None or not _is_as_read(snapshot, item):
@@ -167,7 +167,7 @@ def renewal(snapshot: Item, urls: Mapping[int, str], now: str) -> list[Write]:
 
 
 def restart(snapshot: Item, now: str) -> list[Write]:
-    """What an operator writes over a task that was given up."""
+    """Returns an operator's write over a task that was given up."""
 
     def write(item: Item | None) -> Item | None:
         if item is None or not _is_as_read(snapshot, item):
@@ -178,7 +178,7 @@ def restart(snapshot: Item, now: str) -> list[Write]:
 
 
 def outcomes(before: Item | None, writes: Sequence[Write], *, is_faulty: bool) -> list[Item | None]:
-    """What may be there afterwards: all of it; with a fault its beginning, or one call of it twice."""
+    """Returns the possible items after the writes: all applied; with a fault, any prefix or one write twice."""
     after = [before]
     for write in writes:
         after.append(write(after[-1]))

@@ -1,4 +1,4 @@
-"""One moment of the pipeline round one task, for the explorer: what may happen next, and what it leads to."""
+"""Implements one state of the pipeline around a task for the explorer: its possible next events and their effects."""
 
 from collections.abc import Iterable, Iterator
 from copy import copy
@@ -18,7 +18,7 @@ DEATH_OF_THE_ORIGIN = "the origin's URL dies"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What happens next: an invocation goes on, well or not, or the stream hands over its next records."""
+    """The next event: an invocation continues, with or without a fault, or the stream delivers its next records."""
 
     name: str
     fault: Fault | None = None
@@ -26,7 +26,7 @@ class Choice:
 
 
 class World:
-    """A moment. `kinds`: what may go wrong, as often as the scenario says."""
+    """A state of the exploration. `kinds`: the possible faults, as often as the scenario allows."""
 
     def __init__(self, played_on: stage.Stage, scenario: Scenario, kinds: Iterable[Fault] = ()) -> None:
         self._stage = played_on
@@ -38,15 +38,15 @@ class World:
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """What has not held on the way here from the moment before."""
+        """The violations on the step from the previous state."""
         return self._pipeline.violations
 
     def key(self) -> tuple[object, ...]:
-        """Equal for two worlds whose futures are the same."""
+        """Returns a key that is equal for two states with the same future."""
         return self._faults_left, self._has_failed, *self._pipeline.values()
 
     def choices(self) -> list[Choice]:
-        """What may happen next; nothing if all is at rest."""
+        """Returns the possible next events; empty if nothing can happen any more."""
         return [*self._good_choices(), *self._faults()]
 
     def _good_choices(self) -> Iterator[Choice]:
@@ -68,7 +68,7 @@ class World:
                 yield from (Choice(invocation.name, fault) for fault in possible if fault in self._kinds)
 
     def after(self, choice: Choice) -> "World":
-        """The world when it has happened."""
+        """Returns the state after the event."""
         world = copy(self)
         world._pipeline = pipeline = self._pipeline.copy()
         if choice.name == STREAM:
@@ -86,7 +86,7 @@ class World:
         return world
 
     def tell(self, choice: Choice) -> str:
-        """What a choice means, for people."""
+        """Describes an event in plain language."""
         if choice.name == STREAM:
             return "the stream hands over a batch"
         if choice.name == DEATH_OF_THE_ORIGIN:
@@ -96,12 +96,13 @@ class World:
         )
 
     def check_end(self) -> tuple[Violation, ...]:
-        """What does not hold when nothing more can happen."""
+        """Returns the violations when nothing more can happen."""
         pipeline, scenario = self._pipeline, self._scenario
         acknowledged = [
             scenario.callbacks[index]
             for index in pipeline.acknowledged
-            # That a success has overruled a failure is noted after the success: a fault in between loses the note.
+            # The conflict entry for a failure that a success has overruled is written after the success: a fault in
+            # between loses it.
             if not (self._has_failed and isinstance(scenario.callbacks[index], Failure) and scenario.ending.pictures)
         ]
         dead_letters = sum(message.is_dead for message in pipeline.messages)
@@ -138,7 +139,7 @@ def _fail(pipeline: Pipeline, invocation: Invocation, fault: Fault) -> None:
             pipeline.put(invocation.hears(fault))
         case Fault.REPEATED:
             pipeline.answer(invocation, request)
-            # What is counted twice was sent twice.
+            # A callback that is counted twice counts as sent twice.
             pipeline.sent += invocation.function == "callback"
             pipeline.put(invocation.hears(pipeline.answer(invocation, request)))
 

@@ -1,6 +1,6 @@
-"""What servers do to those who fetch from them: a name, what is done, and what must become of the image.
+"""Defines faulty and hostile behaviours of image servers: a name, the behaviour, and the required result.
 
-Every act gets a connection whose request has been read.
+Every behaviour receives a connection whose request has been read.
 """
 
 import gzip
@@ -34,14 +34,14 @@ TOO_LARGE = (REJECTED, "larger than")
 TOO_MANY_PIXELS = (REJECTED, "pixels")
 FOLLOWED = (REJECTED, "bytes follow its end")
 
-# Far more than anything reads, without being made.
+# More repetitions than any client reads; the data is not allocated.
 ENDLESS = 10**9
 BLOCK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One row: how a server behaves, and the error that it leads to, if any."""
+    """One row: a server's behaviour, and the error that it must cause, if any."""
 
     act: Behaviour
     error: type[ImageError] | None = None
@@ -53,7 +53,7 @@ class Server:
 
 
 def sends(*parts: bytes) -> Behaviour:
-    """These bytes, and an orderly end."""
+    """Sends these bytes and closes the connection normally."""
 
     def act(connection: socket.socket) -> None:
         connection.sendall(b"".join(parts))
@@ -62,7 +62,7 @@ def sends(*parts: bytes) -> Behaviour:
 
 
 def repeats(begin: bytes, again: bytes, seconds: float = 0) -> Behaviour:
-    """The beginning, then the same again for ever, as fast as it is taken or with a rest after each."""
+    """Sends the beginning, then the same bytes forever, as fast as the client reads or with a pause after each."""
     block = again if seconds else again * max(1, BLOCK // len(again))
 
     def act(connection: socket.socket) -> None:
@@ -75,7 +75,7 @@ def repeats(begin: bytes, again: bytes, seconds: float = 0) -> Behaviour:
 
 
 def drips(data: bytes, begin: bytes = b"") -> Behaviour:
-    """A byte every now and then: each read gets one in time, all of them never."""
+    """Sends one byte at a time: each read succeeds in time, the whole body never arrives."""
 
     def act(connection: socket.socket) -> None:
         connection.sendall(begin)
@@ -88,17 +88,17 @@ def drips(data: bytes, begin: bytes = b"") -> Behaviour:
 
 
 def stalls(*parts: bytes) -> Behaviour:
-    """These bytes, and then nothing, not even an end."""
+    """Sends these bytes and then nothing, without closing the connection."""
 
     def act(connection: socket.socket) -> None:
         connection.sendall(b"".join(parts))
-        connection.recv(1)  # until the other side has had enough
+        connection.recv(1)  # until the client gives up
 
     return act
 
 
 def resets(*parts: bytes) -> Behaviour:
-    """These bytes, and then a reset in place of an end."""
+    """Sends these bytes and then resets the connection."""
 
     def act(connection: socket.socket) -> None:
         connection.sendall(b"".join(parts))
@@ -112,18 +112,18 @@ def resets(*parts: bytes) -> Behaviour:
 
 
 def head(*headers: str, status: str = "200 OK", version: str = "HTTP/1.1") -> bytes:
-    """Status line and headers."""
+    """Returns the status line and headers."""
     lines = [f"{version} {status}", "Content-Type: image/png", *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1")
 
 
 def sized(body: bytes, *headers: str, status: str = "200 OK", version: str = "HTTP/1.1") -> bytes:
-    """An answer whose length is told."""
+    """Returns a response with its length."""
     return head(f"Content-Length: {len(body)}", *headers, status=status, version=version) + body
 
 
 def unsized(body: bytes) -> bytes:
-    """An answer that ends with its connection."""
+    """Returns a response that ends with the connection."""
     return head() + body
 
 
@@ -131,7 +131,7 @@ CHUNKED = head("Transfer-Encoding: chunked")
 
 
 def chunks(*bodies: bytes) -> bytes:
-    """Chunks without the last one."""
+    """Returns chunks without the last one."""
     return b"".join(b"%x\r\n%s\r\n" % (len(body), body) for body in bodies)
 
 
@@ -139,19 +139,19 @@ END_OF_CHUNKS = b"0\r\n\r\n"
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """A PNG chunk with its checksum."""
+    """Returns a PNG chunk with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def huge_png(width: int, height: int) -> bytes:
-    """A small file that unpacks into a large one."""
+    """Returns a small file that decompresses to a large one."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = png_chunk(b"IDAT", zlib.compress(bytes(1000)))
     return PNG[:8] + png_chunk(b"IHDR", header) + pixels + png_chunk(b"IEND", b"")
 
 
 def without_avif_meta() -> bytes:
-    """An AVIF whose description is gone; its boxes still add up."""
+    """Returns an AVIF without its meta box; its boxes still add up."""
     return AVIF.replace(b"meta", b"free", 1)
 
 
@@ -161,7 +161,7 @@ BOMB = gzip.compress(bytes(20_000_000), 9)
 
 
 def rows() -> Iterable[tuple[str, Server]]:
-    """All of them, by name."""
+    """Yields all behaviours by name."""
     yield from _groups(
         well_behaved(), slow(), endless(), lengths(), chunked(), compressed(), statuses(), no_http(), resetting()
     )
@@ -173,7 +173,7 @@ def _groups(*groups: dict[str, Server]) -> Iterable[tuple[str, Server]]:
 
 
 def well_behaved() -> dict[str, Server]:
-    """Odd, and good all the same: refusing these would lose images."""
+    """Returns unusual but valid responses: rejecting these would lose images."""
     return {
         **{f"{name} with a length": Server(sends(sized(image))) for name, image in IMAGES.items()},
         "length told by the end": Server(sends(unsized(PNG))),
@@ -206,7 +206,7 @@ def _send_with_pauses(connection: socket.socket, data: bytes) -> None:
 
 
 def slow() -> dict[str, Server]:
-    """Nothing but the deadline ends these."""
+    """Returns behaviours that only the deadline ends."""
     acts = {
         "accepts and says nothing": stalls(),
         "half a status line": stalls(b"HTTP/1.1 20"),
@@ -230,7 +230,7 @@ def slow() -> dict[str, Server]:
 
 
 def endless() -> dict[str, Server]:
-    """These end when a limit is reached."""
+    """Returns behaviours that end when a limit is reached."""
     return {
         "status line without end": Server(repeats(b"HTTP/1.1 200 ", b"O"), *NO_HTTP),
         "header line without end": Server(repeats(b"HTTP/1.1 200 OK\r\nX-Padding: ", b"x"), *NO_HTTP),
@@ -249,7 +249,7 @@ def endless() -> dict[str, Server]:
 
 
 def lengths() -> dict[str, Server]:
-    """Lies about the length."""
+    """Returns responses with a wrong length."""
 
     def told(length: str) -> bytes:
         return head(f"Content-Length: {length}") + PNG
@@ -280,7 +280,7 @@ def lengths() -> dict[str, Server]:
 
 
 def chunked() -> dict[str, Server]:
-    """Chunks that are none."""
+    """Returns responses with invalid chunks."""
     return {
         "no last chunk": Server(sends(CHUNKED, chunks(PNG)), *NO_HTTP),
         "no chunk at all": Server(sends(CHUNKED), *NO_HTTP),
@@ -303,7 +303,7 @@ def chunked() -> dict[str, Server]:
 
 
 def compressed() -> dict[str, Server]:
-    """Bodies that would grow, if anybody unpacked them."""
+    """Returns bodies that would grow if a client decompressed them."""
     codings = ["gzip", "x-gzip", "GZIP", "deflate", "br", "zstd", "compress", "gzip, gzip", "identity, gzip", "unknown"]
     bombs = {coding: sends(sized(BOMB, f"Content-Encoding: {coding}")) for coding in codings}
     return {
@@ -318,7 +318,7 @@ def compressed() -> dict[str, Server]:
 
 
 def statuses() -> dict[str, Server]:
-    """A whole image comes with each; only 200 vouches for it."""
+    """Returns other statuses, each with a complete image; only 200 is accepted."""
     others = [201, 202, 203, 204, 205, 206, 226, 300, 304, 305, 306, 400, 401, 402, 405, 406, 409, 411, 418, 429, 451]
     others += [500, 502, 503, 504, 530, 999]
 
@@ -342,7 +342,7 @@ def statuses() -> dict[str, Server]:
 
 
 def no_http() -> dict[str, Server]:
-    """What else answers on ports."""
+    """Returns responses of other protocols."""
     return {
         "nothing at all": Server(sends(), *BROKEN_OFF),
         "HTTP/0.9": Server(sends(PNG), *NO_HTTP),
@@ -364,7 +364,7 @@ def no_http() -> dict[str, Server]:
 
 
 def resetting() -> dict[str, Server]:
-    """Connections that end in no orderly way."""
+    """Returns connections that do not end normally."""
     return {
         "reset at once": Server(resets(), *BROKEN_OFF),
         "reset in the head": Server(resets(head()[:-4]), *BROKEN_OFF),
@@ -376,7 +376,7 @@ def resetting() -> dict[str, Server]:
 
 
 def no_images() -> dict[str, Server]:
-    """Status 200, content type image/png, and no image."""
+    """Returns responses with status 200, content type image/png, and no image."""
     bodies = {
         "HTML": b"<!DOCTYPE html><html><body>Not found</body></html>",
         "HTML with a comment": b"<!-- \x89PNG --><html><script>alert(1)</script></html>",
@@ -413,7 +413,7 @@ def no_images() -> dict[str, Server]:
 
 
 def damaged() -> dict[str, Server]:
-    """Images that are none, for all their signatures."""
+    """Returns files with an image's signature that are not valid images."""
     bodies = {
         "PNG with a wrong checksum": PNG[:60] + bytes([PNG[60] ^ 1]) + PNG[61:],
         "PNG of HTML": PNG[:33] + b"<html><script>alert(1)</script></html>" * 10,
@@ -433,7 +433,7 @@ def damaged() -> dict[str, Server]:
 
 
 def more_than_images() -> dict[str, Server]:
-    """Whole images, and something else behind them."""
+    """Returns complete images with additional data behind them."""
     others = {
         "HTML": b"<html><script>alert(1)</script></html>",
         "a ZIP": b"PK\x03\x04" + bytes(60) + b"PK\x05\x06" + bytes(18),
@@ -454,7 +454,7 @@ def more_than_images() -> dict[str, Server]:
 
 
 def oversized() -> dict[str, Server]:
-    """Small files that unpack into large pictures, or claim to."""
+    """Returns small files that decompress to large pictures, or declare a large size."""
     sides = struct.pack(">HH", 65000, 65000)
     frame = JPEG.index(b"\xff\xc0") + 5
     bodies = {
@@ -469,7 +469,7 @@ def oversized() -> dict[str, Server]:
 
 
 def truncated() -> dict[str, Server]:
-    """Images cut off, with and without a length that says so."""
+    """Returns truncated images, with and without a length that shows it."""
     cuts: dict[str, Callable[[bytes], bytes]] = {
         "at a quarter": lambda image: image[: len(image) // 4],
         "in the middle": lambda image: image[: len(image) // 2],

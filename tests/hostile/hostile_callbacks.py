@@ -1,4 +1,4 @@
-"""Callbacks as attackers, broken proxies and odd clients send them, and what each is answered."""
+"""Defines callbacks of attackers, broken proxies and unusual clients, with the required responses."""
 
 import base64
 import gzip
@@ -12,7 +12,7 @@ from urllib.parse import quote
 from tests.canary_secrets import CALLBACK_TOKEN as TOKEN
 from tests.canary_secrets import OTHER_TOKEN, SIGNATURE, plant
 
-# The documented vector, and the moment at which all of these arrive.
+# The documented test vector, and the time at which all of these arrive.
 KEY, TASK_ID, NOW = "k3y", "task12345", 1_700_000_000
 
 PREVIOUS_TOKEN = plant("previous token", "previousCallbackToken0123456789abcdefghijklmnopq")
@@ -29,25 +29,25 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Hostile:
-    """One request and its answer."""
+    """One request and its required response."""
 
     status: int
     path: str = f"/callbacks/flux-kontext/{TOKEN}"
     headers: Headers = (JSON_TYPE,)
     body: bytes = b""
-    keys: str = "none"  # which webhook keys are in the secret, see KEYS
+    keys: str = "none"  # the webhook keys in the secret, see KEYS
     method: str = "POST"
 
     @property
     def error(self) -> str | None:
-        """The code in the answer; None for a success, and where the API answers before the function."""
+        """The code in the response; None for a success, and if the API responds before the function."""
         if self.status == 404 and not self.is_routed:
             return None
         return ERRORS[self.status]
 
     @property
     def is_routed(self) -> bool:
-        """Whether the function hears of it."""
+        """Whether the request reaches the function."""
         return self.method == "POST" and len(self.path.removeprefix("/callbacks/").partition("/")[2]) > 0
 
 
@@ -391,7 +391,7 @@ CONTENTS = {
     "a URL of 2,049 characters": Hostile(422, body=with_url("https://h.example/".ljust(2049, "x"))),
     "a URL that is a list": Hostile(422, body=with_url(["https://h.example/a"])),
     "a URL that is an object": Hostile(422, body=with_url({"url": "https://h.example/a"})),
-    # Taken for what it is, a claim: what may be fetched is decided by who fetches, see the corpus of URLs.
+    # Stored as an unconfirmed report: the downloader decides which URLs may be fetched, see the corpus of URLs.
     "a URL of a private address": Hostile(200, body=with_url("http://169.254.169.254/latest/meta-data/")),
     "half a surrogate pair in the message": Hostile(
         200, body=encoded({"code": 501, "msg": "\ud800", "data": {"taskId": TASK_ID}})

@@ -1,4 +1,4 @@
-"""The callback endpoint without sockets: requests become events as API Gateway makes them, results become responses."""
+"""Runs the callback endpoint without sockets: converts requests to API Gateway's events, results to responses."""
 
 import json
 from collections.abc import Iterator
@@ -43,16 +43,16 @@ class Endpoint:
                 self._dependencies[name] = app.Dependencies()
 
     def send(self, hostile: Hostile) -> HttpResponse:
-        """The answer, with the webhook keys that the callback is meant for."""
+        """Returns the response, with the webhook keys that the callback needs."""
         self.use_keys(hostile.keys)
         return self.respond(HttpRequest(hostile.method, hostile.path, list(hostile.headers), hostile.body))
 
     @staticmethod
     def respond(request: HttpRequest) -> HttpResponse:
-        """The answer that a client gets.
+        """Returns the client's response.
 
         Raises:
-            Exception: whatever the handler lets out, which Lambda would make a 500 of.
+            Exception: any error that the handler does not catch; Lambda would turn it into a 500.
         """
         parameters = ROUTE.match(request.method, request.path)
         if parameters is None:
@@ -61,7 +61,7 @@ class Endpoint:
         return function_response(Outcome(json.dumps(app.handler(event, CONTEXT)).encode()))
 
     def handle(self, event: dict[str, Any]) -> tuple[int, dict[str, str]]:
-        """The answer to an event that no HTTP request becomes."""
+        """Returns the response to an event that no HTTP request can produce."""
         self.use_keys("none")
         answer = app.handler(event, CONTEXT)
         return answer["statusCode"], json.loads(answer["body"])
@@ -84,7 +84,7 @@ class Endpoint:
 
 
 def a_secret_of(name: str, *versions: str) -> str:
-    """A secret that was given one value after the other."""
+    """Creates a secret that had these values in sequence; returns its ARN."""
     arn = a_secret(name, versions[0])
     for version in versions[1:]:
         boto3.client("secretsmanager").put_secret_value(SecretId=arn, SecretString=version)
@@ -93,8 +93,8 @@ def a_secret_of(name: str, *versions: str) -> str:
 
 @contextmanager
 def an_endpoint() -> Iterator[Endpoint]:
-    """An endpoint at the moment for which the callbacks are signed."""
+    """Provides an endpoint with its clock at the time for which the callbacks are signed."""
     with an_account(), pytest.MonkeyPatch.context() as patches:
         patches.setattr(app, "utc_now", lambda: datetime.fromtimestamp(NOW, UTC))
-        patches.setattr(app, "dependencies", app.dependencies)  # put back in the end
+        patches.setattr(app, "dependencies", app.dependencies)  # restored at the end
         yield Endpoint()

@@ -1,4 +1,4 @@
-"""Made-up requests, handed to a handler in this process."""
+"""Passes generated requests to a handler in this process."""
 
 import io
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from local.http.events import HttpRequest, HttpResponse
 
 
 class InProcess(HTTPAdapter):
-    """Hands requests of the `requests` library, which schemathesis speaks, to a function."""
+    """Passes requests of the `requests` library, which schemathesis uses, to a function."""
 
     def __init__(self, respond: Callable[[HttpRequest], HttpResponse]) -> None:
         super().__init__()
         self._respond = respond
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        """The function's answer, as if it had come over HTTP."""
+        """Returns the function's answer as a response of the library."""
         body = request.body or b""
         assert isinstance(body, str | bytes)
         answer = self._respond(

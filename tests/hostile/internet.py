@@ -1,6 +1,6 @@
-"""A public internet on loopback: scripted DNS answers, and sockets that lead every address to one TLS server.
+"""Simulates the public internet on loopback: scripted DNS answers, and one TLS server behind every address.
 
-Nothing leaves the machine: an address is written down in place of being connected to.
+Nothing leaves the machine: each address is recorded instead of being connected to.
 """
 
 import socket
@@ -24,11 +24,11 @@ Behaviour = Callable[[socket.socket], None]
 
 @contextmanager
 def listening(behave: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """The port of a server that treats every connection so, each in its own thread."""
+    """Yields the port of a server with this behaviour for every connection, each in its own thread."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(connection: socket.socket) -> None:
-        with suppress(OSError), connection:  # clients hang up on servers that behave badly
+        with suppress(OSError), connection:  # clients close connections to servers with faults
             if tls:
                 with tls.wrap_socket(connection, server_side=True) as encrypted:
                     behave(encrypted)
@@ -53,7 +53,7 @@ def listening(behave: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[
 
 
 def read_request(connection: socket.socket) -> bytes:
-    """A request's head."""
+    """Reads a request's head."""
     head = b""
     while b"\r\n\r\n" not in head:
         received = connection.recv(65536)
@@ -65,23 +65,23 @@ def read_request(connection: socket.socket) -> bytes:
 
 @dataclass
 class Internet:
-    """What its resolver answers and its server does, and what was asked of both."""
+    """The answers of resolver and server, and the requests to both."""
 
     port: int = 0
     answer: bytes = b""
-    # Per name the addresses of the first resolution, the second, and so on.
+    # By name: the addresses of the first resolution, the second, and so on.
     dns: dict[str, list[list[str]]] = field(default_factory=dict)
     resolutions: list[str] = field(default_factory=list)
     connections: list[tuple[str, int]] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
 
     def behave(self, connection: socket.socket) -> None:
-        """The server's side of a connection."""
+        """Handles a connection as the server."""
         self.requests.append(read_request(connection))
         connection.sendall(self.answer)
 
     def getaddrinfo(self, host: str, port: int, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
-        """In place of `socket.getaddrinfo`."""
+        """Replaces `socket.getaddrinfo`."""
         self.resolutions.append(host)
         if host not in self.dns:
             raise socket.gaierror(socket.EAI_NONAME, "no such name")
@@ -95,7 +95,7 @@ class Internet:
     def create_connection(
         self, address: tuple[str, int], timeout: float | None = None, *_: Any, **__: Any
     ) -> socket.socket:
-        """In place of `socket.create_connection`."""
+        """Replaces `socket.create_connection`."""
         self.connections.append(address)
         client = socket.socket()
         client.settimeout(timeout)
@@ -103,7 +103,7 @@ class Internet:
         return client
 
     def forget(self) -> None:
-        """As if nothing had been asked."""
+        """Clears all recorded requests and DNS answers."""
         self.dns.clear()
         self.resolutions.clear()
         self.connections.clear()
@@ -111,14 +111,14 @@ class Internet:
 
     @contextmanager
     def running(self, tls: ssl.SSLContext, patch: pytest.MonkeyPatch) -> Iterator["Internet"]:
-        """The server is up and this process sees no other network."""
+        """Runs the server and replaces the network of this process."""
         with listening(self.behave, tls) as self.port, patch.context() as patched:
             patched.setattr(socket, "getaddrinfo", self.getaddrinfo)
             patched.setattr(socket, "create_connection", self.create_connection)
             yield self
 
 
-# Python 3.13 verifies strictly: an authority has to say that it is one.
+# Python 3.13 verifies strictly: an authority's certificate must allow signing.
 _MAY_SIGN_CERTIFICATES = x509.KeyUsage(
     key_cert_sign=True,
     digital_signature=False,
@@ -133,7 +133,7 @@ _MAY_SIGN_CERTIFICATES = x509.KeyUsage(
 
 
 class Authority:
-    """A certificate authority of its own."""
+    """A certificate authority for tests."""
 
     def __init__(self, folder: Path, name: str = "test authority") -> None:
         self._folder = folder
@@ -149,7 +149,7 @@ class Authority:
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def server(self, *names: str, valid_for: timedelta = timedelta(days=1)) -> ssl.SSLContext:
-        """The TLS of a server whose certificate holds these names."""
+        """Returns the TLS context of a server whose certificate contains these names."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a server")])
         extensions = [
@@ -169,7 +169,7 @@ class Authority:
         return context
 
     def client(self) -> ssl.SSLContext:
-        """What trusts this authority, and no other."""
+        """Returns a client's TLS context that trusts this authority only."""
         return ssl.create_default_context(cafile=self.path)
 
     def _sign(

@@ -24,7 +24,7 @@ from functions.serve_tasks_api import app
 from local.template.expand import load_template
 from tests.hostile.in_process import InProcess
 from tests.integration.conftest import REPOSITORY, a_store, an_account
-from tests.integration.tasks_api.api_harness import DOCUMENT, Clock, Desk, refusal, respond
+from tests.integration.tasks_api.api_harness import DOCUMENT, Clock, TasksApiHarness, refusal, respond
 from tests.integration.tasks_api.test_one_task import a_success, archived
 
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
@@ -54,10 +54,10 @@ REPLIES = [
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[Desk]:
+def api() -> Iterator[TasksApiHarness]:
     with an_account(), pytest.MonkeyPatch.context() as patches:
         patches.setattr(app, "TaskQueries", lambda table, client: TaskQueries(table, client, sleep=lambda _: None))
-        api = Desk(a_store(load_template(REPOSITORY / "template.yaml", {})), Clock(), patches)
+        api = TasksApiHarness(a_store(load_template(REPOSITORY / "template.yaml", {})), Clock(), patches)
         a_success(api, archived(ImageKind.ORIGIN), archived())
         api.register(*(f"task-{number}" for number in range(60)), provider="acedata")
         api.providers.answer = refusal(500, {"code": 500})
@@ -75,7 +75,7 @@ def session() -> Iterator[requests.Session]:
         yield session
 
 
-def test_what_is_made_up_is_answered_as_documented(api: Desk, session: requests.Session) -> None:
+def test_what_is_made_up_is_answered_as_documented(api: TasksApiHarness, session: requests.Session) -> None:
     answered: Counter[tuple[str, int]] = Counter()
     replies = iter(range(10**9))
 

@@ -1,7 +1,7 @@
 """Hostile URLs, names and redirects: nothing that is not public is ever connected to, nothing good is refused.
 
-The corpus is `urls.toml`. The URL policy, the fetcher, the TLS and the HTTP are the deployed ones; only DNS and the last hop
-of a connection are made up.
+The corpus is `urls.toml`. URL policy, fetcher, TLS and HTTP are the deployed ones; only DNS and the last hop
+of a connection are faked.
 """
 
 import socket

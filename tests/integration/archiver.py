@@ -1,4 +1,4 @@
-"""The archiver's function with all it needs: DynamoDB, S3 and SQS in memory, images from a loopback server."""
+"""The archiver's function with its dependencies: DynamoDB, S3 and SQS in memory, images from a loopback server."""
 
 import json
 import time
@@ -22,12 +22,12 @@ from tests.integration.functions import a_secret, an_event
 
 BUCKET = "images-bucket"
 TASK = "flux-kontext#task12345"
-# One of the hosts that this provider's images are known to come from.
+# One of the known image hosts of this provider.
 HOST = "tempfile.aiquickdraw.com"
 
 
 class Archiver:
-    """The function with all it needs."""
+    """The archiver's function and its dependencies."""
 
     def __init__(self, store: Store, server: ImageServer, context: LambdaContext) -> None:
         self.store = store
@@ -47,7 +47,10 @@ class Archiver:
         task: str = TASK,
         reported_by: Reporter = Reporter.CALLBACK,
     ) -> None:
-        """Records a success with these URLs; with a kind and the minutes they live, or results of a day."""
+        """Records a success with these URLs.
+
+        A URL alone is a result that is valid for a day; a tuple has the kind, the URL and its lifetime in minutes.
+        """
         provider, _, task_id = task.partition("#")
         now = datetime.now(UTC)
         wanted = [(ImageKind.RESULT, url, 1440) if isinstance(url, str) else url for url in urls]
@@ -64,7 +67,7 @@ class Archiver:
         self.store.table.record(report)
 
     def receive(self, *tasks: str, tries: int = 1) -> list[dict[str, Any]]:
-        """Messages as the event source hands them over, after so many receipts."""
+        """Returns messages as the event source delivers them, on this number of receives."""
         for task in tasks or (TASK,):
             self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"task": task}))
         received = self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10)["Messages"]
@@ -81,13 +84,13 @@ class Archiver:
         ]
 
     def handle(self, messages: list[dict[str, Any]]) -> list[str]:
-        """Ids of the messages that are to come back."""
+        """Returns the ids of the messages that are returned to the queue."""
         answer = app.handler({"Records": messages}, self.context)
         assert answer.keys() == {"batchItemFailures"}
         return [str(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]]
 
     def run(self, *tasks: str, tries: int = 1) -> list[str]:
-        """The tasks whose messages are to come back."""
+        """Returns the tasks whose messages are returned to the queue."""
         messages = self.receive(*tasks, tries=tries)
         failed = self.handle(messages)
         return [json.loads(message["body"])["task"] for message in messages if message["messageId"] in failed]
@@ -105,7 +108,7 @@ class Archiver:
         return {key: self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
 
     def seconds_until_back(self, message: dict[str, Any]) -> float:
-        """Until a message is visible again."""
+        """Returns the seconds until a message is visible again."""
         from moto.sqs.models import sqs_backends
 
         queue = sqs_backends["123456789012"]["us-east-1"].queues["archive"]
@@ -121,7 +124,7 @@ def archiving(
     monkeypatch: pytest.MonkeyPatch,
     provider_keys: dict[str, Any],
 ) -> Iterator[Archiver]:
-    """The archiver with its environment, and these keys to ask providers with."""
+    """Provides the archiver with its environment and these API keys of the providers."""
     made = Archiver(store, server, context)
     monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
     monkeypatch.setenv("IMAGES_BUCKET", BUCKET)

@@ -1,4 +1,4 @@
-"""AWS in memory, with the table that the template describes."""
+"""Provides AWS in memory, with the table that the template defines."""
 
 import functools
 from collections.abc import Iterator
@@ -30,17 +30,17 @@ _deserialize = TypeDeserializer().deserialize
 
 @pytest.fixture(scope="session")
 def template() -> Template:
-    """The template as CloudFormation gets it."""
+    """The template as CloudFormation receives it."""
     return load_template(REPOSITORY / "template.yaml", {})
 
 
-# moto makes a new default session for each test, which would read and parse the descriptions of all services anew.
+# moto makes a new default session for each test, which would read and parse the descriptions of all services again.
 _create_loader = functools.cache(botocore.loaders.create_loader)
 
 
 @contextmanager
 def an_account() -> Iterator[None]:
-    """An empty account, in which conditional writes are atomic as in AWS."""
+    """Provides an empty account in which conditional writes are atomic, as in AWS."""
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr(botocore.session, "create_loader", _create_loader)
         with mock_aws(), atomic_dynamodb_calls():
@@ -54,40 +54,40 @@ def aws() -> Iterator[None]:
 
 
 class Store:
-    """The tasks table, as the code under test uses it and as a user sees it."""
+    """The tasks table, for the code under test and for direct access as by a user."""
 
     def __init__(self, client: "DynamoDBClient") -> None:
         self.client = client
         self.table = TasksTable(TABLE_NAME, client)
 
     def item(self, task: str) -> dict[str, Any] | None:
-        """A task's item in plain Python."""
+        """Returns a task's item as plain Python values."""
         item = self.client.get_item(TableName=TABLE_NAME, Key={"task": {"S": task}}).get("Item")
         return None if item is None else plain(item)
 
     def items(self) -> list[dict[str, Any]]:
-        """All items."""
+        """Returns all items."""
         return [plain(item) for item in self.client.scan(TableName=TABLE_NAME)["Items"]]
 
     def put(self, task: str, **attributes: Any) -> None:
-        """Writes an item by hand, as a user does."""
+        """Writes an item directly, as a user does."""
         item = {name: _serialize(value) for name, value in {"task": task, **attributes}.items()}
         self.client.put_item(TableName=TABLE_NAME, Item=item)
 
     def register(self, *tasks: str) -> None:
-        """Registers tasks as the documentation says."""
+        """Registers tasks as the documentation describes."""
         for task in tasks:
             provider, _, task_id = task.partition("#")
             self.put(task, provider=provider, taskId=task_id, status="PENDING", rank=0)
 
 
 def plain(item: dict[str, Any]) -> dict[str, Any]:
-    """An item of DynamoDB's JSON in plain Python."""
+    """Converts an item from DynamoDB's JSON to plain Python values."""
     return {name: _deserialize(value) for name, value in item.items()}
 
 
 def a_store(template: Template) -> Store:
-    """The table, made."""
+    """Creates the table."""
     described = template.resources["TasksTable"]["Properties"]
     client = boto3.client("dynamodb", config=CLIENT_CONFIG)
     client.create_table(

@@ -1,4 +1,4 @@
-"""Faults of AWS calls, and what a handler has to log and count of each."""
+"""Injects faults into AWS calls, and reads the log lines and metrics that a handler must emit for them."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-# AWS refuses, or does not answer (botocore has a tree of exceptions for each), or our own code has a bug.
+# AWS rejects the call or does not respond (botocore has an exception tree for each), or Catchlight's code has a bug.
 AWS_FAULTS = {
     "refused": ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, "Operation"),
     "unreachable": EndpointConnectionError(endpoint_url="https://aws.example"),
@@ -27,7 +27,7 @@ every_aws_fault = pytest.mark.parametrize("fault", AWS_FAULTS.values(), ids=AWS_
 def failing(
     operation: str, fault: Exception, *, when: Callable[[dict[str, Any]], bool] = lambda _: True
 ) -> Iterator[list[str]]:
-    """Makes an operation fail in every client, for the parameters that are meant. Yields the failed calls."""
+    """Makes an operation fail in every client, for parameters that match `when`. Yields the list of failed calls."""
     make = BaseClient._make_api_call  # type: ignore[attr-defined] # not in the stubs
     failed: list[str] = []
 
@@ -43,7 +43,7 @@ def failing(
 
 
 def reported(records: Iterable[logging.LogRecord], task: str) -> set[str]:
-    """The types of the exceptions that lines of level ERROR about a task have."""
+    """Returns the exception types in log lines of level ERROR about a task."""
     return {
         record.exc_info[0].__name__
         for record in records
@@ -52,12 +52,12 @@ def reported(records: Iterable[logging.LogRecord], task: str) -> set[str]:
 
 
 def warned(records: Iterable[logging.LogRecord], task: str) -> set[str]:
-    """The names of the errors that warnings about a task have."""
+    """Returns the names of the errors in warnings about a task."""
     return {vars(record)["error"] for record in records if record.levelname == "WARNING" and task in _tasks(record)}
 
 
 def counted(capsys: pytest.CaptureFixture[str], metric: str = "ProcessingErrors") -> list[str]:
-    """By which reason, or provider, a metric was counted since the last look."""
+    """Returns the reason or provider of each count of a metric since the last call."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     return [line.get("reason") or line.get("provider") for line in lines if metric in line]
 

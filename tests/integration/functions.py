@@ -1,4 +1,4 @@
-"""Handlers in a test: their events, and dependencies that are made anew."""
+"""Builds events and secrets for handlers under test."""
 
 import json
 from typing import Any
@@ -14,18 +14,18 @@ PROVIDER_KEYS = {provider: {"apiKey": key} for provider, key in API_KEYS.items()
 
 
 def a_secret(name: str, value: str) -> str:
-    """A new secret's ARN."""
+    """Creates a secret and returns its ARN."""
     return boto3.client("secretsmanager").create_secret(Name=name, SecretString=value)["ARN"]
 
 
 def an_event(path: str) -> dict[str, Any]:
-    """A file of `events/`."""
+    """Reads an event from a file in `events/`."""
     event: dict[str, Any] = json.loads((REPOSITORY / "events" / path).read_text())
     return event
 
 
 def a_callback(body: Any, *, provider: str = "flux-kontext", token: str = TOKEN, **changes: Any) -> dict[str, Any]:
-    """The event of a callback with this body: text as it is, anything else as JSON."""
+    """Returns the event of a callback with this body: text as it is, any other body as JSON."""
     event = an_event("callbacks/flux-kontext/success.json")
     event["pathParameters"] = {"provider": provider, "token": token}
     event["rawPath"] = f"/callbacks/{provider}/{token}"
@@ -34,5 +34,5 @@ def a_callback(body: Any, *, provider: str = "flux-kontext", token: str = TOKEN,
 
 
 def metric_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """What has been written in the embedded metric format since the last look."""
+    """Returns the lines in embedded metric format since the last call."""
     return [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]

@@ -1,4 +1,4 @@
-"""Providers that are plain functions: what they answer, and what they were asked."""
+"""Replaces providers by plain functions, and records the requests to them."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ RESULT_URL = f"https://tempfile.aiquickdraw.com/r/1.png?{URL_QUERY}"
 
 
 class Providers:
-    """All providers at once: what they answer by path, and what they were asked."""
+    """Answers requests to all providers by path, and records them."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Callable[[httpx.Request], httpx.Response]] = {}
@@ -56,7 +56,7 @@ FLUX_PATH, NANO_PATH, ACE_PATH = (
 
 
 def record(request: httpx.Request, **data: Any) -> httpx.Response:
-    """kie's record of the task asked about."""
+    """Returns kie's record of the requested task."""
     body = {"code": 200, "msg": "success", "data": {"taskId": request.url.params["taskId"], **data}}
     return httpx.Response(200, json=body)
 
@@ -87,7 +87,7 @@ def not_in_time(request: httpx.Request) -> httpx.Response:
 
 @contextmanager
 def polling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
-    """What the poller talks to; its environment is set for it."""
+    """Sets the poller's environment and yields the providers that it sends requests to."""
     environment = {
         "TASKS_TABLE": TABLE_NAME,
         "PROVIDER_KEYS_SECRET": a_secret("keys", json.dumps(PROVIDER_KEYS)),
@@ -110,7 +110,7 @@ def polling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
 def poll(
     *tasks: str, context: LambdaContext | None = None, wait_seconds: int = 60, waited_seconds: int = 0, polls: int = 0
 ) -> dict[str, Any]:
-    """The state machine's next state after one round."""
+    """Runs one polling round and returns the state machine's next state."""
     state = {"tasks": list(tasks), "waitSeconds": wait_seconds, "waitedSeconds": waited_seconds, "polls": polls}
     answer: dict[str, Any] = app.handler(state, context or FakeLambdaContext())
     assert PollState.model_validate(answer).model_dump(mode="json", by_alias=True) == answer

@@ -102,7 +102,7 @@ def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
         "fingerprint": "f",
         "attempt": "a",
         "askedAt": TIMES[0],
-        "state": "ASKING",
+        "state": "IN_PROGRESS",
         "deleteAfter": delete_after(0),
     }
     assert store.items() == [asked]
@@ -111,7 +111,7 @@ def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
     assert store.items() == [asked | {"state": "IN_DOUBT", "doubt": "no answer came"}]
 
     claims.settle(claim, "t1", new_task("acedata", "t1", now=NOW, request=REQUEST, idempotency_key="order-1"))
-    assert store.item("#submission#order-1") == asked | {"state": "TAKEN", "taskId": "t1"}
+    assert store.item("#submission#order-1") == asked | {"state": "COMPLETED", "taskId": "t1"}
     assert store.item(TASK) == REGISTERED | {"request": STORED_REQUEST, "idempotencyKey": "order-1"}
 
 
@@ -124,7 +124,7 @@ def test_a_key_that_was_freed(store: Store) -> None:
 
     item = store.item("#submission#order-1")
     assert item is not None
-    assert item["state"] == "FREE"
+    assert item["state"] == "RELEASED"
     assert "deleteAfter" not in item
 
 

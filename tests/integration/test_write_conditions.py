@@ -275,8 +275,8 @@ def _claim(store: Store, **differing: Any) -> dict[str, Any] | None:
 NOT_MINE = {
     "another attempt that asks": {"attempt": "another"},
     "mine, in doubt": {"state": "IN_DOUBT"},
-    "mine, taken": {"state": "TAKEN"},
-    "mine, freed": {"state": "FREE"},
+    "mine, taken": {"state": "COMPLETED"},
+    "mine, freed": {"state": "RELEASED"},
 }
 
 
@@ -291,7 +291,7 @@ def test_a_late_attempt_neither_frees_nor_doubts_a_key_that_it_does_not_hold(sto
 
 
 @pytest.mark.parametrize(
-    ("state", "is_claimed"), [("ASKING", False), ("IN_DOUBT", False), ("TAKEN", False), ("FREE", True)]
+    ("state", "is_claimed"), [("IN_PROGRESS", False), ("IN_DOUBT", False), ("COMPLETED", False), ("RELEASED", True)]
 )
 def test_a_key_is_claimed_only_while_it_is_free(store: Store, state: str, is_claimed: bool) -> None:
     _claim(store, state=state)
@@ -300,7 +300,7 @@ def test_a_key_is_claimed_only_while_it_is_free(store: Store, state: str, is_cla
     holder = _claims(store).claim(second)
 
     assert holder.attempt == ("second" if is_claimed else "mine")
-    assert holder.state == (IdempotencyState.ASKING if is_claimed else state)
+    assert holder.state == (IdempotencyState.IN_PROGRESS if is_claimed else state)
     item = store.item(f"#submission#{KEY}")
     assert item is not None
     assert (item["attempt"], item["state"]) == (holder.attempt, holder.state.value)
@@ -325,5 +325,5 @@ def test_an_attempt_that_has_heard_of_its_task_settles_its_key_whatever_was_note
 
     item = store.item(f"#submission#{KEY}")
     assert item is not None
-    assert (item["state"], item["taskId"]) == ("TAKEN", "task12345")
+    assert (item["state"], item["taskId"]) == ("COMPLETED", "task12345")
     assert "doubt" not in item

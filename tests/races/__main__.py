@@ -1,4 +1,4 @@
-"""`make races`: races for one item by the hundred, in memory or at AWS's own DynamoDB Local."""
+"""`make races` runs hundreds of races for single items, in memory or in AWS's DynamoDB Local."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from local.environment import ignore_user_settings
 
-if __name__ == "__main__":  # before anything imports boto3 or moto
+if __name__ == "__main__":  # before boto3 or moto is imported
     ignore_user_settings()
 
 import boto3
@@ -29,7 +29,7 @@ KEYS, WRITERS = 400, 16
 
 
 def main() -> int:
-    """Runs the races and prints what came of them; 1 if any had not exactly one winner."""
+    """Runs the races and prints the results; returns 1 if any race did not have exactly one winner."""
     parser = argparse.ArgumentParser(prog="make races", description=__doc__)
     parser.add_argument("--engine", choices=["moto", "dynamodb-local"], default="moto")
     parser.add_argument("--keys", type=int, default=KEYS)

@@ -1,4 +1,4 @@
-"""Many writers at one item at the same moment: of each race there is one winner, and the item has the winner's word."""
+"""Lets many writers update one item at the same moment: exactly one must win, and the item must have its values."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 1, 6, tzinfo=UTC)
 PROVIDER = "flux-kontext"
 
-# One writer's write: whether it won. It is made anew for every key, after what the race needs is in the table.
+# One writer's write; returns whether it won. It is created for every key, after the race's items are in the table.
 Write = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """A kind of race: what each writer does, and what the item says if a writer was the one that won."""
+    """A kind of race: each writer's write, and a check that the item has the winner's values."""
 
     name: str
     begin: Callable[[str], Write]
@@ -32,7 +32,7 @@ class Race:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one kind of race."""
+    """The result of one kind of race."""
 
     name: str
     keys: int
@@ -42,12 +42,12 @@ class Result:
 
     @property
     def is_fine(self) -> bool:
-        """Every race had one winner, and the item has nobody else's word."""
+        """Whether every race had one winner, and the item has this winner's values."""
         return self.with_one_winner == self.with_the_winners_word == self.keys
 
 
 def run(table_name: str, client: "DynamoDBClient", *, keys: int, writers: int) -> Iterator[Result]:
-    """Runs every kind of race, for so many keys each."""
+    """Runs every kind of race, for this many keys each."""
     table = TasksTable(table_name, client)
     with ThreadPoolExecutor(writers) as pool:
         for race in _races(table, Registry(table_name, client)):

@@ -1,4 +1,4 @@
-"""A soak of the local stack: thousands of tasks, callbacks that go wrong, functions killed at work, services that fail.
+"""Soak-tests the local stack: thousands of tasks, faulty callbacks, killed functions, failing services.
 
 python -m tests.soak --tasks 10000 --seed 1
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from local.environment import ignore_user_settings
 
-if __name__ == "__main__":  # before anything imports boto3 or moto
+if __name__ == "__main__":  # before boto3 or moto is imported
     ignore_user_settings()
 
 from rich.console import Console
@@ -29,7 +29,7 @@ MAX_STORIES = 30
 
 
 def main() -> int:
-    """0 if every promise was kept."""
+    """Runs the soak test; returns 0 if no guarantee was violated."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1, help="the same seed plans the same tasks and faults")

@@ -1,4 +1,4 @@
-"""What the simulated services put into callbacks and into answers to polls."""
+"""Builds the bodies of callbacks and of answers to polls of the simulated services."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _ACEDATA_CODES = {
 
 
 def callback_body(provider: str, task_id: str, says: Claim, base_url: str, *, is_record_shaped: bool) -> Body:
-    """The JSON of a callback; images lie below the base URL."""
+    """Returns the JSON of a callback; image URLs start with the base URL."""
     if provider == ACEDATA:
         return _acedata_response(task_id, says, _urls(says, base_url))
     if is_record_shaped:
@@ -28,17 +28,17 @@ def callback_body(provider: str, task_id: str, says: Claim, base_url: str, *, is
 
 
 def kie_answer(task_id: str, says: Claim, urls: Sequence[str]) -> Body:
-    """record-info: HTTP 200 in every case."""
+    """Returns an answer of record-info, which has status 200 in every case."""
     return _envelope(200, _record(task_id, says, urls))
 
 
 def unknown_kie_task(provider: str) -> Body:
-    """What record-info says of a task that it does not know (yet)."""
+    """Returns the answer of record-info for a task that it does not know (yet)."""
     return _envelope(422, None) if provider == FLUX_KONTEXT else _envelope(200, None)
 
 
 def acedata_record(task_id: str, says: Claim, urls: Sequence[str]) -> Body:
-    """One record of /flux/tasks."""
+    """Returns one record of /flux/tasks."""
     record: Body = {"id": task_id, "created_at": 1700000000.0, "request": {"action": "generate"}}
     if says.status == "PENDING":
         return record

@@ -1,6 +1,6 @@
-"""Those who know of tasks: users who register them, services that call back, and strangers.
+"""Simulates the senders of requests: users who register tasks, services that call back, and unauthorised clients.
 
-A service waits 15 s for an answer, takes nothing but 200 for success, tries three more times and gives up.
+A service waits 15 s for a response, accepts only 200 as success, tries three more times and gives up.
 """
 
 import contextlib
@@ -24,17 +24,17 @@ from tests.soak.claims import Claim
 from tests.soak.plans import CallbackPlan, Cut, Registration, TaskPlan
 from tests.soak.timeline import Timeline
 
-ANSWER_TIMEOUT_SECONDS = 15.0  # real ones, never scaled
+ANSWER_TIMEOUT_SECONDS = 15.0  # real seconds, never scaled
 MAX_ATTEMPTS = 4
 RETRY_AFTER = 10.0
 REGISTERED_LATE_AFTER = 5.0  # seconds after the task's end
-# A stranger who guesses: of a token's length and letters.
+# A guessed token with the length and alphabet of a real one.
 WRONG_TOKEN = "x" * 48
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One request with a callback, and what was answered if anybody waited for it."""
+    """One request with a callback, and its response if the sender waited for one."""
 
     task: str
     says: Claim
@@ -46,7 +46,7 @@ class Delivery:
     cut: str | None = None
     error: str | None = None
     is_authorized: bool = True
-    sha256: str | None = None  # of a body that ends early
+    sha256: str | None = None  # of a truncated body
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__} | {"says": self.says.to_json()}
@@ -57,19 +57,22 @@ class Delivery:
 
 
 class Callers:
-    """Plays the outside of each task on a timeline. `on_through(number)` hears when nobody will call for it again."""
+    """Sends the requests about each task on a timeline.
+
+    Calls `on_through(number)` when no more requests about a task will follow.
+    """
 
     def __init__(
         self, stack: Mapping[str, Any], images_url: str, time_scale: float, on_through: Callable[[int], None]
     ) -> None:
-        """`stack` is what the local stack's stack.json says."""
+        """`stack` is the content of the local stack's stack.json."""
         self._callback_urls: Mapping[str, str] = stack["callback_urls"]
         self._images_url = images_url
         self._time_scale = time_scale
         self._on_through = on_through
         self._timeline = Timeline(24)
         self._lock = threading.Lock()
-        self._open: dict[int, int] = {}  # by task: how much is still to come
+        self._open: dict[int, int] = {}  # number of outstanding requests by task
         self.deliveries: list[Delivery] = []
         self._table_name = stack["table"]
         self._dynamodb = boto3.Session("local", "local", region_name=stack["region"]).client(
@@ -80,7 +83,7 @@ class Callers:
 
     @property
     def errors(self) -> list[str]:
-        """What went wrong in here, which must be nothing."""
+        """Errors of the simulation itself; the list must stay empty."""
         return self._timeline.errors
 
     def start(self) -> None:
@@ -90,7 +93,7 @@ class Callers:
         self._timeline.stop()
 
     def begin(self, plan: TaskPlan, ends_at: float) -> None:
-        """Plays a task that ends at this moment."""
+        """Simulates the senders for a task that ends at this moment."""
         begins_at, scale = time.time(), self._time_scale
         work: list[tuple[float, Callable[[], None]]] = [
             (ends_at + after * scale, partial(self._deliver, plan, callback))
@@ -130,7 +133,7 @@ class Callers:
             "registeredAt": {"S": now},
             "updatedAt": {"S": now},
         }
-        # Its callback may have been faster.
+        # A callback may have created the item first.
         with contextlib.suppress(self._dynamodb.exceptions.ConditionalCheckFailedException):
             self._dynamodb.put_item(
                 TableName=self._table_name, Item=item, ConditionExpression="attribute_not_exists(task)"
@@ -177,10 +180,10 @@ class Callers:
 
 
 def post(url: str, body: bytes, cut: Cut | None) -> int | None:
-    """The answer's status; None if the delivery is cut so that nobody hears an answer.
+    """Sends a callback and returns the response's status; None if the delivery is cut before a response.
 
     Raises:
-        OSError, HTTPException: there was none in time.
+        OSError, HTTPException: there was no response in time.
     """
     parts = urlsplit(url)
     assert parts.hostname

@@ -1,11 +1,11 @@
-"""Holds a history against what was promised. Every check says what it found, or nothing.
+"""Checks a history against the guarantees of the pipeline. Every check yields its violations.
 
-what is acknowledged is known       a callback answered 200 is in the task's item, as its result or as evidence
-statuses only move up               down goes what the provider itself says, in place of a callback's claim
-ARCHIVED means bytes                every image was in the bucket before the item said so, and is the true one
-nothing is made up                  what an item says was said by its provider, or by somebody who had the token
-evidence stays                      conflicts are added to, never taken away
-once                                an object is put once; a task succeeds once more only after it was corrected
+what is acknowledged is known       a callback answered with 200 is in the task's item, as its result or in `conflicts`
+statuses only move up               except when the provider's status corrects a callback's unconfirmed report
+ARCHIVED means bytes                every image was in the bucket before the item was ARCHIVED, and is the true one
+nothing is made up                  an item contains only reports of its provider or of senders with a valid token
+evidence stays                      entries of `conflicts` are added, never removed
+once                                an object is put once; a task succeeds again only after a correction
 """
 
 import base64
@@ -18,14 +18,14 @@ from tests.soak.history import Change, History, Put, TaskRecord
 
 MAX_CONFLICTS = 10
 MAX_URLS_PER_CONFLICT = 4
-# They ask the provider, and may correct by its word.
+# These functions poll the provider, and may correct a task by its answer.
 _CORRECTORS = frozenset({"PollTasksFunction", "ArchiveImagesFunction"})
 _RESULTS = frozenset({"SUCCEEDED", "INCOMPLETE", "ARCHIVED"})
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A promise that was not kept."""
+    """A guarantee that was violated."""
 
     promise: str
     task: str
@@ -36,7 +36,7 @@ class Violation:
 
 
 def check_history(history: History, images: Mapping[str, str]) -> list[Violation]:
-    """Every violation; `images` are the true images' SHA-256 in hex, by their URLs' paths."""
+    """Returns all violations; `images` are the true images' SHA-256 in hex, by the paths of their URLs."""
     by_task = history.changes_by_task()
     deliveries: dict[str, list[Delivery]] = {}
     for delivery in history.deliveries:
@@ -90,7 +90,7 @@ def _only_up(task: str, changes: Sequence[Change], said: Mapping[Claim, float]) 
 
 def _is_correction(change: Change, before: TaskRecord, after: TaskRecord, said: Mapping[Claim, float]) -> bool:
     if change.writer == "":
-        # An operator's word: what was given up is tried again, the same images, or polling from its beginning.
+        # An operator may reopen a task that was given up: archiving of the same images, or polling from the start.
         is_reopened = (before.status, after.status) == ("INCOMPLETE", "SUCCEEDED") and before.claim == after.claim
         return is_reopened or (before.status, after.status) == ("TIMED_OUT", "PENDING")
     if change.writer not in _CORRECTORS:
@@ -154,7 +154,7 @@ def _has_a_source(claim: Claim, change: Change, sent: Sequence[Delivery], said: 
 
 
 def _is_beginning(claim: Claim, said: Claim) -> bool:
-    """Whether it says the same; of a conflict's images the first are kept."""
+    """Returns whether both reports are equal; of a conflict's images only the first are stored."""
     return claim in (said, Claim(said.status, said.paths[:MAX_URLS_PER_CONFLICT], said.reason))
 
 

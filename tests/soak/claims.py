@@ -1,4 +1,4 @@
-"""What somebody says of a task: a callback, a provider that is asked, or the task's own item."""
+"""Represents a report about a task: of a callback, of a polled provider, or of the task's own item."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ RESULT_STATUSES = frozenset({"SUCCEEDED", "INCOMPLETE", "ARCHIVED"})
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """SUCCEEDED with images, FAILED with a reason, TIMED_OUT, or PENDING: still running.
+    """A report: SUCCEEDED with images, FAILED with a reason, TIMED_OUT, or PENDING (still running).
 
-    Images are named by the paths of their URLs: the same image signed anew is the same image, and where the simulated
-    services listen is no matter.
+    Images are identified by the paths of their URLs: an image with a newly signed URL is the same image, and the
+    address of the simulated services does not matter.
     """
 
     status: str

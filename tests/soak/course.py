@@ -1,4 +1,4 @@
-"""A soak's way from its first task until nothing moves any more."""
+"""Controls a soak test from its first task until nothing changes any more."""
 
 import time
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from tests.soak.planning import plan_tasks
 from tests.soak.report import Progress, Soak
 
 TERMINAL = frozenset({"ARCHIVED", "INCOMPLETE", "FAILED", "TIMED_OUT"})
-# Nothing has happened for so long: longer than any pause between two tries that shows nowhere.
+# Without activity for this long the run is over: longer than any invisible pause between two attempts.
 QUIET_SECONDS = 4.0
 
 
 class Course:
-    """A run from its first task until it is quiet."""
+    """Controls a run from its first task until it is idle."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Course:
         self.rss_mb: list[int] = []
 
     def feed(self) -> None:
-        """Begins all tasks, never more at once than are to be in flight."""
+        """Starts all tasks, with at most `in_flight` at once."""
         while self._begun < self._soak.tasks:
             self._look()
             for number in range(
@@ -50,7 +50,7 @@ class Course:
             time.sleep(0.1)
 
     def wait_until_quiet(self, stage: str) -> None:
-        """Returns when nothing moves any more: no call to come, no message, no execution, no function at work."""
+        """Waits until nothing is outstanding: no request, message, execution or running function."""
         quiet_since, changes = time.monotonic(), -1
         while time.monotonic() - quiet_since < QUIET_SECONDS:
             time.sleep(0.25)
@@ -60,7 +60,7 @@ class Course:
                 quiet_since, changes = time.monotonic(), now_changes
 
     def tell(self, stage: str) -> Progress:
-        """Says where the run is."""
+        """Reports the progress of the run."""
         seconds = time.monotonic() - self._began_at
         progress = Progress(stage, self._begun, self._begun - len(self._open), seconds, _rss_mb())
         self._on_progress(progress)
@@ -95,9 +95,9 @@ class Course:
 
 
 def _rss_mb() -> int:
-    """Of this process, which the stack's services run in."""
+    """Returns the memory of this process, in which the stack's services run."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
-        return 0  # not on this system
+        return 0  # not available on this system
     return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmRSS:"))

@@ -1,4 +1,4 @@
-"""What there is when all is quiet, held against the plans: items, objects, dead letters, kept deliveries."""
+"""Compares the final state of a soak test with the plans: items, objects, dead letters, rejected deliveries."""
 
 import base64
 import hashlib
@@ -19,13 +19,13 @@ UNHEARD_OF = "never heard of"
 DEAD_LETTERS = "in dead letters"
 GIVEN_UP = "INCOMPLETE before its time"
 _NOT_THERE_AT_FIRST = {ImageFate.NOT_YET, ImageFate.STALE, ImageFate.GONE}
-# Where tasks end that need somebody's eyes, by logical id.
+# The queues of tasks that need an operator, by logical id.
 FAILURE_QUEUES = ("ArchiveDeadLetters", "DispatchDeadLetters")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object of the bucket: the digest of its bytes, read again, and how many versions there are."""
+    """An object in the bucket: the digest of its content, read again, and the number of versions."""
 
     sha256: str
     versions: int
@@ -33,14 +33,14 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where the tasks are."""
+    """The items of all tasks and the failure queues that contain tasks."""
 
     items: Mapping[str, TaskRecord]
-    dead: Mapping[str, str]  # the failure queue in which a task is
+    dead: Mapping[str, str]  # the failure queue that contains the task
 
     @classmethod
     def of(cls, stack: LocalStack, history: History) -> "Standing":
-        """Reads it through the services' own interfaces; the letters stay where they are."""
+        """Reads it through the services' own APIs; dead letters stay in their queues."""
         pages = stack.boto3_client("dynamodb").get_paginator("scan").paginate(TableName=stack.info["table"])
         items = {item["task"]["S"]: TaskRecord.of(item) for page in pages for item in page["Items"]}
         return cls(items, _read_failures(stack, history))
@@ -48,10 +48,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in the bucket."""
+    """The contents of the bucket."""
 
     objects: Mapping[str, StoredObject]  # below images/
-    kept: frozenset[str]  # SHA-256 of the bodies of deliveries that could not be read
+    kept: frozenset[str]  # SHA-256 of the bodies of deliveries that could not be parsed
 
     @classmethod
     def of(cls, stack: LocalStack) -> "Contents":
@@ -62,7 +62,7 @@ class Contents:
 def check_tasks(
     plans: Sequence[TaskPlan], standing: Standing, history: History, *, is_repaired: bool
 ) -> tuple[list[Violation], Counter[str]]:
-    """Every violation, and how many tasks ended how. Once all is repaired, nothing may be left to be repaired."""
+    """Returns all violations, and the number of tasks by outcome. After the repair no task may need one."""
     violations: list[Violation] = []
     outcomes: Counter[str] = Counter()
     known = {delivery.task for delivery in history.deliveries if delivery.status == 200}
@@ -88,13 +88,13 @@ def check_tasks(
 def check_bucket(
     standing: Standing, contents: Contents, history: History, images: Mapping[str, str]
 ) -> Iterator[Violation]:
-    """Objects against items, kept deliveries against those that were sent; `images` are SHA-256 by path."""
+    """Compares objects with items, and stored rejected deliveries with sent ones; `images` are SHA-256 by path."""
     yield from _check_objects(standing, contents.objects, images)
     yield from _check_kept(contents.kept, history)
 
 
 def check_requests(image_requests: Mapping[str, int]) -> Iterator[Violation]:
-    """Nothing is fetched that only a lie has named; `image_requests` counts by path."""
+    """Checks that no image was downloaded that only a false report names; `image_requests` counts by path."""
     for path, count in image_requests.items():
         if not path.startswith("/images/"):
             yield Violation("nothing is made up", path, f"a false claim's image was fetched {count} times")
@@ -115,7 +115,7 @@ def _problem(plan: TaskPlan, item: TaskRecord) -> str | None:
 
 
 def _excuse(plan: TaskPlan, item: TaskRecord) -> str | None:
-    """INCOMPLETE in place of ARCHIVED, if every image that is given up was not there when the last try came to it."""
+    """Returns the outcome if INCOMPLETE is acceptable: every lost image was still unavailable at its last attempt."""
     fates = {image.path: image.fate for image in plan.images}
     given_up = {fates.get(image.path) for image in item.images if image.state == "EXPIRED"}
     is_excused = item.status == "INCOMPLETE" and item.claim == plan.truth
@@ -152,7 +152,7 @@ def _check_objects(
     true_images = set(images.values())
     for key in objects.keys() - expected.keys() - requests:
         _, provider, task_id, name = key.split("/")
-        # Written, and then nobody got to note it: the task waits among the dead letters, and this for it.
+        # The object was written, but its item was not updated: the task's dead letter refers to it.
         is_true = name == "request.json" or objects[key].sha256 in true_images
         if not (is_true and f"{provider}#{task_id}" in standing.dead):
             yield Violation("objects are those of successful tasks", key, "nobody knows of it")
@@ -168,12 +168,12 @@ def _check_kept(kept: frozenset[str], history: History) -> Iterator[Violation]:
 
 
 def folder(task: str) -> str:
-    """Where a task's objects lie."""
+    """Returns the key prefix of a task's objects."""
     return f"images/{task.replace('#', '/')}"
 
 
 def alarms_missing(template: Template) -> list[str]:
-    """The failure queues that no alarm watches."""
+    """Returns the failure queues without an alarm."""
     watched = {
         dimension["Value"]["Fn::GetAtt"][0]
         for name in template.of_type("AWS::CloudWatch::Alarm")
@@ -211,7 +211,7 @@ def _read_kept(stack: LocalStack) -> frozenset[str]:
 
 
 def _read_failures(stack: LocalStack, history: History) -> dict[str, str]:
-    """The tasks that lie in failure queues, and in which; the messages stay where they are."""
+    """Returns the tasks in failure queues, with their queues; the messages stay there."""
     dead = {
         json.loads(body)["task"]: "ArchiveDeadLetters"
         for body in _peek(stack, stack.resources["ArchiveDeadLetters"].ref)

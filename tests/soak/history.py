@@ -1,4 +1,4 @@
-"""Who wrote what when: every change of the tasks table and every object that was put, in the order of commits."""
+"""Records every change of the tasks table and every object that was put, with writer and time, in commit order."""
 
 import threading
 import time
@@ -33,20 +33,20 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """What an item says."""
+    """The relevant attributes of an item."""
 
-    claim: Claim  # in words of SUCCEEDED also where the images have been archived
+    claim: Claim  # with status SUCCEEDED also if the images are archived
     status: str
     rank: int
     reported_by: str | None
     is_confirmed: bool
     images: tuple[ImageRecord, ...]
     conflicts: tuple[Claim, ...]
-    has_request: bool  # it is known what was asked for
+    has_request: bool  # the request of the task is stored
 
     @classmethod
     def of(cls, image: Mapping[str, Any]) -> "TaskRecord":
-        """A stream record's old or new image, or an item as DynamoDB has it."""
+        """Converts a stream record's old or new image, or an item from DynamoDB."""
         item = {name: _deserialize(value) for name, value in image.items()}
         status = item["status"]
         images = item.get("images", [])
@@ -79,7 +79,7 @@ class Change:
 
     task: str
     at: float
-    writer: str  # the function; empty: somebody outside
+    writer: str  # the function; empty: a client outside of the stack
     before: TaskRecord | None
     after: TaskRecord | None
     sequence_number: str
@@ -87,22 +87,24 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """One object that S3 took."""
+    """One object that S3 accepted."""
 
     key: str
     at: float
     writer: str
-    sha256: str | None  # base64, as the request had it
+    sha256: str | None  # base64, from the request
 
 
 @dataclass
 class History:
-    """Everything that a checker looks at."""
+    """The data for all checks."""
 
     changes: list[Change] = field(default_factory=list)
     puts: list[Put] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
-    said: dict[tuple[str, Claim], float] = field(default_factory=dict)  # by providers, and when first
+    said: dict[tuple[str, Claim], float] = field(
+        default_factory=dict
+    )  # reports of providers, and the first time of each
 
     def changes_by_task(self) -> dict[str, list[Change]]:
         by_task: dict[str, list[Change]] = {}
@@ -112,7 +114,7 @@ class History:
 
 
 class Recorder:
-    """Watches a stack's table and bucket from inside: `around` goes directly around moto, behind any fault."""
+    """Records changes of a stack's table and bucket; `around` wraps moto directly, behind any injected fault."""
 
     def __init__(self) -> None:
         self.history = History()
@@ -121,7 +123,7 @@ class Recorder:
         self._writer: ContextVar[str] = ContextVar("writer", default="")
 
     def latest(self) -> dict[str, TaskRecord]:
-        """The items as the last change left them, by task."""
+        """Returns the items as the last change left them, by task."""
         with self._lock:
             return dict(self._latest)
 
@@ -145,7 +147,7 @@ class Recorder:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Hears of every stream record that is written in this block; to be entered before the stack starts."""
+        """Records every stream record written in this block; must be entered before the stack starts."""
         add = StreamShard.add
 
         def add_and_note(shard: StreamShard, old: Any, new: Any) -> None:
@@ -157,7 +159,7 @@ class Recorder:
 
     def _note(self, record: Mapping[str, Any]) -> None:
         task = str(record["Keys"]["task"]["S"])
-        # moto makes a new item in two steps and writes a record of the first, which has nothing but the key.
+        # moto creates an item in two steps and writes a record of the first, which has only the key.
         before, after = (
             TaskRecord.of(image) if "status" in (image := record.get(name, {})) else None
             for name in ("OldImage", "NewImage")
@@ -165,7 +167,7 @@ class Recorder:
         if before is None and after is None:
             return
         with self._lock:
-            # One object for both: of a change's end and the next one's beginning.
+            # One object for both the state after a change and the state before the next one.
             known = self._latest.get(task)
             before = known if known == before else before
             self.history.changes.append(

@@ -1,4 +1,4 @@
-"""Small real images, every one with bytes of its own."""
+"""Generates small real images, each with unique content."""
 
 import io
 import random
@@ -15,7 +15,7 @@ SIZES = ((12, 8), (24, 24), (40, 30))
 
 
 def image_bytes(plan: ImagePlan) -> bytes:
-    """The image at a plan's path: one of nine pictures, made unique by a comment that each format has room for."""
+    """Returns the image at a plan's path: one of nine pictures, made unique by a comment in its metadata."""
     comment = plan.path.encode()
     picture = _picture(plan.format, blake2b(comment, digest_size=1).digest()[0] % len(SIZES))
     return {"JPEG": _commented_jpeg, "PNG": _commented_png, "WEBP": _commented_webp}[plan.format](picture, comment)
@@ -31,12 +31,12 @@ def _picture(format_name: str, size: int) -> bytes:
 
 
 def _commented_jpeg(picture: bytes, comment: bytes) -> bytes:
-    """A COM segment after the start of the image."""
+    """Adds a COM segment after the start of the image."""
     return picture[:2] + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + picture[2:]
 
 
 def _commented_png(picture: bytes, comment: bytes) -> bytes:
-    """A tEXt chunk after IHDR."""
+    """Adds a tEXt chunk after IHDR."""
     body = b"tEXtComment\0" + comment
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     after_header = 8 + 25
@@ -44,7 +44,7 @@ def _commented_png(picture: bytes, comment: bytes) -> bytes:
 
 
 def _commented_webp(picture: bytes, comment: bytes) -> bytes:
-    """The extended format with its one bitstream and an EXIF chunk."""
+    """Converts to the extended format, with its one bitstream and an EXIF chunk."""
     (width, height) = Image.open(io.BytesIO(picture)).size
     has_exif = 0x08
     head = bytes((has_exif, 0, 0, 0)) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")

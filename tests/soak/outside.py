@@ -1,6 +1,6 @@
-"""The world outside of the stack, in a process of its own: services, users and strangers.
+"""Simulates everything outside of the stack in a separate process: services, users and unauthorised clients.
 
-Speaks JSON lines over stdin and stdout with whoever started it; ends when stdin does.
+Exchanges JSON lines with its parent process over stdin and stdout; ends when stdin is closed.
 """
 
 import json

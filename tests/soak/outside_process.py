@@ -1,4 +1,4 @@
-"""The world outside, as whoever starts its process sees it."""
+"""Starts and controls the process that simulates everything outside of the stack."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ _STOP_TIMEOUT_SECONDS = 30
 
 
 class Outside:
-    """The process in which everybody is who is not the stack."""
+    """The process that simulates services, users and unauthorised clients."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -26,7 +26,7 @@ class Outside:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.through: set[int] = set()  # tasks that nobody will call for again
+        self.through: set[int] = set()  # tasks without outstanding requests
         hello = self._hear()
         self.base_urls: dict[str, str] = hello["base_urls"]
         self.image_host: str = hello["image_host"]
@@ -50,7 +50,7 @@ class Outside:
         self._tell(task=number)
 
     def report(self) -> dict[str, Any]:
-        """All that was sent, said and served."""
+        """Returns everything that was sent, reported and served."""
         self._reported.clear()
         self._tell(report=True)
         if not self._reported.wait(_ANSWER_TIMEOUT_SECONDS):
@@ -58,7 +58,7 @@ class Outside:
         return self._report
 
     def stop(self) -> None:
-        """Closes its input, which ends it."""
+        """Closes the process's stdin, which ends it."""
         assert self._process.stdin
         self._process.stdin.close()
         try:

@@ -1,4 +1,4 @@
-"""Plans tasks by chance: the same seed gives the same plans, task by task."""
+"""Plans tasks at random: the same seed gives the same plans, task by task."""
 
 import random
 import uuid
@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 
 def plan_tasks(seed: int, count: int) -> list[TaskPlan]:
-    """The plans of a run."""
+    """Returns the plans of a run."""
     return [plan_task(seed, number) for number in range(count)]
 
 
 def plan_task(seed: int, number: int) -> TaskPlan:
-    """One task's plan, which depends on nothing but these two numbers."""
+    """Returns one task's plan, which depends only on these two numbers."""
     rng = random.Random(f"{seed}/{number}")
     provider = _one_of(rng, {FLUX_KONTEXT: 5, NANOBANANA: 3, ACEDATA: 2})
     digest = blake2b(f"{seed}/{number}".encode(), digest_size=16).hexdigest()
@@ -44,7 +44,7 @@ def plan_task(seed: int, number: int) -> TaskPlan:
         "PENDING": RUNNING,
     }[ending]
     callbacks = _callbacks(rng, truth, provider, task_id)
-    # Nobody could ever know of a task that is neither registered nor called back.
+    # Without registration and callback, a task could not become known.
     may_go_unregistered = any(plan.at for plan in callbacks)
     registration = _one_of(
         rng, {Registration.FIRST: 80, Registration.LATE: 12, Registration.NEVER: 8 if may_go_unregistered else 0}
@@ -127,7 +127,7 @@ def _callbacks(rng: random.Random, truth: Claim, provider: str, task_id: str) ->
                 CallbackPlan(truth, treatment, tuple(soon + gap * copy for copy in range(rng.choice((2, 2, 3, 5))))),
             )
         case Treatment.REORDERED:
-            # What was said first, and taken back, arrives with or after what was said last.
+            # The first report, later withdrawn, arrives with or after the last one.
             first = Claim("FAILED", reason=rng.choice([reason for reason in REASONS if reason != truth.reason]))
             return (
                 CallbackPlan(truth, Treatment.NONE, (soon,)),
@@ -136,7 +136,7 @@ def _callbacks(rng: random.Random, truth: Claim, provider: str, task_id: str) ->
         case Treatment.CONTRADICTED:
             false = _falsehood(rng, truth, provider, task_id, "strange")
             false_at = soon + rng.choice((0.0, 10.0, 60.0))
-            # The true one may be lost, come before or after it.
+            # The true callback may be lost, or arrive before or after the false one.
             true_at = _one_of(rng, {(): 3, (soon,): 4, (soon + 30.0,): 3})
             return (
                 CallbackPlan(truth, Treatment.NONE if true_at else Treatment.DROPPED, true_at),
@@ -151,9 +151,9 @@ def _callbacks(rng: random.Random, truth: Claim, provider: str, task_id: str) ->
 
 
 def _falsehood(rng: random.Random, truth: Claim, provider: str, task_id: str, folder: str) -> Claim:
-    """Something that is not so."""
+    """Returns a false report."""
     if len(truth.paths) > 1 and provider == ACEDATA and rng.random() < 0.5:
-        return Claim("SUCCEEDED", truth.paths[:1])  # true, but not the whole truth
+        return Claim("SUCCEEDED", truth.paths[:1])  # true, but incomplete
     if rng.random() < 0.5:
         return Claim("FAILED", reason=rng.choice([reason for reason in REASONS if reason != truth.reason]))
     return Claim("SUCCEEDED", (f"/{folder}/{provider}/{task_id}/result-0.png",))
@@ -179,9 +179,9 @@ def _one_of(rng: random.Random, weights: dict[T, int]) -> T:
 
 
 def deliveries_by_treatment(plans: Sequence[TaskPlan]) -> dict[Treatment, int]:
-    """How many deliveries of callbacks are planned, retries aside, and what is done to them.
+    """Returns the number of planned deliveries of callbacks by treatment, without retries.
 
-    One that is dropped counts, too; of those that are repeated the first does not.
+    A dropped one counts, too; the first copy of a repeated one does not.
     """
     counts = dict.fromkeys(Treatment, 0)
     for plan in plans:

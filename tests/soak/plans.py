@@ -1,4 +1,4 @@
-"""What each task of a soak is, and what goes wrong with it.
+"""Defines the plan of each task in a soak test, and the faults that it meets.
 
 Times are simulated seconds, as in the template's parameters: the run's time scale makes them shorter.
 """
@@ -13,7 +13,7 @@ REASONS = ("CONTENT_POLICY", "INTERNAL", "GENERATION_FAILED")
 
 
 class Treatment(StrEnum):
-    """What is done to a callback on its way."""
+    """The fault that a callback meets on its way."""
 
     NONE = "as it should be"
     DROPPED = "dropped"
@@ -25,7 +25,7 @@ class Treatment(StrEnum):
 
 
 class Cut(StrEnum):
-    """How a delivery is cut."""
+    """The point at which a delivery is cut."""
 
     CONNECTION = "the connection ends in the middle of the body"
     BODY = "the body ends early, and says so"
@@ -33,7 +33,7 @@ class Cut(StrEnum):
 
 
 class Registration(StrEnum):
-    """When the user puts the task's item."""
+    """The time at which the user registers the task."""
 
     FIRST = "before any callback"
     LATE = "after the callbacks"
@@ -41,7 +41,7 @@ class Registration(StrEnum):
 
 
 class ImageFate(StrEnum):
-    """How an image is served."""
+    """The way in which an image is served."""
 
     FINE = "fine"
     SLOW = "slow"
@@ -55,12 +55,12 @@ class ImageFate(StrEnum):
 
     @property
     def ends_well(self) -> bool:
-        """Whether patience brings the image."""
+        """Whether repeated attempts get the image."""
         return self not in (ImageFate.GONE, ImageFate.PAGE)
 
 
 class PollFault(StrEnum):
-    """How one request about a task is answered otherwise than it should be."""
+    """The fault in the response to one poll."""
 
     ERROR = "HTTP 500"
     BUSY = "busy"
@@ -73,42 +73,42 @@ class PollFault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImagePlan:
-    """One image: `path` is that of its URL, `troubles` how many requests meet its fate where that passes."""
+    """One image: `path` is that of its URL, `troubles` the number of requests that a temporary fault affects."""
 
     path: str
     kind: str  # origin or result
     index: int  # within its kind
-    format: str  # JPEG, PNG or WEBP, whatever the path's extension says
+    format: str  # JPEG, PNG or WEBP, independent of the path's extension
     fate: ImageFate
     troubles: int
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackPlan:
-    """One callback: what it says, when it is sent, and what happens to it."""
+    """One callback: its report, the times at which it is sent, and the fault that it meets."""
 
     says: Claim
     treatment: Treatment
     at: tuple[float, ...]  # seconds after the task's end, one for each copy; empty: never sent
     cut: Cut | None = None
-    cut_attempts: int = 0  # so many of a copy's attempts are cut; the fourth is the last
+    cut_attempts: int = 0  # number of a copy's attempts that are cut; the fourth is the last
 
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
-    """One task, from its creation to what should be known of it in the end."""
+    """One task, from its creation to its required final state."""
 
     number: int
     provider: str
     task_id: str
-    truth: Claim  # what the provider itself says once the task has ended; RUNNING: it never does
+    truth: Claim  # the provider's own report after the task has ended; RUNNING: it never ends
     ends_after: float
     registration: Registration
     images: tuple[ImagePlan, ...]
     callbacks: tuple[CallbackPlan, ...]
-    poll_faults: tuple[PollFault, ...]  # of the first requests about it, one each
+    poll_faults: tuple[PollFault, ...]  # of the first polls of it, one each
     is_record_shaped: bool  # its callbacks have the shape of a poll's record
-    forgery: Claim | None  # what a stranger without the token says
+    forgery: Claim | None  # the report in a callback without a valid token
 
     @property
     def task(self) -> str:
@@ -117,7 +117,7 @@ class TaskPlan:
 
     @property
     def ending(self) -> str:
-        """The status in which it belongs, once everything that can be repaired is."""
+        """The required final status, after all possible repairs."""
         match self.truth.status:
             case "SUCCEEDED":
                 return "ARCHIVED" if all(image.fate.ends_well for image in self.images) else "INCOMPLETE"

@@ -1,4 +1,4 @@
-"""The image services of a soak, behind one port: they answer polls and serve images as each task's plan says."""
+"""Simulates the image services of a soak test behind one port: answers polls and serves images by each task's plan."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ PATHS = {FLUX_KONTEXT: "/kie", NANOBANANA: "/nanobanana", ACEDATA: "/acedata"}
 SLOW_POLL_SECONDS = 0.7
 SLOW_IMAGE_SECONDS = 0.5
 _PAGE = b"<!doctype html><html><title>Sign in</title></html>\n"
-# These are about a task, the others about the request.
+# These faults concern one task, the others the whole request.
 _OF_THE_TASK = {PollFault.UNKNOWN, PollFault.LAGGING}
 
 
@@ -29,13 +29,13 @@ class _Task:
         self.plan = plan
         self.ends_at = ends_at
         self.poll_faults = deque(plan.poll_faults)
-        self.has_dead_urls = False  # somebody has met one: who asks now is given fresh ones
+        self.has_dead_urls = False  # an expired URL was requested: the next poll returns fresh ones
 
 
 class Provider:
-    """All services; what they said and served is kept.
+    """All simulated services, with records of their reports and image requests.
 
-    `said[task, claim]` is the time at which a poll was first told so; `image_requests` counts by path.
+    `said[task, claim]` is the time at which a poll first received this report; `image_requests` counts by path.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Provider:
         self._lock = threading.Lock()
         self.said: dict[tuple[str, Claim], float] = {}
         self.image_requests: Counter[str] = Counter()
-        self.polls: Counter[str] = Counter()  # by what became of the request
+        self.polls: Counter[str] = Counter()  # by result of the request
         self._server = _Server(self)
 
     @property
@@ -57,7 +57,7 @@ class Provider:
 
     @property
     def base_urls(self) -> dict[str, str]:
-        """By provider, for polls."""
+        """Base URLs for polls, by provider."""
         return {provider: self.url + path for provider, path in PATHS.items()}
 
     def start(self) -> None:
@@ -67,7 +67,7 @@ class Provider:
         self._server.stop()
 
     def create(self, plan: TaskPlan, ends_at: float) -> None:
-        """Takes a task that ends at this moment (on the wall clock)."""
+        """Adds a task that ends at this moment of the wall clock."""
         with self._lock:
             self._tasks[plan.task_id] = _Task(plan, ends_at)
             self._images.update({image.path: image for image in plan.images})
@@ -75,7 +75,7 @@ class Provider:
     # ------------------------------------------------------------------------------------------------ polls
 
     def next_fault(self, task_ids: Sequence[str]) -> PollFault | None:
-        """What the request about these tasks as a whole meets."""
+        """Returns the next fault for a poll of these tasks as a whole, or None."""
         with self._lock:
             for task_id in task_ids:
                 task = self._tasks.get(task_id)
@@ -84,7 +84,7 @@ class Provider:
         return None
 
     def answer(self, task_id: str) -> tuple[Claim, list[str]] | None:
-        """What is said of a task, and its images' URLs; None if it is not known (yet)."""
+        """Returns the report about a task and its images' URLs, or None if the task is not known (yet)."""
         with self._lock:
             task = self._tasks.get(task_id)
             if task is None:
@@ -102,7 +102,7 @@ class Provider:
     # ------------------------------------------------------------------------------------------------ images
 
     def image(self, path: str, *, is_fresh: bool) -> tuple[ImageFate, ImagePlan | None]:
-        """The image at a path and what this request for it meets."""
+        """Returns the image at a path and the fault for this request."""
         with self._lock:
             self.image_requests[path] += 1
             plan = self._images.get(path)
@@ -138,7 +138,7 @@ class _Handler(LoopbackHandler):
 
     def do_POST(self) -> None:  # noqa: N802
         body = self.rfile.read(length := int(self.headers["content-length"]))
-        if len(body) < length:  # whoever asked was killed meanwhile
+        if len(body) < length:  # the polling function was killed meanwhile
             self.close_connection = True
             return
         asked = json.loads(body)
@@ -192,7 +192,7 @@ class _Handler(LoopbackHandler):
         self.answer(status, json.dumps(body).encode(), [("content-type", "application/json")])
 
     def _cut(self, body: bytes) -> None:
-        """The head and half of the body."""
+        """Sends the head and half of the body."""
         self.send_response_only(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()

@@ -1,4 +1,4 @@
-"""What a soak is told, where it is, and what it came to."""
+"""Defines the settings, the progress and the result of a soak test."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ LOST = frozenset(
 
 @dataclass(frozen=True)
 class Soak:
-    """What a run is like. The same seed plans the same tasks with the same faults."""
+    """The settings of a run. The same seed plans the same tasks with the same faults."""
 
     tasks: int
     seed: int
     state_dir: Path
     time_scale: float = 0.05
-    in_flight: int = 120  # tasks that have begun and not ended: more would only wait for this machine
-    # Polls are rarer than by default, as this machine can bear; giving up is not waited for as long.
+    in_flight: int = 120  # tasks that have started and not ended: more would only overload the machine
+    # Polls are rarer than by default, to limit the load of the machine; giving up takes less time.
     parameters: Mapping[str, str] = field(
         default_factory=lambda: {
             "FirstPollAfterSeconds": "120",
@@ -42,12 +42,12 @@ class Soak:
         }
     )
     max_seconds: float = 3600
-    artefact: Artefact | None = None  # the built functions; without them those of the source tree run
+    artefact: Artefact | None = None  # the built functions; without it those of the source tree run
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is."""
+    """The progress of a run."""
 
     stage: str
     begun: int
@@ -58,23 +58,23 @@ class Progress:
 
 @dataclass
 class Report:
-    """What a run came to."""
+    """The result of a run."""
 
     soak: Soak
     deliveries: Mapping[Treatment, int]
-    requests: Counter[str]  # deliveries as they were sent, by what was answered
+    requests: Counter[str]  # sent deliveries, by response
     polls: Mapping[str, int]
     image_requests: int
-    calls: int  # of functions, to AWS
+    calls: int  # number of AWS calls by functions
     faults: Mapping[tuple[str, Fault], int]
     kills: Mapping[str, int]
-    outcomes_before: Mapping[str, int]  # a redrive
+    outcomes_before: Mapping[str, int]  # before the redrive
     outcomes: Mapping[str, int]
-    dead: Mapping[str, int]  # tasks, by failure queue, before the redrive
+    dead: Mapping[str, int]  # tasks by failure queue, before the redrive
     objects: int
     acknowledged: int
     changes: int
-    resolved_by: Mapping[str, int]  # who brought the first result that counted
+    resolved_by: Mapping[str, int]  # source of the first effective result
     violations: list[Violation]
     history: History
     seconds: float
@@ -82,15 +82,15 @@ class Report:
 
     @property
     def lost(self) -> int:
-        """Violations that mean that something is lost."""
+        """Number of violations in which data is lost."""
         return sum(violation.promise in LOST for violation in self.violations)
 
     @property
     def double(self) -> int:
-        """Violations that mean that something was done twice."""
+        """Number of violations in which work was done twice."""
         return sum(violation.promise == "once" for violation in self.violations)
 
     @property
     def treated_share(self) -> float:
-        """Of the deliveries, those that something was done to."""
+        """Share of the deliveries that met a fault."""
         return 1 - self.deliveries[Treatment.NONE] / sum(self.deliveries.values())

@@ -1,4 +1,4 @@
-"""Runs a soak: a local stack, the world outside of it, the faults between them; then checks what is left."""
+"""Runs a soak test: a local stack, simulated clients and services, injected faults; then checks the result."""
 
 import hashlib
 import subprocess
@@ -27,24 +27,24 @@ from tests.soak.weather import RATES, STREAK_RATE, Killer, outages
 
 @dataclass(frozen=True)
 class _Played:
-    """What a run has left behind."""
+    """The data that a run leaves for the checks."""
 
     history: History
-    before: Standing  # when the faults were over
-    after: Standing  # a redrive
+    before: Standing  # after the end of the faults
+    after: Standing  # after a redrive
     contents: Contents
     faults: AwsFaults
     killer: Killer
-    world: dict[str, Any]  # what the outside tells
+    world: dict[str, Any]  # the report of the process outside of the stack
     rss_mb: list[int]
     redrive_problem: str | None
 
 
 def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) -> Report:
-    """Plays a soak and checks it.
+    """Runs a soak test and checks the result.
 
     Raises:
-        TimeoutError: it did not come to rest within `max_seconds`.
+        TimeoutError: it did not become idle within `max_seconds`.
     """
     began_at = time.monotonic()
     played = _play(soak, on_progress)
@@ -76,7 +76,7 @@ def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) ->
 
 def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
     recorder = Recorder()
-    killers: list[Killer] = []  # one, once there is something to kill
+    killers: list[Killer] = []  # one, as soon as there are functions to kill
     faults = AwsFaults(
         soak.seed,
         RATES,
@@ -128,8 +128,8 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
 
 
 def _redrive(soak: Soak) -> str | None:
-    """What an operator does once the storm is over, as an operator does it. Returns what is wrong, if anything."""
-    command = ["-m", "catchlight", "redrive", "--all", "--limit", str(soak.tasks), "--local", "--json"]
+    """Runs the operator's redrive command after the faults. Returns an error description, or None."""
+    command = ["-m", "catchlight_cli", "redrive", "--all", "--limit", str(soak.tasks), "--local", "--json"]
     done = subprocess.run(
         [sys.executable, *command, "--state-dir", str(soak.state_dir.resolve())],
         cwd=REPOSITORY,

@@ -1,4 +1,4 @@
-"""Everything that is known of a task, for whoever has to find out why it ended as it did."""
+"""Collects all records of a task, to find out why it ended as it did."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from tests.soak.plans import TaskPlan
 
 
 def tell(plan: TaskPlan, history: History, logs: Path) -> Iterator[str]:
-    """The plan, then what happened, in its order: deliveries, answers of the provider, writes, the functions' log."""
+    """Yields the plan, then deliveries, provider answers and writes in order of time, then the functions' log lines."""
     yield f"{plan}"
     events = [
         (delivery.sent_at, f"delivery {delivery.treatment} {delivery.says}, {delivery.cut or delivery.status}")

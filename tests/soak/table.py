@@ -1,4 +1,4 @@
-"""The one table in which a soak ends."""
+"""Renders the result of a soak test as one table."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from tests.soak.report import Report
 
 
 def table(report: Report) -> Table:
-    """Everything that was done, and what it came to."""
+    """Returns a table of all counts and results."""
     soak = report.soak
     found = Table(title=f"{soak.tasks:,} tasks, seed {soak.seed}", title_justify="left", show_header=False)
     found.add_column()

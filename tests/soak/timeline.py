@@ -1,4 +1,4 @@
-"""Does things at their times, in a few threads."""
+"""Runs work at scheduled times, in a few threads."""
 
 import heapq
 import itertools
@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 class Timeline:
-    """Work that is due at moments of the wall clock. Thread-safe."""
+    """Work scheduled at moments of the wall clock. Thread-safe."""
 
     def __init__(self, threads: int) -> None:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
-        # What is due at the same moment goes in the order in which it came.
+        # Work for the same moment runs in the order in which it was added.
         self._arrivals = itertools.count()
         self._changed = threading.Condition()
         self._is_over = False
-        self.errors: list[str] = []  # tracebacks of work that failed
+        self.errors: list[str] = []  # tracebacks of failed work
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="timeline")
         self._thread = threading.Thread(target=self._run, daemon=True, name="timeline")
 
@@ -26,7 +26,7 @@ class Timeline:
         self._thread.start()
 
     def stop(self) -> None:
-        """Begins nothing more, and waits for what has begun."""
+        """Starts nothing more, and waits for running work."""
         with self._changed:
             self._is_over = True
             self._changed.notify()
@@ -54,5 +54,5 @@ class Timeline:
     def _do(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception:  # noqa: BLE001 - the rest goes on; whoever runs the soak is told
+        except Exception:  # noqa: BLE001 - other work continues; `errors` reports it
             self.errors.append(traceback.format_exc())

@@ -1,4 +1,4 @@
-"""What the functions of a soak have to live with: faults of AWS, outages, crashes. All of it follows from a seed."""
+"""Generates the faults of a soak test from a seed: AWS errors, outages and crashes of functions."""
 
 import random
 import threading
@@ -11,7 +11,7 @@ from local.moto.faults import Fault, Outage, Rates
 if TYPE_CHECKING:
     from local.lambda_.runtime import Function
 
-# Of each function's calls to a service.
+# Probabilities for each function's calls to a service.
 RATES: Rates = {
     "dynamodb": {
         Fault.THROTTLE: 0.02,
@@ -60,17 +60,17 @@ RATES: Rates = {
     },
     "secretsmanager": {Fault.THROTTLE: 0.05, Fault.ERROR: 0.05, Fault.CUT: 0.02, Fault.SLOW: 0.05},
 }
-# Six calls in a row about one task: more than an invocation's retries.
+# Six failing calls in a row about one task: more than an invocation's retries.
 STREAK_RATE = 0.01
 SECONDS_BETWEEN_KILLS = 5.0
 SECONDS_BETWEEN_OUTAGES = 45.0
 OUTAGE_SECONDS = (0.5, 4.0)
-# For longer than any run may take.
+# Longer than any run may take.
 _LONGEST_RUN_SECONDS = 2 * 3600
 
 
 def outages(seed: int) -> list[Outage]:
-    """One service after the other, each away for seconds."""
+    """Returns outages of a few seconds, of one service after the other."""
     rng = random.Random(f"outages/{seed}")
     found, at = [], 0.0
     while at < _LONGEST_RUN_SECONDS:
@@ -80,7 +80,7 @@ def outages(seed: int) -> list[Outage]:
 
 
 class Killer:
-    """Ends sandboxes that are at work, every now and then. SIGKILL: no handler hears of it."""
+    """Kills running sandboxes at random intervals. With SIGKILL: no handler can react to it."""
 
     def __init__(self, seed: int, functions: Mapping[str, "Function"]) -> None:
         self._rng = random.Random(f"kills/{seed}")
@@ -97,7 +97,7 @@ class Killer:
         self._thread.join()
 
     def kill(self, function: str, sandbox: str) -> None:
-        """Ends this one."""
+        """Kills this sandbox."""
         if self._functions[function].kill(sandbox):
             self.kills[function] += 1
 

@@ -14,7 +14,8 @@ LAYER = "layers/catchlight/python"
 # Folders without an __init__ have parts all along the path, and the checkout is installed: it must not mix with a copy.
 LINT = f"""
 import sys
-sys.path[:] = [entry for entry in sys.path if entry not in {[str(REPOSITORY), str(REPOSITORY / LAYER)]}]
+checkout = {[str(REPOSITORY), str(REPOSITORY / "cli"), str(REPOSITORY / LAYER)]}
+sys.path[:] = [entry for entry in sys.path if entry not in checkout]
 sys.path[:0] = sys.argv.pop(1).split(":")
 from importlinter.cli import lint_imports_command
 lint_imports_command()
@@ -24,7 +25,7 @@ lint_imports_command()
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     """What import-linter says of a copy of this repository; it finds packages where Python does."""
     return subprocess.run(
-        [sys.executable, "-c", LINT, f"{folder}:{folder / LAYER}", "--no-cache", "--no-logo"],
+        [sys.executable, "-c", LINT, f"{folder}:{folder / 'cli'}:{folder / LAYER}", "--no-cache", "--no-logo"],
         cwd=folder,
         env={"COLUMNS": "1000"},
         capture_output=True,
@@ -42,7 +43,7 @@ def test_imports_go_one_way() -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for folder in ("catchlight", "functions", "local", LAYER):
+    for folder in ("cli", "functions", "local", LAYER):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
     return tmp_path
@@ -52,7 +53,7 @@ def copy(tmp_path: Path) -> Path:
     ("module", "line", "broken"),
     [
         ("catchlight/models.py", "from catchlight import settings", "Within the package imports go one way"),
-        ("catchlight/settings.py", "from catchlight import tasks_table", "Within the package imports go one way"),
+        ("catchlight/settings.py", "from catchlight.tasks import table", "Within the package imports go one way"),
         ("catchlight/providers/payloads.py", "from catchlight import polling", "Within the package imports go one way"),
         (
             "catchlight/polling/poll_round.py",
@@ -68,7 +69,7 @@ def copy(tmp_path: Path) -> Path:
             "from functions.poll_tasks import app",
             "The local stack uses the functions",
         ),
-        ("functions/poll_tasks/app.py", "from local import loopback", "The local stack uses the functions"),
+        ("functions/poll_tasks/app.py", "from local.http import loopback", "The local stack uses the functions"),
         ("functions/poll_tasks/app.py", "import functions.receive_callback.app", "Functions share nothing"),
         ("catchlight/providers/kie.py", "import httpx", "What knows a provider's language does no I/O"),
     ],

@@ -47,7 +47,7 @@ def test_promises_are_shown_by_enough_tests() -> None:
     "text", [pytest.param(PAGE, id="page"), *(alarm["AlarmDescription"] for alarm in ALARMS.values())]
 )
 def test_commands_that_are_named_exist(text: str) -> None:
-    named = set(re.findall(r"\bcatchlight ([a-z]+)\b(?! STACK)", text))
+    named = set(re.findall(r"\bcatchlight ([a-z-]+)\b(?! STACK)", text))
 
     assert named <= {command.name for command in COMMANDS}
 

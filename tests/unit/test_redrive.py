@@ -132,7 +132,7 @@ def test_a_task_is_queued_with_all_its_missing_images_pending_and_fresh() -> Non
 
     done = world.run()
 
-    assert (done.url_refresher, done.remark, done.is_failed, done.status) == (1, "", False, TaskStatus.SUCCEEDED)
+    assert (done.fresh_urls, done.remark, done.is_failed, done.status) == (1, "", False, TaskStatus.SUCCEEDED)
     pending = ImageState.PENDING
     renewed = {2: ("https://h.example/fresh", pending), 3: ("https://h.example/rejected", pending)}
     assert world.done == [("find", [1, 2, 3]), ("renew", renewed, NOW), ("queue", [TASK], "run-1")]
@@ -157,7 +157,7 @@ def test_a_provider_that_gives_no_fresh_urls_is_no_obstacle() -> None:
 
     done = world.run()
 
-    assert (done.is_failed, done.url_refresher) == (False, 0)
+    assert (done.is_failed, done.fresh_urls) == (False, 0)
     assert done.remark == "the provider could not be asked for fresh URLs: busy"
     assert [call[0] for call in world.done] == ["find", "renew"]
 

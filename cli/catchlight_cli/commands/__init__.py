@@ -1,4 +1,4 @@
-"""The commands, one module each. A new one is a module here and a line below."""
+"""Lists the commands of the CLI, one module each. A new command needs a module here and an entry in `COMMANDS`."""
 
 from catchlight_cli.command import Command
 from catchlight_cli.commands import (
@@ -21,6 +21,6 @@ from catchlight_cli.commands import (
 
 COMMANDS: tuple[Command, ...] = (
     *(submit.COMMAND, register.COMMAND, get.COMMAND, wait.COMMAND, list.COMMAND, download.COMMAND, gallery.COMMAND),
-    *(status.COMMAND, explain.COMMAND, doctor.COMMAND),
-    *(redrive.COMMAND, reconcile.COMMAND, replay.COMMAND, adopt.COMMAND, tell.COMMAND),
+    *(status.COMMAND, describe.COMMAND, doctor.COMMAND),
+    *(redrive.COMMAND, reconcile.COMMAND, replay.COMMAND, import_.COMMAND, resend_events.COMMAND),
 )

@@ -1,4 +1,4 @@
-"""`catchlight explain`."""
+"""Implements `catchlight describe`: shows a task's history and images, the reason for its state, and the next step."""
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +20,7 @@ from catchlight_cli.lookup.task_keys import find_task
 from catchlight_cli.output import a_table
 from catchlight_cli.repair.dead_letters import DeadLetterQueue
 
-# Long enough to look at them, short enough for whoever else wants them.
+# Long enough to read the messages, short enough not to block other consumers of the queue for long.
 _HOLD_SECONDS = 30
 _MAX_LETTERS = 500
 
@@ -28,18 +28,18 @@ _COLOURS = {ImageState.ARCHIVED: "green", ImageState.PENDING: "yellow"}
 
 
 def gather(stack: Stack, name: str, *, now: datetime, remark: Callable[[str], None]) -> Explanation:
-    """Looks at the task, its executions and the dead letters; remarks on what it could not look at.
+    """Reads the task, its polling executions, its archiving log and its dead letters, and explains its state.
 
     Raises:
-        UsageError: no task has this name.
-        CatchlightError: there is no such task.
+        UsageError: no task matches this name.
+        CatchlightError: the table has no task with this key.
     """
     table = tasks_table(stack)
     key = find_task(table, name)
     task = table.get(key)
     if task is None:
         raise CatchlightError(
-            f"There is no task {key} in {stack}. Was it registered? `catchlight adopt` registers tasks of another day."
+            f"There is no task {key} in {stack}. Was it registered? `catchlight import` registers tasks of another day."
         )
     is_archived_now = task.status is TaskStatus.SUCCEEDED
     since = task.reported_time or now - timedelta(days=1)
@@ -74,7 +74,7 @@ def _dead_letters(stack: Stack, task: str) -> Iterator[DeadLetter]:
 
 
 def page(explanation: Explanation, now: datetime) -> Iterable[RenderableType]:
-    """For people."""
+    """Renders the explanation for the terminal: status, prompt, history, images, reason and next step."""
     task = explanation.task
     yield Text.assemble((task.task, "bold"), "  ", (task.status.value, _status_colour(task.status)))
     request = getattr(task, "request", None)
@@ -111,20 +111,20 @@ def _status_colour(status: TaskStatus) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `explain` can be told."""
+    """Adds the arguments of `describe` to its parser."""
     parser.add_argument("task", metavar="TASK", help="provider#taskId, provider/taskId, or the id alone")
 
 
 def run(session: Session) -> ExitStatus:
-    """Shows what became of the task."""
+    """Shows the task's history, why it is in its current state, and what happens next."""
     now = utc_now()
-    explanation = gather(session.stack, session.options.task, now=now, remark=session.screen.remark)
+    explanation = gather(session.stack, session.options.task, now=now, remark=session.screen.info)
     session.screen.show(explanation, lambda: page(explanation, now))
     return ExitStatus.FINE
 
 
 COMMAND = Command(
-    name="explain",
+    name="describe",
     summary="what became of a task, why, and what happens next",
     add_arguments=add_arguments,
     run=run,

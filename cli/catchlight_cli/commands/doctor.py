@@ -1,4 +1,4 @@
-"""`catchlight doctor`."""
+"""Implements `catchlight doctor`: calls the live endpoint and checks secrets, queues and alarms."""
 
 import argparse
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ _MARKS = {Verdict.FINE: ("✓", "green"), Verdict.WRONG: ("✗", "red"), Verdict
 
 
 class Diagnosis(Model):
-    """How the stack answers, and what it has."""
+    """Results of all checks of a stack, and how fast its endpoint acknowledged callbacks (None: not measured)."""
 
     stack: str
     checks: tuple[Check, ...]
@@ -36,12 +36,12 @@ class Diagnosis(Model):
 
     @property
     def is_wrong(self) -> bool:
-        """Whether something is."""
+        """Whether a check failed."""
         return any(check.verdict is Verdict.WRONG for check in self.checks)
 
 
 def gather(stack: Stack, *, probes: int, now: datetime, screen: Output) -> Diagnosis:
-    """Makes all checks."""
+    """Runs all checks. The endpoint is called `probes` times, and only if the callback token could be read."""
     token_check, token = check_token(stack)
     checks, keys = check_provider_keys(stack)
     checks = [token_check, *checks]
@@ -60,7 +60,7 @@ def gather(stack: Stack, *, probes: int, now: datetime, screen: Output) -> Diagn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `doctor` can be told."""
+    """Adds the arguments of `doctor` to its parser."""
     parser.add_argument(
         "--probes",
         type=int,
@@ -71,14 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session) -> ExitStatus:
-    """Makes all checks. WRONG if one of them is."""
+    """Runs all checks and shows their results. Returns WRONG if a check failed."""
     diagnosis = gather(session.stack, probes=session.options.probes, now=utc_now(), screen=session.screen)
     session.screen.show(diagnosis, lambda: page(diagnosis))
     return ExitStatus.WRONG if diagnosis.is_wrong else ExitStatus.FINE
 
 
 def page(diagnosis: Diagnosis) -> Iterable[RenderableType]:
-    """For people."""
+    """Renders the checks as a table for the terminal, with the number of failed ones below."""
     table = a_table("", "Check", "", "What to do")
     for check in diagnosis.checks:
         table.add_row(Text(*_MARKS[check.verdict]), check.subject, Text(check.detail), Text(check.next, "yellow"))

@@ -1,4 +1,4 @@
-"""`catchlight download`."""
+"""Implements `catchlight download`: saves the images of tasks into a folder and checks their SHA-256."""
 
 import argparse
 from collections import Counter
@@ -19,19 +19,19 @@ from catchlight_cli.output import a_table
 
 
 class Downloads(Model):
-    """What became of every image."""
+    """Outcome of the download of each image."""
 
     folder: str
     images: tuple[Download, ...]
 
     @property
     def is_wrong(self) -> bool:
-        """Whether some image that is archived could not be saved."""
+        """Whether an archived image could not be saved."""
         return any(image.outcome == "failed" for image in self.images)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `download` can be told."""
+    """Adds the arguments of `download` to its parser."""
     parser.add_argument("tasks", nargs="*", type=task_name, metavar="TASK", help="flux-kontext/task12345, or its id")
     add_filters(parser)
     parser.add_argument("--limit", type=positive, metavar="N", help="tasks at most (all)")
@@ -42,7 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session) -> ExitStatus:
-    """Saves images, with a progress bar. WRONG if one that is archived could not be saved, or a named task has none."""
+    """Saves images, with a progress bar.
+
+    Returns WRONG if an archived image could not be saved, or if a named task does not exist or has no images.
+
+    Raises:
+        UsageError: both tasks and filters are given.
+        CatchlightError: the folder is not writable.
+    """
     options = session.options
     if options.tasks and (options.status or options.provider or options.since or options.limit):
         raise UsageError("Name tasks or say which ones you mean, not both.")
@@ -72,7 +79,7 @@ def run(session: Session) -> ExitStatus:
 
 
 class _ChosenTasks:
-    """The tasks that are meant, fetched as they are needed, and what there is to say of them afterwards."""
+    """Fetches the named or filtered tasks while they are iterated, and collects problems to report afterwards."""
 
     def __init__(self, api: TasksClient, session: Session) -> None:
         self._api = api
@@ -86,32 +93,32 @@ class _ChosenTasks:
         return self._named() if self._options.tasks else self._queried()
 
     def _named(self) -> Iterator[TaskResponse]:
-        for task in each_of(self._options.tasks, lambda name: look_up(self._api, name), self._screen.complain):
+        for task in each_of(self._options.tasks, lambda name: look_up(self._api, name), self._screen.error):
             self._found += 1
             if not task.images:
                 self._without_images.append(task)
             yield task
 
     def _queried(self) -> Iterator[TaskResponse]:
-        # Of a query it is no surprise that a task has no images.
+        # No problem here, unlike for named tasks: filters also match tasks without images.
         for found in self._api.pages(**chosen(self._options), limit=self._options.limit):
             self._unreadable += found.unreadable
             yield from found.tasks
 
     def tell(self) -> None:
-        """Says what was not as somebody thought."""
+        """Reports malformed items and named tasks without images on stderr."""
         tell_unreadable(self._screen, self._unreadable)
         for task in self._without_images:
             self._screen.error(f"{task.provider}/{task.task_id} has no images: it is {task.status}.")
 
     @property
     def is_wrong(self) -> bool:
-        """Whether a task that was named is not there, or has no images."""
+        """Whether a named task does not exist or has no images."""
         return bool(self._without_images) or self._found < len(self._options.tasks)
 
 
 def page(result: Downloads) -> Iterable[RenderableType]:
-    """For people: how many there are, and each that is not there."""
+    """Renders the result for the terminal: counts by outcome, and a table of the images that were not saved."""
     counts = Counter(image.outcome for image in result.images)
     size = sum(image.bytes or 0 for image in result.images if image.outcome == "downloaded")
     yield Text(

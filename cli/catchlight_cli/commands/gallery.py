@@ -1,4 +1,4 @@
-"""`catchlight gallery`."""
+"""Implements `catchlight gallery`: serves a web page with the stack's tasks and images on this machine."""
 
 import argparse
 import contextlib
@@ -17,13 +17,13 @@ from catchlight_cli.gallery import GalleryServer
 
 
 class Gallery(Model):
-    """Where the gallery is, until the command is ended."""
+    """URL of the gallery, valid while the command runs."""
 
     url: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `gallery` can be told."""
+    """Adds the arguments of `gallery` to its parser."""
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1 (a free one)")
     parser.add_argument("--open", action="store_true", help="open it in your browser")
 
@@ -32,10 +32,10 @@ def run(session: Session) -> ExitStatus:
     """Serves the gallery until Ctrl-C."""
     options = session.options
     with TasksClient.of(session.stack) as api:
-        api.page(limit=1)  # what is wrong with the stack or the credentials is said here, not in a browser
+        api.page(limit=1)  # fails early: errors of the stack or credentials appear in the terminal, not in a browser
         with GalleryServer(api, port=options.port) as server:
             session.screen.show(Gallery(url=server.url), lambda: _page(server.url))
-            sys.stdout.flush()  # whoever reads it through a pipe wants it now
+            sys.stdout.flush()  # a program that reads the URL through a pipe must get it while the command still runs
             if options.open:
                 webbrowser.open(server.url)
             with contextlib.suppress(KeyboardInterrupt):

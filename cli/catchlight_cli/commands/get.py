@@ -1,4 +1,4 @@
-"""`catchlight get`."""
+"""Implements `catchlight get`: shows tasks as the tasks API returns them."""
 
 import argparse
 
@@ -11,21 +11,21 @@ from catchlight_cli.output_tasks import task_page
 
 
 class Tasks(Model):
-    """Tasks as the tasks API has them."""
+    """Tasks as the tasks API returns them."""
 
     tasks: tuple[TaskResponse, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `get` can be told."""
+    """Adds the arguments of `get` to its parser."""
     parser.add_argument("tasks", nargs="+", type=task_name, metavar="TASK", help="flux-kontext/task12345, or its id")
 
 
 def run(session: Session) -> ExitStatus:
-    """Shows tasks as they are now. FINE if there are all that were named."""
+    """Shows the current state of the named tasks. Returns FINE if all of them exist, else WRONG."""
     names = session.options.tasks
     with TasksClient.of(session.stack) as api:
-        tasks = tuple(each_of(names, lambda name: look_up(api, name), session.screen.complain))
+        tasks = tuple(each_of(names, lambda name: look_up(api, name), session.screen.error))
     session.screen.show(Tasks(tasks=tasks), lambda: (part for task in tasks for part in task_page(task)))
     return ExitStatus.FINE if len(tasks) == len(names) else ExitStatus.WRONG
 

@@ -1,4 +1,4 @@
-"""`catchlight adopt`."""
+"""Implements `catchlight import`: registers the tasks listed in a file."""
 
 import argparse
 import sys
@@ -20,12 +20,12 @@ from catchlight_cli.output import a_table
 from catchlight_cli.repair.bulk_import import Adoption, read_file, register, unknown_tasks
 
 _DEFAULT_PER_SECOND = 20.0
-# More than this nobody reads.
+# A longer list would push the summary off the screen; --json has all lines.
 _MAX_SHOWN_LINES = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `adopt` can be told."""
+    """Adds the arguments of `import` to its parser."""
     parser.add_argument(
         "file", metavar="FILE", help="CSV with a header, JSON lines, or provider#taskId lines; - for stdin"
     )
@@ -49,7 +49,10 @@ def _rate(text: str) -> float:
 
 
 def run(session: Session) -> ExitStatus:
-    """Registers the tasks of a file. WRONG if it has lines that name none."""
+    """Registers the tasks listed in a file; without --yes, only reports what would be registered.
+
+    Returns WRONG if the file has lines that name no task. Such lines prevent the registration, unless --skip-invalid.
+    """
     options, screen = session.options, session.screen
     with _opened(options.file) as lines:
         tasks, named, invalid = read_file(lines, provider=options.provider)
@@ -71,7 +74,7 @@ def run(session: Session) -> ExitStatus:
         dry_run=not is_done,
         lines=named,
         repeated=named - len(tasks),
-        # A callback may have been faster than we were.
+        # A callback may have created a task between the lookup and its registration.
         already_known=len(tasks) - (registered if is_done else len(new)),
         registered=registered,
         invalid=invalid,
@@ -95,7 +98,7 @@ def _opened(name: str) -> Iterator[Iterable[str]]:
 
 
 def page(adoption: Adoption, options: argparse.Namespace) -> Iterable[RenderableType]:
-    """For people."""
+    """Renders the result for the terminal: counts, the first invalid lines, and how to continue after a dry run."""
     table = a_table("", "Tasks")
     table.columns[1].justify = "right"
     table.add_row("would be registered" if adoption.dry_run else "registered", f"{adoption.registered:,}")
@@ -120,7 +123,7 @@ def page(adoption: Adoption, options: argparse.Namespace) -> Iterable[Renderable
 
 
 COMMAND = Command(
-    name="adopt",
+    name="import",
     summary="register tasks of another day in bulk, so that they are polled for and archived",
     add_arguments=add_arguments,
     run=run,

@@ -1,4 +1,4 @@
-"""`catchlight list`."""
+"""Implements `catchlight list`: lists tasks by status, provider and time."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -21,15 +21,15 @@ _SPAN_UNITS = tuple("smhdw")
 
 
 class Listed(Model):
-    """Tasks, the newest first; with a status, the latest change first."""
+    """Listed tasks, the newest first; with a status filter, the latest change first."""
 
     tasks: tuple[TaskResponse, ...]
-    more: bool  # whether there are older ones
-    unreadable: tuple[str, ...] = ()  # items among them that are no tasks: somebody has put them by hand
+    more: bool  # whether older tasks exist beyond the limit
+    unreadable: tuple[str, ...] = ()  # malformed items in the table, for example written by hand
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Which tasks are meant."""
+    """Adds the filters --status, --provider and --since to a parser."""
     parser.add_argument(
         "--status", type=str.upper, choices=[status.value for status in TaskStatus], help="only tasks with this status"
     )
@@ -43,7 +43,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `list` can be told."""
+    """Adds the arguments of `list` to its parser."""
     add_filters(parser)
     parser.add_argument(
         "--limit", type=positive, default=DEFAULT_LIMIT, metavar="N", help=f"as many at most ({DEFAULT_LIMIT})"
@@ -54,7 +54,7 @@ def run(session: Session) -> ExitStatus:
     """Lists tasks, the newest first."""
     options = session.options
     with TasksClient.of(session.stack) as api:
-        # One more than is shown, to know whether there is one.
+        # One task more than is shown tells whether there are older ones.
         pages = list(api.pages(**chosen(options), limit=options.limit + 1))
     found = tuple(task for each in pages for task in each.tasks)
     result = Listed(
@@ -70,27 +70,27 @@ def run(session: Session) -> ExitStatus:
 
 
 def chosen(options: argparse.Namespace) -> dict[str, Any]:
-    """The filters, as the client takes them."""
+    """Returns the filters of `add_filters` as keyword arguments of `TasksClient.pages`."""
     status = options.status and TaskStatus(options.status)
     return {"status": status, "provider": options.provider, "since": options.since}
 
 
 def tell_unreadable(screen: Output, items: Sequence[str]) -> None:
-    """Says on stderr which items were left out, if there are any."""
+    """Reports on stderr which malformed items were left out, if any."""
     if items:
         screen.info(f"Left out, because the table's items are malformed: {', '.join(items)}. Repair them there.")
 
 
 def page(result: Listed) -> Iterable[RenderableType]:
-    """For people."""
+    """Renders the tasks as a table for the terminal."""
     return [tasks_table(result.tasks)] if result.tasks else ["No task is like that."]
 
 
 def since(text: str) -> datetime:
-    """A span before now, or a time; without a zone it is this machine's.
+    """Parses a span before now (2h, 3d) or an ISO 8601 time for argparse; a time without a zone is local time.
 
     Raises:
-        ArgumentTypeError: it is neither.
+        ArgumentTypeError: the text is neither.
     """
     try:
         if text[-1:] in _SPAN_UNITS:
@@ -101,10 +101,10 @@ def since(text: str) -> datetime:
 
 
 def positive(text: str) -> int:
-    """For argparse: a whole number above 0.
+    """Parses a whole number above 0 for argparse.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: the text is not such a number.
     """
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")

@@ -1,4 +1,4 @@
-"""`catchlight reconcile`."""
+"""Implements `catchlight reconcile`: restarts polling and archiving of tasks that are stuck."""
 
 import argparse
 from collections.abc import Iterable, Iterator
@@ -20,31 +20,31 @@ from catchlight_cli.output import a_table
 
 
 class FailedBatch(Model):
-    """Tasks whose work was not started again, or not for certain, and why."""
+    """Tasks whose polling or archiving was not restarted, or possibly not restarted, and the reason."""
 
     tasks: tuple[str, ...]
     reason: str
 
 
 class Reconciled(Model):
-    """What was found, and what was started again."""
+    """Tasks whose polling or archiving was restarted (in a dry run: would be), and those where that failed."""
 
     dry_run: bool
     pending_longer_than_seconds: float
-    polling_restarted: tuple[str, ...]  # would be, in a dry run
+    polling_restarted: tuple[str, ...]  # in a dry run: would be restarted
     archiving_repeated: tuple[str, ...]
-    failed: tuple[FailedBatch, ...] = ()  # the next run tries them again
-    unreadable: tuple[str, ...] = ()  # items that were left out, because they are malformed
+    failed: tuple[FailedBatch, ...] = ()  # the next run retries them
+    unreadable: tuple[str, ...] = ()  # malformed items that were left out
     more: bool  # the limit was reached
 
     @property
     def is_wrong(self) -> bool:
-        """Whether work could not be started again."""
+        """Whether a restart failed or an item was malformed."""
         return bool(self.failed or self.unreadable)
 
 
 def dry_run(repair: Reconciliation, older_than: timedelta, limit: int) -> Reconciled:
-    """What `gather` would do."""
+    """Lists the tasks that `gather` would restart, without changing anything."""
     overdue = tuple(task.task for task in islice(repair.overdue(older_than), limit))
     unarchived = tuple(task.task for task in islice(repair.due_for_archiving(), limit))
     return Reconciled(
@@ -58,7 +58,7 @@ def dry_run(repair: Reconciliation, older_than: timedelta, limit: int) -> Reconc
 
 
 def gather(repair: Reconciliation, older_than: timedelta, limit: int, session: Session) -> Reconciled:
-    """Starts work again, with progress: the same as the hourly run."""
+    """Restarts polling and archiving with progress bars, the same way as the hourly run does."""
 
     failed: list[FailedBatch] = []
     tried: list[int] = []
@@ -92,7 +92,7 @@ def gather(repair: Reconciliation, older_than: timedelta, limit: int, session: S
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `reconcile` can be told."""
+    """Adds the arguments of `reconcile` to its parser."""
     parser.add_argument(
         "--older-than",
         type=duration,
@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session) -> ExitStatus:
-    """Starts the work on tasks again that nobody works on any more. WRONG if some could not be started."""
+    """Restarts polling and archiving of stuck tasks. Returns WRONG if a restart failed or an item was malformed."""
     options, stack = session.options, session.stack
     older_than = longest_polling(stack) if options.older_than is None else options.older_than
     repair = reconciliation(stack)
@@ -124,7 +124,7 @@ def run(session: Session) -> ExitStatus:
 
 
 def page(result: Reconciled, stack: Stack) -> Iterable[RenderableType]:
-    """For people."""
+    """Renders the result for the terminal: restarted tasks, failed batches, and whether there may be more."""
     pending = in_words(result.pending_longer_than_seconds)
     if not (result.polling_restarted or result.archiving_repeated or result.failed):
         others = "other " if result.unreadable else ""

@@ -1,4 +1,4 @@
-"""`catchlight redrive`."""
+"""Implements `catchlight redrive`: retries tasks that failed, are incomplete or are stuck."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -37,7 +37,7 @@ _STEPS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `redrive` can be told."""
+    """Adds the arguments of `redrive` to its parser."""
     parser.add_argument("tasks", nargs="*", metavar="TASK", help="provider#taskId, provider/taskId, or the id alone")
     parser.add_argument("--all", action="store_true", help=f"whatever is at a standstill: {', '.join(ALL_KINDS)}")
     parser.add_argument(
@@ -60,7 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session) -> ExitStatus:
-    """Gives tasks another try. WRONG if one could not be helped."""
+    """Collects the selected tasks and retries each one. Returns WRONG if a task could not be retried.
+
+    Messages taken from the dead-letter queues return to them if the command fails or is interrupted.
+    """
     options, screen = session.options, session.screen
     kinds = _kinds(options)
     stack = session.stack
@@ -101,7 +104,7 @@ def _kinds(options: argparse.Namespace) -> Sequence[Kind]:
 
 
 def page(result: Redrive) -> Iterable[RenderableType]:
-    """For people."""
+    """Renders the result for the terminal: each task with its outcome, and a summary."""
     if not result.tasks and not result.dead_letters.unreadable:
         yield Text(f"✓ Nothing {'else ' if result.unreadable else ''}is at a standstill.", "green")
         return
@@ -124,7 +127,7 @@ def _done(task: RedrivenTask) -> tuple[Text, Text]:
     outcome = task.outcome
     if outcome.is_failed:
         return Text("failed", "red"), Text(outcome.remark)
-    fresh = [f"{outcome.url_refresher} fresh URLs"] if outcome.url_refresher else []
+    fresh = [f"{outcome.fresh_urls} fresh URLs"] if outcome.fresh_urls else []
     remarks = "; ".join(filter(None, [*fresh, outcome.remark]))
     return Text(_STEPS[outcome.step], _style(outcome)), Text(remarks, "dim")
 

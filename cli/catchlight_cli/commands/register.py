@@ -1,4 +1,4 @@
-"""`catchlight register`."""
+"""Implements `catchlight register`: registers tasks that were submitted elsewhere."""
 
 import argparse
 import sys
@@ -17,19 +17,19 @@ from catchlight_cli.output import a_table
 
 
 class Registered(Model):
-    """What became of each task id, in the order asked."""
+    """Outcome of the registration of each task id, in the order given."""
 
     tasks: tuple[NewTask, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `register` can be told."""
+    """Adds the arguments of `register` to its parser."""
     parser.add_argument("provider", type=provider_id, metavar="PROVIDER")
     parser.add_argument("task_ids", nargs="+", metavar="TASK_ID", help="or - for ids on stdin, one a line")
 
 
 def run(session: Session) -> ExitStatus:
-    """Registers tasks, a hundred at a time."""
+    """Registers the tasks in batches of `MAX_TASKS_PER_REGISTRATION`, the API's limit."""
     options = session.options
     task_ids = _read_task_ids(options.task_ids)
     with TasksClient.of(session.stack) as api:

@@ -1,4 +1,4 @@
-"""`catchlight replay`."""
+"""Implements `catchlight replay`: processes kept deliveries again that could not be read on arrival."""
 
 import argparse
 from collections.abc import Iterable
@@ -15,25 +15,25 @@ from catchlight_cli.repair.replaying import Replayed, replay
 
 
 class Replay(Model):
-    """What became of all deliveries that were kept."""
+    """Outcome of the replay of each kept delivery."""
 
     dry_run: bool
     deliveries: tuple[Replayed, ...]
 
     @property
     def is_wrong(self) -> bool:
-        """Whether something still cannot be read."""
+        """Whether a delivery still cannot be read. Always False in a dry run."""
         return not (self.dry_run or all(each.is_settled for each in self.deliveries))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `replay` can be told."""
+    """Adds the arguments of `replay` to its parser."""
     parser.add_argument("--provider", metavar="ID", help="read them as this provider's, whatever the URL had")
     parser.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
 
 
 def run(session: Session) -> ExitStatus:
-    """Replays what is kept. WRONG if some delivery still cannot be read."""
+    """Replays all kept deliveries. Returns WRONG if one of them still cannot be read."""
     stack, options = session.stack, session.options
     deliveries = RejectedDeliveries(stack.client("s3"), stack.bucket)
     table = TasksTable(stack.table, stack.client("dynamodb"))
@@ -44,7 +44,7 @@ def run(session: Session) -> ExitStatus:
 
 
 def page(result: Replay) -> Iterable[RenderableType]:
-    """For people."""
+    """Renders the outcome of each delivery as a table for the terminal."""
     if not result.deliveries:
         yield "No delivery is kept: everything that came could be read."
         return

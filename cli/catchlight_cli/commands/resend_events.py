@@ -1,4 +1,4 @@
-"""`catchlight tell`."""
+"""Implements `catchlight resend-events`: republishes task events that EventBridge did not accept."""
 
 import argparse
 from collections.abc import Iterable
@@ -23,19 +23,19 @@ _WORDS = {
 
 
 class Telling(Model):
-    """What became of everything in PublishDeadLetters."""
+    """Outcome of each message of the queue PublishDeadLetters."""
 
     dry_run: bool
     dead_letters: tuple[Told, ...]
 
     @property
     def is_wrong(self) -> bool:
-        """Whether something could not be told."""
+        """Whether the events of a message could not be republished."""
         return any(dead_letter.outcome not in (Outcome.TOLD, Outcome.WAITING) for dead_letter in self.dead_letters)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `tell` can be told."""
+    """Adds the arguments of `resend-events` to its parser."""
     parser.add_argument("--dry-run", action="store_true", help="say what would be told, tell nobody")
     parser.add_argument(
         "--limit",
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session) -> ExitStatus:
-    """Tells again. WRONG if something could not be told."""
+    """Republishes the events. Returns WRONG if those of a message could not be republished."""
     options = session.options
     dead_letters = tell(session.stack, limit=options.limit, dry_run=options.dry_run)
     result = Telling(dry_run=options.dry_run, dead_letters=tuple(session.screen.track(dead_letters, "Telling")))
@@ -56,7 +56,7 @@ def run(session: Session) -> ExitStatus:
 
 
 def page(result: Telling) -> Iterable[RenderableType]:
-    """For people."""
+    """Renders the outcome of each message as a table for the terminal."""
     if not result.dead_letters:
         yield Text("✓ Everything was told.", "green")
         return
@@ -68,7 +68,7 @@ def page(result: Telling) -> Iterable[RenderableType]:
 
 
 COMMAND = Command(
-    name="tell",
+    name="resend-events",
     summary="tell of ends again that the event bus did not take",
     add_arguments=add_arguments,
     run=run,

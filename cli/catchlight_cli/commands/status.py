@@ -1,4 +1,4 @@
-"""`catchlight status`."""
+"""Implements `catchlight status`: shows task counts, stuck tasks, queue depths and the callback miss rate."""
 
 import argparse
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from catchlight_cli.health.queues import QueueDepth, queue_depths
 from catchlight_cli.health.task_counts import TaskCounts, count_tasks, price_of_counting
 from catchlight_cli.output import Output, a_table
 
-# Without --since, of the callback miss rate.
+# Period of the callback miss rate, unless --since is given.
 _DEFAULT_SPAN = timedelta(days=1)
 
 _MEANINGS = {
@@ -32,14 +32,14 @@ _MEANINGS = {
 
 
 class OldestPending(Model):
-    """The PENDING task that has not changed for the longest time."""
+    """The PENDING task whose last change is the oldest."""
 
     task: str
-    age_seconds: float | None  # since its registration; None where its item does not say it
+    age_seconds: float | None  # since its registration, else since its last change; None if its item has neither time
 
 
 class Status(Model):
-    """How a stack is."""
+    """State of a stack: task counts, stuck tasks, queue depths, callback miss rate and problems."""
 
     stack: str
     at: datetime
@@ -48,14 +48,14 @@ class Status(Model):
     oldest_pending: OldestPending | None
     pending_too_long: int
     archiving_too_long: int
-    unreadable: tuple[str, ...]  # items that are older than the oldest pending task, but malformed
+    unreadable: tuple[str, ...]  # malformed items that are older than the oldest PENDING task
     queues: tuple[QueueDepth, ...]
     misses: CallbackMissRate
-    problems: tuple[str, ...]  # what is wrong and what to do next
+    problems: tuple[str, ...]  # each with the next step
 
 
 def gather(stack: Stack, *, span: timedelta | None, now: datetime, screen: Output) -> Status:
-    """Looks at everything; the counting has a progress bar."""
+    """Reads the state of the stack. Counting tasks shows a progress bar, preceded by its cost on large tables."""
     since = None if span is None else now - span
     if span is None and (price := price_of_counting(stack)):
         screen.info(price)
@@ -97,7 +97,7 @@ def _problems(pending: int, archiving: int, queues: Iterable[QueueDepth]) -> Ite
 
 
 def page(status: Status) -> Iterable[RenderableType]:
-    """For people."""
+    """Renders the status for the terminal: tasks, queues, misses by provider and problems."""
     tasks = a_table("Status", "Tasks", "")
     tasks.columns[1].justify = "right"
     for each, count in status.tasks.by_status.items():
@@ -137,17 +137,17 @@ def _percent(resolved: Resolved) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `status` can be told."""
+    """Adds the arguments of `status` to its parser."""
     parser.add_argument(
         "--since",
         type=duration,
         metavar="SPAN",
-        help="count only what has changed in this span, as 90s, 12h or 7d; also the callback miss rate's span (all; 1d)",
+        help="count only what has changed in this span, as 90s, 12h or 7d; also for the callback miss rate (all; 1d)",
     )
 
 
 def run(session: Session) -> ExitStatus:
-    """Shows how the stack is. WRONG if something is stuck."""
+    """Shows the state of the stack. Returns WRONG if tasks are stuck or a dead-letter queue has messages."""
     status = gather(session.stack, span=session.options.since, now=utc_now(), screen=session.screen)
     session.screen.show(status, lambda: page(status))
     tell_unreadable(session.screen, status.unreadable)

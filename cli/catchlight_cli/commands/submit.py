@@ -1,4 +1,4 @@
-"""`catchlight submit`."""
+"""Implements `catchlight submit`: sends a generation request to its provider and registers the task."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ from catchlight_cli.output_tasks import task_page
 
 
 class Submitted(Model):
-    """A submission; with --wait, what became of it."""
+    """A submission; with --wait, also the task's last known state."""
 
     idempotency_key: str
     submission: NewTask
@@ -31,13 +31,13 @@ class Submitted(Model):
 
 
 class GivenUp(Model):
-    """A key that is free again."""
+    """An idempotency key that was released."""
 
     idempotency_key: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `submit` can be told."""
+    """Adds the arguments of `submit` to its parser."""
     parser.add_argument("provider", nargs="?", type=provider_id, metavar="PROVIDER")
     parser.add_argument(
         "request", nargs="?", metavar="REQUEST", help="the body that the provider documents, JSON; - for stdin"
@@ -61,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session) -> ExitStatus:
-    """Submits a request. With --wait, FINE if all its images are archived."""
+    """Submits a request, or releases a key (--give-up).
+
+    With --wait, returns FINE if all images are archived, else WRONG.
+    """
     options = session.options
     if options.give_up is not None:
         return _give_up(session)
@@ -69,7 +72,7 @@ def run(session: Session) -> ExitStatus:
         raise UsageError('Name the provider and its request: catchlight submit flux-kontext \'{"prompt": "..."}\'.')
     request = _read_request(options)
     key = str(uuid.uuid4()) if options.key is None else options.key
-    # Before it is sent: whoever gets no answer needs it.
+    # Printed before the request is sent: without an answer, the caller needs the key to repeat or release it.
     session.screen.info(f"Idempotency key: {key}")
     with TasksClient.of(session.stack) as api:
         try:

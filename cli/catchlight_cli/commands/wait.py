@@ -1,4 +1,4 @@
-"""`catchlight wait`."""
+"""Implements `catchlight wait`: waits until tasks are done."""
 
 import argparse
 import time
@@ -16,7 +16,7 @@ DEFAULT_TIMEOUT_SECONDS = 600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `wait` can be told."""
+    """Adds the arguments of `wait` to its parser."""
     parser.add_argument("tasks", nargs="+", type=task_name, metavar="TASK", help="flux-kontext/task12345, or its id")
     parser.add_argument(
         "--timeout",
@@ -28,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session) -> ExitStatus:
-    """Waits for tasks. FINE if all of them are archived."""
+    """Waits until all named tasks are done or the timeout is over. Returns FINE if all of them are archived."""
     deadline = time.monotonic() + session.options.timeout
     names = session.options.tasks
     with TasksClient.of(session.stack) as api:
-        # One after the other: while one is waited for, the others go on, and no more than one request hangs.
+        # Waits for one task after the other: the others progress meanwhile, and only one request is open at a time.
         one_by_one = session.screen.track(names, "Waiting", total=len(names))
-        tasks = list(each_of(one_by_one, lambda name: _wait(api, name, deadline), session.screen.complain))
+        tasks = list(each_of(one_by_one, lambda name: _wait(api, name, deadline), session.screen.error))
     session.screen.show(Tasks(tasks=tuple(tasks)), lambda: [tasks_table(tasks)])
     for task in tasks:
         if not task.done:
@@ -49,7 +49,7 @@ def _wait(api: TasksClient, name: TaskName, deadline: float) -> TaskResponse:
 
 
 def status_of(tasks: Sequence[TaskResponse]) -> ExitStatus:
-    """FINE if every task has all its images."""
+    """Returns FINE if every task is ARCHIVED, that is, has all its images; else WRONG."""
     is_fine = all(task.status is TaskStatus.ARCHIVED for task in tasks)
     return ExitStatus.FINE if is_fine else ExitStatus.WRONG
 

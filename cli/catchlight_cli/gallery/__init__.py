@@ -1,4 +1,4 @@
-"""The gallery: a page that shows a stack's tasks and images, served on this machine only."""
+"""Serves the gallery, a web page with a stack's tasks and images, to browsers on this machine only."""
 
 from catchlight_cli.gallery.server import GalleryServer
 

@@ -1,8 +1,8 @@
-"""The gallery's HTTP server: for browsers on this machine, and for nobody else.
+"""Serves the gallery over HTTP to the user's browser on this machine only.
 
-What it serves is read with the credentials of whoever started it. So it listens on 127.0.0.1, its address holds a
-secret that other users of the machine do not know, names other than its own are refused (a page elsewhere could have
-its name resolve to 127.0.0.1), and so is what other pages ask for.
+The content is read with the AWS credentials of the user who started it. Therefore the server listens on 127.0.0.1
+only; its URL contains a secret that other users of the machine do not know; requests with another Host header are
+refused (DNS rebinding: a foreign page's name could resolve to 127.0.0.1), and so are requests from other pages.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ _HEADERS = {
 
 
 class GalleryServer:
-    """Serves the gallery of a tasks API at `url`; port 0 takes a free one.
+    """Serves the gallery of a tasks API at `url`; port 0 takes a free port.
 
     Raises:
-        CatchlightError: the port cannot be had.
+        CatchlightError: the port is in use or not allowed.
     """
 
     def __init__(self, api: TasksClient, *, port: int = 0) -> None:
@@ -46,15 +46,15 @@ class GalleryServer:
 
     @property
     def url(self) -> str:
-        """The address, with what only its users know."""
+        """URL of the gallery, including the secret that grants access."""
         return f"http://{HOST}:{self._server.server_port}/{self._server.secret}/"
 
     def start(self) -> None:
-        """Answers from now on."""
+        """Starts to answer requests, in a thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends all connections; a second call does nothing."""
+        """Stops the server and closes all connections; a second call does nothing."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -74,7 +74,7 @@ class GalleryServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
-    # Another server's connections that are still closing must not keep the port from this one.
+    # Connections of an earlier server in TIME_WAIT must not block the port.
     allow_reuse_address = sys.platform != "win32"
 
     def __init__(self, site: GallerySite, port: int) -> None:
@@ -87,7 +87,7 @@ class _Server(ThreadingHTTPServer):
             raise CatchlightError(f"Port {port} cannot be had ({exc}). Choose another with --port.") from exc
 
     def server_bind(self) -> None:
-        """Not HTTPServer's, which asks the DNS for this machine's name."""
+        """Binds the port without the DNS lookup of this machine's name that HTTPServer makes."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, int(self.server_address[1])
 
@@ -100,13 +100,13 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def end_connections(self) -> None:
-        """Ends those that browsers keep open."""
+        """Closes the connections that browsers keep open."""
         for connection in list(self._connections):
-            with contextlib.suppress(OSError):  # the other side may have been faster
+            with contextlib.suppress(OSError):  # the browser may have closed it already
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says what went wrong in here. That a browser has hung up is no news."""
+        """Prints the traceback of an error, unless the browser merely closed the connection."""
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
@@ -115,8 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    wbufsize = -1  # headers and a short body in one packet
-    timeout = 60  # of a connection that a browser keeps and does not use
+    wbufsize = -1  # buffered, to send headers and a short body in one packet
+    timeout = 60  # seconds, of an idle connection that a browser keeps open
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -136,17 +136,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(self.server.site.answer(path, dict(parse_qsl(url.query))))
 
     def do_POST(self) -> None:
-        self.close_connection = True  # its body is not read
+        self.close_connection = True  # the request's body is not read
         self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "There is nothing to change here.")
 
-    # Names that http.server looks for.
+    # Method names that http.server requires.
     do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_POST  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Nobody reads it, and it would have prompts and the address."""
+        """Logs nothing: a request log would contain the secret URL and task ids."""
 
     def _is_asked_by_the_gallery(self, path: str) -> bool:
-        # Browsers say who asks; anything else that knows the secret may ask.
+        # Browsers name the requesting page in Sec-Fetch-Site; other clients that know the secret are allowed.
         site = self.headers.get("Sec-Fetch-Site", "none")
         is_opened_by_a_link = path == "" and self.headers.get("Sec-Fetch-Dest") == "document"
         return site in ("same-origin", "none") or is_opened_by_a_link
@@ -176,5 +176,5 @@ class _Handler(BaseHTTPRequestHandler):
                     self.wfile.write(chunk)
                 self.wfile.flush()
             except (TasksApiError, httpx.RequestError):
-                # Too late for another status: a connection that ends too soon says that something is missing.
+                # The status is already sent: closing the connection early marks the body as incomplete.
                 self.close_connection = True

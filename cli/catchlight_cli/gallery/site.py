@@ -1,4 +1,4 @@
-"""What the gallery's addresses answer: the page's own files, the tasks API's tasks, the stack's images."""
+"""Answers the gallery's requests: static files of the page, tasks from the tasks API, and archived images."""
 
 import contextlib
 import json
@@ -27,14 +27,14 @@ _CONTENT_TYPES = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-# What a browser may show as what it is. Anything else is only to be saved.
+# Content types that a browser may display. Other content is offered as a download only.
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/avif"})
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _IMAGE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
-# Links would change with every answer, and the page has no use for them: it gets its images from here.
+# Presigned links are left out: they change with every answer, and the page loads images from this server.
 _NOT_FOR_THE_PAGE = {"images": {"__all__": {"link", "link_expires_at"}}}
 _LINK_MARGIN = timedelta(seconds=30)
 _LINKS_KEPT = 5000
@@ -43,17 +43,17 @@ _CHUNK_BYTES = 64 * 1024
 
 @dataclass
 class Answer:
-    """An answer in the making. `body` is streamed; `release` ends what it is read from."""
+    """An HTTP response. `body` is streamed; `release` closes the connection that it is read from."""
 
     status: HTTPStatus
     headers: dict[str, str]
     body: Iterable[bytes]
-    length: int | None  # bytes, where they are known beforehand
+    length: int | None  # bytes; None if unknown
     release: ExitStack = field(default_factory=ExitStack)
 
 
 class GallerySite:
-    """Answers for a tasks API. Thread-safe."""
+    """Answers requests for the gallery from a tasks API. Thread-safe."""
 
     def __init__(self, api: TasksClient) -> None:
         self._api = api
@@ -62,7 +62,7 @@ class GallerySite:
         self._files = {file.name: file.read_bytes() for file in static.iterdir()}
 
     def answer(self, path: str, query: Mapping[str, str]) -> Answer:
-        """What is at a path, which has no slash in front."""
+        """Returns the response for a path, which is given without its leading slash."""
         try:
             match [unquote(part) for part in path.split("/")]:
                 case [""]:
@@ -124,7 +124,7 @@ class GallerySite:
             "Content-Type": content_type if is_image else "application/octet-stream",
             "Content-Disposition": "inline" if is_image else "attachment",
             "Content-Security-Policy": _IMAGE_POLICY,
-            # Written once: it is never another one.
+            # The archive writes each image once and never replaces it.
             "Cache-Control": "private, max-age=31536000, immutable",
         }
         length = response.headers.get("Content-Length", "")
@@ -133,7 +133,7 @@ class GallerySite:
 
     def _open(self, release: ExitStack, provider: str, task_id: str, kind: str, index: int) -> httpx.Response:
         if link := self._links.take(provider, task_id, f"{kind}-{index}"):
-            # It may be dead before its time, should the session that signed it have ended.
+            # The link expires early if the session whose credentials signed it ends.
             with contextlib.suppress(TasksApiError):
                 return release.enter_context(self._api.open_link(link))
         return release.enter_context(self._api.open_link(self._api.image_link(provider, task_id, kind, index)))
@@ -158,7 +158,7 @@ def _json_headers() -> dict[str, str]:
 
 
 class _Links:
-    """Links from the tasks that the page has asked for: half the calls that its images would cost."""
+    """Caches the image links of tasks that the page has loaded, which halves the API calls per image."""
 
     def __init__(self) -> None:
         self._links: OrderedDict[tuple[str, str, str], tuple[str, datetime]] = OrderedDict()
@@ -173,7 +173,7 @@ class _Links:
                     self._links.popitem(last=False)
 
     def take(self, provider: str, task_id: str, name: str) -> str | None:
-        """The link, once: should it fail, the next try asks for a fresh one."""
+        """Returns a link and removes it, so that a retry after a failure requests a fresh one. None if expired."""
         with self._lock:
             link, dies_at = self._links.pop((provider, task_id, name), (None, datetime.min.replace(tzinfo=UTC)))
         return link if dies_at > datetime.now(UTC) + _LINK_MARGIN else None

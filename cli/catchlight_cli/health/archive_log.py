@@ -1,4 +1,4 @@
-"""Why a task's images are not archived yet. Its item does not say it before the last try; the archiver's log does."""
+"""Reads failed archiving attempts from the log of ArchiveImages: a task's item has a reason only after the last one."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -14,22 +14,22 @@ from catchlight.client.stack import Stack
 from catchlight.models import Model
 
 _MESSAGE = "not archived yet"
-# CloudWatch searches as much as it likes and then hands out a page, which may be empty.
+# A page of FilterLogEvents may be empty although later ones have events, so several are read.
 _MAX_PAGES = 5
 
 
 class FailedTry(Model):
-    """A try that left an image where it was."""
+    """A failed attempt to archive an image, and the reason."""
 
     at: datetime
     reason: str
 
 
 def failed_tries(stack: Stack, task: str, *, since: datetime, remark: Callable[[str], None]) -> tuple[FailedTry, ...]:
-    """Failed tries of the task since then, the oldest first; none, with a remark, where the log cannot be read."""
+    """Returns a task's failed attempts since then, oldest first; none, and calls `remark`, if the log is unreadable."""
     try:
         return tuple(_read(_local_lines(stack) if stack.is_local else _lines(stack, task, since), task, since))
-    except FileNotFoundError:  # on this machine: the function has written nothing yet
+    except FileNotFoundError:  # local stack: the function has not written a log yet
         return ()
     except (ClientError, BotoCoreError, OSError) as exc:
         reason = str(exc) if isinstance(exc, OSError) else explain(exc)
@@ -44,7 +44,7 @@ def _lines(stack: Stack, task: str, since: datetime) -> Iterator[str]:
         .paginate(
             logGroupName=stack.resource("ArchiveImagesLogGroup"),
             startTime=int(since.timestamp() * 1000),
-            # The phrase, not a JSON pattern: it finds the line whatever is beside it.
+            # A phrase, not a JSON pattern: it matches lines of any format that contain the task's key.
             filterPattern=f'"{task}"',
         )
     )
@@ -58,7 +58,7 @@ def _local_lines(stack: Stack) -> Iterable[str]:
 
 def _read(lines: Iterable[str], task: str, since: datetime) -> Iterator[FailedTry]:
     for line in lines:
-        # Lambda writes lines of its own in between.
+        # Skips lines that are not log events of the function, such as Lambda's own.
         with suppress(ValueError, KeyError, TypeError):
             said: dict[str, Any] = json.loads(line)
             if said["message"] == _MESSAGE and said["task"] == task:

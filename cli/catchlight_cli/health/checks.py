@@ -1,4 +1,4 @@
-"""What `catchlight doctor` looks at, one function to a subject. Each yields checks and raises nothing it expects."""
+"""The checks of `catchlight doctor`, one function per subject. Expected errors are reported as checks, not raised."""
 
 import json
 import secrets
@@ -22,20 +22,20 @@ from catchlight.providers import PROVIDERS
 from catchlight_cli.health.probe import BINARY_TYPE, PROVIDER, PROVIDER_TIMEOUT_SECONDS, Answer, Endpoint, ProbeItem
 from catchlight_cli.health.queues import queue_depths
 
-# ReceiveCallback refuses what is longer than 64 KiB.
+# ReceiveCallback refuses bodies longer than 64 KiB.
 _TOO_LONG = 64 * 1024
 
 
 class Verdict(StrEnum):
-    """What a check came to."""
+    """The result of a check."""
 
     FINE = "fine"
     WRONG = "wrong"
-    SKIPPED = "skipped"  # it could not be looked at, and that alone is no fault
+    SKIPPED = "skipped"  # it could not be checked, which alone is not an error
 
 
 class Check(Model):
-    """One thing that was looked at."""
+    """A check: its subject, its result, and what to do next."""
 
     subject: str
     verdict: Verdict
@@ -44,16 +44,16 @@ class Check(Model):
 
 
 class Acknowledgement(Model):
-    """How long a provider waits for its 200."""
+    """Measured response times of accepted callbacks."""
 
     probes: int
     median_seconds: float
     max_seconds: float
 
-    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated property
+    @computed_field  # type: ignore[prop-decorator] # mypy does not support decorated properties
     @property
     def share_of_timeout(self) -> float:
-        """The slowest one's part of the 15 s after which providers hang up."""
+        """The slowest response time as a share of the 15 s after which providers close the connection."""
         return self.max_seconds / PROVIDER_TIMEOUT_SECONDS
 
 
@@ -63,7 +63,7 @@ def _read_secret(stack: Stack, logical_id: str) -> str:
 
 
 def check_token(stack: Stack) -> tuple[Check, str | None]:
-    """The callback token; itself, too, if it can be used."""
+    """Checks the callback token; also returns the token if it is valid, else None."""
     subject = "callback token"
     try:
         token = _read_secret(stack, "CallbackTokenSecret")
@@ -77,7 +77,7 @@ def check_token(stack: Stack) -> tuple[Check, str | None]:
 
 
 def check_provider_keys(stack: Stack) -> tuple[list[Check], ProviderKeys]:
-    """The providers' keys; those of the probe's provider, too."""
+    """Checks the API keys and webhook keys of all providers; also returns the keys of the probe's provider."""
     subject = "provider keys"
     put = 'put {"PROVIDER": {"apiKey": "..."}} into the secret ProviderKeysSecretArn of the stack\'s outputs'
     try:
@@ -122,7 +122,7 @@ def check_provider_keys(stack: Stack) -> tuple[list[Check], ProviderKeys]:
 def check_endpoint(
     stack: Stack, endpoint: Endpoint, *, probes: int, now: datetime, on_progress: Callable[[], None]
 ) -> tuple[list[Check], Acknowledgement | None]:
-    """Calls the endpoint in every way that providers and strangers do; measures the acknowledgements of good ones."""
+    """Sends valid and forged callbacks to the endpoint and checks its responses; measures the time of accepted ones."""
     checks: list[Check] = []
     accepted: list[Answer] = []
     try:
@@ -181,7 +181,7 @@ def _calls(endpoint: Endpoint, item: ProbeItem) -> Iterator[tuple[Check, Answer]
         answer = endpoint.call(item.task_id, webhook_key=f"not {endpoint.webhook_key}")
         yield check("forged signature", answer, 401, open_door)
     yield check("body over 64 KiB", endpoint.call(item.task_id, padding=_TOO_LONG), 413)
-    # API Gateway has no route for it, and says so by itself.
+    # API Gateway has no route for GET and responds itself.
     yield check("GET instead of POST", endpoint.call(item.task_id, method="GET"), 404)
 
 
@@ -197,7 +197,7 @@ def _check_acknowledgement(measured: Acknowledgement) -> Check:
 
 
 def check_queues(stack: Stack) -> Iterator[Check]:
-    """Queues that should be empty."""
+    """Checks that the stack's dead-letter queues are empty."""
     for queue in queue_depths(stack):
         if queue.should_be_empty:
             is_fine = not queue.messages
@@ -210,7 +210,7 @@ def check_queues(stack: Stack) -> Iterator[Check]:
 
 
 def check_alarms(stack: Stack) -> Iterator[Check]:
-    """Alarms of the stack that are in ALARM."""
+    """Checks that no alarm of the stack is in state ALARM, and that alarms are sent to a topic."""
     subject = "alarms"
     if stack.is_local:
         yield Check(subject=subject, verdict=Verdict.SKIPPED, detail="the local stack has none")

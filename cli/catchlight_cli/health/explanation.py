@@ -1,4 +1,4 @@
-"""What became of a task, why, and what happens next."""
+"""Explains the state of a task: its history, the reason for its status, and what happens next."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -25,14 +25,14 @@ _REPORTERS = {Reporter.CALLBACK: "its callback", Reporter.POLL: "polling"}
 
 
 class Event(Model):
-    """Something that happened to the task."""
+    """An event in a task's history."""
 
     at: datetime
     what: str
 
 
 class DeadLetter(Model):
-    """A dead letter that names the task."""
+    """A message in the archive queue's dead-letter queue that names the task."""
 
     id: str
     since: datetime
@@ -51,14 +51,15 @@ def _path(url: str) -> str:
 
 
 class Explanation(Model):
-    """All that can be said of a task."""
+    """The explanation of one task, as `catchlight describe` prints it."""
 
-    # The query of a URL opens its image to everybody who reads it, and explanations are passed on.
+    # URLs without their queries: a query may hold a signature that gives access to the image, and explanations are
+    # passed on to other people.
     task: Annotated[Task, AfterValidator(_without_queries)]
     history: tuple[Event, ...]
     why: str
     next: str
-    polling: Search | None  # None: nobody looked, as for a task that is not polled for
+    polling: Search | None  # None: executions were not searched, as the task is not polled
     dead_letters: tuple[DeadLetter, ...]
 
 
@@ -71,7 +72,7 @@ def explain(
     longest_polling: timedelta,
     now: datetime,
 ) -> Explanation:
-    """Puts together what is known."""
+    """Builds the explanation from a task's item, its dead letters, failed archiving attempts and polling executions."""
     dead_letters, tries = tuple(dead_letters), tuple(failed_tries)
     events = chain(_history(task), (Event(at=each.at, what=f"not archived: {each.reason}") for each in tries))
     return Explanation(

@@ -1,4 +1,4 @@
-"""the callback miss rate: how many results polling had to find because their callback did not come."""
+"""Computes the callback miss rate: the share of results that polling found because their callback did not arrive."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,37 +17,37 @@ if TYPE_CHECKING:
 
 NAMESPACE = "Catchlight"
 _METRICS = {Reporter.CALLBACK: "ResolvedByCallback", Reporter.POLL: "ResolvedByPoll"}
-# Finer than an hour CloudWatch keeps it for days only; coarser would round the span.
+# CloudWatch keeps shorter periods for days only; longer ones would round the time span.
 _PERIOD_SECONDS = 3600
-# Where a result stands that somebody has brought. TIMED_OUT is nobody's.
+# Statuses of tasks with a result from a callback or a poll. A task that is TIMED_OUT has none.
 _RESOLVED = (TaskStatus.FAILED, TaskStatus.SUCCEEDED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
 
 
 class Resolved(Model):
-    """Results by who brought them first."""
+    """Number of results by the source that reported them first."""
 
     by_callback: int
     by_poll: int
 
-    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated property
+    @computed_field  # type: ignore[prop-decorator] # mypy does not support decorated properties
     @property
     def miss_rate(self) -> float | None:
-        """The part that polling had to find; None where there was no result."""
+        """The share of results that polling found; None if there are no results."""
         total = self.by_callback + self.by_poll
         return self.by_poll / total if total else None
 
 
 class CallbackMissRate(Model):
-    """the callback miss rate over a span of time."""
+    """The callback miss rate since a point in time, in total and by provider."""
 
-    source: Literal["metrics", "items"]  # CloudWatch's, or counted from `reportedBy` of the tasks
+    source: Literal["metrics", "items"]  # CloudWatch metrics, or the attribute `reportedBy` of the tasks
     since: datetime
     all: Resolved
     by_provider: dict[str, Resolved]
 
 
 def miss_rate(stack: Stack, *, since: datetime, now: datetime) -> CallbackMissRate:
-    """From CloudWatch, or where nothing collects metrics, from the tasks themselves."""
+    """Returns the callback miss rate from CloudWatch; for a local stack, which has no metrics, from its tasks."""
     return _from_items(stack, since) if stack.is_local else _from_metrics(stack, since, now)
 
 
@@ -63,7 +63,7 @@ def _from_metrics(stack: Stack, since: datetime, now: datetime) -> CallbackMissR
 
 
 def _hour(moment: datetime) -> datetime:
-    # CloudWatch wants full periods, and would leave the first one out.
+    # CloudWatch returns whole periods only, and would leave out a first one that is cut.
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
@@ -87,7 +87,7 @@ def _from_items(stack: Stack, since: datetime) -> CallbackMissRate:
     index = tasks_by_status(stack)
     counts: Counter[tuple[str | None, Reporter]] = Counter()
     for status in _RESOLVED:
-        # The index knows when a task changed last, which is never before its news came.
+        # The index is ordered by the last change, which is never earlier than the report.
         for task in index.tasks(status, since=since):
             if task.reported_by and task.reported_time and task.reported_time >= since:
                 counts[None, task.reported_by] += 1

@@ -1,4 +1,4 @@
-"""Finds executions of the state machine that poll for a task. Step Functions has no index by input: a cheap look."""
+"""Finds the running executions that poll for a task. Step Functions has no index by input, so the search is limited."""
 
 import json
 from collections.abc import Iterable
@@ -10,32 +10,32 @@ from catchlight.models import Model
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions.client import SFNClient
 
-# Polling starts with the stream, a second or two after what causes it; much later if the stream was held up.
+# The stream starts polling a second or two after the change that causes it; much later if the stream was delayed.
 _STARTS_WITHIN = timedelta(minutes=3)
 _CLOCK_DIFFERENCE = timedelta(seconds=10)
-# Each is a call.
+# Each one costs a call of DescribeExecution.
 _MAX_LOOKED_AT = 25
 
 
 class PollingExecution(Model):
-    """An execution that polls for the task at this moment."""
+    """A running execution that polls for the task."""
 
     name: str
     started_at: datetime
-    polls_next_at: datetime | None  # None: it does so now, or does not say
+    polls_next_at: datetime | None  # None: it polls now, or its next poll is unknown
 
 
 class Search(Model):
-    """What was found."""
+    """The result of a search for executions."""
 
     executions: tuple[PollingExecution, ...]
-    is_exhaustive: bool  # no running execution that could be one was left out
+    is_exhaustive: bool  # every running execution that may poll for the task was examined
 
 
 def find_executions(
     client: "SFNClient", state_machine: str, task: str, *, started_near: Iterable[datetime], max_pages: int = 5
 ) -> Search:
-    """Running executions that have the task, among those that began near one of these times."""
+    """Searches the running executions that started near one of these times for those that poll for the task."""
     times = list(started_near)
     found: list[PollingExecution] = []
     looked_at, token, is_exhaustive = 0, None, True

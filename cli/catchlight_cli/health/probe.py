@@ -1,8 +1,8 @@
-"""Calls the live callback endpoint as a provider does, and leaves no trace.
+"""Sends test callbacks to the live callback endpoint as a provider does, about a temporary probe item.
 
-What it calls about is an item of its own, whose status is none of a task's: nothing follows from its callback, nobody
-is told of it, and no list shows it. It is deleted in the end; should that not come about, DynamoDB deletes it after a
-day where the stack lets it.
+The item starts with PROBE_STATUS, which no task has: when its first callback changes it to FAILED, this triggers
+neither polling nor archiving and publishes no event. It is not in the feed of tasks. It is deleted at the end; if that
+fails, DynamoDB deletes it after a day, provided that the stack's table has a time to live.
 """
 
 import base64
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 PROVIDER = flux_kontext.PROVIDER.id
 ID_PREFIX = "doctor-"
-# What a provider waits for an answer.
+# How long a provider waits for the response to a callback.
 PROVIDER_TIMEOUT_SECONDS = 15.0
 _TIMEOUT_SECONDS = 20.0
 _DELETED_AFTER = timedelta(days=1)
 JSON_TYPE = "application/json"
-# HTTP APIs hand over what is no text in base64.
+# HTTP APIs pass bodies of this type to Lambda in base64.
 BINARY_TYPE = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the endpoint answered, and after how long: from the first packet of a new connection to the last."""
+    """The endpoint's HTTP status, and the seconds from opening the connection to the end of the response."""
 
     status: int
     seconds: float
@@ -46,7 +46,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The callback endpoint, and the secrets that open it."""
+    """The callback endpoint of a stack, with the secrets that authenticate callbacks."""
 
     api_url: str
     token: str = field(repr=False)
@@ -64,18 +64,18 @@ class Endpoint:
         padding: int = 0,
         webhook_key: str | None = None,
     ) -> Answer:
-        """One call about a task that has failed, as a provider makes it but for what is told.
+        """Sends a callback that reports a failed task. The arguments change one aspect of it, such as token or method.
 
         Raises:
-            httpx.HTTPError: nobody answers.
-            CatchlightError: the client cannot be made.
+            httpx.HTTPError: the endpoint does not respond.
+            CatchlightError: the HTTP client cannot be created.
         """
         body = {"code": 501, "msg": "catchlight doctor" + padding * ".", "data": {"taskId": task_id, "info": None}}
         headers = {"Content-Type": content_type, "User-Agent": "catchlight-doctor"}
         if key := webhook_key if webhook_key is not None else self.webhook_key:
             headers |= signed(task_id, key, datetime.now(UTC))
         url = f"{self.api_url}/callbacks/{PROVIDER}/{self.token if token is None else token}{slash}"
-        # A connection each: a provider has none open either. No proxy for loopback.
+        # A new connection for each call, as a provider has none open. No proxy for loopback.
         settings = {"timeout": _TIMEOUT_SECONDS, "follow_redirects": False}
         with http_client(trust_environment=not self.is_local, **settings) as client:
             started_at = time.perf_counter()
@@ -86,16 +86,16 @@ class Endpoint:
 
 
 def signed(task_id: str, key: str, now: datetime) -> Mapping[str, str]:
-    """The headers with which kie.ai signs a callback."""
+    """Returns the headers with which kie.ai signs a callback: timestamp and HMAC-SHA256 signature."""
     timestamp = str(int(now.timestamp()))
     digest = hmac.new(key.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
     return {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: base64.b64encode(digest).decode()}
 
 
 class ProbeItem:
-    """The item that calls are about, in the tasks table for as long as the block lasts.
+    """The probe item that test callbacks refer to; it is in the tasks table while the block of `put` runs.
 
-    Raises whatever boto3 raises.
+    Every method may raise boto3's exceptions.
     """
 
     def __init__(self, dynamodb: "DynamoDBClient", table: str, task_id: str) -> None:
@@ -107,7 +107,7 @@ class ProbeItem:
     @classmethod
     @contextmanager
     def put(cls, dynamodb: "DynamoDBClient", table: str, now: datetime) -> Iterator["ProbeItem"]:
-        """Puts the item, and deletes it however the block ends."""
+        """Creates the item, and deletes it at the end of the block, also after an exception."""
         item = cls(dynamodb, table, f"{ID_PREFIX}{uuid.uuid4().hex}")
         attributes: dict[str, Any] = {
             "provider": {"S": PROVIDER},
@@ -115,7 +115,7 @@ class ProbeItem:
             "status": {"S": PROBE_STATUS},
             "rank": {"N": str(TaskStatus.PENDING.rank)},
             "updatedAt": {"S": iso(now)},
-            # Not the feed of tasks: the first callback would put it there.
+            # Set here, because the first callback would otherwise add the item to the feed of tasks.
             "feed": {"S": "probes"},
             "arrivedAt": {"S": iso(now)},
             "deleteAfter": {"N": str(int((now + _DELETED_AFTER).timestamp()))},
@@ -127,6 +127,6 @@ class ProbeItem:
             dynamodb.delete_item(TableName=table, Key=item._key)
 
     def status(self) -> str | None:
-        """What the table says of it."""
+        """Returns the item's status, read consistently; None if there is no item."""
         item = self._dynamodb.get_item(TableName=self._table, Key=self._key, ConsistentRead=True).get("Item", {})
         return item.get("status", {}).get("S")

@@ -1,4 +1,4 @@
-"""How much waits in a stack's queues."""
+"""Reads the number of messages in a stack's queues."""
 
 from collections.abc import Iterator
 
@@ -9,16 +9,16 @@ from catchlight.models import Model
 
 
 class QueueDepth(Model):
-    """A queue and what is in it, about: SQS counts approximately."""
+    """A queue and the approximate number of its messages, as SQS counts them."""
 
     queue: str  # its logical id
     holds: str
     waiting: int
-    in_flight: int  # somebody has received them just now
+    in_flight: int  # received by a consumer and not yet deleted
     delayed: int
-    next_step: str  # what to do about messages in it; nothing: they are as it should be
+    next_step: str  # what to do about messages in it; empty if messages are normal
 
-    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated property
+    @computed_field  # type: ignore[prop-decorator] # mypy does not support decorated properties
     @property
     def should_be_empty(self) -> bool:
         """Whether a message in it means that something went wrong."""
@@ -26,16 +26,16 @@ class QueueDepth(Model):
 
     @property
     def messages(self) -> int:
-        """All of them."""
+        """Number of all messages: waiting, in flight and delayed."""
         return self.waiting + self.in_flight + self.delayed
 
 
-# What each holds, and what to do about a message in it if there should be none.
+# By logical id: what the queue holds, and what to do about messages in it if it should be empty.
 _QUEUES = {
     "ArchiveQueue": ("succeeded tasks on their way to the archiver", ""),
     "ArchiveDeadLetters": ("tasks whose archiving failed five times", "`catchlight redrive --kind dead-letters`"),
     "DispatchDeadLetters": ("changes that could not be dispatched", "`catchlight redrive --kind dispatch-failures`"),
-    "PublishDeadLetters": ("ends of tasks that nobody could be told of", "`catchlight tell`"),
+    "PublishDeadLetters": ("ends of tasks that nobody could be told of", "`catchlight resend-events`"),
     "ReconcileDeadLetters": (
         "hourly repairs that could not begin",
         "is ReconcileTasks throttled? Then empty the queue",
@@ -44,7 +44,7 @@ _QUEUES = {
 
 
 def queue_depths(stack: Stack) -> Iterator[QueueDepth]:
-    """The stack's queues; one that a stack of an older version has not got is left out."""
+    """Yields the depth of each queue of the stack; queues that an older stack does not have are left out."""
     sqs = stack.client("sqs")
     for queue, (holds, next_step) in _QUEUES.items():
         if queue not in stack.resources:

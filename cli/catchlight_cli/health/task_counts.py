@@ -1,4 +1,4 @@
-"""Counts tasks by status, from the index."""
+"""Counts tasks by status with the index `byStatus`, and estimates the cost of counting."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,22 +12,24 @@ from catchlight_cli.factories import tasks_by_status
 # An eventually consistent read of 4 KB is half a request unit, and a million of those are $0.125 in us-east-1.
 _BYTES_PER_UNIT = 8192
 _DOLLARS_PER_UNIT = 0.125 / 1_000_000
-# Below this nobody asks what counting costs: two cents for a table of a gigabyte.
+# Below this number of tasks the cost of counting is negligible: two cents for a table of a gigabyte.
 _WORTH_MENTIONING_ITEMS = 100_000
 
 
 class TaskCounts(Model):
-    """How many tasks stand where, and what it cost to know."""
+    """Number of tasks by status, and the read units that counting them consumed."""
 
     by_status: dict[TaskStatus, int]
     read_units: float
 
 
 def count_tasks(stack: Stack, *, since: datetime | None, on_progress: Callable[[int], None]) -> TaskCounts:
-    """Counts the tasks that have changed since then, all of them without. `on_progress` hears how many more it were.
+    """Counts the tasks that changed at or after `since`, or all tasks if it is None.
+
+    `on_progress` is called with the number of tasks of each page.
 
     Raises:
-        StoreUnavailableError: DynamoDB does not take a call.
+        StoreUnavailableError: a DynamoDB call fails.
     """
     index = tasks_by_status(stack)
     lock = Lock()
@@ -40,7 +42,7 @@ def count_tasks(stack: Stack, *, since: datetime | None, on_progress: Callable[[
                 on_progress(page.tasks)
         return tasks, units
 
-    # Side by side: each status is a partition of its own.
+    # In parallel: each status is a separate partition of the index.
     with ThreadPoolExecutor(len(TaskStatus)) as pool:
         counted = dict(zip(TaskStatus, pool.map(count, TaskStatus), strict=True))
     return TaskCounts(
@@ -50,7 +52,10 @@ def count_tasks(stack: Stack, *, since: datetime | None, on_progress: Callable[[
 
 
 def price_of_counting(stack: Stack) -> str | None:
-    """What counting all tasks costs, where that is worth a word; by figures that DynamoDB renews every six hours."""
+    """Returns the estimated cost of counting all tasks, from figures that DynamoDB updates every six hours.
+
+    None if the table has fewer than 100,000 items.
+    """
     table = stack.client("dynamodb").describe_table(TableName=stack.table)["Table"]
     items, size = table.get("ItemCount", 0), table.get("TableSizeBytes", 0)
     if items < _WORTH_MENTIONING_ITEMS:

@@ -1,4 +1,4 @@
-"""Tasks of the tasks API as people name them: `provider/taskId`, `provider#taskId`, or a bare id where it will do."""
+"""Looks up tasks in the tasks API by name: `provider/taskId`, `provider#taskId`, or an unambiguous id."""
 
 import argparse
 import re
@@ -13,14 +13,14 @@ from catchlight.providers import PROVIDERS
 
 
 class TaskName(NamedTuple):
-    """A task; `provider` is empty where only its id was given."""
+    """The name of a task; `provider` is empty if only the id was given."""
 
     provider: str
     task_id: str
 
 
 class NoSuchTaskError(CatchlightError):
-    """There is no task of that name."""
+    """No task has this name."""
 
     def __init__(self, name: TaskName) -> None:
         known = f"{name.provider}/{name.task_id}" if name.provider else f"{name.task_id}, of any provider"
@@ -31,17 +31,17 @@ class NoSuchTaskError(CatchlightError):
 
 
 def task_name(text: str) -> TaskName:
-    """For argparse.
+    """Parses the name of a task. An argparse type.
 
     Raises:
-        ArgumentTypeError: it names no task.
+        ArgumentTypeError: the provider is unknown, or the task id is malformed.
     """
     provider, separator, task_id = text.replace("#", "/", 1).partition("/")
     return TaskName(provider_id(provider), task_id_of(task_id)) if separator else TaskName("", task_id_of(text))
 
 
 def provider_id(text: str) -> str:
-    """For argparse.
+    """Validates the id of a provider. An argparse type.
 
     Raises:
         ArgumentTypeError: there is no such provider.
@@ -52,10 +52,10 @@ def provider_id(text: str) -> str:
 
 
 def task_id_of(text: str) -> str:
-    """For argparse.
+    """Validates a task id. An argparse type.
 
     Raises:
-        ArgumentTypeError: a task id has 1 to 128 letters, digits, `-` and `_`.
+        ArgumentTypeError: the id is malformed; it must have 1 to 128 letters, digits, `-` and `_`.
     """
     if not re.fullmatch(TASK_ID_PATTERN, text):
         raise argparse.ArgumentTypeError(f"{text!r} is no task id: 1 to 128 letters, digits, - and _")
@@ -63,12 +63,12 @@ def task_id_of(text: str) -> str:
 
 
 def look_up(api: TasksClient, name: TaskName) -> TaskResponse:
-    """The task that is meant.
+    """Looks up the task with this name; without a provider, tries all providers.
 
     Raises:
-        NoSuchTaskError: the provider, or of a bare id any, has none.
-        UsageError: of a bare id, several providers have it.
-        TasksApiError: the tasks API could not be asked.
+        NoSuchTaskError: there is no such task.
+        UsageError: several providers have a task with this id.
+        TasksApiError: the request to the tasks API failed.
     """
     if name.provider:
         return asked(name, lambda: api.task(*name))
@@ -86,11 +86,11 @@ def look_up(api: TasksClient, name: TaskName) -> TaskResponse:
 
 
 def asked(name: TaskName, ask: Callable[[], TaskResponse]) -> TaskResponse:
-    """What the tasks API answers of a task.
+    """Calls `ask` to look up a task, and converts NotFoundError into NoSuchTaskError.
 
     Raises:
-        NoSuchTaskError: there is none.
-        TasksApiError: the tasks API could not be asked.
+        NoSuchTaskError: there is no such task.
+        TasksApiError: the request to the tasks API failed.
     """
     try:
         return ask()
@@ -101,7 +101,7 @@ def asked(name: TaskName, ask: Callable[[], TaskResponse]) -> TaskResponse:
 def each_of(
     names: Iterable[TaskName], look: Callable[[TaskName], TaskResponse], complain: Callable[[str], None]
 ) -> Iterator[TaskResponse]:
-    """The tasks that there are. Complains of each other: it must not take the answers about these with it."""
+    """Yields the tasks that exist. Missing ones are passed to `complain`, so that they do not stop the others."""
     for name in names:
         try:
             task = look(name)

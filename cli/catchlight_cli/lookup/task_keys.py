@@ -1,4 +1,4 @@
-"""Tasks as people name them: `provider#taskId`, `provider/taskId`, or the bare id where it is unambiguous."""
+"""Finds task keys in the table by name: `provider#taskId`, `provider/taskId`, or an id alone if it is unambiguous."""
 
 import re
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from catchlight.tasks.table import TasksTable
 
 
 def find_task(table: TasksTable, name: str) -> str:
-    """The key of the task that is meant; of a bare id, the one that there is.
+    """Returns the key of the task with this name. Only an id without a provider is looked up in the table.
 
     Raises:
-        UsageError: it is no name of a task, or several tasks have it, or none.
-        StoreUnavailableError: they could not be looked up.
+        UsageError: the name is malformed, or no task or several tasks have this id.
+        StoreUnavailableError: the look-up in the table failed.
     """
     key = name.replace("/", "#", 1) if "#" not in name else name
     if is_task_key(key):
@@ -30,5 +30,5 @@ def find_task(table: TasksTable, name: str) -> str:
 
 
 def find_tasks(table: TasksTable, names: Sequence[str]) -> list[str]:
-    """The same of several names; each task once, in their order."""
+    """Returns the keys of several tasks, each once, in the order of the names; raises as `find_task`."""
     return list(dict.fromkeys(find_task(table, name) for name in names))

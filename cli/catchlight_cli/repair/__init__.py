@@ -1,1 +1,1 @@
-"""Restarts, resends, replays and imports."""
+"""Redrives tasks, resends events, replays rejected deliveries and imports tasks."""

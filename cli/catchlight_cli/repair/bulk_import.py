@@ -1,4 +1,4 @@
-"""Reads old task ids from files and registers them, at a rate that providers bear."""
+"""Reads existing task ids from files and registers them, at a rate that the providers can handle."""
 
 import csv
 import json
@@ -13,42 +13,42 @@ from catchlight.providers import PROVIDERS
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.table import MAX_KEYS_PER_GET, TasksTable
 
-# What CSV and JSON lines may call it.
+# Accepted names of the task id in CSV headers and JSON lines.
 _ID_NAMES = ("taskId", "task_id", "id")
-# Registered in one call; the pause between two calls keeps the rate.
+# Tasks registered in one call; the pause between calls limits the rate.
 _BATCH_SIZE = 10
 
 
 class InvalidLine(Model):
-    """A line that names no task."""
+    """A line without a valid task, and the reason."""
 
     line: int
     problem: str
 
 
 class Adoption(Model):
-    """What became of a file."""
+    """The result of an import."""
 
     dry_run: bool
-    lines: int  # that name a task
-    repeated: int  # of them, lines that name one which an earlier line has named
+    lines: int  # lines with a valid task
+    repeated: int  # of these, lines whose task an earlier line has named
     already_known: int
-    registered: int  # would be, in a dry run
+    registered: int  # in a dry run: tasks that would be registered
     invalid: tuple[InvalidLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskLine:
-    """A task and the line that names it."""
+    """A task key and the number of its line."""
 
     line: int
     task: str
 
 
 def read_lines(lines: Iterable[str], *, provider: str | None = None) -> Iterator[TaskLine | InvalidLine]:
-    """The tasks in CSV with a header, JSON lines, or lines of `provider#taskId`; the first line tells which it is.
+    """Reads tasks from CSV with a header, JSON lines, or lines of `provider#taskId`; the first line decides the format.
 
-    `provider` is whose the ids are where the lines don't say it.
+    `provider` is the default for lines that do not name a provider.
     """
     remaining = iter(lines)
     blank = 0
@@ -89,7 +89,7 @@ def _json_fields(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, _Field
 
 
 def _csv_fields(lines: Iterator[str], names: Sequence[str], *, after: int) -> Iterator[tuple[int, _Fields]]:
-    # Over all lines, not line by line: a quoted prompt may have several.
+    # One reader for all lines, not one per line: a quoted prompt may contain line breaks.
     reader = csv.reader(lines)
     while True:
         try:
@@ -134,7 +134,7 @@ def _task_of(number: int, found: _Fields, provider: str | None) -> TaskLine | In
 
 
 def read_file(lines: Iterable[str], *, provider: str | None = None) -> tuple[list[str], int, tuple[InvalidLine, ...]]:
-    """The tasks that a file names, each once; how many lines name one; the lines that name none."""
+    """Returns the tasks of a file, each once; the number of lines with a valid task; and the invalid lines."""
     tasks: dict[str, None] = {}
     invalid = []
     named = 0
@@ -148,10 +148,10 @@ def read_file(lines: Iterable[str], *, provider: str | None = None) -> tuple[lis
 
 
 def unknown_tasks(table: TasksTable, tasks: Sequence[str], *, on_progress: Callable[[int], None]) -> Iterator[str]:
-    """Those of the tasks that the table does not know yet.
+    """Yields the tasks that are not in the table yet.
 
-    What makes adopting resumable: reading is a hundred times as fast as registering, and what an earlier run has
-    registered is known.
+    This makes an import resumable: tasks that an earlier run registered are skipped, and reading is a hundred times as
+    fast as registering.
     """
     for batch in _batches(tasks, MAX_KEYS_PER_GET):
         known = table.get_many(batch)
@@ -168,14 +168,14 @@ def register(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[list[bool]]:
-    """Registers tasks, batch by batch; says of each whether it was new.
+    """Registers tasks in batches; yields for each batch which of its tasks were new, sorted by provider and task id.
 
-    Each starts polling, so the rate is that of questions that the providers are asked a minute later.
+    Every registration starts polling, so `per_second` is also the rate of requests to the providers a minute later.
     """
     ends_at = clock()
     size = max(1, min(_BATCH_SIZE, int(per_second)))
     for batch in _batches(tasks, size):
-        # A slow batch is not made up for by a faster one: a rate is a limit.
+        # After a slow batch the next ones do not catch up: the rate is an upper limit.
         ends_at = max(ends_at, clock()) + len(batch) / per_second
         by_provider = groupby(sorted(map(split_task_key, batch)), key=lambda key: key[0])
         yield [

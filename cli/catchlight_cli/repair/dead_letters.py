@@ -1,4 +1,4 @@
-"""Dead letters: messages that nobody takes but people, looked at without losing them."""
+"""Receives, releases and deletes messages of dead-letter queues, which have no consumer but the command line."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
-# SQS gives no more at once.
+# SQS returns and accepts 10 messages per call at most.
 _BATCH_SIZE = 10
-# Asked with patience SQS looks on all of its servers; without it says "empty" of a queue that has a few messages.
+# Long polling queries all SQS servers; short polling may return nothing from a queue that has a few messages.
 _PATIENCE_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message, held back from others for a while."""
+    """A received message, invisible to other consumers until its visibility timeout ends."""
 
     id: str
     receipt: str
@@ -26,7 +26,7 @@ class DeadLetter:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON object that it holds; empty if it holds none."""
+        """The JSON object in the message; empty if it does not contain one."""
         try:
             body = json.loads(self.text)
         except ValueError:
@@ -41,9 +41,9 @@ class DeadLetter:
 
 
 class DeadLetterQueue:
-    """A queue of dead letters.
+    """A dead-letter queue in SQS.
 
-    Raises whatever boto3 raises.
+    Every method may raise boto3's exceptions.
     """
 
     def __init__(self, sqs: "SQSClient", url: str) -> None:
@@ -51,7 +51,7 @@ class DeadLetterQueue:
         self._url = url
 
     def take(self, *, limit: int, hold_seconds: int) -> Iterator[DeadLetter]:
-        """At most so many letters, each once. Others see them again after so many seconds, or when given back."""
+        """Receives up to `limit` messages, each once; they are invisible for `hold_seconds` or until given back."""
         seen: set[str] = set()
         while len(seen) < limit:
             answer = self._sqs.receive_message(
@@ -72,7 +72,7 @@ class DeadLetterQueue:
                 )
 
     def give_back(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Lets others see the letters again at once."""
+        """Makes the messages visible again at once."""
         for batch in _batches(dead_letters):
             self._sqs.change_message_visibility_batch(
                 QueueUrl=self._url,
@@ -83,7 +83,7 @@ class DeadLetterQueue:
             )
 
     def remove(self, dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-        """Deletes letters. Returns those that SQS did not delete: they will be seen again."""
+        """Deletes messages. Returns the ones that SQS did not delete; they become visible again later."""
         left = []
         for batch in _batches(dead_letters):
             answer = self._sqs.delete_message_batch(
@@ -93,7 +93,7 @@ class DeadLetterQueue:
                     for number, dead_letter in enumerate(batch)
                 ],
             )
-            # Not those that are named as failed: an answer that breaks off names none.
+            # Counts the messages listed as successful, not the failed ones: an incomplete response may list neither.
             deleted = {entry["Id"] for entry in answer.get("Successful", [])}
             left += [dead_letter for number, dead_letter in enumerate(batch) if str(number) not in deleted]
         return left

@@ -1,4 +1,4 @@
-"""Collects what has come to a standstill, gives each task another try, and clears the dead letters that it had."""
+"""Collects stuck tasks, redrives each of them, and deletes dead letters unless one of their tasks failed."""
 
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,56 +16,56 @@ from catchlight_cli.repair.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight_cli.repair.stream_positions import StreamPositions
 from catchlight_cli.repair.undispatched import tasks_by_time, tasks_in_stream
 
-# Others see the letters again after this long, should the command die before it gives them back.
+# Visibility timeout: messages become visible again after this time if the command ends before it gives them back.
 _HOLD_SECONDS = 900
-# Each asks its provider; more at once would be answered with 429.
+# Each thread sends requests to a provider; more of them would cause HTTP 429.
 _THREADS = 8
 
 
 class Kind(StrEnum):
-    """Why a task is where it is."""
+    """Why a task is redriven."""
 
     DEAD_LETTERS = "dead-letters"  # its archiving failed five times
-    DISPATCH_FAILURES = "dispatch-failures"  # what follows from its change was never started
-    INCOMPLETE = "incomplete"  # some image was given up
-    STUCK = "stuck"  # it waits for archiving for over an hour
+    DISPATCH_FAILURES = "dispatch-failures"  # polling or archiving was never started after its change
+    INCOMPLETE = "incomplete"  # an image could not be archived
+    STUCK = "stuck"  # it has waited for archiving for over an hour
     TIMED_OUT = "timed-out"  # polling gave up
-    NAMED = "named"  # somebody asks for it
+    NAMED = "named"  # it was named on the command line
 
 
-# What --all means. TIMED_OUT is where polling ends; only who says so has it begin anew.
+# The kinds of --all. TIMED_OUT is a regular end of polling, so it is redriven only on explicit request.
 ALL_KINDS = (Kind.DEAD_LETTERS, Kind.DISPATCH_FAILURES, Kind.INCOMPLETE, Kind.STUCK)
 QUEUES = {Kind.DEAD_LETTERS: "ArchiveDeadLetters", Kind.DISPATCH_FAILURES: "DispatchDeadLetters"}
 
 
 class RedrivenTask(Model):
-    """A task, why it was here, and what became of it."""
+    """A redriven task, the reasons why it was collected, and the outcome."""
 
     kinds: tuple[Kind, ...]
-    dead_letters: int  # that named it, or the positions of its changes
+    dead_letters: int  # number of messages that refer to the task or to its changes
     outcome: Redriven
 
 
 class DeadLetterCounts(Model):
-    """What became of the dead letters."""
+    """Number of dead letters by outcome."""
 
     removed: int = 0
-    kept: int = 0  # their tasks could not be helped: they are seen again
-    unreadable: int = 0  # nobody knows what they mean: kept, too
+    kept: int = 0  # a task failed, or SQS did not delete the message: visible again
+    unreadable: int = 0  # they could not be read: also kept
 
 
 class Redrive(Model):
-    """What became of everything."""
+    """The result of a redrive: its tasks and dead letters."""
 
     dry_run: bool
     tasks: tuple[RedrivenTask, ...]
     dead_letters: DeadLetterCounts
-    unreadable: tuple[str, ...] = ()  # items of the table that were left out, because they are malformed
+    unreadable: tuple[str, ...] = ()  # keys of malformed items, which were skipped
     more: bool  # the limit was reached: there may be more
 
     @property
     def is_wrong(self) -> bool:
-        """Whether something could not be done."""
+        """Whether a task could not be redriven, or a message or an item could not be read."""
         return bool(self.dead_letters.unreadable or self.unreadable) or any(
             task.outcome.is_failed for task in self.tasks
         )
@@ -73,16 +73,18 @@ class Redrive(Model):
 
 @dataclass
 class StuckTasks:
-    """Tasks that have come to a standstill, and the letters that say so."""
+    """Stuck tasks, and the dead letters that refer to them."""
 
     kinds: dict[str, set[Kind]] = field(default_factory=dict)  # by task
-    dead_letters: dict[Kind, dict[DeadLetter, list[str]]] = field(default_factory=dict)  # their tasks, by kind
+    dead_letters: dict[Kind, dict[DeadLetter, list[str]]] = field(
+        default_factory=dict
+    )  # the tasks of each message, by kind
     unreadable: dict[Kind, list[DeadLetter]] = field(default_factory=dict)
-    malformed: dict[str, str] = field(default_factory=dict)  # why an item of the table was left out, by task
+    malformed: dict[str, str] = field(default_factory=dict)  # why an item of the table was skipped, by task
     more: bool = False
 
     def add(self, task: str, kind: Kind) -> None:
-        """Notes a task once, however often it is met."""
+        """Adds a task, or another kind to a task that was added before."""
         self.kinds.setdefault(task, set()).add(kind)
 
 
@@ -95,9 +97,10 @@ def collect(
     found: StuckTasks,
     on_progress: Callable[[], None],
 ) -> None:
-    """Finds everything of these kinds, at most `limit` of each; letters are held back from others.
+    """Collects the stuck tasks of these kinds into `found`, at most `limit` per kind; holds their dead letters.
 
-    With `named` tasks only those, and the letters that are about them. Should it fail, `found` has what is held back.
+    With `named`, collects only those tasks and the dead letters about them. After an exception, `found` has the
+    messages received so far, so that the caller can give them back.
     """
     for task in named:
         found.add(task, Kind.NAMED)
@@ -106,7 +109,7 @@ def collect(
             box = DeadLetterQueue(stack.client("sqs"), stack.resource(queue))
             held = 0
             for dead_letter in box.take(limit=limit, hold_seconds=_HOLD_SECONDS):
-                # Unreadable until it was read: whatever happens meanwhile, it is given back.
+                # Counts as unreadable until it is parsed, so that it is given back if an exception occurs before that.
                 found.unreadable.setdefault(kind, []).append(dead_letter)
                 held += 1
                 on_progress()
@@ -146,7 +149,7 @@ def _tasks_of(stack: Stack, index: TasksByStatus, kind: Kind, dead_letter: DeadL
 
 
 def _keep_named(stack: Stack, named: set[str], found: StuckTasks) -> None:
-    """Gives back the letters that are about something else, too: all of their tasks have to be helped."""
+    """Gives back dead letters that also refer to other tasks: one may be deleted only if all its tasks are redriven."""
     for kind, queue in QUEUES.items():
         dead_letters = found.dead_letters.get(kind, {})
         others = [dead_letter for dead_letter, tasks in dead_letters.items() if not (tasks and set(tasks) <= named)]
@@ -167,7 +170,7 @@ def _by_index(stack: Stack, malformed: dict[str, str]) -> Iterator[tuple[Kind, I
 
 
 def look(stack: Stack, found: StuckTasks) -> Redrive:
-    """What `work` would do. The letters are given back."""
+    """Returns what `work` would do, as a dry run, and gives the dead letters back."""
     with redrive(stack) as one, ThreadPoolExecutor(_THREADS) as pool:
         outcomes = dict(zip(found.kinds, pool.map(one.plan, found.kinds), strict=True))
     give_back(stack, found)
@@ -177,7 +180,7 @@ def look(stack: Stack, found: StuckTasks) -> Redrive:
 
 
 def work(stack: Stack, found: StuckTasks, *, on_progress: Callable[[], None]) -> Redrive:
-    """Gives every task another try. Letters whose tasks were all helped are removed, the others given back."""
+    """Redrives all tasks. Deletes their dead letters, except for those with a failed task, which are given back."""
     nonce = f"redrive-{uuid.uuid4().hex}"
     outcomes: dict[str, Redriven] = {}
     with redrive(stack) as one, ThreadPoolExecutor(_THREADS) as pool:
@@ -203,7 +206,7 @@ def work(stack: Stack, found: StuckTasks, *, on_progress: Callable[[], None]) ->
 
 
 def give_back(stack: Stack, found: StuckTasks) -> None:
-    """Lets others see all letters again."""
+    """Makes all collected dead letters visible again."""
     for kind, queue in QUEUES.items():
         dead_letters = [*found.dead_letters.get(kind, ()), *found.unreadable.get(kind, ())]
         DeadLetterQueue(stack.client("sqs"), stack.resource(queue)).give_back(dead_letters)

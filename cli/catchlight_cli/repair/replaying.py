@@ -1,7 +1,7 @@
-"""Puts deliveries that could not be read through the current code again.
+"""Replays deliveries that were rejected because they could not be read, with the current parsers.
 
-What can be read now is written as the callback's function would have written it, and removed from `rejected/`; the
-rest stays.
+A delivery that can be read now is written as ReceiveCallback would have written it, and removed from `rejected/`; the
+others stay.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from catchlight.tasks.table import TasksTable
 
 
 class Replayed(Model):
-    """What became of one delivery."""
+    """The outcome for one delivery."""
 
     key: str
     provider: str
@@ -27,13 +27,13 @@ class Replayed(Model):
 def replay(
     deliveries: RejectedDeliveries, table: TasksTable, *, provider_id: str | None = None, dry_run: bool = False
 ) -> Iterator[Replayed]:
-    """Parses every kept delivery again and writes its news.
+    """Parses every rejected delivery again and records its report in the table.
 
     Args:
-        deliveries: those of the stack's bucket.
-        table: the stack's.
-        provider_id: takes the place of the one in the callback's URL, where that was the mistake.
-        dry_run: says what would happen and writes nothing.
+        deliveries: the rejected deliveries in the stack's bucket.
+        table: the stack's tasks table.
+        provider_id: replaces the provider of the callback's URL, if that was wrong.
+        dry_run: yields what would happen, and writes nothing.
     """
     for key, delivery in deliveries:
         provider = provider_id or delivery.provider_id

@@ -1,4 +1,4 @@
-"""Ends of tasks that nobody could be told of, told again by the stack's own function."""
+"""Republishes task events that EventBridge did not accept, by invoking the stack's function PublishEvents."""
 
 import json
 from collections.abc import Iterator
@@ -15,24 +15,25 @@ from catchlight_cli.repair.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight_cli.repair.stream_positions import StreamPositions, new_status_of, task_of
 
 QUEUE = "PublishDeadLetters"
-# Others see a letter again after this long, should the command die before it gives it back.
+# Visibility timeout: a message becomes visible again after this time if the command ends before it gives it back.
 _HOLD_SECONDS = 900
-# The function itself waits for a bus that is out, five minutes at most. Asked twice it would tell twice.
+# The function retries for up to five minutes while EventBridge is unavailable. No retry of the invocation: it would
+# publish the events twice.
 _INVOKE_CONFIG = Config(read_timeout=310, retries={"total_max_attempts": 1})
 
 
 class Outcome(StrEnum):
-    """What became of a letter."""
+    """The outcome for one dead letter."""
 
-    TOLD = "told"  # and the letter removed; all others stay
-    WAITING = "waiting"  # of a dry run
-    REFUSED = "refused"  # as before: the function's log says why
-    FORGOTTEN = "forgotten"  # the stream has records for 24 hours
-    UNREADABLE = "unreadable"  # it holds no positions
+    TOLD = "told"  # published, and the message deleted; with the other outcomes it stays
+    WAITING = "waiting"  # readable, not published: a dry run
+    REFUSED = "refused"  # not published again: the function's log says why
+    FORGOTTEN = "forgotten"  # the stream no longer has its records, which it keeps for 24 hours
+    UNREADABLE = "unreadable"  # the message holds no stream positions
 
 
 class Told(Model):
-    """A letter: whose ends it is about, and what became of it."""
+    """A dead letter: the tasks whose events it refers to, and the outcome."""
 
     tasks: tuple[str, ...] = ()
     outcome: Outcome
@@ -40,7 +41,7 @@ class Told(Model):
 
 
 def tell(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[Told]:
-    """Hands the records of each letter to PublishEvents once more; what was told of before keeps its `eventId`."""
+    """Sends the stream records of each dead letter to PublishEvents again; repeated events have the same `eventId`."""
     box = DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUE))
     held: list[DeadLetter] = []
     try:
@@ -48,7 +49,7 @@ def tell(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[Told]:
             held.append(dead_letter)
             told = _tell(stack, dead_letter, dry_run=dry_run)
             if told.outcome is Outcome.TOLD:
-                box.remove([dead_letter])  # should it stay, it is told of once more
+                box.remove([dead_letter])  # if it is not deleted, its events are published again next time
                 held.remove(dead_letter)
             yield told
     finally:
@@ -70,11 +71,12 @@ def _tell(stack: Stack, dead_letter: DeadLetter, *, dry_run: bool) -> Told:
 
 
 def _is_taken(stack: Stack, records: list[dict[str, Any]]) -> bool:
-    # As Lambda spells them. What is no end of a task the function skips, as the event source's filter does otherwise.
+    # The event format of Lambda. No event source filter applies here: the function itself skips records that are not
+    # the end of a task.
     payload = json.dumps({"Records": records}, default=datetime.timestamp)
     functions = stack.client("lambda", _INVOKE_CONFIG)
     answer = json.load(
         functions.invoke(FunctionName=stack.resource("PublishEventsFunction"), Payload=payload)["Payload"]
     )
-    # Not "none is named as failed": an error has no such member.
+    # The list must exist and be empty: the payload of a function error has no such member.
     return isinstance(answer, dict) and answer.get("batchItemFailures") == []

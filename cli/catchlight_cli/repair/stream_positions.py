@@ -1,4 +1,4 @@
-"""Records of the table's stream that Lambda has given up, by their positions: what its failure queues hold.
+"""Reads stream records that Lambda could not process, by the positions that its failure destinations hold.
 
 https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
 """
@@ -14,14 +14,14 @@ from catchlight.client.aws_errors import CatchlightError
 from catchlight_cli.durations import parse_time
 from catchlight_cli.repair.dead_letters import DeadLetter
 
-# A read may find nothing though there is more: shards are sparse. Never for ever.
+# A read may return no records although more follow, because shards are sparse. This limits the number of such reads.
 _MAX_EMPTY_READS = 10
 _GONE = {"TrimmedDataAccessException", "ResourceNotFoundException"}
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPositions:
-    """What Lambda says of records that it has given up."""
+    """The positions of records that Lambda discarded: stream, shard and sequence numbers."""
 
     stream: str
     shard: str
@@ -31,7 +31,7 @@ class StreamPositions:
 
     @classmethod
     def of(cls, dead_letter: DeadLetter) -> "StreamPositions | None":
-        """The positions in a message; None if it holds none."""
+        """Parses the positions in a message; None if it has no valid ones."""
         info = dead_letter.body.get("DDBStreamBatchInfo")
         if not isinstance(info, dict):
             return None
@@ -47,13 +47,13 @@ class StreamPositions:
             return None
 
     def records(self, streams: Any) -> list[dict[str, Any]] | None:
-        """The records at these positions; None if the stream has forgotten them: after 24 hours.
+        """Reads the records at these positions; None if the stream no longer has them, which it keeps for 24 hours.
 
         Args:
             streams: a boto3 client of DynamoDB's streams.
 
         Raises:
-            CatchlightError: the stream ends before the last of them.
+            CatchlightError: the last of these records was not reached.
         """
         try:
             return list(self._read(streams))
@@ -80,7 +80,7 @@ class StreamPositions:
                 if number >= self.last:
                     return
             iterator = answer.get("NextShardIterator")
-        # What is missing would count as done, and its message be deleted.
+        # Without this error the missing records would count as processed, and the message would be deleted.
         raise CatchlightError(
             f"The table's stream has not given all records that a message names ({self.stream}, {self.shard}). "
             "Repeat the command; the message stays in its queue."
@@ -88,12 +88,12 @@ class StreamPositions:
 
 
 def task_of(record: dict[str, Any]) -> str:
-    """The key of the task that a record is about."""
+    """Returns the key of the task that a record is about."""
     task: str = record["dynamodb"]["Keys"]["task"]["S"]
     return task
 
 
 def new_status_of(record: dict[str, Any]) -> str | None:
-    """The status that a record leaves its task with; None if it has none, or is deleted."""
+    """Returns the task's status after the change; None if the item has no status or was deleted."""
     status: str | None = record["dynamodb"].get("NewImage", {}).get("status", {}).get("S")
     return status

@@ -1,4 +1,4 @@
-"""Which tasks a message in DispatchDeadLetters is about. It holds positions in the table's stream, not the records."""
+"""Finds the tasks of a message in DispatchDeadLetters, which holds positions in the table's stream, not the records."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -8,14 +8,14 @@ from catchlight.models import TaskStatus
 from catchlight.tasks.by_status import TasksByStatus
 from catchlight_cli.repair.stream_positions import StreamPositions, new_status_of, task_of
 
-# What something follows from: see DispatchChanges.
+# Statuses that trigger polling or archiving: see DispatchChanges.
 _FOLLOWED = {TaskStatus.PENDING, TaskStatus.SUCCEEDED, TaskStatus.FAILED}
-# Between a write and its record's arrival.
+# Longest time between a write and the arrival of its record.
 _ARRIVES_WITHIN = timedelta(minutes=5)
 
 
 def tasks_in_stream(streams: Any, positions: StreamPositions) -> list[str] | None:
-    """Tasks of the records at these positions, read from the stream; None if it has forgotten them: after 24 hours."""
+    """Reads from the stream which tasks the records at these positions are about; None if they expired (24 hours)."""
     records = positions.records(streams)
     if records is None:
         return None
@@ -23,9 +23,10 @@ def tasks_in_stream(streams: Any, positions: StreamPositions) -> list[str] | Non
 
 
 def tasks_by_time(index: TasksByStatus, arrived_at: datetime) -> Iterator[str]:
-    """Tasks that may be meant where the stream has forgotten: what was PENDING or SUCCEEDED then, and still is.
+    """Yields the tasks that such a message may refer to if its records have expired from the stream.
 
-    That is over a day ago, so none of them is being polled for or archived any more.
+    These are the tasks that were PENDING or SUCCEEDED at that time and still are. That is over a day ago, so none of
+    them is being polled or archived any more.
     """
     for status in (TaskStatus.PENDING, TaskStatus.SUCCEEDED):
         for task in index.tasks(status, before=arrived_at + _ARRIVES_WITHIN):

@@ -1,9 +1,10 @@
-"""Removes from botocore's data what the functions do not use: other services, and the documentation of the rest.
+"""Removes the data from botocore that the functions do not use: other services, and the documentation of used ones.
 
     python slim_botocore.py .../python/botocore
 
-botocore describes four hundred services, in compressed JSON that is two thirds prose. Each new client reads its
-service: finding it, unpacking and parsing take 40 ms of a cold start, and 25 MB of the layer are never read.
+botocore describes four hundred services in compressed JSON, two thirds of which are documentation. Each new client
+loads the model of its service: searching, decompressing and parsing it take 40 ms of a cold start, and 25 MB of the
+layer are never read.
 """
 
 import gzip
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# The services of `AwsClients` by their names in botocore's data. endpoints.json has another name for one of them.
+# The services of `AwsClients`, as the folders in botocore's data are called. endpoints.json has another name for one.
 SERVICES = {"dynamodb", "events", "s3", "secretsmanager", "sqs", "stepfunctions"}
 ENDPOINT_PREFIXES = SERVICES - {"stepfunctions"} | {"states"}
 SERVICE_MODEL = "service-2.json"
@@ -34,7 +35,7 @@ def main(botocore: Path) -> None:
         content = json.loads(gzip.decompress(path.read_bytes()))
         if path.name == f"{SERVICE_MODEL}.gz":
             remove_documentation(content)
-        # Plain: unpacking takes longer than reading what is left of it.
+        # Uncompressed: decompressing takes longer than reading the remaining data.
         write(path.with_suffix(""), content)
         path.unlink()
     endpoints = json.loads((data / "endpoints.json").read_text())
@@ -44,15 +45,15 @@ def main(botocore: Path) -> None:
 
 
 def write(path: Path, content: Any) -> None:
-    """Writes JSON without blanks."""
+    """Writes JSON without whitespace."""
     path.write_text(json.dumps(content, separators=(",", ":")))
 
 
 def remove_documentation(model: dict[str, Any]) -> None:
     """Removes the documentation of the service, its operations, shapes and members from a service model.
 
-    By its place in the model, and nowhere else: botocore requires that of `clientContextParams`, without which it makes
-    no S3 request, and "documentation" may be the name of a member.
+    Only `documentation` fields at these places are removed: botocore requires the one of `clientContextParams`, without
+    which it makes no S3 request, and "documentation" may also be the name of a member.
     """
     for documented in _documented(model):
         documented.pop("documentation", None)

@@ -1,6 +1,7 @@
-"""Runs first in each Python process of MiniStack: leaves a function's worker nothing but its artefact.
+"""Restricts the workers of functions in MiniStack to their artefact; Python imports it first in each process.
 
-MiniStack's workers run in MiniStack's own environment. What the layer lacks would be found there, and go unseen.
+MiniStack's workers run in MiniStack's own environment, where packages that the layer lacks could be imported, so that
+their absence would go unnoticed.
 """
 
 import importlib.util
@@ -8,13 +9,13 @@ import os
 import sys
 from pathlib import Path
 
-# MiniStack itself has no layers; it needs all that is installed.
+# MiniStack's own process has no layers and needs all installed packages.
 if layers := os.environ.get("_LAMBDA_LAYERS_DIRS", ""):
     here = str(Path(__file__).parent)
     sys.path[:] = [path for path in sys.path if path != here and "site-packages" not in Path(path).parts]
-    # Of the functions only the one that fetches images has this setting. Its image services are on this machine.
+    # Only the function that fetches images has this setting. Here its image hosts are on this machine.
     if "ADDITIONAL_IMAGE_HOSTS" in os.environ:
-        # As the worker has it in a moment: the layer first.
+        # The worker puts the layer first on the path only later; the sandbox needs it now.
         sys.path[:0] = [str(Path(layer) / "python") for layer in layers.split(os.pathsep)]
         spec = importlib.util.spec_from_file_location("sandbox", os.environ["CATCHLIGHT_SANDBOX"])
         assert spec is not None

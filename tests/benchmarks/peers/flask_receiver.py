@@ -1,8 +1,9 @@
-"""The Flask receiver as the providers' documentation prints it, on a port of its own choice, telling its CPU time.
+"""The Flask receiver from the providers' documentation, on a free port, which also reports its CPU time.
 
     python flask_receiver.py [DATABASE]
 
-With a database it also keeps what comes, once, in SQLite; as printed it keeps nothing. What failed is not downloaded.
+With a database it also stores each callback once, in SQLite; the printed version stores nothing. Failed images are not
+downloaded.
 """
 
 # ruff: noqa: T201 # as printed
@@ -23,7 +24,7 @@ if database:
 
 @app.route("/flux-image-callback", methods=["POST"])
 def handle_callback() -> Any:
-    """As printed, but for the download, and for the three lines that keep it."""
+    """Handles a callback as printed, except for the download and the three lines that store it."""
     data = request.json
     assert data is not None
 
@@ -52,12 +53,12 @@ def handle_callback() -> Any:
 
 @app.route("/cpu")
 def cpu() -> Any:
-    """Seconds of CPU so far."""
+    """Returns the CPU seconds used so far."""
     return jsonify(time.process_time())
 
 
 if __name__ == "__main__":
-    # What app.run() does, with the port told.
+    # Equivalent to app.run(), but prints the port.
     server = make_server("127.0.0.1", 0, app, threaded=True)
     sys.stderr.write(f"{server.server_port}\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""A stack in AWS, in memory, found by CloudFormation as a user's command line finds it."""
+"""Provides a stack in AWS, in memory, which the command line finds by CloudFormation."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def _only_named(name: str) -> dict[str, Any]:
 
 
 def a_template(template: Template) -> dict[str, Any]:
-    """What of the real template the command line looks at, as CloudFormation in memory can make it."""
+    """Returns the part of the real template that the command line reads and moto's CloudFormation can create."""
     table = template.resources["TasksTable"]["Properties"]
     properties = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode", "StreamSpecification")
     role = "arn:aws:iam::123456789012:role/poll"
@@ -58,7 +58,7 @@ def a_template(template: Template) -> dict[str, Any]:
             "PublishDeadLetters": {"Type": "AWS::SQS::Queue"},
             "ReconcileDeadLetters": {"Type": "AWS::SQS::Queue"},
             "ArchiveImagesLogGroup": {"Type": "AWS::Logs::LogGroup"},
-            # moto's CloudFormation makes no secrets and no alarms, and a function wants Docker: names only.
+            # moto's CloudFormation creates no secrets and no alarms, and needs Docker for a function: names only.
             **{name: _only_named(name) for name in (*_SECRETS, ALARM, "PublishEventsFunction")},
             "PollTasksStateMachine": {
                 "Type": "AWS::StepFunctions::StateMachine",
@@ -70,7 +70,7 @@ def a_template(template: Template) -> dict[str, Any]:
 
 
 class Deployed:
-    """The deployed stack: what it holds, and the command line speaking to it."""
+    """The deployed stack: its resources, and the command line that runs against it."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         found = boto3.client("cloudformation").list_stack_resources(StackName=STACK_NAME)["StackResourceSummaries"]
@@ -82,7 +82,7 @@ class Deployed:
         self._capsys = capsys
 
     def put(self, task: str, status: str, age: timedelta = timedelta(0), **attributes: Any) -> None:
-        """A task that came to this status so long ago."""
+        """Stores a task that reached this status the given time ago."""
         provider, _, task_id = task.partition("#")
         changed = iso(utc_now() - age)
         known = {"provider": provider, "taskId": task_id, "status": status, "rank": TaskStatus(status).rank}
@@ -90,32 +90,32 @@ class Deployed:
         self.store.put(task, **{**known, **times, **attributes})
 
     def send(self, queue: str, body: Any) -> None:
-        """A message: text as it is, anything else as JSON."""
+        """Sends a message: text as it is, any other body as JSON."""
         text = body if isinstance(body, str) else json.dumps(body)
         self.sqs.send_message(QueueUrl=self.resources[queue], MessageBody=text)
 
     def count(self, queue: str) -> int:
-        """Messages that anybody can receive now."""
+        """Returns the number of messages that are available now."""
         found = self.sqs.get_queue_attributes(QueueUrl=self.resources[queue], AttributeNames=["All"])["Attributes"]
         assert found["ApproximateNumberOfMessagesNotVisible"] == "0"
         return int(found["ApproximateNumberOfMessages"])
 
     def messages(self, queue: str) -> list[dict[str, Any]]:
-        """Bodies of the messages since the last look."""
+        """Returns the bodies of the messages since the last call."""
         bodies = []
         while batch := self.sqs.receive_message(QueueUrl=self.resources[queue], MaxNumberOfMessages=10).get("Messages"):
             bodies += [json.loads(message["Body"]) for message in batch]
         return bodies
 
     def executions(self) -> list[list[str]]:
-        """The tasks of each execution."""
+        """Returns the tasks of each execution."""
         machine = self.resources["PollTasksStateMachine"]
         found = self.step_functions.list_executions(stateMachineArn=machine)["executions"]
         inputs = [self.step_functions.describe_execution(executionArn=each["executionArn"])["input"] for each in found]
         return sorted(json.loads(text)["tasks"] for text in inputs)
 
     def run(self, *arguments: str, expect: int | None = 0) -> Any:
-        """The JSON document that a command answers with; None if it answers with none."""
+        """Returns the JSON document that a command prints, or None if it prints none."""
         status = run_command_line([*arguments, "--stack-name", STACK_NAME, "--json"])
         output = self._capsys.readouterr()
         self.said = output.err
@@ -123,7 +123,7 @@ class Deployed:
         return json.loads(output.out) if output.out else None
 
     def show(self, *arguments: str) -> str:
-        """The page that people see, in one line."""
+        """Returns the page that a command prints for people, joined to one line."""
         run_command_line([*arguments, "--stack-name", STACK_NAME])
         output = self._capsys.readouterr()
         self.said = output.err
@@ -132,10 +132,10 @@ class Deployed:
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty account, and a folder without samconfig.toml or a local stack."""
+    """Provides an empty account, and a working directory without samconfig.toml and local stack."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "250")  # pages are not folded
-    # In memory a queue that looks empty is empty.
+    monkeypatch.setenv("COLUMNS", "250")  # lines are not wrapped
+    # In memory a queue without visible messages is really empty.
     monkeypatch.setattr("catchlight_cli.repair.dead_letters._PATIENCE_SECONDS", 0)
     with an_account():
         yield
@@ -151,7 +151,7 @@ def deployed(cloud: None, template: Template, capsys: pytest.CaptureFixture[str]
 
 @pytest.fixture
 def providers(monkeypatch: pytest.MonkeyPatch) -> Providers:
-    """What providers are asked, and answer."""
+    """Records the requests to providers and answers them."""
     asked = Providers()
     make: Callable[..., ProviderClient] = ProviderClient
     monkeypatch.setattr(

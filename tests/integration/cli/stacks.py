@@ -1,4 +1,4 @@
-"""Stacks as the command line sees them."""
+"""Builds stacks in the form that the command line uses."""
 
 import boto3
 
@@ -6,7 +6,7 @@ from catchlight.client.stack import Stack
 
 
 def a_stack(**resources: str) -> Stack:
-    """A deployed stack that has these resources, by their logical ids, in the account in memory."""
+    """Returns a deployed stack with these resources, given by logical id, in the in-memory account."""
     return Stack(
         name="catchlight",
         region="us-east-1",

@@ -157,17 +157,17 @@ def test_adopted_tasks_are_polled_for_and_archived(
     file = tmp_path / "tasks.csv"
     file.write_text("provider,taskId\n" + "".join(f"{task.replace('#', ',')}\n" for task in tasks))
 
-    assert running.run(capsys, "adopt", str(file))["registered"] == 12
+    assert running.run(capsys, "import", str(file))["registered"] == 12
     assert running.item(tasks[0]) == {}
-    assert running.run(capsys, "adopt", str(file), "--yes")["registered"] == 12
-    assert running.run(capsys, "adopt", str(file), "--yes")["alreadyKnown"] == 12
+    assert running.run(capsys, "import", str(file), "--yes")["registered"] == 12
+    assert running.run(capsys, "import", str(file), "--yes")["alreadyKnown"] == 12
 
     running.wait_for(lambda: all(running.status(task) == "ARCHIVED" for task in tasks))
     status = running.run(capsys, "status")
     assert status["tasks"]["byStatus"]["ARCHIVED"] >= 12
     assert status["misses"]["source"] == "items"
     assert status["misses"]["byProvider"]["flux-kontext"]["byPoll"] >= 12
-    history = [event["what"] for event in running.run(capsys, "explain", "adopted-0")["history"]]
+    history = [event["what"] for event in running.run(capsys, "describe", "adopted-0")["history"]]
     assert history[:2] == ["registered", "polling brought a result of 2 images"]
 
 
@@ -177,7 +177,7 @@ def test_a_task_whose_polling_was_stopped_is_reconciled(running: Running, capsys
     running.stop_polling(task)
     # The service knows it only now: the stopped execution cannot have found it.
     running.submit("stopped")
-    explained = running.run(capsys, "explain", task)
+    explained = running.run(capsys, "describe", task)
     assert explained["next"].startswith("No running execution polls for it.")
 
     restarted = running.run(capsys, "reconcile", "--older-than", "1s")["pollingRestarted"]
@@ -208,7 +208,7 @@ def test_a_dead_letter_is_redriven(running: Running, capsys: pytest.CaptureFixtu
     running.wait_for(lambda: dead_letters(running) == 1)
     (problem,) = running.run(capsys, "status", expect=1)["problems"]
     assert problem.startswith("1 in ArchiveDeadLetters")
-    explained = running.run(capsys, "explain", task)
+    explained = running.run(capsys, "describe", task)
     assert "among the dead letters" in explained["next"]
     assert "The last try: the server answers 503" in explained["why"]
 
@@ -239,7 +239,7 @@ def test_an_incomplete_task_gets_its_image_by_a_fresh_url(running: Running, caps
 
     assert (redriven["outcome"]["step"], redriven["outcome"]["freshUrls"]) == ("reopen", 1)
     running.wait_for(lambda: running.status(task) == "ARCHIVED")
-    running.wait_for(lambda: running.run(capsys, "explain", task)["why"] == "Every image is in the bucket, checked.")
+    running.wait_for(lambda: running.run(capsys, "describe", task)["why"] == "Every image is in the bucket, checked.")
 
 
 def result_url(running: Running, task_id: str) -> str | None:
@@ -254,6 +254,6 @@ def result_url(running: Running, task_id: str) -> str | None:
 
 
 def test_wrong_commands_and_no_stack(running: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command_line(["explain", "no-such-task", "--local", "--state-dir", str(running.state_dir)]) == 2
+    assert run_command_line(["describe", "no-such-task", "--local", "--state-dir", str(running.state_dir)]) == 2
     assert run_command_line(["status", "--local", "--state-dir", str(tmp_path)]) == 1
     assert "`make up` first" in capsys.readouterr().err

@@ -117,13 +117,13 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
     "commands",
     [
         [["status"]],
-        [["explain", "new"], ["explain", "stuck"]],
+        [["describe", "new"], ["describe", "stuck"]],
         [["doctor"]],
         [["redrive", "--all"], ["redrive", "stuck"]],
         [["reconcile"]],
-        [["adopt", "ids.txt", "--yes"]],
+        [["import", "ids.txt", "--yes"]],
         [["replay"]],
-        [["tell"]],
+        [["resend-events"]],
     ],
     ids=lambda commands: commands[0][0],
 )

@@ -57,7 +57,7 @@ def test_a_dead_letter_is_sent_again_with_fresh_urls_and_a_nonce(deployed: Deplo
     result = deployed.run("redrive", "--all")
 
     assert outcomes(result) == {"flux-kontext#1": ("archive", False)}
-    assert result["letters"] == {"removed": 1, "kept": 0, "unreadable": 0}
+    assert result["deadLetters"] == {"removed": 1, "kept": 0, "unreadable": 0}
     assert result["tasks"][0]["outcome"]["freshUrls"] == 1
     (message,) = deployed.messages("ArchiveQueue")
     assert message["task"] == "flux-kontext#1"
@@ -98,7 +98,7 @@ def test_a_letter_whose_task_needs_nothing_is_removed(deployed: Deployed, status
     result = deployed.run("redrive", "--all")
 
     assert outcomes(result) == {"flux-kontext#1": ("nothing", False)}
-    assert result["letters"]["removed"] == 1
+    assert result["deadLetters"]["removed"] == 1
     assert deployed.messages("ArchiveQueue") == []
     assert deployed.count("ArchiveDeadLetters") == 0
 
@@ -110,7 +110,7 @@ def test_several_letters_of_a_task_are_one_try(deployed: Deployed) -> None:
 
     result = deployed.run("redrive", "--all")
 
-    assert (len(result["tasks"]), result["tasks"][0]["letters"]) == (1, 3)
+    assert (len(result["tasks"]), result["tasks"][0]["deadLetters"]) == (1, 3)
     assert len(deployed.messages("ArchiveQueue")) == 1
     assert deployed.count("ArchiveDeadLetters") == 0
 
@@ -120,7 +120,7 @@ def test_more_letters_than_a_batch_has(deployed: Deployed) -> None:
         deployed.put(f"flux-kontext#{number}", "SUCCEEDED", images=[image()])
         deployed.send("ArchiveDeadLetters", {"task": f"flux-kontext#{number}"})
 
-    assert deployed.run("redrive", "--all")["letters"]["removed"] == 25
+    assert deployed.run("redrive", "--all")["deadLetters"]["removed"] == 25
 
     queued = {message["task"] for message in deployed.messages("ArchiveQueue")}
     assert queued == {f"flux-kontext#{number}" for number in range(25)}
@@ -131,7 +131,7 @@ def test_more_letters_than_a_batch_has(deployed: Deployed) -> None:
 def test_a_letter_that_nobody_can_read_stays(deployed: Deployed, body: str) -> None:
     deployed.send("ArchiveDeadLetters", body or "-")
 
-    assert deployed.run("redrive", "--all", expect=1)["letters"] == {"removed": 0, "kept": 0, "unreadable": 1}
+    assert deployed.run("redrive", "--all", expect=1)["deadLetters"] == {"removed": 0, "kept": 0, "unreadable": 1}
 
     assert deployed.count("ArchiveDeadLetters") == 1
 
@@ -164,7 +164,7 @@ def test_a_letter_whose_message_is_not_taken_stays(deployed: Deployed, monkeypat
     result = deployed.run("redrive", "--all", expect=1)
 
     assert outcomes(result)["flux-kontext#1"] == ("archive", True)
-    assert result["letters"] == {"removed": 2, "kept": 1, "unreadable": 0}
+    assert result["deadLetters"] == {"removed": 2, "kept": 1, "unreadable": 0}
     (left,) = deployed.messages("ArchiveDeadLetters")
     assert left == {"task": "flux-kontext#1"}
 
@@ -367,7 +367,7 @@ def test_what_was_never_dispatched_is_read_from_the_stream(deployed: Deployed) -
     assert outcomes(result) == {"flux-kontext#new": ("poll", False), "flux-kontext#done": ("archive", False)}
     assert deployed.executions() == [["flux-kontext#new"]]
     assert [message["task"] for message in deployed.messages("ArchiveQueue")] == ["flux-kontext#done"]
-    assert result["letters"]["removed"] == 1
+    assert result["deadLetters"]["removed"] == 1
     assert deployed.count("DispatchDeadLetters") == 0
 
 
@@ -419,7 +419,7 @@ def test_malformed_items_are_named(deployed: Deployed, kind: str, status: str) -
 def test_positions_that_nobody_can_read_stay(deployed: Deployed, body: Any) -> None:
     deployed.send("DispatchDeadLetters", body)
 
-    assert deployed.run("redrive", "--all", expect=1)["letters"]["unreadable"] == 1
+    assert deployed.run("redrive", "--all", expect=1)["deadLetters"]["unreadable"] == 1
 
     assert deployed.count("DispatchDeadLetters") == 1
 
@@ -438,7 +438,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(deployed: Deployed, a
 
     assert result["dryRun"]
     assert outcomes(result) == {"flux-kontext#1": ("archive", False), "flux-kontext#2": ("reopen", False)}
-    assert result["letters"] == {"removed": 0, "kept": 1, "unreadable": 1}
+    assert result["deadLetters"] == {"removed": 0, "kept": 1, "unreadable": 1}
     assert asked.requests == []
     assert deployed.store.items() == before
     assert (deployed.count("ArchiveDeadLetters"), deployed.messages("ArchiveQueue")) == (2, [])
@@ -447,7 +447,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(deployed: Deployed, a
 def test_nothing_at_a_standstill(deployed: Deployed) -> None:
     result = deployed.run("redrive", "--all")
 
-    assert (result["tasks"], result["letters"]) == ([], {"removed": 0, "kept": 0, "unreadable": 0})
+    assert (result["tasks"], result["deadLetters"]) == ([], {"removed": 0, "kept": 0, "unreadable": 0})
     assert "Nothing is at a standstill" in deployed.show("redrive", "--all")
 
 

@@ -19,7 +19,7 @@ def test_an_empty_stack_is_fine(deployed: Deployed) -> None:
     assert status["tasks"]["byStatus"] == dict.fromkeys(TaskStatus, 0)
     assert status["oldestPending"] is None
     assert status["problems"] == []
-    assert status["misses"]["all"] == {"byCallback": 0, "byPoll": 0, "missRatio": None}
+    assert status["misses"]["all"] == {"byCallback": 0, "byPoll": 0, "missRate": None}
     assert "Nothing is stuck" in deployed.show("status")
 
 
@@ -109,7 +109,7 @@ def test_a_message_where_there_should_be_none_is_wrong(deployed: Deployed, queue
     assert len(status["problems"]) == int(is_wrong)
 
 
-# ------------------------------------------------------------------------------------------------ the callback miss rate
+# ------------------------------------------------------------------------------------------------ callback miss rate
 
 
 def count(name: str, value: int, age: timedelta = HOUR, service: str = STACK_NAME, **dimensions: str) -> None:
@@ -136,10 +136,10 @@ def test_in_aws_it_is_read_from_the_metrics(deployed: Deployed) -> None:
     misses = deployed.run("status")["misses"]
 
     assert misses["source"] == "metrics"
-    assert misses["all"] == {"byCallback": 96, "byPoll": 4, "missRatio": 0.04}
+    assert misses["all"] == {"byCallback": 96, "byPoll": 4, "missRate": 0.04}
     assert misses["byProvider"] == {
-        "acedata": {"byCallback": 6, "byPoll": 4, "missRatio": 0.4},
-        "flux-kontext": {"byCallback": 90, "byPoll": 0, "missRatio": 0.0},
+        "acedata": {"byCallback": 6, "byPoll": 4, "missRate": 0.4},
+        "flux-kontext": {"byCallback": 90, "byPoll": 0, "missRate": 0.0},
     }
     assert "acedata 6 4 40.0%" in deployed.show("status")
 

@@ -1,4 +1,4 @@
-"""What callbacks claim and providers answer, in tests of confirmation."""
+"""Builds callbacks' reports and providers' answers for tests of confirmation."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ ACE = "acedata#a1"
 
 
 def has(result: str, origin: str | None = None) -> Callable[[httpx.Request], httpx.Response]:
-    """The provider's record of a success with these URLs."""
+    """Returns an answer with the provider's record of a success with these URLs."""
     return lambda request: record(request, successFlag=1, response={"originImageUrl": origin, "resultImageUrl": result})
 
 
@@ -29,7 +29,7 @@ def ace_has(*urls: str) -> Callable[[httpx.Request], httpx.Response]:
 
 
 def claim_failure(store: Store, reason: FailureReason = FailureReason.INTERNAL, task: str = TASK) -> None:
-    """A callback that says failed."""
+    """Records a callback that reports a failure."""
     provider, _, task_id = task.partition("#")
     store.table.record(
         TaskReport(
@@ -44,7 +44,7 @@ def claim_failure(store: Store, reason: FailureReason = FailureReason.INTERNAL, 
 
 
 def contradictions(capsys: pytest.CaptureFixture[str]) -> int:
-    """How often the alarm's metric was counted since the last look."""
+    """Returns the sum of the alarm's metric since the last call."""
     return int(sum(sum(line.get("UnconfirmedCallbacks", [])) for line in metric_lines(capsys)))
 
 

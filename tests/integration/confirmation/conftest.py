@@ -1,4 +1,4 @@
-"""Archiver and poller that ask the same providers, and the stream between them."""
+"""Provides an archiver and a poller that use the same providers, and the stream between them."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from tests.integration.providers import (
 
 
 class Stream:
-    """The table's stream, as the dispatcher's function gets it."""
+    """The table's stream, as the dispatcher's function receives it."""
 
     def __init__(self, store: Store, template: Template) -> None:
         store.client.update_table(
@@ -43,10 +43,10 @@ class Stream:
         )["ShardIterator"]
 
     def follows(self) -> list[tuple[str, TaskStatus]]:
-        """What follows from the changes since the last look: SUCCEEDED is archived, anything else polled for."""
+        """Returns the dispatcher's changes since the last call: SUCCEEDED starts archiving, others polling."""
         answer = self._client.get_records(ShardIterator=self._iterator)
         self._iterator = answer["NextShardIterator"]
-        records = json.loads(json.dumps(answer["Records"], default=str))  # times apart, as Lambda gets them
+        records = json.loads(json.dumps(answer["Records"], default=str))  # all but the times as Lambda passes them
         let_through = [found for found in records if self._filter.matches(found)]
         return [(change.task, change.status) for change in read_changes(let_through) if isinstance(change, Change)]
 
@@ -59,7 +59,7 @@ def server() -> Iterator[ImageServer]:
 
 @pytest.fixture
 def providers(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
-    """What archiver and poller ask alike."""
+    """The providers that both archiver and poller use."""
     with polling(monkeypatch) as providers:
         transport = httpx.MockTransport(providers)
         monkeypatch.setattr(

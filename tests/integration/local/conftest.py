@@ -1,4 +1,4 @@
-"""A small stack that has every kind of resource, and functions made of a few lines."""
+"""Provides a small stack that has every kind of resource, and functions of a few lines."""
 
 import textwrap
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from local.stack import LocalStack
 from tests.integration.local.running_example import EXAMPLE, Example
 
 
-@pytest.fixture(scope="module")  # no longer: mock_aws of another module's tests would empty it
+@pytest.fixture(scope="module")  # not the session: mock_aws in another module's tests would empty it
 def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     state_dir = tmp_path_factory.mktemp("state")
     stack = LocalStack(
@@ -36,7 +36,7 @@ def logs(tmp_path: Path) -> LogFolder:
 
 @pytest.fixture
 def make_function(tmp_path: Path, logs: LogFolder) -> Iterator[Callable[..., Function]]:
-    """Makes a function of source text; what it started ends with the test."""
+    """Creates functions from source text; their processes end with the test."""
     functions: list[Function] = []
 
     def make(

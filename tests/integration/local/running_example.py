@@ -1,4 +1,4 @@
-"""The example stack as tests see it."""
+"""Gives tests access to the running example stack."""
 
 import json
 import time
@@ -12,12 +12,12 @@ from local.stack import LocalStack
 
 EXAMPLE = Path(__file__).parent / "example" / "template.yaml"
 
-# A busy machine may take its time.
+# A busy machine may be slow.
 PATIENCE_SECONDS = 120
 
 
 def eventually(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
-    """The condition's value once it is true. No test depends on when."""
+    """Waits until the condition is true and returns its value. No test depends on the moment."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it never came true"
@@ -26,7 +26,7 @@ def eventually(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) 
 
 
 class Example:
-    """The example stack and what its handlers noted."""
+    """The example stack and the notes of its handlers."""
 
     def __init__(self, stack: LocalStack, state_dir: Path) -> None:
         self.stack = stack

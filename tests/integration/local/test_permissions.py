@@ -37,7 +37,7 @@ BY_SAM = {
         for name in ("ArchiveImages", "DispatchChanges", "PublishEvents")
     ),
     # Every route gets a permission, also where a wildcard of another one reaches over the slashes of its path.
-    f"AnswerRequestsFunctionGetImagePermission: lambda:InvokeFunction on {function_arn('ServeTasksApiFunction')}",
+    f"ServeTasksApiFunctionGetImagePermission: lambda:InvokeFunction on {function_arn('ServeTasksApiFunction')}",
 }
 
 
@@ -284,6 +284,8 @@ def test_every_operation_in_the_code_is_recorded(played: Scenario) -> None:
     in_code = set()
     for folder in ("functions", "layers/catchlight/python/catchlight"):
         for path in (REPOSITORY / folder).rglob("*.py"):
+            if "client" in path.parts:  # for programs outside Lambda
+                continue
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                     in_code.add(node.func.attr)

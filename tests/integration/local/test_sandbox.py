@@ -38,10 +38,10 @@ def test_a_sandbox_ends_with_the_process_that_started_it(tmp_path: Path) -> None
 def test_the_door_lets_in_exactly_the_given_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(url_policy, "UrlPolicy", url_policy.UrlPolicy)  # put back after the test
     sandbox.install_local_url_policy(sandbox.parse_image_hosts("127.0.0.1:8001,127.0.0.1:8002"))
-    url_policy = url_policy.UrlPolicy()
+    policy = url_policy.UrlPolicy()
 
-    assert url_policy.check_url("http://127.0.0.1:8001/a.png", []) == "127.0.0.1"
-    assert url_policy.resolve("127.0.0.1", 8002) == ["127.0.0.1"]
+    assert policy.check_url("http://127.0.0.1:8001/a.png", []) == "127.0.0.1"
+    assert policy.resolve("127.0.0.1", 8002) == ["127.0.0.1"]
     for url in (
         "http://127.0.0.1:8003/a.png",
         "http://127.0.0.1/a.png",
@@ -51,9 +51,9 @@ def test_the_door_lets_in_exactly_the_given_addresses(monkeypatch: pytest.Monkey
         "http://images.example.com/a.png",
     ):
         with pytest.raises(ImageRejectedError):
-            url_policy.check_url(url, ["*"])
+            policy.check_url(url, ["*"])
     with pytest.raises(ImageRejectedError):
-        url_policy.resolve("127.0.0.1", 8003)
+        policy.resolve("127.0.0.1", 8003)
 
 
 def test_the_production_door_stays_shut_without_it() -> None:

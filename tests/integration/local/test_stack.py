@@ -185,7 +185,9 @@ def test_a_taken_port_of_the_aws_endpoint_names_its_option() -> None:
 
 def run(script: str, *arguments: Path) -> list[str]:
     """The lines that a program prints; in a process of its own, because the example has this one."""
-    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "layers" / "catchlight" / "python")])
+    path = os.pathsep.join(
+        [str(REPOSITORY), str(REPOSITORY / "cli"), str(REPOSITORY / "layers" / "catchlight" / "python")]
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *map(str, arguments)],
         cwd=REPOSITORY,

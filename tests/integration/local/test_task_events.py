@@ -216,7 +216,7 @@ def test_what_could_not_be_told_is_put_aside_and_can_be_told_again(running: Runn
     assert running.events_of("late1") == []
 
     # The stack of this folder is up: it is the one that is meant.
-    assert run_command_line(["tell"]) == 0
+    assert run_command_line(["resend-events"]) == 0
 
     (event,) = running.wait_for("late1", "Task Failed")
     jsonschema.validate(event["detail"], SCHEMA)

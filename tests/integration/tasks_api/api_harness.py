@@ -1,6 +1,6 @@
-"""The tasks API without sockets: requests become events as API Gateway makes them, results become responses.
+"""Runs the tasks API without sockets: converts requests to API Gateway's events, and results to responses.
 
-Every answer is held against the OpenAPI document.
+Every response is validated against the OpenAPI document.
 """
 
 import json
@@ -37,7 +37,7 @@ ROUTES = [
 ]
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
-TAKEN = {
+ACCEPTED = {
     "flux-kontext": {"code": 200, "msg": "success", "data": {"taskId": "task12345"}},
     "nanobanana": {"code": 200, "msg": "success", "data": {"taskId": "task12345"}},
     "acedata": {"task_id": "task12345"},
@@ -46,25 +46,25 @@ TAKEN = {
 
 @dataclass
 class Answer:
-    """What a caller gets."""
+    """The response to a caller."""
 
     status: int
     headers: dict[str, str]
-    body: Any  # None if there is none
+    body: Any  # None if the response has no body
 
     @property
     def problem(self) -> str:
-        """The name of the problem it tells of."""
+        """The name of the problem in the response."""
         assert self.headers["content-type"] == "application/problem+json", self
         return str(self.body["type"].removeprefix("urn:catchlight:problem:"))
 
 
 @dataclass
 class Providers:
-    """What providers answer to requests for images, and what they were asked."""
+    """Answers submissions to providers, and records the requests."""
 
     answer: Callable[[httpx.Request], httpx.Response] = field(
-        default_factory=lambda: lambda request: httpx.Response(200, json=TAKEN[provider_of(request)])
+        default_factory=lambda: lambda request: httpx.Response(200, json=ACCEPTED[provider_of(request)])
     )
     requests: list[httpx.Request] = field(default_factory=list)
 
@@ -78,13 +78,13 @@ class Providers:
 
 
 def provider_of(request: httpx.Request) -> str:
-    """Whose base URL a request was sent to."""
+    """Returns the provider whose base URL a request was sent to."""
     hosts = {"api.kie.ai": "flux-kontext", "api.nanobananaapi.ai": "nanobanana", "api.acedata.cloud": "acedata"}
     return hosts[request.url.host]
 
 
 class Clock:
-    """The time that the tasks API has."""
+    """The clock of the tasks API."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -93,13 +93,13 @@ class Clock:
         return self.now
 
     def pass_by(self, **time: float) -> str:
-        """Lets time go by; the new time, as it stands in items."""
+        """Advances the clock and returns the new time in the format of items."""
         self.now += timedelta(**time)
         return iso(self.now)
 
 
-class Desk:
-    """The tasks API of a stack, with its table, its bucket and its providers."""
+class TasksApiHarness:
+    """The tasks API of a stack, with its table, bucket and providers."""
 
     def __init__(self, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store = store
@@ -131,7 +131,7 @@ class Desk:
         return app.dependencies()._dynamodb
 
     def start_anew(self) -> None:
-        """The next request meets a sandbox that has just been made."""
+        """Makes the next request run in a new sandbox."""
         app.dependencies.cache_clear()
 
     def ask(
@@ -144,7 +144,7 @@ class Desk:
         headers: dict[str, str] | None = None,
         remaining_seconds: float = 29,
     ) -> Answer:
-        """The answer to a request: a body of bytes as it is, anything else as JSON."""
+        """Returns the response to a request: a body of bytes is sent as it is, any other as JSON."""
         content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         target = f"{path}?{urlencode(query)}" if query else path
         sent = {"content-type": "application/json", **(headers or {})}
@@ -162,21 +162,21 @@ class Desk:
         return self.ask("POST", "/tasks", body=body, headers=headers)
 
     def claim(self, key: str = "order-1") -> dict[str, Any]:
-        """A claim's item."""
+        """Returns the item of an idempotency record."""
         item = self.store.item(f"#submission#{key}")
         assert item is not None
         return item
 
     def tasks(self) -> list[str]:
-        """Keys of all tasks in the table."""
+        """Returns the keys of all tasks in the table."""
         return [item["task"] for item in self.store.items() if "status" in item]
 
 
 def respond(request: HttpRequest, remaining_seconds: float = 29) -> HttpResponse:
-    """The answer that a client gets.
+    """Returns the client's response.
 
     Raises:
-        Exception: whatever the handler lets out, which Lambda would make a 500 of.
+        Exception: any error that the handler does not catch; Lambda would turn it into a 500.
     """
     for route in sorted(ROUTES, key=lambda route: route.precedence):
         parameters = route.match(request.method, request.path)
@@ -188,7 +188,7 @@ def respond(request: HttpRequest, remaining_seconds: float = 29) -> HttpResponse
 
 
 def check(request: HttpRequest, response: HttpResponse) -> None:
-    """The answer is one of those in the document: status, content type, body, headers."""
+    """Checks that the document allows the response: status, content type, body, headers."""
     (path,) = {route.path for route in ROUTES if route.match(request.method, request.path) is not None}
     answers = DOCUMENT["paths"][path][request.method.lower()]["responses"]
     assert str(response.status) in answers, f"{response.status} is not in the document: {response.body!r}"
@@ -208,17 +208,17 @@ def check(request: HttpRequest, response: HttpResponse) -> None:
 
 
 def validate(schema: dict[str, Any], value: Any) -> None:
-    """Raises jsonschema.ValidationError if the value is not what a schema of the document says."""
+    """Raises jsonschema.ValidationError if the value does not match a schema of the document."""
     jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
 
 
 def refusal(status: int, body: Any, **headers: str) -> Callable[[httpx.Request], httpx.Response]:
-    """What a provider answers to whatever it is asked."""
+    """Returns a provider that answers every request with this response."""
     return lambda _: httpx.Response(status, json=body, headers=headers)
 
 
 def lost(call: Callable[..., Any], *, arrives: bool) -> Callable[..., Any]:
-    """The same call of DynamoDB, whose answer never comes; it `arrives` before that, or not."""
+    """Returns the same DynamoDB call with its response lost; `arrives`: the call is executed before."""
 
     def lose(**arguments: Any) -> NoReturn:
         if arrives:

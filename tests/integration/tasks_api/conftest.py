@@ -1,4 +1,4 @@
-"""A desk in memory."""
+"""Provides a tasks API in memory."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import pytest
 
 from functions.serve_tasks_api import app
 from tests.integration.conftest import Store
-from tests.integration.tasks_api.api_harness import Clock, Desk
+from tests.integration.tasks_api.api_harness import Clock, TasksApiHarness
 
 
 @pytest.fixture
@@ -15,6 +15,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def api(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    yield Desk(store, clock, monkeypatch)
+def api(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[TasksApiHarness]:
+    yield TasksApiHarness(store, clock, monkeypatch)
     app.dependencies.cache_clear()

@@ -1,4 +1,4 @@
-"""Tasks one after the other, and the pages on which they are listed."""
+"""Creates tasks in sequence, and reads the pages that list them."""
 
 import base64
 import json
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus
-from tests.integration.tasks_api.api_harness import Answer, Clock, Desk
+from tests.integration.tasks_api.api_harness import Answer, Clock, TasksApiHarness
 
 
 @contextmanager
-def calls(api: Desk) -> Iterator[list[str]]:
-    """The calls of DynamoDB that are made meanwhile."""
+def calls(api: TasksApiHarness) -> Iterator[list[str]]:
+    """Yields the list of DynamoDB calls made in the block."""
     made: list[str] = []
 
     def note(model: Any, **_: Any) -> None:
@@ -23,8 +23,8 @@ def calls(api: Desk) -> Iterator[list[str]]:
     api.dynamodb.meta.events.unregister("before-call.dynamodb", note)
 
 
-def some_tasks(api: Desk, clock: Clock, number: int, provider: str = "flux-kontext") -> list[str]:
-    """Registers tasks one after the other; their keys, the newest first."""
+def some_tasks(api: TasksApiHarness, clock: Clock, number: int, provider: str = "flux-kontext") -> list[str]:
+    """Registers tasks in sequence and returns their keys, the newest first."""
     keys: list[str] = []
     for index in range(number):
         clock.pass_by(seconds=1)
@@ -33,7 +33,7 @@ def some_tasks(api: Desk, clock: Clock, number: int, provider: str = "flux-konte
     return keys
 
 
-def fail(api: Desk, clock: Clock, task_id: str, provider: str = "flux-kontext") -> None:
+def fail(api: TasksApiHarness, clock: Clock, task_id: str, provider: str = "flux-kontext") -> None:
     clock.pass_by(seconds=1)
     report = TaskReport(
         provider=provider,
@@ -51,8 +51,8 @@ def listed(answer: Answer) -> list[str]:
     return [task["task"] for task in answer.body["tasks"]]
 
 
-def pages(api: Desk, **query: Any) -> list[list[str]]:
-    """All pages of a query, each asked for with the cursor of the one before."""
+def pages(api: TasksApiHarness, **query: Any) -> list[list[str]]:
+    """Returns all pages of a query, each requested with the cursor of the previous one."""
     found = []
     while True:
         answer = api.ask("GET", "/tasks", query=query)
@@ -64,5 +64,5 @@ def pages(api: Desk, **query: Any) -> list[list[str]]:
 
 
 def encoded(value: Any) -> str:
-    """As a cursor is spelt."""
+    """Encodes a value in the format of a cursor."""
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")

@@ -9,7 +9,7 @@ import pytest
 from functions.serve_tasks_api import app
 from tests.conftest import FakeLambdaContext
 from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing
-from tests.integration.tasks_api.api_harness import Desk, refusal
+from tests.integration.tasks_api.api_harness import TasksApiHarness, refusal
 
 ASKS: dict[str, tuple[str, Any]] = {
     "GetItem": ("GET /tasks/{provider}/{taskId}", lambda api: api.ask("GET", "/tasks/flux-kontext/task12345")),
@@ -26,7 +26,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 @every_fault
 @pytest.mark.parametrize("operation", ASKS)
 def test_a_request_that_fails_is_in_the_log_and_counted(
-    api: Desk,
+    api: TasksApiHarness,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     operation: str,
@@ -51,7 +51,7 @@ def test_a_request_that_fails_is_in_the_log_and_counted(
 
 @every_aws_fault
 def test_a_task_that_could_not_be_registered_after_its_submission_is_in_the_log_with_its_id(
-    api: Desk, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], fault: Exception
+    api: TasksApiHarness, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], fault: Exception
 ) -> None:
     with failing("TransactWriteItems", fault):
         assert api.submit("order-1").problem == "submission-in-doubt"
@@ -78,7 +78,7 @@ def not_in_time(request: httpx.Request) -> httpx.Response:
     ids=["in doubt", "unreachable"],
 )
 def test_what_came_of_a_submission_and_could_not_be_noted_is_reported(
-    api: Desk,
+    api: TasksApiHarness,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     answer: Any,
@@ -101,7 +101,7 @@ def test_what_came_of_a_submission_and_could_not_be_noted_is_reported(
     assert counted(capsys)[-1] == "StoreUnavailableError"
 
 
-def test_a_refused_account_is_counted(api: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_account_is_counted(api: TasksApiHarness, capsys: pytest.CaptureFixture[str]) -> None:
     api.providers.answer = refusal(401, {"code": 401, "msg": "no"})
 
     assert api.submit().problem == "account-refused"
@@ -111,7 +111,7 @@ def test_a_refused_account_is_counted(api: Desk, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("event", [{}, {"routeKey": "GET /nowhere", "requestContext": {"requestId": "r"}}], ids=str)
 def test_an_event_of_another_shape_is_reported(
-    api: Desk, event: dict[str, Any], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    api: TasksApiHarness, event: dict[str, Any], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(KeyError):
         app.handler(json.loads(json.dumps(event)), FakeLambdaContext())

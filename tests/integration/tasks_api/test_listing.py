@@ -6,31 +6,31 @@ import json
 import pytest
 
 from functions.serve_tasks_api import app
-from tests.integration.tasks_api.api_harness import Clock, Desk
+from tests.integration.tasks_api.api_harness import Clock, TasksApiHarness
 from tests.integration.tasks_api.pages import encoded, fail, listed, some_tasks
 from tests.integration.tasks_api.test_one_task import a_success, archived
 
 # ------------------------------------------------------------------------------------------------ in which order
 
 
-def test_no_tasks(api: Desk) -> None:
+def test_no_tasks(api: TasksApiHarness) -> None:
     assert api.ask("GET", "/tasks").body == {"tasks": [], "unreadable": []}
 
 
-def test_the_newest_comes_first(api: Desk, clock: Clock) -> None:
+def test_the_newest_comes_first(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 5)
 
     assert listed(api.ask("GET", "/tasks")) == keys
 
 
-def test_what_happens_to_a_task_does_not_move_it(api: Desk, clock: Clock) -> None:
+def test_what_happens_to_a_task_does_not_move_it(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 3)
     fail(api, clock, "flux-kontext-0")
 
     assert listed(api.ask("GET", "/tasks")) == keys
 
 
-def test_with_a_status_the_latest_change_comes_first(api: Desk, clock: Clock) -> None:
+def test_with_a_status_the_latest_change_comes_first(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 4)
     for task_id in ("flux-kontext-2", "flux-kontext-0"):
         fail(api, clock, task_id)
@@ -43,13 +43,13 @@ def test_with_a_status_the_latest_change_comes_first(api: Desk, clock: Clock) ->
     assert listed(api.ask("GET", "/tasks", query={"status": "ARCHIVED"})) == []
 
 
-def test_a_callback_that_nobody_has_registered_is_listed(api: Desk, clock: Clock) -> None:
+def test_a_callback_that_nobody_has_registered_is_listed(api: TasksApiHarness, clock: Clock) -> None:
     fail(api, clock, "unregistered")
 
     assert listed(api.ask("GET", "/tasks")) == ["flux-kontext#unregistered"]
 
 
-def test_a_task_that_was_put_by_hand_is_listed_with_its_first_news(api: Desk, clock: Clock) -> None:
+def test_a_task_that_was_put_by_hand_is_listed_with_its_first_news(api: TasksApiHarness, clock: Clock) -> None:
     api.store.register("flux-kontext#by-hand")
     assert listed(api.ask("GET", "/tasks")) == []
 
@@ -58,7 +58,7 @@ def test_a_task_that_was_put_by_hand_is_listed_with_its_first_news(api: Desk, cl
     assert listed(api.ask("GET", "/tasks")) == ["flux-kontext#by-hand"]
 
 
-def test_tasks_are_shown_whole_with_their_links(api: Desk) -> None:
+def test_tasks_are_shown_whole_with_their_links(api: TasksApiHarness) -> None:
     a_success(api, archived())
 
     by_arrival = api.ask("GET", "/tasks").body["tasks"]
@@ -70,7 +70,7 @@ def test_tasks_are_shown_whole_with_their_links(api: Desk) -> None:
     assert by_arrival == by_status == [alone]
 
 
-def test_links_live_as_long_as_asked_for(api: Desk) -> None:
+def test_links_live_as_long_as_asked_for(api: TasksApiHarness) -> None:
     a_success(api, archived())
 
     (task,) = api.ask("GET", "/tasks", query={"linkSeconds": 3600}).body["tasks"]
@@ -82,7 +82,7 @@ def test_links_live_as_long_as_asked_for(api: Desk) -> None:
 # ------------------------------------------------------------------------------------------------ since, provider
 
 
-def test_since_is_when_tasks_arrived(api: Desk, clock: Clock) -> None:
+def test_since_is_when_tasks_arrived(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 5)
 
     assert listed(api.ask("GET", "/tasks", query={"since": "2026-11-21T12:00:03Z"})) == keys[:3]
@@ -90,7 +90,7 @@ def test_since_is_when_tasks_arrived(api: Desk, clock: Clock) -> None:
     assert listed(api.ask("GET", "/tasks", query={"since": "2030-01-01T00:00:00Z"})) == []
 
 
-def test_since_is_when_tasks_changed_where_they_have_a_status(api: Desk, clock: Clock) -> None:
+def test_since_is_when_tasks_changed_where_they_have_a_status(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 3)
     fail(api, clock, "flux-kontext-1")
     noted = clock.pass_by(seconds=1)
@@ -102,7 +102,7 @@ def test_since_is_when_tasks_changed_where_they_have_a_status(api: Desk, clock: 
 
 
 @pytest.mark.parametrize("status", [None, "PENDING"])
-def test_only_one_providers_tasks(api: Desk, clock: Clock, status: str | None) -> None:
+def test_only_one_providers_tasks(api: TasksApiHarness, clock: Clock, status: str | None) -> None:
     of_flux = some_tasks(api, clock, 3)
     of_acedata = some_tasks(api, clock, 3, "acedata")
     query = {"status": status} if status else {}
@@ -139,14 +139,14 @@ def test_only_one_providers_tasks(api: Desk, clock: Clock, status: str | None) -
         ({"page": "2"}, "page"),
     ],
 )
-def test_a_parameter_that_is_none(api: Desk, query: dict[str, str], at: str) -> None:
+def test_a_parameter_that_is_none(api: TasksApiHarness, query: dict[str, str], at: str) -> None:
     answer = api.ask("GET", "/tasks", query=query)
 
     assert (answer.status, answer.problem) == (400, "invalid-parameter")
     assert [error["at"] for error in answer.body["errors"]] == [at]
 
 
-def test_a_cursor_belongs_to_its_filters(api: Desk, clock: Clock) -> None:
+def test_a_cursor_belongs_to_its_filters(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 4)
     cursor = api.ask("GET", "/tasks", query={"limit": 2}).body["cursor"]
 
@@ -157,7 +157,7 @@ def test_a_cursor_belongs_to_its_filters(api: Desk, clock: Clock) -> None:
     assert api.ask("GET", "/tasks", query={"cursor": cursor, "limit": 3, "linkSeconds": 60}).status == 200
 
 
-def test_a_cursor_that_was_made_up_leads_nowhere_else(api: Desk, clock: Clock) -> None:
+def test_a_cursor_that_was_made_up_leads_nowhere_else(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 3)
     real = api.ask("GET", "/tasks", query={"limit": 1}).body["cursor"]
     seal, task, moment = json.loads(base64.urlsafe_b64decode(real + "=="))
@@ -188,7 +188,7 @@ def test_a_cursor_that_was_made_up_leads_nowhere_else(api: Desk, clock: Clock) -
         assert (answer.status, answer.problem) == (400, "invalid-parameter"), cursor
 
 
-def test_a_cursor_that_leads_to_before_since(api: Desk, clock: Clock) -> None:
+def test_a_cursor_that_leads_to_before_since(api: TasksApiHarness, clock: Clock) -> None:
     some_tasks(api, clock, 3)
     query = {"limit": 1, "since": "2026-11-21T12:00:01Z"}
     seal, task, _ = json.loads(base64.urlsafe_b64decode(api.ask("GET", "/tasks", query=query).body["cursor"] + "=="))
@@ -198,7 +198,7 @@ def test_a_cursor_that_leads_to_before_since(api: Desk, clock: Clock) -> None:
     assert (answer.status, answer.problem) == (400, "invalid-parameter")
 
 
-def test_a_table_that_does_not_answer(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_does_not_answer(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     api.register("a")
     monkeypatch.setenv("TASKS_TABLE", "no-such-table")
     api.start_anew()
@@ -210,7 +210,7 @@ def test_a_table_that_does_not_answer(api: Desk, monkeypatch: pytest.MonkeyPatch
     assert api.ask("DELETE", "/submissions/order-1").problem == "unavailable"
 
 
-def test_every_route_of_the_handler_was_meant(api: Desk) -> None:
+def test_every_route_of_the_handler_was_meant(api: TasksApiHarness) -> None:
     assert app.ROUTES.keys() == {
         "POST /tasks",
         "GET /tasks",

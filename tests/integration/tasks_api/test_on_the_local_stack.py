@@ -1,4 +1,4 @@
-"""The tasks API on the local stack: signed requests over sockets, the simulated providers, real redirects, the example."""
+"""The tasks API on the local stack: signed requests over sockets, simulated providers, redirects, the example."""
 
 import json
 import os
@@ -140,7 +140,7 @@ def test_the_pages_example_works(stack: LocalStack, tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     environment = {
         "PATH": os.environ["PATH"],
-        "DESK_URL": stack.info["tasks_api_url"],
+        "TASKS_API_URL": stack.info["tasks_api_url"],
         "AWS_REGION": stack.info["region"],
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",

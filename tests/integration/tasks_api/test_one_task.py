@@ -14,7 +14,7 @@ from catchlight.models import Failure, FailureReason, Image, ImageKind, ImageSta
 from functions.serve_tasks_api import app
 from tests.canary_secrets import URL_QUERY
 from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.tasks_api.api_harness import BUCKET, NOW, Desk
+from tests.integration.tasks_api.api_harness import BUCKET, NOW, TasksApiHarness
 
 TASK = "flux-kontext#task12345"
 PATH = "/tasks/flux-kontext/task12345"
@@ -43,7 +43,7 @@ def archived(kind: ImageKind = ImageKind.RESULT, index: int = 0, **changes: Any)
     return an_image(kind, **{**facts, **changes})
 
 
-def a_success(api: Desk, *images: Image) -> None:
+def a_success(api: TasksApiHarness, *images: Image) -> None:
     """A task that a callback has reported, with these images."""
     report = TaskReport(
         provider="flux-kontext",
@@ -62,7 +62,7 @@ def a_success(api: Desk, *images: Image) -> None:
 # ------------------------------------------------------------------------------------------------ shown
 
 
-def test_a_pending_task(api: Desk) -> None:
+def test_a_pending_task(api: TasksApiHarness) -> None:
     api.submit(prompt="a lighthouse")
 
     assert api.ask("GET", PATH).body == {
@@ -82,7 +82,7 @@ def test_a_pending_task(api: Desk) -> None:
     }
 
 
-def test_an_archived_task_has_links(api: Desk) -> None:
+def test_an_archived_task_has_links(api: TasksApiHarness) -> None:
     a_success(api, archived(ImageKind.ORIGIN), archived(), archived(index=1))
 
     task = api.ask("GET", PATH).body
@@ -113,7 +113,7 @@ def test_an_archived_task_has_links(api: Desk) -> None:
     }
 
 
-def test_an_incomplete_task_says_why_and_links_to_the_rest(api: Desk) -> None:
+def test_an_incomplete_task_says_why_and_links_to_the_rest(api: TasksApiHarness) -> None:
     rejected = an_image(state=ImageState.REJECTED, reason="not an image")
     a_success(api, archived(ImageKind.ORIGIN), rejected)
 
@@ -124,7 +124,7 @@ def test_an_incomplete_task_says_why_and_links_to_the_rest(api: Desk) -> None:
     assert task["images"][1]["reason"] == "not an image"
 
 
-def test_a_failure_with_evidence_against_it(api: Desk) -> None:
+def test_a_failure_with_evidence_against_it(api: TasksApiHarness) -> None:
     def news(status: TaskStatus, **rest: Any) -> TaskReport:
         return TaskReport(
             provider="flux-kontext",
@@ -153,7 +153,7 @@ def test_a_failure_with_evidence_against_it(api: Desk) -> None:
     ]
 
 
-def test_what_was_put_by_hand_is_shown_as_far_as_it_goes(api: Desk) -> None:
+def test_what_was_put_by_hand_is_shown_as_far_as_it_goes(api: TasksApiHarness) -> None:
     api.store.put("midjourney#a", status="PENDING")
 
     assert api.ask("GET", "/tasks/midjourney/a").body == {
@@ -179,7 +179,7 @@ def test_what_was_put_by_hand_is_shown_as_far_as_it_goes(api: Desk) -> None:
         {"status": "PENDING", "arrivedAt": 5},
     ],
 )
-def test_an_item_that_is_no_task_is_said_to_be_none(api: Desk, attributes: dict[str, Any]) -> None:
+def test_an_item_that_is_no_task_is_said_to_be_none(api: TasksApiHarness, attributes: dict[str, Any]) -> None:
     api.store.put(TASK, **attributes)
 
     answer = api.ask("GET", PATH)
@@ -196,7 +196,7 @@ def test_an_item_that_is_no_task_is_said_to_be_none(api: Desk, attributes: dict[
         "/tasks/%23submission/order-1",
     ],
 )
-def test_an_unknown_task(api: Desk, path: str) -> None:
+def test_an_unknown_task(api: TasksApiHarness, path: str) -> None:
     api.submit()
 
     answer = api.ask("GET", path)
@@ -217,7 +217,7 @@ def test_an_unknown_task(api: Desk, path: str) -> None:
         ({"verbose": "1"}, "verbose"),
     ],
 )
-def test_a_parameter_that_is_none(api: Desk, query: dict[str, Any], at: str) -> None:
+def test_a_parameter_that_is_none(api: TasksApiHarness, query: dict[str, Any], at: str) -> None:
     answer = api.ask("GET", PATH, query=query)
 
     assert (answer.status, answer.problem) == (400, "invalid-parameter")
@@ -228,7 +228,7 @@ def test_a_parameter_that_is_none(api: Desk, query: dict[str, Any], at: str) -> 
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch, api: Desk) -> list[float]:
+def pauses(monkeypatch: pytest.MonkeyPatch, api: TasksApiHarness) -> list[float]:
     """The pauses between two looks at a task, which take no time here."""
     made: list[float] = []
     queries = app.dependencies().api.queries
@@ -237,14 +237,14 @@ def pauses(monkeypatch: pytest.MonkeyPatch, api: Desk) -> list[float]:
     return made
 
 
-def test_a_task_that_is_done_is_not_waited_for(api: Desk, pauses: list[float]) -> None:
+def test_a_task_that_is_done_is_not_waited_for(api: TasksApiHarness, pauses: list[float]) -> None:
     a_success(api, archived())
 
     assert api.ask("GET", PATH, query={"wait": 20}).body["done"]
     assert pauses == []
 
 
-def test_waiting_ends_when_the_task_is_done(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_ends_when_the_task_is_done(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     api.register("task12345")
     pauses: list[float] = []
 
@@ -260,7 +260,7 @@ def test_waiting_ends_when_the_task_is_done(api: Desk, monkeypatch: pytest.Monke
     assert len(pauses) == 1
 
 
-def test_waiting_ends_when_the_time_is_over(api: Desk, pauses: list[float]) -> None:
+def test_waiting_ends_when_the_time_is_over(api: TasksApiHarness, pauses: list[float]) -> None:
     api.register("task12345")
 
     answer = api.ask("GET", PATH, query={"wait": 1})
@@ -269,7 +269,7 @@ def test_waiting_ends_when_the_time_is_over(api: Desk, pauses: list[float]) -> N
     assert sum(pauses) == pytest.approx(1)
 
 
-def test_waiting_leaves_the_function_time_to_answer(api: Desk, pauses: list[float]) -> None:
+def test_waiting_leaves_the_function_time_to_answer(api: TasksApiHarness, pauses: list[float]) -> None:
     api.register("task12345")
 
     assert api.ask("GET", PATH, query={"wait": 20}, remaining_seconds=3.5).status == 200
@@ -320,7 +320,7 @@ def test_a_task_that_is_deleted_meanwhile_is_gone(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------ images
 
 
-def test_a_redirect_leads_to_the_image(api: Desk) -> None:
+def test_a_redirect_leads_to_the_image(api: TasksApiHarness) -> None:
     a_success(api, archived(ImageKind.ORIGIN), archived())
     boto3.client("s3").put_object(Bucket=BUCKET, Key="images/flux-kontext/task12345/result-0.png", Body=b"png")
 
@@ -339,7 +339,7 @@ def test_a_redirect_leads_to_the_image(api: Desk) -> None:
 @pytest.mark.parametrize(
     "name", ["result-1", "origin-0", "result-00", "result", "thumb-0", "result-0.png", "result-100"]
 )
-def test_there_is_no_such_image(api: Desk, name: str) -> None:
+def test_there_is_no_such_image(api: TasksApiHarness, name: str) -> None:
     a_success(api, archived())
 
     answer = api.ask("GET", f"{PATH}/images/{name}")
@@ -357,7 +357,7 @@ def test_there_is_no_such_image(api: Desk, name: str) -> None:
         (archived(key=None), 404, "no-such-image"),
     ],
 )
-def test_an_image_that_is_not_in_the_bucket(api: Desk, image: Image, status: int, problem: str) -> None:
+def test_an_image_that_is_not_in_the_bucket(api: TasksApiHarness, image: Image, status: int, problem: str) -> None:
     a_success(api, image)
 
     answer = api.ask("GET", f"{PATH}/images/result-0")
@@ -373,7 +373,7 @@ def test_an_image_that_is_not_in_the_bucket(api: Desk, image: Image, status: int
     ("status", "problem"),
     [("PENDING", "image-not-archived"), ("FAILED", "no-such-image"), ("TIMED_OUT", "no-such-image")],
 )
-def test_a_task_without_images(api: Desk, status: str, problem: str) -> None:
+def test_a_task_without_images(api: TasksApiHarness, status: str, problem: str) -> None:
     """Nobody is told to wait for a task that is done."""
     api.store.put(TASK, status=status)
 
@@ -383,7 +383,7 @@ def test_a_task_without_images(api: Desk, status: str, problem: str) -> None:
     assert ("retry-after" in answer.headers) == (status == "PENDING")
 
 
-def test_an_image_of_an_unknown_task(api: Desk) -> None:
+def test_an_image_of_an_unknown_task(api: TasksApiHarness) -> None:
     answer = api.ask("GET", "/tasks/acedata/unknown/images/result-0")
     assert answer.problem == "no-such-task"
     assert "acedata/unknown" in answer.body["detail"]

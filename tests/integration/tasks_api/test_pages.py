@@ -7,7 +7,7 @@ import pytest
 from catchlight.api import queries, routes
 from functions.serve_tasks_api import app
 from tests.integration.conftest import TABLE_NAME
-from tests.integration.tasks_api.api_harness import Clock, Desk
+from tests.integration.tasks_api.api_harness import Clock, TasksApiHarness
 from tests.integration.tasks_api.pages import calls, listed, pages, some_tasks
 
 # Of a Lambda function.
@@ -16,7 +16,7 @@ LARGEST_ANSWER_BYTES = 6 * 1024 * 1024
 
 @pytest.mark.parametrize("status", [None, "PENDING"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
-def test_pages_hold_every_task_once(api: Desk, clock: Clock, status: str | None, limit: int) -> None:
+def test_pages_hold_every_task_once(api: TasksApiHarness, clock: Clock, status: str | None, limit: int) -> None:
     keys = some_tasks(api, clock, 7)
 
     found = pages(api, limit=limit, **({"status": status} if status else {}))
@@ -28,7 +28,7 @@ def test_pages_hold_every_task_once(api: Desk, clock: Clock, status: str | None,
 @pytest.mark.parametrize("status", [None, "PENDING"])
 @pytest.mark.parametrize("examined", [2, 3, 100])
 def test_pages_of_a_provider_hold_each_of_its_tasks_once(
-    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch, status: str | None, examined: int
+    api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch, status: str | None, examined: int
 ) -> None:
     """However many entries are looked at for a page, which may be short or empty then."""
     for name in ("_BY_ARRIVAL", "_BY_STATUS"):
@@ -44,7 +44,7 @@ def test_pages_of_a_provider_hold_each_of_its_tasks_once(
     assert all(len(page) <= 2 for page in found)
 
 
-def test_pages_go_on_where_they_ended_though_tasks_arrive(api: Desk, clock: Clock) -> None:
+def test_pages_go_on_where_they_ended_though_tasks_arrive(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 4)
     first = api.ask("GET", "/tasks", query={"limit": 2})
     clock.pass_by(seconds=1)
@@ -55,7 +55,7 @@ def test_pages_go_on_where_they_ended_though_tasks_arrive(api: Desk, clock: Cloc
     assert listed(first) + listed(second) == keys
 
 
-def test_pages_go_on_where_they_ended_though_the_last_task_is_deleted(api: Desk, clock: Clock) -> None:
+def test_pages_go_on_where_they_ended_though_the_last_task_is_deleted(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 4)
     first = api.ask("GET", "/tasks", query={"limit": 2})
     api.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": keys[1]}})
@@ -65,7 +65,9 @@ def test_pages_go_on_where_they_ended_though_the_last_task_is_deleted(api: Desk,
     assert listed(second) == keys[2:]
 
 
-def test_a_page_that_would_be_too_long_ends_early(api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_would_be_too_long_ends_early(
+    api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = some_tasks(api, clock, 5)
     monkeypatch.setattr(routes, "MAX_PAGE_BYTES", 700)
 
@@ -76,7 +78,7 @@ def test_a_page_that_would_be_too_long_ends_early(api: Desk, clock: Clock, monke
 
 
 def test_one_task_that_is_too_long_by_itself_is_a_page(
-    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = some_tasks(api, clock, 3)
     monkeypatch.setattr(routes, "MAX_PAGE_BYTES", 1)
@@ -84,7 +86,7 @@ def test_one_task_that_is_too_long_by_itself_is_a_page(
     assert pages(api, limit=5) == [[key] for key in keys]
 
 
-def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(api: Desk) -> None:
+def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(api: TasksApiHarness) -> None:
     """All at once, as BatchGetItem brings them: moto's Query counts what an index does not hold."""
     long = "https://host.example/" + "x" * 2000
     image = {"kind": "result", "url": long, "expiresAt": "2026-12-01T00:00:00Z"}
@@ -115,7 +117,7 @@ def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(api: Desk) -
         ({"provider": "acedata"}, ["Query"]),  # nothing to get
     ],
 )
-def test_a_page_is_one_query(api: Desk, clock: Clock, query: dict[str, str], expected: list[str]) -> None:
+def test_a_page_is_one_query(api: TasksApiHarness, clock: Clock, query: dict[str, str], expected: list[str]) -> None:
     some_tasks(api, clock, 5)
 
     with calls(api) as made:
@@ -128,7 +130,7 @@ def test_a_page_is_one_query(api: Desk, clock: Clock, query: dict[str, str], exp
 
 
 def test_what_one_batch_could_not_bring_is_asked_for_again(
-    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = some_tasks(api, clock, 4)
     batch_get_item = api.dynamodb.batch_get_item
@@ -144,7 +146,7 @@ def test_what_one_batch_could_not_bring_is_asked_for_again(
     assert listed(api.ask("GET", "/tasks")) == keys
 
 
-def test_items_that_are_no_tasks_do_not_hide_the_others(api: Desk, clock: Clock) -> None:
+def test_items_that_are_no_tasks_do_not_hide_the_others(api: TasksApiHarness, clock: Clock) -> None:
     (key,) = some_tasks(api, clock, 1)
     place = {"feed": "tasks", "arrivedAt": "2026-11-21T12:00:09.000Z", "updatedAt": "2026-11-21T12:00:09.000Z"}
     api.store.put("flux-kontext#malformed", status="PENDING", images="none", **place)
@@ -157,7 +159,7 @@ def test_items_that_are_no_tasks_do_not_hide_the_others(api: Desk, clock: Clock)
 
 
 def test_a_task_that_was_deleted_a_moment_ago_is_not_missed(
-    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = some_tasks(api, clock, 3)
     query = api.dynamodb.query

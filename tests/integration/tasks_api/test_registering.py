@@ -6,7 +6,7 @@ import pytest
 
 from catchlight.models import Reporter, TaskReport, TaskStatus
 from tests.integration.conftest import TABLE_NAME
-from tests.integration.tasks_api.api_harness import NOW, Clock, Desk, lost
+from tests.integration.tasks_api.api_harness import NOW, Clock, TasksApiHarness, lost
 
 TASK = "flux-kontext#task12345"
 
@@ -15,7 +15,7 @@ def outcomes(body: Any) -> list[tuple[str, str]]:
     return [(entry["task"], entry["outcome"]) for entry in body["tasks"]]
 
 
-def test_a_task_is_registered_as_the_documentation_says(api: Desk) -> None:
+def test_a_task_is_registered_as_the_documentation_says(api: TasksApiHarness) -> None:
     answer = api.register("task12345")
 
     assert (answer.status, outcomes(answer.body)) == (200, [(TASK, "registered")])
@@ -34,7 +34,7 @@ def test_a_task_is_registered_as_the_documentation_says(api: Desk) -> None:
     ]
 
 
-def test_a_task_that_is_known_stays_as_it_is(api: Desk, clock: Clock) -> None:
+def test_a_task_that_is_known_stays_as_it_is(api: TasksApiHarness, clock: Clock) -> None:
     api.register("task12345")
     before = api.store.items()
     clock.pass_by(hours=1)
@@ -45,7 +45,7 @@ def test_a_task_that_is_known_stays_as_it_is(api: Desk, clock: Clock) -> None:
     assert [item for item in api.store.items() if item["task"] == TASK] == before
 
 
-def test_a_callback_that_was_faster_is_known(api: Desk) -> None:
+def test_a_callback_that_was_faster_is_known(api: TasksApiHarness) -> None:
     report = TaskReport(
         provider="flux-kontext",
         task_id="task12345",
@@ -58,7 +58,7 @@ def test_a_callback_that_was_faster_is_known(api: Desk) -> None:
     assert outcomes(api.register("task12345").body) == [(TASK, "known")]
 
 
-def test_an_id_that_is_sent_twice_is_known_the_second_time(api: Desk) -> None:
+def test_an_id_that_is_sent_twice_is_known_the_second_time(api: TasksApiHarness) -> None:
     assert outcomes(api.register("a", "b", "a").body) == [
         ("flux-kontext#a", "registered"),
         ("flux-kontext#b", "registered"),
@@ -66,7 +66,7 @@ def test_an_id_that_is_sent_twice_is_known_the_second_time(api: Desk) -> None:
     ]
 
 
-def test_a_hundred_tasks_are_registered_at_once_and_no_more(api: Desk) -> None:
+def test_a_hundred_tasks_are_registered_at_once_and_no_more(api: TasksApiHarness) -> None:
     ids = [f"task{number}" for number in range(100)]
 
     assert {entry["outcome"] for entry in api.register(*ids, provider="acedata").body["tasks"]} == {"registered"}
@@ -74,14 +74,16 @@ def test_a_hundred_tasks_are_registered_at_once_and_no_more(api: Desk) -> None:
     assert api.register(*ids, "one-more").problem == "invalid-request"
 
 
-def test_tasks_of_each_provider_are_kept_apart(api: Desk) -> None:
+def test_tasks_of_each_provider_are_kept_apart(api: TasksApiHarness) -> None:
     api.register("a", provider="flux-kontext")
 
     assert outcomes(api.register("a", provider="nanobanana").body) == [("nanobanana#a", "registered")]
 
 
 @pytest.mark.parametrize("arrives", [True, False])
-def test_what_fails_half_way_may_be_done_again(api: Desk, monkeypatch: pytest.MonkeyPatch, arrives: bool) -> None:
+def test_what_fails_half_way_may_be_done_again(
+    api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch, arrives: bool
+) -> None:
     with monkeypatch.context() as patches:
         patches.setattr(api.dynamodb, "update_item", lost(api.dynamodb.update_item, arrives=arrives))
         answer = api.register("a", "b")
@@ -93,7 +95,7 @@ def test_what_fails_half_way_may_be_done_again(api: Desk, monkeypatch: pytest.Mo
     }
 
 
-def test_an_idempotency_key_is_not_needed_and_does_no_harm(api: Desk) -> None:
+def test_an_idempotency_key_is_not_needed_and_does_no_harm(api: TasksApiHarness) -> None:
     body = {"provider": "acedata", "taskIds": ["a"]}
 
     assert api.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "x y"}).status == 200
@@ -127,7 +129,9 @@ def test_an_idempotency_key_is_not_needed_and_does_no_harm(api: Desk) -> None:
         ({"provider": "acedata", "taskIds": ["a"], "\ud800": []}, 422, "invalid-request", "body"),
     ],
 )
-def test_what_is_no_registration_is_refused(api: Desk, body: Any, status: int, problem: str, at: str | None) -> None:
+def test_what_is_no_registration_is_refused(
+    api: TasksApiHarness, body: Any, status: int, problem: str, at: str | None
+) -> None:
     answer = api.ask("POST", "/tasks", body=body)
 
     assert (answer.status, answer.problem) == (status, problem)
@@ -135,13 +139,13 @@ def test_what_is_no_registration_is_refused(api: Desk, body: Any, status: int, p
     assert api.store.client.scan(TableName=TABLE_NAME)["Count"] == 0
 
 
-def test_no_more_than_some_errors_are_told(api: Desk) -> None:
+def test_no_more_than_some_errors_are_told(api: TasksApiHarness) -> None:
     answer = api.register(*["not an id"] * 100)
 
     assert len(answer.body["errors"]) == 10
 
 
-def test_a_body_may_come_as_base64(api: Desk) -> None:
+def test_a_body_may_come_as_base64(api: TasksApiHarness) -> None:
     """As it does from API Gateway without a content type."""
     answer = api.ask(
         "POST", "/tasks", body={"provider": "acedata", "taskIds": ["a"]}, headers={"content-type": "application/x"}

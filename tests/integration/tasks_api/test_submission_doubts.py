@@ -14,7 +14,7 @@ from catchlight.api.submission_client import ANSWER_TIMEOUT_SECONDS
 from catchlight.models import TaskStatus
 from local.template.expand import load_template
 from tests.integration.conftest import REPOSITORY
-from tests.integration.tasks_api.api_harness import COMPLETED, Clock, Desk, lost, refusal
+from tests.integration.tasks_api.api_harness import ACCEPTED, Clock, TasksApiHarness, lost, refusal
 
 TASK = "flux-kontext#task12345"
 
@@ -42,11 +42,11 @@ DOUBTS: dict[str, Callable[[httpx.Request], httpx.Response]] = {
 
 
 @pytest.mark.parametrize("name", DOUBTS)
-def test_what_is_in_doubt_is_never_sent_again_by_itself(api: Desk, clock: Clock, name: str) -> None:
+def test_what_is_in_doubt_is_never_sent_again_by_itself(api: TasksApiHarness, clock: Clock, name: str) -> None:
     api.providers.answer = DOUBTS[name]
 
     first = api.submit()
-    api.providers.answer = refusal(200, COMPLETED["flux-kontext"])
+    api.providers.answer = refusal(200, ACCEPTED["flux-kontext"])
     clock.pass_by(days=1)
     again = api.submit()
 
@@ -64,11 +64,11 @@ def crash(request: httpx.Request) -> httpx.Response:
     raise KeyboardInterrupt("the sandbox is gone")
 
 
-def test_a_crash_while_the_provider_is_asked_leaves_a_doubt(api: Desk, clock: Clock) -> None:
+def test_a_crash_while_the_provider_is_asked_leaves_a_doubt(api: TasksApiHarness, clock: Clock) -> None:
     api.providers.answer = crash
     with pytest.raises(KeyboardInterrupt):
         api.submit()
-    api.providers.answer = refusal(200, COMPLETED["flux-kontext"])
+    api.providers.answer = refusal(200, ACCEPTED["flux-kontext"])
     api.start_anew()
 
     at_once = api.submit()
@@ -82,14 +82,17 @@ def test_a_crash_while_the_provider_is_asked_leaves_a_doubt(api: Desk, clock: Cl
 
 @pytest.mark.parametrize("doubt", [no_answer, crash])
 def test_the_way_out_of_doubt_is_the_callers_decision(
-    api: Desk, clock: Clock, doubt: Callable[[httpx.Request], httpx.Response], caplog: pytest.LogCaptureFixture
+    api: TasksApiHarness,
+    clock: Clock,
+    doubt: Callable[[httpx.Request], httpx.Response],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     api.providers.answer = doubt
     try:
         api.submit()
     except KeyboardInterrupt:
         clock.pass_by(minutes=1)
-    api.providers.answer = refusal(200, COMPLETED["flux-kontext"])
+    api.providers.answer = refusal(200, ACCEPTED["flux-kontext"])
 
     caplog.set_level("INFO", logger="catchlight")
     assert api.ask("DELETE", "/submissions/order-1").status == 204
@@ -102,7 +105,7 @@ def test_the_way_out_of_doubt_is_the_callers_decision(
     assert "doubt" not in api.claim()
 
 
-def test_what_is_not_in_doubt_is_not_given_up(api: Desk) -> None:
+def test_what_is_not_in_doubt_is_not_given_up(api: TasksApiHarness) -> None:
     api.submit()
 
     answer = api.ask("DELETE", "/submissions/order-1")
@@ -112,12 +115,12 @@ def test_what_is_not_in_doubt_is_not_given_up(api: Desk) -> None:
     assert len(api.providers.requests) == 1
 
 
-def test_whoever_is_at_work_is_not_given_up(api: Desk) -> None:
+def test_whoever_is_at_work_is_not_given_up(api: TasksApiHarness) -> None:
     given_up = []
 
     def give_up_meanwhile(request: httpx.Request) -> httpx.Response:
         given_up.append(api.ask("DELETE", "/submissions/order-1"))
-        return httpx.Response(200, json=COMPLETED["flux-kontext"])
+        return httpx.Response(200, json=ACCEPTED["flux-kontext"])
 
     api.providers.answer = give_up_meanwhile
 
@@ -126,7 +129,7 @@ def test_whoever_is_at_work_is_not_given_up(api: Desk) -> None:
 
 
 @pytest.mark.parametrize("key", ["never-used", "order-1", "a b", ".."])
-def test_there_is_nothing_to_give_up(api: Desk, key: str) -> None:
+def test_there_is_nothing_to_give_up(api: TasksApiHarness, key: str) -> None:
     api.providers.answer = refusal(400, {"code": 400})
     api.submit()  # refused for certain: the key is free
 
@@ -135,7 +138,7 @@ def test_there_is_nothing_to_give_up(api: Desk, key: str) -> None:
     assert (answer.status, answer.problem) == (404, "no-such-submission")
 
 
-def test_what_can_be_no_key_is_not_looked_for(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_can_be_no_key_is_not_looked_for(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """DynamoDB takes keys of 2048 bytes, the API paths of 10,000."""
     monkeypatch.setattr(api.dynamodb, "get_item", lost(api.dynamodb.get_item, arrives=False))
 
@@ -145,7 +148,7 @@ def test_what_can_be_no_key_is_not_looked_for(api: Desk, monkeypatch: pytest.Mon
 # ------------------------------------------------------------------------------------------------ the table fails
 
 
-def test_a_key_that_cannot_be_claimed_is_not_asked_with(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_cannot_be_claimed_is_not_asked_with(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patches:
         patches.setattr(api.dynamodb, "update_item", lost(api.dynamodb.update_item, arrives=False))
         answer = api.submit()
@@ -156,7 +159,7 @@ def test_a_key_that_cannot_be_claimed_is_not_asked_with(api: Desk, monkeypatch: 
 
 
 def test_a_claim_whose_answer_is_lost_is_not_asked_with_and_comes_to_be_in_doubt(
-    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patches:
         patches.setattr(api.dynamodb, "update_item", lost(api.dynamodb.update_item, arrives=True))
@@ -167,7 +170,9 @@ def test_a_claim_whose_answer_is_lost_is_not_asked_with_and_comes_to_be_in_doubt
     assert api.providers.requests == []
 
 
-def test_a_claim_that_the_client_library_repeats_is_its_own(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_that_the_client_library_repeats_is_its_own(
+    api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """botocore tries again when an answer is lost, and finds what its first try has written."""
     update_item = api.dynamodb.update_item
 
@@ -182,7 +187,9 @@ def test_a_claim_that_the_client_library_repeats_is_its_own(api: Desk, monkeypat
     assert len(api.providers.requests) == 1
 
 
-def test_a_task_that_cannot_be_written_down_is_told(api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_cannot_be_written_down_is_told(
+    api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patches:
         write = api.dynamodb.transact_write_items
         patches.setattr(api.dynamodb, "transact_write_items", lost(write, arrives=False))
@@ -195,7 +202,9 @@ def test_a_task_that_cannot_be_written_down_is_told(api: Desk, clock: Clock, mon
     assert len(api.providers.requests) == 1
 
 
-def test_a_write_that_is_not_answered_leaves_time_to_tell_the_task(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_is_not_answered_leaves_time_to_tell_the_task(
+    api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("catchlight.api.idempotency.MAX_WRITING_SECONDS", 0.01)
     calls = []
 
@@ -216,7 +225,7 @@ def test_a_write_that_is_not_answered_leaves_time_to_tell_the_task(api: Desk, mo
     assert ANSWER_TIMEOUT_SECONDS + longest_call < timeout
 
 
-def test_a_write_that_a_callback_disturbs_is_done_again(api: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_a_callback_disturbs_is_done_again(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     write, calls = api.dynamodb.transact_write_items, []
 
     def disturbed(**arguments: Any) -> Any:
@@ -236,7 +245,7 @@ def test_a_write_that_a_callback_disturbs_is_done_again(api: Desk, monkeypatch: 
 
 
 def test_a_refusal_that_cannot_be_noted_is_told_all_the_same(
-    api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is taken for a doubt afterwards: the safe way to be wrong."""
     update_item = api.dynamodb.update_item
@@ -253,7 +262,7 @@ def test_a_refusal_that_cannot_be_noted_is_told_all_the_same(
     assert api.submit().problem == "submission-in-doubt"
 
 
-def test_a_doubt_is_counted(api: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_doubt_is_counted(api: TasksApiHarness, capsys: pytest.CaptureFixture[str]) -> None:
     api.submit("order-1")
     api.providers.answer = no_answer
     api.submit("order-2", provider="acedata")
@@ -263,7 +272,7 @@ def test_a_doubt_is_counted(api: Desk, capsys: pytest.CaptureFixture[str]) -> No
     assert [(line["provider"], line["SubmissionsWithUnknownOutcome"]) for line in counted] == [("acedata", [1.0])]
 
 
-def test_what_was_asked_for_is_logged_nowhere(api: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_asked_for_is_logged_nowhere(api: TasksApiHarness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", logger="catchlight")
     prompt = "a lighthouse that nobody may hear of"
     api.submit(prompt=prompt)
@@ -277,7 +286,7 @@ def test_what_was_asked_for_is_logged_nowhere(api: Desk, caplog: pytest.LogCaptu
     assert prompt not in str([record.__dict__ for record in ours])
 
 
-def test_what_was_taken_is_polled_for(api: Desk) -> None:
+def test_what_was_taken_is_polled_for(api: TasksApiHarness) -> None:
     """Its item is an insertion of a pending task, which is what the stream's reader waits for."""
     api.submit()
 

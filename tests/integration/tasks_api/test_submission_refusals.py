@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN
-from tests.integration.tasks_api.api_harness import CALLBACK_BASE_URL, COMPLETED, Desk, refusal
+from tests.integration.tasks_api.api_harness import ACCEPTED, CALLBACK_BASE_URL, TasksApiHarness, refusal
 
 TASK = "flux-kontext#task12345"
 
@@ -36,7 +36,7 @@ CERTAIN: dict[str, tuple[Callable[[httpx.Request], httpx.Response], int, str]] =
 
 
 @pytest.mark.parametrize("name", CERTAIN)
-def test_what_is_refused_for_certain_may_be_sent_again_with_the_same_key(api: Desk, name: str) -> None:
+def test_what_is_refused_for_certain_may_be_sent_again_with_the_same_key(api: TasksApiHarness, name: str) -> None:
     api.providers.answer, status, problem = CERTAIN[name]
 
     answer = api.submit()
@@ -45,14 +45,14 @@ def test_what_is_refused_for_certain_may_be_sent_again_with_the_same_key(api: De
     assert "Nothing was generated" in answer.body["advice"]
     assert ("retry-after" in answer.headers) == (status in (429, 503))
     assert api.tasks() == []
-    api.providers.answer = refusal(200, COMPLETED["flux-kontext"])
+    api.providers.answer = refusal(200, ACCEPTED["flux-kontext"])
     # Another request, too: nothing has come of the first one.
     assert api.submit(prompt="a lighthouse by day").status == 201
     assert len(api.providers.requests) == 2
     assert api.tasks() == [TASK]
 
 
-def test_the_providers_words_come_back_as_they_are(api: Desk) -> None:
+def test_the_providers_words_come_back_as_they_are(api: TasksApiHarness) -> None:
     said = {"code": 422, "msg": "aspectRatio: one of 1:1, 16:9", "data": {"field": "aspectRatio", "n": [1, None, 2.5]}}
     api.providers.answer = refusal(200, said)
 
@@ -72,13 +72,13 @@ def test_the_providers_words_come_back_as_they_are(api: Desk) -> None:
         (b"", ""),
     ],
 )
-def test_whatever_a_provider_says_can_be_shown(api: Desk, content: bytes, shown: Any) -> None:
+def test_whatever_a_provider_says_can_be_shown(api: TasksApiHarness, content: bytes, shown: Any) -> None:
     api.providers.answer = lambda _: httpx.Response(400, content=content)
 
     assert api.submit().body["providerReply"] == {"status": 400, "body": shown}
 
 
-def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(api: Desk) -> None:
+def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(api: TasksApiHarness) -> None:
     def repeat(request: httpx.Request) -> httpx.Response:
         sent = json.loads(request.content)
         return httpx.Response(
@@ -104,7 +104,7 @@ def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(api: Desk) -
         b'{"code": 401, "long": "%s", "msg": "ab\\/cd+ef=="}' % (b"x" * 3960),
     ],
 )
-def test_a_secret_does_not_come_back_however_it_is_spelt(api: Desk, said: bytes) -> None:
+def test_a_secret_does_not_come_back_however_it_is_spelt(api: TasksApiHarness, said: bytes) -> None:
     secret = json.dumps({"flux-kontext": {"apiKey": "ab/cd+ef=="}})
     boto3.client("secretsmanager").put_secret_value(SecretId=api.keys_secret, SecretString=secret)
     api.providers.answer = lambda _: httpx.Response(401, content=said)
@@ -119,13 +119,13 @@ def test_a_secret_does_not_come_back_however_it_is_spelt(api: Desk, said: bytes)
     ("header", "seconds"),
     [({"retry-after": "7"}, 7), ({}, 10), ({"retry-after": "soon"}, 10), ({"retry-after": "9" * 5}, 300)],
 )
-def test_how_long_to_wait_is_told(api: Desk, header: dict[str, str], seconds: int) -> None:
+def test_how_long_to_wait_is_told(api: TasksApiHarness, header: dict[str, str], seconds: int) -> None:
     api.providers.answer = refusal(429, {"code": 429}, **header)
 
     assert int(api.submit().headers["retry-after"]) == seconds
 
 
-def test_without_an_api_key_nothing_is_sent(api: Desk) -> None:
+def test_without_an_api_key_nothing_is_sent(api: TasksApiHarness) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId=api.keys_secret, SecretString="{}")
 
     answer = api.submit()
@@ -135,7 +135,7 @@ def test_without_an_api_key_nothing_is_sent(api: Desk) -> None:
     assert api.store.items() == []
 
 
-def test_a_malformed_secret_is_the_operators_to_repair(api: Desk) -> None:
+def test_a_malformed_secret_is_the_operators_to_repair(api: TasksApiHarness) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId=api.keys_secret, SecretString="no JSON")
 
     assert (api.submit().status, api.store.items()) == (503, [])
@@ -159,7 +159,7 @@ def test_a_malformed_secret_is_the_operators_to_repair(api: Desk) -> None:
         ({"request": {"prompt": "p"}, "provider": "https://evil.example"}, "provider"),
     ],
 )
-def test_what_is_no_request_is_never_sent(api: Desk, body: dict[str, Any], at: str) -> None:
+def test_what_is_no_request_is_never_sent(api: TasksApiHarness, body: dict[str, Any], at: str) -> None:
     answer = api.ask("POST", "/tasks", body={"provider": "flux-kontext", **body}, headers={"Idempotency-Key": "1"})
 
     assert (answer.status, answer.problem) == (422, "invalid-request")
@@ -168,7 +168,7 @@ def test_what_is_no_request_is_never_sent(api: Desk, body: dict[str, Any], at: s
     assert api.store.items() == []
 
 
-def test_a_number_that_would_be_none_is_never_sent(api: Desk) -> None:
+def test_a_number_that_would_be_none_is_never_sent(api: TasksApiHarness) -> None:
     body = b'{"provider": "flux-kontext", "request": {"prompt": "p", "seed": 1e400}}'
 
     answer = api.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "1"})
@@ -177,7 +177,7 @@ def test_a_number_that_would_be_none_is_never_sent(api: Desk) -> None:
     assert api.providers.requests == []
 
 
-def test_a_request_without_a_key_is_never_sent(api: Desk) -> None:
+def test_a_request_without_a_key_is_never_sent(api: TasksApiHarness) -> None:
     answer = api.submit(None)
 
     assert (answer.status, answer.problem) == (400, "idempotency-key-missing")
@@ -185,7 +185,7 @@ def test_a_request_without_a_key_is_never_sent(api: Desk) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a/b", "ü", "x" * 129, "a,b", "#"])
-def test_a_key_is_made_of_plain_characters(api: Desk, key: str) -> None:
+def test_a_key_is_made_of_plain_characters(api: TasksApiHarness, key: str) -> None:
     answer = api.submit(key)
 
     assert (answer.status, answer.problem) == (400, "invalid-parameter")

@@ -12,7 +12,7 @@ import pytest
 from catchlight.providers import PROVIDERS
 from functions.serve_tasks_api import app
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN
-from tests.integration.tasks_api.api_harness import CALLBACK_BASE_URL, TAKEN, Clock, Desk
+from tests.integration.tasks_api.api_harness import ACCEPTED, CALLBACK_BASE_URL, Clock, TasksApiHarness
 
 TASK = "flux-kontext#task12345"
 
@@ -28,7 +28,7 @@ TASK = "flux-kontext#task12345"
     ],
 )
 def test_the_request_goes_to_the_provider_as_it_is_with_the_callback_url(
-    api: Desk, provider_id: str, url: str, field: str
+    api: TasksApiHarness, provider_id: str, url: str, field: str
 ) -> None:
     asked: dict[str, Any] = {
         "prompt": "Ein Leuchtturm \N{WAVING BLACK FLAG}",
@@ -56,7 +56,7 @@ def test_the_request_goes_to_the_provider_as_it_is_with_the_callback_url(
     }
 
 
-def test_the_task_is_registered_in_the_same_breath(api: Desk) -> None:
+def test_the_task_is_registered_in_the_same_breath(api: TasksApiHarness) -> None:
     api.submit(prompt="a lighthouse", model="flux-kontext-max", aspectRatio="16:9", seed=7)
 
     assert api.store.item(TASK) == {
@@ -75,17 +75,17 @@ def test_the_task_is_registered_in_the_same_breath(api: Desk) -> None:
 
 
 @pytest.mark.parametrize("endpoint", PROVIDERS["nanobanana"].submit_paths)
-def test_a_provider_may_have_several_endpoints(api: Desk, endpoint: str) -> None:
+def test_a_provider_may_have_several_endpoints(api: TasksApiHarness, endpoint: str) -> None:
     body = {"provider": "nanobanana", "endpoint": endpoint, "request": {"prompt": "a lighthouse"}}
 
     assert api.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "1"}).status == 201
     assert api.providers.requests[0].url.path == f"/api/v1/nanobanana/{endpoint}"
 
 
-def test_a_callback_that_is_faster_than_the_answer_stays_as_it_is(api: Desk) -> None:
+def test_a_callback_that_is_faster_than_the_answer_stays_as_it_is(api: TasksApiHarness) -> None:
     def call_back_first(request: httpx.Request) -> httpx.Response:
         api.store.put(TASK, provider="flux-kontext", taskId="task12345", status="SUCCEEDED", rank=30, deliveries=1)
-        return httpx.Response(200, json=TAKEN["flux-kontext"])
+        return httpx.Response(200, json=ACCEPTED["flux-kontext"])
 
     api.providers.answer = call_back_first
 
@@ -97,7 +97,7 @@ def test_a_callback_that_is_faster_than_the_answer_stays_as_it_is(api: Desk) -> 
     assert item["idempotencyKey"] == "order-1"
 
 
-def test_a_claim_is_no_task(api: Desk) -> None:
+def test_a_claim_is_no_task(api: TasksApiHarness) -> None:
     api.submit()
 
     assert "status" not in api.claim()
@@ -106,7 +106,9 @@ def test_a_claim_is_no_task(api: Desk) -> None:
     assert [task["task"] for task in api.ask("GET", "/tasks").body["tasks"]] == [TASK]
 
 
-def test_a_claim_is_kept_as_long_as_tasks_are(api: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_is_kept_as_long_as_tasks_are(
+    api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api.submit("for-ever")
     monkeypatch.setenv("TASK_RETENTION_DAYS", "30")
     api.start_anew()
@@ -119,7 +121,7 @@ def test_a_claim_is_kept_as_long_as_tasks_are(api: Desk, clock: Clock, monkeypat
 # ------------------------------------------------------------------------------------------------ repeated
 
 
-def test_the_same_key_and_request_have_the_same_answer(api: Desk, clock: Clock) -> None:
+def test_the_same_key_and_request_have_the_same_answer(api: TasksApiHarness, clock: Clock) -> None:
     first = api.submit()
     clock.pass_by(days=3)
     api.start_anew()
@@ -130,7 +132,7 @@ def test_the_same_key_and_request_have_the_same_answer(api: Desk, clock: Clock) 
     assert len(api.providers.requests) == 1
 
 
-def test_the_order_of_members_is_no_difference(api: Desk) -> None:
+def test_the_order_of_members_is_no_difference(api: TasksApiHarness) -> None:
     api.submit(prompt="a lighthouse", seed=7)
 
     assert api.submit(seed=7, prompt="a lighthouse").status == 201
@@ -140,7 +142,7 @@ def test_the_order_of_members_is_no_difference(api: Desk) -> None:
 @pytest.mark.parametrize(
     "other", [{"prompt": "another"}, {"prompt": "a lighthouse", "seed": 1}, {"provider": "acedata"}], ids=str
 )
-def test_the_same_key_and_another_request_are_refused(api: Desk, other: dict[str, Any]) -> None:
+def test_the_same_key_and_another_request_are_refused(api: TasksApiHarness, other: dict[str, Any]) -> None:
     api.submit()
 
     answer = api.submit(**other)
@@ -149,21 +151,21 @@ def test_the_same_key_and_another_request_are_refused(api: Desk, other: dict[str
     assert len(api.providers.requests) == 1
 
 
-def test_another_key_generates_again(api: Desk) -> None:
+def test_another_key_generates_again(api: TasksApiHarness) -> None:
     api.submit("order-1")
     api.submit("order-2")
 
     assert len(api.providers.requests) == 2
 
 
-def test_of_many_at_once_one_is_sent(api: Desk) -> None:
+def test_of_many_at_once_one_is_sent(api: TasksApiHarness) -> None:
     assert app.dependencies().submissions  # not part of the race: a sandbox handles one request at a time
     is_asked, may_answer = threading.Event(), threading.Event()
 
     def wait(request: httpx.Request) -> httpx.Response:
         is_asked.set()
         assert may_answer.wait(60)
-        return httpx.Response(200, json=TAKEN["flux-kontext"])
+        return httpx.Response(200, json=ACCEPTED["flux-kontext"])
 
     api.providers.answer = wait
     with ThreadPoolExecutor(16) as pool:
@@ -180,7 +182,7 @@ def test_of_many_at_once_one_is_sent(api: Desk) -> None:
     assert len(api.providers.requests) == 1
 
 
-def test_a_race_for_a_key_has_one_winner(api: Desk) -> None:
+def test_a_race_for_a_key_has_one_winner(api: TasksApiHarness) -> None:
     assert app.dependencies().submissions
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: api.submit(), range(32)))

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ import pytest
 from botocore.exceptions import NoCredentialsError
 from rich.console import RenderableType
 
+from catchlight import __version__
 from catchlight.client.aws_errors import CatchlightError, UsageError
 from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
@@ -87,12 +89,22 @@ def test_arguments_that_cannot_be_read(arguments: list[str]) -> None:
     assert ended.value.code == 2
 
 
-@pytest.mark.parametrize("command", [["redrive", "--all"], ["reconcile"], ["tell"], ["list"]])
+@pytest.mark.parametrize("command", [["redrive", "--all"], ["reconcile"], ["resend-events"], ["list"]])
 @pytest.mark.parametrize("limit", ["0", "-1", "many"])
 def test_a_limit_that_lets_nothing_through(command: list[str], limit: str) -> None:
     """It would find nothing, and say that nothing is wrong."""
     with pytest.raises(SystemExit, match="2"):
         run([*command, "--limit", limit])
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs no command and no stack."""
+    with pytest.raises(SystemExit, match="0"):
+        run(["--version"], [GREET])
+
+    output = capsys.readouterr()
+    assert (output.out, output.err) == (f"catchlight {__version__}\n", "")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
 
 
 def test_a_stack_is_named_in_one_way() -> None:
@@ -116,7 +128,7 @@ def test_names_are_words_and_there_is_one_of_each() -> None:
     names = [command.name for command in COMMANDS]
 
     assert len(set(names)) == len(names)
-    assert all(name.isalpha() and name.islower() for name in names)
+    assert all(name.replace("-", "").isalpha() and name.islower() for name in names)
     assert all(command.summary[0].islower() and not command.summary.endswith(".") for command in COMMANDS)
 
 
@@ -133,7 +145,7 @@ def test_progress_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[s
 
 def test_as_a_program(tmp_path: Path) -> None:
     """Also into a pipe that somebody closes, and without a stack or credentials: no traceback."""
-    program = [sys.executable, "-m", "catchlight"]
+    program = [sys.executable, "-m", "catchlight_cli"]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
     done = subprocess.run(
         [*program, "status", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
@@ -148,7 +160,7 @@ def test_as_a_program(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
     closed = subprocess.run(
-        ["/bin/sh", "-c", f"{sys.executable} -m catchlight --help | head -1; echo $?"],
+        ["/bin/sh", "-c", f"{sys.executable} -m catchlight_cli --help | head -1; echo $?"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -29,7 +29,7 @@ def test_an_example_is_one_that_it_would_take(example: str) -> None:
 
 
 def test_every_command_has_its_row_and_an_example() -> None:
-    rows = set(re.findall(r"^\| `([a-z]+)[^`]*` \|", PAGE, re.MULTILINE))
+    rows = set(re.findall(r"^\| `([a-z-]+)[^`]*` \|", PAGE, re.MULTILINE))
 
     assert rows >= NAMES
     assert {example.split()[0] for example in EXAMPLES} == NAMES

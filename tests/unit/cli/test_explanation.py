@@ -44,7 +44,7 @@ def image(state: str, **more: Any) -> Image:
 
 
 @pytest.mark.parametrize(
-    ("task", "polling", "letters", "says"),
+    ("task", "polling", "dead_letters", "says"),
     [
         (a_task(TaskStatus.PENDING), polled(12), (), "Polled next in 12 s, by execution x-1."),
         (a_task(TaskStatus.PENDING), polled(-1), (), "It is being polled for, by execution x-1."),

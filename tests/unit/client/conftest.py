@@ -1,4 +1,4 @@
-"""The command line before an tasks API in memory."""
+"""Runs the command line against a tasks API in memory."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.tasks_api_in_memory import TasksApiInMemory
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left behind."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -24,7 +24,7 @@ class Ran:
 
     @property
     def document(self) -> Any:
-        """What --json prints: one document."""
+        """The document that --json prints."""
         return json.loads(self.out)
 
 
@@ -32,18 +32,18 @@ class Ran:
 def catchlight(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[TasksApiInMemory, str], Ran]:
-    """Runs `catchlight` with these words against a tasks API."""
+    """Runs `catchlight` with these arguments against a tasks API."""
     stack = Stack(
         name="catchlight",
         region="us-east-1",
         is_local=False,
-        api_url="https://desk.example",
+        api_url="https://api.example",
         resources={},
         parameters={},
         session=boto3.Session(),
     )
     monkeypatch.setattr(StackChoice, "find", lambda _: stack)
-    # As wide as it takes: what is asserted on must not be folded.
+    # Wide enough that asserted lines are not wrapped.
     monkeypatch.setenv("COLUMNS", "250")
 
     def ran(api: TasksApiInMemory, *words: str) -> Ran:

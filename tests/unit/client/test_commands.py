@@ -44,7 +44,7 @@ def test_the_key_is_known_even_if_no_answer_comes(catchlight: Catchlight) -> Non
     ran = catchlight(api, "submit", "acedata", PROMPT)
     assert ran.status == 1
     assert re.search(r"Idempotency key: [0-9a-f-]{36}", ran.err)
-    assert "desk.example does not answer" in ran.err
+    assert "api.example does not answer" in ran.err
 
 
 def test_submit_takes_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_a_word_that_is_none_is_answered_with_those_there_are(
 # ------------------------------------------------------------------------------------------------ download
 
 
-def a_desk_with_images(count: int) -> TasksApiInMemory:
+def a_tasks_api_with_images(count: int) -> TasksApiInMemory:
     tasks, pictures = [], {}
     for number in range(count):
         content = f"image {number}".encode()
@@ -352,7 +352,7 @@ def a_desk_with_images(count: int) -> TasksApiInMemory:
 
 
 def test_download_fetches_all_images_of_a_query(catchlight: Catchlight, tmp_path: Path) -> None:
-    api = a_desk_with_images(130)
+    api = a_tasks_api_with_images(130)
     ran = catchlight(api, "download", "--status", "archived", "--to", str(tmp_path))
     assert ran.status == 0
     assert "130 downloaded" in ran.out
@@ -362,7 +362,7 @@ def test_download_fetches_all_images_of_a_query(catchlight: Catchlight, tmp_path
 
 
 def test_download_fetches_tasks_by_name(catchlight: Catchlight, tmp_path: Path) -> None:
-    ran = catchlight(a_desk_with_images(3), "download", "t2", "flux-kontext/t0", "--to", str(tmp_path), "--json")
+    ran = catchlight(a_tasks_api_with_images(3), "download", "t2", "flux-kontext/t0", "--to", str(tmp_path), "--json")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "flux-kontext_t0_result-0.jpg",
         "flux-kontext_t2_result-0.jpg",
@@ -372,14 +372,14 @@ def test_download_fetches_tasks_by_name(catchlight: Catchlight, tmp_path: Path) 
 
 def test_download_is_wrong_if_an_image_cannot_be_saved(catchlight: Catchlight, tmp_path: Path) -> None:
     (tmp_path / "flux-kontext_t1_result-0.jpg").write_text("mine")
-    ran = catchlight(a_desk_with_images(3), "download", "--to", str(tmp_path))
+    ran = catchlight(a_tasks_api_with_images(3), "download", "--to", str(tmp_path))
     assert ran.status == 1
     assert "flux-kontext/t1 result-0" in ran.out
     assert "is something else" in ran.out
 
 
 def test_download_says_which_task_has_no_images(catchlight: Catchlight, tmp_path: Path) -> None:
-    api = a_desk_with_images(1)
+    api = a_tasks_api_with_images(1)
     api.put(a_task("t9", TaskStatus.PENDING))
     ran = catchlight(api, "download", "t0", "t9", "--to", str(tmp_path))
     assert ran.status == 1
@@ -389,7 +389,7 @@ def test_download_says_which_task_has_no_images(catchlight: Catchlight, tmp_path
 
 
 def test_download_saves_the_others_of_a_task_that_is_not_there(catchlight: Catchlight, tmp_path: Path) -> None:
-    ran = catchlight(a_desk_with_images(1), "download", "nobodys", "t0", "--to", str(tmp_path))
+    ran = catchlight(a_tasks_api_with_images(1), "download", "nobodys", "t0", "--to", str(tmp_path))
     assert ran.status == 1
     assert "1 downloaded" in ran.out
     assert "There is no task nobodys" in ran.err
@@ -401,7 +401,7 @@ def test_a_query_or_tasks_but_not_both(catchlight: Catchlight) -> None:
 
 def test_a_folder_that_cannot_be_made(catchlight: Catchlight, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ran = catchlight(a_desk_with_images(1), "download", "--to", str(tmp_path / "file"))
+    ran = catchlight(a_tasks_api_with_images(1), "download", "--to", str(tmp_path / "file"))
     assert ran.status == 1
     assert "cannot be written to" in ran.err
 

@@ -20,8 +20,8 @@ NAME = "flux-kontext_t1_result-0.jpg"
 PART = f".{NAME}.part"
 
 
-def a_desk(content: bytes = CONTENT, **image: object) -> TasksApiInMemory:
-    """A desk with one task that has one image."""
+def an_api(content: bytes = CONTENT, **image: object) -> TasksApiInMemory:
+    """A tasks API with one task that has one image."""
     archived = an_image("t1", CONTENT, **image)  # type: ignore[arg-type]
     return TasksApiInMemory([a_task("t1", images=[archived])], {archived.key or "": content})
 
@@ -50,7 +50,7 @@ class BreaksOff(httpx.SyncByteStream):
 
 
 def test_an_image_is_saved_under_a_name_that_says_whose_it_is(tmp_path: Path) -> None:
-    (image,) = run(a_desk(), tmp_path / "new" / "folder")
+    (image,) = run(an_api(), tmp_path / "new" / "folder")
     assert image.outcome == "downloaded"
     assert image.path == str(tmp_path / "new" / "folder" / NAME)
     assert Path(image.path).read_bytes() == CONTENT
@@ -58,7 +58,7 @@ def test_an_image_is_saved_under_a_name_that_says_whose_it_is(tmp_path: Path) ->
 
 
 def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
-    api = a_desk()
+    api = an_api()
     run(api, tmp_path)
     (again,) = run(api, tmp_path)
     assert again.outcome == "present"
@@ -75,7 +75,7 @@ def test_no_other_file_is_overwritten(tmp_path: Path, kind: str) -> None:
             target.mkdir()
         case "dead link":
             target.symlink_to(tmp_path / "nowhere")
-    (image,) = run(a_desk(), tmp_path)
+    (image,) = run(an_api(), tmp_path)
     assert image.outcome == "failed"
     assert "is something else: move it away" in str(image.reason)
     assert kind != "file" or target.read_bytes() == b"mine"
@@ -83,7 +83,7 @@ def test_no_other_file_is_overwritten(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
-    api = a_desk()
+    api = an_api()
 
     def appear(_: httpx.Request) -> None:
         (tmp_path / NAME).write_bytes(b"mine")
@@ -96,7 +96,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
 
 def test_a_part_is_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / PART).write_bytes(CONTENT[:700])
-    api = a_desk()
+    api = an_api()
     (image,) = run(api, tmp_path)
     assert image.outcome == "downloaded"
     assert (tmp_path / NAME).read_bytes() == CONTENT
@@ -104,7 +104,7 @@ def test_a_part_is_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_a_part_is_gone_on_with_within_one_run(tmp_path: Path) -> None:
-    api = a_desk()
+    api = an_api()
     broken = [httpx.Response(200, stream=BreaksOff(CONTENT[:900]))]
     api.before = storage(lambda _: broken.pop() if broken else None)
     (image,) = run(api, tmp_path)
@@ -116,13 +116,13 @@ def test_a_part_is_gone_on_with_within_one_run(tmp_path: Path) -> None:
 
 def test_two_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
     """The second comes when nearly all is there: what it adds must not be in the file that the first has checked."""
-    api = a_desk()
+    api = an_api()
     others: list[Download] = []
 
     class Slow(httpx.SyncByteStream):
         def __iter__(self):  # type: ignore[no-untyped-def]
             yield CONTENT[:-10]
-            others.extend(run(a_desk(), tmp_path))
+            others.extend(run(an_api(), tmp_path))
             yield CONTENT[-10:]
 
     api.before = storage(lambda _: httpx.Response(200, stream=Slow()))
@@ -134,7 +134,7 @@ def test_two_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_where_nothing_came(tmp_path: Path) -> None:
-    api = a_desk()
+    api = an_api()
     api.before = storage(lambda _: httpx.Response(404))
     (image,) = run(api, tmp_path)
     assert image.outcome == "failed"
@@ -143,7 +143,7 @@ def test_nothing_is_left_where_nothing_came(tmp_path: Path) -> None:
 
 def test_a_storage_without_ranges_sends_all_of_it(tmp_path: Path) -> None:
     (tmp_path / PART).write_bytes(CONTENT[:700])
-    api = a_desk()
+    api = an_api()
     api.before = storage(lambda _: httpx.Response(200, content=CONTENT))
     (image,) = run(api, tmp_path)
     assert image.outcome == "downloaded"
@@ -153,7 +153,7 @@ def test_a_storage_without_ranges_sends_all_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", [b"something else", b"x" * len(CONTENT), b"x" * (len(CONTENT) + 5)])
 def test_a_part_of_another_image_is_thrown_away(tmp_path: Path, part: bytes) -> None:
     (tmp_path / PART).write_bytes(part)
-    (image,) = run(a_desk(), tmp_path)
+    (image,) = run(an_api(), tmp_path)
     assert image.outcome == "downloaded"
     assert (tmp_path / NAME).read_bytes() == CONTENT
     assert not (tmp_path / PART).exists()
@@ -161,14 +161,14 @@ def test_a_part_of_another_image_is_thrown_away(tmp_path: Path, part: bytes) -> 
 
 @pytest.mark.parametrize("content", [b"another image", CONTENT[:-1], CONTENT + b"x", b""])
 def test_what_is_not_what_was_archived_is_not_kept(tmp_path: Path, content: bytes) -> None:
-    (image,) = run(a_desk(content), tmp_path)
+    (image,) = run(an_api(content), tmp_path)
     assert image.outcome == "failed"
     assert "SHA-256 differs" in str(image.reason)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dead_link_is_asked_for_anew(tmp_path: Path) -> None:
-    api = a_desk()
+    api = an_api()
     refusals = [httpx.Response(403)]
     api.before = storage(lambda _: refusals.pop() if refusals else None)
     (image,) = run(api, tmp_path)
@@ -177,7 +177,7 @@ def test_a_dead_link_is_asked_for_anew(tmp_path: Path) -> None:
 
 
 def test_a_link_that_is_about_to_die_is_not_begun_with(tmp_path: Path) -> None:
-    api = a_desk()
+    api = an_api()
     client = api.client()
     dying = iso(datetime.now(UTC) + timedelta(seconds=5))
     (task,) = client.page().tasks
@@ -215,7 +215,7 @@ def test_only_the_kinds_that_are_wanted(tmp_path: Path) -> None:
 
 
 def test_a_task_that_is_met_twice_is_fetched_once(tmp_path: Path) -> None:
-    api = a_desk()
+    api = an_api()
     client = api.client()
     page = client.page().tasks
     assert len(list(download(client, [*page, *page], tmp_path))) == 1

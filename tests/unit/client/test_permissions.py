@@ -23,8 +23,8 @@ ROUTES = [
 ]
 
 
-def a_desk() -> TasksApiInMemory:
-    """A desk with one image, whose first link is no longer good."""
+def an_api() -> TasksApiInMemory:
+    """A tasks API with one image, whose first link is no longer good."""
     image = an_image("t1", b"bytes")
     api = TasksApiInMemory([a_task("t1", images=[image])], {image.key or "": b"bytes"})
     refused: list[httpx.Request] = []
@@ -41,7 +41,7 @@ def a_desk() -> TasksApiInMemory:
 
 def routes_of(api: TasksApiInMemory) -> set[str]:
     """What was requested, as a policy's resource names it."""
-    requested = [request for request in api.requests if request.url.host == "desk.example"]
+    requested = [request for request in api.requests if request.url.host == "api.example"]
     return {
         re.sub(r"\{\w+\}", "*", f"{route.method}{route.path}")
         for request in requested
@@ -71,7 +71,7 @@ def test_it_requests_the_documented_routes(
     catchlight: Catchlight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    api = a_desk()
+    api = an_api()
 
     for command in commands:
         catchlight(api, *command)
@@ -80,7 +80,7 @@ def test_it_requests_the_documented_routes(
 
 
 def test_the_gallery_requests_the_documented_routes() -> None:
-    api = a_desk()
+    api = an_api()
 
     with GalleryServer(api.client()) as server, httpx.Client(base_url=server.url, trust_env=False) as browser:
         for path in ("api/tasks", "api/tasks/flux-kontext/t1", "images/flux-kontext/t1/result-0"):

@@ -14,12 +14,12 @@ def links(task: TaskResponse) -> list[str]:
     return [image.link for image in task.images if image.link]
 
 
-with connect("catchlight") as desk:
-    new = desk.submit("acedata", {"prompt": "a tree"})
+with connect("catchlight") as api:
+    new = api.submit("acedata", {"prompt": "a tree"})
     number: int = new.task_id
-    for task in desk.tasks(status=TaskStatus.ARCHIVED):
+    for task in api.tasks(status=TaskStatus.ARCHIVED):
         links(task)
-    list(download(desk, desk.tasks(), Path("images"), kinds=[ImageKind.RESULT]))
+    list(download(api, api.tasks(), Path("images"), kinds=[ImageKind.RESULT]))
 """
 
 

@@ -83,7 +83,7 @@ def test_the_scripts_parse_no_text_as_html(browser: httpx.Client) -> None:
 # ------------------------------------------------------------------------------------------------ tasks
 
 
-def test_tasks_come_from_the_desk_without_links(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_tasks_come_from_the_tasks_api_without_links(browser: httpx.Client, api: TasksApiInMemory) -> None:
     answer = browser.get("api/tasks", params={"limit": 100})
     first, second = answer.json()["tasks"]
     assert (first["taskId"], first["request"], second["status"]) == ("t1", {"prompt": "a tree"}, "FAILED")
@@ -92,7 +92,7 @@ def test_tasks_come_from_the_desk_without_links(browser: httpx.Client, api: Task
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_filters_reach_the_desk(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_filters_reach_the_tasks_api(browser: httpx.Client, api: TasksApiInMemory) -> None:
     answer = browser.get("api/tasks", params={"status": "FAILED", "since": "2026-01-01T00:00:00.000Z", "limit": "7"})
     assert [task["taskId"] for task in answer.json()["tasks"]] == ["t2"]
     assert api.asked() == ["/tasks?status=FAILED&since=2026-01-01T00%3A00%3A00Z&limit=7"]

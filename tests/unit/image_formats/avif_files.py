@@ -1,4 +1,4 @@
-"""AVIF files built box by box, with every choice that the format leaves to an encoder."""
+"""Builds AVIF files box by box, with every choice that the format leaves to an encoder."""
 
 import struct
 from dataclasses import dataclass, replace
@@ -9,35 +9,35 @@ _NUMBER = {0: "", 1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 def number(value: int, size: int) -> bytes:
-    """A big-endian number of `size` bytes; nothing for a size of 0."""
+    """Returns a big-endian number of `size` bytes; empty for a size of 0."""
     return struct.pack(f">{_NUMBER[size]}", value) if size else b""
 
 
 def box(kind: bytes, *content: bytes) -> bytes:
-    """A box with a length of four bytes."""
+    """Returns a box with a length of four bytes."""
     data = b"".join(content)
     return number(8 + len(data), 4) + kind + data
 
 
 def large_box(kind: bytes, *content: bytes) -> bytes:
-    """A box with a length of eight bytes."""
+    """Returns a box with a length of eight bytes."""
     data = b"".join(content)
     return number(1, 4) + kind + number(16 + len(data), 8) + data
 
 
 def full_box(kind: bytes, version: int, *content: bytes, flags: int = 0) -> bytes:
-    """A box that begins with a version and flags."""
+    """Returns a box that begins with a version and flags."""
     return box(kind, number(version, 1), number(flags, 4)[1:], *content)
 
 
 def ispe(width: int = WIDTH, height: int = HEIGHT, version: int = 0) -> bytes:
-    """The property that holds an item's size."""
+    """Returns the property with an item's size."""
     return full_box(b"ispe", version, number(width, 4), number(height, 4))
 
 
 @dataclass(frozen=True)
 class Avif:
-    """One AVIF file. The defaults are what libavif writes."""
+    """One AVIF file. The defaults are those of libavif."""
 
     brands: bytes = b"avif" + bytes(4) + b"avifmif1miaf"
     handler: bytes = b"pict"
@@ -66,7 +66,7 @@ class Avif:
     more_in_meta: bytes = b""
 
     def build(self) -> bytes:
-        """The file."""
+        """Returns the file."""
         # The offset of the pixels depends on the length of the description, which does not depend on the offset.
         return self._file(len(self._file(0)) - len(PIXELS))
 
@@ -117,7 +117,7 @@ class Avif:
                 content.append(number(self.construction_method, 2))
             content += [bytes(2), number(self.base, self.base_bytes), number(len(self.extent_lengths), 2)]
             at = pixels_at + self.offset_shift - self.base if pixels_at else 0
-            # Other items than the primary one lie where no byte is: nothing is claimed of them.
+            # Only the primary item refers to real bytes; the other items' positions do not matter.
             at = at if item == self.item else 0
             for length in self.extent_lengths:
                 content.append(number(0, self.index_bytes if self.iloc_version else 0))
@@ -135,5 +135,5 @@ class Avif:
 
 
 def avif(**choices: object) -> bytes:
-    """An AVIF file with these choices, otherwise as libavif writes it."""
+    """Returns an AVIF file with these choices, otherwise with libavif's."""
     return replace(Avif(), **choices).build()  # type: ignore[arg-type] # names and types are those of the fields

@@ -1,4 +1,4 @@
-"""What the expectation tables are written with, and how files under events/ become bodies."""
+"""Provides the building blocks of the expectation tables, and reads bodies from files under events/."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ RECEIVED_AT = datetime.fromisoformat("2026-01-06T00:20:00Z")
 
 @dataclass(frozen=True)
 class News:
-    """What a report should say, apart from who brought it and when."""
+    """The expected content of a report, without its source and time."""
 
     task_id: str
     status: TaskStatus
@@ -38,14 +38,14 @@ class News:
 
 @dataclass(frozen=True)
 class Refused:
-    """A callback that is refused with this message."""
+    """A callback that is rejected with this message."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Poll:
-    """A poll about these tasks, whose answer came with that HTTP status and says that."""
+    """A poll of these tasks, with the HTTP status of the answer and the expected result."""
 
     task_ids: tuple[str, ...]
     expected: list[News] | tuple[type[ProviderError], str]
@@ -73,11 +73,11 @@ def pending(task_id: str) -> News:
 
 
 def load(path: str) -> Any:
-    """The content of a file under events/."""
+    """Reads a file under events/."""
     return json.loads((EVENTS / path).read_text(encoding="utf-8"))
 
 
 def body_of(event: dict[str, Any]) -> Any:
-    """The JSON that a callback event carries."""
+    """Returns the JSON body of a callback event."""
     body = event["body"]
     return json.loads(base64.b64decode(body, validate=True) if event["isBase64Encoded"] else body)

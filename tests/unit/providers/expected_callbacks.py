@@ -1,4 +1,4 @@
-"""What every file under events/callbacks/ becomes."""
+"""Lists the expected result of every file under events/callbacks/."""
 
 from catchlight.models import FailureReason
 from tests.unit.providers.cases import News, Refused, failed, origin, pending, result, succeeded
@@ -44,7 +44,7 @@ FLUX_KONTEXT: dict[str, News | Refused] = {
     "id_malformed": Refused("task id is malformed: should be 1 to 128 letters, digits, - and _"),
     "id_is_a_number": Refused("task id is malformed: should be 1 to 128 letters, digits, - and _"),
     "extra_keys": BOTH,
-    # The record tells when it was completed: 00:15, five minutes before it was received.
+    # The record contains its completion time: 00:15, five minutes before it was received.
     "record": succeeded(
         "task12345",
         origin("https://example.com/original.jpg", "2026-01-06T00:25:00Z"),
@@ -119,7 +119,7 @@ ACEDATA: dict[str, News | Refused] = {
     "failure_bare_string": failed(ACEDATA_ID, FailureReason.GENERATION_FAILED, None, "fetch failed"),
     "failure_without_error": failed(ACEDATA_ID, FailureReason.GENERATION_FAILED, None, ""),
     "failure_without_success": failed(ACEDATA_ID, FailureReason.INTERNAL, "api_error", "fetch failed"),
-    # Only polling can tell which task this is about.
+    # Only polling can identify this task.
     "failure_without_id": Refused("task id is missing: looked for taskId and task_id, in data and beside it"),
     "submission_answer": Refused("body: neither a failure nor a success with an image URL"),
 }

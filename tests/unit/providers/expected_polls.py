@@ -1,4 +1,4 @@
-"""What every file under events/polls/ becomes."""
+"""Lists the expected result of every file under events/polls/."""
 
 from catchlight.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnavailableError
 from catchlight.models import FailureReason
@@ -8,7 +8,7 @@ POLICY = "Your prompt was flagged by Website as violating content policies"
 INTERNAL = "Internal Error, Please try again later"
 FAILED = "Image generation task failed"
 
-# Completed at 2024-03-20T10:30:00Z, however that is spelt.
+# Completed at 2024-03-20T10:30:00Z, in any of the formats.
 COMPLETED = succeeded(
     "task12345",
     origin("https://example.com/original.jpg", "2024-03-20T10:40:00Z"),
@@ -37,12 +37,12 @@ FLUX_KONTEXT: dict[str, News | tuple[type[ProviderError], str]] = {
     "failed_without_code": failed("task12345", FailureReason.GENERATION_FAILED, None, ""),
     "failed_unknown_code": failed("task12345", FailureReason.OTHER, "422", "Unknown"),
     "failed_code_as_string": failed("task12345", FailureReason.CONTENT_POLICY, "400", POLICY),
-    # Not found is not final: the record may be there a moment later.
+    # Not found is not final: the record may exist a moment later.
     "unknown_data_null": pending("task12345"),
     "unknown_422": pending("task12345"),
     "unknown_422_record_info_null": pending("task12345"),
     "unknown_404": pending("task12345"),
-    # The envelope speaks of the request: none of these fails the task.
+    # The envelope is about the request: none of these fails the task.
     "unauthorized": (ProviderRefusedError, "flux-kontext answered 401: the API key is missing or wrong"),
     "no_credits": (ProviderRefusedError, "flux-kontext answered 402: the account has no credits"),
     "forbidden": (ProviderRefusedError, "flux-kontext answered 403: access is denied"),

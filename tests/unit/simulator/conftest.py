@@ -1,4 +1,4 @@
-"""A receiver of callbacks, and a fast simulator."""
+"""Provides a receiver of callbacks, and a fast simulator."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ from local.simulator import Delivery, SimulatedTask, Simulator
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Within 120 s: that much only where the machine is busy."""
+    """Waits until the condition is true, at most 120 s: a busy machine may need long."""
     deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, "did not happen within 120 s"
@@ -24,7 +24,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @dataclass
 class Receiver:
-    """Keeps what arrives, and answers with the statuses in `answers`, then with 200."""
+    """Records requests, and responds with the statuses in `answers`, then with 200."""
 
     url: str = ""
     answers: list[int] = field(default_factory=list)
@@ -60,7 +60,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
-    """A simulated second takes a millisecond. Tests share it: each looks at its own tasks."""
+    """A simulator in which a second takes a millisecond. Tests share it: each uses its own tasks."""
     with Simulator(time_scale=0.001) as running:
         yield running
 
@@ -72,7 +72,7 @@ def client(simulator: Simulator) -> Iterator[httpx.Client]:
 
 
 def client_of(simulator: Simulator) -> httpx.Client:
-    """Somebody with a key and a name of their own."""
+    """Returns a client with its own API key and user agent."""
     headers = {"Authorization": "Bearer key", "User-Agent": "catchlight/1"}
     return httpx.Client(base_url=simulator.url, headers=headers, trust_env=False)
 

@@ -1,4 +1,4 @@
-"""The metrics that the functions write, read off their code."""
+"""Extracts the metrics that the functions emit from their code."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from catchlight.models import ImageState
 from catchlight.tasks.table import Outcome
 from tests.unit.template.expanded import REPOSITORY
 
-# f"Images{image.state.title()}": what stands in the braces. A pending image is not counted.
+# f"Images{image.state.title()}": the values in the braces. A pending image is not counted.
 NAME_FAMILIES = {
     "Callbacks": [outcome.title() for outcome in Outcome],
     "Images": [state.title() for state in ImageState if state is not ImageState.PENDING],
@@ -18,7 +18,10 @@ NAME_FAMILIES = {
 
 @cache
 def emitted_metrics() -> dict[str, set[str]]:
-    """The dimensions of each metric beside `service`: {"ResolvedByPoll": {"provider"}, "RejectedDeliveries": set()}."""
+    """Returns the dimensions of each metric besides `service`.
+
+    For example: {"ResolvedByPoll": {"provider"}, "RejectedDeliveries": set()}.
+    """
     found: dict[str, set[str]] = {}
     shared = REPOSITORY / "layers/catchlight/python/catchlight/observability/failures.py"
     for module in (*sorted((REPOSITORY / "functions").glob("*/app.py")), shared):
@@ -41,14 +44,14 @@ def _metrics_of(path: Path) -> Iterator[tuple[str, set[str]]]:
 
 
 def _names(name: ast.expr, function: ast.FunctionDef, module: ast.Module) -> list[str]:
-    """The values that a metric's name may have."""
+    """Returns the possible values of a metric's name."""
     if isinstance(name, ast.JoinedStr):
         (prefix,) = _texts(name.values[:1])
         return [prefix + rest for rest in NAME_FAMILIES[prefix]]
     if not isinstance(name, ast.Name):
         return list(_texts([name]))
     parameters = [parameter.arg for parameter in function.args.args]
-    if name.id in parameters:  # what the function is called with
+    if name.id in parameters:  # the argument of the function's calls
         calls = (node for node in ast.walk(module) if isinstance(node, ast.Call))
         return list(
             _texts(call.args[parameters.index(name.id)] for call in calls if ast.unparse(call.func) == function.name)

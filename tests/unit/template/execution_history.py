@@ -1,4 +1,4 @@
-"""How many events an execution of a state machine writes into its history, read off its definition."""
+"""Counts the events that an execution of a state machine writes to its history, from its definition."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ EVENTS_OF_AN_ATTEMPT = 3
 
 
 def most_attempts(task: dict[str, Any]) -> int:
-    """How often a Task state is tried at most: each of its retriers counts its own attempts."""
+    """Returns the maximum number of attempts of a Task state: each of its retriers counts its own attempts."""
     return 1 + int(sum(retrier["MaxAttempts"] for retrier in task["Retry"]))
 
 
 def events_of_task(attempts: int) -> int:
-    """Events of a Task state that was tried so often."""
+    """Returns the events of a Task state with this number of attempts."""
     return EVENTS_OF_A_STATE + EVENTS_OF_AN_ATTEMPT * attempts

@@ -1,4 +1,4 @@
-"""The template as it is written, and as CloudFormation gets it."""
+"""Provides the template as written, and as CloudFormation receives it."""
 
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ RESOURCES = EXPANDED.resources
 
 
 class _RawLoader(yaml.SafeLoader):
-    """Short forms are left out of what is read."""
+    """Reads the template without resolving short forms."""
 
 
 _RawLoader.add_multi_constructor("!", lambda loader, suffix, node: f"!{suffix} {node.value}")
@@ -24,7 +24,7 @@ RAW: dict[str, Any] = yaml.load((REPOSITORY / "template.yaml").read_text(), _Raw
 
 
 def of_type(type_name: str) -> dict[str, dict[str, Any]]:
-    """Properties of all resources of a type, by logical id."""
+    """Returns the properties of all resources of a type, by logical id."""
     found = {name: resource["Properties"] for name, resource in RESOURCES.items() if resource["Type"] == type_name}
     assert found
     return found
@@ -32,7 +32,10 @@ def of_type(type_name: str) -> dict[str, dict[str, Any]]:
 
 @cache
 def deployed(**parameters: str) -> dict[str, dict[str, Any]]:
-    """Properties of all resources with these parameter values; a Ref is the logical id, an attribute `ID.NAME`."""
+    """Returns the properties of all resources with these parameter values.
+
+    A Ref is the logical id, an attribute `ID.NAME`.
+    """
     template = load_template(REPOSITORY / "template.yaml", parameters)
     resolver = Resolver(template, str, lambda name, attribute: f"{name}.{attribute}")
     return {
@@ -43,13 +46,13 @@ def deployed(**parameters: str) -> dict[str, dict[str, Any]]:
 
 
 def referred(value: Any) -> str:
-    """The logical id that a Ref or GetAtt names."""
+    """Returns the logical id that a Ref or GetAtt names."""
     (target,) = value.values()
     return str(target[0] if isinstance(target, list) else target)
 
 
 def as_list(value: Any) -> list[Any]:
-    """What may be written as one or as several, as several."""
+    """Returns a value that may be single or a list, as a list."""
     return value if isinstance(value, list) else [value]
 
 
@@ -65,7 +68,7 @@ STATE_MACHINES = of_type("AWS::StepFunctions::StateMachine")
 
 
 def definition(state_machine: str) -> dict[str, Any]:
-    """What a state machine does, in Amazon States Language."""
+    """Returns a state machine's definition in Amazon States Language."""
     location = STATE_MACHINES[state_machine]["DefinitionS3Location"]
     found: dict[str, Any] = yaml.safe_load(EXPANDED.path_of(location).read_text())
     return found

@@ -68,7 +68,7 @@ def test_access_logs_need_no_room_in_the_accounts_resource_policy() -> None:
     groups = {referred_to(stage["AccessLogSettings"]["DestinationArn"]) for stage in STAGES.values()}
     names = {deployed()[group]["LogGroupName"] for group in groups}
 
-    assert names == {"/aws/vendedlogs/catchlight/callback-api", "/aws/vendedlogs/catchlight/desk-api"}
+    assert names == {"/aws/vendedlogs/catchlight/callback-api", "/aws/vendedlogs/catchlight/tasks-api"}
     # The others are written to by Lambda, with the functions' own roles; they have names that CloudFormation gives.
     assert {name for name, group in of_type("AWS::Logs::LogGroup").items() if "LogGroupName" in group} == groups
 

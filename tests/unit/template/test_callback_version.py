@@ -122,7 +122,7 @@ def test_sam_alone_would_not_notice_a_parameter() -> None:
         ("POWERTOOLS_LOG_LEVEL: !Ref LogLevel", "POWERTOOLS_LOG_LEVEL: ERROR"),
         ("LogGroup: !Ref ReceiveCallbackLogGroup", "LogGroup: another"),
         ("SnapStart: { ApplyOn: !Ref SnapStart }", "SnapStart: { ApplyOn: PublishedVersions }"),
-        ("Description: Validates a callback and writes its news", "Description: Another"),
+        ("Description: Validates a callback and writes its report", "Description: Another"),
     ],
 )
 def test_another_text_publishes_a_version(old: str, new: str) -> None:

@@ -19,7 +19,7 @@ MANAGED_POLICIES = {
 }
 # The only objects there are, and each prefix has few that touch it.
 OBJECTS_OF = {
-    "AnswerRequestsFunctionRole": {"images"},
+    "ServeTasksApiFunctionRole": {"images"},
     "ArchiveImagesFunctionRole": {"images"},
     "ReceiveCallbackFunctionRole": {"rejected"},
 }
@@ -141,7 +141,7 @@ def test_api_keys_are_read_by_those_who_ask_providers() -> None:
     # The callback's function reads the webhook keys, which lie in the same secret.
     assert readers == {
         *("ReceiveCallbackFunctionRole", "PollTasksFunctionRole", "ArchiveImagesFunctionRole"),
-        "AnswerRequestsFunctionRole",
+        "ServeTasksApiFunctionRole",
     }
 
 

@@ -1,10 +1,10 @@
-// Elements made without a parser: whatever a task is called, it stays text.
+// Builds DOM elements without parsing HTML: text from tasks is never interpreted as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * An element with attributes and children. Children that are strings become text; null, undefined and false are left out,
- * as are attributes with those values.
+ * * Creates an element with attributes and children. Strings become text nodes; children and attributes that are null,
+ * undefined or false are left out.
  */
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -16,7 +16,7 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
-/** A drawing of index.html by its id, for the eye only. */
+/** Creates a reference to an SVG symbol of index.html by its id, hidden from screen readers. */
 export function mark(id, className = "mark") {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", className);
@@ -27,7 +27,7 @@ export function mark(id, className = "mark") {
   return svg;
 }
 
-/** Text of strangers: its direction is its own, and turns nothing around it. */
+/** Creates an element for text from outside (bdi): its writing direction does not affect the text around it. */
 export function foreign(text, className = null) {
   return element("bdi", { class: className, dir: "auto" }, text);
 }

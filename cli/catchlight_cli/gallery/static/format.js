@@ -1,4 +1,4 @@
-// What the gallery says about a task, and how it says times, sizes and lengths.
+// Formats what the gallery shows of a task: status, times, sizes, durations and reasons.
 
 const STATUSES = new Map([
   ["PENDING", { word: "Waiting", mark: "mark-pending", meaning: "No news yet; it is polled for." }],
@@ -9,20 +9,20 @@ const STATUSES = new Map([
   ["TIMED_OUT", { word: "Timed out", mark: "mark-timed_out", meaning: "No callback came, and polling gave up. Later news is still taken." }],
 ]);
 
-/** In the order in which the filter shows them. */
+/** All statuses, in the order of the filter. */
 export const STATUS_NAMES = [...STATUSES.keys()];
 
-/** Word, mark and meaning of a status; of one that nobody knows, too. */
+/** Returns label, symbol id and explanation of a status; for a status unknown to this page, generic ones. */
 export function status(name) {
   return STATUSES.get(name) ?? { word: sentence(name), mark: "mark-unknown", meaning: "A status that this page does not know." };
 }
 
-/** Whether more is to come soon. */
+/** Whether the task is still pending or being archived. */
 export function isMoving(task) {
   return task.status === "PENDING" || task.status === "SUCCEEDED";
 }
 
-/** `CONTENT_POLICY` as a person says it. */
+/** Formats a constant for reading: `CONTENT_POLICY` becomes `Content policy`. */
 export function sentence(constant) {
   const words = String(constant).replaceAll("_", " ").toLowerCase();
   return words.charAt(0).toUpperCase() + words.slice(1);
@@ -34,14 +34,14 @@ export function count(number, one, many = `${one}s`) {
   return `${NUMBER.format(number)} ${number === 1 ? one : many}`;
 }
 
-/** Bytes in decimal units, as file managers count. */
+/** Formats a size in bytes in decimal units, as file managers do. */
 export function bytes(size) {
   if (size < 1000) return `${size} bytes`;
   if (size < 999_500) return `${Math.round(size / 1000)} kB`;
   return `${(size / 1_000_000).toFixed(1)} MB`;
 }
 
-/** Seconds as `8.1 s`, `2 min 5 s`, `1 h 4 min`. */
+/** Formats seconds as `8.1 s`, `2 min 5 s`, `1 h 4 min`. */
 export function duration(seconds) {
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
@@ -54,13 +54,13 @@ export function duration(seconds) {
 const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 
-/** When something was, as `21 Nov 2026, 07:44:12` of this machine's zone; the words themselves if it is no time. */
+/** Formats an ISO time as `21 Nov 2026, 07:44:12` in local time; returns the text unchanged if it is not a time. */
 export function moment(iso) {
   const at = new Date(iso);
   return Number.isNaN(at.getTime()) ? String(iso) : `${DAY.format(at)}, ${TIME.format(at)}`;
 }
 
-/** How long ago, roughly. */
+/** Formats an age in milliseconds, rounded, as `5 min ago`. */
 export function ago(milliseconds) {
   const seconds = milliseconds / 1000;
   if (seconds < 45) return "just now";
@@ -69,54 +69,54 @@ export function ago(milliseconds) {
   return `${Math.round(seconds / 86_400)} d ago`;
 }
 
-/** Seconds from one ISO time to another; null where one is missing or they make no sense. */
+/** Returns the seconds from one ISO time to another; null if one is missing or invalid, or if the result is negative. */
 export function secondsBetween(from, to) {
   const seconds = (Date.parse(to) - Date.parse(from)) / 1000;
   return seconds >= 0 ? seconds : null;
 }
 
-/** Seconds from the registration to the end, or to what is known so far; null if nobody registered the task. */
+/** Returns the seconds from registration to archiving, else to the report; null if the task was not registered. */
 export function secondsTaken(task) {
   return secondsBetween(task.registeredAt, task.archivedAt ?? task.reportedAt);
 }
 
-/** How the news of a task came. */
+/** Returns how the task's result was reported: by poll or by callback, with the number of deliveries above one. */
 export function resolution(task) {
   if (task.reportedBy === "poll") return "poll";
   if (task.reportedBy !== "callback") return task.reportedBy ?? "";
   return task.deliveries > 1 ? `callback ×${task.deliveries}` : "callback";
 }
 
-/** What was asked for, where that is known and is text. */
+/** Returns the prompt of the task's request, or an empty string if it is unknown or not text. */
 export function promptOf(task) {
   const prompt = task.request?.prompt;
   return typeof prompt === "string" ? prompt : "";
 }
 
-/** Images with the names that their addresses have, `result-0` and so on. */
+/** Returns the task's images, each with the name that its URL contains, such as `result-0`. */
 export function namedImages(task) {
   return (task.images ?? []).map((image) => ({ ...image, name: `${image.kind}-${image.index}` }));
 }
 
-/** The image that stands for the task: its first archived result, or else whatever there is. */
+/** Returns the image shown for the task: its first archived result, else its first archived image, else null. */
 export function cover(images) {
   const archived = images.filter((image) => image.state === "ARCHIVED");
   return archived.find((image) => image.kind === "result") ?? archived[0] ?? null;
 }
 
-/** Where the server of this page has an image. */
+/** Returns the URL of an image on the gallery's server. */
 export function imageUrl(task, name) {
   return `images/${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}/${encodeURIComponent(name)}`;
 }
 
-/** What a saved image is called: as `catchlight download` does, but for ids that are no file names. */
+/** Returns the file name for a saved image: as `catchlight download` names it, with unsafe characters replaced. */
 export function fileName(task, image) {
   const extension = /\.(jpg|png|webp|gif|avif)$/.exec(image.key ?? "")?.[1] ?? "image";
   const stem = `${task.provider}_${task.taskId}_${image.name}`.replace(/[^A-Za-z0-9_-]/g, "_");
   return `${stem.slice(0, 180)}.${extension}`;
 }
 
-/** The address of a task's detail on this page. */
+/** Returns the URL fragment that opens a task's details on this page. */
 export function fragment(task) {
   return `#${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}`;
 }
@@ -127,12 +127,12 @@ const REASONS = new Map([
   ["OTHER", "Unknown reason"],
 ]);
 
-/** A failure's reason as a person says it. */
+/** Formats the reason of a failure for reading. */
 export function failureReason(failure) {
   return REASONS.get(failure.reason) ?? sentence(failure.reason);
 }
 
-/** Why a task ended without its images, in one line. */
+/** Returns in one line why a task has no images or not all of them; an empty string if no reason is known. */
 export function reason(task) {
   if (task.failure) return failureReason(task.failure);
   const lost = (task.images ?? []).find((image) => image.reason);

@@ -1,4 +1,4 @@
-// The page: filters, search, the contact sheet, the loupe, and the news that keeps coming.
+// Runs the gallery page: filters, search, the grid of tasks, the dialog with a task's details, and live updates.
 
 import { ContactSheet } from "./grid.js";
 import { element, foreign, mark } from "./elements.js";
@@ -8,14 +8,14 @@ import * as words from "./format.js";
 
 const REFRESH_MILLISECONDS = 10_000;
 const REFRESH_WHILE_NEWS_IS_NEAR_MILLISECONDS = 2_000;
-const REFRESH_AT_LEAST_MILLISECONDS = 60_000; // however often it failed
+const REFRESH_AT_LEAST_MILLISECONDS = 60_000; // upper limit of the pause after repeated failures
 const SEARCH_PAUSE_MILLISECONDS = 120;
 
 const $ = (id) => document.getElementById(id);
 
 const tasks = new Tasks();
 const filter = { status: "", provider: "", words: "" };
-/** Keys of new tasks that wait for somebody to want them: they would move what is being looked at. */
+/** Keys of new tasks that are not shown until the user requests them: inserting them would move the grid. */
 const held = new Set();
 const troubles = new Map();
 let shownCount = 0;
@@ -23,7 +23,7 @@ let isLive = true;
 let failures = 0;
 let nextRefresh = null;
 let loading = new AbortController();
-/** Counts what was looked at and closed: an answer that comes after that is about what was before. */
+/** Counts openings and closings of the dialog, so that an answer to an earlier request is ignored. */
 let looks = 0;
 
 const sheet = new ContactSheet($("sheet"));
@@ -44,7 +44,7 @@ const loupe = new Loupe($("loupe"), {
   },
 });
 
-// ------------------------------------------------------------------------------------------------ what is shown
+// ------------------------------------------------------------------------------------------------ rendering
 
 function render() {
   const selected = tasks.select(filter);
@@ -100,12 +100,12 @@ function showProviders() {
   select.value = filter.provider;
 }
 
-/** While a task is looked at, all but its dialog is out of reach, for voices as well. */
+/** Announces a text to screen readers. While the modal dialog is open they reach only its own live region. */
 function announce(text) {
   $(loupe.isOpen ? "loupe-announcements" : "announcements").textContent = text;
 }
 
-/** What is wrong with the tasks API, or with the address, until it is right again. */
+/** Shows an error of the tasks API or of the URL, or removes it if `error` is null. */
 function showTrouble(what, error) {
   if (error && !(error instanceof TroubleError)) console.error(error);
   const words = error instanceof TroubleError ? error.message : "Something went wrong in this page; the browser's console says what.";
@@ -166,7 +166,7 @@ function makeStatusFilter() {
   $("statuses").addEventListener("change", (event) => setFilter({ status: event.target.value }));
 }
 
-/** Searches in what is loaded; an id that is not, is asked for. */
+/** Requests a task by its id from each known provider and opens it: for ids that are not among the loaded tasks. */
 async function lookUp(taskId) {
   for (const provider of filter.provider ? [filter.provider] : tasks.providers()) {
     const task = await tasks.look(provider, taskId).catch(() => null);
@@ -177,13 +177,13 @@ async function lookUp(taskId) {
   }
 }
 
-// ------------------------------------------------------------------------------------------------ news
+// ------------------------------------------------------------------------------------------------ live updates
 
 function isAnybodyAiming() {
   return scrollY > 40 || $("sheet").matches(":hover") || $("sheet").querySelector(":focus-visible") !== null;
 }
 
-/** Whether the tasks API answers, as it did just now; null is no error. */
+/** Shows whether the last request to the tasks API succeeded (`error` is null) or failed. */
 function showState(error) {
   failures = error ? failures + 1 : 0;
   showTrouble("tasks API", error);
@@ -208,7 +208,7 @@ async function refresh() {
   clearTimeout(nextRefresh);
   const hadFailed = failures > 0;
   try {
-    if (!loading.isLoading) await tasks.begin(filter, loading.signal); // what was broken off goes on
+    if (!loading.isLoading) await tasks.begin(filter, loading.signal); // continues an interrupted load
     await tasks.refresh(filter);
     showState(null);
   } catch (error) {
@@ -230,10 +230,10 @@ function release() {
   held.clear();
   render();
   scrollTo({ top: 0 });
-  $("sheet").focus({ preventScroll: true }); // the button that had it is gone
+  $("sheet").focus({ preventScroll: true }); // the button that had the focus is hidden
 }
 
-// ------------------------------------------------------------------------------------------------ the address
+// ------------------------------------------------------------------------------------------------ the URL
 
 function keyFromAddress() {
   const [provider, taskId] = location.hash.slice(1).split("/").map(decode);
@@ -248,7 +248,7 @@ function decode(part) {
   }
 }
 
-/** Opens a task's detail as one step, which closing it takes back: the way back leads out of the page, not through all that was seen. */
+/** Opens a task's details as one history entry, which closing removes: Back leaves the page instead of revisiting tasks. */
 function lookAt(fragment) {
   history.pushState({ isAboveTheSheet: true }, "", fragment);
   openFromAddress();
@@ -268,14 +268,14 @@ async function openFromAddress() {
   try {
     const task = await tasks.look(provider, taskId);
     if (mine !== looks) return;
-    if (task) loupe.show(tasks.get(key)); // the one that it shows already, if nothing has changed
+    if (task) loupe.show(tasks.get(key)); // an unchanged task is the same object, and is not rendered again
     else showTrouble("address", new TroubleError(`There is no task ${taskId} of ${provider}.`));
   } catch (error) {
     if (mine === looks) showTrouble("address", error);
   }
 }
 
-// ------------------------------------------------------------------------------------------------ beginning
+// ------------------------------------------------------------------------------------------------ start
 
 function listen() {
   let pause = null;

@@ -1,12 +1,12 @@
-// The grid of frames, one per task, and how a keyboard moves in it.
+// Shows the grid of tasks, one frame per task, and handles its keyboard navigation.
 
 import { element, foreign, mark } from "./elements.js";
 import { bornAt, keyOf } from "./tasks.js";
 import * as words from "./format.js";
 
-// A picture that could not be had is tried again, less and less often: storage comes back, credentials are renewed.
+// Images that failed to load are retried with growing pauses: storage recovers, credentials are renewed.
 const TRY_AGAIN_MILLISECONDS = 5_000;
-const TRY_AGAIN_AT_LEAST_MILLISECONDS = 300_000; // however often it failed
+const TRY_AGAIN_AT_LEAST_MILLISECONDS = 300_000; // upper limit of the pause
 
 export class ContactSheet {
   #list;
@@ -23,7 +23,7 @@ export class ContactSheet {
     });
   }
 
-  /** Shows these tasks in this order. Frames that stay are kept as they are: no picture is loaded twice. */
+  /** Shows these tasks in this order. Frames of tasks shown before are reused, so that no image is loaded twice. */
   show(tasks) {
     const hadFocus = this.#list.contains(document.activeElement);
     const frames = tasks.map((task) => this.#frame(task));
@@ -35,19 +35,19 @@ export class ContactSheet {
     if (hadFocus && !this.#list.contains(document.activeElement)) this.focus();
   }
 
-  /** Says anew what depends on the time. Only what is on the screen: the others do when they come there. */
+  /** Updates the texts that depend on the time, in visible frames only; other frames are updated once visible. */
   tick(now) {
     for (const frame of this.#shown) frame.tick(now);
   }
 
-  /** Moves the focus to a task's frame, or to the one that had it last; returns whether there is one. */
+  /** Moves the focus to a task's frame, else to the last focused one; returns whether there is a frame to focus. */
   focus(key = null) {
     const frame = (key && this.#shown.find((shown) => shown.key === key)) || this.#current;
     frame?.link.focus();
     return Boolean(frame);
   }
 
-  /** The keys of the tasks before and after one, as they are shown. */
+  /** Returns the keys of the tasks shown before and after a task; null where there is none. */
   neighbours(key) {
     const place = this.#shown.findIndex((frame) => frame.key === key);
     return place < 0 ? [null, null] : [this.#shown[place - 1]?.key ?? null, this.#shown[place + 1]?.key ?? null];
@@ -64,7 +64,7 @@ export class ContactSheet {
     return frame;
   }
 
-  // One frame is in the tab order, the others are reached by arrows.
+  // Roving tabindex: one frame is in the tab order, the others are reached with the arrow keys.
   #makeCurrent(target) {
     const frame = this.#shown.find((shown) => shown.element === target) ?? null;
     if (frame === this.#current) return;
@@ -148,7 +148,7 @@ class Frame {
     const name = this.#name();
     if (this.link.getAttribute("aria-label") !== name) this.link.setAttribute("aria-label", name);
     if (now >= this.#nextTry) {
-      this.#nextTry = Number.MAX_VALUE; // until it has failed once more
+      this.#nextTry = Number.MAX_VALUE; // no retry until the next failure
       this.#image.setAttribute("src", this.#image.getAttribute("src"));
     }
   }
@@ -192,7 +192,7 @@ class Frame {
     }
   }
 
-  /** An image in a box of a size that is known before it is loaded. */
+  /** Creates an image whose size is set before it loads, so that the layout does not shift. */
   #load(url, { width, height }) {
     const image = element("img", { src: url, alt: "", loading: "lazy", decoding: "async", width, height });
     image.addEventListener("load", () => {
@@ -212,7 +212,7 @@ class Frame {
   #name() {
     const task = this.#task;
     const { word } = words.status(task.status);
-    const how = task.status === "PENDING" ? "" : this.#how.textContent; // no voice should count seconds
+    const how = task.status === "PENDING" ? "" : this.#how.textContent; // not read out: it changes every second
     const images = task.images?.length ? words.count(task.images.length, "image") : "";
     const why = task.status === "FAILED" || task.status === "INCOMPLETE" ? words.reason(task) : "";
     const parts = [word, why, task.provider, task.taskId, words.promptOf(task), images, how, this.#age.textContent];

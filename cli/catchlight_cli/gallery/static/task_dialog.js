@@ -1,4 +1,4 @@
-// One task, close up: its images, what is known of them, and how it all came about.
+// Shows one task in a dialog: its images, their metadata, its request and its history.
 
 import { element, foreign, mark } from "./elements.js";
 import { keyOf } from "./tasks.js";
@@ -7,7 +7,7 @@ import * as words from "./format.js";
 export class Loupe {
   #dialog;
   #task = null;
-  #chosen = null; // the name of an image, where somebody chose one
+  #chosen = null; // name of the image that the user selected, if any
   #stage = element("div", { class: "stage" });
   #strip = element("div", { class: "strip", role: "group", "aria-label": "Images of this task" });
   #title = element("h2", { id: "loupe-title", class: "loupe-title" });
@@ -16,7 +16,7 @@ export class Loupe {
   #previous;
   #next;
 
-  /** `neighbours` gives the keys before and after one; `onMove` is called with one of them, `onClose` when it is closed. */
+  /** `neighbours(key)` returns the previous and the next key; `onMove(key)` shows one of them, `onClose()` is called on closing. */
   constructor(dialog, { neighbours, onMove, onClose }) {
     this.#dialog = dialog;
     this.neighbours = neighbours;
@@ -36,7 +36,7 @@ export class Loupe {
       this.#facts,
     );
     dialog.append(element("div", { class: "light" }, this.#stage, this.#strip), this.#paper);
-    // The event comes late: meanwhile another task may have been opened.
+    // The close event is dispatched asynchronously: another task may have been opened meanwhile.
     dialog.addEventListener("close", () => this.#task && !this.isOpen && this.#leave());
     dialog.addEventListener("keydown", (event) => {
       if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -52,7 +52,7 @@ export class Loupe {
     return this.#dialog.open;
   }
 
-  /** The key of the task that is looked at. */
+  /** Key of the shown task, or null. */
   get key() {
     return this.#task && keyOf(this.#task);
   }
@@ -67,7 +67,7 @@ export class Loupe {
     this.onClose();
   }
 
-  /** Shows a task, or what has become of it meanwhile. */
+  /** Opens a task, or updates the task that is already shown. */
   show(task) {
     if (task === this.#task && this.isOpen) return;
     if (this.key !== keyOf(task)) this.#chosen = null;
@@ -107,7 +107,7 @@ export class Loupe {
     }
   }
 
-  /** In the dialog, where keys are heard: what had the focus is gone. */
+  /** Moves the focus into the dialog, which handles the keys, after the focused element was removed or disabled. */
   #keepFocus() {
     this.#paper.focus({ preventScroll: true });
   }
@@ -202,7 +202,7 @@ function failed(task) {
   return [element("p", { class: "failure" }, element("strong", {}, words.failureReason(task.failure)), code ? ` (${code})` : "", message ? ": " : "", message ? foreign(message) : "")];
 }
 
-/** What happened, in order, with the time since the first. */
+/** Lists the task's events in order of time, each with the time since the first event. */
 function history(task) {
   const events = [
     [task.registeredAt, task.idempotencyKey ? "Submitted and registered" : "Registered"],

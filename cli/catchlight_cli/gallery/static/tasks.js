@@ -1,21 +1,21 @@
-// The tasks that this page knows of, and how it gets to know more.
+// Loads tasks from the tasks API and keeps the loaded ones up to date.
 
 import { isMoving, promptOf } from "./format.js";
 
 const PAGE_SIZE = 100;
 const ANSWER_WITHIN_MILLISECONDS = 30_000;
-// As many as anybody looks through; older ones are loaded when somebody asks for them.
+// More than a user looks through; older tasks are loaded on request.
 const LOADED_AT_FIRST = 1000;
-// Tasks that move and are older than the newest page are asked for one by one. Those that have not moved for a while may
-// wait for hours: they are asked for seldom, for the whole stack answers fifty questions a second.
+// Unfinished tasks that are older than the newest page are requested one by one. Those unchanged for a while may stay so
+// for hours: they are requested less often, because the whole stack answers only fifty requests a second.
 const ASKED_SINGLY_AT_MOST = 24;
 const SLOW_ONES_ASKED_AT_MOST = 4;
 const SLOW_AFTER_MILLISECONDS = 300_000;
-// Clocks of those who write differ: what came a little before the newest may have been seen after it.
+// Writers' clocks differ: a task may appear later than another one although its time is slightly earlier.
 const OVERLAP_MILLISECONDS = 60_000;
 const PAGES_OF_NEWS_AT_MOST = 20;
 
-/** What went wrong, in words for the page; the status that was answered, if the gallery understood the question. */
+/** An error with a message for the page, and the HTTP status if the gallery's server answered with an error body. */
 export class TroubleError extends Error {
   constructor(words, status = null) {
     super(words);
@@ -38,40 +38,40 @@ async function get(path, parameters = {}) {
   throw new TroubleError(body?.detail ?? body?.title ?? `The gallery's server answered ${response.status}.`, response.status);
 }
 
-/** What makes a task itself, in this page's maps. */
+/** Returns the key that identifies a task in this page's maps. */
 export function keyOf(task) {
   return `${task.provider}#${task.taskId}`;
 }
 
-/** When the stack first heard of a task. */
+/** Returns the time at which the stack first recorded a task. */
 export function bornAt(task) {
   return task.arrivedAt ?? task.registeredAt ?? task.reportedAt ?? task.updatedAt ?? "";
 }
 
-/** Whether news of a task may come any second. */
+/** Whether the task is unfinished and so recent that an update is likely soon. */
 function movesSoon(task) {
   return isMoving(task) && Date.now() - Date.parse(task.reportedAt ?? bornAt(task)) < SLOW_AFTER_MILLISECONDS;
 }
 
-/** What the API's order goes by: the latest arrival first, of one status the latest change. */
+/** Returns the time that the API sorts by, newest first: arrival, or with a status filter the last change. */
 function placeOf(task, status) {
   return status ? (task.updatedAt ?? bornAt(task)) : bornAt(task);
 }
 
-/** One query of the API and how far it has been read, back and forth. */
+/** One query of the API, with the newest and oldest task read so far. */
 class Feed {
   #query;
   #cursor = null;
   #newest = null;
   #oldest = null;
-  places = 0; // on the pages that were read; a filter by provider leaves some of them empty
-  isRead = false; // to the end
+  places = 0; // tasks on the pages read so far, before the provider filter, which leaves some places empty
+  isRead = false; // whether the last page has been read
 
   constructor(status, provider) {
     this.#query = { status, provider, limit: PAGE_SIZE };
   }
 
-  /** The next page of older tasks. */
+  /** Reads the next page of older tasks. */
   async older() {
     const page = await get("api/tasks", { ...this.#query, cursor: this.#cursor });
     this.places += PAGE_SIZE;
@@ -81,7 +81,7 @@ class Feed {
     return page.tasks;
   }
 
-  /** What has come since the newest task that was read. */
+  /** Reads the tasks that arrived or changed since the newest one read so far. */
   async newest() {
     const since = this.#newest && new Date(Date.parse(this.#newest) - OVERLAP_MILLISECONDS).toISOString();
     const found = [];
@@ -98,12 +98,12 @@ class Feed {
     return found;
   }
 
-  /** Whether a task is on one of the pages that were read: an older one may have others missing before it. */
+  /** Whether a task lies on the pages read so far: before an older task, others may be missing. */
   covers(task) {
     return this.isRead || (this.#oldest !== null && placeOf(task, this.#query.status) >= this.#oldest);
   }
 
-  /** More has come than is read at once: what was read before has others missing before it. */
+  /** Restarts the feed after more arrivals than are read at once: tasks are missing between them and those read before. */
   #beginAnew() {
     this.#cursor = this.#oldest = null;
     this.places = 0;
@@ -118,7 +118,7 @@ class Feed {
   }
 }
 
-/** All tasks that were loaded. Says `change` with the keys of those that are new, and whether they came by themselves. */
+/** All loaded tasks. Dispatches `change` with the keys of new tasks (`added`) and whether a refresh loaded them (`isNews`). */
 export class Tasks extends EventTarget {
   #known = new Map();
   #feeds = new Map();
@@ -132,7 +132,7 @@ export class Tasks extends EventTarget {
     return this.#known.size;
   }
 
-  /** Newest first: those that a filter lets through. */
+  /** Returns the tasks that match a filter, newest first. */
   select({ status, provider, words }) {
     const feed = this.#feed(status, provider);
     const wanted = words.toLowerCase();
@@ -144,7 +144,7 @@ export class Tasks extends EventTarget {
       .map(([, task]) => task);
   }
 
-  /** How many of the latest tasks were looked through for a filter, as long as there are older ones. */
+  /** Returns how many of the latest tasks were searched for a filter; meaningful while older ones are unread. */
   lookedThrough({ status, provider }) {
     return this.#feed(status, provider).places;
   }
@@ -157,7 +157,7 @@ export class Tasks extends EventTarget {
     return !this.#feed(status, provider).isRead;
   }
 
-  /** Reads what of a filter's first thousand tasks has not been read; `change` is said after each page. */
+  /** Reads the unread pages among a filter's first thousand tasks; dispatches `change` after each page. */
   async begin({ status, provider }, signal) {
     const feed = this.#feed(status, provider);
     while (feed.places < LOADED_AT_FIRST && !feed.isRead && !signal.aborted) this.#take(await feed.older());
@@ -167,7 +167,7 @@ export class Tasks extends EventTarget {
     this.#take(await this.#feed(status, provider).older());
   }
 
-  /** News of what is shown: new tasks, and those that were moving. */
+  /** Loads updates for a filter: new tasks, and the current state of unfinished ones. */
   async refresh({ status, provider }) {
     const found = await this.#feed(status, provider).newest();
     const isFound = new Set(found.map(keyOf));
@@ -180,7 +180,7 @@ export class Tasks extends EventTarget {
     this.#take([...found, ...single.filter(Boolean)], true);
   }
 
-  /** One task by its id; null if there is none. */
+  /** Loads one task by its id; returns null if it does not exist. */
   async look(provider, taskId) {
     const task = await this.#ask(provider, taskId);
     if (task) this.#take([task]);
@@ -191,7 +191,7 @@ export class Tasks extends EventTarget {
     return [...this.#known.values()].some(movesSoon);
   }
 
-  /** Some of these, and each time others. */
+  /** Returns up to `atMost` of these tasks, continuing at each call where the previous one ended (round robin). */
   #inTurn(whose, tasks, atMost) {
     const from = this.#turns.get(whose) ?? 0;
     const start = from < tasks.length ? from : 0;

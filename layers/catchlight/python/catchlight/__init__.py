@@ -1,7 +1,4 @@
-"""Image generation tasks: what providers say of them, the table they live in, the images they end in."""
+"""Receives, polls, stores and archives the results of image generation tasks."""
 
-import gc
-
-# What a cold start loads stays loaded. Looking for garbage in it, as Python does after every 2,000 new objects, takes a
-# twentieth of the start's time and finds none.
-gc.set_threshold(50_000)
+# The version of the whole repository. pyproject.toml reads it from here.
+__version__ = "0.2.0"

@@ -1,7 +1,7 @@
-"""Starts what follows from a task's status once more: polling, archiving.
+"""Starts polling or archiving of tasks again.
 
-For repairs, which come from elsewhere than the stream. Both are safe to repeat: a poll leaves out tasks that have news,
-and the archiver those that are archived.
+Used for repairs, which are not triggered by the table's stream. Both are safe to repeat: polling skips tasks that have
+a result already, and the archiver skips tasks that are archived.
 """
 
 import json
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
     from mypy_boto3_stepfunctions.client import SFNClient
 
-# SendMessageBatch takes no more.
+# The limit of SendMessageBatch.
 MAX_MESSAGES_PER_CALL = 10
 
 
 class Dispatcher:
-    """The archive queue and the state machine that polls. Thread-safe.
+    """Sends tasks to the archive queue and starts the polling state machine. Thread-safe.
 
-    Every method raises StoreUnavailableError when AWS does not take a call.
+    Every method raises StoreUnavailableError when a call to AWS fails.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class Dispatcher:
         self._state_machine = state_machine
 
     def queue_archiving(self, tasks: Sequence[str], *, nonce: str) -> None:
-        """Queues tasks, at most `MAX_MESSAGES_PER_CALL`.
+        """Sends one message per task to the archive queue, for at most `MAX_MESSAGES_PER_CALL` tasks.
 
-        The nonce makes messages of their own of them: one that repeats an earlier one to the letter might be taken for
-        its duplicate by whatever looks at bodies.
+        The nonce makes each message body unique: a consumer that compares bodies could take an identical message for a
+        duplicate of an earlier one.
         """
         bodies = [json.dumps({"task": task, "nonce": nonce}) for task in tasks]
         entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
@@ -50,14 +50,15 @@ class Dispatcher:
             )
         except (ClientError, BotoCoreError) as exc:
             raise StoreUnavailableError(f"SQS did not take messages: {_code(exc)}") from exc
-        # Not those that are named as failed: of an answer that breaks off, botocore makes an empty one.
+        # Counts the successful entries instead of reading the failed ones: botocore parses a truncated response as an
+        # empty one, without failed entries.
         if left := len(tasks) - len(answer.get("Successful", [])):
             raise StoreUnavailableError(f"SQS did not take {left} of {len(tasks)} messages")
 
     def start_polling(self, tasks: Sequence[str], *, name: str, wait_seconds: int) -> bool:
-        """Starts an execution for at most `MAX_TASKS_PER_EXECUTION` tasks.
+        """Starts an execution of the polling state machine for at most `MAX_TASKS_PER_EXECUTION` tasks.
 
-        Returns False if one of this name was started before: a repetition is none.
+        Returns False if an execution of this name exists already: then no second one is started.
         """
         state = PollState(tasks=tuple(tasks), wait_seconds=wait_seconds)
         try:

@@ -1,29 +1,30 @@
-"""Everything this package raises, as one tree.
+"""The exceptions of this package, as one tree.
 
     ImageTasksError
-    ├── RequestError                    the caller's fault: answered 4xx, nothing is written
-    │   ├── MalformedBodyError          400  not JSON in the strict sense
-    │   ├── InvalidCallbackError        422  JSON, but not what the provider documents
+    ├── RequestError                    an error of the caller: answered with 4xx, nothing is written
+    │   ├── MalformedBodyError          400  not strict JSON
+    │   ├── InvalidCallbackError        422  JSON, but not in the provider's documented format
     │   ├── UnauthorizedError           401  token or signature missing or wrong
     │   ├── UnknownProviderError        404
     │   └── PayloadTooLargeError        413
-    ├── StoreUnavailableError           DynamoDB or Secrets Manager did not take a call      worth a retry
+    ├── StoreUnavailableError           a call to an AWS service failed                      worth a retry
     ├── SettingsError                   environment or secret is missing or malformed
-    ├── ProviderError                   a provider could not be asked; says nothing of the task
-    │   ├── ProviderUnavailableError    no answer, HTTP 5xx, an answer of no known shape     worth a retry
+    ├── ProviderError                   a request to a provider failed; the task's status stays unknown
+    │   ├── ProviderUnavailableError    no answer, HTTP 5xx, an answer in an unknown format  worth a retry
     │   │   └── ProviderUnreachableError    no connection: nothing was sent                  worth a retry
     │   ├── ProviderBusyError           429 rate limit, 455 maintenance                      worth a later retry
-    │   ├── ProviderRefusedError        401 key, 402 credits: concerns every task
-    │   └── RequestRefusedError         a request for images that will never be taken as it is
-    ├── UnconfirmedError                the provider does not confirm a callback (yet)        worth a retry
-    ├── TaskEventError                  an item of which no event can be made
-    ├── InvalidMessageError             an archive message that names no task
+    │   ├── ProviderRefusedError        401 key, 402 credits: affects every task
+    │   └── RequestRefusedError         a request for images that the provider will never accept unchanged
+    ├── UnconfirmedError                the provider does not confirm a callback (yet)       worth a retry
+    ├── TaskEventError                  an item that cannot be turned into an event
+    ├── InvalidMessageError             an archive message without a valid task key
     └── ImageError                      one image could not be archived
         ├── ImageUnavailableError       network, HTTP status, truncated                      worth a retry
-        │   └── ImageGoneError          403, 404, 410                         a fresh URL is worth asking for
+        │   └── ImageGoneError          403, 404, 410                         worth requesting a fresh URL
         └── ImageRejectedError          will never be archived: not an image, not public, too large, ...
 
-Names are a contract: `ErrorEquals` in statemachines/poll_tasks.asl.yaml lists classes, 4xx bodies carry codes.
+Class names are a contract, because `ErrorEquals` in statemachines/poll_tasks.asl.yaml lists them. The codes in the
+bodies of 4xx responses are a contract, too.
 """
 
 from http import HTTPStatus
@@ -31,13 +32,13 @@ from typing import ClassVar
 
 
 class ImageTasksError(Exception):
-    """Base of everything that this package raises on purpose."""
+    """Base of all exceptions that this package defines."""
 
 
 class RequestError(ImageTasksError):
-    """A callback that is refused.
+    """A callback is rejected.
 
-    The message goes back to the caller: it says what is wrong with the request and holds no secret.
+    The message is returned to the caller: it describes the fault of the request and contains no secret.
     """
 
     status: ClassVar[HTTPStatus]
@@ -45,21 +46,21 @@ class RequestError(ImageTasksError):
 
 
 class MalformedBodyError(RequestError):
-    """The body is not JSON in the strict sense, or not the base64 that it claims to be."""
+    """The body is not strict JSON, or is marked as base64 but is not valid base64."""
 
     status = HTTPStatus.BAD_REQUEST
     code = "malformed_body"
 
 
 class InvalidCallbackError(RequestError):
-    """The body is JSON, but not what the provider documents."""
+    """The body is JSON, but not in the format that the provider documents."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "invalid_callback"
 
 
 class UnauthorizedError(RequestError):
-    """The token or the signature is missing or wrong; which of them is not told."""
+    """The token or the signature is missing or wrong. The message does not distinguish missing from wrong ones."""
 
     status = HTTPStatus.UNAUTHORIZED
     code = "unauthorized"
@@ -73,14 +74,14 @@ class UnknownProviderError(RequestError):
 
 
 class PayloadTooLargeError(RequestError):
-    """The body is longer than any callback."""
+    """The body is larger than the limit for callbacks."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     code = "payload_too_large"
 
 
 class StoreUnavailableError(ImageTasksError):
-    """DynamoDB or Secrets Manager did not take a call, after botocore's own retries."""
+    """A call to an AWS service (DynamoDB, Secrets Manager, S3, SQS, ...) failed, after botocore's own retries."""
 
 
 class SettingsError(ImageTasksError):
@@ -88,19 +89,19 @@ class SettingsError(ImageTasksError):
 
 
 class ProviderError(ImageTasksError):
-    """A provider could not be asked. Says nothing about the task."""
+    """A request to a provider failed. The status of the task stays unknown."""
 
 
 class ProviderUnavailableError(ProviderError):
-    """No answer, an HTTP 5xx, or an answer of no known shape."""
+    """The provider did not answer, answered with HTTP 5xx, or answered in an unknown format."""
 
 
 class ProviderUnreachableError(ProviderUnavailableError):
-    """There was no connection to the provider, so that it has received nothing."""
+    """The connection to the provider failed, so it has received nothing."""
 
 
 class ProviderBusyError(ProviderError):
-    """The provider asks for patience: 429 rate limit or 455 maintenance."""
+    """The provider cannot serve the request now: 429 rate limit or 455 maintenance."""
 
 
 class ProviderRefusedError(ProviderError):
@@ -108,32 +109,35 @@ class ProviderRefusedError(ProviderError):
 
 
 class RequestRefusedError(ProviderError):
-    """The provider refuses this request for images, with a 4xx: its prompt, its parameters."""
+    """The provider rejects this request for images with a 4xx, because of its prompt or parameters."""
 
 
 class UnconfirmedError(ImageTasksError):
-    """The provider does not confirm, or does not confirm yet, what a callback says."""
+    """The provider does not confirm the result of a callback, or does not confirm it yet."""
 
 
 class TaskEventError(ImageTasksError):
-    """No event can be made of a task's item: somebody has put it by hand; the message names the attribute."""
+    """A task's item cannot be turned into an event, because it was edited by hand. The message names the attribute."""
 
 
 class InvalidMessageError(ImageTasksError):
-    """A message of the archive queue is not JSON, or names no task: it can only become a dead letter."""
+    """A message of the archive queue is not JSON, or has no valid task key.
+
+    Retries cannot help: the message becomes a dead letter.
+    """
 
 
 class ImageError(ImageTasksError):
-    """One image could not be archived; the message says why in words that a user understands."""
+    """One image could not be archived. The message states the reason in terms that a user understands."""
 
 
 class ImageUnavailableError(ImageError):
-    """It may work next time: network trouble, a 5xx, a truncated body."""
+    """The image cannot be downloaded now, but a retry may succeed: a network error, a 5xx, a truncated body."""
 
 
 class ImageGoneError(ImageUnavailableError):
-    """The server has nothing under this URL: it has expired, was withdrawn, or has not reached the CDN yet."""
+    """The server has no image at this URL: the URL has expired, the image was withdrawn, or is not on the CDN yet."""
 
 
 class ImageRejectedError(ImageError):
-    """It will never be archived: not an image, not at a public address, too large, from a host nobody expects."""
+    """The image will never be archived: not an image, not at a public address, too large, or from an unknown host."""

@@ -1,7 +1,7 @@
-"""What other programs are told: one event for each arrival of a task at a status at which nobody works on it any more.
+"""Events for other programs: one each time a task reaches a status in which it is neither polled nor archived further.
 
-`docs/task-event.schema.json` is made from these models. What a task does not have is left out, never null. URLs of
-providers are not told: they die, and their queries are signatures.
+`docs/task-event.schema.json` is generated from these models. Fields without a value are omitted, never null. Events do
+not contain the providers' URLs: these expire, and their query strings are signatures.
 """
 
 import uuid
@@ -36,11 +36,12 @@ DETAIL_TYPES = {
     TaskStatus.INCOMPLETE: "Task Incomplete",
     TaskStatus.ARCHIVED: "Task Archived",
 }
-# Part of the contract: whoever stores details, or passes them on, knows what fits.
+# Part of the contract: consumers that store or forward details can rely on this maximum size.
 MAX_DETAIL_BYTES = 20_000
-# In JSON. A reason is a sentence of ours, with a name of a host at most; 32 of this length fit beside all else.
+# As JSON. A reason is a sentence of this package that contains at most a host name; 32 reasons of this length fit into
+# an event with all other fields.
 MAX_REASON_BYTES = 400
-# Never to be changed: the same arrival would get another id.
+# Must never change: otherwise a repeated event would get another id than the first one.
 EVENT_IDS = uuid.UUID("2f0c1c5e-64f5-4f0b-9a37-0d3a52d9c1b8")
 
 WITH_IMAGES = (TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
@@ -49,7 +50,7 @@ _TIMES = ("registered_at", "reported_at", "confirmed_at", "archived_at")
 
 
 class ArchivedImage(Model):
-    """An image that is in the bucket."""
+    """An image that is archived in the bucket."""
 
     kind: ImageKind
     index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
@@ -64,7 +65,7 @@ class ArchivedImage(Model):
 
 
 class MissingImage(Model):
-    """An image that could not be had."""
+    """An image that could not be archived."""
 
     kind: ImageKind
     index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
@@ -73,12 +74,12 @@ class MissingImage(Model):
 
 
 class TaskEvent(Model):
-    """The detail of an event: a task, as it was when it arrived at its status. Times are ISO 8601 in UTC."""
+    """The detail of an event: the task at the time when it reached its status. Times are ISO 8601 in UTC."""
 
     event_id: Annotated[
         str,
         Field(
-            description="The same whenever the same arrival is told of, which may be more than once.",
+            description="The same each time this event is delivered, which may be more than once.",
             json_schema_extra={"format": "uuid"},
         ),
     ]
@@ -89,15 +90,16 @@ class TaskEvent(Model):
     changed_at: Annotated[
         str,
         Field(
-            description="When the task arrived at the status. Of two events of a task, the later one tells how it is.",
+            description="When the task arrived at the status. Of two events of a task, the later one is current.",
             json_schema_extra={"format": "date-time"},
         ),
     ]
     registered_at: str | None = None
-    reported_by: Annotated[Reporter | None, Field(description="Who brought the news.")] = None
+    reported_by: Annotated[Reporter | None, Field(description="The source of a report.")] = None
     reported_at: str | None = None
     confirmed_at: Annotated[
-        str | None, Field(description="When the provider itself said what its callback had said; missing if never.")
+        str | None,
+        Field(description="When the provider, asked by Catchlight, confirmed its callback; missing if it never did."),
     ] = None
     archived_at: Annotated[str | None, Field(description="When the last image was settled.")] = None
     failure: Annotated[Failure | None, Field(description="Of FAILED and TIMED_OUT.")] = None
@@ -108,12 +110,12 @@ class TaskEvent(Model):
 
     @classmethod
     def of(cls, item: Mapping[str, Any], *, written_at: datetime) -> Self:
-        """The event of a task that has arrived at its status, made of its item as DynamoDB spells it.
+        """Builds the event of a task that has reached its status, from its item in DynamoDB's JSON format.
 
-        `written_at` counts where somebody has put the item without the time of its change.
+        `written_at` replaces a missing or invalid `updatedAt`, for items that were written by hand.
 
         Raises:
-            TaskEventError: somebody has put an item that no event can be made of.
+            TaskEventError: the item was edited by hand and lacks required attributes or has invalid ones.
         """
         try:
             task = Task.model_validate({name: from_attribute(value) for name, value in item.items()})
@@ -141,14 +143,14 @@ class TaskEvent(Model):
 
     @property
     def detail_type(self) -> str:
-        """What rules match by."""
+        """Returns the event's `detail-type`, which EventBridge rules match."""
         return DETAIL_TYPES[self.status]
 
     def detail(self) -> str:
-        """The event as JSON, of less than `MAX_DETAIL_BYTES` in UTF-8.
+        """Returns the event as JSON of less than `MAX_DETAIL_BYTES` in UTF-8.
 
         Raises:
-            TaskEventError: somebody has put an item of which it would be larger.
+            TaskEventError: the event would be larger, because the item was edited by hand.
         """
         text = self.model_dump_json(by_alias=True, exclude_none=True)
         if len(text.encode()) >= MAX_DETAIL_BYTES:
@@ -157,18 +159,18 @@ class TaskEvent(Model):
 
 
 def arrives(status: str | None, old_status: str | None) -> bool:
-    """Whether a task that had a status, or none, and now has another is one to tell of."""
-    # The archiver, repeated callbacks and people write to a task, too, that stays where it is.
+    """Decides whether a change from `old_status` (None for a new item) to `status` is published as an event."""
+    # The archiver, repeated callbacks and users also write items without changing the status.
     return status in DETAIL_TYPES and old_status not in (status, PROBE_STATUS)
 
 
 def event_id(task: str, status: TaskStatus, changed_at: datetime) -> str:
-    """The id of an arrival: a UUID of version 5, of what makes the arrival the one it is."""
+    """Returns the id of an event: a version 5 UUID of task, status and time, so a repeated event has the same id."""
     return str(uuid.uuid5(EVENT_IDS, f"{task} {status} {iso(changed_at)}"))
 
 
 def cut(text: str, max_bytes: int) -> str:
-    """The text, or as much of its beginning as takes no more bytes in JSON together with an ellipsis."""
+    """Shortens a text to at most `max_bytes` in JSON, without the quotes; a shortened text ends with an ellipsis."""
     if _size(text) <= max_bytes:
         return text
     room = max_bytes - _size("…")

@@ -1,4 +1,4 @@
-"""What is known of a task: the same model whether a callback or a poll brought the news."""
+"""Models of a task and of the reports that update it. Callbacks and polls produce the same `TaskReport`."""
 
 import re
 from collections import Counter
@@ -10,26 +10,28 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-# Task ids become parts of keys in DynamoDB and S3. Hex, UUIDs and words were seen; anything else is refused.
+# Task ids become parts of keys in DynamoDB and S3. Providers were seen to send hex, UUIDs and words; other characters
+# are rejected.
 TASK_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
-# A callback of 64 KiB has room for hundreds of URLs; the largest order any of the providers takes is far below this.
+# A callback of 64 KiB has room for hundreds of URLs; the providers accept requests for far fewer images than this.
 MAX_IMAGES_PER_TASK = 32
 MAX_URL_LENGTH = 2048
-# Messages of providers are kept for people to read, not as a store for strangers.
+# Providers' messages are stored for people to read; the limit keeps senders of callbacks from storing arbitrary data.
 MAX_MESSAGE_LENGTH = 500
-# Longer than the providers take; an item has room for 400 KB.
+# Longer than any prompt that the providers accept; a DynamoDB item may have 400 KB.
 MAX_PROMPT_LENGTH = 8000
-# What `catchlight doctor` delivers callbacks to is no task: nothing follows from it, and nobody is told of it.
+# Status of the item to which `catchlight doctor` delivers its probe callbacks. Probe items trigger neither polling nor
+# archiving, and no event is published for them.
 PROBE_STATUS = "PROBE"
-# As many tasks as one request to Ace Data takes; one BatchGetItem takes twice that.
+# One poll request to Ace Data accepts this many task ids; one BatchGetItem accepts twice as many keys.
 MAX_TASKS_PER_EXECUTION = 50
 
 TaskId = Annotated[str, StringConstraints(pattern=TASK_ID_PATTERN)]
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands. News only moves a task up: see `rank`."""
+    """The status of a task. Reports only move a task to a status of a higher `rank`."""
 
     PENDING = "PENDING"
     TIMED_OUT = "TIMED_OUT"
@@ -40,29 +42,29 @@ class TaskStatus(StrEnum):
 
     @property
     def rank(self) -> int:
-        """The order of statuses. A write is applied only where the stored rank is lower."""
+        """Returns the position in the order of statuses. A report is applied only if the stored rank is lower."""
         return _RANKS[self]
 
 
 _RANKS = {
     TaskStatus.PENDING: 0,
-    TaskStatus.TIMED_OUT: 10,  # polling gave up: any word of the provider is better
-    TaskStatus.FAILED: 20,  # a late success heals it
-    TaskStatus.SUCCEEDED: 30,  # a late failure does not harm it
-    TaskStatus.INCOMPLETE: 40,  # every image was tried, at least one could not be had
+    TaskStatus.TIMED_OUT: 10,  # polling gave up: any result of the provider replaces it
+    TaskStatus.FAILED: 20,  # a later success replaces it
+    TaskStatus.SUCCEEDED: 30,  # a later failure does not replace it
+    TaskStatus.INCOMPLETE: 40,  # every image was tried, at least one could not be archived
     TaskStatus.ARCHIVED: 50,
 }
 
 
 class ImageKind(StrEnum):
-    """What an image is: what the provider was given or first made, or what came out."""
+    """The role of an image: ORIGIN is the provider's input or its first version, RESULT is the output."""
 
     ORIGIN = "origin"
     RESULT = "result"
 
 
 class ImageState(StrEnum):
-    """Where one image stands."""
+    """The archiving state of one image."""
 
     PENDING = "PENDING"
     ARCHIVED = "ARCHIVED"
@@ -71,35 +73,35 @@ class ImageState(StrEnum):
 
 
 class FailureReason(StrEnum):
-    """Why there are no images."""
+    """The reason why a task has no images."""
 
     CONTENT_POLICY = "CONTENT_POLICY"
     INTERNAL = "INTERNAL"
     GENERATION_FAILED = "GENERATION_FAILED"
     CREATE_FAILED = "CREATE_FAILED"
     NO_NEWS = "NO_NEWS"  # polling gave up
-    OTHER = "OTHER"  # a code that nobody documents
+    OTHER = "OTHER"  # an undocumented code
 
 
 class Reporter(StrEnum):
-    """Who brought the news."""
+    """The source of a report."""
 
     CALLBACK = "callback"
     POLL = "poll"
 
 
 class Model(BaseModel):
-    """Frozen, and spelt in camelCase in DynamoDB as in the providers' JSON."""
+    """Base of all models: immutable, with field names in camelCase in DynamoDB, as in the providers' JSON."""
 
-    # Inputs stay out of error texts: they hold URLs and what strangers sent. Validators are built when they are needed:
-    # a cold start needs few of them.
+    # Validation errors omit the input, which may contain URLs and unverified data. Validators are built on first use,
+    # because a cold start needs few of them.
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True, defer_build=True
     )
 
 
 class Image(Model):
-    """One image of a task, as it stands in the item's `images`."""
+    """One image of a task: an element of the item's list `images`."""
 
     kind: ImageKind
     url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_LENGTH)]
@@ -113,28 +115,31 @@ class Image(Model):
     width: int | None = None
     height: int | None = None
     archived_at: datetime | None = None
-    reason: str | None = None  # why it is EXPIRED or REJECTED
+    reason: str | None = None  # why the image is EXPIRED or REJECTED
 
 
 class GenerationRequest(Model):
-    """What was asked of the provider, as far as it tells: kept with the images, which nobody can explain later."""
+    """The parameters of the request for images, as far as the provider reports them.
+
+    Stored with the task, so that each archived image can be traced to its prompt and parameters.
+    """
 
     prompt: Annotated[str, StringConstraints(max_length=MAX_PROMPT_LENGTH)] | None = None
     model: str | None = None
     size: str | None = None  # "1024x1024", or an aspect ratio: "16:9"
-    seeds: tuple[int, ...] | None = None  # of the images, in their order; else the one that was asked for
+    seeds: tuple[int, ...] | None = None  # of the images, in their order; else the requested one
 
     def besides(self, known: "GenerationRequest") -> "GenerationRequest":
-        """What it says that `known` does not."""
+        """Returns a copy with only the fields that `known` lacks."""
         return self.model_copy(update={name: None for name, value in known if value is not None})
 
     def completed_by(self, told: "GenerationRequest | None") -> "GenerationRequest":
-        """The same, and what it does not say as `told` has it."""
+        """Returns a copy whose missing fields are filled from `told`."""
         return self.model_copy(update={name: value for name, value in told or () if getattr(self, name) is None})
 
 
 class Failure(Model):
-    """Why a task failed, with the provider's own words."""
+    """Why a task failed, with the provider's code and message."""
 
     reason: FailureReason
     code: str | None = None
@@ -142,7 +147,7 @@ class Failure(Model):
 
 
 class Conflict(Model):
-    """Evidence of news that contradicts what a task's item says. Never applied."""
+    """A report that contradicts a task's item. Stored as evidence and never applied."""
 
     reported_by: Reporter
     reported_at: datetime
@@ -152,7 +157,10 @@ class Conflict(Model):
 
 
 class TaskReport(Model):
-    """News of one task. PENDING says that the provider is still at work, or does not know the task (yet)."""
+    """The status of one task, as its provider reports it.
+
+    PENDING means that the provider is still working on the task, or does not know it (yet).
+    """
 
     provider: str
     task_id: TaskId
@@ -165,7 +173,7 @@ class TaskReport(Model):
 
     @property
     def task(self) -> str:
-        """The item's key."""
+        """Returns the partition key of the task's item."""
         return task_key(self.provider, self.task_id)
 
     @model_validator(mode="after")
@@ -178,7 +186,10 @@ class TaskReport(Model):
 
 
 class Task(Model):
-    """A task's item. Lenient where users write it: registering needs no more than the key and a status."""
+    """A task's item in the tasks table.
+
+    Only the key and the status are required, because users may also register a task by writing the item themselves.
+    """
 
     task: str
     status: TaskStatus
@@ -187,18 +198,18 @@ class Task(Model):
     failure: Failure | None = None
     request: GenerationRequest | None = None
     reported_by: Reporter | None = None
-    confirmed_at: str | None = None  # when the provider itself said what the callback had said
+    confirmed_at: str | None = None  # when the provider's own answer confirmed the callback
     deliveries: int = 0
     conflicts: tuple[Conflict, ...] = ()
     registered_at: str | None = None
     reported_at: str | None = None
     archived_at: str | None = None
     updated_at: str | None = None
-    reconciled_at: str | None = None  # when its work was started again last, because nobody did it any more
+    reconciled_at: str | None = None  # when polling or archiving, found stopped, was last restarted
 
     @property
     def reported_time(self) -> datetime | None:
-        """When the news came; None for none, and for what somebody put by hand that is no time."""
+        """Returns the time of the last report; None without a report, or if a manual edit left an invalid time."""
         try:
             time = datetime.fromisoformat(self.reported_at or "")
         except ValueError:
@@ -206,7 +217,7 @@ class Task(Model):
         return time if time.tzinfo else time.replace(tzinfo=UTC)
 
     def with_images(self, images: Mapping[int, Image], *, now: datetime) -> "Task":
-        """The task as `TasksTable.renew` leaves it."""
+        """Returns the task as `TasksTable.renew` stores it, with `images` replacing those at the same positions."""
         renewed = tuple(images.get(index, image) for index, image in enumerate(self.images))
         return self.model_copy(
             update={"status": TaskStatus.SUCCEEDED, "rank": TaskStatus.SUCCEEDED.rank, "images": renewed}
@@ -215,30 +226,31 @@ class Task(Model):
 
     @property
     def is_unconfirmed(self) -> bool:
-        """Whether its result rests on a callback alone: nobody has asked the provider yet."""
+        """Whether the result comes from a callback that the provider has not confirmed yet."""
         return self.reported_by is Reporter.CALLBACK and self.confirmed_at is None
 
     def contradicts(self, report: TaskReport) -> bool:
-        """Whether a report says something else than what is known, rather than the same again or less."""
+        """Decides whether a report conflicts with the stored result, instead of repeating it or adding nothing."""
         match report.status:
             case TaskStatus.SUCCEEDED:
                 return _fingerprint(self.images) != _fingerprint(report.images)
             case TaskStatus.FAILED:
                 return _reason(self.failure) != _reason(report.failure)
-            case _:  # "still running" and "gave up" are no news once there is some
+            case _:  # PENDING and TIMED_OUT carry no result, so they cannot contradict one
                 return False
 
     def says_the_same_as(self, answer: TaskReport) -> bool:
-        """Whether a provider's answer has the same result to the letter: the same URLs, or the same reason."""
+        """Decides whether a provider's answer has exactly the same result: the same URLs, or the same reason."""
         if answer.status is not self.status:
             return False
         urls, answered = ([(image.kind, image.url) for image in images] for images in (self.images, answer.images))
         return urls == answered and _reason(self.failure) == _reason(answer.failure)
 
     def is_contradicted_by(self, answer: TaskReport) -> bool:
-        """Whether a provider's answer makes this task's result a false one.
+        """Decides whether a provider's answer shows that this task's result is false.
 
-        More images than the callback had, the same ones signed anew, or another reason for the same failure do not.
+        Additional images, the same images with new signatures in their URLs, and another reason for the failure do not
+        contradict the result.
         """
         if answer.status is not self.status:
             return True
@@ -246,10 +258,11 @@ class Task(Model):
 
 
 class PollState(Model):
-    """The state machine's input and output: the tasks still running, the next wait, the time and polls so far.
+    """Input and output of the polling state machine: the running tasks, the next wait, the time and polls so far.
 
-    Time is counted in the machine's own waits, not by the clock: a scaled clock scales it, a late start does no harm.
-    `polls` is missing where an execution was started by an earlier version: it counts from there on.
+    `waited_seconds` is the sum of the state machine's waits, not the elapsed time: tests can scale the clock, and an
+    execution that starts late still polls for the full time. Executions started by an earlier version have no `polls`;
+    their count starts at 0.
     """
 
     tasks: Annotated[tuple[str, ...], Field(max_length=MAX_TASKS_PER_EXECUTION)]
@@ -259,7 +272,10 @@ class PollState(Model):
 
 
 def by_place(images: Iterable[Image]) -> dict[tuple[ImageKind, int], Image]:
-    """Images by kind and number within their kind, in their order: the place that a further answer does not change."""
+    """Returns the images in their order, by their kind and their index within that kind.
+
+    This key stays the same when a later answer of the provider has additional images of another kind.
+    """
     seen: Counter[ImageKind] = Counter()
     places = {}
     for image in images:
@@ -269,7 +285,7 @@ def by_place(images: Iterable[Image]) -> dict[tuple[ImageKind, int], Image]:
 
 
 def _fingerprint(images: Iterable[Image]) -> list[tuple[ImageKind, str]]:
-    # Without the query: the same object signed anew is the same image.
+    # Without the query, which holds the signature: a newly signed URL of the same object is the same image.
     return [(image.kind, image.url.partition("?")[0]) for image in images]
 
 
@@ -278,15 +294,15 @@ def _reason(failure: Failure | None) -> FailureReason | None:
 
 
 def task_key(provider: str, task_id: str) -> str:
-    """`{provider}#{taskId}`, the partition key."""
+    """Returns the partition key of a task: `{provider}#{taskId}`."""
     return f"{provider}#{task_id}"
 
 
 def split_task_key(task: str) -> tuple[str, str]:
-    """Provider and task id of a partition key.
+    """Splits a partition key into provider and task id.
 
     Raises:
-        ValueError: it is no such key.
+        ValueError: the key has another format.
     """
     provider, _, task_id = task.partition("#")
     if not (provider and re.fullmatch(TASK_ID_PATTERN, task_id)):
@@ -295,7 +311,7 @@ def split_task_key(task: str) -> tuple[str, str]:
 
 
 def is_task_key(task: str) -> bool:
-    """Whether `split_task_key` takes it: items are also put by hand."""
+    """Decides whether `split_task_key` accepts the key: users can write items with invalid keys."""
     try:
         split_task_key(task)
     except ValueError:
@@ -304,10 +320,13 @@ def is_task_key(task: str) -> bool:
 
 
 def utc_now() -> datetime:
-    """Now, in UTC. The one clock of this package; functions that need a time take it as an argument."""
+    """Returns the current time in UTC. Functions that need the time take it, or a clock, as an argument."""
     return datetime.now(UTC)
 
 
 def iso(moment: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds, `2026-01-31T12:00:00.000Z`: of equal length, so that strings sort by time."""
+    """Formats a time as ISO 8601 in UTC with milliseconds: `2026-01-31T12:00:00.000Z`.
+
+    All results have the same length, so they sort by time as strings.
+    """
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""What each function is told by its environment. The only module that reads it."""
+"""Settings of each Lambda function. The functions read environment variables only through this module."""
 
 import os
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def _split_base_urls(value: Any) -> Any:
     for pair in filter(None, value.split(",")):
         provider, separator, url = pair.partition("=")
         if not separator:
-            # Left out, the key that is meant for this URL would go to the provider's own.
+            # If this pair were ignored, the API key meant for this URL would be sent to the provider's default URL.
             raise ValueError("expected PROVIDER=URL, several separated by commas")
         if not (urlsplit(url).scheme and urlsplit(url).hostname):
             raise ValueError(f"{provider} has no absolute URL")
@@ -41,19 +41,19 @@ def _days(value: Any) -> Any:
 
 
 class Settings(BaseModel):
-    """Frozen settings, read from variables of the same name in capitals."""
+    """Base of the settings: immutable, each field read from the environment variable of the same name in upper case."""
 
-    # Inputs stay out of error texts: a settings error is logged.
+    # Validation errors omit the input values, because settings errors are logged.
     model_config = ConfigDict(
         frozen=True, alias_generator=str.upper, populate_by_name=True, hide_input_in_errors=True, defer_build=True
     )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Settings from environment variables.
+        """Reads the settings from environment variables.
 
         Raises:
-            SettingsError: names the variables that are missing or malformed.
+            SettingsError: variables are missing or malformed; the message names them.
         """
         try:
             return cls.model_validate(dict(os.environ if environment is None else environment))
@@ -62,24 +62,24 @@ class Settings(BaseModel):
             raise SettingsError(f"environment of {cls.__name__}: {problems}") from exc
 
 
-# "PROVIDER=URL,...": what differs from the providers' own base URLs.
+# "PROVIDER=URL,...": base URLs that replace the providers' default ones.
 BaseUrls = Annotated[dict[str, str], BeforeValidator(_split_base_urls)]
-# Days that a finished task's item is kept; 0, and None: for ever.
+# Number of days for which a finished task's item is kept. 0, which becomes None, means for ever.
 Retention = Annotated[timedelta | None, BeforeValidator(_days)]
 
 
 class ReceiveCallbackSettings(Settings):
-    """Environment of ReceiveCallback."""
+    """Settings of the Lambda function ReceiveCallback."""
 
     tasks_table: Name
     callback_token_secret: Name
     provider_keys_secret: Name
-    images_bucket: Name  # deliveries that cannot be read are kept there
+    images_bucket: Name  # also stores deliveries that could not be parsed
     task_retention_days: Retention = None
 
 
 class DispatchChangesSettings(Settings):
-    """Environment of DispatchChanges."""
+    """Settings of the Lambda function DispatchChanges."""
 
     archive_queue_url: Name
     poll_tasks_state_machine: Name
@@ -87,7 +87,7 @@ class DispatchChangesSettings(Settings):
 
 
 class PollTasksSettings(Settings):
-    """Environment of PollTasks."""
+    """Settings of the Lambda function PollTasks."""
 
     tasks_table: Name
     provider_keys_secret: Name
@@ -100,7 +100,7 @@ class PollTasksSettings(Settings):
 
 
 class ArchiveImagesSettings(Settings):
-    """Environment of ArchiveImages."""
+    """Settings of the Lambda function ArchiveImages."""
 
     tasks_table: Name
     images_bucket: Name
@@ -108,16 +108,16 @@ class ArchiveImagesSettings(Settings):
     provider_keys_secret: Name
     provider_base_urls: BaseUrls = {}
     task_retention_days: Retention = None
-    # Names, "*.domain", or "*" for any public host.
+    # Host names, "*.domain", or "*" for any public host.
     additional_image_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()
 
 
 class ServeTasksApiSettings(Settings):
-    """Environment of ServeTasksApi."""
+    """Settings of the Lambda function ServeTasksApi."""
 
     tasks_table: Name
     images_bucket: Name
-    # Of the API that takes callbacks: `https://HOST`, without a slash.
+    # Base URL of the callback API: `https://HOST`, without a trailing slash.
     callback_base_url: Name
     callback_token_secret: Name
     provider_keys_secret: Name
@@ -126,13 +126,13 @@ class ServeTasksApiSettings(Settings):
 
 
 class PublishEventsSettings(Settings):
-    """Environment of PublishEvents."""
+    """Settings of the Lambda function PublishEvents."""
 
     event_bus: Name
 
 
 class ReconcileTasksSettings(Settings):
-    """Environment of ReconcileTasks."""
+    """Settings of the Lambda function ReconcileTasks."""
 
     tasks_table: Name
     archive_queue_url: Name
@@ -144,21 +144,21 @@ class ReconcileTasksSettings(Settings):
 
 
 def service_name() -> str:
-    """What logs and metrics are told apart by: the stack's name. Powertools reads the same variable."""
+    """Returns the stack's name, which identifies it in logs and metrics. Powertools reads the same variable."""
     return os.environ.get("POWERTOOLS_SERVICE_NAME", "service_undefined")
 
 
 def metrics_namespace() -> str:
-    """CloudWatch's namespace of the metrics. Powertools reads the same variable."""
+    """Returns the CloudWatch namespace of the metrics. Powertools reads the same variable."""
     return os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Catchlight")
 
 
 def log_level() -> str:
-    """The least level that is logged, in capitals. Powertools reads the same variable."""
+    """Returns the lowest log level that is written, in upper case. Powertools reads the same variable."""
     return os.environ.get("POWERTOOLS_LOG_LEVEL", "INFO").upper()
 
 
 def trace_id() -> str | None:
-    """X-Ray's id of this invocation, which Lambda puts into the environment; None without a trace."""
+    """Returns the X-Ray trace id of this invocation, which Lambda sets in the environment; None without a trace."""
     header = os.environ.get("_X_AMZN_TRACE_ID", "")
     return header.partition("Root=")[2].partition(";")[0] or None

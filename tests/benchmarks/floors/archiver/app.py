@@ -1,4 +1,4 @@
-"""The least that can archive: the clients it cannot do without, and the read that tells what to fetch."""
+"""The minimal archiver: the clients that it needs, and the read of the tasks to archive."""
 
 import json
 from typing import Any

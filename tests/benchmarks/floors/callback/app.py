@@ -1,4 +1,4 @@
-"""The least that takes a callback: JSON, boto3, one conditional write. No token, no shapes, no order of news."""
+"""The minimal callback handler: JSON, boto3, one conditional write. No token, no validation, no order of reports."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The least that takes a callback, with all that makes ours quick: botocore without boto3, slim data, bytecode."""
+"""The minimal callback handler with Catchlight's optimisations: botocore without boto3, slim data, bytecode."""
 
 import json
 from typing import Any

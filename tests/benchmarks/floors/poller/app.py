@@ -1,4 +1,4 @@
-"""The least that can poll: the clients it cannot do without, and the read that tells what to ask about."""
+"""The minimal poller: the clients that it needs, and the read of the tasks to poll."""
 
 from typing import Any
 

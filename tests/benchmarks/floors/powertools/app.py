@@ -1,4 +1,4 @@
-"""A callback taken once, as Powertools documents it: its idempotency around the write, its logger and metrics."""
+"""An idempotent callback handler as Powertools documents it: idempotency around the write, logger and metrics."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 logger, metrics = Logger(), Metrics()
 dynamodb = boto3.client("dynamodb")
 seen = DynamoDBPersistenceLayer(table_name="seen")
-# Every callback a new one: the local cache would answer the others.
+# Every callback counts as new: the local cache would answer repeated ones.
 config = IdempotencyConfig(event_key_jmespath="powertools_json(body).data.taskId", use_local_cache=False)
 
 

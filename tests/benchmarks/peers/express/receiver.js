@@ -1,5 +1,5 @@
-// The Express receiver as the providers' documentation prints it, on a port of its own choice, telling its CPU time. It
-// keeps nothing. Of a failure it downloads nothing, so that the download is left out.
+// The Express receiver from the providers' documentation, on a free port, which also reports its CPU time. It stores
+// nothing. The download is left out: failed tasks have nothing to download.
 const express = require('express');
 const app = express();
 

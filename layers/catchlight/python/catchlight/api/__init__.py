@@ -1,1 +1,1 @@
-"""The tasks API: what callers may ask of tasks, what they are answered, and requests for images, sent once."""
+"""The tasks API: models of its requests and responses, task queries, and submissions that are sent at most once."""

@@ -1,12 +1,13 @@
-"""Idempotency keys: each is claimed before a provider is asked, and remembers what came of it.
+"""Stores idempotency keys: each key is reserved before its request is sent, and its record keeps the outcome.
 
-A claim is an item of the tasks table under a key that is no task's. It has no `status`: it is in no index, and nothing
-follows from it.
+A record is an item of the tasks table whose key no task can have. It has no `status`, so it is in no index and triggers
+neither polling nor archiving.
 
-    IN_PROGRESS    the provider is being asked by whoever has claimed the key; later, nobody knows what came of it
-    IN_DOUBT  there was no answer that tells: a task may have been made
-    COMPLETED     the provider has made a task of it
-    RELEASED      it was refused for certain, or given up while it was in doubt: the next request takes the key over
+    IN_PROGRESS  the request is being sent; after ASKING_TIME the outcome is unknown
+    IN_DOUBT     the provider's response is missing or unclear: it may have created a task
+    COMPLETED    the provider has created a task
+    RELEASED     the provider refused the request, or the caller released a key with an unknown outcome: the next
+                 request may use the key again
 """
 
 import time
@@ -23,17 +24,17 @@ from catchlight.models import Model, task_key
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-# No function works on a request for longer than 29 s, so whoever asked has come to an end by then.
+# The function times out after 29 s, so the invocation that sent the request has ended by then.
 ASKING_TIME = timedelta(seconds=35)
-# A callback that writes to the task at the same moment cancels the transaction.
+# A callback that writes to the same task at the same time cancels the transaction.
 MAX_WRITES = 3
 PAUSE_SECONDS = 0.05
-# After that nothing is written once more: the function needs what time it has left to tell which task it is.
+# No further attempt after this time: the function needs the rest of its timeout to return the task id to the caller.
 MAX_WRITING_SECONDS = 1.0
 
 
 class IdempotencyState(StrEnum):
-    """What became of a request."""
+    """State of the request that was sent under an idempotency key; see the module's docstring."""
 
     IN_PROGRESS = "IN_PROGRESS"
     IN_DOUBT = "IN_DOUBT"
@@ -42,36 +43,36 @@ class IdempotencyState(StrEnum):
 
 
 class IdempotencyRecord(Model):
-    """An idempotency key in use."""
+    """An idempotency key, the request it was used for, and the outcome."""
 
     key: str
     provider: str
-    fingerprint: str  # of the request: another one under the same key is somebody's mistake
-    attempt: str  # who holds the claim
+    fingerprint: str  # of the request: a different request under the same key is an error
+    attempt: str  # id of the attempt that holds the key
     asked_at: str
     state: IdempotencyState = IdempotencyState.IN_PROGRESS
     doubt: str | None = None
     task_id: str | None = None
 
     def is_asking(self, now: datetime) -> bool:
-        """Whether somebody may still be at it."""
+        """Whether the invocation that reserved the key may still be running at the time `now`."""
         return self.state is IdempotencyState.IN_PROGRESS and now - datetime.fromisoformat(self.asked_at) < ASKING_TIME
 
 
 class IdempotencyStore:
-    """Reads and writes claims.
+    """Reads and writes idempotency records in the tasks table.
 
-    Every method raises StoreUnavailableError when DynamoDB does not take a call.
+    Every method raises StoreUnavailableError if a DynamoDB call fails.
     """
 
     def __init__(self, table: str, client: "DynamoDBClient", *, retention: timedelta | None = None) -> None:
         self._table = table
         self._client = client
-        # As long as the tasks are kept; None: for ever.
+        # Records expire like tasks; None means never.
         self._retention = retention
 
     def claim(self, claim: IdempotencyRecord) -> IdempotencyRecord:
-        """Claims a key. Returns the claim that holds it: this one, unless another was there before."""
+        """Reserves a key. Returns the record that holds it: `claim`, or an earlier one if the key is in use."""
         is_new = "attribute_not_exists(#task)"
         is_free = "#state = :free"
         update = UpdateExpression()
@@ -95,27 +96,27 @@ class IdempotencyStore:
                     **arguments,
                 )
         except self._client.exceptions.ConditionalCheckFailedException as exc:
-            # It is this very claim if the answer to a first try was lost on its way.
+            # The old item is this same record if the response to the first attempt was lost and botocore retried.
             return _claim(exc.response["Item"])  # type: ignore[typeddict-item] # the stubs leave it out
         return claim
 
     def find(self, key: str) -> IdempotencyRecord | None:
-        """The claim that holds a key, None if it is free."""
+        """Returns the record of a key, read consistently; None if the key was never used."""
         with store_errors():
             answer = self._client.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
         return _claim(answer["Item"]) if "Item" in answer else None
 
     def free(self, claim: IdempotencyRecord) -> bool:
-        """Frees a key for the next request. Returns False if its claim has changed: nothing is written then."""
+        """Releases a key for the next request. Returns False, and writes nothing, if its record has changed since."""
         update = UpdateExpression()
         update.set("state", IdempotencyState.RELEASED.value)
         return self._update(claim, update)
 
     def doubt(self, claim: IdempotencyRecord, reason: str) -> None:
-        """Notes that nobody knows what came of a request.
+        """Records that the outcome of a request is unknown, and why.
 
         Raises:
-            StoreUnavailableError: only the reason is lost; a claim that nobody settles comes to be in doubt by itself.
+            StoreUnavailableError: only the reason is lost; a record that stays IN_PROGRESS counts as unknown later.
         """
         update = UpdateExpression()
         update.set("state", IdempotencyState.IN_DOUBT.value)
@@ -123,7 +124,7 @@ class IdempotencyStore:
         self._update(claim, update)
 
     def settle(self, claim: IdempotencyRecord, task_id: str, new_task: UpdateExpression) -> None:
-        """Notes which task a request has become, and registers the task, both or neither.
+        """Records the task that a request created, and registers the task, in one transaction.
 
         Raises:
             StoreUnavailableError: neither was written.
@@ -172,7 +173,7 @@ class IdempotencyStore:
 
 
 def _key(key: str) -> dict[str, Any]:
-    # Begins where a task's key has its provider.
+    # A task's key begins with its provider; this one begins with `#`, so it cannot collide.
     return {"task": {"S": f"#submission#{key}"}}
 
 

@@ -1,4 +1,4 @@
-"""Links to archived images that work for a while, for whoever has them."""
+"""Creates presigned S3 URLs of archived images: anyone who has such a link can read the image until it expires."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -20,17 +20,17 @@ S3_CONFIG = Config(
 
 
 class PresignedLinks:
-    """Signs links. Makes no calls; a link costs a fifth of a millisecond of a whole processor."""
+    """Signs links locally, without a call to S3; one link takes 0.2 ms of CPU time on a full processor."""
 
     def __init__(self, s3: Callable[[], "S3Client"], bucket: str, *, seconds: int, now: datetime) -> None:
-        """`s3` gives a client once a link is wanted: to make one costs more than to sign a page of links."""
+        """`s3` is called on the first link only: creating a client takes longer than signing a whole page of links."""
         self._s3 = s3
         self._bucket = bucket
         self._seconds = seconds
         self.expire_at = now + timedelta(seconds=seconds)
 
     def link(self, image: Image) -> str | None:
-        """A link to an image, None if it is not archived in this bucket."""
+        """Returns a presigned link to an image; None if the image is not archived in this bucket."""
         if image.state is not ImageState.ARCHIVED or image.bucket != self._bucket or not image.key:
             return None
         return self._s3().generate_presigned_url(

@@ -1,13 +1,13 @@
-"""The kinds of problem that the tasks API tells of: each with one HTTP status and one meaning.
+"""Defines the problem types that the tasks API returns (RFC 9457): each has one HTTP status and one meaning.
 
-Whether a request that was refused may be sent again, and whether images may have been generated (and paid for), is what
-callers want to know. So a provider's refusals are told apart by that:
+Callers need to know whether a refused request may be sent again, and whether images may have been generated (and
+billed). The problem types for a failed submission make that distinction:
 
-    422 request-refused         nothing was generated; the request has to change
-    424 account-refused         nothing was generated; key or credits have to change
-    429 provider-busy           nothing was generated; the same request may be sent later, with the same key
-    503 provider-unavailable    it was never reached; the same request may be sent again, with the same key
-    409 submission-in-doubt     it may have been taken: nothing is sent again under this key
+    422 request-refused         nothing was generated; change the request
+    424 account-refused         nothing was generated; correct the API key or add credits
+    429 provider-busy           nothing was generated; send the same request later, with the same idempotency key
+    503 provider-unavailable    the provider was not reached; send the same request again, with the same key
+    409 submission-in-doubt     the provider may have accepted the request; nothing is sent again under this key
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from catchlight.errors import ImageTasksError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A kind of problem."""
+    """A problem type: name, HTTP status and title."""
 
     name: str
     status: HTTPStatus
@@ -28,7 +28,7 @@ class Problem:
 
     @property
     def type(self) -> str:
-        """The URI by which programs tell problems apart."""
+        """The URI that identifies the problem type to programs."""
         return f"urn:catchlight:problem:{self.name}"
 
 
@@ -62,12 +62,12 @@ PROBLEMS = (
     *(IMAGE_NOT_ARCHIVED, UNREADABLE_ITEM, IN_PROGRESS, IN_DOUBT, NOT_IN_DOUBT, BODY_TOO_LARGE),
     *(INVALID_REQUEST, KEY_USED, REQUEST_REFUSED, ACCOUNT_REFUSED, PROVIDER_BUSY, PROVIDER_UNAVAILABLE, UNAVAILABLE),
 )
-# Their answers say in Retry-After after how many seconds the same request is worth another try.
+# Responses with these problems have a Retry-After header: the same request may succeed after that many seconds.
 WORTH_WAITING = frozenset({IMAGE_NOT_ARCHIVED, IN_PROGRESS, PROVIDER_BUSY, PROVIDER_UNAVAILABLE, UNAVAILABLE})
 
 
 class APIError(ImageTasksError):
-    """A problem as it met one request. Everything in it goes to the caller."""
+    """Raised to refuse one request with a problem. Its body is sent to the caller, so it must hold no secrets."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class APIError(ImageTasksError):
         super().__init__(detail)
         self.problem = problem
         self.retry_after_seconds = retry_after_seconds
-        # Why what came of the request could not be noted in the table. For the log, not for the caller.
+        # Why the outcome could not be written to the table. For the log, not for the caller.
         self.note_error: ImageTasksError | None = None
         self.body = ProblemBody(
             type=problem.type,
@@ -100,5 +100,5 @@ class APIError(ImageTasksError):
 
     @property
     def members(self) -> dict[str, Any]:
-        """The body's members, without those that this problem does not have."""
+        """The members of the JSON body; members that have their default value are left out."""
         return self.body.model_dump(by_alias=True, exclude_defaults=True)

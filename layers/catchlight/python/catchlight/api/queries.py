@@ -1,4 +1,4 @@
-"""One task, or a page of them: what the tasks table is asked, in as few calls as can be."""
+"""Reads one task, or a page of tasks, from the tasks table with as few DynamoDB calls as possible."""
 
 import base64
 import binascii
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 Item = Mapping[str, Any]
 
-# A provider is no part of an index's key: so many entries are looked at for a page of its tasks, at most. 500 of the
-# feed have 60 KB, which costs 8 read units; 100 of the other index have 100 to 300 KB.
+# The provider is not part of an index key, so a page of one provider's tasks is a filtered Query. These limits bound
+# how many entries it examines: 500 of byArrival have 60 KB (8 read units), 100 of byStatus have 100 to 300 KB.
 EXAMINED_IN_FEED = 500
 EXAMINED_BY_STATUS = 100
-# Seconds between two looks at a task that somebody waits for: one read unit each, a dozen in 20 s. What the function
-# itself costs while it waits is fifty times that.
+# Seconds between two reads of a task while a caller waits for it: one read unit each, a dozen in 20 s. The function's
+# own duration during the wait costs fifty times as much.
 WAIT_STEPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 # DynamoDB's limit for a partition key.
 MAX_KEY_BYTES = 2048
 
 
 class InvalidCursorError(ImageTasksError):
-    """It is no cursor, or one of a page with other filters."""
+    """The cursor is malformed, or belongs to a page with other filters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A task on a page, and where the page goes on after it."""
+    """A task on a page, and the cursor that continues the list after it."""
 
     task: str
     item: Item
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some tasks, the newest first. The cursor is None on the last page."""
+    """A page of tasks, newest first. `cursor` requests the next page; it is None on the last page."""
 
     rows: Sequence[Row]
     cursor: str | None
@@ -57,7 +57,7 @@ class _Index:
     name: str
     partition: str  # attribute names
     order: str
-    examined: int  # entries that are looked at where a filter leaves some out
+    examined: int  # largest number of entries that one filtered Query reads
 
 
 _BY_ARRIVAL = _Index("byArrival", "feed", "arrivedAt", EXAMINED_IN_FEED)
@@ -65,9 +65,9 @@ _BY_STATUS = _Index("byStatus", "status", "updatedAt", EXAMINED_BY_STATUS)
 
 
 class TaskQueries:
-    """Reads the tasks table.
+    """Reads single tasks and pages of tasks from the tasks table.
 
-    Every method raises StoreUnavailableError when DynamoDB does not take a call.
+    Every method raises StoreUnavailableError if a DynamoDB call fails.
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class TaskQueries:
         self._clock = clock
 
     def item(self, task: str, *, wait_seconds: float = 0) -> Item | None:
-        """A task's item as it is now, None if there is none.
+        """Returns a task's item, read consistently; None if there is no such item.
 
-        If it is not done it is looked at again, until it is or that many seconds have passed.
+        While the task's status is not final, the item is read again until it is, or until `wait_seconds` have passed.
         """
         steps = iter(WAIT_STEPS)
         step = waited = 0.0
@@ -94,15 +94,15 @@ class TaskQueries:
         while (found := self._item(task)) and found.get("status") not in FINAL_STATUSES and waited < wait_seconds:
             step = min(next(steps, step), wait_seconds - waited)
             self._sleep(step)
-            # Looks take time, too, where DynamoDB is slow.
+            # Reads take time as well if DynamoDB is slow.
             waited = max(waited + step, self._clock() - began)
         return found
 
     def page(self, query: PageQuery) -> Page:
-        """One page: one Query, and one BatchGetItem where the index does not hold whole items.
+        """Returns one page: one Query, plus one BatchGetItem if the index holds only keys (`byArrival`).
 
         Raises:
-            InvalidCursorError
+            InvalidCursorError: the query's cursor is malformed, or belongs to other filters.
         """
         index, partition = (_BY_STATUS, query.status.value) if query.status else (_BY_ARRIVAL, FEED)
         seal = _seal(query)
@@ -116,7 +116,7 @@ class TaskQueries:
             more = _sealed(seal, last["task"], last[index.order])
         del entries[query.limit :]
         items = {entry["task"]: entry for entry in entries} if query.status else self._items(entries)
-        # A task that was deleted a moment ago is in the index still.
+        # The index is eventually consistent: it may still list a task that was just deleted.
         rows = [
             Row(entry["task"], items[entry["task"]], cursor)
             for entry, cursor in zip(entries, cursors, strict=False)
@@ -143,7 +143,7 @@ class TaskQueries:
         if query.provider:
             arguments["FilterExpression"] = "#provider = :provider"
             names["#provider"], values[":provider"] = "provider", {"S": query.provider}
-            # Limit counts what is looked at, not what is left of it.
+            # Limit counts the entries examined, not those that pass the filter.
             arguments["Limit"] = max(index.examined, query.limit)
         if position:
             task, moment = position
@@ -160,7 +160,7 @@ class TaskQueries:
         return deserialized(answer["Item"]) if "Item" in answer else None
 
     def _items(self, entries: Sequence[Item]) -> dict[str, Item]:
-        """The whole items of entries that are keys only. A page is not larger than what one BatchGetItem takes."""
+        """Reads the whole items of entries that hold only keys. A page never exceeds the limit of one BatchGetItem."""
         found: dict[str, Item] = {}
         wanted: Any = [_key(entry["task"]) for entry in entries]
         while wanted:
@@ -178,7 +178,7 @@ def _key(task: str) -> dict[str, Any]:
 
 
 def _seal(query: PageQuery) -> str:
-    """Binds a cursor to its filters: with others it would begin anywhere."""
+    """Returns a hash of the filters. A cursor carries it, because its position is meaningless with other filters."""
     filters = (query.status, query.provider, query.since and iso(query.since))
     return hashlib.sha256(repr(filters).encode()).hexdigest()[:12]
 
@@ -188,9 +188,13 @@ def _sealed(seal: str, task: str, moment: str) -> str:
 
 
 def _opened(cursor: str, seal: str) -> tuple[str, str]:
-    """Task and time of the entry after which the page begins.
+    """Decodes a cursor into task and time of the entry after which the page begins.
 
-    Whoever makes one up can begin the list elsewhere, and nothing more: what is listed is told by the query.
+    Cursors are not signed: a forged one can only change where the list begins, because the query's filters decide what
+    is listed.
+
+    Raises:
+        InvalidCursorError: the cursor is malformed, or belongs to other filters.
     """
     try:
         match json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)):
@@ -202,4 +206,4 @@ def _opened(cursor: str, seal: str) -> tuple[str, str]:
 
 
 def _is_key(value: str) -> bool:
-    return 0 < len(value.encode()) <= MAX_KEY_BYTES  # half a surrogate pair has no bytes: a ValueError
+    return 0 < len(value.encode()) <= MAX_KEY_BYTES  # encode() raises a ValueError for a lone surrogate

@@ -1,4 +1,4 @@
-"""What callers send to the tasks API, read strictly: a model, or a problem that names every part that is wrong."""
+"""Validates requests to the tasks API strictly: returns a model, or raises an error that lists the invalid fields."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -18,9 +18,9 @@ from catchlight.api.schemas import FieldProblem, IdempotencyKey, Registration, S
 from catchlight.callbacks.verification import decode_json
 from catchlight.errors import MalformedBodyError
 
-# Room for the longest prompt and a list of image URLs. Images themselves are not sent along.
+# Enough for the longest prompt and a list of image URLs. Images themselves are not part of a request.
 MAX_BODY_BYTES = 256 * 1024
-# Who sends a hundred malformed task ids understands after some.
+# The first errors are enough to understand the mistake: a registration may have a hundred malformed task ids.
 MAX_ERRORS = 10
 MAX_PLACE_LENGTH = 100
 
@@ -31,7 +31,7 @@ _READ_THE_DOCUMENT = "See docs/tasks-api.openapi.yaml."
 
 
 def read_query(model: type[AnyModel], parameters: Mapping[str, str]) -> AnyModel:
-    """A query string's parameters as that model.
+    """Validates a query string's parameters and returns them as `model`.
 
     Raises:
         APIError: invalid-parameter
@@ -43,7 +43,7 @@ def read_query(model: type[AnyModel], parameters: Mapping[str, str]) -> AnyModel
 
 
 def read_body(body: bytes) -> Registration | Submission:
-    """What is to be registered or submitted.
+    """Decodes the body of `POST /tasks` into a registration or a submission.
 
     Raises:
         APIError: body-too-large, malformed-body, invalid-request
@@ -73,7 +73,7 @@ def read_body(body: bytes) -> Registration | Submission:
 
 
 def read_idempotency_key(headers: Mapping[str, str]) -> str:
-    """A submission's `Idempotency-Key`; header names are in lower case.
+    """Returns the validated `Idempotency-Key` of a submission. Header names must be in lower case.
 
     Raises:
         APIError: idempotency-key-missing, invalid-parameter
@@ -100,7 +100,8 @@ def read_idempotency_key(headers: Mapping[str, str]) -> str:
 def _invalid(problem: Problem, invalid: ValidationError, advice: str) -> APIError:
     every = invalid.errors(include_url=False, include_context=False, include_input=False)
     places = [error["loc"] for error in every]
-    # What is malformed counts as missing to pydantic: a list of nothing else would be called too short besides.
+    # pydantic does not count malformed items: a list that has only such items is also reported as too short. That
+    # second error would mislead.
     found = [error for error in every if error["type"] != "too_short" or not _is_within(error["loc"], places)]
     errors = tuple(FieldProblem(at=_place(error["loc"]), detail=_detail(error)) for error in found[:MAX_ERRORS])
     return APIError(
@@ -116,7 +117,7 @@ def _is_within(place: tuple[int | str, ...], others: list[tuple[int | str, ...]]
 
 
 def _place(steps: tuple[int | str, ...]) -> str:
-    # Names are the caller's, and JSON can spell half a surrogate pair.
+    # Field names come from the caller, and a JSON escape can encode a lone surrogate, which UTF-8 cannot.
     return ".".join(map(str, steps)).encode(errors="replace").decode()[:MAX_PLACE_LENGTH] or "body"
 
 

@@ -1,4 +1,4 @@
-"""Items of the tasks table as the tasks API shows them."""
+"""Converts items of the tasks table into response models of the tasks API."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,26 +11,26 @@ from catchlight.api.schemas import FINAL_STATUSES, ImageResponse, TaskPage, Task
 from catchlight.errors import ImageTasksError
 from catchlight.models import Image, ImageKind, Task, by_place, split_task_key
 
-# A function's answer has 6 MB at most. A task of the usual two images has 5 KB with its links.
+# Lambda limits a response to 6 MB. A task with the usual two images has 5 KB, links included.
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 
 
 class UnreadableItemError(ImageTasksError):
-    """An item that somebody put by hand and that is no task; the message names what is malformed."""
+    """The item is not a valid task, because it was edited by hand; the message names the malformed attributes."""
 
 
 class StoredTask(Task):
-    """A task with what only the tasks API looks at."""
+    """A task with the attributes that only the tasks API reads."""
 
     idempotency_key: str | None = None
     arrived_at: str | None = None
 
 
 def stored_task(item: Mapping[str, Any]) -> StoredTask:
-    """The task that an item holds.
+    """Validates an item of the tasks table and returns it as a task.
 
     Raises:
-        UnreadableItemError: it holds none.
+        UnreadableItemError: the item is not a valid task.
     """
     try:
         task = StoredTask.model_validate(item)
@@ -43,7 +43,7 @@ def stored_task(item: Mapping[str, Any]) -> StoredTask:
 
 
 def task_answer(task: StoredTask, links: PresignedLinks) -> TaskResponse:
-    """A task as it is shown."""
+    """Converts a task into its response model, with links to its archived images."""
     provider, task_id = split_task_key(task.task)
     return TaskResponse.model_validate(
         {
@@ -72,7 +72,7 @@ def _image_answer(image: Image, kind: ImageKind, index: int, links: PresignedLin
 
 
 def page_answer(page: Page, links: PresignedLinks) -> TaskPage:
-    """A page as it is shown. It ends early where the answer would become too long."""
+    """Converts a page into its response model. The page ends early if it would exceed MAX_PAGE_BYTES."""
     tasks: list[TaskResponse] = []
     unreadable: list[str] = []
     size = 0

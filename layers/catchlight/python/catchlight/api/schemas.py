@@ -1,6 +1,6 @@
-"""What may be asked at the tasks API, and what it answers. `docs/tasks-api.openapi.yaml` is made from these models.
+"""Models of the tasks API's requests and responses. `docs/tasks-api.openapi.yaml` is generated from them.
 
-Spelt in camelCase like the items of the tasks table; what a task does not have is left out, never null.
+Field names are in camelCase, as in the items of the tasks table; absent values are left out, never null.
 """
 
 from datetime import UTC, datetime
@@ -22,20 +22,20 @@ from catchlight.models import (
 )
 from catchlight.providers import PROVIDERS
 
-# What one BatchGetItem reads; a hundred conditional writes take about half a second.
+# The limit of one BatchGetItem; a hundred conditional writes take about half a second.
 MAX_TASKS_PER_REGISTRATION = 100
 MAX_TASKS_PER_PAGE = 100
 DEFAULT_TASKS_PER_PAGE = 50
-# The HTTP API hangs up after 30 s, many proxies do. Whoever waits longer asks again.
+# The HTTP API and many proxies close the connection after 30 s. For longer waits clients repeat the request.
 MAX_WAIT_SECONDS = 20
-# A link dies with the session that signed it, whatever lifetime it says. Sessions of a function's role live for hours,
-# but how long this one has already lived is told nowhere: so no link promises more than one hour.
+# A link expires with the session that signed it, even if its own lifetime is longer. Sessions of a function's role last
+# for hours, but their remaining time is unknown: so no link has a lifetime of more than one hour.
 MAX_LINK_SECONDS = 3600
 MIN_LINK_SECONDS = 60
 DEFAULT_LINK_SECONDS = 900
 MAX_CURSOR_LENGTH = 4096
 IDEMPOTENCY_KEY_PATTERN = TASK_ID_PATTERN
-# What only polling, a late callback or nobody changes any more.
+# Statuses at which processing has ended; only a late callback, a poll or a redrive can change them.
 FINAL_STATUSES = frozenset({TaskStatus.ARCHIVED, TaskStatus.INCOMPLETE, TaskStatus.FAILED, TaskStatus.TIMED_OUT})
 
 
@@ -46,7 +46,7 @@ def _known_provider(provider_id: str) -> str:
 
 
 def _time_with_zone(value: Any) -> Any:
-    # Not pydantic's own reading, which takes "7" for seven seconds after the epoch.
+    # Replaces pydantic's own parsing, which reads "7" as seven seconds after the epoch.
     try:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is not None:
@@ -67,20 +67,20 @@ LinkSeconds = Annotated[int, Field(ge=MIN_LINK_SECONDS, le=MAX_LINK_SECONDS)]
 
 
 class Message(BaseModel):
-    """Frozen, and spelt in camelCase."""
+    """Base of all request and response models: frozen, with field names in camelCase."""
 
-    # Inputs stay out of error texts: they hold prompts and URLs.
+    # Validation errors must not contain inputs, which hold prompts and URLs.
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True)
 
 
 class RequestModel(Message):
-    """What callers send. What is not known is refused: it would be a typing error."""
+    """Base of request models. Unknown fields are refused, because they are probably typing errors."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class ResponseModel(Message):
-    """What callers get. They read it leniently: a later version may say more."""
+    """Base of response models. Clients must ignore unknown fields: a later version may add some."""
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
 
@@ -89,14 +89,14 @@ class ResponseModel(Message):
 
 
 class Registration(RequestModel):
-    """Tasks that were submitted elsewhere, to be polled for if their callbacks get lost."""
+    """Registers tasks that were submitted elsewhere, so that they are polled if their callbacks do not arrive."""
 
     provider: ProviderId
     task_ids: Annotated[tuple[TaskId, ...], Field(min_length=1, max_length=MAX_TASKS_PER_REGISTRATION)]
 
 
 class Submission(RequestModel):
-    """A request for images, sent to the provider as it is, with the callback URL put in."""
+    """Submits an image request: it is sent to the provider unchanged, except that the callback URL is added."""
 
     provider: ProviderId
     endpoint: Annotated[
@@ -117,7 +117,7 @@ class Submission(RequestModel):
 
 
 class LinkQuery(RequestModel):
-    """How long links are to live."""
+    """Query parameters of requests that return image links."""
 
     link_seconds: Annotated[
         LinkSeconds,
@@ -129,7 +129,7 @@ class LinkQuery(RequestModel):
 
 
 class TaskQuery(LinkQuery):
-    """How one task is asked for."""
+    """Query parameters of the look-up of one task."""
 
     wait: Annotated[
         int,
@@ -142,7 +142,7 @@ class TaskQuery(LinkQuery):
 
 
 class PageQuery(LinkQuery):
-    """How tasks are listed."""
+    """Query parameters of the list of tasks: filters, page size and cursor."""
 
     status: Annotated[
         TaskStatus | None,
@@ -188,7 +188,7 @@ class NewTask(ResponseModel):
 
 
 class RegisteredTasks(ResponseModel):
-    """What became of each task id, in the order asked."""
+    """The outcome for each task id, in the order of the request."""
 
     tasks: tuple[NewTask, ...]
 
@@ -217,7 +217,7 @@ class ImageResponse(ResponseModel):
 
 
 class FailureResponse(ResponseModel):
-    """Why a task has no images, in our words and in the provider's."""
+    """Why a task has no images: a reason that all providers share, with the provider's own code and message."""
 
     reason: FailureReason
     code: str | None = None
@@ -225,7 +225,7 @@ class FailureResponse(ResponseModel):
 
 
 class ConflictResponse(ResponseModel):
-    """News that contradicted what was known. Kept as evidence, not applied."""
+    """A report that contradicted an earlier result. Stored as evidence, not applied."""
 
     reported_by: Reporter
     reported_at: Time
@@ -261,7 +261,7 @@ class TaskResponse(ResponseModel):
 
 
 class TaskPage(ResponseModel):
-    """Some tasks, the newest first."""
+    """A page of tasks, newest first; with a status filter, the most recently changed first."""
 
     tasks: tuple[TaskResponse, ...]
     cursor: Annotated[str | None, Field(description="Asks for the next page. Missing on the last one.")] = None
@@ -271,7 +271,7 @@ class TaskPage(ResponseModel):
 
 
 class ProviderReply(ResponseModel):
-    """What the provider answered, as it came; our secrets are blotted out should it repeat them."""
+    """The provider's response; secrets of this stack that it repeats are masked."""
 
     status: Annotated[int, Field(description="HTTP status.")]
     body: Annotated[Any, Field(description="JSON, or text if it was none.")] = None
@@ -285,7 +285,7 @@ class FieldProblem(ResponseModel):
 
 
 class ProblemBody(ResponseModel):
-    """Why a request was not answered as asked (RFC 9457), and what to do next."""
+    """Why a request failed, and what to do next: a problem body as defined by RFC 9457."""
 
     type: Annotated[str, Field(description="`urn:catchlight:problem:` and the problem's name.")]
     title: str

@@ -1,4 +1,4 @@
-"""Sends requests for images to providers: once each, and knows whether one may have arrived."""
+"""Sends image requests to providers, each once, and reports whether a failed one may have reached its provider."""
 
 import json
 import socket
@@ -14,18 +14,18 @@ from catchlight.errors import ProviderUnavailableError, ProviderUnreachableError
 from catchlight.polling.provider_client import CONNECT_TIMEOUT_SECONDS, USER_AGENT
 from catchlight.providers import Provider
 
-# An answer names a task or an error.
+# A response holds a task id or an error, nothing larger.
 MAX_ANSWER_BYTES = 64 * 1024
-# Of the 29 s that the function has, the rest is for secrets, the table and a cold start.
+# The function times out after 29 s; the rest is for reading secrets, writing to DynamoDB and a cold start.
 ANSWER_TIMEOUT_SECONDS = 18.0
 
-# Whoever is told one of these has sent nothing but a handshake.
+# Raised before the request is sent: at most a handshake has taken place.
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A provider's answer to a request for images."""
+    """A provider's response to an image request."""
 
     status: int
     text: str
@@ -33,15 +33,15 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        """The body, None if it is no JSON."""
+        """The decoded body; None if it is not valid JSON."""
         try:
-            return json.loads(self.text, parse_constant=str)  # NaN, which is no JSON
+            return json.loads(self.text, parse_constant=str)  # NaN and Infinity are not JSON
         except (ValueError, RecursionError):
             return None
 
 
 class SubmissionClient:
-    """Speaks HTTP with the providers. Never sends anything a second time."""
+    """Sends image requests to providers over HTTP. Never retries: a second request could generate, and cost, twice."""
 
     def __init__(
         self,
@@ -53,20 +53,21 @@ class SubmissionClient:
         self._http = httpx.Client(
             transport=transport,
             timeout=httpx.Timeout(ANSWER_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-            # A kept connection may have died while the function was frozen, and then nobody knows what has arrived.
+            # A kept-alive connection may have been closed while the function was frozen; a request sent over it would
+            # fail with an unknown outcome.
             limits=httpx.Limits(max_keepalive_connections=0),
-            # The API key goes to the configured host and nowhere else: no redirects, no proxy from the environment.
+            # The API key must reach the configured host only: no redirects, no proxy from the environment.
             follow_redirects=False,
             trust_env=False,
             headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": "application/json"},
         )
 
     def send(self, provider: Provider, path: str, body: Mapping[str, Any], *, api_key: str) -> Reply:
-        """What a provider answers to a request for images.
+        """Sends one image request and returns the provider's response, of any HTTP status.
 
         Raises:
-            ProviderUnreachableError: it has received nothing.
-            ProviderUnavailableError: it may have received it, but there is no answer that could be read.
+            ProviderUnreachableError: the provider has not received the request.
+            ProviderUnavailableError: the provider may have received the request, but no readable response arrived.
         """
         try:
             with (
@@ -98,20 +99,20 @@ def _read(response: httpx.Response) -> bytes:
 
 @contextmanager
 def _ended_after(seconds: float) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
-    """Shuts a request's connection down when so much time has passed. Yields what is to be its `trace` extension.
+    """Shuts down a request's connection after `seconds`. Yields a callback for the request's `trace` extension.
 
-    httpx's limits are for single reads, and an answer that dribbles has any number of them.
+    httpx's timeouts apply to each read, so they do not limit a response that arrives slowly, in many reads.
     """
     connections: list[socket.socket] = []
 
     def note(event: str, told: Mapping[str, Any]) -> None:
         if event == "connection.connect_tcp.complete":
-            # A second handle of the bare connection: TLS above it is in another thread's hands.
+            # A duplicate of the TCP socket, because another thread uses the TLS layer above it.
             connections.append(told["return_value"].get_extra_info("socket").dup())
 
     def shut_down() -> None:
         for connection in connections:
-            with suppress(OSError):  # it has come to its end by itself
+            with suppress(OSError):  # the connection is closed already
                 connection.shutdown(socket.SHUT_RDWR)
 
     timer = Timer(seconds, shut_down)

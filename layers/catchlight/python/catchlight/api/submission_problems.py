@@ -1,4 +1,4 @@
-"""Why a submission has not become a task, in words that say whether it may be sent again."""
+"""Builds the errors of failed submissions; each says whether the same request may be sent again."""
 
 from catchlight.api.idempotency import IdempotencyRecord
 from catchlight.api.problems import (
@@ -18,17 +18,17 @@ from catchlight.api.problems import (
 from catchlight.api.schemas import FieldProblem, ProviderReply
 from catchlight.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnreachableError
 
-# kie.ai takes 20 new requests in 10 s and queues none: what a provider means that says nothing else.
+# Used if a provider sends no Retry-After: kie.ai accepts 20 new requests in 10 s and queues none.
 RETRY_AFTER_SECONDS = 10
 MAX_RETRY_AFTER_SECONDS = 300
-# Whoever asks again while the provider is being asked has an answer soon.
+# A request in progress usually ends within a few seconds, so a repeated one may be sent soon.
 IN_PROGRESS_SECONDS = 3
 
 NOTHING_GENERATED = "Nothing was generated, and the key is free again."
 
 
 def invalid(*errors: FieldProblem) -> APIError:
-    """The request is none that could be sent."""
+    """Returns the error for a request with invalid fields; nothing was sent to the provider."""
     return APIError(
         INVALID_REQUEST,
         "; ".join(f"{error.at}: {error.detail}" for error in errors),
@@ -38,7 +38,7 @@ def invalid(*errors: FieldProblem) -> APIError:
 
 
 def no_api_key(provider_id: str) -> APIError:
-    """Nobody has put a key for this provider into the secret."""
+    """Returns the error for a provider that has no usable API key in the provider keys secret."""
     return APIError(
         ACCOUNT_REFUSED,
         f"there is no API key for {provider_id}",
@@ -48,7 +48,7 @@ def no_api_key(provider_id: str) -> APIError:
 
 
 def refused(error: ProviderError, reply: ProviderReply | None, retry_after_seconds: int | None) -> APIError:
-    """The provider has refused the request for certain, or has never received it."""
+    """Returns the error for a request that the provider refused or never received: nothing was generated."""
     patience = min(retry_after_seconds or RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS)
     match error:
         case ProviderUnreachableError():
@@ -64,13 +64,13 @@ def refused(error: ProviderError, reply: ProviderReply | None, retry_after_secon
         str(error),
         advice=f"{advice} {NOTHING_GENERATED}",
         provider_reply=reply,
-        # The others would be refused again: a header that libraries take for an invitation is not for them.
+        # The other problems would occur again, and HTTP libraries retry automatically when there is a Retry-After.
         retry_after_seconds=patience if problem in WORTH_WAITING else None,
     )
 
 
 def key_used(claim: IdempotencyRecord) -> APIError:
-    """The key has been used for another request."""
+    """Returns the error for an idempotency key that was used for a different request."""
     return APIError(
         KEY_USED,
         f"another request was sent with this key at {claim.asked_at}",
@@ -79,7 +79,7 @@ def key_used(claim: IdempotencyRecord) -> APIError:
 
 
 def in_progress(claim: IdempotencyRecord) -> APIError:
-    """Somebody else asks the provider at this moment."""
+    """Returns the error for a request that another invocation is sending at this moment."""
     return APIError(
         IN_PROGRESS,
         "the provider is being asked with this key",
@@ -90,7 +90,7 @@ def in_progress(claim: IdempotencyRecord) -> APIError:
 
 
 def unknown_outcome(claim: IdempotencyRecord, reason: str, reply: ProviderReply | None = None) -> APIError:
-    """The request may have become a task that nobody knows."""
+    """Returns the error for an unknown outcome: the provider may have created a task whose id was not received."""
     listed = f"GET /tasks?provider={claim.provider}&since={claim.asked_at}"
     return APIError(
         IN_DOUBT,
@@ -104,7 +104,7 @@ def unknown_outcome(claim: IdempotencyRecord, reason: str, reply: ProviderReply 
 
 
 def not_noted(claim: IdempotencyRecord, task_id: str) -> APIError:
-    """The request has become a task that could not be written down."""
+    """Returns the error for a task that the provider created, but that could not be written to the table."""
     return APIError(
         IN_DOUBT,
         f"{claim.provider} has made a task of the request, but it could not be registered",
@@ -116,7 +116,7 @@ def not_noted(claim: IdempotencyRecord, task_id: str) -> APIError:
 
 
 def no_such_submission() -> APIError:
-    """No claim has this key."""
+    """Returns the error for an idempotency key that has no record, or whose record is RELEASED."""
     return APIError(
         NO_SUCH_SUBMISSION,
         "no submission was sent with this key, or it was refused",
@@ -125,7 +125,7 @@ def no_such_submission() -> APIError:
 
 
 def not_in_doubt(claim: IdempotencyRecord) -> APIError:
-    """It is known what has become of the request."""
+    """Returns the error for a key that cannot be released, because its request created a task."""
     return APIError(
         NOT_IN_DOUBT,
         "the submission has become a task",

@@ -1,4 +1,4 @@
-"""Sends requests for images to providers: each once, however often it is asked for."""
+"""Submits image requests to providers: at most once per idempotency key, however often callers repeat a request."""
 
 import hashlib
 import json
@@ -20,16 +20,16 @@ from catchlight.providers import PROVIDERS, Provider
 from catchlight.providers.payloads import generation_request
 from catchlight.tasks.registration import new_task
 
-# Requests have a handful of members, some of them lists of URLs or objects.
+# Documented requests have a few members, some of them lists of URLs or objects.
 MAX_DEPTH = 8
-# Providers' error bodies have a few hundred characters.
+# Providers' error bodies usually have a few hundred characters.
 MAX_REPLY_LENGTH = 4000
 
 
 class Submissions:
-    """Takes requests for images.
+    """Submits image requests, and releases idempotency keys whose outcome is unknown.
 
-    Beside what it says every method raises StoreUnavailableError and SettingsError: nothing was sent then.
+    Every method may also raise StoreUnavailableError or SettingsError; in both cases nothing was sent.
     """
 
     def __init__(
@@ -52,14 +52,15 @@ class Submissions:
         self._new_id = new_id
 
     def submit(self, submission: Submission, key: str) -> NewTask:
-        """The task that a request becomes, or has become when it was sent with this key before.
+        """Sends a request to its provider and registers the task, or returns the task that this key created before.
 
         Raises:
-            APIError: it has not, or nobody knows. Whether something may have been generated is told.
+            APIError: no task was created, or the outcome is unknown; the problem says whether images may have been
+                generated.
         """
         provider = PROVIDERS[submission.provider]
         path = _checked_path(provider, submission)
-        # All that can fail without the provider fails before the key is claimed.
+        # Everything that can fail without the provider is done before the key is reserved.
         api_key = self._keys(provider.id).usable_api_key
         if api_key is None:
             raise submission_problems.no_api_key(provider.id)
@@ -81,12 +82,12 @@ class Submissions:
         return _submitted(claim.provider, task_id)
 
     def give_up(self, key: str) -> None:
-        """Frees a key whose submission is in doubt: the next request with it is sent.
+        """Releases a key whose submission has an unknown outcome: the next request with this key is sent again.
 
         Raises:
-            APIError: it is not in doubt.
+            APIError: the key has no submission, or its request is in progress or has created a task.
         """
-        # What can be no key is none to DynamoDB either, should it be longer than its keys are.
+        # Rejects malformed keys first: DynamoDB would fail on a key that is longer than its limit.
         claim = self._claims.find(key) if re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key) else None
         if claim is None or claim.state is IdempotencyState.RELEASED:
             raise submission_problems.no_such_submission()
@@ -129,7 +130,8 @@ class Submissions:
             try:
                 note()
             except StoreUnavailableError as unnoted:
-                # The key comes to be in doubt by itself, even if nothing was taken: the safe way to be wrong.
+                # The record stays IN_PROGRESS, so the key counts as in doubt later, even if the provider refused the
+                # request: an error on the safe side.
                 problem.note_error = unnoted
             raise problem from exc
 
@@ -152,16 +154,16 @@ def _submitted(provider_id: str, task_id: str) -> NewTask:
 
 
 def _fingerprint(submission: Submission) -> str:
-    # The order of members is no difference. JSON escapes keep it bytes whatever the text.
+    # Sorted keys: the order of members is irrelevant. ASCII escapes make every text encodable, lone surrogates too.
     text = json.dumps(submission.model_dump(), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _checked_path(provider: Provider, submission: Submission) -> str:
-    """Where the request goes to.
+    """Validates a submission and returns the path of its provider endpoint.
 
     Raises:
-        APIError: the request is none that could be sent there.
+        APIError: the endpoint is unknown, or the request has invalid fields.
     """
     endpoint = next(iter(provider.submit_paths)) if submission.endpoint is None else submission.endpoint
     errors = list(_problems_of(submission.request))
@@ -184,18 +186,18 @@ def _problems_of(request: Mapping[str, Any]) -> Iterator[FieldProblem]:
 
 
 def _flaw(value: Any) -> str | None:
-    """What would be no JSON if it were sent on."""
+    """Describes the part of a value that cannot be encoded as JSON in UTF-8; None if there is none."""
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         return "holds half a character (a lone surrogate)"
-    except ValueError:  # 1e999 is read as infinity
+    except ValueError:  # 1e999 was decoded as infinity
         return "holds a number that is too large"
     return None
 
 
 def _depth(value: Any) -> int:
-    """Levels of objects and lists. Counts without recursion: what is nested too deeply must not be walked down."""
+    """Counts nested levels of objects and lists, without recursion: deep nesting must not cause a RecursionError."""
     depth, level = 0, [value]
     while level:
         level = [
@@ -209,7 +211,7 @@ def _depth(value: Any) -> int:
 
 
 def _shown(reply: Reply, secrets: tuple[str, ...]) -> ProviderReply:
-    """What callers see of a provider's answer: errors like to repeat what they do not like."""
+    """Returns a provider's response for the caller, with secrets masked: error texts may repeat parts of a request."""
     text = re.sub("|".join(map(_spellings, secrets)), "*****", reply.text)
     body = Reply(reply.status, text).json if len(text) <= MAX_REPLY_LENGTH else None
     is_shown_as_json = body is not None and _depth(body) <= MAX_DEPTH
@@ -217,5 +219,5 @@ def _shown(reply: Reply, secrets: tuple[str, ...]) -> ProviderReply:
 
 
 def _spellings(secret: str) -> str:
-    r"""A pattern of all that JSON may make of a text: `/` is sent as `\/` by some, `+` as `\u002B` by others."""
+    r"""Returns a pattern for all JSON spellings of a secret: some encoders write `/` as `\/`, or `+` as `\u002B`."""
     return "".join(rf"(?:\\?{re.escape(character)}|\\u(?i:{ord(character):04x}))" for character in secret)

@@ -1,4 +1,4 @@
-"""The tasks API: what is registered, looked up and linked to, without HTTP."""
+"""Implements the tasks API except for submissions, independent of HTTP: registers, lists and looks up tasks."""
 
 import re
 from collections.abc import Callable
@@ -30,21 +30,24 @@ from catchlight.models import Image, ImageKind, ImageState, TaskStatus, by_place
 from catchlight.tasks.registration import Registry
 
 IMAGE_PATTERN = r"^(origin|result)-(0|[1-9][0-9]?)$"
-# An image is archived within seconds once its URL is known.
+# Once its URL is known, an image is usually archived within seconds.
 ARCHIVED_SOON_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class TasksApi:
-    """Answers with models, or raises a APIError; or StoreUnavailableError where DynamoDB does not take a call."""
+    """Registers, lists and looks up tasks, and links to their images; every method returns a model or a URL.
+
+    Every method raises APIError if it refuses the request, and StoreUnavailableError if a DynamoDB call fails.
+    """
 
     queries: TaskQueries
     registry: Registry
-    links: Callable[[int], PresignedLinks]  # by how many seconds they live
+    links: Callable[[int], PresignedLinks]  # called with the lifetime of the links in seconds
     now: Callable[[], datetime]
 
     def register(self, registration: Registration) -> RegisteredTasks:
-        """Registers tasks; an id that is asked for twice is known the second time."""
+        """Registers tasks. If an id occurs twice in a request, its second outcome is `known`."""
         ids = list(dict.fromkeys(registration.task_ids))
         is_new = dict(zip(ids, self.registry.register(registration.provider, ids, now=self.now()), strict=True))
         return RegisteredTasks(
@@ -60,7 +63,7 @@ class TasksApi:
         )
 
     def page(self, query: PageQuery) -> TaskPage:
-        """One page of tasks, the newest first."""
+        """Returns one page of tasks, newest first."""
         try:
             page = self.queries.page(query)
         except InvalidCursorError as exc:
@@ -73,12 +76,12 @@ class TasksApi:
         return page_answer(page, self.links(query.link_seconds))
 
     def task(self, provider_id: str, task_id: str, query: TaskQuery, *, max_wait_seconds: float) -> TaskResponse:
-        """One task; waits for its end as long as is asked for and there is time."""
+        """Returns one task; waits up to `query.wait` seconds, `max_wait_seconds` at most, until its status is final."""
         task = self._find(provider_id, task_id, wait_seconds=min(query.wait, max_wait_seconds))
         return task_answer(task, self.links(query.link_seconds))
 
     def image_link(self, provider_id: str, task_id: str, image: str, query: LinkQuery) -> str:
-        """A link to an archived image, named `{kind}-{index}`."""
+        """Returns a link to the archived image named `image`, in the form `{kind}-{index}`."""
         match = re.fullmatch(IMAGE_PATTERN, image)
         if match is None:
             raise _no_such_image("an image is named like result-0 or origin-0", "Name one of the task's images.")
@@ -93,7 +96,7 @@ class TasksApi:
         task = task_key(provider_id, task_id)
         item = self.queries.item(task, wait_seconds=wait_seconds) if is_task_key(task) else None
         if item is None:
-            # Whoever asks for many at once wants to know which.
+            # A caller that looks up many tasks needs to know which one is missing.
             named = f"{provider_id}/{task_id}" if is_task_key(task) else "such a task"
             raise APIError(
                 NO_SUCH_TASK,

@@ -1,4 +1,4 @@
-"""Archives a task's images: from the provider's URL into the bucket, once each."""
+"""Archives the images of a task: copies each from the provider's URL into the bucket once."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -21,29 +21,29 @@ from catchlight.models import Image, ImageState, Task, TaskStatus, by_place, spl
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.table import TasksTable
 
-# One image ARCHIVED or REJECTED, or why it is to be tried again.
+# An image that is ARCHIVED or REJECTED now, or the error after which it is to be retried.
 Result = Image | Exception
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRun:
-    """What one run made of a task."""
+    """The result of one archiving run of a task."""
 
-    task: Task  # as this run left it
-    images: tuple[Image, ...] = ()  # those that this run finished
-    failures: tuple[Exception, ...] = ()  # why the message is to come back
-    renewed: int = 0  # images for which the provider had a fresh URL
-    is_contradicted: bool = False  # a callback claimed a result that the provider does not have
+    task: Task  # as after this run
+    images: tuple[Image, ...] = ()  # the images that this run settled
+    failures: tuple[Exception, ...] = ()  # why the message is to be received again
+    renewed: int = 0  # images for which the provider returned a fresh URL
+    is_contradicted: bool = False  # the provider contradicts the result that a callback reported
 
     @property
     def urls_die_at(self) -> datetime | None:
-        """When the first URL dies of those that are still to be archived."""
+        """The time when the first URL of the images still to be archived expires; None if there are none."""
         pending = (image for image in self.task.images if image.state is ImageState.PENDING)
         return min((image.expires_at for image in pending), default=None)
 
 
 class ImageArchive:
-    """Copies images into the bucket and writes what became of them into the task. Thread-safe."""
+    """Copies images into the bucket and writes their new states to the task. Thread-safe."""
 
     def __init__(
         self,
@@ -67,16 +67,16 @@ class ImageArchive:
         self._now = now
 
     def archive(self, task_key: str, *, is_last_try: bool, deadline: float = float("inf")) -> ArchiveRun | None:
-        """Archives every image of a task that is pending, side by side; of all tasks' images the one first that dies
-        first.
+        """Archives all pending images of a task in parallel.
 
-        No image is begun after `deadline` (on the monotonic clock): what was not is left to the next message.
-        Nothing is fetched before the provider has confirmed what came by callback, where it can be asked; and no image
-        is EXPIRED before the provider was asked for a fresh URL.
-        Returns None where there is nothing to do: the task is gone, or further than SUCCEEDED already.
+        Among the images of all tasks, those whose URLs expire first are copied first. No copy starts after `deadline`
+        (on the monotonic clock): the remaining images are left to the next message.
+        If the provider can be queried, images are downloaded only after it has confirmed the callback's result, and an
+        image becomes EXPIRED only after a fresh URL was requested.
+        Returns None if there is nothing to do: the task does not exist, or its status is not SUCCEEDED (any more).
 
         Raises:
-            StoreUnavailableError: the message is to come back; objects that were written are recognised then.
+            StoreUnavailableError: the message is to be received again. Objects written already are recognised then.
         """
         found = self._table.get(task_key)
         if found is None or found.status is not TaskStatus.SUCCEEDED:
@@ -114,10 +114,11 @@ class ImageArchive:
             elif isinstance(result, Exception):
                 failures.append(result)
         if not failures:
-            # Before the status says that everything is there.
+            # Before the final status is written: from then on consumers may rely on request.json.
             self._bucket.put_request(task)
         if settled or not failures:
-            # One write for all images: a crash before it costs a repetition, in which S3 says what is there.
+            # One write for all images. After a crash before this write, the next run repeats the copies and S3 reports
+            # the objects that exist already.
             task = self._table.save_images(task, settled, now=self._now(), known_request=checked.known_request)
         return ArchiveRun(task, tuple(settled.values()), tuple(failures), len(renewed), checked.is_contradicted)
 
@@ -145,7 +146,7 @@ class ImageArchive:
             return exc
         except ImageRejectedError as exc:
             return image.model_copy(update={"state": ImageState.REJECTED, "reason": str(exc)})
-        except Exception as exc:  # noqa: BLE001 - a bug that one image meets must not cost the task its other images
+        except Exception as exc:  # noqa: BLE001 - a bug met with one image must not stop the task's other images
             return exc
         return image.model_copy(
             update={

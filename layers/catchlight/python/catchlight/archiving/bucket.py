@@ -1,4 +1,4 @@
-"""The bucket of archived images: each object is written once, while it comes, and S3 checks what it takes."""
+"""Writes archived images to the S3 bucket: each object once, streamed during the download, verified by its SHA-256."""
 
 import base64
 import json
@@ -15,37 +15,38 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import PutObjectOutputTypeDef
 
-# A message has 20 s; what S3 does not take in two tries comes back with the next message.
+# A message has 20 s. A write that fails twice is retried with the next message.
 S3_CONFIG = Config(
     connect_timeout=1,
     read_timeout=4,
     retries={"total_max_attempts": 2, "mode": "standard"},
     tcp_keepalive=True,
     max_pool_connections=50,
-    # An image cannot be signed before it has come: TLS carries it, and S3 checks the SHA-256 that follows it.
+    # The payload cannot be signed before the download is complete. TLS protects it, and S3 verifies the SHA-256 that is
+    # sent after the body.
     s3={"payload_signing_enabled": False},
     request_checksum_calculation="when_required",
 )
-# What S3 answers when IfNoneMatch finds an object. Not ConditionalRequestConflict, which says that another writer is
-# just at it: that one may fail yet, and then there is none.
+# S3's error code if IfNoneMatch finds an object. ConditionalRequestConflict does not count: it reports a concurrent
+# write, which may still fail and leave no object.
 _EXISTS = "PreconditionFailed"
 
 
 def folder(task: str) -> str:
-    """Where everything of a task lies, by its key."""
+    """Returns the S3 key prefix of all objects of a task, given its task key."""
     provider, task_id = split_task_key(task)
     return f"images/{provider}/{task_id}"
 
 
 class _NoImageError(BaseException):
-    """Ends a put in the middle of its body. botocore would try again after an `Exception`."""
+    """Aborts a put while its body is being read. A BaseException, because botocore would retry after an `Exception`."""
 
     def __init__(self, reason: ImageRejectedError | ImageUnavailableError) -> None:
         self.reason = reason
 
 
 class _Body:
-    """An image as botocore reads it."""
+    """Adapts an ImageStream to the file interface that botocore reads."""
 
     def __init__(self, image: ImageStream) -> None:
         self._image = image
@@ -60,20 +61,21 @@ class _Body:
 
 
 class ImageBucket:
-    """Puts images. Thread-safe."""
+    """Writes images and request files to the bucket. Thread-safe."""
 
     def __init__(self, s3: "S3Client", name: str) -> None:
         self._s3 = s3
         self.name = name
 
     def put(self, key: str, image: ImageStream, *, task: str) -> str:
-        """Writes the object if there is none; one with the same bytes is as good as written. Its SHA-256, in hex.
+        """Writes the image as an object and returns its SHA-256 in hex. Existing objects are never overwritten.
 
-        The image goes out while it comes in. Without its end, which only a verified one has, S3 stores nothing.
+        An existing object with the same bytes counts as written. The upload runs during the download. ImageStream
+        delivers the last block only after the image was verified, and S3 stores no incomplete object.
 
         Raises:
-            ImageRejectedError: it is none, or there is one with other bytes.
-            ImageUnavailableError: it did not come whole, or S3 did not take it now.
+            ImageRejectedError: the bytes are not a valid image, or the key holds an object with other bytes.
+            ImageUnavailableError: the download is incomplete, or S3 did not accept the object at the moment.
         """
         try:
             answer = self._put_once(
@@ -81,7 +83,7 @@ class ImageBucket:
                 Body=_Body(image),
                 ContentLength=image.size,
                 ContentType=image.format.content_type,
-                # Sent behind the body. S3 computes it too, and refuses what arrived damaged.
+                # Sent after the body. S3 computes it too and rejects an upload whose bytes differ.
                 ChecksumAlgorithm="SHA256",
                 Metadata={"task": task, "source-host": image.source_host},
             )
@@ -95,10 +97,10 @@ class ImageBucket:
         return base64.b64decode(checksum).hex()
 
     def put_request(self, task: Task) -> None:
-        """Writes what was asked beside the images, as `request.json`, if that is known.
+        """Writes the generation request as `request.json` next to the images, if the request is known.
 
         Raises:
-            ImageUnavailableError: S3 did not take it now.
+            ImageUnavailableError: S3 did not accept the object at the moment.
         """
         if task.request is None:
             return
@@ -111,7 +113,10 @@ class ImageBucket:
         )
 
     def _put_once(self, **what: Any) -> "PutObjectOutputTypeDef | None":
-        """S3's answer; None: there is an object already. A stranger, or a repetition, replaces nothing."""
+        """Puts an object unless the key exists. Returns S3's answer, or None if there is an object already.
+
+        Neither a repeated run nor a forged callback can overwrite an object.
+        """
         try:
             return self._s3.put_object(Bucket=self.name, IfNoneMatch="*", **what)
         except ClientError as exc:

@@ -1,7 +1,8 @@
-"""Holds a callback's claim against what the provider itself says.
+"""Confirms a callback's result with the provider itself.
 
-Whoever knows the token can post a callback, and where a provider signs, the signature covers id and time only. So a
-result that came by callback is a claim until the provider, asked with our own key, says the same.
+Every client that knows the callback token can post a callback, and a provider's signature covers only the task id and
+the time. So the result of a callback is unconfirmed until a status request with the user's own API key returns the
+same result.
 """
 
 from dataclasses import dataclass
@@ -14,12 +15,12 @@ from catchlight.tasks.table import TasksTable
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationResult:
-    """A task after its claim was checked, as it is in the table now."""
+    """A task after its unconfirmed result was checked, as it is in the table now."""
 
     task: Task
-    is_contradicted: bool = False  # the provider says something else: the claim is kept as evidence
-    was_asked: bool = False  # the URLs are the provider's own of this moment
-    known_request: GenerationRequest | None = None  # what the item says; the task has what the provider says besides
+    is_contradicted: bool = False  # the provider reports another result: the callback's is kept as evidence
+    was_asked: bool = False  # the provider was queried: the URLs are its current ones
+    known_request: GenerationRequest | None = None  # as in the item; `task.request` is completed from the provider
 
 
 class Confirmation:
@@ -30,15 +31,16 @@ class Confirmation:
         self._status_lookup = status_lookup
 
     def check(self, task: Task, *, is_last_try: bool) -> ConfirmationResult:
-        """The task with URLs and status as the provider has them.
+        """Checks an unconfirmed task with its provider and returns it with the provider's status and URLs.
 
-        A task that a poll brought, or whose provider has no API key here, comes back as it is. "Still running" is not
-        the opposite of a success at once: a record may lag behind its callback. On the last try it is.
+        A task that was reported by a poll or is confirmed already, or whose provider has no API key here, is returned
+        unchanged. If the provider reports "still running", this contradicts a success only on the last try: the
+        provider's record may be updated after its callback was sent.
 
         Raises:
-            ProviderError: the provider could not be asked.
-            UnconfirmedError: it does not know of a result yet, or the task has changed meanwhile. Try again.
-            StoreUnavailableError: what it says could not be written.
+            ProviderError: the status request failed.
+            UnconfirmedError: the provider reports no result yet, or the task has changed meanwhile. Try again.
+            StoreUnavailableError: the provider's report could not be written.
         """
         answer = self._status_lookup.ask(task.task) if task.is_unconfirmed else None
         if answer is None:
@@ -46,14 +48,14 @@ class Confirmation:
         if answer.status is TaskStatus.PENDING and not is_last_try:
             raise UnconfirmedError("the provider does not confirm the callback's result yet")
         if task.says_the_same_as(answer):
-            # A callback tells less of it than the provider's record, and who has submitted the task knows no seeds.
+            # The provider's record has more of the request than the callback, and the seeds, which a submission lacks.
             request = task.request.completed_by(answer.request) if task.request else answer.request
             learned = {"confirmed_at": iso(answer.reported_at), "request": request}
             return ConfirmationResult(task.model_copy(update=learned), was_asked=True, known_request=task.request)
         if not self._table.correct(task, answer):
             raise UnconfirmedError("the task has changed while its provider was asked")
         corrected = self._table.get(task.task)
-        # It may be a claim again: one that came in between, and is not what was checked.
+        # The task may be unconfirmed again: another callback arrived in between, which this check did not cover.
         if corrected is None or corrected.is_unconfirmed:
             raise UnconfirmedError("the task has changed after its correction")
         return ConfirmationResult(corrected, is_contradicted=task.is_contradicted_by(answer), was_asked=True)

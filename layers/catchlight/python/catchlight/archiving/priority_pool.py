@@ -1,4 +1,4 @@
-"""Threads that take what is due first, whoever asked for it and when."""
+"""A thread pool that runs the work with the earliest due time first, regardless of submission order."""
 
 import itertools
 from collections.abc import Callable
@@ -11,19 +11,19 @@ T = TypeVar("T")
 
 
 class PriorityThreadPool:
-    """A thread pool in which waiting work overtakes what is due later. Thread-safe."""
+    """Runs submitted work in the order of its due times. Thread-safe."""
 
     def __init__(self, max_workers: int, *, thread_name_prefix: str = "") -> None:
         self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix)
         self._waiting: PriorityQueue[tuple[datetime, int, Future[Any], Callable[[], Any]]] = PriorityQueue()
-        # Work that is due at the same moment goes in the order in which it came.
+        # Work with the same due time runs in the order of submission.
         self._arrivals = itertools.count()
 
     def submit(self, due: datetime, work: Callable[[], T]) -> Future[T]:
-        """Runs the work as soon as a thread is free and nothing that waits is due before it."""
+        """Runs the work as soon as a thread is free and no waiting work is due earlier. Returns its future."""
         future: Future[T] = Future()
         self._waiting.put((due, next(self._arrivals), future, work))
-        # One turn for each piece of work; whose turn it is shows when a thread is free.
+        # One turn for each piece of work. The thread that takes the turn picks the work that is due first then.
         self._threads.submit(self._take_turn)
         return future
 
@@ -35,7 +35,7 @@ class PriorityThreadPool:
         _, _, future, work = self._waiting.get_nowait()
         try:
             result = work()
-        except BaseException as exc:  # noqa: BLE001 - it belongs to whoever waits for the future
+        except BaseException as exc:  # noqa: BLE001 - raised again by `future.result()`
             future.set_exception(exc)
         else:
             future.set_result(result)

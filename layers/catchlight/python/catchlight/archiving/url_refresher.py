@@ -1,4 +1,4 @@
-"""Asks providers for the present URLs of images whose known ones are dead."""
+"""Requests fresh URLs from providers for images whose known URLs have expired."""
 
 from collections.abc import Collection
 
@@ -10,22 +10,22 @@ from catchlight.tasks.table import TasksTable
 
 
 class UrlRefresher:
-    """Renews the URLs of single tasks. Thread-safe."""
+    """Refreshes the image URLs of single tasks. Thread-safe."""
 
     def __init__(self, table: TasksTable, status_lookup: StatusLookup) -> None:
         self._table = table
         self._status_lookup = status_lookup
 
     def renew(self, task: Task, stale: Collection[int]) -> Task:
-        """The task with those of its `stale` images (positions) PENDING again that have another URL by now.
+        """Requests fresh URLs for `stale` images (positions), writes them, and returns the task with them.
 
-        A task comes back as it is where there is nothing new: the provider cannot be asked for want of an API key,
-        names no result, or the same URLs.
+        Images with a fresh URL are PENDING again. The task is returned unchanged if there are no fresh URLs: no API key
+        is configured, or the provider reports no success or the same URLs.
 
         Raises:
-            ProviderError: the provider could not be asked.
+            ProviderError: the status request failed.
             UnconfirmedError: the task has changed meanwhile. Try again.
-            StoreUnavailableError: what it says could not be written.
+            SettingsError, StoreUnavailableError: the API key could not be read, or the fresh URLs not written.
         """
         answer, renewed = self._ask(task, stale)
         if answer is None or not renewed:
@@ -35,11 +35,11 @@ class UrlRefresher:
         return task.with_images(renewed, now=answer.reported_at)
 
     def find(self, task: Task, stale: Collection[int]) -> dict[int, Image]:
-        """What `renew` would put into the task, by position. Writes nothing.
+        """Returns the images with fresh URLs that `renew` would write, by position. Writes nothing.
 
         Raises:
-            ProviderError: the provider could not be asked.
-            SettingsError, StoreUnavailableError: its API key could not be read.
+            ProviderError: the status request failed.
+            SettingsError, StoreUnavailableError: the provider's API key could not be read.
         """
         return self._ask(task, stale)[1]
 
@@ -59,7 +59,7 @@ class UrlRefresher:
 
 
 def _living_anew(image: Image, answer: TaskReport) -> Image:
-    # A URL that nobody has seen before was made for this answer, however long ago the image was.
+    # A URL not seen before was created for the current answer: its lifetime starts now, regardless of the image's age.
     return image.model_copy(
         update={"expires_at": answer.reported_at + PROVIDERS[answer.provider].url_lifetimes[image.kind]}
     )

@@ -1,7 +1,7 @@
-"""Clients of AWS services that are quickly made and quickly used: a cold start waits for them.
+"""Creates clients of AWS services in a way that keeps cold starts and calls short.
 
-Made by botocore itself. boto3 on top of it costs 17 ms of a cold start and adds nothing that is needed here; its own
-session would read its own data again for every function.
+The clients are created by botocore directly. boto3 would add 17 ms to a cold start and no feature that is needed here;
+its session would also read its own data in every function.
 """
 
 import ssl
@@ -23,56 +23,56 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
     from mypy_boto3_stepfunctions.client import SFNClient
 
-# What every client has, whatever its timeouts are. Both would cost a tenth of a callback's CPU time.
+# Settings of every client, in addition to its timeouts. botocore's defaults take a tenth of a callback's CPU time.
 BASE_CONFIG = Config(
-    # Else it is put together anew, twice for every call, from nothing that changes.
+    # By default botocore builds the user agent twice per call, always with the same result.
     user_agent="catchlight",
-    # The types of arguments are mypy's business, their values the service's.
+    # mypy checks the types of arguments, and the service checks their values.
     parameter_validation=False,
 )
-# A callback has 10 s in all: three tries of 1 s to connect and 2 s to answer leave room for a cold start.
+# A callback must be answered within 10 s: three attempts of 1 s to connect and 2 s to read leave time for a cold start.
 CLIENT_CONFIG = Config(
     connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 3, "mode": "standard"}, tcp_keepalive=True
 )
-# A submission's transaction takes some 20 ms. What writes to the same task meanwhile, its callback first of all, is
-# refused with an error that botocore does not take for a passing one.
+# A submission's transaction takes about 20 ms. Other writes to the same task during this time, usually by its callback,
+# fail with an error that botocore does not retry.
 CONFLICT = "TransactionConflictException"
 MAX_CONFLICTS = 3
 CONFLICT_PAUSE_SECONDS = 0.05
 
 
 class AwsClients:
-    """Makes clients that share what is slow to make: one session, one TLS context."""
+    """Creates clients that share one session and one TLS context, because both are slow to create."""
 
     def dynamodb(self, config: Config = CLIENT_CONFIG) -> "DynamoDBClient":
-        """A client of DynamoDB."""
+        """Creates a client of DynamoDB that also retries transaction conflicts."""
         client = self._client("dynamodb", config)
         client.meta.events.register("needs-retry.dynamodb", _pause_of_a_conflict)
         dynamodb: DynamoDBClient = client
         return dynamodb
 
     def events(self, config: Config = CLIENT_CONFIG) -> "EventBridgeClient":
-        """A client of EventBridge."""
+        """Creates a client of EventBridge."""
         client: EventBridgeClient = self._client("events", config)
         return client
 
     def s3(self, config: Config = CLIENT_CONFIG) -> "S3Client":
-        """A client of S3."""
+        """Creates a client of S3."""
         client: S3Client = self._client("s3", config)
         return client
 
     def secrets_manager(self, config: Config = CLIENT_CONFIG) -> "SecretsManagerClient":
-        """A client of Secrets Manager."""
+        """Creates a client of Secrets Manager."""
         client: SecretsManagerClient = self._client("secretsmanager", config)
         return client
 
     def sqs(self, config: Config = CLIENT_CONFIG) -> "SQSClient":
-        """A client of SQS."""
+        """Creates a client of SQS."""
         client: SQSClient = self._client("sqs", config)
         return client
 
     def step_functions(self, config: Config = CLIENT_CONFIG) -> "SFNClient":
-        """A client of Step Functions."""
+        """Creates a client of Step Functions."""
         client: SFNClient = self._client("stepfunctions", config)
         return client
 
@@ -86,24 +86,25 @@ class AwsClients:
 
     def _client(self, service: str, config: Config) -> Any:
         client: Any = self._session.create_client(service, config=config.merge(BASE_CONFIG))
-        # botocore has no parameter for it; a test notices should it look elsewhere one day.
+        # botocore has no parameter for a TLS context; a test fails if a new version stores it elsewhere.
         client._endpoint.http_session._manager.connection_pool_kw["ssl_context"] = self._tls_context
         client.meta.events.register("after-call", _refuse_half_an_answer)
         return client
 
 
 def _pause_of_a_conflict(response: tuple[Any, Any] | None, attempts: int, **_: Any) -> float | None:
-    """Seconds after which a write is tried again that came into the middle of a transaction; None for all else."""
+    """Returns the seconds to wait before a write that conflicts with a transaction is retried; None in other cases."""
     if response is None or response[1].get("Error", {}).get("Code") != CONFLICT or attempts > MAX_CONFLICTS:
         return None
     return CONFLICT_PAUSE_SECONDS
 
 
 def _refuse_half_an_answer(http_response: "AWSResponse", model: "OperationModel", **_: Any) -> None:
-    """Fails a call whose answer ends before its length.
+    """Raises an error if a response is shorter than its Content-Length.
 
-    botocore takes it for whole, and makes an empty one of half a JSON document: there is no such item, no message has
-    failed. DynamoDB's checksum it compares, but the answer to its last try it takes whatever it says.
+    botocore accepts such a response and parses truncated JSON as an empty document: an item would seem not to exist, a
+    failed message would seem to be sent. botocore verifies DynamoDB's checksum, but accepts a mismatch on the last
+    attempt.
     """
     if model.http["method"] == "HEAD" or model.has_streaming_output:
         return
@@ -113,13 +114,13 @@ def _refuse_half_an_answer(http_response: "AWSResponse", model: "OperationModel"
 
 
 class TlsContext(ssl.SSLContext):
-    """Takes a CA bundle once.
+    """A TLS context that loads each CA bundle only once.
 
-    urllib3 has the context parse its bundle again for every new connection: 15 ms, while a handshake costs 2.
+    urllib3 makes the context load its bundle again for every new connection, which takes 15 ms; a handshake takes 2 ms.
     """
 
     def __new__(cls) -> "TlsContext":
-        """A client's context: certificates and names are verified."""
+        """Creates a context for clients, which verifies certificates and host names."""
         return super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
 
     def __init__(self) -> None:
@@ -128,7 +129,7 @@ class TlsContext(ssl.SSLContext):
         self._loaded: set[tuple[Any, Any, Any]] = set()
 
     def load_verify_locations(self, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
-        """As its parent's, and nothing if the same was loaded before."""
+        """Loads CA certificates as `SSLContext` does, unless the same arguments were loaded before."""
         with self._loading:
             if (cafile, capath, cadata) not in self._loaded:
                 super().load_verify_locations(cafile, capath, cadata)

@@ -1,4 +1,4 @@
-"""What all calls of DynamoDB have in common: what their faults are to us, and what their items are in Python."""
+"""Maps DynamoDB's errors to this package's exceptions, and DynamoDB's items to Python values."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from catchlight.errors import StoreUnavailableError
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Turns every fault but a failed condition into StoreUnavailableError."""
+    """Converts every error of botocore, except a failed condition, into StoreUnavailableError."""
     try:
         yield
     except ClientError as exc:
@@ -25,10 +25,10 @@ def store_errors() -> Iterator[None]:
 
 
 def deserialized(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item's attributes in plain Python."""
+    """Converts an item's attributes to Python values."""
     return {name: from_attribute(value) for name, value in item.items()}
 
 
 def malformed_attributes(error: ValidationError) -> str:
-    """The names of an item's attributes that a model does not take, without their values."""
+    """Returns the names of an item's attributes that failed validation, without their values."""
     return ", ".join(str(problem["loc"][0]) for problem in error.errors(include_input=False) if problem["loc"])

@@ -1,4 +1,7 @@
-"""Secrets by reference: read when needed, kept for minutes, the previous version alive while one is rotated."""
+"""Reads secrets from AWS Secrets Manager on demand and caches them for minutes.
+
+The previous version of a secret stays valid during a rotation.
+"""
 
 import json
 import time
@@ -14,9 +17,10 @@ from catchlight.errors import SettingsError, StoreUnavailableError
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
 
-# A new version is in use everywhere after this long at the latest.
+# The maximum time until a new version of a secret is used by every function.
 CACHE_SECONDS = 300
-# A caller whose secret does not match makes us look again, but strangers must not make us look all the time.
+# A mismatch refreshes a cached secret that is older than this. Without this limit, every request with invalid
+# credentials would cause a call to Secrets Manager.
 RECHECK_SECONDS = 30
 
 
@@ -26,19 +30,20 @@ class ProviderKeys(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, hide_input_in_errors=True, defer_build=True)
 
     api_key: SecretStr | None = None
-    # None: the provider does not sign. Empty: it should, and nothing can match.
+    # None: the provider's callbacks are not signed. Empty: signatures are required, but no signature is valid.
     webhook_key: SecretStr | None = None
 
     @property
     def usable_api_key(self) -> str | None:
-        """The API key in the clear; None also for an empty one: then the provider cannot be asked."""
+        """The API key in plain text; None if it is missing or empty, so that the provider cannot be polled."""
         return (self.api_key.get_secret_value() or None) if self.api_key else None
 
 
 class RotatingSecret:
-    """One secret of AWS Secrets Manager with its versions that are valid now.
+    """One secret of AWS Secrets Manager, with its current and previous version.
 
-    Powertools' provider would cache both versions under one key and a missing previous version not at all.
+    Replaces Powertools' provider, which caches both versions under the same key and does not cache that a previous
+    version is missing.
     """
 
     def __init__(
@@ -50,11 +55,11 @@ class RotatingSecret:
         self._cache: dict[str, tuple[float, str | None]] = {}
 
     def current(self) -> str:
-        """The current value, at most `CACHE_SECONDS` old.
+        """Returns the current value, read at most `CACHE_SECONDS` ago.
 
         Raises:
-            SettingsError: there is no such secret.
-            StoreUnavailableError: Secrets Manager cannot be reached.
+            SettingsError: the secret does not exist or has no value.
+            StoreUnavailableError: the call to Secrets Manager failed.
         """
         value = self._read("AWSCURRENT", CACHE_SECONDS)
         if value is None:
@@ -62,17 +67,17 @@ class RotatingSecret:
         return value
 
     def provider_keys(self, provider_id: str) -> "ProviderKeys":
-        """One provider's current keys, if this is the provider keys secret.
+        """Returns one provider's current keys. Only valid for the provider keys secret.
 
         Raises:
-            SettingsError, StoreUnavailableError: see `current` and the function of the same name.
+            SettingsError, StoreUnavailableError: see `current` and the function `provider_keys`.
         """
         return provider_keys(self.current(), provider_id)
 
     def versions(self) -> Iterator[str]:
-        """Values to try in turn: current, previous, and both once more if what is cached may have been rotated.
+        """Yields the values to compare with: current, previous, and both again if a refresh finds new values.
 
-        Lazy: the calls that a match makes unnecessary are not made.
+        The iterator is lazy: a caller that stops at a match causes no further calls to Secrets Manager.
         """
         tried = []
         for max_age in (CACHE_SECONDS, RECHECK_SECONDS):
@@ -91,7 +96,7 @@ class RotatingSecret:
         try:
             value = self._client.get_secret_value(SecretId=self._secret_id, VersionStage=stage)["SecretString"]
         except self._client.exceptions.ResourceNotFoundException:
-            value = None  # not rotated yet
+            value = None  # AWSPREVIOUS does not exist before the first rotation
         except (BotoCoreError, ClientError) as exc:
             raise StoreUnavailableError(f"Secrets Manager did not give a secret: {type(exc).__name__}") from exc
         self._cache[stage] = (now, value)
@@ -99,13 +104,13 @@ class RotatingSecret:
 
 
 def provider_keys(secret: str, provider_id: str) -> ProviderKeys:
-    """One provider's keys in a version of the provider keys secret; empty ones if it has no entry.
+    """Parses one provider's keys from a value of the provider keys secret; without an entry, all keys are None.
 
     Raises:
         SettingsError: the secret is not `{"PROVIDER": {"apiKey": "...", "webhookKey": "..."}}`.
     """
     try:
-        # In two steps: pydantic's JSON errors quote the text around them.
+        # In two steps, because pydantic's errors for malformed JSON quote the surrounding text.
         return ProviderKeys.model_validate(json.loads(secret).get(provider_id, {}))
     except (AttributeError, ValidationError, ValueError):
         raise SettingsError(

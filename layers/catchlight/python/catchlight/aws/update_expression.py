@@ -1,15 +1,15 @@
-"""DynamoDB's UpdateExpression, put together clause by clause."""
+"""Builds DynamoDB's UpdateExpression clause by clause."""
 
 from typing import Any
 
 from catchlight.aws.attribute_values import to_attribute
 
-# `images[0].url` as a part of a placeholder's name.
+# Converts a path such as `images[0].url` into a valid name of a placeholder.
 _AS_PLACEHOLDER = str.maketrans({"[": "_", "]": None, ".": "_"})
 
 
 class UpdateExpression:
-    """An update under construction. Every name is aliased: `status` is a reserved word, others may become one."""
+    """An update of one item. All names are aliased: `status` is a reserved word, other names may become reserved."""
 
     def __init__(self) -> None:
         self._clauses: dict[str, list[str]] = {}
@@ -17,22 +17,22 @@ class UpdateExpression:
         self._values: dict[str, Any] = {}
 
     def set(self, path: str, value: Any) -> None:
-        """Sets a top-level attribute, or an element of a list: `images[0]`."""
+        """Sets an attribute, or an element of a list: `images[0]`."""
         self._clause("SET", f"{self._path(path)} = {self._value(path, value)}")
 
     def set_once(self, path: str, value: Any) -> None:
-        """Sets an attribute that the item does not have yet."""
+        """Sets an attribute unless the item has it already."""
         name = self._path(path)
         self._clause("SET", f"{name} = if_not_exists({name}, {self._value(path, value)})")
 
     def append(self, path: str, value: Any) -> None:
-        """Appends to a list, which is made if need be."""
+        """Appends a value to a list; creates the list if it is missing."""
         name = self._path(path)
         new, empty = self._value(path, [value]), self._value("empty", [])
         self._clause("SET", f"{name} = list_append(if_not_exists({name}, {empty}), {new})")
 
     def add(self, path: str, value: int) -> None:
-        """Adds to a number, which begins at 0."""
+        """Adds to a number; a missing attribute counts as 0."""
         self._clause("ADD", f"{self._path(path)} {self._value(path, value)}")
 
     def remove(self, path: str) -> None:
@@ -40,12 +40,15 @@ class UpdateExpression:
         self._clause("REMOVE", self._path(path))
 
     def equals(self, path: str, value: Any) -> str:
-        """A condition on what an attribute or a part, `images[0].url`, was before it; None: it was not there."""
+        """Returns the condition that a path, such as `images[0].url`, has this value before the update.
+
+        With None, the condition is that the path does not exist.
+        """
         name = self._path(path)
         return f"attribute_not_exists({name})" if value is None else f"{name} = {self._value(f'{path}_before', value)}"
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments for `update_item`."""
+        """Returns the keyword arguments for `update_item`."""
         return {
             "UpdateExpression": " ".join(f"{verb} {', '.join(parts)}" for verb, parts in self._clauses.items()),
             "ExpressionAttributeNames": self._names,

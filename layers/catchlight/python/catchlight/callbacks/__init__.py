@@ -1,1 +1,1 @@
-"""Checks callbacks and keeps the deliveries that could not be read."""
+"""Verifies callbacks and stores the deliveries that could not be parsed."""

@@ -1,6 +1,7 @@
-"""Deliveries that came with the right token and could not be read: kept, so that a later version can.
+"""Stores deliveries that had a valid token but could not be parsed, so that a later version can process them.
 
-They lie in the bucket as `rejected/{date}/{digest}.json`; a delivery that is sent four times is one object.
+They are stored in the bucket as `rejected/{date}/{digest}.json`. A delivery that is repeated on the same day is stored
+once.
 """
 
 import base64
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 PREFIX = "rejected/"
-# What helps to understand a delivery. Signatures, cookies and whatever else might open a URL policy are not among it.
+# Headers that help to analyse a delivery. Signatures, cookies and other credentials are not stored.
 KEPT_HEADERS = ("content-type", "content-length", "date", "user-agent", "x-webhook-timestamp")
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedDelivery:
-    """A delivery as it came, without secrets."""
+    """A delivery as it was received, without secrets."""
 
-    provider_id: str  # as the URL had it, which may be the mistake
+    provider_id: str  # as in the URL; may be unknown, which may be the reason for the rejection
     received_at: datetime
     reason: str
     headers: Mapping[str, str]  # names in lower case
@@ -36,17 +37,17 @@ class RejectedDelivery:
 
 
 class RejectedDeliveries:
-    """The kept deliveries of one bucket."""
+    """Writes, reads and removes the rejected deliveries in one bucket."""
 
     def __init__(self, s3: "S3Client", bucket: str) -> None:
         self._s3 = s3
         self._bucket = bucket
 
     def keep(self, delivery: RejectedDelivery) -> str:
-        """Writes it and returns its key.
+        """Stores a delivery and returns its key.
 
         Raises:
-            StoreUnavailableError: S3 did not take it. Nothing is kept: the provider should send it again.
+            StoreUnavailableError: the call to S3 failed and nothing is stored: the provider should send it again.
         """
         digest = hashlib.sha256(delivery.provider_id.encode(errors="replace") + b"\0" + delivery.body).hexdigest()
         key = f"{PREFIX}{delivery.received_at:%Y-%m-%d}/{digest[:32]}.json"
@@ -66,7 +67,7 @@ class RejectedDeliveries:
         return key
 
     def __iter__(self) -> Iterator[tuple[str, RejectedDelivery]]:
-        """Every kept delivery with its key, oldest day first."""
+        """Yields every stored delivery with its key, oldest day first."""
         for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=PREFIX):
             for entry in page.get("Contents", []):
                 content = self._s3.get_object(Bucket=self._bucket, Key=entry["Key"])["Body"].read()
@@ -83,5 +84,5 @@ class RejectedDeliveries:
                 )
 
     def remove(self, key: str) -> None:
-        """Removes a delivery that could be read at last. The bucket's versions still have it for a while."""
+        """Deletes a delivery that has been processed. The bucket keeps its noncurrent version for a while."""
         self._s3.delete_object(Bucket=self._bucket, Key=key)

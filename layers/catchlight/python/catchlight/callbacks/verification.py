@@ -1,6 +1,7 @@
-"""Who calls, and whether what was sent is JSON in the strict sense. Bytes and shapes first, meaning later.
+"""Verifies the token and the signature of a callback, and decodes its body as strict JSON.
 
-Whatever a stranger sends, one of two errors comes out: `UnauthorizedError` or `MalformedBodyError`.
+Formats are checked before values are compared or parsed. Every invalid input raises `UnauthorizedError` or
+`MalformedBodyError`, and no other exception.
 """
 
 import base64
@@ -16,22 +17,22 @@ from catchlight.errors import MalformedBodyError, UnauthorizedError
 
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
 
-# kie.ai signs taskId and time, with these headers; documented at docs.kie.ai, "Webhook verification".
+# kie.ai signs the task id and the time, and sends both headers; documented at docs.kie.ai, "Webhook verification".
 TIMESTAMP_HEADER = "x-webhook-timestamp"
 SIGNATURE_HEADER = "x-webhook-signature"
 TIMESTAMP_PATTERN = re.compile(r"[0-9]{10}", re.ASCII)
 SIGNATURE_PATTERN = re.compile(r"[A-Za-z0-9+/]{43}=", re.ASCII)
-# No tolerance is documented; five minutes each way is what clients of this scheme use.
+# No tolerance is documented; other clients of this scheme use five minutes in both directions.
 SIGNATURE_TOLERANCE = timedelta(seconds=300)
 
 
 def verify_token(presented: str, live_tokens: Iterable[str]) -> None:
-    """Accepts the callback token of the URL.
+    """Checks the callback token of the URL, in constant time per token.
 
     Raises:
-        UnauthorizedError: it is none of the live ones.
+        UnauthorizedError: the token is malformed or is none of the valid ones.
     """
-    # The shape first: no stranger makes us read secrets with garbage.
+    # The format first: a malformed token must not cause a call to Secrets Manager.
     if TOKEN_PATTERN.fullmatch(presented):
         for token in live_tokens:
             if hmac.compare_digest(presented.encode(), token.encode()):
@@ -40,16 +41,16 @@ def verify_token(presented: str, live_tokens: Iterable[str]) -> None:
 
 
 def verify_signature(headers: Mapping[str, str], task_id: str, live_keys: Iterable[str], *, now: datetime) -> None:
-    """Accepts kie.ai's signature: base64(HMAC-SHA256(key, taskId + "." + timestamp)).
+    """Checks kie.ai's signature: base64(HMAC-SHA256(key, taskId + "." + timestamp)).
 
-    It covers task id and time only: what the body says of status and URLs stays a claim.
+    The signature covers only the task id and the time: status and URLs in the body stay unconfirmed.
 
     Args:
-        headers: lower-case names; a header that was sent twice is comma-joined and therefore refused.
-        live_keys: webhook keys valid now; none, or only empty ones, accepts nothing.
+        headers: names in lower case. A header that was sent twice is comma-joined and therefore rejected.
+        live_keys: the webhook keys valid now. Without keys, or with empty ones only, every signature is rejected.
 
     Raises:
-        UnauthorizedError: missing, malformed, too old, too new, or made with another key.
+        UnauthorizedError: the signature is missing, malformed, too old, too new, or made with another key.
     """
     timestamp = headers.get(TIMESTAMP_HEADER, "")
     signature = headers.get(SIGNATURE_HEADER, "")
@@ -64,10 +65,10 @@ def verify_signature(headers: Mapping[str, str], task_id: str, live_keys: Iterab
 
 
 def decode_json(body: bytes) -> Any:
-    """JSON as RFC 8259 has it: UTF-8, no NaN, no key twice, no depth that would exhaust the stack.
+    """Decodes JSON according to RFC 8259: in UTF-8, without NaN, repeated keys, or nesting that exhausts the stack.
 
     Raises:
-        MalformedBodyError: it is not.
+        MalformedBodyError: the body is not such JSON.
     """
     try:
         return json.loads(
@@ -80,7 +81,7 @@ def decode_json(body: bytes) -> Any:
     except json.JSONDecodeError as exc:
         raise MalformedBodyError(f"the body is not JSON: {exc.msg} at character {exc.pos}") from None
     except ValueError:
-        # An integer of thousands of digits: int() refuses it (CVE-2020-10735).
+        # int() rejects an integer of thousands of digits (CVE-2020-10735).
         raise MalformedBodyError("the body holds a number that is too long") from None
 
 
@@ -89,7 +90,7 @@ def _refuse_constant(_: str) -> NoReturn:
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Two readers of {"taskId": "a", "taskId": "b"} may see two tasks.
+    # Two parsers of {"taskId": "a", "taskId": "b"} may see different tasks.
     result = dict(pairs)
     if len(result) != len(pairs):
         raise MalformedBodyError("the body has an object with the same key twice")

@@ -1,4 +1,4 @@
-"""The tasks API from Python: `with connect("catchlight") as desk: desk.submit("flux-kontext", {"prompt": "..."})`."""
+"""Client of the tasks API: `with connect("catchlight") as api: api.submit("flux-kontext", {"prompt": "..."})`."""
 
 from catchlight.api.schemas import ImageResponse, NewTask, TaskPage, TaskResponse
 from catchlight.client.aws_errors import CatchlightError
@@ -29,9 +29,9 @@ __all__ = [
     "ImageState",
     "NewTask",
     "NotFoundError",
-    "Patience",
     "PermissionDeniedError",
     "RateLimitError",
+    "RetryPolicy",
     "TaskPage",
     "TaskResponse",
     "TaskStatus",

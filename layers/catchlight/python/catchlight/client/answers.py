@@ -1,4 +1,4 @@
-"""Reads what the tasks API, and API Gateway before it, answer."""
+"""Converts HTTP responses of the tasks API, and of API Gateway in front of it, into models and errors."""
 
 from http import HTTPStatus
 from typing import TypeVar
@@ -15,10 +15,10 @@ _MAX_QUOTED_CHARACTERS = 300
 
 
 def read_answer(response: httpx.Response, model: type[Answer]) -> Answer:
-    """The answer as a model.
+    """Validates a response's body and returns it as `model`.
 
     Raises:
-        UnexpectedResponseError: it is none.
+        UnexpectedResponseError: the body does not fit the model.
     """
     try:
         return model.model_validate_json(response.content)
@@ -33,7 +33,7 @@ def read_answer(response: httpx.Response, model: type[Answer]) -> Answer:
 
 
 def refusal(response: httpx.Response) -> TasksApiError:
-    """What an answer that is neither a success nor a redirection means."""
+    """Returns the error for a response that is neither a success nor a redirection, with its Retry-After."""
     error = _refusal(response)
     error.retry_after_seconds = _retry_after_seconds(response)
     return error
@@ -69,7 +69,7 @@ def _gateway_message(response: httpx.Response) -> str:
 
 
 def _retry_after_seconds(response: httpx.Response) -> float | None:
-    """Seconds only: API Gateway and the tasks API send no dates."""
+    """Reads Retry-After in seconds; API Gateway and the tasks API never send it as a date."""
     try:
         return max(0.0, float(response.headers["Retry-After"]))
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""What may go wrong for people at a keyboard, in words that say what to do next."""
+"""Turns errors of AWS calls into messages for users of the command line that say what to do next."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,16 +34,16 @@ _THROTTLED = {
 
 
 class CatchlightError(Exception):
-    """Why a command cannot go on. The message says what to do next and holds no secret; the exit status is 1."""
+    """A command cannot continue. The message says what to do next and holds no secrets; the exit status is 1."""
 
 
 class UsageError(CatchlightError):
-    """The command line makes no sense, or which stack it means cannot be determined; the exit status is 2."""
+    """The arguments are invalid, or do not determine a stack; the exit status is 2."""
 
 
 @contextmanager
 def faults_explained() -> Iterator[None]:
-    """Turns the faults of AWS, of the network and of the package into CatchlightError, whatever call met them."""
+    """Converts errors of AWS, of the network and of the package, raised in the block, into CatchlightError."""
     try:
         yield
     except (ClientError, BotoCoreError, ImageTasksError) as exc:
@@ -51,7 +51,7 @@ def faults_explained() -> Iterator[None]:
 
 
 def reason_of(exc: Exception) -> str:
-    """Explains any fault in words: of AWS, or of the package, which may have one of AWS as its cause."""
+    """Returns a message for an error of AWS or of the package; the latter may have an AWS error as its cause."""
     fault = exc.__cause__ if isinstance(exc, ImageTasksError) and exc.__cause__ else exc
     if isinstance(fault, (ClientError, BotoCoreError)):
         return explain(fault)
@@ -59,7 +59,7 @@ def reason_of(exc: Exception) -> str:
 
 
 def explain(exc: ClientError | BotoCoreError) -> str:
-    """What a fault of an AWS call means for who sits at the keyboard."""
+    """Returns a message that explains a failed AWS call to the user and says what to do next."""
     match exc:
         case ClientError():
             return _explain_refusal(exc)

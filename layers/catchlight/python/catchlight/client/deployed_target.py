@@ -1,4 +1,4 @@
-"""Determines which stack in AWS is meant, in which region and with which profile, before a request is sent."""
+"""Determines name, region and profile of the deployed stack that a command uses, before any request is sent."""
 
 import os
 from pathlib import Path
@@ -14,15 +14,15 @@ DEFAULT_STACK_NAME = "catchlight"
 
 
 def deployed_target(stack_name: str | None, region: str | None, profile: str | None) -> tuple[str, boto3.Session]:
-    """A stack's name, and a session for its region and account. What is None is what `sam deploy` uses in this folder.
+    """Returns a stack's name and a session for it. None means the value that `sam deploy` uses in this folder.
 
     Raises:
-        UsageError: the name cannot be determined, or region or profile are unknown.
-        NoRegionError: neither the options nor a file nor the environment name a region.
+        UsageError: the name cannot be determined, or the region or the profile is unknown.
+        NoRegionError: neither the options nor a file nor the environment sets a region.
     """
     settings = read_deploy_settings(Path())
     name = stack_name or _default_name(settings)
-    # Region and profile of the file are those of its stack, not of any other.
+    # Region and profile in the file belong to the file's stack; they must not be used for another one.
     if settings and name == settings.stack_name:
         region, profile = region or settings.region, profile or settings.profile
     return name, _session(region, profile)
@@ -42,7 +42,7 @@ def _default_name(settings: DeploySettings | None) -> str:
 
 
 def _refuse_below_a_project(folder: Path) -> None:
-    """Refuses to guess a name in a folder inside a checkout, whose own files name a stack."""
+    """Raises UsageError in a subfolder of a project that configures a stack: the default name could be wrong."""
     for parent in folder.parents:
         for name in (*FILE_NAMES, f"{DEFAULT_STATE_DIR}/{STATE_FILE}"):
             if (parent / name).is_file():
@@ -53,13 +53,13 @@ def _refuse_below_a_project(folder: Path) -> None:
 
 
 def _session(region: str | None, profile: str | None) -> boto3.Session:
-    # boto3 reads AWS_DEFAULT_REGION only; the AWS CLI takes AWS_REGION as well.
+    # boto3 reads AWS_DEFAULT_REGION only; the AWS CLI reads AWS_REGION as well.
     region = region or os.environ.get("AWS_REGION") or None
     try:
         session = boto3.Session(region_name=region, profile_name=profile)
     except (ProfileNotFound, ConfigParseError) as exc:
         raise UsageError(explain(exc)) from exc
-    if not session.region_name:  # an empty variable counts as none; botocore would take it for a region
+    if not session.region_name:  # an empty variable counts as unset; botocore would use it as a region
         raise NoRegionError
     _check_region(session)
     return session

@@ -1,4 +1,4 @@
-"""Archived images into a folder, checked against what was archived."""
+"""Downloads archived images into a folder and verifies their SHA-256."""
 
 import hashlib
 import os
@@ -20,16 +20,16 @@ from catchlight.client.errors import DownloadError, TasksApiError
 from catchlight.client.tasks_client import TasksClient
 from catchlight.models import ImageKind, ImageState, Model
 
-# What a home's line and one session of S3 take; more only makes each of them slower.
+# Four parallel downloads use the bandwidth of a home connection; more of them only slow each other down.
 SIDE_BY_SIDE = 4
-# A link that dies sooner is not begun with.
+# A link that expires sooner is replaced before its first use.
 _LINK_MARGIN = timedelta(seconds=30)
 _EXTENSIONS = frozenset({"jpg", "png", "webp", "gif", "avif"})
 _MAX_NAME_CHARACTERS = 180
 
 
 class Download(Model):
-    """What became of one image."""
+    """The outcome for one image."""
 
     provider: str
     task_id: str
@@ -47,14 +47,14 @@ def download(
     *,
     kinds: Collection[ImageKind] = tuple(ImageKind),
 ) -> Iterator[Download]:
-    """Saves the images of tasks, some at a time, and tells of each as it is done.
+    """Saves the images of tasks into a folder, SIDE_BY_SIDE at a time, and yields each outcome as it is known.
 
-    What is there already is left alone; what was broken off goes on where it ended; no other file is overwritten.
-    Tasks are taken a page at a time, as they are needed.
+    Images that are complete already are skipped, interrupted downloads are resumed, and other files are never
+    overwritten. Tasks are read a page at a time, as they are needed.
 
     Raises:
-        TasksApiError: the next tasks cannot be had. What fails for one image is told in its Download.
-        OSError: the folder cannot be made.
+        TasksApiError: the next tasks could not be read. A failure of one image is reported in its Download instead.
+        OSError: the folder cannot be created.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
@@ -77,7 +77,7 @@ def download(
 
 
 def _not_seen(tasks: Iterable[TaskResponse], seen: set[str]) -> Iterator[TaskResponse]:
-    """A task that changes while pages are read may be met twice."""
+    """Yields each task once: a task that changes while pages are read may be on two of them."""
     for task in tasks:
         if task.task not in seen:
             seen.add(task.task)
@@ -85,7 +85,7 @@ def _not_seen(tasks: Iterable[TaskResponse], seen: set[str]) -> Iterator[TaskRes
 
 
 class _ImageSaver:
-    """One image on its way into the folder."""
+    """Downloads one image into a partial file, verifies it, and renames it to its final name."""
 
     def __init__(
         self, api: TasksClient, task: TaskResponse, image: ImageResponse, folder: Path, stop: threading.Event
@@ -117,7 +117,7 @@ class _ImageSaver:
         if self._is_present():
             return "present"
         with self._partial_to_itself():
-            if self._is_present():  # somebody else was faster
+            if self._is_present():  # another process was faster
                 self._partial.unlink()
                 return "present"
             self._complete_partial()
@@ -129,32 +129,32 @@ class _ImageSaver:
 
     @contextmanager
     def _partial_to_itself(self) -> Iterator[None]:
-        """Keeps other runs, on this machine, from adding to the file that is checked and renamed here."""
+        """Locks the partial file against other processes on this machine until it is verified and renamed."""
         with self._partial.open("ab") as file:
             if not self._is_locked(file):
                 raise DownloadError("Another download is saving it at this moment. Try again when that is done.")
             try:
                 yield
             finally:
-                if not os.fstat(file.fileno()).st_size:  # nothing came
+                if not os.fstat(file.fileno()).st_size:  # nothing was downloaded
                     self._partial.unlink(missing_ok=True)
 
     def _is_locked(self, file: IO[bytes]) -> bool:
         try:
-            import fcntl  # which Windows does not have
+            import fcntl  # not available on Windows
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return os.path.samestat(os.fstat(file.fileno()), self._partial.stat())
-        except (BlockingIOError, FileNotFoundError):  # the latter: renamed since it was opened
+        except (BlockingIOError, FileNotFoundError):  # FileNotFoundError: renamed since it was opened
             return False
-        except (OSError, ImportError):  # there are no locks here: whoever runs it twice has to take care
+        except (OSError, ImportError):  # no file locks on this system: parallel runs are not prevented
             return True
 
     def _complete_partial(self) -> None:
         is_resumed = self._partial.stat().st_size > 0
         self._fetch_all()
         if not self._is_right(self._partial) and is_resumed:
-            # The part that was there may have been another image's, or cut off in the middle of a write.
+            # The partial file of the earlier run may belong to another image, or end in an incomplete write.
             os.truncate(self._partial, 0)
             self._fetch_all()
         if not self._is_right(self._partial):
@@ -178,24 +178,24 @@ class _ImageSaver:
         self._api.patience.send(self._fetch_rest)
 
     def _fetch_rest(self) -> None:
-        """Adds to the partial file what it lacks; a second call goes on where the first one broke off."""
+        """Downloads the bytes that the partial file lacks; a second call resumes where the first one ended."""
         have = self._partial.stat().st_size
         if have and have == self._image.bytes:
             return
         if self._image.bytes is not None and have > self._image.bytes:
-            have = 0  # begun anew: the answer to a request without a range is written from the start
+            have = 0  # the response to a request without a range overwrites the file from its start
         if self._link is None:
             self._link = self._api.image_link(
                 self._task.provider, self._task.task_id, self._image.kind, self._image.index
             )
-        link, self._link = self._link, None  # the next try gets a fresh one
+        link, self._link = self._link, None  # a retry requests a new link
         with self._api.open_link(link, from_byte=have) as response:
             goes_on = response.status_code == HTTPStatus.PARTIAL_CONTENT
             with self._partial.open("ab" if goes_on else "wb") as file:
                 self._write(response, file.write)
 
     def _write(self, response: httpx.Response, write: Callable[[bytes], object]) -> None:
-        # As it comes: what is gathered first is lost when the connection is.
+        # Written chunk by chunk, so that a lost connection loses no bytes that have arrived.
         for chunk in response.iter_bytes():
             if self._stop.is_set():
                 raise DownloadError("It was broken off.")
@@ -212,12 +212,12 @@ def _is_alive(image: ImageResponse) -> bool:
 
 
 def file_name(task: TaskResponse, image: ImageResponse) -> str:
-    """`{provider}_{taskId}_{kind}-{index}.{ext}`: one folder's worth of names, safe on every file system."""
+    """Returns a unique file name, `{provider}_{taskId}_{kind}-{index}.{ext}`, valid on every file system."""
     suffix = PurePosixPath(image.key or "").suffix.lstrip(".")
     extension = suffix if suffix in _EXTENSIONS else "image"
     stem = f"{task.provider}_{task.task_id}_{image.kind}-{image.index}"
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
     if safe != stem or len(safe) > _MAX_NAME_CHARACTERS:
-        # Others may read the same once their letters are gone.
+        # Different names may become equal when characters are replaced or cut: a hash keeps them apart.
         safe = f"{safe[:_MAX_NAME_CHARACTERS]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
     return f"{safe}.{extension}"

@@ -1,15 +1,15 @@
-"""What the tasks API, or the way to it, may refuse.
+"""Defines the errors of the tasks API client.
 
 CatchlightError
 └── TasksApiError
-    ├── APIConnectionError        no answer came, also after some tries
-    ├── PermissionDeniedError         403  API Gateway does not let these credentials in
-    ├── UnexpectedResponseError   not an answer of the tasks API: another server, a stack that is too old
-    ├── APIError            the tasks API refused, and says why and what to do next
-    │   ├── NotFoundError       404  no such task, image or submission
-    │   ├── RateLimitError           429, 503  the same request is worth another try later
-    │   └── UnknownOutcomeError        409  the provider may have taken a submission: nothing is sent again by itself
-    └── DownloadError           an image could not be saved
+    ├── APIConnectionError          no response, after all retries
+    ├── PermissionDeniedError       401, 403  API Gateway refuses these credentials
+    ├── UnexpectedResponseError     not a response of the tasks API: another server, or a stack of another version
+    ├── APIError                    the tasks API refused the request; its body says why and what to do next
+    │   ├── NotFoundError           404  no such task, image or submission
+    │   ├── RateLimitError          429, 503  the same request may succeed later
+    │   └── UnknownOutcomeError     409  the provider may have accepted a submission: it is not sent again automatically
+    └── DownloadError               an image could not be saved
 """
 
 from http import HTTPStatus
@@ -20,31 +20,31 @@ from catchlight.client.aws_errors import CatchlightError
 
 
 class TasksApiError(CatchlightError):
-    """Base of all that goes wrong between a client and the tasks API; itself for faults of the API in general."""
+    """Base class of the client's errors; raised itself for invalid keys and for API Gateway's own HTTP 429 and 5xx."""
 
     def __init__(self, message: str, *, again: bool = False) -> None:
         super().__init__(message)
         self.is_worth_another_try = again
-        self.retry_after_seconds: float | None = None  # as the answer asks for
+        self.retry_after_seconds: float | None = None  # from the Retry-After header
 
 
 class APIConnectionError(TasksApiError):
-    """No answer came. A submission may be sent again under the same idempotency key."""
+    """No response arrived. A submission may be sent again with the same idempotency key."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, again=True)
 
 
 class PermissionDeniedError(TasksApiError):
-    """The credentials are not let in: they need `execute-api:Invoke` on the stack's API."""
+    """API Gateway refused the credentials: they need `execute-api:Invoke` on the stack's API."""
 
 
 class UnexpectedResponseError(TasksApiError):
-    """Something answered, but not as the tasks API does."""
+    """The response is not one of this version's tasks API."""
 
 
 class APIError(TasksApiError):
-    """The tasks API's own refusal; `body` has all that it says."""
+    """The tasks API refused the request; `body` is its problem body (RFC 9457)."""
 
     def __init__(self, body: ProblemBody, *, again: bool = False) -> None:
         super().__init__(_in_words(body), again=again)
@@ -52,23 +52,23 @@ class APIError(TasksApiError):
 
 
 class NotFoundError(APIError):
-    """There is no such task, image or submission."""
+    """The task, image or submission does not exist."""
 
 
 class RateLimitError(APIError):
-    """Not now: nothing was generated, and the same request may be sent again later."""
+    """The request cannot be served now: nothing was generated, and the same request may be sent again later."""
 
 
 class UnknownOutcomeError(APIError):
-    """Whether the provider took a submission is not known: whether to risk paying twice is for people to decide."""
+    """It is unknown whether the provider accepted a submission. A person must decide whether to risk paying twice."""
 
 
 class DownloadError(TasksApiError):
-    """An image could not be saved: what came is not what was archived, or a different file is in the way."""
+    """An image could not be saved: its SHA-256 is wrong, another file has its name, or the download was stopped."""
 
 
 def error_of(body: ProblemBody) -> APIError:
-    """The class that fits a problem."""
+    """Returns the error whose class fits a problem body."""
     match body.status:
         case HTTPStatus.NOT_FOUND:
             return NotFoundError(body)

@@ -11,15 +11,15 @@ from catchlight.client.aws_errors import UsageError
 DEFAULT_STATE_DIR = ".local"
 STATE_FILE = "stack.json"
 LOCK_FILE = "stack.lock"
-# On loopback the kernel answers for a busy process as well, unless its queue of connections is full.
+# On loopback the kernel accepts connections even for a busy process, unless its backlog is full.
 _CONNECT_TIMEOUT_SECONDS = 10.0
 
 
 class LocalState(BaseModel):
-    """stack.json, as far as commands need it."""
+    """The fields of stack.json that commands need."""
 
     api_url: str
-    # A local stack listens on this address only: nothing that a damaged file says leads out of this machine.
+    # A local stack listens on this address only. The pattern keeps a damaged file from directing requests elsewhere.
     aws_endpoint_url: str = Field(pattern=r"^http://127\.0\.0\.1:[0-9]{1,5}$")
     region: str
     tasks_api_url: str | None = None
@@ -32,13 +32,13 @@ def read_local_state(folder: Path) -> LocalState | None:
     """Reads the state of the local stack that runs with this folder; None if there is none.
 
     Raises:
-        UsageError: there is something that cannot be read, or that belongs to a stack which is starting or has ended.
+        UsageError: the state cannot be read, or its stack is starting, ending or no longer running.
     """
     path = folder / STATE_FILE
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as exc:
-        if path.is_symlink():  # a link whose target is missing: there is such a file
+        if path.is_symlink():  # a broken link: the state file exists but cannot be read
             raise _unreadable(path, exc) from exc
         if is_locked(folder):
             raise UsageError(
@@ -61,9 +61,9 @@ def read_local_state(folder: Path) -> LocalState | None:
 
 
 def is_locked(folder: Path) -> bool | None:
-    """Whether a local stack runs with this folder; None if that cannot be told from the folder's lock."""
+    """Whether a local stack holds the lock of this folder; None if there is no lock file, or no support for locks."""
     try:
-        import fcntl  # Windows has none, and no local stack either
+        import fcntl  # not available on Windows, where no local stack runs either
     except ImportError:
         return None
     try:

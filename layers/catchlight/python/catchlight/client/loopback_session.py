@@ -1,4 +1,4 @@
-"""A boto3 session for the AWS endpoint of a local stack, which nothing in the user's AWS settings can change."""
+"""Creates boto3 sessions for a local stack's AWS endpoint, independent of the user's AWS settings."""
 
 import os
 from typing import Any
@@ -8,18 +8,19 @@ import botocore.session
 from botocore.config import Config
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 
-# Loopback needs no proxy, whatever the environment says.
+# Loopback needs no proxy, even if the environment configures one.
 NO_PROXIES = Config(proxies={})
 
 
 def loopback_session(region: str) -> boto3.Session:
-    """A session with dummy credentials that reads neither AWS variables of the environment nor AWS files.
+    """Returns a session with dummy credentials that reads neither AWS environment variables nor AWS files.
 
-    A profile that does not exist, a broken configuration file or a retry mode that botocore does not know would fail
-    each client; an endpoint of the user's might lead out of this machine. Clients need `endpoint_url` and NO_PROXIES.
+    A missing profile, a broken configuration file or an unknown retry mode in the user's settings would make every
+    client fail, and a configured endpoint could direct requests to another machine. Clients must be created with
+    `endpoint_url` and NO_PROXIES.
     """
     variables: dict[str, Any] = {
-        # Without a name in the file and in the environment only the default is left.
+        # Without names in the configuration file and the environment, botocore uses the default.
         name: (None, None, default, conversion)
         for name, (_, _, default, conversion) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()
     }
@@ -28,7 +29,7 @@ def loopback_session(region: str) -> boto3.Session:
     variables["ignore_configured_endpoint_urls"] = (None, None, True, None)
     return boto3.Session(
         aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 - a dummy
+        aws_secret_access_key="local",  # noqa: S106  # nosec B106 - a dummy
         region_name=region,
         botocore_session=botocore.session.Session(session_vars=variables),
     )

@@ -1,4 +1,4 @@
-"""How long the same request is sent again."""
+"""Retries requests to the tasks API with exponential backoff."""
 
 import random
 import time
@@ -16,17 +16,17 @@ _LONGEST_PAUSE_SECONDS = 8.0
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Sends again what is worth it, after pauses that double, or as long as the answer asks for."""
+    """Retries temporary failures, after pauses that double or after the number of seconds in Retry-After."""
 
-    seconds: float = 60  # for all tries and pauses together
+    seconds: float = 60  # limit for all attempts and pauses together
     tries: int = 6
     sleep: Callable[[float], None] = time.sleep
 
     def send(self, send_once: Callable[[], Answer]) -> Answer:
-        """The first answer.
+        """Calls `send_once` until it succeeds, and returns its result.
 
         Raises:
-            TasksApiError: the last try's.
+            TasksApiError: raised by the last attempt.
         """
         begun = time.monotonic()
         for number in range(self.tries - 1):
@@ -37,8 +37,9 @@ class RetryPolicy:
                     raise
                 pause = exc.retry_after_seconds
                 if pause is None:
-                    # Not all at the same time, where many were refused at the same time.
-                    pause = min(_FIRST_PAUSE_SECONDS * 2**number, _LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1)  # noqa: S311
+                    # Jitter: clients that were refused together must not retry together.
+                    pause = min(_FIRST_PAUSE_SECONDS * 2**number, _LONGEST_PAUSE_SECONDS)
+                    pause *= random.uniform(0.5, 1)  # noqa: S311  # nosec B311
                 if time.monotonic() - begun + pause > self.seconds:
                     raise
                 self.sleep(pause)

@@ -1,4 +1,4 @@
-"""Reads what `sam deploy` uses in a folder: its samconfig.toml, samconfig.yaml or samconfig.yml."""
+"""Reads the settings of `sam deploy` in a folder from samconfig.toml, samconfig.yaml or samconfig.yml."""
 
 import tomllib
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from typing import Any
 
 from catchlight.client.aws_errors import UsageError
 
-# SAM uses the first of these that exists. No environment variable of SAM's names another file or environment.
+# SAM uses the first of these that exists. SAM has no environment variable that selects another file or environment.
 FILE_NAMES = ("samconfig.toml", "samconfig.yaml", "samconfig.yml")
-ENVIRONMENT = "default"  # SAM's own, without --config-env
-# A command's own section outranks the global one.
+ENVIRONMENT = "default"  # SAM's default, without --config-env
+# In ascending precedence: a command's own section overrides the global one.
 _COMMANDS = ("global", "deploy")
 
 
 @dataclass(frozen=True)
 class DeploySettings:
-    """The stack that `sam deploy` deploys, and where; None for what the file leaves out."""
+    """Name, region and profile of the stack that `sam deploy` deploys; None if the file does not set them."""
 
     file_name: str
     stack_name: str | None
@@ -29,8 +29,8 @@ def read_deploy_settings(folder: Path) -> DeploySettings | None:
     """Reads the settings of `sam deploy` in this folder; None if it has no configuration file.
 
     Raises:
-        UsageError: the file cannot be read. SAM goes on without some of these files; but then another stack would be
-            meant than the file names.
+        UsageError: the file cannot be read. SAM ignores some unreadable files; here that could select a stack other
+            than the one in the file.
     """
     for name in FILE_NAMES:
         path = folder / name
@@ -63,7 +63,7 @@ def _document(path: Path, content: bytes) -> Any:
         if text.startswith("\ufeff"):  # SAM refuses it as well
             raise ValueError("it begins with a byte order mark; save it as UTF-8 without one")
         return tomllib.loads(text)
-    # SAM's own parser. Imported here: few use it, and all commands would wait for it.
+    # The parser that SAM uses. Imported here because few projects use YAML, and the import would slow all commands.
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -89,7 +89,7 @@ def _settings(file_name: str, document: Any) -> DeploySettings:
 
 
 def _table(document: Any, *keys: str) -> Mapping[str, Any]:
-    """The table below these keys; an empty one if a key is missing."""
+    """Returns the table at this path of keys; an empty one if a key is missing."""
     for depth in range(len(keys) + 1):
         if not isinstance(document, Mapping):
             raise ValueError(f"{'.'.join(keys[:depth]) or 'the document'} is no table")

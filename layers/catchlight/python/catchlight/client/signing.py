@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 for httpx, made by botocore."""
+"""Signs httpx requests with AWS Signature Version 4, computed by botocore."""
 
 from collections.abc import Generator
 
@@ -9,12 +9,12 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import NoCredentialsError, NoRegionError
 
-# Signed are headers that arrive as they were sent: proxies and httpx itself change others.
+# Only these headers are signed: proxies, and httpx itself, may change others on the way.
 _SIGNED = ("content-type", "idempotency-key")
 
 
 class SignedRequests(httpx.Auth):
-    """Signs every request for API Gateway with credentials that are renewed as they expire."""
+    """Signs every request for API Gateway, with credentials that botocore renews before they expire."""
 
     requires_request_body = True
 
@@ -24,10 +24,10 @@ class SignedRequests(httpx.Auth):
 
     @classmethod
     def of(cls, session: boto3.Session) -> "SignedRequests":
-        """Signs as a boto3 session would.
+        """Returns an authentication that uses the credentials and the region of a boto3 session.
 
         Raises:
-            NoCredentialsError, NoRegionError: the session has none.
+            NoCredentialsError, NoRegionError: the session has no credentials, or no region.
         """
         credentials = session.get_credentials()
         if credentials is None:

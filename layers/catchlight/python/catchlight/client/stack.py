@@ -1,4 +1,4 @@
-"""Finds a stack, deployed or local, and what belongs to it. The one place that knows how."""
+"""Finds a stack, deployed or local, with its resources, parameters and boto3 clients."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
 
-# Nobody waits for a response as a provider does: patience with throttling instead of speed.
+# More retries than in the functions: no provider waits for a response here, so commands can wait out throttling.
 CLIENT_CONFIG = Config(
     connect_timeout=5,
     read_timeout=20,
@@ -33,24 +33,24 @@ CLIENT_CONFIG = Config(
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack's resources by their logical ids in the template, and clients that speak to them."""
+    """A stack: its physical resources by their logical ids in the template, its parameters, and its boto3 clients."""
 
     name: str
     region: str
     is_local: bool
     api_url: str
-    resources: Mapping[str, str]  # what Ref gives for them
+    resources: Mapping[str, str]  # physical ids: the values of Ref
     parameters: Mapping[str, str]
     session: boto3.Session = field(repr=False)
-    tasks_api_url: str = ""  # of a stack from an older template there is none
+    tasks_api_url: str = ""  # empty if the stack's template is older than the tasks API
     endpoint_url: str | None = None
     simulator_url: str | None = None
-    logs: Path | None = None  # where a local stack's functions write theirs
-    custom_endpoint: str = ""  # in place of AWS's own, from the user's AWS settings (AWS_ENDPOINT_URL)
+    logs: Path | None = None  # the folder of a local stack's function logs
+    custom_endpoint: str = ""  # set by the user's AWS settings (AWS_ENDPOINT_URL) instead of AWS's own
     _clients: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def client(self, service: str, config: Config | None = None) -> Any:
-        """A boto3 client; the same one for each call. Make it before threads share it."""
+        """Returns the boto3 client of a service, created once. Create it before several threads use it."""
         if service not in self._clients:
             config = CLIENT_CONFIG.merge(config) if config else CLIENT_CONFIG
             config = config.merge(NO_PROXIES) if self.is_local else config
@@ -60,16 +60,16 @@ class Stack:
         return self._clients[service]
 
     def close(self) -> None:
-        """Ends the clients' connections."""
+        """Closes the clients' connections."""
         for client in self._clients.values():
             client.close()
         self._clients.clear()
 
     def resource(self, logical_id: str) -> str:
-        """A resource's physical id: a table's name, a queue's URL, a secret's or state machine's ARN.
+        """Returns a resource's physical id: a table's name, a queue's URL, a secret's or state machine's ARN.
 
         Raises:
-            CatchlightError: the stack has none, as one that was deployed from an older template.
+            CatchlightError: the stack has no such resource, because its template is older.
         """
         try:
             return self.resources[logical_id]
@@ -78,7 +78,7 @@ class Stack:
             raise CatchlightError(f"{self} has no {logical_id}; {update}.") from None
 
     def seconds(self, parameter: str, default: int) -> int:
-        """A parameter of the template that is a number of seconds."""
+        """Returns the value of a template parameter in seconds; `default` if the stack does not have it."""
         return int(self.parameters.get(parameter, default))
 
     @property
@@ -93,7 +93,7 @@ class Stack:
 
     @cached_property
     def provider_base_urls(self) -> dict[str, str]:
-        """Base URLs that differ from the providers' own."""
+        """Base URLs by provider id, from the parameter ProviderBaseUrls; only those that override the default."""
         pairs = filter(None, self.parameters.get("ProviderBaseUrls", "").split(","))
         return {provider: url.rstrip("/") for provider, _, url in (pair.partition("=") for pair in pairs)}
 
@@ -105,7 +105,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class StackChoice:
-    """Which stack a command line means; docs/command-line.md has the order. None stands for an option not given."""
+    """The options that choose a stack; None means that the option was not given. docs/command-line.md has the order."""
 
     stack_name: str | None = None
     local: bool = False
@@ -114,17 +114,18 @@ class StackChoice:
     profile: str | None = None
 
     def find(self) -> Stack:
-        """The stack. What stands in the way of one candidate is an error, never a reason to take the next one.
+        """Finds the chosen stack. A candidate that cannot be read is an error; the next one is not tried instead.
 
         Raises:
-            CatchlightError: there is none, or it cannot be read with these credentials.
+            UsageError: the options contradict each other, or do not determine a stack.
+            CatchlightError: there is no such stack, or it cannot be read with these credentials.
         """
         self._check()
         state_dir = Path(self.state_dir or DEFAULT_STATE_DIR)
         if self.local or self.state_dir is not None:
             return find_local(state_dir)
         names_aws = self.stack_name or self.region or self.profile
-        # Nothing in AWS must change by mistake: where a local stack is up, AWS has to be named.
+        # Prevents changes in AWS by mistake: while a local stack runs, a deployed one must be chosen by an option.
         if not names_aws and (state := read_local_state(state_dir)):
             return _local_stack(state, state_dir)
         return find_deployed(self.stack_name, region=self.region, profile=self.profile)
@@ -144,11 +145,11 @@ class StackChoice:
 
 
 def find_local(state_dir: Path) -> Stack:
-    """The stack of `make up`.
+    """Finds the local stack of `make up` that has its state in this folder.
 
     Raises:
-        CatchlightError: there is none.
-        UsageError: what is in the folder cannot be read, or its stack has ended.
+        CatchlightError: the folder has no state of a local stack.
+        UsageError: the state cannot be read, or its stack is starting, ending or no longer running.
     """
     state = read_local_state(state_dir)
     if state is None:
@@ -175,12 +176,12 @@ def _local_stack(state: LocalState, state_dir: Path) -> Stack:
 
 
 def find_deployed(stack_name: str | None, *, region: str | None = None, profile: str | None = None) -> Stack:
-    """A stack in AWS, by its name; name, region and profile default to what `sam deploy` uses here (samconfig.toml).
+    """Finds a deployed stack. Name, region and profile default to those of `sam deploy` here (samconfig.toml).
 
     Raises:
         UsageError: name, region or profile cannot be determined, or are unknown. No request was sent.
-        CatchlightError: there is none of this name, or the credentials do not let it be read.
-        BotoCoreError, ClientError: see `errors.explain`.
+        CatchlightError: there is no stack of this name, or it cannot be read with these credentials.
+        BotoCoreError, ClientError: see `aws_errors.explain`.
     """
     name, session = deployed_target(stack_name, region, profile)
     with closing(session.client("cloudformation", config=CLIENT_CONFIG)) as cloudformation:
@@ -198,7 +199,7 @@ def find_deployed(stack_name: str | None, *, region: str | None = None, profile:
         resources=resources,
         parameters=parameters,
         session=session,
-        # All of AWS's own, in every partition, begin with the service.
+        # AWS's own endpoints begin with the service's name in every partition.
         custom_endpoint="" if str(urlsplit(endpoint).hostname).startswith("cloudformation") else endpoint,
     )
 
@@ -216,7 +217,7 @@ def _describe(cloudformation: "CloudFormationClient", name: str) -> "StackTypeDe
 
 
 def _resources(cloudformation: "CloudFormationClient", name: str) -> dict[str, str]:
-    # Not DescribeStackResources: it stops at a hundred.
+    # Not DescribeStackResources, which returns 100 resources at most.
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
     return {
         found["LogicalResourceId"]: found["PhysicalResourceId"]

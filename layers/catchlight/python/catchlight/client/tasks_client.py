@@ -1,4 +1,4 @@
-"""The tasks API from Python. `docs/tasks-api.openapi.yaml` is what it speaks."""
+"""Python client of the tasks API, which `docs/tasks-api.openapi.yaml` specifies."""
 
 import json
 import re
@@ -30,11 +30,11 @@ from catchlight.client.signing import SignedRequests
 from catchlight.client.stack import Stack, StackChoice
 from catchlight.models import ImageKind, TaskStatus
 
-# The tasks API's own limit: an answer has to get through proxies that hang up after 30 s.
+# The tasks API's own limit: a response must arrive before proxies close the connection after 30 s.
 WAIT_SECONDS = 20
-# A desk that answers at once although it was asked to wait is not asked in a tight loop.
+# Prevents a tight loop if the tasks API responds at once although the request asked it to wait.
 PAUSE_BETWEEN_WAITS_SECONDS = 1.0
-# A submission answers once the provider has: up to what API Gateway allows.
+# A submission is answered only after its provider has responded; API Gateway allows 30 s for that.
 TIMEOUT = httpx.Timeout(connect=5, read=35, write=10, pool=60)
 
 
@@ -46,13 +46,13 @@ def connect(
     region: str | None = None,
     profile: str | None = None,
 ) -> "TasksClient":
-    """A client of a stack: the deployed one of this name, or with `local` the one of `make up` on this machine.
+    """Returns a client of the deployed stack of this name, or with `local` of the one started by `make up`.
 
-    `state_dir` is the folder of a local stack's state (.local). Which stack is meant without arguments is the same as
-    for the command line: see docs/command-line.md.
+    `state_dir` is the folder of a local stack's state (.local). Without arguments, the stack is chosen as for the
+    command line: see docs/command-line.md.
 
     Raises:
-        UsageError: which stack is meant cannot be determined; nothing was sent.
+        UsageError: the arguments and configuration files do not determine a stack; nothing was sent.
         CatchlightError: there is no such stack, or it cannot be read with these credentials.
     """
     with faults_explained():
@@ -62,12 +62,12 @@ def connect(
 class TasksClient:
     """Submits, registers, looks up, lists and waits for tasks, and opens their images. Thread-safe.
 
-    What is safe to send again is sent again, within `patience`: look-ups, registrations and, under their idempotency
-    keys, submissions, after failed connections, HTTP 429 and 5xx.
+    After failed connections, HTTP 429 and 5xx, requests that are safe to repeat are retried within `patience`:
+    look-ups, registrations and, because they have idempotency keys, submissions.
 
-    Every method raises:
+    Every method may raise:
         TasksApiError: see `catchlight.client.errors`.
-        BotoCoreError: the credentials cannot be had or renewed.
+        BotoCoreError: the credentials cannot be obtained or renewed.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class TasksClient:
         self.patience = patience or RetryPolicy()
         shared: dict[str, Any] = {"trust_environment": trust_environment, "timeout": TIMEOUT, "transport": transport}
         self._api = http_client(auth=auth, **shared)
-        # Links carry signatures of their own; whatever goes to the tasks API must not go there.
+        # Image links are presigned; the credentials for the tasks API must not be sent to S3.
         self._storage = http_client(**shared)
 
     @classmethod
     def of(cls, stack: Stack) -> Self:
-        """A client of a stack with its session's credentials."""
+        """Returns a client of a stack that signs requests with the credentials of the stack's session."""
         if not stack.tasks_api_url:
             raise CatchlightError(f"{stack} has no tasks API; update it: `make build && sam deploy`.")
         return cls(stack.tasks_api_url, SignedRequests.of(stack.session), trust_environment=not stack.is_local)
@@ -116,16 +116,16 @@ class TasksClient:
     ) -> NewTask:
         """Sends a request for images to its provider and registers the task.
 
-        Under one key nothing is generated twice, however often it is asked for. Keep it where you may have to ask
-        again: without one of yours a new one is made, which only this call's own retries share.
+        With one idempotency key nothing is generated twice, however often the request is repeated. Store your key if
+        you may have to repeat the call: without one, a new key is made, which only this call's own retries share.
 
         Raises:
-            UnknownOutcomeError: the provider may have taken the request; `give_up` frees the key for another try.
-            ValueError, TypeError: the request is nothing that JSON can say.
-            APIError: the provider or the tasks API refused; its body says whether another try makes sense.
+            UnknownOutcomeError: the provider may have accepted the request; `give_up` releases the key for a new one.
+            ValueError, TypeError: the request cannot be encoded as JSON.
+            APIError: the provider or the tasks API refused; its body says whether a retry makes sense.
         """
         body = {"provider": provider, "endpoint": endpoint, "request": dict(request)}
-        # An empty one is somebody's mistake: a new key in its place would generate, and cost, with every try.
+        # An empty key is an error of the caller: replacing it by a new one would generate, and cost, with every call.
         key = str(uuid.uuid4()) if idempotency_key is None else _checked_key(idempotency_key)
         answer = self._send(
             "POST",
@@ -136,25 +136,25 @@ class TasksClient:
         return read_answer(answer, NewTask)
 
     def give_up(self, idempotency_key: str) -> None:
-        """Frees the key of a submission that is in doubt: what is sent under it next is generated (and paid) anew."""
+        """Releases the key of a submission with an unknown outcome; the next request with it may cost a second time."""
         self._send("DELETE", f"/submissions/{_checked_key(idempotency_key)}")
 
     def register(self, provider: str, task_ids: Sequence[str]) -> tuple[NewTask, ...]:
-        """Registers up to 100 tasks that were submitted elsewhere, so that they are polled for."""
+        """Registers up to 100 tasks that were submitted elsewhere, so that the stack polls for them."""
         answer = self._send("POST", "/tasks", json={"provider": provider, "taskIds": list(task_ids)})
         return read_answer(answer, RegisteredTasks).tasks
 
     def task(self, provider: str, task_id: str, *, wait_seconds: int = 0) -> TaskResponse:
-        """One task with links to its images, once it is done or after `wait_seconds` (20 at most).
+        """Returns one task with links to its images, once it is done or after `wait_seconds` (20 at most).
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such task.
         """
         answer = self._send("GET", _task_path(provider, task_id), {"wait": wait_seconds or None})
         return read_answer(answer, TaskResponse)
 
     def wait(self, provider: str, task_id: str, *, timeout_seconds: float = 600) -> TaskResponse:
-        """The task once it is done; as it is after `timeout_seconds` otherwise: see its `done`."""
+        """Waits until the task is done, `timeout_seconds` at most, and returns it; its `done` says which of the two."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             left = deadline - time.monotonic()
@@ -173,7 +173,7 @@ class TasksClient:
         limit: int = MAX_TASKS_PER_PAGE,
         cursor: str | None = None,
     ) -> TaskPage:
-        """One page of tasks, the newest first; with a status, the latest change first."""
+        """Returns one page of tasks, newest first; with a status, the most recently changed first."""
         parameters = {
             "status": status,
             "provider": provider,
@@ -191,9 +191,9 @@ class TasksClient:
         since: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[TaskResponse]:
-        """Tasks of all pages, fetched as they are asked for; `limit` of them at most.
+        """Iterates over the tasks of all pages, `limit` at most; fetches each page when it is needed.
 
-        Items of the table that are no tasks are left out: `pages` names them.
+        Malformed items of the table are left out; the pages of `pages` list their keys in `unreadable`.
         """
         for page in self.pages(status=status, provider=provider, since=since, limit=limit):
             yield from page.tasks
@@ -206,7 +206,7 @@ class TasksClient:
         since: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[TaskPage]:
-        """All pages, fetched as they are asked for; `limit` tasks on them at most."""
+        """Iterates over all pages, with `limit` tasks at most in total; fetches each page when it is needed."""
         left = limit
         cursor: str | None = None
         while left is None or left > 0:
@@ -220,10 +220,11 @@ class TasksClient:
                 left -= len(page.tasks)
 
     def image_link(self, provider: str, task_id: str, kind: ImageKind | str, index: int) -> str:
-        """Where an archived image can be had by GET, without credentials, for about a quarter of an hour.
+        """Returns a presigned URL of an archived image: readable by GET without credentials for about 15 minutes.
 
         Raises:
-            NotFoundError, APIError: there is no such image, or it is not archived.
+            NotFoundError: there is no such image, or it could not be archived.
+            APIError: the image is not archived yet, or the task's item is malformed.
         """
         answer = self._send("GET", f"{_task_path(provider, task_id)}/images/{_segment(f'{kind}-{index}')}")
         if not answer.is_redirect:
@@ -232,10 +233,10 @@ class TasksClient:
 
     @contextmanager
     def open_link(self, link: str, *, from_byte: int = 0) -> Iterator[httpx.Response]:
-        """An image's bytes, streamed; a status of 206 says that they begin with `from_byte`, 200 that they are all.
+        """Streams an image. Status 206 means that the bytes begin at `from_byte`, 200 that the image is complete.
 
         Raises:
-            TasksApiError: the storage did not answer, or refused.
+            TasksApiError: the storage did not respond, or refused the request.
         """
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={from_byte}-"} if from_byte else {})
         try:
@@ -253,12 +254,12 @@ class TasksClient:
         parameters: Mapping[str, object] | None = None,
         **content: Any,
     ) -> httpx.Response:
-        """A success or a redirection."""
+        """Sends a request, with retries except for DELETE; returns a success or a redirection."""
         given = {name: str(value) for name, value in (parameters or {}).items() if value is not None}
-        # Encoded as Signature Version 4 wants it, once: what is signed is what is sent.
+        # Encoded once, as Signature Version 4 requires, so that the signed URL is the URL that is sent.
         query = f"?{urlencode(given, quote_via=quote, safe='')}" if given else ""
         url = f"{self._base_url}{path}{query}"
-        if method == "DELETE":  # a second one might free what somebody has sent since the first
+        if method == "DELETE":  # a retry could release a key that was used again since
             return self._send_once(method, url, content)
         return self.patience.send(lambda: self._send_once(method, url, content))
 
@@ -281,7 +282,7 @@ def _checked_key(key: str) -> str:
 
 
 def _json(body: Mapping[str, Any]) -> bytes:
-    """UTF-8; half a surrogate pair, which has none, as JSON's escape of it: the tasks API says where it stands."""
+    """Encodes a body as JSON in UTF-8. Lone surrogates become JSON escapes: the tasks API reports their field."""
     return json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
 
 

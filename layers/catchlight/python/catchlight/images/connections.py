@@ -1,4 +1,7 @@
-"""Connections to image hosts: through the URL policy, within a deadline, used again where nothing can be left in them."""
+"""Connects to image hosts at addresses that the URL policy has checked, within one deadline per request.
+
+Connections are reused only if no unread bytes are left in them.
+"""
 
 import ssl
 import time
@@ -16,13 +19,13 @@ import httpx
 
 from catchlight.images.url_policy import UrlPolicy
 
-# A resolver has no time limit of ours: threads wait for it, some of them longer than the fetches that asked.
+# `getaddrinfo` has no timeout parameter: a thread may wait for it longer than the fetch that started it.
 MAX_RESOLVING_THREADS = 64
-# CDNs keep a connection for a minute and more; the next message of a busy queue is there within seconds.
+# CDNs keep idle connections for a minute or more; on a busy queue the next message arrives within seconds.
 KEPT_SECONDS = 15.0
 
 HEADERS: Mapping[str, str] = {
-    # The CDN of kie.ai and NanoBanana answers 403 to Python's own User-Agent.
+    # The CDN of kie.ai and NanoBanana answers 403 to Python's default User-Agent.
     "User-Agent": "Mozilla/5.0 (compatible; Catchlight/0.1; image archiver)",
     "Accept": "image/*",
     "Accept-Encoding": "identity",
@@ -31,18 +34,18 @@ HEADERS: Mapping[str, str] = {
 
 @dataclass(slots=True)
 class _ConnectionState:
-    """What the layers of one connection share about the answer that is on its way."""
+    """The state of the current response, shared by the layers of one connection."""
 
     deadline: float = 0.0  # on the monotonic clock
-    body_left: int | None = None  # bytes of the body that have not come yet; None: not known
-    is_read_to_the_byte: bool = False  # the last read was of the body, and could not go beyond it
+    body_left: int | None = None  # bytes of the body not received yet; None: unknown
+    is_read_to_the_byte: bool = False  # the last read was limited to the bytes left of the body
 
     def begin(self, deadline: float) -> None:
-        """For the next answer."""
+        """Resets the state for the next response."""
         self.deadline, self.body_left, self.is_read_to_the_byte = deadline, None, False
 
     def seconds_left(self, error: type[httpcore.TimeoutException]) -> float:
-        """Seconds until the deadline; if there are none, raises this error."""
+        """Returns the seconds until the deadline; raises `error` if the deadline has passed."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise error
@@ -50,7 +53,7 @@ class _ConnectionState:
 
 
 class DownloadResponse:
-    """An image host's answer, whose body is on its way."""
+    """The status and headers of an image host's response; the body is streamed by `pieces`."""
 
     def __init__(self, response: httpcore.Response, state: _ConnectionState) -> None:
         self._response = response
@@ -59,10 +62,10 @@ class DownloadResponse:
         self.headers = _joined(response.headers)
 
     def pieces(self) -> Iterator[bytes]:
-        """The body.
+        """Yields the body as it arrives.
 
         Raises:
-            httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError: it does not come whole.
+            httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError: the body is incomplete.
         """
         state = self._state
         if "transfer-encoding" not in self.headers and "content-length" in self.headers:
@@ -74,28 +77,28 @@ class DownloadResponse:
 
 
 class ImageConnections:
-    """Asks image hosts. Thread-safe.
+    """Sends GET requests to image hosts and pools the connections. Thread-safe.
 
-    A connection serves one host, whose address and certificate were checked when it was made. It is used again only if
-    no byte can be left in it that its server sent after an image: the next fetch would take it for its own answer.
+    A connection serves one host, whose address and certificate were checked when it was opened. It is reused only if it
+    holds no bytes that the server sent after an image: the next fetch would read them as its own response.
     """
 
     def __init__(self, url_policy: UrlPolicy) -> None:
         self._url_policy = url_policy
-        # Made once: parsing the CA bundle costs 15 ms. certifi's bundle, whatever the environment names.
+        # Made once: parsing the CA bundle costs 15 ms. Always certifi's bundle; SSL_CERT_FILE and the like are ignored.
         self._tls = httpx.create_ssl_context(trust_env=False)
         self._resolvers = ThreadPoolExecutor(MAX_RESOLVING_THREADS, thread_name_prefix="resolver")
         self._kept: defaultdict[str, list[_Connection]] = defaultdict(list)
         self._lock = Lock()
-        # Whoever forgets the connections ends them.
+        # Closes the connections when this object is garbage-collected.
         weakref.finalize(self, _close_all, self._kept)
 
     @contextmanager
     def get(self, url: httpcore.URL, *, seconds: float) -> Iterator[DownloadResponse]:
-        """The answer to a GET, all of which comes within `seconds`, or does not.
+        """Sends a GET request and yields the response. The limit of `seconds` includes connecting and the whole body.
 
         Raises:
-            httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError: there is none.
+            httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError: there is no response.
         """
         connection, answer = self._ask(url, time.monotonic() + seconds)
         try:
@@ -108,7 +111,7 @@ class ImageConnections:
             try:
                 return kept, kept.ask(url, deadline)
             except (httpcore.NetworkError, httpcore.ProtocolError):
-                continue  # its server has closed it at this very moment, before it answered
+                continue  # the server has closed the connection before it answered
         self._end_old_ones()
         connection = _Connection(url.origin, self._tls, _PinnedNetworkBackend(self._url_policy, self._resolvers))
         return connection, connection.ask(url, deadline)
@@ -131,7 +134,10 @@ class ImageConnections:
             connection.close()
 
     def _end_old_ones(self) -> None:
-        """Also those of hosts that nobody asks again: they would stay half closed."""
+        """Closes the kept connections that cannot be reused: expired, closed by the server, or holding unread bytes.
+
+        Covers all hosts: connections to hosts without further requests would stay half closed otherwise.
+        """
         with self._lock:
             for connections in self._kept.values():
                 for connection in connections[:]:
@@ -152,13 +158,13 @@ class _Connection:
     def __init__(self, origin: httpcore.Origin, tls: ssl.SSLContext, backend: "_PinnedNetworkBackend") -> None:
         self._state = backend.state
         self._response: httpcore.Response | None = None
-        # Not httpx: its client would parse the URL again, look at proxies and .netrc, and keep cookies.
+        # Not httpx: its client would parse the URL again, read proxy settings and .netrc, and keep cookies.
         self._http = httpcore.HTTPConnection(
             origin, ssl_context=tls, network_backend=backend, keepalive_expiry=KEPT_SECONDS
         )
 
     def ask(self, url: httpcore.URL, deadline: float) -> DownloadResponse:
-        """The answer, but for its body."""
+        """Sends a GET request and returns the response without its body."""
         self._state.begin(deadline)
         host = url.host if url.port in (None, 443) else b"%b:%d" % (url.host, url.port)
         headers = [(b"Host", host), *((name.encode(), value.encode()) for name, value in HEADERS.items())]
@@ -166,15 +172,15 @@ class _Connection:
         return DownloadResponse(self._response, self._state)
 
     def end_answer(self) -> None:
-        """One that is not read to its end ends the connection, too."""
+        """Closes the response. If its body was not read completely, httpcore closes the connection too."""
         if self._response is not None:
             self._response.close()
 
     def is_empty(self) -> bool:
-        """Whether the next byte that comes can only be of the next answer.
+        """Returns whether the connection holds no unread bytes, so that the next byte belongs to the next response.
 
-        The last answer was read to its told end, by a read that asked for no byte beyond it, so that none is in the
-        buffers of HTTP; nor in those of TLS; nor has come since.
+        The last body was read up to its content-length by reads limited to it, so httpcore's buffer is empty. The TLS
+        buffer is empty too, and no bytes have arrived since.
         """
         if self._response is None or not self._state.is_read_to_the_byte:
             return False
@@ -184,14 +190,15 @@ class _Connection:
         return tls is None or tls.pending() == 0
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the connection."""
         self._http.close()
 
 
 class _PinnedNetworkBackend(httpcore.NetworkBackend):
-    """Connects to the addresses that the URL policy has checked, and to no others.
+    """Connects only to addresses that the URL policy has checked.
 
-    The name is resolved once, here; TLS and the Host header keep the name, because httpcore takes them from the URL.
+    The host name is resolved once, here. TLS (SNI, certificate check) and the Host header still use the name, because
+    httpcore takes it from the URL.
     """
 
     def __init__(self, url_policy: UrlPolicy, resolvers: Executor) -> None:
@@ -229,9 +236,9 @@ class _PinnedNetworkBackend(httpcore.NetworkBackend):
 
 
 class _TrackedStream(httpcore.NetworkStream):
-    """A stream whose reads and writes share one deadline: a server that sends a byte a second gains nothing by it.
+    """Applies one deadline to all reads and writes of a stream, so a slow server cannot extend it byte by byte.
 
-    Of a body whose length is known no byte more is read than it has.
+    If the body's length is known, at most that many bytes are read.
     """
 
     def __init__(self, stream: httpcore.NetworkStream, state: _ConnectionState) -> None:
@@ -242,10 +249,10 @@ class _TrackedStream(httpcore.NetworkStream):
         state = self._state
         if state.body_left is None:
             return self._stream.read(max_bytes, state.seconds_left(httpcore.ReadTimeout))
-        # HTTP asks for more only when it has handed over all that has come: this much is left.
+        # httpcore reads again only after it has delivered all bytes received: `body_left` is exact at this point.
         max_bytes = min(max_bytes, state.body_left)
         state.is_read_to_the_byte = True
-        # TLS hands over 16 KB at a time. Four of them together go through the layers above at a quarter of the price.
+        # TLS returns 16 KB at a time. Joining four of them costs the layers above a quarter of the CPU time.
         pieces, size = [], 0
         while size < max_bytes:
             piece = self._stream.read(max_bytes - size, state.seconds_left(httpcore.ReadTimeout))
@@ -275,7 +282,7 @@ class _TrackedStream(httpcore.NetworkStream):
 
 
 def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers by their names in lower case; one that was sent twice is comma-joined, as RFC 9110 reads it."""
+    """Returns headers by lower-case name; the values of a repeated header are joined with commas (RFC 9110, 5.3)."""
     joined: dict[str, str] = {}
     for name, value in headers:
         key, text = name.decode("ascii").lower(), value.decode("latin-1")

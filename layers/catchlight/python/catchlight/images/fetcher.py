@@ -1,4 +1,4 @@
-"""Fetches one image over https: through the URL policy, within one deadline, whole or not at all."""
+"""Downloads one image over https, checked by the URL policy and within one deadline, and only as a whole."""
 
 import ssl
 from collections.abc import Iterable, Iterator
@@ -13,17 +13,17 @@ from catchlight.images.connections import DownloadResponse, ImageConnections
 from catchlight.images.stream import ImageStream
 from catchlight.images.url_policy import UrlPolicy
 
-# From the name's resolution to the last byte, however slowly the host sends or S3 takes: 25 MiB at 3.5 MB/s. With what
-# comes before and after, a fetch takes less than 8 s.
+# From the name's resolution to the last byte, including the time that S3 takes to accept the bytes: 25 MiB at 3.5 MB/s.
+# With the work before and after, a fetch takes less than 8 s.
 FETCH_DEADLINE_SECONDS = 7.5
 
-# Also what a CDN says for a moment before an object has reached it, or to a client that it takes for a bot.
+# CDNs also send these statuses for a moment before an object has reached them, and to clients classified as bots.
 _GONE = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
 class ImageFetcher:
-    """Fetches images. Thread-safe."""
+    """Downloads images. Thread-safe."""
 
     def __init__(self, url_policy: UrlPolicy | None = None) -> None:
         self._url_policy = url_policy or UrlPolicy()
@@ -31,16 +31,16 @@ class ImageFetcher:
 
     @contextmanager
     def fetch(self, url: str, allowed_hosts: Iterable[str]) -> Iterator[ImageStream]:
-        """The image at a URL, as it comes.
+        """Downloads the image at a URL and yields it as a stream that can be read during the download.
 
         Args:
-            url: not trusted.
-            allowed_hosts: where the provider's images come from, see `UrlPolicy.check_url`.
+            url: untrusted input.
+            allowed_hosts: hosts of the provider's images, see `UrlPolicy.check_url`.
 
         Raises:
-            ImageRejectedError: it will never be archived.
-            ImageGoneError: the server answers 403, 404 or 410. Try again, or with a fresh URL.
-            ImageUnavailableError: try again.
+            ImageRejectedError: the URL or the image is not acceptable. A retry does not help.
+            ImageGoneError: the server answers 403, 404 or 410. Retry, or request a fresh URL.
+            ImageUnavailableError: the download failed. Retry.
         """
         host = self._url_policy.check_url(url, allowed_hosts)
         with (
@@ -53,20 +53,24 @@ class ImageFetcher:
 
 
 def _pieces(answer: DownloadResponse) -> Iterator[bytes]:
-    # Read by whoever copies the image: its errors are to be those of the image there.
+    # Runs while the image is being copied: connection errors must be image errors for that code.
     with _connection_errors():
         yield from answer.pieces()
 
 
 def _request_url(url: str, host: str) -> httpcore.URL:
-    """The parts of a URL that the URL policy let through, cut up by the parser that the URL policy used, sent as they came."""
+    """Splits an allowed URL with the same parser as the URL policy. Path and query are sent unchanged."""
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return httpcore.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
 
 
 def _check_head(answer: DownloadResponse) -> int | None:
-    """The size of the image, None if it is not told."""
+    """Checks status and headers and returns the image's size in bytes, None without a content-length.
+
+    Raises:
+        ImageGoneError, ImageRejectedError, ImageUnavailableError: the response is not an image that can be read.
+    """
     status, headers = answer.status, answer.headers
     if status in _GONE:
         raise ImageGoneError(f"the server answers {status}: the URL has expired or was withdrawn")
@@ -83,7 +87,7 @@ def _check_head(answer: DownloadResponse) -> int | None:
 
 @contextmanager
 def _connection_errors() -> Iterator[None]:
-    """Everything that goes wrong on the way is worth another try. Messages hold no URL."""
+    """Maps connection errors to ImageUnavailableError, which is retried. The messages contain no URL."""
     try:
         yield
     except httpcore.TimeoutException as exc:

@@ -1,4 +1,4 @@
-"""An image on its way, as a file: whoever reads it gets its end only if all of it is an image."""
+"""Presents an image that is being downloaded as a file; the end can be read only after the image was validated."""
 
 import hashlib
 import io
@@ -9,47 +9,47 @@ from types import TracebackType
 from catchlight.errors import ImageRejectedError
 from catchlight.images.formats import ImageFormat, ImageMetadata, image_format, read_image_facts
 
-# 4K PNGs have 10-25 MB; nothing the providers make is larger.
+# 4K PNGs have 10-25 MB; the providers generate no larger images.
 MAX_IMAGE_BYTES = 25 * 1024 * 1024
-# Above this what has come lies on disk: memory stays flat however many images come at once.
+# Larger images are kept on disk, so memory use does not grow with the number of concurrent downloads.
 SPOOL_BYTES = 1024 * 1024
-# TLS hands over 16 KB at a time: the disk gets sixteen of them at once.
+# TLS returns 16 KB at a time: sixteen of them are written to disk at once.
 FILE_BUFFER_BYTES = 256 * 1024
-# What a reader gets at once: as much as HTTP asks TLS for.
+# The block size of reads, the same as httpcore's read size.
 BLOCK_BYTES = 64 * 1024
-# What a reader gets at least, but at the end: S3 wants no smaller pieces. The first is as small, so that S3 is called
-# while the rest comes.
+# The smallest block, except the last one: S3 accepts no smaller chunks. The first block has this size, so that the
+# upload to S3 starts while the rest is being downloaded.
 LEAST_BLOCK_BYTES = 8 * 1024
 
 
 class ImageStream:
-    """Reads what has come, and waits for what has not.
+    """A readable, seekable file over an image that is being downloaded. Reads wait for bytes not received yet.
 
-    The last block is held back until the whole image is verified: a copy that is made while it comes is never finished
-    with anything else. What was read stays in a temporary file, for a reader that begins anew.
+    The last block is held back until the whole image is validated, so a copy made during the download can be completed
+    only with a valid image. Received bytes stay in a temporary file for readers that start again.
     """
 
     def __init__(self, pieces: Iterator[bytes], size: int | None, source_host: str) -> None:
-        """Waits for the first bytes, and for all of them if nobody told how many there will be.
+        """Waits for the first bytes, or for the whole image if its size is unknown.
 
         Args:
-            pieces: the bytes; raises ImageUnavailableError if they do not come.
-            size: how many there will be, None if that was not told.
-            source_host: who sends them.
+            pieces: the bytes; raises ImageUnavailableError if the download fails.
+            size: the number of bytes announced by the server, None if unknown.
+            source_host: the host that sends the image.
 
         Raises:
-            ImageRejectedError: it is not an image, or too large.
-            ImageUnavailableError: it does not come whole.
+            ImageRejectedError: the bytes are not an image, or too many.
+            ImageUnavailableError: the download is incomplete.
         """
         if (size or 0) > MAX_IMAGE_BYTES:
             raise _too_large()
         self.source_host = source_host
-        self.size = -1 if size is None else size  # bytes; -1 only until they have come, in here
+        self.size = -1 if size is None else size  # bytes; -1 only during __init__, while the size is unknown
         self._file = SpooledTemporaryFile(SPOOL_BYTES, buffering=FILE_BUFFER_BYTES)  # noqa: SIM115 - see close()
-        self._is_at_end = True  # of the file
-        self._position = 0  # of whoever reads
-        self._block = b""  # the last one that came
-        self._come = 0  # bytes, with that block
+        self._is_at_end = True  # the file's own position is at its end
+        self._position = 0  # the reader's position
+        self._block = b""  # the last block received
+        self._come = 0  # bytes received, including that block
         self._facts: ImageMetadata | None = None
         self._failure: Exception | None = None
         self._blocks = self._verified_blocks(pieces)
@@ -71,27 +71,30 @@ class ImageStream:
         self.close()
 
     def close(self) -> None:
-        """Forgets it."""
+        """Deletes the temporary file."""
         self._file.close()
 
     def complete(self) -> ImageMetadata:
-        """Waits for the rest; what all of it is.
+        """Waits for the rest of the image and returns the metadata of the validated image.
 
         Raises:
-            ImageRejectedError, ImageUnavailableError: see above.
+            ImageRejectedError, ImageUnavailableError: as in `__init__`.
         """
         while self._facts is None:
             self._take()
         return self._facts
 
     def sha256(self) -> bytes:
-        """The digest of all of it. Raises as `complete`."""
+        """Returns the SHA-256 digest of the whole image. Raises the same errors as `complete`."""
         self.complete()
         self._seek_in_file(0)
         return hashlib.file_digest(self._file, "sha256").digest()
 
     def read(self, size: int = -1) -> bytes:
-        """At most so many of the next bytes, none at the end. Raises as `complete`."""
+        """Returns at most `size` of the next bytes (all if negative), none at the end.
+
+        Raises the same errors as `complete`.
+        """
         if size < 0:
             return b"".join(iter(lambda: self.read(BLOCK_BYTES), b""))
         while self._come - self._position < min(size, LEAST_BLOCK_BYTES) and self._take():
@@ -106,23 +109,23 @@ class ImageStream:
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of any file. Waits for nothing."""
+        """Sets the position like `io.IOBase.seek`. Does not wait for bytes."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         self._position = start + offset
         return self._position
 
     def tell(self) -> int:
-        """As of any file."""
+        """Returns the position like `io.IOBase.tell`."""
         return self._position
 
     def _take(self) -> bool:
-        """Waits for the next block; whether there was one."""
+        """Waits for the next block. Returns False if there are no more blocks."""
         if self._failure:
             raise self._failure
         try:
             block = next(self._blocks, b"")
         except Exception as exc:
-            self._failure = exc  # else it would look like the end to whoever tries again
+            self._failure = exc  # raised again by later calls, which would otherwise see the end of the file
             raise
         if block:
             self._block = block
@@ -142,7 +145,7 @@ class ImageStream:
             is_last = come == self.size
             enough = BLOCK_BYTES if self._come else LEAST_BLOCK_BYTES
             if not block and len(piece) >= enough and not is_last:
-                yield piece  # uncopied: most of them
+                yield piece  # without a copy, which is the usual case
                 continue
             block += piece
             if len(block) >= enough and not is_last:

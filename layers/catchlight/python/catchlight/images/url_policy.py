@@ -1,7 +1,7 @@
-"""The URL policy that every image URL goes through: which URLs may be fetched, and which addresses connected to.
+"""Decides which image URLs may be fetched and which IP addresses may be connected to. Every image URL is checked here.
 
-URLs come from whoever knows the callback token, so they are hostile until shown otherwise. No setting opens this door
-for addresses that are not public.
+URLs are untrusted: every client that knows the callback token can send one. No setting of the deployed stack allows
+addresses that are not public.
 """
 
 import re
@@ -14,14 +14,14 @@ from catchlight.errors import ImageRejectedError, ImageUnavailableError
 
 HTTPS_PORT = 443
 
-# One label of a host name (RFC 1123) and names of at least two of them: ASCII only, so that what is checked is what is
-# resolved. The last label begins with a letter: "127.1" and "127.0.0.0x1" are addresses to some resolvers.
+# One label of a host name (RFC 1123) and names of at least two labels: ASCII only, so that the name resolved is exactly
+# the name checked. The last label begins with a letter: some resolvers read "127.1" and "127.0.0.0x1" as addresses.
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 HOST_NAME_PATTERN = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}", re.ASCII)
 MAX_HOST_NAME_LENGTH = 253
 
-# What `is_global` lets through and must not: it differs between Python versions, and follows a registry whose "global"
-# means "forwardable", not "belongs to a stranger's web server".
+# Networks that must be rejected although `is_global` may accept them: it differs between Python versions and follows an
+# IANA registry whose "global" means "forwardable", not "address of a public web server".
 _NEVER_PUBLIC = [
     ip_network(network)
     for network in (
@@ -33,27 +33,31 @@ _NEVER_PUBLIC = [
         "240.0.0.0/4",  # reserved, broadcast
         "2001::/23",  # IETF protocol assignments, Teredo among them
         "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4: an IPv4 address in disguise
+        "2002::/16",  # 6to4: embeds an IPv4 address
         "3fff::/20",  # documentation
     )
 ]
-# All of today's global unicast IPv6. Mapped, translated (64:ff9b::/96), unique local, site local and link local
-# addresses lie outside.
+# All global unicast IPv6 addresses assigned today. IPv4-mapped, translated (64:ff9b::/96), unique local, site local and
+# link local addresses are outside this network.
 _GLOBAL_UNICAST_V6 = ip_network("2000::/3")
 
 
 class UrlPolicy:
-    """Decides about URLs and addresses. The local stack has a subclass with more ways in, what is deployed has none."""
+    """Checks URLs and addresses of images.
+
+    The local stack's subclass also allows hosts on this machine; the deployed stack uses this class.
+    """
 
     def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:
-        """The URL's host, in lower case, if the URL may be fetched.
+        """Checks that a URL may be fetched and returns its host in lower case.
 
         Args:
-            url: as a provider, or someone who claims to be one, gave it.
+            url: untrusted input from a callback or a provider's response.
             allowed_hosts: names, "*.domain" for every name below it, or "*" for any.
 
         Raises:
-            ImageRejectedError: https only, port 443, no user, a host name that is expected, no address.
+            ImageRejectedError: the URL is not https on port 443, has a user name, or its host is an IP address or not
+                among the allowed hosts.
         """
         if not url.isascii() or not url.isprintable() or any(character in url for character in ' \\"<>^`{|}'):
             raise ImageRejectedError("the URL holds characters that no URL may hold")
@@ -78,10 +82,13 @@ class UrlPolicy:
         return host
 
     def resolve(self, host: str, port: int) -> list[str]:
-        """Addresses to connect to. The caller connects to these and never asks again: a second answer may differ.
+        """Resolves a host name and returns its public IP addresses.
+
+        The caller must connect to these addresses without resolving the name again: a second resolution may return
+        other addresses (DNS rebinding).
 
         Raises:
-            ImageUnavailableError: the name cannot be resolved now.
+            ImageUnavailableError: the name cannot be resolved at the moment.
             ImageRejectedError: one of its addresses is not public.
         """
         try:
@@ -95,7 +102,7 @@ class UrlPolicy:
 
 
 def is_expected_host(host: str, allowed_hosts: Iterable[str]) -> bool:
-    """Whether a host is allowed by name, by "*.domain", or by "*"."""
+    """Returns whether a host is allowed by its name, by "*.domain", or by "*"."""
     return any(
         allowed == "*" or host == allowed or (allowed.startswith("*.") and host.endswith(allowed[1:]))
         for allowed in allowed_hosts
@@ -103,11 +110,11 @@ def is_expected_host(host: str, allowed_hosts: Iterable[str]) -> bool:
 
 
 def is_public_address(address: str) -> bool:
-    """Whether an IP address, as text, belongs to the public internet. Stricter than `ipaddress.is_global`."""
+    """Returns whether an IP address, given as text, is public. Stricter than `ipaddress.is_global`."""
     try:
         parsed: IPv4Address | IPv6Address = ip_address(address)
     except ValueError:
-        return False  # with a scope ("fe80::1%eth0"), or none at all
+        return False  # not an IP address
     if isinstance(parsed, IPv6Address) and (parsed.scope_id or parsed not in _GLOBAL_UNICAST_V6):
         return False
     return parsed.is_global and not any(

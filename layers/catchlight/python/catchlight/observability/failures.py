@@ -1,6 +1,6 @@
-"""Logs and counts failures in one way, for all functions: those that a function handles itself are not seen by Lambda.
+"""Logs and counts failures in the same way for all functions, because Lambda does not count the exceptions they handle.
 
-ReceiveCallback imports this module when it has a failure to report, not before: its cold start does not pay for it.
+ReceiveCallback imports this module only when it has a failure to report, to keep its cold start short.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,18 +18,18 @@ Handler = Callable[[Event, "LambdaContext"], Answer]
 
 
 class ErrorLogger(Protocol):
-    """What Powertools' Logger and StructuredLog have in common."""
+    """The method that Powertools' Logger and StructuredLog have in common."""
 
     def exception(self, msg: str, *, exc_info: BaseException, stacklevel: int, **fields: Any) -> None:
-        """Writes a line of level ERROR with the exception."""
+        """Writes a log line of level ERROR with the exception."""
 
 
 def report_failure(logger: ErrorLogger, message: str, error: BaseException, **fields: Any) -> None:
     """Writes one log line of level ERROR with the exception and these fields, and counts it by the exception's type.
 
-    The message has to say what happens next. `fields` name what failed: `task`, `tasks`, `request_id`.
+    The message must say what happens next. `fields` identify the failed operation: `task`, `tasks`, `request_id`.
     """
-    # Two frames up: the line's location is the caller's, not this function.
+    # Two frames up: the log line shows the location of the caller instead of this function.
     logger.exception(message, exc_info=error, stacklevel=3, **fields)
     count_failure(type(error).__name__)
 
@@ -43,9 +43,9 @@ def count_failure(reason: str) -> None:
 def reports_failures(
     logger: ErrorLogger, about: Callable[[Event], Mapping[str, Any]]
 ) -> Callable[[Handler[Answer]], Handler[Answer]]:
-    """Decorates a handler: an exception that ends an invocation is reported, and raised to Lambda all the same.
+    """Decorates a handler: an exception that ends an invocation is logged, counted and raised again for Lambda.
 
-    Lambda logs it too, but not what the event was about: that is what `about` reads from it.
+    Lambda logs the exception too, but without the tasks of the event; `about` reads these from the event.
     """
 
     def decorate(handler: Handler[Answer]) -> Handler[Answer]:
@@ -65,17 +65,17 @@ def reports_failures(
 def _fields(about: Callable[[Event], Mapping[str, Any]], event: Event) -> Mapping[str, Any]:
     try:
         return about(event)
-    except Exception:  # noqa: BLE001 - an event of another shape: the exception that is reported says so
+    except Exception:  # noqa: BLE001 - the event has an unknown format: the reported exception shows it
         return {}
 
 
 def stream_tasks(event: Event) -> dict[str, list[str | None]]:
-    """The tasks that the records of a DynamoDB stream are about."""
+    """Returns the task keys of all records in a DynamoDB stream event, as log fields."""
     return {"tasks": [stream_task(record) for record in _dicts(event.get("Records"))]}
 
 
 def stream_task(record: Event) -> str | None:
-    """The task that a stream record is about; None if the record has another shape."""
+    """Returns the task key of a DynamoDB stream record; None if the record has another format."""
     try:
         task: str = record["dynamodb"]["Keys"]["task"]["S"]
     except (KeyError, TypeError):

@@ -1,1 +1,1 @@
-"""Asks providers for the status of tasks."""
+"""Polls providers for the status of tasks."""

@@ -1,25 +1,26 @@
-"""How long there is time: what waiting and polling allow themselves, by how long the images' URLs live."""
+"""Computes retry delays of archive messages and the longest poll interval from the lifetimes of image URLs."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from catchlight.providers import PROVIDERS
 
-# Seconds until an archive message that failed comes back, by its number of tries: a fault of a moment, of a deployment,
-# of a service for a quarter of an hour.
+# Seconds until a failed archive message is received again, by its number of tries. They cover a momentary fault, a
+# deployment, and a service outage of a quarter of an hour.
 RETRY_AFTER_SECONDS = (5, 15, 45, 900)
 # The archive queue's maxReceiveCount.
 MAX_ARCHIVE_TRIES = len(RETRY_AFTER_SECONDS) + 1
-# Nobody waits longer than this part of what is left: after four such waits a third of the time is still there.
+# A wait takes at most 1/4 of the time until the URLs expire: after four such waits a third of that time is left.
 MAX_SHARE_OF_TIME_LEFT = 4
-# Where all is too late, or nobody knows when it will be: what is dead does not die sooner for it.
+# The longest wait if the URLs have expired already or their expiry is unknown. A quick retry does no harm then.
 RETRY_WITHOUT_DEADLINE_SECONDS = 45
 
 
 def retry_after_seconds(tries: int, *, urls_die_at: datetime | None, now: datetime) -> int:
-    """Seconds until a message that has failed so often is to come back; `urls_die_at`: the first of its images'.
+    """Returns the seconds until an archive message that failed `tries` times is received again.
 
-    After the last try it is 0: it comes among the dead letters at once, where people hear of it while there is time.
+    `urls_die_at`: when the first URL of the task's images expires; None if unknown. After the last try the result is
+    0: SQS moves the message to the dead-letter queue at once, whose alarm operators see while the URLs may still work.
     """
     if tries >= MAX_ARCHIVE_TRIES:
         return 0
@@ -31,9 +32,10 @@ def retry_after_seconds(tries: int, *, urls_die_at: datetime | None, now: dateti
 
 
 def longest_poll_gap_seconds(provider_ids: Iterable[str]) -> int | None:
-    """Seconds that may lie between two polls: a lost callback is noticed while most of its URLs' life is left.
+    """Returns the most seconds between two polls: 1/4 of the shortest URL lifetime of these providers.
 
-    None where no provider is known: nobody can be asked about such tasks anyway.
+    A missed callback is then found while most of its URLs' lifetime is left. Returns None if none of the providers is
+    known: tasks of unknown providers cannot be polled.
     """
     lifetimes = [
         lifetime

@@ -1,4 +1,4 @@
-"""One round of polling: who is still waiting, what do their providers say, when to ask again."""
+"""Runs one polling round: requests the status of pending tasks, records it, and computes the next wait."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,34 +26,35 @@ from catchlight.providers import PROVIDERS
 from catchlight.settings import PollTasksSettings
 from catchlight.tasks.table import Recorded, TasksTable
 
-# A provider that asks for patience gets this much more of it, at most five minutes.
+# If a provider is busy, the wait is multiplied by this factor, up to five minutes.
 BUSY_FACTOR = 4
 MAX_BUSY_WAIT_SECONDS = 300
-# The history of an execution ends at 25,000 events, and the execution with it. After this many polls the next ones are
-# SPARSE_POLL_INTERVAL_SECONDS apart at least, however the intervals are set. tests/unit/template/test_polling.py
-# computes the longest history from both figures, the state machine's retries and its TimeoutSeconds.
+# Step Functions ends an execution whose history reaches 25,000 events. After this many polls the following ones are at
+# least SPARSE_POLL_INTERVAL_SECONDS apart, regardless of the configured intervals.
+# tests/unit/template/test_polling.py computes the longest history from both figures, the state machine's retries and
+# its TimeoutSeconds.
 MAX_FREQUENT_POLLS = 240
-# A quarter of the 600 s that the shortest-lived URLs live: polls are never further apart (`longest_poll_gap_seconds`).
+# A quarter of the shortest URL lifetime, 600 s: polls are never further apart (`longest_poll_gap_seconds`).
 SPARSE_POLL_INTERVAL_SECONDS = 150
-# As many as boto3 keeps connections: the news of 50 tasks that were lost at once takes five calls' time.
+# The size of boto3's connection pool. The reports of 50 tasks with missed callbacks are written in five calls' time.
 MAX_CONCURRENT_WRITES = 10
 
 
 @dataclass(slots=True)
 class PollRound:
-    """What one round brought."""
+    """The result of one polling round."""
 
     next_state: PollState
     news: list[tuple[TaskReport, Recorded]] = field(default_factory=list)
     answers: dict[str, LookupResults] = field(default_factory=dict)  # by provider
-    refuted: list[str] = field(default_factory=list)  # failures that a callback claimed and the provider does not know
-    unanswered: dict[str, list[str]] = field(default_factory=dict)  # by provider: tasks of which it said nothing
-    unreadable: dict[str, str] = field(default_factory=dict)  # by task: why it cannot be polled for
-    failures: dict[str, Exception] = field(default_factory=dict)  # by task: why its news could not be written
+    refuted: list[str] = field(default_factory=list)  # tasks whose failed callback the provider contradicts
+    unanswered: dict[str, list[str]] = field(default_factory=dict)  # by provider: tasks without a report
+    unreadable: dict[str, str] = field(default_factory=dict)  # by task: why it cannot be polled
+    failures: dict[str, Exception] = field(default_factory=dict)  # by task: why its report could not be written
 
 
 class Polling:
-    """Polls tasks and writes their news by the same write as callbacks."""
+    """Polls tasks and records their status with the same conditional write as callbacks (`TasksTable.record`)."""
 
     def __init__(
         self,
@@ -71,19 +72,19 @@ class Polling:
         self._now = now
 
     def poll(self, state: PollState, *, deadline: float) -> PollRound:
-        """One round. Requests that `deadline` (on the client's clock) cuts off are left to the next one.
+        """Runs one round. Requests not sent before `deadline` (on the client's clock) are left to the next round.
 
         Raises:
-            StoreUnavailableError: nothing is lost, the round can be repeated.
+            StoreUnavailableError: the tasks or the API keys could not be read. The round can be repeated without loss.
         """
         waited = state.waited_seconds + state.wait_seconds
         is_over = waited >= self._settings.give_up_after_seconds
-        # A key that is none, put by hand, must not stop the polls of the others.
+        # Items with an invalid key, written by hand, must not stop the polls of the other tasks.
         unreadable = {task: "expected provider#taskId" for task in state.tasks if not is_task_key(task)}
         keys = [task for task in state.tasks if task not in unreadable]
         items = self._table.get_many(keys, unreadable=unreadable.__setitem__)
-        # Where news has come, or the item is gone, there is nothing to ask; but a failure that rests on a callback
-        # alone is a claim, which the provider confirms or not.
+        # Tasks that have a result or were deleted are not polled. The exception is a failure known from a callback
+        # only: it is unconfirmed until the provider reports it too.
         pending = [task for task, item in items.items() if item.status is TaskStatus.PENDING]
         claims = [task for task, item in items.items() if item.status is TaskStatus.FAILED and self._can_check(item)]
         answers = self._ask([*pending, *claims], deadline=deadline)
@@ -122,7 +123,10 @@ class Polling:
     def _record(
         self, reports: Mapping[str, TaskReport], items: Mapping[str, Task]
     ) -> tuple[list[tuple[TaskReport, Recorded]], dict[str, Exception]]:
-        """Writes news side by side. What cannot be written keeps none of the others from being written and counted."""
+        """Writes reports in parallel. If a write fails, the other reports are still written and counted.
+
+        Returns the written reports with their outcomes, and the errors by task.
+        """
         with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
             writes = {
                 task: pool.submit(self._table.record, report, known_request=items[task].request)
@@ -144,10 +148,13 @@ class Polling:
         try:
             return item.is_unconfirmed and self._keys(split_task_key(item.task)[0]).usable_api_key is not None
         except SettingsError:
-            return True  # it is among the errors of the provider when that is asked
+            return True  # `_ask` adds the same error to the provider's results
 
     def _check(self, claimed: Task, answer: TaskReport) -> bool:
-        """Whether the provider says what a callback said; if not, the task is corrected."""
+        """Confirms or corrects a task whose failure is known from a callback only.
+
+        Returns False if the task was corrected because the provider contradicts the callback.
+        """
         if claimed.says_the_same_as(answer):
             self._table.confirm(claimed, answer)
             return True
@@ -182,7 +189,7 @@ class Polling:
                 now=self._now,
             )
 
-        # Side by side: a slow provider must not use up the time of the others.
+        # In parallel: a slow provider must not use up the time of the others.
         with ThreadPoolExecutor(max_workers=len(ids_by_provider)) as pool:
             return dict(zip(ids_by_provider, pool.map(ask, ids_by_provider), strict=True))
 
@@ -205,9 +212,10 @@ class Polling:
 def next_wait_seconds(
     settings: PollTasksSettings, running: Sequence[str], *, waited: int, polls: int, is_busy: bool
 ) -> int:
-    """Seconds until the next poll of these tasks, after so many seconds of waiting and so many polls.
+    """Returns the seconds until the next poll of the `running` tasks.
 
-    `is_busy`: a provider has answered "too many requests" or "maintenance".
+    `waited`: seconds waited so far; `polls`: polls so far; `is_busy`: a provider has answered "too many requests" or
+    "maintenance".
     """
     is_slow = waited >= settings.slow_poll_after_seconds
     wait = settings.slow_poll_interval_seconds if is_slow else settings.poll_interval_seconds
@@ -215,11 +223,12 @@ def next_wait_seconds(
         wait = max(wait, min(wait * BUSY_FACTOR, MAX_BUSY_WAIT_SECONDS))
     if polls >= MAX_FREQUENT_POLLS:
         wait = max(wait, SPARSE_POLL_INTERVAL_SECONDS)
-    # However it is set: a URL that is found when it is dead is a lost image.
+    # Regardless of the settings: an image is lost if its URL has expired before a poll finds it.
     gap = longest_poll_gap_seconds(split_task_key(task)[0] for task in running)
     wait = min(wait, gap or wait)
-    # Never past the end: the last poll is at the moment of giving up. What still runs then could not be written, and is
-    # tried again at the usual pace: every second would use up the execution's history.
+    # The wait never exceeds the time left: the last poll is made when polling gives up. Tasks still running after that
+    # could not be written. They are tried again at the usual interval: polling every second would use up the
+    # execution's history.
     left = settings.give_up_after_seconds - waited
     return min(wait, left) if left > 0 else wait
 

@@ -1,4 +1,4 @@
-"""Asks providers about tasks, many at once but never more than they like."""
+"""Requests the status of tasks from providers, in parallel up to each provider's limit."""
 
 import json
 import time
@@ -17,9 +17,9 @@ from catchlight.errors import ProviderBusyError, ProviderRefusedError, ProviderU
 from catchlight.models import TaskReport
 from catchlight.providers import PollRequest, Provider
 
-# Sent before the others: a provider that is busy, or refuses the key, is not asked for every task.
+# These are sent before the others: if the provider is busy or refuses the key, the other requests are not sent.
 FIRST_REQUESTS = 10
-# Answers come in well under a second; a request that takes 10 is asked again by the next poll.
+# Providers answer in well under a second. A request that takes 10 s is aborted and repeated by the next poll.
 REQUEST_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 3.0
 # A batch of 50 Ace Data records is about 50 KB.
@@ -30,20 +30,20 @@ USER_AGENT = "Catchlight/0.1 (+image task receiver)"
 
 @dataclass(slots=True)
 class LookupResults:
-    """What one provider said: reports of the tasks it spoke about, and the errors of requests that failed."""
+    """The result of status requests to one provider: task reports, and the errors of failed requests."""
 
     reports: list[TaskReport] = field(default_factory=list)
-    errors: list[Exception] = field(default_factory=list)  # anything but a ProviderError is a fault of our own
+    errors: list[Exception] = field(default_factory=list)  # an error other than ProviderError is a bug in Catchlight
     requests: int = 0
 
     @property
     def is_busy(self) -> bool:
-        """Whether the provider asked for patience."""
+        """Whether the provider answered that it is busy (rate limit or maintenance)."""
         return any(isinstance(error, ProviderBusyError) for error in self.errors)
 
 
 class ProviderClient:
-    """Asks providers over HTTP. Thread-safe; connections are kept for the next poll."""
+    """Requests task status from providers over HTTP. Thread-safe; keeps connections open for the next poll."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class ProviderClient:
         self._transport = transport
         # Made once: parsing the CA bundle costs 15 ms.
         self._tls = httpx.create_ssl_context(trust_env=False)
-        # The one used last is used next: its connections are the least likely to have been closed.
+        # Last in, first out: the connection of the client used last is the least likely to have been closed.
         self._idle: LifoQueue[httpx.Client] = LifoQueue()
 
     def ask(
@@ -71,10 +71,11 @@ class ProviderClient:
         now: Callable[[], datetime],
         deadline: float = float("inf"),
     ) -> LookupResults:
-        """Asks about tasks of one provider, `max_concurrent_polls` requests at once after the first few.
+        """Requests the status of tasks of one provider, at most `max_concurrent_polls` requests at once.
 
-        Stops asking when the provider says that it is busy or refuses the account, and at `deadline` (on the client's
-        clock). Tasks without a report are to be asked about again.
+        Sends FIRST_REQUESTS requests before the others. Stops when the provider is busy or refuses the account, and at
+        `deadline` (on the client's clock). Errors are returned, not raised. Callers repeat the request for tasks
+        without a report.
         """
         answers = LookupResults()
         stop = Event()
@@ -85,15 +86,15 @@ class ProviderClient:
             try:
                 return self._send(provider, request, api_key, now())
             except (ProviderBusyError, ProviderRefusedError) as exc:
-                # It concerns the account or the whole service: the other requests would only make it worse.
+                # The error concerns the account or the whole service: further requests would only make it worse.
                 stop.set()
                 return exc
-            except Exception as exc:  # noqa: BLE001 - the caller reports it; other tasks' answers must not be lost by it
+            except Exception as exc:  # noqa: BLE001 - the caller reports it; the reports of other tasks must be kept
                 return exc
 
         requests = list(_poll_requests(provider, task_ids))
-        # Threads, not asyncio: there the pool's search for a connection goes through anyio for each that is idle, and
-        # costs seven times the CPU time. a hundred threads that wait cost 8 MB.
+        # Threads, not asyncio: with asyncio the pool checks each idle connection through anyio, which costs seven times
+        # the CPU time. A hundred waiting threads cost 8 MB.
         with ThreadPoolExecutor(max_workers=min(provider.max_concurrent_polls, len(requests) or 1)) as pool:
             for some in (requests[:FIRST_REQUESTS], requests[FIRST_REQUESTS:]):
                 for result in pool.map(send, some):
@@ -107,11 +108,11 @@ class ProviderClient:
         return answers
 
     def ask_about(self, provider: Provider, task_id: str, *, api_key: str, now: Callable[[], datetime]) -> TaskReport:
-        """What a provider says of a single task.
+        """Requests the status of a single task and returns the provider's report.
 
         Raises:
-            ProviderError: it could not be asked, or said nothing of the task.
-            Exception: a fault of our own met its answer.
+            ProviderError: the request failed, or the answer does not contain the task.
+            Exception: a bug in Catchlight, met while reading the answer.
         """
         answers = self.ask(provider, [task_id], api_key=api_key, now=now)
         if answers.errors:
@@ -121,7 +122,7 @@ class ProviderClient:
         return answers.reports[0]
 
     def close(self) -> None:
-        """Closes the connections that are kept."""
+        """Closes the idle connections."""
         with suppress(Empty):
             while True:
                 self._idle.get_nowait().close()
@@ -147,11 +148,11 @@ class ProviderClient:
 
     @contextmanager
     def _client(self) -> Iterator[httpx.Client]:
-        """A client that nobody else uses meanwhile.
+        """Lends an HTTP client for the exclusive use of one request.
 
-        One for each request that is under way, not one for all: httpcore looks through all connections of a pool, twice
-        for every request, and asks the system about each that is idle. With 64 of them that is a
-        third of the CPU time of a request.
+        Each concurrent request has its own client instead of one shared client: httpcore goes through all connections
+        of a pool twice for every request, with a system call for each idle one. With 64 connections that is a third of
+        the CPU time of a request.
         """
         try:
             client = self._idle.get_nowait()
@@ -167,7 +168,7 @@ class ProviderClient:
             transport=self._transport,
             verify=self._tls,
             timeout=httpx.Timeout(self._timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
-            # The API key goes to the configured host and nowhere else: no redirects, no proxy from the environment.
+            # The API key is sent to the configured host only: no redirects, no proxy from the environment.
             follow_redirects=False,
             trust_env=False,
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
@@ -179,7 +180,7 @@ class ProviderClient:
             content += chunk
             if len(content) > MAX_ANSWER_BYTES:
                 raise ProviderUnavailableError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
-            if self._clock() > ends_by:  # httpx's limits are for single reads
+            if self._clock() > ends_by:  # httpx's timeouts apply to single reads only
                 raise ProviderUnavailableError("the answer does not come to an end")
         return bytes(content)
 

@@ -1,4 +1,4 @@
-"""Asks a task's provider about that one task, with the user's own key."""
+"""Looks up the status of one task at its provider, with the user's own API key."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -10,7 +10,7 @@ from catchlight.providers import PROVIDERS
 
 
 class StatusLookup:
-    """Who can be asked about which task. Thread-safe."""
+    """Looks up single tasks at their providers. Thread-safe."""
 
     def __init__(
         self, client: ProviderClient, keys: Callable[[str], ProviderKeys], *, now: Callable[[], datetime]
@@ -20,11 +20,13 @@ class StatusLookup:
         self._now = now
 
     def ask(self, task: str) -> TaskReport | None:
-        """What the provider says at this moment; None if it cannot be asked: no API key, or nobody knows its name.
+        """Requests the current status of a task from its provider.
+
+        Returns None if no request is possible: no API key is configured, or the provider is unknown.
 
         Raises:
-            ProviderError: it did not answer, or not of this task.
-            SettingsError, StoreUnavailableError: its API key could not be read.
+            ProviderError: the provider did not answer, or the answer does not contain the task.
+            SettingsError, StoreUnavailableError: the provider's API key could not be read.
         """
         provider_id, task_id = split_task_key(task)
         provider, api_key = PROVIDERS.get(provider_id), self._keys(provider_id).usable_api_key

@@ -1,4 +1,4 @@
-"""The providers by id. A new one is a module here and a line below."""
+"""Finds providers by id. To add a provider, add its module to this package and a line to `_MODULES`."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -14,7 +14,7 @@ _MODULES = {
 
 
 class _Providers(Mapping[str, Provider]):
-    """Loads a provider's module when it is asked for: a callback's cold start has to wait for one of them only."""
+    """Imports a provider's module on first access, so that a callback's cold start imports only one of them."""
 
     def __getitem__(self, provider_id: str) -> Provider:
         provider: Provider = import_module(_MODULES[provider_id]).PROVIDER
@@ -33,10 +33,10 @@ __all__ = ["PROVIDERS", "PollRequest", "Provider", "find_provider"]
 
 
 def find_provider(provider_id: str) -> Provider:
-    """The provider of that id.
+    """Returns the provider with this id.
 
     Raises:
-        UnknownProviderError: there is none.
+        UnknownProviderError: no provider has this id.
     """
     try:
         return PROVIDERS[provider_id]

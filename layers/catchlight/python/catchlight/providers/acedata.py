@@ -1,6 +1,6 @@
-"""Ace Data Cloud's Flux API, acedata.cloud.
+"""The provider `acedata`: Ace Data Cloud's Flux API, acedata.cloud.
 
-A callback's body is the answer that a synchronous call would have had; a poll's record holds the same under `response`.
+A callback has the same body as the response to a synchronous call. The record that a poll returns has it in `response`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,10 +47,10 @@ from catchlight.providers.payloads import (
 )
 from catchlight.providers.protocol import PollRequest
 
-# Inferred from the words that such codes are usually made of; none is documented.
+# Words that such codes usually contain. No code for violations of the content policy is documented.
 CONTENT_POLICY_WORDS = ("policy", "moderation", "sensitive", "nsfw")
 
-# Documented codes that concern every request of this account.
+# Documented codes that affect every request of this account.
 REFUSAL_CODES = frozenset({"token_mismatched", "api_not_implemented", "invalid_token", "used_up"})
 REFUSAL_STATUSES = frozenset({401, 402, 403})
 BUSY_CODE = "too_many_requests"
@@ -58,7 +58,7 @@ BUSY_STATUS = 429
 
 
 class GeneratedImage(PayloadModel):
-    """One of the images. All but its URL may be missing; `timings` is an object or a number, and not read."""
+    """One generated image. Every field but the URL may be missing; `timings`, an object or a number, is not read."""
 
     image_url: Url = None
     prompt: Any = None
@@ -66,14 +66,14 @@ class GeneratedImage(PayloadModel):
 
 
 class TaskError(PayloadModel):
-    """Why a task failed."""
+    """The error of a failed task or request."""
 
     code: Code = None
     message: Message = ""
 
 
 class BareError(TaskError):
-    """An error that is just a string. Clients met it in records of tasks that were still running."""
+    """An error that is only a string. Clients have seen it in records of tasks that were still running."""
 
 
 def _error(value: Any) -> Any:
@@ -83,13 +83,13 @@ def _error(value: Any) -> Any:
 
 
 class ErrorBody(PayloadModel):
-    """What is said of a failure, be it a task's or a request's."""
+    """The part of a body that describes a failure of a task or of a request."""
 
     error: Annotated[TaskError | None, BeforeValidator(_error)] = None
 
 
 class Answer(ErrorBody):
-    """What a generation ends in. Error bodies are documented with `success` false, and without it."""
+    """The result of a generation. Error bodies are documented both with `success` false and without `success`."""
 
     success: StrictBool | None = None
     data: tuple[GeneratedImage, ...] | None = None
@@ -107,21 +107,21 @@ class Answer(ErrorBody):
 
     @property
     def failed(self) -> bool:
-        """It says so itself."""
+        """Whether the answer reports a failure: `success` is false, or is missing beside an error."""
         return self.success is False or (self.success is None and self.error is not None)
 
     def images(self) -> tuple[tuple[ImageKind, str], ...]:
-        """In the provider's order; entries without a URL are left out."""
+        """Returns the images in the provider's order; entries without a URL are omitted."""
         return tuple((ImageKind.RESULT, image.image_url) for image in self.data or () if image.image_url)
 
     def request(self, told: Any = None) -> GenerationRequest | None:
-        """What was asked: as the record tells, else as the images do."""
+        """Returns the request's parameters from the record's `request`; without it, from the images."""
         images = self.data or ()
         told = told or {"prompt": next((image.prompt for image in images if image.prompt), None)}
         return generation_request(told, seeds=(image.seed for image in images if image.image_url))
 
     def failure(self) -> Failure:
-        """The error, with the reason in our words."""
+        """Returns the error, with its code mapped to a `FailureReason`."""
         error = self.error or TaskError()
         return Failure(reason=_reason(error.code), code=error.code, message=error.message)
 
@@ -135,22 +135,23 @@ def _reason(code: str | None) -> FailureReason:
 
 
 class Record(PayloadModel):
-    """A task as a poll shows it."""
+    """The record of a task, as a poll returns it."""
 
     response: Answer | None = None
     request: Any = None
     finished_at: Any = None
 
     def verdict(self) -> ProviderResult:
-        """What it says of the task.
+        """Returns the task's result.
 
-        A running task has no `response`, or one without `data`, or one that has failed so far: only an error object or
-        `finished_at` makes a failure final.
+        A running task has no `response`, a `response` without `data`, or one with a provisional failure: a failure is
+        final only with an error object or with `finished_at`.
         """
         if self.response is None:
             return STILL_RUNNING
         if not self.response.failed:
-            # The first images of more than a task can have: how many there are is the caller's order, not a stranger's.
+            # Images beyond the limit are dropped, not rejected as in a callback: a poll's answer is the provider's own,
+            # and its number of images is as requested by the user.
             images = self.response.images()[:MAX_IMAGES_PER_TASK]
             request = self.response.request(self.request)
             return ProviderResult(images=images, completed_at=time_or_none(self.finished_at), request=request)
@@ -162,7 +163,7 @@ class Record(PayloadModel):
 
 @dataclass(frozen=True, slots=True)
 class AceDataProvider:
-    """Ace Data Cloud. One POST asks about many tasks."""
+    """Ace Data Cloud's implementation of `Provider`. One POST request polls up to `poll_batch_size` tasks."""
 
     id: str
     base_url: str
@@ -174,13 +175,13 @@ class AceDataProvider:
     callback_url_field: str = "callback_url"
 
     def parse_submission(self, http_status: int, body: Any) -> str:
-        """The new task's id: `{"task_id": "..."}`, with or without more.
+        """Returns the new task's id from `{"task_id": "..."}`, which may have further fields.
 
         Raises:
             ProviderError: see `Provider.parse_submission`.
         """
         is_error = isinstance(body, Mapping) and _is_error_body(body)
-        # An error with an id is the end of a task that was made: it is told like any other's.
+        # An error with a task id is the failure of a created task, which is reported like other tasks' results.
         if http_status == HTTPStatus.OK and not (is_error and not any(task_ids_in(body))):
             return submitted_task_id(self.id, body)
         error = self._request_error(http_status, body)
@@ -189,11 +190,11 @@ class AceDataProvider:
         raise error
 
     def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
-        """News in a callback.
+        """Parses a callback's body.
 
         Raises:
-            InvalidCallbackError: it is not what the provider documents. A documented error body has no task id; then
-                only polling can tell.
+            InvalidCallbackError: the body does not have the documented format. One documented error body has no task
+                id; then only polling can determine the task's status.
         """
         task_id = find_task_id(body)
         answer = read(Answer, body, error=InvalidCallbackError)
@@ -209,21 +210,21 @@ class AceDataProvider:
         return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
-        """How to ask about up to `poll_batch_size` tasks."""
+        """Builds the request that polls up to `poll_batch_size` tasks."""
         ids = tuple(task_ids)
         query: dict[str, Any] = {"id": ids[0], "action": "retrieve"}
         if len(ids) > 1:
-            # A sibling endpoint documents a limit of 12 unless told.
+            # A similar endpoint documents a default limit of 12.
             query = {"ids": list(ids), "action": "retrieve_batch", "limit": len(ids)}
         return PollRequest("POST", "/flux/tasks", ids, json=query)
 
     def parse_poll(
         self, request: PollRequest, http_status: int, body: Any, *, received_at: datetime
     ) -> list[TaskReport]:
-        """News of the tasks asked about. A task that is not in the answer is one that is not known (yet).
+        """Returns a report for each polled task. A task that is missing in the answer, not known (yet), is PENDING.
 
         Raises:
-            ProviderError: the answer speaks of the request, not of the tasks.
+            ProviderError: the answer reports an error of the request and contains no task.
         """
         if http_status != HTTPStatus.OK or not isinstance(body, Mapping) or _is_error_body(body):
             raise self._request_error(http_status, body)
@@ -248,7 +249,7 @@ class AceDataProvider:
             raise ProviderUnavailableError(f"{self.id} answered a batch without a list of items")
         verdicts = {}
         for item in items:
-            # One record that cannot be read is asked about again; the others count.
+            # A malformed record leaves its task PENDING, to be polled again; the others are still used.
             with suppress(ProviderUnavailableError):
                 verdicts[_id_of(item)] = read(Record, item, error=ProviderUnavailableError).verdict()
         return verdicts
@@ -264,7 +265,7 @@ class AceDataProvider:
 
 
 def _is_error_body(body: Mapping[str, Any]) -> bool:
-    """An error of the request comes without a record: its `error` stands at the top."""
+    """Decides whether a body reports an error of the request: a top-level `error`, and no record."""
     return body.get("error") is not None and "response" not in body and "items" not in body
 
 
@@ -278,17 +279,18 @@ PROVIDER = AceDataProvider(
     base_url="https://api.acedata.cloud",
     image_hosts=(
         "*.acedata.cloud",
-        # Documented examples point to a bucket there. Anybody can rent one: the name narrows little.
+        # Documented examples have URLs of a bucket on this domain. Every customer of Alibaba Cloud can create buckets
+        # there, so this name restricts little.
         "*.aliyuncs.com",
         "fal.media",
         "*.fal.media",
         "bfldeliveryprod.blob.core.windows.net",
     ),
     url_lifetimes={
-        ImageKind.ORIGIN: timedelta(minutes=10),  # none has been seen: as short as anywhere else
-        ImageKind.RESULT: timedelta(hours=24),  # no figure is documented: a cautious assumption
+        ImageKind.ORIGIN: timedelta(minutes=10),  # not seen yet: the shortest lifetime of the other providers
+        ImageKind.RESULT: timedelta(hours=24),  # no lifetime is documented: a cautious assumption
     },
     submit_paths={"images": "/flux/images"},
-    poll_batch_size=50,  # what the vendor's own clients keep to
-    max_concurrent_polls=4,  # two hundred tasks
+    poll_batch_size=50,  # the limit in the vendor's own clients
+    max_concurrent_polls=4,  # two hundred tasks at once
 )

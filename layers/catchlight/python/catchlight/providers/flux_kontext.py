@@ -1,4 +1,4 @@
-"""Flux Kontext API: kie.ai, and its reseller Apikley at another base URL."""
+"""The provider `flux-kontext`: Flux Kontext API of kie.ai, and of its reseller Apikley at another base URL."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ PROVIDER = KieProvider(
     submit_paths={"generate": "/api/v1/flux/kontext/generate"},
     image_hosts=(
         *KIE_IMAGE_HOSTS,
-        # Origin images are those of the model's maker, or of a host that runs it.
+        # Origin images are on hosts of the model's maker, or of a company that runs the model.
         "bfldeliveryprod.blob.core.windows.net",
         "fal.media",
         "*.fal.media",

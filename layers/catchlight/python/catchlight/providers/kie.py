@@ -1,6 +1,6 @@
-"""How kie.ai's family of APIs speaks: one envelope for callbacks, one record for polls.
+"""Implements the JSON format of kie.ai's family of APIs: an envelope for callbacks and a record for polls.
 
-Flux Kontext API and NanoBanana API differ in nothing but addresses and lifetimes.
+Flux Kontext API and NanoBanana API differ only in their URLs, image hosts and URL lifetimes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,16 +44,17 @@ from catchlight.providers.protocol import PollRequest
 
 OK = 200
 
-# Seen in answers of the whole family.
+# Hosts that were seen in answers of all APIs of the family.
 KIE_IMAGE_HOSTS = (
     "*.aiquickdraw.com",
     "*.redpandaai.co",
     "*.kie.ai",
-    # Anybody can rent a bucket below this name: it narrows little. Which buckets the providers own is told nowhere.
+    # Every customer of Alibaba Cloud can create buckets below this domain, so this name restricts little. The providers
+    # do not document which buckets are theirs.
     "*.aliyuncs.com",
 )
 
-# Documented for `code` of callbacks and `errorCode` of records alike. A failed record may carry no code.
+# Documented both for `code` of callbacks and for `errorCode` of records. A failed record may lack a code.
 FAILURE_REASONS = {
     "400": FailureReason.CONTENT_POLICY,
     "500": FailureReason.INTERNAL,
@@ -61,11 +62,11 @@ FAILURE_REASONS = {
     None: FailureReason.GENERATION_FAILED,
 }
 
-# A record may not be there for a moment after its creation, so not found is no verdict. 404 is documented; 422 "Record
-# does not exist" was recorded, with HTTP 200.
+# A record may not be available immediately after a task's creation, so "not found" counts as still running. 404 is
+# documented; 422 "Record does not exist" was recorded, with HTTP 200.
 NOT_FOUND = frozenset({404, 422})
 
-# Documented for the envelope's `code` of a poll: they speak of the request, never of the task.
+# Documented for the envelope's `code` in the answer to a poll: errors of the request, never of the task.
 REQUEST_ERRORS: dict[int, tuple[type[ProviderError], str]] = {
     401: (ProviderRefusedError, "the API key is missing or wrong"),
     402: (ProviderRefusedError, "the account has no credits"),
@@ -77,7 +78,7 @@ REQUEST_ERRORS: dict[int, tuple[type[ProviderError], str]] = {
 
 
 class SuccessFlag(IntEnum):
-    """What a record says of its task."""
+    """The status of a task in a record."""
 
     GENERATING = 0
     SUCCESS = 1
@@ -86,31 +87,31 @@ class SuccessFlag(IntEnum):
 
 
 class KieModel(PayloadModel):
-    """JSON in camelCase."""
+    """Base of the models of this family's JSON, which has names in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
 
 class ImageUrls(KieModel):
-    """`info` of a callback, `response` of a record. NanoBanana's callbacks name the result only."""
+    """The field `info` of a callback or `response` of a record. NanoBanana's callbacks have only the result's URL."""
 
     origin_image_url: Url = None
     result_image_url: Url = None
 
     def images(self) -> tuple[tuple[ImageKind, str], ...]:
-        """Those that are there, the one that dies first first."""
+        """Returns the images that have a URL; the origin image first, because its URL expires first."""
         urls = ((ImageKind.ORIGIN, self.origin_image_url), (ImageKind.RESULT, self.result_image_url))
         return tuple((kind, url) for kind, url in urls if url)
 
 
 class CallbackData(KieModel):
-    """`data` of a callback."""
+    """The field `data` of a callback."""
 
     info: ImageUrls | None = None
 
 
 class Callback(KieModel):
-    """The callback's envelope: `code` is the verdict on the task."""
+    """The callback's envelope; `code` is the result of the task."""
 
     code: Integer
     msg: Message = ""
@@ -119,7 +120,7 @@ class Callback(KieModel):
     @field_validator("data", mode="before")
     @classmethod
     def _matters_to_a_success_only(cls, data: Any, seen: ValidationInfo) -> Any:
-        # With a failure it was seen full of "", with `info` null, and null itself.
+        # In failures, `data` was seen as null, with `info` null, and with empty strings as values.
         return data if seen.data.get("code") == OK else None
 
     @model_validator(mode="after")
@@ -129,7 +130,7 @@ class Callback(KieModel):
         return self
 
     def verdict(self) -> ProviderResult:
-        """What it says of the task."""
+        """Returns the task's result."""
         if self.code == OK:
             return ProviderResult(images=self._images())
         return ProviderResult(failure=_failure(str(self.code), self.msg))
@@ -139,16 +140,19 @@ class Callback(KieModel):
 
 
 def _response(value: Any) -> Any:
-    """A record's `response`: clients met the object, its JSON in a string, and the bare URL of the result."""
+    """Normalises a record's `response`, seen by clients as an object, as its JSON in a string, and as the URL only."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("{"):
-        return from_json(value.encode(errors="replace"))  # half a surrogate pair would be a TypeError
+        return from_json(value.encode(errors="replace"))  # from_json raises TypeError for lone surrogates
     return {"resultImageUrl": value}
 
 
 class Record(KieModel):
-    """`data` of a poll, and of callbacks of NanoBanana's `/generate-2`: `successFlag` is the verdict on the task."""
+    """The field `data` of a poll's answer, and of the callbacks of NanoBanana's `/generate-2`.
+
+    `successFlag` is the result of the task.
+    """
 
     success_flag: Annotated[SuccessFlag, BeforeValidator(integer_or_none)]
     response: Annotated[ImageUrls | None, BeforeValidator(_response)] = None
@@ -169,7 +173,7 @@ class Record(KieModel):
         return self
 
     def verdict(self) -> ProviderResult:
-        """What it says of the task."""
+        """Returns the task's result."""
         request = generation_request(self.param_json)
         match self.success_flag:
             case SuccessFlag.GENERATING:
@@ -190,7 +194,7 @@ def _failure(code: str | None, message: str) -> Failure:
 
 @dataclass(frozen=True, slots=True)
 class KieProvider:
-    """A provider of kie.ai's family."""
+    """The implementation of `Provider` for kie.ai's family of APIs."""
 
     id: str
     base_url: str
@@ -199,13 +203,13 @@ class KieProvider:
     image_hosts: tuple[str, ...]
     url_lifetimes: Mapping[ImageKind, timedelta]
     poll_batch_size: int = 1
-    # The only limit documented for queries is 3 a second for each task; who is over a limit answers 429, and is left
-    # alone for a while.
+    # The only documented limit for polls is 3 requests a second per task. If another limit is exceeded, the provider
+    # answers 429 and is not polled for a while.
     max_concurrent_polls: int = 100
     callback_url_field: str = "callBackUrl"
 
     def parse_submission(self, http_status: int, body: Any) -> str:
-        """The new task's id: `{"code": 200, "msg": "success", "data": {"taskId": "..."}}`.
+        """Returns the new task's id from `{"code": 200, "msg": "success", "data": {"taskId": "..."}}`.
 
         Raises:
             ProviderError: see `Provider.parse_submission`.
@@ -218,10 +222,10 @@ class KieProvider:
         raise self._request_error(code)
 
     def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
-        """News in a callback: its `data` is either the envelope's or a whole record.
+        """Parses a callback's body. Its `data` is either that of the `Callback` envelope or a whole `Record`.
 
         Raises:
-            InvalidCallbackError: it is not what the provider documents.
+            InvalidCallbackError: the body does not have the documented format.
         """
         task_id = find_task_id(body)
         data = body.get("data")
@@ -233,19 +237,20 @@ class KieProvider:
         return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
-        """How to ask about one task."""
+        """Builds the request that polls one task."""
         (task_id,) = task_ids
         return PollRequest("GET", self.record_info_path, (task_id,), params={"taskId": task_id})
 
     def parse_poll(
         self, request: PollRequest, http_status: int, body: Any, *, received_at: datetime
     ) -> list[TaskReport]:
-        """News of the task asked about.
+        """Returns a report of the polled task, as a list of one.
 
-        HTTP 200 is not the verdict: the envelope's `code` speaks of the request, `successFlag` of the task.
+        HTTP 200 does not mean success: the envelope's `code` is the status of the request, `successFlag` the status of
+        the task.
 
         Raises:
-            ProviderError: the answer speaks of the request, not of the task.
+            ProviderError: the answer reports an error of the request and contains no task.
         """
         (task_id,) = request.task_ids
         code = self._request_code(http_status, body)
@@ -259,7 +264,7 @@ class KieProvider:
 
     @staticmethod
     def _request_code(http_status: int, body: Any) -> int | None:
-        """What is said of the request: by the envelope, or by HTTP where that says that it failed."""
+        """Returns the status code of the request: the envelope's, or HTTP's if only HTTP reports an error."""
         code = integer_or_none(body.get("code")) if isinstance(body, Mapping) else None
         return http_status if http_status != OK and code in (None, OK) else code
 

@@ -1,4 +1,4 @@
-"""NanoBanana API, nanobananaapi.ai."""
+"""The provider `nanobanana`: NanoBanana API, nanobananaapi.ai."""
 
 from datetime import timedelta
 
@@ -12,9 +12,9 @@ PROVIDER = KieProvider(
     submit_paths={name: f"/api/v1/nanobanana/{name}" for name in ("generate", "generate-2", "generate-pro")},
     image_hosts=KIE_IMAGE_HOSTS,
     url_lifetimes={
-        # Records have the field, with null in recorded ones: an image there is taken for as short-lived as Flux's.
+        # In recorded answers this field of records is null; a URL is assumed to expire as early as Flux Kontext's.
         ImageKind.ORIGIN: timedelta(minutes=10),
-        # No figure is documented. Sister APIs of the same house say 24 hours or 14 days: the shorter is the safe one.
+        # No lifetime is documented. Other APIs of the same vendor document 24 hours or 14 days; the shorter is safe.
         ImageKind.RESULT: timedelta(hours=24),
     },
 )

@@ -1,4 +1,4 @@
-"""What the providers' JSON has in common: ids, URLs, codes, messages and times, and what they say of a task."""
+"""Parses the parts that all providers' JSON has in common: ids, URLs, codes, messages, times and results of tasks."""
 
 import json
 import re
@@ -26,29 +26,29 @@ from catchlight.models import (
 )
 from catchlight.providers.protocol import Provider
 
-# Codes are short words or numbers; what is longer is no code but somebody's text.
+# Codes are short words or numbers; longer ones are cut.
 MAX_CODE_LENGTH = 64
-# Longest way to write an integer in JSON that still can be a status code or milliseconds.
+# The most digits of an integer that can be a status code or a time in milliseconds.
 MAX_INTEGER_DIGITS = 15
 
 TIMEOUT = HTTPStatus.REQUEST_TIMEOUT
 
-# Naive times are Beijing time: in recorded answers they are 8 h ahead of the epoch in the image's file name.
+# Times without a zone are Beijing time: in recorded answers they are 8 h ahead of the epoch time in image file names.
 BEIJING = timezone(timedelta(hours=8))
-# None of these services is older, so an earlier time is a mistake, or zero.
+# All providers started later, so an earlier time is an error, or zero.
 FIRST_PLAUSIBLE_TIME = datetime(2020, 1, 1, tzinfo=UTC)
-# Above this a number counts milliseconds: as seconds it would be the year 5138.
+# Larger numbers are milliseconds: as seconds, this one is the year 5138.
 MAX_EPOCH_SECONDS = 100_000_000_000
 
 
 class PayloadModel(BaseModel):
-    """A piece of a provider's JSON. Unknown keys are normal: providers add some without notice."""
+    """Base of the models of providers' JSON. Unknown keys are ignored, because providers add keys without notice."""
 
-    # Deferred: a callback's cold start needs the validators of one provider's callbacks, no others.
+    # Deferred, because a callback's cold start needs the validators of one provider's callbacks only.
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
-# Where pydantic would talk of Python's types and of our classes.
+# Replace pydantic's messages that mention Python types and class names, which callers of the API do not know.
 _JSON_TERMS = {"model_type": "should be an object", "tuple_type": "should be a list", "missing": "is missing"}
 
 AnyPayloadModel = TypeVar("AnyPayloadModel", bound=PayloadModel)
@@ -61,10 +61,11 @@ def read(
     error: type[InvalidCallbackError] | type[ProviderUnavailableError],
     at: str = "",
 ) -> AnyPayloadModel:
-    """The value as that model; `at` says where in the body it stands.
+    """Validates a value as the given model. `at` is the path of the value in the body, for error messages.
 
     Raises:
-        InvalidCallbackError, ProviderUnavailableError: as `error` says. The message names the field, never its value.
+        InvalidCallbackError, ProviderUnavailableError: the value is invalid; `error` selects which one is raised. The
+            message names the field, never its value.
     """
     try:
         return model.model_validate(value)
@@ -79,7 +80,7 @@ def read(
 
 
 def integer_or_none(value: Any) -> int | None:
-    """An integer, also one spelt as a string: both were seen for `code`. JSON's true is none, and neither is 200.0."""
+    """Returns an integer, also from a string: `code` was seen as both. Other values, also true and 200.0, give None."""
     if isinstance(value, str) and re.fullmatch(rf"\s*-?[0-9]{{1,{MAX_INTEGER_DIGITS}}}\s*", value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**MAX_INTEGER_DIGITS:
@@ -100,13 +101,13 @@ def _url(value: Any) -> str | None:
     if not isinstance(value, str):
         raise ValueError("should be a URL")
     url = value.strip()
-    if url.lower() in ("", "null"):  # both are sent where there is no image
+    if url.lower() in ("", "null"):  # providers send both if there is no image
         return None
     if len(url) > MAX_URL_LENGTH:
         raise ValueError(f"should be a URL of at most {MAX_URL_LENGTH} characters")
     if not url.lower().startswith(("https://", "http://")):
         raise ValueError("should be a URL that begins with https:// or http://")
-    if not url.isprintable():  # line breaks, and half a surrogate pair, which no store takes
+    if not url.isprintable():  # line breaks, and lone surrogates, which AWS services reject
         raise ValueError("should be a URL of printable characters")
     return url
 
@@ -114,7 +115,7 @@ def _url(value: Any) -> str | None:
 def _message(value: Any) -> str:
     if not isinstance(value, str):
         return ""
-    # JSON can spell half a surrogate pair, which no store takes.
+    # JSON can contain lone surrogates, which AWS services reject.
     return value.encode(errors="replace").decode()[:MAX_MESSAGE_LENGTH]
 
 
@@ -126,13 +127,16 @@ def _code(value: Any) -> str | None:
 
 
 def time_or_none(value: Any) -> datetime | None:
-    """ISO 8601 with a zone, `YYYY-MM-DD HH:MM:SS` in UTC+8, epoch seconds or milliseconds. Anything else is None."""
+    """Parses ISO 8601 with a zone, `YYYY-MM-DD HH:MM:SS` in UTC+8, and epoch seconds or milliseconds.
+
+    Returns None for other values and for times before `FIRST_PLAUSIBLE_TIME`.
+    """
     if isinstance(value, str):
         if value.isdecimal() and len(value) <= MAX_INTEGER_DIGITS:
             return time_or_none(int(value))
         try:
             time = datetime.fromisoformat(value)
-        except ValueError:  # an hour of 24 is documented, too
+        except ValueError:  # for example an hour of 24, which is documented
             return None
         if time.tzinfo is None:
             if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}", value):
@@ -145,15 +149,15 @@ def time_or_none(value: Any) -> datetime | None:
     return time if time >= FIRST_PLAUSIBLE_TIME else None
 
 
-# A status code that decides: anything but an integer is refused.
+# A status code that determines the result: anything but an integer is rejected.
 Integer = Annotated[int, BeforeValidator(_integer)]
-# A code that is only kept for people, like a message: what is none counts as absent.
+# A code that is only stored for people, like a message: an invalid one counts as absent.
 Code = Annotated[str | None, BeforeValidator(_code)]
 Message = Annotated[str, BeforeValidator(_message)]
-# An image's URL; None where `null`, "" or the string "null" says that there is none. What may be fetched is decided by
-# whoever fetches.
+# An image's URL; None for `null`, "" and the string "null". Only the syntax is checked: the URL policy decides at the
+# download whether the host is allowed.
 Url = Annotated[str | None, BeforeValidator(_url)]
-# A time, None if it cannot be read: it never decides about a task.
+# A time; None if it is malformed. A time never determines a task's status.
 Time = Annotated[datetime | None, BeforeValidator(time_or_none)]
 
 
@@ -161,17 +165,17 @@ Time = Annotated[datetime | None, BeforeValidator(time_or_none)]
 
 
 def task_ids_in(body: Mapping[str, Any]) -> Iterator[Any]:
-    """What stands at the four places where providers put a task's id; null counts as absent."""
+    """Yields the values of the four fields in which providers send a task's id; null counts as absent."""
     for holder in (body.get("data"), body):
         if isinstance(holder, Mapping):
             yield from (holder[name] for name in ("taskId", "task_id") if holder.get(name) is not None)
 
 
 def find_task_id(body: Any) -> str:
-    """The id of the task that a callback speaks of.
+    """Returns the id of a callback's task.
 
     Raises:
-        InvalidCallbackError: there is none, there are several, or it is not one.
+        InvalidCallbackError: the body has no task id, a malformed one, or several that differ.
     """
     if not isinstance(body, Mapping):
         raise InvalidCallbackError("body: should be an object")
@@ -189,18 +193,18 @@ def find_task_id(body: Any) -> str:
 
 
 def is_refusal(code: int | None) -> bool:
-    """Whether a status, of HTTP or of an envelope, says for certain that a request was not taken.
+    """Decides whether a status code, of HTTP or of an envelope, proves that the provider has rejected a request.
 
-    408 does not: a server that was tired of waiting may have read it all.
+    408 proves nothing: a server that timed out may have received the whole request.
     """
     return code is not None and HTTPStatus.BAD_REQUEST <= code < HTTPStatus.INTERNAL_SERVER_ERROR and code != TIMEOUT
 
 
 def submitted_task_id(provider_id: str, body: Any) -> str:
-    """The id in the answer to a request for images that was taken.
+    """Returns the task id from the answer to an accepted request for images.
 
     Raises:
-        ProviderUnavailableError: there is none that could be a task's.
+        ProviderUnavailableError: the answer has no valid task id.
     """
     try:
         return find_task_id(body)
@@ -208,13 +212,13 @@ def submitted_task_id(provider_id: str, body: Any) -> str:
         raise ProviderUnavailableError(f"{provider_id} seems to have taken the request, but: {exc}") from None
 
 
-# ------------------------------------------------------------------------------------------------ what was asked
+# ------------------------------------------------------------------------------------------------ request parameters
 
 
 def generation_request(told: Any, *, seeds: Iterable[Any] = ()) -> GenerationRequest | None:
-    """What a provider tells of its task's request, be it an object or its JSON; None if it tells nothing.
+    """Parses the request's parameters that a provider reports, as an object or as JSON text; None if there are none.
 
-    Nothing in it fails a task: what cannot be read is left out.
+    Malformed values are omitted, so that they never make a task fail.
     """
     if isinstance(told, str | bytes):
         try:
@@ -222,7 +226,7 @@ def generation_request(told: Any, *, seeds: Iterable[Any] = ()) -> GenerationReq
         except (ValueError, RecursionError):
             told = None
     values = told if isinstance(told, Mapping) else {}
-    # The images' own seeds, where they tell: the one that was asked for is not another image's.
+    # The images' own seeds if reported: the requested seed applies to one image only.
     known_seeds = tuple(_integers(seeds)) or tuple(_integers((values.get("seed"),)))
     sizes = (_text(values.get(name)) for name in ("size", "image_size", "aspectRatio"))
     request = GenerationRequest(
@@ -239,16 +243,16 @@ def _integers(values: Iterable[Any]) -> Iterator[int]:
 
 
 def _text(value: Any, max_length: int = MAX_CODE_LENGTH) -> str | None:
-    # JSON can spell half a surrogate pair, which no store takes.
+    # JSON can contain lone surrogates, which AWS services reject.
     return (value.encode(errors="replace").decode()[:max_length] or None) if isinstance(value, str) else None
 
 
-# ------------------------------------------------------------------------------------------------ news
+# ------------------------------------------------------------------------------------------------ results
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderResult:
-    """What an answer says of a task: images, or a failure, or neither while the provider is at work."""
+    """The result of a task in a provider's answer: images, a failure, or neither while the task is running."""
 
     images: tuple[tuple[ImageKind, str], ...] = ()
     failure: Failure | None = None
@@ -262,10 +266,10 @@ STILL_RUNNING = ProviderResult()
 def report(
     provider: Provider, task_id: str, verdict: ProviderResult, *, reported_by: Reporter, received_at: datetime
 ) -> TaskReport:
-    """The verdict as news.
+    """Converts a provider's result into a `TaskReport`.
 
-    URLs live from the moment the task was completed, as far as that is told; a clock that runs ahead of ours does not
-    prolong them.
+    The lifetime of URLs starts when the task was completed, or when the result was received if the provider reports no
+    completion time or one in the future, because its clock is ahead.
     """
     ready_at = min(verdict.completed_at or received_at, received_at)
     return TaskReport(

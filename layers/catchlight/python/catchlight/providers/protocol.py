@@ -1,7 +1,8 @@
-"""What a provider is to the rest of the code.
+"""Defines the interface between a provider's module and the rest of the package.
 
-A provider module defines wire models, turns a callback body and a poll answer into `TaskReport`s, and says how it is
-asked for tasks and for images. It does no I/O: `provider_client` and `submission_client` ask, `tasks_table` writes.
+A provider's module defines models of its JSON, converts callbacks and answers to polls into `TaskReport`s, and builds
+the requests that poll tasks. It also knows the paths of requests for images. It does no I/O: `polling.provider_client`
+and `api.submission_client` send requests, and `tasks.table` writes reports.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from catchlight.models import ImageKind, TaskReport
 
 @dataclass(frozen=True, slots=True)
 class PollRequest:
-    """One HTTP request that asks about tasks. The path is relative to the provider's base URL."""
+    """One HTTP request that polls the status of tasks. The path is relative to the provider's base URL."""
 
     method: str
     path: str
@@ -24,67 +25,69 @@ class PollRequest:
 
 
 class Provider(Protocol):
-    """What a provider module exports as `PROVIDER`."""
+    """The interface of the object `PROVIDER` that each provider's module exports."""
 
     @property
     def id(self) -> str:
-        """Its name in URLs, keys and settings."""
+        """The provider's name in URLs, keys and settings."""
 
     @property
     def base_url(self) -> str:
-        """Where its API is, unless settings say otherwise."""
+        """The default base URL of the provider's API; the settings can replace it."""
 
     @property
     def image_hosts(self) -> tuple[str, ...]:
-        """Hosts that its images are known to come from: names, or "*.domain" for every name below one."""
+        """The known hosts of the provider's images: names, or "*.domain" for every name below a domain."""
 
     @property
     def url_lifetimes(self) -> Mapping[ImageKind, timedelta]:
-        """How long a URL lives from the moment the image is ready."""
+        """How long an image's URL is valid after the image is ready, by kind of image."""
 
     @property
     def poll_batch_size(self) -> int:
-        """Task ids that one poll request may ask about."""
+        """The maximum number of task ids in one poll request."""
 
     @property
     def submit_paths(self) -> Mapping[str, str]:
-        """Where it takes requests for images: paths by the name of the endpoint, the usual one first."""
+        """The paths that accept requests for images, by the name of the endpoint; the default one first."""
 
     @property
     def callback_url_field(self) -> str:
-        """The field of such a request that holds the callback URL."""
+        """The field of a request for images that contains the callback URL."""
 
     def parse_submission(self, http_status: int, body: Any) -> str:
-        """The id of the task that a request for images has become.
+        """Returns the id of the task that a request for images has created.
 
-        `body` is the decoded JSON, None if it was none.
+        `body` is the decoded JSON; None if the body was not JSON.
 
         Raises:
-            RequestRefusedError, ProviderRefusedError, ProviderBusyError: it was refused, and nothing is generated.
-            ProviderUnavailableError: there is no telling, it may have become a task.
+            RequestRefusedError, ProviderRefusedError, ProviderBusyError: the provider rejected the request and
+                generates nothing.
+            ProviderUnavailableError: the outcome is unknown; the request may have created a task.
         """
 
     @property
     def max_concurrent_polls(self) -> int:
-        """Poll requests that it may get at once."""
+        """The maximum number of concurrent poll requests to the provider."""
 
     def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
-        """News in a callback's decoded JSON body.
+        """Parses a callback's decoded JSON body.
 
         Raises:
-            InvalidCallbackError: it is not what the provider documents. The message says where, without values.
+            InvalidCallbackError: the body does not have the documented format. The message names the field, without its
+                value.
         """
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
-        """How to ask about 1..`poll_batch_size` tasks."""
+        """Builds the request that polls 1 to `poll_batch_size` tasks."""
 
     def parse_poll(
         self, request: PollRequest, http_status: int, body: Any, *, received_at: datetime
     ) -> list[TaskReport]:
-        """One report per task asked, PENDING where the provider is still at work or does not know the task (yet).
+        """Returns one report per polled task: PENDING if the task is running or the provider does not know it (yet).
 
-        `body` is the decoded JSON, None if it was none.
+        `body` is the decoded JSON; None if the body was not JSON.
 
         Raises:
-            ProviderError: the answer speaks of the request, not of the tasks.
+            ProviderError: the answer reports an error of the request and contains no task.
         """

@@ -1,1 +1,1 @@
-"""Restarts work on tasks whose processing has stopped."""
+"""Restarts polling and archiving of tasks whose processing has stopped."""

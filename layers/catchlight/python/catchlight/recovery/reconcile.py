@@ -1,8 +1,8 @@
-"""Finds tasks that nobody works on any more, and starts their work again.
+"""Finds tasks whose processing has stopped, by their status in the table, and restarts polling or archiving.
 
-A task is PENDING for as long as the state machine polls for it, and SUCCEEDED for the seconds that archiving takes. One
-that stays so was dropped somewhere: an execution was stopped, a change was never dispatched, a message ran out of
-tries. Whatever it was, the table still says it, and that is what this looks at.
+A task is PENDING while the state machine polls for it, and SUCCEEDED for the seconds that archiving takes. If a task
+keeps one of these statuses for longer, its processing has stopped: an execution was stopped, a change was not
+dispatched, or a message ran out of tries. The status in the table shows this regardless of the cause.
 """
 
 import hashlib
@@ -24,33 +24,34 @@ from catchlight.tasks.by_status import TasksByStatus
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-# The state machine counts its own waits only: the polls of six hours, their retries and its waits after errors come on
-# top. Polling a task twice for a while costs requests; starting too late costs the task's images their time.
+# The state machine counts its planned waits only: over six hours, the time of the polls themselves, their retries and
+# the waits after errors are added to that. Restarting too early costs duplicate requests; too late, the images' URLs
+# may expire.
 POLLING_SLACK = timedelta(hours=1)
 # Archiving takes seconds, and with all its retries about a quarter of an hour.
 ARCHIVING_TAKES_AT_MOST = timedelta(hours=1)
-# What keeps failing, for want of a provider's key, say, is tried again once a day and not once an hour: each time costs
-# five tries and a dead letter.
+# A task that keeps failing, for example because a provider's API key is missing, is retried once a day instead of once
+# an hour: each time costs five tries and a dead letter.
 REPEAT_ARCHIVING_AFTER = timedelta(days=1)
-# In one run: 40 executions side by side ask as much as providers bear. The next run goes on with the rest.
+# Per run: 40 concurrent executions are as much load as providers accept. The next run continues with the rest.
 MAX_TASKS_PER_RUN = 2000
-# Writes at once.
+# Concurrent writes.
 _THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """A batch of tasks whose work was started again; with an error, of which that is not sure."""
+    """A batch of tasks whose polling or archiving was restarted; if there is an error, some may not be restarted."""
 
     tasks: tuple[str, ...]
-    error: Exception | None = None  # it is left to the next run
+    error: Exception | None = None  # the next run retries the batch
 
 
 class Reconciliation:
-    """Starts again what has stopped. A run that was cut off, or one beside another, does no harm.
+    """Counts and restarts tasks whose processing has stopped. Interrupted and concurrent runs do no harm.
 
-    Every method raises StoreUnavailableError when DynamoDB does not take a read; the next run goes on from there. A
-    batch that fails keeps no other from its turn.
+    Every method raises StoreUnavailableError if a DynamoDB read fails; the next run continues from there. If a batch
+    fails, the others are still processed.
     """
 
     def __init__(
@@ -58,60 +59,61 @@ class Reconciliation:
     ) -> None:
         self._table = table
         self._dynamodb = dynamodb
-        # By task: why it was left out of what this has found so far.
+        # By task key: why the item was skipped in the results so far.
         self.unreadable: dict[str, str] = {}
         self._index = TasksByStatus(table, dynamodb, unreadable=self.unreadable.__setitem__)
         self._dispatcher = dispatcher
         self._now = now
 
     def pending_too_long(self, longer_than: timedelta) -> int:
-        """How many tasks are PENDING and have not changed for so long."""
+        """Counts the tasks that are PENDING and have not changed for `longer_than`."""
         pages = self._index.count(TaskStatus.PENDING, before=self._now() - longer_than)
         return sum(page.tasks for page in pages)
 
     def archiving_too_long(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> int:
-        """How many tasks are SUCCEEDED and have not changed for so long."""
+        """Counts the tasks that are SUCCEEDED and have not changed for `longer_than`."""
         pages = self._index.count(TaskStatus.SUCCEEDED, before=self._now() - longer_than)
         return sum(page.tasks for page in pages)
 
     def oldest_pending(self) -> Task | None:
-        """The PENDING task that has not changed for the longest time."""
+        """Returns the PENDING task that has not changed for the longest time, None if no task is PENDING."""
         return next(self._index.tasks(TaskStatus.PENDING, page_size=1), None)
 
     def overdue(self, longer_than: timedelta) -> Iterator[Task]:
-        """Tasks that are PENDING and have not changed for so long, the oldest first."""
+        """Yields the tasks that are PENDING and have not changed for `longer_than`, the oldest first."""
         tasks = self._index.tasks(TaskStatus.PENDING, before=self._now() - longer_than)
         return self._with_valid_keys(tasks)
 
     def unarchived(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
-        """Tasks that are SUCCEEDED and have not changed for so long, the oldest first."""
+        """Yields the tasks that are SUCCEEDED and have not changed for `longer_than`, the oldest first."""
         tasks = self._index.tasks(TaskStatus.SUCCEEDED, before=self._now() - longer_than)
         return self._with_valid_keys(tasks)
 
     def due_for_archiving(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
-        """Those of the `unarchived` that were not queued again today."""
+        """Yields the `unarchived` tasks that were not queued again within REPEAT_ARCHIVING_AFTER."""
         return (task for task in self.unarchived(longer_than) if _is_due(task, self._now()))
 
     def restart_polling(self, longer_than: timedelta, *, limit: int = MAX_TASKS_PER_RUN) -> Iterator[Repaired]:
-        """Starts polling for overdue tasks, batch by batch, and notes it on each.
+        """Starts polling for overdue tasks in batches, and sets `updatedAt` and `reconciledAt` of each task.
 
-        An execution is named after its tasks and their last changes: a batch whose notes were not written before a
-        crash is the same execution when it is started again. The notes are what takes a task out of the next run.
+        An execution's name is derived from its tasks and their last changes: if a crash prevents these writes, the next
+        run starts the same batch under the same name, which Step Functions ignores. A task whose timestamps were
+        written is not overdue in the next run.
         """
         tasks = islice(self.overdue(longer_than), limit)
         for number, batch in enumerate(_batches(tasks, MAX_TASKS_PER_EXECUTION)):
             keys = tuple(task.task for task in batch)
-            # A second apart: together they would ask the providers all at once.
+            # Executions wait one second more each, so that they do not query the providers all at the same moment.
             start = partial(self._dispatcher.start_polling, keys, name=_execution_name(batch), wait_seconds=number)
             yield self._repair(batch, start, self._note_polling)
 
     def repeat_archiving(
         self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST, *, limit: int = MAX_TASKS_PER_RUN
     ) -> Iterator[Repaired]:
-        """Queues tasks again that wait for archiving, batch by batch, and notes it on each.
+        """Queues tasks again that wait for archiving, in batches, and sets `reconciledAt` of each task.
 
-        They may lie among the dead letters as well. Leaving them to people would be to bet that somebody comes before
-        their URLs die; the archiver does not mind a second message, and a task's turn comes once a day.
+        Their messages may also be in the dead-letter queue. Waiting for an operator to redrive them risks that the URLs
+        expire first. A second message is harmless to the archiver, and each task is queued at most once a day.
         """
         for batch in _batches(islice(self.due_for_archiving(longer_than), limit), MAX_MESSAGES_PER_CALL):
             keys = tuple(task.task for task in batch)
@@ -124,7 +126,7 @@ class Reconciliation:
             start()
             with ThreadPoolExecutor(_THREADS) as pool:
                 list(pool.map(note, batch))
-        except Exception as exc:  # noqa: BLE001 - the caller reports it, after the other batches had their turn
+        except Exception as exc:  # noqa: BLE001 - the caller reports it and continues with the other batches
             return Repaired(keys, exc)
         return Repaired(keys)
 
@@ -133,24 +135,24 @@ class Reconciliation:
             if is_task_key(task.task):
                 yield task
             else:
-                # Put by hand: no provider can be asked about it.
+                # Written by hand: without a valid key the task can be neither polled nor archived.
                 self.unreadable[task.task] = "expected provider#taskId"
 
     def _note_polling(self, task: Task) -> None:
         update = UpdateExpression()
-        # It counts from here: not overdue again before this execution has had its time.
+        # The wait is measured from here: the task is not overdue again before this execution has had its full time.
         update.set("updatedAt", iso(self._now()))
         update.set("reconciledAt", iso(self._now()))
         self._update_as_read(task, update)
 
     def _note_archiving(self, task: Task) -> None:
         update = UpdateExpression()
-        # Not `updatedAt`: it is still the time since which the task has waited.
+        # `updatedAt` stays: the task has been waiting since then.
         update.set("reconciledAt", iso(self._now()))
         self._update_as_read(task, update)
 
     def _update_as_read(self, task: Task, update: UpdateExpression) -> None:
-        # News that has come meanwhile is more than a note.
+        # If a report or another change was written meanwhile, the task needs no timestamp.
         is_as_it_was_read = " AND ".join(
             (update.equals("status", task.status.value), update.equals("updatedAt", task.updated_at))
         )
@@ -164,7 +166,7 @@ class Reconciliation:
 
 
 def _is_due(task: Task, now: datetime) -> bool:
-    # What was noted before the news came was about polling.
+    # A timestamp older than the last change belongs to a restart of polling, not of archiving.
     if not task.reconciled_at or task.reconciled_at < (task.updated_at or ""):
         return True
     return task.reconciled_at < iso(now - REPEAT_ARCHIVING_AFTER)

@@ -1,8 +1,8 @@
-"""Gives a task that has come to a standstill another try, on an operator's word.
+"""Retries single tasks whose processing has stopped, on an operator's request.
 
-Not a way for news: what a callback or a poll says goes through `TasksTable.record`. Here somebody decides that what was
-final shall be tried again, INCOMPLETE and TIMED_OUT included, and every write is conditional on the task's being as it
-was read.
+Reports of callbacks and polls are not written here but with `TasksTable.record`. Redrive also retries tasks with a
+final status (INCOMPLETE, TIMED_OUT), because the operator has decided so. Every write has the condition that the task
+has not changed since it was read.
 """
 
 import hashlib
@@ -18,28 +18,28 @@ from catchlight.tasks.table import TasksTable
 
 
 class Step(StrEnum):
-    """What a task is given another try with."""
+    """The step that retries a task."""
 
-    ARCHIVE = "archive"  # it is queued for archiving
-    REOPEN = "reopen"  # images that were given up are PENDING again, and the stream queues it for archiving
-    POLL = "poll"  # polling starts
-    REGISTER_ANEW = "register anew"  # it is PENDING again, and the stream starts polling
-    NOTHING = "nothing"  # it needs nothing
+    ARCHIVE = "archive"  # queue the task for archiving
+    REOPEN = "reopen"  # make EXPIRED and REJECTED images PENDING; DispatchChanges then queues the task for archiving
+    POLL = "poll"  # start polling
+    REGISTER_ANEW = "register anew"  # make the task PENDING; DispatchChanges then starts polling
+    NOTHING = "nothing"  # no retry is needed or possible
 
 
 class Redriven(Model):
-    """What became of one task."""
+    """The result of redriving one task."""
 
     task: str
-    status: TaskStatus | None  # before; None: there is no such task
+    status: TaskStatus | None  # before the redrive; None: there is no such task
     step: Step
-    url_refresher: int = 0  # images for which the provider had another URL
-    remark: str = ""  # for people
-    is_failed: bool = False  # nothing was done: it can be tried again
+    fresh_urls: int = 0  # images for which the provider returned another URL
+    remark: str = ""  # for the operator
+    is_failed: bool = False  # the step failed; the redrive can be repeated
 
 
 class Redrive:
-    """Decides by a task's status what it is given another try with, and does it. Thread-safe."""
+    """Chooses the step that retries a task by the task's status, and carries it out. Thread-safe."""
 
     def __init__(
         self, table: TasksTable, url_refresher: UrlRefresher, dispatcher: Dispatcher, *, now: Callable[[], datetime]
@@ -50,7 +50,7 @@ class Redrive:
         self._now = now
 
     def plan(self, task_key: str) -> Redriven:
-        """What `redrive` would do at this moment. Nobody is asked, nothing is written.
+        """Returns the step that `redrive` would take at this moment. Sends no provider request and writes nothing.
 
         Raises:
             StoreUnavailableError: the task could not be read.
@@ -58,10 +58,10 @@ class Redrive:
         return _plan(task_key, self._read(task_key))
 
     def redrive(self, task_key: str, *, nonce: str) -> Redriven:
-        """Gives the task another try.
+        """Retries the task and returns the result.
 
-        The nonce is the run's: messages and executions of another run are others, those of a repeated one the same.
-        What goes wrong is told in the answer; a task that fails must not keep the others from their turn.
+        `nonce` identifies the run: messages and executions of a repeated run are identical, those of another run are
+        not. Errors are returned in the result (`is_failed`, `remark`), so that the caller continues with other tasks.
         """
         planned = Redriven(task=task_key, status=None, step=Step.NOTHING)
         try:
@@ -94,7 +94,7 @@ class Redrive:
         return done
 
     def _try_images_again(self, task: Task, planned: Redriven) -> Redriven:
-        """Whatever is not archived is PENDING, with a fresh URL where there is one."""
+        """Makes all images that are not archived PENDING, with a fresh URL if the provider returns one."""
         missing = [index for index, image in enumerate(task.images) if image.state is not ImageState.ARCHIVED]
         remark = planned.remark
         images = {index: _once_more(task.images[index]) for index in missing if task.images[index].state in _GIVEN_UP}
@@ -102,12 +102,12 @@ class Redrive:
         try:
             fresh = self._url_refresher.find(task, missing)
         except ProviderError as exc:
-            # The archiver asks again by itself if it has to.
+            # The archiver requests fresh URLs itself if it needs them.
             remark = f"the provider could not be asked for fresh URLs: {exc}"
         images |= fresh
         if images and not self._table.renew(task, images, now=self._now()):
             raise UnconfirmedError("the task has changed meanwhile")
-        return planned.model_copy(update={"url_refresher": len(fresh), "remark": remark})
+        return planned.model_copy(update={"fresh_urls": len(fresh), "remark": remark})
 
 
 _GIVEN_UP = (ImageState.EXPIRED, ImageState.REJECTED)

@@ -1,4 +1,4 @@
-"""The index `byStatus`: tasks by where they stand and when they last changed."""
+"""Queries the index `byStatus`: tasks by their status and the time of their last change."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 INDEX_NAME = "byStatus"
-# The shortest step of `updatedAt`: BETWEEN includes both of its ends.
+# The resolution of `updatedAt`. BETWEEN includes both bounds, so one tick makes the upper one exclusive.
 _TICK = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class CountedPage:
-    """A page of the index that was counted, not carried."""
+    """The number of tasks on one page of the index, without the tasks themselves."""
 
     tasks: int
-    read_units: float  # what it cost
+    read_units: float  # consumed read capacity units
 
 
 class TasksByStatus:
-    """Reads the index; eventually consistent, so what it says may be a second old.
+    """Reads the index. It is eventually consistent: results may lag behind the table by about a second.
 
-    Every method raises StoreUnavailableError when DynamoDB does not take a call.
+    Every method raises StoreUnavailableError when a call to DynamoDB fails.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class TasksByStatus:
     ) -> None:
         self._table = table
         self._client = client
-        # Called with the key of an item that is left out, and which of its attributes are malformed.
+        # Called with the key of each omitted item and the names of its malformed attributes.
         self._unreadable = unreadable
 
     def tasks(
@@ -49,9 +49,10 @@ class TasksByStatus:
         newest_first: bool = False,
         page_size: int | None = None,
     ) -> Iterator[Task]:
-        """Tasks of this status that last changed in this span of time, the one that changed first before the others.
+        """Yields the tasks of this status whose last change is at or after `since` and before `before`.
 
-        One that cannot be read is left out, and `unreadable` is called: items are also put by hand.
+        They are sorted by the time of this change, oldest first by default. A malformed item, for example one edited by
+        hand, is omitted, and `unreadable` is called.
         """
         more = {"Limit": page_size} if page_size else {}
         for page in self._pages(status, since, before, ScanIndexForward=not newest_first, **more):
@@ -67,7 +68,7 @@ class TasksByStatus:
     def count(
         self, status: TaskStatus, *, since: datetime | None = None, before: datetime | None = None
     ) -> Iterator[CountedPage]:
-        """Counts them, page by page: DynamoDB reads every item for it, and charges for that."""
+        """Counts the tasks of a status in a span of time, page by page. DynamoDB reads and charges for every item."""
         for page in self._pages(status, since, before, Select="COUNT", ReturnConsumedCapacity="TOTAL"):
             yield CountedPage(page["Count"], page.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0))
 

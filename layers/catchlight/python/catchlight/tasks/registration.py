@@ -1,4 +1,4 @@
-"""Registering: the item that a task begins with, and its place in the feed of all tasks."""
+"""Registers tasks: writes their first item and adds them to the index of all tasks by arrival."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +12,14 @@ from catchlight.models import GenerationRequest, TaskStatus, iso, task_key
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-# The one partition of the index byArrival: see there for how much it bears.
+# The only partition key of the index byArrival: see the index in the template for the throughput that this allows.
 FEED = "tasks"
-# A hundred registrations take about half a second; boto3's pool has as many connections.
+# A hundred registrations take about half a second; botocore's connection pool has the same size.
 MAX_CONCURRENT_WRITES = 10
 
 
 def set_arrival(update: UpdateExpression, moment: datetime) -> None:
-    """Puts a task into the feed, where it stays: at the time when the table first heard of it."""
+    """Adds a task to the index byArrival, at the time of its first write. Later writes do not change this time."""
     update.set_once("feed", FEED)
     update.set_once("arrivedAt", iso(moment))
 
@@ -32,7 +32,7 @@ def new_task(
     request: GenerationRequest | None = None,
     idempotency_key: str | None = None,
 ) -> UpdateExpression:
-    """What a registered task has. Changes nothing that is known of it already: its callback may have been faster."""
+    """Builds the update that registers a task. It keeps existing attributes, because a callback may come first."""
     update = UpdateExpression()
     update.set_once("provider", provider_id)
     update.set_once("taskId", task_id)
@@ -56,10 +56,10 @@ class Registry:
         self._client = client
 
     def register(self, provider_id: str, task_ids: Sequence[str], *, now: datetime) -> list[bool]:
-        """Registers tasks; says of each, in their order, whether it is new.
+        """Registers tasks and returns for each, in the given order, whether it is new.
 
         Raises:
-            StoreUnavailableError: some may be registered. Doing it again finds them known.
+            StoreUnavailableError: some tasks may be registered. Repeating the call is safe: these are not new then.
         """
         with ThreadPoolExecutor(min(MAX_CONCURRENT_WRITES, len(task_ids))) as pool:
             return list(pool.map(lambda task_id: self._register(provider_id, task_id, now), task_ids))

@@ -1,4 +1,4 @@
-"""The tasks table: one item per task, one conditional write for all news."""
+"""Reads and writes the tasks table: one item per task, and the same conditional write for reports of every source."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,44 +29,45 @@ from catchlight.tasks.registration import set_arrival
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-# Enough to see what happened; a stranger who has the token must not grow an item to its 400 KB: 80 KB at most.
+# Enough to investigate a contradiction. Conflicts take at most 80 KB, so that an attacker who has the token cannot fill
+# an item up to DynamoDB's limit of 400 KB.
 MAX_CONFLICTS = 10
 MAX_URLS_PER_CONFLICT = 4
-# Asked in the write itself: of many conflicts at once each has read that there is room.
+# Checked by the write itself: several concurrent writers may all have read an item with fewer conflicts.
 _HAS_ROOM_FOR_EVIDENCE = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
-# BatchGetItem's own limit is 100 keys and 16 MB; what does not fit comes back as unprocessed and is asked for again.
+# BatchGetItem is limited to 100 keys and 16 MB. Keys beyond 16 MB are returned as unprocessed and requested again.
 MAX_KEYS_PER_GET = 100
 
 
 class _Refused(TypedDict):
-    """The part of a failed condition's response that the type stubs leave out."""
+    """The part of a failed condition's response that the type stubs lack."""
 
     Item: dict[str, Any]
 
 
 class Outcome(StrEnum):
-    """What became of a report."""
+    """The outcome of recording a report."""
 
     APPLIED = "applied"
-    DUPLICATE = "duplicate"  # the same again, or less than what is known
-    CONFLICT = "conflict"  # something else than what is known: kept as evidence, not applied
+    DUPLICATE = "duplicate"  # the report repeats the stored result, or adds nothing to it
+    CONFLICT = "conflict"  # the report contradicts the stored result: kept as evidence, not applied
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of a report, and the status the task had before."""
+    """The outcome of recording a report, and the status that the task had before."""
 
     outcome: Outcome
     previous_status: TaskStatus | None
-    # Why what the news overruled could not be kept as evidence; the news itself is written.
+    # Set if the replaced failure could not be stored as evidence; the report itself is written.
     evidence_error: StoreUnavailableError | None = None
 
 
 class TasksTable:
     """Reads and writes tasks.
 
-    Every method raises StoreUnavailableError when DynamoDB does not take a call; nothing is written then, or what was
-    written may be written again.
+    Every method raises StoreUnavailableError when a call to DynamoDB fails. Then nothing was written, or repeating the
+    write is safe.
     """
 
     def __init__(self, name: str, client: "DynamoDBClient", *, retention: timedelta | None = None) -> None:
@@ -76,15 +77,16 @@ class TasksTable:
         self._retention = retention
 
     def record(self, report: TaskReport, *, known_request: GenerationRequest | None = None) -> Recorded:
-        """Writes news of a task, from whoever it comes.
+        """Writes a report of a task, from a callback or a poll, if its status ranks higher than the stored one.
 
-        `known_request` is what the item is known to say of the request: what it lacks is added.
-        One call, whether it is applied or not. New evidence of a contradiction costs a second one, which has to be
-        taken, too: what is acknowledged is known.
+        `known_request` has the request's parameters that the item is known to contain; missing ones are added.
+        One call to DynamoDB is enough, whether the report is applied or not. A report that contradicts the stored
+        result is written as evidence by a second call; if this fails, the method fails, too, so that a caller never
+        acknowledges a report that is not stored.
         """
-        # Nobody has heard of the task (a callback may be faster than its registration), or its item has no rank.
+        # The table does not contain the task (a callback may precede its registration), or the item has no rank.
         has_no_rank = "attribute_not_exists(#rank)"
-        # News only moves a task up: any order and any repetition of news ends in the same status.
+        # Reports only move a task to a higher rank, so their order and repetitions do not change the final status.
         moves_up = "#rank < :rank"
         update = _news(report, known_request)
         self._set_end(update, report.status, report.reported_at)
@@ -94,7 +96,7 @@ class TasksTable:
                     TableName=self._name,
                     Key=_key(report.task),
                     ConditionExpression=f"{has_no_rank} OR {moves_up}",
-                    # What the item says instead comes back with the refusal: no second read, no race.
+                    # A failed condition returns the stored item: no second read is needed, so there is no race.
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                     ReturnValues="UPDATED_OLD",
                     **update.arguments(),
@@ -105,12 +107,12 @@ class TasksTable:
         previous = _previous_task(report.task, answer.get("Attributes", {}))
         evidence_error = None
         if previous and previous.status is TaskStatus.FAILED:
-            # A success that heals a failure: one of them was not true, and somebody may want to know which.
+            # A success replaces a failure. One of the two reports was wrong, so the failure is kept for investigation.
             evidence_error = self._keep_overruled(previous)
         return Recorded(Outcome.APPLIED, previous.status if previous else None, evidence_error)
 
     def get(self, task: str) -> Task | None:
-        """The task as it is now, None if there is no such item."""
+        """Reads a task (strongly consistent); None if the table has no such item."""
         with store_errors():
             answer = self._client.get_item(TableName=self._name, Key=_key(task), ConsistentRead=True)
         return _known_task(answer["Item"]) if "Item" in answer else None
@@ -118,9 +120,9 @@ class TasksTable:
     def get_many(
         self, tasks: Sequence[str], *, unreadable: Callable[[str, str], None] | None = None
     ) -> dict[str, Task]:
-        """Those of the tasks that have an item, by key.
+        """Reads several tasks (strongly consistent) and returns the existing ones by key.
 
-        One that cannot be read is left out, and `unreadable` is called with its key and which attributes are malformed.
+        A malformed item is omitted, and `unreadable` is called with its key and the names of its malformed attributes.
         """
         found: dict[str, Task] = {}
         wanted = [_key(task) for task in dict.fromkeys(tasks)]
@@ -131,7 +133,7 @@ class TasksTable:
                     RequestItems={self._name: {"Keys": batch, "ConsistentRead": True}},
                 )
             for item in answer["Responses"].get(self._name, []):
-                # Items are also put by hand: one that is malformed must not take the others with it.
+                # Users can edit items by hand: a malformed one must not prevent reading the others.
                 try:
                     task = _task(item)
                 except ValidationError as exc:
@@ -144,10 +146,11 @@ class TasksTable:
         return found
 
     def correct(self, claimed: Task, answer: TaskReport) -> bool:
-        """Replaces what a callback claimed by what the provider itself says; a claim that it refutes becomes evidence.
+        """Replaces an unconfirmed callback's result by the provider's own answer.
 
-        The one write that may move a task down, and only one that rests on nothing but a callback. Returns False if the
-        task is not as `claimed` any more: nothing is written then.
+        If the answer contradicts the result of the callback, that result is kept as evidence. A correction may move a
+        task to a lower rank, but only a task whose result comes from an unconfirmed callback. Returns False, without
+        writing, if the task is no longer as in `claimed`.
         """
         update = _news(answer, claimed.request)
         self._set_end(update, answer.status, answer.reported_at)
@@ -161,7 +164,7 @@ class TasksTable:
         return self._update_if(claimed.task, _is_still_claimed(claimed, update), update)
 
     def confirm(self, claimed: Task, answer: TaskReport) -> bool:
-        """Notes that the provider says what a callback claimed. Returns False if the task has changed meanwhile."""
+        """Marks a callback's result as confirmed by the provider. Returns False if the task has changed meanwhile."""
         update = UpdateExpression()
         update.set("confirmedAt", iso(answer.reported_at))
         update.set("updatedAt", iso(answer.reported_at))
@@ -169,10 +172,10 @@ class TasksTable:
         return self._update_if(claimed.task, _is_still_claimed(claimed, update), update)
 
     def renew(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> bool:
-        """Replaces some of a task's images, by their position in `images`, by ones that are to be archived (again).
+        """Replaces some of a task's images, so that they are archived (again). `images` maps positions to new images.
 
-        A task that was INCOMPLETE is SUCCEEDED again, which the stream takes for news. Returns False if the task has
-        changed since it was read: nothing is written then.
+        The task's status becomes SUCCEEDED. If it was INCOMPLETE, the stream's change of status starts the archiver.
+        Returns False, without writing, if the task has changed since it was read.
         """
         update = UpdateExpression()
         for index, image in images.items():
@@ -185,9 +188,9 @@ class TasksTable:
         return self._update_if(task.task, _is_as_read(task, update), update)
 
     def restart(self, task: Task, *, now: datetime) -> bool:
-        """Makes a task that polling gave up PENDING again, which the stream takes for news.
+        """Sets a TIMED_OUT task to PENDING again; the stream's change of status starts polling.
 
-        Returns False if the task has changed since it was read: nothing is written then.
+        Returns False, without writing, if the task has changed since it was read.
         """
         update = UpdateExpression()
         update.set("status", TaskStatus.PENDING.value)
@@ -206,10 +209,11 @@ class TasksTable:
         now: datetime,
         known_request: GenerationRequest | None = None,
     ) -> Task:
-        """Writes what became of some of a task's images, by their position in `images`, and the status that follows.
+        """Writes the archiving results of some of a task's images and the resulting status of the task.
 
-        `known_request` is what the item said of the request before the provider was asked: what it lacks is added.
-        Returns the task as it is then: ARCHIVED or INCOMPLETE once no image is pending, else with the status it had.
+        `images` maps positions in the task's list to images. `known_request` has the request's parameters that the item
+        contained before the provider was asked; missing ones are added. Returns the updated task: ARCHIVED or
+        INCOMPLETE if no image is pending, else with an unchanged status.
         """
         all_images = tuple(images.get(index, image) for index, image in enumerate(task.images))
         states = {image.state for image in all_images}
@@ -229,24 +233,28 @@ class TasksTable:
         if status.rank > TaskStatus.SUCCEEDED.rank:
             update.set("archivedAt", iso(now))
             self._set_end(update, status, now)
-        # Two runs may archive the same task at once. The objects are the same; the further status stays.
+        # Two invocations may archive the same task concurrently. They store the same objects; the higher rank stays.
         nobody_was_further = "#rank <= :rank"
-        # A correction may have brought other images, of which the first are these: none beyond them is forgotten.
+        # A correction may have appended images to the list: these must not be skipped by a final status.
         there_are_no_more = update.equals(f"images[{len(task.images)}]", None)
         conditions = [nobody_was_further, there_are_no_more]
         for index, image in enumerate(task.images):
             if index in images:
-                # Whoever has renewed or corrected it has a message of its own for what it is now.
+                # An image that was renewed or corrected meanwhile has another URL and a queue message of its own.
                 conditions.append(update.equals(f"images[{index}].url", image.url))
             is_archived = index in images and images[index].state is ImageState.ARCHIVED
             if not is_archived and (index in images or status.rank > TaskStatus.SUCCEEDED.rank):
-                # What another run has archived is not unsaid; and a final status rests on what was read of the others.
+                # An image that another invocation has archived stays ARCHIVED. A final status is only correct if the
+                # images that this call does not write still have the states that were read.
                 conditions.append(update.equals(f"images[{index}].state", image.state.value))
         self._update_if(task.task, " AND ".join(conditions), update)
         return task.model_copy(update={"status": status, "rank": status.rank, "images": all_images})
 
     def _set_end(self, update: UpdateExpression, status: TaskStatus, now: datetime) -> None:
-        """DynamoDB deletes an item at the time in `deleteAfter` (epoch seconds): only what needs nothing any more."""
+        """Sets `deleteAfter` (epoch seconds), the time when DynamoDB deletes the item.
+
+        PENDING and SUCCEEDED tasks have none, because they are still polled or archived.
+        """
         if self._retention is None:
             return
         if status in (TaskStatus.PENDING, TaskStatus.SUCCEEDED):
@@ -271,7 +279,7 @@ class TasksTable:
         return Outcome.CONFLICT
 
     def _keep_evidence(self, evidence: Conflict, known: Task) -> None:
-        """Once: not if the same is there, or enough is."""
+        """Stores evidence, unless the item has the same evidence already or `MAX_CONFLICTS` conflicts."""
         is_known = _without_time(evidence) in map(_without_time, known.conflicts)
         if is_known or len(known.conflicts) >= MAX_CONFLICTS:
             return
@@ -286,7 +294,7 @@ class TasksTable:
         update.append("conflicts", _document(_evidence_of(previous)))
         try:
             self._update_if(previous.task, _HAS_ROOM_FOR_EVIDENCE, update)
-        except StoreUnavailableError as exc:  # evidence, not news: the caller reports it
+        except StoreUnavailableError as exc:  # the report itself is stored: the caller logs the missing evidence
             return exc
         return None
 
@@ -305,7 +313,7 @@ def _news(report: TaskReport, known_request: GenerationRequest | None) -> Update
     else:
         update.set("reportedBy", report.reported_by.value)
         update.set("reportedAt", iso(report.reported_at))
-    # What was confirmed is what these news replace: a success after a confirmed failure is a claim again.
+    # The confirmation belongs to the replaced result: a success after a confirmed failure is unconfirmed.
     update.remove("confirmedAt")
     _complete_request(update, report.request, known_request)
     if report.images:
@@ -313,7 +321,7 @@ def _news(report: TaskReport, known_request: GenerationRequest | None) -> Update
     if report.failure:
         update.set("failure", _document(report.failure))
     else:
-        update.remove("failure")  # a success heals it
+        update.remove("failure")  # a success replaces it
     if report.reported_by is Reporter.CALLBACK:
         update.add("deliveries", 1)
     return update
@@ -322,9 +330,9 @@ def _news(report: TaskReport, known_request: GenerationRequest | None) -> Update
 def _complete_request(
     update: UpdateExpression, told: GenerationRequest | None, known: GenerationRequest | None
 ) -> None:
-    """Adds what the item does not say of the request. Who registered the task may have said the rest better."""
+    """Adds the request's parameters that the item lacks. Existing ones stay: they may be from the task's submission."""
     if told and known:
-        # Part by part: whoever has put the item may have put more there than is read of it.
+        # One attribute at a time, because `request` may contain attributes that users added and the model ignores.
         for name, value in _document(told.besides(known)).items():
             update.set_once(f"request.{name}", value)
     elif told:
@@ -332,20 +340,20 @@ def _complete_request(
 
 
 def _is_still_claimed(claimed: Task, update: UpdateExpression) -> str:
-    """The condition that neither better news nor a correction has come in between."""
+    """Returns the condition that neither a new report nor a correction has changed the task since it was read."""
     return " AND ".join(
         (
             update.equals("status", claimed.status.value),
             update.equals("reportedBy", Reporter.CALLBACK.value),
             update.equals("reportedAt", claimed.reported_at),
-            # Another run has heard the provider say the same, and may have archived some of its images by now.
+            # If another invocation has confirmed the task meanwhile, it may have archived some of the images already.
             update.equals("confirmedAt", None),
         )
     )
 
 
 def _is_as_read(task: Task, update: UpdateExpression) -> str:
-    """The condition that nobody has changed the task since it was read."""
+    """Returns the condition that the task has not changed since it was read."""
     return " AND ".join((update.equals("status", task.status.value), update.equals("updatedAt", task.updated_at)))
 
 
@@ -394,7 +402,7 @@ def _known_task(item: Mapping[str, Any]) -> Task:
 
 
 def _previous_task(task: str, old_attributes: Mapping[str, Any]) -> Task | None:
-    """What the written attributes were before; None if there was no item, or one that nobody can read."""
+    """Builds the task from its previous attributes; None if there was no item, or a malformed one."""
     with suppress(ValidationError):
         return _task({**old_attributes, **_key(task)})
     return None

@@ -1,4 +1,4 @@
-"""What handlers were told, in a file per function: the tests read it."""
+"""Writes the handlers' inputs to a file per function, which the tests read."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""What an image is, from its bytes alone: never from a URL's extension or a server's word.
+"""Detects image formats and reads dimensions from the bytes alone, never from URL extensions or Content-Type headers.
 
-Each module follows one format's own structure from its first byte to its last, so a truncated file is told from a whole
-one, and a file that is an image and something else from one that is only an image. None of them decodes pixels.
+Each module parses the structure of one format from the first byte to the last. This detects truncated files and files
+with trailing bytes, which may be a second file (polyglot). Pixels are not decoded.
 """
 
 import re
@@ -13,15 +13,15 @@ from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images.formats import avif, gif, jpeg, png, webp
 from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError, TrailingBytesError
 
-# 4K output has 8-16 megapixels; a viewer that unpacks 64 needs 256 MB.
+# 4K output has 8-16 megapixels; decoding 64 megapixels takes 256 MB of memory.
 MAX_PIXELS = 64_000_000
-# Where a connection's end is all that ends a body, one that broke at once leaves a beginning that could be anything.
+# If only the connection's end marks the end of a body, an early disconnect leaves too few bytes to detect a format.
 SIGNATURE_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
 class ImageMetadata:
-    """What the bytes say."""
+    """Content type, file extension and dimensions of an image, as read from its bytes."""
 
     content_type: str
     extension: str
@@ -31,7 +31,7 @@ class ImageMetadata:
 
 @dataclass(frozen=True, slots=True)
 class ImageFormat:
-    """One of those that are archived."""
+    """A supported image format: its signature, its names, and its parser."""
 
     signature: re.Pattern[bytes]
     content_type: str
@@ -49,11 +49,11 @@ _FORMATS = (
 
 
 def image_format(head: bytes) -> ImageFormat:
-    """What a file is that begins like this; all of it, or its first SIGNATURE_BYTES and more.
+    """Returns the format of a file by its first bytes, of which at least SIGNATURE_BYTES are needed.
 
     Raises:
-        ImageRejectedError: it is no image.
-        ImageUnavailableError: it is too short to tell.
+        ImageRejectedError: the signature is not one of a supported format.
+        ImageUnavailableError: there are too few bytes to detect a format.
     """
     if len(head) < SIGNATURE_BYTES:
         raise ImageUnavailableError(f"only {len(head)} bytes came, too few to tell an image by")
@@ -64,11 +64,11 @@ def image_format(head: bytes) -> ImageFormat:
 
 
 def read_image_facts(file: BinaryIO, size: int) -> ImageMetadata:
-    """Type and dimensions of a whole JPEG, PNG, WebP, GIF or AVIF file of `size` bytes.
+    """Validates a JPEG, PNG, WebP, GIF or AVIF file of `size` bytes and returns its type and dimensions.
 
     Raises:
-        ImageRejectedError: it is none of these or not only one of these, has more than MAX_PIXELS, or too many parts.
-        ImageUnavailableError: it begins as one and is cut off or damaged, or is too short to tell.
+        ImageRejectedError: the file has another format, trailing bytes, more than MAX_PIXELS, or too many parts.
+        ImageUnavailableError: the file is truncated, damaged, or too short to detect its format.
     """
     file.seek(0)
     found = image_format(file.read(32))

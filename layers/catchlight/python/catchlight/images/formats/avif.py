@@ -1,4 +1,4 @@
-"""AVIF: boxes that fill the file, one of which describes items by number (ISO/IEC 14496-12 and 23008-12)."""
+"""Parses AVIF files: boxes that fill the file, one of which describes numbered items (ISO/IEC 14496-12, 23008-12)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,11 @@ class _Box:
 
 
 def read_dimensions(file: BoundedReader) -> tuple[int, int]:
-    """Width and height of the primary item, once it has been found to be an image whose bytes are there."""
+    """Returns width and height of the primary item after checking that it is an image and its bytes are in the file.
+
+    Raises:
+        DamagedError: the structure is broken or truncated.
+    """
     boxes = _by_kind(_boxes(file, 0, file.size), b"ftyp", b"meta", b"mdat")
     _version(file, boxes[b"meta"], newest=0)
     described = _boxes(file, boxes[b"meta"].start + 4, boxes[b"meta"].end)
@@ -39,10 +43,10 @@ def read_dimensions(file: BoundedReader) -> tuple[int, int]:
 
 
 def _boxes(file: BoundedReader, start: int, end: int) -> Iterator[_Box]:
-    """The boxes between two offsets, which they must fill.
+    """Yields the boxes between two offsets, which the boxes must fill exactly.
 
-    A last box of length 0 would reach to the end of the file, wherever that is: then nothing tells a whole file from a
-    truncated one. No encoder of still images writes it.
+    A last box of length 0, which the standard allows, is rejected: it extends to the end of the file, so truncation
+    could not be detected. No encoder of still images writes it.
     """
     while start < end:
         header = file.read(start, 8)
@@ -63,7 +67,7 @@ def _by_kind(boxes: Iterator[_Box], *needed: bytes) -> dict[bytes, _Box]:
 
 
 def _version(file: BoundedReader, box: _Box, *, newest: int) -> int:
-    """What a full box begins with, before its flags."""
+    """Returns the version of a full box, its first byte. Versions above `newest` raise DamagedError."""
     version = file.number(box.start, 1)
     if version > newest:
         raise DamagedError("a box is of no kind that exists")
@@ -81,7 +85,11 @@ def _item_type(file: BoundedReader, iinf: _Box, item: int) -> bytes | None:
 
 
 def _check_location(file: BoundedReader, iloc: _Box, item: int) -> None:
-    """The item's extents lie within the file, or within a box of the description."""
+    """Checks that the item's extents are inside the file. Extents inside a box of `meta` are not checked.
+
+    Raises:
+        DamagedError: an extent is empty or ends after the end of the file, or there are no extents.
+    """
     version = _version(file, iloc, newest=2)
     sizes = file.number(iloc.start + 4, 2)
     offset_bytes, length_bytes, base_bytes = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
@@ -112,7 +120,7 @@ def _check_location(file: BoundedReader, iloc: _Box, item: int) -> None:
 
 
 def _associations(file: BoundedReader, ipma: _Box, item: int) -> list[int]:
-    """Numbers of an item's properties, from 1."""
+    """Returns the indices of an item's properties, counted from 1."""
     number_bytes = 4 if _version(file, ipma, newest=1) else 2
     index_bytes = 2 if file.number(ipma.start + 3, 1) & 1 else 1
     is_essential = 1 << (8 * index_bytes - 1)

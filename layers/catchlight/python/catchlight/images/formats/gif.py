@@ -1,4 +1,4 @@
-"""GIF: a screen, then images and extensions, each ending in sub-blocks, up to the trailer (GIF89a, appendix B)."""
+"""Parses GIF files: a logical screen, then images and extensions with sub-blocks, then the trailer (GIF89a, app. B)."""
 
 from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError
 
@@ -6,7 +6,11 @@ SIGNATURE = rb"GIF8[79]a"
 
 
 def read_dimensions(file: BoundedReader) -> tuple[int, int]:
-    """The screen's width and height, once every image has been found to fit into it."""
+    """Returns width and height of the logical screen after checking that every image fits into it.
+
+    Raises:
+        DamagedError, TrailingBytesError: the file is damaged or truncated, or has trailing bytes.
+    """
     screen = file.read(6, 7)
     width, height = int.from_bytes(screen[:2], "little"), int.from_bytes(screen[2:4], "little")
     offset = 13 + _color_table_bytes(screen[4])
@@ -16,7 +20,7 @@ def read_dimensions(file: BoundedReader) -> tuple[int, int]:
             case b"\x2c":
                 descriptor = file.read(offset + 1, 9)
                 left, top, across, down = (int.from_bytes(descriptor[at : at + 2], "little") for at in (0, 2, 4, 6))
-                # Decoders make room for what lies outside, whatever the screen says.
+                # Decoders enlarge the canvas for images outside the screen, beyond the size returned here.
                 if not (across and down and left + across <= width and top + down <= height):
                     raise DamagedError("an image does not fit into its screen")
                 offset += 10 + _color_table_bytes(descriptor[8])

@@ -1,4 +1,4 @@
-"""JPEG: segments and scans between two markers (ITU-T T.81, annex B)."""
+"""Parses JPEG files: segments and scans between the SOI and EOI markers (ITU-T T.81, annex B)."""
 
 import re
 
@@ -7,21 +7,25 @@ from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError
 
 SIGNATURE = rb"\xff\xd8\xff"
 
-# Baseline, extended and progressive, Huffman or arithmetic: what browsers and libjpeg show (table B.1).
+# Baseline, extended and progressive, Huffman or arithmetic: supported by browsers and libjpeg (table B.1).
 _START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 _TABLES_AND_METADATA = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
 _END_OF_IMAGE, _START_OF_SCAN, _QUANTIZATION_TABLES = 0xD9, 0xDA, 0xDB
 
-# Within a scan FF is followed by a stuffed zero, or by a restart marker; before a marker there may be more FFs.
+# In a scan, FF is followed by a stuffed zero or belongs to a restart marker; further FFs may precede a marker.
 _MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def read_dimensions(file: BoundedReader) -> tuple[int, int]:
-    """Width and height, once every scan has been followed to the first end-of-image marker, which must be the last.
+    """Returns width and height after parsing all segments and scans up to the end-of-image marker, the file's end.
 
-    Files that go on after it are not taken, harmless ones neither: phones append gain maps and second views
-    (Multi-Picture Format), but no image generator does, and what follows an image is where polyglots hide.
+    Files with bytes after this marker are rejected, even harmless ones: phones append gain maps and second views
+    (Multi-Picture Format), but image generators do not, and trailing bytes may be a second file (polyglot).
+
+    Raises:
+        DamagedError, TrailingBytesError: the file is damaged or truncated, or has trailing bytes.
+        ImageRejectedError: a kind of JPEG that browsers do not support.
     """
     dimensions: tuple[int, int] | None = None
     has_scan = False
@@ -58,7 +62,7 @@ def read_dimensions(file: BoundedReader) -> tuple[int, int]:
 
 
 def _skip_fill_bytes(file: BoundedReader, offset: int) -> int:
-    """Where the code of the marker that begins here stands."""
+    """Returns the offset of the code of the marker that begins at `offset`, after any fill bytes (FF)."""
     if file.read(offset, 1) != b"\xff":
         raise DamagedError("a marker is missing")
     while file.read(offset, 1) == b"\xff":
@@ -84,7 +88,7 @@ def _check_quantization_tables(data: bytes) -> None:
 
 
 def _end_of_scan(file: BoundedReader, offset: int) -> int:
-    """Offset of the marker that ends the entropy-coded data which begins here."""
+    """Returns the offset of the marker that ends the entropy-coded data starting at `offset`."""
     last = b""
     for at, block in file.blocks(offset, file.size):
         if found := _MARKER_AFTER_SCAN.search(last + block):

@@ -1,4 +1,4 @@
-"""PNG: chunks of length, type, data and CRC, from IHDR to IEND (PNG specification, section 5)."""
+"""Parses PNG files: chunks of length, type, data and CRC, from IHDR to IEND (PNG specification, section 5)."""
 
 import zlib
 
@@ -10,7 +10,11 @@ _BIT_DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: 
 
 
 def read_dimensions(file: BoundedReader) -> tuple[int, int]:
-    """Width and height, once every chunk has been found whole by its own checksum."""
+    """Returns width and height after verifying the CRC of every chunk.
+
+    Raises:
+        DamagedError, TrailingBytesError: the file is damaged or truncated, or has trailing bytes.
+    """
     kinds = set()
     offset, kind = 8, b""
     while kind != b"IEND":

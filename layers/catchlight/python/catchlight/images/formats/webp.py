@@ -1,4 +1,4 @@
-"""WebP: RIFF chunks that fill the file, padded to even length (WebP container specification, RFC 9649)."""
+"""Parses WebP files: RIFF chunks that fill the file, padded to even length (WebP container, RFC 9649)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,11 @@ class _Chunk:
 
 
 def read_dimensions(file: BoundedReader) -> tuple[int, int]:
-    """The canvas, once every frame has been found to fit into it."""
+    """Returns width and height of the canvas after checking that every frame fits into it.
+
+    Raises:
+        DamagedError, TrailingBytesError: the file is damaged or truncated, or has trailing bytes.
+    """
     # RIFF counts the bytes after its first eight.
     file.expect_end(8 + int.from_bytes(file.read(4, 4), "little"))
     chunks = list(_chunks(file, 12, file.size))
@@ -64,7 +68,11 @@ def _check_frames(file: BoundedReader, frames: list[_Chunk], canvas: tuple[int, 
 
 
 def _bitstreams(file: BoundedReader, chunks: list[_Chunk]) -> list[tuple[int, int]]:
-    """Dimensions of the one image among these chunks."""
+    """Returns the dimensions of the only image among these chunks, as a list with one element.
+
+    Raises:
+        DamagedError: there is no image, or more than one.
+    """
     readers = {b"VP8 ": _lossy, b"VP8L": _lossless}
     found = [readers[chunk.kind](file, chunk) for chunk in chunks if chunk.kind in readers]
     if len(found) != 1:
@@ -73,7 +81,7 @@ def _bitstreams(file: BoundedReader, chunks: list[_Chunk]) -> list[tuple[int, in
 
 
 def _lossy(file: BoundedReader, chunk: _Chunk) -> tuple[int, int]:
-    # A frame tag of three bytes, a start code, width and height of 14 bits each (RFC 6386, 9.1).
+    # Frame tag of three bytes, start code, then width and height of 14 bits each (RFC 6386, 9.1).
     data = file.read(chunk.start, 10)
     tag = int.from_bytes(data[:3], "little")
     is_key_frame, version, is_shown, first_partition = not tag & 1, tag >> 1 & 7, tag >> 4 & 1, tag >> 5
@@ -83,7 +91,7 @@ def _lossy(file: BoundedReader, chunk: _Chunk) -> tuple[int, int]:
 
 
 def _lossless(file: BoundedReader, chunk: _Chunk) -> tuple[int, int]:
-    # A signature, width and height of 14 bits each less one, whether there is alpha, a version (RFC 9649, 3.4).
+    # Signature, width - 1 and height - 1 of 14 bits each, alpha flag, version (RFC 9649, 3.4).
     data = file.read(chunk.start, 5)
     bits = int.from_bytes(data[1:], "little")
     if data[0] != 0x2F or bits >> 29:

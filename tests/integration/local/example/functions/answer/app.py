@@ -5,7 +5,7 @@ from typing import Any
 
 
 def handler(event: dict[str, Any], context: object) -> Any:
-    """Answers as the request's body says: {"result": ...}, {"sleep": s}, {"raise": "message"}; else with the event."""
+    """Responds as the body says: {"result": ...}, {"sleep": s}, {"raise": "message"}; otherwise with the event."""
     try:
         order = json.loads(event.get("body") or "{}")
     except ValueError:

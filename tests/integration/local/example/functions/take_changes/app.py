@@ -4,7 +4,7 @@ from notes import note  # type: ignore[import-not-found] # the layer's
 
 
 def handler(event: dict[str, Any], context: object) -> Any:
-    """Fails for items whose `fail` says how: "item" reports the record, "all" raises."""
+    """Fails for items by their `fail` attribute: "item" reports the record as failed, "all" raises an error."""
     records = event["Records"]
     note([[record["dynamodb"]["Keys"]["id"]["S"], record["eventName"]] for record in records])
     images = {record["dynamodb"]["SequenceNumber"]: record["dynamodb"].get("NewImage", {}) for record in records}

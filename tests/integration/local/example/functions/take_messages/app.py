@@ -9,7 +9,7 @@ sqs = boto3.client("sqs")
 
 
 def handler(event: dict[str, Any], context: object) -> Any:
-    """Fails messages whose body says so: {"fail": times}, with {"visibility": seconds} set before."""
+    """Fails messages by their body: {"fail": times}; {"visibility": seconds} sets their visibility timeout before."""
     failed = []
     note([[json.loads(r["body"])["name"], int(r["attributes"]["ApproximateReceiveCount"])] for r in event["Records"]])
     for record in event["Records"]:

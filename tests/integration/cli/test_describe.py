@@ -1,4 +1,4 @@
-"""`catchlight explain`: what the deployed stack knows of a task, gathered without changing anything."""
+"""`catchlight describe`: what the deployed stack knows of a task, gathered without changing anything."""
 
 import json
 from datetime import datetime, timedelta
@@ -49,7 +49,7 @@ def test_a_task_and_its_history(deployed: Deployed) -> None:
         ],
     )
 
-    explained = deployed.run("explain", "task12345")
+    explained = deployed.run("describe", "task12345")
 
     assert [event["what"] for event in explained["history"]] == [
         "registered",
@@ -60,7 +60,7 @@ def test_a_task_and_its_history(deployed: Deployed) -> None:
     ]
     assert explained["why"] == "Every image is in the bucket, checked."
     assert explained["next"] == "Nothing: this is the end."
-    page = deployed.show("explain", "flux-kontext/task12345")
+    page = deployed.show("describe", "flux-kontext/task12345")
     assert "flux-kontext#task12345 ARCHIVED" in page
     assert "10 x 20, 1,000 bytes" in page
 
@@ -72,25 +72,25 @@ def test_a_task_and_its_history(deployed: Deployed) -> None:
 def test_the_ways_to_name_a_task(deployed: Deployed, name: str) -> None:
     deployed.put("flux-kontext#t1", "PENDING")
 
-    assert deployed.run("explain", name)["task"]["task"] == "flux-kontext#t1"
+    assert deployed.run("describe", name)["task"]["task"] == "flux-kontext#t1"
 
 
 def test_a_bare_id_of_several_tasks(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "PENDING")
     deployed.put("acedata#t1", "PENDING")
 
-    assert deployed.run("explain", "t1", expect=2) is None
+    assert deployed.run("describe", "t1", expect=2) is None
 
     assert "is the id of several tasks: acedata#t1, flux-kontext#t1" in deployed.said
 
 
 @pytest.mark.parametrize("name", ["t1", "a b", "flux-kontext#", "#t1", "flux-kontext/a/b", ""])
 def test_a_name_of_no_task(deployed: Deployed, name: str) -> None:
-    assert deployed.run("explain", name, expect=2) is None
+    assert deployed.run("describe", name, expect=2) is None
 
 
 def test_a_task_that_is_not_there(deployed: Deployed) -> None:
-    assert deployed.run("explain", "flux-kontext#t1", expect=1) is None
+    assert deployed.run("describe", "flux-kontext#t1", expect=1) is None
 
     assert "There is no task flux-kontext#t1" in deployed.said
 
@@ -103,7 +103,7 @@ def test_who_polls_for_it_and_when(deployed: Deployed) -> None:
     poll(deployed, "other", "flux-kontext#t2")
     poll(deployed, "its-own", "flux-kontext#t2", "flux-kontext#t1")
 
-    explained = deployed.run("explain", "t1")
+    explained = deployed.run("describe", "t1")
 
     (execution,) = explained["polling"]["executions"]
     assert execution["name"] == "its-own"
@@ -118,7 +118,7 @@ def test_an_execution_that_ended_polls_for_nothing(deployed: Deployed) -> None:
     (execution,) = deployed.step_functions.list_executions(stateMachineArn=machine)["executions"]
     deployed.step_functions.stop_execution(executionArn=execution["executionArn"])
 
-    explained = deployed.run("explain", "t1")
+    explained = deployed.run("describe", "t1")
 
     assert explained["polling"]["executions"] == []
     assert explained["next"].startswith("No running execution polls for it.")
@@ -127,7 +127,7 @@ def test_an_execution_that_ended_polls_for_nothing(deployed: Deployed) -> None:
 def test_one_that_nobody_polls_for_any_more(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "PENDING", 8 * HOUR)
 
-    assert "`catchlight reconcile`" in deployed.run("explain", "t1")["next"]
+    assert "`catchlight reconcile`" in deployed.run("describe", "t1")["next"]
 
 
 def test_one_among_the_dead_letters(deployed: Deployed) -> None:
@@ -135,7 +135,7 @@ def test_one_among_the_dead_letters(deployed: Deployed) -> None:
     for task in ("flux-kontext#t2", "flux-kontext#t1", "flux-kontext#t3"):
         deployed.send("ArchiveDeadLetters", {"task": task})
 
-    explained = deployed.run("explain", "t1")
+    explained = deployed.run("describe", "t1")
 
     assert len(explained["deadLetters"]) == 1
     assert "among the dead letters" in explained["next"]
@@ -172,7 +172,7 @@ def test_why_archiving_failed_is_read_from_its_log(deployed: Deployed) -> None:
         '{"message": "not archived yet", "task": "flux-kontext#t1"}',
     )
 
-    explained = deployed.run("explain", "t1")
+    explained = deployed.run("describe", "t1")
 
     tried = [event["what"] for event in explained["history"] if "not archived" in event["what"]]
     assert tried == ["not archived: the server answers 503", "not archived: the server answers 403"]
@@ -183,7 +183,7 @@ def test_without_a_log_the_rest_is_told(deployed: Deployed) -> None:
     boto3.client("logs").delete_log_group(logGroupName=deployed.resources["ArchiveImagesLogGroup"])
     deployed.put("flux-kontext#t1", "SUCCEEDED", HOUR)
 
-    assert deployed.run("explain", "t1")["why"] == (
+    assert deployed.run("describe", "t1")["why"] == (
         "The service has a result; its images are not all in the bucket yet."
     )
     # Silence would say that there was no failed try.
@@ -239,6 +239,6 @@ def test_nothing_is_changed(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "SUCCEEDED", 2 * HOUR, updatedAt=iso(utc_now() - 2 * HOUR))
     before = deployed.store.items()
 
-    assert "It has waited for 2 h" in deployed.run("explain", "t1")["next"]
+    assert "It has waited for 2 h" in deployed.run("describe", "t1")["next"]
 
     assert deployed.store.items() == before

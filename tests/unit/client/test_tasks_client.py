@@ -58,7 +58,7 @@ def first(*answers: httpx.Response | Exception) -> Callable[[httpx.Request], htt
 # ------------------------------------------------------------------------------------------------ looking up
 
 
-def test_a_task_as_the_desk_has_it() -> None:
+def test_a_task_as_the_tasks_api_has_it() -> None:
     content = b"an image"
     api = TasksApiInMemory([a_task("t1", images=[an_image("t1", content)], request={"prompt": "a tree"})])
     task = api.client().task("flux-kontext", "t1")
@@ -97,7 +97,7 @@ def test_short_pages_are_not_the_end() -> None:
     assert [task.task_id for task in api.client().tasks(provider="acedata")] == [f"t{n}" for n in range(221, 230)]
 
 
-def test_filters_reach_the_desk() -> None:
+def test_filters_reach_the_tasks_api() -> None:
     api = TasksApiInMemory()
     since = datetime.fromisoformat("2026-01-31T13:00:00+01:00")
     list(api.client().tasks(status=TaskStatus.TIMED_OUT, provider="nanobanana", since=since))
@@ -188,7 +188,7 @@ def test_nothing_is_sent_under_a_key_that_is_none(key: str) -> None:
     assert api.requests == []
 
 
-def test_half_a_character_is_left_to_the_desk_to_refuse() -> None:
+def test_half_a_character_is_left_to_the_tasks_api_to_refuse() -> None:
     api = TasksApiInMemory()
     api.client().submit("acedata", {"prompt": "ein Würfel \ud800"})
     assert api.requests[0].content.endswith('"prompt": "ein Würfel \\ud800"}}'.encode())
@@ -245,7 +245,7 @@ def test_nobody_waits_longer_than_there_is_patience() -> None:
 # ------------------------------------------------------------------------------------------------ errors
 
 
-def test_a_problem_is_told_in_the_desks_own_words() -> None:
+def test_a_problem_is_told_in_the_tasks_apis_own_words() -> None:
     api = TasksApiInMemory()
     reply = ProviderReply(status=402, body={"msg": "no credits"})
     api.before = first(problem(REQUEST_REFUSED, provider_reply=reply))
@@ -278,7 +278,7 @@ def test_a_submission_in_doubt_is_an_error_of_its_own() -> None:
     ],
     ids=["403", "404", "429", "504", "418", "html", "another shape", "no connection"],
 )
-def test_what_is_no_answer_of_a_desk(answer: httpx.Response | Exception, error: type[Exception], words: str) -> None:
+def test_answers_that_are_not_the_apis(answer: httpx.Response | Exception, error: type[Exception], words: str) -> None:
     api = TasksApiInMemory()
     api.before = first(*[answer] * 10)
     with pytest.raises(error, match=words):
@@ -295,7 +295,7 @@ def test_a_later_version_may_say_more() -> None:
 # ------------------------------------------------------------------------------------------------ images
 
 
-def test_an_image_comes_from_the_storage_without_the_desks_signature() -> None:
+def test_an_image_comes_from_the_storage_without_the_tasks_apis_signature() -> None:
     image = an_image("t1", b"an image")
     api = TasksApiInMemory([a_task("t1", images=[image])], {image.key or "": b"an image"})
     client = api.client(auth=httpx.BasicAuth("caller", "secret"))
@@ -312,5 +312,5 @@ def test_a_link_that_is_dead() -> None:
 
 
 def test_a_client_needs_nothing_to_be_closed() -> None:
-    with TasksClient("https://desk.example", transport=httpx.MockTransport(TasksApiInMemory())) as client:
+    with TasksClient("https://api.example", transport=httpx.MockTransport(TasksApiInMemory())) as client:
         assert client.page().tasks == ()

@@ -1,4 +1,4 @@
-"""`catchlight adopt`: files of old task ids, registered once however often it is repeated."""
+"""`catchlight import`: files of old task ids, registered once however often it is repeated."""
 
 import io
 from pathlib import Path
@@ -32,14 +32,14 @@ def figures(adopted: dict[str, Any]) -> tuple[bool, int, int, int]:
 def test_without_yes_it_is_only_said_what_would_happen(deployed: Deployed, write: Any) -> None:
     file = write(LINES)
 
-    assert figures(deployed.run("adopt", file)) == (True, 3, 0, 0)
+    assert figures(deployed.run("import", file)) == (True, 3, 0, 0)
 
     assert deployed.store.items() == []
-    assert "repeat the command with --yes" in deployed.show("adopt", file)
+    assert "repeat the command with --yes" in deployed.show("import", file)
 
 
 def test_registered_as_one_by_one(deployed: Deployed, write: Any) -> None:
-    adopted = deployed.run("adopt", write(LINES), "--yes", "--per-second", "1000")
+    adopted = deployed.run("import", write(LINES), "--yes", "--per-second", "1000")
 
     assert figures(adopted) == (False, 3, 0, 0)
     item = deployed.store.item("nanobanana#b")
@@ -53,9 +53,9 @@ def test_what_is_known_is_left_alone(deployed: Deployed, write: Any) -> None:
     deployed.put("flux-kontext#a", "ARCHIVED")
     before = deployed.store.item("flux-kontext#a")
 
-    assert figures(deployed.run("adopt", write(LINES + "acedata#c\n"), "--yes")) == (False, 2, 1, 1)
+    assert figures(deployed.run("import", write(LINES + "acedata#c\n"), "--yes")) == (False, 2, 1, 1)
     items = deployed.store.items()
-    assert figures(deployed.run("adopt", write(LINES), "--yes")) == (False, 0, 3, 0)
+    assert figures(deployed.run("import", write(LINES), "--yes")) == (False, 0, 3, 0)
 
     assert deployed.store.item("flux-kontext#a") == before
     assert deployed.store.items() == items
@@ -73,7 +73,7 @@ def test_a_callback_that_was_faster_counts_as_known(
 
     monkeypatch.setattr("catchlight_cli.commands.import_.unknown_tasks", then_a_callback_comes)
 
-    assert figures(deployed.run("adopt", write(LINES), "--yes")) == (False, 2, 1, 0)
+    assert figures(deployed.run("import", write(LINES), "--yes")) == (False, 2, 1, 0)
 
     item = deployed.store.item("flux-kontext#a")
     assert item is not None
@@ -91,12 +91,12 @@ def test_cut_off_it_goes_on_where_it_was(deployed: Deployed, write: Any, monkeyp
         return register(self, *arguments, **settings)
 
     monkeypatch.setattr(Registry, "register", fail_later)
-    assert deployed.run("adopt", file, "--yes", "--per-second", "1000", expect=1) is None
+    assert deployed.run("import", file, "--yes", "--per-second", "1000", expect=1) is None
     done = len(deployed.store.items())
     assert 0 < done < 250
 
     monkeypatch.setattr(Registry, "register", register)
-    adopted = deployed.run("adopt", file, "--yes", "--per-second", "1000")
+    adopted = deployed.run("import", file, "--yes", "--per-second", "1000")
 
     assert figures(adopted) == (False, 250 - done, done, 0)
     assert len(deployed.store.items()) == 250
@@ -108,7 +108,7 @@ def test_cut_off_it_goes_on_where_it_was(deployed: Deployed, write: Any, monkeyp
 def test_lines_that_name_no_task_are_told_by_their_numbers(deployed: Deployed, write: Any) -> None:
     file = write("flux-kontext#a\nnonsense here\n\nflux#b\n")
 
-    adopted = deployed.run("adopt", file, "--yes", expect=1)
+    adopted = deployed.run("import", file, "--yes", expect=1)
 
     assert [(line["line"], line["problem"].split(":")[0]) for line in adopted["invalid"]] == [
         (2, "whose task? Name the provider in the file, or with --provider"),
@@ -117,31 +117,31 @@ def test_lines_that_name_no_task_are_told_by_their_numbers(deployed: Deployed, w
     # All or nothing, unless somebody says otherwise.
     assert figures(adopted) == (True, 1, 0, 0)
     assert deployed.store.items() == []
-    assert figures(deployed.run("adopt", file, "--yes", "--skip-invalid", expect=1)) == (False, 1, 0, 0)
-    assert "✗ line 2:" in deployed.show("adopt", file)
+    assert figures(deployed.run("import", file, "--yes", "--skip-invalid", expect=1)) == (False, 1, 0, 0)
+    assert "✗ line 2:" in deployed.show("import", file)
 
 
 def test_a_file_from_a_pipe(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("taskId\na\nb\n"))
 
-    assert figures(deployed.run("adopt", "-", "--provider", "acedata", "--yes")) == (False, 2, 0, 0)
+    assert figures(deployed.run("import", "-", "--provider", "acedata", "--yes")) == (False, 2, 0, 0)
 
     assert {each["task"] for each in deployed.store.items()} == {"acedata#a", "acedata#b"}
 
 
 def test_no_such_file(deployed: Deployed) -> None:
-    assert deployed.run("adopt", "nowhere.csv", expect=2) is None
+    assert deployed.run("import", "nowhere.csv", expect=2) is None
 
     assert "There is no file nowhere.csv" in deployed.said
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"flux-kontext#a\n\xe9\n"])
 def test_a_file_that_is_no_text(deployed: Deployed, write: Any, content: bytes) -> None:
-    assert deployed.run("adopt", write(content), expect=1) is None
+    assert deployed.run("import", write(content), expect=1) is None
 
     assert "cannot be read" in deployed.said
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "task\n"])
 def test_a_file_without_tasks(deployed: Deployed, write: Any, content: str) -> None:
-    assert figures(deployed.run("adopt", write(content), "--yes")) == (False, 0, 0, 0)
+    assert figures(deployed.run("import", write(content), "--yes")) == (False, 0, 0, 0)

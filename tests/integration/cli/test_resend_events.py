@@ -1,4 +1,4 @@
-"""`catchlight tell`: ends that nobody could be told of are told again, and no message is deleted before its time."""
+"""`catchlight resend-events`: republishes events that EventBridge did not accept, and deletes no message too early."""
 
 import json
 from collections.abc import Iterator
@@ -48,22 +48,22 @@ def ended(deployed: Deployed) -> Deployed:
 
 
 def outcomes(result: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    return [(dead_letter["outcome"], dead_letter["tasks"]) for dead_letter in result["letters"]]
+    return [(dead_letter["outcome"], dead_letter["tasks"]) for dead_letter in result["deadLetters"]]
 
 
 def test_what_could_not_be_told_is_told_again(ended: Deployed, function: PublishEvents) -> None:
-    result = ended.run("tell")
+    result = ended.run("resend-events")
 
     assert outcomes(result) == [("told", ["flux-kontext#failed", "flux-kontext#archived"])]
     # As the event source would hand them over, which leaves it to the function to skip what is no end.
     assert function.told == [["flux-kontext#failed", "flux-kontext#waits", "flux-kontext#archived"]]
     assert ended.count("PublishDeadLetters") == 0
-    assert outcomes(ended.run("tell")) == []
-    assert "Everything was told" in ended.show("tell")
+    assert outcomes(ended.run("resend-events")) == []
+    assert "Everything was told" in ended.show("resend-events")
 
 
 def test_a_dry_run_tells_nobody(ended: Deployed, function: PublishEvents) -> None:
-    result = ended.run("tell", "--dry-run")
+    result = ended.run("resend-events", "--dry-run")
 
     assert outcomes(result) == [("waiting", ["flux-kontext#failed", "flux-kontext#archived"])]
     assert function.told == []
@@ -81,11 +81,13 @@ def test_a_dry_run_tells_nobody(ended: Deployed, function: PublishEvents) -> Non
 def test_what_is_refused_again_stays(ended: Deployed, function: PublishEvents, answer: Any, error: str | None) -> None:
     function.answer, function.error = answer, error
 
-    assert outcomes(ended.run("tell", expect=1)) == [("refused", ["flux-kontext#failed", "flux-kontext#archived"])]
+    assert outcomes(ended.run("resend-events", expect=1)) == [
+        ("refused", ["flux-kontext#failed", "flux-kontext#archived"])
+    ]
 
     assert len(function.told) == 1
     assert ended.count("PublishDeadLetters") == 1
-    assert "the log of PublishEvents" in ended.show("tell")
+    assert "the log of PublishEvents" in ended.show("resend-events")
 
 
 def test_what_the_stream_has_forgotten_and_what_nobody_can_read_stays(
@@ -102,7 +104,7 @@ def test_what_the_stream_has_forgotten_and_what_nobody_can_read_stays(
     monkeypatch.setattr(StreamPositions, "_read", forgetful)
     ended.send("PublishDeadLetters", positions(ended, first=0, last=0))
 
-    result = ended.run("tell", expect=1)
+    result = ended.run("resend-events", expect=1)
 
     assert sorted(outcome for outcome, _ in outcomes(result)) == ["forgotten", "told", "unreadable"]
     assert len(function.told) == 1
@@ -114,7 +116,7 @@ def test_a_function_that_cannot_be_called_leaves_everything_as_it_was(ended: Dep
         raise KeyError(name)
 
     with functions_run_by(nobody):
-        assert ended.run("tell", expect=1) is None
+        assert ended.run("resend-events", expect=1) is None
 
     assert "Function not found" in ended.said
     assert ended.count("PublishDeadLetters") == 1
@@ -123,6 +125,6 @@ def test_a_function_that_cannot_be_called_leaves_everything_as_it_was(ended: Dep
 def test_no_more_than_a_limit(ended: Deployed, function: PublishEvents) -> None:
     ended.send("PublishDeadLetters", positions(ended, first=2, last=2))
 
-    assert len(ended.run("tell", "--limit", "1")["letters"]) == 1
+    assert len(ended.run("resend-events", "--limit", "1")["deadLetters"]) == 1
 
     assert ended.count("PublishDeadLetters") == 1

@@ -50,13 +50,13 @@ def test_a_provider_that_takes_long_is_answered_for_in_time() -> None:
 def test_who_asks_takes_nothing_of_the_callbacks_rate() -> None:
     stages = of_type("AWS::ApiGatewayV2::Stage")
 
-    assert stages["DeskApiApiGatewayDefaultStage"]["DefaultRouteSettings"] == {
+    assert stages["TasksApiApiGatewayDefaultStage"]["DefaultRouteSettings"] == {
         "ThrottlingRateLimit": {"Ref": "TasksApiRateLimit"},
         "ThrottlingBurstLimit": {"Ref": "TasksApiBurstLimit"},
     }
 
 
-def test_no_page_in_a_browser_may_call_the_desk() -> None:
+def test_no_page_in_a_browser_may_call_the_tasks_api() -> None:
     assert "CorsConfiguration" not in of_type("AWS::ApiGatewayV2::Api")["TasksApi"]
     assert "x-amazon-apigateway-cors" not in BODY
 
@@ -83,7 +83,7 @@ def test_the_feed_holds_what_a_page_is_filtered_by_and_nothing_that_changes() ->
 
 
 def test_nothing_but_its_own_claims_and_tasks_is_written() -> None:
-    role = of_type("AWS::IAM::Role")["AnswerRequestsFunctionRole"]
+    role = of_type("AWS::IAM::Role")["ServeTasksApiFunctionRole"]
     actions = {
         action
         for policy in role["Policies"]
