@@ -73,7 +73,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Hands what is in PublishDeadLetters, ends of tasks that other programs could not be told of, to PublishEvents once more.
+Sends the task events in PublishDeadLetters, which EventBridge did not accept, to PublishEvents once more.
 Whoever has heard of one already knows its eventId. The table's stream has the records for 24 hours; what is told is
 deleted from the queue, all else stays.""",
 )

@@ -35,7 +35,7 @@ _QUEUES = {
     "ArchiveQueue": ("succeeded tasks on their way to the archiver", ""),
     "ArchiveDeadLetters": ("tasks whose archiving failed five times", "`catchlight redrive --kind dead-letters`"),
     "DispatchDeadLetters": ("changes that could not be dispatched", "`catchlight redrive --kind dispatch-failures`"),
-    "PublishDeadLetters": ("ends of tasks that nobody could be told of", "`catchlight resend-events`"),
+    "PublishDeadLetters": ("task events that EventBridge did not accept", "`catchlight resend-events`"),
     "ReconcileDeadLetters": (
         "hourly repairs that could not begin",
         "is ReconcileTasks throttled? Then empty the queue",
