@@ -74,14 +74,14 @@ soak: $(STAMP) ## Thousands of tasks in a storm of faults, and what became of ea
 	@$(BIN)/python -m tests.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1) $(if $(BUILT),--built)
 
 fuzz: $(STAMP) ## Hostile input for everything that reads it (FOR=seconds, 60)
-	@$(BIN)/python scripts/fuzz.py --seconds $(or $(FOR),60)
+	@$(BIN)/python -m scripts.fuzz --seconds $(or $(FOR),60)
 
 check: lint types imports ## Format, lint, types, import directions, security, template, state machine
 	$(BIN)/bandit -q -r layers/catchlight/python/catchlight functions
 	$(BIN)/bandit -q -ll -r local scripts
 	$(BIN)/cfn-lint template.yaml
 	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --config-env none
-	$(BIN)/python scripts/lint_state_machine.py
+	$(BIN)/python -m scripts.lint_state_machine
 
 lint: $(STAMP) ## Of check: format and lint
 	$(BIN)/ruff format --check $(SOURCES)
@@ -94,7 +94,7 @@ imports: $(STAMP) ## Of check: import directions
 	PYTHONPATH=.:cli:layers/catchlight/python $(BIN)/lint-imports --no-cache
 
 scan: $(STAMP) $(SCANNER_STAMP) ## checkov over the template, as it is written and as CloudFormation gets it
-	@$(BIN)/python scripts/scan.py
+	@$(BIN)/python -m scripts.scan
 
 # checkov pins an old boto3: it has an environment of its own.
 $(SCANNER_STAMP): requirements-checkov.txt

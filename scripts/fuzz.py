@@ -1,10 +1,10 @@
 """Fuzzes all code that parses untrusted input: for any bytes, only documented errors may be raised.
 
-    python scripts/fuzz.py [--seconds 60] [TARGET ...]
+    python -m scripts.fuzz [--seconds 60] [TARGET ...]
 
 With atheris (Linux on x86-64) fuzzing is guided by coverage; elsewhere, inputs are mutated at random. The seeds are the
 events under events/, the URLs of tests/hostile and an image of each format. An input that causes a failure is stored
-in .fuzz/ and printed; `python scripts/fuzz.py TARGET --input FILE` runs it again.
+in .fuzz/ and printed; `python -m scripts.fuzz TARGET --input FILE` runs it again.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "layers/catchlight/python")]
 FINDINGS = ROOT / ".fuzz"
 MAX_INPUT_BYTES = 65536
 
@@ -250,7 +249,7 @@ def fuzz_side_by_side(names: list[str], seconds: float) -> int:
     print(f"{len(names)} targets, {share:.0f} s each, {'by coverage' if HAS_ATHERIS else 'plainly'}", flush=True)
 
     def run(name: str) -> int:
-        command = [sys.executable, __file__, name, "--alone", "--seconds", str(share)]
+        command = [sys.executable, "-m", "scripts.fuzz", name, "--alone", "--seconds", str(share)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("INFO: ")]
         runs = next((line.split()[-1] for line in lines if "number_of_executed_units" in line), "")

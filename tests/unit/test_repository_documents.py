@@ -39,6 +39,15 @@ def test_targets_and_paths_exist(name: str) -> None:
     assert [path for path in sorted(paths) if not (REPOSITORY / path).exists()] == []
 
 
+def test_scripts_are_run_as_modules_because_they_import_from_the_checkout() -> None:
+    # `python scripts/scan.py` has `scripts/` in its path, and not the checkout.
+    files = ["Makefile", ".ci/run", ".pre-commit-config.yaml", "README.md", "CONTRIBUTING.md"]
+    text = "\n".join((REPOSITORY / name).read_text() for name in files)
+
+    assert re.findall(r"python[\d.]* (?:\S*/)?(?:scripts|local|tests)/\S+\.py", text) == []
+    assert {"scripts.scan", "scripts.fuzz", "scripts.lint_state_machine"} <= set(re.findall(r"-m (scripts\.\w+)", text))
+
+
 def test_the_newest_version_is_that_of_the_package() -> None:
     assert re.findall(r"^## \[([\d.]+)\] - (?:Unreleased|\d{4}-\d\d-\d\d)$", CHANGELOG, re.MULTILINE)[0] == __version__
 

@@ -23,7 +23,7 @@ OPERATIONS = {
 
 
 def test_the_file_is_what_the_code_says() -> None:
-    assert write_openapi.DOCUMENT.read_text() == write_openapi.text(), "run scripts/write_openapi.py"
+    assert write_openapi.DOCUMENT.read_text() == write_openapi.text(), "run python -m scripts.write_openapi"
 
 
 def test_document_handler_and_template_have_the_same_routes(template: Template) -> None:
