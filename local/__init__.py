@@ -3,6 +3,10 @@
 `python -m local up` starts it; `local.stack.LocalStack` does the same as a context manager.
 """
 
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
 
 class LocalStackError(Exception):
     """Reports why the stack cannot start or continue. The message names the next step for the user."""

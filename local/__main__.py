@@ -6,11 +6,10 @@ import sys
 import threading
 from pathlib import Path
 
-from local import LocalStackError
+from local import REPOSITORY, LocalStackError
 from local.environment import ignore_user_settings
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
-_PACKAGES = (_CHECKOUT / "layers" / "catchlight" / "python", _CHECKOUT / "cli")
+_PACKAGES = (REPOSITORY / "layers" / "catchlight" / "python", REPOSITORY / "cli")
 
 
 def main(arguments: list[str] | None = None) -> int:

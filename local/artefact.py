@@ -16,10 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local import LocalStackError
+from local import REPOSITORY, LocalStackError
 from local.environment import without_user_settings
 
-PROJECT = Path(__file__).resolve().parent.parent
 # Everything that `sam build` reads. The interpreter is part of the fingerprint too: another one needs other wheels and
 # other bytecode.
 SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers", "statemachines")
@@ -49,7 +48,7 @@ class Artefact:
         return self.folder / logical_id
 
 
-def built_artefact(say: Callable[[str], None], project: Path = PROJECT, python: Path | None = None) -> Artefact:
+def built_artefact(say: Callable[[str], None], project: Path = REPOSITORY, python: Path | None = None) -> Artefact:
     """Returns the artefact of `project` for this machine, built if it is missing or a source has changed.
 
     `python` is the interpreter, with pip, that will import the artefact; by default it is this process's own. `say`

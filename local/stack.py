@@ -19,7 +19,8 @@ from moto.dynamodb.models import dynamodb_backends
 from moto.sqs.models import sqs_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
-from local import LocalStackError, state_dir
+from local import REPOSITORY, LocalStackError, state_dir
+from local.account import ACCOUNT_ID, REGION
 from local.artefact import Artefact
 from local.events.queue import QueueEventSource
 from local.events.schedule import ScheduleSource
@@ -35,10 +36,9 @@ from local.moto import patches
 from local.moto.server import Middleware, MotoServer
 from local.permissions import Permissions
 from local.template.deployment import Deployment, Resource
-from local.template.expand import ACCOUNT_ID, REGION, Template, load_template
+from local.template.expand import Template, load_template
 from local.template.resource_types import RESOURCE_TYPES
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 LOCAL_API_KEY = "local-api-key"
 
 # Only one stack per process: moto's state belongs to the process.
@@ -187,7 +187,7 @@ class LocalStack:
         from local.simulator import Simulator
 
         # With the stack's time scale: polling must see generation times and URL lifetimes in proportion.
-        simulator = Simulator(port=0, time_scale=self._time_scale)
+        simulator = Simulator(time_scale=self._time_scale)
         simulator.start()
         self._stack.callback(simulator.stop)
         self._provider_urls = dict(simulator.provider_urls) | self._provider_urls

@@ -26,8 +26,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-FINDINGS = ROOT / ".fuzz"
+from local import REPOSITORY
+
+FINDINGS = REPOSITORY / ".fuzz"
 MAX_INPUT_BYTES = 65536
 
 HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
@@ -136,7 +137,7 @@ def image(data: bytes) -> None:
 def bodies(folder: str) -> Iterator[bytes]:
     """Yields the bodies of the events in a folder, each preceded by the byte of its provider."""
     for number, provider in enumerate(PROVIDER_IDS):
-        for path in sorted((ROOT / "events" / folder / provider).glob("*.json")):
+        for path in sorted((REPOSITORY / "events" / folder / provider).glob("*.json")):
             event = json.loads(path.read_text(encoding="utf-8"))
             body = event.get("body") if isinstance(event, dict) else event
             if not isinstance(body, str):
@@ -148,7 +149,7 @@ def bodies(folder: str) -> Iterator[bytes]:
 
 def urls() -> Iterator[bytes]:
     """Returns the URLs of the corpus tests/hostile/urls.toml."""
-    corpus = tomllib.loads((ROOT / "tests/hostile/urls.toml").read_text(encoding="utf-8"))
+    corpus = tomllib.loads((REPOSITORY / "tests/hostile/urls.toml").read_text(encoding="utf-8"))
     return (text.encode() for group in corpus["groups"] for text in group.get("urls", []))
 
 

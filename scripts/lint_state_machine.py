@@ -9,17 +9,18 @@ from pathlib import Path
 
 import yaml
 
-PROJECT = Path(__file__).parent.parent
-VALIDATOR = PROJECT / "node_modules" / ".bin" / "asl-validator"
+from local import REPOSITORY
+
+VALIDATOR = REPOSITORY / "node_modules" / ".bin" / "asl-validator"
 
 
 def main() -> int:
     """Validates every state machine and returns the exit status: 0 if all are valid."""
     if not VALIDATOR.exists():
-        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=PROJECT, check=True)  # noqa: S607
+        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=REPOSITORY, check=True)  # noqa: S607
     with tempfile.TemporaryDirectory() as folder:
         definitions = []
-        for source in sorted((PROJECT / "statemachines").glob("*.asl.yaml")):
+        for source in sorted((REPOSITORY / "statemachines").glob("*.asl.yaml")):
             target = Path(folder) / source.with_suffix(".json").name
             target.write_text(json.dumps(yaml.safe_load(source.read_text())))
             definitions += ["--json-path", str(target)]

@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
+from local import REPOSITORY
 from local.template.expand import load_template
 
-PROJECT = Path(__file__).parent.parent
-CHECKOV = PROJECT / ".venv-checkov" / "bin" / "checkov"
-CONFIG = PROJECT / ".checkov.yaml"
+CHECKOV = REPOSITORY / ".venv-checkov" / "bin" / "checkov"
+CONFIG = REPOSITORY / ".checkov.yaml"
 MAX_SKIPS = 7
 
 
@@ -27,8 +27,8 @@ def main() -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         raw, expanded = Path(folder) / "template.yaml", Path(folder) / "expanded.json"
-        raw.write_bytes((PROJECT / "template.yaml").read_bytes())
-        resources = load_template(PROJECT / "template.yaml", {}).resources
+        raw.write_bytes((REPOSITORY / "template.yaml").read_bytes())
+        resources = load_template(REPOSITORY / "template.yaml", {}).resources
         expanded.write_text(json.dumps({"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}, indent=1))
         for template in (raw, expanded):
             report = scan(template, "--config-file", str(CONFIG))

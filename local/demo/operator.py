@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local import REPOSITORY
 from local.demo.checks import count_messages
 from local.demo.runner import DemoError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
 _MAX_SECONDS = 60
 
 
@@ -36,7 +36,7 @@ class Operator:
             if count_messages(self._sqs, self._url):
                 self._running = subprocess.Popen(
                     [sys.executable, "-m", "catchlight_cli", *self._command],
-                    cwd=_REPOSITORY,
+                    cwd=REPOSITORY,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,

@@ -11,11 +11,11 @@ from typing import Any
 
 from moto.sqs.models import Queue
 
+from local.account import REGION
 from local.events.batch_item_failures import failed_identifiers
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
 from local.moto import patches
-from local.template.expand import REGION
 
 Message = dict[str, Any]
 

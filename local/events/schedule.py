@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from local import LocalStackError
+from local.account import ACCOUNT_ID, REGION
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
-from local.template.expand import ACCOUNT_ID, REGION
 
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _UNIT_SECONDS = {"minute": 60, "hour": 3600, "day": 86_400}

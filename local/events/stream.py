@@ -14,13 +14,13 @@ from typing import Any
 
 from moto.dynamodb.models.table import StreamShard
 
+from local.account import REGION
 from local.events.batch_item_failures import failed_identifiers
 from local.events.filters import EventFilter
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
 from local.lambda_.runtime_api import Outcome
 from local.moto import patches
-from local.template.expand import REGION
 
 Record = dict[str, Any]
 

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from local.account import ACCOUNT_ID
 from local.lambda_.runtime_api import Outcome
-from local.template.expand import ACCOUNT_ID
 
 # The documentation says only that bodies with a binary content type are base64-encoded. This is the set of types that
 # the service treats as text, by observation; a form, and a body without content type, is binary.

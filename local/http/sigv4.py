@@ -14,8 +14,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials
 
+from local.account import REGION
 from local.http.events import HttpRequest
-from local.template.expand import REGION
 
 # The credentials for all users of the local stack.
 ACCESS_KEY_ID = "local"

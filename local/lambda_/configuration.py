@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.template.expand import ACCOUNT_ID, REGION
+from local.account import ACCOUNT_ID, REGION
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from local import REPOSITORY
 from local.lambda_.configuration import FunctionConfiguration, sandbox_environment
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime_api import Invocation, Outcome, RuntimeApi
@@ -23,7 +24,6 @@ MAX_SANDBOXES_PER_FUNCTION = max(3, min(8, 2 * (os.cpu_count() or 4)))
 # the load. The limit only has to detect a sandbox that hangs forever.
 INIT_TIMEOUT_SECONDS = 300.0
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
 _SANDBOX = Path(__file__).resolve().with_name("sandbox.py")
 _serial_numbers = itertools.count(1)
 
@@ -58,7 +58,7 @@ class Sandbox:
         self.exited = threading.Event()
         self._process = subprocess.Popen(
             _command(configuration),
-            cwd=_REPOSITORY,
+            cwd=REPOSITORY,
             # The session token identifies the sandbox that sends an AWS request.
             env={**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address, "AWS_SESSION_TOKEN": self.id},
             stdin=subprocess.PIPE,  # never written to: it closes when this process ends, and the sandbox then exits

@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import cast
 
-from local.http.loopback import HOST, LoopbackHandler, LoopbackServer
+from local.loopback import HOST, LoopbackHandler, LoopbackServer
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MAX_RESPONSE_BYTES = 6_291_556

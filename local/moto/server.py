@@ -12,8 +12,8 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import ThreadedWSGIServer
 
 from catchlight.client.loopback_session import NO_PROXIES, loopback_session
-from local.http.loopback import HOST, ConnectionsEndWithServer, listening_socket
-from local.template.expand import REGION
+from local.account import REGION
+from local.loopback import HOST, ConnectionsEndWithServer, listening_socket
 
 Middleware = Callable[[WSGIApplication], WSGIApplication]
 

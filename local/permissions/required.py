@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from local import LocalStackError
-from local.template.expand import ACCOUNT_ID, REGION
+from local.account import ACCOUNT_ID, REGION
 
 Parameters = Mapping[str, Any]
 Required = tuple[str, str]

@@ -2,7 +2,8 @@
 
 from local.simulator.pictures import Picture, PictureFormat
 from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, PROVIDERS, SCRIPTS, Script, UnknownScriptError
-from local.simulator.simulator import ORIGIN_LIFETIME_SECONDS, Simulator, TaskExistsError
+from local.simulator.services import ORIGIN_LIFETIME_SECONDS, TaskExistsError
+from local.simulator.simulator import Simulator
 from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask
 
 __all__ = [

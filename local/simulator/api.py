@@ -4,15 +4,13 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from local.simulator import overview, payloads
 from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, UnknownScriptError, script_name_in
+from local.simulator.services import SimulatedServices
 from local.simulator.tasks import ImageRequest, Poll
-
-if TYPE_CHECKING:
-    from local.simulator.simulator import Simulator
 
 SCRIPT_HEADER = "x-simulate"
 TASK_ID_HEADER = "x-simulate-task-id"
@@ -73,22 +71,22 @@ class Request:
         return decoded if isinstance(decoded, dict) else None
 
 
-def answer(simulator: "Simulator", request: Request) -> Answer:
+def answer(services: SimulatedServices, request: Request) -> Answer:
     """Returns the response of the service that the path belongs to."""
     if request.path.startswith("/images/") and request.method in ("GET", "HEAD"):
-        return _serve_image(simulator, request)
+        return _serve_image(services, request)
     if request.path == "/" and request.method in ("GET", "HEAD"):
-        return _json(200, overview.overview(simulator), pretty=True)
+        return _json(200, overview.overview(services), pretty=True)
     if (request.method, request.path) not in _ROUTES:
-        return _json(404, payloads.envelope(404, f"no such endpoint; see {simulator.url}/", None))
+        return _json(404, payloads.envelope(404, f"no such endpoint; see {services.url}/", None))
     provider, route = _ROUTES[request.method, request.path]
-    expected = simulator.api_keys.get(provider)
+    expected = services.api_keys.get(provider)
     if request.key is None or (expected is not None and request.key != expected):
         return _refuse(provider, 401, "invalid_token", "Authorization: Bearer KEY is missing or wrong")
-    return route(simulator, provider, request)
+    return route(services, provider, request)
 
 
-def _submit(simulator: "Simulator", provider: str, request: Request) -> Answer:
+def _submit(services: SimulatedServices, provider: str, request: Request) -> Answer:
     params = request.json
     if params is None or not isinstance(params.get("prompt"), str) or not params["prompt"]:
         return _refuse(provider, 422, "bad_request", "prompt is required")
@@ -99,7 +97,7 @@ def _submit(simulator: "Simulator", provider: str, request: Request) -> Answer:
         return _refuse(provider, 422, "bad_request", f"count is 1 to {_MAX_IMAGES}")
     callback_url = params.get("callback_url" if provider == ACEDATA else "callBackUrl")
     try:
-        task = simulator.submit(
+        task = services.submit(
             provider,
             script=request.headers.get(SCRIPT_HEADER) or script_name_in(params["prompt"]),
             callback_url=callback_url if isinstance(callback_url, str) and callback_url else None,
@@ -113,44 +111,44 @@ def _submit(simulator: "Simulator", provider: str, request: Request) -> Answer:
     return _json(200, payloads.submitted(task))
 
 
-def _record_info(simulator: "Simulator", provider: str, request: Request) -> Answer:
+def _record_info(services: SimulatedServices, provider: str, request: Request) -> Answer:
     task_id = request.query.get("taskId")
     if not task_id:
         return _refuse(provider, 422, "", "taskId is required")
     now = time.time()
-    result = _json(200, payloads.record_info(provider, simulator.find_task(provider, task_id), now))
-    simulator.record(Poll(provider, (task_id,), now))  # after the answer was made, because a poll may end a task
+    result = _json(200, payloads.record_info(provider, services.find_task(provider, task_id), now))
+    services.record(Poll(provider, (task_id,), now))  # after the answer was made, because a poll may end a task
     return result
 
 
-def _flux_tasks(simulator: "Simulator", provider: str, request: Request) -> Answer:
+def _flux_tasks(services: SimulatedServices, provider: str, request: Request) -> Answer:
     asked, now = request.json or {}, time.time()
     match asked:
         case {"action": "retrieve", "id": str(task_id)}:
             ids = [task_id]
-            result = payloads.acedata_record(simulator.find_task(provider, task_id), now)
+            result = payloads.acedata_record(services.find_task(provider, task_id), now)
         case {"action": "retrieve_batch", "ids": list(ids)} if len(ids) <= _MAX_BATCH:
-            found = [task for task_id in ids if (task := simulator.find_task(provider, str(task_id)))]
+            found = [task for task_id in ids if (task := services.find_task(provider, str(task_id)))]
             result = payloads.acedata_batch(found[: asked.get("limit", _DEFAULT_LIMIT)], now)
         case _:
             return _refuse(provider, 400, "token_mismatched", "missing or invalid parameters")
-    simulator.record(Poll(provider, tuple(map(str, ids)), now))
+    services.record(Poll(provider, tuple(map(str, ids)), now))
     return _json(200, result)
 
 
-def _serve_image(simulator: "Simulator", request: Request) -> Answer:
-    result = _image_answer(simulator, request)
-    simulator.record(ImageRequest(request.path, request.headers.get("user-agent", ""), result.status))
+def _serve_image(services: SimulatedServices, request: Request) -> Answer:
+    result = _image_answer(services, request)
+    services.record(ImageRequest(request.path, request.headers.get("user-agent", ""), result.status))
     return result
 
 
-def _image_answer(simulator: "Simulator", request: Request) -> Answer:
+def _image_answer(services: SimulatedServices, request: Request) -> Answer:
     if request.headers.get("user-agent", "").lower().startswith(_UNWANTED_USER_AGENT):
         return Answer(403, b"error code: 1010", "text/plain; charset=UTF-8")
-    image = simulator.find_image(request.path)
+    image = services.find_image(request.path)
     if image is None:
         return Answer(404, b"not found\n", "text/plain")
-    if sum(asked.path == request.path for asked in simulator.image_requests) < image.outage_requests:
+    if sum(asked.path == request.path for asked in services.image_requests) < image.outage_requests:
         return Answer(503, b"try again later\n", "text/plain")
     if time.time() >= image.expires_at or int(request.query.get("signature", 0)) < image.first_signature:
         return Answer(403, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>\n", "application/xml")
@@ -170,7 +168,7 @@ def _json(status: int, body: Mapping[str, Any], *, pretty: bool = False) -> Answ
     return Answer(status, json.dumps(body, indent=2 if pretty else None).encode() + b"\n")
 
 
-_ROUTES: dict[tuple[str, str], tuple[str, Callable[["Simulator", str, Request], Answer]]] = {
+_ROUTES: dict[tuple[str, str], tuple[str, Callable[[SimulatedServices, str, Request], Answer]]] = {
     ("GET", _KIE_POLL): (FLUX_KONTEXT, _record_info),
     ("GET", _NANOBANANA_POLL): (NANOBANANA, _record_info),
     ("POST", _KIE_SUBMIT): (FLUX_KONTEXT, _submit),

@@ -2,20 +2,18 @@
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from local.simulator.scripts import SCRIPTS
-
-if TYPE_CHECKING:
-    from local.simulator.simulator import Simulator
+from local.simulator.services import SimulatedServices
 
 
-def overview(simulator: "Simulator") -> dict[str, Any]:
+def overview(services: SimulatedServices) -> dict[str, Any]:
     """Returns an example request, base URLs, scripts, and all tasks with polls and deliveries, newest first."""
     now = time.time()
-    polls = Counter((poll.provider, task_id) for poll in simulator.polls for task_id in poll.task_ids)
+    polls = Counter((poll.provider, task_id) for poll in services.polls for task_id in poll.task_ids)
     deliveries: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for sent in simulator.deliveries:
+    for sent in services.deliveries:
         answer = {
             "attempt": sent.attempt,
             "status": sent.status,
@@ -25,16 +23,16 @@ def overview(simulator: "Simulator") -> dict[str, Any]:
         deliveries.setdefault((sent.provider, sent.task_id), []).append(answer)
     return {
         "try": (
-            f"curl -X POST {simulator.provider_urls['flux-kontext']}/api/v1/flux/kontext/generate"
+            f"curl -X POST {services.provider_urls['flux-kontext']}/api/v1/flux/kontext/generate"
             " -H 'Authorization: Bearer any' -H 'Content-Type: application/json' -H 'X-Simulate: success'"
             """ -d '{"prompt": "a white siamese cat", "callBackUrl": "YOUR CALLBACK URL"}'"""
         ),
-        "providers": simulator.provider_urls,
+        "providers": services.provider_urls,
         "scripts": {
             script.name: f"{script.description} ({', '.join(script.providers)})" for script in SCRIPTS.values()
         },
-        "timeScale": simulator.time_scale,
-        "outstandingCallbacks": simulator.outstanding_callbacks,
+        "timeScale": services.time_scale,
+        "outstandingCallbacks": services.outstanding_callbacks,
         "tasks": [
             {
                 "provider": task.provider,
@@ -45,6 +43,6 @@ def overview(simulator: "Simulator") -> dict[str, Any]:
                 "polls": polls[task.provider, task.task_id],
                 "deliveries": deliveries.get((task.provider, task.task_id), []),
             }
-            for task in reversed(simulator.tasks)
+            for task in reversed(services.tasks)
         ],
     }

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from local import LocalStackError
+from local.account import ACCOUNT_ID, REGION, STACK_NAME
 from local.events.queue import QueueMapping
 from local.events.schedule import Schedule
 from local.events.stream import StreamMapping
 from local.http.api import Route, Stage
 from local.lambda_.configuration import FunctionConfiguration
-from local.template.expand import ACCOUNT_ID, REGION, STACK_NAME, Template
+from local.template.expand import Template
 from local.template.intrinsic_functions import Resolver
 
 

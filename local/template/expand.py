@@ -14,10 +14,7 @@ from samtranslator.translator.managed_policy_translator import ManagedPolicyLoad
 from samtranslator.translator.transform import transform
 
 from local import LocalStackError
-
-REGION = "us-east-1"
-ACCOUNT_ID = "123456789012"
-STACK_NAME = "catchlight"
+from local.account import REGION
 
 # samtranslator collects metrics and warns that no collector for them is configured.
 logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from local import LocalStackError
-from local.template.expand import ACCOUNT_ID, REGION, STACK_NAME, Template
+from local.account import ACCOUNT_ID, REGION, STACK_NAME
+from local.template.expand import Template
 
 PSEUDO_PARAMETERS = {
     "AWS::AccountId": ACCOUNT_ID,

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from local import LocalStackError
+from local.account import ACCOUNT_ID, REGION, STACK_NAME
 from local.events.filters import EventFilter
 from local.events.queue import QueueMapping
 from local.events.schedule import DEFAULT_MAX_RETRIES, Schedule, rate_seconds
@@ -14,7 +15,6 @@ from local.events.stream import StreamMapping
 from local.http.api import DEFAULT_INTEGRATION_TIMEOUT_SECONDS, Route, Stage
 from local.lambda_.configuration import FunctionConfiguration
 from local.template.deployment import DeployedApi, Deployment, Properties, Resource, ResourceType
-from local.template.expand import ACCOUNT_ID, REGION, STACK_NAME
 from local.template.state_machine import state_machine_definition
 
 # ------------------------------------------------------------------------------------------------ data

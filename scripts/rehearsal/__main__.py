@@ -21,12 +21,12 @@ if __name__ == "__main__":  # before anything imports boto3 or moto
 
 from rich.console import Console
 
-from local import LocalStackError
+from local import REPOSITORY, LocalStackError
 from local.artefact import Artefact, built_artefact
 from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.deployment import Deployment
-from scripts.rehearsal.emulator import PROJECT, PYTHON, MiniStack
+from scripts.rehearsal.emulator import PYTHON, MiniStack
 from scripts.rehearsal.ministack_gaps import names_below_localhost, put_callback_token
 from scripts.rehearsal.play import API_KEY, Play, expect
 from scripts.rehearsal.report import Report
@@ -38,7 +38,7 @@ TIME_SCALE = 0.05
 RETRY_DELAY_SECONDS = 10
 # For the whole rehearsal. Two idle cores take three minutes, a busy machine several times as long.
 MAX_SECONDS = 1200
-LOGS = PROJECT / ".local" / "rehearsal"
+LOGS = REPOSITORY / ".local" / "rehearsal"
 ALARM_TOPIC = "operators"
 
 
@@ -60,7 +60,7 @@ def main() -> int:
         rehearse(report, arguments.without_grant, arguments.artefact)
     except (RehearsalError, LocalStackError) as exc:
         print(f"\nThe rehearsal failed after {time.monotonic() - report.begun:.0f} s. {exc}", file=sys.stderr)
-        print(f"The logs of MiniStack and the functions are in {LOGS.relative_to(PROJECT)}.", file=sys.stderr)
+        print(f"The logs of MiniStack and the functions are in {LOGS.relative_to(REPOSITORY)}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted; what the rehearsal started has ended.", file=sys.stderr)

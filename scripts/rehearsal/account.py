@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from botocore.credentials import Credentials
 
 from catchlight.models import task_key
-from local.template.expand import ACCOUNT_ID, REGION
+from local.account import ACCOUNT_ID, REGION
 from scripts.rehearsal.emulator import MiniStack
 
 

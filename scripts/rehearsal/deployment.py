@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local import REPOSITORY
+from local.account import STACK_NAME
 from local.artefact import Artefact
 from local.environment import without_user_settings
-from local.template.expand import STACK_NAME
 from scripts.rehearsal import RehearsalError
-from scripts.rehearsal.emulator import PROJECT, ROOT, MiniStack
+from scripts.rehearsal.emulator import ROOT, MiniStack
 from scripts.rehearsal.ministack_gaps import make_routes, read_template, rehearsed_template
 
 # By logical id: the physical id, and other properties that show whether a resource has changed.
@@ -43,7 +44,7 @@ class Deployment:
         overrides = [f"{name}={value}" for name, value in parameters.items()]
         self._sam(
             *("deploy", "--template-file", str(copy), "--no-confirm-changeset", "--no-progressbar"),
-            *("--config-file", str(PROJECT / "samconfig.toml")),
+            *("--config-file", str(REPOSITORY / "samconfig.toml")),
             *(("--parameter-overrides", *overrides) if overrides else ()),
         )
         make_routes(self.ministack, copy, self.resources())
@@ -98,7 +99,7 @@ class Deployment:
         )
         run = subprocess.run(
             [str(Path(sys.executable).with_name("sam")), *arguments],
-            cwd=PROJECT,
+            cwd=REPOSITORY,
             env=environment,
             check=False,
             stdin=subprocess.DEVNULL,

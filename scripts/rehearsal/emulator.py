@@ -14,12 +14,12 @@ import boto3
 import httpx
 from botocore.config import Config
 
+from local import REPOSITORY
+from local.account import ACCOUNT_ID, REGION
 from local.lambda_.sandbox import IMAGE_HOSTS_VARIABLE
-from local.template.expand import ACCOUNT_ID, REGION
 from scripts.rehearsal import RehearsalError
 
-PROJECT = Path(__file__).resolve().parents[2]
-PYTHON = PROJECT / ".venv-ministack" / "bin" / "python"
+PYTHON = REPOSITORY / ".venv-ministack" / "bin" / "python"
 # An idle machine needs two seconds.
 MAX_START_SECONDS = 120.0
 MAX_STOP_SECONDS = 15.0
@@ -72,7 +72,7 @@ class MiniStack:
             "SFN_WAIT_SCALE": str(self._time_scale),
             # Configures the functions' workers: see worker/sitecustomize.py.
             "PYTHONPATH": str(Path(__file__).parent / "worker"),
-            "CATCHLIGHT_SANDBOX": str(PROJECT / "local" / "lambda_" / "sandbox.py"),
+            "CATCHLIGHT_SANDBOX": str(REPOSITORY / "local" / "lambda_" / "sandbox.py"),
             IMAGE_HOSTS_VARIABLE: self._image_host,
         }
         with self._log.open("wb") as log:

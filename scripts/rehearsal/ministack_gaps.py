@@ -16,7 +16,8 @@ from unittest import mock
 import yaml
 from samcli.yamlhelper import yaml_parse
 
-from local.template.expand import ACCOUNT_ID, REGION, load_template
+from local.account import ACCOUNT_ID, REGION
+from local.template.expand import load_template
 from local.template.intrinsic_functions import Resolver
 from scripts.rehearsal.emulator import MiniStack
 

@@ -14,8 +14,8 @@ from boto3.dynamodb.types import TypeSerializer
 from catchlight.client import TaskResponse, TasksApiError, TasksClient
 from catchlight.client.signing import SignedRequests
 from catchlight.models import TaskStatus, iso, task_key, utc_now
+from local.account import REGION
 from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCRIPTS, Simulator
-from local.template.expand import REGION
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.account import EventQueue, make_caller
 from scripts.rehearsal.deployment import Deployment

@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from local import REPOSITORY
 from local.artefact import SOURCES, Artefact, built_artefact
 from scripts.rehearsal.deployment import Deployment, State, changes
-from scripts.rehearsal.emulator import PROJECT
 from scripts.rehearsal.play import Play, expect
 from scripts.rehearsal.report import Report
 
@@ -102,7 +102,7 @@ def copy_sources(folder: Path) -> Path:
     """Copies all sources of a build into a new folder."""
     folder.mkdir()
     for name in SOURCES:
-        source = PROJECT / name
+        source = REPOSITORY / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:

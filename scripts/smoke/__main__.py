@@ -19,13 +19,11 @@ from local.environment import ignore_user_settings
 if __name__ == "__main__":  # before anything imports boto3 or moto
     ignore_user_settings()
 
-from local import LocalStackError
+from local import REPOSITORY, LocalStackError
 from local.artefact import SOURCES, built_artefact
 from scripts.smoke.calls import check_calls
 from scripts.smoke.contents import MAX_LAYER_BYTES, Build, check_contents, lambda_target, target_here
 from scripts.smoke.imports import check_imports
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
@@ -34,14 +32,14 @@ def main() -> int:
         artefact = built_artefact(print)
     except LocalStackError as exc:
         return report("build", [str(exc)])
-    build = Build(artefact.folder, PROJECT, target_here())
+    build = Build(artefact.folder, REPOSITORY, target_here())
     problems = report("the build for this machine is as its sources and its wheels are", check_contents(build))
     problems += report("every module of the package can be imported", check_imports(build.layer))
     problems += report(
         "every call that the template grants is made and answered", check_calls(build.folder, build.layer)
     )
     problems += report("the layer is small", too_large(build.layer.parent))
-    problems += check_lambda_build(PROJECT / ".aws-sam" / "build")
+    problems += check_lambda_build(REPOSITORY / ".aws-sam" / "build")
     return min(problems, 1)
 
 
@@ -53,14 +51,14 @@ def check_lambda_build(folder: Path) -> int:
         )
         return 0
     has_bytecode = bool(python_of_lambda())
-    build = Build(folder, PROJECT, lambda_target(has_bytecode=has_bytecode))
+    build = Build(folder, REPOSITORY, lambda_target(has_bytecode=has_bytecode))
     problems = report("the build for Lambda is as its sources and its wheels are", check_contents(build))
     return problems + report("the layer is small", too_large(build.layer.parent))
 
 
 def is_outdated(folder: Path) -> bool:
     """Whether a source has changed since the build."""
-    sources = [PROJECT / source for source in SOURCES]
+    sources = [REPOSITORY / source for source in SOURCES]
     files = [file for source in sources for file in ([source] if source.is_file() else source.rglob("*"))]
     changed = max(file.stat().st_mtime for file in files if file.is_file() and "__pycache__" not in file.parts)
     template = folder / "template.yaml"
@@ -69,7 +67,7 @@ def is_outdated(folder: Path) -> bool:
 
 def python_of_lambda() -> str:
     """Returns the path of the Python 3.13 that compiles the bytecode; empty if this machine has none."""
-    find = [str(PROJECT / "scripts" / "find-python"), "--exactly", "3.13"]
+    find = [str(REPOSITORY / "scripts" / "find-python"), "--exactly", "3.13"]
     found = subprocess.run(find, capture_output=True, text=True, check=True).stdout
     return found.strip()
 

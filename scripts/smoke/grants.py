@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from local.template.expand import ACCOUNT_ID, Template
+from local.account import ACCOUNT_ID
+from local.template.expand import Template
 from local.template.intrinsic_functions import Resolver
 from scripts.smoke.account import BUCKET, REGION, Call
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from local.artefact import PROJECT, Artefact, built_artefact
+from local import REPOSITORY
+from local.artefact import Artefact, built_artefact
 from scripts.smoke.contents import Build, target_here
 
 HERE = target_here()
@@ -61,7 +62,7 @@ class Copy(Build):
 def copy_of(artefact: Artefact, folder: Path) -> Copy:
     """Copies the artefact to a folder."""
     shutil.copytree(artefact.folder, folder, copy_function=_link_or_copy)
-    return Copy(folder, PROJECT, HERE)
+    return Copy(folder, REPOSITORY, HERE)
 
 
 def _link_or_copy(source: str, target: str) -> None:

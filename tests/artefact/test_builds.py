@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from samcli.yamlhelper import yaml_parse
 
-from local import LocalStackError, artefact
-from local.artefact import PROJECT, SOURCES, built_artefact
+from local import REPOSITORY, LocalStackError, artefact
+from local.artefact import SOURCES, built_artefact
 from scripts.smoke.contents import Build, check_contents
 from tests.artefact.conftest import HERE
 
 
 def copy_of_sources(folder: Path) -> Path:
     for source in SOURCES:
-        copy = shutil.copytree if (PROJECT / source).is_dir() else shutil.copy
+        copy = shutil.copytree if (REPOSITORY / source).is_dir() else shutil.copy
         folder.mkdir(exist_ok=True)
-        copy(PROJECT / source, folder / source)
+        copy(REPOSITORY / source, folder / source)
     return folder
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from local.artefact import PROJECT, Artefact
+from local import REPOSITORY
+from local.artefact import Artefact
 from local.template.expand import load_template
 from scripts.smoke.account import Call
 from scripts.smoke.calls import check_calls
@@ -15,7 +16,7 @@ from scripts.smoke.imports import check_imports
 from tests.artefact.conftest import Copy, copy_of
 
 LAYER = "CatchlightLayer/python"
-TEMPLATE = load_template(PROJECT / "template.yaml", {})
+TEMPLATE = load_template(REPOSITORY / "template.yaml", {})
 FUNCTIONS = TEMPLATE.of_type("AWS::Lambda::Function")
 
 
@@ -132,7 +133,7 @@ def test_modules_that_are_loaded_late_are_imported_too(artefact: Artefact, tmp_p
 def test_a_profile_of_the_user_that_does_not_exist_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "names-no-profile")
 
-    assert load_template(PROJECT / "template.yaml", {}).of_type("AWS::Lambda::Function") == FUNCTIONS
+    assert load_template(REPOSITORY / "template.yaml", {}).of_type("AWS::Lambda::Function") == FUNCTIONS
 
 
 # ------------------------------------------------------------------------------------------------ grants

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from local.artefact import PROJECT, Artefact
+from local import REPOSITORY
+from local.artefact import Artefact
 from scripts.smoke.contents import Build, Target, _source_hash, check_contents
 from tests.artefact.conftest import HERE, Copy, copy_of
 
@@ -197,13 +198,13 @@ def test_a_library_for_another_machine_is_noticed(problems: list[str]) -> None:
 
 
 def test_the_artefact_has_no_fault(artefact: Artefact) -> None:
-    assert list(check_contents(Build(artefact.folder, PROJECT, HERE))) == []
+    assert list(check_contents(Build(artefact.folder, REPOSITORY, HERE))) == []
 
 
 def test_a_build_for_another_version_of_python_has_other_names_and_wheels(artefact: Artefact) -> None:
     another = replace(HERE, python="3.99", cache_tag="cpython-399")
 
-    problems = list(check_contents(Build(artefact.folder, PROJECT, another)))
+    problems = list(check_contents(Build(artefact.folder, REPOSITORY, another)))
 
     assert f"{MODULES}/__pycache__/models.cpython-399.pyc: is missing" in problems
     assert f"{MODULES}/__pycache__/models.{TAG}: comes from no source and no dependency" in problems

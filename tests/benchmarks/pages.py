@@ -34,7 +34,8 @@ from catchlight.api.queries import _seal, _sealed
 from catchlight.api.schemas import PageQuery
 from catchlight.models import iso
 from functions.serve_tasks_api import app
-from local.template.expand import ACCOUNT_ID, load_template
+from local.account import ACCOUNT_ID
+from local.template.expand import load_template
 from tests.benchmarks.bill_units import item_size
 from tests.benchmarks.figures import Figure, Goal, Samples, compared
 from tests.conftest import FakeLambdaContext

@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from local import REPOSITORY
 from local.artefact import Artefact
-from local.stack import REPOSITORY, LocalStack
+from local.stack import LocalStack
 from tests.integration.local.running_example import eventually
 
 TASK_ID = "task12345"

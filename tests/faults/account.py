@@ -16,7 +16,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from moto.dynamodb.models import dynamodb_backends
 
-from local.template.expand import ACCOUNT_ID, REGION
+from local.account import ACCOUNT_ID, REGION
 from tests.integration.conftest import TABLE_NAME
 
 TASK = "flux-kontext#task12345"

@@ -36,7 +36,7 @@ from catchlight.models import (
 )
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.table import MAX_CONFLICTS, TasksTable
-from local.template.expand import ACCOUNT_ID, REGION
+from local.account import ACCOUNT_ID, REGION
 from tests.faults import table_model as model
 from tests.faults.invocations import Fault
 from tests.faults.table_model import Item

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from local.stack import REPOSITORY
+from local import REPOSITORY
 from tests.soak.report import Soak
 
 _ANSWER_TIMEOUT_SECONDS = 60

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from local.http.loopback import HOST, LoopbackHandler, LoopbackServer
+from local.loopback import HOST, LoopbackHandler, LoopbackServer
 from tests.soak import bodies
 from tests.soak.claims import RUNNING, Claim
 from tests.soak.images import image_bytes

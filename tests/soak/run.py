@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from local import REPOSITORY
 from local.moto.faults import AwsFaults
-from local.stack import REPOSITORY, LocalStack
+from local.stack import LocalStack
 from local.template.expand import load_template
 from tests.soak.callers import Delivery
 from tests.soak.checks import Violation, check_history

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from local.stack import REPOSITORY
+from local import REPOSITORY
 from local.template.expand import Template, load_template
 from tests.soak.callers import Delivery
 from tests.soak.claims import Claim

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from local import LocalStackError
+from local import REPOSITORY, LocalStackError
 from local.artefact import Artefact
 from local.lambda_ import python_runtime_client, runtime_folder
 from local.lambda_.configuration import FunctionConfiguration
@@ -18,7 +18,6 @@ from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function
 from local.lambda_.runtime_folder import make_runtime_folder
 from local.lambda_.sandbox import IMAGE_HOSTS_VARIABLE
-from local.stack import REPOSITORY
 from local.template.expand import load_template
 
 MakeFunction = Callable[..., Function]

@@ -11,10 +11,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local import LocalStackError
+from local.account import REGION
 from local.moto.server import MotoServer
 from local.permissions import Grant, Permissions
 from local.stack import LocalStack
-from local.template.expand import REGION
 from tests.integration.local.running_example import EXAMPLE
 
 OBJECTS = "arn:aws:s3:::pictures/images/*"

@@ -19,9 +19,10 @@ from botocore.credentials import Credentials
 
 from catchlight.client.signing import SignedRequests
 from catchlight.models import iso, utc_now
+from local import REPOSITORY
 from local.permissions import Grant, PermissionRequest, decide
 from local.permissions.required import function_arn
-from local.stack import REPOSITORY, LocalStack
+from local.stack import LocalStack
 
 PATIENCE_SECONDS = 180
 # The services that functions call, as botocore names them.

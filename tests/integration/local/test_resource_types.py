@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from local import LocalStackError
-from local.stack import REPOSITORY
+from local import REPOSITORY, LocalStackError
 from local.template.deployment import Deployment
 from local.template.expand import Template, load_template
 from local.template.resource_types import RESOURCE_TYPES

@@ -11,10 +11,10 @@ import pytest
 
 from catchlight.errors import ImageRejectedError
 from catchlight.images import url_policy
+from local import REPOSITORY
 from local.lambda_ import python_runtime_client, sandbox
 from local.lambda_.runtime import Function
 from local.lambda_.runtime_api import Invocation, RuntimeApi
-from local.stack import REPOSITORY
 
 MakeFunction = Callable[..., Function]
 

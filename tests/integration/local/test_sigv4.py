@@ -13,10 +13,10 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from local.account import ACCOUNT_ID
 from local.http import sigv4
 from local.http.events import HttpRequest
 from local.http.sigv4 import NotSignedError, verify_signature
-from local.template.expand import ACCOUNT_ID
 from tests.integration.local.running_example import Example
 
 URL = "http://127.0.0.1:3001/signed/a/b?x=1&y=%20%2F&x=0"

@@ -18,10 +18,9 @@ import pytest
 from catchlight.client.aws_errors import UsageError
 from catchlight.client.stack import find_local
 from catchlight.providers import PROVIDERS
-from local import LocalStackError
+from local import REPOSITORY, LocalStackError
 from local.artefact import Artefact
 from local.moto.server import MotoServer
-from local.stack import REPOSITORY
 from local.template.expand import load_template
 from tests.integration.local.running_example import EXAMPLE, PATIENCE_SECONDS, Example, eventually
 

@@ -19,10 +19,12 @@ import pytest
 from moto.s3.models import s3_backends
 
 from catchlight_cli.command_line import run as run_command_line
+from local import REPOSITORY
+from local.account import ACCOUNT_ID
 from local.artefact import Artefact
 from local.events.filters import EventFilter
-from local.stack import REPOSITORY, LocalStack
-from local.template.expand import ACCOUNT_ID, load_template
+from local.stack import LocalStack
+from local.template.expand import load_template
 from tests.integration.local.running_example import eventually
 
 PAGE = (REPOSITORY / "docs" / "events.md").read_text()

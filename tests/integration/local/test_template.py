@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from local import LocalStackError
-from local.stack import REPOSITORY
+from local import REPOSITORY, LocalStackError
 from local.template.expand import Template, load_template
 from local.template.intrinsic_functions import Resolver
 from local.template.state_machine import state_machine_definition

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from local.template.expand import REGION, load_template
+from local.account import REGION
+from local.template.expand import load_template
 from local.template.intrinsic_functions import Resolver
 from tests.unit.template.expanded import FUNCTIONS, RAW, REPOSITORY, RESOURCES, of_type
 from tests.unit.template.expanded import referred as referred_to

@@ -1,0 +1,216 @@
+"""Simulates the three image generation services: accepts tasks, sends callbacks, and records what it is asked."""
+
+import re
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from local.simulator.deliveries import CallbackSender
+from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, find_script
+from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask, images_of
+
+# Base path of each service. All share one port, so that only one image host has to be allowed.
+BASE_PATHS = MappingProxyType({FLUX_KONTEXT: "/kie", NANOBANANA: "/nanobanana", ACEDATA: "/acedata"})
+
+ORIGIN_LIFETIME_SECONDS = 600.0
+RESULT_LIFETIME_SECONDS = 14 * 86400.0
+
+# A callback sent before the answer delays the answer by at most this time.
+_MAX_ANSWER_DELAY_SECONDS = 10.0
+
+
+class TaskExistsError(ValueError):
+    """The requested task id is already in use."""
+
+
+class SimulatedServices:
+    """Accepts tasks, sends callbacks, answers polls and serves images as the services do, following each task's script.
+
+    All seconds are simulated: with `time_scale` 0.05, a minute takes three real seconds. Only the 15 s that a
+    callback's receiver has to answer are real.
+    """
+
+    def __init__(
+        self,
+        *,
+        time_scale: float = 1.0,
+        retry_delay_seconds: float = 10.0,
+        origin_lifetime_seconds: float = ORIGIN_LIFETIME_SECONDS,
+        result_lifetime_seconds: float = RESULT_LIFETIME_SECONDS,
+        webhook_keys: Mapping[str, str] | None = None,
+        api_keys: Mapping[str, str] | None = None,
+        records_wait: bool = False,
+    ) -> None:
+        """Sets the options that apply to all services.
+
+        Args:
+            webhook_keys: key by provider with which callbacks are signed.
+            api_keys: the only accepted key by provider; other providers accept any key.
+            records_wait: polls report a task's end only after a callback of it was delivered or given up, if it has
+                any. Without this, milliseconds decide whether a callback or a poll reports the result.
+        """
+        self.url = ""  # base URL of all services and images; set by the server
+        self.time_scale = time_scale
+        self.api_keys = dict(api_keys or {})
+        self._lifetimes = {
+            "origin": origin_lifetime_seconds * time_scale,
+            "result": result_lifetime_seconds * time_scale,
+        }
+        self._records_wait = records_wait
+        self._stopping = threading.Event()
+        self._polled = threading.Condition()
+        self._sender = CallbackSender(
+            wait=self._wait,
+            wait_for_end=self._wait_for_end,
+            on_through=self._add_to_record,
+            retry_delay_seconds=retry_delay_seconds,
+            webhook_keys=dict(webhook_keys or {}),
+        )
+        self._lock = threading.Lock()
+        self._tasks: dict[tuple[str, str], SimulatedTask] = {}
+        self._images: dict[str, SimulatedImage] = {}
+        self._polls: list[Poll] = []
+        self._image_requests: list[ImageRequest] = []
+
+    def stop(self) -> None:
+        """Gives up undelivered callbacks."""
+        with self._polled:
+            self._stopping.set()
+            self._polled.notify_all()
+        self._sender.stop()
+
+    @property
+    def provider_urls(self) -> dict[str, str]:
+        """Base URL of each service."""
+        return {provider: self.url + path for provider, path in BASE_PATHS.items()}
+
+    # -- tasks and images
+
+    def submit(
+        self,
+        provider: str,
+        *,
+        script: str = "success",
+        callback_url: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        image_count: int | None = None,
+        record_shaped: bool = False,
+    ) -> SimulatedTask:
+        """Starts a task, as a submission to the service does.
+
+        Raises:
+            UnknownScriptError: this provider has no such script.
+            TaskExistsError: the task id is already in use.
+            ValueError: the task id is malformed.
+        """
+        rules = find_script(script, provider)
+        if task_id is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", task_id):
+            raise ValueError("a task id is 1 to 128 letters, digits, - and _")
+        task_id = task_id or (str(uuid.uuid4()) if provider == ACEDATA else uuid.uuid4().hex)
+        now = time.time()
+        ends_at = now + rules.generation_seconds * self.time_scale
+        task = SimulatedTask(
+            provider=provider,
+            task_id=task_id,
+            script=rules,
+            callback_url=callback_url,
+            params=dict(params or {}),
+            record_shaped=record_shaped or rules.record_shaped,
+            created_at=now,
+            ends_at=ends_at,
+            images=images_of(
+                provider,
+                task_id,
+                rules,
+                base_url=self.url,
+                count=image_count or rules.image_count,
+                ready_at=ends_at,
+                lifetimes=self._lifetimes,
+            ),
+            is_recorded=not (self._records_wait and callback_url and rules.callbacks),
+        )
+        with self._lock:
+            if (provider, task_id) in self._tasks:
+                raise TaskExistsError(f"there is a task {task_id} already")
+            self._tasks[provider, task_id] = task
+            self._images.update({image.path: image for image in task.images})
+        if callback_url:
+            self._plan_callbacks(task)
+        return task
+
+    def find_task(self, provider: str, task_id: str) -> SimulatedTask | None:
+        """Returns the task; None if it was not submitted."""
+        return self._tasks.get((provider, task_id))
+
+    def find_image(self, path: str) -> SimulatedImage | None:
+        """Returns the image at this path of the server; None if there is none."""
+        return self._images.get(path)
+
+    def record(self, event: Poll | ImageRequest) -> None:
+        """Records a poll or an image request. A poll may end a task."""
+        if isinstance(event, ImageRequest):
+            self._image_requests.append(event)
+            return
+        with self._polled:
+            self._polls.append(event)
+            for task_id in event.task_ids:
+                task = self.find_task(event.provider, task_id)
+                if task is not None and event.asked_at < task.ends_at:
+                    task.polls_while_running += 1
+                    if task.polls_while_running == task.script.ends_when_polled:
+                        task.ends_at = event.asked_at
+            self._polled.notify_all()
+
+    # -- recorded events
+
+    @property
+    def tasks(self) -> tuple[SimulatedTask, ...]:
+        """All tasks, oldest first."""
+        with self._lock:
+            return tuple(self._tasks.values())
+
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """All attempts to deliver callbacks."""
+        return self._sender.deliveries
+
+    @property
+    def outstanding_callbacks(self) -> int:
+        """Number of callbacks that are planned or being delivered."""
+        return self._sender.outstanding
+
+    @property
+    def polls(self) -> tuple[Poll, ...]:
+        """All polls received."""
+        return tuple(self._polls)
+
+    @property
+    def image_requests(self) -> tuple[ImageRequest, ...]:
+        """All requests for images received."""
+        return tuple(self._image_requests)
+
+    # -- internals
+
+    def _plan_callbacks(self, task: SimulatedTask) -> None:
+        threads: list[threading.Thread] = []
+        for planned in task.script.callbacks:
+            threads = [self._sender.send(task, planned, previous=threads) for _ in range(planned.copies)]
+        if task.script.callback_before_answer:
+            for thread in threads:
+                thread.join(_MAX_ANSWER_DELAY_SECONDS)
+
+    def _add_to_record(self, task: SimulatedTask) -> None:
+        task.is_recorded = True
+
+    def _wait_for_end(self, task: SimulatedTask) -> bool:
+        with self._polled:
+            while not self._stopping.is_set() and (seconds := task.ends_at - time.time()) > 0:
+                self._polled.wait(seconds)
+        return self._stopping.is_set()
+
+    def _wait(self, seconds: float) -> bool:
+        return self._stopping.wait(seconds * self.time_scale)
