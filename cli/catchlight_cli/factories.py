@@ -14,6 +14,7 @@ from catchlight.polling.status_lookup import StatusLookup
 from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation
 from catchlight.recovery.redrive import Redrive
 from catchlight.tasks.by_status import TasksByStatus
+from catchlight.tasks.images import TaskImages
 from catchlight.tasks.table import TasksTable
 
 _DEFAULT_GIVE_UP_AFTER_SECONDS = 21_600
@@ -57,4 +58,4 @@ def redrive(stack: Stack) -> Iterator[Redrive]:
     table = tasks_table(stack)
     with closing(ProviderClient(stack.provider_base_urls)) as client:
         status_lookup = StatusLookup(client, secret.provider_keys, now=utc_now)
-        yield Redrive(table, UrlRefresher(table, status_lookup), dispatcher(stack), now=utc_now)
+        yield Redrive(table, UrlRefresher(TaskImages(table), status_lookup), dispatcher(stack), now=utc_now)

@@ -15,7 +15,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.archiving.archiver import ArchiveRun, ImageArchive
 from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
-from catchlight.archiving.confirmation import Confirmation
+from catchlight.archiving.confirmation import CallbackConfirmation
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.aws.clients import AwsClients
@@ -35,6 +35,8 @@ from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, retry_after_seconds
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.settings import ArchiveImagesSettings
+from catchlight.tasks.confirmations import Confirmations
+from catchlight.tasks.images import TaskImages
 from catchlight.tasks.table import TasksTable
 
 # BatchSize of the event source; each message has a thread that waits for its images.
@@ -65,14 +67,16 @@ class Dependencies:
             clients.dynamodb(),
             retention=self.settings.task_retention_days,
         )
+        images = TaskImages(table)
         secret = RotatingSecret(self.settings.provider_keys_secret, clients.secrets_manager())
         client = ProviderClient(self.settings.provider_base_urls, timeout_seconds=CONFIRMATION_TIMEOUT_SECONDS)
         status_lookup = StatusLookup(client, secret.provider_keys, now=utc_now)
         self.images = PriorityThreadPool(MAX_CONCURRENT_IMAGES, thread_name_prefix="image")
         self.archive = ImageArchive(
             table,
-            Confirmation(table, status_lookup),
-            UrlRefresher(table, status_lookup),
+            images,
+            CallbackConfirmation(Confirmations(table), status_lookup),
+            UrlRefresher(images, status_lookup),
             ImageFetcher(),
             ImageBucket(clients.s3(S3_CONFIG), self.settings.images_bucket),
             additional_hosts=self.settings.additional_image_hosts,

@@ -16,7 +16,8 @@ from catchlight.observability.metrics import Unit, metrics_by
 from catchlight.polling.poll_round import Polling, PollRound
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.settings import PollTasksSettings
-from catchlight.tasks.table import Outcome, TasksTable
+from catchlight.tasks.reports import ReportOutcome
+from catchlight.tasks.table import TasksTable
 
 # No further request is sent with less time left: a running request may take 10 s, then its reports are written.
 RESERVED_SECONDS = 20
@@ -97,7 +98,7 @@ def count(round_: PollRound) -> None:
     """Writes the round's metrics, by provider."""
     for provider_id, answers in round_.answers.items():
         news = [(report, recorded) for report, recorded in round_.news if report.provider == provider_id]
-        applied = [report.status for report, recorded in news if recorded.outcome is Outcome.APPLIED]
+        applied = [report.status for report, recorded in news if recorded.outcome is ReportOutcome.APPLIED]
         timed_out = applied.count(TaskStatus.TIMED_OUT)
         counts = {
             "PollRequests": answers.requests,

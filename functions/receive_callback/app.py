@@ -32,7 +32,8 @@ from catchlight.observability.metrics import Unit, metrics_by
 from catchlight.observability.structured_log import StructuredLog
 from catchlight.providers import PROVIDERS, find_provider
 from catchlight.settings import ReceiveCallbackSettings
-from catchlight.tasks.table import Outcome, Recorded, TasksTable
+from catchlight.tasks.reports import Recorded, ReportOutcome, Reports
+from catchlight.tasks.table import TasksTable
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -67,10 +68,8 @@ class Dependencies:
         self.provider_keys = RotatingSecret(settings.provider_keys_secret, secrets_manager)
         # Only deliveries that cannot be parsed need S3, and creating a client takes a tenth of a second.
         self._bucket = settings.images_bucket
-        self.table = TasksTable(
-            settings.tasks_table,
-            self._clients.dynamodb(),
-            retention=settings.task_retention_days,
+        self.reports = Reports(
+            TasksTable(settings.tasks_table, self._clients.dynamodb(), retention=settings.task_retention_days)
         )
 
     @cached_property
@@ -99,7 +98,7 @@ def receive(event: dict[str, Any]) -> dict[str, Any]:
         request = decode(event)
         verify_token(request.token, dependencies().callback_token.versions())
         report = parse(request)
-        recorded = dependencies().table.record(report)
+        recorded = dependencies().reports.record(report)
     except RequestError as exc:
         return refuse(exc, event)
     except StoreUnavailableError as exc:
@@ -201,7 +200,7 @@ def count(provider_id: str, recorded: Recorded) -> None:
     with metrics_by(provider=provider_id) as metrics:
         metrics.add_metric("CallbacksReceived", Unit.COUNT, 1)
         metrics.add_metric(f"Callbacks{recorded.outcome.title()}", Unit.COUNT, 1)
-        if recorded.outcome is Outcome.APPLIED and recorded.previous_status in _UNRESOLVED:
+        if recorded.outcome is ReportOutcome.APPLIED and recorded.previous_status in _UNRESOLVED:
             metrics.add_metric("ResolvedByCallback", Unit.COUNT, 1)
 
 

@@ -29,6 +29,7 @@ from catchlight.observability.failures import report_failure, reports_failures
 from catchlight.observability.metrics import Unit, metrics_by
 from catchlight.settings import ServeTasksApiSettings
 from catchlight.tasks.registration import Registry
+from catchlight.tasks.table import TasksTable
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -92,7 +93,7 @@ class Dependencies:
         self._dynamodb = self._clients.dynamodb()
         self.api = TasksApi(
             TaskQueries(self._settings.tasks_table, self._dynamodb),
-            Registry(self._settings.tasks_table, self._dynamodb),
+            Registry(TasksTable(self._settings.tasks_table, self._dynamodb)),
             links=self._links,
             now=utc_now,
         )

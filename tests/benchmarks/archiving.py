@@ -29,12 +29,12 @@ from botocore.config import Config
 
 from catchlight.archiving.archiver import ImageArchive
 from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
-from catchlight.archiving.confirmation import ConfirmationResult
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.aws.clients import AwsClients
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.images.url_policy import UrlPolicy
 from catchlight.models import Image, ImageKind, Task, TaskStatus
+from catchlight.tasks.confirmations import ConfirmationResult
 from tests.benchmarks.figures import Figure, Goal, Samples
 from tests.benchmarks.memory import forget_peak, peak_megabytes
 from tests.benchmarks.report import figure_of
@@ -100,7 +100,7 @@ class Tasks:
         """Returns a task."""
         return self._tasks[task]
 
-    def save_images(self, task: Task, images: Mapping[int, Image], **_: Any) -> Task:
+    def save(self, task: Task, images: Mapping[int, Image], **_: Any) -> Task:
         """Checks the saved images."""
         assert [image.state for image in images.values()] == ["ARCHIVED"] * IMAGES_PER_TASK, images
         return task
@@ -174,6 +174,7 @@ class Ways:
         unasked: Any = Unasked()
         table: Any = tasks
         archive = ImageArchive(
+            table,
             table,
             unasked,
             unasked,

@@ -23,6 +23,7 @@ from catchlight.images.stream import ImageStream
 from catchlight.models import task_key
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.tasks.registration import Registry
+from catchlight.tasks.table import TasksTable
 from local.events.filters import EventFilter
 from local.moto.patches import put_object_as_s3_does, stream_without_idle_writes
 from local.template.expand import Template, load_template
@@ -162,7 +163,7 @@ class CountedStack:
         self._done_at |= dict(zip(tasks, done_at, strict=True))
         self._clock = 0.0
         coming = dict(sorted(zip(tasks[: len(tasks) - lost], done_at, strict=False), key=lambda item: item[1]))
-        Registry("tasks", self._dynamodb).register(PROVIDER, tasks, now=datetime.now(UTC))
+        Registry(TasksTable("tasks", self._dynamodb)).register(PROVIDER, tasks, now=datetime.now(UTC))
         self.usage.tasks += len(tasks)
         self._changes_out()
 

@@ -25,7 +25,7 @@ from catchlight.polling.poll_round import Polling
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.providers import PROVIDERS
 from catchlight.settings import PollTasksSettings
-from catchlight.tasks.table import Outcome, Recorded
+from catchlight.tasks.reports import Recorded, ReportOutcome
 from tests.benchmarks.figures import Figure, Goal, Samples, compared
 from tests.benchmarks.memory import forget_peak, peak_megabytes
 
@@ -61,7 +61,7 @@ class UnhurriedTable:
     def record(self, report: TaskReport, **_: Any) -> Recorded:
         """Accepts the report."""
         time.sleep(WRITE_SECONDS)
-        return Recorded(Outcome.APPLIED, TaskStatus.PENDING)
+        return Recorded(ReportOutcome.APPLIED, TaskStatus.PENDING)
 
 
 def ask(url: str, provider: str = "flux-kontext") -> None:

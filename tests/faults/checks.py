@@ -9,7 +9,7 @@ from typing import Any
 from boto3.dynamodb.types import TypeDeserializer
 
 from catchlight.models import TaskStatus
-from catchlight.tasks.table import MAX_CONFLICTS
+from catchlight.tasks.reports import MAX_CONFLICTS
 from tests.faults.account import Holdings
 from tests.faults.provider import PICTURES, Failure, Word
 from tests.faults.scenarios import Ending

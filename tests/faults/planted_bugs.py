@@ -8,12 +8,13 @@ import pytest
 from botocore.client import BaseClient
 
 from catchlight.archiving.archiver import ArchiveRun, ImageArchive
-from catchlight.archiving.confirmation import Confirmation, ConfirmationResult
+from catchlight.archiving.confirmation import CallbackConfirmation
 from catchlight.aws.update_expression import UpdateExpression
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Reporter, Task, TaskReport
-from catchlight.tasks import table as table_module
-from catchlight.tasks.table import Outcome, Recorded, TasksTable
+from catchlight.tasks import confirmations
+from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
+from catchlight.tasks.reports import Recorded, ReportOutcome, Reports, update_by_report
 from functions.dispatch_changes import app as dispatch_changes
 from functions.receive_callback import app as receive_callback
 from tests.faults.account import Call
@@ -33,24 +34,24 @@ class PlantedBug:
 
 
 _ALWAYS = "attribute_exists(task) OR attribute_not_exists(task)"
-_record = TasksTable.record
+_record = Reports.record
 
 
-def _record_unconditionally(table: TasksTable, report: TaskReport, **_: Any) -> Recorded:
-    table._update_if(report.task, _ALWAYS, table_module._news(report, None))
-    return Recorded(Outcome.APPLIED, None)
+def _record_unconditionally(reports: Reports, report: TaskReport, **_: Any) -> Recorded:
+    reports._table.update(report.task, update_by_report(report, None), condition=_ALWAYS)
+    return Recorded(ReportOutcome.APPLIED, None)
 
 
 def news_overwrites(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(TasksTable, "record", _record_unconditionally)
+    patches.setattr(Reports, "record", _record_unconditionally)
 
 
 def _polls_overwrite(patches: pytest.MonkeyPatch) -> None:
-    def record(table: TasksTable, report: TaskReport, **known: Any) -> Recorded:
+    def record(reports: Reports, report: TaskReport, **known: Any) -> Recorded:
         is_poll = report.reported_by is Reporter.POLL
-        return _record_unconditionally(table, report) if is_poll else _record(table, report, **known)
+        return _record_unconditionally(reports, report) if is_poll else _record(reports, report, **known)
 
-    patches.setattr(TasksTable, "record", record)
+    patches.setattr(Reports, "record", record)
 
 
 def _objects_are_overwritten(patches: pytest.MonkeyPatch) -> None:
@@ -90,27 +91,21 @@ def _unsaved_is_consumed(patches: pytest.MonkeyPatch) -> None:
 
 
 def _claims_are_believed(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(Confirmation, "check", lambda self, task, *, is_last_try: ConfirmationResult(task))
+    patches.setattr(CallbackConfirmation, "check", lambda self, task, *, is_last_try: ConfirmationResult(task))
 
 
 def _a_claim_passes_for_a_correction(patches: pytest.MonkeyPatch) -> None:
-    """Treats an unconfirmed report as a correction.
+    """Reads a task again after its correction, and takes what it reads for the provider's answer.
 
-    The code did this until the exploration found it: the item read after a correction can be unconfirmed again.
+    The code did this until the exploration found it: the task can be unconfirmed again by then.
     """
-    check = Confirmation.check
+    correct = Confirmations.correct
 
-    def read_blindly(self: Confirmation, task: Task, *, is_last_try: bool) -> ConfirmationResult:
-        get = self._table.get
-        with pytest.MonkeyPatch.context() as reading:
-            reading.setattr(self._table, "get", lambda key: _as_if_polled(get(key)))
-            return check(self, task, is_last_try=is_last_try)
+    def correct_and_read(self: Confirmations, task: Task, answer: TaskReport) -> Task | None:
+        found = self._table.get(task.task) if correct(self, task, answer) else None
+        return found and found.model_copy(update={"reported_by": Reporter.POLL})
 
-    patches.setattr(Confirmation, "check", read_blindly)
-
-
-def _as_if_polled(task: Task | None) -> Task | None:
-    return task and task.model_copy(update={"reported_by": Reporter.POLL})
+    patches.setattr(Confirmations, "correct", correct_and_read)
 
 
 def _confirmed_claims_are_corrected(patches: pytest.MonkeyPatch) -> None:
@@ -119,10 +114,10 @@ def _confirmed_claims_are_corrected(patches: pytest.MonkeyPatch) -> None:
     The code did this until the exploration found it, when two runs archive a task and its URLs have been signed again.
     """
 
-    def is_still_claimed(claimed: Task, update: UpdateExpression) -> str:
-        return update.equals("status", claimed.status.value)
+    def is_still_unconfirmed(task: Task, update: UpdateExpression) -> str:
+        return update.equals("status", task.status.value)
 
-    patches.setattr(table_module, "_is_still_claimed", is_still_claimed)
+    patches.setattr(confirmations, "_is_still_unconfirmed", is_still_unconfirmed)
 
 
 _REFUSED = (Fault.REFUSED,)

@@ -21,6 +21,7 @@ from catchlight.polling.provider_client import ProviderClient
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.recovery.reconcile import Reconciliation
 from catchlight.recovery.redrive import Redrive
+from catchlight.tasks.images import TaskImages
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.table import TasksTable
 from functions.archive_images import app as archive_images
@@ -56,7 +57,7 @@ class Stage:
         a_store(template)
         self.aws = Aws()
         self._clients = AwsClients()
-        self._registry = Registry(TABLE_NAME, self._clients.dynamodb())
+        self._registry = Registry(TasksTable(TABLE_NAME, self._clients.dynamodb()))
         self._dispatcher = Dispatcher(
             self._clients.sqs(),
             self._clients.step_functions(),
@@ -109,7 +110,9 @@ class Stage:
         client = ProviderClient({}, transport=httpx.MockTransport(self.answer))
         secret = RotatingSecret(keys, self._clients.secrets_manager())
         status_lookup = StatusLookup(client, secret.provider_keys, now=lambda: self.player.now)
-        return Redrive(table, UrlRefresher(table, status_lookup), self._dispatcher, now=lambda: self.player.now)
+        return Redrive(
+            table, UrlRefresher(TaskImages(table), status_lookup), self._dispatcher, now=lambda: self.player.now
+        )
 
     def lets_through(self, record: str) -> bool:
         """Returns whether the event source's filter passes a stream record on to the dispatcher."""

@@ -35,7 +35,7 @@ from catchlight.models import (
     iso,
 )
 from catchlight.tasks.registration import Registry
-from catchlight.tasks.table import MAX_CONFLICTS, TasksTable
+from catchlight.tasks.reports import MAX_CONFLICTS
 from local.account import ACCOUNT_ID, REGION
 from tests.faults import table_model as model
 from tests.faults.invocations import Fault
@@ -174,8 +174,8 @@ class TableMachine(RuleBasedStateMachine):
         self.task_id = next(fresh_ids)
         self.task = f"{PROVIDER}#{self.task_id}"
         self.client = FaultyClient(self.store.client)
-        self.table = TasksTable(TABLE_NAME, self.client)  # type: ignore[arg-type] # a client with injected faults
-        self.registry = Registry(TABLE_NAME, self.client)  # type: ignore[arg-type]
+        self.tasks = Store(self.client)  # type: ignore[arg-type] # a client with injected faults
+        self.registry = Registry(self.tasks.table)
         self.seconds = 0
         self.registrations = 0
         self.is_lied_about = False
@@ -218,13 +218,17 @@ class TableMachine(RuleBasedStateMachine):
         answer = self.said(what, Reporter.POLL)
         if answer.status is not TaskStatus.TIMED_OUT:
             self.may_fall = True
-            self.do(lambda: self.table.correct(task, answer), model.correction(known, answer), fault)
+            self.do(lambda: self.tasks.confirmations.correct(task, answer), model.correction(known, answer), fault)
 
     @_rule_for(_is_claim)
     def confirm(self, fault: tuple[Fault | None, int], age: int) -> None:
         task, known = self.read(_is_claim, age)
         answer = self.said(TaskStatus.PENDING, Reporter.POLL)  # only its time is written
-        self.do(lambda: self.table.confirm(task, answer), model.confirmation(known, iso(answer.reported_at)), fault)
+        self.do(
+            lambda: self.tasks.confirmations.confirm(task, answer),
+            model.confirmation(known, iso(answer.reported_at)),
+            fault,
+        )
 
     @_rule_for(_awaits_images, which=indices, states=st.tuples(settled_states, settled_states))
     def save_images(
@@ -238,7 +242,7 @@ class TableMachine(RuleBasedStateMachine):
         checked = task.model_copy(update={"confirmed_at": iso(now)}) if known.is_unconfirmed else task
         after = {index: task.images[index].model_copy(update={"state": to}) for index, to in settled.items()}
         self.do(
-            lambda: self.table.save_images(checked, after, now=now), model.settling(known, settled, iso(now)), fault
+            lambda: self.tasks.images.save(checked, after, now=now), model.settling(known, settled, iso(now)), fault
         )
 
     @_rule_for(_has_lost_images, which=indices)
@@ -254,14 +258,14 @@ class TableMachine(RuleBasedStateMachine):
         }
         urls = {index: image.url for index, image in fresh.items()}
         self.may_fall = True
-        self.do(lambda: self.table.renew(task, fresh, now=now), model.renewal(known, urls, iso(now)), fault)
+        self.do(lambda: self.tasks.images.replace(task, fresh, now=now), model.renewal(known, urls, iso(now)), fault)
 
     @_rule_for(_was_given_up)
     def restart(self, fault: tuple[Fault | None, int], age: int) -> None:
         task, known = self.read(_was_given_up, age)
         now = self.now()
         self.may_fall = True
-        self.do(lambda: self.table.restart(task, now=now), model.restart(known, iso(now)), fault)
+        self.do(lambda: self.tasks.restarts.reopen(task, now=now), model.restart(known, iso(now)), fault)
 
     # -------------------------------------------------------------------------------------------- invariants
 
@@ -327,7 +331,7 @@ class TableMachine(RuleBasedStateMachine):
     def hear(self, report: TaskReport, fault: tuple[Fault | None, int]) -> None:
         """Records a report."""
         writes = model.news(report, self.item, tells_unchanged=self.tells_unchanged)
-        self.do(lambda: self.table.record(report), writes, fault)
+        self.do(lambda: self.tasks.reports.record(report), writes, fault)
 
     def do(self, act: Callable[[], object], writes: list[model.Write], fault: tuple[Fault | None, int]) -> None:
         """Applies an operation to the real table, and compares the item with the states that the model allows."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from catchlight.models import ImageState, Reporter, TaskReport, TaskStatus, iso
-from catchlight.tasks.table import MAX_CONFLICTS
+from catchlight.tasks.reports import MAX_CONFLICTS
 
 _FINAL = (TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
 

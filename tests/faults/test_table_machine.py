@@ -1,14 +1,15 @@
 """The tasks table against its model, with faults before and after each call."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import Phase
 
 from catchlight.aws.update_expression import UpdateExpression
 from catchlight.models import TaskStatus
-from catchlight.tasks import table as table_module
-from catchlight.tasks.table import TasksTable
+from catchlight.tasks import confirmations, images, reports, restarts
+from catchlight.tasks.table import TasksTable, UpdateResult
 from tests.faults.planted_bugs import news_overwrites
 from tests.faults.table_machine import WITH_FAULT, check_table
 from tests.integration.conftest import Store
@@ -24,28 +25,32 @@ def test_the_table_does_what_its_model_says(store: Store) -> None:
 
 
 def _forget_what_was_claimed(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(table_module, "_is_still_claimed", lambda claimed, update: "attribute_exists(task)")
+    patches.setattr(confirmations, "_is_still_unconfirmed", lambda task, update: "attribute_exists(task)")
 
 
 def _forget_what_was_read(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(table_module, "_is_as_read", lambda task, update: "attribute_exists(task)")
+    for module in (images, restarts):
+        patches.setattr(module, "is_as_read", lambda task, update: "attribute_exists(task)")
 
 
 def _keep_evidence_without_end(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(table_module, "_HAS_ROOM_FOR_EVIDENCE", "attribute_exists(task)")
-    patches.setattr(table_module, "MAX_CONFLICTS", 100)
+    patches.setattr(reports, "_HAS_ROOM_FOR_EVIDENCE", "attribute_exists(task)")
+    for module in (reports, confirmations):
+        patches.setattr(module, "MAX_CONFLICTS", 100)
 
 
 def _save_images_over_anything(patches: pytest.MonkeyPatch) -> None:
-    update_if = TasksTable._update_if
+    update_item = TasksTable.update
 
-    def by_rank_only(table: TasksTable, task: str, condition: str, update: UpdateExpression) -> bool:
+    def by_rank_only(
+        table: TasksTable, task: str, update: UpdateExpression, *, condition: str, **more: Any
+    ) -> UpdateResult:
         rank, _, of_images = condition.partition(" AND #images[")
         if of_images:
             condition = f"{rank} AND (attribute_exists(task) OR #images[{of_images})"
-        return update_if(table, task, condition, update)
+        return update_item(table, task, update, condition=condition, **more)
 
-    patches.setattr(TasksTable, "_update_if", by_rank_only)
+    patches.setattr(TasksTable, "update", by_rank_only)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class Archiver:
                 Image(kind=kind, url=url, expires_at=now + timedelta(minutes=minutes)) for kind, url, minutes in wanted
             ),
         )
-        self.store.table.record(report)
+        self.store.reports.record(report)
 
     def receive(self, *tasks: str, tries: int = 1) -> list[dict[str, Any]]:
         """Returns messages as the event source delivers them, on this number of receives."""

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from moto import mock_aws
 
 from catchlight.aws.clients import CLIENT_CONFIG
+from catchlight.tasks.confirmations import Confirmations
+from catchlight.tasks.images import TaskImages
+from catchlight.tasks.reports import Reports
+from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
 from local.moto.patches import atomic_dynamodb_calls
 from local.template.expand import Template, load_template
@@ -56,9 +61,13 @@ def aws() -> Iterator[None]:
 class Store:
     """The tasks table, for the code under test and for direct access as by a user."""
 
-    def __init__(self, client: "DynamoDBClient") -> None:
+    def __init__(self, client: "DynamoDBClient", *, retention: timedelta | None = None) -> None:
         self.client = client
-        self.table = TasksTable(TABLE_NAME, client)
+        self.table = TasksTable(TABLE_NAME, client, retention=retention)
+        self.reports = Reports(self.table)
+        self.confirmations = Confirmations(self.table)
+        self.images = TaskImages(self.table)
+        self.restarts = Restarts(self.table)
 
     def item(self, task: str) -> dict[str, Any] | None:
         """Returns a task's item as plain Python values."""

@@ -43,7 +43,7 @@ OWN_MODULES = {
     "providers.protocol",
     "settings",
     "tasks",
-    "tasks.registration",
+    "tasks.reports",
     "tasks.table",
 }
 

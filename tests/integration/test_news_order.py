@@ -60,7 +60,7 @@ def deliver(store: Store, news: Iterable[TaskReport]) -> dict[str, Any]:
     task = f"flux-kontext#{task_id}"
     rank, delivered = -1, 0
     for report in news:
-        store.table.record(report.model_copy(update={"task_id": task_id}))
+        store.reports.record(report.model_copy(update={"task_id": task_id}))
         item = store.item(task)
         assert item is not None
         assert item["rank"] == TaskStatus(item["status"]).rank == max(rank, report.status.rank)
@@ -118,13 +118,13 @@ def test_what_is_archived_stays_archived(
     task = store.table.get(f"flux-kontext#{task_id}")
     assert task is not None
     settled = {0: task.images[0].model_copy(update={"state": states[0]})}
-    status = store.table.save_images(task, settled, now=NOW).status
+    status = store.images.save(task, settled, now=NOW).status
     archived = store.item(task.task)
     assert archived is not None
     assert archived["status"] == status
 
     for news in after:
-        store.table.record(news.model_copy(update={"task_id": task_id}))
+        store.reports.record(news.model_copy(update={"task_id": task_id}))
 
     item = store.item(task.task)
     assert item is not None
@@ -153,7 +153,7 @@ def test_the_same_callbacks_in_any_order_end_in_success(store: Store, provider_i
     for order in itertools.permutations([*reports, reports[0]]):
         task_id = next(fresh_ids)
         for news in order:
-            store.table.record(news.model_copy(update={"task_id": task_id}))
+            store.reports.record(news.model_copy(update={"task_id": task_id}))
         item = store.item(f"{provider_id}#{task_id}")
         assert item is not None
         assert item["status"] == "SUCCEEDED"

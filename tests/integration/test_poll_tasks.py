@@ -550,7 +550,7 @@ def test_a_claimed_failure_whose_check_cannot_be_written_is_checked_again(
     store.register(FLUX)
     provider, _, task_id = FLUX.partition("#")
     claim = Failure(reason=FailureReason.OTHER, message="so somebody says")
-    store.table.record(
+    store.reports.record(
         TaskReport(
             provider=provider,
             task_id=task_id,

@@ -237,7 +237,7 @@ def counted() -> Iterator[list[str]]:
     def count(model: Any, **_: Any) -> None:
         calls.append(model.name)
 
-    clients = (app.dependencies().table._client, app.dependencies().callback_token._client)
+    clients = (app.dependencies().reports._table._client, app.dependencies().callback_token._client)
     for client in clients:
         client.meta.events.register("before-call", count)
     yield calls
@@ -358,7 +358,7 @@ def test_without_dynamodb_the_provider_is_asked_to_send_it_again(
     def fail(**_: Any) -> None:
         raise fault
 
-    events = app.dependencies().table._client.meta.events
+    events = app.dependencies().reports._table._client.meta.events
     events.register("before-call.dynamodb", fail)
     status, body = call(a_callback(SUCCESS), context)
     assert (status, body["error"]) == (503, "unavailable")

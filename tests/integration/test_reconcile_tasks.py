@@ -181,10 +181,10 @@ def test_a_run_that_crashed_before_its_notes_starts_no_second_execution(account:
         raise ClientError({"Error": {"Code": "ProvisionedThroughputExceededException"}}, "UpdateItem")
 
     reconciliation = app.dependencies().reconciliation
-    reconciliation._dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", fail)
+    reconciliation._index._client.meta.events.register("before-call.dynamodb.UpdateItem", fail)
     with pytest.raises(StoreUnavailableError):
         reconcile()
-    reconciliation._dynamodb.meta.events.unregister("before-call.dynamodb.UpdateItem", fail)
+    reconciliation._index._client.meta.events.unregister("before-call.dynamodb.UpdateItem", fail)
 
     assert reconcile() == {"pollingRestarted": 3, "archivingRepeated": 0}
 
@@ -218,7 +218,7 @@ def test_news_that_comes_while_polling_is_restarted_stays(account: Account) -> N
     def news_comes(**_: Any) -> None:
         account.put("flux-kontext#lost", "FAILED", timedelta(0))
 
-    events = app.dependencies().reconciliation._dynamodb.meta.events
+    events = app.dependencies().reconciliation._index._client.meta.events
     events.register_first("before-call.dynamodb.UpdateItem", news_comes)
     reconcile()
 
@@ -278,8 +278,10 @@ def test_what_aws_does_not_take_is_left_to_the_next_run(
     account.put("flux-kontext#1", status, OVERDUE + MOMENT)
     before = account.store.items()
     reconciliation = app.dependencies().reconciliation
-    owner = reconciliation if service == "dynamodb" else reconciliation._dispatcher
-    events = getattr(owner, f"_{service}").meta.events
+    client = (
+        reconciliation._index._client if service == "dynamodb" else getattr(reconciliation._dispatcher, f"_{service}")
+    )
+    events = client.meta.events
 
     def fail(**_: Any) -> None:
         raise fault
@@ -424,7 +426,7 @@ def test_an_index_that_can_be_counted_but_not_read_fails_the_run_after_the_other
         if is_of_repair and query["ExpressionAttributeValues"][":status"]["S"] == unread:
             raise EndpointConnectionError(endpoint_url="https://dynamodb.example")
 
-    app.dependencies().reconciliation._dynamodb.meta.events.register("before-call.dynamodb.Query", fail)
+    app.dependencies().reconciliation._index._client.meta.events.register("before-call.dynamodb.Query", fail)
     with pytest.raises(StoreUnavailableError):
         reconcile()
 

@@ -220,7 +220,7 @@ def test_a_delivery_comes_out_as_it_went_in(deliveries: RejectedDeliveries) -> N
 def test_what_can_be_read_now_is_written_and_removed(store: Store, s3: Any, deliveries: RejectedDeliveries) -> None:
     key = deliveries.keep(a_delivery())
 
-    assert list(replay(deliveries, store.table)) == [
+    assert list(replay(deliveries, store.reports)) == [
         Replayed(key=key, provider="flux-kontext", task="flux-kontext#task12345", outcome="applied", is_settled=True)
     ]
 
@@ -233,14 +233,14 @@ def test_what_can_be_read_now_is_written_and_removed(store: Store, s3: Any, deli
     )
     assert item["images"][0]["expiresAt"] == "2026-01-20T00:17:05.000Z"
     assert kept(s3) == {}
-    assert list(replay(deliveries, store.table)) == []
+    assert list(replay(deliveries, store.reports)) == []
 
 
 def test_a_dry_run_writes_nothing(store: Store, s3: Any, deliveries: RejectedDeliveries) -> None:
     deliveries.keep(a_delivery())
     deliveries.keep(a_delivery(UNREADABLE))
 
-    replayed = list(replay(deliveries, store.table, dry_run=True))
+    replayed = list(replay(deliveries, store.reports, dry_run=True))
 
     assert {(each.task, each.is_settled) for each in replayed} == {(None, False), ("flux-kontext#task12345", False)}
     assert "would be SUCCEEDED" in {each.outcome for each in replayed}
@@ -254,7 +254,7 @@ def test_what_still_cannot_be_read_stays(
 ) -> None:
     key = deliveries.keep(delivery)
 
-    (replayed,) = replay(deliveries, store.table)
+    (replayed,) = replay(deliveries, store.reports)
 
     assert (replayed.key, replayed.task, replayed.is_settled) == (key, None, False)
     assert list(kept(s3)) == [key]
@@ -266,7 +266,7 @@ def test_a_typing_error_in_a_callback_url_can_be_put_right(
 ) -> None:
     deliveries.keep(a_delivery(provider_id="flux-kontex"))
 
-    (replayed,) = replay(deliveries, store.table, provider_id="flux-kontext")
+    (replayed,) = replay(deliveries, store.reports, provider_id="flux-kontext")
 
     assert (replayed.provider, replayed.outcome, replayed.is_settled) == ("flux-kontext", "applied", True)
     assert [item["task"] for item in store.items()] == ["flux-kontext#task12345"]
@@ -277,7 +277,7 @@ def test_news_that_is_old_by_now_harms_nothing(store: Store, deliveries: Rejecte
     for body in (SUCCESS, SUCCESS | {"msg": "again"}, {"code": 501, "data": {"taskId": "task12345"}}):
         deliveries.keep(a_delivery(body))
 
-    outcomes = sorted(each.outcome for each in replay(deliveries, store.table))
+    outcomes = sorted(each.outcome for each in replay(deliveries, store.reports))
 
     assert set(outcomes) <= {"applied", "duplicate", "conflict"}
     assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
@@ -292,7 +292,7 @@ def test_what_is_not_written_is_not_removed(store: Store, s3: Any, deliveries: R
     store.client.meta.events.register("before-call.dynamodb.UpdateItem", fail)
 
     with pytest.raises(StoreUnavailableError):
-        list(replay(deliveries, store.table))
+        list(replay(deliveries, store.reports))
     assert len(kept(s3)) == 1
 
 

@@ -19,7 +19,6 @@ from catchlight.models import (
     TaskStatus,
 )
 from catchlight.tasks.registration import Registry, new_task
-from catchlight.tasks.table import TasksTable
 from tests.integration.conftest import TABLE_NAME, Store
 
 TASK = "acedata#t1"
@@ -62,12 +61,13 @@ def report(status: TaskStatus, *images: Image, by: Reporter, minute: int, failur
 
 
 @pytest.fixture
-def table(store: Store) -> TasksTable:
-    return TasksTable(TABLE_NAME, store.client, retention=RETENTION)
+def kept(store: Store) -> Store:
+    """The same table, whose tasks are kept for a time only."""
+    return Store(store.client, retention=RETENTION)
 
 
-def read(table: TasksTable) -> Task:
-    task = table.get(TASK)
+def read(kept: Store) -> Task:
+    task = kept.table.get(TASK)
     assert task is not None
     return task
 
@@ -86,7 +86,7 @@ REGISTERED = {
 
 
 def test_a_task_that_was_registered(store: Store) -> None:
-    assert Registry(TABLE_NAME, store.client).register("acedata", ["t1"], now=NOW) == [True]
+    assert Registry(store.table).register("acedata", ["t1"], now=NOW) == [True]
 
     assert store.items() == [REGISTERED]
 
@@ -128,9 +128,11 @@ def test_a_key_that_was_freed(store: Store) -> None:
     assert "deleteAfter" not in item
 
 
-def test_a_task_on_its_way_into_the_bucket(store: Store, table: TasksTable) -> None:
-    Registry(TABLE_NAME, store.client).register("acedata", ["t1"], now=NOW)
-    table.record(report(TaskStatus.SUCCEEDED, image("o", ImageKind.ORIGIN), image("r"), by=Reporter.POLL, minute=1))
+def test_a_task_on_its_way_into_the_bucket(store: Store, kept: Store) -> None:
+    Registry(store.table).register("acedata", ["t1"], now=NOW)
+    kept.reports.record(
+        report(TaskStatus.SUCCEEDED, image("o", ImageKind.ORIGIN), image("r"), by=Reporter.POLL, minute=1)
+    )
     succeeded = REGISTERED | {
         "status": "SUCCEEDED",
         "rank": 30,
@@ -168,12 +170,12 @@ def test_a_task_on_its_way_into_the_bucket(store: Store, table: TasksTable) -> N
         height=6,
         archivedAt=TIMES[2],
     )
-    table.save_images(read(table), {0: archived}, now=at(2))
+    kept.images.save(read(kept), {0: archived}, now=at(2))
     one_archived = succeeded | {"images": [stored_archived, stored_image("r")], "updatedAt": TIMES[2]}
     assert store.item(TASK) == one_archived
 
     refused = image("r").model_copy(update={"state": ImageState.REJECTED, "reason": "it is no image"})
-    table.save_images(read(table), {1: refused}, now=at(3))
+    kept.images.save(read(kept), {1: refused}, now=at(3))
     assert store.item(TASK) == one_archived | {
         "status": "INCOMPLETE",
         "rank": 40,
@@ -183,16 +185,16 @@ def test_a_task_on_its_way_into_the_bucket(store: Store, table: TasksTable) -> N
         "deleteAfter": delete_after(3),
     }
 
-    table.renew(read(table), {1: image("r2")}, now=at(4))
+    kept.images.replace(read(kept), {1: image("r2")}, now=at(4))
     assert store.item(TASK) == one_archived | {
         "images": [stored_archived, stored_image("r2")],
         "updatedAt": TIMES[4],
     }
 
 
-def test_a_failure_that_was_no_failure(store: Store, table: TasksTable) -> None:
+def test_a_failure_that_was_no_failure(store: Store, kept: Store) -> None:
     failure = Failure(reason=FailureReason.CONTENT_POLICY, code="400", message="words")
-    table.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=0, failure=failure))
+    kept.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=0, failure=failure))
     known = {key: value for key, value in REGISTERED.items() if key != "registeredAt"}
     failed = known | {
         "status": "FAILED",
@@ -205,12 +207,12 @@ def test_a_failure_that_was_no_failure(store: Store, table: TasksTable) -> None:
     }
     assert store.item(TASK) == failed
 
-    table.confirm(read(table), report(TaskStatus.FAILED, by=Reporter.POLL, minute=1, failure=failure))
+    kept.confirmations.confirm(read(kept), report(TaskStatus.FAILED, by=Reporter.POLL, minute=1, failure=failure))
     confirmed = failed | {"confirmedAt": TIMES[1], "updatedAt": TIMES[1], "request": STORED_REQUEST}
     assert store.item(TASK) == confirmed
 
     other = Failure(reason=FailureReason.INTERNAL)
-    table.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=2, failure=other))
+    kept.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=2, failure=other))
     evidence = {
         "reportedBy": "callback",
         "reportedAt": TIMES[2],
@@ -220,7 +222,7 @@ def test_a_failure_that_was_no_failure(store: Store, table: TasksTable) -> None:
     }
     assert store.item(TASK) == confirmed | {"deliveries": 2, "conflicts": [evidence]}
 
-    table.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=3))
+    kept.reports.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=3))
     overruled = {
         "reportedBy": "callback",
         "reportedAt": TIMES[0],
@@ -240,9 +242,9 @@ def test_a_failure_that_was_no_failure(store: Store, table: TasksTable) -> None:
     }
 
 
-def test_a_claim_that_its_provider_contradicts(store: Store, table: TasksTable) -> None:
-    table.record(report(TaskStatus.SUCCEEDED, *map(image, "abcde"), by=Reporter.CALLBACK, minute=0))
-    table.correct(read(table), report(TaskStatus.PENDING, by=Reporter.POLL, minute=1))
+def test_a_claim_that_its_provider_contradicts(store: Store, kept: Store) -> None:
+    kept.reports.record(report(TaskStatus.SUCCEEDED, *map(image, "abcde"), by=Reporter.CALLBACK, minute=0))
+    kept.confirmations.correct(read(kept), report(TaskStatus.PENDING, by=Reporter.POLL, minute=1))
 
     item = store.item(TASK)
     assert item is not None
@@ -264,14 +266,14 @@ def test_a_claim_that_its_provider_contradicts(store: Store, table: TasksTable) 
     }
 
 
-def test_a_task_that_is_polled_for_again(store: Store, table: TasksTable) -> None:
+def test_a_task_that_is_polled_for_again(store: Store, kept: Store) -> None:
     given_up = Failure(reason=FailureReason.NO_NEWS, message="words")
-    table.record(report(TaskStatus.TIMED_OUT, by=Reporter.POLL, minute=0, failure=given_up))
+    kept.reports.record(report(TaskStatus.TIMED_OUT, by=Reporter.POLL, minute=0, failure=given_up))
     item = store.item(TASK)
     assert item is not None
     assert (item["status"], item["rank"], item["deleteAfter"]) == ("TIMED_OUT", 10, delete_after(0))
 
-    assert table.restart(read(table), now=at(1)) is True
+    assert kept.restarts.reopen(read(kept), now=at(1)) is True
 
     assert store.item(TASK) == {
         **{key: value for key, value in REGISTERED.items() if key != "registeredAt"},
@@ -280,10 +282,10 @@ def test_a_task_that_is_polled_for_again(store: Store, table: TasksTable) -> Non
     }
 
 
-def test_a_correction_moves_the_time_of_deletion_with_the_status(store: Store, table: TasksTable) -> None:
+def test_a_correction_moves_the_time_of_deletion_with_the_status(store: Store, kept: Store) -> None:
     other = Failure(reason=FailureReason.INTERNAL, code="500")
-    table.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0))
-    table.correct(read(table), report(TaskStatus.FAILED, by=Reporter.POLL, minute=1, failure=other))
+    kept.reports.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0))
+    kept.confirmations.correct(read(kept), report(TaskStatus.FAILED, by=Reporter.POLL, minute=1, failure=other))
 
     item = store.item(TASK)
     assert item is not None
@@ -298,8 +300,8 @@ def test_a_correction_moves_the_time_of_deletion_with_the_status(store: Store, t
     assert item["deleteAfter"] == delete_after(1)
 
     store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
-    table.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=2, failure=other))
-    table.correct(read(table), report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.POLL, minute=3))
+    kept.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=2, failure=other))
+    kept.confirmations.correct(read(kept), report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.POLL, minute=3))
 
     item = store.item(TASK)
     assert item is not None

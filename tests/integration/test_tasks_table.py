@@ -24,7 +24,8 @@ from catchlight.models import (
     TaskReport,
     TaskStatus,
 )
-from catchlight.tasks.table import MAX_CONFLICTS, MAX_KEYS_PER_GET, Outcome, Recorded, TasksTable
+from catchlight.tasks.reports import MAX_CONFLICTS, Recorded, ReportOutcome
+from catchlight.tasks.table import MAX_KEYS_PER_GET
 from tests.integration.conftest import TABLE_NAME, Store
 
 NOW = datetime(2026, 1, 6, 0, 17, 5, 120_000, tzinfo=UTC)
@@ -71,9 +72,9 @@ def given_up() -> TaskReport:
 
 
 def test_a_success_of_a_task_that_nobody_registered_is_an_item(store: Store) -> None:
-    recorded = store.table.record(success(an_image("o", ImageKind.ORIGIN), an_image("r")))
+    recorded = store.reports.record(success(an_image("o", ImageKind.ORIGIN), an_image("r")))
 
-    assert recorded == Recorded(Outcome.APPLIED, None)
+    assert recorded == Recorded(ReportOutcome.APPLIED, None)
     assert store.items() == [
         {
             "task": TASK,
@@ -106,7 +107,7 @@ def test_a_success_of_a_task_that_nobody_registered_is_an_item(store: Store) -> 
 
 
 def test_a_failure_says_why(store: Store) -> None:
-    store.table.record(failure())
+    store.reports.record(failure())
 
     item = store.item(TASK)
     assert item is not None
@@ -119,7 +120,7 @@ def test_a_failure_says_why(store: Store) -> None:
 def test_a_registered_task_is_moved_on_and_keeps_what_the_user_put(store: Store) -> None:
     store.put(TASK, status="PENDING", rank=0, registeredAt="2026-01-06T00:16:00.000Z", customer="7", prompt="a cat")
 
-    assert store.table.record(success()) == Recorded(Outcome.APPLIED, TaskStatus.PENDING)
+    assert store.reports.record(success()) == Recorded(ReportOutcome.APPLIED, TaskStatus.PENDING)
 
     item = store.item(TASK)
     assert item is not None
@@ -132,7 +133,7 @@ def test_a_registered_task_is_moved_on_and_keeps_what_the_user_put(store: Store)
 def test_an_item_without_a_rank_is_below_all_news(store: Store, attributes: dict[str, Any]) -> None:
     store.put(TASK, **attributes)
 
-    assert store.table.record(failure()).outcome is Outcome.APPLIED
+    assert store.reports.record(failure()).outcome is ReportOutcome.APPLIED
 
     item = store.item(TASK)
     assert item is not None
@@ -140,9 +141,9 @@ def test_an_item_without_a_rank_is_below_all_news(store: Store, attributes: dict
 
 
 def test_a_late_success_heals_a_failure(store: Store) -> None:
-    store.table.record(failure())
+    store.reports.record(failure())
 
-    assert store.table.record(success(at=LATER)) == Recorded(Outcome.APPLIED, TaskStatus.FAILED)
+    assert store.reports.record(success(at=LATER)) == Recorded(ReportOutcome.APPLIED, TaskStatus.FAILED)
 
     item = store.item(TASK)
     assert item is not None
@@ -153,9 +154,9 @@ def test_a_late_success_heals_a_failure(store: Store) -> None:
 
 @pytest.mark.parametrize("better", [failure(), success()])
 def test_any_word_of_the_provider_is_better_than_a_timeout(store: Store, better: TaskReport) -> None:
-    store.table.record(given_up())
+    store.reports.record(given_up())
 
-    assert store.table.record(better) == Recorded(Outcome.APPLIED, TaskStatus.TIMED_OUT)
+    assert store.reports.record(better) == Recorded(ReportOutcome.APPLIED, TaskStatus.TIMED_OUT)
 
     item = store.item(TASK)
     assert item is not None
@@ -164,7 +165,7 @@ def test_any_word_of_the_provider_is_better_than_a_timeout(store: Store, better:
 
 
 def test_news_of_a_poll_is_no_delivery(store: Store) -> None:
-    store.table.record(success(reporter=Reporter.POLL))
+    store.reports.record(success(reporter=Reporter.POLL))
 
     item = store.item(TASK)
     assert item is not None
@@ -173,8 +174,8 @@ def test_news_of_a_poll_is_no_delivery(store: Store) -> None:
 
 
 def test_a_callback_that_says_still_running_registers_the_task(store: Store) -> None:
-    assert store.table.record(news(TaskStatus.PENDING)).outcome is Outcome.APPLIED
-    assert store.table.record(news(TaskStatus.PENDING, at=LATER)).outcome is Outcome.DUPLICATE
+    assert store.reports.record(news(TaskStatus.PENDING)).outcome is ReportOutcome.APPLIED
+    assert store.reports.record(news(TaskStatus.PENDING, at=LATER)).outcome is ReportOutcome.DUPLICATE
 
     item = store.item(TASK)
     assert item is not None
@@ -188,31 +189,31 @@ def test_a_callback_that_says_still_running_registers_the_task(store: Store) -> 
 
 @pytest.mark.parametrize("reporter", Reporter)
 def test_the_same_news_again_changes_nothing(store: Store, reporter: Reporter) -> None:
-    store.table.record(success())
+    store.reports.record(success())
     before = store.item(TASK)
 
     for _ in range(3):
-        again = store.table.record(success(reporter=reporter, at=LATER))
-        assert again == Recorded(Outcome.DUPLICATE, TaskStatus.SUCCEEDED)
+        again = store.reports.record(success(reporter=reporter, at=LATER))
+        assert again == Recorded(ReportOutcome.DUPLICATE, TaskStatus.SUCCEEDED)
 
     assert store.item(TASK) == before
 
 
 def test_the_same_object_signed_anew_is_a_duplicate(store: Store) -> None:
-    store.table.record(success())
+    store.reports.record(success())
     signed_anew = an_image().model_copy(update={"url": "https://host.example/a.png?sig=2"})
 
-    assert store.table.record(success(signed_anew)).outcome is Outcome.DUPLICATE
+    assert store.reports.record(success(signed_anew)).outcome is ReportOutcome.DUPLICATE
 
 
 @pytest.mark.parametrize("status", [TaskStatus.SUCCEEDED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED])
 def test_a_late_failure_never_harms_a_success(store: Store, status: TaskStatus) -> None:
-    store.table.record(success())
+    store.reports.record(success())
     finish(store, status)
     before = store.item(TASK)
     assert before is not None
 
-    assert store.table.record(failure(at=LATER)) == Recorded(Outcome.CONFLICT, status)
+    assert store.reports.record(failure(at=LATER)) == Recorded(ReportOutcome.CONFLICT, status)
 
     assert store.item(TASK) == before | {
         "deliveries": 2,
@@ -234,13 +235,13 @@ def finish(store: Store, status: TaskStatus) -> None:
     if status is not TaskStatus.SUCCEEDED:
         state = ImageState.ARCHIVED if status is TaskStatus.ARCHIVED else ImageState.REJECTED
         settled = {index: image.model_copy(update={"state": state}) for index, image in enumerate(task.images)}
-        assert store.table.save_images(task, settled, now=NOW).status is status
+        assert store.images.save(task, settled, now=NOW).status is status
 
 
 def test_other_images_of_a_task_that_has_some_are_evidence(store: Store) -> None:
-    store.table.record(success())
+    store.reports.record(success())
 
-    assert store.table.record(success(an_image("b"))).outcome is Outcome.CONFLICT
+    assert store.reports.record(success(an_image("b"))).outcome is ReportOutcome.CONFLICT
 
     item = store.item(TASK)
     assert item is not None
@@ -249,21 +250,21 @@ def test_other_images_of_a_task_that_has_some_are_evidence(store: Store) -> None
 
 
 def test_timeouts_and_running_tasks_are_no_evidence_of_anything(store: Store) -> None:
-    store.table.record(success())
+    store.reports.record(success())
     before = store.item(TASK)
 
-    assert store.table.record(given_up()).outcome is Outcome.DUPLICATE
-    assert store.table.record(news(TaskStatus.PENDING, reporter=Reporter.POLL)).outcome is Outcome.DUPLICATE
+    assert store.reports.record(given_up()).outcome is ReportOutcome.DUPLICATE
+    assert store.reports.record(news(TaskStatus.PENDING, reporter=Reporter.POLL)).outcome is ReportOutcome.DUPLICATE
 
     assert store.item(TASK) == before
 
 
 def test_evidence_is_kept_once(store: Store) -> None:
-    store.table.record(success())
+    store.reports.record(success())
 
     for minute in range(5):
         report = failure(at=NOW + timedelta(minutes=minute))
-        assert store.table.record(report).outcome is Outcome.CONFLICT
+        assert store.reports.record(report).outcome is ReportOutcome.CONFLICT
 
     item = store.item(TASK)
     assert item is not None
@@ -272,10 +273,10 @@ def test_evidence_is_kept_once(store: Store) -> None:
 
 
 def test_evidence_is_bounded(store: Store) -> None:
-    store.table.record(success())
+    store.reports.record(success())
 
     for number in range(MAX_CONFLICTS + 5):
-        assert store.table.record(success(an_image(f"forged-{number}"))).outcome is Outcome.CONFLICT
+        assert store.reports.record(success(an_image(f"forged-{number}"))).outcome is ReportOutcome.CONFLICT
 
     item = store.item(TASK)
     assert item is not None
@@ -286,11 +287,11 @@ def test_evidence_is_bounded(store: Store) -> None:
 
 
 def test_evidence_is_bounded_when_it_comes_all_at_once(store: Store) -> None:
-    store.table.record(success())
+    store.reports.record(success())
 
     with ThreadPoolExecutor(16) as pool:
         reports = [success(an_image(f"forged-{number}")) for number in range(64)]
-        assert {recorded.outcome for recorded in pool.map(store.table.record, reports)} == {Outcome.CONFLICT}
+        assert {recorded.outcome for recorded in pool.map(store.reports.record, reports)} == {ReportOutcome.CONFLICT}
 
     item = store.item(TASK)
     assert item is not None
@@ -300,11 +301,11 @@ def test_evidence_is_bounded_when_it_comes_all_at_once(store: Store) -> None:
 
 def test_whoever_knows_the_token_cannot_fill_an_item(store: Store) -> None:
     """At 400 KB DynamoDB would take no news of the task any more, nor that its images are archived."""
-    store.table.record(success())
+    store.reports.record(success())
 
     for number in range(MAX_CONFLICTS + 1):
         long_urls = [an_image("x" * (MAX_URL_LENGTH - 40) + f"-{number}-{n}") for n in range(MAX_IMAGES_PER_TASK)]
-        store.table.record(success(*long_urls))
+        store.reports.record(success(*long_urls))
 
     assert len(json.dumps(store.item(TASK), default=str)) < 100_000
 
@@ -319,7 +320,7 @@ def test_news_of_a_malformed_item_is_refused_loudly(store: Store, attributes: di
     wrong = "images" if "images" in attributes else "status"
 
     with pytest.raises(StoreUnavailableError, match=rf"malformed, repair it by hand: {wrong}$"):
-        store.table.record(failure())
+        store.reports.record(failure())
 
     assert store.item(TASK) == before
 
@@ -329,9 +330,9 @@ def test_news_of_a_malformed_item_is_refused_loudly(store: Store, attributes: di
 
 def test_of_many_equal_reports_at_once_one_is_applied(store: Store) -> None:
     with ThreadPoolExecutor(16) as pool:
-        outcomes = [recorded.outcome for recorded in pool.map(store.table.record, [success()] * 64)]
+        outcomes = [recorded.outcome for recorded in pool.map(store.reports.record, [success()] * 64)]
 
-    assert sorted(outcomes) == [Outcome.APPLIED, *[Outcome.DUPLICATE] * 63]
+    assert sorted(outcomes) == [ReportOutcome.APPLIED, *[ReportOutcome.DUPLICATE] * 63]
     (item,) = store.items()
     assert item["deliveries"] == 1
 
@@ -346,7 +347,7 @@ def test_a_task_that_is_not_there(store: Store) -> None:
 
 
 def test_a_task_reads_as_it_was_written(store: Store) -> None:
-    store.table.record(success(an_image("o", ImageKind.ORIGIN), an_image("r")))
+    store.reports.record(success(an_image("o", ImageKind.ORIGIN), an_image("r")))
 
     task = store.table.get(TASK)
 
@@ -391,7 +392,7 @@ def test_a_malformed_item_does_not_take_the_others_with_it(store: Store) -> None
 
 
 def two_images(store: Store) -> Task:
-    store.table.record(success(an_image("o", ImageKind.ORIGIN), an_image("r")))
+    store.reports.record(success(an_image("o", ImageKind.ORIGIN), an_image("r")))
     task = store.table.get(TASK)
     assert task is not None
     return task
@@ -416,7 +417,7 @@ def archived(image: Image) -> Image:
 def test_a_task_is_archived_when_all_its_images_are(store: Store) -> None:
     task = two_images(store)
 
-    after = store.table.save_images(task, dict(enumerate(map(archived, task.images))), now=LATER)
+    after = store.images.save(task, dict(enumerate(map(archived, task.images))), now=LATER)
 
     assert after.status is TaskStatus.ARCHIVED
     assert after.images == tuple(map(archived, task.images))
@@ -443,7 +444,7 @@ def test_a_task_is_archived_when_all_its_images_are(store: Store) -> None:
 def test_images_are_saved_one_after_the_other(store: Store) -> None:
     task = two_images(store)
 
-    assert store.table.save_images(task, {1: archived(task.images[1])}, now=LATER).status is TaskStatus.SUCCEEDED
+    assert store.images.save(task, {1: archived(task.images[1])}, now=LATER).status is TaskStatus.SUCCEEDED
     item = store.item(TASK)
     assert item is not None
     assert (item["status"], item["rank"]) == ("SUCCEEDED", 30)
@@ -452,7 +453,7 @@ def test_images_are_saved_one_after_the_other(store: Store) -> None:
 
     halfway = store.table.get(TASK)
     assert halfway is not None
-    assert store.table.save_images(halfway, {0: archived(task.images[0])}, now=LATER).status is TaskStatus.ARCHIVED
+    assert store.images.save(halfway, {0: archived(task.images[0])}, now=LATER).status is TaskStatus.ARCHIVED
 
 
 @pytest.mark.parametrize("state", [ImageState.EXPIRED, ImageState.REJECTED])
@@ -460,7 +461,7 @@ def test_a_task_that_misses_an_image_is_incomplete(store: Store, state: ImageSta
     task = two_images(store)
     lost = task.images[0].model_copy(update={"state": state, "reason": "the URL is dead"})
 
-    after = store.table.save_images(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
+    after = store.images.save(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
 
     assert after.status is TaskStatus.INCOMPLETE
     item = store.item(TASK)
@@ -472,11 +473,11 @@ def test_a_task_that_misses_an_image_is_incomplete(store: Store, state: ImageSta
 def test_of_two_runs_at_once_the_further_status_stays(store: Store) -> None:
     task = two_images(store)
     lost = {index: image.model_copy(update={"state": ImageState.EXPIRED}) for index, image in enumerate(task.images)}
-    store.table.save_images(task, dict(enumerate(map(archived, task.images))), now=LATER)
+    store.images.save(task, dict(enumerate(map(archived, task.images))), now=LATER)
     before = store.item(TASK)
 
     # This run read the task before the other one wrote.
-    store.table.save_images(task, lost, now=LATER)
+    store.images.save(task, lost, now=LATER)
 
     assert store.item(TASK) == before
 
@@ -484,8 +485,8 @@ def test_of_two_runs_at_once_the_further_status_stays(store: Store) -> None:
 def test_two_runs_that_settled_different_images_lose_none(store: Store) -> None:
     task = two_images(store)
 
-    store.table.save_images(task, {0: archived(task.images[0])}, now=LATER)
-    store.table.save_images(task, {1: archived(task.images[1])}, now=LATER)
+    store.images.save(task, {0: archived(task.images[0])}, now=LATER)
+    store.images.save(task, {1: archived(task.images[1])}, now=LATER)
 
     item = store.item(TASK)
     assert item is not None
@@ -504,10 +505,10 @@ def states(store: Store) -> tuple[str, list[str]]:
 
 def test_what_one_run_has_archived_another_does_not_call_expired(store: Store) -> None:
     task = two_images(store)
-    store.table.save_images(task, {0: archived(task.images[0])}, now=LATER)
+    store.images.save(task, {0: archived(task.images[0])}, now=LATER)
 
     # This run read the task before the other one wrote, and came when the URL was dead.
-    store.table.save_images(task, {0: lost(task.images[0]), 1: archived(task.images[1])}, now=LATER)
+    store.images.save(task, {0: lost(task.images[0]), 1: archived(task.images[1])}, now=LATER)
 
     assert states(store) == ("SUCCEEDED", ["ARCHIVED", "PENDING"])
 
@@ -515,22 +516,22 @@ def test_what_one_run_has_archived_another_does_not_call_expired(store: Store) -
 def test_an_image_that_was_renewed_meanwhile_is_not_settled_by_its_old_url(store: Store) -> None:
     task = two_images(store)
     fresh = task.images[0].model_copy(update={"url": "https://host.example/o.png?sig=2"})
-    assert store.table.renew(task, {0: fresh}, now=LATER)
+    assert store.images.replace(task, {0: fresh}, now=LATER)
 
-    store.table.save_images(task, {0: lost(task.images[0]), 1: archived(task.images[1])}, now=LATER)
+    store.images.save(task, {0: lost(task.images[0]), 1: archived(task.images[1])}, now=LATER)
 
     assert states(store) == ("SUCCEEDED", ["PENDING", "PENDING"])
 
 
 def test_a_final_status_rests_on_the_other_images_as_they_are(store: Store) -> None:
     task = two_images(store)
-    store.table.save_images(task, {1: archived(task.images[1])}, now=LATER)
+    store.images.save(task, {1: archived(task.images[1])}, now=LATER)
     halfway = store.table.get(TASK)
     assert halfway is not None
     anew = task.images[1].model_copy(update={"url": "https://host.example/r.png?sig=2"})
-    assert store.table.renew(halfway, {1: anew}, now=NOW)
+    assert store.images.replace(halfway, {1: anew}, now=NOW)
 
-    store.table.save_images(halfway, {0: archived(task.images[0])}, now=LATER)
+    store.images.save(halfway, {0: archived(task.images[0])}, now=LATER)
 
     assert states(store) == ("SUCCEEDED", ["PENDING", "PENDING"])
 
@@ -539,10 +540,10 @@ def test_a_claim_that_another_run_has_confirmed_is_not_corrected(store: Store) -
     """A provider that signs its URLs anew at every question says something else each time, and refutes nothing."""
     claim = two_images(store)
     confirmed = claim.model_copy(update={"confirmed_at": "2026-01-06T00:18:00.000Z"})
-    store.table.save_images(confirmed, {1: archived(claim.images[1])}, now=LATER)
+    store.images.save(confirmed, {1: archived(claim.images[1])}, now=LATER)
     signed_anew = an_image("o", ImageKind.ORIGIN).model_copy(update={"url": "https://host.example/o.png?sig=2"})
 
-    assert not store.table.correct(claim, success(signed_anew, an_image("r"), reporter=Reporter.POLL, at=LATER))
+    assert not store.confirmations.correct(claim, success(signed_anew, an_image("r"), reporter=Reporter.POLL, at=LATER))
 
     assert states(store) == ("SUCCEEDED", ["PENDING", "ARCHIVED"])
 
@@ -553,12 +554,12 @@ def test_a_claim_that_another_run_has_confirmed_is_not_corrected(store: Store) -
 def test_an_incomplete_task_can_be_succeeded_again(store: Store) -> None:
     task = two_images(store)
     lost = task.images[0].model_copy(update={"state": ImageState.EXPIRED, "reason": "the URL is dead"})
-    store.table.save_images(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
+    store.images.save(task, {0: lost, 1: archived(task.images[1])}, now=LATER)
     incomplete = store.table.get(TASK)
     assert incomplete is not None
     fresh = task.images[0].model_copy(update={"url": "https://host.example/o.png?sig=2"})
 
-    assert store.table.renew(incomplete, {0: fresh}, now=NOW)
+    assert store.images.replace(incomplete, {0: fresh}, now=NOW)
 
     item = store.item(TASK)
     assert item is not None
@@ -571,10 +572,10 @@ def test_an_incomplete_task_can_be_succeeded_again(store: Store) -> None:
 
 def test_a_task_that_has_changed_meanwhile_is_not_renewed(store: Store) -> None:
     task = two_images(store)
-    store.table.save_images(task, dict(enumerate(map(archived, task.images))), now=LATER)
+    store.images.save(task, dict(enumerate(map(archived, task.images))), now=LATER)
     before = store.item(TASK)
 
-    assert not store.table.renew(task, {0: task.images[0]}, now=NOW)
+    assert not store.images.replace(task, {0: task.images[0]}, now=NOW)
 
     assert store.item(TASK) == before
 
@@ -583,31 +584,31 @@ def test_a_task_that_has_changed_meanwhile_is_not_renewed(store: Store) -> None:
 
 
 def test_finished_tasks_are_deleted_when_their_time_has_come(store: Store) -> None:
-    table = TasksTable(TABLE_NAME, store.client, retention=timedelta(days=30))
+    kept = Store(store.client, retention=timedelta(days=30))
 
     def end() -> Any:
         return (store.item(TASK) or {}).get("deleteAfter")
 
-    table.record(failure())
+    kept.reports.record(failure())
     assert end() == int((NOW + timedelta(days=30)).timestamp())
 
     # Healed: there is something to do again.
-    table.record(success())
+    kept.reports.record(success())
     assert end() is None
 
-    task = table.get(TASK)
+    task = kept.table.get(TASK)
     assert task is not None
-    table.save_images(task, {0: archived(task.images[0])}, now=LATER)
+    kept.images.save(task, {0: archived(task.images[0])}, now=LATER)
     assert end() == int((LATER + timedelta(days=30)).timestamp())
 
-    finished = table.get(TASK)
+    finished = kept.table.get(TASK)
     assert finished is not None
-    table.renew(finished, {0: task.images[0]}, now=LATER)
+    kept.images.replace(finished, {0: task.images[0]}, now=LATER)
     assert end() is None
 
 
 def test_without_a_retention_nothing_is_ever_deleted(store: Store) -> None:
-    store.table.record(failure())
+    store.reports.record(failure())
 
     assert "deleteAfter" not in (store.item(TASK) or {})
 
@@ -615,10 +616,10 @@ def test_without_a_retention_nothing_is_ever_deleted(store: Store) -> None:
 # ------------------------------------------------------------------------------------------------ faults
 
 CALLS: list[Callable[[Store], object]] = [
-    lambda store: store.table.record(success()),
+    lambda store: store.reports.record(success()),
     lambda store: store.table.get(TASK),
     lambda store: store.table.get_many([TASK]),
-    lambda store: store.table.save_images(
+    lambda store: store.images.save(
         Task(task=TASK, status=TaskStatus.SUCCEEDED, rank=30, images=(an_image(),)), {0: archived(an_image())}, now=NOW
     ),
 ]
@@ -654,7 +655,7 @@ def test_a_fault_of_dynamodb_is_worth_a_retry(store: Store, call: Callable[[Stor
 
 
 def test_evidence_that_cannot_be_written_is_worth_another_delivery(store: Store) -> None:
-    store.table.record(success())
+    store.reports.record(success())
     before = store.item(TASK)
     calls = 0
 
@@ -667,11 +668,11 @@ def test_evidence_that_cannot_be_written_is_worth_another_delivery(store: Store)
     store.client.meta.events.register("before-call.dynamodb.UpdateItem", fail_second)
 
     with pytest.raises(StoreUnavailableError):
-        store.table.record(failure())
+        store.reports.record(failure())
     assert calls == 2
     assert store.item(TASK) == before
 
-    assert store.table.record(failure()).outcome is Outcome.CONFLICT
+    assert store.reports.record(failure()).outcome is ReportOutcome.CONFLICT
     assert len((store.item(TASK) or {})["conflicts"]) == 1
 
 
@@ -724,10 +725,10 @@ COSTS: dict[str, tuple[tuple[TaskReport, ...], TaskReport, int]] = {
 def test_news_costs_one_call_and_new_evidence_another(store: Store, case: str, reporter: Reporter) -> None:
     before, report, expected = COSTS[case]
     for earlier in before:
-        store.table.record(earlier.model_copy(update={"reported_by": reporter}))
+        store.reports.record(earlier.model_copy(update={"reported_by": reporter}))
 
     with counted(store) as calls:
-        store.table.record(report.model_copy(update={"reported_by": reporter}))
+        store.reports.record(report.model_copy(update={"reported_by": reporter}))
 
     assert calls == ["UpdateItem"] * expected
 
@@ -736,10 +737,10 @@ def test_news_costs_one_call_and_new_evidence_another(store: Store, case: str, r
 
 
 def test_tasks_are_found_by_status_newest_first(store: Store) -> None:
-    store.table.record(success())
+    store.reports.record(success())
     for number in range(3):
         report = failure(at=NOW + timedelta(minutes=number)).model_copy(update={"task_id": f"failed-{number}"})
-        store.table.record(report)
+        store.reports.record(report)
 
     answer = store.client.query(
         TableName=TABLE_NAME,

@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import boto3
 import pytest
 
 from catchlight.api.idempotency import IdempotencyRecord, IdempotencyState, IdempotencyStore
-from catchlight.dispatch import Dispatcher
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Image, ImageKind, ImageState, Reporter, Task, TaskReport, TaskStatus
-from catchlight.recovery.reconcile import Reconciliation
 from catchlight.tasks.registration import new_task
 from tests.integration.conftest import TABLE_NAME, Store
 
@@ -95,47 +92,36 @@ class Write:
 
 def _settle(state: ImageState, *indices: int) -> Callable[[Store, Task], object]:
     settled = {index: image("ab"[index], state) for index in indices}
-    return lambda store, read: store.table.save_images(read, settled, now=NOW)
-
-
-def _reconciliation(store: Store) -> Reconciliation:
-    sqs = boto3.client("sqs")
-    dispatcher = Dispatcher(
-        sqs,
-        boto3.client("stepfunctions"),
-        archive_queue_url=sqs.create_queue(QueueName="archive")["QueueUrl"],
-        state_machine="arn:aws:states:us-east-1:123456789012:stateMachine:poll",
-    )
-    return Reconciliation(TABLE_NAME, store.client, dispatcher, now=lambda: NOW)
+    return lambda store, read: store.images.save(read, settled, now=NOW)
 
 
 WRITES = {
     "news": Write(
-        lambda store, _: store.table.record(report()),
+        lambda store, _: store.reports.record(report()),
         {"status": "FAILED", "rank": 29, "updatedAt": THEN},
         {"the same rank": {"rank": 30}, "a higher rank": {"rank": 31}},
         {"no rank": {"rank": ABSENT}, "no item": {"task": ABSENT}, "the lowest rank": {"rank": 0}},
     ),
     "a correction": Write(
-        lambda store, read: store.table.correct(read, report(image("c"))),
+        lambda store, read: store.confirmations.correct(read, report(image("c"))),
         SUCCEEDED,
         NOT_CLAIMED_ANY_MORE,
         {"changed otherwise": {"updatedAt": LATER}},
     ),
     "a confirmation": Write(
-        lambda store, read: store.table.confirm(read, report()),
+        lambda store, read: store.confirmations.confirm(read, report()),
         SUCCEEDED,
         NOT_CLAIMED_ANY_MORE,
         {"changed otherwise": {"updatedAt": LATER}},
     ),
     "a renewal": Write(
-        lambda store, read: store.table.renew(read, {0: image("c")}, now=NOW),
+        lambda store, read: store.images.replace(read, {0: image("c")}, now=NOW),
         SUCCEEDED,
         NOT_AS_READ,
         {"confirmed": {"confirmedAt": LATER}},
     ),
     "a restart": Write(
-        lambda store, read: store.table.restart(read, now=NOW),
+        lambda store, read: store.restarts.reopen(read, now=NOW),
         {"status": "TIMED_OUT", "rank": 10, "updatedAt": THEN},
         NOT_AS_READ,
         {"with more beside it": {"note": "by hand"}},
@@ -192,13 +178,13 @@ WRITES = {
         {"the other one from another URL": {"images": [stored_image("c", "ARCHIVED"), stored_image("b")]}},
     ),
     "polling noted": Write(
-        lambda store, read: _reconciliation(store)._note_polling(read),
+        lambda store, read: store.restarts.note_polling(read, now=NOW),
         {"status": "PENDING", "rank": 0, "updatedAt": THEN},
         NOT_AS_READ,
         {"noted before": {"reconciledAt": THEN}},
     ),
     "archiving noted": Write(
-        lambda store, read: _reconciliation(store)._note_archiving(read),
+        lambda store, read: store.restarts.note_archiving(read, now=NOW),
         SUCCEEDED,
         NOT_AS_READ,
         {"noted before": {"reconciledAt": THEN}},

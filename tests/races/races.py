@@ -8,8 +8,10 @@ from threading import Barrier
 from typing import TYPE_CHECKING
 
 from catchlight.models import Image, ImageKind, Reporter, Task, TaskReport, TaskStatus, task_key
+from catchlight.tasks.images import TaskImages
 from catchlight.tasks.registration import Registry
-from catchlight.tasks.table import Outcome, TasksTable
+from catchlight.tasks.reports import ReportOutcome, Reports
+from catchlight.tasks.table import TasksTable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -50,7 +52,7 @@ def run(table_name: str, client: "DynamoDBClient", *, keys: int, writers: int) -
     """Runs every kind of race, for this many keys each."""
     table = TasksTable(table_name, client)
     with ThreadPoolExecutor(writers) as pool:
-        for race in _races(table, Registry(table_name, client)):
+        for race in _races(table):
             one_winner = winners_word = 0
             for number in range(keys):
                 task_id = f"{race.name}-{number}"
@@ -67,18 +69,20 @@ def run(table_name: str, client: "DynamoDBClient", *, keys: int, writers: int) -
             yield Result(race.name, keys, writers, one_winner, winners_word)
 
 
-def _races(table: TasksTable, registry: Registry) -> tuple[Race, ...]:
+def _races(table: TasksTable) -> tuple[Race, ...]:
+    reports, images, registry = Reports(table), TaskImages(table), Registry(table)
+
     def news(task_id: str) -> Write:
-        return lambda place: table.record(_success(task_id, place)).outcome is Outcome.APPLIED
+        return lambda place: reports.record(_success(task_id, place)).outcome is ReportOutcome.APPLIED
 
     def registration(task_id: str) -> Write:
         return lambda place: registry.register(PROVIDER, [task_id], now=NOW + timedelta(seconds=place))[0]
 
     def renewal(task_id: str) -> Write:
-        table.record(_success(task_id, 99))
+        reports.record(_success(task_id, 99))
         read = table.get(task_key(PROVIDER, task_id))
         assert read is not None
-        return lambda place: table.renew(read, {0: _image(place)}, now=NOW + timedelta(hours=1, seconds=place))
+        return lambda place: images.replace(read, {0: _image(place)}, now=NOW + timedelta(hours=1, seconds=place))
 
     def has_url(task: Task, winner: int) -> bool:
         return task.images[0].url == _image(winner).url

@@ -1,10 +1,11 @@
 """Races at a store whose conditional writes are atomic; and that they would notice one whose are not."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from catchlight.tasks.table import TasksTable
+from catchlight.tasks.table import TasksTable, UpdateResult
 from local.template.expand import Template, load_template
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, a_store, an_account
 from tests.races.races import Result, run
@@ -29,13 +30,12 @@ def test_every_race_has_one_winner(template: Template) -> None:
 
 
 def test_a_store_that_lets_everybody_win_is_noticed(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
-    update_if = TasksTable._update_if
+    update = TasksTable.update
 
-    def everybody_wins(self: TasksTable, *arguments: Any) -> bool:
-        update_if(self, *arguments)
-        return True
+    def everybody_wins(self: TasksTable, *arguments: Any, **conditions: Any) -> UpdateResult:
+        return replace(update(self, *arguments, **conditions), is_applied=True)
 
-    monkeypatch.setattr(TasksTable, "_update_if", everybody_wins)
+    monkeypatch.setattr(TasksTable, "update", everybody_wins)
 
     renewals = next(result for result in results(template, 5) if result.name == "renewal")
 

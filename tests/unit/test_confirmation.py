@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.archiving.confirmation import Confirmation, ConfirmationResult
+from catchlight.archiving.confirmation import CallbackConfirmation
 from catchlight.errors import UnconfirmedError
 from catchlight.models import (
     Failure,
@@ -18,6 +18,7 @@ from catchlight.models import (
     TaskReport,
     TaskStatus,
 )
+from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -43,11 +44,11 @@ def answer(status: TaskStatus = TaskStatus.SUCCEEDED, *images: Image, request: A
     )
 
 
-class World:
-    """A provider with an answer, and a table that takes a correction, or does not, and has a task afterwards."""
+class World(Confirmations):
+    """A provider with an answer, and a table that becomes `afterwards` by a correction, or has changed (None)."""
 
-    def __init__(self, told: TaskReport | None, *, is_corrected: bool = True, afterwards: Task | None = None) -> None:
-        self.told, self.is_corrected, self.afterwards = told, is_corrected, afterwards
+    def __init__(self, told: TaskReport | None, *, afterwards: Task | None = None) -> None:
+        self.told, self.afterwards = told, afterwards
         self.asked: list[str] = []
         self.corrections: list[tuple[Task, TaskReport]] = []
 
@@ -55,17 +56,13 @@ class World:
         self.asked.append(key)
         return self.told
 
-    def correct(self, claimed: Task, told: TaskReport) -> bool:
-        self.corrections.append((claimed, told))
-        return self.is_corrected
-
-    def get(self, key: str) -> Task | None:
-        assert key == "acedata#t1"
+    def correct(self, task: Task, answer: TaskReport) -> Task | None:
+        self.corrections.append((task, answer))
         return self.afterwards
 
     def check(self, task: Task, *, is_last_try: bool = False) -> ConfirmationResult:
-        parts: Any = self
-        return Confirmation(parts, parts).check(task, is_last_try=is_last_try)
+        provider: Any = self
+        return CallbackConfirmation(self, provider).check(task, is_last_try=is_last_try)
 
 
 CLAIM = a_task(image("a"))
@@ -138,14 +135,36 @@ def test_another_answer_corrects_the_task(told: TaskReport, is_contradicted: boo
     assert world.corrections == [(CLAIM, told)]
 
 
-@pytest.mark.parametrize(
-    ("is_corrected", "afterwards", "reason"),
-    [
-        (False, CORRECTED, "changed while its provider was asked"),
-        (True, None, "changed after its correction"),
-        (True, a_task(image("c")), "changed after its correction"),
-    ],
+def test_a_task_that_changes_meanwhile_is_tried_again() -> None:
+    with pytest.raises(UnconfirmedError, match="changed while its provider was asked"):
+        World(answer(TaskStatus.FAILED), afterwards=None).check(CLAIM)
+
+
+# ------------------------------------------------------------------------------------------------ failures, when polled
+
+FAILED = Task(
+    task="acedata#t1",
+    status=TaskStatus.FAILED,
+    failure=Failure(reason=FailureReason.INTERNAL),
+    reported_by=Reporter.CALLBACK,
 )
-def test_a_task_that_changes_meanwhile_is_tried_again(is_corrected: bool, afterwards: Task | None, reason: str) -> None:
-    with pytest.raises(UnconfirmedError, match=reason):
-        World(answer(TaskStatus.FAILED), is_corrected=is_corrected, afterwards=afterwards).check(CLAIM)
+
+
+class Confirming(Confirmations):
+    """A table in which a confirmation is written, or not because the task has changed."""
+
+    def __init__(self, *, is_unchanged: bool) -> None:
+        self.is_unchanged = is_unchanged
+
+    def confirm(self, task: Task, answer: TaskReport) -> bool:
+        return self.is_unchanged
+
+
+def test_a_confirmed_failure_is_written_at_once() -> None:
+    said = answer(TaskStatus.FAILED)
+
+    settled = Confirming(is_unchanged=True).settle(FAILED, said)
+    assert settled
+    assert (settled.task.confirmed_at, settled.is_contradicted) == ("2026-01-31T12:00:00.000Z", False)
+
+    assert Confirming(is_unchanged=False).settle(FAILED, said) is None

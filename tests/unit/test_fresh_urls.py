@@ -44,7 +44,7 @@ class World:
             raise self.told
         return self.told
 
-    def renew(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> bool:
+    def replace(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> bool:
         self.renewed.append((images, now))
         return self.is_unchanged
 

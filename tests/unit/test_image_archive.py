@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from catchlight.archiving.archiver import ArchiveRun, ImageArchive
-from catchlight.archiving.confirmation import ConfirmationResult
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.errors import (
     ImageGoneError,
@@ -20,6 +19,7 @@ from catchlight.errors import (
 )
 from catchlight.images.formats import ImageMetadata
 from catchlight.models import GenerationRequest, Image, ImageKind, ImageState, Reporter, Task, TaskStatus
+from catchlight.tasks.confirmations import ConfirmationResult
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 KEY = "acedata#t1"
@@ -85,7 +85,7 @@ class World:
     def put_request(self, task: Task) -> None:
         self.requests.append(task)
 
-    def save_images(
+    def save(
         self, task: Task, images: Mapping[int, Image], *, now: datetime, known_request: GenerationRequest | None
     ) -> Task:
         assert now == NOW
@@ -96,7 +96,7 @@ class World:
     def archive(self, *, is_last_try: bool = False, threads: int = 1, **more: Any) -> ArchiveRun | None:
         parts: Any = self
         pool = PriorityThreadPool(threads)
-        archive = ImageArchive(*(parts,) * 5, additional_hosts=iter(["more.example"]), pool=pool, now=lambda: NOW)
+        archive = ImageArchive(*(parts,) * 6, additional_hosts=iter(["more.example"]), pool=pool, now=lambda: NOW)
         try:
             return archive.archive(KEY, is_last_try=is_last_try, **more)
         finally:

@@ -21,8 +21,8 @@ LIMITS: dict[str, object] = {
     "catchlight.providers.payloads.MAX_INTEGER_DIGITS": 15,
     "catchlight.providers.payloads.MAX_EPOCH_SECONDS": 100_000_000_000,
     "catchlight.callbacks.verification.SIGNATURE_TOLERANCE": timedelta(minutes=5),
-    "catchlight.tasks.table.MAX_CONFLICTS": 10,
-    "catchlight.tasks.table.MAX_URLS_PER_CONFLICT": 4,
+    "catchlight.tasks.reports.MAX_CONFLICTS": 10,
+    "catchlight.tasks.reports.MAX_URLS_PER_CONFLICT": 4,
     # What AWS takes in one call.
     "catchlight.tasks.table.MAX_KEYS_PER_GET": 100,
     "catchlight.dispatch.MAX_MESSAGES_PER_CALL": 10,

@@ -77,7 +77,7 @@ ANSWERS: list[tuple[Task, TaskReport, bool, bool]] = [
 def test_an_answer_says_the_same_or_refutes_or_neither(
     known: Task, told: TaskReport, is_same: bool, is_contradicted: bool
 ) -> None:
-    assert known.says_the_same_as(told) is is_same
+    assert known.is_confirmed_by(told) is is_same
     assert known.is_contradicted_by(told) is is_contradicted
 
 

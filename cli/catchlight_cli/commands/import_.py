@@ -63,7 +63,7 @@ def run(session: Session) -> ExitStatus:
     is_done = bool(options.yes and (options.skip_invalid or not invalid))
     registered = len(new)
     if is_done:
-        registry = Registry(stack.table, stack.client("dynamodb"))
+        registry = Registry(tasks_table(stack))
         registered = 0
         with screen.progress() as progress:
             bar = progress.add_task("Registering", total=len(new))

@@ -8,8 +8,9 @@ from rich.text import Text
 
 from catchlight.callbacks.rejected_deliveries import RejectedDeliveries
 from catchlight.models import Model
-from catchlight.tasks.table import TasksTable
+from catchlight.tasks.reports import Reports
 from catchlight_cli.command import Command, ExitStatus, Session
+from catchlight_cli.factories import tasks_table
 from catchlight_cli.output import a_table
 from catchlight_cli.repair.replaying import Replayed, replay
 
@@ -36,8 +37,8 @@ def run(session: Session) -> ExitStatus:
     """Replays all kept deliveries. Returns WRONG if one of them still cannot be read."""
     stack, options = session.stack, session.options
     deliveries = RejectedDeliveries(stack.client("s3"), stack.bucket)
-    table = TasksTable(stack.table, stack.client("dynamodb"))
-    replayed = replay(deliveries, table, provider_id=options.provider, dry_run=options.dry_run)
+    reports = Reports(tasks_table(stack))
+    replayed = replay(deliveries, reports, provider_id=options.provider, dry_run=options.dry_run)
     result = Replay(dry_run=options.dry_run, deliveries=tuple(session.screen.track(replayed, "Replaying")))
     session.screen.show(result, lambda: page(result))
     return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE

@@ -11,7 +11,7 @@ from catchlight.callbacks.verification import decode_json
 from catchlight.errors import RequestError
 from catchlight.models import Model
 from catchlight.providers import find_provider
-from catchlight.tasks.table import TasksTable
+from catchlight.tasks.reports import Reports
 
 
 class Replayed(Model):
@@ -25,13 +25,13 @@ class Replayed(Model):
 
 
 def replay(
-    deliveries: RejectedDeliveries, table: TasksTable, *, provider_id: str | None = None, dry_run: bool = False
+    deliveries: RejectedDeliveries, reports: Reports, *, provider_id: str | None = None, dry_run: bool = False
 ) -> Iterator[Replayed]:
-    """Parses every rejected delivery again and records its report in the table.
+    """Parses every rejected delivery again and records its report.
 
     Args:
         deliveries: the rejected deliveries in the stack's bucket.
-        table: the stack's tasks table.
+        reports: writes to the stack's tasks table.
         provider_id: replaces the provider of the callback's URL, if that was wrong.
         dry_run: yields what would happen, and writes nothing.
     """
@@ -48,6 +48,6 @@ def replay(
             would = f"would be {report.status}"
             yield Replayed(key=key, provider=provider, task=report.task, outcome=would, is_settled=False)
             continue
-        outcome = table.record(report).outcome
+        outcome = reports.record(report).outcome
         deliveries.remove(key)
         yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome, is_settled=True)

@@ -35,7 +35,7 @@ class FakeEndpoint:
         if status == 0:
             raise httpx.ConnectError("refused")
         if status == 200 and not self.forgets:
-            self._deployed.store.table.record(
+            self._deployed.store.reports.record(
                 TaskReport(
                     provider="flux-kontext",
                     task_id=task_id,

@@ -31,7 +31,7 @@ def ace_has(*urls: str) -> Callable[[httpx.Request], httpx.Response]:
 def claim_failure(store: Store, reason: FailureReason = FailureReason.INTERNAL, task: str = TASK) -> None:
     """Records a callback that reports a failure."""
     provider, _, task_id = task.partition("#")
-    store.table.record(
+    store.reports.record(
         TaskReport(
             provider=provider,
             task_id=task_id,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from catchlight.models import Task, TaskReport, TaskStatus
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.providers import PROVIDERS
-from catchlight.tasks.table import TasksTable
-from tests.integration.archiver import TASK, Archiver
+from catchlight.tasks.confirmations import Confirmations
+from tests.integration.archiver import Archiver
 from tests.integration.confirmation.claims import FORGED, PNG, has, urls
 from tests.integration.confirmation.conftest import Stream
 from tests.integration.providers import (
@@ -53,7 +53,7 @@ class World:
         report = PROVIDERS["flux-kontext"].parse_callback(
             body | {"taskId": self.task_id}, received_at=datetime.now(UTC)
         )
-        self.archiver.store.table.record(report)
+        self.archiver.store.reports.record(report)
 
     def step(self, name: str) -> None:
         match name:
@@ -137,19 +137,20 @@ def test_a_forger_with_the_token_changes_nothing_in_the_end(
 def test_a_claim_that_follows_a_correction_at_once_is_not_taken_for_its_result(
     archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found by tests/faults: the item is read again after its correction, and the forger posts in between."""
+    """Found by tests/faults: the forger posts between a correction and what follows from it."""
     forged = archiver.serve("forged", FORGED)
     providers.answers[FLUX_PATH] = failed
     archiver.succeed(forged)
-    correct = TasksTable.correct
+    correct = Confirmations.correct
 
-    def correct_and_claim_again(table: TasksTable, claimed: Task, answer: TaskReport) -> bool:
-        is_corrected = correct(table, claimed, answer)
+    def correct_and_claim_again(self: Confirmations, task: Task, answer: TaskReport) -> Task | None:
+        corrected = correct(self, task, answer)
         archiver.succeed(forged)
-        return is_corrected
+        return corrected
 
-    monkeypatch.setattr(TasksTable, "correct", correct_and_claim_again)
+    monkeypatch.setattr(Confirmations, "correct", correct_and_claim_again)
 
-    assert archiver.run() == [TASK]
+    assert archiver.run() == []
+    assert archiver.item()["status"] == "SUCCEEDED"  # the stream's change to it brings another message
     assert archiver.objects() == {}
     assert archiver.server.requests == []

@@ -7,7 +7,7 @@ import pytest
 
 from catchlight.models import ImageKind, Reporter
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
-from catchlight.tasks.table import TasksTable
+from catchlight.tasks.images import TaskImages
 from tests.image_server import picture, status
 from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.claims import NO_ANSWERS, PNG, has
@@ -106,7 +106,7 @@ def test_what_another_run_has_archived_meanwhile_is_not_renewed(
     archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, result = dead_origin(archiver)
-    monkeypatch.setattr(TasksTable, "renew", lambda *_, **__: False)
+    monkeypatch.setattr(TaskImages, "replace", lambda *_, **__: False)
     providers.answers = {FLUX_PATH: has(result, archiver.serve("fresh", JPEG))}
 
     assert archiver.run() == [TASK]

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from catchlight.models import FailureReason, ImageKind, Reporter
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.polling.provider_client import ProviderClient
-from catchlight.tasks.table import MAX_CONFLICTS
+from catchlight.tasks.reports import MAX_CONFLICTS
 from functions.archive_images import app as archive_images
 from tests.canary_secrets import API_KEYS
 from tests.image_server import content, picture, status

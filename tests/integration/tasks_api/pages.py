@@ -43,7 +43,7 @@ def fail(api: TasksApiHarness, clock: Clock, task_id: str, provider: str = "flux
         reported_at=clock.now,
         failure=Failure(reason=FailureReason.INTERNAL),
     )
-    api.store.table.record(report)
+    api.store.reports.record(report)
 
 
 def listed(answer: Answer) -> list[str]:

@@ -53,10 +53,10 @@ def a_success(api: TasksApiHarness, *images: Image) -> None:
         reported_at=NOW,
         images=images,
     )
-    api.store.table.record(report)
+    api.store.reports.record(report)
     task = api.store.table.get(TASK)
     assert task
-    api.store.table.save_images(task, dict(enumerate(images)), now=NOW)
+    api.store.images.save(task, dict(enumerate(images)), now=NOW)
 
 
 # ------------------------------------------------------------------------------------------------ shown
@@ -136,8 +136,8 @@ def test_a_failure_with_evidence_against_it(api: TasksApiHarness) -> None:
         )
 
     policy = Failure(reason=FailureReason.CONTENT_POLICY, code="400", message="flagged")
-    api.store.table.record(news(TaskStatus.FAILED, failure=policy))
-    api.store.table.record(news(TaskStatus.FAILED, failure=Failure(reason=FailureReason.INTERNAL)))
+    api.store.reports.record(news(TaskStatus.FAILED, failure=policy))
+    api.store.reports.record(news(TaskStatus.FAILED, failure=Failure(reason=FailureReason.INTERNAL)))
 
     task = api.ask("GET", PATH).body
 

@@ -53,7 +53,7 @@ def test_a_callback_that_was_faster_is_known(api: TasksApiHarness) -> None:
         reported_by=Reporter.POLL,
         reported_at=NOW,
     )
-    api.store.table.record(report)
+    api.store.reports.record(report)
 
     assert outcomes(api.register("task12345").body) == [(TASK, "known")]
 

@@ -6,12 +6,12 @@ from functools import cache
 from pathlib import Path
 
 from catchlight.models import ImageState
-from catchlight.tasks.table import Outcome
+from catchlight.tasks.reports import ReportOutcome
 from tests.unit.template.expanded import REPOSITORY
 
 # f"Images{image.state.title()}": the values in the braces. A pending image is not counted.
 NAME_FAMILIES = {
-    "Callbacks": [outcome.title() for outcome in Outcome],
+    "Callbacks": [outcome.title() for outcome in ReportOutcome],
     "Images": [state.title() for state in ImageState if state is not ImageState.PENDING],
 }
 

@@ -6,7 +6,7 @@ import pytest
 
 from catchlight.api import queries, schemas, submission_client
 from catchlight.polling.provider_client import CONNECT_TIMEOUT_SECONDS
-from catchlight.tasks import registration
+from catchlight.tasks import table
 from local.template.intrinsic_functions import Resolver
 from tests.unit.template.expanded import EXPANDED, FUNCTIONS, RESOURCES, of_type
 
@@ -79,7 +79,7 @@ def test_the_feed_holds_what_a_page_is_filtered_by_and_nothing_that_changes() ->
     feed = indexes()["byArrival"]
 
     assert feed["Projection"] == {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["provider"]}
-    assert registration.FEED
+    assert table.FEED
 
 
 def test_nothing_but_its_own_claims_and_tasks_is_written() -> None:

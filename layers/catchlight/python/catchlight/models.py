@@ -217,7 +217,7 @@ class Task(Model):
         return time if time.tzinfo else time.replace(tzinfo=UTC)
 
     def with_images(self, images: Mapping[int, Image], *, now: datetime) -> "Task":
-        """Returns the task as `TasksTable.renew` stores it, with `images` replacing those at the same positions."""
+        """Returns the task as `TaskImages.replace` stores it, with `images` replacing those at the same positions."""
         renewed = tuple(images.get(index, image) for index, image in enumerate(self.images))
         return self.model_copy(
             update={"status": TaskStatus.SUCCEEDED, "rank": TaskStatus.SUCCEEDED.rank, "images": renewed}
@@ -239,7 +239,7 @@ class Task(Model):
             case _:  # PENDING and TIMED_OUT carry no result, so they cannot contradict one
                 return False
 
-    def says_the_same_as(self, answer: TaskReport) -> bool:
+    def is_confirmed_by(self, answer: TaskReport) -> bool:
         """Decides whether a provider's answer has exactly the same result: the same URLs, or the same reason."""
         if answer.status is not self.status:
             return False

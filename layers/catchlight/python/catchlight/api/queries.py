@@ -13,7 +13,7 @@ from catchlight.api.schemas import FINAL_STATUSES, PageQuery
 from catchlight.aws.dynamodb import deserialized, store_errors
 from catchlight.errors import ImageTasksError
 from catchlight.models import iso
-from catchlight.tasks.registration import FEED
+from catchlight.tasks.table import FEED
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient

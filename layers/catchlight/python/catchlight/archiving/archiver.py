@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from catchlight.archiving.bucket import ImageBucket, folder
-from catchlight.archiving.confirmation import Confirmation, ConfirmationResult
+from catchlight.archiving.confirmation import CallbackConfirmation
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.errors import (
@@ -19,6 +19,8 @@ from catchlight.errors import (
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.models import Image, ImageState, Task, TaskStatus, by_place, split_task_key
 from catchlight.providers import PROVIDERS
+from catchlight.tasks.confirmations import ConfirmationResult
+from catchlight.tasks.images import TaskImages
 from catchlight.tasks.table import TasksTable
 
 # An image that is ARCHIVED or REJECTED now, or the error after which it is to be retried.
@@ -48,7 +50,8 @@ class ImageArchive:
     def __init__(
         self,
         table: TasksTable,
-        confirmation: Confirmation,
+        images: TaskImages,
+        confirmation: CallbackConfirmation,
         url_refresher: UrlRefresher,
         fetcher: ImageFetcher,
         bucket: ImageBucket,
@@ -58,6 +61,7 @@ class ImageArchive:
         now: Callable[[], datetime],
     ) -> None:
         self._table = table
+        self._images = images
         self._confirmation = confirmation
         self._url_refresher = url_refresher
         self._fetcher = fetcher
@@ -119,7 +123,7 @@ class ImageArchive:
         if settled or not failures:
             # One write for all images. After a crash before this write, the next run repeats the copies and S3 reports
             # the objects that exist already.
-            task = self._table.save_images(task, settled, now=self._now(), known_request=checked.known_request)
+            task = self._images.save(task, settled, now=self._now(), known_request=checked.known_request)
         return ArchiveRun(task, tuple(settled.values()), tuple(failures), len(renewed), checked.is_contradicted)
 
     def _copy_all(self, task: Task, indices: Iterable[int], deadline: float) -> dict[int, Result]:

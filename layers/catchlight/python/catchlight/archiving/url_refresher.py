@@ -6,14 +6,14 @@ from catchlight.errors import UnconfirmedError
 from catchlight.models import Image, ImageState, Task, TaskReport, TaskStatus, by_place
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.providers import PROVIDERS
-from catchlight.tasks.table import TasksTable
+from catchlight.tasks.images import TaskImages
 
 
 class UrlRefresher:
     """Refreshes the image URLs of single tasks. Thread-safe."""
 
-    def __init__(self, table: TasksTable, status_lookup: StatusLookup) -> None:
-        self._table = table
+    def __init__(self, images: TaskImages, status_lookup: StatusLookup) -> None:
+        self._images = images
         self._status_lookup = status_lookup
 
     def renew(self, task: Task, stale: Collection[int]) -> Task:
@@ -30,7 +30,7 @@ class UrlRefresher:
         answer, renewed = self._ask(task, stale)
         if answer is None or not renewed:
             return task
-        if not self._table.renew(task, renewed, now=answer.reported_at):
+        if not self._images.replace(task, renewed, now=answer.reported_at):
             raise UnconfirmedError("the task has changed while its provider was asked")
         return task.with_images(renewed, now=answer.reported_at)
 

@@ -24,7 +24,9 @@ from catchlight.polling.intervals import longest_poll_gap_seconds
 from catchlight.polling.provider_client import LookupResults, ProviderClient
 from catchlight.providers import PROVIDERS
 from catchlight.settings import PollTasksSettings
-from catchlight.tasks.table import Recorded, TasksTable
+from catchlight.tasks.confirmations import Confirmations
+from catchlight.tasks.reports import Recorded, Reports
+from catchlight.tasks.table import TasksTable
 
 # If a provider is busy, the wait is multiplied by this factor, up to five minutes.
 BUSY_FACTOR = 4
@@ -54,7 +56,7 @@ class PollRound:
 
 
 class Polling:
-    """Polls tasks and records their status with the same conditional write as callbacks (`TasksTable.record`)."""
+    """Polls tasks and records their status with the same conditional write as callbacks (`Reports.record`)."""
 
     def __init__(
         self,
@@ -67,6 +69,8 @@ class Polling:
     ) -> None:
         self._settings = settings
         self._table = table
+        self._reports = Reports(table)
+        self._confirmations = Confirmations(table)
         self._client = client
         self._keys = keys
         self._now = now
@@ -129,7 +133,7 @@ class Polling:
         """
         with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
             writes = {
-                task: pool.submit(self._table.record, report, known_request=items[task].request)
+                task: pool.submit(self._reports.record, report, known_request=items[task].request)
                 for task, report in reports.items()
             }
         news, failures = [], {}
@@ -155,11 +159,8 @@ class Polling:
 
         Returns False if the task was corrected because the provider contradicts the callback.
         """
-        if claimed.says_the_same_as(answer):
-            self._table.confirm(claimed, answer)
-            return True
-        is_corrected = self._table.correct(claimed, answer)
-        return not (is_corrected and claimed.is_contradicted_by(answer))
+        result = self._confirmations.settle(claimed, answer)
+        return not (result and result.is_contradicted)
 
     def _ask(self, tasks: Sequence[str], *, deadline: float) -> dict[str, LookupResults]:
         ids_by_provider = {

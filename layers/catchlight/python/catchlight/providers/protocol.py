@@ -2,7 +2,7 @@
 
 A provider's module defines models of its JSON, converts callbacks and answers to polls into `TaskReport`s, and builds
 the requests that poll tasks. It also knows the paths of requests for images. It does no I/O: `polling.provider_client`
-and `api.submission_client` send requests, and `tasks.table` writes reports.
+and `api.submission_client` send requests, and `tasks.reports` records reports.
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,18 +8,17 @@ dispatched, or a message ran out of tries. The status in the table shows this re
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from catchlight.aws.dynamodb import store_errors
-from catchlight.aws.update_expression import UpdateExpression
 from catchlight.dispatch import MAX_MESSAGES_PER_CALL, Dispatcher
 from catchlight.models import MAX_TASKS_PER_EXECUTION, Task, TaskStatus, is_task_key, iso
 from catchlight.tasks.by_status import TasksByStatus
+from catchlight.tasks.restarts import Restarts
+from catchlight.tasks.table import TasksTable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -57,11 +56,10 @@ class Reconciliation:
     def __init__(
         self, table: str, dynamodb: "DynamoDBClient", dispatcher: Dispatcher, *, now: Callable[[], datetime]
     ) -> None:
-        self._table = table
-        self._dynamodb = dynamodb
         # By task key: why the item was skipped in the results so far.
         self.unreadable: dict[str, str] = {}
         self._index = TasksByStatus(table, dynamodb, unreadable=self.unreadable.__setitem__)
+        self._restarts = Restarts(TasksTable(table, dynamodb))
         self._dispatcher = dispatcher
         self._now = now
 
@@ -105,7 +103,7 @@ class Reconciliation:
             keys = tuple(task.task for task in batch)
             # Executions wait one second more each, so that they do not query the providers all at the same moment.
             start = partial(self._dispatcher.start_polling, keys, name=_execution_name(batch), wait_seconds=number)
-            yield self._repair(batch, start, self._note_polling)
+            yield self._repair(batch, start, self._restarts.note_polling)
 
     def repeat_archiving(
         self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST, *, limit: int = MAX_TASKS_PER_RUN
@@ -118,14 +116,14 @@ class Reconciliation:
         for batch in _batches(islice(self.due_for_archiving(longer_than), limit), MAX_MESSAGES_PER_CALL):
             keys = tuple(task.task for task in batch)
             queue = partial(self._dispatcher.queue_archiving, keys, nonce=f"reconcile-{iso(self._now())}")
-            yield self._repair(batch, queue, self._note_archiving)
+            yield self._repair(batch, queue, self._restarts.note_archiving)
 
-    def _repair(self, batch: Sequence[Task], start: Callable[[], Any], note: Callable[[Task], None]) -> Repaired:
+    def _repair(self, batch: Sequence[Task], start: Callable[[], Any], note: Callable[..., bool]) -> Repaired:
         keys = tuple(task.task for task in batch)
         try:
             start()
             with ThreadPoolExecutor(_THREADS) as pool:
-                list(pool.map(note, batch))
+                list(pool.map(partial(note, now=self._now()), batch))
         except Exception as exc:  # noqa: BLE001 - the caller reports it and continues with the other batches
             return Repaired(keys, exc)
         return Repaired(keys)
@@ -137,32 +135,6 @@ class Reconciliation:
             else:
                 # Written by hand: without a valid key the task can be neither polled nor archived.
                 self.unreadable[task.task] = "expected provider#taskId"
-
-    def _note_polling(self, task: Task) -> None:
-        update = UpdateExpression()
-        # The wait is measured from here: the task is not overdue again before this execution has had its full time.
-        update.set("updatedAt", iso(self._now()))
-        update.set("reconciledAt", iso(self._now()))
-        self._update_as_read(task, update)
-
-    def _note_archiving(self, task: Task) -> None:
-        update = UpdateExpression()
-        # `updatedAt` stays: the task has been waiting since then.
-        update.set("reconciledAt", iso(self._now()))
-        self._update_as_read(task, update)
-
-    def _update_as_read(self, task: Task, update: UpdateExpression) -> None:
-        # If a report or another change was written meanwhile, the task needs no timestamp.
-        is_as_it_was_read = " AND ".join(
-            (update.equals("status", task.status.value), update.equals("updatedAt", task.updated_at))
-        )
-        with suppress(self._dynamodb.exceptions.ConditionalCheckFailedException), store_errors():
-            self._dynamodb.update_item(
-                TableName=self._table,
-                Key={"task": {"S": task.task}},
-                ConditionExpression=is_as_it_was_read,
-                **update.arguments(),
-            )
 
 
 def _is_due(task: Task, now: datetime) -> bool:

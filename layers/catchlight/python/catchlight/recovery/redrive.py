@@ -1,6 +1,6 @@
 """Retries single tasks whose processing has stopped, on an operator's request.
 
-Reports of callbacks and polls are not written here but with `TasksTable.record`. Redrive also retries tasks with a
+Reports of callbacks and polls are not written here but with `Reports.record`. Redrive also retries tasks with a
 final status (INCOMPLETE, TIMED_OUT), because the operator has decided so. Every write has the condition that the task
 has not changed since it was read.
 """
@@ -14,6 +14,8 @@ from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.dispatch import Dispatcher
 from catchlight.errors import ImageTasksError, ProviderError, UnconfirmedError
 from catchlight.models import Image, ImageState, Model, Task, TaskStatus, is_task_key
+from catchlight.tasks.images import TaskImages
+from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
 
 
@@ -45,6 +47,8 @@ class Redrive:
         self, table: TasksTable, url_refresher: UrlRefresher, dispatcher: Dispatcher, *, now: Callable[[], datetime]
     ) -> None:
         self._table = table
+        self._images = TaskImages(table)
+        self._restarts = Restarts(table)
         self._url_refresher = url_refresher
         self._dispatcher = dispatcher
         self._now = now
@@ -81,7 +85,7 @@ class Redrive:
             case Step.REOPEN:
                 return self._try_images_again(task, planned)
             case Step.REGISTER_ANEW:
-                if not self._table.restart(task, now=self._now()):
+                if not self._restarts.reopen(task, now=self._now()):
                     raise UnconfirmedError("the task has changed meanwhile")
             case Step.POLL:
                 digest = hashlib.sha256(f"{task.task} {nonce}".encode()).hexdigest()
@@ -105,7 +109,7 @@ class Redrive:
             # The archiver requests fresh URLs itself if it needs them.
             remark = f"the provider could not be asked for fresh URLs: {exc}"
         images |= fresh
-        if images and not self._table.renew(task, images, now=self._now()):
+        if images and not self._images.replace(task, images, now=self._now()):
             raise UnconfirmedError("the task has changed meanwhile")
         return planned.model_copy(update={"fresh_urls": len(fresh), "remark": remark})
 

@@ -3,25 +3,13 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from catchlight.aws.dynamodb import store_errors
 from catchlight.aws.update_expression import UpdateExpression
 from catchlight.models import GenerationRequest, TaskStatus, iso, task_key
+from catchlight.tasks.table import TasksTable, document, set_arrival
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.client import DynamoDBClient
-
-# The only partition key of the index byArrival: see the index in the template for the throughput that this allows.
-FEED = "tasks"
 # A hundred registrations take about half a second; botocore's connection pool has the same size.
 MAX_CONCURRENT_WRITES = 10
-
-
-def set_arrival(update: UpdateExpression, moment: datetime) -> None:
-    """Adds a task to the index byArrival, at the time of its first write. Later writes do not change this time."""
-    update.set_once("feed", FEED)
-    update.set_once("arrivedAt", iso(moment))
 
 
 def new_task(
@@ -42,7 +30,7 @@ def new_task(
     update.set_once("updatedAt", iso(now))
     set_arrival(update, now)
     if request:
-        update.set_once("request", request.model_dump(mode="json", by_alias=True, exclude_none=True))
+        update.set_once("request", document(request))
     if idempotency_key:
         update.set_once("idempotencyKey", idempotency_key)
     return update
@@ -51,9 +39,8 @@ def new_task(
 class Registry:
     """Registers tasks that were submitted elsewhere."""
 
-    def __init__(self, table: str, client: "DynamoDBClient") -> None:
+    def __init__(self, table: TasksTable) -> None:
         self._table = table
-        self._client = client
 
     def register(self, provider_id: str, task_ids: Sequence[str], *, now: datetime) -> list[bool]:
         """Registers tasks and returns for each, in the given order, whether it is new.
@@ -65,14 +52,7 @@ class Registry:
             return list(pool.map(lambda task_id: self._register(provider_id, task_id, now), task_ids))
 
     def _register(self, provider_id: str, task_id: str, now: datetime) -> bool:
-        try:
-            with store_errors():
-                self._client.update_item(
-                    TableName=self._table,
-                    Key={"task": {"S": task_key(provider_id, task_id)}},
-                    ConditionExpression="attribute_not_exists(task)",
-                    **new_task(provider_id, task_id, now=now).arguments(),
-                )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False
-        return True
+        update = new_task(provider_id, task_id, now=now)
+        return self._table.update(
+            task_key(provider_id, task_id), update, condition="attribute_not_exists(task)"
+        ).is_applied

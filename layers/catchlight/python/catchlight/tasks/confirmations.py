@@ -1,0 +1,92 @@
+"""Confirms or corrects the results of unconfirmed callbacks by the providers' own answers.
+
+Every client that knows the callback token can post a callback, and a provider's signature covers only the task id and
+the time. So the result of a callback is unconfirmed until a status request with the user's own API key returns the
+same result.
+"""
+
+from dataclasses import dataclass
+
+from catchlight.aws.update_expression import UpdateExpression
+from catchlight.models import GenerationRequest, Reporter, Task, TaskReport, TaskStatus, iso
+from catchlight.tasks.reports import MAX_CONFLICTS, evidence_of, update_by_report
+from catchlight.tasks.table import TasksTable, complete_request, document, parse_item
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmationResult:
+    """A task after its unconfirmed result was compared with the provider's answer."""
+
+    task: Task
+    is_contradicted: bool = False  # the provider reports another result: the callback's is kept as evidence
+    was_asked: bool = False  # the provider was queried: the URLs are its current ones
+    known_request: GenerationRequest | None = None  # as in the item; `task.request` is completed from the provider
+
+
+class Confirmations:
+    """Writes what a provider answers about tasks whose results come from unconfirmed callbacks.
+
+    Every method raises StoreUnavailableError when a call to DynamoDB fails.
+    """
+
+    def __init__(self, table: TasksTable) -> None:
+        self._table = table
+
+    def settle(self, task: Task, answer: TaskReport) -> ConfirmationResult | None:
+        """Confirms or corrects a task by its provider's answer. Returns None if the task has changed since it was read.
+
+        The confirmation of a success is not written here: `TaskImages.save` writes it together with the images, which
+        saves a write per task.
+        """
+        if not task.is_confirmed_by(answer):
+            corrected = self.correct(task, answer)
+            is_contradicted = task.is_contradicted_by(answer)
+            return ConfirmationResult(corrected, is_contradicted, was_asked=True) if corrected else None
+        if task.status is not TaskStatus.SUCCEEDED and not self.confirm(task, answer):
+            return None
+        # The provider's record has more of the request than the callback, and the seeds, which a submission lacks.
+        request = task.request.completed_by(answer.request) if task.request else answer.request
+        confirmed = task.model_copy(update={"confirmed_at": iso(answer.reported_at), "request": request})
+        return ConfirmationResult(confirmed, was_asked=True, known_request=task.request)
+
+    def confirm(self, task: Task, answer: TaskReport) -> bool:
+        """Marks a callback's result as confirmed by the provider. Returns False if the task has changed meanwhile."""
+        update = UpdateExpression()
+        update.set("confirmedAt", iso(answer.reported_at))
+        update.set("updatedAt", iso(answer.reported_at))
+        complete_request(update, answer.request, task.request)
+        return self._table.update(task.task, update, condition=_is_still_unconfirmed(task, update)).is_applied
+
+    def correct(self, task: Task, answer: TaskReport) -> Task | None:
+        """Replaces an unconfirmed callback's result by the provider's own answer.
+
+        If the answer contradicts the result of the callback, that result is kept as evidence. A correction may move a
+        task to a lower rank, but only a task whose result comes from an unconfirmed callback. Returns the corrected
+        task; None, without writing, if it has changed since it was read.
+        """
+        update = update_by_report(answer, task.request)
+        self._table.set_delete_after(update, answer.status, answer.reported_at)
+        if answer.status is TaskStatus.PENDING:
+            update.remove("reportedBy")
+            update.remove("reportedAt")
+        if not answer.images:
+            update.remove("images")
+        if task.is_contradicted_by(answer) and len(task.conflicts) < MAX_CONFLICTS:
+            update.append("conflicts", document(evidence_of(task)))
+        written = self._table.update(
+            task.task, update, condition=_is_still_unconfirmed(task, update), returns="ALL_NEW"
+        )
+        return parse_item(written.attributes) if written.is_applied else None
+
+
+def _is_still_unconfirmed(task: Task, update: UpdateExpression) -> str:
+    """Returns the condition that neither a new report nor a correction has changed the task since it was read."""
+    return " AND ".join(
+        (
+            update.equals("status", task.status.value),
+            update.equals("reportedBy", Reporter.CALLBACK.value),
+            update.equals("reportedAt", task.reported_at),
+            # If another invocation has confirmed the task meanwhile, it may have archived some of the images already.
+            update.equals("confirmedAt", None),
+        )
+    )

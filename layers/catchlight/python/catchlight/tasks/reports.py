@@ -1,0 +1,156 @@
+"""Records reports of tasks: callbacks and polls use the same conditional update."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from catchlight.aws.update_expression import UpdateExpression
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import Conflict, GenerationRequest, Reporter, Task, TaskReport, TaskStatus, iso
+from catchlight.tasks.table import TasksTable, complete_request, document, parse_item, set_arrival, set_status
+
+# Enough to investigate a contradiction. Conflicts take at most 80 KB, so that an attacker who has the token cannot fill
+# an item up to DynamoDB's limit of 400 KB.
+MAX_CONFLICTS = 10
+MAX_URLS_PER_CONFLICT = 4
+# Checked by the write itself: several concurrent writers may all have read an item with fewer conflicts.
+_HAS_ROOM_FOR_EVIDENCE = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
+
+
+class ReportOutcome(StrEnum):
+    """What recording a report has changed."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"  # the report repeats the stored result, or adds nothing to it
+    CONFLICT = "conflict"  # the report contradicts the stored result: kept as evidence, not applied
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The outcome of recording a report, and the status that the task had before."""
+
+    outcome: ReportOutcome
+    previous_status: TaskStatus | None
+    # Set if the replaced failure could not be stored as evidence; the report itself is written.
+    evidence_error: StoreUnavailableError | None = None
+
+
+class Reports:
+    """Records reports in the tasks table."""
+
+    def __init__(self, table: TasksTable) -> None:
+        self._table = table
+
+    def record(self, report: TaskReport, *, known_request: GenerationRequest | None = None) -> Recorded:
+        """Writes a report of a task, from a callback or a poll, if its status ranks higher than the stored one.
+
+        `known_request` has the request's parameters that the item is known to contain; missing ones are added.
+        One call to DynamoDB is enough, whether the report is applied or not. A report that contradicts the stored
+        result is written as evidence by a second call; if this fails, the method fails, too, so that a caller never
+        acknowledges a report that is not stored.
+
+        Raises:
+            StoreUnavailableError: a call to DynamoDB failed. The same report can be recorded again.
+        """
+        # The table does not contain the task (a callback may precede its registration), or the item has no rank.
+        has_no_rank = "attribute_not_exists(#rank)"
+        # Reports only move a task to a higher rank, so their order and repetitions do not change the final status.
+        moves_up = "#rank < :rank"
+        update = update_by_report(report, known_request)
+        self._table.set_delete_after(update, report.status, report.reported_at)
+        written = self._table.update(
+            report.task, update, condition=f"{has_no_rank} OR {moves_up}", returns="UPDATED_OLD"
+        )
+        if not written.is_applied:
+            stored = parse_item(written.attributes)
+            return Recorded(self._keep_if_contradicting(report, stored), stored.status)
+        previous = _previous_task(report.task, written.attributes)
+        evidence_error = None
+        if previous and previous.status is TaskStatus.FAILED:
+            # A success replaces a failure. One of the two reports was wrong, so the failure is kept for investigation.
+            evidence_error = self._keep_replaced_failure(previous)
+        return Recorded(ReportOutcome.APPLIED, previous.status if previous else None, evidence_error)
+
+    def _keep_if_contradicting(self, report: TaskReport, stored: Task) -> ReportOutcome:
+        if not stored.contradicts(report):
+            return ReportOutcome.DUPLICATE
+        evidence = _evidence(report)
+        is_known = _without_time(evidence) in map(_without_time, stored.conflicts)
+        if not is_known and len(stored.conflicts) < MAX_CONFLICTS:
+            self._append_evidence(stored.task, evidence, is_delivery=report.reported_by is Reporter.CALLBACK)
+        return ReportOutcome.CONFLICT
+
+    def _keep_replaced_failure(self, previous: Task) -> StoreUnavailableError | None:
+        try:
+            # The delivery that reported it is counted already.
+            self._append_evidence(previous.task, evidence_of(previous), is_delivery=False)
+        except StoreUnavailableError as exc:  # the report itself is stored: the caller logs the missing evidence
+            return exc
+        return None
+
+    def _append_evidence(self, task: str, evidence: Conflict, *, is_delivery: bool) -> None:
+        update = UpdateExpression()
+        update.append("conflicts", document(evidence))
+        if is_delivery:
+            update.add("deliveries", 1)
+        self._table.update(task, update, condition=_HAS_ROOM_FOR_EVIDENCE)
+
+
+def update_by_report(report: TaskReport, known_request: GenerationRequest | None) -> UpdateExpression:
+    """Builds the update that replaces a task's status and result by those of a report."""
+    update = UpdateExpression()
+    update.set("provider", report.provider)
+    update.set("taskId", report.task_id)
+    set_status(update, report.status, report.reported_at)
+    set_arrival(update, report.reported_at)
+    if report.status is TaskStatus.PENDING:
+        update.set_once("registeredAt", iso(report.reported_at))
+    else:
+        update.set("reportedBy", report.reported_by.value)
+        update.set("reportedAt", iso(report.reported_at))
+    # The confirmation belongs to the replaced result: a success after a confirmed failure is unconfirmed.
+    update.remove("confirmedAt")
+    complete_request(update, report.request, known_request)
+    if report.images:
+        update.set("images", [document(image) for image in report.images])
+    if report.failure:
+        update.set("failure", document(report.failure))
+    else:
+        update.remove("failure")  # a success replaces it
+    if report.reported_by is Reporter.CALLBACK:
+        update.add("deliveries", 1)
+    return update
+
+
+def evidence_of(task: Task) -> Conflict:
+    """Returns a task's result as evidence, before another result replaces it."""
+    return Conflict(
+        reported_by=task.reported_by or Reporter.CALLBACK,
+        reported_at=task.reported_time or datetime.fromtimestamp(0, UTC),
+        status=task.status,
+        urls=tuple(image.url for image in task.images[:MAX_URLS_PER_CONFLICT]),
+        failure=task.failure,
+    )
+
+
+def _evidence(report: TaskReport) -> Conflict:
+    return Conflict(
+        reported_by=report.reported_by,
+        reported_at=report.reported_at,
+        status=report.status,
+        urls=tuple(image.url for image in report.images[:MAX_URLS_PER_CONFLICT]),
+        failure=report.failure,
+    )
+
+
+def _without_time(conflict: Conflict) -> dict[str, Any]:
+    return conflict.model_dump(exclude={"reported_at"})
+
+
+def _previous_task(task: str, old_attributes: Any) -> Task | None:
+    """Builds the task from its previous attributes; None if there was no item, or a malformed one."""
+    with suppress(StoreUnavailableError):
+        return parse_item({**old_attributes, "task": {"S": task}})
+    return None

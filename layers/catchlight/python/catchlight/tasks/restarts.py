@@ -1,0 +1,45 @@
+"""Writes to tasks whose polling or archiving is restarted."""
+
+from datetime import datetime
+
+from catchlight.aws.update_expression import UpdateExpression
+from catchlight.models import Task, TaskStatus, iso
+from catchlight.tasks.table import TasksTable, is_as_read, set_status
+
+
+class Restarts:
+    """Writes restarts to the tasks table.
+
+    Every method returns False, without writing, if the task has changed since it was read, and raises
+    StoreUnavailableError when a call to DynamoDB fails.
+    """
+
+    def __init__(self, table: TasksTable) -> None:
+        self._table = table
+
+    def reopen(self, task: Task, *, now: datetime) -> bool:
+        """Sets a TIMED_OUT task to PENDING again; the stream's change of status starts polling."""
+        update = UpdateExpression()
+        set_status(update, TaskStatus.PENDING, now)
+        for name in ("failure", "reportedBy", "reportedAt"):
+            update.remove(name)
+        self._table.set_delete_after(update, TaskStatus.PENDING, now)
+        return self._update(task, update)
+
+    def note_polling(self, task: Task, *, now: datetime) -> bool:
+        """Notes that polling of a PENDING task was restarted."""
+        update = UpdateExpression()
+        # The wait is measured from here: the task is not overdue again before this execution has had its full time.
+        update.set("updatedAt", iso(now))
+        update.set("reconciledAt", iso(now))
+        return self._update(task, update)
+
+    def note_archiving(self, task: Task, *, now: datetime) -> bool:
+        """Notes that a SUCCEEDED task was queued for archiving again."""
+        update = UpdateExpression()
+        # `updatedAt` stays: the task has been waiting since then.
+        update.set("reconciledAt", iso(now))
+        return self._update(task, update)
+
+    def _update(self, task: Task, update: UpdateExpression) -> bool:
+        return self._table.update(task.task, update, condition=is_as_read(task, update)).is_applied
