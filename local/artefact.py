@@ -86,14 +86,15 @@ def fingerprint(project: Path, python: Path) -> str:
     """Returns a SHA-256 over all sources of a build and the interpreter that it is made for."""
     version = subprocess.run([str(python), "-VV"], check=True, capture_output=True, text=True).stdout
     digest = hashlib.sha256(f"{version} {platform.machine()} {python}\n".encode())
-    for path in _source_files(project):
+    for path in source_files(project):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(project)} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()
 
 
-def _source_files(project: Path) -> Iterator[Path]:
+def source_files(project: Path) -> Iterator[Path]:
+    """Yields every file that a build of `project` reads."""
     for source in SOURCES:
         path = project / source
         files = sorted(path.rglob("*")) if path.is_dir() else [path]

@@ -57,7 +57,7 @@ class LocalStack:
     parameters        values for the template's parameters
     template          a template to use instead of the repository's; its functions also import from the environment
     artefact          runs the built functions, without the source tree and the environment on their path
-    aws_middleware    wraps moto for all requests to AWS services, as local/moto/faults.py does
+    aws_middleware    wraps moto for all requests to AWS services: to record them, or to inject faults
 
     Functions may do what the template's roles allow, as in AWS; `permissions` records what they have requested.
 

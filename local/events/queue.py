@@ -12,7 +12,7 @@ from typing import Any
 from moto.sqs.models import Queue
 
 from local.account import REGION
-from local.events.batch_item_failures import failed_identifiers
+from local.events.event_source import EventSource, failed_identifiers
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
 from local.moto import patches
@@ -32,7 +32,7 @@ class QueueMapping:
     max_concurrency: int | None = None
 
 
-class QueueEventSource:
+class QueueEventSource(EventSource):
     """Polls one queue, with as many concurrent batches as the mapping allows and the function has sandboxes for.
 
     Handled messages are deleted. A failed message becomes visible again after its visibility timeout, in scaled time,
@@ -42,39 +42,30 @@ class QueueEventSource:
     def __init__(
         self, mapping: QueueMapping, queue: Queue, function: Function, sqs: Any, time_scale: float, logs: LogFolder
     ) -> None:
+        super().__init__(mapping.name, function, logs)
         self._mapping = mapping
         self._queue = queue
-        self._function = function
         self._sqs = sqs
         self._time_scale = time_scale
-        self._logs = logs
         concurrency = min(mapping.max_concurrency or function.max_sandboxes, function.max_sandboxes)
         self._slots = threading.Semaphore(concurrency)
         self._batches = ThreadPoolExecutor(concurrency, thread_name_prefix=mapping.name)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name=mapping.name)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(5)
+        super().stop()
         self._batches.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            # A slot is acquired before a message is received: a received message must not spend its visibility timeout
-            # waiting.
-            if not self._slots.acquire(timeout=0.2):
-                continue
-            messages = []
-            try:
-                # Checked in this process: a request to the server 20 times a second would keep a core busy.
-                if patches.wait_for_messages(self._queue, 0.05):
-                    messages = self._receive()
-            except Exception as exc:  # noqa: BLE001 - the mapping must continue after an error of the stack
-                self._note(exc)
+    def _step(self) -> None:
+        # A slot is acquired before a message is received: a received message must not spend its visibility timeout
+        # waiting.
+        if not self._slots.acquire(timeout=0.2):
+            return
+        messages = []
+        try:
+            # Checked in this process: a request to the server 20 times a second would keep a core busy.
+            if patches.wait_for_messages(self._queue, 0.05):
+                messages = self._receive()
+        finally:
             if messages:
                 self._batches.submit(self._deliver_and_free_slot, messages)
             else:
@@ -93,9 +84,8 @@ class QueueEventSource:
 
     def _deliver_and_free_slot(self, messages: list[Message]) -> None:
         try:
-            self._deliver(messages)
-        except Exception as exc:  # noqa: BLE001 - as above
-            self._note(exc)
+            with self._errors_logged():
+                self._deliver(messages)
         finally:
             self._slots.release()
 
@@ -115,7 +105,9 @@ class QueueEventSource:
             for refused in answer.get("Failed", []):
                 message_id = handled[int(refused["Id"])]["MessageId"]
                 code = refused.get("Code")
-                self._logs.error(self._mapping.name, f"message {message_id} not deleted, it comes again: {code}")
+                self._logs.error(
+                    self._name, f"message {message_id} was not deleted and will be delivered again: {code}"
+                )
         for message in messages:
             if message["MessageId"] in failed:
                 patches.scale_rest_of_visibility(self._queue, message["ReceiptHandle"], self._time_scale)
@@ -139,7 +131,3 @@ class QueueEventSource:
             "eventSourceARN": self._mapping.queue_arn,
             "awsRegion": REGION,
         }
-
-    def _note(self, exc: Exception) -> None:
-        if not self._stopping.is_set():
-            self._logs.error(self._mapping.name, f"{type(exc).__name__}: {exc}")

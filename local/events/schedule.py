@@ -5,7 +5,6 @@ https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html
 
 import json
 import re
-import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from local import LocalStackError
 from local.account import ACCOUNT_ID, REGION
+from local.events.event_source import EventSource
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
 
@@ -48,7 +48,7 @@ def rate_seconds(name: str, expression: str) -> float:
     return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
-class ScheduleSource:
+class ScheduleSource(EventSource):
     """Invokes the function from one thread, for the first time after one period.
 
     Results and errors of the function are ignored, as with Lambda's asynchronous invocations. An invocation that finds
@@ -63,28 +63,14 @@ class ScheduleSource:
         time_scale: float,
         logs: LogFolder,
     ) -> None:
+        super().__init__(schedule.name, function, logs)
         self._schedule = schedule
-        self._function = function
         self._send_message = send_message
         self._time_scale = time_scale
-        self._logs = logs
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name=schedule.name)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(5)
-
-    def _run(self) -> None:
-        while not self._stopping.wait(self._schedule.rate_seconds * self._time_scale):
-            try:
-                self._invoke(self._schedule.input or json.dumps(self._event()))
-            except Exception as exc:  # noqa: BLE001 - the schedule must continue after an error of the stack
-                if not self._stopping.is_set():
-                    self._logs.error(self._schedule.name, f"{type(exc).__name__}: {exc}")
+    def _step(self) -> None:
+        if not self._stopping.wait(self._schedule.rate_seconds * self._time_scale):
+            self._invoke(self._schedule.input or json.dumps(self._event()))
 
     def _invoke(self, event: str) -> None:
         for _ in range(self._schedule.max_retries + 1):
@@ -94,7 +80,7 @@ class ScheduleSource:
             except TooManyRequestsError:
                 if self._stopping.wait(RETRY_AFTER_SECONDS * self._time_scale):
                     return
-        self._logs.error(self._schedule.name, "no sandbox was free, however often it was tried")
+        self._logs.error(self._name, f"no sandbox was free in {self._schedule.max_retries + 1} attempts")
         if self._schedule.dead_letter_queue_url:
             self._send_message(self._schedule.dead_letter_queue_url, event)
 

@@ -4,7 +4,6 @@ https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
 """
 
 import json
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any
 from moto.dynamodb.models.table import StreamShard
 
 from local.account import REGION
-from local.events.batch_item_failures import failed_identifiers
+from local.events.event_source import EventSource, failed_identifiers
 from local.events.filters import EventFilter
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
@@ -46,7 +45,7 @@ class StreamMapping:
     on_failure_queue_url: str | None = None
 
 
-class StreamEventSource:
+class StreamEventSource(EventSource):
     """Reads the single shard of a moto stream in one thread, so that records reach the function in order.
 
     `send_message(queue_url, body)` sends a description of failed records to the on-failure queue.
@@ -60,30 +59,15 @@ class StreamEventSource:
         send_message: Callable[[str, str], None],
         logs: LogFolder,
     ) -> None:
+        super().__init__(mapping.name, function, logs)
         self._mapping = mapping
         self._shard = shard
-        self._function = function
         self._send_message = send_message
-        self._logs = logs
         self._position = 0 if mapping.starting_position == "TRIM_HORIZON" else len(shard.items)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name=mapping.name)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(5)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                if batch := self._next_batch():
-                    self._deliver(batch)
-            except Exception as exc:  # noqa: BLE001 - the mapping must continue after an error of the stack
-                if not self._stopping.is_set():
-                    self._logs.error(self._mapping.name, f"{type(exc).__name__}: {exc}")
+    def _step(self) -> None:
+        if batch := self._next_batch():
+            self._deliver(batch)
 
     def _next_batch(self) -> list[Record]:
         """Returns matching records, limited by the batch size and the batching window; the list may be empty."""
@@ -115,7 +99,7 @@ class StreamEventSource:
         pending = [(batch, 0)]
         while pending and not self._stopping.is_set():
             records, retries = pending.pop()
-            records = self._put_aside_expired(records, retries)
+            records = self._discard_expired(records, retries)
             if not records:
                 continue
             try:
@@ -139,22 +123,22 @@ class StreamEventSource:
                 parts = [part for part in (rest[:middle], rest[middle:]) if part]
                 pending.extend((part, retries) for part in reversed(parts))
             elif 0 <= self._mapping.max_retries <= retries:
-                self._put_aside(rest, "RetryAttemptsExhausted", retries + 1, outcome)
+                self._discard(rest, "RetryAttemptsExhausted", retries + 1, outcome)
             else:
                 self._stopping.wait(min(FIRST_RETRY_SECONDS * 2**retries, LONGEST_RETRY_SECONDS))
                 pending.append((rest, retries + 1))
 
-    def _put_aside_expired(self, records: list[Record], retries: int) -> list[Record]:
+    def _discard_expired(self, records: list[Record], retries: int) -> list[Record]:
         limit = self._mapping.max_record_age_seconds
         if limit < 0:
             return records
         oldest = time.time() - limit
         expired = [record for record in records if record["dynamodb"]["ApproximateCreationDateTime"] < oldest]
         if expired:
-            self._put_aside(expired, "RecordAgeExceeded", retries, None)
+            self._discard(expired, "RecordAgeExceeded", retries, None)
         return [record for record in records if record not in expired]
 
-    def _put_aside(self, records: list[Record], condition: str, invoke_count: int, outcome: Outcome | None) -> None:
+    def _discard(self, records: list[Record], condition: str, invoke_count: int, outcome: Outcome | None) -> None:
         message = on_failure_message(self._mapping, self._function, self._shard.id, records, condition, invoke_count)
         if outcome is not None:
             response = {"statusCode": 200, "executedVersion": "$LATEST"}
@@ -162,8 +146,8 @@ class StreamEventSource:
                 {"functionError": outcome.function_error} if outcome.function_error else {}
             )
         where = self._mapping.on_failure_queue_url
-        lost = "put into the on-failure queue" if where else "dropped: the mapping has no on-failure destination"
-        self._logs.error(self._mapping.name, f"{condition}: {len(records)} records {lost}", json.dumps(message))
+        lost = "sent to the on-failure queue" if where else "dropped: the mapping has no on-failure destination"
+        self._logs.error(self._name, f"{condition}: {len(records)} records {lost}", json.dumps(message))
         if where:
             self._send_message(where, json.dumps(message))
 

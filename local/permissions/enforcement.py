@@ -13,8 +13,8 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from local import LocalStackError
-from local.moto.answers import AwsResponse, access_denied
 from local.moto.calls import AwsCall
+from local.moto.responses import AwsResponse, access_denied
 from local.permissions.decision import ANYONE, Grant, PermissionRequest, decide, grants_that_apply
 from local.permissions.deployed import DeployedResources
 from local.permissions.grants import read_grants

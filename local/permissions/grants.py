@@ -30,12 +30,12 @@ def _role_grants(resources: DeployedResources) -> Iterator[Grant]:
         # The trust policy: which service may assume the role. It has no Resource element; the resource is the role
         # itself.
         for statement in _statements(properties["AssumeRolePolicyDocument"]):
-            yield from _grants(role, statement | {"Resource": resources.attribute(role, "Arn")})
+            yield from statement_grants(role, statement | {"Resource": resources.attribute(role, "Arn")})
     for actor in resources.actors():
         properties = roles[actor.role]
         for policy in properties.get("Policies", []):
             for statement in _statements(policy["PolicyDocument"]):
-                yield from _grants(actor.role, statement, principal=actor.logical_id)
+                yield from statement_grants(actor.role, statement, principal=actor.logical_id)
         for policy_arn in properties.get("ManagedPolicyArns", []):
             policy = f"{policy_arn.rpartition('/')[2]} of {actor.role}"
             for action in managed_policy_actions(policy_arn):
@@ -45,7 +45,7 @@ def _role_grants(resources: DeployedResources) -> Iterator[Grant]:
 def _bucket_grants(resources: DeployedResources) -> Iterator[Grant]:
     for logical_id, properties in resources.of_type("AWS::S3::BucketPolicy"):
         for statement in _statements(properties["PolicyDocument"]):
-            yield from _grants(logical_id, statement)
+            yield from statement_grants(logical_id, statement)
 
 
 def _function_grants(resources: DeployedResources) -> Iterator[Grant]:
@@ -60,7 +60,12 @@ def _function_grants(resources: DeployedResources) -> Iterator[Grant]:
         yield Grant(logical_id, properties["Principal"], properties["Action"], resource, conditions)
 
 
-def _grants(policy: str, statement: Mapping[str, Any], *, principal: str | None = None) -> Iterator[Grant]:
+def statement_grants(policy: str, statement: Mapping[str, Any], *, principal: str | None = None) -> Iterator[Grant]:
+    """Yields the grants of one statement, without references; without `principal`, the statement names it itself.
+
+    Raises:
+        LocalStackError: the statement has an element that the local stack does not know.
+    """
     _check_known(policy, statement, _STATEMENT_ELEMENTS)
     conditions = tuple(
         Condition(operator, key, tuple(_as_list(value)))

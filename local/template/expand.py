@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import yaml
+from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.managed_policy_translator import ManagedPolicyLoader
 from samtranslator.translator.transform import transform
 
@@ -54,32 +55,6 @@ class Template:
         return path
 
 
-class _TemplateLoader(yaml.SafeLoader):
-    """Reads YAML with CloudFormation's short forms (!Ref, !Sub, ...); dates stay strings, as in AWS."""
-
-
-_TemplateLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
-    value: Any
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    elif isinstance(node, yaml.MappingNode):
-        value = loader.construct_mapping(node, deep=True)
-    if name == "GetAtt" and isinstance(value, str):
-        value = value.split(".", 1)
-    return {name if name in ("Ref", "Condition") else f"Fn::{name}": value}
-
-
-_TemplateLoader.add_multi_constructor("!", _short_form)
-
-
 class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
     """Prevents samtranslator from loading managed policies from IAM: it knows the ARNs that it attaches."""
 
@@ -98,8 +73,7 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     Raises LocalStackError for features that cannot run as they do in AWS.
     """
     try:
-        # bandit does not recognise that the loader is a SafeLoader.
-        raw = yaml.load(path.read_text(), _TemplateLoader)  # nosec B506
+        raw = yaml_parse(path.read_text())
     except (OSError, yaml.YAMLError) as exc:
         raise LocalStackError(f"The template cannot be read: {exc}") from exc
     if unknown := set(raw) - _SECTIONS:

@@ -74,9 +74,7 @@ class Resolver:
             case "Fn::If":
                 return self.resolve(argument[1] if self.condition(argument[0]) else argument[2])
             case _:
-                raise LocalStackError(
-                    f"Intrinsic function {name} is unknown to the local stack: teach local/template/expand.py."
-                )
+                raise _unknown(f"Intrinsic function {name}")
 
     def _sub(self, argument: Any) -> str:
         text, variables = argument if isinstance(argument, list) else (argument, {})
@@ -108,9 +106,7 @@ class Resolver:
             case "Fn::Or":
                 return any(self._holds(item) for item in argument)
             case _:
-                raise LocalStackError(
-                    f"Condition function {name} is unknown to the local stack: teach local/template/expand.py."
-                )
+                raise _unknown(f"Condition function {name}")
 
 
 def _unknown(what: str) -> LocalStackError:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local import REPOSITORY
-from local.artefact import SOURCES, Artefact, built_artefact
+from local.artefact import Artefact, built_artefact, source_files
 from scripts.rehearsal.deployment import Deployment, State, changes
 from scripts.rehearsal.play import Play, expect
 from scripts.rehearsal.report import Report
@@ -100,13 +100,10 @@ def _comparable(found: dict[str, set[str]]) -> list[tuple[str, list[str]]]:
 
 def copy_sources(folder: Path) -> Path:
     """Copies all sources of a build into a new folder."""
-    folder.mkdir()
-    for name in SOURCES:
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder)
+    for source in source_files(REPOSITORY):
+        copy = folder / source.relative_to(REPOSITORY)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, copy)
     return folder
 
 

@@ -20,7 +20,7 @@ if __name__ == "__main__":  # before anything imports boto3 or moto
     ignore_user_settings()
 
 from local import REPOSITORY, LocalStackError
-from local.artefact import SOURCES, built_artefact
+from local.artefact import Artefact, built_artefact, source_files
 from scripts.smoke.calls import check_calls
 from scripts.smoke.contents import MAX_LAYER_BYTES, Build, check_contents, lambda_target, target_here
 from scripts.smoke.imports import check_imports
@@ -58,10 +58,8 @@ def check_lambda_build(folder: Path) -> int:
 
 def is_outdated(folder: Path) -> bool:
     """Whether a source has changed since the build."""
-    sources = [REPOSITORY / source for source in SOURCES]
-    files = [file for source in sources for file in ([source] if source.is_file() else source.rglob("*"))]
-    changed = max(file.stat().st_mtime for file in files if file.is_file() and "__pycache__" not in file.parts)
-    template = folder / "template.yaml"
+    changed = max(file.stat().st_mtime for file in source_files(REPOSITORY))
+    template = Artefact(folder).template
     return not template.is_file() or template.stat().st_mtime < changed
 
 

@@ -12,12 +12,12 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from zlib import crc32
 
+from local.loopback import LoopbackHandler, LoopbackServer
 from scripts.smoke.certificates import write_certificates
 from scripts.smoke.s3_requests import S3RequestError, read_body, stored_checksum
 
@@ -94,36 +94,31 @@ class Account:
 def account(folder: Path, other_hosts: tuple[str, ...]) -> Iterator[Account]:
     """Runs the server until the end of the block. Certificates are written to `folder`."""
     write_certificates(folder, (*HOSTS, *other_hosts))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    with _Server(("127.0.0.1", 0), _Handler) as server:
+    server = _Server(folder)
+    server.start()
+    try:
+        yield server.account
+    finally:
+        server.stop()
+
+
+class _Server(LoopbackServer):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(_Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "server.pem")
         # The TLS handshake is made in each connection's thread, so that a failing one does not block the others.
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        server.account = Account(server.server_port, folder / "authority.pem")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.account
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    account: Account
+        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        self.account = Account(self.port, folder / "authority.pem")
 
     def handle_error(self, *_: object) -> None:
         """Prints nothing: the function that closed the connection reports the error."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # buffered, to send headers and body in one packet
+class _Handler(LoopbackHandler):
     server: _Server
 
-    def answer(self) -> None:
-        """Answers one request of any method."""
+    def _respond(self) -> None:
         account = self.server.account
         host = self.headers.get("host", "").removesuffix(":443")
         try:
@@ -132,27 +127,14 @@ class _Handler(BaseHTTPRequestHandler):
         except S3RequestError as exc:
             answer = account.refuse(f"{self.command} {host}: {exc}")
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
-        self.send_response(answer.status)
+        headers = {"x-amzn-RequestId": "00000000-0000-4000-8000-000000000000"}
         if not isinstance(answer.body, bytes):
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
+            headers["Content-Type"] = "application/x-amz-json-1.0"
         if host.startswith("dynamodb."):
-            self.send_header("x-amz-crc32", str(crc32(body)))
-        self.send_header("x-amzn-RequestId", "00000000-0000-4000-8000-000000000000")
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-        self.wfile.flush()
+            headers["x-amz-crc32"] = str(crc32(body))
+        self.answer(answer.status, body, [*(headers | answer.headers).items()])
 
-    def handle_expect_100(self) -> bool:
-        """Sends 100 Continue at once: buffered output would otherwise wait for the complete answer."""
-        super().handle_expect_100()
-        self.wfile.flush()
-        return True
-
-    do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815 - names of the base class
+    do_GET = do_HEAD = do_POST = do_PUT = _respond  # noqa: N815 - names of the base class
 
     def _answer_of(self, account: Account, host: str, content: bytes) -> Answer:
         url = urlsplit(self.path)
@@ -181,6 +163,3 @@ class _Handler(BaseHTTPRequestHandler):
         if prefix != target:
             return account.refuse(f"{self.command} {host} has the target {prefix!r} instead of {target!r}")
         return account.answer(Call(function, service, operation, json.loads(content)))
-
-    def log_message(self, *_: object) -> None:
-        """Logs nothing."""

@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from samcli.yamlhelper import yaml_parse
 
+from local.artefact import LAYER, Artefact
 from scripts.smoke.botocore_data import DATA, check_data
 from scripts.smoke.wheels import check_machine, check_tags
 
@@ -55,17 +56,11 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Build:
+class Build(Artefact):
     """An output folder of `sam build`, and the project that was built."""
 
-    folder: Path
     project: Path
     target: Target
-
-    @property
-    def layer(self) -> Path:
-        """The folder of the layer that Lambda puts on the path as /opt/python."""
-        return self.folder / "CatchlightLayer" / "python"
 
     @property
     def layer_source(self) -> Path:
@@ -84,19 +79,18 @@ def check_contents(build: Build) -> Iterator[str]:
     }
     yield from _check_template(build, template)
     built = {path.name for path in build.folder.iterdir()}
-    wanted = {*functions, "CatchlightLayer", "template.yaml"}
+    wanted = {*functions, LAYER, "template.yaml"}
     for name in sorted(built ^ wanted):
         yield f"{name} {'is not in' if name in wanted else 'does not belong into'} {build.folder}"
     for name, source in functions.items():
         if name in built:
-            yield from _check_function(build, build.folder / name, source)
-    if "CatchlightLayer" in built:
+            yield from _check_function(build, build.function(name), source)
+    if LAYER in built:
         yield from _check_layer(build)
 
 
 def _check_template(build: Build, source: Mapping[str, object]) -> Iterator[str]:
-    path = build.folder / "template.yaml"
-    built = yaml_parse(path.read_text()) if path.is_file() else {}
+    built = yaml_parse(build.template.read_text()) if build.template.is_file() else {}
     if _without_locations(built) != _without_locations(source):
         yield "template.yaml: the built template says something else than the project's"
 

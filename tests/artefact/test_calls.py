@@ -8,10 +8,11 @@ import pytest
 
 from local import REPOSITORY
 from local.artefact import Artefact
+from local.permissions import Grant
 from local.template.expand import load_template
 from scripts.smoke.account import Call
 from scripts.smoke.calls import check_calls
-from scripts.smoke.grants import Grant, check_grants, grants_of, needed_for
+from scripts.smoke.grants import check_grants, grants_of
 from scripts.smoke.imports import check_imports
 from tests.artefact.conftest import Copy, copy_of
 
@@ -165,15 +166,8 @@ def test_every_grant_is_needed(function: str, calls: Sequence[Call]) -> None:
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_grant_more_is_noticed(function: str, calls: Sequence[Call]) -> None:
-    more = Grant("dynamodb:Scan", "arn:aws:dynamodb:eu-central-1:123456789012:table/TasksTable")
+    more = Grant("policy", function, "dynamodb:Scan", "arn:aws:dynamodb:eu-central-1:123456789012:table/TasksTable")
 
     (problem,) = check_grants(function, grants_of(TEMPLATE, function) | {more}, made_by(function, calls))
 
     assert f"{function} is granted dynamodb:Scan on {more.resource}, and makes no such call here" in problem
-
-
-def test_a_transaction_needs_what_its_writes_need() -> None:
-    writes = [{"Update": {"TableName": "tasks"}}, {"ConditionCheck": {"TableName": "tasks"}}]
-    call = Call("function", "dynamodb", "TransactWriteItems", {"TransactItems": writes})
-
-    assert [need.action for need in needed_for(call)] == ["dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"]

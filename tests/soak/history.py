@@ -13,8 +13,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from boto3.dynamodb.types import TypeDeserializer
 from moto.dynamodb.models.table import StreamShard
 
-from local.moto.answers import AwsResponse
 from local.moto.calls import AwsCall
+from local.moto.responses import AwsResponse
 from tests.soak.callers import Delivery
 from tests.soak.claims import Claim
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.artefact import Artefact
-from local.moto.faults import Fault
+from tests.soak.aws_faults import Fault
 from tests.soak.checks import Violation
 from tests.soak.history import History
 from tests.soak.plans import Treatment

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from local import REPOSITORY
-from local.moto.faults import AwsFaults
 from local.stack import LocalStack
 from local.template.expand import load_template
+from tests.soak.aws_faults import AwsFaults
 from tests.soak.callers import Delivery
 from tests.soak.checks import Violation, check_history
 from tests.soak.claims import Claim

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from local.artefact import Artefact
-from local.moto.faults import Fault
+from tests.soak.aws_faults import Fault
 from tests.soak.report import Report, Soak
 from tests.soak.run import run
 from tests.soak.table import table

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from local.moto.faults import Fault, Outage, Rates
+from tests.soak.aws_faults import Fault, Outage, Rates
 
 if TYPE_CHECKING:
     from local.lambda_.runtime import Function

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from local import LocalStackError
-from local.events.batch_item_failures import failed_identifiers
+from local.events.event_source import failed_identifiers
 from local.events.filters import EventFilter
 from local.lambda_.runtime_api import Outcome
 

@@ -19,8 +19,8 @@ from hashlib import blake2b
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from local.moto.answers import AwsResponse, internal_error, json_answer, throttled, write_conflict
 from local.moto.calls import AwsCall, replace_request_json, request_json
+from local.moto.responses import AwsResponse, error_response, json_response
 
 
 class Fault(StrEnum):
@@ -30,17 +30,34 @@ class Fault(StrEnum):
     ERROR = "500, nothing applied"
     ERROR_AFTER = "500 after it was applied"
     CUT = "connection cut, nothing applied"
-    CUT_AFTER = "answer cut after it was applied"
+    CUT_AFTER = "response cut after it was applied"
     TIMEOUT_AFTER = "timeout after it was applied"
     SLOW = "slow"
-    PARTIAL = "part of a batch not taken"
-    CONFLICT = "409, another writer at work"
+    PARTIAL = "part of a batch not processed"
+    CONFLICT = "409, concurrent write"
     KILL = "killed before a call"
     KILL_AFTER = "killed after a call"
 
 
 Rates = Mapping[str, Mapping[Fault, float]]
 """Probability of each fault, by service."""
+
+# The error codes of AWS; botocore retries all of them.
+_THROTTLING = {
+    "dynamodb": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
+    "sqs": "com.amazonaws.sqs#RequestThrottled",
+    "states": "ThrottlingException",
+    "secretsmanager": "ThrottlingException",
+    "s3": "SlowDown",
+}
+_INTERNAL_ERROR = {
+    "dynamodb": "com.amazonaws.dynamodb.v20120810#InternalServerError",
+    "sqs": "com.amazonaws.sqs#InternalError",
+    "states": "InternalFailure",
+    "secretsmanager": "InternalServiceError",
+    "s3": "InternalError",
+}
+_MESSAGE = "an injected fault"
 
 # A persistent fault: this many calls in a row about one subject fail. Two invocations with three attempts each.
 STREAK_LENGTH = 6
@@ -108,7 +125,7 @@ class AwsFaults:
             fault = self._next_fault(call)
             if fault is None:
                 return application(environ, start_response)
-            return self._hurt(call, fault, application, environ, start_response)
+            return self._inject(call, fault, application, environ, start_response)
 
         return respond
 
@@ -155,7 +172,7 @@ class AwsFaults:
         digest = blake2b(repr((self._seed, *parts)).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
 
-    def _hurt(
+    def _inject(
         self,
         call: AwsCall,
         fault: Fault,
@@ -165,26 +182,28 @@ class AwsFaults:
     ) -> Iterable[bytes]:
         match fault:
             case Fault.THROTTLE:
-                return throttled(call).send(start_response)
+                return _throttled(call).send(start_response)
             case Fault.ERROR:
-                return internal_error(call).send(start_response)
+                return _internal_error(call).send(start_response)
             case Fault.CONFLICT:
-                return write_conflict().send(start_response)
+                # A conditional PutObject while another request writes the same object.
+                conflict = error_response(call, "409 Conflict", "ConditionalRequestConflict", _MESSAGE)
+                return conflict.send(start_response)
             case Fault.CUT | Fault.KILL:
                 # Unread bytes of the request would be parsed as the next one.
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 if fault is Fault.KILL:
                     self._kill(call.function, call.sandbox)
-                raise _hung_up(environ)
+                raise _cut_connection(environ)
             case Fault.SLOW:
                 time.sleep(SLOW_SECONDS[0] + self._share("slow", call.subject) * (SLOW_SECONDS[1] - SLOW_SECONDS[0]))
                 return application(environ, start_response)
             case Fault.PARTIAL:
-                return _take_part(call, application, environ).send(start_response)
+                return _process_part(call, application, environ).send(start_response)
         answer = AwsResponse.of(application, environ)
         match fault:
             case Fault.ERROR_AFTER:
-                return internal_error(call).send(start_response)
+                return _internal_error(call).send(start_response)
             case Fault.TIMEOUT_AFTER:
                 time.sleep(TIMEOUT_SECONDS.get(call.service, 0.0))
                 return answer.send(start_response)
@@ -193,20 +212,29 @@ class AwsFaults:
             case Fault.CUT_AFTER if answer.body:
                 # Half of the body with the length and checksum of all of it: clients can detect the truncation.
                 start_response(answer.status, answer.headers)(answer.body[: len(answer.body) // 2])
-        raise _hung_up(environ)
+        raise _cut_connection(environ)
 
 
-def _hung_up(environ: WSGIEnvironment) -> ConnectionResetError:
+def _throttled(call: AwsCall) -> AwsResponse:
+    status = "503 Slow Down" if call.service == "s3" else "400 Bad Request"
+    return error_response(call, status, _THROTTLING[call.service], _MESSAGE)
+
+
+def _internal_error(call: AwsCall) -> AwsResponse:
+    return error_response(call, "500 Internal Server Error", _INTERNAL_ERROR[call.service], _MESSAGE)
+
+
+def _cut_connection(environ: WSGIEnvironment) -> ConnectionResetError:
     """Closes the connection and returns the error to raise in the server."""
     with contextlib.suppress(OSError):  # the client may have closed the connection first
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-    return ConnectionResetError("a planned fault")
+    return ConnectionResetError(_MESSAGE)
 
 
-def _take_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnvironment) -> AwsResponse:
+def _process_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnvironment) -> AwsResponse:
     """Processes the first part of a batch and reports the rest as AWS does, in a 200 response."""
     request = request_json(environ)
-    told: dict[str, Any]
+    outcome: dict[str, Any]
     if call.operation == "BatchGetItem":
         left_out = {}
         for table, wanted in request["RequestItems"].items():
@@ -215,19 +243,19 @@ def _take_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnviron
             if keys[taken:]:
                 left_out[table] = {**wanted, "Keys": keys[taken:]}
                 wanted["Keys"] = keys[:taken]
-        told = {"UnprocessedKeys": left_out}
+        outcome = {"UnprocessedKeys": left_out}
     else:
         entries = request["Entries"]
         taken = len(entries) // 2
         failed = [
-            {"Id": entry["Id"], "SenderFault": False, "Code": "InternalError", "Message": "a planned fault"}
+            {"Id": entry["Id"], "SenderFault": False, "Code": "InternalError", "Message": _MESSAGE}
             for entry in entries[taken:]
         ]
-        told = {"Failed": failed}
+        outcome = {"Failed": failed}
         request["Entries"] = entries[:taken]
         if not request["Entries"]:
-            return json_answer("200 OK", told)
+            return json_response("200 OK", outcome)
     replace_request_json(environ, request)
     answer = AwsResponse.of(application, environ)
-    answer.change(json.dumps(json.loads(answer.body) | told).encode())
+    answer.change(json.dumps(json.loads(answer.body) | outcome).encode())
     return answer

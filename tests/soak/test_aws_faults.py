@@ -10,8 +10,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.moto.calls import AwsCall
-from local.moto.faults import TIMEOUT_SECONDS, AwsFaults, Fault, Outage, Rates
 from local.moto.server import MotoServer
+from tests.soak.aws_faults import TIMEOUT_SECONDS, AwsFaults, Fault, Outage, Rates
 
 TABLE = {
     "TableName": "Things",

@@ -1,0 +1,72 @@
+"""The common part of all event sources: a thread that feeds a function, and the reading of its batch item failures."""
+
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime import Function
+from local.lambda_.runtime_api import Outcome
+
+
+class EventSource(ABC):
+    """Feeds one function from one thread, from `start()` to `stop()`."""
+
+    def __init__(self, name: str, function: Function, logs: LogFolder) -> None:
+        self._name = name
+        self._function = function
+        self._logs = logs
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name=name)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(5)
+
+    @abstractmethod
+    def _step(self) -> None:
+        """Waits for the next event and delivers it. Returns after a short time without one, or when it has to stop."""
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            with self._errors_logged():
+                self._step()
+
+    @contextmanager
+    def _errors_logged(self) -> Iterator[None]:
+        """Logs an error of the local stack: the event source must continue after it."""
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001
+            if not self._stopping.is_set():
+                self._logs.error(self._name, f"{type(exc).__name__}: {exc}")
+
+
+def failed_identifiers(outcome: Outcome, identifiers: Sequence[str], reports_item_failures: bool) -> set[str]:
+    """Returns the identifiers of a batch that failed: all if the function failed or its response is malformed.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
+    """
+    everything = set(identifiers)
+    if outcome.function_error:
+        return everything
+    if not reports_item_failures:
+        return set()
+    try:
+        response: Any = json.loads(outcome.payload or b"null")
+    except ValueError:
+        return everything
+    if not response:
+        return set()
+    if not isinstance(response, dict):
+        return everything
+    failures = response.get("batchItemFailures") or []
+    failed = {str(item.get("itemIdentifier")) if isinstance(item, dict) else "" for item in failures}
+    # An identifier that is missing, empty or not part of this batch makes the whole batch fail.
+    return failed if failed <= everything else everything
