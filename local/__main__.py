@@ -1,6 +1,7 @@
 """`python -m local up` runs the whole stack on this machine until Ctrl-C; `... demo` runs tasks of all providers."""
 
 import argparse
+import math
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ _PACKAGES = (REPOSITORY / "layers" / "catchlight" / "python", REPOSITORY / "cli"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command and returns the exit status for the shell."""
+    """Runs the command and returns its exit code."""
     options = _parser().parse_args(arguments)
     ignore_user_settings()
     # SIGINT and SIGTERM take the same path, also while the stack is still starting.
@@ -62,7 +63,7 @@ def _up(options: argparse.Namespace) -> int:
     with stack:
         places = {name.replace("_", " "): value for name, value in stack.info.items() if isinstance(value, str)}
         callbacks = {f"callback {provider}": url for provider, url in stack.info["callback_urls"].items()}
-        for name, value in {**places, "logs": Path(options.state_dir) / "logs", **callbacks}.items():
+        for name, value in {**places, "logs": options.state_dir / "logs", **callbacks}.items():
             if value:
                 # Not a table: it would truncate values that users copy.
                 console.print(Text(f"{name:<22}", "dim"), Text(str(value)), soft_wrap=True)
@@ -76,7 +77,7 @@ def _up(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from local.demo import main as demo
 
-    return demo(["--state-dir", options.state_dir, *(["--built"] if options.built else [])])
+    return demo(options.state_dir, built=options.built)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,18 +88,19 @@ def _parser() -> argparse.ArgumentParser:
         "--port",
         type=int,
         default=3000,
-        help="port of the callback API, the tasks API's is the next one; 0 takes free ones (3000)",
+        help="port of the callback API; the tasks API gets the next one; 0: two free ports (3000)",
     )
-    up.add_argument("--aws-port", type=int, default=0, help="port of the AWS endpoint; 0 takes a free one (0)")
+    up.add_argument("--aws-port", type=int, default=0, help="port of the AWS endpoint; 0: a free port (0)")
     up.add_argument(
         "--time-scale",
         type=_positive,
         default=1.0,
         metavar="FACTOR",
-        help="factor for the state machine's waits and retries, schedules, and the delay before a failed message comes "
-        "back (1.0)",
+        help="factor for the waits of polling, retries, schedules and redelivery; 0.05: 20 times faster (1.0)",
     )
-    up.add_argument("--state-dir", default=".local", metavar="FOLDER", help="where stack.json and logs go (.local)")
+    up.add_argument(
+        "--state-dir", type=Path, default=".local", metavar="FOLDER", help="folder for stack.json and logs (.local)"
+    )
     up.add_argument(
         "--provider-url",
         type=_pair,
@@ -113,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_host_port,
         default=[],
         metavar="HOST:PORT",
-        help="fetch images from here too, by plain http; repeatable",
+        help="also download images from this address, by plain http; repeatable",
     )
     up.add_argument(
         "--no-simulator", dest="simulator", action="store_false", help="do not start the simulated providers"
@@ -127,10 +129,14 @@ def _parser() -> argparse.ArgumentParser:
         help="value of a parameter of the template; repeatable",
     )
     _add_built(up)
-    plays = "play tasks of all providers through the stack and check every outcome"
-    demo = commands.add_parser("demo", help=plays, description=plays)
+    summary = "run tasks of all providers through the stack and check every outcome"
+    demo = commands.add_parser("demo", help=summary, description=summary)
     demo.add_argument(
-        "--state-dir", default=".local/demo", metavar="FOLDER", help="where images and logs go (.local/demo)"
+        "--state-dir",
+        type=Path,
+        default=".local/demo",
+        metavar="FOLDER",
+        help="folder for images and logs (.local/demo)",
     )
     _add_built(demo)
     return parser
@@ -140,8 +146,8 @@ def _add_built(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--built",
         action="store_true",
-        help="run the functions as `sam build` makes them, with nothing else to import; builds for this machine if "
-        "there is no build yet or the sources have changed",
+        help="run the functions that `sam build` makes, isolated from the sources and the environment; builds first if "
+        "there is no build for this machine or a source has changed",
     )
 
 
@@ -160,9 +166,12 @@ def _host_port(text: str) -> str:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError("must be above 0")
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 

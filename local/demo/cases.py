@@ -27,7 +27,7 @@ class Case:
     conflicts: tuple[int, ...] = (0,)  # allowed numbers of conflicts kept as evidence
     polled_while_running: bool = False
     forgery: Forgery | None = None  # forged callback that is posted while the task runs
-    told: str | None = None  # sentence about the case for the demo's final output
+    remark: str | None = None  # sentence about the case for the demo's final output
     by_api: bool = False  # submitted and awaited through the tasks API; the provider chooses the task id
 
     @property
@@ -76,12 +76,14 @@ class Case:
 
 
 NO_TOKEN = Forgery(
-    "forged, no token", knows_token=False, told="a stranger claimed a result, was answered 401, and left no trace."
+    "forged, no token",
+    knows_token=False,
+    remark="a forged callback without the token was refused with 401 and left no trace.",
 )
 WITH_TOKEN = Forgery(
     "forged, with token",
     knows_token=True,
-    told="somebody who knew the token named 169.254.169.254. The provider did not confirm it: evidence, never fetched.",
+    remark="a forged callback with the token named 169.254.169.254. The provider contradicted it: nothing was fetched.",
 )
 POLICY, INTERNAL, FAILED = FailureReason.CONTENT_POLICY, FailureReason.INTERNAL, FailureReason.GENERATION_FAILED
 
@@ -97,7 +99,7 @@ CASES = (
         POLL,
         images=2,
         callbacks=(0,),
-        told="its callback never came. Polling found out, and brought the result.",
+        remark="its callback was lost. Polling found the result.",
     ),
     Case(FLUX_KONTEXT, "task12350", "callback-first", images=2),
     Case(FLUX_KONTEXT, "task12351", "slow", images=2, polled_while_running=True),
@@ -116,14 +118,14 @@ CASES = (
         POLL,
         images=2,
         callbacks=(0,),
-        told="the original's URL was dead when polling found it. The provider was asked for a fresh one in time.",
+        remark="the original's URL had expired when polling found it. The stack asked the provider for a new one.",
     ),
     Case(
         FLUX_KONTEXT,
         "task12358",
         "image-outage",
         images=2,
-        told="its images could not be had in five tries. `catchlight redrive` brought it back from the dead letters.",
+        remark="five download attempts failed. `catchlight redrive` retried it from the dead-letter queue.",
     ),
     Case(FLUX_KONTEXT, "by API", "success", images=2, by_api=True),
     Case(NANOBANANA, "9e4286b7b27960dfeb8e1d279b50b28d", "duplicates", images=1, repeated=3),

@@ -79,21 +79,21 @@ def find_problems(tasks: Sequence[Played], simulator: Simulator, bucket: Bucket,
     unread = {(sent.provider, json.dumps(sent.body)) for sent in simulator.deliveries if sent.status == 422}
     kept = {(each.provider_id, each.body.decode()) for each in bucket.kept_deliveries.values()}
     if kept != unread:
-        problems.append(f"{len(kept)} unreadable deliveries are kept, and {len(unread)} were sent")
+        problems.append(f"{len(kept)} unreadable deliveries are stored instead of {len(unread)}")
     if dead_letters:
-        problems.append(f"{dead_letters} dead letters in the archive's queue")
+        problems.append(f"{dead_letters} messages are in the archive's dead-letter queue")
     return problems
 
 
 def _request_problems(played: Played, bucket: Bucket) -> list[str]:
     case = played.case
-    if not (case.images and played.is_at_its_end):
+    if not (case.images and played.is_final):
         return []
     prompt = case.request("")["prompt"]
     beside = bucket.requests.get(f"images/{case.provider}/{case.task_id}/request.json", {})
     asked = (played.item or {}).get("request", {})
     return (
-        [] if prompt == beside.get("request", {}).get("prompt") == asked.get("prompt") else ["its prompt is not kept"]
+        [] if prompt == beside.get("request", {}).get("prompt") == asked.get("prompt") else ["its prompt is not stored"]
     )
 
 
@@ -109,18 +109,18 @@ def _task_problems(played: Played, simulator: Simulator) -> list[str]:
     if item is None:
         return ["there is no item"]
     if item["status"] != case.status:
-        late = "" if played.is_at_its_end else ", and its time is over"
+        late = "" if played.is_final else " when the time was over"
         return [f"{item['status']} instead of {case.status}{late}"]
     reason = item.get("failure", {}).get("reason")
     deliveries, conflicts = int(item.get("deliveries", 0)), len(item.get("conflicts", []))
-    answered = sum(sent.taken for sent in _deliveries(case.task_id, simulator))
+    answered = sum(sent.is_accepted for sent in _deliveries(case.task_id, simulator))
     checks = {
         f"reported by {item.get('reportedBy')}": item.get("reportedBy") in case.reported_by,
         f"failure {reason} instead of {case.failure}": reason == case.failure,
         f"{deliveries} callbacks counted instead of {' or '.join(map(str, case.callbacks))}": (
             deliveries in case.callbacks
         ),
-        f"{answered} callbacks taken instead of {1 + case.repeated}": not case.repeated or answered > case.repeated,
+        f"{answered} callbacks accepted instead of {1 + case.repeated}": not case.repeated or answered > case.repeated,
         f"{conflicts} conflicts instead of {' or '.join(map(str, case.conflicts))}": conflicts in case.conflicts,
         "was not polled while it was running": not case.polled_while_running
         or any(task.polls_while_running for task in simulator.tasks if task.task_id == case.task_id),
@@ -142,7 +142,7 @@ def _forgery_problems(played: Played, simulator: Simulator) -> list[str]:
     checks = {
         f"the forged callback was answered {answer} instead of {expected}": answer == expected,
         "the forged callback is not among the evidence": urls in evidence or not case.forgery.knows_token,
-        "what a stranger named was fetched": trap_path(case.task_id)
+        "a forged URL was fetched": trap_path(case.task_id)
         not in (request.path for request in simulator.image_requests),
     }
     return [problem for problem, is_fine in checks.items() if not is_fine]
@@ -151,7 +151,7 @@ def _forgery_problems(played: Played, simulator: Simulator) -> list[str]:
 def _image_problems(played: Played, simulator: Simulator, stored: Mapping[str, StoredImage]) -> list[str]:
     task = simulator.find_task(played.case.provider, played.case.task_id)
     images = (played.item or {}).get("images", [])
-    if not played.is_at_its_end:
+    if not played.is_final:
         return []  # reported by `_task_problems`
     if task is None or len(images) != played.case.images:
         return [f"{len(images)} images instead of {played.case.images}"]
@@ -165,7 +165,7 @@ def _one_image_problems(
     url, _, signature = image["url"].partition("?")
     served = next((served for served in task.images if served.url == url), None)
     if served is None:
-        return [f"nobody served {image['url']}"]
+        return [f"the simulator does not serve {image['url']}"]
     name = f"{served.kind}-{served.index}"
     if rejected and served.kind == "result":
         is_rejected = image["state"] == ImageState.REJECTED and rejected in image.get("reason", "")

@@ -39,9 +39,10 @@ class Developer:
                 self._api.submit(case.provider, request, idempotency_key=f"demo-{case.provider}") for _ in range(2)
             )
         except TasksApiError as exc:
-            raise DemoError(f"the API did not take a request for {case.provider}: {exc}") from exc
+            raise DemoError(f"the tasks API refused a request for {case.provider}: {exc}") from exc
         if first.task_id != second.task_id:
-            raise DemoError(f"the API generated twice for {case.provider}: {first.task_id} and {second.task_id}")
+            task_ids = f"{first.task_id} and {second.task_id}"
+            raise DemoError(f"{case.provider} generated twice for one idempotency key: {task_ids}")
         submitted = replace(case, task_id=first.task_id)
         self._waiting.append(threading.Thread(target=self._wait, args=(submitted,), daemon=True))
         self._waiting[-1].start()
@@ -51,7 +52,7 @@ class Developer:
         """Waits for all tasks and returns a message for each wrong answer of the API."""
         for thread in self._waiting:
             thread.join()
-        return [f"{key}, by the API: {problem}" for key in self._answers for problem in self._faults(key)]
+        return [f"{key}, in the tasks API: {problem}" for key in self._answers for problem in self._faults(key)]
 
     def _wait(self, case: Case) -> None:
         try:
@@ -64,7 +65,7 @@ class Developer:
         if isinstance(answer, Exception):
             return [str(answer)]
         if not answer.done:
-            return [f"still {answer.status}, and its time is over"]
+            return [f"still {answer.status} when the time was over"]
         faults = []
         for image in answer.images:
             if image.link is None:
@@ -72,5 +73,5 @@ class Developer:
                 continue
             with self._api.open_link(image.link) as response:
                 if hashlib.sha256(response.read()).hexdigest() != image.sha256:
-                    faults.append(f"what the link to {image.kind}-{image.index} leads to has another checksum")
+                    faults.append(f"the link to {image.kind}-{image.index} returns other bytes")
         return faults

@@ -15,7 +15,7 @@ class Forgery:
 
     title: str
     knows_token: bool
-    told: str  # outcome, for the demo's final output
+    remark: str  # outcome, for the demo's final output
 
     @property
     def expected_answer(self) -> int:
@@ -39,7 +39,7 @@ def forged_urls(task_id: str, host_url: str) -> tuple[str, str]:
 
 def trap_path(task_id: str) -> str:
     """Returns the path of the second URL. The demo fails if it is requested, because a forged URL was fetched then."""
-    return f"/images/stranger/{task_id}.png"
+    return f"/images/forged/{task_id}.png"
 
 
 def _success(task_id: str, urls: tuple[str, str]) -> dict[str, Any]:

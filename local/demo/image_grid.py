@@ -1,4 +1,4 @@
-"""Draws all archived images on one sheet."""
+"""Draws all archived images into one picture."""
 
 import io
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _MARGIN = 24
 _PAPER, _INK, _FAINT = (20, 22, 28), (232, 232, 236), (138, 142, 154)
 
 
-def write_contact_sheet(images: Sequence[StoredImage], path: Path) -> None:
+def write_image_grid(images: Sequence[StoredImage], path: Path) -> None:
     """Writes a PNG with a thumbnail of every image and, below it, provider, file name and task id."""
     rows = -(-len(images) // _COLUMNS)
     sheet = Image.new("RGB", (2 * _MARGIN + _COLUMNS * _CELL_WIDTH, 2 * _MARGIN + rows * _CELL_HEIGHT), _PAPER)

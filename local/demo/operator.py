@@ -26,8 +26,8 @@ class Operator:
         self._running: subprocess.Popen[str] | None = None
         self.redriven = 0
 
-    def look(self) -> None:
-        """Starts a redrive if the queue has messages, and collects the result of a finished one. Does not block.
+    def redrive_dead_letters(self) -> None:
+        """Starts a redrive if the queue has messages, and checks the result of a finished one. Does not block.
 
         Raises:
             DemoError: the redrive failed.
@@ -42,7 +42,7 @@ class Operator:
                     text=True,
                 )
         elif self._running.poll() is not None:
-            self._settle(self._running)
+            self._finish_redrive(self._running)
 
     def finish(self) -> None:
         """Waits for a running redrive.
@@ -54,13 +54,13 @@ class Operator:
         while self._running is not None:
             if time.monotonic() > deadline:
                 self._running.kill()
-                raise DemoError("catchlight redrive does not come to an end")
+                raise DemoError(f"catchlight redrive did not end within {_MAX_SECONDS} s")
             time.sleep(0.05)
-            self.look()
+            self.redrive_dead_letters()
 
-    def _settle(self, process: subprocess.Popen[str]) -> None:
-        said = process.communicate()[0]
+    def _finish_redrive(self, process: subprocess.Popen[str]) -> None:
+        output = process.communicate()[0]
         self._running = None
         self.redriven += 1
         if process.returncode:
-            raise DemoError(f"catchlight {' '.join(self._command)} failed: {said}")
+            raise DemoError(f"catchlight {' '.join(self._command)} failed: {output}")

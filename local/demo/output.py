@@ -25,8 +25,8 @@ _STYLES: Mapping[str | None, str] = {
     TaskStatus.TIMED_OUT: "red",
 }
 _PLAIN_WIDTH = 120
-# On narrower terminals the column "What happens" is left out.
-_TELLING_WIDTH = 100
+# On narrower terminals the column "Scenario" is left out.
+_TITLE_WIDTH = 100
 _TASK_WIDTH, _NARROW_TASK_WIDTH = 13, 9
 _IMAGES_WIDTH = 20  # width of `result-0.webp  64 kB`
 
@@ -80,23 +80,23 @@ class Progress:
         for played in self._tasks:
             case = played.case
             table.add_row(case.provider, _short(case.task_id), Text(case.title, "dim"), _progress_text(played))
-        ended = sum(played.is_at_its_end for played in self._tasks)
+        ended = sum(played.is_final for played in self._tasks)
         answers = Counter(sent.status for sent in self._simulator.deliveries)
         callbacks = ", ".join(f"{count} answered {status or 'not at all'}" for status, count in answers.items())
-        footer = f"{ended} of {len(self._tasks)} ended · callbacks: {callbacks or 'none yet'}"
+        footer = f"{ended} of {len(self._tasks)} tasks final · callbacks: {callbacks or 'none yet'}"
         polls = f"{len(self._simulator.polls)} polls · {time.monotonic() - self._begun:.1f} s"
         return Group(table, Text(), Text(f"{footer} · {polls}", "bold"))
 
 
 def result_table(tasks: Sequence[Played], width: int) -> Table:
     """Builds the final table, one row per task with its images below each other; narrow terminals get fewer columns."""
-    is_wide, is_telling = width >= _PLAIN_WIDTH, width >= _TELLING_WIDTH
+    is_wide, shows_title = width >= _PLAIN_WIDTH, width >= _TITLE_WIDTH
     if is_wide:
         table = Table(header_style="bold", box=ROUNDED)
     else:
         table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("Provider", "Task", "What happens", "Resolved by", "Status"):
-        if is_telling or heading != "What happens":
+    for heading in ("Provider", "Task", "Scenario", "Reported by", "Status"):
+        if shows_title or heading != "Scenario":
             table.add_column(heading, no_wrap=True)
     table.add_column("Images or reason", min_width=_IMAGES_WIDTH)
     table.add_column("Time", justify="right", no_wrap=True)
@@ -105,8 +105,8 @@ def result_table(tasks: Sequence[Played], width: int) -> Table:
         table.add_row(
             case.provider,
             _short(case.task_id, _TASK_WIDTH if is_wide else _NARROW_TASK_WIDTH),
-            *([case.title] if is_telling else []),
-            _resolution(item, "\n"),
+            *([case.title] if shows_title else []),
+            _report(item, "\n"),
             Text(str(item.get("status", "no item")), _STYLES.get(item.get("status"), "red")),
             _images_text(item),
             f"{seconds:.{int(seconds < 10)}f} s" if seconds is not None else "",
@@ -119,16 +119,18 @@ def _progress_text(played: Played) -> Text:
         return Text("" if played.submitted_at is None else "submitted and registered", "dim")
     text = Text(str(played.status), _STYLES.get(played.status, ""))
     if "reportedBy" in played.item:
-        text.append(f"  by {_resolution(played.item)}", "dim")
+        text.append(f"  by {_report(played.item)}", "dim")
     return text
 
 
-def _resolution(item: Mapping[str, Any], separator: str = ", ") -> str:
+def _report(item: Mapping[str, Any], separator: str = ", ") -> str:
     if "reportedBy" not in item:
         return ""
     deliveries, conflicts = int(item.get("deliveries", 0)), len(item.get("conflicts", []))
     times = f" ×{deliveries}" if item["reportedBy"] == "callback" and deliveries > 1 else ""  # noqa: RUF001
-    return f"{item['reportedBy']}{times}" + (f"{separator}{conflicts} in conflict" if conflicts else "")
+    return f"{item['reportedBy']}{times}" + (
+        f"{separator}{conflicts} conflict{'s' * (conflicts > 1)}" if conflicts else ""
+    )
 
 
 def _images_text(item: Mapping[str, Any]) -> Text:

@@ -1,8 +1,7 @@
-"""Runs the cases as a user of the services does: submits and registers tasks, then watches the table."""
+"""Submits the demo's tasks to the services, registers them, and watches the table until all are final."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from boto3.dynamodb.types import TypeDeserializer
 
-from catchlight.models import TaskStatus, iso, utc_now
+from catchlight.client import TasksClient
+from catchlight.models import TaskStatus
 from local.demo.cases import Case
 from local.simulator import Simulator
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WATCH_INTERVAL_SECONDS = 0.15
 # Spreads the submissions, as real users do, and avoids a dozen simultaneous cold starts on a small machine.
 _SUBMIT_INTERVAL_SECONDS = 0.1
-_AT_THE_END = {TaskStatus.ARCHIVED, TaskStatus.INCOMPLETE, TaskStatus.FAILED, TaskStatus.TIMED_OUT}
+_FINAL = {TaskStatus.ARCHIVED, TaskStatus.INCOMPLETE, TaskStatus.FAILED, TaskStatus.TIMED_OUT}
 
 _deserialize = TypeDeserializer().deserialize
 
@@ -44,14 +44,14 @@ class Played:
         return TaskStatus(self.item["status"]) if self.item else None
 
     @property
-    def is_at_its_end(self) -> bool:
+    def is_final(self) -> bool:
         """Whether the task has a final status."""
-        return self.status in _AT_THE_END
+        return self.status in _FINAL
 
     @property
     def seconds(self) -> float | None:
         """Seconds from the submission to the final status; None before."""
-        if self.item is None or self.submitted_at is None or not self.is_at_its_end:
+        if self.item is None or self.submitted_at is None or not self.is_final:
             return None
         ended = self.item.get("archivedAt") or self.item.get("reportedAt") or self.item["updatedAt"]
         return max(0.0, datetime.fromisoformat(ended).astimezone(UTC).timestamp() - self.submitted_at)
@@ -60,12 +60,11 @@ class Played:
 def submit_and_register(
     tasks: Sequence[Played],
     simulator: Simulator,
-    dynamodb: "DynamoDBClient",
-    table: str,
+    api: TasksClient,
     callback_urls: Mapping[str, str],
     submit_by_api: Callable[[Case], Case],
 ) -> Iterator[Played]:
-    """Submits each task to its service, registers it in the table, posts its forged callback if any, and yields it.
+    """Submits each task to its service, registers it, posts its forged callback if any, and yields it.
 
     Raises:
         DemoError: a service did not accept a task.
@@ -88,32 +87,13 @@ def submit_and_register(
                 },
             ).json()
             if case.task_id not in (answer.get("task_id"), (answer.get("data") or {}).get("taskId")):
-                raise DemoError(f"the simulator did not take {case.key}: {answer}")
-            register(dynamodb, table, case)
+                raise DemoError(f"the simulator did not accept {case.key}: {answer}")
+            api.register(case.provider, [case.task_id])
             if case.forgery:
                 url = callback_urls[case.provider]
                 played.forgery_answer = case.forgery.post(http, url, case.task_id, simulator.url)
             yield played
             time.sleep(_SUBMIT_INTERVAL_SECONDS)
-
-
-def register(dynamodb: "DynamoDBClient", table: str, case: Case) -> None:
-    """Writes the item of a new task, unless a callback has already created it."""
-    now = iso(utc_now())
-    with suppress(dynamodb.exceptions.ConditionalCheckFailedException):
-        dynamodb.put_item(
-            TableName=table,
-            Item={
-                "task": {"S": case.key},
-                "provider": {"S": case.provider},
-                "taskId": {"S": case.task_id},
-                "status": {"S": TaskStatus.PENDING.value},
-                "rank": {"N": str(TaskStatus.PENDING.rank)},
-                "registeredAt": {"S": now},
-                "updatedAt": {"S": now},
-            },
-            ConditionExpression="attribute_not_exists(task)",
-        )
 
 
 def watch(
@@ -128,7 +108,7 @@ def watch(
         all_delivered = simulator.outstanding_callbacks == 0
         items = _items(dynamodb, table, tasks)
         yield [played for played in tasks if _has_changed(played, items)]
-        if (all_delivered and all(played.is_at_its_end for played in tasks)) or time.monotonic() > deadline:
+        if (all_delivered and all(played.is_final for played in tasks)) or time.monotonic() > deadline:
             return
         time.sleep(_WATCH_INTERVAL_SECONDS)
 

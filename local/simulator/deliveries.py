@@ -92,7 +92,7 @@ class CallbackSender:
                 break
             delivery = self._attempt(task, body, attempt)
             self._deliveries.append(delivery)
-            if delivery.taken:
+            if delivery.is_accepted:
                 break
             stopping = attempt <= MAX_RETRIES and self._wait(self._retry_delay_seconds)
         self._on_through(task)

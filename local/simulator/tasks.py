@@ -88,7 +88,7 @@ class Delivery:
     error: str | None = None
 
     @property
-    def taken(self) -> bool:
+    def is_accepted(self) -> bool:
         """Whether the receiver accepted the callback: only status 200 counts."""
         return self.status == 200
 

@@ -1,4 +1,4 @@
-"""The demo shows what it promises, and says plainly what is wrong when something is."""
+"""The demo: its run from start to end, and the problems that it finds and reports."""
 
 import io
 import subprocess
@@ -28,40 +28,40 @@ from local.simulator import FLUX_KONTEXT, ImageRequest, Simulator
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def test_the_demo_ends_well_and_leaves_the_images(tmp_path: Path, artefact: Artefact | None) -> None:
+def test_the_demo_succeeds_and_saves_the_images(tmp_path: Path, artefact: Artefact | None) -> None:
     options = ["--built"] if artefact else []
     ended = subprocess.run(
         [sys.executable, "-m", "local", "demo", "--state-dir", str(tmp_path), *options],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=240,  # ends by itself before, and says what is wrong
+        timeout=240,  # the demo itself stops earlier, with a message
         check=False,
     )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert f"All {len(CASES)} tasks ended as they had to" in ended.stdout
+    assert f"All {len(CASES)} tasks have the expected outcome" in ended.stdout
     assert ended.stderr == ""
     assert ("as `sam build` made them" in ended.stdout) is (artefact is not None)
-    told = " ".join(ended.stdout.replace("│", " ").split())
-    for what in ("callback ×2", "poll", "1 in conflict", "ARCHIVED", "GENERATION_FAILED", "contact-sheet.png"):  # noqa: RUF001
-        assert what in told
+    output = " ".join(ended.stdout.replace("│", " ").split())
+    for what in ("callback ×2", "poll", "1 conflict", "ARCHIVED", "GENERATION_FAILED", "all-images.png"):  # noqa: RUF001
+        assert what in output
     for what in (
         "INCOMPLETE",
         "result REJECTED: not an",
-        "answered 401",
-        "did not confirm it",
-        "could not be read",
+        "refused with 401",
+        "contradicted it",
+        "An unreadable callback was refused",
     ):
-        assert what in told
-    images = [path for path in (tmp_path / "images").rglob("*-*.*") if path.name != "contact-sheet.png"]
+        assert what in output
+    images = [path for path in (tmp_path / "images").rglob("*-*.*") if path.name != "all-images.png"]
     assert len(images) == sum(case.images - (case.rejected is not None) for case in CASES)
-    for path in [*images, tmp_path / "images" / "contact-sheet.png"]:
+    for path in [*images, tmp_path / "images" / "all-images.png"]:
         with Image.open(path) as image:
             image.load()
 
 
-def test_it_plays_every_provider_and_every_way_of_being_resolved() -> None:
+def test_cases_cover_every_provider_and_a_lost_callback() -> None:
     assert {case.provider for case in CASES} == {"flux-kontext", "nanobanana", "acedata"}
     assert len({case.key for case in CASES}) == len(CASES)
     for provider in ("flux-kontext", "acedata"):
@@ -69,32 +69,32 @@ def test_it_plays_every_provider_and_every_way_of_being_resolved() -> None:
         assert [case.status for case in silent] == [TaskStatus.ARCHIVED]
 
 
-def test_it_plays_strangers_and_images_that_are_none() -> None:
+def test_cases_cover_forged_callbacks_and_rejected_images() -> None:
     assert [case.forgery for case in CASES if case.forgery] == [NO_TOKEN, WITH_TOKEN]
     refused = {case.script_name: case.status for case in CASES if case.rejected}
     assert refused == dict.fromkeys(("private-address", "html-page"), TaskStatus.INCOMPLETE)
 
 
-def test_it_plays_repairs() -> None:
-    repaired = {case.script_name: case.status for case in CASES if case.told}
+def test_cases_cover_recovery() -> None:
+    repaired = {case.script_name: case.status for case in CASES if case.remark}
     assert repaired == dict.fromkeys(("silent", "origin-renewed", "image-outage"), TaskStatus.ARCHIVED)
 
 
-def test_an_original_has_to_come_from_a_fresh_url() -> None:
+def test_an_expired_original_must_come_from_a_refreshed_url() -> None:
     with Simulator() as simulator:
         played, stored = archived(simulator, script="origin-renewed")
         problems = find_problems([played], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
     assert problems == [f"{CASE.key}: origin-0: signature of the URL differs from what was served"]
 
 
-# ------------------------------------------------------------------------------------------------ failures are told
+# ------------------------------------------------------------------------------------------------ problems are found
 
 CASE = Case(FLUX_KONTEXT, "task12345", "success", images=1)
 ASKED = {"images/flux-kontext/task12345/request.json": {"request": {"prompt": "A serene mountain landscape"}}}
 
 
 def archived(simulator: Simulator, script: str = "null-original") -> tuple[Played, dict[str, StoredImage]]:
-    """A task that went well, and the bucket."""
+    """Returns an archived task and the bucket's objects."""
     task = simulator.submit(FLUX_KONTEXT, script=script, task_id=CASE.task_id)
     image = task.images[0]
     picture = image.picture
@@ -156,12 +156,12 @@ def object_missing(item: dict[str, Any], stored: dict[str, StoredImage]) -> None
     stored.clear()
 
 
-def image_forgotten(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+def image_missing(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
     item["images"].clear()
     stored.clear()
 
 
-def prompt_forgotten(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
+def prompt_missing(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
     del item["request"]
 
 
@@ -170,28 +170,28 @@ def stray_object(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("change", "words"),
     [
         (nothing, None),
         (wrong_status, "INCOMPLETE instead of ARCHIVED"),
-        (still_running, "SUCCEEDED instead of ARCHIVED, and its time is over"),
+        (still_running, "SUCCEEDED instead of ARCHIVED when the time was over"),
         (found_by_poll, "reported by poll"),
         (counted_twice, "2 callbacks counted instead of 1"),
         (one_byte_differs, "bytes in the bucket differs"),
         (wrong_type, "contentType differs"),
         (object_missing, "result-0 is not in the bucket"),
-        (image_forgotten, "0 images instead of 1"),
-        (prompt_forgotten, "its prompt is not kept"),
+        (image_missing, "0 images instead of 1"),
+        (prompt_missing, "its prompt is not stored"),
         (stray_object, "images/stray is in the bucket and belongs to no task"),
     ],
 )
-def test_each_fault_is_found(
-    spoil: Callable[[dict[str, Any], dict[str, StoredImage]], None], words: str | None
+def test_each_problem_is_found(
+    change: Callable[[dict[str, Any], dict[str, StoredImage]], None], words: str | None
 ) -> None:
     with Simulator() as simulator:
         played, stored = archived(simulator)
         assert isinstance(played.item, dict)
-        spoil(played.item, stored)
+        change(played.item, stored)
         problems = find_problems([played], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
     assert (words in problems[0]) if words else (problems == [])
     assert len(problems) <= 1
@@ -200,14 +200,14 @@ def test_each_fault_is_found(
 def test_dead_letters_and_missing_items_are_found() -> None:
     with Simulator() as simulator:
         problems = find_problems([Played(CASE)], simulator, Bucket({}, {}, {}), dead_letters=3)
-    assert problems == ["flux-kontext#task12345: there is no item", "3 dead letters in the archive's queue"]
+    assert problems == ["flux-kontext#task12345: there is no item", "3 messages are in the archive's dead-letter queue"]
 
 
-def test_a_kept_delivery_that_nobody_sent_is_found() -> None:
+def test_a_stored_delivery_that_was_not_sent_is_found() -> None:
     stray = RejectedDelivery("acedata", datetime(2026, 1, 31, tzinfo=UTC), "no task id", {}, b"{}")
     with Simulator() as simulator:
         problems = find_problems([], simulator, Bucket({}, {}, {"rejected/stray.json": stray}), dead_letters=0)
-    assert problems == ["1 unreadable deliveries are kept, and 0 were sent"]
+    assert problems == ["1 unreadable deliveries are stored instead of 0"]
 
 
 @pytest.mark.parametrize(
@@ -216,12 +216,10 @@ def test_a_kept_delivery_that_nobody_sent_is_found() -> None:
         (200, True, False, None),
         (401, True, False, "the forged callback was answered 401 instead of 200"),
         (200, False, False, "the forged callback is not among the evidence"),
-        (200, True, True, "what a stranger named was fetched"),
+        (200, True, True, "a forged URL was fetched"),
     ],
 )
-def test_a_stranger_who_gets_further_than_he_should_is_found(
-    answer: int, is_evidence: bool, is_fetched: bool, words: str | None
-) -> None:
+def test_an_effective_forgery_is_found(answer: int, is_evidence: bool, is_fetched: bool, words: str | None) -> None:
     with Simulator() as simulator:
         played, stored = archived(simulator)
         assert isinstance(played.item, dict)
@@ -243,7 +241,7 @@ def test_a_stranger_who_gets_further_than_he_should_is_found(
         ("ARCHIVED", None, False),
     ],
 )
-def test_an_image_has_to_be_refused_for_the_right_reason(state: str, reason: str | None, is_fine: bool) -> None:
+def test_an_image_must_be_rejected_for_the_expected_reason(state: str, reason: str | None, is_fine: bool) -> None:
     with Simulator() as simulator:
         played, _ = archived(simulator)
         assert isinstance(played.item, dict)
@@ -255,18 +253,18 @@ def test_an_image_has_to_be_refused_for_the_right_reason(state: str, reason: str
     assert (problems == []) is is_fine
 
 
-def test_problems_make_it_exit_with_1_and_say_where_the_logs_are(
+def test_problems_are_printed_with_the_logs_folder_and_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(run, "run", lambda *_: ["flux-kontext#task12345: FAILED instead of ARCHIVED"])
-    assert run.main(["--state-dir", str(tmp_path)]) == 1
-    told = capsys.readouterr().out.replace("\n", "")
-    assert "flux-kontext#task12345: FAILED instead of ARCHIVED" in told
-    assert str(tmp_path / "logs") in told
+    assert run.main(tmp_path) == 1
+    output = capsys.readouterr().out.replace("\n", "")
+    assert "flux-kontext#task12345: FAILED instead of ARCHIVED" in output
+    assert str(tmp_path / "logs") in output
 
 
-@pytest.mark.parametrize(("width", "shows_script"), [(120, True), (100, True), (80, False)])
-def test_the_table_fits_the_terminal(width: int, shows_script: bool) -> None:
+@pytest.mark.parametrize(("width", "shows_scenario"), [(120, True), (100, True), (80, False)])
+def test_the_table_fits_the_terminal(width: int, shows_scenario: bool) -> None:
     with Simulator() as simulator:
         played, _ = archived(simulator)
     refused = {"kind": "result", "state": "REJECTED", "reason": "not an image: the bytes are no JPEG, PNG or WebP"}
@@ -279,10 +277,10 @@ def test_the_table_fits_the_terminal(width: int, shows_script: bool) -> None:
     with console.capture() as captured:
         console.print(result_table([played, slow], width))
     text = captured.get()
-    for what in ("result-0.any", "1.5 s", "48 s", "INCOMPLETE", "1 in conflict", "result REJECTED: not", "task12346"):
+    for what in ("result-0.any", "1.5 s", "48 s", "INCOMPLETE", "1 conflict", "result REJECTED: not", "task12346"):
         assert what in text
-    assert ("success" in text) is shows_script
-    assert ("failure-without-id" in text) is shows_script
+    assert ("success" in text) is shows_scenario
+    assert ("failure-without-id" in text) is shows_scenario
     assert all(len(line) <= width for line in text.splitlines())
 
 

@@ -1,4 +1,4 @@
-"""What the demo's developer finds out about the API."""
+"""The demo's developer: repeated submissions, and the checks of the tasks API's answers."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ CONTENT = b"an image"
 
 
 class TasksApiHarness:
-    """Answers as told."""
+    """Returns the given task ids and the given answer."""
 
     def __init__(self, *task_ids: str, **answer: Any) -> None:
         self.task_ids = list(task_ids)
@@ -48,13 +48,13 @@ def developer(api: TasksApiHarness) -> Developer:
     return Developer(api, timeout_seconds=1)  # type: ignore[arg-type]
 
 
-def test_all_is_well() -> None:
+def test_a_correct_api_has_no_problems() -> None:
     api = TasksApiHarness("t1", "t1")
-    somebody = developer(api)
+    subject = developer(api)
 
-    assert somebody.submit(CASE).task_id == "t1"
+    assert subject.submit(CASE).task_id == "t1"
 
-    assert somebody.problems() == []
+    assert subject.problems() == []
     (provider, request, key), second = api.requests
     assert (provider, request, key) == second
     assert "callBackUrl" not in request
@@ -65,23 +65,23 @@ def test_all_is_well() -> None:
     [
         ({"done": False, "status": "PENDING"}, "still PENDING"),
         ({"image": {"link": None, "state": "EXPIRED"}}, "no link to result-0, which is EXPIRED"),
-        ({"image": {"sha256": "00"}}, "has another checksum"),
+        ({"image": {"sha256": "00"}}, "returns other bytes"),
     ],
 )
-def test_each_fault_is_found(answer: dict[str, Any], words: str) -> None:
-    somebody = developer(TasksApiHarness("t1", "t1", **answer))
-    somebody.submit(CASE)
+def test_each_problem_is_found(answer: dict[str, Any], words: str) -> None:
+    subject = developer(TasksApiHarness("t1", "t1", **answer))
+    subject.submit(CASE)
 
-    (problem,) = somebody.problems()
+    (problem,) = subject.problems()
 
     assert words in problem
 
 
-def test_a_second_generation_ends_the_demo() -> None:
+def test_a_second_generation_fails_the_demo() -> None:
     with pytest.raises(DemoError, match="generated twice"):
         developer(TasksApiHarness("t1", "t2")).submit(CASE)
 
 
-def test_a_refusal_ends_the_demo() -> None:
-    with pytest.raises(DemoError, match=r"did not take a request for nanobanana: The provider refused\."):
+def test_a_refusal_fails_the_demo() -> None:
+    with pytest.raises(DemoError, match=r"refused a request for nanobanana: The provider refused\."):
         developer(TasksApiHarness()).submit(CASE)

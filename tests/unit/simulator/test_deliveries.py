@@ -26,7 +26,7 @@ def test_a_success_ends_the_tries(simulator: Simulator, receiver: Receiver) -> N
     task = simulator.submit("nanobanana", callback_url=receiver.url)
     wait_for(lambda: simulator.outstanding_callbacks == 0)
     assert [sent.status for sent in deliveries_of(simulator, task)] == [500, 200]
-    assert deliveries_of(simulator, task)[-1].taken
+    assert deliveries_of(simulator, task)[-1].is_accepted
 
 
 def test_nobody_listening_is_recorded(simulator: Simulator) -> None:
