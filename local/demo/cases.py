@@ -6,7 +6,7 @@ from typing import Any
 
 from catchlight.models import FailureReason, Reporter, TaskStatus, task_key
 from local.demo.forgeries import Forgery
-from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCRIPTS, Script
+from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCENARIOS, Scenario
 
 CALLBACK, POLL, EITHER = {Reporter.CALLBACK}, {Reporter.POLL}, {Reporter.CALLBACK, Reporter.POLL}
 
@@ -17,7 +17,7 @@ class Case:
 
     provider: str
     task_id: str
-    script_name: str
+    scenario_name: str
     reported_by: set[Reporter] = field(default_factory=lambda: CALLBACK)
     images: int = 0
     rejected: str | None = None  # text that the stored reason must contain; None: results are archived
@@ -36,9 +36,9 @@ class Case:
         return task_key(self.provider, self.task_id)
 
     @property
-    def script(self) -> Script:
-        """The simulator's script for this task."""
-        return SCRIPTS[self.script_name]
+    def scenario(self) -> Scenario:
+        """The simulator's scenario for this task."""
+        return SCENARIOS[self.scenario_name]
 
     @property
     def status(self) -> TaskStatus:
@@ -51,8 +51,8 @@ class Case:
     def title(self) -> str:
         """Short description of the case for the output."""
         if self.by_api:
-            return f"{self.script_name}, by API"
-        return self.forgery.title if self.forgery else self.script_name
+            return f"{self.scenario_name}, by API"
+        return self.forgery.title if self.forgery else self.scenario_name
 
     @property
     def path(self) -> str:
@@ -61,7 +61,7 @@ class Case:
             return "/api/v1/flux/kontext/generate"
         if self.provider == ACEDATA:
             return "/flux/images"
-        return f"/api/v1/nanobanana/generate{'-2' if self.script.record_shaped else ''}"
+        return f"/api/v1/nanobanana/generate{'-2' if self.scenario.record_shaped else ''}"
 
     def request(self, callback_url: str) -> Mapping[str, Any]:
         """Returns the body of the submission, as in the documented examples."""

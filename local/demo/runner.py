@@ -82,7 +82,7 @@ def submit_and_register(
                 json=case.request(callback_urls[case.provider]),
                 headers={
                     "Authorization": "Bearer demo",
-                    "X-Simulate": case.script_name,
+                    "X-Simulate": case.scenario_name,
                     "X-Simulate-Task-Id": case.task_id,
                 },
             ).json()

@@ -9,7 +9,7 @@ from typing import Any
 
 from moto.events.models import EventPattern
 
-from local import LocalStackError
+from local import LocalStackError, UnsupportedError
 
 # moto lets an unknown operator match anything, so the operators that it implements are listed here.
 _OPERATORS = {"anything-but", "equals-ignore-case", "exists", "numeric", "prefix", "suffix"}
@@ -58,10 +58,7 @@ def _check_rule(rule: Any, text: str) -> None:
         return
     unknown = set(rule) - _OPERATORS
     if unknown or len(rule) != 1:
-        raise LocalStackError(
-            f"Filter pattern {text!r}: {sorted(unknown) or rule} is unknown to the local stack. "
-            "Teach local/events/filters.py."
-        )
+        raise UnsupportedError(f"Filter pattern {text!r}: {sorted(unknown) or rule}", "local/events/filters.py")
     [(operator, argument)] = rule.items()
     if operator == "anything-but" and isinstance(argument, dict):
         _check_rule(argument, text)

@@ -43,7 +43,7 @@ def rate_seconds(name: str, expression: str) -> float:
     """
     if not (match := _RATE.fullmatch(expression)):
         raise LocalStackError(
-            f"{name}: schedule {expression!r} is unknown to the local stack, which has rate(...) only."
+            f"{name}: schedule {expression!r} is not supported by the local stack, which has rate(...) only."
         )
     return float(match[1]) * _UNIT_SECONDS[match[2]]
 

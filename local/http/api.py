@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import cast
 
-from local import LocalStackError
+from local import UnsupportedError
 from local.http.events import HttpRequest, HttpResponse, function_response, message_response, request_event
 from local.http.sigv4 import NotSignedError, verify_signature
 from local.lambda_.logs import LogFolder
@@ -62,7 +62,7 @@ def _segment_pattern(part: str) -> str:
         return re.escape(part)
     name = part.strip("{}+")
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise LocalStackError(f"Route parameter {part} is unknown to the local stack: teach local/http/api.py.")
+        raise UnsupportedError(f"Route parameter {part}", "local/http/api.py")
     return f"(?P<{name}>.+)" if part.endswith("+}") else f"(?P<{name}>[^/]+)"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from local import LocalStackError
+from local import UnsupportedError
 from local.permissions.decision import OPERATORS, Condition, Grant
 from local.permissions.deployed import DeployedResources
 from local.permissions.managed_policies import managed_policy_actions
@@ -77,7 +77,7 @@ def statement_grants(policy: str, statement: Mapping[str, Any], *, principal: st
         for action in _as_list(statement["Action"]):
             for resource in _as_list(statement["Resource"]):
                 if "${" in resource:  # a policy variable, such as ${aws:username}
-                    raise _unknown(policy, resource)
+                    raise _unsupported(policy, resource)
                 yield Grant(policy, who, action, resource, conditions, statement["Effect"] == "Deny")
 
 
@@ -98,8 +98,8 @@ def _as_list(value: Any) -> list[Any]:
 
 def _check_known(policy: str, found: Any, known: Any) -> None:
     if unknown := sorted(set(found) - set(known)):
-        raise _unknown(policy, ", ".join(unknown))
+        raise _unsupported(policy, ", ".join(unknown))
 
 
-def _unknown(policy: str, what: str) -> LocalStackError:
-    return LocalStackError(f"{policy}: {what} is unknown to the local stack: teach local/permissions/grants.py.")
+def _unsupported(policy: str, what: str) -> UnsupportedError:
+    return UnsupportedError(f"{policy}: {what}", "local/permissions/grants.py")

@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/aws-managed-policy/latest/reference/policy-list.html
 
 from collections.abc import Mapping
 
-from local import LocalStackError
+from local import UnsupportedError
 
 _LOGS = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
 # Each policy allows its actions on every resource.
@@ -38,12 +38,9 @@ def managed_policy_actions(policy_arn: str) -> tuple[str, ...]:
     """Returns the actions that a managed policy allows.
 
     Raises:
-        LocalStackError: the policy is not in the table.
+        UnsupportedError: the policy is not in the table.
     """
     name = policy_arn.rpartition("/")[2]
     if name not in _ACTIONS:
-        raise LocalStackError(
-            f"Managed policy {policy_arn} is unknown to the local stack: add its statements to "
-            "local/permissions/managed_policies.py."
-        )
+        raise UnsupportedError(f"Managed policy {policy_arn}", "local/permissions/managed_policies.py")
     return _ACTIONS[name]

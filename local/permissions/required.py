@@ -8,7 +8,7 @@ https://docs.aws.amazon.com/service-authorization/latest/reference/reference_pol
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from local import LocalStackError
+from local import UnsupportedError
 from local.account import ACCOUNT_ID, REGION
 
 Parameters = Mapping[str, Any]
@@ -20,10 +20,10 @@ def required_permissions(service: str, operation: str, parameters: Parameters) -
     """Returns the permissions that a call needs; `service` has botocore's name, parameters have the API's names.
 
     Raises:
-        LocalStackError: the local stack does not know which permissions the call needs.
+        UnsupportedError: the local stack does not know which permissions the call needs.
     """
     if service not in _SERVICES:
-        raise _unknown(service, operation)
+        raise _unsupported(service, operation)
     return tuple(_SERVICES[service](operation, parameters))
 
 
@@ -66,7 +66,7 @@ def _dynamodb(operation: str, parameters: Parameters) -> Iterator[Required]:
             for item in parameters["TransactItems"]:
                 [(kind, request)] = item.items()
                 if kind not in _TRANSACTION_ACTIONS:
-                    raise _unknown("dynamodb", f"{operation} with {kind}")
+                    raise _unsupported("dynamodb", f"{operation} with {kind}")
                 yield f"dynamodb:{_TRANSACTION_ACTIONS[kind]}", _table_arn(request["TableName"])
         case "Query" | "Scan" if "IndexName" in parameters:
             # The index is a resource of its own: the permission for its table does not include it.
@@ -74,7 +74,7 @@ def _dynamodb(operation: str, parameters: Parameters) -> Iterator[Required]:
         case _ if "TableName" in parameters:
             yield f"dynamodb:{operation}", _table_arn(parameters["TableName"])
         case _:
-            raise _unknown("dynamodb", operation)
+            raise _unsupported("dynamodb", operation)
 
 
 def _table_arn(name_or_arn: str) -> str:
@@ -102,7 +102,7 @@ def _s3(operation: str, parameters: Parameters) -> Iterator[Required]:
         case "ListObjectsV2" | "ListObjects":
             yield "s3:ListBucket", bucket
         case _:
-            raise _unknown("s3", operation)
+            raise _unsupported("s3", operation)
 
 
 # ------------------------------------------------------------------------------------------------ all the others
@@ -116,27 +116,27 @@ def _sqs(operation: str, parameters: Parameters) -> Iterator[Required]:
 def _step_functions(operation: str, parameters: Parameters) -> Iterator[Required]:
     resource = parameters.get("stateMachineArn") or parameters.get("executionArn")
     if resource is None:
-        raise _unknown("stepfunctions", operation)
+        raise _unsupported("stepfunctions", operation)
     yield f"states:{operation}", resource
 
 
 def _secrets_manager(operation: str, parameters: Parameters) -> Iterator[Required]:
     # An ARN built from a secret's name would lack the random suffix. The template gives functions the ARN.
     if not parameters["SecretId"].startswith("arn:"):
-        raise _unknown("secretsmanager", f"{operation} by a secret's name")
+        raise _unsupported("secretsmanager", f"{operation} by a secret's name")
     yield f"secretsmanager:{operation}", parameters["SecretId"]
 
 
 def _events(operation: str, parameters: Parameters) -> Iterator[Required]:
     if operation != "PutEvents":
-        raise _unknown("events", operation)
+        raise _unsupported("events", operation)
     for bus in dict.fromkeys(entry.get("EventBusName", "default") for entry in parameters["Entries"]):
         yield "events:PutEvents", bus if bus.startswith("arn:") else arn("events", f"event-bus/{bus}")
 
 
 def _lambda(operation: str, parameters: Parameters) -> Iterator[Required]:
     if operation != "Invoke":
-        raise _unknown("lambda", operation)
+        raise _unsupported("lambda", operation)
     yield "lambda:InvokeFunction", function_arn(parameters["FunctionName"])
 
 
@@ -171,8 +171,5 @@ _SERVICES: Mapping[str, Callable[[str, Parameters], Iterator[Required]]] = {
 }
 
 
-def _unknown(service: str, operation: str) -> LocalStackError:
-    return LocalStackError(
-        f"Which permission {service} {operation} needs is unknown to the local stack: teach "
-        "local/permissions/required.py."
-    )
+def _unsupported(service: str, operation: str) -> UnsupportedError:
+    return UnsupportedError(f"The permission for {service} {operation}", "local/permissions/required.py")

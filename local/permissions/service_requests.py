@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from local import LocalStackError
+from local import UnsupportedError
 from local.permissions.decision import PermissionRequest
 from local.permissions.deployed import DeployedResources
 from local.permissions.required import arn, function_arn
@@ -88,9 +88,9 @@ def _state_machine_requests(
                 itself = deployment.resources[logical_id].ref
                 yield PermissionRequest(logical_id, "states:StartExecution", parameters.get("StateMachineArn", itself))
             case _:
-                raise LocalStackError(
-                    f"{logical_id}: which permission the task {task['Resource']} needs is unknown to the local stack: "
-                    "teach local/permissions/service_requests.py."
+                raise UnsupportedError(
+                    f"{logical_id}: the permission for the task {task['Resource']}",
+                    "local/permissions/service_requests.py",
                 )
     if machine.get("TracingConfiguration", {}).get("Enabled"):
         yield from (PermissionRequest(logical_id, action, "*") for action in _STATES_TRACES)

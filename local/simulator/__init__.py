@@ -1,7 +1,15 @@
 """Simulates the image generation services on this machine, with the real formats of requests, callbacks and polls."""
 
 from local.simulator.pictures import Picture, PictureFormat
-from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, PROVIDERS, SCRIPTS, Script, UnknownScriptError
+from local.simulator.scenarios import (
+    ACEDATA,
+    FLUX_KONTEXT,
+    NANOBANANA,
+    PROVIDERS,
+    SCENARIOS,
+    Scenario,
+    UnknownScenarioError,
+)
 from local.simulator.services import ORIGIN_LIFETIME_SECONDS, TaskExistsError
 from local.simulator.simulator import Simulator
 from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask
@@ -12,16 +20,16 @@ __all__ = [
     "NANOBANANA",
     "ORIGIN_LIFETIME_SECONDS",
     "PROVIDERS",
-    "SCRIPTS",
+    "SCENARIOS",
     "Delivery",
     "ImageRequest",
     "Picture",
     "PictureFormat",
     "Poll",
-    "Script",
+    "Scenario",
     "SimulatedImage",
     "SimulatedTask",
     "Simulator",
     "TaskExistsError",
-    "UnknownScriptError",
+    "UnknownScenarioError",
 ]

@@ -8,11 +8,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from local.simulator import overview, payloads
-from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, UnknownScriptError, script_name_in
+from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, NANOBANANA, UnknownScenarioError, scenario_named_in
 from local.simulator.services import SimulatedServices
 from local.simulator.tasks import ImageRequest, Poll
 
-SCRIPT_HEADER = "x-simulate"
+SCENARIO_HEADER = "x-simulate"
 TASK_ID_HEADER = "x-simulate-task-id"
 
 _KIE_POLL = "/kie/api/v1/flux/kontext/record-info"
@@ -99,14 +99,14 @@ def _submit(services: SimulatedServices, provider: str, request: Request) -> Ans
     try:
         task = services.submit(
             provider,
-            script=request.headers.get(SCRIPT_HEADER) or script_name_in(params["prompt"]),
+            scenario=request.headers.get(SCENARIO_HEADER) or scenario_named_in(params["prompt"]),
             callback_url=callback_url if isinstance(callback_url, str) and callback_url else None,
             params=params,
             task_id=request.headers.get(TASK_ID_HEADER),
             image_count=count,
             record_shaped=request.path.endswith("/generate-2"),
         )
-    except (UnknownScriptError, ValueError) as exc:
+    except (UnknownScenarioError, ValueError) as exc:
         return _refuse(provider, 422, "bad_request", str(exc))
     return _json(200, payloads.submitted(task))
 

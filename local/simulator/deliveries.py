@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from local.simulator import payloads
-from local.simulator.scripts import PlannedCallback
+from local.simulator.scenarios import PlannedCallback
 from local.simulator.tasks import Delivery, SimulatedTask
 
 MAX_RETRIES = 3
@@ -28,18 +28,18 @@ class CallbackSender:
         *,
         wait: Callable[[float], bool],
         wait_for_end: Callable[[SimulatedTask], bool],
-        on_through: Callable[[SimulatedTask], None],
+        on_done: Callable[[SimulatedTask], None],
         retry_delay_seconds: float,
         webhook_keys: Mapping[str, str],
     ) -> None:
         """`wait` sleeps for simulated seconds; `wait_for_end` blocks until the task has ended.
 
-        Both return True as soon as the simulator stops, else False. `on_through` is called with the task after each
+        Both return True as soon as the simulator stops, else False. `on_done` is called with the task after each
         callback that was delivered or given up.
         """
         self._wait = wait
         self._wait_for_end = wait_for_end
-        self._on_through = on_through
+        self._on_done = on_done
         self._retry_delay_seconds = retry_delay_seconds
         self._webhook_keys = webhook_keys
         self._threads: list[threading.Thread] = []
@@ -86,7 +86,7 @@ class CallbackSender:
         for thread in previous:
             thread.join()
         stopping = stopping or self._wait(planned.delay_seconds)
-        body = payloads.callback(task, planned.outcome or task.script.outcome, tells_task_id=planned.tells_task_id)
+        body = payloads.callback(task, planned.outcome or task.scenario.outcome, has_task_id=planned.has_task_id)
         for attempt in range(1, MAX_RETRIES + 2):
             if stopping:
                 break
@@ -95,7 +95,7 @@ class CallbackSender:
             if delivery.is_accepted:
                 break
             stopping = attempt <= MAX_RETRIES and self._wait(self._retry_delay_seconds)
-        self._on_through(task)
+        self._on_done(task)
 
     def _attempt(self, task: SimulatedTask, body: Mapping[str, Any], attempt: int) -> Delivery:
         assert task.callback_url is not None

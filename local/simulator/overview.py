@@ -1,15 +1,15 @@
-"""Builds the simulator's start page: available scripts, and the tasks and deliveries so far."""
+"""Builds the simulator's start page: available scenarios, and the tasks and deliveries so far."""
 
 import time
 from collections import Counter
 from typing import Any
 
-from local.simulator.scripts import SCRIPTS
+from local.simulator.scenarios import SCENARIOS
 from local.simulator.services import SimulatedServices
 
 
 def overview(services: SimulatedServices) -> dict[str, Any]:
-    """Returns an example request, base URLs, scripts, and all tasks with polls and deliveries, newest first."""
+    """Returns an example request, base URLs, scenarios, and all tasks with polls and deliveries, newest first."""
     now = time.time()
     polls = Counter((poll.provider, task_id) for poll in services.polls for task_id in poll.task_ids)
     deliveries: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -28,8 +28,9 @@ def overview(services: SimulatedServices) -> dict[str, Any]:
             """ -d '{"prompt": "a white siamese cat", "callBackUrl": "YOUR CALLBACK URL"}'"""
         ),
         "providers": services.provider_urls,
-        "scripts": {
-            script.name: f"{script.description} ({', '.join(script.providers)})" for script in SCRIPTS.values()
+        "scenarios": {
+            scenario.name: f"{scenario.description} ({', '.join(scenario.providers)})"
+            for scenario in SCENARIOS.values()
         },
         "timeScale": services.time_scale,
         "outstandingCallbacks": services.outstanding_callbacks,
@@ -37,7 +38,7 @@ def overview(services: SimulatedServices) -> dict[str, Any]:
             {
                 "provider": task.provider,
                 "taskId": task.task_id,
-                "script": task.script.name,
+                "scenario": task.scenario.name,
                 "outcome": task.outcome_at(now) or "running",
                 "images": [image.url for image in task.images],
                 "polls": polls[task.provider, task.task_id],

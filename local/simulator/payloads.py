@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, Outcome
+from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, NANOBANANA, Outcome
 from local.simulator.tasks import SimulatedTask
 
 Body = dict[str, Any]
@@ -39,11 +39,11 @@ def submitted(task: SimulatedTask) -> Body:
     return envelope(200, "success", {"taskId": task.task_id})
 
 
-def callback(task: SimulatedTask, outcome: Outcome, *, tells_task_id: bool = True) -> Body:
+def callback(task: SimulatedTask, outcome: Outcome, *, has_task_id: bool = True) -> Body:
     """Returns the body of the callback that reports this outcome."""
     if task.provider == ACEDATA:
         response = _acedata_response(task, outcome)
-        return response if tells_task_id else {key: value for key, value in response.items() if key != "task_id"}
+        return response if has_task_id else {key: value for key, value in response.items() if key != "task_id"}
     if task.record_shaped:
         # The outer code refers to the delivery: it is 200 for failed tasks too.
         return envelope(200, "success", _record_data(task, outcome))

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from local.simulator.deliveries import CallbackSender
-from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, NANOBANANA, find_script
+from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, NANOBANANA, find_scenario
 from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask, images_of
 
 # Base path of each service. All share one port, so that only one image host has to be allowed.
@@ -27,7 +27,7 @@ class TaskExistsError(ValueError):
 
 
 class SimulatedServices:
-    """Accepts tasks, sends callbacks, answers polls and serves images as the services do, following each task's script.
+    """Accepts tasks, sends callbacks, answers polls and serves images, by the scenario of each task.
 
     All seconds are simulated: with `time_scale` 0.05, a minute takes three real seconds. Only the 15 s that a
     callback's receiver has to answer are real.
@@ -65,7 +65,7 @@ class SimulatedServices:
         self._sender = CallbackSender(
             wait=self._wait,
             wait_for_end=self._wait_for_end,
-            on_through=self._add_to_record,
+            on_done=self._add_to_record,
             retry_delay_seconds=retry_delay_seconds,
             webhook_keys=dict(webhook_keys or {}),
         )
@@ -93,7 +93,7 @@ class SimulatedServices:
         self,
         provider: str,
         *,
-        script: str = "success",
+        scenario: str = "success",
         callback_url: str | None = None,
         params: Mapping[str, Any] | None = None,
         task_id: str | None = None,
@@ -103,11 +103,11 @@ class SimulatedServices:
         """Starts a task, as a submission to the service does.
 
         Raises:
-            UnknownScriptError: this provider has no such script.
+            UnknownScenarioError: this provider has no such scenario.
             TaskExistsError: the task id is already in use.
             ValueError: the task id is malformed.
         """
-        rules = find_script(script, provider)
+        rules = find_scenario(scenario, provider)
         if task_id is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", task_id):
             raise ValueError("a task id is 1 to 128 letters, digits, - and _")
         task_id = task_id or (str(uuid.uuid4()) if provider == ACEDATA else uuid.uuid4().hex)
@@ -116,7 +116,7 @@ class SimulatedServices:
         task = SimulatedTask(
             provider=provider,
             task_id=task_id,
-            script=rules,
+            scenario=rules,
             callback_url=callback_url,
             params=dict(params or {}),
             record_shaped=record_shaped or rules.record_shaped,
@@ -161,7 +161,7 @@ class SimulatedServices:
                 task = self.find_task(event.provider, task_id)
                 if task is not None and event.asked_at < task.ends_at:
                     task.polls_while_running += 1
-                    if task.polls_while_running == task.script.ends_when_polled:
+                    if task.polls_while_running == task.scenario.ends_when_polled:
                         task.ends_at = event.asked_at
             self._polled.notify_all()
 
@@ -197,9 +197,9 @@ class SimulatedServices:
 
     def _plan_callbacks(self, task: SimulatedTask) -> None:
         threads: list[threading.Thread] = []
-        for planned in task.script.callbacks:
+        for planned in task.scenario.callbacks:
             threads = [self._sender.send(task, planned, previous=threads) for _ in range(planned.copies)]
-        if task.script.callback_before_answer:
+        if task.scenario.callback_before_answer:
             for thread in threads:
                 thread.join(_MAX_ANSWER_DELAY_SECONDS)
 

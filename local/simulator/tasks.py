@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.simulator.pictures import Picture, PictureFormat, draw_picture
-from local.simulator.scripts import ACEDATA, FLUX_KONTEXT, Outcome, Script
+from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, Outcome, Scenario
 
 # The extension is independent of the content: about a third of the names match it by chance.
 _EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -44,7 +44,7 @@ class SimulatedTask:
 
     provider: str
     task_id: str
-    script: Script
+    scenario: Scenario
     callback_url: str | None
     params: Mapping[str, Any]  # body of the submission
     record_shaped: bool
@@ -57,16 +57,16 @@ class SimulatedTask:
 
     def outcome_at(self, now: float) -> Outcome | None:
         """Returns the task's outcome; None while it runs according to its poll record."""
-        return self.script.outcome if self.is_recorded and now >= self.ends_at else None
+        return self.scenario.outcome if self.is_recorded and now >= self.ends_at else None
 
     def url_of(self, kind: str) -> str | None:
         """Returns the URL of the first image of this kind; None if there is none."""
         return next((image.url for image in self.images if image.kind == kind), None)
 
     def signed_url_of(self, kind: str) -> str | None:
-        """Returns the same URL as the poll record shows it: with a new signature if the script signs originals."""
+        """Returns the same URL as the poll record shows it: with a new signature if the scenario signs originals."""
         url = self.url_of(kind)
-        if url is None or kind != "origin" or not self.script.signs_origin:
+        if url is None or kind != "origin" or not self.scenario.signs_origin:
             return url
         self.signatures += 1
         return f"{url}?signature={self.signatures}"
@@ -114,7 +114,7 @@ class ImageRequest:
 def images_of(
     provider: str,
     task_id: str,
-    script: Script,
+    scenario: Scenario,
     *,
     base_url: str,
     count: int,
@@ -122,17 +122,17 @@ def images_of(
     lifetimes: Mapping[str, float],
 ) -> tuple[SimulatedImage, ...]:
     """Returns the images of a task that will succeed; none for one that will fail."""
-    if script.outcome is not Outcome.SUCCESS:
+    if scenario.outcome is not Outcome.SUCCESS:
         return ()
-    kinds = ["origin"] if provider == FLUX_KONTEXT and script.gives_origin else []
+    kinds = ["origin"] if provider == FLUX_KONTEXT and scenario.gives_origin else []
     kinds += ["result"] * (count if provider == ACEDATA else 1)
     images = []
     for place, kind in enumerate(kinds):
         index = place - (kinds[0] == "origin" and kind == "result")
         seed = zlib.crc32(f"{provider}/{task_id}/{kind}/{index}".encode())
-        dead = kind == "origin" and not script.origin_alive
-        is_page = kind == "result" and script.result_is_page
-        base = (script.result_base_url if kind == "result" else None) or base_url
+        has_expired = kind == "origin" and scenario.origin_has_expired
+        is_page = kind == "result" and scenario.result_is_page
+        base = (scenario.result_base_url if kind == "result" else None) or base_url
         extension = "png" if is_page else _EXTENSIONS[seed % 4]
         images.append(
             SimulatedImage(
@@ -140,11 +140,11 @@ def images_of(
                 index=index,
                 task_id=task_id,
                 url=f"{base}/images/{provider}/{task_id}/{kind}-{index}.{extension}",
-                expires_at=ready_at + (0 if dead else lifetimes[kind]),
+                expires_at=ready_at + (0 if has_expired else lifetimes[kind]),
                 format=list(PictureFormat)[seed // 4 % 3],
                 is_page=is_page,
-                first_signature=2 if kind == "origin" and script.signs_origin else 0,
-                outage_requests=script.outage_requests,
+                first_signature=2 if kind == "origin" and scenario.signs_origin else 0,
+                outage_requests=scenario.outage_requests,
             )
         )
     return tuple(images)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local import LocalStackError
+from local import LocalStackError, UnsupportedError
 from local.account import ACCOUNT_ID, REGION, STACK_NAME
 from local.events.queue import QueueMapping
 from local.events.schedule import Schedule
@@ -17,6 +17,9 @@ from local.http.api import Route, Stage
 from local.lambda_.configuration import FunctionConfiguration
 from local.template.expand import Template
 from local.template.intrinsic_functions import Resolver
+
+# Where resource types and properties are added, also those that have no effect on one machine.
+_RESOURCE_TYPES = "local/template/resource_types.py"
 
 
 class Properties:
@@ -49,10 +52,7 @@ class Properties:
             self._refuse(", ".join(sorted(self._values)))
 
     def _refuse(self, names: str) -> None:
-        raise LocalStackError(
-            f"{self.logical_id} ({self._type}): {names} is unknown to the local stack. Teach "
-            "local/template/resource_types.py what it does, or list it there as without effect."
-        )
+        raise UnsupportedError(f"{self.logical_id} ({self._type}): {names}", _RESOURCE_TYPES)
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,7 @@ class Deployment:
     def _make(self, logical_id: str, resource: dict[str, Any]) -> Resource:
         type_name = resource["Type"]
         if type_name not in self.types:
-            raise LocalStackError(
-                f"{logical_id}: resource type {type_name} is unknown to the local stack. Teach "
-                "local/template/resource_types.py to make it, or list it there as without effect."
-            )
+            raise UnsupportedError(f"{logical_id}: resource type {type_name}", _RESOURCE_TYPES)
         resource_type = self.types[type_name]
         if resource_type.make is None:
             name = f"{STACK_NAME}-{logical_id}"
@@ -140,7 +137,9 @@ class Deployment:
     def _attribute(self, logical_id: str, name: str) -> str:
         attributes = self._made(logical_id).attributes
         if name not in attributes:
-            raise LocalStackError(f"{logical_id}.{name} is unknown to the local stack; known are {sorted(attributes)}.")
+            raise LocalStackError(
+                f"{logical_id}.{name} is not supported by the local stack, which has {sorted(attributes)}."
+            )
         return attributes[name]
 
 

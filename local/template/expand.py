@@ -14,7 +14,7 @@ from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.managed_policy_translator import ManagedPolicyLoader
 from samtranslator.translator.transform import transform
 
-from local import LocalStackError
+from local import LocalStackError, UnsupportedError
 from local.account import REGION
 
 # samtranslator collects metrics and warns that no collector for them is configured.
@@ -77,11 +77,9 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     except (OSError, yaml.YAMLError) as exc:
         raise LocalStackError(f"The template cannot be read: {exc}") from exc
     if unknown := set(raw) - _SECTIONS:
-        raise LocalStackError(
-            f"Template sections {sorted(unknown)} are unknown to the local stack: teach local/template/expand.py."
-        )
+        raise _unsupported(f"Template section {', '.join(sorted(unknown))}")
     if raw.get("Transform") not in (None, "AWS::Serverless-2016-10-31"):
-        raise _unknown(f"Transform {raw['Transform']}")
+        raise _unsupported(f"Transform {raw['Transform']}")
 
     written = list(raw["Resources"])  # samtranslator changes the order
     values = _parameter_values(raw.get("Parameters", {}), parameters, unchecked or {})
@@ -105,8 +103,8 @@ def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[
     return Template(path.parent, in_their_order, expanded.get("Conditions", {}), values)
 
 
-def _unknown(what: str) -> LocalStackError:
-    return LocalStackError(f"{what} is unknown to the local stack: teach local/template/expand.py.")
+def _unsupported(feature: str) -> UnsupportedError:
+    return UnsupportedError(feature, "local/template/expand.py")
 
 
 def _parameter_values(
@@ -117,7 +115,7 @@ def _parameter_values(
     values = {}
     for name, declaration in declared.items():
         if declaration["Type"] not in ("String", "Number"):
-            raise _unknown(f"Parameter {name}: type {declaration['Type']}")
+            raise _unsupported(f"Parameter {name}: type {declaration['Type']}")
         value = unchecked.get(name, given.get(name, declaration.get("Default")))
         if value is None:
             raise LocalStackError(f"Parameter {name} has no default: give it with --parameter {name}=VALUE.")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from local import LocalStackError
+from local import LocalStackError, UnsupportedError
 from local.account import ACCOUNT_ID, REGION, STACK_NAME
 from local.template.expand import Template
 
@@ -74,7 +74,7 @@ class Resolver:
             case "Fn::If":
                 return self.resolve(argument[1] if self.condition(argument[0]) else argument[2])
             case _:
-                raise _unknown(f"Intrinsic function {name}")
+                raise _unsupported(f"Intrinsic function {name}")
 
     def _sub(self, argument: Any) -> str:
         text, variables = argument if isinstance(argument, list) else (argument, {})
@@ -106,8 +106,8 @@ class Resolver:
             case "Fn::Or":
                 return any(self._holds(item) for item in argument)
             case _:
-                raise _unknown(f"Condition function {name}")
+                raise _unsupported(f"Condition function {name}")
 
 
-def _unknown(what: str) -> LocalStackError:
-    return LocalStackError(f"{what} is unknown to the local stack: teach local/template/intrinsic_functions.py.")
+def _unsupported(function: str) -> UnsupportedError:
+    return UnsupportedError(function, "local/template/intrinsic_functions.py")

@@ -108,7 +108,7 @@ def _make_function(deployment: Deployment, properties: Properties) -> Resource:
     name = properties.take("FunctionName", properties.logical_id)
     runtime = properties.take("Runtime", "")
     if not runtime.startswith("python"):
-        raise LocalStackError(f"{name}: runtime {runtime!r} is unknown to the local stack, which runs Python only.")
+        raise LocalStackError(f"{name}: the local stack runs Python only, not {runtime!r}.")
     environment = properties.take_group("Environment", "Variables").get("Variables", {})
     logging = properties.take_group("LoggingConfig", "LogGroup")
     configuration = FunctionConfiguration(
@@ -160,14 +160,14 @@ def _make_event_source_mapping(deployment: Deployment, properties: Properties) -
     if service == "sqs":
         batch_size = int(properties.take("BatchSize", 10))
         if batch_size > 10:
-            raise LocalStackError(f"{name}: batches of more than 10 messages are unknown to the local stack.")
+            raise LocalStackError(f"{name}: batches of more than 10 messages are not supported by the local stack.")
         scaling = properties.take_group("ScalingConfig", "MaximumConcurrency")
         concurrency = int(scaling["MaximumConcurrency"]) if scaling else None
         mapping = QueueMapping(name, arn, deployment.queue_url(arn), batch_size, reports, concurrency)
         deployment.queue_mappings.append((function, mapping))
         return Resource(name)
     if service != "dynamodb":
-        raise LocalStackError(f"{name}: event source {arn} is unknown to the local stack.")
+        raise LocalStackError(f"{name}: event source {arn} is not supported by the local stack.")
     filters = properties.take_group("FilterCriteria", "Filters").get("Filters", [])
     on_failure = properties.take_group("DestinationConfig", "OnFailure").get("OnFailure", {}).get("Destination")
     starting_position = properties.take("StartingPosition")
@@ -195,7 +195,7 @@ def _make_schedule(deployment: Deployment, properties: Properties) -> Resource:
     target = properties.take_group("Target", "Arn", "RoleArn", "Input", "RetryPolicy", "DeadLetterConfig")
     function = target["Arn"].rpartition(":")[2]
     if function not in deployment.functions:
-        raise LocalStackError(f"{name}: a schedule of anything but a function is unknown to the local stack.")
+        raise LocalStackError(f"{name}: a schedule whose target is not a function is not supported by the local stack.")
     dead_letters = target.get("DeadLetterConfig", {}).get("Arn")
     schedule = Schedule(
         name=name,
@@ -236,7 +236,7 @@ def _make_api(deployment: Deployment, properties: Properties) -> Resource:
 
 def _make_stage(deployment: Deployment, properties: Properties) -> Resource:
     if (name := properties.take("StageName")) != "$default":
-        raise LocalStackError(f"Stage {name} is unknown to the local stack, which has $default only.")
+        raise LocalStackError(f"Stage {name} is not supported by the local stack, which has $default only.")
     limits = properties.take_group("DefaultRouteSettings", "ThrottlingRateLimit", "ThrottlingBurstLimit")
     access_log = properties.take_group("AccessLogSettings", "DestinationArn", "Format")
     deployment.apis[properties.take("ApiId")].stage = Stage(
@@ -295,7 +295,7 @@ RESOURCE_TYPES = {
             "Architectures": _THIS_MACHINE,
             "Description": "",
             "EphemeralStorage": f"{_THIS_MACHINE} /tmp",
-            "ReservedConcurrentExecutions": "nobody else takes this machine's sandboxes",
+            "ReservedConcurrentExecutions": "no other program uses this machine's sandboxes",
             "Role": _PERMISSIONS,
             "SnapStart": "every sandbox starts cold",
             "Tags": "",
@@ -332,7 +332,7 @@ RESOURCE_TYPES = {
         _make_schedule,
         without_effect={
             "Description": "",
-            "FlexibleTimeWindow": "one machine has no rush hour",
+            "FlexibleTimeWindow": "schedules run on time",
             "Name": "",
         },
     ),

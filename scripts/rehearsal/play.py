@@ -15,7 +15,7 @@ from catchlight.client import TaskResponse, TasksApiError, TasksClient
 from catchlight.client.signing import SignedRequests
 from catchlight.models import TaskStatus, iso, task_key, utc_now
 from local.account import REGION
-from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCRIPTS, Simulator
+from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCENARIOS, Simulator
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.account import EventQueue, make_caller
 from scripts.rehearsal.deployment import Deployment
@@ -32,7 +32,7 @@ class Case:
     """A task that is submitted through the tasks API, and its expected outcome."""
 
     provider: str
-    script: str
+    scenario: str
     status: TaskStatus
     reported_by: str = "callback"
     images: int = 0
@@ -73,14 +73,14 @@ class Play:
             self._wait_for(lambda: self.simulator.outstanding_callbacks == 0, "every callback has been delivered")
             for case, task in zip(CASES, ended, strict=True):
                 found = api.task(case.provider, task.task_id)
-                expect(found.status == case.status, f"{case.script} stays {case.status}, and is {found.status}")
+                expect(found.status == case.status, f"{case.scenario} stays {case.status}, and is {found.status}")
                 conflicts = len(found.conflicts)
-                expect(conflicts == (case.script == "late-failure"), f"{case.script} has {conflicts} conflicts")
+                expect(conflicts == (case.scenario == "late-failure"), f"{case.scenario} has {conflicts} conflicts")
             self._check_list(api, ended)
             linked = sum(self._check_images(api, task) for task in ended)
         # On a busy machine an attempt may time out and is repeated; but no callback may be refused.
         answers = [delivery.status for delivery in self.simulator.deliveries]
-        planned = sum(copies.copies for case in CASES for copies in SCRIPTS[case.script].callbacks)
+        planned = sum(copies.copies for case in CASES for copies in SCENARIOS[case.scenario].callbacks)
         expect(answers.count(200) == planned, f"all {planned} callbacks are answered 200: {answers}")
         expect(all(status in (200, None) or status >= 500 for status in answers), f"none is refused: {answers}")
         self.say("listed; every image by its link, byte for byte", f"{len(ended)} tasks, {linked} images")
@@ -132,8 +132,8 @@ class Play:
 
     def reconciliation(self) -> None:
         """Checks that ReconcileTasks finds tasks whose stream record was lost, and restarts polling and archiving."""
-        task = self.simulator.submit(FLUX_KONTEXT, script="success")
-        pending = self.simulator.submit(FLUX_KONTEXT, script="success")
+        task = self.simulator.submit(FLUX_KONTEXT, scenario="success")
+        pending = self.simulator.submit(FLUX_KONTEXT, scenario="success")
         self._wait_for(lambda: task.outcome_at(time.time()) is not None, "the simulated task has ended")
         client = self.deployment.ministack.client("lambda")
         mapping = self._resources["DispatchChangesFunctionTasksTableStream"]
@@ -171,7 +171,7 @@ class Play:
     # -- internals
 
     def _submit(self, api: TasksClient, case: Case) -> str:
-        prompt = f"a mountain lake simulate:{case.script}"
+        prompt = f"a mountain lake simulate:{case.scenario}"
         task_id: str = api.submit(case.provider, {"prompt": prompt} | _required(case.provider)).task_id
         return task_id
 
@@ -182,11 +182,13 @@ class Play:
             task = api.task(case.provider, task_id, wait_seconds=5)
             if task.done:
                 break
-            expect(time.monotonic() < deadline, f"{case.script} ends within {MAX_TASK_SECONDS:.0f} s: {task!r}")
-        expect(task.status == case.status, f"{case.script} ends {case.status}, not {task.status}: {task!r}")
-        expect(task.reported_by == case.reported_by, f"{case.script} is reported by {case.reported_by}: {task!r}")
-        expect(len(task.images) == case.images, f"{case.script} has {case.images} images: {task!r}")
-        self.say(f"{case.provider}, {case.script}", f"{task.status}, by {task.reported_by}, {len(task.images)} images")
+            expect(time.monotonic() < deadline, f"{case.scenario} ends within {MAX_TASK_SECONDS:.0f} s: {task!r}")
+        expect(task.status == case.status, f"{case.scenario} ends {case.status}, not {task.status}: {task!r}")
+        expect(task.reported_by == case.reported_by, f"{case.scenario} is reported by {case.reported_by}: {task!r}")
+        expect(len(task.images) == case.images, f"{case.scenario} has {case.images} images: {task!r}")
+        self.say(
+            f"{case.provider}, {case.scenario}", f"{task.status}, by {task.reported_by}, {len(task.images)} images"
+        )
         return task
 
     def _check_list(self, api: TasksClient, ended: list[TaskResponse]) -> None:

@@ -65,24 +65,24 @@ def test_cases_cover_every_provider_and_a_lost_callback() -> None:
     assert {case.provider for case in CASES} == {"flux-kontext", "nanobanana", "acedata"}
     assert len({case.key for case in CASES}) == len(CASES)
     for provider in ("flux-kontext", "acedata"):
-        silent = [case for case in CASES if case.provider == provider and case.script_name == "silent"]
+        silent = [case for case in CASES if case.provider == provider and case.scenario_name == "silent"]
         assert [case.status for case in silent] == [TaskStatus.ARCHIVED]
 
 
 def test_cases_cover_forged_callbacks_and_rejected_images() -> None:
     assert [case.forgery for case in CASES if case.forgery] == [NO_TOKEN, WITH_TOKEN]
-    refused = {case.script_name: case.status for case in CASES if case.rejected}
+    refused = {case.scenario_name: case.status for case in CASES if case.rejected}
     assert refused == dict.fromkeys(("private-address", "html-page"), TaskStatus.INCOMPLETE)
 
 
 def test_cases_cover_recovery() -> None:
-    repaired = {case.script_name: case.status for case in CASES if case.remark}
+    repaired = {case.scenario_name: case.status for case in CASES if case.remark}
     assert repaired == dict.fromkeys(("silent", "origin-renewed", "image-outage"), TaskStatus.ARCHIVED)
 
 
 def test_an_expired_original_must_come_from_a_refreshed_url() -> None:
     with Simulator() as simulator:
-        played, stored = archived(simulator, script="origin-renewed")
+        played, stored = archived(simulator, scenario="origin-renewed")
         problems = find_problems([played], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
     assert problems == [f"{CASE.key}: origin-0: signature of the URL differs from what was served"]
 
@@ -93,9 +93,9 @@ CASE = Case(FLUX_KONTEXT, "task12345", "success", images=1)
 ASKED = {"images/flux-kontext/task12345/request.json": {"request": {"prompt": "A serene mountain landscape"}}}
 
 
-def archived(simulator: Simulator, script: str = "null-original") -> tuple[Played, dict[str, StoredImage]]:
+def archived(simulator: Simulator, scenario: str = "null-original") -> tuple[Played, dict[str, StoredImage]]:
     """Returns an archived task and the bucket's objects."""
-    task = simulator.submit(FLUX_KONTEXT, script=script, task_id=CASE.task_id)
+    task = simulator.submit(FLUX_KONTEXT, scenario=scenario, task_id=CASE.task_id)
     image = task.images[0]
     picture = image.picture
     key = f"images/flux-kontext/{CASE.task_id}/{image.kind}-0.any"

@@ -34,12 +34,12 @@ class Running:
         self.dynamodb = stack.boto3_client("dynamodb")
         self.step_functions = stack.boto3_client("stepfunctions")
 
-    def submit(self, task_id: str, script: str = "silent") -> str:
+    def submit(self, task_id: str, scenario: str = "silent") -> str:
         """Has the simulated Flux Kontext make an image; it will not call back. Returns the task's key."""
         answer = httpx.post(
             f"{self.stack.info['simulator_url']}/kie/api/v1/flux/kontext/generate",
             json={"prompt": "a lighthouse", "callBackUrl": self.stack.info["callback_urls"]["flux-kontext"]},
-            headers={"Authorization": "Bearer any", "x-simulate": script, "x-simulate-task-id": task_id},
+            headers={"Authorization": "Bearer any", "x-simulate": scenario, "x-simulate-task-id": task_id},
             trust_env=False,
         )
         assert answer.json()["data"]["taskId"] == task_id, answer.text

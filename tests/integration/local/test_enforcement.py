@@ -219,7 +219,8 @@ def test_a_policy_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
 
     with (
         pytest.raises(
-            LocalStackError, match=r"TakeMessagesFunctionRole: IpAddress is unknown .* teach local/permissions"
+            LocalStackError,
+            match=r"TakeMessagesFunctionRole: IpAddress is not supported .* to local/permissions",
         ),
         stack,
     ):

@@ -145,12 +145,12 @@ class Scenario:
         outcome = self.stack.invoke("ReconcileTasksFunction", {"source": "aws.scheduler"})
         assert outcome.function_error is None, outcome.payload
 
-    def generate(self, script: str, task_id: str) -> str:
+    def generate(self, scenario: str, task_id: str) -> str:
         """Has the simulated service make an image, and registers the task as users do."""
         answer = httpx.post(
             f"{self.stack.info['simulator_url']}/kie/api/v1/flux/kontext/generate",
             json={"prompt": "a lighthouse", "callBackUrl": self.stack.info["callback_urls"]["flux-kontext"]},
-            headers={"Authorization": "Bearer any", "x-simulate": script, "x-simulate-task-id": task_id},
+            headers={"Authorization": "Bearer any", "x-simulate": scenario, "x-simulate-task-id": task_id},
             trust_env=False,
         )
         assert answer.json()["data"]["taskId"] == task_id, answer.text

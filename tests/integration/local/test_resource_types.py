@@ -27,7 +27,9 @@ def an_api(paths: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_an_unknown_type_stops_the_start() -> None:
-    with pytest.raises(LocalStackError, match=r"Topic: resource type AWS::SNS::Topic is unknown .*resource_types"):
+    with pytest.raises(
+        LocalStackError, match=r"Topic: resource type AWS::SNS::Topic is not supported .*resource_types"
+    ):
         deploy({"Topic": {"Type": "AWS::SNS::Topic"}})
 
 

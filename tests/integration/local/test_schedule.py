@@ -102,7 +102,7 @@ def test_rates(expression: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("expression", ["cron(0 * * * ? *)", "at(2026-01-01T00:00:00)", "rate(1 week)", "rate( hour)"])
 def test_other_schedules_stop_the_start(expression: str) -> None:
-    with pytest.raises(LocalStackError, match=r"Hourly: schedule .* is unknown to the local stack"):
+    with pytest.raises(LocalStackError, match=r"Hourly: schedule .* is not supported by the local stack"):
         rate_seconds("Hourly", expression)
 
 
@@ -137,7 +137,7 @@ def test_a_schedule_that_is_switched_off_does_not_run() -> None:
 @pytest.mark.parametrize(
     ("target", "properties", "names"),
     [
-        ({"Arn": FUNCTION.replace("Tested", "Other")}, {}, "anything but a function"),
+        ({"Arn": FUNCTION.replace("Tested", "Other")}, {}, "target is not a function"),
         ({"Arn": FUNCTION, "EcsParameters": {}}, {}, "Target.EcsParameters"),
         ({"Arn": FUNCTION}, {"StartDate": "2026-01-01"}, "StartDate"),
     ],

@@ -83,11 +83,11 @@ class Running:
     page: dict[str, Any]  # what the page's code made
     received: list[dict[str, Any]] = field(default_factory=list)
 
-    def submit(self, task_id: str, script: str) -> None:
+    def submit(self, task_id: str, scenario: str) -> None:
         """Has the simulated service make images, and call back."""
         response = httpx.post(
             self.stack.info["simulator_url"] + SUBMIT,
-            headers={"Authorization": "Bearer any", "x-simulate": script, "x-simulate-task-id": task_id},
+            headers={"Authorization": "Bearer any", "x-simulate": scenario, "x-simulate-task-id": task_id},
             json={"prompt": "a lighthouse", "callBackUrl": self.callback_url},
             trust_env=False,
         )

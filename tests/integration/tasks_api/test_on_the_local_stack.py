@@ -111,7 +111,7 @@ def test_what_a_provider_refuses_is_explained(api: httpx.Client) -> None:
 
 
 def test_a_task_that_is_registered_is_polled_for(api: httpx.Client, simulator: Simulator) -> None:
-    task_id = simulator.submit("acedata", script="silent", params={"prompt": "a lighthouse"}).task_id
+    task_id = simulator.submit("acedata", scenario="silent", params={"prompt": "a lighthouse"}).task_id
 
     answer = api.post("/tasks", json={"provider": "acedata", "taskIds": [task_id]})
 

@@ -109,7 +109,7 @@ def test_a_call_needs(
     ],
 )
 def test_what_is_unknown_is_said(service: str, operation: str, parameters: dict[str, Any]) -> None:
-    with pytest.raises(LocalStackError, match=f"{service} {operation}.*teach local/permissions"):
+    with pytest.raises(LocalStackError, match=f"{service} {operation}.*Add it to local/permissions"):
         required_permissions(service, operation, parameters)
 
 

@@ -39,19 +39,19 @@ def test_nobody_listening_is_recorded(simulator: Simulator) -> None:
 
 
 def test_a_callback_can_come_before_the_answer_to_the_submission(simulator: Simulator, receiver: Receiver) -> None:
-    simulator.submit("flux-kontext", script="callback-first", callback_url=receiver.url)
+    simulator.submit("flux-kontext", scenario="callback-first", callback_url=receiver.url)
     assert len(receiver.bodies) == 1  # no waiting
 
 
 def test_a_late_failure_contradicts_the_success(simulator: Simulator, receiver: Receiver) -> None:
-    simulator.submit("flux-kontext", script="late-failure", callback_url=receiver.url)
+    simulator.submit("flux-kontext", scenario="late-failure", callback_url=receiver.url)
     wait_for(lambda: simulator.outstanding_callbacks == 0)
     assert [body["code"] for body in receiver.bodies] == [200, 501]
 
 
 def test_the_three_shapes_of_a_missing_result(simulator: Simulator, receiver: Receiver) -> None:
-    for script in ("content-policy", "internal-error", "generation-failed"):
-        simulator.submit("flux-kontext", script=script, callback_url=receiver.url, task_id=script)
+    for scenario in ("content-policy", "internal-error", "generation-failed"):
+        simulator.submit("flux-kontext", scenario=scenario, callback_url=receiver.url, task_id=scenario)
     wait_for(lambda: simulator.outstanding_callbacks == 0)
     policy, internal, failed = sorted(receiver.bodies, key=lambda body: int(body["code"]))
     assert policy["data"]["info"] == {"originImageUrl": "", "resultImageUrl": ""}
@@ -60,7 +60,7 @@ def test_the_three_shapes_of_a_missing_result(simulator: Simulator, receiver: Re
 
 
 def test_the_second_nanobanana_shape_says_200_of_a_failure(simulator: Simulator, receiver: Receiver) -> None:
-    simulator.submit("nanobanana", script="generation-failed", callback_url=receiver.url, record_shaped=True)
+    simulator.submit("nanobanana", scenario="generation-failed", callback_url=receiver.url, record_shaped=True)
     wait_for(lambda: simulator.outstanding_callbacks == 0)
     body = receiver.bodies[0]
     assert (body["code"], body["data"]["successFlag"], body["data"]["errorCode"]) == (200, 3, 501)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from catchlight.models import TaskReport, TaskStatus
 from catchlight.providers import PROVIDERS
-from local.simulator import SCRIPTS, Simulator, UnknownScriptError
+from local.simulator import SCENARIOS, Simulator, UnknownScenarioError
 from tests.unit.simulator.conftest import Receiver, client_of, wait_for
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -20,7 +20,7 @@ SUBMISSIONS = {
     "nanobanana": ("/nanobanana/api/v1/nanobanana/generate", "callBackUrl"),
     "acedata": ("/acedata/flux/images", "callback_url"),
 }
-BEHAVIOURS = [(provider, script.name) for script in SCRIPTS.values() for provider in script.providers]
+BEHAVIOURS = [(provider, scenario.name) for scenario in SCENARIOS.values() for provider in scenario.providers]
 
 
 def poll(client: httpx.Client, provider: str, task_id: str) -> TaskReport:
@@ -31,13 +31,13 @@ def poll(client: httpx.Client, provider: str, task_id: str) -> TaskReport:
     return PROVIDERS[provider].parse_poll(request, answer.status_code, answer.json(), received_at=NOW)[0]
 
 
-@pytest.mark.parametrize(("provider", "script"), BEHAVIOURS)
-def test_callbacks_and_polls_of_every_script_are_read_by_the_real_providers(
-    provider: str, script: str, simulator: Simulator, receiver: Receiver, client: httpx.Client
+@pytest.mark.parametrize(("provider", "scenario"), BEHAVIOURS)
+def test_callbacks_and_polls_of_every_scenario_are_read_by_the_real_providers(
+    provider: str, scenario: str, simulator: Simulator, receiver: Receiver, client: httpx.Client
 ) -> None:
-    rules = SCRIPTS[script]
+    rules = SCENARIOS[scenario]
     task = simulator.submit(
-        provider, script=script, callback_url=receiver.url, params={"prompt": "a white siamese cat"}
+        provider, scenario=scenario, callback_url=receiver.url, params={"prompt": "a white siamese cat"}
     )
     wait_for(lambda: simulator.outstanding_callbacks == 0 and time.time() > task.ends_at)
 
@@ -45,7 +45,7 @@ def test_callbacks_and_polls_of_every_script_are_read_by_the_real_providers(
     polled = poll(client, provider, task.task_id)
     assert polled.status is expected
     assert len(receiver.bodies) == sum(planned.copies for planned in rules.callbacks)
-    if script == "failure-without-id":
+    if scenario == "failure-without-id":
         assert "task_id" not in receiver.bodies[0]
         return
     for body in receiver.bodies[:1]:
@@ -73,7 +73,7 @@ def test_a_slow_task_is_running_for_two_polls_and_then_calls_back(provider: str,
 
 
 def test_a_slow_task_that_nobody_polls_ends_all_the_same(simulator: Simulator, receiver: Receiver) -> None:
-    simulator.submit("acedata", script="slow", callback_url=receiver.url)
+    simulator.submit("acedata", scenario="slow", callback_url=receiver.url)
     wait_for(lambda: len(receiver.bodies) == 1)
 
 
@@ -84,7 +84,7 @@ def test_records_can_wait_for_the_callback(receiver: Receiver) -> None:
         client_of(simulator) as client,
     ):
         told = simulator.submit("nanobanana", callback_url=receiver.url)
-        silent = simulator.submit("nanobanana", script="silent", callback_url=receiver.url)
+        silent = simulator.submit("nanobanana", scenario="silent", callback_url=receiver.url)
         wait_for(lambda: len(receiver.bodies) == 1)
         assert poll(client, "nanobanana", told.task_id).status is TaskStatus.PENDING
         wait_for(lambda: poll(client, "nanobanana", silent.task_id).status is TaskStatus.SUCCEEDED)
@@ -94,19 +94,19 @@ def test_records_can_wait_for_the_callback(receiver: Receiver) -> None:
 
 
 def test_a_result_can_be_a_page_or_lie_where_nobody_must_go(simulator: Simulator, client: httpx.Client) -> None:
-    page = simulator.submit("nanobanana", script="html-page").images[0]
+    page = simulator.submit("nanobanana", scenario="html-page").images[0]
     answer = client.get(page.url)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
     assert answer.text.startswith("<!doctype html>")
 
-    origin, result = simulator.submit("flux-kontext", script="private-address").images
+    origin, result = simulator.submit("flux-kontext", scenario="private-address").images
     assert origin.url.startswith(simulator.url)
     assert result.url.startswith("https://10.0.0.5/")
 
 
-def test_a_prompt_can_name_the_script(client: httpx.Client, simulator: Simulator) -> None:
+def test_a_prompt_can_name_the_scenario(client: httpx.Client, simulator: Simulator) -> None:
     client.post(SUBMISSIONS["flux-kontext"][0], json={"prompt": "a white cat simulate:silent-failure"})
-    assert simulator.tasks[-1].script.name == "silent-failure"
+    assert simulator.tasks[-1].scenario.name == "silent-failure"
 
 
 def test_a_task_id_can_be_chosen_once(client: httpx.Client) -> None:
@@ -124,7 +124,7 @@ def test_a_task_id_can_be_chosen_once(client: httpx.Client) -> None:
         (SUBMISSIONS["flux-kontext"][0], {}, 200, "prompt is required"),
         (SUBMISSIONS["acedata"][0], {"prompt": "a"}, 400, "callback_url or async"),
         (SUBMISSIONS["acedata"][0], {"prompt": "a", "async": True, "count": 99}, 400, "count is 1 to 8"),
-        (SUBMISSIONS["nanobanana"][0], {"prompt": "a simulate:several-images"}, 200, "no script"),
+        (SUBMISSIONS["nanobanana"][0], {"prompt": "a simulate:several-images"}, 200, "no scenario"),
         ("/acedata/flux/tasks", {"action": "retrieve"}, 400, "missing or invalid"),
         ("/kie/nowhere", {}, 404, "no such endpoint"),
     ],
@@ -135,9 +135,9 @@ def test_bad_requests_are_told_so(path: str, body: Any, status: int, words: str,
     assert words in answer.text
 
 
-def test_scripts_of_other_providers_are_refused(simulator: Simulator) -> None:
-    with pytest.raises(UnknownScriptError, match="no script 'second-shape' for acedata"):
-        simulator.submit("acedata", script="second-shape")
+def test_scenarios_of_other_providers_are_refused(simulator: Simulator) -> None:
+    with pytest.raises(UnknownScenarioError, match="no scenario 'second-shape' for acedata"):
+        simulator.submit("acedata", scenario="second-shape")
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer"}, {"Authorization": "Basic a"}])
@@ -160,7 +160,7 @@ def test_unknown_tasks_are_answered_as_each_service_does(client: httpx.Client) -
 
 
 def test_a_batch_leaves_out_unknown_tasks_and_keeps_to_the_limit(simulator: Simulator, client: httpx.Client) -> None:
-    ids = [simulator.submit("acedata", script="silent").task_id for _ in range(15)]
+    ids = [simulator.submit("acedata", scenario="silent").task_id for _ in range(15)]
 
     def retrieve(**query: Any) -> list[str]:
         answer = client.post("/acedata/flux/tasks", json={"action": "retrieve_batch", **query}).json()
@@ -175,7 +175,7 @@ def test_a_batch_leaves_out_unknown_tasks_and_keeps_to_the_limit(simulator: Simu
 def test_images_are_what_was_promised_and_their_names_are_not(simulator: Simulator, client: httpx.Client) -> None:
     formats, lies = set(), 0
     for number in range(8):
-        task = simulator.submit("flux-kontext", task_id=f"task{number}", script="silent")
+        task = simulator.submit("flux-kontext", task_id=f"task{number}", scenario="silent")
         assert [image.kind for image in task.images] == ["origin", "result"]
         for image in task.images:
             answer = client.get(image.url)
@@ -195,8 +195,8 @@ def test_images_are_what_was_promised_and_their_names_are_not(simulator: Simulat
 
 def test_an_origin_dies_and_the_result_lives_on(client: httpx.Client, simulator: Simulator) -> None:
     with Simulator() as in_real_time, client_of(in_real_time) as early:
-        assert early.get(in_real_time.submit("flux-kontext", script="silent").images[0].url).status_code == 200
-    task = simulator.submit("flux-kontext", script="silent")
+        assert early.get(in_real_time.submit("flux-kontext", scenario="silent").images[0].url).status_code == 200
+    task = simulator.submit("flux-kontext", scenario="silent")
     origin, result = task.images
     wait_for(lambda: time.time() > origin.expires_at)  # 12 s to make it, 600 s to live
     assert client.get(origin.url).status_code == 403
@@ -205,27 +205,27 @@ def test_an_origin_dies_and_the_result_lives_on(client: httpx.Client, simulator:
 
 
 def test_clients_called_python_get_no_image(simulator: Simulator) -> None:
-    url = simulator.submit("nanobanana", script="silent").images[0].url
+    url = simulator.submit("nanobanana", scenario="silent").images[0].url
     refused = httpx.get(url, trust_env=False)  # httpx calls itself python-httpx
     assert (refused.status_code, refused.text) == (403, "error code: 1010")
     seen = simulator.image_requests[-1]
     assert (seen.status, seen.user_agent[:12]) == (403, "python-httpx")
 
 
-def test_the_front_page_shows_scripts_and_tasks(simulator: Simulator, client: httpx.Client, receiver: Receiver) -> None:
-    task = simulator.submit("acedata", script="duplicates", callback_url=receiver.url)
+def test_the_overview_has_scenarios_and_tasks(simulator: Simulator, client: httpx.Client, receiver: Receiver) -> None:
+    task = simulator.submit("acedata", scenario="duplicates", callback_url=receiver.url)
     wait_for(lambda: simulator.outstanding_callbacks == 0)
     page = client.get("/").json()
     assert page["tasks"][0]["taskId"] == task.task_id
     assert [sent["status"] for sent in page["tasks"][0]["deliveries"]] == [200] * 4
-    assert set(page["scripts"]) == set(SCRIPTS)
+    assert set(page["scenarios"]) == set(SCENARIOS)
     assert page["providers"] == simulator.provider_urls
 
 
 def test_it_stops_at_once_with_callbacks_outstanding_and_connections_open() -> None:
     simulator = Simulator()
     simulator.start()
-    simulator.submit("flux-kontext", script="slow", callback_url="http://127.0.0.1:9/")
+    simulator.submit("flux-kontext", scenario="slow", callback_url="http://127.0.0.1:9/")
     with httpx.Client(trust_env=False) as idle:
         idle.get(simulator.url)
         simulator.stop()
@@ -235,7 +235,7 @@ def test_it_stops_at_once_with_callbacks_outstanding_and_connections_open() -> N
 
 
 def test_a_record_signs_a_dead_original_anew(client: httpx.Client, simulator: Simulator) -> None:
-    task = simulator.submit("flux-kontext", script="origin-renewed")
+    task = simulator.submit("flux-kontext", scenario="origin-renewed")
     path = "/kie/api/v1/flux/kontext/record-info"
 
     def origin_url() -> str | None:
@@ -251,7 +251,7 @@ def test_a_record_signs_a_dead_original_anew(client: httpx.Client, simulator: Si
 
 
 def test_an_outage_of_images_ends(client: httpx.Client, simulator: Simulator) -> None:
-    task = simulator.submit("flux-kontext", script="image-outage")
+    task = simulator.submit("flux-kontext", scenario="image-outage")
 
     answers = [client.get(task.images[1].url).status_code for _ in range(6)]
 

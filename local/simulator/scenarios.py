@@ -1,0 +1,139 @@
+"""Defines the scenarios of simulated tasks: one for each behaviour of the real services and their image hosts."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+FLUX_KONTEXT, NANOBANANA, ACEDATA = PROVIDERS = ("flux-kontext", "nanobanana", "acedata")
+
+
+class Outcome(StrEnum):
+    """The outcomes of a simulated task: success, or one kind of failure."""
+
+    SUCCESS = "success"
+    CONTENT_POLICY = "content-policy"
+    INTERNAL_ERROR = "internal-error"
+    GENERATION_FAILED = "generation-failed"
+    CREATE_FAILED = "create-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCallback:
+    """A callback that the provider will send if the submission contained a callback URL."""
+
+    delay_seconds: float = 0.0  # after the task's end, or after the previous callback was delivered or given up
+    outcome: Outcome | None = None  # None: the outcome of the task's scenario
+    copies: int = 1  # sent at the same time
+    has_task_id: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One behaviour of a task. Times are simulated seconds."""
+
+    name: str
+    description: str
+    outcome: Outcome = Outcome.SUCCESS
+    generation_seconds: float = 12.0  # real services take 8 to 112 s
+    ends_when_polled: int = 0  # the task ends after this many polls while it runs; 0: polls have no effect
+    callbacks: tuple[PlannedCallback, ...] = (PlannedCallback(),)
+    callback_before_answer: bool = False  # the callback is sent before the submission is answered
+    record_shaped: bool = False  # the callback has the format of a poll record
+    gives_origin: bool = True
+    origin_has_expired: bool = False
+    signs_origin: bool = False  # each poll answer has a newly signed URL of the original; the first one has expired
+    outage_requests: int = 0  # each image answers 503 to this many requests first
+    image_count: int = 1
+    result_base_url: str | None = None  # base URL of the results' URLs; None: the simulator's own
+    result_is_page: bool = False  # serves HTML with an image's name and content type
+    providers: tuple[str, ...] = PROVIDERS
+
+
+_ALL = (
+    Scenario("success", "one callback, and every URL works"),
+    Scenario("content-policy", "a failure: the prompt is refused", Outcome.CONTENT_POLICY, generation_seconds=4),
+    Scenario("internal-error", "a failure: an internal error of the service", Outcome.INTERNAL_ERROR),
+    Scenario("generation-failed", "a failure: the generation failed", Outcome.GENERATION_FAILED),
+    Scenario(
+        "create-failed",
+        "a failure without a callback: the task was never created",
+        Outcome.CREATE_FAILED,
+        generation_seconds=2,
+        callbacks=(),
+        providers=(FLUX_KONTEXT, NANOBANANA),
+    ),
+    Scenario("silent", "a success whose callback is lost", callbacks=()),
+    Scenario("silent-failure", "a failure whose callback is lost", Outcome.GENERATION_FAILED, callbacks=()),
+    Scenario("duplicates", "the same callback four times at once", callbacks=(PlannedCallback(copies=4),)),
+    Scenario(
+        "callback-first",
+        "the callback arrives before the answer to the submission",
+        generation_seconds=0,
+        callback_before_answer=True,
+    ),
+    Scenario(
+        "slow",
+        "ends after two polls, or after ten minutes",
+        generation_seconds=600,
+        ends_when_polled=2,
+    ),
+    Scenario(
+        "late-failure",
+        "a success, and 20 s later a callback of a failure",
+        callbacks=(PlannedCallback(), PlannedCallback(20, Outcome.GENERATION_FAILED)),
+    ),
+    Scenario("null-original", "a success without an original image", gives_origin=False, providers=(FLUX_KONTEXT,)),
+    Scenario(
+        "origin-gone", "a success whose original image has expired", origin_has_expired=True, providers=(FLUX_KONTEXT,)
+    ),
+    Scenario(
+        "origin-renewed",
+        "a lost callback, and an original whose first URL has expired; each poll returns a newly signed URL",
+        callbacks=(),
+        signs_origin=True,
+        providers=(FLUX_KONTEXT,),
+    ),
+    Scenario(
+        "image-outage",
+        "a success whose images answer 503 to the first five requests",
+        outage_requests=5,
+        providers=(FLUX_KONTEXT,),
+    ),
+    Scenario("second-shape", "a callback in the format of /generate-2", record_shaped=True, providers=(NANOBANANA,)),
+    Scenario("several-images", "four images in one result", image_count=4, providers=(ACEDATA,)),
+    Scenario(
+        "private-address", "a success whose result has a URL in a private network", result_base_url="https://10.0.0.5"
+    ),
+    Scenario("html-page", "a success whose result is HTML with the content type image/png", result_is_page=True),
+    Scenario(
+        "failure-without-id",
+        "a callback without the task id: only polling finds the failure",
+        Outcome.GENERATION_FAILED,
+        callbacks=(PlannedCallback(has_task_id=False),),
+        providers=(ACEDATA,),
+    ),
+)
+SCENARIOS = {scenario.name: scenario for scenario in _ALL}
+
+
+class UnknownScenarioError(LookupError):
+    """The scenario does not exist, or does not apply to this provider."""
+
+
+def find_scenario(name: str, provider: str) -> Scenario:
+    """Returns the scenario with this name.
+
+    Raises:
+        UnknownScenarioError: this provider has no such scenario; the message lists its scenarios.
+    """
+    scenario = SCENARIOS.get(name)
+    if scenario is None or provider not in scenario.providers:
+        known = ", ".join(scenario.name for scenario in _ALL if provider in scenario.providers)
+        raise UnknownScenarioError(f"no scenario {name!r} for {provider}; there are: {known}")
+    return scenario
+
+
+def scenario_named_in(prompt: str) -> str:
+    """Returns the scenario name in a prompt, as in `a white cat simulate:silent`; "success" if there is none."""
+    found = re.search(r"\bsimulate:([a-z0-9-]+)", prompt)
+    return found[1] if found else "success"
