@@ -132,18 +132,6 @@ class LocalStack:
         """Runs a function, given its logical id, as Lambda's Invoke does."""
         return self.functions[function].invoke(json.dumps(event).encode())
 
-    def export_images(self, folder: Path | str) -> list[Path]:
-        """Writes the bucket's `images/` objects into a folder and returns the files' paths."""
-        s3 = self.boto3_client("s3")
-        paths = []
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=self.info["bucket"], Prefix="images/"):
-            for found in page.get("Contents", []):
-                path = Path(folder) / found["Key"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(s3.get_object(Bucket=self.info["bucket"], Key=found["Key"])["Body"].read())
-                paths.append(path)
-        return paths
-
     def _start(self) -> None:
         # First of all: the folder may belong to another running stack.
         self._stack.enter_context(state_dir.owned(self._state_dir))

@@ -16,10 +16,9 @@ from local.demo.cases import CASES
 from local.demo.checks import Bucket, count_messages, find_problems, read_bucket, save_images
 from local.demo.chromium import find_chromium
 from local.demo.developer import Developer
-from local.demo.gallery_picture import take_picture
-from local.demo.image_grid import write_image_grid
 from local.demo.operator import Operator
 from local.demo.output import Progress, make_console, result_table
+from local.demo.pictures import take_screenshot, write_image_grid
 from local.demo.runner import DemoError, Played, submit_and_register, watch
 from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
 from local.stack import LocalStack
@@ -29,7 +28,7 @@ TIME_SCALE = 0.05
 # Generous: two idle cores need twelve seconds.
 MAX_SECONDS = 150.0
 IMAGE_GRID = "all-images.png"
-GALLERY_PICTURE = "gallery.png"
+SCREENSHOT = "gallery.png"
 
 
 def main(state_dir: Path, *, built: bool = False) -> int:
@@ -99,7 +98,7 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
         if operator.redriven != 1:
             problems.append(f"dead letters were redriven {operator.redriven} times instead of once")
         problems += developer.problems()
-        picture = _take_picture(api, state_dir / GALLERY_PICTURE, len(tasks), problems)
+        picture = _take_screenshot(api, state_dir / SCREENSHOT, len(tasks), problems)
     console.print(result_table(tasks, console.width))
     if picture is None:
         console.print(
@@ -115,12 +114,12 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
     return problems
 
 
-def _take_picture(api: TasksClient, path: Path, expected: int, problems: list[str]) -> Path | None:
+def _take_screenshot(api: TasksClient, path: Path, expected: int, problems: list[str]) -> Path | None:
     path.unlink(missing_ok=True)
     browser = find_chromium()
     if browser is None:
         return None
-    shown = take_picture(browser, api, path)
+    shown = take_screenshot(browser, api, path)
     if shown != expected:
         problems.append(f"{shown} tasks in the gallery instead of {expected}")
     return path

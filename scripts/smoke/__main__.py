@@ -33,12 +33,13 @@ def main() -> int:
     except LocalStackError as exc:
         return report("build", [str(exc)])
     build = Build(artefact.folder, REPOSITORY, target_here())
-    problems = report("the build for this machine is as its sources and its wheels are", check_contents(build))
+    problems = report("the build for this machine has the files of its sources and wheels only", check_contents(build))
     problems += report("every module of the package can be imported", check_imports(build.layer))
     problems += report(
-        "every call that the template grants is made and answered", check_calls(build.folder, build.layer)
+        "the functions make every call that the template grants",
+        check_calls(build.folder, build.layer),
     )
-    problems += report("the layer is small", too_large(build.layer.parent))
+    problems += report("the layer is below its size limit", too_large(build.layer.parent))
     problems += check_lambda_build(REPOSITORY / ".aws-sam" / "build")
     return min(problems, 1)
 
@@ -46,14 +47,12 @@ def main() -> int:
 def check_lambda_build(folder: Path) -> int:
     """Checks the output of `make build`, unless it is older than its sources. Returns the number of problems."""
     if not folder.is_dir() or is_outdated(folder):
-        print(
-            "--  the build for Lambda is missing or older than its sources: `make build`, and it is checked here, too"
-        )
+        print("--    the build for Lambda is missing or outdated, so it is not checked. `make build` makes it.")
         return 0
     has_bytecode = bool(python_of_lambda())
     build = Build(folder, REPOSITORY, lambda_target(has_bytecode=has_bytecode))
-    problems = report("the build for Lambda is as its sources and its wheels are", check_contents(build))
-    return problems + report("the layer is small", too_large(build.layer.parent))
+    problems = report("the build for Lambda has the files of its sources and wheels only", check_contents(build))
+    return problems + report("the layer is below its size limit", too_large(build.layer.parent))
 
 
 def is_outdated(folder: Path) -> bool:
@@ -74,18 +73,18 @@ def too_large(layer: Path) -> Iterator[str]:
     """Yields a problem if the zipped layer is larger than `MAX_LAYER_BYTES`."""
     with tempfile.TemporaryDirectory() as scratch:
         size = Path(shutil.make_archive(str(Path(scratch, "layer")), "zip", layer)).stat().st_size
-    print(f"--  the layer has {size / 1e6:.1f} MB, packed")
+    print(f"--      the zipped layer has {size / 1e6:.1f} MB")
     if size > MAX_LAYER_BYTES:
         yield (
-            f"the layer has {size:,} bytes, packed, and should have {MAX_LAYER_BYTES:,} at most: "
-            "slim the dependency that has grown, or raise MAX_LAYER_BYTES"
+            f"the zipped layer has {size:,} bytes; the limit is {MAX_LAYER_BYTES:,}. "
+            "Slim the dependency that has grown, or raise MAX_LAYER_BYTES in scripts/smoke/contents.py."
         )
 
 
 def report(check: str, problems: Iterable[str]) -> int:
     """Prints the outcome of a check and returns the number of its problems."""
     found = list(problems)
-    print(f"{'no' if found else 'ok'}  {check}", flush=True)
+    print(f"{'FAIL' if found else 'ok  '}  {check}", flush=True)
     for problem in found:
         print(f"    {problem}", file=sys.stderr)
     return len(found)

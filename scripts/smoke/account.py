@@ -80,7 +80,7 @@ class Account:
             if waiting := self.scripted.get(call.operation):
                 return waiting.popleft()
         if call.operation not in self.usual:
-            return self.refuse(f"{call.operation} is no call that smoke has an answer to: add one to scenarios.py")
+            return self.refuse(f"smoke has no answer to {call.operation}: add one to scripts/smoke/*_steps.py")
         return self.usual[call.operation](call)
 
     def refuse(self, problem: str) -> Answer:

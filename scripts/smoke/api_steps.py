@@ -50,7 +50,7 @@ CANCELLED = error(
 )
 
 
-def _claim(state: str, **more: Any) -> dict[str, Any]:
+def _idempotency_record(state: str, **more: Any) -> dict[str, Any]:
     known = {"key": "smoke-1", "provider": "flux-kontext", "fingerprint": "", "attempt": "another"}
     return {"task": "#submission#smoke-1", **known, "askedAt": moment(minutes=5), "state": state, **more}
 
@@ -73,7 +73,7 @@ def _link_works(response: Any, _: Sequence[Call], aws: Account) -> Iterator[str]
         yield f"the link {response['headers']['location']} is not signed with Signature Version 4 for {REGION}"
 
 
-ANSWER_REQUESTS = [
+SERVE_TASKS_API = [
     Step(
         "tasks to register",
         request("POST /tasks", body={"provider": "flux-kontext", "taskIds": ["task12345", "task23456"]}),
@@ -91,7 +91,7 @@ ANSWER_REQUESTS = [
     ),
     Step("tasks of a status", request("GET /tasks", status="PENDING"), {"statusCode": 200}, {"Query": [page(PENDING)]}),
     Step("a task", request("GET /tasks/{provider}/{taskId}", PATH), {"statusCode": 200}, {"GetItem": [FOUND]}),
-    Step("no task", request("GET /tasks/{provider}/{taskId}", PATH), {"statusCode": 404}, {"GetItem": [OK]}),
+    Step("a missing task", request("GET /tasks/{provider}/{taskId}", PATH), {"statusCode": 404}, {"GetItem": [OK]}),
     Step(
         "an image",
         request("GET /tasks/{provider}/{taskId}/images/{image}", PATH | {"image": "result-0"}),
@@ -100,25 +100,25 @@ ANSWER_REQUESTS = [
         _link_works,
     ),
     Step(
-        "a submission, whose callback is as fast",
+        "a submission whose callback arrives at the same time",
         SUBMISSION,
         {"statusCode": 201},
         {"UpdateItem": [OK], GENERATE: [SUBMITTED], "TransactWriteItems": [CANCELLED, OK]},
     ),
     Step(
-        "the key of another request",
+        "an idempotency key of another request",
         SUBMISSION,
         {"statusCode": 422},
-        {"UpdateItem": [refused(_claim("COMPLETED", taskId="task23456"))]},
+        {"UpdateItem": [refused(_idempotency_record("COMPLETED", taskId="task23456"))]},
     ),
     Step(
-        "a key to give up",
+        "an idempotency key to release",
         request("DELETE /submissions/{key}", {"key": "smoke-1"}),
         {"statusCode": 204},
-        {"GetItem": [Answer(body={"Item": attributes(_claim("IN_DOUBT"))})], "UpdateItem": [OK]},
+        {"GetItem": [Answer(body={"Item": attributes(_idempotency_record("IN_DOUBT"))})], "UpdateItem": [OK]},
     ),
     Step(
-        "a table that does not answer",
+        "a table that fails",
         request("GET /tasks"),
         {"statusCode": 503},
         {"Query": [error("InternalServerError", 500)] * 3},

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,24 @@ from typing import Any
 from local.lambda_.configuration import FunctionConfiguration, sandbox_environment
 from local.template.expand import Template, load_template
 from scripts.smoke.account import REGION, Account, Call, account
+from scripts.smoke.api_steps import SERVE_TASKS_API
+from scripts.smoke.callback_steps import RECEIVE_CALLBACK
+from scripts.smoke.change_steps import DISPATCH_CHANGES, PUBLISH_EVENTS
 from scripts.smoke.grants import check_grants, grants_of, resolver
-from scripts.smoke.scenarios import SCENARIOS
 from scripts.smoke.steps import OTHER_HOSTS, USUAL, Step
+from scripts.smoke.task_steps import ARCHIVE_IMAGES, POLL_TASKS, RECONCILE_TASKS
 
 SANDBOX = Path(__file__).with_name("sandbox.py")
+# Steps by function. They cover every AWS operation and the errors that the code handles.
+STEPS: Mapping[str, Sequence[Step]] = {
+    "ReceiveCallbackFunction": RECEIVE_CALLBACK,
+    "ServeTasksApiFunction": SERVE_TASKS_API,
+    "DispatchChangesFunction": DISPATCH_CHANGES,
+    "PollTasksFunction": POLL_TASKS,
+    "ArchiveImagesFunction": ARCHIVE_IMAGES,
+    "PublishEventsFunction": PUBLISH_EVENTS,
+    "ReconcileTasksFunction": RECONCILE_TASKS,
+}
 MIN_CERTIFICATES = 100
 # Limit for a function that hangs. Normally each function takes some seconds.
 MAX_SECONDS_PER_FUNCTION = 900
@@ -33,8 +46,8 @@ def check_calls(
     """
     template = load_template(folder / "template.yaml", {})
     functions = template.of_type("AWS::Lambda::Function")
-    for name in sorted(set(functions) ^ SCENARIOS.keys()):
-        yield f"{name} is in only one of template.yaml and scripts/smoke/scenarios.py: add it to the other"
+    for name in sorted(set(functions) ^ STEPS.keys()):
+        yield f"{name} is in only one of template.yaml and scripts/smoke/calls.py: add it to the other"
     with tempfile.TemporaryDirectory() as scratch, account(Path(scratch), OTHER_HOSTS) as aws:
         aws.usual.update(USUAL)
         for name in functions:
@@ -62,7 +75,7 @@ def _check_function(template: Template, name: str, layer: Path, aws: Account) ->
         if "error" in loaded:
             yield f"cannot be loaded: {loaded['error']}"
             return
-        for step in SCENARIOS.get(name, ()):
+        for step in STEPS.get(name, ()):
             problems = list(_check_step(step, sandbox, aws))
             yield from (f"{step.name}: {problem}" for problem in problems)
             if problems:

@@ -81,7 +81,7 @@ def check_contents(build: Build) -> Iterator[str]:
     built = {path.name for path in build.folder.iterdir()}
     wanted = {*functions, LAYER, "template.yaml"}
     for name in sorted(built ^ wanted):
-        yield f"{name} {'is not in' if name in wanted else 'does not belong into'} {build.folder}"
+        yield f"{name} {'is missing in' if name in wanted else 'does not belong in'} {build.folder}"
     for name, source in functions.items():
         if name in built:
             yield from _check_function(build, build.function(name), source)
@@ -92,7 +92,7 @@ def check_contents(build: Build) -> Iterator[str]:
 def _check_template(build: Build, source: Mapping[str, object]) -> Iterator[str]:
     built = yaml_parse(build.template.read_text()) if build.template.is_file() else {}
     if _without_locations(built) != _without_locations(source):
-        yield "template.yaml: the built template says something else than the project's"
+        yield "template.yaml: the built template differs from the project's"
 
 
 def _without_locations(part: object) -> object:
@@ -117,7 +117,7 @@ def _check_layer(build: Build) -> Iterator[str]:
     top = build.layer.parent
     for path in top.iterdir():
         if path != build.layer:
-            yield f"{path.relative_to(build.folder)}: a layer has python/ and nothing beside it"
+            yield f"{path.relative_to(build.folder)}: a layer has the folder python/ only"
     package = build.layer_source / "catchlight"
     expected: dict[Path, str | None] = {
         path.relative_to(build.layer_source): _digest(path.read_bytes())
@@ -128,14 +128,14 @@ def _check_layer(build: Build) -> Iterator[str]:
     installed = {canonicalize_name(each.name): each for each in distributions(path=[str(build.layer)])}
     pinned = dict(_pinned(build.layer_source / "requirements.txt", build.target.python))
     for extra in sorted(installed.keys() - pinned):
-        yield f"{extra} is in the layer, and requirements.txt does not name it"
+        yield f"{extra} is in the layer, but not in requirements.txt"
     for name, version in pinned.items():
         if name not in installed:
-            yield f"{name} is not in the layer: requirements.txt wants {version}"
+            yield f"{name} is not in the layer: requirements.txt pins {version}"
             continue
         found = installed[name]
         if found.version != version:
-            yield f"{name} {found.version} is in the layer: requirements.txt wants {version}"
+            yield f"{name} {found.version} is in the layer: requirements.txt pins {version}"
         try:
             recorded = dict(_recorded(found))
             yield from check_tags(found, build.target.python, build.target.machine)
@@ -187,7 +187,7 @@ def _check_files(build: Build, folder: Path, expected: Mapping[Path, str | None]
         }
     shown = folder.relative_to(build.folder)
     for path in sorted(found - expected.keys() - bytecode.keys()):
-        yield f"{shown / path}: comes from no source and no dependency"
+        yield f"{shown / path}: belongs to no source and no dependency"
     for path in sorted((expected.keys() | bytecode.keys()) - found):
         yield f"{shown / path}: is missing"
     for path in sorted(found & expected.keys()):
@@ -195,7 +195,7 @@ def _check_files(build: Build, folder: Path, expected: Mapping[Path, str | None]
         if (folder / path).is_symlink():
             yield f"{shown / path}: is a link, which Lambda cannot follow"
         elif expected[path] not in (None, _digest(content)):
-            yield f"{shown / path}: is not as its source or its wheel has it"
+            yield f"{shown / path}: differs from its source or its wheel"
     for path in sorted(found & bytecode.keys()):
         if problem := _bytecode_problem(build.target, folder, path, bytecode[path]):
             yield f"{shown / path}: {problem}"

@@ -76,13 +76,7 @@ def check_grants(function: str, granted: set[Grant], calls: Iterable[Call]) -> I
         return
     for request in sorted(requests, key=str):
         if not decide(request, granted):
-            yield (f"{function} calls what template.yaml does not grant to it: {request.action} on {request.resource}")
-    for grant in sorted(granted, key=str):
-        if not any(grant.applies_to(request) for request in requests):
-            yield (
-                f"{function} is granted {grant.action} on {grant.resource}, and makes no such call here: "
-                "add the call to scripts/smoke/scenarios.py, or take the grant out of template.yaml"
-            )
+            yield f"{function} has no grant in template.yaml for {request.action} on {request.resource}"
 
 
 def _requests(function: str, call: Call) -> Iterator[PermissionRequest]:

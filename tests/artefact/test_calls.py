@@ -161,7 +161,7 @@ def test_every_grant_is_needed(function: str, calls: Sequence[Call]) -> None:
         problems = list(check_grants(function, granted - {grant}, made_by(function, calls)))
 
         assert problems
-        assert all(f"{function} calls what template.yaml does not grant to it: {grant.action}" in p for p in problems)
+        assert all(f"{function} has no grant in template.yaml for {grant.action}" in p for p in problems)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

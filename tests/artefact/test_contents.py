@@ -70,7 +70,7 @@ def lose_a_service_of_endpoints(endpoints: Any) -> None:
     del endpoints["partitions"][0]["services"]["states"]
 
 
-# Each with what has to be said of it. All are done to one copy: none hides another.
+# Each fault with the expected message. One copy has all of them: no fault may hide another.
 FAULTS: dict[str, tuple[Fault, str]] = {
     # botocore's data
     "documentation that requests to S3 need": (
@@ -113,32 +113,35 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     ),
     # dependencies
     "no CA bundle": (remove_bundles, "certifi/cacert.pem: is missing"),
-    "half a module": (changed(f"{LAYER}/httpx/_client.py", truncated), "httpx/_client.py: is not as its source"),
+    "half a module": (changed(f"{LAYER}/httpx/_client.py", truncated), "httpx/_client.py: differs from its source"),
     "a module of a dependency": (removed(f"{LAYER}/h11/_events.py"), "h11/_events.py: is missing"),
     "a package without its record": (removed(f"{LAYER}/jmespath-*.dist-info"), "jmespath is not in the layer"),
     "an empty record": (
         changed(f"{LAYER}/six-*.dist-info/RECORD", lambda _: b""),
-        f"{LAYER}/six.py: comes from no source and no dependency",
+        f"{LAYER}/six.py: belongs to no source and no dependency",
     ),
     "another version": (
         changed(f"{LAYER}/idna-*.dist-info/METADATA", lambda text: text.replace(b"\nVersion: ", b"\nVersion: 0.")),
-        "is in the layer: requirements.txt wants",
+        "is in the layer: requirements.txt pins",
     ),
     "another dependency": (
         written(f"{LAYER}/boto3-1.40.0.dist-info/METADATA", b"Metadata-Version: 2.1\nName: boto3\nVersion: 1.40.0\n"),
-        "boto3 is in the layer, and requirements.txt does not name it",
+        "boto3 is in the layer, but not in requirements.txt",
     ),
-    "tests": (written(f"{LAYER}/tests/test_x.py"), "tests/test_x.py: comes from no source"),
-    "console scripts": (written(f"{LAYER}/bin/httpx"), "bin/httpx: comes from no source"),
+    "tests": (written(f"{LAYER}/tests/test_x.py"), "tests/test_x.py: belongs to no source"),
+    "console scripts": (written(f"{LAYER}/bin/httpx"), "bin/httpx: belongs to no source"),
     # the package
     "a provider": (removed(f"{MODULES}/providers/nanobanana.py"), "providers/nanobanana.py: is missing"),
     "py.typed": (removed(f"{MODULES}/py.typed"), "catchlight/py.typed: is missing"),
-    "a module of yesterday": (written(f"{MODULES}/old.py"), "catchlight/old.py: comes from no source"),
-    "another module": (changed(f"{MODULES}/models.py", lambda text: text + b"\n"), "models.py: is not as its source"),
+    "a stale module": (written(f"{MODULES}/old.py"), "catchlight/old.py: belongs to no source"),
+    "another module": (
+        changed(f"{MODULES}/models.py", lambda text: text + b"\n"),
+        "models.py: differs from its source",
+    ),
     "a link": (link, "catchlight/errors.py: is a link, which Lambda cannot follow"),
     "a file beside the layer": (
         written("CatchlightLayer/requirements.txt"),
-        "a layer has python/ and nothing beside it",
+        "a layer has the folder python/ only",
     ),
     # bytecode
     "no bytecode": (removed(f"{MODULES}/__pycache__/models.{TAG}"), f"models.{TAG}: is missing"),
@@ -159,24 +162,27 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         f"redrive.{TAG}: is damaged bytecode",
     ),
     # functions
-    "a function": (removed("PollTasksFunction"), "PollTasksFunction is not in"),
-    "a function of yesterday": (written("OldFunction/app.py"), "OldFunction does not belong into"),
+    "a function": (removed("PollTasksFunction"), "PollTasksFunction is missing in"),
+    "a stale function": (written("OldFunction/app.py"), "OldFunction does not belong in"),
     "a module with another name": (rename_handler, "PublishEventsFunction/app.py: is missing"),
     "another function's module": (
         changed("ReconcileTasksFunction/app.py", lambda text: text.replace(b"1", b"2")),
-        "ReconcileTasksFunction/app.py: is not as its source",
+        "ReconcileTasksFunction/app.py: differs from its source",
     ),
-    "a file more": (written("DispatchChangesFunction/notes.txt"), "DispatchChangesFunction/notes.txt: comes from no"),
+    "an additional file": (
+        written("DispatchChangesFunction/notes.txt"),
+        "DispatchChangesFunction/notes.txt: belongs to no",
+    ),
     "another template": (
         changed("template.yaml", lambda text: text.replace(b"Handler: app.handler", b"Handler: app.main")),
-        "template.yaml: the built template says something else",
+        "template.yaml: the built template differs from",
     ),
 }
 
 
 @pytest.fixture(scope="module")
 def problems(artefact: Artefact, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What is found in a copy with all of the faults."""
+    """Returns the problems of a copy with all faults."""
     copy = copy_of(artefact, tmp_path_factory.mktemp("damaged") / "build")
     for fault, _ in FAULTS.values():
         fault(copy)
@@ -207,7 +213,7 @@ def test_a_build_for_another_version_of_python_has_other_names_and_wheels(artefa
     problems = list(check_contents(Build(artefact.folder, REPOSITORY, another)))
 
     assert f"{MODULES}/__pycache__/models.cpython-399.pyc: is missing" in problems
-    assert f"{MODULES}/__pycache__/models.{TAG}: comes from no source and no dependency" in problems
+    assert f"{MODULES}/__pycache__/models.{TAG}: belongs to no source and no dependency" in problems
     assert [problem for problem in problems if "pydantic" in problem and "not for python3.99 on" in problem]
 
 

@@ -22,7 +22,7 @@ from local import REPOSITORY, LocalStackError
 from local.artefact import Artefact
 from local.moto.server import MotoServer
 from local.template.expand import load_template
-from tests.integration.local.running_example import EXAMPLE, PATIENCE_SECONDS, Example, eventually
+from tests.integration.local.running_example import EXAMPLE, PATIENCE_SECONDS, eventually
 
 
 def is_running(pid: int) -> bool:
@@ -227,14 +227,3 @@ def test_it_comes_up_again_and_again_and_remembers_nothing(tmp_path: Path) -> No
     )
 
     assert lines == ["0 catchlight-Table", "refused", "['MainThread']"] * 2
-
-
-def test_images_can_be_written_into_a_folder(example: Example, tmp_path: Path) -> None:
-    s3, bucket = example.client("s3"), example.stack.info["bucket"]
-    s3.put_object(Bucket=bucket, Key="images/flux-kontext/t/result-0.png", Body=b"image")
-    s3.put_object(Bucket=bucket, Key="other", Body=b"other")
-
-    [path] = example.stack.export_images(tmp_path)
-
-    assert path == tmp_path / "images" / "flux-kontext" / "t" / "result-0.png"
-    assert path.read_bytes() == b"image"

@@ -1,4 +1,4 @@
-"""Draws all archived images into one picture."""
+"""Writes the demo's two pictures: all archived images in a grid, and a screenshot of the gallery."""
 
 import io
 from collections.abc import Sequence
@@ -6,13 +6,23 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from catchlight.client import TasksClient
+from catchlight_cli.gallery import GalleryServer
 from local.demo.checks import StoredImage
+from local.demo.chromium import PATIENCE_MILLISECONDS, chromium
 
 _COLUMNS = 6
 _CELL_WIDTH, _CELL_HEIGHT = 300, 290
 _IMAGE_SIZE = (276, 236)
 _MARGIN = 24
 _PAPER, _INK, _FAINT = (20, 22, 28), (232, 232, 236), (138, 142, 154)
+_SCREEN_WIDTH, _SCREEN_HEIGHT = 1280, 900
+_ALL_IN_VIEW_ARE_LOADED = """() =>
+    [...document.querySelectorAll("#sheet .frame[data-status=ARCHIVED]")]
+        .filter((frame) => frame.getBoundingClientRect().top < innerHeight)
+        .every((frame) => frame.querySelector("img")?.naturalWidth > 0)
+"""
+_FADING_IN_MILLISECONDS = 600
 
 
 def write_image_grid(images: Sequence[StoredImage], path: Path) -> None:
@@ -34,3 +44,16 @@ def write_image_grid(images: Sequence[StoredImage], path: Path) -> None:
         draw.text((left, top + _IMAGE_SIZE[1] + 26), task_id, _FAINT, small)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
+
+
+def take_screenshot(browser_path: str, api: TasksClient, path: Path) -> int:
+    """Opens the gallery in a browser and writes a screenshot as PNG. Returns the number of tasks shown."""
+    with GalleryServer(api) as gallery, chromium(browser_path) as browser:
+        page = browser.new_page(viewport={"width": _SCREEN_WIDTH, "height": _SCREEN_HEIGHT})
+        page.goto(gallery.url)
+        page.wait_for_selector("#sheet[aria-busy=false]", timeout=PATIENCE_MILLISECONDS)
+        page.wait_for_function(_ALL_IN_VIEW_ARE_LOADED, timeout=PATIENCE_MILLISECONDS)
+        page.wait_for_timeout(_FADING_IN_MILLISECONDS)
+        tasks = page.locator("#sheet .frame").count()
+        page.screenshot(path=path)
+    return tasks
