@@ -53,7 +53,8 @@ class LocalStack:
     time_scale        scales the state machine's waits and retries, schedules, and the delay before a failed message
                       becomes visible again
     provider_urls     base URLs of providers; missing ones are taken from the simulator, if it runs
-    image_hosts       HOST:PORT from which images may be downloaded besides public https addresses
+    image_hosts       HOST:PORT from which images may be downloaded besides public https addresses, `HOST:PORT=unlisted`
+                      where the functions' own policy decides by the host's name
     parameters        values for the template's parameters
     template          a template to use instead of the repository's; its functions also import from the environment
     artefact          runs the built functions, without the source tree and the environment on their path
@@ -179,7 +180,7 @@ class LocalStack:
         simulator.start()
         self._stack.callback(simulator.stop)
         self._provider_urls = dict(simulator.provider_urls) | self._provider_urls
-        self._image_hosts.append(simulator.image_host)
+        self._image_hosts += simulator.image_hosts
         url: str = simulator.url
         return url
 

@@ -74,7 +74,7 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
             time_scale=TIME_SCALE,
             state_dir=state_dir,
             provider_urls=simulator.provider_urls,
-            image_hosts=[simulator.image_host],
+            image_hosts=simulator.image_hosts,
             simulator=False,
             artefact=artefact,
         ) as stack,

@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 
 IMAGE_HOSTS_VARIABLE = "CATCHLIGHT_LOCAL_IMAGE_HOSTS"
 
@@ -31,34 +31,48 @@ def end_with_parent(lifeline: int) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def install_local_url_policy(host_ports: Collection[tuple[str, int]]) -> None:
-    """Allows images from exactly these addresses, besides https URLs on public addresses.
+def install_local_url_policy(image_hosts: Mapping[tuple[str, int], bool]) -> None:
+    """Allows images from exactly these hosts and ports on this machine, besides https URLs on public addresses.
+
+    A host that is not listed (False) is allowed only where the URL policy would allow its name with https.
 
     The URL policy itself has no switch. Only here, and before the handler's modules import it, its class is replaced by
     a subclass that also allows hosts on this machine.
     """
-    from urllib.parse import urlsplit
+    from urllib.parse import urlsplit, urlunsplit
 
     from catchlight.images import url_policy
 
     class LocalUrlPolicy(url_policy.UrlPolicy):
         def check_url(self, url: str, allowed_hosts: Iterable[str]) -> str:
-            parts = urlsplit(url)
-            host = parts.hostname or ""
-            if parts.scheme == "http" and "@" not in parts.netloc and (host, parts.port) in host_ports:
+            try:
+                parts = urlsplit(url)
+                host, port = parts.hostname or "", parts.port or 80
+            except ValueError:  # malformed
+                return super().check_url(url, allowed_hosts)
+            is_local = parts.scheme == "http" and "@" not in parts.netloc and (host, port) in image_hosts
+            if is_local and image_hosts[host, port]:
                 return host
-            return super().check_url(url, allowed_hosts)
+            secured = urlunsplit(parts._replace(scheme="https", netloc=host))
+            return super().check_url(secured if is_local else url, allowed_hosts)
 
         def resolve(self, host: str, port: int) -> list[str]:
-            return [host] if (host, port) in host_ports else super().resolve(host, port)
+            is_listed = image_hosts.get((host, port))
+            if is_listed is None:
+                return super().resolve(host, port)
+            return [host if is_listed else "127.0.0.1"]
 
     url_policy.UrlPolicy = LocalUrlPolicy  # type: ignore[misc]
 
 
-def parse_image_hosts(text: str) -> frozenset[tuple[str, int]]:
-    """Parses `HOST:PORT,HOST:PORT` into pairs."""
-    pairs = (item.rsplit(":", 1) for item in text.split(",") if item)
-    return frozenset((host, int(port)) for host, port in pairs)
+def parse_image_hosts(text: str) -> dict[tuple[str, int], bool]:
+    """Parses `HOST:PORT,HOST:PORT=unlisted` into hosts and ports, and whether each is listed."""
+    image_hosts = {}
+    for item in filter(None, text.split(",")):
+        address, _, mark = item.partition("=")
+        host, port = address.rsplit(":", 1)
+        image_hosts[host, int(port)] = mark != "unlisted"
+    return image_hosts
 
 
 def install_runtime_client() -> None:

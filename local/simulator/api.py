@@ -29,8 +29,6 @@ _MAX_BATCH = 50
 _DEFAULT_LIMIT = 12  # from the documentation of a related service: clients must request a higher limit explicitly
 # The real CDN refuses all requests with a User-Agent of Python.
 _UNWANTED_USER_AGENT = "python"
-# HTML that a sign-in page or an unrelated site returns instead of an image.
-_PAGE = b"<!doctype html>\n<html><head><title>Sign in</title></head><body><script>alert(1)</script></body></html>\n"
 _CONTENT_TYPES = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
@@ -41,6 +39,7 @@ class Answer:
     status: int
     body: bytes
     content_type: str = "application/json"
+    location: str | None = None  # target of a redirect
 
 
 class Request:
@@ -152,9 +151,11 @@ def _image_answer(services: SimulatedServices, request: Request) -> Answer:
         return Answer(503, b"try again later\n", "text/plain")
     if time.time() >= image.expires_at or int(request.query.get("signature", 0)) < image.first_signature:
         return Answer(403, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>\n", "application/xml")
-    content = _PAGE if image.is_page else image.picture.content
+    if redirect := image.redirect(int(request.query.get("hop", 0))):
+        status, location = redirect
+        return Answer(status, b"", "text/html", location)
     # As on CDNs, the content type follows the file extension, and may therefore be wrong.
-    return Answer(200, content, _CONTENT_TYPES[image.path.rpartition(".")[2]])
+    return Answer(200, image.content, _CONTENT_TYPES[image.path.rpartition(".")[2]])
 
 
 def _refuse(provider: str, status: int, code: str, message: str) -> Answer:

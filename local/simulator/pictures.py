@@ -4,7 +4,7 @@ import hashlib
 import io
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
@@ -38,6 +38,7 @@ class Picture:
     format: PictureFormat
     width: int
     height: int
+    trailing_bytes: int = 0  # bytes of `content` behind the end of the picture
 
     @property
     def sha256(self) -> str:
@@ -76,6 +77,20 @@ def draw_picture(scene: str, variant: str, picture_format: PictureFormat) -> Pic
     canvas = _draw_sky(width, height, palette, layout)
     (_draw_hills if layout.random() < 0.6 else _draw_sea)(canvas, palette, layout)
     return Picture(_encode(_add_grain(canvas, scene), picture_format), picture_format, width, height)
+
+
+@lru_cache(maxsize=64)
+def draw_phone_photo(scene: str, variant: str) -> Picture:
+    """Draws the same landscape as a multi-picture JPEG: the photo, and behind its end a smaller JPEG, the gain map."""
+    photo = draw_picture(scene, variant, PictureFormat.JPEG)
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(photo.content)) as canvas:
+        gain_map = canvas.convert("L").resize((canvas.width // 4, canvas.height // 4))
+        canvas.save(buffer, "MPO", quality=92, save_all=True, append_images=[gain_map])
+    content = buffer.getvalue()
+    # The photo's end marker: inside the picture's data, FF is always followed by 00 or a restart marker.
+    end = content.index(b"\xff\xd9\xff\xd8") + 2
+    return replace(photo, content=content, trailing_bytes=len(content) - end)
 
 
 def _draw_sky(width: int, height: int, palette: _Palette, layout: random.Random) -> Image.Image:

@@ -4,6 +4,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+# A host of the simulated images that no list of expected image hosts has. Functions of the local stack reach it here.
+UNLISTED_HOST = "images.unlisted.test"
+
 FLUX_KONTEXT, NANOBANANA, ACEDATA = PROVIDERS = ("flux-kontext", "nanobanana", "acedata")
 
 
@@ -15,6 +18,15 @@ class Outcome(StrEnum):
     INTERNAL_ERROR = "internal-error"
     GENERATION_FAILED = "generation-failed"
     CREATE_FAILED = "create-failed"
+
+
+class ResultContent(StrEnum):
+    """What the URLs of a task's results serve."""
+
+    PICTURE = "picture"
+    HTML = "html"  # with an image's name and content type
+    HEIC = "heic"  # an image format that browsers do not show
+    PHONE_PHOTO = "phone-photo"  # a JPEG followed by a second JPEG, as phones store a gain map
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,9 @@ class Scenario:
     outage_requests: int = 0  # each image answers 503 to this many requests first
     image_count: int = 1
     result_base_url: str | None = None  # base URL of the results' URLs; None: the simulator's own
-    result_is_page: bool = False  # serves HTML with an image's name and content type
+    result_content: ResultContent = ResultContent.PICTURE
+    redirects: tuple[int, ...] = ()  # statuses with which a result's URL redirects before it serves the image
+    redirects_to: str | None = None  # URL that the last redirect leads to; None: the image
     providers: tuple[str, ...] = PROVIDERS
 
 
@@ -104,7 +118,27 @@ _ALL = (
     Scenario(
         "private-address", "a success whose result has a URL in a private network", result_base_url="https://10.0.0.5"
     ),
-    Scenario("html-page", "a success whose result is HTML with the content type image/png", result_is_page=True),
+    Scenario("html-page", "a success whose result is HTML, typed image/png", result_content=ResultContent.HTML),
+    Scenario("heic", "a success whose result is a HEIC file", result_content=ResultContent.HEIC),
+    Scenario(
+        "phone-photo",
+        "a success whose result is a JPEG with a second one behind it",
+        result_content=ResultContent.PHONE_PHOTO,
+    ),
+    Scenario("redirect", "a success whose result redirects once", redirects=(302,)),
+    Scenario("redirect-chain", "a success whose result redirects three times", redirects=(301, 307, 308)),
+    Scenario("redirect-loop", "a success whose result redirects to itself", redirects=(302,), redirects_to=""),
+    Scenario(
+        "redirect-inside",
+        "a success whose result redirects to a private network",
+        redirects=(302,),
+        redirects_to="https://10.0.0.5/result.png",
+    ),
+    Scenario(
+        "unlisted-host",
+        "a success whose result has a host that is not in the list of expected hosts",
+        result_base_url=f"http://{UNLISTED_HOST}:{{port}}",
+    ),
     Scenario(
         "failure-without-id",
         "a callback without the task id: only polling finds the failure",

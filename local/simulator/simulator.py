@@ -5,6 +5,7 @@ from typing import Self
 
 from local.loopback import LoopbackHandler, LoopbackServer
 from local.simulator import api
+from local.simulator.scenarios import UNLISTED_HOST
 from local.simulator.services import SimulatedServices
 
 _MAX_BODY_BYTES = 1024 * 1024
@@ -43,6 +44,11 @@ class Simulator(SimulatedServices):
         """Host and port of the images: `127.0.0.1:PORT`."""
         return self.url.removeprefix("http://")
 
+    @property
+    def image_hosts(self) -> list[str]:
+        """All hosts of the images, as LocalStack takes them; the second one is that of the scenario `unlisted-host`."""
+        return [self.image_host, f"{self.image_host.replace('127.0.0.1', UNLISTED_HOST)}=unlisted"]
+
 
 class _Server(LoopbackServer):
     def __init__(self, services: SimulatedServices) -> None:
@@ -61,7 +67,10 @@ class _Handler(LoopbackHandler):
         else:
             request = api.Request(self.command, self.path, dict(self.headers.items()), self.rfile.read(int(length)))
             result = api.answer(self.server.services, request)
-        self.answer(result.status, result.body, [("content-type", result.content_type)])
+        headers = [("content-type", result.content_type)]
+        if result.location is not None:
+            headers.append(("location", result.location))
+        self.answer(result.status, result.body, headers)
 
     # Method names that http.server requires.
     do_GET = do_HEAD = do_POST = _answer  # noqa: N815

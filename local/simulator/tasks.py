@@ -4,9 +4,15 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from local.simulator.pictures import Picture, PictureFormat, draw_picture
-from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, Outcome, Scenario
+from local.simulator.pictures import Picture, PictureFormat, draw_phone_photo, draw_picture
+from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, Outcome, ResultContent, Scenario
+
+# HTML that a sign-in page or an unrelated site returns instead of an image.
+_HTML = b"<!doctype html>\n<html><head><title>Sign in</title></head><body><script>alert(1)</script></body></html>\n"
+# The first box of a HEIC file, and a body that is not decoded by anything here.
+_HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0\0\x10\0mdat" + bytes(4088)
 
 # The extension is independent of the content: about a third of the names match it by chance.
 _EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -22,9 +28,11 @@ class SimulatedImage:
     url: str
     expires_at: float
     format: PictureFormat
-    is_page: bool = False  # the URL serves HTML instead of the picture
+    result_content: ResultContent = ResultContent.PICTURE
     first_signature: int = 0  # the lowest `signature` value in the query with which the URL has not expired
     outage_requests: int = 0  # answers 503 to this many requests first
+    redirects: tuple[int, ...] = ()  # statuses of the redirects before the image
+    redirects_to: str | None = None  # where the last one leads; None: to the image; empty: to the first one
 
     @property
     def path(self) -> str:
@@ -35,7 +43,28 @@ class SimulatedImage:
     def picture(self) -> Picture:
         """The picture that the URL serves."""
         variant = "day" if self.kind == "origin" else f"result {self.index}"
+        if self.result_content is ResultContent.PHONE_PHOTO:
+            return draw_phone_photo(self.task_id, variant)
         return draw_picture(self.task_id, variant, self.format)
+
+    @property
+    def content(self) -> bytes:
+        """The bytes that the URL serves."""
+        match self.result_content:
+            case ResultContent.HTML:
+                return _HTML
+            case ResultContent.HEIC:
+                return _HEIC
+        return self.picture.content
+
+    def redirect(self, hop: int) -> tuple[int, str] | None:
+        """Returns status and target of the redirect with this number, from 0; None if this request gets the image."""
+        if hop >= len(self.redirects):
+            return None
+        following = f"{self.url}?hop={hop + 1}"
+        if hop == len(self.redirects) - 1 and self.redirects_to is not None:
+            following = self.redirects_to or self.url
+        return self.redirects[hop], following
 
 
 @dataclass(slots=True)
@@ -131,20 +160,23 @@ def images_of(
         index = place - (kinds[0] == "origin" and kind == "result")
         seed = zlib.crc32(f"{provider}/{task_id}/{kind}/{index}".encode())
         has_expired = kind == "origin" and scenario.origin_has_expired
-        is_page = kind == "result" and scenario.result_is_page
-        base = (scenario.result_base_url if kind == "result" else None) or base_url
-        extension = "png" if is_page else _EXTENSIONS[seed % 4]
+        is_result = kind == "result"
+        content = scenario.result_content if is_result else ResultContent.PICTURE
+        base = (scenario.result_base_url if is_result else None) or base_url
+        extension = "png" if content is ResultContent.HTML else _EXTENSIONS[seed % 4]
         images.append(
             SimulatedImage(
                 kind=kind,
                 index=index,
                 task_id=task_id,
-                url=f"{base}/images/{provider}/{task_id}/{kind}-{index}.{extension}",
+                url=f"{base.format(port=urlsplit(base_url).port)}/images/{provider}/{task_id}/{kind}-{index}.{extension}",
                 expires_at=ready_at + (0 if has_expired else lifetimes[kind]),
                 format=list(PictureFormat)[seed // 4 % 3],
-                is_page=is_page,
+                result_content=content,
                 first_signature=2 if kind == "origin" and scenario.signs_origin else 0,
                 outage_requests=scenario.outage_requests,
+                redirects=scenario.redirects if is_result else (),
+                redirects_to=scenario.redirects_to,
             )
         )
     return tuple(images)

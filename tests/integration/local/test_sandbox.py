@@ -35,7 +35,7 @@ def test_a_sandbox_ends_with_the_process_that_started_it(tmp_path: Path) -> None
     api.close()
 
 
-def test_the_door_lets_in_exactly_the_given_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_policy_allows_exactly_the_given_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(url_policy, "UrlPolicy", url_policy.UrlPolicy)  # put back after the test
     sandbox.install_local_url_policy(sandbox.parse_image_hosts("127.0.0.1:8001,127.0.0.1:8002"))
     policy = url_policy.UrlPolicy()
@@ -49,6 +49,7 @@ def test_the_door_lets_in_exactly_the_given_addresses(monkeypatch: pytest.Monkey
         "http://user@127.0.0.1:8001/a.png",
         "http://localhost:8001/a.png",
         "http://images.example.com/a.png",
+        "http://127.0.0.1:x/a.png",
     ):
         with pytest.raises(ImageRejectedError):
             policy.check_url(url, ["*"])
@@ -56,7 +57,22 @@ def test_the_door_lets_in_exactly_the_given_addresses(monkeypatch: pytest.Monkey
         policy.resolve("127.0.0.1", 8003)
 
 
-def test_the_production_door_stays_shut_without_it() -> None:
+def test_an_unlisted_host_is_allowed_where_its_name_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(url_policy, "UrlPolicy", url_policy.UrlPolicy)  # put back after the test
+    sandbox.install_local_url_policy(sandbox.parse_image_hosts("127.0.0.1:8001,images.unlisted.test:8001=unlisted"))
+    policy = url_policy.UrlPolicy()
+    url = "http://images.unlisted.test:8001/a.png"
+
+    assert policy.check_url(url, ["*"]) == "images.unlisted.test"
+    assert policy.check_url(url, ["*.unlisted.test"]) == "images.unlisted.test"
+    assert policy.resolve("images.unlisted.test", 8001) == ["127.0.0.1"]
+    with pytest.raises(ImageRejectedError, match=r"images\.unlisted\.test is not a host"):
+        policy.check_url(url, ["*.example.com"])
+    with pytest.raises(ImageRejectedError):
+        policy.check_url("http://images.unlisted.test:8002/a.png", ["*"])
+
+
+def test_the_deployed_policy_refuses_this_machine() -> None:
     with pytest.raises(ImageRejectedError):
         url_policy.UrlPolicy().check_url("http://127.0.0.1:8001/a.png", ["*"])
 

@@ -104,6 +104,48 @@ def test_a_result_can_be_a_page_or_lie_where_nobody_must_go(simulator: Simulator
     assert result.url.startswith("https://10.0.0.5/")
 
 
+def test_a_result_can_be_a_file_that_browsers_do_not_show(simulator: Simulator, client: httpx.Client) -> None:
+    result = simulator.submit("acedata", scenario="heic").images[0]
+    assert client.get(result.url).content[4:12] == b"ftypheic"
+
+
+def test_a_phone_photo_has_a_second_jpeg_behind_its_end(simulator: Simulator, client: httpx.Client) -> None:
+    image = simulator.submit("nanobanana", scenario="phone-photo").images[0]
+    content = client.get(image.url).content
+
+    end = len(content) - image.picture.trailing_bytes
+    assert content[:end].endswith(b"\xff\xd9")
+    for jpeg, size in ((content[:end], 1), (content[end:], 4)):
+        with Image.open(io.BytesIO(jpeg)) as decoded:
+            decoded.load()
+            assert decoded.width == image.picture.width // size
+
+
+@pytest.mark.parametrize(("scenario", "statuses"), [("redirect", [302]), ("redirect-chain", [301, 307, 308])])
+def test_a_result_can_be_behind_redirects(
+    scenario: str, statuses: list[int], simulator: Simulator, client: httpx.Client
+) -> None:
+    origin, result = simulator.submit("flux-kontext", scenario=scenario).images
+    assert client.get(origin.url).status_code == 200
+    answer = client.get(result.url, follow_redirects=True)
+    assert [hop.status_code for hop in answer.history] == statuses
+    assert answer.content == result.content
+
+
+def test_a_redirect_can_lead_to_itself_or_to_a_private_network(simulator: Simulator, client: httpx.Client) -> None:
+    loop = simulator.submit("nanobanana", scenario="redirect-loop").images[0]
+    assert client.get(loop.url).headers["location"] == loop.url
+    inside = simulator.submit("nanobanana", scenario="redirect-inside").images[0]
+    assert client.get(inside.url).headers["location"].startswith("https://10.0.0.5/")
+
+
+def test_a_result_can_have_a_host_that_is_not_listed(simulator: Simulator, client: httpx.Client) -> None:
+    image = simulator.submit("nanobanana", scenario="unlisted-host").images[0]
+    host = simulator.image_hosts[1].removesuffix("=unlisted")
+    assert image.url.startswith(f"http://{host}/images/")
+    assert client.get(image.path).content == image.content
+
+
 def test_a_prompt_can_name_the_scenario(client: httpx.Client, simulator: Simulator) -> None:
     client.post(SUBMISSIONS["flux-kontext"][0], json={"prompt": "a white cat simulate:silent-failure"})
     assert simulator.tasks[-1].scenario.name == "silent-failure"
@@ -181,7 +223,7 @@ def test_images_are_what_was_promised_and_their_names_are_not(simulator: Simulat
             answer = client.get(image.url)
             assert answer.status_code == 200
             assert int(answer.headers["content-length"]) == len(answer.content)
-            assert answer.content == image.picture.content
+            assert answer.content == image.content
             assert 20_000 < len(answer.content) < 600_000
             with Image.open(io.BytesIO(answer.content)) as decoded:
                 decoded.load()
