@@ -1,4 +1,4 @@
-"""Where builds lie: each in a folder of its own, whatever the user has set for AWS's tools."""
+"""Each build has its own folder, and settings of the user for AWS tools have no effect on it."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def copy_of_sources(folder: Path) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose builds are made in an instant: of the template alone."""
+    """A project whose builds consist of the template alone."""
 
     def build(project: Path, folder: Path, python: Path) -> None:
         folder.mkdir(parents=True)
@@ -39,15 +39,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def built(project: Path, content: str) -> tuple[Path, bool]:
-    """The folder of a build of a project with this template, and whether it was made now."""
+    """Builds a project with this template. Returns the folder, and whether this call has built it."""
     (project / "template.yaml").write_text(content)
-    said: list[str] = []
-    folder = built_artefact(said.append, project).folder
+    messages: list[str] = []
+    folder = built_artefact(messages.append, project).folder
     assert (folder / "template.yaml").read_text() == content
-    return folder, bool(said)
+    return folder, bool(messages)
 
 
-def test_a_build_leaves_the_folder_that_a_stack_may_be_running_from(project: Path) -> None:
+def test_a_build_keeps_the_previous_builds_folder(project: Path) -> None:
     first, _ = built(project, "1")
     second, _ = built(project, "2")
 
@@ -56,7 +56,7 @@ def test_a_build_leaves_the_folder_that_a_stack_may_be_running_from(project: Pat
     assert built(project, "2") == (second, False)
 
 
-def test_the_two_builds_that_were_used_last_are_kept(project: Path) -> None:
+def test_the_two_most_recently_used_builds_are_kept(project: Path) -> None:
     first, _ = built(project, "1")
     second, _ = built(project, "2")
     built(project, "1")
@@ -66,7 +66,7 @@ def test_the_two_builds_that_were_used_last_are_kept(project: Path) -> None:
     assert built(project, "2") == (second, True)
 
 
-def test_a_build_that_fails_is_made_again(project: Path) -> None:
+def test_a_failed_build_is_repeated(project: Path) -> None:
     for _ in range(2):
         with pytest.raises(LocalStackError, match="sam build failed"):
             built(project, "malformed")

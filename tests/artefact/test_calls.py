@@ -1,4 +1,4 @@
-"""Calls to AWS through the built layer: each fault of the layer fails one, and each grant is needed by one."""
+"""Calls to AWS through the built layer: each fault of the layer fails a call, and each grant is needed by a call."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ FUNCTIONS = TEMPLATE.of_type("AWS::Lambda::Function")
 
 
 def strip_documentation(part: Any) -> None:
-    """Removes all documentation, wherever it is: as the build did once."""
+    """Removes all documentation. Some of it is needed: botocore reads the documentation of client parameters."""
     for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
         strip_documentation(inner)
     if isinstance(part, dict) and isinstance(part.get("documentation"), str):
@@ -54,7 +54,7 @@ def shorten_bundle(copy: Copy) -> None:
 
 
 def rename_handler(copy: Copy) -> None:
-    # Its bytecode would be taken without a look at the source.
+    # Python would load the bytecode without reading the source.
     copy.remove("PublishEventsFunction/__pycache__")
     copy.change("PublishEventsFunction/app.py", lambda source: source.replace(b"def handler(", b"def main("))
 
@@ -108,18 +108,18 @@ FAULTS: dict[str, tuple[str, Callable[[Copy], None]]] = {
 
 
 @pytest.mark.parametrize("missing", FAULTS)
-def test_a_layer_without_something_fails_a_call(artefact: Artefact, tmp_path: Path, missing: str) -> None:
+def test_each_fault_of_the_layer_fails_a_call(artefact: Artefact, tmp_path: Path, missing: str) -> None:
     function, fault = FAULTS[missing]
     copy = copy_of(artefact, tmp_path / "build")
     fault(copy)
 
     problems = check_calls(copy.folder, copy.layer, only=[function])
 
-    # Not for want of a call alone: something has gone wrong.
+    # Not only a missing call: the function itself fails.
     assert [problem for problem in problems if problem.startswith(f"{function}: ")]
 
 
-def test_modules_that_are_loaded_late_are_imported_too(artefact: Artefact, tmp_path: Path) -> None:
+def test_modules_that_functions_import_later_are_checked(artefact: Artefact, tmp_path: Path) -> None:
     copy = copy_of(artefact, tmp_path / "build")
     assert list(check_imports(copy.layer)) == []
     copy.remove(f"{LAYER}/httpcore")
@@ -131,7 +131,7 @@ def test_modules_that_are_loaded_late_are_imported_too(artefact: Artefact, tmp_p
     assert "no_such_module cannot be imported from the layer" in problems
 
 
-def test_a_profile_of_the_user_that_does_not_exist_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_profile_of_the_user_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "names-no-profile")
 
     assert load_template(REPOSITORY / "template.yaml", {}).of_type("AWS::Lambda::Function") == FUNCTIONS
@@ -142,7 +142,7 @@ def test_a_profile_of_the_user_that_does_not_exist_changes_nothing(monkeypatch: 
 
 @pytest.fixture(scope="module")
 def calls(artefact: Artefact) -> Sequence[Call]:
-    """All calls of all functions."""
+    """Returns all calls of all functions."""
     made: list[Call] = []
     assert list(check_calls(artefact.folder, artefact.layer, calls=made)) == []
     return made
@@ -153,7 +153,7 @@ def made_by(function: str, calls: Sequence[Call]) -> list[Call]:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_every_grant_is_needed(function: str, calls: Sequence[Call]) -> None:
+def test_each_missing_grant_is_found(function: str, calls: Sequence[Call]) -> None:
     granted = grants_of(TEMPLATE, function)
     assert granted
 
@@ -165,7 +165,7 @@ def test_every_grant_is_needed(function: str, calls: Sequence[Call]) -> None:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_grant_more_is_noticed(function: str, calls: Sequence[Call]) -> None:
+def test_an_unused_grant_is_found(function: str, calls: Sequence[Call]) -> None:
     more = Grant("policy", function, "dynamodb:Scan", "arn:aws:dynamodb:eu-central-1:123456789012:table/TasksTable")
 
     (problem,) = check_grants(function, grants_of(TEMPLATE, function) | {more}, made_by(function, calls))

@@ -1,4 +1,4 @@
-"""What may happen to an artefact, and is noticed before it is deployed."""
+"""Smoke finds each fault of an artefact before it is deployed."""
 
 import sys
 from collections.abc import Callable
@@ -192,13 +192,13 @@ def problems(artefact: Artefact, tmp_path_factory: pytest.TempPathFactory) -> li
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_noticed(problems: list[str], name: str) -> None:
+def test_each_fault_is_found(problems: list[str], name: str) -> None:
     expected = FAULTS[name][1]
 
     assert [problem for problem in problems if expected in problem], problems
 
 
-def test_a_library_for_another_machine_is_noticed(problems: list[str]) -> None:
+def test_a_library_for_another_machine_is_found(problems: list[str]) -> None:
     assert [problem for problem in problems if "_pydantic_core" in problem and "is no Linux library for" in problem]
     assert [problem for problem in problems if "pydantic" in problem and "its wheel is for cp2" in problem]
 

@@ -1,4 +1,4 @@
-"""The gallery for every eye and ear: names, contrast, narrow and low windows, colours of one's own, no motion."""
+"""Accessibility: names, contrast, narrow and low windows, forced colours, reduced motion."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from tests.browser.conftest import Visit, newest_with
 from tests.tasks_api_in_memory import TasksApiInMemory, a_task
 
 
-def test_everything_that_can_be_used_says_what_it_is(visit: Visit, api: TasksApiInMemory) -> None:
+def test_every_control_has_an_accessible_name(visit: Visit, api: TasksApiInMemory) -> None:
     task = newest_with(api, 2)
     page = visit(api).open()
     expect(page.locator(".frame")).to_have_count(60)
@@ -36,7 +36,7 @@ def test_everything_that_can_be_used_says_what_it_is(visit: Visit, api: TasksApi
     expect(page.get_by_role("dialog")).to_have_attribute("aria-labelledby", "loupe-title")
 
 
-def test_a_name_keeps_up_with_the_time(visit: Visit) -> None:
+def test_accessible_names_follow_the_elapsed_time(visit: Visit) -> None:
     begun = datetime.now(UTC) - timedelta(seconds=40)
     page = visit(
         TasksApiInMemory([a_task("t1", arrived_at=begun), a_task("t2", TaskStatus.PENDING, arrived_at=begun)])
@@ -71,7 +71,7 @@ def contrast(page: Page, selector: str, ground: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_can_be_read_by_day_and_by_night(visit: Visit, scheme: str) -> None:
+def test_text_has_enough_contrast_in_both_colour_schemes(visit: Visit, scheme: str) -> None:
     now = datetime.now(UTC)
     tasks = [
         a_task(f"t{number}", status, arrived_at=now, request={"prompt": "a tree"})
@@ -104,14 +104,14 @@ def test_statuses_differ_by_more_than_their_colour(visit: Visit) -> None:
     assert page.locator(".frame[data-status=INCOMPLETE] .ringed").count() == 1
 
 
-def test_nothing_is_animated_for_those_who_do_not_want_it(visit: Visit, api: TasksApiInMemory) -> None:
+def test_reduced_motion_disables_animations(visit: Visit, api: TasksApiInMemory) -> None:
     still = visit(api, reduced_motion="reduce").open()
     assert still.evaluate("document.getAnimations().length") == 0
     assert visit(api).open().evaluate("document.getAnimations().length") > 0
 
 
 @pytest.mark.parametrize("width", [320, 390, 760])
-def test_narrow_screens(visit: Visit, api: TasksApiInMemory, width: int) -> None:
+def test_narrow_screens_do_not_scroll_sideways(visit: Visit, api: TasksApiInMemory, width: int) -> None:
     task = newest_with(api, 2)
     visitor = visit(api, viewport={"width": width, "height": 720}, has_touch=True, is_mobile=True)
     page = visitor.open()
@@ -131,7 +131,7 @@ def test_narrow_screens(visit: Visit, api: TasksApiInMemory, width: int) -> None
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
-def test_a_low_window_is_not_all_bar(visit: Visit, api: TasksApiInMemory) -> None:
+def test_the_toolbar_leaves_room_in_a_low_window(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api, viewport={"width": 320, "height": 256}).open()  # a large window, at 400 %
     page.keyboard.press("/")
     page.keyboard.press("Enter")
@@ -144,7 +144,7 @@ def test_a_low_window_is_not_all_bar(visit: Visit, api: TasksApiInMemory) -> Non
     assert bar["y"] + bar["height"] <= max(top, 0)  # nothing of it is under the bar
 
 
-def test_the_shown_image_is_marked_without_the_pages_colours(visit: Visit, api: TasksApiInMemory) -> None:
+def test_the_selected_image_is_marked_in_forced_colours(visit: Visit, api: TasksApiInMemory) -> None:
     task = newest_with(api, 2)
     page = visit(api, forced_colors="active").open(f"#{task.provider}/{task.task_id}")
     outlines = page.locator(".strip button").evaluate_all(
@@ -153,7 +153,7 @@ def test_the_shown_image_is_marked_without_the_pages_colours(visit: Visit, api: 
     assert outlines == ["solid", "none"]
 
 
-def test_the_tasks_api_is_asked_nothing_that_it_does_not_offer(visit: Visit, api: TasksApiInMemory) -> None:
+def test_the_gallery_uses_the_tasks_api_only(visit: Visit, api: TasksApiInMemory) -> None:
     refused: list[str] = []
     other = TasksApiInMemory(api.tasks.values(), api.pictures)
 

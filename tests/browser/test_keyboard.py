@@ -1,4 +1,4 @@
-"""The whole gallery without a pointer."""
+"""The gallery is usable by keyboard alone."""
 
 from playwright.sync_api import expect
 
@@ -6,7 +6,7 @@ from tests.browser.conftest import Visit, focused
 from tests.tasks_api_in_memory import TasksApiInMemory
 
 
-def test_the_tab_key_reaches_every_part_in_the_order_of_the_eye(visit: Visit, api: TasksApiInMemory) -> None:
+def test_the_tab_key_reaches_every_control_in_visual_order(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api).open()
     seen = []
     for _ in range(6):
@@ -61,7 +61,7 @@ def test_arrows_move_in_the_grid(visit: Visit, api: TasksApiInMemory) -> None:
     assert addresses.index(focused(page)) < 53
 
 
-def test_a_task_can_be_looked_at_without_a_pointer(visit: Visit, api: TasksApiInMemory) -> None:
+def test_a_task_can_be_opened_and_closed_by_keyboard(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api).open()
     tasks = list(api.tasks.values())
     dialog = page.get_by_role("dialog")

@@ -1,4 +1,4 @@
-"""From a submission to a picture on the screen: client, command line and gallery against the whole local stack."""
+"""Client, command line and gallery against the whole local stack, from a submission to the displayed image."""
 
 import hashlib
 import json
@@ -45,13 +45,13 @@ def api(state_dir: str) -> Iterator[TasksClient]:
 
 @pytest.fixture(scope="module")
 def archived(api: TasksClient) -> TaskResponse:
-    """A task that was submitted, waited for, and is archived."""
+    """A submitted task that is archived."""
     new = api.submit("flux-kontext", {"prompt": PROMPT}, idempotency_key="order-1")
     assert new.outcome == "submitted"
     return api.wait(new.provider, new.task_id, timeout_seconds=PATIENCE_SECONDS)
 
 
-def test_what_is_submitted_is_archived(api: TasksClient, archived: TaskResponse) -> None:
+def test_a_submitted_task_is_archived(api: TasksClient, archived: TaskResponse) -> None:
     assert archived.status is TaskStatus.ARCHIVED
     assert (archived.request or {})["prompt"] == PROMPT
     assert {image.kind for image in archived.images} == {"origin", "result"}
@@ -64,7 +64,7 @@ def test_what_is_submitted_is_archived(api: TasksClient, archived: TaskResponse)
         api.task("flux-kontext", "nope")
 
 
-def test_nobody_gets_in_without_a_signature(stack: LocalStack) -> None:
+def test_an_unsigned_request_is_refused(stack: LocalStack) -> None:
     with (
         pytest.raises(PermissionDeniedError),
         TasksClient(stack.info["tasks_api_url"], trust_environment=False) as stranger,
@@ -72,9 +72,7 @@ def test_nobody_gets_in_without_a_signature(stack: LocalStack) -> None:
         stranger.page()
 
 
-def test_its_images_are_downloaded_as_they_were_archived(
-    api: TasksClient, archived: TaskResponse, tmp_path: Path
-) -> None:
+def test_downloaded_images_equal_the_archived_ones(api: TasksClient, archived: TaskResponse, tmp_path: Path) -> None:
     (tmp_path / f".flux-kontext_{archived.task_id}_result-0.jpg.part").write_bytes(b"what another run left")
     downloads = list(download(api, [archived], tmp_path))
     assert {each.outcome for each in downloads} == {"downloaded"}
@@ -86,7 +84,7 @@ def test_its_images_are_downloaded_as_they_were_archived(
         assert int(response.headers["Content-Length"]) == (archived.images[-1].bytes or 0) - 100
 
 
-def test_the_command_line_speaks_to_it(
+def test_the_command_line_reads_the_stack(
     state_dir: str, archived: TaskResponse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def catchlight(*words: str) -> dict[str, object]:
@@ -115,7 +113,7 @@ def test_the_command_line_speaks_to_it(
     assert len(images) == len(list(tmp_path.iterdir())) == 2 + len(archived.images)
 
 
-def test_the_gallery_of_the_stack_shows_it(stack: LocalStack, archived: TaskResponse, browser: Browser) -> None:
+def test_the_gallery_shows_the_task(stack: LocalStack, archived: TaskResponse, browser: Browser) -> None:
     page = browser.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
@@ -132,7 +130,7 @@ def test_the_gallery_of_the_stack_shows_it(stack: LocalStack, archived: TaskResp
     page.close()
 
 
-def test_the_gallerys_address_is_all_that_opens_it(stack: LocalStack) -> None:
+def test_the_gallery_requires_its_secret_address(stack: LocalStack) -> None:
     url = httpx.URL(stack.info["gallery_url"])
     assert httpx.get(url, trust_env=False).status_code == 200
     assert httpx.get(url.copy_with(path="/api/tasks"), trust_env=False).status_code == 404
@@ -147,7 +145,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_pages_python_runs(
+def test_the_python_examples_run(
     state_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (example,) = blocks("python")
@@ -159,7 +157,7 @@ def test_the_pages_python_runs(
     assert printed.count("downloaded images/flux-kontext_") == len(list(Path("images").iterdir())) == 2
 
 
-def test_the_pages_commands_are_commands() -> None:
+def test_the_documented_commands_exist() -> None:
     commands = [line for line in blocks("sh")[0].splitlines() if line]
     assert len(commands) >= 5
     for line in commands:
@@ -171,7 +169,7 @@ def test_the_pages_commands_are_commands() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here")
-def test_the_pages_curl_is_let_in(stack: LocalStack, tmp_path: Path) -> None:
+def test_the_curl_example_is_accepted(stack: LocalStack, tmp_path: Path) -> None:
     environment = {
         "PATH": os.environ["PATH"],
         "TASKS_API_URL": stack.info["tasks_api_url"],
@@ -187,7 +185,7 @@ def test_the_pages_curl_is_let_in(stack: LocalStack, tmp_path: Path) -> None:
     assert documents[0]["task"] in [task["task"] for task in documents[1]["tasks"]]
 
 
-def test_the_page_names_what_there_is() -> None:
+def test_the_page_lists_existing_routes_and_outputs() -> None:
     for name in re.findall(r"^\| `(\w+Error)`", PAGE, re.MULTILINE):
         assert name in catchlight.client.__all__
     for link in re.findall(r"\]\(([^)#]+)\)", PAGE):

@@ -1,4 +1,4 @@
-"""A thousand tasks on one page: there at once, still, and no more loaded than is looked at."""
+"""A thousand tasks on one page: displayed quickly, without layout shifts, with images loaded only near the viewport."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ def api() -> TasksApiInMemory:
     return TasksApiInMemory(*many_tasks(1000, now=datetime.now(UTC)))
 
 
-def test_they_are_there_at_once_and_nothing_moves(visit: Visit, api: TasksApiInMemory) -> None:
+def test_a_thousand_tasks_are_displayed_without_layout_shifts(visit: Visit, api: TasksApiInMemory) -> None:
     visitor = visit(api, viewport={"width": 1440, "height": 900})
     begun = time.monotonic()
     page = visitor.open()
@@ -33,7 +33,7 @@ def test_they_are_there_at_once_and_nothing_moves(visit: Visit, api: TasksApiInM
     assert shift < 0.001, page.evaluate("watched.shifts")
 
 
-def test_only_what_is_near_the_screen_is_loaded(visit: Visit, api: TasksApiInMemory) -> None:
+def test_only_images_near_the_viewport_are_loaded(visit: Visit, api: TasksApiInMemory) -> None:
     visitor = visit(api, viewport={"width": 1440, "height": 900})
     page = visitor.open()
     expect(page.locator(".picture img.is-developed").nth(5)).to_be_visible()
@@ -47,7 +47,7 @@ def test_only_what_is_near_the_screen_is_loaded(visit: Visit, api: TasksApiInMem
 
 
 @pytest.mark.parametrize("status", ["FAILED", "PENDING", "INCOMPLETE", "ARCHIVED"])
-def test_a_filter_shows_that_status_and_no_other(visit: Visit, api: TasksApiInMemory, status: str) -> None:
+def test_a_status_filter_shows_only_that_status(visit: Visit, api: TasksApiInMemory, status: str) -> None:
     page = visit(api).open()
     page.locator(f".statuses [data-status={status}]").click()
     expected = sum(task.status == status for task in api.tasks.values())
@@ -61,7 +61,7 @@ def test_a_filter_shows_that_status_and_no_other(visit: Visit, api: TasksApiInMe
     expect(page.locator(".frame")).to_have_count(1000)
 
 
-def test_a_filter_by_provider(visit: Visit, api: TasksApiInMemory) -> None:
+def test_a_provider_filter_shows_only_that_provider(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api).open()
     page.get_by_role("combobox", name="Provider").select_option("acedata")
     expected = sum(task.provider == "acedata" for task in api.tasks.values())
@@ -87,7 +87,7 @@ def test_the_search_finds_ids_and_prompts(visit: Visit, api: TasksApiInMemory) -
     assert search.input_value() == ""
 
 
-def test_older_ones_come_when_they_are_asked_for(visit: Visit) -> None:
+def test_older_tasks_are_loaded_on_request(visit: Visit) -> None:
     tasks, _ = many_tasks(1130, now=datetime.now(UTC))
     api = TasksApiInMemory(tasks)
     visitor = visit(api)

@@ -1,4 +1,4 @@
-"""What is wrong with the artefact is seen on the local stack that runs it, though the sources are right."""
+"""The local stack shows faults of the artefact that it runs, even if the sources are correct."""
 
 import json
 import shutil
@@ -16,8 +16,8 @@ TASK_ID = "task12345"
 PATIENCE_SECONDS = 90
 
 
-def with_a_botocore_that_cannot_call_s3(built: Artefact, project: Path) -> Artefact:
-    """A copy that lacks what the layer once lacked: botocore reads the documentation of S3's client parameters."""
+def without_s3_parameters(built: Artefact, project: Path) -> Artefact:
+    """Copies the artefact without the documentation of S3's client parameters, which botocore needs."""
     faulty = Artefact(project / ".aws-sam" / "this-machine" / "faulty")
     shutil.copytree(built.folder, faulty.folder)
     # The template names the state machine's definition in the sources.
@@ -48,10 +48,8 @@ def status(stack: LocalStack) -> str:
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_a_stack_stores_images_and_deliveries_only_if_its_artefact_can(
-    works: bool, built: Artefact, tmp_path: Path
-) -> None:
-    artefact = built if works else with_a_botocore_that_cannot_call_s3(built, tmp_path / "project")
+def test_a_faulty_artefact_fails_on_the_local_stack(works: bool, built: Artefact, tmp_path: Path) -> None:
+    artefact = built if works else without_s3_parameters(built, tmp_path / "project")
     with LocalStack(state_dir=tmp_path / "state", time_scale=0.05, artefact=artefact) as stack:
         answer = httpx.post(stack.info["callback_urls"]["flux-kontext"], content=b"{}", trust_env=False, timeout=60)
         submit(stack)
@@ -59,11 +57,11 @@ def test_a_stack_stores_images_and_deliveries_only_if_its_artefact_can(
         eventually(lambda: log.exists() and "REPORT" in log.read_text(), PATIENCE_SECONDS)  # an invocation has ended
         if works:
             eventually(lambda: status(stack) == "ARCHIVED", PATIENCE_SECONDS)
-        ended_as = status(stack)
+        final_status = status(stack)
         objects = stack.boto3_client("s3").list_objects_v2(Bucket=stack.info["bucket"]).get("Contents", [])
 
     prefixes = sorted(found["Key"].partition("/")[0] for found in objects)
     assert answer.status_code == (422 if works else 500)
-    assert ended_as == ("ARCHIVED" if works else "SUCCEEDED")
-    # Two images with what was asked for, and the delivery that could not be read.
+    assert final_status == ("ARCHIVED" if works else "SUCCEEDED")
+    # Two images with their request, and the unreadable delivery.
     assert prefixes == (["images"] * 3 + ["rejected"] if works else [])

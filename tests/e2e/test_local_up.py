@@ -1,4 +1,4 @@
-"""`python -m local up` as another program uses it: its options, its stack.json, HTTP and AWS calls, nothing else."""
+"""`python -m local up` as other programs use it: options, stack.json, HTTP and AWS calls only."""
 
 import hashlib
 import json
@@ -23,12 +23,12 @@ from local.artefact import Artefact
 from tests.image_server import picture
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 IMAGE = picture("JPEG")
 
 
 class Provider(BaseHTTPRequestHandler):
-    """A provider in miniature: record-info of the tasks it has been told of, and one image."""
+    """A minimal provider: answers record-info for the tasks in `records`, and serves one image."""
 
     records: dict[str, dict[str, Any]]
 
@@ -64,7 +64,7 @@ def provider() -> Iterator[ThreadingHTTPServer]:
 
 
 class Stack:
-    """What stack.json says, and what can be done with it."""
+    """The stack that stack.json describes, with a provider."""
 
     def __init__(self, info: dict[str, Any], provider: ThreadingHTTPServer) -> None:
         self.info = info
@@ -78,8 +78,8 @@ class Stack:
         self.table = boto3.resource("dynamodb", **connection).Table(info["table"])
         self.s3 = boto3.client("s3", **connection)
 
-    def knows(self, task_id: str) -> str:
-        """The provider has finished a task. Returns its image's URL."""
+    def finish_at_provider(self, task_id: str) -> str:
+        """Lets the provider report a task's success. Returns its image's URL."""
         url = f"http://127.0.0.1:{self.provider.server_address[1]}/{task_id}.jpg?signature=abc"
         response = {"originImageUrl": None, "resultImageUrl": url}
         handler: Any = self.provider.RequestHandlerClass
@@ -149,7 +149,7 @@ def stack(
     assert process.returncode == 0, output.decode()
 
 
-def test_stack_json_holds_what_other_programs_need(stack: Stack, artefact: Artefact | None) -> None:
+def test_stack_json_has_all_addresses_and_names(stack: Stack, artefact: Artefact | None) -> None:
     assert stack.info.keys() == {
         "api_url",
         "tasks_api_url",
@@ -173,7 +173,7 @@ def test_stack_json_holds_what_other_programs_need(stack: Stack, artefact: Artef
 
 
 def test_a_callback_becomes_an_object(stack: Stack) -> None:
-    url = stack.knows("called-back")
+    url = stack.finish_at_provider("called-back")
     assert stack.call_back("called-back", url) == (200, {"status": "received"})
     item = stack.wait_for("called-back", lambda item: item["status"] == "ARCHIVED")
     (image,) = item["images"]
@@ -185,13 +185,13 @@ def test_a_callback_becomes_an_object(stack: Stack) -> None:
 
 
 def test_64_deliveries_of_one_callback_are_one_item_and_one_object(stack: Stack) -> None:
-    url = stack.knows("at-once")
+    url = stack.finish_at_provider("at-once")
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: stack.call_back("at-once", url), range(64)))
 
     assert answers == [(200, {"status": "received"})] * 64
     item = stack.wait_for("at-once", lambda item: item["status"] == "ARCHIVED")
-    assert item["deliveries"] == 1  # the others brought nothing new
+    assert item["deliveries"] == 1  # repeated callbacks are not counted
     assert "conflicts" not in item
     versions = stack.s3.list_object_versions(Bucket=stack.info["bucket"], Prefix="images/flux-kontext/at-once/")
     assert [version["Key"] for version in versions["Versions"]] == ["images/flux-kontext/at-once/result-0.jpg"]
@@ -199,15 +199,15 @@ def test_64_deliveries_of_one_callback_are_one_item_and_one_object(stack: Stack)
 
 def test_a_lost_callback_is_found_by_polling_and_becomes_an_object(stack: Stack) -> None:
     stack.register("lost")
-    stack.knows("lost")
+    stack.finish_at_provider("lost")
     item = stack.wait_for("lost", lambda item: item["status"] == "ARCHIVED")
     assert item["reportedBy"] == "poll"
     stored = stack.s3.get_object(Bucket=stack.info["bucket"], Key="images/flux-kontext/lost/result-0.jpg")
     assert stored["Body"].read() == IMAGE
 
 
-def test_a_task_of_a_provider_that_nobody_plays_is_archived_unconfirmed(stack: Stack) -> None:
-    url = stack.knows("other")
+def test_a_task_of_a_provider_without_url_is_archived_unconfirmed(stack: Stack) -> None:
+    url = stack.finish_at_provider("other")
     request = urllib.request.Request(
         stack.info["callback_urls"]["nanobanana"],
         json.dumps({"code": 200, "data": {"taskId": "other", "info": {"resultImageUrl": url}}}).encode(),

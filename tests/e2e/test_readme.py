@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands run, its tables are the template's, its paths are there."""
+"""The README is correct: its commands run, its tables equal the template, its paths exist."""
 
 import re
 import subprocess
@@ -21,18 +21,18 @@ README = (REPOSITORY / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    """Code blocks of a language, in their order."""
+    """Returns the code blocks of a language, in order."""
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
 def rows(heading: str) -> list[list[str]]:
-    """Cells of the table under a heading, without its head."""
+    """Returns the cells of the table below a heading, without its header."""
     section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def test_every_make_target_is_there() -> None:
+def test_every_make_target_exists() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     targets = set(re.findall(r"make ([a-z]+)", " ".join(re.findall(r"`([^`\n]+)`", README) + blocks("sh"))))
     assert {"demo", "test", "build", "up"} <= targets
@@ -40,7 +40,7 @@ def test_every_make_target_is_there() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_every_path_is_there() -> None:
+def test_every_path_exists() -> None:
     named = set(
         re.findall(r"[`(]((?:tests|docs|functions|layers|local|events|statemachines)/[A-Za-z0-9_./-]*)[`)]", README)
     )
@@ -48,20 +48,20 @@ def test_every_path_is_there() -> None:
     assert [path for path in named if not (REPOSITORY / path).exists()] == []
 
 
-def test_the_table_of_parameters_is_the_templates() -> None:
+def test_the_table_of_parameters_equals_the_template() -> None:
     parameters = load_template(REPOSITORY / "template.yaml", {}).parameters
     described = {cells[0].strip("`"): cells[1] for cells in rows("Configure")}
     assert described == {name: str(value) for name, value in parameters.items()}
 
 
-def test_the_bill_is_what_the_script_computes() -> None:
+def test_the_costs_are_those_that_the_bill_computes() -> None:
     for load, cells in zip(LOADS, rows("What it costs"), strict=True):
         costs = bill(load)
         figures = [f"{price:.2f}" for price in (*costs.values(), sum(costs.values()))]
         assert [cell.strip("*") for cell in cells] == [load.name, *figures]
 
 
-def test_the_states_are_those_of_the_code() -> None:
+def test_the_table_of_statuses_equals_the_code() -> None:
     from catchlight.models import TaskStatus
 
     assert {cells[0].strip("`") for cells in rows("Use")} == set(TaskStatus)
@@ -73,7 +73,7 @@ def aws() -> Iterator[None]:
         yield
 
 
-def test_registering_is_an_item_if_none_is_there(aws: None) -> None:
+def test_the_python_example_registers_a_task_once(aws: None) -> None:
     dynamodb = boto3.client("dynamodb")
     dynamodb.create_table(
         TableName="TasksTableName",
@@ -102,7 +102,7 @@ def test_registering_is_an_item_if_none_is_there(aws: None) -> None:
     assert item["status"] == {"S": "SUCCEEDED"}
 
 
-def test_the_curl_delivers_a_callback_and_its_result_can_be_read(tmp_path: Path, artefact: Artefact | None) -> None:
+def test_the_curl_example_delivers_a_callback(tmp_path: Path, artefact: Artefact | None) -> None:
     (block,) = [block for block in blocks("sh") if "curl" in block]
     (tmp_path / ".venv").symlink_to(sys.prefix)
     with LocalStack(state_dir=tmp_path / ".local", time_scale=0.05, artefact=artefact):
@@ -116,7 +116,7 @@ def test_the_curl_delivers_a_callback_and_its_result_can_be_read(tmp_path: Path,
 
 
 @pytest.mark.parametrize("name", ["up --help", "demo --help"])
-def test_what_the_readme_points_to_says_how_it_is_used(name: str) -> None:
+def test_commands_of_the_readme_have_a_help_text(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "local", *name.split()], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
@@ -124,7 +124,7 @@ def test_what_the_readme_points_to_says_how_it_is_used(name: str) -> None:
     assert "usage: python -m local" in done.stdout
 
 
-def test_the_picture_of_the_state_machine_has_its_states_and_transitions() -> None:
+def test_the_state_diagram_equals_the_state_machine() -> None:
     picture = (REPOSITORY / "docs" / "how-it-works.md").read_text().split("stateDiagram-v2", 2)[1].split("```")[0]
     names = dict(re.findall(r"^  (\w+): (.+)$", picture, re.MULTILINE))
     drawn = {

@@ -1,4 +1,4 @@
-"""A stack, its commands and the README's lines in a shell whose settings are all in the way."""
+"""The stack, its commands and the README's examples in a shell with hostile AWS and Python settings."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (shell.state / "stack.json").exists():
             assert process.poll() is None, process.stdout and process.stdout.read()
-            assert time.monotonic() < deadline, "the stack does not come up"
+            assert time.monotonic() < deadline, "the stack did not start"
             time.sleep(0.05)
         yield shell
         process.terminate()
@@ -80,10 +80,10 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     assert process.returncode == 0, output
 
 
-def test_a_callback_ends_in_the_bucket(shell: Shell) -> None:
+def test_a_callback_is_archived(shell: Shell) -> None:
     stack = json.loads((shell.state / "stack.json").read_text())
     assert stack["region"] == "us-east-1"
-    # Its only image lives for two weeks: a busy machine has time to fetch it.
+    # Its only image is valid for two weeks, so that a busy machine has time to download it.
     httpx.post(
         f"{stack['simulator_url']}/kie/api/v1/flux/kontext/generate",
         json={"prompt": "a lighthouse", "callBackUrl": stack["callback_urls"]["flux-kontext"]},
@@ -93,7 +93,7 @@ def test_a_callback_ends_in_the_bucket(shell: Shell) -> None:
     ).raise_for_status()
     shell.catchlight("register", "flux-kontext", "hostile1")
 
-    # Without an option for the stack: the one that runs in this folder.
+    # Without a stack option, the command uses the stack that runs in this folder.
     waited = json.loads(shell.catchlight("wait", "flux-kontext/hostile1", "--timeout", str(PATIENCE_SECONDS), "--json"))
     assert [task["status"] for task in waited["tasks"]] == ["ARCHIVED"]
     shell.catchlight("download", "flux-kontext/hostile1", "--to", "images")
@@ -101,13 +101,13 @@ def test_a_callback_ends_in_the_bucket(shell: Shell) -> None:
     assert json.loads(shell.catchlight("status", "--json"))["tasks"]["byStatus"]["ARCHIVED"] == 1
 
 
-def test_the_readmes_lines(shell: Shell) -> None:
+def test_the_curl_example(shell: Shell) -> None:
     (block,) = [block for block in blocks("sh") if "curl" in block]
 
-    said = shell.run("bash", "-euc", block)
+    output = shell.run("bash", "-euc", block)
 
-    assert '{"status": "received"}' in said
-    assert "'status': 'FAILED'" in said
+    assert '{"status": "received"}' in output
+    assert "'status': 'FAILED'" in output
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_the_readmes_lines(shell: Shell) -> None:
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_whatever_makes_sessions_of_its_own(arguments: list[str], tmp_path: Path) -> None:
+def test_programs_that_create_boto3_sessions(arguments: list[str], tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    # Who installs packages from behind a proxy needs it, and its certificates: those are taken as they are.
+    # Proxy and certificate settings stay: installing packages may need them.
     hostile = {
         name: value for name, value in tools_settings(tmp_path).items() if name.startswith(("AWS_", "MOTO_", "POW"))
     }

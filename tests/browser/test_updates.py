@@ -1,4 +1,4 @@
-"""News that comes by itself: what changes, changes in its place; what is new waits where somebody is aiming."""
+"""Automatic updates: changed tasks change in place; new tasks wait while the user points at a task or has scrolled."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -14,12 +14,12 @@ from local.demo.chromium import PATIENCE_MILLISECONDS
 from tests.browser.conftest import Visit
 from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, an_image, many_tasks
 
-# What Chromium says of a server that has stopped: before a request, before its answer, in the middle of an image.
+# Chromium's messages if the server stops before a request, before its response, or within an image.
 STOPPED = ["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONTENT_LENGTH_MISMATCH"]
 
 
 def an_api(count: int = 60) -> TasksApiInMemory:
-    """With two that wait, so that news is asked for every two seconds."""
+    """An API with two pending tasks, so that the page polls every two seconds."""
     return TasksApiInMemory(*many_tasks(count, now=datetime.now(UTC)))
 
 
@@ -37,7 +37,7 @@ def archive(api: TasksApiInMemory, task: TaskResponse) -> None:
     api.put(a_task(task.task_id, provider=task.provider, arrived_at=begun, images=[image]))
 
 
-def test_a_task_is_followed_from_waiting_to_its_picture(visit: Visit) -> None:
+def test_a_pending_task_is_updated_until_its_image_is_shown(visit: Visit) -> None:
     api = an_api()
     task = next(iter(api.tasks.values()))
     visitor = visit(api)
@@ -52,7 +52,7 @@ def test_a_task_is_followed_from_waiting_to_its_picture(visit: Visit) -> None:
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
 
 
-def test_what_is_drawn_over_a_picture_follows_its_task(visit: Visit) -> None:
+def test_labels_on_an_image_follow_its_task(visit: Visit) -> None:
     api = an_api()
     task = next(iter(api.tasks.values()))
     content = next(iter(api.pictures.values()))
@@ -80,8 +80,8 @@ def test_what_is_drawn_over_a_picture_follows_its_task(visit: Visit) -> None:
     expect(frame.locator(".several")).to_have_count(0)
 
 
-def test_more_news_than_is_read_at_once_leaves_no_gap(visit: Visit) -> None:
-    """As after a night in a tab that nobody looked at."""
+def test_many_updates_at_once_leave_no_gap(visit: Visit) -> None:
+    """As in a tab that was hidden for a night."""
     api = an_api()
     visitor = visit(api)
 
@@ -104,7 +104,7 @@ def test_more_news_than_is_read_at_once_leaves_no_gap(visit: Visit) -> None:
     expect(page.locator("#count")).to_have_text("310 tasks")
 
 
-def test_an_old_task_that_moves_is_followed_too(visit: Visit) -> None:
+def test_an_older_task_is_updated_too(visit: Visit) -> None:
     api = an_api()
     old = a_task("old", TaskStatus.PENDING, arrived_at=datetime.now(UTC) - timedelta(days=2))
     api.put(old)
@@ -115,7 +115,7 @@ def test_an_old_task_that_moves_is_followed_too(visit: Visit) -> None:
     expect(frame).to_have_attribute("data-status", "ARCHIVED")
 
 
-def test_new_tasks_come_on_top_by_themselves(visit: Visit) -> None:
+def test_new_tasks_are_inserted_at_the_top(visit: Visit) -> None:
     api = an_api()
     page = visit(api).open()
     page.mouse.move(5, 5)
@@ -124,7 +124,7 @@ def test_new_tasks_come_on_top_by_themselves(visit: Visit) -> None:
     expect(page.locator(".frame")).to_have_count(61)
 
 
-def test_new_tasks_wait_while_somebody_looks_further_down(visit: Visit) -> None:
+def test_new_tasks_wait_while_the_page_is_scrolled_down(visit: Visit) -> None:
     api = an_api()
     visitor = visit(api, viewport={"width": 1200, "height": 700})
     page = visitor.open()
@@ -143,7 +143,7 @@ def test_new_tasks_wait_while_somebody_looks_further_down(visit: Visit) -> None:
     expect(news).to_be_hidden()
 
 
-def test_new_tasks_wait_while_somebody_aims(visit: Visit) -> None:
+def test_new_tasks_wait_while_the_pointer_is_over_a_task(visit: Visit) -> None:
     api = an_api()
     page = visit(api).open()
     page.locator(".frame").nth(3).hover()
@@ -152,7 +152,7 @@ def test_new_tasks_wait_while_somebody_aims(visit: Visit) -> None:
     expect(page.locator(".frame")).to_have_count(60)
 
 
-def test_tasks_that_wait_for_hours_are_asked_for_seldom(visit: Visit) -> None:
+def test_long_pending_tasks_are_requested_rarely(visit: Visit) -> None:
     begun = datetime.now(UTC) - timedelta(hours=2)
     waiting = [a_task(f"w{number}", TaskStatus.PENDING, arrived_at=begun) for number in range(30)]
     api = TasksApiInMemory([a_task("newest", arrived_at=begun + timedelta(hours=1)), *waiting])
@@ -162,7 +162,7 @@ def test_tasks_that_wait_for_hours_are_asked_for_seldom(visit: Visit) -> None:
     assert len(api.asked()) - before <= 10  # one page and some of them, once or twice
 
 
-def test_the_loupe_follows_its_task(visit: Visit) -> None:
+def test_the_task_dialog_is_updated(visit: Visit) -> None:
     api = an_api()
     task = next(iter(api.tasks.values()))
     page = visit(api).open(f"#{task.provider}/{task.task_id}")
@@ -173,7 +173,7 @@ def test_the_loupe_follows_its_task(visit: Visit) -> None:
     expect(page.locator(".stage img")).to_be_visible()
 
 
-def test_keys_are_heard_after_what_had_the_focus_is_gone(visit: Visit) -> None:
+def test_keys_work_after_the_focused_element_was_removed(visit: Visit) -> None:
     api = an_api(8)
     newest = next(iter(api.tasks.values()))
     page = visit(api).open(f"#{newest.provider}/{newest.task_id}")
@@ -191,7 +191,7 @@ def test_keys_are_heard_after_what_had_the_focus_is_gone(visit: Visit) -> None:
 
 
 def asked_until_now(page: Page, api: TasksApiInMemory) -> int:
-    """How much has been asked, once what was on its way has come."""
+    """Returns the number of requests, after pending ones have ended."""
     count = -1
     while count != len(api.asked()):
         count = len(api.asked())
@@ -199,7 +199,7 @@ def asked_until_now(page: Page, api: TasksApiInMemory) -> int:
     return count
 
 
-def test_a_page_that_nobody_sees_asks_for_nothing(visit: Visit) -> None:
+def test_a_hidden_page_sends_no_requests(visit: Visit) -> None:
     api = an_api()
     page = visit(api).open()
     page.evaluate(
@@ -216,7 +216,7 @@ def test_a_page_that_nobody_sees_asks_for_nothing(visit: Visit) -> None:
     expect(page.locator(".id:text-is('new1')")).to_be_visible()
 
 
-def test_it_can_be_paused(visit: Visit) -> None:
+def test_updates_can_be_paused(visit: Visit) -> None:
     api = an_api()
     page = visit(api).open()
     live = page.locator("#live")
@@ -232,7 +232,7 @@ def test_it_can_be_paused(visit: Visit) -> None:
     expect(live).to_have_text("Live")
 
 
-def test_it_stays_paused_when_an_answer_comes_late(visit: Visit) -> None:
+def test_a_late_response_does_not_end_the_pause(visit: Visit) -> None:
     api = an_api()
     page = visit(api).open()
     late = threading.Event()
@@ -250,7 +250,7 @@ def test_it_stays_paused_when_an_answer_comes_late(visit: Visit) -> None:
     expect(page.locator("#live")).to_have_text("Paused")
 
 
-def test_a_page_that_began_in_trouble(visit: Visit) -> None:
+def test_a_page_recovers_after_its_first_request_failed(visit: Visit) -> None:
     api = an_api(230)
     visitor = visit(api)
     visitor.allowed_errors.append("502")
@@ -264,7 +264,7 @@ def test_a_page_that_began_in_trouble(visit: Visit) -> None:
     expect(page.locator("#live")).to_have_text("Live")
 
 
-def test_nobody_is_told_of_no_tasks_while_nobody_knows(visit: Visit) -> None:
+def test_no_tasks_is_shown_only_after_a_successful_response(visit: Visit) -> None:
     api = TasksApiInMemory()
     visitor = visit(api)
     visitor.allowed_errors.append("502")
@@ -278,7 +278,7 @@ def test_nobody_is_told_of_no_tasks_while_nobody_knows(visit: Visit) -> None:
     expect(page.locator("#trouble")).to_be_hidden()
 
 
-def test_trouble_is_said_and_ends_with_it(visit: Visit) -> None:
+def test_an_error_is_shown_until_it_ends(visit: Visit) -> None:
     api = an_api()
     visitor = visit(api)
     visitor.allowed_errors.append("502")
@@ -293,7 +293,7 @@ def test_trouble_is_said_and_ends_with_it(visit: Visit) -> None:
     expect(page.locator("#live")).to_have_text("Live")
 
 
-def test_trouble_is_said_where_somebody_looks_closely(visit: Visit) -> None:
+def test_an_error_is_shown_in_the_task_dialog(visit: Visit) -> None:
     api = an_api()
     visitor = visit(api)
     visitor.allowed_errors.append("502")
@@ -310,7 +310,7 @@ def test_trouble_is_said_where_somebody_looks_closely(visit: Visit) -> None:
     expect(trouble).to_be_hidden()
 
 
-def test_a_server_that_has_ended_is_said(visit: Visit) -> None:
+def test_a_stopped_server_is_reported(visit: Visit) -> None:
     visitor = visit(an_api())
     visitor.allowed_errors += STOPPED
     page = visitor.open()
@@ -318,7 +318,7 @@ def test_a_server_that_has_ended_is_said(visit: Visit) -> None:
     expect(page.locator("#trouble")).to_contain_text("Is `catchlight gallery` still running?")
 
 
-def test_a_server_that_was_started_again_is_said(visit: Visit) -> None:
+def test_a_restarted_server_is_reported(visit: Visit) -> None:
     api = an_api()
     visitor = visit(api)
     visitor.allowed_errors += [*STOPPED, "404"]
@@ -328,7 +328,7 @@ def test_a_server_that_was_started_again_is_said(visit: Visit) -> None:
         expect(page.locator("#trouble")).to_contain_text("Open the one that it printed last")
 
 
-def test_a_tasks_api_without_tasks_says_how_to_get_some(visit: Visit) -> None:
+def test_an_empty_table_shows_how_to_submit_a_task(visit: Visit) -> None:
     page = visit(TasksApiInMemory()).open()
     expect(page.get_by_text("No tasks yet.")).to_be_visible()
     expect(page.get_by_text("catchlight submit --help")).to_be_visible()

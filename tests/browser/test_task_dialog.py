@@ -1,4 +1,4 @@
-"""One task close up: its images, its story, its address."""
+"""The task dialog: images, history, address."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ def shown_image(page: Page) -> tuple[int, str]:
     return image.evaluate("(image) => image.decode().then(() => image.naturalWidth)"), image.get_attribute("src") or ""
 
 
-def test_a_frame_opens_its_task_with_image_facts_and_history(visit: Visit, api: TasksApiInMemory) -> None:
+def test_a_frame_opens_its_task_with_metadata_and_history(visit: Visit, api: TasksApiInMemory) -> None:
     task = newest_with(api, 2)
     result, origin = task.images
     page = visit(api).open()
@@ -45,7 +45,7 @@ def test_a_frame_opens_its_task_with_image_facts_and_history(visit: Visit, api: 
     expect(page.get_by_role("button", name="origin-0")).to_have_attribute("aria-pressed", "true")
 
 
-def test_an_address_opens_its_task_and_the_way_back_closes_it(visit: Visit, api: TasksApiInMemory) -> None:
+def test_an_address_opens_its_task_and_back_closes_it(visit: Visit, api: TasksApiInMemory) -> None:
     task = list(api.tasks.values())[40]
     visitor = visit(api)
     page = visitor.open()
@@ -61,7 +61,7 @@ def test_an_address_opens_its_task_and_the_way_back_closes_it(visit: Visit, api:
     assert page.evaluate("location.hash") == ""
 
 
-def test_what_was_looked_at_is_not_in_the_way_back(visit: Visit, api: TasksApiInMemory) -> None:
+def test_closed_dialogs_are_not_in_the_browser_history(visit: Visit, api: TasksApiInMemory) -> None:
     visitor = visit(api)
     page = visitor.page
     page.goto("about:blank")
@@ -86,11 +86,11 @@ def test_what_was_looked_at_is_not_in_the_way_back(visit: Visit, api: TasksApiIn
     assert page.url.startswith(visitor.gallery.url)
 
 
-def test_an_answer_that_comes_late_does_not_open_what_was_closed(visit: Visit, api: TasksApiInMemory) -> None:
+def test_a_late_response_does_not_reopen_a_closed_dialog(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api).open()
     held: list[Route] = []
     page.route("**/api/tasks/*/*", lambda route: held.append(route))
-    # The way back takes a moment in any browser; here long enough for an answer to come in between.
+    # Going back takes a moment in any browser; here long enough for a response to arrive in between.
     page.evaluate("() => { history.back = () => setTimeout(() => history.go(-1), 1000) }")
     dialog = page.get_by_role("dialog")
     page.locator(".frame a").nth(2).click()
@@ -105,9 +105,7 @@ def test_an_answer_that_comes_late_does_not_open_what_was_closed(visit: Visit, a
     assert focused(page) == page.locator(".frame a").nth(2).get_attribute("href")
 
 
-def test_an_address_that_is_back_before_the_dialog_has_told_that_it_is_closed(
-    visit: Visit, api: TasksApiInMemory
-) -> None:
+def test_an_address_may_return_before_the_dialogs_close_event(visit: Visit, api: TasksApiInMemory) -> None:
     task = next(iter(api.tasks.values()))
     page = visit(api).open(f"#{task.provider}/{task.task_id}")
     expect(page.get_by_role("dialog")).to_contain_text(task.task_id)
@@ -126,7 +124,7 @@ def test_an_address_that_is_back_before_the_dialog_has_told_that_it_is_closed(
     assert page.evaluate("location.hash") == address
 
 
-def test_an_address_of_no_task(visit: Visit, api: TasksApiInMemory) -> None:
+def test_an_address_without_a_task_shows_an_error(visit: Visit, api: TasksApiInMemory) -> None:
     visitor = visit(api)
     visitor.allowed_errors.append("404")
     page = visitor.open("#flux-kontext/nope")
@@ -147,7 +145,7 @@ def test_the_original_can_be_opened(visit: Visit, api: TasksApiInMemory) -> None
     assert original.evaluate("document.images[0].naturalWidth") == task.images[0].width
 
 
-def test_an_image_is_saved_under_the_name_that_the_command_line_gives_it(visit: Visit, api: TasksApiInMemory) -> None:
+def test_a_saved_image_has_the_command_lines_file_name(visit: Visit, api: TasksApiInMemory) -> None:
     task = newest_with(api, 1)
     page = visit(api).open(f"#{task.provider}/{task.task_id}")
     with page.expect_download() as saved:
@@ -166,7 +164,7 @@ def test_the_prompt_and_the_key_can_be_copied(visit: Visit) -> None:
         assert page.evaluate("navigator.clipboard.readText()") == words
 
 
-def test_an_image_that_cannot_be_had_is_said(visit: Visit) -> None:
+def test_an_image_that_fails_to_load_is_reported(visit: Visit) -> None:
     tasks, _ = many_tasks(8, now=datetime.now(UTC))
     visitor = visit(TasksApiInMemory(tasks))
     visitor.allowed_errors.append("502")
@@ -178,7 +176,7 @@ def test_an_image_that_cannot_be_had_is_said(visit: Visit) -> None:
     expect(page.get_by_role("dialog")).to_contain_text("This image cannot be shown.")
 
 
-def test_an_image_that_could_not_be_had_comes_once_it_can(visit: Visit) -> None:
+def test_an_image_is_loaded_again_after_a_failure(visit: Visit) -> None:
     api = TasksApiInMemory(*many_tasks(8, now=datetime.now(UTC)))
     visitor = visit(api)
     visitor.allowed_errors.append("502")
@@ -191,7 +189,7 @@ def test_an_image_that_could_not_be_had_comes_once_it_can(visit: Visit) -> None:
     expect(link).not_to_contain_text("cannot be shown")
 
 
-def test_why_a_task_failed_and_what_contradicted_it(visit: Visit) -> None:
+def test_failures_and_conflicts_are_shown(visit: Visit) -> None:
     at = datetime.now(UTC) - timedelta(minutes=3)
     conflict = {
         "reportedBy": "callback",

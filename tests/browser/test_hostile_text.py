@@ -1,4 +1,4 @@
-"""Whatever a task is called and whatever was asked for: it stays text."""
+"""Task ids, prompts and other texts of providers are displayed as text, never as markup or code."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ HOSTILE = {
 }
 
 
-# What JavaScript's encodeURIComponent leaves as it is.
+# Characters that JavaScript's encodeURIComponent does not encode.
 _AS_ENCODE_URI_COMPONENT = "!'()*~"
 
 
@@ -64,7 +64,7 @@ def a_hostile_task(words: str, number: int) -> TaskResponse:
 
 @pytest.fixture(scope="module")
 def gallery(browser: Browser) -> Iterator[Visitor]:
-    """One page with all of them on it."""
+    """One page with a task for each text."""
     tasks = [a_hostile_task(words, number) for number, words in enumerate(HOSTILE.values())]
     viewport = {"width": 1000, "height": 800}
     with visiting(browser, TasksApiInMemory([*tasks, a_task("good")]), viewport=viewport) as visitor:
@@ -75,11 +75,11 @@ def gallery(browser: Browser) -> Iterator[Visitor]:
 
 
 @pytest.mark.parametrize(("number", "words"), [*enumerate(HOSTILE.values())], ids=HOSTILE.keys())
-def test_words_stay_words(gallery: Visitor, number: int, words: str) -> None:
+def test_hostile_text_stays_text(gallery: Visitor, number: int, words: str) -> None:
     page, task = gallery.page, a_hostile_task(words, number)
     address = f"#flux-kontext/{quote(task.task_id, safe=_AS_ENCODE_URI_COMPONENT)}"
     frame = page.locator(".frame", has=page.locator(f'a[href="{address}"]'))
-    # What arrives is what was sent, but for what JSON and the DOM make of it.
+    # The displayed text equals the text sent, except for changes by JSON and the DOM.
     told = "(element) => element.textContent"
     assert frame.locator(".id").evaluate(told) == task.task_id
     assert frame.locator(".prompt").evaluate(told) == words
@@ -90,7 +90,7 @@ def test_words_stay_words(gallery: Visitor, number: int, words: str) -> None:
     assert dialog.locator(".asked").evaluate(told) == words
     assert words in dialog.locator(".failure").evaluate(told)
     assert dialog.locator("h2").evaluate(told) == f"Incomplete{task.task_id}"
-    # None of it has become an element, an address elsewhere, or a program.
+    # No text became an element, a link to another site, or a script.
     assert page.locator("script:not([src='gallery.js'])").count() == 0
     assert page.locator("style, iframe, object, embed, base, meta[http-equiv], form form").count() == 0
     sources = page.eval_on_selector_all("img, a[href]", "(all) => all.map((one) => one.src || one.href)")
@@ -104,7 +104,7 @@ def test_words_stay_words(gallery: Visitor, number: int, words: str) -> None:
     )
     assert page.evaluate("window.hacked") is None
     assert page.evaluate("Object.keys(Object.prototype)") == []
-    # And none of it takes more room than it is given.
+    # No text exceeds the space of its element.
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert dialog.evaluate("(dialog) => dialog.scrollWidth <= dialog.clientWidth")
     assert dialog.locator(".paper").evaluate("(paper) => paper.scrollWidth <= paper.clientWidth")
@@ -117,7 +117,7 @@ def test_words_stay_words(gallery: Visitor, number: int, words: str) -> None:
     assert (round(box["height"]), round(box["width"])) == (round(good["height"]), round(good["width"]))
 
 
-def test_words_that_turn_turn_nothing_around_them(visit: Visit) -> None:
+def test_bidirectional_text_does_not_affect_its_surroundings(visit: Visit) -> None:
     words = HOSTILE["right to left"]
     visitor = visit(TasksApiInMemory([a_hostile_task(words, 1)]))
     visitor.allowed_errors.append("502")  # the image, which is not there
@@ -135,7 +135,7 @@ def test_words_that_turn_turn_nothing_around_them(visit: Visit) -> None:
     expect(status).to_have_text("Incomplete")
 
 
-def test_the_same_words_in_the_address(visit: Visit) -> None:
+def test_hostile_text_in_the_address_stays_text(visit: Visit) -> None:
     visitor = visit(TasksApiInMemory([a_task("good")]))
     visitor.allowed_errors += ["404", "400", "502"]
     for words in (
