@@ -105,6 +105,44 @@ class LoopbackHandler(BaseHTTPRequestHandler):
         self.wfile.flush()  # the client waits for this before it sends the body
         return proceed
 
+    def read_body(self, max_bytes: int) -> bytes | None:
+        """Returns the whole body, or None if it is malformed or has more than `max_bytes`.
+
+        Raises:
+            ConnectionResetError: the client closed the connection within the body.
+        """
+        if self.headers.get("transfer-encoding", "").lower() == "chunked":
+            return self._read_chunks(max_bytes)
+        try:
+            length = int(self.headers.get("content-length", 0))
+        except ValueError:
+            return None
+        if 0 <= length <= max_bytes:
+            body = self.rfile.read(length)
+            if len(body) < length:
+                raise ConnectionResetError("the client closed the connection within the body")
+            return body
+        # The body is read before it is rejected: a client that is still sending would see a broken connection instead
+        # of the response.
+        left = min(length, 10 * max_bytes)
+        while left > 0 and (chunk := self.rfile.read(min(left, 65536))):
+            left -= len(chunk)
+        return None
+
+    def _read_chunks(self, max_bytes: int) -> bytes | None:
+        body = bytearray()
+        try:
+            while size := int(self.rfile.readline(100).partition(b";")[0], 16):
+                if size < 0 or len(body) + size > max_bytes:
+                    return None
+                body += self.rfile.read(size)
+                self.rfile.readline(10)
+        except ValueError:
+            return None
+        while self.rfile.readline(1000).strip():
+            pass  # trailers
+        return bytes(body)
+
     def answer(self, status: int, body: bytes, headers: list[tuple[str, str]]) -> None:
         self.send_response_only(status)
         for name, value in headers:

@@ -7,9 +7,8 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from unittest import mock
 from wsgiref.types import WSGIApplication
@@ -45,20 +44,9 @@ LOCAL_API_KEY = "local-api-key"
 _one_at_a_time = threading.Lock()
 
 
+@dataclass(kw_only=True, eq=False)
 class LocalStack:
-    """Runs the real template and the real handlers on this machine.
-
-    `info` has all addresses and names; `resources` has the values of Ref and GetAtt by logical id.
-
-    time_scale        scales the state machine's waits and retries, schedules, and the delay before a failed message
-                      becomes visible again
-    provider_urls     base URLs of providers; missing ones are taken from the simulator, if it runs
-    image_hosts       HOST:PORT from which images may be downloaded besides public https addresses, `HOST:PORT=unlisted`
-                      where the functions' own policy decides by the host's name
-    parameters        values for the template's parameters
-    template          a template to use instead of the repository's; its functions also import from the environment
-    artefact          runs the built functions, without the source tree and the environment on their path
-    aws_middleware    wraps moto for all requests to AWS services: to record them, or to inject faults
+    """Runs the real template and the real handlers on this machine, as a context manager.
 
     Functions may do what the template's roles allow, as in AWS; `permissions` records what they have requested.
 
@@ -66,48 +54,43 @@ class LocalStack:
     everything that was started until then.
     """
 
-    def __init__(
-        self,
-        *,
-        port: int = 0,
-        aws_port: int = 0,
-        time_scale: float = 1.0,
-        state_dir: Path | str = ".local",
-        provider_urls: Mapping[str, str] | None = None,
-        image_hosts: Sequence[str] = (),
-        simulator: bool = True,
-        parameters: Mapping[str, str] | None = None,
-        template: Path | None = None,
-        artefact: Artefact | None = None,
-        on_error: ErrorListener | None = None,
-        aws_middleware: Middleware | None = None,
-    ) -> None:
-        self._port = port
-        self._aws_port = aws_port
-        self._time_scale = time_scale
-        self._state_dir = Path(state_dir)
-        self._provider_urls = dict(provider_urls or {})
-        self._image_hosts = list(image_hosts)
-        self._with_simulator = simulator
-        self._parameters = dict(parameters or {})
-        self._artefact = artefact
-        source = artefact.template if artefact else REPOSITORY / "template.yaml"
-        self._template_path = (template or source).resolve()
-        self._on_error = on_error
-        self._aws_middleware = aws_middleware
-        self._stack = ExitStack()
-        self._apis: dict[str, HttpApi] = {}
-        self.functions: dict[str, Function] = {}
-        self.resources: Mapping[str, Resource] = {}
-        self.info: dict[str, Any] = {}
+    port: int = 0
+    aws_port: int = 0
+    time_scale: float = 1.0
+    """Scales the state machine's waits and retries, schedules, and the delay before a failed message is redelivered."""
+    state_dir: Path | str = ".local"
+    provider_urls: Mapping[str, str] = field(default_factory=dict)
+    """Base URLs of providers; the simulator, if it runs, provides the others."""
+    image_hosts: Sequence[str] = ()
+    """HOST:PORT from which images may be downloaded besides public https addresses; `HOST:PORT=unlisted` where the
+    functions' own policy decides by the host's name."""
+    simulator: bool = True
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Values for the template's parameters."""
+    template: Path | None = None
+    """A template to use instead of the repository's; its functions also import from the environment."""
+    artefact: Artefact | None = None
+    """Runs the built functions, without the source tree and the environment on their path."""
+    on_error: ErrorListener | None = None
+    aws_middleware: Middleware | None = None
+    """Wraps moto for all requests to AWS services: to record them, or to inject faults."""
+
+    functions: dict[str, Function] = field(default_factory=dict, init=False)
+    resources: Mapping[str, Resource] = field(default_factory=dict, init=False)
+    """The values of Ref and GetAtt by logical id."""
+    info: dict[str, Any] = field(default_factory=dict, init=False)
+    """All addresses and names, as in stack.json."""
+    _stack: ExitStack = field(default_factory=ExitStack, init=False)
+    _apis: dict[str, HttpApi] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._state_dir = Path(self.state_dir)
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -136,9 +119,9 @@ class LocalStack:
     def _start(self) -> None:
         # First of all: the folder may belong to another running stack.
         self._stack.enter_context(state_dir.owned(self._state_dir))
-        self._logs = LogFolder(self._state_dir / "logs", self._on_error)
+        self._logs = LogFolder(self._state_dir / "logs", self.on_error)
         self.permissions = Permissions(self._logs.error)
-        self._moto = MotoServer(self._aws_port, self._middleware)
+        self._moto = MotoServer(self.aws_port, self._middleware)
         # moto sends requests of integrations other than Lambda to its own server on this port.
         self._stack.enter_context(mock.patch.dict(os.environ, {"MOTO_PORT": str(self._moto.port)}))
         # moto's Step Functions logs an error for each path that a Choice state does not find. Failed executions are
@@ -146,7 +129,7 @@ class LocalStack:
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         self._stack.enter_context(
             patches.installed(
-                self._time_scale, self._invoke_by_arn, lambda: self.boto3_client("lambda"), self._logs.error
+                self.time_scale, self._invoke_by_arn, lambda: self.boto3_client("lambda"), self._logs.error
             )
         )
         self._moto.start()
@@ -154,7 +137,7 @@ class LocalStack:
         self._stack.callback(_stop_executions)
 
         self._stack.callback(self._stop_apis)
-        simulator_url = self._start_simulator() if self._with_simulator else None
+        simulator_url = self._start_simulator() if self.simulator else None
 
         deployment = self._deploy()
         self.resources = deployment.resources
@@ -170,17 +153,17 @@ class LocalStack:
 
     def _middleware(self, application: WSGIApplication) -> WSGIApplication:
         """Checks permissions first: a denied call reaches neither the given middleware nor moto."""
-        return self.permissions.around(self._aws_middleware(application) if self._aws_middleware else application)
+        return self.permissions.around(self.aws_middleware(application) if self.aws_middleware else application)
 
     def _start_simulator(self) -> str:
         from local.simulator import Simulator
 
         # With the stack's time scale: polling must see generation times and URL lifetimes in proportion.
-        simulator = Simulator(time_scale=self._time_scale)
+        simulator = Simulator(time_scale=self.time_scale)
         simulator.start()
         self._stack.callback(simulator.stop)
-        self._provider_urls = dict(simulator.provider_urls) | self._provider_urls
-        self._image_hosts += simulator.image_hosts
+        self.provider_urls = {**simulator.provider_urls, **self.provider_urls}
+        self.image_hosts = [*self.image_hosts, *simulator.image_hosts]
         url: str = simulator.url
         return url
 
@@ -188,7 +171,7 @@ class LocalStack:
         """Gives each HTTP API of the template its own port, in ascending order, before functions receive the URLs."""
         for number, name in enumerate(template.of_type("AWS::ApiGatewayV2::Api")):
             option = "--port, which it comes after" if number else "--port"
-            self._apis[name] = HttpApi(self._port + number if self._port else 0, self._logs, option=option)
+            self._apis[name] = HttpApi(self.port + number if self.port else 0, self._logs, option=option)
 
     def _stop_apis(self) -> None:
         for api in self._apis.values():
@@ -196,17 +179,18 @@ class LocalStack:
 
     def _deploy(self) -> Deployment:
         unchecked = {}
-        if self._provider_urls:
-            base_urls = ",".join(f"{provider}={url}" for provider, url in self._provider_urls.items())
+        if self.provider_urls:
+            base_urls = ",".join(f"{provider}={url}" for provider, url in self.provider_urls.items())
             # The template's pattern requires https, which the simulator on this machine does not serve.
             unchecked["ProviderBaseUrls"] = base_urls
-        template = load_template(self._template_path, self._parameters, unchecked)
+        built = self.artefact.template if self.artefact else REPOSITORY / "template.yaml"
+        template = load_template((self.template or built).resolve(), self.parameters, unchecked)
         self._open_apis(template)
         overrides = {}
         if "ProviderKeysSecret" in template.resources:
             # A provider that is not simulated here has no key: a request to it would only wait for the internet and
             # fail.
-            keys = {provider: {"apiKey": LOCAL_API_KEY} for provider in self._provider_urls}
+            keys = {provider: {"apiKey": LOCAL_API_KEY} for provider in self.provider_urls}
             overrides["ProviderKeysSecret"] = {"SecretString": json.dumps(keys)}
         deployment = Deployment(
             template, RESOURCE_TYPES, self.boto3_client, lambda name: self._apis[name].url, overrides
@@ -216,9 +200,9 @@ class LocalStack:
 
     def _start_functions(self, deployment: Deployment) -> None:
         environment = {"AWS_ENDPOINT_URL": self._moto.url}
-        if self._image_hosts:
-            environment[IMAGE_HOSTS_VARIABLE] = ",".join(self._image_hosts)
-        runtime_dir = self._make_runtime_dir() if self._artefact else None
+        if self.image_hosts:
+            environment[IMAGE_HOSTS_VARIABLE] = ",".join(self.image_hosts)
+        runtime_dir = self._make_runtime_dir() if self.artefact else None
         for name, configuration in deployment.functions.items():
             self.functions[name] = Function(replace(configuration, runtime_dir=runtime_dir), self._logs, environment)
 
@@ -249,7 +233,7 @@ class LocalStack:
         for function, queue_mapping in deployment.queue_mappings:
             queue = sqs_backends[ACCOUNT_ID][REGION].get_queue(queue_mapping.queue_arn.rpartition(":")[2])
             queue_source = QueueEventSource(
-                queue_mapping, queue, self.functions[function], sqs, self._time_scale, self._logs
+                queue_mapping, queue, self.functions[function], sqs, self.time_scale, self._logs
             )
             queue_source.start()
             self._stack.callback(queue_source.stop)
@@ -258,7 +242,7 @@ class LocalStack:
                 schedule,
                 self.functions[schedule.function],
                 lambda url, body: sqs.send_message(QueueUrl=url, MessageBody=body),
-                self._time_scale,
+                self.time_scale,
                 self._logs,
             )
             schedule_source.start()
@@ -317,7 +301,7 @@ class LocalStack:
             "state_machine_arn": ref("PollTasksStateMachine"),
             "callback_urls": callback_urls,
             "simulator_url": simulator_url,
-            "built": self._artefact is not None,
+            "built": self.artefact is not None,
             # As CloudFormation returns them for a deployed stack: `catchlight` reads the same data for both.
             "resources": {logical_id: made.ref for logical_id, made in deployment.resources.items()},
             "parameters": deployment.template.parameters,

@@ -2,60 +2,44 @@
 
     python -m scripts.fuzz [--seconds 60] [TARGET ...]
 
-With atheris (Linux on x86-64) fuzzing is guided by coverage; elsewhere, inputs are mutated at random. The seeds are the
-events under events/, the URLs of tests/hostile and an image of each format. An input that causes a failure is stored
-in .fuzz/ and printed; `python -m scripts.fuzz TARGET --input FILE` runs it again.
+Each input is a seed with random changes. The seeds are the events under events/, the URLs of tests/hostile and images
+of each format. An input that fails is stored in .fuzz/; `python -m scripts.fuzz TARGET --input FILE` runs it again.
 """
 
 import argparse
 import base64
-import importlib.util
 import json
 import os
 import random
-import subprocess
 import sys
 import time
 import tomllib
+import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
+import httpx
+
+from catchlight.callbacks.verification import decode_json, verify_signature, verify_token
+from catchlight.errors import ImageError, ImageRejectedError, ProviderError, RequestError, UnauthorizedError
+from catchlight.images.formats import MAX_PIXELS, read_image_facts
+from catchlight.images.url_policy import HTTPS_PORT, UrlPolicy
+from catchlight.providers import PROVIDERS
 from local import REPOSITORY
 
 FINDINGS = REPOSITORY / ".fuzz"
 MAX_INPUT_BYTES = 65536
 
-HAS_ATHERIS = importlib.util.find_spec("atheris") is not None
-if HAS_ATHERIS:
-    import atheris
-
-is_led_by_coverage = HAS_ATHERIS and "--alone" in sys.argv
-with atheris.instrument_imports(include=["catchlight"]) if is_led_by_coverage else nullcontext():
-    import httpx
-
-    from catchlight.callbacks.verification import decode_json, verify_signature, verify_token
-    from catchlight.errors import (
-        ImageError,
-        ImageRejectedError,
-        ProviderError,
-        RequestError,
-        UnauthorizedError,
-    )
-    from catchlight.images.formats import MAX_PIXELS, read_image_facts
-    from catchlight.images.url_policy import HTTPS_PORT, UrlPolicy
-    from catchlight.providers import PROVIDERS
-
 NOW = datetime.fromtimestamp(1_700_000_000, UTC)
 TOKEN = "localCallbackToken0123456789abcdefghijklmnopqrst"  # noqa: S105 - the one in events/
 KEYS = ["k3y", ""]
 PROVIDER_IDS = sorted(PROVIDERS)
-door = UrlPolicy()
+url_policy = UrlPolicy()
 
 # ------------------------------------------------------------------------------------------------ targets
 
@@ -108,7 +92,7 @@ def url(data: bytes) -> None:
     """Fuzzes the URL policy. Policy and httpx must find the same host in an accepted URL."""
     text = data.decode(errors="surrogateescape")
     try:
-        host = door.check_url(text, ["*"])
+        host = url_policy.check_url(text, ["*"])
     except ImageRejectedError as exc:
         str(exc).encode()
         return
@@ -205,8 +189,8 @@ def mutate(source: random.Random, seeds: list[bytes]) -> bytes:
     return bytes(data[:MAX_INPUT_BYTES])
 
 
-def fuzz_plainly(name: str, seconds: float) -> None:
-    """Runs a target with random mutations of its seeds for `seconds`. Stores a failing input and raises its error."""
+def fuzz(name: str, seconds: float) -> bool:
+    """Runs a target with random inputs for `seconds`. Stores a failing input, prints its error and returns False."""
     target, source = TARGETS[name], random.Random()  # noqa: S311 - fuzzing
     seeds = list(target.seeds())
     runs, end = 0, time.monotonic() + seconds
@@ -215,73 +199,40 @@ def fuzz_plainly(name: str, seconds: float) -> None:
         runs += 1
         try:
             target.read(data)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - any error is a finding
             path = FINDINGS / f"{name}-{source.getrandbits(32):08x}"
             path.write_bytes(data)
-            print(f"{name}: see {path}", file=sys.stderr)
-            raise
-    print(f"{name}: {runs} runs")
+            print(f"{name}: FAILED after {runs} runs, with the input {path}\n{traceback.format_exc()}", flush=True)
+            return False
+    print(f"{name}: {runs} runs", flush=True)
+    return True
 
 
-def fuzz_by_coverage(name: str, seconds: float) -> None:
-    """Runs a target for `seconds`, guided by coverage. Does not return: libFuzzer ends the process."""
-    corpus = FINDINGS / "corpus" / name
-    corpus.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(TARGETS[name].seeds()):
-        (corpus / f"seed-{number}").write_bytes(seed)
-    options = {
-        "max_total_time": round(seconds),
-        "max_len": MAX_INPUT_BYTES,
-        "timeout": 10,
-        "rss_limit_mb": 2048,
-        "artifact_prefix": f"{FINDINGS}/{name}-",
-        "print_final_stats": 1,
-        "verbosity": 0,
-    }
-    atheris.Setup([name, str(corpus), *(f"-{key}={value}" for key, value in options.items())], TARGETS[name].read)
-    atheris.Fuzz()
-
-
-def fuzz_side_by_side(names: list[str], seconds: float) -> int:
-    """Fuzzes each target in its own process, all within `seconds`. Returns the number of failed targets."""
+def fuzz_in_parallel(names: list[str], seconds: float) -> bool:
+    """Fuzzes each target in its own process, all within `seconds`. Returns whether all succeeded."""
     FINDINGS.mkdir(exist_ok=True)
     workers = os.cpu_count() or 1
     share = max(1.0, seconds / -(-len(names) // workers))
-    print(f"{len(names)} targets, {share:.0f} s each, {'by coverage' if HAS_ATHERIS else 'plainly'}", flush=True)
-
-    def run(name: str) -> int:
-        command = [sys.executable, "-m", "scripts.fuzz", name, "--alone", "--seconds", str(share)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("INFO: ")]
-        runs = next((line.split()[-1] for line in lines if "number_of_executed_units" in line), "")
-        if done.returncode:
-            print(f"{name}: FAILED", *lines, sep="\n", flush=True)
-        else:
-            print(f"{name}: {runs} runs" if runs else "\n".join(lines), flush=True)
-        return int(done.returncode != 0)
-
-    with ThreadPoolExecutor(workers) as threads:
-        return sum(threads.map(run, names))
+    print(f"{len(names)} targets, {share:.0f} s each", flush=True)
+    with ProcessPoolExecutor(workers) as pool:
+        return all(list(pool.map(partial(fuzz, seconds=share), names)))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    """Runs the given targets, or all, and returns the exit code: 0 if no input failed."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.fuzz", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--input", type=Path, help="run this file once")
-    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
-    arguments: Any = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=60, help="for all targets together (60)")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="run the targets once, with this input")
+    arguments = parser.parse_args()
     names = arguments.targets or list(TARGETS)
     if unknown := set(names) - TARGETS.keys():
-        parser.error(f"no such target: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown targets: {', '.join(sorted(unknown))}")
     if arguments.input:
         for name in names:
             TARGETS[name].read(arguments.input.read_bytes())
         return 0
-    if not arguments.alone:
-        return fuzz_side_by_side(names, arguments.seconds)
-    (fuzz_by_coverage if HAS_ATHERIS else fuzz_plainly)(names[0], arguments.seconds)
-    return 0
+    return 0 if fuzz_in_parallel(names, arguments.seconds) else 1
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ class HttpApi(LoopbackServer):
 class _HttpApiHandler(LoopbackHandler):
     def _handle(self) -> None:
         api = cast("HttpApi", self.server)
-        body = self._read_body()
+        body = self.read_body(MAX_BODY_BYTES)
         if body is None:
             self.close_connection = True
             refusal = message_response(413, "Request Entity Too Large")
@@ -219,41 +219,6 @@ class _HttpApiHandler(LoopbackHandler):
         )
         response = api.respond(request)
         return self.answer(response.status, response.body, response.headers)
-
-    def _read_body(self) -> bytes | None:
-        """Returns the whole body, or None if it is larger than API Gateway accepts."""
-        if self.headers.get("transfer-encoding", "").lower() == "chunked":
-            return self._read_chunks()
-        try:
-            length = int(self.headers.get("content-length", 0))
-        except ValueError:
-            return None
-        if 0 <= length <= MAX_BODY_BYTES:
-            body = self.rfile.read(length)
-            if len(body) < length:
-                # API Gateway does not invoke the function for an incomplete request.
-                raise ConnectionResetError("the client hung up in the middle of its body")
-            return body
-        # The body is read before it is rejected: a client that is still sending would see a broken connection instead
-        # of the response.
-        left = min(length, 10 * MAX_BODY_BYTES)
-        while left > 0 and (chunk := self.rfile.read(min(left, 65536))):
-            left -= len(chunk)
-        return None
-
-    def _read_chunks(self) -> bytes | None:
-        body = bytearray()
-        try:
-            while size := int(self.rfile.readline(100).partition(b";")[0], 16):
-                if size < 0 or len(body) + size > MAX_BODY_BYTES:
-                    return None
-                body += self.rfile.read(size)
-                self.rfile.readline(10)
-        except ValueError:
-            return None
-        while self.rfile.readline(1000).strip():
-            pass  # trailers
-        return bytes(body)
 
     # The method names that http.server looks up.
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _handle  # noqa: N815

@@ -1,6 +1,5 @@
 """Serves the simulated services and their images over HTTP, on one port of this machine."""
 
-from types import TracebackType
 from typing import Self
 
 from local.loopback import LoopbackHandler, LoopbackServer
@@ -34,9 +33,7 @@ class Simulator(SimulatedServices):
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -60,12 +57,12 @@ class _Handler(LoopbackHandler):
     server: _Server
 
     def _answer(self) -> None:
-        length = self.headers.get("Content-Length") or "0"
-        if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
+        body = self.read_body(_MAX_BODY_BYTES)
+        if body is None:
             self.close_connection = True
             result = api.Answer(413, b"too long\n", "text/plain")
         else:
-            request = api.Request(self.command, self.path, dict(self.headers.items()), self.rfile.read(int(length)))
+            request = api.Request(self.command, self.path, dict(self.headers.items()), body)
             result = api.answer(self.server.services, request)
         headers = [("content-type", result.content_type)]
         if result.location is not None:

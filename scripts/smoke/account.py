@@ -19,7 +19,7 @@ from zlib import crc32
 
 from local.loopback import LoopbackHandler, LoopbackServer
 from scripts.smoke.certificates import write_certificates
-from scripts.smoke.s3_requests import S3RequestError, read_body, stored_checksum
+from scripts.smoke.s3_requests import S3RequestError, decode_body, stored_checksum
 
 REGION = "eu-central-1"
 BUCKET = "catchlight-imagesbucket-1abcdefghijkl"
@@ -33,6 +33,7 @@ HOSTS = {
     f"{BUCKET}.s3.{REGION}.amazonaws.com": ("s3", ""),
 }
 S3_OPERATIONS = {"PUT": "PutObject", "HEAD": "HeadObject", "GET": "GetObject"}
+_MAX_BODY_BYTES = 64 * 1024 * 1024
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 
 
@@ -122,7 +123,7 @@ class _Handler(LoopbackHandler):
         account = self.server.account
         host = self.headers.get("host", "").removesuffix(":443")
         try:
-            content = read_body(self.headers, self.rfile)
+            content = decode_body(self.headers, self.read_body(_MAX_BODY_BYTES) or b"")
             answer = self._answer_of(account, host, content)
         except S3RequestError as exc:
             answer = account.refuse(f"{self.command} {host}: {exc}")

@@ -1,4 +1,4 @@
-"""Reads the body of a request as S3 does: chunked or not, and verifies its checksum in a header or trailer.
+"""Decodes the body of a request as S3 does, and verifies its checksum in a header or trailer.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
 """
@@ -8,7 +8,6 @@ import hashlib
 import re
 from collections.abc import Callable
 from email.message import Message
-from io import BufferedIOBase
 from zlib import crc32
 
 CHECKSUMS: dict[str, Callable[[bytes], bytes]] = {
@@ -22,16 +21,12 @@ class S3RequestError(Exception):
     """A request that S3 would refuse."""
 
 
-def read_body(headers: Message, stream: BufferedIOBase) -> bytes:
-    """Returns the content of a request. Adds the checksum of a trailer to `headers`.
+def decode_body(headers: Message, content: bytes) -> bytes:
+    """Returns the content of a request with this body. Adds the checksum of a trailer to `headers`.
 
     Raises:
-        S3RequestError: length, trailer or checksum of the content are wrong.
+        S3RequestError: length, trailer or checksum of the content is wrong.
     """
-    if headers.get("transfer-encoding") == "chunked":
-        content = _unchunked(stream)
-    else:
-        content = stream.read(int(headers.get("content-length") or 0))
     if headers.get("content-encoding") == "aws-chunked":
         content = _unwrapped(content, headers)
     for name in CHECKSUMS:
@@ -43,16 +38,6 @@ def read_body(headers: Message, stream: BufferedIOBase) -> bytes:
 def stored_checksum(headers: Message) -> dict[str, str]:
     """Returns the checksum headers of S3's answer: those of the request."""
     return {name: headers[name] for name in CHECKSUMS if name in headers}
-
-
-def _unchunked(stream: BufferedIOBase) -> bytes:
-    """Decodes HTTP's chunked transfer encoding."""
-    content = b""
-    while size := int(stream.readline().strip() or b"0", 16):
-        content += stream.read(size)
-        stream.readline()
-    stream.readline()
-    return content
 
 
 def _unwrapped(body: bytes, headers: Message) -> bytes:
