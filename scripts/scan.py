@@ -39,9 +39,9 @@ def main() -> int:
             failed += summary["failed"] + summary["parsing_errors"]
         # Without the configuration, skipped checks report findings if their skip is still needed.
         everything = scan(expanded, "--framework", "cloudformation", "--skip-download")["results"]["failed_checks"]
-    print(f"{len(skipped)} checks are passed over, {MAX_SKIPS} at most; the reasons are in {CONFIG.name}")
+    print(f"{len(skipped)} checks are skipped (at most {MAX_SKIPS}); {CONFIG.name} has the reasons")
     if needless := set(skipped) - {finding["check_id"] for finding in everything}:
-        print(f"{', '.join(sorted(needless))} would find nothing: take it out of {CONFIG.name}")
+        print(f"{', '.join(sorted(needless))} would find nothing: remove it from {CONFIG.name}")
     return int(failed > 0 or bool(needless) or len(skipped) > MAX_SKIPS)
 
 
@@ -52,7 +52,7 @@ def scan(template: Path, *options: str) -> dict[str, Any]:
     try:
         report: dict[str, Any] = json.loads(answer.stdout)
     except ValueError:
-        sys.exit(f"checkov did not run: {answer.stderr or answer.stdout}")
+        sys.exit(f"checkov failed: {answer.stderr or answer.stdout}")
     return report
 
 

@@ -45,17 +45,17 @@ def verify_signature(request: HttpRequest, *, now: datetime) -> str:
     timestamp = request.header("x-amz-date")
     access_key_id, *scope = authorization["scope"].split("/")
     if access_key_id != ACCESS_KEY_ID:
-        raise NotSignedError(f"nobody has this access key id; the local stack's is {ACCESS_KEY_ID!r}")
+        raise NotSignedError(f"unknown access key id; the local stack has only {ACCESS_KEY_ID!r}")
     if scope != [timestamp[:8], REGION, SERVICE, "aws4_request"]:
-        raise NotSignedError(f"signed for another day, region or service than {REGION}, {SERVICE}")
+        raise NotSignedError(f"signed for another day, region or service; the local stack has {REGION} and {SERVICE}")
     if abs(now - _time(timestamp)) > CLOCK_TOLERANCE:
-        raise NotSignedError("signed more than five minutes ago, or ahead")
+        raise NotSignedError("the time of the signature differs from now by more than five minutes")
     signed_headers = authorization["headers"].split(";")
     if "host" not in signed_headers:
         raise NotSignedError("the host is not signed")
     body_hash = hashlib.sha256(request.body).hexdigest()
     if request.header("x-amz-content-sha256") not in ("", body_hash):
-        raise NotSignedError("x-amz-content-sha256 is not the body's")
+        raise NotSignedError("x-amz-content-sha256 is not the hash of the body")
     expected = _signature(request, signed_headers, timestamp)
     if not hmac.compare_digest(expected, authorization["signature"]):
         raise NotSignedError("the signature does not match the request")
@@ -85,7 +85,7 @@ def _headers(request: HttpRequest, names: list[str]) -> Iterator[tuple[str, str]
     for name in names:
         values = [value for key, value in request.headers if key.lower() == name]
         if not values:
-            raise NotSignedError(f"the header {name} is signed and not there")
+            raise NotSignedError(f"the signed header {name} is missing")
         yield from ((name, value) for value in values)
 
 

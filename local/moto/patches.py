@@ -57,7 +57,7 @@ def installed(
             put_object_as_s3_does(),
             functions_run_by(invoke_function),
             state_machines_execute(time_scale, lambda_client),
-            failed_executions_are_told(on_failure),
+            failed_executions_are_reported(on_failure),
         ):
             patches.enter_context(patch)
         yield
@@ -313,7 +313,7 @@ def state_machines_execute(time_scale: float, lambda_client: Callable[[], Any]) 
 
 
 @contextmanager
-def failed_executions_are_told(on_failure: Callable[[str, str], None]) -> Iterator[None]:
+def failed_executions_are_reported(on_failure: Callable[[str, str], None]) -> Iterator[None]:
     """Reports failed executions to `on_failure`: moto records them only in the execution history."""
     terminated = BaseExecutionWorkerCommunication.terminated
 

@@ -47,8 +47,8 @@ class DeployedResources:
                     arn = arn[name]
                 if arn not in roles:
                     raise LocalStackError(
-                        f"{logical_id}: role {arn} is none of the template's. Define the role in the template: the "
-                        "local stack cannot know what another one permits."
+                        f"{logical_id}: the template does not define the role {arn}. Define it there: the local stack "
+                        "cannot read the permissions of other roles."
                     )
                 yield Actor(logical_id, service, roles[arn])
 

@@ -82,7 +82,7 @@ class Permissions:
                 answer = AwsResponse.of(application, environ)
                 if not answer.status.startswith("404") or self._may_list(call, function):
                     return answer.send(start_response)
-                denial = f"{function} may not s3:ListBucket, so S3 does not say that there is no {call.subject}."
+                denial = f"{function} may not s3:ListBucket, so S3 does not tell it that {call.subject} is missing."
             if denial is None:
                 return application(environ, start_response)
             # Unread bytes of the request would be parsed as the next one.

@@ -297,7 +297,7 @@ RESOURCE_TYPES = {
             "EphemeralStorage": f"{_THIS_MACHINE} /tmp",
             "ReservedConcurrentExecutions": "no other program uses this machine's sandboxes",
             "Role": _PERMISSIONS,
-            "SnapStart": "every sandbox starts cold",
+            "SnapStart": "every sandbox has a cold start",
             "Tags": "",
             "TracingConfig": _NO_TRACES,
         },
@@ -321,7 +321,7 @@ RESOURCE_TYPES = {
         _make_bucket,
         without_effect={
             "LifecycleConfiguration": _NOTHING_STAYS,
-            "LoggingConfiguration": "there is no other bucket to write logs to",
+            "LoggingConfiguration": "the template has no bucket for access logs",
             "OwnershipControls": "there is one account",
             "PublicAccessBlockConfiguration": "a policy that opens the bucket to anyone is not read",
             "Tags": "",
@@ -341,7 +341,7 @@ RESOURCE_TYPES = {
     "AWS::StepFunctions::StateMachine": ResourceType(
         _make_state_machine,
         without_effect={
-            "LoggingConfiguration": "the history of an execution can be asked of Step Functions",
+            "LoggingConfiguration": "Step Functions has the history of each execution",
             "RoleArn": _PERMISSIONS,
             "Tags": "",
             "TracingConfiguration": _NO_TRACES,

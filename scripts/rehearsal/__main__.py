@@ -46,10 +46,10 @@ def main() -> int:
     """Runs the rehearsal and returns the exit status: 0 if all expectations are met."""
     parser = argparse.ArgumentParser(prog="python -m scripts.rehearsal", description=__doc__)
     parser.add_argument(
-        "--without-grant", metavar="SID", help="leave out this IAM statement: the rehearsal has to fail"
+        "--without-grant", metavar="SID", help="leave out this IAM statement; the rehearsal must fail then"
     )
     parser.add_argument(
-        "--artefact", type=Path, help="deploy this build instead of one of the sources; no updates then"
+        "--artefact", type=Path, help="deploy this build instead of building the sources; skips the updates"
     )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
@@ -63,12 +63,12 @@ def main() -> int:
         print(f"The logs of MiniStack and the functions are in {LOGS.relative_to(REPOSITORY)}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted; what the rehearsal started has ended.", file=sys.stderr)
+        print("\nInterrupted. All processes of the rehearsal have ended.", file=sys.stderr)
         return 130
     finally:
         signal.alarm(0)
     Console().print(report.table())
-    print(f"{time.monotonic() - report.begun:.0f} s. docs/deploying.md says what only AWS can show.")
+    print(f"{time.monotonic() - report.begun:.0f} s. docs/deploying.md lists the checks that need AWS.")
     return 0
 
 
@@ -120,13 +120,13 @@ def first_deployment(report: Report, deployment: Deployment, artefact: Artefact,
     alarms = deployment.ministack.client("cloudwatch").describe_alarms()["MetricAlarms"]
     expect(all(alarm["AlarmActions"] == [topic] for alarm in alarms) and bool(alarms), "every alarm has the topic")
     resources = deployment.resources()
-    report.shown("first sam deploy", f"{len(resources)} resources, the topic in {len(alarms)} alarms")
+    report.verified("first sam deploy", f"{len(resources)} resources, the topic in {len(alarms)} alarms")
     keys = {provider: {"apiKey": API_KEY} for provider in simulator.provider_urls}
     deployment.ministack.client("secretsmanager").put_secret_value(
         SecretId=resources["ProviderKeysSecret"], SecretString=json.dumps(keys)
     )
     token = put_callback_token(deployment.ministack, resources["CallbackTokenSecret"])
-    return Play(deployment, simulator, token, report.shown)
+    return Play(deployment, simulator, token, report.verified)
 
 
 def _interrupt(*_: object) -> None:
@@ -134,7 +134,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _out_of_time(*_: object) -> None:
-    raise RehearsalError(f"It took more than {MAX_SECONDS} s. Is the machine very busy? Then try again later.")
+    raise RehearsalError(f"The rehearsal took more than {MAX_SECONDS} s. If the machine is busy, try again later.")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Deployment:
         """
         template = rehearsed_template(read_template(artefact.template), artefact.folder, self.folder)
         if self.without_grant:
-            take_grant_away(template, self.without_grant)
+            remove_grant(template, self.without_grant)
         copy = self.folder / "template.json"
         copy.write_text(json.dumps(template, indent=1))
         overrides = [f"{name}={value}" for name, value in parameters.items()]
@@ -110,7 +110,7 @@ class Deployment:
             raise RehearsalError(f"sam {arguments[0]} failed:\n{run.stdout[-4000:]}\n{run.stderr[-4000:]}")
 
 
-def take_grant_away(template: dict[str, Any], sid: str) -> None:
+def remove_grant(template: dict[str, Any], sid: str) -> None:
     """Removes the IAM statements with this Sid from all policies, after which the rehearsal must fail.
 
     Raises:
@@ -123,7 +123,7 @@ def take_grant_away(template: dict[str, Any], sid: str) -> None:
             policy["Statement"] = [each for each in policy["Statement"] if each.get("Sid") != sid]
     if sid not in seen:
         known = ", ".join(each for each in seen if each)
-        raise RehearsalError(f"No statement of the template is called {sid}. Take one of: {known}.")
+        raise RehearsalError(f"The template has no statement with the Sid {sid}. It has: {known}.")
 
 
 def changes(before: State, after: State) -> dict[str, set[str]]:

@@ -39,7 +39,7 @@ class FunctionLogs:
             url = self._resources[name]
             attributes = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
             if count := int(attributes["Attributes"]["ApproximateNumberOfMessages"]):
-                raise RehearsalError(f"{count} messages are in {name}: the functions' logs say why.")
+                raise RehearsalError(f"{name} has {count} messages. The functions' logs have the reason.")
 
     def write(self, path: Path) -> None:
         """Writes all lines to a file, for debugging."""

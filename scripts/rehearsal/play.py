@@ -21,7 +21,7 @@ from scripts.rehearsal.account import EventQueue, make_caller
 from scripts.rehearsal.deployment import Deployment
 from scripts.rehearsal.logs import FunctionLogs
 
-UNREADABLE = {"rehearsal": "no task"}
+UNREADABLE = {"rehearsal": "no task id"}
 API_KEY = "rehearsal-api-key"
 # For one task. On an idle machine the slowest task takes ten seconds.
 MAX_TASK_SECONDS = 180.0
@@ -73,7 +73,7 @@ class Play:
             self._wait_for(lambda: self.simulator.outstanding_callbacks == 0, "every callback has been delivered")
             for case, task in zip(CASES, ended, strict=True):
                 found = api.task(case.provider, task.task_id)
-                expect(found.status == case.status, f"{case.scenario} stays {case.status}, and is {found.status}")
+                expect(found.status == case.status, f"{case.scenario} stays {case.status}, not {found.status}")
                 conflicts = len(found.conflicts)
                 expect(conflicts == (case.scenario == "late-failure"), f"{case.scenario} has {conflicts} conflicts")
             self._check_list(api, ended)
@@ -83,7 +83,7 @@ class Play:
         planned = sum(copies.copies for case in CASES for copies in SCENARIOS[case.scenario].callbacks)
         expect(answers.count(200) == planned, f"all {planned} callbacks are answered 200: {answers}")
         expect(all(status in (200, None) or status >= 500 for status in answers), f"none is refused: {answers}")
-        self.say("listed; every image by its link, byte for byte", f"{len(ended)} tasks, {linked} images")
+        self.say("all tasks are listed; each link returns the served bytes", f"{len(ended)} tasks, {linked} images")
         return ended
 
     def warm_up(self) -> None:
@@ -94,7 +94,7 @@ class Play:
             # Some functions refuse a batch without records, which also shows that the handler runs.
             client.invoke(FunctionName=self._resources[f"{name}Function"], Payload=b'{"Records": []}')
         with self._api() as api:
-            expect(api.page().tasks == (), "there is no task yet")
+            expect(api.page().tasks == (), "the table has no task")
         self.wrong_token()
         self.say("all functions start; a wrong token is refused", f"{time.monotonic() - begun:.0f} s")
 
@@ -113,22 +113,25 @@ class Play:
             expect(400 <= unreadable.status_code < 500, f"unreadable is answered 4xx, not {unreadable.status_code}")
         s3, bucket = self.deployment.ministack.client("s3"), self._resources["ImagesBucket"]
         kept = s3.list_objects_v2(Bucket=bucket, Prefix="rejected/").get("Contents", [])
-        expect(len(kept) == 1, f"one unreadable delivery is kept, not {len(kept)}")
+        expect(len(kept) == 1, f"one unreadable delivery is stored, not {len(kept)}")
         document = json.load(s3.get_object(Bucket=bucket, Key=kept[0]["Key"])["Body"])
-        expect(json.loads(b64decode(document["body"])) == UNREADABLE, "what is kept is what was delivered")
-        self.say("unsigned request; unreadable delivery, kept", f"{unsigned.status_code}; {unreadable.status_code}")
+        expect(json.loads(b64decode(document["body"])) == UNREADABLE, "the stored delivery has the delivered body")
+        self.say(
+            "unsigned and unreadable requests are refused",
+            f"{unsigned.status_code}; {unreadable.status_code}",
+        )
 
     def events(self, ended: list[TaskResponse]) -> None:
         """Checks that the event bus receives an event for the end of every task."""
         expected = {task_key(task.provider, task.task_id) for task in ended}
-        told: set[str] = set()
+        received: set[str] = set()
 
-        def all_told() -> bool:
-            told.update(self._events.received())
-            return expected <= told
+        def all_received() -> bool:
+            received.update(self._events.received())
+            return expected <= received
 
-        self._wait_for(all_told, "every end of a task is told on the event bus")
-        self.say("ends of tasks on the event bus", f"{len(expected)} events")
+        self._wait_for(all_received, "the event bus has an event for each final task")
+        self.say("events of final tasks", f"{len(expected)} events")
 
     def reconciliation(self) -> None:
         """Checks that ReconcileTasks finds tasks whose stream record was lost, and restarts polling and archiving."""
@@ -154,14 +157,14 @@ class Play:
         payload = json.loads(answer["Payload"].read())
         self.logs.raise_for_faults()
         found = payload == {"pollingRestarted": 1, "archivingRepeated": 1}
-        expect(found, f"one task is polled for and one archived again, not {payload}")
+        expect(found, f"polling is restarted for one task and archiving for another, not {payload}")
         by_poll = Case(FLUX_KONTEXT, "success", TaskStatus.ARCHIVED, "poll", 2)
         with self._api() as api:
             self._ended(api, by_poll, task.task_id)
             # Lets the change that polling writes be dispatched.
             client.update_event_source_mapping(UUID=mapping, Enabled=True)
             self._ended(api, by_poll, pending.task_id)
-        self.say("lost stream records found by ReconcileTasks", "2 tasks")
+        self.say("tasks with lost stream records recovered by ReconcileTasks", "2 tasks")
 
     def one_more(self) -> None:
         """Runs one task, to check that the stack still works after an update."""
@@ -240,7 +243,7 @@ class Play:
                 yield api
             except TasksApiError as exc:
                 self.logs.raise_for_faults()
-                raise RehearsalError(f"The tasks API refused: {exc}") from exc
+                raise RehearsalError(f"The tasks API refused a request: {exc}") from exc
 
 
 def _required(provider: str) -> dict[str, Any]:
@@ -251,4 +254,4 @@ def _required(provider: str) -> dict[str, Any]:
 def expect(holds: bool, what: str) -> None:
     """Raises RehearsalError, which ends the rehearsal, if an expectation does not hold."""
     if not holds:
-        raise RehearsalError(f"Does not hold: {what}.")
+        raise RehearsalError(f"An expectation is not met: {what}.")

@@ -17,14 +17,14 @@ class Report:
         """Prints a line with the elapsed seconds."""
         print(f"{time.monotonic() - self.begun:4.0f} s  {what}", flush=True)
 
-    def shown(self, what: str, figure: str) -> None:
+    def verified(self, what: str, figure: str) -> None:
         """Prints a verified result and adds it to the table."""
         self.rows.append((f"{time.monotonic() - self.begun:.0f} s", what, figure))
         self.say(f"ok  {what}: {figure}")
 
     def table(self) -> Table:
         """Returns the table of all verified results."""
-        table = Table("at", "shown", "")
+        table = Table("Time", "Verified", "Result")
         for row in self.rows:
             table.add_row(*row)
         return table

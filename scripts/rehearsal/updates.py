@@ -29,14 +29,14 @@ def updates(
         found, wanted = changes(before, after), expected(after)
         expect(_comparable(found) == _comparable(wanted), f"{what}: changes are {wanted}, found {found}")
         play.wrong_token()
-        report.shown(what, ", ".join(sorted(found)) or "no changes")
+        report.verified(what, ", ".join(sorted(found)) or "no changes")
 
     alias, function = "ReceiveCallbackFunctionAliaslive", "ReceiveCallbackFunction"
     update("the same build again", artefact, lambda _: {})
     append_comment(sources / "functions/receive_callback/app.py")
     changed = built_artefact(report.say, sources, python)
     update(
-        "one function and one parameter changed, all built anew",
+        "one function and one parameter changed, after a new build",
         changed,
         lambda _: {
             function: {"CodeSha256"},
@@ -80,10 +80,10 @@ def deletion(report: Report, deployment: Deployment) -> None:
     tables = deployment.ministack.client("dynamodb").list_tables()["TableNames"]
     buckets = [bucket["Name"] for bucket in deployment.ministack.client("s3").list_buckets()["Buckets"]]
     functions = deployment.ministack.client("lambda").list_functions()["Functions"]
-    expect(resources["TasksTable"] in tables, "the table stays")
-    expect(resources["ImagesBucket"] in buckets, "the bucket stays")
-    expect(functions == [], f"the functions go: {[each['FunctionName'] for each in functions]}")
-    report.shown("sam delete", "functions gone, table and bucket there")
+    expect(resources["TasksTable"] in tables, "the table is retained")
+    expect(resources["ImagesBucket"] in buckets, "the bucket is retained")
+    expect(functions == [], f"all functions are deleted: {[each['FunctionName'] for each in functions]}")
+    report.verified("sam delete", "functions deleted, table and bucket retained")
 
 
 def _replaced(prefix: str) -> dict[str, set[str]]:

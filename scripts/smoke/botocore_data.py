@@ -35,7 +35,7 @@ def check_data(layer: Path, recorded: Mapping[Path, str | None], clients: Path) 
         expected[path.with_suffix("") if path.suffix == ".gz" else path] = (path, digest)
     found = {path.relative_to(layer) for path in (layer / DATA).rglob("*") if not path.is_dir()}
     for path in sorted(found - expected.keys()):
-        yield f"{path}: is data that no function uses"
+        yield f"{path}: is not used by any function"
     for path in sorted(expected.keys() - found):
         yield f"{path}: is missing"
     for path in sorted(found & expected.keys()):
@@ -50,12 +50,12 @@ def _check_file(layer: Path, path: Path, source: Path, digest: str | None, servi
     content = (layer / path).read_bytes()
     if source.suffix != ".gz" and path != DATA / "endpoints.json":
         if content != original:
-            yield f"{path}: differs from botocore's own"
+            yield f"{path}: differs from botocore's file"
         return
     try:
         slimmed = json.loads(content)
     except ValueError:
-        yield f"{path}: is no JSON"
+        yield f"{path}: is not JSON"
         return
     whole = json.loads(gzip.decompress(original) if source.suffix == ".gz" else original)
     if path.name == "service-2.json":

@@ -32,21 +32,21 @@ RECEIVE_CALLBACK = [
     Step("a callback of Flux Kontext", callback(flux()), RECEIVED, {"UpdateItem": [OK]}),
     Step("a callback of Nano Banana", callback(NANOBANANA, "nanobanana"), RECEIVED, {"UpdateItem": [OK]}),
     Step("a callback of Ace Data", callback(ACEDATA, "acedata"), RECEIVED, {"UpdateItem": [OK]}),
-    Step("the same once more", callback(flux()), RECEIVED, {"UpdateItem": [refused(succeeded())]}),
+    Step("a repeated callback", callback(flux()), RECEIVED, {"UpdateItem": [refused(succeeded())]}),
     Step(
-        "another result",
+        "a conflicting callback",
         callback(flux(IMAGE_URL.replace("12345", "99999"))),
         RECEIVED,
         {"UpdateItem": [refused(archived()), OK]},  # the second update stores the conflict as evidence
     ),
     Step(
-        "a table that is throttled",
+        "a throttled table",
         callback(flux()),
         RECEIVED,
         {"UpdateItem": [THROTTLED, error("ProvisionedThroughputExceededException"), OK]},
     ),
     Step(
-        "a table that fails at first",
+        "a table that fails once",
         callback(flux()),
         RECEIVED,
         {"UpdateItem": [error("InternalServerError", 500), OK]},
@@ -58,22 +58,22 @@ RECEIVE_CALLBACK = [
         {"UpdateItem": [error("TransactionConflictException"), OK]},
     ),
     Step(
-        "a table that is not there",
+        "a missing table",
         callback(flux()),
         {"statusCode": 503},
         {"UpdateItem": [error("ResourceNotFoundException")]},
     ),
-    # Reads the missing version AWSPREVIOUS too, which is no error.
+    # Also reads the version AWSPREVIOUS, which may be missing.
     Step("a wrong token", callback(flux(), token="wrong" * 10), {"statusCode": 401}),
-    Step("a delivery that cannot be read", callback({}), {"statusCode": 422}, {"PutObject": [OK]}),
+    Step("an unreadable delivery", callback({}), {"statusCode": 422}, {"PutObject": [OK]}),
     Step(
-        "a bucket that is busy",
+        "a throttled bucket",
         callback({}),
         {"statusCode": 422},
         {"PutObject": [s3_error("SlowDown", 503), s3_error("InternalError", 500), OK]},
     ),
     Step(
-        "a bucket that denies",
+        "a bucket that denies access",
         callback({}),
         {"statusCode": 503},
         {"PutObject": [s3_error("AccessDenied", 403)]},

@@ -98,10 +98,10 @@ def _check_step(step: Step, sandbox: "Sandbox", aws: Account) -> Iterator[str]:
     calls = aws.calls[before:]
     response = answered["response"]
     if not _contains(response, step.response):
-        yield f"the handler answered {json.dumps(response)}, and should answer {json.dumps(step.response)}"
+        yield f"the handler returned {json.dumps(response)} instead of {json.dumps(step.response)}"
     for operation, left in aws.scripted.items():
         if left:
-            yield f"{len(left)} more {operation} calls were expected"
+            yield f"{len(left)} expected {operation} calls were not made"
     if step.follow_up:
         yield from step.follow_up(response, calls, aws)
 
@@ -120,10 +120,10 @@ def _check_end(end: dict[str, Any], layer: Path) -> Iterator[str]:
         yield f"the sandbox ended with {end['error']}"
         return
     for file in end["foreign"]:
-        yield f"{file} was imported, which is not deployed"
+        yield f"{file} was imported, but is not part of the artefact"
     for bundle, certificates in end["bundles"].items():
         if not Path(bundle).is_relative_to(layer) or certificates < MIN_CERTIFICATES:
-            yield f"{certificates} CA certificates were loaded from {bundle}: a whole bundle in the layer was expected"
+            yield f"{certificates} CA certificates were loaded from {bundle} instead of a whole bundle in the layer"
     if not end["bundles"]:
         yield "no CA bundle was loaded"
 

@@ -47,13 +47,13 @@ DISPATCH_CHANGES = [
         {"StartExecution": [Answer(body={"executionArn": "arn", "startDate": 1767658625.1})]},
     ),
     Step(
-        "polling that was started before",
+        "an execution that exists already",
         changes(PENDING),
         NOTHING_FAILED,
         {"StartExecution": [error("ExecutionAlreadyExists")]},
     ),
     Step(
-        "services that are throttled",
+        "throttled services",
         changes(PENDING, succeeded()),
         NOTHING_FAILED,
         {
@@ -62,13 +62,13 @@ DISPATCH_CHANGES = [
         },
     ),
     Step(
-        "a message that SQS does not take",
+        "a message that SQS does not accept",
         changes(succeeded(), succeeded()),
         {"batchItemFailures": [{"itemIdentifier": "2"}]},
         {"SendMessageBatch": [Answer(body={"Successful": [_sent_entry("0")], "Failed": [SQS_FAILURE]})]},
     ),
     Step(
-        "an execution that is denied",
+        "a denied execution",
         changes(PENDING),
         {"batchItemFailures": [{"itemIdentifier": "1"}]},
         {"StartExecution": [error("AccessDeniedException")]},
@@ -76,9 +76,9 @@ DISPATCH_CHANGES = [
 ]
 
 PUBLISH_EVENTS = [
-    Step("a task that is archived", changes(archived()), NOTHING_FAILED),
+    Step("an archived task", changes(archived()), NOTHING_FAILED),
     Step(
-        "a bus that is throttled",
+        "a throttled event bus",
         changes(archived(), archived()),
         NOTHING_FAILED,
         {
@@ -95,7 +95,7 @@ PUBLISH_EVENTS = [
         },
     ),
     Step(
-        "an event that is denied",
+        "a denied event",
         changes(archived()),
         {"batchItemFailures": [{"itemIdentifier": "1"}]},
         {"PutEvents": [Answer(body={"FailedEntryCount": 1, "Entries": [{"ErrorCode": "AccessDeniedException"}]})]},

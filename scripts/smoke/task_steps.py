@@ -38,7 +38,7 @@ POLL_TASKS = [
         {"BatchGetItem": [UNPROCESSED, ITEM], RECORD_INFO: [record_info()], "UpdateItem": [OK]},
     ),
     Step(
-        "a table that is throttled",
+        "a throttled table",
         POLL,
         {"tasks": []},
         {
@@ -64,14 +64,14 @@ def messages(**more: str) -> dict[str, Any]:
 
 
 FETCH = f"GET {IMAGE_URL}"
-COMES_BACK = {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
+RETRIED = {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
 
 
-def _image_was_put(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
+def _image_is_stored(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
     """Yields problems if the image was not sent to S3 unchanged, with the expected headers and trailer."""
     put = [call.parameters for call in calls if call.operation == "PutObject" and call.parameters["Key"] == IMAGE_KEY]
     if not put or put[-1]["Body"] != PNG:
-        yield f"{IMAGE_KEY} has not come to S3 as it was served"
+        yield f"{IMAGE_KEY} was not stored with the bytes that were served"
         return
     headers = put[-1]["Headers"]
     for name, value in {
@@ -80,15 +80,15 @@ def _image_was_put(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
         "x-amz-meta-source-host": IMAGE_HOST,
     }.items():
         if headers.get(name) != value:
-            yield f"{IMAGE_KEY} came with {name}: {headers.get(name)} instead of {value}"
+            yield f"{IMAGE_KEY} was stored with {name}: {headers.get(name)} instead of {value}"
     if headers.get("x-amz-trailer") != "x-amz-checksum-sha256":
-        yield f"{IMAGE_KEY} came without a SHA-256 behind it"
+        yield f"{IMAGE_KEY} was stored without a SHA-256 in the trailer"
 
 
-def _was_asked_for_its_checksum(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
+def _checksum_is_requested(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
     heads = [call.parameters["Headers"] for call in calls if call.operation == "HeadObject"]
     if [head.get("x-amz-checksum-mode") for head in heads] != ["ENABLED"]:
-        yield "HeadObject did not ask for the checksum"
+        yield "HeadObject did not request the checksum"
 
 
 ARCHIVE_IMAGES = [
@@ -97,10 +97,10 @@ ARCHIVE_IMAGES = [
         messages(),
         NOTHING_FAILED,
         {"GetItem": [FOUND], RECORD_INFO: [record_info()], FETCH: [IMAGE], "PutObject": [OK, OK], "UpdateItem": [OK]},
-        _image_was_put,
+        _image_is_stored,
     ),
     Step(
-        "an object that is there, and another image",
+        "an existing object with other bytes",
         messages(),
         NOTHING_FAILED,  # nothing to retry: the image becomes REJECTED
         {
@@ -111,12 +111,12 @@ ARCHIVE_IMAGES = [
             "HeadObject": [Answer(200, b"", {"x-amz-checksum-sha256": "A" * 43 + "="})],
             "UpdateItem": [OK],
         },
-        _was_asked_for_its_checksum,
+        _checksum_is_requested,
     ),
     Step(
-        "another writer of the same object",
+        "a concurrent writer of the same object",
         messages(),
-        COMES_BACK,
+        RETRIED,
         {
             "GetItem": [THROTTLED, FOUND],
             RECORD_INFO: [record_info()],
@@ -126,9 +126,9 @@ ARCHIVE_IMAGES = [
         },
     ),
     Step(
-        "a message that is not in flight any more",
+        "a message whose visibility timeout has expired",
         messages(),
-        COMES_BACK,
+        RETRIED,
         {
             "GetItem": [error("ResourceNotFoundException")],
             "ChangeMessageVisibility": [error("MessageNotInflight")],
@@ -146,7 +146,7 @@ OVERDUE = PENDING | {"updatedAt": moment(days=2)}
 
 RECONCILE_TASKS = [
     Step(
-        "tasks that nothing works on",
+        "stuck tasks",
         {},
         {"pollingRestarted": 1, "archivingRepeated": 1},
         {
@@ -159,7 +159,7 @@ RECONCILE_TASKS = [
         },
     ),
     Step(
-        "an execution of the last run",
+        "an execution that the previous run started",
         {},
         {"pollingRestarted": 1, "archivingRepeated": 0},
         {

@@ -15,7 +15,7 @@ def check_tags(distribution: Distribution, python: str, machine: str) -> Iterato
     tags = wheel.get_all("Tag") or []
     interpreter = f"cp{python.replace('.', '')}"
     if not any(_is_compatible(tag, interpreter, machine) for tag in tags):
-        found = ", ".join(tags) or "nothing"
+        found = ", ".join(tags) or "no tag"
         yield f"{distribution.name}: its wheel is for {found}, not for python{python} on {machine}"
 
 
@@ -31,4 +31,4 @@ def check_machine(layer: Path, machine: str) -> Iterator[str]:
     for path in sorted(layer.rglob("*.so*")):
         header = path.read_bytes()[:20]
         if header[:4] != b"\x7fELF" or int.from_bytes(header[18:20], "little") != _ELF_MACHINES.get(machine):
-            yield f"{path.relative_to(layer)}: is no Linux library for {machine}"
+            yield f"{path.relative_to(layer)}: is not a Linux library for {machine}"

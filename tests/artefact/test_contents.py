@@ -89,10 +89,10 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     ),
     "half a model": (
         changed(f"{DATA}/sqs/2012-11-05/service-2.json", truncated),
-        "sqs/2012-11-05/service-2.json: is no JSON",
+        "sqs/2012-11-05/service-2.json: is not JSON",
     ),
     "a service": (removed(f"{DATA}/stepfunctions"), "stepfunctions/2016-11-23/service-2.json: is missing"),
-    "another service": (written(f"{DATA}/ec2/2016-11-15/service-2.json", b"{}"), "service-2.json: is data that no"),
+    "another service": (written(f"{DATA}/ec2/2016-11-15/service-2.json", b"{}"), "service-2.json: is not used by"),
     "no endpoint rules of S3": (
         removed(f"{DATA}/s3/2006-03-01/endpoint-rule-set-1.json"),
         "s3/2006-03-01/endpoint-rule-set-1.json: is missing",
@@ -109,7 +109,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "endpoints of China": (data("endpoints.json", lose_china), "endpoints.json: lacks or changes partitions"),
     "botocore's data as it was": (
         written(f"{DATA}/sqs/2012-11-05/service-2.json.gz"),
-        "service-2.json.gz: is data that",
+        "service-2.json.gz: is not used",
     ),
     # dependencies
     "no CA bundle": (remove_bundles, "certifi/cacert.pem: is missing"),
@@ -199,7 +199,7 @@ def test_each_fault_is_found(problems: list[str], name: str) -> None:
 
 
 def test_a_library_for_another_machine_is_found(problems: list[str]) -> None:
-    assert [problem for problem in problems if "_pydantic_core" in problem and "is no Linux library for" in problem]
+    assert [problem for problem in problems if "_pydantic_core" in problem and "is not a Linux library for" in problem]
     assert [problem for problem in problems if "pydantic" in problem and "its wheel is for cp2" in problem]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.rehearsal import RehearsalError
-from scripts.rehearsal.deployment import changes, take_grant_away
+from scripts.rehearsal.deployment import changes, remove_grant
 from scripts.rehearsal.ministack_gaps import names_below_localhost, read_template, rehearsed_template
 
 REPOSITORY = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_the_state_machine_is_the_same_in_json(tmp_path: Path) -> None:
 def test_a_grant_is_taken_away_alone() -> None:
     template = json.loads(json.dumps(TEMPLATE))
 
-    take_grant_away(template, "WriteImages")
+    remove_grant(template, "WriteImages")
 
     function = ("Resources", "ArchiveImagesFunction", "Properties", "Policies", "0", "Statement")
     ((path, (old, new)),) = differences(TEMPLATE, template).items()
@@ -100,8 +100,8 @@ def test_a_grant_is_taken_away_alone() -> None:
 
 
 def test_a_grant_that_no_one_has_is_named_with_those_there_are() -> None:
-    with pytest.raises(RehearsalError, match=r"called Nonsense.*WriteImages"):
-        take_grant_away(json.loads(json.dumps(TEMPLATE)), "Nonsense")
+    with pytest.raises(RehearsalError, match=r"Sid Nonsense.*WriteImages"):
+        remove_grant(json.loads(json.dumps(TEMPLATE)), "Nonsense")
 
 
 def test_changes_are_named_fact_by_fact() -> None:
