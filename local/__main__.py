@@ -1,4 +1,4 @@
-"""`python -m local up` runs the whole stack on this machine until Ctrl-C; `... demo` runs tasks of all providers."""
+"""Runs the whole stack: `python -m local up` until Ctrl-C; `python -m local demo` shows how it works."""
 
 import argparse
 import math
@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from local import REPOSITORY, LocalStackError
 from local.environment import ignore_user_settings
@@ -43,9 +44,13 @@ def _up(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
+    from catchlight.providers import PROVIDERS
     from local.artefact import built_artefact
     from local.stack import LocalStack
 
+    if unknown := dict(options.provider_url).keys() - PROVIDERS.keys():
+        known = ", ".join(sorted(PROVIDERS))
+        raise LocalStackError(f"--provider-url: unknown provider {', '.join(sorted(unknown))}. Choose from {known}.")
     console = Console()
     artefact = built_artefact(lambda message: console.print(Text(message), soft_wrap=True)) if options.built else None
     stack = LocalStack(
@@ -83,7 +88,8 @@ def _demo(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    up = commands.add_parser("up", help="start the stack and keep it running", description=__doc__)
+    summary = "start the stack and keep it running until Ctrl-C"
+    up = commands.add_parser("up", help=summary, description=summary)
     up.add_argument(
         "--port",
         type=int,
@@ -103,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument(
         "--provider-url",
-        type=_pair,
+        type=_provider_url,
         action="append",
         default=[],
         metavar="PROVIDER=URL",
@@ -156,6 +162,14 @@ def _pair(text: str) -> tuple[str, str]:
     if not (name and separator):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def _provider_url(text: str) -> tuple[str, str]:
+    provider, _, url = text.partition("=")
+    parts = urlsplit(url)
+    if not (provider and parts.scheme in ("http", "https") and parts.hostname):
+        raise argparse.ArgumentTypeError(f"{text!r} is not PROVIDER=URL")
+    return provider, url
 
 
 def _host_port(text: str) -> str:

@@ -17,18 +17,21 @@ HOST = "127.0.0.1"
 def listening_socket(port: int, option: str) -> socket.socket:
     """Returns a socket that listens on the loopback address; port 0 selects a free port.
 
-    Raises LocalStackError, naming the option that selects another port, if the port is taken.
+    Raises LocalStackError, naming the option that selects another port, if the port is in use or does not exist.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
         listener.listen(128)
+    except OverflowError as exc:
+        listener.close()
+        raise LocalStackError(f"There is no port {port}. Choose one from 0 to 65535 with {option}.") from exc
     except OSError as exc:
         listener.close()
         if exc.errno in (errno.EADDRINUSE, errno.EACCES):
             reason = "is in use" if exc.errno == errno.EADDRINUSE else "may not be opened by this user"
-            raise LocalStackError(f"Port {port} {reason}. Choose another with {option}; 0 takes a free one.") from exc
+            raise LocalStackError(f"Port {port} {reason}. Choose another with {option}; 0 selects a free one.") from exc
         raise
     return listener
 

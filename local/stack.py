@@ -170,7 +170,7 @@ class LocalStack:
     def _open_apis(self, template: Template) -> None:
         """Gives each HTTP API of the template its own port, in ascending order, before functions receive the URLs."""
         for number, name in enumerate(template.of_type("AWS::ApiGatewayV2::Api")):
-            option = "--port, which it comes after" if number else "--port"
+            option = "--port (this API uses the port after it)" if number else "--port"
             self._apis[name] = HttpApi(self.port + number if self.port else 0, self._logs, option=option)
 
     def _stop_apis(self) -> None:

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.text import Text
 
 from catchlight.client import TasksApiError, TasksClient, connect
-from local import LocalStackError
 from local.artefact import Artefact, built_artefact
 from local.demo.cases import CASES
 from local.demo.checks import Bucket, count_messages, find_problems, read_bucket, save_images
@@ -37,7 +36,7 @@ def main(state_dir: Path, *, built: bool = False) -> int:
     try:
         artefact = built_artefact(lambda message: console.print(Text(message))) if built else None
         problems = run(state_dir, console, artefact)
-    except (LocalStackError, TasksApiError, DemoError) as exc:
+    except (TasksApiError, DemoError) as exc:
         problems = [str(exc)]
     if not problems:
         return 0
@@ -52,7 +51,8 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
     """Runs all cases and returns a message for each deviation. With an artefact, runs the functions that SAM built.
 
     Raises:
-        LocalStackError, DemoError: the demo cannot continue; the message gives the reason.
+        LocalStackError: the stack cannot start.
+        TasksApiError, DemoError: the demo cannot continue.
     """
     images_dir = state_dir / "images"
     begun = time.monotonic()

@@ -87,8 +87,8 @@ _ALL = (
     ),
     Scenario(
         "slow",
-        "ends after two polls, or after ten minutes",
-        generation_seconds=600,
+        "ends after two polls, or after an hour",
+        generation_seconds=3600,
         ends_when_polled=2,
     ),
     Scenario(

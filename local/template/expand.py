@@ -111,7 +111,8 @@ def _parameter_values(
     declared: Mapping[str, dict[str, Any]], given: Mapping[str, str], unchecked: Mapping[str, str]
 ) -> dict[str, str]:
     if unknown := (set(given) | set(unchecked)) - set(declared):
-        raise LocalStackError(f"The template has no parameter {sorted(unknown)}; it has {sorted(declared)}.")
+        names, known = ", ".join(sorted(unknown)), ", ".join(sorted(declared))
+        raise LocalStackError(f"The template has no parameter {names}. It has {known}.")
     values = {}
     for name, declaration in declared.items():
         if declaration["Type"] not in ("String", "Number"):
@@ -130,7 +131,7 @@ def _check_parameter(name: str, value: str, declaration: Mapping[str, Any]) -> N
     if "AllowedPattern" in declaration and not re.fullmatch(declaration["AllowedPattern"], value):
         constraint = declaration.get("ConstraintDescription") or declaration["AllowedPattern"]
     elif "AllowedValues" in declaration and value not in map(str, declaration["AllowedValues"]):
-        constraint = f"one of {declaration['AllowedValues']}"
+        constraint = f"one of {', '.join(map(str, declaration['AllowedValues']))}"
     elif declaration["Type"] == "Number":
         lowest, highest = declaration.get("MinValue", "-inf"), declaration.get("MaxValue", "inf")
         try:

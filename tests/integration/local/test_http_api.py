@@ -262,5 +262,11 @@ def test_a_taken_port_is_an_error_that_names_the_option(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(LocalStackError, match=rf"Port {port} is in use.*--port"):
             HttpApi(port, LogFolder(tmp_path))
-        with pytest.raises(LocalStackError, match=r"Choose another with --port, which it comes after; 0 takes"):
-            HttpApi(port, LogFolder(tmp_path), option="--port, which it comes after")
+        with pytest.raises(LocalStackError, match=r"Choose another with --port \(of the first API\); 0 selects"):
+            HttpApi(port, LogFolder(tmp_path), option="--port (of the first API)")
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_does_not_exist_is_an_error_that_names_the_option(tmp_path: Path, port: int) -> None:
+    with pytest.raises(LocalStackError, match=rf"There is no port {port}\. Choose one from 0 to 65535 with --port"):
+        HttpApi(port, LogFolder(tmp_path))

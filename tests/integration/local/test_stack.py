@@ -162,9 +162,11 @@ def test_what_a_killed_stack_has_left_does_not_keep_the_next_one_from_starting(u
     ("arguments", "status", "message"),
     [
         (["--parameter", "PollIntervalSeconds=0"], 1, "PollIntervalSeconds: '0' is not a number from 1"),
-        (["--provider-url", "nonsense"], 2, "'nonsense' is not NAME=VALUE"),
+        (["--provider-url", "nonsense"], 2, "'nonsense' is not PROVIDER=URL"),
         (["--allow-image-host", "host"], 2, "'host' is not HOST:PORT"),
-        (["--time-scale", "0"], 2, "must be above 0"),
+        (["--provider-url", "acedata=host"], 2, "'acedata=host' is not PROVIDER=URL"),
+        (["--provider-url", "other=http://host"], 1, "unknown provider other. Choose from acedata, flux-kontext"),
+        (["--time-scale", "0"], 2, "'0' is not a number above 0"),
     ],
 )
 def test_a_wrong_option_ends_it_with_an_error(arguments: list[str], status: int, message: str, tmp_path: Path) -> None:
