@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from catchlight.callbacks.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
 from catchlight.models import ImageState
 from local.demo.forgeries import forged_urls, trap_path
-from local.demo.runner import Played
+from local.demo.runner import DemoTask
 from local.simulator import Delivery, SimulatedTask, Simulator
 
 if TYPE_CHECKING:
@@ -61,21 +61,19 @@ def save_images(stored: Mapping[str, StoredImage], folder: Path) -> None:
         path.write_bytes(image.content)
 
 
-def find_problems(tasks: Sequence[Played], simulator: Simulator, bucket: Bucket, dead_letters: int) -> list[str]:
+def find_problems(tasks: Sequence[DemoTask], simulator: Simulator, bucket: Bucket, dead_letters: int) -> list[str]:
     """Returns a message for each deviation from the expected outcome; empty if there is none."""
-    stored = bucket.images
-    problems = [f"{played.case.key}: {problem}" for played in tasks for problem in _task_problems(played, simulator)]
-    problems += [
-        f"{played.case.key}: {problem}" for played in tasks for problem in _forgery_problems(played, simulator)
-    ]
-    known_keys: set[str] = set()
-    for played in tasks:
-        problems += [f"{played.case.key}: {problem}" for problem in _request_problems(played, bucket)]
-        for image in (played.item or {}).get("images", []):
-            if "key" in image:
-                known_keys.add(image["key"])
-        problems += [f"{played.case.key}: {problem}" for problem in _image_problems(played, simulator, stored)]
-    problems += [f"{key} is in the bucket and belongs to no task" for key in sorted(stored.keys() - known_keys)]
+    problems = []
+    for task in tasks:
+        found = [
+            *_task_problems(task, simulator),
+            *_forgery_problems(task, simulator),
+            *_request_problems(task, bucket),
+            *_image_problems(task, simulator, bucket.images),
+        ]
+        problems += [f"{task.case.key}: {problem}" for problem in found]
+    known_keys = {image.get("key") for task in tasks for image in (task.item or {}).get("images", [])}
+    problems += [f"{key} is in the bucket and belongs to no task" for key in sorted(bucket.images.keys() - known_keys)]
     unread = {(sent.provider, json.dumps(sent.body)) for sent in simulator.deliveries if sent.status == 422}
     kept = {(each.provider_id, each.body.decode()) for each in bucket.kept_deliveries.values()}
     if kept != unread:
@@ -85,13 +83,13 @@ def find_problems(tasks: Sequence[Played], simulator: Simulator, bucket: Bucket,
     return problems
 
 
-def _request_problems(played: Played, bucket: Bucket) -> list[str]:
-    case = played.case
-    if not (case.images and played.is_final):
+def _request_problems(task: DemoTask, bucket: Bucket) -> list[str]:
+    case = task.case
+    if not (case.images and task.is_final):
         return []
     prompt = case.request("")["prompt"]
     beside = bucket.requests.get(f"images/{case.provider}/{case.task_id}/request.json", {})
-    asked = (played.item or {}).get("request", {})
+    asked = (task.item or {}).get("request", {})
     return (
         [] if prompt == beside.get("request", {}).get("prompt") == asked.get("prompt") else ["its prompt is not stored"]
     )
@@ -104,12 +102,12 @@ def count_messages(sqs: "SQSClient", queue_url: str) -> int:
     return sum(int(attributes[name]) for name in names)
 
 
-def _task_problems(played: Played, simulator: Simulator) -> list[str]:
-    case, item = played.case, played.item
+def _task_problems(task: DemoTask, simulator: Simulator) -> list[str]:
+    case, item = task.case, task.item
     if item is None:
         return ["there is no item"]
     if item["status"] != case.status:
-        late = "" if played.is_final else " when the time was over"
+        late = "" if task.is_final else " when the time was over"
         return [f"{item['status']} instead of {case.status}{late}"]
     reason = item.get("failure", {}).get("reason")
     deliveries, conflicts = int(item.get("deliveries", 0)), len(item.get("conflicts", []))
@@ -123,7 +121,7 @@ def _task_problems(played: Played, simulator: Simulator) -> list[str]:
         f"{answered} callbacks accepted instead of {1 + case.repeated}": not case.repeated or answered > case.repeated,
         f"{conflicts} conflicts instead of {' or '.join(map(str, case.conflicts))}": conflicts in case.conflicts,
         "was not polled while it was running": not case.polled_while_running
-        or any(task.polls_while_running for task in simulator.tasks if task.task_id == case.task_id),
+        or any(simulated.polls_while_running for simulated in simulator.tasks if simulated.task_id == case.task_id),
     }
     return [problem for problem, is_fine in checks.items() if not is_fine]
 
@@ -132,13 +130,13 @@ def _deliveries(task_id: str, simulator: Simulator) -> list[Delivery]:
     return [sent for sent in simulator.deliveries if sent.task_id == task_id]
 
 
-def _forgery_problems(played: Played, simulator: Simulator) -> list[str]:
-    case = played.case
+def _forgery_problems(task: DemoTask, simulator: Simulator) -> list[str]:
+    case = task.case
     if case.forgery is None:
         return []
     urls = set(forged_urls(case.task_id, simulator.url))
-    evidence = [set(conflict.get("urls", [])) for conflict in (played.item or {}).get("conflicts", [])]
-    answer, expected = played.forgery_answer, case.forgery.expected_answer
+    evidence = [set(conflict.get("urls", [])) for conflict in (task.item or {}).get("conflicts", [])]
+    answer, expected = task.forgery_answer, case.forgery.expected_answer
     checks = {
         f"the forged callback was answered {answer} instead of {expected}": answer == expected,
         "the forged callback is not among the evidence": urls in evidence or not case.forgery.knows_token,
@@ -148,22 +146,24 @@ def _forgery_problems(played: Played, simulator: Simulator) -> list[str]:
     return [problem for problem, is_fine in checks.items() if not is_fine]
 
 
-def _image_problems(played: Played, simulator: Simulator, stored: Mapping[str, StoredImage]) -> list[str]:
-    task = simulator.find_task(played.case.provider, played.case.task_id)
-    images = (played.item or {}).get("images", [])
-    if not played.is_final:
+def _image_problems(task: DemoTask, simulator: Simulator, stored: Mapping[str, StoredImage]) -> list[str]:
+    simulated = simulator.find_task(task.case.provider, task.case.task_id)
+    images = (task.item or {}).get("images", [])
+    if not task.is_final:
         return []  # reported by `_task_problems`
-    if task is None or len(images) != played.case.images:
-        return [f"{len(images)} images instead of {played.case.images}"]
-    return [problem for image in images for problem in _one_image_problems(image, task, stored, played.case.rejected)]
+    if simulated is None or len(images) != task.case.images:
+        return [f"{len(images)} images instead of {task.case.images}"]
+    return [
+        problem for image in images for problem in _one_image_problems(image, simulated, stored, task.case.rejected)
+    ]
 
 
 def _one_image_problems(
-    image: Mapping[str, Any], task: SimulatedTask, stored: Mapping[str, StoredImage], rejected: str | None
+    image: Mapping[str, Any], simulated: SimulatedTask, stored: Mapping[str, StoredImage], rejected: str | None
 ) -> list[str]:
     # Compared without the query, which contains a new signature if the URL was refreshed.
     url, _, signature = image["url"].partition("?")
-    served = next((served for served in task.images if served.url == url), None)
+    served = next((served for served in simulated.images if served.url == url), None)
     if served is None:
         return [f"the simulator does not serve {image['url']}"]
     name = f"{served.kind}-{served.index}"
@@ -177,7 +177,7 @@ def _one_image_problems(
     checks = {
         "signature of the URL": int(signature.removeprefix("signature=") or 0) >= served.first_signature,
         "kind": image["kind"] == served.kind,
-        "key": image["key"].startswith(f"images/{task.provider}/{task.task_id}/{name}."),
+        "key": image["key"].startswith(f"images/{simulated.provider}/{simulated.task_id}/{name}."),
         "bytes in the bucket": hashlib.sha256(stored_image.content).hexdigest() == picture.sha256,
         "content type in the bucket": stored_image.content_type == picture.format.content_type,
         "sha256": image["sha256"] == picture.sha256,

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catchlight.models import TaskStatus
-from local.demo.runner import Played
+from local.demo.runner import DemoTask
 from local.simulator import Simulator
 
 _STYLES: Mapping[str | None, str] = {
@@ -41,7 +41,7 @@ def make_console() -> Console:
 class Progress:
     """Shows the current status of each task while the demo runs."""
 
-    def __init__(self, console: Console, tasks: Sequence[Played], simulator: Simulator) -> None:
+    def __init__(self, console: Console, tasks: Sequence[DemoTask], simulator: Simulator) -> None:
         self._console = console
         self._tasks = tasks
         self._simulator = simulator
@@ -58,26 +58,26 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def show(self, changed: Sequence[Played]) -> None:
+    def show(self, changed: Sequence[DemoTask]) -> None:
         """Updates the display after a change of these tasks: redraws the table, or prints a line for each of them."""
         if self._live:
             self._live.update(self._picture())
             return
-        for played in changed:
-            if played.item and played.status is TaskStatus.PENDING:
+        for task in changed:
+            if task.item and task.status is TaskStatus.PENDING:
                 continue  # its submission has already been printed
-            text = _progress_text(played).plain
-            if self._shown.get(played.case.key) != text:
-                self._shown[played.case.key] = text
+            text = _progress_text(task).plain
+            if self._shown.get(task.case.key) != text:
+                self._shown[task.case.key] = text
                 seconds = time.monotonic() - self._begun
-                self._console.print(f"{seconds:6.1f} s  {played.case.provider:<12}  {played.case.task_id:<36}  {text}")
+                self._console.print(f"{seconds:6.1f} s  {task.case.provider:<12}  {task.case.task_id:<36}  {text}")
 
     def _picture(self) -> Group:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        for played in self._tasks:
-            case = played.case
-            table.add_row(case.provider, _short(case.task_id), Text(case.title, "dim"), _progress_text(played))
-        ended = sum(played.is_final for played in self._tasks)
+        for task in self._tasks:
+            case = task.case
+            table.add_row(case.provider, _short(case.task_id), Text(case.title, "dim"), _progress_text(task))
+        ended = sum(task.is_final for task in self._tasks)
         answers = Counter(sent.status for sent in self._simulator.deliveries)
         callbacks = ", ".join(f"{count} answered {status or 'not at all'}" for status, count in answers.items())
         footer = f"{ended} of {len(self._tasks)} tasks final · callbacks: {callbacks or 'none yet'}"
@@ -85,7 +85,7 @@ class Progress:
         return Group(table, Text(), Text(f"{footer} · {polls}", "bold"))
 
 
-def result_table(tasks: Sequence[Played], width: int) -> Table:
+def result_table(tasks: Sequence[DemoTask], width: int) -> Table:
     """Builds the final table, one row per task with its images below each other; narrow terminals get fewer columns."""
     is_wide, shows_title = width >= _PLAIN_WIDTH, width >= _TITLE_WIDTH
     if is_wide:
@@ -97,8 +97,8 @@ def result_table(tasks: Sequence[Played], width: int) -> Table:
             table.add_column(heading, no_wrap=True)
     table.add_column("Images or reason", min_width=_IMAGES_WIDTH)
     table.add_column("Time", justify="right", no_wrap=True)
-    for played in tasks:
-        case, item, seconds = played.case, played.item or {}, played.seconds
+    for task in tasks:
+        case, item, seconds = task.case, task.item or {}, task.seconds
         table.add_row(
             case.provider,
             _short(case.task_id, _TASK_WIDTH if is_wide else _NARROW_TASK_WIDTH),
@@ -111,12 +111,12 @@ def result_table(tasks: Sequence[Played], width: int) -> Table:
     return table
 
 
-def _progress_text(played: Played) -> Text:
-    if played.item is None:
-        return Text("" if played.submitted_at is None else "submitted and registered", "dim")
-    text = Text(str(played.status), _STYLES.get(played.status, ""))
-    if "reportedBy" in played.item:
-        text.append(f"  by {_report(played.item)}", "dim")
+def _progress_text(task: DemoTask) -> Text:
+    if task.item is None:
+        return Text("" if task.submitted_at is None else "submitted and registered", "dim")
+    text = Text(str(task.status), _STYLES.get(task.status, ""))
+    if "reportedBy" in task.item:
+        text.append(f"  by {_report(task.item)}", "dim")
     return text
 
 

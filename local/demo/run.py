@@ -18,7 +18,7 @@ from local.demo.developer import Developer
 from local.demo.operator import Operator
 from local.demo.output import Progress, make_console, result_table
 from local.demo.pictures import take_screenshot, write_image_grid
-from local.demo.runner import DemoError, Played, submit_and_register, watch
+from local.demo.runner import DemoError, DemoTask, submit_and_register, watch
 from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
 from local.stack import LocalStack
 
@@ -81,12 +81,12 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
     ):
         console.print(f"The stack is up after {time.monotonic() - begun:.1f} s.\n")
         dynamodb, table = stack.boto3_client("dynamodb"), stack.info["table"]
-        tasks = [Played(case) for case in CASES]
+        tasks = [DemoTask(case) for case in CASES]
         api = connect(local=True, state_dir=str(state_dir))
         developer = Developer(api, timeout_seconds=MAX_SECONDS)
         with Progress(console, tasks, simulator) as progress:
-            for played in submit_and_register(tasks, simulator, api, stack.info["callback_urls"], developer.submit):
-                progress.show([played])
+            for task in submit_and_register(tasks, simulator, api, stack.info["callback_urls"], developer.submit):
+                progress.show([task])
             operator = Operator(stack.boto3_client("sqs"), stack.info["archive_dlq_url"], state_dir)
             for changed in watch(tasks, simulator, dynamodb, table, deadline=begun + MAX_SECONDS):
                 progress.show(changed)
@@ -126,14 +126,14 @@ def _take_screenshot(api: TasksClient, path: Path, expected: int, problems: list
 
 
 def _print_success(
-    console: Console, tasks: Sequence[Played], bucket: Bucket, folder: Path, picture: Path | None, seconds: float
+    console: Console, tasks: Sequence[DemoTask], bucket: Bucket, folder: Path, picture: Path | None, seconds: float
 ) -> None:
     console.print(Text(f"\nAll {len(tasks)} tasks have the expected outcome, after {seconds:.1f} s.", "bold green"))
     console.print(
         f"The bucket has {len(bucket.images)} images, under images/PROVIDER/TASK/. Each one has exactly the bytes that "
         "its service served."
     )
-    for case in (played.case for played in tasks):
+    for case in (task.case for task in tasks):
         if remark := case.remark or (case.forgery and case.forgery.remark):
             console.print(f"{case.task_id}: {remark}")
     for key in sorted(bucket.kept_deliveries):

@@ -30,7 +30,7 @@ class DemoError(Exception):
 
 
 @dataclass(slots=True)
-class Played:
+class DemoTask:
     """A submitted case, with the time of its submission and its item as last read."""
 
     case: Case
@@ -58,24 +58,24 @@ class Played:
 
 
 def submit_and_register(
-    tasks: Sequence[Played],
+    tasks: Sequence[DemoTask],
     simulator: Simulator,
     api: TasksClient,
     callback_urls: Mapping[str, str],
     submit_by_api: Callable[[Case], Case],
-) -> Iterator[Played]:
+) -> Iterator[DemoTask]:
     """Submits each task to its service, registers it, posts its forged callback if any, and yields it.
 
     Raises:
         DemoError: a service did not accept a task.
     """
     with httpx.Client(trust_env=False, timeout=20) as http:
-        for played in tasks:
-            case = played.case
-            played.submitted_at = time.time()
+        for task in tasks:
+            case = task.case
+            task.submitted_at = time.time()
             if case.by_api:
-                played.case = submit_by_api(case)
-                yield played
+                task.case = submit_by_api(case)
+                yield task
                 continue
             answer = http.post(
                 simulator.provider_urls[case.provider] + case.path,
@@ -91,14 +91,14 @@ def submit_and_register(
             api.register(case.provider, [case.task_id])
             if case.forgery:
                 url = callback_urls[case.provider]
-                played.forgery_answer = case.forgery.post(http, url, case.task_id, simulator.url)
-            yield played
+                task.forgery_answer = case.forgery.post(http, url, case.task_id, simulator.url)
+            yield task
             time.sleep(_SUBMIT_INTERVAL_SECONDS)
 
 
 def watch(
-    tasks: Sequence[Played], simulator: Simulator, dynamodb: "DynamoDBClient", table: str, *, deadline: float
-) -> Iterator[list[Played]]:
+    tasks: Sequence[DemoTask], simulator: Simulator, dynamodb: "DynamoDBClient", table: str, *, deadline: float
+) -> Iterator[list[DemoTask]]:
     """Yields repeatedly the tasks whose item has changed, until all have a final status and no callback is outstanding.
 
     Stops at `deadline` (monotonic clock) in any case.
@@ -107,19 +107,19 @@ def watch(
         # Checked before the table is read, so that the items read include every callback delivered by then.
         all_delivered = simulator.outstanding_callbacks == 0
         items = _items(dynamodb, table, tasks)
-        yield [played for played in tasks if _has_changed(played, items)]
-        if (all_delivered and all(played.is_final for played in tasks)) or time.monotonic() > deadline:
+        yield [task for task in tasks if _has_changed(task, items)]
+        if (all_delivered and all(task.is_final for task in tasks)) or time.monotonic() > deadline:
             return
         time.sleep(_WATCH_INTERVAL_SECONDS)
 
 
-def _items(dynamodb: "DynamoDBClient", table: str, tasks: Sequence[Played]) -> dict[str, dict[str, Any]]:
-    keys: list[Any] = [{"task": {"S": played.case.key}} for played in tasks]
+def _items(dynamodb: "DynamoDBClient", table: str, tasks: Sequence[DemoTask]) -> dict[str, dict[str, Any]]:
+    keys: list[Any] = [{"task": {"S": task.case.key}} for task in tasks]
     answer = dynamodb.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
     items = ({name: _deserialize(value) for name, value in item.items()} for item in answer["Responses"][table])
     return {item["task"]: item for item in items}
 
 
-def _has_changed(played: Played, items: Mapping[str, Mapping[str, Any]]) -> bool:
-    before, played.item = played.item, items.get(played.case.key)
-    return before != played.item
+def _has_changed(task: DemoTask, items: Mapping[str, Mapping[str, Any]]) -> bool:
+    before, task.item = task.item, items.get(task.case.key)
+    return before != task.item

@@ -22,7 +22,7 @@ from local.demo.cases import CASES, NO_TOKEN, WITH_TOKEN, Case
 from local.demo.checks import Bucket, StoredImage, find_problems
 from local.demo.forgeries import forged_urls, trap_path
 from local.demo.output import result_table
-from local.demo.runner import Played
+from local.demo.runner import DemoTask
 from local.simulator import FLUX_KONTEXT, ImageRequest, Simulator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -82,8 +82,8 @@ def test_cases_cover_recovery() -> None:
 
 def test_an_expired_original_must_come_from_a_refreshed_url() -> None:
     with Simulator() as simulator:
-        played, stored = archived(simulator, scenario="origin-renewed")
-        problems = find_problems([played], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
+        task, stored = archived(simulator, scenario="origin-renewed")
+        problems = find_problems([task], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
     assert problems == [f"{CASE.key}: origin-0: signature of the URL differs from what was served"]
 
 
@@ -93,10 +93,10 @@ CASE = Case(FLUX_KONTEXT, "task12345", "success", images=1)
 ASKED = {"images/flux-kontext/task12345/request.json": {"request": {"prompt": "A serene mountain landscape"}}}
 
 
-def archived(simulator: Simulator, scenario: str = "null-original") -> tuple[Played, dict[str, StoredImage]]:
+def archived(simulator: Simulator, scenario: str = "null-original") -> tuple[DemoTask, dict[str, StoredImage]]:
     """Returns an archived task and the bucket's objects."""
-    task = simulator.submit(FLUX_KONTEXT, scenario=scenario, task_id=CASE.task_id)
-    image = task.images[0]
+    simulated = simulator.submit(FLUX_KONTEXT, scenario=scenario, task_id=CASE.task_id)
+    image = simulated.images[0]
     picture = image.picture
     key = f"images/flux-kontext/{CASE.task_id}/{image.kind}-0.any"
     item = {
@@ -119,8 +119,8 @@ def archived(simulator: Simulator, scenario: str = "null-original") -> tuple[Pla
             }
         ],
     }
-    played = Played(CASE, submitted_at=1769860800.0, item=item)  # 2026-01-31T12:00:00Z
-    return played, {key: StoredImage(key, picture.content, picture.format.content_type)}
+    task = DemoTask(CASE, submitted_at=1769860800.0, item=item)  # 2026-01-31T12:00:00Z
+    return task, {key: StoredImage(key, picture.content, picture.format.content_type)}
 
 
 def nothing(item: dict[str, Any], stored: dict[str, StoredImage]) -> None:
@@ -189,17 +189,17 @@ def test_each_problem_is_found(
     change: Callable[[dict[str, Any], dict[str, StoredImage]], None], words: str | None
 ) -> None:
     with Simulator() as simulator:
-        played, stored = archived(simulator)
-        assert isinstance(played.item, dict)
-        change(played.item, stored)
-        problems = find_problems([played], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
+        task, stored = archived(simulator)
+        assert isinstance(task.item, dict)
+        change(task.item, stored)
+        problems = find_problems([task], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
     assert (words in problems[0]) if words else (problems == [])
     assert len(problems) <= 1
 
 
 def test_dead_letters_and_missing_items_are_found() -> None:
     with Simulator() as simulator:
-        problems = find_problems([Played(CASE)], simulator, Bucket({}, {}, {}), dead_letters=3)
+        problems = find_problems([DemoTask(CASE)], simulator, Bucket({}, {}, {}), dead_letters=3)
     assert problems == ["flux-kontext#task12345: there is no item", "3 messages are in the archive's dead-letter queue"]
 
 
@@ -221,15 +221,15 @@ def test_a_stored_delivery_that_was_not_sent_is_found() -> None:
 )
 def test_an_effective_forgery_is_found(answer: int, is_evidence: bool, is_fetched: bool, words: str | None) -> None:
     with Simulator() as simulator:
-        played, stored = archived(simulator)
-        assert isinstance(played.item, dict)
-        played.case = replace(CASE, forgery=WITH_TOKEN, conflicts=(1,))
-        played.forgery_answer = answer
+        task, stored = archived(simulator)
+        assert isinstance(task.item, dict)
+        task.case = replace(CASE, forgery=WITH_TOKEN, conflicts=(1,))
+        task.forgery_answer = answer
         urls = forged_urls(CASE.task_id, simulator.url) if is_evidence else ["https://elsewhere.test/"]
-        played.item["conflicts"] = [{"urls": urls}]
+        task.item["conflicts"] = [{"urls": urls}]
         if is_fetched:
             simulator.record(ImageRequest(trap_path(CASE.task_id), "catchlight", 404))
-        problems = find_problems([played], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
+        problems = find_problems([task], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
     assert [problem.partition(": ")[2] for problem in problems] == ([words] if words else [])
 
 
@@ -243,13 +243,13 @@ def test_an_effective_forgery_is_found(answer: int, is_evidence: bool, is_fetche
 )
 def test_an_image_must_be_rejected_for_the_expected_reason(state: str, reason: str | None, is_fine: bool) -> None:
     with Simulator() as simulator:
-        played, _ = archived(simulator)
-        assert isinstance(played.item, dict)
-        played.case = replace(CASE, rejected="not an image")
-        played.item["status"] = "INCOMPLETE"
-        url = played.item["images"][0]["url"]
-        played.item["images"] = [{"kind": "result", "url": url, "state": state, "reason": reason}]
-        problems = find_problems([played], simulator, Bucket({}, ASKED, {}), dead_letters=0)
+        task, _ = archived(simulator)
+        assert isinstance(task.item, dict)
+        task.case = replace(CASE, rejected="not an image")
+        task.item["status"] = "INCOMPLETE"
+        url = task.item["images"][0]["url"]
+        task.item["images"] = [{"kind": "result", "url": url, "state": state, "reason": reason}]
+        problems = find_problems([task], simulator, Bucket({}, ASKED, {}), dead_letters=0)
     assert (problems == []) is is_fine
 
 
@@ -266,16 +266,16 @@ def test_problems_are_printed_with_the_logs_folder_and_exit_code_1(
 @pytest.mark.parametrize(("width", "shows_scenario"), [(120, True), (100, True), (80, False)])
 def test_the_table_fits_the_terminal(width: int, shows_scenario: bool) -> None:
     with Simulator() as simulator:
-        played, _ = archived(simulator)
+        task, _ = archived(simulator)
     refused = {"kind": "result", "state": "REJECTED", "reason": "not an image: the bytes are no JPEG, PNG or WebP"}
     item = {"status": "INCOMPLETE", "reportedBy": "poll", "conflicts": [{}], "images": [refused]}
     late = {"archivedAt": "2026-01-31T12:00:47.700Z"}
-    slow = Played(
-        Case(FLUX_KONTEXT, "task12346", "failure-without-id"), submitted_at=played.submitted_at, item=item | late
+    slow = DemoTask(
+        Case(FLUX_KONTEXT, "task12346", "failure-without-id"), submitted_at=task.submitted_at, item=item | late
     )
     console = Console(width=width, file=io.StringIO())
     with console.capture() as captured:
-        console.print(result_table([played, slow], width))
+        console.print(result_table([task, slow], width))
     text = captured.get()
     for what in ("result-0.any", "1.5 s", "48 s", "INCOMPLETE", "1 conflict", "result REJECTED: not", "task12346"):
         assert what in text
@@ -285,5 +285,5 @@ def test_the_table_fits_the_terminal(width: int, shows_scenario: bool) -> None:
 
 
 def test_seconds_are_counted_from_the_submission_to_the_end() -> None:
-    played = Played(CASE, submitted_at=time.time(), item={"status": "PENDING", "updatedAt": "2026-01-31T12:00:00.000Z"})
-    assert played.seconds is None
+    task = DemoTask(CASE, submitted_at=time.time(), item={"status": "PENDING", "updatedAt": "2026-01-31T12:00:00.000Z"})
+    assert task.seconds is None
