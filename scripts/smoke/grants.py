@@ -77,6 +77,12 @@ def check_grants(function: str, granted: set[Grant], calls: Iterable[Call]) -> I
     for request in sorted(requests, key=str):
         if not decide(request, granted):
             yield f"{function} has no grant in template.yaml for {request.action} on {request.resource}"
+    for grant in sorted(granted, key=str):
+        if not any(grant.applies_to(request) for request in requests):
+            yield (
+                f"{function} is granted {grant.action} on {grant.resource}, and makes no such call here: "
+                "add the call to scripts/smoke/*_steps.py, or remove the grant from template.yaml"
+            )
 
 
 def _requests(function: str, call: Call) -> Iterator[PermissionRequest]:
