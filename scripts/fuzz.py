@@ -25,7 +25,9 @@ from pathlib import Path
 
 import httpx
 
-from catchlight.callbacks.verification import decode_json, verify_signature, verify_token
+from catchlight.aws.secrets import verify_token
+from catchlight.providers.kie import verify_signature
+from catchlight.providers.payloads import decode_json
 from catchlight.errors import ImageError, ImageRejectedError, ProviderError, RequestError, UnauthorizedError
 from catchlight.images.formats import MAX_PIXELS, read_image_facts
 from catchlight.images.url_policy import HTTPS_PORT, UrlPolicy

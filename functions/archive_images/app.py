@@ -18,6 +18,7 @@ from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
 from catchlight.archiving.confirmation import CallbackConfirmation
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.archiving.url_refresher import UrlRefresher
+from catchlight.aws.batches import batch_item_failures
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import (
@@ -106,7 +107,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     # Every run is settled, regardless of the results of the others.
     settled = [settle_message(message, run) for message, run in zip(messages, runs, strict=True)]
     failed = [message["messageId"] for message, is_done in zip(messages, settled, strict=True) if not is_done]
-    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+    return batch_item_failures(failed)
 
 
 def task_of(message: dict[str, Any]) -> str | None:

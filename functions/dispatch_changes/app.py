@@ -7,7 +7,6 @@ crash between two writes can lose it.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,13 +16,13 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batch_item_failures, batches
 from catchlight.aws.clients import AwsClients
-from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, Reporter, TaskStatus, is_task_key
+from catchlight.dispatch import Dispatcher
+from catchlight.errors import NotQueuedError
+from catchlight.models import MAX_TASKS_PER_EXECUTION, Reporter, TaskStatus, is_task_key
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
 from catchlight.settings import DispatchChangesSettings
-
-# The limit of SendMessageBatch.
-MAX_MESSAGES_PER_CALL = 10
 
 logger = Logger()
 
@@ -50,8 +49,12 @@ class Dependencies:
     def __init__(self) -> None:
         self.settings = DispatchChangesSettings.from_environment()
         clients = AwsClients()
-        self.sqs = clients.sqs()
-        self.step_functions = clients.step_functions()
+        self.dispatcher = Dispatcher(
+            clients.sqs(),
+            clients.step_functions(),
+            archive_queue_url=self.settings.archive_queue_url,
+            state_machine=self.settings.poll_tasks_state_machine,
+        )
 
 
 dependencies = cache(Dependencies)
@@ -77,8 +80,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     failed = {*unqueued, *unstarted, *(record for record in found if isinstance(record, Unreadable))}
     logger.info("changes dispatched", records=len(event["Records"]), changes=len(changes), failed=len(failed))
     first_failed = next((change for change in found if change in failed), None)
-    failures = [{"itemIdentifier": first_failed.sequence_number}] if first_failed else []
-    return {"batchItemFailures": failures}
+    return batch_item_failures([first_failed.sequence_number] if first_failed else [])
 
 
 def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change | Unreadable]:
@@ -138,34 +140,17 @@ def follows(status: str | None, old_status: str | None, reported_by: str | None)
 
 
 def queue_archiving(changes: Sequence[Change]) -> set[Change]:
-    """Queues tasks for archiving. Returns the changes that SQS did not accept."""
+    """Queues tasks for archiving. Returns the changes whose messages were not accepted."""
     failed: set[Change] = set()
-    for batch in _batches(changes, MAX_MESSAGES_PER_CALL):
-        entries = [{"Id": str(i), "MessageBody": json.dumps({"task": change.task})} for i, change in enumerate(batch)]
+    for batch in batches(changes, MAX_MESSAGES_PER_CALL):
+        tasks = [change.task for change in batch]
         try:
-            answer = dependencies().sqs.send_message_batch(
-                QueueUrl=dependencies().settings.archive_queue_url,
-                Entries=entries,  # type: ignore[arg-type] # a TypedDict of the stubs, which Lambda does not have
-            )
+            dependencies().dispatcher.queue_archiving(tasks)
         except Exception as exc:  # noqa: BLE001 - reported, and polling must still start for the records before it
-            report_failure(
-                logger,
-                "archiving not queued, the stream will be read again from here",
-                exc,
-                tasks=[change.task for change in batch],
-            )
-            failed.update(batch)
-        else:
-            # Failures are the entries missing in `Successful`, not those in `Failed`: botocore turns a truncated
-            # response into an empty one.
-            taken = {entry["Id"] for entry in answer.get("Successful", [])}
-            codes = {entry["Id"]: entry.get("Code") for entry in answer.get("Failed", [])}
-            for entry, change in zip(entries, batch, strict=True):
-                if entry["Id"] not in taken:
-                    failed.add(change)
-                    code = codes.get(entry["Id"]) or "NotNamedInTheAnswer"
-                    logger.error("SQS did not take a message, it will be sent again", task=change.task, code=code)
-                    count_failure(code)
+            refused = exc.tasks if isinstance(exc, NotQueuedError) else tasks
+            message = "archiving not queued, the stream will be read again from here"
+            report_failure(logger, message, exc, tasks=refused, reason=str(exc))
+            failed.update(change for change in batch if change.task in refused)
     return failed
 
 
@@ -175,33 +160,21 @@ def start_polling(changes: Sequence[Change]) -> set[Change]:
     Returns the changes for which no execution could be started.
     """
     failed: set[Change] = set()
-    for batch in _batches(changes, MAX_TASKS_PER_EXECUTION):
+    wait_seconds = dependencies().settings.first_poll_after_seconds
+    for batch in batches(changes, MAX_TASKS_PER_EXECUTION):
         # The name is derived from the stream records: a batch that is read twice starts one execution, and a task that
         # is registered again starts a new one.
         digest = hashlib.sha256(",".join(change.sequence_number for change in batch).encode()).hexdigest()
-        state = PollState(
-            tasks=tuple(change.task for change in batch),
-            wait_seconds=dependencies().settings.first_poll_after_seconds,
-        )
+        tasks = [change.task for change in batch]
         try:
-            dependencies().step_functions.start_execution(
-                stateMachineArn=dependencies().settings.poll_tasks_state_machine,
-                name=f"tasks-{digest[:40]}",
-                input=state.model_dump_json(by_alias=True),
+            is_new = dependencies().dispatcher.start_polling(
+                tasks, name=f"tasks-{digest[:40]}", wait_seconds=wait_seconds
             )
-        except dependencies().step_functions.exceptions.ExecutionAlreadyExists:
-            logger.info("polling was started before", tasks=[change.task for change in batch])
         except Exception as exc:  # noqa: BLE001 - reported, and the other batches must still be started
-            report_failure(
-                logger,
-                "polling not started, the stream will be read again from here",
-                exc,
-                tasks=[change.task for change in batch],
-            )
+            message = "polling not started, the stream will be read again from here"
+            report_failure(logger, message, exc, tasks=tasks, reason=str(exc))
             failed.update(batch)
+        else:
+            if not is_new:
+                logger.info("polling was started before", tasks=tasks)
     return failed
-
-
-def _batches(changes: Sequence[Change], size: int) -> Iterator[Sequence[Change]]:
-    for start in range(0, len(changes), size):
-        yield changes[start : start + size]

@@ -82,7 +82,7 @@ def log(round_: PollRound) -> None:
     for report, recorded in round_.news:
         logger.info("polled", task=report.task, status=report.status, outcome=recorded.outcome)
         if recorded.evidence_error:
-            message = "the overruled failure is not in conflicts"
+            message = "the replaced failure is not in conflicts"
             report_failure(logger, message, recorded.evidence_error, task=report.task)
     for task, failure in round_.failures.items():
         report_failure(logger, "news not written, the next round tries again", failure, task=task)

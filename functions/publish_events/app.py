@@ -17,6 +17,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
+from catchlight.aws.batches import MAX_EVENTS_PER_CALL, batch_item_failures, batches
 from catchlight.aws.clients import AwsClients
 from catchlight.events import SOURCE, TaskEvent, arrives
 from catchlight.models import is_task_key, split_task_key
@@ -27,8 +28,6 @@ from catchlight.settings import PublishEventsSettings
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
-# The limit of PutEvents, besides 256 KB per call: ten details of the maximum length are 200 KB.
-MAX_EVENTS_PER_CALL = 10
 # Pauses between tries after temporary errors. The event source itself has few tries, because they are meant for records
 # that can never be published, and an outage of minutes would use them up. With these pauses, outages of EventBridge of
 # up to half an hour are bridged.
@@ -94,8 +93,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     logger.info("events published", records=len(event["Records"]), arrivals=len(arrivals), published=published)
     first_failed = arrivals[published : published + 1]
     for arrival in first_failed:
-        logger.error("not told of, the stream will be read again from here", task=arrival.task)
-    return {"batchItemFailures": [{"itemIdentifier": arrival.sequence_number} for arrival in first_failed]}
+        logger.error("event not published, the stream will be read again from here", task=arrival.task)
+    return batch_item_failures(arrival.sequence_number for arrival in first_failed)
 
 
 def read_arrivals(records: Iterable[dict[str, Any]]) -> Iterator[Arrival | Unreadable]:
@@ -167,25 +166,34 @@ def make_entries(arrivals: Iterable[Arrival | Unreadable]) -> Iterator[Entry]:
 
 
 def put_events(entries: Sequence[Entry], *, ends_by: float) -> int:
-    """Puts entries onto the bus in their order and retries after temporary errors until `ends_by` (monotonic clock).
+    """Puts entries onto the bus in their order. Returns how many were accepted before the first rejected one."""
+    accepted = 0
+    for batch in batches(entries, MAX_EVENTS_PER_CALL):
+        count = put_batch(batch, ends_by=ends_by)
+        accepted += count
+        if count < len(batch):
+            break
+    return accepted
+
+
+def put_batch(entries: Sequence[Entry], *, ends_by: float) -> int:
+    """Puts a batch onto the bus, and retries after temporary errors until `ends_by` (on the monotonic clock).
 
     Returns how many entries were accepted before the first rejected one.
     """
-    taken = pauses = 0
-    while taken < len(entries):
-        batch = entries[taken : taken + MAX_EVENTS_PER_CALL]
-        count, may_pass = put_call(batch)
-        taken += count
+    accepted = pauses = 0
+    while True:
+        count, may_pass = put_call(entries[accepted:])
+        accepted += count
+        if accepted == len(entries):
+            return accepted
         if count:
             pauses = 0
-        if count == len(batch):
-            continue
         pause = PAUSES_SECONDS[min(pauses, len(PAUSES_SECONDS) - 1)]
         if not may_pass or time.monotonic() + pause > ends_by:
-            break
+            return accepted
         time.sleep(pause)
         pauses += 1
-    return taken
 
 
 def put_call(entries: Sequence[Entry]) -> tuple[int, bool]:
@@ -197,15 +205,13 @@ def put_call(entries: Sequence[Entry]) -> tuple[int, bool]:
         answer = dependencies().events.put_events(Entries=[entry.event for entry in entries])
     except Exception as exc:  # noqa: BLE001 - reported; entries published before must not be published again
         tasks = [entry.task for entry in entries]
-        report_failure(
-            logger, "EventBridge did not take a call, it is made again while there is time", exc, tasks=tasks
-        )
+        report_failure(logger, "EventBridge did not accept a call, it is retried while there is time", exc, tasks=tasks)
         # An outage, throttling, or missing permissions of this function: not caused by an entry.
         return 0, isinstance(exc, ClientError | BotoCoreError)
     for number, (entry, result) in enumerate(zip(entries, answer["Entries"], strict=True)):
         if "ErrorCode" in result:
             code = result["ErrorCode"]
-            logger.error("EventBridge did not take an event, it will be put again", task=entry.task, code=code)
+            logger.error("EventBridge did not accept an event, it will be put again", task=entry.task, code=code)
             count_failure(code)
             return number, code in PASSING
     return len(entries), False

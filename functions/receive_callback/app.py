@@ -1,14 +1,16 @@
 """ReceiveCallback: verifies a provider's callback and records its report in the tasks table.
 
-Five steps: decode, verify, parse, write, answer. Providers treat 200 as success and other statuses as failures, which
-they retry three times. So a report that was written is answered with 200 even if it changed nothing, and 5xx is sent
-only if it could not be written. A delivery with a valid token that cannot be parsed is kept in the bucket, to be
-replayed with a later version that can parse it.
+Six steps: decode, verify the token, parse, verify the signature, record, answer. Providers treat 200 as success and
+other statuses as failures, which they retry three times. So a report that was written is answered with 200 even if it
+changed nothing, and 5xx is sent only if it could not be written. A delivery with a valid token that cannot be parsed is
+stored in the bucket, to be replayed with a later version that can parse it.
 """
 
 import base64
 import binascii
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
@@ -16,9 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from catchlight.aws.clients import AwsClients
-from catchlight.aws.secrets import RotatingSecret, provider_keys
-from catchlight.callbacks.rejected_deliveries import RejectedDeliveries, RejectedDelivery
-from catchlight.callbacks.verification import decode_json, verify_signature, verify_token
+from catchlight.aws.secrets import RotatingSecret, provider_keys, verify_token
 from catchlight.errors import (
     InvalidCallbackError,
     MalformedBodyError,
@@ -31,6 +31,8 @@ from catchlight.models import TaskReport, TaskStatus, utc_now
 from catchlight.observability.metrics import Unit, metrics_by
 from catchlight.observability.structured_log import StructuredLog
 from catchlight.providers import PROVIDERS, find_provider
+from catchlight.providers.payloads import decode_json
+from catchlight.recovery.rejected_deliveries import RejectedDeliveries, RejectedDelivery
 from catchlight.settings import ReceiveCallbackSettings
 from catchlight.tasks.reports import Recorded, ReportOutcome, Reports
 from catchlight.tasks.table import TasksTable
@@ -54,7 +56,7 @@ class CallbackRequest:
     token: str
     headers: dict[str, str]  # names in lower case
     body: bytes
-    request_id: str | None  # API Gateway's
+    received_at: datetime
 
 
 class Dependencies:
@@ -97,25 +99,15 @@ def receive(event: dict[str, Any]) -> dict[str, Any]:
     try:
         request = decode(event)
         verify_token(request.token, dependencies().callback_token.versions())
-        report = parse(request)
+        with unreadable_deliveries_kept(request, event):
+            report = parse(request)
+        verify_signature(report, request)
         recorded = dependencies().reports.record(report)
     except RequestError as exc:
         return refuse(exc, event)
     except StoreUnavailableError as exc:
         return defer(exc, event, report)
-    logger.info(
-        "callback received",
-        task=report.task,
-        status=report.status,
-        outcome=recorded.outcome,
-        previous_status=recorded.previous_status,
-        # Also in the API's access log, which does not contain the task.
-        request_id=request_id(event),
-    )
-    count(report.provider, recorded)
-    if recorded.evidence_error:
-        report_failure("the overruled failure is not in conflicts", recorded.evidence_error, event, task=report.task)
-    return answer(HTTPStatus.OK, {"status": "received"})
+    return acknowledge(report, recorded, event)
 
 
 def decode(event: dict[str, Any]) -> CallbackRequest:
@@ -131,7 +123,7 @@ def decode(event: dict[str, Any]) -> CallbackRequest:
         try:
             body = base64.b64decode(body, validate=True)
         except binascii.Error:
-            raise MalformedBodyError("the body is not the base64 that it claims to be") from None
+            raise MalformedBodyError("the body is not valid base64") from None
     if len(body) > MAX_BODY_BYTES:
         raise PayloadTooLargeError(f"the body is longer than {MAX_BODY_BYTES} bytes")
     path = event["pathParameters"]
@@ -140,59 +132,73 @@ def decode(event: dict[str, Any]) -> CallbackRequest:
         token=path["token"].removesuffix("/"),
         headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
         body=body,
-        request_id=request_id(event),
+        received_at=utc_now(),
     )
 
 
-def request_id(event: dict[str, Any]) -> str | None:
-    """Returns API Gateway's id of the request, which the access log contains too."""
-    context = event.get("requestContext") or {}
-    found: str | None = context.get("requestId")
-    return found
-
-
 def parse(request: CallbackRequest) -> TaskReport:
-    """Parses a callback into a report, and verifies the signature if the provider signs callbacks.
+    """Parses a callback into a report.
 
     Raises:
-        RequestError: the callback is invalid. If it could not be parsed, it has been kept.
-        StoreUnavailableError: the callback could be neither parsed nor kept.
+        MalformedBodyError, InvalidCallbackError, UnknownProviderError: the callback cannot be parsed.
     """
-    received_at = utc_now()
-    try:
-        body = decode_json(request.body)
-        report = find_provider(request.provider_id).parse_callback(body, received_at=received_at)
-    except (MalformedBodyError, InvalidCallbackError, UnknownProviderError) as exc:
-        # An unknown provider with a valid token is a typing error in the callback URL that a caller has submitted.
-        keep(request, received_at, exc)
-        raise
-    # The signature covers the task's id, so it can be verified only after the body was parsed.
-    if _is_signed(report.provider):
-        verify_signature(request.headers, report.task_id, _webhook_keys(report.provider), now=received_at)
-    return report
+    body = decode_json(request.body)
+    return find_provider(request.provider_id).parse_callback(body, received_at=request.received_at)
 
 
-def keep(request: CallbackRequest, received_at: datetime, reason: RequestError) -> None:
-    """Stores a delivery that cannot be parsed in the bucket.
+@contextmanager
+def unreadable_deliveries_kept(request: CallbackRequest, event: dict[str, Any]) -> Iterator[None]:
+    """Stores a delivery in the bucket if it cannot be parsed, and raises the error again.
 
     Raises:
         StoreUnavailableError: S3 did not accept it; the provider is to send it again.
     """
-    key = dependencies().rejected_deliveries.keep(
-        RejectedDelivery(request.provider_id, received_at, str(reason), request.headers, request.body)
+    try:
+        yield
+    except (MalformedBodyError, InvalidCallbackError, UnknownProviderError) as exc:
+        # An unknown provider with a valid token is a typing error in the callback URL that a caller has submitted.
+        key = dependencies().rejected_deliveries.keep(
+            RejectedDelivery(request.provider_id, request.received_at, str(exc), request.headers, request.body)
+        )
+        logger.error(
+            "a delivery could not be parsed and was stored", key=key, reason=str(exc), request_id=request_id(event)
+        )
+        with metrics_by() as metrics:
+            metrics.add_metric("RejectedDeliveries", Unit.COUNT, 1)
+        raise
+
+
+def verify_signature(report: TaskReport, request: CallbackRequest) -> None:
+    """Lets the provider check the signature if a webhook key is configured for it.
+
+    A signature covers the task's id, so it can be verified only after the body was parsed.
+
+    Raises:
+        UnauthorizedError: the signature is not valid.
+    """
+    secret = dependencies().provider_keys
+    if secret.provider_keys(report.provider).webhook_key is None:
+        return
+    versions = (provider_keys(version, report.provider).webhook_key for version in secret.versions())
+    keys = (key.get_secret_value() for key in versions if key)
+    find_provider(report.provider).verify_callback(report, request.headers, keys)
+
+
+def acknowledge(report: TaskReport, recorded: Recorded, event: dict[str, Any]) -> dict[str, Any]:
+    """Logs and counts a callback that was recorded and returns a 200 response."""
+    logger.info(
+        "callback received",
+        task=report.task,
+        status=report.status,
+        outcome=recorded.outcome,
+        previous_status=recorded.previous_status,
+        # Also in the API's access log, which does not contain the task.
+        request_id=request_id(event),
     )
-    logger.error("a delivery cannot be read and was kept", key=key, reason=str(reason), request_id=request.request_id)
-    with metrics_by() as metrics:
-        metrics.add_metric("RejectedDeliveries", Unit.COUNT, 1)
-
-
-def _is_signed(provider_id: str) -> bool:
-    return provider_keys(dependencies().provider_keys.current(), provider_id).webhook_key is not None
-
-
-def _webhook_keys(provider_id: str) -> list[str]:
-    keys = (provider_keys(version, provider_id).webhook_key for version in dependencies().provider_keys.versions())
-    return [key.get_secret_value() for key in keys if key]
+    count(report.provider, recorded)
+    if recorded.evidence_error:
+        report_failure("the replaced failure is not in conflicts", recorded.evidence_error, event, task=report.task)
+    return answer(HTTPStatus.OK, {"status": "received"})
 
 
 def count(provider_id: str, recorded: Recorded) -> None:
@@ -229,6 +235,13 @@ def report_failure(message: str, error: Exception, event: dict[str, Any], task: 
     from catchlight.observability import failures
 
     failures.report_failure(logger, message, error, task=task, request_id=request_id(event))
+
+
+def request_id(event: dict[str, Any]) -> str | None:
+    """Returns API Gateway's id of the request, which the access log contains too."""
+    context = event.get("requestContext") or {}
+    found: str | None = context.get("requestId")
+    return found
 
 
 def answer(status: HTTPStatus, body: dict[str, str]) -> dict[str, Any]:

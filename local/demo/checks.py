@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catchlight.callbacks.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
 from catchlight.models import ImageState
+from catchlight.recovery.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
 from local.demo.forgeries import forged_urls, trap_path
 from local.demo.runner import DemoTask
 from local.simulator import Delivery, SimulatedTask, Simulator

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from catchlight.callbacks.rejected_deliveries import RejectedDelivery
 from catchlight.models import TaskStatus
+from catchlight.recovery.rejected_deliveries import RejectedDelivery
 from local.artefact import Artefact
 from local.demo import run
 from local.demo.cases import CASES, NO_TOKEN, WITH_TOKEN, Case

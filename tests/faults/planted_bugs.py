@@ -9,7 +9,7 @@ from botocore.client import BaseClient
 
 from catchlight.archiving.archiver import ArchiveRun, ImageArchive
 from catchlight.archiving.confirmation import CallbackConfirmation
-from catchlight.aws.update_expression import UpdateExpression
+from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Reporter, Task, TaskReport
 from catchlight.tasks import confirmations

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import Phase
 
-from catchlight.aws.update_expression import UpdateExpression
+from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.models import TaskStatus
 from catchlight.tasks import confirmations, images, reports, restarts
 from catchlight.tasks.table import TasksTable, UpdateResult

@@ -23,14 +23,12 @@ PACKAGES = {
 }
 OWN_MODULES = {
     "aws",
-    "aws.attribute_values",
+    "aws.batches",
     "aws.clients",
     "aws.dynamodb",
     "aws.secrets",
-    "aws.update_expression",
-    "callbacks",
-    "callbacks.rejected_deliveries",
-    "callbacks.verification",
+    "recovery",
+    "recovery.rejected_deliveries",
     "errors",
     "models",
     "observability",

@@ -256,8 +256,9 @@ def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
     ]
     with failing("SendMessageBatch", fault):
         assert dispatch(records, context) == [records[2]["dynamodb"]["SequenceNumber"]]
-    assert reported(caplog.records, "flux-kontext#task2") == {type(fault).__name__}
-    assert counted(capsys) == [type(fault).__name__]
+    error = type(fault).__name__ if isinstance(fault, KeyError) else "NotQueuedError"
+    assert reported(caplog.records, "flux-kontext#task2") == {error}
+    assert counted(capsys) == [error]
     # What comes after it will come again: an execution that is started now would have another name then.
     assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task0",)]
 
@@ -278,9 +279,10 @@ def test_the_stream_is_read_again_from_the_first_task_without_an_execution(
     with failing("StartExecution", fault):
         assert dispatch(records, context) == [records[1]["dynamodb"]["SequenceNumber"]]
     assert outbox.executions() == []
+    error = type(fault).__name__ if isinstance(fault, KeyError) else "StoreUnavailableError"
     for task in ("flux-kontext#task1", "flux-kontext#task2"):
-        assert reported(caplog.records, task) == {type(fault).__name__}
-    assert counted(capsys) == [type(fault).__name__]
+        assert reported(caplog.records, task) == {error}
+    assert counted(capsys) == [error]
 
     assert dispatch(records[1:], context) == []
     assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task1", "flux-kontext#task2")]
@@ -297,12 +299,15 @@ def test_messages_that_sqs_refuses_one_by_one_come_again(
             refused = parsed["Successful"].pop()
             parsed["Failed"] = [{"Id": refused["Id"], "SenderFault": False, "Code": "InternalError"}]
 
-    app.dependencies().sqs.meta.events.register("after-call.sqs.SendMessageBatch", refuse_the_third_of_the_second_call)
+    app.dependencies().dispatcher._sqs.meta.events.register(
+        "after-call.sqs.SendMessageBatch", refuse_the_third_of_the_second_call
+    )
 
     assert dispatch(records, context) == [records[11]["dynamodb"]["SequenceNumber"]]
     (error,) = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
-    assert (error["task"], error["code"]) == ("flux-kontext#task11", "InternalError")
-    assert counted(capsys) == ["InternalError"]
+    assert error["tasks"] == ["flux-kontext#task11"]
+    assert error["reason"] == "SQS did not accept 1 of 2 messages: InternalError"
+    assert counted(capsys) == ["NotQueuedError"]
 
 
 def test_messages_that_an_answer_does_not_name_come_again(
@@ -311,12 +316,12 @@ def test_messages_that_an_answer_does_not_name_come_again(
     def break_off(parsed: dict[str, Any], **_: Any) -> None:
         parsed.clear()  # what botocore makes of JSON that is cut in the middle
 
-    app.dependencies().sqs.meta.events.register("after-call.sqs.SendMessageBatch", break_off)
+    app.dependencies().dispatcher._sqs.meta.events.register("after-call.sqs.SendMessageBatch", break_off)
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
 
     assert dispatch(records, context) == [records[0]["dynamodb"]["SequenceNumber"]]
-    errors = [vars(record)["task"] for record in caplog.records if record.levelname == "ERROR"]
-    assert errors == [f"flux-kontext#task{number}" for number in range(3)]
+    (error,) = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    assert error["tasks"] == [f"flux-kontext#task{number}" for number in range(3)]
 
 
 @pytest.mark.parametrize("broken", [{"Keys": {}}, {"Keys": None}, {"NewImage": {"status": "SUCCEEDED"}}], ids=str)

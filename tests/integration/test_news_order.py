@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from catchlight.callbacks.verification import decode_json
 from catchlight.models import Failure, FailureReason, Image, ImageKind, ImageState, Reporter, TaskReport, TaskStatus
 from catchlight.providers import PROVIDERS
+from catchlight.providers.payloads import decode_json
 from tests.integration.conftest import REPOSITORY, Store
 
 NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)

@@ -4,10 +4,13 @@ import base64
 import hashlib
 import hmac
 import json
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from inspect import CO_NEWLOCALS, CO_OPTIMIZED
+from types import FrameType
 from typing import Any
 
 import boto3
@@ -53,6 +56,48 @@ def call(event: dict[str, Any], context: LambdaContext) -> tuple[int, dict[str, 
     assert answer.keys() == {"statusCode", "headers", "body"}
     assert answer["headers"] == {"content-type": "application/json"}
     return answer["statusCode"], json.loads(answer["body"])
+
+
+# ------------------------------------------------------------------------------------------------ modules
+
+# A reader who follows a callback from its event to the write and the answer opens these modules of ours, and no others.
+MODULES = {
+    "functions.receive_callback.app",
+    "catchlight.aws.clients",
+    "catchlight.aws.dynamodb",
+    "catchlight.aws.secrets",
+    "catchlight.models",
+    "catchlight.providers",
+    "catchlight.providers.kie",
+    "catchlight.providers.payloads",
+    "catchlight.settings",
+    "catchlight.tasks.reports",
+    "catchlight.tasks.table",
+}
+OBSERVABILITY = {"catchlight.observability.metrics", "catchlight.observability.structured_log"}
+
+
+def modules_called(event: dict[str, Any], context: LambdaContext) -> set[str]:
+    """Returns the modules of ours whose functions are called while the handler answers."""
+    called = set()
+
+    def note(frame: FrameType, kind: str, _: Any) -> None:
+        # Module bodies and class bodies run at import; only functions count.
+        if kind == "call" and frame.f_code.co_flags & CO_NEWLOCALS and frame.f_code.co_flags & CO_OPTIMIZED:
+            name = frame.f_globals.get("__name__", "")
+            if name.partition(".")[0] in ("catchlight", "functions"):
+                called.add(name)
+
+    sys.setprofile(note)
+    try:
+        assert call(event, context)[0] == 200
+    finally:
+        sys.setprofile(None)
+    return called
+
+
+def test_a_callback_crosses_these_modules(context: LambdaContext) -> None:
+    assert modules_called(a_callback(SUCCESS), context) - OBSERVABILITY == MODULES
 
 
 # ------------------------------------------------------------------------------------------------ taken
@@ -392,7 +437,7 @@ def test_no_log_line_holds_the_token_or_a_url(context: LambdaContext, capsys: py
     assert [line["message"] for line in lines] == [
         "callback received",
         "callback refused",
-        "a delivery cannot be read and was kept",
+        "a delivery could not be parsed and was stored",
         "callback refused",
     ]
     assert lines[0]["task"] == "flux-kontext#task12345"

@@ -12,9 +12,9 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from catchlight.callbacks.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
 from catchlight.client.stack import StackChoice
 from catchlight.errors import StoreUnavailableError
+from catchlight.recovery.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
 from catchlight_cli.command_line import run as run_command_line
 from catchlight_cli.repair.replaying import Replayed, replay
 from functions.receive_callback import app

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError
 
+from catchlight.aws.batches import MAX_KEYS_PER_GET
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import (
     MAX_IMAGES_PER_TASK,
@@ -25,7 +26,6 @@ from catchlight.models import (
     TaskStatus,
 )
 from catchlight.tasks.reports import MAX_CONFLICTS, Recorded, ReportOutcome
-from catchlight.tasks.table import MAX_KEYS_PER_GET
 from tests.integration.conftest import TABLE_NAME, Store
 
 NOW = datetime(2026, 1, 6, 0, 17, 5, 120_000, tzinfo=UTC)

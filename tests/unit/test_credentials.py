@@ -9,8 +9,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
-from catchlight.aws.secrets import CACHE_SECONDS, RECHECK_SECONDS, RotatingSecret, provider_keys
-from catchlight.callbacks.verification import verify_token
+from catchlight.aws.secrets import CACHE_SECONDS, RECHECK_SECONDS, RotatingSecret, provider_keys, verify_token
 from catchlight.errors import SettingsError, StoreUnavailableError, UnauthorizedError
 
 FIRST, SECOND, THIRD = "first" * 10, "second" * 10, "third" * 10

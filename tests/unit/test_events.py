@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from boto3.dynamodb.types import TypeDeserializer
 
-from catchlight.callbacks.verification import decode_json, verify_signature
 from catchlight.models import PollState, Task, split_task_key
 from catchlight.providers import PROVIDERS
+from catchlight.providers.kie import verify_signature
+from catchlight.providers.payloads import decode_json
 from tests.canary_secrets import CALLBACK_TOKEN as TOKEN
 from tests.unit.providers.cases import EVENTS, body_of, load
 from tests.unit.providers.expected_callbacks import CALLBACKS

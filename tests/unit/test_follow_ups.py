@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from catchlight.dispatch import MAX_MESSAGES_PER_CALL, Dispatcher
-from catchlight.errors import StoreUnavailableError
+from catchlight.aws.batches import MAX_MESSAGES_PER_CALL
+from catchlight.dispatch import Dispatcher
+from catchlight.errors import NotQueuedError, StoreUnavailableError
 
 QUEUE_URL = "https://sqs.example/archive"
 STATE_MACHINE = "arn:aws:states:us-east-1:123456789012:stateMachine:poll"
@@ -68,13 +69,23 @@ def test_each_task_is_a_message_that_no_other_run_sends() -> None:
 
 @pytest.mark.parametrize("answer", [lambda _: {}, taken(1), lambda _: {"Failed": [], "Successful": []}])
 def test_messages_that_are_not_named_as_taken_are_not(answer: Callable[[dict[str, Any]], Any]) -> None:
-    with pytest.raises(StoreUnavailableError, match=r"SQS did not take [12] of 2 messages"):
+    with pytest.raises(NotQueuedError, match=r"SQS did not accept [12] of 2 messages: they are missing") as refused:
         dispatcher(Aws(answer)).queue_archiving(["acedata#1", "acedata#2"], nonce="run-7")
+
+    assert refused.value.tasks in (["acedata#2"], ["acedata#1", "acedata#2"])
+
+
+def test_messages_of_the_stream_have_no_nonce() -> None:
+    aws = Aws(taken(1))
+
+    dispatcher(aws).queue_archiving(["acedata#1"])
+
+    assert [json.loads(entry["MessageBody"]) for entry in aws.sent[0]["Entries"]] == [{"task": "acedata#1"}]
 
 
 @pytest.mark.parametrize(("fault", "named"), FAULTS)
 def test_a_fault_of_sqs_is_worth_a_retry(fault: Exception, named: str) -> None:
-    with pytest.raises(StoreUnavailableError, match=f"SQS did not take messages: {named}"):
+    with pytest.raises(StoreUnavailableError, match=f"SQS did not accept messages: {named}"):
         dispatcher(Aws(fails_with(fault))).queue_archiving(["acedata#1"], nonce="run-7")
 
 

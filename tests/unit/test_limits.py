@@ -20,14 +20,13 @@ LIMITS: dict[str, object] = {
     "catchlight.providers.payloads.MAX_CODE_LENGTH": 64,
     "catchlight.providers.payloads.MAX_INTEGER_DIGITS": 15,
     "catchlight.providers.payloads.MAX_EPOCH_SECONDS": 100_000_000_000,
-    "catchlight.callbacks.verification.SIGNATURE_TOLERANCE": timedelta(minutes=5),
+    "catchlight.providers.kie.SIGNATURE_TOLERANCE": timedelta(minutes=5),
     "catchlight.tasks.reports.MAX_CONFLICTS": 10,
     "catchlight.tasks.reports.MAX_URLS_PER_CONFLICT": 4,
     # What AWS takes in one call.
-    "catchlight.tasks.table.MAX_KEYS_PER_GET": 100,
-    "catchlight.dispatch.MAX_MESSAGES_PER_CALL": 10,
-    "functions.dispatch_changes.app.MAX_MESSAGES_PER_CALL": 10,
-    "functions.publish_events.app.MAX_EVENTS_PER_CALL": 10,
+    "catchlight.aws.batches.MAX_KEYS_PER_GET": 100,
+    "catchlight.aws.batches.MAX_MESSAGES_PER_CALL": 10,
+    "catchlight.aws.batches.MAX_EVENTS_PER_CALL": 10,
     "catchlight.api.queries.MAX_KEY_BYTES": 2048,
     "catchlight.api.routes.MAX_PAGE_BYTES": 4 * MIB,
     # Secrets.

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from catchlight.models import Task, TaskStatus
-from catchlight.recovery.reconcile import _batches, _execution_name, _is_due
+from catchlight.recovery.reconcile import _execution_name, _is_due
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 YESTERDAY = "2026-01-30T12:00:00.000Z"
@@ -48,10 +48,3 @@ def test_an_execution_is_named_after_its_tasks_and_their_changes() -> None:
     assert names == [_execution_name(batch) for batch in batches]
     # Step Functions takes names of up to 80 characters.
     assert all(name.startswith("reconcile-") and len(name) == 50 for name in names)
-
-
-def test_batches_are_full_but_for_the_last() -> None:
-    tasks = [a_task(f"acedata#{number}") for number in range(5)]
-
-    assert list(_batches(iter(tasks), 2)) == [tasks[:2], tasks[2:4], tasks[4:]]
-    assert list(_batches(iter([]), 2)) == []

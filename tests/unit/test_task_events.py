@@ -11,6 +11,7 @@ from boto3.dynamodb.types import TypeSerializer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from catchlight.aws.batches import MAX_EVENTS_PER_CALL
 from catchlight.errors import TaskEventError
 from catchlight.events import DETAIL_TYPES, EVENT_IDS, MAX_DETAIL_BYTES, MAX_REASON_BYTES, TaskEvent, arrives, cut
 from catchlight.models import (
@@ -321,7 +322,7 @@ def test_the_largest_events_are_as_large_as_the_page_says() -> None:
 def test_ten_of_the_largest_go_in_one_call() -> None:
     envelope = 14 + len("catchlight") + max(map(len, DETAIL_TYPES.values()))  # as EventBridge counts
 
-    assert app.MAX_EVENTS_PER_CALL * (MAX_DETAIL_BYTES + envelope) < 256 * 1024
+    assert MAX_EVENTS_PER_CALL * (MAX_DETAIL_BYTES + envelope) < 256 * 1024
 
 
 def test_an_event_that_is_too_large_is_none() -> None:

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from catchlight.callbacks.verification import decode_json, verify_signature, verify_token
+from catchlight.aws.secrets import verify_token
 from catchlight.errors import InvalidCallbackError, MalformedBodyError, UnauthorizedError
 from catchlight.models import TaskReport
 from catchlight.providers import PROVIDERS
+from catchlight.providers.kie import verify_signature
+from catchlight.providers.payloads import decode_json
 from tests.canary_secrets import CALLBACK_TOKEN as TOKEN
 from tests.canary_secrets import OTHER_TOKEN
 

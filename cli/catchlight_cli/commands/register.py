@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from catchlight.api.schemas import MAX_TASKS_PER_REGISTRATION, NewTask
+from catchlight.aws.batches import batches
 from catchlight.client import TasksClient
 from catchlight.client.aws_errors import UsageError
 from catchlight.models import Model
@@ -35,7 +36,7 @@ def run(session: Session) -> ExitStatus:
     with TasksClient.of(session.stack) as api:
         tasks = tuple(
             task
-            for some in session.screen.track(_batches(task_ids), "Registering")
+            for some in session.screen.track(batches(task_ids, MAX_TASKS_PER_REGISTRATION), "Registering")
             for task in api.register(options.provider, some)
         )
     session.screen.show(Registered(tasks=tasks), lambda: [_table(tasks)])
@@ -51,11 +52,6 @@ def _read_task_ids(given: Sequence[str]) -> list[str]:
     if not task_ids:
         raise UsageError("No task id came on stdin.")
     return list(dict.fromkeys(task_ids))
-
-
-def _batches(task_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(task_ids), MAX_TASKS_PER_REGISTRATION):
-        yield task_ids[start : start + MAX_TASKS_PER_REGISTRATION]
 
 
 def _table(tasks: Sequence[NewTask]) -> Table:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from rich.console import RenderableType
 from rich.text import Text
 
-from catchlight.callbacks.rejected_deliveries import RejectedDeliveries
 from catchlight.models import Model
+from catchlight.recovery.rejected_deliveries import RejectedDeliveries
 from catchlight.tasks.reports import Reports
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.factories import tasks_table

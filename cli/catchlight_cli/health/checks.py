@@ -12,8 +12,7 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import computed_field
 
-from catchlight.aws.secrets import ProviderKeys, provider_keys
-from catchlight.callbacks.verification import TOKEN_PATTERN
+from catchlight.aws.secrets import TOKEN_PATTERN, ProviderKeys, provider_keys
 from catchlight.client.aws_errors import explain
 from catchlight.client.stack import Stack
 from catchlight.errors import SettingsError

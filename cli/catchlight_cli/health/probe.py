@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from catchlight.callbacks.verification import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from catchlight.client.http_client import http_client
 from catchlight.models import PROBE_STATUS, TaskStatus, iso, task_key
 from catchlight.providers import flux_kontext
+from catchlight.providers.kie import SIGNATURE_HEADER, TIMESTAMP_HEADER
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 
+from catchlight.aws.batches import MAX_KEYS_PER_GET, batches
 from catchlight.models import Model, is_task_key, split_task_key, task_key
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.registration import Registry
-from catchlight.tasks.table import MAX_KEYS_PER_GET, TasksTable
+from catchlight.tasks.table import TasksTable
 
 # Accepted names of the task id in CSV headers and JSON lines.
 _ID_NAMES = ("taskId", "task_id", "id")
@@ -153,7 +154,7 @@ def unknown_tasks(table: TasksTable, tasks: Sequence[str], *, on_progress: Calla
     This makes an import resumable: tasks that an earlier run registered are skipped, and reading is a hundred times as
     fast as registering.
     """
-    for batch in _batches(tasks, MAX_KEYS_PER_GET):
+    for batch in batches(tasks, MAX_KEYS_PER_GET):
         known = table.get_many(batch)
         on_progress(len(batch))
         yield from (task for task in batch if task not in known)
@@ -174,7 +175,7 @@ def register(
     """
     ends_at = clock()
     size = max(1, min(_BATCH_SIZE, int(per_second)))
-    for batch in _batches(tasks, size):
+    for batch in batches(tasks, size):
         # After a slow batch the next ones do not catch up: the rate is an upper limit.
         ends_at = max(ends_at, clock()) + len(batch) / per_second
         by_provider = groupby(sorted(map(split_task_key, batch)), key=lambda key: key[0])
@@ -185,9 +186,3 @@ def register(
         ]
         if (left := ends_at - clock()) > 0:
             sleep(left)
-
-
-def _batches(tasks: Iterable[str], size: int) -> Iterator[list[str]]:
-    remaining = iter(tasks)
-    while batch := list(islice(remaining, size)):
-        yield batch

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batches
+
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 # SQS returns and accepts 10 messages per call at most.
-_BATCH_SIZE = 10
+_BATCH_SIZE = MAX_MESSAGES_PER_CALL
 # Long polling queries all SQS servers; short polling may return nothing from a queue that has a few messages.
 _PATIENCE_SECONDS = 1
 
@@ -73,7 +75,7 @@ class DeadLetterQueue:
 
     def give_back(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Makes the messages visible again at once."""
-        for batch in _batches(dead_letters):
+        for batch in batches(dead_letters, MAX_MESSAGES_PER_CALL):
             self._sqs.change_message_visibility_batch(
                 QueueUrl=self._url,
                 Entries=[
@@ -85,7 +87,7 @@ class DeadLetterQueue:
     def remove(self, dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """Deletes messages. Returns the ones that SQS did not delete; they become visible again later."""
         left = []
-        for batch in _batches(dead_letters):
+        for batch in batches(dead_letters, MAX_MESSAGES_PER_CALL):
             answer = self._sqs.delete_message_batch(
                 QueueUrl=self._url,
                 Entries=[
@@ -97,8 +99,3 @@ class DeadLetterQueue:
             deleted = {entry["Id"] for entry in answer.get("Successful", [])}
             left += [dead_letter for number, dead_letter in enumerate(batch) if str(number) not in deleted]
         return left
-
-
-def _batches(dead_letters: Sequence[DeadLetter]) -> Iterator[Sequence[DeadLetter]]:
-    for start in range(0, len(dead_letters), _BATCH_SIZE):
-        yield dead_letters[start : start + _BATCH_SIZE]

@@ -6,11 +6,11 @@ others stay.
 
 from collections.abc import Iterator
 
-from catchlight.callbacks.rejected_deliveries import RejectedDeliveries
-from catchlight.callbacks.verification import decode_json
 from catchlight.errors import RequestError
 from catchlight.models import Model
 from catchlight.providers import find_provider
+from catchlight.providers.payloads import decode_json
+from catchlight.recovery.rejected_deliveries import RejectedDeliveries
 from catchlight.tasks.reports import Reports
 
 

@@ -9,8 +9,8 @@ import boto3
 import httpx
 import pytest
 
-from catchlight.callbacks.verification import verify_signature
 from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, task_key, utc_now
+from catchlight.providers.kie import verify_signature
 from catchlight_cli.health.probe import BINARY_TYPE, ID_PREFIX, Answer, Endpoint, signed
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN, WEBHOOK_KEY
 from tests.integration.cli.conftest import ALARM, Deployed

@@ -10,8 +10,8 @@ import boto3
 import botocore.client
 import pytest
 
-from catchlight.callbacks.rejected_deliveries import RejectedDeliveries, RejectedDelivery
 from catchlight.models import iso, utc_now
+from catchlight.recovery.rejected_deliveries import RejectedDeliveries, RejectedDelivery
 from catchlight_cli.health.probe import Answer, Endpoint
 from local.lambda_.runtime_api import Outcome
 from local.moto.patches import functions_run_by

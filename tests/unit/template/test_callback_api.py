@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from catchlight.aws import clients
-from catchlight.callbacks.verification import TOKEN_PATTERN
+from catchlight.aws.secrets import TOKEN_PATTERN
 from tests.unit.template.expanded import FUNCTIONS, RESOURCES, deployed, of_type
 from tests.unit.template.expanded import referred as referred_to
 

@@ -2,11 +2,10 @@
 
 import pytest
 
+from catchlight.aws.batches import MAX_EVENTS_PER_CALL, MAX_MESSAGES_PER_CALL
 from catchlight.images import fetcher
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from functions.archive_images import app as archive_images
-from functions.dispatch_changes import app as dispatch_changes
-from functions.publish_events import app as publish_events
 from tests.unit.template.expanded import (
     EVENT_SOURCES,
     FUNCTIONS,
@@ -109,8 +108,8 @@ def test_changes_wait_a_second_at_most_to_be_gathered(name: str) -> None:
 @pytest.mark.parametrize(
     ("function", "changes_per_call"),
     [
-        ("DispatchChangesFunction", dispatch_changes.MAX_MESSAGES_PER_CALL),
-        ("PublishEventsFunction", publish_events.MAX_EVENTS_PER_CALL),
+        ("DispatchChangesFunction", MAX_MESSAGES_PER_CALL),
+        ("PublishEventsFunction", MAX_EVENTS_PER_CALL),
     ],
 )
 def test_a_batch_of_changes_fits_into_its_functions_time(function: str, changes_per_call: int) -> None:

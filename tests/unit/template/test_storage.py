@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.callbacks import rejected_deliveries
+from catchlight.recovery import rejected_deliveries
 from local.template.intrinsic_functions import Resolver
 from tests.unit.template.expanded import EXPANDED, FUNCTIONS, QUEUES, RESOURCES, deployed, of_type
 from tests.unit.template.expanded import referred as referred_to

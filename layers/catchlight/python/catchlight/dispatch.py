@@ -1,7 +1,6 @@
-"""Starts polling or archiving of tasks again.
+"""Starts polling and archiving of tasks, for changes in the table's stream and for repairs.
 
-Used for repairs, which are not triggered by the table's stream. Both are safe to repeat: polling skips tasks that have
-a result already, and the archiver skips tasks that are archived.
+Both are safe to repeat: polling skips tasks that have a result already, and the archiver skips tasks that are archived.
 """
 
 import json
@@ -10,15 +9,12 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from catchlight.errors import StoreUnavailableError
+from catchlight.errors import NotQueuedError, StoreUnavailableError
 from catchlight.models import PollState
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
     from mypy_boto3_stepfunctions.client import SFNClient
-
-# The limit of SendMessageBatch.
-MAX_MESSAGES_PER_CALL = 10
 
 
 class Dispatcher:
@@ -35,13 +31,17 @@ class Dispatcher:
         self._archive_queue_url = archive_queue_url
         self._state_machine = state_machine
 
-    def queue_archiving(self, tasks: Sequence[str], *, nonce: str) -> None:
+    def queue_archiving(self, tasks: Sequence[str], *, nonce: str | None = None) -> None:
         """Sends one message per task to the archive queue, for at most `MAX_MESSAGES_PER_CALL` tasks.
 
-        The nonce makes each message body unique: a consumer that compares bodies could take an identical message for a
+        A nonce makes each message body unique: a consumer that compares bodies could take an identical message for a
         duplicate of an earlier one.
+
+        Raises:
+            NotQueuedError: SQS did not accept all messages.
         """
-        bodies = [json.dumps({"task": task, "nonce": nonce}) for task in tasks]
+        run = {"nonce": nonce} if nonce else {}
+        bodies = [json.dumps({"task": task, **run}) for task in tasks]
         entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
         try:
             answer = self._sqs.send_message_batch(
@@ -49,11 +49,15 @@ class Dispatcher:
                 Entries=entries,  # type: ignore[arg-type] # a TypedDict of the stubs, which Lambda does not have
             )
         except (ClientError, BotoCoreError) as exc:
-            raise StoreUnavailableError(f"SQS did not take messages: {_code(exc)}") from exc
-        # Counts the successful entries instead of reading the failed ones: botocore parses a truncated response as an
-        # empty one, without failed entries.
-        if left := len(tasks) - len(answer.get("Successful", [])):
-            raise StoreUnavailableError(f"SQS did not take {left} of {len(tasks)} messages")
+            raise NotQueuedError(f"SQS did not accept messages: {_code(exc)}", tasks) from exc
+        # Failures are the entries missing in `Successful`, not those in `Failed`: botocore parses a truncated response
+        # as an empty one.
+        accepted = {entry["Id"] for entry in answer.get("Successful", [])}
+        refused = [task for task, entry in zip(tasks, entries, strict=True) if entry["Id"] not in accepted]
+        if refused:
+            codes = {entry["Code"] for entry in answer.get("Failed", [])}
+            reason = ", ".join(sorted(codes)) or "they are missing in its response"
+            raise NotQueuedError(f"SQS did not accept {len(refused)} of {len(tasks)} messages: {reason}", refused)
 
     def start_polling(self, tasks: Sequence[str], *, name: str, wait_seconds: int) -> bool:
         """Starts an execution of the polling state machine for at most `MAX_TASKS_PER_EXECUTION` tasks.

@@ -8,6 +8,7 @@
     │   ├── UnknownProviderError        404
     │   └── PayloadTooLargeError        413
     ├── StoreUnavailableError           a call to an AWS service failed                      worth a retry
+    │   └── NotQueuedError              SQS did not accept some messages                     worth a retry
     ├── SettingsError                   environment or secret is missing or malformed
     ├── ProviderError                   a request to a provider failed; the task's status stays unknown
     │   ├── ProviderUnavailableError    no answer, HTTP 5xx, an answer in an unknown format  worth a retry
@@ -27,6 +28,7 @@ Class names are a contract, because `ErrorEquals` in statemachines/poll_tasks.as
 bodies of 4xx responses are a contract, too.
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -82,6 +84,14 @@ class PayloadTooLargeError(RequestError):
 
 class StoreUnavailableError(ImageTasksError):
     """A call to an AWS service (DynamoDB, Secrets Manager, S3, SQS, ...) failed, after botocore's own retries."""
+
+
+class NotQueuedError(StoreUnavailableError):
+    """SQS did not accept the messages of some tasks, whose keys are in `tasks`. The other tasks are queued."""
+
+    def __init__(self, message: str, tasks: Sequence[str]) -> None:
+        super().__init__(message)
+        self.tasks = tasks
 
 
 class SettingsError(ImageTasksError):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from pydantic_core import to_json
 
-from catchlight.aws.attribute_values import from_attribute
+from catchlight.aws.dynamodb import from_attribute
 from catchlight.errors import TaskEventError
 from catchlight.models import (
     PROBE_STATUS,

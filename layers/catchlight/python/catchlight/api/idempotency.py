@@ -16,8 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from catchlight.aws.dynamodb import deserialized, store_errors
-from catchlight.aws.update_expression import UpdateExpression
+from catchlight.aws.dynamodb import UpdateExpression, deserialized, store_errors
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Model, task_key
 

@@ -15,8 +15,8 @@ from catchlight.api.problems import (
     Problem,
 )
 from catchlight.api.schemas import FieldProblem, IdempotencyKey, Registration, Submission
-from catchlight.callbacks.verification import decode_json
 from catchlight.errors import MalformedBodyError
+from catchlight.providers.payloads import decode_json
 
 # Enough for the longest prompt and a list of image URLs. Images themselves are not part of a request.
 MAX_BODY_BYTES = 256 * 1024

@@ -1,18 +1,20 @@
-"""Reads secrets from AWS Secrets Manager on demand and caches them for minutes.
+"""Reads secrets from AWS Secrets Manager on demand, caches them for minutes, and compares tokens with them.
 
 The previous version of a secret stays valid during a rotation.
 """
 
+import hmac
 import json
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic.alias_generators import to_camel
 
-from catchlight.errors import SettingsError, StoreUnavailableError
+from catchlight.errors import SettingsError, StoreUnavailableError, UnauthorizedError
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
@@ -22,6 +24,8 @@ CACHE_SECONDS = 300
 # A mismatch refreshes a cached secret that is older than this. Without this limit, every request with invalid
 # credentials would cause a call to Secrets Manager.
 RECHECK_SECONDS = 30
+# The format of the callback token in the URL.
+TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
 
 
 class ProviderKeys(BaseModel):
@@ -116,3 +120,17 @@ def provider_keys(secret: str, provider_id: str) -> ProviderKeys:
         raise SettingsError(
             'the provider keys secret must be JSON like {"flux-kontext": {"apiKey": "...", "webhookKey": "..."}}'
         ) from None
+
+
+def verify_token(presented: str, live_tokens: Iterable[str]) -> None:
+    """Checks the callback token of the URL, in constant time per token.
+
+    Raises:
+        UnauthorizedError: the token is malformed or is none of the valid ones.
+    """
+    # The format first: a malformed token must not cause a call to Secrets Manager.
+    if TOKEN_PATTERN.fullmatch(presented):
+        for token in live_tokens:
+            if hmac.compare_digest(presented.encode(), token.encode()):
+                return
+    raise UnauthorizedError("the token in the URL is not valid")

@@ -3,7 +3,7 @@
 A callback has the same body as the response to a synchronous call. The record that a poll returns has it in `response`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +19,7 @@ from catchlight.errors import (
     ProviderRefusedError,
     ProviderUnavailableError,
     RequestRefusedError,
+    UnauthorizedError,
 )
 from catchlight.models import (
     MAX_IMAGES_PER_TASK,
@@ -208,6 +209,19 @@ class AceDataProvider:
         else:
             verdict = ProviderResult(images=images, request=answer.request())
         return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
+
+    def verify_callback(
+        self,
+        callback: TaskReport,  # noqa: ARG002
+        headers: Mapping[str, str],  # noqa: ARG002
+        keys: Iterable[str],  # noqa: ARG002
+    ) -> None:
+        """Rejects the callback: Ace Data documents no signature, so a webhook key cannot be satisfied.
+
+        Raises:
+            UnauthorizedError: always.
+        """
+        raise UnauthorizedError(f"{self.id} does not sign its callbacks, but a webhook key is configured for it")
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
         """Builds the request that polls up to `poll_batch_size` tasks."""

@@ -3,7 +3,11 @@
 Flux Kontext API and NanoBanana API differ only in their URLs, image hosts and URL lifetimes.
 """
 
-from collections.abc import Mapping, Sequence
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -20,6 +24,7 @@ from catchlight.errors import (
     ProviderRefusedError,
     ProviderUnavailableError,
     RequestRefusedError,
+    UnauthorizedError,
 )
 from catchlight.models import Failure, FailureReason, ImageKind, Reporter, TaskReport
 from catchlight.providers.payloads import (
@@ -75,6 +80,14 @@ REQUEST_ERRORS: dict[int, tuple[type[ProviderError], str]] = {
     429: (ProviderBusyError, "the rate limit is reached"),
     455: (ProviderBusyError, "maintenance"),
 }
+
+# kie.ai signs the task id and the time, and sends both headers; documented at docs.kie.ai, "Webhook verification".
+TIMESTAMP_HEADER = "x-webhook-timestamp"
+SIGNATURE_HEADER = "x-webhook-signature"
+TIMESTAMP_PATTERN = re.compile(r"[0-9]{10}", re.ASCII)
+SIGNATURE_PATTERN = re.compile(r"[A-Za-z0-9+/]{43}=", re.ASCII)
+# No tolerance is documented; other clients of this scheme use five minutes in both directions.
+SIGNATURE_TOLERANCE = timedelta(seconds=300)
 
 
 class SuccessFlag(IntEnum):
@@ -236,6 +249,14 @@ class KieProvider:
             verdict = read(Callback, body, error=InvalidCallbackError).verdict()
         return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
 
+    def verify_callback(self, callback: TaskReport, headers: Mapping[str, str], keys: Iterable[str]) -> None:
+        """Checks the signature of a parsed callback; see `verify_signature`.
+
+        Raises:
+            UnauthorizedError: the signature is not valid.
+        """
+        verify_signature(headers, callback.task_id, keys, now=callback.reported_at)
+
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:
         """Builds the request that polls one task."""
         (task_id,) = task_ids
@@ -280,3 +301,27 @@ class KieProvider:
             return ProviderUnavailableError(f"{self.id} answered without a code")
         error, meaning = REQUEST_ERRORS.get(code, (ProviderUnavailableError, "the request failed"))
         return error(f"{self.id} answered {code}: {meaning}")
+
+
+def verify_signature(headers: Mapping[str, str], task_id: str, live_keys: Iterable[str], *, now: datetime) -> None:
+    """Checks kie.ai's signature: base64(HMAC-SHA256(key, taskId + "." + timestamp)).
+
+    The signature covers only the task id and the time: status and URLs in the body stay unconfirmed.
+
+    Args:
+        headers: names in lower case. A header that was sent twice is comma-joined and therefore rejected.
+        live_keys: the webhook keys valid now. Without keys, or with empty ones only, every signature is rejected.
+
+    Raises:
+        UnauthorizedError: the signature is missing, malformed, too old, too new, or made with another key.
+    """
+    timestamp = headers.get(TIMESTAMP_HEADER, "")
+    signature = headers.get(SIGNATURE_HEADER, "")
+    if TIMESTAMP_PATTERN.fullmatch(timestamp) and SIGNATURE_PATTERN.fullmatch(signature):
+        age = abs(now.timestamp() - int(timestamp))
+        signed = f"{task_id}.{timestamp}".encode()
+        for key in live_keys:
+            expected = base64.b64encode(hmac.new(key.encode(), signed, hashlib.sha256).digest())
+            if key and hmac.compare_digest(signature.encode(), expected) and age <= SIGNATURE_TOLERANCE.total_seconds():
+                return
+    raise UnauthorizedError("the webhook signature is missing, malformed, expired or made with another key")

@@ -1,4 +1,4 @@
-"""Parses the parts that all providers' JSON has in common: ids, URLs, codes, messages, times and results of tasks."""
+"""Decodes and parses what all providers' JSON has in common: ids, URLs, codes, messages, times and results of tasks."""
 
 import json
 import re
@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from catchlight.errors import InvalidCallbackError, ProviderUnavailableError
+from catchlight.errors import InvalidCallbackError, MalformedBodyError, ProviderUnavailableError
 from catchlight.models import (
     MAX_MESSAGE_LENGTH,
     MAX_PROMPT_LENGTH,
@@ -74,6 +74,42 @@ def read(
         where = ".".join(str(step) for step in (at, *first["loc"]) if step != "") or "body"
         what = _JSON_TERMS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         raise error(f"{where}: {what}") from None
+
+
+# ------------------------------------------------------------------------------------------------ JSON
+
+
+def decode_json(body: bytes) -> Any:
+    """Decodes JSON according to RFC 8259: in UTF-8, without NaN, repeated keys, or nesting that exhausts the stack.
+
+    Raises:
+        MalformedBodyError: the body is not such JSON.
+    """
+    try:
+        return json.loads(
+            body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated_keys
+        )
+    except UnicodeDecodeError:
+        raise MalformedBodyError("the body is not UTF-8") from None
+    except RecursionError:
+        raise MalformedBodyError("the body is nested too deeply") from None
+    except json.JSONDecodeError as exc:
+        raise MalformedBodyError(f"the body is not JSON: {exc.msg} at character {exc.pos}") from None
+    except ValueError:
+        # int() rejects an integer of thousands of digits (CVE-2020-10735).
+        raise MalformedBodyError("the body holds a number that is too long") from None
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise MalformedBodyError("the body is not JSON: NaN and Infinity are no numbers")
+
+
+def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Two parsers of {"taskId": "a", "taskId": "b"} may see different tasks.
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise MalformedBodyError("the body has an object with the same key twice")
+    return result
 
 
 # ------------------------------------------------------------------------------------------------ values

@@ -5,7 +5,7 @@ the requests that poll tasks. It also knows the paths of requests for images. It
 and `api.submission_client` send requests, and `tasks.reports` records reports.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -76,6 +76,18 @@ class Provider(Protocol):
         Raises:
             InvalidCallbackError: the body does not have the documented format. The message names the field, without its
                 value.
+        """
+
+    def verify_callback(self, callback: TaskReport, headers: Mapping[str, str], keys: Iterable[str]) -> None:
+        """Checks the signature of a parsed callback, if a webhook key is configured for the provider.
+
+        Args:
+            callback: the parsed callback. `reported_at` is the time when it was received.
+            headers: names in lower case. A header that was sent twice has both values, joined by a comma.
+            keys: the webhook keys that are valid now.
+
+        Raises:
+            UnauthorizedError: the signature is missing, malformed, too old, too new, or made with another key.
         """
 
     def poll_request(self, task_ids: Sequence[str]) -> PollRequest:

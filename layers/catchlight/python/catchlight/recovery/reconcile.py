@@ -14,7 +14,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from catchlight.dispatch import MAX_MESSAGES_PER_CALL, Dispatcher
+from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batches
+from catchlight.dispatch import Dispatcher
 from catchlight.models import MAX_TASKS_PER_EXECUTION, Task, TaskStatus, is_task_key, iso
 from catchlight.tasks.by_status import TasksByStatus
 from catchlight.tasks.restarts import Restarts
@@ -99,7 +100,7 @@ class Reconciliation:
         written is not overdue in the next run.
         """
         tasks = islice(self.overdue(longer_than), limit)
-        for number, batch in enumerate(_batches(tasks, MAX_TASKS_PER_EXECUTION)):
+        for number, batch in enumerate(batches(tasks, MAX_TASKS_PER_EXECUTION)):
             keys = tuple(task.task for task in batch)
             # Executions wait one second more each, so that they do not query the providers all at the same moment.
             start = partial(self._dispatcher.start_polling, keys, name=_execution_name(batch), wait_seconds=number)
@@ -113,7 +114,7 @@ class Reconciliation:
         Their messages may also be in the dead-letter queue. Waiting for an operator to redrive them risks that the URLs
         expire first. A second message is harmless to the archiver, and each task is queued at most once a day.
         """
-        for batch in _batches(islice(self.due_for_archiving(longer_than), limit), MAX_MESSAGES_PER_CALL):
+        for batch in batches(islice(self.due_for_archiving(longer_than), limit), MAX_MESSAGES_PER_CALL):
             keys = tuple(task.task for task in batch)
             queue = partial(self._dispatcher.queue_archiving, keys, nonce=f"reconcile-{iso(self._now())}")
             yield self._repair(batch, queue, self._restarts.note_archiving)
@@ -147,8 +148,3 @@ def _is_due(task: Task, now: datetime) -> bool:
 def _execution_name(batch: Sequence[Task]) -> str:
     digest = hashlib.sha256(",".join(f"{task.task}@{task.updated_at}" for task in batch).encode()).hexdigest()
     return f"reconcile-{digest[:40]}"
-
-
-def _batches(tasks: Iterator[Task], size: int) -> Iterator[list[Task]]:
-    while batch := list(islice(tasks, size)):
-        yield batch

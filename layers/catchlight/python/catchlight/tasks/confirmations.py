@@ -7,7 +7,7 @@ same result.
 
 from dataclasses import dataclass
 
-from catchlight.aws.update_expression import UpdateExpression
+from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.models import GenerationRequest, Reporter, Task, TaskReport, TaskStatus, iso
 from catchlight.tasks.reports import MAX_CONFLICTS, evidence_of, update_by_report
 from catchlight.tasks.table import TasksTable, complete_request, document, parse_item

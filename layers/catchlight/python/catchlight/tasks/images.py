@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from catchlight.aws.update_expression import UpdateExpression
+from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.models import GenerationRequest, Image, ImageState, Task, TaskStatus, iso
 from catchlight.tasks.table import TasksTable, complete_request, document, is_as_read, set_status
 

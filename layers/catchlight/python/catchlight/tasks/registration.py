@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from catchlight.aws.update_expression import UpdateExpression
+from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.models import GenerationRequest, TaskStatus, iso, task_key
 from catchlight.tasks.table import TasksTable, document, set_arrival
 

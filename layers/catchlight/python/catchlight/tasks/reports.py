@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from catchlight.aws.update_expression import UpdateExpression
+from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Conflict, GenerationRequest, Reporter, Task, TaskReport, TaskStatus, iso
 from catchlight.tasks.table import TasksTable, complete_request, document, parse_item, set_arrival, set_status

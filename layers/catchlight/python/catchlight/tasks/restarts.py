@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from catchlight.aws.update_expression import UpdateExpression
+from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.models import Task, TaskStatus, iso
 from catchlight.tasks.table import TasksTable, is_as_read, set_status
 

@@ -1,22 +1,20 @@
 """Reads the tasks table and makes the conditional updates on which the other modules of this package build."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from catchlight.aws.dynamodb import deserialized, malformed_attributes, store_errors
-from catchlight.aws.update_expression import UpdateExpression
+from catchlight.aws.batches import MAX_KEYS_PER_GET, batches
+from catchlight.aws.dynamodb import UpdateExpression, deserialized, malformed_attributes, store_errors
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import GenerationRequest, Model, Task, TaskStatus, iso
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-# BatchGetItem is limited to 100 keys and 16 MB. Keys beyond 16 MB are returned as unprocessed and requested again.
-MAX_KEYS_PER_GET = 100
 # The only partition key of the index byArrival: see the index in the template for the throughput that this allows.
 FEED = "tasks"
 
@@ -57,25 +55,27 @@ class TasksTable:
         A malformed item is omitted, and `unreadable` is called with its key and the names of its malformed attributes.
         """
         found: dict[str, Task] = {}
-        wanted = [_key(task) for task in dict.fromkeys(tasks)]
-        while wanted:
-            batch, wanted = wanted[:MAX_KEYS_PER_GET], wanted[MAX_KEYS_PER_GET:]
-            with store_errors():
-                answer = self._client.batch_get_item(
-                    RequestItems={self._name: {"Keys": batch, "ConsistentRead": True}},
-                )
-            for item in answer["Responses"].get(self._name, []):
-                # Users can edit items by hand: a malformed one must not prevent reading the others.
-                try:
-                    task = Task.model_validate(deserialized(item))
-                except ValidationError as exc:
-                    if unreadable:
-                        unreadable(item["task"]["S"], malformed_attributes(exc))
-                else:
-                    found[task.task] = task
-            if self._name in answer["UnprocessedKeys"]:
-                wanted += answer["UnprocessedKeys"][self._name]["Keys"]
+        for item in self._items(dict.fromkeys(tasks)):
+            # Users can edit items by hand: a malformed one must not prevent reading the others.
+            try:
+                task = Task.model_validate(deserialized(item))
+            except ValidationError as exc:
+                if unreadable:
+                    unreadable(item["task"]["S"], malformed_attributes(exc))
+            else:
+                found[task.task] = task
         return found
+
+    def _items(self, tasks: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+        for batch in batches(tasks, MAX_KEYS_PER_GET):
+            keys: Sequence[Mapping[str, Any]] = [_key(task) for task in batch]
+            while keys:
+                with store_errors():
+                    answer = self._client.batch_get_item(
+                        RequestItems={self._name: {"Keys": keys, "ConsistentRead": True}}
+                    )
+                yield from answer["Responses"].get(self._name, [])
+                keys = answer["UnprocessedKeys"].get(self._name, {"Keys": []})["Keys"]
 
     def update(
         self,

@@ -9,7 +9,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catchlight.aws.attribute_values import from_attribute, to_attribute
+from catchlight.aws.dynamodb import from_attribute, to_attribute
 
 decimals = st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**20), max_value=10**20)
 numbers = st.integers(-(10**37), 10**37) | decimals

@@ -1,1 +1,0 @@
-"""Verifies callbacks and stores the deliveries that could not be parsed."""
