@@ -26,12 +26,12 @@ from pathlib import Path
 import httpx
 
 from catchlight.aws.secrets import verify_token
-from catchlight.providers.kie import verify_signature
-from catchlight.providers.payloads import decode_json
 from catchlight.errors import ImageError, ImageRejectedError, ProviderError, RequestError, UnauthorizedError
 from catchlight.images.formats import MAX_PIXELS, read_image_facts
 from catchlight.images.url_policy import HTTPS_PORT, UrlPolicy
 from catchlight.providers import PROVIDERS
+from catchlight.providers.kie import verify_signature
+from catchlight.providers.payloads import decode_json
 from local import REPOSITORY
 
 FINDINGS = REPOSITORY / ".fuzz"

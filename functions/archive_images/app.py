@@ -170,7 +170,7 @@ def log(run: ArchiveRun) -> None:
     """Logs a run: the state of each image, and why the others are to be retried."""
     task = run.task.task
     if run.is_contradicted:
-        logger.error("a callback claimed a result that its provider does not have", task=task, status=run.task.status)
+        logger.error("the provider contradicts a result that a callback reported", task=task, status=run.task.status)
     for image in run.images:
         logger.info("image settled", task=task, kind=image.kind, state=image.state, key=image.key, reason=image.reason)
     for failure in run.failures:
@@ -208,7 +208,7 @@ def retry_in_time(message: dict[str, Any], run: ArchiveRun | None) -> None:
     """Sets the message's visibility timeout to the retry delay; if that fails, the queue's 120 s apply."""
     try:
         seconds = retry_after_seconds(
-            receive_count(message), urls_die_at=run.urls_die_at if run else None, now=utc_now()
+            receive_count(message), urls_expire_at=run.urls_expire_at if run else None, now=utc_now()
         )
         dependencies().sqs.change_message_visibility(
             QueueUrl=dependencies().settings.archive_queue_url,
@@ -216,6 +216,4 @@ def retry_in_time(message: dict[str, Any], run: ArchiveRun | None) -> None:
             VisibilityTimeout=seconds,
         )
     except Exception as exc:  # noqa: BLE001 - the message is received again in any case
-        report_failure(
-            logger, "visibility not changed, the message comes back after the queue's own", exc, task=task_of(message)
-        )
+        report_failure(logger, "visibility timeout not changed, the queue's own applies", exc, task=task_of(message))

@@ -119,7 +119,7 @@ def read_change(record: dict[str, Any]) -> Change | None:
         return None
     if not is_task_key(task):
         # A retry would not help: an item with an invalid key was written by hand and cannot be polled or archived.
-        logger.error("not a task key, expected provider#taskId: nothing follows from this item", task=task)
+        logger.error("not a task key, expected provider#taskId: the item triggers nothing", task=task)
         count_failure("InvalidTaskKey")
         return None
     return Change(task, TaskStatus(status), record["dynamodb"]["SequenceNumber"])

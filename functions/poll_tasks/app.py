@@ -73,32 +73,34 @@ def log(round_: PollRound) -> None:
         for error in answers.errors:
             if isinstance(error, ProviderError):
                 kind, detail = type(error).__name__, str(error)
-                logger.warning("provider not asked", provider=provider_id, tasks=tasks, error=kind, detail=detail)
+                logger.warning("status request failed", provider=provider_id, tasks=tasks, error=kind, detail=detail)
             else:
-                report_failure(logger, "answer not read, asked again later", error, provider=provider_id, tasks=tasks)
+                report_failure(
+                    logger, "status request failed, the next round repeats it", error, provider=provider_id, tasks=tasks
+                )
         if tasks and not answers.errors:
             # The deadline passed before the requests were sent.
-            logger.warning("provider said nothing of tasks", provider=provider_id, tasks=tasks)
-    for report, recorded in round_.news:
+            logger.warning("no time was left to request the status of tasks", provider=provider_id, tasks=tasks)
+    for report, recorded in round_.recorded:
         logger.info("polled", task=report.task, status=report.status, outcome=recorded.outcome)
         if recorded.evidence_error:
             message = "the replaced failure is not in conflicts"
             report_failure(logger, message, recorded.evidence_error, task=report.task)
     for task, failure in round_.failures.items():
-        report_failure(logger, "news not written, the next round tries again", failure, task=task)
+        report_failure(logger, "report not written, the next round tries again", failure, task=task)
     for task, reason in round_.unreadable.items():
-        logger.error("item cannot be read and is not polled for, repair it by hand", task=task, reason=reason)
+        logger.error("malformed item, its task is not polled: repair it by hand", task=task, reason=reason)
         count_failure("UnreadableItem")
-    for task in round_.refuted:
-        logger.error("a callback claimed a failure that its provider does not know", task=task)
-    logger.info("polling goes on", tasks=round_.next_state.tasks, wait_seconds=round_.next_state.wait_seconds)
+    for task in round_.contradicted:
+        logger.error("the provider contradicts a failure that a callback reported", task=task)
+    logger.info("polling round ended", tasks=round_.next_state.tasks, wait_seconds=round_.next_state.wait_seconds)
 
 
 def count(round_: PollRound) -> None:
     """Writes the round's metrics, by provider."""
     for provider_id, answers in round_.answers.items():
-        news = [(report, recorded) for report, recorded in round_.news if report.provider == provider_id]
-        applied = [report.status for report, recorded in news if recorded.outcome is ReportOutcome.APPLIED]
+        records = [(report, recorded) for report, recorded in round_.recorded if report.provider == provider_id]
+        applied = [report.status for report, recorded in records if recorded.outcome is ReportOutcome.APPLIED]
         timed_out = applied.count(TaskStatus.TIMED_OUT)
         counts = {
             "PollRequests": answers.requests,
@@ -108,7 +110,7 @@ def count(round_: PollRound) -> None:
             # For the callback miss rate: each of these results should have arrived by callback.
             "ResolvedByPoll": len(applied) - timed_out,
             "TasksTimedOut": timed_out,
-            "UnconfirmedCallbacks": sum(split_task_key(task)[0] == provider_id for task in round_.refuted),
+            "UnconfirmedCallbacks": sum(split_task_key(task)[0] == provider_id for task in round_.contradicted),
         }
         with metrics_by(provider=provider_id) as metrics:
             for name, value in counts.items():

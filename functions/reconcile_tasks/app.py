@@ -66,7 +66,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     restarted = repair("PollingRestarted", reconciliation.restart_polling(longest_polling), deadline, failures)
     repeated = repair("ArchivingRepeated", reconciliation.repeat_archiving(), deadline, failures)
     for task, reason in reconciliation.unreadable.items():
-        logger.error("item cannot be read and its work is not started again, repair it", task=task, reason=reason)
+        logger.error("malformed item, its processing is not restarted: repair it by hand", task=task, reason=reason)
         count_failure("UnreadableItem")
     if failures:
         # Each failure is logged already. Raising makes Lambda count the error and retry the run.
@@ -95,7 +95,7 @@ def repair(metric: str, batches: Iterable[Repaired], deadline: float, failures: 
             if batch.error:
                 report_failure(
                     logger,
-                    "work not started again, the next run tries it",
+                    "processing not restarted, the next run tries again",
                     batch.error,
                     repair=metric,
                     tasks=batch.tasks,
@@ -105,12 +105,12 @@ def repair(metric: str, batches: Iterable[Repaired], deadline: float, failures: 
                 for provider, tasks in Counter(split_task_key(task)[0] for task in batch.tasks).items():
                     with metrics_by(provider=provider) as metrics:
                         metrics.add_metric(metric, Unit.COUNT, tasks)
-                logger.warning("work started again", repair=metric, tasks=batch.tasks)
+                logger.warning("processing restarted", repair=metric, tasks=batch.tasks)
                 repaired += len(batch.tasks)
             if time.monotonic() > deadline:
-                logger.warning("out of time, the next run goes on", repair=metric, repaired=repaired)
+                logger.warning("no time is left, the next run continues", repair=metric, repaired=repaired)
                 break
     except StoreUnavailableError as exc:
-        report_failure(logger, "tasks not found, the next run goes on", exc, repair=metric, repaired=repaired)
+        report_failure(logger, "tasks could not be read, the next run continues", exc, repair=metric, repaired=repaired)
         failures.append(exc)
     return repaired

@@ -102,7 +102,7 @@ def poll(url: str) -> None:
     for start in range(0, TASKS, 50):
         tasks = tuple(f"flux-kontext#task{number}" for number in range(start, start + 50))
         round_ = polling.poll(PollState(tasks=tasks, wait_seconds=60), deadline=float("inf"))
-        assert len(round_.news) == 50
+        assert len(round_.recorded) == 50
     client.close()
 
 

@@ -490,7 +490,7 @@ def test_no_log_line_holds_a_key(
 
     poll(FLUX, NANO)
 
-    assert "provider not asked" in caplog.text
+    assert "status request failed" in caplog.text
     assert API_KEYS["flux-kontext"] not in caplog.text + str([record.__dict__ for record in caplog.records])
 
 

@@ -19,7 +19,7 @@ def waits(lifetime: timedelta) -> list[int]:
     """The waits between the tries of a message whose first URL lives that long from now."""
     now, found = NOW, []
     for tries in range(1, MAX_ARCHIVE_TRIES):
-        found.append(retry_after_seconds(tries, urls_die_at=NOW + lifetime, now=now))
+        found.append(retry_after_seconds(tries, urls_expire_at=NOW + lifetime, now=now))
         now += timedelta(seconds=found[-1])
     return found
 
@@ -42,11 +42,11 @@ def test_what_is_dead_does_not_die_sooner_by_waiting_for_the_provider() -> None:
 
 
 def test_a_task_that_could_not_be_read_comes_back_soon() -> None:
-    assert [retry_after_seconds(tries, urls_die_at=None, now=NOW) for tries in (0, 1, 2, 3, 4)] == [5, 5, 15, 45, 45]
+    assert [retry_after_seconds(tries, urls_expire_at=None, now=NOW) for tries in (0, 1, 2, 3, 4)] == [5, 5, 15, 45, 45]
 
 
 def test_after_the_last_try_people_hear_of_it_at_once() -> None:
-    assert retry_after_seconds(MAX_ARCHIVE_TRIES, urls_die_at=NOW + timedelta(days=1), now=NOW) == 0
+    assert retry_after_seconds(MAX_ARCHIVE_TRIES, urls_expire_at=NOW + timedelta(days=1), now=NOW) == 0
 
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)

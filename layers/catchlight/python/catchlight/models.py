@@ -133,9 +133,9 @@ class GenerationRequest(Model):
         """Returns a copy with only the fields that `known` lacks."""
         return self.model_copy(update={name: None for name, value in known if value is not None})
 
-    def completed_by(self, told: "GenerationRequest | None") -> "GenerationRequest":
-        """Returns a copy whose missing fields are filled from `told`."""
-        return self.model_copy(update={name: value for name, value in told or () if getattr(self, name) is None})
+    def completed_by(self, reported: "GenerationRequest | None") -> "GenerationRequest":
+        """Returns a copy whose missing fields are filled from `reported`."""
+        return self.model_copy(update={name: value for name, value in reported or () if getattr(self, name) is None})
 
 
 class Failure(Model):

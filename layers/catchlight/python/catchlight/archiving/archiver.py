@@ -38,7 +38,7 @@ class ArchiveRun:
     is_contradicted: bool = False  # the provider contradicts the result that a callback reported
 
     @property
-    def urls_die_at(self) -> datetime | None:
+    def urls_expire_at(self) -> datetime | None:
         """The time when the first URL of the images still to be archived expires; None if there are none."""
         pending = (image for image in self.task.images if image.state is ImageState.PENDING)
         return min((image.expires_at for image in pending), default=None)
@@ -138,7 +138,7 @@ class ImageArchive:
 
     def _copy(self, task: Task, image: Image, key_stem: str, deadline: float) -> Result:
         if time.monotonic() > deadline:
-            return ImageUnavailableError("there was no time left for it")
+            return ImageUnavailableError("no time was left to download it")
         provider = PROVIDERS.get(split_task_key(task.task)[0])
         allowed_hosts = (*(provider.image_hosts if provider else ()), *self._additional_hosts)
         try:

@@ -49,7 +49,7 @@ class UrlRefresher:
             return answer, {}
         present = by_place(answer.images)
         return answer, {
-            index: _living_anew(present[place], answer)
+            index: _with_new_expiry(present[place], answer)
             for index, (place, image) in enumerate(by_place(task.images).items())
             if index in stale
             and image.state is not ImageState.ARCHIVED
@@ -58,7 +58,7 @@ class UrlRefresher:
         }
 
 
-def _living_anew(image: Image, answer: TaskReport) -> Image:
+def _with_new_expiry(image: Image, answer: TaskReport) -> Image:
     # A URL not seen before was created for the current answer: its lifetime starts now, regardless of the image's age.
     return image.model_copy(
         update={"expires_at": answer.reported_at + PROVIDERS[answer.provider].url_lifetimes[image.kind]}

@@ -16,18 +16,18 @@ MAX_SHARE_OF_TIME_LEFT = 4
 RETRY_WITHOUT_DEADLINE_SECONDS = 45
 
 
-def retry_after_seconds(tries: int, *, urls_die_at: datetime | None, now: datetime) -> int:
+def retry_after_seconds(tries: int, *, urls_expire_at: datetime | None, now: datetime) -> int:
     """Returns the seconds until an archive message that failed `tries` times is received again.
 
-    `urls_die_at`: when the first URL of the task's images expires; None if unknown. After the last try the result is
+    `urls_expire_at`: when the first URL of the task's images expires; None if unknown. After the last try the result is
     0: SQS moves the message to the dead-letter queue at once, whose alarm operators see while the URLs may still work.
     """
     if tries >= MAX_ARCHIVE_TRIES:
         return 0
     planned = RETRY_AFTER_SECONDS[max(tries, 1) - 1]
-    if urls_die_at is None or urls_die_at <= now:
+    if urls_expire_at is None or urls_expire_at <= now:
         return min(planned, RETRY_WITHOUT_DEADLINE_SECONDS)
-    left = (urls_die_at - now).total_seconds()
+    left = (urls_expire_at - now).total_seconds()
     return max(1, min(planned, int(left / MAX_SHARE_OF_TIME_LEFT)))
 
 

@@ -24,7 +24,7 @@ from catchlight.polling.intervals import longest_poll_gap_seconds
 from catchlight.polling.provider_client import LookupResults, ProviderClient
 from catchlight.providers import PROVIDERS
 from catchlight.settings import PollTasksSettings
-from catchlight.tasks.confirmations import Confirmations
+from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
 from catchlight.tasks.reports import Recorded, Reports
 from catchlight.tasks.table import TasksTable
 
@@ -47,9 +47,9 @@ class PollRound:
     """The result of one polling round."""
 
     next_state: PollState
-    news: list[tuple[TaskReport, Recorded]] = field(default_factory=list)
+    recorded: list[tuple[TaskReport, Recorded]] = field(default_factory=list)
     answers: dict[str, LookupResults] = field(default_factory=dict)  # by provider
-    refuted: list[str] = field(default_factory=list)  # tasks whose failed callback the provider contradicts
+    contradicted: list[str] = field(default_factory=list)  # tasks whose failed callback the provider contradicts
     unanswered: dict[str, list[str]] = field(default_factory=dict)  # by provider: tasks without a report
     unreadable: dict[str, str] = field(default_factory=dict)  # by task: why it cannot be polled
     failures: dict[str, Exception] = field(default_factory=dict)  # by task: why its report could not be written
@@ -90,22 +90,24 @@ class Polling:
         # Tasks that have a result or were deleted are not polled. The exception is a failure known from a callback
         # only: it is unconfirmed until the provider reports it too.
         pending = [task for task, item in items.items() if item.status is TaskStatus.PENDING]
-        claims = [task for task, item in items.items() if item.status is TaskStatus.FAILED and self._can_check(item)]
-        answers = self._ask([*pending, *claims], deadline=deadline)
-        said = {report.task: report for answer in answers.values() for report in answer.reports}
-        reports = {task: said[task] for task in pending if self._is_news(said.get(task))}
+        unconfirmed = [
+            task for task, item in items.items() if item.status is TaskStatus.FAILED and self._can_confirm(item)
+        ]
+        answers = self._ask([*pending, *unconfirmed], deadline=deadline)
+        received = {report.task: report for answer in answers.values() for report in answer.reports}
+        reports = {task: received[task] for task in pending if _has_result(received.get(task))}
         if is_over:
             reports |= {task: self._timed_out(task) for task in pending if task not in reports}
-        news, failures = self._record(reports, items)
-        checked: dict[str, bool] = {}
-        for task in claims:
-            if self._is_news(report := said.get(task)):
+        recorded, failures = self._record(reports, items)
+        settled: dict[str, ConfirmationResult | None] = {}
+        for task in unconfirmed:
+            if _has_result(report := received.get(task)):
                 try:
-                    checked[task] = self._check(items[task], report)
+                    settled[task] = self._confirmations.settle(items[task], report)
                 except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
                     failures[task] = exc
         running = [task for task in pending if task not in reports or task in failures]
-        running += [task for task in claims if task not in checked and (task in failures or not is_over)]
+        running += [task for task in unconfirmed if task not in settled and (task in failures or not is_over)]
         is_busy = any(answer.is_busy for answer in answers.values())
         polls = state.polls + 1
         next_state = PollState(
@@ -116,10 +118,10 @@ class Polling:
         )
         return PollRound(
             next_state,
-            news,
+            recorded,
             answers,
-            refuted=[task for task, is_true in checked.items() if not is_true],
-            unanswered=_by_provider(task for task in (*pending, *claims) if task not in said),
+            contradicted=[task for task, result in settled.items() if result and result.is_contradicted],
+            unanswered=_by_provider(task for task in (*pending, *unconfirmed) if task not in received),
             unreadable=unreadable,
             failures=failures,
         )
@@ -136,31 +138,19 @@ class Polling:
                 task: pool.submit(self._reports.record, report, known_request=items[task].request)
                 for task, report in reports.items()
             }
-        news, failures = [], {}
+        recorded, failures = [], {}
         for task, write in writes.items():
             try:
-                news.append((reports[task], write.result()))
+                recorded.append((reports[task], write.result()))
             except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
                 failures[task] = exc
-        return news, failures
+        return recorded, failures
 
-    @staticmethod
-    def _is_news(report: TaskReport | None) -> TypeGuard[TaskReport]:
-        return report is not None and report.status is not TaskStatus.PENDING
-
-    def _can_check(self, item: Task) -> bool:
+    def _can_confirm(self, item: Task) -> bool:
         try:
             return item.is_unconfirmed and self._keys(split_task_key(item.task)[0]).usable_api_key is not None
         except SettingsError:
             return True  # `_ask` adds the same error to the provider's results
-
-    def _check(self, claimed: Task, answer: TaskReport) -> bool:
-        """Confirms or corrects a task whose failure is known from a callback only.
-
-        Returns False if the task was corrected because the provider contradicts the callback.
-        """
-        result = self._confirmations.settle(claimed, answer)
-        return not (result and result.is_contradicted)
 
     def _ask(self, tasks: Sequence[str], *, deadline: float) -> dict[str, LookupResults]:
         ids_by_provider = {
@@ -205,7 +195,7 @@ class Polling:
             reported_at=self._now(),
             failure=Failure(
                 reason=FailureReason.NO_NEWS,
-                message=f"no callback and no result after {hours:g} hours of polling; later news is still taken",
+                message=f"no callback and no result after {hours:g} hours of polling; a later result is still recorded",
             ),
         )
 
@@ -232,6 +222,10 @@ def next_wait_seconds(
     # execution's history.
     left = settings.give_up_after_seconds - waited
     return min(wait, left) if left > 0 else wait
+
+
+def _has_result(report: TaskReport | None) -> TypeGuard[TaskReport]:
+    return report is not None and report.status is not TaskStatus.PENDING
 
 
 def _by_provider(tasks: Iterable[str]) -> dict[str, list[str]]:
