@@ -115,11 +115,11 @@ class Answer(ErrorBody):
         """Returns the images in the provider's order; entries without a URL are omitted."""
         return tuple((ImageKind.RESULT, image.image_url) for image in self.data or () if image.image_url)
 
-    def request(self, told: Any = None) -> GenerationRequest | None:
+    def request(self, reported: Any = None) -> GenerationRequest | None:
         """Returns the request's parameters from the record's `request`; without it, from the images."""
         images = self.data or ()
-        told = told or {"prompt": next((image.prompt for image in images if image.prompt), None)}
-        return generation_request(told, seeds=(image.seed for image in images if image.image_url))
+        reported = reported or {"prompt": next((image.prompt for image in images if image.prompt), None)}
+        return generation_request(reported, seeds=(image.seed for image in images if image.image_url))
 
     def failure(self) -> Failure:
         """Returns the error, with its code mapped to a `FailureReason`."""
@@ -142,7 +142,7 @@ class Record(PayloadModel):
     request: Any = None
     finished_at: Any = None
 
-    def verdict(self) -> ProviderResult:
+    def result(self) -> ProviderResult:
         """Returns the task's result.
 
         A running task has no `response`, a `response` without `data`, or one with a provisional failure: a failure is
@@ -205,10 +205,10 @@ class AceDataProvider:
         if not answer.failed and not images:
             raise InvalidCallbackError("body: neither a failure nor a success with an image URL")
         if answer.failed:
-            verdict = ProviderResult(failure=answer.failure())
+            result = ProviderResult(failure=answer.failure())
         else:
-            verdict = ProviderResult(images=images, request=answer.request())
-        return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
+            result = ProviderResult(images=images, request=answer.request())
+        return report(self, task_id, result, reported_by=Reporter.CALLBACK, received_at=received_at)
 
     def verify_callback(
         self,
@@ -242,31 +242,31 @@ class AceDataProvider:
         """
         if http_status != HTTPStatus.OK or not isinstance(body, Mapping) or _is_error_body(body):
             raise self._request_error(http_status, body)
-        verdicts = self._verdicts_of_batch(body["items"]) if "items" in body else self._verdict_of_one(request, body)
+        results = self._results_of_batch(body["items"]) if "items" in body else self._result_of_one(request, body)
         return [
             report(
-                self, task_id, verdicts.get(task_id, STILL_RUNNING), reported_by=Reporter.POLL, received_at=received_at
+                self, task_id, results.get(task_id, STILL_RUNNING), reported_by=Reporter.POLL, received_at=received_at
             )
             for task_id in request.task_ids
         ]
 
-    def _verdict_of_one(self, request: PollRequest, body: Mapping[str, Any]) -> dict[str, ProviderResult]:
+    def _result_of_one(self, request: PollRequest, body: Mapping[str, Any]) -> dict[str, ProviderResult]:
         if not body:  # an unknown id, as documented
             return {}
         task_id = _id_of(body)
         if task_id not in request.task_ids:
             raise ProviderUnavailableError(f"{self.id} answered with no record of the task asked about")
-        return {task_id: read(Record, body, error=ProviderUnavailableError).verdict()}
+        return {task_id: read(Record, body, error=ProviderUnavailableError).result()}
 
-    def _verdicts_of_batch(self, items: Any) -> dict[str, ProviderResult]:
+    def _results_of_batch(self, items: Any) -> dict[str, ProviderResult]:
         if not isinstance(items, list):
             raise ProviderUnavailableError(f"{self.id} answered a batch without a list of items")
-        verdicts = {}
+        results = {}
         for item in items:
             # A malformed record leaves its task PENDING, to be polled again; the others are still used.
             with suppress(ProviderUnavailableError):
-                verdicts[_id_of(item)] = read(Record, item, error=ProviderUnavailableError).verdict()
-        return verdicts
+                results[_id_of(item)] = read(Record, item, error=ProviderUnavailableError).result()
+        return results
 
     def _request_error(self, http_status: int, body: Any) -> ProviderError:
         error = ErrorBody.model_validate(body).error if isinstance(body, Mapping) else None

@@ -142,7 +142,7 @@ class Callback(KieModel):
             raise ValueError("success without an image URL")
         return self
 
-    def verdict(self) -> ProviderResult:
+    def result(self) -> ProviderResult:
         """Returns the task's result."""
         if self.code == OK:
             return ProviderResult(images=self._images())
@@ -185,7 +185,7 @@ class Record(KieModel):
             raise ValueError("success without an image URL")
         return self
 
-    def verdict(self) -> ProviderResult:
+    def result(self) -> ProviderResult:
         """Returns the task's result."""
         request = generation_request(self.param_json)
         match self.success_flag:
@@ -244,10 +244,10 @@ class KieProvider:
         data = body.get("data")
         if isinstance(data, Mapping) and data.get("successFlag") is not None:
             # The envelope's code is 200 even if the task failed.
-            verdict = read(Record, data, at="data", error=InvalidCallbackError).verdict()
+            result = read(Record, data, at="data", error=InvalidCallbackError).result()
         else:
-            verdict = read(Callback, body, error=InvalidCallbackError).verdict()
-        return report(self, task_id, verdict, reported_by=Reporter.CALLBACK, received_at=received_at)
+            result = read(Callback, body, error=InvalidCallbackError).result()
+        return report(self, task_id, result, reported_by=Reporter.CALLBACK, received_at=received_at)
 
     def verify_callback(self, callback: TaskReport, headers: Mapping[str, str], keys: Iterable[str]) -> None:
         """Checks the signature of a parsed callback; see `verify_signature`.
@@ -276,12 +276,12 @@ class KieProvider:
         (task_id,) = request.task_ids
         code = self._request_code(http_status, body)
         if code in NOT_FOUND:
-            verdict = STILL_RUNNING
+            result = STILL_RUNNING
         elif code == OK:
-            verdict = self._verdict_of_poll(task_id, body)
+            result = self._result_of_poll(task_id, body)
         else:
             raise self._request_error(code)
-        return [report(self, task_id, verdict, reported_by=Reporter.POLL, received_at=received_at)]
+        return [report(self, task_id, result, reported_by=Reporter.POLL, received_at=received_at)]
 
     @staticmethod
     def _request_code(http_status: int, body: Any) -> int | None:
@@ -289,12 +289,12 @@ class KieProvider:
         code = integer_or_none(body.get("code")) if isinstance(body, Mapping) else None
         return http_status if http_status != OK and code in (None, OK) else code
 
-    def _verdict_of_poll(self, task_id: str, body: Mapping[str, Any]) -> ProviderResult:
+    def _result_of_poll(self, task_id: str, body: Mapping[str, Any]) -> ProviderResult:
         if body.get("data") is None:  # an unknown id, as recorded
             return STILL_RUNNING
         if any(found != task_id for found in task_ids_in(body)):
             raise ProviderUnavailableError(f"{self.id} answered with another task's record")
-        return read(Record, body["data"], at="data", error=ProviderUnavailableError).verdict()
+        return read(Record, body["data"], at="data", error=ProviderUnavailableError).result()
 
     def _request_error(self, code: int | None) -> ProviderError:
         if code is None:

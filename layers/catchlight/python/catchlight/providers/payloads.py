@@ -251,17 +251,17 @@ def submitted_task_id(provider_id: str, body: Any) -> str:
 # ------------------------------------------------------------------------------------------------ request parameters
 
 
-def generation_request(told: Any, *, seeds: Iterable[Any] = ()) -> GenerationRequest | None:
+def generation_request(reported: Any, *, seeds: Iterable[Any] = ()) -> GenerationRequest | None:
     """Parses the request's parameters that a provider reports, as an object or as JSON text; None if there are none.
 
     Malformed values are omitted, so that they never make a task fail.
     """
-    if isinstance(told, str | bytes):
+    if isinstance(reported, str | bytes):
         try:
-            told = json.loads(told)
+            reported = json.loads(reported)
         except (ValueError, RecursionError):
-            told = None
-    values = told if isinstance(told, Mapping) else {}
+            reported = None
+    values = reported if isinstance(reported, Mapping) else {}
     # The images' own seeds if reported: the requested seed applies to one image only.
     known_seeds = tuple(_integers(seeds)) or tuple(_integers((values.get("seed"),)))
     sizes = (_text(values.get(name)) for name in ("size", "image_size", "aspectRatio"))
@@ -300,30 +300,29 @@ STILL_RUNNING = ProviderResult()
 
 
 def report(
-    provider: Provider, task_id: str, verdict: ProviderResult, *, reported_by: Reporter, received_at: datetime
+    provider: Provider, task_id: str, result: ProviderResult, *, reported_by: Reporter, received_at: datetime
 ) -> TaskReport:
     """Converts a provider's result into a `TaskReport`.
 
     The lifetime of URLs starts when the task was completed, or when the result was received if the provider reports no
     completion time or one in the future, because its clock is ahead.
     """
-    ready_at = min(verdict.completed_at or received_at, received_at)
+    ready_at = min(result.completed_at or received_at, received_at)
     return TaskReport(
         provider=provider.id,
         task_id=task_id,
-        status=_status(verdict),
+        status=_status(result),
         reported_by=reported_by,
         reported_at=received_at,
         images=tuple(
-            Image(kind=kind, url=url, expires_at=ready_at + provider.url_lifetimes[kind])
-            for kind, url in verdict.images
+            Image(kind=kind, url=url, expires_at=ready_at + provider.url_lifetimes[kind]) for kind, url in result.images
         ),
-        failure=verdict.failure,
-        request=verdict.request,
+        failure=result.failure,
+        request=result.request,
     )
 
 
-def _status(verdict: ProviderResult) -> TaskStatus:
-    if verdict.failure:
+def _status(result: ProviderResult) -> TaskStatus:
+    if result.failure:
         return TaskStatus.FAILED
-    return TaskStatus.SUCCEEDED if verdict.images else TaskStatus.PENDING
+    return TaskStatus.SUCCEEDED if result.images else TaskStatus.PENDING
