@@ -1,4 +1,4 @@
-"""Functions from the artefact import what is in it, the runtime's client and the standard library: nothing else."""
+"""Functions from the artefact import only their own files, the runtime client and the standard library."""
 
 import json
 import shutil
@@ -62,7 +62,7 @@ def call(function: Function, event: Any = None) -> Any:
 
 
 def foreign(origins: dict[str, str], *folders: Path) -> dict[str, str]:
-    """The modules that come from anywhere but these folders and the standard library."""
+    """Returns the modules that are neither in these folders nor in the standard library."""
     known = (*folders, Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("platstdlib")))
     # Packages of an interpreter are installed below its standard library.
     packages = {"site-packages", "dist-packages"}
@@ -94,7 +94,7 @@ def test_nothing_of_the_source_tree_or_the_environment_can_be_imported(
         assert folder.parent == standard_library or folder.parent == standard_library.parent
 
 
-def test_what_is_foreign_is_seen(make_function: MakeFunction) -> None:
+def test_without_isolation_foreign_modules_are_found(make_function: MakeFunction) -> None:
     function = make_function(LOOK_AROUND)
 
     found = call(function, {"imports": ["moto", "boto3"]})
@@ -103,7 +103,7 @@ def test_what_is_foreign_is_seen(make_function: MakeFunction) -> None:
     assert {"moto", "boto3", "awslambdaric"} <= foreign(found["origins"], function.configuration.folder).keys()
 
 
-def test_lambdas_variables_name_the_folders(make_function: MakeFunction, runtime_dir: Path) -> None:
+def test_lambdas_variables_have_the_folders(make_function: MakeFunction, runtime_dir: Path) -> None:
     function = make_function(LOOK_AROUND, runtime_dir=runtime_dir)
 
     environment = call(function)["environment"]
@@ -112,9 +112,7 @@ def test_lambdas_variables_name_the_folders(make_function: MakeFunction, runtime
     assert environment["LAMBDA_RUNTIME_DIR"] == environment["PYTHONPATH"] == str(runtime_dir)
 
 
-def test_modules_are_looked_for_in_lambdas_order(
-    make_function: MakeFunction, runtime_dir: Path, tmp_path: Path
-) -> None:
+def test_modules_are_found_in_lambdas_order(make_function: MakeFunction, runtime_dir: Path, tmp_path: Path) -> None:
     function = make_function(
         """
         import colorsys, second, tabnanny, third
@@ -141,19 +139,19 @@ def test_modules_are_looked_for_in_lambdas_order(
 # ------------------------------------------------------------------------------------------------ the runtime's folder
 
 
-def test_the_runtimes_folder_holds_nothing_but_the_client(runtime_dir: Path) -> None:
+def test_the_runtime_folder_has_the_client_only(runtime_dir: Path) -> None:
     names = {path.name.partition(".")[0].partition("-")[0] for path in runtime_dir.iterdir()}
 
     assert names - {"__pycache__"} == {"awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py"}
 
 
-def test_without_a_native_client_functions_run_with_the_one_in_python(
+def test_without_the_native_client_functions_use_the_python_one(
     make_function: MakeFunction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     locate = metadata.PathDistribution.locate_file
 
     class Elsewhere(metadata.Distribution):
-        """A distribution as it is installed where nothing is compiled."""
+        """A distribution as installed on a machine without compiled modules."""
 
         def __init__(self, found: metadata.Distribution) -> None:
             self._found = found
@@ -187,7 +185,7 @@ def test_without_a_native_client_functions_run_with_the_one_in_python(
     assert (folder / "runtime_client.py").read_text() == Path(python_runtime_client.__file__).read_text()
 
 
-def test_a_client_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_is_not_installed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime_folder, "DISTRIBUTIONS", ("no-such-distribution",))
 
     with pytest.raises(LocalStackError, match="no-such-distribution is not installed: run `make setup`"):

@@ -1,4 +1,4 @@
-"""Calls of functions that their permissions do not include are answered as each service answers them."""
+"""Calls without permission get each service's own error."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ GRANTS = [
 
 
 class Account:
-    """An account in memory behind permissions, and clients of the people and the function in it."""
+    """An account in memory with enforced permissions, and clients of its users and its function."""
 
     def __init__(self) -> None:
         self.log: list[tuple[str, str]] = []
@@ -91,7 +91,7 @@ DENIED: list[tuple[str, str, dict[str, Any], str, int]] = [
 
 
 @pytest.mark.parametrize(("service", "method", "parameters", "code", "status"), DENIED)
-def test_what_is_not_granted_is_denied(
+def test_a_call_without_a_grant_is_denied(
     account: Account, service: str, method: str, parameters: dict[str, Any], code: str, status: int
 ) -> None:
     with pytest.raises(ClientError) as raised:
@@ -105,7 +105,7 @@ def test_what_is_not_granted_is_denied(
     assert account.permissions.recorded == ()
 
 
-def test_what_is_granted_is_done_and_recorded(account: Account) -> None:
+def test_a_granted_call_is_processed_and_recorded(account: Account) -> None:
     s3 = account.client("s3")
 
     s3.put_object(Bucket="pictures", Key="images/a b.png", Body=b"bytes")
@@ -143,7 +143,7 @@ def test_a_denied_call_changes_nothing_and_keeps_the_connection(account: Account
     assert [entry["Key"] for entry in found] == ["images/a"]
 
 
-def test_without_the_permission_to_list_a_missing_object_is_a_denial(account: Account) -> None:
+def test_a_missing_object_is_a_denial_without_s3_list_bucket(account: Account) -> None:
     with pytest.raises(ClientError) as raised:
         account.client("s3").head_object(Bucket="pictures", Key="images/missing")
     assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
@@ -157,7 +157,7 @@ def test_without_the_permission_to_list_a_missing_object_is_a_denial(account: Ac
 
 
 @pytest.mark.parametrize(("key", "status"), [("images/a", 200), ("other/a", 403)])
-def test_a_link_can_do_what_the_function_may_that_signed_it(account: Account, key: str, status: int) -> None:
+def test_a_presigned_link_has_the_permissions_of_its_function(account: Account, key: str, status: int) -> None:
     account.server.client("s3").put_object(Bucket="pictures", Key=key, Body=b"bytes")
 
     link = account.client("s3").generate_presigned_url("get_object", {"Bucket": "pictures", "Key": key})
@@ -165,7 +165,7 @@ def test_a_link_can_do_what_the_function_may_that_signed_it(account: Account, ke
     assert httpx.get(link, trust_env=False).status_code == status
 
 
-def test_people_and_unknown_keys_are_not_restricted(account: Account) -> None:
+def test_users_and_unknown_keys_are_not_restricted(account: Account) -> None:
     account.server.client("s3").put_object(Bucket="pictures", Key="other/a", Body=b"bytes")
     account.client("s3", "SomebodyElse").delete_object(Bucket="pictures", Key="other/a")
 

@@ -1,4 +1,4 @@
-"""Filter patterns mean here what they mean in AWS, or stop the start."""
+"""Filter patterns have the same meaning as in AWS, or are refused at the start."""
 
 import json
 from typing import Any
@@ -34,7 +34,7 @@ def test_operators(rules: list[Any], matching: list[Any], others: list[Any]) -> 
     assert not event_filter.matches({"outer": {}})
 
 
-def test_exists_looks_for_the_key() -> None:
+def test_exists_matches_the_key() -> None:
     there, missing = (EventFilter([json.dumps({"key": [{"exists": exists}]})]) for exists in (True, False))
 
     assert there.matches({"key": "x"})
@@ -90,10 +90,10 @@ def test_a_pattern_that_is_wrong_or_unknown_stops_the_start(pattern: str) -> Non
         ("some text", {"a", "b"}),
     ],
 )
-def test_what_a_function_reports_of_its_batch(payload: Any, failed: set[str]) -> None:
+def test_batch_item_failures(payload: Any, failed: set[str]) -> None:
     assert failed_identifiers(Outcome(json.dumps(payload).encode()), ["a", "b"], True) == failed
 
 
-def test_a_function_that_fails_fails_its_batch_and_one_that_reports_nothing_has_handled_it() -> None:
+def test_a_failed_function_fails_its_batch() -> None:
     assert failed_identifiers(Outcome(b"{}", "Unhandled"), ["a"], True) == {"a"}
     assert failed_identifiers(Outcome(b"nonsense"), ["a"], False) == set()

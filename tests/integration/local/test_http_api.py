@@ -1,4 +1,4 @@
-"""The HTTP front speaks API Gateway's payload format 2.0, and answers as API Gateway where no function does."""
+"""The HTTP API uses payload format 2.0, and responds like API Gateway where no function does."""
 
 import base64
 import json
@@ -78,9 +78,7 @@ def test_the_event_has_the_parts_of_the_request(example: Example) -> None:
         ("application/json", b"\xff", True),
     ],
 )
-def test_bodies_that_are_no_text_are_base64_encoded(
-    example: Example, content_type: str, body: bytes, encoded: bool
-) -> None:
+def test_binary_bodies_are_base64_encoded(example: Example, content_type: str, body: bytes, encoded: bool) -> None:
     headers = {"content-type": content_type} if content_type else {}
     event = event_of(example.http.post("/things/a/b", content=body, headers=headers))
 
@@ -88,14 +86,14 @@ def test_bodies_that_are_no_text_are_base64_encoded(
     assert (base64.b64decode(event["body"]) if encoded else event["body"].encode()) == body
 
 
-def test_what_a_request_has_not_is_not_in_the_event(example: Example) -> None:
+def test_missing_parts_of_a_request_are_not_in_the_event(example: Example) -> None:
     event = event_of(example.http.get("/things/exact/one"))
 
     assert not {"body", "cookies", "pathParameters", "queryStringParameters"} & set(event)
     assert event["rawQueryString"] == ""
 
 
-def test_a_chunked_body_arrives_whole(example: Example) -> None:
+def test_a_chunked_body_is_decoded(example: Example) -> None:
     def chunks() -> Iterator[bytes]:
         yield b"[1,"
         yield b"2]"
@@ -105,7 +103,7 @@ def test_a_chunked_body_arrives_whole(example: Example) -> None:
     assert event["body"] == "[1,2]"
 
 
-def test_a_greedy_variable_takes_everything_to_the_end(example: Example) -> None:
+def test_a_greedy_variable_matches_the_rest_of_the_path(example: Example) -> None:
     assert event_of(example.http.post("/things/a/b/"))["pathParameters"] == {"kind": "a", "rest": "b/"}
     assert event_of(example.http.post("/things/a/b/c"))["pathParameters"] == {"kind": "a", "rest": "b/c"}
 
@@ -113,7 +111,7 @@ def test_a_greedy_variable_takes_everything_to_the_end(example: Example) -> None
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/"), ("GET", "/things/a/b"), ("POST", "/things/a"), ("PUT", "/slow")]
 )
-def test_no_route_is_404(example: Example, method: str, path: str) -> None:
+def test_a_request_without_a_route_is_404(example: Example, method: str, path: str) -> None:
     response = example.http.request(method, path)
 
     assert (response.status_code, response.json()) == (404, {"message": "Not Found"})
@@ -236,7 +234,7 @@ def test_a_client_that_waits_for_100_continue_gets_it(example: Example) -> None:
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_half_a_body_calls_nobody(tmp_path: Path) -> None:
+def test_an_incomplete_body_does_not_invoke_the_function(tmp_path: Path) -> None:
     calls: list[bytes] = []
 
     def invoke(event: bytes) -> Outcome:

@@ -64,7 +64,7 @@ def test_a_prewarmed_sandbox_takes_the_first_call(make_function: MakeFunction) -
     assert call(function)["pid"] == sandbox.pid
 
 
-def test_calls_at_once_run_in_sandboxes_of_their_own(make_function: MakeFunction) -> None:
+def test_concurrent_calls_run_in_separate_sandboxes(make_function: MakeFunction) -> None:
     function = make_function(TELL_PROCESS)
 
     with ThreadPoolExecutor(3) as threads:
@@ -111,7 +111,7 @@ def test_a_sandbox_that_times_out_is_killed_and_the_next_call_starts_cold(make_f
     assert call(function)["pid"] != old
 
 
-def test_a_timeout_takes_along_what_the_handler_started(make_function: MakeFunction, tmp_path: Any) -> None:
+def test_a_timeout_kills_child_processes_of_the_handler(make_function: MakeFunction, tmp_path: Any) -> None:
     function = make_function(
         """
         import subprocess, time
@@ -177,7 +177,7 @@ def test_aws_requests_tell_function_and_sandbox(make_function: MakeFunction) -> 
     assert function.kill(token)
 
 
-def test_a_sandbox_that_dies_idle_is_not_missed(make_function: MakeFunction) -> None:
+def test_an_idle_sandbox_that_exits_is_replaced(make_function: MakeFunction) -> None:
     function = make_function(TELL_PROCESS)
     old = call(function)["pid"]
 
@@ -187,9 +187,7 @@ def test_a_sandbox_that_dies_idle_is_not_missed(make_function: MakeFunction) -> 
     assert call(function)["pid"] != old
 
 
-def test_an_exception_becomes_lambdas_error_object_and_is_easy_to_find(
-    make_function: MakeFunction, logs: LogFolder
-) -> None:
+def test_an_exception_becomes_lambdas_error_object_and_is_logged(make_function: MakeFunction, logs: LogFolder) -> None:
     function = make_function(
         """
         class StoreUnavailableError(Exception): pass
@@ -230,7 +228,7 @@ def test_a_module_that_cannot_be_imported_fails_every_call(
     assert call_failing(function)["errorType"] == error_type
 
 
-def test_a_result_that_is_no_json_is_an_error(make_function: MakeFunction) -> None:
+def test_a_result_that_is_not_json_is_an_error(make_function: MakeFunction) -> None:
     function = make_function("def handler(event, context): return object()")
 
     assert call_failing(function)["errorType"] == "Runtime.MarshalError"
@@ -242,9 +240,7 @@ def test_a_result_that_is_too_large_is_an_error(make_function: MakeFunction) -> 
     assert call_failing(function)["errorType"] == "Function.ResponseSizeTooLarge"
 
 
-def test_the_handler_finds_lambdas_environment_and_nothing_of_this_one(
-    make_function: MakeFunction, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_handler_has_lambdas_environment_only(make_function: MakeFunction, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "someone")
     monkeypatch.setenv("HTTPS_PROXY", "http://192.0.2.1")
     function = make_function(
@@ -277,7 +273,7 @@ def test_the_handler_finds_lambdas_environment_and_nothing_of_this_one(
     assert 0 < found["left"] <= 10_000
 
 
-def test_stopping_ends_all_sandboxes_at_work_or_not(make_function: MakeFunction) -> None:
+def test_stopping_ends_idle_and_busy_sandboxes(make_function: MakeFunction) -> None:
     function = make_function(TELL_PROCESS)
     with ThreadPoolExecutor(2) as threads:
         working = threads.submit(function.invoke, b'{"sleep": 60}')
@@ -313,7 +309,7 @@ def test_a_prewarmed_sandbox_that_cannot_start_is_in_the_error_log(
     assert "no such setting" in errors.read_text()
 
 
-def test_a_sandbox_that_is_ended_on_purpose_is_no_error(make_function: MakeFunction, logs: LogFolder) -> None:
+def test_a_killed_sandbox_is_not_logged_as_an_error(make_function: MakeFunction, logs: LogFolder) -> None:
     sandbox = make_function(TELL_PROCESS).prewarm()
     assert sandbox.wait_until_ready()
 

@@ -1,4 +1,4 @@
-"""What moto does otherwise than AWS is put right; each test fails without its patch."""
+"""Patches correct differences between moto and AWS; each test fails without its patch."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ from tests.integration.local.running_example import Example
 
 @pytest.fixture
 def eager_threads() -> Iterator[None]:
-    """Threads take turns so often that what isn't atomic shows."""
+    """Switches threads so often that operations which are not atomic fail."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -32,7 +32,7 @@ def eager_threads() -> Iterator[None]:
 
 
 def outcomes(call: Callable[[], Any], times: int) -> list[str]:
-    """The error codes of calls made at once; "" for those that went well."""
+    """Returns the error codes of concurrent calls; "" for successful ones."""
     together = threading.Barrier(times)
 
     def one(_: int) -> str:
@@ -51,7 +51,7 @@ def sha256(body: bytes) -> str:
     return base64.b64encode(hashlib.sha256(body).digest()).decode()
 
 
-def test_of_conditional_writes_at_once_exactly_one_wins(eager_threads: None, example: Example) -> None:
+def test_exactly_one_of_concurrent_conditional_writes_succeeds(eager_threads: None, example: Example) -> None:
     dynamodb = example.client("dynamodb")
     for _ in range(20):
         key = {"id": {"S": uuid.uuid4().hex}}
@@ -92,7 +92,7 @@ def test_messages_sent_while_others_are_deleted_are_not_lost(eager_threads: None
     assert sorted(map(int, received)) == list(range(200))
 
 
-def test_a_message_that_comes_back_wakes_who_waits(example: Example) -> None:
+def test_a_message_that_becomes_visible_ends_a_waiting_receive(example: Example) -> None:
     sqs = example.client("sqs")
     url = sqs.create_queue(QueueName=uuid.uuid4().hex)["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="x")
@@ -102,7 +102,7 @@ def test_a_message_that_comes_back_wakes_who_waits(example: Example) -> None:
     assert sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]  # 0.1 s later, at a scale of 0.001
 
 
-def test_the_rest_of_a_visibility_is_scaled_but_not_one_that_was_set(example: Example) -> None:
+def test_the_visibility_timeout_is_scaled_unless_the_function_set_it(example: Example) -> None:
     sqs = example.client("sqs")
     name = uuid.uuid4().hex
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
@@ -123,7 +123,7 @@ def queue_of(name: str) -> Queue:
     return queue
 
 
-def test_of_puts_at_once_that_want_to_be_first_exactly_one_is(eager_threads: None, example: Example) -> None:
+def test_exactly_one_of_concurrent_conditional_puts_succeeds(eager_threads: None, example: Example) -> None:
     s3, bucket = example.client("s3"), example.ref("ImagesBucket")
     for _ in range(20):
         key = uuid.uuid4().hex
@@ -154,7 +154,7 @@ def test_a_content_md5_is_checked_too(example: Example) -> None:
         )
 
 
-def test_a_checksum_that_was_sent_is_kept(example: Example) -> None:
+def test_a_checksum_is_stored(example: Example) -> None:
     s3, bucket, key = example.client("s3"), example.ref("ImagesBucket"), uuid.uuid4().hex
 
     s3.put_object(Bucket=bucket, Key=key, Body=b"x", ChecksumSHA256=sha256(b"x"))
@@ -165,7 +165,7 @@ def test_a_checksum_that_was_sent_is_kept(example: Example) -> None:
     assert whole["Body"].read() == b"x"
 
 
-def test_a_write_that_changes_nothing_makes_no_record(example: Example) -> None:
+def test_a_write_without_a_change_creates_no_stream_record(example: Example) -> None:
     dynamodb, table = example.client("dynamodb"), example.ref("Table")
     shard = dynamodb_backends["123456789012"]["us-east-1"].get_table(table).stream_shard
     item = {"id": {"S": uuid.uuid4().hex}}
@@ -183,7 +183,7 @@ def test_a_write_that_changes_nothing_makes_no_record(example: Example) -> None:
     assert kinds == ["INSERT", "MODIFY", "REMOVE"]
 
 
-def test_the_patches_are_taken_out_again() -> None:
+def test_the_patches_are_removed_at_the_end() -> None:
     places = [
         (DynamoHandler, "call_action"),
         (StreamShard, "add"),

@@ -262,7 +262,7 @@ def test_the_bucket_is_for_tls_only(played: Scenario) -> None:
     assert all(decide(request, [grant for grant in grants if not grant.denies]) for request in plain)
 
 
-def test_rare_calls_are_among_them(played: Scenario) -> None:
+def test_rare_calls_are_recorded(played: Scenario) -> None:
     recorded = played.stack.permissions.recorded
     operations = {(request.principal, operation) for _, operation, request in recorded}
     stages = {value for *_, request in recorded for key, value in request.context if key.endswith("VersionStage")}
@@ -273,7 +273,7 @@ def test_rare_calls_are_among_them(played: Scenario) -> None:
     assert stages == {"AWSCURRENT", "AWSPREVIOUS"}
 
 
-def test_an_object_that_is_missing_is_not_told_of(played: Scenario) -> None:
+def test_a_missing_object_is_reported_as_denied(played: Scenario) -> None:
     # As S3 answers a role without s3:ListBucket.
     assert played.link_answers == [200, 403]
 

@@ -28,7 +28,7 @@ def waiting(example: Example, queue: str) -> int:
     return sum(int(found[name]) for name in names)
 
 
-def test_only_what_failed_comes_back(example: Example) -> None:
+def test_only_failed_messages_are_redelivered(example: Example) -> None:
     good, bad = unique(), unique()
     send(example, {"name": good}, {"name": bad, "fail": 1})
 
@@ -38,7 +38,7 @@ def test_only_what_failed_comes_back(example: Example) -> None:
     assert tries(example, good) == [1]
 
 
-def test_a_message_that_always_fails_ends_in_the_dead_letters(example: Example) -> None:
+def test_a_message_that_always_fails_moves_to_the_dead_letter_queue(example: Example) -> None:
     name = unique()
     send(example, {"name": name, "fail": 99})
 

@@ -1,4 +1,4 @@
-"""Resources: each type and each property is known, or the start stops and says what to do."""
+"""Resources: an unsupported type or property stops the start, and the message says what to do."""
 
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,7 @@ def test_an_unknown_property_stops_the_start(type_name: str, properties: dict[st
         ({"type": "aws_proxy", "payloadFormatVersion": "2.0"}, [{"AWS_IAM": []}, {"Other": []}]),
     ],
 )
-def test_a_route_that_cannot_run_here_stops_the_start(
-    integration: dict[str, str], security: list[dict[str, Any]]
-) -> None:
+def test_an_unsupported_route_stops_the_start(integration: dict[str, str], security: list[dict[str, Any]]) -> None:
     operation = {"x-amazon-apigateway-integration": integration, "security": security}
 
     with pytest.raises(LocalStackError, match="GET /things"):
@@ -99,7 +97,7 @@ def test_a_route_to_an_alias_calls_its_function(tmp_path: Path) -> None:
     assert deployment.resources["ShownAliaslive"].ref == f"{deployment.functions['Shown'].arn}:live"
 
 
-def test_an_alias_of_a_version_that_there_is_not_stops_the_start(tmp_path: Path) -> None:
+def test_an_alias_of_another_version_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "template.yaml").write_text(ALIAS)
     template = load_template(tmp_path / "template.yaml", {})
     template.resources["ShownAliaslive"]["Properties"]["FunctionVersion"] = "7"
@@ -128,7 +126,7 @@ def test_references_in_a_circle_are_an_error() -> None:
         deploy({"A": stage("B"), "B": stage("A")})
 
 
-def test_a_resource_whose_condition_does_not_hold_is_not_made() -> None:
+def test_a_resource_whose_condition_is_false_is_not_created() -> None:
     template = Template(
         Path(),
         {"Role": {"Type": "AWS::IAM::Role", "Condition": "Never"}, "Other": {"Type": "AWS::IAM::Role"}},
@@ -147,5 +145,5 @@ def test_every_type_of_the_project_is_known() -> None:
     assert types <= set(RESOURCE_TYPES)
 
 
-def test_every_type_that_is_not_made_says_why() -> None:
+def test_every_type_that_is_not_created_has_a_reason() -> None:
     assert all(resource_type.make or resource_type.why for resource_type in RESOURCE_TYPES.values())

@@ -1,4 +1,4 @@
-"""The first thing in a function's process: its lifeline, its door, and its runtime client on machines without one."""
+"""The sandbox of a function: end with its parent, local URL policy, runtime client on machines without a native one."""
 
 import importlib.util
 import json
@@ -108,13 +108,13 @@ def test_the_python_runtime_client_speaks_the_runtime_api(monkeypatch: pytest.Mo
     api.close()
 
 
-def test_it_stands_in_where_the_native_one_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_replaces_a_missing_native_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "runtime_client", None)  # makes the import fail
     sandbox.install_runtime_client()
     assert sys.modules["runtime_client"] is python_runtime_client
 
 
-def test_functions_run_on_a_machine_without_the_native_one(make_function: MakeFunction, tmp_path: Path) -> None:
+def test_functions_run_without_the_native_client(make_function: MakeFunction, tmp_path: Path) -> None:
     layer = tmp_path / "layer"
     layer.mkdir()
     (layer / "runtime_client.py").write_text("raise ImportError('it is compiled on Linux only')")
@@ -135,7 +135,7 @@ def test_functions_run_on_a_machine_without_the_native_one(make_function: MakeFu
 
 
 @pytest.mark.skipif(importlib.util.find_spec("runtime_client") is None, reason="no native runtime client here")
-def test_the_native_one_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_native_client_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "runtime_client", raising=False)
     sandbox.install_runtime_client()
     assert sys.modules["runtime_client"] is not python_runtime_client

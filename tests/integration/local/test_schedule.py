@@ -1,4 +1,4 @@
-"""Functions by the clock: what the template says is done in scaled time, and what cannot be done stops the start."""
+"""Schedules run functions in scaled time; unsupported schedules stop the start."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -59,7 +59,7 @@ def test_the_function_runs_again_and_again_in_scaled_time(
     assert (event["source"], event["detail-type"]) == ("aws.scheduler", "Scheduled Event")
 
 
-def test_an_input_of_its_own_is_the_event(
+def test_the_schedules_input_is_the_event(
     make_function: Callable[..., Function], run: Callable[..., Any], notes: Path
 ) -> None:
     run(make_function(NOTES, NOTES=str(notes)), input='{"limit": 3}')
@@ -67,7 +67,7 @@ def test_an_input_of_its_own_is_the_event(
     eventually(lambda: notes.exists() and notes.read_text().splitlines()[0] == '{"limit": 3}', 30)
 
 
-def test_a_run_that_fails_stops_nothing(
+def test_a_failed_run_does_not_stop_the_schedule(
     make_function: Callable[..., Function], run: Callable[..., Any], notes: Path, logs: LogFolder
 ) -> None:
     sent = run(make_function(NOTES, NOTES=str(notes), FAILS="1"), dead_letter_queue_url="queue", max_retries=0)
@@ -78,7 +78,7 @@ def test_a_run_that_fails_stops_nothing(
     assert sent == []
 
 
-def test_a_run_for_which_nobody_is_free_ends_among_the_dead_letters(
+def test_a_run_without_a_free_sandbox_is_sent_to_the_dead_letter_queue(
     make_function: Callable[..., Function], run: Callable[..., Any], notes: Path
 ) -> None:
     function = make_function(NOTES, NOTES=str(notes))
@@ -122,7 +122,7 @@ def deploy(target: dict[str, Any], **properties: Any) -> Deployment:
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:Tested"
 
 
-def test_what_the_template_says_of_it() -> None:
+def test_a_schedule_has_the_settings_of_the_template() -> None:
     retry = {"MaximumRetryAttempts": 5, "MaximumEventAgeInSeconds": 60}
 
     deployment = deploy({"Arn": FUNCTION, "RoleArn": "role", "RetryPolicy": retry}, FlexibleTimeWindow={"Mode": "OFF"})
@@ -130,7 +130,7 @@ def test_what_the_template_says_of_it() -> None:
     assert deployment.schedules == [Schedule("Hourly", "Tested", 3600, max_retries=5)]
 
 
-def test_a_schedule_that_is_switched_off_does_not_run() -> None:
+def test_a_disabled_schedule_does_not_run() -> None:
     assert deploy({"Arn": FUNCTION}, State="DISABLED").schedules == []
 
 

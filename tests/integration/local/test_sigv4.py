@@ -1,4 +1,4 @@
-"""Signed routes: what botocore and curl sign gets through, and nothing else."""
+"""Signed routes accept requests signed by botocore and curl, and no others."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def signed(
     service: str = "execute-api",
     headers: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The headers of a request as botocore signs it."""
+    """Returns the headers of a request that botocore has signed."""
     host = url.split("/")[2]
     request = AWSRequest(method, url, {"host": host, **(headers or {})}, body)
     SigV4Auth(credentials or Credentials("local", "local"), service, region).add_auth(request)
@@ -48,7 +48,7 @@ def received(
     url: str = URL,
     body: bytes = BODY,
 ) -> HttpRequest:
-    """The request as it comes in, with some headers changed."""
+    """Returns the request as received, with some headers changed."""
     target = "/" + url.split("/", 3)[3]
     sent = {name.lower(): value for name, value in headers.items()} | dict(changes or {})
     return HttpRequest(method, target, list(sent.items()), body)
@@ -58,11 +58,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def test_what_botocore_signs_is_taken() -> None:
+def test_a_request_signed_by_botocore_is_accepted() -> None:
     assert verify_signature(received(signed()), now=now()) == "local"
 
 
-def test_headers_that_are_signed_too_are_taken() -> None:
+def test_additional_signed_headers_are_accepted() -> None:
     headers = signed(headers={"Idempotency-Key": "a  b", "content-type": "application/json"})
 
     assert "idempotency-key" in headers["Authorization"]
@@ -96,14 +96,14 @@ def test_a_session_token_is_signed_like_any_header() -> None:
         (received(signed(), {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}), "not the hash of the body"),
     ],
 )
-def test_anything_else_is_not(request_: HttpRequest, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_request_is_refused(request_: HttpRequest, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # They were signed when the tests were collected; the whole suite may take longer than signatures live.
     monkeypatch.setattr(sigv4, "CLOCK_TOLERANCE", timedelta(hours=1))
     with pytest.raises(NotSignedError, match=why):
         verify_signature(request_, now=now())
 
 
-def test_a_signed_header_that_is_missing_is_found_out() -> None:
+def test_a_missing_signed_header_is_refused() -> None:
     request = received(signed(headers={"idempotency-key": "1"}))
     stripped = [(name, value) for name, value in request.headers if name != "idempotency-key"]
 
@@ -112,7 +112,7 @@ def test_a_signed_header_that_is_missing_is_found_out() -> None:
 
 
 @pytest.mark.parametrize("minutes", [-6, 6])
-def test_a_signature_lives_five_minutes(minutes: int) -> None:
+def test_a_signature_is_valid_for_five_minutes(minutes: int) -> None:
     request = received(signed())
 
     with pytest.raises(NotSignedError, match="five minutes"):
@@ -129,14 +129,14 @@ def tasks_api_url(example: Example) -> str:
     return urls[1]
 
 
-def test_each_api_has_routes_of_its_own(example: Example) -> None:
+def test_each_api_has_its_own_routes(example: Example) -> None:
     signed_url = tasks_api_url(example)
     with httpx.Client(trust_env=False) as client:
         assert client.get(f"{signed_url}/things/exact/one").status_code == 404
         assert example.http.get("/signed/a").status_code == 404
 
 
-def test_an_unsigned_request_is_forbidden_before_the_function_is_asked(example: Example) -> None:
+def test_an_unsigned_request_does_not_invoke_the_function(example: Example) -> None:
     with httpx.Client(trust_env=False) as client:
         response = client.post(f"{tasks_api_url(example)}/signed/a", json={"raise": "it was asked"})
 
@@ -144,7 +144,7 @@ def test_an_unsigned_request_is_forbidden_before_the_function_is_asked(example: 
     assert "no Authorization header" in example.log("api")
 
 
-def test_the_event_tells_who_has_signed(example: Example) -> None:
+def test_the_event_has_the_signer(example: Example) -> None:
     url = f"{tasks_api_url(example)}/signed/a?b=1"
     with httpx.Client(trust_env=False) as client:
         event: dict[str, Any] = client.get(url, headers=signed("GET", url, b"")).json()
@@ -158,7 +158,7 @@ def test_the_event_tells_who_has_signed(example: Example) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("arguments", [["-d", '{"a": 1}'], ["-H", "Idempotency-Key: k1", "-d", "{}"], []])
-def test_what_curl_signs_is_taken(example: Example, arguments: list[str]) -> None:
+def test_a_request_signed_by_curl_is_accepted(example: Example, arguments: list[str]) -> None:
     sign = ["--aws-sigv4", "aws:amz:us-east-1:execute-api", "--user", "local:local", "--noproxy", "*"]
     url = f"{tasks_api_url(example)}/signed/flux-kontext/task12345?limit=5&status=PENDING"
     ran = subprocess.run(

@@ -26,7 +26,7 @@ from tests.integration.local.running_example import EXAMPLE, PATIENCE_SECONDS, e
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process; one that has ended and waits for its parent to notice is none."""
+    """Returns whether a process is running; a zombie is not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
     return bool(state) and not state.startswith("Z")
 
@@ -46,7 +46,7 @@ def command(state_dir: Path, *arguments: str) -> list[str]:
 
 @pytest.fixture
 def up(tmp_path: Path, artefact: Artefact | None) -> Iterator[Up]:
-    """`python -m local up`, ready: its process, what stack.json says, and where that is."""
+    """`python -m local up`, ready: its process, the content of stack.json, and its path."""
     options = ["--built"] if artefact else []
     with subprocess.Popen(command(tmp_path, *options), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         path = tmp_path / "stack.json"
@@ -62,7 +62,7 @@ def sandboxes(process: subprocess.Popen[str]) -> list[int]:
     return found
 
 
-def test_it_tells_where_everything_is_and_ends_with_ctrl_c(up: Up) -> None:
+def test_up_prints_all_addresses_and_ends_with_ctrl_c(up: Up) -> None:
     process, info, _ = up
 
     assert set(info) == {
@@ -141,7 +141,7 @@ def test_a_second_stack_does_not_touch_the_first(up: Up, tmp_path_factory: pytes
     assert find_local(path.parent).api_url == info["api_url"]
 
 
-def test_what_a_killed_stack_has_left_does_not_keep_the_next_one_from_starting(up: Up) -> None:
+def test_a_stack_starts_after_another_one_was_killed(up: Up) -> None:
     process, info, path = up
     process.kill()
     process.wait(PATIENCE_SECONDS)
@@ -169,7 +169,7 @@ def test_what_a_killed_stack_has_left_does_not_keep_the_next_one_from_starting(u
         (["--time-scale", "0"], 2, "'0' is not a number above 0"),
     ],
 )
-def test_a_wrong_option_ends_it_with_an_error(arguments: list[str], status: int, message: str, tmp_path: Path) -> None:
+def test_an_invalid_option_is_an_error(arguments: list[str], status: int, message: str, tmp_path: Path) -> None:
     done = subprocess.run(
         command(tmp_path, *arguments), cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
@@ -185,7 +185,7 @@ def test_a_taken_port_of_the_aws_endpoint_names_its_option() -> None:
 
 
 def run(script: str, *arguments: Path) -> list[str]:
-    """The lines that a program prints; in a process of its own, because the example has this one."""
+    """Returns the lines that a program prints in its own process, because this process runs the example."""
     path = os.pathsep.join(
         [str(REPOSITORY), str(REPOSITORY / "cli"), str(REPOSITORY / "layers" / "catchlight" / "python")]
     )
@@ -201,7 +201,7 @@ def run(script: str, *arguments: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_it_comes_up_again_and_again_and_remembers_nothing(tmp_path: Path) -> None:
+def test_a_stack_can_start_again_and_keeps_no_state(tmp_path: Path) -> None:
     lines = run(
         """
         import sys, threading

@@ -34,7 +34,7 @@ def test_one_owner_at_a_time(tmp_path: Path) -> None:
         assert (state / "stack.lock").read_text() == f"{os.getpid()}\n"
 
 
-def test_the_next_owner_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
+def test_the_next_owner_removes_files_of_a_killed_stack(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text("{")
     (tmp_path / "stack.lock").write_text("123456789\n")
     (tmp_path / "lambda-runtime-x" / "awslambdaric").mkdir(parents=True)
@@ -57,7 +57,7 @@ def test_only_the_stack_that_wrote_the_addresses_removes_them(tmp_path: Path) ->
     assert path.read_text() == "another stack's"
 
 
-def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
+def test_an_unusable_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LocalStackError, match=r"cannot be used: .* Choose another with --state-dir"):
         owned(tmp_path / "file").__enter__()

@@ -54,14 +54,14 @@ def test_an_error_is_caught_by_its_name(example: Example, order: str, error: str
     assert json.loads(output["error"]["Cause"])["errorType"] == error
 
 
-def test_an_execution_that_fails_is_easy_to_find(example: Example) -> None:
+def test_a_failed_execution_is_logged(example: Example) -> None:
     status, _ = execute(example, order="raise", fatal=True)
 
     assert status == "FAILED"
     eventually(lambda: "catchlight-Machine: GivenUp: as the order says (execution " in example.log("errors"))
 
 
-def test_faults_of_the_platform_have_names_of_their_own(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_lambda_have_their_own_names(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
     function = example.stack.functions["WorkFunction"]
     monkeypatch.setattr(function, "_stopped", True)
 

@@ -1,4 +1,4 @@
-"""What the example's mapping doesn't show: record age, no bisecting, throttling, the window, LATEST."""
+"""Settings that the example's stream mapping does not use: record age, no bisecting, throttling, window, LATEST."""
 
 import json
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Shard:
 
 
 class Recorder:
-    """A function that fails while it is told to; `batches` are the names it got."""
+    """A function that fails by the list `failures`; `batches` are the names that it received."""
 
     configuration = SimpleNamespace(arn="arn:aws:lambda:us-east-1:1:function:F")
 
@@ -97,7 +97,7 @@ def make_delivery(tmp_path: Path) -> Iterator[Any]:
         delivery.stop()
 
 
-def test_records_that_are_too_old_are_put_aside_unseen(make_delivery: Any) -> None:
+def test_expired_records_are_discarded_without_an_invocation(make_delivery: Any) -> None:
     delivery = make_delivery(max_record_age_seconds=60, on_failure_queue_url=URL)
     delivery.shard.add("old", age_seconds=100)
     delivery.shard.add("new")
@@ -112,7 +112,7 @@ def test_records_that_are_too_old_are_put_aside_unseen(make_delivery: Any) -> No
     assert "responseContext" not in message
 
 
-def test_without_bisecting_the_whole_batch_is_tried_again_then_put_aside(make_delivery: Any) -> None:
+def test_without_bisecting_the_whole_batch_is_retried_then_discarded(make_delivery: Any) -> None:
     delivery = make_delivery(max_retries=1, on_failure_queue_url=URL)
     delivery.function.failures = ["Unhandled", "Unhandled"]
     for name in ("a", "b"):
@@ -138,7 +138,7 @@ def test_nothing_overtakes_a_batch_that_fails(make_delivery: Any) -> None:
     assert delivery.function.batches == [["a"]] * 4 + [["b"]]
 
 
-def test_throttling_is_no_try(make_delivery: Any) -> None:
+def test_throttling_does_not_count_as_a_retry(make_delivery: Any) -> None:
     delivery = make_delivery(max_retries=0, on_failure_queue_url=URL)
     delivery.function.failures = [TooManyRequestsError(), TooManyRequestsError()]
     delivery.shard.add("a")
@@ -148,7 +148,7 @@ def test_throttling_is_no_try(make_delivery: Any) -> None:
     assert delivery.put_aside == []
 
 
-def test_the_window_gathers_what_comes_meanwhile(make_delivery: Any) -> None:
+def test_the_batching_window_collects_records(make_delivery: Any) -> None:
     delivery = make_delivery(batching_window_seconds=60, batch_size=2)
     delivery.start()
     delivery.shard.add("a")
@@ -158,7 +158,7 @@ def test_the_window_gathers_what_comes_meanwhile(make_delivery: Any) -> None:
     assert delivery.function.batches == [["a", "b"]]
 
 
-def test_latest_begins_after_what_is_there(make_delivery: Any) -> None:
+def test_latest_skips_existing_records(make_delivery: Any) -> None:
     delivery = make_delivery(starting_position="LATEST")
     delivery.shard.add("before")
     delivery.start()

@@ -1,4 +1,4 @@
-"""Templates: what is known is expanded, what is not stops the start."""
+"""Templates are expanded; unsupported features stop the start."""
 
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def test_what_is_unknown_stops_the_start(tmp_path: Path, text: str, message: str
         ("{Type: Number}", "many"),
     ],
 )
-def test_a_parameter_keeps_to_its_constraints(tmp_path: Path, declaration: str, value: str) -> None:
+def test_a_parameter_must_meet_its_constraints(tmp_path: Path, declaration: str, value: str) -> None:
     path = write(tmp_path, f"Parameters: {{Size: {declaration}}}\n{MINIMAL}")
 
     with pytest.raises(LocalStackError, match="Size"):
@@ -72,7 +72,7 @@ def test_a_parameter_keeps_to_its_constraints(tmp_path: Path, declaration: str, 
     assert load_template(path, {}, unchecked={"Size": value}).parameters == {"Size": value}
 
 
-def test_a_parameter_that_the_template_has_not_is_an_error(tmp_path: Path) -> None:
+def test_an_unknown_parameter_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LocalStackError, match="no parameter"):
         load_template(write(tmp_path, MINIMAL), {"Size": "1"})
 

@@ -41,7 +41,7 @@ def test_a_client_of_the_local_stack(
         assert client.get(server.url).status_code == httpx.codes.OK
 
 
-def test_processes_inherit_none_of_them(tmp_path: Path) -> None:
+def test_child_processes_inherit_no_settings(tmp_path: Path) -> None:
     hostile = hostile_settings(tmp_path)
     proxies = {name: value for name, value in hostile.items() if name.lower().endswith("_proxy")}
 

@@ -28,7 +28,7 @@ def changed(grant: Grant, **changes: Any) -> Grant:
         changed(GRANT, principal="*"),
     ],
 )
-def test_a_statement_that_matches_allows(grant: Grant) -> None:
+def test_a_matching_statement_allows(grant: Grant) -> None:
     assert decide(READ, [grant])
 
 
@@ -45,7 +45,7 @@ def test_a_statement_that_matches_allows(grant: Grant) -> None:
         changed(GRANT, conditions=(Condition("StringEquals", "s3:prefix", ("images/",)),)),
     ],
 )
-def test_each_element_has_to_match(grant: Grant) -> None:
+def test_each_element_must_match(grant: Grant) -> None:
     assert not decide(READ, [grant])
 
 
@@ -85,7 +85,7 @@ def test_conditions(operator: str, expected: str, value: str, holds: bool) -> No
     assert not decide(READ, [grant])  # which has no such key
 
 
-def test_one_value_of_a_condition_and_all_conditions_have_to_hold() -> None:
+def test_all_conditions_must_hold_each_for_one_value() -> None:
     either = Condition("StringEquals", "a", ("1", "2"))
     other = Condition("StringEquals", "b", ("1",))
     request = PermissionRequest("Archiver", "s3:GetObject", OBJECT, (("a", "2"), ("b", "1")))

@@ -89,7 +89,7 @@ OBJECT_ARN = "arn:aws:s3:::pictures/images/a b.png"
         ),
     ],
 )
-def test_a_call_needs(
+def test_the_permissions_that_a_call_needs(
     service: str, operation: str, parameters: dict[str, Any], required: list[tuple[str, str]]
 ) -> None:
     assert list(required_permissions(service, operation, parameters)) == required
@@ -108,7 +108,7 @@ def test_a_call_needs(
         ("rekognition", "DetectText", {}),
     ],
 )
-def test_what_is_unknown_is_said(service: str, operation: str, parameters: dict[str, Any]) -> None:
+def test_an_unknown_call_is_an_error(service: str, operation: str, parameters: dict[str, Any]) -> None:
     with pytest.raises(LocalStackError, match=f"{service} {operation}.*Add it to local/permissions"):
         required_permissions(service, operation, parameters)
 

@@ -10,7 +10,7 @@ from local.simulator.deliveries import sign
 from tests.unit.simulator.conftest import Receiver, deliveries_of, wait_for
 
 
-def test_only_200_is_success_and_there_are_three_more_tries(simulator: Simulator, receiver: Receiver) -> None:
+def test_only_200_is_success_and_there_are_three_retries(simulator: Simulator, receiver: Receiver) -> None:
     receiver.answers = [201, 301, 500, 503, 200]
     task = simulator.submit("flux-kontext", callback_url=receiver.url)
     wait_for(lambda: simulator.outstanding_callbacks == 0)
@@ -21,7 +21,7 @@ def test_only_200_is_success_and_there_are_three_more_tries(simulator: Simulator
     assert receiver.bodies == [receiver.bodies[0]] * 4
 
 
-def test_a_success_ends_the_tries(simulator: Simulator, receiver: Receiver) -> None:
+def test_a_success_ends_the_retries(simulator: Simulator, receiver: Receiver) -> None:
     receiver.answers = [500]
     task = simulator.submit("nanobanana", callback_url=receiver.url)
     wait_for(lambda: simulator.outstanding_callbacks == 0)
@@ -29,7 +29,7 @@ def test_a_success_ends_the_tries(simulator: Simulator, receiver: Receiver) -> N
     assert deliveries_of(simulator, task)[-1].is_accepted
 
 
-def test_nobody_listening_is_recorded(simulator: Simulator) -> None:
+def test_a_refused_connection_is_recorded(simulator: Simulator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     task = simulator.submit("acedata", callback_url=f"http://127.0.0.1:{port}/")
@@ -49,7 +49,7 @@ def test_a_late_failure_contradicts_the_success(simulator: Simulator, receiver: 
     assert [body["code"] for body in receiver.bodies] == [200, 501]
 
 
-def test_the_three_shapes_of_a_missing_result(simulator: Simulator, receiver: Receiver) -> None:
+def test_the_three_formats_of_a_missing_result(simulator: Simulator, receiver: Receiver) -> None:
     for scenario in ("content-policy", "internal-error", "generation-failed"):
         simulator.submit("flux-kontext", scenario=scenario, callback_url=receiver.url, task_id=scenario)
     wait_for(lambda: simulator.outstanding_callbacks == 0)
@@ -59,14 +59,14 @@ def test_the_three_shapes_of_a_missing_result(simulator: Simulator, receiver: Re
     assert failed["data"]["info"] is None
 
 
-def test_the_second_nanobanana_shape_says_200_of_a_failure(simulator: Simulator, receiver: Receiver) -> None:
+def test_the_second_nanobanana_format_has_200_for_a_failure(simulator: Simulator, receiver: Receiver) -> None:
     simulator.submit("nanobanana", scenario="generation-failed", callback_url=receiver.url, record_shaped=True)
     wait_for(lambda: simulator.outstanding_callbacks == 0)
     body = receiver.bodies[0]
     assert (body["code"], body["data"]["successFlag"], body["data"]["errorCode"]) == (200, 3, 501)
 
 
-def test_kie_signs_once_it_has_a_key_and_the_others_never_do(receiver: Receiver) -> None:
+def test_only_kie_signs_callbacks_if_it_has_a_key(receiver: Receiver) -> None:
     with Simulator(time_scale=0.001, webhook_keys={"flux-kontext": "k3y"}) as simulator:
         simulator.submit("flux-kontext", callback_url=receiver.url, task_id="task12345")
         wait_for(lambda: simulator.outstanding_callbacks == 0)

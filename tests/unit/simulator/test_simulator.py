@@ -1,4 +1,4 @@
-"""The simulator behaves as the providers do: submissions, callbacks, polls, images."""
+"""The simulator behaves like the providers: submissions, callbacks, polls, images."""
 
 import io
 import time
@@ -24,7 +24,7 @@ BEHAVIOURS = [(provider, scenario.name) for scenario in SCENARIOS.values() for p
 
 
 def poll(client: httpx.Client, provider: str, task_id: str) -> TaskReport:
-    """Asks as the poller does, and reads the answer as it does."""
+    """Polls and parses the response as the poller does."""
     request = PROVIDERS[provider].poll_request([task_id])
     base = {"flux-kontext": "/kie", "nanobanana": "/nanobanana", "acedata": "/acedata"}[provider]
     answer = client.request(request.method, base + request.path, params=dict(request.params), json=request.json)
@@ -59,7 +59,7 @@ def test_callbacks_and_polls_of_every_scenario_are_read_by_the_real_providers(
 def test_a_slow_task_is_running_for_two_polls_and_then_calls_back(provider: str, receiver: Receiver) -> None:
     path, callback_key = SUBMISSIONS[provider]
     body = {"prompt": "a white cat", callback_key: receiver.url, "count": 1}
-    # In real time: nothing but the polls ends it here.
+    # In real time, so that only the polls end it.
     with Simulator() as simulator, client_of(simulator) as client:
         answer = client.post(path, json=body, headers={"X-Simulate": "slow"}).json()
         task_id = answer["task_id"] if provider == "acedata" else answer["data"]["taskId"]
@@ -72,12 +72,12 @@ def test_a_slow_task_is_running_for_two_polls_and_then_calls_back(provider: str,
         assert [asked.task_ids for asked in simulator.polls] == [(task_id,)] * 3
 
 
-def test_a_slow_task_that_nobody_polls_ends_all_the_same(simulator: Simulator, receiver: Receiver) -> None:
+def test_a_slow_task_without_polls_ends_after_its_time(simulator: Simulator, receiver: Receiver) -> None:
     simulator.submit("acedata", scenario="slow", callback_url=receiver.url)
     wait_for(lambda: len(receiver.bodies) == 1)
 
 
-def test_records_can_wait_for_the_callback(receiver: Receiver) -> None:
+def test_poll_records_can_wait_for_the_callback(receiver: Receiver) -> None:
     receiver.answers = [500, 500, 500, 500]
     with (
         Simulator(time_scale=0.001, retry_delay_seconds=600, records_wait=True) as simulator,
@@ -93,7 +93,7 @@ def test_records_can_wait_for_the_callback(receiver: Receiver) -> None:
     assert len(receiver.bodies) == 4
 
 
-def test_a_result_can_be_a_page_or_lie_where_nobody_must_go(simulator: Simulator, client: httpx.Client) -> None:
+def test_a_result_can_be_html_or_in_a_private_network(simulator: Simulator, client: httpx.Client) -> None:
     page = simulator.submit("nanobanana", scenario="html-page").images[0]
     answer = client.get(page.url)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
@@ -171,7 +171,7 @@ def test_a_task_id_can_be_chosen_once(client: httpx.Client) -> None:
         ("/kie/nowhere", {}, 404, "no such endpoint"),
     ],
 )
-def test_bad_requests_are_told_so(path: str, body: Any, status: int, words: str, client: httpx.Client) -> None:
+def test_invalid_requests_are_refused(path: str, body: Any, status: int, words: str, client: httpx.Client) -> None:
     answer = client.post(path, json=body)
     assert answer.status_code == status
     assert words in answer.text
@@ -183,7 +183,7 @@ def test_scenarios_of_other_providers_are_refused(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer"}, {"Authorization": "Basic a"}])
-def test_a_missing_key_is_a_401_of_the_providers_kind(headers: dict[str, str], simulator: Simulator) -> None:
+def test_a_missing_key_is_a_401_in_the_providers_format(headers: dict[str, str], simulator: Simulator) -> None:
     urls, polls_before = simulator.provider_urls, simulator.polls
     for url in (urls["flux-kontext"] + "/api/v1/flux/kontext/record-info?taskId=a", urls["acedata"] + "/flux/tasks"):
         method = "POST" if url.endswith("tasks") else "GET"
@@ -214,7 +214,7 @@ def test_a_batch_leaves_out_unknown_tasks_and_keeps_to_the_limit(simulator: Simu
     assert retrieve(ids=ids, limit=50) == ids
 
 
-def test_images_are_what_was_promised_and_their_names_are_not(simulator: Simulator, client: httpx.Client) -> None:
+def test_images_equal_their_pictures_but_not_their_extensions(simulator: Simulator, client: httpx.Client) -> None:
     formats, lies = set(), 0
     for number in range(8):
         task = simulator.submit("flux-kontext", task_id=f"task{number}", scenario="silent")
@@ -235,7 +235,7 @@ def test_images_are_what_was_promised_and_their_names_are_not(simulator: Simulat
     assert lies > 0
 
 
-def test_an_origin_dies_and_the_result_lives_on(client: httpx.Client, simulator: Simulator) -> None:
+def test_an_original_expires_before_its_result(client: httpx.Client, simulator: Simulator) -> None:
     with Simulator() as in_real_time, client_of(in_real_time) as early:
         assert early.get(in_real_time.submit("flux-kontext", scenario="silent").images[0].url).status_code == 200
     task = simulator.submit("flux-kontext", scenario="silent")
@@ -246,7 +246,7 @@ def test_an_origin_dies_and_the_result_lives_on(client: httpx.Client, simulator:
     assert client.get("/images/flux-kontext/nobody/result-0.png").status_code == 404
 
 
-def test_clients_called_python_get_no_image(simulator: Simulator) -> None:
+def test_clients_with_a_python_user_agent_get_no_image(simulator: Simulator) -> None:
     url = simulator.submit("nanobanana", scenario="silent").images[0].url
     refused = httpx.get(url, trust_env=False)  # httpx calls itself python-httpx
     assert (refused.status_code, refused.text) == (403, "error code: 1010")
@@ -264,7 +264,7 @@ def test_the_overview_has_scenarios_and_tasks(simulator: Simulator, client: http
     assert page["providers"] == simulator.provider_urls
 
 
-def test_it_stops_at_once_with_callbacks_outstanding_and_connections_open() -> None:
+def test_stopping_does_not_wait_for_callbacks_and_connections() -> None:
     simulator = Simulator()
     simulator.start()
     simulator.submit("flux-kontext", scenario="slow", callback_url="http://127.0.0.1:9/")
@@ -276,7 +276,7 @@ def test_it_stops_at_once_with_callbacks_outstanding_and_connections_open() -> N
     assert simulator.deliveries == ()
 
 
-def test_a_record_signs_a_dead_original_anew(client: httpx.Client, simulator: Simulator) -> None:
+def test_a_poll_record_signs_an_expired_original_again(client: httpx.Client, simulator: Simulator) -> None:
     task = simulator.submit("flux-kontext", scenario="origin-renewed")
     path = "/kie/api/v1/flux/kontext/record-info"
 
