@@ -73,7 +73,7 @@ def too_large(layer: Path) -> Iterator[str]:
     """Yields a problem if the zipped layer is larger than `MAX_LAYER_BYTES`."""
     with tempfile.TemporaryDirectory() as scratch:
         size = Path(shutil.make_archive(str(Path(scratch, "layer")), "zip", layer)).stat().st_size
-    print(f"--      the zipped layer has {size / 1e6:.1f} MB")
+    print(f"--    the zipped layer has {size / 1e6:.1f} MB")
     if size > MAX_LAYER_BYTES:
         yield (
             f"the zipped layer has {size:,} bytes; the limit is {MAX_LAYER_BYTES:,}. "
