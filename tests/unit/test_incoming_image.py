@@ -1,6 +1,7 @@
 """An image on its way is a file like any other to whoever reads it, up to its end."""
 
 import errno
+import hashlib
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.errors import (
+    ImageRejectedError,
+    ImageTruncatedError,
+    ImageUnavailableError,
+    NotAnImageError,
+    UnknownFormatError,
+)
 from catchlight.images import stream
 from catchlight.images.stream import BLOCK_BYTES, ImageStream
 from tests.image_server import large_picture
@@ -68,21 +75,60 @@ def test_only_the_last_piece_is_smaller_than_s3_wants(sizes: list[int], read_bef
 @pytest.mark.parametrize(
     ("pieces", "size", "error"),
     [
-        ([b"<html>" * 100_000], 600_000, ImageRejectedError),
-        ([IMAGE, b"more"], None, ImageRejectedError),
-        ([IMAGE[:-20]], None, ImageUnavailableError),
+        ([b"<html>" * 100_000], 600_000, NotAnImageError),
+        ([b"<html>" * 100_000], None, NotAnImageError),
+        ([b"\xff\xd8\xff<html>" * 1000], None, NotAnImageError),
+        ([b"BM" + bytes(70_000)], 70_002, UnknownFormatError),
+        ([IMAGE[:-200]], None, ImageTruncatedError),
         ([b"\x89PNG"], 4, ImageUnavailableError),
         ([], None, ImageUnavailableError),
     ],
-    ids=["a page", "more than an image", "half of one", "too short to tell", "nothing"],
+    ids=["a page", "a page without length", "a JPEG of text", "a BMP", "half of one", "too short to tell", "nothing"],
 )
 def test_what_is_known_at_once_is_said_at_once(pieces: list[bytes], size: int | None, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        ImageStream(iter(pieces), size, "images.example")
+    with ImageStream(iter(pieces), size, "images.example") as image:
+        for _ in range(2):
+            with pytest.raises(error):
+                _ = image.format
+            with pytest.raises(error):
+                image.complete()
+            with pytest.raises(error):
+                image.read()
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.parametrize("more", [1, BLOCK_BYTES, 5_000_000])
+def test_bytes_after_the_image_are_read_with_it(more: int, is_told: bool) -> None:
+    data = IMAGE + bytes(more)
+    pieces = (data[at : at + 70_000] for at in range(0, len(data), 70_000))
+    with ImageStream(pieces, len(data) if is_told else None, "images.example") as image:
+        assert image.format.extension == "png"
+        assert image.read() == data
+        assert image.complete().trailing_bytes == more
+        assert image.sha256() == hashlib.sha256(data).digest()
+
+
+def test_of_a_cut_image_the_last_block_is_held_back_behind_any_number_of_bytes() -> None:
+    data = IMAGE[:100_000] + bytes(3_000_000)
+    pieces = (data[at : at + 70_000] for at in range(0, len(data), 70_000))
+    with ImageStream(pieces, len(data), "images.example") as image:
+        while image.tell() < len(data) - 70_000:
+            image.read(BLOCK_BYTES)
+        with pytest.raises(ImageTruncatedError):
+            image.read(BLOCK_BYTES)
+
+
+def test_a_missing_end_marker_is_a_cut_unless_the_body_has_a_length() -> None:
+    data = IMAGE[:-12]
+    with ImageStream(iter([data]), None, "images.example") as image:
+        assert image.complete().width == 400
+    image = ImageStream(iter([data]), None, "images.example", is_delimited=False)
+    with image, pytest.raises(ImageTruncatedError, match="its end is missing"):
+        image.complete()
 
 
 def test_what_was_wrong_stays_wrong() -> None:
-    with _coming(IMAGE[:-1] + b"\0") as image:
+    with _coming(IMAGE[:-100] + bytes(100)) as image:
         for _ in range(2):
             with pytest.raises(ImageUnavailableError, match="not whole"):
                 image.read()
@@ -93,7 +139,7 @@ def test_what_was_wrong_stays_wrong() -> None:
 @pytest.mark.parametrize("size", [BLOCK_BYTES, len(IMAGE), 10 * len(IMAGE)])
 @pytest.mark.parametrize("start", [0, 10, BLOCK_BYTES])
 def test_the_block_that_is_held_back_stays_so_for_whoever_begins_anew(start: int, size: int) -> None:
-    damaged = IMAGE[:-1] + b"\0"
+    damaged = IMAGE[:-100] + bytes(100)
     with _coming(damaged) as image:
         with pytest.raises(ImageUnavailableError):
             image.complete()

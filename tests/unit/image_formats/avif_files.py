@@ -62,8 +62,11 @@ class Avif:
     ipma_version: int = 0
     has_wide_associations: bool = False
     has_large_mdat: bool = False
+    mdat_length: int | None = None  # another one than the right one: 0 is "to the end of the file"
+    ipma_boxes: int = 1  # among which the associations are distributed
     kinds: tuple[bytes, ...] = (b"hdlr", b"pitm", b"iinf", b"iloc", b"iprp")
     more_in_meta: bytes = b""
+    more_before_mdat: bytes = b""
 
     def build(self) -> bytes:
         """Returns the file."""
@@ -76,14 +79,18 @@ class Avif:
             b"pitm": full_box(b"pitm", self.pitm_version, number(self.item, 4 if self.pitm_version else 2)),
             b"iinf": self._iinf(),
             b"iloc": self._iloc(pixels_at),
-            b"iprp": box(b"iprp", box(b"ipco", *self.properties), self._ipma()),
+            b"iprp": box(b"iprp", box(b"ipco", *self.properties), *map(self._ipma, range(self.ipma_boxes))),
         }
         meta = [boxes[kind] for kind in self.kinds]
         make = large_box if self.has_large_mdat else box
+        mdat = make(b"mdat", PIXELS)
+        if self.mdat_length is not None:
+            mdat = number(self.mdat_length, 4) + mdat[4:]
         return (
             box(b"ftyp", self.brands)
             + full_box(b"meta", self.meta_version, *meta, self.more_in_meta)
-            + make(b"mdat", PIXELS)
+            + self.more_before_mdat
+            + mdat
         )
 
     def _numbers(self) -> list[int]:
@@ -125,10 +132,12 @@ class Avif:
                 at += length
         return full_box(b"iloc", self.iloc_version, *content)
 
-    def _ipma(self) -> bytes:
+    def _ipma(self, part: int) -> bytes:
         content = [number(len(self._numbers()), 4)]
         for item in self._numbers():
-            indices = self.associations if item == self.item else (len(self.properties),) * 2
+            indices = self.associations[part :: self.ipma_boxes]
+            if item != self.item:
+                indices = (len(self.properties),) * 2
             content += [number(item, 4 if self.ipma_version else 2), number(len(indices), 1)]
             content += [number(index, 2 if self.has_wide_associations else 1) for index in indices]
         return full_box(b"ipma", self.ipma_version, *content, flags=int(self.has_wide_associations))

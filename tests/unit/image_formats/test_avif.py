@@ -4,10 +4,20 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from PIL import Image as Pillow
 
-from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.errors import ImageTruncatedError, NotAnImageError, UnknownFormatError
 from catchlight.images.formats import ImageMetadata, read_image_facts
 from tests.unit.image_formats.avif_files import HEIGHT, PIXELS, WIDTH, avif, box, full_box, ispe, number
+
+
+def irot(turns: int) -> bytes:
+    return box(b"irot", number(turns, 1))
+
+
+def imir(axis: int) -> bytes:
+    return box(b"imir", number(axis, 1))
+
 
 COLOR = full_box(b"pixi", 0, b"\3\10\10\10")
 SHARED_LOCATION: dict[str, Any] = {"offset_bytes": 8, "length_bytes": 8, "base_bytes": 8, "base": 40}
@@ -46,6 +56,13 @@ VALID: dict[str, dict[str, Any]] = {
     "boxes in another order": {"kinds": (b"iprp", b"hdlr", b"iloc", b"iinf", b"pitm")},
     "boxes that are not read": {"more_in_meta": box(b"idat", bytes(100)) + full_box(b"iref", 9)},
     "an empty box": {"more_in_meta": box(b"free")},
+    "one of many brands": {"brands": b"heic" + bytes(4) + b"mif1" * 20 + b"avif"},
+    "two tables of associations": {"properties": (COLOR, ispe()), "associations": (1, 2), "ipma_boxes": 2},
+    "three tables of associations": {"associations": (9, 1, 9), "ipma_boxes": 3, "items_before": 1},
+    "an empty table of associations": {"ipma_boxes": 2},
+    "a last box to the end of the file": {"mdat_length": 0},
+    "a last box that is shorter than the pixels": {"mdat_length": 9},
+    "a last box that is longer than the file": {"mdat_length": 10_000},
 }
 
 
@@ -73,15 +90,13 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "ipma version 2": ({"ipma_version": 2}, "a box is of no kind that exists"),
     "ispe version 1": ({"properties": (ispe(version=1),)}, "a box is of no kind that exists"),
     "a film": ({"handler": b"vide"}, "it describes no picture"),
-    "another primary item": ({"item_type": b"Exif"}, "its primary item is no image"),
-    "a HEVC image": ({"item_type": b"hvc1"}, "its primary item is no image"),
     "no size": ({"properties": (COLOR,)}, "its size is missing"),
     "a size that is not associated": ({"associations": ()}, "its size is missing"),
     "a property of number 0": ({"properties": (COLOR, ispe()), "associations": (0,)}, "its size is missing"),
     "a property behind the last": ({"associations": (2,)}, "its size is missing"),
     "pixels behind the end": ({"offset_shift": 1}, LOST),
     "the second extent behind the end": ({"extent_lengths": (5, len(PIXELS) - 4)}, LOST),
-    "no bytes in an extent": ({"extent_lengths": (0,)}, LOST),
+    "no bytes in an extent": ({"extent_lengths": (0,)}, "its bytes are missing"),
     "no extent": ({"extent_lengths": ()}, "its bytes are missing"),
     "a base behind the end": ({**SHARED_LOCATION, "offset_shift": 1, "items_before": 1}, LOST),
     "pixels in the file, by a long description": (
@@ -101,24 +116,106 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_what_does_not_hold_together_is_not_whole(name: str) -> None:
     choices, reason = DAMAGED[name]
-    with pytest.raises(ImageUnavailableError, match=f"^the image/avif is not whole: {reason}$"):
+    # What does not describe an image at all is none; the bytes of a described one may be missing.
+    with pytest.raises(
+        (ImageTruncatedError, NotAnImageError), match=f"^(the image/avif is .*|not an.*, but) {reason}$"
+    ):
         _facts(avif(**choices))
+
+
+@pytest.mark.parametrize("item_type", [b"Exif", b"hvc1", b"mime"])
+def test_only_av1_is_archived(item_type: bytes) -> None:
+    with pytest.raises(
+        UnknownFormatError, match="the image/avif is not archived: its primary item is not coded as AV1"
+    ):
+        _facts(avif(item_type=item_type))
+
+
+@pytest.mark.parametrize(
+    "choices", [{}, {"mdat_length": 0}, {"mdat_length": 10_000}, {"has_large_mdat": True}], ids=str
+)
+def test_the_items_decide_whether_the_pixels_are_there(choices: dict[str, Any]) -> None:
+    whole = avif(**choices)
+    for missing in range(1, len(PIXELS) + 1):
+        with pytest.raises(ImageTruncatedError, match=LOST):
+            _facts(whole[:-missing])
+
+
+@pytest.mark.parametrize("mdat_length", [None, 0])
+@pytest.mark.parametrize("more", [b"\n", bytes(64), b"<html></html>", b"\0\0\1\0freeabc", b"\0\0\0\1wide"])
+def test_bytes_after_the_end_are_counted(more: bytes, mdat_length: int | None) -> None:
+    assert _facts(avif(mdat_length=mdat_length) + more).trailing_bytes == len(more)
+
+
+def test_a_box_that_is_cut_off_is_not_all_if_only_the_connection_s_end_marks_the_end() -> None:
+    for data in (avif() + b"\0\0\1\0freeabc", avif(mdat_length=10_000)):
+        with pytest.raises(ImageTruncatedError, match="its end is missing"):
+            read_image_facts(BytesIO(data), len(data), is_all=False)
+    for data in (avif(mdat_length=0), avif() + bytes(9), avif() + b"<html></html>"):
+        assert read_image_facts(BytesIO(data), len(data), is_all=False).width == WIDTH
+
+
+def test_frames_outside_of_items_need_a_box_with_an_end() -> None:
+    film = box(b"moov", bytes(30))
+    assert _facts(avif(more_before_mdat=film)).width == WIDTH
+    for length in (0, 10_000):
+        with pytest.raises(ImageTruncatedError, match="it ends inside its structure"):
+            _facts(avif(more_before_mdat=film, mdat_length=length))
+
+
+@pytest.mark.parametrize("kind", [b"meta", b"mdat"])
+def test_without_a_description_it_is_no_image_or_cut(kind: bytes) -> None:
+    whole = avif()
+    error = NotAnImageError if kind == b"meta" else ImageTruncatedError
+    with pytest.raises(error):
+        _facts(whole.replace(b"meta", b"free")[: len(whole) if kind == b"meta" else whole.index(b"mdat") - 4])
+
+
+@pytest.mark.parametrize(
+    ("properties", "orientation"),
+    [
+        ((), None),
+        ((irot(0),), None),
+        ((irot(1),), 8),
+        ((irot(2),), 3),
+        ((irot(3),), 6),
+        ((imir(0),), 4),
+        ((imir(1),), 2),
+        ((irot(1), imir(0)), 5),
+        ((irot(1), imir(1)), 7),
+        ((irot(2), imir(0)), 2),
+        ((irot(2), imir(1)), 4),
+        ((irot(3), imir(0)), 7),
+        ((irot(3), imir(1)), 5),
+    ],
+)
+def test_turns_and_mirrors_are_an_orientation(properties: tuple[bytes, ...], orientation: int | None) -> None:
+    all_properties = (ispe(), *properties)
+    facts = _facts(avif(properties=all_properties, associations=tuple(range(1, len(all_properties) + 1))))
+
+    assert (facts.width, facts.height, facts.orientation) == (WIDTH, HEIGHT, orientation)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_the_orientation_is_the_one_that_pillow_writes(orientation: int) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    file = BytesIO()
+    Pillow.new("RGB", (20, 10)).save(file, "AVIF", exif=exif)
+
+    assert _facts(file.getvalue()).orientation == orientation
 
 
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        (b"meta", b"free", "a box is missing"),
-        (b"mdat", b"free", "a box is missing"),
+        (b"meta", b"free", "it describes no picture"),
         (b"ipco", b"free", "a box is missing"),
         (b"ipma", b"free", "a box is missing"),
-        (b"infe", b"free", "its primary item is no image"),
-        # A box that is shorter than its own header, one that is longer than the file, and one without an end.
-        (number(8 + len(PIXELS), 4) + b"mdat", number(7, 4) + b"mdat", "a box goes on after the end"),
-        (number(8 + len(PIXELS), 4) + b"mdat", number(9 + len(PIXELS), 4) + b"mdat", "a box goes on after the end"),
-        (number(8 + len(PIXELS), 4) + b"mdat", number(0, 4) + b"mdat", "a box goes on after the end"),
+        (b"infe", b"free", "its primary item is not coded as AV1"),
+        (b"hdlr" + bytes(8), b"hdlr" + bytes(7) + b"\1", "it describes no picture"),
         # One association more than the box has bytes for, and one item more.
-        (b"ipma" + bytes(4) + number(1, 4) + b"\0\1\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\1\2", "its size"),
+        (b"ipma" + bytes(4) + number(1, 4) + b"\0\1\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\1\2", "goes on after"),
         (b"ipma" + bytes(4) + number(1, 4) + b"\0\1", b"ipma" + bytes(4) + number(1, 4) + b"\0\2", "its size"),
         (b"iloc" + bytes(4) + b"\x44\0\0\1\0\1", b"iloc" + bytes(4) + b"\x44\0\0\1\0\2", "its bytes are missing"),
         (b"iloc" + bytes(4) + b"\x44\0\0\1", b"iloc" + bytes(4) + b"\x44\0\0\0", "its bytes are missing"),
@@ -128,7 +225,7 @@ def test_one_number_that_is_not_true_is_enough(old: bytes, new: bytes, reason: s
     whole = avif()
     assert whole.count(old) == 1
 
-    with pytest.raises(ImageUnavailableError, match=reason):
+    with pytest.raises((ImageTruncatedError, NotAnImageError, UnknownFormatError), match=reason):
         _facts(whole.replace(old, new))
 
 
@@ -138,13 +235,13 @@ def test_an_extent_table_that_goes_on_after_its_box_is_not_believed() -> None:
     one_extent = b"\0\1" + number(whole.index(PIXELS) + 10_000, 4)
     assert whole.count(one_extent) == 1
 
-    with pytest.raises(ImageUnavailableError, match="its bytes are missing"):
+    with pytest.raises(ImageTruncatedError, match="a box goes on after the end"):
         _facts(whole.replace(one_extent, b"\0\2" + one_extent[2:]))
 
 
-@pytest.mark.parametrize("brands", [b"mif1" + bytes(4) + b"heicmif1", b"heic" + bytes(4) + b"avifmif1", b"avi1"])
+@pytest.mark.parametrize("brands", [b"mif1" + bytes(4) + b"heicmif1", b"heic" + bytes(4) + b"heicmif1", b"avi1"])
 def test_what_has_another_brand_is_no_image_here(brands: bytes) -> None:
-    with pytest.raises(ImageRejectedError, match="not an image"):
+    with pytest.raises(UnknownFormatError, match="not an image that is archived"):
         _facts(avif(brands=brands))
 
 

@@ -5,15 +5,15 @@ from io import BytesIO
 
 import pytest
 
-from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.formats import ImageMetadata, read_image_facts
+from catchlight.errors import ImageTruncatedError, NotAnImageError, TooManyPixelsError
+from catchlight.images.formats import MAX_PIXELS, ImageMetadata, read_image_facts
 
 WIDTH, HEIGHT = 61, 37
 TRAILER = b"\x3b"
 
 
-def screen(*, flags: int = 0, table: int = 0) -> bytes:
-    return struct.pack("<HHBBB", WIDTH, HEIGHT, flags, 0, 0) + bytes(table)
+def screen(width: int = WIDTH, height: int = HEIGHT, *, flags: int = 0, table: int = 0) -> bytes:
+    return struct.pack("<HHBBB", width, height, flags, 0, 0) + bytes(table)
 
 
 def image(
@@ -33,6 +33,9 @@ def image(
 
 def extension(kind: bytes = b"\xf9", data: bytes = b"\x04abcd\x00") -> bytes:
     return b"\x21" + kind + data
+
+
+LOOP = extension(b"\xff", b"\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
 
 
 def read(*blocks: bytes, signature: bytes = b"GIF89a") -> ImageMetadata:
@@ -66,39 +69,89 @@ def test_what_an_encoder_may_write_is_read(blocks: tuple[bytes, ...], signature:
 
 
 @pytest.mark.parametrize(
-    ("blocks", "reason"),
+    ("blocks", "size"),
     [
-        ((screen(),), "it has no pixels"),
-        ((screen(), extension()), "it has no pixels"),
-        ((screen(), image(1, 0)), "an image does not fit into its screen"),
-        ((screen(), image(0, 1)), "an image does not fit into its screen"),
-        ((screen(), image(width=WIDTH + 1)), "an image does not fit into its screen"),
-        ((screen(), image(height=HEIGHT + 1)), "an image does not fit into its screen"),
-        ((screen(), image(width=0)), "an image does not fit into its screen"),
-        ((screen(), image(height=0)), "an image does not fit into its screen"),
-        ((screen(), image(), image(left=256, width=1)), "an image does not fit into its screen"),
-        ((screen(), image(code_bits=0)), "its codes are of no length that exists"),
-        ((screen(), image(code_bits=9)), "its codes are of no length that exists"),
-        ((screen(), b"\0", image()), "a block is missing"),
-        ((screen(flags=0x80, table=5), image()), "a block is missing"),
-        ((screen(flags=0x80, table=7), image()), "a block is missing"),
+        ((screen(), image(1, 0)), (WIDTH + 1, HEIGHT)),
+        ((screen(), image(0, 1)), (WIDTH, HEIGHT + 1)),
+        ((screen(), image(width=WIDTH + 9)), (WIDTH + 9, HEIGHT)),
+        ((screen(), image(height=HEIGHT + 9)), (WIDTH, HEIGHT + 9)),
+        ((screen(0, 0), image()), (WIDTH, HEIGHT)),
+        ((screen(), image(), image(left=256)), (WIDTH, HEIGHT)),
     ],
 )
-def test_blocks_that_do_not_hold_are_not_whole(blocks: tuple[bytes, ...], reason: str) -> None:
-    with pytest.raises(ImageUnavailableError, match=f"^the image/gif is not whole: {reason}$"):
+def test_the_first_image_enlarges_the_screen(blocks: tuple[bytes, ...], size: tuple[int, int]) -> None:
+    facts = read(*blocks, TRAILER)
+
+    assert (facts.width, facts.height) == size
+
+
+@pytest.mark.parametrize("blocks", [(image(9000, 9000),), (image(), image(9000, 0), image(0, 9000))])
+def test_the_pixels_of_all_images_together_are_limited(blocks: tuple[bytes, ...]) -> None:
+    with pytest.raises(TooManyPixelsError, match=f"{WIDTH + 9000} x {HEIGHT + 9000} pixels are more than {MAX_PIXELS}"):
+        read(screen(), *blocks, TRAILER)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "error", "reason"),
+    [
+        ((screen(),), NotAnImageError, "it has no pixels"),
+        ((screen(), extension()), NotAnImageError, "it has no pixels"),
+        ((screen(), image(width=0)), NotAnImageError, "an image is of no kind that exists"),
+        ((screen(), image(height=0)), NotAnImageError, "an image is of no kind that exists"),
+        ((screen(), image(), image(height=0)), ImageTruncatedError, "an image is of no kind that exists"),
+        ((screen(), image(code_bits=0)), NotAnImageError, "an image is of no kind that exists"),
+        ((screen(), image(code_bits=9)), NotAnImageError, "an image is of no kind that exists"),
+        ((screen(), b"\0", image()), NotAnImageError, "a block is missing"),
+        ((screen(flags=0x80, table=5), image()), NotAnImageError, "a block is missing"),
+        ((screen(flags=0x80, table=7), image()), NotAnImageError, "a block is missing"),
+        ((screen(), image(), image(), b"junk"), ImageTruncatedError, "a block is missing"),
+        ((screen(), LOOP, image(), b"junk"), ImageTruncatedError, "a block is missing"),
+    ],
+)
+def test_blocks_that_do_not_hold_are_not_whole(blocks: tuple[bytes, ...], error: type[Exception], reason: str) -> None:
+    with pytest.raises(error, match=f"image/gif.*{reason}$"):
         read(*blocks, TRAILER)
 
 
 @pytest.mark.parametrize(
     "blocks",
-    [(screen(), image()), (screen(), image(data=b"\x05ab")), (screen(), extension()[:-1]), (screen()[:-1],)],
-    ids=["no trailer", "half a sub-block", "no end of an extension", "half a screen"],
+    [
+        (screen(), image(data=b"\x05ab")),
+        (screen(), image(), extension()[:-1]),
+        (screen(), extension()[:-1]),
+        (screen()[:-1],),
+        (screen(), image(), image()),
+        (screen(), image(), image()[:5]),
+        (screen(), LOOP, image()),
+        (screen(), extension(data=b"\x04\0\1\0\0\0"), image()),
+    ],
+    ids=[
+        "half a sub-block",
+        "no end of an extension",
+        "no end of the first extension",
+        "half a screen",
+        "two images",
+        "half of the second image",
+        "one image of a loop",
+        "one image with a delay",
+    ],
 )
-def test_what_ends_before_its_trailer_is_not_whole(blocks: tuple[bytes, ...]) -> None:
-    with pytest.raises(ImageUnavailableError, match="it ends inside its structure"):
+def test_what_may_lack_pixels_is_not_whole(blocks: tuple[bytes, ...]) -> None:
+    with pytest.raises(ImageTruncatedError):
         read(*blocks)
 
 
-def test_a_byte_after_the_trailer_is_too_much() -> None:
-    with pytest.raises(ImageRejectedError, match="not only an image: 1 bytes follow its end"):
-        read(screen(), image(), TRAILER, b"\0")
+@pytest.mark.parametrize("before", [b"", extension(data=b"\x04\1\0\0\0\0"), extension(b"\xff", b"\x0bXMP DataXMP\0")])
+@pytest.mark.parametrize(("junk", "trailing"), [(b"", 0), (b"\0\0", 2), (b"junk;", 5)])
+def test_a_still_image_has_all_pixels_without_its_trailer(before: bytes, junk: bytes, trailing: int) -> None:
+    assert read(screen(), before, image(), junk) == ImageMetadata(
+        "image/gif", "gif", WIDTH, HEIGHT, trailing_bytes=trailing
+    )
+
+
+def test_zeros_between_blocks_are_skipped() -> None:
+    assert read(screen(), LOOP, image(), b"\0", image(), bytes(9), TRAILER).width == WIDTH
+
+
+def test_bytes_after_the_trailer_are_counted() -> None:
+    assert read(screen(), image(), TRAILER, b"\0;").trailing_bytes == 2

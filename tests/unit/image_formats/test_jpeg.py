@@ -1,12 +1,20 @@
 """JPEG: every kind of marker, and every rule of its segments at both sides."""
 
+import re
+from contextlib import suppress
 from io import BytesIO
+from random import Random
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Pillow
 
-from catchlight.errors import ImageError, ImageRejectedError, ImageUnavailableError
-from catchlight.images.formats import ImageMetadata, read_image_facts
+from catchlight.errors import ImageError, ImageTruncatedError, NotAnImageError, UnknownFormatError
+from catchlight.images.formats import ImageMetadata, jpeg_scans, read_image_facts
 from catchlight.images.formats.bounded_reader import BLOCK_BYTES, FIRST_BLOCK_BYTES
+from tests.unit.image_formats.test_exif import tiff
 
 WIDTH, HEIGHT = 0x0161, 0x0237
 START, END = b"\xff\xd8", b"\xff\xd9"
@@ -41,8 +49,10 @@ def read(*parts: bytes, end: bytes = END) -> ImageMetadata:
 FRAMES = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "progressive arithmetic"}
 UNSHOWN_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 TABLES_AND_METADATA = {0xC4, 0xCC, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
-# Quantization tables have a shape of their own; a scan, an end and fill bytes are none of these.
-OTHERS = set(range(256)) - FRAMES.keys() - UNSHOWN_FRAMES - TABLES_AND_METADATA - {0xDB, 0xDA, 0xD9, 0xFF}
+WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
+# Quantization tables have a shape of their own; a scan, an end, fill bytes and a stuffed zero are none of these.
+OTHERS = set(range(1, 256)) - FRAMES.keys() - UNSHOWN_FRAMES - TABLES_AND_METADATA - WITHOUT_LENGTH
+OTHERS -= {0xDB, 0xDA, 0xD9, 0xFF}
 
 
 @pytest.mark.parametrize("components", [1, 3, 4])
@@ -55,7 +65,7 @@ def test_frames_that_browsers_show_are_read(kind: int, components: int) -> None:
 
 @pytest.mark.parametrize("kind", sorted(UNSHOWN_FRAMES))
 def test_other_frames_are_refused_for_good(kind: int) -> None:
-    with pytest.raises(ImageRejectedError, match="lossless or hierarchical"):
+    with pytest.raises(UnknownFormatError, match="lossless or hierarchical"):
         read(frame(kind), scan())
 
 
@@ -66,8 +76,19 @@ def test_tables_and_metadata_are_passed_over_wherever_they_stand(kind: int) -> N
 
 @pytest.mark.parametrize("kind", sorted(OTHERS))
 def test_markers_that_do_not_exist_are_damage(kind: int) -> None:
-    with pytest.raises(ImageUnavailableError, match="a marker is none that exists"):
+    with pytest.raises(NotAnImageError, match="a marker is none that exists"):
         read(segment(kind, b"x"), frame(), scan())
+    with pytest.raises(ImageTruncatedError):
+        read(frame(), scan(), segment(kind, b"x"))
+
+
+@pytest.mark.parametrize(
+    "stray", [b"\0", b"\0\1\2abc", b"\xff\0", b"\xff\xff\0ab\xff", *(bytes([0xFF, kind]) for kind in WITHOUT_LENGTH)]
+)
+def test_stray_bytes_between_segments_are_skipped(stray: bytes) -> None:
+    parts = (tables(0), frame(), scan(), segment(0xFE, b"end"))
+    for place in range(1, len(parts) + 1):
+        assert read(segment(0xFE), *parts[:place], stray, *parts[place:]).width == WIDTH
 
 
 @pytest.mark.parametrize(
@@ -114,34 +135,34 @@ def test_a_marker_across_two_blocks_is_found(around: int, shift: int) -> None:
         ((tables(0x00, length=64), frame(), scan()), "its tables are of no kind that exists"),
         ((tables(0x10, length=128), frame(), scan()), "its tables are of no kind that exists"),
         ((tables(0x00, length=66), frame(), scan()), "its tables are of no kind that exists"),
-        ((segment(0xE0, length=1), frame(), scan()), "it ends inside a segment"),
-        ((segment(0xE0, length=0), frame(), scan()), "it ends inside a segment"),
-        ((frame(), scan(), segment(0xFE, b"", length=5)), "it ends inside a segment"),
-        ((b"\x00", frame(), scan()), "a marker is missing"),
+        ((segment(0xE0, length=1), frame(), scan()), "a segment is shorter than its length"),
+        ((segment(0xE0, length=0), frame(), scan()), "a segment is shorter than its length"),
     ],
 )
-def test_segments_that_do_not_hold_are_not_whole(parts: tuple[bytes, ...], reason: str) -> None:
+def test_segments_that_do_not_hold_are_no_image(parts: tuple[bytes, ...], reason: str) -> None:
     # What follows the signature decides whether it is taken for a JPEG at all: a marker.
-    with pytest.raises(ImageUnavailableError, match=f"^the image/jpeg is not whole: {reason}$"):
+    with pytest.raises(NotAnImageError, match=f"^not an image: it begins as image/jpeg, but {reason}$"):
         read(segment(0xFE), *parts)
 
 
-def test_a_segment_may_end_where_the_file_does_and_no_byte_later() -> None:
+def test_a_file_that_ends_in_a_segment_is_not_whole() -> None:
     comment = segment(0xFE, bytes(20))
-    with pytest.raises(ImageUnavailableError, match="it ends inside its structure"):
-        read(frame(), scan(), comment, end=b"")
-    with pytest.raises(ImageUnavailableError, match="it ends inside a segment"):
-        read(frame(), scan(), comment[:-1], end=b"")
+    with pytest.raises(ImageTruncatedError, match="it ends inside a segment"):
+        read(comment[:-1], end=b"")
+    with pytest.raises(ImageTruncatedError, match="the end-of-image marker is missing"):
+        read(comment, end=b"")
+    with pytest.raises(NotAnImageError, match="a marker is missing"):
+        read(comment, b"and no more markers", end=b"")
 
 
-def test_a_scan_without_an_end_is_not_whole() -> None:
-    with pytest.raises(ImageUnavailableError, match="the end-of-image marker is missing"):
+def test_a_scan_without_codes_or_end_is_not_whole() -> None:
+    with pytest.raises(ImageTruncatedError):
         read(frame(), scan(data=DATA * 300), end=b"")
 
 
 @pytest.mark.parametrize("bits", [0, 7, 9, 12, 16])
 def test_only_frames_of_8_bits_are_taken(bits: int) -> None:
-    with pytest.raises(ImageRejectedError, match=f"a JPEG of {bits} bits"):
+    with pytest.raises(UnknownFormatError, match=f"a JPEG of {bits} bits"):
         read(frame(bits=bits), scan())
 
 
@@ -152,6 +173,90 @@ def test_a_frame_without_a_size_is_no_image(width: int, height: int) -> None:
         read(without, scan(1))
 
 
-def test_a_byte_after_the_end_is_too_much() -> None:
-    with pytest.raises(ImageRejectedError, match="not only an image: 1 bytes follow its end"):
-        read(frame(), scan(), end=END + b"\0")
+@pytest.mark.parametrize("more", [b"\0", b"\n", START + END, bytes(100_000)], ids=["zero", "line", "image", "zeros"])
+def test_bytes_after_the_end_are_counted(more: bytes) -> None:
+    assert read(frame(), scan(), end=END + more).trailing_bytes == len(more)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_orientation_is_that_of_its_exif(order: str) -> None:
+    exif = segment(0xE1, b"Exif\0\0" + tiff(8, order=order))
+    xmp = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + tiff(3))
+    assert read(xmp, exif, frame(), scan()).orientation == 8
+    assert read(segment(0xE2, b"Exif\0\0" + tiff(8)), frame(), scan()).orientation is None
+
+
+# ------------------------------------------------------------------------------------------------ without an end marker
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (41, 35), **options: Any) -> bytes:
+    file = BytesIO()
+    Pillow.frombytes("L", size, Random(7).randbytes(size[0] * size[1])).convert(mode).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+ENCODINGS: list[dict[str, Any]] = [
+    {},
+    {"subsampling": 0},
+    {"subsampling": 1, "progressive": True},
+    {"mode": "L"},
+    {"mode": "CMYK", "progressive": True},
+    {"progressive": True, "quality": 98},
+    {"progressive": True, "quality": 5},
+    {"restart_marker_blocks": 3},
+    {"restart_marker_blocks": 2, "progressive": True},
+    {"optimize": True, "size": (8, 8)},
+    {"progressive": True, "size": (1, 1)},
+    {"progressive": True, "size": (100, 9)},
+]
+
+
+@pytest.mark.parametrize("options", ENCODINGS, ids=str)
+def test_pixels_are_counted_if_the_end_marker_is_missing(options: dict[str, Any]) -> None:
+    whole = picture(**options)
+    facts = read_image_facts(BytesIO(whole), len(whole))
+
+    for length in (len(whole) - 1, len(whole) - 2):
+        assert read_image_facts(BytesIO(whole[:length]), length) == facts
+    junk = whole[:-2] + b"\xff\x03junk" + END
+    assert read_image_facts(BytesIO(junk), len(junk)).trailing_bytes == 8
+    for length in {*range(len(whole) - 3, len(whole) - 30, -1), *range(len(whole) - 30, 30, -29)}:
+        with pytest.raises(ImageTruncatedError):
+            read_image_facts(BytesIO(whole[:length]), length)
+
+
+@pytest.mark.parametrize("is_all", [True, False])
+def test_a_connection_s_end_proves_nothing(is_all: bool) -> None:
+    whole = picture()[:-2]
+    if is_all:
+        assert read_image_facts(BytesIO(whole), len(whole), is_all=True).width == 41
+    else:
+        with pytest.raises(ImageTruncatedError, match="its end is missing"):
+            read_image_facts(BytesIO(whole), len(whole), is_all=False)
+
+
+def test_a_scan_of_each_component_is_needed() -> None:
+    whole = picture(progressive=True)
+    scans = [found.start() for found in re.finditer(rb"\xff\xda", whole)]
+    assert len(scans) > 5
+    for place in scans[1:]:
+        with pytest.raises(ImageTruncatedError, match="the end-of-image marker is missing"):
+            read_image_facts(BytesIO(whole[:place]), place)
+
+
+def test_arithmetic_codes_and_many_bytes_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageTruncatedError):
+        read(frame(0xC9), scan(), end=b"")
+    whole = picture()
+    monkeypatch.setattr(jpeg_scans, "MAX_CODED_BYTES", 100)
+    with pytest.raises(ImageTruncatedError, match="the end-of-image marker is missing"):
+        read_image_facts(BytesIO(whole[:-2]), len(whole) - 2)
+
+
+@given(data=st.data(), options=st.sampled_from(ENCODINGS))
+def test_no_damage_of_tables_and_scans_leads_to_another_error(data: st.DataObject, options: dict[str, Any]) -> None:
+    whole = bytearray(picture(**options)[:-2])
+    for _ in range(data.draw(st.integers(1, 6))):
+        whole[data.draw(st.integers(2, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(ImageError):
+        read_image_facts(BytesIO(bytes(whole)), len(whole))

@@ -1,31 +1,25 @@
 """Reading a file part by part: exactly these bytes, and no more parts than any image has."""
 
+import re
 from io import BytesIO
 
 import pytest
 
-from catchlight.errors import ImageRejectedError
-from catchlight.images.formats.bounded_reader import (
-    BLOCK_BYTES,
-    FIRST_BLOCK_BYTES,
-    MAX_PARTS,
-    BoundedReader,
-    DamagedError,
-    TrailingBytesError,
-)
+from catchlight.images.formats.bounded_reader import BLOCK_BYTES, FIRST_BLOCK_BYTES, MAX_PARTS, BoundedReader
+from catchlight.images.formats.layout import TruncatedError, UnsupportedError
 
 
 def test_a_file_has_as_many_parts_as_are_allowed_and_not_one_more() -> None:
     parts = BoundedReader(BytesIO(b"abc"), 3)
     for _ in range(MAX_PARTS):
         assert parts.read(1, 1) == b"b"
-    with pytest.raises(ImageRejectedError, match="more than 200000 parts"):
+    with pytest.raises(UnsupportedError, match="more than 200000 parts"):
         parts.read(1, 1)
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, 5), (4, 1), (5, 1), (9, 1)])
 def test_bytes_that_are_not_there_are_not_read(offset: int, length: int) -> None:
-    with pytest.raises(DamagedError):
+    with pytest.raises(TruncatedError):
         BoundedReader(BytesIO(b"abcd"), 4).read(offset, length)
 
 
@@ -46,10 +40,11 @@ def test_no_blocks_lie_between_an_offset_and_itself() -> None:
     assert list(BoundedReader(BytesIO(b"abcd"), 4).blocks(2, 2)) == []
 
 
-def test_an_image_ends_where_its_file_does() -> None:
-    parts = BoundedReader(BytesIO(b"abcd"), 4)
-    parts.expect_end(4)
-    with pytest.raises(DamagedError):
-        parts.expect_end(5)
-    with pytest.raises(TrailingBytesError, match="1 bytes follow"):
-        parts.expect_end(3)
+@pytest.mark.parametrize("place", [0, FIRST_BLOCK_BYTES - 2, FIRST_BLOCK_BYTES - 1, FIRST_BLOCK_BYTES, 5000])
+def test_a_pattern_is_found_across_blocks(place: int) -> None:
+    data = b"-" * place + b"\xff\xd9" + b"-" * 300
+    parts = BoundedReader(BytesIO(data), len(data))
+
+    assert parts.find(re.compile(rb"\xff\xd9"), 0) == place
+    assert parts.find(re.compile(rb"\xff\xd9"), place) == place
+    assert parts.find(re.compile(rb"\xff\xd9"), place + 1) is None

@@ -1,13 +1,15 @@
 """PNG: every combination of color type and bit depth, and every rule of its chunks at both sides."""
 
 import struct
+import tracemalloc
 import zlib
 from io import BytesIO
 
 import pytest
 
-from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.errors import ImageTruncatedError, NotAnImageError
 from catchlight.images.formats import ImageMetadata, read_image_facts
+from tests.unit.image_formats.test_exif import tiff
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Table 11.1 of the specification: color type, then the bits per sample that it may have.
@@ -43,7 +45,7 @@ def test_color_types_have_the_bit_depths_of_the_specification(color: int, depth:
     if depth in BIT_DEPTHS.get(color, ()):
         assert read(header(depth=depth, color=color), PIXELS, END) == ImageMetadata("image/png", "png", 61, 37)
     else:
-        with pytest.raises(ImageUnavailableError, match="its header is of no kind that exists"):
+        with pytest.raises(NotAnImageError, match="its header is of no kind that exists"):
             read(header(depth=depth, color=color), PIXELS, END)
 
 
@@ -56,7 +58,7 @@ def test_methods_are_those_of_the_specification(rest: tuple[int, int, int], exis
     if exists:
         assert read(header(rest=rest), PIXELS, END).width == 61
     else:
-        with pytest.raises(ImageUnavailableError, match="its header is of no kind that exists"):
+        with pytest.raises(NotAnImageError, match="its header is of no kind that exists"):
             read(header(rest=rest), PIXELS, END)
 
 
@@ -73,34 +75,108 @@ def test_other_chunks_are_passed_over(chunks: tuple[bytes, ...]) -> None:
     assert read(header(), *chunks, END).height == 37
 
 
+# One row of three pixels of one byte each: a filter byte and they.
+ROWS = zlib.compress(bytes(4 * 2))
+SMALL, DATA = header(3, 2, color=0), chunk(b"IDAT", ROWS)
+
+
 @pytest.mark.parametrize(
-    ("chunks", "reason"),
+    "chunks",
     [
-        ((header(), header(), PIXELS, END), "a chunk is missing"),
-        ((header(), PIXELS, chunk(b"IEND", b"x")), "a chunk is missing"),
-        ((header(), chunk(b"ID4T"), PIXELS, END), "a chunk is missing"),
-        ((header(), chunk(b"    "), PIXELS, END), "a chunk is missing"),
-        ((header(), END), "it has no pixels"),
-        ((header(), PIXELS), "it ends inside its structure"),
-        ((header(), PIXELS, END[:-1]), "it ends inside a chunk"),
-        ((header(), chunk(b"IDAT", b"abcd", length=21)[:-4], END), "it ends inside a chunk"),
-        ((header(), chunk(b"IDAT", b"abcd", checksum=0), END), "the checksum of IDAT is wrong"),
-        ((header(), chunk(b"IDAT", bytes(300_000) + b"x", checksum=zlib.crc32(b"IDAT" + bytes(300_001))), END), "IDAT"),
-        ((header(), PIXELS, chunk(b"IEND", checksum=0)), "the checksum of IEND is wrong"),
+        (DATA, chunk(b"tEXt", b"words", checksum=0), END),
+        (chunk(b"gAMA", bytes(4), checksum=0), DATA, END),
+        (chunk(b"ab1d", b"a name that is none"), DATA, END),
+        (chunk(b"IDAT", ROWS, checksum=0), END),
+        (chunk(b"IDAT", ROWS[:5]), chunk(b"IDAT"), chunk(b"IDAT", ROWS[5:], checksum=0), END),
+        (DATA, chunk(b"IEND", checksum=0)),
+        (DATA, chunk(b"IEND", b"x")),
+        (DATA,),
+        (DATA, END[:-1]),
+        (DATA, END[:3]),
+        (DATA[:-1],),
+        (DATA[:-6],),  # without the CRC, and with half of the checksum inside
+        (DATA, chunk(b"tEXt", b"words")[:-7]),
+        (chunk(b"IDAT", ROWS + b"more"),),
     ],
 )
-def test_chunks_that_do_not_hold_are_not_whole(chunks: tuple[bytes, ...], reason: str) -> None:
-    with pytest.raises(ImageUnavailableError, match=f"the image/png is not whole: .*{reason}"):
+def test_what_browsers_show_whole_is_whole(chunks: tuple[bytes, ...]) -> None:
+    assert read(SMALL, *chunks) == ImageMetadata("image/png", "png", 3, 2)
+
+
+@pytest.mark.parametrize("junk", [b"\0", bytes(9), b"<html></html>"])
+def test_pixels_are_counted_if_something_else_follows_them(junk: bytes) -> None:
+    facts = read(SMALL, DATA, junk, END)
+
+    assert facts.trailing_bytes == len(junk) + len(END)
+
+
+@pytest.mark.parametrize(
+    ("rest", "data"),
+    [((0, 0, 0), 37 * (1 + 61 * 3)), ((0, 0, 1), 5 * 25 + 5 * 25 + 5 * 49 + 10 * 46 + 9 * 94 + 19 * 91 + 18 * 184)],
+    ids=["not interlaced", "interlaced"],
+)
+def test_all_rows_are_needed(rest: tuple[int, int, int], data: int) -> None:
+    assert read(header(rest=rest), chunk(b"IDAT", zlib.compress(bytes(data)))).width == 61
+    with pytest.raises(ImageTruncatedError, match="its pixels are not all there"):
+        read(header(rest=rest), chunk(b"IDAT", zlib.compress(bytes(data - 1))))
+
+
+def test_a_bomb_is_not_inflated_further_than_the_image_is_large() -> None:
+    bomb = chunk(b"IDAT", zlib.compress(bytes(50_000_000)))
+    tracemalloc.start()
+    try:
+        assert read(SMALL, bomb).width == 3
+        with pytest.raises(ImageTruncatedError, match="too large to count"):
+            read(header(2**31 - 1, 2**31 - 1), bomb)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_animation_without_iend_may_lack_images() -> None:
+    animation = chunk(b"acTL", bytes(8))
+    assert read(SMALL, animation, DATA, END).width == 3
+    with pytest.raises(ImageTruncatedError):
+        read(SMALL, animation, DATA)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "error", "reason"),
+    [
+        ((header(), header(), PIXELS, END), NotAnImageError, "a chunk is missing"),
+        ((header(), chunk(b"ID4T", checksum=0), PIXELS, END), NotAnImageError, "a chunk is missing"),
+        ((header(), chunk(b"    ", length=2**20), PIXELS, END), NotAnImageError, "a chunk is missing"),
+        ((header(), chunk(b"IDAT", length=2**31), END), NotAnImageError, "a chunk is missing"),
+        ((header(), chunk(b"PLTE", bytes(3), checksum=0), PIXELS, END), NotAnImageError, "checksum of PLTE"),
+        ((header(), END), NotAnImageError, "it has no pixels"),
+        ((header(), PIXELS), ImageTruncatedError, "its pixels are not all there"),
+        ((header(), chunk(b"tEXt", b"abcd", length=21)), ImageTruncatedError, "it ends inside a chunk"),
+        ((header(), chunk(b"IDAT", b"abcd", length=21)[:-4], END), ImageTruncatedError, "its pixels are damaged"),
+        ((header(), chunk(b"IDAT", b"abcd", checksum=0), END), ImageTruncatedError, "its pixels are damaged"),
+        ((SMALL, chunk(b"IDAT", ROWS[:-1], checksum=0), END), ImageTruncatedError, "the checksum of IDAT is wrong"),
+        ((SMALL, chunk(b"IDAT", ROWS[:-1] + b"x", checksum=0), END), ImageTruncatedError, "its pixels are damaged"),
+    ],
+)  # fmt: skip
+def test_chunks_that_do_not_hold_are_not_whole(chunks: tuple[bytes, ...], error: type[Exception], reason: str) -> None:
+    with pytest.raises(error, match=f"image/png.* {reason}"):
         read(*chunks)
 
 
-def test_a_file_that_ends_with_its_last_chunk_is_whole_and_a_byte_more_is_too_much() -> None:
-    assert read(header(), PIXELS, END).width == 61
-    with pytest.raises(ImageRejectedError, match="not only an image: 1 bytes follow its end"):
-        read(header(), PIXELS, END, b"\0")
+def test_bytes_after_the_last_chunk_are_counted() -> None:
+    assert read(header(), PIXELS, END).trailing_bytes == 0
+    assert read(header(), PIXELS, END, b"\0").trailing_bytes == 1
+    assert read(header(), PIXELS, END, END).trailing_bytes == 12
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_orientation_is_that_of_its_exif(before: bool) -> None:
+    exif = chunk(b"eXIf", tiff(6))
+    chunks = (exif, PIXELS) if before else (PIXELS, exif)
+
+    assert read(header(), *chunks, END).orientation == 6
 
 
 @pytest.mark.parametrize("first", [chunk(b"IDAT", bytes(13)), chunk(b"IHDR", bytes(12)), chunk(b"IHDR", bytes(14))])
 def test_what_does_not_begin_with_a_header_of_13_bytes_is_no_image(first: bytes) -> None:
-    with pytest.raises(ImageRejectedError, match="not an image"):
+    with pytest.raises(NotAnImageError, match="not an image"):
         read(first, PIXELS, END)

@@ -4,8 +4,9 @@ from io import BytesIO
 
 import pytest
 
-from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.errors import ImageTruncatedError, NotAnImageError
 from catchlight.images.formats import ImageMetadata, read_image_facts
+from tests.unit.image_formats.test_exif import tiff
 
 WIDTH, HEIGHT = 301, 517
 ALPHA, EXIF, XMP, ICC, ANIMATION = 0x10, 0x08, 0x04, 0x20, 0x02
@@ -63,6 +64,9 @@ def read(*chunks: bytes, length: int | None = None, more: bytes = b"") -> ImageM
         (extended(ALPHA), chunk(b"ALPH", bytes(3)), lossy()),
         (extended(ALPHA | EXIF | XMP | ICC), chunk(b"ICCP", bytes(5)), lossless(), chunk(b"EXIF", b"x")),
         (extended(), lossy(), chunk(b"abcd", b"")),
+        (lossy(), chunk(b"INFO", b"abc")),
+        (lossless(), chunk(b"EXIF", b""), chunk(b"abcd", bytes(5))),
+        (lossy(), lossy()),  # decoders show the first one
         (extended(ANIMATION), ANIM, frame()),
         (extended(ANIMATION), ANIM, frame(), frame(lossless()), frame(chunk(b"ALPH", b"x"), lossy())),
         (extended(ANIMATION), ANIM, frame(left=2, top=4, width=WIDTH - 2, height=HEIGHT - 4)),
@@ -83,16 +87,15 @@ def test_sides_have_14_bits(make: type, width: int, height: int) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(WIDTH + 0x10000, HEIGHT), (WIDTH, HEIGHT + 0x10000)])
 def test_a_canvas_has_24_bits(width: int, height: int) -> None:
-    with pytest.raises(ImageUnavailableError, match="its image does not fill its canvas"):
+    with pytest.raises(ImageTruncatedError, match="its image does not fill its canvas"):
         read(extended(0, width, height), lossy())
 
 
 NO_KIND = "its image is of no kind that exists"
 DAMAGED = {
-    "a second image": ((lossy(), lossy()), r"it has no pixels, or too many"),
-    "a chunk behind a simple image": ((lossy(), chunk(b"EXIF", b"")), "chunks follow the only one of a simple file"),
-    "no chunk": ((), r"it has no pixels, or too many"),
-    "no image": ((chunk(b"EXIF", bytes(20)),), r"it has no pixels, or too many"),
+    "a chunk before a simple image": ((chunk(b"EXIF", b""), lossy()), "it has no pixels"),
+    "no chunk": ((), "it has no pixels"),
+    "no image": ((chunk(b"EXIF", bytes(20)),), "it has no pixels"),
     "an extended file without an image": ((extended(EXIF), chunk(b"EXIF", bytes(9))), r"it has no pixels, or too many"),
     "an extended file with two": ((extended(), lossy(), lossless()), r"it has no pixels, or too many"),
     "not a key frame": ((lossy(tag=LOSSY_TAG | 1),), NO_KIND),
@@ -137,19 +140,32 @@ DAMAGED = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_chunks_that_do_not_hold_are_not_whole(name: str) -> None:
     chunks, reason = DAMAGED[name]
-    with pytest.raises(ImageUnavailableError, match=f"^the image/webp is not whole: {reason}"):
+    has_pixels = any(kind in chunk for chunk in chunks for kind in (b"VP8 ", b"VP8L", b"ANMF"))
+    error = ImageTruncatedError if has_pixels else NotAnImageError
+    with pytest.raises(error, match=f"^(the image/webp is not whole:|not an image: .* but) {reason}"):
         read(*chunks)
 
 
-def test_the_file_ends_where_riff_says() -> None:
-    with pytest.raises(ImageRejectedError, match="not only an image: 2 bytes follow its end"):
-        read(lossy(), more=b"\0\0")
-    with pytest.raises(ImageUnavailableError, match="it ends inside its structure"):
+def test_the_image_ends_where_riff_says() -> None:
+    assert read(lossy(), more=b"\0\0").trailing_bytes == 2
+    with pytest.raises(ImageTruncatedError, match="it ends inside its structure"):
         read(lossy(), length=4 + len(lossy()) + 1)
+    with pytest.raises(ImageTruncatedError, match="it ends inside a chunk"):
+        read(lossy()[:-2], length=4 + len(lossy()))
+    with pytest.raises(NotAnImageError, match="a chunk goes on after the end"):
+        read(lossy(), length=4 + len(lossy()) - 1)
+
+
+@pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
+def test_the_orientation_is_that_of_its_exif(prefix: bytes) -> None:
+    exif = chunk(b"EXIF", prefix + tiff(5))
+    assert read(extended(EXIF), lossy(), exif).orientation == 5
+    assert read(extended(ANIMATION), ANIM, frame(), exif).orientation == 5
+    assert read(lossy(), exif).orientation is None  # ignored without VP8X, as all other chunks
 
 
 def test_a_chunk_ends_within_the_file_with_its_padding() -> None:
     odd = b"EXIF" + (3).to_bytes(4, "little") + b"abc"
     assert read(extended(EXIF), lossy(), odd + b"\0").width == WIDTH
-    with pytest.raises(ImageUnavailableError, match="a chunk goes on after the end"):
+    with pytest.raises(ImageTruncatedError, match="a chunk goes on after the end"):
         read(extended(EXIF), lossy(), odd)

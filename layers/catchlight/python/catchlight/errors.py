@@ -20,9 +20,13 @@
     ├── TaskEventError                  an item that cannot be turned into an event
     ├── InvalidMessageError             an archive message without a valid task key
     └── ImageError                      one image could not be archived
-        ├── ImageUnavailableError       network, HTTP status, truncated                      worth a retry
-        │   └── ImageGoneError          403, 404, 410                         worth requesting a fresh URL
-        └── ImageRejectedError          will never be archived: not an image, not public, too large, ...
+        ├── ImageUnavailableError       network, HTTP status                                 worth a retry
+        │   ├── ImageGoneError          403, 404, 410                         worth requesting a fresh URL
+        │   └── ImageTruncatedError     the body is an image that is cut or damaged          worth a retry
+        └── ImageRejectedError          will never be archived: not public, too many bytes, ...
+            ├── NotAnImageError         the body is certainly no image
+            ├── UnknownFormatError      the body may be an image, but of no format that is archived
+            └── TooManyPixelsError      the body is an image that takes too much memory to show
 
 Class names are a contract, because `ErrorEquals` in statemachines/poll_tasks.asl.yaml lists them. The codes in the
 bodies of 4xx responses are a contract, too.
@@ -142,12 +146,28 @@ class ImageError(ImageTasksError):
 
 
 class ImageUnavailableError(ImageError):
-    """The image cannot be downloaded now, but a retry may succeed: a network error, a 5xx, a truncated body."""
+    """The image cannot be downloaded now, but a retry may succeed: a network error, a 5xx."""
 
 
 class ImageGoneError(ImageUnavailableError):
     """The server has no image at this URL: the URL has expired, the image was withdrawn, or is not on the CDN yet."""
 
 
+class ImageTruncatedError(ImageUnavailableError):
+    """The body begins as an image, but bytes are missing or damaged. A retry may return the whole image."""
+
+
 class ImageRejectedError(ImageError):
     """The image will never be archived: not an image, not at a public address, too large, or from an unknown host."""
+
+
+class NotAnImageError(ImageRejectedError):
+    """The body is no image: it has no image's signature, or goes on as something else after the signature."""
+
+
+class UnknownFormatError(ImageRejectedError):
+    """The body is a picture or video of a format that is not archived, such as HEIC, SVG or a lossless JPEG."""
+
+
+class TooManyPixelsError(ImageRejectedError):
+    """The body is an image with more pixels than programs can be expected to decode."""

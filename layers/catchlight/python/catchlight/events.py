@@ -60,8 +60,21 @@ class ArchivedImage(Model):
     bytes: NonNegativeInt
     sha256: Annotated[str, Field(description="Of its bytes, in hexadecimal digits.")]
     content_type: str
-    width: PositiveInt
+    width: Annotated[PositiveInt, Field(description="In pixels, as stored. See `orientation`.")]
     height: PositiveInt
+    orientation: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            le=8,
+            description="The EXIF orientation, if the image is shown otherwise than stored. From 5 on, width and "
+            "height are exchanged.",
+        ),
+    ] = None
+    trailing_bytes: Annotated[
+        PositiveInt | None,
+        Field(description="How many of its bytes follow the image's own end: a gain map, a phone's data, padding."),
+    ] = None
 
 
 class MissingImage(Model):

@@ -112,8 +112,10 @@ class Image(Model):
     bytes: int | None = None
     sha256: str | None = None  # hex
     content_type: str | None = None
-    width: int | None = None
+    width: int | None = None  # as stored: `orientation` says how they are shown
     height: int | None = None
+    orientation: int | None = None  # EXIF's number from 2 to 8; from 5 on, width and height are exchanged when shown
+    trailing_bytes: int | None = None  # bytes that follow the image's own end, counted in `bytes` and `sha256`
     archived_at: datetime | None = None
     reason: str | None = None  # why the image is EXPIRED or REJECTED
 

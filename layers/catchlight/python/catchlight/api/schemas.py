@@ -210,8 +210,19 @@ class ImageResponse(ResponseModel):
     bytes: int | None = None
     sha256: Annotated[str | None, Field(description="In hexadecimal digits.")] = None
     content_type: str | None = None
-    width: int | None = None
+    width: Annotated[int | None, Field(description="In pixels, as stored. See `orientation`.")] = None
     height: int | None = None
+    orientation: Annotated[
+        int | None,
+        Field(
+            description="The EXIF orientation, 2 to 8, if the image is shown otherwise than stored. From 5 on, width "
+            "and height are exchanged."
+        ),
+    ] = None
+    trailing_bytes: Annotated[
+        int | None,
+        Field(description="How many of its bytes follow the image's own end: a gain map, a phone's data, padding."),
+    ] = None
     archived_at: Time | None = None
     reason: Annotated[str | None, Field(description="Why it could not be had.")] = None
 

@@ -162,6 +162,8 @@ class ImageArchive:
                 "content_type": facts.content_type,
                 "width": facts.width,
                 "height": facts.height,
+                "orientation": facts.orientation,
+                "trailing_bytes": facts.trailing_bytes or None,
                 "archived_at": self._now(),
             }
         )

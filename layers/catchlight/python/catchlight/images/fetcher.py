@@ -20,6 +20,22 @@ FETCH_DEADLINE_SECONDS = 7.5
 # CDNs also send these statuses for a moment before an object has reached them, and to clients classified as bots.
 _GONE = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 _REDIRECTS = {301, 302, 303, 307, 308}
+# Content encodings that servers were seen to name for plain bytes: the format of an upload, or a character set.
+_WITHOUT_EFFECT = {"", "identity", "aws-chunked", "binary", "utf-8", "none"}
+# Registered ones (IANA, HTTP content coding registry). They are not decoded: a small body may decompress to a huge one.
+_COMPRESSIONS = {
+    "gzip",
+    "x-gzip",
+    "deflate",
+    "compress",
+    "x-compress",
+    "br",
+    "zstd",
+    "dcb",
+    "dcz",
+    "exi",
+    "pack200-gzip",
+}
 
 
 class ImageFetcher:
@@ -38,9 +54,11 @@ class ImageFetcher:
             allowed_hosts: hosts of the provider's images, see `UrlPolicy.check_url`.
 
         Raises:
-            ImageRejectedError: the URL or the image is not acceptable. A retry does not help.
+            ImageRejectedError: the URL is not acceptable, or the image is too large. A retry does not help.
             ImageGoneError: the server answers 403, 404 or 410. Retry, or request a fresh URL.
             ImageUnavailableError: the download failed. Retry.
+
+        Whether the body is an image is decided by the stream: see `ImageStream.complete`.
         """
         host = self._url_policy.check_url(url, allowed_hosts)
         with (
@@ -48,7 +66,9 @@ class ImageFetcher:
             self._connections.get(_request_url(url, host), seconds=FETCH_DEADLINE_SECONDS) as answer,
         ):
             size = _check_head(answer)
-            with ImageStream(_pieces(answer), size, host) as image:
+            is_delimited = not answer.headers.keys().isdisjoint({"content-length", "transfer-encoding"})
+            with ImageStream(_pieces(answer), size, host, is_delimited=is_delimited) as image:
+                _check_encoding(answer, image)
                 yield image
 
 
@@ -78,11 +98,31 @@ def _check_head(answer: DownloadResponse) -> int | None:
         raise ImageRejectedError("the server redirects to another URL, which is not followed")
     if status != HTTPStatus.OK:
         raise ImageUnavailableError(f"the server answers {status}")
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise ImageRejectedError("the server sends a compressed body, which was not asked for")
+    if _COMPRESSIONS & _encodings(answer):
+        raise ImageUnavailableError("the server sends a compressed body, which was not asked for")
     if {"transfer-encoding", "content-length"} <= headers.keys():
         raise ImageUnavailableError("the server tells in two ways where the body ends")
     return int(headers["content-length"]) if "content-length" in headers else None
+
+
+def _encodings(answer: DownloadResponse) -> set[str]:
+    """Returns the values of Content-Encoding that may encode something, in lower case."""
+    values = answer.headers.get("content-encoding", "").lower().split(",")
+    return {value.strip() for value in values} - _WITHOUT_EFFECT
+
+
+def _check_encoding(answer: DownloadResponse, image: ImageStream) -> None:
+    """Checks that a body with an unknown content encoding is an image as it is.
+
+    Raises:
+        ImageUnavailableError: it is not. It may be an image once decoded, so this is no verdict on the image.
+    """
+    if not _encodings(answer):
+        return
+    try:
+        _ = image.format
+    except ImageRejectedError as exc:
+        raise ImageUnavailableError("the server sends a body of an unknown content encoding") from exc
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
 
-from catchlight.errors import ImageRejectedError
+from catchlight.errors import ImageError, ImageRejectedError
 from catchlight.images.formats import ImageFormat, ImageMetadata, image_format, read_image_facts
 
 # 4K PNGs have 10-25 MB; the providers generate no larger images.
@@ -26,20 +26,24 @@ class ImageStream:
     """A readable, seekable file over an image that is being downloaded. Reads wait for bytes not received yet.
 
     The last block is held back until the whole image is validated, so a copy made during the download can be completed
-    only with a valid image. Received bytes stay in a temporary file for readers that start again.
+    only with a valid image. This holds however many bytes follow the image's own end: they are part of the copy, and
+    the image is validated after all of them have arrived. Received bytes stay in a temporary file for readers that
+    start again.
     """
 
-    def __init__(self, pieces: Iterator[bytes], size: int | None, source_host: str) -> None:
+    def __init__(
+        self, pieces: Iterator[bytes], size: int | None, source_host: str, *, is_delimited: bool = True
+    ) -> None:
         """Waits for the first bytes, or for the whole image if its size is unknown.
 
         Args:
             pieces: the bytes; raises ImageUnavailableError if the download fails.
             size: the number of bytes announced by the server, None if unknown.
             source_host: the host that sends the image.
+            is_delimited: False if only the connection's end marks the body's end: it may have ended too early.
 
         Raises:
-            ImageRejectedError: the bytes are not an image, or too many.
-            ImageUnavailableError: the download is incomplete.
+            ImageRejectedError: the announced size is too large. All other errors are raised by `format` and `read`.
         """
         if (size or 0) > MAX_IMAGE_BYTES:
             raise _too_large()
@@ -50,14 +54,17 @@ class ImageStream:
         self._position = 0  # the reader's position
         self._block = b""  # the last block received
         self._come = 0  # bytes received, including that block
+        self._is_delimited = is_delimited
         self._facts: ImageMetadata | None = None
         self._failure: Exception | None = None
         self._blocks = self._verified_blocks(pieces)
         try:
             self._take()
-            self.format: ImageFormat = image_format(self._block)
+            self._format: ImageFormat = image_format(self._block)
             if size is None:
                 self.complete()
+        except ImageError as exc:
+            self._failure = exc  # raised by all methods that return parts of the image
         except BaseException:
             self.close()
             raise
@@ -74,11 +81,23 @@ class ImageStream:
         """Deletes the temporary file."""
         self._file.close()
 
+    @property
+    def format(self) -> ImageFormat:
+        """Returns the format by the first bytes. Raises the errors of `complete` as far as they are known by now."""
+        if self._failure:
+            raise self._failure
+        return self._format
+
     def complete(self) -> ImageMetadata:
         """Waits for the rest of the image and returns the metadata of the validated image.
 
         Raises:
-            ImageRejectedError, ImageUnavailableError: as in `__init__`.
+            NotAnImageError: the body is certainly no image.
+            UnknownFormatError: it is a picture or video of a format that is not archived.
+            TooManyPixelsError: it is an image with too many pixels.
+            ImageRejectedError: it has more than MAX_IMAGE_BYTES.
+            ImageTruncatedError: it is an image that is cut or damaged.
+            ImageUnavailableError: the download failed.
         """
         while self._facts is None:
             self._take()
@@ -153,7 +172,7 @@ class ImageStream:
                 block.clear()
         self.size = come
         self._is_at_end = False
-        self._facts = read_image_facts(self._file, come)  # type: ignore[arg-type]
+        self._facts = read_image_facts(self._file, come, is_all=self._is_delimited)  # type: ignore[arg-type]
         yield bytes(block)
 
     def _seek_in_file(self, offset: int, whence: int = io.SEEK_SET) -> None:

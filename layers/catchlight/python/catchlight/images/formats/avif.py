@@ -1,12 +1,16 @@
-"""Parses AVIF files: boxes that fill the file, one of which describes numbered items (ISO/IEC 14496-12, 23008-12)."""
+"""Parses AVIF files: boxes, one of which describes numbered items (ISO/IEC 14496-12, 23008-12)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError
+from catchlight.images.formats.bounded_reader import BoundedReader
+from catchlight.images.formats.layout import DamagedError, Layout, TruncatedError, UnsupportedError
 
-SIGNATURE = rb"....ftyp(?:avif|avis)|....ftyp(?:mif1|msf1)....avif"
+# One of the brands in the first box.
+SIGNATURE = rb"....ftyp(?:....){0,30}?avi[fs]"
 _ITEM_TYPES = {b"av01", b"grid"}
+# EXIF's orientation for `irot`, quarter turns to the left, and `imir`: none, top and bottom, left and right exchanged.
+_ORIENTATIONS = ((1, 4, 2), (8, 5, 7), (3, 2, 4), (6, 7, 5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,47 +20,74 @@ class _Box:
     end: int
 
 
-def read_dimensions(file: BoundedReader) -> tuple[int, int]:
-    """Returns width and height of the primary item after checking that it is an image and its bytes are in the file.
+def read_layout(file: BoundedReader) -> Layout:
+    """Follows the boxes and checks that the primary item is an image and the bytes of all items are in the file.
+
+    A last box of length 0 extends to the end of the file: Photoshop writes it around the pixels. As its length says
+    nothing, the items decide whether the pixels are all there. They also decide if the last box is cut off.
 
     Raises:
-        DamagedError: the structure is broken or truncated.
+        DamagedError, TruncatedError: the file is damaged, or ends before its pixels do.
+        UnsupportedError: the image is not coded as AV1.
     """
-    boxes = _by_kind(_boxes(file, 0, file.size), b"ftyp", b"meta", b"mdat")
-    _version(file, boxes[b"meta"], newest=0)
-    described = _boxes(file, boxes[b"meta"].start + 4, boxes[b"meta"].end)
-    meta = _by_kind(described, b"hdlr", b"pitm", b"iinf", b"iloc", b"iprp")
-    if file.read(meta[b"hdlr"].start, 12) != bytes(8) + b"pict":
+    boxes, cut = _top_boxes(file)
+    end = boxes[-1].end if boxes else 0
+    kinds = {box.kind for box in boxes} | ({cut} if cut else set())
+    meta = next((box for box in boxes if box.kind == b"meta"), None)
+    if meta is None and b"mdat" in kinds:
         raise DamagedError("it describes no picture")
-    item = file.number(meta[b"pitm"].start + 4, 4 if _version(file, meta[b"pitm"], newest=1) else 2)
-    if _item_type(file, meta[b"iinf"], item) not in _ITEM_TYPES:
-        raise DamagedError("its primary item is no image")
-    _check_location(file, meta[b"iloc"], item)
-    properties = _by_kind(_boxes(file, meta[b"iprp"].start, meta[b"iprp"].end), b"ipco", b"ipma")
-    known = list(_boxes(file, properties[b"ipco"].start, properties[b"ipco"].end))
-    for index in _associations(file, properties[b"ipma"], item):
-        if 0 < index <= len(known) and known[index - 1].kind == b"ispe":
-            size = known[index - 1]
-            _version(file, size, newest=0)
-            return file.number(size.start + 4, 4), file.number(size.start + 8, 4)
-    raise DamagedError("its size is missing")
+    # Besides items, files with `moov` have frames, whose places are not checked.
+    if meta is None or (cut == b"mdat" and b"moov" in kinds):
+        raise TruncatedError("it ends inside its structure", at=end)
+    items, properties, item = _description(file, meta)
+    file.has_pixels = True
+    end_of_items = _end_of_items(file, items, item)
+    if end_of_items > file.size:
+        raise TruncatedError("its bytes lie behind its end")
+    return Layout(
+        *_dimensions(file, properties),
+        max(end, end_of_items),
+        has_end=cut is None or _is_to_the_end(file, end),
+        orientation=_orientation(file, properties),
+    )
+
+
+def _top_boxes(file: BoundedReader) -> tuple[list[_Box], bytes | None]:
+    """Returns the boxes that the file holds whole, and the kind of a last one without an end of its own, if any.
+
+    Other bytes after the last box are not a part of the image.
+    """
+    boxes: list[_Box] = []
+    offset = 0
+    while offset + 8 <= file.size:
+        box = _box(file, offset)
+        if not box.start <= box.end <= file.size:
+            return boxes, box.kind if box.kind.isalnum() else None
+        boxes.append(box)
+        offset = box.end
+    return boxes, None
+
+
+def _box(file: BoundedReader, offset: int) -> _Box:
+    header = file.read(offset, 8)
+    length, content = int.from_bytes(header[:4], "big"), offset + 8
+    if length == 1 and content + 8 <= file.size:
+        length, content = file.number(content, 8), content + 8
+    return _Box(header[4:], content, offset + length)
+
+
+def _is_to_the_end(file: BoundedReader, offset: int) -> bool:
+    return file.number(offset, 4) == 0
 
 
 def _boxes(file: BoundedReader, start: int, end: int) -> Iterator[_Box]:
-    """Yields the boxes between two offsets, which the boxes must fill exactly.
-
-    A last box of length 0, which the standard allows, is rejected: it extends to the end of the file, so truncation
-    could not be detected. No encoder of still images writes it.
-    """
+    """Yields the boxes between two offsets, which the boxes must fill exactly."""
     while start < end:
-        header = file.read(start, 8)
-        length, content = int.from_bytes(header[:4], "big"), start + 8
-        if length == 1:
-            length, content = file.number(content, 8), content + 8
-        if length < content - start or start + length > end:
+        box = _box(file, start)
+        if not box.start <= box.end <= end:
             raise DamagedError("a box goes on after the end")
-        yield _Box(header[4:], content, start + length)
-        start += length
+        yield box
+        start = box.end
 
 
 def _by_kind(boxes: Iterator[_Box], *needed: bytes) -> dict[bytes, _Box]:
@@ -74,6 +105,18 @@ def _version(file: BoundedReader, box: _Box, *, newest: int) -> int:
     return version
 
 
+def _description(file: BoundedReader, meta: _Box) -> tuple[_Box, list[_Box], int]:
+    """Returns the table of the items' places, the properties of the primary item, and its number."""
+    _version(file, meta, newest=0)
+    boxes = _by_kind(_boxes(file, meta.start + 4, meta.end), b"hdlr", b"pitm", b"iinf", b"iloc", b"iprp")
+    if file.read(boxes[b"hdlr"].start, 12) != bytes(8) + b"pict":
+        raise DamagedError("it describes no picture")
+    item = file.number(boxes[b"pitm"].start + 4, 4 if _version(file, boxes[b"pitm"], newest=1) else 2)
+    if _item_type(file, boxes[b"iinf"], item) not in _ITEM_TYPES:
+        raise UnsupportedError("its primary item is not coded as AV1")
+    return boxes[b"iloc"], _properties(file, boxes[b"iprp"], item), item
+
+
 def _item_type(file: BoundedReader, iinf: _Box, item: int) -> bytes | None:
     entries = iinf.start + (8 if _version(file, iinf, newest=1) else 6)
     for entry in _boxes(file, entries, iinf.end):
@@ -84,11 +127,11 @@ def _item_type(file: BoundedReader, iinf: _Box, item: int) -> bytes | None:
     return None
 
 
-def _check_location(file: BoundedReader, iloc: _Box, item: int) -> None:
-    """Checks that the item's extents are inside the file. Extents inside a box of `meta` are not checked.
+def _end_of_items(file: BoundedReader, iloc: _Box, item: int) -> int:
+    """Returns the offset after the last byte of all items. Extents inside a box of `meta` are not counted.
 
     Raises:
-        DamagedError: an extent is empty or ends after the end of the file, or there are no extents.
+        DamagedError: the item `item` has no bytes.
     """
     version = _version(file, iloc, newest=2)
     sizes = file.number(iloc.start + 4, 2)
@@ -98,6 +141,7 @@ def _check_location(file: BoundedReader, iloc: _Box, item: int) -> None:
     at = iloc.start + 6
     items = file.number(at, number_bytes)
     at += number_bytes
+    end, has_item = 0, False
     for _ in range(items):
         is_item = file.number(at, number_bytes) == item
         at += number_bytes
@@ -108,15 +152,27 @@ def _check_location(file: BoundedReader, iloc: _Box, item: int) -> None:
         at += base_bytes + 2
         for _ in range(extents):
             start = base + file.number(at + index_bytes, offset_bytes)
-            end = start + file.number(at + index_bytes + offset_bytes, length_bytes)
+            length = file.number(at + index_bytes + offset_bytes, length_bytes)
             at += index_bytes + offset_bytes + length_bytes
-            if is_item and is_in_file and not start < end <= file.size:
-                raise DamagedError("its bytes lie behind its end")
+            if is_item and not length:
+                raise DamagedError("its bytes are missing")
+            if is_in_file:
+                end = max(end, start + length)
         if at > iloc.end:
-            break
-        if is_item and extents:
-            return
-    raise DamagedError("its bytes are missing")
+            raise DamagedError("a box goes on after the end")
+        has_item = has_item or (is_item and extents > 0)
+    if not has_item:
+        raise DamagedError("its bytes are missing")
+    return end
+
+
+def _properties(file: BoundedReader, iprp: _Box, item: int) -> list[_Box]:
+    """Returns an item's properties: all boxes `ipma` together associate them. Unknown numbers are ignored."""
+    boxes = list(_boxes(file, iprp.start, iprp.end))
+    ipco = _by_kind(iter(boxes), b"ipco", b"ipma")[b"ipco"]
+    known = list(_boxes(file, ipco.start, ipco.end))
+    indices = [index for box in boxes if box.kind == b"ipma" for index in _associations(file, box, item)]
+    return [known[index - 1] for index in indices if 0 < index <= len(known)]
 
 
 def _associations(file: BoundedReader, ipma: _Box, item: int) -> list[int]:
@@ -129,8 +185,26 @@ def _associations(file: BoundedReader, ipma: _Box, item: int) -> list[int]:
         found, count = file.number(at, number_bytes), file.number(at + number_bytes, 1)
         at += number_bytes + 1
         if at + count * index_bytes > ipma.end:
-            break
+            raise DamagedError("a box goes on after the end")
         if found == item:
             return [file.number(at + n * index_bytes, index_bytes) & ~is_essential for n in range(count)]
         at += count * index_bytes
-    raise DamagedError("its size is missing")
+    return []
+
+
+def _dimensions(file: BoundedReader, properties: list[_Box]) -> tuple[int, int]:
+    size = next((box for box in properties if box.kind == b"ispe"), None)
+    if size is None:
+        raise DamagedError("its size is missing")
+    _version(file, size, newest=0)
+    return file.number(size.start + 4, 4), file.number(size.start + 8, 4)
+
+
+def _orientation(file: BoundedReader, properties: list[_Box]) -> int:
+    turns = mirror = 0
+    for box in properties:
+        if box.kind == b"irot":
+            turns = file.number(box.start, 1) & 3
+        elif box.kind == b"imir":
+            mirror = 1 + (file.number(box.start, 1) & 1)
+    return _ORIENTATIONS[turns][mirror]

@@ -1,23 +1,16 @@
 """Reads parts of a file, with limits on the number of reads and on the size of a block."""
 
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from catchlight.errors import ImageRejectedError
+from catchlight.images.formats.layout import TruncatedError, UnsupportedError
 
 # A GIF of 25 MiB has 100,000 blocks; other formats have fewer parts. A file of empty parts only would take 15 s to
 # parse without this limit.
 MAX_PARTS = 200_000
 FIRST_BLOCK_BYTES = 1024
 BLOCK_BYTES = 256 * 1024
-
-
-class DamagedError(Exception):
-    """The structure is broken, or the file ends before its structure does."""
-
-
-class TrailingBytesError(Exception):
-    """The file has further bytes after the image's end."""
 
 
 class BoundedReader:
@@ -27,21 +20,23 @@ class BoundedReader:
         self._file = file
         self._left = MAX_PARTS
         self.size = size
+        # Set by a parser at the first coded pixels: a structure that breaks before is not an image of the format.
+        self.has_pixels = False
 
     def read(self, offset: int, length: int) -> bytes:
         """Returns exactly `length` bytes at `offset`.
 
         Raises:
-            DamagedError: the file ends before that.
-            ImageRejectedError: there were more than MAX_PARTS reads.
+            TruncatedError: the file ends before that.
+            UnsupportedError: there were more than MAX_PARTS reads.
         """
         self._left -= 1
         if self._left < 0:
-            raise ImageRejectedError(f"it has more than {MAX_PARTS} parts")
+            raise UnsupportedError(f"it has more than {MAX_PARTS} parts")
         self._file.seek(offset)
         data = self._file.read(length)
         if len(data) != length:
-            raise DamagedError("it ends inside its structure")
+            raise TruncatedError("it ends inside its structure", at=offset)
         return data
 
     def number(self, offset: int, length: int) -> int:
@@ -60,14 +55,11 @@ class BoundedReader:
             offset += len(block)
             length = min(2 * length, BLOCK_BYTES)
 
-    def expect_end(self, offset: int) -> None:
-        """Checks that the file ends at `offset`, where the image ends. Trailing bytes may be a second file (polyglot).
-
-        Raises:
-            DamagedError: the file is shorter.
-            TrailingBytesError: the file is longer.
-        """
-        if offset > self.size:
-            raise DamagedError("it ends inside its structure")
-        if offset < self.size:
-            raise TrailingBytesError(f"{self.size - offset} bytes follow its end")
+    def find(self, pattern: re.Pattern[bytes], offset: int) -> int | None:
+        """Returns the offset of the first match of a pattern of two bytes, None if there is none up to the end."""
+        last = b""
+        for at, block in self.blocks(offset, self.size):
+            if found := pattern.search(last + block):
+                return at - len(last) + found.start()
+            last = block[-1:]
+        return None

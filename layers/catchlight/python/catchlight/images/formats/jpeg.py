@@ -1,81 +1,126 @@
 """Parses JPEG files: segments and scans between the SOI and EOI markers (ITU-T T.81, annex B)."""
 
 import re
+from collections.abc import Iterator
 
-from catchlight.errors import ImageRejectedError
-from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError
+from catchlight.images.formats.bounded_reader import BoundedReader
+from catchlight.images.formats.exif import AS_STORED, read_orientation
+from catchlight.images.formats.jpeg_scans import (
+    HUFFMAN_TABLES,
+    RESTART_INTERVAL,
+    START_OF_SCAN,
+    Segment,
+    check_scans,
+)
+from catchlight.images.formats.layout import DamagedError, Layout, TruncatedError, UnsupportedError
 
 SIGNATURE = rb"\xff\xd8\xff"
 
 # Baseline, extended and progressive, Huffman or arithmetic: supported by browsers and libjpeg (table B.1).
 _START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
-_TABLES_AND_METADATA = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
-_END_OF_IMAGE, _START_OF_SCAN, _QUANTIZATION_TABLES = 0xD9, 0xDA, 0xDB
+_END_OF_IMAGE, _QUANTIZATION_TABLES, _APP1 = 0xD9, 0xDB, 0xE1
+_OTHER_SEGMENTS = {HUFFMAN_TABLES, 0xCC, START_OF_SCAN, _QUANTIZATION_TABLES, 0xDC, RESTART_INTERVAL}
+_METADATA = {*range(0xE0, 0xF0), 0xFE}
+_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 
-# In a scan, FF is followed by a stuffed zero or belongs to a restart marker; further FFs may precede a marker.
+# Decoders skip other bytes before a marker. Further FFs may precede it.
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+# In a scan, FF is followed by a stuffed zero or belongs to a restart marker.
 _MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
-def read_dimensions(file: BoundedReader) -> tuple[int, int]:
-    """Returns width and height after parsing all segments and scans up to the end-of-image marker, the file's end.
+def read_layout(file: BoundedReader) -> Layout:
+    """Follows all segments and scans up to the end-of-image marker.
 
-    Files with bytes after this marker are rejected, even harmless ones: phones append gain maps and second views
-    (Multi-Picture Format), but image generators do not, and trailing bytes may be a second file (polyglot).
+    Phones append gain maps, second views (Multi-Picture Format) and blocks of their own after this marker. If it is not
+    reached, the coded blocks are counted to find out whether the pixels are all there.
 
     Raises:
-        DamagedError, TrailingBytesError: the file is damaged or truncated, or has trailing bytes.
-        ImageRejectedError: a kind of JPEG that browsers do not support.
+        DamagedError, TruncatedError: the file is damaged, or ends before its pixels do.
+        UnsupportedError: a kind of JPEG that browsers do not show.
     """
     dimensions: tuple[int, int] | None = None
-    has_scan = False
-    offset = 2
-    while True:
-        offset = _skip_fill_bytes(file, offset)
-        kind = file.read(offset, 1)[0]
+    orientation, end = AS_STORED, 0
+    coding: list[Segment] = []  # the segments that the pixels are decoded with
+    broken: DamagedError | TruncatedError | None = None
+    try:
+        for segment in _segments(file):
+            end = segment.coded_end
+            if segment.kind in _START_OF_FRAME:
+                if dimensions:
+                    raise DamagedError("it has two frames")
+                dimensions = _dimensions(segment.data)
+            elif segment.kind == START_OF_SCAN:
+                if not dimensions or len(segment.data) != 4 + 2 * segment.data[0]:
+                    raise DamagedError("a scan is of no kind that exists")
+                file.has_pixels = True
+            elif segment.kind == _QUANTIZATION_TABLES:
+                _check_quantization_tables(segment.data)
+            elif segment.kind == _APP1 and orientation == AS_STORED:
+                orientation = _exif_orientation(segment.data)
+            if segment.kind not in _METADATA:
+                coding.append(segment)
+    except (DamagedError, TruncatedError) as exc:
+        broken = exc
+    if not dimensions or not file.has_pixels:
+        raise broken or DamagedError("it has no pixels")
+    if broken:
+        check_scans(file, coding)
+        end = file.size if isinstance(broken, TruncatedError) else end
+    return Layout(*dimensions, end, has_end=not broken, orientation=orientation)
+
+
+def _segments(file: BoundedReader) -> Iterator[Segment]:
+    """Yields the segments up to the end-of-image marker.
+
+    Raises:
+        DamagedError: a marker or length is invalid.
+        TruncatedError: the end-of-image marker is missing.
+        UnsupportedError: a kind of JPEG that browsers do not show.
+    """
+    offset, kind = 2, 0
+    while kind != _END_OF_IMAGE:
+        marker = _next_marker(file, offset)
+        kind, offset = file.number(marker + 1, 1), marker + 2
         if kind == _END_OF_IMAGE:
-            break
-        length = file.number(offset + 1, 2)
-        end = offset + 1 + length
-        if length < 2 or end > file.size:
-            raise DamagedError("it ends inside a segment")
-        if kind in _START_OF_FRAME:
-            if dimensions:
-                raise DamagedError("it has two frames")
-            dimensions = _frame(file.read(offset + 3, length - 2))
+            yield Segment(kind, b"", offset, offset)
         elif kind in _OTHER_FRAMES:
-            raise ImageRejectedError("a lossless or hierarchical JPEG, which hardly anything can show")
-        elif kind == _START_OF_SCAN:
-            if not dimensions or length != 6 + 2 * file.number(offset + 3, 1):
-                raise DamagedError("a scan is of no kind that exists")
-            has_scan = True
-            end = _end_of_scan(file, end)
-        elif kind == _QUANTIZATION_TABLES:
-            _check_quantization_tables(file.read(offset + 3, length - 2))
-        elif kind not in _TABLES_AND_METADATA:
+            raise UnsupportedError("a lossless or hierarchical JPEG")
+        elif kind in _START_OF_FRAME | _OTHER_SEGMENTS | _METADATA:
+            length = file.number(offset, 2)
+            start, end = offset + 2, offset + length
+            if length < 2:
+                raise DamagedError("a segment is shorter than its length")
+            if end > file.size:
+                raise TruncatedError("it ends inside a segment", at=offset)
+            offset = _end_of_scan(file, end) if kind == START_OF_SCAN else end
+            yield Segment(kind, file.read(start, length - 2), end, offset)
+        elif kind not in _WITHOUT_LENGTH:
             raise DamagedError("a marker is none that exists")
-        offset = end
-    if not dimensions or not has_scan:
-        raise DamagedError("it has no pixels")
-    file.expect_end(offset + 1)
-    return dimensions
 
 
-def _skip_fill_bytes(file: BoundedReader, offset: int) -> int:
-    """Returns the offset of the code of the marker that begins at `offset`, after any fill bytes (FF)."""
-    if file.read(offset, 1) != b"\xff":
+def _next_marker(file: BoundedReader, offset: int) -> int:
+    marker = file.find(_MARKER, offset)
+    if marker is not None:
+        return marker
+    if offset < file.size and file.read(offset, 1) != b"\xff":
         raise DamagedError("a marker is missing")
-    while file.read(offset, 1) == b"\xff":
-        offset += 1
-    return offset
+    raise TruncatedError("the end-of-image marker is missing")
 
 
-def _frame(data: bytes) -> tuple[int, int]:
-    if len(data) < 6 or len(data) != 6 + 3 * data[5] or data[5] not in (1, 3, 4):
+def _end_of_scan(file: BoundedReader, offset: int) -> int:
+    """Returns the offset of the marker that ends the coded data from `offset` on, or of the end of the file."""
+    marker = file.find(_MARKER_AFTER_SCAN, offset)
+    return file.size if marker is None else marker
+
+
+def _dimensions(frame: bytes) -> tuple[int, int]:
+    if len(frame) < 6 or len(frame) != 6 + 3 * frame[5] or frame[5] not in (1, 3, 4):
         raise DamagedError("its frame is of no kind that exists")
-    if data[0] != 8:
-        raise ImageRejectedError(f"a JPEG of {data[0]} bits, which hardly anything can show")
-    return int.from_bytes(data[3:5], "big"), int.from_bytes(data[1:3], "big")
+    if frame[0] != 8:
+        raise UnsupportedError(f"a JPEG of {frame[0]} bits")
+    return int.from_bytes(frame[3:5], "big"), int.from_bytes(frame[1:3], "big")
 
 
 def _check_quantization_tables(data: bytes) -> None:
@@ -87,11 +132,6 @@ def _check_quantization_tables(data: bytes) -> None:
         data = data[length:]
 
 
-def _end_of_scan(file: BoundedReader, offset: int) -> int:
-    """Returns the offset of the marker that ends the entropy-coded data starting at `offset`."""
-    last = b""
-    for at, block in file.blocks(offset, file.size):
-        if found := _MARKER_AFTER_SCAN.search(last + block):
-            return at - len(last) + found.start()
-        last = block[-1:]
-    raise DamagedError("the end-of-image marker is missing")
+def _exif_orientation(data: bytes) -> int:
+    # APP1 also holds XMP, under another name.
+    return read_orientation(data) if data.startswith(b"Exif\0") else AS_STORED

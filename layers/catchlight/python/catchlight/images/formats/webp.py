@@ -1,9 +1,11 @@
-"""Parses WebP files: RIFF chunks that fill the file, padded to even length (WebP container, RFC 9649)."""
+"""Parses WebP files: RIFF chunks, padded to even length (WebP container, RFC 9649)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from catchlight.images.formats.bounded_reader import BoundedReader, DamagedError
+from catchlight.images.formats.bounded_reader import BoundedReader
+from catchlight.images.formats.exif import AS_STORED, MAX_EXIF_BYTES, read_orientation
+from catchlight.images.formats.layout import DamagedError, Layout, TruncatedError
 
 SIGNATURE = rb"RIFF....WEBP"
 _HAS_ANIMATION = 0x02
@@ -17,20 +19,23 @@ class _Chunk:
     length: int
 
 
-def read_dimensions(file: BoundedReader) -> tuple[int, int]:
-    """Returns width and height of the canvas after checking that every frame fits into it.
+def read_layout(file: BoundedReader) -> Layout:
+    """Follows the chunks up to the length that RIFF declares, and checks that every frame fits into the canvas.
+
+    Unknown chunks are ignored.
 
     Raises:
-        DamagedError, TrailingBytesError: the file is damaged or truncated, or has trailing bytes.
+        DamagedError, TruncatedError: the file is damaged or truncated.
     """
     # RIFF counts the bytes after its first eight.
-    file.expect_end(8 + int.from_bytes(file.read(4, 4), "little"))
-    chunks = list(_chunks(file, 12, file.size))
-    if not chunks or chunks[0].kind != b"VP8X":
-        (dimensions,) = _bitstreams(file, chunks)
-        if len(chunks) > 1:
-            raise DamagedError("chunks follow the only one of a simple file")
-        return dimensions
+    end = 8 + int.from_bytes(file.read(4, 4), "little")
+    chunks = list(_chunks(file, 12, end))
+    if end > file.size:
+        raise TruncatedError("it ends inside its structure")
+    if not chunks:
+        raise DamagedError("it has no pixels")
+    if chunks[0].kind != b"VP8X":
+        return Layout(*_bitstream(file, chunks[0]), end)
     header = file.read(chunks[0].start, 10)
     canvas = _plus_one(header[4:7]), _plus_one(header[7:10])
     if header[0] & ~_FLAGS:
@@ -39,9 +44,9 @@ def read_dimensions(file: BoundedReader) -> tuple[int, int]:
         if not any(chunk.kind == b"ANIM" for chunk in chunks):
             raise DamagedError("a chunk is missing")
         _check_frames(file, [chunk for chunk in chunks if chunk.kind == b"ANMF"], canvas)
-    elif _bitstreams(file, chunks) != [canvas]:
+    elif _only_bitstream(file, chunks) != canvas:
         raise DamagedError("its image does not fill its canvas")
-    return canvas
+    return Layout(*canvas, end, orientation=_orientation(file, chunks))
 
 
 def _chunks(file: BoundedReader, start: int, end: int) -> Iterator[_Chunk]:
@@ -51,6 +56,9 @@ def _chunks(file: BoundedReader, start: int, end: int) -> Iterator[_Chunk]:
         start = chunk.start + chunk.length + chunk.length % 2
         if start > end:
             raise DamagedError("a chunk goes on after the end")
+        if chunk.start + chunk.length > file.size:
+            raise TruncatedError("it ends inside a chunk", at=chunk.start - 8)
+        file.has_pixels = file.has_pixels or chunk.kind in _BITSTREAMS or chunk.kind == b"ANMF"
         yield chunk
 
 
@@ -61,23 +69,29 @@ def _check_frames(file: BoundedReader, frames: list[_Chunk], canvas: tuple[int, 
         size = _plus_one(header[6:9]), _plus_one(header[9:12])
         if left + size[0] > canvas[0] or top + size[1] > canvas[1]:
             raise DamagedError("a frame does not fit into its canvas")
-        if _bitstreams(file, list(_chunks(file, frame.start + 16, frame.start + frame.length))) != [size]:
+        if _only_bitstream(file, list(_chunks(file, frame.start + 16, frame.start + frame.length))) != size:
             raise DamagedError("an image does not fill its frame")
     if not frames:
         raise DamagedError("it has no pixels")
 
 
-def _bitstreams(file: BoundedReader, chunks: list[_Chunk]) -> list[tuple[int, int]]:
-    """Returns the dimensions of the only image among these chunks, as a list with one element.
+def _only_bitstream(file: BoundedReader, chunks: list[_Chunk]) -> tuple[int, int]:
+    """Returns the dimensions of the only image among these chunks.
 
     Raises:
         DamagedError: there is no image, or more than one.
     """
-    readers = {b"VP8 ": _lossy, b"VP8L": _lossless}
-    found = [readers[chunk.kind](file, chunk) for chunk in chunks if chunk.kind in readers]
+    found = [chunk for chunk in chunks if chunk.kind in _BITSTREAMS]
     if len(found) != 1:
         raise DamagedError("it has no pixels, or too many")
-    return found
+    return _bitstream(file, found[0])
+
+
+def _bitstream(file: BoundedReader, chunk: _Chunk) -> tuple[int, int]:
+    read = _BITSTREAMS.get(chunk.kind)
+    if read is None:
+        raise DamagedError("it has no pixels")
+    return read(file, chunk)
 
 
 def _lossy(file: BoundedReader, chunk: _Chunk) -> tuple[int, int]:
@@ -97,6 +111,14 @@ def _lossless(file: BoundedReader, chunk: _Chunk) -> tuple[int, int]:
     if data[0] != 0x2F or bits >> 29:
         raise DamagedError("its image is of no kind that exists")
     return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
+_BITSTREAMS = {b"VP8 ": _lossy, b"VP8L": _lossless}
+
+
+def _orientation(file: BoundedReader, chunks: list[_Chunk]) -> int:
+    exif = next((chunk for chunk in chunks if chunk.kind == b"EXIF"), None)
+    return read_orientation(file.read(exif.start, min(exif.length, MAX_EXIF_BYTES))) if exif else AS_STORED
 
 
 def _plus_one(data: bytes) -> int:
