@@ -113,8 +113,8 @@ def test_a_fault_of_s3_is_worth_another_try(put_answer: Any, head: Any, reason: 
 
 @pytest.mark.parametrize(
     ("content", "error"),
-    [(PNG[:-1] + b"\0", ImageUnavailableError), (PNG + b"\0", ImageRejectedError)],
-    ids=["damaged", "more than an image"],
+    [(PNG[:45] + bytes(8) + PNG[53:], ImageUnavailableError), (PNG[:33] + b"<html>" * 20, ImageRejectedError)],
+    ids=["damaged", "another file"],
 )
 def test_what_is_wrong_with_an_image_is_said_of_the_image(content: bytes, error: type[Exception]) -> None:
     with pytest.raises(error, match="image/png"):
