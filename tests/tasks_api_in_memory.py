@@ -42,8 +42,8 @@ class TasksApiInMemory:
 
     def client(self, **options: Any) -> TasksClient:
         """Returns a client that is connected to this API and does not wait before retries."""
-        patience = RetryPolicy(sleep=lambda _: None)
-        return TasksClient(API, transport=httpx.MockTransport(self), **{"patience": patience, **options})
+        retry_policy = RetryPolicy(sleep=lambda _: None)
+        return TasksClient(API, transport=httpx.MockTransport(self), **{"retry_policy": retry_policy, **options})
 
     def put(self, *tasks: TaskResponse) -> None:
         """Adds tasks, or replaces them."""

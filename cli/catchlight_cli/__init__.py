@@ -1,1 +1,1 @@
-"""The `catchlight` command line, for operating a stack or developing with one, in AWS or on the local machine."""
+"""The `catchlight` command line: operates a stack and uses its tasks, in AWS or on the local machine."""

@@ -1,4 +1,4 @@
-"""Defines the structure of a command; each module under `commands/` exports one as `COMMAND`."""
+"""Defines the structure of a command. Each module under `commands/` exports one as `COMMAND`."""
 
 import argparse
 from collections.abc import Callable
@@ -13,9 +13,10 @@ from catchlight_cli.output import Output
 class ExitStatus(IntEnum):
     """Exit codes of the command line."""
 
-    FINE = 0
-    WRONG = 1  # something is wrong with the stack, or the command failed
+    SUCCESS = 0
+    FAILURE = 1  # something is wrong with the stack, or the command failed
     USAGE = 2  # the arguments are invalid, or do not determine a stack
+    INTERRUPTED = 130  # Ctrl-C; the code that shells use for SIGINT
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,18 @@ class Session:
     """One run of a command: its options, its output, and its stack, which is looked up at the first access."""
 
     options: argparse.Namespace
-    screen: Output
+    output: Output
     choice: StackChoice
 
     @cached_property
     def stack(self) -> Stack:
-        """The stack that the options choose; its name is printed to stderr when it is found.
+        """The stack that the options select. Its name is printed to stderr when it is found.
 
         Raises:
             CatchlightError: the stack cannot be found.
         """
         stack = self.choice.find()
-        self.screen.info(f"Speaking to {stack}.")
+        self.output.info(f"Using {stack}.")
         return stack
 
     def close(self) -> None:
@@ -48,7 +49,7 @@ class Command:
     """A subcommand of `catchlight`.
 
     `run` collects its result as a pydantic model, prints it, and returns the exit status. It may raise CatchlightError
-    and the errors that `aws_errors.faults_explained` converts into one.
+    and the errors that `aws_errors.explained_errors` converts into one.
     """
 
     name: str

@@ -4,86 +4,88 @@ import argparse
 from collections.abc import Iterable, Sequence
 
 from catchlight import __version__
-from catchlight.client.aws_errors import CatchlightError, UsageError, faults_explained
+from catchlight.client.aws_errors import explained_errors
+from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.client.local_state import DEFAULT_STATE_DIR
 from catchlight.client.stack import StackChoice
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands import COMMANDS
 from catchlight_cli.output import Output
 
-_WHICH_STACK = """\
-Without an option for the stack, a command means the local stack that runs in this folder (`make up`, its state in
-.local), else the deployed one that samconfig.toml names: nothing in AWS changes by mistake while you try something on
-your machine. Which stack it was is said on stderr. A file that cannot be read, or a local stack that has ended, stops
-the command: it never takes another stack instead. Exit status: 0 fine, 1 something is wrong, 2 usage."""
+_EPILOG = """\
+By default, a command uses the local stack of `make up` if one runs in this folder (state in .local), else the deployed
+stack that samconfig.toml names. It prints to stderr which stack it uses. If samconfig.toml or the local stack's state
+cannot be read, or the local stack has ended, the command fails; it does not use another stack instead.
+
+Exit codes: 0 success, 1 something is wrong with the stack or the command failed, 2 usage error, 130 interrupted."""
 
 
 def parser(commands: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
     """Builds the argument parser with a subparser for each command."""
-    whole = argparse.ArgumentParser(
+    main = argparse.ArgumentParser(
         prog="catchlight",
-        description="Operate a Catchlight stack or build on one, in AWS with your own credentials or on your machine.",
-        epilog=_WHICH_STACK,
+        description="Operate a Catchlight stack and use its tasks, in AWS with your credentials or on this machine.",
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    whole.add_argument(
+    main.add_argument(
         "--version", action="version", version=f"catchlight {__version__}", help="print the version and exit"
     )
-    words = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in commands:
-        word = words.add_parser(
+        subparser = subparsers.add_parser(
             command.name,
             help=command.summary,
             description=command.description or f"{command.summary[0].upper()}{command.summary[1:]}.",
-            epilog=_WHICH_STACK,
+            epilog=_EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_arguments(word)
-        _add_common_options(word)
-        word.set_defaults(chosen=command)
-    return whole
+        command.add_arguments(subparser)
+        _add_common_options(subparser)
+        subparser.set_defaults(chosen=command)
+    return main
 
 
-def _add_common_options(word: argparse.ArgumentParser) -> None:
-    which = word.add_argument_group("which stack")
-    place = which.add_mutually_exclusive_group()
-    place.add_argument("--stack-name", metavar="NAME", help="a deployed stack (samconfig.toml's, else catchlight)")
-    place.add_argument("--local", action="store_true", help="the stack of `make up` on this machine")
-    which.add_argument(
-        "--state-dir", metavar="FOLDER", help=f"the local stack with its state in this folder ({DEFAULT_STATE_DIR})"
+def _add_common_options(subparser: argparse.ArgumentParser) -> None:
+    stack = subparser.add_argument_group("stack")
+    location = stack.add_mutually_exclusive_group()
+    location.add_argument(
+        "--stack-name", metavar="NAME", help="name of a deployed stack (default: from samconfig.toml, else catchlight)"
     )
-    which.add_argument("--region", help="AWS region (samconfig.toml's, else your environment's)")
-    which.add_argument("--profile", help="AWS profile (samconfig.toml's, else your environment's)")
-    output = word.add_argument_group("output")
-    output.add_argument("--json", action="store_true", help="for machines: one JSON document on stdout")
+    location.add_argument("--local", action="store_true", help="use the local stack of `make up`")
+    stack.add_argument(
+        "--state-dir",
+        metavar="FOLDER",
+        help=f"use the local stack with its state in this folder (default: {DEFAULT_STATE_DIR})",
+    )
+    stack.add_argument("--region", help="AWS region (default: from samconfig.toml, else the environment)")
+    stack.add_argument("--profile", help="AWS profile (default: from samconfig.toml, else the environment)")
+    output = subparser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="print the result as one JSON document")
 
 
 def run(arguments: Sequence[str] | None = None, commands: Iterable[Command] = COMMANDS) -> int:
     """Runs the command that the arguments name; returns the exit status.
 
-        Raises:
-    <<<<<<< HEAD
-            SystemExit: with status 2 for invalid arguments, 0 for --help.
-    =======
-            SystemExit: with status 2 for arguments that cannot be read, 0 for --help and --version.
-    >>>>>>> e7
+    Raises:
+        SystemExit: with status 2 for invalid arguments, 0 for --help and --version.
     """
     options = parser(commands).parse_args(arguments)
-    screen = Output(as_json=options.json)
+    output = Output(as_json=options.json)
     choice = StackChoice(options.stack_name, options.local, options.state_dir, options.region, options.profile)
     command: Command = options.chosen
-    session = Session(options, screen, choice)
+    session = Session(options, output, choice)
     try:
-        with faults_explained():
+        with explained_errors():
             return command.run(session)
     except UsageError as exc:
-        screen.error(str(exc))
+        output.error(str(exc))
         return ExitStatus.USAGE
     except CatchlightError as exc:
-        screen.error(str(exc))
-        return ExitStatus.WRONG
+        output.error(str(exc))
+        return ExitStatus.FAILURE
     except KeyboardInterrupt:
-        screen.error("interrupted; what was done until now stays done, and the command can be repeated.")
-        return 130
+        output.error("interrupted; changes made so far remain, and the command can be repeated.")
+        return ExitStatus.INTERRUPTED
     finally:
         session.close()

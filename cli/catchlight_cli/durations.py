@@ -12,16 +12,16 @@ def duration(text: str) -> timedelta:
     """Parses a duration such as `90s`, `2h30m` or `7d`. An argparse type: raises ArgumentTypeError if it is invalid."""
     parts = _PARTS.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise argparse.ArgumentTypeError(f"{text!r} is no span of time; write it as 90s, 2h30m or 7d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; valid durations are 90s, 2h30m and 7d")
     try:
         return timedelta(seconds=sum(int(number) * _UNIT_SECONDS[unit] for number, unit in parts))
     except OverflowError:
         raise argparse.ArgumentTypeError(f"{text} is too long") from None
 
 
-def in_words(span: timedelta | float) -> str:
+def format_duration(value: timedelta | float) -> str:
     """Formats a duration, or a number of seconds, with its two largest units: `3 h 12 min`."""
-    seconds = round(span.total_seconds() if isinstance(span, timedelta) else span)
+    seconds = round(value.total_seconds() if isinstance(value, timedelta) else value)
     if seconds < 1:
         return "less than a second"
     parts = []

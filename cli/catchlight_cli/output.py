@@ -1,21 +1,21 @@
-"""Prints a command's result to stdout, as JSON or as formatted text, and progress and messages to stderr."""
+"""Prints a command's result to stdout, as text or JSON, and progress and messages to stderr."""
 
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 Item = TypeVar("Item")
 
-# Line width for output to a file or another program: wide enough that no line is wrapped and no task id is split. An id
-# has up to 128 characters, the reason why an image is missing some hundreds.
+# Line width for output to a file or another program: wide enough that no line is wrapped. A task id has up to 128
+# characters, the reason why an image is missing some hundreds.
 PIPED_WIDTH = 2000
 
 
@@ -24,41 +24,46 @@ class Output:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        is_read_by_people = sys.stdout.isatty() or "COLUMNS" in os.environ
-        self._out = Console(soft_wrap=False, width=None if is_read_by_people else PIPED_WIDTH)
-        self._aside = Console(stderr=True)
+        has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
+        self._stdout = Console(soft_wrap=False, width=None if has_width else PIPED_WIDTH)
+        self._stderr = Console(stderr=True)
 
-    def show(self, result: BaseModel, page: Callable[[], Iterable[RenderableType]]) -> None:
-        """Prints the result: as JSON with --json, else the parts that `page` returns."""
+    def show(self, result: BaseModel, render: Callable[[], Iterable[RenderableType]]) -> None:
+        """Prints the result: as JSON with --json, else the parts that `render` returns."""
         if self.as_json:
             self.show_json(result.model_dump(mode="json", by_alias=True))
             return
-        for part in page():
-            self._out.print(part)
+        for part in render():
+            self._stdout.print(part)
 
     def show_json(self, document: Any) -> None:
         """Prints a JSON document in one line."""
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
 
     def info(self, text: str | Text) -> None:
-        """Prints a message to stderr. Names of tasks and providers in it are never interpreted as rich markup."""
-        self._aside.print(Text(text) if isinstance(text, str) else text, style="dim", soft_wrap=True)
+        """Prints a message to stderr. Text from tasks in it is never interpreted as rich markup."""
+        self._stderr.print(Text(text) if isinstance(text, str) else text, style="dim", soft_wrap=True)
 
     def error(self, text: str) -> None:
         """Prints an error message to stderr."""
-        self._aside.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+        self._stderr.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+
+    def malformed_items(self, keys: Sequence[str]) -> None:
+        """Prints to stderr which malformed items of the table were skipped, if any."""
+        if keys:
+            self.info(f"Skipped malformed items of the table: {', '.join(keys)}. Correct them in the table.")
 
     def progress(self) -> Progress:
-        """Returns a progress bar for stderr, which disappears when it is complete."""
+        """Returns a progress bar on stderr, which disappears when it is complete."""
         return Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=self._aside,
+            console=self._stderr,
             transient=True,
-            disable=not self._aside.is_terminal,
+            disable=not self._stderr.is_terminal,
         )
 
     def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
@@ -70,9 +75,15 @@ class Output:
                 progress.advance(bar)
 
 
-def a_table(*columns: str, title: str | None = None) -> Table:
-    """Returns an empty table with these columns; cells that do not fit are wrapped, never cut."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def plural(number: int, noun: str) -> str:
+    """Formats a number of things: `1 task`, `2,000 tasks`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def new_table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """Returns an empty table with these columns, those in `right` right-aligned. Long cells are wrapped, never cut."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold", header_style="dim")
+        justify: JustifyMethod = "right" if column in right else "left"
+        table.add_column(column, overflow="fold", header_style="dim", justify=justify)
     return table

@@ -1,4 +1,4 @@
-"""Formats tasks of the tasks API for terminals: several as a table, or one with all its details."""
+"""Renders tasks of the tasks API for the terminal: several as a table, or one with all its details."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -9,7 +9,7 @@ from rich.text import Text
 
 from catchlight.api.schemas import ImageResponse, TaskResponse
 from catchlight.models import ImageState, TaskStatus
-from catchlight_cli.output import a_table
+from catchlight_cli.output import new_table
 
 _STYLES = {
     TaskStatus.PENDING: "dim",
@@ -21,32 +21,33 @@ _STYLES = {
 }
 
 
-def tasks_table(tasks: Iterable[TaskResponse]) -> Table:
-    """Formats tasks as a table with one row each."""
-    table = a_table("Task", "Status", "How", "Images", "Arrived")
+def render_tasks(tasks: Iterable[TaskResponse]) -> Table:
+    """Renders tasks as a table with one row each."""
+    table = new_table("Task", "Status", "Reported by", "Duration", "Images or failure", "Arrived")
     for task in tasks:
         table.add_row(
             Text(f"{task.provider}/{task.task_id}"),
-            status_text(task),
-            f"{task.reported_by or ''} {took(task)}".strip(),
+            status_text(task.status),
+            task.reported_by or "",
+            _duration(task),
             Text(_outcome(task)),
-            _day_or_time(task.arrived_at),
+            _date_or_time(task.arrived_at),
         )
     return table
 
 
-def task_page(task: TaskResponse) -> Iterator[RenderableType]:
-    """Formats one task with its times, its images and the reports that contradicted its result."""
-    yield Text.assemble((f"{task.provider}/{task.task_id}  ", "bold"), status_text(task))
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column()
-    facts.add_column(overflow="fold")
+def render_task(task: TaskResponse) -> Iterator[RenderableType]:
+    """Renders one task with its times, its images and the reports that contradicted its result."""
+    yield Text.assemble((f"{task.provider}/{task.task_id}  ", "bold"), status_text(task.status))
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column()
+    rows.add_column(overflow="fold")
     prompt = (task.request or {}).get("prompt")
     if prompt:
-        facts.add_row("Prompt", Text(str(prompt)))
+        rows.add_row("Prompt", Text(str(prompt)))
     if task.failure:
-        said = f"{task.failure.reason} {task.failure.code or ''} {task.failure.message}".split()
-        facts.add_row("Failure", Text(" ".join(said)))
+        failure = f"{task.failure.reason} {task.failure.code or ''} {task.failure.message}".split()
+        rows.add_row("Failure", Text(" ".join(failure)))
     for name, moment in (
         ("Registered", task.registered_at),
         (f"Reported by {task.reported_by}", task.reported_at),
@@ -54,28 +55,28 @@ def task_page(task: TaskResponse) -> Iterator[RenderableType]:
         ("Archived", task.archived_at),
     ):
         if moment:
-            facts.add_row(name, _moment(moment))
+            rows.add_row(name, _moment(moment))
     if task.deliveries > 1:
-        facts.add_row("Callbacks", str(task.deliveries))
+        rows.add_row("Callbacks", str(task.deliveries))
     for conflict in task.conflicts:
-        facts.add_row("Not applied", Text(f"{conflict.reported_by} claimed {conflict.status}", "yellow"))
+        rows.add_row("Conflict", Text(f"{conflict.reported_by} reported {conflict.status}; not applied", "yellow"))
     for image in task.images:
-        facts.add_row(f"{image.kind}-{image.index}", Text(_image(image)))
-    yield facts
+        rows.add_row(f"{image.kind}-{image.index}", Text(_image(image)))
+    yield rows
 
 
-def status_text(task: TaskResponse) -> Text:
-    """Returns a task's status in the colour of that status."""
-    return Text(task.status, _STYLES.get(task.status, ""))
+def status_text(status: TaskStatus) -> Text:
+    """Returns the status in its colour."""
+    return Text(status, _STYLES[status])
 
 
-def took(task: TaskResponse) -> str:
-    """Formats the seconds from registration to archiving, or to the report if it is not archived; empty if unknown."""
+def _duration(task: TaskResponse) -> str:
+    # From registration to archiving, or to the report if the task is not archived.
     try:
-        begun = datetime.fromisoformat(task.registered_at or "")
+        started = datetime.fromisoformat(task.registered_at or "")
         ended = datetime.fromisoformat(task.archived_at or task.reported_at or "")
-        return f"{(ended - begun).total_seconds():.1f} s"
-    except (ValueError, TypeError):  # items may be edited by hand
+        return f"{(ended - started).total_seconds():.1f} s"
+    except (ValueError, TypeError):  # a time is missing or malformed (edited by hand)
         return ""
 
 
@@ -93,7 +94,7 @@ def _image(image: ImageResponse) -> str:
     return f"{size}{image.content_type}, {image.bytes} bytes, {image.key}"
 
 
-def _day_or_time(iso: str | None) -> str:
+def _date_or_time(iso: str | None) -> str:
     try:
         moment = datetime.fromisoformat(iso or "").astimezone()
     except ValueError:

@@ -18,7 +18,7 @@ _MARGIN = 24
 _PAPER, _INK, _FAINT = (20, 22, 28), (232, 232, 236), (138, 142, 154)
 _SCREEN_WIDTH, _SCREEN_HEIGHT = 1280, 900
 _ALL_IN_VIEW_ARE_LOADED = """() =>
-    [...document.querySelectorAll("#sheet .frame[data-status=ARCHIVED]")]
+    [...document.querySelectorAll("#grid .card[data-status=ARCHIVED]")]
         .filter((frame) => frame.getBoundingClientRect().top < innerHeight)
         .every((frame) => frame.querySelector("img")?.naturalWidth > 0)
 """
@@ -51,9 +51,9 @@ def take_screenshot(browser_path: str, api: TasksClient, path: Path) -> int:
     with GalleryServer(api) as gallery, chromium(browser_path) as browser:
         page = browser.new_page(viewport={"width": _SCREEN_WIDTH, "height": _SCREEN_HEIGHT})
         page.goto(gallery.url)
-        page.wait_for_selector("#sheet[aria-busy=false]", timeout=PATIENCE_MILLISECONDS)
+        page.wait_for_selector("#grid[aria-busy=false]", timeout=PATIENCE_MILLISECONDS)
         page.wait_for_function(_ALL_IN_VIEW_ARE_LOADED, timeout=PATIENCE_MILLISECONDS)
         page.wait_for_timeout(_FADING_IN_MILLISECONDS)
-        tasks = page.locator("#sheet .frame").count()
+        tasks = page.locator("#grid .card").count()
         page.screenshot(path=path)
     return tasks

@@ -267,7 +267,7 @@ def batches() -> Iterator[Figure]:
     name = "5 tasks of two images, 50 ms away"
     goal = Goal(GOAL_SPEEDUP, at_least=True)
     for peer, seconds, its_goal in (
-        ("ours, one after the other", alone, goal),
+        ("Catchlight, one after the other", alone, goal),
         ("plain, one after the other, each over a new connection", plain, None),
     ):
         ratio = median(seconds) / median(together)

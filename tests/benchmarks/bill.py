@@ -61,8 +61,8 @@ AT_LOAD = {"tasks_at_once": 50, "tasks_per_second": 200.0}
 ALONE = {"tasks_at_once": 1, "tasks_per_second": MILLION / SECONDS_PER_MONTH, "lots": 10}
 LOADS = (
     Load("at load, every callback arrives", **AT_LOAD),  # type: ignore[arg-type]
-    Load("at load, 2 % are lost", **AT_LOAD, lost=1, slowest_seconds=LAST_IMAGE_SECONDS),  # type: ignore[arg-type]
-    Load("at load, all are lost", **AT_LOAD, lost=50, slowest_seconds=LAST_IMAGE_SECONDS),  # type: ignore[arg-type]
+    Load("at load, 2 % of callbacks missed", **AT_LOAD, lost=1, slowest_seconds=LAST_IMAGE_SECONDS),  # type: ignore[arg-type]
+    Load("at load, all callbacks missed", **AT_LOAD, lost=50, slowest_seconds=LAST_IMAGE_SECONDS),  # type: ignore[arg-type]
     Load("one task at a time", **ALONE),  # type: ignore[arg-type]
     Load("one at a time, in 8 to 112 s", **ALONE, slowest_seconds=LAST_IMAGE_SECONDS),  # type: ignore[arg-type]
 )
@@ -232,23 +232,23 @@ def measure() -> list[Figure]:
             Figure(f"a million tasks, {load.name}", dollars, "$", "polled from the start", naive, dollars / naive, goal)
         )
     usage, template = usage_of(LOADS[1])
-    return [*figures, Figure("a month, whatever comes", sum(monthly(template, usage).values()), "$")]
+    return [*figures, Figure("fixed cost of a month", sum(monthly(template, usage).values()), "$")]
 
 
 def main() -> None:
     """Prints the table."""
     table = Table(title="US dollars per million tasks of two images", title_justify="left")
-    table.add_column("how tasks come")
+    table.add_column("load")
     bills = {load: bill(load) for load in LOADS}
     for service in bills[LOADS[0]]:
         table.add_column(service, justify="right")
-    table.add_column("all", justify="right", style="bold")
+    table.add_column("total", justify="right", style="bold")
     for load, costs in bills.items():
         table.add_row(load.name, *(f"{cost:.2f}" for cost in costs.values()), f"{sum(costs.values()):.2f}")
     console = Console(width=150)
     console.print(table)
     usage, template = usage_of(LOADS[1])
-    console.print("A month, whatever comes:", ", ".join(f"{n} ${d:.2f}" for n, d in monthly(template, usage).items()))
+    console.print("Fixed cost of a month:", ", ".join(f"{n} ${d:.2f}" for n, d in monthly(template, usage).items()))
     console.print(f"The naive way, ten minutes of it, transitions alone: ${naive_transitions(600):,.2f}")
     console.print("Bytes of an item:", usage.item_sizes)
 

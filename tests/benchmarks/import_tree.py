@@ -73,23 +73,23 @@ def import_tree(title: str, root: Node) -> str:
     for row, left, width, node in boxes:
         top = TOP + row * ROW
         colour = COLOURS.get(node.name.partition(".")[0], OTHER)
-        told = f"{node.name} {node.milliseconds:.1f} ms"
+        text = f"{node.name} {node.milliseconds:.1f} ms"
         parts.append(
-            f'<g><title>{escape(told)}</title><rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{ROW - 2}"'
+            f'<g><title>{escape(text)}</title><rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="{ROW - 2}"'
             f' fill="{colour}" stroke="#ffffff" stroke-width="0.5"/>'
         )
         letters = int(width / 6.2) - 1
         if letters >= 4:
-            label = told if len(told) <= letters else node.name.rpartition(".")[2]
+            label = text if len(text) <= letters else node.name.rpartition(".")[2]
             label = label if len(label) <= letters else f"{label[: letters - 1]}…"
             parts.append(f'<text x="{left + 4:.1f}" y="{top + 14}" fill="#ffffff">{escape(label)}</text>')
         parts.append("</g>")
     # Imports by importlib.import_module, with which pydantic loads its own parts, are not recorded.
-    told = (
-        "Width is time, what a module imports stands below it. Measured under -X importtime, which adds some itself;"
-        " what is loaded by name, as parts of pydantic are, counts to whoever asked first."
+    note = (
+        "The width is the import time; imported modules are below. -X importtime adds some time itself. Modules that"
+        " are imported by name, such as parts of pydantic, are included in the time of their importer."
     )
-    parts.append(f'<text x="{LEFT}" y="{height - 12}" fill="{OTHER}">{told}</text>')
+    parts.append(f'<text x="{LEFT}" y="{height - 12}" fill="{OTHER}">{note}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -99,7 +99,7 @@ def measure() -> list[Figure]:
     every = many.values()
     return [
         Figure(
-            f"queries, the dearest of {len(every)} pages of {MANY:,} tasks",
+            f"queries, the most expensive of {len(every)} pages of {MANY:,} tasks",
             *(max(page.calls.count("Query") for page in every), ""),
             goal=Goal(1, of="value"),
         ),

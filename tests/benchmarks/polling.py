@@ -180,7 +180,7 @@ def measure() -> list[Figure]:
     (asyncio_run,) = runs["asyncio_client"]
     return [
         compared(
-            "500 tasks asked about",
+            "500 tasks polled",
             seconds["ask"],
             "s",
             threads,
@@ -197,12 +197,12 @@ def measure() -> list[Figure]:
         compared(
             "500 tasks of Ace Data, 50 to a request", seconds["ask_in_batches"], "s", "one to a request", seconds["ask"]
         ),
-        Figure("500 tasks in ten executions, one after the other, with all news written", seconds["poll"].median, "s"),
+        Figure("500 tasks in ten executions, in turn, with all reports written", seconds["poll"].median, "s"),
         Figure(
-            "the obvious way with asyncio",
+            "httpx.AsyncClient with asyncio",
             asyncio_run.seconds,
             "s",
-            "ours",
+            "Catchlight",
             seconds["ask"].median,
             asyncio_run.seconds / seconds["ask"].median,
         ),

@@ -67,12 +67,14 @@ def measure() -> list[Figure]:
 
 def _figures(taken: dict[str, Samples]) -> list[Figure]:
     def against(peer: str, words: str, goal: Goal | None = None, name: str = "news", label: str = "") -> Figure:
-        return compared(label or "callback with news", taken[name], "µs", words, taken[peer], goal)
+        return compared(label or "callback with a new result", taken[name], "µs", words, taken[peer], goal)
 
     figures = [
         against("same write", "bare boto3, the same write", GOAL),
         against("smallest write", "bare boto3 handler, the smallest write"),
-        against("same write, refused", "bare boto3, the same write, refused", GOAL, "repeated", "callback, repeated"),
+        against(
+            "same write, refused", "bare boto3, the same write, condition failed", GOAL, "repeated", "repeated callback"
+        ),
         against("powertools", "Powertools' idempotency, three calls"),
         against("flask", "Flask receiver as printed; keeps nothing"),
         against("flask, sqlite", "the same with SQLite"),

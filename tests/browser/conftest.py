@@ -60,7 +60,7 @@ class Visitor:
     def open(self, address: str = "") -> Page:
         """Opens the page and returns it when all first tasks are displayed."""
         self.page.goto(self.gallery.url + address)
-        self.page.wait_for_selector("#sheet[aria-busy=false]")
+        self.page.wait_for_selector("#grid[aria-busy=false]")
         return self.page
 
     @property

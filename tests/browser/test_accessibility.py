@@ -15,7 +15,7 @@ from tests.tasks_api_in_memory import TasksApiInMemory, a_task
 def test_every_control_has_an_accessible_name(visit: Visit, api: TasksApiInMemory) -> None:
     task = newest_with(api, 2)
     page = visit(api).open()
-    expect(page.locator(".frame")).to_have_count(60)
+    expect(page.locator(".card")).to_have_count(60)
     name = page.get_by_role("link", name=task.task_id).get_attribute("aria-label") or ""
     assert name.startswith(f"Archived, flux-kontext, {task.task_id}, ")
     assert "2 images, callback · " in name or "2 images, poll · " in name
@@ -33,7 +33,7 @@ def test_every_control_has_an_accessible_name(visit: Visit, api: TasksApiInMemor
         assert len(usable) > 10
         nameless = [node["role"]["value"] for node in usable if not node.get("name", {}).get("value")]
         assert nameless == []
-    expect(page.get_by_role("dialog")).to_have_attribute("aria-labelledby", "loupe-title")
+    expect(page.get_by_role("dialog")).to_have_attribute("aria-labelledby", "dialog-title")
 
 
 def test_accessible_names_follow_the_elapsed_time(visit: Visit) -> None:
@@ -81,8 +81,8 @@ def test_text_has_enough_contrast_in_both_colour_schemes(visit: Visit, scheme: s
     table = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert table == {"light": "rgb(241, 238, 231)", "dark": "rgb(25, 22, 19)"}[scheme]
     pairs = {".age": "html", ".prompt": "html", ".count": "html", ".statuses label:last-child span": "html"}
-    pairs |= {".film .provider": ".film", ".film .id": ".film", ".film .how": ".film"}
-    pairs |= {f".frame[data-status={status}] .status": ".film" for status in TaskStatus}
+    pairs |= {".tile .provider": ".tile", ".tile .id": ".tile", ".tile .source": ".tile"}
+    pairs |= {f".card[data-status={status}] .status": ".tile" for status in TaskStatus}
     pairs |= {f".statuses [data-status={status}] .mark": "html" for status in TaskStatus}
     pairs[".statuses input:checked + span"] = ".statuses input:checked + span"
     low = {text: ratio for text, ground in pairs.items() if (ratio := contrast(page, text, ground)) < 4.5}
@@ -97,11 +97,11 @@ def test_statuses_differ_by_more_than_their_colour(visit: Visit) -> None:
         for number, status in enumerate(TaskStatus)
     ]
     page = visit(TasksApiInMemory(tasks)).open()
-    marks = page.eval_on_selector_all(".frame .status use", "(all) => all.map((one) => one.getAttribute('href'))")
-    words = page.locator(".frame .status").all_inner_texts()
+    marks = page.eval_on_selector_all(".card .status use", "(all) => all.map((one) => one.getAttribute('href'))")
+    words = page.locator(".card .status").all_inner_texts()
     assert len(set(marks)) == len(set(words)) == len(TaskStatus)
-    assert page.locator(".frame[data-status=FAILED] .crossed-out").count() == 1
-    assert page.locator(".frame[data-status=INCOMPLETE] .ringed").count() == 1
+    assert page.locator(".card[data-status=FAILED] .crossed-out").count() == 1
+    assert page.locator(".card[data-status=INCOMPLETE] .ringed").count() == 1
 
 
 def test_reduced_motion_disables_animations(visit: Visit, api: TasksApiInMemory) -> None:
@@ -120,8 +120,8 @@ def test_narrow_screens_do_not_scroll_sideways(visit: Visit, api: TasksApiInMemo
     for name in ("Search by task id or prompt", "Provider"):
         expect(page.get_by_label(name)).to_be_in_viewport(ratio=1)
     expect(page.locator("#live")).to_be_in_viewport(ratio=1)
-    page.locator(f".frame a[href='#{task.provider}/{task.task_id}']").tap()
-    image = page.locator(".stage img")
+    page.locator(f".card a[href='#{task.provider}/{task.task_id}']").tap()
+    image = page.locator(".main-image img")
     expect(image).to_be_in_viewport(ratio=1)
     assert page.evaluate(fits)
     close = page.get_by_role("button", name="Close")
@@ -137,9 +137,9 @@ def test_the_toolbar_leaves_room_in_a_low_window(visit: Visit, api: TasksApiInMe
     page.keyboard.press("Enter")
     for _ in range(4):
         page.keyboard.press("ArrowDown")
-    frame = page.locator(".frame a:focus")
+    frame = page.locator(".card a:focus")
     top = frame.evaluate("(frame) => frame.getBoundingClientRect().top")
-    bar = page.locator(".bar").bounding_box()
+    bar = page.locator(".toolbar").bounding_box()
     assert bar is not None
     assert bar["y"] + bar["height"] <= max(top, 0)  # nothing of it is under the bar
 
@@ -147,7 +147,7 @@ def test_the_toolbar_leaves_room_in_a_low_window(visit: Visit, api: TasksApiInMe
 def test_the_selected_image_is_marked_in_forced_colours(visit: Visit, api: TasksApiInMemory) -> None:
     task = newest_with(api, 2)
     page = visit(api, forced_colors="active").open(f"#{task.provider}/{task.task_id}")
-    outlines = page.locator(".strip button").evaluate_all(
+    outlines = page.locator(".thumbnails button").evaluate_all(
         "(all) => all.map((one) => getComputedStyle(one).outlineStyle)"
     )
     assert outlines == ["solid", "none"]
@@ -163,6 +163,6 @@ def test_the_gallery_uses_the_tasks_api_only(visit: Visit, api: TasksApiInMemory
 
     other.before = note
     page = visit(other).open()
-    page.locator(".frame a").nth(5).click()
+    page.locator(".card a").nth(5).click()
     expect(page.get_by_role("dialog")).to_be_visible()
     assert refused == []

@@ -70,7 +70,7 @@ def gallery(browser: Browser) -> Iterator[Visitor]:
     with visiting(browser, TasksApiInMemory([*tasks, a_task("good")]), viewport=viewport) as visitor:
         visitor.allowed_errors += ["502", "404"]  # the images, which are not there
         visitor.open()
-        assert visitor.page.locator(".frame").count() == len(HOSTILE) + 1
+        assert visitor.page.locator(".card").count() == len(HOSTILE) + 1
         yield visitor
 
 
@@ -78,7 +78,7 @@ def gallery(browser: Browser) -> Iterator[Visitor]:
 def test_hostile_text_stays_text(gallery: Visitor, number: int, words: str) -> None:
     page, task = gallery.page, a_hostile_task(words, number)
     address = f"#flux-kontext/{quote(task.task_id, safe=_AS_ENCODE_URI_COMPONENT)}"
-    frame = page.locator(".frame", has=page.locator(f'a[href="{address}"]'))
+    frame = page.locator(".card", has=page.locator(f'a[href="{address}"]'))
     # The displayed text equals the text sent, except for changes by JSON and the DOM.
     told = "(element) => element.textContent"
     assert frame.locator(".id").evaluate(told) == task.task_id
@@ -87,7 +87,7 @@ def test_hostile_text_stays_text(gallery: Visitor, number: int, words: str) -> N
     frame.locator("a").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
-    assert dialog.locator(".asked").evaluate(told) == words
+    assert dialog.locator(".request-prompt").evaluate(told) == words
     assert words in dialog.locator(".failure").evaluate(told)
     assert dialog.locator("h2").evaluate(told) == f"Incomplete{task.task_id}"
     # No text became an element, a link to another site, or a script.
@@ -107,11 +107,11 @@ def test_hostile_text_stays_text(gallery: Visitor, number: int, words: str) -> N
     # No text exceeds the space of its element.
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert dialog.evaluate("(dialog) => dialog.scrollWidth <= dialog.clientWidth")
-    assert dialog.locator(".paper").evaluate("(paper) => paper.scrollWidth <= paper.clientWidth")
+    assert dialog.locator(".details").evaluate("(paper) => paper.scrollWidth <= paper.clientWidth")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     frame.scroll_into_view_if_needed()
-    box, good = frame.bounding_box(), page.locator(".frame", has=page.locator(".id:text-is('good')")).bounding_box()
+    box, good = frame.bounding_box(), page.locator(".card", has=page.locator(".id:text-is('good')")).bounding_box()
     assert box is not None
     assert good is not None
     assert (round(box["height"]), round(box["width"])) == (round(good["height"]), round(good["width"]))
@@ -122,13 +122,13 @@ def test_bidirectional_text_does_not_affect_its_surroundings(visit: Visit) -> No
     visitor = visit(TasksApiInMemory([a_hostile_task(words, 1)]))
     visitor.allowed_errors.append("502")  # the image, which is not there
     page = visitor.open()
-    for selector in (".frame .id", ".frame .prompt"):
+    for selector in (".card .id", ".card .prompt"):
         assert page.locator(selector).evaluate("(one) => getComputedStyle(one).unicodeBidi") in (
             "isolate",
             "isolate-override",
         )
-    provider, status = page.locator(".frame .provider"), page.locator(".frame .status")
-    left, right = provider.bounding_box(), page.locator(".frame .id").bounding_box()
+    provider, status = page.locator(".card .provider"), page.locator(".card .status")
+    left, right = provider.bounding_box(), page.locator(".card .id").bounding_box()
     assert left is not None
     assert right is not None
     assert left["x"] < right["x"]

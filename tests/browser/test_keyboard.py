@@ -20,7 +20,7 @@ def test_the_tab_key_reaches_every_control_in_visual_order(visit: Visit, api: Ta
     first = next(iter(api.tasks.values()))
     assert focused(page) == f"#{first.provider}/{first.task_id}"
     page.keyboard.press("Tab")
-    assert not page.evaluate("document.activeElement.closest('#sheet')")  # the sheet is one stop, not sixty
+    assert not page.evaluate("document.activeElement.closest('#grid')")  # the sheet is one stop, not sixty
 
 
 def test_the_skip_link_leads_to_the_tasks(visit: Visit, api: TasksApiInMemory) -> None:
@@ -36,9 +36,9 @@ def test_the_skip_link_leads_to_the_tasks(visit: Visit, api: TasksApiInMemory) -
 def test_arrows_move_in_the_grid(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api, viewport={"width": 1440, "height": 900}).open()
     addresses = [f"#{task.provider}/{task.task_id}" for task in api.tasks.values()]
-    columns = page.evaluate("getComputedStyle(document.querySelector('#sheet')).gridTemplateColumns.split(' ').length")
+    columns = page.evaluate("getComputedStyle(document.querySelector('#grid')).gridTemplateColumns.split(' ').length")
     assert columns == 6
-    page.locator("#sheet").focus()
+    page.locator("#grid").focus()
     page.keyboard.press("Tab")
     for key, place in (
         ("ArrowRight", 1),
@@ -56,7 +56,7 @@ def test_arrows_move_in_the_grid(visit: Visit, api: TasksApiInMemory) -> None:
     ):
         page.keyboard.press(key)
         assert addresses.index(focused(page)) == place, key
-        expect(page.locator(".frame a:focus")).to_be_in_viewport(ratio=0.95)
+        expect(page.locator(".card a:focus")).to_be_in_viewport(ratio=0.95)
     page.keyboard.press("PageUp")
     assert addresses.index(focused(page)) < 53
 
@@ -70,7 +70,7 @@ def test_a_task_can_be_opened_and_closed_by_keyboard(visit: Visit, api: TasksApi
     page.keyboard.type("a/b")  # a slash is a letter in here
     expect(page.get_by_role("searchbox")).to_have_value("a/b")
     page.get_by_role("searchbox").fill("")
-    expect(page.locator(".frame")).to_have_count(60)
+    expect(page.locator(".card")).to_have_count(60)
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
     expect(dialog).to_contain_text(tasks[0].task_id)

@@ -108,7 +108,7 @@ def test_the_command_line_reads_the_stack(
     listed = catchlight("list", "--status", "archived", "--since", "1h")["tasks"]
     assert isinstance(listed, list)
     assert {each["task"] for each in listed} == {task["task"], archived.task}
-    images = catchlight("download", "--status", "archived", "--to", str(tmp_path))["images"]
+    images = catchlight("download", "--status", "archived", "--output-dir", str(tmp_path))["images"]
     assert isinstance(images, list)
     assert len(images) == len(list(tmp_path.iterdir())) == 2 + len(archived.images)
 
@@ -122,7 +122,7 @@ def test_the_gallery_shows_the_task(stack: LocalStack, archived: TaskResponse, b
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text(PROMPT)
     expect(dialog).to_contain_text("Submitted and registered")
-    image = page.locator(".stage img")
+    image = page.locator(".main-image img")
     expect(image).to_be_visible()
     result = next(image for image in archived.images if image.kind == "result")
     assert image.evaluate("(image) => image.decode().then(() => image.naturalWidth)") == result.width

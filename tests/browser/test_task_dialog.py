@@ -13,7 +13,7 @@ from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, ma
 
 
 def shown_image(page: Page) -> tuple[int, str]:
-    image = page.locator(".stage img")
+    image = page.locator(".main-image img")
     expect(image).to_be_visible()
     page.wait_for_load_state("networkidle")
     return image.evaluate("(image) => image.decode().then(() => image.naturalWidth)"), image.get_attribute("src") or ""
@@ -40,7 +40,7 @@ def test_a_frame_opens_its_task_with_metadata_and_history(visit: Visit, api: Tas
     ):
         expect(dialog).to_contain_text(words or "")
     page.get_by_role("button", name="origin-0").click()
-    expect(page.locator(".stage img")).to_have_attribute("src", f"images/flux-kontext/{task.task_id}/origin-0")
+    expect(page.locator(".main-image img")).to_have_attribute("src", f"images/flux-kontext/{task.task_id}/origin-0")
     assert shown_image(page)[0] == origin.width
     expect(page.get_by_role("button", name="origin-0")).to_have_attribute("aria-pressed", "true")
 
@@ -69,13 +69,13 @@ def test_closed_dialogs_are_not_in_the_browser_history(visit: Visit, api: TasksA
     dialog = page.get_by_role("dialog")
     steps = page.evaluate("history.length")
     for number in range(3):
-        page.locator(".frame a").nth(number).click()
+        page.locator(".card a").nth(number).click()
         expect(dialog).to_be_visible()
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Escape")
         expect(dialog).to_be_hidden()
         expect(page).not_to_have_url(re.compile("#."))
-        assert focused(page) == page.locator(".frame a").nth(number + 1).get_attribute("href")
+        assert focused(page) == page.locator(".card a").nth(number + 1).get_attribute("href")
     assert page.evaluate("history.length") <= steps + 1  # the last one, ahead
     page.go_forward()
     expect(dialog).to_be_visible()
@@ -93,7 +93,7 @@ def test_a_late_response_does_not_reopen_a_closed_dialog(visit: Visit, api: Task
     # Going back takes a moment in any browser; here long enough for a response to arrive in between.
     page.evaluate("() => { history.back = () => setTimeout(() => history.go(-1), 1000) }")
     dialog = page.get_by_role("dialog")
-    page.locator(".frame a").nth(2).click()
+    page.locator(".card a").nth(2).click()
     expect(dialog).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
@@ -102,7 +102,7 @@ def test_a_late_response_does_not_reopen_a_closed_dialog(visit: Visit, api: Task
     page.wait_for_timeout(200)
     assert not dialog.is_visible()
     expect(page).not_to_have_url(re.compile("#."))
-    assert focused(page) == page.locator(".frame a").nth(2).get_attribute("href")
+    assert focused(page) == page.locator(".card a").nth(2).get_attribute("href")
 
 
 def test_an_address_may_return_before_the_dialogs_close_event(visit: Visit, api: TasksApiInMemory) -> None:
@@ -128,8 +128,8 @@ def test_an_address_without_a_task_shows_an_error(visit: Visit, api: TasksApiInM
     visitor = visit(api)
     visitor.allowed_errors.append("404")
     page = visitor.open("#flux-kontext/nope")
-    expect(page.locator("#trouble")).to_have_text("There is no task nope of flux-kontext.")
-    expect(page.locator("#trouble")).to_be_visible()
+    expect(page.locator("#error")).to_have_text("There is no task nope of flux-kontext.")
+    expect(page.locator("#error")).to_be_visible()
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
@@ -185,7 +185,7 @@ def test_an_image_is_loaded_again_after_a_failure(visit: Visit) -> None:
     link = page.get_by_role("link", name=newest_with(api, 1).task_id)
     expect(link).to_contain_text("cannot be shown")
     api.before = lambda _: None
-    expect(link.locator("img.is-developed")).to_be_visible()
+    expect(link.locator("img.is-loaded")).to_be_visible()
     expect(link).not_to_contain_text("cannot be shown")
 
 
@@ -204,13 +204,13 @@ def test_failures_and_conflicts_are_shown(visit: Visit) -> None:
     page = visit(TasksApiInMemory([failed, unregistered, incomplete])).open("#flux-kontext/t1")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Content policy (400): Your prompt was flagged")
-    expect(dialog).to_contain_text("Failure by callback, which came 3 times")
-    expect(dialog).to_contain_text("A callback claimed SUCCEEDED: not applied")
+    expect(dialog).to_contain_text("Failure by callback, delivered 3 times")
+    expect(dialog).to_contain_text("A callback reported SUCCEEDED: not applied")
     expect(dialog).to_contain_text("https://169.254.169.254/x.jpg")
-    assert dialog.get_by_role("link").count() == 0  # what a stranger claimed is no link
+    assert dialog.get_by_role("link").count() == 0  # URLs of rejected reports are not links
     page.keyboard.press("Escape")
     page.get_by_role("link", name="t2").click()
-    expect(dialog).to_contain_text("Nobody registered it")
+    expect(dialog).to_contain_text("Not registered")
     page.keyboard.press("Escape")
     page.get_by_role("link", name="t3").click()
     expect(dialog).to_contain_text("its URL was dead: HTTP 404 on every try")

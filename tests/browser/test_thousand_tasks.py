@@ -22,9 +22,9 @@ def test_a_thousand_tasks_are_displayed_without_layout_shifts(visit: Visit, api:
     begun = time.monotonic()
     page = visitor.open()
     seconds = time.monotonic() - begun
-    assert page.locator(".frame").count() == 1000
+    assert page.locator(".card").count() == 1000
     expect(page.locator("#count")).to_have_text("1,000 tasks")
-    expect(page.locator(".picture img.is-developed").nth(5)).to_be_visible()
+    expect(page.locator(".picture img.is-loaded").nth(5)).to_be_visible()
     for _ in range(6):
         page.mouse.wheel(0, 700)
         page.wait_for_timeout(150)
@@ -36,13 +36,13 @@ def test_a_thousand_tasks_are_displayed_without_layout_shifts(visit: Visit, api:
 def test_only_images_near_the_viewport_are_loaded(visit: Visit, api: TasksApiInMemory) -> None:
     visitor = visit(api, viewport={"width": 1440, "height": 900})
     page = visitor.open()
-    expect(page.locator(".picture img.is-developed").nth(5)).to_be_visible()
+    expect(page.locator(".picture img.is-loaded").nth(5)).to_be_visible()
     page.wait_for_load_state("networkidle")
     assert len([url for url in visitor.requests if "/images/" in url]) < 150
-    last = page.locator(".frame").last
+    last = page.locator(".card").last
     last.scroll_into_view_if_needed()
     expect(last.locator(".caption")).to_be_in_viewport()
-    expect(page.locator(".frame:nth-last-child(-n + 24) img.is-developed").first).to_be_visible()
+    expect(page.locator(".card:nth-last-child(-n + 24) img.is-loaded").first).to_be_visible()
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
 
 
@@ -51,22 +51,22 @@ def test_a_status_filter_shows_only_that_status(visit: Visit, api: TasksApiInMem
     page = visit(api).open()
     page.locator(f".statuses [data-status={status}]").click()
     expected = sum(task.status == status for task in api.tasks.values())
-    expect(page.locator(".frame")).to_have_count(expected)
-    assert set(page.eval_on_selector_all(".frame", "(all) => all.map((one) => one.dataset.status)")) == {status}
+    expect(page.locator(".card")).to_have_count(expected)
+    assert set(page.eval_on_selector_all(".card", "(all) => all.map((one) => one.dataset.status)")) == {status}
     assert f"status={status}" in page.url
     page.reload()
-    page.wait_for_selector("#sheet[aria-busy=false]")
-    assert page.locator(".frame").count() == expected
+    page.wait_for_selector("#grid[aria-busy=false]")
+    assert page.locator(".card").count() == expected
     page.get_by_role("radio", name="All").check(force=True)
-    expect(page.locator(".frame")).to_have_count(1000)
+    expect(page.locator(".card")).to_have_count(1000)
 
 
 def test_a_provider_filter_shows_only_that_provider(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api).open()
     page.get_by_role("combobox", name="Provider").select_option("acedata")
     expected = sum(task.provider == "acedata" for task in api.tasks.values())
-    expect(page.locator(".frame")).to_have_count(expected)
-    assert page.locator(".frame:not(:has(.provider:text-is('acedata')))").count() == 0
+    expect(page.locator(".card")).to_have_count(expected)
+    assert page.locator(".card:not(:has(.provider:text-is('acedata')))").count() == 0
 
 
 def test_the_search_finds_ids_and_prompts(visit: Visit, api: TasksApiInMemory) -> None:
@@ -74,16 +74,16 @@ def test_the_search_finds_ids_and_prompts(visit: Visit, api: TasksApiInMemory) -
     search = page.get_by_role("searchbox", name="Search by task id or prompt")
     task = list(api.tasks.values())[500]
     search.fill(task.task_id[2:].upper())
-    expect(page.locator(".frame")).to_have_count(1)
-    expect(page.locator(".frame .id")).to_have_text(task.task_id)
+    expect(page.locator(".card")).to_have_count(1)
+    expect(page.locator(".card .id")).to_have_text(task.task_id)
     expect(page.get_by_role("status")).to_have_text("1 task shown")
     search.fill("COPPER sea")
     expected = sum("copper sea" in str(task.request) for task in api.tasks.values())
-    expect(page.locator(".frame")).to_have_count(expected)
+    expect(page.locator(".card")).to_have_count(expected)
     search.fill("no such words anywhere")
-    expect(page.get_by_text("No task is like that.")).to_be_visible()
+    expect(page.get_by_text("No task matches.")).to_be_visible()
     page.get_by_role("button", name="Show all tasks").click()
-    expect(page.locator(".frame")).to_have_count(1000)
+    expect(page.locator(".card")).to_have_count(1000)
     assert search.input_value() == ""
 
 
@@ -95,7 +95,7 @@ def test_older_tasks_are_loaded_on_request(visit: Visit) -> None:
     page = visitor.open()
     expect(page.locator("#count")).to_have_text("The latest 1,000 tasks")
     page.get_by_role("searchbox").fill("no such words anywhere")
-    expect(page.get_by_text("None of the latest 1,000 tasks is like that.")).to_be_visible()
+    expect(page.get_by_text("None of the latest 1,000 tasks matches.")).to_be_visible()
     page.get_by_role("searchbox").fill("")
     older = page.get_by_role("button", name="Older tasks")
     older.click()

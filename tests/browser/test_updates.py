@@ -42,13 +42,13 @@ def test_a_pending_task_is_updated_until_its_image_is_shown(visit: Visit) -> Non
     task = next(iter(api.tasks.values()))
     visitor = visit(api)
     page = visitor.open()
-    frame = page.locator(".frame").first
+    frame = page.locator(".card").first
     expect(frame).to_have_attribute("data-status", "PENDING")
-    before = frame.locator(".how").inner_text()
-    expect(frame.locator(".how")).not_to_have_text(before)  # the seconds that it has been waiting
+    before = frame.locator(".source").inner_text()
+    expect(frame.locator(".source")).not_to_have_text(before)  # the seconds that it has been waiting
     archive(api, task)
     expect(frame).to_have_attribute("data-status", "ARCHIVED")
-    expect(frame.locator("img.is-developed")).to_be_visible()
+    expect(frame.locator("img.is-loaded")).to_be_visible()
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
 
 
@@ -68,16 +68,16 @@ def test_labels_on_an_image_follow_its_task(visit: Visit) -> None:
     lost = a_lost_image(task.task_id, kind="result", index=1)
     put(TaskStatus.INCOMPLETE, images[0], lost)
     page = visit(api).open()
-    frame = page.locator(".frame").first
+    frame = page.locator(".card").first
     expect(frame.locator(".ringed")).to_be_visible()
     expect(frame).to_contain_text("1 of 2")
     put(TaskStatus.ARCHIVED, *images)
-    expect(frame.locator(".several")).to_have_text("2")
+    expect(frame.locator(".count-badge")).to_have_text("2")
     expect(frame.locator(".ringed")).to_have_count(0)
-    expect(frame.locator("img.is-developed")).to_be_visible()
+    expect(frame.locator("img.is-loaded")).to_be_visible()
     put(TaskStatus.INCOMPLETE, images[0], lost)
     expect(frame.locator(".ringed")).to_be_visible()
-    expect(frame.locator(".several")).to_have_count(0)
+    expect(frame.locator(".count-badge")).to_have_count(0)
 
 
 def test_many_updates_at_once_leave_no_gap(visit: Visit) -> None:
@@ -87,9 +87,9 @@ def test_many_updates_at_once_leave_no_gap(visit: Visit) -> None:
 
     def with_smaller_steps(route: Route) -> None:
         script = route.fetch()
-        small = script.text().replace("PAGES_OF_NEWS_AT_MOST = 20", "PAGES_OF_NEWS_AT_MOST = 2")
+        small = script.text().replace("MAX_PAGES_PER_REFRESH = 20", "MAX_PAGES_PER_REFRESH = 2")
         assert small != script.text()
-        route.fulfill(response=script, body=small.replace("LOADED_AT_FIRST = 1000", "LOADED_AT_FIRST = 100"))
+        route.fulfill(response=script, body=small.replace("INITIAL_TASKS = 1000", "INITIAL_TASKS = 100"))
 
     visitor.page.route("**/tasks.js", with_smaller_steps)
     page = visitor.open()
@@ -109,7 +109,7 @@ def test_an_older_task_is_updated_too(visit: Visit) -> None:
     old = a_task("old", TaskStatus.PENDING, arrived_at=datetime.now(UTC) - timedelta(days=2))
     api.put(old)
     page = visit(api).open()
-    frame = page.locator(".frame").last
+    frame = page.locator(".card").last
     expect(frame.locator(".id")).to_have_text("old")
     archive(api, old)
     expect(frame).to_have_attribute("data-status", "ARCHIVED")
@@ -120,8 +120,8 @@ def test_new_tasks_are_inserted_at_the_top(visit: Visit) -> None:
     page = visit(api).open()
     page.mouse.move(5, 5)
     add_new(api, "new1")
-    expect(page.locator(".frame").first.locator(".id")).to_have_text("new1")
-    expect(page.locator(".frame")).to_have_count(61)
+    expect(page.locator(".card").first.locator(".id")).to_have_text("new1")
+    expect(page.locator(".card")).to_have_count(61)
 
 
 def test_new_tasks_wait_while_the_page_is_scrolled_down(visit: Visit) -> None:
@@ -135,21 +135,21 @@ def test_new_tasks_wait_while_the_page_is_scrolled_down(visit: Visit) -> None:
     news = page.get_by_role("button", name="2 new tasks")
     expect(news).to_be_visible()
     expect(page.get_by_role("status")).to_have_text("2 new tasks")
-    expect(page.locator(".frame")).to_have_count(60)
+    expect(page.locator(".card")).to_have_count(60)
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
     news.click()
-    expect(page.locator(".frame")).to_have_count(62)
-    expect(page.locator(".frame").first).to_be_in_viewport()
+    expect(page.locator(".card")).to_have_count(62)
+    expect(page.locator(".card").first).to_be_in_viewport()
     expect(news).to_be_hidden()
 
 
 def test_new_tasks_wait_while_the_pointer_is_over_a_task(visit: Visit) -> None:
     api = an_api()
     page = visit(api).open()
-    page.locator(".frame").nth(3).hover()
+    page.locator(".card").nth(3).hover()
     add_new(api, "new1")
     expect(page.get_by_role("button", name="1 new task")).to_be_visible()
-    expect(page.locator(".frame")).to_have_count(60)
+    expect(page.locator(".card")).to_have_count(60)
 
 
 def test_long_pending_tasks_are_requested_rarely(visit: Visit) -> None:
@@ -170,7 +170,7 @@ def test_the_task_dialog_is_updated(visit: Visit) -> None:
     expect(dialog).to_contain_text("Waiting")
     archive(api, task)
     expect(dialog).to_contain_text("Every image is in the bucket")
-    expect(page.locator(".stage img")).to_be_visible()
+    expect(page.locator(".main-image img")).to_be_visible()
 
 
 def test_keys_work_after_the_focused_element_was_removed(visit: Visit) -> None:
@@ -257,10 +257,10 @@ def test_a_page_recovers_after_its_first_request_failed(visit: Visit) -> None:
     second_page = httpx.Response(403, json={"message": "Forbidden"})
     api.before = lambda request: second_page if "cursor" in request.url.params else None
     page = visitor.open()
-    expect(page.locator("#live")).to_have_text("Trying")
-    expect(page.locator(".frame")).to_have_count(100)
+    expect(page.locator("#live")).to_have_text("Retrying")
+    expect(page.locator(".card")).to_have_count(100)
     api.before = lambda _: None
-    expect(page.locator(".frame")).to_have_count(230)  # it goes on where it was broken off
+    expect(page.locator(".card")).to_have_count(230)  # it goes on where it was broken off
     expect(page.locator("#live")).to_have_text("Live")
 
 
@@ -270,12 +270,12 @@ def test_no_tasks_is_shown_only_after_a_successful_response(visit: Visit) -> Non
     visitor.allowed_errors.append("502")
     api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
     page = visitor.open()
-    expect(page.locator("#trouble")).to_be_visible()
+    expect(page.locator("#error")).to_be_visible()
     expect(page.get_by_text("No tasks yet.")).to_have_count(0)
     expect(page.get_by_role("status")).to_contain_text("execute-api:Invoke")
     api.before = lambda _: None
     expect(page.locator("#empty")).to_contain_text("No tasks yet.")
-    expect(page.locator("#trouble")).to_be_hidden()
+    expect(page.locator("#error")).to_be_hidden()
 
 
 def test_an_error_is_shown_until_it_ends(visit: Visit) -> None:
@@ -284,10 +284,10 @@ def test_an_error_is_shown_until_it_ends(visit: Visit) -> None:
     visitor.allowed_errors.append("502")
     page = visitor.open()
     api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
-    trouble = page.locator("#trouble")
+    trouble = page.locator("#error")
     expect(trouble).to_contain_text("execute-api:Invoke")
-    expect(page.locator("#live")).to_have_text("Trying")
-    expect(page.locator(".frame")).to_have_count(60)  # what is known stays
+    expect(page.locator("#live")).to_have_text("Retrying")
+    expect(page.locator(".card")).to_have_count(60)  # what is known stays
     api.before = lambda _: None
     expect(trouble).to_be_hidden()
     expect(page.locator("#live")).to_have_text("Live")
@@ -302,7 +302,7 @@ def test_an_error_is_shown_in_the_task_dialog(visit: Visit) -> None:
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
     api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
-    trouble = dialog.locator(".trouble")
+    trouble = dialog.locator(".error")
     expect(trouble).to_contain_text("execute-api:Invoke")
     expect(trouble).to_be_in_viewport(ratio=1)
     expect(dialog.get_by_role("status")).to_contain_text("execute-api:Invoke")
@@ -315,7 +315,7 @@ def test_a_stopped_server_is_reported(visit: Visit) -> None:
     visitor.allowed_errors += STOPPED
     page = visitor.open()
     visitor.gallery.stop()
-    expect(page.locator("#trouble")).to_contain_text("Is `catchlight gallery` still running?")
+    expect(page.locator("#error")).to_contain_text("Is `catchlight gallery` still running?")
 
 
 def test_a_restarted_server_is_reported(visit: Visit) -> None:
@@ -325,7 +325,7 @@ def test_a_restarted_server_is_reported(visit: Visit) -> None:
     page = visitor.open()
     visitor.gallery.stop()
     with GalleryServer(api.client(), port=urlsplit(visitor.gallery.url).port or 0):  # its address has a new secret
-        expect(page.locator("#trouble")).to_contain_text("Open the one that it printed last")
+        expect(page.locator("#error")).to_contain_text("Open the URL that it printed last")
 
 
 def test_an_empty_table_shows_how_to_submit_a_task(visit: Visit) -> None:

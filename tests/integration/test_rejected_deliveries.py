@@ -221,7 +221,7 @@ def test_what_can_be_read_now_is_written_and_removed(store: Store, s3: Any, deli
     key = deliveries.keep(a_delivery())
 
     assert list(replay(deliveries, store.reports)) == [
-        Replayed(key=key, provider="flux-kontext", task="flux-kontext#task12345", outcome="applied", is_settled=True)
+        Replayed(key=key, provider="flux-kontext", task="flux-kontext#task12345", outcome="applied", is_processed=True)
     ]
 
     (item,) = store.items()
@@ -242,8 +242,8 @@ def test_a_dry_run_writes_nothing(store: Store, s3: Any, deliveries: RejectedDel
 
     replayed = list(replay(deliveries, store.reports, dry_run=True))
 
-    assert {(each.task, each.is_settled) for each in replayed} == {(None, False), ("flux-kontext#task12345", False)}
-    assert "would be SUCCEEDED" in {each.outcome for each in replayed}
+    assert {(each.task, each.is_processed) for each in replayed} == {(None, False), ("flux-kontext#task12345", False)}
+    assert "would report SUCCEEDED" in {each.outcome for each in replayed}
     assert len(kept(s3)) == 2
     assert store.items() == []
 
@@ -256,7 +256,7 @@ def test_what_still_cannot_be_read_stays(
 
     (replayed,) = replay(deliveries, store.reports)
 
-    assert (replayed.key, replayed.task, replayed.is_settled) == (key, None, False)
+    assert (replayed.key, replayed.task, replayed.is_processed) == (key, None, False)
     assert list(kept(s3)) == [key]
     assert store.items() == []
 
@@ -268,7 +268,7 @@ def test_a_typing_error_in_a_callback_url_can_be_put_right(
 
     (replayed,) = replay(deliveries, store.reports, provider_id="flux-kontext")
 
-    assert (replayed.provider, replayed.outcome, replayed.is_settled) == ("flux-kontext", "applied", True)
+    assert (replayed.provider, replayed.outcome, replayed.is_processed) == ("flux-kontext", "applied", True)
     assert [item["task"] for item in store.items()] == ["flux-kontext#task12345"]
     assert kept(s3) == {}
 
@@ -314,11 +314,11 @@ def test_the_command_tells_what_became_of_each(
     store: Store, deliveries: RejectedDeliveries, found: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run() == 0
-    assert "No delivery is kept" in capsys.readouterr().out
+    assert "There are no unreadable deliveries." in capsys.readouterr().out
 
     deliveries.keep(a_delivery(provider_id="flux-kontex"))
     assert run("--provider", "flux-kontext", "--dry-run") == 0
-    assert "would be SUCCEEDED" in capsys.readouterr().out
+    assert "would report SUCCEEDED" in capsys.readouterr().out
     assert store.items() == []
 
     assert run() == 1
@@ -344,7 +344,7 @@ def test_machines_get_a_document(
                 "provider": "flux-kontext",
                 "task": "flux-kontext#task12345",
                 "outcome": "applied",
-                "isSettled": True,
+                "isProcessed": True,
             }
         ],
     }
@@ -366,7 +366,7 @@ def test_a_refusal_of_aws_is_told_in_a_line(
     StackChoice().find().client(service).meta.events.register(operation, fail)
 
     assert run() == 1
-    assert "Your AWS credentials may not do" in capsys.readouterr().err
+    assert "Your AWS credentials do not allow" in capsys.readouterr().err
 
 
 def test_deliveries_come_oldest_day_first(deliveries: RejectedDeliveries) -> None:

@@ -33,12 +33,12 @@ class World:
             raise self.task
         return self.task if key == TASK else None
 
-    def renew(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> bool:
+    def replace(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> bool:
         self.done.append(("renew", {index: (image.url, image.state) for index, image in images.items()}, now))
         assert all(image.reason is None for image in images.values())
         return self.is_unchanged
 
-    def restart(self, task: Task, *, now: datetime) -> bool:
+    def reopen(self, task: Task, *, now: datetime) -> bool:
         self.done.append(("restart", task.task, now))
         return self.is_unchanged
 
@@ -56,7 +56,9 @@ class World:
 
     def redrive(self) -> Redrive:
         parts: Any = self
-        return Redrive(parts, parts, parts, now=lambda: NOW)
+        redrive = Redrive(parts, parts, parts, now=lambda: NOW)
+        redrive._images = redrive._restarts = parts
+        return redrive
 
     def run(self, key: str = TASK, nonce: str = "run-1") -> Redriven:
         return self.redrive().redrive(key, nonce=nonce)
@@ -67,25 +69,25 @@ def a_task(status: TaskStatus, *images: Image, reported_by: Reporter | None = No
 
 
 PLANS: list[tuple[Task | None, Step, str]] = [
-    (None, Step.NOTHING, "there is no such task any more"),
+    (None, Step.NOTHING, "the task no longer exists"),
     (a_task(TaskStatus.PENDING), Step.POLL, ""),
-    (a_task(TaskStatus.TIMED_OUT), Step.REGISTER_ANEW, ""),
-    (a_task(TaskStatus.FAILED), Step.NOTHING, "the provider says that it failed"),
-    (a_task(TaskStatus.FAILED, reported_by=Reporter.CALLBACK), Step.POLL, "its failure rests on a callback alone"),
-    (a_task(TaskStatus.FAILED, reported_by=Reporter.POLL), Step.NOTHING, "the provider says that it failed"),
+    (a_task(TaskStatus.TIMED_OUT), Step.RESTART, ""),
+    (a_task(TaskStatus.FAILED), Step.NOTHING, "the provider confirmed the failure"),
+    (a_task(TaskStatus.FAILED, reported_by=Reporter.CALLBACK), Step.POLL, "its failure is unconfirmed"),
+    (a_task(TaskStatus.FAILED, reported_by=Reporter.POLL), Step.NOTHING, "the provider confirmed the failure"),
     (a_task(TaskStatus.SUCCEEDED), Step.ARCHIVE, ""),
     (a_task(TaskStatus.INCOMPLETE), Step.REOPEN, ""),
-    (a_task(TaskStatus.ARCHIVED), Step.NOTHING, "all its images are archived"),
+    (a_task(TaskStatus.ARCHIVED), Step.NOTHING, "all images are archived"),
 ]
 
 
-@pytest.mark.parametrize(("task", "step", "remark"), PLANS)
-def test_a_plan_follows_from_the_status_and_does_nothing(task: Task | None, step: Step, remark: str) -> None:
+@pytest.mark.parametrize(("task", "step", "detail"), PLANS)
+def test_a_plan_follows_from_the_status_and_does_nothing(task: Task | None, step: Step, detail: str) -> None:
     world = World(task)
 
     plan = world.redrive().plan(TASK)
 
-    assert plan == Redriven(task=TASK, status=task.status if task else None, step=step, remark=remark)
+    assert plan == Redriven(task=TASK, status=task.status if task else None, step=step, detail=detail)
     assert world.done == []
 
 
@@ -94,12 +96,14 @@ def test_what_is_no_task_key_needs_nothing(key: str) -> None:
     world = World(a_task(TaskStatus.PENDING))
 
     assert world.redrive().plan(key) == world.run(key)
-    assert world.run(key) == Redriven(task=key, status=None, step=Step.NOTHING, remark="no task key: provider#taskId")
+    assert world.run(key) == Redriven(
+        task=key, status=None, step=Step.NOTHING, detail="not a task key: expected provider#taskId"
+    )
     assert world.done == []
 
 
-@pytest.mark.parametrize(("task", "step", "remark"), [plan for plan in PLANS if plan[1] is Step.NOTHING])
-def test_what_needs_nothing_gets_nothing(task: Task | None, step: Step, remark: str) -> None:
+@pytest.mark.parametrize(("task", "step", "detail"), [plan for plan in PLANS if plan[1] is Step.NOTHING])
+def test_what_needs_nothing_gets_nothing(task: Task | None, step: Step, detail: str) -> None:
     world = World(task)
 
     assert world.run() == world.redrive().plan(TASK)
@@ -132,7 +136,7 @@ def test_a_task_is_queued_with_all_its_missing_images_pending_and_fresh() -> Non
 
     done = world.run()
 
-    assert (done.fresh_urls, done.remark, done.is_failed, done.status) == (1, "", False, TaskStatus.SUCCEEDED)
+    assert (done.fresh_urls, done.detail, done.is_failed, done.status) == (1, "", False, TaskStatus.SUCCEEDED)
     pending = ImageState.PENDING
     renewed = {2: ("https://h.example/fresh", pending), 3: ("https://h.example/rejected", pending)}
     assert world.done == [("find", [1, 2, 3]), ("renew", renewed, NOW), ("queue", [TASK], "run-1")]
@@ -158,7 +162,7 @@ def test_a_provider_that_gives_no_fresh_urls_is_no_obstacle() -> None:
     done = world.run()
 
     assert (done.is_failed, done.fresh_urls) == (False, 0)
-    assert done.remark == "the provider could not be asked for fresh URLs: busy"
+    assert done.detail == "fresh URLs could not be requested: busy"
     assert [call[0] for call in world.done] == ["find", "renew"]
 
 
@@ -173,7 +177,7 @@ def test_a_task_that_has_changed_meanwhile_is_told_and_left_alone(task: Task) ->
 
     done = world.run()
 
-    assert (done.is_failed, done.remark) == (True, "the task has changed meanwhile")
+    assert (done.is_failed, done.detail) == (True, "the task has changed meanwhile")
     assert done.status is task.status
     assert "queue" not in [call[0] for call in world.done]
 
@@ -183,7 +187,7 @@ def test_a_fault_is_told_of_its_task() -> None:
     world.task = StoreUnavailableError("DynamoDB did not answer")  # type: ignore[assignment] # raised by `get`
 
     assert world.run() == Redriven(
-        task=TASK, status=None, step=Step.NOTHING, remark="DynamoDB did not answer", is_failed=True
+        task=TASK, status=None, step=Step.NOTHING, detail="DynamoDB did not answer", is_failed=True
     )
     with pytest.raises(StoreUnavailableError):
         world.redrive().plan(TASK)

@@ -1,4 +1,4 @@
-"""Lists the commands of the CLI, one module each. A new command needs a module here and an entry in `COMMANDS`."""
+"""The commands, one module each. A new command needs a module here and an entry in `COMMANDS`."""
 
 from catchlight_cli.command import Command
 from catchlight_cli.commands import (
@@ -8,7 +8,7 @@ from catchlight_cli.commands import (
     gallery,
     get,
     import_,
-    list,  # noqa: A004 - the word on the command line
+    list,  # noqa: A004 - the name of the command
     reconcile,
     redrive,
     register,

@@ -9,11 +9,12 @@ from rich.text import Text
 
 from catchlight.client.stack import Stack
 from catchlight.models import Model, utc_now
+from catchlight_cli.arguments import positive_integer
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.health.checks import (
-    Acknowledgement,
     Check,
-    Verdict,
+    CheckStatus,
+    Latency,
     check_alarms,
     check_endpoint,
     check_provider_keys,
@@ -21,80 +22,81 @@ from catchlight_cli.health.checks import (
     check_token,
 )
 from catchlight_cli.health.probe import Endpoint
-from catchlight_cli.output import Output, a_table
+from catchlight_cli.output import Output, new_table, plural
 
-_DEFAULT_PROBES = 10
-_MARKS = {Verdict.FINE: ("✓", "green"), Verdict.WRONG: ("✗", "red"), Verdict.SKIPPED: ("-", "dim")}
+_DEFAULT_SAMPLES = 10
+_MARKS = {CheckStatus.OK: ("✓", "green"), CheckStatus.FAILED: ("✗", "red"), CheckStatus.SKIPPED: ("-", "dim")}
 
 
 class Diagnosis(Model):
-    """Results of all checks of a stack, and how fast its endpoint acknowledged callbacks (None: not measured)."""
+    """Results of all checks of a stack, and the latency of its callback endpoint (None: not measured)."""
 
     stack: str
     checks: tuple[Check, ...]
-    acknowledgement: Acknowledgement | None
+    latency: Latency | None
 
     @property
-    def is_wrong(self) -> bool:
-        """Whether a check failed."""
-        return any(check.verdict is Verdict.WRONG for check in self.checks)
+    def failed(self) -> int:
+        """Number of failed checks."""
+        return sum(check.status is CheckStatus.FAILED for check in self.checks)
 
 
-def gather(stack: Stack, *, probes: int, now: datetime, screen: Output) -> Diagnosis:
-    """Runs all checks. The endpoint is called `probes` times, and only if the callback token could be read."""
+def gather(stack: Stack, *, samples: int, now: datetime, output: Output) -> Diagnosis:
+    """Runs all checks. The endpoint is called only if the callback token could be read."""
     token_check, token = check_token(stack)
     checks, keys = check_provider_keys(stack)
     checks = [token_check, *checks]
-    measured = None
+    latency = None
     if token:
         webhook_key = keys.webhook_key.get_secret_value() if keys.webhook_key else None
         endpoint = Endpoint(stack.api_url, token, webhook_key, stack.is_local)
-        with screen.progress() as progress:
+        with output.progress() as progress:
             bar = progress.add_task("Calling", total=None)
-            found, measured = check_endpoint(
-                stack, endpoint, probes=probes, now=now, on_progress=lambda: progress.advance(bar)
+            found, latency = check_endpoint(
+                stack, endpoint, samples=samples, now=now, on_progress=lambda: progress.advance(bar)
             )
         checks += found
     checks += [*check_queues(stack), *check_alarms(stack)]
-    return Diagnosis(stack=str(stack), checks=tuple(checks), acknowledgement=measured)
+    return Diagnosis(stack=str(stack), checks=tuple(checks), latency=latency)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `doctor` to its parser."""
     parser.add_argument(
-        "--probes",
-        type=int,
-        default=_DEFAULT_PROBES,
+        "--samples",
+        type=positive_integer,
+        default=_DEFAULT_SAMPLES,
         metavar="N",
-        help=f"callbacks whose acknowledgement is measured ({_DEFAULT_PROBES})",
+        help=f"number of callbacks whose latency is measured (default: {_DEFAULT_SAMPLES})",
     )
 
 
 def run(session: Session) -> ExitStatus:
-    """Runs all checks and shows their results. Returns WRONG if a check failed."""
-    diagnosis = gather(session.stack, probes=session.options.probes, now=utc_now(), screen=session.screen)
-    session.screen.show(diagnosis, lambda: page(diagnosis))
-    return ExitStatus.WRONG if diagnosis.is_wrong else ExitStatus.FINE
+    """Runs all checks and shows their results. Returns FAILURE if a check failed."""
+    diagnosis = gather(session.stack, samples=session.options.samples, now=utc_now(), output=session.output)
+    session.output.show(diagnosis, lambda: render(diagnosis))
+    return ExitStatus.FAILURE if diagnosis.failed else ExitStatus.SUCCESS
 
 
-def page(diagnosis: Diagnosis) -> Iterable[RenderableType]:
-    """Renders the checks as a table for the terminal, with the number of failed ones below."""
-    table = a_table("", "Check", "", "What to do")
+def render(diagnosis: Diagnosis) -> Iterable[RenderableType]:
+    """Renders the checks as a table for the terminal, and the number of failed checks."""
+    table = new_table("", "Check", "Result", "Next step")
     for check in diagnosis.checks:
-        table.add_row(Text(*_MARKS[check.verdict]), check.subject, Text(check.detail), Text(check.next, "yellow"))
+        table.add_row(Text(*_MARKS[check.status]), check.subject, Text(check.detail), Text(check.next_step, "yellow"))
     yield table
     yield ""
-    wrong = sum(check.verdict is Verdict.WRONG for check in diagnosis.checks)
-    yield Text(f"✗ {wrong} wrong", "red") if wrong else Text("✓ All is well.", "green")
+    failed = diagnosis.failed
+    yield Text(f"✗ {plural(failed, 'check')} failed.", "red") if failed else Text("✓ No check failed.", "green")
 
 
 COMMAND = Command(
     name="doctor",
-    summary="call the live endpoint in every way, and check secrets, queues and alarms",
+    summary="call the live callback endpoint, and check secrets, queues and alarms",
     add_arguments=add_arguments,
     run=run,
     description="""\
-Calls the live endpoint as providers and strangers do, and checks secrets, queues and alarms. The calls are about an
-item of its own that is no task, and is deleted in the end: nothing is started, no list shows it. They count in the
-metrics of callbacks: one result, its duplicates, and one or two that are forged.""",
+Calls the live callback endpoint with valid and invalid requests, and checks secrets, queues and alarms. The callbacks
+report on a temporary probe item in the tasks table, which `doctor` deletes at the end: it triggers neither polling nor
+archiving nor events. The callbacks count in the metrics: one result, its duplicates, one or two with invalid
+credentials.""",
 )

@@ -1,4 +1,4 @@
-"""Implements `catchlight download`: saves the images of tasks into a folder and checks their SHA-256."""
+"""Implements `catchlight download`: saves the images of tasks into a folder and verifies their SHA-256 checksums."""
 
 import argparse
 from collections import Counter
@@ -10,12 +10,12 @@ from rich.text import Text
 
 from catchlight.api.schemas import TaskResponse
 from catchlight.client import Download, TasksClient, download
-from catchlight.client.aws_errors import CatchlightError, UsageError
+from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import ImageKind, Model
+from catchlight_cli.arguments import add_filters, add_limit, add_tasks, filters
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.commands.list import add_filters, chosen, positive, tell_unreadable
-from catchlight_cli.lookup.api_tasks import each_of, look_up, task_name
-from catchlight_cli.output import a_table
+from catchlight_cli.output import new_table
+from catchlight_cli.task_lookup import get_task, get_tasks
 
 
 class Downloads(Model):
@@ -25,26 +25,35 @@ class Downloads(Model):
     images: tuple[Download, ...]
 
     @property
-    def is_wrong(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether an archived image could not be saved."""
         return any(image.outcome == "failed" for image in self.images)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `download` to its parser."""
-    parser.add_argument("tasks", nargs="*", type=task_name, metavar="TASK", help="flux-kontext/task12345, or its id")
+    add_tasks(parser, nargs="*")
     add_filters(parser)
-    parser.add_argument("--limit", type=positive, metavar="N", help="tasks at most (all)")
-    parser.add_argument("--to", type=Path, default=Path("images"), metavar="FOLDER", help="where to (images)")
+    add_limit(parser, None, "tasks")
     parser.add_argument(
-        "--kind", choices=[kind.value for kind in ImageKind], metavar="KIND", help="result or origin only (both)"
+        "--output-dir",
+        type=Path,
+        default=Path("images"),
+        metavar="FOLDER",
+        help="folder for the images (default: images)",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=[kind.value for kind in ImageKind],
+        metavar="KIND",
+        help="only images of this kind: result or origin (default: both)",
     )
 
 
 def run(session: Session) -> ExitStatus:
     """Saves images, with a progress bar.
 
-    Returns WRONG if an archived image could not be saved, or if a named task does not exist or has no images.
+    Returns FAILURE if an archived image could not be saved, or if a named task does not exist or has no images.
 
     Raises:
         UsageError: both tasks and filters are given.
@@ -52,83 +61,84 @@ def run(session: Session) -> ExitStatus:
     """
     options = session.options
     if options.tasks and (options.status or options.provider or options.since or options.limit):
-        raise UsageError("Name tasks or say which ones you mean, not both.")
+        raise UsageError("Give either tasks or filters (--status, --provider, --since, --limit), not both.")
     kinds = [ImageKind(options.kind)] if options.kind else list(ImageKind)
     images: list[Download] = []
-    with TasksClient.of(session.stack) as api, session.screen.progress() as progress:
+    with TasksClient.of(session.stack) as api, session.output.progress() as progress:
         bar = progress.add_task("Downloading", total=0)
-        chosen_tasks = _ChosenTasks(api, session)
+        selected = _SelectedTasks(api, session)
 
         def counted() -> Iterator[TaskResponse]:
             total = 0
-            for task in chosen_tasks:
+            for task in selected:
                 total += sum(image.kind in kinds for image in task.images)
                 progress.update(bar, total=total)
                 yield task
 
         try:
-            for image in download(api, counted(), options.to, kinds=kinds):
+            for image in download(api, counted(), options.output_dir, kinds=kinds):
                 images.append(image)
                 progress.advance(bar)
         except OSError as exc:
-            raise CatchlightError(f"{options.to} cannot be written to: {exc}") from exc
-    result = Downloads(folder=str(options.to), images=tuple(images))
-    session.screen.show(result, lambda: page(result))
-    chosen_tasks.tell()
-    return ExitStatus.WRONG if result.is_wrong or chosen_tasks.is_wrong else ExitStatus.FINE
+            raise CatchlightError(f"{options.output_dir} is not writable: {exc}") from exc
+    result = Downloads(folder=str(options.output_dir), images=tuple(images))
+    session.output.show(result, lambda: render(result))
+    selected.report_problems()
+    return ExitStatus.FAILURE if result.has_failed or selected.has_failed else ExitStatus.SUCCESS
 
 
-class _ChosenTasks:
+class _SelectedTasks:
     """Fetches the named or filtered tasks while they are iterated, and collects problems to report afterwards."""
 
     def __init__(self, api: TasksClient, session: Session) -> None:
         self._api = api
         self._options = session.options
-        self._screen = session.screen
+        self._output = session.output
         self._found = 0
         self._without_images: list[TaskResponse] = []
         self._unreadable: list[str] = []
 
     def __iter__(self) -> Iterator[TaskResponse]:
-        return self._named() if self._options.tasks else self._queried()
+        return self._named() if self._options.tasks else self._filtered()
 
     def _named(self) -> Iterator[TaskResponse]:
-        for task in each_of(self._options.tasks, lambda name: look_up(self._api, name), self._screen.error):
+        for task in get_tasks(self._options.tasks, lambda name: get_task(self._api, name), self._output.error):
             self._found += 1
             if not task.images:
                 self._without_images.append(task)
             yield task
 
-    def _queried(self) -> Iterator[TaskResponse]:
-        # No problem here, unlike for named tasks: filters also match tasks without images.
-        for found in self._api.pages(**chosen(self._options), limit=self._options.limit):
-            self._unreadable += found.unreadable
-            yield from found.tasks
+    def _filtered(self) -> Iterator[TaskResponse]:
+        # Tasks without images are a problem only if they were named: filters match them as well.
+        for page in self._api.pages(**filters(self._options), limit=self._options.limit):
+            self._unreadable += page.unreadable
+            yield from page.tasks
 
-    def tell(self) -> None:
+    def report_problems(self) -> None:
         """Reports malformed items and named tasks without images on stderr."""
-        tell_unreadable(self._screen, self._unreadable)
+        self._output.malformed_items(self._unreadable)
         for task in self._without_images:
-            self._screen.error(f"{task.provider}/{task.task_id} has no images: it is {task.status}.")
+            self._output.error(f"{task.provider}/{task.task_id} is {task.status} and has no images.")
 
     @property
-    def is_wrong(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether a named task does not exist or has no images."""
         return bool(self._without_images) or self._found < len(self._options.tasks)
 
 
-def page(result: Downloads) -> Iterable[RenderableType]:
+def render(result: Downloads) -> Iterable[RenderableType]:
     """Renders the result for the terminal: counts by outcome, and a table of the images that were not saved."""
     counts = Counter(image.outcome for image in result.images)
     size = sum(image.bytes or 0 for image in result.images if image.outcome == "downloaded")
     yield Text(
-        f"{counts['downloaded']} downloaded ({size / 1e6:.1f} MB), {counts['present']} were there already, "
-        f"{counts['missing']} are not archived, {counts['failed']} failed. All checked by SHA-256, in {result.folder}."
+        f"{counts['downloaded']} downloaded ({size / 1e6:.1f} MB), {counts['present']} already present, "
+        f"{counts['missing']} not archived, {counts['failed']} failed. The saved images are in {result.folder}; their "
+        "SHA-256 checksums match."
     )
-    lost = [image for image in result.images if image.reason]
-    if lost:
-        table = a_table("Image", "Outcome", "Why")
-        for image in lost:
+    not_saved = [image for image in result.images if image.reason]
+    if not_saved:
+        table = new_table("Image", "Outcome", "Reason")
+        for image in not_saved:
             outcome = Text(image.outcome, "red" if image.outcome == "failed" else "yellow")
             table.add_row(Text(f"{image.provider}/{image.task_id} {image.image}"), outcome, Text(image.reason or ""))
         yield table
@@ -136,9 +146,9 @@ def page(result: Downloads) -> Iterable[RenderableType]:
 
 COMMAND = Command(
     name="download",
-    summary="all images of tasks into a folder, checked",
-    description="Saves all images of tasks into a folder. What is there already is left alone, what was broken off "
-    "goes on where it ended, every file is checked by SHA-256, and no other file is overwritten.",
+    summary="save the images of tasks into a folder and verify their checksums",
+    description="Saves the images of tasks into a folder and verifies their SHA-256 checksums. Images that were saved\n"
+    "before are skipped, interrupted downloads are resumed, and other files are never overwritten.",
     add_arguments=add_arguments,
     run=run,
 )

@@ -24,8 +24,8 @@ class Gallery(Model):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `gallery` to its parser."""
-    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1 (a free one)")
-    parser.add_argument("--open", action="store_true", help="open it in your browser")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free port)")
+    parser.add_argument("--open", action="store_true", help="open the gallery in your browser")
 
 
 def run(session: Session) -> ExitStatus:
@@ -34,24 +34,25 @@ def run(session: Session) -> ExitStatus:
     with TasksClient.of(session.stack) as api:
         api.page(limit=1)  # fails early: errors of the stack or credentials appear in the terminal, not in a browser
         with GalleryServer(api, port=options.port) as server:
-            session.screen.show(Gallery(url=server.url), lambda: _page(server.url))
+            session.output.show(Gallery(url=server.url), lambda: render(server.url))
             sys.stdout.flush()  # a program that reads the URL through a pipe must get it while the command still runs
             if options.open:
                 webbrowser.open(server.url)
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
-    return ExitStatus.FINE
+    return ExitStatus.SUCCESS
 
 
-def _page(url: str) -> Iterable[RenderableType]:
+def render(url: str) -> Iterable[RenderableType]:
+    """Renders the gallery's URL for the terminal."""
     yield Text.assemble("The gallery is at ", (url, "bold cyan"))
-    yield Text("It is for you on this machine only: whoever has this address sees what you see. Ctrl-C ends it.", "dim")
+    yield Text("It reads the stack with your credentials: do not pass the URL on. Ctrl-C stops it.", "dim")
 
 
 COMMAND = Command(
     name="gallery",
-    summary="look at tasks and images in your browser",
-    description="Serves a page with tasks and images at 127.0.0.1, read with your own credentials, until Ctrl-C.",
+    summary="show tasks and images in your browser",
+    description="Serves a web page with tasks and images at 127.0.0.1, read with your own credentials, until Ctrl-C.",
     add_arguments=add_arguments,
     run=run,
 )

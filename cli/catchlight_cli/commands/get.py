@@ -5,9 +5,10 @@ import argparse
 from catchlight.api.schemas import TaskResponse
 from catchlight.client import TasksClient
 from catchlight.models import Model
+from catchlight_cli.arguments import add_tasks
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.lookup.api_tasks import each_of, look_up, task_name
-from catchlight_cli.output_tasks import task_page
+from catchlight_cli.output_tasks import render_task
+from catchlight_cli.task_lookup import get_task, get_tasks
 
 
 class Tasks(Model):
@@ -18,21 +19,21 @@ class Tasks(Model):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `get` to its parser."""
-    parser.add_argument("tasks", nargs="+", type=task_name, metavar="TASK", help="flux-kontext/task12345, or its id")
+    add_tasks(parser, nargs="+")
 
 
 def run(session: Session) -> ExitStatus:
-    """Shows the current state of the named tasks. Returns FINE if all of them exist, else WRONG."""
+    """Shows the current state of the named tasks. Returns SUCCESS if all of them exist."""
     names = session.options.tasks
     with TasksClient.of(session.stack) as api:
-        tasks = tuple(each_of(names, lambda name: look_up(api, name), session.screen.error))
-    session.screen.show(Tasks(tasks=tasks), lambda: (part for task in tasks for part in task_page(task)))
-    return ExitStatus.FINE if len(tasks) == len(names) else ExitStatus.WRONG
+        tasks = tuple(get_tasks(names, lambda name: get_task(api, name), session.output.error))
+    session.output.show(Tasks(tasks=tasks), lambda: (part for task in tasks for part in render_task(task)))
+    return ExitStatus.SUCCESS if len(tasks) == len(names) else ExitStatus.FAILURE
 
 
 COMMAND = Command(
     name="get",
-    summary="what is known of a task: its times, its images with links, why it failed",
+    summary="show tasks with their times, links to their images and the reason of a failure",
     add_arguments=add_arguments,
     run=run,
 )

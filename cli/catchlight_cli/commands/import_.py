@@ -9,17 +9,18 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
-from catchlight.client.aws_errors import CatchlightError, UsageError
+from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import utc_now
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.registration import Registry
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.durations import in_words
+from catchlight_cli.durations import format_duration
 from catchlight_cli.factories import tasks_table
-from catchlight_cli.output import a_table
-from catchlight_cli.repair.bulk_import import Adoption, read_file, register, unknown_tasks
+from catchlight_cli.output import new_table
+from catchlight_cli.repair.bulk_import import ImportResult, read_file, register, unknown_tasks
 
-_DEFAULT_PER_SECOND = 20.0
+_DEFAULT_RATE = 20.0  # tasks a second
+_MAX_RATE = 1000.0
 # A longer list would push the summary off the screen; --json has all lines.
 _MAX_SHOWN_LINES = 20
 
@@ -27,60 +28,61 @@ _MAX_SHOWN_LINES = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `import` to its parser."""
     parser.add_argument(
-        "file", metavar="FILE", help="CSV with a header, JSON lines, or provider#taskId lines; - for stdin"
+        "file", metavar="FILE", help="CSV with a header, JSON lines, or lines of provider#taskId; - reads stdin"
     )
-    parser.add_argument("--provider", choices=PROVIDERS, help="whose the ids are where the file does not say it")
-    parser.add_argument("--yes", action="store_true", help="register them; without, it is only said what would happen")
+    parser.add_argument("--provider", choices=PROVIDERS, help="provider of lines that do not name one")
+    parser.add_argument("--yes", action="store_true", help="register the tasks (default: a dry run)")
     parser.add_argument(
-        "--per-second",
+        "--rate",
         type=_rate,
-        default=_DEFAULT_PER_SECOND,
+        default=_DEFAULT_RATE,
         metavar="N",
-        help=f"registrations a second ({_DEFAULT_PER_SECOND:g}); a minute later the providers are asked as fast",
+        help=f"maximum number of registrations a second, and of requests to the providers a minute later "
+        f"(default: {_DEFAULT_RATE:g})",
     )
-    parser.add_argument("--skip-invalid", action="store_true", help="go on without the lines that name no task")
+    parser.add_argument("--skip-invalid", action="store_true", help="skip invalid lines instead of registering nothing")
 
 
 def _rate(text: str) -> float:
     rate = float(text)
-    if not 0 < rate <= 1000:
-        raise argparse.ArgumentTypeError("must be above 0, and 1000 at most")
+    if not 0 < rate <= _MAX_RATE:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most {_MAX_RATE:g}")
     return rate
 
 
 def run(session: Session) -> ExitStatus:
     """Registers the tasks listed in a file; without --yes, only reports what would be registered.
 
-    Returns WRONG if the file has lines that name no task. Such lines prevent the registration, unless --skip-invalid.
+    Returns FAILURE if the file has invalid lines. They prevent the registration, unless --skip-invalid is given.
     """
-    options, screen = session.options, session.screen
+    options, output = session.options, session.output
     with _opened(options.file) as lines:
         tasks, named, invalid = read_file(lines, provider=options.provider)
     stack = session.stack
-    with screen.progress() as progress:
+    with output.progress() as progress:
         bar = progress.add_task("Looking up", total=len(tasks))
         new = list(unknown_tasks(tasks_table(stack), tasks, on_progress=lambda more: progress.advance(bar, more)))
-    is_done = bool(options.yes and (options.skip_invalid or not invalid))
+    is_dry_run = not options.yes or bool(invalid and not options.skip_invalid)
     registered = len(new)
-    if is_done:
+    if not is_dry_run:
         registry = Registry(tasks_table(stack))
         registered = 0
-        with screen.progress() as progress:
+        with output.progress() as progress:
             bar = progress.add_task("Registering", total=len(new))
-            for batch in register(registry, new, per_second=options.per_second, now=utc_now):
+            for batch in register(registry, new, rate=options.rate, now=utc_now):
                 registered += sum(batch)
                 progress.advance(bar, len(batch))
-    adoption = Adoption(
-        dry_run=not is_done,
+    result = ImportResult(
+        dry_run=is_dry_run,
         lines=named,
-        repeated=named - len(tasks),
-        # A callback may have created a task between the lookup and its registration.
-        already_known=len(tasks) - (registered if is_done else len(new)),
+        duplicates=named - len(tasks),
+        # Includes tasks that a callback has created between the lookup and their registration.
+        already_known=len(tasks) - registered,
         registered=registered,
         invalid=invalid,
     )
-    screen.show(adoption, lambda: page(adoption, options))
-    return ExitStatus.WRONG if invalid else ExitStatus.FINE
+    output.show(result, lambda: render(result, options))
+    return ExitStatus.FAILURE if invalid else ExitStatus.SUCCESS
 
 
 @contextmanager
@@ -97,38 +99,37 @@ def _opened(name: str) -> Iterator[Iterable[str]]:
         raise CatchlightError(f"{name} cannot be read: {exc}") from exc
 
 
-def page(adoption: Adoption, options: argparse.Namespace) -> Iterable[RenderableType]:
+def render(result: ImportResult, options: argparse.Namespace) -> Iterable[RenderableType]:
     """Renders the result for the terminal: counts, the first invalid lines, and how to continue after a dry run."""
-    table = a_table("", "Tasks")
-    table.columns[1].justify = "right"
-    table.add_row("would be registered" if adoption.dry_run else "registered", f"{adoption.registered:,}")
-    table.add_row("known already", f"{adoption.already_known:,}")
-    if adoption.repeated:
-        table.add_row("named by several lines", f"{adoption.repeated:,}")
-    if adoption.invalid:
-        table.add_row(Text("lines that name no task", "red"), f"{len(adoption.invalid):,}")
+    table = new_table("Outcome", "Tasks", right=["Tasks"])
+    table.add_row("would be registered" if result.dry_run else "registered", f"{result.registered:,}")
+    table.add_row("already in the table", f"{result.already_known:,}")
+    if result.duplicates:
+        table.add_row("duplicate lines", f"{result.duplicates:,}")
+    if result.invalid:
+        table.add_row(Text("invalid lines", "red"), f"{len(result.invalid):,}")
     yield table
-    for line in adoption.invalid[:_MAX_SHOWN_LINES]:
+    for line in result.invalid[:_MAX_SHOWN_LINES]:
         yield Text(f"✗ line {line.line}: {line.problem}", "red")
-    if len(adoption.invalid) > _MAX_SHOWN_LINES:
-        yield Text(f"✗ and {len(adoption.invalid) - _MAX_SHOWN_LINES} more; --json has them all", "red")
-    if not adoption.dry_run:
+    if len(result.invalid) > _MAX_SHOWN_LINES:
+        yield Text(f"✗ and {len(result.invalid) - _MAX_SHOWN_LINES} more; --json shows all", "red")
+    if not result.dry_run:
         return
     yield ""
-    if adoption.invalid and not options.skip_invalid:
-        yield "Nothing was registered. Repair the lines, or go on without them with --skip-invalid."
-    elif adoption.registered:
-        takes = in_words(adoption.registered / options.per_second)
-        yield f"Nothing was registered yet: repeat the command with --yes. It would take {takes}."
+    if result.invalid and not options.skip_invalid:
+        yield "Nothing was registered. Correct the lines, or skip them with --skip-invalid."
+    elif result.registered:
+        takes = format_duration(result.registered / options.rate)
+        yield f"Nothing was registered: this was a dry run. Repeat the command with --yes; it takes about {takes}."
 
 
 COMMAND = Command(
     name="import",
-    summary="register tasks of another day in bulk, so that they are polled for and archived",
+    summary="register the tasks listed in a file, so that the stack polls for them and archives their images",
     add_arguments=add_arguments,
     run=run,
     description="""\
-Registers the tasks that a file names: CSV whose header has task, or provider and taskId; JSON lines with the same
-names; or one provider#taskId a line. Without --yes it only says what would happen. Cut off, it can be repeated: what
-is known is left alone.""",
+Registers the tasks listed in a file: CSV whose header has task, or provider and taskId; JSON lines with the same
+names; or one provider#taskId a line. Without --yes it is a dry run. An interrupted import can be repeated: tasks that
+are in the table already are skipped.""",
 )

@@ -1,167 +1,128 @@
 """Implements `catchlight redrive`: retries tasks that failed, are incomplete or are stuck."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from catchlight.client.aws_errors import UsageError
-from catchlight.recovery.redrive import Redriven, Step
+from catchlight.client.errors import UsageError
+from catchlight.recovery.redrive import Step
+from catchlight_cli.arguments import add_dry_run, add_limit, add_tasks
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.commands.list import positive, tell_unreadable
 from catchlight_cli.factories import tasks_table
-from catchlight_cli.lookup.task_keys import find_tasks
-from catchlight_cli.output import a_table
-from catchlight_cli.repair.redriving import (
-    ALL_KINDS,
-    Kind,
-    Redrive,
-    RedrivenTask,
-    StuckTasks,
-    collect,
-    give_back,
-    look,
-    work,
-)
+from catchlight_cli.output import new_table, plural
+from catchlight_cli.repair.redriving import ALL_KINDS, Kind, RedrivenTask, RedriveResult, StuckTasks
+from catchlight_cli.task_lookup import find_task_key
 
 _DEFAULT_LIMIT = 1000
 _CHOICES = (*ALL_KINDS, Kind.TIMED_OUT)
 _STEPS = {
     Step.ARCHIVE: "archiving queued",
-    Step.REOPEN: "given up images pending again, archiving follows",
+    Step.REOPEN: "images set to PENDING, archiving follows",
     Step.POLL: "polling started",
-    Step.REGISTER_ANEW: "pending again, polling follows",
-    Step.NOTHING: "needs nothing",
+    Step.RESTART: "task set to PENDING, polling follows",
+    Step.NOTHING: "nothing to do",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `redrive` to its parser."""
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help="provider#taskId, provider/taskId, or the id alone")
-    parser.add_argument("--all", action="store_true", help=f"whatever is at a standstill: {', '.join(ALL_KINDS)}")
+    add_tasks(parser, nargs="*")
+    parser.add_argument("--all", action="store_true", help=f"redrive the kinds {', '.join(ALL_KINDS)}")
     parser.add_argument(
         "--kind",
         action="append",
         type=Kind,
         choices=_CHOICES,
         default=[],
-        help="only this; repeatable",
+        help="redrive the tasks of this kind; repeatable",
         metavar="KIND",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would happen, do nothing")
-    parser.add_argument(
-        "--limit",
-        type=positive,
-        default=_DEFAULT_LIMIT,
-        metavar="N",
-        help=f"at most so many of each kind ({_DEFAULT_LIMIT})",
-    )
+    add_dry_run(parser)
+    add_limit(parser, _DEFAULT_LIMIT, "tasks or messages of each kind")
 
 
 def run(session: Session) -> ExitStatus:
-    """Collects the selected tasks and retries each one. Returns WRONG if a task could not be retried.
+    """Collects the selected tasks and retries each one. Returns FAILURE if a task could not be retried.
 
-    Messages taken from the dead-letter queues return to them if the command fails or is interrupted.
+    Messages that were received from the dead-letter queues return to them if the command fails or is interrupted.
     """
-    options, screen = session.options, session.screen
-    kinds = _kinds(options)
-    stack = session.stack
-    named = find_tasks(tasks_table(stack), options.tasks)
-    found = StuckTasks()
-    try:
-        with screen.progress() as progress:
-            bar = progress.add_task("Collecting", total=None)
-            collect(
-                stack,
-                kinds,
-                named=named,
-                limit=options.limit,
-                found=found,
-                on_progress=lambda: progress.advance(bar),
-            )
-        if options.dry_run:
-            result = look(stack, found)
-        else:
-            with screen.progress() as progress:
-                bar = progress.add_task("Redriving", total=len(found.kinds))
-                result = work(stack, found, on_progress=lambda: progress.advance(bar))
-    except BaseException:
-        give_back(stack, found)
-        raise
-    screen.show(result, lambda: page(result))
-    tell_unreadable(screen, result.unreadable)
-    return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE
-
-
-def _kinds(options: argparse.Namespace) -> Sequence[Kind]:
+    options, output, stack = session.options, session.output, session.stack
     if sum(map(bool, (options.tasks, options.all, options.kind))) != 1:
-        raise UsageError(
-            f"Say what to redrive: tasks by their ids, --all, or --kind with one of {', '.join(_CHOICES)}. "
-            "--dry-run shows what there is."
-        )
-    return ALL_KINDS if options.all else options.kind
+        raise UsageError(f"Give tasks, --all, or --kind with one of {', '.join(_CHOICES)}. --dry-run changes nothing.")
+    with output.progress() as progress:
+        bar = progress.add_task("Collecting", total=None)
+        with StuckTasks(stack, limit=options.limit, on_progress=lambda: progress.advance(bar)) as stuck:
+            if options.tasks:
+                table = tasks_table(stack)
+                stuck.collect_named(list(dict.fromkeys(find_task_key(table, name) for name in options.tasks)))
+            else:
+                stuck.collect(ALL_KINDS if options.all else options.kind)
+            if options.dry_run:
+                result = stuck.plan()
+            else:
+                progress.reset(bar, description="Redriving", total=len(stuck))
+                result = stuck.redrive(on_progress=lambda: progress.advance(bar))
+    output.show(result, lambda: render(result))
+    output.malformed_items(result.unreadable)
+    return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
 
 
-def page(result: Redrive) -> Iterable[RenderableType]:
+def render(result: RedriveResult) -> Iterable[RenderableType]:
     """Renders the result for the terminal: each task with its outcome, and a summary."""
     if not result.tasks and not result.dead_letters.unreadable:
-        yield Text(f"✓ Nothing {'else ' if result.unreadable else ''}is at a standstill.", "green")
+        yield Text(f"✓ No {'other ' if result.unreadable else ''}task needs a redrive.", "green")
         return
-    table = a_table("Task", "Because of", "Was", "Would be done" if result.dry_run else "Done", "")
+    table = new_table("Task", "Reason", "Status", "Action (dry run)" if result.dry_run else "Action", "Details")
     for task in result.tasks:
-        table.add_row(task.outcome.task, ", ".join(task.kinds), task.outcome.status or "", *_done(task))
+        table.add_row(task.outcome.task, ", ".join(task.kinds), task.outcome.status or "", *_action(task))
     yield table
     yield ""
     yield _summary(result)
-    if result.dead_letters.unreadable:
-        yield Text(
-            f"✗ {result.dead_letters.unreadable} dead letters name no task: look at them in the SQS console.",
-            "red",
-        )
-    if result.more:
+    if unreadable := result.dead_letters.unreadable:
+        yield Text(f"✗ {plural(unreadable, 'dead letter')} unreadable: inspect the queue in the SQS console.", "red")
+    if result.has_more:
         yield Text("There may be more: repeat the command, or raise --limit.", "yellow")
 
 
-def _done(task: RedrivenTask) -> tuple[Text, Text]:
+def _action(task: RedrivenTask) -> tuple[Text, Text]:
     outcome = task.outcome
     if outcome.is_failed:
-        return Text("failed", "red"), Text(outcome.remark)
+        return Text("failed", "red"), Text(outcome.detail)
     fresh = [f"{outcome.fresh_urls} fresh URLs"] if outcome.fresh_urls else []
-    remarks = "; ".join(filter(None, [*fresh, outcome.remark]))
-    return Text(_STEPS[outcome.step], _style(outcome)), Text(remarks, "dim")
+    details = "; ".join(filter(None, [*fresh, outcome.detail]))
+    style = "dim" if outcome.step is Step.NOTHING else "green"
+    return Text(_STEPS[outcome.step], style), Text(details, "dim")
 
 
-def _style(outcome: Redriven) -> str:
-    return "dim" if outcome.step is Step.NOTHING else "green"
-
-
-def _summary(result: Redrive) -> str:
+def _summary(result: RedriveResult) -> str:
     failed = sum(task.outcome.is_failed for task in result.tasks)
-    idle = sum(task.outcome.step is Step.NOTHING and not task.outcome.is_failed for task in result.tasks)
-    helped = len(result.tasks) - failed - idle
+    unchanged = sum(task.outcome.step is Step.NOTHING and not task.outcome.is_failed for task in result.tasks)
+    retried = len(result.tasks) - failed - unchanged
     dead_letters = result.dead_letters
     if result.dry_run:
         return (
-            f"{helped} would get another try, {idle} need nothing; {dead_letters.kept} dead letters. Nothing was done."
+            f"Dry run. To retry: {plural(retried, 'task')}; to leave as they are: {unchanged}; dead letters: "
+            f"{dead_letters.kept}."
         )
     return (
-        f"{helped} got another try, {idle} need nothing, {failed} failed; "
-        f"{dead_letters.removed} dead letters removed, {dead_letters.kept} kept."
+        f"{plural(retried, 'task')} retried, {unchanged} left as they are, {failed} failed; "
+        f"{plural(dead_letters.deleted, 'dead letter')} deleted, {dead_letters.kept} kept."
     )
 
 
 COMMAND = Command(
     name="redrive",
-    summary="give tasks at a standstill another try: dead letters, incomplete and stuck ones",
+    summary="retry dead letters, incomplete tasks and stuck tasks",
     add_arguments=add_arguments,
     run=run,
     description="""\
-Gives tasks another try, with fresh URLs where their provider can be asked for some:
-  dead-letters       archiving failed five times: it is queued again
-  dispatch-failures  what follows from a change was never started: it is started
-  incomplete         an image was given up: it is pending again, and tried once more
-  stuck              waits for archiving for over an hour: it is queued again
-  timed-out          polling gave up: it begins anew (not part of --all)
-A dead letter is deleted once its tasks have been helped or need nothing; else it stays.""",
+Retries tasks, with fresh image URLs if their provider's API key is configured:
+  archive-dead-letters   archiving failed five times: it is queued again
+  dispatch-dead-letters  a change was never dispatched: polling or archiving is started
+  incomplete             an image could not be archived: it is retried
+  stuck-archiving        a task has waited for archiving for over an hour: it is queued again
+  timed-out              polling ended without a result: it is restarted (not part of --all)
+A dead letter is deleted once all its tasks were retried or need nothing.""",
 )

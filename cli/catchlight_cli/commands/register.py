@@ -10,11 +10,11 @@ from rich.text import Text
 from catchlight.api.schemas import MAX_TASKS_PER_REGISTRATION, NewTask
 from catchlight.aws.batches import batches
 from catchlight.client import TasksClient
-from catchlight.client.aws_errors import UsageError
+from catchlight.client.errors import UsageError
 from catchlight.models import Model
+from catchlight_cli.arguments import provider_id, task_id
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.lookup.api_tasks import provider_id, task_id_of
-from catchlight_cli.output import a_table
+from catchlight_cli.output import new_table
 
 
 class Registered(Model):
@@ -26,7 +26,9 @@ class Registered(Model):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `register` to its parser."""
     parser.add_argument("provider", type=provider_id, metavar="PROVIDER")
-    parser.add_argument("task_ids", nargs="+", metavar="TASK_ID", help="or - for ids on stdin, one a line")
+    parser.add_argument(
+        "task_ids", nargs="+", metavar="TASK_ID", help="a task id, or - to read ids from stdin, one a line"
+    )
 
 
 def run(session: Session) -> ExitStatus:
@@ -36,26 +38,26 @@ def run(session: Session) -> ExitStatus:
     with TasksClient.of(session.stack) as api:
         tasks = tuple(
             task
-            for some in session.screen.track(batches(task_ids, MAX_TASKS_PER_REGISTRATION), "Registering")
-            for task in api.register(options.provider, some)
+            for batch in session.output.track(batches(task_ids, MAX_TASKS_PER_REGISTRATION), "Registering")
+            for task in api.register(options.provider, batch)
         )
-    session.screen.show(Registered(tasks=tasks), lambda: [_table(tasks)])
-    return ExitStatus.FINE
+    session.output.show(Registered(tasks=tasks), lambda: [_render(tasks)])
+    return ExitStatus.SUCCESS
 
 
 def _read_task_ids(given: Sequence[str]) -> list[str]:
     lines = (line.strip() for line in sys.stdin) if list(given) == ["-"] else iter(given)
     try:
-        task_ids = [task_id_of(line) for line in lines if line]
+        task_ids = [task_id(line) for line in lines if line]
     except argparse.ArgumentTypeError as exc:
         raise UsageError(str(exc)) from exc
     if not task_ids:
-        raise UsageError("No task id came on stdin.")
+        raise UsageError("stdin contains no task id.")
     return list(dict.fromkeys(task_ids))
 
 
-def _table(tasks: Sequence[NewTask]) -> Table:
-    table = a_table("Task", "Outcome")
+def _render(tasks: Sequence[NewTask]) -> Table:
+    table = new_table("Task", "Outcome")
     for task in tasks:
         table.add_row(Text(f"{task.provider}/{task.task_id}"), task.outcome)
     return table
@@ -63,7 +65,7 @@ def _table(tasks: Sequence[NewTask]) -> Table:
 
 COMMAND = Command(
     name="register",
-    summary="register tasks that were submitted elsewhere, so that they are polled for",
+    summary="register tasks that were submitted elsewhere, so that the stack polls for them",
     add_arguments=add_arguments,
     run=run,
 )

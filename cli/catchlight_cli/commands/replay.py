@@ -9,9 +9,10 @@ from rich.text import Text
 from catchlight.models import Model
 from catchlight.recovery.rejected_deliveries import RejectedDeliveries
 from catchlight.tasks.reports import Reports
+from catchlight_cli.arguments import add_dry_run, provider_id
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.factories import tasks_table
-from catchlight_cli.output import a_table
+from catchlight_cli.output import new_table
 from catchlight_cli.repair.replaying import Replayed, replay
 
 
@@ -22,43 +23,47 @@ class Replay(Model):
     deliveries: tuple[Replayed, ...]
 
     @property
-    def is_wrong(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether a delivery still cannot be read. Always False in a dry run."""
-        return not (self.dry_run or all(each.is_settled for each in self.deliveries))
+        return not (self.dry_run or all(each.is_processed for each in self.deliveries))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `replay` to its parser."""
-    parser.add_argument("--provider", metavar="ID", help="read them as this provider's, whatever the URL had")
-    parser.add_argument("--dry-run", action="store_true", help="say what would happen, write nothing")
+    parser.add_argument(
+        "--provider",
+        type=provider_id,
+        metavar="PROVIDER",
+        help="read all deliveries as this provider's (default: the provider in each callback's URL)",
+    )
+    add_dry_run(parser)
 
 
 def run(session: Session) -> ExitStatus:
-    """Replays all kept deliveries. Returns WRONG if one of them still cannot be read."""
+    """Replays all kept deliveries. Returns FAILURE if one of them still cannot be read."""
     stack, options = session.stack, session.options
     deliveries = RejectedDeliveries(stack.client("s3"), stack.bucket)
-    reports = Reports(tasks_table(stack))
-    replayed = replay(deliveries, reports, provider_id=options.provider, dry_run=options.dry_run)
-    result = Replay(dry_run=options.dry_run, deliveries=tuple(session.screen.track(replayed, "Replaying")))
-    session.screen.show(result, lambda: page(result))
-    return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE
+    replayed = replay(deliveries, Reports(tasks_table(stack)), provider_id=options.provider, dry_run=options.dry_run)
+    result = Replay(dry_run=options.dry_run, deliveries=tuple(session.output.track(replayed, "Replaying")))
+    session.output.show(result, lambda: render(result))
+    return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
 
 
-def page(result: Replay) -> Iterable[RenderableType]:
+def render(result: Replay) -> Iterable[RenderableType]:
     """Renders the outcome of each delivery as a table for the terminal."""
     if not result.deliveries:
-        yield "No delivery is kept: everything that came could be read."
+        yield "There are no unreadable deliveries."
         return
-    table = a_table("Delivery", "Provider", "Task", "Outcome")
+    table = new_table("Delivery", "Provider", "Task", "Outcome")
     for each in result.deliveries:
-        outcome = Text(each.outcome, "green" if each.is_settled else "yellow")
+        outcome = Text(each.outcome, "green" if each.is_processed else "yellow")
         table.add_row(each.key, Text(each.provider), each.task or "", outcome)
     yield table
 
 
 COMMAND = Command(
     name="replay",
-    summary="put deliveries that could not be read through the current code again",
+    summary="process deliveries that could not be read, with the current code",
     add_arguments=add_arguments,
     run=run,
 )

@@ -7,73 +7,66 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.models import Model, iso
+from catchlight_cli.arguments import add_dry_run, add_limit
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.commands.list import positive
-from catchlight_cli.output import a_table
-from catchlight_cli.repair.resending import Outcome, Told, tell
+from catchlight_cli.output import new_table
+from catchlight_cli.repair.resending import Outcome, ResentMessage, resend
 
 _DEFAULT_LIMIT = 1000
-_WORDS = {
-    Outcome.TOLD: ("told", "green"),
-    Outcome.WAITING: ("would be told", "green"),
-    Outcome.REFUSED: ("refused again: the log of PublishEvents says why", "red"),
-    Outcome.FORGOTTEN: ("over a day old: the stream has forgotten them, `catchlight list --status` finds them", "red"),
-    Outcome.UNREADABLE: ("a message that is none of Lambda's: look at it in the SQS console", "red"),
+_OUTCOMES = {
+    Outcome.PUBLISHED: ("published", "green"),
+    Outcome.READY: ("would be published", "green"),
+    Outcome.FAILED: ("not published: see the log of PublishEvents", "red"),
+    Outcome.EXPIRED: ("expired from the stream after 24 hours: find the tasks with `catchlight list --status`", "red"),
+    Outcome.UNREADABLE: ("not a message of Lambda: inspect it in the SQS console", "red"),
 }
 
 
-class Telling(Model):
+class ResentEvents(Model):
     """Outcome of each message of the queue PublishDeadLetters."""
 
     dry_run: bool
-    dead_letters: tuple[Told, ...]
+    dead_letters: tuple[ResentMessage, ...]
 
     @property
-    def is_wrong(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether the events of a message could not be republished."""
-        return any(dead_letter.outcome not in (Outcome.TOLD, Outcome.WAITING) for dead_letter in self.dead_letters)
+        return any(message.outcome not in (Outcome.PUBLISHED, Outcome.READY) for message in self.dead_letters)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `resend-events` to its parser."""
-    parser.add_argument("--dry-run", action="store_true", help="say what would be told, tell nobody")
-    parser.add_argument(
-        "--limit",
-        type=positive,
-        default=_DEFAULT_LIMIT,
-        metavar="N",
-        help=f"as many messages at most ({_DEFAULT_LIMIT})",
-    )
+    add_dry_run(parser)
+    add_limit(parser, _DEFAULT_LIMIT, "messages")
 
 
 def run(session: Session) -> ExitStatus:
-    """Republishes the events. Returns WRONG if those of a message could not be republished."""
+    """Republishes the events. Returns FAILURE if those of a message could not be republished."""
     options = session.options
-    dead_letters = tell(session.stack, limit=options.limit, dry_run=options.dry_run)
-    result = Telling(dry_run=options.dry_run, dead_letters=tuple(session.screen.track(dead_letters, "Telling")))
-    session.screen.show(result, lambda: page(result))
-    return ExitStatus.WRONG if result.is_wrong else ExitStatus.FINE
+    messages = resend(session.stack, limit=options.limit, dry_run=options.dry_run)
+    result = ResentEvents(dry_run=options.dry_run, dead_letters=tuple(session.output.track(messages, "Republishing")))
+    session.output.show(result, lambda: render(result))
+    return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
 
 
-def page(result: Telling) -> Iterable[RenderableType]:
+def render(result: ResentEvents) -> Iterable[RenderableType]:
     """Renders the outcome of each message as a table for the terminal."""
     if not result.dead_letters:
-        yield Text("✓ Everything was told.", "green")
+        yield Text("✓ PublishDeadLetters is empty.", "green")
         return
-    table = a_table("Put aside", "Tasks", "Outcome")
-    for dead_letter in result.dead_letters:
-        tasks = ", ".join(dead_letter.tasks)
-        table.add_row(iso(dead_letter.sent_at), Text(tasks), Text(*_WORDS[dead_letter.outcome]))
+    table = new_table("Message sent at", "Tasks", "Outcome")
+    for message in result.dead_letters:
+        table.add_row(iso(message.sent_at), Text(", ".join(message.tasks)), Text(*_OUTCOMES[message.outcome]))
     yield table
 
 
 COMMAND = Command(
     name="resend-events",
-    summary="tell of ends again that the event bus did not take",
+    summary="republish task events that EventBridge did not accept",
     add_arguments=add_arguments,
     run=run,
     description="""\
-Sends the task events in PublishDeadLetters, which EventBridge did not accept, to PublishEvents once more.
-Whoever has heard of one already knows its eventId. The table's stream has the records for 24 hours; what is told is
-deleted from the queue, all else stays.""",
+Passes the records that the messages in PublishDeadLetters refer to to PublishEvents again, and deletes a message when
+its events are published. Subscribers recognize repeated events by their eventId. The table's stream keeps the records
+for 24 hours; all other messages stay in the queue.""",
 )

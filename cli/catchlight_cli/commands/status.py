@@ -10,32 +10,31 @@ from rich.text import Text
 from catchlight.client.stack import Stack
 from catchlight.models import Model, TaskStatus, utc_now
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.commands.list import tell_unreadable
-from catchlight_cli.durations import duration, in_words, parse_time
+from catchlight_cli.durations import duration, format_duration, parse_time
 from catchlight_cli.factories import longest_polling, reconciliation
 from catchlight_cli.health.miss_rate import CallbackMissRate, Resolved, miss_rate
 from catchlight_cli.health.queues import QueueDepth, queue_depths
-from catchlight_cli.health.task_counts import TaskCounts, count_tasks, price_of_counting
-from catchlight_cli.output import Output, a_table
+from catchlight_cli.health.task_counts import TaskCounts, cost_of_counting, count_tasks
+from catchlight_cli.output import Output, new_table, plural
 
 # Period of the callback miss rate, unless --since is given.
-_DEFAULT_SPAN = timedelta(days=1)
+_DEFAULT_PERIOD = timedelta(days=1)
 
 _MEANINGS = {
-    TaskStatus.PENDING: "no news yet",
-    TaskStatus.TIMED_OUT: "polling gave up",
-    TaskStatus.FAILED: "the service says so",
-    TaskStatus.SUCCEEDED: "images on their way into the bucket",
-    TaskStatus.INCOMPLETE: "some image could not be had",
-    TaskStatus.ARCHIVED: "every image in the bucket",
+    TaskStatus.PENDING: "no result yet",
+    TaskStatus.TIMED_OUT: "polling ended without a result",
+    TaskStatus.FAILED: "the provider reported a failure",
+    TaskStatus.SUCCEEDED: "images are being archived",
+    TaskStatus.INCOMPLETE: "at least one image could not be archived",
+    TaskStatus.ARCHIVED: "every image is in the bucket",
 }
 
 
 class OldestPending(Model):
-    """The PENDING task whose last change is the oldest."""
+    """The PENDING task that has not changed for the longest time."""
 
     task: str
-    age_seconds: float | None  # since its registration, else since its last change; None if its item has neither time
+    age_seconds: float | None  # since its registration, else since its last change; None if the item has neither time
 
 
 class Status(Model):
@@ -46,20 +45,20 @@ class Status(Model):
     since: datetime | None
     tasks: TaskCounts
     oldest_pending: OldestPending | None
-    pending_too_long: int
-    archiving_too_long: int
-    unreadable: tuple[str, ...]  # malformed items that are older than the oldest PENDING task
+    stuck_pending: int  # tasks that are PENDING for longer than polling takes
+    stuck_archiving: int  # tasks that wait for their archiving for over an hour
+    unreadable: tuple[str, ...]  # keys of malformed items that are older than the oldest PENDING task
     queues: tuple[QueueDepth, ...]
-    misses: CallbackMissRate
+    callback_miss_rate: CallbackMissRate
     problems: tuple[str, ...]  # each with the next step
 
 
-def gather(stack: Stack, *, span: timedelta | None, now: datetime, screen: Output) -> Status:
+def gather(stack: Stack, *, period: timedelta | None, now: datetime, output: Output) -> Status:
     """Reads the state of the stack. Counting tasks shows a progress bar, preceded by its cost on large tables."""
-    since = None if span is None else now - span
-    if span is None and (price := price_of_counting(stack)):
-        screen.info(price)
-    with screen.progress() as progress:
+    since = None if period is None else now - period
+    if period is None and (cost := cost_of_counting(stack)):
+        output.info(cost)
+    with output.progress() as progress:
         bar = progress.add_task("Counting tasks", total=None)
         tasks = count_tasks(stack, since=since, on_progress=lambda more: progress.advance(bar, more))
     repair = reconciliation(stack)
@@ -77,57 +76,55 @@ def gather(stack: Stack, *, span: timedelta | None, now: datetime, screen: Outpu
         )
         if oldest
         else None,
-        pending_too_long=pending,
-        archiving_too_long=archiving,
+        stuck_pending=pending,
+        stuck_archiving=archiving,
         unreadable=tuple(repair.unreadable),
         queues=queues,
-        misses=miss_rate(stack, since=now - (span or _DEFAULT_SPAN), now=now),
+        callback_miss_rate=miss_rate(stack, since=now - (period or _DEFAULT_PERIOD), now=now),
         problems=tuple(_problems(pending, archiving, queues)),
     )
 
 
 def _problems(pending: int, archiving: int, queues: Iterable[QueueDepth]) -> Iterable[str]:
     if pending:
-        yield f"{pending} pending longer than polling takes: `catchlight reconcile`; the hourly run does it as well"
+        yield f"{plural(pending, 'task')} pending for longer than polling takes: run `catchlight reconcile`"
     if archiving:
-        yield f"{archiving} wait for their archiving for over an hour: `catchlight redrive --kind stuck`"
+        yield f"{plural(archiving, 'task')} not archived for an hour: run `catchlight redrive --kind stuck-archiving`"
     for queue in queues:
         if queue.should_be_empty and queue.messages:
-            yield f"{queue.messages} in {queue.queue}, {queue.holds}: {queue.next_step}"
+            yield f"{plural(queue.messages, 'message')} in {queue.queue} ({queue.content}): {queue.next_step}"
 
 
-def page(status: Status) -> Iterable[RenderableType]:
-    """Renders the status for the terminal: tasks, queues, misses by provider and problems."""
-    tasks = a_table("Status", "Tasks", "")
-    tasks.columns[1].justify = "right"
+def render(status: Status) -> Iterable[RenderableType]:
+    """Renders the status for the terminal: tasks, queues, callback miss rates and problems."""
+    tasks = new_table("Status", "Tasks", "Meaning", right=["Tasks"])
     for each, count in status.tasks.by_status.items():
         tasks.add_row(each.value, f"{count:,}", Text(_MEANINGS[each], "dim"))
     yield tasks
     since = f"changed since {status.since:%Y-%m-%d %H:%M} UTC, " if status.since else ""
-    yield Text(f"{since}{status.tasks.read_units:,.1f} read units", "dim")
+    yield Text(f"{since}{status.tasks.read_units:,.1f} read units consumed", "dim")
     if status.oldest_pending:
         age = status.oldest_pending.age_seconds
-        yield f"Oldest pending: {status.oldest_pending.task}, {in_words(age) if age is not None else 'of unknown age'}"
+        shown = format_duration(age) if age is not None else "unknown age"
+        yield f"Oldest pending task: {status.oldest_pending.task}, {shown}"
     yield ""
-    queues = a_table("Queue", "Messages", "")
-    queues.columns[1].justify = "right"
+    queues = new_table("Queue", "Messages", "Content", right=["Messages"])
     for queue in status.queues:
         style = "red" if queue.should_be_empty and queue.messages else ""
-        queues.add_row(queue.queue, Text(f"{queue.messages:,}", style), Text(queue.holds, "dim"))
+        queues.add_row(queue.queue, Text(f"{queue.messages:,}", style), Text(queue.content, "dim"))
     yield queues
     yield ""
-    source = "CloudWatch's metrics" if status.misses.source == "metrics" else "reportedBy of the tasks"
-    yield f"Found by polling since {status.misses.since:%Y-%m-%d %H:%M} UTC, by {source}:"
-    misses = a_table("Provider", "By callback", "By polling", "Misses")
-    for column in misses.columns[1:]:
-        column.justify = "right"
-    rows = {**status.misses.by_provider, "all": status.misses.all}
-    for provider, resolved in rows.items():
-        misses.add_row(provider, f"{resolved.by_callback:,}", f"{resolved.by_poll:,}", _percent(resolved))
-    yield misses
+    rate = status.callback_miss_rate
+    source = "CloudWatch metrics" if rate.source == "metrics" else "the tasks' reportedBy"
+    yield f"Results since {rate.since:%Y-%m-%d %H:%M} UTC, from {source}:"
+    columns = ("By callback", "By polling", "Callback miss rate")
+    results = new_table("Provider", *columns, right=columns)
+    for provider, resolved in {**rate.by_provider, "all": rate.all}.items():
+        results.add_row(provider, f"{resolved.by_callback:,}", f"{resolved.by_poll:,}", _percent(resolved))
+    yield results
     yield ""
     if not status.problems:
-        yield Text("✓ Nothing is stuck.", "green")
+        yield Text("✓ No task is stuck, and the dead-letter queues are empty.", "green")
     for problem in status.problems:
         yield Text(f"✗ {problem}", "red")
 
@@ -141,24 +138,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since",
         type=duration,
-        metavar="SPAN",
-        help="count only what has changed in this span, as 90s, 12h or 7d; also for the callback miss rate (all; 1d)",
+        metavar="DURATION",
+        help="count only tasks that have changed in this time, such as 90s, 12h or 7d; also the period of the callback "
+        "miss rate (default: all tasks; a miss rate of 1d)",
     )
 
 
 def run(session: Session) -> ExitStatus:
-    """Shows the state of the stack. Returns WRONG if tasks are stuck or a dead-letter queue has messages."""
-    status = gather(session.stack, span=session.options.since, now=utc_now(), screen=session.screen)
-    session.screen.show(status, lambda: page(status))
-    tell_unreadable(session.screen, status.unreadable)
-    return ExitStatus.WRONG if status.problems else ExitStatus.FINE
+    """Shows the state of the stack. Returns FAILURE if tasks are stuck or a dead-letter queue has messages."""
+    status = gather(session.stack, period=session.options.since, now=utc_now(), output=session.output)
+    session.output.show(status, lambda: render(status))
+    session.output.malformed_items(status.unreadable)
+    return ExitStatus.FAILURE if status.problems else ExitStatus.SUCCESS
 
 
 COMMAND = Command(
     name="status",
-    summary="how the stack is: tasks by status, what is stuck, queues, lost callbacks",
+    summary="show tasks by status, stuck tasks, queue depths and the callback miss rate",
     add_arguments=add_arguments,
     run=run,
-    description="How the stack is: tasks by status, the oldest pending one, queues, and how many callbacks got lost.\n"
-    "DynamoDB charges for what is counted: on a large table, --since 1d.",
+    description="Shows tasks by status, the oldest pending task, stuck tasks, queues and the callback miss rate.\n"
+    "DynamoDB charges for counting tasks: use --since 1d on a large table.",
 )

@@ -14,15 +14,15 @@ from rich.text import Text
 
 from catchlight.api.schemas import NewTask, TaskResponse
 from catchlight.client import TasksClient, UnknownOutcomeError
-from catchlight.client.aws_errors import CatchlightError, UsageError
+from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import Model
+from catchlight_cli.arguments import provider_id
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.commands.wait import DEFAULT_TIMEOUT_SECONDS, status_of
-from catchlight_cli.lookup.api_tasks import provider_id
-from catchlight_cli.output_tasks import task_page
+from catchlight_cli.commands.wait import DEFAULT_TIMEOUT_SECONDS, exit_status
+from catchlight_cli.output_tasks import render_task
 
 
-class Submitted(Model):
+class Submission(Model):
     """A submission; with --wait, also the task's last known state."""
 
     idempotency_key: str
@@ -30,7 +30,7 @@ class Submitted(Model):
     task: TaskResponse | None = None
 
 
-class GivenUp(Model):
+class ReleasedKey(Model):
     """An idempotency key that was released."""
 
     idempotency_key: str
@@ -40,12 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `submit` to its parser."""
     parser.add_argument("provider", nargs="?", type=provider_id, metavar="PROVIDER")
     parser.add_argument(
-        "request", nargs="?", metavar="REQUEST", help="the body that the provider documents, JSON; - for stdin"
+        "request",
+        nargs="?",
+        metavar="REQUEST",
+        help="body of the request, JSON as the provider documents it; - reads it from stdin",
     )
-    parser.add_argument("--file", type=Path, help="a file with the request")
-    parser.add_argument("--endpoint", metavar="NAME", help="the last part of the provider's path, as generate-pro")
+    parser.add_argument("--file", type=Path, help="read the request from this file")
     parser.add_argument(
-        "--key", metavar="KEY", help="idempotency key: under the same one nothing is generated twice (a new one)"
+        "--endpoint", metavar="NAME", help="last part of the path of the provider's endpoint, such as generate-pro"
+    )
+    parser.add_argument(
+        "--idempotency-key",
+        metavar="KEY",
+        help="requests with the same key generate images only once (default: a new key)",
     )
     parser.add_argument(
         "--wait",
@@ -53,57 +60,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         const=DEFAULT_TIMEOUT_SECONDS,
         metavar="SECONDS",
-        help=f"wait until it is done, {DEFAULT_TIMEOUT_SECONDS:.0f} s at most unless told",
+        help=f"wait until the task is done, for at most SECONDS (default: {DEFAULT_TIMEOUT_SECONDS:.0f})",
     )
     parser.add_argument(
-        "--give-up", metavar="KEY", help="free the key of a submission in doubt; submits nothing by itself"
+        "--release-key",
+        metavar="KEY",
+        help="release the idempotency key of a submission with an unknown outcome; submits nothing",
     )
 
 
 def run(session: Session) -> ExitStatus:
-    """Submits a request, or releases a key (--give-up).
+    """Submits a request, or releases a key (--release-key).
 
-    With --wait, returns FINE if all images are archived, else WRONG.
+    With --wait, returns SUCCESS only if all images are archived.
     """
-    options = session.options
-    if options.give_up is not None:
-        return _give_up(session)
+    options, output = session.options, session.output
+    if options.release_key is not None:
+        return _release_key(session)
     if not options.provider:
-        raise UsageError('Name the provider and its request: catchlight submit flux-kontext \'{"prompt": "..."}\'.')
+        raise UsageError('Name a provider and a request: catchlight submit flux-kontext \'{"prompt": "..."}\'.')
     request = _read_request(options)
-    key = str(uuid.uuid4()) if options.key is None else options.key
-    # Printed before the request is sent: without an answer, the caller needs the key to repeat or release it.
-    session.screen.info(f"Idempotency key: {key}")
+    key = str(uuid.uuid4()) if options.idempotency_key is None else options.idempotency_key
+    # Printed before the request is sent: if no answer arrives, the caller needs the key to repeat or release it.
+    output.info(f"Idempotency key: {key}")
     with TasksClient.of(session.stack) as api:
         try:
             new = api.submit(options.provider, request, endpoint=options.endpoint, idempotency_key=key)
         except UnknownOutcomeError as exc:
             raise CatchlightError(
-                f"{exc}\nTo generate once more, and perhaps to pay twice: catchlight submit --give-up {key}, then "
-                "submit again with this key."
+                f"{exc}\nTo send the request again, run `catchlight submit --release-key {key}`, then submit again "
+                "with this key. The provider may charge for both requests."
             ) from exc
         task = None
         if options.wait is not None:
-            session.screen.info(f"{new.provider}/{new.task_id} is submitted. Waiting.")
+            output.info(f"Submitted {new.provider}/{new.task_id}. Waiting.")
             task = api.wait(new.provider, new.task_id, timeout_seconds=options.wait)
-    result = Submitted(idempotency_key=key, submission=new, task=task)
-    session.screen.show(result, lambda: _page(result))
-    if task and not task.done:
-        session.screen.error(f"{task.provider}/{task.task_id} is not done yet: {task.status}.")
-    return status_of([task]) if task else ExitStatus.FINE
+    result = Submission(idempotency_key=key, submission=new, task=task)
+    output.show(result, lambda: render(result))
+    return exit_status([task], output) if task else ExitStatus.SUCCESS
 
 
-def _give_up(session: Session) -> ExitStatus:
-    key = session.options.give_up
+def _release_key(session: Session) -> ExitStatus:
+    key = session.options.release_key
     with TasksClient.of(session.stack) as api:
-        api.give_up(key)
-    session.screen.show(GivenUp(idempotency_key=key), lambda: [Text(f"The key {key} is free again.")])
-    return ExitStatus.FINE
+        api.release_key(key)
+    session.output.show(ReleasedKey(idempotency_key=key), lambda: [Text(f"Released the idempotency key {key}.")])
+    return ExitStatus.SUCCESS
 
 
 def _read_request(options: argparse.Namespace) -> dict[str, Any]:
     if (options.request is None) == (options.file is None):
-        raise UsageError("Give the request once: as an argument, as --file, or as - for stdin.")
+        raise UsageError("Give exactly one request: as an argument, with --file, or - for stdin.")
     try:
         if options.file:
             text = options.file.read_text(encoding="utf-8")
@@ -113,21 +120,22 @@ def _read_request(options: argparse.Namespace) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as exc:
         raise UsageError(f"The request cannot be read: {exc}") from exc
     if not (isinstance(request, dict) and request):
-        raise UsageError('The request has to be a JSON object, as {"prompt": "..."}.')
+        raise UsageError('The request must be a JSON object with members, such as {"prompt": "..."}.')
     return request
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not valid JSON")
 
 
-def _page(result: Submitted) -> Iterable[RenderableType]:
+def render(result: Submission) -> Iterable[RenderableType]:
+    """Renders the submission for the terminal, or the task after waiting for it."""
     name = f"{result.submission.provider}/{result.submission.task_id}"
     if result.task:
-        yield from task_page(result.task)
+        yield from render_task(result.task)
         return
-    yield Text(f"{name} is submitted.")
-    yield Text(f"Wait for it: catchlight wait {shlex.quote(name)}", "dim")
+    yield Text(f"Submitted {name}.")
+    yield Text(f"To wait for it: catchlight wait {shlex.quote(name)}", "dim")
 
 
 COMMAND = Command(

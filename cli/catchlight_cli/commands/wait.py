@@ -7,57 +7,60 @@ from collections.abc import Sequence
 from catchlight.api.schemas import TaskResponse
 from catchlight.client import TasksClient
 from catchlight.models import TaskStatus
+from catchlight_cli.arguments import TaskName, add_tasks
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands.get import Tasks
-from catchlight_cli.lookup.api_tasks import TaskName, asked, each_of, look_up, task_name
-from catchlight_cli.output_tasks import tasks_table
+from catchlight_cli.output import Output
+from catchlight_cli.output_tasks import render_tasks
+from catchlight_cli.task_lookup import get_task, get_tasks
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `wait` to its parser."""
-    parser.add_argument("tasks", nargs="+", type=task_name, metavar="TASK", help="flux-kontext/task12345, or its id")
+    add_tasks(parser, nargs="+")
     parser.add_argument(
         "--timeout",
         type=float,
         default=DEFAULT_TIMEOUT_SECONDS,
         metavar="SECONDS",
-        help=f"for all of them together ({DEFAULT_TIMEOUT_SECONDS:.0f})",
+        help=f"maximum time for all tasks together (default: {DEFAULT_TIMEOUT_SECONDS:.0f})",
     )
 
 
 def run(session: Session) -> ExitStatus:
-    """Waits until all named tasks are done or the timeout is over. Returns FINE if all of them are archived."""
+    """Waits until all named tasks are done or the timeout is over. Returns SUCCESS if all of them are archived."""
     deadline = time.monotonic() + session.options.timeout
     names = session.options.tasks
     with TasksClient.of(session.stack) as api:
         # Waits for one task after the other: the others progress meanwhile, and only one request is open at a time.
-        one_by_one = session.screen.track(names, "Waiting", total=len(names))
-        tasks = list(each_of(one_by_one, lambda name: _wait(api, name, deadline), session.screen.error))
-    session.screen.show(Tasks(tasks=tuple(tasks)), lambda: [tasks_table(tasks)])
-    for task in tasks:
-        if not task.done:
-            session.screen.error(f"{task.provider}/{task.task_id} is not done yet: {task.status}.")
-    return status_of(tasks) if len(tasks) == len(names) else ExitStatus.WRONG
+        tracked = session.output.track(names, "Waiting", total=len(names))
+        tasks = list(get_tasks(tracked, lambda name: _wait(api, name, deadline), session.output.error))
+    session.output.show(Tasks(tasks=tuple(tasks)), lambda: [render_tasks(tasks)])
+    status = exit_status(tasks, session.output)
+    return status if len(tasks) == len(names) else ExitStatus.FAILURE
 
 
 def _wait(api: TasksClient, name: TaskName, deadline: float) -> TaskResponse:
-    provider = name.provider or look_up(api, name).provider
-    left = max(0.0, deadline - time.monotonic())
-    return asked(name, lambda: api.wait(provider, name.task_id, timeout_seconds=left))
+    task = get_task(api, name)
+    timeout = max(0.0, deadline - time.monotonic())
+    return task if task.done else api.wait(task.provider, task.task_id, timeout_seconds=timeout)
 
 
-def status_of(tasks: Sequence[TaskResponse]) -> ExitStatus:
-    """Returns FINE if every task is ARCHIVED, that is, has all its images; else WRONG."""
-    is_fine = all(task.status is TaskStatus.ARCHIVED for task in tasks)
-    return ExitStatus.FINE if is_fine else ExitStatus.WRONG
+def exit_status(tasks: Sequence[TaskResponse], output: Output) -> ExitStatus:
+    """Returns SUCCESS if every task is ARCHIVED. Prints an error for each task that is not done."""
+    for task in tasks:
+        if not task.done:
+            output.error(f"{task.provider}/{task.task_id} is not done yet: {task.status}.")
+    is_success = all(task.status is TaskStatus.ARCHIVED for task in tasks)
+    return ExitStatus.SUCCESS if is_success else ExitStatus.FAILURE
 
 
 COMMAND = Command(
     name="wait",
     summary="wait until tasks are done",
-    description="Waits until tasks are done. The exit status is 0 if all of them are ARCHIVED, 1 otherwise.",
+    description="Waits until tasks are done. The exit code is 0 if all of them are ARCHIVED, 1 otherwise.",
     add_arguments=add_arguments,
     run=run,
 )

@@ -1,8 +1,9 @@
 """Serves the gallery over HTTP to the user's browser on this machine only.
 
-The content is read with the AWS credentials of the user who started it. Therefore the server listens on 127.0.0.1
-only; its URL contains a secret that other users of the machine do not know; requests with another Host header are
-refused (DNS rebinding: a foreign page's name could resolve to 127.0.0.1), and so are requests from other pages.
+The server reads tasks and images with the AWS credentials of the user who started it. Therefore it listens on
+127.0.0.1 only; its URL contains a secret that other users of the machine do not know; requests with another Host header
+are refused (DNS rebinding: the name of another page's host could resolve to 127.0.0.1), as are requests from other
+pages.
 """
 
 import contextlib
@@ -21,8 +22,8 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 
 from catchlight.client import TasksApiError, TasksClient
-from catchlight.client.aws_errors import CatchlightError
-from catchlight_cli.gallery.site import Answer, GallerySite
+from catchlight.client.errors import CatchlightError
+from catchlight_cli.gallery.site import GallerySite, Response
 
 HOST = "127.0.0.1"
 _HEADERS = {
@@ -50,7 +51,7 @@ class GalleryServer:
         return f"http://{HOST}:{self._server.server_port}/{self._server.secret}/"
 
     def start(self) -> None:
-        """Starts to answer requests, in a thread."""
+        """Starts the server in a thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -84,7 +85,7 @@ class _Server(ThreadingHTTPServer):
         try:
             super().__init__((HOST, port), _Handler)
         except (OSError, OverflowError) as exc:
-            raise CatchlightError(f"Port {port} cannot be had ({exc}). Choose another with --port.") from exc
+            raise CatchlightError(f"Port {port} is not available ({exc}). Choose another one with --port.") from exc
 
     def server_bind(self) -> None:
         """Binds the port without the DNS lookup of this machine's name that HTTPServer makes."""
@@ -125,19 +126,17 @@ class _Handler(BaseHTTPRequestHandler):
             f"{HOST}:{self.server.server_port}",
             f"localhost:{self.server.server_port}",
         ):
-            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "This is a gallery of another address.")
+            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "The Host header is not that of this gallery.")
         elif not hmac.compare_digest(secret.encode(), self.server.secret.encode()):
-            self._refuse(
-                HTTPStatus.NOT_FOUND, "Open the address that `catchlight gallery` prints, with all that is in it."
-            )
-        elif not self._is_asked_by_the_gallery(path):
-            self._refuse(HTTPStatus.FORBIDDEN, "Another page asks for this.")
+            self._refuse(HTTPStatus.NOT_FOUND, "Open the complete URL that `catchlight gallery` prints.")
+        elif not self._is_from_the_gallery(path):
+            self._refuse(HTTPStatus.FORBIDDEN, "Requests from other pages are refused.")
         else:
-            self._send(self.server.site.answer(path, dict(parse_qsl(url.query))))
+            self._send(self.server.site.respond(path, dict(parse_qsl(url.query))))
 
     def do_POST(self) -> None:
         self.close_connection = True  # the request's body is not read
-        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "There is nothing to change here.")
+        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "The gallery is read-only.")
 
     # Method names that http.server requires.
     do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_POST  # noqa: N815
@@ -145,34 +144,34 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Logs nothing: a request log would contain the secret URL and task ids."""
 
-    def _is_asked_by_the_gallery(self, path: str) -> bool:
-        # Browsers name the requesting page in Sec-Fetch-Site; other clients that know the secret are allowed.
+    def _is_from_the_gallery(self, path: str) -> bool:
+        # Browsers say in Sec-Fetch-Site which page sends the request; other clients need only the secret.
         site = self.headers.get("Sec-Fetch-Site", "none")
-        is_opened_by_a_link = path == "" and self.headers.get("Sec-Fetch-Dest") == "document"
-        return site in ("same-origin", "none") or is_opened_by_a_link
+        is_navigation = path == "" and self.headers.get("Sec-Fetch-Dest") == "document"
+        return site in ("same-origin", "none") or is_navigation
 
-    def _refuse(self, status: HTTPStatus, why: str) -> None:
-        content = f"{why}\n".encode()
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        content = f"{reason}\n".encode()
         headers = {"Content-Type": "text/plain; charset=utf-8", "Content-Security-Policy": "default-src 'none'"}
-        self._send(Answer(status, headers, [content], len(content)))
+        self._send(Response(status, headers, [content], len(content)))
 
-    def _send(self, answer: Answer) -> None:
-        with answer.release:
-            self.send_response_only(answer.status)
-            for name, value in (_HEADERS | answer.headers).items():
+    def _send(self, response: Response) -> None:
+        with response.release:
+            self.send_response_only(response.status)
+            for name, value in (_HEADERS | response.headers).items():
                 self.send_header(name, value)
-            if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:
+            if response.status is HTTPStatus.METHOD_NOT_ALLOWED:
                 self.send_header("Allow", "GET")
-            if answer.length is None:
+            if response.length is None:
                 self.close_connection = True
                 self.send_header("Connection", "close")
             else:
-                self.send_header("Content-Length", str(answer.length))
+                self.send_header("Content-Length", str(response.length))
             self.end_headers()
             if self.command == "HEAD":
                 return
             try:
-                for chunk in answer.body:
+                for chunk in response.body:
                     self.wfile.write(chunk)
                 self.wfile.flush()
             except (TasksApiError, httpx.RequestError):

@@ -1,4 +1,4 @@
-"""Answers the gallery's requests: static files of the page, tasks from the tasks API, and archived images."""
+"""Responds to the gallery's requests: static files of the page, tasks of the tasks API, and archived images."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from catchlight.api.schemas import PageQuery, TaskResponse
 from catchlight.client import NotFoundError, TasksApiError, TasksClient
-from catchlight.client.aws_errors import explain
+from catchlight.client.aws_errors import describe_error
 
 _CONTENT_TYPES = {
     "html": "text/html; charset=utf-8",
@@ -34,15 +34,15 @@ _PAGE_POLICY = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _IMAGE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
-# Presigned links are left out: they change with every answer, and the page loads images from this server.
-_NOT_FOR_THE_PAGE = {"images": {"__all__": {"link", "link_expires_at"}}}
+# Presigned links are left out: they change with every response, and the page loads images from this server.
+_EXCLUDED = {"images": {"__all__": {"link", "link_expires_at"}}}
 _LINK_MARGIN = timedelta(seconds=30)
-_LINKS_KEPT = 5000
+_MAX_LINKS = 5000
 _CHUNK_BYTES = 64 * 1024
 
 
 @dataclass
-class Answer:
+class Response:
     """An HTTP response. `body` is streamed; `release` closes the connection that it is read from."""
 
     status: HTTPStatus
@@ -53,15 +53,15 @@ class Answer:
 
 
 class GallerySite:
-    """Answers requests for the gallery from a tasks API. Thread-safe."""
+    """Responds to the gallery's requests with data of a tasks API. Thread-safe."""
 
     def __init__(self, api: TasksClient) -> None:
         self._api = api
-        self._links = _Links()
+        self._links = _LinkCache()
         static = resources.files("catchlight_cli.gallery") / "static"
         self._files = {file.name: file.read_bytes() for file in static.iterdir()}
 
-    def answer(self, path: str, query: Mapping[str, str]) -> Answer:
+    def respond(self, path: str, query: Mapping[str, str]) -> Response:
         """Returns the response for a path, which is given without its leading slash."""
         try:
             match [unquote(part) for part in path.split("/")]:
@@ -76,46 +76,46 @@ class GallerySite:
                 case ["images", provider, task_id, name] if provider and task_id:
                     return self._image(provider, task_id, name)
         except ValidationError:
-            return _trouble(HTTPStatus.BAD_REQUEST, "The API has no such filter.")
+            return _error(HTTPStatus.BAD_REQUEST, "The filter is invalid.")
         except NotFoundError as exc:
-            return _trouble(HTTPStatus.NOT_FOUND, str(exc))
+            return _error(HTTPStatus.NOT_FOUND, str(exc))
         except TasksApiError as exc:
-            return _trouble(HTTPStatus.BAD_GATEWAY, str(exc))
+            return _error(HTTPStatus.BAD_GATEWAY, str(exc))
         except BotoCoreError as exc:
-            return _trouble(HTTPStatus.BAD_GATEWAY, explain(exc))
-        return _trouble(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+            return _error(HTTPStatus.BAD_GATEWAY, describe_error(exc))
+        return _error(HTTPStatus.NOT_FOUND, "There is no such page.")
 
-    def _file(self, name: str) -> Answer:
+    def _file(self, name: str) -> Response:
         content_type = _CONTENT_TYPES[name.rpartition(".")[2]]
         headers = {
             "Content-Type": content_type,
             "Content-Security-Policy": _PAGE_POLICY,
             "Cache-Control": "no-cache",
         }
-        return Answer(HTTPStatus.OK, headers, [self._files[name]], len(self._files[name]))
+        return Response(HTTPStatus.OK, headers, [self._files[name]], len(self._files[name]))
 
-    def _tasks(self, query: Mapping[str, str]) -> Answer:
-        asked = PageQuery.model_validate(query)
+    def _tasks(self, query: Mapping[str, str]) -> Response:
+        filters = PageQuery.model_validate(query)
         page = self._api.page(
-            status=asked.status,
-            provider=asked.provider,
-            since=asked.since,
-            limit=asked.limit,
-            cursor=asked.cursor,
+            status=filters.status,
+            provider=filters.provider,
+            since=filters.since,
+            limit=filters.limit,
+            cursor=filters.cursor,
         )
         for task in page.tasks:
-            self._links.remember(task)
-        return _model(page, {"tasks": {"__all__": _NOT_FOR_THE_PAGE}})
+            self._links.add(task)
+        return _json(page, {"tasks": {"__all__": _EXCLUDED}})
 
-    def _task(self, provider: str, task_id: str) -> Answer:
+    def _task(self, provider: str, task_id: str) -> Response:
         task = self._api.task(provider, task_id)
-        self._links.remember(task)
-        return _model(task, _NOT_FOR_THE_PAGE)
+        self._links.add(task)
+        return _json(task, _EXCLUDED)
 
-    def _image(self, provider: str, task_id: str, name: str) -> Answer:
+    def _image(self, provider: str, task_id: str, name: str) -> Response:
         kind, _, index = name.partition("-")
         if not index.isdecimal():
-            return _trouble(HTTPStatus.NOT_FOUND, "There is no such image.")
+            return _error(HTTPStatus.NOT_FOUND, "There is no such image.")
         release = ExitStack()
         response = self._open(release, provider, task_id, kind, int(index))
         content_type = response.headers.get("Content-Type", "")
@@ -129,7 +129,7 @@ class GallerySite:
         }
         length = response.headers.get("Content-Length", "")
         body = response.iter_bytes(_CHUNK_BYTES)
-        return Answer(HTTPStatus.OK, headers, body, int(length) if length.isdecimal() else None, release)
+        return Response(HTTPStatus.OK, headers, body, int(length) if length.isdecimal() else None, release)
 
     def _open(self, release: ExitStack, provider: str, task_id: str, kind: str, index: int) -> httpx.Response:
         if link := self._links.take(provider, task_id, f"{kind}-{index}"):
@@ -139,14 +139,14 @@ class GallerySite:
         return release.enter_context(self._api.open_link(self._api.image_link(provider, task_id, kind, index)))
 
 
-def _model(model: BaseModel, exclude: dict[str, Any]) -> Answer:
+def _json(model: BaseModel, exclude: dict[str, Any]) -> Response:
     content = model.model_dump_json(by_alias=True, exclude_none=True, exclude=exclude).encode()
-    return Answer(HTTPStatus.OK, _json_headers(), [content], len(content))
+    return Response(HTTPStatus.OK, _json_headers(), [content], len(content))
 
 
-def _trouble(status: HTTPStatus, detail: str) -> Answer:
+def _error(status: HTTPStatus, detail: str) -> Response:
     content = json.dumps({"detail": detail}).encode()
-    return Answer(status, _json_headers(), [content], len(content))
+    return Response(status, _json_headers(), [content], len(content))
 
 
 def _json_headers() -> dict[str, str]:
@@ -157,26 +157,26 @@ def _json_headers() -> dict[str, str]:
     }
 
 
-class _Links:
+class _LinkCache:
     """Caches the image links of tasks that the page has loaded, which halves the API calls per image."""
 
     def __init__(self) -> None:
         self._links: OrderedDict[tuple[str, str, str], tuple[str, datetime]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def remember(self, task: TaskResponse) -> None:
+    def add(self, task: TaskResponse) -> None:
         for key, link in _links_of(task):
             with self._lock:
                 self._links[key] = link
                 self._links.move_to_end(key)
-                if len(self._links) > _LINKS_KEPT:
+                if len(self._links) > _MAX_LINKS:
                     self._links.popitem(last=False)
 
     def take(self, provider: str, task_id: str, name: str) -> str | None:
         """Returns a link and removes it, so that a retry after a failure requests a fresh one. None if expired."""
         with self._lock:
-            link, dies_at = self._links.pop((provider, task_id, name), (None, datetime.min.replace(tzinfo=UTC)))
-        return link if dies_at > datetime.now(UTC) + _LINK_MARGIN else None
+            link, expires_at = self._links.pop((provider, task_id, name), (None, datetime.min.replace(tzinfo=UTC)))
+        return link if expires_at > datetime.now(UTC) + _LINK_MARGIN else None
 
 
 def _links_of(task: TaskResponse) -> Iterator[tuple[tuple[str, str, str], tuple[str, datetime]]]:

@@ -1,1 +1,1 @@
-"""Reads the state of a stack and of its tasks."""
+"""Reads and checks the state of a stack and of its tasks."""

@@ -1,4 +1,4 @@
-"""Reads failed archiving attempts from the log of ArchiveImages: a task's item has a reason only after the last one."""
+"""Reads failed archiving attempts from the log of ArchiveImages. A task's item has a reason only after the last one."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from catchlight.client.aws_errors import explain
+from catchlight.client.aws_errors import describe_error
 from catchlight.client.stack import Stack
 from catchlight.models import Model
 
@@ -18,22 +18,23 @@ _MESSAGE = "not archived yet"
 _MAX_PAGES = 5
 
 
-class FailedTry(Model):
+class FailedAttempt(Model):
     """A failed attempt to archive an image, and the reason."""
 
     at: datetime
     reason: str
 
 
-def failed_tries(stack: Stack, task: str, *, since: datetime, remark: Callable[[str], None]) -> tuple[FailedTry, ...]:
-    """Returns a task's failed attempts since then, oldest first; none, and calls `remark`, if the log is unreadable."""
+def failed_attempts(
+    stack: Stack, task: str, *, since: datetime, warn: Callable[[str], None]
+) -> tuple[FailedAttempt, ...]:
+    """Returns a task's failed attempts since then, the oldest first. Calls `warn` if the log cannot be read."""
     try:
         return tuple(_read(_local_lines(stack) if stack.is_local else _lines(stack, task, since), task, since))
     except FileNotFoundError:  # local stack: the function has not written a log yet
         return ()
     except (ClientError, BotoCoreError, OSError) as exc:
-        reason = str(exc) if isinstance(exc, OSError) else explain(exc)
-        remark(f"Failed tries are not shown: the log of ArchiveImages cannot be read. {reason}")
+        warn(f"Failed attempts are not shown: the log of ArchiveImages cannot be read. {describe_error(exc)}")
         return ()
 
 
@@ -56,12 +57,12 @@ def _local_lines(stack: Stack) -> Iterable[str]:
     return (stack.logs / "ArchiveImagesFunction.log").read_text().splitlines() if stack.logs else ()
 
 
-def _read(lines: Iterable[str], task: str, since: datetime) -> Iterator[FailedTry]:
+def _read(lines: Iterable[str], task: str, since: datetime) -> Iterator[FailedAttempt]:
     for line in lines:
         # Skips lines that are not log events of the function, such as Lambda's own.
         with suppress(ValueError, KeyError, TypeError):
-            said: dict[str, Any] = json.loads(line)
-            if said["message"] == _MESSAGE and said["task"] == task:
-                at = datetime.fromisoformat(said["timestamp"])
+            event: dict[str, Any] = json.loads(line)
+            if event["message"] == _MESSAGE and event["task"] == task:
+                at = datetime.fromisoformat(event["timestamp"])
                 if at >= since:
-                    yield FailedTry(at=at, reason=str(said["reason"]))
+                    yield FailedAttempt(at=at, reason=str(event["reason"]))

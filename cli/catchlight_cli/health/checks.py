@@ -13,39 +13,49 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import computed_field
 
 from catchlight.aws.secrets import TOKEN_PATTERN, ProviderKeys, provider_keys
-from catchlight.client.aws_errors import explain
+from catchlight.client.aws_errors import describe_error
 from catchlight.client.stack import Stack
 from catchlight.errors import SettingsError
 from catchlight.models import Model, TaskStatus
 from catchlight.providers import PROVIDERS
-from catchlight_cli.health.probe import BINARY_TYPE, PROVIDER, PROVIDER_TIMEOUT_SECONDS, Answer, Endpoint, ProbeItem
+from catchlight_cli.health.probe import (
+    BINARY_TYPE,
+    PROVIDER,
+    PROVIDER_TIMEOUT_SECONDS,
+    Endpoint,
+    ProbeItem,
+    ProbeResponse,
+)
 from catchlight_cli.health.queues import queue_depths
+from catchlight_cli.output import plural
 
 # ReceiveCallback refuses bodies longer than 64 KiB.
-_TOO_LONG = 64 * 1024
+_MAX_BODY_BYTES = 64 * 1024
+# DescribeAlarms accepts at most this many names.
+_MAX_ALARMS_PER_CALL = 100
 
 
-class Verdict(StrEnum):
+class CheckStatus(StrEnum):
     """The result of a check."""
 
-    FINE = "fine"
-    WRONG = "wrong"
-    SKIPPED = "skipped"  # it could not be checked, which alone is not an error
+    OK = "ok"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # it could not be checked, which is not an error
 
 
 class Check(Model):
     """A check: its subject, its result, and what to do next."""
 
     subject: str
-    verdict: Verdict
+    status: CheckStatus
     detail: str
-    next: str = ""  # what to do about it
+    next_step: str = ""
 
 
-class Acknowledgement(Model):
-    """Measured response times of accepted callbacks."""
+class Latency(Model):
+    """Response times of accepted callbacks."""
 
-    probes: int
+    samples: int
     median_seconds: float
     max_seconds: float
 
@@ -54,6 +64,18 @@ class Acknowledgement(Model):
     def share_of_timeout(self) -> float:
         """The slowest response time as a share of the 15 s after which providers close the connection."""
         return self.max_seconds / PROVIDER_TIMEOUT_SECONDS
+
+
+def _ok(subject: str, detail: str) -> Check:
+    return Check(subject=subject, status=CheckStatus.OK, detail=detail)
+
+
+def _failed(subject: str, detail: str, next_step: str) -> Check:
+    return Check(subject=subject, status=CheckStatus.FAILED, detail=detail, next_step=next_step)
+
+
+def _skipped(subject: str, detail: str, next_step: str = "") -> Check:
+    return Check(subject=subject, status=CheckStatus.SKIPPED, detail=detail, next_step=next_step)
 
 
 def _read_secret(stack: Stack, logical_id: str) -> str:
@@ -67,12 +89,11 @@ def check_token(stack: Stack) -> tuple[Check, str | None]:
     try:
         token = _read_secret(stack, "CallbackTokenSecret")
     except (ClientError, BotoCoreError) as exc:
-        return Check(subject=subject, verdict=Verdict.WRONG, detail="cannot be read", next=explain(exc)), None
+        return _failed(subject, "cannot be read", describe_error(exc)), None
     if not TOKEN_PATTERN.fullmatch(token):
-        problem = "no callback can match it: it needs 32 to 128 letters, digits, - and _"
-        rotate = "put another value into the secret, and the new URL into your requests"
-        return Check(subject=subject, verdict=Verdict.WRONG, detail=problem, next=rotate), None
-    return Check(subject=subject, verdict=Verdict.FINE, detail=f"{len(token)} characters"), token
+        problem = "invalid: a token has 32 to 128 letters, digits, - and _, so no callback is accepted"
+        return _failed(subject, problem, "put a valid token into the secret, and the new URL into your requests"), None
+    return _ok(subject, f"{len(token)} characters"), token
 
 
 def check_provider_keys(stack: Stack) -> tuple[list[Check], ProviderKeys]:
@@ -83,157 +104,132 @@ def check_provider_keys(stack: Stack) -> tuple[list[Check], ProviderKeys]:
         secret = _read_secret(stack, "ProviderKeysSecret")
         keys = {provider: provider_keys(secret, provider) for provider in PROVIDERS}
     except (ClientError, BotoCoreError) as exc:
-        return [
-            Check(subject=subject, verdict=Verdict.WRONG, detail="cannot be read", next=explain(exc))
-        ], ProviderKeys()
+        return [_failed(subject, "cannot be read", describe_error(exc))], ProviderKeys()
     except SettingsError as exc:
-        return [Check(subject=subject, verdict=Verdict.WRONG, detail=str(exc), next=put)], ProviderKeys()
+        return [_failed(subject, str(exc), put)], ProviderKeys()
     checks = []
     if unknown := sorted(set(json.loads(secret)) - set(PROVIDERS)):
-        problem = f"no provider is called {', '.join(unknown)}; there are {', '.join(PROVIDERS)}"
-        checks.append(
-            Check(subject=subject, verdict=Verdict.WRONG, detail=problem, next="correct the name in the secret")
-        )
+        problem = f"unknown provider {', '.join(unknown)}; the providers are {', '.join(PROVIDERS)}"
+        checks.append(_failed(subject, problem, "correct the name in the secret"))
     for provider, found in keys.items():
         if found.webhook_key is not None and not found.webhook_key.get_secret_value():
-            checks.append(
-                Check(
-                    subject=f"{provider} webhook key",
-                    verdict=Verdict.WRONG,
-                    detail="is empty: every callback is refused",
-                    next="put the key there, or leave webhookKey out",
-                )
-            )
-        without = "lost callbacks are not made good, nor are callbacks confirmed"
-        checks.append(
-            Check(
-                subject=f"{provider} API key",
-                verdict=Verdict.FINE if found.usable_api_key else Verdict.SKIPPED,
-                detail="present" if found.usable_api_key else f"missing: {without}",
-                next="" if found.usable_api_key else f"if you use {provider}, {put}",
-            )
-        )
+            problem = "empty: every callback is refused"
+            checks.append(_failed(f"{provider} webhook key", problem, "put the key there, or leave webhookKey out"))
+        if found.usable_api_key:
+            checks.append(_ok(f"{provider} API key", "present"))
+        else:
+            missing = "missing: missed callbacks are not recovered, and callbacks are not confirmed"
+            checks.append(_skipped(f"{provider} API key", missing, f"if you use {provider}, {put}"))
     if not any(found.usable_api_key for found in keys.values()):
-        checks.append(Check(subject=subject, verdict=Verdict.WRONG, detail="no provider has an API key", next=put))
+        checks.append(_failed(subject, "no provider has an API key", put))
     return checks, keys[PROVIDER]
 
 
 def check_endpoint(
-    stack: Stack, endpoint: Endpoint, *, probes: int, now: datetime, on_progress: Callable[[], None]
-) -> tuple[list[Check], Acknowledgement | None]:
-    """Sends valid and forged callbacks to the endpoint and checks its responses; measures the time of accepted ones."""
+    stack: Stack, endpoint: Endpoint, *, samples: int, now: datetime, on_progress: Callable[[], None]
+) -> tuple[list[Check], Latency | None]:
+    """Sends valid and forged callbacks to the endpoint, and checks its responses.
+
+    Returns also the latency of the accepted callbacks, `samples` of which are sent for this measurement; None if no
+    callback was accepted.
+    """
     checks: list[Check] = []
-    accepted: list[Answer] = []
+    accepted: list[ProbeResponse] = []
     try:
         with ProbeItem.put(stack.client("dynamodb"), stack.table, now) as item:
-            for check, answer in _calls(endpoint, item):
+            for check, response in _calls(endpoint, item):
                 checks.append(check)
-                accepted += [answer] if answer.status == httpx.codes.OK else []
+                accepted += [response] if response.status == httpx.codes.OK else []
                 on_progress()
-            for _ in range(probes):
-                answer = endpoint.call(item.task_id)
-                accepted += [answer] if answer.status == httpx.codes.OK else []
+            for _ in range(samples):
+                response = endpoint.call(item.task_id)
+                accepted += [response] if response.status == httpx.codes.OK else []
                 on_progress()
     except httpx.HTTPError as exc:
-        unreachable = f"{endpoint.api_url} does not answer: {type(exc).__name__}"
-        next_step = "look at the API and at your network; `catchlight status` speaks to AWS only"
-        checks.append(Check(subject="endpoint", verdict=Verdict.WRONG, detail=unreachable, next=next_step))
+        problem = f"{endpoint.api_url} does not respond: {type(exc).__name__}"
+        checks.append(_failed("endpoint", problem, "check your network and the API in the API Gateway console"))
     except (ClientError, BotoCoreError) as exc:
-        problem = "the probe's item could not be written and deleted"
-        checks.append(Check(subject="endpoint", verdict=Verdict.WRONG, detail=problem, next=explain(exc)))
+        checks.append(_failed("endpoint", "the probe item could not be written or deleted", describe_error(exc)))
     if not accepted:
         return checks, None
-    seconds = [answer.seconds for answer in accepted]
-    measured = Acknowledgement(probes=len(seconds), median_seconds=statistics.median(seconds), max_seconds=max(seconds))
-    checks.append(_check_acknowledgement(measured))
-    return checks, measured
+    seconds = [response.seconds for response in accepted]
+    latency = Latency(samples=len(seconds), median_seconds=statistics.median(seconds), max_seconds=max(seconds))
+    checks.append(_check_latency(latency))
+    return checks, latency
 
 
-def _calls(endpoint: Endpoint, item: ProbeItem) -> Iterator[tuple[Check, Answer]]:
-    logs = "the log of ReceiveCallback says why"
+def _calls(endpoint: Endpoint, item: ProbeItem) -> Iterator[tuple[Check, ProbeResponse]]:
+    def check(
+        subject: str, response: ProbeResponse, expected: int, next_step: str = "see the log of ReceiveCallback"
+    ) -> tuple[Check, ProbeResponse]:
+        if response.status == expected:
+            return _ok(subject, f"HTTP {response.status}"), response
+        return _failed(subject, f"HTTP {response.status}, expected {expected}", next_step), response
 
-    def check(subject: str, answer: Answer, expected: int, next_step: str = logs) -> tuple[Check, Answer]:
-        is_fine = answer.status == expected
-        detail = f"answered {answer.status}" + ("" if is_fine else f", expected {expected}")
-        verdict = Verdict.FINE if is_fine else Verdict.WRONG
-        return Check(subject=subject, verdict=verdict, detail=detail, next="" if is_fine else next_step), answer
-
-    answer = endpoint.call(item.task_id)
+    response = endpoint.call(item.task_id)
     status = item.status()
-    if answer.status == httpx.codes.OK and status != TaskStatus.FAILED:
-        stale = Check(
-            subject="good callback",
-            verdict=Verdict.WRONG,
-            detail=f"answered 200, but the table says {status}",
-            next="is this API of this stack? Look at the outputs of the stack",
-        )
-        yield stale, answer
+    if response.status == httpx.codes.OK and status != TaskStatus.FAILED:
+        problem = f"HTTP 200, but the status in the table is {status}"
+        next_step = "check in the stack's outputs whether this API and this table belong to the same stack"
+        yield _failed("valid callback", problem, next_step), response
     else:
-        yield check("good callback", answer, 200)
-    yield check("the same again", endpoint.call(item.task_id), 200)
+        yield check("valid callback", response, 200)
+    yield check("repeated callback", endpoint.call(item.task_id), 200)
     yield check("body in base64", endpoint.call(item.task_id, content_type=BINARY_TYPE), 200)
-    yield check("trailing slash", endpoint.call(item.task_id, slash="/"), 200, "providers take this for a loss")
+    lost = "providers that add a slash cannot deliver callbacks; see the log of ReceiveCallback"
+    yield check("trailing slash", endpoint.call(item.task_id, slash="/"), 200, lost)
     forged = "".join(secrets.choice(string.ascii_letters) for _ in range(48))
-    open_door = "anybody can post results: take the endpoint down until this is repaired"
-    yield check("forged token", endpoint.call(item.task_id, token=forged), 401, open_door)
+    insecure = "the endpoint accepts forged results: disable it until this is fixed"
+    yield check("forged token", endpoint.call(item.task_id, token=forged), 401, insecure)
     if endpoint.webhook_key:
-        answer = endpoint.call(item.task_id, webhook_key=f"not {endpoint.webhook_key}")
-        yield check("forged signature", answer, 401, open_door)
-    yield check("body over 64 KiB", endpoint.call(item.task_id, padding=_TOO_LONG), 413)
+        response = endpoint.call(item.task_id, webhook_key=f"not {endpoint.webhook_key}")
+        yield check("forged signature", response, 401, insecure)
+    yield check("body over 64 KiB", endpoint.call(item.task_id, padding=_MAX_BODY_BYTES), 413)
     # API Gateway has no route for GET and responds itself.
     yield check("GET instead of POST", endpoint.call(item.task_id, method="GET"), 404)
 
 
-def _check_acknowledgement(measured: Acknowledgement) -> Check:
-    is_fine = measured.max_seconds < PROVIDER_TIMEOUT_SECONDS / 2
-    return Check(
-        subject="acknowledgement",
-        verdict=Verdict.FINE if is_fine else Verdict.WRONG,
-        detail=f"median {measured.median_seconds * 1000:.0f} ms, slowest {measured.max_seconds * 1000:.0f} ms of "
-        f"{measured.probes}: {measured.share_of_timeout:.1%} of the 15 s that providers wait",
-        next="" if is_fine else "more MemorySize for ReceiveCallback, or look at what DynamoDB takes",
+def _check_latency(latency: Latency) -> Check:
+    detail = (
+        f"median {latency.median_seconds * 1000:.0f} ms, maximum {latency.max_seconds * 1000:.0f} ms of "
+        f"{latency.samples} callbacks: {latency.share_of_timeout:.1%} of the 15 s that providers wait"
     )
+    if latency.max_seconds < PROVIDER_TIMEOUT_SECONDS / 2:
+        return _ok("callback latency", detail)
+    next_step = "raise MemorySize of ReceiveCallback, or check the latency of DynamoDB"
+    return _failed("callback latency", detail, next_step)
 
 
 def check_queues(stack: Stack) -> Iterator[Check]:
     """Checks that the stack's dead-letter queues are empty."""
     for queue in queue_depths(stack):
         if queue.should_be_empty:
-            is_fine = not queue.messages
-            yield Check(
-                subject=queue.queue,
-                verdict=Verdict.FINE if is_fine else Verdict.WRONG,
-                detail="empty" if is_fine else f"{queue.messages} messages: {queue.holds}",
-                next="" if is_fine else queue.next_step,
-            )
+            if queue.messages:
+                yield _failed(queue.queue, f"{plural(queue.messages, 'message')}: {queue.content}", queue.next_step)
+            else:
+                yield _ok(queue.queue, "empty")
 
 
 def check_alarms(stack: Stack) -> Iterator[Check]:
-    """Checks that no alarm of the stack is in state ALARM, and that alarms are sent to a topic."""
-    subject = "alarms"
+    """Checks that no alarm of the stack is in state ALARM, and that alarms notify a topic."""
     if stack.is_local:
-        yield Check(subject=subject, verdict=Verdict.SKIPPED, detail="the local stack has none")
+        yield _skipped("alarms", "the local stack has no alarms")
         return
     # An alarm's physical id is its name.
     names = sorted(name for logical_id, name in stack.resources.items() if logical_id.endswith("Alarm"))
-    ringing = []
+    active = []
     try:
-        for start in range(0, len(names), 100):
-            found = stack.client("cloudwatch").describe_alarms(AlarmNames=names[start : start + 100])
-            ringing += [alarm for alarm in found["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
+        for start in range(0, len(names), _MAX_ALARMS_PER_CALL):
+            batch = names[start : start + _MAX_ALARMS_PER_CALL]
+            found = stack.client("cloudwatch").describe_alarms(AlarmNames=batch)
+            active += [alarm for alarm in found["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
     except (ClientError, BotoCoreError) as exc:
-        yield Check(subject=subject, verdict=Verdict.SKIPPED, detail="cannot be read", next=explain(exc))
+        yield _skipped("alarms", "cannot be read", describe_error(exc))
         return
-    for alarm in ringing:
-        yield Check(
-            subject=alarm["AlarmName"], verdict=Verdict.WRONG, detail="in ALARM", next=alarm.get("AlarmDescription", "")
-        )
-    if not ringing:
-        yield Check(subject=subject, verdict=Verdict.FINE, detail=f"none of {len(names)} in ALARM")
+    for alarm in active:
+        yield _failed(alarm["AlarmName"], "in state ALARM", alarm.get("AlarmDescription", ""))
+    if not active:
+        yield _ok("alarms", f"none of {len(names)} in state ALARM")
     if not stack.parameters.get("AlarmTopicArn"):
-        yield Check(
-            subject="who hears alarms",
-            verdict=Verdict.SKIPPED,
-            detail="nobody: they show in CloudWatch only",
-            next="deploy with AlarmTopicArn, the ARN of an SNS topic",
-        )
+        next_step = "deploy with AlarmTopicArn, the ARN of an SNS topic"
+        yield _skipped("alarm notifications", "none: alarms are visible in CloudWatch only", next_step)

@@ -1,4 +1,4 @@
-"""Explains the state of a task: its history, the reason for its status, and what happens next."""
+"""Explains a task: its history, the reason for its status, and the next step."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -7,35 +7,34 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from catchlight.models import Failure, FailureReason, Image, ImageState, Model, Reporter, Task, TaskStatus
+from catchlight.models import Failure, FailureReason, Image, ImageState, Model, Task, TaskStatus
 from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST
-from catchlight_cli.durations import in_words, parse_time
-from catchlight_cli.health.archive_log import FailedTry
-from catchlight_cli.health.polling_executions import Search
+from catchlight_cli.durations import format_duration, parse_time
+from catchlight_cli.health.archive_log import FailedAttempt
+from catchlight_cli.health.polling_executions import ExecutionSearch
 
 _REASONS = {
-    FailureReason.CONTENT_POLICY: "The service refused what was asked for, by its content policy.",
-    FailureReason.INTERNAL: "The service failed, by a fault of its own.",
-    FailureReason.GENERATION_FAILED: "The service could not generate the image.",
-    FailureReason.CREATE_FAILED: "The service could not even begin with the task.",
-    FailureReason.NO_NEWS: "Neither a callback nor a poll brought news for as long as polling goes on.",
-    FailureReason.OTHER: "The service says that it failed, with a code that nobody documents.",
+    FailureReason.CONTENT_POLICY: "The provider refused the request because of its content policy.",
+    FailureReason.INTERNAL: "The provider had an internal error.",
+    FailureReason.GENERATION_FAILED: "The provider could not generate the image.",
+    FailureReason.CREATE_FAILED: "The provider could not start the task.",
+    FailureReason.NO_NEWS: "Neither a callback nor a poll reported a result before polling ended.",
+    FailureReason.OTHER: "The provider reported a failure with an undocumented code.",
 }
-_REPORTERS = {Reporter.CALLBACK: "its callback", Reporter.POLL: "polling"}
 
 
 class Event(Model):
     """An event in a task's history."""
 
     at: datetime
-    what: str
+    description: str
 
 
-class DeadLetter(Model):
-    """A message in the archive queue's dead-letter queue that names the task."""
+class ArchiveDeadLetter(Model):
+    """A message about the task in ArchiveDeadLetters."""
 
     id: str
-    since: datetime
+    sent_at: datetime
 
 
 def _without_queries(task: Task) -> Task:
@@ -53,59 +52,59 @@ def _path(url: str) -> str:
 class Explanation(Model):
     """The explanation of one task, as `catchlight describe` prints it."""
 
-    # URLs without their queries: a query may hold a signature that gives access to the image, and explanations are
-    # passed on to other people.
+    # URLs without their queries: a query may contain a signature that gives access to the image, and explanations are
+    # shown to other people.
     task: Annotated[Task, AfterValidator(_without_queries)]
     history: tuple[Event, ...]
-    why: str
-    next: str
-    polling: Search | None  # None: executions were not searched, as the task is not polled
-    dead_letters: tuple[DeadLetter, ...]
+    reason: str  # for the task's status
+    next_step: str
+    polling: ExecutionSearch | None  # None: the stack does not poll for the task, so executions were not searched
+    dead_letters: tuple[ArchiveDeadLetter, ...]
 
 
 def explain(
     task: Task,
     *,
-    polling: Search | None,
-    dead_letters: Iterable[DeadLetter],
-    failed_tries: Iterable[FailedTry],
+    polling: ExecutionSearch | None,
+    dead_letters: Iterable[ArchiveDeadLetter],
+    failed_attempts: Iterable[FailedAttempt],
     longest_polling: timedelta,
     now: datetime,
 ) -> Explanation:
     """Builds the explanation from a task's item, its dead letters, failed archiving attempts and polling executions."""
-    dead_letters, tries = tuple(dead_letters), tuple(failed_tries)
-    events = chain(_history(task), (Event(at=each.at, what=f"not archived: {each.reason}") for each in tries))
+    dead_letters, attempts = tuple(dead_letters), tuple(failed_attempts)
+    failures = (Event(at=each.at, description=f"archiving failed: {each.reason}") for each in attempts)
     return Explanation(
         task=task,
-        history=tuple(sorted(events, key=lambda event: event.at)),
-        why=_why(task) + (f" The last try: {tries[-1].reason}." if tries else ""),
-        next=_next(task, polling, dead_letters, longest_polling, now),
+        history=tuple(sorted(chain(_history(task), failures), key=lambda event: event.at)),
+        reason=_reason(task) + (f" The last attempt failed: {attempts[-1].reason}." if attempts else ""),
+        next_step=_next_step(task, polling, dead_letters, longest_polling, now),
         polling=polling,
         dead_letters=dead_letters,
     )
 
 
 def _history(task: Task) -> Iterator[Event]:
-    def event(time: str | None, what: str) -> Iterator[Event]:
+    def event(time: str | None, description: str) -> Iterator[Event]:
         if moment := parse_time(time):
-            yield Event(at=moment, what=what)
+            yield Event(at=moment, description=description)
 
     yield from event(task.registered_at, "registered")
     if task.reported_by and task.status is TaskStatus.TIMED_OUT:
-        yield from event(task.reported_at, "polling gave up")
+        yield from event(task.reported_at, "polling ended without a result")
     elif task.reported_by:
         result = _result(task.images, task.failure)
-        yield from event(task.reported_at, f"{_REPORTERS[task.reported_by]} brought {result}")
-    yield from event(task.confirmed_at, "the service confirmed what the callback had said")
+        yield from event(task.reported_at, f"{task.reported_by} reported {result}")
+    yield from event(task.confirmed_at, "the provider confirmed the callback")
     for conflict in task.conflicts:
-        said = _result_of(conflict.status, len(conflict.urls), conflict.failure)
-        contradiction = f"{_REPORTERS[conflict.reported_by]} said otherwise: {said}; kept as evidence, not applied"
-        yield Event(at=conflict.reported_at, what=contradiction)
+        report = _result_of(conflict.status, len(conflict.urls), conflict.failure)
+        contradiction = f"{conflict.reported_by} reported {report}: a contradiction, not applied"
+        yield Event(at=conflict.reported_at, description=contradiction)
     for image in task.images:
         if image.archived_at:
-            yield Event(at=image.archived_at, what=f"{image.kind} image archived as {image.key}")
+            yield Event(at=image.archived_at, description=f"{image.kind} image archived as {image.key}")
     yield from event(task.archived_at, "archiving finished")
-    yield from event(task.reconciled_at, "nobody worked on it any more: its work was started again")
+    yield from event(task.reconciled_at, "polling or archiving was restarted")
 
 
 def _result(images: tuple[Image, ...], failure: Failure | None) -> str:
@@ -120,69 +119,81 @@ def _result_of(status: TaskStatus, images: int, failure: Failure | None) -> str:
     return status.value
 
 
-def _why(task: Task) -> str:
+def _reason(task: Task) -> str:
     if task.failure:
-        said = f" It said: {task.failure.message}" if task.failure.message else ""
-        code = f" (code {task.failure.code})" if task.failure.code else ""
-        return f"{_REASONS[task.failure.reason]}{code}{said}"
+        message = f" Its message: {task.failure.message}" if task.failure.message else ""
+        code = f" Its code: {task.failure.code}." if task.failure.code else ""
+        return f"{_REASONS[task.failure.reason]}{code}{message}"
     lost = [image for image in task.images if image.state in (ImageState.EXPIRED, ImageState.REJECTED)]
     if lost:
-        return "; ".join(f"{image.kind} image {image.state}: {image.reason or 'for no reason given'}" for image in lost)
+        return "; ".join(f"{image.kind} image {image.state}: {image.reason or 'unknown reason'}" for image in lost)
     match task.status:
         case TaskStatus.PENDING:
-            return "No callback has come, and no poll has found a result."
+            return "No callback has arrived, and no poll has found a result."
         case TaskStatus.SUCCEEDED:
-            return "The service has a result; its images are not all in the bucket yet."
+            return "The provider has a result, but not all of its images are in the bucket yet."
         case TaskStatus.ARCHIVED:
-            return "Every image is in the bucket, checked."
+            return "Every image is in the bucket and validated."
         case _:
             return ""
 
 
-def _next(
-    task: Task, polling: Search | None, dead_letters: tuple[DeadLetter, ...], longest_polling: timedelta, now: datetime
+def _next_step(
+    task: Task,
+    polling: ExecutionSearch | None,
+    dead_letters: tuple[ArchiveDeadLetter, ...],
+    longest_polling: timedelta,
+    now: datetime,
 ) -> str:
     changed_at = parse_time(task.updated_at)
     waited = now - changed_at if changed_at else None
     if dead_letters and task.status is TaskStatus.SUCCEEDED:
-        return "Its archiving failed five times and is among the dead letters: `catchlight redrive` with its id."
+        return f"Archiving failed five times; its message is in ArchiveDeadLetters. {_redrive(task)} retries it."
     match task.status:
         case TaskStatus.PENDING:
-            return _next_poll(polling, waited, longest_polling, now)
+            return _next_poll(task, polling, waited, longest_polling, now)
         case TaskStatus.SUCCEEDED if waited is not None and waited > ARCHIVING_TAKES_AT_MOST:
             return (
-                f"It has waited for {in_words(waited)}: nobody archives it any more. The hourly run queues it again "
-                "once a day; `catchlight redrive` with its id does so now."
+                f"It has waited for archiving for {format_duration(waited)}: archiving has stopped. The hourly run "
+                f"restarts it once a day; {_redrive(task)} restarts it now."
             )
         case TaskStatus.SUCCEEDED:
             return "Its images are being archived, which takes seconds, and with all retries a quarter of an hour."
         case TaskStatus.TIMED_OUT:
-            return "Nothing by itself. Later news is still taken; `catchlight redrive` with its id starts polling anew."
+            return f"None is automatic. A later report is still applied; {_redrive(task)} restarts polling."
         case TaskStatus.INCOMPLETE:
-            return "Nothing by itself. `catchlight redrive` with its id asks for fresh URLs and tries once more."
+            return f"None is automatic. {_redrive(task)} requests fresh URLs and retries the images."
         case TaskStatus.FAILED if task.is_unconfirmed:
             return (
-                "Its failure rests on a callback alone; where the service can be asked, a poll confirms or corrects it."
+                "The failure is unconfirmed. If the provider's API key is configured, a poll confirms or corrects it."
             )
         case TaskStatus.FAILED:
-            return "Nothing. A success that comes later is still taken."
+            return "None. A later success is still applied."
         case TaskStatus.ARCHIVED:
-            return "Nothing: this is the end."
+            return "None: the task is done."
 
 
-def _next_poll(polling: Search | None, waited: timedelta | None, longest_polling: timedelta, now: datetime) -> str:
+def _redrive(task: Task) -> str:
+    return f"`catchlight redrive {task.task.replace('#', '/', 1)}`"
+
+
+def _next_poll(
+    task: Task, polling: ExecutionSearch | None, waited: timedelta | None, longest_polling: timedelta, now: datetime
+) -> str:
     if polling and polling.executions:
         execution = polling.executions[0]
         if not execution.polls_next_at or execution.polls_next_at <= now:
-            return f"It is being polled for, by execution {execution.name}."
-        return f"Polled next in {in_words(execution.polls_next_at - now)}, by execution {execution.name}."
+            return f"Execution {execution.name} is polling for it."
+        return f"Execution {execution.name} polls for it in {format_duration(execution.polls_next_at - now)}."
     if waited is None:
-        return "Its item has no updatedAt, so nobody finds it: put one, and the hourly run starts its polling."
+        return (
+            "Its item has no updatedAt, so the hourly run does not find it. Add one, and the hourly run starts polling."
+        )
     if waited > longest_polling:
-        return "Nobody polls for it any more. The hourly run starts that again; `catchlight reconcile` does so now."
+        return "Polling has stopped. The hourly run restarts it; `catchlight reconcile` restarts it now."
     if polling and polling.is_exhaustive:
         return (
-            "No running execution polls for it. That is right for the first seconds only; the hourly run starts it "
-            f"after {in_words(longest_polling - waited)}, `catchlight redrive` with its id does so now."
+            "No running execution polls for it, which is normal for the first seconds only. The hourly run starts "
+            f"polling in {format_duration(longest_polling - waited)}; {_redrive(task)} starts it now."
         )
-    return "It should be polled for; there are too many executions to say which one does."
+    return "An execution should be polling for it, but too many executions run to find out which one."

@@ -63,7 +63,7 @@ def _from_metrics(stack: Stack, since: datetime, now: datetime) -> CallbackMissR
 
 
 def _hour(moment: datetime) -> datetime:
-    # CloudWatch returns whole periods only, and would leave out a first one that is cut.
+    # CloudWatch returns whole periods only, and would omit an incomplete first one.
     return moment.replace(minute=0, second=0, microsecond=0)
 
 

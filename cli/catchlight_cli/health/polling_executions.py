@@ -1,4 +1,7 @@
-"""Finds the running executions that poll for a task. Step Functions has no index by input, so the search is limited."""
+"""Finds the running executions that poll for a task.
+
+Step Functions has no index by input: the search reads a limited number of executions.
+"""
 
 import json
 from collections.abc import Iterable
@@ -13,8 +16,8 @@ if TYPE_CHECKING:
 # The stream starts polling a second or two after the change that causes it; much later if the stream was delayed.
 _STARTS_WITHIN = timedelta(minutes=3)
 _CLOCK_DIFFERENCE = timedelta(seconds=10)
-# Each one costs a call of DescribeExecution.
-_MAX_LOOKED_AT = 25
+# Each described execution costs an API call.
+_MAX_DESCRIBED = 25
 
 
 class PollingExecution(Model):
@@ -25,7 +28,7 @@ class PollingExecution(Model):
     polls_next_at: datetime | None  # None: it polls now, or its next poll is unknown
 
 
-class Search(Model):
+class ExecutionSearch(Model):
     """The result of a search for executions."""
 
     executions: tuple[PollingExecution, ...]
@@ -34,20 +37,20 @@ class Search(Model):
 
 def find_executions(
     client: "SFNClient", state_machine: str, task: str, *, started_near: Iterable[datetime], max_pages: int = 5
-) -> Search:
+) -> ExecutionSearch:
     """Searches the running executions that started near one of these times for those that poll for the task."""
     times = list(started_near)
     found: list[PollingExecution] = []
-    looked_at, token, is_exhaustive = 0, None, True
+    described_count, token, is_exhaustive = 0, None, True
     for _ in range(max_pages):
         more: Any = {"nextToken": token} if token else {}
         page = client.list_executions(stateMachineArn=state_machine, statusFilter="RUNNING", **more)
         for listed in page["executions"]:
             if not any(_is_near(listed["startDate"], time) for time in times):
                 continue
-            if looked_at == _MAX_LOOKED_AT:
-                return Search(executions=tuple(found), is_exhaustive=False)
-            looked_at += 1
+            if described_count == _MAX_DESCRIBED:
+                return ExecutionSearch(executions=tuple(found), is_exhaustive=False)
+            described_count += 1
             described = client.describe_execution(executionArn=listed["executionArn"])
             if task in json.loads(described.get("input", "{}")).get("tasks", []):
                 found.append(_with_next_poll(client, listed["executionArn"], listed["name"], listed["startDate"]))
@@ -56,7 +59,7 @@ def find_executions(
             break
     else:
         is_exhaustive = False
-    return Search(executions=tuple(found), is_exhaustive=is_exhaustive)
+    return ExecutionSearch(executions=tuple(found), is_exhaustive=is_exhaustive)
 
 
 def _is_near(start: datetime, cause: datetime) -> bool:

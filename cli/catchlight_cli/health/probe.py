@@ -1,8 +1,8 @@
-"""Sends test callbacks to the live callback endpoint as a provider does, about a temporary probe item.
+"""Sends test callbacks to the live callback endpoint as a provider does. They report on a temporary probe item.
 
-The item starts with PROBE_STATUS, which no task has: when its first callback changes it to FAILED, this triggers
-neither polling nor archiving and publishes no event. It is not in the feed of tasks. It is deleted at the end; if that
-fails, DynamoDB deletes it after a day, provided that the stack's table has a time to live.
+The item starts with PROBE_STATUS, which no task has. Its first callback changes it to FAILED; this change triggers
+neither polling nor archiving nor an event. Until the item is deleted, queries by status FAILED include it; the feed of
+all tasks does not. If the deletion fails, DynamoDB deletes the item after a day, provided that the table has a TTL.
 """
 
 import base64
@@ -37,7 +37,7 @@ BINARY_TYPE = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResponse:
     """The endpoint's HTTP status, and the seconds from opening the connection to the end of the response."""
 
     status: int
@@ -63,8 +63,8 @@ class Endpoint:
         method: str = "POST",
         padding: int = 0,
         webhook_key: str | None = None,
-    ) -> Answer:
-        """Sends a callback that reports a failed task. The arguments change one aspect of it, such as token or method.
+    ) -> ProbeResponse:
+        """Sends a callback that reports a failure. Each argument changes one aspect of the request, such as its token.
 
         Raises:
             httpx.HTTPError: the endpoint does not respond.
@@ -75,14 +75,14 @@ class Endpoint:
         if key := webhook_key if webhook_key is not None else self.webhook_key:
             headers |= signed(task_id, key, datetime.now(UTC))
         url = f"{self.api_url}/callbacks/{PROVIDER}/{self.token if token is None else token}{slash}"
-        # A new connection for each call, as a provider has none open. No proxy for loopback.
+        # A new connection for each call, as providers have none open. No proxy for loopback.
         settings = {"timeout": _TIMEOUT_SECONDS, "follow_redirects": False}
         with http_client(trust_environment=not self.is_local, **settings) as client:
             started_at = time.perf_counter()
             response = client.request(
                 method, url, content=json.dumps(body) if method == "POST" else None, headers=headers
             )
-            return Answer(response.status_code, time.perf_counter() - started_at)
+            return ProbeResponse(response.status_code, time.perf_counter() - started_at)
 
 
 def signed(task_id: str, key: str, now: datetime) -> Mapping[str, str]:
@@ -107,7 +107,7 @@ class ProbeItem:
     @classmethod
     @contextmanager
     def put(cls, dynamodb: "DynamoDBClient", table: str, now: datetime) -> Iterator["ProbeItem"]:
-        """Creates the item, and deletes it at the end of the block, also after an exception."""
+        """Creates the item, and deletes it at the end of the block, even after an exception."""
         item = cls(dynamodb, table, f"{ID_PREFIX}{uuid.uuid4().hex}")
         attributes: dict[str, Any] = {
             "provider": {"S": PROVIDER},
@@ -115,7 +115,7 @@ class ProbeItem:
             "status": {"S": PROBE_STATUS},
             "rank": {"N": str(TaskStatus.PENDING.rank)},
             "updatedAt": {"S": iso(now)},
-            # Set here, because the first callback would otherwise add the item to the feed of tasks.
+            # Without these, the first callback would add the item to the feed of all tasks.
             "feed": {"S": "probes"},
             "arrivedAt": {"S": iso(now)},
             "deleteAfter": {"N": str(int((now + _DELETED_AFTER).timestamp()))},

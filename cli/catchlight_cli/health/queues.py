@@ -12,7 +12,7 @@ class QueueDepth(Model):
     """A queue and the approximate number of its messages, as SQS counts them."""
 
     queue: str  # its logical id
-    holds: str
+    content: str
     waiting: int
     in_flight: int  # received by a consumer and not yet deleted
     delayed: int
@@ -30,15 +30,21 @@ class QueueDepth(Model):
         return self.waiting + self.in_flight + self.delayed
 
 
-# By logical id: what the queue holds, and what to do about messages in it if it should be empty.
+# By logical id: the queue's content, and what to do about messages in it if it should be empty.
 _QUEUES = {
-    "ArchiveQueue": ("succeeded tasks on their way to the archiver", ""),
-    "ArchiveDeadLetters": ("tasks whose archiving failed five times", "`catchlight redrive --kind dead-letters`"),
-    "DispatchDeadLetters": ("changes that could not be dispatched", "`catchlight redrive --kind dispatch-failures`"),
-    "PublishDeadLetters": ("task events that EventBridge did not accept", "`catchlight resend-events`"),
+    "ArchiveQueue": ("succeeded tasks that wait for archiving", ""),
+    "ArchiveDeadLetters": (
+        "tasks whose archiving failed five times",
+        "run `catchlight redrive --kind archive-dead-letters`",
+    ),
+    "DispatchDeadLetters": (
+        "changes that could not be dispatched",
+        "run `catchlight redrive --kind dispatch-dead-letters`",
+    ),
+    "PublishDeadLetters": ("task events that EventBridge did not accept", "run `catchlight resend-events`"),
     "ReconcileDeadLetters": (
-        "hourly repairs that could not begin",
-        "is ReconcileTasks throttled? Then empty the queue",
+        "hourly runs that could not be started",
+        "check whether ReconcileTasks is throttled, then purge the queue",
     ),
 }
 
@@ -46,7 +52,7 @@ _QUEUES = {
 def queue_depths(stack: Stack) -> Iterator[QueueDepth]:
     """Yields the depth of each queue of the stack; queues that an older stack does not have are left out."""
     sqs = stack.client("sqs")
-    for queue, (holds, next_step) in _QUEUES.items():
+    for queue, (content, next_step) in _QUEUES.items():
         if queue not in stack.resources:
             continue
         names = (
@@ -58,7 +64,7 @@ def queue_depths(stack: Stack) -> Iterator[QueueDepth]:
         waiting, in_flight, delayed = (int(found.get(name, 0)) for name in names)
         yield QueueDepth(
             queue=queue,
-            holds=holds,
+            content=content,
             waiting=waiting,
             in_flight=in_flight,
             delayed=delayed,

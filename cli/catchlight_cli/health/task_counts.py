@@ -12,8 +12,8 @@ from catchlight_cli.factories import tasks_by_status
 # An eventually consistent read of 4 KB is half a request unit, and a million of those are $0.125 in us-east-1.
 _BYTES_PER_UNIT = 8192
 _DOLLARS_PER_UNIT = 0.125 / 1_000_000
-# Below this number of tasks the cost of counting is negligible: two cents for a table of a gigabyte.
-_WORTH_MENTIONING_ITEMS = 100_000
+# The cost of counting fewer items is negligible: two cents for a table of a gigabyte.
+_MIN_ITEMS = 100_000
 
 
 class TaskCounts(Model):
@@ -51,17 +51,17 @@ def count_tasks(stack: Stack, *, since: datetime | None, on_progress: Callable[[
     )
 
 
-def price_of_counting(stack: Stack) -> str | None:
+def cost_of_counting(stack: Stack) -> str | None:
     """Returns the estimated cost of counting all tasks, from figures that DynamoDB updates every six hours.
 
     None if the table has fewer than 100,000 items.
     """
     table = stack.client("dynamodb").describe_table(TableName=stack.table)["Table"]
     items, size = table.get("ItemCount", 0), table.get("TableSizeBytes", 0)
-    if items < _WORTH_MENTIONING_ITEMS:
+    if items < _MIN_ITEMS:
         return None
     units = size / _BYTES_PER_UNIT
     return (
         f"Counting reads the whole index: about {items:,} tasks, {units:,.0f} read units, "
-        f"${units * _DOLLARS_PER_UNIT:.2f}. --since 1d reads what has changed in a day."
+        f"${units * _DOLLARS_PER_UNIT:.2f}. With --since 1d, only tasks that have changed within a day are read."
     )

@@ -1,1 +1,1 @@
-"""Redrives tasks, resends events, replays rejected deliveries and imports tasks."""
+"""Redrives and imports tasks, republishes events, and replays rejected deliveries."""

@@ -27,12 +27,12 @@ class InvalidLine(Model):
     problem: str
 
 
-class Adoption(Model):
+class ImportResult(Model):
     """The result of an import."""
 
     dry_run: bool
     lines: int  # lines with a valid task
-    repeated: int  # of these, lines whose task an earlier line has named
+    duplicates: int  # of these, lines whose task an earlier line has named
     already_known: int
     registered: int  # in a dry run: tasks that would be registered
     invalid: tuple[InvalidLine, ...]
@@ -76,7 +76,7 @@ def _header(line: str) -> list[str]:
 
 
 _Fields = dict[str, str] | str
-"""What a line says by name, or why nobody can read it."""
+"""The values of a line by name, or why the line cannot be read."""
 
 
 def _json_fields(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, _Fields]]:
@@ -84,9 +84,9 @@ def _json_fields(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, _Field
         try:
             found = json.loads(line)
         except ValueError:
-            yield number, "no JSON"
+            yield number, "invalid JSON"
             continue
-        yield number, found if isinstance(found, dict) else "no JSON object"
+        yield number, found if isinstance(found, dict) else "not a JSON object"
 
 
 def _csv_fields(lines: Iterator[str], names: Sequence[str], *, after: int) -> Iterator[tuple[int, _Fields]]:
@@ -98,7 +98,7 @@ def _csv_fields(lines: Iterator[str], names: Sequence[str], *, after: int) -> It
         except StopIteration:
             return
         except csv.Error as exc:
-            yield after + reader.line_num, f"no CSV: {exc}"
+            yield after + reader.line_num, f"invalid CSV: {exc}"
             continue
         if not values:
             continue
@@ -123,14 +123,14 @@ def _task_of(number: int, found: _Fields, provider: str | None) -> TaskLine | In
     elif isinstance(task_id, str):
         key = task_key(str(found.get("provider") or provider or ""), task_id)
     else:
-        return InvalidLine(line=number, problem=f"names no task: expected task, or provider and {_ID_NAMES[0]}")
+        return InvalidLine(line=number, problem=f"no task: expected task, or provider and {_ID_NAMES[0]}")
     if key.startswith("#"):
-        return InvalidLine(line=number, problem="whose task? Name the provider in the file, or with --provider")
+        return InvalidLine(line=number, problem="no provider: add it to the line, or use --provider")
     if not is_task_key(key):
-        return InvalidLine(line=number, problem="no task id: 1 to 128 letters, digits, - and _")
+        return InvalidLine(line=number, problem="invalid task id: it must have 1 to 128 letters, digits, - and _")
     known = split_task_key(key)[0]
     if known not in PROVIDERS:
-        return InvalidLine(line=number, problem=f"no provider is called {known}; there are {', '.join(PROVIDERS)}")
+        return InvalidLine(line=number, problem=f"unknown provider {known}: the providers are {', '.join(PROVIDERS)}")
     return TaskLine(number, key)
 
 
@@ -164,20 +164,21 @@ def register(
     registry: Registry,
     tasks: Sequence[str],
     *,
-    per_second: float,
+    rate: float,
     now: Callable[[], datetime],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[list[bool]]:
     """Registers tasks in batches; yields for each batch which of its tasks were new, sorted by provider and task id.
 
-    Every registration starts polling, so `per_second` is also the rate of requests to the providers a minute later.
+    `rate` is the maximum number of registrations a second. Every registration starts polling, so it is also the rate
+    of requests to the providers a minute later.
     """
     ends_at = clock()
-    size = max(1, min(_BATCH_SIZE, int(per_second)))
+    size = max(1, min(_BATCH_SIZE, int(rate)))
     for batch in batches(tasks, size):
         # After a slow batch the next ones do not catch up: the rate is an upper limit.
-        ends_at = max(ends_at, clock()) + len(batch) / per_second
+        ends_at = max(ends_at, clock()) + len(batch) / rate
         by_provider = groupby(sorted(map(split_task_key, batch)), key=lambda key: key[0])
         yield [
             is_new

@@ -1,4 +1,4 @@
-"""Receives, releases and deletes messages of dead-letter queues, which have no consumer but the command line."""
+"""Receives, releases and deletes messages of dead-letter queues. The command line is their only consumer."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # SQS returns and accepts 10 messages per call at most.
 _BATCH_SIZE = MAX_MESSAGES_PER_CALL
 # Long polling queries all SQS servers; short polling may return nothing from a queue that has a few messages.
-_PATIENCE_SECONDS = 1
+_WAIT_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,15 @@ class DeadLetterQueue:
         self._sqs = sqs
         self._url = url
 
-    def take(self, *, limit: int, hold_seconds: int) -> Iterator[DeadLetter]:
-        """Receives up to `limit` messages, each once; they are invisible for `hold_seconds` or until given back."""
+    def receive(self, *, limit: int, visibility_timeout: int) -> Iterator[DeadLetter]:
+        """Receives up to `limit` messages, each once. They are invisible for this many seconds, or until released."""
         seen: set[str] = set()
         while len(seen) < limit:
             answer = self._sqs.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=min(_BATCH_SIZE, limit - len(seen)),
-                VisibilityTimeout=hold_seconds,
-                WaitTimeSeconds=_PATIENCE_SECONDS,
+                VisibilityTimeout=visibility_timeout,
+                WaitTimeSeconds=_WAIT_SECONDS,
                 MessageSystemAttributeNames=["SentTimestamp"],
             )
             new = [message for message in answer.get("Messages", []) if message["MessageId"] not in seen]
@@ -73,7 +73,7 @@ class DeadLetterQueue:
                     message["MessageId"], message["ReceiptHandle"], message["Body"], datetime.fromtimestamp(sent, UTC)
                 )
 
-    def give_back(self, dead_letters: Sequence[DeadLetter]) -> None:
+    def release(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Makes the messages visible again at once."""
         for batch in batches(dead_letters, MAX_MESSAGES_PER_CALL):
             self._sqs.change_message_visibility_batch(
@@ -84,7 +84,7 @@ class DeadLetterQueue:
                 ],
             )
 
-    def remove(self, dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    def delete(self, dead_letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """Deletes messages. Returns the ones that SQS did not delete; they become visible again later."""
         left = []
         for batch in batches(dead_letters, MAX_MESSAGES_PER_CALL):

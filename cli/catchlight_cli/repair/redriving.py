@@ -1,41 +1,46 @@
-"""Collects stuck tasks, redrives each of them, and deletes dead letters unless one of their tasks failed."""
+"""Collects stuck tasks and redrives them. Deletes a dead letter once all tasks that it refers to are processed."""
 
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
+from types import TracebackType
+from typing import Self
 
 from catchlight.client.stack import Stack
 from catchlight.models import Model, TaskStatus
 from catchlight.recovery.redrive import Redriven
-from catchlight.tasks.by_status import TasksByStatus
 from catchlight_cli.factories import reconciliation, redrive, tasks_by_status
 from catchlight_cli.repair.dead_letters import DeadLetter, DeadLetterQueue
-from catchlight_cli.repair.stream_positions import StreamPositions
-from catchlight_cli.repair.undispatched import tasks_by_time, tasks_in_stream
+from catchlight_cli.repair.stream_positions import StreamPositions, new_status_of, task_of
 
-# Visibility timeout: messages become visible again after this time if the command ends before it gives them back.
-_HOLD_SECONDS = 900
+# Messages become visible again after this time if the command ends before it releases them.
+_VISIBILITY_TIMEOUT_SECONDS = 900
 # Each thread sends requests to a provider; more of them would cause HTTP 429.
 _THREADS = 8
+# Statuses for which DispatchChanges starts polling or archiving.
+_DISPATCHED_STATUSES = {TaskStatus.PENDING, TaskStatus.SUCCEEDED, TaskStatus.FAILED}
+# Longest time between a write and the arrival of its record in the stream.
+_MAX_ARRIVAL_DELAY = timedelta(minutes=5)
 
 
 class Kind(StrEnum):
     """Why a task is redriven."""
 
-    DEAD_LETTERS = "dead-letters"  # its archiving failed five times
-    DISPATCH_FAILURES = "dispatch-failures"  # polling or archiving was never started after its change
-    INCOMPLETE = "incomplete"  # an image could not be archived
-    STUCK = "stuck"  # it has waited for archiving for over an hour
-    TIMED_OUT = "timed-out"  # polling gave up
+    ARCHIVE_DEAD_LETTERS = "archive-dead-letters"  # its archiving failed five times
+    DISPATCH_DEAD_LETTERS = "dispatch-dead-letters"  # its change was never dispatched to polling or archiving
+    INCOMPLETE = "incomplete"  # at least one image could not be archived
+    STUCK_ARCHIVING = "stuck-archiving"  # it has waited for archiving for over an hour
+    TIMED_OUT = "timed-out"  # polling ended without a result
     NAMED = "named"  # it was named on the command line
 
 
 # The kinds of --all. TIMED_OUT is a regular end of polling, so it is redriven only on explicit request.
-ALL_KINDS = (Kind.DEAD_LETTERS, Kind.DISPATCH_FAILURES, Kind.INCOMPLETE, Kind.STUCK)
-QUEUES = {Kind.DEAD_LETTERS: "ArchiveDeadLetters", Kind.DISPATCH_FAILURES: "DispatchDeadLetters"}
+ALL_KINDS = (Kind.ARCHIVE_DEAD_LETTERS, Kind.DISPATCH_DEAD_LETTERS, Kind.INCOMPLETE, Kind.STUCK_ARCHIVING)
+_QUEUES = {Kind.ARCHIVE_DEAD_LETTERS: "ArchiveDeadLetters", Kind.DISPATCH_DEAD_LETTERS: "DispatchDeadLetters"}
 
 
 class RedrivenTask(Model):
@@ -49,179 +54,182 @@ class RedrivenTask(Model):
 class DeadLetterCounts(Model):
     """Number of dead letters by outcome."""
 
-    removed: int = 0
-    kept: int = 0  # a task failed, or SQS did not delete the message: visible again
-    unreadable: int = 0  # they could not be read: also kept
+    deleted: int = 0
+    kept: int = 0  # a task failed, or SQS did not delete the message
+    unreadable: int = 0  # kept as well
 
 
-class Redrive(Model):
+class RedriveResult(Model):
     """The result of a redrive: its tasks and dead letters."""
 
     dry_run: bool
     tasks: tuple[RedrivenTask, ...]
     dead_letters: DeadLetterCounts
     unreadable: tuple[str, ...] = ()  # keys of malformed items, which were skipped
-    more: bool  # the limit was reached: there may be more
+    has_more: bool  # the limit was reached: there may be more
 
     @property
-    def is_wrong(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether a task could not be redriven, or a message or an item could not be read."""
         return bool(self.dead_letters.unreadable or self.unreadable) or any(
             task.outcome.is_failed for task in self.tasks
         )
 
 
-@dataclass
+@dataclass(eq=False)
+class _Message:
+    """A dead letter and the tasks that it refers to."""
+
+    kind: Kind
+    dead_letter: DeadLetter
+    tasks: list[str] | None = None  # None: not read yet, or unreadable
+    is_deleted: bool = False
+
+
 class StuckTasks:
-    """Stuck tasks, and the dead letters that refer to them."""
+    """Collects the stuck tasks of a stack and the dead letters that refer to them, and redrives the tasks.
 
-    kinds: dict[str, set[Kind]] = field(default_factory=dict)  # by task
-    dead_letters: dict[Kind, dict[DeadLetter, list[str]]] = field(
-        default_factory=dict
-    )  # the tasks of each message, by kind
-    unreadable: dict[Kind, list[DeadLetter]] = field(default_factory=dict)
-    malformed: dict[str, str] = field(default_factory=dict)  # why an item of the table was skipped, by task
-    more: bool = False
-
-    def add(self, task: str, kind: Kind) -> None:
-        """Adds a task, or another kind to a task that was added before."""
-        self.kinds.setdefault(task, set()).add(kind)
-
-
-def collect(
-    stack: Stack,
-    kinds: Collection[Kind],
-    *,
-    named: Sequence[str] = (),
-    limit: int,
-    found: StuckTasks,
-    on_progress: Callable[[], None],
-) -> None:
-    """Collects the stuck tasks of these kinds into `found`, at most `limit` per kind; holds their dead letters.
-
-    With `named`, collects only those tasks and the dead letters about them. After an exception, `found` has the
-    messages received so far, so that the caller can give them back.
+    A context manager: other consumers cannot receive the collected dead letters until it ends. Then it releases those
+    that `redrive` has not deleted, also after an exception.
     """
-    for task in named:
-        found.add(task, Kind.NAMED)
-    for kind, queue in QUEUES.items():
-        if kind in kinds or named:
-            box = DeadLetterQueue(stack.client("sqs"), stack.resource(queue))
-            held = 0
-            for dead_letter in box.take(limit=limit, hold_seconds=_HOLD_SECONDS):
-                # Counts as unreadable until it is parsed, so that it is given back if an exception occurs before that.
-                found.unreadable.setdefault(kind, []).append(dead_letter)
-                held += 1
-                on_progress()
-            _read_letters(stack, kind, found)
-            found.more |= held == limit
-    if named:
-        _keep_named(stack, set(named), found)
-        return
-    for kind, tasks in _by_index(stack, found.malformed):
-        if kind in kinds:
-            for number, task in enumerate(islice(tasks, limit), start=1):
-                found.add(task, kind)
-                found.more |= number == limit
-                on_progress()
 
+    def __init__(self, stack: Stack, *, limit: int, on_progress: Callable[[], None]) -> None:
+        self._stack = stack
+        self._limit = limit  # of tasks or messages of each kind
+        self._on_progress = on_progress
+        self._kinds: dict[str, set[Kind]] = {}  # by task
+        self._received: list[_Message] = []
+        self._messages: list[_Message] = []  # those of the received ones that are redriven
+        self._malformed: dict[str, str] = {}  # by task: why its item was skipped
+        self._has_more = False
 
-def _read_letters(stack: Stack, kind: Kind, found: StuckTasks) -> None:
-    index = tasks_by_status(stack, unreadable=found.malformed.__setitem__)
-    for dead_letter in list(found.unreadable.get(kind, ())):
-        tasks = _tasks_of(stack, index, kind, dead_letter)
-        if tasks is None:
-            continue
-        found.unreadable[kind].remove(dead_letter)
-        found.dead_letters.setdefault(kind, {})[dead_letter] = tasks
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for kind_of_queue in _QUEUES:
+            kept = [each.dead_letter for each in self._received if each.kind is kind_of_queue and not each.is_deleted]
+            self._queue(kind_of_queue).release(kept)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def collect(self, kinds: Collection[Kind]) -> None:
+        """Collects the tasks of these kinds."""
+        for kind in _QUEUES:
+            if kind in kinds:
+                self._messages += self._receive(kind)
+        for kind, tasks in self._by_status():
+            if kind in kinds:
+                for number, task in enumerate(islice(tasks, self._limit), start=1):
+                    self._add(task, kind)
+                    self._has_more |= number == self._limit
+                    self._on_progress()
+
+    def collect_named(self, tasks: Collection[str]) -> None:
+        """Collects these tasks, and the dead letters that refer to no other tasks."""
         for task in tasks:
-            found.add(task, kind)
+            self._add(task, Kind.NAMED)
+        for kind in _QUEUES:
+            # A dead letter may be deleted only if all its tasks are redriven.
+            self._messages += (each for each in self._receive(kind) if each.tasks and set(each.tasks) <= set(tasks))
+        self._kinds = {task: self._kinds[task] for task in tasks}
 
+    def plan(self) -> RedriveResult:
+        """Returns what `redrive` would do."""
+        with redrive(self._stack) as redriver, ThreadPoolExecutor(_THREADS) as pool:
+            outcomes = dict(zip(self._kinds, pool.map(redriver.plan, self._kinds), strict=True))
+        return self._result(outcomes, dry_run=True)
 
-def _tasks_of(stack: Stack, index: TasksByStatus, kind: Kind, dead_letter: DeadLetter) -> list[str] | None:
-    if kind is Kind.DEAD_LETTERS:
-        return [dead_letter.task] if dead_letter.task else None
-    positions = StreamPositions.of(dead_letter)
-    if positions is None:
-        return None
-    tasks = tasks_in_stream(stack.client("dynamodbstreams"), positions)
-    return list(tasks_by_time(index, positions.last_arrived_at)) if tasks is None else tasks
+    def redrive(self, *, on_progress: Callable[[], None]) -> RedriveResult:
+        """Redrives the tasks, and deletes each dead letter if none of its tasks failed."""
+        nonce = f"redrive-{uuid.uuid4().hex}"
+        outcomes: dict[str, Redriven] = {}
+        with redrive(self._stack) as redriver, ThreadPoolExecutor(_THREADS) as pool:
+            for outcome in pool.map(lambda task: redriver.redrive(task, nonce=nonce), self._kinds):
+                outcomes[outcome.task] = outcome
+                on_progress()
+        for kind in _QUEUES:
+            processed = [
+                each
+                for each in self._messages
+                if each.kind is kind
+                and each.tasks is not None
+                and not any(outcomes[task].is_failed for task in each.tasks)
+            ]
+            left = self._queue(kind).delete([each.dead_letter for each in processed])
+            for each in processed:
+                each.is_deleted = each.dead_letter not in left
+        return self._result(outcomes, dry_run=False)
 
+    def _add(self, task: str, kind: Kind) -> None:
+        self._kinds.setdefault(task, set()).add(kind)
 
-def _keep_named(stack: Stack, named: set[str], found: StuckTasks) -> None:
-    """Gives back dead letters that also refer to other tasks: one may be deleted only if all its tasks are redriven."""
-    for kind, queue in QUEUES.items():
-        dead_letters = found.dead_letters.get(kind, {})
-        others = [dead_letter for dead_letter, tasks in dead_letters.items() if not (tasks and set(tasks) <= named)]
-        found.dead_letters[kind] = {
-            dead_letter: tasks for dead_letter, tasks in dead_letters.items() if dead_letter not in others
-        }
-        others += found.unreadable.pop(kind, [])
-        DeadLetterQueue(stack.client("sqs"), stack.resource(queue)).give_back(others)
-    found.kinds = {task: kinds for task, kinds in found.kinds.items() if task in named}
+    def _queue(self, kind: Kind) -> DeadLetterQueue:
+        return DeadLetterQueue(self._stack.client("sqs"), self._stack.resource(_QUEUES[kind]))
 
+    def _receive(self, kind: Kind) -> list[_Message]:
+        messages = []
+        queue = self._queue(kind)
+        for dead_letter in queue.receive(limit=self._limit, visibility_timeout=_VISIBILITY_TIMEOUT_SECONDS):
+            messages.append(_Message(kind, dead_letter))
+            self._received.append(messages[-1])
+            self._on_progress()
+        self._has_more |= len(messages) == self._limit
+        for message in messages:
+            message.tasks = self._tasks_of(message)
+            for task in message.tasks or ():
+                self._add(task, kind)
+        return messages
 
-def _by_index(stack: Stack, malformed: dict[str, str]) -> Iterator[tuple[Kind, Iterator[str]]]:
-    index, repair = tasks_by_status(stack, unreadable=malformed.__setitem__), reconciliation(stack)
-    yield Kind.INCOMPLETE, (task.task for task in index.tasks(TaskStatus.INCOMPLETE))
-    yield Kind.STUCK, (task.task for task in repair.unarchived())
-    malformed |= repair.unreadable
-    yield Kind.TIMED_OUT, (task.task for task in index.tasks(TaskStatus.TIMED_OUT))
+    def _tasks_of(self, message: _Message) -> list[str] | None:
+        if message.kind is Kind.ARCHIVE_DEAD_LETTERS:
+            return [message.dead_letter.task] if message.dead_letter.task else None
+        positions = StreamPositions.of(message.dead_letter)
+        if positions is None:
+            return None
+        records = positions.records(self._stack.client("dynamodbstreams"))
+        if records is None:  # expired from the stream after 24 hours
+            return list(self._possible_tasks(positions.last_arrived_at))
+        dispatched = (record for record in records if new_status_of(record) in _DISPATCHED_STATUSES)
+        return list(dict.fromkeys(map(task_of, dispatched)))
 
+    def _possible_tasks(self, arrived_at: datetime) -> Iterator[str]:
+        """Yields the tasks that were PENDING or SUCCEEDED at this time and still are.
 
-def look(stack: Stack, found: StuckTasks) -> Redrive:
-    """Returns what `work` would do, as a dry run, and gives the dead letters back."""
-    with redrive(stack) as one, ThreadPoolExecutor(_THREADS) as pool:
-        outcomes = dict(zip(found.kinds, pool.map(one.plan, found.kinds), strict=True))
-    give_back(stack, found)
-    held = sum(map(len, found.dead_letters.values()))
-    unreadable = sum(map(len, found.unreadable.values()))
-    return _result(found, outcomes, DeadLetterCounts(kept=held, unreadable=unreadable), dry_run=True)
+        That time is over a day ago, so none of them is being polled or archived any more.
+        """
+        index = tasks_by_status(self._stack, unreadable=self._malformed.__setitem__)
+        for status in (TaskStatus.PENDING, TaskStatus.SUCCEEDED):
+            for task in index.tasks(status, before=arrived_at + _MAX_ARRIVAL_DELAY):
+                yield task.task
 
+    def _by_status(self) -> Iterator[tuple[Kind, Iterator[str]]]:
+        index = tasks_by_status(self._stack, unreadable=self._malformed.__setitem__)
+        repair = reconciliation(self._stack)
+        yield Kind.INCOMPLETE, (task.task for task in index.tasks(TaskStatus.INCOMPLETE))
+        yield Kind.STUCK_ARCHIVING, (task.task for task in repair.unarchived())
+        self._malformed |= repair.unreadable
+        yield Kind.TIMED_OUT, (task.task for task in index.tasks(TaskStatus.TIMED_OUT))
 
-def work(stack: Stack, found: StuckTasks, *, on_progress: Callable[[], None]) -> Redrive:
-    """Redrives all tasks. Deletes their dead letters, except for those with a failed task, which are given back."""
-    nonce = f"redrive-{uuid.uuid4().hex}"
-    outcomes: dict[str, Redriven] = {}
-    with redrive(stack) as one, ThreadPoolExecutor(_THREADS) as pool:
-        for outcome in pool.map(lambda task: one.redrive(task, nonce=nonce), found.kinds):
-            outcomes[outcome.task] = outcome
-            on_progress()
-    removed = kept = 0
-    for kind, dead_letters in found.dead_letters.items():
-        box = DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUES[kind]))
-        helped = [
-            dead_letter
-            for dead_letter, tasks in dead_letters.items()
-            if not any(outcomes[task].is_failed for task in tasks)
-        ]
-        left = box.remove(helped)
-        others = [dead_letter for dead_letter in dead_letters if dead_letter not in helped]
-        box.give_back(others)
-        removed, kept = removed + len(helped) - len(left), kept + len(others) + len(left)
-    for kind, unreadable in found.unreadable.items():
-        DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUES[kind])).give_back(unreadable)
-    counts = DeadLetterCounts(removed=removed, kept=kept, unreadable=sum(map(len, found.unreadable.values())))
-    return _result(found, outcomes, counts, dry_run=False)
-
-
-def give_back(stack: Stack, found: StuckTasks) -> None:
-    """Makes all collected dead letters visible again."""
-    for kind, queue in QUEUES.items():
-        dead_letters = [*found.dead_letters.get(kind, ()), *found.unreadable.get(kind, ())]
-        DeadLetterQueue(stack.client("sqs"), stack.resource(queue)).give_back(dead_letters)
-
-
-def _result(
-    found: StuckTasks, outcomes: dict[str, Redriven], dead_letters: DeadLetterCounts, *, dry_run: bool
-) -> Redrive:
-    about = [tasks for by_letter in found.dead_letters.values() for tasks in by_letter.values()]
-    tasks = tuple(
-        RedrivenTask(
-            kinds=tuple(sorted(kinds)), dead_letters=sum(task in named for named in about), outcome=outcomes[task]
+    def _result(self, outcomes: Mapping[str, Redriven], *, dry_run: bool) -> RedriveResult:
+        readable = [each for each in self._messages if each.tasks is not None]
+        deleted = sum(each.is_deleted for each in readable)
+        return RedriveResult(
+            dry_run=dry_run,
+            tasks=tuple(
+                RedrivenTask(
+                    kinds=tuple(sorted(kinds)),
+                    dead_letters=sum(task in (each.tasks or ()) for each in readable),
+                    outcome=outcomes[task],
+                )
+                for task, kinds in self._kinds.items()
+            ),
+            dead_letters=DeadLetterCounts(
+                deleted=deleted, kept=len(readable) - deleted, unreadable=len(self._messages) - len(readable)
+            ),
+            unreadable=tuple(self._malformed),
+            has_more=self._has_more,
         )
-        for task, kinds in found.kinds.items()
-    )
-    return Redrive(
-        dry_run=dry_run, tasks=tasks, dead_letters=dead_letters, unreadable=tuple(found.malformed), more=found.more
-    )

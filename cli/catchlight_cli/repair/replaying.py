@@ -1,7 +1,7 @@
-"""Replays deliveries that were rejected because they could not be read, with the current parsers.
+"""Processes deliveries again that were rejected because they could not be read, with the current parsers.
 
-A delivery that can be read now is written as ReceiveCallback would have written it, and removed from `rejected/`; the
-others stay.
+The report of a delivery that can be read now is written as ReceiveCallback would have written it, and the delivery is
+removed from `rejected/`. The others stay.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ class Replayed(Model):
     provider: str
     task: str | None
     outcome: str  # "applied", "duplicate", "conflict", or why it still cannot be read
-    is_settled: bool
+    is_processed: bool
 
 
 def replay(
@@ -32,7 +32,7 @@ def replay(
     Args:
         deliveries: the rejected deliveries in the stack's bucket.
         reports: writes to the stack's tasks table.
-        provider_id: replaces the provider of the callback's URL, if that was wrong.
+        provider_id: the provider of all deliveries, if the provider in their URLs was wrong.
         dry_run: yields what would happen, and writes nothing.
     """
     for key, delivery in deliveries:
@@ -42,12 +42,12 @@ def replay(
                 decode_json(delivery.body), received_at=delivery.received_at
             )
         except RequestError as exc:
-            yield Replayed(key=key, provider=provider, task=None, outcome=str(exc), is_settled=False)
+            yield Replayed(key=key, provider=provider, task=None, outcome=str(exc), is_processed=False)
             continue
         if dry_run:
-            would = f"would be {report.status}"
-            yield Replayed(key=key, provider=provider, task=report.task, outcome=would, is_settled=False)
+            outcome = f"would report {report.status}"
+            yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome, is_processed=False)
             continue
         outcome = reports.record(report).outcome
         deliveries.remove(key)
-        yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome, is_settled=True)
+        yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome, is_processed=True)

@@ -15,24 +15,24 @@ from catchlight_cli.repair.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight_cli.repair.stream_positions import StreamPositions, new_status_of, task_of
 
 QUEUE = "PublishDeadLetters"
-# Visibility timeout: a message becomes visible again after this time if the command ends before it gives it back.
-_HOLD_SECONDS = 900
-# The function retries for up to five minutes while EventBridge is unavailable. No retry of the invocation: it would
-# publish the events twice.
+# A message becomes visible again after this time if the command ends before it releases the message.
+_VISIBILITY_TIMEOUT_SECONDS = 900
+# The function retries for up to five minutes while EventBridge is unavailable. The invocation is not retried, because
+# that would publish the events twice.
 _INVOKE_CONFIG = Config(read_timeout=310, retries={"total_max_attempts": 1})
 
 
 class Outcome(StrEnum):
-    """The outcome for one dead letter."""
+    """The outcome for one dead letter. Only a message whose events were published is deleted."""
 
-    TOLD = "told"  # published, and the message deleted; with the other outcomes it stays
-    WAITING = "waiting"  # readable, not published: a dry run
-    REFUSED = "refused"  # not published again: the function's log says why
-    FORGOTTEN = "forgotten"  # the stream no longer has its records, which it keeps for 24 hours
-    UNREADABLE = "unreadable"  # the message holds no stream positions
+    PUBLISHED = "published"
+    READY = "ready"  # a dry run: the events can be published
+    FAILED = "failed"  # PublishEvents did not publish all events; its log has the reason
+    EXPIRED = "expired"  # the stream no longer has the records, which it keeps for 24 hours
+    UNREADABLE = "unreadable"  # the message contains no stream positions
 
 
-class Told(Model):
+class ResentMessage(Model):
     """A dead letter: the tasks whose events it refers to, and the outcome."""
 
     tasks: tuple[str, ...] = ()
@@ -40,43 +40,44 @@ class Told(Model):
     sent_at: datetime
 
 
-def tell(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[Told]:
-    """Sends the stream records of each dead letter to PublishEvents again; repeated events have the same `eventId`."""
-    box = DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUE))
-    held: list[DeadLetter] = []
+def resend(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage]:
+    """Passes the stream records of each dead letter to PublishEvents; repeated events have the same `eventId`."""
+    queue = DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUE))
+    kept: list[DeadLetter] = []
     try:
-        for dead_letter in box.take(limit=limit, hold_seconds=_HOLD_SECONDS):
-            held.append(dead_letter)
-            told = _tell(stack, dead_letter, dry_run=dry_run)
-            if told.outcome is Outcome.TOLD:
-                box.remove([dead_letter])  # if it is not deleted, its events are published again next time
-                held.remove(dead_letter)
-            yield told
+        for dead_letter in queue.receive(limit=limit, visibility_timeout=_VISIBILITY_TIMEOUT_SECONDS):
+            kept.append(dead_letter)
+            message = _resend(stack, dead_letter, dry_run=dry_run)
+            if message.outcome is Outcome.PUBLISHED:
+                queue.delete([dead_letter])  # if SQS does not delete it, its events are published again next time
+                kept.remove(dead_letter)
+            yield message
     finally:
-        box.give_back(held)
+        queue.release(kept)
 
 
-def _tell(stack: Stack, dead_letter: DeadLetter, *, dry_run: bool) -> Told:
+def _resend(stack: Stack, dead_letter: DeadLetter, *, dry_run: bool) -> ResentMessage:
     positions = StreamPositions.of(dead_letter)
     if positions is None:
-        return Told(outcome=Outcome.UNREADABLE, sent_at=dead_letter.sent_at)
+        return ResentMessage(outcome=Outcome.UNREADABLE, sent_at=dead_letter.sent_at)
     records = positions.records(stack.client("dynamodbstreams"))
     if records is None:
-        return Told(outcome=Outcome.FORGOTTEN, sent_at=dead_letter.sent_at)
+        return ResentMessage(outcome=Outcome.EXPIRED, sent_at=dead_letter.sent_at)
     tasks = tuple(dict.fromkeys(task_of(record) for record in records if new_status_of(record) in DETAIL_TYPES))
     if dry_run:
-        return Told(tasks=tasks, outcome=Outcome.WAITING, sent_at=dead_letter.sent_at)
-    outcome = Outcome.TOLD if _is_taken(stack, records) else Outcome.REFUSED
-    return Told(tasks=tasks, outcome=outcome, sent_at=dead_letter.sent_at)
+        return ResentMessage(tasks=tasks, outcome=Outcome.READY, sent_at=dead_letter.sent_at)
+    outcome = Outcome.PUBLISHED if _publish(stack, records) else Outcome.FAILED
+    return ResentMessage(tasks=tasks, outcome=outcome, sent_at=dead_letter.sent_at)
 
 
-def _is_taken(stack: Stack, records: list[dict[str, Any]]) -> bool:
-    # The event format of Lambda. No event source filter applies here: the function itself skips records that are not
-    # the end of a task.
+def _publish(stack: Stack, records: list[dict[str, Any]]) -> bool:
+    """Invokes PublishEvents with these records. Returns whether it has published all of their events."""
+    # The event format of Lambda. No event source filter applies here: the function itself skips records for which
+    # there is no event.
     payload = json.dumps({"Records": records}, default=datetime.timestamp)
-    functions = stack.client("lambda", _INVOKE_CONFIG)
-    answer = json.load(
-        functions.invoke(FunctionName=stack.resource("PublishEventsFunction"), Payload=payload)["Payload"]
+    response = stack.client("lambda", _INVOKE_CONFIG).invoke(
+        FunctionName=stack.resource("PublishEventsFunction"), Payload=payload
     )
+    result = json.load(response["Payload"])
     # The list must exist and be empty: the payload of a function error has no such member.
-    return isinstance(answer, dict) and answer.get("batchItemFailures") == []
+    return isinstance(result, dict) and result.get("batchItemFailures") == []

@@ -1,4 +1,4 @@
-"""Reads stream records that Lambda could not process, by the positions that its failure destinations hold.
+"""Reads the stream records that Lambda could not process, by their positions in messages of failure destinations.
 
 https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
 """
@@ -10,18 +10,18 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from catchlight.client.aws_errors import CatchlightError
+from catchlight.client.errors import CatchlightError
 from catchlight_cli.durations import parse_time
 from catchlight_cli.repair.dead_letters import DeadLetter
 
-# A read may return no records although more follow, because shards are sparse. This limits the number of such reads.
+# A read may return no records although more follow, because shards are sparse: the number of such reads is limited.
 _MAX_EMPTY_READS = 10
-_GONE = {"TrimmedDataAccessException", "ResourceNotFoundException"}
+_EXPIRED_ERRORS = {"TrimmedDataAccessException", "ResourceNotFoundException"}
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPositions:
-    """The positions of records that Lambda discarded: stream, shard and sequence numbers."""
+    """The positions of records that Lambda could not process: stream, shard and sequence numbers."""
 
     stream: str
     shard: str
@@ -53,12 +53,12 @@ class StreamPositions:
             streams: a boto3 client of DynamoDB's streams.
 
         Raises:
-            CatchlightError: the last of these records was not reached.
+            CatchlightError: DynamoDB did not return all of these records.
         """
         try:
             return list(self._read(streams))
         except ClientError as exc:
-            if exc.response["Error"]["Code"] in _GONE:
+            if exc.response["Error"]["Code"] in _EXPIRED_ERRORS:
                 return None
             raise
 
@@ -71,19 +71,19 @@ class StreamPositions:
         )["ShardIterator"]
         empty_reads = 0
         while iterator and empty_reads < _MAX_EMPTY_READS:
-            answer = streams.get_records(ShardIterator=iterator)
-            empty_reads = 0 if answer["Records"] else empty_reads + 1
-            for record in answer["Records"]:
+            response = streams.get_records(ShardIterator=iterator)
+            empty_reads = 0 if response["Records"] else empty_reads + 1
+            for record in response["Records"]:
                 number = int(record["dynamodb"]["SequenceNumber"])
                 if number <= self.last:
                     yield record
                 if number >= self.last:
                     return
-            iterator = answer.get("NextShardIterator")
+            iterator = response.get("NextShardIterator")
         # Without this error the missing records would count as processed, and the message would be deleted.
         raise CatchlightError(
-            f"The table's stream has not given all records that a message names ({self.stream}, {self.shard}). "
-            "Repeat the command; the message stays in its queue."
+            f"DynamoDB did not return all records that a message refers to ({self.stream}, {self.shard}). Repeat the "
+            "command; the message stays in its queue."
         )
 
 

@@ -116,7 +116,10 @@ class Deployed:
 
     def run(self, *arguments: str, expect: int | None = 0) -> Any:
         """Returns the JSON document that a command prints, or None if it prints none."""
-        status = run_command_line([*arguments, "--stack-name", STACK_NAME, "--json"])
+        try:
+            status = run_command_line([*arguments, "--stack-name", STACK_NAME, "--json"])
+        except SystemExit as exc:  # invalid arguments
+            status = int(str(exc.code))
         output = self._capsys.readouterr()
         self.said = output.err
         assert expect is None or status == expect, output
@@ -136,7 +139,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "250")  # lines are not wrapped
     # In memory a queue without visible messages is really empty.
-    monkeypatch.setattr("catchlight_cli.repair.dead_letters._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("catchlight_cli.repair.dead_letters._WAIT_SECONDS", 0)
     with an_account():
         yield
 

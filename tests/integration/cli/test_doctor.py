@@ -11,7 +11,7 @@ import pytest
 
 from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, task_key, utc_now
 from catchlight.providers.kie import verify_signature
-from catchlight_cli.health.probe import BINARY_TYPE, ID_PREFIX, Answer, Endpoint, signed
+from catchlight_cli.health.probe import BINARY_TYPE, ID_PREFIX, Endpoint, ProbeResponse, signed
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN, WEBHOOK_KEY
 from tests.integration.cli.conftest import ALARM, Deployed
 
@@ -27,7 +27,7 @@ class FakeEndpoint:
         self.calls: list[str] = []
         self.task_ids: set[str] = set()
 
-    def __call__(self, endpoint: Endpoint, task_id: str, **how: Any) -> Answer:
+    def __call__(self, endpoint: Endpoint, task_id: str, **how: Any) -> ProbeResponse:
         kind, status = self._kind(how)
         self.calls.append(kind)
         self.task_ids.add(task_id)
@@ -45,7 +45,7 @@ class FakeEndpoint:
                     failure=Failure(reason=FailureReason.GENERATION_FAILED),
                 )
             )
-        return Answer(status, self.seconds)
+        return ProbeResponse(status, self.seconds)
 
     @staticmethod
     def _kind(how: dict[str, Any]) -> tuple[str, int]:
@@ -69,8 +69,8 @@ def endpoint(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> FakeEndpoin
     return fake
 
 
-def wrong(diagnosis: dict[str, Any]) -> list[str]:
-    return [check["subject"] for check in diagnosis["checks"] if check["verdict"] == "wrong"]
+def failed(diagnosis: dict[str, Any]) -> list[str]:
+    return [check["subject"] for check in diagnosis["checks"] if check["status"] == "failed"]
 
 
 def put_secret(name: str, value: str) -> None:
@@ -81,11 +81,11 @@ def put_secret(name: str, value: str) -> None:
 
 
 def test_all_is_well(deployed: Deployed, endpoint: FakeEndpoint) -> None:
-    diagnosis = deployed.run("doctor", "--probes", "5")
+    diagnosis = deployed.run("doctor", "--samples", "5")
 
-    assert wrong(diagnosis) == []
-    assert diagnosis["acknowledgement"] == {
-        "probes": 9,
+    assert failed(diagnosis) == []
+    assert diagnosis["latency"] == {
+        "samples": 9,
         "medianSeconds": 0.01,
         "maxSeconds": 0.01,
         "shareOfTimeout": pytest.approx(0.01 / 15),
@@ -93,7 +93,7 @@ def test_all_is_well(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     ways = ["good", "good", "base64", "trailing slash", "forged token", "oversized", "wrong method"]
     assert endpoint.calls == [*ways, *["good"] * 5]
     page = deployed.show("doctor")
-    assert "✓ All is well." in page
+    assert "✓ No check failed." in page
     assert "of the 15 s that providers wait" in page
 
 
@@ -129,9 +129,9 @@ def test_nor_if_it_is_cut_off(
 def test_what_is_in_the_table_meanwhile_is_no_task(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def look(self: Endpoint, task_id: str, **_: Any) -> Answer:
+    def look(self: Endpoint, task_id: str, **_: Any) -> ProbeResponse:
         seen.append(deployed.store.item(task_key("flux-kontext", task_id)))
-        return Answer(500, 0.1)
+        return ProbeResponse(500, 0.1)
 
     monkeypatch.setattr(Endpoint, "call", look)
     deployed.run("doctor", expect=1)
@@ -147,7 +147,7 @@ def test_what_is_in_the_table_meanwhile_is_no_task(deployed: Deployed, monkeypat
 @pytest.mark.parametrize(
     ("kind", "status", "subject"),
     [
-        ("good", 503, "good callback"),
+        ("good", 503, "valid callback"),
         ("base64", 400, "body in base64"),
         ("trailing slash", 301, "trailing slash"),
         ("forged token", 200, "forged token"),
@@ -162,16 +162,16 @@ def test_a_wrong_answer_is_noticed(
 
     diagnosis = deployed.run("doctor", expect=1)
 
-    assert subject in wrong(diagnosis)
+    assert subject in failed(diagnosis)
     (check,) = [check for check in diagnosis["checks"] if check["subject"] == subject]
-    assert f"answered {status}, expected" in check["detail"]
-    assert check["next"]
+    assert f"HTTP {status}, expected" in check["detail"]
+    assert check["nextStep"]
 
 
 def test_an_answer_without_a_write_is_noticed(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     endpoint.forgets = True
 
-    assert wrong(deployed.run("doctor", expect=1)) == ["good callback"]
+    assert failed(deployed.run("doctor", expect=1)) == ["valid callback"]
 
 
 def test_nobody_answers(deployed: Deployed, endpoint: FakeEndpoint) -> None:
@@ -179,8 +179,8 @@ def test_nobody_answers(deployed: Deployed, endpoint: FakeEndpoint) -> None:
 
     diagnosis = deployed.run("doctor", expect=1)
 
-    assert wrong(diagnosis) == ["endpoint"]
-    assert diagnosis["acknowledgement"] is None
+    assert failed(diagnosis) == ["endpoint"]
+    assert diagnosis["latency"] is None
     assert deployed.store.items() == []
 
 
@@ -189,8 +189,8 @@ def test_a_slow_acknowledgement_is_noticed(deployed: Deployed, endpoint: FakeEnd
 
     diagnosis = deployed.run("doctor", expect=1)
 
-    assert wrong(diagnosis) == ["acknowledgement"]
-    assert diagnosis["acknowledgement"]["shareOfTimeout"] == pytest.approx(8 / 15)
+    assert failed(diagnosis) == ["callback latency"]
+    assert diagnosis["latency"]["shareOfTimeout"] == pytest.approx(8 / 15)
 
 
 # ------------------------------------------------------------------------------------------------ secrets
@@ -214,7 +214,7 @@ def test_no_secret_is_shown(deployed: Deployed, endpoint: FakeEndpoint) -> None:
 def test_a_token_that_no_callback_can_match(deployed: Deployed, endpoint: FakeEndpoint, token: str) -> None:
     put_secret("CallbackTokenSecret", token)
 
-    assert wrong(deployed.run("doctor", expect=1)) == ["callback token"]
+    assert failed(deployed.run("doctor", expect=1)) == ["callback token"]
 
     assert endpoint.calls == []
 
@@ -234,7 +234,7 @@ def test_a_token_that_no_callback_can_match(deployed: Deployed, endpoint: FakeEn
 def test_provider_keys(deployed: Deployed, endpoint: FakeEndpoint, keys: str, subjects: list[str]) -> None:
     put_secret("ProviderKeysSecret", keys)
 
-    assert wrong(deployed.run("doctor", expect=int(bool(subjects)))) == subjects
+    assert failed(deployed.run("doctor", expect=int(bool(subjects)))) == subjects
 
 
 def test_a_provider_without_a_key_is_told_of(deployed: Deployed, endpoint: FakeEndpoint) -> None:
@@ -242,15 +242,15 @@ def test_a_provider_without_a_key_is_told_of(deployed: Deployed, endpoint: FakeE
 
     checks = {check["subject"]: check for check in deployed.run("doctor")["checks"]}
 
-    assert checks["flux-kontext API key"]["verdict"] == "fine"
-    assert checks["acedata API key"]["verdict"] == "skipped"
-    assert "lost callbacks are not made good" in checks["acedata API key"]["detail"]
+    assert checks["flux-kontext API key"]["status"] == "ok"
+    assert checks["acedata API key"]["status"] == "skipped"
+    assert "missed callbacks are not recovered" in checks["acedata API key"]["detail"]
 
 
 def test_a_secret_that_may_not_be_read(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     boto3.client("secretsmanager").delete_secret(SecretId="CallbackTokenSecret", ForceDeleteWithoutRecovery=True)
 
-    assert wrong(deployed.run("doctor", expect=1)) == ["callback token"]
+    assert failed(deployed.run("doctor", expect=1)) == ["callback token"]
 
 
 # ------------------------------------------------------------------------------------------------ signatures
@@ -263,7 +263,7 @@ def test_where_callbacks_are_signed_the_probes_are_too(deployed: Deployed, endpo
     assert "forged signature" in endpoint.calls
 
     endpoint.wrong["forged signature"] = 200
-    assert wrong(deployed.run("doctor", expect=1)) == ["forged signature"]
+    assert failed(deployed.run("doctor", expect=1)) == ["forged signature"]
 
 
 def test_a_signature_is_what_the_function_verifies() -> None:
@@ -286,7 +286,7 @@ def test_a_signature_is_kies() -> None:
 def test_a_queue_that_should_be_empty(deployed: Deployed, endpoint: FakeEndpoint, queue: str) -> None:
     deployed.send(queue, {})
 
-    assert wrong(deployed.run("doctor", expect=1)) == [queue]
+    assert failed(deployed.run("doctor", expect=1)) == [queue]
 
 
 def make_alarm(state: str) -> None:
@@ -312,12 +312,12 @@ def test_alarms(deployed: Deployed, endpoint: FakeEndpoint, state: str, is_wrong
 
     diagnosis = deployed.run("doctor", expect=int(is_wrong))
 
-    assert wrong(diagnosis) == ([ALARM] if is_wrong else [])
+    assert failed(diagnosis) == ([ALARM] if is_wrong else [])
     if is_wrong:
         assert "Next: catchlight redrive." in json.dumps(diagnosis)
 
 
 def test_that_nobody_hears_the_alarms_is_told(deployed: Deployed, endpoint: FakeEndpoint) -> None:
-    checks = {check["subject"]: check["verdict"] for check in deployed.run("doctor")["checks"]}
+    checks = {check["subject"]: check["status"] for check in deployed.run("doctor")["checks"]}
 
-    assert checks["who hears alarms"] == "skipped"
+    assert checks["alarm notifications"] == "skipped"

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from catchlight.client.aws_errors import CatchlightError
+from catchlight.client.errors import CatchlightError
 from catchlight.client.stack import StackChoice, find_deployed, find_local
 from tests.integration.cli.conftest import API_URL, STACK_NAME, Deployed
 from tests.integration.conftest import TABLE_NAME
@@ -62,13 +62,15 @@ def test_more_resources_than_a_page_has(cloud: None) -> None:
 
 
 def test_what_a_stack_has_not_got_is_told_with_the_way_to_it(deployed: Deployed) -> None:
-    with pytest.raises(CatchlightError, match=r"has no NewQueue; update it: `make build && sam deploy`"):
+    with pytest.raises(CatchlightError, match=r"has no NewQueue\. Update it with `make build && sam deploy`"):
         find_deployed(STACK_NAME).resource("NewQueue")
 
 
 def test_no_stack_of_that_name(deployed: Deployed) -> None:
     deployed.run("status", expect=0)
-    with pytest.raises(CatchlightError, match=r"There is no stack other in us-east-1\. Name another with --stack-name"):
+    with pytest.raises(
+        CatchlightError, match=r"There is no stack other in us-east-1\. Select another stack with --stack-name"
+    ):
         find_deployed("other")
 
 
@@ -87,7 +89,7 @@ def test_a_refused_look_at_the_stack_says_what_is_missing(deployed: Deployed, mo
 
     monkeypatch.setattr(boto3.Session, "client", refused)
 
-    with pytest.raises(CatchlightError, match=r"may not do DescribeStacks: .* Ask for the permission"):
+    with pytest.raises(CatchlightError, match=r"do not allow DescribeStacks: .* Request the permission"):
         find_deployed(STACK_NAME)
 
 
@@ -125,12 +127,12 @@ def test_a_local_stack(tmp_path: Path, listening: int, monkeypatch: pytest.Monke
     client = stack.client("dynamodb")
     assert client.meta.endpoint_url == f"http://127.0.0.1:{listening}"
     assert client._request_signer._credentials.access_key == "local"
-    with pytest.raises(CatchlightError, match="start it again with `make up`"):
+    with pytest.raises(CatchlightError, match="Restart it with `make up`"):
         stack.resource("Other")
 
 
 def test_no_local_stack(tmp_path: Path) -> None:
-    with pytest.raises(CatchlightError, match=r"No stack has its state in .*: `make up` first"):
+    with pytest.raises(CatchlightError, match=r"has no state of a local stack\. Start one with `make up`"):
         find_local(tmp_path)
 
 
@@ -139,7 +141,7 @@ def test_a_local_stack_that_was_killed(tmp_path: Path) -> None:
         port = server.getsockname()[1]
     state = local_state(tmp_path / ".local", port)
 
-    with pytest.raises(CatchlightError, match="not running any more: `make up` first"):
+    with pytest.raises(CatchlightError, match=r"is not running\. Start it with `make up`"):
         find_local(state)
 
 
@@ -163,11 +165,11 @@ def test_without_a_local_stack_the_deployed_one_is_meant(deployed: Deployed, tmp
     (tmp_path / "samconfig.toml").write_text(f'[default.global.parameters]\nstack_name = "{STACK_NAME}"\n')
 
     assert StackChoice().find().name == STACK_NAME
-    with pytest.raises(CatchlightError, match="`make up` first"):
+    with pytest.raises(CatchlightError, match="Start one with `make up`"):
         StackChoice(local=True).find()
 
 
 def test_which_one_it_was_is_said(deployed: Deployed) -> None:
     deployed.run("status")
 
-    assert "Speaking to stack pictures in us-east-1." in deployed.said
+    assert "Using stack pictures in us-east-1." in deployed.said

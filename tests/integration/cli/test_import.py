@@ -26,7 +26,7 @@ def write(tmp_path: Path) -> Any:
 
 
 def figures(adopted: dict[str, Any]) -> tuple[bool, int, int, int]:
-    return adopted["dryRun"], adopted["registered"], adopted["alreadyKnown"], adopted["repeated"]
+    return adopted["dryRun"], adopted["registered"], adopted["alreadyKnown"], adopted["duplicates"]
 
 
 def test_without_yes_it_is_only_said_what_would_happen(deployed: Deployed, write: Any) -> None:
@@ -35,11 +35,11 @@ def test_without_yes_it_is_only_said_what_would_happen(deployed: Deployed, write
     assert figures(deployed.run("import", file)) == (True, 3, 0, 0)
 
     assert deployed.store.items() == []
-    assert "repeat the command with --yes" in deployed.show("import", file)
+    assert "Repeat the command with --yes" in deployed.show("import", file)
 
 
 def test_registered_as_one_by_one(deployed: Deployed, write: Any) -> None:
-    adopted = deployed.run("import", write(LINES), "--yes", "--per-second", "1000")
+    adopted = deployed.run("import", write(LINES), "--yes", "--rate", "1000")
 
     assert figures(adopted) == (False, 3, 0, 0)
     item = deployed.store.item("nanobanana#b")
@@ -91,12 +91,12 @@ def test_cut_off_it_goes_on_where_it_was(deployed: Deployed, write: Any, monkeyp
         return register(self, *arguments, **settings)
 
     monkeypatch.setattr(Registry, "register", fail_later)
-    assert deployed.run("import", file, "--yes", "--per-second", "1000", expect=1) is None
+    assert deployed.run("import", file, "--yes", "--rate", "1000", expect=1) is None
     done = len(deployed.store.items())
     assert 0 < done < 250
 
     monkeypatch.setattr(Registry, "register", register)
-    adopted = deployed.run("import", file, "--yes", "--per-second", "1000")
+    adopted = deployed.run("import", file, "--yes", "--rate", "1000")
 
     assert figures(adopted) == (False, 250 - done, done, 0)
     assert len(deployed.store.items()) == 250
@@ -111,8 +111,8 @@ def test_lines_that_name_no_task_are_told_by_their_numbers(deployed: Deployed, w
     adopted = deployed.run("import", file, "--yes", expect=1)
 
     assert [(line["line"], line["problem"].split(":")[0]) for line in adopted["invalid"]] == [
-        (2, "whose task? Name the provider in the file, or with --provider"),
-        (4, "no provider is called flux; there are flux-kontext, nanobanana, acedata"),
+        (2, "no provider"),
+        (4, "unknown provider flux"),
     ]
     # All or nothing, unless somebody says otherwise.
     assert figures(adopted) == (True, 1, 0, 0)

@@ -98,14 +98,14 @@ def running(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None)
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """In memory a queue that looks empty is empty."""
-    monkeypatch.setattr("catchlight_cli.repair.dead_letters._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("catchlight_cli.repair.dead_letters._WAIT_SECONDS", 0)
 
 
 def test_the_doctor_finds_nothing_and_leaves_nothing(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
-    diagnosis = running.run(capsys, "doctor", "--probes", "20")
+    diagnosis = running.run(capsys, "doctor", "--samples", "20")
 
-    assert [check for check in diagnosis["checks"] if check["verdict"] == "wrong"] == []
-    assert diagnosis["acknowledgement"]["probes"] == 24
+    assert [check for check in diagnosis["checks"] if check["status"] == "failed"] == []
+    assert diagnosis["latency"]["samples"] == 24
     # Gone, polled for by nobody, told of to nobody.
     scanned = running.dynamodb.scan(TableName=running.table)["Items"]
     assert [item for item in scanned if ID_PREFIX in item["task"]["S"]] == []
@@ -146,8 +146,8 @@ def test_where_callbacks_are_signed_so_are_the_doctors(
 ) -> None:
     checks = {check["subject"]: check for check in running.run(capsys, "doctor")["checks"]}
 
-    assert checks["forged signature"]["detail"] == "answered 401"
-    assert checks["good callback"]["detail"] == "answered 200"
+    assert checks["forged signature"]["detail"] == "HTTP 401"
+    assert checks["valid callback"]["detail"] == "HTTP 200"
 
 
 def test_adopted_tasks_are_polled_for_and_archived(
@@ -165,10 +165,10 @@ def test_adopted_tasks_are_polled_for_and_archived(
     running.wait_for(lambda: all(running.status(task) == "ARCHIVED" for task in tasks))
     status = running.run(capsys, "status")
     assert status["tasks"]["byStatus"]["ARCHIVED"] >= 12
-    assert status["misses"]["source"] == "items"
-    assert status["misses"]["byProvider"]["flux-kontext"]["byPoll"] >= 12
-    history = [event["what"] for event in running.run(capsys, "describe", "adopted-0")["history"]]
-    assert history[:2] == ["registered", "polling brought a result of 2 images"]
+    assert status["callbackMissRate"]["source"] == "items"
+    assert status["callbackMissRate"]["byProvider"]["flux-kontext"]["byPoll"] >= 12
+    history = [event["description"] for event in running.run(capsys, "describe", "adopted-0")["history"]]
+    assert history[:2] == ["registered", "poll reported a result of 2 images"]
 
 
 def test_a_task_whose_polling_was_stopped_is_reconciled(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +178,7 @@ def test_a_task_whose_polling_was_stopped_is_reconciled(running: Running, capsys
     # The service knows it only now: the stopped execution cannot have found it.
     running.submit("stopped")
     explained = running.run(capsys, "describe", task)
-    assert explained["next"].startswith("No running execution polls for it.")
+    assert explained["nextStep"].startswith("No running execution polls for it,")
 
     restarted = running.run(capsys, "reconcile", "--older-than", "1s")["pollingRestarted"]
 
@@ -207,10 +207,10 @@ def test_a_dead_letter_is_redriven(running: Running, capsys: pytest.CaptureFixtu
     task = running.submit("outage", "image-outage")
     running.wait_for(lambda: dead_letters(running) == 1)
     (problem,) = running.run(capsys, "status", expect=1)["problems"]
-    assert problem.startswith("1 in ArchiveDeadLetters")
+    assert problem.startswith("1 message in ArchiveDeadLetters")
     explained = running.run(capsys, "describe", task)
-    assert "among the dead letters" in explained["next"]
-    assert "The last try: the server answers 503" in explained["why"]
+    assert "is in ArchiveDeadLetters" in explained["nextStep"]
+    assert "The last attempt failed: the server answers 503" in explained["reason"]
 
     result = running.run(capsys, "redrive", "--all")
 
@@ -239,7 +239,9 @@ def test_an_incomplete_task_gets_its_image_by_a_fresh_url(running: Running, caps
 
     assert (redriven["outcome"]["step"], redriven["outcome"]["freshUrls"]) == ("reopen", 1)
     running.wait_for(lambda: running.status(task) == "ARCHIVED")
-    running.wait_for(lambda: running.run(capsys, "describe", task)["why"] == "Every image is in the bucket, checked.")
+    running.wait_for(
+        lambda: running.run(capsys, "describe", task)["reason"] == "Every image is in the bucket and validated."
+    )
 
 
 def result_url(running: Running, task_id: str) -> str | None:
@@ -254,6 +256,6 @@ def result_url(running: Running, task_id: str) -> str | None:
 
 
 def test_wrong_commands_and_no_stack(running: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command_line(["describe", "no-such-task", "--local", "--state-dir", str(running.state_dir)]) == 2
+    assert run_command_line(["describe", "no-such-task", "--local", "--state-dir", str(running.state_dir)]) == 1
     assert run_command_line(["status", "--local", "--state-dir", str(tmp_path)]) == 1
-    assert "`make up` first" in capsys.readouterr().err
+    assert "Start one with `make up`" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import pytest
 
 from catchlight.models import iso, utc_now
 from catchlight.recovery.rejected_deliveries import RejectedDeliveries, RejectedDelivery
-from catchlight_cli.health.probe import Answer, Endpoint
+from catchlight_cli.health.probe import Endpoint, ProbeResponse
 from local.lambda_.runtime_api import Outcome
 from local.moto.patches import functions_run_by
 from local.permissions.required import required_permissions
@@ -91,7 +91,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
 def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployed]:
     """A stack in which every command finds something to do."""
     providers.answers[FLUX_PATH] = said_anew
-    monkeypatch.setattr(Endpoint, "call", lambda *_, **__: Answer(200, 0.1))
+    monkeypatch.setattr(Endpoint, "call", lambda *_, **__: ProbeResponse(200, 0.1))
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
     deployed.put("flux-kontext#stuck", "SUCCEEDED", 2 * HOUR, images=[image()], reportedAt=iso(utc_now()))
     deployed.put("flux-kontext#incomplete", "INCOMPLETE", images=[image("EXPIRED")])

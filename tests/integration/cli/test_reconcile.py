@@ -25,7 +25,7 @@ def test_what_nobody_works_on_is_started_again(deployed: Deployed) -> None:
         "archivingRepeated": ["acedata#stuck"],
         "failed": [],
         "unreadable": [],
-        "more": False,
+        "hasMore": False,
     }
     assert deployed.executions() == [["flux-kontext#lost"]]
     assert [message["task"] for message in deployed.messages("ArchiveQueue")] == ["acedata#stuck"]
@@ -50,7 +50,7 @@ def test_a_dry_run_does_nothing(deployed: Deployed) -> None:
     assert (result["pollingRestarted"], result["archivingRepeated"]) == (["flux-kontext#lost"], ["acedata#stuck"])
     assert deployed.store.items() == before
     assert (deployed.executions(), deployed.messages("ArchiveQueue")) == ([], [])
-    assert "would be polled for again" in deployed.show("reconcile", "--dry-run")
+    assert "polling would be restarted" in deployed.show("reconcile", "--dry-run")
 
 
 def test_no_more_than_the_limit(deployed: Deployed) -> None:
@@ -59,12 +59,12 @@ def test_no_more_than_the_limit(deployed: Deployed) -> None:
 
     result = deployed.run("reconcile", "--limit", "3")
 
-    assert (len(result["pollingRestarted"]), result["more"]) == (3, True)
+    assert (len(result["pollingRestarted"]), result["hasMore"]) == (3, True)
     assert "repeat the command" in deployed.show("reconcile", "--limit", "1", "--dry-run")
 
 
 def test_people_are_told_that_all_is_well(deployed: Deployed) -> None:
-    assert "No task in stack pictures in us-east-1 is pending for longer than 7 h" in deployed.show("reconcile")
+    assert "No task in stack pictures in us-east-1 has been pending for over 7 h" in deployed.show("reconcile")
 
 
 def test_a_batch_that_fails_is_shown_with_its_reason(deployed: Deployed) -> None:
@@ -76,12 +76,12 @@ def test_a_batch_that_fails_is_shown_with_its_reason(deployed: Deployed) -> None
 
     (failed,) = result["failed"]
     assert failed["tasks"] == ["flux-kontext#lost"]
-    assert "AWS refused StartExecution: StateMachineDoesNotExist" in failed["reason"]
+    assert "StartExecution failed: StateMachineDoesNotExist" in failed["reason"]
     # The other kind has had its turn, and so many tasks were tried that there may be more.
     assert (result["pollingRestarted"], result["archivingRepeated"]) == ([], ["acedata#stuck"])
-    assert result["more"]
+    assert result["hasMore"]
     shown = deployed.show("reconcile")
-    assert "✗ Not started again: flux-kontext#lost. AWS refused StartExecution: StateMachineDoesNotExist" in shown
+    assert "✗ Not restarted: flux-kontext#lost. StartExecution failed: StateMachineDoesNotExist" in shown
     assert "polled for again" not in shown
 
 
@@ -106,5 +106,5 @@ def test_malformed_items_are_named(deployed: Deployed, dry_run: list[str]) -> No
     result = deployed.run("reconcile", *dry_run, expect=1)
 
     assert result["unreadable"] == ["flux-kontext#malformed", "by-hand"]
-    assert "malformed: flux-kontext#malformed, by-hand. Repair them there." in deployed.said
+    assert "malformed items of the table: flux-kontext#malformed, by-hand. Correct them in the table." in deployed.said
     assert "No other task in stack pictures" in deployed.show("reconcile")

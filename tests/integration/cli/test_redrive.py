@@ -13,7 +13,7 @@ from catchlight.client.stack import Stack
 from catchlight.dispatch import Dispatcher
 from catchlight.models import iso, utc_now
 from catchlight.tasks.table import TasksTable
-from catchlight_cli.repair.redriving import _HOLD_SECONDS
+from catchlight_cli.repair.redriving import _VISIBILITY_TIMEOUT_SECONDS
 from tests.canary_secrets import URL_QUERY
 from tests.integration.cli.conftest import STACK_NAME, Deployed
 from tests.integration.providers import FLUX_PATH, Providers, record, saying, unreachable
@@ -57,7 +57,7 @@ def test_a_dead_letter_is_sent_again_with_fresh_urls_and_a_nonce(deployed: Deplo
     result = deployed.run("redrive", "--all")
 
     assert outcomes(result) == {"flux-kontext#1": ("archive", False)}
-    assert result["deadLetters"] == {"removed": 1, "kept": 0, "unreadable": 0}
+    assert result["deadLetters"] == {"deleted": 1, "kept": 0, "unreadable": 0}
     assert result["tasks"][0]["outcome"]["freshUrls"] == 1
     (message,) = deployed.messages("ArchiveQueue")
     assert message["task"] == "flux-kontext#1"
@@ -98,7 +98,7 @@ def test_a_letter_whose_task_needs_nothing_is_removed(deployed: Deployed, status
     result = deployed.run("redrive", "--all")
 
     assert outcomes(result) == {"flux-kontext#1": ("nothing", False)}
-    assert result["deadLetters"]["removed"] == 1
+    assert result["deadLetters"]["deleted"] == 1
     assert deployed.messages("ArchiveQueue") == []
     assert deployed.count("ArchiveDeadLetters") == 0
 
@@ -120,7 +120,7 @@ def test_more_letters_than_a_batch_has(deployed: Deployed) -> None:
         deployed.put(f"flux-kontext#{number}", "SUCCEEDED", images=[image()])
         deployed.send("ArchiveDeadLetters", {"task": f"flux-kontext#{number}"})
 
-    assert deployed.run("redrive", "--all")["deadLetters"]["removed"] == 25
+    assert deployed.run("redrive", "--all")["deadLetters"]["deleted"] == 25
 
     queued = {message["task"] for message in deployed.messages("ArchiveQueue")}
     assert queued == {f"flux-kontext#{number}" for number in range(25)}
@@ -131,7 +131,7 @@ def test_more_letters_than_a_batch_has(deployed: Deployed) -> None:
 def test_a_letter_that_nobody_can_read_stays(deployed: Deployed, body: str) -> None:
     deployed.send("ArchiveDeadLetters", body or "-")
 
-    assert deployed.run("redrive", "--all", expect=1)["deadLetters"] == {"removed": 0, "kept": 0, "unreadable": 1}
+    assert deployed.run("redrive", "--all", expect=1)["deadLetters"] == {"deleted": 0, "kept": 0, "unreadable": 1}
 
     assert deployed.count("ArchiveDeadLetters") == 1
 
@@ -164,7 +164,7 @@ def test_a_letter_whose_message_is_not_taken_stays(deployed: Deployed, monkeypat
     result = deployed.run("redrive", "--all", expect=1)
 
     assert outcomes(result)["flux-kontext#1"] == ("archive", True)
-    assert result["deadLetters"] == {"removed": 2, "kept": 1, "unreadable": 0}
+    assert result["deadLetters"] == {"deleted": 2, "kept": 1, "unreadable": 0}
     (left,) = deployed.messages("ArchiveDeadLetters")
     assert left == {"task": "flux-kontext#1"}
 
@@ -183,7 +183,7 @@ def test_a_run_that_is_interrupted_gives_the_letters_back(deployed: Deployed, mo
 
     assert "can be repeated" in deployed.said
     # Not after a quarter of an hour only.
-    assert _HOLD_SECONDS > 600
+    assert _VISIBILITY_TIMEOUT_SECONDS > 600
     assert deployed.count("ArchiveDeadLetters") == 1
     assert deployed.count("DispatchDeadLetters") == 1
 
@@ -224,8 +224,8 @@ def test_without_a_fresh_url_the_old_one_is_tried(deployed: Deployed, asked: Pro
     item = deployed.store.item("flux-kontext#1")
     assert item is not None
     assert (item["status"], item["images"][0]["state"], item["images"][0]["url"]) == ("SUCCEEDED", "PENDING", OLD_URL)
-    remark = result["tasks"][0]["outcome"]["remark"]
-    assert ("could not be asked" in remark) == (answer is not the_same)
+    remark = result["tasks"][0]["outcome"]["detail"]
+    assert ("could not be requested" in remark) == (answer is not the_same)
 
 
 def test_a_task_that_changes_meanwhile_is_left_alone(
@@ -268,7 +268,7 @@ def test_a_task_that_waits_for_its_archiving_is_queued(deployed: Deployed) -> No
     # The hourly run has queued it today, in vain: an operator need not wait until tomorrow.
     deployed.put("flux-kontext#repeated", "SUCCEEDED", 2 * HOUR, images=[image()], reconciledAt=iso(utc_now() - HOUR))
 
-    deployed.run("redrive", "--kind", "stuck")
+    deployed.run("redrive", "--kind", "stuck-archiving")
 
     queued = sorted(message["task"] for message in deployed.messages("ArchiveQueue"))
     assert queued == ["flux-kontext#repeated", "flux-kontext#stuck"]
@@ -281,7 +281,7 @@ def test_polling_that_gave_up_begins_anew_where_somebody_says_so(deployed: Deplo
     assert deployed.run("redrive", "--all")["tasks"] == []
     result = deployed.run("redrive", "--kind", "timed-out")
 
-    assert outcomes(result) == {"flux-kontext#1": ("register anew", False)}
+    assert outcomes(result) == {"flux-kontext#1": ("restart", False)}
     item = deployed.store.item("flux-kontext#1")
     assert item is not None
     assert (item["status"], item["rank"]) == ("PENDING", 0)
@@ -295,7 +295,7 @@ def test_polling_that_gave_up_begins_anew_where_somebody_says_so(deployed: Deplo
         ("FAILED", {"reportedBy": "callback", "reportedAt": "2026-01-01T00:00:00.000Z"}, "poll"),
         ("FAILED", {"reportedBy": "poll"}, "nothing"),
         ("ARCHIVED", {}, "nothing"),
-        ("TIMED_OUT", {}, "register anew"),
+        ("TIMED_OUT", {}, "restart"),
     ],
 )
 def test_a_named_task_is_given_what_its_status_asks_for(
@@ -367,7 +367,7 @@ def test_what_was_never_dispatched_is_read_from_the_stream(deployed: Deployed) -
     assert outcomes(result) == {"flux-kontext#new": ("poll", False), "flux-kontext#done": ("archive", False)}
     assert deployed.executions() == [["flux-kontext#new"]]
     assert [message["task"] for message in deployed.messages("ArchiveQueue")] == ["flux-kontext#done"]
-    assert result["deadLetters"]["removed"] == 1
+    assert result["deadLetters"]["deleted"] == 1
     assert deployed.count("DispatchDeadLetters") == 0
 
 
@@ -395,7 +395,7 @@ def test_what_the_stream_has_forgotten_is_found_by_its_status(
 
     monkeypatch.setattr(Stack, "client", forgetful)
 
-    result = deployed.run("redrive", "--kind", "dispatch-failures", expect=1)
+    result = deployed.run("redrive", "--kind", "dispatch-dead-letters", expect=1)
 
     assert outcomes(result) == {"flux-kontext#new": ("poll", False), "flux-kontext#done": ("archive", False)}
     assert result["unreadable"] == ["flux-kontext#malformed"]
@@ -403,7 +403,7 @@ def test_what_the_stream_has_forgotten_is_found_by_its_status(
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [("incomplete", "INCOMPLETE"), ("stuck", "SUCCEEDED"), ("timed-out", "TIMED_OUT")]
+    ("kind", "status"), [("incomplete", "INCOMPLETE"), ("stuck-archiving", "SUCCEEDED"), ("timed-out", "TIMED_OUT")]
 )
 def test_malformed_items_are_named(deployed: Deployed, kind: str, status: str) -> None:
     deployed.put("flux-kontext#malformed", status, timedelta(hours=2), images="none")
@@ -411,8 +411,8 @@ def test_malformed_items_are_named(deployed: Deployed, kind: str, status: str) -
     result = deployed.run("redrive", "--kind", kind, expect=1)
 
     assert (result["tasks"], result["unreadable"]) == ([], ["flux-kontext#malformed"])
-    assert "malformed: flux-kontext#malformed. Repair them there." in deployed.said
-    assert "Nothing else is at a standstill" in deployed.show("redrive", "--kind", kind)
+    assert "malformed items of the table: flux-kontext#malformed. Correct them in the table." in deployed.said
+    assert "No other task needs a redrive." in deployed.show("redrive", "--kind", kind)
 
 
 @pytest.mark.parametrize("body", [{}, {"DDBStreamBatchInfo": 1}, {"DDBStreamBatchInfo": {"shardId": "s"}}])
@@ -438,7 +438,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(deployed: Deployed, a
 
     assert result["dryRun"]
     assert outcomes(result) == {"flux-kontext#1": ("archive", False), "flux-kontext#2": ("reopen", False)}
-    assert result["deadLetters"] == {"removed": 0, "kept": 1, "unreadable": 1}
+    assert result["deadLetters"] == {"deleted": 0, "kept": 1, "unreadable": 1}
     assert asked.requests == []
     assert deployed.store.items() == before
     assert (deployed.count("ArchiveDeadLetters"), deployed.messages("ArchiveQueue")) == (2, [])
@@ -447,15 +447,15 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(deployed: Deployed, a
 def test_nothing_at_a_standstill(deployed: Deployed) -> None:
     result = deployed.run("redrive", "--all")
 
-    assert (result["tasks"], result["deadLetters"]) == ([], {"removed": 0, "kept": 0, "unreadable": 0})
-    assert "Nothing is at a standstill" in deployed.show("redrive", "--all")
+    assert (result["tasks"], result["deadLetters"]) == ([], {"deleted": 0, "kept": 0, "unreadable": 0})
+    assert "No task needs a redrive." in deployed.show("redrive", "--all")
 
 
-@pytest.mark.parametrize("arguments", [[], ["flux-kontext#1", "--all"], ["--all", "--kind", "stuck"]])
+@pytest.mark.parametrize("arguments", [[], ["flux-kontext#1", "--all"], ["--all", "--kind", "stuck-archiving"]])
 def test_what_is_to_be_redriven_has_to_be_said(deployed: Deployed, arguments: list[str]) -> None:
     assert deployed.run("redrive", *arguments, expect=2) is None
 
-    assert "Say what to redrive" in deployed.said
+    assert "Give tasks, --all, or --kind" in deployed.said
 
 
 def test_no_more_than_the_limit(deployed: Deployed) -> None:
@@ -463,19 +463,19 @@ def test_no_more_than_the_limit(deployed: Deployed) -> None:
         deployed.put(f"flux-kontext#{number}", "INCOMPLETE", images=[image("EXPIRED")])
 
     result = deployed.run("redrive", "--all", "--limit", "3")
-    assert (len(result["tasks"]), result["more"]) == (3, True)
+    assert (len(result["tasks"]), result["hasMore"]) == (3, True)
 
     result = deployed.run("redrive", "--all", "--limit", "3")
-    assert (len(result["tasks"]), result["more"]) == (2, False)
+    assert (len(result["tasks"]), result["hasMore"]) == (2, False)
 
 
 def test_people_see_a_table_and_a_summary(deployed: Deployed) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
     deployed.send("ArchiveDeadLetters", json.dumps({"task": "flux-kontext#1"}))
 
-    assert "1 would get another try, 0 need nothing; 1 dead letters. Nothing was done." in deployed.show(
+    assert "Dry run. To retry: 1 task; to leave as they are: 0; dead letters: 1." in deployed.show(
         "redrive", "--all", "--dry-run"
     )
     page = deployed.show("redrive", "--all")
-    assert "flux-kontext#1 dead-letters SUCCEEDED archiving queued 1 fresh URLs" in page
-    assert "1 got another try, 0 need nothing, 0 failed; 1 dead letters removed, 0 kept." in page
+    assert "flux-kontext#1 archive-dead-letters SUCCEEDED archiving queued 1 fresh URLs" in page
+    assert "1 task retried, 0 left as they are, 0 failed; 1 dead letter deleted, 0 kept." in page

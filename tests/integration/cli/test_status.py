@@ -19,8 +19,8 @@ def test_an_empty_stack_is_fine(deployed: Deployed) -> None:
     assert status["tasks"]["byStatus"] == dict.fromkeys(TaskStatus, 0)
     assert status["oldestPending"] is None
     assert status["problems"] == []
-    assert status["misses"]["all"] == {"byCallback": 0, "byPoll": 0, "missRate": None}
-    assert "Nothing is stuck" in deployed.show("status")
+    assert status["callbackMissRate"]["all"] == {"byCallback": 0, "byPoll": 0, "missRate": None}
+    assert "No task is stuck" in deployed.show("status")
 
 
 def test_tasks_are_counted_by_status(deployed: Deployed) -> None:
@@ -60,8 +60,8 @@ def test_the_oldest_pending_task(deployed: Deployed) -> None:
 
     assert status["oldestPending"]["task"] == "acedata#old"
     assert status["oldestPending"]["ageSeconds"] == pytest.approx(7200, abs=60)
-    assert (status["pendingTooLong"], status["problems"]) == (0, [])
-    assert "Oldest pending: acedata#old, 2 h" in deployed.show("status")
+    assert (status["stuckPending"], status["problems"]) == (0, [])
+    assert "Oldest pending task: acedata#old, 2 h" in deployed.show("status")
 
 
 def test_malformed_items_older_than_the_oldest_pending_task_are_named(deployed: Deployed) -> None:
@@ -74,7 +74,7 @@ def test_malformed_items_older_than_the_oldest_pending_task_are_named(deployed: 
         "flux-kontext#oldest",
         ["flux-kontext#malformed"],
     )
-    assert "malformed: flux-kontext#malformed. Repair them there." in deployed.said
+    assert "malformed items of the table: flux-kontext#malformed. Correct them in the table." in deployed.said
 
 
 def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
@@ -83,11 +83,11 @@ def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
 
     status = deployed.run("status", expect=1)
 
-    assert (status["pendingTooLong"], status["archivingTooLong"]) == (1, 1)
+    assert (status["stuckPending"], status["stuckArchiving"]) == (1, 1)
     pending, archiving = status["problems"]
     assert "`catchlight reconcile`" in pending
-    assert "`catchlight redrive --kind stuck`" in archiving
-    assert "✗ 1 pending longer than polling takes" in deployed.show("status")
+    assert "`catchlight redrive --kind stuck-archiving`" in archiving
+    assert "✗ 1 task pending for longer than polling takes" in deployed.show("status")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_in_aws_it_is_read_from_the_metrics(deployed: Deployed) -> None:
     count("ResolvedByPoll", 1000, service="other", provider="acedata")
     count("ResolvedByPoll", 1000, age=50 * HOUR, provider="acedata")
 
-    misses = deployed.run("status")["misses"]
+    misses = deployed.run("status")["callbackMissRate"]
 
     assert misses["source"] == "metrics"
     assert misses["all"] == {"byCallback": 96, "byPoll": 4, "missRate": 0.04}
@@ -147,7 +147,7 @@ def test_in_aws_it_is_read_from_the_metrics(deployed: Deployed) -> None:
 def test_its_span_is_that_of_since(deployed: Deployed) -> None:
     count("ResolvedByPoll", 7, age=50 * HOUR, provider="acedata")
 
-    assert deployed.run("status", "--since", "3d")["misses"]["all"]["byPoll"] == 7
+    assert deployed.run("status", "--since", "3d")["callbackMissRate"]["all"]["byPoll"] == 7
 
 
 def test_without_the_right_to_look_it_says_whose_permission_is_missing(
@@ -172,4 +172,4 @@ def test_without_the_right_to_look_it_says_whose_permission_is_missing(
     monkeypatch.setattr(Stack, "client", refused)
 
     assert deployed.run("status", expect=1) is None
-    assert "may not do GetMetricData" in deployed.said
+    assert "do not allow GetMetricData" in deployed.said

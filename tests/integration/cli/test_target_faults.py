@@ -14,7 +14,7 @@ import pytest
 from botocore.endpoint import Endpoint
 
 from catchlight.client import connect
-from catchlight.client.aws_errors import UsageError
+from catchlight.client.errors import UsageError
 from catchlight.client.local_state import LOCK_FILE
 from catchlight.client.stack import StackChoice
 from catchlight_cli.command_line import run
@@ -75,17 +75,20 @@ def samconfig(folder: Path, content: bytes | str, name: str = "samconfig.toml") 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"\xef\xbb\xbf" + NAMED.encode(), "begins with a byte order mark"),
+        (b"\xef\xbb\xbf" + NAMED.encode(), "starts with a byte order mark"),
         (NAMED.encode("utf-16"), "'utf-8' codec can't decode"),
         (NAMED.replace("pictures", "ä").encode("latin-1"), "'utf-8' codec can't decode"),
         ("version = 0.1\n[default.deploy\n", "line 2"),
         (NAMED + 'stack_name = "twice"\n', "Cannot overwrite a value"),
-        ("version = 0.1\n[default.deploy.parameters]\nstack_name = 1\n", "stack_name is 1, not a text"),
-        (NAMED + "region = 1\n", "region is 1, not a text"),
-        (NAMED + 'profile = ["a"]\n', "not a text"),
-        ("default = 1\n", "default is no table"),
-        ("[default]\ndeploy = 1\n", "default.deploy is no table"),
-        ("[default.global]\nparameters = 1\n", "default.global.parameters is no table"),
+        (
+            "version = 0.1\n[default.deploy.parameters]\nstack_name = 1\n",
+            "stack_name is 1, but must be a quoted string",
+        ),
+        (NAMED + "region = 1\n", "region is 1, but must be a quoted string"),
+        (NAMED + 'profile = ["a"]\n', "but must be a quoted string"),
+        ("default = 1\n", "default is not a table"),
+        ("[default]\ndeploy = 1\n", "default.deploy is not a table"),
+        ("[default.global]\nparameters = 1\n", "default.global.parameters is not a table"),
     ],
 )
 def test_a_samconfig_that_cannot_be_read(
@@ -104,10 +107,10 @@ def test_a_samconfig_that_cannot_be_read(
     [
         (YAML + "      stack_name: twice\n", "duplicate key"),
         ("version: 0.1\n default:\n- x", "mapping values are not allowed"),
-        ("", "the document is no table"),
-        ("- 1\n", "the document is no table"),
-        ("default:\n", "default is no table"),
-        (YAML.replace(STACK_NAME, "2026"), "stack_name is 2026, not a text"),
+        ("", "the document is not a table"),
+        ("- 1\n", "the document is not a table"),
+        ("default:\n", "default is not a table"),
+        (YAML.replace(STACK_NAME, "2026"), "stack_name is 2026, but must be a quoted string"),
     ],
 )
 @pytest.mark.parametrize("name", ["samconfig.yaml", "samconfig.yml"])
@@ -171,11 +174,11 @@ def test_a_folder_inside_a_checkout(
     (tmp_path / "docs").mkdir()
     monkeypatch.chdir(tmp_path / "docs")
     local_state(tmp_path / ".local", listening)
-    assert f"run the command in {tmp_path}, or name the stack" in stops()
+    assert f"Run the command in {tmp_path}, or select a stack" in stops()
 
     (tmp_path / ".local" / "stack.json").unlink()
     samconfig(tmp_path, NAMED)
-    assert f"{tmp_path}/samconfig.toml names one" in stops()
+    assert f"there is {tmp_path}/samconfig.toml" in stops()
 
 
 def test_a_folder_without_any_file_means_the_default_name(requests: list[str]) -> None:
@@ -232,21 +235,21 @@ def test_a_local_stack_that_was_killed(stops: Callable[..., str], tmp_path: Path
     state = local_state(tmp_path / ".local", listening)
     # Another program listens at its port by now; its lock has ended with its process.
     (state / LOCK_FILE).write_text("1\n")
-    assert "The local stack of .local is not running any more: `make up` first" in stops()
+    assert "the local stack of .local is not running. Start it with `make up`" in stops()
 
     (state / LOCK_FILE).unlink()
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
     local_state(state, free)
-    assert "is not running any more" in stops()
+    assert "is not running." in stops()
     local_state(state, 65536)
-    assert "is not running any more" in stops()
+    assert "is not running." in stops()
 
 
 def test_a_local_stack_that_is_starting(stops: Callable[..., str], tmp_path: Path, listening: int) -> None:
     samconfig(tmp_path, NAMED)
     with state_dir.owned(tmp_path / ".local"):
-        assert "is starting or ending: repeat the command in a moment" in stops()
+        assert "is starting or stopping. Repeat the command in a moment" in stops()
         local_state(tmp_path / ".local", listening)
         assert StackChoice().find().is_local
 
@@ -259,7 +262,7 @@ def test_a_state_folder_without_a_stack(
     for options, folder in ((["--state-dir", ".lokal"], ".lokal"), (["--local"], ".local")):
         # The stack that is meant is known, and does not exist: as for --stack-name.
         assert run(["redrive", "--all", *options]) == 1
-        assert f"No stack has its state in {folder}: `make up` first" in capsys.readouterr().err
+        assert f"{folder} has no state of a local stack. Start one with `make up`" in capsys.readouterr().err
     assert requests == []
 
 
@@ -284,7 +287,7 @@ def test_two_stacks(
         with pytest.raises(SystemExit, match="2"):
             stops(*local, *deployed)
     else:
-        assert f"{local[0]} means a local stack, {deployed[0]} one in AWS" in stops(*local, *deployed)
+        assert f"{local[0]} selects a local stack, {deployed[0]} a deployed one" in stops(*local, *deployed)
 
 
 @pytest.mark.parametrize("source", ["--profile", "AWS_PROFILE", "samconfig.toml"])
@@ -296,7 +299,7 @@ def test_a_profile_that_does_not_exist(
         monkeypatch.setenv("AWS_PROFILE", "nobody")
 
     said = stops(*(["--profile", "nobody"] if source == "--profile" else []))
-    assert "The config profile (nobody) could not be found. `aws configure list-profiles` lists yours." in said
+    assert "The config profile (nobody) could not be found. `aws configure list-profiles` lists your profiles." in said
 
 
 def test_aws_settings_that_cannot_be_read(
@@ -326,7 +329,7 @@ def test_no_region(requests: list[str], monkeypatch: pytest.MonkeyPatch, capsys:
         monkeypatch.setenv(name, "")
 
     assert run(["status"]) == 1
-    assert capsys.readouterr().err == "error: No AWS region is known. Name it with --region, or set AWS_REGION.\n"
+    assert capsys.readouterr().err == "error: No AWS region is configured. Use --region, or set AWS_REGION.\n"
     assert requests == []
 
 
@@ -334,7 +337,7 @@ def test_a_stack_that_does_not_exist(requests: list[str], capsys: pytest.Capture
     samconfig(tmp_path, NAMED)
 
     assert run(["redrive", "--all", "--stack-name", "other"]) == 1
-    assert "There is no stack other in us-east-1. Name another with --stack-name" in capsys.readouterr().err
+    assert "There is no stack other in us-east-1. Select another stack with --stack-name" in capsys.readouterr().err
     # Nothing but the question for this one.
     assert requests == ["DescribeStacks"]
 
@@ -359,9 +362,9 @@ def test_an_endpoint_of_the_users_is_named(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"stack_name": STACK_NAME, "local": True}, "--local means a local stack, --stack-name one in AWS"),
+        ({"stack_name": STACK_NAME, "local": True}, "--local selects a local stack, --stack-name a deployed one"),
         ({"stack_name": ""}, "--stack-name is empty"),
-        ({"state_dir": ".lokal", "region": "us-east-1"}, "--state-dir means a local stack, --region one in AWS"),
+        ({"state_dir": ".lokal", "region": "us-east-1"}, "--state-dir selects a local stack, --region a deployed one"),
         ({}, "samconfig.toml cannot be read"),
         ({"stack_name": STACK_NAME}, "samconfig.toml cannot be read"),
     ],

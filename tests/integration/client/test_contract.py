@@ -99,7 +99,7 @@ def test_everything_that_the_client_can_ask(transport: HeldToTheContract) -> Non
 def test_a_submission_that_is_given_up(transport: HeldToTheContract, monkeypatch: pytest.MonkeyPatch) -> None:
     api = transport._api
     api.before = lambda request: httpx.Response(204) if request.method == "DELETE" else None
-    TasksClient(API, transport=transport).give_up("order-17")
+    TasksClient(API, transport=transport).release_key("order-17")
     assert transport.operations == {"giveUpSubmission"}
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from catchlight.client.aws_errors import UsageError
+from catchlight.client.errors import UsageError
 from catchlight.client.stack import find_local
 from catchlight.providers import PROVIDERS
 from local import REPOSITORY, LocalStackError
@@ -146,7 +146,7 @@ def test_a_stack_starts_after_another_one_was_killed(up: Up) -> None:
     process.kill()
     process.wait(PATIENCE_SECONDS)
     assert json.loads(path.read_text()) == info
-    with pytest.raises(UsageError, match="is not running any more"):
+    with pytest.raises(UsageError, match="is not running"):
         find_local(path.parent)
 
     with subprocess.Popen(command(path.parent), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as following:

@@ -67,16 +67,16 @@ def test_blank_lines_count() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a\n", "whose task?"),
-        ("flux-kontext#\n", "no task id"),
-        ("flux-kontext#a b\n", "no task id"),
-        ("flux-kontext#" + "a" * 129, "no task id"),
-        ("midjourney#a\n", "no provider is called midjourney"),
-        ('{"task": 7}\n', "names no task"),
-        ('{"prompt": "x"}\n', "names no task"),
-        ('{"taskId": null}\n', "names no task"),
-        ('{"task": "flux-kontext#a"\n', "no JSON"),
-        ("#a\n", "whose task?"),
+        ("a\n", "no provider"),
+        ("flux-kontext#\n", "invalid task id"),
+        ("flux-kontext#a b\n", "invalid task id"),
+        ("flux-kontext#" + "a" * 129, "invalid task id"),
+        ("midjourney#a\n", "unknown provider midjourney"),
+        ('{"task": 7}\n', "no task"),
+        ('{"prompt": "x"}\n', "no task"),
+        ('{"taskId": null}\n', "no task"),
+        ('{"task": "flux-kontext#a"\n', "invalid JSON"),
+        ("#a\n", "no provider"),
     ],
 )
 def test_a_line_that_names_no_task_says_why(text: str, problem: str) -> None:
@@ -123,9 +123,7 @@ def test_never_faster_than_asked(per_second: float, call_seconds: float) -> None
     clock: Any = Clock(call_seconds)
     keys = [f"acedata#{number}" for number in range(50)]
 
-    batches = list(
-        register(clock, keys, per_second=per_second, now=utc_now, clock=lambda: clock.now, sleep=clock.sleep)
-    )
+    batches = list(register(clock, keys, rate=per_second, now=utc_now, clock=lambda: clock.now, sleep=clock.sleep))
 
     assert [each for batch in batches for each in batch] == [True] * 50
     done = 0
@@ -139,6 +137,6 @@ def test_never_faster_than_asked(per_second: float, call_seconds: float) -> None
 def test_providers_are_told_apart() -> None:
     clock: Any = Clock(0)
 
-    list(register(clock, [B, A, "acedata#c"], per_second=100, now=utc_now, clock=lambda: clock.now, sleep=clock.sleep))
+    list(register(clock, [B, A, "acedata#c"], rate=100, now=utc_now, clock=lambda: clock.now, sleep=clock.sleep))
 
     assert [(provider, ids) for _, provider, ids in clock.calls] == [("acedata", ["b-1", "c"]), ("flux-kontext", ["a"])]

@@ -13,7 +13,7 @@ from botocore.exceptions import NoCredentialsError
 from rich.console import RenderableType
 
 from catchlight import __version__
-from catchlight.client.aws_errors import CatchlightError, UsageError
+from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.command_line import parser, run
@@ -45,10 +45,10 @@ def greet(session: Session) -> ExitStatus:
     }
     if name in faults:
         raise faults[name]
-    session.screen.info("Looking [bold]up[/bold]")
+    session.output.info("Looking [bold]up[/bold]")
     greeting = Greeting(greeted_name=name)
-    session.screen.show(greeting, lambda: page(greeting))
-    return ExitStatus.WRONG if name == "nobody" else ExitStatus.FINE
+    session.output.show(greeting, lambda: page(greeting))
+    return ExitStatus.FAILURE if name == "nobody" else ExitStatus.SUCCESS
 
 
 GREET = Command("greet", "greet somebody", add_arguments, greet)
@@ -120,7 +120,7 @@ def test_every_command_says_how_it_is_used(command: Command, capsys: pytest.Capt
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert f"usage: catchlight {command.name}" in said
-    for option in ("--stack-name", "--local", "--state-dir", "--region", "--profile", "--json", "Exit status"):
+    for option in ("--stack-name", "--local", "--state-dir", "--region", "--profile", "--json", "Exit codes"):
         assert option in said
 
 
@@ -151,12 +151,12 @@ def test_as_a_program(tmp_path: Path) -> None:
         [*program, "status", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: No AWS region is known. Name it with --region, or set AWS_REGION.\n"
+    assert done.stderr == "error: No AWS region is configured. Use --region, or set AWS_REGION.\n"
 
     regional = {**environment, "AWS_REGION": "us-east-1"}
     done = subprocess.run([*program, "status"], cwd=tmp_path, env=regional, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: No AWS credentials are found.")
+    assert done.stderr.startswith("error: No AWS credentials were found.")
     assert "Traceback" not in done.stderr
 
     closed = subprocess.run(

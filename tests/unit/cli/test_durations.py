@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from catchlight_cli.durations import duration, in_words, parse_time
+from catchlight_cli.durations import duration, format_duration, parse_time
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_what_is_none(text: str) -> None:
         (timedelta(days=400), "400 d"),
     ],
 )
-def test_in_words(span: float | timedelta, words: str) -> None:
-    assert in_words(span) == words
+def test_format_duration(span: float | timedelta, words: str) -> None:
+    assert format_duration(span) == words
 
 
 def test_times_of_items() -> None:

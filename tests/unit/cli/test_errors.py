@@ -17,7 +17,8 @@ from botocore.exceptions import (
     WaiterError,
 )
 
-from catchlight.client.aws_errors import CatchlightError, explain, faults_explained
+from catchlight.client.aws_errors import describe_error, explained_errors
+from catchlight.client.errors import CatchlightError
 from catchlight.errors import SettingsError, StoreUnavailableError
 
 
@@ -41,18 +42,18 @@ def refused(code: str, message: str = "", operation: str = "Query") -> ClientErr
         (WaiterError(name="w", reason="r", last_response={}), "failed"),
         (refused("ExpiredToken"), "expired. Sign in again"),
         (refused("ExpiredTokenException"), "expired. Sign in again"),
-        (refused("UnrecognizedClientException"), "does not know your credentials"),
+        (refused("UnrecognizedClientException"), "does not accept your credentials"),
         (refused("AccessDeniedException", "not authorized to perform dynamodb:Query"), "perform dynamodb:Query"),
-        (refused("AccessDenied"), "may not do Query: AccessDenied"),
+        (refused("AccessDenied"), "do not allow Query: AccessDenied"),
         (refused("ThrottlingException"), "Repeat the command in a minute"),
         (refused("ProvisionedThroughputExceededException"), "Repeat the command in a minute"),
-        (refused("ValidationException", "no such index"), "refused Query: ValidationException: no such index"),
+        (refused("ValidationException", "no such index"), "Query failed: ValidationException: no such index"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_a_fault_says_what_to_do(fault: Any, says: str) -> None:
-    assert says in explain(fault)
-    with pytest.raises(CatchlightError) as told, faults_explained():
+    assert says in describe_error(fault)
+    with pytest.raises(CatchlightError) as told, explained_errors():
         raise fault
     assert says in str(told.value)
 
@@ -61,15 +62,15 @@ def test_the_packages_errors_are_told_by_their_cause() -> None:
     error = StoreUnavailableError("DynamoDB refused Query: ExpiredToken")
     error.__cause__ = refused("ExpiredToken")
 
-    with pytest.raises(CatchlightError, match=r"expired\. Sign in again"), faults_explained():
+    with pytest.raises(CatchlightError, match=r"expired\. Sign in again"), explained_errors():
         raise error
 
 
 def test_without_a_cause_by_their_own_words() -> None:
-    with pytest.raises(CatchlightError, match="the provider keys secret must be JSON"), faults_explained():
+    with pytest.raises(CatchlightError, match="the provider keys secret must be JSON"), explained_errors():
         raise SettingsError("the provider keys secret must be JSON like {}")
 
 
 def test_anything_else_is_a_bug_and_shown_as_one() -> None:
-    with pytest.raises(ZeroDivisionError), faults_explained():
+    with pytest.raises(ZeroDivisionError), explained_errors():
         _ = 1 / 0

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from catchlight_cli.health.task_counts import price_of_counting
+from catchlight_cli.health.task_counts import cost_of_counting
 
 
 class Stack:
@@ -27,11 +27,11 @@ class Stack:
     [
         (0, 0, None),
         (99_999, 200_000_000, None),
-        (1_000_000, 2**30, "about 1,000,000 tasks, 131,072 read units, $0.02. --since 1d"),
+        (1_000_000, 2**30, "about 1,000,000 tasks, 131,072 read units, $0.02. With --since 1d"),
     ],
 )
 def test_the_price(items: int, size: int, says: str | None) -> None:
     stack: Any = Stack(items, size)
-    price = price_of_counting(stack)
+    price = cost_of_counting(stack)
 
     assert (price is None) if says is None else (price is not None and says in price)

@@ -13,7 +13,7 @@ import pytest
 from catchlight.api.problems import IN_DOUBT, REQUEST_REFUSED
 from catchlight.api.problems import APIError as ServedProblemError
 from catchlight.models import TaskStatus
-from catchlight_cli.commands.list import since
+from catchlight_cli.arguments import since
 from tests.tasks_api_in_memory import NOW, TasksApiInMemory, a_lost_image, a_task, an_image
 from tests.unit.client.conftest import Ran
 
@@ -28,7 +28,7 @@ def test_submit_says_the_key_before_the_answer_and_the_task_after_it(catchlight:
     api = TasksApiInMemory()
     ran = catchlight(api, "submit", "acedata", PROMPT)
     assert ran.status == 0
-    assert "acedata/task0 is submitted." in ran.out
+    assert "Submitted acedata/task0." in ran.out
     (request,) = api.requests
     assert f"Idempotency key: {request.headers['Idempotency-Key']}" in ran.err
     assert json.loads(request.content) == {"provider": "acedata", "request": {"prompt": "a tree"}}
@@ -44,7 +44,7 @@ def test_the_key_is_known_even_if_no_answer_comes(catchlight: Catchlight) -> Non
     ran = catchlight(api, "submit", "acedata", PROMPT)
     assert ran.status == 1
     assert re.search(r"Idempotency key: [0-9a-f-]{36}", ran.err)
-    assert "api.example does not answer" in ran.err
+    assert "api.example does not respond" in ran.err
 
 
 def test_submit_takes_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_submit_takes_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_p
         str(tmp_path / "request.json"),
         "--endpoint",
         "generate-pro",
-        "--key",
+        "--idempotency-key",
         "o1",
     )
     ran = catchlight(api, *words, "--json")
@@ -110,15 +110,15 @@ def test_submit_that_fails_is_wrong(catchlight: Catchlight) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["acedata"], "Give the request once"),
-        (["acedata", PROMPT, "--file", "x"], "Give the request once"),
+        (["acedata"], "Give exactly one request"),
+        (["acedata", PROMPT, "--file", "x"], "Give exactly one request"),
         (["acedata", "{"], "cannot be read"),
-        (["acedata", '{"prompt": NaN}'], "cannot be read: NaN is no JSON"),
+        (["acedata", '{"prompt": NaN}'], "cannot be read: NaN is not valid JSON"),
         (["acedata", '{"prompt": ' + "[" * 200_000], "cannot be read"),
         (["acedata", "--file", "/nowhere/at/all"], "cannot be read"),
         (["acedata", "[]"], "JSON object"),
         (["acedata", "{}"], "JSON object"),
-        ([], "Name the provider"),
+        ([], "Name a provider"),
     ],
 )
 def test_requests_that_are_none(catchlight: Catchlight, words: list[str], reason: str) -> None:
@@ -129,11 +129,11 @@ def test_requests_that_are_none(catchlight: Catchlight, words: list[str], reason
 
 
 def test_an_empty_key_is_a_mistake(catchlight: Catchlight) -> None:
-    """`--key "$ORDER"` of a variable that is not set: a new key would generate with every try."""
+    """`--idempotency-key "$ORDER"` of a variable that is not set: a new key would generate with every try."""
     api = TasksApiInMemory()
-    ran = catchlight(api, "submit", "acedata", PROMPT, "--key", "")
+    ran = catchlight(api, "submit", "acedata", PROMPT, "--idempotency-key", "")
     assert (ran.status, api.requests) == (1, [])
-    assert "'' is no idempotency key" in ran.err
+    assert "'' is not an idempotency key" in ran.err
 
 
 def test_submit_says_that_it_has_waited_in_vain(catchlight: Catchlight) -> None:
@@ -170,10 +170,10 @@ def test_doubt_is_explained_and_can_be_ended(catchlight: Catchlight) -> None:
         return httpx.Response(409, json=doubt.members, headers=headers)
 
     api.before = answer
-    ran = catchlight(api, "submit", "acedata", PROMPT, "--key", "o1")
+    ran = catchlight(api, "submit", "acedata", PROMPT, "--idempotency-key", "o1")
     assert ran.status == 1
-    assert "catchlight submit --give-up o1" in ran.err
-    ran = catchlight(api, "submit", "--give-up", "o1")
+    assert "catchlight submit --release-key o1" in ran.err
+    ran = catchlight(api, "submit", "--release-key", "o1")
     assert ran.status == 0
     assert api.asked("DELETE") == ["/submissions/o1"]
 
@@ -216,7 +216,12 @@ def test_get_for_people(catchlight: Catchlight) -> None:
         "t1", images=[an_image("t1", b"x"), a_lost_image("t1")], request={"prompt": "a [red]tree"}, conflicts=[conflict]
     )
     ran = catchlight(TasksApiInMemory([task]), "get", "t1")
-    for words in ("flux-kontext/t1  ARCHIVED", "a [red]tree", "EXPIRED: its URL was dead", "callback claimed FAILED"):
+    for words in (
+        "flux-kontext/t1  ARCHIVED",
+        "a [red]tree",
+        "EXPIRED: its URL was dead",
+        "callback reported FAILED; not applied",
+    ):
         assert words in ran.out
 
 
@@ -229,7 +234,7 @@ def test_a_bare_id_that_several_tasks_have(catchlight: Catchlight) -> None:
 @pytest.mark.parametrize("command", ["get", "wait"])
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("t1", "t1, of any provider. Look"), ("acedata/t1", "acedata/t1. Look")],
+    [("t1", "t1 of any provider. Check"), ("acedata/t1", "acedata/t1. Check")],
 )
 def test_a_task_that_is_not_there_does_not_hide_the_others(
     catchlight: Catchlight, command: str, name: str, told: str
@@ -263,8 +268,8 @@ def test_list_shows_the_newest_and_says_that_there_are_more(catchlight: Catchlig
     api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(8))
     ran = catchlight(api, "list", "--limit", "5")
     assert re.findall(r"flux-kontext/(t\d)", ran.out) == ["t0", "t1", "t2", "t3", "t4"]
-    assert "There are older ones" in ran.err
-    assert catchlight(api, "list", "--limit", "8", "--json").document["more"] is False
+    assert "There are older tasks" in ran.err
+    assert catchlight(api, "list", "--limit", "8", "--json").document["hasMore"] is False
 
 
 def test_what_is_piped_is_not_folded(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,10 +283,10 @@ def test_what_is_piped_is_not_folded(catchlight: Catchlight, monkeypatch: pytest
 def test_what_is_malformed_in_the_table_is_named(catchlight: Catchlight, tmp_path: Path, command: str) -> None:
     api = TasksApiInMemory([a_task("t1", TaskStatus.FAILED)])
     api.unreadable = ("flux-kontext#by-hand",)
-    folder = ["--to", str(tmp_path)] if command == "download" else []
+    folder = ["--output-dir", str(tmp_path)] if command == "download" else []
     ran = catchlight(api, command, *folder)
     assert ran.status == 0
-    assert "malformed: flux-kontext#by-hand." in ran.err
+    assert "malformed items of the table: flux-kontext#by-hand." in ran.err
 
 
 def test_list_by_status_and_provider(catchlight: Catchlight) -> None:
@@ -291,7 +296,7 @@ def test_list_by_status_and_provider(catchlight: Catchlight) -> None:
 
 
 def test_nothing_to_list(catchlight: Catchlight) -> None:
-    assert "No task is like that." in catchlight(TasksApiInMemory(), "list", "--since", "2h").out
+    assert "No task matches." in catchlight(TasksApiInMemory(), "list", "--since", "2h").out
 
 
 def test_times() -> None:
@@ -353,16 +358,18 @@ def a_tasks_api_with_images(count: int) -> TasksApiInMemory:
 
 def test_download_fetches_all_images_of_a_query(catchlight: Catchlight, tmp_path: Path) -> None:
     api = a_tasks_api_with_images(130)
-    ran = catchlight(api, "download", "--status", "archived", "--to", str(tmp_path))
+    ran = catchlight(api, "download", "--status", "archived", "--output-dir", str(tmp_path))
     assert ran.status == 0
     assert "130 downloaded" in ran.out
     assert {path.read_bytes() for path in tmp_path.iterdir()} == set(api.pictures.values())
-    ran = catchlight(api, "download", "--status", "archived", "--to", str(tmp_path))
-    assert "0 downloaded (0.0 MB), 130 were there already" in ran.out
+    ran = catchlight(api, "download", "--status", "archived", "--output-dir", str(tmp_path))
+    assert "0 downloaded (0.0 MB), 130 already present" in ran.out
 
 
 def test_download_fetches_tasks_by_name(catchlight: Catchlight, tmp_path: Path) -> None:
-    ran = catchlight(a_tasks_api_with_images(3), "download", "t2", "flux-kontext/t0", "--to", str(tmp_path), "--json")
+    ran = catchlight(
+        a_tasks_api_with_images(3), "download", "t2", "flux-kontext/t0", "--output-dir", str(tmp_path), "--json"
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "flux-kontext_t0_result-0.jpg",
         "flux-kontext_t2_result-0.jpg",
@@ -372,24 +379,26 @@ def test_download_fetches_tasks_by_name(catchlight: Catchlight, tmp_path: Path) 
 
 def test_download_is_wrong_if_an_image_cannot_be_saved(catchlight: Catchlight, tmp_path: Path) -> None:
     (tmp_path / "flux-kontext_t1_result-0.jpg").write_text("mine")
-    ran = catchlight(a_tasks_api_with_images(3), "download", "--to", str(tmp_path))
+    ran = catchlight(a_tasks_api_with_images(3), "download", "--output-dir", str(tmp_path))
     assert ran.status == 1
     assert "flux-kontext/t1 result-0" in ran.out
-    assert "is something else" in ran.out
+    assert "exists and is another file" in ran.out
 
 
 def test_download_says_which_task_has_no_images(catchlight: Catchlight, tmp_path: Path) -> None:
     api = a_tasks_api_with_images(1)
     api.put(a_task("t9", TaskStatus.PENDING))
-    ran = catchlight(api, "download", "t0", "t9", "--to", str(tmp_path))
+    ran = catchlight(api, "download", "t0", "t9", "--output-dir", str(tmp_path))
     assert ran.status == 1
     assert "1 downloaded" in ran.out
-    assert "flux-kontext/t9 has no images: it is PENDING." in ran.err
-    assert catchlight(api, "download", "--to", str(tmp_path)).status == 0  # who has asked for all has asked for none
+    assert "flux-kontext/t9 is PENDING and has no images." in ran.err
+    assert (
+        catchlight(api, "download", "--output-dir", str(tmp_path)).status == 0
+    )  # who has asked for all has asked for none
 
 
 def test_download_saves_the_others_of_a_task_that_is_not_there(catchlight: Catchlight, tmp_path: Path) -> None:
-    ran = catchlight(a_tasks_api_with_images(1), "download", "nobodys", "t0", "--to", str(tmp_path))
+    ran = catchlight(a_tasks_api_with_images(1), "download", "nobodys", "t0", "--output-dir", str(tmp_path))
     assert ran.status == 1
     assert "1 downloaded" in ran.out
     assert "There is no task nobodys" in ran.err
@@ -401,9 +410,9 @@ def test_a_query_or_tasks_but_not_both(catchlight: Catchlight) -> None:
 
 def test_a_folder_that_cannot_be_made(catchlight: Catchlight, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ran = catchlight(a_tasks_api_with_images(1), "download", "--to", str(tmp_path / "file"))
+    ran = catchlight(a_tasks_api_with_images(1), "download", "--output-dir", str(tmp_path / "file"))
     assert ran.status == 1
-    assert "cannot be written to" in ran.err
+    assert "is not writable" in ran.err
 
 
 # ------------------------------------------------------------------------------------------------ gallery

@@ -77,7 +77,7 @@ def test_no_other_file_is_overwritten(tmp_path: Path, kind: str) -> None:
             target.symlink_to(tmp_path / "nowhere")
     (image,) = run(an_api(), tmp_path)
     assert image.outcome == "failed"
-    assert "is something else: move it away" in str(image.reason)
+    assert "is another file. Move it away" in str(image.reason)
     assert kind != "file" or target.read_bytes() == b"mine"
     assert not (tmp_path / "nowhere").exists()
 
@@ -129,7 +129,7 @@ def test_two_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
     (image,) = run(api, tmp_path)
     (other,) = others
     assert (image.outcome, other.outcome) == ("downloaded", "failed")
-    assert "Another download is saving it" in str(other.reason)
+    assert "Another process is downloading it" in str(other.reason)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
 
 
@@ -163,7 +163,7 @@ def test_a_part_of_another_image_is_thrown_away(tmp_path: Path, part: bytes) -> 
 def test_what_is_not_what_was_archived_is_not_kept(tmp_path: Path, content: bytes) -> None:
     (image,) = run(an_api(content), tmp_path)
     assert image.outcome == "failed"
-    assert "SHA-256 differs" in str(image.reason)
+    assert "The SHA-256 of the downloaded bytes differs" in str(image.reason)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,7 +193,7 @@ def test_one_failure_leaves_the_others_alone(tmp_path: Path) -> None:
     del api.pictures[images[1].key or ""]
     outcomes = {image.image: image for image in run(api, tmp_path)}
     assert [outcomes[f"result-{n}"].outcome for n in range(3)] == ["downloaded", "failed", "downloaded"]
-    assert outcomes["result-1"].reason == "The image's storage answered HTTP 404."
+    assert outcomes["result-1"].reason == "S3 returned HTTP 404 for the image."
 
 
 def test_what_is_not_archived_is_told(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_what_is_not_archived_is_told(tmp_path: Path) -> None:
     reasons = {image.image: (image.outcome, image.reason) for image in run(api, tmp_path)}
     assert reasons == {
         "origin-0": ("missing", "its URL was dead: HTTP 404 on every try"),
-        "result-0": ("missing", "it is not archived yet"),
+        "result-0": ("missing", "not archived yet"),
     }
 
 

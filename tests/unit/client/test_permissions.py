@@ -58,12 +58,12 @@ def documented(command: str) -> set[str]:
 @pytest.mark.parametrize(
     "commands",
     [
-        [["submit", "acedata", PROMPT, "--wait", "0"], ["submit", "--give-up", "o1"]],
+        [["submit", "acedata", PROMPT, "--wait", "0"], ["submit", "--release-key", "o1"]],
         [["register", "acedata", "t2"]],
         [["get", "flux-kontext/t1"], ["get", "t1"]],
         [["wait", "t1", "--timeout", "0"]],
         [["list"]],
-        [["download", "--to", "FOLDER"], ["download", "t1", "--to", "FOLDER"]],
+        [["download", "--output-dir", "FOLDER"], ["download", "t1", "--output-dir", "FOLDER"]],
     ],
     ids=lambda commands: commands[0][0],
 )

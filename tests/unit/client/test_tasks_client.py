@@ -181,10 +181,10 @@ def test_what_would_be_refused_again_is_not_sent_again(refusal: httpx.Response) 
 @pytest.mark.parametrize("key", ["", "ä", "a b", "a\n", "x" * 129])
 def test_nothing_is_sent_under_a_key_that_is_none(key: str) -> None:
     api = TasksApiInMemory()
-    with pytest.raises(TasksApiError, match="is no idempotency key"):
+    with pytest.raises(TasksApiError, match="is not an idempotency key"):
         api.client().submit("acedata", {"prompt": "a tree"}, idempotency_key=key)
-    with pytest.raises(TasksApiError, match="is no idempotency key"):
-        api.client().give_up(key)
+    with pytest.raises(TasksApiError, match="is not an idempotency key"):
+        api.client().release_key(key)
     assert api.requests == []
 
 
@@ -206,7 +206,7 @@ def test_giving_up_is_never_sent_twice() -> None:
     api = TasksApiInMemory()
     api.before = first(httpx.ReadTimeout("lost"))
     with pytest.raises(APIConnectionError):
-        api.client().give_up("order-17")
+        api.client().release_key("order-17")
     assert api.asked("DELETE") == ["/submissions/order-17"]
 
 
@@ -216,7 +216,7 @@ def test_the_pause_is_the_one_that_was_asked_for() -> None:
     busy = problem(PROVIDER_BUSY)
     busy.headers["Retry-After"] = "7"
     api.before = first(busy)
-    api.client(patience=RetryPolicy(sleep=pauses.append)).submit("acedata", {"prompt": "a tree"})
+    api.client(retry_policy=RetryPolicy(sleep=pauses.append)).submit("acedata", {"prompt": "a tree"})
     assert pauses == [7.0]
 
 
@@ -225,7 +225,7 @@ def test_pauses_grow_and_differ() -> None:
     api = TasksApiInMemory()
     api.before = lambda _: httpx.Response(500)
     with pytest.raises(TasksApiError, match="HTTP 500"):
-        api.client(patience=RetryPolicy(tries=5, sleep=pauses.append)).page()
+        api.client(retry_policy=RetryPolicy(max_attempts=5, sleep=pauses.append)).page()
     assert len(api.requests) == 5
     for number, pause in enumerate(pauses):
         assert 0.2 * 2**number <= pause <= 0.4 * 2**number
@@ -237,7 +237,7 @@ def test_nobody_waits_longer_than_there_is_patience() -> None:
     busy.headers["Retry-After"] = "600"
     api.before = lambda _: busy
     with pytest.raises(RateLimitError) as caught:
-        api.client(patience=RetryPolicy(seconds=60, sleep=lambda _: pytest.fail("it waited"))).page()
+        api.client(retry_policy=RetryPolicy(max_seconds=60, sleep=lambda _: pytest.fail("it waited"))).page()
     assert caught.value.retry_after_seconds == 600
     assert len(api.requests) == 1
 
@@ -252,7 +252,7 @@ def test_a_problem_is_told_in_the_tasks_apis_own_words() -> None:
     with pytest.raises(APIError) as caught:
         api.client().submit("acedata", {"prompt": "a tree"})
     assert str(caught.value) == (
-        "The provider refused the request: it is so. Do this.\n  The provider answered 402: {'msg': 'no credits'}"
+        "The provider refused the request: it is so. Do this.\n  The provider returned HTTP 402: {'msg': 'no credits'}"
     )
     assert caught.value.body.type == REQUEST_REFUSED.type
 
@@ -272,9 +272,13 @@ def test_a_submission_in_doubt_is_an_error_of_its_own() -> None:
         (httpx.Response(429, json={"message": "Too Many Requests"}), TasksApiError, "Too Many Requests"),
         (httpx.Response(504, json={"message": "Endpoint request timed out"}), TasksApiError, "HTTP 504"),
         (httpx.Response(418, text="I'm a teapot"), UnexpectedResponseError, "418"),
-        (httpx.Response(200, text="<html>a login page</html>"), UnexpectedResponseError, "not as this version's"),
+        (
+            httpx.Response(200, text="<html>a login page</html>"),
+            UnexpectedResponseError,
+            "not that of this version's tasks API",
+        ),
         (httpx.Response(200, json={"tasks": [{"task": "x"}]}), UnexpectedResponseError, "tasks.0.provider"),
-        (httpx.ConnectError("no route"), APIConnectionError, "does not answer"),
+        (httpx.ConnectError("no route"), APIConnectionError, "does not respond"),
     ],
     ids=["403", "404", "429", "504", "418", "html", "another shape", "no connection"],
 )

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from botocore.exceptions import TokenRetrievalError
 
-from catchlight.client.aws_errors import CatchlightError
+from catchlight.client.errors import CatchlightError
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery import GalleryServer
 from tests.tasks_api_in_memory import TasksApiInMemory, a_task, an_image

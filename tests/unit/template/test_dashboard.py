@@ -56,13 +56,13 @@ def test_all_alarms_are_at_the_top() -> None:
     assert sorted(top["properties"]["alarms"]) == sorted(f"{name}.Arn" for name in ALARMS)
 
 
-def test_the_loss_meter_comes_next() -> None:
+def test_the_callback_miss_rate_comes_next() -> None:
     number, over_time = (widget["properties"] for widget in BODY["widgets"][1:3])
 
     assert number["view"] == "singleValue"
     assert over_time["view"] == "timeSeries"
     for graph in (number, over_time):
-        assert "Loss meter" in graph["title"]
+        assert "Callback miss rate" in graph["title"]
         assert {words[1] for words in metrics_of({"properties": graph})} == {"ResolvedByPoll", "ResolvedByCallback"}
         assert "100 *" in graph["metrics"][0][0]["expression"]
 

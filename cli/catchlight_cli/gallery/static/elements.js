@@ -3,17 +3,17 @@
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * * Creates an element with attributes and children. Strings become text nodes; children and attributes that are null,
+ * Creates an element with attributes and children. Strings become text nodes; children and attributes that are null,
  * undefined or false are left out.
  */
 export function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
+  const created = document.createElement(name);
   for (const [attribute, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(attribute, "");
-    else if (value !== null && value !== undefined && value !== false) made.setAttribute(attribute, value);
+    if (value === true) created.setAttribute(attribute, "");
+    else if (value !== null && value !== undefined && value !== false) created.setAttribute(attribute, value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
-  return made;
+  created.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return created;
 }
 
 /** Creates a reference to an SVG symbol of index.html by its id, hidden from screen readers. */
@@ -27,7 +27,7 @@ export function mark(id, className = "mark") {
   return svg;
 }
 
-/** Creates an element for text from outside (bdi): its writing direction does not affect the text around it. */
-export function foreign(text, className = null) {
+/** Creates a bdi element for text of a task: its writing direction does not affect the text around it. */
+export function isolated(text, className = null) {
   return element("bdi", { class: className, dir: "auto" }, text);
 }

@@ -1,12 +1,12 @@
 // Formats what the gallery shows of a task: status, times, sizes, durations and reasons.
 
 const STATUSES = new Map([
-  ["PENDING", { word: "Waiting", mark: "mark-pending", meaning: "No news yet; it is polled for." }],
-  ["SUCCEEDED", { word: "Archiving", mark: "mark-succeeded", meaning: "Its images are on their way into the bucket." }],
-  ["ARCHIVED", { word: "Archived", mark: "mark-archived", meaning: "Every image is in the bucket, checked." }],
-  ["INCOMPLETE", { word: "Incomplete", mark: "mark-incomplete", meaning: "Some image could not be had." }],
-  ["FAILED", { word: "Failed", mark: "mark-failed", meaning: "The service says that it failed." }],
-  ["TIMED_OUT", { word: "Timed out", mark: "mark-timed_out", meaning: "No callback came, and polling gave up. Later news is still taken." }],
+  ["PENDING", { label: "Waiting", mark: "mark-pending", meaning: "The provider has not reported a result yet; the stack polls for it." }],
+  ["SUCCEEDED", { label: "Archiving", mark: "mark-succeeded", meaning: "Its images are being archived." }],
+  ["ARCHIVED", { label: "Archived", mark: "mark-archived", meaning: "Every image is in the bucket and validated." }],
+  ["INCOMPLETE", { label: "Incomplete", mark: "mark-incomplete", meaning: "At least one image could not be archived." }],
+  ["FAILED", { label: "Failed", mark: "mark-failed", meaning: "The provider reported a failure." }],
+  ["TIMED_OUT", { label: "Timed out", mark: "mark-timed_out", meaning: "No callback arrived, and polling ended without a result. Later reports are still applied." }],
 ]);
 
 /** All statuses, in the order of the filter. */
@@ -14,11 +14,11 @@ export const STATUS_NAMES = [...STATUSES.keys()];
 
 /** Returns label, symbol id and explanation of a status; for a status unknown to this page, generic ones. */
 export function status(name) {
-  return STATUSES.get(name) ?? { word: sentence(name), mark: "mark-unknown", meaning: "A status that this page does not know." };
+  return STATUSES.get(name) ?? { label: sentence(name), mark: "mark-unknown", meaning: "This page does not know this status." };
 }
 
 /** Whether the task is still pending or being archived. */
-export function isMoving(task) {
+export function isUnfinished(task) {
   return task.status === "PENDING" || task.status === "SUCCEEDED";
 }
 
@@ -123,7 +123,7 @@ export function fragment(task) {
 
 const REASONS = new Map([
   ["INTERNAL", "Internal error"],
-  ["CREATE_FAILED", "Could not be begun"],
+  ["CREATE_FAILED", "Could not be started"],
   ["OTHER", "Unknown reason"],
 ]);
 
@@ -135,6 +135,6 @@ export function failureReason(failure) {
 /** Returns in one line why a task has no images or not all of them; an empty string if no reason is known. */
 export function reason(task) {
   if (task.failure) return failureReason(task.failure);
-  const lost = (task.images ?? []).find((image) => image.reason);
-  return lost ? lost.reason : "";
+  const missing = (task.images ?? []).find((image) => image.reason);
+  return missing ? missing.reason : "";
 }

@@ -1,46 +1,46 @@
 // Runs the gallery page: filters, search, the grid of tasks, the dialog with a task's details, and live updates.
 
-import { ContactSheet } from "./grid.js";
-import { element, foreign, mark } from "./elements.js";
-import { Loupe } from "./task_dialog.js";
-import { keyOf, Tasks, TroubleError } from "./tasks.js";
-import * as words from "./format.js";
+import { TaskGrid } from "./grid.js";
+import { element, isolated, mark } from "./elements.js";
+import { TaskDialog } from "./task_dialog.js";
+import { keyOf, Tasks, GalleryError } from "./tasks.js";
+import * as format from "./format.js";
 
 const REFRESH_MILLISECONDS = 10_000;
-const REFRESH_WHILE_NEWS_IS_NEAR_MILLISECONDS = 2_000;
-const REFRESH_AT_LEAST_MILLISECONDS = 60_000; // upper limit of the pause after repeated failures
-const SEARCH_PAUSE_MILLISECONDS = 120;
+const FAST_REFRESH_MILLISECONDS = 2_000;
+const MAX_REFRESH_MILLISECONDS = 60_000; // after repeated failures
+const SEARCH_DELAY_MILLISECONDS = 120;
 
 const $ = (id) => document.getElementById(id);
 
 const tasks = new Tasks();
-const filter = { status: "", provider: "", words: "" };
+const filter = { status: "", provider: "", text: "" };
 /** Keys of new tasks that are not shown until the user requests them: inserting them would move the grid. */
-const held = new Set();
-const troubles = new Map();
+const heldKeys = new Set();
+const errors = new Map();
 let shownCount = 0;
 let isLive = true;
 let failures = 0;
 let nextRefresh = null;
 let loading = new AbortController();
-/** Counts openings and closings of the dialog, so that an answer to an earlier request is ignored. */
-let looks = 0;
+/** Incremented whenever the dialog opens or closes, so that the response to an earlier request is ignored. */
+let dialogVersion = 0;
 
-const sheet = new ContactSheet($("sheet"));
-const loupe = new Loupe($("loupe"), {
-  neighbours: (key) => sheet.neighbours(key),
+const grid = new TaskGrid($("grid"));
+const dialog = new TaskDialog($("task-dialog"), {
+  neighbours: (key) => grid.neighbours(key),
   onMove: (key) => {
     const task = tasks.get(key);
-    history.replaceState(history.state, "", words.fragment(task));
-    openFromAddress();
-    announce([words.status(task.status).word, task.provider, task.taskId, words.promptOf(task)].filter(Boolean).join(", "));
+    history.replaceState(history.state, "", format.fragment(task));
+    openFromUrl();
+    announce([format.status(task.status).label, task.provider, task.taskId, format.promptOf(task)].filter(Boolean).join(", "));
   },
   onClose: () => {
-    looks += 1;
-    const key = keyFromAddress();
-    if (location.hash && history.state?.isAboveTheSheet) history.back();
+    dialogVersion += 1;
+    const key = keyFromUrl();
+    if (location.hash && history.state?.isDialogEntry) history.back();
     else if (location.hash) history.replaceState(null, "", location.pathname + location.search);
-    sheet.focus(key);
+    grid.focus(key);
   },
 });
 
@@ -48,47 +48,47 @@ const loupe = new Loupe($("loupe"), {
 
 function render() {
   const selected = tasks.select(filter);
-  const shown = selected.filter((task) => !held.has(keyOf(task)));
-  sheet.show(shown);
+  const shown = selected.filter((task) => !heldKeys.has(keyOf(task)));
+  grid.show(shown);
   shownCount = shown.length;
   const hasOlder = tasks.hasOlder(filter);
-  $("foot").hidden = !hasOlder || loading.isLoading;
-  $("count").textContent = shown.length ? `${hasOlder ? "The latest " : ""}${words.count(shown.length, "task")}` : "";
-  showEmpty(shown.length === 0 && !loading.isLoading && !troubles.has("tasks API"));
-  showNews(selected.length - shown.length);
+  $("footer").hidden = !hasOlder || loading.isLoading;
+  $("count").textContent = shown.length ? `${hasOlder ? "The latest " : ""}${format.count(shown.length, "task")}` : "";
+  showEmpty(shown.length === 0 && !loading.isLoading && !errors.has("tasks API"));
+  showNewTasks(selected.length - shown.length);
   showProviders();
-  const open = loupe.isOpen && tasks.get(loupe.key);
-  if (open) loupe.show(open);
-  loupe.refreshNeighbours();
+  const open = dialog.isOpen && tasks.get(dialog.key);
+  if (open) dialog.show(open);
+  dialog.refreshNeighbours();
 }
 
 function showEmpty(isEmpty) {
   $("empty").hidden = !isEmpty;
   if (!isEmpty) return;
-  const isFiltered = filter.status || filter.provider || filter.words;
+  const isFiltered = filter.status || filter.provider || filter.text;
   $("empty").replaceChildren(
     mark("mark-brand", "large mark"),
-    element("p", {}, emptyWords()),
+    element("p", {}, emptyText()),
     isFiltered ? clearButton() : element("p", { class: "hint" }, "Submit one: ", element("code", {}, "catchlight submit --help")),
   );
 }
 
-function emptyWords() {
-  if (!filter.status && !filter.provider && !filter.words) return "No tasks yet.";
-  return tasks.hasOlder(filter) ? `None of the latest ${words.count(tasks.lookedThrough(filter), "task")} is like that.` : "No task is like that.";
+function emptyText() {
+  if (!filter.status && !filter.provider && !filter.text) return "No tasks yet.";
+  return tasks.hasOlder(filter) ? `None of the latest ${format.count(tasks.searchedCount(filter), "task")} matches.` : "No task matches.";
 }
 
 function clearButton() {
   const button = element("button", { type: "button" }, "Show all tasks");
-  button.addEventListener("click", () => setFilter({ status: "", provider: "", words: "" }));
+  button.addEventListener("click", () => setFilter({ status: "", provider: "", text: "" }));
   return button;
 }
 
-function showNews(waiting) {
-  const button = $("news");
-  const text = words.count(waiting, "new task");
+function showNewTasks(heldCount) {
+  const button = $("new-tasks");
+  const text = format.count(heldCount, "new task");
   if (button.textContent !== text) button.textContent = text;
-  button.hidden = waiting === 0;
+  button.hidden = heldCount === 0;
 }
 
 function showProviders() {
@@ -102,20 +102,20 @@ function showProviders() {
 
 /** Announces a text to screen readers. While the modal dialog is open they reach only its own live region. */
 function announce(text) {
-  $(loupe.isOpen ? "loupe-announcements" : "announcements").textContent = text;
+  $(dialog.isOpen ? "dialog-announcements" : "announcements").textContent = text;
 }
 
 /** Shows an error of the tasks API or of the URL, or removes it if `error` is null. */
-function showTrouble(what, error) {
-  if (error && !(error instanceof TroubleError)) console.error(error);
-  const words = error instanceof TroubleError ? error.message : "Something went wrong in this page; the browser's console says what.";
-  if (error) troubles.set(what, words);
-  else troubles.delete(what);
-  const [first = ""] = troubles.values();
-  if ($("trouble").textContent === first) return;
-  for (const place of [$("trouble"), $("loupe-trouble")]) {
+function showError(source, error) {
+  if (error && !(error instanceof GalleryError)) console.error(error);
+  const message = error instanceof GalleryError ? error.message : "An error occurred in this page; see the browser's console.";
+  if (error) errors.set(source, message);
+  else errors.delete(source);
+  const [first = ""] = errors.values();
+  if ($("error").textContent === first) return;
+  for (const place of [$("error"), $("dialog-error")]) {
     place.hidden = !first;
-    place.replaceChildren(foreign(first));
+    place.replaceChildren(isolated(first));
   }
   if (first) announce(first);
 }
@@ -124,42 +124,42 @@ function showTrouble(what, error) {
 
 function setFilter(changes) {
   Object.assign(filter, changes);
-  held.clear();
-  const query = new URLSearchParams(Object.entries({ status: filter.status, provider: filter.provider, q: filter.words }).filter(([, value]) => value));
+  heldKeys.clear();
+  const query = new URLSearchParams(Object.entries({ status: filter.status, provider: filter.provider, q: filter.text }).filter(([, value]) => value));
   history.replaceState(history.state, "", `${location.pathname}${query.size ? `?${query}` : ""}${location.hash}`);
   for (const input of document.querySelectorAll("[name=status]")) input.checked = input.value === filter.status;
-  if ($("search").value !== filter.words) $("search").value = filter.words;
+  if ($("search").value !== filter.text) $("search").value = filter.text;
   load();
 }
 
 async function load() {
   loading.abort();
-  const mine = (loading = new AbortController());
-  mine.isLoading = true;
-  $("sheet").setAttribute("aria-busy", "true");
+  const current = (loading = new AbortController());
+  current.isLoading = true;
+  $("grid").setAttribute("aria-busy", "true");
   render();
   try {
-    await tasks.begin(filter, mine.signal);
-    if (!mine.signal.aborted) showState(null);
+    await tasks.load(filter, current.signal);
+    if (!current.signal.aborted) showState(null);
   } catch (error) {
-    if (!mine.signal.aborted) showState(error);
+    if (!current.signal.aborted) showState(error);
   }
-  if (mine.signal.aborted) return;
-  mine.isLoading = false;
-  $("sheet").setAttribute("aria-busy", "false");
+  if (current.signal.aborted) return;
+  current.isLoading = false;
+  $("grid").setAttribute("aria-busy", "false");
   render();
-  if (!troubles.has("tasks API")) announce(`${words.count(shownCount, "task")} shown`);
+  if (!errors.has("tasks API")) announce(`${format.count(shownCount, "task")} shown`);
 }
 
 function makeStatusFilter() {
-  const choices = [["", "All", null], ...words.STATUS_NAMES.map((name) => [name, words.status(name).word, words.status(name).mark])];
+  const choices = [["", "All", null], ...format.STATUS_NAMES.map((name) => [name, format.status(name).label, format.status(name).mark])];
   $("statuses").append(
-    ...choices.map(([value, word, markId]) =>
+    ...choices.map(([value, label, markId]) =>
       element(
         "label",
         { "data-status": value },
         element("input", { type: "radio", name: "status", value, checked: value === filter.status }),
-        element("span", {}, markId && mark(markId), word),
+        element("span", {}, markId && mark(markId), label),
       ),
     ),
   );
@@ -167,11 +167,11 @@ function makeStatusFilter() {
 }
 
 /** Requests a task by its id from each known provider and opens it: for ids that are not among the loaded tasks. */
-async function lookUp(taskId) {
+async function searchById(taskId) {
   for (const provider of filter.provider ? [filter.provider] : tasks.providers()) {
-    const task = await tasks.look(provider, taskId).catch(() => null);
+    const task = await tasks.fetchTask(provider, taskId).catch(() => null);
     if (task) {
-      lookAt(words.fragment(task));
+      openTask(format.fragment(task));
       return;
     }
   }
@@ -179,36 +179,36 @@ async function lookUp(taskId) {
 
 // ------------------------------------------------------------------------------------------------ live updates
 
-function isAnybodyAiming() {
-  return scrollY > 40 || $("sheet").matches(":hover") || $("sheet").querySelector(":focus-visible") !== null;
+function isGridInUse() {
+  return scrollY > 40 || $("grid").matches(":hover") || $("grid").querySelector(":focus-visible") !== null;
 }
 
 /** Shows whether the last request to the tasks API succeeded (`error` is null) or failed. */
 function showState(error) {
   failures = error ? failures + 1 : 0;
-  showTrouble("tasks API", error);
+  showError("tasks API", error);
   showLive();
 }
 
 function showLive() {
-  const state = !isLive ? "paused" : failures ? "trouble" : "live";
+  const state = !isLive ? "paused" : failures ? "error" : "live";
   $("live").dataset.state = state;
   $("live").setAttribute("aria-pressed", String(isLive));
-  $("live-words").textContent = { live: "Live", paused: "Paused", trouble: "Trying" }[state];
+  $("live-label").textContent = { live: "Live", paused: "Paused", error: "Retrying" }[state];
 }
 
 function schedule() {
   clearTimeout(nextRefresh);
   if (!isLive || document.hidden) return;
-  const pause = tasks.anythingMovesSoon() || failures ? REFRESH_WHILE_NEWS_IS_NEAR_MILLISECONDS : REFRESH_MILLISECONDS;
-  nextRefresh = setTimeout(refresh, Math.min(pause * 2 ** failures, REFRESH_AT_LEAST_MILLISECONDS));
+  const pause = tasks.hasRecentUnfinished() || failures ? FAST_REFRESH_MILLISECONDS : REFRESH_MILLISECONDS;
+  nextRefresh = setTimeout(refresh, Math.min(pause * 2 ** failures, MAX_REFRESH_MILLISECONDS));
 }
 
 async function refresh() {
   clearTimeout(nextRefresh);
   const hadFailed = failures > 0;
   try {
-    if (!loading.isLoading) await tasks.begin(filter, loading.signal); // continues an interrupted load
+    if (!loading.isLoading) await tasks.load(filter, loading.signal); // continues an interrupted load
     await tasks.refresh(filter);
     showState(null);
   } catch (error) {
@@ -218,24 +218,24 @@ async function refresh() {
   schedule();
 }
 
-tasks.addEventListener("change", ({ detail: { added, isNews } }) => {
-  if (isNews && added.length && shownCount && isAnybodyAiming()) {
-    added.filter((key) => key !== keyFromAddress()).forEach((key) => held.add(key));
-    announce(words.count(held.size, "new task"));
+tasks.addEventListener("change", ({ detail: { added, isRefresh } }) => {
+  if (isRefresh && added.length && shownCount && isGridInUse()) {
+    added.filter((key) => key !== keyFromUrl()).forEach((key) => heldKeys.add(key));
+    announce(format.count(heldKeys.size, "new task"));
   }
   render();
 });
 
-function release() {
-  held.clear();
+function showHeldTasks() {
+  heldKeys.clear();
   render();
   scrollTo({ top: 0 });
-  $("sheet").focus({ preventScroll: true }); // the button that had the focus is hidden
+  $("grid").focus({ preventScroll: true }); // the button that had the focus is hidden
 }
 
 // ------------------------------------------------------------------------------------------------ the URL
 
-function keyFromAddress() {
+function keyFromUrl() {
   const [provider, taskId] = location.hash.slice(1).split("/").map(decode);
   return provider && taskId ? `${provider}#${taskId}` : null;
 }
@@ -249,29 +249,29 @@ function decode(part) {
 }
 
 /** Opens a task's details as one history entry, which closing removes: Back leaves the page instead of revisiting tasks. */
-function lookAt(fragment) {
-  history.pushState({ isAboveTheSheet: true }, "", fragment);
-  openFromAddress();
+function openTask(fragment) {
+  history.pushState({ isDialogEntry: true }, "", fragment);
+  openFromUrl();
 }
 
-async function openFromAddress() {
-  const key = keyFromAddress();
-  const mine = (looks += 1);
-  showTrouble("address", null);
+async function openFromUrl() {
+  const key = keyFromUrl();
+  const current = (dialogVersion += 1);
+  showError("url", null);
   if (!key) {
-    if (loupe.isOpen) loupe.close();
+    if (dialog.isOpen) dialog.close();
     return;
   }
   const known = tasks.get(key);
-  if (known) loupe.show(known);
+  if (known) dialog.show(known);
   const [provider, taskId] = location.hash.slice(1).split("/").map(decode);
   try {
-    const task = await tasks.look(provider, taskId);
-    if (mine !== looks) return;
-    if (task) loupe.show(tasks.get(key)); // an unchanged task is the same object, and is not rendered again
-    else showTrouble("address", new TroubleError(`There is no task ${taskId} of ${provider}.`));
+    const task = await tasks.fetchTask(provider, taskId);
+    if (current !== dialogVersion) return;
+    if (task) dialog.show(tasks.get(key)); // an unchanged task is the same object, and is not rendered again
+    else showError("url", new GalleryError(`There is no task ${taskId} of ${provider}.`));
   } catch (error) {
-    if (mine === looks) showTrouble("address", error);
+    if (current === dialogVersion) showError("url", error);
   }
 }
 
@@ -281,18 +281,18 @@ function listen() {
   let pause = null;
   $("search").addEventListener("input", () => {
     clearTimeout(pause);
-    pause = setTimeout(() => setFilter({ words: $("search").value.trim() }), SEARCH_PAUSE_MILLISECONDS);
+    pause = setTimeout(() => setFilter({ text: $("search").value.trim() }), SEARCH_DELAY_MILLISECONDS);
   });
   document.querySelector(".search").addEventListener("submit", (event) => {
     event.preventDefault();
     clearTimeout(pause);
-    setFilter({ words: $("search").value.trim() });
-    if (!sheet.focus() && filter.words) lookUp(filter.words);
+    setFilter({ text: $("search").value.trim() });
+    if (!grid.focus() && filter.text) searchById(filter.text);
   });
   $("provider").addEventListener("change", (event) => setFilter({ provider: event.target.value }));
-  $("news").addEventListener("click", release);
+  $("new-tasks").addEventListener("click", showHeldTasks);
   $("older").addEventListener("click", async () => {
-    await tasks.older(filter).catch((error) => showTrouble("tasks API", error));
+    await tasks.loadOlder(filter).catch((error) => showError("tasks API", error));
     render();
   });
   $("live").addEventListener("click", () => {
@@ -303,27 +303,27 @@ function listen() {
   });
   document.addEventListener("keydown", (event) => {
     const isTyping = event.target.closest("input:not([type=radio]), select, textarea");
-    if (event.key !== "/" || isTyping || loupe.isOpen || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key !== "/" || isTyping || dialog.isOpen || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     $("search").select();
   });
   document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(nextRefresh) : isLive && refresh()));
-  addEventListener("hashchange", openFromAddress);
-  $("sheet").addEventListener("click", (event) => {
+  addEventListener("hashchange", openFromUrl);
+  $("grid").addEventListener("click", (event) => {
     const link = event.target.closest("a");
     if (!link || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    lookAt(link.getAttribute("href"));
+    openTask(link.getAttribute("href"));
   });
-  setInterval(() => !document.hidden && sheet.tick(Date.now()), 1000);
+  setInterval(() => !document.hidden && grid.tick(Date.now()), 1000);
 }
 
 const given = new URLSearchParams(location.search);
-Object.assign(filter, { status: given.get("status") ?? "", provider: given.get("provider") ?? "", words: given.get("q") ?? "" });
-$("search").value = filter.words;
+Object.assign(filter, { status: given.get("status") ?? "", provider: given.get("provider") ?? "", text: given.get("q") ?? "" });
+$("search").value = filter.text;
 makeStatusFilter();
 listen();
 showLive();
-openFromAddress();
+openFromUrl();
 await load();
 schedule();

@@ -1,18 +1,18 @@
 // Shows one task in a dialog: its images, their metadata, its request and its history.
 
-import { element, foreign, mark } from "./elements.js";
+import { element, isolated, mark } from "./elements.js";
 import { keyOf } from "./tasks.js";
-import * as words from "./format.js";
+import * as format from "./format.js";
 
-export class Loupe {
+export class TaskDialog {
   #dialog;
   #task = null;
-  #chosen = null; // name of the image that the user selected, if any
-  #stage = element("div", { class: "stage" });
-  #strip = element("div", { class: "strip", role: "group", "aria-label": "Images of this task" });
-  #title = element("h2", { id: "loupe-title", class: "loupe-title" });
-  #facts = element("div", { class: "facts" });
-  #paper;
+  #selected = null; // name of the image that the user selected, if any
+  #mainImage = element("div", { class: "main-image" });
+  #thumbnails = element("div", { class: "thumbnails", role: "group", "aria-label": "Images of this task" });
+  #title = element("h2", { id: "dialog-title", class: "dialog-title" });
+  #metadata = element("div", { class: "metadata" });
+  #details;
   #previous;
   #next;
 
@@ -24,18 +24,18 @@ export class Loupe {
     this.onClose = onClose;
     this.#previous = this.#button("icon-previous", "Newer task", () => this.#go(0));
     this.#next = this.#button("icon-next", "Older task", () => this.#go(1));
-    this.#paper = element(
+    this.#details = element(
       "div",
-      { class: "paper", tabindex: "0", role: "group", "aria-labelledby": "loupe-title" },
+      { class: "details", tabindex: "0", role: "group", "aria-labelledby": "dialog-title" },
       element(
         "div",
-        { class: "loupe-bar" },
+        { class: "dialog-bar" },
         this.#title,
-        element("div", { class: "loupe-buttons" }, this.#previous, this.#next, this.#button("icon-close", "Close", () => dialog.close())),
+        element("div", { class: "dialog-buttons" }, this.#previous, this.#next, this.#button("icon-close", "Close", () => dialog.close())),
       ),
-      this.#facts,
+      this.#metadata,
     );
-    dialog.append(element("div", { class: "light" }, this.#stage, this.#strip), this.#paper);
+    dialog.append(element("div", { class: "viewer" }, this.#mainImage, this.#thumbnails), this.#details);
     // The close event is dispatched asynchronously: another task may have been opened meanwhile.
     dialog.addEventListener("close", () => this.#task && !this.isOpen && this.#leave());
     dialog.addEventListener("keydown", (event) => {
@@ -70,30 +70,30 @@ export class Loupe {
   /** Opens a task, or updates the task that is already shown. */
   show(task) {
     if (task === this.#task && this.isOpen) return;
-    if (this.key !== keyOf(task)) this.#chosen = null;
+    if (this.key !== keyOf(task)) this.#selected = null;
     this.#task = task;
-    const { word, mark: markId, meaning } = words.status(task.status);
+    const { label, mark: markId, meaning } = format.status(task.status);
     this.#dialog.dataset.status = task.status;
     this.#title.replaceChildren(
-      element("span", { class: "status" }, mark(markId), word),
-      element("span", { class: "title-id" }, foreign(task.taskId)),
+      element("span", { class: "status" }, mark(markId), label),
+      element("span", { class: "title-id" }, isolated(task.taskId)),
     );
-    const images = words.namedImages(task);
-    const hadFocus = this.#facts.contains(document.activeElement);
-    this.#facts.replaceChildren(
+    const images = format.namedImages(task);
+    const hadFocus = this.#metadata.contains(document.activeElement);
+    this.#metadata.replaceChildren(
       element("p", { class: "meaning" }, meaning),
-      ...asked(task),
-      ...failed(task),
-      section("How it went", history(task)),
-      ...images.map((image) => section(`Image ${image.name}`, imageFacts(task, image))),
-      ...contradictions(task),
+      ...requestSection(task),
+      ...failureSection(task),
+      section("History", history(task)),
+      ...images.map((image) => section(`Image ${image.name}`, imageMetadata(task, image))),
+      ...conflictSection(task),
     );
     if (hadFocus) this.#keepFocus();
-    this.#expose(images);
+    this.#renderImages(images);
     this.refreshNeighbours();
     if (!this.isOpen) {
       this.#dialog.showModal();
-      this.#paper.scrollTop = 0;
+      this.#details.scrollTop = 0;
       this.#keepFocus();
     }
   }
@@ -109,7 +109,7 @@ export class Loupe {
 
   /** Moves the focus into the dialog, which handles the keys, after the focused element was removed or disabled. */
   #keepFocus() {
-    this.#paper.focus({ preventScroll: true });
+    this.#details.focus({ preventScroll: true });
   }
 
   #go(direction) {
@@ -123,25 +123,25 @@ export class Loupe {
     return button;
   }
 
-  #expose(images) {
+  #renderImages(images) {
     const archived = images.filter((image) => image.state === "ARCHIVED");
-    const shown = archived.find((image) => image.name === this.#chosen) ?? words.cover(images);
-    if (shown) this.#put(shown);
-    else this.#stage.replaceChildren(...emptyStage(this.#task));
-    this.#strip.hidden = archived.length < 2;
-    const hadFocus = this.#strip.contains(document.activeElement) ? shown?.name : null;
-    this.#strip.replaceChildren(
+    const shown = archived.find((image) => image.name === this.#selected) ?? format.cover(images);
+    if (shown) this.#showImage(shown);
+    else this.#mainImage.replaceChildren(...placeholder(this.#task));
+    this.#thumbnails.hidden = archived.length < 2;
+    const hadFocus = this.#thumbnails.contains(document.activeElement) ? shown?.name : null;
+    this.#thumbnails.replaceChildren(
       ...archived.map((image) => {
         const { width, height } = image;
         const button = element(
           "button",
           { type: "button", "aria-pressed": String(image === shown), "aria-label": image.name },
-          element("img", { src: words.imageUrl(this.#task, image.name), alt: "", decoding: "async", width, height }),
+          element("img", { src: format.imageUrl(this.#task, image.name), alt: "", decoding: "async", width, height }),
           archived.filter((other) => other.kind === image.kind).length > 1 ? image.name : image.kind,
         );
         button.addEventListener("click", () => {
-          this.#chosen = image.name;
-          this.#expose(images);
+          this.#selected = image.name;
+          this.#renderImages(images);
         });
         if (image.name === hadFocus) queueMicrotask(() => button.focus());
         return button;
@@ -149,24 +149,24 @@ export class Loupe {
     );
   }
 
-  #put(image) {
-    const url = words.imageUrl(this.#task, image.name);
-    const old = this.#stage.querySelector("img");
+  #showImage(image) {
+    const url = format.imageUrl(this.#task, image.name);
+    const old = this.#mainImage.querySelector("img");
     if (old?.getAttribute("src") === url) return;
     const { width, height } = image;
-    const prompt = words.promptOf(this.#task);
+    const prompt = format.promptOf(this.#task);
     const alt = `${image.name} of ${this.#task.taskId}${prompt ? `: ${prompt}` : ""}`;
     const shown = element("img", { src: url, alt, decoding: "async", width, height });
     shown.addEventListener("error", () => shown.replaceWith(element("p", { class: "note" }, "This image cannot be shown.")), { once: true });
-    this.#stage.replaceChildren(shown);
+    this.#mainImage.replaceChildren(shown);
   }
 }
 
-function emptyStage(task) {
-  const { mark: markId, word } = words.status(task.status);
+function placeholder(task) {
+  const { mark: markId, label } = format.status(task.status);
   const drawn = { FAILED: "crossed-out", INCOMPLETE: "ringed" }[task.status];
-  if (drawn) return [mark(drawn, drawn), element("p", { class: "note" }, foreign(words.reason(task) || word))];
-  return [mark(markId, words.isMoving(task) ? "sign latent" : "sign")];
+  if (drawn) return [mark(drawn, drawn), element("p", { class: "note" }, isolated(format.reason(task) || label))];
+  return [mark(markId, format.isUnfinished(task) ? "status-sign is-pending" : "status-sign")];
 }
 
 function section(title, ...content) {
@@ -181,103 +181,103 @@ function pairs(entries) {
   );
 }
 
-function asked(task) {
-  const prompt = words.promptOf(task);
+function requestSection(task) {
+  const prompt = format.promptOf(task);
   const others = Object.entries(task.request ?? {}).filter(([name, value]) => (name !== "prompt" || !prompt) && value !== null);
   return [
-    prompt ? element("blockquote", { class: "asked", dir: "auto" }, prompt) : null,
+    prompt ? element("blockquote", { class: "request-prompt", dir: "auto" }, prompt) : null,
     prompt ? element("p", { class: "copy-prompt" }, copyButton(prompt, "prompt", "Copy the prompt")) : null,
     pairs([
-      ["Provider", foreign(task.provider)],
+      ["Provider", isolated(task.provider)],
       ["Task", copyable(task.taskId, "task id")],
       ["Idempotency key", task.idempotencyKey && copyable(task.idempotencyKey, "idempotency key")],
-      ...others.map(([name, value]) => [words.sentence(name), foreign(typeof value === "object" ? JSON.stringify(value) : String(value))]),
+      ...others.map(([name, value]) => [format.sentence(name), isolated(typeof value === "object" ? JSON.stringify(value) : String(value))]),
     ]),
   ].filter(Boolean);
 }
 
-function failed(task) {
+function failureSection(task) {
   if (!task.failure) return [];
   const { code, message } = task.failure;
-  return [element("p", { class: "failure" }, element("strong", {}, words.failureReason(task.failure)), code ? ` (${code})` : "", message ? ": " : "", message ? foreign(message) : "")];
+  return [element("p", { class: "failure" }, element("strong", {}, format.failureReason(task.failure)), code ? ` (${code})` : "", message ? ": " : "", message ? isolated(message) : "")];
 }
 
 /** Lists the task's events in order of time, each with the time since the first event. */
 function history(task) {
   const events = [
     [task.registeredAt, task.idempotencyKey ? "Submitted and registered" : "Registered"],
-    [task.reportedAt, news(task)],
-    [task.confirmedAt, "Confirmed by the service itself"],
-    ...(task.conflicts ?? []).map((conflict) => [conflict.reportedAt, `A ${conflict.reportedBy} claimed ${conflict.status}: not applied`, "conflict"]),
-    [task.archivedAt, task.status === "INCOMPLETE" ? "What could be had is archived" : "All images archived"],
+    [task.reportedAt, reportText(task)],
+    [task.confirmedAt, "Confirmed by the provider"],
+    ...(task.conflicts ?? []).map((conflict) => [conflict.reportedAt, `A ${conflict.reportedBy} reported ${conflict.status}: not applied`, "conflict"]),
+    [task.archivedAt, task.status === "INCOMPLETE" ? "Archiving finished; some images are missing" : "All images archived"],
   ]
     .filter(([at]) => at)
     .sort(([one], [other]) => Date.parse(one) - Date.parse(other));
-  if (!task.registeredAt) events.unshift([null, "Nobody registered it: its callback came all the same"]);
+  if (!task.registeredAt) events.unshift([null, "Not registered: its callback created the task"]);
   const first = events.find(([at]) => at)?.[0];
   return element(
     "ol",
     { class: "history" },
-    events.map(([at, what, kind]) => {
-      const since = at && at !== first ? words.secondsBetween(first, at) : null;
+    events.map(([at, description, kind]) => {
+      const since = at && at !== first ? format.secondsBetween(first, at) : null;
       return element(
         "li",
         { class: kind },
-        element("span", { class: "what" }, what),
-        at ? element("time", { datetime: at }, words.moment(at), since === null ? "" : element("b", {}, ` +${words.duration(since)}`)) : null,
+        element("span", { class: "event" }, description),
+        at ? element("time", { datetime: at }, format.moment(at), since === null ? "" : element("b", {}, ` +${format.duration(since)}`)) : null,
       );
     }),
   );
 }
 
-function news(task) {
-  const said = task.failure ? "Failure" : "Result";
-  if (task.reportedBy === "poll") return task.status === "TIMED_OUT" ? "Polling gave up" : `${said} found by polling: no callback came`;
-  return task.deliveries > 1 ? `${said} by callback, which came ${task.deliveries} times` : `${said} by callback`;
+function reportText(task) {
+  const result = task.failure ? "Failure" : "Result";
+  if (task.reportedBy === "poll") return task.status === "TIMED_OUT" ? "Polling ended without a result" : `${result} found by polling: no callback arrived`;
+  return task.deliveries > 1 ? `${result} by callback, delivered ${task.deliveries} times` : `${result} by callback`;
 }
 
-function imageFacts(task, image) {
-  const isThere = image.state === "ARCHIVED";
-  const url = words.imageUrl(task, image.name);
+function imageMetadata(task, image) {
+  const isArchived = image.state === "ARCHIVED";
+  const url = format.imageUrl(task, image.name);
   const open = element("a", { href: url, target: "_blank", rel: "noopener" }, "Open the original");
-  const save = element("a", { href: url, download: words.fileName(task, image), "aria-label": `Save ${image.name}` }, "Save it");
+  const save = element("a", { href: url, download: format.fileName(task, image), "aria-label": `Save ${image.name}` }, "Save");
   return [
     pairs([
-      ["State", isThere ? null : words.sentence(image.state)],
-      ["Why", image.reason && foreign(image.reason)],
+      ["State", isArchived ? null : format.sentence(image.state)],
+      ["Reason", image.reason && isolated(image.reason)],
       ["Size", image.width && image.height ? `${image.width} × ${image.height}` : null],
-      ["File", [image.contentType, Number.isFinite(image.bytes) ? words.bytes(image.bytes) : null].filter(Boolean).join(", ")],
+      ["File", [image.contentType, Number.isFinite(image.bytes) ? format.bytes(image.bytes) : null].filter(Boolean).join(", ")],
       ["Key", image.key && copyable(image.key, "key")],
       ["SHA-256", image.sha256 && copyable(image.sha256, "SHA-256")],
-      ["URL", isThere ? null : element("code", {}, foreign(image.url))],
-      ["It dies", isThere ? null : words.moment(image.expiresAt)],
-      ["Archived", image.archivedAt && words.moment(image.archivedAt)],
+      ["URL", isArchived ? null : element("code", {}, isolated(image.url))],
+      ["Expires", isArchived ? null : format.moment(image.expiresAt)],
+      ["Archived", image.archivedAt && format.moment(image.archivedAt)],
     ]),
-    isThere ? element("p", { class: "ways" }, open, save) : null,
+    isArchived ? element("p", { class: "image-links" }, open, save) : null,
   ];
 }
 
-function contradictions(task) {
+function conflictSection(task) {
   if (!task.conflicts?.length) return [];
   const entries = task.conflicts.map((conflict) => {
-    const said = conflict.failure ? [words.failureReason(conflict.failure), conflict.failure.message].filter(Boolean).join(": ") : (conflict.urls ?? []).join("\n");
-    return element("li", {}, `${words.moment(conflict.reportedAt)}, ${conflict.reportedBy}: ${conflict.status} `, said ? element("code", { dir: "ltr" }, foreign(said)) : "");
+    const detail = conflict.failure ? [format.failureReason(conflict.failure), conflict.failure.message].filter(Boolean).join(": ") : (conflict.urls ?? []).join("\n");
+    return element("li", {}, `${format.moment(conflict.reportedAt)}, ${conflict.reportedBy}: ${conflict.status} `, detail ? element("code", { dir: "ltr" }, isolated(detail)) : "");
   });
-  return [section("Claims that were not applied", element("ul", { class: "claims" }, entries))];
+  return [section("Conflicting reports, not applied", element("ul", { class: "conflicts" }, entries))];
 }
 
-function copyable(text, what) {
-  return element("span", { class: "copyable" }, element("code", {}, foreign(text)), copyButton(text, what));
+function copyable(text, name) {
+  return element("span", { class: "copyable" }, element("code", {}, isolated(text)), copyButton(text, name));
 }
 
-function copyButton(text, what, words = "Copy") {
-  const button = element("button", { type: "button", class: "copy", "aria-label": `Copy the ${what}` }, words);
+function copyButton(text, name, label = "Copy") {
+  const button = element("button", { type: "button", class: "copy", "aria-label": `Copy the ${name}` }, label);
   button.addEventListener("click", async () => {
     await navigator.clipboard.writeText(text).then(
       () => (button.textContent = "Copied"),
-      () => (button.textContent = "Not allowed"),
+      () => (button.textContent = "Not permitted"),
     );
-    setTimeout(() => (button.textContent = words), 1500);
+    setTimeout(() => (button.textContent = label), 1500);
   });
   return button;
 }

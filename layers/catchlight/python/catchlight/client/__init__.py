@@ -1,11 +1,11 @@
 """Client of the tasks API: `with connect("catchlight") as api: api.submit("flux-kontext", {"prompt": "..."})`."""
 
 from catchlight.api.schemas import ImageResponse, NewTask, TaskPage, TaskResponse
-from catchlight.client.aws_errors import CatchlightError
 from catchlight.client.downloading import Download, download
 from catchlight.client.errors import (
     APIConnectionError,
     APIError,
+    CatchlightError,
     DownloadError,
     NotFoundError,
     PermissionDeniedError,

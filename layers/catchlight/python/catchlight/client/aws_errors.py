@@ -1,4 +1,4 @@
-"""Turns errors of AWS calls into messages for users of the command line that say what to do next."""
+"""Converts errors of AWS calls into messages that tell users what to do next."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +17,13 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
+from catchlight.client.errors import CatchlightError
 from catchlight.errors import ImageTasksError
 
 _SIGN_IN = "Sign in again (for IAM Identity Center: `aws sso login`), then repeat the command."
 _CREDENTIALS = (
-    "Put some into your shell (`aws configure`, `aws sso login`, AWS_PROFILE), name a profile with --profile, or speak "
-    "to the stack of `make up` with --local."
+    "Configure credentials (`aws configure`, `aws sso login`, AWS_PROFILE), select a profile with --profile, or use "
+    "the local stack of `make up` with --local."
 )
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 _UNKNOWN = {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -33,61 +34,54 @@ _THROTTLED = {
 }
 
 
-class CatchlightError(Exception):
-    """A command cannot continue. The message says what to do next and holds no secrets; the exit status is 1."""
-
-
-class UsageError(CatchlightError):
-    """The arguments are invalid, or do not determine a stack; the exit status is 2."""
-
-
 @contextmanager
-def faults_explained() -> Iterator[None]:
+def explained_errors() -> Iterator[None]:
     """Converts errors of AWS, of the network and of the package, raised in the block, into CatchlightError."""
     try:
         yield
     except (ClientError, BotoCoreError, ImageTasksError) as exc:
-        raise CatchlightError(reason_of(exc)) from exc
+        raise CatchlightError(describe_error(exc)) from exc
 
 
-def reason_of(exc: Exception) -> str:
-    """Returns a message for an error of AWS or of the package; the latter may have an AWS error as its cause."""
-    fault = exc.__cause__ if isinstance(exc, ImageTasksError) and exc.__cause__ else exc
-    if isinstance(fault, (ClientError, BotoCoreError)):
-        return explain(fault)
-    return str(exc) or type(exc).__name__
-
-
-def explain(exc: ClientError | BotoCoreError) -> str:
-    """Returns a message that explains a failed AWS call to the user and says what to do next."""
-    match exc:
+def describe_error(exc: Exception) -> str:
+    """Returns a message that explains an error of AWS or of the package to the user, and says what to do next."""
+    cause = exc.__cause__ if isinstance(exc, ImageTasksError) and exc.__cause__ else exc
+    match cause:
         case ClientError():
-            return _explain_refusal(exc)
+            return _describe_client_error(cause)
+        case BotoCoreError():
+            return _describe_botocore_error(cause)
+        case _:
+            return str(exc) or type(exc).__name__
+
+
+def _describe_botocore_error(exc: BotoCoreError) -> str:
+    match exc:
         case NoCredentialsError() | PartialCredentialsError():
-            return f"No AWS credentials are found. {_CREDENTIALS}"
+            return f"No AWS credentials were found. {_CREDENTIALS}"
         case SSOError() | TokenRetrievalError():
             return f"Your AWS session has ended. {_SIGN_IN}"
         case ProfileNotFound():
-            return f"{exc}. `aws configure list-profiles` lists yours."
+            return f"{exc}. `aws configure list-profiles` lists your profiles."
         case ConfigParseError():
-            return f"{exc}. Repair it, or name another file with AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE."
+            return f"{exc}. Correct the file, or set another one with AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE."
         case NoRegionError():
-            return "No AWS region is known. Name it with --region, or set AWS_REGION."
+            return "No AWS region is configured. Use --region, or set AWS_REGION."
         case ConnectionError() | HTTPClientError():
-            return f"AWS cannot be reached: {exc} Look at your network and at --region, then repeat the command."
+            return f"AWS cannot be reached: {exc} Check your network and --region, then repeat the command."
         case _:
             return f"The call to AWS failed: {exc}"
 
 
-def _explain_refusal(exc: ClientError) -> str:
+def _describe_client_error(exc: ClientError) -> str:
     code, operation = exc.response["Error"]["Code"], exc.operation_name
     if code in _EXPIRED:
         return f"Your AWS credentials have expired. {_SIGN_IN}"
     if code in _UNKNOWN:
-        return f"AWS does not know your credentials ({code}). {_CREDENTIALS}"
+        return f"AWS does not accept your credentials ({code}). {_CREDENTIALS}"
     if code in _DENIED:
         message = exc.response["Error"].get("Message", "")
-        return f"Your AWS credentials may not do {operation}: {message or code}. Ask for the permission."
+        return f"Your AWS credentials do not allow {operation}: {message or code}. Request the permission."
     if code in _THROTTLED:
-        return f"AWS keeps asking for patience at {operation} ({code}). Repeat the command in a minute."
-    return f"AWS refused {operation}: {code}: {exc.response['Error'].get('Message', '')}"
+        return f"AWS throttles {operation} ({code}). Repeat the command in a minute."
+    return f"{operation} failed: {code}: {exc.response['Error'].get('Message', '')}"

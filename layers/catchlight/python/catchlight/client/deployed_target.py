@@ -6,7 +6,8 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import ConfigParseError, NoRegionError, ProfileNotFound, UnknownRegionError
 
-from catchlight.client.aws_errors import UsageError, explain
+from catchlight.client.aws_errors import describe_error
+from catchlight.client.errors import UsageError
 from catchlight.client.local_state import DEFAULT_STATE_DIR, STATE_FILE
 from catchlight.client.samconfig import ENVIRONMENT, FILE_NAMES, DeploySettings, read_deploy_settings
 
@@ -35,7 +36,7 @@ def _default_name(settings: DeploySettings | None) -> str:
     if settings.stack_name is None:
         raise UsageError(
             f"{settings.file_name} has no stack_name in [{ENVIRONMENT}.deploy.parameters] or "
-            f"[{ENVIRONMENT}.global.parameters]: put it there, as `sam deploy` needs it, or name a stack with "
+            f"[{ENVIRONMENT}.global.parameters]. Add it there (`sam deploy` needs it as well), or select a stack with "
             "--stack-name."
         )
     return settings.stack_name
@@ -47,8 +48,8 @@ def _refuse_below_a_project(folder: Path) -> None:
         for name in (*FILE_NAMES, f"{DEFAULT_STATE_DIR}/{STATE_FILE}"):
             if (parent / name).is_file():
                 raise UsageError(
-                    f"No stack is named in {folder}, but {parent / name} names one: run the command in {parent}, or "
-                    "name the stack with --stack-name."
+                    f"{folder} has no samconfig file, but there is {parent / name}. Run the command in {parent}, or "
+                    "select a stack with --stack-name."
                 )
 
 
@@ -58,7 +59,7 @@ def _session(region: str | None, profile: str | None) -> boto3.Session:
     try:
         session = boto3.Session(region_name=region, profile_name=profile)
     except (ProfileNotFound, ConfigParseError) as exc:
-        raise UsageError(explain(exc)) from exc
+        raise UsageError(describe_error(exc)) from exc
     if not session.region_name:  # an empty variable counts as unset; botocore would use it as a region
         raise NoRegionError
     _check_region(session)
@@ -73,5 +74,5 @@ def _check_region(session: boto3.Session) -> None:
     if not partition or session.region_name not in session.get_available_regions("cloudformation", partition):
         raise UsageError(
             f"There is no AWS region {session.region_name!r}. Correct it (--region, the samconfig file, AWS_REGION or "
-            "your AWS profile); if it is a new one, update boto3, which knows all regions of its day."
+            "your AWS profile). If it is a new region, update boto3, which contains the list of regions."
         )

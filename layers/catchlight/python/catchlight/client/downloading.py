@@ -1,10 +1,10 @@
-"""Downloads archived images into a folder and verifies their SHA-256."""
+"""Downloads archived images into a folder and verifies their SHA-256 checksums."""
 
 import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,15 +13,13 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
-import httpx
-
 from catchlight.api.schemas import MAX_TASKS_PER_PAGE, ImageResponse, TaskResponse
 from catchlight.client.errors import DownloadError, TasksApiError
 from catchlight.client.tasks_client import TasksClient
 from catchlight.models import ImageKind, ImageState, Model
 
-# Four parallel downloads use the bandwidth of a home connection; more of them only slow each other down.
-SIDE_BY_SIDE = 4
+# Four parallel downloads use the whole bandwidth of a home connection; more would only slow each other down.
+MAX_PARALLEL_DOWNLOADS = 4
 # A link that expires sooner is replaced before its first use.
 _LINK_MARGIN = timedelta(seconds=30)
 _EXTENSIONS = frozenset({"jpg", "png", "webp", "gif", "avif"})
@@ -47,25 +45,25 @@ def download(
     *,
     kinds: Collection[ImageKind] = tuple(ImageKind),
 ) -> Iterator[Download]:
-    """Saves the images of tasks into a folder, SIDE_BY_SIDE at a time, and yields each outcome as it is known.
+    """Saves the images of tasks into a folder, MAX_PARALLEL_DOWNLOADS at a time, and yields the outcome of each image.
 
-    Images that are complete already are skipped, interrupted downloads are resumed, and other files are never
-    overwritten. Tasks are read a page at a time, as they are needed.
+    Images that were saved before are skipped, interrupted downloads are resumed, and other files are never
+    overwritten. Tasks are taken from `tasks` a page at a time, as they are needed.
 
     Raises:
-        TasksApiError: the next tasks could not be read. A failure of one image is reported in its Download instead.
+        TasksApiError: the next tasks could not be read. The failure of one image is reported in its Download instead.
         OSError: the folder cannot be created.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
     seen: set[str] = set()
     remaining = iter(tasks)
-    with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="download") as pool:
+    with ThreadPoolExecutor(MAX_PARALLEL_DOWNLOADS, thread_name_prefix="download") as pool:
         try:
             while page := list(islice(remaining, MAX_TASKS_PER_PAGE)):
                 savers = [
                     _ImageSaver(api, task, image, folder, stop)
-                    for task in _not_seen(page, seen)
+                    for task in _deduplicated(page, seen)
                     for image in task.images
                     if image.kind in kinds
                 ]
@@ -76,7 +74,7 @@ def download(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _not_seen(tasks: Iterable[TaskResponse], seen: set[str]) -> Iterator[TaskResponse]:
+def _deduplicated(tasks: Iterable[TaskResponse], seen: set[str]) -> Iterator[TaskResponse]:
     """Yields each task once: a task that changes while pages are read may be on two of them."""
     for task in tasks:
         if task.task not in seen:
@@ -96,28 +94,34 @@ class _ImageSaver:
         self._stop = stop
         self._target = folder / file_name(task, image)
         self._partial = self._target.with_name(f".{self._target.name}.part")
-        self._link = image.link if _is_alive(image) else None
+        self._link = image.link if _is_valid_link(image) else None
 
     def save(self) -> Download:
         if self._image.state is not ImageState.ARCHIVED:
-            return self._told("missing", reason=self._image.reason or "it is not archived yet")
+            return self._result("missing", reason=self._image.reason or "not archived yet")
         try:
             outcome = self._save()
         except (TasksApiError, OSError) as exc:
-            return self._told("failed", reason=str(exc))
-        return self._told(outcome, path=str(self._target), bytes=self._target.stat().st_size)
+            return self._result("failed", reason=str(exc))
+        return self._result(outcome, path=str(self._target), bytes=self._target.stat().st_size)
 
-    def _told(self, outcome: str, **what: object) -> Download:
+    def _result(self, outcome: str, **details: object) -> Download:
         name = f"{self._image.kind}-{self._image.index}"
         return Download.model_validate(
-            {"provider": self._task.provider, "task_id": self._task.task_id, "image": name, "outcome": outcome, **what}
+            {
+                "provider": self._task.provider,
+                "task_id": self._task.task_id,
+                "image": name,
+                "outcome": outcome,
+                **details,
+            }
         )
 
     def _save(self) -> Literal["downloaded", "present"]:
         if self._is_present():
             return "present"
-        with self._partial_to_itself():
-            if self._is_present():  # another process was faster
+        with self._partial_locked():
+            if self._is_present():  # another process has saved it meanwhile
                 self._partial.unlink()
                 return "present"
             self._complete_partial()
@@ -128,11 +132,11 @@ class _ImageSaver:
         return "downloaded"
 
     @contextmanager
-    def _partial_to_itself(self) -> Iterator[None]:
+    def _partial_locked(self) -> Iterator[None]:
         """Locks the partial file against other processes on this machine until it is verified and renamed."""
         with self._partial.open("ab") as file:
             if not self._is_locked(file):
-                raise DownloadError("Another download is saving it at this moment. Try again when that is done.")
+                raise DownloadError("Another process is downloading it. Try again when that process has ended.")
             try:
                 yield
             finally:
@@ -152,57 +156,53 @@ class _ImageSaver:
 
     def _complete_partial(self) -> None:
         is_resumed = self._partial.stat().st_size > 0
-        self._fetch_all()
-        if not self._is_right(self._partial) and is_resumed:
-            # The partial file of the earlier run may belong to another image, or end in an incomplete write.
+        self._api.retry_policy.call(self._fetch)
+        if not self._is_verified(self._partial) and is_resumed:
+            # The partial file of an earlier run may belong to another image, or end with an incomplete write.
             os.truncate(self._partial, 0)
-            self._fetch_all()
-        if not self._is_right(self._partial):
+            self._api.retry_policy.call(self._fetch)
+        if not self._is_verified(self._partial):
             self._partial.unlink()
-            raise DownloadError("What came is not what was archived: its SHA-256 differs. Try again.")
+            raise DownloadError(
+                "The SHA-256 of the downloaded bytes differs from that of the archived image. Try again."
+            )
 
     def _is_present(self) -> bool:
         if not os.path.lexists(self._target):
             return False
-        if self._target.is_file() and self._is_right(self._target):
+        if self._target.is_file() and self._is_verified(self._target):
             return True
         raise DownloadError(
-            f"{self._target} is there already and is something else: move it away, or download into another folder."
+            f"{self._target} exists and is another file. Move it away, or download into another folder."
         )
 
-    def _is_right(self, path: Path) -> bool:
+    def _is_verified(self, path: Path) -> bool:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == self._image.sha256
 
-    def _fetch_all(self) -> None:
-        self._api.patience.send(self._fetch_rest)
-
-    def _fetch_rest(self) -> None:
+    def _fetch(self) -> None:
         """Downloads the bytes that the partial file lacks; a second call resumes where the first one ended."""
-        have = self._partial.stat().st_size
-        if have and have == self._image.bytes:
+        size = self._partial.stat().st_size
+        if size and size == self._image.bytes:
             return
-        if self._image.bytes is not None and have > self._image.bytes:
-            have = 0  # the response to a request without a range overwrites the file from its start
+        if self._image.bytes is not None and size > self._image.bytes:
+            size = 0  # the response to a request without a range overwrites the file from its start
         if self._link is None:
             self._link = self._api.image_link(
                 self._task.provider, self._task.task_id, self._image.kind, self._image.index
             )
         link, self._link = self._link, None  # a retry requests a new link
-        with self._api.open_link(link, from_byte=have) as response:
-            goes_on = response.status_code == HTTPStatus.PARTIAL_CONTENT
-            with self._partial.open("ab" if goes_on else "wb") as file:
-                self._write(response, file.write)
-
-    def _write(self, response: httpx.Response, write: Callable[[bytes], object]) -> None:
-        # Written chunk by chunk, so that a lost connection loses no bytes that have arrived.
-        for chunk in response.iter_bytes():
-            if self._stop.is_set():
-                raise DownloadError("It was broken off.")
-            write(chunk)
+        with self._api.open_link(link, from_byte=size) as response:
+            is_resumed = response.status_code == HTTPStatus.PARTIAL_CONTENT
+            with self._partial.open("ab" if is_resumed else "wb") as file:
+                # Written chunk by chunk: if the connection is lost, the bytes received so far are kept.
+                for chunk in response.iter_bytes():
+                    if self._stop.is_set():
+                        raise DownloadError("The download was cancelled.")
+                    file.write(chunk)
 
 
-def _is_alive(image: ImageResponse) -> bool:
+def _is_valid_link(image: ImageResponse) -> bool:
     if not (image.link and image.link_expires_at):
         return False
     try:

@@ -1,6 +1,7 @@
-"""Defines the errors of the tasks API client.
+"""Defines the errors of the command line and of the tasks API client.
 
 CatchlightError
+├── UsageError                      the arguments are invalid, or do not determine a stack
 └── TasksApiError
     ├── APIConnectionError          no response, after all retries
     ├── PermissionDeniedError       401, 403  API Gateway refuses these credentials
@@ -16,15 +17,22 @@ from http import HTTPStatus
 
 from catchlight.api.problems import IN_DOUBT, IN_PROGRESS
 from catchlight.api.schemas import ProblemBody
-from catchlight.client.aws_errors import CatchlightError
+
+
+class CatchlightError(Exception):
+    """A command or a request failed. The message says what to do next and contains no secrets; the exit status is 1."""
+
+
+class UsageError(CatchlightError):
+    """The arguments are invalid, or do not determine a stack; the exit status is 2."""
 
 
 class TasksApiError(CatchlightError):
     """Base class of the client's errors; raised itself for invalid keys and for API Gateway's own HTTP 429 and 5xx."""
 
-    def __init__(self, message: str, *, again: bool = False) -> None:
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
-        self.is_worth_another_try = again
+        self.is_retryable = retryable
         self.retry_after_seconds: float | None = None  # from the Retry-After header
 
 
@@ -32,7 +40,7 @@ class APIConnectionError(TasksApiError):
     """No response arrived. A submission may be sent again with the same idempotency key."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, again=True)
+        super().__init__(message, retryable=True)
 
 
 class PermissionDeniedError(TasksApiError):
@@ -46,8 +54,8 @@ class UnexpectedResponseError(TasksApiError):
 class APIError(TasksApiError):
     """The tasks API refused the request; `body` is its problem body (RFC 9457)."""
 
-    def __init__(self, body: ProblemBody, *, again: bool = False) -> None:
-        super().__init__(_in_words(body), again=again)
+    def __init__(self, body: ProblemBody, *, retryable: bool = False) -> None:
+        super().__init__(_message(body), retryable=retryable)
         self.body = body
 
 
@@ -64,29 +72,29 @@ class UnknownOutcomeError(APIError):
 
 
 class DownloadError(TasksApiError):
-    """An image could not be saved: its SHA-256 is wrong, another file has its name, or the download was stopped."""
+    """An image could not be saved: its SHA-256 is wrong, another file has its name, or the download was cancelled."""
 
 
-def error_of(body: ProblemBody) -> APIError:
+def api_error(body: ProblemBody) -> APIError:
     """Returns the error whose class fits a problem body."""
     match body.status:
         case HTTPStatus.NOT_FOUND:
             return NotFoundError(body)
         case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE:
-            return RateLimitError(body, again=True)
+            return RateLimitError(body, retryable=True)
         case _ if body.type == IN_DOUBT.type:
             return UnknownOutcomeError(body)
         case _:
-            return APIError(body, again=body.type == IN_PROGRESS.type)
+            return APIError(body, retryable=body.type == IN_PROGRESS.type)
 
 
-def _in_words(body: ProblemBody) -> str:
+def _message(body: ProblemBody) -> str:
     lines = [f"{body.title}: {_as_sentence(body.detail)} {body.advice}".rstrip()]
     lines += [f"  {problem.at}: {problem.detail}" for problem in body.errors]
     if body.provider_reply:
-        lines.append(f"  The provider answered {body.provider_reply.status}: {body.provider_reply.body}")
+        lines.append(f"  The provider returned HTTP {body.provider_reply.status}: {body.provider_reply.body}")
     if body.task_id:
-        lines.append(f"  Its task: {body.task_id}")
+        lines.append(f"  Task id: {body.task_id}")
     return "\n".join(lines)
 
 

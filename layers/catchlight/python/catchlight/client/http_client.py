@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from catchlight.client.aws_errors import CatchlightError
+from catchlight.client.errors import CatchlightError
 
 
 def http_client(*, trust_environment: bool, **settings: Any) -> httpx.Client:
@@ -20,6 +20,6 @@ def http_client(*, trust_environment: bool, **settings: Any) -> httpx.Client:
     # Unreadable certificates; an invalid proxy address; a SOCKS proxy without the package that supports it.
     except (OSError, ValueError, ImportError) as exc:
         raise CatchlightError(
-            f"The HTTP client cannot be made: {exc}. Look at SSL_CERT_FILE, SSL_CERT_DIR and the proxies in your "
+            f"The HTTP client cannot be created: {exc}. Check SSL_CERT_FILE, SSL_CERT_DIR and the proxies in your "
             "environment (HTTPS_PROXY, ALL_PROXY), then repeat the command."
         ) from exc

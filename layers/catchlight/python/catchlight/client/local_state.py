@@ -1,4 +1,4 @@
-"""Reads the state folder of a local stack: its addresses in stack.json, and the lock that it holds while it runs."""
+"""Reads the state folder of a local stack: stack.json with its addresses, and the lock that it holds while it runs."""
 
 import socket
 from pathlib import Path
@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
-from catchlight.client.aws_errors import UsageError
+from catchlight.client.errors import UsageError
 
 DEFAULT_STATE_DIR = ".local"
 STATE_FILE = "stack.json"
@@ -16,7 +16,7 @@ _CONNECT_TIMEOUT_SECONDS = 10.0
 
 
 class LocalState(BaseModel):
-    """The fields of stack.json that commands need."""
+    """The fields of stack.json that the client and the command line read."""
 
     api_url: str
     # A local stack listens on this address only. The pattern keeps a damaged file from directing requests elsewhere.
@@ -42,8 +42,8 @@ def read_local_state(folder: Path) -> LocalState | None:
             raise _unreadable(path, exc) from exc
         if is_locked(folder):
             raise UsageError(
-                f"The local stack of {folder} is starting or ending: repeat the command in a moment, or name a "
-                "deployed one with --stack-name."
+                f"The local stack of {folder} is starting or stopping. Repeat the command in a moment, or select a "
+                "deployed stack with --stack-name."
             ) from None
         return None
     except (OSError, ValueError) as exc:
@@ -54,8 +54,8 @@ def read_local_state(folder: Path) -> LocalState | None:
         raise _unreadable(path, exc) from exc
     if is_locked(folder) is False or not _answers(state.aws_endpoint_url):
         raise UsageError(
-            f"The local stack of {folder} is not running any more: `make up` first, or name a deployed one with "
-            f"--stack-name. {path} is what is left of it; without that file, commands mean the deployed stack."
+            f"{path} exists, but the local stack of {folder} is not running. Start it with `make up`, or select a "
+            "deployed stack with --stack-name. If you delete the file, commands use the deployed stack by default."
         )
     return state
 
@@ -97,6 +97,6 @@ def _unreadable(path: Path, exc: Exception) -> UsageError:
         case _:
             reason = str(exc)
     return UsageError(
-        f"{path} cannot be read: {reason}. Start the local stack again with `make up`, or name a deployed one with "
+        f"{path} cannot be read: {reason}. Restart the local stack with `make up`, or select a deployed stack with "
         "--stack-name."
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catchlight.client.aws_errors import UsageError
+from catchlight.client.errors import UsageError
 
 # SAM uses the first of these that exists. SAM has no environment variable that selects another file or environment.
 FILE_NAMES = ("samconfig.toml", "samconfig.yaml", "samconfig.yml")
@@ -52,8 +52,8 @@ def read_deploy_settings(folder: Path) -> DeploySettings | None:
 def _unreadable(path: Path, exc: Exception) -> UsageError:
     reason = exc.strerror if isinstance(exc, OSError) else exc
     return UsageError(
-        f"{path} cannot be read: {reason}. Nothing was sent to AWS: the file names the stack that is meant. Repair it "
-        "(`sam validate` reads it as well), or speak to the stack of `make up` with --local."
+        f"{path} cannot be read: {reason}. Nothing was sent to AWS, because this file selects the stack. Correct it "
+        "(`sam validate` checks it as well), or use the local stack of `make up` with --local."
     )
 
 
@@ -61,7 +61,7 @@ def _document(path: Path, content: bytes) -> Any:
     text = content.decode("utf-8")
     if path.suffix == ".toml":
         if text.startswith("\ufeff"):  # SAM refuses it as well
-            raise ValueError("it begins with a byte order mark; save it as UTF-8 without one")
+            raise ValueError("it starts with a byte order mark; save it as UTF-8 without one")
         return tomllib.loads(text)
     # The parser that SAM uses. Imported here because few projects use YAML, and the import would slow all commands.
     from ruamel.yaml import YAML
@@ -79,7 +79,7 @@ def _settings(file_name: str, document: Any) -> DeploySettings:
         parameters |= _table(document, ENVIRONMENT, command, "parameters")
     for name in ("stack_name", "region", "profile"):
         if not isinstance(parameters.get(name, ""), str):
-            raise ValueError(f"{name} is {parameters[name]!r}, not a text in quotes")
+            raise ValueError(f"{name} is {parameters[name]!r}, but must be a quoted string")
     return DeploySettings(
         file_name,
         stack_name=parameters.get("stack_name") or None,
@@ -92,7 +92,7 @@ def _table(document: Any, *keys: str) -> Mapping[str, Any]:
     """Returns the table at this path of keys; an empty one if a key is missing."""
     for depth in range(len(keys) + 1):
         if not isinstance(document, Mapping):
-            raise ValueError(f"{'.'.join(keys[:depth]) or 'the document'} is no table")
+            raise ValueError(f"{'.'.join(keys[:depth]) or 'the document'} is not a table")
         if depth < len(keys):
             document = document.get(keys[depth], {})
     table: Mapping[str, Any] = document

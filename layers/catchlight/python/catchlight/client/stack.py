@@ -1,4 +1,4 @@
-"""Finds a stack, deployed or local, with its resources, parameters and boto3 clients."""
+"""Finds a deployed or a local stack with its resources, parameters and boto3 clients."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -12,8 +12,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from catchlight.client.aws_errors import CatchlightError, UsageError, explain
+from catchlight.client.aws_errors import describe_error
 from catchlight.client.deployed_target import DEFAULT_STACK_NAME, deployed_target
+from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.client.local_state import DEFAULT_STATE_DIR, LocalState, read_local_state
 from catchlight.client.loopback_session import NO_PROXIES, loopback_session
 
@@ -74,8 +75,8 @@ class Stack:
         try:
             return self.resources[logical_id]
         except KeyError:
-            update = "start it again with `make up`" if self.is_local else "update it: `make build && sam deploy`"
-            raise CatchlightError(f"{self} has no {logical_id}; {update}.") from None
+            update = "Restart it with `make up`" if self.is_local else "Update it with `make build && sam deploy`"
+            raise CatchlightError(f"{self} has no {logical_id}. {update}.") from None
 
     def seconds(self, parameter: str, default: int) -> int:
         """Returns the value of a template parameter in seconds; `default` if the stack does not have it."""
@@ -136,12 +137,11 @@ class StackChoice:
         for option, value in {**given, "--state-dir": self.state_dir}.items():
             if value == "":
                 raise UsageError(
-                    f"{option} is empty: no stack is meant by that. Look at the variable that it comes from, or leave "
-                    "the option out."
+                    f"{option} is empty. Check the shell variable that it is set from, or leave the option out."
                 )
         if given and (self.local or self.state_dir is not None):
             local = "--local" if self.local else "--state-dir"
-            raise UsageError(f"{local} means a local stack, {', '.join(given)} one in AWS: leave one of them out.")
+            raise UsageError(f"{local} selects a local stack, {', '.join(given)} a deployed one. Use only one of them.")
 
 
 def find_local(state_dir: Path) -> Stack:
@@ -154,7 +154,8 @@ def find_local(state_dir: Path) -> Stack:
     state = read_local_state(state_dir)
     if state is None:
         raise CatchlightError(
-            f"No stack has its state in {state_dir}: `make up` first, or name a deployed one with --stack-name."
+            f"{state_dir} has no state of a local stack. Start one with `make up`, or select a deployed stack with "
+            "--stack-name."
         )
     return _local_stack(state, state_dir)
 
@@ -181,7 +182,7 @@ def find_deployed(stack_name: str | None, *, region: str | None = None, profile:
     Raises:
         UsageError: name, region or profile cannot be determined, or are unknown. No request was sent.
         CatchlightError: there is no stack of this name, or it cannot be read with these credentials.
-        BotoCoreError, ClientError: see `aws_errors.explain`.
+        BotoCoreError, ClientError: see `aws_errors.describe_error`.
     """
     name, session = deployed_target(stack_name, region, profile)
     with closing(session.client("cloudformation", config=CLIENT_CONFIG)) as cloudformation:
@@ -210,10 +211,10 @@ def _describe(cloudformation: "CloudFormationClient", name: str) -> "StackTypeDe
     except ClientError as exc:
         if exc.response["Error"]["Code"] == "ValidationError":  # "Stack with id ... does not exist"
             raise CatchlightError(
-                f"There is no stack {name} in {cloudformation.meta.region_name}. Name another with --stack-name, its "
-                "region with --region; or speak to the stack of `make up` with --local."
+                f"There is no stack {name} in {cloudformation.meta.region_name}. Select another stack with "
+                "--stack-name, another region with --region, or the local stack of `make up` with --local."
             ) from exc
-        raise CatchlightError(f"Stack {name} cannot be read with your credentials. {explain(exc)}") from exc
+        raise CatchlightError(f"Stack {name} cannot be read with your credentials. {describe_error(exc)}") from exc
 
 
 def _resources(cloudformation: "CloudFormationClient", name: str) -> dict[str, str]:

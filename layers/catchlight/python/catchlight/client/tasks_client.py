@@ -21,17 +21,17 @@ from catchlight.api.schemas import (
     TaskPage,
     TaskResponse,
 )
-from catchlight.client.answers import read_answer, refusal
-from catchlight.client.aws_errors import CatchlightError, faults_explained
-from catchlight.client.errors import APIConnectionError, TasksApiError, UnexpectedResponseError
+from catchlight.client.aws_errors import explained_errors
+from catchlight.client.errors import APIConnectionError, CatchlightError, TasksApiError, UnexpectedResponseError
 from catchlight.client.http_client import http_client
+from catchlight.client.responses import error_from, parse_response
 from catchlight.client.retrying import RetryPolicy
 from catchlight.client.signing import SignedRequests
 from catchlight.client.stack import Stack, StackChoice
 from catchlight.models import ImageKind, TaskStatus
 
-# The tasks API's own limit: a response must arrive before proxies close the connection after 30 s.
-WAIT_SECONDS = 20
+# The tasks API's own limit: API Gateway ends a request after 30 s.
+MAX_WAIT_SECONDS = 20
 # Prevents a tight loop if the tasks API responds at once although the request asked it to wait.
 PAUSE_BETWEEN_WAITS_SECONDS = 1.0
 # A submission is answered only after its provider has responded; API Gateway allows 30 s for that.
@@ -46,23 +46,23 @@ def connect(
     region: str | None = None,
     profile: str | None = None,
 ) -> "TasksClient":
-    """Returns a client of the deployed stack of this name, or with `local` of the one started by `make up`.
+    """Returns a client of the deployed stack of this name, or with `local` of the local stack of `make up`.
 
-    `state_dir` is the folder of a local stack's state (.local). Without arguments, the stack is chosen as for the
-    command line: see docs/command-line.md.
+    `state_dir` is the folder of a local stack's state (default: .local). Without arguments, the stack is selected as by
+    the command line: see docs/command-line.md.
 
     Raises:
         UsageError: the arguments and configuration files do not determine a stack; nothing was sent.
         CatchlightError: there is no such stack, or it cannot be read with these credentials.
     """
-    with faults_explained():
+    with explained_errors():
         return TasksClient.of(StackChoice(stack_name, local, state_dir, region, profile).find())
 
 
 class TasksClient:
     """Submits, registers, looks up, lists and waits for tasks, and opens their images. Thread-safe.
 
-    After failed connections, HTTP 429 and 5xx, requests that are safe to repeat are retried within `patience`:
+    After failed connections, HTTP 429 and 5xx, requests that are safe to repeat are retried by `retry_policy`:
     look-ups, registrations and, because they have idempotency keys, submissions.
 
     Every method may raise:
@@ -76,11 +76,11 @@ class TasksClient:
         auth: httpx.Auth | None = None,
         *,
         trust_environment: bool = True,
-        patience: RetryPolicy | None = None,
+        retry_policy: RetryPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
-        self.patience = patience or RetryPolicy()
+        self.retry_policy = retry_policy or RetryPolicy()
         shared: dict[str, Any] = {"trust_environment": trust_environment, "timeout": TIMEOUT, "transport": transport}
         self._api = http_client(auth=auth, **shared)
         # Image links are presigned; the credentials for the tasks API must not be sent to S3.
@@ -90,7 +90,7 @@ class TasksClient:
     def of(cls, stack: Stack) -> Self:
         """Returns a client of a stack that signs requests with the credentials of the stack's session."""
         if not stack.tasks_api_url:
-            raise CatchlightError(f"{stack} has no tasks API; update it: `make build && sam deploy`.")
+            raise CatchlightError(f"{stack} has no tasks API. Update it with `make build && sam deploy`.")
         return cls(stack.tasks_api_url, SignedRequests.of(stack.session), trust_environment=not stack.is_local)
 
     def __enter__(self) -> Self:
@@ -116,49 +116,49 @@ class TasksClient:
     ) -> NewTask:
         """Sends a request for images to its provider and registers the task.
 
-        With one idempotency key nothing is generated twice, however often the request is repeated. Store your key if
-        you may have to repeat the call: without one, a new key is made, which only this call's own retries share.
+        Requests with the same idempotency key generate images only once, however often they are sent. Pass and store a
+        key if you may have to repeat the call: by default each call creates a new key, which only its retries share.
 
         Raises:
-            UnknownOutcomeError: the provider may have accepted the request; `give_up` releases the key for a new one.
+            UnknownOutcomeError: the provider may have accepted the request. `release_key` allows to send it again.
             ValueError, TypeError: the request cannot be encoded as JSON.
-            APIError: the provider or the tasks API refused; its body says whether a retry makes sense.
+            APIError: the provider or the tasks API refused the request; its `body` says why.
         """
         body = {"provider": provider, "endpoint": endpoint, "request": dict(request)}
-        # An empty key is an error of the caller: replacing it by a new one would generate, and cost, with every call.
+        # An empty key is an error of the caller. If it were replaced by a new key, every call would generate images.
         key = str(uuid.uuid4()) if idempotency_key is None else _checked_key(idempotency_key)
-        answer = self._send(
+        response = self._send(
             "POST",
             "/tasks",
             content=_json({name: value for name, value in body.items() if value is not None}),
             headers={"Idempotency-Key": key, "Content-Type": "application/json"},
         )
-        return read_answer(answer, NewTask)
+        return parse_response(response, NewTask)
 
-    def give_up(self, idempotency_key: str) -> None:
-        """Releases the key of a submission with an unknown outcome; the next request with it may cost a second time."""
+    def release_key(self, idempotency_key: str) -> None:
+        """Releases the key of a submission with an unknown outcome. The next request with it may be charged twice."""
         self._send("DELETE", f"/submissions/{_checked_key(idempotency_key)}")
 
     def register(self, provider: str, task_ids: Sequence[str]) -> tuple[NewTask, ...]:
         """Registers up to 100 tasks that were submitted elsewhere, so that the stack polls for them."""
-        answer = self._send("POST", "/tasks", json={"provider": provider, "taskIds": list(task_ids)})
-        return read_answer(answer, RegisteredTasks).tasks
+        response = self._send("POST", "/tasks", json={"provider": provider, "taskIds": list(task_ids)})
+        return parse_response(response, RegisteredTasks).tasks
 
     def task(self, provider: str, task_id: str, *, wait_seconds: int = 0) -> TaskResponse:
-        """Returns one task with links to its images, once it is done or after `wait_seconds` (20 at most).
+        """Returns one task with links to its images, as soon as it is done or `wait_seconds` (at most 20) are over.
 
         Raises:
             NotFoundError: there is no such task.
         """
-        answer = self._send("GET", _task_path(provider, task_id), {"wait": wait_seconds or None})
-        return read_answer(answer, TaskResponse)
+        response = self._send("GET", _task_path(provider, task_id), {"wait": wait_seconds or None})
+        return parse_response(response, TaskResponse)
 
     def wait(self, provider: str, task_id: str, *, timeout_seconds: float = 600) -> TaskResponse:
-        """Waits until the task is done, `timeout_seconds` at most, and returns it; its `done` says which of the two."""
+        """Returns the task as soon as it is done or `timeout_seconds` are over; its `done` says which of the two."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             left = deadline - time.monotonic()
-            task = self.task(provider, task_id, wait_seconds=max(0, min(WAIT_SECONDS, round(left))))
+            task = self.task(provider, task_id, wait_seconds=max(0, min(MAX_WAIT_SECONDS, round(left))))
             left = deadline - time.monotonic()
             if task.done or left <= 0:
                 return task
@@ -181,7 +181,7 @@ class TasksClient:
             "limit": limit,
             "cursor": cursor,
         }
-        return read_answer(self._send("GET", "/tasks", parameters), TaskPage)
+        return parse_response(self._send("GET", "/tasks", parameters), TaskPage)
 
     def tasks(
         self,
@@ -191,9 +191,9 @@ class TasksClient:
         since: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[TaskResponse]:
-        """Iterates over the tasks of all pages, `limit` at most; fetches each page when it is needed.
+        """Yields the tasks of all pages, at most `limit`; each page is requested when it is needed.
 
-        Malformed items of the table are left out; the pages of `pages` list their keys in `unreadable`.
+        Malformed items of the table are left out. The pages that `pages` yields list their keys in `unreadable`.
         """
         for page in self.pages(status=status, provider=provider, since=since, limit=limit):
             yield from page.tasks
@@ -206,7 +206,7 @@ class TasksClient:
         since: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[TaskPage]:
-        """Iterates over all pages, with `limit` tasks at most in total; fetches each page when it is needed."""
+        """Yields all pages, with at most `limit` tasks in total; each page is requested when it is needed."""
         left = limit
         cursor: str | None = None
         while left is None or left > 0:
@@ -220,32 +220,34 @@ class TasksClient:
                 left -= len(page.tasks)
 
     def image_link(self, provider: str, task_id: str, kind: ImageKind | str, index: int) -> str:
-        """Returns a presigned URL of an archived image: readable by GET without credentials for about 15 minutes.
+        """Returns a presigned URL of an archived image: it can be read by GET without credentials for about 15 minutes.
 
         Raises:
             NotFoundError: there is no such image, or it could not be archived.
             APIError: the image is not archived yet, or the task's item is malformed.
         """
-        answer = self._send("GET", f"{_task_path(provider, task_id)}/images/{_segment(f'{kind}-{index}')}")
-        if not answer.is_redirect:
-            raise UnexpectedResponseError(f"{answer.url.host} does not redirect to the image, as a tasks API would.")
-        return str(answer.headers["Location"])
+        response = self._send("GET", f"{_task_path(provider, task_id)}/images/{_segment(f'{kind}-{index}')}")
+        if not response.is_redirect:
+            raise UnexpectedResponseError(f"{response.url.host} does not redirect to the image, as the tasks API does.")
+        return str(response.headers["Location"])
 
     @contextmanager
     def open_link(self, link: str, *, from_byte: int = 0) -> Iterator[httpx.Response]:
         """Streams an image. Status 206 means that the bytes begin at `from_byte`, 200 that the image is complete.
 
         Raises:
-            TasksApiError: the storage did not respond, or refused the request.
+            TasksApiError: S3 did not respond, or refused the request.
         """
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={from_byte}-"} if from_byte else {})
         try:
             with self._storage.stream("GET", link, headers=headers) as response:
                 if not response.is_success:
-                    raise TasksApiError(f"The image's storage answered HTTP {response.status_code}.", again=True)
+                    raise TasksApiError(f"S3 returned HTTP {response.status_code} for the image.", retryable=True)
                 yield response
         except httpx.RequestError as exc:
-            raise APIConnectionError(f"The image's download broke off ({type(exc).__name__}). Try again.") from exc
+            raise APIConnectionError(
+                f"The download of the image was interrupted ({type(exc).__name__}). Try again."
+            ) from exc
 
     def _send(
         self,
@@ -259,30 +261,30 @@ class TasksClient:
         # Encoded once, as Signature Version 4 requires, so that the signed URL is the URL that is sent.
         query = f"?{urlencode(given, quote_via=quote, safe='')}" if given else ""
         url = f"{self._base_url}{path}{query}"
-        if method == "DELETE":  # a retry could release a key that was used again since
+        if method == "DELETE":  # a retry could release a key that is in use again
             return self._send_once(method, url, content)
-        return self.patience.send(lambda: self._send_once(method, url, content))
+        return self.retry_policy.call(lambda: self._send_once(method, url, content))
 
     def _send_once(self, method: str, url: str, content: Mapping[str, Any]) -> httpx.Response:
         try:
             response = self._api.request(method, url, **content)
         except httpx.RequestError as exc:
             raise APIConnectionError(
-                f"{httpx.URL(url).host} does not answer ({type(exc).__name__}). Look at your network, then try again."
+                f"{httpx.URL(url).host} does not respond ({type(exc).__name__}). Check your network, then try again."
             ) from exc
         if response.is_success or response.is_redirect:
             return response
-        raise refusal(response)
+        raise error_from(response)
 
 
 def _checked_key(key: str) -> str:
     if not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key):
-        raise TasksApiError(f"{key!r} is no idempotency key: 1 to 128 letters, digits, - and _. Nothing was sent.")
+        raise TasksApiError(f"{key!r} is not an idempotency key (1 to 128 letters, digits, - and _). Nothing was sent.")
     return key
 
 
 def _json(body: Mapping[str, Any]) -> bytes:
-    """Encodes a body as JSON in UTF-8. Lone surrogates become JSON escapes: the tasks API reports their field."""
+    """Encodes a body as JSON in UTF-8. Lone surrogates become JSON escapes, which the tasks API reports as invalid."""
     return json.dumps(body, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
 
 

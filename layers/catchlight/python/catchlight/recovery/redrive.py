@@ -25,7 +25,7 @@ class Step(StrEnum):
     ARCHIVE = "archive"  # queue the task for archiving
     REOPEN = "reopen"  # make EXPIRED and REJECTED images PENDING; DispatchChanges then queues the task for archiving
     POLL = "poll"  # start polling
-    REGISTER_ANEW = "register anew"  # make the task PENDING; DispatchChanges then starts polling
+    RESTART = "restart"  # make the task PENDING; DispatchChanges then starts polling
     NOTHING = "nothing"  # no retry is needed or possible
 
 
@@ -36,7 +36,7 @@ class Redriven(Model):
     status: TaskStatus | None  # before the redrive; None: there is no such task
     step: Step
     fresh_urls: int = 0  # images for which the provider returned another URL
-    remark: str = ""  # for the operator
+    detail: str = ""  # for the operator
     is_failed: bool = False  # the step failed; the redrive can be repeated
 
 
@@ -65,7 +65,7 @@ class Redrive:
         """Retries the task and returns the result.
 
         `nonce` identifies the run: messages and executions of a repeated run are identical, those of another run are
-        not. Errors are returned in the result (`is_failed`, `remark`), so that the caller continues with other tasks.
+        not. Errors are returned in the result (`is_failed`, `detail`), so that the caller continues with other tasks.
         """
         planned = Redriven(task=task_key, status=None, step=Step.NOTHING)
         try:
@@ -73,7 +73,7 @@ class Redrive:
             planned = _plan(task_key, task)
             return planned if task is None else self._do(task, planned, nonce)
         except ImageTasksError as exc:
-            return planned.model_copy(update={"is_failed": True, "remark": str(exc)})
+            return planned.model_copy(update={"is_failed": True, "detail": str(exc)})
 
     def _read(self, task_key: str) -> Task | None:
         return self._table.get(task_key) if is_task_key(task_key) else None
@@ -83,8 +83,8 @@ class Redrive:
             case Step.ARCHIVE:
                 return self._archive(task, planned, nonce)
             case Step.REOPEN:
-                return self._try_images_again(task, planned)
-            case Step.REGISTER_ANEW:
+                return self._retry_images(task, planned)
+            case Step.RESTART:
                 if not self._restarts.reopen(task, now=self._now()):
                     raise UnconfirmedError("the task has changed meanwhile")
             case Step.POLL:
@@ -93,54 +93,58 @@ class Redrive:
         return planned
 
     def _archive(self, task: Task, planned: Redriven, nonce: str) -> Redriven:
-        done = self._try_images_again(task, planned)
+        done = self._retry_images(task, planned)
         self._dispatcher.queue_archiving([task.task], nonce=nonce)
         return done
 
-    def _try_images_again(self, task: Task, planned: Redriven) -> Redriven:
+    def _retry_images(self, task: Task, planned: Redriven) -> Redriven:
         """Makes all images that are not archived PENDING, with a fresh URL if the provider returns one."""
         missing = [index for index, image in enumerate(task.images) if image.state is not ImageState.ARCHIVED]
-        remark = planned.remark
-        images = {index: _once_more(task.images[index]) for index in missing if task.images[index].state in _GIVEN_UP}
+        detail = planned.detail
+        images = {
+            index: _pending(task.images[index]) for index in missing if task.images[index].state in _UNARCHIVED_STATES
+        }
         fresh: dict[int, Image] = {}
         try:
             fresh = self._url_refresher.find(task, missing)
         except ProviderError as exc:
             # The archiver requests fresh URLs itself if it needs them.
-            remark = f"the provider could not be asked for fresh URLs: {exc}"
+            detail = f"fresh URLs could not be requested: {exc}"
         images |= fresh
         if images and not self._images.replace(task, images, now=self._now()):
             raise UnconfirmedError("the task has changed meanwhile")
-        return planned.model_copy(update={"fresh_urls": len(fresh), "remark": remark})
+        return planned.model_copy(update={"fresh_urls": len(fresh), "detail": detail})
 
 
-_GIVEN_UP = (ImageState.EXPIRED, ImageState.REJECTED)
+_UNARCHIVED_STATES = (ImageState.EXPIRED, ImageState.REJECTED)
 
 
-def _once_more(image: Image) -> Image:
+def _pending(image: Image) -> Image:
     return image.model_copy(update={"state": ImageState.PENDING, "reason": None})
 
 
 def _plan(task_key: str, task: Task | None) -> Redriven:
-    step, remark = _step_for(task) if is_task_key(task_key) else (Step.NOTHING, "no task key: provider#taskId")
-    return Redriven(task=task_key, status=task.status if task else None, step=step, remark=remark)
+    step, detail = (
+        _step_for(task) if is_task_key(task_key) else (Step.NOTHING, "not a task key: expected provider#taskId")
+    )
+    return Redriven(task=task_key, status=task.status if task else None, step=step, detail=detail)
 
 
 def _step_for(task: Task | None) -> tuple[Step, str]:
     if task is None:
-        return Step.NOTHING, "there is no such task any more"
+        return Step.NOTHING, "the task no longer exists"
     match task.status:
         case TaskStatus.SUCCEEDED:
             return Step.ARCHIVE, ""
         case TaskStatus.INCOMPLETE:
             return Step.REOPEN, ""
         case TaskStatus.TIMED_OUT:
-            return Step.REGISTER_ANEW, ""
+            return Step.RESTART, ""
         case TaskStatus.PENDING:
             return Step.POLL, ""
         case TaskStatus.FAILED if task.is_unconfirmed:
-            return Step.POLL, "its failure rests on a callback alone"
+            return Step.POLL, "its failure is unconfirmed"
         case TaskStatus.FAILED:
-            return Step.NOTHING, "the provider says that it failed"
+            return Step.NOTHING, "the provider confirmed the failure"
         case TaskStatus.ARCHIVED:
-            return Step.NOTHING, "all its images are archived"
+            return Step.NOTHING, "all images are archived"

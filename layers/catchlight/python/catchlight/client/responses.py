@@ -1,4 +1,4 @@
-"""Converts HTTP responses of the tasks API, and of API Gateway in front of it, into models and errors."""
+"""Converts HTTP responses of the tasks API and of API Gateway into models and errors."""
 
 from http import HTTPStatus
 from typing import TypeVar
@@ -7,14 +7,14 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from catchlight.api.schemas import ProblemBody
-from catchlight.client.errors import PermissionDeniedError, TasksApiError, UnexpectedResponseError, error_of
+from catchlight.client.errors import PermissionDeniedError, TasksApiError, UnexpectedResponseError, api_error
 
-Answer = TypeVar("Answer", bound=BaseModel)
+Body = TypeVar("Body", bound=BaseModel)
 
 _MAX_QUOTED_CHARACTERS = 300
 
 
-def read_answer(response: httpx.Response, model: type[Answer]) -> Answer:
+def parse_response(response: httpx.Response, model: type[Body]) -> Body:
     """Validates a response's body and returns it as `model`.
 
     Raises:
@@ -27,45 +27,47 @@ def read_answer(response: httpx.Response, model: type[Answer]) -> Answer:
             f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in exc.errors(include_input=False)
         )
         raise UnexpectedResponseError(
-            f"{response.url.host} answered, but not as this version's tasks API does ({problems}). Install the "
-            "catchlight that the stack was deployed from."
+            f"The response of {response.url.host} is not that of this version's tasks API ({problems}). Install the "
+            "version of catchlight that the stack was deployed from."
         ) from exc
 
 
-def refusal(response: httpx.Response) -> TasksApiError:
+def error_from(response: httpx.Response) -> TasksApiError:
     """Returns the error for a response that is neither a success nor a redirection, with its Retry-After."""
-    error = _refusal(response)
+    error = _error_from(response)
     error.retry_after_seconds = _retry_after_seconds(response)
     return error
 
 
-def _refusal(response: httpx.Response) -> TasksApiError:
+def _error_from(response: httpx.Response) -> TasksApiError:
     if response.headers.get("Content-Type", "").startswith("application/problem+json"):
-        return error_of(read_answer(response, ProblemBody))
-    said = _gateway_message(response)
+        return api_error(parse_response(response, ProblemBody))
+    message = _gateway_message(response)
     match response.status_code:
         case HTTPStatus.FORBIDDEN | HTTPStatus.UNAUTHORIZED:
             return PermissionDeniedError(
-                f"The stack's API does not let your credentials in ({said}). They need execute-api:Invoke on it."
+                f"The stack's API refuses your credentials ({message}). They need execute-api:Invoke on this route."
             )
         case HTTPStatus.NOT_FOUND:
             return UnexpectedResponseError(
-                f"{response.url.host} has no tasks API ({said}). Update the stack: `make build && sam deploy`, or "
-                "start it again with `make up`."
+                f"{response.url.host} has no tasks API ({message}). Update the stack with `make build && sam deploy`, "
+                "or restart the local one with `make up`."
             )
         case HTTPStatus.TOO_MANY_REQUESTS:
-            return TasksApiError(f"Too many requests for the stack's API ({said}). Try again later.", again=True)
+            return TasksApiError(f"The stack's API throttles requests ({message}). Try again later.", retryable=True)
         case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return TasksApiError(f"The stack's API failed: HTTP {status} ({said}). Its logs say why.", again=True)
+            return TasksApiError(f"The stack's API failed: HTTP {status} ({message}). See its logs.", retryable=True)
         case status:
-            return UnexpectedResponseError(f"{response.url.host} answered HTTP {status} ({said}), which no desk does.")
+            return UnexpectedResponseError(
+                f"{response.url.host} returned HTTP {status} ({message}), which the tasks API never does."
+            )
 
 
 def _gateway_message(response: httpx.Response) -> str:
     try:
         return str(response.json()["message"])[:_MAX_QUOTED_CHARACTERS]
     except (ValueError, KeyError, TypeError):
-        return response.reason_phrase or f"{len(response.content)} bytes of something else"
+        return response.reason_phrase or f"{len(response.content)} bytes without a message"
 
 
 def _retry_after_seconds(response: httpx.Response) -> float | None:

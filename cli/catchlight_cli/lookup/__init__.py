@@ -1,1 +1,0 @@
-"""Finds the task that a command's argument names."""
