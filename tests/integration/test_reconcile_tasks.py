@@ -385,7 +385,8 @@ def test_a_repair_that_fails_is_in_the_log_with_its_tasks_and_keeps_no_other_bac
 ) -> None:
     account.put(STUCK, "PENDING", OVERDUE + MOMENT)
     account.put(UNARCHIVED, "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
-    kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
+    refused = "NotQueuedError" if operation == "SendMessageBatch" else "StoreUnavailableError"
+    kind = "KeyError" if isinstance(fault, KeyError) else refused
 
     # Lambda hears of it, and runs it once more.
     with failing(operation, fault), pytest.raises((StoreUnavailableError, KeyError)):
