@@ -34,7 +34,7 @@ NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u SAM_TEMPLATE_FIL
 FIND_PYTHON := python="$${PYTHON:-$$(scripts/find-python)}"; test -n "$$python" || { scripts/find-python --explain; exit 1; }
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --no-deps
 
-.PHONY: help setup demo up replay test faults races soak fuzz check lint types imports scan format build smoke bench rehearse lock clean
+.PHONY: help setup demo up replay test faults decoders races soak fuzz check lint types imports scan format build smoke bench rehearse lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ test: $(STAMP) ## Run all tests, offline (BUILT=1: those that run the local stac
 
 faults: $(STAMP) ## Run every order of one task's events, with a fault at every call
 	@$(BIN)/python -m tests.faults
+
+decoders: $(STAMP) ## A thousand odd image files: what is archived, and what Pillow and Chromium show of it
+	@$(BIN)/python -m tests.differential
 
 races: $(STAMP) ## Run sixteen concurrent writers on each of 400 items (ENGINE=dynamodb-local: needs npm and Java)
 	@$(BIN)/python -m tests.races --engine $(or $(ENGINE),moto)
