@@ -43,7 +43,7 @@ def test_imports_go_one_way() -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for folder in ("cli", "functions", "local", LAYER):
+    for folder in ("cli", "functions", "local", "scripts", LAYER):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
     return tmp_path
