@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.archiving.archiver import ArchiveRun, ImageArchive
@@ -31,7 +32,7 @@ from catchlight.errors import (
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.models import ImageState, TaskStatus, is_task_key, split_task_key, utc_now
 from catchlight.observability.failures import report_failure, reports_failures
-from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.observability.metrics import metrics_by
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, retry_after_seconds
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.polling.status_lookup import StatusLookup
@@ -186,22 +187,22 @@ def count(run: ArchiveRun) -> None:
     task = run.task
     with metrics_by(provider=split_task_key(task.task)[0]) as metrics:
         for image in run.images:
-            metrics.add_metric(f"Images{image.state.title()}", Unit.COUNT, 1)
+            metrics.add_metric(f"Images{image.state.title()}", MetricUnit.Count, 1)
             if image.state is ImageState.ARCHIVED and image.archived_at:
-                metrics.add_metric("ArchivedBytes", Unit.BYTES, image.bytes or 0)
+                metrics.add_metric("ArchivedBytes", MetricUnit.Bytes, image.bytes or 0)
                 left = (image.expires_at - image.archived_at).total_seconds()
-                metrics.add_metric("UrlSecondsToExpiry", Unit.SECONDS, left)
+                metrics.add_metric("UrlSecondsToExpiry", MetricUnit.Seconds, left)
         if run.renewed:
-            metrics.add_metric("UrlsRenewed", Unit.COUNT, run.renewed)
+            metrics.add_metric("UrlsRenewed", MetricUnit.Count, run.renewed)
         if run.failures:
-            metrics.add_metric("ArchivingRetried", Unit.COUNT, 1)
+            metrics.add_metric("ArchivingRetried", MetricUnit.Count, 1)
         if run.is_contradicted:
-            metrics.add_metric("UnconfirmedCallbacks", Unit.COUNT, 1)
+            metrics.add_metric("UnconfirmedCallbacks", MetricUnit.Count, 1)
         if any(isinstance(failure, ProviderRefusedError) for failure in run.failures):
-            metrics.add_metric("ProviderRefused", Unit.COUNT, 1)
+            metrics.add_metric("ProviderRefused", MetricUnit.Count, 1)
         if task.status is TaskStatus.ARCHIVED and task.reported_time:
             took = (utc_now() - task.reported_time).total_seconds()
-            metrics.add_metric("ReportToArchiveSeconds", Unit.SECONDS, took)
+            metrics.add_metric("ReportToArchiveSeconds", MetricUnit.Seconds, took)
 
 
 def retry_in_time(message: dict[str, Any], run: ArchiveRun | None) -> None:

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.aws.clients import AwsClients
@@ -12,7 +13,7 @@ from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import ProviderError, ProviderRefusedError
 from catchlight.models import PollState, TaskStatus, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
-from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.observability.metrics import metrics_by
 from catchlight.polling.poll_round import Polling, PollRound
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.settings import PollTasksSettings
@@ -115,4 +116,4 @@ def count(round_: PollRound) -> None:
         with metrics_by(provider=provider_id) as metrics:
             for name, value in counts.items():
                 if value:
-                    metrics.add_metric(name, Unit.COUNT, value)
+                    metrics.add_metric(name, MetricUnit.Count, value)

@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -22,7 +23,7 @@ from catchlight.aws.clients import AwsClients
 from catchlight.events import SOURCE, TaskEvent, arrives
 from catchlight.models import is_task_key, split_task_key
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
-from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.observability.metrics import metrics_by
 from catchlight.settings import PublishEventsSettings
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     published = put_events(entries, ends_by=ends_by)
     for provider, count in Counter(split_task_key(entry.task)[0] for entry in entries[:published]).items():
         with metrics_by(provider=provider) as metrics:
-            metrics.add_metric("EventsPublished", Unit.COUNT, count)
+            metrics.add_metric("EventsPublished", MetricUnit.Count, count)
     logger.info("events published", records=len(event["Records"]), arrivals=len(arrivals), published=published)
     first_failed = arrivals[published : published + 1]
     for arrival in first_failed:

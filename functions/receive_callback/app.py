@@ -17,6 +17,9 @@ from functools import cache, cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit
+
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret, provider_keys, verify_token
 from catchlight.errors import (
@@ -28,8 +31,8 @@ from catchlight.errors import (
     UnknownProviderError,
 )
 from catchlight.models import TaskReport, TaskStatus, utc_now
-from catchlight.observability.metrics import Unit, metrics_by
-from catchlight.observability.structured_log import StructuredLog
+from catchlight.observability import failures
+from catchlight.observability.metrics import metrics_by
 from catchlight.providers import PROVIDERS, find_provider
 from catchlight.providers.payloads import decode_json
 from catchlight.recovery.rejected_deliveries import RejectedDeliveries, RejectedDelivery
@@ -45,7 +48,7 @@ MAX_BODY_BYTES = 64 * 1024
 # Previous statuses without a result: a callback that is applied to one of these resolves the task.
 _UNRESOLVED = (None, TaskStatus.PENDING, TaskStatus.TIMED_OUT)
 
-logger = StructuredLog()
+logger = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Dependencies:
 dependencies = cache(Dependencies)
 
 
-@logger.names_invocations
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Answers 200 `{"status": "received"}`, 4xx with the reason, or 503 if the report could not be written."""
     try:
@@ -164,7 +167,7 @@ def unreadable_deliveries_kept(request: CallbackRequest, event: dict[str, Any]) 
             "a delivery could not be parsed and was stored", key=key, reason=str(exc), request_id=request_id(event)
         )
         with metrics_by() as metrics:
-            metrics.add_metric("RejectedDeliveries", Unit.COUNT, 1)
+            metrics.add_metric("RejectedDeliveries", MetricUnit.Count, 1)
         raise
 
 
@@ -204,17 +207,17 @@ def acknowledge(report: TaskReport, recorded: Recorded, event: dict[str, Any]) -
 def count(provider_id: str, recorded: Recorded) -> None:
     """Writes the metrics of a callback that was recorded."""
     with metrics_by(provider=provider_id) as metrics:
-        metrics.add_metric("CallbacksReceived", Unit.COUNT, 1)
-        metrics.add_metric(f"Callbacks{recorded.outcome.title()}", Unit.COUNT, 1)
+        metrics.add_metric("CallbacksReceived", MetricUnit.Count, 1)
+        metrics.add_metric(f"Callbacks{recorded.outcome.title()}", MetricUnit.Count, 1)
         if recorded.outcome is ReportOutcome.APPLIED and recorded.previous_status in _UNRESOLVED:
-            metrics.add_metric("ResolvedByCallback", Unit.COUNT, 1)
+            metrics.add_metric("ResolvedByCallback", MetricUnit.Count, 1)
 
 
 def refuse(error: RequestError, event: dict[str, Any]) -> dict[str, Any]:
     """Logs and counts an invalid callback and returns a 4xx response. A repeated delivery is refused again."""
     logger.warning("callback refused", reason=error.code, detail=str(error), request_id=request_id(event))
     with metrics_by(reason=error.code) as metrics:
-        metrics.add_metric("CallbacksRefused", Unit.COUNT, 1)
+        metrics.add_metric("CallbacksRefused", MetricUnit.Count, 1)
     return answer(error.status, {"error": error.code, "message": str(error)})
 
 
@@ -225,15 +228,12 @@ def defer(error: StoreUnavailableError, event: dict[str, Any], report: TaskRepor
     )
     provider_id = event["pathParameters"]["provider"]
     with metrics_by(provider=provider_id if provider_id in PROVIDERS else "unknown") as metrics:
-        metrics.add_metric("CallbacksDeferred", Unit.COUNT, 1)
+        metrics.add_metric("CallbacksDeferred", MetricUnit.Count, 1)
     return answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "unavailable", "message": "not written, send it again"})
 
 
 def report_failure(message: str, error: Exception, event: dict[str, Any], task: str | None = None) -> None:
     """Logs and counts a failure, with its task if known."""
-    # Not imported at the top: successful callbacks do not need this module, and the import slows cold starts.
-    from catchlight.observability import failures
-
     failures.report_failure(logger, message, error, task=task, request_id=request_id(event))
 
 

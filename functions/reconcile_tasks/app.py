@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.aws.clients import AwsClients
@@ -15,7 +16,7 @@ from catchlight.dispatch import Dispatcher
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Task, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
-from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.observability.metrics import metrics_by
 from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation, Repaired
 from catchlight.settings import ReconcileTasksSettings
 
@@ -58,9 +59,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     pending, archiving = reconciliation.pending_too_long(longest_polling), reconciliation.archiving_too_long()
     # Also written if the counts are zero: an alarm reports missing data, which means that this function does not run.
     with metrics_by() as metrics:
-        metrics.add_metric("StuckPending", Unit.COUNT, pending)
-        metrics.add_metric("StuckArchiving", Unit.COUNT, archiving)
-        metrics.add_metric("OldestPendingSeconds", Unit.SECONDS, age_seconds(reconciliation.oldest_pending()))
+        metrics.add_metric("StuckPending", MetricUnit.Count, pending)
+        metrics.add_metric("StuckArchiving", MetricUnit.Count, archiving)
+        metrics.add_metric("OldestPendingSeconds", MetricUnit.Seconds, age_seconds(reconciliation.oldest_pending()))
     logger.info("tasks counted", pending_too_long=pending, archiving_too_long=archiving)
     failures: list[Exception] = []
     restarted = repair("PollingRestarted", reconciliation.restart_polling(longest_polling), deadline, failures)
@@ -104,7 +105,7 @@ def repair(metric: str, batches: Iterable[Repaired], deadline: float, failures: 
             else:
                 for provider, tasks in Counter(split_task_key(task)[0] for task in batch.tasks).items():
                     with metrics_by(provider=provider) as metrics:
-                        metrics.add_metric(metric, Unit.COUNT, tasks)
+                        metrics.add_metric(metric, MetricUnit.Count, tasks)
                 logger.warning("processing restarted", repair=metric, tasks=batch.tasks)
                 repaired += len(batch.tasks)
             if time.monotonic() > deadline:

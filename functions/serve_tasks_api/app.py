@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit
 
 from catchlight.api.presigned_urls import S3_CONFIG, PresignedLinks
 from catchlight.api.problems import ACCOUNT_REFUSED, IN_DOUBT, MALFORMED_BODY, UNAVAILABLE, APIError
@@ -26,7 +27,7 @@ from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import SettingsError, StoreUnavailableError
 from catchlight.models import utc_now
 from catchlight.observability.failures import report_failure, reports_failures
-from catchlight.observability.metrics import Unit, metrics_by
+from catchlight.observability.metrics import metrics_by
 from catchlight.settings import ServeTasksApiSettings
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.table import TasksTable
@@ -204,9 +205,9 @@ def count_and_report(error: APIError, provider: str, key: str) -> None:
     """Counts a failed submission, and logs errors that concern the operator."""
     with metrics_by(provider=provider) as metrics:
         if error.problem is IN_DOUBT:
-            metrics.add_metric("SubmissionsWithUnknownOutcome", Unit.COUNT, 1)
+            metrics.add_metric("SubmissionsWithUnknownOutcome", MetricUnit.Count, 1)
         if error.problem is ACCOUNT_REFUSED:
-            metrics.add_metric("ProviderRefused", Unit.COUNT, 1)
+            metrics.add_metric("ProviderRefused", MetricUnit.Count, 1)
     task = f"{provider}#{error.body.task_id}" if error.body.task_id else None
     if error.problem is IN_DOUBT and isinstance(error.__cause__, Exception):
         # The provider may have charged for images whose task the caller does not know.

@@ -75,8 +75,8 @@ def _figures(taken: Mapping[str, Sequence[Mapping[str, float]]], layer_bytes: in
 
     bare = "bare boto3 handler"
     return [
-        against("callback", "callback floor", bare, Goal(1.2), label="callback, to the first answer"),
-        against("callback", "callback floor", bare, Goal(1.2), what="cpu", label="callback, CPU time"),
+        against("callback", "callback floor", bare, Goal(1.3), label="callback, to the first answer"),
+        against("callback", "callback floor", bare, Goal(1.3), what="cpu", label="callback, CPU time"),
         against(
             "callback",
             "callback floor, quick",

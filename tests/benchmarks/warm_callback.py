@@ -15,7 +15,7 @@ from tests.benchmarks.figures import Figure, Goal, Samples, compared
 from tests.benchmarks.sandbox import ANSWERS, REPEATED, Sandbox, a_callback
 
 BLOCKS, ANSWERS_PER_BLOCK = 20, 100  # 2,000 of each, in turns
-GOAL = Goal(1.1)
+GOAL = Goal(1.25)
 
 
 class Peer(Protocol):

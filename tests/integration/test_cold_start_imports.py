@@ -18,6 +18,7 @@ LAYER = REPOSITORY / "layers" / "catchlight" / "python"
 PACKAGES = {
     # The one client library, and what it cannot do without.
     *("botocore", "certifi", "dateutil", "jmespath", "six", "urllib3"),
+    "aws_lambda_powertools",
     # What reads a callback, and what it cannot do without.
     *("annotated_types", "pydantic", "pydantic_core", "typing_extensions", "typing_inspection"),
 }
@@ -32,8 +33,8 @@ OWN_MODULES = {
     "errors",
     "models",
     "observability",
+    "observability.failures",
     "observability.metrics",
-    "observability.structured_log",
     "providers",
     "providers.flux_kontext",
     "providers.kie",

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -50,6 +51,24 @@ def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
     app.dependencies.cache_clear()
 
 
+class StandardOutput:
+    """Writes to the standard output of the moment: pytest replaces it for each phase of a test."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+@pytest.fixture(autouse=True)
+def log_to_captured_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Powertools' handler keeps the standard output that it found when it was created: another test's, or none."""
+    handler = app.logger.registered_handler
+    assert isinstance(handler, logging.StreamHandler)
+    monkeypatch.setattr(handler, "stream", StandardOutput())
+
+
 def call(event: dict[str, Any], context: LambdaContext) -> tuple[int, dict[str, str]]:
     """Status and body of the answer, of which every part is as API Gateway wants it."""
     answer = app.handler(event, context)
@@ -74,7 +93,7 @@ MODULES = {
     "catchlight.tasks.reports",
     "catchlight.tasks.table",
 }
-OBSERVABILITY = {"catchlight.observability.metrics", "catchlight.observability.structured_log"}
+OBSERVABILITY = {"catchlight.observability.metrics"}
 
 
 def modules_called(event: dict[str, Any], context: LambdaContext) -> set[str]:

@@ -138,27 +138,3 @@ class ReconcileTasksSettings(Settings):
     archive_queue_url: Name
     poll_tasks_state_machine: Name
     give_up_after_seconds: PositiveInt
-
-
-# ------------------------------------------------------------------------------------------------ telemetry
-
-
-def service_name() -> str:
-    """Returns the stack's name, which identifies it in logs and metrics. Powertools reads the same variable."""
-    return os.environ.get("POWERTOOLS_SERVICE_NAME", "service_undefined")
-
-
-def metrics_namespace() -> str:
-    """Returns the CloudWatch namespace of the metrics. Powertools reads the same variable."""
-    return os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Catchlight")
-
-
-def log_level() -> str:
-    """Returns the lowest log level that is written, in upper case. Powertools reads the same variable."""
-    return os.environ.get("POWERTOOLS_LOG_LEVEL", "INFO").upper()
-
-
-def trace_id() -> str | None:
-    """Returns the X-Ray trace id of this invocation, which Lambda sets in the environment; None without a trace."""
-    header = os.environ.get("_X_AMZN_TRACE_ID", "")
-    return header.partition("Root=")[2].partition(";")[0] or None

@@ -1,13 +1,16 @@
-"""Logs and counts failures in the same way for all functions, because Lambda does not count the exceptions they handle.
+"""Logs and counts failures in the same way for all functions.
 
-ReceiveCallback imports this module only when it has a failure to report, to keep its cold start short.
+Lambda does not count the exceptions that they handle.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from catchlight.observability.metrics import Unit, metrics_by
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit
+
+from catchlight.observability.metrics import metrics_by
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -17,14 +20,7 @@ Event = dict[str, Any]
 Handler = Callable[[Event, "LambdaContext"], Answer]
 
 
-class ErrorLogger(Protocol):
-    """The method that Powertools' Logger and StructuredLog have in common."""
-
-    def exception(self, msg: str, *, exc_info: BaseException, stacklevel: int, **fields: Any) -> None:
-        """Writes a log line of level ERROR with the exception."""
-
-
-def report_failure(logger: ErrorLogger, message: str, error: BaseException, **fields: Any) -> None:
+def report_failure(logger: Logger, message: str, error: BaseException, **fields: Any) -> None:
     """Writes one log line of level ERROR with the exception and these fields, and counts it by the exception's type.
 
     The message must say what happens next. `fields` identify the failed operation: `task`, `tasks`, `request_id`.
@@ -37,11 +33,11 @@ def report_failure(logger: ErrorLogger, message: str, error: BaseException, **fi
 def count_failure(reason: str) -> None:
     """Counts a failure that has been logged already. FunctionErrorsAlarm adds these up with Lambda's own errors."""
     with metrics_by(reason=reason) as metrics:
-        metrics.add_metric("ProcessingErrors", Unit.COUNT, 1)
+        metrics.add_metric("ProcessingErrors", MetricUnit.Count, 1)
 
 
 def reports_failures(
-    logger: ErrorLogger, about: Callable[[Event], Mapping[str, Any]]
+    logger: Logger, about: Callable[[Event], Mapping[str, Any]]
 ) -> Callable[[Handler[Answer]], Handler[Answer]]:
     """Decorates a handler: an exception that ends an invocation is logged, counted and raised again for Lambda.
 
