@@ -1,6 +1,7 @@
 """JPEG: every kind of marker, and every rule of its segments at both sides."""
 
 import re
+import tracemalloc
 from contextlib import suppress
 from io import BytesIO
 from random import Random
@@ -251,6 +252,27 @@ def test_arithmetic_codes_and_many_bytes_are_not_followed(monkeypatch: pytest.Mo
     monkeypatch.setattr(jpeg_scans, "MAX_CODED_BYTES", 100)
     with pytest.raises(ImageTruncatedError, match="the end-of-image marker is missing"):
         read_image_facts(BytesIO(whole[:-2]), len(whole) - 2)
+
+
+@pytest.mark.parametrize("header", [b"", b"\0", b"\0\0\0\0", b"\1\1\0", b"\3\1\0\0\0\0"], ids=repr)
+def test_a_scan_describes_its_components(header: bytes) -> None:
+    for more in (b"", END):
+        with pytest.raises(NotAnImageError, match="a scan is of no kind that exists"):
+            read(frame(), segment(0xDA, header) + DATA, end=more)
+
+
+def test_tables_and_blocks_take_little_memory() -> None:
+    codes = segment(0xC4, b"\0" + b"\xff" * 16 + bytes(255 * 16))  # 255 codes of each length, of which one has two
+    huge = segment(0xC2, b"\x08" + b"\xff" * 4 + b"\1\1\x11\0")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageTruncatedError, match="its tables are of no kind that exists"):
+            read(codes, frame(), scan(), end=b"")
+        with pytest.raises(ImageTruncatedError, match="the end-of-image marker is missing"):
+            read(huge, scan(1), end=b"")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @given(data=st.data(), options=st.sampled_from(ENCODINGS))

@@ -52,7 +52,8 @@ def read_layout(file: BoundedReader) -> Layout:
                     raise DamagedError("it has two frames")
                 dimensions = _dimensions(segment.data)
             elif segment.kind == START_OF_SCAN:
-                if not dimensions or len(segment.data) != 4 + 2 * segment.data[0]:
+                described = segment.data[0] if segment.data else 0
+                if not dimensions or not described or len(segment.data) != 4 + 2 * described:
                     raise DamagedError("a scan is of no kind that exists")
                 file.has_pixels = True
             elif segment.kind == _QUANTIZATION_TABLES:

@@ -15,6 +15,8 @@ from catchlight.images.formats.layout import DamagedError, TruncatedError
 MAX_CODED_BYTES = 1024 * 1024
 HUFFMAN_TABLES, RESTART_INTERVAL, START_OF_SCAN = 0xC4, 0xDD, 0xDA
 _PROGRESSIVE, _HUFFMAN_FRAMES, _ARITHMETIC = 0xC2, {0xC0, 0xC1, 0xC2}, {0xC9, 0xCA}
+# Of the largest image that is accepted, 64 megapixels of three components. Each takes eight bytes of memory.
+MAX_BLOCKS = 3_000_000
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _COEFFICIENTS = 64
 _RUN_OF_ZEROS = 0xF0  # 16 zeros
@@ -124,6 +126,8 @@ def _components(frame: bytes, *, is_progressive: bool) -> dict[int, _Component]:
     if not all(across and down for across, down in factors.values()):
         raise DamagedError("its frame is of no kind that exists")
     mcus_across, mcus_down = -(-width // (8 * most_across)), -(-height // (8 * most_down))
+    if mcus_across * mcus_down * sum(across * down for across, down in factors.values()) > MAX_BLOCKS:
+        raise TruncatedError(_ALL)
     return {
         number: _Component(
             across=-(-width * across // (8 * most_across)),
@@ -147,7 +151,9 @@ def _huffman_tables(data: bytes) -> dict[int, _Table]:
         table: _Table = []
         for length, symbol in zip(lengths, symbols, strict=False):
             table += [length << 8 | symbol] * (1 << (16 - length))
-        tables[number] = (table + [0] * (1 << 16))[: 1 << 16]
+            if len(table) > 1 << 16:
+                raise DamagedError("its tables are of no kind that exists")
+        tables[number] = table + [0] * ((1 << 16) - len(table))
     return tables
 
 
