@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret
-from catchlight.errors import ProviderError, ProviderRefusedError
+from catchlight.errors import ProviderError, ProviderRefusedError, SettingsError
 from catchlight.models import PollState, TaskStatus, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
 from catchlight.observability.metrics import metrics_by
@@ -76,9 +76,10 @@ def log(round_: PollRound) -> None:
                 kind, detail = type(error).__name__, str(error)
                 logger.warning("status request failed", provider=provider_id, tasks=tasks, error=kind, detail=detail)
             else:
-                report_failure(
-                    logger, "status request failed, the next round repeats it", error, provider=provider_id, tasks=tasks
-                )
+                message = "status request failed, the next round repeats it"
+                if isinstance(error, SettingsError):
+                    message = "provider not asked until its key is corrected"
+                report_failure(logger, message, error, provider=provider_id, tasks=tasks)
         if tasks and not answers.errors:
             # The deadline passed before the requests were sent.
             logger.warning("no time was left to request the status of tasks", provider=provider_id, tasks=tasks)

@@ -183,7 +183,7 @@ def verify_signature(report: TaskReport, request: CallbackRequest) -> None:
     if secret.provider_keys(report.provider).webhook_key is None:
         return
     versions = (provider_keys(version, report.provider).webhook_key for version in secret.versions())
-    keys = (key.get_secret_value() for key in versions if key)
+    keys = (key for key in versions if key)
     find_provider(report.provider).verify_callback(report, request.headers, keys)
 
 

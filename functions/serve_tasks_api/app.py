@@ -102,7 +102,7 @@ class Dependencies:
     @cached_property
     def submissions(self) -> "Submissions":
         """The service that submits generation requests to providers."""
-        # Imported here: only submissions need httpx, which is an eighth of the imports of a cold start.
+        # Imported here: only submissions need httpcore, which is a twelfth of the imports of a cold start.
         from catchlight.api.idempotency import IdempotencyStore
         from catchlight.api.submission_client import SubmissionClient
         from catchlight.api.submissions import Submissions

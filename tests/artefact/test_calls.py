@@ -127,7 +127,7 @@ def test_modules_that_functions_import_later_are_checked(artefact: Artefact, tmp
 
     problems = "".join(check_imports(copy.layer))
 
-    assert "catchlight.images.connections cannot be imported from the layer" in problems
+    assert "catchlight.outbound_http cannot be imported from the layer" in problems
     assert "no_such_module cannot be imported from the layer" in problems
 
 

@@ -113,7 +113,10 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     ),
     # dependencies
     "no CA bundle": (remove_bundles, "certifi/cacert.pem: is missing"),
-    "half a module": (changed(f"{LAYER}/httpx/_client.py", truncated), "httpx/_client.py: differs from its source"),
+    "half a module": (
+        changed(f"{LAYER}/httpcore/_api.py", truncated),
+        "httpcore/_api.py: differs from its source",
+    ),
     "a module of a dependency": (removed(f"{LAYER}/h11/_events.py"), "h11/_events.py: is missing"),
     "a package without its record": (removed(f"{LAYER}/jmespath-*.dist-info"), "jmespath is not in the layer"),
     "an empty record": (
@@ -121,7 +124,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         f"{LAYER}/six.py: belongs to no source and no dependency",
     ),
     "another version": (
-        changed(f"{LAYER}/idna-*.dist-info/METADATA", lambda text: text.replace(b"\nVersion: ", b"\nVersion: 0.")),
+        changed(f"{LAYER}/h11-*.dist-info/METADATA", lambda text: text.replace(b"\nVersion: ", b"\nVersion: 0.")),
         "is in the layer: requirements.txt pins",
     ),
     "another dependency": (
@@ -129,7 +132,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         "boto3 is in the layer, but not in requirements.txt",
     ),
     "tests": (written(f"{LAYER}/tests/test_x.py"), "tests/test_x.py: belongs to no source"),
-    "console scripts": (written(f"{LAYER}/bin/httpx"), "bin/httpx: belongs to no source"),
+    "console scripts": (written(f"{LAYER}/bin/jp.py"), "bin/jp.py: belongs to no source"),
     # the package
     "a provider": (removed(f"{MODULES}/providers/nanobanana.py"), "providers/nanobanana.py: is missing"),
     "py.typed": (removed(f"{MODULES}/py.typed"), "catchlight/py.typed: is missing"),

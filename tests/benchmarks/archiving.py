@@ -136,7 +136,7 @@ class Ways:
         self._bucket = ImageBucket(clients.s3(S3_CONFIG.merge(PATH_STYLE)), "images")
         self._plain_s3 = clients.s3(Config(request_checksum_calculation="when_required").merge(PATH_STYLE))
         self._fetcher = ImageFetcher(Door())
-        self._fetcher._connections._tls = self._trusting()
+        self._fetcher._http._tls = self._trusting()
         self._number = 0
 
     def ours(self, megabytes: int) -> None:

@@ -30,6 +30,7 @@ from local.template.expand import Template, load_template
 from tests.benchmarks.bill_units import item_size, read_units, walk, write_units
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN
 from tests.conftest import FakeLambdaContext
+from tests.fake_http import FakeHttp
 from tests.image_server import picture
 from tests.integration.conftest import an_account
 
@@ -377,7 +378,7 @@ def counted_stack() -> Iterator[CountedStack]:
         stack.enter_context(mock.patch.dict(os.environ, counted.environment))
         stack.enter_context(_counting_calls(counted))
         client: Callable[..., ProviderClient] = lambda urls, **more: ProviderClient(  # noqa: E731
-            urls, transport=httpx.MockTransport(counted.answer), **more
+            urls, http=FakeHttp(counted.answer), **more
         )
         archive_images = FUNCTIONS["ArchiveImages"]
         for app in (FUNCTIONS["PollTasks"], archive_images):

@@ -32,6 +32,7 @@ from local.events.filters import EventFilter
 from local.moto.patches import put_object_as_s3_does
 from local.template.expand import Template, load_template
 from tests.conftest import FakeLambdaContext
+from tests.fake_http import FakeHttp
 from tests.faults.account import BUCKET, TASK, Answer, Aws
 from tests.faults.invocations import Inline, Outside, Player
 from tests.faults.provider import ORIGIN, PAGE, PICTURES, TASK_ID, answer, fetched
@@ -107,7 +108,7 @@ class Stage:
     def _make_redrive(self, keys: str) -> Redrive:
         """Creates a Redrive as the command line does."""
         table = TasksTable(TABLE_NAME, self._clients.dynamodb())
-        client = ProviderClient({}, transport=httpx.MockTransport(self.answer))
+        client = ProviderClient({}, http=FakeHttp(self.answer))
         secret = RotatingSecret(keys, self._clients.secrets_manager())
         status_lookup = StatusLookup(client, secret.provider_keys, now=lambda: self.player.now)
         return Redrive(
@@ -199,12 +200,12 @@ def a_stage() -> Iterator[Stage]:
         pytest.MonkeyPatch.context() as patches,
     ):
         stage = Stage(load_template(REPOSITORY / "template.yaml", {}), patches)
-        transport = httpx.MockTransport(stage.answer)
+        http = FakeHttp(stage.answer)
         for function in (poll_tasks, archive_images):
             patches.setattr(
                 function,
                 "ProviderClient",
-                lambda base_urls, **how: ProviderClient(base_urls, transport=transport, **how),
+                lambda base_urls, **how: ProviderClient(base_urls, http=http, **how),
             )
         patches.setattr(archive_images, "ImageFetcher", lambda: _Fetcher(stage))
         for name, module in list(sys.modules.items()):

@@ -2,12 +2,10 @@
 
 import logging
 import socket
-import ssl
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-import httpx
 import pytest
 
 from catchlight.errors import ImageError, ImageRejectedError, ImageUnavailableError
@@ -43,14 +41,6 @@ def fetch(port: int, server: Server) -> ImageError | None:
         return exc
     assert fetched.content in IMAGES.values()
     return None
-
-
-@pytest.fixture(autouse=True)
-def _one_tls_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httpx, "create_ssl_context", lambda **_: TLS)
-
-
-TLS = ssl.create_default_context()
 
 
 def test_the_table_is_large_and_without_repetition() -> None:

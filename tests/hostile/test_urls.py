@@ -11,9 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import pytest
 
+from catchlight import outbound_http
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.providers import PROVIDERS
@@ -81,7 +81,7 @@ def internet(authority: Authority) -> Iterator[Internet]:
 @pytest.fixture(scope="module")
 def fetcher(authority: Authority) -> ImageFetcher:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(httpx, "create_ssl_context", lambda **_: authority.client())
+        patch.setattr(outbound_http, "tls_context", lambda: authority.client())
         return ImageFetcher()
 
 
@@ -227,7 +227,7 @@ def test_the_environment_changes_nothing(
     for name in ("http_proxy", "https_proxy", "all_proxy", "socks_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
         monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
-    monkeypatch.setattr(httpx, "create_ssl_context", lambda **_: authority.client())
+    monkeypatch.setattr(outbound_http, "tls_context", lambda: authority.client())
     internet.dns["images.example"] = [["1.1.1.1"]]
 
     take(ImageFetcher(), "https://images.example/a.png", ["*"])
@@ -254,6 +254,7 @@ def test_the_environment_names_no_authority(
     authority: Authority, internet: Internet, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, str(authority.path.parent if variable.endswith("DIR") else authority.path))
+    monkeypatch.setattr(outbound_http, "tls_context", outbound_http.tls_context.__wrapped__)  # not the cached one
     internet.dns["images.example"] = [["1.1.1.1"]]
 
     with pytest.raises(ImageUnavailableError, match="certificate is not valid"):

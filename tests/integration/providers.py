@@ -15,6 +15,7 @@ from catchlight.polling.provider_client import ProviderClient
 from functions.poll_tasks import app
 from tests.canary_secrets import URL_QUERY
 from tests.conftest import FakeLambdaContext
+from tests.fake_http import FakeHttp
 from tests.integration.conftest import TABLE_NAME
 from tests.integration.functions import PROVIDER_KEYS, a_secret
 
@@ -100,8 +101,8 @@ def polling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     providers = Providers()
-    transport = httpx.MockTransport(providers)
-    monkeypatch.setattr(app, "ProviderClient", lambda base_urls: ProviderClient(base_urls, transport=transport))
+    http = FakeHttp(providers)
+    monkeypatch.setattr(app, "ProviderClient", lambda base_urls: ProviderClient(base_urls, http=http))
     app.dependencies.cache_clear()
     yield providers
     app.dependencies.cache_clear()

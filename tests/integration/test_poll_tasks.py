@@ -19,6 +19,7 @@ from catchlight.providers import PROVIDERS
 from functions.poll_tasks import app
 from tests.canary_secrets import API_KEYS
 from tests.conftest import FakeLambdaContext
+from tests.fake_http import FakeHttp
 from tests.integration.conftest import Store
 from tests.integration.fault_injection import counted, every_fault, failing, reported, warned
 from tests.integration.functions import a_secret, an_event, metric_lines
@@ -341,6 +342,37 @@ def test_without_an_api_key_nobody_is_asked(store: Store, providers: Providers, 
     assert providers.requests == []
 
 
+@pytest.mark.parametrize(
+    ("api_key", "named"),
+    [
+        ("s3\u200bcret", "U+200B (ZERO WIDTH SPACE) at position 3"),
+        ("s3cret\u201d", "U+201D (RIGHT DOUBLE QUOTATION MARK) at position 7"),
+        ("s3cret\ns3cret", "U+000A at position 7"),
+        (7, "is no text"),
+    ],
+    ids=ascii,
+)
+def test_a_key_that_no_header_can_hold_stops_the_polls_of_its_provider_alone(
+    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, api_key: object, named: str
+) -> None:
+    keys = {"flux-kontext": {"apiKey": api_key}, "nanobanana": {"apiKey": "\u00a0k3y\n"}}
+    boto3.client("secretsmanager").put_secret_value(SecretId="keys", SecretString=json.dumps(keys))
+    store.register(FLUX, NANO)
+    providers.answers[FLUX_PATH] = providers.answers[NANO_PATH] = succeeded
+
+    assert poll(FLUX, NANO)["tasks"] == [FLUX]
+
+    assert (status_of(store, FLUX), status_of(store, NANO)) == ("PENDING", "SUCCEEDED")
+    (request,) = providers.requests
+    assert request.headers["authorization"] == "Bearer k3y"
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.message == "provider not asked until its key is corrected"
+    assert (record.__dict__["provider"], record.__dict__["tasks"]) == ("flux-kontext", [FLUX])
+    assert "apiKey of flux-kontext in the provider keys secret" in caplog.text
+    assert named in caplog.text
+    assert "s3" not in caplog.text
+
+
 def test_a_refused_key_is_not_tried_for_every_task(store: Store, providers: Providers) -> None:
     tasks = [f"flux-kontext#f{number}" for number in range(40)]
     store.register(*tasks)
@@ -413,9 +445,9 @@ def test_requests_stop_when_the_time_is_over(
     store.register(*tasks)
     now = 1000.0
     monkeypatch.setattr(app, "time", SimpleNamespace(monotonic=lambda: now))
-    transport = httpx.MockTransport(providers)
+    http = FakeHttp(providers)
     monkeypatch.setattr(
-        app, "ProviderClient", lambda base_urls: ProviderClient(base_urls, transport=transport, clock=lambda: now)
+        app, "ProviderClient", lambda base_urls: ProviderClient(base_urls, http=http, clock=lambda: now)
     )
 
     def time_passes_with_the_last_of_the_first_requests(request: httpx.Request) -> httpx.Response:

@@ -400,6 +400,35 @@ def test_the_previous_webhook_key_is_valid_while_it_is_rotated(
     assert call(signed("old"), context)[0] == 200
 
 
+@pytest.mark.parametrize("around", ["\n", "\u200b", "\ufeff"], ids=ascii)
+def test_what_is_pasted_around_secrets_is_ignored(
+    store: Store, context: LambdaContext, secrets: dict[str, str], around: str
+) -> None:
+    token = f"{around}{TOKEN}{around}"
+    boto3.client("secretsmanager").put_secret_value(SecretId=secrets["token"], SecretString=token)
+    put_webhook_key(secrets, f"{around}{WEBHOOK_KEY}{around}")
+
+    assert call(signed(WEBHOOK_KEY), context) == (200, {"status": "received"})
+
+
+def test_secrets_may_be_stored_as_bytes(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:
+    client = boto3.client("secretsmanager")
+    client.put_secret_value(SecretId=secrets["token"], SecretBinary=TOKEN.encode())
+    client.put_secret_value(SecretId=secrets["keys"], SecretBinary=b"{}")
+
+    assert call(a_callback(SUCCESS), context) == (200, {"status": "received"})
+
+
+@pytest.mark.parametrize("api_key", [7, None, "k\u200bey", ["key"]], ids=str)
+def test_an_api_key_that_cannot_be_used_concerns_no_callback(
+    store: Store, context: LambdaContext, secrets: dict[str, str], api_key: object
+) -> None:
+    keys = {"flux-kontext": {"apiKey": api_key, "webhookKey": WEBHOOK_KEY}}
+    boto3.client("secretsmanager").put_secret_value(SecretId=secrets["keys"], SecretString=json.dumps(keys))
+
+    assert call(signed(WEBHOOK_KEY), context) == (200, {"status": "received"})
+
+
 def test_only_the_provider_with_a_key_signs(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:
     put_webhook_key(secrets, WEBHOOK_KEY)
 

@@ -21,6 +21,7 @@ from local.lambda_.runtime_api import Outcome
 from local.moto.patches import functions_run_by, state_machines_execute
 from local.template.state_machine import state_machine_definition
 from tests.conftest import FakeLambdaContext
+from tests.fake_http import FakeHttp
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, Store
 from tests.integration.functions import PROVIDER_KEYS
 from tests.unit.template.execution_history import (
@@ -286,8 +287,8 @@ def provider(machine: Machine, store: Store, monkeypatch: pytest.MonkeyPatch) ->
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     provider = Provider()
-    transport = httpx.MockTransport(provider)
-    monkeypatch.setattr(app, "ProviderClient", lambda base_urls: ProviderClient(base_urls, transport=transport))
+    http = FakeHttp(provider)
+    monkeypatch.setattr(app, "ProviderClient", lambda base_urls: ProviderClient(base_urls, http=http))
     store.register(FLUX)
 
     def function(state: dict[str, Any]) -> dict[str, Any]:

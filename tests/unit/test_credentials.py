@@ -1,5 +1,6 @@
 """Secrets: rotation without a gap, and strangers who cannot make us ask for them all the time."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
 from catchlight.aws.secrets import CACHE_SECONDS, RECHECK_SECONDS, RotatingSecret, provider_keys, verify_token
-from catchlight.errors import SettingsError, StoreUnavailableError, UnauthorizedError
+from catchlight.errors import InvalidSecretError, SettingsError, StoreUnavailableError, UnauthorizedError
 
 FIRST, SECOND, THIRD = "first" * 10, "second" * 10, "third" * 10
 WRONG = "wrong" * 10
@@ -215,18 +216,14 @@ def test_a_provider_has_its_own_keys() -> None:
         '{"flux-kontext": {"apiKey": "a", "webhookKey": "w"}, "acedata": {"apiKey": "b"}}', "flux-kontext"
     )
 
-    assert keys.api_key is not None
-    assert keys.api_key.get_secret_value() == "a"
-    assert keys.webhook_key is not None
-    assert keys.webhook_key.get_secret_value() == "w"
+    assert (keys.usable_api_key, keys.webhook_key) == ("a", "w")
 
 
-@pytest.mark.parametrize("secret", ["{}", '{"nanobanana": {}}', '{"acedata": {"apiKey": "b"}}'])
+@pytest.mark.parametrize("secret", ["{}", '{"nanobanana": {}}', '{"nanobanana": null}', '{"acedata": {"apiKey": "b"}}'])
 def test_a_provider_without_an_entry_has_no_keys(secret: str) -> None:
     keys = provider_keys(secret, "nanobanana")
 
-    assert keys.api_key is None
-    assert keys.webhook_key is None
+    assert (keys.usable_api_key, keys.webhook_key) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -249,10 +246,8 @@ def test_an_api_key_is_usable_if_there_is_something_in_it(
 
 
 def test_an_empty_webhook_key_is_not_the_same_as_none() -> None:
-    keys = provider_keys('{"flux-kontext": {"webhookKey": ""}}', "flux-kontext")
-
-    assert keys.webhook_key is not None
-    assert keys.webhook_key.get_secret_value() == ""
+    assert provider_keys('{"flux-kontext": {"webhookKey": ""}}', "flux-kontext").webhook_key == ""
+    assert provider_keys('{"flux-kontext": {"webhookKey": " \\n"}}', "flux-kontext").webhook_key == ""
 
 
 @pytest.mark.parametrize(
@@ -262,8 +257,9 @@ def test_an_empty_webhook_key_is_not_the_same_as_none() -> None:
         "s3cret",
         '{"flux-kontext": {"apiKey": "s3cret"}',
         '{"flux-kontext": "s3cret"}',
-        '{"flux-kontext": {"apiKey": 3}, "acedata": {"apiKey": "s3cret"}}',
+        '{"flux-kontext": ["s3cret"]}',
         '["s3cret"]',
+        "[" * 100_000,
     ],
 )
 def test_a_malformed_secret_is_a_settings_error_that_does_not_tell_it(secret: str) -> None:
@@ -271,10 +267,133 @@ def test_a_malformed_secret_is_a_settings_error_that_does_not_tell_it(secret: st
         provider_keys(secret, "flux-kontext")
 
     assert "s3cret" not in str(refused.value)
-    assert refused.value.__suppress_context__
+    assert refused.value.__context__ is None
 
 
 def test_keys_do_not_show_in_texts() -> None:
     keys = provider_keys('{"flux-kontext": {"apiKey": "s3cret", "webhookKey": "s3cret"}}', "flux-kontext")
 
     assert "s3cret" not in f"{keys!r} {keys}"
+
+
+# ------------------------------------------------------------------------------------------------ as people paste them
+
+# What is pasted along: blanks, line ends, no-break spaces, zero-width characters, byte order marks, control codes.
+AROUND = [
+    " ",
+    "\n",
+    "\r\n",
+    "\t",
+    "\u00a0",
+    "\u200b",
+    "\u2060",
+    "\ufeff",
+    "\u2028",
+    "\u3000",
+    "\u200e",
+    "\x00",
+    "\ufeff \n",
+]
+
+
+@pytest.mark.parametrize("around", AROUND, ids=ascii)
+def test_what_is_pasted_around_a_secret_is_ignored(store: SecretsManager, around: str) -> None:
+    store.put(f"{around}{SECOND}{around}")
+    secret = store.secret()
+
+    assert secret.current() == SECOND
+    assert accepts(secret, SECOND)
+
+
+@pytest.mark.parametrize("around", AROUND, ids=ascii)
+def test_what_is_pasted_around_a_key_is_ignored(store: SecretsManager, around: str) -> None:
+    key = f"{around}k3y{around}"
+    store.put(f"\ufeff{json.dumps({'acedata': {'apiKey': key, 'webhookKey': key}})}\n")
+    keys = store.secret().provider_keys("acedata")
+
+    assert (keys.usable_api_key, keys.webhook_key) == ("k3y", "k3y")
+    assert keys.problem_of_webhook_key() is None
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n", "\u200b\ufeff"], ids=ascii)
+def test_a_key_of_blanks_is_empty(empty: str) -> None:
+    keys = provider_keys(json.dumps({"acedata": {"apiKey": empty, "webhookKey": empty}}), "acedata")
+
+    assert (keys.usable_api_key, keys.webhook_key) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        ("s3\u200bcret", "U+200B (ZERO WIDTH SPACE) at position 3"),
+        ("s3\u00a0cret", "U+00A0 (NO-BREAK SPACE) at position 3"),
+        ("\u201cs3cret\u201d", "U+201C (LEFT DOUBLE QUOTATION MARK) at position 1"),
+        ("s3cret\u2019", "U+2019 (RIGHT SINGLE QUOTATION MARK) at position 7"),
+        ("Bearer s3cret", "U+0020 (SPACE) at position 7"),
+        ("s3cret\ns3cret", "U+000A at position 7"),
+        ("s3\x00cret", "U+0000 at position 3"),
+        ("s3\x7fcret", "U+007F at position 3"),
+        ("s3cr\u00e9t", "U+00E9 (LATIN SMALL LETTER E WITH ACUTE) at position 5"),
+        ("s3cr\u0435t", "U+0435 (CYRILLIC SMALL LETTER IE) at position 5"),
+        ("s3cret\U0001f511", "U+1F511 (KEY) at position 7"),
+        ("s3\ud800cret", "U+D800 at position 3"),
+        ("\ufeff\n s3\u200bcret\n", "U+200B (ZERO WIDTH SPACE) at position 6"),
+    ],
+    ids=ascii,
+)
+def test_a_key_that_no_header_can_hold_is_refused_for_its_provider_alone(key: str, problem: str) -> None:
+    secret = json.dumps({"acedata": {"apiKey": key, "webhookKey": key}, "flux-kontext": {"apiKey": "g00d"}})
+
+    with pytest.raises(InvalidSecretError) as refused:
+        provider_keys(secret, "acedata").usable_api_key  # noqa: B018 - the property is what is tested
+    assert str(refused.value) == (
+        f"apiKey of acedata in the provider keys secret has {problem}, which no HTTP header can hold"
+    )
+    assert "s3" not in str(refused.value)
+    assert provider_keys(secret, "flux-kontext").usable_api_key == "g00d"
+    # An HMAC can be computed with any key: `catchlight doctor` warns of it.
+    assert provider_keys(secret, "acedata").problem_of_webhook_key() == f"has {problem}"
+
+
+def test_every_visible_character_of_ascii_may_be_in_a_key() -> None:
+    key = "".join(map(chr, range(0x21, 0x7F)))
+
+    assert provider_keys(json.dumps({"acedata": {"apiKey": key}}), "acedata").usable_api_key == key
+
+
+@pytest.mark.parametrize("value", [7, 7.5, True, ["s3cret"], {"key": "s3cret"}], ids=str)
+@pytest.mark.parametrize("name", ["apiKey", "webhookKey"])
+def test_a_key_that_is_no_text_is_refused_for_its_provider_alone(name: str, value: object) -> None:
+    secret = json.dumps({"acedata": {name: value}, "flux-kontext": {"apiKey": "g00d"}})
+    keys = provider_keys(secret, "acedata")
+
+    with pytest.raises(
+        InvalidSecretError, match=f"^{name} of acedata in the provider keys secret is no text"
+    ) as refused:
+        _ = keys.usable_api_key if name == "apiKey" else keys.webhook_key
+    assert "s3cret" not in f"{refused.value} {keys!r}"
+    # The other key of the same provider can be used.
+    assert (keys.webhook_key if name == "apiKey" else keys.usable_api_key) is None
+    assert provider_keys(secret, "flux-kontext").usable_api_key == "g00d"
+
+
+@pytest.mark.parametrize(
+    ("binary", "value"),
+    [
+        (SECOND.encode(), SECOND),
+        (f"\ufeff{SECOND}\n".encode(), SECOND),
+        (b"\xff\xfe" + FIRST.encode(), f"\ufffd\ufffd{FIRST}"),
+    ],
+)
+def test_a_secret_may_be_stored_as_bytes(store: SecretsManager, binary: bytes, value: str) -> None:
+    store.client.put_secret_value(SecretId=store.secret_id, SecretBinary=binary)
+    secret = store.secret()
+
+    assert secret.current() == value
+    assert accepts(secret, FIRST)  # the previous version
+
+
+@pytest.mark.parametrize("token", ["\ud800" * 40, "ä" * 40, ""])
+def test_a_token_that_no_url_can_hold_matches_nothing(token: str) -> None:
+    with pytest.raises(UnauthorizedError):
+        verify_token(WRONG, [token])

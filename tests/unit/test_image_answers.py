@@ -9,37 +9,9 @@ import httpcore
 import pytest
 
 from catchlight.errors import ImageError, ImageGoneError, ImageRejectedError, ImageUnavailableError
-from catchlight.images.connections import ImageConnections, _ConnectionState, _joined
 from catchlight.images.fetcher import _check_head, _connection_errors, _request_url
-from catchlight.images.url_policy import UrlPolicy
 
 # ------------------------------------------------------------------------------------------------ asked
-
-
-@pytest.mark.parametrize(
-    ("url", "host"),
-    [
-        ("https://h.example/a?b", b"h.example"),
-        ("https://h.example:443/a?b", b"h.example"),
-        ("https://h.example:8443/a?b", b"h.example:8443"),
-    ],
-)
-def test_a_request_names_its_host_and_what_it_takes(monkeypatch: pytest.MonkeyPatch, url: str, host: bytes) -> None:
-    sent: list[httpcore.Request] = []
-
-    def answer(_: httpcore.HTTPConnection, request: httpcore.Request) -> httpcore.Response:
-        sent.append(request)
-        return httpcore.Response(204, headers=[(b"X-A", b"1")], content=b"")
-
-    monkeypatch.setattr(httpcore.HTTPConnection, "handle_request", answer)
-    with ImageConnections(UrlPolicy()).get(httpcore.URL(url), seconds=60) as found:
-        assert (found.status, found.headers) == (204, {"x-a": "1"})
-
-    (request,) = sent
-    assert (request.method, request.url.target) == (b"GET", b"/a?b")
-    headers = dict(request.headers)
-    assert headers.pop(b"User-Agent").startswith(b"Mozilla/5.0 (compatible; Catchlight/")
-    assert headers == {b"Host": host, b"Accept": b"image/*", b"Accept-Encoding": b"identity"}
 
 
 @pytest.mark.parametrize(
@@ -132,12 +104,6 @@ def test_a_body_that_cannot_be_trusted_is_not_read(
         _check_head(head(200, **headers))
 
 
-def test_headers_are_joined_under_their_names_in_lower_case() -> None:
-    headers = [(b"A-B", b"1"), (b"c", b"\xe4"), (b"a-b", b"2"), (b"A-b", b"3")]
-
-    assert _joined(headers) == {"a-b": "1, 2, 3", "c": "ä"}
-
-
 # ------------------------------------------------------------------------------------------------ broken off
 
 
@@ -164,17 +130,3 @@ def test_what_goes_wrong_on_the_way_is_worth_another_try(failure: Exception, rea
     with pytest.raises(ImageUnavailableError) as raised, _connection_errors():
         raise failure
     assert str(raised.value) == reason
-
-
-@pytest.mark.parametrize(("deadline", "left"), [(10.5, 0.5), (10.0, None), (9.5, None)])
-def test_there_is_time_until_the_deadline(monkeypatch: pytest.MonkeyPatch, deadline: float, left: float | None) -> None:
-    monkeypatch.setattr("catchlight.images.connections.time", SimpleNamespace(monotonic=lambda: 10.0))
-    wire = _ConnectionState(body_left=7, is_read_to_the_byte=True)
-    wire.begin(deadline)
-
-    assert (wire.body_left, wire.is_read_to_the_byte) == (None, False)
-    if left is None:
-        with pytest.raises(httpcore.ReadTimeout):
-            wire.seconds_left(httpcore.ReadTimeout)
-    else:
-        assert wire.seconds_left(httpcore.ReadTimeout) == left

@@ -13,16 +13,16 @@ from pathlib import Path
 from threading import Event, Thread
 from types import SimpleNamespace
 
-import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from catchlight import outbound_http
 from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
-from catchlight.images import connections, stream
 from catchlight.images import fetcher as fetcher_module
+from catchlight.images import stream
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.images.url_policy import UrlPolicy
 from tests.image_server import Answer, ImageServer, LoopbackUrlPolicy, content, dripping, picture, serving, status, take
@@ -280,7 +280,7 @@ def test_a_deadline_is_of_one_fetch(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(fetcher_module, "FETCH_DEADLINE_SECONDS", 60)
-    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(outbound_http, "time", SimpleNamespace(monotonic=lambda: now))
     url = server.serve("a.png", PNG)
     for _ in range(3):
         take(fetcher, url)
@@ -470,7 +470,7 @@ def tls_names(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
 
 def trust(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.create_default_context(cafile=certificate)
-    monkeypatch.setattr(httpx, "create_ssl_context", lambda **_: context)
+    monkeypatch.setattr(outbound_http, "tls_context", lambda: context)
 
 
 def test_tls_is_spoken_with_the_name_not_with_the_address(

@@ -29,6 +29,10 @@ LIMITS: dict[str, object] = {
     "catchlight.aws.batches.MAX_EVENTS_PER_CALL": 10,
     "catchlight.api.queries.MAX_KEY_BYTES": 2048,
     "catchlight.api.routes.MAX_PAGE_BYTES": 4 * MIB,
+    # Requests to providers and image hosts.
+    "catchlight.outbound_http.MAX_CONNECT_SECONDS": 2.0,
+    "catchlight.outbound_http.MIN_SHARE_SECONDS": 1.0,
+    "catchlight.outbound_http.KEEPALIVE_SECONDS": 5.0,
     # Secrets.
     "catchlight.aws.secrets.CACHE_SECONDS": 300,
     "catchlight.aws.secrets.RECHECK_SECONDS": 30,
@@ -39,14 +43,11 @@ LIMITS: dict[str, object] = {
     "catchlight.polling.poll_round.MAX_CONCURRENT_WRITES": 10,
     "catchlight.polling.provider_client.FIRST_REQUESTS": 10,
     "catchlight.polling.provider_client.REQUEST_TIMEOUT_SECONDS": 10.0,
-    "catchlight.polling.provider_client.CONNECT_TIMEOUT_SECONDS": 3.0,
     "catchlight.polling.provider_client.MAX_ANSWER_BYTES": 4 * MIB,
     "functions.poll_tasks.app.RESERVED_SECONDS": 20,
     # Images.
     "catchlight.images.url_policy.HTTPS_PORT": 443,
     "catchlight.images.url_policy.MAX_HOST_NAME_LENGTH": 253,
-    "catchlight.images.connections.MAX_RESOLVING_THREADS": 64,
-    "catchlight.images.connections.KEPT_SECONDS": 15.0,
     "catchlight.images.fetcher.FETCH_DEADLINE_SECONDS": 7.5,
     "catchlight.images.stream.MAX_IMAGE_BYTES": 25 * MIB,
     "catchlight.images.stream.SPOOL_BYTES": MIB,

@@ -1,6 +1,9 @@
 """Asking providers: what is sent, how much is read, when asking stops, and which connections are kept."""
 
+import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,13 +17,13 @@ from catchlight.errors import ProviderBusyError, ProviderRefusedError, ProviderU
 from catchlight.models import TaskStatus
 from catchlight.polling import provider_client
 from catchlight.polling.provider_client import (
-    CONNECT_TIMEOUT_SECONDS,
     FIRST_REQUESTS,
     MAX_ANSWER_BYTES,
-    REQUEST_TIMEOUT_SECONDS,
     ProviderClient,
 )
 from catchlight.providers import PROVIDERS
+from tests.fake_http import FakeHttp
+from tests.hostile.internet import listening, read_request
 
 FLUX = PROVIDERS["flux-kontext"]
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -32,26 +35,17 @@ def running(_: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json=RUNNING)
 
 
-class Transport(httpx.MockTransport):
-    """Answers, and counts how often a client that has it is closed."""
-
-    closed = 0
-
-    def close(self) -> None:
-        self.closed += 1
-
-
 def ask(
     respond: Respond, *ids: str, clock: Callable[[], float] = lambda: 0.0, **more: Any
 ) -> provider_client.LookupResults:
-    client = ProviderClient({}, transport=httpx.MockTransport(respond), clock=clock)
+    client = ProviderClient({}, http=FakeHttp(respond), clock=clock)
     return client.ask(FLUX, ids or ("t1",), api_key="k3y", now=lambda: NOW, **more)
 
 
 # ------------------------------------------------------------------------------------------------ what is sent
 
 
-def test_a_request_names_its_task_and_its_key_and_bounds_its_waits() -> None:
+def test_a_request_names_its_task_and_its_key() -> None:
     requests: list[httpx.Request] = []
 
     def keep(request: httpx.Request) -> httpx.Response:
@@ -66,8 +60,6 @@ def test_a_request_names_its_task_and_its_key_and_bounds_its_waits() -> None:
     assert request.headers["authorization"] == "Bearer k3y"
     assert request.headers["accept"] == "application/json"
     assert request.headers["user-agent"].startswith("Catchlight/")
-    assert request.extensions["timeout"] == {"connect": 3.0, "read": 10.0, "write": 10.0, "pool": 10.0}
-    assert (CONNECT_TIMEOUT_SECONDS, REQUEST_TIMEOUT_SECONDS) == (3.0, 10.0)
     assert (answers.requests, answers.errors, answers.is_busy) == (1, [], False)
     assert [(report.task_id, report.status, report.reported_at) for report in answers.reports] == [
         ("t1", TaskStatus.PENDING, NOW)
@@ -113,21 +105,6 @@ def test_an_answer_is_read_up_to_its_limit(length: int, is_read: bool) -> None:
     )
 
 
-@pytest.mark.parametrize(("seconds", "is_read"), [(10.0, True), (10.5, False)])
-def test_an_answer_that_drips_is_read_for_as_long_as_a_request_may_take(seconds: float, is_read: bool) -> None:
-    time = [100.0]
-
-    def drip() -> Iterator[bytes]:
-        yield b'{"code": 200,'
-        time[0] += seconds
-        yield b' "data": null}'
-
-    answers = ask(lambda _: httpx.Response(200, content=drip()), clock=lambda: time[0])
-
-    assert len(answers.reports) == is_read
-    assert [str(error) for error in answers.errors] == ([] if is_read else ["the answer does not come to an end"])
-
-
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[" * 100_000])
 def test_what_is_no_json_says_nothing_of_the_task(body: bytes) -> None:
     (error,) = ask(lambda _: httpx.Response(200, content=body)).errors
@@ -164,7 +141,7 @@ def test_no_request_is_sent_at_the_deadline_or_later(deadline: float, requests: 
 
 
 def test_nothing_is_asked_about_nothing() -> None:
-    client = ProviderClient({}, transport=httpx.MockTransport(running))
+    client = ProviderClient({}, http=FakeHttp(running))
 
     assert client.ask(FLUX, [], api_key="k3y", now=lambda: NOW).requests == 0
 
@@ -173,14 +150,14 @@ def test_nothing_is_asked_about_nothing() -> None:
 
 
 def test_the_first_error_is_the_answer_about_one_task() -> None:
-    client = ProviderClient({}, transport=httpx.MockTransport(lambda _: httpx.Response(200, json={"code": 401})))
+    client = ProviderClient({}, http=FakeHttp(lambda _: httpx.Response(200, json={"code": 401})))
 
     with pytest.raises(ProviderRefusedError):
         client.ask_about(FLUX, "t1", api_key="k3y", now=lambda: NOW)
 
 
 def test_an_answer_without_a_report_is_none_about_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = ProviderClient({}, transport=httpx.MockTransport(running))
+    client = ProviderClient({}, http=FakeHttp(running))
     monkeypatch.setattr(type(FLUX), "parse_poll", lambda *_, **__: [])
 
     with pytest.raises(ProviderUnavailableError, match="flux-kontext said nothing of the task"):
@@ -231,18 +208,32 @@ def test_a_connection_is_kept_for_the_next_poll(first: str) -> None:
     assert handler.connections == 1
 
 
-def test_closing_closes_every_connection_that_is_kept() -> None:
-    meeting = threading.Barrier(3, timeout=60)
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\nX-Wait: ", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["head", "body"])
+def test_an_answer_that_drips_ends_at_the_deadline_of_its_request(begin: bytes) -> None:
+    def drip(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(begin)
+        while True:  # until the client hangs up
+            connection.sendall(b"x")
+            time.sleep(0.05)
 
-    def meet(request: httpx.Request) -> httpx.Response:
-        meeting.wait()
-        return running(request)
+    with listening(drip) as port:
+        client = ProviderClient({"flux-kontext": f"http://127.0.0.1:{port}"}, timeout_seconds=0.3)
+        (error,) = client.ask(FLUX, ["t1"], api_key="k3y", now=lambda: NOW).errors
 
-    transport = Transport(meet)
-    client = ProviderClient({}, transport=transport)
-    client.ask(FLUX, ["t1", "t2", "t3"], api_key="k3y", now=lambda: NOW)
-    assert transport.closed == 0
+    assert isinstance(error, ProviderUnavailableError)
+    assert str(error) == "flux-kontext did not answer: ReadTimeout"
 
-    client.close()
 
-    assert transport.closed == 3
+def test_a_batch_is_sent_as_json() -> None:
+    requests: list[httpx.Request] = []
+
+    def keep(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(200, json={"items": [], "count": 0})
+
+    ProviderClient({}, http=FakeHttp(keep)).ask(PROVIDERS["acedata"], ["a", "b"], api_key="k3y", now=lambda: NOW)
+
+    (request,) = requests
+    assert (request.method, request.headers["content-type"]) == ("POST", "application/json")
+    assert json.loads(request.content)["ids"] == ["a", "b"]

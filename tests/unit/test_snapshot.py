@@ -23,13 +23,13 @@ REPOSITORY = Path(__file__).parents[2]
 LOOK = """
 import gc, json, socket, ssl, sys, threading
 import functions.receive_callback.app as app
-import botocore.client, botocore.session, pydantic
+import botocore.client, botocore.session
 from catchlight.aws.secrets import RotatingSecret, ProviderKeys
 if sys.argv[1:]:
     app.dependencies()
 unwanted = (
     botocore.client.BaseClient, botocore.session.Session, socket.socket, ssl.SSLContext, ssl.SSLSocket,
-    pydantic.SecretStr, RotatingSecret, ProviderKeys, app.Dependencies,
+    RotatingSecret, ProviderKeys, app.Dependencies,
 )
 found = sorted({type(it).__name__ for it in gc.get_objects() if isinstance(it, unwanted)})
 json.dump([found, threading.active_count()], sys.stdout)

@@ -44,11 +44,10 @@ class Diagnosis(Model):
 def gather(stack: Stack, *, samples: int, now: datetime, output: Output) -> Diagnosis:
     """Runs all checks. The endpoint is called only if the callback token could be read."""
     token_check, token = check_token(stack)
-    checks, keys = check_provider_keys(stack)
+    checks, webhook_key = check_provider_keys(stack)
     checks = [token_check, *checks]
     latency = None
     if token:
-        webhook_key = keys.webhook_key.get_secret_value() if keys.webhook_key else None
         endpoint = Endpoint(stack.api_url, token, webhook_key, stack.is_local)
         with output.progress() as progress:
             bar = progress.add_task("Calling", total=None)

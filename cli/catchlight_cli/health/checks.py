@@ -12,10 +12,10 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import computed_field
 
-from catchlight.aws.secrets import TOKEN_PATTERN, ProviderKeys, provider_keys
+from catchlight.aws.secrets import TOKEN_PATTERN, ProviderKeys, character_problem, provider_keys, secret_text
 from catchlight.client.aws_errors import describe_error
 from catchlight.client.stack import Stack
-from catchlight.errors import SettingsError
+from catchlight.errors import InvalidSecretError, SettingsError
 from catchlight.models import Model, TaskStatus
 from catchlight.providers import PROVIDERS
 from catchlight_cli.health.probe import (
@@ -79,8 +79,7 @@ def _skipped(subject: str, detail: str, next_step: str = "") -> Check:
 
 
 def _read_secret(stack: Stack, logical_id: str) -> str:
-    value: str = stack.client("secretsmanager").get_secret_value(SecretId=stack.resource(logical_id))["SecretString"]
-    return value
+    return secret_text(stack.client("secretsmanager").get_secret_value(SecretId=stack.resource(logical_id))) or ""
 
 
 def check_token(stack: Stack) -> tuple[Check, str | None]:
@@ -91,38 +90,62 @@ def check_token(stack: Stack) -> tuple[Check, str | None]:
     except (ClientError, BotoCoreError) as exc:
         return _failed(subject, "cannot be read", describe_error(exc)), None
     if not TOKEN_PATTERN.fullmatch(token):
-        problem = "invalid: a token has 32 to 128 letters, digits, - and _, so no callback is accepted"
+        has = character_problem(token) or "needs 32 to 128 letters, digits, - and _"
+        problem = f"invalid: the token {has}, so no callback is accepted"
         return _failed(subject, problem, "put a valid token into the secret, and the new URL into your requests"), None
     return _ok(subject, f"{len(token)} characters"), token
 
 
-def check_provider_keys(stack: Stack) -> tuple[list[Check], ProviderKeys]:
-    """Checks the API keys and webhook keys of all providers; also returns the keys of the probe's provider."""
+def check_provider_keys(stack: Stack) -> tuple[list[Check], str | None]:
+    """Checks the API keys and webhook keys of all providers; also returns the webhook key of the probe's provider."""
     subject = "provider keys"
     put = 'put {"PROVIDER": {"apiKey": "..."}} into the secret ProviderKeysSecretArn of the stack\'s outputs'
     try:
         secret = _read_secret(stack, "ProviderKeysSecret")
         keys = {provider: provider_keys(secret, provider) for provider in PROVIDERS}
     except (ClientError, BotoCoreError) as exc:
-        return [_failed(subject, "cannot be read", describe_error(exc))], ProviderKeys()
+        return [_failed(subject, "cannot be read", describe_error(exc))], None
     except SettingsError as exc:
-        return [_failed(subject, str(exc), put)], ProviderKeys()
+        return [_failed(subject, str(exc), put)], None
     checks = []
     if unknown := sorted(set(json.loads(secret)) - set(PROVIDERS)):
         problem = f"unknown provider {', '.join(unknown)}; the providers are {', '.join(PROVIDERS)}"
         checks.append(_failed(subject, problem, "correct the name in the secret"))
+    webhook_keys = {}
     for provider, found in keys.items():
-        if found.webhook_key is not None and not found.webhook_key.get_secret_value():
-            problem = "empty: every callback is refused"
-            checks.append(_failed(f"{provider} webhook key", problem, "put the key there, or leave webhookKey out"))
-        if found.usable_api_key:
-            checks.append(_ok(f"{provider} API key", "present"))
-        else:
-            missing = "missing: missed callbacks are not recovered, and callbacks are not confirmed"
-            checks.append(_skipped(f"{provider} API key", missing, f"if you use {provider}, {put}"))
-    if not any(found.usable_api_key for found in keys.values()):
+        check, webhook_keys[provider] = _check_webhook_key(found)
+        checks += [check] if check else []
+        checks.append(_check_api_key(found, put))
+    if all(check.status is CheckStatus.SKIPPED for check in checks if check.subject.endswith("API key")):
         checks.append(_failed(subject, "no provider has an API key", put))
-    return checks, keys[PROVIDER]
+    return checks, webhook_keys[PROVIDER]
+
+
+def _check_webhook_key(keys: ProviderKeys) -> tuple[Check | None, str | None]:
+    """Checks a webhook key. Returns a check if it is wrong, and the key if it can be used."""
+    key = None
+    try:
+        key = keys.webhook_key
+        problem = "empty: every callback is refused" if key == "" else None
+        if character := keys.problem_of_webhook_key():
+            problem = f"{character}: the provider's signatures do not match it"
+    except InvalidSecretError as exc:
+        problem = str(exc)
+    if not problem:
+        return None, key
+    return _failed(f"{keys.provider_id} webhook key", problem, "put the key there, or leave webhookKey out"), key
+
+
+def _check_api_key(keys: ProviderKeys, put: str) -> Check:
+    subject = f"{keys.provider_id} API key"
+    try:
+        key = keys.usable_api_key
+    except InvalidSecretError as exc:
+        return _failed(subject, str(exc), "put the key in again, without that")
+    if key:
+        return _ok(subject, "present")
+    missing = "missing: missed callbacks are not recovered, and callbacks are not confirmed"
+    return _skipped(subject, missing, f"if you use {keys.provider_id}, {put}")
 
 
 def check_endpoint(

@@ -88,7 +88,7 @@ class Endpoint:
 def signed(task_id: str, key: str, now: datetime) -> Mapping[str, str]:
     """Returns the headers with which kie.ai signs a callback: timestamp and HMAC-SHA256 signature."""
     timestamp = str(int(now.timestamp()))
-    digest = hmac.new(key.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
+    digest = hmac.new(key.encode(errors="surrogatepass"), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
     return {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: base64.b64encode(digest).decode()}
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import httpx
 import pytest
 
 from catchlight.aws.clients import CLIENT_CONFIG
@@ -17,6 +16,7 @@ from catchlight_cli import factories
 from catchlight_cli.command_line import run as run_command_line
 from local.template.expand import Template
 from tests.canary_secrets import CALLBACK_TOKEN
+from tests.fake_http import FakeHttp
 from tests.integration.conftest import TABLE_NAME, Store, an_account
 from tests.integration.functions import PROVIDER_KEYS
 from tests.integration.providers import Providers
@@ -157,7 +157,5 @@ def providers(monkeypatch: pytest.MonkeyPatch) -> Providers:
     """Records the requests to providers and answers them."""
     asked = Providers()
     make: Callable[..., ProviderClient] = ProviderClient
-    monkeypatch.setattr(
-        factories, "ProviderClient", lambda base_urls: make(base_urls, transport=httpx.MockTransport(asked))
-    )
+    monkeypatch.setattr(factories, "ProviderClient", lambda base_urls: make(base_urls, http=FakeHttp(asked)))
     return asked

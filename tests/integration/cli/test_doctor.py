@@ -210,6 +210,14 @@ def test_no_secret_is_shown(deployed: Deployed, endpoint: FakeEndpoint) -> None:
         assert secret not in said
 
 
+def test_what_is_pasted_around_the_token_is_no_part_of_it(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+    put_secret("CallbackTokenSecret", f"\ufeff{CALLBACK_TOKEN}\n")
+
+    checks = {check["subject"]: check for check in deployed.run("doctor")["checks"]}
+
+    assert checks["callback token"]["detail"] == f"{len(CALLBACK_TOKEN)} characters"
+
+
 @pytest.mark.parametrize("token", ["short", "x" * 31, "with a space" * 4, "x" * 129])
 def test_a_token_that_no_callback_can_match(deployed: Deployed, endpoint: FakeEndpoint, token: str) -> None:
     put_secret("CallbackTokenSecret", token)
@@ -235,6 +243,29 @@ def test_provider_keys(deployed: Deployed, endpoint: FakeEndpoint, keys: str, su
     put_secret("ProviderKeysSecret", keys)
 
     assert failed(deployed.run("doctor", expect=int(bool(subjects)))) == subjects
+
+
+@pytest.mark.parametrize(
+    ("entry", "subject", "named"),
+    [
+        ({"apiKey": "s3\u200bcret"}, "flux-kontext API key", "has U+200B (ZERO WIDTH SPACE) at position 3"),
+        ({"apiKey": 7}, "flux-kontext API key", "is no text"),
+        ({"apiKey": "k", "webhookKey": ["s3cret"]}, "flux-kontext webhook key", "is no text"),
+        ({"apiKey": "k", "webhookKey": "s3\u00a0cret"}, "flux-kontext webhook key", "has U+00A0 (NO-BREAK SPACE) at"),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_named_with_its_character(
+    deployed: Deployed, endpoint: FakeEndpoint, entry: dict[str, object], subject: str, named: str
+) -> None:
+    put_secret("ProviderKeysSecret", json.dumps({"flux-kontext": entry, "acedata": {"apiKey": " k3y\n"}}))
+
+    diagnosis = deployed.run("doctor", expect=1)
+
+    checks = {check["subject"]: check for check in diagnosis["checks"]}
+    assert failed(diagnosis) == [subject]
+    assert named in checks[subject]["detail"]
+    assert "s3" not in json.dumps(diagnosis)
+    assert checks["acedata API key"]["status"] == "ok"
 
 
 def test_a_provider_without_a_key_is_told_of(deployed: Deployed, endpoint: FakeEndpoint) -> None:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 
 import boto3
-import httpx
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -14,6 +13,7 @@ from functions.archive_images import app as archive_images
 from functions.dispatch_changes.app import Change, read_changes
 from local.events.filters import EventFilter
 from local.template.expand import Template
+from tests.fake_http import FakeHttp
 from tests.image_server import ImageServer, serving
 from tests.integration.archiver import Archiver, archiving
 from tests.integration.conftest import TABLE_NAME, Store
@@ -61,11 +61,11 @@ def server() -> Iterator[ImageServer]:
 def providers(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
     """The providers that both archiver and poller use."""
     with polling(monkeypatch) as providers:
-        transport = httpx.MockTransport(providers)
+        http = FakeHttp(providers)
         monkeypatch.setattr(
             archive_images,
             "ProviderClient",
-            lambda base_urls, **how: ProviderClient(base_urls, transport=transport, **how),
+            lambda base_urls, **how: ProviderClient(base_urls, http=http, **how),
         )
         yield providers
 

@@ -374,6 +374,22 @@ def test_a_malformed_secret_lets_nothing_through(archiver: Archiver, providers: 
     assert (archiver.server.requests, providers.requests) == ([], [])
 
 
+def test_a_key_that_no_header_can_hold_is_logged_and_lets_nothing_through(
+    archiver: Archiver, providers: Providers, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = archive_images.dependencies().settings.provider_keys_secret
+    keys = json.dumps({"flux-kontext": {"apiKey": "s3\u200bcret"}})
+    boto3.client("secretsmanager").put_secret_value(SecretId=secret, SecretString=keys)
+    archiver.succeed(archiver.serve("a", PNG))
+
+    assert archiver.run() == [TASK]
+
+    assert (archiver.server.requests, providers.requests) == ([], [])
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert (record.message, record.__dict__["task"]) == ("not archived yet", TASK)
+    assert "has U+200B (ZERO WIDTH SPACE) at position 3, which no HTTP header can hold" in caplog.text
+
+
 # ------------------------------------------------------------------------------------------------ races
 
 

@@ -25,6 +25,7 @@ from local.http.api import Route
 from local.http.events import HttpRequest, HttpResponse, function_response, message_response, request_event
 from local.lambda_.runtime_api import Outcome
 from tests.conftest import FakeLambdaContext
+from tests.fake_http import FakeHttp
 from tests.integration.conftest import REPOSITORY, TABLE_NAME, Store
 from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_secret
 
@@ -119,10 +120,8 @@ class TasksApiHarness:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(app, "utc_now", clock)
-        transport = httpx.MockTransport(self.providers)
-        monkeypatch.setattr(
-            submission_client, "SubmissionClient", lambda urls: SubmissionClient(urls, transport=transport)
-        )
+        http = FakeHttp(self.providers)
+        monkeypatch.setattr(submission_client, "SubmissionClient", lambda urls: SubmissionClient(urls, http=http))
         self.start_anew()
 
     @property

@@ -135,6 +135,61 @@ def test_without_an_api_key_nothing_is_sent(api: TasksApiHarness) -> None:
     assert api.store.items() == []
 
 
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [("s3\u200bcret", "U+200B (ZERO WIDTH SPACE) at position 3"), (["s3cret"], "is no text")],
+    ids=["character", "list"],
+)
+def test_a_key_that_no_header_can_hold_is_named_before_anything_is_sent(
+    api: TasksApiHarness, key: object, named: str
+) -> None:
+    secret = json.dumps({"flux-kontext": {"apiKey": key}, "nanobanana": {"apiKey": "g00d"}})
+    boto3.client("secretsmanager").put_secret_value(SecretId=api.keys_secret, SecretString=secret)
+
+    answer = api.submit()
+
+    assert (answer.status, answer.problem) == (424, "account-refused")
+    assert answer.body["detail"].startswith("apiKey of flux-kontext in the provider keys secret ")
+    assert named in answer.body["detail"]
+    assert "Nothing was sent" in answer.body["advice"]
+    assert "s3" not in json.dumps(answer.body)
+    assert api.providers.requests == []
+    assert api.store.items() == []  # the idempotency key is not claimed
+
+    assert api.submit(provider="nanobanana").status == 201
+
+
+@pytest.mark.parametrize(
+    ("token", "named"),
+    [("short", "needs 32 to 128 letters"), (f"{CALLBACK_TOKEN} {CALLBACK_TOKEN}", "has U+0020 (SPACE) at position")],
+)
+def test_a_token_that_no_callback_could_have_is_named_before_anything_is_sent(
+    api: TasksApiHarness, token: str, named: str
+) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId="token", SecretString=token)
+
+    answer = api.submit()
+
+    assert (answer.status, answer.problem) == (424, "account-refused")
+    assert f"the callback token {named}" in answer.body["detail"]
+    assert CALLBACK_TOKEN not in json.dumps(answer.body)
+    assert (api.providers.requests, api.store.items()) == ([], [])
+
+
+@pytest.mark.parametrize("around", ["\n", "\u200b", "\ufeff", "\u00a0"], ids=ascii)
+def test_what_is_pasted_around_secrets_is_not_sent(api: TasksApiHarness, around: str) -> None:
+    client = boto3.client("secretsmanager")
+    client.put_secret_value(SecretId="token", SecretString=f"{around}{CALLBACK_TOKEN}{around}")
+    keys = json.dumps({"flux-kontext": {"apiKey": f"{around}k3y{around}"}})
+    client.put_secret_value(SecretId=api.keys_secret, SecretString=keys)
+
+    assert api.submit().status == 201
+
+    (request,) = api.providers.requests
+    assert request.headers["authorization"] == "Bearer k3y"
+    assert json.loads(request.content)["callBackUrl"] == f"{CALLBACK_BASE_URL}/callbacks/flux-kontext/{CALLBACK_TOKEN}"
+
+
 def test_a_malformed_secret_is_the_operators_to_repair(api: TasksApiHarness) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId=api.keys_secret, SecretString="no JSON")
 

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from catchlight.api import queries, schemas, submission_client
-from catchlight.polling.provider_client import CONNECT_TIMEOUT_SECONDS
 from catchlight.tasks import table
 from local.template.intrinsic_functions import Resolver
 from tests.unit.template.expanded import EXPANDED, FUNCTIONS, RESOURCES, of_type
@@ -41,9 +40,8 @@ def test_the_function_ends_before_api_gateway_hangs_up(route: str) -> None:
 
 
 def test_a_provider_that_takes_long_is_answered_for_in_time() -> None:
-    slowest = CONNECT_TIMEOUT_SECONDS + submission_client.ANSWER_TIMEOUT_SECONDS
-
-    assert slowest + 5 < FUNCTIONS["ServeTasksApiFunction"]["Timeout"]
+    # Secrets are read and DynamoDB is written to in the rest of the time.
+    assert FUNCTIONS["ServeTasksApiFunction"]["Timeout"] > submission_client.ANSWER_TIMEOUT_SECONDS + 8
     assert FUNCTIONS["ServeTasksApiFunction"]["Timeout"] > schemas.MAX_WAIT_SECONDS + 5
 
 

@@ -10,6 +10,7 @@
     ├── StoreUnavailableError           a call to an AWS service failed                      worth a retry
     │   └── NotQueuedError              SQS did not accept some messages                     worth a retry
     ├── SettingsError                   environment or secret is missing or malformed
+    │   └── InvalidSecretError          one key or token in a secret cannot be used
     ├── ProviderError                   a request to a provider failed; the task's status stays unknown
     │   ├── ProviderUnavailableError    no answer, HTTP 5xx, an answer in an unknown format  worth a retry
     │   │   └── ProviderUnreachableError    no connection: nothing was sent                  worth a retry
@@ -100,6 +101,10 @@ class NotQueuedError(StoreUnavailableError):
 
 class SettingsError(ImageTasksError):
     """An environment variable or a secret is missing or malformed; the message names it, never its value."""
+
+
+class InvalidSecretError(SettingsError):
+    """A key or token cannot be used, because of its type or a character in it. The message does not contain it."""
 
 
 class ProviderError(ImageTasksError):

@@ -47,6 +47,15 @@ def no_api_key(provider_id: str) -> APIError:
     )
 
 
+def unusable_secret(problem: str) -> APIError:
+    """Returns the error for a key or token in a secret that has a character or a type that cannot be used."""
+    return APIError(
+        ACCOUNT_REFUSED,
+        problem,
+        advice="Put it into its secret again, without that. It is found within five minutes. Nothing was sent.",
+    )
+
+
 def refused(error: ProviderError, reply: ProviderReply | None, retry_after_seconds: int | None) -> APIError:
     """Returns the error for a request that the provider refused or never received: nothing was generated."""
     patience = min(retry_after_seconds or RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS)

@@ -13,8 +13,14 @@ from catchlight.api import submission_problems
 from catchlight.api.idempotency import IdempotencyRecord, IdempotencyState, IdempotencyStore
 from catchlight.api.schemas import IDEMPOTENCY_KEY_PATTERN, FieldProblem, NewTask, ProviderReply, Submission
 from catchlight.api.submission_client import Reply, SubmissionClient
-from catchlight.aws.secrets import ProviderKeys
-from catchlight.errors import ProviderError, ProviderUnavailableError, ProviderUnreachableError, StoreUnavailableError
+from catchlight.aws.secrets import TOKEN_PATTERN, ProviderKeys, character_problem
+from catchlight.errors import (
+    InvalidSecretError,
+    ProviderError,
+    ProviderUnavailableError,
+    ProviderUnreachableError,
+    StoreUnavailableError,
+)
 from catchlight.models import iso, task_key
 from catchlight.providers import PROVIDERS, Provider
 from catchlight.providers.payloads import generation_request
@@ -61,10 +67,7 @@ class Submissions:
         provider = PROVIDERS[submission.provider]
         path = _checked_path(provider, submission)
         # Everything that can fail without the provider is done before the key is reserved.
-        api_key = self._keys(provider.id).usable_api_key
-        if api_key is None:
-            raise submission_problems.no_api_key(provider.id)
-        token = self._callback_token()
+        api_key, token = self._secrets(provider.id)
         claim = IdempotencyRecord(
             key=key,
             provider=provider.id,
@@ -95,6 +98,24 @@ class Submissions:
             raise submission_problems.not_in_doubt(claim)
         if claim.is_asking(self._now()) or not self._claims.free(claim):
             raise submission_problems.in_progress(claim)
+
+    def _secrets(self, provider_id: str) -> tuple[str, str]:
+        """Returns the provider's API key and the callback token.
+
+        Raises:
+            APIError: one of them is missing or cannot be used.
+        """
+        try:
+            api_key = self._keys(provider_id).usable_api_key
+        except InvalidSecretError as exc:
+            raise submission_problems.unusable_secret(str(exc)) from exc
+        if api_key is None:
+            raise submission_problems.no_api_key(provider_id)
+        token = self._callback_token()
+        if not TOKEN_PATTERN.fullmatch(token):
+            problem = character_problem(token) or "needs 32 to 128 letters, digits, - and _"
+            raise submission_problems.unusable_secret(f"the callback token {problem}: no callback could have it")
+        return api_key, token
 
     def _repeated(self, claim: IdempotencyRecord, fingerprint: str) -> NewTask:
         if claim.fingerprint != fingerprint:

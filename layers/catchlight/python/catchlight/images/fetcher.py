@@ -1,7 +1,7 @@
 """Downloads one image over https, checked by the URL policy and within one deadline, and only as a whole."""
 
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -9,13 +9,20 @@ from urllib.parse import urlsplit
 import httpcore
 
 from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
-from catchlight.images.connections import DownloadResponse, ImageConnections
 from catchlight.images.stream import ImageStream
 from catchlight.images.url_policy import UrlPolicy
+from catchlight.outbound_http import HTTP_ERRORS, Deadline, Exchange, HttpClient, HttpResponse
 
 # From the name's resolution to the last byte, including the time that S3 takes to accept the bytes: 25 MiB at 3.5 MB/s.
 # With the work before and after, a fetch takes less than 8 s.
 FETCH_DEADLINE_SECONDS = 7.5
+
+HEADERS: Mapping[str, str] = {
+    # The CDN of kie.ai and NanoBanana answers 403 to Python's default User-Agent.
+    "User-Agent": "Mozilla/5.0 (compatible; Catchlight/0.1; image archiver)",
+    "Accept": "image/*",
+    "Accept-Encoding": "identity",
+}
 
 # CDNs also send these statuses for a moment before an object has reached them, and to clients classified as bots.
 _GONE = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
@@ -43,7 +50,9 @@ class ImageFetcher:
 
     def __init__(self, url_policy: UrlPolicy | None = None) -> None:
         self._url_policy = url_policy or UrlPolicy()
-        self._connections = ImageConnections(self._url_policy)
+        # Connects to the addresses that the policy has checked only. The name is resolved once per request: a second
+        # resolution may return other addresses (DNS rebinding).
+        self._http = HttpClient(self._url_policy.resolve)
 
     @contextmanager
     def fetch(self, url: str, allowed_hosts: Iterable[str]) -> Iterator[ImageStream]:
@@ -61,21 +70,22 @@ class ImageFetcher:
         Whether the body is an image is decided by the stream: see `ImageStream.complete`.
         """
         host = self._url_policy.check_url(url, allowed_hosts)
+        exchange = Exchange(Deadline(FETCH_DEADLINE_SECONDS))
         with (
             _connection_errors(),
-            self._connections.get(_request_url(url, host), seconds=FETCH_DEADLINE_SECONDS) as answer,
+            self._http.send("GET", _request_url(url, host), HEADERS, exchange=exchange) as response,
         ):
-            size = _check_head(answer)
-            is_delimited = not answer.headers.keys().isdisjoint({"content-length", "transfer-encoding"})
-            with ImageStream(_pieces(answer), size, host, is_delimited=is_delimited) as image:
-                _check_encoding(answer, image)
+            size = _check_head(response)
+            is_delimited = not response.headers.keys().isdisjoint({"content-length", "transfer-encoding"})
+            with ImageStream(_pieces(response), size, host, is_delimited=is_delimited) as image:
+                _check_encoding(response, image)
                 yield image
 
 
-def _pieces(answer: DownloadResponse) -> Iterator[bytes]:
+def _pieces(response: HttpResponse) -> Iterator[bytes]:
     # Runs while the image is being copied: connection errors must be image errors for that code.
     with _connection_errors():
-        yield from answer.pieces()
+        yield from response.pieces()
 
 
 def _request_url(url: str, host: str) -> httpcore.URL:
@@ -85,39 +95,39 @@ def _request_url(url: str, host: str) -> httpcore.URL:
     return httpcore.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
 
 
-def _check_head(answer: DownloadResponse) -> int | None:
+def _check_head(response: HttpResponse) -> int | None:
     """Checks status and headers and returns the image's size in bytes, None without a content-length.
 
     Raises:
         ImageGoneError, ImageRejectedError, ImageUnavailableError: the response is not an image that can be read.
     """
-    status, headers = answer.status, answer.headers
+    status, headers = response.status, response.headers
     if status in _GONE:
         raise ImageGoneError(f"the server answers {status}: the URL has expired or was withdrawn")
     if status in _REDIRECTS:
         raise ImageRejectedError("the server redirects to another URL, which is not followed")
     if status != HTTPStatus.OK:
         raise ImageUnavailableError(f"the server answers {status}")
-    if _COMPRESSIONS & _encodings(answer):
+    if _COMPRESSIONS & _encodings(response):
         raise ImageUnavailableError("the server sends a compressed body, which was not asked for")
     if {"transfer-encoding", "content-length"} <= headers.keys():
         raise ImageUnavailableError("the server tells in two ways where the body ends")
     return int(headers["content-length"]) if "content-length" in headers else None
 
 
-def _encodings(answer: DownloadResponse) -> set[str]:
+def _encodings(response: HttpResponse) -> set[str]:
     """Returns the values of Content-Encoding that may encode something, in lower case."""
-    values = answer.headers.get("content-encoding", "").lower().split(",")
+    values = response.headers.get("content-encoding", "").lower().split(",")
     return {value.strip() for value in values} - _WITHOUT_EFFECT
 
 
-def _check_encoding(answer: DownloadResponse, image: ImageStream) -> None:
+def _check_encoding(response: HttpResponse, image: ImageStream) -> None:
     """Checks that a body with an unknown content encoding is an image as it is.
 
     Raises:
         ImageUnavailableError: it is not. It may be an image once decoded, so this is no verdict on the image.
     """
-    if not _encodings(answer):
+    if not _encodings(response):
         return
     try:
         _ = image.format
@@ -132,7 +142,7 @@ def _connection_errors() -> Iterator[None]:
         yield
     except httpcore.TimeoutException as exc:
         raise ImageUnavailableError(f"it did not arrive within {FETCH_DEADLINE_SECONDS:g} s") from exc
-    except (httpcore.NetworkError, httpcore.ProtocolError) as exc:
+    except HTTP_ERRORS as exc:
         raise ImageUnavailableError(f"the connection failed: {_cause(exc)}") from exc
 
 

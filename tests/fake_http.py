@@ -1,0 +1,36 @@
+"""Answers HTTP requests with a plain function of httpx's requests and responses, in place of `HttpClient`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import httpcore
+import httpx
+
+from catchlight.outbound_http import Exchange, HttpClient, HttpResponse
+
+Respond = Callable[[httpx.Request], httpx.Response]
+
+_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
+
+
+class FakeHttp(HttpClient):
+    """Passes each request to a function, which returns the response or raises an error of httpx."""
+
+    def __init__(self, respond: Respond) -> None:
+        super().__init__()
+        self._respond = respond
+
+    @contextmanager
+    def send(
+        self, method: str, url: httpcore.URL, headers: Mapping[str, str], content: bytes = b"", *, exchange: Exchange
+    ) -> Iterator[HttpResponse]:
+        """Yields the function's response; its errors become the errors of httpcore with the same names."""
+        request = httpx.Request(method, bytes(url).decode(), headers=dict(headers), content=content)
+        exchange.was_sent = True
+        try:
+            answered = self._respond(request)
+        except httpx.TransportError as exc:
+            exchange.was_sent = not isinstance(exc, _NOTHING_SENT)
+            raise getattr(httpcore, type(exc).__name__)(str(exc)) from exc
+        answer = httpcore.Response(answered.status_code, headers=answered.headers.raw, content=answered.iter_bytes())
+        yield HttpResponse(answer)
