@@ -34,10 +34,10 @@ NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u SAM_TEMPLATE_FIL
 FIND_PYTHON := python="$${PYTHON:-$$(scripts/find-python)}"; test -n "$$python" || { scripts/find-python --explain; exit 1; }
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --no-deps
 
-.PHONY: help setup demo up replay test faults decoders races soak fuzz check lint types imports scan format build smoke bench rehearse lock clean
+.PHONY: help setup demo up replay test test-fast faults decoders races soak fuzz check lint types imports scan format build smoke bench rehearse lock clean
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create the environment .venv; all other targets do it themselves
 
@@ -63,6 +63,9 @@ replay: $(STAMP) ## Process the stored unreadable callbacks again (STACK=name of
 
 test: $(STAMP) ## Run all tests, offline (BUILT=1: those that run the local stack, with the built functions)
 	@$(BIN)/python -m pytest -n auto --dist loadfile -q $(if $(BUILT),--built)
+
+test-fast: $(STAMP) ## Run the unit tests only, within a minute
+	@$(BIN)/python -m pytest -n auto --dist worksteal -q tests/unit
 
 faults: $(STAMP) ## Run every order of one task's events, with a fault at every call
 	@$(BIN)/python -m tests.faults

@@ -33,7 +33,7 @@ from local.lambda_.runtime_folder import make_runtime_folder
 from local.lambda_.sandbox import IMAGE_HOSTS_VARIABLE
 from local.moto import patches
 from local.moto.server import Middleware, MotoServer
-from local.permissions import Permissions
+from local.permissions.enforcement import Permissions
 from local.template.deployment import Deployment, Resource
 from local.template.expand import Template, load_template
 from local.template.resource_types import RESOURCE_TYPES

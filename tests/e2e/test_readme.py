@@ -34,7 +34,7 @@ def rows(heading: str) -> list[list[str]]:
 
 def test_every_make_target_exists() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
-    targets = set(re.findall(r"make ([a-z]+)", " ".join(re.findall(r"`([^`\n]+)`", README) + blocks("sh"))))
+    targets = set(re.findall(r"make ([a-z-]+)", " ".join(re.findall(r"`([^`\n]+)`", README) + blocks("sh"))))
     assert {"demo", "test", "build", "up"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import botocore.loaders
 import botocore.session
+import moto.core.models
 import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from moto import mock_aws
 
-from catchlight.aws.clients import CLIENT_CONFIG
+from catchlight.aws.clients import CLIENT_CONFIG, AwsClients
 from catchlight.tasks.confirmations import Confirmations
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.reports import Reports
@@ -39,8 +40,14 @@ def template() -> Template:
     return load_template(REPOSITORY / "template.yaml", {})
 
 
-# moto makes a new default session for each test, which would read and parse the descriptions of all services again.
+# A session registers 130 event handlers and reads the descriptions of all services: more work than most tests.
 _create_loader = functools.cache(botocore.loaders.create_loader)
+
+
+@functools.cache
+def _session() -> botocore.session.Session:
+    """Returns the one session of all accounts. Its clients share nothing that a test changes."""
+    return botocore.session.Session()
 
 
 @contextmanager
@@ -48,7 +55,11 @@ def an_account() -> Iterator[None]:
     """Provides an empty account in which conditional writes are atomic, as in AWS."""
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr(botocore.session, "create_loader", _create_loader)
-        with mock_aws(), atomic_dynamodb_calls():
+        patches.setattr(AwsClients, "_session", _session())
+        # moto registers 1,300 URL patterns for calls by `requests`, which no code under test uses.
+        patches.setattr(moto.core.models, "RESPONSES_METHODS", ())
+        with mock_aws(config={"core": {"reset_boto3_session": False}}), atomic_dynamodb_calls():
+            patches.setattr(boto3, "DEFAULT_SESSION", boto3.Session(botocore_session=_session()))
             yield
 
 

@@ -7,11 +7,11 @@ type.
 import json
 import re
 from functools import cache
-from importlib import resources
 
 import pytest
 
 from tests.unit.template.expanded import REPOSITORY, RESOURCES
+from tests.unit.template.resource_schemas import resource_schema
 
 POLICY = json.loads((REPOSITORY / "docs" / "deployer-policy.json").read_text())
 STATEMENTS = {statement["Sid"]: statement for statement in POLICY["Statement"]}
@@ -63,14 +63,10 @@ ON_MORE_THAN_THE_STACK = {"AccessLogs", "WithoutResources", "Apis", "EventSource
 @cache
 def handlers() -> dict[str, dict[str, list[str]]]:
     """Permissions by resource type and by what CloudFormation does."""
-    found = {}
-    for file in (resources.files("cfnlint") / "data" / "schemas" / "resources").iterdir():
-        if file.name.endswith(".json"):
-            schema = json.loads(file.read_text())
-            if schema["typeName"] in TYPES:
-                doing = schema["handlers"].items()
-                found[schema["typeName"]] = {what: handler["permissions"] for what, handler in doing}
-    return found
+    return {
+        type_name: {what: handler["permissions"] for what, handler in resource_schema(type_name)["handlers"].items()}
+        for type_name in TYPES
+    }
 
 
 def needed(type_name: str) -> set[str]:

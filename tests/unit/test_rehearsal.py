@@ -2,8 +2,6 @@
 
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +114,3 @@ def test_names_below_localhost_are_this_machine() -> None:
         addresses = {info[4][0] for info in socket.getaddrinfo("abc.execute-api.localhost", 80)}
 
     assert addresses == {"127.0.0.1"}
-
-
-@pytest.mark.parametrize(("layers", "is_found"), [({}, True), ({"_LAMBDA_LAYERS_DIRS": "/nowhere"}, False)])
-def test_a_worker_finds_nothing_of_ministacks_environment(layers: dict[str, str], is_found: bool) -> None:
-    # This environment stands for MiniStack's: it has a botocore, too.
-    code = "import importlib.util; print(importlib.util.find_spec('botocore') is not None)"
-    environment = {"PYTHONPATH": str(REPOSITORY / "scripts/rehearsal/worker"), **layers}
-
-    run = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
-
-    assert run.stdout.strip() == str(is_found), run.stderr

@@ -13,7 +13,8 @@ from botocore.exceptions import ClientError
 from local import LocalStackError
 from local.account import REGION
 from local.moto.server import MotoServer
-from local.permissions import Grant, Permissions
+from local.permissions.decision import Grant
+from local.permissions.enforcement import Permissions
 from local.stack import LocalStack
 from tests.integration.local.running_example import EXAMPLE
 

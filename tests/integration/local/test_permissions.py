@@ -20,7 +20,7 @@ from botocore.credentials import Credentials
 from catchlight.client.signing import SignedRequests
 from catchlight.models import iso, utc_now
 from local import REPOSITORY
-from local.permissions import Grant, PermissionRequest, decide
+from local.permissions.decision import Grant, PermissionRequest, decide
 from local.permissions.required import function_arn
 from local.stack import LocalStack
 

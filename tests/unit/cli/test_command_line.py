@@ -3,10 +3,7 @@
 import argparse
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import pytest
 from botocore.exceptions import NoCredentialsError
@@ -141,34 +138,6 @@ def test_progress_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[s
 
     output = capsys.readouterr()
     assert (output.out, output.err) == ("", "")
-
-
-def test_as_a_program(tmp_path: Path) -> None:
-    """Also into a pipe that somebody closes, and without a stack or credentials: no traceback."""
-    program = [sys.executable, "-m", "catchlight_cli"]
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
-    done = subprocess.run(
-        [*program, "status", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: No AWS region is configured. Use --region, or set AWS_REGION.\n"
-
-    regional = {**environment, "AWS_REGION": "us-east-1"}
-    done = subprocess.run([*program, "status"], cwd=tmp_path, env=regional, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: No AWS credentials were found.")
-    assert "Traceback" not in done.stderr
-
-    closed = subprocess.run(
-        ["/bin/sh", "-c", f"{sys.executable} -m catchlight_cli --help | head -1; echo $?"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in closed.stderr
-    assert closed.stdout.startswith("usage: catchlight")
 
 
 def test_json_is_one_line_of_any_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from local.permissions import Grant, PermissionRequest, decide
-from local.permissions.decision import Condition
+from local.permissions.decision import Condition, Grant, PermissionRequest, decide
 
 OBJECT = "arn:aws:s3:::pictures/images/a.png"
 READ = PermissionRequest("Archiver", "s3:GetObject", OBJECT)

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from local.account import REGION
 from local.template.expand import load_template
 from local.template.intrinsic_functions import Resolver
 from tests.unit.template.expanded import FUNCTIONS, RAW, REPOSITORY, RESOURCES, of_type
 from tests.unit.template.expanded import referred as referred_to
+from tests.unit.template.resource_schemas import resource_schema
 
 FUNCTION = "ReceiveCallbackFunction"
 TEXT = (REPOSITORY / "template.yaml").read_text()
@@ -151,7 +150,7 @@ def test_another_text_elsewhere_publishes_nothing(old: str, new: str) -> None:
 
 def replacing_properties(type_name: str) -> set[str]:
     """The properties of a type that CloudFormation cannot change: it makes the resource anew."""
-    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, type_name).schema
+    schema = resource_schema(type_name)
     names = [*schema.get("createOnlyProperties", ()), *schema.get("conditionalCreateOnlyProperties", ())]
     return {name.removeprefix("/properties/").partition("/")[0] for name in names}
 

@@ -8,7 +8,6 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
-from moto import mock_aws
 
 from catchlight.aws.secrets import CACHE_SECONDS, RECHECK_SECONDS, RotatingSecret, provider_keys, verify_token
 from catchlight.errors import InvalidSecretError, SettingsError, StoreUnavailableError, UnauthorizedError
@@ -37,13 +36,12 @@ class SecretsManager:
 
 
 @pytest.fixture
-def store() -> Iterator[SecretsManager]:
-    with mock_aws():
-        client = boto3.client("secretsmanager")
-        arn = client.create_secret(Name="token", SecretString=FIRST)["ARN"]
-        store = SecretsManager(client, arn)
-        client.meta.events.register("before-call.secrets-manager.GetSecretValue", store.count)
-        yield store
+def store(aws: None) -> SecretsManager:
+    client = boto3.client("secretsmanager")
+    arn = client.create_secret(Name="token", SecretString=FIRST)["ARN"]
+    store = SecretsManager(client, arn)
+    client.meta.events.register("before-call.secrets-manager.GetSecretValue", store.count)
+    return store
 
 
 def accepts(secret: RotatingSecret, token: str) -> bool:

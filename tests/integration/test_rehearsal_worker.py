@@ -1,0 +1,19 @@
+"""The interpreter of the rehearsal's functions: it finds what Lambda has, and nothing of MiniStack's environment."""
+
+import subprocess
+import sys
+
+import pytest
+
+from local import REPOSITORY
+
+
+@pytest.mark.parametrize(("layers", "is_found"), [({}, True), ({"_LAMBDA_LAYERS_DIRS": "/nowhere"}, False)])
+def test_a_worker_finds_nothing_of_ministacks_environment(layers: dict[str, str], is_found: bool) -> None:
+    # This environment stands for MiniStack's: it has a botocore, too.
+    code = "import importlib.util; print(importlib.util.find_spec('botocore') is not None)"
+    environment = {"PYTHONPATH": str(REPOSITORY / "scripts/rehearsal/worker"), **layers}
+
+    run = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+
+    assert run.stdout.strip() == str(is_found), run.stderr
