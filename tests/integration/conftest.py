@@ -45,9 +45,9 @@ _create_loader = functools.cache(botocore.loaders.create_loader)
 
 
 @functools.cache
-def _session() -> botocore.session.Session:
-    """Returns the one session of all accounts. Its clients share nothing that a test changes."""
-    return botocore.session.Session()
+def _sessions() -> tuple[boto3.Session, botocore.session.Session]:
+    """Returns the sessions of all accounts: of tests, of functions. Their clients share nothing that a test changes."""
+    return boto3.Session(), botocore.session.Session()
 
 
 @contextmanager
@@ -55,11 +55,12 @@ def an_account() -> Iterator[None]:
     """Provides an empty account in which conditional writes are atomic, as in AWS."""
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr(botocore.session, "create_loader", _create_loader)
-        patches.setattr(AwsClients, "_session", _session())
+        of_tests, of_functions = _sessions()
+        patches.setattr(boto3, "DEFAULT_SESSION", of_tests)
+        patches.setattr(AwsClients, "_session", of_functions)
         # moto registers 1,300 URL patterns for calls by `requests`, which no code under test uses.
         patches.setattr(moto.core.models, "RESPONSES_METHODS", ())
         with mock_aws(config={"core": {"reset_boto3_session": False}}), atomic_dynamodb_calls():
-            patches.setattr(boto3, "DEFAULT_SESSION", boto3.Session(botocore_session=_session()))
             yield
 
 
