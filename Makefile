@@ -34,7 +34,7 @@ NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u SAM_TEMPLATE_FIL
 FIND_PYTHON := python="$${PYTHON:-$$(scripts/find-python)}"; test -n "$$python" || { scripts/find-python --explain; exit 1; }
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --no-deps
 
-.PHONY: help setup demo up replay test test-fast faults decoders races soak fuzz check lint types imports scan format build smoke bench rehearse lock clean
+.PHONY: help setup demo up replay test test-fast searches faults decoders races soak fuzz check lint types imports scan format build smoke bench rehearse lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,17 +67,20 @@ test: $(STAMP) ## Run all tests, offline (BUILT=1: those that run the local stac
 test-fast: $(STAMP) ## Run the unit tests only, within a minute
 	@$(BIN)/python -m pytest -n auto --dist worksteal -q tests/unit
 
+searches: $(STAMP) ## Run small searches, and tests that each search detects known faults; two minutes (BUILT=1)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -q $(if $(BUILT),--built) tests/searches
+
 faults: $(STAMP) ## Run every order of one task's events, with a fault at every call
-	@$(BIN)/python -m tests.faults
+	@$(BIN)/python -m tests.searches.faults
 
 decoders: $(STAMP) ## A thousand odd image files: what is archived, and what Pillow and Chromium show of it
 	@$(BIN)/python -m tests.differential
 
 races: $(STAMP) ## Run sixteen concurrent writers on each of 400 items (ENGINE=dynamodb-local: needs npm and Java)
-	@$(BIN)/python -m tests.races --engine $(or $(ENGINE),moto)
+	@$(BIN)/python -m tests.searches.races --engine $(or $(ENGINE),moto)
 
 soak: $(STAMP) ## Run thousands of tasks under injected faults; 20 minutes (TASKS=10000, SEED=1, BUILT=1)
-	@$(BIN)/python -m tests.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1) $(if $(BUILT),--built)
+	@$(BIN)/python -m tests.searches.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1) $(if $(BUILT),--built)
 
 fuzz: $(STAMP) ## Fuzz all code that parses untrusted input (FOR=seconds, 60)
 	@$(BIN)/python -m scripts.fuzz --seconds $(or $(FOR),60)

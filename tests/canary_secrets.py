@@ -14,27 +14,27 @@ from typing import Any
 
 import pytest
 
-PLANTED: dict[str, str] = {}  # name by secret
+CANARIES: dict[str, str] = {}  # name by secret
 
 
-def plant(name: str, secret: str) -> str:
+def canary(name: str, secret: str) -> str:
     """Registers a value as a secret that must not appear in any output, and returns it."""
-    PLANTED[secret] = name
+    CANARIES[secret] = name
     return secret
 
 
 # Secrets that tests send and store. Each is long and a single word, so that it is found in any context.
-CALLBACK_TOKEN = plant("callback token", "localCallbackToken0123456789abcdefghijklmnopqrst")
-OTHER_TOKEN = plant("refused token", CALLBACK_TOKEN[::-1])
+CALLBACK_TOKEN = canary("callback token", "localCallbackToken0123456789abcdefghijklmnopqrst")
+OTHER_TOKEN = canary("refused token", CALLBACK_TOKEN[::-1])
 API_KEYS = {
-    provider: plant("API key", f"plantedApiKey{number}OfAProvider")
+    provider: canary("API key", f"canaryApiKey{number}OfAProvider")
     for number, provider in enumerate(("flux-kontext", "nanobanana", "acedata"))
 }
-WEBHOOK_KEY = plant("webhook key", "plantedWebhookKeyOfAProvider")
-URL_QUERY = "sig=" + plant("URL query", "plantedSignatureOfAnImageUrl")
+WEBHOOK_KEY = canary("webhook key", "canaryWebhookKeyOfAProvider")
+URL_QUERY = "sig=" + canary("URL query", "canarySignatureOfAnImageUrl")
 # The signature of the documented test vector, which is also in `events/`.
-SIGNATURE = plant("webhook signature", "LWjZ5r+BmSIrvPfebGqC4HGPtU78hS6GFEeNMwBbzRI=")
-plant("local API key", "local-api-key")
+SIGNATURE = canary("webhook signature", "LWjZ5r+BmSIrvPfebGqC4HGPtU78hS6GFEeNMwBbzRI=")
+canary("local API key", "local-api-key")
 
 # Stacks generate their own tokens, which are found by pattern.
 SHAPES = {
@@ -57,7 +57,7 @@ class Leak:
 
 def find_leaks(text: str, where: str) -> Iterator[Leak]:
     """Yields every canary secret in a text once."""
-    for secret, name in PLANTED.items():
+    for secret, name in CANARIES.items():
         if (at := text.find(secret)) >= 0:
             yield Leak(name, where, _context(text, at, at + len(secret)))
     for name, shape in SHAPES.items():
@@ -67,7 +67,7 @@ def find_leaks(text: str, where: str) -> Iterator[Leak]:
 
 def _context(text: str, start: int, end: int) -> str:
     found = f"{text[max(0, start - 60) : start]}*****{text[end : end + 20]}"
-    for secret in PLANTED:
+    for secret in CANARIES:
         found = found.replace(secret, "*****")
     return " ".join(found.split())
 
@@ -144,6 +144,6 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _leaks:
-        terminalreporter.section("planted secrets that turned up", red=True)
+        terminalreporter.section("canary secrets that leaked", red=True)
         for leak in _leaks:
             terminalreporter.line(leak)

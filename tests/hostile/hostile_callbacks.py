@@ -10,13 +10,13 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.canary_secrets import CALLBACK_TOKEN as TOKEN
-from tests.canary_secrets import OTHER_TOKEN, SIGNATURE, plant
+from tests.canary_secrets import OTHER_TOKEN, SIGNATURE, canary
 
 # The documented test vector, and the time at which all of these arrive.
 KEY, TASK_ID, NOW = "k3y", "task12345", 1_700_000_000
 
-PREVIOUS_TOKEN = plant("previous token", "previousCallbackToken0123456789abcdefghijklmnopq")
-OLD_TOKEN = plant("old token", "oldCallbackToken0123456789abcdefghijklmnopqrstuv")
+PREVIOUS_TOKEN = canary("previous token", "previousCallbackToken0123456789abcdefghijklmnopq")
+OLD_TOKEN = canary("old token", "oldCallbackToken0123456789abcdefghijklmnopqrstuv")
 
 SIGNED: tuple[tuple[str, str], ...] = (("x-webhook-timestamp", str(NOW)), ("x-webhook-signature", SIGNATURE))
 JSON_TYPE = ("content-type", "application/json")
@@ -103,7 +103,7 @@ def at(token: str, provider: str = "flux-kontext") -> str:
 
 def sign(key: str, task_id: str = TASK_ID, timestamp: str = str(NOW)) -> str:
     digest = hmac.new(key.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
-    return plant("webhook signature", base64.b64encode(digest).decode())
+    return canary("webhook signature", base64.b64encode(digest).decode())
 
 
 def signed(

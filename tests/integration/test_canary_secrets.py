@@ -1,16 +1,16 @@
-"""The search for planted secrets finds them wherever they are written, and does not spread them."""
+"""The search for canary secrets finds them wherever they are written, and does not spread them."""
 
 import os
 
 import pytest
 
 from local.stack import LOCAL_API_KEY
-from tests.canary_secrets import PLANTED, find_leaks
+from tests.canary_secrets import CANARIES, find_leaks
 from tests.integration.conftest import REPOSITORY
 
 # Made up of two halves, so that no output of these tests holds it.
 SECRET = "known" + "OnlyInside"
-PLANT = 'from tests.canary_secrets import plant\nSECRET = plant("made up", "known" + "OnlyInside")\n'
+PREFIX = 'from tests.canary_secrets import canary\nSECRET = canary("made up", "known" + "OnlyInside")\n'
 
 WAYS = {
     "stdout": "def test_it(): print(SECRET)",
@@ -46,7 +46,7 @@ def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_secret_is_found_wherever_it_is_written(inner: pytest.Pytester, workers: int) -> None:
     for number, source in enumerate(WAYS.values()):
-        inner.makepyfile(**{f"test_way{number}": PLANT + source})
+        inner.makepyfile(**{f"test_way{number}": PREFIX + source})
 
     result = inner.runpytest_subprocess("-q", "-n", str(workers))
 
@@ -62,28 +62,28 @@ def test_a_secret_is_found_wherever_it_is_written(inner: pytest.Pytester, worker
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_without_leaks_passes(inner: pytest.Pytester, workers: int) -> None:
-    inner.makepyfile(PLANT + "import logging\ndef test_it(): logging.getLogger('x').warning('it is %s', SECRET[:-1])")
+    inner.makepyfile(PREFIX + "import logging\ndef test_it(): logging.getLogger('x').warning('it is %s', SECRET[:-1])")
 
     result = inner.runpytest_subprocess("-q", "-n", str(workers))
 
     assert result.ret == pytest.ExitCode.OK
-    assert "planted" not in result.stdout.str()
+    assert "canary secrets" not in result.stdout.str()
 
 
 def test_a_failing_run_stays_one(inner: pytest.Pytester) -> None:
-    inner.makepyfile(PLANT + "def test_it():\n    print(SECRET)\n    assert False")
+    inner.makepyfile(PREFIX + "def test_it():\n    print(SECRET)\n    assert False")
 
     assert inner.runpytest_subprocess("-q", "--tb=no", "--show-capture=no").ret == pytest.ExitCode.TESTS_FAILED
 
 
 def test_a_place_is_told_without_any_secret() -> None:
-    everything = " ".join(PLANTED)
+    everything = " ".join(CANARIES)
 
     leaks = list(find_leaks(everything, "somewhere"))
 
-    assert {leak.name for leak in leaks} == set(PLANTED.values())
-    assert not [secret for secret in PLANTED for leak in leaks if secret in str(leak)]
+    assert {leak.name for leak in leaks} == set(CANARIES.values())
+    assert not [secret for secret in CANARIES for leak in leaks if secret in str(leak)]
 
 
-def test_the_local_stacks_key_is_planted() -> None:
-    assert LOCAL_API_KEY in PLANTED
+def test_the_local_stacks_key_is_a_canary() -> None:
+    assert LOCAL_API_KEY in CANARIES

@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from catchlight.providers import PROVIDERS
 from functions.receive_callback import app
-from tests.canary_secrets import URL_QUERY, WEBHOOK_KEY, plant
+from tests.canary_secrets import URL_QUERY, WEBHOOK_KEY, canary
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.fault_injection import every_aws_fault, every_fault, failing
 from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret, an_event, metric_lines
@@ -342,7 +342,7 @@ def test_strangers_cost_no_call_of_dynamodb(context: LambdaContext) -> None:
 def signed(key: str, task_id: str = "task12345", age: int = 0) -> dict[str, Any]:
     timestamp = str(int(time.time()) - age)
     digest = hmac.new(key.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
-    signature = plant("webhook signature", base64.b64encode(digest).decode())
+    signature = canary("webhook signature", base64.b64encode(digest).decode())
     headers = {"X-Webhook-Timestamp": timestamp, "X-Webhook-Signature": signature}
     return a_callback(SUCCESS) | {"headers": headers}
 

@@ -18,7 +18,7 @@ from catchlight.recovery.rejected_deliveries import PREFIX, RejectedDeliveries, 
 from catchlight_cli.command_line import run as run_command_line
 from catchlight_cli.repair.replaying import Replayed, replay
 from functions.receive_callback import app
-from tests.canary_secrets import OTHER_TOKEN, SIGNATURE, URL_QUERY, WEBHOOK_KEY, plant
+from tests.canary_secrets import OTHER_TOKEN, SIGNATURE, URL_QUERY, WEBHOOK_KEY, canary
 from tests.integration.cli.stacks import a_stack
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import TOKEN, a_callback, a_secret, metric_lines
@@ -31,7 +31,7 @@ SUCCESS = {
 }
 # What no version reads today: a success without a URL.
 UNREADABLE = {"code": 200, "msg": "done", "data": {"taskId": "task12345"}}
-SESSION = plant("cookie", "plantedSessionCookie")
+SESSION = canary("cookie", "canarySessionCookie")
 
 
 @pytest.fixture

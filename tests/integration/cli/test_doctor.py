@@ -306,7 +306,7 @@ def test_a_signature_is_what_the_function_verifies() -> None:
 def test_a_signature_is_kies() -> None:
     headers = signed("task12345", "k3y", datetime.fromtimestamp(1_700_000_000, UTC))
 
-    # The documented vector, put together so that no search for the planted one finds it here.
+    # The documented vector, put together so that no search for the canary finds it here.
     assert headers["x-webhook-signature"].startswith("LWjZ5r+BmSIrvPfebGqC4HGP")
 
 

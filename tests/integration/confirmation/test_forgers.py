@@ -137,7 +137,7 @@ def test_a_forger_with_the_token_changes_nothing_in_the_end(
 def test_a_claim_that_follows_a_correction_at_once_is_not_taken_for_its_result(
     archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found by tests/faults: the forger posts between a correction and what follows from it."""
+    """Found by tests/searches/faults: the forger posts between a correction and what follows from it."""
     forged = archiver.serve("forged", FORGED)
     providers.answers[FLUX_PATH] = failed
     archiver.succeed(forged)

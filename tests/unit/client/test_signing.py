@@ -13,11 +13,11 @@ from botocore.exceptions import NoCredentialsError
 from catchlight.client import TasksClient
 from catchlight.client.signing import SignedRequests
 from catchlight.models import TaskStatus
-from tests.canary_secrets import plant
+from tests.canary_secrets import canary
 
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
-SECRET_KEY = plant("AWS secret key", "plantedAwsSecretKeyOfACaller")
-SESSION_TOKEN = plant("AWS session token", "plantedAwsSessionTokenOfACaller")
+SECRET_KEY = canary("AWS secret key", "canaryAwsSecretKeyOfACaller")
+SESSION_TOKEN = canary("AWS session token", "canaryAwsSessionTokenOfACaller")
 
 
 class Gateway:

@@ -1,0 +1,267 @@
+"""Models the state of an AWS account as a value, and AWS as a function from state and call to the next state.
+
+moto answers every call, once for each distinct pair of state and call: an exploration meets the same pair thousands of
+times, and moto takes 10 ms for the update that DynamoDB makes for a callback.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import boto3
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
+from moto.dynamodb.models import dynamodb_backends
+
+from local.account import ACCOUNT_ID, REGION
+from tests.integration.conftest import TABLE_NAME
+
+TASK = "flux-kontext#task12345"
+BUCKET = "images-bucket"
+
+_ROLE = f"arn:aws:iam::{ACCOUNT_ID}:role/machine"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object in the bucket."""
+
+    key: str
+    sha256: str
+    content_type: str
+    times_written: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """An execution of the state machine."""
+
+    name: str
+    input: str
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """The state of the account: one task's item (DynamoDB's JSON), and all objects, messages and executions so far."""
+
+    item: str | None = None
+    objects: tuple[StoredObject, ...] = ()
+    messages: tuple[str, ...] = ()
+    executions: tuple[Execution, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that a client is about to make. Calls with the same parameters to the same service are equal."""
+
+    service: str
+    operation: str
+    digest: str  # of the parameters
+    client: BaseClient = field(compare=False, repr=False)
+    parameters: dict[str, Any] = field(compare=False, repr=False)
+    body: bytes = field(compare=False, repr=False)
+    make: Callable[[BaseClient, str, dict[str, Any]], Any] = field(compare=False, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        client: BaseClient,
+        operation: str,
+        parameters: dict[str, Any],
+        make: Callable[[BaseClient, str, dict[str, Any]], Any],
+    ) -> "Call":
+        plain = dict(parameters)
+        body = plain.pop("Body").read() if "Body" in plain else b""
+        digest = _digest(json.dumps([plain, hashlib.sha256(body).hexdigest()], sort_keys=True, default=str))
+        return cls(client.meta.service_model.service_name, operation, digest, client, plain, body, make)
+
+    def __str__(self) -> str:
+        return f"{self.service} {self.operation}"
+
+    def execute(self) -> Any:
+        """Makes the call.
+
+        Raises:
+            ClientError: AWS rejects it.
+        """
+        with_body = {**self.parameters, "Body": io.BytesIO(self.body)} if self.body else self.parameters
+        return self.make(self.client, self.operation, with_body)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result of a request: a response or an error response. Two are equal if no caller can distinguish them."""
+
+    digest: str
+    response: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    is_error: bool = field(default=False, compare=False)
+
+    def give(self, call: Call) -> Any:
+        """Returns the response as the client does.
+
+        Raises:
+            ClientError: the answer is an error.
+        """
+        if self.is_error:
+            error: type[ClientError] = call.client.exceptions.from_code(self.response["Error"]["Code"])  # type: ignore[assignment]
+            raise error(self.response, call.operation)  # type: ignore[arg-type] # the stubs have a narrower type
+        return self.response
+
+
+# Ids and times that AWS generates; the functions decide nothing by them.
+_UNREPEATABLE = {"ResponseMetadata", "executionArn", "startDate", "ETag", "LastModified", "VersionId"}
+
+
+class Aws:
+    """The four AWS services of the pipeline, in moto, with the table that the template defines."""
+
+    def __init__(self) -> None:
+        self._table = dynamodb_backends[ACCOUNT_ID][REGION].get_table(TABLE_NAME)
+        self._s3 = boto3.client("s3")
+        self._sqs = boto3.client("sqs")
+        self._step_functions = boto3.client("stepfunctions")
+        self._s3.create_bucket(Bucket=BUCKET)
+        self.queue_url = self._sqs.create_queue(QueueName="archive")["QueueUrl"]
+        self.state_machine = self._make_state_machine()
+        self._bodies: dict[str, bytes] = {}
+        self._answers: dict[tuple[Any, ...], tuple[Any, Answer]] = {}
+        self.calls_made = 0  # by moto itself
+
+    def perform(self, holdings: Holdings, call: Call) -> tuple[Holdings, Answer]:
+        """Returns the account's state after a call and the answer to the caller."""
+        match call.service:
+            case "dynamodb":
+                item, answer = self._ask(call, holdings.item, self._load_item, self._read_item)
+                return replace(holdings, item=item), answer
+            case "s3":
+                objects, answer = self._ask(call, holdings.objects, self._load_objects, self._read_objects)
+                return replace(holdings, objects=_count_writes(holdings.objects, objects, call, answer)), answer
+            case "sqs":
+                sent, answer = self._ask(call, (), self._load_nothing, self._take_messages)
+                return replace(holdings, messages=holdings.messages + sent), answer
+            case "stepfunctions":
+                executions, answer = self._ask(
+                    call, holdings.executions, self._load_executions, lambda: self._read_executions(holdings.executions)
+                )
+                return replace(holdings, executions=executions), answer
+        raise AssertionError(f"the functions call {call.service}, of which the exploration knows nothing")
+
+    def _ask(self, call: Call, held: Any, load: Callable[[Any], None], read: Callable[[], Any]) -> tuple[Any, Answer]:
+        request = (call, held)
+        if request not in self._answers:
+            load(held)
+            self._bodies[hashlib.sha256(call.body).hexdigest()] = call.body
+            try:
+                response, is_error = call.execute(), False
+            except ClientError as exc:
+                response, is_error = dict(exc.response), True
+            answer = Answer(_digest_of_response(response), response, is_error)
+            self._answers[request] = read(), answer
+            self.calls_made += 1
+        return self._answers[request]
+
+    # -------------------------------------------------------------------------------------------- DynamoDB
+
+    # Bypasses the API, which would take three times as long: an exploration does this more often than anything else.
+
+    def _load_item(self, item: str | None) -> None:
+        self._table.items.clear()
+        if item is not None:
+            self._table.put_item(json.loads(item))
+
+    def _read_item(self) -> str | None:
+        (item,) = self._table.all_items() or (None,)
+        return None if item is None else json.dumps(item.to_json()["Attributes"], sort_keys=True)
+
+    # -------------------------------------------------------------------------------------------- S3
+
+    def _load_objects(self, objects: tuple[StoredObject, ...]) -> None:
+        for found in self._s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+            self._s3.delete_object(Bucket=BUCKET, Key=found["Key"])
+        for stored in objects:
+            self._s3.put_object(
+                Bucket=BUCKET,
+                Key=stored.key,
+                Body=self._bodies[stored.sha256],
+                ContentType=stored.content_type,
+                ChecksumAlgorithm="SHA256",
+            )
+
+    def _read_objects(self) -> tuple[StoredObject, ...]:
+        return tuple(
+            self._read_object(found["Key"]) for found in self._s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])
+        )
+
+    def _read_object(self, key: str) -> StoredObject:
+        found = self._s3.get_object(Bucket=BUCKET, Key=key)
+        return StoredObject(key, hashlib.sha256(found["Body"].read()).hexdigest(), found["ContentType"])
+
+    # -------------------------------------------------------------------------------------------- SQS
+
+    def _load_nothing(self, nothing: tuple[()]) -> None:
+        pass
+
+    def _take_messages(self) -> tuple[str, ...]:
+        """Returns the messages just sent.
+
+        Receiving, waiting and redelivery are up to the explorer, which has its own clock.
+        """
+        received = self._sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages", [])
+        for message in received:
+            self._sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        return tuple(message["Body"] for message in received)
+
+    # -------------------------------------------------------------------------------------------- Step Functions
+
+    def _make_state_machine(self) -> str:
+        definition = {"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}
+        return self._step_functions.create_state_machine(
+            name="poll-tasks", definition=json.dumps(definition), roleArn=_ROLE
+        )["stateMachineArn"]
+
+    def _load_executions(self, executions: tuple[Execution, ...]) -> None:
+        self._step_functions.delete_state_machine(stateMachineArn=self.state_machine)
+        self._make_state_machine()
+        for execution in executions:
+            arn = self._step_functions.start_execution(
+                stateMachineArn=self.state_machine, name=execution.name, input=execution.input
+            )["executionArn"]
+            if execution.is_over:
+                self._step_functions.stop_execution(executionArn=arn)
+
+    def _read_executions(self, known: tuple[Execution, ...]) -> tuple[Execution, ...]:
+        """Returns the known executions, then the new ones."""
+        names = {execution.name for execution in known}
+        listed = self._step_functions.list_executions(stateMachineArn=self.state_machine)["executions"]
+        described = (
+            self._step_functions.describe_execution(executionArn=execution["executionArn"])
+            for execution in listed
+            if execution["name"] not in names
+        )
+        return known + tuple(Execution(found["name"], found["input"]) for found in described)
+
+
+def _count_writes(
+    before: tuple[StoredObject, ...], after: tuple[StoredObject, ...], call: Call, answer: Answer
+) -> tuple[StoredObject, ...]:
+    """Counts how often each object was written, which the bucket does not report: each write is a version."""
+    counts = {stored.key: stored.times_written for stored in before}
+    if call.operation == "PutObject" and not answer.is_error:
+        key = call.parameters["Key"]
+        counts[key] = counts.get(key, 0) + 1
+    return tuple(replace(stored, times_written=counts[stored.key]) for stored in after)
+
+
+def _digest_of_response(response: dict[str, Any]) -> str:
+    known = {name: part for name, part in response.items() if name not in _UNREPEATABLE}
+    if "Successful" in known:  # SQS returns each accepted message with a generated id
+        known["Successful"] = [entry["Id"] for entry in known["Successful"]]
+    return _digest(json.dumps(known, sort_keys=True, default=str))
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

@@ -1,0 +1,225 @@
+"""Runs the real functions in one harness, with scheduled AWS calls, a controlled clock and scripted providers."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from catchlight.archiving.url_refresher import UrlRefresher
+from catchlight.aws.clients import AwsClients
+from catchlight.aws.secrets import RotatingSecret
+from catchlight.dispatch import Dispatcher
+from catchlight.errors import ImageGoneError, ImageRejectedError
+from catchlight.images.stream import ImageStream
+from catchlight.polling.provider_client import ProviderClient
+from catchlight.polling.status_lookup import StatusLookup
+from catchlight.recovery.reconcile import Reconciliation
+from catchlight.recovery.redrive import Redrive
+from catchlight.tasks.images import TaskImages
+from catchlight.tasks.registration import Registry
+from catchlight.tasks.table import TasksTable
+from functions.archive_images import app as archive_images
+from functions.dispatch_changes import app as dispatch_changes
+from functions.poll_tasks import app as poll_tasks
+from functions.receive_callback import app as receive_callback
+from local.events.filters import EventFilter
+from local.moto.patches import put_object_as_s3_does
+from local.template.expand import Template, load_template
+from tests.conftest import FakeLambdaContext
+from tests.fake_http import FakeHttp
+from tests.integration.conftest import REPOSITORY, TABLE_NAME, a_store, an_account
+from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret
+from tests.searches.faults.account import BUCKET, TASK, Answer, Aws
+from tests.searches.faults.invocations import ExternalRequest, Inline, Player
+from tests.searches.faults.provider import ORIGIN, PAGE, PICTURES, TASK_ID, answer, fetched
+from tests.searches.faults.scenarios import Scenario
+
+_FUNCTIONS = (receive_callback, dispatch_changes, poll_tasks, archive_images)
+_GIVE_UP_AFTER_SECONDS = 6 * 3600
+# Requests to others than the four AWS services, and an answer to one of them.
+ASK_PROVIDER = ExternalRequest("ask the provider")
+FETCH_ORIGIN = ExternalRequest("fetch the origin")
+CONSUME_MESSAGE = ExternalRequest("consume the message")
+GONE = Answer("gone")
+
+_context = FakeLambdaContext()
+
+
+class Harness:
+    """The functions, AWS, and a provider with the scenario's answers."""
+
+    def __init__(self, template: Template, patches: pytest.MonkeyPatch) -> None:
+        a_store(template)
+        self.aws = Aws()
+        self._clients = AwsClients()
+        self._registry = Registry(TasksTable(TABLE_NAME, self._clients.dynamodb()))
+        self._dispatcher = Dispatcher(
+            self._clients.sqs(),
+            self._clients.step_functions(),
+            archive_queue_url=self.aws.queue_url,
+            state_machine=self.aws.state_machine,
+        )
+        self.player = Player(
+            {
+                "registration": self._register,
+                "callback": lambda body: receive_callback.handler(a_callback(body), _context),
+                "dispatch": self._dispatch,
+                "poll": lambda state: poll_tasks.handler(json.loads(state), _context),
+                "archive": self._archive,
+                "redrive": lambda nonce: self._redrive.redrive(TASK, nonce=nonce),
+                "reconciliation": self._reconcile,
+            }
+        )
+        self._scenario: Scenario | None = None
+        source = template.resources["DispatchChangesFunctionTasksTableStream"]["Properties"]
+        self._filter = EventFilter([found["Pattern"] for found in source["FilterCriteria"]["Filters"]])
+        self._let_through: dict[str, bool] = {}
+        self._patches = patches
+        self._keys = {
+            has_keys: a_secret(f"keys-{has_keys}", json.dumps(PROVIDER_KEYS if has_keys else {}))
+            for has_keys in (True, False)
+        }
+        self._set_environment({"CALLBACK_TOKEN_SECRET": a_secret("token", TOKEN)})
+
+    def prepare(self, scenario: Scenario) -> None:
+        """Sets the functions up with this scenario's settings, as after a deployment."""
+        self._scenario = scenario
+        self.player.forget()
+        self._set_environment(
+            {
+                "PROVIDER_KEYS_SECRET": self._keys[scenario.has_api_key],
+                "GIVE_UP_AFTER_SECONDS": "60" if scenario.gives_up_at_first_poll else str(_GIVE_UP_AFTER_SECONDS),
+            }
+        )
+        for function in _FUNCTIONS:
+            function.dependencies.cache_clear()
+            function.dependencies()
+        self._redrive = self._make_redrive(self._keys[scenario.has_api_key])
+        self._reconciliation = Reconciliation(
+            TABLE_NAME, self._clients.dynamodb(), self._dispatcher, now=lambda: self.player.now
+        )
+
+    def _make_redrive(self, keys: str) -> Redrive:
+        """Creates a Redrive as the command line does."""
+        table = TasksTable(TABLE_NAME, self._clients.dynamodb())
+        client = ProviderClient({}, http=FakeHttp(self.answer))
+        secret = RotatingSecret(keys, self._clients.secrets_manager())
+        status_lookup = StatusLookup(client, secret.provider_keys, now=lambda: self.player.now)
+        return Redrive(
+            table, UrlRefresher(TaskImages(table), status_lookup), self._dispatcher, now=lambda: self.player.now
+        )
+
+    def lets_through(self, record: str) -> bool:
+        """Returns whether the event source's filter passes a stream record on to the dispatcher."""
+        if record not in self._let_through:
+            self._let_through[record] = self._filter.matches(json.loads(record))
+        return self._let_through[record]
+
+    # -------------------------------------------------------------------------------------------- played functions
+
+    def _register(self, _: str) -> None:
+        self._registry.register("flux-kontext", [TASK_ID], now=self.player.now)
+
+    def _dispatch(self, batch: str) -> dict[str, Any]:
+        records = [json.loads(record) for record in json.loads(batch)]
+        answer: dict[str, Any] = dispatch_changes.handler({"Records": records}, _context)
+        return answer
+
+    def _reconcile(self, _: str) -> None:
+        """Does the hourly run's work after counting. All tasks are overdue."""
+        for batches in (
+            self._reconciliation.restart_polling(timedelta(0)),
+            self._reconciliation.repeat_archiving(timedelta(0)),
+        ):
+            for _batch in batches:
+                pass
+
+    def _archive(self, messages: str) -> None:
+        answer = archive_images.handler(json.loads(messages), _context)
+        if not answer["batchItemFailures"]:
+            self.player.ask(CONSUME_MESSAGE)  # Lambda does this after the function has returned
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        """Returns the provider's response to a request."""
+        assert self._scenario is not None
+        answers, number = self._scenario.answers, 0
+        # If the answer never changes, the moment of the request does not matter.
+        if len(answers) > 1:
+            number = int(self.player.ask(ASK_PROVIDER).digest)
+        return answer(answers[number])
+
+    def fetch(self, url: str) -> ImageStream:
+        """Returns the image at a URL."""
+        assert self._scenario is not None
+        picture = PICTURES[url]
+        if picture == PAGE:
+            raise ImageRejectedError("not an image")
+        if self._scenario.origin_dies and picture == ORIGIN and self.player.ask(FETCH_ORIGIN) == GONE:
+            raise ImageGoneError("the server answers 404")
+        return fetched(picture)
+
+    def _set_environment(self, changes: dict[str, str]) -> None:
+        environment = {
+            "TASKS_TABLE": TABLE_NAME,
+            "IMAGES_BUCKET": BUCKET,
+            "ARCHIVE_QUEUE_URL": self.aws.queue_url,
+            "POLL_TASKS_STATE_MACHINE": self.aws.state_machine,
+            "FIRST_POLL_AFTER_SECONDS": "60",
+            "POLL_INTERVAL_SECONDS": "30",
+            "SLOW_POLL_AFTER_SECONDS": "900",
+            "SLOW_POLL_INTERVAL_SECONDS": "120",
+            "ADDITIONAL_IMAGE_HOSTS": "",
+            "PROVIDER_BASE_URLS": "",
+        }
+        for name, value in (environment | changes).items():
+            self._patches.setenv(name, value)
+
+
+class _Fetcher:
+    """Replaces the ImageFetcher."""
+
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
+
+    def fetch(self, url: str, allowed_hosts: Iterable[str], **_: Any) -> ImageStream:
+        return self._harness.fetch(url)
+
+
+@contextmanager
+def a_harness() -> Iterator[Harness]:
+    """Provides a harness with its own AWS account."""
+    with (
+        an_account(),
+        put_object_as_s3_does(),
+        pytest.MonkeyPatch.context() as patches,
+    ):
+        harness = Harness(load_template(REPOSITORY / "template.yaml", {}), patches)
+        http = FakeHttp(harness.answer)
+        for function in (poll_tasks, archive_images):
+            patches.setattr(
+                function,
+                "ProviderClient",
+                lambda base_urls, **how: ProviderClient(base_urls, http=http, **how),
+            )
+        patches.setattr(archive_images, "ImageFetcher", lambda: _Fetcher(harness))
+        for name, module in list(sys.modules.items()):
+            if name.startswith(("functions.", "catchlight.")) and name != "catchlight.models":
+                if hasattr(module, "ThreadPoolExecutor"):
+                    patches.setattr(module, "ThreadPoolExecutor", Inline)
+                if hasattr(module, "utc_now"):
+                    patches.setattr(module, "utc_now", lambda: harness.player.now)
+        # Functions run thousands of times and log the same lines each time.
+        logging.disable(logging.CRITICAL)
+        try:
+            with harness.player.takes_calls():
+                yield harness
+        finally:
+            logging.disable(logging.NOTSET)
+        for function in _FUNCTIONS:
+            function.dependencies.cache_clear()

@@ -1,0 +1,274 @@
+"""Models the pipeline around one task: events in transit, the functions that receive them, and their effects."""
+
+import functools
+import json
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import TypeVar
+
+from tests.searches.faults import harness
+from tests.searches.faults.account import TASK, Answer, Call, Holdings
+from tests.searches.faults.checks import Violation, check_change, plain
+from tests.searches.faults.invocations import Ended, Fault, Invocation, Request
+from tests.searches.faults.provider import as_text
+from tests.searches.faults.scenarios import Scenario
+
+NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
+# The archive queue's maxReceiveCount.
+MAX_RECEIVES = 5
+
+T = TypeVar("T")
+
+_FIRST_SEQUENCE_NUMBER = 10**20
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message of the archive queue. It is in flight until it is consumed or moved to the dead-letter queue."""
+
+    receives: int = 1
+    is_consumed: bool = False
+    is_dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Polls:
+    """The progress of a state machine execution."""
+
+    state: str  # the state that each round passes to the next
+    seconds: int = 0  # of all rounds and attempts so far
+
+
+class Pipeline:
+    """The pipeline's state. All its parts are immutable values, so a shallow copy is independent."""
+
+    def __init__(self, harness: harness.Harness, scenario: Scenario) -> None:
+        self._harness = harness
+        self._scenario = scenario
+        self.violations: tuple[Violation, ...] = ()  # of all changes
+        self.holdings = Holdings()
+        self.invocations: tuple[Invocation, ...] = ()  # each waits at a request
+        self.origin_is_dead = False
+        self.sent = 0  # number of callbacks sent
+        self.acknowledged: frozenset[int] = frozenset()  # indices of the callbacks answered with 200
+        self.stream: tuple[str, ...] = ()  # records that were not delivered yet
+        self.batches: tuple[tuple[str, ...], ...] = ()  # records that were not dispatched, in order
+        self.messages: tuple[Message, ...] = ()
+        self._records = 0  # number of records written to the stream
+        self._asked = 0  # number of requests to the provider, if its answers differ
+        self._polls: tuple[Polls, ...] = ()
+        if scenario.is_registered:
+            self._begin("registration 1", "", 0)
+        if scenario.operator:
+            # Late enough that every task counts as overdue.
+            self._begin(f"{scenario.operator} 1", "nonce", 8 * 3600)
+        for index in range(len(scenario.callbacks)):
+            self._deliver(index, 0)
+
+    def values(self) -> tuple[object, ...]:
+        """Returns all values on which the future depends."""
+        return (
+            *(self.holdings, self.invocations, self.origin_is_dead, self.sent, self.acknowledged),
+            *(self.stream, self.batches, self.messages, self._records, self._asked, self._polls),
+        )
+
+    def copy(self) -> "Pipeline":
+        """Returns a copy in the same state, without violations."""
+        other = copy(self)
+        other.violations = ()
+        return other
+
+    # -------------------------------------------------------------------------------------------- invocations
+
+    def put(self, invocation: Invocation) -> None:
+        """Continues an invocation until its next request or its end."""
+        ended = self._harness.player.next_of(invocation)
+        if isinstance(ended, Ended):
+            self.settle(invocation, ended)
+        else:
+            self.invocations = tuple(sorted((*self.invocations, invocation), key=lambda each: each.name))
+
+    def take_out(self, invocation: Invocation) -> Request:
+        """Removes an invocation and returns its next request. It is in progress again after `put`."""
+        self.invocations = tuple(found for found in self.invocations if found != invocation)
+        request = self._harness.player.next_of(invocation)
+        assert not isinstance(request, Ended)
+        return request
+
+    def settle(self, invocation: Invocation, ended: Ended | None) -> None:
+        """Applies the effects of an invocation's end on AWS and the provider; None: it crashed."""
+        settle: dict[str, Callable[[Invocation, Ended | None], None]] = {
+            "registration": lambda *_: None,
+            "redrive": lambda *_: None,
+            "reconciliation": lambda *_: None,
+            "callback": self._settle_callback,
+            "dispatch": self._settle_dispatch,
+            "poll": self._settle_poll,
+            "archive": self._settle_archive,
+        }
+        settle[invocation.function](invocation, ended)
+
+    def answer(self, invocation: Invocation, request: Request) -> Answer:
+        match request:
+            case Call():
+                before = self.holdings
+                self.holdings, answer = self._harness.aws.perform(before, request)
+                if self.holdings.item != before.item:
+                    self._note_change(before.item, self.holdings.item, is_redriven=invocation.function == "redrive")
+                self._receive_messages()
+                self._poll_for_new_executions()
+                return answer
+            case harness.ASK_PROVIDER if self._scenario.origin_dies:
+                return Answer(str(int(self.origin_is_dead)))
+            case harness.ASK_PROVIDER:
+                number = self._asked
+                self._asked = min(number + 1, len(self._scenario.answers) - 1)
+                return Answer(str(number))
+            case harness.FETCH_ORIGIN:
+                return harness.GONE if self.origin_is_dead else Answer("there")
+            case harness.CONSUME_MESSAGE:
+                message = replace(self.messages[invocation.index], is_consumed=True)
+                self.messages = _with(self.messages, invocation.index, message)
+                return Answer("consumed")
+        raise AssertionError(f"nobody answers {request}")
+
+    def _begin(self, name: str, event: str, seconds: int) -> None:
+        self.put(Invocation(name, event, NOW + timedelta(seconds=seconds)))
+
+    def _note_change(self, old: str | None, new: str | None, *, is_redriven: bool) -> None:
+        assert new is not None, "nobody deletes items"
+        self.violations += _violations(old, new, is_redriven)
+        record = _record(old, new, self._records)
+        self._records += 1
+        if self._harness.lets_through(record):
+            self.stream += (record,)
+
+    # -------------------------------------------------------------------------------------------- callbacks
+
+    def _deliver(self, index: int, seconds: int) -> None:
+        """Sends a callback.
+
+        Attempts are not limited: providers try four times, which is more than the number of faults.
+        """
+        self._begin(
+            f"callback {index + 1}",
+            as_text(self._scenario.callbacks[index].callback()),
+            10 * (index + 1) + seconds,
+        )
+
+    def _settle_callback(self, invocation: Invocation, ended: Ended | None) -> None:
+        self.sent += bool(_made(invocation))
+        if ended and ended.result and ended.result["statusCode"] == HTTPStatus.OK:
+            self.acknowledged |= {invocation.index}
+        else:
+            self._deliver(invocation.index, (invocation.now - NOW).seconds % 10 + _made(invocation))
+
+    # -------------------------------------------------------------------------------------------- the stream
+
+    def hand_over(self, count: int) -> None:
+        """Delivers a batch that was returned, or this many of the next records. One batch at a time, in order."""
+        if self.batches:
+            batch, self.batches = self.batches[0], self.batches[1:]
+        else:
+            batch, self.stream = self.stream[:count], self.stream[count:]
+        self._begin("dispatch 1", json.dumps(batch), 0)
+
+    def _settle_dispatch(self, invocation: Invocation, ended: Ended | None) -> None:
+        batch = tuple(json.loads(invocation.event))
+        if ended is None or ended.error:
+            # BisectBatchOnFunctionError: an error of the function halves the batch.
+            middle = (len(batch) + 1) // 2
+            self.batches = (*(part for part in (batch[:middle], batch[middle:]) if part), *self.batches)
+        elif failures := ended.result["batchItemFailures"]:
+            numbers = [json.loads(record)["dynamodb"]["SequenceNumber"] for record in batch]
+            first = min(numbers.index(failure["itemIdentifier"]) for failure in failures)
+            self.batches = (batch[first:], *self.batches)
+
+    # -------------------------------------------------------------------------------------------- polling
+
+    def _poll_for_new_executions(self) -> None:
+        for execution in self.holdings.executions[len(self._polls) :]:
+            self._polls += (Polls(execution.input),)
+            self._poll(len(self._polls) - 1)
+
+    def _poll(self, index: int) -> None:
+        """Starts a polling round.
+
+        The length of the state machine's wait before it is left open: the explorer chooses the order.
+        """
+        polls = self._polls[index]
+        self._begin(f"poll {index + 1}", polls.state, 100 + 50 * index + polls.seconds)
+
+    def _settle_poll(self, invocation: Invocation, ended: Ended | None) -> None:
+        index = invocation.index
+        polls = self._polls[index]
+        seconds = polls.seconds + _made(invocation)
+        if ended is None or ended.error:
+            self._polls = _with(self._polls, index, replace(polls, seconds=seconds))
+            self._poll(index)
+        elif ended.result["tasks"]:
+            self._polls = _with(self._polls, index, Polls(json.dumps(ended.result), seconds))
+            self._poll(index)
+        else:
+            over = replace(self.holdings.executions[index], is_over=True)
+            self.holdings = replace(self.holdings, executions=_with(self.holdings.executions, index, over))
+
+    # -------------------------------------------------------------------------------------------- archiving
+
+    def _receive_messages(self) -> None:
+        for _ in self.holdings.messages[len(self.messages) :]:
+            self.messages += (Message(),)
+            self._archive(len(self.messages) - 1)
+
+    def _archive(self, index: int) -> None:
+        """Delivers a message. The time that it was invisible before is left open, too."""
+        receives = self.messages[index].receives
+        record = {
+            "messageId": f"message-{index}",
+            "receiptHandle": f"receipt-{index}-{receives}",
+            "body": self.holdings.messages[index],
+            "attributes": {"ApproximateReceiveCount": str(receives), "SentTimestamp": "1767658625200"},
+            "eventSource": "aws:sqs",
+        }
+        self._begin(f"archive {index + 1}", json.dumps({"Records": [record]}), 300 + 20 * index + receives)
+
+    def _settle_archive(self, invocation: Invocation, ended: Ended | None) -> None:
+        index = invocation.index
+        message = self.messages[index]
+        if message.is_consumed:
+            return
+        if message.receives == MAX_RECEIVES:
+            self.messages = _with(self.messages, index, replace(message, is_dead=True))
+        else:
+            self.messages = _with(self.messages, index, replace(message, receives=message.receives + 1))
+            self._archive(index)
+
+
+def _made(invocation: Invocation) -> int:
+    """Returns the number of requests that an invocation has made.
+
+    Each takes a second, so that repeated requests have another time.
+    """
+    return sum(heard is not Fault.REFUSED for heard in invocation.heard)
+
+
+def _with(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:
+    return (*values[:index], value, *values[index + 1 :])
+
+
+@functools.cache
+def _violations(old: str | None, new: str, is_redriven: bool) -> tuple[Violation, ...]:
+    return tuple(check_change(plain(old), plain(new), is_redriven=is_redriven))
+
+
+@functools.cache
+def _record(old: str | None, new: str, number: int) -> str:
+    """Returns the stream record of a change."""
+    sequence_number = str(_FIRST_SEQUENCE_NUMBER + number)
+    change = {"Keys": {"task": {"S": TASK}}, "NewImage": json.loads(new), "SequenceNumber": sequence_number}
+    if old:
+        change["OldImage"] = json.loads(old)
+    return json.dumps({"eventName": "MODIFY" if old else "INSERT", "dynamodb": change})

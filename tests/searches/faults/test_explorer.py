@@ -1,0 +1,88 @@
+"""The explorer by itself, on states that can be counted by hand."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tests.searches.faults.checks import Harm, Violation
+from tests.searches.faults.explorer import explore, walk
+from tests.searches.faults.invocations import Fault
+
+
+@dataclass(frozen=True)
+class Move:
+    """One of two tokens goes a step further; with a fault it falls to its beginning."""
+
+    token: int
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Two tokens that go three steps each, independently."""
+
+    places: tuple[int, int] = (0, 0)
+    faults_left: int = 0
+    forbidden: tuple[int, int] | None = None
+    is_endless: bool = False
+    violations: tuple[Violation, ...] = ()
+
+    def key(self) -> tuple[object, ...]:
+        return self.places, self.faults_left
+
+    def choices(self) -> list[Move]:
+        movable = [token for token in (0, 1) if self.places[token] < 3]
+        return [Move(token) for token in movable] + [
+            Move(token, Fault.CRASHED_BEFORE) for token in movable if self.faults_left
+        ]
+
+    def after(self, move: Move) -> "Tokens":
+        place = 0 if move.fault else self.places[move.token] + 1
+        places = (place, self.places[1]) if move.token == 0 else (self.places[0], place)
+        if self.is_endless and places == (3, 3):
+            places = (0, 0)
+        broken = (Violation(Harm.WRONG, "forbidden"),) if places == self.forbidden else ()
+        return replace(self, places=places, faults_left=self.faults_left - (move.fault is not None), violations=broken)
+
+    def describe(self, move: Move) -> str:
+        return f"{move.token} from {self.places[move.token]}"
+
+    def check_end(self) -> tuple[Violation, ...]:
+        return ()
+
+
+def test_every_order_of_independent_steps_is_counted() -> None:
+    seen = explore(Tokens())
+
+    assert seen.states == 4 * 4
+    assert len(seen.steps) == 2 * 3 * 4
+    assert seen.orders(with_faults=False) == seen.orders(with_faults=True) == 20  # 6 over 3
+    assert len(seen.endings) == 1
+    assert seen.found == []
+
+
+def test_faults_are_steps_of_their_own() -> None:
+    seen = explore(Tokens(faults_left=1))
+
+    assert seen.states == 2 * 4 * 4
+    assert seen.faults == 2 * 3 * 4
+    assert seen.orders(with_faults=False) == 20
+    assert seen.orders(with_faults=True) > 20
+    assert len(seen.endings) == 2
+
+
+def test_what_does_not_hold_is_told_with_the_shortest_way_to_it() -> None:
+    seen = explore(Tokens(forbidden=(2, 1)), stop_at_first=True)
+
+    assert str(seen.found[0]).splitlines()[0] == "wrong: forbidden"
+    assert len(seen.found[0].trace) == 3
+
+
+def test_an_order_that_never_ends_is_noticed() -> None:
+    with pytest.raises(ValueError, match="never ends"):
+        explore(Tokens(is_endless=True)).orders(with_faults=False)
+
+
+def test_an_order_by_chance_is_repeatable_and_ends() -> None:
+    assert {walk(Tokens(), seed)[0] for seed in range(20)} == {((3, 3), 0)}
+    assert walk(Tokens(faults_left=1), 7) == walk(Tokens(faults_left=1), 7)

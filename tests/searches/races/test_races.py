@@ -1,0 +1,43 @@
+"""Races at a store whose conditional writes are atomic; and that they would notice one whose are not."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from catchlight.tasks.table import TasksTable, UpdateResult
+from local.template.expand import Template, load_template
+from tests.integration.conftest import REPOSITORY, TABLE_NAME, a_store, an_account
+from tests.searches.races.races import Result, run
+
+KEYS, WRITERS = 25, 16
+
+
+@pytest.fixture(scope="module")
+def template() -> Template:
+    return load_template(REPOSITORY / "template.yaml", {})
+
+
+def results(template: Template, keys: int) -> list[Result]:
+    with an_account():
+        return list(run(TABLE_NAME, a_store(template).client, keys=keys, writers=WRITERS))
+
+
+def test_every_race_has_one_winner(template: Template) -> None:
+    for result in results(template, KEYS):
+        assert result == Result(result.name, KEYS, WRITERS, KEYS, KEYS)
+        assert result.is_fine
+
+
+def test_a_store_that_lets_everybody_win_is_noticed(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = TasksTable.update
+
+    def everybody_wins(self: TasksTable, *arguments: Any, **conditions: Any) -> UpdateResult:
+        return replace(update(self, *arguments, **conditions), is_applied=True)
+
+    monkeypatch.setattr(TasksTable, "update", everybody_wins)
+
+    renewals = next(result for result in results(template, 5) if result.name == "renewal")
+
+    assert renewals.with_one_winner == 0
+    assert not renewals.is_fine

@@ -1,0 +1,210 @@
+"""Simulates the senders of requests: users who register tasks, services that call back, and unauthorised clients.
+
+A service waits 15 s for a response, accepts only 200 as success, tries three more times and gives up.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+from tests.searches.soak.bodies import callback_body
+from tests.searches.soak.plans import CallbackPlan, Cut, Registration, TaskPlan
+from tests.searches.soak.reported_state import ReportedState
+from tests.searches.soak.timeline import Timeline
+
+ANSWER_TIMEOUT_SECONDS = 15.0  # real seconds, never scaled
+MAX_ATTEMPTS = 4
+RETRY_AFTER = 10.0
+REGISTERED_LATE_AFTER = 5.0  # seconds after the task's end
+# A guessed token with the length and alphabet of a real one.
+WRONG_TOKEN = "x" * 48
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One request with a callback, and its response if the sender waited for one."""
+
+    task: str
+    says: ReportedState
+    treatment: str
+    attempt: int
+    sent_at: float
+    answered_at: float
+    status: int | None
+    cut: str | None = None
+    error: str | None = None
+    is_authorized: bool = True
+    sha256: str | None = None  # of a truncated body
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__} | {"says": self.says.to_json()}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Delivery":
+        return cls(**document | {"says": ReportedState.from_json(document["says"])})
+
+
+class Callers:
+    """Sends the requests about each task on a timeline.
+
+    Calls `on_through(number)` when no more requests about a task will follow.
+    """
+
+    def __init__(
+        self, stack: Mapping[str, Any], images_url: str, time_scale: float, on_through: Callable[[int], None]
+    ) -> None:
+        """`stack` is the content of the local stack's stack.json."""
+        self._callback_urls: Mapping[str, str] = stack["callback_urls"]
+        self._images_url = images_url
+        self._time_scale = time_scale
+        self._on_through = on_through
+        self._timeline = Timeline(24)
+        self._lock = threading.Lock()
+        self._open: dict[int, int] = {}  # number of outstanding requests by task
+        self.deliveries: list[Delivery] = []
+        self._table_name = stack["table"]
+        self._dynamodb = boto3.Session("local", "local", region_name=stack["region"]).client(
+            "dynamodb",
+            endpoint_url=stack["aws_endpoint_url"],
+            config=Config(proxies={}, max_pool_connections=24, retries={"total_max_attempts": 3}),
+        )
+
+    @property
+    def errors(self) -> list[str]:
+        """Errors of the simulation itself; the list must stay empty."""
+        return self._timeline.errors
+
+    def start(self) -> None:
+        self._timeline.start()
+
+    def stop(self) -> None:
+        self._timeline.stop()
+
+    def begin(self, plan: TaskPlan, ends_at: float) -> None:
+        """Simulates the senders for a task that ends at this moment."""
+        begins_at, scale = time.time(), self._time_scale
+        work: list[tuple[float, Callable[[], None]]] = [
+            (ends_at + after * scale, partial(self._deliver, plan, callback))
+            for callback in plan.callbacks
+            for after in callback.at
+        ]
+        if plan.registration is not Registration.NEVER:
+            late = ends_at + REGISTERED_LATE_AFTER * scale
+            moment = begins_at if plan.registration is Registration.FIRST else late
+            work.append((moment, partial(self._register, plan)))
+        if plan.forgery:
+            work.append((ends_at, partial(self._forge, plan, plan.forgery)))
+        with self._lock:
+            self._open[plan.number] = len(work)
+        if not work:
+            self._on_through(plan.number)
+        for moment, act in work:
+            self._timeline.at(moment, act)
+
+    def _close(self, number: int) -> None:
+        with self._lock:
+            self._open[number] -= 1
+            is_through = self._open[number] == 0
+        if is_through:
+            self._on_through(number)
+
+    # ------------------------------------------------------------------------------------------------ users
+
+    def _register(self, plan: TaskPlan) -> None:
+        now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + ".000Z"
+        item = {
+            "task": {"S": plan.task},
+            "provider": {"S": plan.provider},
+            "taskId": {"S": plan.task_id},
+            "status": {"S": "PENDING"},
+            "rank": {"N": "0"},
+            "registeredAt": {"S": now},
+            "updatedAt": {"S": now},
+        }
+        # A callback may have created the item first.
+        with contextlib.suppress(self._dynamodb.exceptions.ConditionalCheckFailedException):
+            self._dynamodb.put_item(
+                TableName=self._table_name, Item=item, ConditionExpression="attribute_not_exists(task)"
+            )
+        self._close(plan.number)
+
+    # ------------------------------------------------------------------------------------------------ services
+
+    def _deliver(self, plan: TaskPlan, callback: CallbackPlan, attempt: int = 1) -> None:
+        cut = callback.cut if attempt <= callback.cut_attempts else None
+        delivery = self._send(plan, callback.says, str(callback.treatment), attempt, cut)
+        if delivery.status != 200 and attempt < MAX_ATTEMPTS:
+            again_at = time.time() + RETRY_AFTER * self._time_scale
+            self._timeline.at(again_at, partial(self._deliver, plan, callback, attempt + 1))
+        else:
+            self._close(plan.number)
+
+    def _forge(self, plan: TaskPlan, says: ReportedState) -> None:
+        self._send(plan, says, "forged", 1, None, is_authorized=False)
+        self._close(plan.number)
+
+    def _send(
+        self,
+        plan: TaskPlan,
+        says: ReportedState,
+        treatment: str,
+        attempt: int,
+        cut: Cut | None,
+        *,
+        is_authorized: bool = True,
+    ) -> Delivery:
+        url = self._callback_urls[plan.provider]
+        if not is_authorized:
+            url = url.rpartition("/")[0] + "/" + WRONG_TOKEN
+        body = json.dumps(
+            callback_body(plan.provider, plan.task_id, says, self._images_url, is_record_shaped=plan.is_record_shaped)
+        ).encode()
+        if cut is Cut.BODY:
+            body = body[: len(body) // 2]
+        sha256 = hashlib.sha256(body).hexdigest() if cut is Cut.BODY else None
+        sent_at, status, error = time.time(), None, None
+        try:
+            status = post(url, body, cut)
+        except (OSError, http.client.HTTPException) as exc:
+            error = type(exc).__name__
+        delivery = Delivery(
+            plan.task, says, treatment, attempt, sent_at, time.time(), status, cut, error, is_authorized, sha256
+        )
+        self.deliveries.append(delivery)
+        return delivery
+
+
+def post(url: str, body: bytes, cut: Cut | None) -> int | None:
+    """Sends a callback and returns the response's status; None if the delivery is cut before a response.
+
+    Raises:
+        OSError, HTTPException: there was no response in time.
+    """
+    parts = urlsplit(url)
+    assert parts.hostname
+    if cut in (Cut.CONNECTION, Cut.ANSWER):
+        head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        sent = body if cut is Cut.ANSWER else body[: len(body) // 2]
+        with socket.create_connection((parts.hostname, parts.port or 80), ANSWER_TIMEOUT_SECONDS) as stream:
+            stream.sendall(head.encode() + sent)
+        return None
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=ANSWER_TIMEOUT_SECONDS)
+    try:
+        connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
+        status: int = connection.getresponse().status
+    finally:
+        connection.close()
+    return status

@@ -1,0 +1,103 @@
+"""Controls a soak test from its first task until nothing changes any more."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from local.stack import LocalStack
+from tests.searches.soak.external_process import ExternalProcess
+from tests.searches.soak.history import Recorder
+from tests.searches.soak.planning import plan_tasks
+from tests.searches.soak.report import Progress, Soak
+
+TERMINAL = frozenset({"ARCHIVED", "INCOMPLETE", "FAILED", "TIMED_OUT"})
+# Without activity for this long the run is over: longer than any invisible pause between two attempts.
+QUIET_SECONDS = 4.0
+
+
+class Controller:
+    """Controls a run from its first task until it is idle."""
+
+    def __init__(
+        self,
+        soak: Soak,
+        stack: LocalStack,
+        external: ExternalProcess,
+        recorder: Recorder,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._soak = soak
+        self._stack = stack
+        self._external = external
+        self._recorder = recorder
+        self._began_at = time.monotonic()
+        self._on_progress = on_progress
+        self._tasks = [plan.task for plan in plan_tasks(soak.seed, soak.tasks)]
+        self._begun = 0
+        self._open: set[int] = set()
+        self.rss_mb: list[int] = []
+
+    def feed(self) -> None:
+        """Starts all tasks, with at most `in_flight` at once."""
+        while self._begun < self._soak.tasks:
+            self._look()
+            for number in range(
+                self._begun, min(self._soak.tasks, self._begun + self._soak.in_flight - len(self._open))
+            ):
+                self._external.begin_task(number)
+                self._open.add(number)
+                self._begun = number + 1
+            time.sleep(0.1)
+
+    def wait_until_quiet(self, phase: str) -> None:
+        """Waits until nothing is outstanding: no request, message, execution or running function."""
+        quiet_since, changes = time.monotonic(), -1
+        while time.monotonic() - quiet_since < QUIET_SECONDS:
+            time.sleep(0.25)
+            self._look(phase)
+            now_changes = len(self._recorder.history.changes)
+            if now_changes != changes or not self._is_idle():
+                quiet_since, changes = time.monotonic(), now_changes
+
+    def report_progress(self, phase: str) -> Progress:
+        """Reports the progress of the run."""
+        seconds = time.monotonic() - self._began_at
+        progress = Progress(phase, self._begun, self._begun - len(self._open), seconds, _rss_mb())
+        self._on_progress(progress)
+        return progress
+
+    def _look(self, phase: str = "playing") -> None:
+        progress = self.report_progress(phase)
+        if progress.seconds > self._soak.max_seconds:
+            raise TimeoutError(f"after {progress.seconds:.0f} s {len(self._open)} tasks are open: {phase}")
+        if len(self.rss_mb) <= progress.ended * 10 // self._soak.tasks:
+            self.rss_mb.append(progress.rss_mb)
+        latest, through = self._recorder.latest(), self._external.through
+        for number in list(self._open):
+            item = latest.get(self._tasks[number])
+            if item.status in TERMINAL if item else number in through:
+                self._open.discard(number)
+
+    def _is_idle(self) -> bool:
+        if len(self._external.through) < self._begun:
+            return False
+        if any(function.busy() for function in self._stack.functions.values()):
+            return False
+        attributes = self._stack.boto3_client("sqs").get_queue_attributes(
+            QueueUrl=self._stack.info["archive_queue_url"], AttributeNames=["All"]
+        )["Attributes"]
+        if any(int(value) for name, value in attributes.items() if name.startswith("ApproximateNumberOfMessages")):
+            return False
+        running = self._stack.boto3_client("stepfunctions").list_executions(
+            stateMachineArn=self._stack.info["state_machine_arn"], statusFilter="RUNNING"
+        )["executions"]
+        return not running
+
+
+def _rss_mb() -> int:
+    """Returns the memory of this process, in which the stack's services run."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0  # not available on this system
+    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmRSS:"))

@@ -1,0 +1,53 @@
+"""Simulates everything outside of the stack in a separate process: services, users and unauthorised clients.
+
+Exchanges JSON lines with its parent process over stdin and stdout; ends when stdin is closed.
+"""
+
+import json
+import sys
+import threading
+import time
+from typing import Any
+
+from tests.searches.soak.callers import Callers
+from tests.searches.soak.planning import plan_task
+from tests.searches.soak.provider import Provider
+
+_output = threading.Lock()
+
+
+def send(**message: Any) -> None:
+    with _output:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    provider = Provider()
+    provider.start()
+    send(base_urls=provider.base_urls, image_host=provider.image_host)
+    begin = json.loads(sys.stdin.readline())
+    seed, time_scale = begin["seed"], begin["time_scale"]
+    callers = Callers(begin["stack"], provider.url, time_scale, on_through=lambda number: send(through=number))
+    callers.start()
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "task" in message:
+            plan = plan_task(seed, message["task"])
+            ends_at = time.time() + plan.ends_after * time_scale
+            provider.create(plan, ends_at)
+            callers.begin(plan, ends_at)
+        else:
+            send(
+                deliveries=[delivery.to_json() for delivery in callers.deliveries],
+                said=[(task, says.to_json(), at) for (task, says), at in provider.said.items()],
+                image_requests=provider.image_requests,
+                polls=provider.polls,
+                errors=callers.errors,
+            )
+    callers.stop()
+    provider.stop()
+
+
+if __name__ == "__main__":
+    main()

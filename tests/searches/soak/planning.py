@@ -1,0 +1,193 @@
+"""Plans tasks at random: the same seed gives the same plans, task by task."""
+
+import random
+import uuid
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import TypeVar
+
+from tests.searches.soak.plans import (
+    ACEDATA,
+    FLUX_KONTEXT,
+    NANOBANANA,
+    REASONS,
+    CallbackPlan,
+    Cut,
+    ImageFate,
+    ImagePlan,
+    PollFault,
+    Registration,
+    TaskPlan,
+    Treatment,
+)
+from tests.searches.soak.reported_state import RUNNING, ReportedState
+
+T = TypeVar("T")
+
+
+def plan_tasks(seed: int, count: int) -> list[TaskPlan]:
+    """Returns the plans of a run."""
+    return [plan_task(seed, number) for number in range(count)]
+
+
+def plan_task(seed: int, number: int) -> TaskPlan:
+    """Returns one task's plan, which depends only on these two numbers."""
+    rng = random.Random(f"{seed}/{number}")
+    provider = _one_of(rng, {FLUX_KONTEXT: 5, NANOBANANA: 3, ACEDATA: 2})
+    digest = blake2b(f"{seed}/{number}".encode(), digest_size=16).hexdigest()
+    task_id = str(uuid.UUID(digest)) if provider == ACEDATA else digest
+    ending = _one_of(rng, {"SUCCEEDED": 86, "FAILED": 12, "PENDING": 2})
+    images = _images(rng, provider, task_id) if ending == "SUCCEEDED" else ()
+    truth = {
+        "SUCCEEDED": ReportedState("SUCCEEDED", tuple(image.path for image in images)),
+        "FAILED": ReportedState("FAILED", reason=rng.choice(REASONS)),
+        "PENDING": RUNNING,
+    }[ending]
+    callbacks = _callbacks(rng, truth, provider, task_id)
+    # Without registration and callback, a task could not become known.
+    may_go_unregistered = any(plan.at for plan in callbacks)
+    registration = _one_of(
+        rng, {Registration.FIRST: 80, Registration.LATE: 12, Registration.NEVER: 8 if may_go_unregistered else 0}
+    )
+    return TaskPlan(
+        number=number,
+        provider=provider,
+        task_id=task_id,
+        truth=truth,
+        ends_after=round(rng.uniform(4, 30), 2),
+        registration=registration,
+        images=images,
+        callbacks=callbacks,
+        poll_faults=_poll_faults(rng),
+        is_record_shaped=provider == NANOBANANA and rng.random() < 0.3,
+        forgery=_falsehood(rng, truth, provider, task_id, "forged") if rng.random() < 0.03 else None,
+    )
+
+
+def _images(rng: random.Random, provider: str, task_id: str) -> tuple[ImagePlan, ...]:
+    kinds = ["result"]
+    if provider == FLUX_KONTEXT and rng.random() < 0.9:
+        kinds = ["origin", "result"]
+    elif provider == ACEDATA:
+        kinds *= rng.choice((1, 1, 2, 4))
+    return tuple(_image(rng, provider, task_id, kind, kinds[:place].count(kind)) for place, kind in enumerate(kinds))
+
+
+def _image(rng: random.Random, provider: str, task_id: str, kind: str, index: int) -> ImagePlan:
+    fate = _one_of(
+        rng,
+        {
+            ImageFate.FINE: 790,
+            ImageFate.SLOW: 40,
+            ImageFate.ERRORS_FIRST: 50,
+            ImageFate.TRUNCATED_FIRST: 40,
+            ImageFate.RESET_FIRST: 20,
+            ImageFate.NOT_YET: 20,
+            ImageFate.STALE: 25,
+            ImageFate.GONE: 10,
+            ImageFate.PAGE: 5,
+        },
+    )
+    extension = rng.choice(("jpg", "png", "webp"))
+    return ImagePlan(
+        path=f"/images/{provider}/{task_id}/{kind}-{index}.{extension}",
+        kind=kind,
+        index=index,
+        format=rng.choice(("JPEG", "PNG", "WEBP")),
+        fate=fate,
+        troubles=rng.choice((1, 1, 2)) if fate in (ImageFate.ERRORS_FIRST, ImageFate.TRUNCATED_FIRST) else 1,
+    )
+
+
+def _callbacks(rng: random.Random, truth: ReportedState, provider: str, task_id: str) -> tuple[CallbackPlan, ...]:
+    if truth is RUNNING:
+        if rng.random() < 0.8:
+            return ()
+        lie = ReportedState("SUCCEEDED", (f"/strange/{provider}/{task_id}/result-0.png",))
+        return (CallbackPlan(lie, Treatment.CONTRADICTED, (0.0,)),)
+    soon = round(rng.uniform(0, 3), 2)
+    treatment = _one_of(
+        rng,
+        {
+            Treatment.NONE: 54,
+            Treatment.DROPPED: 10,
+            Treatment.REPEATED: 9,
+            Treatment.REORDERED: 7,
+            Treatment.CONTRADICTED: 8,
+            Treatment.DELAYED: 6,
+            Treatment.CUT: 6,
+        },
+    )
+    match treatment:
+        case Treatment.DROPPED:
+            return (CallbackPlan(truth, treatment, ()),)
+        case Treatment.REPEATED:
+            gap = rng.choice((0.0, 0.0, 5.0, 40.0))
+            return (
+                CallbackPlan(truth, treatment, tuple(soon + gap * copy for copy in range(rng.choice((2, 2, 3, 5))))),
+            )
+        case Treatment.REORDERED:
+            # The first report, later withdrawn, arrives with or after the last one.
+            first = ReportedState("FAILED", reason=rng.choice([reason for reason in REASONS if reason != truth.reason]))
+            return (
+                CallbackPlan(truth, Treatment.NONE, (soon,)),
+                CallbackPlan(first, treatment, (soon + rng.choice((0.0, 2.0, 20.0)),)),
+            )
+        case Treatment.CONTRADICTED:
+            false = _falsehood(rng, truth, provider, task_id, "strange")
+            false_at = soon + rng.choice((0.0, 10.0, 60.0))
+            # The true callback may be lost, or arrive before or after the false one.
+            true_at = _one_of(rng, {(): 3, (soon,): 4, (soon + 30.0,): 3})
+            return (
+                CallbackPlan(truth, Treatment.NONE if true_at else Treatment.DROPPED, true_at),
+                CallbackPlan(false, treatment, (false_at,)),
+            )
+        case Treatment.DELAYED:
+            return (CallbackPlan(truth, treatment, (round(rng.uniform(150, 600), 2),)),)
+        case Treatment.CUT:
+            return (CallbackPlan(truth, treatment, (soon,), rng.choice(list(Cut)), rng.choice((1, 1, 2, 4))),)
+        case _:
+            return (CallbackPlan(truth, treatment, (soon,)),)
+
+
+def _falsehood(rng: random.Random, truth: ReportedState, provider: str, task_id: str, folder: str) -> ReportedState:
+    """Returns a false report."""
+    if len(truth.paths) > 1 and provider == ACEDATA and rng.random() < 0.5:
+        return ReportedState("SUCCEEDED", truth.paths[:1])  # true, but incomplete
+    if rng.random() < 0.5:
+        return ReportedState("FAILED", reason=rng.choice([reason for reason in REASONS if reason != truth.reason]))
+    return ReportedState("SUCCEEDED", (f"/{folder}/{provider}/{task_id}/result-0.png",))
+
+
+def _poll_faults(rng: random.Random) -> tuple[PollFault, ...]:
+    if rng.random() < 0.75:
+        return ()
+    weights = {
+        PollFault.ERROR: 5,
+        PollFault.BUSY: 1,
+        PollFault.CUT: 3,
+        PollFault.GARBAGE: 2,
+        PollFault.SLOW: 4,
+        PollFault.UNKNOWN: 3,
+        PollFault.LAGGING: 4,
+    }
+    return tuple(_one_of(rng, weights) for _ in range(rng.choice((1, 1, 2, 3))))
+
+
+def _one_of(rng: random.Random, weights: dict[T, int]) -> T:
+    return rng.choices(list(weights), list(weights.values()))[0]
+
+
+def deliveries_by_treatment(plans: Sequence[TaskPlan]) -> dict[Treatment, int]:
+    """Returns the number of planned deliveries of callbacks by treatment, without retries.
+
+    A dropped one counts, too; the first copy of a repeated one does not.
+    """
+    counts = dict.fromkeys(Treatment, 0)
+    for plan in plans:
+        for callback in plan.callbacks:
+            counts[callback.treatment] += 1
+            if len(callback.at) > 1:
+                counts[callback.treatment] += len(callback.at) - 2
+                counts[Treatment.NONE] += 1
+    return counts

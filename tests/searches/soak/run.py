@@ -1,0 +1,169 @@
+"""Runs a soak test: a local stack, simulated clients and services, injected faults; then checks the result."""
+
+import hashlib
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from local import REPOSITORY
+from local.stack import LocalStack
+from local.template.expand import load_template
+from tests.searches.soak.aws_faults import AwsFaults
+from tests.searches.soak.callers import Delivery
+from tests.searches.soak.checks import Violation, check_history
+from tests.searches.soak.controller import Controller
+from tests.searches.soak.ending import Contents, Standing, alarms_missing, check_bucket, check_requests, check_tasks
+from tests.searches.soak.external_process import ExternalProcess
+from tests.searches.soak.fault_schedule import RATES, STREAK_RATE, Killer, outages
+from tests.searches.soak.history import History, Recorder
+from tests.searches.soak.images import image_bytes
+from tests.searches.soak.planning import deliveries_by_treatment, plan_tasks
+from tests.searches.soak.report import Progress, Report, Soak
+from tests.searches.soak.reported_state import ReportedState
+
+
+@dataclass(frozen=True)
+class _Played:
+    """The data that a run leaves for the checks."""
+
+    history: History
+    before: Standing  # after the end of the faults
+    after: Standing  # after a redrive
+    contents: Contents
+    faults: AwsFaults
+    killer: Killer
+    external_report: dict[str, Any]  # the report of the process outside of the stack
+    rss_mb: list[int]
+    redrive_problem: str | None
+
+
+def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) -> Report:
+    """Runs a soak test and checks the result.
+
+    Raises:
+        TimeoutError: it did not become idle within `max_seconds`.
+    """
+    began_at = time.monotonic()
+    played = _play(soak, on_progress)
+    violations, outcomes_before, outcomes = _check(soak, played)
+    return Report(
+        soak=soak,
+        deliveries=deliveries_by_treatment(plan_tasks(soak.seed, soak.tasks)),
+        requests=Counter(
+            str(delivery.status or delivery.error or delivery.cut) for delivery in played.history.deliveries
+        ),
+        polls=played.external_report["polls"],
+        image_requests=sum(played.external_report["image_requests"].values()),
+        calls=played.faults.calls.total(),
+        faults=played.faults.injected,
+        kills=played.killer.kills,
+        outcomes_before=outcomes_before,
+        outcomes=outcomes,
+        dead=Counter(played.before.dead.values()),
+        objects=len(played.contents.objects),
+        acknowledged=sum(delivery.status == 200 for delivery in played.history.deliveries),
+        changes=len(played.history.changes),
+        resolved_by=_resolved_by(played.history),
+        violations=violations,
+        history=played.history,
+        seconds=time.monotonic() - began_at,
+        rss_mb=played.rss_mb,
+    )
+
+
+def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
+    recorder = Recorder()
+    killers: list[Killer] = []  # one, as soon as there are functions to kill
+    faults = AwsFaults(
+        soak.seed,
+        RATES,
+        kill=lambda function, sandbox: killers[0].kill(function, sandbox),
+        streak_rate=STREAK_RATE,
+        outages=outages(soak.seed),
+    )
+    with ExternalProcess() as external, recorder.watching():
+        stack = LocalStack(
+            state_dir=soak.state_dir,
+            time_scale=soak.time_scale,
+            provider_urls=external.base_urls,
+            image_hosts=[external.image_host],
+            simulator=False,
+            parameters=soak.parameters,
+            artefact=soak.artefact,
+            aws_middleware=lambda application: faults.around(recorder.around(application)),
+        )
+        with stack:
+            killers.append(killer := Killer(soak.seed, stack.functions))
+            external.begin(soak, stack.info)
+            controller = Controller(soak, stack, external, recorder, on_progress)
+            faults.begin()
+            killer.start()
+            controller.feed()
+            controller.wait_until_quiet("waiting for the last")
+            killer.stop()
+            faults.end()
+            before = Standing.of(stack, recorder.history)
+            redrive_problem = _redrive(soak)
+            controller.wait_until_quiet("redriving")
+            controller.report_progress("reading what is left")
+            after, contents = Standing.of(stack, recorder.history), Contents.of(stack)
+        external_report = external.report()
+    history = recorder.history
+    history.deliveries = [Delivery.from_json(document) for document in external_report["deliveries"]]
+    history.said = {(task, ReportedState.from_json(says)): at for task, says, at in external_report["said"]}
+    return _Played(
+        history,
+        before,
+        after,
+        contents,
+        faults,
+        killer,
+        external_report,
+        controller.rss_mb,
+        redrive_problem,
+    )
+
+
+def _redrive(soak: Soak) -> str | None:
+    """Runs the operator's redrive command after the faults. Returns an error description, or None."""
+    command = ["-m", "catchlight_cli", "redrive", "--all", "--limit", str(soak.tasks), "--local", "--json"]
+    done = subprocess.run(
+        [sys.executable, *command, "--state-dir", str(soak.state_dir.resolve())],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    (soak.state_dir / "redrive.json").write_text(done.stdout)
+    return f"exit status {done.returncode}: {done.stderr[-1000:]}" if done.returncode else None
+
+
+def _check(soak: Soak, played: _Played) -> tuple[list[Violation], Counter[str], Counter[str]]:
+    plans, history = plan_tasks(soak.seed, soak.tasks), played.history
+    images = {image.path: hashlib.sha256(image_bytes(image)).hexdigest() for plan in plans for image in plan.images}
+    template = load_template(REPOSITORY / "template.yaml", soak.parameters, {})
+    stuck, outcomes_before = check_tasks(plans, played.before, history, is_repaired=False)
+    unrepaired, outcomes = check_tasks(plans, played.after, history, is_repaired=True)
+    violations = [
+        *stuck,
+        *unrepaired,
+        *check_bucket(played.after, played.contents, history, images),
+        *check_requests(played.external_report["image_requests"]),
+        *check_history(history, images),
+        *(Violation("dead letters raise an alarm", queue, "no alarm watches it") for queue in alarms_missing(template)),
+        *(Violation("the soak itself works", "", error) for error in played.external_report["errors"]),
+    ]
+    if played.redrive_problem:
+        violations.append(Violation("what is left can be redriven", "", played.redrive_problem))
+    return violations, outcomes_before, outcomes
+
+
+def _resolved_by(history: History) -> Counter[str]:
+    first: dict[str, str] = {}
+    for change in history.changes:
+        if change.after and change.after.reported_by and change.after.status != "TIMED_OUT":
+            first.setdefault(change.task, change.after.reported_by)
+    return Counter(first.values())

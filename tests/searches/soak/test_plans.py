@@ -1,0 +1,83 @@
+"""Plans of tasks: repeatable, of every kind, and in the services' own words."""
+
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+from PIL import Image
+
+from catchlight.images.formats import read_image_facts
+from catchlight.providers import PROVIDERS
+from tests.searches.soak.bodies import callback_body
+from tests.searches.soak.images import image_bytes
+from tests.searches.soak.planning import deliveries_by_treatment, plan_task, plan_tasks
+from tests.searches.soak.plans import (
+    Cut,
+    ImageFate,
+    PollFault,
+    Registration,
+    Treatment,
+)
+from tests.searches.soak.reported_state import ReportedState
+
+PLANS = plan_tasks(seed=1, count=2000)
+
+
+def test_the_same_seed_plans_the_same_tasks() -> None:
+    assert plan_tasks(seed=1, count=50) == PLANS[:50]
+    assert plan_tasks(seed=2, count=50) != PLANS[:50]
+
+
+def test_a_plan_does_not_depend_on_how_many_there_are() -> None:
+    assert plan_task(1, 1234) == PLANS[1234]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_at_least_a_fifth_of_the_deliveries_does_not_arrive_as_it_should(seed: int) -> None:
+    counts = deliveries_by_treatment(plan_tasks(seed, 500))
+
+    assert counts[Treatment.NONE] / sum(counts.values()) < 0.8
+
+
+def test_everything_happens() -> None:
+    assert all(deliveries_by_treatment(PLANS).values())
+    assert {plan.registration for plan in PLANS} == set(Registration)
+    assert {plan.ending for plan in PLANS} == {"ARCHIVED", "INCOMPLETE", "FAILED", "TIMED_OUT"}
+    assert {image.fate for plan in PLANS for image in plan.images} == set(ImageFate)
+    assert {fault for plan in PLANS for fault in plan.poll_faults} == set(PollFault)
+    assert {callback.cut for plan in PLANS for callback in plan.callbacks} == {*Cut, None}
+    assert any(plan.forgery for plan in PLANS)
+
+
+def test_callbacks_say_in_their_services_words_what_is_planned() -> None:
+    for plan in PLANS[:300]:
+        for callback in plan.callbacks:
+            body = callback_body(
+                plan.provider,
+                plan.task_id,
+                callback.says,
+                "http://127.0.0.1:1",
+                is_record_shaped=plan.is_record_shaped,
+            )
+            report = PROVIDERS[plan.provider].parse_callback(
+                json.loads(json.dumps(body)), received_at=datetime.now(UTC)
+            )
+            reason = report.failure.reason.value if report.failure else None
+            assert report.task == plan.task
+            assert (
+                ReportedState.of_urls(report.status.value, [image.url for image in report.images], reason)
+                == callback.says
+            )
+
+
+def test_images_are_real_and_each_is_another() -> None:
+    images = [image for plan in PLANS for image in plan.images]
+    contents = [image_bytes(image) for image in images]
+
+    assert len(set(contents)) == len(images) > 2000
+    for image, content in list(zip(images, contents, strict=True))[:100]:
+        facts = read_image_facts(io.BytesIO(content), len(content))
+        opened = Image.open(io.BytesIO(content))
+        opened.load()
+        assert (opened.format, opened.size) == (image.format, (facts.width, facts.height))
