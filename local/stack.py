@@ -16,7 +16,6 @@ from wsgiref.types import WSGIApplication
 from botocore.credentials import Credentials
 from moto.dynamodb.models import dynamodb_backends
 from moto.sqs.models import sqs_backends
-from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local import REPOSITORY, LocalStackError, state_dir
 from local.account import ACCOUNT_ID, REGION
@@ -316,6 +315,8 @@ def _provider_ids() -> list[str]:
 
 def _stop_executions() -> None:
     """Stops running executions: they are threads of this process and must not continue in the next stack."""
+    from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+
     for machine in stepfunctions_parser_backends[ACCOUNT_ID][REGION].state_machines:
         for execution in machine.executions:
             if execution.status == "RUNNING":
