@@ -1,9 +1,16 @@
 """Runs moto's server, corrected where it differs from AWS."""
 
-import enum
 import importlib
 import sys
+from enum import StrEnum
 from types import ModuleType
+
+
+class _JobStatus(StrEnum):
+    """The states in which a job of AWS Batch ends."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
 
 
 def _import_step_functions() -> None:
@@ -12,7 +19,7 @@ def _import_step_functions() -> None:
     It needs one enumeration of Batch, which imports EC2 with its catalogues: a quarter of the time that a start takes.
     """
     batch, utils = ModuleType("moto.batch"), ModuleType("moto.batch.utils")
-    utils.JobStatus = enum.StrEnum("JobStatus", {"SUCCEEDED": "SUCCEEDED", "FAILED": "FAILED"})  # type: ignore[attr-defined]
+    utils.JobStatus = _JobStatus  # type: ignore[attr-defined]
     stand_ins = {module.__name__: module for module in (batch, utils) if module.__name__ not in sys.modules}
     sys.modules.update(stand_ins)
     try:

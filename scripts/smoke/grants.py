@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from local import LocalStackError
 from local.account import ACCOUNT_ID
 from local.account import REGION as LOCAL_REGION
-from local.permissions import Grant, PermissionRequest, decide
+from local.permissions.decision import Grant, PermissionRequest, decide
 from local.permissions.grants import statement_grants
 from local.permissions.required import condition_values, required_permissions
 from local.template.expand import Template

@@ -8,7 +8,7 @@ import pytest
 
 from local import REPOSITORY
 from local.artefact import Artefact
-from local.permissions import Grant
+from local.permissions.decision import Grant
 from local.template.expand import load_template
 from scripts.smoke.account import Call
 from scripts.smoke.calls import check_calls
