@@ -3,18 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import Phase
 
-from catchlight.models import TaskStatus
-from tests.integration.conftest import Store
 from tests.searches.faults.explorer import explore
 from tests.searches.faults.harness import Harness, a_harness
 from tests.searches.faults.invocations import CRASHES
 from tests.searches.faults.scenarios import SCENARIOS
 from tests.searches.faults.state import State
-from tests.searches.faults.table_machine import WITH_FAULT, check_table
 
-EXAMPLES = 12
 by_name = {scenario.name: scenario for scenario in SCENARIOS}
 
 
@@ -33,10 +28,3 @@ def test_with_a_crash_around_every_call_nothing_is_lost_double_or_wrong(harness:
 
     assert list(map(str, seen.found)) == []
     assert seen.faults >= 6
-
-
-def test_the_table_does_what_its_model_says(store: Store) -> None:
-    steps = check_table(store, examples=EXAMPLES, phases=[Phase.generate])
-
-    assert steps.keys() & set(TaskStatus)
-    assert steps[WITH_FAULT] > EXAMPLES
