@@ -1,6 +1,7 @@
 """CONTRIBUTING, CHANGELOG, SECURITY, the commit hooks and the CI workflow name what exists in this repository."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,12 @@ def test_ci_runs_the_gate() -> None:
 
     assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
     assert (REPOSITORY / ".ci/run").exists()
+
+
+def test_every_folder_of_tests_has_a_make_target() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    folders = {
+        f"tests/{path.relative_to(REPOSITORY / 'tests').parts[0]}" for path in REPOSITORY.glob("tests/**/test_*.py")
+    }
+
+    assert folders == {*settings["tool"]["pytest"]["ini_options"]["testpaths"], "tests/searches"}
