@@ -1,7 +1,6 @@
 """Secrets: rotation without a gap, and strangers who cannot make us ask for them all the time."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
