@@ -1,33 +1,58 @@
 """ServeTasksApi: the tasks API. Submits and registers image generation tasks, and returns their status and images.
 
-Five steps: decode, read, answer, encode, log. API Gateway has authenticated the caller. Refused requests are answered
+API Gateway has authenticated the caller. Powertools' resolver finds the route and validates the request; the routes and
+their responses, as declared here, are also the source of docs/tasks-api.openapi.yaml. Refused requests are answered
 with a problem body (application/problem+json) that says what to do next.
 """
 
-import base64
 import binascii
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache, cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Path, Query
 from aws_lambda_powertools.metrics import MetricUnit
 
+from catchlight.api import problems
+from catchlight.api.documentation import Answer, responses
 from catchlight.api.presigned_urls import S3_CONFIG, PresignedLinks
-from catchlight.api.problems import ACCOUNT_REFUSED, IN_DOUBT, MALFORMED_BODY, UNAVAILABLE, APIError
+from catchlight.api.problems import ACCOUNT_REFUSED, IN_DOUBT, UNAVAILABLE, APIError
 from catchlight.api.queries import TaskQueries
-from catchlight.api.requests import read_body, read_idempotency_key, read_query
-from catchlight.api.schemas import LinkQuery, PageQuery, Registration, ResponseModel, Submission, TaskQuery
-from catchlight.api.tasks_api import TasksApi
+from catchlight.api.requests import (
+    decode_body,
+    invalid_request,
+    malformed_body,
+    read_idempotency_key,
+    refuse_unknown_parameters,
+)
+from catchlight.api.schemas import (
+    IDEMPOTENCY_KEY_PATTERN,
+    LinkQuery,
+    NewTask,
+    PageQuery,
+    RegisteredTasks,
+    Registration,
+    ResponseModel,
+    Submission,
+    TaskPage,
+    TaskQuery,
+    TaskRequest,
+    TaskResponse,
+)
+from catchlight.api.submission_problems import no_such_submission
+from catchlight.api.tasks_api import TasksApi, no_such_task
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret
-from catchlight.errors import SettingsError, StoreUnavailableError
-from catchlight.models import utc_now
+from catchlight.errors import MalformedBodyError, SettingsError, StoreUnavailableError
+from catchlight.models import TASK_ID_PATTERN, utc_now
 from catchlight.observability.failures import report_failure, reports_failures
 from catchlight.observability.metrics import metrics_by
+from catchlight.providers import PROVIDERS
 from catchlight.settings import ServeTasksApiSettings
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.table import TasksTable
@@ -43,44 +68,6 @@ RESERVED_SECONDS = 3
 RETRY_AFTER_SECONDS = 2
 
 logger = Logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The parts of an API Gateway event (HTTP API, payload format 2.0) on which the response depends."""
-
-    route: str
-    path: dict[str, str]
-    query: dict[str, str]
-    headers: dict[str, str]  # names in lower case
-    body: str
-    is_base64_encoded: bool
-    remaining_seconds: float
-
-    def content(self) -> bytes:
-        """Returns the body's bytes.
-
-        Raises:
-            APIError: the event marks the body as base64, but it is not valid base64.
-        """
-        # surrogatepass: a lone surrogate must not fail here; `read_body` rejects it.
-        content = self.body.encode(errors="surrogatepass")
-        if not self.is_base64_encoded:
-            return content
-        try:
-            return base64.b64decode(content, validate=True)
-        except binascii.Error:
-            raise APIError(MALFORMED_BODY, "the body is not base64", advice="Send JSON in UTF-8.") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A successful response, and the task to log."""
-
-    status: HTTPStatus
-    message: ResponseModel | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    task: str | None = None
 
 
 class Dependencies:
@@ -140,65 +127,70 @@ def about(event: dict[str, Any]) -> dict[str, Any]:
 @reports_failures(logger, about)
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Handles a request to the tasks API. Answers with JSON, a redirect or a problem body."""
-    request = decode(event, context)
-    named = about(event)
-    try:
-        response = ROUTES[request.route](request)
-    except APIError as exc:
-        # An error with a cause is not the caller's error alone.
-        write = logger.warning if exc.__cause__ else logger.info
-        error = type(exc.__cause__ or exc).__name__
-        write("refused", problem=exc.problem.name, error=error, detail=str(exc), **named)
-        return refuse(exc)
-    except (StoreUnavailableError, SettingsError) as exc:
-        report_failure(logger, "not answered", exc, **named)
-        return refuse(
-            APIError(
-                UNAVAILABLE,
-                "the table or a secret cannot be read or written at the moment",
-                advice="Send the same request again. If that does not help, the function's log says what is wrong.",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        )
-    logger.info("answered", status=response.status.value, **named | {"task": response.task})
-    return encode(response)
+    # Powertools refuses or converts bodies of other types, but HTTP clients such as curl declare JSON as a form.
+    headers = {**(event.get("headers") or {}), "content-type": "application/json"}
+    return api.resolve({**event, "headers": headers}, context)
 
 
-def decode(event: dict[str, Any], context: "LambdaContext") -> Request:
-    """Extracts the request from the event."""
-    return Request(
-        route=event["routeKey"],
-        path=event.get("pathParameters") or {},
-        query=event.get("queryStringParameters") or {},
-        headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
-        body=event.get("body") or "",
-        is_base64_encoded=bool(event.get("isBase64Encoded")),
-        remaining_seconds=context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS,
-    )
+api = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=decode_body)
+
+Provider = Annotated[str, Path(json_schema_extra={"enum": [*PROVIDERS]})]
+TaskIdInPath = Annotated[str, Path(alias="taskId", json_schema_extra={"pattern": TASK_ID_PATTERN})]
 
 
 # ------------------------------------------------------------------------------------------------ routes
 
 
-def post_tasks(request: Request) -> Response:
+@api.post(
+    "/tasks",
+    operation_id="postTasks",
+    summary="Registers tasks, or submits a request for images",
+    description=(
+        "With `taskIds`, tasks that were submitted elsewhere are registered, so that they are polled for if their "
+        "callbacks get lost.\n\nWith `request`, the request is sent to the provider with the callback URL put in, and "
+        "the task that it makes of it is registered. A callback URL in the request is refused: callbacks belong here.\n"
+    ),
+    responses=responses(
+        {
+            HTTPStatus.OK: Answer("Registered, or known already", RegisteredTasks),
+            HTTPStatus.CREATED: Answer(
+                "Taken by the provider, and registered. The same again for the same key and request",
+                NewTask,
+                {"Location": "Path of the task"},
+            ),
+        },
+        *(problems.MALFORMED_BODY, problems.INVALID_PARAMETER, problems.KEY_MISSING, problems.BODY_TOO_LARGE),
+        *(problems.IN_PROGRESS, problems.IN_DOUBT, problems.INVALID_REQUEST, problems.KEY_USED),
+        *(problems.REQUEST_REFUSED, problems.ACCOUNT_REFUSED, problems.PROVIDER_BUSY, problems.PROVIDER_UNAVAILABLE),
+    ),
+)
+def post_tasks(
+    body: Annotated[TaskRequest, Body()],
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="Required of a submission, and kept with its task. Registering takes it and needs none.",
+            json_schema_extra={"pattern": IDEMPOTENCY_KEY_PATTERN},
+        ),
+    ] = None,
+) -> Response[str | None]:
     """Registers existing tasks of a provider, or submits a new one."""
-    asked = read_body(request.content())
-    if isinstance(asked, Registration):
+    if isinstance(body, Registration):
         # Added to every log line of this request: if the table fails, only some of the tasks may be registered.
-        logger.append_keys(tasks=[f"{asked.provider}#{task_id}" for task_id in asked.task_ids])
-        return Response(HTTPStatus.OK, dependencies().api.register(asked))
-    return submit(asked, read_idempotency_key(request.headers))
+        logger.append_keys(tasks=[f"{body.provider}#{task_id}" for task_id in body.task_ids])
+        return answer(HTTPStatus.OK, dependencies().api.register(body))
+    return submit(body, read_idempotency_key(idempotency_key))
 
 
-def submit(submission: Submission, key: str) -> Response:
+def submit(submission: Submission, key: str) -> Response[str | None]:
     """Submits a generation request to its provider, unless this idempotency key was used before."""
     try:
         new = dependencies().submissions.submit(submission, key)
     except APIError as exc:
         count_and_report(exc, submission.provider, key)
         raise
-    location = {"location": f"/tasks/{new.provider}/{new.task_id}"}
-    return Response(HTTPStatus.CREATED, new, location, task=new.task)
+    return answer(HTTPStatus.CREATED, new, {"location": f"/tasks/{new.provider}/{new.task_id}"}, task=new.task)
 
 
 def count_and_report(error: APIError, provider: str, key: str) -> None:
@@ -220,61 +212,166 @@ def count_and_report(error: APIError, provider: str, key: str) -> None:
         report_failure(logger, message, error.note_error, provider=provider, idempotency_key=key)
 
 
-def list_tasks(request: Request) -> Response:
+@api.get(
+    "/tasks",
+    operation_id="listTasks",
+    summary="Lists tasks, the newest first",
+    description=(
+        "In the order in which the table first heard of them; with `status`, in the order of their last change, "
+        "where a task that changes meanwhile may be met twice or not at all.\n\nA task that somebody put into the "
+        "table without `feed` and `arrivedAt` is listed once there is news of it.\n"
+    ),
+    responses=responses({HTTPStatus.OK: Answer("One page", TaskPage)}, problems.INVALID_PARAMETER),
+)
+def list_tasks(query: Annotated[PageQuery, Query()]) -> Response[str | None]:
     """Returns a page of tasks."""
-    return Response(HTTPStatus.OK, dependencies().api.page(read_query(PageQuery, request.query)))
+    refuse_unknown_parameters(PageQuery, api.current_event.raw_query_string)
+    return answer(HTTPStatus.OK, dependencies().api.page(query))
 
 
-def get_task(request: Request) -> Response:
+@api.get(
+    "/tasks/<provider>/<taskId>",
+    operation_id="getTask",
+    summary="One task, with links to its images",
+    responses=responses(
+        {HTTPStatus.OK: Answer("The task as it is now", TaskResponse)},
+        *(problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.UNREADABLE_ITEM),
+    ),
+)
+def get_task(
+    provider: Provider,
+    taskId: TaskIdInPath,  # noqa: N803 - as in the path
+    query: Annotated[TaskQuery, Query()],
+) -> Response[str | None]:
     """Returns one task, after waiting for it if the query requests that."""
-    query = read_query(TaskQuery, request.query)
-    found = dependencies().api.task(
-        request.path["provider"], request.path["taskId"], query, max_wait_seconds=request.remaining_seconds
-    )
-    return Response(HTTPStatus.OK, found, task=found.task)
+    refuse_unknown_parameters(TaskQuery, api.current_event.raw_query_string)
+    seconds = api.lambda_context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
+    found = dependencies().api.task(provider, taskId, query, max_wait_seconds=seconds)
+    return answer(HTTPStatus.OK, found, task=found.task)
 
 
-def get_image(request: Request) -> Response:
+@api.get(
+    "/tasks/<provider>/<taskId>/images/<image>",
+    operation_id="getImage",
+    summary="Redirects to an archived image",
+    responses=responses(
+        {HTTPStatus.FOUND: Answer("The image is there", headers={"Location": "A link that lives linkSeconds"})},
+        *(problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.NO_SUCH_IMAGE),
+        *(problems.IMAGE_NOT_ARCHIVED, problems.UNREADABLE_ITEM),
+    ),
+)
+def get_image(
+    provider: Provider,
+    taskId: TaskIdInPath,  # noqa: N803
+    image: Annotated[
+        str,
+        Path(
+            description="`{kind}-{index}`, as `result-0`.",
+            json_schema_extra={"pattern": "^(origin|result)-[0-9]{1,2}$"},
+        ),
+    ],
+    query: Annotated[LinkQuery, Query()],
+) -> Response[str | None]:
     """Redirects to a presigned URL of one image."""
-    query = read_query(LinkQuery, request.query)
-    link = dependencies().api.image_link(request.path["provider"], request.path["taskId"], request.path["image"], query)
-    return Response(HTTPStatus.FOUND, headers={"location": link, "cache-control": "no-store"})
+    refuse_unknown_parameters(LinkQuery, api.current_event.raw_query_string)
+    link = dependencies().api.image_link(provider, taskId, image, query)
+    return answer(HTTPStatus.FOUND, headers={"location": link, "cache-control": "no-store"})
 
 
-def delete_submission(request: Request) -> Response:
+@api.delete(
+    "/submissions/<key>",
+    operation_id="giveUpSubmission",
+    summary="Gives up a submission that is in doubt",
+    description="The decision to generate once more, and perhaps to pay twice, is the caller's.\n",
+    responses=responses(
+        {HTTPStatus.NO_CONTENT: Answer("The key is free: the next request under it is sent to the provider")},
+        *(problems.INVALID_PARAMETER, problems.NO_SUCH_SUBMISSION, problems.IN_PROGRESS, problems.NOT_IN_DOUBT),
+    ),
+)
+def delete_submission(
+    key: Annotated[
+        str,
+        Path(
+            description="The `Idempotency-Key` that it was sent with.",
+            json_schema_extra={"pattern": IDEMPOTENCY_KEY_PATTERN},
+        ),
+    ],
+) -> Response[str | None]:
     """Releases the idempotency key of a submission with an unknown outcome, so that it can be submitted again."""
-    dependencies().submissions.give_up(request.path["key"])
+    dependencies().submissions.give_up(key)
     # A warning, because the caller accepts that the images may be paid for twice.
-    logger.warning("submission given up", key=request.path["key"])
-    return Response(HTTPStatus.NO_CONTENT)
-
-
-ROUTES: dict[str, Callable[[Request], Response]] = {
-    "POST /tasks": post_tasks,
-    "GET /tasks": list_tasks,
-    "GET /tasks/{provider}/{taskId}": get_task,
-    "GET /tasks/{provider}/{taskId}/images/{image}": get_image,
-    "DELETE /submissions/{key}": delete_submission,
-}
+    logger.warning("submission given up", key=key)
+    return answer(HTTPStatus.NO_CONTENT)
 
 
 # ------------------------------------------------------------------------------------------------ answers
 
 
-def encode(response: Response) -> dict[str, Any]:
-    """Returns a successful response as an HTTP API response (payload format 2.0)."""
-    headers = dict(response.headers)
-    encoded: dict[str, Any] = {"statusCode": response.status.value, "headers": headers}
-    if response.message is not None:
-        headers["content-type"] = "application/json"
-        encoded["body"] = response.message.model_dump_json(by_alias=True, exclude_none=True)
-    return encoded
+def answer(
+    status: HTTPStatus,
+    message: ResponseModel | None = None,
+    headers: dict[str, str] | None = None,
+    task: str | None = None,
+) -> Response[str | None]:
+    """Returns a successful response, and logs it with the task that it is about."""
+    named = about(api.current_event.raw_event)
+    logger.info("answered", status=status.value, **named | {"task": task})
+    if message is None:
+        return Response(status.value, headers=headers)
+    body = message.model_dump_json(by_alias=True, exclude_none=True)
+    return Response(status.value, "application/json", body, headers=headers)
 
 
-def refuse(error: APIError) -> dict[str, Any]:
-    """Returns an error as an HTTP API response with a problem body (RFC 9457)."""
-    headers = {"content-type": "application/problem+json"}
+def refuse(error: APIError) -> Response[str | None]:
+    """Logs a refused request and returns its problem body (RFC 9457)."""
+    # An error with a cause is not the caller's error alone.
+    write = logger.warning if error.__cause__ else logger.info
+    name = type(error.__cause__ or error).__name__
+    named = about(api.current_event.raw_event)
+    write("refused", problem=error.problem.name, error=name, detail=str(error), **named)
+    return problem_response(error)
+
+
+def problem_response(error: APIError) -> Response[str | None]:
+    """Returns the problem body of an error."""
+    headers = {}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
     # Not pydantic's JSON: a provider's text may contain a lone surrogate, which UTF-8 cannot encode.
-    return {"statusCode": error.problem.status.value, "headers": headers, "body": json.dumps(error.members)}
+    return Response(error.problem.status.value, "application/problem+json", json.dumps(error.members), headers=headers)
+
+
+def unavailable(error: Exception) -> Response[str | None]:
+    """Reports a failed call to AWS and asks the caller to repeat the request."""
+    report_failure(logger, "not answered", error, **about(api.current_event.raw_event))
+    return problem_response(
+        APIError(
+            UNAVAILABLE,
+            "the table or a secret cannot be read or written at the moment",
+            advice="Send the same request again. If that does not help, the function's log says what is wrong.",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
+    )
+
+
+def refuse_invalid(error: RequestValidationError) -> Response[str | None]:
+    """Refuses a request whose query or body is not what its route declares."""
+    return refuse(invalid_request(error.errors()))
+
+
+def refuse_unreadable(error: Exception) -> Response[str | None]:
+    """Refuses a body that is not strict JSON in UTF-8."""
+    return refuse(malformed_body(error))
+
+
+def refuse_path(_: NotFoundError) -> Response[str | None]:
+    """Refuses a path with characters that Powertools' routes do not match; no task and no key has such an id."""
+    return refuse(no_such_submission() if "key" in api.current_event.path_parameters else no_such_task("such a task"))
+
+
+# Not as decorators: theirs have no types.
+api.exception_handler(APIError)(refuse)
+api.exception_handler([StoreUnavailableError, SettingsError])(unavailable)
+api.exception_handler(RequestValidationError)(refuse_invalid)
+api.exception_handler([MalformedBodyError, UnicodeDecodeError, binascii.Error])(refuse_unreadable)
+api.exception_handler(NotFoundError)(refuse_path)

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from scripts.smoke.account import REGION, Account, Answer, Call
 from scripts.smoke.steps import (
@@ -29,11 +29,15 @@ from scripts.smoke.steps import (
 
 def request(route: str, path: Mapping[str, str] | None = None, body: Any = None, **query: str) -> dict[str, Any]:
     """Builds API Gateway's event of a request."""
+    method, _, template = route.partition(" ")
+    raw_path = template.format(**(path or {}))
     return {
         "version": "2.0",
         "routeKey": route,
+        "rawPath": raw_path,
+        "rawQueryString": urlencode(query),
         "headers": {"content-type": "application/json", "idempotency-key": "smoke-1"},
-        "requestContext": {"requestId": "smoke"},
+        "requestContext": {"requestId": "smoke", "stage": "$default", "http": {"method": method, "path": raw_path}},
         "pathParameters": path or {},
         "queryStringParameters": query,
         "body": body and json.dumps(body),

@@ -275,10 +275,13 @@ class MeasuredApi:
     def page(self, query: dict[str, str], position: str) -> Page:
         """Returns the usage of the first, a middle or the last page of a query."""
         self._page = Page()
+        http = {"method": "GET", "path": "/tasks"}
         event = {
             "routeKey": "GET /tasks",
+            "rawPath": "/tasks",
+            "rawQueryString": "",  # needed only to find unknown parameters
             "queryStringParameters": {"limit": str(LIMIT), **query, **self._cursor(query, position)},
-            "requestContext": {"requestId": "1"},
+            "requestContext": {"requestId": "1", "stage": "$default", "http": http},
         }
         with mock.patch.object(app, "dependencies", return_value=self._dependencies):
             began = time.process_time()

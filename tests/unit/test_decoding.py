@@ -1,16 +1,16 @@
 """Events of API Gateway: what is absent, null or empty in them, and what is in them."""
 
 import base64
+import json
 from typing import Any
 
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from catchlight.api.problems import INVALID_REQUEST, APIError
+from catchlight.api.problems import INVALID_REQUEST, MALFORMED_BODY, APIError
 from catchlight.errors import MalformedBodyError, PayloadTooLargeError
 from functions.receive_callback import app as receive_callback
 from functions.serve_tasks_api import app as serve_tasks_api
-from tests.conftest import FakeLambdaContext
 
 NOTHING: list[dict[str, Any]] = [
     {},
@@ -19,40 +19,42 @@ NOTHING: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("event", NOTHING)
-def test_a_request_of_which_nothing_is_told_is_empty(event: dict[str, Any]) -> None:
-    request = serve_tasks_api.decode({"routeKey": "GET /tasks"} | event, FakeLambdaContext(29))
-
-    assert (request.route, request.path, request.query, request.headers) == ("GET /tasks", {}, {}, {})
-    assert (request.body, request.is_base64_encoded, request.content()) == ("", False, b"")
-    assert request.remaining_seconds == 26
-
-
-@pytest.mark.parametrize(("encoded", "content"), [(False, b"YQ=="), (True, b"a")])
-def test_a_request_is_read_as_it_is_told(encoded: bool, content: bytes, context: LambdaContext) -> None:
-    event = {
-        "routeKey": "GET /tasks/{provider}/{taskId}",
-        "pathParameters": {"provider": "acedata", "taskId": "t1"},
-        "queryStringParameters": {"wait": "3"},
-        "headers": {"Idempotency-Key": "k", "x": "y"},
-        "body": "YQ==",
-        "isBase64Encoded": encoded,
-    }
-
-    request = serve_tasks_api.decode(event, context)
-
-    assert (request.path, request.query) == (event["pathParameters"], event["queryStringParameters"])
-    assert request.headers == {"idempotency-key": "k", "x": "y"}
-    assert request.content() == content
-
-
 def test_a_body_that_is_not_the_base64_that_it_claims_to_be_is_refused(context: LambdaContext) -> None:
-    event: dict[str, Any] = {"routeKey": "POST /tasks", "body": "?", "isBase64Encoded": True}
+    event: dict[str, Any] = {"body": "YQ=", "isBase64Encoded": True}
 
-    with pytest.raises(APIError, match="the body is not base64"):
-        serve_tasks_api.decode(event, context).content()
+    answer = serve_tasks_api.handler(post_tasks(**event), context)
+    assert answer["statusCode"] == 400
+    assert json.loads(answer["body"])["type"] == MALFORMED_BODY.type
     with pytest.raises(MalformedBodyError):
         receive_callback.decode(callback(**event))
+
+
+@pytest.mark.parametrize("body", [None, "", "{", "gICA"])
+def test_a_body_that_is_not_json_is_refused(body: str | None, context: LambdaContext) -> None:
+    answer = serve_tasks_api.handler(post_tasks(body=body, isBase64Encoded=body == "gICA"), context)
+
+    assert answer["statusCode"] == 400
+    assert json.loads(answer["body"])["type"] == MALFORMED_BODY.type
+
+
+def test_a_body_is_json_also_if_it_is_declared_as_a_form(context: LambdaContext) -> None:
+    declared = {"content-type": "application/x-www-form-urlencoded"}
+    answer = serve_tasks_api.handler(post_tasks(body='{"provider": "acedata"}', headers=declared), context)
+
+    assert json.loads(answer["body"])["type"] == INVALID_REQUEST.type
+
+
+@pytest.mark.parametrize("path", ['/tasks/acedata/a"b', "/tasks/acedata/t1/images/#", '/submissions/a"b'])
+def test_a_path_that_no_route_matches_is_not_found(path: str, context: LambdaContext) -> None:
+    method = "DELETE" if path.startswith("/submissions") else "GET"
+    event = post_tasks(
+        method, path, pathParameters={"key": "?"} if method == "DELETE" else {"taskId": "?", "provider": "?"}
+    )
+
+    answer = serve_tasks_api.handler(event, context)
+
+    assert answer["statusCode"] == 404
+    assert answer["headers"]["Content-Type"] == "application/problem+json"
 
 
 def test_a_problem_is_told_in_the_log_as_to_the_caller() -> None:
@@ -62,6 +64,12 @@ def test_a_problem_is_told_in_the_log_as_to_the_caller() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ callbacks
+
+
+def post_tasks(method: str = "POST", path: str = "/tasks", **event: Any) -> dict[str, Any]:
+    http = {"method": method, "path": path}
+    context = {"requestId": "r", "stage": "$default", "http": http}
+    return {"routeKey": f"{method} {path}", "rawPath": path, "rawQueryString": "", "requestContext": context, **event}
 
 
 def callback(**event: Any) -> dict[str, Any]:

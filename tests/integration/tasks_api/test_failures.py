@@ -20,7 +20,7 @@ ASKS: dict[str, tuple[str, Any]] = {
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    return [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    return [vars(record) for record in caplog.records if record.levelname == "ERROR" and record.name == "catchlight"]
 
 
 @every_fault

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from functions.serve_tasks_api import app
 from tests.integration.tasks_api.api_harness import Clock, TasksApiHarness
 from tests.integration.tasks_api.pages import encoded, fail, listed, some_tasks
 from tests.integration.tasks_api.test_one_task import a_success, archived
@@ -208,13 +207,3 @@ def test_a_table_that_does_not_answer(api: TasksApiHarness, monkeypatch: pytest.
         assert (answer.status, answer.problem) == (503, "unavailable")
     assert api.submit().problem == "unavailable"
     assert api.ask("DELETE", "/submissions/order-1").problem == "unavailable"
-
-
-def test_every_route_of_the_handler_was_meant(api: TasksApiHarness) -> None:
-    assert app.ROUTES.keys() == {
-        "POST /tasks",
-        "GET /tasks",
-        "GET /tasks/{provider}/{taskId}",
-        "GET /tasks/{provider}/{taskId}/images/{image}",
-        "DELETE /submissions/{key}",
-    }

@@ -4,13 +4,46 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from catchlight.api.problems import APIError
-from catchlight.api.requests import read_body, read_idempotency_key, read_query
-from catchlight.api.schemas import LinkQuery, PageQuery, Registration, Submission, TaskQuery
+from catchlight.api.requests import (
+    decode_body,
+    invalid_request,
+    malformed_body,
+    read_idempotency_key,
+    refuse_unknown_parameters,
+)
+from catchlight.api.schemas import LinkQuery, PageQuery, Registration, Submission, TaskQuery, TaskRequest
+from catchlight.errors import MalformedBodyError
 from catchlight.models import TaskStatus
+
+TASK_REQUEST: TypeAdapter[Any] = TypeAdapter(TaskRequest)
+
+
+def read_query(model: type[BaseModel], parameters: dict[str, str]) -> Any:
+    """Validates a query string as the resolver does."""
+    refuse_unknown_parameters(model, urlencode(parameters))
+    return validated(lambda: model.model_validate(parameters), ("query", "query"))
+
+
+def read_body(content: bytes) -> Any:
+    """Decodes and validates a body as the resolver does."""
+    try:
+        decoded = decode_body(content.decode())
+    except MalformedBodyError as exc:
+        raise malformed_body(exc) from None
+    return validated(lambda: TASK_REQUEST.validate_python(decoded), ("body",))
+
+
+def validated(validate: Callable[[], Any], place: tuple[str, ...]) -> Any:
+    try:
+        return validate()
+    except ValidationError as exc:
+        raise invalid_request([{**error, "loc": (*place, *error["loc"])} for error in exc.errors()]) from None
 
 
 def refused(call: Callable[[], object]) -> tuple[str, dict[str, str]]:
@@ -57,6 +90,13 @@ def test_a_parameter_outside_its_range_is_named(model: Any, name: str, value: st
 @pytest.mark.parametrize("model", [LinkQuery, TaskQuery, PageQuery])
 def test_a_parameter_that_is_not_known_is_a_typing_error(model: Any) -> None:
     assert refused(lambda: read_query(model, {"limits": "1"})) == ("invalid-parameter", {"limits": "is not known"})
+
+
+def test_a_parameter_that_is_there_twice_is_named() -> None:
+    assert refused(lambda: refuse_unknown_parameters(PageQuery, "limit=1&status=FAILED&limit=2")) == (
+        "invalid-parameter",
+        {"limit": "is there twice"},
+    )
 
 
 def test_parameters_that_are_not_given_have_defaults() -> None:
@@ -144,21 +184,21 @@ def test_a_body_is_as_long_as_its_limit() -> None:
 
 @pytest.mark.parametrize("key", ["a", "A-Z_09", "x" * 128])
 def test_a_key_has_the_form_of_a_task_id(key: str) -> None:
-    assert read_idempotency_key({"idempotency-key": key}) == key
+    assert read_idempotency_key(key) == key
 
 
 @pytest.mark.parametrize(
-    ("headers", "problem"),
+    ("key", "problem"),
     [
-        ({}, "idempotency-key-missing"),
-        ({"idempotency-key": ""}, "invalid-parameter"),
-        ({"idempotency-key": "x" * 129}, "invalid-parameter"),
-        ({"idempotency-key": "a b"}, "invalid-parameter"),
-        ({"idempotency-key": "a,b"}, "invalid-parameter"),
+        (None, "idempotency-key-missing"),
+        ("", "invalid-parameter"),
+        ("x" * 129, "invalid-parameter"),
+        ("a b", "invalid-parameter"),
+        ("a,b", "invalid-parameter"),
     ],
 )
-def test_any_other_key_is_refused(headers: dict[str, str], problem: str) -> None:
-    name, errors = refused(lambda: read_idempotency_key(headers))
+def test_any_other_key_is_refused(key: str | None, problem: str) -> None:
+    name, errors = refused(lambda: read_idempotency_key(key))
 
     assert name == problem
-    assert [*errors] == (["Idempotency-Key"] if headers else [])
+    assert [*errors] == ([] if key is None else ["Idempotency-Key"])

@@ -1,7 +1,8 @@
-"""Validates requests to the tasks API strictly: returns a model, or raises an error that lists the invalid fields."""
+"""Decodes the bodies of requests to the tasks API, and names every part of a request that is not what it should be."""
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -12,10 +13,8 @@ from catchlight.api.problems import (
     KEY_MISSING,
     MALFORMED_BODY,
     APIError,
-    Problem,
 )
-from catchlight.api.schemas import FieldProblem, IdempotencyKey, Registration, Submission
-from catchlight.errors import MalformedBodyError
+from catchlight.api.schemas import FieldProblem, IdempotencyKey
 from catchlight.providers.payloads import decode_json
 
 # Enough for the longest prompt and a list of image URLs. Images themselves are not part of a request.
@@ -24,61 +23,46 @@ MAX_BODY_BYTES = 256 * 1024
 MAX_ERRORS = 10
 MAX_PLACE_LENGTH = 100
 
-AnyModel = TypeVar("AnyModel", bound=BaseModel)
-
 _IDEMPOTENCY_KEY: TypeAdapter[str] = TypeAdapter(IdempotencyKey)
 _READ_THE_DOCUMENT = "See docs/tasks-api.openapi.yaml."
 
 
-def read_query(model: type[AnyModel], parameters: Mapping[str, str]) -> AnyModel:
-    """Validates a query string's parameters and returns them as `model`.
+def decode_body(text: str) -> dict[str, Any]:
+    """Decodes the body of `POST /tasks`, which is validated afterwards.
 
     Raises:
-        APIError: invalid-parameter
+        MalformedBodyError: it is not strict JSON.
+        APIError: body-too-large, invalid-request
     """
-    try:
-        return model.model_validate(parameters)
-    except ValidationError as exc:
-        raise _invalid(INVALID_PARAMETER, exc, "Change the query string.") from None
-
-
-def read_body(body: bytes) -> Registration | Submission:
-    """Decodes the body of `POST /tasks` into a registration or a submission.
-
-    Raises:
-        APIError: body-too-large, malformed-body, invalid-request
-    """
-    if len(body) > MAX_BODY_BYTES:
+    # surrogatepass: a lone surrogate must not fail here; `decode_json` rejects it.
+    content = text.encode(errors="surrogatepass")
+    if len(content) > MAX_BODY_BYTES:
         raise APIError(
             BODY_TOO_LARGE,
             f"the body is longer than {MAX_BODY_BYTES} bytes",
             advice="Send URLs of images instead of images.",
         )
-    try:
-        decoded = decode_json(body)
-    except MalformedBodyError as exc:
-        raise APIError(MALFORMED_BODY, str(exc), advice="Send JSON in UTF-8.") from None
-    is_submission, is_registration = (isinstance(decoded, dict) and name in decoded for name in ("request", "taskIds"))
-    if is_submission == is_registration:
+    decoded = decode_json(content)
+    if not isinstance(decoded, dict) or ("request" in decoded) == ("taskIds" in decoded):
         raise APIError(
             INVALID_REQUEST,
             "the body should have either taskIds, to register tasks, or request, to submit one",
             advice=_READ_THE_DOCUMENT,
         )
-    model: type[Registration | Submission] = Submission if is_submission else Registration
-    try:
-        return model.model_validate(decoded)
-    except ValidationError as exc:
-        raise _invalid(INVALID_REQUEST, exc, _READ_THE_DOCUMENT) from None
+    return decoded
 
 
-def read_idempotency_key(headers: Mapping[str, str]) -> str:
-    """Returns the validated `Idempotency-Key` of a submission. Header names must be in lower case.
+def malformed_body(reason: object) -> APIError:
+    """Returns the error for a body that is not strict JSON."""
+    return APIError(MALFORMED_BODY, str(reason), advice="Send JSON in UTF-8.")
+
+
+def read_idempotency_key(key: str | None) -> str:
+    """Returns the validated `Idempotency-Key` of a submission.
 
     Raises:
         APIError: idempotency-key-missing, invalid-parameter
     """
-    key = headers.get("idempotency-key")
     if key is None:
         raise APIError(
             KEY_MISSING,
@@ -97,17 +81,39 @@ def read_idempotency_key(headers: Mapping[str, str]) -> str:
         ) from None
 
 
-def _invalid(problem: Problem, invalid: ValidationError, advice: str) -> APIError:
-    every = invalid.errors(include_url=False, include_context=False, include_input=False)
+def refuse_unknown_parameters(query: type[BaseModel], query_string: str) -> None:
+    """Checks that the query string has only parameters of this model, and each of them once.
+
+    Raises:
+        APIError: invalid-parameter
+    """
+    known = {field.alias for field in query.model_fields.values()}
+    names = [name for name, _ in parse_qsl(query_string, keep_blank_values=True)]
+    wrong = {name: "is not known" for name in names if name not in known}
+    wrong |= {name: "is there twice" for name in names if name in known and names.count(name) > 1}
+    if wrong:
+        raise invalid_request(
+            [{"loc": ("query", "query", name), "type": "", "msg": detail} for name, detail in wrong.items()]
+        )
+
+
+def invalid_request(every: Sequence[Mapping[str, Any]]) -> APIError:
+    """Returns the error for a request with these errors of Powertools' validation.
+
+    The first two parts of an error's `loc` are `query`, `query` or `body` and the tag of `TaskRequest`.
+    """
+    if every[0]["loc"] == ("body",):
+        return malformed_body("the body is empty")
+    is_body = every[0]["loc"][0] == "body"
     places = [error["loc"] for error in every]
     # pydantic does not count malformed items: a list that has only such items is also reported as too short. That
     # second error would mislead.
     found = [error for error in every if error["type"] != "too_short" or not _is_within(error["loc"], places)]
-    errors = tuple(FieldProblem(at=_place(error["loc"]), detail=_detail(error)) for error in found[:MAX_ERRORS])
+    errors = tuple(FieldProblem(at=_place(error["loc"][2:]), detail=_detail(error)) for error in found[:MAX_ERRORS])
     return APIError(
-        problem,
+        INVALID_REQUEST if is_body else INVALID_PARAMETER,
         "; ".join(f"{error.at}: {error.detail}" for error in errors),
-        advice=f"{advice} {_READ_THE_DOCUMENT}" if advice != _READ_THE_DOCUMENT else advice,
+        advice=_READ_THE_DOCUMENT if is_body else f"Change the query string. {_READ_THE_DOCUMENT}",
         errors=errors,
     )
 

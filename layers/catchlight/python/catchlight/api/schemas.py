@@ -6,7 +6,17 @@ Field names are in camelCase, as in the items of the tasks table; absent values 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from catchlight.models import (
@@ -114,6 +124,13 @@ class Submission(RequestModel):
             description="The body that the provider documents, without its callback URL: `prompt` and so on.",
         ),
     ]
+
+
+# A body has either of these members.
+TaskRequest = Annotated[
+    Annotated[Registration, Tag("registration")] | Annotated[Submission, Tag("submission")],
+    Discriminator(lambda body: "registration" if "taskIds" in body else "submission"),
+]
 
 
 class LinkQuery(RequestModel):
@@ -307,3 +324,9 @@ class ProblemBody(ResponseModel):
     provider_reply: ProviderReply | None = None
     task_id: Annotated[str | None, Field(description="A task that exists although the request failed.")] = None
     asked_at: Annotated[str | None, Field(description="When the provider was asked.")] = None
+
+
+class ApiMessage(BaseModel):
+    """A response of API Gateway itself."""
+
+    message: str

@@ -97,13 +97,7 @@ class TasksApi:
         item = self.queries.item(task, wait_seconds=wait_seconds) if is_task_key(task) else None
         if item is None:
             # A caller that looks up many tasks needs to know which one is missing.
-            named = f"{provider_id}/{task_id}" if is_task_key(task) else "such a task"
-            raise APIError(
-                NO_SUCH_TASK,
-                f"nobody has registered {named}, and no callback has come for it",
-                advice="Look at provider and id. If the provider has the task, register it: POST /tasks "
-                '{"provider": "...", "taskIds": ["..."]}.',
-            )
+            raise no_such_task(f"{provider_id}/{task_id}" if is_task_key(task) else "such a task")
         try:
             return stored_task(item)
         except UnreadableItemError as exc:
@@ -112,6 +106,16 @@ class TasksApi:
                 f"the task's item in the table is malformed: {exc}",
                 advice="Somebody has put it there by hand: repair it, or delete it and register the task.",
             ) from exc
+
+
+def no_such_task(named: str) -> APIError:
+    """Returns the error for a task that is not in the table."""
+    return APIError(
+        NO_SUCH_TASK,
+        f"nobody has registered {named}, and no callback has come for it",
+        advice="Look at provider and id. If the provider has the task, register it: POST /tasks "
+        '{"provider": "...", "taskIds": ["..."]}.',
+    )
 
 
 def _not_linked(task: StoredTask, image: Image | None, name: str) -> APIError:
