@@ -2,15 +2,21 @@
 
 It searches everything that Lambda would expose: logs, standard output and error, metrics, and the log files of local
 stacks. Loggers of libraries are included from WARNING on, the level of Lambda's root logger; Catchlight's own at any
-level. A leaked secret fails the run; the report names the place, not the secret.
+level. After each test it searches everything that moto has stored, too: objects, items, messages, executions and
+events. A leaked secret fails the run; the report names the place, not the secret.
 """
 
+import base64
+import functools
+import importlib
 import logging
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -55,14 +61,18 @@ class Leak:
         return f"{self.name} in {self.where}: {self.context}"
 
 
-def find_leaks(text: str, where: str) -> Iterator[Leak]:
-    """Yields every canary secret in a text once."""
-    for secret, name in CANARIES.items():
-        if (at := text.find(secret)) >= 0:
-            yield Leak(name, where, _context(text, at, at + len(secret)))
-    for name, shape in SHAPES.items():
-        if match := shape.search(text):
-            yield Leak(name, where, _context(text, *match.span()))
+def find_leaks(text: str, where: str, *, levels: int = 0, canaries: Mapping[str, str] = CANARIES) -> Iterator[Leak]:
+    """Yields every canary secret in a text once, also if up to `levels` encodings hide it: see `readings`."""
+    found = set()
+    for reading in readings(text, levels=levels):
+        for secret, name in canaries.items():
+            if name not in found and (at := reading.find(secret)) >= 0:
+                found.add(name)
+                yield Leak(name, where, _context(reading, at, at + len(secret)))
+        for name, shape in SHAPES.items():
+            if name not in found and (match := shape.search(reading)):
+                found.add(name)
+                yield Leak(name, where, _context(reading, *match.span()))
 
 
 def _context(text: str, start: int, end: int) -> str:
@@ -70,6 +80,124 @@ def _context(text: str, start: int, end: int) -> str:
     for secret in CANARIES:
         found = found.replace(secret, "*****")
     return " ".join(found.split())
+
+
+# ------------------------------------------------------------------------------------------------ other spellings
+
+
+def readings(text: str, *, levels: int = 4) -> set[str]:
+    """Returns a text as it stands, and as decoders read it that are applied in any order, up to `levels` of them.
+
+    Written without the code under test: a spelling that this code overlooks is found here.
+    """
+    found = new = {text}
+    for _ in range(levels):
+        new = {read(each) for each in new for read in (unquote, _unescaped, _without_nulls, _base64)} - found
+        found = found | new
+    return found
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(?:u([0-9a-fA-F]{4})|(.))", lambda match: chr(int(match[1], 16)) if match[1] else match[2], text)
+
+
+def _without_nulls(text: str) -> str:
+    return text.replace("\0", "")
+
+
+def _base64(text: str) -> str:
+    """Returns what each part of the text means that may be base64. It may begin with characters that are not."""
+    parts = []
+    for match in re.finditer(r"[A-Za-z0-9+/_-]{11,}", text):
+        part = match[0].replace("-", "+").replace("_", "/")
+        for start in range(4):
+            whole = part[start:]
+            whole = whole[:-1] if len(whole) % 4 == 1 else whole + "=" * (-len(whole) % 4)
+            parts.append(base64.b64decode(whole).decode("latin-1"))
+    return "\n".join(parts)
+
+
+# ------------------------------------------------------------------------------------------------ what is stored
+
+# Image URLs are stored with their signatures; no other canary secret may be.
+_MAY_BE_STORED = ("URL query",)
+# JSON in JSON in base64, as a rejected delivery has it.
+_STORED_LEVELS = 3
+_MAX_TEXT_LENGTH = 200_000
+_events: list[str] = []
+_clean: set[int] = set()
+
+
+def stored() -> Iterator[tuple[str, str]]:
+    """Yields the content of moto's services in this process, each with its place. Secrets Manager is left out."""
+    for bucket in _models("s3", "buckets"):
+        for name in list(bucket.keys):
+            for version in bucket.keys.getlist(name):
+                content = getattr(version, "value", b"")  # a delete marker has none
+                yield f"object {name}", f"{name} {content.decode('latin-1')} {getattr(version, 'metadata', '')}"
+    for table in _models("dynamodb", "tables"):
+        for item in list(table.all_items()):
+            yield f"item of {table.name}", str(item.to_json())
+    for queue in _models("sqs", "queues"):
+        for message in list(queue._messages):
+            yield f"message of {queue.name}", message.body
+    for machine in _models("stepfunctions", "state_machines"):
+        for execution in list(machine.executions):
+            yield f"execution of {machine.name}", str(execution.execution_input)
+    yield from (("event", event) for event in _events)
+
+
+def _models(service: str, kind: str) -> Iterator[Any]:
+    module = sys.modules.get(f"moto.{service}.models")
+    if module is None:
+        return
+    for account in list(getattr(module, f"{service}_backends").values()):
+        for backend in list(account.values()):
+            models = getattr(backend, kind)
+            yield from list(models.values() if isinstance(models, dict) else models)
+
+
+def find_stored_leaks(contents: Iterable[tuple[str, str]]) -> Iterator[Leak]:
+    """Yields the canary secrets in stored content, however they are spelt."""
+    canaries = {secret: name for secret, name in CANARIES.items() if name not in _MAY_BE_STORED}
+    for where, content in contents:
+        if hash(content) in _clean:
+            continue
+        # What is longer is an image: no function encodes a secret in one.
+        levels = _STORED_LEVELS if len(content) < _MAX_TEXT_LENGTH else 0
+        leaks = list(find_leaks(content, where, levels=levels, canaries=canaries))
+        yield from leaks
+        if not leaks:
+            _clean.add(hash(content))
+
+
+def _record_events() -> None:
+    """Records the entries of PutEvents, of which moto stores none."""
+    if "moto.core" not in sys.modules:
+        return
+    module = importlib.import_module("moto.events.models")
+    if hasattr(module.EventsBackend.put_events, "__wrapped__"):
+        return
+    put_events: Callable[..., Any] = module.EventsBackend.put_events
+
+    @functools.wraps(put_events)
+    def recorded(backend: Any, events: list[dict[str, Any]]) -> Any:
+        _events.extend(map(str, events))
+        return put_events(backend, events)
+
+    module.EventsBackend.put_events = recorded
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    _record_events()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    # Before the fixtures end, and with them moto's state.
+    _leaks.extend(f"{leak} ({item.nodeid})" for leak in find_stored_leaks(stored()))
+    _events.clear()
 
 
 # ------------------------------------------------------------------------------------------------ searched output
@@ -112,7 +240,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.when == "teardown":
         texts = [*_written.texts, *(content for _, content in report.sections)]
         _written.texts.clear()
-        _leaks.extend(map(str, find_leaks("\n".join(texts), item.nodeid)))
+        _leaks.extend(map(str, find_leaks("\n".join(texts), item.nodeid, levels=1)))
     return report  # type: ignore[return-value]
 
 

@@ -1,9 +1,10 @@
 """ReceiveCallback: verifies a provider's callback and records its report in the tasks table.
 
-Six steps: decode, verify the token, parse, verify the signature, record, answer. Providers treat 200 as success and
-other statuses as failures, which they retry three times. So a report that was written is answered with 200 even if it
-changed nothing, and 5xx is sent only if it could not be written. A delivery with a valid token that cannot be parsed is
-stored in the bucket, to be replayed with a later version that can parse it.
+Six steps: decode, verify the token, parse, verify the signature, record, answer. Once the token is verified, this
+stack's secrets are overwritten in the request, so that nothing that is stored or logged contains them. Providers treat
+200 as success and other statuses as failures, which they retry three times. So a report that was written is answered
+with 200 even if it changed nothing, and 5xx is sent only if it could not be written. A delivery with a valid token that
+cannot be parsed is stored in the bucket, to be replayed with a later version that can parse it.
 """
 
 import base64
@@ -11,7 +12,7 @@ import binascii
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, cached_property
 from http import HTTPStatus
@@ -21,12 +22,13 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
 
 from catchlight.aws.clients import AwsClients
-from catchlight.aws.secrets import RotatingSecret, provider_keys, verify_token
+from catchlight.aws.secrets import Redactor, RotatingSecret, provider_keys, secrets_in, verify_token
 from catchlight.errors import (
     InvalidCallbackError,
     MalformedBodyError,
     PayloadTooLargeError,
     RequestError,
+    SettingsError,
     StoreUnavailableError,
     UnknownProviderError,
 )
@@ -35,7 +37,7 @@ from catchlight.observability import failures
 from catchlight.observability.metrics import metrics_by
 from catchlight.providers import PROVIDERS, find_provider
 from catchlight.providers.payloads import decode_json
-from catchlight.recovery.rejected_deliveries import RejectedDeliveries, RejectedDelivery
+from catchlight.recovery.rejected_deliveries import KEPT_HEADERS, RejectedDeliveries, RejectedDelivery
 from catchlight.settings import ReceiveCallbackSettings
 from catchlight.tasks.reports import Recorded, ReportOutcome, Reports
 from catchlight.tasks.table import TasksTable
@@ -102,6 +104,7 @@ def receive(event: dict[str, Any]) -> dict[str, Any]:
     try:
         request = decode(event)
         verify_token(request.token, dependencies().callback_token.versions())
+        request = redacted(request)
         with unreadable_deliveries_kept(request, event):
             report = parse(request)
         verify_signature(report, request)
@@ -136,6 +139,27 @@ def decode(event: dict[str, Any]) -> CallbackRequest:
         headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
         body=body,
         received_at=utc_now(),
+    )
+
+
+def redacted(request: CallbackRequest) -> CallbackRequest:
+    """Returns the request with the presented token and the configured keys overwritten.
+
+    Raises:
+        StoreUnavailableError: the provider keys could not be read; the provider is to send the callback again.
+    """
+    try:
+        keys = secrets_in(dependencies().provider_keys.current())
+    except SettingsError:
+        keys = iter(())  # no keys are configured
+    redactor = Redactor((request.token, *keys))
+    return replace(
+        request,
+        provider_id=redactor.redact_text(request.provider_id),
+        # The other headers are not stored. The signature is among them, and has to be verified as it was sent.
+        headers=request.headers
+        | {name: redactor.redact_text(request.headers[name]) for name in KEPT_HEADERS if name in request.headers},
+        body=redactor.redact(request.body),
     )
 
 

@@ -1,6 +1,7 @@
 """Builds events and secrets for handlers under test."""
 
 import json
+import sys
 from typing import Any
 
 import boto3
@@ -11,6 +12,16 @@ from tests.integration.conftest import REPOSITORY
 
 TOKEN = CALLBACK_TOKEN
 PROVIDER_KEYS = {provider: {"apiKey": key} for provider, key in API_KEYS.items()}
+
+
+class StandardOutput:
+    """Writes to the standard output of the moment: pytest replaces it for each phase of a test."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def a_secret(name: str, value: str) -> str:

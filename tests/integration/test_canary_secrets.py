@@ -31,7 +31,50 @@ WAYS = {
     "a log file": "def test_it(tmp_path):\n    (tmp_path / 'logs').mkdir()\n"
     "    (tmp_path / 'logs' / 'api.log').write_text('a\\n' + SECRET)",
     "a token of a stack's own": "def test_it(): print('POST /callbacks/acedata/' + 'aZ09' * 12)",
+    "a log message, encoded": "from urllib.parse import quote\ndef test_it(): print(quote('/' + SECRET, safe=''))",
+    "an object": "def test_it(aws):\n    aws('s3').put_object(Bucket='stored', Key='x', Body=SECRET.encode())",
+    "an object's metadata": (
+        "def test_it(aws):\n    aws('s3').put_object(Bucket='stored', Key='x', Body=b'', Metadata={'by': SECRET})"
+    ),
+    "base64 in JSON in an object": (
+        "import base64, json\n"
+        "def test_it(aws):\n"
+        "    body = base64.b64encode(json.dumps({'x': '\\\\/' + SECRET}).encode()).decode()\n"
+        "    aws('s3').put_object(Bucket='stored', Key='x', Body=json.dumps({'body': body}).encode())"
+    ),
+    "an overwritten object": (
+        "def test_it(aws):\n"
+        "    aws('s3').put_bucket_versioning(Bucket='stored', VersioningConfiguration={'Status': 'Enabled'})\n"
+        "    for body in (SECRET, 'x'): aws('s3').put_object(Bucket='stored', Key='x', Body=body.encode())"
+    ),
+    "an item": (
+        "def test_it(aws):\n"
+        "    aws('dynamodb').put_item(TableName='stored', Item={'x': {'S': 'a'}, 'y': {'M': {'z': {'S': SECRET}}}})"
+    ),
+    "a message": (
+        "def test_it(aws):\n"
+        "    url = aws('sqs').create_queue(QueueName='stored')['QueueUrl']\n"
+        "    aws('sqs').send_message(QueueUrl=url, MessageBody='x' + SECRET)"
+    ),
+    "an event": (
+        "import json\n"
+        "def test_it(aws):\n"
+        "    event = {'Source': 'x', 'DetailType': 'x', 'Detail': json.dumps({'x': SECRET})}\n"
+        "    aws('events').put_events(Entries=[event])"
+    ),
 }
+AWS = """
+import boto3, moto, pytest
+@pytest.fixture
+def aws():
+    with moto.mock_aws():
+        boto3.client('s3').create_bucket(Bucket='stored')
+        key = {'AttributeName': 'x', 'AttributeType': 'S'}, {'AttributeName': 'x', 'KeyType': 'HASH'}
+        boto3.client('dynamodb').create_table(
+            TableName='stored', AttributeDefinitions=key[:1], KeySchema=key[1:], BillingMode='PAY_PER_REQUEST'
+        )
+        yield boto3.client
+"""
 
 
 @pytest.fixture
@@ -45,6 +88,7 @@ def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_secret_is_found_wherever_it_is_written(inner: pytest.Pytester, workers: int) -> None:
+    inner.makeconftest(AWS)
     for number, source in enumerate(WAYS.values()):
         inner.makepyfile(**{f"test_way{number}": PREFIX + source})
 

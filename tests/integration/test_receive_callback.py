@@ -24,7 +24,15 @@ from functions.receive_callback import app
 from tests.canary_secrets import URL_QUERY, WEBHOOK_KEY, canary
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.fault_injection import every_aws_fault, every_fault, failing
-from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret, an_event, metric_lines
+from tests.integration.functions import (
+    PROVIDER_KEYS,
+    TOKEN,
+    StandardOutput,
+    a_callback,
+    a_secret,
+    an_event,
+    metric_lines,
+)
 
 BUCKET = "images-bucket"
 SUCCESS = {
@@ -49,16 +57,6 @@ def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
     app.dependencies.cache_clear()
     yield {"token": token, "keys": keys}
     app.dependencies.cache_clear()
-
-
-class StandardOutput:
-    """Writes to the standard output of the moment: pytest replaces it for each phase of a test."""
-
-    def write(self, text: str) -> int:
-        return sys.stdout.write(text)
-
-    def flush(self) -> None:
-        sys.stdout.flush()
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,8 @@ LIMITS: dict[str, object] = {
     "catchlight.aws.batches.MAX_KEYS_PER_GET": 100,
     "catchlight.aws.batches.MAX_MESSAGES_PER_CALL": 10,
     "catchlight.aws.batches.MAX_EVENTS_PER_CALL": 10,
+    "catchlight.aws.dynamodb.BATCH_DEADLINE_SECONDS": 5.0,
+    "catchlight.aws.dynamodb.LONGEST_PAUSE_SECONDS": 1.0,
     "catchlight.api.queries.MAX_KEY_BYTES": 2048,
     "catchlight.api.routes.MAX_PAGE_BYTES": 4 * MIB,
     # Requests to providers and image hosts.

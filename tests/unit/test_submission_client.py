@@ -247,6 +247,10 @@ def test_an_answer_that_is_no_json_has_none(text: str) -> None:
     assert reply_to(lambda _: httpx.Response(200, text=text)).json is None
 
 
+def test_an_answer_may_begin_with_a_byte_order_mark() -> None:
+    assert reply_to(lambda _: httpx.Response(200, content=b'\xef\xbb\xbf{"code": 200}')).json == {"code": 200}
+
+
 def test_an_answer_is_read_up_to_its_limit() -> None:
     assert len(reply_to(lambda _: httpx.Response(200, content=b"x" * 64 * 1024)).text) == 64 * 1024
     with pytest.raises(ProviderUnavailableError, match="longer than 65536 bytes"):

@@ -1,10 +1,8 @@
 """Implements `catchlight import`: registers the tasks listed in a file."""
 
 import argparse
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import io
+from collections.abc import Iterable
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -18,6 +16,7 @@ from catchlight_cli.durations import format_duration
 from catchlight_cli.factories import tasks_table
 from catchlight_cli.output import new_table
 from catchlight_cli.repair.bulk_import import ImportResult, read_file, register, unknown_tasks
+from catchlight_cli.text_input import read_text
 
 _DEFAULT_RATE = 20.0  # tasks a second
 _MAX_RATE = 1000.0
@@ -56,8 +55,7 @@ def run(session: Session) -> ExitStatus:
     Returns FAILURE if the file has invalid lines. They prevent the registration, unless --skip-invalid is given.
     """
     options, output = session.options, session.output
-    with _opened(options.file) as lines:
-        tasks, named, invalid = read_file(lines, provider=options.provider)
+    tasks, named, invalid = read_file(_lines(options.file), provider=options.provider)
     stack = session.stack
     with output.progress() as progress:
         bar = progress.add_task("Looking up", total=len(tasks))
@@ -85,18 +83,17 @@ def run(session: Session) -> ExitStatus:
     return ExitStatus.FAILURE if invalid else ExitStatus.SUCCESS
 
 
-@contextmanager
-def _opened(name: str) -> Iterator[Iterable[str]]:
-    if name == "-":
-        yield sys.stdin
-        return
+def _lines(name: str) -> Iterable[str]:
     try:
-        with Path(name).open(encoding="utf-8-sig", newline="") as file:
-            yield file
+        # Task ids are ASCII: other columns, such as prompts, may be in an encoding that is not known.
+        text = read_text(name, errors="replace")
     except FileNotFoundError:
         raise UsageError(f"There is no file {name}.") from None
-    except (OSError, UnicodeDecodeError) as exc:
+    except OSError as exc:
         raise CatchlightError(f"{name} cannot be read: {exc}") from exc
+    if "\0" in text:
+        raise CatchlightError(f"{name} cannot be read: it is not a text file")
+    return io.StringIO(text, newline="")
 
 
 def render(result: ImportResult, options: argparse.Namespace) -> Iterable[RenderableType]:
@@ -129,7 +126,8 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Registers the tasks listed in a file: CSV whose header has task, or provider and taskId; JSON lines with the same
-names; or one provider#taskId a line. Without --yes it is a dry run. An interrupted import can be repeated: tasks that
-are in the table already are skipped.""",
+Registers the tasks listed in a file: CSV whose header has task, or provider and taskId, separated by commas, semicolons
+or tabs; JSON lines with the same names; or one provider#taskId a line. Case, blanks, - and _ in names are ignored.
+Without --yes it is a dry run. An interrupted import can be repeated: tasks that are in the table already are
+skipped.""",
 )

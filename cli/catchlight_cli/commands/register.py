@@ -1,7 +1,6 @@
 """Implements `catchlight register`: registers tasks that were submitted elsewhere."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -15,6 +14,7 @@ from catchlight.models import Model
 from catchlight_cli.arguments import provider_id, task_id
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.output import new_table
+from catchlight_cli.text_input import STANDARD_INPUT, read_text
 
 
 class Registered(Model):
@@ -46,7 +46,8 @@ def run(session: Session) -> ExitStatus:
 
 
 def _read_task_ids(given: Sequence[str]) -> list[str]:
-    lines = (line.strip() for line in sys.stdin) if list(given) == ["-"] else iter(given)
+    is_piped = list(given) == [STANDARD_INPUT]
+    lines = map(str.strip, read_text(STANDARD_INPUT, errors="replace").splitlines()) if is_piped else iter(given)
     try:
         task_ids = [task_id(line) for line in lines if line]
     except argparse.ArgumentTypeError as exc:

@@ -3,10 +3,8 @@
 import argparse
 import json
 import shlex
-import sys
 import uuid
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -20,6 +18,7 @@ from catchlight_cli.arguments import provider_id
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands.wait import DEFAULT_TIMEOUT_SECONDS, exit_status
 from catchlight_cli.output_tasks import render_task
+from catchlight_cli.text_input import STANDARD_INPUT, read_text
 
 
 class Submission(Model):
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REQUEST",
         help="body of the request, JSON as the provider documents it; - reads it from stdin",
     )
-    parser.add_argument("--file", type=Path, help="read the request from this file")
+    parser.add_argument("--file", help="read the request from this file")
     parser.add_argument(
         "--endpoint", metavar="NAME", help="last part of the path of the provider's endpoint, such as generate-pro"
     )
@@ -112,10 +111,10 @@ def _read_request(options: argparse.Namespace) -> dict[str, Any]:
     if (options.request is None) == (options.file is None):
         raise UsageError("Give exactly one request: as an argument, with --file, or - for stdin.")
     try:
-        if options.file:
-            text = options.file.read_text(encoding="utf-8")
+        if options.request in (None, STANDARD_INPUT):
+            text = read_text(options.request or options.file)
         else:
-            text = sys.stdin.read() if options.request == "-" else options.request
+            text = options.request
         request = json.loads(text, parse_constant=_refuse)
     except (OSError, ValueError, RecursionError) as exc:
         raise UsageError(f"The request cannot be read: {exc}") from exc

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, groupby
+from typing import Any
 
 from catchlight.aws.batches import MAX_KEYS_PER_GET, batches
 from catchlight.models import Model, is_task_key, split_task_key, task_key
@@ -14,8 +16,12 @@ from catchlight.providers import PROVIDERS
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.table import TasksTable
 
-# Accepted names of the task id in CSV headers and JSON lines.
-_ID_NAMES = ("taskId", "task_id", "id")
+# Accepted names of the task id in CSV headers and JSON lines, as `_plain_name` returns them.
+_ID_NAMES = ("taskid", "id")
+# Spreadsheets write semicolons where the comma is the decimal separator, and tabs as "text".
+_DELIMITERS = (",", ";", "\t")
+# A first line with which Excel is told the delimiter: "sep=;".
+_DELIMITER_LINE = "sep="
 # Tasks registered in one call; the pause between calls limits the rate.
 _BATCH_SIZE = 10
 
@@ -52,30 +58,38 @@ def read_lines(lines: Iterable[str], *, provider: str | None = None) -> Iterator
     `provider` is the default for lines that do not name a provider.
     """
     remaining = iter(lines)
-    blank = 0
+    skipped = 0
     for first in remaining:
-        if first.strip():
+        if first.strip() and not first.lower().startswith(_DELIMITER_LINE):
             break
-        blank += 1
+        skipped += 1
     else:
         return
-    names = _header(first)
-    if names:
-        fields = _csv_fields(remaining, names, after=blank + 1)
+    if header := _header(first):
+        fields = _csv_fields(remaining, *header, after=skipped + 1)
     else:
-        content = enumerate(chain([first], remaining), start=blank + 1)
+        content = enumerate(chain([first], remaining), start=skipped + 1)
         numbered = ((number, line.strip()) for number, line in content if line.strip())
         fields = _json_fields(numbered) if first.lstrip().startswith("{") else _plain_fields(numbered)
     for number, found in fields:
         yield _task_of(number, found, provider)
 
 
-def _header(line: str) -> list[str]:
-    names = [name.strip() for name in next(csv.reader([line]))]
-    return names if {"task", *_ID_NAMES} & set(names) else []
+def _header(line: str) -> tuple[Sequence[str], str] | None:
+    """Returns the names and the delimiter of a CSV header; None if the line is not a header."""
+    for delimiter in _DELIMITERS:
+        names = [_plain_name(name) for name in next(csv.reader([line], delimiter=delimiter))]
+        if {"task", *_ID_NAMES} & set(names):
+            return names, delimiter
+    return None
 
 
-_Fields = dict[str, str] | str
+def _plain_name(name: str) -> str:
+    """Returns the name of a field in the form that `taskId`, `task_id`, `Task ID` and `TASK-ID` have in common."""
+    return re.sub(r"[\s_-]", "", name.lower())
+
+
+_Fields = dict[str, Any] | str
 """The values of a line by name, or why the line cannot be read."""
 
 
@@ -86,12 +100,21 @@ def _json_fields(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, _Field
         except ValueError:
             yield number, "invalid JSON"
             continue
-        yield number, found if isinstance(found, dict) else "not a JSON object"
+        yield number, _fields(found.items()) if isinstance(found, dict) else "not a JSON object"
 
 
-def _csv_fields(lines: Iterator[str], names: Sequence[str], *, after: int) -> Iterator[tuple[int, _Fields]]:
+def _fields(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in named:
+        found.setdefault(_plain_name(name), value)
+    return found
+
+
+def _csv_fields(
+    lines: Iterator[str], names: Sequence[str], delimiter: str, *, after: int
+) -> Iterator[tuple[int, _Fields]]:
     # One reader for all lines, not one per line: a quoted prompt may contain line breaks.
-    reader = csv.reader(lines)
+    reader = csv.reader(lines, delimiter=delimiter)
     while True:
         try:
             values = next(reader)
@@ -105,12 +128,12 @@ def _csv_fields(lines: Iterator[str], names: Sequence[str], *, after: int) -> It
         if len(values) != len(names):
             yield after + reader.line_num, f"{len(values)} values, but the header has {len(names)} names"
             continue
-        yield after + reader.line_num, dict(zip(names, (value.strip() for value in values), strict=True))
+        yield after + reader.line_num, _fields(zip(names, map(str.strip, values), strict=True))
 
 
 def _plain_fields(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, _Fields]]:
     for number, line in lines:
-        yield number, {"task": line} if "#" in line or "/" in line else {"taskId": line}
+        yield number, {"task": line} if "#" in line or "/" in line else {"taskid": line}
 
 
 def _task_of(number: int, found: _Fields, provider: str | None) -> TaskLine | InvalidLine:
@@ -123,7 +146,7 @@ def _task_of(number: int, found: _Fields, provider: str | None) -> TaskLine | In
     elif isinstance(task_id, str):
         key = task_key(str(found.get("provider") or provider or ""), task_id)
     else:
-        return InvalidLine(line=number, problem=f"no task: expected task, or provider and {_ID_NAMES[0]}")
+        return InvalidLine(line=number, problem="no task: expected task, or provider and taskId")
     if key.startswith("#"):
         return InvalidLine(line=number, problem="no provider: add it to the line, or use --provider")
     if not is_task_key(key):

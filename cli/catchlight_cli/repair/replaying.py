@@ -6,6 +6,7 @@ removed from `rejected/`. The others stay.
 
 from collections.abc import Iterator
 
+from catchlight.aws.secrets import Redactor
 from catchlight.errors import RequestError
 from catchlight.models import Model
 from catchlight.providers import find_provider
@@ -38,9 +39,9 @@ def replay(
     for key, delivery in deliveries:
         provider = provider_id or delivery.provider_id
         try:
-            report = find_provider(provider).parse_callback(
-                decode_json(delivery.body), received_at=delivery.received_at
-            )
+            # Deliveries that earlier versions stored contain their callback URL.
+            body = decode_json(Redactor().redact(delivery.body))
+            report = find_provider(provider).parse_callback(body, received_at=delivery.received_at)
         except RequestError as exc:
             yield Replayed(key=key, provider=provider, task=None, outcome=str(exc), is_processed=False)
             continue

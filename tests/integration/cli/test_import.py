@@ -122,7 +122,7 @@ def test_lines_that_name_no_task_are_told_by_their_numbers(deployed: Deployed, w
 
 
 def test_a_file_from_a_pipe(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("taskId\na\nb\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\ufefftaskId\na\nb\n".encode())))
 
     assert figures(deployed.run("import", "-", "--provider", "acedata", "--yes")) == (False, 2, 0, 0)
 
@@ -135,7 +135,24 @@ def test_no_such_file(deployed: Deployed) -> None:
     assert "There is no file nowhere.csv" in deployed.said
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"flux-kontext#a\n\xe9\n"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"], ids=repr)
+def test_a_table_as_spreadsheets_export_it(deployed: Deployed, write: Any, encoding: str, line_end: str) -> None:
+    lines = ["Provider;Task_ID;Prompt", 'flux-kontext;a;"für; dich"', "acedata;b;", ""]
+
+    adopted = deployed.run("import", write(line_end.join(lines).encode(encoding), "tasks.csv"), "--yes")
+
+    assert figures(adopted) == (False, 2, 0, 0)
+    assert {each["task"] for each in deployed.store.items()} == {"flux-kontext#a", "acedata#b"}
+
+
+def test_an_id_in_an_unknown_encoding_is_told(deployed: Deployed, write: Any) -> None:
+    adopted = deployed.run("import", write(b"flux-kontext#a\nflux-kontext#\xe9\n"), expect=1)
+
+    assert [line["line"] for line in adopted["invalid"]] == [2]
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04\x14\x00\x06\x00", "flux-kontext#a".encode("utf-16-le")])
 def test_a_file_that_is_no_text(deployed: Deployed, write: Any, content: bytes) -> None:
     assert deployed.run("import", write(content), expect=1) is None
 

@@ -25,6 +25,7 @@ from local.artefact import Artefact
 from local.events.filters import EventFilter
 from local.stack import LocalStack
 from local.template.expand import load_template
+from tests.canary_secrets import readings, stored
 from tests.integration.local.running_example import eventually
 
 PAGE = (REPOSITORY / "docs" / "events.md").read_text()
@@ -199,6 +200,27 @@ def test_a_claimed_failure_that_the_provider_refutes_has_two_events(running: Run
     assert "confirmedAt" not in failed["detail"]
     assert "failure" not in archived["detail"]
     assert failed["detail"]["eventId"] != archived["detail"]["eventId"]
+
+
+def test_no_copy_of_the_callback_url_is_stored_or_published(running: Running) -> None:
+    url = running.callback_url
+    # As kie.ai's Market sends it: the callback URL is in JSON in a string.
+    param = json.dumps({"callBackUrl": url, "input": {"prompt": "a lighthouse"}})
+    market = {"code": 200, "data": {"taskId": "copied1", "state": "success", "param": param}}
+    running.submit("copied1", "slow")
+    failure = {"code": 501, "msg": f"not delivered to {url}", "data": {"taskId": "copied1", "info": {}}}
+    assert httpx.post(url, json=market, trust_env=False).status_code == 422
+    assert httpx.post(url, json=failure, trust_env=False).status_code == 200
+
+    failed, _ = running.wait_for("copied1", "Task Failed", "Task Archived")
+
+    assert failed["detail"]["failure"]["message"].endswith("/callbacks/flux-kontext/[redacted]")
+    token = url.rpartition("/")[2]
+    contents = [*stored(), *(("event", str(event)) for event in running.received)]
+    assert {"event", "item"} < {where.partition(" ")[0] for where, _ in contents}
+    assert [where for where, _ in contents if where.startswith("object rejected/")]
+    texts = ((where, content) for where, content in contents if len(content) < 200_000)  # longer ones are images
+    assert [where for where, text in texts if any(token in read for read in readings(text, levels=3))] == []
 
 
 def test_what_could_not_be_told_is_put_aside_and_can_be_told_again(running: Running) -> None:

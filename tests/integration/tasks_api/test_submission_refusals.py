@@ -91,7 +91,7 @@ def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(api: TasksAp
 
     assert CALLBACK_TOKEN not in body
     assert API_KEYS["flux-kontext"] not in body
-    assert f"{CALLBACK_BASE_URL}/callbacks/flux-kontext/*****" in body
+    assert f"{CALLBACK_BASE_URL}/callbacks/flux-kontext/[redacted]" in body
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(api: TasksAp
         rb'{"code": 401, "msg": "invalid key: ab\/cd+ef=="}',
         rb'{"code": 401, "msg": "invalid key: ab/cd\u002Bef\u003d\u003D"}',
         rb"Invalid key: ab/cd+ef==",
-        b'{"code": 401, "long": "%s", "msg": "ab\\/cd+ef=="}' % (b"x" * 3960),
+        b'{"code": 401, "long": "%s", "msg": "ab\\/cd+ef=="}' % (b"x" * 3955),
     ],
 )
 def test_a_secret_does_not_come_back_however_it_is_spelt(api: TasksApiHarness, said: bytes) -> None:
@@ -111,7 +111,7 @@ def test_a_secret_does_not_come_back_however_it_is_spelt(api: TasksApiHarness, s
 
     shown = json.dumps(api.submit().body["providerReply"])
 
-    assert "*****" in shown
+    assert "[redacted]" in shown
     assert "cd" not in shown
 
 

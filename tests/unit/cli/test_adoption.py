@@ -34,13 +34,31 @@ def test_lines(text: str) -> None:
     "text",
     [
         "provider,taskId\nflux-kontext,a\nacedata,b-1\n",
-        "\ufefftask_id,provider\r\na,flux-kontext\r\nb-1,acedata\r\n".removeprefix("\ufeff"),
+        "task_id,provider\r\na,flux-kontext\r\nb-1,acedata\r\n",
+        "Provider;Task ID\nflux-kontext;a\nacedata;b-1\n",
+        "PROVIDER\tTASKID\tPrompt\nflux-kontext\ta\tx;y,z\nacedata\tb-1\t\n",
+        'Prompt;Task\n"x;y";flux-kontext#a\nx,y;acedata#b-1\n',
+        "TASK-ID,Provider\na,flux-kontext\nb-1,acedata\n",
         "prompt,task\nx,flux-kontext#a\n,acedata/b-1\n",
         'id, provider \n "a" , flux-kontext \nb-1,acedata\n'.replace(' "a" ', "a"),
     ],
 )
 def test_csv_with_a_header(text: str) -> None:
     assert tasks(text) == [(2, A), (3, B)]
+
+
+def test_the_line_that_tells_excel_the_delimiter() -> None:
+    assert tasks("sep=;\nprovider;taskId\nflux-kontext;a\nacedata;b-1\n") == [(3, A), (4, B)]
+
+
+def test_json_lines_with_names_in_other_cases() -> None:
+    text = '{"Provider": "flux-kontext", "TaskID": "a"}\n{"TASK": "acedata#b-1"}\n'
+
+    assert tasks(text) == [(1, A), (2, B)]
+
+
+def test_of_several_names_of_the_id_the_plainest_counts() -> None:
+    assert tasks("id,task_id,taskId,provider\n7,a,x,flux-kontext\n8,b-1,y,acedata\n") == [(2, A), (3, B)]
 
 
 def test_a_quoted_value_of_several_lines() -> None:

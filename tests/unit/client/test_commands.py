@@ -72,8 +72,28 @@ def test_submit_takes_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_p
     assert ran.document["submission"]["taskId"] == "task0"
 
 
+def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("is_file", [True, False], ids=["file", "stdin"])
+def test_submit_reads_json_as_programs_write_it(
+    catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoding: str, is_file: bool
+) -> None:
+    content = '{"prompt": "ein Würfel"}'.encode(encoding)
+    (tmp_path / "request.json").write_bytes(content)
+    piped(monkeypatch, content)
+    api = TasksApiInMemory()
+
+    source = ("--file", str(tmp_path / "request.json")) if is_file else ("-",)
+    assert catchlight(api, "submit", "acedata", *source).status == 0
+
+    assert json.loads(api.requests[0].content)["request"] == {"prompt": "ein Würfel"}
+
+
 def test_submit_reads_stdin(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(PROMPT))
+    piped(monkeypatch, PROMPT.encode())
     api = TasksApiInMemory()
     assert catchlight(api, "submit", "acedata", "-").status == 0
     assert json.loads(api.requests[0].content)["request"] == {"prompt": "a tree"}
@@ -183,7 +203,7 @@ def test_doubt_is_explained_and_can_be_ended(catchlight: Catchlight) -> None:
 
 def test_register_goes_by_hundreds(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [f"t{n}" for n in range(205)]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join([*ids, "", " t1 "])))
+    piped(monkeypatch, "\ufeff".encode() + "\n".join([*ids, "", " t1 "]).encode())
     api = TasksApiInMemory([a_task("t7", provider="acedata")])
     ran = catchlight(api, "register", "acedata", "-", "--json")
     assert [len(json.loads(request.content)["taskIds"]) for request in api.requests] == [100, 100, 5]

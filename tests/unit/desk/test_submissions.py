@@ -8,6 +8,7 @@ from catchlight.api.problems import APIError
 from catchlight.api.schemas import Submission
 from catchlight.api.submission_client import Reply
 from catchlight.api.submissions import _checked_path, _depth, _fingerprint, _shown
+from catchlight.aws.secrets import Redactor
 from catchlight.providers import PROVIDERS
 
 
@@ -102,13 +103,13 @@ def test_a_fingerprint_is_of_all_that_is_asked_and_of_nothing_else() -> None:
         ('"' + "x" * 3998 + '"', "x" * 3998),
         ('"' + "x" * 3999 + '"', '"' + "x" * 3999),
         ("x" * 4001, "x" * 4000),
-        ('{"msg": "key s+3/c"}', {"msg": "key *****"}),
-        (r'{"msg": "key s\u002B3\/c, t0k"}', {"msg": "key *****, *****"}),
-        (r'{"msg": "\u0073+3/c"}', {"msg": "*****"}),
-        ('{"msg": "S+3/c, T0K"}', {"msg": "S+3/c, T0K"}),
+        ('{"msg": "key s+3/cret"}', {"msg": "key [redacted]"}),
+        (r'{"msg": "key s\u002B3\/cret, t0ken-t0ken"}', {"msg": "key [redacted], [redacted]"}),
+        (r'{"msg": "\u0073+3/cret"}', {"msg": "[redacted]"}),
+        ('{"msg": "S+3/cret"}', {"msg": "S+3/cret"}),
     ],
 )
 def test_callers_see_what_a_provider_says_but_no_secret(text: str, body: Any) -> None:
-    shown = _shown(Reply(422, text), ("s+3/c", "t0k"))
+    shown = _shown(Reply(422, text), Redactor(("s+3/cret", "t0ken-t0ken")))
 
     assert (shown.status, shown.body) == (422, body)

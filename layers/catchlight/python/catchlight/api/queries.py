@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from catchlight.api.schemas import FINAL_STATUSES, PageQuery
-from catchlight.aws.dynamodb import deserialized, store_errors
+from catchlight.aws.dynamodb import batch_get, deserialized, store_errors
 from catchlight.errors import ImageTasksError
 from catchlight.models import iso
 from catchlight.tasks.table import FEED
@@ -160,17 +160,10 @@ class TaskQueries:
         return deserialized(answer["Item"]) if "Item" in answer else None
 
     def _items(self, entries: Sequence[Item]) -> dict[str, Item]:
-        """Reads the whole items of entries that hold only keys. A page never exceeds the limit of one BatchGetItem."""
-        found: dict[str, Item] = {}
-        wanted: Any = [_key(entry["task"]) for entry in entries]
-        while wanted:
-            with store_errors():
-                answer = self._client.batch_get_item(RequestItems={self._table: {"Keys": wanted}})
-            items = map(deserialized, answer["Responses"].get(self._table, []))
-            found |= {item["task"]: item for item in items}
-            unprocessed = answer["UnprocessedKeys"]  # over 16 MB, or throttled
-            wanted = unprocessed[self._table]["Keys"] if self._table in unprocessed else []
-        return found
+        """Reads the whole items of entries that hold only keys."""
+        keys = [_key(entry["task"]) for entry in entries]
+        items = batch_get(self._client, self._table, keys, sleep=self._sleep, clock=self._clock)
+        return {item["task"]: item for item in map(deserialized, items)}
 
 
 def _key(task: str) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class Reply:
     def json(self) -> Any:
         """The decoded body; None if it is not valid JSON."""
         try:
-            return json.loads(self.text, parse_constant=str)  # NaN and Infinity are not JSON
+            # NaN and Infinity are not JSON. A byte order mark may precede it.
+            return json.loads(self.text.removeprefix("\ufeff"), parse_constant=str)
         except (ValueError, RecursionError):
             return None
 

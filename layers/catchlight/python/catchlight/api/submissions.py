@@ -13,7 +13,7 @@ from catchlight.api import submission_problems
 from catchlight.api.idempotency import IdempotencyRecord, IdempotencyState, IdempotencyStore
 from catchlight.api.schemas import IDEMPOTENCY_KEY_PATTERN, FieldProblem, NewTask, ProviderReply, Submission
 from catchlight.api.submission_client import Reply, SubmissionClient
-from catchlight.aws.secrets import TOKEN_PATTERN, ProviderKeys, character_problem
+from catchlight.aws.secrets import TOKEN_PATTERN, ProviderKeys, Redactor, character_problem
 from catchlight.errors import (
     InvalidSecretError,
     ProviderError,
@@ -80,8 +80,9 @@ class Submissions:
             return self._repeated(holder, claim.fingerprint)
         callback_url = f"{self._callback_base_url}/callbacks/{provider.id}/{token}"
         body = {**submission.request, provider.callback_url_field: callback_url}
-        task_id = self._ask(provider, path, body, claim, api_key=api_key, secrets=(api_key, token))
-        self._note(claim, task_id, submission)
+        redactor = Redactor((api_key, token))
+        task_id = self._ask(provider, path, body, claim, api_key=api_key, redactor=redactor)
+        self._note(claim, task_id, redactor.redact(json.dumps(submission.request).encode()))
         return _submitted(claim.provider, task_id)
 
     def give_up(self, key: str) -> None:
@@ -134,14 +135,14 @@ class Submissions:
         claim: IdempotencyRecord,
         *,
         api_key: str,
-        secrets: tuple[str, ...],
+        redactor: Redactor,
     ) -> str:
         reply = None
         try:
             reply = self._client.send(provider, path, body, api_key=api_key)
             return provider.parse_submission(reply.status, reply.json)
         except ProviderError as exc:
-            shown = _shown(reply, secrets) if reply else None
+            shown = _shown(reply, redactor) if reply else None
             if isinstance(exc, ProviderUnavailableError) and not isinstance(exc, ProviderUnreachableError):
                 problem = submission_problems.unknown_outcome(claim, str(exc), shown)
                 note: Callable[[], Any] = partial(self._claims.doubt, claim, str(exc))
@@ -156,12 +157,12 @@ class Submissions:
                 problem.note_error = unnoted
             raise problem from exc
 
-    def _note(self, claim: IdempotencyRecord, task_id: str, submission: Submission) -> None:
+    def _note(self, claim: IdempotencyRecord, task_id: str, request: bytes) -> None:
         task = new_task(
             claim.provider,
             task_id,
             now=self._now(),
-            request=generation_request(submission.request),
+            request=generation_request(request),
             idempotency_key=claim.key,
         )
         try:
@@ -231,14 +232,9 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _shown(reply: Reply, secrets: tuple[str, ...]) -> ProviderReply:
-    """Returns a provider's response for the caller, with secrets masked: error texts may repeat parts of a request."""
-    text = re.sub("|".join(map(_spellings, secrets)), "*****", reply.text)
+def _shown(reply: Reply, redactor: Redactor) -> ProviderReply:
+    """Returns a provider's response for the caller, without secrets: error texts may repeat parts of a request."""
+    text = redactor.redact_text(reply.text)
     body = Reply(reply.status, text).json if len(text) <= MAX_REPLY_LENGTH else None
     is_shown_as_json = body is not None and _depth(body) <= MAX_DEPTH
     return ProviderReply(status=reply.status, body=body if is_shown_as_json else text[:MAX_REPLY_LENGTH])
-
-
-def _spellings(secret: str) -> str:
-    r"""Returns a pattern for all JSON spellings of a secret: some encoders write `/` as `\/`, or `+` as `\u002B`."""
-    return "".join(rf"(?:\\?{re.escape(character)}|\\u(?i:{ord(character):04x}))" for character in secret)

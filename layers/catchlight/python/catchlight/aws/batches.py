@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# BatchGetItem is limited to 100 keys and 16 MB. Keys beyond 16 MB are returned as unprocessed and requested again.
+# The limit of BatchGetItem, besides 16 MB: see `dynamodb.batch_get`.
 MAX_KEYS_PER_GET = 100
 # The limit of SendMessageBatch.
 MAX_MESSAGES_PER_CALL = 10

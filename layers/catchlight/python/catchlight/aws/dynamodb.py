@@ -1,22 +1,34 @@
-"""DynamoDB's attribute values, update expressions and errors.
+"""DynamoDB's errors, batch reads, attribute values and update expressions.
 
 `boto3.dynamodb.types` converts attribute values, too, but importing boto3 takes 17 ms of every cold start.
 """
 
-from collections.abc import Iterator, Mapping
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
+from catchlight.aws.batches import MAX_KEYS_PER_GET
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import iso
 
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
 # Converts a path such as `images[0].url` into a valid name of a placeholder.
 _AS_PLACEHOLDER = str.maketrans({"[": "_", "]": None, ".": "_"})
+# Pauses before the keys are requested again that DynamoDB returned as unprocessed because it throttles the table, or
+# because the answer reached 16 MB. The first pause is that of botocore's own retries of DynamoDB.
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 1.0
+# The pauses and calls of one read together. PollTasks and ServeTasksApi have 20 s and more after it.
+BATCH_DEADLINE_SECONDS = 5.0
 
 
 @contextmanager
@@ -30,6 +42,44 @@ def store_errors() -> Iterator[None]:
         raise StoreUnavailableError(f"DynamoDB refused {exc.operation_name}: {exc.response['Error']['Code']}") from exc
     except BotoCoreError as exc:
         raise StoreUnavailableError(f"DynamoDB did not answer: {type(exc).__name__}") from exc
+
+
+def batch_get(
+    client: "DynamoDBClient",
+    table: str,
+    keys: Sequence[Mapping[str, Any]],
+    *,
+    consistent_read: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[dict[str, Any]]:
+    """Yields the existing items with these keys, in DynamoDB's format and in any order.
+
+    Unprocessed keys are requested again after pauses that double, with jitter, until the deadline.
+
+    Raises:
+        StoreUnavailableError: a call failed, or keys are still unprocessed after BATCH_DEADLINE_SECONDS.
+    """
+    ends_by = clock() + BATCH_DEADLINE_SECONDS
+    pause = FIRST_PAUSE_SECONDS
+    remaining = list(keys)
+    while remaining:
+        batch, remaining = remaining[:MAX_KEYS_PER_GET], remaining[MAX_KEYS_PER_GET:]
+        with store_errors():
+            answer = client.batch_get_item(
+                RequestItems={table: {"Keys": batch, "ConsistentRead": consistent_read}},
+            )
+        yield from answer["Responses"].get(table, [])
+        unprocessed = answer["UnprocessedKeys"].get(table)
+        if unprocessed is None:
+            continue
+        remaining += unprocessed["Keys"]
+        # Jitter: readers that were throttled together must not read again together.
+        jittered = pause * random.uniform(0.5, 1)  # noqa: S311  # nosec B311
+        if clock() + jittered > ends_by:
+            raise StoreUnavailableError(f"DynamoDB left keys unprocessed for {BATCH_DEADLINE_SECONDS:g} s")
+        sleep(jittered)
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
 # ------------------------------------------------------------------------------------------------ attribute values

@@ -1,20 +1,24 @@
-"""Reads secrets from AWS Secrets Manager on demand, caches them for minutes, and compares tokens with them.
+"""Reads secrets from AWS Secrets Manager on demand, caches them for minutes, compares tokens with them, and overwrites
+them in text from outside.
 
 The previous version of a secret stays valid during a rotation. White space and invisible characters around a secret are
 ignored: people paste them with it.
 """
 
+import base64
 import hmac
 import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from catchlight.errors import InvalidSecretError, SettingsError, StoreUnavailableError, UnauthorizedError
+from catchlight.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
@@ -27,6 +31,19 @@ CACHE_SECONDS = 300
 RECHECK_SECONDS = 30
 # The format of the callback token in the URL.
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
+# Readers see where a secret was. The brackets make a task id or a host name invalid that contained one.
+MASK = "[redacted]"
+# Shorter keys, or parts of their base64, may occur anywhere: overwriting them would damage what is parsed afterwards.
+MIN_SECRET_LENGTH = 8
+# JSON in a URL's query within JSON has three levels.
+MAX_NESTING = 4
+
+_MASK = MASK.encode()
+# The characters that have an encoded form, and those that only occur in one. Each is matched in time linear in its
+# length: senders choose the text.
+_ESCAPE = re.compile(rb"\\(?:\\*u00([0-9a-fA-F]{2})|[\\\0]*)|%(?:25)*([0-9a-fA-F]{2})|\0[\\\0]*")
+_ONLY_IN_ESCAPES = b"\\\0"
+_CALLBACK_URL = re.compile(f"(callbacks/(?:{'|'.join(PROVIDERS)})/){TOKEN_PATTERN.pattern}".encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,3 +223,138 @@ def character_problem(secret: str) -> str | None:
 def _is_shown(character: str) -> bool:
     # False for Unicode's categories "separator" and "other", which zero-width characters and control codes belong to.
     return character.isprintable() and character != " "
+
+
+# ------------------------------------------------------------------------------------------------ secrets in text
+
+
+class Redactor:
+    """Overwrites this stack's own secrets in text from outside, before any of it is stored, logged or shown.
+
+    Providers repeat parts of the request: callbacks of kie.ai's Market and of Replicate contain the callback URL, and
+    with it the callback token; an error message may quote an API key. Anyone who can read a task, an event or a
+    rejected delivery could then forge callbacks or use the key.
+
+    A secret is found in these spellings, and in each of them within another one, up to `MAX_NESTING` levels:
+
+    - plain, and in UTF-16;
+    - with backslashes and `\\u00XX`, as in JSON and in JSON inside a JSON string;
+    - percent-encoded, also repeatedly, whichever characters are encoded;
+    - base64, standard or URL-safe, at any offset of the encoded text.
+
+    In addition the token of any callback URL is found by its place in the URL, because the functions that poll
+    providers do not know the token, and because the URL may belong to another stack. Compressed text, hexadecimal
+    digits and HTML entities are not searched.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        """Ignores secrets shorter than `MIN_SECRET_LENGTH`, and those of digits only, which JSON has as numbers."""
+        self._spellings = tuple(
+            spelling
+            for secret in secrets
+            if len(secret) >= MIN_SECRET_LENGTH and not secret.isdecimal()
+            for spelling in _spellings(secret)
+        )
+
+    def redact(self, content: bytes) -> bytes:
+        """Returns the content with every secret overwritten; JSON with secrets in its strings stays valid JSON."""
+        # The usual spellings first: a search for bytes takes a microsecond.
+        for spelling in self._spellings:
+            if spelling in content:
+                *parts, last = content.split(spelling)
+                # A backslash before a secret belongs to its first character: JSON may spell "/" as "\/".
+                content = _MASK.join([*(part.rstrip(b"\\") for part in parts), last])
+        content = _CALLBACK_URL.sub(rb"\1" + _MASK, content)
+        parts, at = [], 0
+        for start, end in sorted(self._escaped_secrets(content, MAX_NESTING)):
+            if start >= at:  # else it overlaps with the one before
+                parts += [content[at:start], _MASK]
+            at = max(at, end)
+        return b"".join([*parts, content[at:]])
+
+    def redact_text(self, text: str) -> str:
+        """Returns the text with every secret overwritten."""
+        # surrogatepass: JSON can contain lone surrogates.
+        return self.redact(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+
+    def _escaped_secrets(self, content: bytes, levels: int) -> list[tuple[int, int]]:
+        """Returns the start and end of each secret that appears once `levels` levels of escapes are removed."""
+        plain = _unescaped(content) if levels else content
+        if plain == content:
+            return []
+        found = [*self._plain_secrets(plain), *self._escaped_secrets(plain, levels - 1)]
+        if not found:
+            return []
+        places = _places(content)
+        return [(places[start][0], places[stop - 1][1]) for start, stop in found]
+
+    def _plain_secrets(self, content: bytes) -> Iterator[tuple[int, int]]:
+        for spelling in self._spellings:
+            start = content.find(spelling)
+            while start >= 0:
+                yield start, start + len(spelling)
+                start = content.find(spelling, start + len(spelling))
+        for url in _CALLBACK_URL.finditer(content):
+            yield url.end(1), url.end()
+
+
+def secrets_in(value: str) -> Iterator[str]:
+    """Yields the secrets in a value of Secrets Manager: every string in its JSON, or all of it if it is not JSON."""
+    try:
+        levels = [json.loads(value)]
+    except (ValueError, RecursionError):
+        levels = [value]
+    while levels:
+        part = levels.pop()
+        if isinstance(part, str):
+            yield stripped(part)
+        elif isinstance(part, dict | list):
+            levels += part.values() if isinstance(part, dict) else part
+
+
+@cache
+def _spellings(secret: str) -> tuple[bytes, ...]:
+    """Returns the forms of a secret that are searched, also in content whose escapes were removed."""
+    content = plain = secret.encode(errors="surrogatepass")
+    spellings = {content}
+    # A secret that looks like an escape itself changes when escapes are removed.
+    while (plain := _unescaped(plain)) not in spellings:
+        spellings.add(plain)
+    for offset in range(3):
+        encoded = base64.b64encode(bytes(offset) + content)
+        # Without the characters that also depend on the bytes before or after the secret.
+        part = encoded[-(-8 * offset // 6) : 8 * (offset + len(content)) // 6]
+        spellings |= {part, part.translate(bytes.maketrans(b"+/", b"-_"))}
+    # Longest first: what remains of one spelling must not be overwritten as a part of another.
+    return tuple(sorted((each for each in spellings if len(each) >= MIN_SECRET_LENGTH), key=len, reverse=True))
+
+
+def _unescaped(content: bytes) -> bytes:
+    if b"\\u00" in content or b"%" in content:
+        return _ESCAPE.sub(_character, content)
+    return content.translate(None, _ONLY_IN_ESCAPES)  # the same, fifty times as fast
+
+
+def _character(escape: re.Match[bytes]) -> bytes:
+    return bytes.fromhex((escape[1] or escape[2] or b"").decode())
+
+
+def _places(content: bytes) -> list[tuple[int, int]]:
+    """Returns for each byte of the content without escapes where it comes from: start and end.
+
+    Backslashes belong to the character that follows them.
+    """
+    places = []
+    start = end = 0
+    for escape in _ESCAPE.finditer(content):
+        for position in range(end, escape.start()):
+            places.append((start, position + 1))
+            start = position + 1
+        end = escape.end()
+        if _character(escape):
+            places.append((start, end))
+            start = end
+    for position in range(end, len(content)):
+        places.append((start, position + 1))
+        start = position + 1
+    return places

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import httpcore
 
+from catchlight.aws.secrets import Redactor
 from catchlight.errors import ProviderBusyError, ProviderRefusedError, ProviderUnavailableError
 from catchlight.models import TaskReport
 from catchlight.outbound_http import HTTP_ERRORS, Deadline, Exchange, HttpClient, ResponseTooLargeError
@@ -141,7 +142,9 @@ class ProviderClient:
             raise ProviderUnavailableError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes") from exc
         except HTTP_ERRORS as exc:
             raise ProviderUnavailableError(f"{provider.id} did not answer: {type(exc).__name__}") from exc
-        return provider.parse_poll(request, response.status, _json_or_none(body), received_at=now)
+        # Error messages may quote the key, and records contain the callback URL.
+        answer = _json_or_none(Redactor([api_key]).redact(body))
+        return provider.parse_poll(request, response.status, answer, received_at=now)
 
 
 def _poll_requests(provider: Provider, task_ids: Sequence[str]) -> Iterator[PollRequest]:

@@ -82,12 +82,14 @@ def read(
 def decode_json(body: bytes) -> Any:
     """Decodes JSON according to RFC 8259: in UTF-8, without NaN, repeated keys, or nesting that exhausts the stack.
 
+    A byte order mark before it is ignored, as section 8.1 allows: some programs write one.
+
     Raises:
         MalformedBodyError: the body is not such JSON.
     """
     try:
         return json.loads(
-            body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated_keys
+            body.decode("utf-8-sig"), parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated_keys
         )
     except UnicodeDecodeError:
         raise MalformedBodyError("the body is not UTF-8") from None

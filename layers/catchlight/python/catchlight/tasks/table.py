@@ -1,14 +1,13 @@
 """Reads the tasks table and makes the conditional updates on which the other modules of this package build."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from catchlight.aws.batches import MAX_KEYS_PER_GET, batches
-from catchlight.aws.dynamodb import UpdateExpression, deserialized, malformed_attributes, store_errors
+from catchlight.aws.dynamodb import UpdateExpression, batch_get, deserialized, malformed_attributes, store_errors
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import GenerationRequest, Model, Task, TaskStatus, iso
 
@@ -55,7 +54,8 @@ class TasksTable:
         A malformed item is omitted, and `unreadable` is called with its key and the names of its malformed attributes.
         """
         found: dict[str, Task] = {}
-        for item in self._items(dict.fromkeys(tasks)):
+        keys = [_key(task) for task in dict.fromkeys(tasks)]
+        for item in batch_get(self._client, self._name, keys, consistent_read=True):
             # Users can edit items by hand: a malformed one must not prevent reading the others.
             try:
                 task = Task.model_validate(deserialized(item))
@@ -65,17 +65,6 @@ class TasksTable:
             else:
                 found[task.task] = task
         return found
-
-    def _items(self, tasks: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-        for batch in batches(tasks, MAX_KEYS_PER_GET):
-            keys: Sequence[Mapping[str, Any]] = [_key(task) for task in batch]
-            while keys:
-                with store_errors():
-                    answer = self._client.batch_get_item(
-                        RequestItems={self._name: {"Keys": keys, "ConsistentRead": True}}
-                    )
-                yield from answer["Responses"].get(self._name, [])
-                keys = answer["UnprocessedKeys"].get(self._name, {"Keys": []})["Keys"]
 
     def update(
         self,
