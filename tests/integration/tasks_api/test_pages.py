@@ -1,7 +1,6 @@
 """Pages: one query each, every task once, and cursors that only go on where the page before ended."""
 
 import json
-from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -115,9 +114,9 @@ def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(api: TasksAp
 
     assert 0 < len(page.tasks) < 100
     assert page.cursor == str(len(page.tasks) - 1)
-    response = app.answer(HTTPStatus.OK, page)
+    body = page.model_dump_json(by_alias=True, exclude_none=True)
     # As the Lambda runtime of Python 3.13 sends it.
-    assert len(json.dumps({"body": response.body}, ensure_ascii=False).encode()) < LARGEST_ANSWER_BYTES
+    assert len(json.dumps({"statusCode": 200, "body": body}, ensure_ascii=False).encode()) < LARGEST_ANSWER_BYTES
 
 
 @pytest.mark.parametrize(
