@@ -22,7 +22,14 @@ class Operator:
     def __init__(self, sqs: "SQSClient", dead_letters_url: str, state_dir: Path) -> None:
         self._sqs = sqs
         self._url = dead_letters_url
-        self._command = ["redrive", "--kind", "dead-letters", "--local", "--state-dir", str(state_dir.resolve())]
+        self._command = [
+            "redrive",
+            "--kind",
+            "archive-dead-letters",
+            "--local",
+            "--state-dir",
+            str(state_dir.resolve()),
+        ]
         self._running: subprocess.Popen[str] | None = None
         self.redriven = 0
 

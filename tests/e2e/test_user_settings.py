@@ -96,7 +96,7 @@ def test_a_callback_is_archived(shell: Shell) -> None:
     # Without a stack option, the command uses the stack that runs in this folder.
     waited = json.loads(shell.catchlight("wait", "flux-kontext/hostile1", "--timeout", str(PATIENCE_SECONDS), "--json"))
     assert [task["status"] for task in waited["tasks"]] == ["ARCHIVED"]
-    shell.catchlight("download", "flux-kontext/hostile1", "--to", "images")
+    shell.catchlight("download", "flux-kontext/hostile1", "--output-dir", "images")
     assert list((shell.folder / "images").glob("*_result-0.*"))
     assert json.loads(shell.catchlight("status", "--json"))["tasks"]["byStatus"]["ARCHIVED"] == 1
 

@@ -290,6 +290,7 @@ def test_every_operation_in_the_code_is_recorded(played: Scenario) -> None:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                     in_code.add(node.func.attr)
+    in_code.remove("create_connection")  # of the module socket; EventBridge has an operation of this name
 
     recorded = {xform_name(operation) for service, operation, _ in played.stack.permissions.recorded if service}
 
