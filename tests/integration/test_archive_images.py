@@ -335,6 +335,15 @@ def test_what_will_never_be_an_image_is_rejected_at_once(archiver: Archiver, ans
     assert reason in item["images"][0]["reason"]
 
 
+def test_a_compressed_image_is_retried(archiver: Archiver) -> None:
+    """Another server of the same host may send it as it is: the image is paid for."""
+    url = archiver.serve("a", content(PNG, Content_Encoding="gzip"))
+    archiver.succeed(url)
+
+    assert archiver.run() == [TASK]
+    assert archiver.states() == ["PENDING"]
+
+
 @pytest.mark.parametrize(
     "url",
     [
