@@ -217,9 +217,9 @@ def count_and_report(error: APIError, provider: str, key: str) -> None:
     operation_id="listTasks",
     summary="Lists tasks, the newest first",
     description=(
-        "In the order in which the table first heard of them; with `status`, in the order of their last change, "
-        "where a task that changes meanwhile may be met twice or not at all.\n\nA task that somebody put into the "
-        "table without `feed` and `arrivedAt` is listed once there is news of it.\n"
+        "In the order in which the table received them; with `status`, in the order of their last change: a task that "
+        "changes between two requests may then be listed twice or not at all.\n\nAn item that was written to the table "
+        "without `feed` and `arrivedAt` is listed after the first report of its task.\n"
     ),
     responses=responses({HTTPStatus.OK: Answer("One page", TaskPage)}, problems.INVALID_PARAMETER),
 )
@@ -317,7 +317,7 @@ def answer(
     named = about(api.current_event.raw_event)
     logger.info("answered", status=status.value, **named | {"task": task})
     if message is None:
-        return Response(status.value, headers=headers)
+        return Response(status.value, body="", headers=headers)  # API Gateway documents a body as a string, not null
     body = message.model_dump_json(by_alias=True, exclude_none=True)
     return Response(status.value, "application/json", body, headers=headers)
 

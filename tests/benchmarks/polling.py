@@ -20,12 +20,13 @@ from typing import Any
 
 import httpx
 
-from catchlight.models import PollState, Task, TaskReport, TaskStatus, split_task_key
+from catchlight.aws.dynamodb import UpdateExpression
+from catchlight.models import PollState, Task, TaskStatus, split_task_key
 from catchlight.polling.poll_round import Polling
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.providers import PROVIDERS
 from catchlight.settings import PollTasksSettings
-from catchlight.tasks.reports import Recorded, ReportOutcome
+from catchlight.tasks.table import TasksTable, UpdateResult
 from tests.benchmarks.figures import Figure, Goal, Samples, compared
 from tests.benchmarks.memory import forget_peak, peak_megabytes
 
@@ -48,8 +49,11 @@ class Run:
     megabytes: float  # above idle
 
 
-class UnhurriedTable:
+class UnhurriedTable(TasksTable):
     """A table with realistic delays and without stored tasks."""
+
+    def __init__(self) -> None:
+        super().__init__("tasks", None)  # type: ignore[arg-type] # no call reaches DynamoDB
 
     def get_many(self, tasks: Sequence[str], **_: Any) -> dict[str, Task]:
         """Returns all tasks as pending."""
@@ -58,10 +62,11 @@ class UnhurriedTable:
             task: Task(task=task, provider=split_task_key(task)[0], status=TaskStatus.PENDING, rank=0) for task in tasks
         }
 
-    def record(self, report: TaskReport, **_: Any) -> Recorded:
-        """Accepts the report."""
+    def update(self, task: str, update: UpdateExpression, **_: Any) -> UpdateResult:
+        """Accepts the update."""
+        update.arguments()
         time.sleep(WRITE_SECONDS)
-        return Recorded(ReportOutcome.APPLIED, TaskStatus.PENDING)
+        return UpdateResult(True, {})
 
 
 def ask(url: str, provider: str = "flux-kontext") -> None:
@@ -94,7 +99,7 @@ def poll(url: str) -> None:
     keys = provider_keys('{"flux-kontext": {"apiKey": "key"}}', "flux-kontext")
     polling = Polling(
         settings,
-        UnhurriedTable(),  # type: ignore[arg-type]
+        UnhurriedTable(),
         client,
         lambda _: keys,
         now=lambda: datetime.now(UTC),

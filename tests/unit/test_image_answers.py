@@ -118,7 +118,7 @@ def failures() -> Iterator[tuple[Exception, str]]:
     yield httpcore.ReadTimeout(), "it did not arrive within 7.5 s"
     yield httpcore.ConnectTimeout(), "it did not arrive within 7.5 s"
     yield of_tls(), "the connection failed: the server's certificate is not valid"
-    yield httpcore.ConnectError(), "the connection failed: nobody answers there"
+    yield httpcore.ConnectError(), "the connection failed: no server answers there"
     yield httpcore.RemoteProtocolError(), "the connection failed: the answer is cut off, or is not HTTP"
     yield httpcore.LocalProtocolError(), "the connection failed: the answer is cut off, or is not HTTP"
     yield httpcore.ReadError(), "the connection failed: the server broke it off"

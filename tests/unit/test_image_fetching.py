@@ -310,7 +310,7 @@ def test_nobody_listens() -> None:
         port = unused.getsockname()[1]
     nobody = ImageFetcher(LoopbackUrlPolicy(port))
 
-    with pytest.raises(ImageUnavailableError, match="connection failed: nobody answers there"):
+    with pytest.raises(ImageUnavailableError, match="connection failed: no server answers there"):
         take(nobody, f"http://images.example:{port}/a.png")
 
 

@@ -217,7 +217,7 @@ class ImageResponse(ResponseModel):
     index: Annotated[int, Field(ge=0, lt=MAX_IMAGES_PER_TASK, description="Counts within its kind.")]
     state: ImageState
     link: Annotated[
-        str | None, Field(description="Where the archived image can be had, by GET, until linkExpiresAt.")
+        str | None, Field(description="The presigned URL of the archived image, for GET requests until linkExpiresAt.")
     ] = None
     link_expires_at: Time | None = None
     url: Annotated[str, Field(description="Where the provider has it, or had it until expiresAt.")]
@@ -241,7 +241,7 @@ class ImageResponse(ResponseModel):
         Field(description="How many of its bytes follow the image's own end: a gain map, a phone's data, padding."),
     ] = None
     archived_at: Time | None = None
-    reason: Annotated[str | None, Field(description="Why it could not be had.")] = None
+    reason: Annotated[str | None, Field(description="Why the image could not be archived.")] = None
 
 
 class FailureResponse(ResponseModel):

@@ -125,7 +125,7 @@ class Submissions:
             return _submitted(claim.provider, claim.task_id)
         if claim.is_asking(self._now()):
             raise submission_problems.in_progress(claim)
-        raise submission_problems.unknown_outcome(claim, claim.doubt or "whoever asked it has not come to an end")
+        raise submission_problems.unknown_outcome(claim, claim.doubt or "the request that sent it has not ended")
 
     def _ask(
         self,

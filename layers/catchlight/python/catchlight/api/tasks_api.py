@@ -104,7 +104,7 @@ class TasksApi:
             raise APIError(
                 UNREADABLE_ITEM,
                 f"the task's item in the table is malformed: {exc}",
-                advice="Somebody has put it there by hand: repair it, or delete it and register the task.",
+                advice="It was written by hand: repair it, or delete it and register the task.",
             ) from exc
 
 
@@ -112,7 +112,7 @@ def no_such_task(named: str) -> APIError:
     """Returns the error for a task that is not in the table."""
     return APIError(
         NO_SUCH_TASK,
-        f"nobody has registered {named}, and no callback has come for it",
+        f"{named} is not registered, and no callback for it has arrived",
         advice="Look at provider and id. If the provider has the task, register it: POST /tasks "
         '{"provider": "...", "taskIds": ["..."]}.',
     )
@@ -131,7 +131,7 @@ def _not_linked(task: StoredTask, image: Image | None, name: str) -> APIError:
         return _not_yet(f"{name} is being archived")
     if image.state is ImageState.ARCHIVED:
         return _no_such_image(f"{name} is archived in another bucket", "See its `bucket` and `key`.")
-    return _no_such_image(f"{name} could not be had: {image.reason or image.state}", "See the task's `images`.")
+    return _no_such_image(f"{name} could not be archived: {image.reason or image.state}", "See the task's `images`.")
 
 
 def _not_yet(detail: str) -> APIError:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 
+from catchlight import __version__
 from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
 from catchlight.images.stream import ImageStream
 from catchlight.images.url_policy import UrlPolicy
@@ -19,7 +20,7 @@ FETCH_DEADLINE_SECONDS = 7.5
 
 HEADERS: Mapping[str, str] = {
     # The CDN of kie.ai and NanoBanana answers 403 to Python's default User-Agent.
-    "User-Agent": "Mozilla/5.0 (compatible; Catchlight/0.1; image archiver)",
+    "User-Agent": f"Mozilla/5.0 (compatible; Catchlight/{__version__}; image archiver)",
     "Accept": "image/*",
     "Accept-Encoding": "identity",
 }
@@ -150,7 +151,7 @@ def _cause(exc: Exception) -> str:
     if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
         return "the server's certificate is not valid"
     if isinstance(exc, httpcore.ConnectError):
-        return "nobody answers there"
+        return "no server answers there"
     if isinstance(exc, httpcore.ProtocolError):
         return "the answer is cut off, or is not HTTP"
     return "the server broke it off"

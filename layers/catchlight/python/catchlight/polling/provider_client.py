@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import httpcore
 
+from catchlight import __version__
 from catchlight.aws.secrets import Redactor
 from catchlight.errors import ProviderBusyError, ProviderRefusedError, ProviderUnavailableError
 from catchlight.models import TaskReport
@@ -26,7 +27,7 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 HEADERS: Mapping[str, str] = {
-    "User-Agent": "Catchlight/0.1 (+image task receiver)",
+    "User-Agent": f"Catchlight/{__version__} (+image task receiver)",
     "Accept": "application/json",
     "Accept-Encoding": "gzip",
 }

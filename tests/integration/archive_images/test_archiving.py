@@ -4,41 +4,20 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
-from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError
 
-from catchlight.errors import SettingsError
 from catchlight.models import ImageKind
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from functions.archive_images import app
-from tests.canary_secrets import URL_QUERY
-from tests.image_server import ImageServer, content, picture, serving, status
-from tests.integration.archiver import BUCKET, HOST, TASK, Archiver, archiving
-from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing, reported, warned
-from tests.integration.functions import metric_lines
+from tests.image_server import content, picture, status
+from tests.integration.archiver import BUCKET, HOST, TASK, Archiver
+from tests.integration.conftest import TABLE_NAME
 
 PNG, JPEG = picture("PNG"), picture("JPEG")
-
-
-@pytest.fixture
-def server() -> Iterator[ImageServer]:
-    with serving() as running:
-        yield running
-
-
-@pytest.fixture
-def archiver(
-    store: Store, server: ImageServer, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Archiver]:
-    # No API key: nobody can be asked whether a callback is true. See tests/integration/confirmation.
-    with archiving(store, server, context, monkeypatch, provider_keys={}) as made:
-        yield made
 
 
 # ------------------------------------------------------------------------------------------------ archived
@@ -368,197 +347,3 @@ def test_hosts_can_be_added(archiver: Archiver, monkeypatch: pytest.MonkeyPatch)
 
     assert archiver.run() == []
     assert archiver.item()["status"] == "ARCHIVED"
-
-
-# ------------------------------------------------------------------------------------------------ what is told
-
-
-def test_a_message_of_another_shape_ends_among_the_dead_letters_alone(archiver: Archiver) -> None:
-    archiver.succeed(archiver.serve("a", PNG))
-    messages = archiver.receive(TASK, "flux-kontext#other")
-    bad = next(message for message in messages if "other" in message["body"])
-    bad["body"] = "no JSON"
-
-    assert archiver.handle(messages) == [bad["messageId"]]
-    assert archiver.item()["status"] == "ARCHIVED"
-
-
-def test_images_are_counted_by_what_became_of_them(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
-    archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", JPEG), archiver.serve("c", b"<html>" * 9))
-
-    archiver.run()
-
-    (line,) = metric_lines(capsys)
-    assert sorted(line["ArchivedBytes"]) == sorted([float(len(PNG)), float(len(JPEG))])
-    assert (sum(line["ImagesArchived"]), sum(line["ImagesRejected"])) == (2, 1)
-    assert line["UrlSecondsToExpiry"] == [pytest.approx(86_400, abs=60)] * 2
-    assert "ReportToArchiveSeconds" not in line
-    assert line["provider"] == "flux-kontext"
-    assert line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"], ["service", "provider"]]
-
-
-def test_the_way_from_report_to_bucket_is_timed(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
-    archiver.succeed(archiver.serve("a", PNG))
-
-    archiver.run()
-
-    (line,) = metric_lines(capsys)
-    assert line["ReportToArchiveSeconds"] == [pytest.approx(5, abs=5)]
-
-
-def test_providers_of_one_batch_are_counted_apart(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
-    archiver.succeed(archiver.serve("a", PNG))
-    archiver.succeed(archiver.server.serve("b", PNG, "x.acedata.cloud"), task="acedata#a1")
-
-    archiver.run(TASK, "acedata#a1")
-
-    lines = metric_lines(capsys)
-    assert sorted(line["provider"] for line in lines) == ["acedata", "flux-kontext"]
-    assert [line["ImagesArchived"] for line in lines] == [[1], [1]]
-
-
-def test_no_log_line_holds_a_url(archiver: Archiver, caplog: pytest.LogCaptureFixture) -> None:
-    archiver.succeed(*[archiver.serve(f"{code}", status(code)) for code in (404, 500)], f"https://x/?{URL_QUERY}")
-
-    archiver.run()
-
-    logged = str([record.__dict__ for record in caplog.records]) + caplog.text
-    assert "not archived yet" in logged
-    assert URL_QUERY not in logged
-
-
-def test_no_image_is_begun_that_there_is_no_time_for(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    archiver.succeed(archiver.serve("a.png", content(PNG)))
-    with monkeypatch.context() as patch:
-        patch.setattr(app, "RESERVED_SECONDS", 10_000)
-        assert archiver.run() == [TASK]
-    assert archiver.server.requests == []
-
-    assert archiver.run() == []
-    assert archiver.states() == ["ARCHIVED"]
-
-
-# ------------------------------------------------------------------------------------------------ failures are reported
-
-
-@every_fault
-@pytest.mark.parametrize("operation", ["GetSecretValue", "GetItem", "UpdateItem"])
-def test_a_message_that_fails_is_in_the_log_with_its_task_and_counted(
-    archiver: Archiver,
-    caplog: pytest.LogCaptureFixture,
-    capsys: pytest.CaptureFixture[str],
-    operation: str,
-    fault: Exception,
-) -> None:
-    archiver.succeed(archiver.serve("a", PNG))
-    messages = archiver.receive()
-
-    with failing(operation, fault):
-        assert archiver.handle(messages) == [messages[0]["messageId"]]
-
-    kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
-    assert reported(caplog.records, TASK) == {kind}
-    assert counted(capsys) == [kind]
-    assert archiver.handle(messages) == []
-
-
-@every_aws_fault
-@pytest.mark.parametrize("operation", ["PutObject", "HeadObject"])
-def test_an_image_that_s3_does_not_take_is_in_the_log_with_its_task_and_counted(
-    archiver: Archiver,
-    caplog: pytest.LogCaptureFixture,
-    capsys: pytest.CaptureFixture[str],
-    operation: str,
-    fault: Exception,
-) -> None:
-    archiver.succeed(archiver.serve("a", PNG))
-    if operation == "HeadObject":  # it is asked what is there already
-        archiver.s3.put_object(Bucket=BUCKET, Key="images/flux-kontext/task12345/result-0.png", Body=PNG)
-
-    with failing(operation, fault):
-        assert archiver.run() == [TASK]
-
-    assert warned(caplog.records, TASK) == {"ImageUnavailableError"}
-    assert counted(capsys, "ArchivingRetried") == ["flux-kontext"]
-
-
-def test_a_bug_that_one_image_meets_costs_no_other_image(
-    archiver: Archiver, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
-    archiver.succeed(archiver.serve("a", PNG), archiver.serve("b", JPEG), archiver.serve("c", PNG))
-
-    with failing("PutObject", KeyError("bug"), when=lambda parameters: "result-1" in parameters["Key"]):
-        assert archiver.run() == [TASK]
-
-    assert archiver.states() == ["ARCHIVED", "PENDING", "ARCHIVED"]
-    assert reported(caplog.records, TASK) == {"KeyError"}
-    assert counted(capsys) == ["KeyError"]
-
-
-@every_fault
-def test_a_visibility_that_cannot_be_changed_is_reported(
-    archiver: Archiver, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], fault: Exception
-) -> None:
-    archiver.succeed(archiver.serve("a", status(503)))
-
-    with failing("ChangeMessageVisibility", fault):
-        assert archiver.run() == [TASK]
-
-    assert reported(caplog.records, TASK) == {type(fault).__name__}
-    assert counted(capsys) == [type(fault).__name__]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"body": "no JSON"},
-        {"body": "[" * 100_000},
-        {"body": "[]"},
-        {"body": "{}"},
-        {"body": '{"task": 7}'},
-        {"body": '{"task": "task12345"}'},
-        {"attributes": {}},
-    ],
-    ids=str,
-)
-def test_a_message_of_another_shape_is_reported_and_harms_no_other(
-    archiver: Archiver,
-    caplog: pytest.LogCaptureFixture,
-    capsys: pytest.CaptureFixture[str],
-    change: dict[str, Any],
-) -> None:
-    archiver.succeed(archiver.serve("a", PNG))
-    good, bad = archiver.receive(TASK, "flux-kontext#other")
-    if "other" in good["body"]:
-        good, bad = bad, good
-
-    # It can never be handled: the queue's redrive policy makes a dead letter of it.
-    assert archiver.handle([bad | change, good]) == [bad["messageId"]]
-
-    assert archiver.item()["status"] == "ARCHIVED"
-    errors = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
-    assert bad["messageId"] in {error.get("message_id") for error in errors}
-    assert counted(capsys)[0] in ("InvalidMessageError", "KeyError")
-
-
-def test_what_ends_an_invocation_is_reported_with_all_its_tasks(
-    archiver: Archiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("TASKS_TABLE")
-
-    with pytest.raises(SettingsError, match="TASKS_TABLE"):
-        archiver.run(TASK, "acedata#a1")
-
-    assert reported(caplog.records, TASK) == reported(caplog.records, "acedata#a1") == {"SettingsError"}
-
-
-def test_the_tasks_of_a_batch_are_in_the_log_before_the_work(
-    archiver: Archiver, caplog: pytest.LogCaptureFixture
-) -> None:
-    archiver.succeed(archiver.serve("a", PNG))
-
-    archiver.run()
-
-    # Should Lambda end the invocation for its time: its own line has the request id only.
-    assert vars(caplog.records[0])["tasks"] == [TASK]
-    assert caplog.records[0].message == "batch received"

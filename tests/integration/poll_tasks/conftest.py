@@ -1,0 +1,19 @@
+"""Providers that the poller asks, as plain functions."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.conftest import Store
+from tests.integration.providers import (
+    Providers,
+    polling,
+)
+
+FLUX, NANO, ACE = "flux-kontext#f1", "nanobanana#n1", "acedata#a1"
+
+
+@pytest.fixture
+def providers(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
+    with polling(monkeypatch) as providers:
+        yield providers

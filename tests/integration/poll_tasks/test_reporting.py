@@ -1,0 +1,204 @@
+"""What the poller's handler logs and counts when a round fails in part."""
+
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, utc_now
+from functions.poll_tasks import app
+from tests.canary_secrets import API_KEYS
+from tests.conftest import FakeLambdaContext
+from tests.integration.conftest import Store
+from tests.integration.fault_injection import counted, every_fault, failing, reported, warned
+from tests.integration.functions import a_secret
+from tests.integration.providers import (
+    FLUX_PATH,
+    NANO_PATH,
+    Providers,
+    failed,
+    not_in_time,
+    poll,
+    saying,
+    succeeded,
+    unreachable,
+)
+
+FLUX, NANO, ACE = "flux-kontext#f1", "nanobanana#n1", "acedata#a1"
+
+
+def status_of(store: Store, task: str) -> str:
+    item = store.item(task)
+    assert item is not None
+    return str(item["status"])
+
+
+@every_fault
+@pytest.mark.parametrize("operation", ["BatchGetItem", "GetSecretValue"])
+def test_a_round_that_fails_is_in_the_log_with_its_tasks_and_counted(
+    store: Store,
+    providers: Providers,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    operation: str,
+    fault: Exception,
+) -> None:
+    store.register(FLUX, NANO)
+    kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
+
+    with failing(operation, fault), pytest.raises((StoreUnavailableError, KeyError)):
+        poll(FLUX, NANO)
+
+    assert reported(caplog.records, FLUX) == reported(caplog.records, NANO) == {kind}
+    assert counted(capsys) == [kind]
+
+
+@every_fault
+def test_news_that_cannot_be_written_keeps_none_of_the_others_back_and_is_written_later(
+    store: Store,
+    providers: Providers,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    fault: Exception,
+) -> None:
+    store.register(FLUX, NANO)
+    providers.answers |= {FLUX_PATH: succeeded, NANO_PATH: succeeded}
+    kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
+
+    with failing("UpdateItem", fault, when=lambda parameters: parameters["Key"] == {"task": {"S": FLUX}}):
+        next_state = poll(FLUX, NANO)
+
+    assert next_state["tasks"] == [FLUX]
+    assert (status_of(store, FLUX), status_of(store, NANO)) == ("PENDING", "SUCCEEDED")
+    assert reported(caplog.records, FLUX) == {kind}
+    counts = capsys.readouterr().out
+    assert counts.count('"ResolvedByPoll":[1.0]') == 1
+    assert counts.count('"ProcessingErrors":[1.0]') == 1
+
+    assert poll(*next_state["tasks"])["tasks"] == []
+    assert status_of(store, FLUX) == "SUCCEEDED"
+
+
+@every_fault
+def test_a_claimed_failure_whose_check_cannot_be_written_is_checked_again(
+    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    store.register(FLUX)
+    provider, _, task_id = FLUX.partition("#")
+    claim = Failure(reason=FailureReason.OTHER, message="so somebody says")
+    store.reports.record(
+        TaskReport(
+            provider=provider,
+            task_id=task_id,
+            status=TaskStatus.FAILED,
+            reported_by=Reporter.CALLBACK,
+            reported_at=utc_now(),
+            failure=claim,
+        )
+    )
+    providers.answers[FLUX_PATH] = failed
+    kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
+
+    with failing("UpdateItem", fault):
+        # Also after the end of its time: else nobody would ask again.
+        assert poll(FLUX, waited_seconds=21_600)["tasks"] == [FLUX]
+    assert reported(caplog.records, FLUX) == {kind}
+
+    assert poll(FLUX)["tasks"] == []
+
+
+def test_what_could_not_be_written_at_the_end_is_not_tried_every_second(store: Store, providers: Providers) -> None:
+    # Every second would use up the execution's history.
+    store.register(FLUX)
+
+    with failing("UpdateItem", KeyError("bug")):
+        assert poll(FLUX, wait_seconds=120, waited_seconds=21_480)["waitSeconds"] == 120
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (unreachable, "ProviderUnavailableError"),
+        (not_in_time, "ProviderUnavailableError"),
+        (saying("no object"), "ProviderUnavailableError"),
+        (saying({}, 429), "ProviderBusyError"),
+        (saying({}, 401), "ProviderRefusedError"),
+    ],
+    ids=["unreachable", "not in time", "not readable", "busy", "refused"],
+)
+def test_tasks_without_an_answer_are_in_the_log_and_counted(
+    store: Store,
+    providers: Providers,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    answer: Callable[[httpx.Request], httpx.Response],
+    error: str,
+) -> None:
+    store.register(FLUX)
+    providers.answers[FLUX_PATH] = answer
+
+    assert poll(FLUX)["tasks"] == [FLUX]
+
+    assert warned(caplog.records, FLUX) == {error}
+    written = capsys.readouterr().out
+    assert '"PollErrors":[1.0]' in written
+    assert '"TasksUnanswered":[1.0]' in written
+
+
+def test_tasks_that_there_was_no_time_to_ask_about_are_in_the_log(
+    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.register(FLUX)
+
+    poll(FLUX, context=FakeLambdaContext(remaining_seconds=app.RESERVED_SECONDS - 1))
+
+    (line,) = [vars(record) for record in caplog.records if record.levelname == "WARNING"]
+    assert line["tasks"] == [FLUX]
+    assert counted(capsys, "TasksUnanswered") == ["flux-kontext"]
+
+
+def test_a_bug_that_one_answer_meets_is_reported_and_keeps_no_other_back(
+    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bug(request: httpx.Request) -> httpx.Response:
+        raise KeyError("bug")
+
+    store.register(FLUX, NANO)
+    providers.answers |= {FLUX_PATH: bug, NANO_PATH: succeeded}
+
+    assert poll(FLUX, NANO)["tasks"] == [FLUX]
+
+    assert status_of(store, NANO) == "SUCCEEDED"
+    assert reported(caplog.records, FLUX) == {"KeyError"}
+    assert counted(capsys) == ["KeyError"]
+
+
+def test_a_malformed_key_of_one_provider_keeps_no_other_back(
+    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"flux-kontext": "no object", "nanobanana": {"apiKey": API_KEYS["nanobanana"]}}
+    monkeypatch.setenv("PROVIDER_KEYS_SECRET", a_secret("malformed", json.dumps(keys)))
+    store.register(FLUX, NANO)
+    providers.answers[NANO_PATH] = succeeded
+
+    assert poll(FLUX, NANO)["tasks"] == [FLUX]
+
+    assert status_of(store, NANO) == "SUCCEEDED"
+    assert reported(caplog.records, FLUX) == {"SettingsError"}
+
+
+def test_an_item_that_cannot_be_read_is_reported(
+    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.put(FLUX, status="PENDING", rank="high")
+
+    assert poll(FLUX, "no key")["tasks"] == []
+
+    errors = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    assert {error["task"]: error["reason"] for error in errors} == {
+        "no key": "expected provider#taskId",
+        FLUX: "rank",
+    }
+    assert counted(capsys) == ["UnreadableItem"] * 2

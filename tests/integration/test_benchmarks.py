@@ -1,0 +1,24 @@
+"""The benchmarks run: each way of Catchlight is run once, without being measured."""
+
+import os
+
+import botocore.auth
+import pytest
+
+from tests.benchmarks import archiving, polling
+
+
+@pytest.mark.parametrize("way", ["ask", "ask_in_batches", "poll"])
+def test_polling(way: str) -> None:
+    with polling.a_provider() as url:
+        assert polling.run_apart(way, url).seconds > 0
+
+
+def test_archiving(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The benchmark has a process of its own, and changes both of these.
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setitem(botocore.auth.AUTH_TYPE_MAPS, "s3v4", botocore.auth.AUTH_TYPE_MAPS["s3v4"])
+
+    with archiving.servers(0) as ways:
+        ways.ours(1)
+        ways.batch(1, threads=2, messages=2)
