@@ -82,6 +82,7 @@ class Dependencies:
             ImageFetcher(),
             ImageBucket(clients.s3(S3_CONFIG), self.settings.images_bucket),
             additional_hosts=self.settings.additional_image_hosts,
+            trusts_confirmed_hosts=self.settings.image_hosts == "Confirmed",
             pool=self.images,
             now=utc_now,
         )

@@ -181,6 +181,7 @@ class Ways:
             self._fetcher,
             self._bucket,
             additional_hosts=(),
+            trusts_confirmed_hosts=True,
             pool=pool,
             now=lambda: datetime.now(UTC),
         )

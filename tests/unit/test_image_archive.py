@@ -52,6 +52,7 @@ class World:
         self.known_request: GenerationRequest | None = None
         self.requests: list[Task] = []
         self.is_last_try: bool | None = None
+        self.trusts_confirmed_hosts = False
 
     def get(self, key: str) -> Task | None:
         assert key == KEY
@@ -96,7 +97,13 @@ class World:
     def archive(self, *, is_last_try: bool = False, threads: int = 1, **more: Any) -> ArchiveRun | None:
         parts: Any = self
         pool = PriorityThreadPool(threads)
-        archive = ImageArchive(*(parts,) * 6, additional_hosts=iter(["more.example"]), pool=pool, now=lambda: NOW)
+        archive = ImageArchive(
+            *(parts,) * 6,
+            additional_hosts=iter(["more.example"]),
+            trusts_confirmed_hosts=self.trusts_confirmed_hosts,
+            pool=pool,
+            now=lambda: NOW,
+        )
         try:
             return archive.archive(KEY, is_last_try=is_last_try, **more)
         finally:
@@ -290,6 +297,32 @@ def test_a_result_that_was_corrected_to_another_is_fetched_and_told() -> None:
 
     assert world.run().is_contradicted is True
     assert [name for name, _ in world.fetched] == ["b"]
+
+
+# ------------------------------------------------------------------------------------------------ hosts
+
+
+@pytest.mark.parametrize(
+    ("reporter", "confirmed_at", "trusts", "is_any_host_allowed"),
+    [
+        (Reporter.POLL, None, True, True),
+        (Reporter.CALLBACK, "2026-01-31T12:00:00.000Z", True, True),
+        (Reporter.CALLBACK, None, True, False),  # no API key: the provider could not be asked
+        (None, None, True, False),  # an item that a user has written
+        (Reporter.POLL, None, False, False),
+        (Reporter.CALLBACK, "2026-01-31T12:00:00.000Z", False, False),
+    ],
+)
+def test_urls_that_the_provider_itself_has_reported_may_have_any_host(
+    reporter: Reporter | None, confirmed_at: str | None, trusts: bool, is_any_host_allowed: bool
+) -> None:
+    world = World(a_task(image("a")).model_copy(update={"reported_by": reporter, "confirmed_at": confirmed_at}))
+    world.trusts_confirmed_hosts = trusts
+
+    world.run()
+
+    ((_, hosts),) = world.fetched
+    assert hosts == ("*",) if is_any_host_allowed else "*" not in hosts
 
 
 # ------------------------------------------------------------------------------------------------ time

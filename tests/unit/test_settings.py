@@ -38,6 +38,7 @@ ARCHIVE = {
     "ARCHIVE_QUEUE_URL": "https://sqs.example/queue",
     "PROVIDER_KEYS_SECRET": "arn:keys",
     "PROVIDER_BASE_URLS": "",
+    "IMAGE_HOSTS": "Confirmed",
     "ADDITIONAL_IMAGE_HOSTS": "",
 }
 FUNCTIONS: list[tuple[type[Settings], dict[str, str]]] = [
@@ -48,7 +49,7 @@ FUNCTIONS: list[tuple[type[Settings], dict[str, str]]] = [
     (PublishEventsSettings, {"EVENT_BUS": "catchlight-tasks"}),
 ]
 # Empty means "as the providers have it".
-MAY_BE_MISSING = {"PROVIDER_BASE_URLS", "ADDITIONAL_IMAGE_HOSTS"}
+MAY_BE_MISSING = {"PROVIDER_BASE_URLS", "IMAGE_HOSTS", "ADDITIONAL_IMAGE_HOSTS"}
 
 
 @pytest.mark.parametrize(("settings", "environment"), FUNCTIONS)

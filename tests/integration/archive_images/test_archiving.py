@@ -341,6 +341,14 @@ def test_urls_that_may_not_be_fetched_are_rejected_at_once(archiver: Archiver, u
     assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["REJECTED"])
 
 
+def test_hosts_of_an_unconfirmed_callback_have_to_be_listed(archiver: Archiver) -> None:
+    archiver.succeed(archiver.server.serve("a", PNG, "other.example"))
+
+    assert archiver.run() == []
+
+    assert (archiver.states(), archiver.server.requests) == (["REJECTED"], [])
+
+
 def test_hosts_can_be_added(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADDITIONAL_IMAGE_HOSTS", "images.example")
     archiver.succeed(archiver.server.serve("a", PNG, "images.example"))

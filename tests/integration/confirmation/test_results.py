@@ -67,6 +67,43 @@ def test_what_the_provider_confirms_is_archived(
     )
 
 
+@pytest.mark.parametrize(
+    ("image_hosts", "status"), [("", "ARCHIVED"), ("Confirmed", "ARCHIVED"), ("Listed", "INCOMPLETE")]
+)
+@pytest.mark.parametrize("reported_by", Reporter)
+def test_the_provider_may_name_hosts_that_are_not_listed(
+    archiver: Archiver,
+    providers: Providers,
+    monkeypatch: pytest.MonkeyPatch,
+    image_hosts: str,
+    status: str,
+    reported_by: Reporter,
+) -> None:
+    if image_hosts:
+        monkeypatch.setenv("IMAGE_HOSTS", image_hosts)
+    unlisted = archiver.server.serve("a", PNG, "delivery.new-host.example")
+    archiver.succeed(unlisted, reported_by=reported_by)
+    providers.answers[FLUX_PATH] = has(unlisted)
+
+    assert archiver.run() == []
+
+    item = archiver.item()
+    assert (item["status"], archiver.server.requests) == (status, ["/a"] if status == "ARCHIVED" else [])
+    if status == "INCOMPLETE":
+        assert "delivery.new-host.example is not" in item["images"][0]["reason"]
+
+
+def test_a_url_that_the_provider_contradicts_is_not_fetched_from_any_host(
+    archiver: Archiver, providers: Providers
+) -> None:
+    archiver.succeed(archiver.server.serve("forged", FORGED, "forged.example"))
+    providers.answers[FLUX_PATH] = has(archiver.server.serve("true", PNG, "delivery.new-host.example"))
+
+    assert archiver.run() == []
+
+    assert (archiver.item()["status"], archiver.server.requests) == ("ARCHIVED", ["/true"])
+
+
 def test_a_confirmed_image_that_is_not_there_yet_is_tried_again(archiver: Archiver, providers: Providers) -> None:
     claimed = archiver.serve("a", status(503))
     archiver.succeed(claimed)

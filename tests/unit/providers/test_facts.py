@@ -14,7 +14,7 @@ FACTS: dict[str, dict[str, Any]] = {
     "flux-kontext": {
         "base_url": "https://api.kie.ai",
         "submit_paths": {"generate": "/api/v1/flux/kontext/generate"},
-        "image_hosts": (*KIE_HOSTS, "bfldeliveryprod.blob.core.windows.net", "fal.media", "*.fal.media"),
+        "image_hosts": (*KIE_HOSTS, "*.bfl.ai", "bfldeliveryprod.blob.core.windows.net", "fal.media", "*.fal.media"),
         "url_lifetimes": {ImageKind.ORIGIN: timedelta(minutes=10), ImageKind.RESULT: timedelta(days=14)},
         "poll_batch_size": 1,
         "max_concurrent_polls": 100,
@@ -41,6 +41,7 @@ FACTS: dict[str, dict[str, Any]] = {
             "*.aliyuncs.com",
             "fal.media",
             "*.fal.media",
+            "*.bfl.ai",
             "bfldeliveryprod.blob.core.windows.net",
         ),
         "url_lifetimes": {ImageKind.ORIGIN: timedelta(minutes=10), ImageKind.RESULT: timedelta(hours=24)},

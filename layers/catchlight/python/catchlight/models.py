@@ -231,6 +231,14 @@ class Task(Model):
         """Whether the result comes from a callback that the provider has not confirmed yet."""
         return self.reported_by is Reporter.CALLBACK and self.confirmed_at is None
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the provider itself, asked with the user's API key, has reported the result.
+
+        A task that a user wrote into the table is neither confirmed nor unconfirmed: it has no reporter.
+        """
+        return self.reported_by is Reporter.POLL or self.confirmed_at is not None
+
     def contradicts(self, report: TaskReport) -> bool:
         """Decides whether a report conflicts with the stored result, instead of repeating it or adding nothing."""
         match report.status:

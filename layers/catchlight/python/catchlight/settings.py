@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveInt, StringConstraints, ValidationError
@@ -108,6 +108,10 @@ class ArchiveImagesSettings(Settings):
     provider_keys_secret: Name
     provider_base_urls: BaseUrls = {}
     task_retention_days: Retention = None
+    # "Confirmed": the lists of expected hosts hold for unconfirmed callbacks only, because no attacker has chosen a URL
+    # that the provider itself has reported. The lists are guesses, and an image at a host that they lack would be lost.
+    # "Listed": the lists hold for every URL.
+    image_hosts: Literal["Confirmed", "Listed"] = "Confirmed"
     # Host names, "*.domain", or "*" for any public host.
     additional_image_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()
 

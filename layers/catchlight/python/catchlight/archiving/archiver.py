@@ -17,6 +17,7 @@ from catchlight.errors import (
     ImageUnavailableError,
 )
 from catchlight.images.fetcher import ImageFetcher
+from catchlight.images.url_policy import ANY_HOST
 from catchlight.models import Image, ImageState, Task, TaskStatus, by_place, split_task_key
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.confirmations import ConfirmationResult
@@ -57,6 +58,7 @@ class ImageArchive:
         bucket: ImageBucket,
         *,
         additional_hosts: Iterable[str],
+        trusts_confirmed_hosts: bool,
         pool: PriorityThreadPool,
         now: Callable[[], datetime],
     ) -> None:
@@ -67,6 +69,7 @@ class ImageArchive:
         self._fetcher = fetcher
         self._bucket = bucket
         self._additional_hosts = tuple(additional_hosts)
+        self._trusts_confirmed_hosts = trusts_confirmed_hosts
         self._pool = pool
         self._now = now
 
@@ -139,10 +142,8 @@ class ImageArchive:
     def _copy(self, task: Task, image: Image, key_stem: str, deadline: float) -> Result:
         if time.monotonic() > deadline:
             return ImageUnavailableError("no time was left to download it")
-        provider = PROVIDERS.get(split_task_key(task.task)[0])
-        allowed_hosts = (*(provider.image_hosts if provider else ()), *self._additional_hosts)
         try:
-            with self._fetcher.fetch(image.url, allowed_hosts) as incoming:
+            with self._fetcher.fetch(image.url, self._allowed_hosts(task)) as incoming:
                 key = f"{key_stem}.{incoming.format.extension}"
                 sha256 = self._bucket.put(key, incoming, task=task.task)
                 facts, size = incoming.complete(), incoming.size
@@ -167,3 +168,9 @@ class ImageArchive:
                 "archived_at": self._now(),
             }
         )
+
+    def _allowed_hosts(self, task: Task) -> tuple[str, ...]:
+        if task.is_confirmed and self._trusts_confirmed_hosts:
+            return (ANY_HOST,)
+        provider = PROVIDERS.get(split_task_key(task.task)[0])
+        return (*(provider.image_hosts if provider else ()), *self._additional_hosts)

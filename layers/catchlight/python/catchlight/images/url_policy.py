@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
 
 HTTPS_PORT = 443
+# Allows any host name; its addresses must be public all the same.
+ANY_HOST = "*"
 
 # One label of a host name (RFC 1123) and names of at least two labels: ASCII only, so that the name resolved is exactly
 # the name checked. The last label begins with a letter: some resolvers read "127.1" and "127.0.0.0x1" as addresses.
@@ -53,7 +55,7 @@ class UrlPolicy:
 
         Args:
             url: untrusted input from a callback or a provider's response.
-            allowed_hosts: names, "*.domain" for every name below it, or "*" for any.
+            allowed_hosts: names, "*.domain" for every name below it, or ANY_HOST.
 
         Raises:
             ImageRejectedError: the URL is not https on port 443, has a user name, or its host is an IP address or not
@@ -104,7 +106,7 @@ class UrlPolicy:
 def is_expected_host(host: str, allowed_hosts: Iterable[str]) -> bool:
     """Returns whether a host is allowed by its name, by "*.domain", or by "*"."""
     return any(
-        allowed == "*" or host == allowed or (allowed.startswith("*.") and host.endswith(allowed[1:]))
+        allowed == ANY_HOST or host == allowed or (allowed.startswith("*.") and host.endswith(allowed[1:]))
         for allowed in allowed_hosts
     )
 

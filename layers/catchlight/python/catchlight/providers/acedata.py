@@ -298,6 +298,7 @@ PROVIDER = AceDataProvider(
         "*.aliyuncs.com",
         "fal.media",
         "*.fal.media",
+        "*.bfl.ai",
         "bfldeliveryprod.blob.core.windows.net",
     ),
     url_lifetimes={

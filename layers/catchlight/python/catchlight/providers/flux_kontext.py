@@ -12,7 +12,9 @@ PROVIDER = KieProvider(
     submit_paths={"generate": "/api/v1/flux/kontext/generate"},
     image_hosts=(
         *KIE_IMAGE_HOSTS,
-        # Origin images are on hosts of the model's maker, or of a company that runs the model.
+        # Origin images are on hosts of the model's maker, or of a company that runs the model. Of the maker's Azure
+        # accounts only one is listed: every customer of Azure can create names that look like the others.
+        "*.bfl.ai",
         "bfldeliveryprod.blob.core.windows.net",
         "fal.media",
         "*.fal.media",
