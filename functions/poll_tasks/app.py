@@ -83,6 +83,9 @@ def log(round_: PollRound) -> None:
         if tasks and not answers.errors:
             # The deadline passed before the requests were sent.
             logger.warning("no time was left to request the status of tasks", provider=provider_id, tasks=tasks)
+        for remark in sorted({report.remark for report in answers.reports if report.remark}):
+            remarked = [report.task for report in answers.reports if report.remark == remark]
+            logger.warning("odd answer to a poll", provider=provider_id, tasks=remarked, detail=remark)
     for report, recorded in round_.recorded:
         logger.info("polled", task=report.task, status=report.status, outcome=recorded.outcome)
         if recorded.evidence_error:

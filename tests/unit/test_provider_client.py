@@ -13,7 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from catchlight.errors import ProviderBusyError, ProviderRefusedError, ProviderUnavailableError
+from catchlight.errors import (
+    ProviderBusyError,
+    ProviderRefusedError,
+    ProviderUnavailableError,
+    RequestRefusedError,
+)
 from catchlight.models import TaskStatus
 from catchlight.polling import provider_client
 from catchlight.polling.provider_client import (
@@ -144,6 +149,42 @@ def test_nothing_is_asked_about_nothing() -> None:
     client = ProviderClient({}, http=FakeHttp(running))
 
     assert client.ask(FLUX, [], api_key="k3y", now=lambda: NOW).requests == 0
+
+
+# ------------------------------------------------------------------------------------------------ refused batches
+
+
+def ask_about_batch(bad: set[str], ids: list[str]) -> provider_client.LookupResults:
+    def refuse_bad_ids(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        asked = body.get("ids") or [body["id"]]
+        if bad & set(asked):
+            return httpx.Response(400, json={"error": {"code": "token_mismatched", "message": "invalid parameters"}})
+        return httpx.Response(200, json={"items": [{"id": each} for each in asked]})
+
+    client = ProviderClient({}, http=FakeHttp(refuse_bad_ids))
+    return client.ask(PROVIDERS["acedata"], ids, api_key="k3y", now=lambda: NOW)
+
+
+@pytest.mark.parametrize("bad", ["t0", "t25", "t49"])
+def test_a_refused_batch_is_split_until_the_bad_id_stands_alone(bad: str) -> None:
+    ids = [f"t{number}" for number in range(50)]
+
+    answers = ask_about_batch({bad}, ids)
+
+    assert [report.task_id for report in answers.reports] == [each for each in ids if each != bad]
+    assert [type(error) for error in answers.errors] == [RequestRefusedError]
+    assert answers.requests <= 13
+
+
+def test_a_batch_of_which_every_id_is_refused_ends() -> None:
+    ids = [f"t{number}" for number in range(50)]
+
+    answers = ask_about_batch(set(ids), ids)
+
+    assert answers.reports == []
+    assert len(answers.errors) == 50
+    assert answers.requests == 99
 
 
 # ------------------------------------------------------------------------------------------------ one task

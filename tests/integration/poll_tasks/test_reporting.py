@@ -122,7 +122,7 @@ def test_what_could_not_be_written_at_the_end_is_not_tried_every_second(store: S
     [
         (unreachable, "ProviderUnavailableError"),
         (not_in_time, "ProviderUnavailableError"),
-        (saying("no object"), "ProviderUnavailableError"),
+        (saying("no object"), "UnreadableAnswerError"),
         (saying({}, 429), "ProviderBusyError"),
         (saying({}, 401), "ProviderRefusedError"),
     ],

@@ -1,6 +1,13 @@
 """Lists the expected result of every file under events/polls/."""
 
-from catchlight.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnavailableError
+from catchlight.errors import (
+    ProviderBusyError,
+    ProviderError,
+    ProviderRefusedError,
+    ProviderUnavailableError,
+    RequestRefusedError,
+    UnreadableAnswerError,
+)
 from catchlight.models import FailureReason
 from tests.unit.providers.cases import News, Poll, failed, origin, pending, result, succeeded
 
@@ -43,31 +50,50 @@ FLUX_KONTEXT: dict[str, News | tuple[type[ProviderError], str]] = {
     "unknown_422_record_info_null": pending("task12345"),
     "unknown_404": pending("task12345"),
     # The envelope is about the request: none of these fails the task.
-    "unauthorized": (ProviderRefusedError, "flux-kontext answered 401: the API key is missing or wrong"),
-    "no_credits": (ProviderRefusedError, "flux-kontext answered 402: the account has no credits"),
-    "forbidden": (ProviderRefusedError, "flux-kontext answered 403: access is denied"),
-    "rate_limited": (ProviderBusyError, "flux-kontext answered 429: the rate limit is reached"),
-    "maintenance": (ProviderBusyError, "flux-kontext answered 455: maintenance"),
-    "server_error": (ProviderUnavailableError, "flux-kontext answered 500: the request failed"),
-    "request_failed": (ProviderUnavailableError, "flux-kontext answered 501: the request failed"),
-    "disabled": (ProviderRefusedError, "flux-kontext answered 505: the feature is disabled"),
+    "unauthorized": (
+        ProviderRefusedError,
+        'flux-kontext answered 401: the API key is missing or wrong, and says "Unauthorized"',
+    ),
+    "no_credits": (
+        ProviderRefusedError,
+        'flux-kontext answered 402: the account has no credits, and says "Insufficient Credits"',
+    ),
+    "forbidden": (ProviderRefusedError, 'flux-kontext answered 403: access is denied, and says "Forbidden"'),
+    "rate_limited": (
+        ProviderBusyError,
+        'flux-kontext answered 429: the rate limit is reached, and says "Rate Limited"',
+    ),
+    "maintenance": (ProviderBusyError, 'flux-kontext answered 455: maintenance, and says "Service Unavailable"'),
+    "server_error": (
+        ProviderUnavailableError,
+        'flux-kontext answered 500: the request failed, and says "Server Error"',
+    ),
+    # The only code of the envelope that is about the task.
+    "request_failed": failed("task12345", FailureReason.GENERATION_FAILED, "501", "Generation Failed"),
+    "failed_in_error_envelope": failed("task12345", FailureReason.INTERNAL, "500", "Server Error"),
+    "success_in_error_envelope": COMPLETED,
+    "create_failed_content_policy": failed("task12345", FailureReason.CONTENT_POLICY, "400", POLICY),
+    "disabled": (
+        ProviderRefusedError,
+        'flux-kontext answered 505: the feature is disabled, and says "Feature Disabled"',
+    ),
     "response_as_json_string": COMPLETED,
     "response_as_bare_url": succeeded("task12345", result("https://example.com/result.jpg", "2024-04-03T10:30:00Z")),
     "response_as_other_string": (
-        ProviderUnavailableError,
+        UnreadableAnswerError,
         "data.response.resultImageUrl: should be a URL that begins with https:// or http://",
     ),
     "flag_as_string": COMPLETED,
-    "flag_unknown": (ProviderUnavailableError, "data.successFlag: Input should be 0, 1, 2 or 3"),
+    "flag_unknown": (UnreadableAnswerError, "data.successFlag: Input should be 0, 1, 2 or 3"),
     "time_naive": COMPLETED,
     "time_epoch_milliseconds": COMPLETED,
     "time_epoch_milliseconds_as_string": COMPLETED,
     "time_hour_24": COMPLETED_NOW,
     "time_in_the_future": COMPLETED_NOW,
-    "success_without_url": (ProviderUnavailableError, "data: success without an image URL"),
-    "another_task": (ProviderUnavailableError, "flux-kontext answered with another task's record"),
-    "submission_answer": (ProviderUnavailableError, "data.successFlag: is missing"),
-    "shape_unknown": (ProviderUnavailableError, "flux-kontext answered without a code"),
+    "success_without_url": (UnreadableAnswerError, "data: success without an image URL"),
+    "another_task": (UnreadableAnswerError, "flux-kontext answered with another task's record"),
+    "submission_answer": (UnreadableAnswerError, "data.successFlag: is missing"),
+    "shape_unknown": (UnreadableAnswerError, "flux-kontext answered without a code"),
 }
 
 NANOBANANA: dict[str, Poll] = {
@@ -109,8 +135,10 @@ OTHER_CAT_URL = (
 CAT_SUCCEEDED = succeeded(CAT, result(CAT_URL, "2026-01-07T00:20:00Z"))
 OTHER_CAT_SUCCEEDED = succeeded(OTHER_CAT, result(OTHER_CAT_URL, "2026-01-07T00:20:00Z"))
 
+TRACE = "(trace 2cf86e86-22a4-46e1-ac2f-032c0f2a4e89)"
 REFUSED = "the key or the account is refused"
-NO_RECORD = "with no record of a task"
+BAD_REQUEST = "acedata answered HTTP 400: the request is refused"
+NO_RECORD = f'acedata answered HTTP 500 with no record of a task, and says "fetch failed" {TRACE}'
 
 ACEDATA: dict[str, Poll] = {
     "success": Poll((CAT,), [CAT_SUCCEEDED]),
@@ -120,7 +148,7 @@ ACEDATA: dict[str, Poll] = {
     "batch_one_malformed": Poll((CAT, OTHER_CAT), [pending(CAT), OTHER_CAT_SUCCEEDED]),
     "batch_none_known": Poll((CAT, OTHER_CAT), [pending(CAT), pending(OTHER_CAT)]),
     "batch_without_items": Poll(
-        (CAT, OTHER_CAT), (ProviderUnavailableError, "acedata answered a batch without a list of items")
+        (CAT, OTHER_CAT), (UnreadableAnswerError, "acedata answered a batch without a list of items")
     ),
     "running_no_response": Poll((CAT,), [pending(CAT)]),
     "running_response_null": Poll((CAT,), [pending(CAT)]),
@@ -129,18 +157,38 @@ ACEDATA: dict[str, Poll] = {
     "failed": Poll((CAT,), [failed(CAT, FailureReason.INTERNAL, "api_error", "fetch failed")]),
     "failed_without_finished_at": Poll((CAT,), [failed(CAT, FailureReason.INTERNAL, "api_error", "fetch failed")]),
     "failed_bare_string": Poll((CAT,), [failed(CAT, FailureReason.GENERATION_FAILED, None, "timeout")]),
-    "success_without_url": Poll((CAT,), (ProviderUnavailableError, "response: success without an image URL")),
+    "success_without_url": Poll((CAT,), (UnreadableAnswerError, "response: success without an image URL")),
     "unknown": Poll((CAT,), [pending(CAT)]),
-    "another_task": Poll((CAT,), (ProviderUnavailableError, "acedata answered with no record of the task asked about")),
-    "error_token_mismatched": Poll((CAT,), (ProviderRefusedError, f"acedata answered HTTP 400: {REFUSED}"), 400),
-    "error_api_not_implemented": Poll((CAT,), (ProviderRefusedError, f"acedata answered HTTP 400: {REFUSED}"), 400),
-    "error_invalid_token": Poll((CAT,), (ProviderRefusedError, f"acedata answered HTTP 401: {REFUSED}"), 401),
-    "error_used_up": Poll((CAT,), (ProviderRefusedError, f"acedata answered HTTP 403: {REFUSED}"), 403),
-    "error_too_many_requests": Poll(
-        (CAT,), (ProviderBusyError, "acedata answered HTTP 429: the rate limit is reached"), 429
+    "another_task": Poll((CAT,), (UnreadableAnswerError, "acedata answered with no record of the task asked about")),
+    # Documented as bad requests: they do not concern the key.
+    "error_token_mismatched": Poll(
+        (CAT,),
+        (RequestRefusedError, f'{BAD_REQUEST}, and says "The token is not matched with the API." {TRACE}'),
+        400,
     ),
-    "error_api_error": Poll((CAT,), (ProviderUnavailableError, f"acedata answered HTTP 500 {NO_RECORD}"), 500),
-    "error_without_success": Poll((CAT,), (ProviderUnavailableError, f"acedata answered HTTP 500 {NO_RECORD}"), 500),
+    "error_api_not_implemented": Poll(
+        (CAT,), (RequestRefusedError, f'{BAD_REQUEST}, and says "The API is not implemented." {TRACE}'), 400
+    ),
+    "error_invalid_token": Poll(
+        (CAT,),
+        (ProviderRefusedError, f'acedata answered HTTP 401: {REFUSED}, and says "The token is invalid." {TRACE}'),
+        401,
+    ),
+    "error_used_up": Poll(
+        (CAT,),
+        (ProviderRefusedError, f'acedata answered HTTP 403: {REFUSED}, and says "Your balance is used up." {TRACE}'),
+        403,
+    ),
+    "error_too_many_requests": Poll(
+        (CAT,),
+        (
+            ProviderBusyError,
+            f'acedata answered HTTP 429: the rate limit is reached, and says "Too many requests." {TRACE}',
+        ),
+        429,
+    ),
+    "error_api_error": Poll((CAT,), (ProviderUnavailableError, NO_RECORD), 500),
+    "error_without_success": Poll((CAT,), (ProviderUnavailableError, NO_RECORD), 500),
 }
 
 # By path under events/.

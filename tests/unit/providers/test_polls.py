@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from catchlight.errors import ProviderBusyError, ProviderError, ProviderRefusedError, ProviderUnavailableError
+from catchlight.errors import (
+    ProviderBusyError,
+    ProviderError,
+    ProviderRefusedError,
+    ProviderUnavailableError,
+    RequestRefusedError,
+    UnreadableAnswerError,
+)
 from catchlight.models import MAX_IMAGES_PER_TASK, Reporter, TaskStatus
 from catchlight.providers import PROVIDERS, PollRequest
 from tests.unit.providers.cases import RECEIVED_AT, Poll, load
@@ -58,14 +65,18 @@ def test_ace_data_is_asked_about_one_task_or_many() -> None:
         (500, None, ProviderUnavailableError),
         (502, "<html>", ProviderUnavailableError),
         (301, None, ProviderUnavailableError),
-        (200, None, ProviderUnavailableError),
-        (200, [], ProviderUnavailableError),
-        (200, "ok", ProviderUnavailableError),
+        (501, None, ProviderUnavailableError),
+        (200, None, UnreadableAnswerError),
+        (200, [], UnreadableAnswerError),
+        (200, "ok", UnreadableAnswerError),
         # With one, its code tells more.
         (500, {"code": 401}, ProviderRefusedError),
         (400, {"code": "429"}, ProviderBusyError),
-        (500, {"code": 200, "data": {"successFlag": 2}}, ProviderUnavailableError),
-        (200, {"code": True}, ProviderUnavailableError),
+        (501, {"code": 200, "data": {"successFlag": 0}}, ProviderUnavailableError),
+        (200, {"code": 500, "data": {"successFlag": 0}}, ProviderUnavailableError),
+        (200, {"code": 500, "data": {"successFlag": 1}}, ProviderUnavailableError),
+        (200, {"code": 501, "data": {"taskId": "b"}}, UnreadableAnswerError),
+        (200, {"code": True}, UnreadableAnswerError),
     ],
 )
 @pytest.mark.parametrize("provider_id", ["flux-kontext", "nanobanana"])
@@ -90,11 +101,14 @@ def test_not_found_is_not_final(http_status: int, body: Any) -> None:
     [
         (200, None, ProviderUnavailableError),
         (200, [], ProviderUnavailableError),
-        (200, {"detail": "?"}, ProviderUnavailableError),
+        (200, {"detail": "?"}, UnreadableAnswerError),
         (200, {"error": {"code": "used_up"}}, ProviderRefusedError),
         (200, {"error": {"code": "too_many_requests"}}, ProviderBusyError),
         (200, {"error": "?"}, ProviderUnavailableError),
-        (400, {"error": {"code": "bad_request"}}, ProviderUnavailableError),
+        (400, {"error": {"code": "bad_request"}}, RequestRefusedError),
+        (400, {"error": {"code": "used_up"}}, ProviderRefusedError),
+        (422, None, RequestRefusedError),
+        (503, {"error": {"code": "token_mismatched"}}, RequestRefusedError),
         (401, {"success": "?", "error": 5}, ProviderRefusedError),
         (404, None, ProviderUnavailableError),
         (429, None, ProviderBusyError),
@@ -158,3 +172,51 @@ def test_a_response_that_cannot_be_read_is_asked_for_again(response: Any) -> Non
     body = {"code": 200, "data": {"successFlag": 1, "response": response}}
     with pytest.raises(ProviderUnavailableError):
         provider.parse_poll(provider.poll_request(["a"]), 200, body, received_at=RECEIVED_AT)
+
+
+@pytest.mark.parametrize(
+    ("http_status", "code", "flag", "status"),
+    [
+        (200, 501, 0, TaskStatus.FAILED),
+        (200, "501", None, TaskStatus.FAILED),
+        (501, 501, None, TaskStatus.FAILED),
+        (200, 501, 1, TaskStatus.SUCCEEDED),
+        (200, 422, 3, TaskStatus.FAILED),
+        (500, 200, 3, TaskStatus.FAILED),
+        (200, 404, 0, TaskStatus.PENDING),
+    ],
+)
+def test_a_record_is_worth_more_than_its_envelope(http_status: int, code: Any, flag: int | None, status: str) -> None:
+    provider = PROVIDERS["flux-kontext"]
+    record = {"successFlag": flag, "response": "https://example.com/a.png"} if flag is not None else None
+    body = {"code": code, "msg": "said", "data": record}
+    (report,) = provider.parse_poll(provider.poll_request(["a"]), http_status, body, received_at=RECEIVED_AT)
+    assert report.status == status
+    assert report.failure is None or report.failure.message == ("said" if code != 200 else "")
+
+
+def test_ace_datas_record_is_worth_more_than_the_http_status() -> None:
+    provider = PROVIDERS["acedata"]
+    body = {"items": [{"id": "a", "response": {"success": False, "error": {"code": "api_error"}}}]}
+    (report,) = provider.parse_poll(provider.poll_request(["a"]), 500, body, received_at=RECEIVED_AT)
+    assert report.status is TaskStatus.FAILED
+
+
+@pytest.mark.parametrize(
+    ("count", "remark"),
+    [(2, "the answer's count is 2, and it has 1 items"), (1, ""), (None, ""), ("many", "")],
+)
+def test_a_count_that_disagrees_with_the_items_is_remarked(count: Any, remark: str) -> None:
+    provider = PROVIDERS["acedata"]
+    body = {"items": [{"id": "a"}], "count": count}
+    reports = provider.parse_poll(provider.poll_request(["a", "b"]), 200, body, received_at=RECEIVED_AT)
+    assert [report.remark for report in reports] == [remark, remark]
+
+
+def test_the_words_of_an_error_are_short_and_printable() -> None:
+    provider = PROVIDERS["flux-kontext"]
+    body = {"code": 500, "msg": "\x1b[31mno\n\ud800" + "x" * 500}
+    with pytest.raises(ProviderError) as caught:
+        provider.parse_poll(provider.poll_request(["a"]), 200, body, received_at=RECEIVED_AT)
+    words = " [31mno ?" + "x" * 191
+    assert str(caught.value) == f'flux-kontext answered 500: the request failed, and says "{words}"'

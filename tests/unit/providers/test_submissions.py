@@ -13,6 +13,7 @@ from catchlight.errors import (
     ProviderRefusedError,
     ProviderUnavailableError,
     RequestRefusedError,
+    UnreadableAnswerError,
 )
 from catchlight.models import TASK_ID_PATTERN
 from catchlight.providers import PROVIDERS
@@ -46,9 +47,9 @@ KIE: dict[str, tuple[int, Any, type[ProviderError] | str]] = {
     "HTTP 502": (502, "<html>", ProviderUnavailableError),
     "HTTP 408": (408, None, ProviderUnavailableError),
     "redirected": (302, None, ProviderUnavailableError),
-    "no JSON": (200, None, ProviderUnavailableError),
-    "no code": (200, {"data": {"taskId": "task12345"}}, ProviderUnavailableError),
-    "a list": (200, [COMPLETED], ProviderUnavailableError),
+    "no JSON": (200, None, UnreadableAnswerError),
+    "no code": (200, {"data": {"taskId": "task12345"}}, UnreadableAnswerError),
+    "a list": (200, [COMPLETED], UnreadableAnswerError),
 }
 
 ACEDATA: dict[str, tuple[int, Any, type[ProviderError] | str]] = {
@@ -61,7 +62,7 @@ ACEDATA: dict[str, tuple[int, Any, type[ProviderError] | str]] = {
     "parameters": (400, {"error": {"code": "bad_request", "message": "?"}}, RequestRefusedError),
     "not JSON": (400, None, RequestRefusedError),
     "key": (401, {"error": {"code": "invalid_token"}}, ProviderRefusedError),
-    "token mismatched": (400, {"error": {"code": "token_mismatched"}}, ProviderRefusedError),
+    "token mismatched": (400, {"error": {"code": "token_mismatched"}}, RequestRefusedError),
     "used up": (403, {"error": {"code": "used_up"}}, ProviderRefusedError),
     "used up, by its code": (200, {"error": {"code": "used_up"}}, ProviderRefusedError),
     "rate limit": (429, {"error": {"code": "too_many_requests"}}, ProviderBusyError),

@@ -12,11 +12,12 @@
     ├── SettingsError                   environment or secret is missing or malformed
     │   └── InvalidSecretError          one key or token in a secret cannot be used
     ├── ProviderError                   a request to a provider failed; the task's status stays unknown
-    │   ├── ProviderUnavailableError    no answer, HTTP 5xx, an answer in an unknown format  worth a retry
-    │   │   └── ProviderUnreachableError    no connection: nothing was sent                  worth a retry
+    │   ├── ProviderUnavailableError    no answer, HTTP 5xx                                  worth a retry
+    │   │   ├── ProviderUnreachableError    no connection: nothing was sent                  worth a retry
+    │   │   └── UnreadableAnswerError       an answer in an unknown format                   worth a retry
     │   ├── ProviderBusyError           429 rate limit, 455 maintenance                      worth a later retry
     │   ├── ProviderRefusedError        401 key, 402 credits: affects every task
-    │   └── RequestRefusedError         a request for images that the provider will never accept unchanged
+    │   └── RequestRefusedError         a request that the provider will never accept unchanged
     ├── UnconfirmedError                the provider does not confirm a callback (yet)       worth a retry
     ├── TaskEventError                  an item that cannot be turned into an event
     ├── InvalidMessageError             an archive message without a valid task key
@@ -112,11 +113,15 @@ class ProviderError(ImageTasksError):
 
 
 class ProviderUnavailableError(ProviderError):
-    """The provider did not answer, answered with HTTP 5xx, or answered in an unknown format."""
+    """The provider did not answer, or answered with HTTP 5xx."""
 
 
 class ProviderUnreachableError(ProviderUnavailableError):
     """The connection to the provider failed, so it has received nothing."""
+
+
+class UnreadableAnswerError(ProviderUnavailableError):
+    """The provider answered with a record in an unknown format, or with the record of another task."""
 
 
 class ProviderBusyError(ProviderError):
@@ -128,7 +133,7 @@ class ProviderRefusedError(ProviderError):
 
 
 class RequestRefusedError(ProviderError):
-    """The provider rejects this request for images with a 4xx, because of its prompt or parameters."""
+    """The provider rejects this request with a 4xx: because of its prompt or parameters, or of a task id in a poll."""
 
 
 class UnconfirmedError(ImageTasksError):

@@ -172,6 +172,7 @@ class TaskReport(Model):
     images: Annotated[tuple[Image, ...], Field(max_length=MAX_IMAGES_PER_TASK)] = ()
     failure: Failure | None = None
     request: GenerationRequest | None = None
+    remark: str = ""  # what is odd about the provider's answer; only logged
 
     @property
     def task(self) -> str:

@@ -14,7 +14,12 @@ import httpcore
 
 from catchlight import __version__
 from catchlight.aws.secrets import Redactor
-from catchlight.errors import ProviderBusyError, ProviderRefusedError, ProviderUnavailableError
+from catchlight.errors import (
+    ProviderBusyError,
+    ProviderRefusedError,
+    ProviderUnavailableError,
+    RequestRefusedError,
+)
 from catchlight.models import TaskReport
 from catchlight.outbound_http import HTTP_ERRORS, Deadline, Exchange, HttpClient, ResponseTooLargeError
 from catchlight.providers import PollRequest, Provider
@@ -47,6 +52,14 @@ class LookupResults:
         return any(isinstance(error, ProviderBusyError) for error in self.errors)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A request that was sent: with the reports in its answer, or with its error, or neither if it was split."""
+
+    reports: Sequence[TaskReport] = ()
+    error: Exception | None = None
+
+
 class ProviderClient:
     """Requests task status from providers over HTTP. Thread-safe; keeps connections open for the next poll."""
 
@@ -75,37 +88,42 @@ class ProviderClient:
         """Requests the status of tasks of one provider, at most `max_concurrent_polls` requests at once.
 
         Sends FIRST_REQUESTS requests before the others. Stops when the provider is busy or refuses the account, and at
-        `deadline` (on the client's clock). Errors are returned, not raised. Callers repeat the request for tasks
-        without a report.
+        `deadline` (on the client's clock). If the provider rejects a request about several tasks, because of one of
+        their ids, the request is split until that id stands alone: 12 further requests in a batch of 50, and 98 if it
+        rejects every id. Errors are returned, not raised. Callers repeat the request for tasks without a report.
         """
         answers = LookupResults()
         stop = Event()
 
-        def send(request: PollRequest) -> list[TaskReport] | Exception | None:
+        def send(request: PollRequest) -> list[_Sent]:
             if stop.is_set() or self._clock() >= deadline:
-                return None
+                return []
             try:
-                return self._send(provider, request, api_key, now())
+                return [_Sent(reports=self._send(provider, request, api_key, now()))]
+            except RequestRefusedError as exc:
+                ids = request.task_ids
+                if len(ids) == 1:
+                    return [_Sent(error=exc)]
+                half = len(ids) // 2
+                parts = (provider.poll_request(part) for part in (ids[:half], ids[half:]))
+                return [_Sent(), *(sent for part in parts for sent in send(part))]
             except (ProviderBusyError, ProviderRefusedError) as exc:
                 # The error concerns the account or the whole service: further requests would only make it worse.
                 stop.set()
-                return exc
+                return [_Sent(error=exc)]
             except Exception as exc:  # noqa: BLE001 - the caller reports it; the reports of other tasks must be kept
-                return exc
+                return [_Sent(error=exc)]
 
         requests = list(_poll_requests(provider, task_ids))
         # Threads, not asyncio: with asyncio the pool checks each idle connection through anyio, which costs seven times
         # the CPU time. A hundred waiting threads cost 8 MB.
         with ThreadPoolExecutor(max_workers=min(provider.max_concurrent_polls, len(requests) or 1)) as pool:
             for some in (requests[:FIRST_REQUESTS], requests[FIRST_REQUESTS:]):
-                for result in pool.map(send, some):
-                    if result is None:
-                        continue
+                for sent in (one for all_of_a_batch in pool.map(send, some) for one in all_of_a_batch):
                     answers.requests += 1
-                    if isinstance(result, Exception):
-                        answers.errors.append(result)
-                    else:
-                        answers.reports += result
+                    answers.reports += sent.reports
+                    if sent.error:
+                        answers.errors.append(sent.error)
         return answers
 
     def ask_about(self, provider: Provider, task_id: str, *, api_key: str, now: Callable[[], datetime]) -> TaskReport:

@@ -20,6 +20,7 @@ from catchlight.errors import (
     ProviderUnavailableError,
     RequestRefusedError,
     UnauthorizedError,
+    UnreadableAnswerError,
 )
 from catchlight.models import (
     MAX_IMAGES_PER_TASK,
@@ -39,7 +40,9 @@ from catchlight.providers.payloads import (
     Url,
     find_task_id,
     generation_request,
+    integer_or_none,
     is_refusal,
+    quoted,
     read,
     report,
     submitted_task_id,
@@ -52,8 +55,12 @@ from catchlight.providers.protocol import PollRequest
 CONTENT_POLICY_WORDS = ("policy", "moderation", "sensitive", "nsfw")
 
 # Documented codes that affect every request of this account.
-REFUSAL_CODES = frozenset({"token_mismatched", "api_not_implemented", "invalid_token", "used_up"})
+REFUSAL_CODES = frozenset({"invalid_token", "used_up"})
 REFUSAL_STATUSES = frozenset({401, 402, 403})
+# Documented with HTTP 400: "Bad request, possibly due to missing or invalid parameters". So they concern this request
+# only, whatever their names suggest.
+BAD_REQUEST_CODES = frozenset({"token_mismatched", "api_not_implemented"})
+BAD_REQUEST_STATUSES = frozenset({400, 422})
 BUSY_CODE = "too_many_requests"
 BUSY_STATUS = 429
 
@@ -185,7 +192,8 @@ class AceDataProvider:
         # An error with a task id is the failure of a created task, which is reported like other tasks' results.
         if http_status == HTTPStatus.OK and not (is_error and not any(task_ids_in(body))):
             return submitted_task_id(self.id, body)
-        error = self._request_error(http_status, body)
+        # The caller is shown the whole answer, without secrets; the error does not quote it.
+        error = self._request_error(http_status, body, quotes=False)
         if is_refusal(http_status) and isinstance(error, ProviderUnavailableError):
             raise RequestRefusedError(f"{self.id} answered HTTP {http_status}: the request is refused")
         raise error
@@ -237,16 +245,21 @@ class AceDataProvider:
     ) -> list[TaskReport]:
         """Returns a report for each polled task. A task that is missing in the answer, not known (yet), is PENDING.
 
+        Records are used whatever the HTTP status of the answer is: it is about the request, not about the tasks.
+
         Raises:
             ProviderError: the answer reports an error of the request and contains no task.
         """
-        if http_status != HTTPStatus.OK or not isinstance(body, Mapping) or _is_error_body(body):
+        if not isinstance(body, Mapping) or _is_error_body(body):
+            raise self._request_error(http_status, body)
+        if http_status != HTTPStatus.OK and not _has_record(body):
             raise self._request_error(http_status, body)
         results = self._results_of_batch(body["items"]) if "items" in body else self._result_of_one(request, body)
+        remark = _disagreement(body)
         return [
             report(
                 self, task_id, results.get(task_id, STILL_RUNNING), reported_by=Reporter.POLL, received_at=received_at
-            )
+            ).model_copy(update={"remark": remark})
             for task_id in request.task_ids
         ]
 
@@ -255,32 +268,48 @@ class AceDataProvider:
             return {}
         task_id = _id_of(body)
         if task_id not in request.task_ids:
-            raise ProviderUnavailableError(f"{self.id} answered with no record of the task asked about")
-        return {task_id: read(Record, body, error=ProviderUnavailableError).result()}
+            raise UnreadableAnswerError(f"{self.id} answered with no record of the task asked about")
+        return {task_id: read(Record, body, error=UnreadableAnswerError).result()}
 
     def _results_of_batch(self, items: Any) -> dict[str, ProviderResult]:
         if not isinstance(items, list):
-            raise ProviderUnavailableError(f"{self.id} answered a batch without a list of items")
+            raise UnreadableAnswerError(f"{self.id} answered a batch without a list of items")
         results = {}
         for item in items:
             # A malformed record leaves its task PENDING, to be polled again; the others are still used.
-            with suppress(ProviderUnavailableError):
-                results[_id_of(item)] = read(Record, item, error=ProviderUnavailableError).result()
+            with suppress(UnreadableAnswerError):
+                results[_id_of(item)] = read(Record, item, error=UnreadableAnswerError).result()
         return results
 
-    def _request_error(self, http_status: int, body: Any) -> ProviderError:
+    def _request_error(self, http_status: int, body: Any, *, quotes: bool = True) -> ProviderError:
         error = ErrorBody.model_validate(body).error if isinstance(body, Mapping) else None
         code = error.code if error else None
+        answered = f"{self.id} answered HTTP {http_status}"
+        words = quoted(error.message if error else "", body.get("trace_id")) if quotes and error else ""
         if code in REFUSAL_CODES or http_status in REFUSAL_STATUSES:
-            return ProviderRefusedError(f"{self.id} answered HTTP {http_status}: the key or the account is refused")
+            return ProviderRefusedError(f"{answered}: the key or the account is refused{words}")
         if code == BUSY_CODE or http_status == BUSY_STATUS:
-            return ProviderBusyError(f"{self.id} answered HTTP {http_status}: the rate limit is reached")
-        return ProviderUnavailableError(f"{self.id} answered HTTP {http_status} with no record of a task")
+            return ProviderBusyError(f"{answered}: the rate limit is reached{words}")
+        if code in BAD_REQUEST_CODES or http_status in BAD_REQUEST_STATUSES:
+            return RequestRefusedError(f"{answered}: the request is refused{words}")
+        return ProviderUnavailableError(f"{answered} with no record of a task{words}")
+
+
+def _has_record(body: Mapping[str, Any]) -> bool:
+    return "response" in body or "items" in body
 
 
 def _is_error_body(body: Mapping[str, Any]) -> bool:
     """Decides whether a body reports an error of the request: a top-level `error`, and no record."""
-    return body.get("error") is not None and "response" not in body and "items" not in body
+    return body.get("error") is not None and not _has_record(body)
+
+
+def _disagreement(body: Mapping[str, Any]) -> str:
+    """Describes a batch whose documented `count` of records is not the number of its items; "" if they agree."""
+    count, items = integer_or_none(body.get("count")), body.get("items")
+    if count is None or not isinstance(items, list) or count == len(items):
+        return ""
+    return f"the answer's count is {count}, and it has {len(items)} items"
 
 
 def _id_of(record: Any) -> str:

@@ -25,6 +25,7 @@ from catchlight.errors import (
     ProviderUnavailableError,
     RequestRefusedError,
     UnauthorizedError,
+    UnreadableAnswerError,
 )
 from catchlight.models import Failure, FailureReason, ImageKind, Reporter, TaskReport
 from catchlight.providers.payloads import (
@@ -40,6 +41,7 @@ from catchlight.providers.payloads import (
     generation_request,
     integer_or_none,
     is_refusal,
+    quoted,
     read,
     report,
     submitted_task_id,
@@ -60,8 +62,9 @@ KIE_IMAGE_HOSTS = (
 )
 
 # Documented both for `code` of callbacks and for `errorCode` of records. A failed record may lack a code.
+CONTENT_POLICY_CODE = "400"
 FAILURE_REASONS = {
-    "400": FailureReason.CONTENT_POLICY,
+    CONTENT_POLICY_CODE: FailureReason.CONTENT_POLICY,
     "500": FailureReason.INTERNAL,
     "501": FailureReason.GENERATION_FAILED,
     None: FailureReason.GENERATION_FAILED,
@@ -70,6 +73,10 @@ FAILURE_REASONS = {
 # A record may not be available immediately after a task's creation, so "not found" counts as still running. 404 is
 # documented; 422 "Record does not exist" was recorded, with HTTP 200.
 NOT_FOUND = frozenset({404, 422})
+
+# The only `code` of the envelope that is about the task and not about the request. Documented for answers to polls
+# ("Generation Failed - Image generation task failed") as for callbacks; it may come without a record.
+GENERATION_FAILED = 501
 
 # Documented for the envelope's `code` in the answer to a poll: errors of the request, never of the task.
 REQUEST_ERRORS: dict[int, tuple[type[ProviderError], str]] = {
@@ -191,10 +198,11 @@ class Record(KieModel):
         match self.success_flag:
             case SuccessFlag.GENERATING:
                 return STILL_RUNNING
-            case SuccessFlag.CREATE_TASK_FAILED:
+            case SuccessFlag.CREATE_TASK_FAILED if self.error_code != CONTENT_POLICY_CODE:
+                # A prompt that violates the content policy is rejected at the task's creation, too.
                 failure = Failure(reason=FailureReason.CREATE_FAILED, code=self.error_code, message=self.error_message)
                 return ProviderResult(failure=failure, request=request)
-            case SuccessFlag.GENERATE_FAILED:
+            case SuccessFlag.CREATE_TASK_FAILED | SuccessFlag.GENERATE_FAILED:
                 return ProviderResult(failure=_failure(self.error_code, self.error_message), request=request)
             case SuccessFlag.SUCCESS:
                 images = self.response.images() if self.response else ()
@@ -268,19 +276,20 @@ class KieProvider:
         """Returns a report of the polled task, as a list of one.
 
         HTTP 200 does not mean success: the envelope's `code` is the status of the request, `successFlag` the status of
-        the task.
+        the task. So a record that has failed or succeeded is used whatever the envelope says. Without such a record,
+        the envelope's code 501 is the failure of the task, as in a callback.
 
         Raises:
             ProviderError: the answer reports an error of the request and contains no task.
         """
         (task_id,) = request.task_ids
         code = self._request_code(http_status, body)
-        if code in NOT_FOUND:
-            result = STILL_RUNNING
-        elif code == OK:
-            result = self._result_of_poll(task_id, body)
-        else:
-            raise self._request_error(code)
+        envelope = body if isinstance(body, Mapping) else {}
+        result = self._result_of_record(task_id, envelope, is_required=code == OK)
+        if result == STILL_RUNNING and code not in (OK, *NOT_FOUND):
+            if integer_or_none(envelope.get("code")) != GENERATION_FAILED:
+                raise self._request_error(code, envelope.get("msg"))
+            result = read(Callback, {"code": code, "msg": envelope.get("msg")}, error=UnreadableAnswerError).result()
         return [report(self, task_id, result, reported_by=Reporter.POLL, received_at=received_at)]
 
     @staticmethod
@@ -289,18 +298,32 @@ class KieProvider:
         code = integer_or_none(body.get("code")) if isinstance(body, Mapping) else None
         return http_status if http_status != OK and code in (None, OK) else code
 
-    def _result_of_poll(self, task_id: str, body: Mapping[str, Any]) -> ProviderResult:
+    def _result_of_record(self, task_id: str, body: Mapping[str, Any], *, is_required: bool) -> ProviderResult:
+        """Returns the result in the answer's record. Only if the record is required must it be well-formed.
+
+        Raises:
+            UnreadableAnswerError: the record is of another task, or is required and malformed.
+        """
         if body.get("data") is None:  # an unknown id, as recorded
             return STILL_RUNNING
         if any(found != task_id for found in task_ids_in(body)):
-            raise ProviderUnavailableError(f"{self.id} answered with another task's record")
-        return read(Record, body["data"], at="data", error=ProviderUnavailableError).result()
+            raise UnreadableAnswerError(f"{self.id} answered with another task's record")
+        data = body["data"]
+        if isinstance(data, Mapping) and not data.get("errorMessage") and integer_or_none(body.get("code")) != OK:
+            data = {**data, "errorMessage": body.get("msg")}  # documented: the error message if the code is not 200
+        try:
+            record = read(Record, data, at="data", error=UnreadableAnswerError)
+        except UnreadableAnswerError:
+            if is_required:
+                raise
+            return STILL_RUNNING
+        return record.result()
 
-    def _request_error(self, code: int | None) -> ProviderError:
+    def _request_error(self, code: int | None, message: Any = None) -> ProviderError:
         if code is None:
-            return ProviderUnavailableError(f"{self.id} answered without a code")
+            return UnreadableAnswerError(f"{self.id} answered without a code")
         error, meaning = REQUEST_ERRORS.get(code, (ProviderUnavailableError, "the request failed"))
-        return error(f"{self.id} answered {code}: {meaning}")
+        return error(f"{self.id} answered {code}: {meaning}{quoted(message)}")
 
 
 def verify_signature(headers: Mapping[str, str], task_id: str, live_keys: Iterable[str], *, now: datetime) -> None:

@@ -26,6 +26,8 @@ from catchlight.models import (
 )
 from catchlight.providers.protocol import Provider
 
+# An error message quotes at most this much of what a provider says about a failed request.
+MAX_QUOTED_LENGTH = 200
 # Codes are short words or numbers; longer ones are cut.
 MAX_CODE_LENGTH = 64
 # The most digits of an integer that can be a status code or a time in milliseconds.
@@ -155,6 +157,17 @@ def _message(value: Any) -> str:
         return ""
     # JSON can contain lone surrogates, which AWS services reject.
     return value.encode(errors="replace").decode()[:MAX_MESSAGE_LENGTH]
+
+
+def quoted(message: Any, trace_id: Any = None) -> str:
+    """Returns the provider's own words about a failed request, to be appended to an error's message; "" without any.
+
+    `trace_id` is the provider's number of the request, which its support asks for. Control characters are replaced,
+    because error messages are shown in terminals.
+    """
+    words, trace = ("".join(c if c.isprintable() else " " for c in _message(text)) for text in (message, trace_id))
+    said = f', and says "{words[:MAX_QUOTED_LENGTH]}"' if words.strip() else ""
+    return said + (f" (trace {trace[:MAX_CODE_LENGTH]})" if trace.strip() else "")
 
 
 def _code(value: Any) -> str | None:

@@ -101,5 +101,7 @@ class Provider(Protocol):
         `body` is the decoded JSON; None if the body was not JSON.
 
         Raises:
-            ProviderError: the answer reports an error of the request and contains no task.
+            RequestRefusedError: the provider rejects this request. If it has several tasks, the caller repeats it with
+                fewer of them, to find the task that the provider objects to.
+            ProviderError: the answer reports another error of the request and contains no task.
         """
