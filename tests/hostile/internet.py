@@ -68,7 +68,9 @@ class Internet:
     """The answers of resolver and server, and the requests to both."""
 
     port: int = 0
+    tls: ssl.SSLContext | None = None
     answer: bytes = b""
+    answers: dict[str, bytes] = field(default_factory=dict)  # by URL; `answer` for all others
     # By name: the addresses of the first resolution, the second, and so on.
     dns: dict[str, list[list[str]]] = field(default_factory=dict)
     resolutions: list[str] = field(default_factory=list)
@@ -77,8 +79,9 @@ class Internet:
 
     def behave(self, connection: socket.socket) -> None:
         """Handles a connection as the server."""
-        self.requests.append(read_request(connection))
-        connection.sendall(self.answer)
+        head = read_request(connection)
+        self.requests.append(head)
+        connection.sendall(self.answers.get(_requested_url(head), self.answer))
 
     def getaddrinfo(self, host: str, port: int, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
         """Replaces `socket.getaddrinfo`."""
@@ -104,6 +107,7 @@ class Internet:
 
     def forget(self) -> None:
         """Clears all recorded requests and DNS answers."""
+        self.answers.clear()
         self.dns.clear()
         self.resolutions.clear()
         self.connections.clear()
@@ -112,10 +116,17 @@ class Internet:
     @contextmanager
     def running(self, tls: ssl.SSLContext, patch: pytest.MonkeyPatch) -> Iterator["Internet"]:
         """Runs the server and replaces the network of this process."""
+        self.tls = tls
         with listening(self.behave, tls) as self.port, patch.context() as patched:
             patched.setattr(socket, "getaddrinfo", self.getaddrinfo)
             patched.setattr(socket, "create_connection", self.create_connection)
             yield self
+
+
+def _requested_url(head: bytes) -> str:
+    request, *headers = head.decode().split("\r\n")
+    (host,) = (header.removeprefix("Host: ") for header in headers if header.startswith("Host: "))
+    return f"https://{host}{request.split()[1]}"
 
 
 # Python 3.13 verifies strictly: an authority's certificate must allow signing.

@@ -124,13 +124,41 @@ def test_other_statuses_are_no_verdict_on_the_image(server: ImageServer, fetcher
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_redirects_are_not_followed(server: ImageServer, fetcher: ImageFetcher, code: int) -> None:
-    target = server.serve("b.png", PNG)
+def test_redirects_are_followed(server: ImageServer, fetcher: ImageFetcher, code: int) -> None:
+    target = server.serve("b.png", PNG, "cdn.example")
     url = server.serve("a.png", status(code, Location=target))
 
-    with pytest.raises(ImageRejectedError, match="redirects"):
+    fetched = take(fetcher, url)
+
+    assert (fetched.content, fetched.source_host) == (PNG, "cdn.example")
+    assert server.requests == ["/a.png", "/b.png"]
+    assert [headers["host"] for headers in server.headers] == [
+        f"images.example:{server.port}",
+        f"cdn.example:{server.port}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(404, ImageGoneError), (503, ImageUnavailableError), (300, ImageUnavailableError)]
+)
+def test_the_status_behind_a_redirect_decides(
+    server: ImageServer, fetcher: ImageFetcher, code: int, error: type[Exception]
+) -> None:
+    url = server.serve("a.png", status(302, Location=server.serve("b.png", status(code))))
+
+    with pytest.raises(error, match=f"answers {code}") as raised:
         take(fetcher, url)
-    assert server.requests == ["/a.png"]
+    assert type(raised.value) is error
+
+
+def test_a_redirect_that_is_refused_says_why(server: ImageServer, fetcher: ImageFetcher) -> None:
+    url = server.serve("a.png", status(302, Location="https://10.0.0.5/b.png?sig=s3cret"))
+
+    with pytest.raises(ImageRejectedError) as refused:
+        take(fetcher, url)
+    assert str(refused.value) == (
+        "the server redirects to a URL that is not allowed: the URL's host is not a name of the public internet"
+    )
 
 
 # ------------------------------------------------------------------------------------------------ bodies
@@ -384,7 +412,7 @@ def test_only_checked_addresses_are_connected_to(server: ImageServer, monkeypatc
             return UrlPolicy.resolve(self, host, port)
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
-    with pytest.raises(ImageRejectedError, match="an address that is not public"):
+    with pytest.raises(ImageUnavailableError, match="an address that is not public"):
         take(ImageFetcher(NameOnlyUrlPolicy(server.port)), server.serve("a.png", PNG))
 
     assert server.requests == []

@@ -48,6 +48,7 @@ LIMITS: dict[str, object] = {
     "catchlight.polling.provider_client.MAX_ANSWER_BYTES": 4 * MIB,
     "functions.poll_tasks.app.RESERVED_SECONDS": 20,
     # Images.
+    "catchlight.images.fetcher.MAX_REDIRECTS": 3,
     "catchlight.images.url_policy.HTTPS_PORT": 443,
     "catchlight.images.url_policy.MAX_HOST_NAME_LENGTH": 253,
     "catchlight.images.fetcher.FETCH_DEADLINE_SECONDS": 7.5,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
@@ -17,6 +18,9 @@ TASK_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 # A callback of 64 KiB has room for hundreds of URLs; the providers accept requests for far fewer images than this.
 MAX_IMAGES_PER_TASK = 32
 MAX_URL_LENGTH = 2048
+# All printable characters of ASCII that a URL may hold, "%" of sequences that are encoded already among them. The
+# backslash may not be there, but it has to be left for the URL policy to refuse: programs read it differently.
+_URL_CHARACTERS = "!#$%&'()*+,-./:;=?@[\\]_~"
 # Providers' messages are stored for people to read; the limit keeps senders of callbacks from storing arbitrary data.
 MAX_MESSAGE_LENGTH = 500
 # Longer than any prompt that the providers accept; a DynamoDB item may have 400 KB.
@@ -328,6 +332,17 @@ def is_task_key(task: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def encode_url(url: str | bytes) -> str:
+    """Percent-encodes the characters that no URL may hold as browsers do: blanks, and all beyond ASCII as UTF-8.
+
+    A host that is not ASCII becomes one that the URL policy refuses.
+
+    Raises:
+        UnicodeEncodeError: the text has half of a character (a lone surrogate).
+    """
+    return quote(url, safe=_URL_CHARACTERS)
 
 
 def utc_now() -> datetime:

@@ -1,22 +1,27 @@
 """Downloads one image over https, checked by the URL policy and within one deadline, and only as a whole."""
 
+import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpcore
 
 from catchlight import __version__
 from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
 from catchlight.images.stream import ImageStream
-from catchlight.images.url_policy import UrlPolicy
+from catchlight.images.url_policy import ANY_HOST, UrlPolicy
+from catchlight.models import MAX_URL_LENGTH, encode_url
 from catchlight.outbound_http import HTTP_ERRORS, Deadline, Exchange, HttpClient, HttpResponse
 
 # From the name's resolution to the last byte, including the time that S3 takes to accept the bytes: 25 MiB at 3.5 MB/s.
 # With the work before and after, a fetch takes less than 8 s.
 FETCH_DEADLINE_SECONDS = 7.5
+# From a provider's address to its storage, on to a CDN and to a region of it. Each has to resolve, connect and answer
+# within the one deadline.
+MAX_REDIRECTS = 3
 
 HEADERS: Mapping[str, str] = {
     # The CDN of kie.ai and NanoBanana answers 403 to Python's default User-Agent.
@@ -28,6 +33,8 @@ HEADERS: Mapping[str, str] = {
 # CDNs also send these statuses for a moment before an object has reached them, and to clients classified as bots.
 _GONE = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 _REDIRECTS = {301, 302, 303, 307, 308}
+# Browsers take what follows three slashes for a host, RFC 3986 for a path.
+_AMBIGUOUS = re.compile(r"([a-z]+:)?///", re.IGNORECASE)
 # Content encodings that servers were seen to name for plain bytes: the format of an upload, or a character set.
 _WITHOUT_EFFECT = {"", "identity", "aws-chunked", "binary", "utf-8", "none"}
 # Registered ones (IANA, HTTP content coding registry). They are not decoded: a small body may decompress to a huge one.
@@ -59,28 +66,46 @@ class ImageFetcher:
     def fetch(self, url: str, allowed_hosts: Iterable[str]) -> Iterator[ImageStream]:
         """Downloads the image at a URL and yields it as a stream that can be read during the download.
 
+        Redirects are followed. A host that is allowed may redirect to any public host: it could as well send the bytes
+        of that host itself.
+
         Args:
             url: untrusted input.
             allowed_hosts: hosts of the provider's images, see `UrlPolicy.check_url`.
 
         Raises:
-            ImageRejectedError: the URL is not acceptable, or the image is too large. A retry does not help.
+            ImageRejectedError: the URL or a redirect is not acceptable, or the image is too large. A retry does not
+                help.
             ImageGoneError: the server answers 403, 404 or 410. Retry, or request a fresh URL.
             ImageUnavailableError: the download failed. Retry.
 
         Whether the body is an image is decided by the stream: see `ImageStream.complete`.
         """
-        host = self._url_policy.check_url(url, allowed_hosts)
-        exchange = Exchange(Deadline(FETCH_DEADLINE_SECONDS))
-        with (
-            _connection_errors(),
-            self._http.send("GET", _request_url(url, host), HEADERS, exchange=exchange) as response,
-        ):
+        with _connection_errors(), self._response(url, allowed_hosts) as (host, response):
             size = _check_head(response)
             is_delimited = not response.headers.keys().isdisjoint({"content-length", "transfer-encoding"})
             with ImageStream(_pieces(response), size, host, is_delimited=is_delimited) as image:
                 _check_encoding(response, image)
                 yield image
+
+    @contextmanager
+    def _response(self, url: str, allowed_hosts: Iterable[str]) -> Iterator[tuple[str, HttpResponse]]:
+        """Requests a URL, follows redirects within one deadline, and yields the last host with its response."""
+        deadline = Deadline(FETCH_DEADLINE_SECONDS)
+        host = self._url_policy.check_url(url, allowed_hosts)
+        requested = [_without_fragment(url)]
+        while True:
+            request_url = _request_url(requested[-1], host)
+            with self._http.send("GET", request_url, HEADERS, exchange=Exchange(deadline)) as response:
+                if response.status not in _REDIRECTS:
+                    yield host, response
+                    return
+            target = _redirect_target(response, requested)
+            try:
+                host = self._url_policy.check_url(target, [ANY_HOST])
+            except ImageRejectedError as exc:
+                raise ImageRejectedError(f"the server redirects to a URL that is not allowed: {exc}") from exc
+            requested.append(target)
 
 
 def _pieces(response: HttpResponse) -> Iterator[bytes]:
@@ -96,6 +121,33 @@ def _request_url(url: str, host: str) -> httpcore.URL:
     return httpcore.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
 
 
+def _redirect_target(response: HttpResponse, requested: Sequence[str]) -> str:
+    """Returns the URL that a redirect leads to; `requested` has the URLs so far, the redirecting one last.
+
+    Raises:
+        ImageRejectedError: there is no such URL, it was requested before, or the redirects are too many.
+    """
+    # Header values are bytes. The URL policy refuses backslashes.
+    location = encode_url(response.headers.get("location", "").encode("latin-1"))
+    if "location" not in response.headers or len(location) > MAX_URL_LENGTH:
+        raise ImageRejectedError("the server redirects without a usable URL")
+    if _AMBIGUOUS.match(location):
+        raise ImageRejectedError("the server redirects to a URL that programs read differently")
+    try:
+        target = _without_fragment(urljoin(requested[-1], location))
+    except ValueError:
+        raise ImageRejectedError("the server redirects to a malformed URL") from None
+    if target in requested:
+        raise ImageRejectedError("the server redirects in a circle")
+    if len(requested) > MAX_REDIRECTS:
+        raise ImageRejectedError(f"the server redirects more than {MAX_REDIRECTS} times")
+    return target
+
+
+def _without_fragment(url: str) -> str:
+    return url.partition("#")[0]
+
+
 def _check_head(response: HttpResponse) -> int | None:
     """Checks status and headers and returns the image's size in bytes, None without a content-length.
 
@@ -105,8 +157,6 @@ def _check_head(response: HttpResponse) -> int | None:
     status, headers = response.status, response.headers
     if status in _GONE:
         raise ImageGoneError(f"the server answers {status}: the URL has expired or was withdrawn")
-    if status in _REDIRECTS:
-        raise ImageRejectedError("the server redirects to another URL, which is not followed")
     if status != HTTPStatus.OK:
         raise ImageUnavailableError(f"the server answers {status}")
     if _COMPRESSIONS & _encodings(response):

@@ -90,8 +90,8 @@ class UrlPolicy:
         other addresses (DNS rebinding).
 
         Raises:
-            ImageUnavailableError: the name cannot be resolved at the moment.
-            ImageRejectedError: one of its addresses is not public.
+            ImageUnavailableError: the name cannot be resolved at the moment, or one of its addresses is not public. A
+                faulty resolver answers so, too: another answer may have public addresses only.
         """
         try:
             answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -99,7 +99,7 @@ class UrlPolicy:
             raise ImageUnavailableError(f"{host} cannot be resolved") from None
         addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
         if not addresses or not all(is_public_address(address) for address in addresses):
-            raise ImageRejectedError(f"{host} has an address that is not public")
+            raise ImageUnavailableError(f"{host} has an address that is not public")
         return addresses
 
 
