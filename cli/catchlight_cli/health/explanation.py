@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from catchlight.models import Failure, FailureReason, Image, ImageState, Model, Task, TaskStatus
+from catchlight.models import Failure, FailureReason, Image, ImageState, LastAnswer, Model, Task, TaskStatus
 from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST
 from catchlight_cli.durations import format_duration, parse_time
 from catchlight_cli.health.archive_log import FailedAttempt
@@ -18,8 +18,17 @@ _REASONS = {
     FailureReason.INTERNAL: "The provider had an internal error.",
     FailureReason.GENERATION_FAILED: "The provider could not generate the image.",
     FailureReason.CREATE_FAILED: "The provider could not start the task.",
-    FailureReason.NO_NEWS: "Neither a callback nor a poll reported a result before polling ended.",
+    FailureReason.NO_NEWS: "Polling ended without a result.",
     FailureReason.OTHER: "The provider reported a failure with an undocumented code.",
+}
+
+
+# What an operator can do, besides restarting polling, by the last answer of the provider.
+_REMEDIES = {
+    LastAnswer.NOT_FOUND: "Check that the task id, the provider's base URL and the key belong to one account.",
+    LastAnswer.REFUSED: "Check the key and the account first: `catchlight doctor`.",
+    LastAnswer.REQUEST_REFUSED: "Check the task id.",
+    LastAnswer.UNREADABLE: "The provider's format may have changed: see the log of PollTasks.",
 }
 
 
@@ -160,7 +169,9 @@ def _next_step(
         case TaskStatus.SUCCEEDED:
             return "Its images are being archived, which takes seconds, and with all retries a quarter of an hour."
         case TaskStatus.TIMED_OUT:
-            return f"None is automatic. A later report is still applied; {_redrive(task)} restarts polling."
+            answer = task.failure.last_answer if task.failure else None
+            remedy = f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
+            return f"None is automatic.{remedy} A later report is still applied; {_redrive(task)} restarts polling."
         case TaskStatus.INCOMPLETE:
             return f"None is automatic. {_redrive(task)} requests fresh URLs and retries the images."
         case TaskStatus.FAILED if task.is_unconfirmed:

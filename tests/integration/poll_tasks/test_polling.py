@@ -402,9 +402,36 @@ def test_a_task_without_news_is_given_up_in_the_end(store: Store, providers: Pro
     item = store.item(FLUX)
     assert item is not None
     assert (item["status"], item["rank"], item["failure"]["reason"]) == ("TIMED_OUT", 10, "NO_NEWS")
+    assert item["failure"]["lastAnswer"] == "STILL_RUNNING"
     assert "6 hours" in item["failure"]["message"]
     assert status_of(store, NANO) == "SUCCEEDED"
     assert len(providers.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "last_answer"),
+    [
+        (saying({"code": 200, "data": None}), "NOT_FOUND"),
+        (saying({"code": 401, "msg": "You do not have access"}), "REFUSED"),
+        (saying({"code": 455}), "BUSY"),
+        (saying("no object"), "UNREADABLE"),
+        (saying({}, 502), "NO_ANSWER"),
+    ],
+)
+def test_a_task_that_is_given_up_has_the_last_answer(
+    store: Store, providers: Providers, answer: Any, last_answer: str
+) -> None:
+    # More tasks than are asked about once the provider has refused the first ones.
+    tasks = [f"flux-kontext#f{number}" for number in range(12)]
+    store.register(*tasks)
+    providers.answers = {FLUX_PATH: answer}
+
+    assert poll(*tasks, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
+
+    items = [store.item(task) for task in tasks]
+    assert {item["failure"]["lastAnswer"] for item in items if item} == {last_answer}
+    if last_answer == "REFUSED":
+        assert all(item and "You do not have access" in item["failure"]["message"] for item in items)
 
 
 @pytest.mark.parametrize("task", ["midjourney#m1", ACE])

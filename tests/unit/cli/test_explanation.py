@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.models import Failure, FailureReason, Image, Task, TaskStatus, iso
+from catchlight.models import Failure, FailureReason, Image, LastAnswer, Task, TaskStatus, iso
 from catchlight_cli.health.archive_log import FailedAttempt
 from catchlight_cli.health.explanation import ArchiveDeadLetter, Explanation, explain
 from catchlight_cli.health.polling_executions import ExecutionSearch, PollingExecution
@@ -140,6 +140,23 @@ def test_history_is_told_in_its_order() -> None:
         (NOW - HOUR / 2, "result image archived as images/1"),
         (NOW, "polling or archiving was restarted"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "remedy"),
+    [
+        (LastAnswer.REFUSED, "catchlight doctor"),
+        (LastAnswer.NOT_FOUND, "belong to one account"),
+        (LastAnswer.STILL_RUNNING, "None is automatic. A later report"),
+        (None, "None is automatic. A later report"),
+    ],
+)
+def test_giving_up_says_what_the_provider_answered(answer: LastAnswer | None, remedy: str) -> None:
+    failure = Failure(reason=FailureReason.NO_NEWS, message="no callback came: answered 401", last_answer=answer)
+    explanation = explained(a_task(TaskStatus.TIMED_OUT, failure=failure))
+
+    assert explanation.reason == "Polling ended without a result. Its message: no callback came: answered 401"
+    assert remedy in explanation.next_step
 
 
 def test_giving_up_is_told_as_that() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from catchlight.errors import ProviderError
-from catchlight.models import Failure, FailureReason, Image, ImageKind, Reporter, TaskReport, TaskStatus
+from catchlight.models import Failure, FailureReason, Image, ImageKind, LastAnswer, Reporter, TaskReport, TaskStatus
 
 EVENTS = Path(__file__).parents[3] / "events"
 # A minute or so after the times in recorded NanoBanana answers, years after those in the documents.
@@ -23,6 +23,8 @@ class News:
     status: TaskStatus
     images: tuple[Image, ...] = ()
     failure: Failure | None = None
+    answer: LastAnswer = LastAnswer.STILL_RUNNING
+    remark: str = ""
 
     def report(self, provider: str, reported_by: Reporter) -> TaskReport:
         return TaskReport(
@@ -33,6 +35,8 @@ class News:
             reported_at=RECEIVED_AT,
             images=self.images,
             failure=self.failure,
+            answer=self.answer,
+            remark=self.remark,
         )
 
 
@@ -68,8 +72,8 @@ def failed(task_id: str, reason: FailureReason, code: str | None, message: str) 
     return News(task_id, TaskStatus.FAILED, failure=Failure(reason=reason, code=code, message=message))
 
 
-def pending(task_id: str) -> News:
-    return News(task_id, TaskStatus.PENDING)
+def pending(task_id: str, answer: LastAnswer = LastAnswer.STILL_RUNNING, remark: str = "") -> News:
+    return News(task_id, TaskStatus.PENDING, answer=answer, remark=remark)
 
 
 def load(path: str) -> Any:

@@ -8,8 +8,10 @@ from catchlight.errors import (
     RequestRefusedError,
     UnreadableAnswerError,
 )
-from catchlight.models import FailureReason
+from catchlight.models import FailureReason, LastAnswer
 from tests.unit.providers.cases import News, Poll, failed, origin, pending, result, succeeded
+
+NOT_FOUND = LastAnswer.NOT_FOUND
 
 POLICY = "Your prompt was flagged by Website as violating content policies"
 INTERNAL = "Internal Error, Please try again later"
@@ -45,10 +47,10 @@ FLUX_KONTEXT: dict[str, News | tuple[type[ProviderError], str]] = {
     "failed_unknown_code": failed("task12345", FailureReason.OTHER, "422", "Unknown"),
     "failed_code_as_string": failed("task12345", FailureReason.CONTENT_POLICY, "400", POLICY),
     # Not found is not final: the record may exist a moment later.
-    "unknown_data_null": pending("task12345"),
-    "unknown_422": pending("task12345"),
-    "unknown_422_record_info_null": pending("task12345"),
-    "unknown_404": pending("task12345"),
+    "unknown_data_null": pending("task12345", NOT_FOUND),
+    "unknown_422": pending("task12345", NOT_FOUND),
+    "unknown_422_record_info_null": pending("task12345", NOT_FOUND),
+    "unknown_404": pending("task12345", NOT_FOUND),
     # The envelope is about the request: none of these fails the task.
     "unauthorized": (
         ProviderRefusedError,
@@ -144,9 +146,11 @@ ACEDATA: dict[str, Poll] = {
     "success": Poll((CAT,), [CAT_SUCCEEDED]),
     "success_finished_at": Poll((CAT,), [succeeded(CAT, result(CAT_URL, "2025-01-09T02:51:13.51Z"))]),
     "batch": Poll((CAT, OTHER_CAT), [CAT_SUCCEEDED, OTHER_CAT_SUCCEEDED]),
-    "batch_one_missing": Poll((CAT, OTHER_CAT), [pending(CAT), OTHER_CAT_SUCCEEDED]),
-    "batch_one_malformed": Poll((CAT, OTHER_CAT), [pending(CAT), OTHER_CAT_SUCCEEDED]),
-    "batch_none_known": Poll((CAT, OTHER_CAT), [pending(CAT), pending(OTHER_CAT)]),
+    "batch_one_missing": Poll((CAT, OTHER_CAT), [pending(CAT, NOT_FOUND), OTHER_CAT_SUCCEEDED]),
+    "batch_one_malformed": Poll(
+        (CAT, OTHER_CAT), [pending(CAT, LastAnswer.UNREADABLE, "response: should be an object"), OTHER_CAT_SUCCEEDED]
+    ),
+    "batch_none_known": Poll((CAT, OTHER_CAT), [pending(CAT, NOT_FOUND), pending(OTHER_CAT, NOT_FOUND)]),
     "batch_without_items": Poll(
         (CAT, OTHER_CAT), (UnreadableAnswerError, "acedata answered a batch without a list of items")
     ),
@@ -158,7 +162,7 @@ ACEDATA: dict[str, Poll] = {
     "failed_without_finished_at": Poll((CAT,), [failed(CAT, FailureReason.INTERNAL, "api_error", "fetch failed")]),
     "failed_bare_string": Poll((CAT,), [failed(CAT, FailureReason.GENERATION_FAILED, None, "timeout")]),
     "success_without_url": Poll((CAT,), (UnreadableAnswerError, "response: success without an image URL")),
-    "unknown": Poll((CAT,), [pending(CAT)]),
+    "unknown": Poll((CAT,), [pending(CAT, NOT_FOUND)]),
     "another_task": Poll((CAT,), (UnreadableAnswerError, "acedata answered with no record of the task asked about")),
     # Documented as bad requests: they do not concern the key.
     "error_token_mismatched": Poll(

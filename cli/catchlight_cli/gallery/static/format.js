@@ -6,7 +6,7 @@ const STATUSES = new Map([
   ["ARCHIVED", { label: "Archived", mark: "mark-archived", meaning: "Every image is in the bucket and validated." }],
   ["INCOMPLETE", { label: "Incomplete", mark: "mark-incomplete", meaning: "At least one image could not be archived." }],
   ["FAILED", { label: "Failed", mark: "mark-failed", meaning: "The provider reported a failure." }],
-  ["TIMED_OUT", { label: "Timed out", mark: "mark-timed_out", meaning: "No callback arrived, and polling ended without a result. Later reports are still applied." }],
+  ["TIMED_OUT", { label: "Timed out", mark: "mark-timed_out", meaning: "Polling ended without a result; the failure has the last answer of the provider. Later reports are still applied." }],
 ]);
 
 /** All statuses, in the order of the filter. */
@@ -124,12 +124,14 @@ export function fragment(task) {
 const REASONS = new Map([
   ["INTERNAL", "Internal error"],
   ["CREATE_FAILED", "Could not be started"],
+  ["NO_NEWS", "No result"],
   ["OTHER", "Unknown reason"],
 ]);
 
-/** Formats the reason of a failure for reading. */
+/** Formats the reason of a failure for reading, with the provider's last answer if polling ended without a result. */
 export function failureReason(failure) {
-  return REASONS.get(failure.reason) ?? sentence(failure.reason);
+  const reason = REASONS.get(failure.reason) ?? sentence(failure.reason);
+  return failure.lastAnswer ? `${reason}: ${sentence(failure.lastAnswer).toLowerCase()}` : reason;
 }
 
 /** Returns in one line why a task has no images or not all of them; an empty string if no reason is known. */

@@ -87,6 +87,20 @@ class FailureReason(StrEnum):
     OTHER = "OTHER"  # an undocumented code
 
 
+class LastAnswer(StrEnum):
+    """What a provider answered to the last request for the status of a task without a result."""
+
+    STILL_RUNNING = "STILL_RUNNING"
+    NOT_FOUND = "NOT_FOUND"
+    UNREADABLE = "UNREADABLE"
+    REFUSED = "REFUSED"  # the key or the account is refused, or no key is configured
+    REQUEST_REFUSED = "REQUEST_REFUSED"  # requests for this task id are refused
+    BUSY = "BUSY"  # rate limit or maintenance
+    NO_ANSWER = "NO_ANSWER"  # no connection, a timeout, HTTP 5xx
+    NOT_ASKED = "NOT_ASKED"  # no request was sent in the last round
+    UNCONFIRMED = "UNCONFIRMED"  # still running or not found, although a callback has come
+
+
 class Reporter(StrEnum):
     """The source of a report."""
 
@@ -150,6 +164,10 @@ class Failure(Model):
     reason: FailureReason
     code: str | None = None
     message: Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)] = ""
+    last_answer: Annotated[
+        LastAnswer | None,
+        Field(description="Of TIMED_OUT: what the provider answered to the last poll."),
+    ] = None
 
 
 class Conflict(Model):
@@ -176,7 +194,8 @@ class TaskReport(Model):
     images: Annotated[tuple[Image, ...], Field(max_length=MAX_IMAGES_PER_TASK)] = ()
     failure: Failure | None = None
     request: GenerationRequest | None = None
-    remark: str = ""  # what is odd about the provider's answer; only logged
+    answer: LastAnswer = LastAnswer.STILL_RUNNING  # of PENDING: why there is no result
+    remark: str = ""  # what is odd about the provider's answer; for the log
 
     @property
     def task(self) -> str:

@@ -25,6 +25,7 @@ from catchlight.models import (
     FailureReason,
     ImageKind,
     ImageState,
+    LastAnswer,
     Reporter,
     TaskId,
     TaskStatus,
@@ -250,6 +251,9 @@ class FailureResponse(ResponseModel):
     reason: FailureReason
     code: str | None = None
     message: str = ""
+    last_answer: Annotated[
+        LastAnswer | None, Field(description="Of TIMED_OUT: what the provider answered to the last poll.")
+    ] = None
 
 
 class ConflictResponse(ResponseModel):

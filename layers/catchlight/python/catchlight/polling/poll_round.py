@@ -10,8 +10,6 @@ from typing import TypeGuard
 from catchlight.aws.secrets import ProviderKeys
 from catchlight.errors import ProviderRefusedError, SettingsError
 from catchlight.models import (
-    Failure,
-    FailureReason,
     PollState,
     Reporter,
     Task,
@@ -19,7 +17,9 @@ from catchlight.models import (
     TaskStatus,
     is_task_key,
     split_task_key,
+    task_key,
 )
+from catchlight.polling.giving_up import given_up
 from catchlight.polling.intervals import longest_poll_gap_seconds
 from catchlight.polling.provider_client import LookupResults, ProviderClient
 from catchlight.providers import PROVIDERS
@@ -97,7 +97,16 @@ class Polling:
         received = {report.task: report for answer in answers.values() for report in answer.reports}
         reports = {task: received[task] for task in pending if _has_result(received.get(task))}
         if is_over:
-            reports |= {task: self._timed_out(task) for task in pending if task not in reports}
+            failed = {
+                task_key(provider_id, task_id): error
+                for provider_id, answer in answers.items()
+                for task_id, error in answer.failed.items()
+            }
+            reports |= {
+                task: self._timed_out(items[task], received.get(task), failed.get(task))
+                for task in pending
+                if task not in reports
+            }
         recorded, failures = self._record(reports, items)
         settled: dict[str, ConfirmationResult | None] = {}
         for task in unconfirmed:
@@ -161,20 +170,20 @@ class Polling:
             return {}
 
         def ask(provider_id: str) -> LookupResults:
+            task_ids = ids_by_provider[provider_id]
             try:
                 api_key = self._keys(provider_id).usable_api_key
             except SettingsError as exc:
                 # One provider's malformed entry in the secret must not stop the polls of the others.
-                return LookupResults(errors=[exc])
+                return LookupResults.of_error(exc, task_ids)
             if provider_id not in PROVIDERS:
-                return LookupResults(errors=[ProviderRefusedError(f"no provider is called {provider_id}")])
+                return LookupResults.of_error(ProviderRefusedError(f"no provider is called {provider_id}"), task_ids)
             if api_key is None:
-                return LookupResults(
-                    errors=[ProviderRefusedError(f"no API key: put one for {provider_id} into the secret")]
-                )
+                error = ProviderRefusedError(f"no API key: put one for {provider_id} into the secret")
+                return LookupResults.of_error(error, task_ids)
             return self._client.ask(
                 PROVIDERS[provider_id],
-                ids_by_provider[provider_id],
+                task_ids,
                 api_key=api_key,
                 deadline=deadline,
                 now=self._now,
@@ -184,19 +193,15 @@ class Polling:
         with ThreadPoolExecutor(max_workers=len(ids_by_provider)) as pool:
             return dict(zip(ids_by_provider, pool.map(ask, ids_by_provider), strict=True))
 
-    def _timed_out(self, task: str) -> TaskReport:
-        provider, task_id = split_task_key(task)
-        hours = self._settings.give_up_after_seconds / 3600
+    def _timed_out(self, task: Task, report: TaskReport | None, error: Exception | None) -> TaskReport:
+        provider, task_id = split_task_key(task.task)
         return TaskReport(
             provider=provider,
             task_id=task_id,
             status=TaskStatus.TIMED_OUT,
             reported_by=Reporter.POLL,
             reported_at=self._now(),
-            failure=Failure(
-                reason=FailureReason.NO_NEWS,
-                message=f"no callback and no result after {hours:g} hours of polling; a later result is still recorded",
-            ),
+            failure=given_up(task, report, error, after_hours=self._settings.give_up_after_seconds / 3600),
         )
 
 

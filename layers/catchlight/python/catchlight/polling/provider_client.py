@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode
 
 import httpcore
@@ -31,6 +31,9 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 # A batch of 50 Ace Data records is about 50 KB.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
+# These concern the account or the whole service: further requests would only make it worse.
+_STOPPING = (ProviderBusyError, ProviderRefusedError)
+
 HEADERS: Mapping[str, str] = {
     "User-Agent": f"Catchlight/{__version__} (+image task receiver)",
     "Accept": "application/json",
@@ -44,7 +47,13 @@ class LookupResults:
 
     reports: list[TaskReport] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)  # an error other than ProviderError is a bug in Catchlight
+    failed: dict[str, Exception] = field(default_factory=dict)  # by task id: why there is no report
     requests: int = 0
+
+    @classmethod
+    def of_error(cls, error: Exception, task_ids: Sequence[str]) -> Self:
+        """Returns the result if no request could be sent for any of the tasks."""
+        return cls(errors=[error], failed=dict.fromkeys(task_ids, error))
 
     @property
     def is_busy(self) -> bool:
@@ -56,6 +65,7 @@ class LookupResults:
 class _Sent:
     """A request that was sent: with the reports in its answer, or with its error, or neither if it was split."""
 
+    task_ids: Sequence[str]
     reports: Sequence[TaskReport] = ()
     error: Exception | None = None
 
@@ -99,20 +109,19 @@ class ProviderClient:
             if stop.is_set() or self._clock() >= deadline:
                 return []
             try:
-                return [_Sent(reports=self._send(provider, request, api_key, now()))]
+                return [_Sent(request.task_ids, self._send(provider, request, api_key, now()))]
             except RequestRefusedError as exc:
                 ids = request.task_ids
                 if len(ids) == 1:
-                    return [_Sent(error=exc)]
+                    return [_Sent(ids, error=exc)]
                 half = len(ids) // 2
                 parts = (provider.poll_request(part) for part in (ids[:half], ids[half:]))
-                return [_Sent(), *(sent for part in parts for sent in send(part))]
-            except (ProviderBusyError, ProviderRefusedError) as exc:
-                # The error concerns the account or the whole service: further requests would only make it worse.
+                return [_Sent(ids), *(sent for part in parts for sent in send(part))]
+            except _STOPPING as exc:
                 stop.set()
-                return [_Sent(error=exc)]
+                return [_Sent(request.task_ids, error=exc)]
             except Exception as exc:  # noqa: BLE001 - the caller reports it; the reports of other tasks must be kept
-                return [_Sent(error=exc)]
+                return [_Sent(request.task_ids, error=exc)]
 
         requests = list(_poll_requests(provider, task_ids))
         # Threads, not asyncio: with asyncio the pool checks each idle connection through anyio, which costs seven times
@@ -124,6 +133,12 @@ class ProviderClient:
                     answers.reports += sent.reports
                     if sent.error:
                         answers.errors.append(sent.error)
+                        answers.failed |= dict.fromkeys(sent.task_ids, sent.error)
+        if stopped := [error for error in answers.errors if isinstance(error, _STOPPING)]:
+            # The error that stopped the requests is also the reason for those that were not sent.
+            reported = {report.task_id for report in answers.reports}
+            unsent = (task_id for task_id in task_ids if task_id not in reported)
+            answers.failed = dict.fromkeys(unsent, stopped[0]) | answers.failed
         return answers
 
     def ask_about(self, provider: Provider, task_id: str, *, api_key: str, now: Callable[[], datetime]) -> TaskReport:

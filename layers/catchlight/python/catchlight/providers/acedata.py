@@ -4,8 +4,7 @@ A callback has the same body as the response to a synchronous call. The record t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Self
@@ -28,11 +27,13 @@ from catchlight.models import (
     FailureReason,
     GenerationRequest,
     ImageKind,
+    LastAnswer,
     Reporter,
     TaskReport,
 )
 from catchlight.providers.payloads import (
     STILL_RUNNING,
+    UNKNOWN_TASK,
     Code,
     Message,
     PayloadModel,
@@ -256,11 +257,16 @@ class AceDataProvider:
             raise self._request_error(http_status, body)
         results = self._results_of_batch(body["items"]) if "items" in body else self._result_of_one(request, body)
         remark = _disagreement(body)
+        found = {task_id: results.get(task_id, UNKNOWN_TASK) for task_id in request.task_ids}
         return [
             report(
-                self, task_id, results.get(task_id, STILL_RUNNING), reported_by=Reporter.POLL, received_at=received_at
-            ).model_copy(update={"remark": remark})
-            for task_id in request.task_ids
+                self,
+                task_id,
+                replace(result, remark=result.remark or remark),
+                reported_by=Reporter.POLL,
+                received_at=received_at,
+            )
+            for task_id, result in found.items()
         ]
 
     def _result_of_one(self, request: PollRequest, body: Mapping[str, Any]) -> dict[str, ProviderResult]:
@@ -277,8 +283,10 @@ class AceDataProvider:
         results = {}
         for item in items:
             # A malformed record leaves its task PENDING, to be polled again; the others are still used.
-            with suppress(UnreadableAnswerError):
+            try:
                 results[_id_of(item)] = read(Record, item, error=UnreadableAnswerError).result()
+            except UnreadableAnswerError as exc:
+                results[_id_of(item)] = ProviderResult(answer=LastAnswer.UNREADABLE, remark=str(exc))
         return results
 
     def _request_error(self, http_status: int, body: Any, *, quotes: bool = True) -> ProviderError:

@@ -30,6 +30,7 @@ from catchlight.errors import (
 from catchlight.models import Failure, FailureReason, ImageKind, Reporter, TaskReport
 from catchlight.providers.payloads import (
     STILL_RUNNING,
+    UNKNOWN_TASK,
     Code,
     Integer,
     Message,
@@ -70,7 +71,7 @@ FAILURE_REASONS = {
     None: FailureReason.GENERATION_FAILED,
 }
 
-# A record may not be available immediately after a task's creation, so "not found" counts as still running. 404 is
+# A record may not be available immediately after a task's creation, so "not found" is not final. 404 is
 # documented; 422 "Record does not exist" was recorded, with HTTP 200.
 NOT_FOUND = frozenset({404, 422})
 
@@ -286,7 +287,7 @@ class KieProvider:
         code = self._request_code(http_status, body)
         envelope = body if isinstance(body, Mapping) else {}
         result = self._result_of_record(task_id, envelope, is_required=code == OK)
-        if result == STILL_RUNNING and code not in (OK, *NOT_FOUND):
+        if result.is_pending and code not in (OK, *NOT_FOUND):
             if integer_or_none(envelope.get("code")) != GENERATION_FAILED:
                 raise self._request_error(code, envelope.get("msg"))
             result = read(Callback, {"code": code, "msg": envelope.get("msg")}, error=UnreadableAnswerError).result()
@@ -305,7 +306,7 @@ class KieProvider:
             UnreadableAnswerError: the record is of another task, or is required and malformed.
         """
         if body.get("data") is None:  # an unknown id, as recorded
-            return STILL_RUNNING
+            return UNKNOWN_TASK
         if any(found != task_id for found in task_ids_in(body)):
             raise UnreadableAnswerError(f"{self.id} answered with another task's record")
         data = body["data"]
@@ -316,7 +317,7 @@ class KieProvider:
         except UnreadableAnswerError:
             if is_required:
                 raise
-            return STILL_RUNNING
+            return UNKNOWN_TASK
         return record.result()
 
     def _request_error(self, code: int | None, message: Any = None) -> ProviderError:

@@ -20,6 +20,7 @@ from catchlight.models import (
     GenerationRequest,
     Image,
     ImageKind,
+    LastAnswer,
     Reporter,
     TaskReport,
     TaskStatus,
@@ -309,9 +310,17 @@ class ProviderResult:
     failure: Failure | None = None
     completed_at: datetime | None = None
     request: GenerationRequest | None = None
+    answer: LastAnswer = LastAnswer.STILL_RUNNING  # without images and failure: why
+    remark: str = ""  # what is odd about the answer; for the log
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the task has neither images nor a failure."""
+        return not self.images and self.failure is None
 
 
 STILL_RUNNING = ProviderResult()
+UNKNOWN_TASK = ProviderResult(answer=LastAnswer.NOT_FOUND)
 
 
 def report(
@@ -334,6 +343,8 @@ def report(
         ),
         failure=result.failure,
         request=result.request,
+        answer=result.answer,
+        remark=result.remark,
     )
 
 

@@ -1,0 +1,77 @@
+"""Says why polling for a task has ended without a result: what its provider answered last."""
+
+from collections.abc import Mapping
+
+from catchlight.errors import (
+    ProviderBusyError,
+    ProviderError,
+    ProviderRefusedError,
+    RequestRefusedError,
+    SettingsError,
+    UnreadableAnswerError,
+)
+from catchlight.models import MAX_MESSAGE_LENGTH, Failure, FailureReason, LastAnswer, Reporter, Task, TaskReport
+
+_ADVICE = "; a later result is still recorded"
+
+_ANSWERS: Mapping[LastAnswer, str] = {
+    LastAnswer.STILL_RUNNING: "its provider still reports the task as running",
+    LastAnswer.NOT_FOUND: "its provider does not know the task",
+    LastAnswer.UNREADABLE: "the last answer of its provider could not be read",
+    LastAnswer.REFUSED: "its provider refuses the key or the account, or no key is configured",
+    LastAnswer.REQUEST_REFUSED: "its provider refuses requests for this task id",
+    LastAnswer.BUSY: "its provider was busy at the last request",
+    LastAnswer.NO_ANSWER: "its provider did not answer the last request, or answered with an error",
+    LastAnswer.NOT_ASKED: "the last round of polling had no time to request its status",
+}
+# Answers by which the provider itself says that it has no result.
+_WITHOUT_RESULT = (LastAnswer.STILL_RUNNING, LastAnswer.NOT_FOUND)
+
+
+def given_up(task: Task, report: TaskReport | None, error: Exception | None, *, after_hours: float) -> Failure:
+    """Returns the failure of a task that is given up.
+
+    `report` or `error` is the outcome of the last request for its status; both are None if no request was sent. The
+    message says "no callback" and "no result" only if none came and the provider itself has said so.
+    """
+    answer = report.answer if report else _answer_of(error)
+    polled = f"after {after_hours:g} hours of polling"
+    detail = _words_of(error) if error else report.remark if report else ""
+    reason = _ANSWERS[answer] + (f": {detail}" if detail else "")
+    if had_callback(task):
+        text = f"a callback came, but its provider did not confirm it: {polled}, {reason}"
+        answer = LastAnswer.UNCONFIRMED if answer in _WITHOUT_RESULT else answer
+    elif answer in _WITHOUT_RESULT:
+        text = f"no callback and no result {polled}: {reason}"
+    else:
+        text = f"no callback came, and {polled} it is unknown whether there is a result: {reason}"
+    message = text[: MAX_MESSAGE_LENGTH - len(_ADVICE)] + _ADVICE
+    return Failure(reason=FailureReason.NO_NEWS, message=message, last_answer=answer)
+
+
+def had_callback(task: Task) -> bool:
+    """Decides whether a callback of a PENDING task has come: its result was not confirmed, or it had none."""
+    return task.deliveries > 0 or any(conflict.reported_by is Reporter.CALLBACK for conflict in task.conflicts)
+
+
+def _words_of(error: Exception) -> str:
+    # The messages of other errors may contain anything.
+    return str(error) if isinstance(error, ProviderError | SettingsError) else ""
+
+
+def _answer_of(error: Exception | None) -> LastAnswer:
+    match error:
+        case None:
+            return LastAnswer.NOT_ASKED
+        case ProviderRefusedError() | SettingsError():
+            return LastAnswer.REFUSED
+        case RequestRefusedError():
+            return LastAnswer.REQUEST_REFUSED
+        case ProviderBusyError():
+            return LastAnswer.BUSY
+        case UnreadableAnswerError():
+            return LastAnswer.UNREADABLE
+        case ProviderError():
+            return LastAnswer.NO_ANSWER
+        case _:  # a bug in Catchlight, met while reading the answer
+            return LastAnswer.UNREADABLE
