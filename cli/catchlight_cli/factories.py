@@ -52,10 +52,17 @@ def longest_polling(stack: Stack) -> timedelta:
 
 
 @contextmanager
+def provider_client(stack: Stack) -> Iterator[ProviderClient]:
+    """Yields a client of the providers' APIs, at the base URLs that the stack uses."""
+    with closing(ProviderClient(stack.provider_base_urls)) as client:
+        yield client
+
+
+@contextmanager
 def redrive(stack: Stack) -> Iterator[Redrive]:
     """Yields a redrive for the stack's tasks, which requests fresh image URLs from the providers."""
     secret = RotatingSecret(stack.resource("ProviderKeysSecret"), stack.client("secretsmanager"))
     table = tasks_table(stack)
-    with closing(ProviderClient(stack.provider_base_urls)) as client:
+    with provider_client(stack) as client:
         status_lookup = StatusLookup(client, secret.provider_keys, now=utc_now)
         yield Redrive(table, UrlRefresher(TaskImages(table), status_lookup), dispatcher(stack), now=utc_now)

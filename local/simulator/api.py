@@ -18,6 +18,8 @@ TASK_ID_HEADER = "x-simulate-task-id"
 _KIE_POLL = "/kie/api/v1/flux/kontext/record-info"
 _KIE_SUBMIT = "/kie/api/v1/flux/kontext/generate"
 _NANOBANANA_POLL = "/nanobanana/api/v1/nanobanana/record-info"
+_KIE_CREDITS = "/kie/api/v1/chat/credit"
+_NANOBANANA_CREDITS = "/nanobanana/api/v1/common/credit"
 _NANOBANANA_SUBMITS = tuple(
     f"/nanobanana/api/v1/nanobanana/{name}" for name in ("generate", "generate-2", "generate-pro")
 )
@@ -120,6 +122,10 @@ def _record_info(services: SimulatedServices, provider: str, request: Request) -
     return result
 
 
+def _credits(services: SimulatedServices, provider: str, request: Request) -> Answer:  # noqa: ARG001
+    return _json(200, payloads.envelope(200, "success", services.credits))
+
+
 def _flux_tasks(services: SimulatedServices, provider: str, request: Request) -> Answer:
     asked, now = request.json or {}, time.time()
     match asked:
@@ -172,6 +178,8 @@ def _json(status: int, body: Mapping[str, Any], *, pretty: bool = False) -> Answ
 _ROUTES: dict[tuple[str, str], tuple[str, Callable[[SimulatedServices, str, Request], Answer]]] = {
     ("GET", _KIE_POLL): (FLUX_KONTEXT, _record_info),
     ("GET", _NANOBANANA_POLL): (NANOBANANA, _record_info),
+    ("GET", _KIE_CREDITS): (FLUX_KONTEXT, _credits),
+    ("GET", _NANOBANANA_CREDITS): (NANOBANANA, _credits),
     ("POST", _KIE_SUBMIT): (FLUX_KONTEXT, _submit),
     **{("POST", path): (NANOBANANA, _submit) for path in _NANOBANANA_SUBMITS},
     ("POST", _ACEDATA_POLL): (ACEDATA, _flux_tasks),

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -101,7 +101,7 @@ def acedata_batch(tasks: Sequence[SimulatedTask], now: float) -> Body:
     return {"items": items, "count": len(items)}
 
 
-def envelope(code: int, message: str, data: Mapping[str, Any] | None) -> Body:
+def envelope(code: int, message: str, data: Any) -> Body:
     """Wraps data in the envelope that kie.ai and related services use for answers and callbacks."""
     return {"code": code, "msg": message, "data": data}
 

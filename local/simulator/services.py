@@ -55,6 +55,7 @@ class SimulatedServices:
         self.url = ""  # base URL of all services and images; set by the server
         self.time_scale = time_scale
         self.api_keys = dict(api_keys or {})
+        self.credits = 1000.0  # of every account; nothing is deducted
         self._lifetimes = {
             "origin": origin_lifetime_seconds * time_scale,
             "result": result_lifetime_seconds * time_scale,

@@ -8,6 +8,7 @@ from catchlight_cli.commands import (
     gallery,
     get,
     import_,
+    keys,
     list,  # noqa: A004 - the name of the command
     reconcile,
     redrive,
@@ -20,6 +21,7 @@ from catchlight_cli.commands import (
 )
 
 COMMANDS: tuple[Command, ...] = (
+    keys.COMMAND,
     *(submit.COMMAND, register.COMMAND, get.COMMAND, wait.COMMAND, list.COMMAND, download.COMMAND, gallery.COMMAND),
     *(status.COMMAND, describe.COMMAND, doctor.COMMAND),
     *(redrive.COMMAND, reconcile.COMMAND, replay.COMMAND, import_.COMMAND, resend_events.COMMAND),

@@ -12,12 +12,13 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import computed_field
 
-from catchlight.aws.secrets import TOKEN_PATTERN, ProviderKeys, character_problem, provider_keys, secret_text
+from catchlight.aws.secrets import TOKEN_PATTERN, character_problem
 from catchlight.client.aws_errors import describe_error
 from catchlight.client.stack import Stack
 from catchlight.errors import InvalidSecretError, SettingsError
 from catchlight.models import Model, TaskStatus
 from catchlight.providers import PROVIDERS
+from catchlight_cli.factories import provider_client
 from catchlight_cli.health.probe import (
     BINARY_TYPE,
     PROVIDER,
@@ -25,6 +26,14 @@ from catchlight_cli.health.probe import (
     Endpoint,
     ProbeItem,
     ProbeResponse,
+)
+from catchlight_cli.health.provider_keys import (
+    ApiKey,
+    KeyStatus,
+    check_api_key,
+    check_webhook_key,
+    read_secret,
+    stored_keys,
 )
 from catchlight_cli.health.queues import queue_depths
 from catchlight_cli.output import plural
@@ -78,15 +87,11 @@ def _skipped(subject: str, detail: str, next_step: str = "") -> Check:
     return Check(subject=subject, status=CheckStatus.SKIPPED, detail=detail, next_step=next_step)
 
 
-def _read_secret(stack: Stack, logical_id: str) -> str:
-    return secret_text(stack.client("secretsmanager").get_secret_value(SecretId=stack.resource(logical_id))) or ""
-
-
 def check_token(stack: Stack) -> tuple[Check, str | None]:
     """Checks the callback token; also returns the token if it is valid, else None."""
     subject = "callback token"
     try:
-        token = _read_secret(stack, "CallbackTokenSecret")
+        token = read_secret(stack, "CallbackTokenSecret")
     except (ClientError, BotoCoreError) as exc:
         return _failed(subject, "cannot be read", describe_error(exc)), None
     if not TOKEN_PATTERN.fullmatch(token):
@@ -99,53 +104,42 @@ def check_token(stack: Stack) -> tuple[Check, str | None]:
 def check_provider_keys(stack: Stack) -> tuple[list[Check], str | None]:
     """Checks the API keys and webhook keys of all providers; also returns the webhook key of the probe's provider."""
     subject = "provider keys"
-    put = 'put {"PROVIDER": {"apiKey": "..."}} into the secret ProviderKeysSecretArn of the stack\'s outputs'
     try:
-        secret = _read_secret(stack, "ProviderKeysSecret")
-        keys = {provider: provider_keys(secret, provider) for provider in PROVIDERS}
+        secret = read_secret(stack)
+        stored = stored_keys(secret)
     except (ClientError, BotoCoreError) as exc:
         return [_failed(subject, "cannot be read", describe_error(exc))], None
     except SettingsError as exc:
-        return [_failed(subject, str(exc), put)], None
+        return [_failed(subject, str(exc), "correct the secret, or put {} into it to begin anew")], None
     checks = []
     if unknown := sorted(set(json.loads(secret)) - set(PROVIDERS)):
         problem = f"unknown provider {', '.join(unknown)}; the providers are {', '.join(PROVIDERS)}"
         checks.append(_failed(subject, problem, "correct the name in the secret"))
-    webhook_keys = {}
-    for provider, found in keys.items():
-        check, webhook_keys[provider] = _check_webhook_key(found)
-        checks += [check] if check else []
-        checks.append(_check_api_key(found, put))
-    if all(check.status is CheckStatus.SKIPPED for check in checks if check.subject.endswith("API key")):
-        checks.append(_failed(subject, "no provider has an API key", put))
-    return checks, webhook_keys[PROVIDER]
-
-
-def _check_webhook_key(keys: ProviderKeys) -> tuple[Check | None, str | None]:
-    """Checks a webhook key. Returns a check if it is wrong, and the key if it can be used."""
-    key = None
+    with provider_client(stack) as client:
+        api_keys = [check_api_key(client, keys) for keys in stored.values()]
+    for api_key, webhook_key in zip(api_keys, map(check_webhook_key, stored.values()), strict=True):
+        if webhook_key.problem:
+            checks.append(_failed(f"{webhook_key.provider} webhook key", webhook_key.problem, webhook_key.next_step))
+        checks.append(_check_of(api_key))
+    if all(key.status is KeyStatus.MISSING for key in api_keys):
+        checks.append(_failed(subject, "no provider has an API key", "`catchlight keys set PROVIDER`"))
     try:
-        key = keys.webhook_key
-        problem = "empty: every callback is refused" if key == "" else None
-        if character := keys.problem_of_webhook_key():
-            problem = f"{character}: the provider's signatures do not match it"
-    except InvalidSecretError as exc:
-        problem = str(exc)
-    if not problem:
-        return None, key
-    return _failed(f"{keys.provider_id} webhook key", problem, "put the key there, or leave webhookKey out"), key
+        return checks, stored[PROVIDER].webhook_key
+    except InvalidSecretError:
+        return checks, None
 
 
-def _check_api_key(keys: ProviderKeys, put: str) -> Check:
-    subject = f"{keys.provider_id} API key"
-    try:
-        key = keys.usable_api_key
-    except InvalidSecretError as exc:
-        return _failed(subject, str(exc), "put the key in again, without that")
-    if key:
-        return _ok(subject, "present")
-    missing = "missing: missed callbacks are not recovered, and callbacks are not confirmed"
-    return _skipped(subject, missing, f"if you use {keys.provider_id}, {put}")
+def _check_of(key: ApiKey) -> Check:
+    detail = "; ".join(filter(None, (key.detail, key.status.consequence)))
+    if key.credits is not None:
+        detail = f"{key.credits:,g} credits" + (f"; {detail}" if detail else "")
+    status = {
+        KeyStatus.VALID: CheckStatus.OK,
+        KeyStatus.MISSING: CheckStatus.SKIPPED,
+        KeyStatus.NOT_TRIED: CheckStatus.SKIPPED,
+    }.get(key.status, CheckStatus.FAILED)
+    result = f"{key.status}: {detail}" if detail else key.status.value
+    return Check(subject=f"{key.provider} API key", status=status, detail=result, next_step=key.next_step)
 
 
 def check_endpoint(

@@ -14,6 +14,7 @@ from catchlight.providers.kie import verify_signature
 from catchlight_cli.health.probe import BINARY_TYPE, ID_PREFIX, Endpoint, ProbeResponse, signed
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN, WEBHOOK_KEY
 from tests.integration.cli.conftest import ALARM, Deployed
+from tests.integration.providers import ACE_PATH, Providers, saying
 
 
 class FakeEndpoint:
@@ -60,6 +61,17 @@ class FakeEndpoint:
         if how.get("slash") == "/":
             return "trailing slash", 200
         return ("base64" if how.get("content_type") == BINARY_TYPE else "good"), 200
+
+
+@pytest.fixture(autouse=True)
+def valid_keys(providers: Providers) -> Providers:
+    """Every provider accepts every key."""
+    providers.answers |= {
+        "/api/v1/chat/credit": saying({"code": 200, "msg": "success", "data": 35.95}),
+        "/api/v1/common/credit": saying({"code": 200, "msg": "success", "data": 7}),
+        ACE_PATH: saying({}),
+    }
+    return providers
 
 
 @pytest.fixture
@@ -197,7 +209,7 @@ def test_a_slow_acknowledgement_is_noticed(deployed: Deployed, endpoint: FakeEnd
 
 
 def test_no_secret_is_shown(deployed: Deployed, endpoint: FakeEndpoint) -> None:
-    put_secret("ProviderKeysSecret", json.dumps({"flux-kontext": {"apiKey": "a", "webhookKey": WEBHOOK_KEY}}))
+    put_secret("ProviderKeysSecret", json.dumps({"flux-kontext": {"apiKey": "s3cret", "webhookKey": WEBHOOK_KEY}}))
 
     said = (
         json.dumps(deployed.run("doctor"))
@@ -233,11 +245,17 @@ def test_a_token_that_no_callback_can_match(deployed: Deployed, endpoint: FakeEn
         ("no JSON", ["provider keys"]),
         ('{"flux-kontext": 1}', ["provider keys"]),
         ("{}", ["provider keys"]),
-        ('{"flux": {"apiKey": "k"}, "acedata": {"apiKey": "k"}}', ["provider keys"]),
-        ('{"flux-kontext": {"apiKey": "k", "webhookKey": ""}}', ["flux-kontext webhook key"]),
-        ('{"flux-kontext": {"apiKey": "k"}}', []),
+        ('{"flux": {"apiKey": "s3cret"}, "acedata": {"apiKey": "s3cret"}}', ["provider keys"]),
+        ('{"flux-kontext": {"apiKey": "s3cret", "webhookKey": ""}}', ["flux-kontext webhook key"]),
+        ('{"flux-kontext": {"apiKey": "s3cret", "webhookKey": "..."}}', ["flux-kontext webhook key"]),
+        ('{"acedata": {"apiKey": "s3cret", "webhookKey": "s3cret"}}', ["acedata webhook key"]),
+        ('{"flux-kontext": {"apiKey": "..."}}', ["flux-kontext API key"]),
+        ('{"flux-kontext": {"apiKey": "s3cret"}}', []),
     ],
-    ids=["no JSON", "no keys", "empty", "typing error", "empty webhook key", "one provider"],
+    ids=[
+        *("no JSON", "no keys", "empty", "typing error", "empty webhook key", "a placeholder for a webhook key"),
+        *("a service that does not sign", "a placeholder for a key", "one provider"),
+    ],
 )
 def test_provider_keys(deployed: Deployed, endpoint: FakeEndpoint, keys: str, subjects: list[str]) -> None:
     put_secret("ProviderKeysSecret", keys)
@@ -250,8 +268,12 @@ def test_provider_keys(deployed: Deployed, endpoint: FakeEndpoint, keys: str, su
     [
         ({"apiKey": "s3\u200bcret"}, "flux-kontext API key", "has U+200B (ZERO WIDTH SPACE) at position 3"),
         ({"apiKey": 7}, "flux-kontext API key", "is no text"),
-        ({"apiKey": "k", "webhookKey": ["s3cret"]}, "flux-kontext webhook key", "is no text"),
-        ({"apiKey": "k", "webhookKey": "s3\u00a0cret"}, "flux-kontext webhook key", "has U+00A0 (NO-BREAK SPACE) at"),
+        ({"apiKey": "s3cret", "webhookKey": ["s3cret"]}, "flux-kontext webhook key", "is no text"),
+        (
+            {"apiKey": "s3cret", "webhookKey": "s3\u00a0cret"},
+            "flux-kontext webhook key",
+            "has U+00A0 (NO-BREAK SPACE) at",
+        ),
     ],
 )
 def test_a_key_that_cannot_be_used_is_named_with_its_character(
@@ -269,13 +291,34 @@ def test_a_key_that_cannot_be_used_is_named_with_its_character(
 
 
 def test_a_provider_without_a_key_is_told_of(deployed: Deployed, endpoint: FakeEndpoint) -> None:
-    put_secret("ProviderKeysSecret", '{"flux-kontext": {"apiKey": "k"}}')
+    put_secret("ProviderKeysSecret", '{"flux-kontext": {"apiKey": "s3cret"}}')
 
     checks = {check["subject"]: check for check in deployed.run("doctor")["checks"]}
 
     assert checks["flux-kontext API key"]["status"] == "ok"
     assert checks["acedata API key"]["status"] == "skipped"
     assert "missed callbacks are not recovered" in checks["acedata API key"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "subjects", "says"),
+    [
+        (saying({"code": 401, "msg": "no"}), ["flux-kontext API key"], "refused: flux-kontext answered 401"),
+        (saying({"code": 200, "data": 0}), ["flux-kontext API key"], "out of credits: 0 credits; the service accepts"),
+        (saying({}, 503), [], "not tried: flux-kontext answered 503"),
+        (saying({"code": 200, "data": 35.95}), [], "valid: 35.95 credits"),
+    ],
+)
+def test_an_api_key_is_tried(
+    deployed: Deployed, endpoint: FakeEndpoint, providers: Providers, answer: Any, subjects: list[str], says: str
+) -> None:
+    providers.answers["/api/v1/chat/credit"] = answer
+
+    diagnosis = deployed.run("doctor", expect=int(bool(subjects)))
+
+    assert failed(diagnosis) == subjects
+    checks = {check["subject"]: check for check in diagnosis["checks"]}
+    assert checks["flux-kontext API key"]["detail"].startswith(says)
 
 
 def test_a_secret_that_may_not_be_read(deployed: Deployed, endpoint: FakeEndpoint) -> None:
@@ -288,7 +331,7 @@ def test_a_secret_that_may_not_be_read(deployed: Deployed, endpoint: FakeEndpoin
 
 
 def test_where_callbacks_are_signed_the_probes_are_too(deployed: Deployed, endpoint: FakeEndpoint) -> None:
-    put_secret("ProviderKeysSecret", json.dumps({"flux-kontext": {"apiKey": "k", "webhookKey": WEBHOOK_KEY}}))
+    put_secret("ProviderKeysSecret", json.dumps({"flux-kontext": {"apiKey": "s3cret", "webhookKey": WEBHOOK_KEY}}))
 
     deployed.run("doctor")
     assert "forged signature" in endpoint.calls

@@ -1,8 +1,10 @@
 """The command line against a stack that runs: real functions, real callbacks, the simulated services."""
 
+import io
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -13,10 +15,11 @@ import httpx
 import pytest
 
 from catchlight.models import iso, utc_now
+from catchlight.providers import PROVIDERS
 from catchlight_cli.command_line import run as run_command_line
 from catchlight_cli.health.probe import ID_PREFIX
 from local.artefact import Artefact
-from local.stack import LocalStack
+from local.stack import LOCAL_API_KEY, LocalStack
 from tests.canary_secrets import WEBHOOK_KEY, find_leaks
 
 # The first poll comes after 3 s, and an original image lives for 30 s, on however busy a machine.
@@ -117,6 +120,18 @@ def test_the_doctor_finds_nothing_and_leaves_nothing(running: Running, capsys: p
     assert ID_PREFIX in logs["ReceiveCallbackFunction"]
     assert [name for name, log in logs.items() if ID_PREFIX in log] == ["ReceiveCallbackFunction"]
     assert list(find_leaks("".join(logs.values()), "the logs")) == []
+
+
+def test_a_key_is_tried_against_the_simulated_service_and_stored(
+    running: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(LOCAL_API_KEY.encode())))
+
+    changed = running.run(capsys, "keys", "set", "nanobanana")
+
+    assert (changed["trial"]["status"], changed["trial"]["credits"]) == ("valid", 1000)
+    keys = running.run(capsys, "keys", "list")
+    assert {key["provider"]: key["status"] for key in keys["apiKeys"]} == dict.fromkeys(PROVIDERS, "valid")
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """The permissions that the documentation gives for each command, with resources, are those that it uses."""
 
+import io
 import re
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -109,6 +111,7 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
     )
     RejectedDeliveries(boto3.client("s3"), deployed.resources["ImagesBucket"]).keep(delivery)
     Path("ids.txt").write_text("flux-kontext#adopted\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"newKeyOfTheService0123")))
     with functions_run_by(lambda *_: Outcome(b'{"batchItemFailures": []}')):
         yield deployed
 
@@ -118,6 +121,7 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
     [
         [["status"]],
         [["describe", "new"], ["describe", "stuck"]],
+        [["keys", "list"], ["keys", "set", "flux-kontext", "--no-trial"]],
         [["doctor"]],
         [["redrive", "--all"], ["redrive", "stuck"]],
         [["reconcile"]],

@@ -139,6 +139,7 @@ OTHER_CAT_SUCCEEDED = succeeded(OTHER_CAT, result(OTHER_CAT_URL, "2026-01-07T00:
 
 TRACE = "(trace 2cf86e86-22a4-46e1-ac2f-032c0f2a4e89)"
 REFUSED = "the key or the account is refused"
+ADVICE = "the account needs both Flux Images and Flux Tasks, which is acquired separately"
 BAD_REQUEST = "acedata answered HTTP 400: the request is refused"
 NO_RECORD = f'acedata answered HTTP 500 with no record of a task, and says "fetch failed" {TRACE}'
 
@@ -175,7 +176,10 @@ ACEDATA: dict[str, Poll] = {
     ),
     "error_invalid_token": Poll(
         (CAT,),
-        (ProviderRefusedError, f'acedata answered HTTP 401: {REFUSED}, and says "The token is invalid." {TRACE}'),
+        (
+            ProviderRefusedError,
+            f'acedata answered HTTP 401: {REFUSED}, and says "The token is invalid." {TRACE}; {ADVICE}',
+        ),
         401,
     ),
     "error_used_up": Poll(

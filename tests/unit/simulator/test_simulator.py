@@ -298,3 +298,15 @@ def test_an_outage_of_images_ends(client: httpx.Client, simulator: Simulator) ->
     answers = [client.get(task.images[1].url).status_code for _ in range(6)]
 
     assert answers == [503] * 5 + [200]
+
+
+@pytest.mark.parametrize("provider", SUBMISSIONS)
+def test_a_key_can_be_tried(provider: str, simulator: Simulator, client: httpx.Client) -> None:
+    base = {"flux-kontext": "/kie", "nanobanana": "/nanobanana", "acedata": "/acedata"}[provider]
+    request = PROVIDERS[provider].credits_request()
+
+    answer = client.request(request.method, base + request.path, json=request.json)
+
+    assert PROVIDERS[provider].parse_credits(answer.status_code, answer.json()) == (
+        None if provider == "acedata" else 1000
+    )

@@ -42,8 +42,7 @@ def no_api_key(provider_id: str) -> APIError:
     return APIError(
         ACCOUNT_REFUSED,
         f"there is no API key for {provider_id}",
-        advice=f'Put one into the provider keys secret: {{"{provider_id}": {{"apiKey": "..."}}}}. It is found within '
-        "five minutes. Nothing was sent.",
+        advice=f"Run `catchlight keys set {provider_id}`. The key is found within five minutes. Nothing was sent.",
     )
 
 

@@ -155,11 +155,25 @@ class ProviderClient:
             raise ProviderUnavailableError(f"{provider.id} said nothing of the task")
         return answers.reports[0]
 
+    def credits(self, provider: Provider, *, api_key: str) -> float | None:
+        """Requests the account's credits; None if the provider accepts the key, but does not report its credits.
+
+        Raises:
+            ProviderRefusedError: the provider refuses the key.
+            ProviderError: the answer, if any, does not show whether the provider accepts the key.
+        """
+        return provider.parse_credits(*self._exchange(provider, provider.credits_request(), api_key))
+
     def close(self) -> None:
         """Closes the idle connections."""
         self._http.close()
 
     def _send(self, provider: Provider, request: PollRequest, api_key: str, now: datetime) -> list[TaskReport]:
+        http_status, body = self._exchange(provider, request, api_key)
+        return provider.parse_poll(request, http_status, body, received_at=now)
+
+    def _exchange(self, provider: Provider, request: PollRequest, api_key: str) -> tuple[int, Any]:
+        """Sends a request and returns the HTTP status and the decoded JSON; None if the body is not JSON."""
         url = self._base_urls.get(provider.id, provider.base_url) + request.path
         if request.params:
             url += f"?{urlencode(request.params)}"
@@ -177,8 +191,7 @@ class ProviderClient:
         except HTTP_ERRORS as exc:
             raise ProviderUnavailableError(f"{provider.id} did not answer: {type(exc).__name__}") from exc
         # Error messages may quote the key, and records contain the callback URL.
-        answer = _json_or_none(Redactor([api_key]).redact(body))
-        return provider.parse_poll(request, response.status, answer, received_at=now)
+        return response.status, _json_or_none(Redactor([api_key]).redact(body))
 
 
 def _poll_requests(provider: Provider, task_ids: Sequence[str]) -> Iterator[PollRequest]:

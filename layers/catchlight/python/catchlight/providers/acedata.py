@@ -56,8 +56,11 @@ from catchlight.providers.protocol import PollRequest
 CONTENT_POLICY_WORDS = ("policy", "moderation", "sensitive", "nsfw")
 
 # Documented codes that affect every request of this account.
-REFUSAL_CODES = frozenset({"invalid_token", "used_up"})
+USED_UP = "used_up"
+REFUSAL_CODES = frozenset({"invalid_token", USED_UP})
 REFUSAL_STATUSES = frozenset({401, 402, 403})
+# Documented: an account has to acquire each of the two services. Without the second, polls are refused.
+BOTH_SERVICES = "the account needs both Flux Images and Flux Tasks, which is acquired separately"
 # Documented with HTTP 400: "Bad request, possibly due to missing or invalid parameters". So they concern this request
 # only, whatever their names suggest.
 BAD_REQUEST_CODES = frozenset({"token_mismatched", "api_not_implemented"})
@@ -182,6 +185,7 @@ class AceDataProvider:
     max_concurrent_polls: int
     submit_paths: Mapping[str, str]
     callback_url_field: str = "callback_url"
+    signs_callbacks: bool = False
 
     def parse_submission(self, http_status: int, body: Any) -> str:
         """Returns the new task's id from `{"task_id": "..."}`, which may have further fields.
@@ -269,6 +273,23 @@ class AceDataProvider:
             for task_id, result in found.items()
         ]
 
+    def credits_request(self) -> PollRequest:
+        """Builds a request for a task that does not exist: no request for the account's credits is documented."""
+        return self.poll_request(["00000000-0000-0000-0000-000000000000"])
+
+    def parse_credits(self, http_status: int, body: Any) -> float | None:
+        """Returns None if the answer is that of an unknown task, 0 if the account is used up.
+
+        Raises:
+            ProviderError: see `Provider.parse_credits`.
+        """
+        error = _error_of(body)
+        if error and error.code == USED_UP:
+            return 0.0
+        if http_status == HTTPStatus.OK and isinstance(body, Mapping) and error is None:
+            return None
+        raise self._request_error(http_status, body)
+
     def _result_of_one(self, request: PollRequest, body: Mapping[str, Any]) -> dict[str, ProviderResult]:
         if not body:  # an unknown id, as documented
             return {}
@@ -290,12 +311,13 @@ class AceDataProvider:
         return results
 
     def _request_error(self, http_status: int, body: Any, *, quotes: bool = True) -> ProviderError:
-        error = ErrorBody.model_validate(body).error if isinstance(body, Mapping) else None
+        error = _error_of(body)
         code = error.code if error else None
         answered = f"{self.id} answered HTTP {http_status}"
         words = quoted(error.message if error else "", body.get("trace_id")) if quotes and error else ""
         if code in REFUSAL_CODES or http_status in REFUSAL_STATUSES:
-            return ProviderRefusedError(f"{answered}: the key or the account is refused{words}")
+            advice = f"; {BOTH_SERVICES}" if http_status in (401, 403) and code != USED_UP else ""
+            return ProviderRefusedError(f"{answered}: the key or the account is refused{words}{advice}")
         if code == BUSY_CODE or http_status == BUSY_STATUS:
             return ProviderBusyError(f"{answered}: the rate limit is reached{words}")
         if code in BAD_REQUEST_CODES or http_status in BAD_REQUEST_STATUSES:
@@ -305,6 +327,10 @@ class AceDataProvider:
 
 def _has_record(body: Mapping[str, Any]) -> bool:
     return "response" in body or "items" in body
+
+
+def _error_of(body: Any) -> TaskError | None:
+    return ErrorBody.model_validate(body).error if isinstance(body, Mapping) else None
 
 
 def _is_error_body(body: Mapping[str, Any]) -> bool:

@@ -51,6 +51,7 @@ from catchlight.providers.payloads import (
 from catchlight.providers.protocol import PollRequest
 
 OK = 200
+NO_CREDITS = 402
 
 # Hosts that were seen in answers of all APIs of the family.
 KIE_IMAGE_HOSTS = (
@@ -82,7 +83,7 @@ GENERATION_FAILED = 501
 # Documented for the envelope's `code` in the answer to a poll: errors of the request, never of the task.
 REQUEST_ERRORS: dict[int, tuple[type[ProviderError], str]] = {
     401: (ProviderRefusedError, "the API key is missing or wrong"),
-    402: (ProviderRefusedError, "the account has no credits"),
+    NO_CREDITS: (ProviderRefusedError, "the account has no credits"),
     403: (ProviderRefusedError, "access is denied"),
     505: (ProviderRefusedError, "the feature is disabled"),
     429: (ProviderBusyError, "the rate limit is reached"),
@@ -229,6 +230,8 @@ class KieProvider:
     # answers 429 and is not polled for a while.
     max_concurrent_polls: int = 100
     callback_url_field: str = "callBackUrl"
+    signs_callbacks: bool = True
+    credits_path: str = "/api/v1/chat/credit"
 
     def parse_submission(self, http_status: int, body: Any) -> str:
         """Returns the new task's id from `{"code": 200, "msg": "success", "data": {"taskId": "..."}}`.
@@ -292,6 +295,24 @@ class KieProvider:
                 raise self._request_error(code, envelope.get("msg"))
             result = read(Callback, {"code": code, "msg": envelope.get("msg")}, error=UnreadableAnswerError).result()
         return [report(self, task_id, result, reported_by=Reporter.POLL, received_at=received_at)]
+
+    def credits_request(self) -> PollRequest:
+        """Builds the request for the account's credits."""
+        return PollRequest("GET", self.credits_path, ())
+
+    def parse_credits(self, http_status: int, body: Any) -> float | None:
+        """Returns the account's credits from `{"code": 200, "msg": "success", "data": 35.95}`.
+
+        Raises:
+            ProviderError: see `Provider.parse_credits`.
+        """
+        code = self._request_code(http_status, body)
+        if code == NO_CREDITS:
+            return 0.0
+        if code != OK:
+            raise self._request_error(code)
+        balance = body.get("data")
+        return balance if isinstance(balance, int | float) else None
 
     @staticmethod
     def _request_code(http_status: int, body: Any) -> int | None:

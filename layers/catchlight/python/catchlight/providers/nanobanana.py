@@ -10,6 +10,7 @@ PROVIDER = KieProvider(
     base_url="https://api.nanobananaapi.ai",
     record_info_path="/api/v1/nanobanana/record-info",
     submit_paths={name: f"/api/v1/nanobanana/{name}" for name in ("generate", "generate-2", "generate-pro")},
+    credits_path="/api/v1/common/credit",
     image_hosts=KIE_IMAGE_HOSTS,
     url_lifetimes={
         # In recorded answers this field of records is null; a URL is assumed to expire as early as Flux Kontext's.

@@ -70,6 +70,23 @@ class Provider(Protocol):
     def max_concurrent_polls(self) -> int:
         """The maximum number of concurrent poll requests to the provider."""
 
+    @property
+    def signs_callbacks(self) -> bool:
+        """Whether the provider signs callbacks; if not, a webhook key would make it impossible to accept any."""
+
+    def credits_request(self) -> PollRequest:
+        """Builds a request that costs nothing and shows whether the provider accepts an API key."""
+
+    def parse_credits(self, http_status: int, body: Any) -> float | None:
+        """Returns the account's credits from the answer to `credits_request`; None if the answer has none.
+
+        `body` is the decoded JSON; None if the body was not JSON.
+
+        Raises:
+            ProviderRefusedError: the provider refuses the key.
+            ProviderError: the answer does not show whether the provider accepts the key.
+        """
+
     def parse_callback(self, body: Any, *, received_at: datetime) -> TaskReport:
         """Parses a callback's decoded JSON body.
 

@@ -1,0 +1,195 @@
+"""Implements `catchlight keys`: sets, lists and removes the keys of the services."""
+
+import argparse
+import getpass
+import sys
+from collections.abc import Iterable
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from catchlight.aws.secrets import CACHE_SECONDS, stripped
+from catchlight.client.errors import CatchlightError, UsageError
+from catchlight.errors import SettingsError
+from catchlight.models import Model
+from catchlight.providers import PROVIDERS
+from catchlight_cli.arguments import provider_id
+from catchlight_cli.command import Command, ExitStatus, Session
+from catchlight_cli.factories import provider_client
+from catchlight_cli.health.provider_keys import (
+    API_KEY,
+    WEBHOOK_KEY,
+    ApiKey,
+    KeyStatus,
+    WebhookKey,
+    check_api_key,
+    check_webhook_key,
+    key_problem,
+    read_secret,
+    stored_keys,
+    try_api_key,
+    write_key,
+)
+from catchlight_cli.output import new_table
+from catchlight_cli.text_input import STANDARD_INPUT, read_text
+
+_COLORS = {KeyStatus.VALID: "green", KeyStatus.MISSING: "dim", KeyStatus.NOT_TRIED: "yellow"}
+
+
+class Keys(Model):
+    """The keys of all providers."""
+
+    api_keys: tuple[ApiKey, ...]
+    webhook_keys: tuple[WebhookKey, ...]
+
+    @property
+    def has_problem(self) -> bool:
+        """Whether a key that is stored cannot be used, or no API key is stored at all."""
+        statuses = {key.status for key in self.api_keys}
+        return (
+            any(key.problem for key in self.webhook_keys)
+            or statuses == {KeyStatus.MISSING}
+            or not statuses <= {KeyStatus.VALID, KeyStatus.MISSING, KeyStatus.NOT_TRIED}
+        )
+
+
+class ChangedKey(Model):
+    """A key that was stored or removed."""
+
+    provider: str
+    key: str  # "apiKey" or "webhookKey"
+    is_set: bool
+    trial: ApiKey | None = None  # None: the key was not tried
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `keys` to its parser."""
+    parser.add_argument("action", choices=("set", "list", "remove"))
+    parser.add_argument("provider", nargs="?", type=provider_id, metavar="PROVIDER", help="for set and remove")
+    parser.add_argument(
+        "--webhook-key", action="store_true", help="the key that signs callbacks, instead of the API key"
+    )
+    parser.add_argument("--no-trial", action="store_true", help="set: store the API key without trying it first")
+
+
+def run(session: Session) -> ExitStatus:
+    """Runs the action. Returns FAILURE if `list` finds a problem."""
+    options = session.options
+    if options.action == "list":
+        if options.provider or options.webhook_key or options.no_trial:
+            raise UsageError("`keys list` shows the keys of all services, and has none of these arguments.")
+        return _list(session)
+    if not options.provider:
+        raise UsageError(f"`keys {options.action}` needs a service: {', '.join(PROVIDERS)}.")
+    return _set(session) if options.action == "set" else _remove(session)
+
+
+def _list(session: Session) -> ExitStatus:
+    try:
+        stored = stored_keys(read_secret(session.stack))
+    except SettingsError as exc:
+        raise CatchlightError(f"{exc}. Correct it in the AWS console, or put {{}} into it to begin anew.") from exc
+    with provider_client(session.stack) as client:
+        tried = session.output.track(stored.values(), "Trying the keys", total=len(stored))
+        api_keys = tuple(check_api_key(client, keys) for keys in tried)
+    keys = Keys(api_keys=api_keys, webhook_keys=tuple(map(check_webhook_key, stored.values())))
+    session.output.show(keys, lambda: _render(keys))
+    return ExitStatus.FAILURE if keys.has_problem else ExitStatus.SUCCESS
+
+
+def _set(session: Session) -> ExitStatus:
+    provider = PROVIDERS[session.options.provider]
+    name = WEBHOOK_KEY if session.options.webhook_key else API_KEY
+    if name == WEBHOOK_KEY and not provider.signs_callbacks:
+        raise UsageError(f"{provider.id} does not sign callbacks: with a webhook key, every callback would be refused.")
+    stack = session.stack  # before the prompt: the user sees which stack gets the key
+    key = _asked(f"{'Webhook' if name == WEBHOOK_KEY else 'API'} key of {provider.id}: ")
+    if problem := key_problem(key):
+        raise CatchlightError(f"The text {problem}. Nothing was stored.")
+    key, trial = stripped(key), None
+    if name == API_KEY and not session.options.no_trial:
+        with provider_client(stack) as client:
+            trial = try_api_key(client, provider, key)
+        if trial.status in (KeyStatus.REFUSED, KeyStatus.NOT_TRIED):
+            instead = "" if trial.status is KeyStatus.REFUSED else " Repeat the command later, or with --no-trial."
+            raise CatchlightError(f"Nothing was stored: {trial.detail}.{instead}")
+    write_key(stack, provider.id, name, key)
+    changed = ChangedKey(provider=provider.id, key=name, is_set=True, trial=trial)
+    session.output.show(changed, lambda: _render_change(changed))
+    return ExitStatus.SUCCESS
+
+
+def _remove(session: Session) -> ExitStatus:
+    provider = session.options.provider
+    name = WEBHOOK_KEY if session.options.webhook_key else API_KEY
+    write_key(session.stack, provider, name, None)
+    changed = ChangedKey(provider=provider, key=name, is_set=False)
+    session.output.show(changed, lambda: _render_change(changed))
+    return ExitStatus.SUCCESS
+
+
+def _asked(prompt: str) -> str:
+    """Returns the key that the user types, which the terminal does not show, or the one that is piped in."""
+    if sys.stdin.isatty():
+        try:
+            return getpass.getpass(prompt)
+        except EOFError:  # Ctrl-D
+            return ""
+    try:
+        return read_text(STANDARD_INPUT)
+    except UnicodeDecodeError as exc:
+        raise UsageError("stdin is not text.") from exc
+
+
+def _render(keys: Keys) -> Iterable[RenderableType]:
+    table = new_table("Service", "API key", "Credits", "Webhook key", right=("Credits",))
+    for api_key, webhook_key in zip(keys.api_keys, keys.webhook_keys, strict=True):
+        table.add_row(
+            api_key.provider,
+            Text(api_key.status, _COLORS.get(api_key.status, "red")),
+            "" if api_key.credits is None else f"{api_key.credits:,g}",
+            Text("set", "red" if webhook_key.problem else "") if webhook_key.is_set else Text("not set", "dim"),
+        )
+    yield table
+    for api_key in keys.api_keys:
+        if api_key.next_step:
+            said = "; ".join(filter(None, (api_key.detail, api_key.status.consequence)))
+            yield _advice(f"{api_key.provider} API key {api_key.status}: {said}", api_key.next_step)
+    for webhook_key in keys.webhook_keys:
+        if webhook_key.problem:
+            yield _advice(f"{webhook_key.provider} webhook key: {webhook_key.problem}", webhook_key.next_step)
+
+
+def _advice(problem: str, next_step: str) -> Text:
+    return Text.assemble(f"\n{problem}.\n", (f"Next: {next_step}", "yellow"))
+
+
+def _render_change(changed: ChangedKey) -> Iterable[RenderableType]:
+    name = "webhook key" if changed.key == WEBHOOK_KEY else "API key"
+    if not changed.is_set:
+        yield Text(f"The {name} of {changed.provider} is removed, within {CACHE_SECONDS // 60} minutes everywhere.")
+        return
+    if changed.trial and changed.trial.status is KeyStatus.OUT_OF_CREDITS:
+        yield Text(f"{changed.provider} accepts the key, but the account has no credits.", "yellow")
+    elif changed.trial:
+        credits_left = changed.trial.credits
+        yield Text(
+            f"{changed.provider} accepts the key" + ("." if credits_left is None else f": {credits_left:,g} credits.")
+        )
+    yield Text(f"✓ Stored. Every function uses it within {CACHE_SECONDS // 60} minutes.", "green")
+    if changed.key == WEBHOOK_KEY:
+        yield "From then on the stack refuses callbacks without a valid signature."
+    else:
+        yield "Tasks that failed without it: `catchlight redrive --all`, and `catchlight redrive --kind timed-out`."
+
+
+COMMAND = Command(
+    name="keys",
+    summary="set, list and remove the API keys of the services",
+    add_arguments=add_arguments,
+    run=run,
+    description="""\
+`keys set PROVIDER` asks for an API key without showing it, or reads it from stdin, tries it against the service, and
+adds it to the provider keys secret; the other keys in the secret stay. `keys list` tries every stored key, and shows
+which are valid, refused, out of credits or missing, and what follows. `keys remove PROVIDER` removes a key.""",
+)

@@ -1,0 +1,183 @@
+"""Reads, checks, tries and changes the keys in the provider keys secret."""
+
+import json
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from catchlight.aws.secrets import ProviderKeys, character_problem, provider_keys, secret_text, stripped
+from catchlight.client.errors import CatchlightError
+from catchlight.client.stack import Stack
+from catchlight.errors import InvalidSecretError, ProviderError, ProviderRefusedError, SettingsError
+from catchlight.models import Model
+from catchlight.polling.provider_client import ProviderClient
+from catchlight.providers import PROVIDERS, Provider
+
+SECRET = "ProviderKeysSecret"  # noqa: S105 - the secret's logical id in the template
+API_KEY, WEBHOOK_KEY = "apiKey", "webhookKey"
+
+# Texts that examples have in place of a key.
+_PLACEHOLDER = re.compile(
+    r".*(\.\.|…|[<>{}$]|\byour).*|(.)\2*|(my|the)?[-_ ]?(api|webhook|secret)?[-_ ]?(key|token|secret)|"
+    r"changeme|change-me|placeholder|todo|none|null|example",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class KeyStatus(StrEnum):
+    """The status of an API key."""
+
+    VALID = "valid"
+    REFUSED = "refused"
+    OUT_OF_CREDITS = "out of credits"
+    MISSING = "missing"
+    UNUSABLE = "unusable"  # a placeholder, or a character that no HTTP header can hold
+    NOT_TRIED = "not tried"  # the provider's answer does not show whether it accepts the key
+
+    @property
+    def consequence(self) -> str:
+        """What a key with this status means for the provider's tasks."""
+        return _CONSEQUENCES[self]
+
+
+_NO_KEY = "requests cannot be submitted, and missed callbacks are not recovered"
+_NO_ANSWERS = f"callbacks are not confirmed, {_NO_KEY}"
+_CONSEQUENCES = {
+    KeyStatus.VALID: "",
+    KeyStatus.REFUSED: _NO_ANSWERS,
+    KeyStatus.OUT_OF_CREDITS: "the service accepts no new requests",
+    KeyStatus.MISSING: f"callbacks are archived unconfirmed, {_NO_KEY}",
+    KeyStatus.UNUSABLE: _NO_ANSWERS,
+    KeyStatus.NOT_TRIED: "",
+}
+
+
+class ApiKey(Model):
+    """The API key of a provider, as far as it can be shown."""
+
+    provider: str
+    status: KeyStatus
+    detail: str = ""
+    credits: float | None = None  # None: unknown
+    next_step: str = ""
+
+
+class WebhookKey(Model):
+    """The webhook key of a provider, as far as it can be shown."""
+
+    provider: str
+    is_set: bool
+    problem: str = ""
+    next_step: str = ""
+
+
+def read_secret(stack: Stack, logical_id: str = SECRET) -> str:
+    """Returns the value of a secret of the stack.
+
+    Raises:
+        BotoCoreError, ClientError: the secret cannot be read.
+    """
+    return secret_text(stack.client("secretsmanager").get_secret_value(SecretId=stack.resource(logical_id))) or ""
+
+
+def write_key(stack: Stack, provider_id: str, name: str, key: str | None) -> None:
+    """Puts one key of a provider into the secret, or removes it (None). All other keys stay as they are.
+
+    Raises:
+        CatchlightError: the secret is not a JSON object of this form, so that nothing can be added to it.
+        BotoCoreError, ClientError: the secret cannot be read or written.
+    """
+    keys = _decoded(read_secret(stack))
+    entry = {field: value for field, value in keys.get(provider_id, {}).items() if field != name}
+    keys[provider_id] = entry if key is None else {**entry, name: key}
+    value = json.dumps({provider: entry for provider, entry in keys.items() if entry}, indent=2)
+    stack.client("secretsmanager").put_secret_value(SecretId=stack.resource(SECRET), SecretString=value)
+
+
+def _decoded(secret: str) -> dict[str, dict[str, Any]]:
+    try:
+        for provider_id in (keys := dict(json.loads(secret or "{}"))):
+            provider_keys(secret, provider_id)
+    except (SettingsError, TypeError, ValueError, RecursionError) as exc:
+        raise CatchlightError(
+            'The provider keys secret is not JSON like {"flux-kontext": {"apiKey": "..."}}. Nothing can be added to it '
+            "without losing what it holds. Correct it in the AWS console, or put {} into it to begin anew."
+        ) from exc
+    return {provider_id: entry or {} for provider_id, entry in keys.items()}
+
+
+def key_problem(key: str) -> str | None:
+    """Describes why a text cannot be a key, without quoting it; None if it may be one."""
+    if not stripped(key):
+        return "is empty"
+    if _PLACEHOLDER.fullmatch(stripped(key)):
+        return "is a placeholder, not a key"
+    problem = character_problem(key)
+    return problem and f"{problem}, which no HTTP header can hold"
+
+
+def check_api_key(client: ProviderClient, keys: ProviderKeys) -> ApiKey:
+    """Checks the stored API key of a provider, and tries it against the provider."""
+    set_key = f"`catchlight keys set {keys.provider_id}`"
+    try:
+        key = keys.usable_api_key
+        problem = key_problem(key) if key else None
+    except InvalidSecretError as exc:
+        key, problem = None, str(exc)
+    if problem:
+        return ApiKey(provider=keys.provider_id, status=KeyStatus.UNUSABLE, detail=problem, next_step=set_key)
+    if not key:
+        step = f"if you use {keys.provider_id}: {set_key}"
+        return ApiKey(provider=keys.provider_id, status=KeyStatus.MISSING, next_step=step)
+    return try_api_key(client, PROVIDERS[keys.provider_id], key)
+
+
+def try_api_key(client: ProviderClient, provider: Provider, key: str) -> ApiKey:
+    """Tries an API key against the provider."""
+    try:
+        credits_left = client.credits(provider, api_key=key)
+    except ProviderRefusedError as exc:
+        step = f"`catchlight keys set {provider.id}`, with a key from the service's console"
+        return ApiKey(provider=provider.id, status=KeyStatus.REFUSED, detail=str(exc), next_step=step)
+    except ProviderError as exc:
+        return ApiKey(provider=provider.id, status=KeyStatus.NOT_TRIED, detail=str(exc), next_step="try again later")
+    if credits_left is not None and credits_left <= 0:
+        step = "add credits in the service's console"
+        return ApiKey(provider=provider.id, status=KeyStatus.OUT_OF_CREDITS, credits=credits_left, next_step=step)
+    return ApiKey(provider=provider.id, status=KeyStatus.VALID, credits=credits_left)
+
+
+def check_webhook_key(keys: ProviderKeys) -> WebhookKey:
+    """Checks the stored webhook key of a provider. The provider offers no way to try it."""
+    try:
+        key = keys.webhook_key
+        problem = keys.problem_of_webhook_key()
+    except InvalidSecretError as exc:
+        return _webhook_key(keys, str(exc))
+    if key is None:
+        return WebhookKey(provider=keys.provider_id, is_set=False)
+    if not PROVIDERS[keys.provider_id].signs_callbacks:
+        return _webhook_key(keys, "every callback is refused: this service does not sign callbacks")
+    if key == "":
+        return _webhook_key(keys, "empty: every callback is refused")
+    if _PLACEHOLDER.fullmatch(key):
+        return _webhook_key(keys, "a placeholder: every callback is refused")
+    if problem:
+        return _webhook_key(keys, f"{problem}: the provider's signatures do not match it")
+    return WebhookKey(provider=keys.provider_id, is_set=True)
+
+
+def _webhook_key(keys: ProviderKeys, problem: str) -> WebhookKey:
+    command = f"`catchlight keys set {keys.provider_id} --webhook-key`"
+    step = f"{command}, or `catchlight keys remove {keys.provider_id} --webhook-key` if the service has none"
+    return WebhookKey(provider=keys.provider_id, is_set=True, problem=problem, next_step=step)
+
+
+def stored_keys(secret: str) -> Mapping[str, ProviderKeys]:
+    """Returns the keys of every provider in a value of the secret.
+
+    Raises:
+        SettingsError: the secret does not have the form that `catchlight.aws.secrets.provider_keys` describes.
+    """
+    return {provider_id: provider_keys(secret, provider_id) for provider_id in PROVIDERS}
