@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from aws_lambda_powertools.event_handler.openapi.models import APIKey, APIKeyIn, Server
 
-from catchlight.api.schemas import LinkQuery, PageQuery, ProblemBody, TaskQuery
+from catchlight.api.schemas import ImageQuery, LinkQuery, PageQuery, ProblemBody, TaskQuery
 from functions.serve_tasks_api.app import api
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "tasks-api.openapi.yaml"
@@ -16,7 +16,7 @@ SERVER = Server(
     url="https://{api}.execute-api.{region}.amazonaws.com",
     variables={"api": {"default": "your-api"}, "region": {"default": "us-east-1"}},
 )
-QUERIES: dict[str, type[LinkQuery]] = {"listTasks": PageQuery, "getTask": TaskQuery, "getImage": LinkQuery}
+QUERIES: dict[str, type[LinkQuery]] = {"listTasks": PageQuery, "getTask": TaskQuery, "getImage": ImageQuery}
 
 DESCRIPTION = """\
 Submit, register, look up and list image tasks, and get their images.
@@ -65,6 +65,7 @@ def document() -> dict[str, Any]:
         "HTTPValidationError",
         "ResponseValidationError",
         "ValidationError",
+        "ImageQuery",
         "LinkQuery",
         "PageQuery",
         "TaskQuery",

@@ -84,6 +84,8 @@ class TasksApiInMemory:
             case "GET", ["tasks", provider, task_id]:
                 return _json(self._task(provider, task_id))
             case "GET", ["tasks", provider, task_id, "images", name]:
+                if request.url.params.get("quarantined") == "true":
+                    return httpx.Response(302, headers={"Location": self._quarantined(provider, task_id, name)})
                 image = self._image(provider, task_id, name)
                 return httpx.Response(302, headers={"Location": _linked(image, datetime.now(UTC)).link or ""})
         return httpx.Response(404, json={"message": "Not Found"})
@@ -143,6 +145,12 @@ class TasksApiInMemory:
                     raise _problem(IMAGE_NOT_ARCHIVED, "not yet")
                 return image
         raise _problem(NO_SUCH_IMAGE, f"it has no {name}")
+
+    def _quarantined(self, provider: str, task_id: str, name: str) -> str:
+        for image in self._task(provider, task_id).images:
+            if f"{image.kind}-{image.index}" == name and image.quarantine:
+                return f"{STORAGE}/{quote(image.quarantine.key)}?X-Amz-Signature={_LINK_SIGNATURE}"
+        raise _problem(NO_SUCH_IMAGE, f"nothing is in quarantine for {name}")
 
     def _stored(self, request: httpx.Request) -> httpx.Response:
         assert "Authorization" not in request.headers  # the signature for the tasks API must not reach the storage

@@ -89,7 +89,9 @@ def _outcome(task: TaskResponse) -> str:
 
 def _image(image: ImageResponse) -> str:
     if image.state is not ImageState.ARCHIVED:
-        return f"{image.state}: {image.reason}" if image.reason else image.state
+        reason = f": {image.reason}" if image.reason else ""
+        kept = f" ({image.quarantine.bytes} bytes in quarantine)" if image.quarantine else ""
+        return f"{image.state}{reason}{kept}"
     size = f"{image.width} x {image.height}, " if image.width and image.height else ""
     return f"{size}{image.content_type}, {image.bytes} bytes, {image.key}"
 

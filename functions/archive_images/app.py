@@ -174,7 +174,15 @@ def log(run: ArchiveRun) -> None:
     if run.is_contradicted:
         logger.error("the provider contradicts a result that a callback reported", task=task, status=run.task.status)
     for image in run.images:
-        logger.info("image settled", task=task, kind=image.kind, state=image.state, key=image.key, reason=image.reason)
+        logger.info(
+            "image settled",
+            task=task,
+            kind=image.kind,
+            state=image.state,
+            key=image.key,
+            reason=image.reason,
+            quarantine=image.quarantine and image.quarantine.key,
+        )
     for failure in run.failures:
         if isinstance(failure, PASSING):
             logger.warning("not archived yet", task=task, error=type(failure).__name__, reason=str(failure))
@@ -189,6 +197,8 @@ def count(run: ArchiveRun) -> None:
     with metrics_by(provider=split_task_key(task.task)[0]) as metrics:
         for image in run.images:
             metrics.add_metric(f"Images{image.state.title()}", MetricUnit.Count, 1)
+            if image.quarantine:
+                metrics.add_metric("ImagesQuarantined", MetricUnit.Count, 1)
             if image.state is ImageState.ARCHIVED and image.archived_at:
                 metrics.add_metric("ArchivedBytes", MetricUnit.Bytes, image.bytes or 0)
                 left = (image.expires_at - image.archived_at).total_seconds()

@@ -32,7 +32,7 @@ from catchlight.api.requests import (
 )
 from catchlight.api.schemas import (
     IDEMPOTENCY_KEY_PATTERN,
-    LinkQuery,
+    ImageQuery,
     NewTask,
     PageQuery,
     RegisteredTasks,
@@ -270,10 +270,10 @@ def get_image(
             json_schema_extra={"pattern": "^(origin|result)-[0-9]{1,2}$"},
         ),
     ],
-    query: Annotated[LinkQuery, Query()],
+    query: Annotated[ImageQuery, Query()],
 ) -> Response[str | None]:
     """Redirects to a presigned URL of one image."""
-    refuse_unknown_parameters(LinkQuery, api.current_event.raw_query_string)
+    refuse_unknown_parameters(ImageQuery, api.current_event.raw_query_string)
     link = dependencies().api.image_link(provider, taskId, image, query)
     return answer(HTTPStatus.FOUND, headers={"location": link, "cache-control": "no-store"})
 

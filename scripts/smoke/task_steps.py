@@ -1,5 +1,7 @@
 """Defines the smoke test's steps of the functions PollTasks, ArchiveImages and ReconcileTasks."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -63,6 +65,7 @@ def messages(**more: str) -> dict[str, Any]:
     return {"Records": [record]}
 
 
+SIGN_IN_PAGE = b"<!DOCTYPE html><title>Sign in</title>"
 FETCH = f"GET {IMAGE_URL}"
 RETRIED = {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
 
@@ -91,6 +94,22 @@ def _checksum_is_requested(_: Any, calls: Sequence[Call], __: Account) -> Iterat
         yield "HeadObject did not request the checksum"
 
 
+def _page_is_kept(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
+    """Yields problems if the page was not sent to S3 unchanged, as a download."""
+    key = IMAGE_KEY.replace("images/", "quarantine/").rpartition(".")[0]
+    put = [call.parameters for call in calls if call.operation == "PutObject" and call.parameters["Key"] == key]
+    if not put or put[-1]["Body"] != SIGN_IN_PAGE:
+        yield f"{key} was not stored with the bytes that were served"
+        return
+    for name, value in {
+        "content-type": "application/octet-stream",
+        "content-disposition": "attachment",
+        "x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(SIGN_IN_PAGE).digest()).decode(),
+    }.items():
+        if put[-1]["Headers"].get(name) != value:
+            yield f"{key} was stored with {name}: {put[-1]['Headers'].get(name)} instead of {value}"
+
+
 ARCHIVE_IMAGES = [
     Step(
         "an image",
@@ -107,11 +126,24 @@ ARCHIVE_IMAGES = [
             "GetItem": [FOUND],
             RECORD_INFO: [record_info()],
             FETCH: [IMAGE],
-            "PutObject": [s3_error("PreconditionFailed", 412), OK],
+            "PutObject": [s3_error("PreconditionFailed", 412), OK, OK],
             "HeadObject": [Answer(200, b"", {"x-amz-checksum-sha256": "A" * 43 + "="})],
             "UpdateItem": [OK],
         },
         _checksum_is_requested,
+    ),
+    Step(
+        "a sign-in page instead of an image",
+        messages(),
+        NOTHING_FAILED,
+        {
+            "GetItem": [FOUND],
+            RECORD_INFO: [record_info()],
+            FETCH: [Answer(200, SIGN_IN_PAGE, {"content-type": "text/html"})],
+            "PutObject": [OK, OK],
+            "UpdateItem": [OK],
+        },
+        _page_is_kept,
     ),
     Step(
         "a concurrent writer of the same object",

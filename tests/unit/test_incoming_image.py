@@ -224,3 +224,41 @@ def test_little_of_it_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         assert file._rolled
         assert len(image._block) <= 2 * BLOCK_BYTES
         assert image.read() == IMAGE
+
+
+# ------------------------------------------------------------------------------------------------ as received
+
+
+def test_a_body_that_is_no_image_can_be_read_as_it_arrived() -> None:
+    body = b"<html>" * 30_000
+    with ImageStream(iter([body[:9000], body[9000:]]), len(body), "images.example") as image:
+        with pytest.raises(NotAnImageError):
+            _ = image.format
+        assert image.receive()
+        assert image.received is not None
+        assert (image.received.file.read(), image.received.size) == (body, len(body))
+
+
+def test_what_arrived_of_a_body_that_breaks_off_can_be_read() -> None:
+    def broken() -> Iterator[bytes]:
+        yield IMAGE[:9000]
+        raise ImageUnavailableError("cut")
+
+    with ImageStream(broken(), len(IMAGE), "images.example") as image:
+        assert not image.receive()
+        assert image.received is not None
+        assert image.received.file.read() == IMAGE[:9000]
+
+
+def test_nothing_was_received_of_an_empty_body() -> None:
+    with ImageStream(iter([]), None, "images.example") as image:
+        image.receive()
+        assert image.received is None
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_no_more_than_the_limit_is_received(monkeypatch: pytest.MonkeyPatch, more: int) -> None:
+    monkeypatch.setattr(stream, "MAX_IMAGE_BYTES", 9000 - more)
+    with ImageStream(iter([b"x" * 9000]), None, "images.example") as image:
+        assert image.receive() != more
+        assert (image.received is None) == bool(more)

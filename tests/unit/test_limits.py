@@ -78,8 +78,8 @@ LIMITS: dict[str, object] = {
     "catchlight.recovery.reconcile.MAX_TASKS_PER_RUN": 2000,
     "functions.reconcile_tasks.app.RESERVED_SECONDS": 70,
     # Task events.
-    "catchlight.events.MAX_DETAIL_BYTES": 20_000,
-    "catchlight.events.MAX_REASON_BYTES": 400,
+    "catchlight.events.MAX_DETAIL_BYTES": 25_000,
+    "catchlight.events.MAX_REASON_BYTES": 300,
     "functions.publish_events.app.PAUSES_SECONDS": (1, 2, 4, 8, 15),
     "functions.publish_events.app.RESERVED_SECONDS": 10,
     # The tasks API.

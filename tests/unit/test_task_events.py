@@ -306,8 +306,11 @@ def test_an_error_does_not_repeat_what_the_item_says() -> None:
 
 def test_the_largest_events_are_as_large_as_the_page_says() -> None:
     archived = an_item(**LARGEST_TASK, images=[an_image(**LARGEST_IMAGE)] * MAX_IMAGES_PER_TASK)
+    kept = {"key": f"quarantine/flux-kontext/{'x' * 128}/result-31", "bytes": 25 * 1024 * 1024, "sha256": "0" * 64}
     missing = an_item(
-        **LARGEST_TASK, status="INCOMPLETE", images=[a_missing_image(reason=LONG_TEXT)] * MAX_IMAGES_PER_TASK
+        **LARGEST_TASK,
+        status="INCOMPLETE",
+        images=[a_missing_image(reason=LONG_TEXT, quarantine=kept)] * MAX_IMAGES_PER_TASK,
     )
     failure = {"reason": "GENERATION_FAILED", "code": "\x01" * 64, "message": LONG_TEXT[:MAX_MESSAGE_LENGTH]}
     failed = an_item(**LARGEST_TASK, status="FAILED", failure=failure)
@@ -326,7 +329,7 @@ def test_ten_of_the_largest_go_in_one_call() -> None:
 
 
 def test_an_event_that_is_too_large_is_none() -> None:
-    event = TaskEvent.of(an_item(images=[an_image(key="k" * 20_000)]), written_at=WRITTEN_AT)
+    event = TaskEvent.of(an_item(images=[an_image(key="k" * MAX_DETAIL_BYTES)]), written_at=WRITTEN_AT)
 
     with pytest.raises(TaskEventError, match="bytes"):
         event.detail()

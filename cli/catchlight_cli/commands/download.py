@@ -48,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help="only images of this kind: result or origin (default: both)",
     )
+    parser.add_argument(
+        "--quarantined",
+        action="store_true",
+        help="the bytes that could not be archived, instead of the archived images",
+    )
 
 
 def run(session: Session) -> ExitStatus:
@@ -71,12 +76,14 @@ def run(session: Session) -> ExitStatus:
         def counted() -> Iterator[TaskResponse]:
             total = 0
             for task in selected:
-                total += sum(image.kind in kinds for image in task.images)
+                total += sum(
+                    image.kind in kinds and bool(image.quarantine or not options.quarantined) for image in task.images
+                )
                 progress.update(bar, total=total)
                 yield task
 
         try:
-            for image in download(api, counted(), options.output_dir, kinds=kinds):
+            for image in download(api, counted(), options.output_dir, kinds=kinds, quarantined=options.quarantined):
                 images.append(image)
                 progress.advance(bar)
         except OSError as exc:

@@ -61,6 +61,7 @@ class Scenario:
         self.archive_again(location)
         self.poll_for_a_lost_callback()
         self.retry_an_image()
+        self.follow_link_into_quarantine()
         self.deliver_what_cannot_be_read()
         self.reconcile()
 
@@ -120,6 +121,15 @@ class Scenario:
             return int(found["Attributes"]["ApproximateNumberOfMessages"]) > 0
 
         eventually(is_dead_letter)
+
+    def follow_link_into_quarantine(self) -> None:
+        location = self.generate("heic", "refused")
+        self.wait_until_done(location)
+        signed = SignedRequests(Credentials("local", "local"), "us-east-1")
+        with httpx.Client(base_url=self.stack.info["tasks_api_url"], auth=signed, trust_env=False, timeout=60) as api:
+            redirect = api.get(f"{location}/images/result-0", params={"quarantined": "true"})
+        assert redirect.status_code == 302, redirect.text
+        assert httpx.get(redirect.headers["location"], trust_env=False).status_code == 200
 
     def deliver_what_cannot_be_read(self) -> None:
         assert post(self.stack.info["callback_urls"]["flux-kontext"], {"code": "?", "what": "is this"}) == 422

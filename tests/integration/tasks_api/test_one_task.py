@@ -10,7 +10,17 @@ import pytest
 
 from catchlight.api.queries import WAIT_STEPS, TaskQueries
 from catchlight.api.schemas import MAX_LINK_SECONDS
-from catchlight.models import Failure, FailureReason, Image, ImageKind, ImageState, Reporter, TaskReport, TaskStatus
+from catchlight.models import (
+    Failure,
+    FailureReason,
+    Image,
+    ImageKind,
+    ImageState,
+    Quarantined,
+    Reporter,
+    TaskReport,
+    TaskStatus,
+)
 from functions.serve_tasks_api import app
 from tests.canary_secrets import URL_QUERY
 from tests.integration.conftest import TABLE_NAME, Store
@@ -334,6 +344,28 @@ def test_a_redirect_leads_to_the_image(api: TasksApiHarness) -> None:
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert query["X-Amz-Expires"] == ["60"]
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_redirect_leads_to_the_bytes_in_quarantine(api: TasksApiHarness) -> None:
+    kept = Quarantined(key="quarantine/flux-kontext/task12345/result-0", bytes=4112, sha256="0" * 64)
+    a_success(api, an_image(state=ImageState.REJECTED, reason="it is HEIC", quarantine=kept))
+
+    answer = api.ask("GET", f"{PATH}/images/result-0", query={"quarantined": "true"})
+
+    assert answer.status == 302
+    assert urlsplit(answer.headers["location"]).path == f"/{kept.key}"
+    (shown,) = api.ask("GET", PATH).body["images"]
+    assert shown["quarantine"] == {"key": kept.key, "bytes": 4112, "sha256": "0" * 64}
+    assert "link" not in shown
+
+
+@pytest.mark.parametrize("name", ["result-0", "result-1"])
+def test_nothing_is_in_quarantine_for_an_image(api: TasksApiHarness, name: str) -> None:
+    a_success(api, archived())
+
+    answer = api.ask("GET", f"{PATH}/images/{name}", query={"quarantined": "true"})
+
+    assert (answer.status, answer.problem) == (404, "no-such-image")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Images into a folder: what is checked, what goes on, what is left alone."""
 
+import hashlib
 import string
 import threading
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from catchlight.api.schemas import ImageResponse
+from catchlight.api.schemas import ImageResponse, QuarantineResponse
 from catchlight.client import Download, download
 from catchlight.client.downloading import file_name
 from catchlight.models import ImageKind, TaskStatus, iso
@@ -204,6 +205,31 @@ def test_what_is_not_archived_is_told(tmp_path: Path) -> None:
         "origin-0": ("missing", "its URL was dead: HTTP 404 on every try"),
         "result-0": ("missing", "not archived yet"),
     }
+
+
+def test_quarantined_bytes_are_saved_as_a_file_that_no_program_opens(tmp_path: Path) -> None:
+    key, body = "quarantine/flux-kontext/t1/origin-0", b"<html>" * 100
+    quarantine = QuarantineResponse(key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+    refused = a_lost_image("t1", state="REJECTED").model_copy(update={"quarantine": quarantine})
+    archived = an_image("t1", CONTENT)
+    task = a_task("t1", TaskStatus.INCOMPLETE, images=[refused, archived])
+    api = TasksApiInMemory([task], {key: body, archived.key or "": CONTENT})
+
+    (image,) = run(api, tmp_path, quarantined=True)
+
+    assert (image.image, image.outcome) == ("origin-0", "downloaded")
+    (file,) = tmp_path.iterdir()
+    assert (file.name, file.read_bytes()) == ("flux-kontext_t1_origin-0.quarantined", body)
+    assert run(api, tmp_path, quarantined=True)[0].outcome == "present"
+
+
+def test_quarantined_bytes_that_differ_are_not_kept(tmp_path: Path) -> None:
+    quarantine = QuarantineResponse(key="quarantine/k", bytes=3, sha256="0" * 64)
+    refused = a_lost_image("t1", state="REJECTED").model_copy(update={"quarantine": quarantine})
+    api = TasksApiInMemory([a_task("t1", TaskStatus.INCOMPLETE, images=[refused])], {"quarantine/k": b"odd"})
+
+    assert [image.outcome for image in run(api, tmp_path, quarantined=True)] == ["failed"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_the_kinds_that_are_wanted(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ MANAGED_POLICIES = {
 }
 # The only objects there are, and each prefix has few that touch it.
 OBJECTS_OF = {
-    "ServeTasksApiFunctionRole": {"images"},
-    "ArchiveImagesFunctionRole": {"images"},
+    "ServeTasksApiFunctionRole": {"images", "quarantine"},
+    "ArchiveImagesFunctionRole": {"images", "quarantine"},
     "ReceiveCallbackFunctionRole": {"rejected"},
 }
 INDEXES = {index["IndexName"] for index in RESOURCES["TasksTable"]["Properties"]["GlobalSecondaryIndexes"]}

@@ -81,7 +81,7 @@ def test_no_two_rules_do_the_same_to_an_object(combination: dict[str, str]) -> N
         prefixes = [str(rule.get("Prefix", "")) for rule in rules if action in rule]
         assert not [(one, other) for one, other in permutations(prefixes, 2) if other.startswith(one)]
     named = [rule["Prefix"] for rule in rules if "Prefix" in rule]
-    assert sorted(named) == sorted(set(named)) == ["images/", rejected_deliveries.PREFIX]
+    assert sorted(named) == sorted(set(named)) == ["images/", "quarantine/", rejected_deliveries.PREFIX]
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
@@ -102,6 +102,15 @@ def test_kept_deliveries_are_forgotten() -> None:
     assert rule["ExpirationInDays"] == "9"
     # The bucket is versioned: what has expired, or was replayed, is still there until this.
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 7}
+
+
+def test_refused_bytes_are_deleted_after_their_days() -> None:
+    rule = lifecycle_rules(QuarantineRetentionDays="9")["Quarantine"]
+
+    assert (rule["Status"], rule["Prefix"]) == ("Enabled", "quarantine/")
+    assert rule["ExpirationInDays"] == "9"
+    # The bytes of an earlier try.
+    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": "9"}
 
 
 def test_every_condition_is_tried_both_ways() -> None:

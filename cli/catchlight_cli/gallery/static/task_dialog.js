@@ -250,6 +250,8 @@ function imageMetadata(task, image) {
       ["Key", image.key && copyable(image.key, "key")],
       ["SHA-256", image.sha256 && copyable(image.sha256, "SHA-256")],
       ["URL", isArchived ? null : element("code", {}, isolated(image.url))],
+      ["Quarantined", image.quarantine && format.bytes(image.quarantine.bytes)],
+      ["Quarantine key", image.quarantine && copyable(image.quarantine.key, "quarantine key")],
       ["Expires", isArchived ? null : format.moment(image.expiresAt)],
       ["Archived", image.archivedAt && format.moment(image.archivedAt)],
     ]),

@@ -21,6 +21,7 @@ from catchlight.models import (
     ImageKind,
     ImageState,
     Model,
+    Quarantined,
     Reporter,
     Task,
     TaskStatus,
@@ -37,10 +38,10 @@ DETAIL_TYPES = {
     TaskStatus.ARCHIVED: "Task Archived",
 }
 # Part of the contract: consumers that store or forward details can rely on this maximum size.
-MAX_DETAIL_BYTES = 20_000
+MAX_DETAIL_BYTES = 25_000
 # As JSON. A reason is a sentence of this package that contains at most a host name; 32 reasons of this length fit into
 # an event with all other fields.
-MAX_REASON_BYTES = 400
+MAX_REASON_BYTES = 300
 # Must never change: otherwise a repeated event would get another id than the first one.
 EVENT_IDS = uuid.UUID("2f0c1c5e-64f5-4f0b-9a37-0d3a52d9c1b8")
 
@@ -84,6 +85,10 @@ class MissingImage(Model):
     index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
     state: Literal[ImageState.EXPIRED, ImageState.REJECTED]
     reason: Annotated[str, Field(description=f"Cut where it would take more than {MAX_REASON_BYTES} bytes.")]
+    quarantine: Annotated[
+        Quarantined | None,
+        Field(description="The object of the bucket with the bytes that its URL returned, if they were kept."),
+    ] = None
 
 
 class TaskEvent(Model):

@@ -118,6 +118,14 @@ class Model(BaseModel):
     )
 
 
+class Quarantined(Model):
+    """Where the bytes lie of an image that was refused: they were paid for, and a person may still use them."""
+
+    key: str
+    bytes: int
+    sha256: str  # hex
+
+
 class Image(Model):
     """One image of a task: an element of the item's list `images`."""
 
@@ -136,6 +144,7 @@ class Image(Model):
     trailing_bytes: int | None = None  # bytes that follow the image's own end, counted in `bytes` and `sha256`
     archived_at: datetime | None = None
     reason: str | None = None  # why the image is EXPIRED or REJECTED
+    quarantine: Quarantined | None = None  # what its URL returned instead of an image that can be archived
 
 
 class GenerationRequest(Model):

@@ -33,6 +33,10 @@ class PresignedLinks:
         """Returns a presigned link to an image; None if the image is not archived in this bucket."""
         if image.state is not ImageState.ARCHIVED or image.bucket != self._bucket or not image.key:
             return None
+        return self.link_to(image.key)
+
+    def link_to(self, key: str) -> str:
+        """Returns a presigned link to an object of this bucket."""
         return self._s3().generate_presigned_url(
-            "get_object", Params={"Bucket": self._bucket, "Key": image.key}, ExpiresIn=self._seconds
+            "get_object", Params={"Bucket": self._bucket, "Key": key}, ExpiresIn=self._seconds
         )

@@ -146,6 +146,18 @@ class LinkQuery(RequestModel):
     ] = DEFAULT_LINK_SECONDS
 
 
+class ImageQuery(LinkQuery):
+    """Query parameters of the link to one image."""
+
+    quarantined: Annotated[
+        bool,
+        Field(
+            description="The bytes in quarantine instead of the archived image. They come from a server that is not "
+            "trusted, are probably no image, and are served as a download."
+        ),
+    ] = False
+
+
 class TaskQuery(LinkQuery):
     """Query parameters of the look-up of one task."""
 
@@ -211,6 +223,14 @@ class RegisteredTasks(ResponseModel):
     tasks: tuple[NewTask, ...]
 
 
+class QuarantineResponse(ResponseModel):
+    """The object of the bucket with the bytes that an image's URL returned instead of an image that can be archived."""
+
+    key: str
+    bytes: int
+    sha256: Annotated[str, Field(description="In hexadecimal digits.")]
+
+
 class ImageResponse(ResponseModel):
     """One image of a task."""
 
@@ -243,6 +263,10 @@ class ImageResponse(ResponseModel):
     ] = None
     archived_at: Time | None = None
     reason: Annotated[str | None, Field(description="Why the image could not be archived.")] = None
+    quarantine: Annotated[
+        QuarantineResponse | None,
+        Field(description="Its bytes, if they were kept: `GET .../images/{image}?quarantined=true` redirects to them."),
+    ] = None
 
 
 class FailureResponse(ResponseModel):

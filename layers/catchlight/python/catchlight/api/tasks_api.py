@@ -17,7 +17,7 @@ from catchlight.api.problems import (
 from catchlight.api.queries import InvalidCursorError, TaskQueries
 from catchlight.api.routes import StoredTask, UnreadableItemError, page_answer, stored_task, task_answer
 from catchlight.api.schemas import (
-    LinkQuery,
+    ImageQuery,
     NewTask,
     PageQuery,
     RegisteredTasks,
@@ -80,14 +80,17 @@ class TasksApi:
         task = self._find(provider_id, task_id, wait_seconds=min(query.wait, max_wait_seconds))
         return task_answer(task, self.links(query.link_seconds))
 
-    def image_link(self, provider_id: str, task_id: str, image: str, query: LinkQuery) -> str:
-        """Returns a link to the archived image named `image`, in the form `{kind}-{index}`."""
+    def image_link(self, provider_id: str, task_id: str, image: str, query: ImageQuery) -> str:
+        """Returns a link to the archived image named `image`, in the form `{kind}-{index}`, or to its quarantine."""
         match = re.fullmatch(IMAGE_PATTERN, image)
         if match is None:
             raise _no_such_image("an image is named like result-0 or origin-0", "Name one of the task's images.")
         task = self._find(provider_id, task_id)
         found = by_place(task.images).get((ImageKind(match[1]), int(match[2])))
-        link = self.links(query.link_seconds).link(found) if found else None
+        links = self.links(query.link_seconds)
+        if query.quarantined:
+            return _in_quarantine(links, found, image)
+        link = links.link(found) if found else None
         if link is None:
             raise _not_linked(task, found, image)
         return link
@@ -132,6 +135,12 @@ def _not_linked(task: StoredTask, image: Image | None, name: str) -> APIError:
     if image.state is ImageState.ARCHIVED:
         return _no_such_image(f"{name} is archived in another bucket", "See its `bucket` and `key`.")
     return _no_such_image(f"{name} could not be archived: {image.reason or image.state}", "See the task's `images`.")
+
+
+def _in_quarantine(links: PresignedLinks, image: Image | None, name: str) -> str:
+    if image is None or image.quarantine is None:
+        raise _no_such_image(f"nothing is in quarantine for {name}", "See the task's `images`.")
+    return links.link_to(image.quarantine.key)
 
 
 def _not_yet(detail: str) -> APIError:

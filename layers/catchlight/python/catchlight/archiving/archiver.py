@@ -14,9 +14,11 @@ from catchlight.errors import (
     ImageGoneError,
     ImageRejectedError,
     ImageTasksError,
+    ImageTruncatedError,
     ImageUnavailableError,
 )
 from catchlight.images.fetcher import ImageFetcher
+from catchlight.images.stream import ImageStream
 from catchlight.images.url_policy import ANY_HOST
 from catchlight.models import Image, ImageState, Task, TaskStatus, by_place, split_task_key
 from catchlight.providers import PROVIDERS
@@ -99,7 +101,8 @@ class ImageArchive:
     def _archive_images(self, checked: ConfirmationResult, is_last_try: bool, deadline: float) -> ArchiveRun:
         task, was_asked = checked.task, checked.was_asked
         pending = [index for index, image in enumerate(task.images) if image.state is ImageState.PENDING]
-        results = self._copy_all(task, pending, deadline)
+        copy_all = partial(self._copy_all, is_last_try=is_last_try, deadline=deadline)
+        results = copy_all(task, pending)
         failures: list[Exception] = []
         renewed: list[int] = []
         gone = [index for index, result in results.items() if isinstance(result, ImageGoneError)]
@@ -111,7 +114,7 @@ class ImageArchive:
             else:
                 was_asked = True
                 renewed = [index for index in gone if task.images[index] != checked.task.images[index]]
-                results |= self._copy_all(task, renewed, deadline)
+                results |= copy_all(task, renewed)
         settled = {index: result for index, result in results.items() if isinstance(result, Image)}
         for index, result in results.items():
             if isinstance(result, ImageGoneError) and is_last_try and was_asked:
@@ -129,24 +132,27 @@ class ImageArchive:
             task = self._images.save(task, settled, now=self._now(), known_request=checked.known_request)
         return ArchiveRun(task, tuple(settled.values()), tuple(failures), len(renewed), checked.is_contradicted)
 
-    def _copy_all(self, task: Task, indices: Iterable[int], deadline: float) -> dict[int, Result]:
+    def _copy_all(self, task: Task, indices: Iterable[int], *, is_last_try: bool, deadline: float) -> dict[int, Result]:
         places = list(by_place(task.images))
         copies = {}
         for index in sorted(indices, key=lambda index: task.images[index].expires_at):
             kind, number = places[index]
-            stem = f"{folder(task.task)}/{kind}-{number}"
             image = task.images[index]
-            copies[index] = self._pool.submit(image.expires_at, partial(self._copy, task, image, stem, deadline))
+            copy = partial(self._copy, task, image, f"{kind}-{number}", is_last_try=is_last_try, deadline=deadline)
+            copies[index] = self._pool.submit(image.expires_at, copy)
         return {index: copy.result() for index, copy in copies.items()}
 
-    def _copy(self, task: Task, image: Image, key_stem: str, deadline: float) -> Result:
+    def _copy(self, task: Task, image: Image, name: str, *, is_last_try: bool, deadline: float) -> Result:
         if time.monotonic() > deadline:
             return ImageUnavailableError("no time was left to download it")
         try:
             with self._fetcher.fetch(image.url, self._allowed_hosts(task)) as incoming:
-                key = f"{key_stem}.{incoming.format.extension}"
-                sha256 = self._bucket.put(key, incoming, task=task.task)
-                facts, size = incoming.complete(), incoming.size
+                try:
+                    key = f"{folder(task.task)}/{name}.{incoming.format.extension}"
+                    sha256 = self._bucket.put(key, incoming, task=task.task)
+                    facts, size = incoming.complete(), incoming.size
+                except (ImageRejectedError, ImageTruncatedError) as exc:
+                    return self._quarantine(task, image, name, incoming, exc, is_last_try=is_last_try)
         except ImageUnavailableError as exc:
             return exc
         except ImageRejectedError as exc:
@@ -166,6 +172,7 @@ class ImageArchive:
                 "orientation": facts.orientation,
                 "trailing_bytes": facts.trailing_bytes or None,
                 "archived_at": self._now(),
+                "quarantine": None,
             }
         )
 
@@ -174,3 +181,33 @@ class ImageArchive:
             return (ANY_HOST,)
         provider = PROVIDERS.get(split_task_key(task.task)[0])
         return (*(provider.image_hosts if provider else ()), *self._additional_hosts)
+
+    def _quarantine(
+        self,
+        task: Task,
+        image: Image,
+        name: str,
+        incoming: ImageStream,
+        reason: ImageRejectedError | ImageTruncatedError,
+        *,
+        is_last_try: bool,
+    ) -> Image:
+        """Keeps the bytes of a body that is not archived, and returns the image as settled.
+
+        Raises:
+            ImageUnavailableError: the whole body may arrive at another try, or S3 did not accept the object.
+        """
+        is_whole, body = incoming.receive(), incoming.received
+        is_cut = isinstance(reason, ImageTruncatedError)
+        if is_cut and not (is_last_try and body):
+            raise reason
+        if body and not is_whole and not is_last_try:
+            raise ImageUnavailableError(f"{reason}, and not all of it arrived") from reason
+        quarantined = None
+        if body:
+            key = f"{folder(task.task, 'quarantine')}/{name}"
+            quarantined = self._bucket.quarantine(key, body, task=task.task, source_host=incoming.source_host)
+        # A cut image may be served whole later; once its URL has expired, it cannot.
+        is_expired = is_cut and image.expires_at <= self._now()
+        state = ImageState.EXPIRED if is_expired else ImageState.REJECTED
+        return image.model_copy(update={"state": state, "reason": str(reason), "quarantine": quarantined})

@@ -1,15 +1,16 @@
 """Writes archived images to the S3 bucket: each object once, streamed during the download, verified by its SHA-256."""
 
 import base64
+import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.stream import ImageStream
-from catchlight.models import Task, split_task_key
+from catchlight.images.stream import ImageStream, Received
+from catchlight.models import Quarantined, Task, split_task_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -32,10 +33,10 @@ S3_CONFIG = Config(
 _EXISTS = "PreconditionFailed"
 
 
-def folder(task: str) -> str:
-    """Returns the S3 key prefix of all objects of a task, given its task key."""
+def folder(task: str, prefix: Literal["images", "quarantine"] = "images") -> str:
+    """Returns the S3 key prefix of the images of a task, or of its refused bytes, given its task key."""
     provider, task_id = split_task_key(task)
-    return f"images/{provider}/{task_id}"
+    return f"{prefix}/{provider}/{task_id}"
 
 
 class _NoImageError(BaseException):
@@ -96,6 +97,27 @@ class ImageBucket:
             raise ImageRejectedError(f"the bucket holds another image under {key} already")
         return base64.b64decode(checksum).hex()
 
+    def quarantine(self, key: str, body: Received, *, task: str, source_host: str) -> Quarantined:
+        """Writes bytes that are no image that can be archived, as a file that browsers save and never show.
+
+        Other bytes under the key are replaced: the bucket's versioning keeps them as long as the quarantine does.
+
+        Raises:
+            ImageUnavailableError: S3 did not accept the object at the moment.
+        """
+        sha256 = hashlib.file_digest(body.file, "sha256")
+        body.file.seek(0)
+        self._put(
+            Key=key,
+            Body=body.file,
+            ContentLength=body.size,
+            ContentType="application/octet-stream",
+            ContentDisposition="attachment",
+            ChecksumSHA256=base64.b64encode(sha256.digest()).decode(),
+            Metadata={"task": task, "source-host": source_host},
+        )
+        return Quarantined(key=key, bytes=body.size, sha256=sha256.hexdigest())
+
     def put_request(self, task: Task) -> None:
         """Writes the generation request as `request.json` next to the images, if the request is known.
 
@@ -117,8 +139,11 @@ class ImageBucket:
 
         Neither a repeated run nor a forged callback can overwrite an object.
         """
+        return self._put(IfNoneMatch="*", **what)
+
+    def _put(self, **what: Any) -> "PutObjectOutputTypeDef | None":
         try:
-            return self._s3.put_object(Bucket=self.name, IfNoneMatch="*", **what)
+            return self._s3.put_object(Bucket=self.name, **what)
         except ClientError as exc:
             if exc.response["Error"]["Code"] == _EXISTS:
                 return None

@@ -44,11 +44,14 @@ def download(
     folder: Path,
     *,
     kinds: Collection[ImageKind] = tuple(ImageKind),
+    quarantined: bool = False,
 ) -> Iterator[Download]:
     """Saves the images of tasks into a folder, MAX_PARALLEL_DOWNLOADS at a time, and yields the outcome of each image.
 
     Images that were saved before are skipped, interrupted downloads are resumed, and other files are never
     overwritten. Tasks are taken from `tasks` a page at a time, as they are needed.
+    With `quarantined`, the bytes that were kept instead of archived images are saved, as files that end in
+    `.quarantined`. They come from servers that are not trusted.
 
     Raises:
         TasksApiError: the next tasks could not be read. The failure of one image is reported in its Download instead.
@@ -62,10 +65,10 @@ def download(
         try:
             while page := list(islice(remaining, MAX_TASKS_PER_PAGE)):
                 savers = [
-                    _ImageSaver(api, task, image, folder, stop)
+                    _ImageSaver(api, task, image, folder, stop, quarantined=quarantined)
                     for task in _deduplicated(page, seen)
                     for image in task.images
-                    if image.kind in kinds
+                    if image.kind in kinds and (image.quarantine or not quarantined)
                 ]
                 for future in as_completed([pool.submit(saver.save) for saver in savers]):
                     yield future.result()
@@ -86,18 +89,27 @@ class _ImageSaver:
     """Downloads one image into a partial file, verifies it, and renames it to its final name."""
 
     def __init__(
-        self, api: TasksClient, task: TaskResponse, image: ImageResponse, folder: Path, stop: threading.Event
+        self,
+        api: TasksClient,
+        task: TaskResponse,
+        image: ImageResponse,
+        folder: Path,
+        stop: threading.Event,
+        *,
+        quarantined: bool,
     ) -> None:
         self._api = api
         self._task = task
         self._image = image
         self._stop = stop
-        self._target = folder / file_name(task, image)
+        self._object = image.quarantine if quarantined and image.quarantine else image
+        self._quarantined = quarantined
+        self._target = folder / file_name(task, image, quarantined=quarantined)
         self._partial = self._target.with_name(f".{self._target.name}.part")
-        self._link = image.link if _is_valid_link(image) else None
+        self._link = image.link if _is_valid_link(image) and not quarantined else None
 
     def save(self) -> Download:
-        if self._image.state is not ImageState.ARCHIVED:
+        if self._image.state is not ImageState.ARCHIVED and not self._quarantined:
             return self._result("missing", reason=self._image.reason or "not archived yet")
         try:
             outcome = self._save()
@@ -164,7 +176,7 @@ class _ImageSaver:
         if not self._is_verified(self._partial):
             self._partial.unlink()
             raise DownloadError(
-                "The SHA-256 of the downloaded bytes differs from that of the archived image. Try again."
+                "The SHA-256 of the downloaded bytes differs from that of the stored object. Try again."
             )
 
     def _is_present(self) -> bool:
@@ -178,18 +190,22 @@ class _ImageSaver:
 
     def _is_verified(self, path: Path) -> bool:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self._image.sha256
+            return hashlib.file_digest(file, "sha256").hexdigest() == self._object.sha256
 
     def _fetch(self) -> None:
         """Downloads the bytes that the partial file lacks; a second call resumes where the first one ended."""
         size = self._partial.stat().st_size
-        if size and size == self._image.bytes:
+        if size and size == self._object.bytes:
             return
-        if self._image.bytes is not None and size > self._image.bytes:
+        if self._object.bytes is not None and size > self._object.bytes:
             size = 0  # the response to a request without a range overwrites the file from its start
         if self._link is None:
             self._link = self._api.image_link(
-                self._task.provider, self._task.task_id, self._image.kind, self._image.index
+                self._task.provider,
+                self._task.task_id,
+                self._image.kind,
+                self._image.index,
+                quarantined=self._quarantined,
             )
         link, self._link = self._link, None  # a retry requests a new link
         with self._api.open_link(link, from_byte=size) as response:
@@ -211,10 +227,11 @@ def _is_valid_link(image: ImageResponse) -> bool:
         return False
 
 
-def file_name(task: TaskResponse, image: ImageResponse) -> str:
+def file_name(task: TaskResponse, image: ImageResponse, *, quarantined: bool = False) -> str:
     """Returns a unique file name, `{provider}_{taskId}_{kind}-{index}.{ext}`, valid on every file system."""
     suffix = PurePosixPath(image.key or "").suffix.lstrip(".")
-    extension = suffix if suffix in _EXTENSIONS else "image"
+    # No program opens a file of this extension by a double click.
+    extension = "quarantined" if quarantined else suffix if suffix in _EXTENSIONS else "image"
     stem = f"{task.provider}_{task.task_id}_{image.kind}-{image.index}"
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
     if safe != stem or len(safe) > _MAX_NAME_CHARACTERS:

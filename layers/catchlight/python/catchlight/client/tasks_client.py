@@ -219,14 +219,19 @@ class TasksClient:
             if left is not None:
                 left -= len(page.tasks)
 
-    def image_link(self, provider: str, task_id: str, kind: ImageKind | str, index: int) -> str:
+    def image_link(
+        self, provider: str, task_id: str, kind: ImageKind | str, index: int, *, quarantined: bool = False
+    ) -> str:
         """Returns a presigned URL of an archived image: it can be read by GET without credentials for about 15 minutes.
 
+        With `quarantined`, the URL is that of the bytes which were kept because they could not be archived.
+
         Raises:
-            NotFoundError: there is no such image, or it could not be archived.
+            NotFoundError: there is no such image, it could not be archived, or nothing is in quarantine for it.
             APIError: the image is not archived yet, or the task's item is malformed.
         """
-        response = self._send("GET", f"{_task_path(provider, task_id)}/images/{_segment(f'{kind}-{index}')}")
+        path = f"{_task_path(provider, task_id)}/images/{_segment(f'{kind}-{index}')}"
+        response = self._send("GET", path, {"quarantined": "true"} if quarantined else None)
         if not response.is_redirect:
             raise UnexpectedResponseError(f"{response.url.host} does not redirect to the image, as the tasks API does.")
         return str(response.headers["Location"])

@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import httpcore
 
 from catchlight import __version__
-from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
+from catchlight.errors import ImageGoneError, ImageRejectedError, ImageTruncatedError, ImageUnavailableError
 from catchlight.images.stream import ImageStream
 from catchlight.images.url_policy import ANY_HOST, UrlPolicy
 from catchlight.models import MAX_URL_LENGTH, encode_url
@@ -111,7 +111,10 @@ class ImageFetcher:
 def _pieces(response: HttpResponse) -> Iterator[bytes]:
     # Runs while the image is being copied: connection errors must be image errors for that code.
     with _connection_errors():
-        yield from response.pieces()
+        try:
+            yield from response.pieces()
+        except httpcore.RemoteProtocolError as exc:
+            raise ImageTruncatedError("the body is cut off") from exc
 
 
 def _request_url(url: str, host: str) -> httpcore.URL:

@@ -3,8 +3,10 @@
 import hashlib
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
+from typing import NamedTuple
 
 from catchlight.errors import ImageError, ImageRejectedError
 from catchlight.images.formats import ImageFormat, ImageMetadata, image_format, read_image_facts
@@ -22,13 +24,20 @@ BLOCK_BYTES = 64 * 1024
 LEAST_BLOCK_BYTES = 8 * 1024
 
 
+class Received(NamedTuple):
+    """A body as it arrived, which need not be an image."""
+
+    file: SpooledTemporaryFile[bytes]  # at its start
+    size: int  # bytes
+
+
 class ImageStream:
     """A readable, seekable file over an image that is being downloaded. Reads wait for bytes not received yet.
 
     The last block is held back until the whole image is validated, so a copy made during the download can be completed
     only with a valid image. This holds however many bytes follow the image's own end: they are part of the copy, and
     the image is validated after all of them have arrived. Received bytes stay in a temporary file for readers that
-    start again.
+    start again, and for the quarantine of bodies that are no image.
     """
 
     def __init__(
@@ -54,6 +63,8 @@ class ImageStream:
         self._position = 0  # the reader's position
         self._block = b""  # the last block received
         self._come = 0  # bytes received, including that block
+        self._written = 0  # bytes in the file, including those that no block contains yet
+        self._is_whole = False  # the whole body has arrived
         self._is_delimited = is_delimited
         self._facts: ImageMetadata | None = None
         self._failure: Exception | None = None
@@ -109,6 +120,24 @@ class ImageStream:
         self._seek_in_file(0)
         return hashlib.file_digest(self._file, "sha256").digest()
 
+    def receive(self) -> bool:
+        """Waits for the rest of the body, whether or not it is an image. Returns False if not all of it arrived."""
+        with suppress(ImageError):
+            for _ in self._blocks:
+                pass
+        return self._is_whole
+
+    @property
+    def received(self) -> Received | None:
+        """Returns the bytes that have arrived; None if there are none, or more than MAX_IMAGE_BYTES.
+
+        The file is valid until `close`.
+        """
+        if not 0 < self._written <= MAX_IMAGE_BYTES:
+            return None
+        self._seek_in_file(0)
+        return Received(self._file, self._written)
+
     def read(self, size: int = -1) -> bytes:
         """Returns at most `size` of the next bytes (all if negative), none at the end.
 
@@ -155,6 +184,7 @@ class ImageStream:
         block, come = bytearray(), 0
         for piece in pieces:
             come += len(piece)
+            self._written = come
             if come > MAX_IMAGE_BYTES:
                 raise _too_large()
             if not self._is_at_end:
@@ -170,6 +200,7 @@ class ImageStream:
             if len(block) >= enough and not is_last:
                 yield bytes(block)
                 block.clear()
+        self._is_whole = True
         self.size = come
         self._is_at_end = False
         self._facts = read_image_facts(self._file, come, is_all=self._is_delimited)  # type: ignore[arg-type]
