@@ -23,6 +23,7 @@ from scripts.smoke.steps import (
     error,
     moment,
     page,
+    quarantined,
     refused,
 )
 
@@ -101,6 +102,13 @@ SERVE_TASKS_API = [
         request("GET /tasks/{provider}/{taskId}/images/{image}", PATH | {"image": "result-0"}),
         {"statusCode": 302},
         {"GetItem": [Answer(body={"Item": attributes(archived())})]},
+        _link_works,
+    ),
+    Step(
+        "the bytes of a refused image",
+        request("GET /tasks/{provider}/{taskId}/images/{image}", PATH | {"image": "result-0"}, quarantined="true"),
+        {"statusCode": 302},
+        {"GetItem": [Answer(body={"Item": attributes(quarantined())})]},
         _link_works,
     ),
     Step(

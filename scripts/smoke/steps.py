@@ -18,6 +18,7 @@ IMAGE_HOST = "tempfile.aiquickdraw.com"
 OTHER_HOSTS = (IMAGE_HOST, "api.kie.ai", "api.nanobananaapi.ai", "api.acedata.cloud")
 IMAGE_URL = f"https://{IMAGE_HOST}/r/task12345.png"
 IMAGE_KEY = "images/flux-kontext/task12345/result-0.png"
+QUARANTINE_KEY = "quarantine/flux-kontext/task12345/result-0"
 RECORD_INFO = "GET https://api.kie.ai/api/v1/flux/kontext/record-info"
 
 FollowUp = Callable[[Any, Sequence[Call], Account], Iterator[str]]
@@ -132,6 +133,13 @@ def archived() -> dict[str, Any]:
     stored = {"state": "ARCHIVED", "bucket": BUCKET, "key": IMAGE_KEY, "bytes": len(PNG), "sha256": "0" * 64}
     measured = {"contentType": "image/png", "width": 64, "height": 48, "archivedAt": moment()}
     return item | {"images": [{**item["images"][0], **stored, **measured}]}
+
+
+def quarantined() -> dict[str, Any]:
+    """Builds a task whose image was refused, and whose bytes are in quarantine."""
+    item = succeeded() | {"status": "INCOMPLETE", "rank": 40, "archivedAt": moment()}
+    kept = {"key": QUARANTINE_KEY, "bytes": len(PNG), "sha256": "0" * 64}
+    return item | {"images": [{**item["images"][0], "state": "REJECTED", "reason": "cut", "quarantine": kept}]}
 
 
 def record_info(url: str = IMAGE_URL) -> Answer:

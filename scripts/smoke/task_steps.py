@@ -18,6 +18,7 @@ from scripts.smoke.steps import (
     OK,
     PENDING,
     PNG,
+    QUARANTINE_KEY,
     RECORD_INFO,
     THROTTLED,
     UNPROCESSED,
@@ -96,8 +97,9 @@ def _checksum_is_requested(_: Any, calls: Sequence[Call], __: Account) -> Iterat
 
 def _page_is_kept(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
     """Yields problems if the page was not sent to S3 unchanged, as a download."""
-    key = IMAGE_KEY.replace("images/", "quarantine/").rpartition(".")[0]
-    put = [call.parameters for call in calls if call.operation == "PutObject" and call.parameters["Key"] == key]
+    put = [
+        call.parameters for call in calls if call.operation == "PutObject" and call.parameters["Key"] == QUARANTINE_KEY
+    ]
     if not put or put[-1]["Body"] != SIGN_IN_PAGE:
         yield f"{key} was not stored with the bytes that were served"
         return
@@ -107,7 +109,7 @@ def _page_is_kept(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
         "x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(SIGN_IN_PAGE).digest()).decode(),
     }.items():
         if put[-1]["Headers"].get(name) != value:
-            yield f"{key} was stored with {name}: {put[-1]['Headers'].get(name)} instead of {value}"
+            yield f"{QUARANTINE_KEY} was stored with {name}: {put[-1]['Headers'].get(name)} instead of {value}"
 
 
 ARCHIVE_IMAGES = [
