@@ -101,7 +101,7 @@ def _page_is_kept(_: Any, calls: Sequence[Call], __: Account) -> Iterator[str]:
         call.parameters for call in calls if call.operation == "PutObject" and call.parameters["Key"] == QUARANTINE_KEY
     ]
     if not put or put[-1]["Body"] != SIGN_IN_PAGE:
-        yield f"{key} was not stored with the bytes that were served"
+        yield f"{QUARANTINE_KEY} was not stored with the bytes that were served"
         return
     for name, value in {
         "content-type": "application/octet-stream",
