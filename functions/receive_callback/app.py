@@ -5,6 +5,9 @@ stack's secrets are overwritten in the request, so that nothing that is stored o
 200 as success and other statuses as failures, which they retry three times. So a report that was written is answered
 with 200 even if it changed nothing, and 5xx is sent only if it could not be written. A delivery with a valid token that
 cannot be parsed is stored in the bucket, to be replayed with a later version that can parse it.
+
+GET and HEAD are answered 200 with one line, before anything is read: people and services open a URL to see whether it
+works. The answer is the same for every token, so it does not show which one is valid.
 """
 
 import base64
@@ -49,6 +52,9 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 * 1024
 # Previous statuses without a result: a callback that is applied to one of these resolves the task.
 _UNRESOLVED = (None, TaskStatus.PENDING, TaskStatus.TIMED_OUT)
+
+# The answer to GET and HEAD.
+PAGE = "Catchlight receives the callbacks of image generation services here, by POST.\n"
 
 logger = Logger()
 
@@ -100,6 +106,8 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
 
 def receive(event: dict[str, Any]) -> dict[str, Any]:
     """Processes a callback and returns the HTTP response."""
+    if event.get("routeKey", "").startswith(("GET ", "HEAD ")):
+        return {"statusCode": HTTPStatus.OK.value, "headers": {"content-type": "text/plain"}, "body": PAGE}
     report = None
     try:
         request = decode(event)

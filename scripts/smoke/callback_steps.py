@@ -6,11 +6,11 @@ from typing import Any
 from scripts.smoke.steps import IMAGE_URL, OK, THROTTLED, TOKEN, Step, archived, error, refused, s3_error, succeeded
 
 
-def callback(body: Any, provider: str = "flux-kontext", token: str = TOKEN) -> dict[str, Any]:
+def callback(body: Any, provider: str = "flux-kontext", token: str = TOKEN, method: str = "POST") -> dict[str, Any]:
     """Builds API Gateway's event of a callback."""
     return {
         "version": "2.0",
-        "routeKey": "POST /callbacks/{provider}/{token+}",
+        "routeKey": f"{method} /callbacks/{{provider}}/{{token+}}",
         "headers": {"content-type": "application/json"},
         "requestContext": {"requestId": "smoke"},
         "pathParameters": {"provider": provider, "token": token},
@@ -32,6 +32,7 @@ RECEIVE_CALLBACK = [
     Step("a callback of Flux Kontext", callback(flux()), RECEIVED, {"UpdateItem": [OK]}),
     Step("a callback of Nano Banana", callback(NANOBANANA, "nanobanana"), RECEIVED, {"UpdateItem": [OK]}),
     Step("a callback of Ace Data", callback(ACEDATA, "acedata"), RECEIVED, {"UpdateItem": [OK]}),
+    Step("a browser", callback(None, method="GET"), {"statusCode": 200}, {}),
     Step("a repeated callback", callback(flux()), RECEIVED, {"UpdateItem": [refused(succeeded())]}),
     Step(
         "a conflicting callback",

@@ -176,7 +176,6 @@ TOKENS = {
     "a provider that is a method": Hostile(404, at(TOKEN, "__class__"), body=SUCCESS),
     "a provider that is a path": Hostile(401, at(TOKEN, "..%2F.."), body=SUCCESS),
     "a provider percent-encoded": Hostile(200, at(TOKEN, "flux%2Dkontext"), body=SUCCESS),
-    "GET": Hostile(404, method="GET"),
     "PUT": Hostile(404, body=SUCCESS, method="PUT"),
 }
 

@@ -98,3 +98,11 @@ def test_the_document_is_of_this_endpoint() -> None:
     assert provider["enum"] == list(PROVIDERS)
     assert ROUTE.path.replace("+", "") == PATH
     assert token["pattern"] == "^[A-Za-z0-9_-]{32,128}$"
+
+
+def test_get_and_head_have_the_answers_that_the_stack_gives() -> None:
+    operations = DOCUMENT["paths"][PATH]
+
+    assert operations.keys() == {"post", "get", "head"}
+    assert operations["get"]["responses"].keys() == operations["head"]["responses"].keys() == {"200", "429", "503"}
+    assert operations["get"]["responses"]["200"]["content"].keys() == {"text/plain"}

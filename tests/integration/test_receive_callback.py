@@ -608,3 +608,32 @@ def test_a_refused_callback_is_in_the_log_with_its_request(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     refusals = [line for line in lines if line.get("level") in ("WARNING", "ERROR")]
     assert {line["request_id"] for line in refusals} == {event["requestContext"]["requestId"]}
+
+
+# ------------------------------------------------------------------------------------------------ GET and HEAD
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(("provider", "token"), [("flux-kontext", TOKEN), ("flux-kontext", "x"), ("unknown", "y/z/")])
+def test_opening_the_url_is_answered_the_same_for_every_token(
+    store: Store,
+    context: LambdaContext,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+    provider: str,
+    token: str,
+) -> None:
+    route = f"{method} /callbacks/{{provider}}/{{token+}}"
+    event = a_callback("", provider=provider, token=token, routeKey=route)
+    monkeypatch.delenv("TASKS_TABLE")  # without it, anything that reads a secret or the table fails
+
+    answer = app.handler(event, context)
+
+    assert answer == {
+        "statusCode": 200,
+        "headers": {"content-type": "text/plain"},
+        "body": "Catchlight receives the callbacks of image generation services here, by POST.\n",
+    }
+    assert store.items() == []
+    assert metric_lines(capsys) == []

@@ -19,7 +19,7 @@ CALLBACK_PATH = "/callbacks/{provider}/{token+}"
 
 def callback_integration() -> dict[str, Any]:
     operations = APIS["CallbackApi"]["Body"]["paths"][CALLBACK_PATH]
-    assert operations.keys() == {"post"}
+    assert operations.keys() == {"post", "get", "head"}
     integration: dict[str, Any] = operations["post"]["x-amazon-apigateway-integration"]
     return integration
 

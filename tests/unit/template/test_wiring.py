@@ -32,7 +32,10 @@ PUT_ASIDE = {
     "ArchiveQueue": "ArchiveDeadLetters",
 }
 ROUTES = {
-    "CallbackApi": {"POST /callbacks/{provider}/{token+}": "ReceiveCallbackFunctionAliaslive"},
+    "CallbackApi": dict.fromkeys(
+        [f"{method} /callbacks/{{provider}}/{{token+}}" for method in ("POST", "GET", "HEAD")],
+        "ReceiveCallbackFunctionAliaslive",
+    ),
     "TasksApi": dict.fromkeys(
         [
             "POST /tasks",
