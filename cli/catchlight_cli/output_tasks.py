@@ -62,6 +62,8 @@ def render_task(task: TaskResponse) -> Iterator[RenderableType]:
         rows.add_row("Conflict", Text(f"{conflict.reported_by} reported {conflict.status}; not applied", "yellow"))
     for image in task.images:
         rows.add_row(f"{image.kind}-{image.index}", Text(_image(image)))
+    for output in task.skipped:
+        rows.add_row("Skipped", Text(f"{output.media} {output.url or ''}".strip()))
     yield rows
 
 

@@ -4,6 +4,7 @@ from local.simulator.pictures import Picture, PictureFormat
 from local.simulator.scenarios import (
     ACEDATA,
     FLUX_KONTEXT,
+    KIE_MARKET,
     NANOBANANA,
     PROVIDERS,
     SCENARIOS,
@@ -17,6 +18,7 @@ from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, 
 __all__ = [
     "ACEDATA",
     "FLUX_KONTEXT",
+    "KIE_MARKET",
     "NANOBANANA",
     "ORIGIN_LIFETIME_SECONDS",
     "PROVIDERS",

@@ -8,7 +8,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from local.simulator import overview, payloads
-from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, NANOBANANA, UnknownScenarioError, scenario_named_in
+from local.simulator.scenarios import (
+    ACEDATA,
+    FLUX_KONTEXT,
+    KIE_MARKET,
+    NANOBANANA,
+    UnknownScenarioError,
+    scenario_named_in,
+)
 from local.simulator.services import SimulatedServices
 from local.simulator.tasks import ImageRequest, Poll
 
@@ -19,10 +26,13 @@ _KIE_POLL = "/kie/api/v1/flux/kontext/record-info"
 _KIE_SUBMIT = "/kie/api/v1/flux/kontext/generate"
 _NANOBANANA_POLL = "/nanobanana/api/v1/nanobanana/record-info"
 _KIE_CREDITS = "/kie/api/v1/chat/credit"
+_MARKET_CREDITS = "/kie-market/api/v1/chat/credit"
 _NANOBANANA_CREDITS = "/nanobanana/api/v1/common/credit"
 _NANOBANANA_SUBMITS = tuple(
     f"/nanobanana/api/v1/nanobanana/{name}" for name in ("generate", "generate-2", "generate-pro")
 )
+_MARKET_POLL = "/kie-market/api/v1/jobs/recordInfo"
+_MARKET_SUBMIT = "/kie-market/api/v1/jobs/createTask"
 _ACEDATA_POLL = "/acedata/flux/tasks"
 _ACEDATA_SUBMIT = "/acedata/flux/images"
 
@@ -89,7 +99,10 @@ def answer(services: SimulatedServices, request: Request) -> Answer:
 
 def _submit(services: SimulatedServices, provider: str, request: Request) -> Answer:
     params = request.json
-    if params is None or not isinstance(params.get("prompt"), str) or not params["prompt"]:
+    # The Market's requests have the model's own parameters in `input`.
+    own = params and (params.get("input") if provider == KIE_MARKET else params)
+    prompt = own.get("prompt") if isinstance(own, dict) else None
+    if params is None or not isinstance(prompt, str) or not prompt:
         return _refuse(provider, 422, "bad_request", "prompt is required")
     if provider == ACEDATA and not (params.get("callback_url") or params.get("async")):
         return _refuse(provider, 422, "bad_request", "callback_url or async is required by this simulator")
@@ -100,7 +113,7 @@ def _submit(services: SimulatedServices, provider: str, request: Request) -> Ans
     try:
         task = services.submit(
             provider,
-            scenario=request.headers.get(SCENARIO_HEADER) or scenario_named_in(params["prompt"]),
+            scenario=request.headers.get(SCENARIO_HEADER) or scenario_named_in(prompt),
             callback_url=callback_url if isinstance(callback_url, str) and callback_url else None,
             params=params,
             task_id=request.headers.get(TASK_ID_HEADER),
@@ -179,7 +192,10 @@ _ROUTES: dict[tuple[str, str], tuple[str, Callable[[SimulatedServices, str, Requ
     ("GET", _KIE_POLL): (FLUX_KONTEXT, _record_info),
     ("GET", _NANOBANANA_POLL): (NANOBANANA, _record_info),
     ("GET", _KIE_CREDITS): (FLUX_KONTEXT, _credits),
+    ("GET", _MARKET_CREDITS): (KIE_MARKET, _credits),
     ("GET", _NANOBANANA_CREDITS): (NANOBANANA, _credits),
+    ("GET", _MARKET_POLL): (KIE_MARKET, _record_info),
+    ("POST", _MARKET_SUBMIT): (KIE_MARKET, _submit),
     ("POST", _KIE_SUBMIT): (FLUX_KONTEXT, _submit),
     **{("POST", path): (NANOBANANA, _submit) for path in _NANOBANANA_SUBMITS},
     ("POST", _ACEDATA_POLL): (ACEDATA, _flux_tasks),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, NANOBANANA, Outcome
+from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, KIE_MARKET, NANOBANANA, Outcome
 from local.simulator.tasks import SimulatedTask
 
 Body = dict[str, Any]
@@ -44,6 +44,11 @@ def callback(task: SimulatedTask, outcome: Outcome, *, has_task_id: bool = True)
     if task.provider == ACEDATA:
         response = _acedata_response(task, outcome)
         return response if has_task_id else {key: value for key, value in response.items() if key != "task_id"}
+    if task.provider == KIE_MARKET:
+        # In the documentation a callback's `code` is the task's, and its data those of a poll.
+        code = 200 if outcome is Outcome.SUCCESS else 501
+        message = f"Playground task {'completed successfully' if code == 200 else 'failed'}."
+        return envelope(code, message, _market_data(task, outcome))
     if task.record_shaped:
         # The outer code refers to the delivery: it is 200 for failed tasks too.
         return envelope(200, "success", _record_data(task, outcome))
@@ -68,7 +73,10 @@ def callback(task: SimulatedTask, outcome: Outcome, *, has_task_id: bool = True)
 def record_info(provider: str, task: SimulatedTask | None, now: float) -> Body:
     """Returns the answer of record-info. Its HTTP status is always 200."""
     if task is not None:
-        return envelope(200, "success", _record_data(task, task.outcome_at(now)))
+        data = _market_data if provider == KIE_MARKET else _record_data
+        return envelope(200, "success", data(task, task.outcome_at(now)))
+    if provider == KIE_MARKET:
+        return envelope(422, "recordInfo is null", None)
     if provider == FLUX_KONTEXT:
         return envelope(422, "Record does not exist", None)
     return envelope(200, "success", None)
@@ -140,6 +148,24 @@ def _record_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
     if nanobanana:
         record["operationType"] = "nanobanana_TEXTTOIAMGE"
     return record
+
+
+def _market_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
+    """Returns a record of the Market: its result is JSON in a string, and so is the request, with one more in it."""
+    failure = _FAILURES.get(outcome) if outcome else None
+    urls = [*task.videos, *(image.url for image in task.images)]
+    return {
+        "taskId": task.task_id,
+        "model": task.params.get("model", ""),
+        "state": "generating" if outcome is None else "fail" if failure else "success",
+        "param": json.dumps({**task.params, "input": json.dumps(task.params.get("input", {}))}),
+        "resultJson": json.dumps({"resultUrls": urls}) if outcome is Outcome.SUCCESS else "",
+        "failCode": str(failure[0]) if failure else None,
+        "failMsg": failure[1] if failure else None,
+        "costTime": None if outcome is None else round(task.ends_at - task.created_at),
+        "completeTime": None if outcome is None else round(task.ends_at * 1000),
+        "createTime": round(task.created_at * 1000),
+    }
 
 
 def _acedata_response(task: SimulatedTask, outcome: Outcome) -> Body:

@@ -7,7 +7,7 @@ from enum import StrEnum
 # A host of the simulated images that no list of expected image hosts has. Functions of the local stack reach it here.
 UNLISTED_HOST = "images.unlisted.test"
 
-FLUX_KONTEXT, NANOBANANA, ACEDATA = PROVIDERS = ("flux-kontext", "nanobanana", "acedata")
+FLUX_KONTEXT, NANOBANANA, KIE_MARKET, ACEDATA = PROVIDERS = ("flux-kontext", "nanobanana", "kie-market", "acedata")
 
 
 class Outcome(StrEnum):
@@ -56,6 +56,7 @@ class Scenario:
     signs_origin: bool = False  # each poll answer has a newly signed URL of the original; the first one has expired
     outage_requests: int = 0  # each image answers 503 to this many requests first
     image_count: int = 1
+    video_count: int = 0  # videos before the images in the list of results
     result_base_url: str | None = None  # base URL of the results' URLs; None: the simulator's own
     result_content: ResultContent = ResultContent.PICTURE
     redirects: tuple[int, ...] = ()  # statuses with which a result's URL redirects before it serves the image
@@ -114,7 +115,9 @@ _ALL = (
         providers=(FLUX_KONTEXT,),
     ),
     Scenario("second-shape", "a callback in the format of /generate-2", record_shaped=True, providers=(NANOBANANA,)),
-    Scenario("several-images", "four images in one result", image_count=4, providers=(ACEDATA,)),
+    Scenario("several-images", "four images in one result", image_count=4, providers=(KIE_MARKET, ACEDATA)),
+    Scenario("image-and-video", "an image and a video in one result", video_count=1, providers=(KIE_MARKET,)),
+    Scenario("video", "a result that is a video", image_count=0, video_count=1, providers=(KIE_MARKET,)),
     Scenario(
         "private-address", "a success whose result has a URL in a private network", result_base_url="https://10.0.0.5"
     ),

@@ -1,4 +1,4 @@
-"""Simulates the three image generation services: accepts tasks, sends callbacks, and records what it is asked."""
+"""Simulates the image generation services: accepts tasks, sends callbacks, and records what it is asked."""
 
 import re
 import threading
@@ -9,11 +9,13 @@ from types import MappingProxyType
 from typing import Any
 
 from local.simulator.deliveries import CallbackSender
-from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, NANOBANANA, find_scenario
+from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, KIE_MARKET, NANOBANANA, find_scenario
 from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask, images_of
 
 # Base path of each service. All share one port, so that only one image host has to be allowed.
-BASE_PATHS = MappingProxyType({FLUX_KONTEXT: "/kie", NANOBANANA: "/nanobanana", ACEDATA: "/acedata"})
+BASE_PATHS = MappingProxyType(
+    {FLUX_KONTEXT: "/kie", NANOBANANA: "/nanobanana", KIE_MARKET: "/kie-market", ACEDATA: "/acedata"}
+)
 
 ORIGIN_LIFETIME_SECONDS = 600.0
 RESULT_LIFETIME_SECONDS = 14 * 86400.0
@@ -132,6 +134,7 @@ class SimulatedServices:
                 ready_at=ends_at,
                 lifetimes=self._lifetimes,
             ),
+            videos=tuple(f"{self.url}/videos/{provider}/{task_id}/{number}.mp4" for number in range(rules.video_count)),
             is_recorded=not (self._records_wait and callback_url and rules.callbacks),
         )
         with self._lock:

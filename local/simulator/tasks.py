@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from local.simulator.pictures import Picture, PictureFormat, draw_phone_photo, draw_picture
-from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, Outcome, ResultContent, Scenario
+from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, KIE_MARKET, Outcome, ResultContent, Scenario
 
 # HTML that a sign-in page or an unrelated site returns instead of an image.
 _HTML = b"<!doctype html>\n<html><head><title>Sign in</title></head><body><script>alert(1)</script></body></html>\n"
@@ -80,6 +80,7 @@ class SimulatedTask:
     created_at: float
     ends_at: float  # polls may make it earlier
     images: tuple[SimulatedImage, ...]
+    videos: tuple[str, ...] = ()  # URLs that serve nothing
     polls_while_running: int = 0
     is_recorded: bool = True  # False: its poll record does not show its end yet
     signatures: int = 0  # number of signed URLs that its record has returned
@@ -154,7 +155,7 @@ def images_of(
     if scenario.outcome is not Outcome.SUCCESS:
         return ()
     kinds = ["origin"] if provider == FLUX_KONTEXT and scenario.gives_origin else []
-    kinds += ["result"] * (count if provider == ACEDATA else 1)
+    kinds += ["result"] * (count if provider in (ACEDATA, KIE_MARKET) else 1)
     images = []
     for place, kind in enumerate(kinds):
         index = place - (kinds[0] == "origin" and kind == "result")

@@ -12,7 +12,7 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.images.fetcher import ImageFetcher
-from catchlight.models import Image, ImageKind, Reporter, TaskReport, TaskStatus
+from catchlight.models import Image, ImageKind, Reporter, SkippedOutput, TaskReport, TaskStatus
 from functions.archive_images import app
 from local.moto.patches import put_object_as_s3_does
 from tests.canary_secrets import URL_QUERY
@@ -46,6 +46,7 @@ class Archiver:
         *urls: str | tuple[ImageKind, str, int],
         task: str = TASK,
         reported_by: Reporter = Reporter.CALLBACK,
+        skipped: tuple[SkippedOutput, ...] = (),
     ) -> None:
         """Records a success with these URLs.
 
@@ -63,6 +64,7 @@ class Archiver:
             images=tuple(
                 Image(kind=kind, url=url, expires_at=now + timedelta(minutes=minutes)) for kind, url, minutes in wanted
             ),
+            skipped=skipped,
         )
         self.store.reports.record(report)
 

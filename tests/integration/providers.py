@@ -49,9 +49,10 @@ class Providers:
         return [request.url.host for request in self.requests]
 
 
-FLUX_PATH, NANO_PATH, ACE_PATH = (
+FLUX_PATH, NANO_PATH, MARKET_PATH, ACE_PATH = (
     "/api/v1/flux/kontext/record-info",
     "/api/v1/nanobanana/record-info",
+    "/api/v1/jobs/recordInfo",
     "/flux/tasks",
 )
 

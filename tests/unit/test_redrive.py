@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from catchlight.errors import ProviderBusyError, StoreUnavailableError
-from catchlight.models import Image, ImageKind, ImageState, Reporter, Task, TaskStatus
+from catchlight.models import Image, ImageKind, ImageState, Media, Reporter, SkippedOutput, Task, TaskStatus
 from catchlight.recovery.redrive import Redrive, Redriven, Step
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -107,6 +107,16 @@ def test_what_needs_nothing_gets_nothing(task: Task | None, step: Step, detail: 
     world = World(task)
 
     assert world.run() == world.redrive().plan(TASK)
+    assert world.done == []
+
+
+def test_a_task_without_images_is_not_tried_again() -> None:
+    task = a_task(TaskStatus.INCOMPLETE).model_copy(update={"skipped": (SkippedOutput(media=Media.VIDEO),)})
+    world = World(task)
+
+    redriven = world.run()
+
+    assert (redriven.step, redriven.detail) == (Step.NOTHING, "the provider returned no image")
     assert world.done == []
 
 

@@ -261,6 +261,18 @@ def test_no_url_of_a_provider_is_told() -> None:
     assert "http" not in json.dumps(detail_of(an_item(status="INCOMPLETE", images=images)))
 
 
+def test_outputs_that_are_no_images_are_told_without_their_urls() -> None:
+    video = {"media": "video", "url": "https://h.example/a.mp4?signature=secret"}
+    event = TaskEvent.of(
+        an_item(status="INCOMPLETE", images=[], skipped=[video, {"media": "text"}]), written_at=WRITTEN_AT
+    )
+
+    detail = json.loads(event.detail())
+    VALIDATOR.validate(detail)
+    assert (detail["images"], detail["skipped"]) == ([], ["video", "text"])
+    assert "skipped" not in json.loads(TaskEvent.of(an_item(), written_at=WRITTEN_AT).detail())
+
+
 @pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT"])
 def test_a_failed_task_has_no_images(status: str) -> None:
     detail = detail_of(an_item(status=status, failure={"reason": "OTHER", "code": "505", "message": "no"}))

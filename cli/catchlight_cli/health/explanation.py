@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from catchlight.models import Failure, FailureReason, Image, ImageState, LastAnswer, Model, Task, TaskStatus
+from catchlight.models import Failure, FailureReason, ImageState, LastAnswer, Model, Task, TaskStatus
 from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST
 from catchlight_cli.durations import format_duration, parse_time
 from catchlight_cli.health.archive_log import FailedAttempt
@@ -51,7 +51,8 @@ def _without_queries(task: Task) -> Task:
     conflicts = tuple(
         conflict.model_copy(update={"urls": tuple(map(_path, conflict.urls))}) for conflict in task.conflicts
     )
-    return task.model_copy(update={"images": images, "conflicts": conflicts})
+    skipped = tuple(output.model_copy(update={"url": output.url and _path(output.url)}) for output in task.skipped)
+    return task.model_copy(update={"images": images, "skipped": skipped, "conflicts": conflicts})
 
 
 def _path(url: str) -> str:
@@ -102,7 +103,7 @@ def _history(task: Task) -> Iterator[Event]:
     if task.reported_by and task.status is TaskStatus.TIMED_OUT:
         yield from event(task.reported_at, "polling ended without a result")
     elif task.reported_by:
-        result = _result(task.images, task.failure)
+        result = _result(task)
         yield from event(task.reported_at, f"{task.reported_by} reported {result}")
     yield from event(task.confirmed_at, "the provider confirmed the callback")
     for conflict in task.conflicts:
@@ -116,8 +117,10 @@ def _history(task: Task) -> Iterator[Event]:
     yield from event(task.reconciled_at, "polling or archiving was restarted")
 
 
-def _result(images: tuple[Image, ...], failure: Failure | None) -> str:
-    return _result_of(TaskStatus.FAILED if failure else TaskStatus.SUCCEEDED, len(images), failure)
+def _result(task: Task) -> str:
+    status = TaskStatus.FAILED if task.failure else TaskStatus.SUCCEEDED
+    skipped = "".join(f", {output.media} (skipped)" for output in task.skipped)
+    return _result_of(status, len(task.images), task.failure) + skipped
 
 
 def _result_of(status: TaskStatus, images: int, failure: Failure | None) -> str:
@@ -141,6 +144,8 @@ def _reason(task: Task) -> str:
             return "No callback has arrived, and no poll has found a result."
         case TaskStatus.SUCCEEDED:
             return "The provider has a result, but not all of its images are in the bucket yet."
+        case TaskStatus.INCOMPLETE if task.skipped:
+            return f"The provider returned no image: {', '.join(output.media for output in task.skipped)}."
         case TaskStatus.ARCHIVED:
             return "Every image is in the bucket and validated."
         case _:
@@ -172,6 +177,8 @@ def _next_step(
             answer = task.failure.last_answer if task.failure else None
             remedy = f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
             return f"None is automatic.{remedy} A later report is still applied; {_redrive(task)} restarts polling."
+        case TaskStatus.INCOMPLETE if task.skipped and not task.images:
+            return "None: only images are archived. The item has the URLs of other files in `skipped`."
         case TaskStatus.INCOMPLETE:
             return f"None is automatic. {_redrive(task)} requests fresh URLs and retries the images."
         case TaskStatus.FAILED if task.is_unconfirmed:

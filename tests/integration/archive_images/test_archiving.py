@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from catchlight.models import ImageKind
+from catchlight.models import ImageKind, Media, SkippedOutput
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from functions.archive_images import app
 from tests.image_server import content, picture, status
@@ -97,6 +97,32 @@ def test_several_images_of_one_kind_are_numbered(archiver: Archiver) -> None:
     archiver.succeed(*urls, task="acedata#a2")
     assert archiver.run("acedata#a2") == []
     assert archiver.objects() == {f"images/acedata/a2/result-{n}.png": data for n, data in enumerate(pictures)}
+
+
+def test_outputs_that_are_no_images_are_named_and_not_fetched(archiver: Archiver) -> None:
+    video = SkippedOutput(media=Media.VIDEO, url=archiver.serve("a.mp4", PNG))
+    archiver.succeed(archiver.serve("a", PNG), skipped=(video, SkippedOutput(media=Media.TEXT)))
+
+    assert archiver.run() == []
+
+    item = archiver.item()
+    assert item["status"] == "ARCHIVED"
+    assert item["skipped"] == [{"media": "video", "url": video.url}, {"media": "text"}]
+    assert list(archiver.objects()) == ["images/flux-kontext/task12345/result-0.png"]
+    assert [path for path in archiver.server.requests if "mp4" in str(path)] == []
+
+
+def test_a_task_without_any_image_is_incomplete(archiver: Archiver) -> None:
+    video = SkippedOutput(media=Media.VIDEO, url=archiver.serve("a.mp4", PNG))
+    archiver.succeed(skipped=(video,))
+
+    assert archiver.run() == []
+
+    item = archiver.item()
+    assert (item["status"], item["rank"]) == ("INCOMPLETE", 40)
+    assert "failure" not in item
+    assert archiver.objects() == {}
+    assert list(archiver.server.requests) == []
 
 
 def test_a_batch_of_tasks_is_archived_side_by_side(archiver: Archiver) -> None:

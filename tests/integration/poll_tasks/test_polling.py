@@ -24,6 +24,7 @@ from tests.integration.functions import an_event, metric_lines
 from tests.integration.providers import (
     ACE_PATH,
     FLUX_PATH,
+    MARKET_PATH,
     NANO_PATH,
     RESULT_URL,
     Providers,
@@ -496,7 +497,9 @@ def test_without_dynamodb_the_machine_tries_again(store: Store, providers: Provi
 def test_the_example_input_is_taken(store: Store, providers: Providers) -> None:
     event = an_event("poll_tasks_input.json")
     store.register(*event["tasks"])
-    providers.answers = {FLUX_PATH: succeeded, NANO_PATH: succeeded, ACE_PATH: saying({"items": []})}
+    market = saying(an_event("polls/kie-market/success.json"))
+    providers.answers = {FLUX_PATH: succeeded, NANO_PATH: succeeded, MARKET_PATH: market}
+    providers.answers[ACE_PATH] = saying({"items": []})
 
     answer = app.handler(event, FakeLambdaContext())
 

@@ -76,7 +76,10 @@ def wait_until_done(api: httpx.Client, path: str) -> Any:
 
 @pytest.mark.parametrize("provider_id", PROVIDERS)
 def test_a_submission_ends_in_images(api: httpx.Client, simulator: Simulator, provider_id: str) -> None:
-    body = {"provider": provider_id, "request": {"prompt": f"a lighthouse for {provider_id}"}}
+    request: dict[str, Any] = {"prompt": f"a lighthouse for {provider_id}"}
+    if provider_id == "kie-market":
+        request = {"model": "google/nano-banana", "input": request}
+    body = {"provider": provider_id, "request": request}
     before = len(simulator.tasks)
 
     with ThreadPoolExecutor(4) as pool:

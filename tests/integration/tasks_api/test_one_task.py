@@ -84,6 +84,7 @@ def test_a_pending_task(api: TasksApiHarness) -> None:
         "images": [],
         "request": {"prompt": "a lighthouse"},
         "deliveries": 0,
+        "skipped": [],
         "conflicts": [],
         "idempotencyKey": "order-1",
         "arrivedAt": "2026-11-21T12:00:00.000Z",
@@ -174,6 +175,7 @@ def test_what_was_put_by_hand_is_shown_as_far_as_it_goes(api: TasksApiHarness) -
         "done": False,
         "images": [],
         "deliveries": 0,
+        "skipped": [],
         "conflicts": [],
     }
 

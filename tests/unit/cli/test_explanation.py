@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.models import Failure, FailureReason, Image, LastAnswer, Task, TaskStatus, iso
+from catchlight.models import Failure, FailureReason, Image, LastAnswer, Media, SkippedOutput, Task, TaskStatus, iso
 from catchlight_cli.health.archive_log import FailedAttempt
 from catchlight_cli.health.explanation import ArchiveDeadLetter, Explanation, explain
 from catchlight_cli.health.polling_executions import ExecutionSearch, PollingExecution
@@ -102,6 +102,18 @@ def test_images_that_were_given_up_say_why() -> None:
     why = explained(a_task(TaskStatus.INCOMPLETE, images=images)).reason
 
     assert why == "result image EXPIRED: the server answers 403; result image REJECTED: a page"
+
+
+def test_outputs_that_are_no_images_are_named() -> None:
+    video = SkippedOutput(media=Media.VIDEO, url="https://x.example/1.mp4?signature=secret")
+    task = a_task(TaskStatus.INCOMPLETE, reported_by="poll", reported_at=iso(NOW), skipped=(video,))
+
+    explanation = explained(task)
+
+    assert explanation.reason == "The provider returned no image: video."
+    assert explanation.next_step.startswith("None: only images are archived.")
+    assert "poll reported a result of 0 images, video (skipped)" in [each.description for each in explanation.history]
+    assert "secret" not in explanation.model_dump_json()
 
 
 def test_failed_tries_are_told() -> None:

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from catchlight.errors import ProviderError
-from catchlight.models import Failure, FailureReason, Image, ImageKind, LastAnswer, Reporter, TaskReport, TaskStatus
+from catchlight.models import (
+    Failure,
+    FailureReason,
+    Image,
+    ImageKind,
+    LastAnswer,
+    Reporter,
+    SkippedOutput,
+    TaskReport,
+    TaskStatus,
+)
 
 EVENTS = Path(__file__).parents[3] / "events"
 # A minute or so after the times in recorded NanoBanana answers, years after those in the documents.
@@ -25,6 +35,7 @@ class News:
     failure: Failure | None = None
     answer: LastAnswer = LastAnswer.STILL_RUNNING
     remark: str = ""
+    skipped: tuple[SkippedOutput, ...] = ()
 
     def report(self, provider: str, reported_by: Reporter) -> TaskReport:
         return TaskReport(
@@ -37,6 +48,7 @@ class News:
             failure=self.failure,
             answer=self.answer,
             remark=self.remark,
+            skipped=self.skipped,
         )
 
 
@@ -64,8 +76,8 @@ def result(url: str, expires_at: str) -> Image:
     return Image(kind=ImageKind.RESULT, url=url, expires_at=datetime.fromisoformat(expires_at))
 
 
-def succeeded(task_id: str, *images: Image) -> News:
-    return News(task_id, TaskStatus.SUCCEEDED, images=images)
+def succeeded(task_id: str, *images: Image, skipped: tuple[SkippedOutput, ...] = ()) -> News:
+    return News(task_id, TaskStatus.SUCCEEDED, images=images, skipped=skipped)
 
 
 def failed(task_id: str, reason: FailureReason, code: str | None, message: str) -> News:

@@ -1,6 +1,6 @@
 """Lists the expected result of every file under events/callbacks/."""
 
-from catchlight.models import FailureReason
+from catchlight.models import FailureReason, Image, Media, SkippedOutput
 from tests.unit.providers.cases import News, Refused, failed, origin, pending, result, succeeded
 
 ORIGIN = origin("https://example.com/original.jpg", "2026-01-06T00:30:00Z")
@@ -84,6 +84,59 @@ NANOBANANA: dict[str, News | Refused] = {
     "record_unknown_flag": Refused("data.successFlag: Input should be 0, 1, 2 or 3"),
 }
 
+# The documented callbacks are of 2025; the others were completed 64 s before they were received, at 00:17:04.
+MARKET_URL = "https://tempfile.aiquickdraw.com/p/558a0e58d58a6cb69e5c6a55170398da_1_1786413281_4092.jpg"
+MARKET_VIDEO = SkippedOutput(media=Media.VIDEO, url="https://tempfile.aiquickdraw.com/seedance/1767658624_ab12cd.mp4")
+MARKET_TEXT = SkippedOutput(media=Media.TEXT)
+MARKET_END = "2026-01-07T00:17:04Z"
+MARKET_SUCCESS = succeeded("task12345", result(MARKET_URL, MARKET_END))
+MARKET_FAILED = "Playground task failed."
+
+
+def _market_images(*paths: str) -> tuple[Image, ...]:
+    return tuple(result(f"https://tempfile.aiquickdraw.com/{path}", MARKET_END) for path in paths)
+
+
+KIE_MARKET: dict[str, News | Refused] = {
+    "success": succeeded("e989621f54392584b05867f87b160672", result(MARKET_URL, "2025-08-20T10:34:04Z")),
+    "success_input_as_string": MARKET_SUCCESS,
+    "success_several_images": succeeded("task12345", *_market_images(*(f"p/grid_{index}.png" for index in range(4)))),
+    "success_result_as_object": MARKET_SUCCESS,
+    "success_result_as_url": MARKET_SUCCESS,
+    "success_result_twice_encoded": MARKET_SUCCESS,
+    "success_unknown_field": MARKET_SUCCESS,
+    "success_with_video": succeeded(
+        "task12345", *_market_images("seedance/first.png", "seedance/last.png"), skipped=(MARKET_VIDEO,)
+    ),
+    "success_image_and_video": succeeded("task12345", result(MARKET_URL, MARKET_END), skipped=(MARKET_VIDEO,)),
+    # No failure: the service has generated what was requested, and charged for it.
+    "video": succeeded("task12345", skipped=(MARKET_VIDEO,)),
+    "text": succeeded("task12345", skipped=(MARKET_TEXT,)),
+    "text_in_urls": succeeded("task12345", skipped=(MARKET_TEXT,)),
+    "record_with_flux_fields": MARKET_SUCCESS,
+    "state_missing": MARKET_SUCCESS,
+    "progress": pending("task12345"),
+    "failure": failed("bd3a37c523149e4adf45a3ddb5faf1a8", FailureReason.INTERNAL, "500", "Internal server error"),
+    "failure_result_null": failed(
+        "bd3a37c523149e4adf45a3ddb5faf1a8", FailureReason.INTERNAL, "500", "Internal server error"
+    ),
+    "failure_word": failed(
+        "task12345", FailureReason.GENERATION_FAILED, "GENERATION_FAILED", "The model could not generate the image"
+    ),
+    "failure_content_policy": failed("task12345", FailureReason.CONTENT_POLICY, "400", POLICY),
+    "failure_sensitive": failed(
+        "task12345", FailureReason.CONTENT_POLICY, "sensitive_content", "The input was flagged as sensitive"
+    ),
+    "failure_other_code": failed("task12345", FailureReason.OTHER, "422", "The image could not be read"),
+    "failure_without_code": failed("task12345", FailureReason.GENERATION_FAILED, "501", MARKET_FAILED),
+    "failure_data_null": failed("task12345", FailureReason.GENERATION_FAILED, "501", MARKET_FAILED),
+    "failure_code_200": failed("task12345", FailureReason.INTERNAL, "500", "Internal server error"),
+    "result_cut": Refused("data.resultJson: should be JSON, but is cut off or malformed"),
+    "result_empty": Refused("data: success without a result"),
+    "state_and_code_unknown": Refused("data: state: should be waiting, queuing, generating, success, fail"),
+    "submission_answer": Refused("data: success without a result"),
+}
+
 ACEDATA_ID = "2db0168c-2373-4367-8d9a-9dc778802e8a"
 ACEDATA_IMAGE = result(
     "https://sf-maas-uat-prod.oss-cn-shanghai.aliyuncs.com/outputs/57d9ff7c-5a00-409e-9dcc-90f35b38d16e_0.png",
@@ -127,6 +180,11 @@ ACEDATA: dict[str, News | Refused] = {
 # By path under events/.
 CALLBACKS: dict[str, News | Refused] = {
     f"callbacks/{provider}/{name}.json": expected
-    for provider, table in (("flux-kontext", FLUX_KONTEXT), ("nanobanana", NANOBANANA), ("acedata", ACEDATA))
+    for provider, table in (
+        ("flux-kontext", FLUX_KONTEXT),
+        ("nanobanana", NANOBANANA),
+        ("kie-market", KIE_MARKET),
+        ("acedata", ACEDATA),
+    )
     for name, expected in table.items()
 }

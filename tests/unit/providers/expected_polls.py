@@ -8,7 +8,7 @@ from catchlight.errors import (
     RequestRefusedError,
     UnreadableAnswerError,
 )
-from catchlight.models import FailureReason, LastAnswer
+from catchlight.models import FailureReason, LastAnswer, Media, SkippedOutput
 from tests.unit.providers.cases import News, Poll, failed, origin, pending, result, succeeded
 
 NOT_FOUND = LastAnswer.NOT_FOUND
@@ -128,6 +128,55 @@ NANOBANANA: dict[str, Poll] = {
     "generate_failed": _about_task12345(failed("task12345", FailureReason.GENERATION_FAILED, "501", FAILED)),
 }
 
+MARKET_ID = "2aeff425a5f21580d2f225c4129e63ab"
+MARKET_END = "2026-01-07T00:17:04Z"
+
+
+def _market_success(*paths: str, skipped: tuple[SkippedOutput, ...] = ()) -> News:
+    images = (result(f"https://tempfile.aiquickdraw.com/{path}", MARKET_END) for path in paths)
+    return succeeded(MARKET_ID, *images, skipped=skipped)
+
+
+MARKET_RESULT = "p/558a0e58d58a6cb69e5c6a55170398da_1_1786413281_4092.jpg"
+MARKET_VIDEO = SkippedOutput(media=Media.VIDEO, url="https://tempfile.aiquickdraw.com/seedance/1767658624_ab12cd.mp4")
+
+KIE_MARKET: dict[str, News | tuple[type[ProviderError], str]] = {
+    "waiting": pending(MARKET_ID),
+    "queuing": pending(MARKET_ID),
+    "generating": pending(MARKET_ID),
+    "progress": pending(MARKET_ID),
+    "success": _market_success("na2/1767658624526_gq6m8x.jpg"),
+    "success_several_images": _market_success(*(f"wan27-image-alibaba/{index}.png" for index in range(12))),
+    "success_video": _market_success(skipped=(MARKET_VIDEO,)),
+    "success_text": _market_success(skipped=(SkippedOutput(media=Media.TEXT),)),
+    # The same URL in `resultJson` and in `response` is one image.
+    "success_flux_fields": _market_success(MARKET_RESULT),
+    "success_flux_fields_only": _market_success(MARKET_RESULT),
+    "running_flux_fields": pending(MARKET_ID),
+    "fail": failed(MARKET_ID, FailureReason.INTERNAL, "500", "Internal server error"),
+    "fail_flux_fields": failed(MARKET_ID, FailureReason.GENERATION_FAILED, "501", FAILED),
+    "unknown_422": pending(MARKET_ID, NOT_FOUND),
+    "unknown_404": pending(MARKET_ID, NOT_FOUND),
+    "task_id_missing": (
+        ProviderUnavailableError,
+        'kie-market answered 400: the request failed, and says "taskId parameter is required"',
+    ),
+    "unauthorized": (
+        ProviderRefusedError,
+        'kie-market answered 401: the API key is missing or wrong, and says "You do not have access permissions"',
+    ),
+    "key_limit": (
+        ProviderRefusedError,
+        'kie-market answered 433: the key has reached its own limit, and says "The sub-key has reached its limit"',
+    ),
+    "maintenance": (ProviderBusyError, 'kie-market answered 455: maintenance, and says "Service Unavailable"'),
+    "timeout": (ProviderUnavailableError, 'kie-market answered 408: the request failed, and says "Upstream timeout"'),
+    "another_task": (UnreadableAnswerError, "kie-market answered with another task's record"),
+    "result_cut": (UnreadableAnswerError, "data.resultJson: should be JSON, but is cut off or malformed"),
+    "result_empty": (UnreadableAnswerError, "data: success without a result"),
+    "state_unknown": (UnreadableAnswerError, "data: state: should be waiting, queuing, generating, success, fail"),
+}
+
 CAT = "2db0168c-2373-4367-8d9a-9dc778802e8a"
 OTHER_CAT = "72bdd69d-290d-4710-a6d4-60c78968865a"
 CAT_URL = "https://sf-maas-uat-prod.oss-cn-shanghai.aliyuncs.com/outputs/57d9ff7c-5a00-409e-9dcc-90f35b38d16e_0.png"
@@ -205,6 +254,13 @@ POLLS: dict[str, Poll] = {
     for provider, table in (
         ("flux-kontext", {name: _about_task12345(expected) for name, expected in FLUX_KONTEXT.items()}),
         ("nanobanana", NANOBANANA),
+        (
+            "kie-market",
+            {
+                name: Poll((MARKET_ID,), [expected] if isinstance(expected, News) else expected)
+                for name, expected in KIE_MARKET.items()
+            },
+        ),
         ("acedata", ACEDATA),
     )
     for name, poll in table.items()

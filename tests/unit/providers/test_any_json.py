@@ -29,6 +29,7 @@ SCALARS = (
 NAMES = [
     *("code", "msg", "data", "info", "taskId", "task_id", "id", "originImageUrl", "resultImageUrl"),
     *("successFlag", "response", "errorCode", "errorMessage", "completeTime"),
+    *("state", "resultJson", "resultUrls", "resultObject", "failCode", "param", "input"),
     *("success", "error", "message", "items", "image_url", "finished_at"),
 ]
 

@@ -33,6 +33,15 @@ FACTS: dict[str, dict[str, Any]] = {
         "max_concurrent_polls": 100,
         "callback_url_field": "callBackUrl",
     },
+    "kie-market": {
+        "base_url": "https://api.kie.ai",
+        "submit_paths": {"createTask": "/api/v1/jobs/createTask"},
+        "image_hosts": KIE_HOSTS,
+        "url_lifetimes": {ImageKind.RESULT: timedelta(hours=24)},
+        "poll_batch_size": 1,
+        "max_concurrent_polls": 100,
+        "callback_url_field": "callBackUrl",
+    },
     "acedata": {
         "base_url": "https://api.acedata.cloud",
         "submit_paths": {"images": "/flux/images"},
@@ -67,6 +76,7 @@ def test_these_are_all_providers_under_their_own_names() -> None:
     [
         ("flux-kontext", "/api/v1/flux/kontext/record-info"),
         ("nanobanana", "/api/v1/nanobanana/record-info"),
+        ("kie-market", "/api/v1/jobs/recordInfo"),
     ],
 )
 def test_a_record_is_asked_for_by_its_task_id(provider_id: str, path: str) -> None:

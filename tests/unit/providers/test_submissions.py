@@ -22,6 +22,11 @@ COMPLETED = {"code": 200, "msg": "success", "data": {"taskId": "task12345"}}
 
 KIE: dict[str, tuple[int, Any, type[ProviderError] | str]] = {
     "documented": (200, COMPLETED, "task12345"),
+    "with a record id": (
+        200,
+        {"code": 200, "message": "success", "data": {"taskId": "task12345", "recordId": "task12345"}},
+        "task12345",
+    ),
     "code as string": (200, {**COMPLETED, "code": "200"}, "task12345"),
     "id as task_id": (200, {"code": 200, "data": {"task_id": "task12345"}}, "task12345"),
     "id beside data": (200, {"code": 200, "taskId": "task12345", "data": None}, "task12345"),
@@ -40,6 +45,7 @@ KIE: dict[str, tuple[int, Any, type[ProviderError] | str]] = {
     "disabled": (200, {"code": 505}, ProviderRefusedError),
     "rate limit": (200, {"code": 429}, ProviderBusyError),
     "rate limit, by HTTP": (429, None, ProviderBusyError),
+    "limit of the key": (200, {"code": 433}, ProviderRefusedError),
     "maintenance": (200, {"code": 455}, ProviderBusyError),
     "server error": (200, {"code": 500, "msg": "Server Error"}, ProviderUnavailableError),
     "generation failed": (200, {"code": 501}, ProviderUnavailableError),
@@ -76,7 +82,7 @@ ACEDATA: dict[str, tuple[int, Any, type[ProviderError] | str]] = {
 CASES = [
     *[
         pytest.param(id_, *case, id=f"{id_}: {name}")
-        for id_ in ("flux-kontext", "nanobanana")
+        for id_ in ("flux-kontext", "nanobanana", "kie-market")
         for name, case in KIE.items()
     ],
     *[pytest.param("acedata", *case, id=f"acedata: {name}") for name, case in ACEDATA.items()],

@@ -22,6 +22,11 @@ MOUNTAIN = GenerationRequest(prompt="A serene mountain landscape", size="16:9")
         ("polls/flux-kontext/success.json", [MOUNTAIN]),
         ("polls/flux-kontext/content_policy.json", [MOUNTAIN]),
         ("polls/flux-kontext/unknown_422.json", [None]),
+        ("polls/kie-market/success.json", [GenerationRequest(prompt=CAT.prompt, model="nano-banana-2", size="1:1")]),
+        (
+            "polls/kie-market/success_flux_fields_only.json",
+            [GenerationRequest(prompt=CAT.prompt, model="seedream/5-lite-text-to-image", size="1:1")],
+        ),
         ("polls/acedata/success.json", [CAT]),
         ("polls/acedata/failed.json", [CAT.model_copy(update={"seeds": None})]),
         ("polls/acedata/unknown.json", [None]),
@@ -44,6 +49,14 @@ def test_a_record_tells_what_was_asked(path: str, expected: list[GenerationReque
         ("callbacks/flux-kontext/success.json", None),
         ("callbacks/nanobanana/success.json", None),
         (
+            "callbacks/kie-market/success.json",
+            GenerationRequest(prompt=CAT.prompt, model="nano-banana-pro", size="1:1"),
+        ),
+        (
+            "callbacks/kie-market/success_input_as_string.json",
+            GenerationRequest(prompt=CAT.prompt, model="seedream/5-lite-text-to-image", size="1:1"),
+        ),
+        (
             "callbacks/acedata/success_several_images.json",
             GenerationRequest(prompt="a white siamese cat", seeds=(281520112, 281520113, 281520114)),
         ),
@@ -62,6 +75,9 @@ def test_a_callback_tells_it_where_the_provider_says_it(path: str, expected: Gen
         ({"prompt": "p", "model": "flux-kontext-pro"}, GenerationRequest(prompt="p", model="flux-kontext-pro")),
         ('{"prompt": "p", "image_size": "1:1"}', GenerationRequest(prompt="p", size="1:1")),
         ({"seed": "17"}, GenerationRequest(seeds=(17,))),
+        ({"input": {"prompt": "p", "seed": 17}}, GenerationRequest(prompt="p", seeds=(17,))),
+        ('{"model": "m", "input": "{\\"prompt\\": \\"p\\"}"}', GenerationRequest(prompt="p", model="m")),
+        ({"prompt": "p", "input": "{"}, GenerationRequest(prompt="p")),
         ({"prompt": "x" * 9000}, GenerationRequest(prompt="x" * MAX_PROMPT_LENGTH)),
         ({"prompt": "half a pair: \ud800"}, GenerationRequest(prompt="half a pair: ?")),
         ({"prompt": ["no text"], "seed": True, "size": 7, "model": {}}, None),

@@ -12,12 +12,14 @@ from PIL import Image
 from catchlight.models import TaskReport, TaskStatus
 from catchlight.providers import PROVIDERS
 from local.simulator import SCENARIOS, Simulator, UnknownScenarioError
+from local.simulator.services import BASE_PATHS
 from tests.unit.simulator.conftest import Receiver, client_of, wait_for
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 SUBMISSIONS = {
     "flux-kontext": ("/kie/api/v1/flux/kontext/generate", "callBackUrl"),
     "nanobanana": ("/nanobanana/api/v1/nanobanana/generate", "callBackUrl"),
+    "kie-market": ("/kie-market/api/v1/jobs/createTask", "callBackUrl"),
     "acedata": ("/acedata/flux/images", "callback_url"),
 }
 BEHAVIOURS = [(provider, scenario.name) for scenario in SCENARIOS.values() for provider in scenario.providers]
@@ -26,8 +28,9 @@ BEHAVIOURS = [(provider, scenario.name) for scenario in SCENARIOS.values() for p
 def poll(client: httpx.Client, provider: str, task_id: str) -> TaskReport:
     """Polls and parses the response as the poller does."""
     request = PROVIDERS[provider].poll_request([task_id])
-    base = {"flux-kontext": "/kie", "nanobanana": "/nanobanana", "acedata": "/acedata"}[provider]
-    answer = client.request(request.method, base + request.path, params=dict(request.params), json=request.json)
+    answer = client.request(
+        request.method, BASE_PATHS[provider] + request.path, params=dict(request.params), json=request.json
+    )
     return PROVIDERS[provider].parse_poll(request, answer.status_code, answer.json(), received_at=NOW)[0]
 
 
@@ -53,12 +56,16 @@ def test_callbacks_and_polls_of_every_scenario_are_read_by_the_real_providers(
         assert (told.task_id, told.status) == (task.task_id, expected)
         assert [image.url for image in told.images] == [image.url for image in task.images]
         assert [image.url for image in polled.images] == [image.url for image in told.images]
+        assert polled.skipped == told.skipped
+        assert [output.url for output in told.skipped] == [*task.videos]
 
 
 @pytest.mark.parametrize("provider", SUBMISSIONS)
 def test_a_slow_task_is_running_for_two_polls_and_then_calls_back(provider: str, receiver: Receiver) -> None:
     path, callback_key = SUBMISSIONS[provider]
     body = {"prompt": "a white cat", callback_key: receiver.url, "count": 1}
+    if provider == "kie-market":
+        body = {"model": "google/nano-banana", "input": {"prompt": "a white cat"}, callback_key: receiver.url}
     # In real time, so that only the polls end it.
     with Simulator() as simulator, client_of(simulator) as client:
         answer = client.post(path, json=body, headers={"X-Simulate": "slow"}).json()
@@ -198,6 +205,8 @@ def test_unknown_tasks_are_answered_as_each_service_does(client: httpx.Client) -
     assert (flux.status_code, flux.json()) == (200, {"code": 422, "msg": "Record does not exist", "data": None})
     nanobanana = client.get("/nanobanana/api/v1/nanobanana/record-info?taskId=nobody").json()
     assert nanobanana == {"code": 200, "msg": "success", "data": None}
+    market = client.get("/kie-market/api/v1/jobs/recordInfo?taskId=nobody").json()
+    assert market == {"code": 422, "msg": "recordInfo is null", "data": None}
     assert client.post("/acedata/flux/tasks", json={"id": "nobody", "action": "retrieve"}).json() == {}
 
 

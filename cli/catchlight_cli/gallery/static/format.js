@@ -138,5 +138,6 @@ export function failureReason(failure) {
 export function reason(task) {
   if (task.failure) return failureReason(task.failure);
   const missing = (task.images ?? []).find((image) => image.reason);
-  return missing ? missing.reason : "";
+  if (missing) return missing.reason;
+  return task.skipped?.length && !task.images?.length ? `No image: ${task.skipped.map(({ media }) => media).join(", ")}` : "";
 }

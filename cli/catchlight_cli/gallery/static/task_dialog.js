@@ -86,6 +86,7 @@ export class TaskDialog {
       ...failureSection(task),
       section("History", history(task)),
       ...images.map((image) => section(`Image ${image.name}`, imageMetadata(task, image))),
+      ...skippedSection(task),
       ...conflictSection(task),
     );
     if (hadFocus) this.#keepFocus();
@@ -257,6 +258,13 @@ function imageMetadata(task, image) {
     ]),
     isArchived ? element("p", { class: "image-links" }, open, save) : null,
   ];
+}
+
+/** Lists the outputs that are no images. */
+function skippedSection(task) {
+  if (!task.skipped?.length) return [];
+  const entries = task.skipped.map(({ media, url }) => element("li", {}, `${format.sentence(media)} `, url ? element("code", {}, isolated(url)) : ""));
+  return [section("Other outputs, not archived", element("ul", {}, entries))];
 }
 
 function conflictSection(task) {

@@ -20,6 +20,7 @@ from catchlight.models import (
     Failure,
     ImageKind,
     ImageState,
+    Media,
     Model,
     Quarantined,
     Reporter,
@@ -125,6 +126,10 @@ class TaskEvent(Model):
         tuple[Annotated[ArchivedImage | MissingImage, Field(discriminator="state")], ...],
         Field(description="Of ARCHIVED, where all are in the bucket, and INCOMPLETE. Empty otherwise."),
     ]
+    skipped: Annotated[
+        tuple[Media, ...] | None,
+        Field(description="Outputs that are no images. A task that has no other outputs is INCOMPLETE."),
+    ] = None
 
     @classmethod
     def of(cls, item: Mapping[str, Any], *, written_at: datetime) -> Self:
@@ -146,6 +151,7 @@ class TaskEvent(Model):
                 | {"provider": provider, "task_id": task_id}
                 | {"failure": task.failure if task.status in WITH_FAILURE else None}
                 | {"images": list(_settled(task)) if task.status in WITH_IMAGES else []}
+                | {"skipped": [output.media for output in task.skipped] or None}
             )
         except ValidationError as exc:
             problems = (f"{'.'.join(map(str, error['loc'])) or 'task'}: {error['msg']}" for error in exc.errors())

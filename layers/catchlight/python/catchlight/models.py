@@ -76,6 +76,15 @@ class ImageState(StrEnum):
     REJECTED = "REJECTED"
 
 
+class Media(StrEnum):
+    """The kinds of output other than images."""
+
+    VIDEO = "video"
+    AUDIO = "audio"
+    TEXT = "text"
+    OTHER = "other"  # for example a 3D model or an archive
+
+
 class FailureReason(StrEnum):
     """The reason why a task has no images."""
 
@@ -147,6 +156,13 @@ class Image(Model):
     quarantine: Quarantined | None = None  # what its URL returned instead of an image that can be archived
 
 
+class SkippedOutput(Model):
+    """An output of a task that is no image and therefore not copied into the bucket: an element of `skipped`."""
+
+    media: Media
+    url: Annotated[str, StringConstraints(max_length=MAX_URL_LENGTH)] | None = None  # None: the output is no file
+
+
 class GenerationRequest(Model):
     """The parameters of the request for images, as far as the provider reports them.
 
@@ -201,6 +217,7 @@ class TaskReport(Model):
     reported_by: Reporter
     reported_at: datetime
     images: Annotated[tuple[Image, ...], Field(max_length=MAX_IMAGES_PER_TASK)] = ()
+    skipped: Annotated[tuple[SkippedOutput, ...], Field(max_length=MAX_IMAGES_PER_TASK)] = ()
     failure: Failure | None = None
     request: GenerationRequest | None = None
     answer: LastAnswer = LastAnswer.STILL_RUNNING  # of PENDING: why there is no result
@@ -213,8 +230,8 @@ class TaskReport(Model):
 
     @model_validator(mode="after")
     def _status_agrees_with_content(self) -> Self:
-        if (self.status is TaskStatus.SUCCEEDED) != bool(self.images):
-            raise ValueError("images belong to a success, and a success has images")
+        if (self.status is TaskStatus.SUCCEEDED) != bool(self.images or self.skipped):
+            raise ValueError("outputs belong to a success, and a success has outputs")
         if (self.status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT)) != (self.failure is not None):
             raise ValueError("a failure belongs to FAILED or TIMED_OUT, and those have one")
         return self
@@ -230,6 +247,7 @@ class Task(Model):
     status: TaskStatus
     rank: int = 0
     images: tuple[Image, ...] = ()
+    skipped: tuple[SkippedOutput, ...] = ()
     failure: Failure | None = None
     request: GenerationRequest | None = None
     reported_by: Reporter | None = None
@@ -283,11 +301,12 @@ class Task(Model):
                 return False
 
     def is_confirmed_by(self, answer: TaskReport) -> bool:
-        """Decides whether a provider's answer has exactly the same result: the same URLs, or the same reason."""
+        """Decides whether a provider's answer has exactly the same result: the same outputs, or the same reason."""
         if answer.status is not self.status:
             return False
         urls, answered = ([(image.kind, image.url) for image in images] for images in (self.images, answer.images))
-        return urls == answered and _reason(self.failure) == _reason(answer.failure)
+        is_same_outcome = _reason(self.failure) == _reason(answer.failure)
+        return urls == answered and self.skipped == answer.skipped and is_same_outcome
 
     def is_contradicted_by(self, answer: TaskReport) -> bool:
         """Decides whether a provider's answer shows that this task's result is false.

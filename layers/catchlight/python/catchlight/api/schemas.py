@@ -26,6 +26,7 @@ from catchlight.models import (
     ImageKind,
     ImageState,
     LastAnswer,
+    Media,
     Reporter,
     TaskId,
     TaskStatus,
@@ -269,6 +270,13 @@ class ImageResponse(ResponseModel):
     ] = None
 
 
+class SkippedResponse(ResponseModel):
+    """An output that is no image. It is not copied into the bucket."""
+
+    media: Media
+    url: Annotated[str | None, Field(description="Where the provider has it. Missing if it is a text.")] = None
+
+
 class FailureResponse(ResponseModel):
     """Why a task has no images: a reason that all providers share, with the provider's own code and message."""
 
@@ -299,6 +307,12 @@ class TaskResponse(ResponseModel):
     status: TaskStatus
     done: Annotated[bool, Field(description="ARCHIVED, INCOMPLETE, FAILED or TIMED_OUT: waiting longer is in vain.")]
     images: tuple[ImageResponse, ...] = ()
+    skipped: Annotated[
+        tuple[SkippedResponse, ...],
+        Field(
+            description="Outputs that are no images, such as videos. A task that has no other outputs is INCOMPLETE."
+        ),
+    ] = ()
     failure: FailureResponse | None = None
     request: Annotated[
         dict[str, Any] | None,

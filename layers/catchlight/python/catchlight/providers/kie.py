@@ -85,6 +85,7 @@ REQUEST_ERRORS: dict[int, tuple[type[ProviderError], str]] = {
     401: (ProviderRefusedError, "the API key is missing or wrong"),
     NO_CREDITS: (ProviderRefusedError, "the account has no credits"),
     403: (ProviderRefusedError, "access is denied"),
+    433: (ProviderRefusedError, "the key has reached its own limit"),
     505: (ProviderRefusedError, "the feature is disabled"),
     429: (ProviderBusyError, "the rate limit is reached"),
     455: (ProviderBusyError, "maintenance"),
@@ -253,13 +254,15 @@ class KieProvider:
             InvalidCallbackError: the body does not have the documented format.
         """
         task_id = find_task_id(body)
+        result = self._result_of_callback(body)
+        return report(self, task_id, result, reported_by=Reporter.CALLBACK, received_at=received_at)
+
+    def _result_of_callback(self, body: Mapping[str, Any]) -> ProviderResult:
         data = body.get("data")
         if isinstance(data, Mapping) and data.get("successFlag") is not None:
             # The envelope's code is 200 even if the task failed.
-            result = read(Record, data, at="data", error=InvalidCallbackError).result()
-        else:
-            result = read(Callback, body, error=InvalidCallbackError).result()
-        return report(self, task_id, result, reported_by=Reporter.CALLBACK, received_at=received_at)
+            return read(Record, data, at="data", error=InvalidCallbackError).result()
+        return read(Callback, body, error=InvalidCallbackError).result()
 
     def verify_callback(self, callback: TaskReport, headers: Mapping[str, str], keys: Iterable[str]) -> None:
         """Checks the signature of a parsed callback; see `verify_signature`.
@@ -334,12 +337,14 @@ class KieProvider:
         if isinstance(data, Mapping) and not data.get("errorMessage") and integer_or_none(body.get("code")) != OK:
             data = {**data, "errorMessage": body.get("msg")}  # documented: the error message if the code is not 200
         try:
-            record = read(Record, data, at="data", error=UnreadableAnswerError)
+            return self._result_of_data(data)
         except UnreadableAnswerError:
             if is_required:
                 raise
             return UNKNOWN_TASK
-        return record.result()
+
+    def _result_of_data(self, data: Any) -> ProviderResult:
+        return read(Record, data, at="data", error=UnreadableAnswerError).result()
 
     def _request_error(self, code: int | None, message: Any = None) -> ProviderError:
         if code is None:

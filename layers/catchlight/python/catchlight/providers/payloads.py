@@ -22,6 +22,7 @@ from catchlight.models import (
     ImageKind,
     LastAnswer,
     Reporter,
+    SkippedOutput,
     TaskReport,
     TaskStatus,
 )
@@ -136,7 +137,12 @@ def _integer(value: Any) -> int:
     return integer
 
 
-def _url(value: Any) -> str | None:
+def parse_url(value: Any) -> str | None:
+    """Returns an image's URL; None if the value says that there is none.
+
+    Raises:
+        ValueError: the value is no URL, or cannot be stored or requested.
+    """
     if value is None:
         return None
     if not isinstance(value, str):
@@ -208,7 +214,7 @@ Code = Annotated[str | None, BeforeValidator(_code)]
 Message = Annotated[str, BeforeValidator(_message)]
 # An image's URL; None for `null`, "" and the string "null". Only the syntax is checked: the URL policy decides at the
 # download whether the host is allowed.
-Url = Annotated[str | None, BeforeValidator(_url)]
+Url = Annotated[str | None, BeforeValidator(parse_url)]
 # A time; None if it is malformed. A time never determines a task's status.
 Time = Annotated[datetime | None, BeforeValidator(time_or_none)]
 
@@ -270,17 +276,14 @@ def submitted_task_id(provider_id: str, body: Any) -> str:
 def generation_request(reported: Any, *, seeds: Iterable[Any] = ()) -> GenerationRequest | None:
     """Parses the request's parameters that a provider reports, as an object or as JSON text; None if there are none.
 
-    Malformed values are omitted, so that they never make a task fail.
+    kie.ai's Market has most parameters one level deeper, in `input`. Malformed values are omitted, so that they never
+    make a task fail.
     """
-    if isinstance(reported, str | bytes):
-        try:
-            reported = json.loads(reported)
-        except (ValueError, RecursionError):
-            reported = None
-    values = reported if isinstance(reported, Mapping) else {}
+    values = _parameters(reported)
+    values = {**_parameters(values.get("input")), **values}
     # The images' own seeds if reported: the requested seed applies to one image only.
     known_seeds = tuple(_integers(seeds)) or tuple(_integers((values.get("seed"),)))
-    sizes = (_text(values.get(name)) for name in ("size", "image_size", "aspectRatio"))
+    sizes = (_text(values.get(name)) for name in ("size", "image_size", "aspectRatio", "aspect_ratio"))
     request = GenerationRequest(
         prompt=_text(values.get("prompt"), MAX_PROMPT_LENGTH),
         model=_text(values.get("model")),
@@ -288,6 +291,15 @@ def generation_request(reported: Any, *, seeds: Iterable[Any] = ()) -> Generatio
         seeds=known_seeds or None,
     )
     return request if request != GenerationRequest() else None
+
+
+def _parameters(reported: Any) -> Mapping[str, Any]:
+    if isinstance(reported, str | bytes):
+        try:
+            reported = json.loads(reported)
+        except (ValueError, RecursionError):
+            return {}
+    return reported if isinstance(reported, Mapping) else {}
 
 
 def _integers(values: Iterable[Any]) -> Iterator[int]:
@@ -304,9 +316,10 @@ def _text(value: Any, max_length: int = MAX_CODE_LENGTH) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ProviderResult:
-    """The result of a task in a provider's answer: images, a failure, or neither while the task is running."""
+    """The result of a task in a provider's answer: outputs, a failure, or neither while the task is running."""
 
     images: tuple[tuple[ImageKind, str], ...] = ()
+    skipped: tuple[SkippedOutput, ...] = ()
     failure: Failure | None = None
     completed_at: datetime | None = None
     request: GenerationRequest | None = None
@@ -341,6 +354,7 @@ def report(
         images=tuple(
             Image(kind=kind, url=url, expires_at=ready_at + provider.url_lifetimes[kind]) for kind, url in result.images
         ),
+        skipped=result.skipped,
         failure=result.failure,
         request=result.request,
         answer=result.answer,
@@ -351,4 +365,4 @@ def report(
 def _status(result: ProviderResult) -> TaskStatus:
     if result.failure:
         return TaskStatus.FAILED
-    return TaskStatus.SUCCEEDED if result.images else TaskStatus.PENDING
+    return TaskStatus.SUCCEEDED if result.images or result.skipped else TaskStatus.PENDING

@@ -136,6 +136,8 @@ def _step_for(task: Task | None) -> tuple[Step, str]:
     match task.status:
         case TaskStatus.SUCCEEDED:
             return Step.ARCHIVE, ""
+        case TaskStatus.INCOMPLETE if task.skipped and not task.images:
+            return Step.NOTHING, "the provider returned no image"
         case TaskStatus.INCOMPLETE:
             return Step.REOPEN, ""
         case TaskStatus.TIMED_OUT:

@@ -71,6 +71,8 @@ class Confirmations:
             update.remove("reportedAt")
         if not answer.images:
             update.remove("images")
+        if not answer.skipped:
+            update.remove("skipped")
         if task.is_contradicted_by(answer) and len(task.conflicts) < MAX_CONFLICTS:
             update.append("conflicts", document(evidence_of(task)))
         written = self._table.update(

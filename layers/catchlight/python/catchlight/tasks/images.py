@@ -30,14 +30,14 @@ class TaskImages:
 
         `known_request` has the request's parameters that the item contained before the provider was asked; missing ones
         are added. Returns the updated task: ARCHIVED or INCOMPLETE if no image is pending, else with an unchanged
-        status.
+        status. A task without images, whose outputs were all skipped, is INCOMPLETE.
         """
         all_images = tuple(images.get(index, image) for index, image in enumerate(task.images))
         states = {image.state for image in all_images}
         if ImageState.PENDING in states:
             status = task.status
         else:
-            status = TaskStatus.ARCHIVED if states <= {ImageState.ARCHIVED} else TaskStatus.INCOMPLETE
+            status = TaskStatus.ARCHIVED if states == {ImageState.ARCHIVED} else TaskStatus.INCOMPLETE
         is_final = status.rank > TaskStatus.SUCCEEDED.rank
         update = UpdateExpression()
         _set_images(update, images)

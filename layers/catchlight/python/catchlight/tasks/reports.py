@@ -115,6 +115,8 @@ def update_by_report(report: TaskReport, known_request: GenerationRequest | None
     complete_request(update, report.request, known_request)
     if report.images:
         update.set("images", [document(image) for image in report.images])
+    if report.skipped:
+        update.set("skipped", [document(output) for output in report.skipped])
     if report.failure:
         update.set("failure", document(report.failure))
     else:

@@ -1,0 +1,247 @@
+"""The provider `kie-market`: kie.ai's Market API, one pair of endpoints for the models of many vendors.
+
+A callback and a poll's answer have the same record in `data`. Some models generate videos, audio or text, also in the
+same list as images: these outputs are reported as skipped.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import PlainValidator, model_validator
+from pydantic_core import from_json
+
+from catchlight.errors import InvalidCallbackError, UnreadableAnswerError
+from catchlight.models import MAX_IMAGES_PER_TASK, Failure, FailureReason, ImageKind, Media, SkippedOutput
+from catchlight.providers.kie import FAILURE_REASONS, KIE_IMAGE_HOSTS, OK, KieModel, KieProvider, SuccessFlag
+from catchlight.providers.payloads import (
+    STILL_RUNNING,
+    Code,
+    Message,
+    ProviderResult,
+    Time,
+    generation_request,
+    integer_or_none,
+    parse_url,
+    read,
+)
+
+# Documented and recorded results are JSON in a string. Accepts one more level, as `param` has it.
+MAX_JSON_LEVELS = 2
+
+# The fields of a result, in the order in which their outputs are numbered. `resultUrls` is in all documented results;
+# models of some vendors add the same video with a watermark, or its first and last frame, which are images.
+OUTPUT_FIELDS = ("resultUrls", "resultImageUrl", "resultWaterMarkUrls", "firstFrameUrl", "lastFrameUrl")
+# The result of models that generate text.
+TEXT_FIELD = "resultObject"
+
+# The media of outputs by the extension of their URL. Every other output is treated as an image: extensions of images
+# were seen to be wrong or missing, and the archiver decides by the bytes.
+MEDIA_BY_EXTENSION = {
+    **dict.fromkeys(("mp4", "mov", "webm", "mkv", "avi", "m4v", "mpg", "mpeg", "m3u8"), Media.VIDEO),
+    **dict.fromkeys(("mp3", "wav", "m4a", "aac", "flac", "ogg", "opus"), Media.AUDIO),
+    **dict.fromkeys(("txt", "json", "srt", "vtt", "md", "csv"), Media.TEXT),
+    **dict.fromkeys(("zip", "glb", "gltf", "obj", "fbx", "ply", "stl", "usdz", "pdf"), Media.OTHER),
+}
+
+# `failCode` is documented as a number of HTTP's kind and as GENERATION_FAILED. Other words usually contain one of these
+# if the content policy was violated.
+CONTENT_POLICY_WORDS = ("policy", "moderation", "sensitive", "nsfw")
+
+
+class State(StrEnum):
+    """The status of a task in a record."""
+
+    WAITING = "waiting"
+    QUEUING = "queuing"
+    GENERATING = "generating"
+    SUCCESS = "success"
+    FAIL = "fail"
+
+
+# Records of September 2026 also have this field of the Flux Kontext API.
+STATES_BY_FLAG = {
+    SuccessFlag.GENERATING: State.GENERATING,
+    SuccessFlag.SUCCESS: State.SUCCESS,
+    SuccessFlag.CREATE_TASK_FAILED: State.FAIL,
+    SuccessFlag.GENERATE_FAILED: State.FAIL,
+}
+
+# The URL of an image, or an output that is none.
+Output = str | SkippedOutput
+
+
+def _decoded(value: Any) -> Any:
+    """Decodes JSON in a string. Other values, also URLs and texts, are returned unchanged.
+
+    Raises:
+        ValueError: the string begins as JSON and is none.
+    """
+    for _ in range(MAX_JSON_LEVELS):
+        if not (isinstance(value, str) and value.lstrip().startswith(("{", "[", '"'))):
+            break
+        try:
+            value = from_json(value.encode(errors="replace"))  # from_json raises TypeError for lone surrogates
+        except ValueError:
+            raise ValueError("should be JSON, but is cut off or malformed") from None
+    return value
+
+
+def _outputs(result: Any) -> tuple[Output, ...]:
+    """Returns the outputs in `resultJson` or `response`.
+
+    Raises:
+        ValueError: the value is malformed JSON, or a URL is malformed.
+    """
+    result = _decoded(result)
+    if not isinstance(result, Mapping):
+        result = {OUTPUT_FIELDS[0]: result}  # only the URLs, as other APIs of the family have them
+    found: list[Output] = [_output(text) for name in OUTPUT_FIELDS for text in _texts(result.get(name))]
+    if result.get(TEXT_FIELD):
+        found.append(SkippedOutput(media=Media.TEXT))
+    if not found:
+        # A vendor's own field must not turn a success into an unreadable answer. Sorted, because the outputs must have
+        # the same order in the callback and in the record.
+        others = (text for name in sorted(result) for text in _texts(result[name]))
+        found = [_output(text) for text in others if _is_url(text)]
+    return tuple(found)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yields the non-empty strings in a field: one string, a list of them, or objects with `url`."""
+    value = _decoded(value)
+    for part in value if isinstance(value, list) else (value,):
+        text = part.get("url") if isinstance(part, Mapping) else part
+        if isinstance(text, str) and text.strip().lower() not in ("", "null"):
+            yield text.strip()
+
+
+def _output(text: str) -> Output:
+    if text.lower().startswith("data:"):
+        return SkippedOutput(media=Media.OTHER)
+    if not _is_url(text):
+        return SkippedOutput(media=Media.TEXT)
+    url = parse_url(text)
+    path = text.partition("?")[0].partition("#")[0]
+    media = MEDIA_BY_EXTENSION.get(path.rpartition("/")[2].rpartition(".")[2].lower())
+    return SkippedOutput(media=media, url=url) if media else str(url)
+
+
+def _is_url(text: str) -> bool:
+    return text.lower().startswith(("https://", "http://"))
+
+
+def _state_of(record: Mapping[str, Any]) -> State | None:
+    """Returns the status in a record; None if it has none that is known.
+
+    Without a known state the flag decides, and without both the code of a callback's envelope.
+    """
+    state, flag, code = (record.get("state"), integer_or_none(record.get("successFlag")), record.get("code"))
+    if isinstance(state, str) and state.strip().lower() in set(State):
+        return State(state.strip().lower())
+    if flag in set(SuccessFlag):
+        return STATES_BY_FLAG[SuccessFlag(flag)]
+    if code is None:
+        return None
+    return State.SUCCESS if code == OK else State.FAIL
+
+
+class MarketRecord(KieModel):
+    """The field `data` of a callback and of a poll's answer, and the envelope's code and message of a callback."""
+
+    state: State
+    code: Code = None
+    msg: Message = ""
+    result_json: Annotated[tuple[Output, ...], PlainValidator(_outputs)] = ()
+    response: Annotated[tuple[Output, ...], PlainValidator(_outputs)] = ()
+    fail_code: Code = None
+    fail_msg: Message = ""
+    error_code: Code = None
+    error_message: Message = ""
+    complete_time: Time = None
+    param: Any = None  # the request for images, as JSON in a string; in it `input` is an object or JSON in a string
+    param_json: Any = None  # the same in newer records
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_a_success_has_outputs(cls, record: Any) -> Any:
+        if not isinstance(record, Mapping):
+            return record
+        state = _state_of(record)
+        if state is None:
+            raise ValueError(f"state: should be {', '.join(State)}")
+        # A running task's resultJson is "". What a failed task has there does not matter.
+        others = {} if state is State.SUCCESS else {"resultJson": None, "response": None}
+        return {**record, "state": state, **others}
+
+    @model_validator(mode="after")
+    def _success_has_outputs(self) -> Self:
+        if self.state is State.SUCCESS and not (self.result_json or self.response):
+            raise ValueError("success without a result")
+        return self
+
+    def result(self) -> ProviderResult:
+        """Returns the task's result."""
+        request = generation_request(self.param) or generation_request(self.param_json)
+        match self.state:
+            case State.SUCCESS:
+                # Newer records have the same URLs in both fields.
+                outputs = dict.fromkeys((*self.result_json, *self.response))
+                return ProviderResult(
+                    images=tuple((ImageKind.RESULT, output) for output in outputs if isinstance(output, str)),
+                    skipped=tuple(output for output in outputs if isinstance(output, SkippedOutput)),
+                    completed_at=self.complete_time,
+                    request=request,
+                )
+            case State.FAIL:
+                return ProviderResult(failure=self._failure(), request=request)
+            case _:
+                return STILL_RUNNING
+
+    def _failure(self) -> Failure:
+        code = self.fail_code or self.error_code or (self.code if self.code != str(OK) else None)
+        message = self.fail_msg or self.error_message or self.msg
+        return Failure(reason=_reason(code), code=code, message=message)
+
+
+def _reason(code: str | None) -> FailureReason:
+    if code and any(word in code.lower() for word in CONTENT_POLICY_WORDS):
+        return FailureReason.CONTENT_POLICY
+    if code and code.upper() == FailureReason.GENERATION_FAILED:
+        return FailureReason.GENERATION_FAILED
+    return FAILURE_REASONS.get(code, FailureReason.OTHER)
+
+
+def _limited(result: ProviderResult) -> ProviderResult:
+    return replace(result, images=result.images[:MAX_IMAGES_PER_TASK], skipped=result.skipped[:MAX_IMAGES_PER_TASK])
+
+
+class KieMarketProvider(KieProvider):
+    """The implementation of `Provider` for the Market API: kie.ai's envelope around another record."""
+
+    __slots__ = ()
+
+    def _result_of_callback(self, body: Mapping[str, Any]) -> ProviderResult:
+        data = body.get("data")
+        record = {**(data if isinstance(data, Mapping) else {}), "msg": body.get("msg")}
+        record["code"] = integer_or_none(body.get("code"))
+        result = read(MarketRecord, record, at="data", error=InvalidCallbackError).result()
+        if len(result.images) > MAX_IMAGES_PER_TASK:
+            raise InvalidCallbackError(f"data.resultJson: should be at most {MAX_IMAGES_PER_TASK} images")
+        return _limited(result)
+
+    def _result_of_data(self, data: Any) -> ProviderResult:
+        return _limited(read(MarketRecord, data, at="data", error=UnreadableAnswerError).result())
+
+
+PROVIDER = KieMarketProvider(
+    id="kie-market",
+    base_url="https://api.kie.ai",
+    record_info_path="/api/v1/jobs/recordInfo",
+    submit_paths={"createTask": "/api/v1/jobs/createTask"},
+    image_hosts=KIE_IMAGE_HOSTS,  # tempfile.aiquickdraw.com in all recorded results
+    # Documented both as 24 hours and as 14 days; the shorter is safe.
+    url_lifetimes={ImageKind.RESULT: timedelta(hours=24)},
+)
