@@ -71,13 +71,16 @@ EXTRAS = {
 }
 
 
+def _is_video(url: str) -> bool:
+    return url.lower().partition("?")[0].partition("#")[0].endswith((".mp4", ".webm", ".mov"))
+
+
 @st.composite
 def successes(draw: st.DrawFn) -> tuple[dict[str, Any], list[str], int]:
     """A successful record, its image URLs, and the number of its other outputs."""
     outputs = draw(OUTPUTS)
     known = [str(output).strip() for output in outputs if output and output.strip() not in ("", "null")]
-    is_video = lambda output: output.lower().partition("?")[0].partition("#")[0].endswith((".mp4", ".webm", ".mov"))  # noqa: E731
-    images = [output for output in known if output.startswith("https://") and not is_video(output)]
+    images = [output for output in known if output.startswith("https://") and not _is_video(output)]
     others = {output if output.startswith("https://") else "a text" for output in known} - set(images)
     result: dict[str, Any] = {"resultUrls": outputs}
     if not known or draw(st.booleans()):
