@@ -311,7 +311,7 @@ def test_an_outage_of_images_ends(client: httpx.Client, simulator: Simulator) ->
 
 @pytest.mark.parametrize("provider", SUBMISSIONS)
 def test_a_key_can_be_tried(provider: str, simulator: Simulator, client: httpx.Client) -> None:
-    base = {"flux-kontext": "/kie", "nanobanana": "/nanobanana", "acedata": "/acedata"}[provider]
+    base = BASE_PATHS[provider]
     request = PROVIDERS[provider].credits_request()
 
     answer = client.request(request.method, base + request.path, json=request.json)
