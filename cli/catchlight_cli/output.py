@@ -40,6 +40,10 @@ class Output:
         """Prints a JSON document in one line."""
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
 
+    def show_text(self, text: str) -> None:
+        """Prints text as it is, for another program."""
+        sys.stdout.write(text)
+
     def info(self, text: str | Text) -> None:
         """Prints a message to stderr. Text from tasks in it is never interpreted as rich markup."""
         self._stderr.print(Text(text) if isinstance(text, str) else text, style="dim", soft_wrap=True)

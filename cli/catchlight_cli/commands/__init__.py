@@ -10,6 +10,7 @@ from catchlight_cli.commands import (
     import_,
     keys,
     list,  # noqa: A004 - the name of the command
+    outputs,
     reconcile,
     redrive,
     register,
@@ -21,7 +22,7 @@ from catchlight_cli.commands import (
 )
 
 COMMANDS: tuple[Command, ...] = (
-    keys.COMMAND,
+    *(keys.COMMAND, outputs.COMMAND),
     *(submit.COMMAND, register.COMMAND, get.COMMAND, wait.COMMAND, list.COMMAND, download.COMMAND, gallery.COMMAND),
     *(status.COMMAND, describe.COMMAND, doctor.COMMAND),
     *(redrive.COMMAND, reconcile.COMMAND, replay.COMMAND, import_.COMMAND, resend_events.COMMAND),

@@ -43,6 +43,7 @@ class Stack:
     resources: Mapping[str, str]  # physical ids: the values of Ref
     parameters: Mapping[str, str]
     session: boto3.Session = field(repr=False)
+    outputs: Mapping[str, str] = field(default_factory=dict)  # empty for a local stack
     tasks_api_url: str = ""  # empty if the stack's template is older than the tasks API
     endpoint_url: str | None = None
     simulator_url: str | None = None
@@ -196,6 +197,7 @@ def find_deployed(stack_name: str | None, *, region: str | None = None, profile:
         region=session.region_name,
         is_local=False,
         api_url=outputs.get("CallbackUrlPattern", "").partition("/callbacks/")[0],
+        outputs=outputs,
         tasks_api_url=outputs.get("TasksApiUrl", ""),
         resources=resources,
         parameters=parameters,
