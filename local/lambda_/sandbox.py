@@ -39,7 +39,7 @@ def install_local_url_policy(image_hosts: Mapping[tuple[str, int], bool]) -> Non
     The URL policy itself has no switch. Only here, and before the handler's modules import it, its class is replaced by
     a subclass that also allows hosts on this machine.
     """
-    from urllib.parse import urlsplit, urlunsplit
+    from urllib.parse import urlsplit
 
     from catchlight.images import url_policy
 
@@ -50,11 +50,15 @@ def install_local_url_policy(image_hosts: Mapping[tuple[str, int], bool]) -> Non
                 host, port = parts.hostname or "", parts.port or 80
             except ValueError:  # malformed
                 return super().check_url(url, allowed_hosts)
-            is_local = parts.scheme == "http" and "@" not in parts.netloc and (host, port) in image_hosts
-            if is_local and image_hosts[host, port]:
-                return host
-            secured = urlunsplit(parts._replace(scheme="https", netloc=host))
-            return super().check_url(secured if is_local else url, allowed_hosts)
+            authority = f"http://{parts.netloc}"
+            is_local = url.startswith(authority) and "@" not in authority and (host, port) in image_hosts
+            if not is_local:
+                return super().check_url(url, allowed_hosts)
+            # Of a URL of this machine all but scheme, port and, if it is listed, host is checked as of any other.
+            is_listed = image_hosts[host, port]
+            name = "listed.example" if is_listed else host
+            super().check_url(f"https://{name}{url.removeprefix(authority)}", ["*"] if is_listed else allowed_hosts)
+            return host
 
         def resolve(self, host: str, port: int) -> list[str]:
             is_listed = image_hosts.get((host, port))

@@ -387,7 +387,10 @@ CONTENTS = {
     "a URL without a scheme": Hostile(422, body=with_url("//169.254.169.254/latest")),
     "a URL with a line break": Hostile(422, body=with_url("https://h.example/a\r\nHost: b")),
     "a URL with half a surrogate pair": Hostile(422, body=with_url("https://h.example/\udfff")),
-    "a URL of 2,049 characters": Hostile(422, body=with_url("https://h.example/".ljust(2049, "x"))),
+    "a URL of 8,193 characters": Hostile(422, body=with_url("https://h.example/".ljust(8193, "x"))),
+    "a URL of 8,192 characters with one more byte": Hostile(
+        422, body=with_url("https://h.example/\xe4".ljust(8190, "x"))
+    ),
     "a URL that is a list": Hostile(422, body=with_url(["https://h.example/a"])),
     "a URL that is an object": Hostile(422, body=with_url({"url": "https://h.example/a"})),
     # Stored as an unconfirmed report: the downloader decides which URLs may be fetched, see the corpus of URLs.

@@ -14,7 +14,7 @@ LIMITS: dict[str, object] = {
     # What comes in.
     "functions.receive_callback.app.MAX_BODY_BYTES": 64 * KIB,
     "catchlight.models.MAX_IMAGES_PER_TASK": 32,
-    "catchlight.models.MAX_URL_LENGTH": 2048,
+    "catchlight.models.MAX_URL_LENGTH": 8192,
     "catchlight.models.MAX_MESSAGE_LENGTH": 500,
     "catchlight.models.MAX_PROMPT_LENGTH": 8000,
     "catchlight.providers.payloads.MAX_CODE_LENGTH": 64,
@@ -23,6 +23,7 @@ LIMITS: dict[str, object] = {
     "catchlight.providers.kie.SIGNATURE_TOLERANCE": timedelta(minutes=5),
     "catchlight.tasks.reports.MAX_CONFLICTS": 10,
     "catchlight.tasks.reports.MAX_URLS_PER_CONFLICT": 4,
+    "catchlight.tasks.reports.MAX_URL_LENGTH_IN_CONFLICT": 1024,
     # What AWS takes in one call.
     "catchlight.aws.batches.MAX_KEYS_PER_GET": 100,
     "catchlight.aws.batches.MAX_MESSAGES_PER_CALL": 10,

@@ -157,7 +157,7 @@ def test_a_request_is_completed_part_by_part(name: str) -> None:
 @pytest.mark.parametrize(
     ("model", "fits", "is_too_long"),
     [
-        (lambda text: image(text[len("https://h.example/") :]), "x" * 2048, "x" * 2049),
+        (lambda text: image(text[len("https://h.example/") :]), "x" * 8193, "x" * 8194),
         (lambda text: GenerationRequest(prompt=text), "x" * 8000, "x" * 8001),
         (lambda text: Failure(reason=INTERNAL, message=text), "x" * 500, "x" * 501),
     ],

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -12,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from catchlight.models import ImageKind, Media, SkippedOutput
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
+from catchlight.providers import PROVIDERS
 from functions.archive_images import app
 from tests.image_server import content, picture, status
 from tests.integration.archiver import BUCKET, HOST, TASK, Archiver
@@ -365,6 +367,28 @@ def test_urls_that_may_not_be_fetched_are_rejected_at_once(archiver: Archiver, u
     assert archiver.run() == []
 
     assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["REJECTED"])
+
+
+@pytest.mark.parametrize(
+    ("unusable", "reason"),
+    [
+        ("https://images.example/".ljust(9000, "x"), "longer than 8,192 characters"),
+        ("ftp://images.example/a.png", "not https"),
+        ("https://images.example/a\nb.png", "characters that no URL may hold"),
+        ("https://b\u00fccher.example/a.png", "not a name of the public internet"),
+        (5, "not https"),
+    ],
+)
+def test_one_unusable_url_rejects_one_image(archiver: Archiver, unusable: Any, reason: str) -> None:
+    info = {"originImageUrl": unusable, "resultImageUrl": archiver.serve("a", PNG)}
+    body = {"code": 200, "data": {"taskId": "task12345", "info": info}}
+    archiver.store.reports.record(PROVIDERS["flux-kontext"].parse_callback(body, received_at=datetime.now(UTC)))
+
+    assert archiver.run() == []
+
+    item = archiver.item()
+    assert (item["status"], archiver.states()) == ("INCOMPLETE", ["REJECTED", "ARCHIVED"])
+    assert reason in item["images"][0]["reason"]
 
 
 def test_hosts_of_an_unconfirmed_callback_have_to_be_listed(archiver: Archiver) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from catchlight.errors import ImageRejectedError
+from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images import url_policy
 from local import REPOSITORY
 from local.lambda_ import python_runtime_client, sandbox
@@ -50,10 +50,13 @@ def test_the_local_policy_allows_exactly_the_given_addresses(monkeypatch: pytest
         "http://localhost:8001/a.png",
         "http://images.example.com/a.png",
         "http://127.0.0.1:x/a.png",
+        "http://127.0.0.1:8001/a\\b.png",
+        "http://127.0.0.1:8001/a b.png",
+        "http://127.0.0.1:8001/".ljust(8193, "a"),
     ):
         with pytest.raises(ImageRejectedError):
             policy.check_url(url, ["*"])
-    with pytest.raises(ImageRejectedError):
+    with pytest.raises(ImageUnavailableError):
         policy.resolve("127.0.0.1", 8003)
 
 

@@ -83,7 +83,7 @@ FLUX_KONTEXT: dict[str, News | tuple[type[ProviderError], str]] = {
     "response_as_bare_url": succeeded("task12345", result("https://example.com/result.jpg", "2024-04-03T10:30:00Z")),
     "response_as_other_string": (
         UnreadableAnswerError,
-        "data.response.resultImageUrl: should be a URL that begins with https:// or http://",
+        "data: success without a usable image URL",
     ),
     "flag_as_string": COMPLETED,
     "flag_unknown": (UnreadableAnswerError, "data.successFlag: Input should be 0, 1, 2 or 3"),

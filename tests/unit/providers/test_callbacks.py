@@ -96,17 +96,59 @@ def test_a_message_of_an_odd_type_does_not_hide_a_failure(message: Any) -> None:
     assert report.failure.message == ""
 
 
-def test_an_address_that_is_too_long_is_refused_without_quoting_it() -> None:
-    url = "https://example.com/".ljust(MAX_URL_LENGTH + 1, "x")
-    with pytest.raises(InvalidCallbackError) as refusal:
-        PROVIDERS["acedata"].parse_callback(_acedata(url), received_at=RECEIVED_AT)
-    assert str(refusal.value) == f"data.0.image_url: should be a URL of at most {MAX_URL_LENGTH} characters"
+UNUSABLE_URLS = [
+    "https://example.com/".ljust(MAX_URL_LENGTH + 1, "x"),
+    "https://example.com/\ud800",
+    "https://exam\tple.com/",
+    "ftp://example.com/a.png",
+    ["https://example.com/a.png"],
+    5,
+]
 
 
-@pytest.mark.parametrize("url", ["https://example.com/\ud800", "https://example.com/\n", "https://exam\tple.com/"])
-def test_an_address_that_could_not_be_stored_or_sent_is_refused(url: str) -> None:
-    with pytest.raises(InvalidCallbackError, match=r"should be a URL of printable characters$"):
-        PROVIDERS["acedata"].parse_callback(_acedata(url + "x"), received_at=RECEIVED_AT)
+@pytest.mark.parametrize("url", UNUSABLE_URLS)
+def test_a_success_needs_one_usable_url(url: Any) -> None:
+    for provider_id, body, where in (
+        ("acedata", _acedata(url), "body"),
+        (
+            "flux-kontext",
+            _kie(data={"taskId": "task12345", "info": {"originImageUrl": url, "resultImageUrl": url}}),
+            "body",
+        ),
+        (
+            "nanobanana",
+            _kie(data={"taskId": "task12345", "successFlag": 1, "response": {"resultImageUrl": url}}),
+            "data",
+        ),
+    ):
+        with pytest.raises(InvalidCallbackError) as refusal:
+            PROVIDERS[provider_id].parse_callback(body, received_at=RECEIVED_AT)
+        assert str(refusal.value) == f"{where}: success without a usable image URL"
+
+
+@pytest.mark.parametrize("url", UNUSABLE_URLS)
+def test_one_unusable_url_does_not_cost_the_others(url: Any) -> None:
+    good = "https://example.com/good.png"
+    for provider_id, body in (
+        ("acedata", _acedata(good, url)),
+        ("acedata", {"success": True, "task_id": "task12345", "data": [{"image_url": good}, url]}),
+        ("flux-kontext", _kie(data={"taskId": "task12345", "info": {"originImageUrl": url, "resultImageUrl": good}})),
+        ("flux-kontext", _kie(data={"taskId": "task12345", "info": {"originImageUrl": good, "resultImageUrl": url}})),
+        (
+            "nanobanana",
+            _kie(
+                data={
+                    "taskId": "task12345",
+                    "successFlag": 1,
+                    "response": {"originImageUrl": url, "resultImageUrl": good},
+                }
+            ),
+        ),
+    ):
+        report = PROVIDERS[provider_id].parse_callback(body, received_at=RECEIVED_AT)
+        assert report.status is TaskStatus.SUCCEEDED
+        assert len(report.images) == 2
+        assert good in [image.url for image in report.images]
 
 
 @pytest.mark.parametrize(

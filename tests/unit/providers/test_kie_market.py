@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catchlight.aws.secrets import Redactor
-from catchlight.errors import ProviderUnavailableError
+from catchlight.errors import ProviderUnavailableError, UnreadableAnswerError
 from catchlight.models import MAX_IMAGES_PER_TASK, ImageKind, Media, TaskReport, TaskStatus
 from catchlight.providers import PROVIDERS
 from catchlight.providers.payloads import decode_json
@@ -220,3 +220,14 @@ def test_flux_kontext_does_not_read_a_record_of_the_market() -> None:
         flux.parse_poll(
             flux.poll_request([ID]), 200, load("polls/kie-market/success_flux_fields.json"), received_at=RECEIVED_AT
         )
+
+
+def test_one_unusable_url_does_not_cost_the_others() -> None:
+    good, too_long = f"{HOST}/good.png", f"{HOST}/".ljust(9000, "x")
+    urls = [too_long, good, f"{HOST}/a\nb.png", f"{HOST}/".ljust(9000, "x") + ".mp4"]
+    report = polled({"taskId": ID, "state": "success", "resultJson": {"resultUrls": urls}})
+    assert [image.url == good for image in report.images] == [False, True, False]
+    assert [(output.media, output.url) for output in report.skipped] == [(Media.VIDEO, None)]
+
+    with pytest.raises(UnreadableAnswerError, match="success without a usable image URL"):
+        polled({"taskId": ID, "state": "success", "resultJson": {"resultUrls": [too_long]}})

@@ -17,7 +17,8 @@ TASK_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
 # A callback of 64 KiB has room for hundreds of URLs; the providers accept requests for far fewer images than this.
 MAX_IMAGES_PER_TASK = 32
-MAX_URL_LENGTH = 2048
+# Signed URLs with session tokens of AWS have thousands of characters. Web servers accept 8 KB in a request line.
+MAX_URL_LENGTH = 8192
 # All printable characters of ASCII that a URL may hold, "%" of sequences that are encoded already among them. The
 # backslash may not be there, but it has to be left for the URL policy to refuse: programs read it differently.
 _URL_CHARACTERS = "!#$%&'()*+,-./:;=?@[\\]_~"
@@ -139,7 +140,8 @@ class Image(Model):
     """One image of a task: an element of the item's list `images`."""
 
     kind: ImageKind
-    url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_LENGTH)]
+    # A longer URL is cut to one character more than the limit, so that the URL policy still rejects it.
+    url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_LENGTH + 1)]
     expires_at: datetime
     state: ImageState = ImageState.PENDING
     bucket: str | None = None

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
+from catchlight.models import MAX_URL_LENGTH
 
 HTTPS_PORT = 443
 # Allows any host name; its addresses must be public all the same.
@@ -58,9 +59,11 @@ class UrlPolicy:
             allowed_hosts: names, "*.domain" for every name below it, or ANY_HOST.
 
         Raises:
-            ImageRejectedError: the URL is not https on port 443, has a user name, or its host is an IP address or not
-                among the allowed hosts.
+            ImageRejectedError: the URL is too long, is not https on port 443, has a user name, or its host is an IP
+                address or not among the allowed hosts.
         """
+        if len(url) > MAX_URL_LENGTH:
+            raise ImageRejectedError(f"the URL is longer than {MAX_URL_LENGTH:,} characters")
         if not url.isascii() or not url.isprintable() or any(character in url for character in ' \\"<>^`{|}'):
             raise ImageRejectedError("the URL holds characters that no URL may hold")
         try:

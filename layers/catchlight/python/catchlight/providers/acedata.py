@@ -46,6 +46,7 @@ from catchlight.providers.payloads import (
     quoted,
     read,
     report,
+    require_usable_url,
     submitted_task_id,
     task_ids_in,
     time_or_none,
@@ -109,12 +110,16 @@ class Answer(ErrorBody):
     @field_validator("data", mode="before")
     @classmethod
     def _matters_to_a_success_only(cls, data: Any, seen: ValidationInfo) -> Any:
-        return data if seen.data.get("success") else None
+        if not seen.data.get("success"):
+            return None
+        # An entry that is no object makes one image unusable, not the whole answer.
+        is_list = isinstance(data, list)
+        return [entry if isinstance(entry, Mapping) else {"image_url": entry} for entry in data] if is_list else data
 
     @model_validator(mode="after")
     def _finished_images_have_urls(self) -> Self:
-        if self.data and not self.images():
-            raise ValueError("success without an image URL")
+        if self.data:
+            require_usable_url(self.images())
         return self
 
     @property

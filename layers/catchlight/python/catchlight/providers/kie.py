@@ -45,6 +45,7 @@ from catchlight.providers.payloads import (
     quoted,
     read,
     report,
+    require_usable_url,
     submitted_task_id,
     task_ids_in,
 )
@@ -148,8 +149,8 @@ class Callback(KieModel):
 
     @model_validator(mode="after")
     def _success_has_an_image(self) -> Self:
-        if self.code == OK and not self._images():
-            raise ValueError("success without an image URL")
+        if self.code == OK:
+            require_usable_url(self._images())
         return self
 
     def result(self) -> ProviderResult:
@@ -191,8 +192,8 @@ class Record(KieModel):
 
     @model_validator(mode="after")
     def _success_has_an_image(self) -> Self:
-        if self.success_flag is SuccessFlag.SUCCESS and not (self.response and self.response.images()):
-            raise ValueError("success without an image URL")
+        if self.success_flag is SuccessFlag.SUCCESS:
+            require_usable_url(self.response.images() if self.response else ())
         return self
 
     def result(self) -> ProviderResult:

@@ -22,6 +22,7 @@ from catchlight.providers.payloads import (
     Message,
     ProviderResult,
     Time,
+    UnusableUrl,
     generation_request,
     integer_or_none,
     parse_url,
@@ -93,7 +94,7 @@ def _outputs(result: Any) -> tuple[Output, ...]:
     """Returns the outputs in `resultJson` or `response`.
 
     Raises:
-        ValueError: the value is malformed JSON, or a URL is malformed.
+        ValueError: the value is malformed JSON.
     """
     result = _decoded(result)
     if not isinstance(result, Mapping):
@@ -123,10 +124,12 @@ def _output(text: str) -> Output:
         return SkippedOutput(media=Media.OTHER)
     if not _is_url(text):
         return SkippedOutput(media=Media.TEXT)
-    url = parse_url(text)
+    url = parse_url(text) or text
     path = text.partition("?")[0].partition("#")[0]
     media = MEDIA_BY_EXTENSION.get(path.rpartition("/")[2].rpartition(".")[2].lower())
-    return SkippedOutput(media=media, url=url) if media else str(url)
+    if media:
+        return SkippedOutput(media=media, url=None if isinstance(url, UnusableUrl) else url)
+    return url
 
 
 def _is_url(text: str) -> bool:
@@ -178,8 +181,11 @@ class MarketRecord(KieModel):
 
     @model_validator(mode="after")
     def _success_has_outputs(self) -> Self:
-        if self.state is State.SUCCESS and not (self.result_json or self.response):
+        outputs = (*self.result_json, *self.response)
+        if self.state is State.SUCCESS and not outputs:
             raise ValueError("success without a result")
+        if self.state is State.SUCCESS and all(isinstance(output, UnusableUrl) for output in outputs):
+            raise ValueError("success without a usable image URL")
         return self
 
     def result(self) -> ProviderResult:

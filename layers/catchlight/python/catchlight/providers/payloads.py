@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from http import HTTPStatus
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError
 
 from catchlight.errors import InvalidCallbackError, MalformedBodyError, ProviderUnavailableError
 from catchlight.models import (
@@ -25,6 +25,7 @@ from catchlight.models import (
     SkippedOutput,
     TaskReport,
     TaskStatus,
+    encode_url,
 )
 from catchlight.providers.protocol import Provider
 
@@ -137,26 +138,51 @@ def _integer(value: Any) -> int:
     return integer
 
 
-def parse_url(value: Any) -> str | None:
-    """Returns an image's URL; None if the value says that there is none.
+class UnusableUrl(str):
+    """What a provider sent in the place of a URL, and from which no image can be requested.
 
-    Raises:
-        ValueError: the value is no URL, or cannot be stored or requested.
+    It is stored like a URL, but as a text that the URL policy rejects and that no page can take for a script. So one
+    unusable URL rejects one image and not the report, in which other images may have usable ones.
+    """
+
+    __slots__ = ()
+
+
+# Control characters, and lone surrogates, which AWS services reject.
+_UNSENDABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def parse_url(value: Any) -> str | None:
+    """Returns an image's URL as browsers send it; None if the value says that there is none.
+
+    All other values, from which no image can be requested, become an `UnusableUrl`.
     """
     if value is None:
         return None
     if not isinstance(value, str):
-        raise ValueError("should be a URL")
+        return UnusableUrl("not-text")
     url = value.strip()
     if url.lower() in ("", "null"):  # providers send both if there is no image
         return None
-    if len(url) > MAX_URL_LENGTH:
-        raise ValueError(f"should be a URL of at most {MAX_URL_LENGTH} characters")
-    if not url.lower().startswith(("https://", "http://")):
-        raise ValueError("should be a URL that begins with https:// or http://")
-    if not url.isprintable():  # line breaks, and lone surrogates, which AWS services reject
-        raise ValueError("should be a URL of printable characters")
-    return url
+    # The URL policy rejects every backslash.
+    sendable = encode_url(_UNSENDABLE.sub(r"\\", url))
+    if not sendable.lower().startswith(("https://", "http://")):
+        return UnusableUrl(sendable.replace(":", "%3A", 1)[: MAX_URL_LENGTH + 1])
+    if len(sendable) > MAX_URL_LENGTH or _UNSENDABLE.search(url):
+        return UnusableUrl(sendable[: MAX_URL_LENGTH + 1])
+    return sendable
+
+
+def require_usable_url(images: Sequence[tuple[ImageKind, str]]) -> None:
+    """Checks that an image can be requested of at least one of a success's URLs.
+
+    Raises:
+        ValueError: there is no URL, or all are unusable.
+    """
+    if not images:
+        raise ValueError("success without an image URL")
+    if all(isinstance(url, UnusableUrl) for _, url in images):
+        raise ValueError("success without a usable image URL")
 
 
 def _message(value: Any) -> str:
@@ -212,9 +238,9 @@ Integer = Annotated[int, BeforeValidator(_integer)]
 # A code that is only stored for people, like a message: an invalid one counts as absent.
 Code = Annotated[str | None, BeforeValidator(_code)]
 Message = Annotated[str, BeforeValidator(_message)]
-# An image's URL; None for `null`, "" and the string "null". Only the syntax is checked: the URL policy decides at the
-# download whether the host is allowed.
-Url = Annotated[str | None, BeforeValidator(parse_url)]
+# An image's URL, percent-encoded as browsers send it; None for `null`, "" and the string "null"; an `UnusableUrl` for
+# all other values. Whether its host is allowed is decided by the URL policy, at the download.
+Url = Annotated[str | None, PlainValidator(parse_url)]
 # A time; None if it is malformed. A time never determines a task's status.
 Time = Annotated[datetime | None, BeforeValidator(time_or_none)]
 

@@ -1,5 +1,6 @@
 """Records reports of tasks: callbacks and polls use the same conditional update."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,13 +9,14 @@ from typing import Any
 
 from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.errors import StoreUnavailableError
-from catchlight.models import Conflict, GenerationRequest, Reporter, Task, TaskReport, TaskStatus, iso
+from catchlight.models import Conflict, GenerationRequest, Image, Reporter, Task, TaskReport, TaskStatus, iso
 from catchlight.tasks.table import TasksTable, complete_request, document, parse_item, set_arrival, set_status
 
-# Enough to investigate a contradiction. Conflicts take at most 80 KB, so that an attacker who has the token cannot fill
-# an item up to DynamoDB's limit of 400 KB.
+# Enough to investigate a contradiction. Conflicts take at most 60 KB, so that an attacker who has the token cannot fill
+# an item up to DynamoDB's limit of 400 KB, of which 32 images take at most 280 KB.
 MAX_CONFLICTS = 10
 MAX_URLS_PER_CONFLICT = 4
+MAX_URL_LENGTH_IN_CONFLICT = 1024
 # Checked by the write itself: several concurrent writers may all have read an item with fewer conflicts.
 _HAS_ROOM_FOR_EVIDENCE = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
 
@@ -132,7 +134,7 @@ def evidence_of(task: Task) -> Conflict:
         reported_by=task.reported_by or Reporter.CALLBACK,
         reported_at=task.reported_time or datetime.fromtimestamp(0, UTC),
         status=task.status,
-        urls=tuple(image.url for image in task.images[:MAX_URLS_PER_CONFLICT]),
+        urls=_urls(task.images),
         failure=task.failure,
     )
 
@@ -142,9 +144,13 @@ def _evidence(report: TaskReport) -> Conflict:
         reported_by=report.reported_by,
         reported_at=report.reported_at,
         status=report.status,
-        urls=tuple(image.url for image in report.images[:MAX_URLS_PER_CONFLICT]),
+        urls=_urls(report.images),
         failure=report.failure,
     )
+
+
+def _urls(images: Sequence[Image]) -> tuple[str, ...]:
+    return tuple(image.url[:MAX_URL_LENGTH_IN_CONFLICT] for image in images[:MAX_URLS_PER_CONFLICT])
 
 
 def _without_time(conflict: Conflict) -> dict[str, Any]:
