@@ -34,7 +34,7 @@ CALLBACK_TOKEN = canary("callback token", "localCallbackToken0123456789abcdefghi
 OTHER_TOKEN = canary("refused token", CALLBACK_TOKEN[::-1])
 API_KEYS = {
     provider: canary("API key", f"canaryApiKey{number}OfAProvider")
-    for number, provider in enumerate(("flux-kontext", "nanobanana", "acedata", "kie-market"))
+    for number, provider in enumerate(("flux-kontext", "nanobanana", "acedata", "kie-market", "apikley"))
 }
 WEBHOOK_KEY = canary("webhook key", "canaryWebhookKeyOfAProvider")
 URL_QUERY = "sig=" + canary("URL query", "canarySignatureOfAnImageUrl")

@@ -3,6 +3,7 @@
 from local.simulator.pictures import Picture, PictureFormat
 from local.simulator.scenarios import (
     ACEDATA,
+    APIKLEY,
     FLUX_KONTEXT,
     KIE_MARKET,
     NANOBANANA,
@@ -17,6 +18,7 @@ from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, 
 
 __all__ = [
     "ACEDATA",
+    "APIKLEY",
     "FLUX_KONTEXT",
     "KIE_MARKET",
     "NANOBANANA",

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from local.simulator import overview, payloads
 from local.simulator.scenarios import (
     ACEDATA,
+    APIKLEY,
     FLUX_KONTEXT,
     KIE_MARKET,
     NANOBANANA,
@@ -24,8 +25,11 @@ TASK_ID_HEADER = "x-simulate-task-id"
 
 _KIE_POLL = "/kie/api/v1/flux/kontext/record-info"
 _KIE_SUBMIT = "/kie/api/v1/flux/kontext/generate"
-_NANOBANANA_POLL = "/nanobanana/api/v1/nanobanana/record-info"
 _KIE_CREDITS = "/kie/api/v1/chat/credit"
+_APIKLEY_POLL, _APIKLEY_SUBMIT, _APIKLEY_CREDITS = (
+    path.replace("/kie/", "/apikley/") for path in (_KIE_POLL, _KIE_SUBMIT, _KIE_CREDITS)
+)
+_NANOBANANA_POLL = "/nanobanana/api/v1/nanobanana/record-info"
 _MARKET_CREDITS = "/kie-market/api/v1/chat/credit"
 _NANOBANANA_CREDITS = "/nanobanana/api/v1/common/credit"
 _NANOBANANA_SUBMITS = tuple(
@@ -190,13 +194,16 @@ def _json(status: int, body: Mapping[str, Any], *, pretty: bool = False) -> Answ
 
 _ROUTES: dict[tuple[str, str], tuple[str, Callable[[SimulatedServices, str, Request], Answer]]] = {
     ("GET", _KIE_POLL): (FLUX_KONTEXT, _record_info),
+    ("GET", _APIKLEY_POLL): (APIKLEY, _record_info),
     ("GET", _NANOBANANA_POLL): (NANOBANANA, _record_info),
     ("GET", _KIE_CREDITS): (FLUX_KONTEXT, _credits),
+    ("GET", _APIKLEY_CREDITS): (APIKLEY, _credits),
     ("GET", _MARKET_CREDITS): (KIE_MARKET, _credits),
     ("GET", _NANOBANANA_CREDITS): (NANOBANANA, _credits),
     ("GET", _MARKET_POLL): (KIE_MARKET, _record_info),
     ("POST", _MARKET_SUBMIT): (KIE_MARKET, _submit),
     ("POST", _KIE_SUBMIT): (FLUX_KONTEXT, _submit),
+    ("POST", _APIKLEY_SUBMIT): (APIKLEY, _submit),
     **{("POST", path): (NANOBANANA, _submit) for path in _NANOBANANA_SUBMITS},
     ("POST", _ACEDATA_POLL): (ACEDATA, _flux_tasks),
     ("POST", _ACEDATA_SUBMIT): (ACEDATA, _submit),

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, KIE_MARKET, NANOBANANA, Outcome
+from local.simulator.scenarios import ACEDATA, FLUX_SERVICES, KIE_MARKET, NANOBANANA, Outcome
 from local.simulator.tasks import SimulatedTask
 
 Body = dict[str, Any]
 
 _SUCCESS_MESSAGES = {
-    FLUX_KONTEXT: "BFL image generated successfully.",
+    **dict.fromkeys(FLUX_SERVICES, "BFL image generated successfully."),
     NANOBANANA: "Image generated successfully.",
 }
 _FAILURES = {
@@ -54,7 +54,7 @@ def callback(task: SimulatedTask, outcome: Outcome, *, has_task_id: bool = True)
         return envelope(200, "success", _record_data(task, outcome))
     if outcome is Outcome.SUCCESS:
         urls = {"resultImageUrl": task.url_of("result")}
-        if task.provider == FLUX_KONTEXT:
+        if task.provider in FLUX_SERVICES:
             # Observed for a missing original: null, and in callbacks also the string "null".
             urls = {"originImageUrl": task.url_of("origin") or "null", **urls}
         return envelope(200, _SUCCESS_MESSAGES[task.provider], {"taskId": task.task_id, "info": urls})
@@ -77,7 +77,7 @@ def record_info(provider: str, task: SimulatedTask | None, now: float) -> Body:
         return envelope(200, "success", data(task, task.outcome_at(now)))
     if provider == KIE_MARKET:
         return envelope(422, "recordInfo is null", None)
-    if provider == FLUX_KONTEXT:
+    if provider in FLUX_SERVICES:
         return envelope(422, "Record does not exist", None)
     return envelope(200, "success", None)
 

@@ -7,7 +7,11 @@ from enum import StrEnum
 # A host of the simulated images that no list of expected image hosts has. Functions of the local stack reach it here.
 UNLISTED_HOST = "images.unlisted.test"
 
-FLUX_KONTEXT, NANOBANANA, KIE_MARKET, ACEDATA = PROVIDERS = ("flux-kontext", "nanobanana", "kie-market", "acedata")
+FLUX_KONTEXT, APIKLEY, NANOBANANA, KIE_MARKET, ACEDATA = PROVIDERS = (
+    *("flux-kontext", "apikley", "nanobanana", "kie-market", "acedata"),
+)
+# Services with the same API: kie.ai, and its reseller.
+FLUX_SERVICES = (FLUX_KONTEXT, APIKLEY)
 
 
 class Outcome(StrEnum):
@@ -75,7 +79,7 @@ _ALL = (
         Outcome.CREATE_FAILED,
         generation_seconds=2,
         callbacks=(),
-        providers=(FLUX_KONTEXT, NANOBANANA),
+        providers=(*FLUX_SERVICES, NANOBANANA),
     ),
     Scenario("silent", "a success whose callback is lost", callbacks=()),
     Scenario("silent-failure", "a failure whose callback is lost", Outcome.GENERATION_FAILED, callbacks=()),
@@ -97,22 +101,22 @@ _ALL = (
         "a success, and 20 s later a callback of a failure",
         callbacks=(PlannedCallback(), PlannedCallback(20, Outcome.GENERATION_FAILED)),
     ),
-    Scenario("null-original", "a success without an original image", gives_origin=False, providers=(FLUX_KONTEXT,)),
+    Scenario("null-original", "a success without an original image", gives_origin=False, providers=FLUX_SERVICES),
     Scenario(
-        "origin-gone", "a success whose original image has expired", origin_has_expired=True, providers=(FLUX_KONTEXT,)
+        "origin-gone", "a success whose original image has expired", origin_has_expired=True, providers=FLUX_SERVICES
     ),
     Scenario(
         "origin-renewed",
         "a lost callback, and an original whose first URL has expired; each poll returns a newly signed URL",
         callbacks=(),
         signs_origin=True,
-        providers=(FLUX_KONTEXT,),
+        providers=FLUX_SERVICES,
     ),
     Scenario(
         "image-outage",
         "a success whose images answer 503 to the first five requests",
         outage_requests=5,
-        providers=(FLUX_KONTEXT,),
+        providers=FLUX_SERVICES,
     ),
     Scenario("second-shape", "a callback in the format of /generate-2", record_shaped=True, providers=(NANOBANANA,)),
     Scenario("several-images", "four images in one result", image_count=4, providers=(KIE_MARKET, ACEDATA)),

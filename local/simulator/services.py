@@ -9,12 +9,18 @@ from types import MappingProxyType
 from typing import Any
 
 from local.simulator.deliveries import CallbackSender
-from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, KIE_MARKET, NANOBANANA, find_scenario
+from local.simulator.scenarios import ACEDATA, APIKLEY, FLUX_KONTEXT, KIE_MARKET, NANOBANANA, find_scenario
 from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask, images_of
 
 # Base path of each service. All share one port, so that only one image host has to be allowed.
 BASE_PATHS = MappingProxyType(
-    {FLUX_KONTEXT: "/kie", NANOBANANA: "/nanobanana", KIE_MARKET: "/kie-market", ACEDATA: "/acedata"}
+    {
+        FLUX_KONTEXT: "/kie",
+        APIKLEY: "/apikley",
+        NANOBANANA: "/nanobanana",
+        KIE_MARKET: "/kie-market",
+        ACEDATA: "/acedata",
+    }
 )
 
 ORIGIN_LIFETIME_SECONDS = 600.0

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from local.simulator.pictures import Picture, PictureFormat, draw_phone_photo, draw_picture
-from local.simulator.scenarios import ACEDATA, FLUX_KONTEXT, KIE_MARKET, Outcome, ResultContent, Scenario
+from local.simulator.scenarios import ACEDATA, FLUX_SERVICES, KIE_MARKET, Outcome, ResultContent, Scenario
 
 # HTML that a sign-in page or an unrelated site returns instead of an image.
 _HTML = b"<!doctype html>\n<html><head><title>Sign in</title></head><body><script>alert(1)</script></body></html>\n"
@@ -154,7 +154,7 @@ def images_of(
     """Returns the images of a task that will succeed; none for one that will fail."""
     if scenario.outcome is not Outcome.SUCCESS:
         return ()
-    kinds = ["origin"] if provider == FLUX_KONTEXT and scenario.gives_origin else []
+    kinds = ["origin"] if provider in FLUX_SERVICES and scenario.gives_origin else []
     kinds += ["result"] * (count if provider in (ACEDATA, KIE_MARKET) else 1)
     images = []
     for place, kind in enumerate(kinds):

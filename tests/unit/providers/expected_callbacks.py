@@ -57,6 +57,15 @@ FLUX_KONTEXT: dict[str, News | Refused] = {
     "body_is_a_list": Refused("body: should be an object"),
 }
 
+APIKLEY: dict[str, News | Refused] = {
+    "success": succeeded(
+        "task12345",
+        origin("https://bfldeliveryprod.blob.core.windows.net/results/original.jpg", "2026-01-06T00:30:00Z"),
+        result("https://tempfile.apikley.ru/f/result.jpg", "2026-01-20T00:20:00Z"),
+    ),
+    "generation_failed": failed("task12345", FailureReason.GENERATION_FAILED, "501", FAILED),
+}
+
 NANOBANANA_POLICY = "Your prompt has been flagged for violating content policy"
 NANOBANANA_INTERNAL = "Internal error, please try again later"
 NANOBANANA_RESULT = result(
@@ -182,6 +191,7 @@ CALLBACKS: dict[str, News | Refused] = {
     f"callbacks/{provider}/{name}.json": expected
     for provider, table in (
         ("flux-kontext", FLUX_KONTEXT),
+        ("apikley", APIKLEY),
         ("nanobanana", NANOBANANA),
         ("kie-market", KIE_MARKET),
         ("acedata", ACEDATA),

@@ -98,6 +98,22 @@ FLUX_KONTEXT: dict[str, News | tuple[type[ProviderError], str]] = {
     "shape_unknown": (UnreadableAnswerError, "flux-kontext answered without a code"),
 }
 
+APIKLEY: dict[str, Poll] = {
+    "success": _about_task12345(
+        succeeded(
+            "task12345",
+            origin("https://bfldeliveryprod.blob.core.windows.net/results/original.jpg", "2024-03-20T10:40:00Z"),
+            result("https://tempfile.apikley.ru/f/result.jpg", "2024-04-03T10:30:00Z"),
+        )
+    ),
+    "unauthorized": _about_task12345(
+        (
+            ProviderRefusedError,
+            'apikley answered 401: the API key is missing or wrong, and says "Unauthorized"',
+        )
+    ),
+}
+
 NANOBANANA: dict[str, Poll] = {
     # Beijing time: 08:17:04 there is 00:17:04 UTC.
     "success": Poll(
@@ -253,6 +269,7 @@ POLLS: dict[str, Poll] = {
     f"polls/{provider}/{name}.json": poll
     for provider, table in (
         ("flux-kontext", {name: _about_task12345(expected) for name, expected in FLUX_KONTEXT.items()}),
+        ("apikley", APIKLEY),
         ("nanobanana", NANOBANANA),
         (
             "kie-market",

@@ -18,6 +18,8 @@ from catchlight.providers import PROVIDERS
     ("provider_id", "method", "path"),
     [
         ("flux-kontext", "GET", "/api/v1/chat/credit"),
+        ("apikley", "GET", "/api/v1/chat/credit"),
+        ("kie-market", "GET", "/api/v1/chat/credit"),
         ("nanobanana", "GET", "/api/v1/common/credit"),
         ("acedata", "POST", "/flux/tasks"),
     ],
@@ -90,6 +92,8 @@ def test_a_refusal_of_ace_data_names_the_service_that_has_to_be_acquired(http_st
 def test_only_services_that_sign_may_have_a_webhook_key() -> None:
     assert {name: provider.signs_callbacks for name, provider in PROVIDERS.items()} == {
         "flux-kontext": True,
+        "apikley": True,
         "nanobanana": True,
+        "kie-market": True,
         "acedata": False,
     }

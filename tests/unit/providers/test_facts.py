@@ -20,6 +20,22 @@ FACTS: dict[str, dict[str, Any]] = {
         "max_concurrent_polls": 100,
         "callback_url_field": "callBackUrl",
     },
+    "apikley": {
+        "base_url": "https://api.apikley.ru",
+        "submit_paths": {"generate": "/api/v1/flux/kontext/generate"},
+        "image_hosts": (
+            "*.apikley.ru",
+            *KIE_HOSTS,
+            "*.bfl.ai",
+            "bfldeliveryprod.blob.core.windows.net",
+            "fal.media",
+            "*.fal.media",
+        ),
+        "url_lifetimes": {ImageKind.ORIGIN: timedelta(minutes=10), ImageKind.RESULT: timedelta(days=14)},
+        "poll_batch_size": 1,
+        "max_concurrent_polls": 100,
+        "callback_url_field": "callBackUrl",
+    },
     "nanobanana": {
         "base_url": "https://api.nanobananaapi.ai",
         "submit_paths": {
@@ -75,6 +91,7 @@ def test_these_are_all_providers_under_their_own_names() -> None:
     ("provider_id", "path"),
     [
         ("flux-kontext", "/api/v1/flux/kontext/record-info"),
+        ("apikley", "/api/v1/flux/kontext/record-info"),
         ("nanobanana", "/api/v1/nanobanana/record-info"),
         ("kie-market", "/api/v1/jobs/recordInfo"),
     ],

@@ -82,7 +82,7 @@ ACEDATA: dict[str, tuple[int, Any, type[ProviderError] | str]] = {
 CASES = [
     *[
         pytest.param(id_, *case, id=f"{id_}: {name}")
-        for id_ in ("flux-kontext", "nanobanana", "kie-market")
+        for id_ in ("flux-kontext", "apikley", "nanobanana", "kie-market")
         for name, case in KIE.items()
     ],
     *[pytest.param("acedata", *case, id=f"acedata: {name}") for name, case in ACEDATA.items()],

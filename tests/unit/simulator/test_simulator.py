@@ -18,6 +18,7 @@ from tests.unit.simulator.conftest import Receiver, client_of, wait_for
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 SUBMISSIONS = {
     "flux-kontext": ("/kie/api/v1/flux/kontext/generate", "callBackUrl"),
+    "apikley": ("/apikley/api/v1/flux/kontext/generate", "callBackUrl"),
     "nanobanana": ("/nanobanana/api/v1/nanobanana/generate", "callBackUrl"),
     "kie-market": ("/kie-market/api/v1/jobs/createTask", "callBackUrl"),
     "acedata": ("/acedata/flux/images", "callback_url"),

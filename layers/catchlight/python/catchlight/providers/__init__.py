@@ -8,6 +8,7 @@ from catchlight.providers.protocol import PollRequest, Provider
 
 _MODULES = {
     "flux-kontext": "catchlight.providers.flux_kontext",
+    "apikley": "catchlight.providers.apikley",
     "nanobanana": "catchlight.providers.nanobanana",
     "kie-market": "catchlight.providers.kie_market",
     "acedata": "catchlight.providers.acedata",
