@@ -1,9 +1,9 @@
 """DispatchChanges: starts polling and archiving of tasks by reading the table's stream as an outbox.
 
 Polling starts for new pending tasks, for tasks that are pending again because the provider did not confirm a callback's
-result, and for tasks whose failure was reported by a callback while no execution polled for them. Tasks that have just
-succeeded are queued for archiving. Except for repairs (reconcile, redrive), only the stream starts this work, so no
-crash between two writes can lose it.
+result, and for tasks whose failure was reported by a callback while no execution polled for them. It starts at once for
+tasks of which a callback has reported a success without a URL. Tasks that have just succeeded are queued for archiving.
+Except for repairs (reconcile, redrive), only the stream starts this work, so no crash between two writes can lose it.
 """
 
 import hashlib
@@ -32,8 +32,9 @@ class Change:
     """A task's change to a status that triggers polling or archiving."""
 
     task: str
-    status: TaskStatus  # SUCCEEDED triggers archiving; PENDING and FAILED trigger polling
+    status: TaskStatus  # SUCCEEDED triggers archiving; the others trigger polling
     sequence_number: str
+    is_hinted: bool = False  # a callback says that the provider has a result: polling starts at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +116,16 @@ def read_change(record: dict[str, Any]) -> Change | None:
     status = new.get("status", {}).get("S")
     old_status = record["dynamodb"].get("OldImage", {}).get("status", {}).get("S")
     reported_by = new.get("reportedBy", {}).get("S")
-    if not follows(status, old_status, reported_by):
+    is_hinted = "hintedAt" in new and new["hintedAt"] != record["dynamodb"].get("OldImage", {}).get("hintedAt")
+    is_hinted = is_hinted and status in (TaskStatus.PENDING, TaskStatus.TIMED_OUT)
+    if not (is_hinted or follows(status, old_status, reported_by)):
         return None
     if not is_task_key(task):
         # A retry would not help: an item with an invalid key was written by hand and cannot be polled or archived.
         logger.error("not a task key, expected provider#taskId: the item triggers nothing", task=task)
         count_failure("InvalidTaskKey")
         return None
-    return Change(task, TaskStatus(status), record["dynamodb"]["SequenceNumber"])
+    return Change(task, TaskStatus(status), record["dynamodb"]["SequenceNumber"], is_hinted)
 
 
 def follows(status: str | None, old_status: str | None, reported_by: str | None) -> bool:
@@ -159,22 +162,27 @@ def start_polling(changes: Sequence[Change]) -> set[Change]:
 
     Returns the changes for which no execution could be started.
     """
+    first_poll = dependencies().settings.first_poll_after_seconds
     failed: set[Change] = set()
-    wait_seconds = dependencies().settings.first_poll_after_seconds
-    for batch in batches(changes, MAX_TASKS_PER_EXECUTION):
-        # The name is derived from the stream records: a batch that is read twice starts one execution, and a task that
-        # is registered again starts a new one.
-        digest = hashlib.sha256(",".join(change.sequence_number for change in batch).encode()).hexdigest()
-        tasks = [change.task for change in batch]
-        try:
-            is_new = dependencies().dispatcher.start_polling(
-                tasks, name=f"tasks-{digest[:40]}", wait_seconds=wait_seconds
-            )
-        except Exception as exc:  # noqa: BLE001 - reported, and the other batches must still be started
-            message = "polling not started, the stream will be read again from here"
-            report_failure(logger, message, exc, tasks=tasks, reason=str(exc))
-            failed.update(batch)
-        else:
-            if not is_new:
-                logger.info("polling was started before", tasks=tasks)
+    for is_hinted, wait_seconds in ((True, 0), (False, first_poll)):
+        group = [change for change in changes if change.is_hinted is is_hinted]
+        for batch in batches(group, MAX_TASKS_PER_EXECUTION):
+            failed.update(start_execution(batch, wait_seconds))
     return failed
+
+
+def start_execution(changes: Sequence[Change], wait_seconds: int) -> Sequence[Change]:
+    """Starts one execution, and returns its changes if it could not be started."""
+    # The name is derived from the stream records: a batch that is read twice starts one execution, and a task that is
+    # registered again starts a new one.
+    digest = hashlib.sha256(",".join(change.sequence_number for change in changes).encode()).hexdigest()
+    tasks = [change.task for change in changes]
+    try:
+        is_new = dependencies().dispatcher.start_polling(tasks, name=f"tasks-{digest[:40]}", wait_seconds=wait_seconds)
+    except Exception as exc:  # noqa: BLE001 - reported, and the other batches must still be started
+        message = "polling not started, the stream will be read again from here"
+        report_failure(logger, message, exc, tasks=tasks, reason=str(exc))
+        return changes
+    if not is_new:
+        logger.info("polling was started before", tasks=tasks)
+    return ()

@@ -4,7 +4,8 @@ Six steps: decode, verify the token, parse, verify the signature, record, answer
 stack's secrets are overwritten in the request, so that nothing that is stored or logged contains them. Providers treat
 200 as success and other statuses as failures, which they retry three times. So a report that was written is answered
 with 200 even if it changed nothing, and 5xx is sent only if it could not be written. A delivery with a valid token that
-cannot be parsed is stored in the bucket, to be replayed with a later version that can parse it.
+cannot be parsed is stored in the bucket, to be replayed with a later version that can parse it. A success without a URL
+is recorded as a hint, and polled for at once; it is stored, too, if its provider cannot be polled.
 
 GET and HEAD are answered 200 with one line, before anything is read: people and services open a URL to see whether it
 works. The answer is the same for every token, so it does not show which one is valid.
@@ -116,6 +117,7 @@ def receive(event: dict[str, Any]) -> dict[str, Any]:
         with unreadable_deliveries_kept(request, event):
             report = parse(request)
         verify_signature(report, request)
+        keep_unanswerable_hint(report, request, event)
         recorded = dependencies().reports.record(report)
     except RequestError as exc:
         return refuse(exc, event)
@@ -192,15 +194,38 @@ def unreadable_deliveries_kept(request: CallbackRequest, event: dict[str, Any]) 
         yield
     except (MalformedBodyError, InvalidCallbackError, UnknownProviderError) as exc:
         # An unknown provider with a valid token is a typing error in the callback URL that a caller has submitted.
-        key = dependencies().rejected_deliveries.keep(
-            RejectedDelivery(request.provider_id, request.received_at, str(exc), request.headers, request.body)
-        )
-        logger.error(
-            "a delivery could not be parsed and was stored", key=key, reason=str(exc), request_id=request_id(event)
-        )
-        with metrics_by() as metrics:
-            metrics.add_metric("RejectedDeliveries", MetricUnit.Count, 1)
+        keep(request, str(exc), event)
         raise
+
+
+def keep(request: CallbackRequest, reason: str, event: dict[str, Any]) -> None:
+    """Stores a delivery in the bucket, logs and counts it.
+
+    Raises:
+        StoreUnavailableError: S3 did not accept it.
+    """
+    key = dependencies().rejected_deliveries.keep(
+        RejectedDelivery(request.provider_id, request.received_at, reason, request.headers, request.body)
+    )
+    logger.error("a delivery could not be parsed and was stored", key=key, reason=reason, request_id=request_id(event))
+    with metrics_by() as metrics:
+        metrics.add_metric("RejectedDeliveries", MetricUnit.Count, 1)
+
+
+def keep_unanswerable_hint(report: TaskReport, request: CallbackRequest, event: dict[str, Any]) -> None:
+    """Stores a hint whose provider cannot be polled, because no usable API key is configured.
+
+    Raises:
+        StoreUnavailableError: S3 did not accept it; the provider is to send it again.
+    """
+    if not report.is_hint:
+        return
+    try:
+        api_key = dependencies().provider_keys.provider_keys(report.provider).usable_api_key
+    except SettingsError:
+        api_key = None
+    if api_key is None:
+        keep(request, report.remark, event)
 
 
 def verify_signature(report: TaskReport, request: CallbackRequest) -> None:
@@ -225,23 +250,25 @@ def acknowledge(report: TaskReport, recorded: Recorded, event: dict[str, Any]) -
         "callback received",
         task=report.task,
         status=report.status,
+        hint=report.remark or None,
         outcome=recorded.outcome,
         previous_status=recorded.previous_status,
         # Also in the API's access log, which does not contain the task.
         request_id=request_id(event),
     )
-    count(report.provider, recorded)
+    count(report, recorded)
     if recorded.evidence_error:
         report_failure("the replaced failure is not in conflicts", recorded.evidence_error, event, task=report.task)
     return answer(HTTPStatus.OK, {"status": "received"})
 
 
-def count(provider_id: str, recorded: Recorded) -> None:
+def count(report: TaskReport, recorded: Recorded) -> None:
     """Writes the metrics of a callback that was recorded."""
-    with metrics_by(provider=provider_id) as metrics:
+    with metrics_by(provider=report.provider) as metrics:
         metrics.add_metric("CallbacksReceived", MetricUnit.Count, 1)
         metrics.add_metric(f"Callbacks{recorded.outcome.title()}", MetricUnit.Count, 1)
-        if recorded.outcome is ReportOutcome.APPLIED and recorded.previous_status in _UNRESOLVED:
+        has_resolved = report.status is not TaskStatus.PENDING and recorded.previous_status in _UNRESOLVED
+        if has_resolved and recorded.outcome is ReportOutcome.APPLIED:
             metrics.add_metric("ResolvedByCallback", MetricUnit.Count, 1)
 
 

@@ -332,7 +332,7 @@ BODIES = {
     "code is in full-width digits": Hostile(422, body=with_code('"２００"')),  # noqa: RUF001
     "code has 4,000 digits": Hostile(422, body=with_code("9" * 4000)),
     "code is an unknown number": Hostile(200, body=with_code("-1")),
-    "a success without a URL": Hostile(422, body=with_code("200")),
+    "a success without a URL": Hostile(200, body=with_code("200")),
     "successFlag is a word": Hostile(422, body=encoded({"data": {"taskId": TASK_ID, "successFlag": "yes"}})),
     "an Ace Data success that is a string": Hostile(
         422, at(TOKEN, "acedata"), body=encoded({"task_id": TASK_ID, "success": "true", "data": []})

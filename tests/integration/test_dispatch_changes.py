@@ -107,6 +107,22 @@ def test_a_real_batch(outbox: Outbox, context: LambdaContext) -> None:
     assert set(succeeded) <= {task for task, _, status in changes if status == "SUCCEEDED"}
 
 
+@pytest.mark.parametrize("old", [None, "PENDING", "TIMED_OUT"])
+def test_a_task_that_a_callback_hints_at_is_polled_at_once(
+    outbox: Outbox, context: LambdaContext, old: str | None
+) -> None:
+    hint, other = a_record(1, old or "PENDING", old), a_record(2, "PENDING")
+    hint["dynamodb"]["NewImage"]["hintedAt"] = {"S": "2026-01-31T12:00:00.000Z"}
+    repeated = a_record(3, "PENDING", "PENDING")
+    for image in ("OldImage", "NewImage"):
+        repeated["dynamodb"][image]["hintedAt"] = {"S": "2026-01-31T12:00:00.000Z"}
+
+    assert dispatch([hint, other, repeated], context) == []
+
+    waits = {state.tasks: state.wait_seconds for state in outbox.executions()}
+    assert waits == {("flux-kontext#task1",): 0, ("flux-kontext#task2",): FIRST_POLL_AFTER_SECONDS}
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

@@ -229,7 +229,11 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "two task ids": (a_callback({"code": 501, "taskId": "a", "data": {"taskId": "b"}}), 422, "invalid_callback"),
     "no code": (a_callback({"data": {"taskId": "task12345"}}), 422, "invalid_callback"),
     "code is a list": (a_callback({"code": [200], "data": {"taskId": "task12345"}}), 422, "invalid_callback"),
-    "success without images": (a_callback({"code": 200, "data": {"taskId": "a"}}), 422, "invalid_callback"),
+    "a URL in a list": (
+        a_callback({"code": 200, "data": {"taskId": "a", "info": {"resultImageUrl": []}}}),
+        422,
+        "invalid_callback",
+    ),
     "URL of a file": (
         a_callback({"code": 200, "data": {"taskId": "a", "info": {"resultImageUrl": "file:///etc/passwd"}}}),
         422,

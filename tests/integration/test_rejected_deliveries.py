@@ -15,13 +15,15 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from catchlight.client.stack import StackChoice
 from catchlight.errors import StoreUnavailableError
 from catchlight.recovery.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
+from catchlight.tasks.reports import Reports
+from catchlight.tasks.table import TasksTable
 from catchlight_cli.command_line import run as run_command_line
 from catchlight_cli.repair.replaying import Replayed, replay
 from functions.receive_callback import app
 from tests.canary_secrets import OTHER_TOKEN, SIGNATURE, URL_QUERY, WEBHOOK_KEY, canary
 from tests.integration.cli.stacks import a_stack
 from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.functions import TOKEN, a_callback, a_secret, metric_lines
+from tests.integration.functions import PROVIDER_KEYS, TOKEN, a_callback, a_secret, metric_lines
 
 BUCKET = "images-bucket"
 NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
@@ -29,8 +31,9 @@ SUCCESS = {
     "code": 200,
     "data": {"taskId": "task12345", "info": {"resultImageUrl": f"https://x.aiquickdraw.com/1?{URL_QUERY}"}},
 }
-# What no version reads today: a success without a URL.
-UNREADABLE = {"code": 200, "msg": "done", "data": {"taskId": "task12345"}}
+# What no version reads today: a URL in a list.
+UNREADABLE = {"code": 200, "msg": "done", "data": {"taskId": "task12345", "info": {"resultImageUrl": ["https://x"]}}}
+HINT = {"code": 200, "msg": "done", "data": {"taskId": "task12345"}}
 SESSION = canary("cookie", "canarySessionCookie")
 
 
@@ -79,7 +82,7 @@ def a_delivery(body: Any = SUCCESS, provider_id: str = "flux-kontext") -> Reject
 @pytest.mark.parametrize(
     ("event", "status", "reason"),
     [
-        (a_callback(UNREADABLE), 422, "success without an image URL"),
+        (a_callback(UNREADABLE), 422, "without a usable image URL"),
         (a_callback({"code": 501, "msg": "no id"}), 422, "task id is missing"),
         (a_callback([SUCCESS]), 422, "should be an object"),
         (a_callback("{"), 400, "not JSON"),
@@ -105,6 +108,29 @@ def test_what_cannot_be_read_is_kept_as_it_came(
     assert key.startswith(f"{PREFIX}{document['receivedAt'][:10]}/")
     assert s3.head_object(Bucket=BUCKET, Key=key)["ContentType"] == "application/json"
     assert store.items() == []
+
+
+def test_a_success_without_a_url_is_kept_if_its_provider_cannot_be_polled(
+    store: Store, s3: Any, deliveries: RejectedDeliveries, context: LambdaContext
+) -> None:
+    assert call(a_callback(HINT), context) == 200
+
+    ((_, document),) = kept(s3).items()
+    assert json.loads(base64.b64decode(document["body"])) == HINT
+    assert document["reason"] == "success without an image URL"
+    # Nothing of it is in the table but the hint: a replay does not remove it.
+    (outcome,) = replay(deliveries, Reports(TasksTable(TABLE_NAME, store.client)))
+    assert not outcome.is_processed
+    assert len(kept(s3)) == 1
+
+
+def test_a_success_without_a_url_is_not_kept_if_its_provider_can_be_polled(
+    s3: Any, context: LambdaContext, keys_secret: str
+) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=keys_secret, SecretString=json.dumps(PROVIDER_KEYS))
+
+    assert call(a_callback(HINT), context) == 200
+    assert kept(s3) == {}
 
 
 def test_a_delivery_that_is_sent_four_times_is_kept_once(s3: Any, context: LambdaContext) -> None:

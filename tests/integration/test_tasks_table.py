@@ -68,6 +68,43 @@ def given_up() -> TaskReport:
     return news(TaskStatus.TIMED_OUT, reason=FailureReason.NO_NEWS, reporter=Reporter.POLL)
 
 
+def hint(at: datetime = NOW) -> TaskReport:
+    return news(TaskStatus.PENDING, at=at).model_copy(update={"is_hint": True})
+
+
+# ------------------------------------------------------------------------------------------------ hints
+
+
+def test_a_hint_creates_a_pending_task(store: Store) -> None:
+    assert store.reports.record(hint()) == Recorded(ReportOutcome.APPLIED, None)
+
+    (item,) = store.items()
+    assert (item["status"], item["rank"], item["deliveries"]) == ("PENDING", 0, 1)
+    assert item["hintedAt"] == item["registeredAt"] == item["arrivedAt"] == "2026-01-06T00:17:05.120Z"
+
+
+@pytest.mark.parametrize("status", ["PENDING", "TIMED_OUT"])
+def test_a_hint_is_noted_while_there_is_no_result_and_again_after_a_minute(store: Store, status: str) -> None:
+    store.put(TASK, status=status, rank=TaskStatus(status).rank)
+
+    assert store.reports.record(hint()) == Recorded(ReportOutcome.APPLIED, None)
+    for after, outcome in ((59, ReportOutcome.DUPLICATE), (60, ReportOutcome.APPLIED)):
+        assert store.reports.record(hint(NOW + timedelta(seconds=after))).outcome is outcome
+
+    item = store.item(TASK)
+    assert item is not None
+    assert (item["status"], item["hintedAt"], item["deliveries"]) == (status, "2026-01-06T00:18:05.120Z", 2)
+
+
+@pytest.mark.parametrize("status", ["FAILED", "SUCCEEDED", "INCOMPLETE", "ARCHIVED"])
+def test_a_hint_changes_nothing_of_a_result(store: Store, status: str) -> None:
+    store.put(TASK, status=status, rank=TaskStatus(status).rank)
+    before = store.items()
+
+    assert store.reports.record(hint()) == Recorded(ReportOutcome.DUPLICATE, TaskStatus(status))
+    assert store.items() == before
+
+
 # ------------------------------------------------------------------------------------------------ applied
 
 

@@ -100,6 +100,7 @@ def _history(task: Task) -> Iterator[Event]:
             yield Event(at=moment, description=description)
 
     yield from event(task.registered_at, "registered")
+    yield from event(task.hinted_at, "a callback reported a success without an image URL: polled at once")
     if task.reported_by and task.status is TaskStatus.TIMED_OUT:
         yield from event(task.reported_at, "polling ended without a result")
     elif task.reported_by:
@@ -140,6 +141,8 @@ def _reason(task: Task) -> str:
     if lost:
         return "; ".join(f"{image.kind} image {image.state}: {image.reason or 'unknown reason'}" for image in lost)
     match task.status:
+        case TaskStatus.PENDING if task.hinted_at:
+            return "A callback reported a success without an image URL, and no poll has found one yet."
         case TaskStatus.PENDING:
             return "No callback has arrived, and no poll has found a result."
         case TaskStatus.SUCCEEDED:

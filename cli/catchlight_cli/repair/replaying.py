@@ -50,5 +50,9 @@ def replay(
             yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome, is_processed=False)
             continue
         outcome = reports.record(report).outcome
+        if report.is_hint:  # its provider may have no key: nothing of the delivery is in the table yet
+            outcome_of_hint = f"{report.remark}: its task is polled"
+            yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome_of_hint, is_processed=False)
+            continue
         deliveries.remove(key)
         yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome, is_processed=True)

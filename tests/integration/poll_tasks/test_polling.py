@@ -435,6 +435,22 @@ def test_a_task_that_is_given_up_has_the_last_answer(
         assert all(item and "You do not have access" in item["failure"]["message"] for item in items)
 
 
+def test_a_task_that_is_hinted_at_after_it_was_given_up_is_polled(store: Store, providers: Providers) -> None:
+    given_up = {"status": "TIMED_OUT", "rank": 10, "reportedAt": "2026-01-31T12:00:00.000Z", "deliveries": 1}
+    store.put(FLUX, **given_up, hintedAt="2026-01-31T11:00:00.000Z")
+    providers.answers = {FLUX_PATH: running}
+    assert poll(FLUX)["tasks"] == []
+    assert providers.requests == []
+
+    store.put(FLUX, **given_up, hintedAt="2026-01-31T13:00:00.000Z")
+    assert poll(FLUX, wait_seconds=0)["tasks"] == [FLUX]
+    # Its execution ends, too.
+    assert poll(FLUX, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
+    providers.answers = {FLUX_PATH: succeeded}
+    assert poll(FLUX, wait_seconds=0)["tasks"] == []
+    assert status_of(store, FLUX) == "SUCCEEDED"
+
+
 @pytest.mark.parametrize("task", ["midjourney#m1", ACE])
 def test_a_task_that_cannot_be_asked_about_is_given_up_too(store: Store, providers: Providers, task: str) -> None:
     # Else its execution would run until the machine's own end, and the task would be pending for ever.

@@ -36,6 +36,7 @@ class News:
     answer: LastAnswer = LastAnswer.STILL_RUNNING
     remark: str = ""
     skipped: tuple[SkippedOutput, ...] = ()
+    is_hint: bool = False
 
     def report(self, provider: str, reported_by: Reporter) -> TaskReport:
         return TaskReport(
@@ -49,6 +50,7 @@ class News:
             answer=self.answer,
             remark=self.remark,
             skipped=self.skipped,
+            is_hint=self.is_hint,
         )
 
 
@@ -86,6 +88,10 @@ def failed(task_id: str, reason: FailureReason, code: str | None, message: str) 
 
 def pending(task_id: str, answer: LastAnswer = LastAnswer.STILL_RUNNING, remark: str = "") -> News:
     return News(task_id, TaskStatus.PENDING, answer=answer, remark=remark)
+
+
+def hint(task_id: str, remark: str = "success without an image URL") -> News:
+    return News(task_id, TaskStatus.PENDING, remark=remark, is_hint=True)
 
 
 def load(path: str) -> Any:

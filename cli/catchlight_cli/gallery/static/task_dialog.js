@@ -207,6 +207,7 @@ function failureSection(task) {
 function history(task) {
   const events = [
     [task.registeredAt, task.idempotencyKey ? "Submitted and registered" : "Registered"],
+    [task.hintedAt, "A callback without an image URL: polled at once"],
     [task.reportedAt, reportText(task)],
     [task.confirmedAt, "Confirmed by the provider"],
     ...(task.conflicts ?? []).map((conflict) => [conflict.reportedAt, `A ${conflict.reportedBy} reported ${conflict.status}: not applied`, "conflict"]),

@@ -223,6 +223,7 @@ class TaskReport(Model):
     failure: Failure | None = None
     request: GenerationRequest | None = None
     answer: LastAnswer = LastAnswer.STILL_RUNNING  # of PENDING: why there is no result
+    is_hint: bool = False  # of PENDING: a callback says that the task has ended, without a result that can be read
     remark: str = ""  # what is odd about the provider's answer; for the log
 
     @property
@@ -254,6 +255,7 @@ class Task(Model):
     request: GenerationRequest | None = None
     reported_by: Reporter | None = None
     confirmed_at: str | None = None  # when the provider's own answer confirmed the callback
+    hinted_at: str | None = None  # when a callback last reported a success without a URL: polling followed at once
     deliveries: int = 0
     conflicts: tuple[Conflict, ...] = ()
     registered_at: str | None = None
@@ -278,6 +280,13 @@ class Task(Model):
             update={"status": TaskStatus.SUCCEEDED, "rank": TaskStatus.SUCCEEDED.rank, "images": renewed}
             | {"updated_at": iso(now), "archived_at": None}
         )
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether polls are to find a result: the task is PENDING, or was hinted at after polling had given up."""
+        if self.status is TaskStatus.TIMED_OUT:
+            return self.hinted_at is not None and self.hinted_at > (self.reported_at or "")
+        return self.status is TaskStatus.PENDING
 
     @property
     def is_unconfirmed(self) -> bool:

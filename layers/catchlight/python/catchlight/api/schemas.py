@@ -320,6 +320,10 @@ class TaskResponse(ResponseModel):
     ] = None
     reported_by: Reporter | None = None
     confirmed_at: Time | None = None
+    hinted_at: Annotated[
+        Time | None,
+        Field(description="When a callback last reported a success without a URL. The task was polled at once."),
+    ] = None
     deliveries: Annotated[int, Field(description="Callbacks that brought news or evidence; not repetitions.")] = 0
     conflicts: tuple[ConflictResponse, ...] = ()
     idempotency_key: Annotated[str | None, Field(description="Of the request that submitted it.")] = None

@@ -188,6 +188,10 @@ class UpdateExpression:
         name = self._path(path)
         return f"attribute_not_exists({name})" if value is None else f"{name} = {self._value(f'{path}_before', value)}"
 
+    def at_most(self, path: str, value: Any) -> str:
+        """Returns the condition that a path has this value or a lower one before the update."""
+        return f"{self._path(path)} <= {self._value(f'{path}_before', value)}"
+
     def arguments(self) -> dict[str, Any]:
         """Returns the keyword arguments for `update_item`."""
         return {

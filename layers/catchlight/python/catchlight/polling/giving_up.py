@@ -38,7 +38,10 @@ def given_up(task: Task, report: TaskReport | None, error: Exception | None, *, 
     polled = f"after {after_hours:g} hours of polling"
     detail = _words_of(error) if error else report.remark if report else ""
     reason = _ANSWERS[answer] + (f": {detail}" if detail else "")
-    if had_callback(task):
+    if task.hinted_at:
+        text = f"a callback reported a success without an image URL: {polled}, {reason}"
+        answer = LastAnswer.UNCONFIRMED if answer in _WITHOUT_RESULT else answer
+    elif had_callback(task):
         text = f"a callback came, but its provider did not confirm it: {polled}, {reason}"
         answer = LastAnswer.UNCONFIRMED if answer in _WITHOUT_RESULT else answer
     elif answer in _WITHOUT_RESULT:

@@ -89,7 +89,7 @@ class Polling:
         items = self._table.get_many(keys, unreadable=unreadable.__setitem__)
         # Tasks that have a result or were deleted are not polled. The exception is a failure known from a callback
         # only: it is unconfirmed until the provider reports it too.
-        pending = [task for task, item in items.items() if item.status is TaskStatus.PENDING]
+        pending = [task for task, item in items.items() if item.is_awaited]
         unconfirmed = [
             task for task, item in items.items() if item.status is TaskStatus.FAILED and self._can_confirm(item)
         ]

@@ -33,6 +33,7 @@ from catchlight.models import (
 )
 from catchlight.providers.payloads import (
     STILL_RUNNING,
+    SUCCESS_WITHOUT_URL,
     UNKNOWN_TASK,
     Code,
     Message,
@@ -158,6 +159,13 @@ class Record(PayloadModel):
     request: Any = None
     finished_at: Any = None
 
+    @field_validator("response")
+    @classmethod
+    def _finished_images_have_urls(cls, response: Answer | None) -> Answer | None:
+        if response and response.data and not response.images():
+            raise ValueError("success without an image URL")
+        return response
+
     def result(self) -> ProviderResult:
         """Returns the task's result.
 
@@ -220,10 +228,12 @@ class AceDataProvider:
         images = answer.images()
         if len(images) > MAX_IMAGES_PER_TASK:
             raise InvalidCallbackError(f"data: should be at most {MAX_IMAGES_PER_TASK} images")
-        if not answer.failed and not images:
-            raise InvalidCallbackError("body: neither a failure nor a success with an image URL")
         if answer.failed:
             result = ProviderResult(failure=answer.failure())
+        elif not images and not answer.success:
+            raise InvalidCallbackError("body: neither a failure nor a success")
+        elif not images:
+            result = SUCCESS_WITHOUT_URL
         else:
             result = ProviderResult(images=images, request=answer.request())
         return report(self, task_id, result, reported_by=Reporter.CALLBACK, received_at=received_at)

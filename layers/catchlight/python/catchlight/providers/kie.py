@@ -30,6 +30,7 @@ from catchlight.errors import (
 from catchlight.models import Failure, FailureReason, ImageKind, Reporter, TaskReport
 from catchlight.providers.payloads import (
     STILL_RUNNING,
+    SUCCESS_WITHOUT_URL,
     UNKNOWN_TASK,
     Code,
     Integer,
@@ -154,9 +155,9 @@ class Callback(KieModel):
         return self
 
     def result(self) -> ProviderResult:
-        """Returns the task's result."""
+        """Returns the task's result; a hint, if the callback reports a success without a URL."""
         if self.code == OK:
-            return ProviderResult(images=self._images())
+            return ProviderResult(images=self._images()) if self._images() else SUCCESS_WITHOUT_URL
         return ProviderResult(failure=_failure(str(self.code), self.msg))
 
     def _images(self) -> tuple[tuple[ImageKind, str], ...]:
@@ -197,7 +198,7 @@ class Record(KieModel):
         return self
 
     def result(self) -> ProviderResult:
-        """Returns the task's result."""
+        """Returns the task's result; a hint, if the record reports a success without a URL."""
         request = generation_request(self.param_json)
         match self.success_flag:
             case SuccessFlag.GENERATING:
@@ -210,6 +211,8 @@ class Record(KieModel):
                 return ProviderResult(failure=_failure(self.error_code, self.error_message), request=request)
             case SuccessFlag.SUCCESS:
                 images = self.response.images() if self.response else ()
+                if not images:
+                    return SUCCESS_WITHOUT_URL
                 return ProviderResult(images=images, completed_at=self.complete_time, request=request)
 
 
@@ -338,11 +341,14 @@ class KieProvider:
         if isinstance(data, Mapping) and not data.get("errorMessage") and integer_or_none(body.get("code")) != OK:
             data = {**data, "errorMessage": body.get("msg")}  # documented: the error message if the code is not 200
         try:
-            return self._result_of_data(data)
+            result = self._result_of_data(data)
+            if result.is_hint:
+                raise UnreadableAnswerError(f"data: {result.remark}")
         except UnreadableAnswerError:
             if is_required:
                 raise
             return UNKNOWN_TASK
+        return result
 
     def _result_of_data(self, data: Any) -> ProviderResult:
         return read(Record, data, at="data", error=UnreadableAnswerError).result()

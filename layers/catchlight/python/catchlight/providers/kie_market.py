@@ -18,6 +18,7 @@ from catchlight.models import MAX_IMAGES_PER_TASK, Failure, FailureReason, Image
 from catchlight.providers.kie import FAILURE_REASONS, KIE_IMAGE_HOSTS, OK, KieModel, KieProvider, SuccessFlag
 from catchlight.providers.payloads import (
     STILL_RUNNING,
+    SUCCESS_WITHOUT_URL,
     Code,
     Message,
     ProviderResult,
@@ -182,19 +183,19 @@ class MarketRecord(KieModel):
     @model_validator(mode="after")
     def _success_has_outputs(self) -> Self:
         outputs = (*self.result_json, *self.response)
-        if self.state is State.SUCCESS and not outputs:
-            raise ValueError("success without a result")
-        if self.state is State.SUCCESS and all(isinstance(output, UnusableUrl) for output in outputs):
+        if self.state is State.SUCCESS and outputs and all(isinstance(output, UnusableUrl) for output in outputs):
             raise ValueError("success without a usable image URL")
         return self
 
     def result(self) -> ProviderResult:
-        """Returns the task's result."""
+        """Returns the task's result; a hint, if the record reports a success without a result."""
         request = generation_request(self.param) or generation_request(self.param_json)
         match self.state:
             case State.SUCCESS:
                 # Newer records have the same URLs in both fields.
                 outputs = dict.fromkeys((*self.result_json, *self.response))
+                if not outputs:
+                    return replace(SUCCESS_WITHOUT_URL, remark="success without a result")
                 return ProviderResult(
                     images=tuple((ImageKind.RESULT, output) for output in outputs if isinstance(output, str)),
                     skipped=tuple(output for output in outputs if isinstance(output, SkippedOutput)),

@@ -174,14 +174,12 @@ def parse_url(value: Any) -> str | None:
 
 
 def require_usable_url(images: Sequence[tuple[ImageKind, str]]) -> None:
-    """Checks that an image can be requested of at least one of a success's URLs.
+    """Checks that an image can be requested of at least one of a success's URLs, if it has any.
 
     Raises:
-        ValueError: there is no URL, or all are unusable.
+        ValueError: all URLs are unusable.
     """
-    if not images:
-        raise ValueError("success without an image URL")
-    if all(isinstance(url, UnusableUrl) for _, url in images):
+    if images and all(isinstance(url, UnusableUrl) for _, url in images):
         raise ValueError("success without a usable image URL")
 
 
@@ -350,16 +348,20 @@ class ProviderResult:
     completed_at: datetime | None = None
     request: GenerationRequest | None = None
     answer: LastAnswer = LastAnswer.STILL_RUNNING  # without images and failure: why
+    is_hint: bool = False  # see `TaskReport`
     remark: str = ""  # what is odd about the answer; for the log
 
     @property
     def is_pending(self) -> bool:
-        """Whether the task has neither images nor a failure."""
-        return not self.images and self.failure is None
+        """Whether the task has neither outputs nor a failure."""
+        return not (self.images or self.skipped) and self.failure is None
 
 
 STILL_RUNNING = ProviderResult()
 UNKNOWN_TASK = ProviderResult(answer=LastAnswer.NOT_FOUND)
+# A callback that reports a success is true or false as any other. The provider's record can have the URL that is
+# missing here, and an error would only make the provider send the same body three times more.
+SUCCESS_WITHOUT_URL = ProviderResult(is_hint=True, remark="success without an image URL")
 
 
 def report(
@@ -384,6 +386,7 @@ def report(
         failure=result.failure,
         request=result.request,
         answer=result.answer,
+        is_hint=result.is_hint,
         remark=result.remark,
     )
 
@@ -391,4 +394,4 @@ def report(
 def _status(result: ProviderResult) -> TaskStatus:
     if result.failure:
         return TaskStatus.FAILED
-    return TaskStatus.SUCCEEDED if result.images or result.skipped else TaskStatus.PENDING
+    return TaskStatus.PENDING if result.is_pending else TaskStatus.SUCCEEDED

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +17,8 @@ from catchlight.tasks.table import TasksTable, complete_request, document, parse
 MAX_CONFLICTS = 10
 MAX_URLS_PER_CONFLICT = 4
 MAX_URL_LENGTH_IN_CONFLICT = 1024
+# A hint starts an execution of the state machine. Repetitions within this time are the same delivery, sent again.
+HINTS_AT_LEAST_APART = timedelta(seconds=60)
 # Checked by the write itself: several concurrent writers may all have read an item with fewer conflicts.
 _HAS_ROOM_FOR_EVIDENCE = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
 
@@ -56,6 +58,8 @@ class Reports:
         Raises:
             StoreUnavailableError: a call to DynamoDB failed. The same report can be recorded again.
         """
+        if report.is_hint:
+            return self._note_hint(report)
         # The table does not contain the task (a callback may precede its registration), or the item has no rank.
         has_no_rank = "attribute_not_exists(#rank)"
         # Reports only move a task to a higher rank, so their order and repetitions do not change the final status.
@@ -74,6 +78,30 @@ class Reports:
             # A success replaces a failure. One of the two reports was wrong, so the failure is kept for investigation.
             evidence_error = self._keep_replaced_failure(previous)
         return Recorded(ReportOutcome.APPLIED, previous.status if previous else None, evidence_error)
+
+    def _note_hint(self, report: TaskReport) -> Recorded:
+        """Writes the time of a hint, so that the task is polled at once, unless the task has a result.
+
+        The previous status is not known: DynamoDB does not return attributes that a write leaves as they were.
+        """
+        update = UpdateExpression()
+        update.set_once("provider", report.provider)
+        update.set_once("taskId", report.task_id)
+        update.set_once("status", TaskStatus.PENDING.value)
+        update.set_once("rank", TaskStatus.PENDING.rank)
+        update.set_once("registeredAt", iso(report.reported_at))
+        set_arrival(update, report.reported_at)
+        update.set("hintedAt", iso(report.reported_at))
+        update.set("updatedAt", iso(report.reported_at))
+        update.add("deliveries", 1)
+        has_no_rank = "attribute_not_exists(#rank)"
+        has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
+        is_new = update.at_most("hintedAt", iso(report.reported_at - HINTS_AT_LEAST_APART))
+        condition = f"({has_no_rank} OR {has_no_result}) AND (attribute_not_exists(#hintedAt) OR {is_new})"
+        written = self._table.update(report.task, update, condition=condition)
+        if not written.is_applied:
+            return Recorded(ReportOutcome.DUPLICATE, parse_item(written.attributes).status)
+        return Recorded(ReportOutcome.APPLIED, None)
 
     def _keep_if_contradicting(self, report: TaskReport, stored: Task) -> ReportOutcome:
         if not stored.contradicts(report):
