@@ -23,7 +23,7 @@ from catchlight.aws.batches import batch_item_failures
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import (
-    ImageUnavailableError,
+    ImageError,
     InvalidMessageError,
     ProviderError,
     ProviderRefusedError,
@@ -51,7 +51,7 @@ MAX_CONCURRENT_IMAGES = 32
 RESERVED_SECONDS = 12
 
 # Temporary errors outside Catchlight and AWS: they are logged as warnings, not errors.
-PASSING = (ImageUnavailableError, ProviderError, UnconfirmedError)
+PASSING = (ImageError, ProviderError, UnconfirmedError)
 
 logger = Logger()
 
@@ -181,6 +181,13 @@ def log(run: ArchiveRun) -> None:
             state=image.state,
             key=image.key,
             reason=image.reason,
+            quarantine=image.quarantine and image.quarantine.key,
+        )
+    for image in run.kept:
+        logger.info(
+            "image kept until it is confirmed",
+            task=task,
+            kind=image.kind,
             quarantine=image.quarantine and image.quarantine.key,
         )
     for failure in run.failures:

@@ -1,5 +1,6 @@
 """Provides the building blocks of scenarios: steps, answers of AWS, tasks and images."""
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -140,6 +141,19 @@ def quarantined() -> dict[str, Any]:
     item = succeeded() | {"status": "INCOMPLETE", "rank": 40, "archivedAt": moment()}
     kept = {"key": QUARANTINE_KEY, "bytes": len(PNG), "sha256": "0" * 64}
     return item | {"images": [{**item["images"][0], "state": "REJECTED", "reason": "cut", "quarantine": kept}]}
+
+
+def kept_until_confirmed() -> dict[str, Any]:
+    """Builds a task whose image was downloaded before the provider confirmed it."""
+    item = succeeded()
+    kept = {"key": QUARANTINE_KEY, "bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
+    return item | {"images": [{**item["images"][0], "quarantine": kept}]}
+
+
+def quarantined_object() -> Answer:
+    """Builds S3's answer with the bytes that `kept_until_confirmed` names."""
+    digest = hashlib.sha256(IMAGE_URL.encode()).hexdigest()
+    return Answer(200, PNG, {"x-amz-meta-source-url-sha256": digest, "x-amz-meta-source-host": IMAGE_HOST})
 
 
 def record_info(url: str = IMAGE_URL) -> Answer:

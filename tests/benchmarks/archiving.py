@@ -109,8 +109,11 @@ class Tasks:
 class Unasked:
     """Replaces confirmation by the provider."""
 
-    def check(self, task: Task, **_: Any) -> ConfirmationResult:
-        """Confirms the task unchanged."""
+    def ask(self, task: Task, **_: Any) -> None:
+        """Asks nothing."""
+
+    def settle(self, task: Task, _: None) -> ConfirmationResult:
+        """Returns the task unchanged."""
         return ConfirmationResult(task)
 
 

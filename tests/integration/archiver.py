@@ -105,6 +105,10 @@ class Archiver:
     def states(self, task: str = TASK) -> list[str]:
         return [image["state"] for image in self.item(task)["images"]]
 
+    def images(self) -> dict[str, bytes]:
+        """Returns the archived images by their keys, without what is in quarantine."""
+        return {key: body for key, body in self.objects().items() if key.startswith("images/")}
+
     def objects(self) -> dict[str, bytes]:
         keys = [found["Key"] for found in self.s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
         return {key: self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}

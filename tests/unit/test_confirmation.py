@@ -62,7 +62,8 @@ class World(Confirmations):
 
     def check(self, task: Task, *, is_last_try: bool = False) -> ConfirmationResult:
         provider: Any = self
-        return CallbackConfirmation(self, provider).check(task, is_last_try=is_last_try)
+        confirmation = CallbackConfirmation(self, provider)
+        return confirmation.settle(task, confirmation.ask(task, is_last_try=is_last_try))
 
 
 CLAIM = a_task(image("a"))

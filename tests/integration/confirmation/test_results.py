@@ -1,5 +1,6 @@
-"""A result that came by callback is a claim: with an API key, the provider has the last word, before a fetch."""
+"""A result that came by callback is unconfirmed: with an API key, nothing is archived before its confirmation."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -41,6 +42,9 @@ from tests.integration.providers import (
     saying,
     unreachable,
 )
+
+QUARANTINED = "quarantine/flux-kontext/task12345/result-0"
+
 
 # ------------------------------------------------------------------------------------------------ confirmed
 
@@ -275,7 +279,7 @@ def test_a_success_that_the_provider_does_not_know_of_is_polled_for_in_the_end(
     # A record may lag behind its callback.
     for tries in range(1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries) == [TASK]
-        assert archiver.item() == before
+        assert archiver.item()["status"] == before["status"]
     assert contradictions(capsys) == 0
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
 
@@ -294,7 +298,7 @@ def test_a_success_that_the_provider_does_not_know_of_is_polled_for_in_the_end(
     assert stream.follows() == [(TASK, "SUCCEEDED")]
     assert archiver.run() == []
     assert (archiver.item()["status"], urls(archiver.item())) == ("ARCHIVED", [answered])
-    assert archiver.server.requests == ["/real"]
+    assert archiver.images() == {"images/flux-kontext/task12345/result-0.png": PNG}
 
 
 def test_a_correction_counts_even_if_there_is_no_room_for_more_evidence(
@@ -330,7 +334,7 @@ def test_a_success_after_a_confirmed_failure_is_a_claim_again(archiver: Archiver
 
 
 @pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS)
-def test_without_an_answer_nothing_is_fetched_and_nothing_changes(
+def test_without_an_answer_the_image_is_kept_until_it_is_confirmed(
     archiver: Archiver,
     providers: Providers,
     capsys: pytest.CaptureFixture[str],
@@ -344,14 +348,80 @@ def test_without_an_answer_nothing_is_fetched_and_nothing_changes(
     for tries in (1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries) == [TASK]
 
-    assert archiver.item() == before
+    item = archiver.item()
+    quarantine = {"key": QUARANTINED, "bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
+    (image,) = before["images"]
+    assert {**item, "updatedAt": ""} == {**before, "images": [{**image, "quarantine": quarantine}], "updatedAt": ""}
     assert len(providers.requests) == 2
-    assert (archiver.server.requests, archiver.objects(), contradictions(capsys)) == ([], {}, 0)
+    assert (archiver.server.requests, archiver.objects(), contradictions(capsys)) == (["/a"], {QUARANTINED: PNG}, 0)
 
-    # From the dead letters, for instance.
+    # From the dead letters, for instance, and long after the URL has expired.
+    archiver.serve("a", status(403))
     providers.answers[FLUX_PATH] = has(claimed)
     assert archiver.run() == []
     assert archiver.item()["status"] == "ARCHIVED"
+
+
+def test_what_the_provider_refutes_stays_in_quarantine_as_evidence(archiver: Archiver, providers: Providers) -> None:
+    archiver.succeed(archiver.serve("forged", FORGED))
+    providers.answers[FLUX_PATH] = unreachable
+    assert archiver.run() == [TASK]
+
+    answered = archiver.serve("real", PNG)
+    providers.answers[FLUX_PATH] = has(answered)
+    assert archiver.run(tries=2) == []
+
+    assert archiver.images() == {"images/flux-kontext/task12345/result-0.png": PNG}
+    assert archiver.objects()[QUARANTINED] == FORGED
+    assert "quarantine" not in archiver.item()["images"][0]
+
+
+def test_the_bytes_are_used_although_the_provider_signs_its_url_anew(archiver: Archiver, providers: Providers) -> None:
+    claimed = archiver.serve("a", PNG)
+    archiver.succeed(claimed)
+    providers.answers[FLUX_PATH] = unreachable
+    assert archiver.run() == [TASK]
+
+    archiver.serve("a", status(403))
+    providers.answers[FLUX_PATH] = has(claimed.replace("sig=", "sig=another"))
+    assert archiver.run(tries=2) == []
+
+    assert archiver.images() == {"images/flux-kontext/task12345/result-0.png": PNG}
+
+
+def test_bytes_of_another_url_are_not_used(archiver: Archiver, providers: Providers) -> None:
+    archiver.succeed(archiver.serve("forged", FORGED))
+    providers.answers[FLUX_PATH] = unreachable
+    assert archiver.run() == [TASK]
+
+    providers.answers[FLUX_PATH] = has(archiver.serve("real", status(403)))
+    assert archiver.run(tries=2) == [TASK]
+
+    assert (archiver.images(), archiver.states()) == ({}, ["PENDING"])
+
+
+def test_an_unconfirmed_image_is_fetched_from_a_listed_host_only(archiver: Archiver, providers: Providers) -> None:
+    archiver.succeed(archiver.server.serve("a", PNG, "unlisted.example"))
+    providers.answers[FLUX_PATH] = unreachable
+
+    assert archiver.run() == [TASK]
+
+    assert (archiver.server.requests, archiver.objects(), archiver.states()) == ([], {}, ["PENDING"])
+
+
+def test_what_is_no_image_is_kept_and_refused_once_it_is_confirmed(archiver: Archiver, providers: Providers) -> None:
+    claimed = archiver.serve("a", b"<html>" * 9)
+    archiver.succeed(claimed)
+    providers.answers[FLUX_PATH] = unreachable
+    assert archiver.run() == [TASK]
+    assert archiver.states() == ["PENDING"]
+
+    providers.answers[FLUX_PATH] = has(claimed)
+    assert archiver.run(tries=2) == []
+
+    (image,) = archiver.item()["images"]
+    assert (image["state"], image["quarantine"]["key"]) == ("REJECTED", QUARANTINED)
+    assert archiver.objects() == {QUARANTINED: b"<html>" * 9}
 
 
 def test_a_provider_that_is_down_holds_up_no_other(archiver: Archiver, providers: Providers) -> None:
@@ -396,22 +466,23 @@ def test_a_provider_that_does_not_answer_costs_the_message_little_time(
     archiver.server.serve(path, content(json.dumps({"code": 200, "data": said}).encode(), "application/json"))
     assert archiver.run(tries=2) == []
     assert archiver.item()["status"] == "ARCHIVED"
-    assert archiver.server.headers[0]["authorization"] == f"Bearer {API_KEYS['flux-kontext']}"
-    assert "authorization" not in archiver.server.headers[-1]  # the image's host has no business with it
+    asked = [headers.get("authorization") for headers in archiver.server.headers]
+    # The image's host, second, has no business with the key.
+    assert asked == [f"Bearer {API_KEYS['flux-kontext']}", None, f"Bearer {API_KEYS['flux-kontext']}"]
     clients[0].close()
 
 
-def test_a_malformed_secret_lets_nothing_through(archiver: Archiver, providers: Providers) -> None:
+def test_a_malformed_secret_archives_nothing(archiver: Archiver, providers: Providers) -> None:
     secret = archive_images.dependencies().settings.provider_keys_secret
     boto3.client("secretsmanager").put_secret_value(SecretId=secret, SecretString='{"flux-kontext": "the key"}')
     archiver.succeed(archiver.serve("a", PNG))
 
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == [TASK]
 
-    assert (archiver.server.requests, providers.requests) == ([], [])
+    assert (archiver.objects(), providers.requests) == ({QUARANTINED: PNG}, [])
 
 
-def test_a_key_that_no_header_can_hold_is_logged_and_lets_nothing_through(
+def test_a_key_that_no_header_can_hold_is_logged_and_archives_nothing(
     archiver: Archiver, providers: Providers, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = archive_images.dependencies().settings.provider_keys_secret
@@ -421,7 +492,7 @@ def test_a_key_that_no_header_can_hold_is_logged_and_lets_nothing_through(
 
     assert archiver.run() == [TASK]
 
-    assert (archiver.server.requests, providers.requests) == ([], [])
+    assert (archiver.objects(), providers.requests) == ({QUARANTINED: PNG}, [])
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert (record.message, record.__dict__["task"]) == ("not archived yet", TASK)
     assert "has U+200B (ZERO WIDTH SPACE) at position 3, which no HTTP header can hold" in caplog.text

@@ -62,6 +62,7 @@ class Scenario:
         self.poll_for_a_lost_callback()
         self.retry_an_image()
         self.follow_link_into_quarantine()
+        self.generate("origin-gone", "gone")  # its bytes may be in quarantine: the archiver looks there
         self.deliver_what_cannot_be_read()
         self.reconcile()
 

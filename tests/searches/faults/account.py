@@ -32,6 +32,7 @@ class StoredObject:
     key: str
     sha256: str
     content_type: str
+    metadata: tuple[tuple[str, str], ...] = ()
     times_written: int = 1
 
 
@@ -188,6 +189,7 @@ class Aws:
                 Key=stored.key,
                 Body=self._bodies[stored.sha256],
                 ContentType=stored.content_type,
+                Metadata=dict(stored.metadata),
                 ChecksumAlgorithm="SHA256",
             )
 
@@ -198,7 +200,8 @@ class Aws:
 
     def _read_object(self, key: str) -> StoredObject:
         found = self._s3.get_object(Bucket=BUCKET, Key=key)
-        return StoredObject(key, hashlib.sha256(found["Body"].read()).hexdigest(), found["ContentType"])
+        sha256 = hashlib.sha256(found["Body"].read()).hexdigest()
+        return StoredObject(key, sha256, found["ContentType"], tuple(sorted(found["Metadata"].items())))
 
     # -------------------------------------------------------------------------------------------- SQS
 

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from catchlight.archiving.bucket import ImageBucket, folder
 from catchlight.archiving.confirmation import CallbackConfirmation
@@ -18,9 +20,9 @@ from catchlight.errors import (
     ImageUnavailableError,
 )
 from catchlight.images.fetcher import ImageFetcher
-from catchlight.images.stream import ImageStream
+from catchlight.images.stream import ImageStream, Received
 from catchlight.images.url_policy import ANY_HOST
-from catchlight.models import Image, ImageState, Task, TaskStatus, by_place, split_task_key
+from catchlight.models import Image, ImageState, Quarantined, Task, TaskStatus, by_place, split_task_key
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.confirmations import ConfirmationResult
 from catchlight.tasks.images import TaskImages
@@ -37,6 +39,7 @@ class ArchiveRun:
     task: Task  # as after this run
     images: tuple[Image, ...] = ()  # the images that this run settled
     failures: tuple[Exception, ...] = ()  # why the message is to be received again
+    kept: tuple[Image, ...] = ()  # the images whose bytes this run put into quarantine until they are confirmed
     renewed: int = 0  # images for which the provider returned a fresh URL
     is_contradicted: bool = False  # the provider contradicts the result that a callback reported
 
@@ -80,8 +83,9 @@ class ImageArchive:
 
         Among the images of all tasks, those whose URLs expire first are copied first. No copy starts after `deadline`
         (on the monotonic clock): the remaining images are left to the next message.
-        If the provider can be queried, images are downloaded only after it has confirmed the callback's result, and an
-        image becomes EXPIRED only after a fresh URL was requested.
+        If the provider can be queried, images are archived only after it has confirmed the callback's result. While it
+        does not answer, they are downloaded into quarantine, because their URLs expire. An image becomes EXPIRED only
+        after a fresh URL was requested.
         Returns None if there is nothing to do: the task does not exist, or its status is not SUCCEEDED (any more).
 
         Raises:
@@ -91,7 +95,11 @@ class ImageArchive:
         if found is None or found.status is not TaskStatus.SUCCEEDED:
             return None
         try:
-            checked = self._confirmation.check(found, is_last_try=is_last_try)
+            answer = self._confirmation.ask(found, is_last_try=is_last_try)
+        except ImageTasksError as exc:
+            return self._keep_all(found, exc, is_last_try=is_last_try, deadline=deadline)
+        try:
+            checked = self._confirmation.settle(found, answer)
         except ImageTasksError as exc:
             return ArchiveRun(found, failures=(exc,))
         if checked.task.status is not TaskStatus.SUCCEEDED:
@@ -101,7 +109,7 @@ class ImageArchive:
     def _archive_images(self, checked: ConfirmationResult, is_last_try: bool, deadline: float) -> ArchiveRun:
         task, was_asked = checked.task, checked.was_asked
         pending = [index for index, image in enumerate(task.images) if image.state is ImageState.PENDING]
-        copy_all = partial(self._copy_all, is_last_try=is_last_try, deadline=deadline)
+        copy_all = partial(self._for_each, self._copy, is_last_try=is_last_try, deadline=deadline)
         results = copy_all(task, pending)
         failures: list[Exception] = []
         renewed: list[int] = []
@@ -130,23 +138,93 @@ class ImageArchive:
             # One write for all images. After a crash before this write, the next run repeats the copies and S3 reports
             # the objects that exist already.
             task = self._images.save(task, settled, now=self._now(), known_request=checked.known_request)
-        return ArchiveRun(task, tuple(settled.values()), tuple(failures), len(renewed), checked.is_contradicted)
+        return ArchiveRun(
+            task,
+            images=tuple(settled.values()),
+            failures=tuple(failures),
+            renewed=len(renewed),
+            is_contradicted=checked.is_contradicted,
+        )
 
-    def _copy_all(self, task: Task, indices: Iterable[int], *, is_last_try: bool, deadline: float) -> dict[int, Result]:
+    def _keep_all(self, task: Task, reason: ImageTasksError, *, is_last_try: bool, deadline: float) -> ArchiveRun:
+        """Downloads the images of an unconfirmed task into quarantine while their URLs live."""
+        left = [
+            index
+            for index, image in enumerate(task.images)
+            if image.state is ImageState.PENDING and image.quarantine is None
+        ]
+        results = self._for_each(self._keep, task, left, is_last_try=is_last_try, deadline=deadline)
+        kept = {index: result for index, result in results.items() if isinstance(result, Image)}
+        if kept:
+            task = self._images.save(task, kept, now=self._now(), known_request=task.request)
+        errors = [result for result in results.values() if isinstance(result, Exception)]
+        return ArchiveRun(task, kept=tuple(kept.values()), failures=(reason, *errors))
+
+    def _for_each(
+        self, work: Callable[..., Result], task: Task, indices: Iterable[int], *, is_last_try: bool, deadline: float
+    ) -> dict[int, Result]:
         places = list(by_place(task.images))
-        copies = {}
+        running = {}
         for index in sorted(indices, key=lambda index: task.images[index].expires_at):
             kind, number = places[index]
             image = task.images[index]
-            copy = partial(self._copy, task, image, f"{kind}-{number}", is_last_try=is_last_try, deadline=deadline)
-            copies[index] = self._pool.submit(image.expires_at, copy)
-        return {index: copy.result() for index, copy in copies.items()}
+            one = partial(self._unless_late, deadline, work, task, image, f"{kind}-{number}", is_last_try=is_last_try)
+            running[index] = self._pool.submit(image.expires_at, one)
+        return {index: result.result() for index, result in running.items()}
 
-    def _copy(self, task: Task, image: Image, name: str, *, is_last_try: bool, deadline: float) -> Result:
+    def _unless_late(self, deadline: float, work: Callable[..., Result], *args: Any, **options: Any) -> Result:
         if time.monotonic() > deadline:
             return ImageUnavailableError("no time was left to download it")
         try:
-            with self._fetcher.fetch(image.url, self._allowed_hosts(task)) as incoming:
+            return work(*args, **options)
+        except Exception as exc:  # noqa: BLE001 - a bug met with one image must not stop the task's other images
+            return exc
+
+    def _keep(self, task: Task, image: Image, name: str, *, is_last_try: bool) -> Image:
+        """Downloads an image into quarantine.
+
+        Raises:
+            ImageError: the image could not be downloaded, or S3 did not accept the object.
+        """
+        with self._fetcher.fetch(image.url, self._allowed_hosts(task)) as incoming:
+            try:
+                incoming.complete()
+            except ImageRejectedError:
+                incoming.receive()  # its bytes are kept all the same: a person may look at them
+            except ImageTruncatedError:
+                if not is_last_try:
+                    raise
+            if (body := incoming.received) is None:
+                raise ImageUnavailableError("no bytes arrived, or too many")
+            return image.model_copy(update={"quarantine": self._put_aside(task, image, name, incoming, body)})
+
+    def _open(self, stack: ExitStack, task: Task, image: Image, name: str) -> ImageStream:
+        """Opens an image: from quarantine if its bytes were kept there until it was confirmed, or else from its URL.
+
+        Bytes in quarantine are also the last resort for a URL that has expired.
+        """
+
+        def from_url() -> ImageStream:
+            return stack.enter_context(self._fetcher.fetch(image.url, self._allowed_hosts(task)))
+
+        def from_quarantine() -> ImageStream:
+            key = f"{folder(task.task, 'quarantine')}/{name}"
+            return stack.enter_context(self._bucket.quarantined(key, image.url))
+
+        first, second = (from_quarantine, from_url) if image.quarantine else (from_url, from_quarantine)
+        try:
+            return first()
+        except ImageGoneError as exc:
+            gone = exc
+        try:
+            return second()
+        except ImageGoneError:
+            raise gone from None
+
+    def _copy(self, task: Task, image: Image, name: str, *, is_last_try: bool) -> Result:
+        try:
+            with ExitStack() as stack:
+                incoming = self._open(stack, task, image, name)
                 try:
                     key = f"{folder(task.task)}/{name}.{incoming.format.extension}"
                     sha256 = self._bucket.put(key, incoming, task=task.task)
@@ -157,8 +235,6 @@ class ImageArchive:
             return exc
         except ImageRejectedError as exc:
             return image.model_copy(update={"state": ImageState.REJECTED, "reason": str(exc)})
-        except Exception as exc:  # noqa: BLE001 - a bug met with one image must not stop the task's other images
-            return exc
         return image.model_copy(
             update={
                 "state": ImageState.ARCHIVED,
@@ -205,9 +281,12 @@ class ImageArchive:
             raise ImageUnavailableError(f"{reason}, and not all of it arrived") from reason
         quarantined = None
         if body:
-            key = f"{folder(task.task, 'quarantine')}/{name}"
-            quarantined = self._bucket.quarantine(key, body, task=task.task, source_host=incoming.source_host)
+            quarantined = self._put_aside(task, image, name, incoming, body)
         # A cut image may be served whole later; once its URL has expired, it cannot.
         is_expired = is_cut and image.expires_at <= self._now()
         state = ImageState.EXPIRED if is_expired else ImageState.REJECTED
         return image.model_copy(update={"state": state, "reason": str(reason), "quarantine": quarantined})
+
+    def _put_aside(self, task: Task, image: Image, name: str, incoming: ImageStream, body: Received) -> Quarantined:
+        key = f"{folder(task.task, 'quarantine')}/{name}"
+        return self._bucket.quarantine(key, body, task=task.task, url=image.url, source_host=incoming.source_host)

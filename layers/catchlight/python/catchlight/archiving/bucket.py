@@ -3,16 +3,19 @@
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from catchlight.errors import ImageRejectedError, ImageUnavailableError
-from catchlight.images.stream import ImageStream, Received
+from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
+from catchlight.images.stream import BLOCK_BYTES, ImageStream, Received
 from catchlight.models import Quarantined, Task, split_task_key
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_s3.type_defs import PutObjectOutputTypeDef
 
@@ -37,6 +40,18 @@ def folder(task: str, prefix: Literal["images", "quarantine"] = "images") -> str
     """Returns the S3 key prefix of the images of a task, or of its refused bytes, given its task key."""
     provider, task_id = split_task_key(task)
     return f"{prefix}/{provider}/{task_id}"
+
+
+def _url_digest(url: str) -> str:
+    # Without the query, which is a signature: a newly signed URL is that of the same image.
+    return hashlib.sha256(url.partition("?")[0].encode()).hexdigest()
+
+
+def _pieces(body: "StreamingBody") -> Iterator[bytes]:
+    try:
+        yield from body.iter_chunks(BLOCK_BYTES)
+    except BotoCoreError as exc:
+        raise ImageUnavailableError("S3 did not return all bytes in quarantine") from exc
 
 
 class _NoImageError(BaseException):
@@ -97,8 +112,8 @@ class ImageBucket:
             raise ImageRejectedError(f"the bucket holds another image under {key} already")
         return base64.b64decode(checksum).hex()
 
-    def quarantine(self, key: str, body: Received, *, task: str, source_host: str) -> Quarantined:
-        """Writes bytes that are no image that can be archived, as a file that browsers save and never show.
+    def quarantine(self, key: str, body: Received, *, task: str, url: str, source_host: str) -> Quarantined:
+        """Writes bytes that are not archived as an image (yet), as a file that browsers save and never show.
 
         Other bytes under the key are replaced: the bucket's versioning keeps them as long as the quarantine does.
 
@@ -114,9 +129,33 @@ class ImageBucket:
             ContentType="application/octet-stream",
             ContentDisposition="attachment",
             ChecksumSHA256=base64.b64encode(sha256.digest()).decode(),
-            Metadata={"task": task, "source-host": source_host},
+            Metadata={"task": task, "source-host": source_host, "source-url-sha256": _url_digest(url)},
         )
         return Quarantined(key=key, bytes=body.size, sha256=sha256.hexdigest())
+
+    @contextmanager
+    def quarantined(self, key: str, url: str) -> Iterator[ImageStream]:
+        """Yields the bytes in quarantine that were downloaded from `url`, whatever its query was.
+
+        Raises:
+            ImageGoneError: there are none, or they were downloaded from another URL.
+            ImageUnavailableError: S3 did not answer.
+        """
+        try:
+            found = self._s3.get_object(Bucket=self.name, Key=key)
+        except ClientError as exc:
+            # Without permission to list the bucket, S3 answers AccessDenied for a key that does not exist.
+            if exc.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
+                raise ImageGoneError("its bytes are not in quarantine") from exc
+            raise ImageUnavailableError("S3 does not return the bytes in quarantine") from exc
+        except BotoCoreError as exc:
+            raise ImageUnavailableError("S3 does not return the bytes in quarantine") from exc
+        with closing(found["Body"]) as body:
+            if found["Metadata"].get("source-url-sha256") != _url_digest(url):
+                raise ImageGoneError("the bytes in quarantine are those of another URL")
+            host = found["Metadata"].get("source-host", "")
+            with ImageStream(_pieces(body), found["ContentLength"], host) as image:
+                yield image
 
     def put_request(self, task: Task) -> None:
         """Writes the generation request as `request.json` next to the images, if the request is known.

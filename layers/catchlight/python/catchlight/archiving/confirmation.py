@@ -1,7 +1,7 @@
 """Asks providers whether the results of callbacks are true."""
 
 from catchlight.errors import UnconfirmedError
-from catchlight.models import Task, TaskStatus
+from catchlight.models import Task, TaskReport, TaskStatus
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
 
@@ -13,23 +13,32 @@ class CallbackConfirmation:
         self._confirmations = confirmations
         self._status_lookup = status_lookup
 
-    def check(self, task: Task, *, is_last_try: bool) -> ConfirmationResult:
-        """Checks an unconfirmed task with its provider and returns it with the provider's status and URLs.
+    def ask(self, task: Task, *, is_last_try: bool) -> TaskReport | None:
+        """Asks an unconfirmed task's provider for its status and URLs.
 
-        A task that was reported by a poll or is confirmed already, or whose provider has no API key here, is returned
-        unchanged. If the provider reports "still running", this contradicts a success only on the last try: the
+        Returns None if there is nothing to ask: the task was reported by a poll or is confirmed already, or its
+        provider has no API key here. The answer "still running" contradicts a success only on the last try: the
         provider's record may be updated after its callback was sent.
 
         Raises:
             ProviderError: the status request failed.
-            UnconfirmedError: the provider reports no result yet, or the task has changed meanwhile. Try again.
-            StoreUnavailableError: the provider's report could not be written.
+            UnconfirmedError: the provider reports no result yet. Try again.
+            SettingsError, StoreUnavailableError: the provider's API key could not be read.
         """
         answer = self._status_lookup.ask(task.task) if task.is_unconfirmed else None
+        if answer and answer.status is TaskStatus.PENDING and not is_last_try:
+            raise UnconfirmedError("the provider does not confirm the callback's result yet")
+        return answer
+
+    def settle(self, task: Task, answer: TaskReport | None) -> ConfirmationResult:
+        """Confirms or corrects a task by its provider's answer, if there is one.
+
+        Raises:
+            UnconfirmedError: the task has changed while its provider was asked. Try again.
+            StoreUnavailableError: the provider's report could not be written.
+        """
         if answer is None:
             return ConfirmationResult(task)
-        if answer.status is TaskStatus.PENDING and not is_last_try:
-            raise UnconfirmedError("the provider does not confirm the callback's result yet")
         result = self._confirmations.settle(task, answer)
         if result is None:
             raise UnconfirmedError("the task has changed while its provider was asked")

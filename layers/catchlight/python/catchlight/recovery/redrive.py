@@ -120,7 +120,8 @@ _UNARCHIVED_STATES = (ImageState.EXPIRED, ImageState.REJECTED)
 
 
 def _pending(image: Image) -> Image:
-    return image.model_copy(update={"state": ImageState.PENDING, "reason": None})
+    # Without its quarantine, the image is downloaded again: its URL may return other bytes now.
+    return image.model_copy(update={"state": ImageState.PENDING, "reason": None, "quarantine": None})
 
 
 def _plan(task_key: str, task: Task | None) -> Redriven:
