@@ -18,7 +18,7 @@ from local.template.expand import load_template
 
 CHECKOV = REPOSITORY / ".venv-checkov" / "bin" / "checkov"
 CONFIG = REPOSITORY / ".checkov.yaml"
-MAX_SKIPS = 7
+MAX_SKIPS = 8
 
 
 def main() -> int:

@@ -275,6 +275,7 @@ RESOURCE_TYPES = {
     ),
     "AWS::CloudWatch::Alarm": ResourceType(None, _NO_METRICS),
     "AWS::CloudWatch::Dashboard": ResourceType(None, _NO_METRICS),
+    "AWS::SNS::Topic": ResourceType(None, _NO_METRICS),
     "AWS::DynamoDB::Table": ResourceType(
         _make_table,
         without_effect={

@@ -40,6 +40,7 @@ UNUSED = {
         r"|ObjectLock|Tiering|Metadata|Abac|Acl)\w*|s3:DeleteBucket(Encryption|Lifecycle)|s3:DeleteObject|s3tables:.*"
     ),
     "event buses with policies": r"events:PutPermission",
+    "topics that search their messages for personal data": r"sns:PutDataProtectionPolicy",
     "secrets in several regions": r"secretsmanager:(ReplicateSecretToRegions|RemoveRegionsFromReplication)",
     "permissions boundaries": r"iam:\w+PermissionsBoundary",
 }

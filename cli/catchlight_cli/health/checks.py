@@ -254,6 +254,23 @@ def check_alarms(stack: Stack) -> Iterator[Check]:
         yield _failed(alarm["AlarmName"], "in state ALARM", alarm.get("AlarmDescription", ""))
     if not active:
         yield _ok("alarms", f"none of {len(names)} in state ALARM")
-    if not stack.parameters.get("AlarmTopicArn"):
-        next_step = "deploy with AlarmTopicArn, the ARN of an SNS topic"
-        yield _skipped("alarm notifications", "none: alarms are visible in CloudWatch only", next_step)
+    yield from _check_alarm_recipients(stack)
+
+
+def _check_alarm_recipients(stack: Stack) -> Iterator[Check]:
+    subject = "alarm notifications"
+    address = stack.parameters.get("AlarmEmail")
+    if not address and not stack.parameters.get("AlarmTopicArn"):
+        yield _skipped(subject, "none: alarms are visible in CloudWatch only", "deploy with AlarmEmail=ADDRESS")
+    if not address:
+        return
+    try:
+        topic = stack.client("sns").get_topic_attributes(TopicArn=stack.resource("AlarmTopic"))["Attributes"]
+    except (ClientError, BotoCoreError) as exc:
+        yield _skipped(subject, "the subscription of AlarmEmail cannot be read", describe_error(exc))
+        return
+    if int(topic["SubscriptionsConfirmed"]):
+        yield _ok(subject, f"sent to {address}")
+    else:
+        next_step = "open the link in AWS's message to this address; the SNS console can send another one"
+        yield _failed(subject, f"{address} has not confirmed its subscription: no alarm arrives", next_step)

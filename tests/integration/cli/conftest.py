@@ -44,6 +44,7 @@ def a_template(template: Template) -> dict[str, Any]:
             "GiveUpAfterSeconds": {"Type": "Number", "Default": 21600},
             "TaskRetentionDays": {"Type": "Number", "Default": 0},
             "ProviderBaseUrls": {"Type": "String", "Default": ""},
+            "AlarmEmail": {"Type": "String", "Default": ""},
             "AlarmTopicArn": {"Type": "String", "Default": ""},
         },
         "Resources": {
@@ -52,6 +53,7 @@ def a_template(template: Template) -> dict[str, Any]:
                 "Properties": {"TableName": TABLE_NAME, **{name: table[name] for name in properties}},
             },
             "ImagesBucket": {"Type": "AWS::S3::Bucket"},
+            "AlarmTopic": {"Type": "AWS::SNS::Topic"},
             "ArchiveQueue": {"Type": "AWS::SQS::Queue"},
             "ArchiveDeadLetters": {"Type": "AWS::SQS::Queue"},
             "DispatchDeadLetters": {"Type": "AWS::SQS::Queue"},

@@ -8,12 +8,14 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from moto.sns.models import sns_backends
 
 from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, task_key, utc_now
 from catchlight.providers.kie import verify_signature
 from catchlight_cli.health.probe import BINARY_TYPE, ID_PREFIX, Endpoint, ProbeResponse, signed
+from local.template.expand import Template
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN, WEBHOOK_KEY
-from tests.integration.cli.conftest import ALARM, Deployed
+from tests.integration.cli.conftest import ALARM, STACK_NAME, Deployed, a_template
 from tests.integration.providers import ACE_PATH, Providers, saying
 
 
@@ -395,3 +397,26 @@ def test_that_nobody_hears_the_alarms_is_told(deployed: Deployed, endpoint: Fake
     checks = {check["subject"]: check["status"] for check in deployed.run("doctor")["checks"]}
 
     assert checks["alarm notifications"] == "skipped"
+
+
+@pytest.mark.parametrize(("confirmed", "subjects"), [(1, []), (0, ["alarm notifications"])])
+def test_an_address_that_has_not_confirmed_gets_no_alarm(
+    deployed: Deployed,
+    endpoint: FakeEndpoint,
+    template: Template,
+    confirmed: int,
+    subjects: list[str],
+) -> None:
+    boto3.client("cloudformation").update_stack(
+        StackName=STACK_NAME,
+        TemplateBody=json.dumps(a_template(template)),
+        Parameters=[{"ParameterKey": "AlarmEmail", "ParameterValue": "operators@example.com"}],
+    )
+    for topic in sns_backends["123456789012"]["us-east-1"].topics.values():
+        topic.subscriptions_confimed = confirmed
+
+    diagnosis = deployed.run("doctor", expect=len(subjects))
+
+    assert failed(diagnosis) == subjects
+    (check,) = [check for check in diagnosis["checks"] if check["subject"] == "alarm notifications"]
+    assert "operators@example.com" in check["detail"]

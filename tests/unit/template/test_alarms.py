@@ -77,9 +77,28 @@ def test_there_are_enough() -> None:
 def test_an_alarm_tells_somebody_also_that_it_is_over(name: str) -> None:
     with_topic = deployed(AlarmTopicArn="arn:aws:sns:us-east-1:123456789012:operators")[name]
 
+    by_email = deployed(AlarmEmail="operators@example.com")[name]
     for actions in ("AlarmActions", "OKActions"):
         assert with_topic[actions] == ["arn:aws:sns:us-east-1:123456789012:operators"]
-        assert actions not in deployed()[name]
+        assert by_email[actions] == ["AlarmTopic"]
+        assert deployed()[name][actions] == []
+
+
+def test_an_address_subscribes_to_a_topic_of_the_stack() -> None:
+    assert "AlarmTopic" not in deployed()
+    assert deployed(AlarmEmail="operators@example.com")["AlarmTopic"]["Subscription"] == [
+        {"Protocol": "email", "Endpoint": "operators@example.com"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("address", "is_one"),
+    [("", True), ("a.b+c@mail.example.com", True), ("operators", False), ("a@b", False), ("a b@c.example", False)],
+)
+def test_an_alarm_address_is_an_address(address: str, is_one: bool) -> None:
+    pattern = RAW["Parameters"]["AlarmEmail"]["AllowedPattern"]
+
+    assert bool(re.fullmatch(pattern, address)) is is_one
 
 
 @pytest.mark.parametrize("name", ALARMS)

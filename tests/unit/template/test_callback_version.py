@@ -29,6 +29,7 @@ UNVERSIONED = {"ReservedConcurrentExecutions", "Tags"}
 VALUES = {
     "ProviderBaseUrls": ["flux-kontext=https://api.apikley.ru"],
     "AdditionalImageHosts": ["*", "images.example"],
+    "AlarmEmail": ["operators@example.com"],
     "AlarmTopicArn": ["arn:aws:sns:us-east-1:123456789012:operators"],
     "AccessLogBucket": ["access-logs.example"],
 }

@@ -15,6 +15,7 @@ TABLE = RESOURCES["TasksTable"]["Properties"]
 BUCKET = RESOURCES["ImagesBucket"]["Properties"]
 # Every combination of the template's conditions, by parameter values that make them true and false.
 SWITCHES = {
+    "AlarmEmail": ("", "operators@example.com"),
     "AlarmTopicArn": ("", "arn:aws:sns:us-east-1:123456789012:operators"),
     "AccessLogBucket": ("", "our-logs"),
     "ReservedConcurrency": ("0", "50"),
