@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
 from moto.dynamodb.models import dynamodb_backends
 
 from local.account import ACCOUNT_ID, REGION
@@ -110,6 +111,9 @@ class Answer:
         if self.is_error:
             error: type[ClientError] = call.client.exceptions.from_code(self.response["Error"]["Code"])  # type: ignore[assignment]
             raise error(self.response, call.operation)  # type: ignore[arg-type] # the stubs have a narrower type
+        if "Body" in self.response:  # a stream is read once, and an answer is given many times
+            body = self.response["Body"]
+            return self.response | {"Body": StreamingBody(io.BytesIO(body), len(body))}
         return self.response
 
 
@@ -160,6 +164,8 @@ class Aws:
                 response, is_error = call.execute(), False
             except ClientError as exc:
                 response, is_error = dict(exc.response), True
+            if "Body" in response:
+                response["Body"] = response["Body"].read()
             answer = Answer(_digest_of_response(response), response, is_error)
             self._answers[request] = read(), answer
             self.calls_made += 1

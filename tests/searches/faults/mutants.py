@@ -13,7 +13,7 @@ from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Reporter, Task, TaskReport
 from catchlight.tasks import confirmations
-from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
+from catchlight.tasks.confirmations import Confirmations
 from catchlight.tasks.reports import Recorded, ReportOutcome, Reports, update_by_report
 from functions.dispatch_changes import app as dispatch_changes
 from functions.receive_callback import app as receive_callback
@@ -91,7 +91,7 @@ def _unsaved_is_consumed(patches: pytest.MonkeyPatch) -> None:
 
 
 def _unconfirmed_reports_are_believed(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(CallbackConfirmation, "check", lambda self, task, *, is_last_try: ConfirmationResult(task))
+    patches.setattr(CallbackConfirmation, "ask", lambda self, task, *, is_last_try: None)
 
 
 def _an_unconfirmed_report_passes_for_a_correction(patches: pytest.MonkeyPatch) -> None:
