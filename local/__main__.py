@@ -48,7 +48,7 @@ def _up(options: argparse.Namespace) -> int:
     from local.artefact import built_artefact
     from local.stack import LocalStack
 
-    if unknown := dict(options.provider_url).keys() - PROVIDERS.keys():
+    if unknown := {provider for provider, _ in options.provider_url if provider not in PROVIDERS}:
         known = ", ".join(sorted(PROVIDERS))
         raise LocalStackError(f"--provider-url: unknown provider {', '.join(sorted(unknown))}. Choose from {known}.")
     console = Console()

@@ -276,6 +276,12 @@ class LocalStack:
         api = self._stack.enter_context(TasksClient(self._apis["TasksApi"].url, signed, trust_environment=False))
         return self._stack.enter_context(GalleryServer(api)).url
 
+    def _provider_ids(self) -> list[str]:
+        """Returns the ids of all providers, and of the accounts that have a base URL here."""
+        from catchlight.providers import PROVIDERS
+
+        return sorted({*PROVIDERS, *self.provider_urls})
+
     def _describe(self, deployment: Deployment, simulator_url: str | None, gallery_url: str | None) -> dict[str, Any]:
         def ref(logical_id: str) -> str | None:
             resource = deployment.resources.get(logical_id)
@@ -286,7 +292,7 @@ class LocalStack:
         callback_urls = {}
         if secret := ref("CallbackTokenSecret"):
             token = self.boto3_client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
-            callback_urls = {provider: f"{api_url}/callbacks/{provider}/{token}" for provider in _provider_ids()}
+            callback_urls = {provider: f"{api_url}/callbacks/{provider}/{token}" for provider in self._provider_ids()}
         return {
             "api_url": api_url,
             "tasks_api_url": api.url if api else None,
@@ -305,12 +311,6 @@ class LocalStack:
             "resources": {logical_id: made.ref for logical_id, made in deployment.resources.items()},
             "parameters": deployment.template.parameters,
         }
-
-
-def _provider_ids() -> list[str]:
-    from catchlight.providers import PROVIDERS
-
-    return sorted(PROVIDERS)
 
 
 def _stop_executions() -> None:

@@ -39,7 +39,7 @@ from catchlight.errors import (
 from catchlight.models import TaskReport, TaskStatus, utc_now
 from catchlight.observability import failures
 from catchlight.observability.metrics import metrics_by
-from catchlight.providers import PROVIDERS, find_provider
+from catchlight.providers import PROVIDERS, find_provider, is_account
 from catchlight.providers.payloads import decode_json
 from catchlight.recovery.rejected_deliveries import KEPT_HEADERS, RejectedDeliveries, RejectedDelivery
 from catchlight.settings import ReceiveCallbackSettings
@@ -180,7 +180,11 @@ def parse(request: CallbackRequest) -> TaskReport:
         MalformedBodyError, InvalidCallbackError, UnknownProviderError: the callback cannot be parsed.
     """
     body = decode_json(request.body)
-    return find_provider(request.provider_id).parse_callback(body, received_at=request.received_at)
+    provider = find_provider(request.provider_id)
+    if is_account(provider.id) and not dependencies().provider_keys.provider_keys(provider.id).is_stored:
+        # Otherwise who knows the token could invent accounts whose results nobody can confirm.
+        raise UnknownProviderError("the provider keys secret has no entry for this account")
+    return provider.parse_callback(body, received_at=request.received_at)
 
 
 @contextmanager
@@ -286,7 +290,8 @@ def defer(error: StoreUnavailableError, event: dict[str, Any], report: TaskRepor
         "callback not written, the provider will send it again", error, event, task=report.task if report else None
     )
     provider_id = event["pathParameters"]["provider"]
-    with metrics_by(provider=provider_id if provider_id in PROVIDERS else "unknown") as metrics:
+    # Senders without the token could make up accounts, and with them dimensions, which cost money.
+    with metrics_by(provider=provider_id if provider_id in [*PROVIDERS] else "unknown") as metrics:
         metrics.add_metric("CallbacksDeferred", MetricUnit.Count, 1)
     return answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "unavailable", "message": "not written, send it again"})
 

@@ -52,7 +52,7 @@ from catchlight.errors import MalformedBodyError, SettingsError, StoreUnavailabl
 from catchlight.models import TASK_ID_PATTERN, utc_now
 from catchlight.observability.failures import report_failure, reports_failures
 from catchlight.observability.metrics import metrics_by
-from catchlight.providers import PROVIDERS
+from catchlight.providers import PROVIDER_ID_PATTERN
 from catchlight.settings import ServeTasksApiSettings
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.table import TasksTable
@@ -134,7 +134,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
 
 api = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=decode_body)
 
-Provider = Annotated[str, Path(json_schema_extra={"enum": [*PROVIDERS]})]
+Provider = Annotated[str, Path(json_schema_extra={"pattern": PROVIDER_ID_PATTERN})]
 TaskIdInPath = Annotated[str, Path(alias="taskId", json_schema_extra={"pattern": TASK_ID_PATTERN})]
 
 

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import utc_now
-from catchlight.providers import PROVIDERS
 from catchlight.tasks.registration import Registry
+from catchlight_cli.arguments import provider_id
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.durations import format_duration
 from catchlight_cli.factories import tasks_table
@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="FILE", help="CSV with a header, JSON lines, or lines of provider#taskId; - reads stdin"
     )
-    parser.add_argument("--provider", choices=PROVIDERS, help="provider of lines that do not name one")
+    parser.add_argument(
+        "--provider", type=provider_id, metavar="PROVIDER", help="provider of lines that do not name one"
+    )
     parser.add_argument("--yes", action="store_true", help="register the tasks (default: a dry run)")
     parser.add_argument(
         "--rate",

@@ -112,7 +112,7 @@ def check_provider_keys(stack: Stack) -> tuple[list[Check], str | None]:
     except SettingsError as exc:
         return [_failed(subject, str(exc), "correct the secret, or put {} into it to begin anew")], None
     checks = []
-    if unknown := sorted(set(json.loads(secret)) - set(PROVIDERS)):
+    if unknown := sorted(name for name in json.loads(secret) if name not in PROVIDERS):
         problem = f"unknown provider {', '.join(unknown)}; the providers are {', '.join(PROVIDERS)}"
         checks.append(_failed(subject, problem, "correct the name in the secret"))
     with provider_client(stack) as client:

@@ -12,7 +12,7 @@ from catchlight.client.stack import Stack
 from catchlight.errors import InvalidSecretError, ProviderError, ProviderRefusedError, SettingsError
 from catchlight.models import Model
 from catchlight.polling.provider_client import ProviderClient
-from catchlight.providers import PROVIDERS, Provider
+from catchlight.providers import PROVIDERS, Provider, is_account
 
 SECRET = "ProviderKeysSecret"  # noqa: S105 - the secret's logical id in the template
 API_KEY, WEBHOOK_KEY = "apiKey", "webhookKey"
@@ -175,9 +175,10 @@ def _webhook_key(keys: ProviderKeys, problem: str) -> WebhookKey:
 
 
 def stored_keys(secret: str) -> Mapping[str, ProviderKeys]:
-    """Returns the keys of every provider in a value of the secret.
+    """Returns the keys of every provider in a value of the secret, and of every account that has some.
 
     Raises:
         SettingsError: the secret does not have the form that `catchlight.aws.secrets.provider_keys` describes.
     """
-    return {provider_id: provider_keys(secret, provider_id) for provider_id in PROVIDERS}
+    keys = {provider_id: provider_keys(secret, provider_id) for provider_id in PROVIDERS}
+    return keys | {entry: provider_keys(secret, entry) for entry in json.loads(secret) if is_account(entry)}

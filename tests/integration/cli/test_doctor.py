@@ -302,11 +302,14 @@ def test_a_provider_without_a_key_is_told_of(deployed: Deployed, endpoint: FakeE
     assert "missed callbacks are not recovered" in checks["acedata API key"]["detail"]
 
 
+SERVICES_WITH_CHAT_CREDIT = ["flux-kontext API key", "apikley API key", "kie-market API key"]
+
+
 @pytest.mark.parametrize(
     ("answer", "subjects", "says"),
     [
-        (saying({"code": 401, "msg": "no"}), ["flux-kontext API key"], "refused: flux-kontext answered 401"),
-        (saying({"code": 200, "data": 0}), ["flux-kontext API key"], "out of credits: 0 credits; the service accepts"),
+        (saying({"code": 401, "msg": "no"}), SERVICES_WITH_CHAT_CREDIT, "refused: flux-kontext answered 401"),
+        (saying({"code": 200, "data": 0}), SERVICES_WITH_CHAT_CREDIT, "out of credits: 0 credits; the service accepts"),
         (saying({}, 503), [], "not tried: flux-kontext answered 503"),
         (saying({"code": 200, "data": 35.95}), [], "valid: 35.95 credits"),
     ],
@@ -420,3 +423,15 @@ def test_an_address_that_has_not_confirmed_gets_no_alarm(
     assert failed(diagnosis) == subjects
     (check,) = [check for check in diagnosis["checks"] if check["subject"] == "alarm notifications"]
     assert "operators@example.com" in check["detail"]
+
+
+def test_an_account_in_the_secret_is_tried_as_its_service_is(
+    deployed: Deployed, endpoint: FakeEndpoint, providers: Providers
+) -> None:
+    put_secret("ProviderKeysSecret", '{"apikley-2": {"apiKey": "s3cret-of-the-second"}}')
+    providers.answers["/api/v1/chat/credit"] = saying({"code": 200, "data": 5})
+
+    checks = {check["subject"]: check for check in deployed.run("doctor")["checks"]}
+
+    assert checks["apikley-2 API key"]["detail"].startswith("valid: 5")
+    assert checks["apikley API key"]["status"] == "skipped"

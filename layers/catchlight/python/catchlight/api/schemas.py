@@ -32,7 +32,7 @@ from catchlight.models import (
     TaskStatus,
     iso,
 )
-from catchlight.providers import PROVIDERS
+from catchlight.providers import PROVIDER_ID_PATTERN, PROVIDERS
 
 # The limit of one BatchGetItem; a hundred conditional writes take about half a second.
 MAX_TASKS_PER_REGISTRATION = 100
@@ -68,7 +68,9 @@ def _time_with_zone(value: Any) -> Any:
     raise ValueError("should be a time with its zone, like 2026-01-31T12:00:00Z")
 
 
-ProviderId = Annotated[str, AfterValidator(_known_provider), WithJsonSchema({"type": "string", "enum": [*PROVIDERS]})]
+ProviderId = Annotated[
+    str, AfterValidator(_known_provider), WithJsonSchema({"type": "string", "pattern": PROVIDER_ID_PATTERN})
+]
 Moment = Annotated[
     datetime, BeforeValidator(_time_with_zone), WithJsonSchema({"type": "string", "format": "date-time"})
 ]

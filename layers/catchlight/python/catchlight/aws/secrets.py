@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from catchlight.errors import InvalidSecretError, SettingsError, StoreUnavailableError, UnauthorizedError
-from catchlight.providers import PROVIDERS
+from catchlight.providers import PROVIDER_ID_PATTERN
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
@@ -43,7 +43,7 @@ _MASK = MASK.encode()
 # length: senders choose the text.
 _ESCAPE = re.compile(rb"\\(?:\\*u00([0-9a-fA-F]{2})|[\\\0]*)|%(?:25)*([0-9a-fA-F]{2})|\0[\\\0]*")
 _ONLY_IN_ESCAPES = b"\\\0"
-_CALLBACK_URL = re.compile(f"(callbacks/(?:{'|'.join(PROVIDERS)})/){TOKEN_PATTERN.pattern}".encode())
+_CALLBACK_URL = re.compile(f"(callbacks/{PROVIDER_ID_PATTERN[1:-1]}/){TOKEN_PATTERN.pattern}".encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,11 @@ class ProviderKeys:
 
     provider_id: str
     _entry: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the secret has an entry for the provider."""
+        return bool(self._entry)
 
     @property
     def usable_api_key(self) -> str | None:

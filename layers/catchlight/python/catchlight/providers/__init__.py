@@ -1,7 +1,15 @@
-"""Finds providers by id. To add a provider, add its module to this package and a line to `_MODULES`."""
+"""Finds providers by id. To add a provider, add its module to this package and a line to `_MODULES`.
 
+A further account at the same service is a provider of its own, with the module of the first one: `apikley-2` or
+`kie-market-studio`, the provider's id, a dash, and up to 16 letters and digits. It has its own callback URL, keys, base
+URL, tasks and images. It exists as soon as the provider keys secret has an entry for it.
+"""
+
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 from catchlight.errors import UnknownProviderError
 from catchlight.providers.protocol import PollRequest, Provider
@@ -15,12 +23,25 @@ _MODULES = {
 }
 
 
+# The id of a provider, or of a further account at its service.
+PROVIDER_ID_PATTERN = f"^(?:{'|'.join(_MODULES)})(?:-[a-z0-9]{{1,16}})?$"
+
+
 class _Providers(Mapping[str, Provider]):
-    """Imports a provider's module on first access, so that a callback's cold start imports only one of them."""
+    """Imports a provider's module on first access, so that a callback's cold start imports only one of them.
+
+    Every id of an account is a key, too; an iteration has only the providers themselves.
+    """
 
     def __getitem__(self, provider_id: str) -> Provider:
-        provider: Provider = import_module(_MODULES[provider_id]).PROVIDER
-        return provider
+        if provider_id in _MODULES:
+            provider: Provider = import_module(_MODULES[provider_id]).PROVIDER
+            return provider
+        if not is_account(provider_id):
+            raise KeyError(provider_id)
+        first: Any = self[provider_id.rpartition("-")[0]]  # every provider is a frozen dataclass
+        account: Provider = replace(first, id=provider_id)
+        return account
 
     def __iter__(self) -> Iterator[str]:
         return iter(_MODULES)
@@ -31,7 +52,12 @@ class _Providers(Mapping[str, Provider]):
 
 PROVIDERS: Mapping[str, Provider] = _Providers()
 
-__all__ = ["PROVIDERS", "PollRequest", "Provider", "find_provider"]
+__all__ = ["PROVIDERS", "PROVIDER_ID_PATTERN", "PollRequest", "Provider", "find_provider", "is_account"]
+
+
+def is_account(provider_id: str) -> bool:
+    """Decides whether an id is that of a further account at a provider's service, `apikley-2`."""
+    return provider_id not in _MODULES and re.fullmatch(PROVIDER_ID_PATTERN, provider_id) is not None
 
 
 def find_provider(provider_id: str) -> Provider:
