@@ -94,7 +94,9 @@ def _image(image: ImageResponse) -> str:
         reason = f": {image.reason}" if image.reason else ""
         kept = f" ({image.quarantine.bytes} bytes in quarantine)" if image.quarantine else ""
         return f"{image.state}{reason}{kept}"
-    size = f"{image.width} x {image.height}, " if image.width and image.height else ""
+    # As shown: EXIF's orientations from 5 on exchange width and height.
+    shown = (image.height, image.width) if (image.orientation or 0) >= 5 else (image.width, image.height)
+    size = f"{shown[0]} x {shown[1]}, " if all(shown) else ""
     return f"{size}{image.content_type}, {image.bytes} bytes, {image.key}"
 
 

@@ -18,7 +18,16 @@ from catchlight.errors import (
     UnconfirmedError,
 )
 from catchlight.images.formats import ImageMetadata
-from catchlight.models import GenerationRequest, Image, ImageKind, ImageState, Reporter, Task, TaskStatus
+from catchlight.models import (
+    GenerationRequest,
+    Image,
+    ImageKind,
+    ImageState,
+    Quarantined,
+    Reporter,
+    Task,
+    TaskStatus,
+)
 from catchlight.tasks.confirmations import ConfirmationResult
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -48,6 +57,7 @@ class World:
         self.fresh: Mapping[int, str] | Exception = {}
         self.fetched: list[tuple[str, tuple[str, ...]]] = []
         self.objects: list[tuple[str, str]] = []
+        self.kept: list[str] = []  # keys in quarantine
         self.saved: list[dict[int, Image]] = []
         self.known_request: GenerationRequest | None = None
         self.requests: list[Task] = []
@@ -58,11 +68,13 @@ class World:
         assert key == KEY
         return self.task
 
-    def check(self, task: Task, *, is_last_try: bool) -> ConfirmationResult:
+    def ask(self, task: Task, *, is_last_try: bool) -> None:
         self.is_last_try = is_last_try
         if isinstance(self.checked, Exception):
             raise self.checked
-        assert self.checked
+
+    def settle(self, task: Task, answer: None) -> ConfirmationResult:
+        assert isinstance(self.checked, ConfirmationResult)
         return self.checked
 
     def renew(self, task: Task, stale: list[int]) -> Task:
@@ -77,7 +89,24 @@ class World:
         if name in self.faults:
             raise self.faults[name]
         facts = ImageMetadata("image/png", "png", 8, 6)
-        yield SimpleNamespace(format=SimpleNamespace(extension="png"), size=99, complete=lambda: facts)
+        yield SimpleNamespace(
+            format=SimpleNamespace(extension="png"),
+            size=99,
+            complete=lambda: facts,
+            received=SimpleNamespace(size=99),
+            source_host="h.example",
+        )
+
+    @contextmanager
+    def quarantined(self, key: str, url: str) -> Iterator[Any]:
+        if key not in self.kept:
+            raise ImageGoneError("nothing is in quarantine")
+        with self.fetch(url.replace("h.example/", "h.example/kept-"), ()) as kept:
+            yield kept
+
+    def quarantine(self, key: str, body: Any, *, task: str, url: str, source_host: str) -> Quarantined:
+        self.kept.append(key)
+        return Quarantined(key=key, bytes=body.size, sha256="cd" * 32)
 
     def put(self, key: str, incoming: Any, *, task: str) -> str:
         self.objects.append((key, task))
@@ -272,13 +301,49 @@ def test_no_image_expires_before_its_provider_could_be_asked(is_last_try: bool) 
 # ------------------------------------------------------------------------------------------------ confirmation
 
 
-def test_a_result_that_cannot_be_confirmed_yet_is_not_fetched() -> None:
+def test_a_result_that_cannot_be_confirmed_yet_is_kept_and_not_archived() -> None:
     unconfirmed = UnconfirmedError("not yet")
-    world = World(a_task(image("a")))
+    world = World(a_task(image("a"), image("b", ARCHIVED), image("c")), c=LATE)
     world.checked = unconfirmed
 
-    assert world.run() == ArchiveRun(a_task(image("a")), failures=(unconfirmed,))
+    run = world.run()
+
+    kept = image("a").model_copy(
+        update={"quarantine": Quarantined(key="quarantine/acedata/t1/result-0", bytes=99, sha256="cd" * 32)}
+    )
+    assert (run.images, run.kept, run.failures) == ((), (kept,), (unconfirmed, LATE))
+    assert (run.task.images[0], world.saved) == (kept, [{0: kept}])
+    assert (world.kept, world.objects) == (["quarantine/acedata/t1/result-0"], [])
+
+
+def test_what_is_kept_is_not_fetched_again() -> None:
+    kept = image("a").model_copy(update={"quarantine": Quarantined(key="k", bytes=99, sha256="cd" * 32)})
+    world = World(a_task(kept))
+    world.checked = UnconfirmedError("not yet")
+
+    assert world.run() == ArchiveRun(a_task(kept), failures=(world.checked,))
     assert (world.fetched, world.saved) == ([], [])
+
+
+def test_what_is_kept_is_archived_from_quarantine_once_it_is_confirmed() -> None:
+    kept = image("a").model_copy(update={"quarantine": Quarantined(key="k", bytes=99, sha256="cd" * 32)})
+    world = World(a_task(kept), a=GONE)
+    world.kept = ["quarantine/acedata/t1/result-0"]
+
+    world.run()
+
+    assert world.states() == {0: ARCHIVED}
+    assert [name for name, _ in world.fetched] == ["kept-a"]
+    assert world.saved[0][0].quarantine is None
+
+
+def test_what_is_in_quarantine_no_longer_is_fetched() -> None:
+    kept = image("a").model_copy(update={"quarantine": Quarantined(key="k", bytes=99, sha256="cd" * 32)})
+    world = World(a_task(kept))
+
+    world.run()
+
+    assert (world.states(), [name for name, _ in world.fetched]) == ({0: ARCHIVED}, ["a"])
 
 
 @pytest.mark.parametrize("is_contradicted", [False, True])

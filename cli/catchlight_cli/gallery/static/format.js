@@ -141,3 +141,8 @@ export function reason(task) {
   if (missing) return missing.reason;
   return task.skipped?.length && !task.images?.length ? `No image: ${task.skipped.map(({ media }) => media).join(", ")}` : "";
 }
+
+/** Returns width and height as browsers show the image: EXIF's orientations from 5 on exchange them. */
+export function shownSize({ width, height, orientation }) {
+  return orientation >= 5 ? { width: height, height: width } : { width, height };
+}

@@ -193,8 +193,8 @@ class TaskCard {
   }
 
   /** Creates an image whose size is set before it loads, so that the layout does not shift. */
-  #load(url, { width, height }) {
-    const image = element("img", { src: url, alt: "", loading: "lazy", decoding: "async", width, height });
+  #load(url, archived) {
+    const image = element("img", { src: url, alt: "", loading: "lazy", decoding: "async", ...format.shownSize(archived) });
     image.addEventListener("load", () => {
       image.classList.add("is-loaded");
       image.previousElementSibling?.remove();

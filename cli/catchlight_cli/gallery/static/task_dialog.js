@@ -133,7 +133,7 @@ export class TaskDialog {
     const hadFocus = this.#thumbnails.contains(document.activeElement) ? shown?.name : null;
     this.#thumbnails.replaceChildren(
       ...archived.map((image) => {
-        const { width, height } = image;
+        const { width, height } = format.shownSize(image);
         const button = element(
           "button",
           { type: "button", "aria-pressed": String(image === shown), "aria-label": image.name },
@@ -154,7 +154,7 @@ export class TaskDialog {
     const url = format.imageUrl(this.#task, image.name);
     const old = this.#mainImage.querySelector("img");
     if (old?.getAttribute("src") === url) return;
-    const { width, height } = image;
+    const { width, height } = format.shownSize(image);
     const prompt = format.promptOf(this.#task);
     const alt = `${image.name} of ${this.#task.taskId}${prompt ? `: ${prompt}` : ""}`;
     const shown = element("img", { src: url, alt, decoding: "async", width, height });
@@ -247,7 +247,7 @@ function imageMetadata(task, image) {
     pairs([
       ["State", isArchived ? null : format.sentence(image.state)],
       ["Reason", image.reason && isolated(image.reason)],
-      ["Size", image.width && image.height ? `${image.width} × ${image.height}` : null],
+      ["Size", image.width && image.height ? Object.values(format.shownSize(image)).join(" × ") : null],
       ["File", [image.contentType, Number.isFinite(image.bytes) ? format.bytes(image.bytes) : null].filter(Boolean).join(", ")],
       ["Key", image.key && copyable(image.key, "key")],
       ["SHA-256", image.sha256 && copyable(image.sha256, "SHA-256")],
