@@ -45,6 +45,10 @@ def render_task(task: TaskResponse) -> Iterator[RenderableType]:
     prompt = (task.request or {}).get("prompt")
     if prompt:
         rows.add_row("Prompt", Text(str(prompt)))
+    if task.ref:
+        rows.add_row("Reference", task.ref)
+    for name, value in (task.metadata or {}).items():
+        rows.add_row(Text(name), Text(value))
     if task.failure:
         failure = f"{task.failure.reason} {task.failure.code or ''} {task.failure.message}".split()
         rows.add_row("Failure", Text(" ".join(failure)))

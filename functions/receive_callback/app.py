@@ -14,6 +14,7 @@ works. The answer is the same for every token, so it does not show which one is 
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ from catchlight.errors import (
     StoreUnavailableError,
     UnknownProviderError,
 )
-from catchlight.models import TaskReport, TaskStatus, utc_now
+from catchlight.models import REFERENCE_PATTERN, TaskReport, TaskStatus, utc_now
 from catchlight.observability import failures
 from catchlight.observability.metrics import metrics_by
 from catchlight.providers import PROVIDERS, find_provider, is_account
@@ -69,6 +70,7 @@ class CallbackRequest:
     headers: dict[str, str]  # names in lower case
     body: bytes
     received_at: datetime
+    ref: str | None = None  # the user's own reference; None if the URL has none or a malformed one
 
 
 class Dependencies:
@@ -149,7 +151,14 @@ def decode(event: dict[str, Any]) -> CallbackRequest:
         headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
         body=body,
         received_at=utc_now(),
+        ref=reference_in(event),
     )
+
+
+def reference_in(event: dict[str, Any]) -> str | None:
+    """Returns the user's own reference from the callback URL, `?ref=`. A malformed one is ignored, never an error."""
+    ref = (event.get("queryStringParameters") or {}).get("ref")
+    return ref if isinstance(ref, str) and re.fullmatch(REFERENCE_PATTERN, ref) else None
 
 
 def redacted(request: CallbackRequest) -> CallbackRequest:
@@ -170,6 +179,8 @@ def redacted(request: CallbackRequest) -> CallbackRequest:
         headers=request.headers
         | {name: redactor.redact_text(request.headers[name]) for name in KEPT_HEADERS if name in request.headers},
         body=redactor.redact(request.body),
+        # A reference that contains a secret is dropped.
+        ref=request.ref if request.ref and redactor.redact_text(request.ref) == request.ref else None,
     )
 
 
@@ -184,7 +195,8 @@ def parse(request: CallbackRequest) -> TaskReport:
     if is_account(provider.id) and not dependencies().provider_keys.provider_keys(provider.id).is_stored:
         # Otherwise who knows the token could invent accounts whose results nobody can confirm.
         raise UnknownProviderError("the provider keys secret has no entry for this account")
-    return provider.parse_callback(body, received_at=request.received_at)
+    report = provider.parse_callback(body, received_at=request.received_at)
+    return report.model_copy(update={"ref": request.ref}) if request.ref else report
 
 
 @contextmanager

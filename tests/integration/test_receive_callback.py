@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from catchlight.providers import PROVIDERS
 from functions.receive_callback import app
-from tests.canary_secrets import URL_QUERY, WEBHOOK_KEY, canary
+from tests.canary_secrets import API_KEYS, URL_QUERY, WEBHOOK_KEY, canary
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.fault_injection import every_aws_fault, every_fault, failing
 from tests.integration.functions import (
@@ -641,3 +641,49 @@ def test_opening_the_url_is_answered_the_same_for_every_token(
     }
     assert store.items() == []
     assert metric_lines(capsys) == []
+
+
+# ------------------------------------------------------------------------------------------------ the user's reference
+
+
+@pytest.mark.parametrize(
+    ("query", "ref"),
+    [
+        ({"ref": "order-17:a.b~c_d"}, "order-17:a.b~c_d"),
+        ({"ref": "x" * 128}, "x" * 128),
+        ({"ref": "x" * 129}, None),
+        ({"ref": ""}, None),
+        ({"ref": "a b"}, None),
+        ({"ref": "a,b"}, None),
+        ({"ref": f"a.{API_KEYS['flux-kontext']}"}, None),
+        ({"other": "x"}, None),
+        (None, None),
+    ],
+)
+def test_the_reference_in_the_url_is_kept(
+    store: Store, context: LambdaContext, query: dict[str, str] | None, ref: str | None
+) -> None:
+    event = a_callback(SUCCESS, queryStringParameters=query)
+
+    assert app.handler(event, context)["statusCode"] == 200
+
+    (item,) = store.items()
+    assert item.get("ref") == ref
+
+
+def test_the_reference_is_kept_if_a_poll_was_faster(store: Store, context: LambdaContext) -> None:
+    assert app.handler(a_callback(SUCCESS), context)["statusCode"] == 200
+    for ref in ("first", "second"):
+        app.handler(a_callback(SUCCESS, queryStringParameters={"ref": ref}), context)
+
+    (item,) = store.items()
+    assert (item["ref"], item["deliveries"]) == ("first", 1)
+
+
+def test_the_reference_of_a_hint_is_kept(store: Store, context: LambdaContext) -> None:
+    hint = {"code": 200, "data": {"taskId": "task12345"}}
+
+    assert app.handler(a_callback(hint, queryStringParameters={"ref": "order-17"}), context)["statusCode"] == 200
+
+    (item,) = store.items()
+    assert (item["status"], item["ref"]) == ("PENDING", "order-17")

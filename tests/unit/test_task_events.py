@@ -42,6 +42,8 @@ LARGEST_IMAGE = {
     "height": 64_000_000,
 }
 LARGEST_TASK = {
+    "metadata": {f"name-{number}": "x" * (243 + (number > 0)) for number in range(8)},
+    "ref": "x" * 128,
     "task": f"flux-kontext#{'x' * 128}",
     **dict.fromkeys(["registeredAt", "reportedAt", "confirmedAt", "archivedAt"], CHANGED_AT),
 }

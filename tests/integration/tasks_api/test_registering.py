@@ -152,3 +152,65 @@ def test_a_body_may_come_as_base64(api: TasksApiHarness) -> None:
     )
 
     assert answer.status == 200
+
+
+# ------------------------------------------------------------------------------------------------ metadata
+
+
+def register_with(api: TasksApiHarness, metadata: Any, *task_ids: str) -> Any:
+    body = {"provider": "flux-kontext", "taskIds": list(task_ids), "metadata": metadata}
+    return api.ask("POST", "/tasks", body=body)
+
+
+def test_metadata_comes_back_and_lists_are_filtered_by_it(api: TasksApiHarness, clock: Clock) -> None:
+    for number in range(3):
+        assert register_with(api, {"order": str(number % 2), "shop": "a=b"}, f"task{number}").status == 200
+        clock.pass_by(minutes=1)
+
+    assert api.ask("GET", "/tasks/flux-kontext/task1").body["metadata"] == {"order": "1", "shop": "a=b"}
+    for more in ({}, {"status": "PENDING"}):
+        page = api.ask("GET", "/tasks", query={"metadata": "order=0", **more})
+        assert [task["taskId"] for task in page.body["tasks"]] == ["task2", "task0"]
+    assert len(api.ask("GET", "/tasks", query={"metadata": "shop=a=b"}).body["tasks"]) == 3
+    assert api.ask("GET", "/tasks", query={"metadata": "order="}).body["tasks"] == []
+
+
+def test_a_filtered_list_goes_on_where_its_page_ended(api: TasksApiHarness, clock: Clock) -> None:
+    for number in range(5):
+        register_with(api, {"even": str(number % 2 == 0)}, f"task{number}")
+        clock.pass_by(minutes=1)
+
+    first = api.ask("GET", "/tasks", query={"metadata": "even=True", "limit": 2}).body
+    then = api.ask("GET", "/tasks", query={"metadata": "even=True", "limit": 2, "cursor": first["cursor"]}).body
+
+    assert [task["taskId"] for page in (first, then) for task in page["tasks"]] == ["task4", "task2", "task0"]
+    assert "cursor" not in then
+    other = api.ask("GET", "/tasks", query={"metadata": "even=False", "limit": 2, "cursor": first["cursor"]})
+    assert other.status == 400
+
+
+def test_a_task_whose_callback_was_faster_gets_the_metadata_once(api: TasksApiHarness) -> None:
+    api.register("task12345")
+
+    assert outcomes(register_with(api, {"order": "1"}, "task12345").body) == [(TASK, "known")]
+    assert outcomes(register_with(api, {"order": "2"}, "task12345").body) == [(TASK, "known")]
+
+    (item,) = api.store.items()
+    assert item["metadata"] == {"order": "1"}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"": "x"},
+        {"a b": "x"},
+        {"a": 5},
+        {"a": "x" * 257},
+        {f"name{number}": "x" * 250 for number in range(9)},
+        "order",
+    ],
+)
+def test_metadata_is_bounded(api: TasksApiHarness, metadata: Any) -> None:
+    assert register_with(api, metadata, "task12345").status == 422
+    assert api.store.items() == []

@@ -75,6 +75,20 @@ def test_the_task_is_registered_in_the_same_breath(api: TasksApiHarness) -> None
     }
 
 
+def test_metadata_is_kept_and_not_sent(api: TasksApiHarness) -> None:
+    body = {"provider": "flux-kontext", "request": {"prompt": "a lighthouse"}, "metadata": {"order": "17"}}
+    headers = {"Idempotency-Key": "order-17"}
+
+    answers = [api.ask("POST", "/tasks", body=body, headers=headers)]
+    # Metadata may differ when a request is repeated: nothing is generated again.
+    answers.append(api.ask("POST", "/tasks", body=body | {"metadata": {"order": "18"}}, headers=headers))
+
+    assert [answer.status for answer in answers] == [201, 201]
+    (request,) = api.providers.requests
+    assert "metadata" not in json.loads(request.content)
+    assert api.ask("GET", "/tasks/flux-kontext/task12345").body["metadata"] == {"order": "17"}
+
+
 @pytest.mark.parametrize("endpoint", PROVIDERS["nanobanana"].submit_paths)
 def test_a_provider_may_have_several_endpoints(api: TasksApiHarness, endpoint: str) -> None:
     body = {"provider": "nanobanana", "endpoint": endpoint, "request": {"prompt": "a lighthouse"}}

@@ -105,6 +105,8 @@ def test_parameters_that_are_not_given_have_defaults() -> None:
         "status": None,
         "provider": None,
         "since": None,
+        "ref": None,
+        "metadata": None,
         "limit": 50,
         "cursor": None,
     }

@@ -191,6 +191,8 @@ function requestSection(task) {
     pairs([
       ["Provider", isolated(task.provider)],
       ["Task", copyable(task.taskId, "task id")],
+      ["Reference", task.ref && copyable(task.ref, "reference")],
+      ...Object.entries(task.metadata ?? {}).map(([name, value]) => [name, isolated(value)]),
       ["Idempotency key", task.idempotencyKey && copyable(task.idempotencyKey, "idempotency key")],
       ...others.map(([name, value]) => [format.sentence(name), isolated(typeof value === "object" ? JSON.stringify(value) : String(value))]),
     ]),

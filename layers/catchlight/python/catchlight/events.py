@@ -21,8 +21,10 @@ from catchlight.models import (
     ImageKind,
     ImageState,
     Media,
+    Metadata,
     Model,
     Quarantined,
+    Reference,
     Reporter,
     Task,
     TaskStatus,
@@ -121,6 +123,10 @@ class TaskEvent(Model):
         Field(description="When the provider, asked by Catchlight, confirmed its callback; missing if it never did."),
     ] = None
     archived_at: Annotated[str | None, Field(description="When the last image was settled.")] = None
+    metadata: Annotated[Metadata | None, Field(description="The user's own, from the submission or registration.")] = (
+        None
+    )
+    ref: Annotated[Reference | None, Field(description="The user's own, from the callback URL's `?ref=`.")] = None
     failure: Annotated[Failure | None, Field(description="Of FAILED and TIMED_OUT.")] = None
     images: Annotated[
         tuple[Annotated[ArchivedImage | MissingImage, Field(discriminator="state")], ...],
@@ -144,7 +150,7 @@ class TaskEvent(Model):
             task = Task.model_validate({name: from_attribute(value) for name, value in item.items()})
             provider, task_id = split_task_key(task.task)
             changed_at = _time_or_none(task.updated_at) or written_at
-            facts = task.model_dump(include={"task", "status", "reported_by", *_TIMES})
+            facts = task.model_dump(include={"task", "status", "reported_by", "metadata", "ref", *_TIMES})
             return cls.model_validate(
                 facts
                 | {"event_id": event_id(task.task, task.status, changed_at), "changed_at": iso(changed_at)}

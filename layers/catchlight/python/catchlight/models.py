@@ -5,11 +5,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic_core import to_json
 
 # Task ids become parts of keys in DynamoDB and S3. Providers were seen to send hex, UUIDs and words; other characters
 # are rejected.
@@ -33,6 +45,43 @@ PROBE_STATUS = "PROBE"
 MAX_TASKS_PER_EXECUTION = 50
 
 TaskId = Annotated[str, StringConstraints(pattern=TASK_ID_PATTERN)]
+
+# A user's own reference in the query of a callback URL, `?ref=`: an order number, a UUID, a short name. The pattern
+# keeps senders of callbacks from storing arbitrary texts.
+REFERENCE_PATTERN = r"^[A-Za-z0-9_.~:-]{1,128}$"
+# A user's own metadata. The largest event without it and `ref` has 20,968 bytes, and an event has less than 25,000.
+METADATA_NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+MAX_METADATA_VALUE_LENGTH = 256
+MAX_METADATA_BYTES = 2048  # as JSON in UTF-8
+
+
+def _is_small(metadata: dict[str, str]) -> dict[str, str]:
+    if len(to_json(metadata)) > MAX_METADATA_BYTES:
+        raise ValueError(f"should have at most {MAX_METADATA_BYTES} bytes as JSON")
+    return metadata
+
+
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=METADATA_NAME_PATTERN)],
+        Annotated[str, StringConstraints(max_length=MAX_METADATA_VALUE_LENGTH)],
+    ],
+    Field(min_length=1),
+    AfterValidator(_is_small),
+]
+
+
+def _valid_or_none(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
+    # Users may have added attributes with these names to their items: other values do not make an item unreadable.
+    try:
+        return parse(value)
+    except ValidationError:
+        return None
+
+
+Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN)]
+StoredMetadata = Annotated[Metadata | None, WrapValidator(_valid_or_none)]
+StoredReference = Annotated[Reference | None, WrapValidator(_valid_or_none)]
 
 
 class TaskStatus(StrEnum):
@@ -223,6 +272,7 @@ class TaskReport(Model):
     failure: Failure | None = None
     request: GenerationRequest | None = None
     answer: LastAnswer = LastAnswer.STILL_RUNNING  # of PENDING: why there is no result
+    ref: Reference | None = None  # the user's own reference, from the callback URL
     is_hint: bool = False  # of PENDING: a callback says that the task has ended, without a result that can be read
     remark: str = ""  # what is odd about the provider's answer; for the log
 
@@ -253,6 +303,8 @@ class Task(Model):
     skipped: tuple[SkippedOutput, ...] = ()
     failure: Failure | None = None
     request: GenerationRequest | None = None
+    metadata: StoredMetadata = None  # the user's own, from the submission or registration
+    ref: StoredReference = None  # the user's own, from the callback URL
     reported_by: Reporter | None = None
     confirmed_at: str | None = None  # when the provider's own answer confirmed the callback
     hinted_at: str | None = None  # when a callback last reported a success without a URL: polling followed at once

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from catchlight.api.schemas import FINAL_STATUSES, PageQuery
+from catchlight.api.schemas import FINAL_STATUSES, MAX_TASKS_PER_PAGE, PageQuery
 from catchlight.aws.dynamodb import batch_get, deserialized, store_errors
 from catchlight.errors import ImageTasksError
 from catchlight.models import iso
@@ -110,11 +110,13 @@ class TaskQueries:
         answer = self._query(index, partition, query, position)
         entries = [deserialized(item) for item in answer["Items"]]
         cursors = [_sealed(seal, entry["task"], entry[index.order]) for entry in entries]
-        more = cursors[query.limit - 1] if len(entries) > query.limit else None
+        is_filtered = bool(query.ref or query.metadata)
+        more = cursors[query.limit - 1] if len(entries) > query.limit and not is_filtered else None
         if more is None and "LastEvaluatedKey" in answer:
             last = deserialized(answer["LastEvaluatedKey"])
             more = _sealed(seal, last["task"], last[index.order])
-        del entries[query.limit :]
+        if not is_filtered:
+            del entries[query.limit :]
         items = {entry["task"]: entry for entry in entries} if query.status else self._items(entries)
         # The index is eventually consistent: it may still list a task that was just deleted.
         rows = [
@@ -122,6 +124,12 @@ class TaskQueries:
             for entry, cursor in zip(entries, cursors, strict=False)
             if entry["task"] in items
         ]
+        if is_filtered:
+            # The index byArrival holds only keys: whole items are filtered.
+            rows = [row for row in rows if _matches(row.item, query)]
+            if len(rows) > query.limit:
+                rows = rows[: query.limit]
+                more = rows[-1].cursor
         return Page(rows, more)
 
     def _query(
@@ -145,6 +153,8 @@ class TaskQueries:
             names["#provider"], values[":provider"] = "provider", {"S": query.provider}
             # Limit counts the entries examined, not those that pass the filter.
             arguments["Limit"] = max(index.examined, query.limit)
+        if query.ref or query.metadata:
+            arguments["Limit"] = MAX_TASKS_PER_PAGE
         if position:
             task, moment = position
             if query.since and moment < iso(query.since):
@@ -170,9 +180,20 @@ def _key(task: str) -> dict[str, Any]:
     return {"task": {"S": task}}
 
 
+def _matches(item: Item, query: PageQuery) -> bool:
+    """Decides whether an item has the reference and the metadata that the query requires."""
+    if query.ref and item.get("ref") != query.ref:
+        return False
+    name, _, value = (query.metadata or "").partition("=")
+    metadata = item.get("metadata")
+    return not query.metadata or (isinstance(metadata, Mapping) and metadata.get(name) == value)
+
+
 def _seal(query: PageQuery) -> str:
     """Returns a hash of the filters. A cursor carries it, because its position is meaningless with other filters."""
-    filters = (query.status, query.provider, query.since and iso(query.since))
+    filters: tuple[Any, ...] = (query.status, query.provider, query.since and iso(query.since))
+    if query.ref or query.metadata:
+        filters = (*filters, query.ref, query.metadata)
     return hashlib.sha256(repr(filters).encode()).hexdigest()[:12]
 
 

@@ -21,12 +21,16 @@ from pydantic.alias_generators import to_camel
 
 from catchlight.models import (
     MAX_IMAGES_PER_TASK,
+    MAX_METADATA_VALUE_LENGTH,
+    METADATA_NAME_PATTERN,
     TASK_ID_PATTERN,
     FailureReason,
     ImageKind,
     ImageState,
     LastAnswer,
     Media,
+    Metadata,
+    Reference,
     Reporter,
     TaskId,
     TaskStatus,
@@ -46,6 +50,8 @@ MAX_LINK_SECONDS = 3600
 MIN_LINK_SECONDS = 60
 DEFAULT_LINK_SECONDS = 900
 MAX_CURSOR_LENGTH = 4096
+METADATA_FILTER_PATTERN = METADATA_NAME_PATTERN.removesuffix("$") + "=.*$"
+MAX_METADATA_FILTER_LENGTH = 64 + len("=") + MAX_METADATA_VALUE_LENGTH
 IDEMPOTENCY_KEY_PATTERN = TASK_ID_PATTERN
 # Statuses at which processing has ended; only a late callback, a poll or a redrive can change them.
 FINAL_STATUSES = frozenset({TaskStatus.ARCHIVED, TaskStatus.INCOMPLETE, TaskStatus.FAILED, TaskStatus.TIMED_OUT})
@@ -107,6 +113,10 @@ class Registration(RequestModel):
 
     provider: ProviderId
     task_ids: Annotated[tuple[TaskId, ...], Field(min_length=1, max_length=MAX_TASKS_PER_REGISTRATION)]
+    metadata: Annotated[
+        Metadata | None,
+        Field(description="Your own, kept with each of these tasks that has none. At most 2,048 bytes as JSON."),
+    ] = None
 
 
 class Submission(RequestModel):
@@ -128,6 +138,10 @@ class Submission(RequestModel):
             description="The body that the provider documents, without its callback URL: `prompt` and so on.",
         ),
     ]
+    metadata: Annotated[
+        Metadata | None,
+        Field(description="Your own, kept with the task and not sent to the provider. At most 2,048 bytes as JSON."),
+    ] = None
 
 
 # A body has either of these members.
@@ -190,6 +204,18 @@ class PageQuery(LinkQuery):
         Field(
             description="Only tasks that arrived at this time or later; with a status, that changed then or later. "
             "With a zone: `2026-01-31T12:00:00Z`."
+        ),
+    ] = None
+    ref: Annotated[
+        Reference | None,
+        Field(description="Only tasks whose callback URL had this `ref`. A page may be empty and have a cursor."),
+    ] = None
+    metadata: Annotated[
+        str | None,
+        Field(
+            pattern=METADATA_FILTER_PATTERN,
+            max_length=MAX_METADATA_FILTER_LENGTH,
+            description="Only tasks with this metadata: `NAME=VALUE`. A page may be empty and have a cursor.",
         ),
     ] = None
     limit: Annotated[int, Field(ge=1, le=MAX_TASKS_PER_PAGE, description="Most tasks on a page.")] = (
@@ -320,6 +346,8 @@ class TaskResponse(ResponseModel):
         dict[str, Any] | None,
         Field(description="What was asked for, as far as it is known: `prompt`, `model`, `size`, `seeds`."),
     ] = None
+    metadata: Annotated[Metadata | None, Field(description="Of its submission or registration.")] = None
+    ref: Annotated[Reference | None, Field(description="Of its callback URL: `?ref=`.")] = None
     reported_by: Reporter | None = None
     confirmed_at: Time | None = None
     hinted_at: Annotated[

@@ -49,7 +49,7 @@ class TasksApi:
     def register(self, registration: Registration) -> RegisteredTasks:
         """Registers tasks. If an id occurs twice in a request, its second outcome is `known`."""
         ids = list(dict.fromkeys(registration.task_ids))
-        is_new = dict(zip(ids, self.registry.register(registration.provider, ids, now=self.now()), strict=True))
+        is_new = dict(zip(ids, self._register(registration, ids), strict=True))
         return RegisteredTasks(
             tasks=tuple(
                 NewTask(
@@ -62,6 +62,9 @@ class TasksApi:
             )
         )
 
+    def _register(self, registration: Registration, task_ids: list[str]) -> list[bool]:
+        return self.registry.register(registration.provider, task_ids, now=self.now(), metadata=registration.metadata)
+
     def page(self, query: PageQuery) -> TaskPage:
         """Returns one page of tasks, newest first."""
         try:
@@ -70,7 +73,7 @@ class TasksApi:
             raise APIError(
                 INVALID_PARAMETER,
                 f"cursor: {exc}",
-                advice="Take `cursor` as the page before had it, and keep status, provider and since as they were; or "
+                advice="Take `cursor` as the page before had it, and keep the filters as they were; or "
                 "begin with the first page.",
             ) from None
         return page_answer(page, self.links(query.link_seconds))

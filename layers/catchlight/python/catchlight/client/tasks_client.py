@@ -113,6 +113,7 @@ class TasksClient:
         *,
         endpoint: str | None = None,
         idempotency_key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> NewTask:
         """Sends a request for images to its provider and registers the task.
 
@@ -124,7 +125,8 @@ class TasksClient:
             ValueError, TypeError: the request cannot be encoded as JSON.
             APIError: the provider or the tasks API refused the request; its `body` says why.
         """
-        body = {"provider": provider, "endpoint": endpoint, "request": dict(request)}
+        body: dict[str, Any] = {"provider": provider, "endpoint": endpoint, "request": dict(request)}
+        body |= {"metadata": dict(metadata)} if metadata else {}
         # An empty key is an error of the caller. If it were replaced by a new key, every call would generate images.
         key = str(uuid.uuid4()) if idempotency_key is None else _checked_key(idempotency_key)
         response = self._send(
@@ -139,9 +141,13 @@ class TasksClient:
         """Releases the key of a submission with an unknown outcome. The next request with it may be charged twice."""
         self._send("DELETE", f"/submissions/{_checked_key(idempotency_key)}")
 
-    def register(self, provider: str, task_ids: Sequence[str]) -> tuple[NewTask, ...]:
+    def register(
+        self, provider: str, task_ids: Sequence[str], *, metadata: Mapping[str, str] | None = None
+    ) -> tuple[NewTask, ...]:
         """Registers up to 100 tasks that were submitted elsewhere, so that the stack polls for them."""
-        response = self._send("POST", "/tasks", json={"provider": provider, "taskIds": list(task_ids)})
+        body: dict[str, Any] = {"provider": provider, "taskIds": list(task_ids)}
+        body |= {"metadata": dict(metadata)} if metadata else {}
+        response = self._send("POST", "/tasks", json=body)
         return parse_response(response, RegisteredTasks).tasks
 
     def task(self, provider: str, task_id: str, *, wait_seconds: int = 0) -> TaskResponse:

@@ -1,6 +1,6 @@
 """Registers tasks: writes their first item and adds them to the index of all tasks by arrival."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
@@ -19,6 +19,7 @@ def new_task(
     now: datetime,
     request: GenerationRequest | None = None,
     idempotency_key: str | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> UpdateExpression:
     """Builds the update that registers a task. It keeps existing attributes, because a callback may come first."""
     update = UpdateExpression()
@@ -33,6 +34,8 @@ def new_task(
         update.set_once("request", document(request))
     if idempotency_key:
         update.set_once("idempotencyKey", idempotency_key)
+    if metadata:
+        update.set_once("metadata", metadata)
     return update
 
 
@@ -42,17 +45,25 @@ class Registry:
     def __init__(self, table: TasksTable) -> None:
         self._table = table
 
-    def register(self, provider_id: str, task_ids: Sequence[str], *, now: datetime) -> list[bool]:
+    def register(
+        self, provider_id: str, task_ids: Sequence[str], *, now: datetime, metadata: Mapping[str, str] | None = None
+    ) -> list[bool]:
         """Registers tasks and returns for each, in the given order, whether it is new.
+
+        A task that is known gets the metadata if it has none: its callback may have been faster.
 
         Raises:
             StoreUnavailableError: some tasks may be registered. Repeating the call is safe: these are not new then.
         """
         with ThreadPoolExecutor(min(MAX_CONCURRENT_WRITES, len(task_ids))) as pool:
-            return list(pool.map(lambda task_id: self._register(provider_id, task_id, now), task_ids))
+            return list(pool.map(lambda task_id: self._register(provider_id, task_id, now, metadata), task_ids))
 
-    def _register(self, provider_id: str, task_id: str, now: datetime) -> bool:
-        update = new_task(provider_id, task_id, now=now)
-        return self._table.update(
-            task_key(provider_id, task_id), update, condition="attribute_not_exists(task)"
-        ).is_applied
+    def _register(self, provider_id: str, task_id: str, now: datetime, metadata: Mapping[str, str] | None) -> bool:
+        task = task_key(provider_id, task_id)
+        update = new_task(provider_id, task_id, now=now, metadata=metadata)
+        is_new = self._table.update(task, update, condition="attribute_not_exists(task)").is_applied
+        if metadata and not is_new:
+            addition = UpdateExpression()
+            addition.set_once("metadata", metadata)
+            self._table.update(task, addition, condition="attribute_exists(task)")
+        return is_new

@@ -71,6 +71,8 @@ class Reports:
         )
         if not written.is_applied:
             stored = parse_item(written.attributes)
+            if report.ref and not stored.ref:  # a poll was faster than the callback, which alone has the reference
+                self._add_reference(report)
             return Recorded(self._keep_if_contradicting(report, stored), stored.status)
         previous = _previous_task(report.task, written.attributes)
         evidence_error = None
@@ -91,6 +93,8 @@ class Reports:
         update.set_once("rank", TaskStatus.PENDING.rank)
         update.set_once("registeredAt", iso(report.reported_at))
         set_arrival(update, report.reported_at)
+        if report.ref:
+            update.set_once("ref", report.ref)
         update.set("hintedAt", iso(report.reported_at))
         update.set("updatedAt", iso(report.reported_at))
         update.add("deliveries", 1)
@@ -102,6 +106,11 @@ class Reports:
         if not written.is_applied:
             return Recorded(ReportOutcome.DUPLICATE, parse_item(written.attributes).status)
         return Recorded(ReportOutcome.APPLIED, None)
+
+    def _add_reference(self, report: TaskReport) -> None:
+        update = UpdateExpression()
+        update.set_once("ref", report.ref)
+        self._table.update(report.task, update, condition="attribute_exists(task)")
 
     def _keep_if_contradicting(self, report: TaskReport, stored: Task) -> ReportOutcome:
         if not stored.contradicts(report):
@@ -135,6 +144,8 @@ def update_by_report(report: TaskReport, known_request: GenerationRequest | None
     update.set("taskId", report.task_id)
     set_status(update, report.status, report.reported_at)
     set_arrival(update, report.reported_at)
+    if report.ref:
+        update.set_once("ref", report.ref)
     if report.status is TaskStatus.PENDING:
         update.set_once("registeredAt", iso(report.reported_at))
     else:
