@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 from playwright.sync_api import Page, Route, expect
 
+from catchlight.api.schemas import QuarantineResponse
 from catchlight.client.downloading import file_name
 from catchlight.models import TaskStatus, iso
 from tests.browser.conftest import Visit, focused, newest_with
@@ -214,3 +215,19 @@ def test_failures_and_conflicts_are_shown(visit: Visit) -> None:
     page.keyboard.press("Escape")
     page.get_by_role("link", name="t3").click()
     expect(dialog).to_contain_text("its URL was dead: HTTP 404 on every try")
+
+
+def test_bytes_in_quarantine_are_a_fact_and_no_picture(visit: Visit) -> None:
+    quarantine = QuarantineResponse(key="quarantine/flux-kontext/t9/result-0", bytes=4112, sha256="0" * 64)
+    refused = a_lost_image("t9", kind="result", state="REJECTED").model_copy(update={"quarantine": quarantine})
+    api = TasksApiInMemory([a_task("t9", TaskStatus.INCOMPLETE, images=[refused])])
+    visitor = visit(api)
+    page = visitor.open()
+    page.goto(f"{visitor.gallery.url}#flux-kontext/t9")
+
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("quarantine/flux-kontext/t9/result-0")
+    expect(dialog).to_contain_text("4 kB")
+    expect(dialog.locator("img")).to_have_count(0)
+    expect(dialog.locator("a[href*=quarantine]")).to_have_count(0)
+    assert api.asked(host="storage.example") == []
