@@ -41,7 +41,7 @@ def read_bucket(s3: "S3Client", bucket: str) -> Bucket:
     stored, requests = {}, {}
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", []):
-            if entry["Key"].startswith(PREFIX):
+            if entry["Key"].startswith((PREFIX, "quarantine/")):
                 continue
             found = s3.get_object(Bucket=bucket, Key=entry["Key"])
             with found["Body"] as body:
@@ -184,5 +184,6 @@ def _one_image_problems(
         "bytes": image["bytes"] == len(picture.content),
         "contentType": image["contentType"] == picture.format.content_type,
         "width and height": (image["width"], image["height"]) == (picture.width, picture.height),
+        "trailingBytes": image.get("trailingBytes", 0) == picture.trailing_bytes,
     }
     return [f"{name}: {what} differs from what was served" for what, is_fine in checks.items() if not is_fine]
