@@ -11,11 +11,12 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import ProviderError, ProviderRefusedError, SettingsError
-from catchlight.models import PollState, TaskStatus, split_task_key, utc_now
+from catchlight.models import PollState, TaskReport, TaskStatus, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
 from catchlight.observability.metrics import metrics_by
 from catchlight.polling.poll_round import Polling, PollRound
 from catchlight.polling.provider_client import ProviderClient
+from catchlight.recovery.rejected_deliveries import RejectedDeliveries, RejectedDelivery
 from catchlight.settings import PollTasksSettings
 from catchlight.tasks.reports import ReportOutcome
 from catchlight.tasks.table import TasksTable
@@ -39,8 +40,15 @@ class Dependencies:
             retention=settings.task_retention_days,
         )
         self.polling = Polling(
-            settings, table, ProviderClient(settings.provider_base_urls), secret.provider_keys, now=utc_now
+            settings,
+            table,
+            ProviderClient(settings.provider_base_urls),
+            secret.provider_keys,
+            keep_unreadable=keep_unreadable,
+            now=utc_now,
         )
+        # Only answers that cannot be read need S3, and creating a client takes a tenth of a second.
+        self.rejected_deliveries = cache(lambda: RejectedDeliveries(clients.s3(), settings.images_bucket))
 
 
 dependencies = cache(Dependencies)
@@ -65,6 +73,20 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     log(round_)
     count(round_)
     return round_.next_state.model_dump(mode="json", by_alias=True)
+
+
+def keep_unreadable(report: TaskReport) -> None:
+    """Stores the answer of a report that no image URL could be read from, like a delivery of that provider.
+
+    Raises:
+        StoreUnavailableError: S3 did not accept it; the next round tries again.
+    """
+    reason, body = report.failure.message if report.failure else "", (report.unreadable or "").encode()
+    rejected_deliveries = dependencies().rejected_deliveries()
+    key = rejected_deliveries.keep(RejectedDelivery(report.provider, report.reported_at, reason, {}, body))
+    logger.error("an answer to a poll could not be read and was stored", task=report.task, key=key, reason=reason)
+    with metrics_by() as metrics:
+        metrics.add_metric("RejectedDeliveries", MetricUnit.Count, 1)
 
 
 def log(round_: PollRound) -> None:

@@ -83,7 +83,7 @@ NO_TOKEN = Forgery(
 WITH_TOKEN = Forgery(
     "forged, with token",
     knows_token=True,
-    remark="a forged callback with the token named 169.254.169.254. The provider contradicted it: nothing was fetched.",
+    remark="a forged callback with the token named 169.254.169.254. The provider contradicted it: nothing is archived.",
 )
 POLICY, INTERNAL, FAILED = FailureReason.CONTENT_POLICY, FailureReason.INTERNAL, FailureReason.GENERATION_FAILED
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from catchlight.models import ImageState
 from catchlight.recovery.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
-from local.demo.forgeries import forged_urls, trap_path
+from local.demo.forgeries import forged_urls
 from local.demo.runner import DemoTask
 from local.simulator import Delivery, SimulatedTask, Simulator
 
@@ -140,8 +140,8 @@ def _forgery_problems(task: DemoTask, simulator: Simulator) -> list[str]:
     checks = {
         f"the forged callback was answered {answer} instead of {expected}": answer == expected,
         "the forged callback is not among the evidence": urls in evidence or not case.forgery.knows_token,
-        "a forged URL was fetched": trap_path(case.task_id)
-        not in (request.path for request in simulator.image_requests),
+        # What an allowed host serves at a forged URL is kept apart until the provider has confirmed or contradicted it.
+        "a forged URL is among the images": not urls & {image["url"] for image in (task.item or {}).get("images", [])},
     }
     return [problem for problem, is_fine in checks.items() if not is_fine]
 

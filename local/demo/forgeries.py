@@ -38,7 +38,7 @@ def forged_urls(task_id: str, host_url: str) -> tuple[str, str]:
 
 
 def trap_path(task_id: str) -> str:
-    """Returns the path of the second URL. The demo fails if it is requested, because a forged URL was fetched then."""
+    """Returns the path of the second URL."""
     return f"/images/forged/{task_id}.png"
 
 

@@ -147,6 +147,14 @@ _ALL = (
         result_base_url=f"http://{UNLISTED_HOST}:{{port}}",
     ),
     Scenario(
+        "unreadable-result",
+        "a success whose record has no usable URL; its callback is lost",
+        callbacks=(),
+        gives_origin=False,
+        result_base_url="ftp://images.example",
+        providers=(FLUX_KONTEXT, NANOBANANA, ACEDATA),  # the Market takes such a result for a text
+    ),
+    Scenario(
         "failure-without-id",
         "a callback without the task id: only polling finds the failure",
         Outcome.GENERATION_FAILED,

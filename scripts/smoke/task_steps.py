@@ -44,6 +44,17 @@ POLL_TASKS = [
         {"BatchGetItem": [UNPROCESSED, ITEM], RECORD_INFO: [record_info()], "UpdateItem": [OK]},
     ),
     Step(
+        "a result that cannot be read",
+        POLL,
+        {"tasks": []},
+        {
+            "BatchGetItem": [ITEM],
+            RECORD_INFO: [record_info("ftp://images.example/a")],
+            "PutObject": [OK],
+            "UpdateItem": [OK],
+        },
+    ),
+    Step(
         "a throttled table",
         POLL,
         {"tasks": []},

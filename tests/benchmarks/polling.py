@@ -92,6 +92,7 @@ def poll(url: str) -> None:
         tasks_table="tasks",
         provider_keys_secret="keys",
         poll_interval_seconds=30,
+        images_bucket="images",
         slow_poll_after_seconds=900,
         slow_poll_interval_seconds=120,
         give_up_after_seconds=21600,
@@ -102,6 +103,7 @@ def poll(url: str) -> None:
         UnhurriedTable(),
         client,
         lambda _: keys,
+        keep_unreadable=print,
         now=lambda: datetime.now(UTC),
     )
     for start in range(0, TASKS, 50):

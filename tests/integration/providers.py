@@ -94,6 +94,7 @@ def polling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
         "TASKS_TABLE": TABLE_NAME,
         "PROVIDER_KEYS_SECRET": a_secret("keys", json.dumps(PROVIDER_KEYS)),
         "PROVIDER_BASE_URLS": "",
+        "IMAGES_BUCKET": "images-bucket",
         "POLL_INTERVAL_SECONDS": "30",
         "SLOW_POLL_AFTER_SECONDS": "900",
         "SLOW_POLL_INTERVAL_SECONDS": "120",

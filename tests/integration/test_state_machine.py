@@ -279,6 +279,7 @@ def provider(machine: Machine, store: Store, monkeypatch: pytest.MonkeyPatch) ->
     environment = {
         "TASKS_TABLE": TABLE_NAME,
         "PROVIDER_KEYS_SECRET": keys,
+        "IMAGES_BUCKET": "images-bucket",
         "POLL_INTERVAL_SECONDS": "30",
         "SLOW_POLL_AFTER_SECONDS": "120",
         "SLOW_POLL_INTERVAL_SECONDS": "120",

@@ -25,6 +25,7 @@ DISPATCH = {
 }
 POLL = {
     "TASKS_TABLE": "tasks",
+    "IMAGES_BUCKET": "images",
     "PROVIDER_KEYS_SECRET": "arn:keys",
     "PROVIDER_BASE_URLS": "",
     "POLL_INTERVAL_SECONDS": "30",

@@ -112,6 +112,7 @@ class Scenario:
 
     def poll_for_a_lost_callback(self) -> None:
         self.wait_until_done(self.generate("silent", "lost"))
+        self.wait_until_done(self.generate("unreadable-result", "unreadable"))
 
     def retry_an_image(self) -> None:
         self.generate("image-outage", "outage")
@@ -177,7 +178,7 @@ class Scenario:
 
         def is_done() -> bool:
             found = self.dynamodb.get_item(TableName=self.stack.info["table"], Key=key, ConsistentRead=True)
-            return found["Item"]["status"]["S"] in ("ARCHIVED", "INCOMPLETE")
+            return found["Item"]["status"]["S"] in ("ARCHIVED", "INCOMPLETE", "FAILED")
 
         eventually(is_done)
 

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
+import boto3
 import httpx
 import pytest
 
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, utc_now
+from catchlight.recovery.rejected_deliveries import RejectedDeliveries
+from catchlight_cli.repair.replaying import replay
 from functions.poll_tasks import app
 from tests.canary_secrets import API_KEYS
 from tests.conftest import FakeLambdaContext
@@ -21,6 +25,7 @@ from tests.integration.providers import (
     failed,
     not_in_time,
     poll,
+    record,
     saying,
     succeeded,
     unreachable,
@@ -202,3 +207,38 @@ def test_an_item_that_cannot_be_read_is_reported(
         FLUX: "rank",
     }
     assert counted(capsys) == ["UnreadableItem"] * 2
+
+
+def test_a_success_without_a_readable_url_ends_at_once_and_can_be_replayed(
+    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    s3 = boto3.client("s3")
+    store.register(FLUX)
+    providers.answers[FLUX_PATH] = lambda request: record(
+        request, successFlag=1, response={"resultImageUrl": "https://h.example/".ljust(9000, "x")}
+    )
+
+    # As long as S3 does not take the answer, the task is polled again.
+    assert poll(FLUX)["tasks"] == [FLUX]
+    assert status_of(store, FLUX) == "PENDING"
+
+    s3.create_bucket(Bucket="images-bucket")
+    app.dependencies.cache_clear()
+    capsys.readouterr()
+    assert poll(FLUX)["tasks"] == []
+
+    item = store.item(FLUX)
+    assert item is not None
+    assert (item["status"], item["failure"]["reason"]) == ("FAILED", "OTHER")
+    assert "no image URL in its answer can be read" in item["failure"]["message"]
+    assert any("could not be read and was stored" in line.message for line in caplog.records)
+    assert '"RejectedDeliveries":[1.0]' in capsys.readouterr().out
+    # A version that can read it.
+    deliveries = RejectedDeliveries(s3, "images-bucket")
+    ((key, delivery),) = deliveries
+    body = json.loads(delivery.body)
+    body["data"]["response"]["resultImageUrl"] = "https://h.example/a.png"
+    deliveries.keep(replace(delivery, body=json.dumps(body).encode()))
+    deliveries.remove(key)
+    assert [replayed.outcome for replayed in replay(deliveries, store.reports)] == ["applied"]
+    assert status_of(store, FLUX) == "SUCCEEDED"

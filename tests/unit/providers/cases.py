@@ -37,6 +37,7 @@ class News:
     remark: str = ""
     skipped: tuple[SkippedOutput, ...] = ()
     is_hint: bool = False
+    is_unreadable: bool = False  # a success in which no image URL can be read; its answer is kept
 
     def report(self, provider: str, reported_by: Reporter) -> TaskReport:
         return TaskReport(
@@ -76,6 +77,12 @@ def origin(url: str, expires_at: str) -> Image:
 
 def result(url: str, expires_at: str) -> Image:
     return Image(kind=ImageKind.RESULT, url=url, expires_at=datetime.fromisoformat(expires_at))
+
+
+def unreadable(task_id: str, problem: str) -> News:
+    message = f"the service reports a success, but no image URL in its answer can be read: {problem}"
+    failure = Failure(reason=FailureReason.OTHER, message=message)
+    return News(task_id, TaskStatus.FAILED, failure=failure, answer=LastAnswer.UNREADABLE, is_unreadable=True)
 
 
 def succeeded(task_id: str, *images: Image, skipped: tuple[SkippedOutput, ...] = ()) -> News:

@@ -9,7 +9,7 @@ from catchlight.errors import (
     UnreadableAnswerError,
 )
 from catchlight.models import FailureReason, LastAnswer, Media, SkippedOutput
-from tests.unit.providers.cases import News, Poll, failed, origin, pending, result, succeeded
+from tests.unit.providers.cases import News, Poll, failed, origin, pending, result, succeeded, unreadable
 
 NOT_FOUND = LastAnswer.NOT_FOUND
 
@@ -81,10 +81,7 @@ FLUX_KONTEXT: dict[str, News | tuple[type[ProviderError], str]] = {
     ),
     "response_as_json_string": COMPLETED,
     "response_as_bare_url": succeeded("task12345", result("https://example.com/result.jpg", "2024-04-03T10:30:00Z")),
-    "response_as_other_string": (
-        UnreadableAnswerError,
-        "data: success without a usable image URL",
-    ),
+    "response_as_other_string": unreadable("task12345", "data: success without a usable image URL"),
     "flag_as_string": COMPLETED,
     "flag_unknown": (UnreadableAnswerError, "data.successFlag: Input should be 0, 1, 2 or 3"),
     "time_naive": COMPLETED,
@@ -92,7 +89,7 @@ FLUX_KONTEXT: dict[str, News | tuple[type[ProviderError], str]] = {
     "time_epoch_milliseconds_as_string": COMPLETED,
     "time_hour_24": COMPLETED_NOW,
     "time_in_the_future": COMPLETED_NOW,
-    "success_without_url": (UnreadableAnswerError, "data: success without an image URL"),
+    "success_without_url": unreadable("task12345", "data: success without an image URL"),
     "another_task": (UnreadableAnswerError, "flux-kontext answered with another task's record"),
     "submission_answer": (UnreadableAnswerError, "data.successFlag: is missing"),
     "shape_unknown": (UnreadableAnswerError, "flux-kontext answered without a code"),
@@ -188,8 +185,8 @@ KIE_MARKET: dict[str, News | tuple[type[ProviderError], str]] = {
     "maintenance": (ProviderBusyError, 'kie-market answered 455: maintenance, and says "Service Unavailable"'),
     "timeout": (ProviderUnavailableError, 'kie-market answered 408: the request failed, and says "Upstream timeout"'),
     "another_task": (UnreadableAnswerError, "kie-market answered with another task's record"),
-    "result_cut": (UnreadableAnswerError, "data.resultJson: should be JSON, but is cut off or malformed"),
-    "result_empty": (UnreadableAnswerError, "data: success without a result"),
+    "result_cut": unreadable(MARKET_ID, "data.resultJson: should be JSON, but is cut off or malformed"),
+    "result_empty": unreadable(MARKET_ID, "data: success without a result"),
     "state_unknown": (UnreadableAnswerError, "data: state: should be waiting, queuing, generating, success, fail"),
 }
 
@@ -227,7 +224,7 @@ ACEDATA: dict[str, Poll] = {
     "failed": Poll((CAT,), [failed(CAT, FailureReason.INTERNAL, "api_error", "fetch failed")]),
     "failed_without_finished_at": Poll((CAT,), [failed(CAT, FailureReason.INTERNAL, "api_error", "fetch failed")]),
     "failed_bare_string": Poll((CAT,), [failed(CAT, FailureReason.GENERATION_FAILED, None, "timeout")]),
-    "success_without_url": Poll((CAT,), (UnreadableAnswerError, "response: success without an image URL")),
+    "success_without_url": Poll((CAT,), [unreadable(CAT, "body: success without an image URL")]),
     "unknown": Poll((CAT,), [pending(CAT, NOT_FOUND)]),
     "another_task": Poll((CAT,), (UnreadableAnswerError, "acedata answered with no record of the task asked about")),
     # Documented as bad requests: they do not concern the key.

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catchlight.aws.secrets import Redactor
-from catchlight.errors import ProviderUnavailableError, UnreadableAnswerError
 from catchlight.models import MAX_IMAGES_PER_TASK, ImageKind, Media, TaskReport, TaskStatus
 from catchlight.providers import PROVIDERS
 from catchlight.providers.payloads import decode_json
@@ -216,10 +215,11 @@ def test_documented_callbacks_have_our_token_in_them() -> None:
 def test_flux_kontext_does_not_read_a_record_of_the_market() -> None:
     # Newer records have Flux Kontext's `successFlag`, and other URLs beside it.
     flux = PROVIDERS["flux-kontext"]
-    with pytest.raises(ProviderUnavailableError, match="success without an image URL"):
-        flux.parse_poll(
-            flux.poll_request([ID]), 200, load("polls/kie-market/success_flux_fields.json"), received_at=RECEIVED_AT
-        )
+    (report,) = flux.parse_poll(
+        flux.poll_request([ID]), 200, load("polls/kie-market/success_flux_fields.json"), received_at=RECEIVED_AT
+    )
+    assert report.failure is not None
+    assert report.failure.message.endswith("success without an image URL")
 
 
 def test_one_unusable_url_does_not_cost_the_others() -> None:
@@ -229,5 +229,5 @@ def test_one_unusable_url_does_not_cost_the_others() -> None:
     assert [image.url == good for image in report.images] == [False, True, False]
     assert [(output.media, output.url) for output in report.skipped] == [(Media.VIDEO, None)]
 
-    with pytest.raises(UnreadableAnswerError, match="success without a usable image URL"):
-        polled({"taskId": ID, "state": "success", "resultJson": {"resultUrls": [too_long]}})
+    nothing = polled({"taskId": ID, "state": "success", "resultJson": {"resultUrls": [too_long]}})
+    assert (nothing.status, nothing.images) == (TaskStatus.FAILED, ())

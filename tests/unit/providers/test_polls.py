@@ -1,5 +1,6 @@
 """Every poll answer under events/ becomes the news, or the error, that its table says."""
 
+import json
 from typing import Any
 
 import pytest
@@ -25,9 +26,10 @@ def test_an_answer_becomes(path: str, poll: Poll) -> None:
     if isinstance(poll.expected, list):
         reports = provider.parse_poll(request, poll.http_status, load(path), received_at=RECEIVED_AT)
         # What was asked: see test_what_was_asked.py.
-        assert [report.model_copy(update={"request": None}) for report in reports] == [
+        assert [report.model_copy(update={"request": None, "unreadable": None}) for report in reports] == [
             news.report(provider.id, Reporter.POLL) for news in poll.expected
         ]
+        assert [report.unreadable is not None for report in reports] == [news.is_unreadable for news in poll.expected]
     else:
         error, message = poll.expected
         with pytest.raises(ProviderError) as caught:
@@ -166,12 +168,58 @@ def test_a_poll_keeps_the_first_of_too_many_images() -> None:
     assert [image.url for image in report.images] == urls[:MAX_IMAGES_PER_TASK]
 
 
-@pytest.mark.parametrize("response", ['{"resultImageUrl":', '{"a":' * 2000, "[[", '{"resultImageUrl": "\ud800"}', 5])
-def test_a_response_that_cannot_be_read_is_asked_for_again(response: Any) -> None:
+@pytest.mark.parametrize(
+    "response",
+    [
+        '{"resultImageUrl":',
+        '{"a":' * 2000,
+        "[[",
+        '{"resultImageUrl": "\ud800"}',
+        5,
+        None,
+        [],
+        {"resultImageUrl": "ftp://h.example/a"},
+        {"resultImageUrl": "https://h.example/".ljust(9000, "x")},
+    ],
+)
+def test_a_success_without_a_readable_url_says_so_and_keeps_its_answer(response: Any) -> None:
     provider = PROVIDERS["flux-kontext"]
-    body = {"code": 200, "data": {"successFlag": 1, "response": response}}
-    with pytest.raises(ProviderUnavailableError):
-        provider.parse_poll(provider.poll_request(["a"]), 200, body, received_at=RECEIVED_AT)
+    record = {"successFlag": 1, "response": response}
+    body = {"code": 200, "msg": "success", "data": record}
+    (report,) = provider.parse_poll(provider.poll_request(["a"]), 200, body, received_at=RECEIVED_AT)
+    assert (report.status, report.images) == (TaskStatus.FAILED, ())
+    assert report.failure is not None
+    assert report.failure.message.startswith("the service reports a success, but no image URL")
+    # As a callback, so that it can be replayed once it can be read.
+    assert report.unreadable is not None
+    kept = json.loads(report.unreadable)
+    assert kept == {**body, "data": {**record, "taskId": "a"}}
+    kept["data"]["response"] = "https://example.com/a.png"
+    assert provider.parse_callback(kept, received_at=RECEIVED_AT).status is TaskStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("record", "status"),
+    [
+        ({"response": {"success": True, "data": [{"image_url": 5}]}}, TaskStatus.FAILED),
+        ({"response": {"success": True, "data": {"images": []}}}, TaskStatus.FAILED),
+        ({"response": {"success": True, "data": []}, "finished_at": 1736391073.51}, TaskStatus.FAILED),
+        ({"response": {"success": True}, "finished_at": 1736391073.51}, TaskStatus.FAILED),
+        ({"response": {"success": True, "data": []}}, TaskStatus.PENDING),
+        ({"response": {"success": True}}, TaskStatus.PENDING),
+    ],
+)
+def test_ace_datas_success_without_a_readable_url_is_known_by_its_data_or_its_end(
+    record: dict[str, Any], status: TaskStatus
+) -> None:
+    provider = PROVIDERS["acedata"]
+    for body in ({"id": "a", **record}, {"items": [{"id": "a", **record}]}):
+        (report,) = provider.parse_poll(provider.poll_request(["a"]), 200, body, received_at=RECEIVED_AT)
+        assert (report.status, report.unreadable is not None) == (status, status is TaskStatus.FAILED)
+        if report.unreadable:
+            kept = json.loads(report.unreadable)
+            kept["data"] = [{"image_url": "https://example.com/a.png"}]
+            assert provider.parse_callback(kept, received_at=RECEIVED_AT).task_id == "a"
 
 
 @pytest.mark.parametrize(

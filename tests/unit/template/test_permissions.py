@@ -22,6 +22,7 @@ OBJECTS_OF = {
     "ServeTasksApiFunctionRole": {"images", "quarantine"},
     "ArchiveImagesFunctionRole": {"images", "quarantine"},
     "ReceiveCallbackFunctionRole": {"rejected"},
+    "PollTasksFunctionRole": {"rejected"},
 }
 INDEXES = {index["IndexName"] for index in RESOURCES["TasksTable"]["Properties"]["GlobalSecondaryIndexes"]}
 
@@ -117,11 +118,12 @@ def test_functions_write_only_objects_of_their_own() -> None:
 
     assert to_s3 >= {
         ("ReceiveCallbackFunctionRole", "s3:PutObject"),
+        ("PollTasksFunctionRole", "s3:PutObject"),
         ("ArchiveImagesFunctionRole", "s3:PutObject"),
         ("ArchiveImagesFunctionRole", "s3:GetObject"),
     }
     writers = {role for role, action in to_s3 if action == "s3:PutObject"}
-    assert writers == {"ReceiveCallbackFunctionRole", "ArchiveImagesFunctionRole"}
+    assert writers == {"ReceiveCallbackFunctionRole", "PollTasksFunctionRole", "ArchiveImagesFunctionRole"}
     assert not [action for _, action in to_s3 if "Delete" in action or "Acl" in action]
 
 

@@ -125,6 +125,7 @@ def waits(first: int, settings: PollTasksSettings, *, is_busy: bool = False) -> 
 def settings_of(interval: int, slow_after: int, slow_interval: int, give_up: int) -> PollTasksSettings:
     return PollTasksSettings(
         tasks_table="tasks",
+        images_bucket="images",
         provider_keys_secret="keys",
         poll_interval_seconds=interval,
         slow_poll_after_seconds=slow_after,

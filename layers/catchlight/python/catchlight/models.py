@@ -275,6 +275,8 @@ class TaskReport(Model):
     ref: Reference | None = None  # the user's own reference, from the callback URL
     is_hint: bool = False  # of PENDING: a callback says that the task has ended, without a result that can be read
     remark: str = ""  # what is odd about the provider's answer; for the log
+    # JSON of a callback with the result of a record that reports a success, but has no usable image URL: it is kept.
+    unreadable: str | None = None
 
     @property
     def task(self) -> str:

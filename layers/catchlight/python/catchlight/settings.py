@@ -90,6 +90,7 @@ class PollTasksSettings(Settings):
     """Settings of the Lambda function PollTasks."""
 
     tasks_table: Name
+    images_bucket: Name  # stores answers that could not be read
     provider_keys_secret: Name
     provider_base_urls: BaseUrls = {}
     task_retention_days: Retention = None

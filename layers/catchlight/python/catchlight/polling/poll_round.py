@@ -65,14 +65,20 @@ class Polling:
         client: ProviderClient,
         keys: Callable[[str], ProviderKeys],
         *,
+        keep_unreadable: Callable[[TaskReport], object],
         now: Callable[[], datetime],
     ) -> None:
+        """Creates the polling.
+
+        `keep_unreadable` stores the `unreadable` answer of a report, before the report is written.
+        """
         self._settings = settings
         self._table = table
         self._reports = Reports(table)
         self._confirmations = Confirmations(table)
         self._client = client
         self._keys = keys
+        self._keep_unreadable = keep_unreadable
         self._now = now
 
     def poll(self, state: PollState, *, deadline: float) -> PollRound:
@@ -110,7 +116,8 @@ class Polling:
         recorded, failures = self._record(reports, items)
         settled: dict[str, ConfirmationResult | None] = {}
         for task in unconfirmed:
-            if _has_result(report := received.get(task)):
+            # An answer that cannot be read neither confirms nor contradicts a failure.
+            if _has_result(report := received.get(task)) and report.unreadable is None:
                 try:
                     settled[task] = self._confirmations.settle(items[task], report)
                 except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
@@ -142,11 +149,14 @@ class Polling:
 
         Returns the written reports with their outcomes, and the errors by task.
         """
+
+        def keep_and_record(task: str, report: TaskReport) -> Recorded:
+            if report.unreadable is not None:
+                self._keep_unreadable(report)
+            return self._reports.record(report, known_request=items[task].request)
+
         with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
-            writes = {
-                task: pool.submit(self._reports.record, report, known_request=items[task].request)
-                for task, report in reports.items()
-            }
+            writes = {task: pool.submit(keep_and_record, task, report) for task, report in reports.items()}
         recorded, failures = [], {}
         for task, write in writes.items():
             try:

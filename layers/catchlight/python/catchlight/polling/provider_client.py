@@ -19,6 +19,7 @@ from catchlight.errors import (
     ProviderRefusedError,
     ProviderUnavailableError,
     RequestRefusedError,
+    UnreadableAnswerError,
 )
 from catchlight.models import TaskReport
 from catchlight.outbound_http import HTTP_ERRORS, Deadline, Exchange, HttpClient, ResponseTooLargeError
@@ -153,7 +154,11 @@ class ProviderClient:
             raise answers.errors[0]
         if not answers.reports:
             raise ProviderUnavailableError(f"{provider.id} said nothing of the task")
-        return answers.reports[0]
+        report = answers.reports[0]
+        if report.unreadable is not None:
+            # Neither confirms nor contradicts a callback, whose URLs may be good.
+            raise UnreadableAnswerError(report.failure.message if report.failure else "")
+        return report
 
     def credits(self, provider: Provider, *, api_key: str) -> float | None:
         """Requests the account's credits; None if the provider accepts the key, but does not report its credits.

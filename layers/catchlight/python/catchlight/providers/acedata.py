@@ -51,6 +51,7 @@ from catchlight.providers.payloads import (
     submitted_task_id,
     task_ids_in,
     time_or_none,
+    unreadable_success,
 )
 from catchlight.providers.protocol import PollRequest
 
@@ -159,12 +160,12 @@ class Record(PayloadModel):
     request: Any = None
     finished_at: Any = None
 
-    @field_validator("response")
-    @classmethod
-    def _finished_images_have_urls(cls, response: Answer | None) -> Answer | None:
-        if response and response.data and not response.images():
+    @model_validator(mode="after")
+    def _success_has_images(self) -> Self:
+        has_ended = self.response and self.response.success and (self.response.data or self.finished_at is not None)
+        if self.response and has_ended and not self.response.images():
             raise ValueError("success without an image URL")
-        return response
+        return self
 
     def result(self) -> ProviderResult:
         """Returns the task's result.
@@ -311,7 +312,7 @@ class AceDataProvider:
         task_id = _id_of(body)
         if task_id not in request.task_ids:
             raise UnreadableAnswerError(f"{self.id} answered with no record of the task asked about")
-        return {task_id: read(Record, body, error=UnreadableAnswerError).result()}
+        return {task_id: _result_of_record(body)}
 
     def _results_of_batch(self, items: Any) -> dict[str, ProviderResult]:
         if not isinstance(items, list):
@@ -320,7 +321,7 @@ class AceDataProvider:
         for item in items:
             # A malformed record leaves its task PENDING, to be polled again; the others are still used.
             try:
-                results[_id_of(item)] = read(Record, item, error=UnreadableAnswerError).result()
+                results[_id_of(item)] = _result_of_record(item)
             except UnreadableAnswerError as exc:
                 results[_id_of(item)] = ProviderResult(answer=LastAnswer.UNREADABLE, remark=str(exc))
         return results
@@ -359,6 +360,24 @@ def _disagreement(body: Mapping[str, Any]) -> str:
     if count is None or not isinstance(items, list) or count == len(items):
         return ""
     return f"the answer's count is {count}, and it has {len(items)} items"
+
+
+def _result_of_record(record: Any) -> ProviderResult:
+    """Returns the result in a record.
+
+    Raises:
+        UnreadableAnswerError: the record is malformed, and does not say that the task has succeeded.
+    """
+    try:
+        return read(Record, record, error=UnreadableAnswerError).result()
+    except UnreadableAnswerError as exc:
+        response = record.get("response") if isinstance(record, Mapping) else None
+        # A running task may have a response without data.
+        if not (isinstance(response, Mapping) and response.get("success") is True):
+            raise
+        if not response.get("data") and record.get("finished_at") is None:
+            raise
+        return unreadable_success({**response, "task_id": _id_of(record)}, exc)
 
 
 def _id_of(record: Any) -> str:

@@ -49,6 +49,7 @@ from catchlight.providers.payloads import (
     require_usable_url,
     submitted_task_id,
     task_ids_in,
+    unreadable_success,
 )
 from catchlight.providers.protocol import PollRequest
 
@@ -344,14 +345,19 @@ class KieProvider:
             result = self._result_of_data(data)
             if result.is_hint:
                 raise UnreadableAnswerError(f"data: {result.remark}")
-        except UnreadableAnswerError:
-            if is_required:
+        except UnreadableAnswerError as exc:
+            if not is_required:
+                return UNKNOWN_TASK
+            if not (isinstance(data, Mapping) and self._has_succeeded(data)):
                 raise
-            return UNKNOWN_TASK
+            return unreadable_success({**body, "data": {**data, "taskId": task_id}}, exc)
         return result
 
     def _result_of_data(self, data: Any) -> ProviderResult:
         return read(Record, data, at="data", error=UnreadableAnswerError).result()
+
+    def _has_succeeded(self, data: Mapping[str, Any]) -> bool:
+        return integer_or_none(data.get("successFlag")) == SuccessFlag.SUCCESS
 
     def _request_error(self, code: int | None, message: Any = None) -> ProviderError:
         if code is None:

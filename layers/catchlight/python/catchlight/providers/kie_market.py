@@ -239,6 +239,9 @@ class KieMarketProvider(KieProvider):
             raise InvalidCallbackError(f"data.resultJson: should be at most {MAX_IMAGES_PER_TASK} images")
         return _limited(result)
 
+    def _has_succeeded(self, data: Mapping[str, Any]) -> bool:
+        return _state_of(data) is State.SUCCESS
+
     def _result_of_data(self, data: Any) -> ProviderResult:
         return _limited(read(MarketRecord, data, at="data", error=UnreadableAnswerError).result())
 

@@ -17,6 +17,7 @@ from catchlight.models import (
     MAX_URL_LENGTH,
     TASK_ID_PATTERN,
     Failure,
+    FailureReason,
     GenerationRequest,
     Image,
     ImageKind,
@@ -350,6 +351,7 @@ class ProviderResult:
     answer: LastAnswer = LastAnswer.STILL_RUNNING  # without images and failure: why
     is_hint: bool = False  # see `TaskReport`
     remark: str = ""  # what is odd about the answer; for the log
+    unreadable: str | None = None  # see `unreadable_success`
 
     @property
     def is_pending(self) -> bool:
@@ -362,6 +364,21 @@ UNKNOWN_TASK = ProviderResult(answer=LastAnswer.NOT_FOUND)
 # A callback that reports a success is true or false as any other. The provider's record can have the URL that is
 # missing here, and an error would only make the provider send the same body three times more.
 SUCCESS_WITHOUT_URL = ProviderResult(is_hint=True, remark="success without an image URL")
+
+
+def unreadable_success(callback: Mapping[str, Any], problem: object) -> ProviderResult:
+    """Returns the result of a task that has succeeded by its record, in which no image's URL can be read.
+
+    The task fails at once instead of being polled until polling gives up. `callback` is the body of a callback with the
+    same result: it is kept with the rejected deliveries, so that a later version can read it.
+    """
+    try:
+        text = json.dumps(callback)
+    except RecursionError:
+        text = "{}"
+    message = f"the service reports a success, but no image URL in its answer can be read: {problem}"
+    failure = Failure(reason=FailureReason.OTHER, message=_message(message))
+    return ProviderResult(failure=failure, answer=LastAnswer.UNREADABLE, unreadable=text)
 
 
 def report(
@@ -388,6 +405,7 @@ def report(
         answer=result.answer,
         is_hint=result.is_hint,
         remark=result.remark,
+        unreadable=result.unreadable,
     )
 
 
