@@ -167,7 +167,7 @@ def test_stack_json_has_all_addresses_and_names(stack: Stack, artefact: Artefact
         "resources",
         "parameters",
     }
-    assert stack.info["callback_urls"].keys() == {"flux-kontext", "nanobanana", "acedata"}
+    assert stack.info["callback_urls"].keys() == {"flux-kontext", "apikley", "nanobanana", "kie-market", "acedata"}
     assert stack.info["simulator_url"] is None
     assert stack.info["built"] is (artefact is not None)
 
