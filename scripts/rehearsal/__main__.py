@@ -5,7 +5,6 @@ docs/deploying.md lists what the rehearsal verifies and what can be verified in 
 """
 
 import argparse
-import json
 import shutil
 import signal
 import sys
@@ -27,6 +26,7 @@ from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.deployment import Deployment
 from scripts.rehearsal.emulator import PYTHON, MiniStack
+from scripts.rehearsal.first_steps import set_keys, type_first_steps
 from scripts.rehearsal.ministack_gaps import names_below_localhost, put_callback_token
 from scripts.rehearsal.play import API_KEY, Play, expect
 from scripts.rehearsal.report import Report
@@ -103,6 +103,11 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
         stack.callback(play.logs.write, LOGS / "functions.log")
         play.warm_up()
         ended = play.tasks()
+        user_folder = folder / "user"
+        user_folder.mkdir()
+        images = type_first_steps(deployment, user_folder, API_KEY)
+        expect(images > 0, "the README's commands lead to an image")
+        report.verified("the README's commands, from `keys set` to the first images", f"{images} images")
         play.refusals()
         play.events(ended)
         play.reconciliation()
@@ -121,10 +126,7 @@ def first_deployment(report: Report, deployment: Deployment, artefact: Artefact,
     expect(all(alarm["AlarmActions"] == [topic] for alarm in alarms) and bool(alarms), "every alarm has the topic")
     resources = deployment.resources()
     report.verified("first sam deploy", f"{len(resources)} resources, the topic in {len(alarms)} alarms")
-    keys = {provider: {"apiKey": API_KEY} for provider in simulator.provider_urls}
-    deployment.ministack.client("secretsmanager").put_secret_value(
-        SecretId=resources["ProviderKeysSecret"], SecretString=json.dumps(keys)
-    )
+    set_keys(deployment, REPOSITORY, list(simulator.provider_urls), API_KEY)
     token = put_callback_token(deployment.ministack, resources["CallbackTokenSecret"])
     return Play(deployment, simulator, token, report.verified)
 

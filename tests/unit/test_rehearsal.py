@@ -9,6 +9,7 @@ import pytest
 
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.deployment import changes, remove_grant
+from scripts.rehearsal.first_steps import EXPORT, NOT_REHEARSED, first_steps
 from scripts.rehearsal.ministack_gaps import names_below_localhost, read_template, rehearsed_template
 
 REPOSITORY = Path(__file__).parents[2]
@@ -114,3 +115,13 @@ def test_names_below_localhost_are_this_machine() -> None:
         addresses = {info[4][0] for info in socket.getaddrinfo("abc.execute-api.localhost", 80)}
 
     assert addresses == {"127.0.0.1"}
+
+
+def test_the_first_steps_are_those_of_the_readme() -> None:
+    steps = first_steps()
+
+    assert [step.split()[1] for step in steps if step.startswith("catchlight")] == [
+        *("keys", "keys", "doctor", "submit", "download")
+    ]
+    assert EXPORT in steps
+    assert set(steps) >= NOT_REHEARSED
