@@ -28,8 +28,9 @@ URL = f"https://api.example/prod/callbacks/flux-kontext/{TOKEN}"
 KEY = API_KEYS["flux-kontext"]
 RESULT = "https://x.aiquickdraw.com/r/1.png"
 
+# Delivered to the wrong provider, with a code that none can read.
 MARKET = {
-    "code": 200,
+    "code": "ok",
     "msg": "Playground task completed successfully.",
     "data": {
         "taskId": "task12345",
