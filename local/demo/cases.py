@@ -141,6 +141,14 @@ CASES = (
     Case(NANOBANANA, "e81d3b7c40f94a5d9c26f07b1a3e5d88", "html-page", images=1, rejected="not an image"),
     Case(
         NANOBANANA,
+        "0b6e2f9d71c84a35be1907d2c4f85a60",
+        "heic",
+        images=1,
+        rejected="HEIC",
+        remark="its result is a HEIC file, which is not archived. Its bytes are kept in quarantine.",
+    ),
+    Case(
+        NANOBANANA,
         "4d2a7c19e05b4f3e8a6611c0d9b7f352",
         "unlisted-host",
         images=1,

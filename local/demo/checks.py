@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +34,17 @@ class Bucket:
     images: Mapping[str, StoredImage]
     requests: Mapping[str, Any]  # generation requests stored next to the images
     kept_deliveries: Mapping[str, RejectedDelivery]
+    quarantine: Mapping[str, StoredImage] = field(default_factory=dict)
 
 
 def read_bucket(s3: "S3Client", bucket: str) -> Bucket:
     """Reads all objects of the bucket."""
-    stored, requests = {}, {}
+    stored: dict[str, StoredImage] = {}
+    quarantine: dict[str, StoredImage] = {}
+    requests = {}
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", []):
-            if entry["Key"].startswith((PREFIX, "quarantine/")):
+            if entry["Key"].startswith(PREFIX):
                 continue
             found = s3.get_object(Bucket=bucket, Key=entry["Key"])
             with found["Body"] as body:
@@ -49,8 +52,9 @@ def read_bucket(s3: "S3Client", bucket: str) -> Bucket:
             if entry["Key"].endswith("/request.json"):
                 requests[entry["Key"]] = json.loads(content)
             else:
-                stored[entry["Key"]] = StoredImage(entry["Key"], content, found["ContentType"])
-    return Bucket(stored, requests, dict(RejectedDeliveries(s3, bucket)))
+                objects = quarantine if entry["Key"].startswith("quarantine/") else stored
+                objects[entry["Key"]] = StoredImage(entry["Key"], content, found["ContentType"])
+    return Bucket(stored, requests, dict(RejectedDeliveries(s3, bucket)), quarantine)
 
 
 def save_images(stored: Mapping[str, StoredImage], folder: Path) -> None:
@@ -70,6 +74,7 @@ def find_problems(tasks: Sequence[DemoTask], simulator: Simulator, bucket: Bucke
             *_forgery_problems(task, simulator),
             *_request_problems(task, bucket),
             *_image_problems(task, simulator, bucket.images),
+            *_quarantine_problems(task, simulator, bucket.quarantine),
         ]
         problems += [f"{task.case.key}: {problem}" for problem in found]
     known_keys = {image.get("key") for task in tasks for image in (task.item or {}).get("images", [])}
@@ -156,6 +161,17 @@ def _image_problems(task: DemoTask, simulator: Simulator, stored: Mapping[str, S
     return [
         problem for image in images for problem in _one_image_problems(image, simulated, stored, task.case.rejected)
     ]
+
+
+def _quarantine_problems(task: DemoTask, simulator: Simulator, quarantine: Mapping[str, StoredImage]) -> Iterator[str]:
+    simulated = simulator.find_task(task.case.provider, task.case.task_id)
+    # A URL in a private network was not fetched, so there are no bytes of it.
+    if not task.case.rejected or simulated is None or task.case.scenario.result_base_url:
+        return
+    for image in simulated.images:
+        key = f"quarantine/{task.case.provider}/{task.case.task_id}/{image.kind}-{image.index}"
+        if image.kind == "result" and (key not in quarantine or quarantine[key].content != image.content):
+            yield f"{key} does not have the bytes that were served"
 
 
 def _one_image_problems(

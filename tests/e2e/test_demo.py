@@ -72,11 +72,11 @@ def test_cases_cover_every_provider_and_a_lost_callback() -> None:
 def test_cases_cover_forged_callbacks_and_rejected_images() -> None:
     assert [case.forgery for case in CASES if case.forgery] == [NO_TOKEN, WITH_TOKEN]
     refused = {case.scenario_name: case.status for case in CASES if case.rejected}
-    assert refused == dict.fromkeys(("private-address", "html-page"), TaskStatus.INCOMPLETE)
+    assert refused == dict.fromkeys(("private-address", "html-page", "heic"), TaskStatus.INCOMPLETE)
 
 
 def test_cases_cover_recovery() -> None:
-    remarked = {case.scenario_name: case.status for case in CASES if case.remark}
+    remarked = {case.scenario_name: case.status for case in CASES if case.remark and not case.rejected}
     repaired = ("silent", "origin-renewed", "image-outage")
     rescued = ("redirect-chain", "unlisted-host", "phone-photo")
     assert remarked == dict.fromkeys((*repaired, *rescued), TaskStatus.ARCHIVED)
@@ -237,22 +237,28 @@ def test_an_effective_forgery_is_found(answer: int, is_evidence: bool, is_image:
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "is_fine"),
+    ("state", "reason", "kept", "is_fine"),
     [
-        ("REJECTED", "not an image: the bytes are no JPEG", True),
-        ("REJECTED", "the URL is not https", False),
-        ("ARCHIVED", None, False),
+        ("REJECTED", "not an image: the bytes are no JPEG", True, True),
+        ("REJECTED", "not an image: the bytes are no JPEG", False, False),
+        ("REJECTED", "the URL is not https", True, False),
+        ("ARCHIVED", None, True, False),
     ],
 )
-def test_an_image_must_be_rejected_for_the_expected_reason(state: str, reason: str | None, is_fine: bool) -> None:
+def test_an_image_must_be_rejected_for_the_expected_reason_and_kept(
+    state: str, reason: str | None, kept: bool, is_fine: bool
+) -> None:
     with Simulator() as simulator:
-        task, _ = archived(simulator)
+        task, stored = archived(simulator)
+        (served,) = stored.values()
+        key = "quarantine/flux-kontext/task12345/result-0"
+        quarantine = {key: replace(served, key=key)} if kept else {}
         assert isinstance(task.item, dict)
         task.case = replace(CASE, rejected="not an image")
         task.item["status"] = "INCOMPLETE"
         url = task.item["images"][0]["url"]
         task.item["images"] = [{"kind": "result", "url": url, "state": state, "reason": reason}]
-        problems = find_problems([task], simulator, Bucket({}, ASKED, {}), dead_letters=0)
+        problems = find_problems([task], simulator, Bucket({}, ASKED, {}, quarantine), dead_letters=0)
     assert (problems == []) is is_fine
 
 
