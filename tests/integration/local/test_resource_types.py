@@ -28,9 +28,9 @@ def an_api(paths: dict[str, Any]) -> dict[str, Any]:
 
 def test_an_unknown_type_stops_the_start() -> None:
     with pytest.raises(
-        LocalStackError, match=r"Topic: resource type AWS::SNS::Topic is not supported .*resource_types"
+        LocalStackError, match=r"Records: resource type AWS::Kinesis::Stream is not supported .*resource_types"
     ):
-        deploy({"Topic": {"Type": "AWS::SNS::Topic"}})
+        deploy({"Records": {"Type": "AWS::Kinesis::Stream"}})
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_a_stack_starts_after_another_one_was_killed(up: Up) -> None:
         (["--provider-url", "nonsense"], 2, "'nonsense' is not PROVIDER=URL"),
         (["--allow-image-host", "host"], 2, "'host' is not HOST:PORT"),
         (["--provider-url", "acedata=host"], 2, "'acedata=host' is not PROVIDER=URL"),
-        (["--provider-url", "other=http://host"], 1, "unknown provider other. Choose from acedata, flux-kontext"),
+        (["--provider-url", "other=http://host"], 1, "unknown provider other. Choose from acedata, apikley"),
         (["--time-scale", "0"], 2, "'0' is not a number above 0"),
     ],
 )

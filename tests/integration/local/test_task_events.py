@@ -206,7 +206,7 @@ def test_no_copy_of_the_callback_url_is_stored_or_published(running: Running) ->
     url = running.callback_url
     # As kie.ai's Market sends it: the callback URL is in JSON in a string.
     param = json.dumps({"callBackUrl": url, "input": {"prompt": "a lighthouse"}})
-    market = {"code": 200, "data": {"taskId": "copied1", "state": "success", "param": param}}
+    market = {"code": "ok", "data": {"taskId": "copied1", "state": "success", "param": param}}
     running.submit("copied1", "slow")
     failure = {"code": 501, "msg": f"not delivered to {url}", "data": {"taskId": "copied1", "info": {}}}
     assert httpx.post(url, json=market, trust_env=False).status_code == 422

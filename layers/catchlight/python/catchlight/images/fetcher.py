@@ -114,7 +114,7 @@ def _pieces(response: HttpResponse) -> Iterator[bytes]:
         try:
             yield from response.pieces()
         except httpcore.RemoteProtocolError as exc:
-            raise ImageTruncatedError("the body is cut off") from exc
+            raise ImageTruncatedError("the answer is cut off, or is not HTTP") from exc
 
 
 def _request_url(url: str, host: str) -> httpcore.URL:
