@@ -45,6 +45,7 @@ IMAGES = WHOLE | {
 REJECTED, UNAVAILABLE = ImageRejectedError, ImageUnavailableError
 TIMEOUT = (UNAVAILABLE, "did not arrive within")
 NO_HTTP = (UNAVAILABLE, "cut off, or is not HTTP")
+NO_WHOLE_BODY = (ImageTruncatedError, "cut off, or is not HTTP")
 BROKEN_OFF = (UNAVAILABLE, "connection failed: (the server broke it off|the answer is cut off)")
 NOT_WHOLE = (ImageTruncatedError, "is not whole")
 NO_IMAGE = (NotAnImageError, "not an image")
@@ -264,9 +265,9 @@ def endless() -> dict[str, Server]:
         "chunks without end": Server(repeats(CHUNKED + chunks(PNG), chunks(bytes(BLOCK))), *TOO_LARGE),
         "one chunk without end": Server(repeats(CHUNKED + b"7fffffffffffffff\r\n" + PNG, bytes(BLOCK)), *TOO_LARGE),
         "chunks of nothing without end": Server(repeats(CHUNKED, chunks(bytes(BLOCK))), *NO_IMAGE),
-        "chunk size without end": Server(repeats(CHUNKED, b"0"), *NO_HTTP),
-        "chunk extension without end": Server(repeats(CHUNKED + b"1;", b"x"), *NO_HTTP),
-        "trailers without end": Server(repeats(CHUNKED + chunks(PNG) + b"0\r\n", b"X-Trailer: 1\r\n"), *NO_HTTP),
+        "chunk size without end": Server(repeats(CHUNKED, b"0"), *NO_WHOLE_BODY),
+        "chunk extension without end": Server(repeats(CHUNKED + b"1;", b"x"), *NO_WHOLE_BODY),
+        "trailers without end": Server(repeats(CHUNKED + chunks(PNG) + b"0\r\n", b"X-Trailer: 1\r\n"), *NO_WHOLE_BODY),
     }
 
 
@@ -277,8 +278,8 @@ def lengths() -> dict[str, Server]:
         return head(f"Content-Length: {length}") + PNG
 
     return {
-        "longer than it is": Server(sends(told(str(len(PNG) + 1))), *NO_HTTP),
-        "much longer than it is": Server(sends(told(str(MAX_IMAGE_BYTES))), *NO_HTTP),
+        "longer than it is": Server(sends(told(str(len(PNG) + 1))), *NO_WHOLE_BODY),
+        "much longer than it is": Server(sends(told(str(MAX_IMAGE_BYTES))), *NO_WHOLE_BODY),
         "shorter than it is": Server(sends(told(str(len(PNG) - 40))), *NOT_WHOLE),
         "a single byte": Server(sends(told("1")), UNAVAILABLE, "only 1 bytes"),
         "nothing": Server(sends(told("0")), UNAVAILABLE, "only 0 bytes"),
@@ -304,18 +305,18 @@ def lengths() -> dict[str, Server]:
 def chunked() -> dict[str, Server]:
     """Returns responses with invalid chunks."""
     return {
-        "no last chunk": Server(sends(CHUNKED, chunks(PNG)), *NO_HTTP),
-        "no chunk at all": Server(sends(CHUNKED), *NO_HTTP),
+        "no last chunk": Server(sends(CHUNKED, chunks(PNG)), *NO_WHOLE_BODY),
+        "no chunk at all": Server(sends(CHUNKED), *NO_WHOLE_BODY),
         "only the last chunk": Server(sends(CHUNKED, END_OF_CHUNKS), UNAVAILABLE, "only 0 bytes"),
-        "chunk cut off": Server(sends(CHUNKED, chunks(PNG)[:-10]), *NO_HTTP),
-        "no end of trailers": Server(sends(CHUNKED, chunks(PNG), b"0\r\n"), *NO_HTTP),
-        "size is no number": Server(sends(CHUNKED, b"xyz\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_HTTP),
-        "size is negative": Server(sends(CHUNKED, b"-1\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_HTTP),
-        "size with 0x": Server(sends(CHUNKED, b"0x%x\r\n" % len(PNG), PNG, b"\r\n", END_OF_CHUNKS), *NO_HTTP),
-        "size of 21 digits": Server(sends(CHUNKED, b"f" * 21 + b"\r\n", PNG), *NO_HTTP),
-        "size larger than what comes": Server(sends(CHUNKED, b"ffff\r\n", PNG), *NO_HTTP),
-        "size smaller than what comes": Server(sends(CHUNKED, b"5\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_HTTP),
-        "no chunks though told": Server(sends(CHUNKED, PNG), *NO_HTTP),
+        "chunk cut off": Server(sends(CHUNKED, chunks(PNG)[:-10]), *NO_WHOLE_BODY),
+        "no end of trailers": Server(sends(CHUNKED, chunks(PNG), b"0\r\n"), *NO_WHOLE_BODY),
+        "size is no number": Server(sends(CHUNKED, b"xyz\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_WHOLE_BODY),
+        "size is negative": Server(sends(CHUNKED, b"-1\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_WHOLE_BODY),
+        "size with 0x": Server(sends(CHUNKED, b"0x%x\r\n" % len(PNG), PNG, b"\r\n", END_OF_CHUNKS), *NO_WHOLE_BODY),
+        "size of 21 digits": Server(sends(CHUNKED, b"f" * 21 + b"\r\n", PNG), *NO_WHOLE_BODY),
+        "size larger than what comes": Server(sends(CHUNKED, b"ffff\r\n", PNG), *NO_WHOLE_BODY),
+        "size smaller than what comes": Server(sends(CHUNKED, b"5\r\n", PNG, b"\r\n", END_OF_CHUNKS), *NO_WHOLE_BODY),
+        "no chunks though told": Server(sends(CHUNKED, PNG), *NO_WHOLE_BODY),
         "encoded twice": Server(sends(head("Transfer-Encoding: gzip, chunked"), chunks(PNG), END_OF_CHUNKS), *NO_HTTP),
         "encoded in no known way": Server(sends(head("Transfer-Encoding: xchunked"), chunks(PNG)), *NO_HTTP),
         "last chunk first": Server(
@@ -505,7 +506,7 @@ def truncated() -> dict[str, Server]:
     }
     told = {
         f"{name} cut off {where}, of a length that was told": Server(
-            sends(sized(image)[: len(cut(image)) - len(image)]), *NO_HTTP
+            sends(sized(image)[: len(cut(image)) - len(image)]), *NO_WHOLE_BODY
         )
         for name, image in WHOLE.items()
         for where, cut in cuts.items()

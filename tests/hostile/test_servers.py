@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from catchlight.errors import ImageError, ImageRejectedError, ImageTruncatedError, ImageUnavailableError
+from catchlight.errors import ImageError, ImageRejectedError, ImageUnavailableError
 from catchlight.images import fetcher as fetcher_module
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.images.url_policy import UrlPolicy
@@ -57,9 +57,7 @@ def test_only_whole_images_come_of_it(name: str, monkeypatch: pytest.MonkeyPatch
     with listening(answering(server.act)) as port:
         problem = fetch(port, server)
 
-    # A body that breaks off is kept at the last try: it has an error of its own.
-    is_cut = type(problem) is ImageTruncatedError and "cut off" in str(problem)
-    assert type(problem) is (server.error or type(None)) or (is_cut and server.error is ImageUnavailableError), problem
+    assert type(problem) is (server.error or type(None)), problem
     if problem:
         with pytest.raises(ImageError, match=server.says):
             raise problem

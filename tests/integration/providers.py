@@ -16,9 +16,10 @@ from functions.poll_tasks import app
 from tests.canary_secrets import URL_QUERY
 from tests.conftest import FakeLambdaContext
 from tests.fake_http import FakeHttp
-from tests.integration.conftest import TABLE_NAME
+from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import PROVIDER_KEYS, a_secret
 
+FLUX, NANO, ACE = "flux-kontext#f1", "nanobanana#n1", "acedata#a1"
 RESULT_URL = f"https://tempfile.aiquickdraw.com/r/1.png?{URL_QUERY}"
 
 
@@ -118,3 +119,10 @@ def poll(
     answer: dict[str, Any] = app.handler(state, context or FakeLambdaContext())
     assert PollState.model_validate(answer).model_dump(mode="json", by_alias=True) == answer
     return answer
+
+
+def status_of(store: Store, task: str) -> str:
+    """Returns the status of a task that is in the table."""
+    item = store.item(task)
+    assert item is not None
+    return str(item["status"])

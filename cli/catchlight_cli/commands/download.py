@@ -10,6 +10,7 @@ from rich.text import Text
 
 from catchlight.api.schemas import TaskResponse
 from catchlight.client import Download, TasksClient, download
+from catchlight.client.downloading import images_to_save
 from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import ImageKind, Model
 from catchlight_cli.arguments import add_filters, add_limit, add_tasks, filters
@@ -76,9 +77,7 @@ def run(session: Session) -> ExitStatus:
         def counted() -> Iterator[TaskResponse]:
             total = 0
             for task in selected:
-                total += sum(
-                    image.kind in kinds and bool(image.quarantine or not options.quarantined) for image in task.images
-                )
+                total += len(images_to_save(task, kinds, quarantined=options.quarantined))
                 progress.update(bar, total=total)
                 yield task
 

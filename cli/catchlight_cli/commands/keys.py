@@ -88,7 +88,8 @@ def _list(session: Session) -> ExitStatus:
     try:
         stored = stored_keys(read_secret(session.stack))
     except SettingsError as exc:
-        raise CatchlightError(f"{exc}. Correct it in the AWS console, or put {{}} into it to begin anew.") from exc
+        advice = "Correct it in the AWS console, or replace it by {} and set every key again."
+        raise CatchlightError(f"{exc}. {advice}") from exc
     with provider_client(session.stack) as client:
         tried = session.output.track(stored.values(), "Trying the keys", total=len(stored))
         api_keys = tuple(check_api_key(client, keys) for keys in tried)

@@ -110,7 +110,7 @@ def check_provider_keys(stack: Stack) -> tuple[list[Check], str | None]:
     except (ClientError, BotoCoreError) as exc:
         return [_failed(subject, "cannot be read", describe_error(exc))], None
     except SettingsError as exc:
-        return [_failed(subject, str(exc), "correct the secret, or put {} into it to begin anew")], None
+        return [_failed(subject, str(exc), "correct the secret, or replace it by {} and set every key again")], None
     checks = []
     if unknown := sorted(name for name in json.loads(secret) if name not in PROVIDERS):
         problem = f"unknown provider {', '.join(unknown)}; the providers are {', '.join(PROVIDERS)}"

@@ -102,7 +102,7 @@ def _decoded(secret: str) -> dict[str, dict[str, Any]]:
     except (SettingsError, TypeError, ValueError, RecursionError) as exc:
         raise CatchlightError(
             'The provider keys secret is not JSON like {"flux-kontext": {"apiKey": "..."}}. Nothing can be added to it '
-            "without losing what it holds. Correct it in the AWS console, or put {} into it to begin anew."
+            "without losing what it holds. Correct it in the AWS console, or replace it by {} and set every key again."
         ) from exc
     return {provider_id: entry or {} for provider_id, entry in keys.items()}
 

@@ -10,8 +10,6 @@ from tests.integration.providers import (
     polling,
 )
 
-FLUX, NANO, ACE = "flux-kontext#f1", "nanobanana#n1", "acedata#a1"
-
 
 @pytest.fixture
 def providers(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:

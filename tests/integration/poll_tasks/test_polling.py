@@ -22,9 +22,12 @@ from tests.fake_http import FakeHttp
 from tests.integration.conftest import Store
 from tests.integration.functions import an_event, metric_lines
 from tests.integration.providers import (
+    ACE,
     ACE_PATH,
+    FLUX,
     FLUX_PATH,
     MARKET_PATH,
+    NANO,
     NANO_PATH,
     RESULT_URL,
     Providers,
@@ -33,18 +36,10 @@ from tests.integration.providers import (
     poll,
     running,
     saying,
+    status_of,
     succeeded,
     unreachable,
 )
-
-FLUX, NANO, ACE = "flux-kontext#f1", "nanobanana#n1", "acedata#a1"
-
-
-def status_of(store: Store, task: str) -> str:
-    item = store.item(task)
-    assert item is not None
-    return str(item["status"])
-
 
 # ------------------------------------------------------------------------------------------------ whom to ask
 

@@ -19,7 +19,9 @@ from tests.integration.conftest import Store
 from tests.integration.fault_injection import counted, every_fault, failing, reported, warned
 from tests.integration.functions import a_secret
 from tests.integration.providers import (
+    FLUX,
     FLUX_PATH,
+    NANO,
     NANO_PATH,
     Providers,
     failed,
@@ -27,17 +29,10 @@ from tests.integration.providers import (
     poll,
     record,
     saying,
+    status_of,
     succeeded,
     unreachable,
 )
-
-FLUX, NANO, ACE = "flux-kontext#f1", "nanobanana#n1", "acedata#a1"
-
-
-def status_of(store: Store, task: str) -> str:
-    item = store.item(task)
-    assert item is not None
-    return str(item["status"])
 
 
 @every_fault

@@ -67,14 +67,18 @@ def download(
                 savers = [
                     _ImageSaver(api, task, image, folder, stop, quarantined=quarantined)
                     for task in _deduplicated(page, seen)
-                    for image in task.images
-                    if image.kind in kinds and (image.quarantine or not quarantined)
+                    for image in images_to_save(task, kinds, quarantined=quarantined)
                 ]
                 for future in as_completed([pool.submit(saver.save) for saver in savers]):
                     yield future.result()
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def images_to_save(task: TaskResponse, kinds: Collection[ImageKind], *, quarantined: bool) -> list[ImageResponse]:
+    """Returns the images that `download` tries to save: with `quarantined`, those with bytes in quarantine."""
+    return [image for image in task.images if image.kind in kinds and (image.quarantine or not quarantined)]
 
 
 def _deduplicated(tasks: Iterable[TaskResponse], seen: set[str]) -> Iterator[TaskResponse]:
