@@ -29,6 +29,15 @@ _LINK_SIGNATURE = "signatureOfALink"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
+def _is_selected(task: TaskResponse, query: httpx.QueryParams) -> bool:
+    name, _, value = query.get("metadata", "").partition("=")
+    return (
+        query.get("provider") in (None, task.provider)
+        and query.get("ref") in (None, task.ref)
+        and (not name or (task.metadata or {}).get(name) == value)
+    )
+
+
 class TasksApiInMemory:
     """Serves its `tasks` and records the `requests`. `before` may return another response instead."""
 
@@ -94,7 +103,13 @@ class TasksApiInMemory:
         provider = body["provider"]
         if "request" in body:
             task_id = f"task{len(self.tasks)}"
-            task = a_task(task_id, TaskStatus.PENDING, provider=provider, request=body["request"])
+            task = a_task(
+                task_id,
+                TaskStatus.PENDING,
+                provider=provider,
+                request=body["request"],
+                metadata=body.get("metadata"),
+            )
             self.tasks[task.task] = task
             new = NewTask(task=task.task, provider=provider, task_id=task_id, outcome="submitted")
             return _json(new, 201, {"Location": f"/tasks/{provider}/{task_id}"})
@@ -109,7 +124,9 @@ class TasksApiInMemory:
                     "outcome": "known" if key in self.tasks else "registered",
                 }
             )
-            self.tasks.setdefault(key, a_task(task_id, TaskStatus.PENDING, provider=provider))
+            self.tasks.setdefault(
+                key, a_task(task_id, TaskStatus.PENDING, provider=provider, metadata=body.get("metadata"))
+            )
         return httpx.Response(200, json={"tasks": made})
 
     def _page(self, query: httpx.QueryParams) -> TaskPage:
@@ -123,8 +140,8 @@ class TasksApiInMemory:
         if since := query.get("since"):
             found = [task for task in found if datetime.fromisoformat(place(task)) >= datetime.fromisoformat(since)]
         start, limit = int(query.get("cursor", "0").removeprefix("at=/+")), int(query.get("limit", "50"))
-        # As in the real API: filtering by provider makes pages short, but does not end the list.
-        page = [task for task in found[start : start + limit] if query.get("provider") in (None, task.provider)]
+        # As in the real API: these filters make pages short, but do not end the list.
+        page = [task for task in found[start : start + limit] if _is_selected(task, query)]
         end = start + limit
         return TaskPage(
             tasks=tuple(map(_with_links, page)),

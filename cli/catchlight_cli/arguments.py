@@ -5,7 +5,13 @@ import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from catchlight.models import TASK_ID_PATTERN, TaskStatus
+from catchlight.models import (
+    MAX_METADATA_VALUE_LENGTH,
+    METADATA_NAME_PATTERN,
+    REFERENCE_PATTERN,
+    TASK_ID_PATTERN,
+    TaskStatus,
+)
 from catchlight.providers import PROVIDERS
 from catchlight_cli.durations import duration
 
@@ -42,6 +48,24 @@ def task_id(text: str) -> str:
     return text
 
 
+def metadata_pair(text: str) -> tuple[str, str]:
+    """Parses an entry of a task's metadata, `NAME=VALUE`."""
+    name, separator, value = text.partition("=")
+    if not (separator and re.fullmatch(METADATA_NAME_PATTERN, name) and len(value) <= MAX_METADATA_VALUE_LENGTH):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=VALUE (a name of 1 to 64 letters, digits, _, . and -; a value of up to "
+            f"{MAX_METADATA_VALUE_LENGTH} characters)"
+        )
+    return name, value
+
+
+def reference(text: str) -> str:
+    """Validates a reference, as the query `?ref=` of a callback URL has it."""
+    if not re.fullmatch(REFERENCE_PATTERN, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a reference (1 to 128 letters, digits, _, ., ~, : and -)")
+    return text
+
+
 def positive_integer(text: str) -> int:
     """Parses a whole number above 0."""
     if not (text.isdecimal() and int(text) > 0):
@@ -73,7 +97,7 @@ def add_tasks(parser: argparse.ArgumentParser, *, nargs: str | None) -> None:
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Adds the filters --status, --provider and --since."""
+    """Adds the filters --status, --provider, --since, --ref and --metadata."""
     parser.add_argument(
         "--status", type=str.upper, choices=[status.value for status in TaskStatus], help="only tasks with this status"
     )
@@ -85,12 +109,35 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         help="only tasks that arrived (with --status: changed) at or after this time: 2h (ago), 3d, 2026-01-31, "
         "2026-01-31T12:00Z",
     )
+    parser.add_argument("--ref", type=reference, help="only tasks whose callback URL had this ?ref=")
+    parser.add_argument(
+        "--metadata", type=metadata_pair, metavar="NAME=VALUE", help="only tasks with this entry in their metadata"
+    )
 
 
 def filters(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the filters of `add_filters` as keyword arguments of `TasksClient.pages`."""
     status = options.status and TaskStatus(options.status)
-    return {"status": status, "provider": options.provider, "since": options.since}
+    metadata = options.metadata and "=".join(options.metadata)
+    return {
+        "status": status,
+        "provider": options.provider,
+        "since": options.since,
+        "ref": options.ref,
+        "metadata": metadata,
+    }
+
+
+def add_metadata(parser: argparse.ArgumentParser) -> None:
+    """Adds the repeatable option --metadata, an entry of the metadata of new tasks."""
+    parser.add_argument(
+        "--metadata",
+        type=metadata_pair,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="keep this with the task; can be repeated",
+    )
 
 
 def add_dry_run(parser: argparse.ArgumentParser) -> None:

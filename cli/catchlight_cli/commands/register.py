@@ -11,7 +11,7 @@ from catchlight.aws.batches import batches
 from catchlight.client import TasksClient
 from catchlight.client.errors import UsageError
 from catchlight.models import Model
-from catchlight_cli.arguments import provider_id, task_id
+from catchlight_cli.arguments import add_metadata, provider_id, task_id
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.output import new_table
 from catchlight_cli.text_input import STANDARD_INPUT, read_text
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "task_ids", nargs="+", metavar="TASK_ID", help="a task id, or - to read ids from stdin, one a line"
     )
+    add_metadata(parser)
 
 
 def run(session: Session) -> ExitStatus:
@@ -39,7 +40,7 @@ def run(session: Session) -> ExitStatus:
         tasks = tuple(
             task
             for batch in session.output.track(batches(task_ids, MAX_TASKS_PER_REGISTRATION), "Registering")
-            for task in api.register(options.provider, batch)
+            for task in api.register(options.provider, batch, metadata=dict(options.metadata))
         )
     session.output.show(Registered(tasks=tasks), lambda: [_render(tasks)])
     return ExitStatus.SUCCESS

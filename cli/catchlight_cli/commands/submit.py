@@ -14,7 +14,7 @@ from catchlight.api.schemas import NewTask, TaskResponse
 from catchlight.client import TasksClient, UnknownOutcomeError
 from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import Model
-from catchlight_cli.arguments import provider_id
+from catchlight_cli.arguments import add_metadata, provider_id
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands.wait import DEFAULT_TIMEOUT_SECONDS, exit_status
 from catchlight_cli.output_tasks import render_task
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help="requests with the same key generate images only once (default: a new key)",
     )
+    add_metadata(parser)
     parser.add_argument(
         "--wait",
         nargs="?",
@@ -84,7 +85,13 @@ def run(session: Session) -> ExitStatus:
     output.info(f"Idempotency key: {key}")
     with TasksClient.of(session.stack) as api:
         try:
-            new = api.submit(options.provider, request, endpoint=options.endpoint, idempotency_key=key)
+            new = api.submit(
+                options.provider,
+                request,
+                endpoint=options.endpoint,
+                idempotency_key=key,
+                metadata=dict(options.metadata),
+            )
         except UnknownOutcomeError as exc:
             raise CatchlightError(
                 f"{exc}\nTo send the request again, run `catchlight submit --release-key {key}`, then submit again "

@@ -72,6 +72,40 @@ def test_submit_takes_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_p
     assert ran.document["submission"]["taskId"] == "task0"
 
 
+@pytest.mark.parametrize("words", [("submit", "acedata", PROMPT), ("register", "acedata", "t1")])
+def test_new_tasks_get_the_metadata(catchlight: Catchlight, words: tuple[str, ...]) -> None:
+    api = TasksApiInMemory()
+    assert catchlight(api, *words, "--metadata", "order=17", "--metadata", "note=a=b").status == 0
+    assert json.loads(api.requests[0].content)["metadata"] == {"order": "17", "note": "a=b"}
+
+
+def test_list_filters_by_metadata_and_reference(catchlight: Catchlight) -> None:
+    tasks = [a_task("t1", metadata={"order": "17"}), a_task("t2", metadata={"order": "18"}), a_task("t3", ref="r1")]
+    api = TasksApiInMemory(tasks)
+    for words, expected in ((("--metadata", "order=17"), "t1"), (("--ref", "r1"), "t3")):
+        (task,) = catchlight(api, "list", *words, "--json").document["tasks"]
+        assert task["taskId"] == expected
+    assert [task.task_id for task in api.client().tasks(metadata="order=18")] == ["t2"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--ref", "a b"),
+        ("list", "--metadata", "order"),
+        ("register", "acedata", "t1", "--metadata", "=17"),
+        ("register", "acedata", "t1", "--metadata", f"order={'7' * 257}"),
+    ],
+)
+def test_malformed_metadata_and_references_are_errors_of_the_caller(
+    catchlight: Catchlight, words: tuple[str, ...]
+) -> None:
+    api = TasksApiInMemory()
+    with pytest.raises(SystemExit) as exited:
+        catchlight(api, *words)
+    assert (exited.value.code, api.requests) == (2, [])
+
+
 def piped(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
 

@@ -176,14 +176,21 @@ class TasksClient:
         status: TaskStatus | None = None,
         provider: str | None = None,
         since: datetime | None = None,
+        ref: str | None = None,
+        metadata: str | None = None,
         limit: int = MAX_TASKS_PER_PAGE,
         cursor: str | None = None,
     ) -> TaskPage:
-        """Returns one page of tasks, newest first; with a status, the most recently changed first."""
+        """Returns one page of tasks, newest first; with a status, the most recently changed first.
+
+        `ref` and `metadata` (`NAME=VALUE`) select the tasks with these: a page may then be empty and have a cursor.
+        """
         parameters = {
             "status": status,
             "provider": provider,
             "since": since and since.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "ref": ref,
+            "metadata": metadata,
             "limit": limit,
             "cursor": cursor,
         }
@@ -195,13 +202,16 @@ class TasksClient:
         status: TaskStatus | None = None,
         provider: str | None = None,
         since: datetime | None = None,
+        ref: str | None = None,
+        metadata: str | None = None,
         limit: int | None = None,
     ) -> Iterator[TaskResponse]:
         """Yields the tasks of all pages, at most `limit`; each page is requested when it is needed.
 
         Malformed items of the table are left out. The pages that `pages` yields list their keys in `unreadable`.
         """
-        for page in self.pages(status=status, provider=provider, since=since, limit=limit):
+        filters: dict[str, Any] = {"status": status, "provider": provider, "since": since}
+        for page in self.pages(**filters, ref=ref, metadata=metadata, limit=limit):
             yield from page.tasks
 
     def pages(
@@ -210,14 +220,17 @@ class TasksClient:
         status: TaskStatus | None = None,
         provider: str | None = None,
         since: datetime | None = None,
+        ref: str | None = None,
+        metadata: str | None = None,
         limit: int | None = None,
     ) -> Iterator[TaskPage]:
         """Yields all pages, with at most `limit` tasks in total; each page is requested when it is needed."""
+        filters: dict[str, Any] = {"status": status, "provider": provider, "since": since}
         left = limit
         cursor: str | None = None
         while left is None or left > 0:
             size = MAX_TASKS_PER_PAGE if left is None else min(left, MAX_TASKS_PER_PAGE)
-            page = self.page(status=status, provider=provider, since=since, limit=size, cursor=cursor)
+            page = self.page(**filters, ref=ref, metadata=metadata, limit=size, cursor=cursor)
             yield page
             if not page.cursor:
                 return
