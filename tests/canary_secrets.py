@@ -79,7 +79,8 @@ def _context(text: str, start: int, end: int) -> str:
     found = f"{text[max(0, start - 60) : start]}*****{text[end : end + 20]}"
     for secret in CANARIES:
         found = found.replace(secret, "*****")
-    return " ".join(found.split())
+    # Workers send their leaks as UTF-8, which has no surrogates.
+    return " ".join(found.split()).encode(errors="backslashreplace").decode()
 
 
 # ------------------------------------------------------------------------------------------------ other spellings
@@ -267,7 +268,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    _leaks.extend(leak for leak in getattr(node, "workeroutput", {}).get("leaks", []) if leak not in _leaks)
+    output: dict[str, Any] = getattr(node, "workeroutput", {})
+    leaks = output.get("leaks", [f"worker {node.gateway.id} ended without a report of its leaks"])
+    _leaks.extend(leak for leak in leaks if leak not in _leaks)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -31,6 +31,7 @@ WAYS = {
     "a log file": "def test_it(tmp_path):\n    (tmp_path / 'logs').mkdir()\n"
     "    (tmp_path / 'logs' / 'api.log').write_text('a\\n' + SECRET)",
     "a token of a stack's own": "def test_it(): print('POST /callbacks/acedata/' + 'aZ09' * 12)",
+    "beside half a surrogate pair": 'def test_it(): print(r"\\ud800\\u006b" + SECRET[1:])',
     "a log message, encoded": "from urllib.parse import quote\ndef test_it(): print(quote('/' + SECRET, safe=''))",
     "an object": "def test_it(aws):\n    aws('s3').put_object(Bucket='stored', Key='x', Body=SECRET.encode())",
     "an object's metadata": (
@@ -112,6 +113,15 @@ def test_a_run_without_leaks_passes(inner: pytest.Pytester, workers: int) -> Non
 
     assert result.ret == pytest.ExitCode.OK
     assert "canary secrets" not in result.stdout.str()
+
+
+def test_a_worker_without_a_report_fails_the_run(inner: pytest.Pytester) -> None:
+    inner.makepyfile(PREFIX + "def test_it(pytestconfig): pytestconfig.workeroutput['odd'] = '\\ud800'")
+
+    result = inner.runpytest_subprocess("-q", "-n", "1")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines("worker gw0 ended without a report of its leaks")
 
 
 def test_a_failing_run_stays_one(inner: pytest.Pytester) -> None:

@@ -259,7 +259,7 @@ def test_an_answer_that_drips_ends_at_the_deadline_of_its_request(begin: bytes) 
             time.sleep(0.05)
 
     with listening(drip) as port:
-        client = ProviderClient({"flux-kontext": f"http://127.0.0.1:{port}"}, timeout_seconds=0.3)
+        client = ProviderClient({"flux-kontext": f"http://127.0.0.1:{port}"}, timeout_seconds=1)
         (error,) = client.ask(FLUX, ["t1"], api_key="k3y", now=lambda: NOW).errors
 
     assert isinstance(error, ProviderUnavailableError)

@@ -42,7 +42,7 @@ def make_function(tmp_path: Path, logs: LogFolder) -> Iterator[Callable[..., Fun
     def make(
         source: str,
         *,
-        timeout_seconds: float = 10,
+        timeout_seconds: float = 60,
         max_sandboxes: int = 8,
         layers: tuple[Path, ...] = (),
         runtime_dir: Path | None = None,
