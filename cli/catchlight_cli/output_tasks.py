@@ -52,14 +52,20 @@ def render_task(task: TaskResponse) -> Iterator[RenderableType]:
     if task.failure:
         failure = f"{task.failure.reason} {task.failure.code or ''} {task.failure.message}".split()
         rows.add_row("Failure", Text(" ".join(failure)))
+    record = task.provider_record
     for name, moment in (
         ("Registered", task.registered_at),
+        ("Created by the provider", record and record.created_at),
+        ("Completed by the provider", record and record.completed_at),
         (f"Reported by {task.reported_by}", task.reported_at),
         ("Confirmed", task.confirmed_at),
         ("Archived", task.archived_at),
     ):
         if moment:
             rows.add_row(name, _moment(moment))
+    for name, text in (("Trace id", record.trace_id), ("Timings", record.timings)) if record else ():
+        if text:
+            rows.add_row(name, Text(text))
     if task.deliveries > 1:
         rows.add_row("Callbacks", str(task.deliveries))
     for conflict in task.conflicts:

@@ -13,6 +13,7 @@ from catchlight.models import (
     Image,
     ImageKind,
     ImageState,
+    ProviderRecord,
     Reporter,
     Task,
     TaskReport,
@@ -240,6 +241,44 @@ def test_a_failure_that_was_no_failure(store: Store, kept: Store) -> None:
         "deliveries": 3,
         "conflicts": [evidence, overruled],
     }
+
+
+def test_the_providers_record_is_completed_by_the_answer_that_confirms_a_callback(store: Store) -> None:
+    called_back = ProviderRecord(trace_id="trace", timings="[1]")
+    claim = report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0)
+    store.reports.record(claim.model_copy(update={"provider_record": called_back}))
+    item = store.item(TASK)
+    assert item is not None
+    assert item["providerRecord"] == {"traceId": "trace", "timings": "[1]"}
+
+    record = ProviderRecord(created_at=TIMES[0], trace_id="trace-2", parameters="{}")
+    answer = report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.POLL, minute=1)
+    answer = answer.model_copy(update={"provider_record": record})
+    checked = store.confirmations.settle(read(store), answer)
+    assert checked is not None
+    archived = image("r").model_copy(update={"state": ImageState.ARCHIVED})
+    store.images.save(checked.task, {0: archived}, now=at(2), known_request=checked.known_request)
+
+    item = store.item(TASK)
+    assert item is not None
+    assert item["status"] == "ARCHIVED"
+    together = {"createdAt": TIMES[0], "traceId": "trace-2", "timings": "[1]", "parameters": "{}"}
+    assert item["providerRecord"] == together
+
+
+def test_a_contradicted_callback_leaves_nothing_of_its_record(store: Store) -> None:
+    claim = report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0)
+    store.reports.record(claim.model_copy(update={"provider_record": ProviderRecord(trace_id="forged")}))
+    store.confirmations.correct(read(store), report(TaskStatus.PENDING, by=Reporter.POLL, minute=1))
+
+    item = store.item(TASK)
+    assert item is not None
+    assert "providerRecord" not in item
+
+
+def test_an_attribute_of_the_users_own_with_this_name_does_not_make_the_item_unreadable(store: Store) -> None:
+    store.put(TASK, status="PENDING", rank=0, providerRecord="my own")
+    assert read(store).provider_record is None
 
 
 def test_a_claim_that_its_provider_contradicts(store: Store, kept: Store) -> None:

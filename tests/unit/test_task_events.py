@@ -17,6 +17,7 @@ from catchlight.events import DETAIL_TYPES, EVENT_IDS, MAX_DETAIL_BYTES, MAX_REA
 from catchlight.models import (
     MAX_IMAGES_PER_TASK,
     MAX_MESSAGE_LENGTH,
+    MAX_RECORD_TEXT_LENGTH,
     FailureReason,
     ImageKind,
     ImageState,
@@ -44,6 +45,7 @@ LARGEST_IMAGE = {
 LARGEST_TASK = {
     "metadata": {f"name-{number}": "x" * (243 + (number > 0)) for number in range(8)},
     "ref": "x" * 128,
+    "providerRecord": dict.fromkeys(["createdAt", "completedAt", "traceId"], "\x01" * MAX_RECORD_TEXT_LENGTH),
     "task": f"flux-kontext#{'x' * 128}",
     **dict.fromkeys(["registeredAt", "reportedAt", "confirmedAt", "archivedAt"], CHANGED_AT),
 }
@@ -102,6 +104,13 @@ def detail_of(item: dict[str, Any]) -> dict[str, Any]:
 
 def size_of(item: dict[str, Any]) -> int:
     return len(TaskEvent.of(item, written_at=WRITTEN_AT).detail().encode())
+
+
+def test_an_event_has_the_providers_times_and_trace_id_without_the_request() -> None:
+    told = {"createdAt": CHANGED_AT, "traceId": "trace"}
+    event = detail_of(an_item(providerRecord=told | {"timings": "[1]", "parameters": '{"prompt": "a tree"}'}))
+    assert event["providerRecord"] == told
+    assert "providerRecord" not in detail_of(an_item(providerRecord="my own"))
 
 
 # ------------------------------------------------------------------------------------------------ the contract

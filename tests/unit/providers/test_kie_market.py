@@ -201,9 +201,12 @@ def test_our_token_in_the_record_is_overwritten_without_a_change_of_the_result(n
     redacted = Redactor((CALLBACK_TOKEN,)).redact(event["body"].encode())
 
     assert CALLBACK_TOKEN not in redacted.decode()
-    assert MARKET.parse_callback(decode_json(redacted), received_at=RECEIVED_AT) == MARKET.parse_callback(
-        body_of(event), received_at=RECEIVED_AT
+    # The request's parameters are kept as they were told, with the callback URL.
+    as_sent, as_kept = (
+        MARKET.parse_callback(body, received_at=RECEIVED_AT).model_copy(update={"provider_record": None})
+        for body in (body_of(event), decode_json(redacted))
     )
+    assert as_kept == as_sent
 
 
 def test_documented_callbacks_have_our_token_in_them() -> None:

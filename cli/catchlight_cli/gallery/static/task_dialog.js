@@ -184,6 +184,7 @@ function pairs(entries) {
 
 function requestSection(task) {
   const prompt = format.promptOf(task);
+  const record = task.providerRecord ?? {};
   const others = Object.entries(task.request ?? {}).filter(([name, value]) => (name !== "prompt" || !prompt) && value !== null);
   return [
     prompt ? element("blockquote", { class: "request-prompt", dir: "auto" }, prompt) : null,
@@ -193,6 +194,9 @@ function requestSection(task) {
       ["Task", copyable(task.taskId, "task id")],
       ["Reference", task.ref && copyable(task.ref, "reference")],
       ...Object.entries(task.metadata ?? {}).map(([name, value]) => [name, isolated(value)]),
+      ["Trace id", record.traceId && copyable(record.traceId, "trace id")],
+      ["Timings", record.timings && isolated(record.timings)],
+      ["Parameters", record.parameters && copyable(record.parameters, "parameters")],
       ["Idempotency key", task.idempotencyKey && copyable(task.idempotencyKey, "idempotency key")],
       ...others.map(([name, value]) => [format.sentence(name), isolated(typeof value === "object" ? JSON.stringify(value) : String(value))]),
     ]),
@@ -209,13 +213,15 @@ function failureSection(task) {
 function history(task) {
   const events = [
     [task.registeredAt, task.idempotencyKey ? "Submitted and registered" : "Registered"],
+    [task.providerRecord?.createdAt, "Created by the provider"],
+    [task.providerRecord?.completedAt, "Completed by the provider"],
     [task.hintedAt, "A callback without an image URL: polled at once"],
     [task.reportedAt, reportText(task)],
     [task.confirmedAt, "Confirmed by the provider"],
     ...(task.conflicts ?? []).map((conflict) => [conflict.reportedAt, `A ${conflict.reportedBy} reported ${conflict.status}: not applied`, "conflict"]),
     [task.archivedAt, task.status === "INCOMPLETE" ? "Archiving finished; some images are missing" : "All images archived"],
   ]
-    .filter(([at]) => at)
+    .filter(([at]) => !Number.isNaN(Date.parse(at)))
     .sort(([one], [other]) => Date.parse(one) - Date.parse(other));
   if (!task.registeredAt) events.unshift([null, "Not registered: its callback created the task"]);
   const first = events.find(([at]) => at)?.[0];

@@ -24,6 +24,7 @@ from catchlight.models import (
     Metadata,
     Model,
     Quarantined,
+    RecordSummary,
     Reference,
     Reporter,
     Task,
@@ -127,6 +128,10 @@ class TaskEvent(Model):
         None
     )
     ref: Annotated[Reference | None, Field(description="The user's own, from the callback URL's `?ref=`.")] = None
+    provider_record: Annotated[
+        RecordSummary | None,
+        Field(description="What the provider's own record says of the task, as far as it is told."),
+    ] = None
     failure: Annotated[Failure | None, Field(description="Of FAILED and TIMED_OUT.")] = None
     images: Annotated[
         tuple[Annotated[ArchivedImage | MissingImage, Field(discriminator="state")], ...],
@@ -155,6 +160,7 @@ class TaskEvent(Model):
                 facts
                 | {"event_id": event_id(task.task, task.status, changed_at), "changed_at": iso(changed_at)}
                 | {"provider": provider, "task_id": task_id}
+                | {"provider_record": task.provider_record and task.provider_record.summary}
                 | {"failure": task.failure if task.status in WITH_FAILURE else None}
                 | {"images": list(_settled(task)) if task.status in WITH_IMAGES else []}
                 | {"skipped": [output.media for output in task.skipped] or None}

@@ -49,10 +49,15 @@ TaskId = Annotated[str, StringConstraints(pattern=TASK_ID_PATTERN)]
 # A user's own reference in the query of a callback URL, `?ref=`: an order number, a UUID, a short name. The pattern
 # keeps senders of callbacks from storing arbitrary texts.
 REFERENCE_PATTERN = r"^[A-Za-z0-9_.~:-]{1,128}$"
-# A user's own metadata. The largest event without it and `ref` has 20,968 bytes, and an event has less than 25,000.
+# A user's own metadata. The largest event without it and `ref` has 22,184 bytes, and an event has less than 25,000.
 METADATA_NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 MAX_METADATA_VALUE_LENGTH = 256
 MAX_METADATA_BYTES = 2048  # as JSON in UTF-8
+# Of a provider's own record of a task. A time is at most 35 characters, an id at most a UUID; parameters repeat the
+# prompt. Together less than 10 KB, so that a page of a hundred tasks stays below API Gateway's limit.
+MAX_RECORD_TEXT_LENGTH = 64
+MAX_TIMINGS_BYTES = 1024
+MAX_PARAMETERS_BYTES = 8192
 
 
 def _is_small(metadata: dict[str, str]) -> dict[str, str]:
@@ -234,6 +239,43 @@ class GenerationRequest(Model):
         return self.model_copy(update={name: value for name, value in reported or () if getattr(self, name) is None})
 
 
+class RecordSummary(Model):
+    """What a provider's own record says about the time of a task, and the number for questions to its support."""
+
+    created_at: Annotated[str | None, Field(description="When the provider created the task.")] = None
+    completed_at: Annotated[str | None, Field(description="When the provider completed the task.")] = None
+    trace_id: Annotated[str | None, Field(description="The provider's number for questions to its support.")] = None
+
+
+class ProviderRecord(RecordSummary):
+    """What a provider's own record of a task says besides its result.
+
+    Kept as it was told, for people: no decision depends on it. Times are ISO 8601 in UTC; one that cannot be read is
+    kept as text.
+    """
+
+    timings: Annotated[
+        str | None,
+        Field(description="How long generating took, JSON: of Ace Data one entry per image, else seconds."),
+    ] = None
+    parameters: Annotated[
+        str | None,
+        Field(description=f"The whole request, as the provider returns it: JSON, cut at {MAX_PARAMETERS_BYTES} bytes."),
+    ] = None
+
+    def updated_by(self, newer: "ProviderRecord | None") -> "ProviderRecord":
+        """Returns a copy with the fields that `newer` has."""
+        return self.model_copy(update={name: value for name, value in newer or () if value is not None})
+
+    @property
+    def summary(self) -> RecordSummary:
+        """Returns the part that is small enough for events."""
+        return RecordSummary(created_at=self.created_at, completed_at=self.completed_at, trace_id=self.trace_id)
+
+
+StoredRecord = Annotated[ProviderRecord | None, WrapValidator(_valid_or_none)]
+
+
 class Failure(Model):
     """Why a task failed, with the provider's code and message."""
 
@@ -271,6 +313,7 @@ class TaskReport(Model):
     skipped: Annotated[tuple[SkippedOutput, ...], Field(max_length=MAX_IMAGES_PER_TASK)] = ()
     failure: Failure | None = None
     request: GenerationRequest | None = None
+    provider_record: ProviderRecord | None = None
     answer: LastAnswer = LastAnswer.STILL_RUNNING  # of PENDING: why there is no result
     ref: Reference | None = None  # the user's own reference, from the callback URL
     is_hint: bool = False  # of PENDING: a callback says that the task has ended, without a result that can be read
@@ -305,6 +348,7 @@ class Task(Model):
     skipped: tuple[SkippedOutput, ...] = ()
     failure: Failure | None = None
     request: GenerationRequest | None = None
+    provider_record: StoredRecord = None
     metadata: StoredMetadata = None  # the user's own, from the submission or registration
     ref: StoredReference = None  # the user's own, from the callback URL
     reported_by: Reporter | None = None

@@ -22,6 +22,7 @@ from pydantic.alias_generators import to_camel
 from catchlight.models import (
     MAX_IMAGES_PER_TASK,
     MAX_METADATA_VALUE_LENGTH,
+    MAX_PARAMETERS_BYTES,
     METADATA_NAME_PATTERN,
     TASK_ID_PATTERN,
     FailureReason,
@@ -316,6 +317,24 @@ class FailureResponse(ResponseModel):
     ] = None
 
 
+class ProviderRecordResponse(ResponseModel):
+    """What the provider's own record of the task says besides its result, as it was told.
+
+    Times are ISO 8601 in UTC; one that cannot be read is kept as text.
+    """
+
+    created_at: str | None = None
+    completed_at: str | None = None
+    trace_id: Annotated[str | None, Field(description="The provider's number for questions to its support.")] = None
+    timings: Annotated[
+        str | None, Field(description="JSON. Of Ace Data: one entry per image; of kie-market: seconds.")
+    ] = None
+    parameters: Annotated[
+        str | None,
+        Field(description=f"The whole request, as the provider returns it: JSON, cut at {MAX_PARAMETERS_BYTES} bytes."),
+    ] = None
+
+
 class ConflictResponse(ResponseModel):
     """A report that contradicted an earlier result. Stored as evidence, not applied."""
 
@@ -346,6 +365,7 @@ class TaskResponse(ResponseModel):
         dict[str, Any] | None,
         Field(description="What was asked for, as far as it is known: `prompt`, `model`, `size`, `seeds`."),
     ] = None
+    provider_record: ProviderRecordResponse | None = None
     metadata: Annotated[Metadata | None, Field(description="Of its submission or registration.")] = None
     ref: Annotated[Reference | None, Field(description="Of its callback URL: `?ref=`.")] = None
     reported_by: Reporter | None = None

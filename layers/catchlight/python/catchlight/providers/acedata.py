@@ -28,6 +28,7 @@ from catchlight.models import (
     GenerationRequest,
     ImageKind,
     LastAnswer,
+    ProviderRecord,
     Reporter,
     TaskReport,
 )
@@ -44,6 +45,7 @@ from catchlight.providers.payloads import (
     generation_request,
     integer_or_none,
     is_refusal,
+    provider_record,
     quoted,
     read,
     report,
@@ -73,11 +75,12 @@ BUSY_STATUS = 429
 
 
 class GeneratedImage(PayloadModel):
-    """One generated image. Every field but the URL may be missing; `timings`, an object or a number, is not read."""
+    """One generated image. Every field but the URL may be missing; `timings` is an object or a number."""
 
     image_url: Url = None
     prompt: Any = None
     seed: Any = None
+    timings: Any = None
 
 
 class TaskError(PayloadModel):
@@ -107,6 +110,7 @@ class Answer(ErrorBody):
     """The result of a generation. Error bodies are documented both with `success` false and without `success`."""
 
     success: StrictBool | None = None
+    trace_id: Any = None
     data: tuple[GeneratedImage, ...] | None = None
 
     @field_validator("data", mode="before")
@@ -139,6 +143,12 @@ class Answer(ErrorBody):
         reported = reported or {"prompt": next((image.prompt for image in images if image.prompt), None)}
         return generation_request(reported, seeds=(image.seed for image in images if image.image_url))
 
+    def record(self, **others: Any) -> ProviderRecord | None:
+        """Returns what the answer says besides the result, with `others` of the record around it."""
+        timings = [image.timings for image in self.data or ()]
+        known = {"trace_id": self.trace_id, "timings": timings if any(timings) else None}
+        return provider_record(**known | {name: value for name, value in others.items() if value is not None})
+
     def failure(self) -> Failure:
         """Returns the error, with its code mapped to a `FailureReason`."""
         error = self.error or TaskError()
@@ -158,7 +168,9 @@ class Record(PayloadModel):
 
     response: Answer | None = None
     request: Any = None
+    created_at: Any = None
     finished_at: Any = None
+    trace_id: Any = None
 
     @model_validator(mode="after")
     def _success_has_images(self) -> Self:
@@ -175,16 +187,21 @@ class Record(PayloadModel):
         """
         if self.response is None:
             return STILL_RUNNING
+        record = self.response.record(
+            created=self.created_at, completed=self.finished_at, trace_id=self.trace_id, parameters=self.request
+        )
         if not self.response.failed:
             # Images beyond the limit are dropped, not rejected as in a callback: a poll's answer is the provider's own,
             # and its number of images is as requested by the user.
             images = self.response.images()[:MAX_IMAGES_PER_TASK]
             request = self.response.request(self.request)
-            return ProviderResult(images=images, completed_at=time_or_none(self.finished_at), request=request)
+            completed_at = time_or_none(self.finished_at)
+            return ProviderResult(images=images, completed_at=completed_at, request=request, record=record)
         provisional = self.response.error is None or isinstance(self.response.error, BareError)
         if provisional and self.finished_at is None:
             return STILL_RUNNING
-        return ProviderResult(failure=self.response.failure(), request=generation_request(self.request))
+        request = generation_request(self.request)
+        return ProviderResult(failure=self.response.failure(), request=request, record=record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +247,13 @@ class AceDataProvider:
         if len(images) > MAX_IMAGES_PER_TASK:
             raise InvalidCallbackError(f"data: should be at most {MAX_IMAGES_PER_TASK} images")
         if answer.failed:
-            result = ProviderResult(failure=answer.failure())
+            result = ProviderResult(failure=answer.failure(), record=answer.record())
         elif not images and not answer.success:
             raise InvalidCallbackError("body: neither a failure nor a success")
         elif not images:
             result = SUCCESS_WITHOUT_URL
         else:
-            result = ProviderResult(images=images, request=answer.request())
+            result = ProviderResult(images=images, request=answer.request(), record=answer.record())
         return report(self, task_id, result, reported_by=Reporter.CALLBACK, received_at=received_at)
 
     def verify_callback(

@@ -37,18 +37,19 @@ from catchlight.providers.payloads import (
     Message,
     PayloadModel,
     ProviderResult,
-    Time,
     Url,
     find_task_id,
     generation_request,
     integer_or_none,
     is_refusal,
+    provider_record,
     quoted,
     read,
     report,
     require_usable_url,
     submitted_task_id,
     task_ids_in,
+    time_or_none,
     unreadable_success,
 )
 from catchlight.providers.protocol import PollRequest
@@ -184,7 +185,8 @@ class Record(KieModel):
     response: Annotated[ImageUrls | None, BeforeValidator(_response)] = None
     error_code: Code = None
     error_message: Message = ""
-    complete_time: Time = None
+    create_time: Any = None
+    complete_time: Any = None
     param_json: Any = None  # the request's parameters, as JSON in a string
 
     @field_validator("response", mode="before")
@@ -201,20 +203,23 @@ class Record(KieModel):
     def result(self) -> ProviderResult:
         """Returns the task's result; a hint, if the record reports a success without a URL."""
         request = generation_request(self.param_json)
+        record = provider_record(created=self.create_time, completed=self.complete_time, parameters=self.param_json)
         match self.success_flag:
             case SuccessFlag.GENERATING:
                 return STILL_RUNNING
             case SuccessFlag.CREATE_TASK_FAILED if self.error_code != CONTENT_POLICY_CODE:
                 # A prompt that violates the content policy is rejected at the task's creation, too.
                 failure = Failure(reason=FailureReason.CREATE_FAILED, code=self.error_code, message=self.error_message)
-                return ProviderResult(failure=failure, request=request)
+                return ProviderResult(failure=failure, request=request, record=record)
             case SuccessFlag.CREATE_TASK_FAILED | SuccessFlag.GENERATE_FAILED:
-                return ProviderResult(failure=_failure(self.error_code, self.error_message), request=request)
+                failure = _failure(self.error_code, self.error_message)
+                return ProviderResult(failure=failure, request=request, record=record)
             case SuccessFlag.SUCCESS:
                 images = self.response.images() if self.response else ()
                 if not images:
                     return SUCCESS_WITHOUT_URL
-                return ProviderResult(images=images, completed_at=self.complete_time, request=request)
+                completed_at = time_or_none(self.complete_time)
+                return ProviderResult(images=images, completed_at=completed_at, request=request, record=record)
 
 
 def _failure(code: str | None, message: str) -> Failure:

@@ -22,12 +22,13 @@ from catchlight.providers.payloads import (
     Code,
     Message,
     ProviderResult,
-    Time,
     UnusableUrl,
     generation_request,
     integer_or_none,
     parse_url,
+    provider_record,
     read,
+    time_or_none,
 )
 
 # Documented and recorded results are JSON in a string. Accepts one more level, as `param` has it.
@@ -164,7 +165,9 @@ class MarketRecord(KieModel):
     fail_msg: Message = ""
     error_code: Code = None
     error_message: Message = ""
-    complete_time: Time = None
+    create_time: Any = None
+    complete_time: Any = None
+    cost_time: Any = None  # in seconds
     param: Any = None  # the request for images, as JSON in a string; in it `input` is an object or JSON in a string
     param_json: Any = None  # the same in newer records
 
@@ -190,6 +193,12 @@ class MarketRecord(KieModel):
     def result(self) -> ProviderResult:
         """Returns the task's result; a hint, if the record reports a success without a result."""
         request = generation_request(self.param) or generation_request(self.param_json)
+        record = provider_record(
+            created=self.create_time,
+            completed=self.complete_time,
+            timings=self.cost_time,
+            parameters=self.param or self.param_json,
+        )
         match self.state:
             case State.SUCCESS:
                 # Newer records have the same URLs in both fields.
@@ -199,11 +208,12 @@ class MarketRecord(KieModel):
                 return ProviderResult(
                     images=tuple((ImageKind.RESULT, output) for output in outputs if isinstance(output, str)),
                     skipped=tuple(output for output in outputs if isinstance(output, SkippedOutput)),
-                    completed_at=self.complete_time,
+                    completed_at=time_or_none(self.complete_time),
                     request=request,
+                    record=record,
                 )
             case State.FAIL:
-                return ProviderResult(failure=self._failure(), request=request)
+                return ProviderResult(failure=self._failure(), request=request, record=record)
             case _:
                 return STILL_RUNNING
 

@@ -13,7 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, Val
 from catchlight.errors import InvalidCallbackError, MalformedBodyError, ProviderUnavailableError
 from catchlight.models import (
     MAX_MESSAGE_LENGTH,
+    MAX_PARAMETERS_BYTES,
     MAX_PROMPT_LENGTH,
+    MAX_RECORD_TEXT_LENGTH,
+    MAX_TIMINGS_BYTES,
     MAX_URL_LENGTH,
     TASK_ID_PATTERN,
     Failure,
@@ -22,11 +25,13 @@ from catchlight.models import (
     Image,
     ImageKind,
     LastAnswer,
+    ProviderRecord,
     Reporter,
     SkippedOutput,
     TaskReport,
     TaskStatus,
     encode_url,
+    iso,
 )
 from catchlight.providers.protocol import Provider
 
@@ -240,8 +245,6 @@ Message = Annotated[str, BeforeValidator(_message)]
 # An image's URL, percent-encoded as browsers send it; None for `null`, "" and the string "null"; an `UnusableUrl` for
 # all other values. Whether its host is allowed is decided by the URL policy, at the download.
 Url = Annotated[str | None, PlainValidator(parse_url)]
-# A time; None if it is malformed. A time never determines a task's status.
-Time = Annotated[datetime | None, BeforeValidator(time_or_none)]
 
 
 # ------------------------------------------------------------------------------------------------ ids
@@ -336,6 +339,43 @@ def _text(value: Any, max_length: int = MAX_CODE_LENGTH) -> str | None:
     return (value.encode(errors="replace").decode()[:max_length] or None) if isinstance(value, str) else None
 
 
+def provider_record(
+    *, created: Any = None, completed: Any = None, trace_id: Any = None, timings: Any = None, parameters: Any = None
+) -> ProviderRecord | None:
+    """Returns what a provider's record says besides the result; None if it says nothing.
+
+    The values are as the provider sent them. None of them makes an answer invalid: those that cannot be read as a time
+    or an id are kept as text, and what is too long is cut.
+    """
+    record = ProviderRecord(
+        created_at=_moment(created),
+        completed_at=_moment(completed),
+        trace_id=_text(trace_id),
+        timings=_json_text(timings, MAX_TIMINGS_BYTES),
+        parameters=_json_text(parameters, MAX_PARAMETERS_BYTES),
+    )
+    return record if record != ProviderRecord() else None
+
+
+def _moment(value: Any) -> str | None:
+    time = time_or_none(value)
+    if time:
+        return iso(time)
+    return _text(value, MAX_RECORD_TEXT_LENGTH) or _json_text(value, MAX_RECORD_TEXT_LENGTH)
+
+
+def _json_text(value: Any, max_bytes: int) -> str | None:
+    """Returns JSON of a value, or a text as it is, cut at a number of bytes; None for empty values."""
+    if value in (None, "", [], {}):
+        return None
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (RecursionError, TypeError, ValueError):
+        return None
+    # JSON can contain lone surrogates, which AWS services reject.
+    return text.encode(errors="replace")[:max_bytes].decode(errors="ignore") or None
+
+
 # ------------------------------------------------------------------------------------------------ results
 
 
@@ -348,6 +388,7 @@ class ProviderResult:
     failure: Failure | None = None
     completed_at: datetime | None = None
     request: GenerationRequest | None = None
+    record: ProviderRecord | None = None
     answer: LastAnswer = LastAnswer.STILL_RUNNING  # without images and failure: why
     is_hint: bool = False  # see `TaskReport`
     remark: str = ""  # what is odd about the answer; for the log
@@ -402,6 +443,7 @@ def report(
         skipped=result.skipped,
         failure=result.failure,
         request=result.request,
+        provider_record=result.record,
         answer=result.answer,
         is_hint=result.is_hint,
         remark=result.remark,

@@ -8,7 +8,7 @@ same result.
 from dataclasses import dataclass
 
 from catchlight.aws.dynamodb import UpdateExpression
-from catchlight.models import GenerationRequest, Reporter, Task, TaskReport, TaskStatus, iso
+from catchlight.models import GenerationRequest, ProviderRecord, Reporter, Task, TaskReport, TaskStatus, iso
 from catchlight.tasks.reports import MAX_CONFLICTS, evidence_of, update_by_report
 from catchlight.tasks.table import TasksTable, complete_request, document, parse_item
 
@@ -46,7 +46,10 @@ class Confirmations:
             return None
         # The provider's record has more of the request than the callback, and the seeds, which a submission lacks.
         request = task.request.completed_by(answer.request) if task.request else answer.request
-        confirmed = task.model_copy(update={"confirmed_at": iso(answer.reported_at), "request": request})
+        record = _updated_record(task, answer)
+        confirmed = task.model_copy(
+            update={"confirmed_at": iso(answer.reported_at), "request": request, "provider_record": record}
+        )
         return ConfirmationResult(confirmed, was_asked=True, known_request=task.request)
 
     def confirm(self, task: Task, answer: TaskReport) -> bool:
@@ -55,6 +58,8 @@ class Confirmations:
         update.set("confirmedAt", iso(answer.reported_at))
         update.set("updatedAt", iso(answer.reported_at))
         complete_request(update, answer.request, task.request)
+        if record := _updated_record(task, answer):
+            update.set("providerRecord", document(record))
         return self._table.update(task.task, update, condition=_is_still_unconfirmed(task, update)).is_applied
 
     def correct(self, task: Task, answer: TaskReport) -> Task | None:
@@ -73,12 +78,18 @@ class Confirmations:
             update.remove("images")
         if not answer.skipped:
             update.remove("skipped")
+        if not answer.provider_record:
+            update.remove("providerRecord")
         if task.is_contradicted_by(answer) and len(task.conflicts) < MAX_CONFLICTS:
             update.append("conflicts", document(evidence_of(task)))
         written = self._table.update(
             task.task, update, condition=_is_still_unconfirmed(task, update), returns="ALL_NEW"
         )
         return parse_item(written.attributes) if written.is_applied else None
+
+
+def _updated_record(task: Task, answer: TaskReport) -> ProviderRecord | None:
+    return task.provider_record.updated_by(answer.provider_record) if task.provider_record else answer.provider_record
 
 
 def _is_still_unconfirmed(task: Task, update: UpdateExpression) -> str:

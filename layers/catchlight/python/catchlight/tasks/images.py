@@ -44,6 +44,8 @@ class TaskImages:
         set_status(update, status, now)
         if task.confirmed_at:
             update.set_once("confirmedAt", task.confirmed_at)
+            if task.provider_record:  # completed by the answer that confirmed the task
+                update.set("providerRecord", document(task.provider_record))
         complete_request(update, task.request, known_request)
         if is_final:
             update.set("archivedAt", iso(now))

@@ -154,6 +154,8 @@ def update_by_report(report: TaskReport, known_request: GenerationRequest | None
     # The confirmation belongs to the replaced result: a success after a confirmed failure is unconfirmed.
     update.remove("confirmedAt")
     complete_request(update, report.request, known_request)
+    if report.provider_record:
+        update.set("providerRecord", document(report.provider_record))
     if report.images:
         update.set("images", [document(image) for image in report.images])
     if report.skipped:
