@@ -34,24 +34,26 @@ def main(arguments: list[str] | None = None) -> int:
         commands = {"up": _up, "demo": _demo}
         return commands[options.command](options)
     except LocalStackError as exc:
-        print(f"error: {exc}", file=sys.stderr)
+        from catchlight_cli.control_characters import printable
+
+        print(f"error: {printable(str(exc))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0 if options.command == "up" else 130
 
 
 def _up(options: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.text import Text
 
     from catchlight.providers import PROVIDERS
+    from catchlight_cli.console import SafeConsole
     from local.artefact import built_artefact
     from local.stack import LocalStack
 
     if unknown := {provider for provider, _ in options.provider_url if provider not in PROVIDERS}:
         known = ", ".join(sorted(PROVIDERS))
         raise LocalStackError(f"--provider-url: unknown provider {', '.join(sorted(unknown))}. Choose from {known}.")
-    console = Console()
+    console = SafeConsole()
     artefact = built_artefact(lambda message: console.print(Text(message), soft_wrap=True)) if options.built else None
     stack = LocalStack(
         port=options.port,

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from catchlight import __version__
 from catchlight.client.aws_errors import explained_errors
@@ -10,6 +11,7 @@ from catchlight.client.local_state import DEFAULT_STATE_DIR
 from catchlight.client.stack import StackChoice
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands import COMMANDS
+from catchlight_cli.control_characters import printable
 from catchlight_cli.output import Output
 
 _EPILOG = """\
@@ -20,9 +22,15 @@ cannot be read, or the local stack has ended, the command fails; it does not use
 Exit codes: 0 success, 1 something is wrong with the stack or the command failed, 2 usage error, 130 interrupted."""
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # Messages quote arguments, which may be pasted from the text of others.
+        super().error(printable(message))
+
+
 def parser(commands: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
     """Builds the argument parser with a subparser for each command."""
-    main = argparse.ArgumentParser(
+    main = _Parser(
         prog="catchlight",
         description="Operate a Catchlight stack and use its tasks, in AWS with your credentials or on this machine.",
         epilog=_EPILOG,

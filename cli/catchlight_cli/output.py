@@ -1,16 +1,17 @@
 """Prints a command's result to stdout, as text or JSON, and progress and messages to stderr."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from rich.console import Console, JustifyMethod, RenderableType
+from rich.console import JustifyMethod, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from catchlight_cli.console import SafeConsole, json_line
 
 Item = TypeVar("Item")
 
@@ -25,8 +26,8 @@ class Output:
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
         has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
-        self._stdout = Console(soft_wrap=False, width=None if has_width else PIPED_WIDTH)
-        self._stderr = Console(stderr=True)
+        self._stdout = SafeConsole(soft_wrap=False, width=None if has_width else PIPED_WIDTH)
+        self._stderr = SafeConsole(stderr=True)
 
     def show(self, result: BaseModel, render: Callable[[], Iterable[RenderableType]]) -> None:
         """Prints the result: as JSON with --json, else the parts that `render` returns."""
@@ -37,20 +38,20 @@ class Output:
             self._stdout.print(part)
 
     def show_json(self, document: Any) -> None:
-        """Prints a JSON document in one line."""
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        """Prints a JSON document in one line of ASCII."""
+        sys.stdout.write(json_line(document))
 
     def show_text(self, text: str) -> None:
         """Prints text as it is, for another program."""
         sys.stdout.write(text)
 
     def info(self, text: str | Text) -> None:
-        """Prints a message to stderr. Text from tasks in it is never interpreted as rich markup."""
-        self._stderr.print(Text(text) if isinstance(text, str) else text, style="dim", soft_wrap=True)
+        """Prints a message to stderr."""
+        self._stderr.print(_one_message(text) if isinstance(text, str) else text, style="dim", soft_wrap=True)
 
     def error(self, text: str) -> None:
         """Prints an error message to stderr."""
-        self._stderr.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+        self._stderr.print(Text.assemble(("error: ", "bold red"), _one_message(text)), soft_wrap=True)
 
     def malformed_items(self, keys: Sequence[str]) -> None:
         """Prints to stderr which malformed items of the table were skipped, if any."""
@@ -61,7 +62,7 @@ class Output:
         """Returns a progress bar on stderr, which disappears when it is complete."""
         return Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -77,6 +78,11 @@ class Output:
             for item in items:
                 yield item
                 progress.advance(bar)
+
+
+def _one_message(text: str) -> Text:
+    """Indents all lines but the first: a newline in the text of others cannot look like a message of ours."""
+    return Text(text.replace("\n", "\n  "))
 
 
 def plural(number: int, noun: str) -> str:

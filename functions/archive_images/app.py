@@ -32,6 +32,7 @@ from catchlight.errors import (
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.models import ImageState, TaskStatus, is_task_key, split_task_key, utc_now
 from catchlight.observability.failures import report_failure, reports_failures
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, retry_after_seconds
 from catchlight.polling.provider_client import ProviderClient
@@ -53,7 +54,7 @@ RESERVED_SECONDS = 12
 # Temporary errors outside Catchlight and AWS: they are logged as warnings, not errors.
 PASSING = (ImageError, ProviderError, UnconfirmedError)
 
-logger = Logger()
+logger = Logger(json_serializer=log_line)
 
 
 class Dependencies:

@@ -22,9 +22,10 @@ from catchlight.dispatch import Dispatcher
 from catchlight.errors import NotQueuedError
 from catchlight.models import MAX_TASKS_PER_EXECUTION, Reporter, TaskStatus, is_task_key
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
+from catchlight.observability.log_lines import log_line
 from catchlight.settings import DispatchChangesSettings
 
-logger = Logger()
+logger = Logger(json_serializer=log_line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import ProviderError, ProviderRefusedError, SettingsError
 from catchlight.models import PollState, TaskReport, TaskStatus, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.polling.poll_round import Polling, PollRound
 from catchlight.polling.provider_client import ProviderClient
@@ -24,7 +25,7 @@ from catchlight.tasks.table import TasksTable
 # No further request is sent with less time left: a running request may take 10 s, then its reports are written.
 RESERVED_SECONDS = 20
 
-logger = Logger()
+logger = Logger(json_serializer=log_line)
 
 
 class Dependencies:

@@ -23,6 +23,7 @@ from catchlight.aws.clients import AwsClients
 from catchlight.events import SOURCE, TaskEvent, arrives
 from catchlight.models import is_task_key, split_task_key
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.settings import PublishEventsSettings
 
@@ -37,7 +38,7 @@ PASSING = frozenset({"ThrottlingException", "InternalFailure", "InternalExceptio
 # The three tries of a last call without a response take 7 s.
 RESERVED_SECONDS = 10
 
-logger = Logger()
+logger = Logger(json_serializer=log_line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from catchlight.errors import (
 )
 from catchlight.models import REFERENCE_PATTERN, TaskReport, TaskStatus, utc_now
 from catchlight.observability import failures
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.providers import PROVIDERS, find_provider, is_account
 from catchlight.providers.payloads import decode_json
@@ -58,7 +59,7 @@ _UNRESOLVED = (None, TaskStatus.PENDING, TaskStatus.TIMED_OUT)
 # The answer to GET and HEAD.
 PAGE = "Catchlight receives the callbacks of image generation services here, by POST.\n"
 
-logger = Logger()
+logger = Logger(json_serializer=log_line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from catchlight.dispatch import Dispatcher
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Task, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation, Repaired
 from catchlight.settings import ReconcileTasksSettings
@@ -23,7 +24,7 @@ from catchlight.settings import ReconcileTasksSettings
 # No further batch is started with less time left: a batch is one execution and 50 writes, 8 at once, of at most 9 s.
 RESERVED_SECONDS = 70
 
-logger = Logger()
+logger = Logger(json_serializer=log_line)
 
 
 class Dependencies:

@@ -51,6 +51,7 @@ from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import MalformedBodyError, SettingsError, StoreUnavailableError
 from catchlight.models import TASK_ID_PATTERN, utc_now
 from catchlight.observability.failures import report_failure, reports_failures
+from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.providers import PROVIDER_ID_PATTERN
 from catchlight.settings import ServeTasksApiSettings
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
 RESERVED_SECONDS = 3
 RETRY_AFTER_SECONDS = 2
 
-logger = Logger()
+logger = Logger(json_serializer=log_line)
 
 
 class Dependencies:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catchlight.models import TaskStatus
+from catchlight_cli.console import SafeConsole
 from local.demo.runner import DemoTask
 from local.simulator import Simulator
 
@@ -32,7 +33,7 @@ _IMAGES_WIDTH = 20  # width of `result-0.webp  64 kB`
 
 def make_console() -> Console:
     """Creates a console; without a terminal it gets the width that the full table needs."""
-    console = Console(highlight=False, soft_wrap=False)
+    console = SafeConsole(soft_wrap=False)
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
     return console

@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from catchlight_cli.control_characters import printable
+
 ErrorListener = Callable[[str, str], None]
 
 
 class LogFolder:
     """Log files in one folder; deleted when the stack starts, so that all lines belong to the current run.
 
+    Control characters of terminals are replaced.
     `errors.log` collects all errors. `on_error(source, message)` is called for each of them, for the terminal.
     """
 
@@ -28,8 +31,8 @@ class LogFolder:
     def write(self, source: str, line: str) -> None:
         with self._lock:
             if not self._closed:
-                with (self.folder / f"{source}.log").open("a") as file:
-                    file.write(line.rstrip("\n") + "\n")
+                with (self.folder / f"{source}.log").open("a", encoding="utf-8") as file:
+                    file.write(printable(line).rstrip("\n") + "\n")
 
     def error(self, source: str, message: str, details: str = "") -> None:
         when = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,43 @@
+"""Prints to a terminal: text that others wrote cannot control it.
+
+Prompts, messages of services, task ids and headers come from strangers. Terminals act on control characters in them:
+ESC and the C1 controls begin sequences that set the clipboard (OSC 52) or repaint the screen, and bidirectional
+controls reorder what is read. Rich removes only a few of them.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from catchlight_cli.control_characters import printable
+
+
+def json_line(document: Any) -> str:
+    """Returns a JSON document in one line of printable ASCII: all other characters are escaped."""
+    # JSON does not escape DEL, which is ASCII.
+    return json.dumps(document).replace("\x7f", "\\u007f") + "\n"
+
+
+class SafeConsole(Console):
+    """A console of rich that prints no control characters of a text and interprets no markup in it."""
+
+    def __init__(self, **options: Any) -> None:
+        # Highlighting would colour numbers and URLs in the texts of others as if they were ours.
+        super().__init__(**{"highlight": False, **options}, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Converts text to a renderable, also a cell or header of a table."""
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Renders to segments. Parts of a renderable, such as cells, come through here as well, before wrapping."""
+        if isinstance(renderable, Text):
+            renderable = renderable.copy()
+            renderable.plain = printable(renderable.plain)
+        for segment in super().render(renderable, options):
+            # Renderables of other kinds may bring text of their own. Segments with `control` are rich's own sequences.
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
