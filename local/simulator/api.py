@@ -31,6 +31,8 @@ _APIKLEY_POLL, _APIKLEY_SUBMIT, _APIKLEY_CREDITS = (
 )
 _NANOBANANA_POLL = "/nanobanana/api/v1/nanobanana/record-info"
 _MARKET_CREDITS = "/kie-market/api/v1/chat/credit"
+_KIE_DOWNLOAD_URL = "/kie/api/v1/common/download-url"
+_MARKET_DOWNLOAD_URL = "/kie-market/api/v1/common/download-url"
 _NANOBANANA_CREDITS = "/nanobanana/api/v1/common/credit"
 _NANOBANANA_SUBMITS = tuple(
     f"/nanobanana/api/v1/nanobanana/{name}" for name in ("generate", "generate-2", "generate-pro")
@@ -143,6 +145,14 @@ def _credits(services: SimulatedServices, provider: str, request: Request) -> An
     return _json(200, payloads.envelope(200, "success", services.credits))
 
 
+def _download_url(services: SimulatedServices, provider: str, request: Request) -> Answer:
+    image = services.find_image(urlsplit(str((request.json or {}).get("url"))).path)
+    # kie.ai serves results itself; origin images are on hosts of other companies.
+    if image is None or image.kind != "result":
+        return _refuse(provider, 422, "", "url is not that of a generated file")
+    return _json(200, payloads.envelope(200, "success", f"{image.url}?download=1"))
+
+
 def _flux_tasks(services: SimulatedServices, provider: str, request: Request) -> Answer:
     asked, now = request.json or {}, time.time()
     match asked:
@@ -200,6 +210,8 @@ _ROUTES: dict[tuple[str, str], tuple[str, Callable[[SimulatedServices, str, Requ
     ("GET", _APIKLEY_CREDITS): (APIKLEY, _credits),
     ("GET", _MARKET_CREDITS): (KIE_MARKET, _credits),
     ("GET", _NANOBANANA_CREDITS): (NANOBANANA, _credits),
+    ("POST", _KIE_DOWNLOAD_URL): (FLUX_KONTEXT, _download_url),
+    ("POST", _MARKET_DOWNLOAD_URL): (KIE_MARKET, _download_url),
     ("GET", _MARKET_POLL): (KIE_MARKET, _record_info),
     ("POST", _MARKET_SUBMIT): (KIE_MARKET, _submit),
     ("POST", _KIE_SUBMIT): (FLUX_KONTEXT, _submit),

@@ -36,6 +36,7 @@ class World:
     def __init__(self, told: TaskReport | Exception | None, *, is_unchanged: bool = True) -> None:
         self.told = told
         self.is_unchanged = is_unchanged
+        self.download_urls: dict[str, str] = {}
         self.renewed: list[tuple[Mapping[int, Image], datetime]] = []
 
     def ask(self, key: str) -> TaskReport | None:
@@ -43,6 +44,12 @@ class World:
         if isinstance(self.told, Exception):
             raise self.told
         return self.told
+
+    def download_url(self, key: str, url: str) -> tuple[str, datetime] | None:
+        assert key == "flux-kontext#t1"
+        if url == "https://h.example/o":
+            raise ProviderBusyError("busy")
+        return (self.download_urls[url], NOW + timedelta(minutes=20)) if url in self.download_urls else None
 
     def replace(self, task: Task, images: Mapping[int, Image], *, now: datetime) -> bool:
         self.renewed.append((images, now))
@@ -99,6 +106,31 @@ def test_a_fresh_url_lives_from_the_answer_on() -> None:
     found = World(ALL_NEW).urls().find(KNOWN, {0, 1})
 
     assert [image.expires_at - NOW for image in found.values()] == [timedelta(minutes=10), timedelta(days=14)]
+
+
+def test_a_download_url_is_written_with_its_own_lifetime() -> None:
+    task = a_task(image("o", ORIGIN), image("a"))
+    world = World(None)
+    world.download_urls = {"https://h.example/a": "https://h.example/a3"}
+
+    renewed = world.urls().request_download_urls(task, [0, 1], now=NOW)
+
+    assert [each.url for each in renewed.images] == ["https://h.example/o", "https://h.example/a3"]
+    assert renewed.images[1].expires_at == NOW + timedelta(minutes=20)
+    assert world.renewed == [({1: renewed.images[1]}, NOW)]
+
+
+def test_without_a_download_url_nothing_is_written() -> None:
+    world = World(None)
+    assert world.urls().request_download_urls(KNOWN, [0, 1], now=NOW) == KNOWN
+    assert world.renewed == []
+
+
+def test_a_task_that_has_changed_before_its_download_url_came_is_tried_again() -> None:
+    world = World(None, is_unchanged=False)
+    world.download_urls = {"https://h.example/a": "https://h.example/a3"}
+    with pytest.raises(UnconfirmedError, match="changed while its provider was asked"):
+        world.urls().request_download_urls(KNOWN, [1], now=NOW)
 
 
 def test_a_task_that_has_changed_meanwhile_is_tried_again() -> None:

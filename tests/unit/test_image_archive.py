@@ -55,6 +55,7 @@ class World:
         self.task, self.faults = task, faults
         self.checked: ConfirmationResult | Exception | None = ConfirmationResult(task) if task else None
         self.fresh: Mapping[int, str] | Exception = {}
+        self.downloads: Mapping[int, str] | Exception = {}
         self.fetched: list[tuple[str, tuple[str, ...]]] = []
         self.objects: list[tuple[str, str]] = []
         self.kept: list[str] = []  # keys in quarantine
@@ -81,6 +82,13 @@ class World:
         if isinstance(self.fresh, Exception):
             raise self.fresh
         return task.with_images({index: image(name) for index, name in self.fresh.items() if index in stale}, now=NOW)
+
+    def request_download_urls(self, task: Task, stale: list[int], *, now: datetime) -> Task:
+        if isinstance(self.downloads, Exception):
+            raise self.downloads
+        return task.with_images(
+            {index: image(name) for index, name in self.downloads.items() if index in stale}, now=now
+        )
 
     @contextmanager
     def fetch(self, url: str, hosts: tuple[str, ...]) -> Iterator[Any]:
@@ -278,6 +286,29 @@ def test_a_provider_that_was_asked_a_moment_ago_is_not_asked_again() -> None:
     world = World(a_task(image("a")), a=GONE)
     world.checked = ConfirmationResult(a_task(image("a")), was_asked=True)
     world.fresh = AssertionError("asked twice")
+
+    assert world.run().failures == (GONE,)
+    world.saved.clear()
+    assert world.run(is_last_try=True).failures == ()
+    assert world.states() == {0: EXPIRED}
+
+
+@pytest.mark.parametrize("was_asked", [False, True])
+@pytest.mark.parametrize("fresh", ["a", "b"])
+def test_an_image_whose_current_url_is_dead_is_fetched_from_a_download_url(was_asked: bool, fresh: str) -> None:
+    world = World(a_task(image("a")), a=GONE, b=GONE)
+    world.checked = ConfirmationResult(a_task(image("a")), was_asked=was_asked)
+    world.fresh, world.downloads = {} if fresh == "a" else {0: "b"}, {0: "c"}
+
+    run = world.run(is_last_try=True)
+
+    assert (run.failures, run.renewed, world.states()) == ((), 1, {0: ARCHIVED})
+    assert world.fetched[-1][0] == "c"
+
+
+def test_a_download_url_that_is_dead_too_leaves_the_image_expired_at_the_last_try() -> None:
+    world = World(a_task(image("a")), a=GONE, c=GONE)
+    world.downloads = {0: "c"}
 
     assert world.run().failures == (GONE,)
     world.saved.clear()

@@ -1,5 +1,6 @@
 """An image whose URL is dead: its provider is asked for another one before it is called expired."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -7,6 +8,7 @@ import pytest
 
 from catchlight.models import ImageKind, Reporter
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
+from catchlight.providers.kie import DOWNLOAD_URL_PATH
 from catchlight.tasks.images import TaskImages
 from tests.image_server import picture, status
 from tests.integration.archiver import TASK, Archiver
@@ -62,7 +64,50 @@ def test_a_record_that_names_the_same_url_is_asked_again_with_every_try(
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
 
     assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED", "ARCHIVED"])
-    assert len(providers.requests) == MAX_ARCHIVE_TRIES
+    assert sum(request.url.path == FLUX_PATH for request in providers.requests) == MAX_ARCHIVE_TRIES
+
+
+@pytest.mark.parametrize("reported_by", Reporter)
+def test_a_download_url_is_the_last_resort_for_a_dead_url_of_the_record(
+    archiver: Archiver, providers: Providers, reported_by: Reporter
+) -> None:
+    result, fresh = archiver.serve("old", status(404)), archiver.serve("fresh", PNG)
+    archiver.succeed((ImageKind.RESULT, result, 20_000), reported_by=reported_by)
+    asked = []
+
+    def download_url(request: httpx.Request) -> httpx.Response:
+        asked.append(json.loads(request.content))
+        return httpx.Response(200, json={"code": 200, "msg": "success", "data": fresh})
+
+    providers.answers = {FLUX_PATH: has(result), DOWNLOAD_URL_PATH: download_url}
+
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
+
+    assert asked == [{"url": result}]
+    assert archiver.item()["status"] == "ARCHIVED"
+    assert archiver.objects() == {"images/flux-kontext/task12345/result-0.png": PNG}
+
+
+@pytest.mark.parametrize(
+    ("answer", "status_code"),
+    [
+        ({"code": 422, "msg": "Invalid URL", "data": None}, 200),
+        ({"code": 200, "data": None}, 200),
+        ({"code": 200, "data": "javascript:x"}, 200),
+        ({"code": 200, "data": "https://h.example/x"}, 500),
+        ([], 200),
+    ],
+)
+def test_without_a_download_url_the_image_is_expired(
+    archiver: Archiver, providers: Providers, answer: object, status_code: int
+) -> None:
+    origin, result = dead_origin(archiver)
+    providers.answers = {FLUX_PATH: has(result, origin), DOWNLOAD_URL_PATH: saying(answer, status_code)}
+
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
+
+    assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED", "ARCHIVED"])
+    assert archiver.item()["images"][0]["url"] == origin
 
 
 def test_a_fresh_url_that_is_dead_too_is_no_more_than_another_try(archiver: Archiver, providers: Providers) -> None:
@@ -121,7 +166,7 @@ def test_a_claim_is_confirmed_with_the_providers_own_urls_and_needs_no_second_qu
     providers.answers = {FLUX_PATH: has(archiver.serve("gone", status(404)))}
 
     assert archiver.run() == [TASK]
-    assert len(providers.requests) == 1
+    assert [request.url.path for request in providers.requests] == [FLUX_PATH, DOWNLOAD_URL_PATH]
 
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
     assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED"])

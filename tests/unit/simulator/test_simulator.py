@@ -305,6 +305,26 @@ def test_a_poll_record_signs_an_expired_original_again(client: httpx.Client, sim
     assert [client.get(url).status_code for url in (first, second)] == [403, 200]
 
 
+@pytest.mark.parametrize("provider", ["flux-kontext", "kie-market"])
+def test_a_download_url_is_given_for_results_only(client: httpx.Client, simulator: Simulator, provider: str) -> None:
+    task = simulator.submit(provider)
+    wait_for(lambda: task.outcome_at(time.time()) is not None)
+    result = next(image for image in task.images if image.kind == "result")
+    requests = PROVIDERS[provider].download_urls
+    assert requests is not None
+
+    def asked(url: str) -> httpx.Response:
+        request = requests.request(url)
+        path = f"/{'kie' if provider == 'flux-kontext' else provider}{request.path}"
+        return client.request(request.method, path, json=request.json)
+
+    answer = asked(result.url)
+    fresh = requests.parse(answer.status_code, answer.json())
+    assert fresh != result.url
+    assert client.get(fresh).content == result.content
+    assert asked("https://elsewhere.example/x.png").json()["code"] == 422
+
+
 def test_an_outage_of_images_ends(client: httpx.Client, simulator: Simulator) -> None:
     task = simulator.submit("flux-kontext", scenario="image-outage")
 

@@ -123,6 +123,17 @@ class ImageArchive:
                 was_asked = True
                 renewed = [index for index in gone if task.images[index] != checked.task.images[index]]
                 results |= copy_all(task, renewed)
+        gone = [index for index, result in results.items() if isinstance(result, ImageGoneError)]
+        if gone and was_asked:
+            before = task
+            try:
+                task = self._url_refresher.request_download_urls(task, gone, now=self._now())
+            except ImageTasksError as exc:
+                failures.append(exc)
+            else:
+                downloadable = [index for index in gone if task.images[index] != before.images[index]]
+                results |= copy_all(task, downloadable)
+                renewed = sorted({*renewed, *downloadable})
         settled = {index: result for index, result in results.items() if isinstance(result, Image)}
         for index, result in results.items():
             if isinstance(result, ImageGoneError) and is_last_try and was_asked:

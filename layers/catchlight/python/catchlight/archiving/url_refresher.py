@@ -1,8 +1,10 @@
 """Requests fresh URLs from providers for images whose known URLs have expired."""
 
 from collections.abc import Collection
+from contextlib import suppress
+from datetime import datetime
 
-from catchlight.errors import UnconfirmedError
+from catchlight.errors import ProviderError, UnconfirmedError
 from catchlight.models import Image, ImageState, Task, TaskReport, TaskStatus, by_place
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.providers import PROVIDERS
@@ -33,6 +35,30 @@ class UrlRefresher:
         if not self._images.replace(task, renewed, now=answer.reported_at):
             raise UnconfirmedError("the task has changed while its provider was asked")
         return task.with_images(renewed, now=answer.reported_at)
+
+    def request_download_urls(self, task: Task, stale: Collection[int], *, now: datetime) -> Task:
+        """Requests other URLs for the files at the URLs of `stale` images (positions), and writes them.
+
+        This is the last resort for URLs of the provider's record that have expired. Returns the task with the URLs, or
+        unchanged if the provider has no such request or returns none.
+
+        Raises:
+            UnconfirmedError: the task has changed meanwhile. Try again.
+            SettingsError, StoreUnavailableError: the API key could not be read, or the URLs not written.
+        """
+        renewed = {}
+        for index in stale:
+            image = task.images[index]
+            # Without another URL the image is what it was before: its URL has expired.
+            with suppress(ProviderError):
+                if found := self._status_lookup.download_url(task.task, image.url):
+                    url, expires_at = found
+                    renewed[index] = image.model_copy(update={"url": url, "expires_at": expires_at})
+        if not renewed:
+            return task
+        if not self._images.replace(task, renewed, now=now):
+            raise UnconfirmedError("the task has changed while its provider was asked")
+        return task.with_images(renewed, now=now)
 
     def find(self, task: Task, stale: Collection[int]) -> dict[int, Image]:
         """Returns the images with fresh URLs that `renew` would write, by position. Writes nothing.

@@ -169,6 +169,17 @@ class ProviderClient:
         """
         return provider.parse_credits(*self._exchange(provider, provider.credits_request(), api_key))
 
+    def download_url(self, provider: Provider, url: str, *, api_key: str) -> str | None:
+        """Requests another URL of a provider's file; None if the provider has no such request.
+
+        Raises:
+            ProviderError: the request failed, or its answer has no URL.
+        """
+        if provider.download_urls is None:
+            return None
+        answer = self._exchange(provider, provider.download_urls.request(url), api_key)
+        return provider.download_urls.parse(*answer)
+
     def close(self) -> None:
         """Closes the idle connections."""
         self._http.close()

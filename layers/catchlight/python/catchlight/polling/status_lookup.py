@@ -1,4 +1,4 @@
-"""Looks up the status of one task at its provider, with the user's own API key."""
+"""Looks up one task at its provider, with the user's own API key: its status, or another URL of one of its files."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 from catchlight.aws.secrets import ProviderKeys
 from catchlight.models import TaskReport, split_task_key
 from catchlight.polling.provider_client import ProviderClient
-from catchlight.providers import PROVIDERS
+from catchlight.providers import PROVIDERS, Provider
 
 
 class StatusLookup:
@@ -28,8 +28,26 @@ class StatusLookup:
             ProviderError: the provider did not answer, or the answer does not contain the task.
             SettingsError, StoreUnavailableError: the provider's API key could not be read.
         """
-        provider_id, task_id = split_task_key(task)
-        provider, api_key = PROVIDERS.get(provider_id), self._keys(provider_id).usable_api_key
+        provider, task_id, api_key = self._find(task)
         if not (provider and api_key):
             return None
         return self._client.ask_about(provider, task_id, api_key=api_key, now=self._now)
+
+    def download_url(self, task: str, url: str) -> tuple[str, datetime] | None:
+        """Requests another URL of a task's file from its provider, and returns it with the time when it expires.
+
+        Returns None if no request is possible: no API key is configured, or the provider has no such request.
+
+        Raises:
+            ProviderError: the request failed, or its answer has no URL.
+            SettingsError, StoreUnavailableError: the provider's API key could not be read.
+        """
+        provider, _, api_key = self._find(task)
+        if not (provider and provider.download_urls and api_key):
+            return None
+        fresh = self._client.download_url(provider, url, api_key=api_key)
+        return (fresh, self._now() + provider.download_urls.lifetime) if fresh else None
+
+    def _find(self, task: str) -> tuple[Provider | None, str, str | None]:
+        provider_id, task_id = split_task_key(task)
+        return PROVIDERS.get(provider_id), task_id, self._keys(provider_id).usable_api_key

@@ -217,6 +217,7 @@ class AceDataProvider:
     submit_paths: Mapping[str, str]
     callback_url_field: str = "callback_url"
     signs_callbacks: bool = False
+    download_urls: None = None
 
     def parse_submission(self, http_status: int, body: Any) -> str:
         """Returns the new task's id from `{"task_id": "..."}`, which may have further fields.

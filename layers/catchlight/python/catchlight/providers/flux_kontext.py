@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from catchlight.models import ImageKind
-from catchlight.providers.kie import KIE_IMAGE_HOSTS, KieProvider
+from catchlight.providers.kie import KIE_IMAGE_HOSTS, KieDownloadUrls, KieProvider
 
 # Origin images are on hosts of the model's maker, or of a company that runs the model. Of the maker's Azure accounts
 # only one is listed: every customer of Azure can create names that look like the others.
@@ -19,4 +19,5 @@ PROVIDER = KieProvider(
         ImageKind.ORIGIN: timedelta(minutes=10),  # documented for callbacks and records
         ImageKind.RESULT: timedelta(days=14),  # documented for records
     },
+    download_urls=KieDownloadUrls(),
 )

@@ -37,11 +37,13 @@ from catchlight.providers.payloads import (
     Message,
     PayloadModel,
     ProviderResult,
+    UnusableUrl,
     Url,
     find_task_id,
     generation_request,
     integer_or_none,
     is_refusal,
+    parse_url,
     provider_record,
     quoted,
     read,
@@ -102,6 +104,10 @@ TIMESTAMP_PATTERN = re.compile(r"[0-9]{10}", re.ASCII)
 SIGNATURE_PATTERN = re.compile(r"[A-Za-z0-9+/]{43}=", re.ASCII)
 # No tolerance is documented; other clients of this scheme use five minutes in both directions.
 SIGNATURE_TOLERANCE = timedelta(seconds=300)
+
+
+# Documented at docs.kie.ai, "Get Download URL": for files that kie.ai has generated, 422 for others.
+DOWNLOAD_URL_PATH = "/api/v1/common/download-url"
 
 
 class SuccessFlag(IntEnum):
@@ -227,6 +233,29 @@ def _failure(code: str | None, message: str) -> Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class KieDownloadUrls:
+    """The implementation of `DownloadUrls` for kie.ai's own files."""
+
+    lifetime: timedelta = timedelta(minutes=20)  # documented
+
+    def request(self, url: str) -> PollRequest:
+        """Builds the request for another URL of the file at `url`."""
+        return PollRequest("POST", DOWNLOAD_URL_PATH, (), json={"url": url})
+
+    def parse(self, http_status: int, body: Any) -> str:
+        """Returns the URL from `{"code": 200, "msg": "success", "data": "https://..."}`.
+
+        Raises:
+            ProviderUnavailableError: the answer has no URL.
+        """
+        code = integer_or_none(body.get("code")) if isinstance(body, Mapping) else None
+        url = parse_url(body.get("data")) if code == OK and http_status == OK else None
+        if url is None or isinstance(url, UnusableUrl):
+            raise ProviderUnavailableError(f"no download URL: HTTP {http_status}, code {code}")
+        return url
+
+
+@dataclass(frozen=True, slots=True)
 class KieProvider:
     """The implementation of `Provider` for kie.ai's family of APIs."""
 
@@ -243,6 +272,7 @@ class KieProvider:
     callback_url_field: str = "callBackUrl"
     signs_callbacks: bool = True
     credits_path: str = "/api/v1/chat/credit"
+    download_urls: KieDownloadUrls | None = None  # the resellers document no such request
 
     def parse_submission(self, http_status: int, body: Any) -> str:
         """Returns the new task's id from `{"code": 200, "msg": "success", "data": {"taskId": "..."}}`.

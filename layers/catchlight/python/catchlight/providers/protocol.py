@@ -24,6 +24,24 @@ class PollRequest:
     json: Mapping[str, Any] | None = None
 
 
+class DownloadUrls(Protocol):
+    """A provider's request that returns another URL for the URL of one of its files."""
+
+    @property
+    def lifetime(self) -> timedelta:
+        """How long a returned URL is valid."""
+
+    def request(self, url: str) -> PollRequest:
+        """Builds the request for another URL of the file at `url`."""
+
+    def parse(self, http_status: int, body: Any) -> str:
+        """Returns the URL in the answer. `body` is the decoded JSON; None if the body was not JSON.
+
+        Raises:
+            ProviderError: the answer has no URL.
+        """
+
+
 class Provider(Protocol):
     """The interface of the object `PROVIDER` that each provider's module exports."""
 
@@ -73,6 +91,10 @@ class Provider(Protocol):
     @property
     def signs_callbacks(self) -> bool:
         """Whether the provider signs callbacks; if not, a webhook key would make it impossible to accept any."""
+
+    @property
+    def download_urls(self) -> DownloadUrls | None:
+        """The provider's request for another URL of a file; None if it has none."""
 
     def credits_request(self) -> PollRequest:
         """Builds a request that costs nothing and shows whether the provider accepts an API key."""
