@@ -1,6 +1,8 @@
 """Images into a folder: what is checked, what goes on, what is left alone."""
 
+import errno
 import hashlib
+import os
 import string
 import threading
 from collections.abc import Callable
@@ -93,6 +95,111 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
     (image,) = run(api, tmp_path)
     assert image.outcome == "failed"
     assert (tmp_path / NAME).read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", [PART, NAME])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "pipe", "folder"])
+def test_nothing_that_another_user_prepared_is_written_through(tmp_path: Path, name: str, kind: str) -> None:
+    """In a folder that others can write into, such as /tmp, they know the names in advance."""
+    folder, victim = tmp_path / "shared", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_bytes(b"precious")
+    match kind:
+        case "link":
+            (folder / name).symlink_to(victim)
+        case "dangling link":
+            (folder / name).symlink_to(tmp_path / "new")
+        case "hard link":
+            (folder / name).hardlink_to(victim)
+        case "pipe":  # whoever opens it waits for the other end
+            os.mkfifo(folder / name)
+        case "folder":
+            (folder / name).mkdir()
+
+    (image,) = run(an_api(), folder)
+
+    assert image.outcome == "failed"
+    assert "Move it away" in str(image.reason)
+    assert victim.read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shared", "victim"]
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+def test_a_partial_file_of_another_user_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / PART).write_bytes(CONTENT[:700])
+    other_user = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other_user)
+    (image,) = run(an_api(), tmp_path)
+    assert image.outcome == "failed"
+    assert "belongs to another user" in str(image.reason)
+    assert (tmp_path / PART).read_bytes() == CONTENT[:700]
+
+
+def test_a_link_to_the_same_bytes_does_not_count_as_present(tmp_path: Path) -> None:
+    """Its owner can change them later."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (tmp_path / "theirs").write_bytes(CONTENT)
+    (folder / NAME).symlink_to(tmp_path / "theirs")
+    (image,) = run(an_api(), folder)
+    assert image.outcome == "failed"
+
+
+@pytest.mark.parametrize("has_hard_links", [True, False])
+@pytest.mark.parametrize("kind", ["file", "same file", "empty folder", "link"])
+def test_what_appears_at_the_last_moment_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, has_hard_links: bool
+) -> None:
+    """Between the last check and the publication."""
+    real_link = os.link
+
+    def link(source: Path, target: Path) -> None:
+        match kind:
+            case "file":
+                target.write_bytes(b"mine")
+            case "same file":
+                target.write_bytes(CONTENT)
+            case "empty folder":
+                target.mkdir()
+            case "link":
+                target.symlink_to(tmp_path / "elsewhere")
+        if not has_hard_links:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        real_link(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    (image,) = run(an_api(), tmp_path)
+    assert image.outcome == ("downloaded" if kind == "same file" else "failed")
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert (tmp_path / NAME).is_symlink() == (kind == "link")
+    if kind == "file":
+        assert (tmp_path / NAME).read_bytes() == b"mine"
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", link)
+    (image,) = run(an_api(), tmp_path)
+    assert image.outcome == "downloaded"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: CONTENT}
+
+
+def test_a_partial_file_that_is_replaced_meanwhile_is_not_published_as_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_link = os.link
+
+    def link(source: Path, target: Path) -> None:
+        source.unlink()
+        source.write_bytes(b"another file")
+        real_link(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    (image,) = run(an_api(), tmp_path)
+    assert image.outcome == "failed"
+    assert "was replaced" in str(image.reason)
 
 
 def test_a_part_is_gone_on_with(tmp_path: Path) -> None:
@@ -275,6 +382,14 @@ def test_names_are_safe_everywhere(task_id: str) -> None:
 def test_names_stay_different_without_their_letters() -> None:
     image = an_image("t1", CONTENT)
     assert file_name(a_task("a/b"), image) != file_name(a_task("a:b"), image)
+
+
+def test_names_differ_by_more_than_case() -> None:
+    """The file systems of macOS and Windows ignore it."""
+    image = an_image("t1", CONTENT)
+    names = [file_name(a_task(task_id), image).casefold() for task_id in ("abc", "ABC", "aBc", "Abc")]
+    assert len(set(names)) == 4
+    assert names[0] == "flux-kontext_abc_result-0.jpg"
 
 
 @pytest.mark.parametrize("key", [None, "images/x/y/result-0", "images/x/y/result-0.html", "images/x/y/result-0.jpg/.."])

@@ -1,17 +1,21 @@
 """Downloads archived images into a folder and verifies their SHA-256 checksums."""
 
+import errno
 import hashlib
 import os
 import re
+import shutil
+import stat
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from io import BufferedRandom
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from typing import Literal, cast
 
 from catchlight.api.schemas import MAX_TASKS_PER_PAGE, ImageResponse, TaskResponse
 from catchlight.client.errors import DownloadError, TasksApiError
@@ -24,6 +28,7 @@ MAX_PARALLEL_DOWNLOADS = 4
 _LINK_MARGIN = timedelta(seconds=30)
 _EXTENSIONS = frozenset({"jpg", "png", "webp", "gif", "avif"})
 _MAX_NAME_CHARACTERS = 180
+_IS_WINDOWS = os.name == "nt"
 
 
 class Download(Model):
@@ -136,69 +141,100 @@ class _ImageSaver:
     def _save(self) -> Literal["downloaded", "present"]:
         if self._is_present():
             return "present"
-        with self._partial_locked():
+        with self._partial_locked() as partial:
             if self._is_present():  # another process has saved it meanwhile
-                self._partial.unlink()
                 return "present"
-            self._complete_partial()
-            if self._is_present():
-                self._partial.unlink()
-            else:
-                self._partial.rename(self._target)
+            self._complete(partial)
+            self._publish(partial)
         return "downloaded"
 
     @contextmanager
-    def _partial_locked(self) -> Iterator[None]:
-        """Locks the partial file against other processes on this machine until it is verified and renamed."""
-        with self._partial.open("ab") as file:
+    def _partial_locked(self) -> Iterator[BufferedRandom]:
+        """Opens the partial file, and locks it against other processes on this machine until it is published.
+
+        It is removed afterwards if it has been published or is empty; else the next run resumes it.
+        """
+        with _opened(self._partial, os.O_RDWR | os.O_CREAT) as file:
             if not self._is_locked(file):
                 raise DownloadError("Another process is downloading it. Try again when that process has ended.")
             try:
-                yield
+                yield file
             finally:
-                if not os.fstat(file.fileno()).st_size:  # nothing was downloaded
+                is_done = not os.fstat(file.fileno()).st_size or os.path.lexists(self._target)
+                if is_done and not _IS_WINDOWS:
                     self._partial.unlink(missing_ok=True)
+        if is_done and _IS_WINDOWS:  # which removes no open file
+            self._partial.unlink(missing_ok=True)
 
-    def _is_locked(self, file: IO[bytes]) -> bool:
+    def _is_locked(self, file: BufferedRandom) -> bool:
         try:
             import fcntl  # not available on Windows
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return os.path.samestat(os.fstat(file.fileno()), self._partial.stat())
-        except (BlockingIOError, FileNotFoundError):  # FileNotFoundError: renamed since it was opened
+            return os.path.samestat(os.fstat(file.fileno()), self._partial.lstat())
+        except (BlockingIOError, FileNotFoundError):  # FileNotFoundError: published since it was opened
             return False
         except (OSError, ImportError):  # no file locks on this system: parallel runs are not prevented
             return True
 
-    def _complete_partial(self) -> None:
-        is_resumed = self._partial.stat().st_size > 0
-        self._api.retry_policy.call(self._fetch)
-        if not self._is_verified(self._partial) and is_resumed:
+    def _complete(self, partial: BufferedRandom) -> None:
+        is_resumed = partial.seek(0, os.SEEK_END) > 0
+        self._api.retry_policy.call(lambda: self._fetch(partial))
+        if not self._is_verified(partial) and is_resumed:
             # The partial file of an earlier run may belong to another image, or end with an incomplete write.
-            os.truncate(self._partial, 0)
-            self._api.retry_policy.call(self._fetch)
-        if not self._is_verified(self._partial):
-            self._partial.unlink()
+            partial.truncate(0)
+            self._api.retry_policy.call(lambda: self._fetch(partial))
+        if not self._is_verified(partial):
+            partial.truncate(0)
             raise DownloadError(
                 "The SHA-256 of the downloaded bytes differs from that of the stored object. Try again."
             )
 
+    def _publish(self, partial: BufferedRandom) -> None:
+        """Gives the verified bytes their final name, without replacing anything that has this name meanwhile.
+
+        Raises:
+            DownloadError: another file has the name.
+        """
+        try:
+            os.link(self._partial, self._target)
+        except FileExistsError:
+            self._is_present()  # raises if it is another file
+        except OSError:  # the file system has no hard links
+            self._copy(partial)
+        else:
+            if not os.path.samestat(os.fstat(partial.fileno()), self._target.lstat()):
+                raise DownloadError(f"{self._partial} was replaced during the download. Use a folder of your own.")
+
+    def _copy(self, partial: BufferedRandom) -> None:
+        partial.seek(0)
+        try:
+            with self._target.open("xb") as target:
+                try:
+                    shutil.copyfileobj(partial, target)
+                except BaseException:
+                    self._target.unlink()
+                    raise
+        except FileExistsError:
+            self._is_present()
+
     def _is_present(self) -> bool:
         if not os.path.lexists(self._target):
             return False
-        if self._target.is_file() and self._is_verified(self._target):
-            return True
+        with suppress(DownloadError), _opened(self._target, os.O_RDONLY, is_own=False) as file:
+            if self._is_verified(file):
+                return True
         raise DownloadError(
             f"{self._target} exists and is another file. Move it away, or download into another folder."
         )
 
-    def _is_verified(self, path: Path) -> bool:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self._object.sha256
+    def _is_verified(self, file: BufferedRandom) -> bool:
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest() == self._object.sha256
 
-    def _fetch(self) -> None:
+    def _fetch(self, partial: BufferedRandom) -> None:
         """Downloads the bytes that the partial file lacks; a second call resumes where the first one ended."""
-        size = self._partial.stat().st_size
+        size = partial.seek(0, os.SEEK_END)
         if size and size == self._object.bytes:
             return
         if self._object.bytes is not None and size > self._object.bytes:
@@ -213,13 +249,51 @@ class _ImageSaver:
             )
         link, self._link = self._link, None  # a retry requests a new link
         with self._api.open_link(link, from_byte=size) as response:
-            is_resumed = response.status_code == HTTPStatus.PARTIAL_CONTENT
-            with self._partial.open("ab" if is_resumed else "wb") as file:
-                # Written chunk by chunk: if the connection is lost, the bytes received so far are kept.
-                for chunk in response.iter_bytes():
-                    if self._stop.is_set():
-                        raise DownloadError("The download was cancelled.")
-                    file.write(chunk)
+            if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+                partial.truncate(0)
+            partial.seek(0, os.SEEK_END)
+            # Written chunk by chunk: if the connection is lost, the bytes received so far are kept.
+            for chunk in response.iter_bytes():
+                if self._stop.is_set():
+                    raise DownloadError("The download was cancelled.")
+                partial.write(chunk)
+
+
+def _opened(path: Path, flags: int, *, is_own: bool = True) -> BufferedRandom:
+    """Opens a regular file without following a link.
+
+    With `is_own`, the file must belong to this user and have no second name: others may write into the folder, such as
+    /tmp, and what is written would reach a file of theirs, or another file of this user.
+
+    Raises:
+        DownloadError: it is something else.
+        OSError: it cannot be opened.
+    """
+    # O_NONBLOCK: opening a pipe must not wait for its other end.
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _not_usable(path, "is no regular file") from exc
+        raise
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise _not_usable(path, "is no regular file")
+        if is_own and found.st_nlink > 1:
+            raise _not_usable(path, "has a second name (a hard link)")
+        if is_own and not _IS_WINDOWS and found.st_uid != os.geteuid():
+            raise _not_usable(path, "belongs to another user")
+        return cast("BufferedRandom", os.fdopen(descriptor, "r+b" if flags & os.O_RDWR else "rb"))
+    except DownloadError:
+        os.close(descriptor)
+        raise
+
+
+def _not_usable(path: Path, problem: str) -> DownloadError:
+    return DownloadError(f"{path} {problem}. Move it away, or download into another folder.")
 
 
 def _is_valid_link(image: ImageResponse) -> bool:
@@ -238,7 +312,8 @@ def file_name(task: TaskResponse, image: ImageResponse, *, quarantined: bool = F
     extension = "quarantined" if quarantined else suffix if suffix in _EXTENSIONS else "image"
     stem = f"{task.provider}_{task.task_id}_{image.kind}-{image.index}"
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
-    if safe != stem or len(safe) > _MAX_NAME_CHARACTERS:
-        # Different names may become equal when characters are replaced or cut: a hash keeps them apart.
+    if safe != stem.lower() or len(safe) > _MAX_NAME_CHARACTERS:
+        # Different names may become equal when characters are replaced or cut, and on file systems that ignore case:
+        # a hash keeps them apart.
         safe = f"{safe[:_MAX_NAME_CHARACTERS]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
     return f"{safe}.{extension}"
