@@ -1,12 +1,13 @@
 """ArchiveImages: receives succeeded tasks from the archive queue and copies their images into the bucket.
 
-A message whose task is not finished is received again, the sooner the earlier its URLs expire. After five tries SQS
-moves it to the dead-letter queue.
+A message whose task is not finished is received again, the sooner the earlier its URLs expire, until the last of them
+has expired. Then the function moves it to the dead-letter queue.
 """
 
 import json
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -34,7 +35,7 @@ from catchlight.models import ImageState, TaskStatus, is_task_key, split_task_ke
 from catchlight.observability.failures import report_failure, reports_failures
 from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
-from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, retry_after_seconds
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, UNREADABLE_TASK_LIFETIME, retry_after_seconds
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.settings import ArchiveImagesSettings
@@ -144,10 +145,11 @@ def receive_count(message: dict[str, Any]) -> int:
 def settle_message(message: dict[str, Any], running: Future[ArchiveRun | None]) -> bool:
     """Waits for a message's run, then logs and counts it. Returns False if the message is to be received again.
 
-    Sets the message's visibility timeout in that case. Raises nothing: an error of one message must not stop the
-    others from being settled.
+    Sets the message's visibility timeout in that case. A message that can never succeed is moved to the dead-letter
+    queue. Raises nothing: an error of one message must not stop the others from being settled.
     """
     run = None
+    is_dead = False
     try:
         run = running.result()
         if run is None:
@@ -157,15 +159,13 @@ def settle_message(message: dict[str, Any], running: Future[ArchiveRun | None]) 
         count(run)
         if not run.failures:
             return True
-    except Exception as exc:  # noqa: BLE001 - reported, and the message is received again
-        report_failure(
-            logger,
-            "not archived, the message will be received again",
-            exc,
-            task=task_of(message),
-            message_id=message["messageId"],
-        )
-    retry_in_time(message, run)
+    except Exception as exc:  # noqa: BLE001 - reported, and the message is received again or moved
+        is_dead = isinstance(exc, InvalidMessageError)
+        report_failure(logger, "not archived", exc, task=task_of(message), message_id=message["messageId"])
+    try:
+        return put_aside(message) if is_dead or is_too_late(message, run) else retry_in_time(message, run)
+    except Exception as exc:  # noqa: BLE001 - the message is received again in any case
+        report_failure(logger, "the queue's own visibility timeout applies", exc, task=task_of(message))
     return False
 
 
@@ -224,16 +224,36 @@ def count(run: ArchiveRun) -> None:
             metrics.add_metric("ReportToArchiveSeconds", MetricUnit.Seconds, took)
 
 
-def retry_in_time(message: dict[str, Any], run: ArchiveRun | None) -> None:
-    """Sets the message's visibility timeout to the retry delay; if that fails, the queue's 120 s apply."""
-    try:
-        seconds = retry_after_seconds(
-            receive_count(message), urls_expire_at=run.urls_expire_at if run else None, now=utc_now()
-        )
-        dependencies().sqs.change_message_visibility(
-            QueueUrl=dependencies().settings.archive_queue_url,
-            ReceiptHandle=message["receiptHandle"],
-            VisibilityTimeout=seconds,
-        )
-    except Exception as exc:  # noqa: BLE001 - the message is received again in any case
-        report_failure(logger, "visibility timeout not changed, the queue's own applies", exc, task=task_of(message))
+def is_too_late(message: dict[str, Any], run: ArchiveRun | None) -> bool:
+    """Returns whether retries cannot succeed any more: the URLs of all images have expired and were tried enough.
+
+    A message of a task that could not be read is too late after UNREADABLE_TASK_LIFETIME.
+    """
+    now = utc_now()
+    if run:
+        return run.next_expiry(now) is None and receive_count(message) >= MAX_ARCHIVE_TRIES
+    sent_at = datetime.fromtimestamp(int(message["attributes"]["SentTimestamp"]) / 1000, UTC)
+    return now - sent_at > UNREADABLE_TASK_LIFETIME
+
+
+def put_aside(message: dict[str, Any]) -> bool:
+    """Moves a message to the dead-letter queue. Returns True: the message is settled."""
+    dependencies().sqs.send_message(
+        QueueUrl=dependencies().settings.archive_dead_letters_url, MessageBody=message["body"]
+    )
+    logger.error("moved to the dead letters", task=task_of(message), message_id=message["messageId"])
+    return True
+
+
+def retry_in_time(message: dict[str, Any], run: ArchiveRun | None) -> bool:
+    """Sets the message's visibility timeout to the retry delay. Returns False: the message is received again."""
+    now, tries = utc_now(), receive_count(message)
+    if tries >= MAX_ARCHIVE_TRIES:
+        with metrics_by(provider=split_task_key(task_of(message) or "")[0]) as metrics:
+            metrics.add_metric("ArchivingDelayed", MetricUnit.Count, 1)
+    dependencies().sqs.change_message_visibility(
+        QueueUrl=dependencies().settings.archive_queue_url,
+        ReceiptHandle=message["receiptHandle"],
+        VisibilityTimeout=retry_after_seconds(tries, urls_expire_at=run.next_expiry(now) if run else None, now=now),
+    )
+    return False

@@ -125,7 +125,7 @@ CASES = (
         "task12358",
         "image-outage",
         images=2,
-        remark="five download attempts failed. `catchlight redrive` retried it from the dead-letter queue.",
+        remark="five download attempts of each image failed. The retries archived both.",
     ),
     Case(
         FLUX_KONTEXT,

@@ -15,7 +15,6 @@ from local.demo.cases import CASES
 from local.demo.checks import Bucket, count_messages, find_problems, read_bucket, save_images
 from local.demo.chromium import find_chromium
 from local.demo.developer import Developer
-from local.demo.operator import Operator
 from local.demo.output import Progress, make_console, result_table
 from local.demo.pictures import take_screenshot, write_image_grid
 from local.demo.runner import DemoError, DemoTask, submit_and_register, watch
@@ -87,16 +86,11 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
         with Progress(console, tasks, simulator) as progress:
             for task in submit_and_register(tasks, simulator, api, stack.info["callback_urls"], developer.submit):
                 progress.show([task])
-            operator = Operator(stack.boto3_client("sqs"), stack.info["archive_dlq_url"], state_dir)
             for changed in watch(tasks, simulator, dynamodb, table, deadline=begun + MAX_SECONDS):
                 progress.show(changed)
-                operator.redrive_dead_letters()
-            operator.finish()
         bucket = read_bucket(stack.boto3_client("s3"), stack.info["bucket"])
         dead_letters = count_messages(stack.boto3_client("sqs"), stack.info["archive_dlq_url"])
         problems = find_problems(tasks, simulator, bucket, dead_letters)
-        if operator.redriven != 1:
-            problems.append(f"dead letters were redriven {operator.redriven} times instead of once")
         problems += developer.problems()
         picture = _take_screenshot(api, state_dir / SCREENSHOT, len(tasks), problems)
     console.print(result_table(tasks, console.width))

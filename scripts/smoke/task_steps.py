@@ -67,13 +67,13 @@ POLL_TASKS = [
 ]
 
 
-def messages(**more: str) -> dict[str, Any]:
+def messages(body: str = json.dumps({"task": PENDING["task"]}), **more: str) -> dict[str, Any]:
     """Builds a batch of the archive queue with one message."""
     record = {
         "messageId": "message-1",
         "receiptHandle": "receipt-1",
-        "body": json.dumps({"task": PENDING["task"]}),
-        "attributes": {"ApproximateReceiveCount": "1", **more},
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1767658625000", **more},
         "messageAttributes": {},
         "eventSource": "aws:sqs",
     }
@@ -186,6 +186,12 @@ ARCHIVE_IMAGES = [
             "UpdateItem": [OK],
             "ChangeMessageVisibility": [OK],
         },
+    ),
+    Step(
+        "a message without a task",
+        messages(body="no JSON"),
+        NOTHING_FAILED,
+        {"SendMessage": [OK]},
     ),
     Step(
         "a concurrent writer of the same object",

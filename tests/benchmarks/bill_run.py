@@ -145,6 +145,7 @@ class CountedStack:
             "TASKS_TABLE": "tasks",
             "IMAGES_BUCKET": "images-bucket",
             "ARCHIVE_QUEUE_URL": self._queue,
+            "ARCHIVE_DEAD_LETTERS_URL": f"{self._queue}-dead-letters",  # never used: every image is archived
             "EVENT_BUS": "tasks",
             "POLL_TASKS_STATE_MACHINE": machine["stateMachineArn"],
             "CALLBACK_TOKEN_SECRET": secrets.create_secret(Name="token", SecretString=CALLBACK_TOKEN)["ARN"],

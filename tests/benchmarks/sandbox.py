@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "PROVIDER_KEYS_SECRET": "keys",
     "IMAGES_BUCKET": "images",
     "ARCHIVE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/archive",
+    "ARCHIVE_DEAD_LETTERS_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/archive-dead-letters",
     "POLL_INTERVAL_SECONDS": "30",
     "SLOW_POLL_AFTER_SECONDS": "900",
     "SLOW_POLL_INTERVAL_SECONDS": "120",

@@ -36,7 +36,8 @@ class Archiver:
         self.s3 = boto3.client("s3")
         self.sqs = boto3.client("sqs")
         self.s3.create_bucket(Bucket=BUCKET)
-        self.queue_url = self.sqs.create_queue(QueueName="archive", Attributes={"VisibilityTimeout": "120"})["QueueUrl"]
+        self.queue_url = self.sqs.create_queue(QueueName="archive", Attributes={"VisibilityTimeout": "60"})["QueueUrl"]
+        self.dead_letters_url = self.sqs.create_queue(QueueName="archive-dead-letters")["QueueUrl"]
 
     def serve(self, path: str, answer: Any) -> str:
         return f"{self.server.serve(path, answer, HOST)}?{URL_QUERY}"
@@ -68,8 +69,9 @@ class Archiver:
         )
         self.store.reports.record(report)
 
-    def receive(self, *tasks: str, tries: int = 1) -> list[dict[str, Any]]:
+    def receive(self, *tasks: str, tries: int = 1, sent_at: datetime | None = None) -> list[dict[str, Any]]:
         """Returns messages as the event source delivers them, on this number of receives."""
+        sent_at = sent_at or datetime.now(UTC)
         for task in tasks or (TASK,):
             self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"task": task}))
         received = self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10)["Messages"]
@@ -80,7 +82,8 @@ class Archiver:
                 "messageId": message["MessageId"],
                 "receiptHandle": message["ReceiptHandle"],
                 "body": message["Body"],
-                "attributes": template["attributes"] | {"ApproximateReceiveCount": str(tries)},
+                "attributes": template["attributes"]
+                | {"ApproximateReceiveCount": str(tries), "SentTimestamp": str(int(sent_at.timestamp() * 1000))},
             }
             for message in received
         ]
@@ -96,6 +99,11 @@ class Archiver:
         messages = self.receive(*tasks, tries=tries)
         failed = self.handle(messages)
         return [json.loads(message["body"])["task"] for message in messages if message["messageId"] in failed]
+
+    def dead_letters(self) -> list[str]:
+        """Returns the bodies of the messages in the dead-letter queue."""
+        found = self.sqs.receive_message(QueueUrl=self.dead_letters_url, MaxNumberOfMessages=10, VisibilityTimeout=0)
+        return [message["Body"] for message in found.get("Messages", [])]
 
     def item(self, task: str = TASK) -> dict[str, Any]:
         item = self.store.item(task)
@@ -135,6 +143,7 @@ def archiving(
     monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
     monkeypatch.setenv("IMAGES_BUCKET", BUCKET)
     monkeypatch.setenv("ARCHIVE_QUEUE_URL", made.queue_url)
+    monkeypatch.setenv("ARCHIVE_DEAD_LETTERS_URL", made.dead_letters_url)
     monkeypatch.setenv("ADDITIONAL_IMAGE_HOSTS", "")
     monkeypatch.setenv("PROVIDER_BASE_URLS", "")
     monkeypatch.setenv("PROVIDER_KEYS_SECRET", a_secret("archiver-keys", json.dumps(provider_keys)))

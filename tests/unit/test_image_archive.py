@@ -191,7 +191,7 @@ def test_an_archived_image_has_all_that_is_known_of_it() -> None:
         }
     )
     assert set(run.images) == set(saved.values())
-    assert (run.failures, run.renewed, run.is_contradicted, run.urls_expire_at) == ((), 0, False, None)
+    assert (run.failures, run.renewed, run.is_contradicted, run.next_expiry(NOW)) == ((), 0, False, None)
     assert len(world.requests) == 1
     assert world.known_request == REQUEST
 
@@ -237,7 +237,7 @@ def test_a_fault_of_one_image_keeps_no_other_from_its_place(
     assert [each.reason for each in run.images if each.state is state] == ([str(fault)] if state else [])
     # What was asked lies beside the images before the status says that all is settled.
     assert len(world.requests) == (not failures)
-    assert run.urls_expire_at == (NOW + timedelta(hours=1) if failures else None)
+    assert run.next_expiry(NOW) == (NOW + timedelta(hours=1) if failures else None)
 
 
 def test_a_run_that_settles_nothing_writes_nothing() -> None:
@@ -246,7 +246,7 @@ def test_a_run_that_settles_nothing_writes_nothing() -> None:
     run = world.run()
 
     assert (world.saved, world.requests, run.images) == ([], [], ())
-    assert run.urls_expire_at == NOW + timedelta(minutes=20)
+    assert run.next_expiry(NOW) == NOW + timedelta(minutes=20)
 
 
 def test_a_task_without_pending_images_gets_the_status_that_it_lacks() -> None:

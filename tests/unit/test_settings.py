@@ -37,6 +37,7 @@ ARCHIVE = {
     "TASKS_TABLE": "tasks",
     "IMAGES_BUCKET": "images",
     "ARCHIVE_QUEUE_URL": "https://sqs.example/queue",
+    "ARCHIVE_DEAD_LETTERS_URL": "https://sqs.example/dead-letters",
     "PROVIDER_KEYS_SECRET": "arn:keys",
     "PROVIDER_BASE_URLS": "",
     "IMAGE_HOSTS": "Confirmed",

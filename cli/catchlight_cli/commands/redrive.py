@@ -119,7 +119,7 @@ COMMAND = Command(
     run=run,
     description="""\
 Retries tasks, with fresh image URLs if their provider's API key is configured:
-  archive-dead-letters   archiving failed five times: it is queued again
+  archive-dead-letters   URLs expired before archiving: it is queued again
   dispatch-dead-letters  a change was never dispatched: polling or archiving is started
   incomplete             an image could not be archived: it is retried
   stuck-archiving        a task has waited for archiving for over an hour: it is queued again

@@ -165,7 +165,10 @@ def _next_step(
     changed_at = parse_time(task.updated_at)
     waited = now - changed_at if changed_at else None
     if dead_letters and task.status is TaskStatus.SUCCEEDED:
-        return f"Archiving failed five times; its message is in ArchiveDeadLetters. {_redrive(task)} retries it."
+        return (
+            "Its message is in ArchiveDeadLetters: archiving failed until the URLs expired. "
+            f"{_redrive(task)} retries it."
+        )
     match task.status:
         case TaskStatus.PENDING:
             return _next_poll(task, polling, waited, longest_polling, now)
@@ -175,7 +178,9 @@ def _next_step(
                 f"restarts it once a day; {_redrive(task)} restarts it now."
             )
         case TaskStatus.SUCCEEDED:
-            return "Its images are being archived, which takes seconds, and with all retries a quarter of an hour."
+            return (
+                "Its images are being archived, which takes seconds. Failed images are retried until their URLs expire."
+            )
         case TaskStatus.TIMED_OUT:
             answer = task.failure.last_answer if task.failure else None
             remedy = f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""

@@ -34,7 +34,7 @@ class QueueDepth(Model):
 _QUEUES = {
     "ArchiveQueue": ("succeeded tasks that wait for archiving", ""),
     "ArchiveDeadLetters": (
-        "tasks whose archiving failed five times",
+        "tasks whose URLs expired before they were archived",
         "run `catchlight redrive --kind archive-dead-letters`",
     ),
     "DispatchDeadLetters": (

@@ -30,7 +30,7 @@ _MAX_ARRIVAL_DELAY = timedelta(minutes=5)
 class Kind(StrEnum):
     """Why a task is redriven."""
 
-    ARCHIVE_DEAD_LETTERS = "archive-dead-letters"  # its archiving failed five times
+    ARCHIVE_DEAD_LETTERS = "archive-dead-letters"  # its URLs expired before it was archived
     DISPATCH_DEAD_LETTERS = "dispatch-dead-letters"  # its change was never dispatched to polling or archiving
     INCOMPLETE = "incomplete"  # at least one image could not be archived
     STUCK_ARCHIVING = "stuck-archiving"  # it has waited for archiving for over an hour

@@ -2,9 +2,10 @@
 
 import base64
 import hashlib
+import json
 import re
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -18,6 +19,7 @@ from functions.archive_images import app
 from tests.image_server import content, picture, status
 from tests.integration.archiver import BUCKET, HOST, TASK, Archiver
 from tests.integration.conftest import TABLE_NAME
+from tests.integration.fault_injection import AWS_FAULTS, failing
 
 PNG, JPEG = picture("PNG"), picture("JPEG")
 
@@ -232,7 +234,9 @@ def test_a_lost_write_to_the_table_is_made_good_by_the_next_message(archiver: Ar
 # ------------------------------------------------------------------------------------------------ not yet
 
 
-@pytest.mark.parametrize(("tries", "seconds"), [(1, 5), (2, 15), (3, 45), (4, 150), (5, 0)])
+@pytest.mark.parametrize(
+    ("tries", "seconds"), [(1, 5), (2, 15), (3, 45), (4, 60), (5, 60), (60, 60), (90, 94), (999, 150)]
+)
 def test_a_message_that_failed_comes_back_in_time(archiver: Archiver, tries: int, seconds: int) -> None:
     url = archiver.serve("a", status(503))
     archiver.succeed((ImageKind.RESULT, url, 1440), (ImageKind.ORIGIN, url, 10))
@@ -242,6 +246,72 @@ def test_a_message_that_failed_comes_back_in_time(archiver: Archiver, tries: int
 
     assert archiver.seconds_until_back(messages[0]) == pytest.approx(seconds, abs=3)
     assert (archiver.item()["status"], archiver.states()) == ("SUCCEEDED", ["PENDING", "PENDING"])
+
+
+def test_an_original_that_has_expired_does_not_hasten_the_result(archiver: Archiver) -> None:
+    url = archiver.serve("a", status(503))
+    archiver.succeed((ImageKind.RESULT, url, 20), (ImageKind.ORIGIN, url, -1))
+    messages = archiver.receive(tries=900)
+
+    assert archiver.handle(messages) == [messages[0]["messageId"]]
+
+    assert archiver.seconds_until_back(messages[0]) == pytest.approx(300, abs=3)
+    assert archiver.dead_letters() == []
+
+
+def test_what_is_a_dead_letter_is_dead_by_time(archiver: Archiver) -> None:
+    url = archiver.serve("a", status(503))
+    archiver.succeed((ImageKind.RESULT, url, -1), (ImageKind.ORIGIN, url, -1))
+
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES - 1) == [TASK]
+    assert archiver.dead_letters() == []
+
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
+    assert archiver.dead_letters() == [json.dumps({"task": TASK})]
+    assert (archiver.item()["status"], archiver.states()) == ("SUCCEEDED", ["PENDING", "PENDING"])
+
+
+@pytest.mark.parametrize(("age", "is_dead"), [(timedelta(hours=23), False), (timedelta(hours=25), True)])
+def test_an_item_that_cannot_be_read_is_waited_for_a_day(archiver: Archiver, age: timedelta, is_dead: bool) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+    messages = archiver.receive(tries=999, sent_at=datetime.now(UTC) - age)
+
+    with failing("GetItem", AWS_FAULTS["unanswered"]):
+        failed = archiver.handle(messages)
+
+    assert bool(archiver.dead_letters()) is is_dead
+    assert failed == ([] if is_dead else [messages[0]["messageId"]])
+    if not is_dead:
+        assert archiver.seconds_until_back(messages[0]) == pytest.approx(60, abs=3)
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "GetItem", "UpdateItem", "GetSecretValue"])
+@pytest.mark.parametrize("minutes", [1, 3, 5, 8])
+def test_after_an_outage_of_minutes_the_original_is_archived_within_a_minute(
+    archiver: Archiver, monkeypatch: pytest.MonkeyPatch, operation: str, minutes: int
+) -> None:
+    """An original lives 600 s. The clock is the test's: a try takes the 20 s of a run that times out."""
+    archiver.succeed((ImageKind.ORIGIN, archiver.serve("a", PNG), 10))
+    begun = now = datetime.now(UTC)
+    monkeypatch.setattr(app, "utc_now", lambda: now)
+    over = begun + timedelta(minutes=minutes)
+    tries = 0
+    while archiver.item()["status"] != "ARCHIVED":
+        tries += 1
+        (message,) = archiver.receive(tries=tries, sent_at=begun)
+        if now >= over:
+            assert archiver.handle([message]) == []
+            break
+        with failing(operation, AWS_FAULTS["unanswered"]):
+            assert archiver.handle([message]) == [message["messageId"]]
+        now += timedelta(seconds=20 + round(archiver.seconds_until_back(message)))
+        archiver.sqs.delete_message(QueueUrl=archiver.queue_url, ReceiptHandle=message["receiptHandle"])
+        app.dependencies.cache_clear()
+
+    assert archiver.item()["status"] == "ARCHIVED"
+    assert archiver.dead_letters() == []
+    assert now - over <= timedelta(seconds=60 + 20)
+    assert now - begun < timedelta(seconds=600)
 
 
 def test_only_the_tasks_that_failed_come_back(archiver: Archiver) -> None:

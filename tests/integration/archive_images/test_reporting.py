@@ -21,8 +21,9 @@ def test_a_message_of_another_shape_ends_among_the_dead_letters_alone(archiver: 
     bad = next(message for message in messages if "other" in message["body"])
     bad["body"] = "no JSON"
 
-    assert archiver.handle(messages) == [bad["messageId"]]
+    assert archiver.handle(messages) == []
     assert archiver.item()["status"] == "ARCHIVED"
+    assert archiver.dead_letters() == ["no JSON"]
 
 
 def test_images_are_counted_by_what_became_of_them(archiver: Archiver, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +151,30 @@ def test_a_visibility_that_cannot_be_changed_is_reported(
     assert counted(capsys) == [type(fault).__name__]
 
 
+@every_fault
+def test_a_message_that_cannot_be_moved_to_the_dead_letters_stays_in_the_queue(
+    archiver: Archiver, capsys: pytest.CaptureFixture[str], fault: Exception
+) -> None:
+    (message,) = archiver.receive()
+    message["body"] = "no JSON"
+
+    with failing("SendMessage", fault):
+        assert archiver.handle([message]) == [message["messageId"]]
+
+    assert counted(capsys) == ["InvalidMessageError", type(fault).__name__]
+
+
+@pytest.mark.parametrize(("tries", "delayed"), [(4, []), (5, ["flux-kontext"])])
+def test_what_is_not_archived_after_two_minutes_is_counted(
+    archiver: Archiver, capsys: pytest.CaptureFixture[str], tries: int, delayed: list[str]
+) -> None:
+    archiver.succeed(archiver.serve("a", status(503)))
+
+    archiver.run(tries=tries)
+
+    assert counted(capsys, "ArchivingDelayed") == delayed
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -174,8 +199,9 @@ def test_a_message_of_another_shape_is_reported_and_harms_no_other(
     if "other" in good["body"]:
         good, bad = bad, good
 
-    # It can never be handled: the queue's redrive policy makes a dead letter of it.
-    assert archiver.handle([bad | change, good]) == [bad["messageId"]]
+    # A message without a task can never be handled: it becomes a dead letter at once.
+    assert archiver.handle([bad | change, good]) == ([] if "body" in change else [bad["messageId"]])
+    assert archiver.dead_letters() == ([change["body"]] if "body" in change else [])
 
     assert archiver.item()["status"] == "ARCHIVED"
     errors = [vars(record) for record in caplog.records if record.levelname == "ERROR"]

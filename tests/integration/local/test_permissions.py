@@ -115,13 +115,34 @@ class Scenario:
         self.wait_until_done(self.generate("unreadable-result", "unreadable"))
 
     def retry_an_image(self) -> None:
-        self.generate("image-outage", "outage")
+        """One whose host does not exist is retried; a message without a task becomes a dead letter."""
+        now = utc_now()
+        image = {
+            "kind": "result",
+            "url": "https://no-such-host.invalid/a.png",
+            "state": "PENDING",
+            "expiresAt": iso(now + timedelta(days=1)),
+        }
+        texts = {
+            "task": "flux-kontext#outage",
+            "provider": "flux-kontext",
+            "taskId": "outage",
+            "status": "SUCCEEDED",
+            "reportedBy": "poll",
+            "reportedAt": iso(now),
+            "updatedAt": iso(now),
+        }
+        item: Any = {name: {"S": value} for name, value in texts.items()} | {"rank": {"N": "30"}}
+        item["images"] = {"L": [{"M": {name: {"S": value} for name, value in image.items()}}]}
+        self.dynamodb.put_item(TableName=self.stack.info["table"], Item=item)
+        self.wait_for_call("sqs", "ChangeMessageVisibility")
         sqs, dead_letters = self.stack.boto3_client("sqs"), self.stack.info["archive_dlq_url"]
 
         def is_dead_letter() -> bool:
             found = sqs.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["ApproximateNumberOfMessages"])
             return int(found["Attributes"]["ApproximateNumberOfMessages"]) > 0
 
+        sqs.send_message(QueueUrl=self.stack.info["archive_queue_url"], MessageBody="no JSON")
         eventually(is_dead_letter)
 
     def follow_link_into_quarantine(self) -> None:
@@ -137,7 +158,7 @@ class Scenario:
         assert post(self.stack.info["callback_urls"]["flux-kontext"], {"code": "?", "what": "is this"}) == 422
 
     def reconcile(self) -> None:
-        """One task that nothing polls for any more, and one among the dead letters that nothing archives."""
+        """One task that nothing polls for any more, and one whose archiving fails for hours."""
         old = {"S": iso(utc_now() - timedelta(hours=8))}
         texts = {
             "task": "flux-kontext#forgotten",

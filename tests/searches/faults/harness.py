@@ -169,6 +169,7 @@ class Harness:
             "TASKS_TABLE": TABLE_NAME,
             "IMAGES_BUCKET": BUCKET,
             "ARCHIVE_QUEUE_URL": self.aws.queue_url,
+            "ARCHIVE_DEAD_LETTERS_URL": f"{self.aws.queue_url}-dead-letters",
             "POLL_TASKS_STATE_MACHINE": self.aws.state_machine,
             "FIRST_POLL_AFTER_SECONDS": "60",
             "POLL_INTERVAL_SECONDS": "30",

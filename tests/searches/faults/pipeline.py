@@ -17,7 +17,7 @@ from tests.searches.faults.provider import as_text
 from tests.searches.faults.scenarios import Scenario
 
 NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
-# The archive queue's maxReceiveCount.
+# From this receive on, negative answers are final. A message that still fails then ends, as if its URLs had expired.
 MAX_RECEIVES = 5
 
 T = TypeVar("T")

@@ -64,14 +64,6 @@ def test_images_that_are_fetched_at_once_fit_into_the_archivers_disk() -> None:
     assert not [name for name in FUNCTIONS if "EphemeralStorage" in FUNCTIONS[name]][1:]
 
 
-def test_a_message_is_invisible_for_six_times_the_archivers_timeout() -> None:
-    (source,) = QUEUE_SOURCES.values()
-    queue, function = QUEUES[referred_to(source["EventSourceArn"])], FUNCTIONS[referred_to(source["FunctionName"])]
-
-    # AWS's advice, and not more: after a kill a message comes back so much later, and an origin image lives 600 s.
-    assert queue["VisibilityTimeout"] == 6 * function["Timeout"]
-
-
 def test_a_change_is_tried_for_as_long_as_something_can_come_of_it() -> None:
     ages = {referred_to(found["FunctionName"]): found["MaximumRecordAgeInSeconds"] for found in STREAM_SOURCES.values()}
 

@@ -17,6 +17,7 @@ from tests.unit.template.expanded import referred as referred_to
 
 # A variable is named after the parameter or resource that it holds, but for these.
 OTHER_NAMES = {
+    "ARCHIVE_DEAD_LETTERS_URL": "ArchiveDeadLetters",
     "ARCHIVE_QUEUE_URL": "ArchiveQueue",
     "CALLBACK_BASE_URL": "CallbackApi",
     "EVENT_BUS": "TaskEventBus",

@@ -106,6 +106,7 @@ class ArchiveImagesSettings(Settings):
     tasks_table: Name
     images_bucket: Name
     archive_queue_url: Name
+    archive_dead_letters_url: Name
     provider_keys_secret: Name
     provider_base_urls: BaseUrls = {}
     task_retention_days: Retention = None

@@ -43,11 +43,10 @@ class ArchiveRun:
     renewed: int = 0  # images for which the provider returned a fresh URL
     is_contradicted: bool = False  # the provider contradicts the result that a callback reported
 
-    @property
-    def urls_expire_at(self) -> datetime | None:
-        """The time when the first URL of the images still to be archived expires; None if there are none."""
-        pending = (image for image in self.task.images if image.state is ImageState.PENDING)
-        return min((image.expires_at for image in pending), default=None)
+    def next_expiry(self, now: datetime) -> datetime | None:
+        """Returns when the next URL of the images still to be archived expires; None if all URLs have expired."""
+        pending = (image.expires_at for image in self.task.images if image.state is ImageState.PENDING)
+        return min((expires_at for expires_at in pending if expires_at > now), default=None)
 
 
 class ImageArchive:

@@ -5,30 +5,39 @@ from datetime import datetime, timedelta
 
 from catchlight.providers import PROVIDERS
 
-# Seconds until a failed archive message is received again, by its number of tries. They cover a momentary fault, a
-# deployment, and a service outage of a quarter of an hour.
-RETRY_AFTER_SECONDS = (5, 15, 45, 900)
-# The archive queue's maxReceiveCount.
-MAX_ARCHIVE_TRIES = len(RETRY_AFTER_SECONDS) + 1
-# A wait takes at most 1/4 of the time until the URLs expire: after four such waits a third of that time is left.
+# Seconds until a failed archive message is received again, by its number of receives: a momentary fault costs seconds.
+RETRY_AFTER_SECONDS = (5, 15, 45)
+# The longest wait in the first hour: within it, an image is tried again at most a minute after an outage has ended.
+LONGEST_WAIT_SECONDS = 60
+# After an hour of such waits, each wait is 1/60 longer than the one before: an image is tried again within 1/60 of an
+# outage's length. The fourteen days for which a URL may live take about 420 tries.
+WAITS_OF_EQUAL_LENGTH = 60
+WAIT_GROWTH = 1 + 1 / 60
+# A wait takes at most 1/4 of the time until the first URL expires.
 MAX_SHARE_OF_TIME_LEFT = 4
-# The longest wait if the URLs have expired already or their expiry is unknown. A quick retry does no harm then.
-RETRY_WITHOUT_DEADLINE_SECONDS = 45
+# From this receive on, two minutes after the first, negative answers are final: a URL is gone and its provider returns
+# no other, a body is cut, a provider does not have the result that a callback reported. Outages have no such limit.
+MAX_ARCHIVE_TRIES = 5
+# A task that cannot be read, because of an outage of DynamoDB or because its item is malformed, has no known expiry.
+# Its message becomes a dead letter after a day, long before the queue would delete it.
+UNREADABLE_TASK_LIFETIME = timedelta(days=1)
 
 
 def retry_after_seconds(tries: int, *, urls_expire_at: datetime | None, now: datetime) -> int:
-    """Returns the seconds until an archive message that failed `tries` times is received again.
+    """Returns the seconds until an archive message that was received `tries` times is received again.
 
-    `urls_expire_at`: when the first URL of the task's images expires; None if unknown. After the last try the result is
-    0: SQS moves the message to the dead-letter queue at once, whose alarm operators see while the URLs may still work.
+    `urls_expire_at`: when the first URL of the task's images that has not expired yet expires; None if unknown.
     """
-    if tries >= MAX_ARCHIVE_TRIES:
-        return 0
-    planned = RETRY_AFTER_SECONDS[max(tries, 1) - 1]
+    if tries <= len(RETRY_AFTER_SECONDS):
+        planned = float(RETRY_AFTER_SECONDS[max(tries, 1) - 1])
+    else:
+        # SQS counts no more than 1,000 receives.
+        growths = max(0, min(tries, 1000) - len(RETRY_AFTER_SECONDS) - WAITS_OF_EQUAL_LENGTH)
+        planned = LONGEST_WAIT_SECONDS * WAIT_GROWTH**growths
     if urls_expire_at is None or urls_expire_at <= now:
-        return min(planned, RETRY_WITHOUT_DEADLINE_SECONDS)
+        return int(min(planned, LONGEST_WAIT_SECONDS))
     left = (urls_expire_at - now).total_seconds()
-    return max(1, min(planned, int(left / MAX_SHARE_OF_TIME_LEFT)))
+    return max(1, int(min(planned, left / MAX_SHARE_OF_TIME_LEFT)))
 
 
 def longest_poll_gap_seconds(provider_ids: Iterable[str]) -> int | None:

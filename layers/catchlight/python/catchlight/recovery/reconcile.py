@@ -31,7 +31,7 @@ POLLING_SLACK = timedelta(hours=1)
 # Archiving takes seconds, and with all its retries about a quarter of an hour.
 ARCHIVING_TAKES_AT_MOST = timedelta(hours=1)
 # A task that keeps failing, for example because a provider's API key is missing, is retried once a day instead of once
-# an hour: each time costs five tries and a dead letter.
+# an hour: each time adds a message to the queue.
 REPEAT_ARCHIVING_AFTER = timedelta(days=1)
 # Per run: 40 concurrent executions are as much load as providers accept. The next run continues with the rest.
 MAX_TASKS_PER_RUN = 2000
