@@ -11,7 +11,6 @@ from functions.publish_events import app as publish_events
 from tests.unit.template.expanded import (
     FUNCTIONS,
     QUEUE_SOURCES,
-    QUEUES,
     RAW,
     REPOSITORY,
     RESOURCES,
