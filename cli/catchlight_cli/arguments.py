@@ -109,7 +109,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         help="only tasks that arrived (with --status: changed) at or after this time: 2h (ago), 3d, 2026-01-31, "
         "2026-01-31T12:00Z",
     )
-    parser.add_argument("--ref", type=reference, help="only tasks whose callback URL had this ?ref=")
+    parser.add_argument("--ref", type=reference, help="only tasks with this reference")
     parser.add_argument(
         "--metadata", type=metadata_pair, metavar="NAME=VALUE", help="only tasks with this entry in their metadata"
     )
@@ -129,7 +129,8 @@ def filters(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_metadata(parser: argparse.ArgumentParser) -> None:
-    """Adds the repeatable option --metadata, an entry of the metadata of new tasks."""
+    """Adds --ref and the repeatable option --metadata, an entry of the metadata of new tasks."""
+    parser.add_argument("--ref", type=reference, help="keep this with the task, as your own reference")
     parser.add_argument(
         "--metadata",
         type=metadata_pair,

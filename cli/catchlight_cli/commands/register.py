@@ -40,7 +40,7 @@ def run(session: Session) -> ExitStatus:
         tasks = tuple(
             task
             for batch in session.output.track(batches(task_ids, MAX_TASKS_PER_REGISTRATION), "Registering")
-            for task in api.register(options.provider, batch, metadata=dict(options.metadata))
+            for task in api.register(options.provider, batch, metadata=dict(options.metadata), ref=options.ref)
         )
     session.output.show(Registered(tasks=tasks), lambda: [_render(tasks)])
     return ExitStatus.SUCCESS

@@ -91,6 +91,7 @@ def run(session: Session) -> ExitStatus:
                 endpoint=options.endpoint,
                 idempotency_key=key,
                 metadata=dict(options.metadata),
+                ref=options.ref,
             )
         except UnknownOutcomeError as exc:
             raise CatchlightError(

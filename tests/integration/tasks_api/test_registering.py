@@ -214,3 +214,12 @@ def test_a_task_whose_callback_was_faster_gets_the_metadata_once(api: TasksApiHa
 def test_metadata_is_bounded(api: TasksApiHarness, metadata: Any) -> None:
     assert register_with(api, metadata, "task12345").status == 422
     assert api.store.items() == []
+
+
+def test_a_reference_is_kept_with_the_tasks_that_have_none(api: TasksApiHarness) -> None:
+    for ref, task_ids in (("r1", ["a"]), ("r2", ["a", "b"])):
+        api.ask("POST", "/tasks", body={"provider": "flux-kontext", "taskIds": task_ids, "ref": ref})
+
+    assert [api.ask("GET", f"/tasks/flux-kontext/{task_id}").body["ref"] for task_id in ("a", "b")] == ["r1", "r2"]
+    malformed = {"provider": "flux-kontext", "taskIds": ["a"], "ref": "a b"}
+    assert api.ask("POST", "/tasks", body=malformed).status == 422

@@ -77,6 +77,7 @@ def test_the_task_is_registered_in_the_same_breath(api: TasksApiHarness) -> None
 
 def test_metadata_is_kept_and_not_sent(api: TasksApiHarness) -> None:
     body = {"provider": "flux-kontext", "request": {"prompt": "a lighthouse"}, "metadata": {"order": "17"}}
+    body["ref"] = "order-17"
     headers = {"Idempotency-Key": "order-17"}
 
     answers = [api.ask("POST", "/tasks", body=body, headers=headers)]
@@ -85,7 +86,8 @@ def test_metadata_is_kept_and_not_sent(api: TasksApiHarness) -> None:
 
     assert [answer.status for answer in answers] == [201, 201]
     (request,) = api.providers.requests
-    assert "metadata" not in json.loads(request.content)
+    assert not {"metadata", "ref"} & set(json.loads(request.content))
+    assert [task["ref"] for task in api.ask("GET", "/tasks", query={"ref": "order-17"}).body["tasks"]] == ["order-17"]
     assert api.ask("GET", "/tasks/flux-kontext/task12345").body["metadata"] == {"order": "17"}
 
 

@@ -75,8 +75,10 @@ def test_submit_takes_a_file_an_endpoint_and_a_key(catchlight: Catchlight, tmp_p
 @pytest.mark.parametrize("words", [("submit", "acedata", PROMPT), ("register", "acedata", "t1")])
 def test_new_tasks_get_the_metadata(catchlight: Catchlight, words: tuple[str, ...]) -> None:
     api = TasksApiInMemory()
-    assert catchlight(api, *words, "--metadata", "order=17", "--metadata", "note=a=b").status == 0
-    assert json.loads(api.requests[0].content)["metadata"] == {"order": "17", "note": "a=b"}
+    own = ("--metadata", "order=17", "--metadata", "note=a=b", "--ref", "order-17")
+    assert catchlight(api, *words, *own).status == 0
+    sent = json.loads(api.requests[0].content)
+    assert (sent["metadata"], sent["ref"]) == ({"order": "17", "note": "a=b"}, "order-17")
 
 
 def test_list_filters_by_metadata_and_reference(catchlight: Catchlight) -> None:

@@ -127,7 +127,7 @@ class TaskEvent(Model):
     metadata: Annotated[Metadata | None, Field(description="The user's own, from the submission or registration.")] = (
         None
     )
-    ref: Annotated[Reference | None, Field(description="The user's own, from the callback URL's `?ref=`.")] = None
+    ref: Annotated[Reference | None, Field(description="The user's own, from the request or the callback URL.")] = None
     provider_record: Annotated[
         RecordSummary | None,
         Field(description="What the provider's own record says of the task, as far as it is told."),

@@ -350,7 +350,7 @@ class Task(Model):
     request: GenerationRequest | None = None
     provider_record: StoredRecord = None
     metadata: StoredMetadata = None  # the user's own, from the submission or registration
-    ref: StoredReference = None  # the user's own, from the callback URL
+    ref: StoredReference = None  # the user's own, from the submission, the registration or the callback URL
     reported_by: Reporter | None = None
     confirmed_at: str | None = None  # when the provider's own answer confirmed the callback
     hinted_at: str | None = None  # when a callback last reported a success without a URL: polling followed at once

@@ -118,6 +118,9 @@ class Registration(RequestModel):
         Metadata | None,
         Field(description="Your own, kept with each of these tasks that has none. At most 2,048 bytes as JSON."),
     ] = None
+    ref: Annotated[
+        Reference | None, Field(description="Your own reference, kept with each of these tasks that has none.")
+    ] = None
 
 
 class Submission(RequestModel):
@@ -142,6 +145,9 @@ class Submission(RequestModel):
     metadata: Annotated[
         Metadata | None,
         Field(description="Your own, kept with the task and not sent to the provider. At most 2,048 bytes as JSON."),
+    ] = None
+    ref: Annotated[
+        Reference | None, Field(description="Your own reference, kept with the task and not sent to the provider.")
     ] = None
 
 
@@ -209,7 +215,7 @@ class PageQuery(LinkQuery):
     ] = None
     ref: Annotated[
         Reference | None,
-        Field(description="Only tasks whose callback URL had this `ref`. A page may be empty and have a cursor."),
+        Field(description="Only tasks with this `ref`. A page may be empty and have a cursor."),
     ] = None
     metadata: Annotated[
         str | None,
@@ -367,7 +373,9 @@ class TaskResponse(ResponseModel):
     ] = None
     provider_record: ProviderRecordResponse | None = None
     metadata: Annotated[Metadata | None, Field(description="Of its submission or registration.")] = None
-    ref: Annotated[Reference | None, Field(description="Of its callback URL: `?ref=`.")] = None
+    ref: Annotated[
+        Reference | None, Field(description="Of its submission, registration or callback URL (`?ref=`).")
+    ] = None
     reported_by: Reporter | None = None
     confirmed_at: Time | None = None
     hinted_at: Annotated[

@@ -82,7 +82,7 @@ class Submissions:
         body = {**submission.request, provider.callback_url_field: callback_url}
         redactor = Redactor((api_key, token))
         task_id = self._ask(provider, path, body, claim, api_key=api_key, redactor=redactor)
-        self._note(claim, task_id, redactor.redact(json.dumps(submission.request).encode()), submission.metadata)
+        self._note(claim, task_id, redactor.redact(json.dumps(submission.request).encode()), submission)
         return _submitted(claim.provider, task_id)
 
     def give_up(self, key: str) -> None:
@@ -157,14 +157,15 @@ class Submissions:
                 problem.note_error = unnoted
             raise problem from exc
 
-    def _note(self, claim: IdempotencyRecord, task_id: str, request: bytes, metadata: Mapping[str, str] | None) -> None:
+    def _note(self, claim: IdempotencyRecord, task_id: str, request: bytes, submission: Submission) -> None:
         task = new_task(
             claim.provider,
             task_id,
             now=self._now(),
             request=generation_request(request),
             idempotency_key=claim.key,
-            metadata=metadata,
+            metadata=submission.metadata,
+            ref=submission.ref,
         )
         try:
             self._claims.settle(claim, task_id, task)
@@ -178,8 +179,8 @@ def _submitted(provider_id: str, task_id: str) -> NewTask:
 
 def _fingerprint(submission: Submission) -> str:
     # Sorted keys: the order of members is irrelevant. ASCII escapes make every text encodable, lone surrogates too.
-    # Metadata is not part of what is generated: it may differ when the request is repeated.
-    text = json.dumps(submission.model_dump(exclude={"metadata"}), sort_keys=True, separators=(",", ":"))
+    # Metadata and reference are not part of what is generated: they may differ when the request is repeated.
+    text = json.dumps(submission.model_dump(exclude={"metadata", "ref"}), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -63,7 +63,9 @@ class TasksApi:
         )
 
     def _register(self, registration: Registration, task_ids: list[str]) -> list[bool]:
-        return self.registry.register(registration.provider, task_ids, now=self.now(), metadata=registration.metadata)
+        return self.registry.register(
+            registration.provider, task_ids, now=self.now(), metadata=registration.metadata, ref=registration.ref
+        )
 
     def page(self, query: PageQuery) -> TaskPage:
         """Returns one page of tasks, newest first."""

@@ -114,6 +114,7 @@ class TasksClient:
         endpoint: str | None = None,
         idempotency_key: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        ref: str | None = None,
     ) -> NewTask:
         """Sends a request for images to its provider and registers the task.
 
@@ -126,7 +127,7 @@ class TasksClient:
             APIError: the provider or the tasks API refused the request; its `body` says why.
         """
         body: dict[str, Any] = {"provider": provider, "endpoint": endpoint, "request": dict(request)}
-        body |= {"metadata": dict(metadata)} if metadata else {}
+        body |= ({"metadata": dict(metadata)} if metadata else {}) | ({"ref": ref} if ref else {})
         # An empty key is an error of the caller. If it were replaced by a new key, every call would generate images.
         key = str(uuid.uuid4()) if idempotency_key is None else _checked_key(idempotency_key)
         response = self._send(
@@ -142,11 +143,16 @@ class TasksClient:
         self._send("DELETE", f"/submissions/{_checked_key(idempotency_key)}")
 
     def register(
-        self, provider: str, task_ids: Sequence[str], *, metadata: Mapping[str, str] | None = None
+        self,
+        provider: str,
+        task_ids: Sequence[str],
+        *,
+        metadata: Mapping[str, str] | None = None,
+        ref: str | None = None,
     ) -> tuple[NewTask, ...]:
         """Registers up to 100 tasks that were submitted elsewhere, so that the stack polls for them."""
         body: dict[str, Any] = {"provider": provider, "taskIds": list(task_ids)}
-        body |= {"metadata": dict(metadata)} if metadata else {}
+        body |= ({"metadata": dict(metadata)} if metadata else {}) | ({"ref": ref} if ref else {})
         response = self._send("POST", "/tasks", json=body)
         return parse_response(response, RegisteredTasks).tasks
 

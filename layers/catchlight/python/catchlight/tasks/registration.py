@@ -20,6 +20,7 @@ def new_task(
     request: GenerationRequest | None = None,
     idempotency_key: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    ref: str | None = None,
 ) -> UpdateExpression:
     """Builds the update that registers a task. It keeps existing attributes, because a callback may come first."""
     update = UpdateExpression()
@@ -34,9 +35,15 @@ def new_task(
         update.set_once("request", document(request))
     if idempotency_key:
         update.set_once("idempotencyKey", idempotency_key)
+    _set_own(update, metadata, ref)
+    return update
+
+
+def _set_own(update: UpdateExpression, metadata: Mapping[str, str] | None, ref: str | None) -> None:
     if metadata:
         update.set_once("metadata", metadata)
-    return update
+    if ref:
+        update.set_once("ref", ref)
 
 
 class Registry:
@@ -46,24 +53,32 @@ class Registry:
         self._table = table
 
     def register(
-        self, provider_id: str, task_ids: Sequence[str], *, now: datetime, metadata: Mapping[str, str] | None = None
+        self,
+        provider_id: str,
+        task_ids: Sequence[str],
+        *,
+        now: datetime,
+        metadata: Mapping[str, str] | None = None,
+        ref: str | None = None,
     ) -> list[bool]:
         """Registers tasks and returns for each, in the given order, whether it is new.
 
-        A task that is known gets the metadata if it has none: its callback may have been faster.
+        A task that is known gets the metadata and the reference if it has none: its callback may have been faster.
 
         Raises:
             StoreUnavailableError: some tasks may be registered. Repeating the call is safe: these are not new then.
         """
         with ThreadPoolExecutor(min(MAX_CONCURRENT_WRITES, len(task_ids))) as pool:
-            return list(pool.map(lambda task_id: self._register(provider_id, task_id, now, metadata), task_ids))
+            return list(pool.map(lambda task_id: self._register(provider_id, task_id, now, metadata, ref), task_ids))
 
-    def _register(self, provider_id: str, task_id: str, now: datetime, metadata: Mapping[str, str] | None) -> bool:
+    def _register(
+        self, provider_id: str, task_id: str, now: datetime, metadata: Mapping[str, str] | None, ref: str | None
+    ) -> bool:
         task = task_key(provider_id, task_id)
-        update = new_task(provider_id, task_id, now=now, metadata=metadata)
+        update = new_task(provider_id, task_id, now=now, metadata=metadata, ref=ref)
         is_new = self._table.update(task, update, condition="attribute_not_exists(task)").is_applied
-        if metadata and not is_new:
+        if (metadata or ref) and not is_new:
             addition = UpdateExpression()
-            addition.set_once("metadata", metadata)
+            _set_own(addition, metadata, ref)
             self._table.update(task, addition, condition="attribute_exists(task)")
         return is_new
