@@ -377,6 +377,18 @@ def test_a_record_of_another_shape_is_reported_and_keeps_back_nothing_before_it(
     assert len(counted(capsys)) == 1
 
 
+def test_a_record_that_cannot_be_read_is_logged_with_its_place_in_the_stream(
+    subscriber: Subscriber, context: LambdaContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = a_record(1, "FAILED")
+    record["dynamodb"]["NewImage"] = {"status": "FAILED"}
+
+    publish([record], context)
+
+    (error,) = [vars(each) for each in caplog.records if each.message.startswith("stream record not read")]
+    assert error["sequence_number"] == record["dynamodb"]["SequenceNumber"]
+
+
 def test_settings_that_are_missing_fail_the_batch(
     subscriber: Subscriber,
     context: LambdaContext,

@@ -93,6 +93,25 @@ def metrics(capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, ...], float]:
 # ------------------------------------------------------------------------------------------------ what is restarted
 
 
+def test_a_malformed_item_is_reported_by_each_run_until_it_is_repaired(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reports() -> list[str]:
+        found = [vars(record)["task"] for record in caplog.records if record.message.startswith("malformed item")]
+        caplog.clear()
+        return found
+
+    account.put("flux-kontext#edited", "SUCCEEDED", 2 * ARCHIVING_TAKES_AT_MOST, images="a note")
+    reconcile()
+    assert reports() == ["flux-kontext#edited"]
+    reconcile()
+    assert reports() == ["flux-kontext#edited"]
+
+    account.put("flux-kontext#edited", "ARCHIVED", MOMENT)
+    reconcile()
+    assert reports() == []
+
+
 def test_a_task_that_nobody_polls_for_is_polled_for_again(account: Account) -> None:
     account.put("flux-kontext#lost", "PENDING", OVERDUE + MOMENT)
     account.put("acedata#waiting", "PENDING", OVERDUE - MOMENT)

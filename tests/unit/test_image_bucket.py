@@ -3,11 +3,12 @@
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError, ResponseStreamingError
 
 from catchlight.archiving.bucket import ImageBucket, folder
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
@@ -20,6 +21,28 @@ DIGEST = hashlib.sha256(PNG).digest()
 CHECKSUM = base64.b64encode(DIGEST).decode()
 KEY, TASK = "images/acedata/t1/result-0.png", "acedata#t1"
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+class Body:
+    """A body of S3 that breaks off after some bytes."""
+
+    def iter_chunks(self, size: int) -> Iterator[bytes]:
+        yield PNG[:100]
+        raise ResponseStreamingError(error="the connection is lost")
+
+    def close(self) -> None: ...
+
+
+def test_bytes_in_quarantine_that_break_off_are_not_the_image() -> None:
+    class Quarantine:
+        def get_object(self, **_: Any) -> dict[str, Any]:
+            metadata = {"source-url-sha256": hashlib.sha256(b"https://h.example/a").hexdigest()}
+            return {"Body": Body(), "ContentLength": len(PNG), "Metadata": metadata}
+
+    client: Any = Quarantine()
+    stored = ImageBucket(client, "images-bucket").quarantined(KEY, "https://h.example/a?signature=x")
+    with pytest.raises(ImageUnavailableError, match="did not return all bytes"), stored as image:
+        b"".join(iter(lambda: image.read(1000), b""))
 
 
 def refusal(code: str) -> ClientError:

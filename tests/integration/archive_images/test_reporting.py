@@ -230,3 +230,12 @@ def test_the_tasks_of_a_batch_are_in_the_log_before_the_work(
     # Should Lambda end the invocation for its time: its own line has the request id only.
     assert vars(caplog.records[0])["tasks"] == [TASK]
     assert caplog.records[0].message == "batch received"
+
+
+def test_a_run_is_in_the_log_with_the_status_that_it_left(archiver: Archiver, caplog: pytest.LogCaptureFixture) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+
+    archiver.run()
+
+    (run,) = [vars(record) for record in caplog.records if record.message == "archive run"]
+    assert (run["task"], run["status"], run["renewed"]) == (TASK, "ARCHIVED", False)

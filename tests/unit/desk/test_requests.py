@@ -173,6 +173,14 @@ def test_some_errors_are_enough() -> None:
     assert [*errors] == [f"taskIds.{index}" for index in range(10)]
 
 
+def test_the_detail_names_all_errors_in_a_line() -> None:
+    with pytest.raises(APIError) as problem:
+        read_body(body(provider="acedata", taskIds=["/", "?"]))
+
+    first, second = problem.value.body.errors
+    assert str(problem.value) == f"taskIds.0: {first.detail}; taskIds.1: {second.detail}"
+
+
 def test_a_body_is_as_long_as_its_limit() -> None:
     content = body(provider="acedata", request={"prompt": "a"})
 

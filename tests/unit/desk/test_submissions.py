@@ -62,6 +62,14 @@ def test_what_could_not_be_sent_is_named(request_: dict[str, Any], endpoint: str
     assert problem.value.problem.name == "invalid-request"
 
 
+def test_an_unknown_endpoint_is_answered_with_those_that_exist() -> None:
+    with pytest.raises(APIError) as problem:
+        _checked_path(PROVIDERS["acedata"], submission(endpoint="videos"))
+
+    known = ", ".join(PROVIDERS["acedata"].submit_paths)
+    assert [error.detail for error in problem.value.body.errors] == [f"acedata has no such endpoint; known: {known}"]
+
+
 def test_a_request_may_be_as_deep_as_its_limit() -> None:
     assert _checked_path(PROVIDERS["nanobanana"], submission(nested(8)))
 

@@ -26,7 +26,7 @@ def test_an_account_differs_from_its_provider_by_its_id(provider_id: str, suffix
 def test_no_other_id_is_an_account(provider_id: str) -> None:
     assert not is_account(provider_id)
     assert provider_id not in PROVIDERS
-    with pytest.raises(UnknownProviderError):
+    with pytest.raises(UnknownProviderError, match=f"; known: {', '.join(PROVIDERS)}$"):
         find_provider(provider_id)
 
 

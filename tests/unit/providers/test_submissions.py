@@ -67,6 +67,8 @@ ACEDATA: dict[str, tuple[int, Any, type[ProviderError] | str]] = {
     "an error without id": (200, {"success": False, "error": {"code": "api_error"}}, ProviderUnavailableError),
     "parameters": (400, {"error": {"code": "bad_request", "message": "?"}}, RequestRefusedError),
     "not JSON": (400, None, RequestRefusedError),
+    "no such endpoint": (404, "<html>", RequestRefusedError),
+    "too large": (413, None, RequestRefusedError),
     "key": (401, {"error": {"code": "invalid_token"}}, ProviderRefusedError),
     "token mismatched": (400, {"error": {"code": "token_mismatched"}}, RequestRefusedError),
     "used up": (403, {"error": {"code": "used_up"}}, ProviderRefusedError),
