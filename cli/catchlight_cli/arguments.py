@@ -146,7 +146,7 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
 
 
-def add_limit(parser: argparse.ArgumentParser, default: int | None, items: str) -> None:
+def add_limit(parser: argparse._ActionsContainer, default: int | None, items: str) -> None:
     """Adds the option --limit for these items. A default of None means all of them."""
     shown = "all" if default is None else default
     parser.add_argument(

@@ -16,10 +16,10 @@ from rich.text import Text
 from catchlight_cli.control_characters import printable
 
 
-def json_line(document: Any) -> str:
+def json_text(document: Any) -> str:
     """Returns a JSON document in one line of printable ASCII: all other characters are escaped."""
     # JSON does not escape DEL, which is ASCII.
-    return json.dumps(document).replace("\x7f", "\\u007f") + "\n"
+    return json.dumps(document).replace("\x7f", "\\u007f")
 
 
 class SafeConsole(Console):

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from catchlight_cli.console import SafeConsole, json_line
+from catchlight_cli.console import SafeConsole, json_text
 
 Item = TypeVar("Item")
 
@@ -35,15 +35,21 @@ class Output:
             self.show_json(result.model_dump(mode="json", by_alias=True))
             return
         for part in render():
-            self._stdout.print(part)
+            self.show_part(part)
+
+    def show_part(self, part: RenderableType) -> None:
+        """Prints a part of a result for people at once, while the command still runs."""
+        self._stdout.print(part)
+        sys.stdout.flush()
 
     def show_json(self, document: Any) -> None:
         """Prints a JSON document in one line of ASCII."""
-        sys.stdout.write(json_line(document))
+        sys.stdout.write(json_text(document) + "\n")
 
     def show_text(self, text: str) -> None:
-        """Prints text as it is, for another program."""
+        """Prints text as it is and at once, for another program."""
         sys.stdout.write(text)
+        sys.stdout.flush()
 
     def info(self, text: str | Text) -> None:
         """Prints a message to stderr."""

@@ -21,19 +21,48 @@ _STYLES = {
 }
 
 
+class TaskTable:
+    """A table with one row for each task, printed page by page: all pages have the columns of the first one."""
+
+    _COLUMNS = ("Task", "Status", "Reported by", "Duration", "Images or failure", "Arrived")
+
+    def __init__(self) -> None:
+        self._widths: list[int] = []
+
+    @property
+    def has_rows(self) -> bool:
+        return bool(self._widths)
+
+    def page(self, tasks: Iterable[TaskResponse]) -> Table:
+        """Renders the next page; only the first one has a header."""
+        rows = [_row(task) for task in tasks]
+        table = new_table(*self._COLUMNS)
+        table.show_header = not self._widths
+        if not self._widths:
+            texts = [map(Text, self._COLUMNS), *rows]
+            self._widths = [max(text.cell_len for text in column) for column in zip(*texts, strict=True)]
+        else:
+            for column, width in zip(table.columns, self._widths, strict=True):
+                column.min_width = width
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+
 def render_tasks(tasks: Iterable[TaskResponse]) -> Table:
     """Renders tasks as a table with one row each."""
-    table = new_table("Task", "Status", "Reported by", "Duration", "Images or failure", "Arrived")
-    for task in tasks:
-        table.add_row(
-            Text(f"{task.provider}/{task.task_id}"),
-            status_text(task.status),
-            task.reported_by or "",
-            _duration(task),
-            Text(_outcome(task)),
-            _date_or_time(task.arrived_at),
-        )
-    return table
+    return TaskTable().page(tasks)
+
+
+def _row(task: TaskResponse) -> tuple[Text, ...]:
+    return (
+        Text(f"{task.provider}/{task.task_id}"),
+        status_text(task.status),
+        Text(task.reported_by or ""),
+        Text(_duration(task)),
+        Text(_outcome(task)),
+        Text(_date_or_time(task.arrived_at)),
+    )
 
 
 def render_task(task: TaskResponse) -> Iterator[RenderableType]:

@@ -1,57 +1,119 @@
-"""Implements `catchlight list`: lists tasks by status, provider and time."""
+"""Implements `catchlight list`: lists tasks by status, provider and time, page by page as they arrive."""
 
 import argparse
-from collections.abc import Iterable
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator
 
-from rich.console import RenderableType
-
-from catchlight.api.schemas import TaskResponse
+from catchlight.api.schemas import TaskPage, TaskResponse
 from catchlight.client import TasksClient
-from catchlight.models import Model
+from catchlight.client.errors import UsageError
+from catchlight.models import ImageState
 from catchlight_cli.arguments import add_filters, add_limit, filters
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.output_tasks import render_tasks
+from catchlight_cli.console import json_text
+from catchlight_cli.output import Output
+from catchlight_cli.output_tasks import TaskTable
 
 _DEFAULT_LIMIT = 50
-
-
-class TaskList(Model):
-    """Listed tasks, the newest first; with a status filter, the latest change first."""
-
-    tasks: tuple[TaskResponse, ...]
-    has_more: bool  # whether older tasks exist beyond the limit
-    unreadable: tuple[str, ...] = ()  # keys of malformed items in the table, for example written by hand
+# All of them hold text that Catchlight writes or validates: a spreadsheet finds no formula in them.
+_CSV_COLUMNS: dict[str, Callable[[TaskResponse], object]] = {
+    "task": lambda task: f"{task.provider}/{task.task_id}",
+    "status": lambda task: task.status.value,
+    "reason": lambda task: task.failure and task.failure.reason.value,
+    "reportedBy": lambda task: task.reported_by,
+    "arrivedAt": lambda task: task.arrived_at,
+    "reportedAt": lambda task: task.reported_at,
+    "archivedAt": lambda task: task.archived_at,
+    "images": lambda task: len(task.images),
+    "archivedImages": lambda task: sum(image.state is ImageState.ARCHIVED for image in task.images),
+    "ref": lambda task: task.ref,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `list` to its parser."""
     add_filters(parser)
-    add_limit(parser, _DEFAULT_LIMIT, "tasks")
+    number = parser.add_mutually_exclusive_group()
+    add_limit(number, _DEFAULT_LIMIT, "tasks")
+    number.add_argument("--all", action="store_true", help="all tasks")
+    parser.add_argument("--format", choices=list(_FORMATS), help="format of the output (default: table)")
 
 
 def run(session: Session) -> ExitStatus:
-    """Lists tasks, the newest first."""
+    """Lists tasks, the newest first; each page is printed as soon as it is there.
+
+    Raises:
+        UsageError: --json and another format are given.
+    """
     options, output = session.options, session.output
+    format_ = options.format or ("json" if output.as_json else "table")
+    if output.as_json and format_ != "json":
+        raise UsageError(f"Give either --json or --format {format_}, not both.")
     with TasksClient.of(session.stack) as api:
-        # One task more than is shown, to know whether there are older ones.
-        pages = list(api.pages(**filters(options), limit=options.limit + 1))
-    found = tuple(task for page in pages for task in page.tasks)
-    result = TaskList(
-        tasks=found[: options.limit],
-        has_more=len(found) > options.limit,
-        unreadable=tuple(item for page in pages for item in page.unreadable),
-    )
-    output.show(result, lambda: render(result))
-    if result.has_more:
-        output.info(f"There are older tasks; --limit is {options.limit}.")
-    output.malformed_items(result.unreadable)
+        listing = _Listing(api, filters(options), None if options.all else options.limit)
+        _FORMATS[format_](listing, output)
+    if listing.has_more:
+        output.info(f"There are older tasks; --limit is {options.limit}. --all lists them all.")
+    output.malformed_items(listing.unreadable)
     return ExitStatus.SUCCESS
 
 
-def render(result: TaskList) -> Iterable[RenderableType]:
-    """Renders the tasks as a table for the terminal."""
-    return [render_tasks(result.tasks)] if result.tasks else ["No task matches."]
+class _Listing:
+    """The listed tasks, page by page. `has_more` and `unreadable` are complete after the last page."""
 
+    def __init__(self, api: TasksClient, chosen: dict[str, object], limit: int | None) -> None:
+        self._limit = limit
+        # One task more than is shown, to know whether there are older ones.
+        self._pages: Iterator[TaskPage] = api.pages(**chosen, limit=None if limit is None else limit + 1)  # type: ignore[arg-type]
+        self.has_more = False
+        self.unreadable: list[str] = []
+
+    def __iter__(self) -> Iterator[list[TaskResponse]]:
+        left = self._limit
+        for page in self._pages:
+            self.unreadable += page.unreadable
+            tasks = list(page.tasks[:left])
+            if left is not None:
+                self.has_more = len(page.tasks) > left
+                left -= len(tasks)
+            if tasks:
+                yield tasks
+
+
+def _as_table(listing: Iterable[list[TaskResponse]], output: Output) -> None:
+    table = TaskTable()
+    for tasks in listing:
+        output.show_part(table.page(tasks))
+    if not table.has_rows:
+        output.show_part("No task matches.")
+
+
+def _as_csv(listing: Iterable[list[TaskResponse]], output: Output) -> None:
+    output.show_text(_csv_lines([list(_CSV_COLUMNS)]))
+    for tasks in listing:
+        output.show_text(_csv_lines([value(task) for value in _CSV_COLUMNS.values()] for task in tasks))
+
+
+def _csv_lines(rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _as_json(listing: _Listing, output: Output) -> None:
+    """Prints one document in one line, `{"tasks": [...], "hasMore": ..., "unreadable": [...]}`."""
+    separator = '{"tasks": ['
+    for tasks in listing:
+        for task in tasks:
+            output.show_text(separator + json_text(task.model_dump(mode="json", by_alias=True)))
+            separator = ", "
+    start = separator if separator != ", " else ""
+    end = json_text({"hasMore": listing.has_more, "unreadable": listing.unreadable})
+    output.show_text(f"{start}], {end.removeprefix('{')}\n")
+
+
+_FORMATS: dict[str, Callable[[_Listing, Output], None]] = {"table": _as_table, "csv": _as_csv, "json": _as_json}
 
 COMMAND = Command(
     name="list",

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catchlight.observability.log_lines import log_line
-from catchlight_cli.console import SafeConsole, json_line
+from catchlight_cli.console import SafeConsole, json_text
 from catchlight_cli.control_characters import printable
 from catchlight_cli.output import Output
 from local import REPOSITORY
@@ -109,8 +109,8 @@ def test_all_controls_of_unicode_are_replaced() -> None:
 
 def test_json_is_printable_ascii_and_unchanged() -> None:
     for text in STRINGS:
-        line = json_line({text: [text]})
-        assert re.fullmatch(r"[\x20-\x7e]*\n", line)
+        line = json_text({text: [text]})
+        assert re.fullmatch(r"[\x20-\x7e]*", line)
         assert json.loads(line) == {text: [text]}
 
 

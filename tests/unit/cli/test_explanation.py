@@ -65,7 +65,7 @@ def image(state: str, **more: Any) -> Image:
             a_task(TaskStatus.SUCCEEDED),
             None,
             (LETTER,),
-            "is in ArchiveDeadLetters. `catchlight redrive acedata/1` retries it.",
+            "archiving failed until the URLs expired. `catchlight redrive acedata/1` retries it.",
         ),
         (
             a_task(TaskStatus.SUCCEEDED, 2 * HOUR),

@@ -1,5 +1,6 @@
 """The commands that speak to the tasks API, as a shell sees them: words in, output and exit status out."""
 
+import csv
 import io
 import json
 import re
@@ -326,6 +327,66 @@ def test_list_shows_the_newest_and_says_that_there_are_more(catchlight: Catchlig
     assert re.findall(r"flux-kontext/(t\d)", ran.out) == ["t0", "t1", "t2", "t3", "t4"]
     assert "There are older tasks" in ran.err
     assert catchlight(api, "list", "--limit", "8", "--json").document["hasMore"] is False
+
+
+def test_list_all_in_every_format(catchlight: Catchlight) -> None:
+    tasks = [a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n), ref="r-1") for n in range(230)]
+    api = TasksApiInMemory(tasks)
+    names = [f"flux-kontext/t{n}" for n in range(230)]
+
+    table = catchlight(api, "list", "--all").out.splitlines()
+    assert [line.split()[0] for line in table] == ["Task", *names]
+    assert len({line.index("ARCHIVED") for line in table[1:]}) == 1  # the columns of all pages are those of the first
+
+    document = catchlight(api, "list", "--all", "--format", "json").document
+    assert [f"{task['provider']}/{task['taskId']}" for task in document["tasks"]] == names
+    assert (document["hasMore"], document["unreadable"]) == (False, [])
+    assert catchlight(api, "list", "--all", "--json").document == document
+
+    rows = list(csv.DictReader(io.StringIO(catchlight(api, "list", "--all", "--format", "csv").out)))
+    assert [row["task"] for row in rows] == names
+    assert rows[0]["arrivedAt"] == tasks[0].arrived_at
+    assert {(row["status"], row["reason"], row["ref"], row["images"]) for row in rows} == {("ARCHIVED", "", "r-1", "0")}
+
+
+@pytest.mark.parametrize("limit", [1, 99, 100, 101, 200, 229, 230])
+def test_list_is_limited_on_any_page(catchlight: Catchlight, limit: int) -> None:
+    api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(230))
+    document = catchlight(api, "list", "--limit", str(limit), "--json").document
+    assert [task["taskId"] for task in document["tasks"]] == [f"t{n}" for n in range(limit)]
+    assert document["hasMore"] == (limit < 230)
+
+
+@pytest.mark.parametrize("format_", ["table", "csv", "json"])
+def test_nothing_to_list_is_a_valid_document(catchlight: Catchlight, format_: str) -> None:
+    ran = catchlight(TasksApiInMemory(), "list", "--format", format_)
+    match format_:
+        case "table":
+            assert ran.out == "No task matches.\n"
+        case "csv":
+            assert len(ran.out.splitlines()) == 1
+        case "json":
+            assert ran.document == {"tasks": [], "hasMore": False, "unreadable": []}
+
+
+@pytest.mark.parametrize("format_", ["table", "csv", "json"])
+def test_the_first_page_is_printed_before_the_second_is_asked_for(catchlight: Catchlight, format_: str) -> None:
+    api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(230))
+
+    def fail(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(403) if "cursor" in request.url.params else None
+
+    api.before = fail
+    ran = catchlight(api, "list", "--all", "--format", format_)
+    assert ran.status == 1
+    assert "t99" in ran.out
+    assert "t100" not in ran.out
+
+
+def test_two_formats_at_once_are_a_usage_error(catchlight: Catchlight) -> None:
+    ran = catchlight(TasksApiInMemory(), "list", "--json", "--format", "csv")
+    assert (ran.status, ran.out) == (2, "")
+    assert "either --json or --format csv" in ran.err
 
 
 def test_what_is_piped_is_not_folded(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
