@@ -330,9 +330,9 @@ def test_list_shows_the_newest_and_says_that_there_are_more(catchlight: Catchlig
 
 
 def test_list_all_in_every_format(catchlight: Catchlight) -> None:
-    tasks = [a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n), ref="r-1") for n in range(230)]
+    tasks = [a_task(f"t{n:03}", arrived_at=NOW - timedelta(minutes=n), ref="r-1") for n in range(230)]
     api = TasksApiInMemory(tasks)
-    names = [f"flux-kontext/t{n}" for n in range(230)]
+    names = [f"flux-kontext/t{n:03}" for n in range(230)]
 
     table = catchlight(api, "list", "--all").out.splitlines()
     assert [line.split()[0] for line in table] == ["Task", *names]
