@@ -10,10 +10,11 @@ from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.client.local_state import DEFAULT_STATE_DIR
 from catchlight.client.stack import StackChoice
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.commands import COMMANDS
+from catchlight_cli.commands import COMMANDS, GROUPS
 from catchlight_cli.control_characters import printable
 from catchlight_cli.output import Output
 
+_DESCRIPTION = "Operate a Catchlight stack and use its tasks, in AWS with your credentials or on this machine."
 _EPILOG = """\
 By default, a command uses the local stack of `make up` if one runs in this folder (state in .local), else the deployed
 stack that samconfig.toml names. It prints to stderr which stack it uses. If samconfig.toml or the local stack's state
@@ -32,14 +33,17 @@ def parser(commands: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
     """Builds the argument parser with a subparser for each command."""
     main = _Parser(
         prog="catchlight",
-        description="Operate a Catchlight stack and use its tasks, in AWS with your credentials or on this machine.",
+        usage="catchlight [-h] [--version] COMMAND ...",
+        description=_DESCRIPTION + "".join(f"\n\n{title}:\n{_summaries(group)}" for title, group in GROUPS.items()),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     main.add_argument(
         "--version", action="version", version=f"catchlight {__version__}", help="print the version and exit"
     )
-    subparsers = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    # The description lists the commands, in groups.
+    subparsers = main.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+    main.set_defaults(chosen=None)
     for command in commands:
         subparser = subparsers.add_parser(
             command.name,
@@ -52,6 +56,10 @@ def parser(commands: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
         _add_common_options(subparser)
         subparser.set_defaults(chosen=command)
     return main
+
+
+def _summaries(commands: Iterable[Command]) -> str:
+    return "\n".join(f"  {command.name:<14}{command.summary}" for command in commands)
 
 
 def _add_common_options(subparser: argparse.ArgumentParser) -> None:
@@ -78,7 +86,11 @@ def run(arguments: Sequence[str] | None = None, commands: Iterable[Command] = CO
     Raises:
         SystemExit: with status 2 for invalid arguments, 0 for --help and --version.
     """
-    options = parser(commands).parse_args(arguments)
+    main = parser(commands)
+    options = main.parse_args(arguments)
+    if options.chosen is None:
+        main.print_help()
+        return ExitStatus.SUCCESS
     output = Output(as_json=options.json)
     choice = StackChoice(options.stack_name, options.local, options.state_dir, options.region, options.profile)
     command: Command = options.chosen

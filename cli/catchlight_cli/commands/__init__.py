@@ -1,4 +1,6 @@
-"""The commands, one module each. A new command needs a module here and an entry in `COMMANDS`."""
+"""The commands, one module each. A new command needs a module here and an entry in `GROUPS`."""
+
+from itertools import chain
 
 from catchlight_cli.command import Command
 from catchlight_cli.commands import (
@@ -21,9 +23,11 @@ from catchlight_cli.commands import (
     wait,
 )
 
-COMMANDS: tuple[Command, ...] = (
-    *(keys.COMMAND, outputs.COMMAND),
-    *(submit.COMMAND, register.COMMAND, get.COMMAND, wait.COMMAND, list.COMMAND, download.COMMAND, gallery.COMMAND),
-    *(status.COMMAND, describe.COMMAND, doctor.COMMAND),
-    *(redrive.COMMAND, reconcile.COMMAND, replay.COMMAND, import_.COMMAND, resend_events.COMMAND),
-)
+# As `catchlight` alone shows them.
+GROUPS: dict[str, tuple[Command, ...]] = {
+    "Set up": (keys.COMMAND, outputs.COMMAND),
+    "Use": (submit.COMMAND, register.COMMAND, get.COMMAND, wait.COMMAND, list.COMMAND, download.COMMAND),
+    "Look": (gallery.COMMAND, status.COMMAND, describe.COMMAND, doctor.COMMAND),
+    "Operate": (redrive.COMMAND, reconcile.COMMAND, replay.COMMAND, import_.COMMAND, resend_events.COMMAND),
+}
+COMMANDS: tuple[Command, ...] = tuple(chain.from_iterable(GROUPS.values()))

@@ -14,7 +14,7 @@ from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.command_line import parser, run
-from catchlight_cli.commands import COMMANDS
+from catchlight_cli.commands import COMMANDS, GROUPS
 from catchlight_cli.output import Output
 
 
@@ -79,7 +79,16 @@ def test_a_fault_is_a_line_beside_the_result(name: str, says: str, capsys: pytes
     assert (output.out, output.err) == ("", f"error: {says}\n")
 
 
-@pytest.mark.parametrize("arguments", [[], ["unknown"], ["greet"], ["greet", "a", "--unknown"]])
+def test_without_a_command_all_commands_are_shown_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    page = capsys.readouterr().out
+    for title, group in GROUPS.items():
+        assert f"\n{title}:\n  {group[0].name} " in page
+    for command in COMMANDS:
+        assert page.count(f"\n  {command.name:<13} {command.summary}\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["unknown"], ["greet"], ["greet", "a", "--unknown"]])
 def test_arguments_that_cannot_be_read(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run(arguments, [GREET])
