@@ -42,7 +42,7 @@ def parser(commands: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
         "--version", action="version", version=f"catchlight {__version__}", help="print the version and exit"
     )
     # The description lists the commands, in groups.
-    subparsers = main.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+    subparsers = main.add_subparsers(prog=main.prog, dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
     main.set_defaults(chosen=None)
     for command in commands:
         subparser = subparsers.add_parser(
