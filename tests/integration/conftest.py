@@ -1,7 +1,9 @@
 """Provides AWS in memory, with the table that the template defines."""
 
 import functools
-from collections.abc import Iterator
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from moto import mock_aws
 
+from catchlight.aws import clients as aws_clients
 from catchlight.aws.clients import CLIENT_CONFIG, AwsClients
 from catchlight.tasks.confirmations import Confirmations
 from catchlight.tasks.images import TaskImages
@@ -44,10 +47,58 @@ def template() -> Template:
 _create_loader = functools.cache(botocore.loaders.create_loader)
 
 
+class _ReusedClients(botocore.session.Session):
+    """A session that gives its clients to one account after the other, because creating one takes 20 ms.
+
+    Within an account no client is given twice. A client with handlers that a test has registered is not used again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._free: defaultdict[str, list[Any]] = defaultdict(list)
+        self._given: list[tuple[str, Any]] = []
+        self._changed: set[int] = set()
+
+    def create_client(self, *args: Any, **kwargs: Any) -> Any:
+        options = {name: getattr(value, "_user_provided_options", value) for name, value in kwargs.items()}
+        settings = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        key = repr((args, options, settings))
+        client = self._free[key].pop() if self._free[key] else self._created(*args, **kwargs)
+        self._given.append((key, client))
+        return client
+
+    def _created(self, *args: Any, **kwargs: Any) -> Any:
+        client: Any = super().create_client(*args, **kwargs)
+        events = client.meta.events
+        of_the_code: set[tuple[str, Any]] = set()
+
+        def watched(register: Callable[..., None], name: str, handler: Any, *more: Any, **options: Any) -> None:
+            if getattr(handler, "__module__", None) != aws_clients.__name__:
+                self._changed.add(id(client))
+            elif (name, handler) in of_the_code:
+                return
+            else:
+                of_the_code.add((name, handler))
+            register(name, handler, *more, **options)
+
+        for method in ("register", "register_first", "register_last"):
+            setattr(events, method, functools.partial(watched, getattr(events, method)))
+        return client
+
+    def take_back(self) -> None:
+        """Ends an account: its clients can be given again."""
+        for key, client in self._given:
+            if id(client) not in self._changed:
+                self._free[key].append(client)
+        self._given.clear()
+        self._changed.clear()
+
+
 @functools.cache
-def _sessions() -> tuple[boto3.Session, botocore.session.Session]:
-    """Returns the sessions of all accounts: of tests, of functions. Their clients share nothing that a test changes."""
-    return boto3.Session(), botocore.session.Session()
+def _sessions() -> tuple[_ReusedClients, boto3.Session, _ReusedClients]:
+    """Returns the sessions of all accounts: of tests, as botocore's and as boto3's, and of functions."""
+    of_tests = _ReusedClients()
+    return of_tests, boto3.Session(botocore_session=of_tests), _ReusedClients()
 
 
 @contextmanager
@@ -55,13 +106,17 @@ def an_account() -> Iterator[None]:
     """Provides an empty account in which conditional writes are atomic, as in AWS."""
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr(botocore.session, "create_loader", _create_loader)
-        of_tests, of_functions = _sessions()
-        patches.setattr(boto3, "DEFAULT_SESSION", of_tests)
+        of_tests, of_boto3, of_functions = _sessions()
+        patches.setattr(boto3, "DEFAULT_SESSION", of_boto3)
         patches.setattr(AwsClients, "_session", of_functions)
         # moto registers 1,300 URL patterns for calls by `requests`, which no code under test uses.
         patches.setattr(moto.core.models, "RESPONSES_METHODS", ())
-        with mock_aws(config={"core": {"reset_boto3_session": False}}), atomic_dynamodb_calls():
-            yield
+        try:
+            with mock_aws(config={"core": {"reset_boto3_session": False}}), atomic_dynamodb_calls():
+                yield
+        finally:
+            of_tests.take_back()
+            of_functions.take_back()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from samcli.yamlhelper import yaml_parse
 
 from local.template.expand import load_template
 from local.template.intrinsic_functions import Resolver
@@ -46,11 +47,20 @@ class Deployed(NamedTuple):
 
 
 @cache
-def deployed(text: str = TEXT, **parameters: str) -> Deployed:
-    """The function and its version, of a template with these parameters."""
+def function_alone(text: str) -> str:
+    """The template as JSON, without resources that the function's properties do not come from: a tenth of the time."""
+    raw = yaml_parse(text)
+    del raw["Outputs"]
+    raw["Resources"] = {name: raw["Resources"][name] for name in (FUNCTION, "CallbackApi", "CatchlightLayer")}
+    return json.dumps(raw)
+
+
+@cache
+def deployed(text: str = TEXT, *, is_whole: bool = False, **parameters: str) -> Deployed:
+    """The function and its version, of a template with these parameters. `is_whole`: expands all its resources."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "template.yaml"
-        path.write_text(text)
+        path.write_text(text if is_whole else function_alone(text))
         template = load_template(path, parameters)
     resolver = Resolver(template, str, lambda name, attribute: f"{name}.{attribute}")
     function = resolver.resolve(template.resources[FUNCTION]["Properties"])
@@ -146,7 +156,7 @@ def test_another_text_publishes_a_version(old: str, new: str) -> None:
     ],
 )
 def test_another_text_elsewhere_publishes_nothing(old: str, new: str) -> None:
-    assert deployed(edited(old, new)) == deployed()
+    assert deployed(edited(old, new), is_whole=True) == deployed()
 
 
 def replacing_properties(type_name: str) -> set[str]:
