@@ -116,10 +116,12 @@ format: $(STAMP) ## Format the code and apply the automatic fixes
 	$(BIN)/ruff check --fix $(SOURCES)
 
 # Bytecode fits one version of Python. Without bytecode the functions work, but start slower.
+# The bill of materials lists the layer's dependencies for scanners of known vulnerabilities.
 # SAM needs a region to read the template. It does not read samconfig.toml: a profile there is for `sam deploy`.
 build: $(STAMP) ## Build what `sam deploy` uploads, for Lambda (python3.13, arm64)
 	@export RUNTIME_PYTHON="$$(scripts/find-python --exactly 3.13)" BUILD_PYTHON="$$(cd $(BIN) && pwd)/python"; \
-	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam build --config-env none --parallel && { test -n "$$RUNTIME_PYTHON" || \
+	$(NO_AWS_SETTINGS) AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam build --config-env none --parallel && \
+	$(BIN)/python -m scripts.write_sbom .aws-sam/build/CatchlightLayer/python .aws-sam/layer.cdx.json && { test -n "$$RUNTIME_PYTHON" || \
 	  echo "Built without bytecode, because Python 3.13 is not installed: every cold start will take more than twice as" \
 	  "long. Install Python 3.13 and build again."; }
 

