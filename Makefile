@@ -62,7 +62,8 @@ replay: $(STAMP) ## Process the stored unreadable callbacks again (STACK=name of
 	@$(BIN)/catchlight replay $(if $(filter undefined,$(origin STACK)),--local,--stack-name "$(STACK)")
 
 test: $(STAMP) ## Run all tests, offline (BUILT=1: those that run the local stack, with the built functions)
-	@$(BIN)/python -m pytest -n auto --dist loadfile -q $(if $(BUILT),--built)
+	@# In the order of the folders: xdist would run files with few tests last, which are the longest.
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -q $(if $(BUILT),--built)
 
 test-fast: $(STAMP) ## Run the unit tests only, within a minute
 	@$(BIN)/python -m pytest -n auto --dist worksteal -q tests/unit
