@@ -4,7 +4,6 @@ A message whose task is not finished is received again, the sooner the earlier i
 has expired. Then the function moves it to the dead-letter queue.
 """
 
-import json
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -32,7 +31,7 @@ from catchlight.errors import (
 )
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.models import ImageState, TaskStatus, is_task_key, split_task_key, utc_now
-from catchlight.observability.failures import report_failure, reports_failures
+from catchlight.observability.failures import message_task, message_tasks, report_failure, reports_failures
 from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, UNREADABLE_TASK_LIFETIME, retry_after_seconds
@@ -93,19 +92,14 @@ class Dependencies:
 dependencies = cache(Dependencies)
 
 
-def about(event: dict[str, Any]) -> dict[str, Any]:
-    """Returns the tasks of a batch, for the log."""
-    return {"tasks": [task_of(message) for message in event["Records"]]}
-
-
 @logger.inject_lambda_context(clear_state=True)
-@reports_failures(logger, about)
+@reports_failures(logger, message_tasks)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Archives the tasks of an SQS batch in parallel and returns the messages to retry as `batchItemFailures`."""
     messages = event["Records"]
     # Logged before the work: if the invocation times out, Lambda's own log line has only the request id, this line has
     # the tasks.
-    logger.info("batch received", **about(event))
+    logger.info("batch received", **message_tasks(event))
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     runs = [dependencies().messages.submit(archive, message, deadline) for message in messages]
     # Every run is settled, regardless of the results of the others.
@@ -114,22 +108,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return batch_item_failures(failed)
 
 
-def task_of(message: dict[str, Any]) -> str | None:
-    """Returns the task key in a message, None if the message is not JSON or has no task."""
-    try:
-        task = json.loads(message["body"])["task"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return None
-    return task if isinstance(task, str) else None
-
-
 def archive(message: dict[str, Any], deadline: float) -> ArchiveRun | None:
     """Archives the task of a message.
 
     Raises:
         ImageTasksError: the message is to be received again.
     """
-    task = task_of(message)
+    task = message_task(message)
     if task is None or not is_task_key(task):
         raise InvalidMessageError('expected {"task": "PROVIDER#TASK_ID"}: delete it from the dead letters')
     return dependencies().archive.archive(
@@ -153,7 +138,7 @@ def settle_message(message: dict[str, Any], running: Future[ArchiveRun | None]) 
     try:
         run = running.result()
         if run is None:
-            logger.info("nothing to archive", task=task_of(message))
+            logger.info("nothing to archive", task=message_task(message))
             return True
         log(run)
         count(run)
@@ -161,11 +146,11 @@ def settle_message(message: dict[str, Any], running: Future[ArchiveRun | None]) 
             return True
     except Exception as exc:  # noqa: BLE001 - reported, and the message is received again or moved
         is_dead = isinstance(exc, InvalidMessageError)
-        report_failure(logger, "not archived", exc, task=task_of(message), message_id=message["messageId"])
+        report_failure(logger, "not archived", exc, task=message_task(message), message_id=message["messageId"])
     try:
         return put_aside(message) if is_dead or is_too_late(message, run) else retry_in_time(message, run)
     except Exception as exc:  # noqa: BLE001 - the message is received again in any case
-        report_failure(logger, "the queue's own visibility timeout applies", exc, task=task_of(message))
+        report_failure(logger, "the queue's own visibility timeout applies", exc, task=message_task(message))
     return False
 
 
@@ -241,7 +226,7 @@ def put_aside(message: dict[str, Any]) -> bool:
     dependencies().sqs.send_message(
         QueueUrl=dependencies().settings.archive_dead_letters_url, MessageBody=message["body"]
     )
-    logger.error("moved to the dead letters", task=task_of(message), message_id=message["messageId"])
+    logger.error("moved to the dead letters", task=message_task(message), message_id=message["messageId"])
     return True
 
 
@@ -249,7 +234,7 @@ def retry_in_time(message: dict[str, Any], run: ArchiveRun | None) -> bool:
     """Sets the message's visibility timeout to the retry delay. Returns False: the message is received again."""
     now, tries = utc_now(), receive_count(message)
     if tries >= MAX_ARCHIVE_TRIES:
-        with metrics_by(provider=split_task_key(task_of(message) or "")[0]) as metrics:
+        with metrics_by(provider=split_task_key(message_task(message) or "")[0]) as metrics:
             metrics.add_metric("ArchivingDelayed", MetricUnit.Count, 1)
     dependencies().sqs.change_message_visibility(
         QueueUrl=dependencies().settings.archive_queue_url,

@@ -1,16 +1,16 @@
-"""DispatchChanges: starts polling and archiving of tasks by reading the table's stream as an outbox.
+"""DispatchChanges: queues tasks for polling and archiving by reading the table's stream as an outbox.
 
-Polling starts for new pending tasks, for tasks that are pending again because the provider did not confirm a callback's
-result, and for tasks whose failure was reported by a callback while no execution polled for them. It starts at once for
-tasks of which a callback has reported a success without a URL. Tasks that have just succeeded are queued for archiving.
-Except for repairs (reconcile, redrive), only the stream starts this work, so no crash between two writes can lose it.
+A new pending task is queued for its first poll, which StartPolling starts if its callback has not come until then. The
+message of a task that may have a result already has no delay: the provider did not confirm a callback's result, a
+callback reported a success without a URL, or a failure while no execution polled for the task. Tasks that have just
+succeeded are queued for archiving. Except for repairs (reconcile, redrive), only the stream starts this work, so no
+crash between two writes can lose it.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cache
-from itertools import takewhile
 from typing import Any
 
 from aws_lambda_powertools import Logger
@@ -18,9 +18,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batch_item_failures, batches
 from catchlight.aws.clients import AwsClients
-from catchlight.dispatch import Dispatcher
+from catchlight.dispatch import TaskQueue
 from catchlight.errors import NotQueuedError
-from catchlight.models import MAX_TASKS_PER_EXECUTION, Reporter, TaskStatus, is_task_key
+from catchlight.models import Reporter, TaskStatus, is_task_key
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
 from catchlight.observability.log_lines import log_line
 from catchlight.settings import DispatchChangesSettings
@@ -28,14 +28,21 @@ from catchlight.settings import DispatchChangesSettings
 logger = Logger(json_serializer=log_line)
 
 
+class FollowUp(Enum):
+    """What a change triggers."""
+
+    ARCHIVE = auto()
+    POLL_LATER = auto()  # if the callback has not come after FirstPollAfterSeconds
+    POLL_NOW = auto()  # the provider may have a result, whose URLs expire
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A task's change to a status that triggers polling or archiving."""
+    """A task's change that triggers polling or archiving."""
 
     task: str
-    status: TaskStatus  # SUCCEEDED triggers archiving; the others trigger polling
+    follow_up: FollowUp
     sequence_number: str
-    is_hinted: bool = False  # a callback says that the provider has a result: polling starts at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +58,9 @@ class Dependencies:
     def __init__(self) -> None:
         self.settings = DispatchChangesSettings.from_environment()
         clients = AwsClients()
-        self.dispatcher = Dispatcher(
-            clients.sqs(),
-            clients.step_functions(),
-            archive_queue_url=self.settings.archive_queue_url,
-            state_machine=self.settings.poll_tasks_state_machine,
-        )
+        sqs = clients.sqs()
+        self.archive_queue = TaskQueue(sqs, self.settings.archive_queue_url)
+        self.poll_queue = TaskQueue(sqs, self.settings.poll_queue_url)
 
 
 dependencies = cache(Dependencies)
@@ -68,18 +72,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Dispatches a batch of stream records and returns the first record that failed, if any, as `batchItemFailures`.
 
     Lambda reads the stream again from that record on. Later records that were queued already are queued twice, which is
-    harmless to the archiver; executions are started only for records before it.
+    harmless to the archiver and to StartPolling.
     """
     # Missing settings fail the whole batch here, instead of each change separately.
     dependencies()
     found = list(read_changes(event["Records"]))
     changes = [change for change in found if isinstance(change, Change)]
-    unqueued = queue_archiving([change for change in changes if change.status is TaskStatus.SUCCEEDED])
-    settled = takewhile(lambda change: isinstance(change, Change) and change not in unqueued, found)
-    unstarted = start_polling(
-        [change for change in settled if isinstance(change, Change) and change.status is not TaskStatus.SUCCEEDED]
-    )
-    failed = {*unqueued, *unstarted, *(record for record in found if isinstance(record, Unreadable))}
+    failed = {*queue(changes), *(record for record in found if isinstance(record, Unreadable))}
     logger.info("changes dispatched", records=len(event["Records"]), changes=len(changes), failed=len(failed))
     first_failed = next((change for change in found if change in failed), None)
     return batch_item_failures([first_failed.sequence_number] if first_failed else [])
@@ -118,72 +117,62 @@ def read_change(record: dict[str, Any]) -> Change | None:
     old_status = record["dynamodb"].get("OldImage", {}).get("status", {}).get("S")
     reported_by = new.get("reportedBy", {}).get("S")
     is_hinted = "hintedAt" in new and new["hintedAt"] != record["dynamodb"].get("OldImage", {}).get("hintedAt")
-    is_hinted = is_hinted and status in (TaskStatus.PENDING, TaskStatus.TIMED_OUT)
-    if not (is_hinted or follows(status, old_status, reported_by)):
+    found = follow_up(status, old_status, reported_by, is_hinted=is_hinted)
+    if found is None:
         return None
     if not is_task_key(task):
         # A retry would not help: an item with an invalid key was written by hand and cannot be polled or archived.
         logger.error("not a task key, expected provider#taskId: the item triggers nothing", task=task)
         count_failure("InvalidTaskKey")
         return None
-    return Change(task, TaskStatus(status), record["dynamodb"]["SequenceNumber"], is_hinted)
+    return Change(task, found, record["dynamodb"]["SequenceNumber"])
 
 
-def follows(status: str | None, old_status: str | None, reported_by: str | None) -> bool:
-    """Returns whether a change of status triggers polling or archiving. `old_status` is None for a new task."""
-    match status:
-        # Not every write to a task changes its status: the archiver and repeated callbacks write to it too.
-        case TaskStatus.PENDING | TaskStatus.SUCCEEDED:
-            return status != old_status
-        # An unconfirmed failure without a running execution. If the task was PENDING before, the execution that polls
-        # for it checks the failure with the provider.
-        case TaskStatus.FAILED:
-            return reported_by == Reporter.CALLBACK and old_status in (None, TaskStatus.TIMED_OUT)
-        case _:
-            return False
+def follow_up(
+    status: str | None, old_status: str | None, reported_by: str | None, *, is_hinted: bool
+) -> FollowUp | None:
+    """Returns what a change of a task triggers. `old_status` is None for a new task.
 
-
-def queue_archiving(changes: Sequence[Change]) -> set[Change]:
-    """Queues tasks for archiving. Returns the changes whose messages were not accepted."""
-    failed: set[Change] = set()
-    for batch in batches(changes, MAX_MESSAGES_PER_CALL):
-        tasks = [change.task for change in batch]
-        try:
-            dependencies().dispatcher.queue_archiving(tasks)
-        except Exception as exc:  # noqa: BLE001 - reported, and polling must still start for the records before it
-            refused = exc.tasks if isinstance(exc, NotQueuedError) else tasks
-            message = "archiving not queued, the stream will be read again from here"
-            report_failure(logger, message, exc, tasks=refused, reason=str(exc))
-            failed.update(change for change in batch if change.task in refused)
-    return failed
-
-
-def start_polling(changes: Sequence[Change]) -> set[Change]:
-    """Starts executions of the state machine, each for up to MAX_TASKS_PER_EXECUTION tasks.
-
-    Returns the changes for which no execution could be started.
+    `is_hinted`: a callback says that the provider has a result.
     """
-    first_poll = dependencies().settings.first_poll_after_seconds
-    failed: set[Change] = set()
-    for is_hinted, wait_seconds in ((True, 0), (False, first_poll)):
-        group = [change for change in changes if change.is_hinted is is_hinted]
-        for batch in batches(group, MAX_TASKS_PER_EXECUTION):
-            failed.update(start_execution(batch, wait_seconds))
-    return failed
+    match status:
+        case TaskStatus.PENDING | TaskStatus.TIMED_OUT if is_hinted:
+            return FollowUp.POLL_NOW
+        # Not every write to a task changes its status: the archiver and repeated callbacks write to it too.
+        case TaskStatus.SUCCEEDED if old_status != status:
+            return FollowUp.ARCHIVE
+        case TaskStatus.PENDING if old_status != status:
+            return FollowUp.POLL_NOW if old_status else FollowUp.POLL_LATER
+        # An unconfirmed failure without a running execution. If the task was PENDING before, the message of its first
+        # poll or the execution that polls for it checks the failure with the provider.
+        case TaskStatus.FAILED if reported_by == Reporter.CALLBACK and old_status in (None, TaskStatus.TIMED_OUT):
+            return FollowUp.POLL_NOW
+        case _:
+            return None
 
 
-def start_execution(changes: Sequence[Change], wait_seconds: int) -> Sequence[Change]:
-    """Starts one execution, and returns its changes if it could not be started."""
-    # The name is derived from the stream records: a batch that is read twice starts one execution, and a task that is
-    # registered again starts a new one.
-    digest = hashlib.sha256(",".join(change.sequence_number for change in changes).encode()).hexdigest()
+def queue(changes: Sequence[Change]) -> Iterator[Change]:
+    """Queues changes for archiving and polling. Yields those whose messages SQS did not accept."""
+    for found in FollowUp:
+        group = [change for change in changes if change.follow_up is found]
+        for batch in batches(group, MAX_MESSAGES_PER_CALL):
+            yield from send(batch, found)
+
+
+def send(changes: Sequence[Change], found: FollowUp) -> Iterator[Change]:
+    """Sends one call's messages. Yields the changes whose messages were not accepted."""
     tasks = [change.task for change in changes]
     try:
-        is_new = dependencies().dispatcher.start_polling(tasks, name=f"tasks-{digest[:40]}", wait_seconds=wait_seconds)
-    except Exception as exc:  # noqa: BLE001 - reported, and the other batches must still be started
-        message = "polling not started, the stream will be read again from here"
-        report_failure(logger, message, exc, tasks=tasks, reason=str(exc))
-        return changes
-    if not is_new:
-        logger.info("polling was started before", tasks=tasks)
-    return ()
+        if found is FollowUp.ARCHIVE:
+            dependencies().archive_queue.send([{"task": task} for task in tasks])
+        else:
+            delay = dependencies().settings.first_poll_after_seconds if found is FollowUp.POLL_LATER else 0
+            dependencies().poll_queue.send(
+                [{"task": change.task, "change": change.sequence_number} for change in changes], delay_seconds=delay
+            )
+    except Exception as exc:  # noqa: BLE001 - reported, and the other changes must still be queued
+        refused = exc.tasks if isinstance(exc, NotQueuedError) else tasks
+        work = "archiving" if found is FollowUp.ARCHIVE else "polling"
+        message = f"{work} not queued, the stream will be read again from here"
+        report_failure(logger, message, exc, tasks=refused, reason=str(exc))
+        yield from (change for change in changes if change.task in refused)

@@ -21,7 +21,7 @@ from local.demo.runner import DemoError, DemoTask, submit_and_register, watch
 from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
 from local.stack import LocalStack
 
-# A minute of waiting takes three seconds: the first poll is due 60 s after the registration.
+# A minute of waiting takes three seconds: the first poll is due 120 s after the registration.
 TIME_SCALE = 0.05
 # Generous: two idle cores need twelve seconds.
 MAX_SECONDS = 150.0

@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ from local.moto import patches
 
 Message = dict[str, Any]
 
+# The limit of ReceiveMessage; Lambda calls it several times for a larger batch.
+MAX_MESSAGES_PER_CALL = 10
+
 
 @dataclass(frozen=True)
 class QueueMapping:
@@ -28,6 +32,7 @@ class QueueMapping:
     queue_arn: str
     queue_url: str
     batch_size: int = 10
+    batching_window_seconds: float = 0
     reports_item_failures: bool = False
     max_concurrency: int | None = None
 
@@ -35,8 +40,9 @@ class QueueMapping:
 class QueueEventSource(EventSource):
     """Polls one queue, with as many concurrent batches as the mapping allows and the function has sandboxes for.
 
-    Handled messages are deleted. A failed message becomes visible again after its visibility timeout, in scaled time,
-    and moves to the dead-letter queue after the number of receives in the queue's redrive policy.
+    A batching window begins with the first message of a batch. Handled messages are deleted. A failed message becomes
+    visible again after its visibility timeout, and moves to the dead-letter queue after the number of receives in the
+    queue's redrive policy. Window and timeout are in scaled time.
     """
 
     def __init__(
@@ -64,17 +70,29 @@ class QueueEventSource(EventSource):
         try:
             # Checked in this process: a request to the server 20 times a second would keep a core busy.
             if patches.wait_for_messages(self._queue, 0.05):
-                messages = self._receive()
+                messages = self._gather()
         finally:
             if messages:
                 self._batches.submit(self._deliver_and_free_slot, messages)
             else:
                 self._slots.release()
 
-    def _receive(self) -> list[Message]:
+    def _gather(self) -> list[Message]:
+        """Receives messages until the batch is full or the batching window is over."""
+        messages: list[Message] = []
+        deadline = time.monotonic() + self._mapping.batching_window_seconds * self._time_scale
+        while not self._stopping.is_set():
+            messages += self._receive(self._mapping.batch_size - len(messages))
+            remaining = deadline - time.monotonic()
+            if len(messages) >= self._mapping.batch_size or remaining <= 0:
+                break
+            patches.wait_for_messages(self._queue, min(remaining, 0.05))
+        return messages
+
+    def _receive(self, count: int) -> list[Message]:
         response = self._sqs.receive_message(
             QueueUrl=self._mapping.queue_url,
-            MaxNumberOfMessages=self._mapping.batch_size,
+            MaxNumberOfMessages=min(count, MAX_MESSAGES_PER_CALL),
             MessageSystemAttributeNames=["All"],
             MessageAttributeNames=["All"],
             WaitTimeSeconds=0,

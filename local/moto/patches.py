@@ -23,7 +23,7 @@ from moto.dynamodb.responses import DynamoHandler
 from moto.s3.exceptions import S3ClientError
 from moto.s3.responses import S3Response
 from moto.s3.utils import compute_checksum
-from moto.sqs.models import Queue, SQSBackend
+from moto.sqs.models import Message, Queue, SQSBackend
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
 from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
@@ -54,6 +54,7 @@ def installed(
             stream_without_idle_writes(),
             atomic_sqs_calls(),
             scaled_visibility(time_scale),
+            scaled_delays(time_scale),
             put_object_as_s3_does(),
             functions_run_by(invoke_function),
             state_machines_execute(time_scale, lambda_client),
@@ -176,6 +177,17 @@ def scaled_visibility(time_scale: float) -> Iterator[None]:
             message.visibility_set_by = receipt_handle
 
     with mock.patch.object(SQSBackend, "change_message_visibility", change_message_visibility):
+        yield
+
+
+@contextmanager
+def scaled_delays(time_scale: float) -> Iterator[None]:
+    """Delivers delayed messages in scaled time."""
+
+    def delay(self: Message, delay_seconds: int) -> None:
+        self.delayed_until = unix_time_millis() + int(delay_seconds) * 1000 * time_scale
+
+    with mock.patch.object(Message, "delay", delay):
         yield
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from local import LocalStackError
 from local.account import ACCOUNT_ID, REGION, STACK_NAME
 from local.events.filters import EventFilter
-from local.events.queue import QueueMapping
+from local.events.queue import MAX_MESSAGES_PER_CALL, QueueMapping
 from local.events.schedule import DEFAULT_MAX_RETRIES, Schedule, rate_seconds
 from local.events.stream import StreamMapping
 from local.http.api import DEFAULT_INTEGRATION_TIMEOUT_SECONDS, Route, Stage
@@ -159,11 +159,12 @@ def _make_event_source_mapping(deployment: Deployment, properties: Properties) -
         return Resource(name)
     if service == "sqs":
         batch_size = int(properties.take("BatchSize", 10))
-        if batch_size > 10:
-            raise LocalStackError(f"{name}: batches of more than 10 messages are not supported by the local stack.")
+        window = float(properties.take("MaximumBatchingWindowInSeconds", 0))
+        if batch_size > MAX_MESSAGES_PER_CALL and not window:
+            raise LocalStackError(f"{name}: Lambda requires a batching window for batches of more than 10 messages.")
         scaling = properties.take_group("ScalingConfig", "MaximumConcurrency")
         concurrency = int(scaling["MaximumConcurrency"]) if scaling else None
-        mapping = QueueMapping(name, arn, deployment.queue_url(arn), batch_size, reports, concurrency)
+        mapping = QueueMapping(name, arn, deployment.queue_url(arn), batch_size, window, reports, concurrency)
         deployment.queue_mappings.append((function, mapping))
         return Resource(name)
     if service != "dynamodb":

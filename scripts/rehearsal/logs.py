@@ -6,7 +6,13 @@ from pathlib import Path
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.emulator import MiniStack
 
-DEAD_LETTERS = ("ArchiveDeadLetters", "DispatchDeadLetters", "PublishDeadLetters", "ReconcileDeadLetters")
+DEAD_LETTERS = (
+    "ArchiveDeadLetters",
+    "DispatchDeadLetters",
+    "PollDeadLetters",
+    "PublishDeadLetters",
+    "ReconcileDeadLetters",
+)
 # Part of AccessDenied and AccessDeniedException, in botocore's errors and in the functions' own log lines.
 DENIED = "AccessDenied"
 

@@ -90,7 +90,7 @@ class Play:
         """Starts a worker of each function, one at a time: MiniStack is slow while a worker unpacks the layer."""
         begun = time.monotonic()
         client = self.deployment.ministack.client("lambda")
-        for name in ("DispatchChanges", "ArchiveImages", "PublishEvents", "ReconcileTasks"):
+        for name in ("DispatchChanges", "StartPolling", "ArchiveImages", "PublishEvents", "ReconcileTasks"):
             # Some functions refuse a batch without records, which also shows that the handler runs.
             client.invoke(FunctionName=self._resources[f"{name}Function"], Payload=b'{"Records": []}')
         with self._api() as api:

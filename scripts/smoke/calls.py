@@ -19,7 +19,7 @@ from scripts.smoke.callback_steps import RECEIVE_CALLBACK
 from scripts.smoke.change_steps import DISPATCH_CHANGES, PUBLISH_EVENTS
 from scripts.smoke.grants import check_grants, grants_of, resolver
 from scripts.smoke.steps import OTHER_HOSTS, USUAL, Step
-from scripts.smoke.task_steps import ARCHIVE_IMAGES, POLL_TASKS, RECONCILE_TASKS
+from scripts.smoke.task_steps import ARCHIVE_IMAGES, POLL_TASKS, RECONCILE_TASKS, START_POLLING
 
 SANDBOX = Path(__file__).with_name("sandbox.py")
 # Steps by function. They cover every AWS operation and the errors that the code handles.
@@ -27,6 +27,7 @@ STEPS: Mapping[str, Sequence[Step]] = {
     "ReceiveCallbackFunction": RECEIVE_CALLBACK,
     "ServeTasksApiFunction": SERVE_TASKS_API,
     "DispatchChangesFunction": DISPATCH_CHANGES,
+    "StartPollingFunction": START_POLLING,
     "PollTasksFunction": POLL_TASKS,
     "ArchiveImagesFunction": ARCHIVE_IMAGES,
     "PublishEventsFunction": PUBLISH_EVENTS,

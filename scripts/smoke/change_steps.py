@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scripts.smoke.account import Answer, Call
+from scripts.smoke.account import Answer
 from scripts.smoke.steps import (
     NOTHING_FAILED,
     PENDING,
     THROTTLED,
     Step,
-    _execution,
     _sent_entry,
     archived,
     attributes,
@@ -44,22 +43,13 @@ DISPATCH_CHANGES = [
         "a task to poll for and one to archive",
         changes(PENDING, succeeded()),
         NOTHING_FAILED,
-        {"StartExecution": [Answer(body={"executionArn": "arn", "startDate": 1767658625.1})]},
+        {"SendMessageBatch": [Answer(body={"Successful": [_sent_entry("0")]})] * 2},
     ),
     Step(
-        "an execution that exists already",
+        "a throttled queue",
         changes(PENDING),
         NOTHING_FAILED,
-        {"StartExecution": [error("ExecutionAlreadyExists")]},
-    ),
-    Step(
-        "throttled services",
-        changes(PENDING, succeeded()),
-        NOTHING_FAILED,
-        {
-            "StartExecution": [THROTTLED, _execution(Call("", "", "", {"stateMachineArn": "", "name": ""}))],
-            "SendMessageBatch": [error("RequestThrottled", 403), Answer(body={"Successful": [_sent_entry("0")]})],
-        },
+        {"SendMessageBatch": [error("RequestThrottled", 403), Answer(body={"Successful": [_sent_entry("0")]})]},
     ),
     Step(
         "a message that SQS does not accept",
@@ -68,10 +58,10 @@ DISPATCH_CHANGES = [
         {"SendMessageBatch": [Answer(body={"Successful": [_sent_entry("0")], "Failed": [SQS_FAILURE]})]},
     ),
     Step(
-        "a denied execution",
+        "a denied message",
         changes(PENDING),
         {"batchItemFailures": [{"itemIdentifier": "1"}]},
-        {"StartExecution": [error("AccessDeniedException")]},
+        {"SendMessageBatch": [error("AccessDenied", 403)]},
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Defines the smoke test's steps of the functions PollTasks, ArchiveImages and ReconcileTasks."""
+"""Defines the smoke test's steps of the functions StartPolling, PollTasks, ArchiveImages and ReconcileTasks."""
 
 import base64
 import hashlib
@@ -34,6 +34,52 @@ from scripts.smoke.steps import (
     s3_error,
     succeeded,
 )
+
+OVERDUE = {
+    "Records": [
+        {
+            "messageId": "message",
+            "receiptHandle": "receipt",
+            "body": json.dumps({"task": PENDING["task"], "change": "1"}),
+            "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1767658625200"},
+        }
+    ]
+}
+ALL_FAILED = {"batchItemFailures": [{"itemIdentifier": "message"}]}
+START_POLLING = [
+    Step(
+        "a task whose callback is overdue",
+        OVERDUE,
+        NOTHING_FAILED,
+        {
+            "BatchGetItem": [UNPROCESSED, ITEM],
+            "StartExecution": [Answer(body={"executionArn": "arn", "startDate": 1767658625.1})],
+            "UpdateItem": [OK],
+        },
+    ),
+    Step(
+        "an execution that exists already",
+        OVERDUE,
+        NOTHING_FAILED,
+        {"BatchGetItem": [ITEM], "StartExecution": [error("ExecutionAlreadyExists")], "UpdateItem": [refused(PENDING)]},
+    ),
+    Step(
+        "throttled services",
+        OVERDUE,
+        NOTHING_FAILED,
+        {
+            "BatchGetItem": [THROTTLED, ITEM],
+            "StartExecution": [THROTTLED, Answer(body={"executionArn": "arn", "startDate": 1767658625.1})],
+            "UpdateItem": [THROTTLED, OK],
+        },
+    ),
+    Step(
+        "a denied execution",
+        OVERDUE,
+        ALL_FAILED,
+        {"BatchGetItem": [ITEM], "StartExecution": [error("AccessDeniedException")]},
+    ),
+]
 
 POLL: dict[str, Any] = {"tasks": [PENDING["task"]], "waitSeconds": 60, "waitedSeconds": 0}
 POLL_TASKS = [

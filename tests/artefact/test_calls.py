@@ -80,10 +80,10 @@ FAULTS: dict[str, tuple[str, Callable[[Copy], None]]] = {
         "ReceiveCallbackFunction",
         lambda copy: copy.remove(f"{LAYER}/catchlight/providers/nanobanana.py"),
     ),
-    "a service": ("DispatchChangesFunction", lambda copy: copy.remove(f"{LAYER}/botocore/data/stepfunctions")),
+    "a service": ("StartPollingFunction", lambda copy: copy.remove(f"{LAYER}/botocore/data/stepfunctions")),
     "partitions": ("PublishEventsFunction", lambda copy: copy.remove(f"{LAYER}/botocore/data/partitions.json")),
     "the error of an execution that was started before": (
-        "DispatchChangesFunction",
+        "StartPollingFunction",
         lambda copy: copy.change_data(
             "stepfunctions/2016-11-23/service-2.json", lose_error("StartExecution", "ExecutionAlreadyExists")
         ),

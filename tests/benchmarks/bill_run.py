@@ -26,7 +26,7 @@ from catchlight.polling.provider_client import ProviderClient
 from catchlight.tasks.registration import Registry
 from catchlight.tasks.table import TasksTable
 from local.events.filters import EventFilter
-from local.moto.patches import put_object_as_s3_does, stream_without_idle_writes
+from local.moto.patches import put_object_as_s3_does, scaled_delays, stream_without_idle_writes
 from local.template.expand import Template, load_template
 from tests.benchmarks.bill_units import item_size, read_units, walk, write_units
 from tests.canary_secrets import API_KEYS, CALLBACK_TOKEN
@@ -43,6 +43,7 @@ FUNCTIONS: Mapping[str, Any] = {
     for name, folder in {
         "ReceiveCallback": "receive_callback",
         "DispatchChanges": "dispatch_changes",
+        "StartPolling": "start_polling",
         "PollTasks": "poll_tasks",
         "ArchiveImages": "archive_images",
         "PublishEvents": "publish_events",
@@ -76,7 +77,7 @@ class Usage:
     invocations: list[Invocation] = field(default_factory=list)
     transitions: int = 0
     executions: int = 0
-    archive_batches: int = 0
+    received: list[int] = field(default_factory=list)  # messages of each batch from a queue
     callbacks: int = 0
     events: int = 0
     read_units: int = 0
@@ -133,6 +134,7 @@ class CountedStack:
         )["ShardIterator"]
         self._sqs = self._observer.client("sqs")
         self._queue = self._sqs.create_queue(QueueName="archive")["QueueUrl"]
+        self._poll_queue = self._sqs.create_queue(QueueName="poll")["QueueUrl"]
         self._observer.client("s3").create_bucket(Bucket="images-bucket")
         self._observer.client("events").create_event_bus(Name="tasks")
         machine = self._observer.client("stepfunctions").create_state_machine(
@@ -146,6 +148,7 @@ class CountedStack:
             "IMAGES_BUCKET": "images-bucket",
             "ARCHIVE_QUEUE_URL": self._queue,
             "ARCHIVE_DEAD_LETTERS_URL": f"{self._queue}-dead-letters",  # never used: every image is archived
+            "POLL_QUEUE_URL": self._poll_queue,
             "EVENT_BUS": "tasks",
             "POLL_TASKS_STATE_MACHINE": machine["stateMachineArn"],
             "CALLBACK_TOKEN_SECRET": secrets.create_secret(Name="token", SecretString=CALLBACK_TOKEN)["ARN"],
@@ -169,6 +172,9 @@ class CountedStack:
         Registry(TasksTable("tasks", self._dynamodb)).register(PROVIDER, tasks, now=datetime.now(UTC))
         self.usage.tasks += len(tasks)
         self._changes_out()
+        # The messages of these tasks are gathered in one batch, when their first polls are due.
+        overdue = {"Records": [_as_record(message) for message in self._received(self._poll_queue, 50)]}
+        first_poll = float(self.template.parameters["FirstPollAfterSeconds"])
 
         def callbacks_until(moment: float) -> None:
             arrived = [task for task, seconds in coming.items() if seconds <= moment]
@@ -179,12 +185,14 @@ class CountedStack:
             self._changes_out()
 
         def poll(state: dict[str, Any], seconds: float) -> dict[str, Any]:
-            callbacks_until(seconds)
-            self._clock = seconds
+            callbacks_until(first_poll + seconds)
+            self._clock = first_poll + seconds
             next_state: dict[str, Any] = self._invoke("PollTasks", state)
             self._changes_out()
             return next_state
 
+        callbacks_until(first_poll)
+        self._invoke("StartPolling", overdue)
         executions, self._executions = self._executions, []
         for state in executions:
             self.usage.executions += 1
@@ -232,12 +240,24 @@ class CountedStack:
                 passed = [record for record in records if event_filter.matches(record)]
                 if passed:
                     self._invoke(function, {"Records": passed})
-            while messages := self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=5).get("Messages"):
+            while messages := self._received(self._queue, 5):
                 answer = self._invoke("ArchiveImages", {"Records": [_as_record(message) for message in messages]})
                 assert answer == {"batchItemFailures": []}, answer
-                self.usage.archive_batches += 1
-                for message in messages:
-                    self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
+
+    def _received(self, queue: str, at_most: int) -> list[Mapping[str, Any]]:
+        """Receives a batch and deletes its messages."""
+        batch: list[Mapping[str, Any]] = []
+        while len(batch) < at_most:
+            count = min(10, at_most - len(batch))
+            messages = self._sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=count).get("Messages", [])
+            if not messages:
+                break
+            for message in messages:
+                self._sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            batch += messages
+        if batch:
+            self.usage.received.append(len(batch))
+        return batch
 
     def _new_records(self) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
@@ -381,6 +401,7 @@ def counted_stack() -> Iterator[CountedStack]:
         stack.enter_context(an_account())
         stack.enter_context(stream_without_idle_writes())
         stack.enter_context(put_object_as_s3_does())
+        stack.enter_context(scaled_delays(0))  # the load says when a message is received
         counted = CountedStack(template)
         stack.enter_context(mock.patch.dict(os.environ, counted.environment))
         stack.enter_context(_counting_calls(counted))

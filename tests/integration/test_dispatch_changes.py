@@ -1,4 +1,4 @@
-"""The stream's handler against SQS and Step Functions in memory."""
+"""The stream's handler against SQS in memory."""
 
 import json
 from collections.abc import Iterator
@@ -8,15 +8,15 @@ from typing import Any
 import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from moto.sqs.models import sqs_backends
 
 from catchlight.errors import SettingsError
-from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState
 from functions.dispatch_changes import app
+from local.account import ACCOUNT_ID, REGION
 from tests.integration.fault_injection import counted, every_fault, failing, reported
 from tests.integration.functions import an_event
 
 FIRST_POLL_AFTER_SECONDS = 60
-MACHINE = json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
 
 
 @dataclass
@@ -24,9 +24,7 @@ class Outbox:
     """Where changes go."""
 
     sqs: Any
-    step_functions: Any
     queue_url: str
-    machine: str
 
     def messages(self) -> list[str]:
         """Tasks queued for archiving since the last look, in their order."""
@@ -35,25 +33,28 @@ class Outbox:
             queued += [json.loads(message["Body"])["task"] for message in batch]
         return queued
 
-    def executions(self) -> list[PollState]:
-        """What executions were started with, oldest first."""
-        found = self.step_functions.list_executions(stateMachineArn=self.machine)["executions"]
-        arns = [execution["executionArn"] for execution in sorted(found, key=lambda execution: execution["startDate"])]
-        inputs = [self.step_functions.describe_execution(executionArn=arn)["input"] for arn in arns]
-        return [PollState.model_validate_json(text) for text in inputs]
+    def polls(self) -> list[tuple[str, int]]:
+        """Tasks queued for polling since the last look, in their order, with the seconds of their delay."""
+        queue = sqs_backends[ACCOUNT_ID][REGION].get_queue("poll")
+        found, queue._messages[:] = list(queue._messages), []
+        return [
+            (
+                json.loads(message.body)["task"],
+                round((message.delayed_until - message.sent_timestamp) / 1000) if message.delayed_until else 0,
+            )
+            for message in found
+        ]
 
 
 @pytest.fixture
 def outbox(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
-    sqs, step_functions = boto3.client("sqs"), boto3.client("stepfunctions")
+    sqs = boto3.client("sqs")
     queue_url = sqs.create_queue(QueueName="archive")["QueueUrl"]
-    role = "arn:aws:iam::123456789012:role/poll"
-    machine = step_functions.create_state_machine(name="poll", definition=MACHINE, roleArn=role)["stateMachineArn"]
     monkeypatch.setenv("ARCHIVE_QUEUE_URL", queue_url)
-    monkeypatch.setenv("POLL_TASKS_STATE_MACHINE", machine)
+    monkeypatch.setenv("POLL_QUEUE_URL", sqs.create_queue(QueueName="poll")["QueueUrl"])
     monkeypatch.setenv("FIRST_POLL_AFTER_SECONDS", str(FIRST_POLL_AFTER_SECONDS))
     app.dependencies.cache_clear()
-    yield Outbox(sqs, step_functions, queue_url, machine)
+    yield Outbox(sqs, queue_url)
     app.dependencies.cache_clear()
 
 
@@ -101,7 +102,7 @@ def test_a_real_batch(outbox: Outbox, context: LambdaContext) -> None:
 
     new = [task for task, name, status in changes if (name, status) == ("INSERT", "PENDING")]
     assert new
-    assert outbox.executions() == [PollState(tasks=tuple(new), wait_seconds=FIRST_POLL_AFTER_SECONDS)]
+    assert outbox.polls() == [(task, FIRST_POLL_AFTER_SECONDS) for task in new]
     succeeded = outbox.messages()
     assert succeeded
     assert set(succeeded) <= {task for task, _, status in changes if status == "SUCCEEDED"}
@@ -119,8 +120,7 @@ def test_a_task_that_a_callback_hints_at_is_polled_at_once(
 
     assert dispatch([hint, other, repeated], context) == []
 
-    waits = {state.tasks: state.wait_seconds for state in outbox.executions()}
-    assert waits == {("flux-kontext#task1",): 0, ("flux-kontext#task2",): FIRST_POLL_AFTER_SECONDS}
+    assert dict(outbox.polls()) == {"flux-kontext#task1": 0, "flux-kontext#task2": FIRST_POLL_AFTER_SECONDS}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_task_that_has_just_succeeded_is_archived(
     assert dispatch([a_record(1, new, old)], context) == []
 
     assert outbox.messages() == ["flux-kontext#task1"]
-    assert outbox.executions() == []
+    assert outbox.polls() == []
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_nothing_follows_from_other_changes(
     assert dispatch([a_record(1, new, old)], context) == []
 
     assert outbox.messages() == []
-    assert outbox.executions() == []
+    assert outbox.polls() == []
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,12 @@ def test_nothing_follows_from_other_changes(
         ("TIMED_OUT", "FAILED", "callback"),  # given up
     ],
 )
-def test_a_task_that_nobody_polls_for_is_polled_for(
+def test_a_task_that_nobody_polls_for_is_polled_for_at_once(
     outbox: Outbox, context: LambdaContext, old: str | None, new: str, reported_by: str
 ) -> None:
     assert dispatch([a_record(1, new, old, reported_by=reported_by)], context) == []
 
-    assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task1",)]
+    assert outbox.polls() == [("flux-kontext#task1", 0)]
     assert outbox.messages() == []
 
 
@@ -192,7 +192,7 @@ def test_a_task_that_nobody_polls_for_is_polled_for(
     [
         (None, "poll"),
         ("TIMED_OUT", "poll"),
-        ("PENDING", "callback"),  # the execution that polls for it hears of it
+        ("PENDING", "callback"),  # the message of its first poll, or the execution that polls for it, sees it
         ("SUCCEEDED", "poll"),
         ("FAILED", "callback"),  # confirmed just now, or counted
     ],
@@ -202,18 +202,15 @@ def test_a_failure_that_needs_no_confirmation_or_has_somebody_who_asks_is_left_a
 ) -> None:
     assert dispatch([a_record(1, "FAILED", old, reported_by=reported_by)], context) == []
 
-    assert (outbox.messages(), outbox.executions()) == ([], [])
+    assert (outbox.messages(), outbox.polls()) == ([], [])
 
 
-def test_tasks_registered_together_are_polled_together(outbox: Outbox, context: LambdaContext) -> None:
-    records = [a_record(number, "PENDING") for number in range(2 * MAX_TASKS_PER_EXECUTION)]
+def test_each_task_has_a_message_of_its_own(outbox: Outbox, context: LambdaContext) -> None:
+    records = [a_record(number, "PENDING") for number in range(23)]
 
     assert dispatch(records, context) == []
 
-    executions = outbox.executions()
-    assert [len(state.tasks) for state in executions] == [MAX_TASKS_PER_EXECUTION] * 2
-    assert {task for state in executions for task in state.tasks} == {f"flux-kontext#task{n}" for n in range(100)}
-    assert {state.wait_seconds for state in executions} == {FIRST_POLL_AFTER_SECONDS}
+    assert outbox.polls() == [(f"flux-kontext#task{number}", FIRST_POLL_AFTER_SECONDS) for number in range(23)]
 
 
 def test_more_messages_than_one_call_takes_are_queued_in_order(outbox: Outbox, context: LambdaContext) -> None:
@@ -230,27 +227,8 @@ def test_a_key_that_is_no_task_holds_nothing_up(outbox: Outbox, context: LambdaC
 
     assert dispatch([malformed, a_record(2, "PENDING"), a_record(3, "SUCCEEDED")], context) == []
 
-    assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task2",)]
+    assert outbox.polls() == [("flux-kontext#task2", FIRST_POLL_AFTER_SECONDS)]
     assert outbox.messages() == ["flux-kontext#task3"]
-
-
-# ------------------------------------------------------------------------------------------------ repetition
-
-
-def test_the_same_batch_again_starts_no_second_execution(outbox: Outbox, context: LambdaContext) -> None:
-    records = [a_record(number, "PENDING") for number in range(3)]
-
-    assert dispatch(records, context) == []
-    assert dispatch(records, context) == []
-
-    assert len(outbox.executions()) == 1
-
-
-def test_a_task_that_is_registered_anew_is_polled_anew(outbox: Outbox, context: LambdaContext) -> None:
-    for number in (1, 2):
-        assert dispatch([a_record(number, "PENDING", task="flux-kontext#again")], context) == []
-
-    assert [state.tasks for state in outbox.executions()] == [("flux-kontext#again",)] * 2
 
 
 # ------------------------------------------------------------------------------------------------ faults
@@ -265,44 +243,40 @@ def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
     fault: Exception,
 ) -> None:
     records = [
-        a_record(0, "PENDING"),
-        a_record(1, "FAILED", "PENDING"),
+        a_record(0, "FAILED", "PENDING"),
+        a_record(1, "PENDING"),
         a_record(2, "SUCCEEDED"),
-        a_record(3, "PENDING"),
+        a_record(3, "PENDING", "SUCCEEDED"),
     ]
     with failing("SendMessageBatch", fault):
-        assert dispatch(records, context) == [records[2]["dynamodb"]["SequenceNumber"]]
+        assert dispatch(records, context) == [records[1]["dynamodb"]["SequenceNumber"]]
     error = type(fault).__name__ if isinstance(fault, KeyError) else "NotQueuedError"
-    assert reported(caplog.records, "flux-kontext#task2") == {error}
-    assert counted(capsys) == [error]
-    # What comes after it will come again: an execution that is started now would have another name then.
-    assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task0",)]
+    for number in (1, 2, 3):
+        assert reported(caplog.records, f"flux-kontext#task{number}") == {error}
+    # One call for each queue and delay.
+    assert counted(capsys) == [error] * 3
+    assert (outbox.polls(), outbox.messages()) == ([], [])
 
-    assert dispatch(records[2:], context) == []
-    assert sorted(state.tasks for state in outbox.executions()) == [("flux-kontext#task0",), ("flux-kontext#task3",)]
+    assert dispatch(records[1:], context) == []
+    assert dict(outbox.polls()) == {"flux-kontext#task1": FIRST_POLL_AFTER_SECONDS, "flux-kontext#task3": 0}
     assert outbox.messages() == ["flux-kontext#task2"]
 
 
-@every_fault
-def test_the_stream_is_read_again_from_the_first_task_without_an_execution(
-    outbox: Outbox,
-    context: LambdaContext,
-    caplog: pytest.LogCaptureFixture,
-    capsys: pytest.CaptureFixture[str],
-    fault: Exception,
+@pytest.mark.parametrize("queue", ["archive", "poll"])
+def test_a_queue_that_refuses_messages_keeps_those_of_the_other_not_back(
+    outbox: Outbox, context: LambdaContext, queue: str
 ) -> None:
-    records = [a_record(0, "SUCCEEDED"), a_record(1, "PENDING"), a_record(2, "PENDING"), a_record(3, "SUCCEEDED")]
-    with failing("StartExecution", fault):
-        assert dispatch(records, context) == [records[1]["dynamodb"]["SequenceNumber"]]
-    assert outbox.executions() == []
-    error = type(fault).__name__ if isinstance(fault, KeyError) else "StoreUnavailableError"
-    for task in ("flux-kontext#task1", "flux-kontext#task2"):
-        assert reported(caplog.records, task) == {error}
-    assert counted(capsys) == [error]
+    def refuse(params: dict[str, Any], **_: Any) -> None:
+        if params["QueueUrl"].endswith(queue):
+            raise KeyError("refused")
 
-    assert dispatch(records[1:], context) == []
-    assert [state.tasks for state in outbox.executions()] == [("flux-kontext#task1", "flux-kontext#task2")]
-    assert set(outbox.messages()) == {"flux-kontext#task0", "flux-kontext#task3"}
+    app.dependencies().archive_queue._sqs.meta.events.register("provide-client-params.sqs.SendMessageBatch", refuse)
+    records = [a_record(1, "PENDING"), a_record(2, "SUCCEEDED")]
+    failed = records[queue == "archive"]["dynamodb"]["SequenceNumber"]
+
+    assert dispatch(records, context) == [failed]
+
+    assert (len(outbox.messages()), len(outbox.polls())) == (queue == "poll", queue == "archive")
 
 
 def test_messages_that_sqs_refuses_one_by_one_come_again(
@@ -315,7 +289,7 @@ def test_messages_that_sqs_refuses_one_by_one_come_again(
             refused = parsed["Successful"].pop()
             parsed["Failed"] = [{"Id": refused["Id"], "SenderFault": False, "Code": "InternalError"}]
 
-    app.dependencies().dispatcher._sqs.meta.events.register(
+    app.dependencies().archive_queue._sqs.meta.events.register(
         "after-call.sqs.SendMessageBatch", refuse_the_third_of_the_second_call
     )
 
@@ -332,7 +306,7 @@ def test_messages_that_an_answer_does_not_name_come_again(
     def break_off(parsed: dict[str, Any], **_: Any) -> None:
         parsed.clear()  # what botocore makes of JSON that is cut in the middle
 
-    app.dependencies().dispatcher._sqs.meta.events.register("after-call.sqs.SendMessageBatch", break_off)
+    app.dependencies().archive_queue._sqs.meta.events.register("after-call.sqs.SendMessageBatch", break_off)
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
 
     assert dispatch(records, context) == [records[0]["dynamodb"]["SequenceNumber"]]

@@ -13,7 +13,12 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
-from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST, POLLING_SLACK, REPEAT_ARCHIVING_AFTER
+from catchlight.recovery.reconcile import (
+    ARCHIVING_TAKES_AT_MOST,
+    POLLING_SLACK,
+    REPEAT_ARCHIVING_AFTER,
+    STARTING_TAKES_AT_MOST,
+)
 from functions.reconcile_tasks import app
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import TABLE_NAME, Store
@@ -51,10 +56,11 @@ class Account:
         return queued
 
     def executions(self) -> list[PollState]:
-        """What executions were started with, the one that waits least before the others."""
+        """What executions were started with, oldest first."""
         found = self.step_functions.list_executions(stateMachineArn=self.machine)["executions"]
-        inputs = [self.step_functions.describe_execution(executionArn=each["executionArn"])["input"] for each in found]
-        return sorted((PollState.model_validate_json(text) for text in inputs), key=lambda state: state.wait_seconds)
+        arns = [execution["executionArn"] for execution in sorted(found, key=lambda execution: execution["startDate"])]
+        inputs = [self.step_functions.describe_execution(executionArn=arn)["input"] for arn in arns]
+        return [PollState.model_validate_json(text) for text in inputs]
 
 
 @pytest.fixture
@@ -114,7 +120,7 @@ def test_a_malformed_item_is_reported_by_each_run_until_it_is_repaired(
 
 def test_a_task_that_nobody_polls_for_is_polled_for_again(account: Account) -> None:
     account.put("flux-kontext#lost", "PENDING", OVERDUE + MOMENT)
-    account.put("acedata#waiting", "PENDING", OVERDUE - MOMENT)
+    account.put("acedata#waiting", "PENDING", OVERDUE - MOMENT, pollingSince=iso(utc_now()))
 
     assert reconcile() == {"pollingRestarted": 1, "archivingRepeated": 0}
 
@@ -124,7 +130,31 @@ def test_a_task_that_nobody_polls_for_is_polled_for_again(account: Account) -> N
     # Registered when it was, but as good as new to the next run.
     assert item["status"] == "PENDING"
     assert item["registeredAt"] < iso(utc_now() - OVERDUE)
-    assert item["updatedAt"] == item["reconciledAt"] > iso(utc_now() - MOMENT)
+    assert item["updatedAt"] == item["reconciledAt"] == item["pollingSince"] > iso(utc_now() - MOMENT)
+
+
+@pytest.mark.parametrize(
+    ("age", "polling_since_ago", "is_restarted"),
+    [
+        # Its message was lost, or is a dead letter.
+        (STARTING_TAKES_AT_MOST + MOMENT, None, True),
+        # That was before it became pending again.
+        (STARTING_TAKES_AT_MOST + MOMENT, STARTING_TAKES_AT_MOST + 2 * MOMENT, True),
+        (STARTING_TAKES_AT_MOST + MOMENT, STARTING_TAKES_AT_MOST, False),
+        (STARTING_TAKES_AT_MOST - MOMENT, None, False),
+        (OVERDUE + MOMENT, OVERDUE, True),
+    ],
+)
+def test_a_task_whose_polling_was_never_started_waits_for_an_hour_only(
+    account: Account, age: timedelta, polling_since_ago: timedelta | None, is_restarted: bool
+) -> None:
+    noted = {"pollingSince": iso(utc_now() - polling_since_ago)} if polling_since_ago else {}
+    account.put("flux-kontext#lost", "PENDING", age, **noted)
+
+    assert reconcile()["pollingRestarted"] == is_restarted
+    assert reconcile()["pollingRestarted"] == 0
+
+    assert len(account.executions()) == is_restarted
 
 
 def test_a_task_that_waits_for_archiving_is_queued_again(account: Account) -> None:
@@ -163,14 +193,14 @@ def test_a_key_that_is_no_task_holds_nothing_up(account: Account, status: str) -
     assert sum(reconcile().values()) == 1
 
 
-def test_tasks_share_executions_that_begin_one_after_another(account: Account) -> None:
+def test_tasks_share_executions(account: Account) -> None:
     for number in range(2 * MAX_TASKS_PER_EXECUTION + 1):
         account.put(f"flux-kontext#{number}", "PENDING", OVERDUE + timedelta(minutes=number + 1))
 
     assert reconcile()["pollingRestarted"] == 101
 
     executions = account.executions()
-    assert [(len(state.tasks), state.wait_seconds) for state in executions] == [(50, 0), (50, 1), (1, 2)]
+    assert [len(state.tasks) for state in executions] == [50, 50, 1]
     # The one that has waited longest comes first.
     assert executions[0].tasks[0] == "flux-kontext#100"
     assert executions[2].tasks == ("flux-kontext#0",)
@@ -297,10 +327,12 @@ def test_what_aws_does_not_take_is_left_to_the_next_run(
     account.put("flux-kontext#1", status, OVERDUE + MOMENT)
     before = account.store.items()
     reconciliation = app.dependencies().reconciliation
-    client = (
-        reconciliation._index._client if service == "dynamodb" else getattr(reconciliation._dispatcher, f"_{service}")
-    )
-    events = client.meta.events
+    clients: dict[str, Any] = {
+        "dynamodb": reconciliation._index._client,
+        "sqs": reconciliation._dispatcher._archive_queue._sqs,
+        "step_functions": reconciliation._dispatcher._executions._step_functions,
+    }
+    events = clients[service].meta.events
 
     def fail(**_: Any) -> None:
         raise fault
@@ -331,7 +363,7 @@ def test_messages_that_sqs_does_not_take_are_not_noted(
 ) -> None:
     for number in range(3):
         account.put(f"flux-kontext#{number}", "SUCCEEDED", OVERDUE)
-    sqs = app.dependencies().reconciliation._dispatcher._sqs
+    sqs = app.dependencies().reconciliation._dispatcher._archive_queue._sqs
     sqs.meta.events.register("after-call.sqs.SendMessageBatch", answer)
 
     with pytest.raises(StoreUnavailableError, match=f"{left} of 3 messages"):

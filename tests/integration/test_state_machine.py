@@ -144,7 +144,7 @@ def running(state: dict[str, Any]) -> dict[str, Any]:
 def test_one_round_is_enough_when_the_news_has_come(machine: Machine) -> None:
     run = machine.run()
 
-    assert (run.status, run.states) == ("SUCCEEDED", ["Grace period", POLL, CHOICE, "Done"])
+    assert (run.status, run.states) == ("SUCCEEDED", [POLL, CHOICE, "Done"])
     assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}]
     assert run.output is not None
     assert run.output["tasks"] == []
@@ -156,7 +156,7 @@ def test_rounds_go_on_while_a_task_runs(machine: Machine) -> None:
     run = machine.run(("a#1", "b#2"))
 
     assert run.status == "SUCCEEDED"
-    assert run.states == ["Grace period", POLL, CHOICE, WAIT, POLL, CHOICE, WAIT, POLL, CHOICE, "Done"]
+    assert run.states == [POLL, CHOICE, WAIT, POLL, CHOICE, WAIT, POLL, CHOICE, "Done"]
     assert run.seen == [
         {"tasks": ["a#1", "b#2"], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0},
         {"tasks": ["a#1", "b#2"], "waitSeconds": 30, "waitedSeconds": 60, "polls": 1},
@@ -180,7 +180,7 @@ def test_faults_that_pass_in_seconds_are_tried_again_up_to_five_times(machine: M
 
     run = machine.run()
 
-    assert (run.status, run.states) == ("SUCCEEDED", ["Grace period", POLL, CHOICE, "Done"])
+    assert (run.status, run.states) == ("SUCCEEDED", [POLL, CHOICE, "Done"])
     assert run.seen == [{"tasks": [FLUX], "waitSeconds": 60, "waitedSeconds": 0, "polls": 0}] * 6
 
 
@@ -190,7 +190,7 @@ def test_any_other_error_is_tried_once_more(machine: Machine, error: str) -> Non
 
     run = machine.run()
 
-    assert (run.status, run.states) == ("SUCCEEDED", ["Grace period", POLL, CHOICE, "Done"])
+    assert (run.status, run.states) == ("SUCCEEDED", [POLL, CHOICE, "Done"])
 
 
 @pytest.mark.parametrize(("error", "tries"), [("KeyError", 2), ("StoreUnavailableError", 6)])
@@ -201,7 +201,6 @@ def test_an_error_that_stays_is_waited_out_and_loses_no_task(machine: Machine, e
 
     assert run.status == "SUCCEEDED"
     assert run.states == [
-        "Grace period",
         *[POLL, ERROR_WAIT],
         *[POLL, ERROR_WAIT],
         *[POLL, CHOICE, WAIT],
@@ -230,7 +229,7 @@ def test_a_poll_writes_the_events_that_its_bounds_are_computed_from(
     run = machine.run()
 
     once, retried = events_of_task(1), events_of_task(attempts)
-    beside = EVENTS_OF_AN_EXECUTION + 2 * EVENTS_OF_A_STATE
+    beside = EVENTS_OF_AN_EXECUTION + EVENTS_OF_A_STATE
     assert (run.status, most_attempts(definition()["States"][POLL])) == ("SUCCEEDED", 7)
     assert run.events == beside + (once + 4) + (retried + 4) + (once + EVENTS_OF_A_STATE)
 
@@ -240,8 +239,8 @@ def test_a_poll_that_fails_for_good_writes_no_more_events(machine: Machine) -> N
 
     run = machine.run()
 
-    beside = EVENTS_OF_AN_EXECUTION + 2 * EVENTS_OF_A_STATE
-    assert run.states == ["Grace period", POLL, ERROR_WAIT, POLL, CHOICE, "Done"]
+    beside = EVENTS_OF_AN_EXECUTION + EVENTS_OF_A_STATE
+    assert run.states == [POLL, ERROR_WAIT, POLL, CHOICE, "Done"]
     assert run.events == beside + (events_of_task(7) + EVENTS_OF_A_STATE) + (events_of_task(1) + EVENTS_OF_A_STATE)
 
 
@@ -381,7 +380,7 @@ def test_the_table_is_down_and_up_again(machine: Machine, provider: Provider, st
     run = machine.run()
 
     assert (run.status, status_of(store)) == ("SUCCEEDED", "SUCCEEDED")
-    assert run.states == ["Grace period", POLL, ERROR_WAIT, POLL, CHOICE, "Done"]
+    assert run.states == [POLL, ERROR_WAIT, POLL, CHOICE, "Done"]
     assert len(run.seen) == 9
 
 

@@ -165,4 +165,4 @@ def test_queue_messages_name_a_task_each() -> None:
 def test_the_state_machine_starts_with_tasks_of_every_provider() -> None:
     state = PollState.model_validate(load("poll_tasks_input.json"))
     assert {split_task_key(task)[0] for task in state.tasks} == set(PROVIDERS)
-    assert (state.wait_seconds, state.waited_seconds) == (60, 0)
+    assert (state.wait_seconds, state.waited_seconds) == (0, 120)

@@ -1,4 +1,4 @@
-"""What is queued and started by hand or by the hourly run, and which answers of AWS count as taken."""
+"""What is queued and started, by the stream, by hand or by the hourly run, and which answers of AWS count as taken."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from catchlight.aws.batches import MAX_MESSAGES_PER_CALL
-from catchlight.dispatch import Dispatcher
+from catchlight.dispatch import Dispatcher, PollingExecutions, TaskQueue
 from catchlight.errors import NotQueuedError, StoreUnavailableError
 
 QUEUE_URL = "https://sqs.example/archive"
@@ -75,12 +75,16 @@ def test_messages_that_are_not_named_as_taken_are_not(answer: Callable[[dict[str
     assert refused.value.tasks in (["acedata#2"], ["acedata#1", "acedata#2"])
 
 
-def test_messages_of_the_stream_have_no_nonce() -> None:
-    aws = Aws(taken(1))
+@pytest.mark.parametrize("delay", [0, 60])
+def test_messages_are_received_after_their_delay(delay: int) -> None:
+    aws = Aws(taken(2))
+    client: Any = aws
+    messages = [{"task": "acedata#1", "change": "7"}, {"task": "acedata#2", "change": "8"}]
 
-    dispatcher(aws).queue_archiving(["acedata#1"])
+    TaskQueue(client, QUEUE_URL).send(messages, delay_seconds=delay)
 
-    assert [json.loads(entry["MessageBody"]) for entry in aws.sent[0]["Entries"]] == [{"task": "acedata#1"}]
+    assert [json.loads(entry["MessageBody"]) for entry in aws.sent[0]["Entries"]] == messages
+    assert [entry["DelaySeconds"] for entry in aws.sent[0]["Entries"]] == [delay] * 2
 
 
 @pytest.mark.parametrize(("fault", "named"), FAULTS)
@@ -89,28 +93,31 @@ def test_a_fault_of_sqs_is_worth_a_retry(fault: Exception, named: str) -> None:
         dispatcher(Aws(fails_with(fault))).queue_archiving(["acedata#1"], nonce="run-7")
 
 
-def test_an_execution_begins_with_its_tasks_and_its_wait() -> None:
+def test_an_execution_begins_with_its_tasks_and_the_time_that_they_have_waited() -> None:
     aws = Aws(lambda _: {})
+    client: Any = aws
+    executions = PollingExecutions(client, STATE_MACHINE)
 
-    assert dispatcher(aws).start_polling(["acedata#1", "acedata#2"], name="redrive-1", wait_seconds=3) is True
+    assert executions.start(["acedata#1", "acedata#2"], name="tasks-1", waited_seconds=60) is True
+    assert dispatcher(aws).start_polling(["acedata#3"], name="redrive-1") is True
 
-    (call,) = aws.sent
-    assert (call["stateMachineArn"], call["name"]) == (STATE_MACHINE, "redrive-1")
-    assert json.loads(call["input"]) == {
-        "tasks": ["acedata#1", "acedata#2"],
-        "waitSeconds": 3,
-        "waitedSeconds": 0,
-        "polls": 0,
-    }
+    assert [(call["stateMachineArn"], call["name"]) for call in aws.sent] == [
+        (STATE_MACHINE, "tasks-1"),
+        (STATE_MACHINE, "redrive-1"),
+    ]
+    assert [json.loads(call["input"]) for call in aws.sent] == [
+        {"tasks": ["acedata#1", "acedata#2"], "waitSeconds": 0, "waitedSeconds": 60, "polls": 0},
+        {"tasks": ["acedata#3"], "waitSeconds": 0, "waitedSeconds": 0, "polls": 0},
+    ]
 
 
 def test_an_execution_that_was_started_before_is_not_started_again() -> None:
     exists = AlreadyExistsError({"Error": {"Code": "ExecutionAlreadyExists", "Message": "it does"}}, "Any")
 
-    assert dispatcher(Aws(fails_with(exists))).start_polling(["acedata#1"], name="n", wait_seconds=0) is False
+    assert dispatcher(Aws(fails_with(exists))).start_polling(["acedata#1"], name="n") is False
 
 
 @pytest.mark.parametrize(("fault", "named"), FAULTS)
 def test_a_fault_of_step_functions_is_worth_a_retry(fault: Exception, named: str) -> None:
     with pytest.raises(StoreUnavailableError, match=f"Step Functions did not start an execution: {named}"):
-        dispatcher(Aws(fails_with(fault))).start_polling(["acedata#1"], name="n", wait_seconds=0)
+        dispatcher(Aws(fails_with(fault))).start_polling(["acedata#1"], name="n")

@@ -48,6 +48,7 @@ LIMITS: dict[str, object] = {
     "catchlight.polling.provider_client.REQUEST_TIMEOUT_SECONDS": 10.0,
     "catchlight.polling.provider_client.MAX_ANSWER_BYTES": 4 * MIB,
     "functions.poll_tasks.app.RESERVED_SECONDS": 20,
+    "functions.start_polling.app.MAX_CONCURRENT_WRITES": 10,
     # Images.
     "catchlight.images.fetcher.MAX_REDIRECTS": 3,
     "catchlight.images.url_policy.HTTPS_PORT": 443,
@@ -76,6 +77,7 @@ LIMITS: dict[str, object] = {
     "catchlight.polling.intervals.WAIT_GROWTH": 61 / 60,
     "catchlight.polling.intervals.UNREADABLE_TASK_LIFETIME": timedelta(days=1),
     # Repairs.
+    "catchlight.recovery.reconcile.STARTING_TAKES_AT_MOST": timedelta(hours=1),
     "catchlight.recovery.reconcile.POLLING_SLACK": timedelta(hours=1),
     "catchlight.recovery.reconcile.ARCHIVING_TAKES_AT_MOST": timedelta(hours=1),
     "catchlight.recovery.reconcile.REPEAT_ARCHIVING_AFTER": timedelta(days=1),

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from catchlight.dispatch import execution_name
 from catchlight.models import Task, TaskStatus
-from catchlight.recovery.reconcile import _execution_name, _is_due
+from catchlight.recovery.reconcile import _is_due
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 YESTERDAY = "2026-01-30T12:00:00.000Z"
@@ -34,17 +35,12 @@ def test_a_task_is_queued_once_a_day(updated_at: str | None, reconciled_at: str 
     assert _is_due(a_task(updated_at=updated_at, reconciled_at=reconciled_at), NOW) is is_due
 
 
-def test_an_execution_is_named_after_its_tasks_and_their_changes() -> None:
-    batches = [
-        [a_task(updated_at=YESTERDAY)],
-        [a_task("acedata#t2", updated_at=YESTERDAY)],
-        [a_task(updated_at="2026-01-30T12:00:00.001Z")],
-        [a_task(updated_at=YESTERDAY), a_task("acedata#t2", updated_at=YESTERDAY)],
-    ]
+def test_an_execution_is_named_after_what_it_is_started_for() -> None:
+    batches = [["acedata#t1@1"], ["acedata#t2@1"], ["acedata#t1@2"], ["acedata#t1@1", "acedata#t2@1"]]
 
-    names = [_execution_name(batch) for batch in batches]
+    names = [execution_name("reconcile", batch) for batch in batches]
 
     assert len(set(names)) == len(batches)
-    assert names == [_execution_name(batch) for batch in batches]
+    assert names == [execution_name("reconcile", batch) for batch in batches]
     # Step Functions takes names of up to 80 characters.
     assert all(name.startswith("reconcile-") and len(name) == 50 for name in names)

@@ -51,8 +51,8 @@ class World:
     def queue_archiving(self, tasks: list[str], *, nonce: str) -> None:
         self.done.append(("queue", tasks, nonce))
 
-    def start_polling(self, tasks: list[str], *, name: str, wait_seconds: int) -> None:
-        self.done.append(("poll", tasks, name, wait_seconds))
+    def start_polling(self, tasks: list[str], *, name: str) -> None:
+        self.done.append(("poll", tasks, name))
 
     def redrive(self) -> Redrive:
         parts: Any = self
@@ -134,7 +134,7 @@ def test_polling_starts_at_once_under_a_name_of_this_run() -> None:
         assert world.run(nonce=nonce).step is Step.POLL
 
     names = [call[2] for call in world.done]
-    assert [call[:2] + call[3:] for call in world.done] == [("poll", [TASK], 0)] * 3
+    assert [call[:2] for call in world.done] == [("poll", [TASK])] * 3
     assert names[0] == names[1] != names[2]
     assert all(name.startswith("redrive-") and len(name) == 48 for name in names)
 

@@ -10,6 +10,7 @@ from catchlight.settings import (
     PublishEventsSettings,
     ReceiveCallbackSettings,
     Settings,
+    StartPollingSettings,
 )
 
 CALLBACK = {
@@ -20,9 +21,10 @@ CALLBACK = {
 }
 DISPATCH = {
     "ARCHIVE_QUEUE_URL": "https://sqs.example/queue",
-    "POLL_TASKS_STATE_MACHINE": "arn:machine",
+    "POLL_QUEUE_URL": "https://sqs.example/poll-queue",
     "FIRST_POLL_AFTER_SECONDS": "60",
 }
+START = {"TASKS_TABLE": "tasks", "POLL_TASKS_STATE_MACHINE": "arn:machine", "FIRST_POLL_AFTER_SECONDS": "60"}
 POLL = {
     "TASKS_TABLE": "tasks",
     "IMAGES_BUCKET": "images",
@@ -46,6 +48,7 @@ ARCHIVE = {
 FUNCTIONS: list[tuple[type[Settings], dict[str, str]]] = [
     (ReceiveCallbackSettings, CALLBACK),
     (DispatchChangesSettings, DISPATCH),
+    (StartPollingSettings, START),
     (PollTasksSettings, POLL),
     (ArchiveImagesSettings, ARCHIVE),
     (PublishEventsSettings, {"EVENT_BUS": "catchlight-tasks"}),

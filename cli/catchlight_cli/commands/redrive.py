@@ -121,6 +121,7 @@ COMMAND = Command(
 Retries tasks, with fresh image URLs if their provider's API key is configured:
   archive-dead-letters   URLs expired before archiving: it is queued again
   dispatch-dead-letters  a change was never dispatched: polling or archiving is started
+  poll-dead-letters      polling could not be started in ten tries: it is started
   incomplete             an image could not be archived: it is retried
   stuck-archiving        a task has waited for archiving for over an hour: it is queued again
   timed-out              polling ended without a result: it is restarted (not part of --all)

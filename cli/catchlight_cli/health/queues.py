@@ -41,6 +41,11 @@ _QUEUES = {
         "changes that could not be dispatched",
         "run `catchlight redrive --kind dispatch-dead-letters`",
     ),
+    "PollQueue": ("tasks whose first poll is not due yet", ""),
+    "PollDeadLetters": (
+        "tasks whose polling could not be started in ten tries",
+        "run `catchlight redrive --kind poll-dead-letters`",
+    ),
     "PublishDeadLetters": ("task events that EventBridge did not accept", "run `catchlight resend-events`"),
     "ReconcileDeadLetters": (
         "hourly runs that could not be started",

@@ -32,6 +32,7 @@ class Kind(StrEnum):
 
     ARCHIVE_DEAD_LETTERS = "archive-dead-letters"  # its URLs expired before it was archived
     DISPATCH_DEAD_LETTERS = "dispatch-dead-letters"  # its change was never dispatched to polling or archiving
+    POLL_DEAD_LETTERS = "poll-dead-letters"  # its polling could not be started in ten tries
     INCOMPLETE = "incomplete"  # at least one image could not be archived
     STUCK_ARCHIVING = "stuck-archiving"  # it has waited for archiving for over an hour
     TIMED_OUT = "timed-out"  # polling ended without a result
@@ -39,8 +40,18 @@ class Kind(StrEnum):
 
 
 # The kinds of --all. TIMED_OUT is a regular end of polling, so it is redriven only on explicit request.
-ALL_KINDS = (Kind.ARCHIVE_DEAD_LETTERS, Kind.DISPATCH_DEAD_LETTERS, Kind.INCOMPLETE, Kind.STUCK_ARCHIVING)
-_QUEUES = {Kind.ARCHIVE_DEAD_LETTERS: "ArchiveDeadLetters", Kind.DISPATCH_DEAD_LETTERS: "DispatchDeadLetters"}
+ALL_KINDS = (
+    Kind.ARCHIVE_DEAD_LETTERS,
+    Kind.DISPATCH_DEAD_LETTERS,
+    Kind.POLL_DEAD_LETTERS,
+    Kind.INCOMPLETE,
+    Kind.STUCK_ARCHIVING,
+)
+_QUEUES = {
+    Kind.ARCHIVE_DEAD_LETTERS: "ArchiveDeadLetters",
+    Kind.DISPATCH_DEAD_LETTERS: "DispatchDeadLetters",
+    Kind.POLL_DEAD_LETTERS: "PollDeadLetters",
+}
 
 
 class RedrivenTask(Model):
@@ -185,7 +196,7 @@ class StuckTasks:
         return messages
 
     def _tasks_of(self, message: _Message) -> list[str] | None:
-        if message.kind is Kind.ARCHIVE_DEAD_LETTERS:
+        if message.kind is not Kind.DISPATCH_DEAD_LETTERS:
             return [message.dead_letter.task] if message.dead_letter.task else None
         positions = StreamPositions.of(message.dead_letter)
         if positions is None:

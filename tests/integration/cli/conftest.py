@@ -57,6 +57,8 @@ def a_template(template: Template) -> dict[str, Any]:
             "ArchiveQueue": {"Type": "AWS::SQS::Queue"},
             "ArchiveDeadLetters": {"Type": "AWS::SQS::Queue"},
             "DispatchDeadLetters": {"Type": "AWS::SQS::Queue"},
+            "PollQueue": {"Type": "AWS::SQS::Queue"},
+            "PollDeadLetters": {"Type": "AWS::SQS::Queue"},
             "PublishDeadLetters": {"Type": "AWS::SQS::Queue"},
             "ReconcileDeadLetters": {"Type": "AWS::SQS::Queue"},
             "ArchiveImagesLogGroup": {"Type": "AWS::Logs::LogGroup"},

@@ -361,7 +361,9 @@ def test_a_signature_is_kies() -> None:
 # ------------------------------------------------------------------------------------------------ queues, alarms
 
 
-@pytest.mark.parametrize("queue", ["ArchiveDeadLetters", "DispatchDeadLetters", "ReconcileDeadLetters"])
+@pytest.mark.parametrize(
+    "queue", ["ArchiveDeadLetters", "DispatchDeadLetters", "PollDeadLetters", "ReconcileDeadLetters"]
+)
 def test_a_queue_that_should_be_empty(deployed: Deployed, endpoint: FakeEndpoint, queue: str) -> None:
     deployed.send(queue, {})
 

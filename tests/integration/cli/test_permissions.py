@@ -101,6 +101,8 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
     deployed.send("ArchiveDeadLetters", "unreadable")
     deployed.send("DispatchDeadLetters", positions(deployed, first=0, last=0))
     deployed.send("DispatchDeadLetters", "unreadable")
+    deployed.send("PollDeadLetters", {"task": "flux-kontext#lost", "change": "1"})
+    deployed.send("PollDeadLetters", "unreadable")
     deployed.send("PublishDeadLetters", positions(deployed, first=0, last=0))
     deployed.send("PublishDeadLetters", "unreadable")
     machine = deployed.resources["PollTasksStateMachine"]

@@ -6,6 +6,7 @@ import pytest
 
 from catchlight.dispatch import Dispatcher
 from catchlight.errors import StoreUnavailableError
+from catchlight.models import iso, utc_now
 from tests.integration.cli.conftest import Deployed
 
 HOUR = timedelta(hours=1)
@@ -13,7 +14,7 @@ HOUR = timedelta(hours=1)
 
 def test_what_nobody_works_on_is_started_again(deployed: Deployed) -> None:
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
-    deployed.put("flux-kontext#waiting", "PENDING", 6 * HOUR)
+    deployed.put("flux-kontext#waiting", "PENDING", 6 * HOUR, pollingSince=iso(utc_now()))
     deployed.put("acedata#stuck", "SUCCEEDED", 2 * HOUR)
 
     result = deployed.run("reconcile")
@@ -34,7 +35,7 @@ def test_what_nobody_works_on_is_started_again(deployed: Deployed) -> None:
 
 
 def test_sooner_than_the_hourly_run_would(deployed: Deployed) -> None:
-    deployed.put("flux-kontext#1", "PENDING", HOUR)
+    deployed.put("flux-kontext#1", "PENDING", HOUR, pollingSince=iso(utc_now()))
 
     assert deployed.run("reconcile", "--older-than", "90m")["pollingRestarted"] == []
     assert deployed.run("reconcile", "--older-than", "30m")["pollingRestarted"] == ["flux-kontext#1"]

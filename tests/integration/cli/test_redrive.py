@@ -142,6 +142,19 @@ def test_a_letter_that_names_no_task_key_is_removed(deployed: Deployed) -> None:
     assert outcomes(deployed.run("redrive", "--all")) == {"no key": ("nothing", False)}
 
 
+def test_polling_that_could_not_be_started_is_started(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#overdue", "PENDING")
+    deployed.put("flux-kontext#done", "ARCHIVED")
+    for task in ("flux-kontext#overdue", "flux-kontext#done"):
+        deployed.send("PollDeadLetters", {"task": task, "change": "1"})
+
+    result = deployed.run("redrive", "--kind", "poll-dead-letters")
+
+    assert outcomes(result) == {"flux-kontext#overdue": ("poll", False), "flux-kontext#done": ("nothing", False)}
+    assert result["deadLetters"] == {"deleted": 2, "kept": 0, "unreadable": 0}
+    assert deployed.count("PollDeadLetters") == 0
+
+
 def test_a_letter_whose_message_is_not_taken_stays(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         deployed.put(f"flux-kontext#{number}", "SUCCEEDED", images=[image()])
@@ -150,11 +163,11 @@ def test_a_letter_whose_message_is_not_taken_stays(deployed: Deployed, monkeypat
 
     def refuse_one(self: Dispatcher, tasks: list[str], *, nonce: str) -> None:
         if tasks == ["flux-kontext#1"]:
-            self._archive_queue_url += "-that-is-gone"
+            self._archive_queue._url += "-that-is-gone"
             try:
                 queue(self, tasks, nonce=nonce)
             finally:
-                self._archive_queue_url = self._archive_queue_url.removesuffix("-that-is-gone")
+                self._archive_queue._url = self._archive_queue._url.removesuffix("-that-is-gone")
         else:
             queue(self, tasks, nonce=nonce)
 

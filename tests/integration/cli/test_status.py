@@ -96,6 +96,8 @@ def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
         ("ArchiveQueue", False),
         ("ArchiveDeadLetters", True),
         ("DispatchDeadLetters", True),
+        ("PollQueue", False),
+        ("PollDeadLetters", True),
         ("PublishDeadLetters", True),
         ("ReconcileDeadLetters", True),
     ],

@@ -35,7 +35,7 @@ BY_SAM = {
     # Every function gets the policy for logs, also where the one for its event source has the same actions.
     *(
         f"AWSLambdaBasicExecutionRole of {name}FunctionRole"
-        for name in ("ArchiveImages", "DispatchChanges", "PublishEvents")
+        for name in ("ArchiveImages", "DispatchChanges", "PublishEvents", "StartPolling")
     ),
     # Every route gets a permission, also where a wildcard of another one reaches over the slashes of its path.
     f"ServeTasksApiFunctionGetImagePermission: lambda:InvokeFunction on {function_arn('ServeTasksApiFunction')}",

@@ -48,11 +48,15 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """The state of the account: one task's item (DynamoDB's JSON), and all objects, messages and executions so far."""
+    """The state of the account: one task's item (DynamoDB's JSON), and all objects, messages and executions so far.
+
+    `messages` are those of the archive queue, `poll_messages` those of the poll queue.
+    """
 
     item: str | None = None
     objects: tuple[StoredObject, ...] = ()
     messages: tuple[str, ...] = ()
+    poll_messages: tuple[str, ...] = ()
     executions: tuple[Execution, ...] = ()
 
 
@@ -131,6 +135,7 @@ class Aws:
         self._step_functions = boto3.client("stepfunctions")
         self._s3.create_bucket(Bucket=BUCKET)
         self.queue_url = self._sqs.create_queue(QueueName="archive")["QueueUrl"]
+        self.poll_queue_url = self._sqs.create_queue(QueueName="poll")["QueueUrl"]
         self.state_machine = self._make_state_machine()
         self._bodies: dict[str, bytes] = {}
         self._answers: dict[tuple[Any, ...], tuple[Any, Answer]] = {}
@@ -146,7 +151,10 @@ class Aws:
                 objects, answer = self._ask(call, holdings.objects, self._load_objects, self._read_objects)
                 return replace(holdings, objects=_count_writes(holdings.objects, objects, call, answer)), answer
             case "sqs":
-                sent, answer = self._ask(call, (), self._load_nothing, self._take_messages)
+                url = call.parameters["QueueUrl"]
+                sent, answer = self._ask(call, (), self._load_nothing, lambda: self._take_messages(url))
+                if url == self.poll_queue_url:
+                    return replace(holdings, poll_messages=holdings.poll_messages + sent), answer
                 return replace(holdings, messages=holdings.messages + sent), answer
             case "stepfunctions":
                 executions, answer = self._ask(
@@ -214,14 +222,14 @@ class Aws:
     def _load_nothing(self, nothing: tuple[()]) -> None:
         pass
 
-    def _take_messages(self) -> tuple[str, ...]:
+    def _take_messages(self, queue_url: str) -> tuple[str, ...]:
         """Returns the messages just sent.
 
-        Receiving, waiting and redelivery are up to the explorer, which has its own clock.
+        Delays, receiving, waiting and redelivery are up to the explorer, which has its own clock.
         """
-        received = self._sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages", [])
+        received = self._sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages", [])
         for message in received:
-            self._sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+            self._sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
         return tuple(message["Body"] for message in received)
 
     # -------------------------------------------------------------------------------------------- Step Functions

@@ -28,8 +28,9 @@ from functions.archive_images import app as archive_images
 from functions.dispatch_changes import app as dispatch_changes
 from functions.poll_tasks import app as poll_tasks
 from functions.receive_callback import app as receive_callback
+from functions.start_polling import app as start_polling
 from local.events.filters import EventFilter
-from local.moto.patches import put_object_as_s3_does
+from local.moto.patches import put_object_as_s3_does, scaled_delays
 from local.template.expand import Template, load_template
 from tests.conftest import FakeLambdaContext
 from tests.fake_http import FakeHttp
@@ -40,7 +41,7 @@ from tests.searches.faults.invocations import ExternalRequest, Inline, Player
 from tests.searches.faults.provider import ORIGIN, PAGE, PICTURES, TASK_ID, answer, fetched
 from tests.searches.faults.scenarios import Scenario
 
-_FUNCTIONS = (receive_callback, dispatch_changes, poll_tasks, archive_images)
+_FUNCTIONS = (receive_callback, dispatch_changes, start_polling, poll_tasks, archive_images)
 _GIVE_UP_AFTER_SECONDS = 6 * 3600
 # Requests to others than the four AWS services, and an answer to one of them.
 ASK_PROVIDER = ExternalRequest("ask the provider")
@@ -70,6 +71,7 @@ class Harness:
                 "registration": self._register,
                 "callback": lambda body: receive_callback.handler(a_callback(body), _context),
                 "dispatch": self._dispatch,
+                "start": self._start_polling,
                 "poll": lambda state: poll_tasks.handler(json.loads(state), _context),
                 "archive": self._archive,
                 "redrive": lambda nonce: self._redrive.redrive(TASK, nonce=nonce),
@@ -141,7 +143,12 @@ class Harness:
                 pass
 
     def _archive(self, messages: str) -> None:
-        answer = archive_images.handler(json.loads(messages), _context)
+        self._consume_unless_failed(archive_images.handler(json.loads(messages), _context))
+
+    def _start_polling(self, messages: str) -> None:
+        self._consume_unless_failed(start_polling.handler(json.loads(messages), _context))
+
+    def _consume_unless_failed(self, answer: dict[str, Any]) -> None:
         if not answer["batchItemFailures"]:
             self.player.ask(CONSUME_MESSAGE)  # Lambda does this after the function has returned
 
@@ -170,6 +177,7 @@ class Harness:
             "IMAGES_BUCKET": BUCKET,
             "ARCHIVE_QUEUE_URL": self.aws.queue_url,
             "ARCHIVE_DEAD_LETTERS_URL": f"{self.aws.queue_url}-dead-letters",
+            "POLL_QUEUE_URL": self.aws.poll_queue_url,
             "POLL_TASKS_STATE_MACHINE": self.aws.state_machine,
             "FIRST_POLL_AFTER_SECONDS": "60",
             "POLL_INTERVAL_SECONDS": "30",
@@ -198,6 +206,7 @@ def a_harness() -> Iterator[Harness]:
     with (
         an_account(),
         put_object_as_s3_does(),
+        scaled_delays(0),
         pytest.MonkeyPatch.context() as patches,
     ):
         harness = Harness(load_template(REPOSITORY / "template.yaml", {}), patches)

@@ -17,6 +17,7 @@ from catchlight.tasks.confirmations import Confirmations
 from catchlight.tasks.reports import Recorded, ReportOutcome, Reports, update_by_report
 from functions.dispatch_changes import app as dispatch_changes
 from functions.receive_callback import app as receive_callback
+from functions.start_polling import app as start_polling
 from tests.searches.faults.account import Call
 from tests.searches.faults.checks import Harm
 from tests.searches.faults.invocations import CRASHES, Fault
@@ -69,13 +70,23 @@ def _answered_though_not_written(patches: pytest.MonkeyPatch) -> None:
 
 
 def _unqueued_is_forgotten(patches: pytest.MonkeyPatch) -> None:
-    queue = dispatch_changes.queue_archiving
+    queue = dispatch_changes.queue
 
-    def forget(changes: Any) -> set[dispatch_changes.Change]:
-        queue(changes)
-        return set()
+    def forget(changes: Any) -> tuple[dispatch_changes.Change, ...]:
+        list(queue(changes))
+        return ()
 
-    patches.setattr(dispatch_changes, "queue_archiving", forget)
+    patches.setattr(dispatch_changes, "queue", forget)
+
+
+def _unstarted_is_forgotten(patches: pytest.MonkeyPatch) -> None:
+    start = start_polling.start
+
+    def forget(*arguments: Any) -> bool:
+        start(*arguments)
+        return True
+
+    patches.setattr(start_polling, "start", forget)
 
 
 def _unsaved_is_consumed(patches: pytest.MonkeyPatch) -> None:
@@ -128,6 +139,7 @@ MUTANTS = (
     Mutant("objects are overwritten", _objects_are_overwritten, "nobody registered it", Harm.DOUBLE, CRASHES),
     Mutant("answered 200, not written", _answered_though_not_written, "nobody registered it", Harm.LOST, _REFUSED),
     Mutant("what SQS refused is forgotten", _unqueued_is_forgotten, "nobody registered it", Harm.LOST, _REFUSED),
+    Mutant("what was not started is forgotten", _unstarted_is_forgotten, "the callback is lost", Harm.LOST, _REFUSED),
     Mutant("what was not saved is consumed", _unsaved_is_consumed, "nobody registered it", Harm.LOST, _REFUSED),
     Mutant("unconfirmed reports are believed", _unconfirmed_reports_are_believed, "false images", Harm.WRONG),
     Mutant(

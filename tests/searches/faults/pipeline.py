@@ -19,6 +19,8 @@ from tests.searches.faults.scenarios import Scenario
 NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
 # From this receive on, negative answers are final. A message that still fails then ends, as if its URLs had expired.
 MAX_RECEIVES = 5
+# The poll queue's maxReceiveCount.
+MAX_POLL_RECEIVES = 10
 
 T = TypeVar("T")
 
@@ -27,7 +29,7 @@ _FIRST_SEQUENCE_NUMBER = 10**20
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of the archive queue. It is in flight until it is consumed or moved to the dead-letter queue."""
+    """A message of the archive or the poll queue, in flight until it is consumed or moved to the dead-letter queue."""
 
     receives: int = 1
     is_consumed: bool = False
@@ -57,6 +59,7 @@ class Pipeline:
         self.stream: tuple[str, ...] = ()  # records that were not delivered yet
         self.batches: tuple[tuple[str, ...], ...] = ()  # records that were not dispatched, in order
         self.messages: tuple[Message, ...] = ()
+        self.poll_messages: tuple[Message, ...] = ()
         self._records = 0  # number of records written to the stream
         self._asked = 0  # number of requests to the provider, if its answers differ
         self._polls: tuple[Polls, ...] = ()
@@ -72,7 +75,7 @@ class Pipeline:
         """Returns all values on which the future depends."""
         return (
             *(self.holdings, self.invocations, self.origin_is_dead, self.sent, self.acknowledged),
-            *(self.stream, self.batches, self.messages, self._records, self._asked, self._polls),
+            *(self.stream, self.batches, self.messages, self.poll_messages, self._records, self._asked, self._polls),
         )
 
     def copy(self) -> "Pipeline":
@@ -106,6 +109,7 @@ class Pipeline:
             "reconciliation": lambda *_: None,
             "callback": self._settle_callback,
             "dispatch": self._settle_dispatch,
+            "start": self._settle_start,
             "poll": self._settle_poll,
             "archive": self._settle_archive,
         }
@@ -130,8 +134,12 @@ class Pipeline:
             case harness.FETCH_ORIGIN:
                 return harness.GONE if self.origin_is_dead else Answer("there")
             case harness.CONSUME_MESSAGE:
-                message = replace(self.messages[invocation.index], is_consumed=True)
-                self.messages = _with(self.messages, invocation.index, message)
+                index = invocation.index
+                if invocation.function == "start":
+                    message = replace(self.poll_messages[index], is_consumed=True)
+                    self.poll_messages = _with(self.poll_messages, index, message)
+                else:
+                    self.messages = _with(self.messages, index, replace(self.messages[index], is_consumed=True))
                 return Answer("consumed")
         raise AssertionError(f"nobody answers {request}")
 
@@ -187,6 +195,38 @@ class Pipeline:
             first = min(numbers.index(failure["itemIdentifier"]) for failure in failures)
             self.batches = (batch[first:], *self.batches)
 
+    # -------------------------------------------------------------------------------------------- starting to poll
+
+    def _start_polling(self, index: int) -> None:
+        """Delivers a message of the poll queue. Its delay is left open: the explorer chooses the order.
+
+        Each message is sent 20 s after the one before it, and delivered 10 s later.
+        """
+        receives = self.poll_messages[index].receives
+        sent_at = NOW + timedelta(seconds=2000 + 20 * index)
+        record = {
+            "messageId": f"poll-message-{index}",
+            "receiptHandle": f"poll-receipt-{index}-{receives}",
+            "body": self.holdings.poll_messages[index],
+            "attributes": {
+                "ApproximateReceiveCount": str(receives),
+                "SentTimestamp": str(int(sent_at.timestamp() * 1000)),
+            },
+            "eventSource": "aws:sqs",
+        }
+        self._begin(f"start {index + 1}", json.dumps({"Records": [record]}), 2000 + 20 * index + 10)
+
+    def _settle_start(self, invocation: Invocation, ended: Ended | None) -> None:
+        index = invocation.index
+        message = self.poll_messages[index]
+        if message.is_consumed:
+            return
+        if message.receives == MAX_POLL_RECEIVES:
+            self.poll_messages = _with(self.poll_messages, index, replace(message, is_dead=True))
+        else:
+            self.poll_messages = _with(self.poll_messages, index, replace(message, receives=message.receives + 1))
+            self._start_polling(index)
+
     # -------------------------------------------------------------------------------------------- polling
 
     def _poll_for_new_executions(self) -> None:
@@ -222,6 +262,9 @@ class Pipeline:
         for _ in self.holdings.messages[len(self.messages) :]:
             self.messages += (Message(),)
             self._archive(len(self.messages) - 1)
+        for _ in self.holdings.poll_messages[len(self.poll_messages) :]:
+            self.poll_messages += (Message(),)
+            self._start_polling(len(self.poll_messages) - 1)
 
     def _archive(self, index: int) -> None:
         """Delivers a message. The time that it was invisible before is left open, too."""

@@ -105,7 +105,7 @@ class State:
             # between loses it.
             if not (self._has_failed and isinstance(scenario.callbacks[index], Failure) and scenario.ending.pictures)
         ]
-        dead_letters = sum(message.is_dead for message in pipeline.messages)
+        dead_letters = sum(message.is_dead for message in (*pipeline.messages, *pipeline.poll_messages))
         found = [
             tuple(check_end(pipeline.holdings, ending, acknowledged, pipeline.sent, allowed))
             for ending, allowed in (

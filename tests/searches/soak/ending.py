@@ -20,7 +20,7 @@ DEAD_LETTERS = "in dead letters"
 GIVEN_UP = "INCOMPLETE before its time"
 _NOT_THERE_AT_FIRST = {ImageFate.NOT_YET, ImageFate.STALE, ImageFate.GONE}
 # The queues of tasks that need an operator, by logical id.
-FAILURE_QUEUES = ("ArchiveDeadLetters", "DispatchDeadLetters")
+FAILURE_QUEUES = ("ArchiveDeadLetters", "DispatchDeadLetters", "PollDeadLetters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +213,9 @@ def _read_kept(stack: LocalStack) -> frozenset[str]:
 def _read_failures(stack: LocalStack, history: History) -> dict[str, str]:
     """Returns the tasks in failure queues, with their queues; the messages stay there."""
     dead = {
-        json.loads(body)["task"]: "ArchiveDeadLetters"
-        for body in _peek(stack, stack.resources["ArchiveDeadLetters"].ref)
+        json.loads(body)["task"]: queue
+        for queue in ("ArchiveDeadLetters", "PollDeadLetters")
+        for body in _peek(stack, stack.resources[queue].ref)
     }
     numbers = {int(change.sequence_number): change.task for change in history.changes}
     for body in _peek(stack, stack.resources["DispatchDeadLetters"].ref):

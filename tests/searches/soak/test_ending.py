@@ -246,7 +246,7 @@ def test_dead_letters_raise_alarms(template: Template) -> None:
     assert alarms_missing(template) == []
 
 
-@pytest.mark.parametrize("queue", ["ArchiveDeadLetters", "DispatchDeadLetters"])
+@pytest.mark.parametrize("queue", ["ArchiveDeadLetters", "DispatchDeadLetters", "PollDeadLetters"])
 def test_an_alarm_that_is_missing(template: Template, queue: str) -> None:
     without = copy.deepcopy(template)
     del without.resources[f"{queue}Alarm"]

@@ -45,7 +45,7 @@ def test_options_and_resources_that_are_named_exist() -> None:
     known = {option for command in COMMANDS for option in _options(command.name)}
 
     assert set(re.findall(r"--[a-z][a-z-]*", PAGE)) <= known
-    for resource in ("ReconcileTasksFunction", "ArchiveDeadLetters", "DispatchDeadLetters"):
+    for resource in ("ReconcileTasksFunction", "ArchiveDeadLetters", "DispatchDeadLetters", "PollDeadLetters"):
         assert resource in RAW["Resources"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.template.expanded import REPOSITORY
 from tests.unit.template.expanded import referred as referred_to
-from tests.unit.template.test_alarms import ALARMS, Watched, watched_by
+from tests.unit.template.test_alarms import ALARMS, Watched, expression_of, watched_by
 
 PAGE = (REPOSITORY / "docs/operating.md").read_text()
 COMPARISONS = {"GreaterThanThreshold": ">", "GreaterThanOrEqualToThreshold": "≥", "LessThanThreshold": "<"}
@@ -30,7 +30,7 @@ def names_in(alarm: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What an expression's names stand for: other expressions, and metrics."""
     watched = watched_by(alarm)
     for found in alarm["Metrics"]:
-        yield found["Id"], f"`{found['Expression']}`" if "Expression" in found else words_of(next(watched))
+        yield found["Id"], f"`{expression_of(found)}`" if "Expression" in found else words_of(next(watched))
 
 
 def watched_value(alarm: dict[str, Any]) -> str:

@@ -21,7 +21,8 @@ FOURTEEN_DAYS = 14 * 86_400  # the most that SQS keeps
 MOST_RECEIVES = 1000  # that SQS counts
 MAX_READERS_OF_A_SHARD = 2  # DynamoDB's
 NEW_ACCOUNTS_CONCURRENCY = 10  # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
-(ARCHIVE_SOURCE,) = QUEUE_SOURCES.values()
+ARCHIVE_SOURCE = QUEUE_SOURCES["ArchiveImagesFunctionArchiveQueue"]
+START_SOURCE = QUEUE_SOURCES["StartPollingFunctionPollQueue"]
 
 
 @pytest.mark.parametrize("name", QUEUE_SOURCES)
@@ -61,6 +62,8 @@ def test_archiving_begins_at_once_and_leaves_others_their_concurrency() -> None:
 def test_a_new_accounts_concurrency_leaves_room_for_callbacks() -> None:
     """Ten concurrent executions: at most half of them archive, and each shard of the stream has one per reader."""
     assert 0 < RAW["Parameters"]["ArchiveConcurrency"]["Default"] <= NEW_ACCOUNTS_CONCURRENCY / 2
+    # Lambda's minimum.
+    assert START_SOURCE["ScalingConfig"] == {"MaximumConcurrency": 2}
     # No more than the default of one, and a provisioned poller or concurrency would be taken from the others, too.
     assert not [name for name in STREAM_SOURCES if "ParallelizationFactor" in STREAM_SOURCES[name]]
     assert RAW["Parameters"]["ReservedConcurrency"]["Default"] == 0

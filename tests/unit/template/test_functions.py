@@ -65,7 +65,7 @@ def test_a_log_group_goes_with_its_stack(name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_function_is_told_all_its_settings_and_nothing_else(name: str) -> None:
     told = FUNCTIONS[name]["Environment"]["Variables"].keys()
-    # The table's name is in Globals; DispatchChanges gets its tasks from the stream.
+    # The table's name is in Globals; DispatchChanges reads the stream.
     ours = {variable for variable in told if not variable.startswith(("POWERTOOLS_", "PYDANTIC_"))}
     read = {field.upper() for field in SETTINGS[name].model_fields}
 
@@ -91,7 +91,7 @@ def test_metrics_of_two_stacks_in_one_account_are_kept_apart(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_is_traced_unless_told_otherwise(name: str) -> None:
-    if name in {"DispatchChangesFunction", "PublishEventsFunction"}:  # read a stream: traces cost more than they tell
+    if name in {"DispatchChangesFunction", "PublishEventsFunction", "StartPollingFunction"}:  # nothing waits for them
         assert "TracingConfig" not in deployed()[name]
     else:
         assert deployed()[name]["TracingConfig"] == {"Mode": "Active"}

@@ -26,8 +26,8 @@ POLLING = "PollTasksStateMachine"
 STATES = definition(POLLING)["States"]
 EVENTS_OF_A_FAILED_POLL = events_of_task(most_attempts(STATES["Poll tasks"])) + EVENTS_OF_A_STATE  # and its Wait
 EVENTS_OF_A_POLL = EVENTS_OF_A_FAILED_POLL + EVENTS_OF_A_STATE  # and its Choice
-# What comes before and behind the polls: the grace period, the last state.
-EVENTS_BESIDE_POLLS = EVENTS_OF_AN_EXECUTION + 2 * EVENTS_OF_A_STATE
+# What comes behind the polls: the last state.
+EVENTS_BESIDE_POLLS = EVENTS_OF_AN_EXECUTION + EVENTS_OF_A_STATE
 # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 MAX_PAYLOAD_BYTES, MAX_CAUSE_CHARACTERS = 262_144, 32_768
 TASK_STATES = [

@@ -69,8 +69,8 @@ def test_a_hint_is_let_through_while_there_is_no_result(status: str, before: str
     record = a_change(status, status, None, (before, "2026-01-31T12:05:00.000Z"))
     changes = list(dispatch_changes.read_changes([record]))
 
-    assert [change.is_hinted for change in changes if isinstance(change, dispatch_changes.Change)] == (
-        [True] if status in ("PENDING", "TIMED_OUT") else []
+    assert [change.follow_up for change in changes if isinstance(change, dispatch_changes.Change)] == (
+        [dispatch_changes.FollowUp.POLL_NOW] if status in ("PENDING", "TIMED_OUT") else []
     )
     assert EventFilter(PATTERNS["DispatchChangesFunction"]).matches(record) == bool(changes)
 

@@ -19,6 +19,7 @@ from tests.unit.template.expanded import referred as referred_to
 OTHER_NAMES = {
     "ARCHIVE_DEAD_LETTERS_URL": "ArchiveDeadLetters",
     "ARCHIVE_QUEUE_URL": "ArchiveQueue",
+    "POLL_QUEUE_URL": "PollQueue",
     "CALLBACK_BASE_URL": "CallbackApi",
     "EVENT_BUS": "TaskEventBus",
     "POWERTOOLS_LOG_LEVEL": "LogLevel",
@@ -31,6 +32,7 @@ PUT_ASIDE = {
     "PublishEventsFunctionTasksTableStream": "PublishDeadLetters",
     "ReconcileTasksFunctionHourly": "ReconcileDeadLetters",
     "ArchiveQueue": "ArchiveDeadLetters",
+    "PollQueue": "PollDeadLetters",
 }
 ROUTES = {
     "CallbackApi": dict.fromkeys(
@@ -103,10 +105,10 @@ def test_what_cannot_be_handled_is_put_aside_where_its_alarm_looks() -> None:
     }
 
     assert {name: referred_to(arn) for name, arn in found.items()} == PUT_ASIDE
-    assert set(PUT_ASIDE.values()) == QUEUES.keys() - {"ArchiveQueue"}
+    assert set(PUT_ASIDE.values()) == QUEUES.keys() - {"ArchiveQueue", "PollQueue"}
 
 
-def test_streams_are_the_tables_and_messages_the_archive_queues() -> None:
+def test_streams_are_the_tables_and_messages_of_the_work_queues() -> None:
     sources = {
         name: referred_to(source["EventSourceArn"])
         for name, source in of_type("AWS::Lambda::EventSourceMapping").items()
@@ -116,6 +118,7 @@ def test_streams_are_the_tables_and_messages_the_archive_queues() -> None:
         "DispatchChangesFunctionTasksTableStream": "TasksTable",
         "PublishEventsFunctionTasksTableStream": "TasksTable",
         "ArchiveImagesFunctionArchiveQueue": "ArchiveQueue",
+        "StartPollingFunctionPollQueue": "PollQueue",
     }
 
 

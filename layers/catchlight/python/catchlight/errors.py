@@ -20,7 +20,7 @@
     │   └── RequestRefusedError         a request that the provider will never accept unchanged
     ├── UnconfirmedError                the provider does not confirm a callback (yet)       worth a retry
     ├── TaskEventError                  an item that cannot be turned into an event
-    ├── InvalidMessageError             an archive message without a valid task key
+    ├── InvalidMessageError             a message without a valid task key
     └── ImageError                      one image could not be archived
         ├── ImageUnavailableError       network, HTTP status                                 worth a retry
         │   ├── ImageGoneError          403, 404, 410                         worth requesting a fresh URL
@@ -145,7 +145,7 @@ class TaskEventError(ImageTasksError):
 
 
 class InvalidMessageError(ImageTasksError):
-    """A message of the archive queue is not JSON, or has no valid task key.
+    """A message of a queue is not JSON, or has no valid task key.
 
     Retries cannot help: the message becomes a dead letter.
     """

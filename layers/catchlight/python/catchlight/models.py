@@ -360,6 +360,7 @@ class Task(Model):
     reported_at: str | None = None
     archived_at: str | None = None
     updated_at: str | None = None
+    polling_since: str | None = None  # when an execution of the polling state machine was last started for the task
     reconciled_at: str | None = None  # when polling or archiving, found stopped, was last restarted
 
     @property
@@ -385,6 +386,11 @@ class Task(Model):
         if self.status is TaskStatus.TIMED_OUT:
             return self.hinted_at is not None and self.hinted_at > (self.reported_at or "")
         return self.status is TaskStatus.PENDING
+
+    @property
+    def needs_polling(self) -> bool:
+        """Whether the provider is to be asked: for a result, or to confirm a failure that a callback reported."""
+        return self.is_awaited or (self.status is TaskStatus.FAILED and self.is_unconfirmed)
 
     @property
     def is_unconfirmed(self) -> bool:
@@ -431,9 +437,9 @@ class Task(Model):
 class PollState(Model):
     """Input and output of the polling state machine: the running tasks, the next wait, the time and polls so far.
 
-    `waited_seconds` is the sum of the state machine's waits, not the elapsed time: tests can scale the clock, and an
-    execution that starts late still polls for the full time. Executions started by an earlier version have no `polls`;
-    their count starts at 0.
+    `waited_seconds` is the sum of the planned waits, not the elapsed time: tests can scale the clock, and an execution
+    that starts late still polls for the full time. Executions started by an earlier version have no `polls`; their
+    count starts at 0.
     """
 
     tasks: Annotated[tuple[str, ...], Field(max_length=MAX_TASKS_PER_EXECUTION)]

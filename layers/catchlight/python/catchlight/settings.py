@@ -82,6 +82,14 @@ class DispatchChangesSettings(Settings):
     """Settings of the Lambda function DispatchChanges."""
 
     archive_queue_url: Name
+    poll_queue_url: Name
+    first_poll_after_seconds: PositiveInt
+
+
+class StartPollingSettings(Settings):
+    """Settings of the Lambda function StartPolling."""
+
+    tasks_table: Name
     poll_tasks_state_machine: Name
     first_poll_after_seconds: PositiveInt
 

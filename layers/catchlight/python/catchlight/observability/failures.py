@@ -3,6 +3,7 @@
 Lambda does not count the exceptions that they handle.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -77,6 +78,20 @@ def stream_task(record: Event) -> str | None:
     except (KeyError, TypeError):
         return None
     return task
+
+
+def message_tasks(event: Event) -> dict[str, Any]:
+    """Returns the task keys of all messages in an SQS event, as log fields."""
+    return {"tasks": [message_task(message) for message in _dicts(event.get("Records"))]}
+
+
+def message_task(message: Event) -> str | None:
+    """Returns the task key in the body of an SQS message; None if the message has another format."""
+    try:
+        task = json.loads(message["body"])["task"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+    return task if isinstance(task, str) else None
 
 
 def _dicts(records: Any) -> Iterable[Event]:

@@ -1,11 +1,11 @@
 """Finds tasks whose processing has stopped, by their status in the table, and restarts polling or archiving.
 
-A task is PENDING while the state machine polls for it, and SUCCEEDED for the seconds that archiving takes. If a task
-keeps one of these statuses for longer, its processing has stopped: an execution was stopped, a change was not
-dispatched, or a message ran out of tries. The status in the table shows this regardless of the cause.
+A task is PENDING until its callback comes or the state machine, which polls for it, has a result, and SUCCEEDED for the
+seconds that archiving takes. If a task keeps one of these statuses for longer, its processing has stopped: an execution
+was stopped, a change was not dispatched, or a message ran out of tries. The item in the table shows this regardless of
+the cause.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batches
-from catchlight.dispatch import Dispatcher
+from catchlight.dispatch import Dispatcher, execution_name
 from catchlight.models import MAX_TASKS_PER_EXECUTION, Task, TaskStatus, is_task_key, iso
 from catchlight.tasks.by_status import TasksByStatus
 from catchlight.tasks.restarts import Restarts
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # the waits after errors are added to that. Restarting too early costs duplicate requests; too late, the images' URLs
 # may expire.
 POLLING_SLACK = timedelta(hours=1)
+# Polling of a task whose callback is overdue starts after FirstPollAfterSeconds, 15 minutes at most, and with all tries
+# of its message within half an hour.
+STARTING_TAKES_AT_MOST = timedelta(hours=1)
 # Archiving takes seconds, and with all its retries about a quarter of an hour.
 ARCHIVING_TAKES_AT_MOST = timedelta(hours=1)
 # A task that keeps failing, for example because a provider's API key is missing, is retried once a day instead of once
@@ -79,9 +82,18 @@ class Reconciliation:
         return next(self._index.tasks(TaskStatus.PENDING, page_size=1), None)
 
     def overdue(self, longer_than: timedelta) -> Iterator[Task]:
-        """Yields the tasks that are PENDING and have not changed for `longer_than`, the oldest first."""
-        tasks = self._index.tasks(TaskStatus.PENDING, before=self._now() - longer_than)
-        return self._with_valid_keys(tasks)
+        """Yields the tasks that are PENDING and have not changed for `longer_than`, the oldest first.
+
+        Also yields those for which no polling was started within STARTING_TAKES_AT_MOST.
+        """
+        last_change = self._now() - longer_than
+        tasks = self._index.tasks(TaskStatus.PENDING, before=max(last_change, self._now() - STARTING_TAKES_AT_MOST))
+        return self._with_valid_keys(
+            task
+            for task in tasks
+            # Both are ISO 8601 in UTC with milliseconds, which sort by time.
+            if (task.updated_at or "") < iso(last_change) or (task.polling_since or "") < (task.updated_at or "")
+        )
 
     def unarchived(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
         """Yields the tasks that are SUCCEEDED and have not changed for `longer_than`, the oldest first."""
@@ -100,10 +112,10 @@ class Reconciliation:
         written is not overdue in the next run.
         """
         tasks = islice(self.overdue(longer_than), limit)
-        for number, batch in enumerate(batches(tasks, MAX_TASKS_PER_EXECUTION)):
+        for batch in batches(tasks, MAX_TASKS_PER_EXECUTION):
             keys = tuple(task.task for task in batch)
-            # Executions wait one second more each, so that they do not query the providers all at the same moment.
-            start = partial(self._dispatcher.start_polling, keys, name=_execution_name(batch), wait_seconds=number)
+            name = execution_name("reconcile", (f"{task.task}@{task.updated_at}" for task in batch))
+            start = partial(self._dispatcher.start_polling, keys, name=name)
             yield self._repair(batch, start, self._restarts.note_polling)
 
     def repeat_archiving(
@@ -143,8 +155,3 @@ def _is_due(task: Task, now: datetime) -> bool:
     if not task.reconciled_at or task.reconciled_at < (task.updated_at or ""):
         return True
     return task.reconciled_at < iso(now - REPEAT_ARCHIVING_AFTER)
-
-
-def _execution_name(batch: Sequence[Task]) -> str:
-    digest = hashlib.sha256(",".join(f"{task.task}@{task.updated_at}" for task in batch).encode()).hexdigest()
-    return f"reconcile-{digest[:40]}"

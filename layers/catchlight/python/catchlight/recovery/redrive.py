@@ -5,13 +5,12 @@ final status (INCOMPLETE, TIMED_OUT), because the operator has decided so. Every
 has not changed since it was read.
 """
 
-import hashlib
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 
 from catchlight.archiving.url_refresher import UrlRefresher
-from catchlight.dispatch import Dispatcher
+from catchlight.dispatch import Dispatcher, execution_name
 from catchlight.errors import ImageTasksError, ProviderError, UnconfirmedError
 from catchlight.models import Image, ImageState, Model, Task, TaskStatus, is_task_key
 from catchlight.tasks.images import TaskImages
@@ -88,8 +87,7 @@ class Redrive:
                 if not self._restarts.reopen(task, now=self._now()):
                     raise UnconfirmedError("the task has changed meanwhile")
             case Step.POLL:
-                digest = hashlib.sha256(f"{task.task} {nonce}".encode()).hexdigest()
-                self._dispatcher.start_polling([task.task], name=f"redrive-{digest[:40]}", wait_seconds=0)
+                self._dispatcher.start_polling([task.task], name=execution_name("redrive", (task.task, nonce)))
         return planned
 
     def _archive(self, task: Task, planned: Redriven, nonce: str) -> Redriven:

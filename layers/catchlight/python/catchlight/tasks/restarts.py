@@ -1,4 +1,4 @@
-"""Writes to tasks whose polling or archiving is restarted."""
+"""Writes to tasks whose polling is started, and whose polling or archiving is restarted."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from catchlight.tasks.table import TasksTable, is_as_read, set_status
 
 
 class Restarts:
-    """Writes restarts to the tasks table.
+    """Writes starts and restarts to the tasks table.
 
     Every method returns False, without writing, if the task has changed since it was read, and raises
     StoreUnavailableError when a call to DynamoDB fails.
@@ -26,9 +26,17 @@ class Restarts:
         self._table.set_delete_after(update, TaskStatus.PENDING, now)
         return self._update(task, update)
 
+    def note_start(self, task: Task, *, now: datetime) -> bool:
+        """Notes that an execution was started which polls for the task."""
+        update = UpdateExpression()
+        # `updatedAt` stays: the task has waited for its result since then.
+        update.set("pollingSince", iso(now))
+        return self._update(task, update)
+
     def note_polling(self, task: Task, *, now: datetime) -> bool:
         """Notes that polling of a PENDING task was restarted."""
         update = UpdateExpression()
+        update.set("pollingSince", iso(now))
         # The wait is measured from here: the task is not overdue again before this execution has had its full time.
         update.set("updatedAt", iso(now))
         update.set("reconciledAt", iso(now))

@@ -1,0 +1,155 @@
+"""StartPolling: starts polling of tasks whose callback is overdue.
+
+PollQueue delivers a message for each task when its first poll is due. Most callbacks have come by then, and nothing
+follows. One execution of the polling state machine is started for the other tasks of a batch. A message that fails is
+received again, ten times within the lifetime of the shortest-lived image URLs; then SQS moves it to the dead-letter
+queue.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from catchlight.aws.batches import batch_item_failures
+from catchlight.aws.clients import AwsClients
+from catchlight.dispatch import PollingExecutions, execution_name
+from catchlight.errors import InvalidMessageError
+from catchlight.models import Task, is_task_key, iso, utc_now
+from catchlight.observability.failures import (
+    count_failure,
+    message_task,
+    message_tasks,
+    report_failure,
+    reports_failures,
+)
+from catchlight.settings import StartPollingSettings
+from catchlight.tasks.restarts import Restarts
+from catchlight.tasks.table import TasksTable
+
+# The size of botocore's connection pool.
+MAX_CONCURRENT_WRITES = 10
+
+logger = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message of PollQueue."""
+
+    message_id: str
+    task: str
+    change: str  # the sequence number of the task's change in the stream
+    sent_at: datetime
+
+
+class Dependencies:
+    """Creates settings, the table and the client on first use."""
+
+    def __init__(self) -> None:
+        self.settings = StartPollingSettings.from_environment()
+        clients = AwsClients()
+        self.table = TasksTable(self.settings.tasks_table, clients.dynamodb())
+        self.restarts = Restarts(self.table)
+        self.executions = PollingExecutions(clients.step_functions(), self.settings.poll_tasks_state_machine)
+
+
+dependencies = cache(Dependencies)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@reports_failures(logger, message_tasks)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Starts polling for the tasks of an SQS batch that still need it; returns the failed messages.
+
+    Raises:
+        StoreUnavailableError: the tasks could not be read; Lambda delivers the whole batch again.
+    """
+    dependencies()
+    invalid: list[str] = []
+    messages = list(read_messages(event["Records"], invalid))
+    items = read_tasks(messages)
+    due = [message for message in messages if is_due(message, items.get(message.task))]
+    is_started = not due or start(due, items)
+    logger.info("polling started", messages=len(event["Records"]), due=len(due))
+    return batch_item_failures([*invalid, *(message.message_id for message in due if not is_started)])
+
+
+def read_messages(records: Iterable[dict[str, Any]], invalid: list[str]) -> Iterator[Message]:
+    """Yields the messages of an SQS event, and adds the ids of those that could not be read to `invalid`."""
+    for record in records:
+        try:
+            yield read_message(record)
+        except Exception as exc:  # noqa: BLE001 - reported, and it must not block the others
+            message = "message not read, it will be received again"
+            report_failure(logger, message, exc, task=message_task(record), message_id=record["messageId"])
+            invalid.append(record["messageId"])
+
+
+def read_message(record: dict[str, Any]) -> Message:
+    """Reads a message.
+
+    Raises:
+        InvalidMessageError, KeyError, ValueError: it has another format.
+    """
+    task = message_task(record)
+    if task is None or not is_task_key(task):
+        raise InvalidMessageError('expected {"task": "PROVIDER#TASK_ID"}: delete it from the dead letters')
+    sent_at = datetime.fromtimestamp(int(record["attributes"]["SentTimestamp"]) / 1000, UTC)
+    return Message(record["messageId"], task, str(json.loads(record["body"])["change"]), sent_at)
+
+
+def read_tasks(messages: Iterable[Message]) -> Mapping[str, Task]:
+    """Returns the tasks of messages by key.
+
+    Raises:
+        StoreUnavailableError: DynamoDB did not answer.
+    """
+    unreadable: dict[str, str] = {}
+    tasks = dependencies().table.get_many([message.task for message in messages], unreadable=unreadable.__setitem__)
+    for task, reason in unreadable.items():
+        logger.error("malformed item, its task is not polled: repair it by hand", task=task, reason=reason)
+        count_failure("UnreadableItem")
+    return tasks
+
+
+def is_due(message: Message, task: Task | None) -> bool:
+    """Decides whether polling is to be started: the task needs it, and it was not started since the message was sent.
+
+    It was started if the message is delivered again, or if a callback without a URL has caused an earlier poll.
+    """
+    return task is not None and task.needs_polling and (task.polling_since or "") < iso(message.sent_at)
+
+
+def start(due: Sequence[Message], items: Mapping[str, Task]) -> bool:
+    """Starts one execution for the tasks of messages, and notes it in their items. Returns False if it failed."""
+    tasks = list(dict.fromkeys(message.task for message in due))
+    # Before the execution is started: a message that is sent from now on may be about something that it does not see.
+    now = utc_now()
+    # The name is derived from the messages: a batch that is delivered again starts no second execution.
+    name = execution_name("tasks", sorted(f"{message.task}@{message.change}" for message in due))
+    try:
+        waited = dependencies().settings.first_poll_after_seconds
+        if not dependencies().executions.start(tasks, name=name, waited_seconds=waited):
+            logger.info("polling was started before", tasks=tasks)
+    except Exception as exc:  # noqa: BLE001 - reported, and the messages are received again
+        message = "polling not started, the messages will be received again"
+        report_failure(logger, message, exc, tasks=tasks, reason=str(exc))
+        return False
+    note_start([items[task] for task in tasks], now)
+    return True
+
+
+def note_start(tasks: Sequence[Task], now: datetime) -> None:
+    """Notes in the items that polling was started: ReconcileTasks starts it for tasks without this note."""
+    with ThreadPoolExecutor(MAX_CONCURRENT_WRITES) as pool:
+        writes = {task.task: pool.submit(dependencies().restarts.note_start, task, now=now) for task in tasks}
+    for task, write in writes.items():
+        if exc := write.exception():
+            report_failure(logger, "start of polling not noted, the hourly run may start it again", exc, task=task)

@@ -1,0 +1,297 @@
+"""StartPolling: an execution for what is overdue, none for what has come, and nothing lost when a call fails."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from catchlight.errors import StoreUnavailableError
+from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
+from functions.start_polling import app
+from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.fault_injection import counted, every_fault, failing, reported
+
+FIRST_POLL_AFTER_SECONDS = 60
+MACHINE = json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
+GIVEN_UP_AT = "2026-01-31T11:00:00.000Z"
+TASK, OTHER = "flux-kontext#task1", "acedata#task2"
+
+
+@dataclass
+class Account:
+    """The table, and the state machine."""
+
+    store: Store
+    step_functions: Any
+    machine: str
+
+    def put(self, task: str, status: str = "PENDING", **attributes: Any) -> None:
+        registered = {"rank": TaskStatus(status).rank, "updatedAt": iso(utc_now() - timedelta(minutes=1))}
+        self.store.put(task, status=status, **{**registered, **attributes})
+
+    def executions(self) -> list[PollState]:
+        """What executions were started with, oldest first."""
+        found = self.step_functions.list_executions(stateMachineArn=self.machine)["executions"]
+        arns = [execution["executionArn"] for execution in sorted(found, key=lambda execution: execution["startDate"])]
+        inputs = [self.step_functions.describe_execution(executionArn=arn)["input"] for arn in arns]
+        return [PollState.model_validate_json(text) for text in inputs]
+
+    def polling_since(self, task: str) -> str | None:
+        item = self.store.item(task)
+        assert item is not None
+        return item.get("pollingSince")
+
+
+@pytest.fixture
+def account(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    step_functions = boto3.client("stepfunctions")
+    role = "arn:aws:iam::123456789012:role/poll"
+    machine = step_functions.create_state_machine(name="poll", definition=MACHINE, roleArn=role)["stateMachineArn"]
+    monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
+    monkeypatch.setenv("POLL_TASKS_STATE_MACHINE", machine)
+    monkeypatch.setenv("FIRST_POLL_AFTER_SECONDS", str(FIRST_POLL_AFTER_SECONDS))
+    app.dependencies.cache_clear()
+    yield Account(store, step_functions, machine)
+    app.dependencies.cache_clear()
+
+
+def a_message(number: int, task: str, *, sent_ago: timedelta = timedelta(minutes=1)) -> dict[str, Any]:
+    return {
+        "messageId": f"message-{number}",
+        "body": json.dumps({"task": task, "change": str(number)}),
+        "attributes": {"SentTimestamp": str(round((utc_now() - sent_ago).timestamp() * 1000))},
+    }
+
+
+def start(context: LambdaContext, *messages: dict[str, Any]) -> list[str]:
+    """The messages that are to be received again."""
+    answer = app.handler({"Records": list(messages)}, context)
+    assert answer.keys() == {"batchItemFailures"}
+    return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+
+# ------------------------------------------------------------------------------------------------ what is polled
+
+
+def test_tasks_without_a_result_share_an_execution_and_the_others_have_none(
+    account: Account, context: LambdaContext
+) -> None:
+    account.put(TASK)
+    account.put(OTHER)
+    account.put("flux-kontext#done", "ARCHIVED")
+
+    tasks = (TASK, "flux-kontext#done", OTHER, "flux-kontext#deleted")
+    assert start(context, *(a_message(number, task) for number, task in enumerate(tasks))) == []
+
+    (state,) = account.executions()
+    assert (state.tasks, state.wait_seconds, state.waited_seconds) == ((TASK, OTHER), 0, FIRST_POLL_AFTER_SECONDS)
+    assert account.polling_since(TASK) == account.polling_since(OTHER)
+    assert (account.polling_since(TASK) or "") > iso(utc_now() - timedelta(minutes=1))
+    assert account.polling_since("flux-kontext#done") is None
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "INCOMPLETE", "ARCHIVED", "TIMED_OUT"])
+def test_a_task_whose_callback_has_come_costs_no_execution(
+    account: Account, context: LambdaContext, status: str
+) -> None:
+    account.put(TASK, status)
+    before = account.store.item(TASK)
+
+    assert start(context, a_message(1, TASK)) == []
+
+    assert account.executions() == []
+    assert account.store.item(TASK) == before
+
+
+@pytest.mark.parametrize(
+    ("attributes", "is_polled"),
+    [
+        ({"status": "FAILED", "reportedBy": "callback"}, True),
+        ({"status": "FAILED", "reportedBy": "callback", "confirmedAt": "2026-01-31T12:00:00.000Z"}, False),
+        ({"status": "FAILED", "reportedBy": "poll"}, False),
+        # A callback has reported a success without a URL after polling gave up, or before.
+        ({"status": "TIMED_OUT", "hintedAt": "2026-01-31T12:00:00.000Z", "reportedAt": GIVEN_UP_AT}, True),
+        ({"status": "TIMED_OUT", "hintedAt": "2026-01-31T10:00:00.000Z", "reportedAt": GIVEN_UP_AT}, False),
+    ],
+)
+def test_what_only_a_callback_has_said_is_asked_for(
+    account: Account, context: LambdaContext, attributes: dict[str, str], is_polled: bool
+) -> None:
+    account.put(TASK, **attributes)
+
+    assert start(context, a_message(1, TASK)) == []
+
+    assert len(account.executions()) == is_polled
+
+
+def test_a_full_batch_is_one_execution(account: Account, context: LambdaContext) -> None:
+    tasks = [f"flux-kontext#task{number}" for number in range(MAX_TASKS_PER_EXECUTION)]
+    for task in tasks:
+        account.put(task)
+
+    assert start(context, *(a_message(number, task) for number, task in enumerate(tasks))) == []
+
+    assert [state.tasks for state in account.executions()] == [tuple(tasks)]
+
+
+# ------------------------------------------------------------------------------------------------ repetition
+
+
+def test_a_task_that_is_polled_since_its_message_was_sent_is_not_polled_twice(
+    account: Account, context: LambdaContext
+) -> None:
+    """A callback without a URL comes within the delay of the first poll: both are messages about the task."""
+    account.put(TASK)
+    first, hint = a_message(1, TASK, sent_ago=timedelta(seconds=50)), a_message(2, TASK, sent_ago=timedelta(seconds=5))
+
+    assert start(context, hint) == []
+    assert start(context, first) == []
+
+    assert len(account.executions()) == 1
+
+
+def test_a_message_that_is_newer_than_the_execution_starts_another(account: Account, context: LambdaContext) -> None:
+    account.put(TASK, pollingSince=iso(utc_now() - timedelta(hours=3)))
+
+    assert start(context, a_message(1, TASK)) == []
+
+    assert [state.tasks for state in account.executions()] == [(TASK,)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_batch_that_is_received_again_starts_no_second_execution(
+    account: Account, context: LambdaContext, order: tuple[int, int]
+) -> None:
+    messages = [a_message(1, TASK), a_message(2, OTHER)]
+    account.put(TASK)
+    account.put(OTHER)
+    # The first run is stopped before it has noted what it started.
+    with failing("UpdateItem", KeyError("stopped")):
+        assert start(context, *messages) == []
+    assert account.polling_since(TASK) is None
+
+    assert start(context, *(messages[index] for index in order)) == []
+
+    assert len(account.executions()) == 1
+    assert account.polling_since(TASK)
+
+
+def test_two_messages_about_a_task_are_one_task_of_one_execution(account: Account, context: LambdaContext) -> None:
+    account.put(TASK)
+
+    assert start(context, a_message(1, TASK), a_message(2, TASK)) == []
+
+    assert [state.tasks for state in account.executions()] == [(TASK,)]
+
+
+# ------------------------------------------------------------------------------------------------ faults
+
+
+@every_fault
+def test_an_execution_that_is_not_started_is_started_when_the_messages_come_again(
+    account: Account,
+    context: LambdaContext,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    fault: Exception,
+) -> None:
+    account.put(TASK)
+    account.put(OTHER, "ARCHIVED")
+    messages = a_message(1, TASK), a_message(2, OTHER)
+    error = type(fault).__name__ if isinstance(fault, KeyError) else "StoreUnavailableError"
+
+    with failing("StartExecution", fault):
+        assert start(context, *messages) == ["message-1"]
+    assert account.executions() == []
+    assert account.polling_since(TASK) is None
+    assert reported(caplog.records, TASK) == {error}
+    assert counted(capsys) == [error]
+
+    assert start(context, messages[0]) == []
+    assert [state.tasks for state in account.executions()] == [(TASK,)]
+
+
+@every_fault
+def test_a_table_that_cannot_be_read_fails_the_batch(
+    account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    account.put(TASK)
+
+    with failing("BatchGetItem", fault), pytest.raises((StoreUnavailableError, KeyError)):
+        start(context, a_message(1, TASK))
+
+    assert account.executions() == []
+    assert reported(caplog.records, TASK)
+
+
+@every_fault
+def test_a_start_that_is_not_noted_is_reported_and_stays(
+    account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    account.put(TASK)
+
+    with failing("UpdateItem", fault):
+        assert start(context, a_message(1, TASK)) == []
+
+    assert len(account.executions()) == 1
+    assert reported(caplog.records, TASK)
+
+
+def test_a_callback_that_comes_meanwhile_stays(account: Account, context: LambdaContext) -> None:
+    account.put(TASK)
+
+    def arrive(**_: Any) -> None:
+        account.put(TASK, "SUCCEEDED", updatedAt=iso(utc_now()))
+
+    app.dependencies().table._client.meta.events.register_first("before-call.dynamodb.UpdateItem", arrive)
+
+    assert start(context, a_message(1, TASK)) == []
+
+    item = account.store.item(TASK)
+    assert item is not None
+    assert (item["status"], "pollingSince" in item) == ("SUCCEEDED", False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "[]", "{}", '{"task": 7}', '{"task": "no task"}', '{"task": "flux-kontext#task1"}', "[" * 10_000],
+    ids=["empty", "list", "no task", "number", "no key", "no change", "nested"],
+)
+def test_a_message_of_another_form_keeps_no_other_back(
+    account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture, body: str
+) -> None:
+    account.put(OTHER)
+
+    assert start(context, a_message(1, TASK) | {"body": body}, a_message(2, OTHER)) == ["message-1"]
+
+    assert [state.tasks for state in account.executions()] == [(OTHER,)]
+    (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert vars(error)["message_id"] == "message-1"
+
+
+def test_an_item_that_cannot_be_read_is_reported_and_keeps_no_other_back(
+    account: Account, context: LambdaContext, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account.put(TASK, images="none")
+    account.put(OTHER)
+
+    assert start(context, a_message(1, TASK), a_message(2, OTHER)) == []
+
+    assert [state.tasks for state in account.executions()] == [(OTHER,)]
+    (error,) = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    assert (error["task"], error["reason"]) == (TASK, "images")
+    assert counted(capsys) == ["UnreadableItem"]
+
+
+def test_settings_that_are_missing_fail_the_batch(
+    account: Account, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POLL_TASKS_STATE_MACHINE")
+
+    with pytest.raises(Exception, match="POLL_TASKS_STATE_MACHINE"):
+        start(context, a_message(1, TASK))
