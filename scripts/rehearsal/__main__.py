@@ -34,6 +34,7 @@ from scripts.rehearsal.updates import copy_sources, deletion, updates
 
 # A minute of waiting takes three seconds, as in the demo.
 TIME_SCALE = 0.05
+FIRST_POLL_AFTER_SECONDS = 120  # the parameter's default
 # Real seconds between a callback's attempts: each attempt may start another worker.
 RETRY_DELAY_SECONDS = 10
 # For the whole rehearsal. Two idle cores take three minutes, a busy machine several times as long.
@@ -121,7 +122,9 @@ def first_deployment(report: Report, deployment: Deployment, artefact: Artefact,
     topic = deployment.ministack.client("sns").create_topic(Name=ALARM_TOPIC)["TopicArn"]
     base_urls = ",".join(f"{provider}={url}" for provider, url in simulator.provider_urls.items())
     report.say("sam deploy, for the first time.")
-    deployment.deploy(artefact, AlarmTopicArn=topic, ProviderBaseUrls=base_urls)
+    # MiniStack scales the waits of state machines, but not the delays of messages.
+    first_poll = str(round(FIRST_POLL_AFTER_SECONDS * TIME_SCALE))
+    deployment.deploy(artefact, AlarmTopicArn=topic, ProviderBaseUrls=base_urls, FirstPollAfterSeconds=first_poll)
     alarms = deployment.ministack.client("cloudwatch").describe_alarms()["MetricAlarms"]
     expect(all(alarm["AlarmActions"] == [topic] for alarm in alarms) and bool(alarms), "every alarm has the topic")
     resources = deployment.resources()
