@@ -7,10 +7,9 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from catchlight.models import TaskStatus
 from catchlight.polling.provider_client import ProviderClient
 from functions.archive_images import app as archive_images
-from functions.dispatch_changes.app import Change, read_changes
+from functions.dispatch_changes.app import Change, FollowUp, read_changes
 from local.events.filters import EventFilter
 from local.template.expand import Template
 from tests.fake_http import FakeHttp
@@ -42,13 +41,13 @@ class Stream:
             ShardIteratorType="LATEST",
         )["ShardIterator"]
 
-    def follows(self) -> list[tuple[str, TaskStatus]]:
-        """Returns the dispatcher's changes since the last call: SUCCEEDED starts archiving, others polling."""
+    def follows(self) -> list[tuple[str, FollowUp]]:
+        """Returns what the dispatcher does with the changes since the last call."""
         answer = self._client.get_records(ShardIterator=self._iterator)
         self._iterator = answer["NextShardIterator"]
         records = json.loads(json.dumps(answer["Records"], default=str))  # all but the times as Lambda passes them
         let_through = [found for found in records if self._filter.matches(found)]
-        return [(change.task, change.status) for change in read_changes(let_through) if isinstance(change, Change)]
+        return [(change.task, change.follow_up) for change in read_changes(let_through) if isinstance(change, Change)]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from catchlight.models import FailureReason, TaskStatus
+from functions.dispatch_changes.app import FollowUp
 from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.claims import NO_ANSWERS, PNG, claim_failure, contradictions, has, urls
 from tests.integration.confirmation.conftest import Stream
@@ -47,7 +48,7 @@ def test_a_failure_that_was_none_becomes_the_success_it_was(
 ) -> None:
     archiver.store.register(TASK)
     claim_failure(archiver.store)
-    assert stream.follows() == [(TASK, "PENDING")]
+    assert stream.follows() == [(TASK, FollowUp.POLL_LATER)]
     answered = archiver.serve("real", PNG)
     providers.answers[FLUX_PATH] = has(answered)
 
@@ -63,7 +64,7 @@ def test_a_failure_that_was_none_becomes_the_success_it_was(
         "INTERNAL",
     )
     assert contradictions(capsys) == 1
-    assert stream.follows() == [(TASK, "SUCCEEDED")]
+    assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
     assert archiver.run() == []
     assert archiver.item()["status"] == "ARCHIVED"
 
@@ -146,8 +147,8 @@ def test_a_claimed_failure_that_nobody_polls_for_is_polled_for(
 
     claim_failure(store)
 
-    # Of one that was pending, the execution that polls for it hears by itself.
-    assert stream.follows() == ([] if before == "PENDING" else [(TASK, "FAILED")])
+    # Of one that was pending, the message of its first poll or the execution that polls for it sees it.
+    assert stream.follows() == ([] if before == "PENDING" else [(TASK, FollowUp.POLL_NOW)])
 
 
 def test_a_success_that_heals_a_polled_failure_is_told_from_a_claim(archiver: Archiver, providers: Providers) -> None:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from catchlight.models import Task, TaskReport, TaskStatus
+from catchlight.models import Task, TaskReport
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.confirmations import Confirmations
+from functions.dispatch_changes.app import FollowUp
 from tests.integration.archiver import Archiver
 from tests.integration.confirmation.claims import FORGED, PNG, has, urls
 from tests.integration.confirmation.conftest import Stream
@@ -80,7 +81,7 @@ class World:
             case "poll":
                 self.executions = [state for state in map(self._poll, self.executions) if state["tasks"]]
         for _, what in self.stream.follows():
-            if what is TaskStatus.SUCCEEDED:
+            if what is FollowUp.ARCHIVE:
                 self.messages.append(1)
             else:
                 self.executions.append({"waitSeconds": 60, "waitedSeconds": 0, "tasks": [self.task]})

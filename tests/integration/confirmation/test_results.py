@@ -16,6 +16,7 @@ from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.tasks.reports import MAX_CONFLICTS
 from functions.archive_images import app as archive_images
+from functions.dispatch_changes.app import FollowUp
 from tests.canary_secrets import API_KEYS
 from tests.image_server import content, picture, status
 from tests.integration.archiver import HOST, TASK, Archiver
@@ -272,7 +273,7 @@ def test_a_success_that_the_provider_does_not_know_of_is_polled_for_in_the_end(
 ) -> None:
     claimed = archiver.serve("forged", FORGED)
     archiver.succeed(claimed)
-    assert stream.follows() == [(TASK, "SUCCEEDED")]
+    assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
     before = archiver.item()
     providers.answers[FLUX_PATH] = answer
 
@@ -288,14 +289,14 @@ def test_a_success_that_the_provider_does_not_know_of_is_polled_for_in_the_end(
     assert not item.keys() & {"images", "failure", "reportedBy", "reportedAt"}
     assert [evidence["urls"] for evidence in item["conflicts"]] == [[claimed]]
     assert contradictions(capsys) == 1
-    assert stream.follows() == [(TASK, "PENDING")]
+    assert stream.follows() == [(TASK, FollowUp.POLL_NOW)]
     # The message's sixth life, if there were one, would find nothing to do.
     assert archiver.run() == []
 
     answered = archiver.serve("real", PNG)
     providers.answers[FLUX_PATH] = has(answered)
     assert poll(TASK)["tasks"] == []
-    assert stream.follows() == [(TASK, "SUCCEEDED")]
+    assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
     assert archiver.run() == []
     assert (archiver.item()["status"], urls(archiver.item())) == ("ARCHIVED", [answered])
     assert archiver.images() == {"images/flux-kontext/task12345/result-0.png": PNG}
