@@ -29,6 +29,7 @@ from catchlight.observability.failures import (
     report_failure,
     reports_failures,
 )
+from catchlight.observability.log_lines import log_line
 from catchlight.settings import StartPollingSettings
 from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
@@ -36,7 +37,7 @@ from catchlight.tasks.table import TasksTable
 # The size of botocore's connection pool.
 MAX_CONCURRENT_WRITES = 10
 
-logger = Logger()
+logger = Logger(json_serializer=log_line)
 
 
 @dataclass(frozen=True, slots=True)

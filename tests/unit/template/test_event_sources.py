@@ -4,6 +4,9 @@ import pytest
 
 from catchlight.aws.batches import MAX_EVENTS_PER_CALL, MAX_MESSAGES_PER_CALL
 from catchlight.images import fetcher
+from catchlight.models import MAX_TASKS_PER_EXECUTION
+from catchlight.providers import PROVIDERS
+from catchlight.recovery.reconcile import STARTING_TAKES_AT_MOST
 from functions.archive_images import app as archive_images
 from tests.unit.template.expanded import (
     EVENT_SOURCES,
@@ -25,25 +28,47 @@ ARCHIVE_SOURCE = QUEUE_SOURCES["ArchiveImagesFunctionArchiveQueue"]
 START_SOURCE = QUEUE_SOURCES["StartPollingFunctionPollQueue"]
 
 
-@pytest.mark.parametrize("name", QUEUE_SOURCES)
-def test_a_message_is_not_received_twice_while_it_is_worked_on(name: str) -> None:
-    source = QUEUE_SOURCES[name]
-    queue, function = QUEUES[referred_to(source["EventSourceArn"])], FUNCTIONS[referred_to(source["FunctionName"])]
+def test_a_message_is_not_received_twice_while_it_is_archived() -> None:
+    queue, function = QUEUES["ArchiveQueue"], FUNCTIONS["ArchiveImagesFunction"]
 
     # Less than the six times that AWS advises: what a throttled or killed run left is tried again within a minute.
     assert 3 * function["Timeout"] <= queue["VisibilityTimeout"] <= 60
 
 
-@pytest.mark.parametrize("name", QUEUE_SOURCES)
-def test_a_message_that_fails_too_often_is_put_aside(name: str) -> None:
-    queue = QUEUES[referred_to(QUEUE_SOURCES[name]["EventSourceArn"])]
-    aside = QUEUES[referred_to(queue["RedrivePolicy"]["deadLetterTargetArn"])]
+def test_a_message_that_fails_too_often_is_put_aside() -> None:
+    queue, aside = QUEUES["ArchiveQueue"], QUEUES["ArchiveDeadLetters"]
 
     # Throttled receives count: the function, not the queue, knows when a message is dead.
     assert queue["RedrivePolicy"]["maxReceiveCount"] == MOST_RECEIVES
     # A queue deletes what is older, although the URLs of results may still live.
     assert queue["MessageRetentionPeriod"] == aside["MessageRetentionPeriod"] == FOURTEEN_DAYS
     assert "RedrivePolicy" not in aside
+
+
+def test_polling_that_is_not_started_is_tried_again_while_the_first_urls_live_and_then_put_aside() -> None:
+    queue, aside, function = QUEUES["PollQueue"], QUEUES["PollDeadLetters"], FUNCTIONS["StartPollingFunction"]
+    window, shortest = (
+        START_SOURCE["MaximumBatchingWindowInSeconds"],
+        min(min(found.url_lifetimes.values()) for found in PROVIDERS.values()),
+    )
+    tries = queue["RedrivePolicy"]["maxReceiveCount"]
+
+    # AWS's advice.
+    assert queue["VisibilityTimeout"] == 6 * function["Timeout"] + window
+    assert (tries - 1) * queue["VisibilityTimeout"] > shortest.total_seconds()
+    # With the default delay, and after one failed try, most of the first URL's time is left.
+    parameter = RAW["Parameters"]["FirstPollAfterSeconds"]
+    assert parameter["Default"] + window + queue["VisibilityTimeout"] < shortest.total_seconds() / 2
+    # The hourly run starts what the last try did not, and not before it.
+    latest = parameter["MaxValue"] + tries * queue["VisibilityTimeout"]
+    assert latest < STARTING_TAKES_AT_MOST.total_seconds()
+    assert aside["MessageRetentionPeriod"] == FOURTEEN_DAYS
+    assert "RedrivePolicy" not in aside
+
+
+def test_a_batch_of_first_polls_is_one_execution_and_its_delay_one_of_sqs() -> None:
+    assert START_SOURCE["BatchSize"] == MAX_TASKS_PER_EXECUTION
+    assert RAW["Parameters"]["FirstPollAfterSeconds"]["MaxValue"] == 900  # SQS's maximum
 
 
 def test_a_message_that_nobody_can_archive_is_put_aside_where_people_look() -> None:

@@ -6,9 +6,6 @@ from typing import Any
 import pytest
 
 from catchlight.images.stream import MAX_IMAGE_BYTES
-from catchlight.models import MAX_TASKS_PER_EXECUTION
-from catchlight.providers import PROVIDERS
-from catchlight.recovery.reconcile import STARTING_TAKES_AT_MOST
 from functions.archive_images.app import MAX_CONCURRENT_IMAGES
 from functions.publish_events import app as publish_events
 from tests.unit.template.expanded import (
@@ -66,34 +63,6 @@ def test_images_that_are_fetched_at_once_fit_into_the_archivers_disk() -> None:
     # A quarter more for what the runtime puts there; beyond it is paid for and never used.
     assert needed * 1.25 <= size <= needed * 1.5
     assert not [name for name in FUNCTIONS if "EphemeralStorage" in FUNCTIONS[name]][1:]
-
-
-@pytest.mark.parametrize("name", QUEUE_SOURCES)
-def test_a_message_is_invisible_for_six_times_its_functions_timeout(name: str) -> None:
-    source = QUEUE_SOURCES[name]
-    queue, function = QUEUES[referred_to(source["EventSourceArn"])], FUNCTIONS[referred_to(source["FunctionName"])]
-
-    # AWS's advice, and not more: after a kill a message comes back so much later, and an origin image lives 600 s.
-    window = source.get("MaximumBatchingWindowInSeconds", 0)
-    assert queue["VisibilityTimeout"] == 6 * function["Timeout"] + window
-
-
-def test_polling_is_tried_to_be_started_for_as_long_as_the_first_urls_live() -> None:
-    queue, shortest = QUEUES["PollQueue"], min(min(found.url_lifetimes.values()) for found in PROVIDERS.values())
-    tries = queue["RedrivePolicy"]["maxReceiveCount"]
-
-    assert (tries - 1) * queue["VisibilityTimeout"] > shortest.total_seconds()
-    assert BATCHES["StartPollingFunctionPollQueue"][0] == MAX_TASKS_PER_EXECUTION
-    # With its default, and after one failed try, most of the first URL's time is left.
-    late = RAW["Parameters"]["FirstPollAfterSeconds"]["Default"] + queue["VisibilityTimeout"] + 10
-    assert late < shortest.total_seconds() / 2
-    # The hourly run starts what the last try did not, and not before it.
-    latest = RAW["Parameters"]["FirstPollAfterSeconds"]["MaxValue"] + tries * queue["VisibilityTimeout"]
-    assert latest < STARTING_TAKES_AT_MOST.total_seconds()
-
-
-def test_the_first_poll_can_be_delayed_by_sqs() -> None:
-    assert RAW["Parameters"]["FirstPollAfterSeconds"]["MaxValue"] == 900  # SQS's maximum
 
 
 def test_a_change_is_tried_for_as_long_as_something_can_come_of_it() -> None:
