@@ -58,14 +58,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     reconciliation, longest_polling = dependencies().reconciliation, dependencies().longest_polling
     reconciliation.unreadable.clear()
     pending, archiving = reconciliation.pending_too_long(longest_polling), reconciliation.archiving_too_long()
+    unconfirmed = reconciliation.unconfirmed_failures()
     # Also written if the counts are zero: an alarm reports missing data, which means that this function does not run.
     with metrics_by() as metrics:
         metrics.add_metric("StuckPending", MetricUnit.Count, pending)
         metrics.add_metric("StuckArchiving", MetricUnit.Count, archiving)
+        metrics.add_metric("UnconfirmedFailures", MetricUnit.Count, unconfirmed)
         metrics.add_metric("OldestPendingSeconds", MetricUnit.Seconds, age_seconds(reconciliation.oldest_pending()))
-    logger.info("tasks counted", pending_too_long=pending, archiving_too_long=archiving)
+    logger.info("tasks counted", pending_too_long=pending, archiving_too_long=archiving, unconfirmed=unconfirmed)
     failures: list[Exception] = []
     restarted = repair("PollingRestarted", reconciliation.restart_polling(longest_polling), deadline, failures)
+    confirming = repair("PollingRestarted", reconciliation.poll_unconfirmed(longest_polling), deadline, failures)
     repeated = repair("ArchivingRepeated", reconciliation.repeat_archiving(), deadline, failures)
     for task, reason in reconciliation.unreadable.items():
         logger.error("malformed item, its processing is not restarted: repair it by hand", task=task, reason=reason)
@@ -73,7 +76,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     if failures:
         # Each failure is logged already. Raising makes Lambda count the error and retry the run.
         raise failures[0]
-    return {"pollingRestarted": restarted, "archivingRepeated": repeated}
+    return {"pollingRestarted": restarted + confirming, "archivingRepeated": repeated}
 
 
 def age_seconds(task: Task | None) -> float:

@@ -277,8 +277,9 @@ RECONCILE_TASKS = [
         {"pollingRestarted": 1, "archivingRepeated": 1},
         {
             "Query": [
-                *(THROTTLED, COUNTED, COUNTED, page(OVERDUE)),  # the two counts, and the oldest task
+                *(THROTTLED, COUNTED, COUNTED, COUNTED, page(OVERDUE)),  # the three counts, and the oldest task
                 *(page(more=True), page(OVERDUE)),  # two pages of tasks to poll for
+                NOTHING_FOUND,  # no failure that its provider has not confirmed
                 page(succeeded() | {"updatedAt": moment(days=2)}),
             ],
             "UpdateItem": [OK, refused(OVERDUE)],
@@ -289,7 +290,7 @@ RECONCILE_TASKS = [
         {},
         {"pollingRestarted": 1, "archivingRepeated": 0},
         {
-            "Query": [COUNTED, COUNTED, page(OVERDUE), page(OVERDUE), NOTHING_FOUND],
+            "Query": [COUNTED, COUNTED, COUNTED, page(OVERDUE), page(OVERDUE), NOTHING_FOUND, NOTHING_FOUND],
             "StartExecution": [error("ExecutionAlreadyExists")],
         },
     ),

@@ -15,6 +15,8 @@ from catchlight.errors import StoreUnavailableError
 from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
 from catchlight.recovery.reconcile import (
     ARCHIVING_TAKES_AT_MOST,
+    CONFIRMING_TAKES_AT_MOST,
+    FAILURES_SEARCHED,
     POLLING_SLACK,
     REPEAT_ARCHIVING_AFTER,
     STARTING_TAKES_AT_MOST,
@@ -206,6 +208,34 @@ def test_tasks_share_executions(account: Account) -> None:
     assert executions[2].tasks == ("flux-kontext#0",)
 
 
+def test_a_failure_that_nobody_confirmed_is_polled_for_until_it_is(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = {"reportedBy": "callback"}
+    account.put("flux-kontext#false", "FAILED", CONFIRMING_TAKES_AT_MOST + MOMENT, **claim)
+    account.put("flux-kontext#young", "FAILED", CONFIRMING_TAKES_AT_MOST - MOMENT, **claim)
+    account.put("flux-kontext#old", "FAILED", FAILURES_SEARCHED + MOMENT, **claim)
+    account.put("flux-kontext#polled", "FAILED", 2 * CONFIRMING_TAKES_AT_MOST, reportedBy="poll")
+    confirmed = claim | {"confirmedAt": iso(utc_now())}
+    account.put("flux-kontext#confirmed", "FAILED", 2 * CONFIRMING_TAKES_AT_MOST, **confirmed)
+    app.dependencies()
+
+    for hours, runs in ((0, 1), (1, 1), (8, 2), (16, 3)):
+        now = utc_now() + timedelta(hours=hours)
+        monkeypatch.setattr(app.dependencies().reconciliation, "_now", lambda now=now: now)
+        reconcile()
+        executions = [state for state in account.executions() if "flux-kontext#false" in state.tasks]
+        # An execution polls until it gives up; the next one follows then. The task is counted all the time.
+        assert len(executions) == runs
+        assert metrics(capsys)[("UnconfirmedFailures",)] == (1 if hours == 0 else 2)
+
+    polled = {task for state in account.executions() for task in state.tasks}
+    assert polled == {"flux-kontext#false", "flux-kontext#young"}
+    item = account.store.item("flux-kontext#false")
+    assert item is not None
+    assert (item["status"], item["reportedBy"]) == ("FAILED", "callback")
+
+
 # ------------------------------------------------------------------------------------------------ repetition
 
 
@@ -378,7 +408,12 @@ def test_messages_that_sqs_does_not_take_are_not_noted(
 def test_it_counts_also_when_all_is_well(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     reconcile()
 
-    assert metrics(capsys) == {("StuckPending",): 0, ("StuckArchiving",): 0, ("OldestPendingSeconds",): 0}
+    assert metrics(capsys) == {
+        ("StuckPending",): 0,
+        ("StuckArchiving",): 0,
+        ("UnconfirmedFailures",): 0,
+        ("OldestPendingSeconds",): 0,
+    }
 
 
 def test_it_counts_what_it_found_and_what_it_did(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
@@ -398,6 +433,7 @@ def test_it_counts_what_it_found_and_what_it_did(account: Account, capsys: pytes
     assert counted == {
         ("StuckPending",): 4,
         ("StuckArchiving",): 2,
+        ("UnconfirmedFailures",): 0,
         ("PollingRestarted", "flux-kontext"): 3,
         ("PollingRestarted", "acedata"): 1,
         ("ArchivingRepeated", "nanobanana"): 1,

@@ -184,7 +184,7 @@ WRITES = {
         {"noted before": {"reconciledAt": THEN}},
     ),
     "archiving noted": Write(
-        lambda store, read: store.restarts.note_archiving(read, now=NOW),
+        lambda store, read: store.restarts.note_restart(read, now=NOW),
         SUCCEEDED,
         NOT_AS_READ,
         {"noted before": {"reconciledAt": THEN}},

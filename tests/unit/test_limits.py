@@ -80,6 +80,8 @@ LIMITS: dict[str, object] = {
     "catchlight.recovery.reconcile.STARTING_TAKES_AT_MOST": timedelta(hours=1),
     "catchlight.recovery.reconcile.POLLING_SLACK": timedelta(hours=1),
     "catchlight.recovery.reconcile.ARCHIVING_TAKES_AT_MOST": timedelta(hours=1),
+    "catchlight.recovery.reconcile.CONFIRMING_TAKES_AT_MOST": timedelta(hours=1),
+    "catchlight.recovery.reconcile.FAILURES_SEARCHED": timedelta(days=14),
     "catchlight.recovery.reconcile.REPEAT_ARCHIVING_AFTER": timedelta(days=1),
     "catchlight.recovery.reconcile.MAX_TASKS_PER_RUN": 2000,
     "functions.reconcile_tasks.app.RESERVED_SECONDS": 70,

@@ -1,6 +1,6 @@
 """Which tasks are due for another try, and the names of the executions that are started for them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -32,7 +32,7 @@ def a_task(key: str = "acedata#t1", *, updated_at: str | None = None, reconciled
     ],
 )
 def test_a_task_is_queued_once_a_day(updated_at: str | None, reconciled_at: str | None, is_due: bool) -> None:
-    assert _is_due(a_task(updated_at=updated_at, reconciled_at=reconciled_at), NOW) is is_due
+    assert _is_due(a_task(updated_at=updated_at, reconciled_at=reconciled_at), NOW, timedelta(days=1)) is is_due
 
 
 def test_an_execution_is_named_after_what_it_is_started_for() -> None:

@@ -32,6 +32,7 @@ class Reconciled(Model):
     dry_run: bool
     pending_longer_than_seconds: float
     polling_restarted: tuple[str, ...]
+    confirming_restarted: tuple[str, ...]  # failures that the provider has not confirmed
     archiving_repeated: tuple[str, ...]
     failed: tuple[FailedBatch, ...] = ()  # the next run retries them
     unreadable: tuple[str, ...] = ()  # keys of malformed items, which were skipped
@@ -46,14 +47,16 @@ class Reconciled(Model):
 def dry_run(repair: Reconciliation, older_than: timedelta, limit: int) -> Reconciled:
     """Lists the tasks that `restart` would restart, without changing anything."""
     overdue = tuple(task.task for task in islice(repair.overdue(older_than), limit))
+    unconfirmed = tuple(task.task for task in islice(repair.unconfirmed(older_than), limit))
     unarchived = tuple(task.task for task in islice(repair.due_for_archiving(), limit))
     return Reconciled(
         dry_run=True,
         pending_longer_than_seconds=older_than.total_seconds(),
         polling_restarted=overdue,
+        confirming_restarted=unconfirmed,
         archiving_repeated=unarchived,
         unreadable=tuple(repair.unreadable),
-        has_more=limit in (len(overdue), len(unarchived)),
+        has_more=limit in (len(overdue), len(unconfirmed), len(unarchived)),
     )
 
 
@@ -78,11 +81,13 @@ def restart(repair: Reconciliation, older_than: timedelta, limit: int, output: O
         return tuple(done)
 
     polling = restarted(repair.restart_polling(older_than, limit=limit), "Restarting polling")
+    confirming = restarted(repair.poll_unconfirmed(older_than, limit=limit), "Confirming failures")
     archiving = restarted(repair.repeat_archiving(limit=limit), "Restarting archiving")
     return Reconciled(
         dry_run=False,
         pending_longer_than_seconds=older_than.total_seconds(),
         polling_restarted=polling,
+        confirming_restarted=confirming,
         archiving_repeated=archiving,
         failed=tuple(failed),
         unreadable=tuple(repair.unreadable),
@@ -121,11 +126,12 @@ def render(result: Reconciled, stack: Stack) -> Iterable[RenderableType]:
     """Renders the result for the terminal: restarted tasks, failed batches, and whether there may be more."""
     pending = format_duration(result.pending_longer_than_seconds)
     archiving = format_duration(ARCHIVING_TAKES_AT_MOST)
-    if not (result.polling_restarted or result.archiving_repeated or result.failed):
+    restarted = (result.polling_restarted, result.confirming_restarted, result.archiving_repeated, result.failed)
+    if not any(restarted):
         others = "other " if result.unreadable else ""
         yield Text(
-            f"✓ No {others}task in {stack} has been pending for over {pending} or waits for its archiving for over "
-            f"{archiving}.",
+            f"✓ No {others}task in {stack} has been pending for over {pending}, or waits for its archiving or the "
+            f"confirmation of its failure for over {archiving}.",
             "green",
         )
         return
@@ -133,6 +139,8 @@ def render(result: Reconciled, stack: Stack) -> Iterable[RenderableType]:
     table = new_table("Task", "Reason", "Action")
     for task in result.polling_restarted:
         table.add_row(task, f"pending for over {pending}", Text(f"polling {would}restarted", "green"))
+    for task in result.confirming_restarted:
+        table.add_row(task, "its failure is not confirmed", Text(f"polling {would}restarted", "green"))
     for task in result.archiving_repeated:
         table.add_row(task, f"not archived for over {archiving}", Text(f"archiving {would}restarted", "green"))
     if table.rows:
@@ -149,6 +157,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Restarts polling of tasks that have been PENDING for longer than polling can take, and archiving of tasks that have
-waited for it for over an hour, each task at most once a day. The stack does the same every hour.""",
+Restarts polling of tasks that have been PENDING for longer than polling can take and of failures that a callback
+reported and the provider has not confirmed for over an hour, and archiving of tasks that have waited for it for over an
+hour, each task at most once a day. The stack does the same every hour.""",
 )

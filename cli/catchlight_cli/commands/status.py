@@ -47,6 +47,7 @@ class Status(Model):
     oldest_pending: OldestPending | None
     stuck_pending: int  # tasks that are PENDING for longer than polling takes
     stuck_archiving: int  # tasks that wait for their archiving for over an hour
+    unconfirmed_failures: int  # tasks that are FAILED by a callback that was not confirmed for over an hour
     unreadable: tuple[str, ...]  # keys of malformed items that are older than the oldest PENDING task
     queues: tuple[QueueDepth, ...]
     callback_miss_rate: CallbackMissRate
@@ -63,6 +64,7 @@ def gather(stack: Stack, *, period: timedelta | None, now: datetime, output: Out
         tasks = count_tasks(stack, since=since, on_progress=lambda more: progress.advance(bar, more))
     repair = reconciliation(stack)
     pending, archiving = repair.pending_too_long(longest_polling(stack)), repair.archiving_too_long()
+    unconfirmed = repair.unconfirmed_failures()
     oldest = repair.oldest_pending()
     queues = tuple(queue_depths(stack))
     registered_at = parse_time(oldest.registered_at or oldest.updated_at) if oldest else None
@@ -78,18 +80,21 @@ def gather(stack: Stack, *, period: timedelta | None, now: datetime, output: Out
         else None,
         stuck_pending=pending,
         stuck_archiving=archiving,
+        unconfirmed_failures=unconfirmed,
         unreadable=tuple(repair.unreadable),
         queues=queues,
         callback_miss_rate=miss_rate(stack, since=now - (period or _DEFAULT_PERIOD), now=now),
-        problems=tuple(_problems(pending, archiving, queues)),
+        problems=tuple(_problems(pending, archiving, unconfirmed, queues)),
     )
 
 
-def _problems(pending: int, archiving: int, queues: Iterable[QueueDepth]) -> Iterable[str]:
+def _problems(pending: int, archiving: int, unconfirmed: int, queues: Iterable[QueueDepth]) -> Iterable[str]:
     if pending:
         yield f"{plural(pending, 'task')} pending for longer than polling takes: run `catchlight reconcile`"
     if archiving:
         yield f"{plural(archiving, 'task')} not archived for an hour: run `catchlight redrive --kind stuck-archiving`"
+    if unconfirmed:
+        yield f"{plural(unconfirmed, 'failure')} not confirmed by the provider for an hour: run `catchlight reconcile`"
     for queue in queues:
         if queue.should_be_empty and queue.messages:
             yield f"{plural(queue.messages, 'message')} in {queue.queue} ({queue.content}): {queue.next_step}"

@@ -191,7 +191,8 @@ def _next_step(
             return f"None is automatic. {_redrive(task)} requests fresh URLs and retries the images."
         case TaskStatus.FAILED if task.is_unconfirmed:
             return (
-                "The failure is unconfirmed. If the provider's API key is configured, a poll confirms or corrects it."
+                "Only a callback has reported the failure. Until the provider confirms or corrects it, the hourly run "
+                f"polls for it, for 14 days, with the provider's API key; {_redrive(task)} polls now."
             )
         case TaskStatus.FAILED:
             return "None. A later success is still applied."

@@ -23,6 +23,7 @@ def test_what_nobody_works_on_is_started_again(deployed: Deployed) -> None:
         "dryRun": False,
         "pendingLongerThanSeconds": 7 * 3600.0,  # six hours of polling, and an hour of slack
         "pollingRestarted": ["flux-kontext#lost"],
+        "confirmingRestarted": [],
         "archivingRepeated": ["acedata#stuck"],
         "failed": [],
         "unreadable": [],

@@ -77,6 +77,18 @@ def test_malformed_items_older_than_the_oldest_pending_task_are_named(deployed: 
     assert "malformed items of the table: flux-kontext#malformed. Correct them in the table." in deployed.said
 
 
+def test_a_failure_that_no_provider_confirmed_is_wrong(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#claimed", "FAILED", 2 * HOUR, reportedBy="callback")
+    deployed.put("flux-kontext#polled", "FAILED", 2 * HOUR, reportedBy="poll")
+
+    status = deployed.run("status", expect=1)
+
+    assert status["unconfirmedFailures"] == 1
+    (problem,) = status["problems"]
+    assert "1 failure not confirmed" in problem
+    assert deployed.run("reconcile")["confirmingRestarted"] == ["flux-kontext#claimed"]
+
+
 def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
     deployed.put("flux-kontext#stuck", "SUCCEEDED", 2 * HOUR)

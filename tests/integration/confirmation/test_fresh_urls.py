@@ -141,8 +141,9 @@ def test_nothing_is_called_expired_while_its_provider_cannot_be_asked(
     dead_origin(archiver)
     providers.answers = {FLUX_PATH: answer}  # type: ignore[dict-item]
 
-    # Among the dead letters, where it can be redriven: neither lost nor given up.
-    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == [TASK]
+    # No URL of it lives any more: among the dead letters, where it can be redriven, neither lost nor given up.
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
+    assert archiver.dead_letters() == [json.dumps({"task": TASK})]
 
     assert (archiver.item()["status"], archiver.states()) == ("SUCCEEDED", ["PENDING", "ARCHIVED"])
 

@@ -3,7 +3,8 @@
 A task is PENDING until its callback comes or the state machine, which polls for it, has a result, and SUCCEEDED for the
 seconds that archiving takes. If a task keeps one of these statuses for longer, its processing has stopped: an execution
 was stopped, a change was not dispatched, or a message ran out of tries. The item in the table shows this regardless of
-the cause.
+the cause. A task that is FAILED only because a callback said so is polled for until its provider confirms or
+contradicts the failure.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batches
 from catchlight.dispatch import Dispatcher, execution_name
@@ -33,6 +34,10 @@ POLLING_SLACK = timedelta(hours=1)
 STARTING_TAKES_AT_MOST = timedelta(hours=1)
 # Archiving takes seconds, and with all its retries about a quarter of an hour.
 ARCHIVING_TAKES_AT_MOST = timedelta(hours=1)
+# An execution confirms a callback's failure within minutes, if the provider answers.
+CONFIRMING_TAKES_AT_MOST = timedelta(hours=1)
+# As long as the URL of any result is valid. Older failures are not searched for: each run reads all failed tasks since.
+FAILURES_SEARCHED = timedelta(days=14)
 # A task that keeps failing, for example because a provider's API key is missing, is retried once a day instead of once
 # an hour: each time adds a message to the queue.
 REPEAT_ARCHIVING_AFTER = timedelta(days=1)
@@ -40,6 +45,12 @@ REPEAT_ARCHIVING_AFTER = timedelta(days=1)
 MAX_TASKS_PER_RUN = 2000
 # Concurrent writes.
 _THREADS = 8
+
+
+class _Search(TypedDict):
+    since: datetime
+    before: datetime
+    only_unconfirmed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,11 @@ class Reconciliation:
         pages = self._index.count(TaskStatus.SUCCEEDED, before=self._now() - longer_than)
         return sum(page.tasks for page in pages)
 
+    def unconfirmed_failures(self) -> int:
+        """Counts the tasks that are FAILED by an unconfirmed callback, for longer than a confirmation takes."""
+        pages = self._index.count(TaskStatus.FAILED, **self._unconfirmed())
+        return sum(page.tasks for page in pages)
+
     def oldest_pending(self) -> Task | None:
         """Returns the PENDING task that has not changed for the longest time, None if no task is PENDING."""
         return next(self._index.tasks(TaskStatus.PENDING, page_size=1), None)
@@ -100,9 +116,22 @@ class Reconciliation:
         tasks = self._index.tasks(TaskStatus.SUCCEEDED, before=self._now() - longer_than)
         return self._with_valid_keys(tasks)
 
+    def unconfirmed(self, longest_polling: timedelta) -> Iterator[Task]:
+        """Yields the `unconfirmed_failures`, oldest first, for which no polling was restarted within that time."""
+        tasks = self._with_valid_keys(self._index.tasks(TaskStatus.FAILED, **self._unconfirmed()))
+        return (task for task in tasks if _is_due(task, self._now(), longest_polling))
+
+    def _unconfirmed(self) -> "_Search":
+        now = self._now()
+        return {
+            "since": now - FAILURES_SEARCHED,
+            "before": now - CONFIRMING_TAKES_AT_MOST,
+            "only_unconfirmed": True,
+        }
+
     def due_for_archiving(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
         """Yields the `unarchived` tasks that were not queued again within REPEAT_ARCHIVING_AFTER."""
-        return (task for task in self.unarchived(longer_than) if _is_due(task, self._now()))
+        return (task for task in self.unarchived(longer_than) if _is_due(task, self._now(), REPEAT_ARCHIVING_AFTER))
 
     def restart_polling(self, longer_than: timedelta, *, limit: int = MAX_TASKS_PER_RUN) -> Iterator[Repaired]:
         """Starts polling for overdue tasks in batches, and sets `updatedAt` and `reconciledAt` of each task.
@@ -111,12 +140,18 @@ class Reconciliation:
         run starts the same batch under the same name, which Step Functions ignores. A task whose timestamps were
         written is not overdue in the next run.
         """
-        tasks = islice(self.overdue(longer_than), limit)
+        return self._restart_polling(islice(self.overdue(longer_than), limit), self._restarts.note_polling)
+
+    def poll_unconfirmed(self, longest_polling: timedelta, *, limit: int = MAX_TASKS_PER_RUN) -> Iterator[Repaired]:
+        """Starts polling for `unconfirmed` failures in batches, and sets `reconciledAt` of each task."""
+        return self._restart_polling(islice(self.unconfirmed(longest_polling), limit), self._restarts.note_restart)
+
+    def _restart_polling(self, tasks: Iterable[Task], note: Callable[..., bool]) -> Iterator[Repaired]:
         for batch in batches(tasks, MAX_TASKS_PER_EXECUTION):
             keys = tuple(task.task for task in batch)
-            name = execution_name("reconcile", (f"{task.task}@{task.updated_at}" for task in batch))
+            name = execution_name("reconcile", (f"{task.task}@{_last_restart(task)}" for task in batch))
             start = partial(self._dispatcher.start_polling, keys, name=name)
-            yield self._repair(batch, start, self._restarts.note_polling)
+            yield self._repair(batch, start, note)
 
     def repeat_archiving(
         self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST, *, limit: int = MAX_TASKS_PER_RUN
@@ -129,7 +164,7 @@ class Reconciliation:
         for batch in batches(islice(self.due_for_archiving(longer_than), limit), MAX_MESSAGES_PER_CALL):
             keys = tuple(task.task for task in batch)
             queue = partial(self._dispatcher.queue_archiving, keys, nonce=f"reconcile-{iso(self._now())}")
-            yield self._repair(batch, queue, self._restarts.note_archiving)
+            yield self._repair(batch, queue, self._restarts.note_restart)
 
     def _repair(self, batch: Sequence[Task], start: Callable[[], Any], note: Callable[..., bool]) -> Repaired:
         keys = tuple(task.task for task in batch)
@@ -150,8 +185,12 @@ class Reconciliation:
                 self.unreadable[task.task] = "expected provider#taskId"
 
 
-def _is_due(task: Task, now: datetime) -> bool:
-    # A timestamp older than the last change belongs to a restart of polling, not of archiving.
+def _is_due(task: Task, now: datetime, repeat_after: timedelta) -> bool:
+    # A timestamp older than the last change belongs to an earlier status of the task.
     if not task.reconciled_at or task.reconciled_at < (task.updated_at or ""):
         return True
-    return task.reconciled_at < iso(now - REPEAT_ARCHIVING_AFTER)
+    return task.reconciled_at < iso(now - repeat_after)
+
+
+def _last_restart(task: Task) -> str:
+    return max(task.updated_at or "", task.reconciled_at or "")

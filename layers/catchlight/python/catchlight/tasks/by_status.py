@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from catchlight.aws.dynamodb import deserialized, malformed_attributes, store_errors
-from catchlight.models import Task, TaskStatus, iso
+from catchlight.models import Reporter, Task, TaskStatus, iso
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -48,14 +48,16 @@ class TasksByStatus:
         before: datetime | None = None,
         newest_first: bool = False,
         page_size: int | None = None,
+        only_unconfirmed: bool = False,
     ) -> Iterator[Task]:
         """Yields the tasks of this status whose last change is at or after `since` and before `before`.
 
         They are sorted by the time of this change, oldest first by default. A malformed item, for example one edited by
-        hand, is omitted, and `unreadable` is called.
+        hand, is omitted, and `unreadable` is called. `only_unconfirmed`: tasks whose result comes from a callback that
+        the provider has not confirmed, as `Task.is_unconfirmed` decides.
         """
         more = {"Limit": page_size} if page_size else {}
-        for page in self._pages(status, since, before, ScanIndexForward=not newest_first, **more):
+        for page in self._pages(status, since, before, only_unconfirmed, ScanIndexForward=not newest_first, **more):
             for item in page["Items"]:
                 try:
                     task = Task.model_validate(deserialized(item))
@@ -66,14 +68,20 @@ class TasksByStatus:
                     yield task
 
     def count(
-        self, status: TaskStatus, *, since: datetime | None = None, before: datetime | None = None
+        self,
+        status: TaskStatus,
+        *,
+        since: datetime | None = None,
+        before: datetime | None = None,
+        only_unconfirmed: bool = False,
     ) -> Iterator[CountedPage]:
         """Counts the tasks of a status in a span of time, page by page. DynamoDB reads and charges for every item."""
-        for page in self._pages(status, since, before, Select="COUNT", ReturnConsumedCapacity="TOTAL"):
+        how = {"Select": "COUNT", "ReturnConsumedCapacity": "TOTAL"}
+        for page in self._pages(status, since, before, only_unconfirmed, **how):
             yield CountedPage(page["Count"], page.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0))
 
     def _pages(
-        self, status: TaskStatus, since: datetime | None, before: datetime | None, **how: Any
+        self, status: TaskStatus, since: datetime | None, before: datetime | None, only_unconfirmed: bool, **how: Any
     ) -> Iterator[dict[str, Any]]:
         if since and before and since >= before:
             return
@@ -88,6 +96,10 @@ class TasksByStatus:
             is_in_span = "#updatedAt BETWEEN :first AND :last" if since else "#updatedAt <= :last"
         if is_in_span:
             names["#updatedAt"] = "updatedAt"
+        if only_unconfirmed:
+            how["FilterExpression"] = "#reportedBy = :callback AND attribute_not_exists(#confirmedAt)"
+            names |= {"#reportedBy": "reportedBy", "#confirmedAt": "confirmedAt"}
+            values[":callback"] = {"S": Reporter.CALLBACK.value}
         arguments = how | {
             "TableName": self._table,
             "IndexName": INDEX_NAME,

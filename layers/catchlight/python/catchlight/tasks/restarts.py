@@ -42,8 +42,8 @@ class Restarts:
         update.set("reconciledAt", iso(now))
         return self._update(task, update)
 
-    def note_archiving(self, task: Task, *, now: datetime) -> bool:
-        """Notes that a SUCCEEDED task was queued for archiving again."""
+    def note_restart(self, task: Task, *, now: datetime) -> bool:
+        """Notes that a SUCCEEDED task was queued for archiving again, or that an unconfirmed failure is polled for."""
         update = UpdateExpression()
         # `updatedAt` stays: the task has been waiting since then.
         update.set("reconciledAt", iso(now))
