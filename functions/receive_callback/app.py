@@ -43,7 +43,12 @@ from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.providers import PROVIDERS, find_provider, is_account
 from catchlight.providers.payloads import decode_json
-from catchlight.recovery.rejected_deliveries import KEPT_HEADERS, RejectedDeliveries, RejectedDelivery
+from catchlight.recovery.rejected_deliveries import (
+    ACCEPTED_PREFIX,
+    KEPT_HEADERS,
+    RejectedDeliveries,
+    RejectedDelivery,
+)
 from catchlight.settings import ReceiveCallbackSettings
 from catchlight.tasks.reports import Recorded, ReportOutcome, Reports
 from catchlight.tasks.table import TasksTable
@@ -85,6 +90,7 @@ class Dependencies:
         self.provider_keys = RotatingSecret(settings.provider_keys_secret, secrets_manager)
         # Only deliveries that cannot be parsed need S3, and creating a client takes a tenth of a second.
         self._bucket = settings.images_bucket
+        self.keeps_accepted = settings.keep_deliveries > 0
         self.reports = Reports(
             TasksTable(settings.tasks_table, self._clients.dynamodb(), retention=settings.task_retention_days)
         )
@@ -93,6 +99,11 @@ class Dependencies:
     def rejected_deliveries(self) -> RejectedDeliveries:
         """The store of deliveries that cannot be parsed."""
         return RejectedDeliveries(self._clients.s3(), self._bucket)
+
+    @cached_property
+    def accepted_deliveries(self) -> RejectedDeliveries:
+        """The store of accepted deliveries, which is used only if the stack keeps them."""
+        return RejectedDeliveries(self._clients.s3(), self._bucket, ACCEPTED_PREFIX)
 
 
 dependencies = cache(Dependencies)
@@ -122,6 +133,7 @@ def receive(event: dict[str, Any]) -> dict[str, Any]:
         verify_signature(report, request)
         keep_unanswerable_hint(report, request, event)
         recorded = dependencies().reports.record(report)
+        keep_accepted(request, report, recorded, event)
     except RequestError as exc:
         return refuse(exc, event)
     except StoreUnavailableError as exc:
@@ -243,6 +255,22 @@ def keep_unanswerable_hint(report: TaskReport, request: CallbackRequest, event: 
         api_key = None
     if api_key is None:
         keep(request, report.remark, event)
+
+
+def keep_accepted(request: CallbackRequest, report: TaskReport, recorded: Recorded, event: dict[str, Any]) -> None:
+    """Stores a delivery that was accepted, if the stack keeps these.
+
+    Its report is written already, so a failure of S3 is reported and does not make the provider send it again.
+    """
+    if not dependencies().keeps_accepted:
+        return
+    delivery = RejectedDelivery(
+        request.provider_id, request.received_at, recorded.outcome.value, request.headers, request.body
+    )
+    try:
+        dependencies().accepted_deliveries.keep(delivery)
+    except StoreUnavailableError as exc:
+        report_failure("an accepted delivery was not kept; its report is written", exc, event, task=report.task)
 
 
 def verify_signature(report: TaskReport, request: CallbackRequest) -> None:

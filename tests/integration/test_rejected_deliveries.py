@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from catchlight.client.stack import StackChoice
 from catchlight.errors import StoreUnavailableError
-from catchlight.recovery.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
+from catchlight.recovery.rejected_deliveries import ACCEPTED_PREFIX, PREFIX, RejectedDeliveries, RejectedDelivery
 from catchlight.tasks.reports import Reports
 from catchlight.tasks.table import TasksTable
 from catchlight_cli.command_line import run as run_command_line
@@ -340,7 +340,7 @@ def test_the_command_tells_what_became_of_each(
     store: Store, deliveries: RejectedDeliveries, found: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run() == 0
-    assert "There are no unreadable deliveries." in capsys.readouterr().out
+    assert "There are no kept deliveries to process." in capsys.readouterr().out
 
     deliveries.keep(a_delivery(provider_id="flux-kontex"))
     assert run("--provider", "flux-kontext", "--dry-run") == 0
@@ -400,3 +400,66 @@ def test_deliveries_come_oldest_day_first(deliveries: RejectedDeliveries) -> Non
         deliveries.keep(replace(a_delivery(), received_at=NOW + timedelta(days=days)))
 
     assert [delivery.received_at.day for _, delivery in deliveries] == [7, 8, 9]
+
+
+# ------------------------------------------------------------------------------------------------ accepted deliveries
+
+
+@pytest.fixture
+def accepted(s3: Any, monkeypatch: pytest.MonkeyPatch) -> RejectedDeliveries:
+    """The accepted deliveries of a stack that keeps them."""
+    monkeypatch.setenv("KEEP_DELIVERIES", "30")
+    app.dependencies.cache_clear()
+    return RejectedDeliveries(s3, BUCKET, ACCEPTED_PREFIX)
+
+
+def test_accepted_deliveries_are_not_kept_unless_told(s3: Any, context: LambdaContext) -> None:
+    assert call(a_callback(SUCCESS), context) == 200
+    assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
+
+
+def test_accepted_deliveries_are_kept_without_secrets_and_unreadable_ones_apart(
+    accepted: RejectedDeliveries, deliveries: RejectedDeliveries, context: LambdaContext
+) -> None:
+    body = SUCCESS | {"callBackUrl": f"https://api.example/callbacks/flux-kontext/{TOKEN}"}
+    assert call(a_callback(body), context) == 200
+    assert call(a_callback(UNREADABLE), context) == 422
+    assert call(a_callback(SUCCESS, token="wrong"), context) == 401
+
+    ((_, delivery),) = accepted
+    assert (delivery.provider_id, delivery.reason) == ("flux-kontext", "applied")
+    assert json.loads(delivery.body)["data"] == SUCCESS["data"]
+    assert TOKEN.encode() not in delivery.body
+    assert len(list(deliveries)) == 1
+
+
+def test_an_accepted_delivery_that_s3_does_not_take_is_reported_and_answered(
+    accepted: RejectedDeliveries,
+    store: Store,
+    context: LambdaContext,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any) -> str:
+        raise StoreUnavailableError("S3 did not keep a delivery")
+
+    monkeypatch.setattr(RejectedDeliveries, "keep", fail)
+    assert call(a_callback(SUCCESS), context) == 200
+
+    assert store.item("flux-kontext#task12345") is not None
+    assert "an accepted delivery was not kept" in caplog.text
+
+
+def test_accepted_deliveries_write_a_lost_item_again_and_stay(
+    accepted: RejectedDeliveries, store: Store, context: LambdaContext
+) -> None:
+    assert call(a_callback(SUCCESS), context) == 200
+    store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": "flux-kontext#task12345"}})
+
+    for outcome in ("applied", "duplicate"):
+        (replayed,) = replay(accepted, store.reports, removes=False)
+        assert (replayed.outcome, replayed.is_processed) == (outcome, True)
+    item = store.item("flux-kontext#task12345")
+    assert item is not None
+    assert item["status"] == "SUCCEEDED"
+    assert len(list(accepted)) == 1

@@ -1,4 +1,4 @@
-"""Implements `catchlight replay`: processes kept deliveries again that could not be read on arrival."""
+"""Implements `catchlight replay`: processes kept deliveries again: those that could not be read, or accepted ones."""
 
 import argparse
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.models import Model
-from catchlight.recovery.rejected_deliveries import RejectedDeliveries
+from catchlight.recovery.rejected_deliveries import ACCEPTED_PREFIX, PREFIX, RejectedDeliveries
 from catchlight.tasks.reports import Reports
 from catchlight_cli.arguments import add_dry_run, provider_id
 from catchlight_cli.command import Command, ExitStatus, Session
@@ -36,14 +36,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PROVIDER",
         help="read all deliveries as this provider's (default: the provider in each callback's URL)",
     )
+    parser.add_argument(
+        "--accepted",
+        action="store_true",
+        help="process the accepted deliveries that the stack keeps (parameter KeepDeliveries) instead; none is removed",
+    )
     add_dry_run(parser)
 
 
 def run(session: Session) -> ExitStatus:
     """Replays all kept deliveries. Returns FAILURE if one of them still cannot be read."""
     stack, options = session.stack, session.options
-    deliveries = RejectedDeliveries(stack.client("s3"), stack.bucket)
-    replayed = replay(deliveries, Reports(tasks_table(stack)), provider_id=options.provider, dry_run=options.dry_run)
+    prefix = ACCEPTED_PREFIX if options.accepted else PREFIX
+    deliveries = RejectedDeliveries(stack.client("s3"), stack.bucket, prefix)
+    replayed = replay(
+        deliveries,
+        Reports(tasks_table(stack)),
+        provider_id=options.provider,
+        dry_run=options.dry_run,
+        removes=not options.accepted,
+    )
     result = Replay(dry_run=options.dry_run, deliveries=tuple(session.output.track(replayed, "Replaying")))
     session.output.show(result, lambda: render(result))
     return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
@@ -52,7 +64,7 @@ def run(session: Session) -> ExitStatus:
 def render(result: Replay) -> Iterable[RenderableType]:
     """Renders the outcome of each delivery as a table for the terminal."""
     if not result.deliveries:
-        yield "There are no unreadable deliveries."
+        yield "There are no kept deliveries to process."
         return
     table = new_table("Delivery", "Provider", "Task", "Outcome")
     for each in result.deliveries:

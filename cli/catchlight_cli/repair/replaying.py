@@ -1,7 +1,7 @@
-"""Processes deliveries again that were rejected because they could not be read, with the current parsers.
+"""Processes kept deliveries again, with the current parsers: rejected ones, or those that were accepted.
 
 The report of a delivery that can be read now is written as ReceiveCallback would have written it, and the delivery is
-removed from `rejected/`. The others stay.
+removed from `rejected/`. The others stay, and so do deliveries that were accepted.
 """
 
 from collections.abc import Iterator
@@ -26,15 +26,21 @@ class Replayed(Model):
 
 
 def replay(
-    deliveries: RejectedDeliveries, reports: Reports, *, provider_id: str | None = None, dry_run: bool = False
+    deliveries: RejectedDeliveries,
+    reports: Reports,
+    *,
+    provider_id: str | None = None,
+    dry_run: bool = False,
+    removes: bool = True,
 ) -> Iterator[Replayed]:
-    """Parses every rejected delivery again and records its report.
+    """Parses every kept delivery again and records its report.
 
     Args:
-        deliveries: the rejected deliveries in the stack's bucket.
+        deliveries: the kept deliveries in the stack's bucket.
         reports: writes to the stack's tasks table.
         provider_id: the provider of all deliveries, if the provider in their URLs was wrong.
         dry_run: yields what would happen, and writes nothing.
+        removes: removes the deliveries that were processed.
     """
     for key, delivery in deliveries:
         provider = provider_id or delivery.provider_id
@@ -54,5 +60,6 @@ def replay(
             outcome_of_hint = f"{report.remark}: its task is polled"
             yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome_of_hint, is_processed=False)
             continue
-        deliveries.remove(key)
+        if removes:
+            deliveries.remove(key)
         yield Replayed(key=key, provider=provider, task=report.task, outcome=outcome, is_processed=True)

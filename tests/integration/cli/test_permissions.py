@@ -13,7 +13,7 @@ import botocore.client
 import pytest
 
 from catchlight.models import iso, utc_now
-from catchlight.recovery.rejected_deliveries import RejectedDeliveries, RejectedDelivery
+from catchlight.recovery.rejected_deliveries import ACCEPTED_PREFIX, PREFIX, RejectedDeliveries, RejectedDelivery
 from catchlight_cli.health.probe import Endpoint, ProbeResponse
 from local.lambda_.runtime_api import Outcome
 from local.moto.patches import functions_run_by
@@ -56,7 +56,7 @@ def named(arn: str, resources: dict[str, str]) -> str:
         case "dynamodb":
             physical = re.sub(r"/stream/.*", "/stream/*", physical.removeprefix("table/"))
         case "s3":
-            physical = re.sub(r"/rejected/.*", "/rejected/*", physical)
+            physical = re.sub(r"/(rejected|deliveries)/.*", r"/\1/*", physical)
         case "sqs":
             physical = next(url for url in resources.values() if url.endswith(f"/{physical}"))
         case "states":
@@ -111,7 +111,8 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
     delivery = RejectedDelivery(
         "flux-kontext", utc_now(), "unknown", {}, b'{"code": 501, "data": {"taskId": "replayed"}}'
     )
-    RejectedDeliveries(boto3.client("s3"), deployed.resources["ImagesBucket"]).keep(delivery)
+    for prefix in (PREFIX, ACCEPTED_PREFIX):
+        RejectedDeliveries(boto3.client("s3"), deployed.resources["ImagesBucket"], prefix).keep(delivery)
     Path("ids.txt").write_text("flux-kontext#adopted\n")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"newKeyOfTheService0123")))
     with functions_run_by(lambda *_: Outcome(b'{"batchItemFailures": []}')):
@@ -128,7 +129,7 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
         [["redrive", "--all"], ["redrive", "stuck"]],
         [["reconcile"]],
         [["import", "ids.txt", "--yes"]],
-        [["replay"]],
+        [["replay"], ["replay", "--accepted"]],
         [["resend-events"]],
     ],
     ids=lambda commands: commands[0][0],

@@ -21,7 +21,7 @@ MANAGED_POLICIES = {
 OBJECTS_OF = {
     "ServeTasksApiFunctionRole": {"images", "quarantine"},
     "ArchiveImagesFunctionRole": {"images", "quarantine"},
-    "ReceiveCallbackFunctionRole": {"rejected"},
+    "ReceiveCallbackFunctionRole": {"rejected", "deliveries"},
     "PollTasksFunctionRole": {"rejected"},
 }
 INDEXES = {index["IndexName"] for index in RESOURCES["TasksTable"]["Properties"]["GlobalSecondaryIndexes"]}

@@ -22,6 +22,7 @@ SWITCHES = {
     "Tracing": ("Active", "Disabled"),
     "TaskRetentionDays": ("0", "30"),
     "ImageRetentionDays": ("0", "365"),
+    "KeepDeliveries": ("0", "30"),
     "TaskEvents": ("Enabled", "Disabled"),
 }
 COMBINATIONS = [dict(zip(SWITCHES, values, strict=True)) for values in product(*SWITCHES.values())]
@@ -82,7 +83,16 @@ def test_no_two_rules_do_the_same_to_an_object(combination: dict[str, str]) -> N
         prefixes = [str(rule.get("Prefix", "")) for rule in rules if action in rule]
         assert not [(one, other) for one, other in permutations(prefixes, 2) if other.startswith(one)]
     named = [rule["Prefix"] for rule in rules if "Prefix" in rule]
-    assert sorted(named) == sorted(set(named)) == ["images/", "quarantine/", rejected_deliveries.PREFIX]
+    assert (
+        sorted(named)
+        == sorted(set(named))
+        == [
+            rejected_deliveries.ACCEPTED_PREFIX,
+            "images/",
+            "quarantine/",
+            rejected_deliveries.PREFIX,
+        ]
+    )
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
@@ -103,6 +113,16 @@ def test_kept_deliveries_are_forgotten() -> None:
     assert rule["ExpirationInDays"] == "9"
     # The bucket is versioned: what has expired, or was replayed, is still there until this.
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 7}
+
+
+@pytest.mark.parametrize(("days", "kept"), [("0", 1), ("9", "9")])
+def test_accepted_deliveries_are_forgotten_also_those_left_when_they_are_switched_off(
+    days: str, kept: str | int
+) -> None:
+    rule = lifecycle_rules(KeepDeliveries=days)["AcceptedDeliveries"]
+
+    assert (rule["Status"], rule["Prefix"]) == ("Enabled", rejected_deliveries.ACCEPTED_PREFIX)
+    assert rule["ExpirationInDays"] == kept
 
 
 def test_refused_bytes_are_deleted_after_their_days() -> None:

@@ -85,7 +85,7 @@ def test_an_event_bus_that_is_down_is_waited_for_half_an_hour() -> None:
 def test_figures_of_a_bucket_are_its_comments(name: str) -> None:
     rules = {rule["Id"]: rule for rule in RESOURCES[name]["Properties"]["LifecycleConfiguration"]["Rules"]}
 
-    assert sorted(rules) == ["Images", "Quarantine", "RejectedDeliveries", "UnfinishedUploads"]
+    assert sorted(rules) == ["AcceptedDeliveries", "Images", "Quarantine", "RejectedDeliveries", "UnfinishedUploads"]
     assert {rule["Status"] for rule in rules.values()} == {"Enabled"}
     assert rules["RejectedDeliveries"]["ExpirationInDays"] == {"Ref": "RejectedRetentionDays"}
     assert rules["Quarantine"]["ExpirationInDays"] == {"Ref": "QuarantineRetentionDays"}

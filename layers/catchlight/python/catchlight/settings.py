@@ -6,7 +6,15 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveInt, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+)
 
 from catchlight.errors import SettingsError
 
@@ -76,6 +84,7 @@ class ReceiveCallbackSettings(Settings):
     provider_keys_secret: Name
     images_bucket: Name  # also stores deliveries that could not be parsed
     task_retention_days: Retention = None
+    keep_deliveries: NonNegativeInt = 0  # days that the bucket keeps accepted deliveries; 0: they are not stored
 
 
 class DispatchChangesSettings(Settings):

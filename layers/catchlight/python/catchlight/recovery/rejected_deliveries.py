@@ -1,7 +1,7 @@
 """Stores deliveries that had a valid token but could not be parsed, so that a later version can process them.
 
 They are stored in the bucket as `rejected/{date}/{digest}.json`. A delivery that is repeated on the same day is stored
-once.
+once. If the stack's parameter says so, deliveries that were accepted are stored in the same form, under `deliveries/`.
 """
 
 import base64
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 PREFIX = "rejected/"
+ACCEPTED_PREFIX = "deliveries/"
 # Headers that help to analyse a delivery. Signatures, cookies and other credentials are not stored.
 KEPT_HEADERS = ("content-type", "content-length", "date", "user-agent", "x-webhook-timestamp")
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedDelivery:
-    """A delivery as it was received, without secrets."""
+    """A delivery as it was received, without secrets. An accepted one has the outcome of its report as `reason`."""
 
     provider_id: str  # as in the URL; may be unknown, which may be the reason for the rejection
     received_at: datetime
@@ -37,11 +38,12 @@ class RejectedDelivery:
 
 
 class RejectedDeliveries:
-    """Writes, reads and removes the rejected deliveries in one bucket."""
+    """Writes, reads and removes the deliveries below one prefix of a bucket."""
 
-    def __init__(self, s3: "S3Client", bucket: str) -> None:
+    def __init__(self, s3: "S3Client", bucket: str, prefix: str = PREFIX) -> None:
         self._s3 = s3
         self._bucket = bucket
+        self._prefix = prefix
 
     def keep(self, delivery: RejectedDelivery) -> str:
         """Stores a delivery and returns its key.
@@ -50,7 +52,7 @@ class RejectedDeliveries:
             StoreUnavailableError: the call to S3 failed and nothing is stored: the provider should send it again.
         """
         digest = hashlib.sha256(delivery.provider_id.encode(errors="replace") + b"\0" + delivery.body).hexdigest()
-        key = f"{PREFIX}{delivery.received_at:%Y-%m-%d}/{digest[:32]}.json"
+        key = f"{self._prefix}{delivery.received_at:%Y-%m-%d}/{digest[:32]}.json"
         document = {
             "provider": delivery.provider_id,
             "receivedAt": iso(delivery.received_at),
@@ -68,7 +70,7 @@ class RejectedDeliveries:
 
     def __iter__(self) -> Iterator[tuple[str, RejectedDelivery]]:
         """Yields every stored delivery with its key, oldest day first."""
-        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=PREFIX):
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix):
             for entry in page.get("Contents", []):
                 content = self._s3.get_object(Bucket=self._bucket, Key=entry["Key"])["Body"].read()
                 document = json.loads(content)
