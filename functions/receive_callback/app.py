@@ -282,11 +282,14 @@ def verify_signature(report: TaskReport, request: CallbackRequest) -> None:
         UnauthorizedError: the signature is not valid.
     """
     secret = dependencies().provider_keys
-    if secret.provider_keys(report.provider).webhook_key is None:
+    keys = secret.provider_keys(report.provider)
+    for name in keys.placeholders:
+        logger.error("a placeholder is stored in the place of a key, and not used", provider=report.provider, key=name)
+    if keys.webhook_key is None:
         return
     versions = (provider_keys(version, report.provider).webhook_key for version in secret.versions())
-    keys = (key for key in versions if key)
-    find_provider(report.provider).verify_callback(report, request.headers, keys)
+    live_keys = (key for key in versions if key)
+    find_provider(report.provider).verify_callback(report, request.headers, live_keys)
 
 
 def acknowledge(report: TaskReport, recorded: Recorded, event: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from catchlight.models import FailureReason, Reporter, TaskStatus, task_key
 from local.demo.forgeries import Forgery
-from local.simulator import ACEDATA, FLUX_KONTEXT, NANOBANANA, SCENARIOS, Scenario
+from local.simulator import ACEDATA, APIKLEY, FLUX_KONTEXT, KIE_MARKET, NANOBANANA, SCENARIOS, Scenario
 
 CALLBACK, POLL, EITHER = {Reporter.CALLBACK}, {Reporter.POLL}, {Reporter.CALLBACK, Reporter.POLL}
 
@@ -57,15 +57,27 @@ class Case:
     @property
     def path(self) -> str:
         """Path of the submission endpoint below the service's base URL."""
-        if self.provider == FLUX_KONTEXT:
+        if self.provider in (FLUX_KONTEXT, APIKLEY):
             return "/api/v1/flux/kontext/generate"
+        if self.provider == KIE_MARKET:
+            return "/api/v1/jobs/createTask"
         if self.provider == ACEDATA:
             return "/flux/images"
         return f"/api/v1/nanobanana/generate{'-2' if self.scenario.record_shaped else ''}"
 
+    @property
+    def prompt(self) -> str:
+        """The prompt in the submission."""
+        request = self.request("")
+        prompt: str = request.get("input", request)["prompt"]
+        return prompt
+
     def request(self, callback_url: str) -> Mapping[str, Any]:
         """Returns the body of the submission, as in the documented examples."""
-        if self.provider == FLUX_KONTEXT:
+        if self.provider == KIE_MARKET:
+            prompt = {"prompt": "A serene mountain landscape", "aspect_ratio": "16:9"}
+            return {"model": "nano-banana-pro", "callBackUrl": callback_url, "input": prompt}
+        if self.provider in (FLUX_KONTEXT, APIKLEY):
             prompt = {"prompt": "A serene mountain landscape", "aspectRatio": "16:9"}
             return {**prompt, "model": "flux-kontext-pro", "callBackUrl": callback_url}
         if self.provider == ACEDATA:
@@ -162,6 +174,18 @@ CASES = (
         remark="its result is a phone's photo with a gain map behind it. It was archived whole.",
     ),
     Case(NANOBANANA, "by API", "success", images=1, by_api=True),
+    Case(APIKLEY, "task12345", "success", images=2),
+    Case(APIKLEY, "task12346", "silent", POLL, images=2, callbacks=(0,)),
+    Case(KIE_MARKET, "6ac0f3b19f2c4e0f9d3b5f9d2a7c1e84", "several-images", images=4),
+    Case(
+        KIE_MARKET,
+        "d1f7c20b5e9a4c63b8a40e6f7d92c3b5",
+        "image-and-video",
+        images=1,
+        remark="its result has an image and a video. The image is archived, the video is named in `skipped`.",
+    ),
+    Case(KIE_MARKET, "0f5b8c7de31a49d2a6e4b19c8d70f263", "silent", POLL, images=1, callbacks=(0,)),
+    Case(KIE_MARKET, "by API", "success", images=1, by_api=True),
     Case(ACEDATA, "2db0168c-2373-4367-8d9a-9dc778802e8a", "several-images", images=4),
     Case(ACEDATA, "72bdd69d-290d-4710-a6d4-60c78968865a", "silent", POLL, images=1, callbacks=(0,)),
     Case(ACEDATA, "2c454ff3-4f8f-47f0-8147-acb29a84d1c2", "generation-failed", failure=FAILED),

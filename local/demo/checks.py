@@ -92,11 +92,12 @@ def _request_problems(task: DemoTask, bucket: Bucket) -> list[str]:
     case = task.case
     if not (case.images and task.is_final):
         return []
-    prompt = case.request("")["prompt"]
     beside = bucket.requests.get(f"images/{case.provider}/{case.task_id}/request.json", {})
     asked = (task.item or {}).get("request", {})
     return (
-        [] if prompt == beside.get("request", {}).get("prompt") == asked.get("prompt") else ["its prompt is not stored"]
+        []
+        if case.prompt == beside.get("request", {}).get("prompt") == asked.get("prompt")
+        else ["its prompt is not stored"]
     )
 
 

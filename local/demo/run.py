@@ -57,7 +57,7 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
     begun = time.monotonic()
     console.print(
         f"Starting the stack on this machine, from template.yaml and the {'built ' if artefact else ''}functions. "
-        f"{len(CASES)} tasks of three simulated\nimage services will go through it. "
+        f"{len(CASES)} tasks of five simulated\nimage services will go through it. "
         f"Waits are {1 / TIME_SCALE:.0f} times shorter than in AWS."
     )
     if artefact:

@@ -145,7 +145,7 @@ def _cloudformation(operation: str, parameters: Parameters) -> Iterator[Required
 
 
 def _cloudwatch(operation: str, parameters: Parameters) -> Iterator[Required]:
-    if operation != "DescribeAlarms":  # GetMetricData has no resources
+    if operation != "DescribeAlarms":  # GetMetricData and ListMetrics have no resources
         yield f"cloudwatch:{operation}", "*"
         return
     for name in parameters["AlarmNames"]:

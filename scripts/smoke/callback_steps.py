@@ -26,12 +26,19 @@ def flux(url: str = IMAGE_URL) -> dict[str, Any]:
 
 NANOBANANA = {"code": 200, "msg": "ok", "data": {"taskId": "9e4286b7", "info": {"resultImageUrl": IMAGE_URL}}}
 ACEDATA = {"success": True, "task_id": "2db0168c-2373", "data": [{"prompt": "a cat", "image_url": IMAGE_URL}]}
+MARKET = {
+    "code": 200,
+    "msg": "ok",
+    "data": {"taskId": "6ac0f3b1", "state": "success", "resultJson": json.dumps({"resultUrls": [IMAGE_URL]})},
+}
 RECEIVED = {"statusCode": 200, "body": '{"status": "received"}'}
 
 RECEIVE_CALLBACK = [
     Step("a callback of Flux Kontext", callback(flux()), RECEIVED, {"UpdateItem": [OK]}),
     Step("a callback of Nano Banana", callback(NANOBANANA, "nanobanana"), RECEIVED, {"UpdateItem": [OK]}),
     Step("a callback of Ace Data", callback(ACEDATA, "acedata"), RECEIVED, {"UpdateItem": [OK]}),
+    Step("a callback of Apikley", callback(flux(), "apikley"), RECEIVED, {"UpdateItem": [OK]}),
+    Step("a callback of kie.ai's Market", callback(MARKET, "kie-market"), RECEIVED, {"UpdateItem": [OK]}),
     Step("a browser", callback(None, method="GET"), {"statusCode": 200}, {}),
     Step("a repeated callback", callback(flux()), RECEIVED, {"UpdateItem": [refused(succeeded())]}),
     Step(

@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from catchlight.models import TaskStatus
+from catchlight.providers import PROVIDERS
 from catchlight.recovery.rejected_deliveries import RejectedDelivery
 from local.artefact import Artefact
 from local.demo import run
@@ -62,9 +63,9 @@ def test_the_demo_succeeds_and_saves_the_images(tmp_path: Path, artefact: Artefa
 
 
 def test_cases_cover_every_provider_and_a_lost_callback() -> None:
-    assert {case.provider for case in CASES} == {"flux-kontext", "nanobanana", "acedata"}
+    assert {case.provider for case in CASES} == {*PROVIDERS}
     assert len({case.key for case in CASES}) == len(CASES)
-    for provider in ("flux-kontext", "acedata"):
+    for provider in ("flux-kontext", "apikley", "kie-market", "acedata"):
         silent = [case for case in CASES if case.provider == provider and case.scenario_name == "silent"]
         assert [case.status for case in silent] == [TaskStatus.ARCHIVED]
 
@@ -78,7 +79,7 @@ def test_cases_cover_forged_callbacks_and_rejected_images() -> None:
 def test_cases_cover_recovery() -> None:
     remarked = {case.scenario_name: case.status for case in CASES if case.remark and not case.rejected}
     repaired = ("silent", "origin-renewed", "image-outage")
-    rescued = ("redirect-chain", "unlisted-host", "phone-photo")
+    rescued = ("redirect-chain", "unlisted-host", "phone-photo", "image-and-video")
     assert remarked == dict.fromkeys((*repaired, *rescued), TaskStatus.ARCHIVED)
 
 

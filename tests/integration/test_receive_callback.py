@@ -384,10 +384,14 @@ def test_a_provider_that_signs_is_not_believed_without(
     assert store.items() == []
 
 
-def test_with_an_empty_key_nobody_is_believed(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:
-    put_webhook_key(secrets, "")
+@pytest.mark.parametrize("key", ["", "...", "\u2026", "<webhook key>", " ...\n"])
+def test_with_an_empty_key_or_a_placeholder_nobody_is_believed(
+    store: Store, context: LambdaContext, secrets: dict[str, str], key: str
+) -> None:
+    put_webhook_key(secrets, key)
 
-    assert call(signed(""), context)[0] == 401
+    # Everybody could sign with it.
+    assert call(signed(key.strip()), context)[0] == 401
     assert call(a_callback(SUCCESS), context)[0] == 401
     assert store.items() == []
 
@@ -429,6 +433,18 @@ def test_an_api_key_that_cannot_be_used_concerns_no_callback(
     boto3.client("secretsmanager").put_secret_value(SecretId=secrets["keys"], SecretString=json.dumps(keys))
 
     assert call(signed(WEBHOOK_KEY), context) == (200, {"status": "received"})
+
+
+def test_a_placeholder_is_no_key_and_logged(
+    store: Store, context: LambdaContext, secrets: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"flux-kontext": {"apiKey": "..."}}
+    boto3.client("secretsmanager").put_secret_value(SecretId=secrets["keys"], SecretString=json.dumps(keys))
+
+    assert call(a_callback(SUCCESS), context)[0] == 200
+
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "a placeholder is stored" in line)
+    assert (json.loads(line)["provider"], json.loads(line)["key"]) == ("flux-kontext", "apiKey")
 
 
 def test_only_the_provider_with_a_key_signs(store: Store, context: LambdaContext, secrets: dict[str, str]) -> None:

@@ -58,7 +58,7 @@ BY_ACCESS_LOGS = {
     *("logs:DeleteLogDelivery", "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups"),
 }
 # Statements whose actions have no resources, or resources without a name that the stack's is part of.
-ON_MORE_THAN_THE_STACK = {"AccessLogs", "WithoutResources", "Apis", "EventSources"}
+ON_MORE_THAN_THE_STACK = {"AccessLogs", "WithoutResources", "Apis", "EventSources", "CallbackDomainRecord"}
 
 
 @cache

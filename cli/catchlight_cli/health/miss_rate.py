@@ -1,7 +1,7 @@
 """Computes the callback miss rate: the share of results that polling found because their callback did not arrive."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -13,12 +13,15 @@ from catchlight.providers import PROVIDERS
 from catchlight_cli.factories import tasks_by_status
 
 if TYPE_CHECKING:
-    from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
+    from mypy_boto3_cloudwatch.client import CloudWatchClient
+    from mypy_boto3_cloudwatch.type_defs import DimensionFilterTypeDef, MetricDataQueryTypeDef
 
 NAMESPACE = "Catchlight"
 _METRICS = {Reporter.CALLBACK: "ResolvedByCallback", Reporter.POLL: "ResolvedByPoll"}
 # CloudWatch keeps shorter periods for days only; longer ones would round the time span.
 _PERIOD_SECONDS = 3600
+# One GetMetricData accepts 500 queries: two for each provider, and two for all of them.
+_MAX_PROVIDERS = 249
 # Statuses of tasks with a result from a callback or a poll. A task that is TIMED_OUT has none.
 _RESOLVED = (TaskStatus.FAILED, TaskStatus.SUCCEEDED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
 
@@ -52,14 +55,29 @@ def miss_rate(stack: Stack, *, since: datetime, now: datetime) -> CallbackMissRa
 
 
 def _from_metrics(stack: Stack, since: datetime, now: datetime) -> CallbackMissRate:
-    keys = [(provider, reporter) for provider in (None, *PROVIDERS) for reporter in Reporter]
+    cloudwatch = stack.client("cloudwatch")
+    providers = sorted({*PROVIDERS, *_providers_with_metrics(cloudwatch, stack.name)})[:_MAX_PROVIDERS]
+    keys = [(provider, reporter) for provider in (None, *providers) for reporter in Reporter]
     queries = [_query(f"m{number}", stack.name, *key) for number, key in enumerate(keys)]
     sums: Counter[tuple[str | None, Reporter]] = Counter()
-    pages = stack.client("cloudwatch").get_paginator("get_metric_data")
+    pages = cloudwatch.get_paginator("get_metric_data")
     for page in pages.paginate(MetricDataQueries=queries, StartTime=_hour(since), EndTime=now):
         for result in page["MetricDataResults"]:
             sums[keys[int(result["Id"][1:])]] += round(sum(result["Values"]))
     return _ratio("metrics", since, sums)
+
+
+def _providers_with_metrics(cloudwatch: "CloudWatchClient", service: str) -> Iterator[str]:
+    """Yields the providers, and the further accounts at them, that have had results in the last two weeks."""
+    pages = cloudwatch.get_paginator("list_metrics")
+    for name in _METRICS.values():
+        dimensions: list[DimensionFilterTypeDef] = [{"Name": "service", "Value": service}, {"Name": "provider"}]
+        for page in pages.paginate(Namespace=NAMESPACE, MetricName=name, Dimensions=dimensions):
+            for metric in page["Metrics"]:
+                values = {each["Name"]: each["Value"] for each in metric["Dimensions"]}
+                # Metrics can have the name of an account that an older version of the stack knew.
+                if values.get("provider") in PROVIDERS:
+                    yield values["provider"]
 
 
 def _hour(moment: datetime) -> datetime:

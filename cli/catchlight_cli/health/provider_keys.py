@@ -25,6 +25,9 @@ _PLACEHOLDER = re.compile(
 )
 
 
+_IS_PLACEHOLDER = "is a placeholder, not a key"
+
+
 class KeyStatus(StrEnum):
     """The status of an API key."""
 
@@ -112,7 +115,7 @@ def key_problem(key: str) -> str | None:
     if not stripped(key):
         return "is empty"
     if _PLACEHOLDER.fullmatch(stripped(key)):
-        return "is a placeholder, not a key"
+        return _IS_PLACEHOLDER
     problem = character_problem(key)
     return problem and f"{problem}, which no HTTP header can hold"
 
@@ -122,7 +125,7 @@ def check_api_key(client: ProviderClient, keys: ProviderKeys) -> ApiKey:
     set_key = f"`catchlight keys set {keys.provider_id}`"
     try:
         key = keys.usable_api_key
-        problem = key_problem(key) if key else None
+        problem = key_problem(key) if key else _IS_PLACEHOLDER if API_KEY in keys.placeholders else None
     except InvalidSecretError as exc:
         key, problem = None, str(exc)
     if problem:
@@ -159,10 +162,10 @@ def check_webhook_key(keys: ProviderKeys) -> WebhookKey:
         return WebhookKey(provider=keys.provider_id, is_set=False)
     if not PROVIDERS[keys.provider_id].signs_callbacks:
         return _webhook_key(keys, "every callback is refused: this service does not sign callbacks")
+    if WEBHOOK_KEY in keys.placeholders or _PLACEHOLDER.fullmatch(key):
+        return _webhook_key(keys, "a placeholder: every callback is refused")
     if key == "":
         return _webhook_key(keys, "empty: every callback is refused")
-    if _PLACEHOLDER.fullmatch(key):
-        return _webhook_key(keys, "a placeholder: every callback is refused")
     if problem:
         return _webhook_key(keys, f"{problem}: the provider's signatures do not match it")
     return WebhookKey(provider=keys.provider_id, is_set=True)

@@ -158,6 +158,20 @@ def test_in_aws_it_is_read_from_the_metrics(deployed: Deployed) -> None:
     assert "acedata 6 4 40.0%" in deployed.show("status")
 
 
+def test_accounts_are_counted_as_providers(deployed: Deployed) -> None:
+    count("ResolvedByCallback", 3, provider="apikley")
+    count("ResolvedByPoll", 2, provider="apikley-2")
+    count("ResolvedByPoll", 5, provider="another")  # no provider of this version
+    count("ResolvedByPoll", 1000, service="other", provider="apikley-3")
+
+    misses = deployed.run("status")["callbackMissRate"]
+
+    assert {name: resolved["byPoll"] for name, resolved in misses["byProvider"].items()} == {
+        "apikley": 0,
+        "apikley-2": 2,
+    }
+
+
 def test_its_span_is_that_of_since(deployed: Deployed) -> None:
     count("ResolvedByPoll", 7, age=50 * HOUR, provider="acedata")
 

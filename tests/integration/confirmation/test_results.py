@@ -122,7 +122,11 @@ def test_a_confirmed_image_that_is_not_there_yet_is_tried_again(archiver: Archiv
 
 
 @pytest.mark.parametrize(
-    "keys", [{}, {"flux-kontext": {}}, {"flux-kontext": {"apiKey": ""}}, {"acedata": {"apiKey": "x"}}]
+    "keys",
+    [
+        *({}, {"flux-kontext": {}}, {"flux-kontext": {"apiKey": ""}}, {"flux-kontext": {"apiKey": "..."}}),
+        {"acedata": {"apiKey": "x"}},
+    ],
 )
 def test_without_an_api_key_the_other_rules_stand_alone(
     archiver: Archiver, providers: Providers, keys: dict[str, Any]

@@ -320,13 +320,25 @@ def test_an_endless_answer_is_not_read_to_its_end(
 # ------------------------------------------------------------------------------------------------ keys
 
 
-@pytest.mark.parametrize("keys", [{}, {"flux-kontext": {}}, {"flux-kontext": {"apiKey": ""}}])
-def test_without_an_api_key_nobody_is_asked(store: Store, providers: Providers, keys: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({}, "there is no API key"),
+        ({"flux-kontext": {}}, "there is no API key"),
+        ({"flux-kontext": {"apiKey": ""}}, "there is no API key"),
+        ({"flux-kontext": {"apiKey": "..."}}, "the API key is a placeholder"),
+        ({"flux-kontext": {"apiKey": "<your key>"}}, "the API key is a placeholder"),
+    ],
+)
+def test_without_an_api_key_nobody_is_asked(
+    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, keys: dict[str, Any], reason: str
+) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId="keys", SecretString=json.dumps(keys))
     store.register(FLUX)
 
     assert poll(FLUX)["tasks"] == [FLUX]
     assert providers.requests == []
+    assert any(reason in str(vars(record)) for record in caplog.records)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,9 @@ UNVERSIONED = {"ReservedConcurrentExecutions", "Tags"}
 VALUES = {
     "ProviderBaseUrls": ["flux-kontext=https://api.apikley.ru"],
     "AdditionalImageHosts": ["*", "images.example"],
+    "CallbackDomain": ["callbacks.example.com"],
+    "CallbackCertificateArn": ["arn:aws:acm:us-east-1:123456789012:certificate/0-1"],
+    "CallbackHostedZoneId": ["Z0123456789ABC"],
     "AlarmEmail": ["operators@example.com"],
     "AlarmTopicArn": ["arn:aws:sns:us-east-1:123456789012:operators"],
     "AccessLogBucket": ["access-logs.example"],

@@ -42,7 +42,9 @@ def test_every_parameter_is_shown_in_one_group() -> None:
 
 @pytest.mark.parametrize("name", EXPANDED.conditions)
 def test_a_condition_is_used(name: str) -> None:
-    assert f'"Fn::If": ["{name}"' in json.dumps(RESOURCES)
+    decides = any(resource.get("Condition") == name for resource in RESOURCES.values())
+
+    assert decides or f'"Fn::If": ["{name}"' in json.dumps(RESOURCES)
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,11 @@ def invalid(*errors: FieldProblem) -> APIError:
     )
 
 
-def no_api_key(provider_id: str) -> APIError:
+def no_api_key(provider_id: str, reason: str) -> APIError:
     """Returns the error for a provider that has no usable API key in the provider keys secret."""
     return APIError(
         ACCOUNT_REFUSED,
-        f"there is no API key for {provider_id}",
+        f"{reason} ({provider_id})",
         advice=f"Run `catchlight keys set {provider_id}`. The key is found within five minutes. Nothing was sent.",
     )
 

@@ -107,11 +107,12 @@ class Submissions:
             APIError: one of them is missing or cannot be used.
         """
         try:
-            api_key = self._keys(provider_id).usable_api_key
+            keys = self._keys(provider_id)
+            api_key = keys.usable_api_key
         except InvalidSecretError as exc:
             raise submission_problems.unusable_secret(str(exc)) from exc
         if api_key is None:
-            raise submission_problems.no_api_key(provider_id)
+            raise submission_problems.no_api_key(provider_id, keys.missing_api_key)
         token = self._callback_token()
         if not TOKEN_PATTERN.fullmatch(token):
             problem = character_problem(token) or "needs 32 to 128 letters, digits, - and _"

@@ -35,6 +35,9 @@ TOKEN_PATTERN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
 MASK = "[redacted]"
 # Shorter keys, or parts of their base64, may occur anywhere: overwriting them would damage what is parsed afterwards.
 MIN_SECRET_LENGTH = 8
+# What examples have in the place of a key: dots, or a name in angle brackets. Nothing else is taken for a placeholder
+# here, because a key that works must never be ignored; `catchlight keys` warns of more.
+_PLACEHOLDER = re.compile(r"[.…]+|<[^<>]*>")
 # JSON in a URL's query within JSON has three levels.
 MAX_NESTING = 4
 
@@ -60,27 +63,41 @@ class ProviderKeys:
 
     @property
     def usable_api_key(self) -> str | None:
-        """The API key in plain text; None if it is missing or empty, so that the provider cannot be polled.
+        """The API key in plain text; None if it is missing, empty or a placeholder: the provider cannot be polled.
 
         Raises:
             InvalidSecretError: it is no text, or has a character that no HTTP header can hold.
         """
         key = self._key("apiKey")
+        if key and _is_placeholder(key):
+            return None
         if problem := character_problem(key or ""):
             raise self._invalid("apiKey", f"{problem}, which no HTTP header can hold")
         return (key and stripped(key)) or None
 
     @property
+    def missing_api_key(self) -> str:
+        """Says why `usable_api_key` is None."""
+        return "the API key is a placeholder" if "apiKey" in self.placeholders else "there is no API key"
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """The names of the keys that are placeholders."""
+        named = (name for name in ("apiKey", "webhookKey") if isinstance(self._entry.get(name), str))
+        return tuple(name for name in named if _is_placeholder(self._entry[name]))
+
+    @property
     def webhook_key(self) -> str | None:
         """The key of callback signatures in plain text.
 
-        None: the provider's callbacks are not signed. Empty: signatures are required, but no signature is valid.
+        None: the provider's callbacks are not signed. Empty: signatures are required, but no signature is valid. A
+        placeholder counts as an empty key, because everybody can sign with it.
 
         Raises:
             InvalidSecretError: it is no text.
         """
         key = self._key("webhookKey")
-        return None if key is None else stripped(key)
+        return None if key is None else "" if _is_placeholder(key) else stripped(key)
 
     def problem_of_webhook_key(self) -> str | None:
         """Describes the character in the webhook key that was probably pasted by mistake; None if there is none."""
@@ -201,6 +218,11 @@ def secret_text(response: "GetSecretValueResponseTypeDef") -> str | None:
     if text is None and binary is not None:
         text = binary.decode(errors="replace")
     return None if text is None else stripped(text)
+
+
+def _is_placeholder(key: str) -> bool:
+    # A secret may have half a character, which `character_problem` names.
+    return _PLACEHOLDER.fullmatch(stripped(key)) is not None
 
 
 def stripped(secret: str) -> str:

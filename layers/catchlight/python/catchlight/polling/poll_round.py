@@ -182,14 +182,15 @@ class Polling:
         def ask(provider_id: str) -> LookupResults:
             task_ids = ids_by_provider[provider_id]
             try:
-                api_key = self._keys(provider_id).usable_api_key
+                keys = self._keys(provider_id)
+                api_key = keys.usable_api_key
             except SettingsError as exc:
                 # One provider's malformed entry in the secret must not stop the polls of the others.
                 return LookupResults.of_error(exc, task_ids)
             if provider_id not in PROVIDERS:
                 return LookupResults.of_error(ProviderRefusedError(f"no provider is called {provider_id}"), task_ids)
             if api_key is None:
-                error = ProviderRefusedError(f"no API key: put one for {provider_id} into the secret")
+                error = ProviderRefusedError(f"{keys.missing_api_key}: put one for {provider_id} into the secret")
                 return LookupResults.of_error(error, task_ids)
             return self._client.ask(
                 PROVIDERS[provider_id],

@@ -1,0 +1,88 @@
+"""CallbackDomain: a host name of the user's own for callback URLs, and an unchanged template without it."""
+
+import re
+from typing import Any
+
+import pytest
+from samcli.yamlhelper import yaml_parse
+
+from local.template.expand import load_template
+from local.template.intrinsic_functions import Resolver
+from tests.unit.template.expanded import EXPANDED, RAW, REPOSITORY, deployed
+
+DOMAIN = {
+    "CallbackDomain": "callbacks.example.com",
+    "CallbackCertificateArn": "arn:aws:acm:us-east-1:123456789012:certificate/0-1",
+}
+ZONE = {"CallbackHostedZoneId": "Z0123456789ABC"}
+OF_THE_DOMAIN = {"CallbackDomainName", "CallbackDomainMapping", "CallbackDomainRecord"}
+
+
+def outputs(**parameters: str) -> dict[str, Any]:
+    template = load_template(REPOSITORY / "template.yaml", parameters)
+    resolver = Resolver(template, str, lambda name, attribute: f"{name}.{attribute}")
+    return {
+        name: resolver.resolve(output["Value"])
+        for name, output in yaml_parse((REPOSITORY / "template.yaml").read_text())["Outputs"].items()
+        if "Condition" not in output or resolver.condition(output["Condition"])
+    }
+
+
+@pytest.mark.parametrize("parameters", [{}, ZONE])
+def test_without_a_domain_nothing_is_made(parameters: dict[str, str]) -> None:
+    assert not OF_THE_DOMAIN & deployed(**parameters).keys()
+    assert "execute-api" in outputs(**parameters)["CallbackUrlPattern"]
+    assert "CallbackDomainTarget" not in outputs(**parameters)
+
+
+def test_the_domain_leads_to_the_callback_api() -> None:
+    resources = deployed(**DOMAIN)
+
+    assert resources["CallbackDomainName"] == {
+        "DomainName": DOMAIN["CallbackDomain"],
+        "DomainNameConfigurations": [
+            {
+                "CertificateArn": DOMAIN["CallbackCertificateArn"],
+                "EndpointType": "REGIONAL",
+                "SecurityPolicy": "TLS_1_2",
+            }
+        ],
+    }
+    stage = EXPANDED.resources["CallbackApiApiGatewayDefaultStage"]["Properties"]["StageName"]
+    assert resources["CallbackDomainMapping"] == {
+        "ApiId": "CallbackApi",
+        "DomainName": "CallbackDomainName",
+        "Stage": stage,
+    }
+    assert "CallbackDomainRecord" not in resources
+
+
+def test_the_record_is_made_in_the_zone_that_is_given() -> None:
+    assert deployed(**DOMAIN, **ZONE)["CallbackDomainRecord"] == {
+        "HostedZoneId": "Z0123456789ABC",
+        "Name": "callbacks.example.com",
+        "Type": "A",
+        "AliasTarget": {
+            "DNSName": "CallbackDomainName.RegionalDomainName",
+            "HostedZoneId": "CallbackDomainName.RegionalHostedZoneId",
+        },
+    }
+
+
+def test_callbacks_are_asked_for_at_the_domain() -> None:
+    url = "https://callbacks.example.com"
+    variables = deployed(**DOMAIN)["ServeTasksApiFunction"]["Environment"]["Variables"]
+
+    assert variables["CALLBACK_BASE_URL"] == url
+    assert outputs(**DOMAIN)["CallbackUrlPattern"] == f"{url}/callbacks/PROVIDER/TOKEN"
+    assert outputs(**DOMAIN)["CallbackDomainTarget"] == "CallbackDomainName.RegionalDomainName"
+
+
+@pytest.mark.parametrize(
+    "value", ["https://callbacks.example.com", "callbacks", "Callbacks.example.com", "a.example/x"]
+)
+def test_a_domain_is_a_host_name(value: str) -> None:
+    pattern = RAW["Parameters"]["CallbackDomain"]["AllowedPattern"]
+
+    assert re.fullmatch(pattern, DOMAIN["CallbackDomain"])
+    assert not re.fullmatch(pattern, value)
