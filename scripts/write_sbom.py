@@ -61,9 +61,9 @@ def _component(distribution: Distribution) -> dict[str, Any]:
 
 def _licenses(distribution: Distribution) -> dict[str, Any]:
     metadata = distribution.metadata
-    if expression := metadata.get("License-Expression"):
-        return {"licenses": [{"expression": expression}]}
-    name = metadata.get("License") or ""
+    if "License-Expression" in metadata:
+        return {"licenses": [{"expression": metadata["License-Expression"]}]}
+    name = metadata["License"] if "License" in metadata else ""  # noqa: SIM401 - this mapping has no get()
     return {"licenses": [{"license": {"name": name}}]} if 0 < len(name) <= MAX_LICENSE_NAME_CHARACTERS else {}
 
 
