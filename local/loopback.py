@@ -6,12 +6,36 @@ import socket
 import socketserver
 import sys
 import threading
+import traceback
+from collections.abc import Callable, Collection
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
+from catchlight_cli.console import SafeConsole
 from local import LocalStackError
 
 HOST = "127.0.0.1"
+OWN_NAMES = frozenset({HOST, "localhost"})
+# Connections without a request are closed after this time, so that they cannot use up threads and file descriptors.
+IDLE_SECONDS = 300
+
+
+def foreign_page(header: Callable[[str], str | None], names: Collection[str] = OWN_NAMES) -> str | None:
+    """Returns why a request comes from a web page of another site; None if it may be served.
+
+    Every page that a browser on this machine shows can send requests to 127.0.0.1. A page reaches these servers under
+    a name of its own by DNS rebinding (`Host`), or under theirs from another origin (`Origin`, `Sec-Fetch-Site`). Pages
+    cannot change these headers; programs such as boto3 and httpx send only `Host`. `header` returns a header's value.
+    """
+    host = header("Host")
+    if host is not None and host.partition(":")[0].lower() not in names:
+        return "The Host header is not that of this server."
+    if (origin := header("Origin")) is not None and origin != f"http://{host}":
+        return "Requests of other origins are refused."
+    # same-site: pages of other ports of this machine.
+    if (header("Sec-Fetch-Site") or "none") not in ("none", "same-origin"):
+        return "Requests of other sites are refused."
+    return None
 
 
 def listening_socket(port: int, option: str) -> socket.socket:
@@ -54,10 +78,16 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
             with contextlib.suppress(OSError):  # the client may have closed the connection first
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Prints errors of the server itself. A client that closes its connection is not an error."""
-        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
-            super().handle_error(request, client_address)
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Prints the kind and place of an error, and nothing of the request, whose text may control a terminal.
+
+        A client that closes its connection is not an error.
+        """
+        error = sys.exception()
+        if error is not None and not isinstance(error, (ConnectionError, TimeoutError)):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{place.filename}:{place.lineno}"
+            SafeConsole(stderr=True).print(f"a request failed: {type(error).__name__} in {where}", soft_wrap=True)
 
     def _open_connections(self) -> set[Any]:
         connections: set[Any] = self.__dict__.setdefault("_connections", set())
@@ -99,6 +129,18 @@ class LoopbackHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
+    timeout: ClassVar[float | None] = IDLE_SECONDS
+    names: ClassVar[Collection[str]] = OWN_NAMES
+
+    def parse_request(self) -> bool:
+        """Refuses requests of web pages of other sites, in addition to what http.server refuses."""
+        if not super().parse_request():
+            return False
+        reason = foreign_page(self.headers.get, self.names)
+        if reason is not None:
+            self.close_connection = True
+            self.answer(403, f"{reason}\n".encode(), [("content-type", "text/plain"), ("connection", "close")])
+        return reason is None
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Logs nothing: the code that handles a request writes its own log."""

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,8 +31,8 @@ def owned(folder: Path) -> Iterator[None]:
         LocalStackError: another stack owns the folder, or it cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK_FILE).open("a+", encoding="utf-8")
+        make_private(folder)
+        file = open(folder / LOCK_FILE, "a+", encoding="utf-8", opener=private)  # noqa: SIM115
     except OSError as exc:
         raise _unusable(folder, exc) from exc
     with file:
@@ -50,7 +51,8 @@ def published(folder: Path, info: Mapping[str, Any]) -> Iterator[None]:
     """Writes stack.json atomically, and removes it at the end."""
     path, text = folder / STATE_FILE, json.dumps(info, indent=2) + "\n"
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    with open(temporary, "w", encoding="utf-8", opener=private) as file:
+        file.write(text)
     temporary.replace(path)
     try:
         yield
@@ -58,6 +60,22 @@ def published(folder: Path, info: Mapping[str, Any]) -> Iterator[None]:
         # If the folder was deleted and created again by another stack, the file belongs to that stack.
         if _text(path) == text:
             path.unlink()
+
+
+def make_private(folder: Path) -> None:
+    """Creates a folder that only this user can read: it has the callback token and the logs."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    # An older version created the folder for everybody. A folder with the sticky bit is shared on purpose, like /tmp.
+    if found.st_mode & 0o077 and not found.st_mode & stat.S_ISVTX and found.st_uid == os.getuid():
+        folder.chmod(0o700)
+
+
+def private(path: str, flags: int) -> int:
+    """Opens a file that only this user can read, also if an older version created it for everybody."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 def _lock(folder: Path, file: IO[str]) -> None:

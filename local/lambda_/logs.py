@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from catchlight_cli.control_characters import printable
+from local.state_dir import private
 
 ErrorListener = Callable[[str, str], None]
 
@@ -24,14 +25,15 @@ class LogFolder:
         self._on_error = on_error
         self._lock = threading.Lock()
         self._closed = False
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in folder.glob("*.log"):
             old.unlink()
 
     def write(self, source: str, line: str) -> None:
         with self._lock:
             if not self._closed:
-                with (self.folder / f"{source}.log").open("a", encoding="utf-8") as file:
+                path = self.folder / f"{source}.log"
+                with open(path, "a", encoding="utf-8", opener=private) as file:
                     file.write(printable(line).rstrip("\n") + "\n")
 
     def error(self, source: str, message: str, details: str = "") -> None:

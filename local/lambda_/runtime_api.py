@@ -3,12 +3,14 @@
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
+import os
 import queue
 import re
 import threading
 import time
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 from local.loopback import HOST, LoopbackHandler, LoopbackServer
@@ -93,7 +95,36 @@ class RuntimeApi(LoopbackServer):
         return 202
 
 
+def owner_of_connection(client_port: int, server_port: int) -> int | None:
+    """Returns the user id of the process that opened a connection on the loopback address.
+
+    None where the system does not say it: only Linux has this file. https://man7.org/linux/man-pages/man5/proc_net.5.html
+    """
+    try:
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    except OSError:
+        return None
+    for line in lines:
+        _, local, remote, _, _, _, _, user_id, *_ = line.split()
+        ports = [int(address.rpartition(":")[2], 16) for address in (local, remote)]
+        if ports == [client_port, server_port]:
+            return int(user_id)
+    return None
+
+
 class _RuntimeApiHandler(LoopbackHandler):
+    timeout = None  # the sandbox's connection is idle while its function runs
+
+    def parse_request(self) -> bool:
+        """Refuses other users of this machine, who could take a function's events and answer them."""
+        if not super().parse_request():
+            return False
+        if owner_of_connection(self.client_address[1], self.server.server_address[1]) in (None, os.getuid()):
+            return True
+        self.close_connection = True
+        self.answer(403, b"", [("connection", "close")])
+        return False
+
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         api = cast("RuntimeApi", self.server)
         if self.path != "/2018-06-01/runtime/invocation/next":

@@ -2,24 +2,26 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
-from wsgiref.types import WSGIApplication
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from botocore.config import Config
 from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server import werkzeug_app
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import ThreadedWSGIServer
 
 from catchlight.client.loopback_session import NO_PROXIES, loopback_session
 from local.account import REGION
-from local.loopback import HOST, ConnectionsEndWithServer, listening_socket
+from local.loopback import HOST, IDLE_SECONDS, ConnectionsEndWithServer, foreign_page, listening_socket
 
 Middleware = Callable[[WSGIApplication], WSGIApplication]
 
 
 class _Handler(MotoRequestHandler):  # type: ignore[misc]
     disable_nagle_algorithm = True
+    timeout = IDLE_SECONDS
 
     def log_request(self, *args: Any, **kwargs: Any) -> None:
         """Logs nothing: a line per request would fill the terminal."""
@@ -29,6 +31,8 @@ class _Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]
     """Caches the backend of each host: per request moto searches folders and hundreds of patterns under a lock."""
 
     def __init__(self) -> None:
+        # Otherwise moto allows every origin to read its responses.
+        werkzeug_app.DISABLE_GLOBAL_CORS = True
         super().__init__(create_backend_app)
         self._backends: dict[str | None, Any] = {}
 
@@ -36,6 +40,25 @@ class _Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]
         if host not in self._backends:
             self._backends[host] = super().get_backend_for_host(host)
         return self._backends[host]
+
+
+def _for_programs_only(application: WSGIApplication) -> WSGIApplication:
+    """Refuses web pages of other sites, and moto's own API, which deletes, records and replays everything."""
+
+    def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def header(name: str) -> str | None:
+            value = environ.get(f"HTTP_{name.upper().replace('-', '_')}")
+            return None if value is None else str(value)
+
+        reason = foreign_page(header)
+        if reason is None and environ["PATH_INFO"].lstrip("/").lower().startswith("moto-api"):
+            reason = "The API of moto itself is not served."
+        if reason is None:
+            return application(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain"), ("Connection", "close")])
+        return [f"{reason}\n".encode()]
+
+    return respond
 
 
 class _Server(ConnectionsEndWithServer, ThreadedWSGIServer):
@@ -55,6 +78,7 @@ class MotoServer:
             application: WSGIApplication = _Dispatcher()
             if middleware is not None:
                 application = middleware(application)
+            application = _for_programs_only(application)
             self._server = _Server(HOST, 0, application, _Handler, fd=listener.fileno())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
         self._clients: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from local.loopback import LoopbackHandler, LoopbackServer
+from local.loopback import OWN_NAMES, LoopbackHandler, LoopbackServer
 from local.simulator import api
 from local.simulator.scenarios import UNLISTED_HOST
 from local.simulator.services import SimulatedServices
@@ -55,6 +55,7 @@ class _Server(LoopbackServer):
 
 class _Handler(LoopbackHandler):
     server: _Server
+    names = OWN_NAMES | {UNLISTED_HOST}
 
     def _answer(self) -> None:
         body = self.read_body(_MAX_BODY_BYTES)

@@ -3,9 +3,11 @@
 import argparse
 import contextlib
 import sys
+import tempfile
 import threading
 import webbrowser
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -36,11 +38,24 @@ def run(session: Session) -> ExitStatus:
         with GalleryServer(api, port=options.port) as server:
             session.output.show(Gallery(url=server.url), lambda: render(server.url))
             sys.stdout.flush()  # a program that reads the URL through a pipe must get it while the command still runs
-            if options.open:
-                webbrowser.open(server.url)
-            with contextlib.suppress(KeyboardInterrupt):
+            with redirecting_page(server.url) as page, contextlib.suppress(KeyboardInterrupt):
+                if options.open:
+                    webbrowser.open(page.as_uri())
                 threading.Event().wait()
     return ExitStatus.SUCCESS
+
+
+@contextlib.contextmanager
+def redirecting_page(url: str) -> Iterator[Path]:
+    """Yields a file that only this user can read and that leads a browser to the URL.
+
+    The browser's command line, which all users of the machine can read, then has the file's name and not the secret.
+    """
+    with tempfile.TemporaryDirectory(prefix="catchlight-gallery-") as folder:  # mode 0700
+        page = Path(folder, "gallery.html")
+        page.write_text(f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={url}">\n')
+        page.chmod(0o600)
+        yield page
 
 
 def render(url: str) -> Iterable[RenderableType]:

@@ -12,6 +12,7 @@ import secrets
 import socket
 import sys
 import threading
+import traceback
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -23,6 +24,7 @@ import httpx
 
 from catchlight.client import TasksApiError, TasksClient
 from catchlight.client.errors import CatchlightError
+from catchlight_cli.console import SafeConsole
 from catchlight_cli.gallery.site import GallerySite, Response
 
 HOST = "127.0.0.1"
@@ -106,10 +108,16 @@ class _Server(ThreadingHTTPServer):
             with contextlib.suppress(OSError):  # the browser may have closed it already
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Prints the traceback of an error, unless the browser merely closed the connection."""
-        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
-            super().handle_error(request, client_address)
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Prints the kind and place of an error, and nothing of the request, whose text may control a terminal.
+
+        A browser that closes its connection is not an error.
+        """
+        error = sys.exception()
+        if error is not None and not isinstance(error, (ConnectionError, TimeoutError)):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{place.filename}:{place.lineno}"
+            SafeConsole(stderr=True).print(f"a request failed: {type(error).__name__} in {where}", soft_wrap=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import re
+import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import httpx
 import pytest
@@ -538,17 +541,26 @@ def test_a_folder_that_cannot_be_made(catchlight: Catchlight, tmp_path: Path) ->
 def test_gallery_serves_until_it_is_interrupted(catchlight: Catchlight, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     opened: list[str] = []
+    urls: list[str] = []
 
     class Interrupted:
         def wait(self) -> None:
-            seen.append(httpx.get(opened[0], trust_env=False).text)
+            page = Path(url2pathname(urlsplit(opened[0]).path))
+            assert stat.S_IMODE(page.stat().st_mode) == 0o600
+            assert stat.S_IMODE(page.parent.stat().st_mode) == 0o700
+            (target,) = re.findall(r'content="0; url=([^"]+)"', page.read_text())
+            urls.append(target)
+            seen.append(httpx.get(target, trust_env=False).text)
             raise KeyboardInterrupt
 
     monkeypatch.setattr("catchlight_cli.commands.gallery.threading", type("threading", (), {"Event": Interrupted}))
     monkeypatch.setattr("webbrowser.open", opened.append)
     ran = catchlight(TasksApiInMemory(), "gallery", "--open", "--json")
     assert ran.status == 0
-    assert opened == [ran.document["url"]]
+    assert urls == [ran.document["url"]]
+    # All users of the machine can read the browser's command line: it names a file, which is deleted at the end.
+    assert opened[0].startswith("file:///")
+    assert not Path(url2pathname(urlsplit(opened[0]).path)).exists()
     assert "<title>Catchlight</title>" in seen[0]
 
 
