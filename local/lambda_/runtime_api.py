@@ -119,7 +119,7 @@ class _RuntimeApiHandler(LoopbackHandler):
         """Refuses other users of this machine, who could take a function's events and answer them."""
         if not super().parse_request():
             return False
-        if owner_of_connection(self.client_address[1], self.server.server_address[1]) in (None, os.getuid()):
+        if owner_of_connection(self.client_address[1], cast("RuntimeApi", self.server).port) in (None, os.getuid()):
             return True
         self.close_connection = True
         self.answer(403, b"", [("connection", "close")])

@@ -61,5 +61,5 @@ def test_it_reads_nothing_of_the_simulator(foreign_page: Page) -> None:
 
 
 def test_it_reads_nothing_of_the_gallery_although_it_knows_the_url(foreign_page: Page) -> None:
-    with GalleryServer(TasksApiInMemory()) as gallery:
+    with GalleryServer(TasksApiInMemory().client()) as gallery:
         assert foreign_page.evaluate(READ, f"{gallery.url}tasks") == "refused by the browser"
