@@ -16,6 +16,7 @@ _STYLES = {
     TaskStatus.TIMED_OUT: "magenta",
     TaskStatus.FAILED: "red",
     TaskStatus.SUCCEEDED: "cyan",
+    TaskStatus.UNCONFIRMED: "bright_yellow",
     TaskStatus.INCOMPLETE: "yellow",
     TaskStatus.ARCHIVED: "green",
 }
@@ -88,6 +89,7 @@ def render_task(task: TaskResponse) -> Iterator[RenderableType]:
         ("Completed by the provider", record and record.completed_at),
         (f"Reported by {task.reported_by}", task.reported_at),
         ("Confirmed", task.confirmed_at),
+        ("Accepted", task.accepted_at),
         ("Archived", task.archived_at),
     ):
         if moment:

@@ -176,6 +176,8 @@ def log(run: ArchiveRun) -> None:
             kind=image.kind,
             quarantine=image.quarantine and image.quarantine.key,
         )
+    if run.task.status is TaskStatus.UNCONFIRMED and run.task.failure:
+        logger.error("the task is unconfirmed after the last try", task=task, reason=run.task.failure.message)
     for failure in run.failures:
         if isinstance(failure, PASSING):
             logger.warning("not archived yet", task=task, error=type(failure).__name__, reason=str(failure))
@@ -202,6 +204,8 @@ def count(run: ArchiveRun) -> None:
             metrics.add_metric("ArchivingRetried", MetricUnit.Count, 1)
         if run.is_contradicted:
             metrics.add_metric("UnconfirmedCallbacks", MetricUnit.Count, 1)
+        if task.status is TaskStatus.UNCONFIRMED:
+            metrics.add_metric("TasksUnconfirmed", MetricUnit.Count, 1)
         if any(isinstance(failure, ProviderRefusedError) for failure in run.failures):
             metrics.add_metric("ProviderRefused", MetricUnit.Count, 1)
         if task.status is TaskStatus.ARCHIVED and task.reported_time:

@@ -145,7 +145,12 @@ def follow_up(
             return FollowUp.POLL_NOW if old_status else FollowUp.POLL_LATER
         # An unconfirmed failure without a running execution. If the task was PENDING before, the message of its first
         # poll or the execution that polls for it checks the failure with the provider.
-        case TaskStatus.FAILED if reported_by == Reporter.CALLBACK and old_status in (None, TaskStatus.TIMED_OUT):
+        # UNCONFIRMED: polls are to ask for the confirmation of a success.
+        case TaskStatus.FAILED | TaskStatus.UNCONFIRMED if reported_by == Reporter.CALLBACK and old_status in (
+            None,
+            TaskStatus.TIMED_OUT,
+            TaskStatus.SUCCEEDED,
+        ):
             return FollowUp.POLL_NOW
         case _:
             return None

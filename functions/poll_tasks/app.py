@@ -120,7 +120,7 @@ def log(round_: PollRound) -> None:
         logger.error("malformed item, its task is not polled: repair it by hand", task=task, reason=reason)
         count_failure("UnreadableItem")
     for task in round_.contradicted:
-        logger.error("the provider contradicts a failure that a callback reported", task=task)
+        logger.error("the provider contradicts a result that a callback reported", task=task)
     logger.info("polling round ended", tasks=round_.next_state.tasks, wait_seconds=round_.next_state.wait_seconds)
 
 

@@ -21,6 +21,7 @@ _STYLES: Mapping[str | None, str] = {
     TaskStatus.SUCCEEDED: "cyan",
     TaskStatus.ARCHIVED: "green",
     TaskStatus.FAILED: "magenta",
+    TaskStatus.UNCONFIRMED: "magenta",
     TaskStatus.INCOMPLETE: "red",
     TaskStatus.TIMED_OUT: "red",
 }

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 _WATCH_INTERVAL_SECONDS = 0.15
 # Spreads the submissions, as real users do, and avoids a dozen simultaneous cold starts on a small machine.
 _SUBMIT_INTERVAL_SECONDS = 0.1
-_FINAL = {TaskStatus.ARCHIVED, TaskStatus.INCOMPLETE, TaskStatus.FAILED, TaskStatus.TIMED_OUT}
+_FINAL = {
+    TaskStatus.ARCHIVED,
+    TaskStatus.INCOMPLETE,
+    TaskStatus.UNCONFIRMED,
+    TaskStatus.FAILED,
+    TaskStatus.TIMED_OUT,
+}
 
 _deserialize = TypeDeserializer().deserialize
 

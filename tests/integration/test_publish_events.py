@@ -90,7 +90,8 @@ def test_a_real_batch(subscriber: Subscriber, context: LambdaContext) -> None:
     assert publish(an_event("dynamodb_stream_ends.json")["Records"], context) == []
 
     received = subscriber.received()
-    expected = [an_event(f"task_events/{name}.json") for name in ("failed", "archived", "incomplete", "timed_out")]
+    names = ("failed", "archived", "incomplete", "timed_out", "unconfirmed")
+    expected = [an_event(f"task_events/{name}.json") for name in names]
     told = ("source", "detail-type", "time", "detail")
     assert [[event[name] for name in told] for event in received] == [
         [event[name] for name in told] for event in expected

@@ -60,10 +60,10 @@ class World(Confirmations):
         self.corrections.append((task, answer))
         return self.afterwards
 
-    def check(self, task: Task, *, is_last_try: bool = False) -> ConfirmationResult:
+    def check(self, task: Task) -> ConfirmationResult:
         provider: Any = self
         confirmation = CallbackConfirmation(self, provider)
-        return confirmation.settle(task, confirmation.ask(task, is_last_try=is_last_try))
+        return confirmation.settle(task, confirmation.ask(task))
 
 
 CLAIM = a_task(image("a"))
@@ -78,20 +78,16 @@ def test_what_the_provider_has_said_is_not_asked_again(task: Task) -> None:
     assert world.asked == []
 
 
-@pytest.mark.parametrize("is_last_try", [False, True])
-def test_what_cannot_be_asked_stays_as_it_is(is_last_try: bool) -> None:
-    assert World(None).check(CLAIM, is_last_try=is_last_try) == ConfirmationResult(CLAIM)
+def test_what_cannot_be_asked_stays_as_it_is() -> None:
+    assert World(None).check(CLAIM) == ConfirmationResult(CLAIM)
 
 
-def test_still_running_is_no_contradiction_before_the_last_try() -> None:
+def test_still_running_is_no_contradiction() -> None:
     world = World(answer(TaskStatus.PENDING), afterwards=CORRECTED)
 
-    with pytest.raises(UnconfirmedError, match="does not confirm the callback's result yet"):
+    with pytest.raises(UnconfirmedError, match="still reports the task as running"):
         world.check(CLAIM)
     assert world.corrections == []
-
-    assert world.check(CLAIM, is_last_try=True) == ConfirmationResult(CORRECTED, is_contradicted=True, was_asked=True)
-    assert world.corrections == [(CLAIM, world.told)]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ FROM_AWS = ("dynamodb_stream.json", "dynamodb_stream_ends.json", "sqs_archive.js
 # What becomes of the stream's ends, in their order.
 TO_OTHERS = (
     *("task_events/failed.json", "task_events/archived.json"),
-    *("task_events/incomplete.json", "task_events/timed_out.json"),
+    *("task_events/incomplete.json", "task_events/timed_out.json", "task_events/unconfirmed.json"),
 )
 STREAMS = ("dynamodb_stream.json", "dynamodb_stream_ends.json")
 ROUTE = "POST /callbacks/{provider}/{token+}"
@@ -122,6 +122,7 @@ def test_tasks_reach_every_end_in_the_other_stream() -> None:
         ("MODIFY", "ARCHIVED", "ARCHIVED"),
         ("MODIFY", "SUCCEEDED", "INCOMPLETE"),
         ("MODIFY", "PENDING", "TIMED_OUT"),
+        ("MODIFY", "SUCCEEDED", "UNCONFIRMED"),
     ]
 
 

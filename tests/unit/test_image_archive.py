@@ -62,15 +62,15 @@ class World:
         self.saved: list[dict[int, Image]] = []
         self.known_request: GenerationRequest | None = None
         self.requests: list[Task] = []
-        self.is_last_try: bool | None = None
+        self.was_asked = False
         self.trusts_confirmed_hosts = False
 
     def get(self, key: str) -> Task | None:
         assert key == KEY
         return self.task
 
-    def ask(self, task: Task, *, is_last_try: bool) -> None:
-        self.is_last_try = is_last_try
+    def ask(self, task: Task) -> None:
+        self.was_asked = True
         if isinstance(self.checked, Exception):
             raise self.checked
 
@@ -161,7 +161,7 @@ def test_a_task_that_is_not_succeeded_needs_nothing(status: TaskStatus | None) -
     world = World(a_task(image("a"), status=status) if status else None)
 
     assert world.archive() is None
-    assert (world.is_last_try, world.fetched, world.saved) == (None, [], [])
+    assert (world.was_asked, world.fetched, world.saved) == (False, [], [])
 
 
 def test_an_archived_image_has_all_that_is_known_of_it() -> None:
@@ -231,7 +231,7 @@ def test_a_fault_of_one_image_keeps_no_other_from_its_place(
 
     run = world.run(is_last_try=is_last_try)
 
-    assert world.is_last_try is is_last_try
+    assert world.was_asked
     assert world.states() == {1: ARCHIVED} | ({0: state} if state else {})
     assert run.failures == failures
     assert [each.reason for each in run.images if each.state is state] == ([str(fault)] if state else [])

@@ -54,6 +54,7 @@ def test_ranks_rise_from_no_news_to_everything_archived() -> None:
         "TIMED_OUT": 10,
         "FAILED": 20,
         "SUCCEEDED": 30,
+        "UNCONFIRMED": 35,
         "INCOMPLETE": 40,
         "ARCHIVED": 50,
     }

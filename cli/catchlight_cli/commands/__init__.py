@@ -4,6 +4,7 @@ from itertools import chain
 
 from catchlight_cli.command import Command
 from catchlight_cli.commands import (
+    accept,
     describe,
     doctor,
     download,
@@ -28,6 +29,13 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "Set up": (keys.COMMAND, outputs.COMMAND),
     "Use": (submit.COMMAND, register.COMMAND, get.COMMAND, wait.COMMAND, list.COMMAND, download.COMMAND),
     "Look": (gallery.COMMAND, status.COMMAND, describe.COMMAND, doctor.COMMAND),
-    "Operate": (redrive.COMMAND, reconcile.COMMAND, replay.COMMAND, import_.COMMAND, resend_events.COMMAND),
+    "Operate": (
+        redrive.COMMAND,
+        accept.COMMAND,
+        reconcile.COMMAND,
+        replay.COMMAND,
+        import_.COMMAND,
+        resend_events.COMMAND,
+    ),
 }
 COMMANDS: tuple[Command, ...] = tuple(chain.from_iterable(GROUPS.values()))

@@ -16,7 +16,7 @@ from catchlight_cli.repair.redriving import ALL_KINDS, Kind, RedrivenTask, Redri
 from catchlight_cli.task_lookup import find_task_key
 
 _DEFAULT_LIMIT = 1000
-_CHOICES = (*ALL_KINDS, Kind.TIMED_OUT)
+_CHOICES = (*ALL_KINDS, Kind.TIMED_OUT, Kind.UNCONFIRMED)
 _STEPS = {
     Step.ARCHIVE: "archiving queued",
     Step.REOPEN: "images set to PENDING, archiving follows",
@@ -125,5 +125,6 @@ Retries tasks, with fresh image URLs if their provider's API key is configured:
   incomplete             an image could not be archived: it is retried
   stuck-archiving        a task has waited for archiving for over an hour: it is queued again
   timed-out              polling ended without a result: it is restarted (not part of --all)
+  unconfirmed            the provider has not confirmed a callback: polls ask again (not part of --all)
 A dead letter is deleted once all its tasks were retried or need nothing.""",
 )

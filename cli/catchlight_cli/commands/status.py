@@ -25,6 +25,7 @@ _MEANINGS = {
     TaskStatus.TIMED_OUT: "polling ended without a result",
     TaskStatus.FAILED: "the provider reported a failure",
     TaskStatus.SUCCEEDED: "images are being archived",
+    TaskStatus.UNCONFIRMED: "images are in quarantine: the provider has not confirmed the callback",
     TaskStatus.INCOMPLETE: "at least one image could not be archived",
     TaskStatus.ARCHIVED: "every image is in the bucket",
 }

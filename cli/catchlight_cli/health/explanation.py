@@ -19,6 +19,7 @@ _REASONS = {
     FailureReason.GENERATION_FAILED: "The provider could not generate the image.",
     FailureReason.CREATE_FAILED: "The provider could not start the task.",
     FailureReason.NO_NEWS: "Polling ended without a result.",
+    FailureReason.UNCONFIRMED: "Its images are in quarantine, as far as they could be downloaded.",
     FailureReason.OTHER: "The provider reported a failure with an undocumented code.",
 }
 
@@ -107,6 +108,7 @@ def _history(task: Task) -> Iterator[Event]:
         result = _result(task)
         yield from event(task.reported_at, f"{task.reported_by} reported {result}")
     yield from event(task.confirmed_at, "the provider confirmed the callback")
+    yield from event(task.accepted_at, "an operator accepted the callback, which the provider had not confirmed")
     for conflict in task.conflicts:
         report = _result_of(conflict.status, len(conflict.urls), conflict.failure)
         contradiction = f"{conflict.reported_by} reported {report}: a contradiction, not applied"
@@ -119,6 +121,7 @@ def _history(task: Task) -> Iterator[Event]:
 
 
 def _result(task: Task) -> str:
+    task = task.as_reported()
     status = TaskStatus.FAILED if task.failure else TaskStatus.SUCCEEDED
     skipped = "".join(f", {output.media} (skipped)" for output in task.skipped)
     return _result_of(status, len(task.images), task.failure) + skipped
@@ -185,6 +188,14 @@ def _next_step(
             answer = task.failure.last_answer if task.failure else None
             remedy = f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
             return f"None is automatic.{remedy} A later report is still applied; {_redrive(task)} restarts polling."
+        case TaskStatus.UNCONFIRMED:
+            answer = task.failure.last_answer if task.failure else None
+            remedy = f" {_REMEDIES[answer]}" if answer in _REMEDIES else ""
+            accept = f"`catchlight accept {task.task.replace('#', '/', 1)}`"
+            return (
+                f"Polls ask for the confirmation as long as for a result.{remedy} {_redrive(task)} asks again; "
+                f"{accept} archives the images without a confirmation."
+            )
         case TaskStatus.INCOMPLETE if task.skipped and not task.images:
             return "None: only images are archived. The item has the URLs of other files in `skipped`."
         case TaskStatus.INCOMPLETE:

@@ -23,7 +23,13 @@ _PERIOD_SECONDS = 3600
 # One GetMetricData accepts 500 queries: two for each provider, and two for all of them.
 _MAX_PROVIDERS = 249
 # Statuses of tasks with a result from a callback or a poll. A task that is TIMED_OUT has none.
-_RESOLVED = (TaskStatus.FAILED, TaskStatus.SUCCEEDED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
+_RESOLVED = (
+    TaskStatus.FAILED,
+    TaskStatus.SUCCEEDED,
+    TaskStatus.UNCONFIRMED,
+    TaskStatus.INCOMPLETE,
+    TaskStatus.ARCHIVED,
+)
 
 
 class Resolved(Model):

@@ -22,7 +22,7 @@ _VISIBILITY_TIMEOUT_SECONDS = 900
 # Each thread sends requests to a provider; more of them would cause HTTP 429.
 _THREADS = 8
 # Statuses for which DispatchChanges starts polling or archiving.
-_DISPATCHED_STATUSES = {TaskStatus.PENDING, TaskStatus.SUCCEEDED, TaskStatus.FAILED}
+_DISPATCHED_STATUSES = {TaskStatus.PENDING, TaskStatus.SUCCEEDED, TaskStatus.UNCONFIRMED, TaskStatus.FAILED}
 # Longest time between a write and the arrival of its record in the stream.
 _MAX_ARRIVAL_DELAY = timedelta(minutes=5)
 
@@ -36,10 +36,11 @@ class Kind(StrEnum):
     INCOMPLETE = "incomplete"  # at least one image could not be archived
     STUCK_ARCHIVING = "stuck-archiving"  # it has waited for archiving for over an hour
     TIMED_OUT = "timed-out"  # polling ended without a result
+    UNCONFIRMED = "unconfirmed"  # the provider has not confirmed a callback
     NAMED = "named"  # it was named on the command line
 
 
-# The kinds of --all. TIMED_OUT is a regular end of polling, so it is redriven only on explicit request.
+# The kinds of --all. TIMED_OUT and UNCONFIRMED are regular ends, so they are redriven only on explicit request.
 ALL_KINDS = (
     Kind.ARCHIVE_DEAD_LETTERS,
     Kind.DISPATCH_DEAD_LETTERS,
@@ -224,6 +225,7 @@ class StuckTasks:
         yield Kind.STUCK_ARCHIVING, (task.task for task in repair.unarchived())
         self._malformed |= repair.unreadable
         yield Kind.TIMED_OUT, (task.task for task in index.tasks(TaskStatus.TIMED_OUT))
+        yield Kind.UNCONFIRMED, (task.task for task in index.tasks(TaskStatus.UNCONFIRMED))
 
     def _result(self, outcomes: Mapping[str, Redriven], *, dry_run: bool) -> RedriveResult:
         readable = [each for each in self._messages if each.tasks is not None]

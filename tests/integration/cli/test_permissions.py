@@ -97,6 +97,14 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
     deployed.put("flux-kontext#stuck", "SUCCEEDED", 2 * HOUR, images=[image()], reportedAt=iso(utc_now()))
     deployed.put("flux-kontext#incomplete", "INCOMPLETE", images=[image("EXPIRED")])
+    quarantine = {"key": "quarantine/flux-kontext/unconfirmed/result-0", "bytes": 1, "sha256": "0"}
+    deployed.put(
+        "flux-kontext#unconfirmed",
+        "UNCONFIRMED",
+        images=[image() | {"quarantine": quarantine}],
+        reportedBy="callback",
+        reportedAt=iso(utc_now()),
+    )
     deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#stuck"})
     deployed.send("ArchiveDeadLetters", "unreadable")
     deployed.send("DispatchDeadLetters", positions(deployed, first=0, last=0))
@@ -127,6 +135,7 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
         [["keys", "list"], ["keys", "set", "flux-kontext", "--no-trial"]],
         [["doctor"]],
         [["redrive", "--all"], ["redrive", "stuck"]],
+        [["accept", "flux-kontext/unconfirmed"]],
         [["reconcile"]],
         [["import", "ids.txt", "--yes"]],
         [["replay"], ["replay", "--accepted"]],

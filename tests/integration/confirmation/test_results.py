@@ -11,9 +11,10 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from catchlight.models import FailureReason, ImageKind, Reporter
+from catchlight.models import FailureReason, ImageKind, Reporter, utc_now
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.polling.provider_client import ProviderClient
+from catchlight.recovery.acceptance import Acceptance, Refusal
 from catchlight.tasks.reports import MAX_CONFLICTS
 from functions.archive_images import app as archive_images
 from functions.dispatch_changes.app import FollowUp
@@ -32,7 +33,7 @@ from tests.integration.confirmation.claims import (
     urls,
 )
 from tests.integration.confirmation.conftest import Stream
-from tests.integration.conftest import TABLE_NAME
+from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.providers import (
     ACE_PATH,
     FLUX_PATH,
@@ -268,7 +269,7 @@ def test_a_success_that_the_provider_calls_failed_is_failed(
     [running, saying({"code": 422, "msg": "Record does not exist", "data": None}), saying({"code": 404}, 404)],
     ids=["running", "unknown", "404"],
 )
-def test_a_success_that_the_provider_does_not_know_of_is_polled_for_in_the_end(
+def test_a_success_that_the_provider_does_not_know_of_is_unconfirmed_and_polled_for(
     archiver: Archiver,
     providers: Providers,
     stream: Stream,
@@ -281,7 +282,7 @@ def test_a_success_that_the_provider_does_not_know_of_is_polled_for_in_the_end(
     before = archiver.item()
     providers.answers[FLUX_PATH] = answer
 
-    # A record may lag behind its callback.
+    # A record may lag behind its callback. The image is kept meanwhile.
     for tries in range(1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries) == [TASK]
         assert archiver.item()["status"] == before["status"]
@@ -289,20 +290,26 @@ def test_a_success_that_the_provider_does_not_know_of_is_polled_for_in_the_end(
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
 
     item = archiver.item()
-    assert (item["status"], item["rank"]) == ("PENDING", 0)
-    assert not item.keys() & {"images", "failure", "reportedBy", "reportedAt"}
-    assert [evidence["urls"] for evidence in item["conflicts"]] == [[claimed]]
-    assert contradictions(capsys) == 1
+    assert (item["status"], item["rank"]) == ("UNCONFIRMED", 35)
+    assert (item["failure"]["reason"], item["failure"]["lastAnswer"]) == ("UNCONFIRMED", "UNCONFIRMED")
+    assert archiver.objects() == {QUARANTINED: FORGED}
+    assert contradictions(capsys) == 0
     assert stream.follows() == [(TASK, FollowUp.POLL_NOW)]
     # The message's sixth life, if there were one, would find nothing to do.
     assert archiver.run() == []
+    # Polling that ends without an answer does not make it TIMED_OUT.
+    assert poll(TASK, waited_seconds=21_600)["tasks"] == []
+    assert archiver.item() == item
 
     answered = archiver.serve("real", PNG)
     providers.answers[FLUX_PATH] = has(answered)
     assert poll(TASK)["tasks"] == []
     assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
+    assert contradictions(capsys) == 1
     assert archiver.run() == []
-    assert (archiver.item()["status"], urls(archiver.item())) == ("ARCHIVED", [answered])
+    item = archiver.item()
+    assert (item["status"], urls(item), "failure" in item) == ("ARCHIVED", [answered], False)
+    assert [(evidence["status"], evidence["urls"]) for evidence in item["conflicts"]] == [("SUCCEEDED", [claimed])]
     assert archiver.images() == {"images/flux-kontext/task12345/result-0.png": PNG}
 
 
@@ -342,6 +349,7 @@ def test_a_success_after_a_confirmed_failure_is_a_claim_again(archiver: Archiver
 def test_without_an_answer_the_image_is_kept_until_it_is_confirmed(
     archiver: Archiver,
     providers: Providers,
+    stream: Stream,
     capsys: pytest.CaptureFixture[str],
     answer: Callable[[httpx.Request], httpx.Response],
 ) -> None:
@@ -350,21 +358,28 @@ def test_without_an_answer_the_image_is_kept_until_it_is_confirmed(
     before = archiver.item()
     providers.answers[FLUX_PATH] = answer
 
-    for tries in (1, MAX_ARCHIVE_TRIES):
-        assert archiver.run(tries=tries) == [TASK]
+    assert archiver.run() == [TASK]
 
     item = archiver.item()
     quarantine = {"key": QUARANTINED, "bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
     (image,) = before["images"]
     assert {**item, "updatedAt": ""} == {**before, "images": [{**image, "quarantine": quarantine}], "updatedAt": ""}
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
+    item = archiver.item()
+    assert (item["status"], item["failure"]["reason"]) == ("UNCONFIRMED", "UNCONFIRMED")
     assert len(providers.requests) == 2
     assert (archiver.server.requests, archiver.objects(), contradictions(capsys)) == (["/a"], {QUARANTINED: PNG}, 0)
 
-    # From the dead letters, for instance, and long after the URL has expired.
+    # A poll confirms it, long after the URL has expired.
     archiver.serve("a", status(403))
     providers.answers[FLUX_PATH] = has(claimed)
+    stream.follows()
+    assert poll(TASK)["tasks"] == []
+    assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
     assert archiver.run() == []
-    assert archiver.item()["status"] == "ARCHIVED"
+    item = archiver.item()
+    assert (item["status"], "failure" in item, "confirmedAt" in item) == ("ARCHIVED", False, True)
+    assert (archiver.images(), contradictions(capsys)) == ({"images/flux-kontext/task12345/result-0.png": PNG}, 0)
 
 
 def test_what_the_provider_refutes_stays_in_quarantine_as_evidence(archiver: Archiver, providers: Providers) -> None:
@@ -586,3 +601,74 @@ def test_a_correction_that_is_not_written_is_made_by_the_next_message(
     events.unregister("before-call.dynamodb.UpdateItem", fail)
     assert archiver.run(tries=2) == []
     assert (archiver.item()["status"], contradictions(capsys)) == ("FAILED", 1)
+
+
+def unconfirmed(archiver: Archiver, providers: Providers, *claimed: str) -> None:
+    """Leads the task of a callback with these URLs to UNCONFIRMED."""
+    archiver.succeed(*claimed)
+    providers.answers[FLUX_PATH] = NO_ANSWERS["401"]
+    archiver.run(tries=MAX_ARCHIVE_TRIES)
+    assert archiver.item()["status"] == "UNCONFIRMED"
+
+
+def test_an_accepted_task_is_archived_without_a_question(
+    archiver: Archiver, providers: Providers, store: Store, stream: Stream
+) -> None:
+    unconfirmed(archiver, providers, archiver.serve("a", PNG))
+    archiver.serve("a", status(403))
+    providers.requests.clear()
+    stream.follows()
+    acceptance = Acceptance(store.table, now=utc_now)
+
+    assert acceptance.plan(TASK).reason is None
+    assert archiver.item()["status"] == "UNCONFIRMED"
+    assert acceptance.accept(TASK).images == 1
+
+    assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
+    assert archiver.run() == []
+    item = archiver.item()
+    assert (item["status"], "acceptedAt" in item, "confirmedAt" in item) == ("ARCHIVED", True, False)
+    assert (archiver.images(), providers.requests) == ({"images/flux-kontext/task12345/result-0.png": PNG}, [])
+    assert acceptance.accept(TASK).reason == Refusal.ARCHIVED
+
+
+def test_an_accepted_image_that_was_not_kept_is_expired_in_the_end(
+    archiver: Archiver, providers: Providers, store: Store
+) -> None:
+    unconfirmed(archiver, providers, archiver.serve("gone", status(403)), archiver.serve("a", PNG))
+
+    assert Acceptance(store.table, now=utc_now).accept(TASK).missing_images == 1
+
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
+    assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED", "ARCHIVED"])
+
+
+def test_what_has_no_claim_or_no_bytes_is_not_accepted(archiver: Archiver, providers: Providers, store: Store) -> None:
+    acceptance = Acceptance(store.table, now=utc_now)
+    assert acceptance.accept("flux-kontext#nothing").reason == Refusal.MISSING
+
+    unconfirmed(archiver, providers, archiver.serve("gone", status(403)))
+    before = archiver.item()
+    assert acceptance.accept(TASK).reason == Refusal.WITHOUT_BYTES
+    assert archiver.item() == before
+
+    providers.answers[FLUX_PATH] = failed
+    poll(TASK)
+    before = archiver.item()
+    assert before["status"] == "FAILED"
+    assert acceptance.accept(TASK).reason == Refusal.WITHOUT_CLAIM
+    assert archiver.item() == before
+
+
+def test_an_image_that_may_still_be_downloaded_keeps_the_task_from_being_unconfirmed(
+    archiver: Archiver, providers: Providers
+) -> None:
+    archiver.succeed(archiver.serve("a", status(503)))
+    providers.answers[FLUX_PATH] = unreachable
+
+    assert archiver.run(tries=MAX_ARCHIVE_TRIES) == [TASK]
+    assert archiver.item()["status"] == "SUCCEEDED"
+
+    archiver.serve("a", PNG)
+    archiver.run(tries=MAX_ARCHIVE_TRIES)
+    assert (archiver.item()["status"], archiver.objects()) == ("UNCONFIRMED", {QUARANTINED: PNG})

@@ -38,7 +38,7 @@ def test_every_command_has_its_row_and_an_example() -> None:
 def test_every_kind_of_redrive_has_its_row() -> None:
     section = PAGE.split("### redrive\n")[1].split("\n### ")[0]
 
-    assert re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE) == [*ALL_KINDS, Kind.TIMED_OUT]
+    assert re.findall(r"^\| `([a-z-]+)` \|", section, re.MULTILINE) == [*ALL_KINDS, Kind.TIMED_OUT, Kind.UNCONFIRMED]
 
 
 def test_options_and_resources_that_are_named_exist() -> None:

@@ -57,8 +57,10 @@ def test_the_filter_lets_through_what_is_handled_and_nothing_else(
     record = a_change(old, new, reported_by)
     handled: list[object] = list(HANDLED[function]([record]))
 
-    is_new_failure = (old, new) == (None, TaskStatus.FAILED) and function == "DispatchChangesFunction"
-    if not is_new_failure:  # one pattern lets these through, as Lambda allows only five: no poll creates items
+    is_unpolled = old is None and new in (TaskStatus.FAILED, TaskStatus.UNCONFIRMED)
+    if not (
+        is_unpolled and function == "DispatchChangesFunction"
+    ):  # one pattern lets these through, as Lambda allows only five: no poll creates items
         assert EventFilter(PATTERNS[function]).matches(record) == bool(handled)
     assert EventFilter(PATTERNS[function]).matches(record) or not handled
 

@@ -5,6 +5,7 @@ const STATUSES = new Map([
   ["SUCCEEDED", { label: "Archiving", mark: "mark-succeeded", meaning: "Its images are being archived." }],
   ["ARCHIVED", { label: "Archived", mark: "mark-archived", meaning: "Every image is in the bucket and validated." }],
   ["INCOMPLETE", { label: "Incomplete", mark: "mark-incomplete", meaning: "At least one image could not be archived." }],
+  ["UNCONFIRMED", { label: "Unconfirmed", mark: "mark-unconfirmed", meaning: "A callback reported its images, and the provider has not confirmed them. They are in quarantine; catchlight accept archives them." }],
   ["FAILED", { label: "Failed", mark: "mark-failed", meaning: "The provider reported a failure." }],
   ["TIMED_OUT", { label: "Timed out", mark: "mark-timed_out", meaning: "Polling ended without a result; the failure has the last answer of the provider. Later reports are still applied." }],
 ]);
@@ -125,6 +126,7 @@ const REASONS = new Map([
   ["INTERNAL", "Internal error"],
   ["CREATE_FAILED", "Could not be started"],
   ["NO_NEWS", "No result"],
+  ["UNCONFIRMED", "Not confirmed"],
   ["OTHER", "Unknown reason"],
 ]);
 

@@ -185,7 +185,7 @@ class TaskCard {
       if (task.status === "INCOMPLETE") this.#picture.append(mark("ringed", "ringed"), note(`${archived.length} of ${images.length}`));
     } else if (task.status === "FAILED") {
       this.#picture.replaceChildren(mark("crossed-out", "crossed-out"), note(format.reason(task)));
-    } else if (task.status === "INCOMPLETE") {
+    } else if (task.status === "INCOMPLETE" || task.status === "UNCONFIRMED") {
       this.#picture.replaceChildren(mark("ringed", "ringed"), note(format.reason(task)));
     } else {
       this.#picture.replaceChildren(mark(format.status(task.status).mark, "status-sign"));
@@ -214,7 +214,7 @@ class TaskCard {
     const { label } = format.status(task.status);
     const source = task.status === "PENDING" ? "" : this.#source.textContent; // not read out: it changes every second
     const images = task.images?.length ? format.count(task.images.length, "image") : "";
-    const reason = task.status === "FAILED" || task.status === "INCOMPLETE" ? format.reason(task) : "";
+    const reason = ["FAILED", "INCOMPLETE", "UNCONFIRMED"].includes(task.status) ? format.reason(task) : "";
     const parts = [label, reason, task.provider, task.taskId, format.promptOf(task), images, source, this.#age.textContent];
     return parts.filter(Boolean).join(", ");
   }

@@ -165,7 +165,7 @@ export class TaskDialog {
 
 function placeholder(task) {
   const { mark: markId, label } = format.status(task.status);
-  const drawn = { FAILED: "crossed-out", INCOMPLETE: "ringed" }[task.status];
+  const drawn = { FAILED: "crossed-out", INCOMPLETE: "ringed", UNCONFIRMED: "ringed" }[task.status];
   if (drawn) return [mark(drawn, drawn), element("p", { class: "note" }, isolated(format.reason(task) || label))];
   return [mark(markId, format.isUnfinished(task) ? "status-sign is-pending" : "status-sign")];
 }
@@ -218,6 +218,7 @@ function history(task) {
     [task.hintedAt, "A callback without an image URL: polled at once"],
     [task.reportedAt, reportText(task)],
     [task.confirmedAt, "Confirmed by the provider"],
+    [task.acceptedAt, "Accepted by an operator, without a confirmation of the provider"],
     ...(task.conflicts ?? []).map((conflict) => [conflict.reportedAt, `A ${conflict.reportedBy} reported ${conflict.status}: not applied`, "conflict"]),
     [task.archivedAt, task.status === "INCOMPLETE" ? "Archiving finished; some images are missing" : "All images archived"],
   ]

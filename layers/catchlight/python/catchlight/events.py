@@ -38,6 +38,7 @@ SOURCE = "catchlight"
 DETAIL_TYPES = {
     TaskStatus.TIMED_OUT: "Task Timed Out",
     TaskStatus.FAILED: "Task Failed",
+    TaskStatus.UNCONFIRMED: "Task Unconfirmed",
     TaskStatus.INCOMPLETE: "Task Incomplete",
     TaskStatus.ARCHIVED: "Task Archived",
 }
@@ -50,7 +51,7 @@ MAX_REASON_BYTES = 300
 EVENT_IDS = uuid.UUID("2f0c1c5e-64f5-4f0b-9a37-0d3a52d9c1b8")
 
 WITH_IMAGES = (TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
-WITH_FAILURE = (TaskStatus.TIMED_OUT, TaskStatus.FAILED)
+WITH_FAILURE = (TaskStatus.TIMED_OUT, TaskStatus.FAILED, TaskStatus.UNCONFIRMED)
 _TIMES = ("registered_at", "reported_at", "confirmed_at", "archived_at")
 
 
@@ -108,7 +109,9 @@ class TaskEvent(Model):
     task: Annotated[str, Field(description="Key in the tasks table, `{provider}#{taskId}`.")]
     provider: str
     task_id: str
-    status: Literal[TaskStatus.TIMED_OUT, TaskStatus.FAILED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED]
+    status: Literal[
+        TaskStatus.TIMED_OUT, TaskStatus.FAILED, TaskStatus.UNCONFIRMED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED
+    ]
     changed_at: Annotated[
         str,
         Field(
@@ -132,7 +135,7 @@ class TaskEvent(Model):
         RecordSummary | None,
         Field(description="What the provider's own record says of the task, as far as it is told."),
     ] = None
-    failure: Annotated[Failure | None, Field(description="Of FAILED and TIMED_OUT.")] = None
+    failure: Annotated[Failure | None, Field(description="Of FAILED, TIMED_OUT and UNCONFIRMED.")] = None
     images: Annotated[
         tuple[Annotated[ArchivedImage | MissingImage, Field(discriminator="state")], ...],
         Field(description="Of ARCHIVED, where all are in the bucket, and INCOMPLETE. Empty otherwise."),
@@ -197,6 +200,8 @@ class TaskEvent(Model):
 def arrives(status: str | None, old_status: str | None) -> bool:
     """Decides whether a change from `old_status` (None for a new item) to `status` is published as an event."""
     # The archiver, repeated callbacks and users also write items without changing the status.
+    if {status, old_status} == {TaskStatus.TIMED_OUT, TaskStatus.UNCONFIRMED}:  # they share a pattern of the filter
+        return False
     return status in DETAIL_TYPES and old_status not in (status, PROBE_STATUS)
 
 

@@ -96,6 +96,7 @@ class TaskStatus(StrEnum):
     TIMED_OUT = "TIMED_OUT"
     FAILED = "FAILED"
     SUCCEEDED = "SUCCEEDED"
+    UNCONFIRMED = "UNCONFIRMED"
     INCOMPLETE = "INCOMPLETE"
     ARCHIVED = "ARCHIVED"
 
@@ -110,6 +111,8 @@ _RANKS = {
     TaskStatus.TIMED_OUT: 10,  # polling gave up: any result of the provider replaces it
     TaskStatus.FAILED: 20,  # a later success replaces it
     TaskStatus.SUCCEEDED: 30,  # a later failure does not replace it
+    # A callback reported a success, and the provider did not confirm it in time: its images are in quarantine.
+    TaskStatus.UNCONFIRMED: 35,
     TaskStatus.INCOMPLETE: 40,  # every image was tried, at least one could not be archived
     TaskStatus.ARCHIVED: 50,
 }
@@ -141,13 +144,14 @@ class Media(StrEnum):
 
 
 class FailureReason(StrEnum):
-    """The reason why a task has no images."""
+    """The reason why a task has no archived images."""
 
     CONTENT_POLICY = "CONTENT_POLICY"
     INTERNAL = "INTERNAL"
     GENERATION_FAILED = "GENERATION_FAILED"
     CREATE_FAILED = "CREATE_FAILED"
     NO_NEWS = "NO_NEWS"  # polling gave up
+    UNCONFIRMED = "UNCONFIRMED"  # of UNCONFIRMED tasks: a callback reported a success, the provider has not
     OTHER = "OTHER"  # an undocumented code
 
 
@@ -284,7 +288,7 @@ class Failure(Model):
     message: Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)] = ""
     last_answer: Annotated[
         LastAnswer | None,
-        Field(description="Of TIMED_OUT: what the provider answered to the last poll."),
+        Field(description="Of TIMED_OUT and UNCONFIRMED: what the provider answered last."),
     ] = None
 
 
@@ -353,6 +357,7 @@ class Task(Model):
     ref: StoredReference = None  # the user's own, from the submission, the registration or the callback URL
     reported_by: Reporter | None = None
     confirmed_at: str | None = None  # when the provider's own answer confirmed the callback
+    accepted_at: str | None = None  # when an operator accepted the result of a callback that was not confirmed
     hinted_at: str | None = None  # when a callback last reported a success without a URL: polling followed at once
     deliveries: int = 0
     conflicts: tuple[Conflict, ...] = ()
@@ -390,12 +395,12 @@ class Task(Model):
     @property
     def needs_polling(self) -> bool:
         """Whether the provider is to be asked: for a result, or to confirm a failure that a callback reported."""
-        return self.is_awaited or (self.status is TaskStatus.FAILED and self.is_unconfirmed)
+        return self.is_awaited or (self.status in (TaskStatus.FAILED, TaskStatus.UNCONFIRMED) and self.is_unconfirmed)
 
     @property
     def is_unconfirmed(self) -> bool:
-        """Whether the result comes from a callback that the provider has not confirmed yet."""
-        return self.reported_by is Reporter.CALLBACK and self.confirmed_at is None
+        """Whether the result comes from a callback that neither the provider nor an operator has confirmed yet."""
+        return self.reported_by is Reporter.CALLBACK and self.confirmed_at is None and self.accepted_at is None
 
     @property
     def is_confirmed(self) -> bool:
@@ -404,6 +409,13 @@ class Task(Model):
         A task that a user wrote into the table is neither confirmed nor unconfirmed: it has no reporter.
         """
         return self.reported_by is Reporter.POLL or self.confirmed_at is not None
+
+    def as_reported(self) -> "Task":
+        """Returns an UNCONFIRMED task as its callback reported it: SUCCEEDED. Other tasks are returned unchanged."""
+        if self.status is not TaskStatus.UNCONFIRMED:
+            return self
+        succeeded = TaskStatus.SUCCEEDED
+        return self.model_copy(update={"status": succeeded, "rank": succeeded.rank, "failure": None})
 
     def contradicts(self, report: TaskReport) -> bool:
         """Decides whether a report conflicts with the stored result, instead of repeating it or adding nothing."""

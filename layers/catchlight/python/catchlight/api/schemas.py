@@ -55,7 +55,15 @@ METADATA_FILTER_PATTERN = METADATA_NAME_PATTERN.removesuffix("$") + "=.*$"
 MAX_METADATA_FILTER_LENGTH = 64 + len("=") + MAX_METADATA_VALUE_LENGTH
 IDEMPOTENCY_KEY_PATTERN = TASK_ID_PATTERN
 # Statuses at which processing has ended; only a late callback, a poll or a redrive can change them.
-FINAL_STATUSES = frozenset({TaskStatus.ARCHIVED, TaskStatus.INCOMPLETE, TaskStatus.FAILED, TaskStatus.TIMED_OUT})
+FINAL_STATUSES = frozenset(
+    {
+        TaskStatus.ARCHIVED,
+        TaskStatus.INCOMPLETE,
+        TaskStatus.UNCONFIRMED,
+        TaskStatus.FAILED,
+        TaskStatus.TIMED_OUT,
+    }
+)
 
 
 def _known_provider(provider_id: str) -> str:
@@ -319,7 +327,7 @@ class FailureResponse(ResponseModel):
     code: str | None = None
     message: str = ""
     last_answer: Annotated[
-        LastAnswer | None, Field(description="Of TIMED_OUT: what the provider answered to the last poll.")
+        LastAnswer | None, Field(description="Of TIMED_OUT and UNCONFIRMED: what the provider answered last.")
     ] = None
 
 
@@ -358,7 +366,10 @@ class TaskResponse(ResponseModel):
     provider: str
     task_id: str
     status: TaskStatus
-    done: Annotated[bool, Field(description="ARCHIVED, INCOMPLETE, FAILED or TIMED_OUT: waiting longer is in vain.")]
+    done: Annotated[
+        bool,
+        Field(description="ARCHIVED, INCOMPLETE, UNCONFIRMED, FAILED or TIMED_OUT: waiting longer is mostly in vain."),
+    ]
     images: tuple[ImageResponse, ...] = ()
     skipped: Annotated[
         tuple[SkippedResponse, ...],
@@ -378,6 +389,10 @@ class TaskResponse(ResponseModel):
     ] = None
     reported_by: Reporter | None = None
     confirmed_at: Time | None = None
+    accepted_at: Annotated[
+        Time | None,
+        Field(description="When an operator accepted its callback, which the provider had not confirmed."),
+    ] = None
     hinted_at: Annotated[
         Time | None,
         Field(description="When a callback last reported a success without a URL. The task was polled at once."),

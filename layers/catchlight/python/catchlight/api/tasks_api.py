@@ -135,6 +135,10 @@ def _not_linked(task: StoredTask, image: Image | None, name: str) -> APIError:
                 f"the task is {task.status}, it has no images", "See its `failure`: GET /tasks/{provider}/{taskId}."
             )
         return _no_such_image(f"the task has no {name}", "See GET /tasks/{provider}/{taskId} for the images it has.")
+    if task.status is TaskStatus.UNCONFIRMED and image.state is ImageState.PENDING:
+        return _no_such_image(
+            f"{name} is in quarantine: the provider has not confirmed the callback", "See the task's `failure`."
+        )
     if image.state is ImageState.PENDING:
         return _not_yet(f"{name} is being archived")
     if image.state is ImageState.ARCHIVED:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -83,8 +83,8 @@ class ImageArchive:
         Among the images of all tasks, those whose URLs expire first are copied first. No copy starts after `deadline`
         (on the monotonic clock): the remaining images are left to the next message.
         If the provider can be queried, images are archived only after it has confirmed the callback's result. While it
-        does not answer, they are downloaded into quarantine, because their URLs expire. An image becomes EXPIRED only
-        after a fresh URL was requested.
+        does not confirm it, they are downloaded into quarantine, because their URLs expire; after the last try the
+        task is UNCONFIRMED. An image becomes EXPIRED only after a fresh URL was requested.
         Returns None if there is nothing to do: the task does not exist, or its status is not SUCCEEDED (any more).
 
         Raises:
@@ -94,7 +94,7 @@ class ImageArchive:
         if found is None or found.status is not TaskStatus.SUCCEEDED:
             return None
         try:
-            answer = self._confirmation.ask(found, is_last_try=is_last_try)
+            answer = self._confirmation.ask(found)
         except ImageTasksError as exc:
             return self._keep_all(found, exc, is_last_try=is_last_try, deadline=deadline)
         try:
@@ -106,7 +106,9 @@ class ImageArchive:
         return self._archive_images(checked, is_last_try, deadline)
 
     def _archive_images(self, checked: ConfirmationResult, is_last_try: bool, deadline: float) -> ArchiveRun:
-        task, was_asked = checked.task, checked.was_asked
+        task = checked.task
+        # The provider of an accepted task has not confirmed it: its images are archived without another question.
+        was_asked = checked.was_asked or task.accepted_at is not None
         pending = [index for index, image in enumerate(task.images) if image.state is ImageState.PENDING]
         copy_all = partial(self._for_each, self._copy, is_last_try=is_last_try, deadline=deadline)
         results = copy_all(task, pending)
@@ -157,7 +159,10 @@ class ImageArchive:
         )
 
     def _keep_all(self, task: Task, reason: ImageTasksError, *, is_last_try: bool, deadline: float) -> ArchiveRun:
-        """Downloads the images of an unconfirmed task into quarantine while their URLs live."""
+        """Downloads the images of an unconfirmed task into quarantine while their URLs live.
+
+        After the last try the task is UNCONFIRMED, unless another try may still download one of its images.
+        """
         left = [
             index
             for index, image in enumerate(task.images)
@@ -168,7 +173,11 @@ class ImageArchive:
         if kept:
             task = self._images.save(task, kept, now=self._now(), known_request=task.request)
         errors = [result for result in results.values() if isinstance(result, Exception)]
-        return ArchiveRun(task, kept=tuple(kept.values()), failures=(reason, *errors))
+        run = ArchiveRun(task, kept=tuple(kept.values()), failures=(reason, *errors))
+        if is_last_try and all(isinstance(error, ImageGoneError | ImageRejectedError) for error in errors):
+            unconfirmed = self._confirmation.give_up(task, reason, now=self._now())
+            run = replace(run, task=unconfirmed, failures=()) if unconfirmed else run
+        return run
 
     def _for_each(
         self, work: Callable[..., Result], task: Task, indices: Iterable[int], *, is_last_try: bool, deadline: float

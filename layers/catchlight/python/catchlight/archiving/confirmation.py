@@ -1,7 +1,10 @@
 """Asks providers whether the results of callbacks are true."""
 
-from catchlight.errors import UnconfirmedError
+from datetime import datetime
+
+from catchlight.errors import ImageTasksError, ProviderError, UnconfirmedError
 from catchlight.models import Task, TaskReport, TaskStatus
+from catchlight.polling.giving_up import describe, not_confirmed
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
 
@@ -13,22 +16,33 @@ class CallbackConfirmation:
         self._confirmations = confirmations
         self._status_lookup = status_lookup
 
-    def ask(self, task: Task, *, is_last_try: bool) -> TaskReport | None:
+    def ask(self, task: Task) -> TaskReport | None:
         """Asks an unconfirmed task's provider for its status and URLs.
 
         Returns None if there is nothing to ask: the task was reported by a poll or is confirmed already, or its
-        provider has no API key here. The answer "still running" contradicts a success only on the last try: the
-        provider's record may be updated after its callback was sent.
+        provider has no API key here.
 
         Raises:
             ProviderError: the status request failed.
-            UnconfirmedError: the provider reports no result yet. Try again.
+            UnconfirmedError: the provider reports no result yet. Its record may be updated after its callback was sent.
             SettingsError, StoreUnavailableError: the provider's API key could not be read.
         """
         answer = self._status_lookup.ask(task.task) if task.is_unconfirmed else None
-        if answer and answer.status is TaskStatus.PENDING and not is_last_try:
-            raise UnconfirmedError("the provider does not confirm the callback's result yet")
+        if answer and answer.status is TaskStatus.PENDING:
+            raise UnconfirmedError(describe(answer.answer))
         return answer
+
+    def give_up(self, task: Task, error: ImageTasksError, *, now: datetime) -> Task | None:
+        """Makes the task UNCONFIRMED, if `error` of the last try says that its provider has not confirmed it.
+
+        Returns None if nothing was written: the error is one of this stack, or the task has changed meanwhile.
+
+        Raises:
+            StoreUnavailableError: the status could not be written.
+        """
+        if not isinstance(error, UnconfirmedError | ProviderError):
+            return None
+        return self._confirmations.give_up(task, not_confirmed(error), now=now)
 
     def settle(self, task: Task, answer: TaskReport | None) -> ConfirmationResult:
         """Confirms or corrects a task by its provider's answer, if there is one.

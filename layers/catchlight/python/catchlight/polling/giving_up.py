@@ -8,6 +8,7 @@ from catchlight.errors import (
     ProviderRefusedError,
     RequestRefusedError,
     SettingsError,
+    UnconfirmedError,
     UnreadableAnswerError,
 )
 from catchlight.models import MAX_MESSAGE_LENGTH, Failure, FailureReason, LastAnswer, Reporter, Task, TaskReport
@@ -50,6 +51,22 @@ def given_up(task: Task, report: TaskReport | None, error: Exception | None, *, 
         text = f"no callback came, and {polled} it is unknown whether there is a result: {reason}"
     message = text[: MAX_MESSAGE_LENGTH - len(_ADVICE)] + _ADVICE
     return Failure(reason=FailureReason.NO_NEWS, message=message, last_answer=answer)
+
+
+def not_confirmed(error: Exception) -> Failure:
+    """Returns why a task is UNCONFIRMED. `error` is the outcome of the last request for its status."""
+    is_without_result = isinstance(error, UnconfirmedError)
+    answer = LastAnswer.UNCONFIRMED if is_without_result else _answer_of(error)
+    reason = str(error) if is_without_result else _ANSWERS[answer]
+    detail = _words_of(error)
+    text = f"{reason}: {detail}" if detail else reason
+    message = f"a callback reported a success, but its provider has not confirmed it: {text}"
+    return Failure(reason=FailureReason.UNCONFIRMED, message=message[:MAX_MESSAGE_LENGTH], last_answer=answer)
+
+
+def describe(answer: LastAnswer) -> str:
+    """Returns what a provider answered, for people."""
+    return _ANSWERS[answer]
 
 
 def had_callback(task: Task) -> bool:

@@ -93,11 +93,11 @@ class Polling:
         unreadable = {task: "expected provider#taskId" for task in state.tasks if not is_task_key(task)}
         keys = [task for task in state.tasks if task not in unreadable]
         items = self._table.get_many(keys, unreadable=unreadable.__setitem__)
-        # Tasks that have a result or were deleted are not polled. The exception is a failure known from a callback
-        # only: it is unconfirmed until the provider reports it too.
+        # Tasks that have a result or were deleted are not polled. The exceptions are results known from a callback
+        # only: a failure, and a success that the provider has not confirmed to the archiver.
         pending = [task for task, item in items.items() if item.is_awaited]
         unconfirmed = [
-            task for task, item in items.items() if item.status is TaskStatus.FAILED and self._can_confirm(item)
+            task for task, item in items.items() if item.status in _CONFIRMED_BY_POLLS and self._can_confirm(item)
         ]
         answers = self._ask([*pending, *unconfirmed], deadline=deadline)
         received = {report.task: report for answer in answers.values() for report in answer.reports}
@@ -116,7 +116,7 @@ class Polling:
         recorded, failures = self._record(reports, items)
         settled: dict[str, ConfirmationResult | None] = {}
         for task in unconfirmed:
-            # An answer that cannot be read neither confirms nor contradicts a failure.
+            # An answer that cannot be read neither confirms nor contradicts a result.
             if _has_result(report := received.get(task)) and report.unreadable is None:
                 try:
                     settled[task] = self._confirmations.settle(items[task], report)
@@ -238,6 +238,9 @@ def next_wait_seconds(
     # execution's history.
     left = settings.give_up_after_seconds - waited
     return min(wait, left) if left > 0 else wait
+
+
+_CONFIRMED_BY_POLLS = (TaskStatus.FAILED, TaskStatus.UNCONFIRMED)
 
 
 def _has_result(report: TaskReport | None) -> TypeGuard[TaskReport]:

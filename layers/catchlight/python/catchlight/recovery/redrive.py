@@ -143,6 +143,8 @@ def _step_for(task: Task | None) -> tuple[Step, str]:
             return Step.RESTART, ""
         case TaskStatus.PENDING:
             return Step.POLL, ""
+        case TaskStatus.UNCONFIRMED:
+            return Step.POLL, "its success is unconfirmed"
         case TaskStatus.FAILED if task.is_unconfirmed:
             return Step.POLL, "its failure is unconfirmed"
         case TaskStatus.FAILED:

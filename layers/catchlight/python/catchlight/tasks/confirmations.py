@@ -6,11 +6,12 @@ same result.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from catchlight.aws.dynamodb import UpdateExpression
-from catchlight.models import GenerationRequest, ProviderRecord, Reporter, Task, TaskReport, TaskStatus, iso
+from catchlight.models import Failure, GenerationRequest, ProviderRecord, Reporter, Task, TaskReport, TaskStatus, iso
 from catchlight.tasks.reports import MAX_CONFLICTS, evidence_of, update_by_report
-from catchlight.tasks.table import TasksTable, complete_request, document, parse_item
+from catchlight.tasks.table import TasksTable, complete_request, document, parse_item, set_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +39,58 @@ class Confirmations:
         The confirmation of a success is not written here: `TaskImages.save` writes it together with the images, which
         saves a write per task.
         """
-        if not task.is_confirmed_by(answer):
+        reported = task.as_reported()
+        if not reported.is_confirmed_by(answer):
             corrected = self.correct(task, answer)
-            is_contradicted = task.is_contradicted_by(answer)
+            is_contradicted = reported.is_contradicted_by(answer)
             return ConfirmationResult(corrected, is_contradicted, was_asked=True) if corrected else None
         if task.status is not TaskStatus.SUCCEEDED and not self.confirm(task, answer):
             return None
         # The provider's record has more of the request than the callback, and the seeds, which a submission lacks.
         request = task.request.completed_by(answer.request) if task.request else answer.request
         record = _updated_record(task, answer)
-        confirmed = task.model_copy(
+        confirmed = reported.model_copy(
             update={"confirmed_at": iso(answer.reported_at), "request": request, "provider_record": record}
         )
         return ConfirmationResult(confirmed, was_asked=True, known_request=task.request)
 
     def confirm(self, task: Task, answer: TaskReport) -> bool:
-        """Marks a callback's result as confirmed by the provider. Returns False if the task has changed meanwhile."""
+        """Marks a callback's result as confirmed by the provider. Returns False if the task has changed meanwhile.
+
+        An UNCONFIRMED task becomes SUCCEEDED: the stream's change of status starts archiving.
+        """
         update = UpdateExpression()
+        if task.status is TaskStatus.UNCONFIRMED:
+            _set_succeeded(update, answer.reported_at)
+            self._table.set_delete_after(update, TaskStatus.SUCCEEDED, answer.reported_at)
+        else:
+            update.set("updatedAt", iso(answer.reported_at))
         update.set("confirmedAt", iso(answer.reported_at))
-        update.set("updatedAt", iso(answer.reported_at))
         complete_request(update, answer.request, task.request)
         if record := _updated_record(task, answer):
             update.set("providerRecord", document(record))
+        return self._table.update(task.task, update, condition=_is_still_unconfirmed(task, update)).is_applied
+
+    def give_up(self, task: Task, failure: Failure, *, now: datetime) -> Task | None:
+        """Makes a SUCCEEDED task UNCONFIRMED. Returns None, without writing, if it has changed since it was read."""
+        status = TaskStatus.UNCONFIRMED
+        update = UpdateExpression()
+        set_status(update, status, now)
+        update.set("failure", document(failure))
+        self._table.set_delete_after(update, status, now)
+        if not self._table.update(task.task, update, condition=_is_still_unconfirmed(task, update)).is_applied:
+            return None
+        return task.model_copy(update={"status": status, "rank": status.rank, "failure": failure})
+
+    def accept(self, task: Task, *, now: datetime) -> bool:
+        """Makes an UNCONFIRMED task SUCCEEDED on an operator's request: the stream's change of status starts archiving.
+
+        Returns False, without writing, if the task has changed since it was read.
+        """
+        update = UpdateExpression()
+        _set_succeeded(update, now)
+        update.set("acceptedAt", iso(now))
+        self._table.set_delete_after(update, TaskStatus.SUCCEEDED, now)
         return self._table.update(task.task, update, condition=_is_still_unconfirmed(task, update)).is_applied
 
     def correct(self, task: Task, answer: TaskReport) -> Task | None:
@@ -71,21 +102,25 @@ class Confirmations:
         """
         update = update_by_report(answer, task.request)
         self._table.set_delete_after(update, answer.status, answer.reported_at)
-        if answer.status is TaskStatus.PENDING:
-            update.remove("reportedBy")
-            update.remove("reportedAt")
         if not answer.images:
             update.remove("images")
         if not answer.skipped:
             update.remove("skipped")
         if not answer.provider_record:
             update.remove("providerRecord")
-        if task.is_contradicted_by(answer) and len(task.conflicts) < MAX_CONFLICTS:
-            update.append("conflicts", document(evidence_of(task)))
+        reported = task.as_reported()
+        if reported.is_contradicted_by(answer) and len(task.conflicts) < MAX_CONFLICTS:
+            update.append("conflicts", document(evidence_of(reported)))
         written = self._table.update(
             task.task, update, condition=_is_still_unconfirmed(task, update), returns="ALL_NEW"
         )
         return parse_item(written.attributes) if written.is_applied else None
+
+
+def _set_succeeded(update: UpdateExpression, now: datetime) -> None:
+    """Sets the status of an UNCONFIRMED task back to SUCCEEDED."""
+    set_status(update, TaskStatus.SUCCEEDED, now)
+    update.remove("failure")
 
 
 def _updated_record(task: Task, answer: TaskReport) -> ProviderRecord | None:
@@ -101,5 +136,6 @@ def _is_still_unconfirmed(task: Task, update: UpdateExpression) -> str:
             update.equals("reportedAt", task.reported_at),
             # If another invocation has confirmed the task meanwhile, it may have archived some of the images already.
             update.equals("confirmedAt", None),
+            update.equals("acceptedAt", None),
         )
     )

@@ -1,0 +1,80 @@
+"""Implements `catchlight accept`: archives the images of callbacks that their providers have not confirmed."""
+
+import argparse
+from collections.abc import Iterable
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from catchlight.models import Model, utc_now
+from catchlight.recovery.acceptance import Acceptance, Accepted
+from catchlight_cli.arguments import add_dry_run, add_tasks
+from catchlight_cli.command import Command, ExitStatus, Session
+from catchlight_cli.factories import tasks_table
+from catchlight_cli.output import new_table, plural
+from catchlight_cli.task_lookup import find_task_key
+
+
+class AcceptResult(Model):
+    """The tasks that were named, and what became of them."""
+
+    dry_run: bool
+    tasks: tuple[Accepted, ...]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a task was not accepted."""
+        return any(task.reason for task in self.tasks)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `accept` to its parser."""
+    add_tasks(parser, nargs="+")
+    add_dry_run(parser)
+
+
+def run(session: Session) -> ExitStatus:
+    """Accepts the named tasks. Returns FAILURE if one was not accepted."""
+    options = session.options
+    table = tasks_table(session.stack)
+    acceptance = Acceptance(table, now=utc_now)
+    keys = dict.fromkeys(find_task_key(table, name) for name in options.tasks)
+    accept = acceptance.plan if options.dry_run else acceptance.accept
+    result = AcceptResult(dry_run=options.dry_run, tasks=tuple(map(accept, keys)))
+    session.output.show(result, lambda: render(result))
+    return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
+
+
+def render(result: AcceptResult) -> Iterable[RenderableType]:
+    """Renders the result for the terminal: each task with its outcome, and a summary."""
+    table = new_table("Task", "Status", "Action (dry run)" if result.dry_run else "Action", "Details")
+    for task in result.tasks:
+        table.add_row(task.task, task.status or "", *_action(task))
+    yield table
+    yield ""
+    accepted = sum(task.reason is None for task in result.tasks)
+    refused = len(result.tasks) - accepted
+    if result.dry_run:
+        yield f"Dry run. To accept: {plural(accepted, 'task')}; to refuse: {refused}."
+    else:
+        yield f"{plural(accepted, 'task')} accepted, {refused} refused."
+
+
+def _action(task: Accepted) -> tuple[Text, Text]:
+    if task.reason:
+        return Text("refused", "red"), Text(task.reason)
+    missing = f", {plural(task.missing_images, 'image')} to be downloaded" if task.missing_images else ""
+    return Text("accepted, archiving follows", "green"), Text(f"{plural(task.images, 'image')} in quarantine{missing}")
+
+
+COMMAND = Command(
+    name="accept",
+    summary="archive the images of callbacks that the provider has not confirmed",
+    add_arguments=add_arguments,
+    run=run,
+    description="""\
+Accepts the results of UNCONFIRMED tasks: their callbacks named images, and the provider, asked with its API key, has
+not confirmed them. The images are copied from quarantine to their place in the bucket, after the usual validation.
+Anyone who knows the callback token can have sent the callback: look at the images first, with
+`catchlight download --quarantined TASK`.""",
+)

@@ -1,0 +1,77 @@
+"""Accepts the results of callbacks that their providers have not confirmed, on an operator's request."""
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+
+from catchlight.errors import ImageTasksError, UnconfirmedError
+from catchlight.models import Model, Task, TaskStatus, is_task_key
+from catchlight.tasks.confirmations import Confirmations
+from catchlight.tasks.table import TasksTable
+
+
+class Refusal(StrEnum):
+    """Why a task cannot be accepted."""
+
+    MISSING = "there is no such task"
+    WITHOUT_CLAIM = "it has no result of a callback that waits for a confirmation"
+    WITHOUT_BYTES = "no bytes of its images are in quarantine"
+    ARCHIVED = "its images are archived already"
+
+
+class Accepted(Model):
+    """The result of accepting one task."""
+
+    task: str
+    status: TaskStatus | None  # before; None: there is no such task
+    images: int = 0  # whose bytes are in quarantine: the archiver takes them from there
+    missing_images: int = 0  # the archiver tries their URLs
+    reason: str | None = None  # why the task was not accepted
+
+
+class Acceptance:
+    """Makes UNCONFIRMED tasks SUCCEEDED. The archiver then validates their images and copies them from quarantine."""
+
+    def __init__(self, table: TasksTable, *, now: Callable[[], datetime]) -> None:
+        self._table = table
+        self._confirmations = Confirmations(table)
+        self._now = now
+
+    def plan(self, task_key: str) -> Accepted:
+        """Returns what `accept` would do at this moment. Writes nothing.
+
+        Raises:
+            StoreUnavailableError: the task could not be read.
+        """
+        return _plan(task_key, self._read(task_key))
+
+    def accept(self, task_key: str) -> Accepted:
+        """Accepts the task and returns the result. Errors are returned as its `reason`, so that others are accepted."""
+        planned = Accepted(task=task_key, status=None)
+        try:
+            task = self._read(task_key)
+            planned = _plan(task_key, task)
+            if task and planned.reason is None and not self._confirmations.accept(task, now=self._now()):
+                raise UnconfirmedError("the task has changed meanwhile")
+        except ImageTasksError as exc:
+            return planned.model_copy(update={"reason": str(exc)})
+        return planned
+
+    def _read(self, task_key: str) -> Task | None:
+        return self._table.get(task_key) if is_task_key(task_key) else None
+
+
+def _plan(task_key: str, task: Task | None) -> Accepted:
+    if task is None:
+        return Accepted(task=task_key, status=None, reason=Refusal.MISSING)
+    kept = sum(image.quarantine is not None for image in task.images)
+    planned = Accepted(task=task_key, status=task.status, images=kept, missing_images=len(task.images) - kept)
+    return planned.model_copy(update={"reason": _refusal(task, kept)})
+
+
+def _refusal(task: Task, kept: int) -> Refusal | None:
+    if task.status is TaskStatus.ARCHIVED:
+        return Refusal.ARCHIVED
+    if task.status is not TaskStatus.UNCONFIRMED or not task.is_unconfirmed:
+        return Refusal.WITHOUT_CLAIM
+    return None if kept else Refusal.WITHOUT_BYTES
