@@ -227,7 +227,7 @@ def test_a_client_that_waits_for_100_continue_gets_it(example: Example) -> None:
     host, port = "127.0.0.1", example.http.base_url.port
     assert port
     with socket.create_connection((host, port), timeout=60) as connection:
-        head = "POST /things/a/b HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        head = "POST /things/a/b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 100")
         connection.sendall(b"[]")
@@ -246,7 +246,7 @@ def test_an_incomplete_body_does_not_invoke_the_function(tmp_path: Path) -> None
     api.serve([Route("POST", "/", "F")], Stage(), {"F": cast("Function", function)})
     for body in ("half", "a whole body"):
         with socket.create_connection(("127.0.0.1", api.port), timeout=60) as connection:
-            connection.sendall(f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n{body}".encode())
+            connection.sendall(f"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 12\r\n\r\n{body}".encode())
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(100)
     api.stop()
