@@ -197,10 +197,18 @@ def test_a_key_is_a_provider_and_a_task_id(key: str, parts: tuple[str, str] | No
 # ------------------------------------------------------------------------------------------------ words
 
 WORDS = {
-    TaskStatus: ["PENDING", "TIMED_OUT", "FAILED", "SUCCEEDED", "INCOMPLETE", "ARCHIVED"],
+    TaskStatus: ["PENDING", "TIMED_OUT", "FAILED", "SUCCEEDED", "UNCONFIRMED", "INCOMPLETE", "ARCHIVED"],
     ImageKind: ["origin", "result"],
     ImageState: ["PENDING", "ARCHIVED", "EXPIRED", "REJECTED"],
-    FailureReason: ["CONTENT_POLICY", "INTERNAL", "GENERATION_FAILED", "CREATE_FAILED", "NO_NEWS", "OTHER"],
+    FailureReason: [
+        "CONTENT_POLICY",
+        "INTERNAL",
+        "GENERATION_FAILED",
+        "CREATE_FAILED",
+        "NO_NEWS",
+        "UNCONFIRMED",
+        "OTHER",
+    ],
     Reporter: ["callback", "poll"],
 }
 

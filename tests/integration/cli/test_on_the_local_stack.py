@@ -217,20 +217,12 @@ def test_the_hourly_run_does_it_by_itself(running: Running) -> None:
     assert "reconciledAt" in running.item(task)
 
 
-def test_a_dead_letter_is_redriven(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
-    # Its images cannot be had for as long as anybody tries, and then they can.
+def test_an_outage_of_an_image_host_ends_without_an_operator(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
     task = running.submit("outage", "image-outage")
-    running.wait_for(lambda: dead_letters(running) == 1)
-    (problem,) = running.run(capsys, "status", expect=1)["problems"]
-    assert problem.startswith("1 message in ArchiveDeadLetters")
-    explained = running.run(capsys, "describe", task)
-    assert "is in ArchiveDeadLetters" in explained["nextStep"]
-    assert "The last attempt failed: the server answers 503" in explained["reason"]
-
-    result = running.run(capsys, "redrive", "--all")
-
-    assert [(each["outcome"]["task"], each["outcome"]["step"]) for each in result["tasks"]] == [(task, "archive")]
     running.wait_for(lambda: running.status(task) == "ARCHIVED")
+
     assert dead_letters(running) == 0
     assert running.run(capsys, "status")["problems"] == []
 

@@ -17,7 +17,12 @@ from tests.searches.faults.scenarios import Ending
 _deserialize = TypeDeserializer().deserialize
 
 
-_REOPENED = {(TaskStatus.INCOMPLETE, TaskStatus.SUCCEEDED), (TaskStatus.TIMED_OUT, TaskStatus.PENDING)}
+_REOPENED = {
+    (TaskStatus.INCOMPLETE, TaskStatus.SUCCEEDED),
+    (TaskStatus.UNCONFIRMED, TaskStatus.SUCCEEDED),
+    (TaskStatus.TIMED_OUT, TaskStatus.PENDING),
+}
+_WITH_IMAGES = (TaskStatus.SUCCEEDED, TaskStatus.UNCONFIRMED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
 
 
 class Harm(StrEnum):
@@ -51,7 +56,7 @@ def check_change(before: Mapping[str, Any], after: Mapping[str, Any], *, is_redr
         yield Violation(Harm.WRONG, f"{status} with rank {rank}")
     if len(after.get("conflicts", [])) > MAX_CONFLICTS:
         yield Violation(Harm.WRONG, "evidence without bound")
-    if (status in (TaskStatus.SUCCEEDED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)) != bool(after.get("images")):
+    if (status in _WITH_IMAGES) != bool(after.get("images")):
         yield Violation(Harm.WRONG, f"{status} with images {after.get('images')}")
     if status is TaskStatus.ARCHIVED and {image["state"] for image in after["images"]} != {"ARCHIVED"}:
         yield Violation(Harm.WRONG, "ARCHIVED without all images")

@@ -20,7 +20,8 @@ EXAMPLES = 60  # `make faults` tries more
 def test_the_table_does_what_its_model_says(store: Store) -> None:
     steps = check_table(store, examples=EXAMPLES, phases=[Phase.generate])
 
-    assert steps.keys() >= set(TaskStatus)
+    # No step of the machine leaves a result unconfirmed: the archiver's tests do.
+    assert steps.keys() >= set(TaskStatus) - {TaskStatus.UNCONFIRMED}
     assert steps[WITH_FAULT] > EXAMPLES
 
 

@@ -75,7 +75,7 @@ def image(state: str, **more: Any) -> Image:
         ),
         (a_task(TaskStatus.TIMED_OUT), None, (), "`catchlight redrive acedata/1` restarts polling."),
         (a_task(TaskStatus.INCOMPLETE), None, (), "requests fresh URLs and retries the images."),
-        (a_task(TaskStatus.FAILED, reported_by="callback"), None, (), "The failure is unconfirmed."),
+        (a_task(TaskStatus.FAILED, reported_by="callback"), None, (), "Only a callback has reported the failure."),
         (a_task(TaskStatus.FAILED, reported_by="poll"), None, (), "A later success is still applied."),
         (a_task(TaskStatus.ARCHIVED), None, (), "the task is done"),
         # Archived meanwhile: the letter is of no account.
