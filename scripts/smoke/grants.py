@@ -54,8 +54,9 @@ def grants_of(template: Template, function: str) -> set[Grant]:
     granted = {
         grant
         for policy in policies
-        for statement in policy["PolicyDocument"]["Statement"]
-        for grant in statement_grants(role, resolve(statement), principal=function)
+        # Resolved as a list, which leaves out the statements whose condition does not hold.
+        for statement in resolve(policy["PolicyDocument"]["Statement"])
+        for grant in statement_grants(role, statement, principal=function)
     }
     # Without on-failure destinations of streams: Lambda itself writes to them, with the function's role.
     mappings = (template.resources[name]["Properties"] for name in template.of_type("AWS::Lambda::EventSourceMapping"))
