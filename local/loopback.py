@@ -130,13 +130,14 @@ class LoopbackHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
     timeout: ClassVar[float | None] = IDLE_SECONDS
-    names: ClassVar[Collection[str]] = OWN_NAMES
+    # Accepted values of the Host header; None: any, for a server that stands in for other hosts and keeps no data.
+    names: ClassVar[Collection[str] | None] = OWN_NAMES
 
     def parse_request(self) -> bool:
         """Refuses requests of web pages of other sites, in addition to what http.server refuses."""
         if not super().parse_request():
             return False
-        reason = foreign_page(self.headers.get, self.names)
+        reason = None if self.names is None else foreign_page(self.headers.get, self.names)
         if reason is not None:
             self.close_connection = True
             self.answer(403, f"{reason}\n".encode(), [("content-type", "text/plain"), ("connection", "close")])

@@ -117,6 +117,8 @@ class _Server(LoopbackServer):
 
 
 class _Handler(LoopbackHandler):
+    names = None  # the functions call AWS and the providers under their own names
+
     server: _Server
 
     def _respond(self) -> None:
