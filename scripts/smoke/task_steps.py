@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -253,7 +254,7 @@ ARCHIVE_IMAGES = [
     ),
     Step(
         "a message whose visibility timeout has expired",
-        messages(),
+        messages(SentTimestamp=str(int(time.time() * 1000))),
         RETRIED,
         {
             "GetItem": [error("ResourceNotFoundException")],
