@@ -106,6 +106,9 @@ class Confirmations:
             update.remove("images")
         if not answer.skipped:
             update.remove("skipped")
+        if answer.status is TaskStatus.PENDING:
+            update.remove("reportedBy")
+            update.remove("reportedAt")
         if not answer.provider_record:
             update.remove("providerRecord")
         reported = task.as_reported()
