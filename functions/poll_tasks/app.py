@@ -17,7 +17,7 @@ from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.polling.poll_round import Polling, PollRound
 from catchlight.polling.provider_client import ProviderClient
-from catchlight.recovery.rejected_deliveries import RejectedDeliveries, RejectedDelivery
+from catchlight.recovery.deliveries import DeliveryStore, StoredDelivery
 from catchlight.settings import PollTasksSettings
 from catchlight.tasks.reports import ReportOutcome
 from catchlight.tasks.table import TasksTable
@@ -49,7 +49,7 @@ class Dependencies:
             now=utc_now,
         )
         # Only answers that cannot be read need S3, and creating a client takes a tenth of a second.
-        self.rejected_deliveries = cache(lambda: RejectedDeliveries(clients.s3(), settings.images_bucket))
+        self.rejected_deliveries = cache(lambda: DeliveryStore(clients.s3(), settings.images_bucket))
 
 
 dependencies = cache(Dependencies)
@@ -84,7 +84,7 @@ def keep_unreadable(report: TaskReport) -> None:
     """
     reason, body = report.failure.message if report.failure else "", (report.unreadable or "").encode()
     rejected_deliveries = dependencies().rejected_deliveries()
-    key = rejected_deliveries.keep(RejectedDelivery(report.provider, report.reported_at, reason, {}, body))
+    key = rejected_deliveries.keep(StoredDelivery(report.provider, report.reported_at, reason, {}, body))
     logger.error("an answer to a poll could not be read and was stored", task=report.task, key=key, reason=reason)
     with metrics_by() as metrics:
         metrics.add_metric("RejectedDeliveries", MetricUnit.Count, 1)

@@ -43,11 +43,11 @@ from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.providers import PROVIDERS, find_provider, is_account
 from catchlight.providers.payloads import decode_json
-from catchlight.recovery.rejected_deliveries import (
+from catchlight.recovery.deliveries import (
     ACCEPTED_PREFIX,
     KEPT_HEADERS,
-    RejectedDeliveries,
-    RejectedDelivery,
+    DeliveryStore,
+    StoredDelivery,
 )
 from catchlight.settings import ReceiveCallbackSettings
 from catchlight.tasks.reports import Recorded, ReportOutcome, Reports
@@ -96,14 +96,14 @@ class Dependencies:
         )
 
     @cached_property
-    def rejected_deliveries(self) -> RejectedDeliveries:
+    def rejected_deliveries(self) -> DeliveryStore:
         """The store of deliveries that cannot be parsed."""
-        return RejectedDeliveries(self._clients.s3(), self._bucket)
+        return DeliveryStore(self._clients.s3(), self._bucket)
 
     @cached_property
-    def accepted_deliveries(self) -> RejectedDeliveries:
+    def accepted_deliveries(self) -> DeliveryStore:
         """The store of accepted deliveries, which is used only if the stack keeps them."""
-        return RejectedDeliveries(self._clients.s3(), self._bucket, ACCEPTED_PREFIX)
+        return DeliveryStore(self._clients.s3(), self._bucket, ACCEPTED_PREFIX)
 
 
 dependencies = cache(Dependencies)
@@ -234,7 +234,7 @@ def keep(request: CallbackRequest, reason: str, event: dict[str, Any]) -> None:
         StoreUnavailableError: S3 did not accept it.
     """
     key = dependencies().rejected_deliveries.keep(
-        RejectedDelivery(request.provider_id, request.received_at, reason, request.headers, request.body)
+        StoredDelivery(request.provider_id, request.received_at, reason, request.headers, request.body)
     )
     logger.error("a delivery could not be parsed and was stored", key=key, reason=reason, request_id=request_id(event))
     with metrics_by() as metrics:
@@ -264,7 +264,7 @@ def keep_accepted(request: CallbackRequest, report: TaskReport, recorded: Record
     """
     if not dependencies().keeps_accepted:
         return
-    delivery = RejectedDelivery(
+    delivery = StoredDelivery(
         request.provider_id, request.received_at, recorded.outcome.value, request.headers, request.body
     )
     try:

@@ -72,7 +72,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     Raises:
         StoreUnavailableError: the tasks could not be read; Lambda delivers the whole batch again.
     """
-    dependencies()
     invalid: list[str] = []
     messages = list(read_messages(event["Records"], invalid))
     items = read_tasks(messages)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catchlight.models import ImageState
-from catchlight.recovery.rejected_deliveries import PREFIX, RejectedDeliveries, RejectedDelivery
+from catchlight.recovery.deliveries import PREFIX, DeliveryStore, StoredDelivery
 from local.demo.forgeries import forged_urls
 from local.demo.runner import DemoTask
 from local.simulator import Delivery, SimulatedTask, Simulator
@@ -33,7 +33,7 @@ class Bucket:
 
     images: Mapping[str, StoredImage]
     requests: Mapping[str, Any]  # generation requests stored next to the images
-    kept_deliveries: Mapping[str, RejectedDelivery]
+    kept_deliveries: Mapping[str, StoredDelivery]
     quarantine: Mapping[str, StoredImage] = field(default_factory=dict)
 
 
@@ -54,7 +54,7 @@ def read_bucket(s3: "S3Client", bucket: str) -> Bucket:
             else:
                 objects = quarantine if entry["Key"].startswith("quarantine/") else stored
                 objects[entry["Key"]] = StoredImage(entry["Key"], content, found["ContentType"])
-    return Bucket(stored, requests, dict(RejectedDeliveries(s3, bucket)), quarantine)
+    return Bucket(stored, requests, dict(DeliveryStore(s3, bucket)), quarantine)
 
 
 def save_images(stored: Mapping[str, StoredImage], folder: Path) -> None:

@@ -13,8 +13,9 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import ThreadedWSGIServer
 
 from catchlight.client.loopback_session import NO_PROXIES, loopback_session
+from catchlight_cli.http_server import ConnectionsEndWithServer
 from local.account import REGION
-from local.loopback import HOST, IDLE_SECONDS, ConnectionsEndWithServer, foreign_page, listening_socket
+from local.loopback import HOST, IDLE_SECONDS, foreign_page, listening_socket
 
 Middleware = Callable[[WSGIApplication], WSGIApplication]
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from catchlight.models import TaskStatus
 from catchlight.providers import PROVIDERS
-from catchlight.recovery.rejected_deliveries import RejectedDelivery
+from catchlight.recovery.deliveries import StoredDelivery
 from local.artefact import Artefact
 from local.demo import run
 from local.demo.cases import CASES, NO_TOKEN, WITH_TOKEN, Case
@@ -207,7 +207,7 @@ def test_dead_letters_and_missing_items_are_found() -> None:
 
 
 def test_a_stored_delivery_that_was_not_sent_is_found() -> None:
-    stray = RejectedDelivery("acedata", datetime(2026, 1, 31, tzinfo=UTC), "no task id", {}, b"{}")
+    stray = StoredDelivery("acedata", datetime(2026, 1, 31, tzinfo=UTC), "no task id", {}, b"{}")
     with Simulator() as simulator:
         problems = find_problems([], simulator, Bucket({}, {}, {"rejected/stray.json": stray}), dead_letters=0)
     assert problems == ["1 unreadable deliveries are stored instead of 0"]

@@ -29,7 +29,7 @@ OWN_MODULES = {
     "aws.dynamodb",
     "aws.secrets",
     "recovery",
-    "recovery.rejected_deliveries",
+    "recovery.deliveries",
     "errors",
     "models",
     "observability",

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from catchlight.client.stack import StackChoice
 from catchlight.errors import StoreUnavailableError
-from catchlight.recovery.rejected_deliveries import ACCEPTED_PREFIX, PREFIX, RejectedDeliveries, RejectedDelivery
+from catchlight.recovery.deliveries import ACCEPTED_PREFIX, PREFIX, DeliveryStore, StoredDelivery
 from catchlight.tasks.reports import Reports
 from catchlight.tasks.table import TasksTable
 from catchlight_cli.command_line import run as run_command_line
@@ -58,8 +58,8 @@ def keys_secret(store: Store, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.fixture
-def deliveries(s3: Any) -> RejectedDeliveries:
-    return RejectedDeliveries(s3, BUCKET)
+def deliveries(s3: Any) -> DeliveryStore:
+    return DeliveryStore(s3, BUCKET)
 
 
 def call(event: dict[str, Any], context: LambdaContext) -> int:
@@ -72,8 +72,8 @@ def kept(s3: Any) -> dict[str, dict[str, Any]]:
     return {key: json.loads(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) for key in keys}
 
 
-def a_delivery(body: Any = SUCCESS, provider_id: str = "flux-kontext") -> RejectedDelivery:
-    return RejectedDelivery(provider_id, NOW, "nobody knows", {}, json.dumps(body).encode())
+def a_delivery(body: Any = SUCCESS, provider_id: str = "flux-kontext") -> StoredDelivery:
+    return StoredDelivery(provider_id, NOW, "nobody knows", {}, json.dumps(body).encode())
 
 
 # ------------------------------------------------------------------------------------------------ kept
@@ -111,7 +111,7 @@ def test_what_cannot_be_read_is_kept_as_it_came(
 
 
 def test_a_success_without_a_url_is_kept_if_its_provider_cannot_be_polled(
-    store: Store, s3: Any, deliveries: RejectedDeliveries, context: LambdaContext
+    store: Store, s3: Any, deliveries: DeliveryStore, context: LambdaContext
 ) -> None:
     assert call(a_callback(HINT), context) == 200
 
@@ -230,7 +230,7 @@ def test_what_is_kept_is_counted_under_the_dimensions_of_its_alarm(
     assert [line["reason"] for line in lines if "CallbacksRefused" in line] == ["invalid_callback", "unauthorized"]
 
 
-def test_a_delivery_comes_out_as_it_went_in(deliveries: RejectedDeliveries) -> None:
+def test_a_delivery_comes_out_as_it_went_in(deliveries: DeliveryStore) -> None:
     delivery = replace(a_delivery(), headers={"content-type": "text/plain"}, body=b"\x00\xff")
 
     key = deliveries.keep(delivery)
@@ -243,7 +243,7 @@ def test_a_delivery_comes_out_as_it_went_in(deliveries: RejectedDeliveries) -> N
 # ------------------------------------------------------------------------------------------------ put through again
 
 
-def test_what_can_be_read_now_is_written_and_removed(store: Store, s3: Any, deliveries: RejectedDeliveries) -> None:
+def test_what_can_be_read_now_is_written_and_removed(store: Store, s3: Any, deliveries: DeliveryStore) -> None:
     key = deliveries.keep(a_delivery())
 
     assert list(replay(deliveries, store.reports)) == [
@@ -262,7 +262,7 @@ def test_what_can_be_read_now_is_written_and_removed(store: Store, s3: Any, deli
     assert list(replay(deliveries, store.reports)) == []
 
 
-def test_a_dry_run_writes_nothing(store: Store, s3: Any, deliveries: RejectedDeliveries) -> None:
+def test_a_dry_run_writes_nothing(store: Store, s3: Any, deliveries: DeliveryStore) -> None:
     deliveries.keep(a_delivery())
     deliveries.keep(a_delivery(UNREADABLE))
 
@@ -276,7 +276,7 @@ def test_a_dry_run_writes_nothing(store: Store, s3: Any, deliveries: RejectedDel
 
 @pytest.mark.parametrize("delivery", [a_delivery(UNREADABLE), a_delivery(provider_id="flux-kontex")])
 def test_what_still_cannot_be_read_stays(
-    store: Store, s3: Any, deliveries: RejectedDeliveries, delivery: RejectedDelivery
+    store: Store, s3: Any, deliveries: DeliveryStore, delivery: StoredDelivery
 ) -> None:
     key = deliveries.keep(delivery)
 
@@ -287,9 +287,7 @@ def test_what_still_cannot_be_read_stays(
     assert store.items() == []
 
 
-def test_a_typing_error_in_a_callback_url_can_be_put_right(
-    store: Store, s3: Any, deliveries: RejectedDeliveries
-) -> None:
+def test_a_typing_error_in_a_callback_url_can_be_put_right(store: Store, s3: Any, deliveries: DeliveryStore) -> None:
     deliveries.keep(a_delivery(provider_id="flux-kontex"))
 
     (replayed,) = replay(deliveries, store.reports, provider_id="flux-kontext")
@@ -299,7 +297,7 @@ def test_a_typing_error_in_a_callback_url_can_be_put_right(
     assert kept(s3) == {}
 
 
-def test_news_that_is_old_by_now_harms_nothing(store: Store, deliveries: RejectedDeliveries) -> None:
+def test_news_that_is_old_by_now_harms_nothing(store: Store, deliveries: DeliveryStore) -> None:
     for body in (SUCCESS, SUCCESS | {"msg": "again"}, {"code": 501, "data": {"taskId": "task12345"}}):
         deliveries.keep(a_delivery(body))
 
@@ -309,7 +307,7 @@ def test_news_that_is_old_by_now_harms_nothing(store: Store, deliveries: Rejecte
     assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
 
 
-def test_what_is_not_written_is_not_removed(store: Store, s3: Any, deliveries: RejectedDeliveries) -> None:
+def test_what_is_not_written_is_not_removed(store: Store, s3: Any, deliveries: DeliveryStore) -> None:
     deliveries.keep(a_delivery())
 
     def fail(**_: Any) -> None:
@@ -337,7 +335,7 @@ def run(*arguments: str) -> int:
 
 
 def test_the_command_tells_what_became_of_each(
-    store: Store, deliveries: RejectedDeliveries, found: None, capsys: pytest.CaptureFixture[str]
+    store: Store, deliveries: DeliveryStore, found: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run() == 0
     assert "There are no kept deliveries to process." in capsys.readouterr().out
@@ -356,7 +354,7 @@ def test_the_command_tells_what_became_of_each(
 
 
 def test_machines_get_a_document(
-    store: Store, deliveries: RejectedDeliveries, found: None, capsys: pytest.CaptureFixture[str]
+    store: Store, deliveries: DeliveryStore, found: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = deliveries.keep(a_delivery())
 
@@ -378,7 +376,7 @@ def test_machines_get_a_document(
 
 @pytest.mark.parametrize("operation", ["before-call.s3.ListObjectsV2", "before-call.dynamodb.UpdateItem"])
 def test_a_refusal_of_aws_is_told_in_a_line(
-    deliveries: RejectedDeliveries,
+    deliveries: DeliveryStore,
     found: None,
     capsys: pytest.CaptureFixture[str],
     operation: str,
@@ -395,7 +393,7 @@ def test_a_refusal_of_aws_is_told_in_a_line(
     assert "Your AWS credentials do not allow" in capsys.readouterr().err
 
 
-def test_deliveries_come_oldest_day_first(deliveries: RejectedDeliveries) -> None:
+def test_deliveries_come_oldest_day_first(deliveries: DeliveryStore) -> None:
     for days in (3, 1, 2):
         deliveries.keep(replace(a_delivery(), received_at=NOW + timedelta(days=days)))
 
@@ -406,11 +404,11 @@ def test_deliveries_come_oldest_day_first(deliveries: RejectedDeliveries) -> Non
 
 
 @pytest.fixture
-def accepted(s3: Any, monkeypatch: pytest.MonkeyPatch) -> RejectedDeliveries:
+def accepted(s3: Any, monkeypatch: pytest.MonkeyPatch) -> DeliveryStore:
     """The accepted deliveries of a stack that keeps them."""
     monkeypatch.setenv("KEEP_DELIVERIES", "30")
     app.dependencies.cache_clear()
-    return RejectedDeliveries(s3, BUCKET, ACCEPTED_PREFIX)
+    return DeliveryStore(s3, BUCKET, ACCEPTED_PREFIX)
 
 
 def test_accepted_deliveries_are_not_kept_unless_told(s3: Any, context: LambdaContext) -> None:
@@ -419,7 +417,7 @@ def test_accepted_deliveries_are_not_kept_unless_told(s3: Any, context: LambdaCo
 
 
 def test_accepted_deliveries_are_kept_without_secrets_and_unreadable_ones_apart(
-    accepted: RejectedDeliveries, deliveries: RejectedDeliveries, context: LambdaContext
+    accepted: DeliveryStore, deliveries: DeliveryStore, context: LambdaContext
 ) -> None:
     body = SUCCESS | {"callBackUrl": f"https://api.example/callbacks/flux-kontext/{TOKEN}"}
     assert call(a_callback(body), context) == 200
@@ -434,7 +432,7 @@ def test_accepted_deliveries_are_kept_without_secrets_and_unreadable_ones_apart(
 
 
 def test_an_accepted_delivery_that_s3_does_not_take_is_reported_and_answered(
-    accepted: RejectedDeliveries,
+    accepted: DeliveryStore,
     store: Store,
     context: LambdaContext,
     caplog: pytest.LogCaptureFixture,
@@ -443,7 +441,7 @@ def test_an_accepted_delivery_that_s3_does_not_take_is_reported_and_answered(
     def fail(*_: Any) -> str:
         raise StoreUnavailableError("S3 did not keep a delivery")
 
-    monkeypatch.setattr(RejectedDeliveries, "keep", fail)
+    monkeypatch.setattr(DeliveryStore, "keep", fail)
     assert call(a_callback(SUCCESS), context) == 200
 
     assert store.item("flux-kontext#task12345") is not None
@@ -451,7 +449,7 @@ def test_an_accepted_delivery_that_s3_does_not_take_is_reported_and_answered(
 
 
 def test_accepted_deliveries_write_a_lost_item_again_and_stay(
-    accepted: RejectedDeliveries, store: Store, context: LambdaContext
+    accepted: DeliveryStore, store: Store, context: LambdaContext
 ) -> None:
     assert call(a_callback(SUCCESS), context) == 200
     store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": "flux-kontext#task12345"}})

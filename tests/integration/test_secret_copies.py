@@ -15,7 +15,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.aws.secrets import MASK
 from catchlight.models import utc_now
-from catchlight.recovery.rejected_deliveries import RejectedDeliveries, RejectedDelivery
+from catchlight.recovery.deliveries import DeliveryStore, StoredDelivery
 from catchlight_cli.repair.replaying import replay
 from functions.receive_callback import app
 from tests.canary_secrets import API_KEYS, OTHER_TOKEN, WEBHOOK_KEY, find_leaks, find_stored_leaks, stored
@@ -249,7 +249,7 @@ def test_what_was_kept_can_be_put_through_again(
 ) -> None:
     assert call(a_callback(json.dumps(RECORD), provider="nanobanan"), context) == 404
 
-    (replayed,) = replay(RejectedDeliveries(boto3.client("s3"), BUCKET), store.reports, provider_id="nanobanana")
+    (replayed,) = replay(DeliveryStore(boto3.client("s3"), BUCKET), store.reports, provider_id="nanobanana")
 
     assert (replayed.outcome, replayed.is_processed) == ("applied", True)
     (item,) = store.items()
@@ -261,9 +261,9 @@ def test_what_was_kept_can_be_put_through_again(
 def test_deliveries_of_earlier_versions_leave_no_copy_in_items(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    deliveries = RejectedDeliveries(boto3.client("s3"), BUCKET)
+    deliveries = DeliveryStore(boto3.client("s3"), BUCKET)
     body = json.dumps(RECORD).replace(KEY, "a model").encode()
-    deliveries.keep(RejectedDelivery("nanobanana", utc_now(), "nobody knows", {}, body))
+    deliveries.keep(StoredDelivery("nanobanana", utc_now(), "nobody knows", {}, body))
 
     (replayed,) = replay(deliveries, store.reports)
 

@@ -193,6 +193,23 @@ def test_a_task_on_its_way_into_the_bucket(store: Store, kept: Store) -> None:
     }
 
 
+def test_a_run_that_confirmed_a_task_archives_it_although_another_run_has_given_up(store: Store) -> None:
+    store.reports.record(report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0))
+    as_read = read(store)
+    checked = store.confirmations.settle(as_read, report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.POLL, minute=1))
+    assert checked is not None
+    failure = Failure(reason=FailureReason.UNCONFIRMED, message="words")
+    assert store.confirmations.give_up(as_read, failure, now=at(1)) is not None
+
+    archived = image("r").model_copy(update={"state": ImageState.ARCHIVED})
+    store.images.save(checked.task, {0: archived}, now=at(2))
+
+    item = store.item(TASK)
+    assert item is not None
+    assert item["status"] == "ARCHIVED"
+    assert "failure" not in item
+
+
 def test_a_failure_that_was_no_failure(store: Store, kept: Store) -> None:
     failure = Failure(reason=FailureReason.CONTENT_POLICY, code="400", message="words")
     kept.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=0, failure=failure))

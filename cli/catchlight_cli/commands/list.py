@@ -51,7 +51,9 @@ def run(session: Session) -> ExitStatus:
     if output.as_json and format_ != "json":
         raise UsageError(f"Give either --json or --format {format_}, not both.")
     with TasksClient.of(session.stack) as api:
-        listing = _Listing(api, filters(options), None if options.all else options.limit)
+        limit = None if options.all else options.limit
+        # One task more than is shown, to know whether there are older ones.
+        listing = _Listing(api.pages(**filters(options), limit=limit and limit + 1), limit)
         _FORMATS[format_](listing, output)
     if listing.has_more:
         output.info(f"There are older tasks; --limit is {options.limit}. --all lists them all.")
@@ -62,10 +64,9 @@ def run(session: Session) -> ExitStatus:
 class _Listing:
     """The listed tasks, page by page. `has_more` and `unreadable` are complete after the last page."""
 
-    def __init__(self, api: TasksClient, chosen: dict[str, object], limit: int | None) -> None:
+    def __init__(self, pages: Iterable[TaskPage], limit: int | None) -> None:
+        self._pages = pages
         self._limit = limit
-        # One task more than is shown, to know whether there are older ones.
-        self._pages: Iterator[TaskPage] = api.pages(**chosen, limit=None if limit is None else limit + 1)  # type: ignore[arg-type]
         self.has_more = False
         self.unreadable: list[str] = []
 
@@ -103,14 +104,16 @@ def _csv_lines(rows: Iterable[Iterable[object]]) -> str:
 
 def _as_json(listing: _Listing, output: Output) -> None:
     """Prints one document in one line, `{"tasks": [...], "hasMore": ..., "unreadable": [...]}`."""
-    separator = '{"tasks": ['
-    for tasks in listing:
-        for task in tasks:
-            output.show_text(separator + json_text(task.model_dump(mode="json", by_alias=True)))
-            separator = ", "
-    start = separator if separator != ", " else ""
+    pages = iter(listing)
+    output.show_text(f'{{"tasks": [{_json_items(next(pages, []))}')
+    for tasks in pages:
+        output.show_text(f", {_json_items(tasks)}")
     end = json_text({"hasMore": listing.has_more, "unreadable": listing.unreadable})
-    output.show_text(f"{start}], {end.removeprefix('{')}\n")
+    output.show_text(f"], {end.removeprefix('{')}\n")
+
+
+def _json_items(tasks: Iterable[TaskResponse]) -> str:
+    return ", ".join(json_text(task.model_dump(mode="json", by_alias=True)) for task in tasks)
 
 
 _FORMATS: dict[str, Callable[[_Listing, Output], None]] = {"table": _as_table, "csv": _as_csv, "json": _as_json}

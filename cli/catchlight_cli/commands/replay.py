@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.models import Model
-from catchlight.recovery.rejected_deliveries import ACCEPTED_PREFIX, PREFIX, RejectedDeliveries
+from catchlight.recovery.deliveries import ACCEPTED_PREFIX, PREFIX, DeliveryStore
 from catchlight.tasks.reports import Reports
 from catchlight_cli.arguments import add_dry_run, provider_id
 from catchlight_cli.command import Command, ExitStatus, Session
@@ -48,7 +48,7 @@ def run(session: Session) -> ExitStatus:
     """Replays all kept deliveries. Returns FAILURE if one of them still cannot be read."""
     stack, options = session.stack, session.options
     prefix = ACCEPTED_PREFIX if options.accepted else PREFIX
-    deliveries = RejectedDeliveries(stack.client("s3"), stack.bucket, prefix)
+    deliveries = DeliveryStore(stack.client("s3"), stack.bucket, prefix)
     replayed = replay(
         deliveries,
         Reports(tasks_table(stack)),

@@ -6,15 +6,12 @@ are refused (DNS rebinding: the name of another page's host could resolve to 127
 pages.
 """
 
-import contextlib
 import hmac
 import secrets
-import socket
 import sys
 import threading
-import traceback
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import TCPServer
 from types import TracebackType
 from typing import Any, Self
@@ -24,8 +21,8 @@ import httpx
 
 from catchlight.client import TasksApiError, TasksClient
 from catchlight.client.errors import CatchlightError
-from catchlight_cli.console import SafeConsole
 from catchlight_cli.gallery.site import GallerySite, Response
+from catchlight_cli.http_server import ConnectionsEndWithServer
 
 HOST = "127.0.0.1"
 _HEADERS = {
@@ -74,8 +71,7 @@ class GalleryServer:
         self.stop()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(ConnectionsEndWithServer, HTTPServer):
     request_queue_size = 64
     # Connections of an earlier server in TIME_WAIT must not block the port.
     allow_reuse_address = sys.platform != "win32"
@@ -83,7 +79,6 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, site: GallerySite, port: int) -> None:
         self.site = site
         self.secret = secrets.token_urlsafe(16)
-        self._connections: set[socket.socket] = set()
         try:
             super().__init__((HOST, port), _Handler)
         except (OSError, OverflowError) as exc:
@@ -93,31 +88,6 @@ class _Server(ThreadingHTTPServer):
         """Binds the port without the DNS lookup of this machine's name that HTTPServer makes."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, int(self.server_address[1])
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def end_connections(self) -> None:
-        """Closes the connections that browsers keep open."""
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):  # the browser may have closed it already
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """Prints the kind and place of an error, and nothing of the request, whose text may control a terminal.
-
-        A browser that closes its connection is not an error.
-        """
-        error = sys.exception()
-        if error is not None and not isinstance(error, (ConnectionError, TimeoutError)):
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{place.filename}:{place.lineno}"
-            SafeConsole(stderr=True).print(f"a request failed: {type(error).__name__} in {where}", soft_wrap=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -11,7 +11,7 @@ from catchlight.errors import RequestError
 from catchlight.models import Model
 from catchlight.providers import find_provider
 from catchlight.providers.payloads import decode_json
-from catchlight.recovery.rejected_deliveries import RejectedDeliveries
+from catchlight.recovery.deliveries import DeliveryStore
 from catchlight.tasks.reports import Reports
 
 
@@ -26,7 +26,7 @@ class Replayed(Model):
 
 
 def replay(
-    deliveries: RejectedDeliveries,
+    deliveries: DeliveryStore,
     reports: Reports,
     *,
     provider_id: str | None = None,

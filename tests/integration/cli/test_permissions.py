@@ -13,7 +13,7 @@ import botocore.client
 import pytest
 
 from catchlight.models import iso, utc_now
-from catchlight.recovery.rejected_deliveries import ACCEPTED_PREFIX, PREFIX, RejectedDeliveries, RejectedDelivery
+from catchlight.recovery.deliveries import ACCEPTED_PREFIX, PREFIX, DeliveryStore, StoredDelivery
 from catchlight_cli.health.probe import Endpoint, ProbeResponse
 from local.lambda_.runtime_api import Outcome
 from local.moto.patches import functions_run_by
@@ -116,11 +116,11 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
     machine = deployed.resources["PollTasksStateMachine"]
     deployed.step_functions.start_execution(stateMachineArn=machine, name="x", input='{"tasks": ["flux-kontext#new"]}')
     deployed.put("flux-kontext#new", "PENDING")
-    delivery = RejectedDelivery(
+    delivery = StoredDelivery(
         "flux-kontext", utc_now(), "unknown", {}, b'{"code": 501, "data": {"taskId": "replayed"}}'
     )
     for prefix in (PREFIX, ACCEPTED_PREFIX):
-        RejectedDeliveries(boto3.client("s3"), deployed.resources["ImagesBucket"], prefix).keep(delivery)
+        DeliveryStore(boto3.client("s3"), deployed.resources["ImagesBucket"], prefix).keep(delivery)
     Path("ids.txt").write_text("flux-kontext#adopted\n")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"newKeyOfTheService0123")))
     with functions_run_by(lambda *_: Outcome(b'{"batchItemFailures": []}')):

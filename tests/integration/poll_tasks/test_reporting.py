@@ -10,7 +10,7 @@ import pytest
 
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, utc_now
-from catchlight.recovery.rejected_deliveries import RejectedDeliveries
+from catchlight.recovery.deliveries import DeliveryStore
 from catchlight_cli.repair.replaying import replay
 from functions.poll_tasks import app
 from tests.canary_secrets import API_KEYS
@@ -229,7 +229,7 @@ def test_a_success_without_a_readable_url_ends_at_once_and_can_be_replayed(
     assert any("could not be read and was stored" in line.message for line in caplog.records)
     assert '"RejectedDeliveries":[1.0]' in capsys.readouterr().out
     # A version that can read it.
-    deliveries = RejectedDeliveries(s3, "images-bucket")
+    deliveries = DeliveryStore(s3, "images-bucket")
     ((key, delivery),) = deliveries
     body = json.loads(delivery.body)
     body["data"]["response"]["resultImageUrl"] = "https://h.example/a.png"

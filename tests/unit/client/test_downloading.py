@@ -111,7 +111,7 @@ def test_nothing_that_another_user_prepared_is_written_through(tmp_path: Path, n
             (folder / name).symlink_to(tmp_path / "new")
         case "hard link":
             (folder / name).hardlink_to(victim)
-        case "pipe":  # whoever opens it waits for the other end
+        case "pipe":  # a program that opens it waits for the other end
             os.mkfifo(folder / name)
         case "folder":
             (folder / name).mkdir()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.recovery import rejected_deliveries
+from catchlight.recovery import deliveries
 from local.template.intrinsic_functions import Resolver
 from tests.unit.template.expanded import EXPANDED, FUNCTIONS, QUEUES, RESOURCES, deployed, of_type
 from tests.unit.template.expanded import referred as referred_to
@@ -89,10 +89,10 @@ def test_no_two_rules_do_the_same_to_an_object(combination: dict[str, str]) -> N
         sorted(named)
         == sorted(set(named))
         == [
-            rejected_deliveries.ACCEPTED_PREFIX,
+            deliveries.ACCEPTED_PREFIX,
             "images/",
             "quarantine/",
-            rejected_deliveries.PREFIX,
+            deliveries.PREFIX,
         ]
     )
 
@@ -111,7 +111,7 @@ def test_a_rule_has_either_days_or_leftover_delete_markers(combination: dict[str
 def test_kept_deliveries_are_forgotten() -> None:
     rule = lifecycle_rules(RejectedRetentionDays="9")["RejectedDeliveries"]
 
-    assert (rule["Status"], rule["Prefix"]) == ("Enabled", rejected_deliveries.PREFIX)
+    assert (rule["Status"], rule["Prefix"]) == ("Enabled", deliveries.PREFIX)
     assert rule["ExpirationInDays"] == "9"
     # The bucket is versioned: what has expired, or was replayed, is still there until this.
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 7}
@@ -123,7 +123,7 @@ def test_accepted_deliveries_are_forgotten_also_those_left_when_they_are_switche
 ) -> None:
     rule = lifecycle_rules(KeepDeliveries=days)["AcceptedDeliveries"]
 
-    assert (rule["Status"], rule["Prefix"]) == ("Enabled", rejected_deliveries.ACCEPTED_PREFIX)
+    assert (rule["Status"], rule["Prefix"]) == ("Enabled", deliveries.ACCEPTED_PREFIX)
     assert rule["ExpirationInDays"] == kept
 
 

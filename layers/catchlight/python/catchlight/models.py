@@ -394,7 +394,7 @@ class Task(Model):
 
     @property
     def needs_polling(self) -> bool:
-        """Whether the provider is to be asked: for a result, or to confirm a failure that a callback reported."""
+        """Whether polls ask the provider: for a result, or to confirm one of a callback that is not being archived."""
         return self.is_awaited or (self.status in (TaskStatus.FAILED, TaskStatus.UNCONFIRMED) and self.is_unconfirmed)
 
     @property

@@ -97,7 +97,9 @@ class Polling:
         # only: a failure, and a success that the provider has not confirmed to the archiver.
         pending = [task for task, item in items.items() if item.is_awaited]
         unconfirmed = [
-            task for task, item in items.items() if item.status in _CONFIRMED_BY_POLLS and self._can_confirm(item)
+            task
+            for task, item in items.items()
+            if item.needs_polling and not item.is_awaited and self._can_confirm(item)
         ]
         answers = self._ask([*pending, *unconfirmed], deadline=deadline)
         received = {report.task: report for answer in answers.values() for report in answer.reports}
@@ -167,7 +169,7 @@ class Polling:
 
     def _can_confirm(self, item: Task) -> bool:
         try:
-            return item.is_unconfirmed and self._keys(split_task_key(item.task)[0]).usable_api_key is not None
+            return self._keys(split_task_key(item.task)[0]).usable_api_key is not None
         except SettingsError:
             return True  # `_ask` adds the same error to the provider's results
 
@@ -238,9 +240,6 @@ def next_wait_seconds(
     # execution's history.
     left = settings.give_up_after_seconds - waited
     return min(wait, left) if left > 0 else wait
-
-
-_CONFIRMED_BY_POLLS = (TaskStatus.FAILED, TaskStatus.UNCONFIRMED)
 
 
 def _has_result(report: TaskReport | None) -> TypeGuard[TaskReport]:

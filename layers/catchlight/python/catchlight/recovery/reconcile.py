@@ -32,7 +32,7 @@ POLLING_SLACK = timedelta(hours=1)
 # Polling of a task whose callback is overdue starts after FirstPollAfterSeconds, 15 minutes at most, and with all tries
 # of its message within half an hour.
 STARTING_TAKES_AT_MOST = timedelta(hours=1)
-# Archiving takes seconds, and with all its retries about a quarter of an hour.
+# Archiving takes seconds. After an hour of failures it is still retried, but a lost message would have no retries.
 ARCHIVING_TAKES_AT_MOST = timedelta(hours=1)
 # An execution confirms a callback's failure within minutes, if the provider answers.
 CONFIRMING_TAKES_AT_MOST = timedelta(hours=1)

@@ -49,6 +49,8 @@ class TaskImages:
         complete_request(update, task.request, known_request)
         if is_final:
             update.set("archivedAt", iso(now))
+            # Another invocation may have made the task UNCONFIRMED meanwhile, with this as the reason.
+            update.remove("failure")
             self._table.set_delete_after(update, status, now)
         # Two invocations may archive the same task concurrently. They store the same objects; the higher rank stays.
         ranks_no_higher = "#rank <= :rank"

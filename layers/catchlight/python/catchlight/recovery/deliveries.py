@@ -1,4 +1,4 @@
-"""Stores deliveries that had a valid token but could not be parsed, so that a later version can process them.
+"""Stores deliveries: those that had a valid token but could not be parsed, so that a later version can process them.
 
 They are stored in the bucket as `rejected/{date}/{digest}.json`. A delivery that is repeated on the same day is stored
 once. If the stack's parameter says so, deliveries that were accepted are stored in the same form, under `deliveries/`.
@@ -27,7 +27,7 @@ KEPT_HEADERS = ("content-type", "content-length", "date", "user-agent", "x-webho
 
 
 @dataclass(frozen=True, slots=True)
-class RejectedDelivery:
+class StoredDelivery:
     """A delivery as it was received, without secrets. An accepted one has the outcome of its report as `reason`."""
 
     provider_id: str  # as in the URL; may be unknown, which may be the reason for the rejection
@@ -37,7 +37,7 @@ class RejectedDelivery:
     body: bytes
 
 
-class RejectedDeliveries:
+class DeliveryStore:
     """Writes, reads and removes the deliveries below one prefix of a bucket."""
 
     def __init__(self, s3: "S3Client", bucket: str, prefix: str = PREFIX) -> None:
@@ -45,7 +45,7 @@ class RejectedDeliveries:
         self._bucket = bucket
         self._prefix = prefix
 
-    def keep(self, delivery: RejectedDelivery) -> str:
+    def keep(self, delivery: StoredDelivery) -> str:
         """Stores a delivery and returns its key.
 
         Raises:
@@ -68,7 +68,7 @@ class RejectedDeliveries:
             raise StoreUnavailableError(f"S3 did not keep a delivery: {type(exc).__name__}") from exc
         return key
 
-    def __iter__(self) -> Iterator[tuple[str, RejectedDelivery]]:
+    def __iter__(self) -> Iterator[tuple[str, StoredDelivery]]:
         """Yields every stored delivery with its key, oldest day first."""
         for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix):
             for entry in page.get("Contents", []):
@@ -76,7 +76,7 @@ class RejectedDeliveries:
                 document = json.loads(content)
                 yield (
                     entry["Key"],
-                    RejectedDelivery(
+                    StoredDelivery(
                         provider_id=document["provider"],
                         received_at=datetime.fromisoformat(document["receivedAt"]),
                         reason=document["reason"],
