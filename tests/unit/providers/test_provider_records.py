@@ -7,7 +7,7 @@ import pytest
 
 from catchlight.models import MAX_PARAMETERS_BYTES, MAX_TIMINGS_BYTES, ProviderRecord, TaskReport
 from catchlight.providers import PROVIDERS
-from catchlight.providers.payloads import provider_record
+from catchlight.providers.records import provider_record
 from tests.unit.providers.cases import RECEIVED_AT, body_of, load
 from tests.unit.providers.expected_polls import POLLS
 

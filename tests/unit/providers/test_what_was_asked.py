@@ -7,7 +7,7 @@ import pytest
 
 from catchlight.models import MAX_PROMPT_LENGTH, GenerationRequest
 from catchlight.providers import PROVIDERS
-from catchlight.providers.payloads import generation_request
+from catchlight.providers.records import generation_request
 from tests.unit.providers.cases import RECEIVED_AT, body_of, load
 from tests.unit.providers.expected_polls import POLLS
 

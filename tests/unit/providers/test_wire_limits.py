@@ -20,7 +20,6 @@ from catchlight.providers.payloads import (
     UnusableUrl,
     Url,
     find_task_id,
-    generation_request,
     integer_or_none,
     is_refusal,
     read,
@@ -28,6 +27,7 @@ from catchlight.providers.payloads import (
     submitted_task_id,
     time_or_none,
 )
+from catchlight.providers.records import generation_request
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HALF = "\ud800"  # half a surrogate pair, which JSON can spell and no store takes

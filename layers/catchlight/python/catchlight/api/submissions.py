@@ -23,7 +23,7 @@ from catchlight.errors import (
 )
 from catchlight.models import iso, task_key
 from catchlight.providers import PROVIDERS, Provider
-from catchlight.providers.payloads import generation_request
+from catchlight.providers.records import generation_request
 from catchlight.tasks.registration import new_task
 
 # Documented requests have a few members, some of them lists of URLs or objects.

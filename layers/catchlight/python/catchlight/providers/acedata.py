@@ -42,10 +42,8 @@ from catchlight.providers.payloads import (
     ProviderResult,
     Url,
     find_task_id,
-    generation_request,
     integer_or_none,
     is_refusal,
-    provider_record,
     quoted,
     read,
     report,
@@ -56,6 +54,7 @@ from catchlight.providers.payloads import (
     unreadable_success,
 )
 from catchlight.providers.protocol import PollRequest
+from catchlight.providers.records import generation_request, provider_record
 
 # Words that such codes usually contain. No code for violations of the content policy is documented.
 CONTENT_POLICY_WORDS = ("policy", "moderation", "sensitive", "nsfw")

@@ -40,11 +40,9 @@ from catchlight.providers.payloads import (
     UnusableUrl,
     Url,
     find_task_id,
-    generation_request,
     integer_or_none,
     is_refusal,
     parse_url,
-    provider_record,
     quoted,
     read,
     report,
@@ -55,6 +53,7 @@ from catchlight.providers.payloads import (
     unreadable_success,
 )
 from catchlight.providers.protocol import PollRequest
+from catchlight.providers.records import generation_request, provider_record
 
 OK = 200
 NO_CREDITS = 402

@@ -31,13 +31,12 @@ from catchlight.providers.payloads import (
     Message,
     ProviderResult,
     UnusableUrl,
-    generation_request,
     integer_or_none,
     parse_url,
-    provider_record,
     read,
     time_or_none,
 )
+from catchlight.providers.records import generation_request, provider_record
 
 # Documented and recorded results are JSON in a string. Accepts one more level, as `param` has it.
 MAX_JSON_LEVELS = 2

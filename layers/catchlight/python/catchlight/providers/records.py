@@ -1,0 +1,94 @@
+"""Parses what a provider's record says besides the result: the request's parameters, times, timings and trace id.
+
+Nothing of it makes an answer invalid or changes a task's status.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from catchlight.models import (
+    MAX_PARAMETERS_BYTES,
+    MAX_PROMPT_LENGTH,
+    MAX_RECORD_TEXT_LENGTH,
+    MAX_TIMINGS_BYTES,
+    GenerationRequest,
+    ProviderRecord,
+    iso,
+)
+from catchlight.providers.payloads import MAX_CODE_LENGTH, integer_or_none, time_or_none
+
+
+def generation_request(reported: Any, *, seeds: Iterable[Any] = ()) -> GenerationRequest | None:
+    """Parses the request's parameters that a provider reports, as an object or as JSON text; None if there are none.
+
+    kie.ai's Market has most parameters one level deeper, in `input`. Malformed values are omitted, so that they never
+    make a task fail.
+    """
+    values = _parameters(reported)
+    values = {**_parameters(values.get("input")), **values}
+    # The images' own seeds if reported: the requested seed applies to one image only.
+    known_seeds = tuple(_integers(seeds)) or tuple(_integers((values.get("seed"),)))
+    sizes = (_text(values.get(name)) for name in ("size", "image_size", "aspectRatio", "aspect_ratio"))
+    request = GenerationRequest(
+        prompt=_text(values.get("prompt"), MAX_PROMPT_LENGTH),
+        model=_text(values.get("model")),
+        size=next(filter(None, sizes), None),
+        seeds=known_seeds or None,
+    )
+    return request if request != GenerationRequest() else None
+
+
+def _parameters(reported: Any) -> Mapping[str, Any]:
+    if isinstance(reported, str | bytes):
+        try:
+            reported = json.loads(reported)
+        except (ValueError, RecursionError):
+            return {}
+    return reported if isinstance(reported, Mapping) else {}
+
+
+def _integers(values: Iterable[Any]) -> Iterator[int]:
+    return (number for number in map(integer_or_none, values) if number is not None)
+
+
+def _text(value: Any, max_length: int = MAX_CODE_LENGTH) -> str | None:
+    # JSON can contain lone surrogates, which AWS services reject.
+    return (value.encode(errors="replace").decode()[:max_length] or None) if isinstance(value, str) else None
+
+
+def provider_record(
+    *, created: Any = None, completed: Any = None, trace_id: Any = None, timings: Any = None, parameters: Any = None
+) -> ProviderRecord | None:
+    """Returns what a provider's record says besides the result; None if it says nothing.
+
+    The values are as the provider sent them. None of them makes an answer invalid: those that cannot be read as a time
+    or an id are kept as text, and what is too long is cut.
+    """
+    record = ProviderRecord(
+        created_at=_moment(created),
+        completed_at=_moment(completed),
+        trace_id=_text(trace_id),
+        timings=_json_text(timings, MAX_TIMINGS_BYTES),
+        parameters=_json_text(parameters, MAX_PARAMETERS_BYTES),
+    )
+    return record if record != ProviderRecord() else None
+
+
+def _moment(value: Any) -> str | None:
+    time = time_or_none(value)
+    if time:
+        return iso(time)
+    return _text(value, MAX_RECORD_TEXT_LENGTH) or _json_text(value, MAX_RECORD_TEXT_LENGTH)
+
+
+def _json_text(value: Any, max_bytes: int) -> str | None:
+    """Returns JSON of a value, or a text as it is, cut at a number of bytes; None for empty values."""
+    if value in (None, "", [], {}):
+        return None
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (RecursionError, TypeError, ValueError):
+        return None
+    # JSON can contain lone surrogates, which AWS services reject.
+    return text.encode(errors="replace")[:max_bytes].decode(errors="ignore") or None
