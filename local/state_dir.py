@@ -63,12 +63,23 @@ def published(folder: Path, info: Mapping[str, Any]) -> Iterator[None]:
 
 
 def make_private(folder: Path) -> None:
-    """Creates a folder that only this user can read: it has the callback token and the logs."""
+    """Creates a folder that only this user can read: it has the callback token and the logs.
+
+    A folder that has other files, such as those of a project, stays as it is: the stack's own files are private.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.stat()
-    # An older version created the folder for everybody. A folder with the sticky bit is shared on purpose, like /tmp.
-    if found.st_mode & 0o077 and not found.st_mode & stat.S_ISVTX and found.st_uid == os.getuid():
+    # A folder with the sticky bit is shared on purpose, like /tmp.
+    is_changeable = found.st_uid == os.getuid() and not found.st_mode & stat.S_ISVTX
+    # An older version created the folder for everybody.
+    if is_changeable and all(_is_of_a_stack(path.name) for path in folder.iterdir()):
         folder.chmod(0o700)
+
+
+def _is_of_a_stack(name: str) -> bool:
+    return name in (LOCK_FILE, STATE_FILE, "logs", "demo", "images", "rehearsal", "gallery.png") or name.startswith(
+        RUNTIME_PREFIX
+    )
 
 
 def private(path: str, flags: int) -> int:

@@ -173,6 +173,19 @@ def test_the_runtime_api_answers_its_own_user_only(ports: dict[str, int], monkey
     assert response(ports["runtime api"], {}).status_code == 403
 
 
+def test_a_folder_with_files_of_others_keeps_its_mode(tmp_path: Path) -> None:
+    """Someone may have chosen the folder of a project; the stack's own files in it are private."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    folder.chmod(0o755)
+    (folder / "README.md").touch()
+
+    for _ in range(2):  # the second time, it has the stack's lock file
+        with owned(folder), published(folder, {"callback_urls": {}}):
+            assert mode(folder) == 0o755
+            assert mode(folder / "stack.json") == mode(folder / LOCK_FILE) == 0o600
+
+
 def test_a_shared_folder_stays_shared(tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     folder.mkdir()
