@@ -266,6 +266,7 @@ def _make_state_machine(deployment: Deployment, properties: Properties) -> Resou
 _PERMISSIONS = "local/permissions reads it from the template"
 _NO_METRICS = "metrics are not collected locally"
 _NO_TRACES = "traces are not collected locally"
+_NO_DOMAIN = "the local API has an address of this machine"
 _NOTHING_STAYS = "nothing outlives the process"
 _THIS_MACHINE = "the sandbox runs on this machine's"
 
@@ -274,6 +275,9 @@ RESOURCE_TYPES = {
     "AWS::ApiGatewayV2::Stage": ResourceType(
         _make_stage, without_effect={"AutoDeploy": "there is one deployment", "Tags": ""}
     ),
+    "AWS::ApiGatewayV2::DomainName": ResourceType(None, _NO_DOMAIN),
+    "AWS::ApiGatewayV2::ApiMapping": ResourceType(None, _NO_DOMAIN),
+    "AWS::Route53::RecordSet": ResourceType(None, _NO_DOMAIN),
     "AWS::CloudWatch::Alarm": ResourceType(None, _NO_METRICS),
     "AWS::CloudWatch::Dashboard": ResourceType(None, _NO_METRICS),
     "AWS::SNS::Topic": ResourceType(None, _NO_METRICS),

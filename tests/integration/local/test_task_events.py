@@ -271,7 +271,9 @@ def test_the_pages_rule_matches_what_it_is_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "matched"), [(0, {"failed", "timed_out", "incomplete"}), (1, {"failed"})], ids=["attention", "prompts"]
+    ("number", "matched"),
+    [(0, {"failed", "timed_out", "unconfirmed", "incomplete"}), (1, {"failed"})],
+    ids=["attention", "prompts"],
 )
 def test_the_pages_other_patterns_match_what_they_are_for(number: int, matched: set[str]) -> None:
     pattern = EventFilter([blocks("json")[number]])
