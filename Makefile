@@ -65,7 +65,7 @@ test: $(STAMP) ## Run all tests, offline (BUILT=1: those that run the local stac
 	@# In the order of the folders: xdist would run files with few tests last, which are the longest.
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -q $(if $(BUILT),--built)
 
-test-fast: $(STAMP) ## Run the unit tests only, within a minute
+test-fast: $(STAMP) ## Run the unit tests only, two minutes
 	@$(BIN)/python -m pytest -n auto --dist worksteal -q tests/unit
 
 searches: $(STAMP) ## Run small searches, and tests that each search detects known faults; two minutes (BUILT=1)
