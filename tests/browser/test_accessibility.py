@@ -44,7 +44,7 @@ def test_accessible_names_follow_the_elapsed_time(visit: Visit) -> None:
     link = page.get_by_role("link", name="t1")
     expect(link).to_have_attribute("aria-label", re.compile("just now$"))
     expect(link).to_have_attribute("aria-label", re.compile("1 min ago$"))
-    expect(page.get_by_role("link", name="t2")).to_have_attribute("aria-label", "Waiting, flux-kontext, t2, 1 min ago")
+    expect(page.get_by_role("link", name="t2")).to_have_attribute("aria-label", "Pending, flux-kontext, t2, 1 min ago")
 
 
 def contrast(page: Page, selector: str, ground: str) -> float:

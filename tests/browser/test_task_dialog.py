@@ -134,12 +134,12 @@ def test_an_address_without_a_task_shows_an_error(visit: Visit, api: TasksApiInM
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
-def test_the_original_can_be_opened(visit: Visit, api: TasksApiInMemory) -> None:
+def test_an_image_can_be_opened_in_a_new_tab(visit: Visit, api: TasksApiInMemory) -> None:
     visitor = visit(api)
     task = newest_with(api, 1)
     page = visitor.open(f"#{task.provider}/{task.task_id}")
     with page.context.expect_page() as opened:
-        page.get_by_role("link", name="Open the original").click()
+        page.get_by_role("link", name="Open result-0 in a new tab").click()
     original = opened.value
     original.wait_for_load_state()
     assert original.url == f"{visitor.gallery.url}images/{task.provider}/{task.task_id}/result-0"

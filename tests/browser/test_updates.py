@@ -170,7 +170,7 @@ def test_the_task_dialog_is_updated(visit: Visit) -> None:
     task = next(iter(api.tasks.values()))
     page = visit(api).open(f"#{task.provider}/{task.task_id}")
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("Waiting")
+    expect(dialog).to_contain_text("Pending")
     archive(api, task)
     expect(dialog).to_contain_text("Every image is in the bucket")
     expect(page.locator(".main-image img")).to_be_visible()

@@ -31,3 +31,8 @@ export function mark(id, className = "mark") {
 export function isolated(text, className = null) {
   return element("bdi", { class: className, dir: "auto" }, text);
 }
+
+/** Creates a short text of a task that lies on an image or takes its place. */
+export function note(text) {
+  return element("span", { class: "note" }, isolated(text));
+}

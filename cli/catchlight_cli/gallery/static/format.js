@@ -1,8 +1,9 @@
 // Formats what the gallery shows of a task: status, times, sizes, durations and reasons.
 
+// The labels are the words of the API, the command line and the page's URL.
 const STATUSES = new Map([
-  ["PENDING", { label: "Waiting", mark: "mark-pending", meaning: "The provider has not reported a result yet; the stack polls for it." }],
-  ["SUCCEEDED", { label: "Archiving", mark: "mark-succeeded", meaning: "Its images are being archived." }],
+  ["PENDING", { label: "Pending", mark: "mark-pending", meaning: "The provider has not reported a result yet; the stack polls for it." }],
+  ["SUCCEEDED", { label: "Succeeded", mark: "mark-succeeded", meaning: "The provider reported images, which are being archived." }],
   ["ARCHIVED", { label: "Archived", mark: "mark-archived", meaning: "Every image is in the bucket and validated." }],
   ["INCOMPLETE", { label: "Incomplete", mark: "mark-incomplete", meaning: "At least one image could not be archived." }],
   ["UNCONFIRMED", { label: "Unconfirmed", mark: "mark-unconfirmed", meaning: "A callback reported its images, and the provider has not confirmed them. They are in quarantine; catchlight accept archives them." }],
@@ -94,9 +95,10 @@ export function promptOf(task) {
   return typeof prompt === "string" ? prompt : "";
 }
 
-/** Returns the task's images, each with the name that its URL contains, such as `result-0`. */
+/** Returns the task's images, results first, each with the name that its URL contains, such as `result-0`. */
 export function namedImages(task) {
-  return (task.images ?? []).map((image) => ({ ...image, name: `${image.kind}-${image.index}` }));
+  const images = (task.images ?? []).map((image) => ({ ...image, name: `${image.kind}-${image.index}` }));
+  return images.sort((one, other) => (other.kind === "result") - (one.kind === "result"));
 }
 
 /** Returns the image shown for the task: its first archived result, else its first archived image, else null. */

@@ -113,10 +113,9 @@ function showError(source, error) {
   else errors.delete(source);
   const [first = ""] = errors.values();
   if ($("error").textContent === first) return;
-  for (const place of [$("error"), $("dialog-error")]) {
-    place.hidden = !first;
-    place.replaceChildren(isolated(first));
-  }
+  $("error").hidden = !first;
+  $("error").replaceChildren(isolated(first));
+  dialog.showError(first);
   if (first) announce(first);
 }
 

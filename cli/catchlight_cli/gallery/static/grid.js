@@ -1,6 +1,6 @@
 // Shows the grid of tasks, one card for each, and handles its keyboard navigation.
 
-import { element, isolated, mark } from "./elements.js";
+import { element, mark, note } from "./elements.js";
 import { arrivalOf, keyOf } from "./tasks.js";
 import * as format from "./format.js";
 
@@ -218,8 +218,4 @@ class TaskCard {
     const parts = [label, reason, task.provider, task.taskId, format.promptOf(task), images, source, this.#age.textContent];
     return parts.filter(Boolean).join(", ");
   }
-}
-
-function note(text) {
-  return element("span", { class: "note" }, isolated(text));
 }

@@ -2,14 +2,14 @@
 
 import { element, isolated, mark } from "./elements.js";
 import { keyOf } from "./tasks.js";
+import { ImageViewer } from "./viewer.js";
 import * as format from "./format.js";
 
 export class TaskDialog {
   #dialog;
   #task = null;
-  #selected = null; // name of the image that the user selected, if any
-  #mainImage = element("div", { class: "main-image" });
-  #thumbnails = element("div", { class: "thumbnails", role: "group", "aria-label": "Images of this task" });
+  #viewer = new ImageViewer();
+  #error = element("p", { class: "error", hidden: true });
   #title = element("h2", { id: "dialog-title", class: "dialog-title" });
   #metadata = element("div", { class: "metadata" });
   #details;
@@ -24,24 +24,19 @@ export class TaskDialog {
     this.onClose = onClose;
     this.#previous = this.#button("icon-previous", "Newer task", () => this.#go(0));
     this.#next = this.#button("icon-next", "Older task", () => this.#go(1));
-    this.#details = element(
-      "div",
-      { class: "details", tabindex: "0", role: "group", "aria-labelledby": "dialog-title" },
-      element(
-        "div",
-        { class: "dialog-bar" },
-        this.#title,
-        element("div", { class: "dialog-buttons" }, this.#previous, this.#next, this.#button("icon-close", "Close", () => dialog.close())),
-      ),
-      this.#metadata,
-    );
-    dialog.append(element("div", { class: "viewer" }, this.#mainImage, this.#thumbnails), this.#details);
+    const buttons = [this.#previous, this.#next, this.#button("icon-close", "Close", () => dialog.close())];
+    const bar = element("header", { class: "dialog-bar" }, this.#title, element("div", { class: "dialog-buttons" }, buttons), this.#error);
+    this.#details = element("div", { class: "details", tabindex: "0", role: "group", "aria-labelledby": "dialog-title" }, this.#metadata);
+    dialog.append(bar, this.#viewer.element, this.#details);
     // The close event is dispatched asynchronously: another task may have been opened meanwhile.
     dialog.addEventListener("close", () => this.#task && !this.isOpen && this.#leave());
     dialog.addEventListener("keydown", (event) => {
       if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-      if (event.key === "ArrowLeft") this.#go(0);
-      else if (event.key === "ArrowRight") this.#go(1);
+      if (event.key === "ArrowLeft" && !this.#viewer.isZoomed) this.#go(0);
+      else if (event.key === "ArrowRight" && !this.#viewer.isZoomed) this.#go(1);
+      else if (event.key === "z") this.#viewer.toggleZoom();
+      else if (event.key === "f") this.#viewer.toggleFullScreen();
+      else if (event.key === "Escape" && this.#viewer.isZoomed) this.#viewer.toggleZoom();
       else return;
       event.preventDefault();
     });
@@ -70,7 +65,7 @@ export class TaskDialog {
   /** Opens a task, or updates the task that is already shown. */
   show(task) {
     if (task === this.#task && this.isOpen) return;
-    if (this.key !== keyOf(task)) this.#selected = null;
+    const isOther = this.key !== keyOf(task);
     this.#task = task;
     const { label, mark: markId, meaning } = format.status(task.status);
     this.#dialog.dataset.status = task.status;
@@ -82,21 +77,27 @@ export class TaskDialog {
     const hadFocus = this.#metadata.contains(document.activeElement);
     this.#metadata.replaceChildren(
       element("p", { class: "meaning" }, meaning),
-      ...requestSection(task),
       ...failureSection(task),
+      ...requestSection(task),
       section("History", history(task)),
-      ...images.map((image) => section(`Image ${image.name}`, imageMetadata(task, image))),
+      ...images.map((image) => section(`Image ${image.name}`, imageMetadata(image))),
       ...skippedSection(task),
       ...conflictSection(task),
     );
     if (hadFocus) this.#keepFocus();
-    this.#renderImages(images);
+    this.#viewer.show(task, isOther);
     this.refreshNeighbours();
     if (!this.isOpen) {
       this.#dialog.showModal();
-      this.#details.scrollTop = 0;
+      this.#dialog.scrollTop = this.#details.scrollTop = 0;
       this.#keepFocus();
     }
+  }
+
+  /** Shows an error below the dialog's title, or none if the text is empty. */
+  showError(text) {
+    this.#error.hidden = !text;
+    this.#error.replaceChildren(isolated(text));
   }
 
   refreshNeighbours() {
@@ -123,51 +124,6 @@ export class TaskDialog {
     button.addEventListener("click", action);
     return button;
   }
-
-  #renderImages(images) {
-    const archived = images.filter((image) => image.state === "ARCHIVED");
-    const shown = archived.find((image) => image.name === this.#selected) ?? format.cover(images);
-    if (shown) this.#showImage(shown);
-    else this.#mainImage.replaceChildren(...placeholder(this.#task));
-    this.#thumbnails.hidden = archived.length < 2;
-    const hadFocus = this.#thumbnails.contains(document.activeElement) ? shown?.name : null;
-    this.#thumbnails.replaceChildren(
-      ...archived.map((image) => {
-        const { width, height } = format.shownSize(image);
-        const button = element(
-          "button",
-          { type: "button", "aria-pressed": String(image === shown), "aria-label": image.name },
-          element("img", { src: format.imageUrl(this.#task, image.name), alt: "", decoding: "async", width, height }),
-          archived.filter((other) => other.kind === image.kind).length > 1 ? image.name : image.kind,
-        );
-        button.addEventListener("click", () => {
-          this.#selected = image.name;
-          this.#renderImages(images);
-        });
-        if (image.name === hadFocus) queueMicrotask(() => button.focus());
-        return button;
-      }),
-    );
-  }
-
-  #showImage(image) {
-    const url = format.imageUrl(this.#task, image.name);
-    const old = this.#mainImage.querySelector("img");
-    if (old?.getAttribute("src") === url) return;
-    const { width, height } = format.shownSize(image);
-    const prompt = format.promptOf(this.#task);
-    const alt = `${image.name} of ${this.#task.taskId}${prompt ? `: ${prompt}` : ""}`;
-    const shown = element("img", { src: url, alt, decoding: "async", width, height });
-    shown.addEventListener("error", () => shown.replaceWith(element("p", { class: "note" }, "This image cannot be shown.")), { once: true });
-    this.#mainImage.replaceChildren(shown);
-  }
-}
-
-function placeholder(task) {
-  const { mark: markId, label } = format.status(task.status);
-  const drawn = { FAILED: "crossed-out", INCOMPLETE: "ringed", UNCONFIRMED: "ringed" }[task.status];
-  if (drawn) return [mark(drawn, drawn), element("p", { class: "note" }, isolated(format.reason(task) || label))];
-  return [mark(markId, format.isUnfinished(task) ? "status-sign is-pending" : "status-sign")];
 }
 
 function section(title, ...content) {
@@ -203,8 +159,12 @@ function requestSection(task) {
   ].filter(Boolean);
 }
 
+/** States why the task has no images or not all of them. */
 function failureSection(task) {
-  if (!task.failure) return [];
+  if (!task.failure) {
+    const reason = format.reason(task);
+    return reason ? [element("p", { class: "failure" }, isolated(reason))] : [];
+  }
   const { code, message } = task.failure;
   return [element("p", { class: "failure" }, element("strong", {}, format.failureReason(task.failure)), code ? ` (${code})` : "", message ? ": " : "", message ? isolated(message) : "")];
 }
@@ -247,27 +207,21 @@ function reportText(task) {
   return task.deliveries > 1 ? `${result} by callback, delivered ${task.deliveries} times` : `${result} by callback`;
 }
 
-function imageMetadata(task, image) {
+function imageMetadata(image) {
   const isArchived = image.state === "ARCHIVED";
-  const url = format.imageUrl(task, image.name);
-  const open = element("a", { href: url, target: "_blank", rel: "noopener" }, "Open the original");
-  const save = element("a", { href: url, download: format.fileName(task, image), "aria-label": `Save ${image.name}` }, "Save");
-  return [
-    pairs([
-      ["State", isArchived ? null : format.sentence(image.state)],
-      ["Reason", image.reason && isolated(image.reason)],
-      ["Size", image.width && image.height ? Object.values(format.shownSize(image)).join(" × ") : null],
-      ["File", [image.contentType, Number.isFinite(image.bytes) ? format.bytes(image.bytes) : null].filter(Boolean).join(", ")],
-      ["Key", image.key && copyable(image.key, "key")],
-      ["SHA-256", image.sha256 && copyable(image.sha256, "SHA-256")],
-      ["URL", isArchived ? null : element("code", {}, isolated(image.url))],
-      ["Quarantined", image.quarantine && format.bytes(image.quarantine.bytes)],
-      ["Quarantine key", image.quarantine && copyable(image.quarantine.key, "quarantine key")],
-      ["Expires", isArchived ? null : format.moment(image.expiresAt)],
-      ["Archived", image.archivedAt && format.moment(image.archivedAt)],
-    ]),
-    isArchived ? element("p", { class: "image-links" }, open, save) : null,
-  ];
+  return pairs([
+    ["State", isArchived ? null : format.sentence(image.state)],
+    ["Reason", image.reason && isolated(image.reason)],
+    ["Size", image.width && image.height ? Object.values(format.shownSize(image)).join(" × ") : null],
+    ["File", [image.contentType, Number.isFinite(image.bytes) ? format.bytes(image.bytes) : null].filter(Boolean).join(", ")],
+    ["Key", image.key && copyable(image.key, "key")],
+    ["SHA-256", image.sha256 && copyable(image.sha256, "SHA-256")],
+    ["URL", isArchived ? null : element("code", {}, isolated(image.url))],
+    ["Quarantined", image.quarantine && format.bytes(image.quarantine.bytes)],
+    ["Quarantine key", image.quarantine && copyable(image.quarantine.key, "quarantine key")],
+    ["Expires", isArchived ? null : format.moment(image.expiresAt)],
+    ["Archived", image.archivedAt && format.moment(image.archivedAt)],
+  ]);
 }
 
 /** Lists the outputs that are no images. */

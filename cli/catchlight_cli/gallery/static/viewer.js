@@ -1,0 +1,148 @@
+// Shows one image of a task at a time: fitted, zoomed or on the full screen; with thumbnails to select another one.
+
+import { element, mark, note } from "./elements.js";
+import * as format from "./format.js";
+
+// A zoomed image has its own size in pixels, but at least twice the size that fits.
+const MIN_ZOOM = 2;
+
+export class ImageViewer {
+  #task = null;
+  #selected = null; // name of the image that the user selected, if any
+  #shown = null;
+  #frame = element("div", { class: "main-image" });
+  #caption = element("span", { class: "image-name" });
+  #zoom = this.#button("icon-zoom", "Zoom", "z", () => this.toggleZoom());
+  #open = element("a", { target: "_blank", rel: "noopener" }, "Open");
+  #save = element("a", {}, "Save");
+  #bar;
+  #thumbnails = element("div", { class: "thumbnails", role: "group", "aria-label": "Images of this task" });
+
+  constructor() {
+    this.#zoom.setAttribute("aria-pressed", "false");
+    const fullScreen = this.#button("icon-full-screen", "Full screen", "f", () => this.toggleFullScreen());
+    this.#bar = element("div", { class: "viewer-bar" }, this.#caption, this.#zoom, fullScreen, this.#open, this.#save);
+    this.element = element("div", { class: "viewer" }, this.#frame, this.#bar, this.#thumbnails);
+    this.#frame.addEventListener("click", (event) => event.target.closest("img") && this.toggleZoom(event));
+  }
+
+  get isZoomed() {
+    return this.#frame.classList.contains("is-zoomed");
+  }
+
+  /** Shows a task's images; `isOther` if another task was shown before. */
+  show(task, isOther) {
+    this.#task = task;
+    if (isOther) this.#selected = null;
+    this.#render();
+  }
+
+  /** Zooms the image, at the clicked point if there is one, or fits it into its frame again. */
+  toggleZoom(event = null) {
+    const image = this.#image();
+    if (!image) return;
+    const isZoomed = this.#frame.classList.toggle("is-zoomed");
+    this.#zoom.setAttribute("aria-pressed", String(isZoomed));
+    this.#frame.tabIndex = isZoomed ? 0 : -1; // a scrolled region has to be reached by keyboard
+    if (!isZoomed) {
+      image.style.width = image.style.height = "";
+      if (document.activeElement === this.#frame) this.#zoom.focus();
+      return;
+    }
+    const { width, height } = image.getBoundingClientRect();
+    const fitted = Math.min(width / image.naturalWidth, height / image.naturalHeight);
+    const scale = Math.max(1, MIN_ZOOM * fitted);
+    image.style.width = `${image.naturalWidth * scale}px`;
+    image.style.height = `${image.naturalHeight * scale}px`;
+    // The point under the pointer, from 0 to 1, stays where it is.
+    const frame = this.#frame.getBoundingClientRect();
+    const [x, y] = event ? [(event.clientX - frame.x) / frame.width, (event.clientY - frame.y) / frame.height] : [0.5, 0.5];
+    this.#frame.scrollTo(x * (this.#frame.scrollWidth - frame.width), y * (this.#frame.scrollHeight - frame.height));
+    this.#frame.focus({ preventScroll: true });
+  }
+
+  async toggleFullScreen() {
+    if (document.fullscreenElement) await document.exitFullscreen();
+    else if (this.#shown) await this.element.requestFullscreen();
+  }
+
+  #render() {
+    const images = format.namedImages(this.#task);
+    const archived = images.filter((image) => image.state === "ARCHIVED");
+    const shown = archived.find((image) => image.name === this.#selected) ?? format.cover(images);
+    if (shown) this.#showImage(shown);
+    else this.#showPlaceholder();
+    this.#renderThumbnails(archived);
+  }
+
+  #renderThumbnails(archived) {
+    this.#thumbnails.hidden = archived.length < 2;
+    const hadFocus = this.#thumbnails.contains(document.activeElement) ? this.#shown?.name : null;
+    this.#thumbnails.replaceChildren(
+      ...archived.map((image) => {
+        const { width, height } = format.shownSize(image);
+        const button = element(
+          "button",
+          { type: "button", "aria-pressed": String(image.name === this.#shown.name), "aria-label": image.name },
+          element("img", { src: format.imageUrl(this.#task, image.name), alt: "", decoding: "async", width, height }),
+          archived.filter((other) => other.kind === image.kind).length > 1 ? image.name : image.kind,
+        );
+        button.addEventListener("click", () => {
+          this.#selected = image.name;
+          this.#render();
+        });
+        if (image.name === hadFocus) queueMicrotask(() => button.focus());
+        return button;
+      }),
+    );
+  }
+
+  #showImage(image) {
+    const url = format.imageUrl(this.#task, image.name);
+    this.#shown = image;
+    this.#bar.hidden = false;
+    const size = image.width && image.height ? `  ${Object.values(format.shownSize(image)).join(" × ")}` : "";
+    this.#caption.textContent = `${image.name}${size}`;
+    this.#open.setAttribute("href", url);
+    this.#open.setAttribute("aria-label", `Open ${image.name} in a new tab`);
+    this.#save.setAttribute("href", url);
+    this.#save.setAttribute("download", format.fileName(this.#task, image));
+    this.#save.setAttribute("aria-label", `Save ${image.name}`);
+    if (this.#image()?.getAttribute("src") === url) return;
+    this.#fit();
+    const { width, height } = format.shownSize(image);
+    const prompt = format.promptOf(this.#task);
+    const alt = `${image.name} of ${this.#task.taskId}${prompt ? `: ${prompt}` : ""}`;
+    const shown = element("img", { src: url, alt, decoding: "async", width, height });
+    shown.addEventListener("error", () => shown.replaceWith(note("This image cannot be shown.")), { once: true });
+    this.#frame.replaceChildren(shown);
+  }
+
+  #showPlaceholder() {
+    this.#shown = null;
+    this.#bar.hidden = true;
+    this.#fit();
+    const { mark: markId, label } = format.status(this.#task.status);
+    const drawn = { FAILED: "crossed-out", INCOMPLETE: "ringed", UNCONFIRMED: "ringed" }[this.#task.status];
+    this.#frame.replaceChildren(
+      ...(drawn
+        ? [mark(drawn, drawn), note(format.reason(this.#task) || label)]
+        : [mark(markId, format.isUnfinished(this.#task) ? "status-sign is-pending" : "status-sign")]),
+    );
+  }
+
+  #fit() {
+    if (this.isZoomed) this.toggleZoom();
+  }
+
+  #image() {
+    return this.#frame.querySelector("img");
+  }
+
+  #button(icon, label, key, action) {
+    const attributes = { type: "button", class: "icon", "aria-label": label, "aria-keyshortcuts": key, title: `${label} (${key})` };
+    const button = element("button", attributes, mark(icon));
+    button.addEventListener("click", action);
+    return button;
+  }
+}

@@ -1,0 +1,71 @@
+"""The viewer of the task dialog: zoom and full screen, by pointer and by keyboard."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visit, newest_with
+from tests.tasks_api_in_memory import TasksApiInMemory
+
+
+@pytest.fixture
+def page(visit: Visit, api: TasksApiInMemory) -> Page:
+    """The dialog of a task with a result and an original."""
+    task = newest_with(api, 2)
+    page = visit(api).open(f"#{task.provider}/{task.task_id}")
+    page.locator(".main-image img").evaluate("(image) => image.decode()")
+    return page
+
+
+def width(page: Page) -> float:
+    return float(page.locator(".main-image img").evaluate("(image) => image.getBoundingClientRect().width"))
+
+
+def test_a_click_zooms_at_its_place_and_another_one_fits(page: Page) -> None:
+    image, frame = page.locator(".main-image img"), page.locator(".main-image")
+    fitted = width(page)
+    shown = image.bounding_box()
+    assert shown is not None
+    image.click(position={"x": shown["width"] - 4, "y": shown["height"] - 4})
+    assert width(page) > 1.5 * fitted
+    expect(page.get_by_role("button", name="Zoom")).to_have_attribute("aria-pressed", "true")
+    assert frame.evaluate("(frame) => frame.scrollTop > 0.8 * (frame.scrollHeight - frame.clientHeight)")
+    image.click()
+    assert width(page) == fitted
+
+
+def test_the_keyboard_zooms_and_moves_a_zoomed_image(page: Page) -> None:
+    fitted, address = width(page), page.url
+    frame = page.locator(".main-image")
+    page.keyboard.press("z")
+    assert width(page) > 1.5 * fitted
+    before = frame.evaluate("(frame) => frame.scrollTop")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("(top) => document.querySelector('.main-image').scrollTop > top", arg=before)
+    page.keyboard.press("ArrowRight")
+    assert page.url == address  # arrows move the image, not to another task
+    page.keyboard.press("Escape")
+    assert width(page) == fitted
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    assert page.url != address
+
+
+def test_another_image_is_shown_fitted(page: Page) -> None:
+    page.keyboard.press("z")
+    page.get_by_role("button", name="origin-0").click()
+    expect(page.get_by_role("button", name="Zoom")).to_have_attribute("aria-pressed", "false")
+    expect(page.locator(".main-image.is-zoomed")).to_have_count(0)
+    expect(page.get_by_role("link", name="Save origin-0")).to_be_visible()
+
+
+@pytest.mark.parametrize("way", ["key", "button"])
+def test_an_image_can_be_shown_on_the_full_screen(page: Page, way: str) -> None:
+    if way == "key":
+        page.keyboard.press("f")
+    else:
+        page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function("document.fullscreenElement?.classList.contains('viewer')")
+    expect(page.locator(".main-image img")).to_be_in_viewport(ratio=1)
+    page.keyboard.press("f")
+    page.wait_for_function("document.fullscreenElement === null")
+    expect(page.get_by_role("dialog")).to_be_visible()

@@ -1,0 +1,182 @@
+"""Layout at the widths of a desktop, a tablet and a phone: nothing overprints, and controls are in view at once."""
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from catchlight.api.schemas import TaskResponse
+from catchlight.models import TaskStatus
+from tests.browser.conftest import Visit, newest_with
+from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, many_tasks
+
+WINDOWS = {"desktop": (1440, 900), "tablet": (768, 1024), "phone": (375, 667)}
+LONG_REASON = "its URL was dead: HTTP 404 on every try, the last one a minute before the URL expired. " * 3
+
+
+@pytest.fixture(
+    params=[(size, scheme) for size in WINDOWS for scheme in ("light", "dark")], ids=lambda each: "-".join(each)
+)
+def window(request: pytest.FixtureRequest) -> dict[str, object]:
+    """Options of a browser window."""
+    size, scheme = request.param
+    width, height = WINDOWS[size]
+    return {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
+
+
+@pytest.fixture
+def two_images(api: TasksApiInMemory) -> TaskResponse:
+    return newest_with(api, 2)
+
+
+def box(locator: Locator) -> tuple[float, float, float, float]:
+    """Returns left, top, right and bottom."""
+    found = locator.bounding_box()
+    assert found is not None
+    return found["x"], found["y"], found["x"] + found["width"], found["y"] + found["height"]
+
+
+def pixels(page: Page, locator: Locator) -> bytes:
+    """Returns what is displayed at the place of an element, with all that lies above or below it."""
+    found = locator.bounding_box()
+    assert found is not None
+    return page.screenshot(clip=found, animations="disabled")
+
+
+def test_scrolled_details_do_not_overprint_the_header(
+    visit: Visit, api: TasksApiInMemory, two_images: TaskResponse, window: dict[str, object]
+) -> None:
+    page = visit(api, **window).open(f"#{two_images.provider}/{two_images.task_id}")
+    header = page.locator(".dialog-bar")
+    expect(page.locator(".history li").first).to_be_attached()
+    before = pixels(page, header)
+    for distance in range(40, 1000, 120):  # the timeline passes below the header
+        page.evaluate(
+            "(top) => document.querySelectorAll('.details, dialog').forEach((each) => each.scrollTo({top}))", distance
+        )
+        assert pixels(page, header) == before, distance
+
+
+@pytest.mark.parametrize("width", [761, 768, 900, 1100, 1101, 1440])
+def test_the_count_and_the_status_filter_do_not_overlap(visit: Visit, width: int) -> None:
+    tasks, _ = many_tasks(1130, now=datetime.now(UTC))
+    visitor = visit(TasksApiInMemory(tasks), viewport={"width": width, "height": 800})
+    visitor.allowed_errors.append("502")  # of images that this tasks API does not have
+    page = visitor.open()
+    count = page.locator("#count")
+    expect(count).to_have_text("The latest 1,000 tasks")  # the longest text
+    before = pixels(page, count)
+    page.evaluate(
+        """document.querySelectorAll(".statuses, .provider, .search, .live")
+          .forEach((each) => (each.style.visibility = "hidden"))"""
+    )
+    assert pixels(page, count) == before
+
+
+def test_the_dialogs_buttons_are_in_view_at_once_and_after_scrolling(
+    visit: Visit, api: TasksApiInMemory, two_images: TaskResponse, window: dict[str, object]
+) -> None:
+    page = visit(api, **window).open(f"#{two_images.provider}/{two_images.task_id}")
+    close = page.get_by_role("button", name="Close")
+    save = page.get_by_role("link", name="Save result-0")
+    expect(save).to_be_in_viewport(ratio=1)
+    expect(close).to_be_in_viewport(ratio=1)
+    assert box(close)[1] - box(page.get_by_role("dialog"))[1] < 30
+    page.evaluate("document.querySelectorAll('.details, dialog').forEach((each) => each.scrollTo({top: 9999}))")
+    expect(close).to_be_in_viewport(ratio=1)
+
+
+@pytest.mark.parametrize("width", [320, 375, 430, 768, 1440])
+def test_the_text_in_the_search_field_is_not_cut(visit: Visit, width: int) -> None:
+    page = visit(TasksApiInMemory(), viewport={"width": width, "height": 667}).open()
+    missing = page.locator("#search").evaluate(
+        """(search) => {
+          const style = getComputedStyle(search);
+          const canvas = document.createElement("canvas").getContext("2d");
+          canvas.font = style.font;
+          const inner = search.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+          return canvas.measureText(search.placeholder).width - inner;
+        }"""
+    )
+    assert missing <= 0
+
+
+def is_inside_ellipse(inner: tuple[float, ...], outer: tuple[float, ...]) -> bool:
+    """Whether a rectangle lies inside the drawn ring, whose line is within 8 % of its box."""
+    middle_x, middle_y = (outer[0] + outer[2]) / 2, (outer[1] + outer[3]) / 2
+    half_x, half_y = 0.46 * (outer[2] - outer[0]), 0.46 * (outer[3] - outer[1])
+    return all(
+        ((x - middle_x) / half_x) ** 2 + ((y - middle_y) / half_y) ** 2 <= 1
+        for x in (inner[0], inner[2])
+        for y in (inner[1], inner[3])
+    )
+
+
+def test_a_long_reason_stays_inside_its_ring(visit: Visit, window: dict[str, object]) -> None:
+    lost = a_lost_image("t1").model_copy(update={"reason": LONG_REASON})
+    page = visit(TasksApiInMemory([a_task("t1", TaskStatus.INCOMPLETE, images=[lost])]), **window).open()
+    card = page.locator(".card")
+    assert is_inside_ellipse(box(card.locator(".note")), box(card.locator(".ringed")))
+    card.locator("a").click()
+    dialog = page.get_by_role("dialog")
+    assert is_inside_ellipse(box(dialog.locator(".note")), box(dialog.locator(".ringed")))
+    expect(dialog.locator(".failure")).to_have_text(LONG_REASON)  # complete, above everything else
+
+
+def test_results_come_before_originals(visit: Visit) -> None:
+    pictures = many_tasks(60, now=datetime.now(UTC))
+    task = newest_with(TasksApiInMemory(*pictures), 2)
+    origin_first = task.model_copy(update={"images": tuple(sorted(task.images, key=lambda image: image.kind))})
+    assert [image.kind for image in origin_first.images] == ["origin", "result"]
+    page = visit(TasksApiInMemory([origin_first], pictures[1])).open(f"#{task.provider}/{task.task_id}")
+    expect(page.locator(".thumbnails button")).to_have_text(["result", "origin"])
+    headings = page.locator(".metadata h3").all_inner_texts()
+    assert [text.upper() for text in headings if "Image" in text.title()] == ["IMAGE RESULT-0", "IMAGE ORIGIN-0"]
+
+
+def test_an_error_is_shown_next_to_the_toolbar(visit: Visit, api: TasksApiInMemory, window: dict[str, object]) -> None:
+    visitor = visit(api, **window)
+    visitor.allowed_errors.append("404")
+    page = visitor.open("#flux-kontext/nope")
+    error = page.locator("#error")
+    expect(error).to_be_in_viewport(ratio=1)
+    assert 0 <= box(error)[1] - box(page.locator(".toolbar"))[3] < 30
+
+
+def test_an_error_is_shown_next_to_the_dialogs_title(
+    visit: Visit, api: TasksApiInMemory, window: dict[str, object]
+) -> None:
+    other = TasksApiInMemory(api.tasks.values(), api.pictures)
+    task = newest_with(other, 2)
+    visitor = visit(other, **window)
+    visitor.allowed_errors.append("502")
+    page = visitor.open(f"#{task.provider}/{task.task_id}")
+    page.evaluate("document.querySelectorAll('.details, dialog').forEach((each) => each.scrollTo({top: 9999}))")
+    other.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+    error = page.locator("dialog .error")
+    expect(error).to_contain_text("execute-api:Invoke")
+    expect(error).to_be_in_viewport(ratio=1)
+    assert 0 <= box(error)[1] - box(page.locator(".dialog-title"))[3] < 30
+
+
+@pytest.fixture
+def one_of_each() -> TasksApiInMemory:
+    """A task in each status."""
+    now = datetime.now(UTC)
+    return TasksApiInMemory(a_task(f"t{number}", status, arrived_at=now) for number, status in enumerate(TaskStatus))
+
+
+@pytest.mark.parametrize("status", list(TaskStatus))
+def test_the_filter_the_address_and_the_item_have_the_same_word(
+    visit: Visit, one_of_each: TasksApiInMemory, status: TaskStatus
+) -> None:
+    word = status.replace("_", " ").capitalize()
+    page = visit(one_of_each).open()
+    page.locator(".statuses label", has_text=word).click()
+    assert f"status={status}" in page.url
+    card = page.locator(".card")
+    expect(card).to_have_count(1)
+    expect(card.locator(".status")).to_have_text(word)
+    card.locator("a").click()
+    expect(page.locator(".dialog-title .status")).to_have_text(word)
