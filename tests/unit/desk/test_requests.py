@@ -92,6 +92,13 @@ def test_a_parameter_that_is_not_known_is_a_typing_error(model: Any) -> None:
     assert refused(lambda: read_query(model, {"limits": "1"})) == ("invalid-parameter", {"limits": "is not known"})
 
 
+def test_a_parameter_without_a_value_is_named() -> None:
+    assert refused(lambda: refuse_unknown_parameters(PageQuery, "limits=&limit=1")) == (
+        "invalid-parameter",
+        {"limits": "is not known"},
+    )
+
+
 def test_a_parameter_that_is_there_twice_is_named() -> None:
     assert refused(lambda: refuse_unknown_parameters(PageQuery, "limit=1&status=FAILED&limit=2")) == (
         "invalid-parameter",

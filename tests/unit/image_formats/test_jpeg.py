@@ -254,6 +254,17 @@ def test_arithmetic_codes_and_many_bytes_are_not_followed(monkeypatch: pytest.Mo
         read_image_facts(BytesIO(whole[:-2]), len(whole) - 2)
 
 
+@pytest.mark.parametrize("factors", [0x01, 0x10, 0x00], ids=hex)
+@pytest.mark.parametrize("component", [0, 2])
+def test_each_component_has_sampling_factors(component: int, factors: int) -> None:
+    whole = bytearray(picture())
+    at = whole.index(b"\xff\xc0") + 11 + 3 * component
+    assert whole[at] in {0x22, 0x11}
+    whole[at] = factors
+    with pytest.raises(ImageTruncatedError, match="its frame is of no kind that exists"):
+        read_image_facts(BytesIO(whole[:-2]), len(whole) - 2)
+
+
 @pytest.mark.parametrize("header", [b"", b"\0", b"\0\0\0\0", b"\1\1\0", b"\3\1\0\0\0\0"], ids=repr)
 def test_a_scan_describes_its_components(header: bytes) -> None:
     for more in (b"", END):
