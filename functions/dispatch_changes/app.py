@@ -5,8 +5,12 @@ message of a task that may have a result already has no delay: the provider did 
 callback reported a success without a URL, or a failure while no execution polled for the task. Tasks that have just
 succeeded are queued for archiving. Except for repairs (reconcile, redrive), only the stream starts this work, so no
 crash between two writes can lose it.
+
+While SQS is out, the function waits, and the event source tries again for as long as the stream keeps its records. Only
+a record that cannot be read is put aside: into the dead-letter queue.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -18,12 +22,16 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batch_item_failures, batches
 from catchlight.aws.clients import AwsClients
+from catchlight.aws.outages import OutageWait
 from catchlight.dispatch import TaskQueue
 from catchlight.errors import NotQueuedError
 from catchlight.models import Reporter, TaskStatus, is_task_key
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
 from catchlight.observability.log_lines import log_line
 from catchlight.settings import DispatchChangesSettings
+
+# A round of tries makes one call that fails for each queue and delay, and each takes up to 7 s without a response.
+RESERVED_SECONDS = 30
 
 logger = Logger(json_serializer=log_line)
 
@@ -34,21 +42,15 @@ class FollowUp(Enum):
     ARCHIVE = auto()
     POLL_LATER = auto()  # if the callback has not come after FirstPollAfterSeconds
     POLL_NOW = auto()  # the provider may have a result, whose URLs expire
+    PUT_ASIDE = auto()  # the record could not be read
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A task's change that triggers polling or archiving."""
+    """A task's change, and what it triggers."""
 
-    task: str
+    task: str  # empty if the record does not name it
     follow_up: FollowUp
-    sequence_number: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A stream record that could not be read."""
-
     sequence_number: str
 
 
@@ -61,6 +63,7 @@ class Dependencies:
         sqs = clients.sqs()
         self.archive_queue = TaskQueue(sqs, self.settings.archive_queue_url)
         self.poll_queue = TaskQueue(sqs, self.settings.poll_queue_url)
+        self.dead_letters = TaskQueue(sqs, self.settings.dispatch_dead_letters_url)
 
 
 dependencies = cache(Dependencies)
@@ -76,32 +79,26 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """
     # Missing settings fail the whole batch here, instead of each change separately.
     dependencies()
-    found = list(read_changes(event["Records"]))
-    changes = [change for change in found if isinstance(change, Change)]
-    failed = {*queue(changes), *(record for record in found if isinstance(record, Unreadable))}
+    wait = OutageWait(ends_by=time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
+    changes = list(read_changes(event["Records"]))
+    failed = queue(changes, wait)
     logger.info("changes dispatched", records=len(event["Records"]), changes=len(changes), failed=len(failed))
-    first_failed = next((change for change in found if change in failed), None)
-    return batch_item_failures([first_failed.sequence_number] if first_failed else [])
+    # `changes` has the order of the stream.
+    return batch_item_failures([change.sequence_number for change in changes if change in failed][:1])
 
 
-def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change | Unreadable]:
-    """Yields the changes among stream records, in their order; records that could not be read as Unreadable.
+def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change]:
+    """Yields the changes among stream records, in their order; records that could not be read are to be put aside.
 
     The event source's filter excludes most records that trigger nothing.
     """
     for record in records:
         try:
             change = read_change(record)
-        except Exception as exc:  # noqa: BLE001 - reported, and read again separately: it must not block the others
-            number = record["dynamodb"]["SequenceNumber"]
-            report_failure(
-                logger,
-                "stream record not read, it will be read again",
-                exc,
-                task=stream_task(record),
-                sequence_number=number,
-            )
-            yield Unreadable(number)
+        except Exception as exc:  # noqa: BLE001 - reported and put aside: the record must not block the others
+            number, task = record["dynamodb"]["SequenceNumber"], stream_task(record)
+            report_failure(logger, "stream record not read, it is put aside", exc, task=task, sequence_number=number)
+            yield Change(task or "", FollowUp.PUT_ASIDE, number)
         else:
             if change:
                 yield change
@@ -156,28 +153,44 @@ def follow_up(
             return None
 
 
-def queue(changes: Sequence[Change]) -> Iterator[Change]:
-    """Queues changes for archiving and polling. Yields those whose messages SQS did not accept."""
-    for found in FollowUp:
-        group = [change for change in changes if change.follow_up is found]
-        for batch in batches(group, MAX_MESSAGES_PER_CALL):
-            yield from send(batch, found)
+def queue(changes: Sequence[Change], wait: OutageWait) -> Sequence[Change]:
+    """Queues changes for archiving and polling, again and again while SQS does not accept all and there is time.
+
+    Returns the changes whose messages SQS did not accept.
+    """
+    while changes := [change for found in FollowUp for change in send_all(changes, found)]:
+        if not wait.pause():
+            break
+    return changes
+
+
+def send_all(changes: Iterable[Change], found: FollowUp) -> Iterator[Change]:
+    """Sends the messages of one kind of changes. Yields the changes whose messages SQS did not accept.
+
+    After a call in which SQS accepted none, no further one is made: during an outage each takes seconds.
+    """
+    refuses = False
+    for batch in batches((change for change in changes if change.follow_up is found), MAX_MESSAGES_PER_CALL):
+        refused = batch if refuses else list(send(batch, found))
+        refuses = len(refused) == len(batch)
+        yield from refused
 
 
 def send(changes: Sequence[Change], found: FollowUp) -> Iterator[Change]:
     """Sends one call's messages. Yields the changes whose messages were not accepted."""
     tasks = [change.task for change in changes]
+    messages = [{"task": change.task, "change": change.sequence_number} for change in changes]
     try:
-        if found is FollowUp.ARCHIVE:
-            dependencies().archive_queue.send([{"task": task} for task in tasks])
-        else:
-            delay = dependencies().settings.first_poll_after_seconds if found is FollowUp.POLL_LATER else 0
-            dependencies().poll_queue.send(
-                [{"task": change.task, "change": change.sequence_number} for change in changes], delay_seconds=delay
-            )
+        match found:
+            case FollowUp.ARCHIVE:
+                dependencies().archive_queue.send([{"task": task} for task in tasks])
+            case FollowUp.POLL_NOW | FollowUp.POLL_LATER:
+                delay = dependencies().settings.first_poll_after_seconds if found is FollowUp.POLL_LATER else 0
+                dependencies().poll_queue.send(messages, delay_seconds=delay)
+            case FollowUp.PUT_ASIDE:
+                dependencies().dead_letters.send(messages)
     except Exception as exc:  # noqa: BLE001 - reported, and the other changes must still be queued
         refused = exc.tasks if isinstance(exc, NotQueuedError) else tasks
-        work = "archiving" if found is FollowUp.ARCHIVE else "polling"
-        message = f"{work} not queued, the stream will be read again from here"
+        message = f"SQS did not accept messages ({found.name}), they are sent again as long as the stream keeps them"
         report_failure(logger, message, exc, tasks=refused, reason=str(exc))
         yield from (change for change in changes if change.task in refused)

@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from catchlight.aws.batches import MAX_EVENTS_PER_CALL, batch_item_failures, batches
 from catchlight.aws.clients import AwsClients
+from catchlight.aws.outages import OutageWait
 from catchlight.events import SOURCE, TaskEvent, arrives
 from catchlight.models import is_task_key, split_task_key
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
@@ -30,10 +31,9 @@ from catchlight.settings import PublishEventsSettings
 if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
-# Pauses between tries after temporary errors. The event source itself has few tries, because they are meant for records
-# that can never be published, and an outage of minutes would use them up. With these pauses, outages of EventBridge of
-# up to half an hour are bridged.
-PAUSES_SECONDS = (1, 2, 4, 8, 15)
+# After these errors the function waits. The event source itself has few tries, because they are meant for records that
+# can never be published, and an outage of minutes would use them up. With the waits, outages of EventBridge of up to
+# half an hour are bridged.
 PASSING = frozenset({"ThrottlingException", "InternalFailure", "InternalException"})
 # The three tries of a last call without a response take 7 s.
 RESERVED_SECONDS = 10
@@ -86,9 +86,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     Lambda reads the stream again from that record on, so later entries that the same call accepted are published twice.
     """
     arrivals = list(read_arrivals(event["Records"]))
-    ends_by = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
+    wait = OutageWait(ends_by=time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS)
     entries = list(make_entries(arrivals))
-    published = put_events(entries, ends_by=ends_by)
+    published = put_events(entries, wait)
     for provider, count in Counter(split_task_key(entry.task)[0] for entry in entries[:published]).items():
         with metrics_by(provider=provider) as metrics:
             metrics.add_metric("EventsPublished", MetricUnit.Count, count)
@@ -167,35 +167,30 @@ def make_entries(arrivals: Iterable[Arrival | Unreadable]) -> Iterator[Entry]:
         )
 
 
-def put_events(entries: Sequence[Entry], *, ends_by: float) -> int:
+def put_events(entries: Sequence[Entry], wait: OutageWait) -> int:
     """Puts entries onto the bus in their order. Returns how many were accepted before the first rejected one."""
     accepted = 0
     for batch in batches(entries, MAX_EVENTS_PER_CALL):
-        count = put_batch(batch, ends_by=ends_by)
+        count = put_batch(batch, wait)
         accepted += count
         if count < len(batch):
             break
     return accepted
 
 
-def put_batch(entries: Sequence[Entry], *, ends_by: float) -> int:
-    """Puts a batch onto the bus, and retries after temporary errors until `ends_by` (on the monotonic clock).
+def put_batch(entries: Sequence[Entry], wait: OutageWait) -> int:
+    """Puts a batch onto the bus, and retries after temporary errors while there is time.
 
     Returns how many entries were accepted before the first rejected one.
     """
-    accepted = pauses = 0
+    accepted = 0
     while True:
         count, may_pass = put_call(entries[accepted:])
         accepted += count
-        if accepted == len(entries):
-            return accepted
         if count:
-            pauses = 0
-        pause = PAUSES_SECONDS[min(pauses, len(PAUSES_SECONDS) - 1)]
-        if not may_pass or time.monotonic() + pause > ends_by:
+            wait.restart()
+        if accepted == len(entries) or not may_pass or not wait.pause():
             return accepted
-        time.sleep(pause)
-        pauses += 1
 
 
 def put_call(entries: Sequence[Entry]) -> tuple[int, bool]:

@@ -17,7 +17,7 @@ from scripts.smoke.account import REGION, Account, Call, account
 from scripts.smoke.api_steps import SERVE_TASKS_API
 from scripts.smoke.callback_steps import RECEIVE_CALLBACK
 from scripts.smoke.change_steps import DISPATCH_CHANGES, PUBLISH_EVENTS
-from scripts.smoke.grants import check_grants, grants_of, resolver
+from scripts.smoke.grants import check_grants, grants_of, requests_of_lambda, resolver
 from scripts.smoke.steps import OTHER_HOSTS, USUAL, Step
 from scripts.smoke.task_steps import ARCHIVE_IMAGES, POLL_TASKS, RECONCILE_TASKS, START_POLLING
 
@@ -55,7 +55,7 @@ def check_calls(
             if only is None or name in only:
                 yield from (f"{name}: {problem}" for problem in _check_function(template, name, layer, aws))
                 made = [call for call in aws.calls if call.function == name]
-                yield from check_grants(name, grants_of(template, name), made)
+                yield from check_grants(name, grants_of(template, name), made, requests_of_lambda(template, name))
         if calls is not None:
             calls += aws.calls
 

@@ -54,14 +54,20 @@ DISPATCH_CHANGES = [
     Step(
         "a message that SQS does not accept",
         changes(succeeded(), succeeded() | {"task": f"{PENDING['task']}-2"}),
-        {"batchItemFailures": [{"itemIdentifier": "2"}]},
+        NOTHING_FAILED,
         {"SendMessageBatch": [Answer(body={"Successful": [_sent_entry("0")], "Failed": [SQS_FAILURE]})]},
     ),
     Step(
-        "a denied message",
+        "a denied message, which is sent again",
         changes(PENDING),
-        {"batchItemFailures": [{"itemIdentifier": "1"}]},
+        NOTHING_FAILED,
         {"SendMessageBatch": [error("AccessDenied", 403)]},
+    ),
+    Step(
+        "a record that cannot be read",
+        {"Records": [change(PENDING, 1) | {"dynamodb": {"Keys": {}, "NewImage": {}, "SequenceNumber": "1"}}]},
+        NOTHING_FAILED,
+        {"SendMessageBatch": [Answer(body={"Successful": [_sent_entry("0")]})]},
     ),
 ]
 

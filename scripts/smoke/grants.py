@@ -51,27 +51,37 @@ def grants_of(template: Template, function: str) -> set[Grant]:
     resolve = resolver(template).resolve
     role = template.resources[function]["Properties"]["Role"]["Fn::GetAtt"][0]
     policies = template.resources[role]["Properties"].get("Policies", [])
-    granted = {
+    return {
         grant
         for policy in policies
         # Resolved as a list, which leaves out the statements whose condition does not hold.
         for statement in resolve(policy["PolicyDocument"]["Statement"])
         for grant in statement_grants(role, statement, principal=function)
     }
-    # Without on-failure destinations of streams: Lambda itself writes to them, with the function's role.
+
+
+def requests_of_lambda(template: Template, function: str) -> set[PermissionRequest]:
+    """Returns the requests that Lambda itself makes with a function's role: to on-failure destinations of streams."""
+    resolve = resolver(template).resolve
     mappings = (template.resources[name]["Properties"] for name in template.of_type("AWS::Lambda::EventSourceMapping"))
-    destinations = {
-        resolve(mapping["DestinationConfig"]["OnFailure"]["Destination"])
+    return {
+        PermissionRequest(
+            function, "sqs:SendMessage", resolve(mapping["DestinationConfig"]["OnFailure"]["Destination"])
+        )
         for mapping in mappings
         if resolve(mapping["FunctionName"]) == resolve({"Ref": function}) and "DestinationConfig" in mapping
     }
-    return {grant for grant in granted if grant.resource not in destinations}
 
 
-def check_grants(function: str, granted: set[Grant], calls: Iterable[Call]) -> Iterator[str]:
-    """Yields calls that the role does not allow, and permissions that no call needs."""
+def check_grants(
+    function: str, granted: set[Grant], calls: Iterable[Call], by_lambda: Iterable[PermissionRequest] = ()
+) -> Iterator[str]:
+    """Yields calls that the role does not allow, and permissions that no call needs.
+
+    `by_lambda`: requests with the function's role that are no calls of its code.
+    """
     try:
-        requests = {request for call in calls for request in _requests(function, call)}
+        requests = {request for call in calls for request in _requests(function, call)} | {*by_lambda}
     except LocalStackError as exc:  # a call whose permissions are unknown
         yield str(exc)
         return

@@ -12,7 +12,7 @@ from local.permissions.decision import Grant
 from local.template.expand import load_template
 from scripts.smoke.account import Call
 from scripts.smoke.calls import check_calls
-from scripts.smoke.grants import check_grants, grants_of
+from scripts.smoke.grants import check_grants, grants_of, requests_of_lambda
 from scripts.smoke.imports import check_imports
 from tests.artefact.conftest import Copy, copy_of
 
@@ -158,7 +158,9 @@ def test_each_missing_grant_is_found(function: str, calls: Sequence[Call]) -> No
     assert granted
 
     for grant in granted:
-        problems = list(check_grants(function, granted - {grant}, made_by(function, calls)))
+        problems = list(
+            check_grants(function, granted - {grant}, made_by(function, calls), requests_of_lambda(TEMPLATE, function))
+        )
 
         assert problems
         assert all(f"{function} has no grant in template.yaml for {grant.action}" in p for p in problems)
@@ -168,6 +170,11 @@ def test_each_missing_grant_is_found(function: str, calls: Sequence[Call]) -> No
 def test_an_unused_grant_is_found(function: str, calls: Sequence[Call]) -> None:
     more = Grant("policy", function, "dynamodb:Scan", "arn:aws:dynamodb:eu-central-1:123456789012:table/TasksTable")
 
-    (problem,) = check_grants(function, grants_of(TEMPLATE, function) | {more}, made_by(function, calls))
+    (problem,) = check_grants(
+        function,
+        grants_of(TEMPLATE, function) | {more},
+        made_by(function, calls),
+        requests_of_lambda(TEMPLATE, function),
+    )
 
     assert f"{function} is granted dynamodb:Scan on {more.resource}, and makes no such call here" in problem

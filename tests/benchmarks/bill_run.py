@@ -149,6 +149,7 @@ class CountedStack:
             "ARCHIVE_QUEUE_URL": self._queue,
             "ARCHIVE_DEAD_LETTERS_URL": f"{self._queue}-dead-letters",  # never used: every image is archived
             "POLL_QUEUE_URL": self._poll_queue,
+            "DISPATCH_DEAD_LETTERS_URL": f"{self._queue}-dead-letters",  # never used: every record can be read
             "EVENT_BUS": "tasks",
             "POLL_TASKS_STATE_MACHINE": machine["stateMachineArn"],
             "CALLBACK_TOKEN_SECRET": secrets.create_secret(Name="token", SecretString=CALLBACK_TOKEN)["ARN"],

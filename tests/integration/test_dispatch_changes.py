@@ -10,10 +10,11 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from moto.sqs.models import sqs_backends
 
+from catchlight.aws import outages
 from catchlight.errors import SettingsError
 from functions.dispatch_changes import app
 from local.account import ACCOUNT_ID, REGION
-from tests.integration.fault_injection import counted, every_fault, failing, reported
+from tests.integration.fault_injection import AWS_FAULTS, counted, every_aws_fault, every_fault, failing, reported
 from tests.integration.functions import an_event
 
 FIRST_POLL_AFTER_SECONDS = 60
@@ -33,6 +34,12 @@ class Outbox:
             queued += [json.loads(message["Body"])["task"] for message in batch]
         return queued
 
+    def dead_letters(self) -> list[dict[str, str]]:
+        """What was put aside since the last look."""
+        queue = sqs_backends[ACCOUNT_ID][REGION].get_queue("dead")
+        found, queue._messages[:] = [json.loads(message.body) for message in queue._messages], []
+        return found
+
     def polls(self) -> list[tuple[str, int]]:
         """Tasks queued for polling since the last look, in their order, with the seconds of their delay."""
         queue = sqs_backends[ACCOUNT_ID][REGION].get_queue("poll")
@@ -46,12 +53,36 @@ class Outbox:
         ]
 
 
+class Clock:
+    """Time that passes while the function waits."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.pauses.append(seconds)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(app, "time", clock)
+    monkeypatch.setattr(outages, "time", clock)
+    return clock
+
+
 @pytest.fixture
 def outbox(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
     sqs = boto3.client("sqs")
     queue_url = sqs.create_queue(QueueName="archive")["QueueUrl"]
     monkeypatch.setenv("ARCHIVE_QUEUE_URL", queue_url)
     monkeypatch.setenv("POLL_QUEUE_URL", sqs.create_queue(QueueName="poll")["QueueUrl"])
+    monkeypatch.setenv("DISPATCH_DEAD_LETTERS_URL", sqs.create_queue(QueueName="dead")["QueueUrl"])
     monkeypatch.setenv("FIRST_POLL_AFTER_SECONDS", str(FIRST_POLL_AFTER_SECONDS))
     app.dependencies.cache_clear()
     yield Outbox(sqs, queue_url)
@@ -234,10 +265,51 @@ def test_a_key_that_is_no_task_holds_nothing_up(outbox: Outbox, context: LambdaC
 # ------------------------------------------------------------------------------------------------ faults
 
 
+@every_aws_fault
+def test_an_outage_of_sqs_is_waited_for(
+    outbox: Outbox, context: LambdaContext, clock: Clock, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    records = [a_record(1, "PENDING"), *(a_record(number, "SUCCEEDED") for number in range(2, 27))]
+    calls = []
+
+    def fail_for_a_while(**_: Any) -> None:
+        calls.append("SendMessageBatch")
+        if clock.now < 1015:
+            raise fault
+
+    app.dependencies().archive_queue._sqs.meta.events.register("before-call.sqs.SendMessageBatch", fail_for_a_while)
+
+    assert dispatch(records, context) == []
+
+    assert clock.pauses == [1, 2, 4, 8]
+    # A queue that accepts nothing is tried once a round, because each call takes seconds. The last round makes 3 and 1.
+    assert len(calls) == 4 * 2 + 4
+    assert reported(caplog.records, "flux-kontext#task1") == {"NotQueuedError"}
+    assert outbox.polls() == [("flux-kontext#task1", FIRST_POLL_AFTER_SECONDS)]
+    assert outbox.messages() == [f"flux-kontext#task{number}" for number in range(2, 27)]
+    assert outbox.dead_letters() == []
+
+
+def test_messages_that_sqs_has_accepted_are_not_sent_again_while_others_wait(
+    outbox: Outbox, context: LambdaContext, clock: Clock
+) -> None:
+    def refuse(params: dict[str, Any], **_: Any) -> None:
+        if params["QueueUrl"].endswith("poll") and clock.now < 1005:
+            raise KeyError("refused")
+
+    app.dependencies().archive_queue._sqs.meta.events.register("provide-client-params.sqs.SendMessageBatch", refuse)
+
+    assert dispatch([a_record(1, "PENDING"), a_record(2, "SUCCEEDED")], context) == []
+
+    assert clock.pauses == [1, 2, 4]
+    assert (outbox.messages(), len(outbox.polls())) == (["flux-kontext#task2"], 1)
+
+
 @every_fault
 def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
     outbox: Outbox,
     context: LambdaContext,
+    clock: Clock,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     fault: Exception,
@@ -253,8 +325,10 @@ def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
     error = type(fault).__name__ if isinstance(fault, KeyError) else "NotQueuedError"
     for number in (1, 2, 3):
         assert reported(caplog.records, f"flux-kontext#task{number}") == {error}
-    # One call for each queue and delay.
-    assert counted(capsys) == [error] * 3
+    # One call for each queue and delay, at once and after each pause. A last round of tries has the time it needs.
+    assert clock.pauses == [1, 2, 4, 8, 15]
+    assert counted(capsys) == [error] * 3 * 6
+    assert outbox.dead_letters() == []
     assert (outbox.polls(), outbox.messages()) == ([], [])
 
     assert dispatch(records[1:], context) == []
@@ -279,21 +353,24 @@ def test_a_queue_that_refuses_messages_keeps_those_of_the_other_not_back(
     assert (len(outbox.messages()), len(outbox.polls())) == (queue == "poll", queue == "archive")
 
 
-def test_messages_that_sqs_refuses_one_by_one_come_again(
+def test_messages_that_sqs_refuses_one_by_one_are_sent_again(
     outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = [a_record(number, "SUCCEEDED") for number in range(12)]
+    sent = []
 
-    def refuse_the_third_of_the_second_call(parsed: dict[str, Any], **_: Any) -> None:
-        if len(parsed["Successful"]) == 2:
+    def refuse_the_second_of_the_second_call(parsed: dict[str, Any], **_: Any) -> None:
+        sent.append(len(parsed["Successful"]))
+        if sent == [10, 2]:
             refused = parsed["Successful"].pop()
             parsed["Failed"] = [{"Id": refused["Id"], "SenderFault": False, "Code": "InternalError"}]
 
     app.dependencies().archive_queue._sqs.meta.events.register(
-        "after-call.sqs.SendMessageBatch", refuse_the_third_of_the_second_call
+        "after-call.sqs.SendMessageBatch", refuse_the_second_of_the_second_call
     )
 
-    assert dispatch(records, context) == [records[11]["dynamodb"]["SequenceNumber"]]
+    assert dispatch(records, context) == []
+    assert sent == [10, 2, 1]
     (error,) = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
     assert error["tasks"] == ["flux-kontext#task11"]
     assert error["reason"] == "SQS did not accept 1 of 2 messages: InternalError"
@@ -310,29 +387,44 @@ def test_messages_that_an_answer_does_not_name_come_again(
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
 
     assert dispatch(records, context) == [records[0]["dynamodb"]["SequenceNumber"]]
-    (error,) = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    error, *_ = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
     assert error["tasks"] == [f"flux-kontext#task{number}" for number in range(3)]
 
 
-@pytest.mark.parametrize("broken", [{"Keys": {}}, {"Keys": None}, {"NewImage": {"status": "SUCCEEDED"}}], ids=str)
-def test_a_record_of_another_shape_is_reported_and_keeps_back_no_other(
+@pytest.mark.parametrize(
+    ("broken", "task"),
+    [({"Keys": {}}, ""), ({"Keys": None}, ""), ({"NewImage": {"status": "SUCCEEDED"}}, "flux-kontext#task1")],
+    ids=str,
+)
+def test_a_record_of_another_shape_is_put_aside_and_keeps_back_no_other(
     outbox: Outbox,
     context: LambdaContext,
+    clock: Clock,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     broken: dict[str, Any],
+    task: str,
 ) -> None:
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
     records[1]["dynamodb"] |= broken
     number = records[1]["dynamodb"]["SequenceNumber"]
 
-    # Read again from there on, and alone: the event source puts it aside in the end.
-    assert dispatch(records, context) == [number]
+    assert dispatch(records, context) == []
 
     assert outbox.messages() == ["flux-kontext#task0", "flux-kontext#task2"]
+    assert outbox.dead_letters() == [{"task": task, "change": number}]
+    assert clock.pauses == []
     (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert vars(error)["sequence_number"] == number
     assert counted(capsys) == [error.exc_info[0].__name__ if error.exc_info and error.exc_info[0] else None]
+
+
+def test_a_record_that_cannot_be_put_aside_comes_again(outbox: Outbox, context: LambdaContext) -> None:
+    broken = a_record(1, "SUCCEEDED")
+    broken["dynamodb"]["Keys"] = {}
+
+    with failing("SendMessageBatch", AWS_FAULTS["unreachable"]):
+        assert dispatch([broken], context) == [broken["dynamodb"]["SequenceNumber"]]
 
 
 def test_settings_that_are_missing_fail_the_batch(

@@ -11,6 +11,7 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from boto3.dynamodb.types import TypeSerializer
 
+from catchlight.aws import outages
 from catchlight.errors import SettingsError
 from catchlight.events import DETAIL_TYPES
 from catchlight.models import TaskStatus, iso
@@ -200,6 +201,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(app, "time", clock)
+    monkeypatch.setattr(outages, "time", clock)
     return clock
 
 

@@ -22,6 +22,7 @@ CALLBACK = {
 DISPATCH = {
     "ARCHIVE_QUEUE_URL": "https://sqs.example/queue",
     "POLL_QUEUE_URL": "https://sqs.example/poll-queue",
+    "DISPATCH_DEAD_LETTERS_URL": "https://sqs.example/dispatch-dead-letters",
     "FIRST_POLL_AFTER_SECONDS": "60",
 }
 START = {"TASKS_TABLE": "tasks", "POLL_TASKS_STATE_MACHINE": "arn:machine", "FIRST_POLL_AFTER_SECONDS": "60"}

@@ -64,6 +64,7 @@ class Scenario:
         self.follow_link_into_quarantine()
         self.generate("origin-gone", "gone")  # its bytes may be in quarantine: the archiver looks there
         self.deliver_what_cannot_be_read()
+        self.dispatch_what_cannot_be_read()
         self.reconcile()
 
     def rotate_the_token(self) -> None:
@@ -156,6 +157,11 @@ class Scenario:
 
     def deliver_what_cannot_be_read(self) -> None:
         assert post(self.stack.info["callback_urls"]["flux-kontext"], {"code": "?", "what": "is this"}) == 422
+
+    def dispatch_what_cannot_be_read(self) -> None:
+        record = {"eventName": "INSERT", "dynamodb": {"Keys": {}, "NewImage": {}, "SequenceNumber": "1"}}
+        outcome = self.stack.invoke("DispatchChangesFunction", {"Records": [record]})
+        assert outcome.payload == b'{"batchItemFailures": []}', outcome.payload
 
     def reconcile(self) -> None:
         """One task that nothing polls for any more, and one whose archiving fails for hours."""

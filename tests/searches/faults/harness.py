@@ -50,6 +50,8 @@ CONSUME_MESSAGE = ExternalRequest("consume the message")
 GONE = Answer("gone")
 
 _context = FakeLambdaContext()
+# No time to wait for the end of an outage: the explorer itself repeats what has failed.
+_hurry = FakeLambdaContext(dispatch_changes.RESERVED_SECONDS)
 
 
 class Harness:
@@ -130,7 +132,7 @@ class Harness:
 
     def _dispatch(self, batch: str) -> dict[str, Any]:
         records = [json.loads(record) for record in json.loads(batch)]
-        answer: dict[str, Any] = dispatch_changes.handler({"Records": records}, _context)
+        answer: dict[str, Any] = dispatch_changes.handler({"Records": records}, _hurry)
         return answer
 
     def _reconcile(self, _: str) -> None:
@@ -178,6 +180,7 @@ class Harness:
             "ARCHIVE_QUEUE_URL": self.aws.queue_url,
             "ARCHIVE_DEAD_LETTERS_URL": f"{self.aws.queue_url}-dead-letters",
             "POLL_QUEUE_URL": self.aws.poll_queue_url,
+            "DISPATCH_DEAD_LETTERS_URL": f"{self.aws.queue_url}-dead-letters",  # every record can be read
             "POLL_TASKS_STATE_MACHINE": self.aws.state_machine,
             "FIRST_POLL_AFTER_SECONDS": "60",
             "POLL_INTERVAL_SECONDS": "30",

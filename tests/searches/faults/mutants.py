@@ -72,8 +72,8 @@ def _answered_though_not_written(patches: pytest.MonkeyPatch) -> None:
 def _unqueued_is_forgotten(patches: pytest.MonkeyPatch) -> None:
     queue = dispatch_changes.queue
 
-    def forget(changes: Any) -> tuple[dispatch_changes.Change, ...]:
-        list(queue(changes))
+    def forget(*arguments: Any) -> tuple[dispatch_changes.Change, ...]:
+        queue(*arguments)
         return ()
 
     patches.setattr(dispatch_changes, "queue", forget)

@@ -29,7 +29,14 @@ SHORTEST_URL_LIFE_SECONDS = min(
 # What AWS documents of these services, by the dimension that the metrics have.
 AWS_METRICS = {
     ("AWS/ApiGateway", "ApiId"): {"4xx", "5xx", "Count", "Latency"},
-    ("AWS/Lambda", "FunctionName"): {"Duration", "Errors", "Invocations", "IteratorAge", "Throttles"},
+    ("AWS/Lambda", "FunctionName"): {
+        "DestinationDeliveryFailures",
+        "Duration",
+        "Errors",
+        "Invocations",
+        "IteratorAge",
+        "Throttles",
+    },
     ("AWS/SQS", "QueueName"): {"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"},
     ("AWS/States", "StateMachineArn"): {"ExecutionsAborted", "ExecutionsFailed", "ExecutionsTimedOut"},
 }
@@ -191,6 +198,7 @@ def test_every_stream_is_watched() -> None:
     consumers = {referred_to(source["FunctionName"]) for source in STREAM_SOURCES.values()}
 
     assert watching("IteratorAge").keys() == consumers
+    assert watching("DestinationDeliveryFailures").keys() == consumers
 
 
 @pytest.mark.parametrize("metric", ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"])

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from catchlight.aws.outages import PAUSES_SECONDS
 from catchlight.images.stream import MAX_IMAGE_BYTES
 from functions.archive_images.app import MAX_CONCURRENT_IMAGES
-from functions.publish_events import app as publish_events
+from functions.dispatch_changes import app as dispatch_changes
 from tests.unit.template.expanded import (
     FUNCTIONS,
     QUEUE_SOURCES,
@@ -27,7 +28,7 @@ MIB = 1024 * 1024
 TIMEOUTS_AND_MEMORY = {
     "ReceiveCallbackFunction": (10, 512),
     "ServeTasksApiFunction": (29, 512),
-    "DispatchChangesFunction": (30, 512),
+    "DispatchChangesFunction": (300, 512),
     "StartPollingFunction": (10, 512),
     "PollTasksFunction": (60, 512),
     "ArchiveImagesFunction": (20, 1024),
@@ -36,7 +37,7 @@ TIMEOUTS_AND_MEMORY = {
 }
 # By event source: records at once, seconds to gather them, tries after the first.
 BATCHES = {
-    "DispatchChangesFunctionTasksTableStream": (100, 1, 5),
+    "DispatchChangesFunctionTasksTableStream": (100, 1, 360),
     "PublishEventsFunctionTasksTableStream": (100, 1, 5),
     "ArchiveImagesFunctionArchiveQueue": (5, None, None),
     "StartPollingFunctionPollQueue": (50, 10, None),
@@ -68,8 +69,14 @@ def test_images_that_are_fetched_at_once_fit_into_the_archivers_disk() -> None:
 def test_a_change_is_tried_for_as_long_as_something_can_come_of_it() -> None:
     ages = {referred_to(found["FunctionName"]): found["MaximumRecordAgeInSeconds"] for found in STREAM_SOURCES.values()}
 
-    # After an hour the hourly repair finds what was not dispatched. An event is late until the stream forgets it.
-    assert ages == {"DispatchChangesFunction": 3600, "PublishEventsFunction": STREAM_KEEPS_SECONDS}
+    assert ages == dict.fromkeys(["DispatchChangesFunction", "PublishEventsFunction"], STREAM_KEEPS_SECONDS)
+
+
+def test_a_queue_that_is_down_is_waited_for_as_long_as_the_stream_keeps_its_records() -> None:
+    (source,) = (found for name, found in STREAM_SOURCES.items() if name.startswith("DispatchChanges"))
+    waited = FUNCTIONS["DispatchChangesFunction"]["Timeout"] - dispatch_changes.RESERVED_SECONDS - max(PAUSES_SECONDS)
+
+    assert source["MaximumRetryAttempts"] * waited >= STREAM_KEEPS_SECONDS
 
 
 def test_an_event_bus_that_is_down_is_waited_for_half_an_hour() -> None:
@@ -78,7 +85,7 @@ def test_an_event_bus_that_is_down_is_waited_for_half_an_hour() -> None:
     tries = 1 + source["MaximumRetryAttempts"]
 
     assert tries * FUNCTIONS["PublishEventsFunction"]["Timeout"] == 1800
-    assert max(publish_events.PAUSES_SECONDS) < FUNCTIONS["PublishEventsFunction"]["Timeout"] / 2
+    assert max(PAUSES_SECONDS) < FUNCTIONS["PublishEventsFunction"]["Timeout"] / 2
 
 
 @pytest.mark.parametrize("name", of_type("AWS::S3::Bucket"))

@@ -20,6 +20,7 @@ OTHER_NAMES = {
     "ARCHIVE_DEAD_LETTERS_URL": "ArchiveDeadLetters",
     "ARCHIVE_QUEUE_URL": "ArchiveQueue",
     "POLL_QUEUE_URL": "PollQueue",
+    "DISPATCH_DEAD_LETTERS_URL": "DispatchDeadLetters",
     "CALLBACK_BASE_URL": "HasCallbackDomain",  # both values: see test_callback_domain.py
     "EVENT_BUS": "TaskEventBus",
     "POWERTOOLS_LOG_LEVEL": "LogLevel",

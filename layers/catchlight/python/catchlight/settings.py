@@ -92,6 +92,7 @@ class DispatchChangesSettings(Settings):
 
     archive_queue_url: Name
     poll_queue_url: Name
+    dispatch_dead_letters_url: Name
     first_poll_after_seconds: PositiveInt
 
 
