@@ -23,7 +23,7 @@ ALL_ARRIVE, TWO_PERCENT_LOST, _ALL_LOST, ALONE, ALONE_AND_SLOW = LOADS
 
 # Cents above what it was when this was written.
 CEILINGS = {TWO_PERCENT_LOST: 32.00, ALONE: 56.00}
-CEILING_A_MONTH = 16.20
+CEILING_A_MONTH = 16.40
 
 TABLE: dict[str, Any] = {
     "KeySchema": [{"AttributeName": "task", "KeyType": "HASH"}],
