@@ -12,12 +12,14 @@ from catchlight.errors import (
     ProviderUnreachableError,
     RequestRefusedError,
     SettingsError,
+    UnconfirmedError,
     UnreadableAnswerError,
 )
 from catchlight.models import MAX_MESSAGE_LENGTH, FailureReason, LastAnswer, Reporter, Task, TaskReport, TaskStatus
-from catchlight.polling.giving_up import given_up
+from catchlight.polling.giving_up import given_up, not_confirmed
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+CAME = "a callback came, but its provider did not confirm it: "
 PENDING = Task(task="acedata#a", status=TaskStatus.PENDING)
 
 
@@ -86,6 +88,7 @@ def test_a_record_that_could_not_be_read_says_why() -> None:
     "heard",
     [
         {"deliveries": 1},
+        {"hintedAt": "2026-01-31T11:00:00Z"},
         {"conflicts": ({"reportedBy": "callback", "reportedAt": NOW, "status": "SUCCEEDED"},)},
     ],
 )
@@ -97,7 +100,26 @@ def test_a_callback_that_was_not_confirmed_is_not_denied(heard: dict[str, Any]) 
 
     assert (unconfirmed.last_answer, refused.last_answer) == (LastAnswer.UNCONFIRMED, LastAnswer.REFUSED)
     for failure in (unconfirmed, refused):
-        assert failure.message.startswith("a callback came, but its provider did not confirm it: ")
+        began = "a callback reported a success without an image URL: " if "hintedAt" in heard else CAME
+        assert failure.message.startswith(began)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ProviderRefusedError("answered 401"), ", or no key is configured: answered 401"),
+        (KeyError("secret"), ": the last answer of its provider could not be read"),
+        (
+            UnconfirmedError("its provider still reports the task as running"),
+            ": its provider still reports the task as running",
+        ),
+    ],
+)
+def test_an_unconfirmed_task_says_why(error: Exception, text: str) -> None:
+    failure = not_confirmed(error)
+
+    assert failure.message.startswith("a callback reported a success, but its provider has not confirmed it: ")
+    assert failure.message.endswith(text)
 
 
 def test_long_words_are_cut_and_the_advice_stays() -> None:

@@ -16,7 +16,7 @@ from functions.poll_tasks import app
 from tests.canary_secrets import API_KEYS
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import Store
-from tests.integration.fault_injection import counted, every_fault, failing, reported, warned
+from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing, reported, warned
 from tests.integration.functions import a_secret
 from tests.integration.providers import (
     FLUX,
@@ -81,11 +81,7 @@ def test_news_that_cannot_be_written_keeps_none_of_the_others_back_and_is_writte
     assert status_of(store, FLUX) == "SUCCEEDED"
 
 
-@every_fault
-def test_a_claimed_failure_whose_check_cannot_be_written_is_checked_again(
-    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, fault: Exception
-) -> None:
-    store.register(FLUX)
+def record_claimed_failure(store: Store) -> None:
     provider, _, task_id = FLUX.partition("#")
     claim = Failure(reason=FailureReason.OTHER, message="so somebody says")
     store.reports.record(
@@ -98,6 +94,14 @@ def test_a_claimed_failure_whose_check_cannot_be_written_is_checked_again(
             failure=claim,
         )
     )
+
+
+@every_fault
+def test_a_claimed_failure_whose_check_cannot_be_written_is_checked_again(
+    store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    store.register(FLUX)
+    record_claimed_failure(store)
     providers.answers[FLUX_PATH] = failed
     kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
 
@@ -107,6 +111,30 @@ def test_a_claimed_failure_whose_check_cannot_be_written_is_checked_again(
     assert reported(caplog.records, FLUX) == {kind}
 
     assert poll(FLUX)["tasks"] == []
+
+
+@every_aws_fault
+def test_a_replaced_failure_that_could_not_be_kept_is_in_the_log_with_its_task(
+    store: Store,
+    providers: Providers,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    fault: Exception,
+) -> None:
+    store.register(FLUX)
+
+    def fails_by_callback_meanwhile(request: httpx.Request) -> httpx.Response:
+        record_claimed_failure(store)
+        return succeeded(request)
+
+    providers.answers[FLUX_PATH] = fails_by_callback_meanwhile
+
+    with failing("UpdateItem", fault, when=lambda parameters: "conflicts" in str(parameters)):
+        assert poll(FLUX)["tasks"] == []
+
+    assert status_of(store, FLUX) == "SUCCEEDED"
+    assert reported(caplog.records, FLUX) == {"StoreUnavailableError"}
+    assert counted(capsys) == ["StoreUnavailableError"]
 
 
 def test_what_could_not_be_written_at_the_end_is_not_tried_every_second(store: Store, providers: Providers) -> None:
