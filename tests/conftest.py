@@ -29,8 +29,9 @@ os.environ.update(
     AWS_LAMBDA_FUNCTION_NAME="tested",
 )
 
-# The duration of an example depends on the load of the machine, so there is no deadline.
-hypothesis.settings.register_profile("catchlight", deadline=None)
+# The duration of an example depends on the load of the machine, so there is no deadline. Each run tries other examples:
+# half of Hypothesis's default is enough of them, and `make fuzz` tries as many as one wants.
+hypothesis.settings.register_profile("catchlight", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("catchlight")
 
 

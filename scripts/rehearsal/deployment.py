@@ -13,9 +13,10 @@ from local import REPOSITORY
 from local.account import STACK_NAME
 from local.artefact import Artefact
 from local.environment import without_user_settings
+from local.template.expand import read_template
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.emulator import ROOT, MiniStack
-from scripts.rehearsal.ministack_gaps import make_routes, read_template, rehearsed_template
+from scripts.rehearsal.ministack_gaps import make_routes, rehearsed_template
 
 # By logical id: the physical id, and other properties that show whether a resource has changed.
 State = dict[str, dict[str, Any]]
@@ -36,7 +37,7 @@ class Deployment:
         Raises:
             RehearsalError: the deployment failed; the message contains SAM's output.
         """
-        template = rehearsed_template(read_template(artefact.template), artefact.folder, self.folder)
+        template = rehearsed_template(read_template(artefact.template.read_text()), artefact.folder, self.folder)
         if self.without_grant:
             remove_grant(template, self.without_grant)
         copy = self.folder / "template.json"

@@ -14,7 +14,6 @@ from typing import Any
 from unittest import mock
 
 import yaml
-from samcli.yamlhelper import yaml_parse
 
 from local.account import ACCOUNT_ID, REGION
 from local.template.expand import load_template
@@ -22,12 +21,6 @@ from local.template.intrinsic_functions import Resolver
 from scripts.rehearsal.emulator import MiniStack
 
 Template = dict[str, Any]
-
-
-def read_template(path: Path) -> Template:
-    """Reads a template as SAM does, with short forms such as !Ref written out."""
-    template: Template = json.loads(json.dumps(yaml_parse(path.read_text())))
-    return template
 
 
 def rehearsed_template(template: Template, folder: Path, state_machines: Path) -> Template:

@@ -21,9 +21,9 @@ from types import CodeType
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
-from samcli.yamlhelper import yaml_parse
 
 from local.artefact import LAYER, Artefact
+from local.template.expand import read_template
 from scripts.smoke.botocore_data import DATA, check_data
 from scripts.smoke.wheels import check_machine, check_tags
 
@@ -70,7 +70,7 @@ class Build(Artefact):
 
 def check_contents(build: Build) -> Iterator[str]:
     """Yields the problems of the whole artefact, each with its file."""
-    template = yaml_parse((build.project / "template.yaml").read_text())
+    template = read_template((build.project / "template.yaml").read_text())
     resources = template["Resources"]
     functions = {
         name: build.project / resource["Properties"]["CodeUri"]
@@ -90,7 +90,7 @@ def check_contents(build: Build) -> Iterator[str]:
 
 
 def _check_template(build: Build, source: Mapping[str, object]) -> Iterator[str]:
-    built = yaml_parse(build.template.read_text()) if build.template.is_file() else {}
+    built = read_template(build.template.read_text()) if build.template.is_file() else {}
     if _without_locations(built) != _without_locations(source):
         yield "template.yaml: the built template differs from the project's"
 

@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from samcli.yamlhelper import yaml_parse
 
 from local import REPOSITORY, LocalStackError, artefact
 from local.artefact import SOURCES, built_artefact
+from local.template.expand import read_template
 from scripts.smoke.contents import Build, check_contents
 from tests.artefact.conftest import HERE
 
@@ -86,5 +86,5 @@ def test_settings_of_the_user_do_not_reach_sam(tmp_path: Path, monkeypatch: pyte
 
     assert list(check_contents(Build(found.folder, project, HERE))) == []
     # The build was renamed after SAM had written paths that are relative to it.
-    machine = yaml_parse(found.template.read_text())["Resources"]["PollTasksStateMachine"]["Properties"]
+    machine = read_template(found.template.read_text())["Resources"]["PollTasksStateMachine"]["Properties"]
     assert (found.folder / machine["DefinitionUri"]).resolve() == project / "statemachines" / "poll_tasks.asl.yaml"

@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -122,32 +122,49 @@ def test_fill_bytes_before_jpeg_markers_are_skipped() -> None:
 # ------------------------------------------------------------------------------------------------ damaged files
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_cut_off_anywhere_may_arrive_whole_next_time(name: str) -> None:
-    data = BYTES[name]
-    # Within the first bytes it is not known yet as an image at all; that is no verdict on the image either.
-    for length in {*range(64), *range(64, len(data), 37), *range(len(data) - 40, len(data))}:
-        with pytest.raises(ImageError) as problem:
-            read(data[:length], is_all=False)
-        if length >= 32:
-            assert isinstance(problem.value, ImageTruncatedError), f"cut off after {length} of {len(data)} bytes"
-
-
 # The bytes of each format's end marker: without them all pixels are there. A PNG's are IEND, the CRC of the last chunk
 # of pixels, the checksum inside, and an end code of up to 15 bits; WebP and AVIF have no end marker.
 END_MARKER_BYTES = {"JPEG": range(1, 3), "PNG": range(1, 12 + 4 + 4 + 3), "GIF": range(1, 2)}
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if "animated" not in name])
-def test_a_file_that_arrived_whole_may_lack_its_end_marker_but_no_pixels(name: str) -> None:
-    data = BYTES[name]
+def cuts(data: bytes) -> Iterator[int]:
+    """Yields lengths of a file that is cut off: sixteen all over it, and each one at its end marker.
+
+    tests/searches/test_cut_files.py tries many more of them.
+    """
+    yield from range(64, len(data) - 25, max(1, len(data) // 16))
+    yield from range(len(data) - 25, len(data))
+
+
+def check_cut_off_on_the_way(data: bytes, lengths: Iterable[int]) -> None:
+    """Checks that a file of each of these lengths may arrive whole next time."""
+    for length in lengths:
+        with pytest.raises(ImageError) as problem:
+            read(data[:length], is_all=False)
+        # Within the first bytes it is not known yet as an image at all; that is no verdict on the image either.
+        if length >= 32:
+            assert isinstance(problem.value, ImageTruncatedError), f"cut off after {length} of {len(data)} bytes"
+
+
+def check_written_without_its_end(name: str, data: bytes, lengths: Iterable[int]) -> None:
+    """Checks that a file of each of these lengths, which arrived whole, is taken exactly if it has all pixels."""
     end_marker = END_MARKER_BYTES.get(name.split()[0], range(0))
-    for length in {*range(64, len(data), 37), *range(len(data) - 40, len(data))}:
+    for length in lengths:
         if len(data) - length in end_marker[: 12 + 4 + 4]:
             assert read(data[:length]) == read(data)
         elif len(data) - length not in end_marker:
             with pytest.raises(ImageTruncatedError):
                 read(data[:length])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_cut_off_anywhere_may_arrive_whole_next_time(name: str) -> None:
+    check_cut_off_on_the_way(BYTES[name], {*range(64), *cuts(BYTES[name])})
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "animated" not in name])
+def test_a_file_that_arrived_whole_may_lack_its_end_marker_but_no_pixels(name: str) -> None:
+    check_written_without_its_end(name, BYTES[name], cuts(BYTES[name]))
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "animated" in name])

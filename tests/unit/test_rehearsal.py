@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from local.template.expand import read_template
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.deployment import changes, remove_grant
 from scripts.rehearsal.first_steps import EXPORT, NOT_REHEARSED, first_steps
-from scripts.rehearsal.ministack_gaps import names_below_localhost, read_template, rehearsed_template
+from scripts.rehearsal.ministack_gaps import names_below_localhost, rehearsed_template
 
 REPOSITORY = Path(__file__).parents[2]
-TEMPLATE = read_template(REPOSITORY / "template.yaml")
+TEMPLATE = read_template((REPOSITORY / "template.yaml").read_text())
 
 
 def differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], tuple[Any, Any]]:
@@ -84,7 +85,7 @@ def test_the_state_machine_is_the_same_in_json(tmp_path: Path) -> None:
 
     machine = copy["Resources"]["PollTasksStateMachine"]["Properties"]
     definition = json.loads(Path(machine["DefinitionUri"]).read_text())
-    assert definition == read_template(REPOSITORY / "statemachines/poll_tasks.asl.yaml")
+    assert definition == read_template((REPOSITORY / "statemachines/poll_tasks.asl.yaml").read_text())
 
 
 def test_a_grant_is_taken_away_alone() -> None:

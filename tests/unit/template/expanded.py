@@ -15,7 +15,7 @@ EXPANDED = load_template(REPOSITORY / "template.yaml", {})
 RESOURCES = EXPANDED.resources
 
 
-class _RawLoader(yaml.SafeLoader):
+class _RawLoader(yaml.CSafeLoader):
     """Reads the template without resolving short forms."""
 
 
@@ -31,16 +31,22 @@ def of_type(type_name: str) -> dict[str, dict[str, Any]]:
 
 
 @cache
-def deployed(**parameters: str) -> dict[str, dict[str, Any]]:
-    """Returns the properties of all resources with these parameter values.
+def resolver_with(**parameters: str) -> Resolver:
+    """Returns a resolver of the template expanded with these parameter values.
 
     A Ref is the logical id, an attribute `ID.NAME`.
     """
     template = load_template(REPOSITORY / "template.yaml", parameters)
-    resolver = Resolver(template, str, lambda name, attribute: f"{name}.{attribute}")
+    return Resolver(template, str, lambda name, attribute: f"{name}.{attribute}")
+
+
+@cache
+def deployed(**parameters: str) -> dict[str, dict[str, Any]]:
+    """Returns the properties of all resources with these parameter values."""
+    resolver = resolver_with(**parameters)
     return {
         name: resolver.resolve(resource.get("Properties", {}))
-        for name, resource in template.resources.items()
+        for name, resource in resolver.template.resources.items()
         if "Condition" not in resource or resolver.condition(resource["Condition"])
     }
 

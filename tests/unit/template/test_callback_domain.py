@@ -4,11 +4,9 @@ import re
 from typing import Any
 
 import pytest
-from samcli.yamlhelper import yaml_parse
 
-from local.template.expand import load_template
-from local.template.intrinsic_functions import Resolver
-from tests.unit.template.expanded import EXPANDED, RAW, REPOSITORY, deployed
+from local.template.expand import read_template
+from tests.unit.template.expanded import EXPANDED, RAW, REPOSITORY, deployed, resolver_with
 
 DOMAIN = {
     "CallbackDomain": "callbacks.example.com",
@@ -18,12 +16,14 @@ ZONE = {"CallbackHostedZoneId": "Z0123456789ABC"}
 OF_THE_DOMAIN = {"CallbackDomainName", "CallbackDomainMapping", "CallbackDomainRecord"}
 
 
+WRITTEN_OUTPUTS = read_template((REPOSITORY / "template.yaml").read_text())["Outputs"]
+
+
 def outputs(**parameters: str) -> dict[str, Any]:
-    template = load_template(REPOSITORY / "template.yaml", parameters)
-    resolver = Resolver(template, str, lambda name, attribute: f"{name}.{attribute}")
+    resolver = resolver_with(**parameters)
     return {
         name: resolver.resolve(output["Value"])
-        for name, output in yaml_parse((REPOSITORY / "template.yaml").read_text())["Outputs"].items()
+        for name, output in WRITTEN_OUTPUTS.items()
         if "Condition" not in output or resolver.condition(output["Condition"])
     }
 
