@@ -70,7 +70,7 @@ class Dependencies:
             clients.dynamodb(),
             retention=self.settings.task_retention_days,
         )
-        images = TaskImages(table)
+        images = TaskImages(table, originals=self.settings.originals)
         secret = RotatingSecret(self.settings.provider_keys_secret, clients.secrets_manager())
         client = ProviderClient(self.settings.provider_base_urls, timeout_seconds=CONFIRMATION_TIMEOUT_SECONDS)
         status_lookup = StatusLookup(client, secret.provider_keys, now=utc_now)
@@ -159,7 +159,7 @@ def log(run: ArchiveRun) -> None:
     task = run.task.task
     if run.is_contradicted:
         logger.error("the provider contradicts a result that a callback reported", task=task, status=run.task.status)
-    for image in run.images:
+    for image in (*run.images, *run.not_needed):
         logger.info(
             "image settled",
             task=task,

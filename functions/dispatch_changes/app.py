@@ -2,9 +2,9 @@
 
 A new pending task is queued for its first poll, which StartPolling starts if its callback has not come until then. The
 message of a task that may have a result already has no delay: the provider did not confirm a callback's result, a
-callback reported a success without a URL, or a failure while no execution polled for the task. Tasks that have just
-succeeded are queued for archiving. Except for repairs (reconcile, redrive), only the stream starts this work, so no
-crash between two writes can lose it.
+callback reported a success without a result, or a failure while no execution polled for the task. Tasks that have just
+succeeded are queued for archiving, and so are tasks without a result whose original has become known. Except for
+repairs (reconcile, redrive), only the stream starts this work, so no crash between two writes can lose it.
 
 While SQS is out, the function waits, and the event source tries again for as long as the stream keeps its records. Only
 a record that cannot be read is put aside: into the dead-letter queue.
@@ -39,7 +39,7 @@ logger = Logger(json_serializer=log_line)
 class FollowUp(Enum):
     """What a change triggers."""
 
-    ARCHIVE = auto()
+    ARCHIVE = auto()  # or, of a task without a result, download its original into quarantine
     POLL_LATER = auto()  # if the callback has not come after FirstPollAfterSeconds
     POLL_NOW = auto()  # the provider may have a result, whose URLs expire
     PUT_ASIDE = auto()  # the record could not be read
@@ -94,35 +94,37 @@ def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change]:
     """
     for record in records:
         try:
-            change = read_change(record)
+            changes = read_change(record)
         except Exception as exc:  # noqa: BLE001 - reported and put aside: the record must not block the others
             number, task = record["dynamodb"]["SequenceNumber"], stream_task(record)
             report_failure(logger, "stream record not read, it is put aside", exc, task=task, sequence_number=number)
             yield Change(task or "", FollowUp.PUT_ASIDE, number)
         else:
-            if change:
-                yield change
+            yield from changes
 
 
-def read_change(record: dict[str, Any]) -> Change | None:
-    """Returns the change in a stream record, None if the record triggers nothing."""
-    new = record["dynamodb"].get("NewImage")
+def read_change(record: dict[str, Any]) -> list[Change]:
+    """Returns what a stream record triggers: one change, two of a hint with an original, or none."""
+    new, old = record["dynamodb"].get("NewImage"), record["dynamodb"].get("OldImage", {})
     if new is None:
-        return None
+        return []
     task = record["dynamodb"]["Keys"]["task"]["S"]
     status = new.get("status", {}).get("S")
-    old_status = record["dynamodb"].get("OldImage", {}).get("status", {}).get("S")
+    old_status = old.get("status", {}).get("S")
     reported_by = new.get("reportedBy", {}).get("S")
-    is_hinted = "hintedAt" in new and new["hintedAt"] != record["dynamodb"].get("OldImage", {}).get("hintedAt")
-    found = follow_up(status, old_status, reported_by, is_hinted=is_hinted)
-    if found is None:
-        return None
-    if not is_task_key(task):
+    # The execution that has noted a hint polls for the task already.
+    is_hinted = all(name in new and new[name] != old.get(name) for name in ("hintedAt", "deliveries"))
+    found = [follow_up(status, old_status, reported_by, is_hinted=is_hinted)]
+    is_without_result = status in (TaskStatus.PENDING, TaskStatus.TIMED_OUT) and "hintedAt" in new
+    if is_without_result and "images" in new and "images" not in old:
+        found.append(FollowUp.ARCHIVE)
+    triggered = [each for each in found if each]
+    if triggered and not is_task_key(task):
         # A retry would not help: an item with an invalid key was written by hand and cannot be polled or archived.
         logger.error("not a task key, expected provider#taskId: the item triggers nothing", task=task)
         count_failure("InvalidTaskKey")
-        return None
-    return Change(task, found, record["dynamodb"]["SequenceNumber"])
+        return []
+    return [Change(task, each, record["dynamodb"]["SequenceNumber"]) for each in triggered]
 
 
 def follow_up(
@@ -130,10 +132,10 @@ def follow_up(
 ) -> FollowUp | None:
     """Returns what a change of a task triggers. `old_status` is None for a new task.
 
-    `is_hinted`: a callback says that the provider has a result.
+    `is_hinted`: a callback says that the provider has a result which the task lacks, or repeats an unconfirmed one.
     """
     match status:
-        case TaskStatus.PENDING | TaskStatus.TIMED_OUT if is_hinted:
+        case TaskStatus.PENDING | TaskStatus.TIMED_OUT | TaskStatus.UNCONFIRMED if is_hinted:
             return FollowUp.POLL_NOW
         # Not every write to a task changes its status: the archiver and repeated callbacks write to it too.
         case TaskStatus.SUCCEEDED if old_status != status:

@@ -129,15 +129,16 @@ def count(round_: PollRound) -> None:
     for provider_id, answers in round_.answers.items():
         records = [(report, recorded) for report, recorded in round_.recorded if report.provider == provider_id]
         applied = [report.status for report, recorded in records if recorded.outcome is ReportOutcome.APPLIED]
-        timed_out = applied.count(TaskStatus.TIMED_OUT)
+        resolved = sum(status in (TaskStatus.SUCCEEDED, TaskStatus.FAILED) for status in applied)
         counts = {
             "PollRequests": answers.requests,
             "PollErrors": len(answers.errors),
             "TasksUnanswered": len(round_.unanswered.get(provider_id, [])),
             "ProviderRefused": sum(isinstance(error, ProviderRefusedError) for error in answers.errors),
             # For the callback miss rate: each of these results should have arrived by callback.
-            "ResolvedByPoll": len(applied) - timed_out,
-            "TasksTimedOut": timed_out,
+            "ResolvedByPoll": resolved,
+            "TasksTimedOut": applied.count(TaskStatus.TIMED_OUT),
+            "TasksUnconfirmed": applied.count(TaskStatus.UNCONFIRMED),
             "UnconfirmedCallbacks": sum(split_task_key(task)[0] == provider_id for task in round_.contradicted),
         }
         with metrics_by(provider=provider_id) as metrics:

@@ -20,6 +20,7 @@ class Case:
     scenario_name: str
     reported_by: set[Reporter] = field(default_factory=lambda: CALLBACK)
     images: int = 0
+    has_original: bool = True  # False: the original of its images had expired
     rejected: str | None = None  # text that the stored reason must contain; None: results are archived
     failure: FailureReason | None = None
     callbacks: tuple[int, ...] = (1,)  # allowed counts; forged ones included, duplicates not
@@ -43,9 +44,18 @@ class Case:
     @property
     def status(self) -> TaskStatus:
         """The status that the task must end with."""
+        if self.failure is FailureReason.UNCONFIRMED:
+            return TaskStatus.UNCONFIRMED
         if self.failure:
             return TaskStatus.FAILED
         return TaskStatus.INCOMPLETE if self.rejected else TaskStatus.ARCHIVED
+
+    @property
+    def archived_images(self) -> int:
+        """How many of its images are in the bucket in the end."""
+        if self.status is TaskStatus.UNCONFIRMED:
+            return 0
+        return self.images - (self.rejected is not None) - (not self.has_original)
 
     @property
     def title(self) -> str:
@@ -98,6 +108,7 @@ WITH_TOKEN = Forgery(
     remark="a forged callback with the token named 169.254.169.254. The provider contradicted it: nothing is archived.",
 )
 POLICY, INTERNAL, FAILED = FailureReason.CONTENT_POLICY, FailureReason.INTERNAL, FailureReason.GENERATION_FAILED
+UNCONFIRMED = FailureReason.UNCONFIRMED
 
 CASES = (
     Case(FLUX_KONTEXT, "task12345", "success", images=2),
@@ -146,6 +157,29 @@ CASES = (
         images=2,
         remark="its result's URL redirected three times. Each hop was checked like the URL itself.",
     ),
+    Case(
+        FLUX_KONTEXT,
+        "task12360",
+        "origin-gone",
+        images=2,
+        has_original=False,
+        remark="its original had expired before the callback came. The task is ARCHIVED: its result is there.",
+    ),
+    Case(
+        FLUX_KONTEXT,
+        "task12361",
+        "original-first",
+        POLL,
+        images=2,
+        remark="its callback named the original only. Polling found the result.",
+    ),
+    Case(
+        FLUX_KONTEXT,
+        "task12362",
+        "result-gone",
+        images=2,
+        remark="the URL of its result was dead. The stack asked kie.ai for a download URL.",
+    ),
     Case(FLUX_KONTEXT, "by API", "success", images=2, by_api=True),
     Case(NANOBANANA, "9e4286b7b27960dfeb8e1d279b50b28d", "duplicates", images=1, repeated=3),
     Case(NANOBANANA, "933259930a1fc855a4e3835b7c60a028", "second-shape", images=1),
@@ -176,6 +210,16 @@ CASES = (
     Case(NANOBANANA, "by API", "success", images=1, by_api=True),
     Case(APIKLEY, "task12345", "success", images=2),
     Case(APIKLEY, "task12346", "silent", POLL, images=2, callbacks=(0,)),
+    Case(
+        APIKLEY,
+        "task12347",
+        "never-confirmed",
+        images=2,
+        failure=UNCONFIRMED,
+        remark="its service never confirmed the callback. Both images are in quarantine, for `catchlight accept`.",
+    ),
+    Case(APIKLEY, "task12348", "key-refused", images=2, failure=UNCONFIRMED),
+    Case(APIKLEY, "task12349", "maintenance", images=2, failure=UNCONFIRMED),
     Case(KIE_MARKET, "6ac0f3b19f2c4e0f9d3b5f9d2a7c1e84", "several-images", images=4),
     Case(
         KIE_MARKET,

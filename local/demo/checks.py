@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
-from catchlight.models import ImageState
+from catchlight.models import ImageState, TaskStatus
 from catchlight.recovery.deliveries import PREFIX, DeliveryStore, StoredDelivery
 from local.demo.forgeries import forged_urls
 from local.demo.runner import DemoTask
@@ -90,7 +91,7 @@ def find_problems(tasks: Sequence[DemoTask], simulator: Simulator, bucket: Bucke
 
 def _request_problems(task: DemoTask, bucket: Bucket) -> list[str]:
     case = task.case
-    if not (case.images and task.is_final):
+    if not (case.images and task.is_final) or case.status is TaskStatus.UNCONFIRMED:
         return []
     beside = bucket.requests.get(f"images/{case.provider}/{case.task_id}/request.json", {})
     asked = (task.item or {}).get("request", {})
@@ -159,6 +160,12 @@ def _image_problems(task: DemoTask, simulator: Simulator, stored: Mapping[str, S
         return []  # reported by `_task_problems`
     if simulated is None or len(images) != task.case.images:
         return [f"{len(images)} images instead of {task.case.images}"]
+    if task.case.status is TaskStatus.UNCONFIRMED:
+        return []  # none is archived: see `_quarantine_problems`
+    if not task.case.has_original:
+        original, *images = images
+        if (original["kind"], original["state"]) != ("origin", ImageState.EXPIRED):
+            return [f"{original['kind']} {original['state']} instead of an EXPIRED original"]
     return [
         problem for image in images for problem in _one_image_problems(image, simulated, stored, task.case.rejected)
     ]
@@ -167,11 +174,13 @@ def _image_problems(task: DemoTask, simulator: Simulator, stored: Mapping[str, S
 def _quarantine_problems(task: DemoTask, simulator: Simulator, quarantine: Mapping[str, StoredImage]) -> Iterator[str]:
     simulated = simulator.find_task(task.case.provider, task.case.task_id)
     # A URL in a private network was not fetched, so there are no bytes of it.
-    if not task.case.rejected or simulated is None or task.case.scenario.result_base_url:
+    is_unconfirmed = task.case.status is TaskStatus.UNCONFIRMED
+    if simulated is None or task.case.scenario.result_base_url or not (task.case.rejected or is_unconfirmed):
         return
     for image in simulated.images:
         key = f"quarantine/{task.case.provider}/{task.case.task_id}/{image.kind}-{image.index}"
-        if image.kind == "result" and (key not in quarantine or quarantine[key].content != image.content):
+        is_expected = is_unconfirmed or image.kind == "result"
+        if is_expected and (key not in quarantine or quarantine[key].content != image.content):
             yield f"{key} does not have the bytes that were served"
 
 
@@ -179,7 +188,8 @@ def _one_image_problems(
     image: Mapping[str, Any], simulated: SimulatedTask, stored: Mapping[str, StoredImage], rejected: str | None
 ) -> list[str]:
     # Compared without the query, which contains a new signature if the URL was refreshed.
-    url, _, signature = image["url"].partition("?")
+    url, _, query = image["url"].partition("?")
+    signature = dict(parse_qsl(query)).get("signature", "0")
     served = next((served for served in simulated.images if served.url == url), None)
     if served is None:
         return [f"the simulator does not serve {image['url']}"]
@@ -192,7 +202,7 @@ def _one_image_problems(
         return [f"{name} is not in the bucket: {image['state']}, {image.get('reason', 'no reason given')}"]
     picture = served.picture
     checks = {
-        "signature of the URL": int(signature.removeprefix("signature=") or 0) >= served.first_signature,
+        "signature of the URL": int(signature) >= served.first_signature,
         "kind": image["kind"] == served.kind,
         "key": image["key"].startswith(f"images/{simulated.provider}/{simulated.task_id}/{name}."),
         "bytes in the bucket": hashlib.sha256(stored_image.content).hexdigest() == picture.sha256,

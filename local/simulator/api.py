@@ -184,6 +184,8 @@ def _image_answer(services: SimulatedServices, request: Request) -> Answer:
         return Answer(503, b"try again later\n", "text/plain")
     if time.time() >= image.expires_at or int(request.query.get("signature", 0)) < image.first_signature:
         return Answer(403, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>\n", "application/xml")
+    if image.needs_download_url and "download" not in request.query:
+        return Answer(403, b"the URL has expired\n", "text/plain")
     if redirect := image.redirect(int(request.query.get("hop", 0))):
         status, location = redirect
         return Answer(status, b"", "text/html", location)

@@ -53,7 +53,7 @@ def callback(task: SimulatedTask, outcome: Outcome, *, has_task_id: bool = True)
         # The outer code refers to the delivery: it is 200 for failed tasks too.
         return envelope(200, "success", _record_data(task, outcome))
     if outcome is Outcome.SUCCESS:
-        urls = {"resultImageUrl": task.url_of("result")}
+        urls = {"resultImageUrl": None if task.scenario.polls_before_result else task.url_of("result")}
         if task.provider in FLUX_SERVICES:
             # Observed for a missing original: null, and in callbacks also the string "null".
             urls = {"originImageUrl": task.url_of("origin") or "null", **urls}
@@ -72,6 +72,8 @@ def callback(task: SimulatedTask, outcome: Outcome, *, has_task_id: bool = True)
 
 def record_info(provider: str, task: SimulatedTask | None, now: float) -> Body:
     """Returns the answer of record-info. Its HTTP status is always 200."""
+    if task is not None and task.scenario.poll_error:
+        return envelope(*task.scenario.poll_error, None)
     if task is not None:
         data = _market_data if provider == KIE_MARKET else _record_data
         return envelope(200, "success", data(task, task.outcome_at(now)))
@@ -141,7 +143,7 @@ def _record_data(task: SimulatedTask, outcome: Outcome | None) -> Body:
     if succeeded:
         record["response"] = {
             "originImageUrl": task.signed_url_of("origin"),
-            "resultImageUrl": task.url_of("result"),
+            "resultImageUrl": task.next_result_url(),
         }
     if running:
         record["progress"] = "0.50"

@@ -58,6 +58,10 @@ class Scenario:
     gives_origin: bool = True
     origin_has_expired: bool = False
     signs_origin: bool = False  # each poll answer has a newly signed URL of the original; the first one has expired
+    polls_before_result: int = 0  # the callback, and the answers to this many polls, name the original only
+    is_ever_recorded: bool = True  # False: every poll answers that the task is running
+    poll_error: tuple[int, str] | None = None  # code and message of every answer to a poll, instead of a record
+    needs_download_url: bool = False  # a result's URL answers 403, except as the request for a download URL returns it
     outage_requests: int = 0  # each image answers 503 to this many requests first
     image_count: int = 1
     video_count: int = 0  # videos before the images in the list of results
@@ -111,6 +115,31 @@ _ALL = (
         callbacks=(),
         signs_origin=True,
         providers=FLUX_SERVICES,
+    ),
+    Scenario(
+        "original-first",
+        "a callback that names the original only; the result is in the answer to the third poll",
+        polls_before_result=2,
+        providers=FLUX_SERVICES,
+    ),
+    Scenario("never-confirmed", "a success that every poll reports as still running", is_ever_recorded=False),
+    Scenario(
+        "key-refused",
+        "a success whose polls answer 401",
+        poll_error=(401, "You do not have access permissions"),
+        providers=(*FLUX_SERVICES, NANOBANANA),
+    ),
+    Scenario(
+        "maintenance",
+        "a success whose polls answer 455",
+        poll_error=(455, "The service is under maintenance"),
+        providers=(*FLUX_SERVICES, NANOBANANA),
+    ),
+    Scenario(
+        "result-gone",
+        "a success whose result can be downloaded only from a requested download URL",
+        needs_download_url=True,
+        providers=(FLUX_KONTEXT, KIE_MARKET),
     ),
     Scenario(
         "image-outage",

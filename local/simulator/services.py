@@ -141,7 +141,7 @@ class SimulatedServices:
                 lifetimes=self._lifetimes,
             ),
             videos=tuple(f"{self.url}/videos/{provider}/{task_id}/{number}.mp4" for number in range(rules.video_count)),
-            is_recorded=not (self._records_wait and callback_url and rules.callbacks),
+            is_recorded=rules.is_ever_recorded and not (self._records_wait and callback_url and rules.callbacks),
         )
         with self._lock:
             if (provider, task_id) in self._tasks:
@@ -214,7 +214,7 @@ class SimulatedServices:
                 thread.join(_MAX_ANSWER_DELAY_SECONDS)
 
     def _add_to_record(self, task: SimulatedTask) -> None:
-        task.is_recorded = True
+        task.is_recorded = task.scenario.is_ever_recorded
 
     def _wait_for_end(self, task: SimulatedTask) -> bool:
         with self._polled:

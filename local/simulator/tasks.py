@@ -30,6 +30,7 @@ class SimulatedImage:
     format: PictureFormat
     result_content: ResultContent = ResultContent.PICTURE
     first_signature: int = 0  # the lowest `signature` value in the query with which the URL has not expired
+    needs_download_url: bool = False  # answers 403 to URLs without `download=1` in their query
     outage_requests: int = 0  # answers 503 to this many requests first
     redirects: tuple[int, ...] = ()  # statuses of the redirects before the image
     redirects_to: str | None = None  # where the last one leads; None: to the image; empty: to the first one
@@ -84,6 +85,7 @@ class SimulatedTask:
     polls_while_running: int = 0
     is_recorded: bool = True  # False: its poll record does not show its end yet
     signatures: int = 0  # number of signed URLs that its record has returned
+    successes_shown: int = 0  # number of records that have reported its success
 
     def outcome_at(self, now: float) -> Outcome | None:
         """Returns the task's outcome; None while it runs according to its poll record."""
@@ -92,6 +94,11 @@ class SimulatedTask:
     def url_of(self, kind: str) -> str | None:
         """Returns the URL of the first image of this kind; None if there is none."""
         return next((image.url for image in self.images if image.kind == kind), None)
+
+    def next_result_url(self) -> str | None:
+        """Returns the result's URL as the next record of its success shows it; None if this one lacks the result."""
+        self.successes_shown += 1
+        return self.url_of("result") if self.successes_shown > self.scenario.polls_before_result else None
 
     def signed_url_of(self, kind: str) -> str | None:
         """Returns the same URL as the poll record shows it: with a new signature if the scenario signs originals."""
@@ -175,6 +182,7 @@ def images_of(
                 format=list(PictureFormat)[seed // 4 % 3],
                 result_content=content,
                 first_signature=2 if kind == "origin" and scenario.signs_origin else 0,
+                needs_download_url=is_result and scenario.needs_download_url,
                 outage_requests=scenario.outage_requests,
                 redirects=scenario.redirects if is_result else (),
                 redirects_to=scenario.redirects_to,

@@ -1,5 +1,5 @@
 """Rehearses a deployment: deploys the artefact with the real `sam deploy` to MiniStack on this machine, runs tasks
-through the stack, updates it and deletes it.
+through the stack, updates it, deletes it, and deploys another one over the retained table and bucket.
 
 docs/deploying.md lists what the rehearsal verifies and what can be verified in AWS only.
 """
@@ -20,9 +20,12 @@ if __name__ == "__main__":  # before anything imports boto3 or moto
 
 from rich.console import Console
 
+from catchlight.client import TaskResponse
 from local import REPOSITORY, LocalStackError
+from local.account import STACK_NAME
 from local.artefact import Artefact, built_artefact
 from local.simulator import ORIGIN_LIFETIME_SECONDS, Simulator
+from scripts.import_retained import import_retained
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.deployment import Deployment
 from scripts.rehearsal.emulator import PYTHON, MiniStack
@@ -30,7 +33,7 @@ from scripts.rehearsal.first_steps import set_keys, type_first_steps
 from scripts.rehearsal.ministack_gaps import names_below_localhost, put_callback_token
 from scripts.rehearsal.play import API_KEY, Play, expect
 from scripts.rehearsal.report import Report
-from scripts.rehearsal.updates import copy_sources, deletion, updates
+from scripts.rehearsal.updates import Retained, copy_sources, deletion, updates
 
 # A minute of waiting takes three seconds, as in the demo.
 TIME_SCALE = 0.05
@@ -74,7 +77,7 @@ def main() -> int:
 
 
 def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | None) -> None:
-    """Deploys the stack, runs tasks through it, updates it (unless an artefact is given) and deletes it."""
+    """Deploys the stack, runs tasks through it, updates it (unless an artefact is given), deletes and redeploys it."""
     python = Path(sys.executable) if sys.version_info[:2] == (3, 13) else PYTHON
     artefact = Artefact(artefact_folder) if artefact_folder else built_artefact(report.say, python=python)
     shutil.rmtree(LOGS, ignore_errors=True)
@@ -114,17 +117,15 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
         play.reconciliation()
         if artefact_folder is None:
             updates(report, deployment, artefact, play, sources, python)
-        deletion(report, deployment)
+        retained = deletion(report, deployment)
+        redeployment(report, deployment, artefact, play, retained, ended)
 
 
 def first_deployment(report: Report, deployment: Deployment, artefact: Artefact, simulator: Simulator) -> Play:
     """Deploys the stack for the first time, checks resources and parameters, and sets the secrets."""
     topic = deployment.ministack.client("sns").create_topic(Name=ALARM_TOPIC)["TopicArn"]
-    base_urls = ",".join(f"{provider}={url}" for provider, url in simulator.provider_urls.items())
     report.say("sam deploy, for the first time.")
-    # MiniStack scales the waits of state machines, but not the delays of messages.
-    first_poll = str(round(FIRST_POLL_AFTER_SECONDS * TIME_SCALE))
-    deployment.deploy(artefact, AlarmTopicArn=topic, ProviderBaseUrls=base_urls, FirstPollAfterSeconds=first_poll)
+    deployment.deploy(artefact, AlarmTopicArn=topic, **_parameters(simulator))
     alarms = deployment.ministack.client("cloudwatch").describe_alarms()["MetricAlarms"]
     expect(all(alarm["AlarmActions"] == [topic] for alarm in alarms) and bool(alarms), "every alarm has the topic")
     resources = deployment.resources()
@@ -132,6 +133,39 @@ def first_deployment(report: Report, deployment: Deployment, artefact: Artefact,
     set_keys(deployment, REPOSITORY, list(simulator.provider_urls), API_KEY)
     token = put_callback_token(deployment.ministack, resources["CallbackTokenSecret"])
     return Play(deployment, simulator, token, report.verified)
+
+
+def redeployment(
+    report: Report,
+    deployment: Deployment,
+    artefact: Artefact,
+    play: Play,
+    retained: Retained,
+    ended: list[TaskResponse],
+) -> None:
+    """Deploys a stack of the same name that takes over the retained table and bucket; checks that nothing is lost."""
+    report.say("A new stack for the retained table and bucket.")
+    client = deployment.ministack.client("cloudformation")
+    import_retained(client, STACK_NAME, table=retained.table, bucket=retained.bucket)
+    imported = deployment.resources()
+    expect(imported == {"TasksTable": retained.table, "ImagesBucket": retained.bucket}, f"both are there: {imported}")
+    deployment.deploy(artefact, **_parameters(play.simulator))
+    resources = deployment.resources()
+    expect(imported.items() <= resources.items(), "the deployment keeps both")
+    set_keys(deployment, REPOSITORY, list(play.simulator.provider_urls), API_KEY)
+    token = put_callback_token(deployment.ministack, resources["CallbackTokenSecret"])
+    again = Play(deployment, play.simulator, token, report.verified, caller="second-caller")
+    linked = again.earlier_tasks(ended)
+    again.one_more()
+    figures = f"{len(resources)} resources, {len(ended)} tasks, {linked} images"
+    report.verified("a new stack has taken over the retained table and bucket", figures)
+
+
+def _parameters(simulator: Simulator) -> dict[str, str]:
+    base_urls = ",".join(f"{provider}={url}" for provider, url in simulator.provider_urls.items())
+    # MiniStack scales the waits of state machines, but not the delays of messages.
+    first_poll = str(round(FIRST_POLL_AFTER_SECONDS * TIME_SCALE))
+    return {"ProviderBaseUrls": base_urls, "FirstPollAfterSeconds": first_poll}
 
 
 def _interrupt(*_: object) -> None:

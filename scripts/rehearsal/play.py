@@ -56,12 +56,13 @@ class Play:
     simulator: Simulator
     token: str
     say: Callable[[str, str], None]  # reports a verified expectation and its figures
+    caller: str = "caller"  # name of the IAM user who calls the tasks API, and of the queue of events
 
     def __post_init__(self) -> None:
         self._resources = self.deployment.resources()
         self.logs = FunctionLogs(self.deployment.ministack, self._resources)
-        self._caller = make_caller(self.deployment.ministack, self._resources["TasksApi"])
-        self._events = EventQueue(self.deployment.ministack, self._resources["TaskEventBus"])
+        self._caller = make_caller(self.deployment.ministack, self._resources["TasksApi"], self.caller)
+        self._events = EventQueue(self.deployment.ministack, self._resources["TaskEventBus"], f"events-{self.caller}")
 
     # -- checks
 
@@ -170,6 +171,12 @@ class Play:
         """Runs one task, to check that the stack still works after an update."""
         with self._api() as api:
             self._ended(api, CASES[0], self._submit(api, CASES[0]))
+
+    def earlier_tasks(self, ended: list[TaskResponse]) -> int:
+        """Checks that the tasks of an earlier stack are listed; returns how many images its links have served."""
+        with self._api() as api:
+            self._check_list(api, ended)
+            return sum(self._check_images(api, task) for task in ended)
 
     # -- internals
 

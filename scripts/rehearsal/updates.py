@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from local import REPOSITORY
@@ -72,7 +73,15 @@ def updates(
     play.one_more()
 
 
-def deletion(report: Report, deployment: Deployment) -> None:
+@dataclass(frozen=True)
+class Retained:
+    """The names of the table and the bucket that a deleted stack has left."""
+
+    table: str
+    bucket: str
+
+
+def deletion(report: Report, deployment: Deployment) -> Retained:
     """Deletes the stack; checks that the functions are deleted, and that table and bucket remain."""
     report.say("sam delete.")
     resources = deployment.resources()
@@ -84,6 +93,7 @@ def deletion(report: Report, deployment: Deployment) -> None:
     expect(resources["ImagesBucket"] in buckets, "the bucket is retained")
     expect(functions == [], f"all functions are deleted: {[each['FunctionName'] for each in functions]}")
     report.verified("sam delete", "functions deleted, table and bucket retained")
+    return Retained(resources["TasksTable"], resources["ImagesBucket"])
 
 
 def _replaced(prefix: str) -> dict[str, set[str]]:

@@ -87,3 +87,14 @@ RECEIVE_CALLBACK = [
         {"PutObject": [s3_error("AccessDenied", 403)]},
     ),
 ]
+
+# With the parameter KeepDeliveries.
+RECEIVE_CALLBACK_KEEPING_DELIVERIES = [
+    Step("an accepted callback", callback(flux()), RECEIVED, {"UpdateItem": [OK], "PutObject": [OK]}),
+    Step(
+        "a bucket that denies access to an accepted callback",
+        callback(flux()),
+        RECEIVED,
+        {"UpdateItem": [OK], "PutObject": [s3_error("AccessDenied", 403)]},
+    ),
+]

@@ -15,7 +15,7 @@ from local.lambda_.configuration import FunctionConfiguration, sandbox_environme
 from local.template.expand import Template, load_template
 from scripts.smoke.account import REGION, Account, Call, account
 from scripts.smoke.api_steps import SERVE_TASKS_API
-from scripts.smoke.callback_steps import RECEIVE_CALLBACK
+from scripts.smoke.callback_steps import RECEIVE_CALLBACK, RECEIVE_CALLBACK_KEEPING_DELIVERIES
 from scripts.smoke.change_steps import DISPATCH_CHANGES, PUBLISH_EVENTS
 from scripts.smoke.grants import check_grants, grants_of, requests_of_lambda, resolver
 from scripts.smoke.steps import OTHER_HOSTS, USUAL, Step
@@ -33,6 +33,10 @@ STEPS: Mapping[str, Sequence[Step]] = {
     "PublishEventsFunction": PUBLISH_EVENTS,
     "ReconcileTasksFunction": RECONCILE_TASKS,
 }
+# Parameters besides their defaults that grant a function another call, and its steps then.
+VARIANTS: Sequence[tuple[str, Mapping[str, str], Sequence[Step]]] = (
+    ("ReceiveCallbackFunction", {"KeepDeliveries": "30"}, RECEIVE_CALLBACK_KEEPING_DELIVERIES),
+)
 MIN_CERTIFICATES = 100
 # Limit for a function that hangs. Normally each function takes some seconds.
 MAX_SECONDS_PER_FUNCTION = 900
@@ -53,14 +57,23 @@ def check_calls(
         aws.usual.update(USUAL)
         for name in functions:
             if only is None or name in only:
-                yield from (f"{name}: {problem}" for problem in _check_function(template, name, layer, aws))
-                made = [call for call in aws.calls if call.function == name]
-                yield from check_grants(name, grants_of(template, name), made, requests_of_lambda(template, name))
+                yield from _check_steps(template, name, STEPS.get(name, ()), layer, aws)
+        for name, parameters, steps in VARIANTS:
+            if only is None or name in only:
+                varied = load_template(folder / "template.yaml", parameters)
+                yield from _check_steps(varied, name, steps, layer, aws)
         if calls is not None:
             calls += aws.calls
 
 
-def _check_function(template: Template, name: str, layer: Path, aws: Account) -> Iterator[str]:
+def _check_steps(template: Template, name: str, steps: Sequence[Step], layer: Path, aws: Account) -> Iterator[str]:
+    """Yields problems of a function with its steps, and of its role with all calls that it has made so far."""
+    yield from (f"{name}: {problem}" for problem in _check_function(template, name, steps, layer, aws))
+    made = [call for call in aws.calls if call.function == name]
+    yield from check_grants(name, grants_of(template, name), made, requests_of_lambda(template, name))
+
+
+def _check_function(template: Template, name: str, steps: Sequence[Step], layer: Path, aws: Account) -> Iterator[str]:
     properties = template.resources[name]["Properties"]
     folder = template.path_of(properties["Code"])
     configuration = FunctionConfiguration(
@@ -76,7 +89,7 @@ def _check_function(template: Template, name: str, layer: Path, aws: Account) ->
         if "error" in loaded:
             yield f"cannot be loaded: {loaded['error']}"
             return
-        for step in STEPS.get(name, ()):
+        for step in steps:
             problems = list(_check_step(step, sandbox, aws))
             yield from (f"{step.name}: {problem}" for problem in problems)
             if problems:

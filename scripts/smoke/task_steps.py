@@ -280,7 +280,7 @@ RECONCILE_TASKS = [
             "Query": [
                 *(THROTTLED, COUNTED, COUNTED, COUNTED, page(OVERDUE)),  # the three counts, and the oldest task
                 *(page(more=True), page(OVERDUE)),  # two pages of tasks to poll for
-                NOTHING_FOUND,  # no failure that its provider has not confirmed
+                *(NOTHING_FOUND, NOTHING_FOUND),  # no failure and no success that its provider has not confirmed
                 page(succeeded() | {"updatedAt": moment(days=2)}),
             ],
             "UpdateItem": [OK, refused(OVERDUE)],
@@ -291,7 +291,7 @@ RECONCILE_TASKS = [
         {},
         {"pollingRestarted": 1, "archivingRepeated": 0},
         {
-            "Query": [COUNTED, COUNTED, COUNTED, page(OVERDUE), page(OVERDUE), NOTHING_FOUND, NOTHING_FOUND],
+            "Query": [*[COUNTED] * 3, page(OVERDUE), page(OVERDUE), *[NOTHING_FOUND] * 3],
             "StartExecution": [error("ExecutionAlreadyExists")],
         },
     ),

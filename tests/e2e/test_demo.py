@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from catchlight.models import TaskStatus
+from catchlight.models import FailureReason, TaskStatus
 from catchlight.providers import PROVIDERS
 from catchlight.recovery.deliveries import StoredDelivery
 from local.artefact import Artefact
@@ -56,7 +56,7 @@ def test_the_demo_succeeds_and_saves_the_images(tmp_path: Path, artefact: Artefa
     ):
         assert what in output
     images = [path for path in (tmp_path / "images").rglob("*-*.*") if path.name != "all-images.png"]
-    assert len(images) == sum(case.images - (case.rejected is not None) for case in CASES)
+    assert len(images) == sum(case.archived_images for case in CASES)
     for path in [*images, tmp_path / "images" / "all-images.png"]:
         with Image.open(path) as image:
             image.load()
@@ -77,10 +77,41 @@ def test_cases_cover_forged_callbacks_and_rejected_images() -> None:
 
 
 def test_cases_cover_recovery() -> None:
-    remarked = {case.scenario_name: case.status for case in CASES if case.remark and not case.rejected}
-    repaired = ("silent", "origin-renewed", "image-outage")
+    cases = [case for case in CASES if case.status is not TaskStatus.UNCONFIRMED]
+    remarked = {case.scenario_name: case.status for case in cases if case.remark and not case.rejected}
+    repaired = ("silent", "origin-renewed", "image-outage", "origin-gone", "original-first", "result-gone")
     rescued = ("redirect-chain", "unlisted-host", "phone-photo", "image-and-video")
     assert remarked == dict.fromkeys((*repaired, *rescued), TaskStatus.ARCHIVED)
+
+
+def test_cases_cover_services_that_never_confirm() -> None:
+    unconfirmed = [case for case in CASES if case.status is TaskStatus.UNCONFIRMED]
+    assert {case.scenario_name for case in unconfirmed} == {"never-confirmed", "key-refused", "maintenance"}
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_the_images_of_an_unconfirmed_task_must_be_kept(is_kept: bool) -> None:
+    with Simulator() as simulator:
+        task, stored = archived(simulator)
+        assert isinstance(task.item, dict)
+        task.case = replace(CASE, failure=FailureReason.UNCONFIRMED)
+        task.item |= {"status": "UNCONFIRMED", "failure": {"reason": "UNCONFIRMED"}}
+        task.item["images"][0] |= {"state": "PENDING", "key": None}
+        quarantine = {"quarantine/flux-kontext/task12345/result-0": next(iter(stored.values()))} if is_kept else {}
+        problems = find_problems([task], simulator, Bucket({}, {}, {}, quarantine), dead_letters=0)
+    assert (problems == []) is is_kept
+
+
+@pytest.mark.parametrize("is_missing", [True, False])
+def test_an_original_that_had_expired_must_be_expired(is_missing: bool) -> None:
+    with Simulator() as simulator:
+        task, stored = archived(simulator)
+        assert isinstance(task.item, dict)
+        task.case = replace(CASE, images=2, has_original=False)
+        original = {"kind": "origin", "state": "EXPIRED"} if is_missing else task.item["images"][0]
+        task.item["images"] = [original, *task.item["images"]]
+        problems = find_problems([task], simulator, Bucket(stored, ASKED, {}), dead_letters=0)
+    assert (problems == []) is is_missing
 
 
 def test_an_expired_original_must_come_from_a_refreshed_url() -> None:

@@ -144,7 +144,7 @@ def test_a_task_that_a_callback_hints_at_is_polled_at_once(
     outbox: Outbox, context: LambdaContext, old: str | None
 ) -> None:
     hint, other = a_record(1, old or "PENDING", old), a_record(2, "PENDING")
-    hint["dynamodb"]["NewImage"]["hintedAt"] = {"S": "2026-01-31T12:00:00.000Z"}
+    hint["dynamodb"]["NewImage"] |= {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "deliveries": {"N": "1"}}
     repeated = a_record(3, "PENDING", "PENDING")
     for image in ("OldImage", "NewImage"):
         repeated["dynamodb"][image]["hintedAt"] = {"S": "2026-01-31T12:00:00.000Z"}
@@ -152,6 +152,34 @@ def test_a_task_that_a_callback_hints_at_is_polled_at_once(
     assert dispatch([hint, other, repeated], context) == []
 
     assert dict(outbox.polls()) == {"flux-kontext#task1": 0, "flux-kontext#task2": FIRST_POLL_AFTER_SECONDS}
+
+
+@pytest.mark.parametrize("old", [None, "PENDING", "TIMED_OUT"])
+def test_the_original_of_a_task_without_a_result_is_downloaded(
+    outbox: Outbox, context: LambdaContext, old: str | None
+) -> None:
+    named = {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "images": {"L": []}}
+    by_callback, by_poll = a_record(1, old or "PENDING", old), a_record(2, "PENDING", "PENDING")
+    by_callback["dynamodb"]["NewImage"] |= named | {"deliveries": {"N": "1"}}
+    by_poll["dynamodb"]["NewImage"] |= named
+    kept = a_record(3, "PENDING", "PENDING")
+    for image in ("OldImage", "NewImage"):
+        kept["dynamodb"][image] |= named
+
+    assert dispatch([by_callback, by_poll, kept], context) == []
+
+    assert outbox.messages() == ["flux-kontext#task1", "flux-kontext#task2"]
+    # The execution that has found the second one polls for it already.
+    assert outbox.polls() == [("flux-kontext#task1", 0)]
+
+
+def test_a_repeated_callback_of_an_unconfirmed_task_is_asked_about(outbox: Outbox, context: LambdaContext) -> None:
+    repeated = a_record(1, "UNCONFIRMED", "UNCONFIRMED", reported_by="callback")
+    repeated["dynamodb"]["NewImage"] |= {"hintedAt": {"S": "2026-01-31T12:00:00.000Z"}, "deliveries": {"N": "2"}}
+
+    assert dispatch([repeated, a_record(2, "UNCONFIRMED", "UNCONFIRMED", reported_by="callback")], context) == []
+
+    assert (outbox.polls(), outbox.messages()) == ([("flux-kontext#task1", 0)], [])
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,20 @@ def test_a_failure_that_nobody_confirmed_is_polled_for_until_it_is(
     assert (item["status"], item["reportedBy"]) == ("FAILED", "callback")
 
 
+def test_a_success_that_no_provider_has_confirmed_is_polled_for_again(account: Account) -> None:
+    claim = {"reportedBy": "callback", "images": []}
+    account.put("flux-kontext#unconfirmed", "UNCONFIRMED", CONFIRMING_TAKES_AT_MOST + MOMENT, **claim)
+    account.put("flux-kontext#young", "UNCONFIRMED", CONFIRMING_TAKES_AT_MOST - MOMENT, **claim)
+
+    for _ in range(2):
+        reconcile()
+
+    assert [state.tasks for state in account.executions()] == [("flux-kontext#unconfirmed",)]
+    item = account.store.item("flux-kontext#unconfirmed")
+    assert item is not None
+    assert (item["status"], "reconciledAt" in item) == ("UNCONFIRMED", True)
+
+
 # ------------------------------------------------------------------------------------------------ repetition
 
 

@@ -105,6 +105,20 @@ def test_a_hint_changes_nothing_of_a_result(store: Store, status: str) -> None:
     assert store.items() == before
 
 
+def test_a_repeated_callback_of_an_unconfirmed_task_is_noted_once_a_minute(store: Store) -> None:
+    image = an_image()
+    images = [{"kind": "result", "url": image.url, "expiresAt": "2026-01-20T00:17:05.120Z", "state": "PENDING"}]
+    store.put(TASK, status="UNCONFIRMED", rank=35, reportedBy="callback", deliveries=1, images=images)
+
+    for after, deliveries, minute in ((0, 2, "17"), (59, 2, "17"), (60, 3, "18")):
+        recorded = store.reports.record(success(image, at=NOW + timedelta(seconds=after)))
+        assert recorded == Recorded(ReportOutcome.DUPLICATE, TaskStatus.UNCONFIRMED)
+        item = store.item(TASK)
+        assert item is not None
+        assert (item["status"], item["deliveries"]) == ("UNCONFIRMED", deliveries)
+        assert item["hintedAt"] == f"2026-01-06T00:{minute}:05.120Z"
+
+
 # ------------------------------------------------------------------------------------------------ applied
 
 

@@ -64,6 +64,7 @@ class World:
         self.requests: list[Task] = []
         self.was_asked = False
         self.trusts_confirmed_hosts = False
+        self.ignores_originals = False
 
     def get(self, key: str) -> Task | None:
         assert key == KEY
@@ -123,6 +124,15 @@ class World:
     def put_request(self, task: Task) -> None:
         self.requests.append(task)
 
+    def ignores(self, image: Image) -> bool:
+        return image.kind is ImageKind.ORIGIN and self.ignores_originals
+
+    def is_needed(self, task: Task, image: Image) -> bool:
+        return image.kind is ImageKind.RESULT or image.state is ARCHIVED
+
+    def keep(self, task: Task, images: Mapping[int, Image]) -> Task:
+        return self.save(task, images, now=NOW, known_request=task.request)
+
     def save(
         self, task: Task, images: Mapping[int, Image], *, now: datetime, known_request: GenerationRequest | None
     ) -> Task:
@@ -156,7 +166,10 @@ class World:
         return {index: each.state for index, each in saved.items()}
 
 
-@pytest.mark.parametrize("status", [None, *(status for status in TaskStatus if status is not TaskStatus.SUCCEEDED)])
+WITH_IMAGES = (TaskStatus.PENDING, TaskStatus.TIMED_OUT, TaskStatus.SUCCEEDED)
+
+
+@pytest.mark.parametrize("status", [None, *(status for status in TaskStatus if status not in WITH_IMAGES)])
 def test_a_task_that_is_not_succeeded_needs_nothing(status: TaskStatus | None) -> None:
     world = World(a_task(image("a"), status=status) if status else None)
 
@@ -345,6 +358,28 @@ def test_a_result_that_cannot_be_confirmed_yet_is_kept_and_not_archived() -> Non
     assert (run.images, run.kept, run.failures) == ((), (kept,), (unconfirmed, LATE))
     assert (run.task.images[0], world.saved) == (kept, [{0: kept}])
     assert (world.kept, world.objects) == (["quarantine/acedata/t1/result-0"], [])
+
+
+def test_the_original_of_a_task_without_a_result_is_kept_unless_originals_are_ignored() -> None:
+    original = image("o", kind=ImageKind.ORIGIN)
+    for ignores, kept in ((True, []), (False, ["quarantine/acedata/t1/origin-0"])):
+        world = World(a_task(original, status=TaskStatus.PENDING))
+        world.ignores_originals = ignores
+
+        run = world.archive()
+
+        assert (world.kept, world.was_asked, world.objects) == (kept, False, [])
+        assert [each.kind for each in run.kept] == [ImageKind.ORIGIN] if run else ignores
+        assert world.archive() is None or not ignores
+
+
+@pytest.mark.parametrize("is_last_try", [True, False])
+def test_an_original_that_is_gone_is_tried_again_while_tries_are_left(is_last_try: bool) -> None:
+    world = World(a_task(image("o", kind=ImageKind.ORIGIN), status=TaskStatus.PENDING), o=GONE)
+
+    run = world.archive(is_last_try=is_last_try)
+
+    assert (run.failures if run else ()) == (() if is_last_try else (GONE,))
 
 
 def test_what_is_kept_is_not_fetched_again() -> None:

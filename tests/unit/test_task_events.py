@@ -172,7 +172,7 @@ def test_there_is_an_example_of_each_end() -> None:
         {"changedAt": "yesterday"},
         {"failure": {"message": "without a reason"}},
         {"images": [{"kind": "result", "index": 0, "state": "ARCHIVED"}]},
-        {"images": [{"kind": "result", "index": 0, "state": "PENDING"}]},
+        {"images": [{"kind": "result", "index": 0, "state": "SUCCEEDED"}]},
         {"images": [{"kind": "result", "state": "EXPIRED", "reason": "which one?"}]},
     ],
 )
@@ -294,6 +294,27 @@ def test_a_failed_task_has_no_images(status: str) -> None:
     assert detail["failure"] == {"reason": "OTHER", "code": "505", "message": "no"}
 
 
+def test_an_unconfirmed_task_has_its_images_in_quarantine() -> None:
+    kept = {"key": "quarantine/flux-kontext/task12345/origin-0", "bytes": 7, "sha256": "0" * 64}
+    pending = {"state": "PENDING", "key": None, "bucket": None}
+    images = [an_image(kind="origin", quarantine=kept, **pending), an_image(**pending), an_image()]
+    failure = {"reason": "UNCONFIRMED", "message": "no answer"}
+
+    detail = detail_of(an_item(status="UNCONFIRMED", failure=failure, images=images))
+
+    VALIDATOR.validate(detail)
+    assert detail["images"] == [
+        {"kind": "origin", "index": 0, "state": "PENDING", "quarantine": kept},
+        {"kind": "result", "index": 0, "state": "PENDING"},
+    ]
+
+
+def test_an_archived_task_may_lack_its_original() -> None:
+    images = [a_missing_image(kind="origin", state="EXPIRED", reason="it had expired"), an_image()]
+
+    assert [image["state"] for image in detail_of(an_item(images=images))["images"]] == ["EXPIRED", "ARCHIVED"]
+
+
 def test_an_archived_task_has_no_failure() -> None:
     assert "failure" not in detail_of(an_item(failure={"reason": "OTHER"}))
 
@@ -301,9 +322,9 @@ def test_an_archived_task_has_no_failure() -> None:
 @pytest.mark.parametrize(
     ("item", "names"),
     [
-        (an_item(images=[an_image(), a_missing_image()]), "an image is not"),
-        (an_item(images=[an_image(state="PENDING")]), "images.0"),
-        (an_item(status="INCOMPLETE", images=[an_image(state="PENDING")]), "images.0"),
+        (an_item(images=[an_image(), a_missing_image(kind="result")]), "a result is not"),
+        (an_item(images=[an_image(state="PENDING")]), "an image is PENDING"),
+        (an_item(status="INCOMPLETE", images=[an_image(state="PENDING")]), "an image is PENDING"),
         (an_item(images=[an_image(key=None)]), "images.0.*key"),
         (an_item(images=[an_image(bucket=None)]), "images.0.*bucket"),
         (an_item(images=[an_image(url=None)]), "images.0.*url"),

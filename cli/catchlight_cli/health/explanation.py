@@ -101,7 +101,7 @@ def _history(task: Task) -> Iterator[Event]:
             yield Event(at=moment, description=description)
 
     yield from event(task.registered_at, "registered")
-    yield from event(task.hinted_at, "a callback reported a success without an image URL: polled at once")
+    yield from event(task.hinted_at, "a success was reported without a result, or once more: polled for")
     if task.reported_by and task.status is TaskStatus.TIMED_OUT:
         yield from event(task.reported_at, "polling ended without a result")
     elif task.reported_by:
@@ -145,13 +145,15 @@ def _reason(task: Task) -> str:
         return "; ".join(f"{image.kind} image {image.state}: {image.reason or 'unknown reason'}" for image in lost)
     match task.status:
         case TaskStatus.PENDING if task.hinted_at:
-            return "A callback reported a success without an image URL, and no poll has found one yet."
+            return "A success without a result was reported, and no poll has found the result yet."
         case TaskStatus.PENDING:
             return "No callback has arrived, and no poll has found a result."
         case TaskStatus.SUCCEEDED:
             return "The provider has a result, but not all of its images are in the bucket yet."
         case TaskStatus.INCOMPLETE if task.skipped:
             return f"The provider returned no image: {', '.join(output.media for output in task.skipped)}."
+        case TaskStatus.INCOMPLETE:
+            return "The provider reports a success, but no result: only its original is in the bucket."
         case TaskStatus.ARCHIVED:
             return "Every image is in the bucket and validated."
         case _:

@@ -11,7 +11,7 @@ from boto3.dynamodb.types import TypeDeserializer
 from catchlight.models import TaskStatus
 from catchlight.tasks.reports import MAX_CONFLICTS
 from tests.searches.faults.account import Holdings
-from tests.searches.faults.provider import PICTURES, Failure, Word
+from tests.searches.faults.provider import PICTURES, Failure, Success, Word
 from tests.searches.faults.scenarios import Ending
 
 _deserialize = TypeDeserializer().deserialize
@@ -56,16 +56,18 @@ def check_change(before: Mapping[str, Any], after: Mapping[str, Any], *, is_redr
         yield Violation(Harm.WRONG, f"{status} with rank {rank}")
     if len(after.get("conflicts", [])) > MAX_CONFLICTS:
         yield Violation(Harm.WRONG, "evidence without bound")
-    if (status in _WITH_IMAGES) != bool(after.get("images")):
+    may_have_original = "hintedAt" in after and status in (TaskStatus.PENDING, TaskStatus.TIMED_OUT)
+    if (status in _WITH_IMAGES) != bool(after.get("images")) and not may_have_original:
         yield Violation(Harm.WRONG, f"{status} with images {after.get('images')}")
-    if status is TaskStatus.ARCHIVED and {image["state"] for image in after["images"]} != {"ARCHIVED"}:
-        yield Violation(Harm.WRONG, "ARCHIVED without all images")
+    results = {image["state"] for image in after.get("images", []) if image["kind"] == "result"}
+    if status is TaskStatus.ARCHIVED and results != {"ARCHIVED"}:
+        yield Violation(Harm.WRONG, "ARCHIVED without all results")
     if not before:
         return
     for counted in ("deliveries", "conflicts"):
         if _count(after, counted) < _count(before, counted):
             yield Violation(Harm.LOST, f"{counted} has become less")
-    if _is_correction(before, after) or _is_renewal(before, after):
+    if _is_correction(before, after) or _is_renewal(before, after) or _is_confirmation(before, after):
         return
     is_reopened = is_redriven and (before["status"], status) in _REOPENED
     if rank < int(before["rank"]) and not is_reopened:
@@ -107,6 +109,8 @@ def check_end(
 
 def _says(known: Mapping[str, Any], word: Word) -> bool:
     """Returns whether an item or a conflict entry has the result of a callback."""
+    if isinstance(word, Success) and not any(picture.kind == "result" for picture in word.pictures):
+        return "hintedAt" in known
     if isinstance(word, Failure):
         return (known.get("failure") or {}).get("code") == str(word.code)
     urls = _urls(known) or known.get("urls", [])
@@ -123,6 +127,11 @@ def _check_images(item: Mapping[str, Any], ending: Ending) -> Iterator[Violation
 
 def _check_objects(holdings: Holdings, ending: Ending) -> Iterator[Violation]:
     true = {picture.sha256 for picture in ending.pictures}
+    kept = {found.key: found.sha256 for found in holdings.objects if found.key.startswith("quarantine/")}
+    named = [kept.get(image.get("quarantine", {}).get("key")) for image in plain(holdings.item).get("images", [])]
+    for picture in ending.kept_pictures:
+        if picture.sha256 not in named:
+            yield Violation(Harm.LOST, f"the bytes of {picture.name} are not kept, or the item does not say where")
     # What a callback named while its provider did not answer is in quarantine, true or not.
     images = [found for found in holdings.objects if not found.key.startswith("quarantine/")]
     stored = [found.sha256 for found in images]
@@ -141,6 +150,12 @@ def _is_correction(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Returns whether the provider's status has replaced a callback's unconfirmed report."""
     was_claim = before.get("reportedBy") == "callback" and "confirmedAt" not in before
     return was_claim and after.get("reportedBy") != "callback"
+
+
+def _is_confirmation(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Returns whether the provider has confirmed the result of an UNCONFIRMED task."""
+    statuses = (before["status"], after["status"]) == (TaskStatus.UNCONFIRMED, TaskStatus.SUCCEEDED)
+    return statuses and "confirmedAt" in after and before["images"] == after["images"]
 
 
 def _is_renewal(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -102,7 +102,7 @@ def _unsaved_is_consumed(patches: pytest.MonkeyPatch) -> None:
 
 
 def _unconfirmed_reports_are_believed(patches: pytest.MonkeyPatch) -> None:
-    patches.setattr(CallbackConfirmation, "ask", lambda self, task, *, is_last_try: None)
+    patches.setattr(CallbackConfirmation, "ask", lambda self, task: None)
 
 
 def _an_unconfirmed_report_passes_for_a_correction(patches: pytest.MonkeyPatch) -> None:

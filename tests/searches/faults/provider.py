@@ -85,20 +85,34 @@ class Generating:
         return {"successFlag": 0, "response": None}
 
 
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A poll without an answer about the task: 401 a refused key, 455 a maintenance."""
+
+    code: int
+
+    def envelope(self) -> dict[str, Any]:
+        return {"code": self.code, "msg": "no", "data": None}
+
+
 Word = Success | Failure
 ORIGIN = Picture(ImageKind.ORIGIN, "origin")
 RESULT = Picture(ImageKind.RESULT, "result")
 # A URL that does not return an image.
 PAGE = Picture(ImageKind.RESULT, "page")
 DONE = Success((ORIGIN, RESULT))
+# A success that is not finished.
+ORIGINAL_ONLY = Success((ORIGIN,))
 # A forged result from a sender who knows the token.
 FORGED = Success((Picture(ImageKind.ORIGIN, "forged-origin"), Picture(ImageKind.RESULT, "forged-result")))
 
 PICTURES = {picture.url: picture for picture in (ORIGIN, ORIGIN.renewed, RESULT, PAGE, *FORGED.pictures)}
 
 
-def answer(word: Word | Generating) -> httpx.Response:
+def answer(word: Word | Generating | Unanswered) -> httpx.Response:
     """Returns the provider's record of the task, in its envelope."""
+    if isinstance(word, Unanswered):
+        return httpx.Response(200, json=word.envelope())
     return httpx.Response(200, json={"code": 200, "msg": "success", "data": {"taskId": TASK_ID, **word.record()}})
 
 

@@ -1,18 +1,20 @@
 """Defines the explored scenarios: the reports about one task, their senders, and the required final state."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from catchlight.models import TaskStatus
 from tests.searches.faults.provider import (
     DONE,
     FORGED,
     ORIGIN,
+    ORIGINAL_ONLY,
     PAGE,
     RESULT,
     Failure,
     Generating,
     Picture,
     Success,
+    Unanswered,
     Word,
 )
 
@@ -25,6 +27,7 @@ class Ending:
     pictures: tuple[Picture, ...] = ()  # in the bucket
     unknown_pictures: tuple[Picture, ...] = ()  # may be in the bucket, though the item does not list them
     reason: str | None = None  # the failure reason
+    kept_pictures: tuple[Picture, ...] = ()  # in quarantine, and the item says where
 
 
 ARCHIVED = Ending(TaskStatus.ARCHIVED, DONE.pictures)
@@ -32,8 +35,13 @@ ARCHIVED = Ending(TaskStatus.ARCHIVED, DONE.pictures)
 # can still download the bytes to compare. If not, because the URL has expired and the provider has no new one, the item
 # is EXPIRED.
 WITHOUT_ORIGIN = Ending(TaskStatus.INCOMPLETE, (RESULT,), unknown_pictures=(ORIGIN,))
+# An origin that dies soon after the report is taken for one that had expired before it.
+WITHOUT_EXPIRED_ORIGIN = Ending(TaskStatus.ARCHIVED, (RESULT,), unknown_pictures=(ORIGIN,))
 WITHOUT_RESULT = Ending(TaskStatus.INCOMPLETE, (ORIGIN,))
 REFUSED = Ending(TaskStatus.FAILED, reason="CONTENT_POLICY")
+UNCONFIRMED = Ending(TaskStatus.UNCONFIRMED, reason="UNCONFIRMED", kept_pictures=DONE.pictures)
+# A fault in the last try of archiving: the message is a dead letter, and the hourly run queues the task again.
+KEPT = Ending(TaskStatus.SUCCEEDED, kept_pictures=DONE.pictures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,9 @@ class Scenario:
     name: str
     ending: Ending
     callbacks: tuple[Word, ...] = ()  # all in transit at once, each repeated until it is answered with 200
-    answers: tuple[Word | Generating, ...] = ()  # to successive polls; the last one also answers all later polls
+    answers: tuple[
+        Word | Generating | Unanswered, ...
+    ] = ()  # to successive polls; the last one also answers all later polls
     is_registered: bool = True
     has_api_key: bool = True
     # The origin's URL expires at some moment. Polls after that receive the next one of the answers.
@@ -80,16 +90,91 @@ SMALL = (
         gives_up_at_first_poll=True,
     ),
     Scenario(
+        "nobody confirms",
+        UNCONFIRMED,
+        callbacks=(DONE,),
+        answers=(Generating(),),
+        is_registered=False,
+        gives_up_at_first_poll=True,
+        other_endings=(KEPT,),
+    ),
+    Scenario(
         "a URL dies for good",
         ARCHIVED,
         callbacks=(DONE,),
         answers=(DONE,),
         is_registered=False,
         origin_dies=True,
-        other_endings=(WITHOUT_ORIGIN, Ending(TaskStatus.SUCCEEDED, (RESULT,), unknown_pictures=(ORIGIN,))),
+        other_endings=(
+            WITHOUT_ORIGIN,
+            WITHOUT_EXPIRED_ORIGIN,
+            Ending(TaskStatus.SUCCEEDED, (RESULT,), unknown_pictures=(ORIGIN,)),
+        ),
     ),
 )
 LARGE = (
+    *(
+        Scenario(
+            f"nobody confirms, {why}",
+            UNCONFIRMED,
+            callbacks=(DONE,),
+            answers=(answer,),
+            gives_up_at_first_poll=True,
+            other_endings=(KEPT,),
+        )
+        for why, answer in (("a refused key", Unanswered(401)), ("a maintenance", Unanswered(455)))
+    ),
+    Scenario(
+        "nobody confirms, two callbacks",
+        UNCONFIRMED,
+        callbacks=(DONE, DONE),
+        answers=(Generating(),),
+        is_registered=False,
+        gives_up_at_first_poll=True,
+        other_endings=(KEPT,),
+        faults=0,
+    ),
+    Scenario(
+        "confirmed after the last try of archiving",
+        ARCHIVED,
+        callbacks=(DONE,),
+        answers=(*[Generating()] * 5, DONE),
+        is_registered=False,
+        other_endings=(KEPT,),
+    ),
+    Scenario(
+        "nobody confirms, and the URL dies",
+        UNCONFIRMED,
+        callbacks=(DONE,),
+        answers=(Generating(), Generating()),
+        is_registered=False,
+        gives_up_at_first_poll=True,
+        origin_dies=True,
+        other_endings=(KEPT, replace(UNCONFIRMED, kept_pictures=(RESULT,)), replace(KEPT, kept_pictures=(RESULT,))),
+    ),
+    Scenario(
+        "the original comes first",
+        ARCHIVED,
+        callbacks=(ORIGINAL_ONLY,),
+        answers=(ORIGINAL_ONLY, DONE),
+        is_registered=False,
+    ),
+    Scenario(
+        "the original comes first, two callbacks",
+        ARCHIVED,
+        callbacks=(ORIGINAL_ONLY, DONE),
+        answers=(DONE,),
+        is_registered=False,
+        faults=0,
+    ),
+    Scenario(
+        "the original only",
+        Ending(TaskStatus.INCOMPLETE, (ORIGIN,)),
+        callbacks=(ORIGINAL_ONLY,),
+        answers=(ORIGINAL_ONLY,),
+        is_registered=False,
+        gives_up_at_first_poll=True,
+    ),
     Scenario("three callbacks of the same", ARCHIVED, callbacks=(DONE, DONE, DONE), answers=(DONE,)),
     Scenario("a false success", REFUSED, callbacks=(FORGED,), answers=(POLICY,)),
     # With a fault in every run it has a million states.

@@ -34,6 +34,8 @@ def a_change(
 
     ends = (("OldImage", old, hints[0]), ("NewImage", new, hints[1]))
     images = {name: image(status, hint) for name, status, hint in ends if status is not None}
+    if hints[1]:
+        images["NewImage"]["deliveries"] = {"N": "2"}
     event = "INSERT" if old is None else "REMOVE" if new is None else "MODIFY"
     keys = {"Keys": {"task": {"S": "flux-kontext#1"}}, "SequenceNumber": "1", "ApproximateCreationDateTime": 1767658560}
     change = {**keys, **images}
@@ -63,14 +65,14 @@ def test_the_filter_lets_through_what_is_handled_and_nothing_else(function: str,
             assert event_filter.matches(record) == bool(handled), (old, new)
 
 
-@pytest.mark.parametrize("status", ["PENDING", "TIMED_OUT", "FAILED", "SUCCEEDED", "ARCHIVED"])
+@pytest.mark.parametrize("status", ["PENDING", "TIMED_OUT", "UNCONFIRMED", "FAILED", "SUCCEEDED", "ARCHIVED"])
 @pytest.mark.parametrize("before", ["", "2026-01-31T12:00:00.000Z"])
 def test_a_hint_is_let_through_while_there_is_no_result(status: str, before: str) -> None:
     record = a_change(status, status, None, (before, "2026-01-31T12:05:00.000Z"))
     changes = list(dispatch_changes.read_changes([record]))
 
     assert [change.follow_up for change in changes if isinstance(change, dispatch_changes.Change)] == (
-        [dispatch_changes.FollowUp.POLL_NOW] if status in ("PENDING", "TIMED_OUT") else []
+        [dispatch_changes.FollowUp.POLL_NOW] if status in ("PENDING", "TIMED_OUT", "UNCONFIRMED") else []
     )
     assert EventFilter(PATTERNS["DispatchChangesFunction"]).matches(record) == bool(changes)
 

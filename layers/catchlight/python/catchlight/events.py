@@ -50,7 +50,7 @@ MAX_REASON_BYTES = 300
 # Must never change: otherwise a repeated event would get another id than the first one.
 EVENT_IDS = uuid.UUID("2f0c1c5e-64f5-4f0b-9a37-0d3a52d9c1b8")
 
-WITH_IMAGES = (TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
+WITH_IMAGES = (TaskStatus.UNCONFIRMED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED)
 WITH_FAILURE = (TaskStatus.TIMED_OUT, TaskStatus.FAILED, TaskStatus.UNCONFIRMED)
 _TIMES = ("registered_at", "reported_at", "confirmed_at", "archived_at")
 
@@ -96,6 +96,18 @@ class MissingImage(Model):
     ] = None
 
 
+class UnconfirmedImage(Model):
+    """An image of an UNCONFIRMED task."""
+
+    kind: ImageKind
+    index: Annotated[NonNegativeInt, Field(description="Counts within its kind.")]
+    state: Literal[ImageState.PENDING]
+    quarantine: Annotated[
+        Quarantined | None,
+        Field(description="The object of the bucket with its bytes; missing if its URL could not be downloaded."),
+    ] = None
+
+
 class TaskEvent(Model):
     """The detail of an event: the task at the time when it reached its status. Times are ISO 8601 in UTC."""
 
@@ -137,8 +149,8 @@ class TaskEvent(Model):
     ] = None
     failure: Annotated[Failure | None, Field(description="Of FAILED, TIMED_OUT and UNCONFIRMED.")] = None
     images: Annotated[
-        tuple[Annotated[ArchivedImage | MissingImage, Field(discriminator="state")], ...],
-        Field(description="Of ARCHIVED, where all are in the bucket, and INCOMPLETE. Empty otherwise."),
+        tuple[Annotated[ArchivedImage | MissingImage | UnconfirmedImage, Field(discriminator="state")], ...],
+        Field(description="Of ARCHIVED, where all results are in the bucket, INCOMPLETE and UNCONFIRMED. Else empty."),
     ]
     skipped: Annotated[
         tuple[Media, ...] | None,
@@ -165,7 +177,7 @@ class TaskEvent(Model):
                 | {"provider": provider, "task_id": task_id}
                 | {"provider_record": task.provider_record and task.provider_record.summary}
                 | {"failure": task.failure if task.status in WITH_FAILURE else None}
-                | {"images": list(_settled(task)) if task.status in WITH_IMAGES else []}
+                | {"images": list(_images(task)) if task.status in WITH_IMAGES else []}
                 | {"skipped": [output.media for output in task.skipped] or None}
             )
         except ValidationError as exc:
@@ -175,9 +187,12 @@ class TaskEvent(Model):
             raise TaskEventError(str(exc)) from exc
 
     @model_validator(mode="after")
-    def _archived_images_are_in_the_bucket(self) -> Self:
-        if self.status is TaskStatus.ARCHIVED and not all(isinstance(image, ArchivedImage) for image in self.images):
-            raise ValueError("the task is ARCHIVED, and an image is not")
+    def _images_agree_with_the_status(self) -> Self:
+        if self.status is not TaskStatus.UNCONFIRMED and any(isinstance(i, UnconfirmedImage) for i in self.images):
+            raise ValueError("an image is PENDING, and the task is not UNCONFIRMED")
+        results = [image for image in self.images if image.kind is ImageKind.RESULT]
+        if self.status is TaskStatus.ARCHIVED and not all(isinstance(image, ArchivedImage) for image in results):
+            raise ValueError("the task is ARCHIVED, and a result is not")
         return self
 
     @property
@@ -223,8 +238,10 @@ def _size(text: str) -> int:
     return len(to_json(text)) - len('""')
 
 
-def _settled(task: Task) -> Iterator[dict[str, Any]]:
+def _images(task: Task) -> Iterator[dict[str, Any]]:
     for (kind, index), image in by_place(task.images).items():
+        if task.status is TaskStatus.UNCONFIRMED and image.state is not ImageState.PENDING:
+            continue  # edited by hand
         settled = image.model_dump() | {"kind": kind, "index": index}
         yield settled | {"reason": cut(image.reason or "", MAX_REASON_BYTES)}
 

@@ -134,6 +134,14 @@ class ImageState(StrEnum):
     REJECTED = "REJECTED"
 
 
+class Originals(StrEnum):
+    """Whether an ARCHIVED task needs its original: the service's input or first version, whose URL expires first."""
+
+    REQUIRED = "Required"
+    BEST_EFFORT = "BestEffort"  # not if its URL had expired before Catchlight received the first report of it
+    IGNORED = "Ignored"  # originals are not downloaded
+
+
 class Media(StrEnum):
     """The kinds of output other than images."""
 
@@ -160,6 +168,7 @@ class LastAnswer(StrEnum):
 
     STILL_RUNNING = "STILL_RUNNING"
     NOT_FOUND = "NOT_FOUND"
+    ORIGINAL_ONLY = "ORIGINAL_ONLY"  # a success that names the original image and no result
     UNREADABLE = "UNREADABLE"
     REFUSED = "REFUSED"  # the key or the account is refused, or no key is configured
     REQUEST_REFUSED = "REQUEST_REFUSED"  # requests for this task id are refused
@@ -305,7 +314,8 @@ class Conflict(Model):
 class TaskReport(Model):
     """The status of one task, as its provider reports it.
 
-    PENDING means that the provider is still working on the task, or does not know it (yet).
+    PENDING means that the provider is still working on the task, or does not know it (yet). A success that names only
+    the original image is a PENDING hint with this image.
     """
 
     provider: str
@@ -320,7 +330,7 @@ class TaskReport(Model):
     provider_record: ProviderRecord | None = None
     answer: LastAnswer = LastAnswer.STILL_RUNNING  # of PENDING: why there is no result
     ref: Reference | None = None  # the user's own reference, from the callback URL
-    is_hint: bool = False  # of PENDING: a callback says that the task has ended, without a result that can be read
+    is_hint: bool = False  # of PENDING: the provider says that the task has succeeded, without naming a result
     remark: str = ""  # what is odd about the provider's answer; for the log
     # JSON of a callback with the result of a record that reports a success, but has no usable image URL: it is kept.
     unreadable: str | None = None
@@ -332,10 +342,12 @@ class TaskReport(Model):
 
     @model_validator(mode="after")
     def _status_agrees_with_content(self) -> Self:
-        if (self.status is TaskStatus.SUCCEEDED) != bool(self.images or self.skipped):
-            raise ValueError("outputs belong to a success, and a success has outputs")
-        if (self.status in (TaskStatus.FAILED, TaskStatus.TIMED_OUT)) != (self.failure is not None):
-            raise ValueError("a failure belongs to FAILED or TIMED_OUT, and those have one")
+        is_success = self.status in (TaskStatus.SUCCEEDED, TaskStatus.UNCONFIRMED)
+        if is_success != bool(self.images or self.skipped) and not (self.is_hint and not self.skipped):
+            raise ValueError("outputs belong to a success or a hint, and a success has outputs")
+        has_failure = (TaskStatus.FAILED, TaskStatus.TIMED_OUT, TaskStatus.UNCONFIRMED)
+        if (self.status in has_failure) != (self.failure is not None):
+            raise ValueError("a failure belongs to FAILED, TIMED_OUT or UNCONFIRMED, and those have one")
         return self
 
 
@@ -358,7 +370,8 @@ class Task(Model):
     reported_by: Reporter | None = None
     confirmed_at: str | None = None  # when the provider's own answer confirmed the callback
     accepted_at: str | None = None  # when an operator accepted the result of a callback that was not confirmed
-    hinted_at: str | None = None  # when a callback last reported a success without a URL: polling followed at once
+    # When a success without a result was reported: by a callback, which is polled for at once, or first by a poll.
+    hinted_at: str | None = None
     deliveries: int = 0
     conflicts: tuple[Conflict, ...] = ()
     registered_at: str | None = None

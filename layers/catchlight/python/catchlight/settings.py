@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from catchlight.errors import SettingsError
+from catchlight.models import Originals
 
 Name = Annotated[str, StringConstraints(min_length=1)]
 
@@ -132,6 +133,7 @@ class ArchiveImagesSettings(Settings):
     # that the provider itself has reported. The lists are guesses, and an image at a host that they lack would be lost.
     # "Listed": the lists hold for every URL.
     image_hosts: Literal["Confirmed", "Listed"] = "Confirmed"
+    originals: Originals = Originals.BEST_EFFORT
     # Host names, "*.domain", or "*" for any public host.
     additional_image_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_hosts)] = ()
 

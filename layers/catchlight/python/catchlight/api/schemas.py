@@ -395,7 +395,9 @@ class TaskResponse(ResponseModel):
     ] = None
     hinted_at: Annotated[
         Time | None,
-        Field(description="When a callback last reported a success without a URL. The task was polled at once."),
+        Field(
+            description="When a success without a result was reported, or an unconfirmed one again: it is polled for."
+        ),
     ] = None
     deliveries: Annotated[int, Field(description="Callbacks that brought news or evidence; not repetitions.")] = 0
     conflicts: tuple[ConflictResponse, ...] = ()

@@ -28,6 +28,9 @@ from catchlight.tasks.confirmations import ConfirmationResult
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.table import TasksTable
 
+# Why an original is not archived if the parameter Originals is Ignored.
+ORIGINAL_IGNORED = "originals are not archived: the parameter Originals is Ignored"
+
 # An image that is ARCHIVED or REJECTED now, or the error after which it is to be retried.
 Result = Image | Exception
 
@@ -38,6 +41,7 @@ class ArchiveRun:
 
     task: Task  # as after this run
     images: tuple[Image, ...] = ()  # the images that this run settled
+    not_needed: tuple[Image, ...] = ()  # settled originals that are not archived, and that ARCHIVED does not need
     failures: tuple[Exception, ...] = ()  # why the message is to be received again
     kept: tuple[Image, ...] = ()  # the images whose bytes this run put into quarantine until they are confirmed
     renewed: int = 0  # images for which the provider returned a fresh URL
@@ -85,13 +89,18 @@ class ImageArchive:
         If the provider can be queried, images are archived only after it has confirmed the callback's result. While it
         does not confirm it, they are downloaded into quarantine, because their URLs expire; after the last try the
         task is UNCONFIRMED. An image becomes EXPIRED only after a fresh URL was requested.
-        Returns None if there is nothing to do: the task does not exist, or its status is not SUCCEEDED (any more).
+        The original of a task whose result is still polled for is downloaded into quarantine, too.
+        Returns None if there is nothing to do: the task does not exist, has no images, or is not SUCCEEDED (any more).
 
         Raises:
             StoreUnavailableError: the message is to be received again. Objects written already are recognised then.
         """
         found = self._table.get(task_key)
-        if found is None or found.status is not TaskStatus.SUCCEEDED:
+        if found is None:
+            return None
+        if found.status in (TaskStatus.PENDING, TaskStatus.TIMED_OUT) and found.images:
+            return self._keep_original(found, is_last_try=is_last_try, deadline=deadline)
+        if found.status is not TaskStatus.SUCCEEDED:
             return None
         try:
             answer = self._confirmation.ask(found)
@@ -109,7 +118,16 @@ class ImageArchive:
         task = checked.task
         # The provider of an accepted task has not confirmed it: its images are archived without another question.
         was_asked = checked.was_asked or task.accepted_at is not None
-        pending = [index for index, image in enumerate(task.images) if image.state is ImageState.PENDING]
+        settled = {
+            index: image.model_copy(update={"state": ImageState.REJECTED, "reason": ORIGINAL_IGNORED})
+            for index, image in enumerate(task.images)
+            if image.state is ImageState.PENDING and self._images.ignores(image)
+        }
+        pending = [
+            index
+            for index, image in enumerate(task.images)
+            if image.state is ImageState.PENDING and index not in settled
+        ]
         copy_all = partial(self._for_each, self._copy, is_last_try=is_last_try, deadline=deadline)
         results = copy_all(task, pending)
         failures: list[Exception] = []
@@ -135,12 +153,10 @@ class ImageArchive:
                 downloadable = [index for index in gone if task.images[index] != before.images[index]]
                 results |= copy_all(task, downloadable)
                 renewed = sorted({*renewed, *downloadable})
-        settled = {index: result for index, result in results.items() if isinstance(result, Image)}
+        settled |= {index: result for index, result in results.items() if isinstance(result, Image)}
         for index, result in results.items():
             if isinstance(result, ImageGoneError) and is_last_try and was_asked:
-                settled[index] = task.images[index].model_copy(
-                    update={"state": ImageState.EXPIRED, "reason": str(result)}
-                )
+                settled[index] = self._expired(task, task.images[index], str(result))
             elif isinstance(result, Exception):
                 failures.append(result)
         if not failures:
@@ -150,9 +166,11 @@ class ImageArchive:
             # One write for all images. After a crash before this write, the next run repeats the copies and S3 reports
             # the objects that exist already.
             task = self._images.save(task, settled, now=self._now(), known_request=checked.known_request)
+        needed = [image for image in settled.values() if self._images.is_needed(task, image)]
         return ArchiveRun(
             task,
-            images=tuple(settled.values()),
+            images=tuple(needed),
+            not_needed=tuple(image for image in settled.values() if image not in needed),
             failures=tuple(failures),
             renewed=len(renewed),
             is_contradicted=checked.is_contradicted,
@@ -163,21 +181,46 @@ class ImageArchive:
 
         After the last try the task is UNCONFIRMED, unless another try may still download one of its images.
         """
+        run = self._keep_images(task, is_last_try=is_last_try, deadline=deadline)
+        if is_last_try and not run.failures:
+            unconfirmed = self._confirmation.give_up(run.task, reason, now=self._now())
+            if unconfirmed:
+                return replace(run, task=unconfirmed)
+        return replace(run, failures=(reason, *run.failures))
+
+    def _keep_original(self, task: Task, *, is_last_try: bool, deadline: float) -> ArchiveRun | None:
+        """Downloads the original of a task without a result into quarantine. Returns None if it is there already."""
+        run = self._keep_images(task, is_last_try=is_last_try, deadline=deadline)
+        return run if run.kept or run.failures else None
+
+    def _keep_images(self, task: Task, *, is_last_try: bool, deadline: float) -> ArchiveRun:
+        """Downloads a task's images into quarantine. Failures that no further try can mend count until the last one."""
         left = [
             index
             for index, image in enumerate(task.images)
-            if image.state is ImageState.PENDING and image.quarantine is None
+            if image.state is ImageState.PENDING and image.quarantine is None and not self._images.ignores(image)
         ]
         results = self._for_each(self._keep, task, left, is_last_try=is_last_try, deadline=deadline)
         kept = {index: result for index, result in results.items() if isinstance(result, Image)}
         if kept:
-            task = self._images.save(task, kept, now=self._now(), known_request=task.request)
-        errors = [result for result in results.values() if isinstance(result, Exception)]
-        run = ArchiveRun(task, kept=tuple(kept.values()), failures=(reason, *errors))
-        if is_last_try and all(isinstance(error, ImageGoneError | ImageRejectedError) for error in errors):
-            unconfirmed = self._confirmation.give_up(task, reason, now=self._now())
-            run = replace(run, task=unconfirmed, failures=()) if unconfirmed else run
-        return run
+            task = self._images.keep(task, kept)
+        errors = (result for result in results.values() if isinstance(result, Exception))
+        failures = [
+            error for error in errors if not (is_last_try and isinstance(error, ImageGoneError | ImageRejectedError))
+        ]
+        return ArchiveRun(task, kept=tuple(kept.values()), failures=tuple(failures))
+
+    def _expired(self, task: Task, image: Image, reason: str) -> Image:
+        """Returns an image whose URL is dead as EXPIRED.
+
+        The lifetime of its URL is counted from the report if the provider does not say when the task was completed. So
+        a URL that is dead in the first half of its lifetime had expired before the report. Not in all of it, because
+        a callback comes some seconds after the completion.
+        """
+        reported_at, expires_at, now = task.reported_time, image.expires_at, self._now()
+        if reported_at and expires_at - now > now - reported_at:
+            expires_at = reported_at
+        return image.model_copy(update={"state": ImageState.EXPIRED, "reason": reason, "expires_at": expires_at})
 
     def _for_each(
         self, work: Callable[..., Result], task: Task, indices: Iterable[int], *, is_last_try: bool, deadline: float

@@ -18,6 +18,7 @@ _ADVICE = "; a later result is still recorded"
 _ANSWERS: Mapping[LastAnswer, str] = {
     LastAnswer.STILL_RUNNING: "its provider still reports the task as running",
     LastAnswer.NOT_FOUND: "its provider does not know the task",
+    LastAnswer.ORIGINAL_ONLY: "its provider reports a success with the original image only",
     LastAnswer.UNREADABLE: "the last answer of its provider could not be read",
     LastAnswer.REFUSED: "its provider refuses the key or the account, or no key is configured",
     LastAnswer.REQUEST_REFUSED: "its provider refuses requests for this task id",
@@ -26,7 +27,7 @@ _ANSWERS: Mapping[LastAnswer, str] = {
     LastAnswer.NOT_ASKED: "the last round of polling had no time to request its status",
 }
 # Answers by which the provider itself says that it has no result.
-_WITHOUT_RESULT = (LastAnswer.STILL_RUNNING, LastAnswer.NOT_FOUND)
+_WITHOUT_RESULT = (LastAnswer.STILL_RUNNING, LastAnswer.NOT_FOUND, LastAnswer.ORIGINAL_ONLY)
 
 
 def given_up(task: Task, report: TaskReport | None, error: Exception | None, *, after_hours: float) -> Failure:
@@ -40,7 +41,7 @@ def given_up(task: Task, report: TaskReport | None, error: Exception | None, *, 
     detail = _words_of(error) if error else report.remark if report else ""
     reason = _ANSWERS[answer] + (f": {detail}" if detail else "")
     if task.hinted_at:
-        text = f"a callback reported a success without an image URL: {polled}, {reason}"
+        text = f"a callback reported a success without a result: {polled}, {reason}"
         answer = LastAnswer.UNCONFIRMED if answer in _WITHOUT_RESULT else answer
     elif had_callback(task):
         text = f"a callback came, but its provider did not confirm it: {polled}, {reason}"

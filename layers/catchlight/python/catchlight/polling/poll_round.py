@@ -10,6 +10,7 @@ from typing import TypeGuard
 from catchlight.aws.secrets import ProviderKeys
 from catchlight.errors import ProviderRefusedError, SettingsError
 from catchlight.models import (
+    FailureReason,
     PollState,
     Reporter,
     Task,
@@ -19,7 +20,7 @@ from catchlight.models import (
     split_task_key,
     task_key,
 )
-from catchlight.polling.giving_up import given_up
+from catchlight.polling.giving_up import given_up, had_callback
 from catchlight.polling.intervals import longest_poll_gap_seconds
 from catchlight.polling.provider_client import LookupResults, ProviderClient
 from catchlight.providers import PROVIDERS
@@ -111,11 +112,16 @@ class Polling:
                 for task_id, error in answer.failed.items()
             }
             reports |= {
-                task: self._timed_out(items[task], received.get(task), failed.get(task))
+                task: self._last_word(items[task], received.get(task), failed.get(task))
                 for task in pending
                 if task not in reports
             }
-        recorded, failures = self._record(reports, items)
+        originals = {
+            task: received[task]
+            for task in pending
+            if task not in reports and task in received and received[task].images and not items[task].images
+        }
+        recorded, failures = self._record(reports | originals, items)
         settled: dict[str, ConfirmationResult | None] = {}
         for task in unconfirmed:
             # An answer that cannot be read neither confirms nor contradicts a result.
@@ -206,15 +212,31 @@ class Polling:
         with ThreadPoolExecutor(max_workers=len(ids_by_provider)) as pool:
             return dict(zip(ids_by_provider, pool.map(ask, ids_by_provider), strict=True))
 
-    def _timed_out(self, task: Task, report: TaskReport | None, error: Exception | None) -> TaskReport:
+    def _last_word(self, task: Task, report: TaskReport | None, error: Exception | None) -> TaskReport:
+        """Returns the report of a task that is given up.
+
+        It is TIMED_OUT, unless its original is known: then it is a success without a result if its provider has said
+        so, and UNCONFIRMED if only a callback has.
+        """
         provider, task_id = split_task_key(task.task)
+        failure = given_up(task, report, error, after_hours=self._settings.give_up_after_seconds / 3600)
+        status, reported_by = TaskStatus.TIMED_OUT, Reporter.POLL
+        images = report.images if report else ()
+        if images or (task.images and not had_callback(task)):
+            status = TaskStatus.SUCCEEDED
+            images = images or task.images
+        elif task.images and task.status is TaskStatus.PENDING:
+            status, reported_by = TaskStatus.UNCONFIRMED, Reporter.CALLBACK
+            images = task.images
+            failure = failure.model_copy(update={"reason": FailureReason.UNCONFIRMED})
         return TaskReport(
             provider=provider,
             task_id=task_id,
-            status=TaskStatus.TIMED_OUT,
-            reported_by=Reporter.POLL,
+            status=status,
+            reported_by=reported_by,
             reported_at=self._now(),
-            failure=given_up(task, report, error, after_hours=self._settings.give_up_after_seconds / 3600),
+            images=images,
+            failure=None if status is TaskStatus.SUCCEEDED else failure,
         )
 
 

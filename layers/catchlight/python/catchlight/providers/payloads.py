@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from http import HTTPStatus
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -316,12 +316,19 @@ class ProviderResult:
         """Whether the task has neither outputs nor a failure."""
         return not (self.images or self.skipped) and self.failure is None
 
+    @property
+    def has_original_only(self) -> bool:
+        """Whether a success names the original image, and no result: it is not finished."""
+        kinds = {kind for kind, _ in self.images}
+        return kinds == {ImageKind.ORIGIN} and not self.skipped
+
 
 STILL_RUNNING = ProviderResult()
 UNKNOWN_TASK = ProviderResult(answer=LastAnswer.NOT_FOUND)
 # A callback that reports a success is true or false as any other. The provider's record can have the URL that is
 # missing here, and an error would only make the provider send the same body three times more.
 SUCCESS_WITHOUT_URL = ProviderResult(is_hint=True, remark="success without an image URL")
+SUCCESS_WITHOUT_RESULT = "success with the original image only"
 
 
 def unreadable_success(callback: Mapping[str, Any], problem: object) -> ProviderResult:
@@ -348,6 +355,10 @@ def report(
     completion time or one in the future, because its clock is ahead.
     """
     ready_at = min(result.completed_at or received_at, received_at)
+    if result.has_original_only:
+        result = replace(
+            result, is_hint=True, answer=LastAnswer.ORIGINAL_ONLY, remark=result.remark or SUCCESS_WITHOUT_RESULT
+        )
     return TaskReport(
         provider=provider.id,
         task_id=task_id,
@@ -371,4 +382,4 @@ def report(
 def _status(result: ProviderResult) -> TaskStatus:
     if result.failure:
         return TaskStatus.FAILED
-    return TaskStatus.PENDING if result.is_pending else TaskStatus.SUCCEEDED
+    return TaskStatus.PENDING if result.is_pending or result.has_original_only else TaskStatus.SUCCEEDED

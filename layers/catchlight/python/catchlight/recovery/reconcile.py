@@ -3,8 +3,8 @@
 A task is PENDING until its callback comes or the state machine, which polls for it, has a result, and SUCCEEDED for the
 seconds that archiving takes. If a task keeps one of these statuses for longer, its processing has stopped: an execution
 was stopped, a change was not dispatched, or a message ran out of tries. The item in the table shows this regardless of
-the cause. A task that is FAILED only because a callback said so is polled for until its provider confirms or
-contradicts the failure.
+the cause. A task whose failure or success only a callback has reported (FAILED, UNCONFIRMED) is polled for until its
+provider confirms or contradicts it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batches
@@ -34,9 +34,9 @@ POLLING_SLACK = timedelta(hours=1)
 STARTING_TAKES_AT_MOST = timedelta(hours=1)
 # Archiving takes seconds. After an hour of failures it is still retried, but a lost message would have no retries.
 ARCHIVING_TAKES_AT_MOST = timedelta(hours=1)
-# An execution confirms a callback's failure within minutes, if the provider answers.
+# An execution confirms a callback's report within minutes, if the provider answers.
 CONFIRMING_TAKES_AT_MOST = timedelta(hours=1)
-# As long as the URL of any result is valid. Older failures are not searched for: each run reads all failed tasks since.
+# As long as the URL of any result is valid. Older tasks are not searched for: each run reads all failed tasks since.
 FAILURES_SEARCHED = timedelta(days=14)
 # A task that keeps failing, for example because a provider's API key is missing, is retried once a day instead of once
 # an hour: each time adds a message to the queue.
@@ -117,8 +117,14 @@ class Reconciliation:
         return self._with_valid_keys(tasks)
 
     def unconfirmed(self, longest_polling: timedelta) -> Iterator[Task]:
-        """Yields the `unconfirmed_failures`, oldest first, for which no polling was restarted within that time."""
-        tasks = self._with_valid_keys(self._index.tasks(TaskStatus.FAILED, **self._unconfirmed()))
+        """Yields tasks that are FAILED by an unconfirmed callback or UNCONFIRMED, for longer than a confirmation takes.
+
+        Those for which polling was restarted within `longest_polling` are omitted.
+        """
+        found = (
+            self._index.tasks(status, **self._unconfirmed()) for status in (TaskStatus.FAILED, TaskStatus.UNCONFIRMED)
+        )
+        tasks = self._with_valid_keys(chain.from_iterable(found))
         return (task for task in tasks if _is_due(task, self._now(), longest_polling))
 
     def _unconfirmed(self) -> "_Search":
@@ -143,7 +149,7 @@ class Reconciliation:
         return self._restart_polling(islice(self.overdue(longer_than), limit), self._restarts.note_polling)
 
     def poll_unconfirmed(self, longest_polling: timedelta, *, limit: int = MAX_TASKS_PER_RUN) -> Iterator[Repaired]:
-        """Starts polling for `unconfirmed` failures in batches, and sets `reconciledAt` of each task."""
+        """Starts polling for `unconfirmed` tasks in batches, and sets `reconciledAt` of each task."""
         return self._restart_polling(islice(self.unconfirmed(longest_polling), limit), self._restarts.note_restart)
 
     def _restart_polling(self, tasks: Iterable[Task], note: Callable[..., bool]) -> Iterator[Repaired]:

@@ -102,8 +102,6 @@ class Confirmations:
         """
         update = update_by_report(answer, task.request)
         self._table.set_delete_after(update, answer.status, answer.reported_at)
-        if not answer.images:
-            update.remove("images")
         if not answer.skipped:
             update.remove("skipped")
         if answer.status is TaskStatus.PENDING:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from catchlight.aws.dynamodb import UpdateExpression
-from catchlight.models import GenerationRequest, Image, ImageState, Task, TaskStatus, iso
+from catchlight.models import GenerationRequest, Image, ImageKind, ImageState, Originals, Task, TaskStatus, iso
 from catchlight.tasks.table import TasksTable, complete_request, document, is_as_read, set_status
 
 
@@ -15,8 +15,35 @@ class TaskImages:
     StoreUnavailableError when a call to DynamoDB fails.
     """
 
-    def __init__(self, table: TasksTable) -> None:
+    def __init__(self, table: TasksTable, *, originals: Originals = Originals.BEST_EFFORT) -> None:
         self._table = table
+        self._originals = originals
+
+    def ignores(self, image: Image) -> bool:
+        """Decides whether an image is not to be archived."""
+        return self._originals is Originals.IGNORED and image.kind is ImageKind.ORIGIN
+
+    def is_needed(self, task: Task, image: Image) -> bool:
+        """Decides whether a task without this image is INCOMPLETE."""
+        if image.kind is ImageKind.RESULT or self._originals is Originals.REQUIRED:
+            return True
+        had_expired = image.state is ImageState.EXPIRED and _is_older_than_report(task, image)
+        return not (self.ignores(image) or had_expired)
+
+    def keep(self, task: Task, images: Mapping[int, Image]) -> Task:
+        """Writes where the bytes of images lie in quarantine. The status and the time of its last change stay.
+
+        Nothing is written if the status or one of these images has changed since the task was read.
+        """
+        update = UpdateExpression()
+        _set_images(update, images)
+        conditions = [update.equals("status", task.status.value)]
+        for index in images:
+            conditions.append(update.equals(f"images[{index}].url", task.images[index].url))
+            conditions.append(update.equals(f"images[{index}].state", task.images[index].state.value))
+        self._table.update(task.task, update, condition=" AND ".join(conditions))
+        all_images = tuple(images.get(index, image) for index, image in enumerate(task.images))
+        return task.model_copy(update={"images": all_images})
 
     def save(
         self,
@@ -30,14 +57,18 @@ class TaskImages:
 
         `known_request` has the request's parameters that the item contained before the provider was asked; missing ones
         are added. Returns the updated task: ARCHIVED or INCOMPLETE if no image is pending, else with an unchanged
-        status. A task without images, whose outputs were all skipped, is INCOMPLETE.
+        status. A task without a result image is INCOMPLETE, also if its original is archived.
         """
         all_images = tuple(images.get(index, image) for index, image in enumerate(task.images))
-        states = {image.state for image in all_images}
-        if ImageState.PENDING in states:
+        needed = [image for image in all_images if self.is_needed(task, image)]
+        if any(image.state is ImageState.PENDING for image in all_images):
             status = task.status
+        elif any(image.kind is ImageKind.RESULT for image in needed) and all(
+            image.state is ImageState.ARCHIVED for image in needed
+        ):
+            status = TaskStatus.ARCHIVED
         else:
-            status = TaskStatus.ARCHIVED if states == {ImageState.ARCHIVED} else TaskStatus.INCOMPLETE
+            status = TaskStatus.INCOMPLETE
         is_final = status.rank > TaskStatus.SUCCEEDED.rank
         update = UpdateExpression()
         _set_images(update, images)
@@ -81,6 +112,11 @@ class TaskImages:
         update.remove("archivedAt")
         self._table.set_delete_after(update, TaskStatus.SUCCEEDED, now)
         return self._table.update(task.task, update, condition=is_as_read(task, update)).is_applied
+
+
+def _is_older_than_report(task: Task, image: Image) -> bool:
+    """Decides whether an image's URL had expired before its task was reported."""
+    return task.reported_time is not None and image.expires_at <= task.reported_time
 
 
 def _set_images(update: UpdateExpression, images: Mapping[int, Image]) -> None:

@@ -17,7 +17,8 @@ from catchlight.tasks.table import TasksTable, complete_request, document, parse
 MAX_CONFLICTS = 10
 MAX_URLS_PER_CONFLICT = 4
 MAX_URL_LENGTH_IN_CONFLICT = 1024
-# A hint starts an execution of the state machine. Repetitions within this time are the same delivery, sent again.
+# A hint, and a repeated callback of an UNCONFIRMED task, starts an execution of the state machine. Repetitions within
+# this time are the same delivery, sent again.
 HINTS_AT_LEAST_APART = timedelta(seconds=60)
 # Checked by the write itself: several concurrent writers may all have read an item with fewer conflicts.
 _HAS_ROOM_FOR_EVIDENCE = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
@@ -73,7 +74,11 @@ class Reports:
             stored = parse_item(written.attributes)
             if report.ref and not stored.ref:  # a poll was faster than the callback, which alone has the reference
                 self._add_reference(report)
-            return Recorded(self._keep_if_contradicting(report, stored), stored.status)
+            outcome = self._keep_if_contradicting(report, stored)
+            is_repeated = outcome is ReportOutcome.DUPLICATE and report.reported_by is Reporter.CALLBACK
+            if is_repeated and stored.status is TaskStatus.UNCONFIRMED:
+                self._ask_again(report)
+            return Recorded(outcome, stored.status)
         previous = _previous_task(report.task, written.attributes)
         evidence_error = None
         if previous and previous.status is TaskStatus.FAILED:
@@ -82,10 +87,13 @@ class Reports:
         return Recorded(ReportOutcome.APPLIED, previous.status if previous else None, evidence_error)
 
     def _note_hint(self, report: TaskReport) -> Recorded:
-        """Writes the time of a hint, so that the task is polled at once, unless the task has a result.
+        """Writes the time of a hint and its original image, unless the task has a result.
 
-        The previous status is not known: DynamoDB does not return attributes that a write leaves as they were.
+        A callback's hint is polled for at once. The previous status is not known: DynamoDB does not return attributes
+        that a write leaves as they were.
         """
+        if report.reported_by is Reporter.POLL:
+            return self._note_original(report)
         update = UpdateExpression()
         update.set_once("provider", report.provider)
         update.set_once("taskId", report.task_id)
@@ -101,11 +109,41 @@ class Reports:
         has_no_rank = "attribute_not_exists(#rank)"
         has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
         is_new = update.at_most("hintedAt", iso(report.reported_at - HINTS_AT_LEAST_APART))
-        condition = f"({has_no_rank} OR {has_no_result}) AND (attribute_not_exists(#hintedAt) OR {is_new})"
+        is_new = f"attribute_not_exists(#hintedAt) OR {is_new}"
+        if report.images:
+            # An image that is stored already may have been downloaded already.
+            update.set_once("images", [document(image) for image in report.images])
+            is_new = f"attribute_not_exists(#images) OR {is_new}"
+        condition = f"({has_no_rank} OR {has_no_result}) AND ({is_new})"
         written = self._table.update(report.task, update, condition=condition)
         if not written.is_applied:
             return Recorded(ReportOutcome.DUPLICATE, parse_item(written.attributes).status)
         return Recorded(ReportOutcome.APPLIED, None)
+
+    def _note_original(self, report: TaskReport) -> Recorded:
+        """Writes the original image that a poll has found without a result, if the task has no images.
+
+        The execution that polls for the task goes on, so the time of the task's last change stays.
+        """
+        update = UpdateExpression()
+        update.set("images", [document(image) for image in report.images])
+        update.set_once("hintedAt", iso(report.reported_at))
+        update.set("confirmedAt", iso(report.reported_at))  # the URL is the provider's own: any host is allowed
+        has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
+        has_no_rank = "attribute_not_exists(#rank)"
+        condition = f"attribute_exists(task) AND attribute_not_exists(#images) AND ({has_no_rank} OR {has_no_result})"
+        is_applied = self._table.update(report.task, update, condition=condition).is_applied
+        return Recorded(ReportOutcome.APPLIED if is_applied else ReportOutcome.DUPLICATE, None)
+
+    def _ask_again(self, report: TaskReport) -> None:
+        """Notes a repeated callback of an UNCONFIRMED task: the stream's change starts a poll for the confirmation."""
+        update = UpdateExpression()
+        update.set("hintedAt", iso(report.reported_at))
+        update.add("deliveries", 1)
+        is_unconfirmed = update.equals("status", TaskStatus.UNCONFIRMED.value)
+        is_new = update.at_most("hintedAt", iso(report.reported_at - HINTS_AT_LEAST_APART))
+        condition = f"{is_unconfirmed} AND (attribute_not_exists(#hintedAt) OR {is_new})"
+        self._table.update(report.task, update, condition=condition)
 
     def _add_reference(self, report: TaskReport) -> None:
         update = UpdateExpression()
@@ -158,13 +196,15 @@ def update_by_report(report: TaskReport, known_request: GenerationRequest | None
         update.set("providerRecord", document(report.provider_record))
     if report.images:
         update.set("images", [document(image) for image in report.images])
+    elif report.status is not TaskStatus.TIMED_OUT:  # which may keep the original of a success without a result
+        update.remove("images")
     if report.skipped:
         update.set("skipped", [document(output) for output in report.skipped])
     if report.failure:
         update.set("failure", document(report.failure))
     else:
         update.remove("failure")  # a success replaces it
-    if report.reported_by is Reporter.CALLBACK:
+    if report.reported_by is Reporter.CALLBACK and report.status is not TaskStatus.UNCONFIRMED:  # counted before
         update.add("deliveries", 1)
     return update
 
