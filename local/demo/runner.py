@@ -59,7 +59,8 @@ class DemoTask:
         """Seconds from the submission to the final status; None before."""
         if self.item is None or self.submitted_at is None or not self.is_final:
             return None
-        ended = self.item.get("archivedAt") or self.item.get("reportedAt") or self.item["updatedAt"]
+        reported_at = None if self.status is TaskStatus.UNCONFIRMED else self.item.get("reportedAt")
+        ended = self.item.get("archivedAt") or reported_at or self.item["updatedAt"]
         return max(0.0, datetime.fromisoformat(ended).astimezone(UTC).timestamp() - self.submitted_at)
 
 
