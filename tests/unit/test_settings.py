@@ -43,6 +43,7 @@ ARCHIVE = {
     "ARCHIVE_DEAD_LETTERS_URL": "https://sqs.example/dead-letters",
     "PROVIDER_KEYS_SECRET": "arn:keys",
     "PROVIDER_BASE_URLS": "",
+    "ORIGINALS": "BestEffort",
     "IMAGE_HOSTS": "Confirmed",
     "ADDITIONAL_IMAGE_HOSTS": "",
 }
@@ -55,7 +56,7 @@ FUNCTIONS: list[tuple[type[Settings], dict[str, str]]] = [
     (PublishEventsSettings, {"EVENT_BUS": "catchlight-tasks"}),
 ]
 # Empty means "as the providers have it".
-MAY_BE_MISSING = {"PROVIDER_BASE_URLS", "IMAGE_HOSTS", "ADDITIONAL_IMAGE_HOSTS"}
+MAY_BE_MISSING = {"PROVIDER_BASE_URLS", "ORIGINALS", "IMAGE_HOSTS", "ADDITIONAL_IMAGE_HOSTS"}
 
 
 @pytest.mark.parametrize(("settings", "environment"), FUNCTIONS)

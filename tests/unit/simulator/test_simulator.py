@@ -9,6 +9,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from catchlight.errors import ProviderError
 from catchlight.models import TaskReport, TaskStatus
 from catchlight.providers import PROVIDERS
 from local.simulator import SCENARIOS, Simulator, UnknownScenarioError
@@ -46,8 +47,13 @@ def test_callbacks_and_polls_of_every_scenario_are_read_by_the_real_providers(
     wait_for(lambda: simulator.outstanding_callbacks == 0 and time.time() > task.ends_at)
 
     expected = TaskStatus.SUCCEEDED if rules.outcome == "success" else TaskStatus.FAILED
+    if rules.poll_error:
+        with pytest.raises(ProviderError, match=f"answered {rules.poll_error[0]}"):
+            poll(client, provider, task.task_id)
+        assert len(receiver.bodies) == 1
+        return
     polled = poll(client, provider, task.task_id)
-    if rules.poll_error or not rules.is_ever_recorded or rules.polls_before_result:
+    if not rules.is_ever_recorded or rules.polls_before_result:
         assert polled.status is TaskStatus.PENDING
         assert len(receiver.bodies) == 1
         return
