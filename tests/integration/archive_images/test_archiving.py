@@ -291,7 +291,7 @@ def test_after_an_outage_of_minutes_the_original_is_archived_within_a_minute(
     archiver: Archiver, monkeypatch: pytest.MonkeyPatch, operation: str, minutes: int
 ) -> None:
     """An original lives 600 s. The clock is the test's: a try takes the 20 s of a run that times out."""
-    archiver.succeed((ImageKind.ORIGIN, archiver.serve("a", PNG), 10))
+    archiver.succeed((ImageKind.ORIGIN, archiver.serve("a", PNG), 10), archiver.serve("b", JPEG))
     begun = now = datetime.now(UTC)
     monkeypatch.setattr(app, "utc_now", lambda: now)
     over = begun + timedelta(minutes=minutes)
