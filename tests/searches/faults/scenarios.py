@@ -40,8 +40,6 @@ WITHOUT_EXPIRED_ORIGIN = Ending(TaskStatus.ARCHIVED, (RESULT,), unknown_pictures
 WITHOUT_RESULT = Ending(TaskStatus.INCOMPLETE, (ORIGIN,))
 REFUSED = Ending(TaskStatus.FAILED, reason="CONTENT_POLICY")
 UNCONFIRMED = Ending(TaskStatus.UNCONFIRMED, reason="UNCONFIRMED", kept_pictures=DONE.pictures)
-# A fault in the last try of archiving: the message is a dead letter, and the hourly run queues the task again.
-KEPT = Ending(TaskStatus.SUCCEEDED, kept_pictures=DONE.pictures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,6 @@ SMALL = (
         answers=(Generating(),),
         is_registered=False,
         gives_up_at_first_poll=True,
-        other_endings=(KEPT,),
     ),
     Scenario(
         "a URL dies for good",
@@ -120,7 +117,6 @@ LARGE = (
             callbacks=(DONE,),
             answers=(answer,),
             gives_up_at_first_poll=True,
-            other_endings=(KEPT,),
         )
         for why, answer in (("a refused key", Unanswered(401)), ("a maintenance", Unanswered(455)))
     ),
@@ -131,7 +127,6 @@ LARGE = (
         answers=(Generating(),),
         is_registered=False,
         gives_up_at_first_poll=True,
-        other_endings=(KEPT,),
         faults=0,
     ),
     Scenario(
@@ -140,7 +135,6 @@ LARGE = (
         callbacks=(DONE,),
         answers=(*[Generating()] * 5, DONE),
         is_registered=False,
-        other_endings=(KEPT,),
     ),
     Scenario(
         "nobody confirms, and the URL dies",
@@ -150,7 +144,7 @@ LARGE = (
         is_registered=False,
         gives_up_at_first_poll=True,
         origin_dies=True,
-        other_endings=(KEPT, replace(UNCONFIRMED, kept_pictures=(RESULT,)), replace(KEPT, kept_pictures=(RESULT,))),
+        other_endings=(replace(UNCONFIRMED, kept_pictures=(RESULT,)),),
     ),
     Scenario(
         "the original comes first",
