@@ -1,5 +1,7 @@
 """DispatchChanges: queues tasks for polling and archiving by reading the table's stream as an outbox.
 
+An item that a user has written with its key and status only gets the attributes that put it into the indexes.
+
 A new pending task is queued for its first poll, which StartPolling starts if its callback has not come until then. The
 message of a task that may have a result already has no delay: the provider did not confirm a callback's result, a
 callback reported a success without a result, or a failure while no execution polled for the task. Tasks that have just
@@ -12,7 +14,7 @@ a record that cannot be read is put aside: into the dead-letter queue.
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cache
 from typing import Any
@@ -25,13 +27,15 @@ from catchlight.aws.clients import AwsClients
 from catchlight.aws.outages import OutageWait
 from catchlight.dispatch import TaskQueue
 from catchlight.errors import NotQueuedError
-from catchlight.models import Reporter, TaskStatus, is_task_key
+from catchlight.models import Reporter, TaskStatus, is_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
 from catchlight.observability.log_lines import log_line
 from catchlight.settings import DispatchChangesSettings
+from catchlight.tasks.registration import Registry, is_complete
+from catchlight.tasks.table import TasksTable
 
-# A round of tries makes one call that fails for each queue and delay, and each takes up to 7 s without a response.
-RESERVED_SECONDS = 30
+# A round of tries makes one call that fails for each kind of changes, and each takes up to 7 s without a response.
+RESERVED_SECONDS = 40
 
 logger = Logger(json_serializer=log_line)
 
@@ -42,6 +46,7 @@ class FollowUp(Enum):
     ARCHIVE = auto()  # or, of a task without a result, download its original into quarantine
     POLL_LATER = auto()  # if the callback has not come after FirstPollAfterSeconds
     POLL_NOW = auto()  # the provider may have a result, whose URLs expire
+    COMPLETE = auto()  # the item was written with its key and status only
     PUT_ASIDE = auto()  # the record could not be read
 
 
@@ -52,6 +57,7 @@ class Change:
     task: str  # empty if the record does not name it
     follow_up: FollowUp
     sequence_number: str
+    status: TaskStatus = TaskStatus.PENDING  # of COMPLETE
 
 
 class Dependencies:
@@ -63,6 +69,7 @@ class Dependencies:
         sqs = clients.sqs()
         self.archive_queue = TaskQueue(sqs, self.settings.archive_queue_url)
         self.poll_queue = TaskQueue(sqs, self.settings.poll_queue_url)
+        self.registry = Registry(TasksTable(self.settings.tasks_table, clients.dynamodb()))
         self.dead_letters = TaskQueue(sqs, self.settings.dispatch_dead_letters_url)
 
 
@@ -94,13 +101,21 @@ def read_changes(records: Iterable[dict[str, Any]]) -> Iterator[Change]:
     """
     for record in records:
         try:
-            changes = read_change(record)
+            changes = list(read_record(record))
         except Exception as exc:  # noqa: BLE001 - reported and put aside: the record must not block the others
             number, task = record["dynamodb"]["SequenceNumber"], stream_task(record)
             report_failure(logger, "stream record not read, it is put aside", exc, task=task, sequence_number=number)
             yield Change(task or "", FollowUp.PUT_ASIDE, number)
         else:
             yield from changes
+
+
+def read_record(record: dict[str, Any]) -> Iterator[Change]:
+    """Yields what a stream record triggers: its changes, and that its item has to be completed."""
+    changes = read_change(record)
+    yield from changes
+    if changes and not is_complete(item := record["dynamodb"]["NewImage"]):
+        yield replace(changes[0], follow_up=FollowUp.COMPLETE, status=TaskStatus(item["status"]["S"]))
 
 
 def read_change(record: dict[str, Any]) -> list[Change]:
@@ -156,9 +171,9 @@ def follow_up(
 
 
 def queue(changes: Sequence[Change], wait: OutageWait) -> Sequence[Change]:
-    """Queues changes for archiving and polling, again and again while SQS does not accept all and there is time.
+    """Carries out what changes trigger, again and again while AWS does not accept all of it and there is time.
 
-    Returns the changes whose messages SQS did not accept.
+    Returns the changes that are left.
     """
     while changes := [change for found in FollowUp for change in send_all(changes, found)]:
         if not wait.pause():
@@ -167,9 +182,9 @@ def queue(changes: Sequence[Change], wait: OutageWait) -> Sequence[Change]:
 
 
 def send_all(changes: Iterable[Change], found: FollowUp) -> Iterator[Change]:
-    """Sends the messages of one kind of changes. Yields the changes whose messages SQS did not accept.
+    """Carries out one kind of changes in batches. Yields the changes that failed.
 
-    After a call in which SQS accepted none, no further one is made: during an outage each takes seconds.
+    After a batch of which all failed, no further one is tried: during an outage each call takes seconds.
     """
     refuses = False
     for batch in batches((change for change in changes if change.follow_up is found), MAX_MESSAGES_PER_CALL):
@@ -179,7 +194,7 @@ def send_all(changes: Iterable[Change], found: FollowUp) -> Iterator[Change]:
 
 
 def send(changes: Sequence[Change], found: FollowUp) -> Iterator[Change]:
-    """Sends one call's messages. Yields the changes whose messages were not accepted."""
+    """Carries out one batch of one kind of changes. Yields the changes that failed."""
     tasks = [change.task for change in changes]
     messages = [{"task": change.task, "change": change.sequence_number} for change in changes]
     try:
@@ -189,10 +204,13 @@ def send(changes: Sequence[Change], found: FollowUp) -> Iterator[Change]:
             case FollowUp.POLL_NOW | FollowUp.POLL_LATER:
                 delay = dependencies().settings.first_poll_after_seconds if found is FollowUp.POLL_LATER else 0
                 dependencies().poll_queue.send(messages, delay_seconds=delay)
+            case FollowUp.COMPLETE:
+                for change in changes:
+                    dependencies().registry.complete(change.task, change.status, now=utc_now())
             case FollowUp.PUT_ASIDE:
                 dependencies().dead_letters.send(messages)
     except Exception as exc:  # noqa: BLE001 - reported, and the other changes must still be queued
         refused = exc.tasks if isinstance(exc, NotQueuedError) else tasks
-        message = f"SQS did not accept messages ({found.name}), they are sent again as long as the stream keeps them"
+        message = f"{found.name} failed, it is tried again for as long as the stream keeps the changes"
         report_failure(logger, message, exc, tasks=refused, reason=str(exc))
         yield from (change for change in changes if change.task in refused)

@@ -18,8 +18,16 @@ from catchlight.models import Task, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
 from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
+from catchlight.recovery.dead_letters import DeadLetterQueue
 from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation, Repaired
 from catchlight.settings import ReconcileTasksSettings
+
+# Until then, a run has found the tasks of a change that was not dispatched by their status: an hour after the change.
+DEAD_LETTERS_KEPT = timedelta(hours=2)
+# Per run. Messages that are left are deleted by the next runs.
+MAX_DEAD_LETTERS = 1000
+# Messages that are received and not deleted come back after this time. It is short, so that their alarm stays on.
+VISIBILITY_TIMEOUT_SECONDS = 5
 
 # No further batch is started with less time left: a batch is one execution and 50 writes, 8 at once, of at most 9 s.
 RESERVED_SECONDS = 70
@@ -34,8 +42,10 @@ class Dependencies:
         settings = ReconcileTasksSettings.from_environment()
         clients = AwsClients()
         self.longest_polling = timedelta(seconds=settings.give_up_after_seconds) + POLLING_SLACK
+        sqs = clients.sqs()
+        self.dead_letters = DeadLetterQueue(sqs, settings.dispatch_dead_letters_url)
         dispatcher = Dispatcher(
-            clients.sqs(),
+            sqs,
             clients.step_functions(),
             archive_queue_url=settings.archive_queue_url,
             state_machine=settings.poll_tasks_state_machine,
@@ -70,6 +80,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     restarted = repair("PollingRestarted", reconciliation.restart_polling(longest_polling), deadline, failures)
     confirming = repair("PollingRestarted", reconciliation.poll_unconfirmed(longest_polling), deadline, failures)
     repeated = repair("ArchivingRepeated", reconciliation.repeat_archiving(), deadline, failures)
+    delete_dead_letters(failures)
     for task, reason in reconciliation.unreadable.items():
         logger.error("malformed item, its processing is not restarted: repair it by hand", task=task, reason=reason)
         count_failure("UnreadableItem")
@@ -77,6 +88,25 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
         # Each failure is logged already. Raising makes Lambda count the error and retry the run.
         raise failures[0]
     return {"pollingRestarted": restarted + confirming, "archivingRepeated": repeated}
+
+
+def delete_dead_letters(failures: list[Exception]) -> None:
+    """Deletes old messages about changes that were not dispatched. Errors are added to `failures`.
+
+    A task whose polling or archiving has not started is found by its status, whether its message exists or not.
+    """
+    before = utc_now() - DEAD_LETTERS_KEPT
+    queue = dependencies().dead_letters
+    try:
+        received = list(queue.receive(limit=MAX_DEAD_LETTERS, visibility_timeout=VISIBILITY_TIMEOUT_SECONDS))
+        old = [letter for letter in received if letter.sent_at < before]
+        left = queue.delete(old)
+    except Exception as exc:  # noqa: BLE001 - reported, and the tasks of the run are processed already
+        report_failure(logger, "dead letters not deleted, the next run tries again", exc)
+        failures.append(exc)
+    else:
+        if old:
+            logger.warning("dead letters deleted", messages=len(old) - len(left), tasks=[letter.task for letter in old])
 
 
 def age_seconds(task: Task | None) -> float:

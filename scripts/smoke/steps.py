@@ -94,6 +94,7 @@ USUAL: dict[str, Answering] = {
     "PutObject": lambda _: OK,
     "StartExecution": _execution,
     "SendMessageBatch": _sent,
+    "ReceiveMessage": lambda _: OK,
     "ChangeMessageVisibility": lambda _: OK,
     "PutEvents": _published,
 }

@@ -271,6 +271,18 @@ NOTHING_FOUND = Answer(body={"Items": [], "Count": 0, "ScannedCount": 0})
 
 OVERDUE = PENDING | {"updatedAt": moment(days=2)}
 
+OLD_DEAD_LETTER = Answer(
+    body={
+        "Messages": [
+            {
+                "MessageId": "message",
+                "ReceiptHandle": "receipt",
+                "Body": json.dumps({"task": PENDING["task"], "change": "1"}),
+                "Attributes": {"SentTimestamp": "1767658625200"},
+            }
+        ]
+    }
+)
 RECONCILE_TASKS = [
     Step(
         "stuck tasks",
@@ -284,6 +296,8 @@ RECONCILE_TASKS = [
                 page(succeeded() | {"updatedAt": moment(days=2)}),
             ],
             "UpdateItem": [OK, refused(OVERDUE)],
+            "ReceiveMessage": [OLD_DEAD_LETTER, OLD_DEAD_LETTER],
+            "DeleteMessageBatch": [Answer(body={"Successful": [{"Id": "0"}]})],
         },
     ),
     Step(

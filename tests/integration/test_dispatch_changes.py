@@ -12,12 +12,19 @@ from moto.sqs.models import sqs_backends
 
 from catchlight.aws import outages
 from catchlight.errors import SettingsError
+from catchlight.models import TaskStatus
+from catchlight.tasks.by_status import TasksByStatus
 from functions.dispatch_changes import app
 from local.account import ACCOUNT_ID, REGION
+from tests.conftest import FakeLambdaContext
+from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.fault_injection import AWS_FAULTS, counted, every_aws_fault, every_fault, failing, reported
 from tests.integration.functions import an_event
+from tests.unit.template.expanded import FUNCTIONS
 
 FIRST_POLL_AFTER_SECONDS = 60
+# What every item has that the stack itself wrote.
+COMPLETE = dict.fromkeys(["provider", "taskId", "rank", "updatedAt", "feed", "arrivedAt"], "there")
 
 
 @dataclass
@@ -77,9 +84,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def outbox(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
+def outbox(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
     sqs = boto3.client("sqs")
     queue_url = sqs.create_queue(QueueName="archive")["QueueUrl"]
+    monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
     monkeypatch.setenv("ARCHIVE_QUEUE_URL", queue_url)
     monkeypatch.setenv("POLL_QUEUE_URL", sqs.create_queue(QueueName="poll")["QueueUrl"])
     monkeypatch.setenv("DISPATCH_DEAD_LETTERS_URL", sqs.create_queue(QueueName="dead")["QueueUrl"])
@@ -104,7 +112,7 @@ def a_record(
         "SequenceNumber": f"1000000000{number:011}",
     }
     if new is not None:
-        attributes = {"status": new, "reportedBy": reported_by}
+        attributes = {"status": new, "reportedBy": reported_by, **COMPLETE}
         change["NewImage"] = change["Keys"] | {name: {"S": value} for name, value in attributes.items() if value}
     if old is not None:
         change["OldImage"] = change["Keys"] | ({"status": {"S": old}} if old else {})
@@ -290,6 +298,47 @@ def test_a_key_that_is_no_task_holds_nothing_up(outbox: Outbox, context: LambdaC
     assert outbox.messages() == ["flux-kontext#task3"]
 
 
+@pytest.mark.parametrize(("status", "rank"), [("PENDING", 0), ("SUCCEEDED", 30)])
+def test_an_item_with_key_and_status_only_gets_what_the_indexes_need(
+    store: Store, outbox: Outbox, context: LambdaContext, status: str, rank: int
+) -> None:
+    store.put("flux-kontext#task1", status=status)
+    record = a_record(1, status)
+    for name in COMPLETE:
+        del record["dynamodb"]["NewImage"][name]
+
+    assert dispatch([record], context) == []
+
+    (task,) = TasksByStatus(TABLE_NAME, store.client).tasks(TaskStatus(status))
+    assert (task.task, task.rank) == ("flux-kontext#task1", rank)
+    item = store.item("flux-kontext#task1") or {}
+    assert (item["provider"], item["taskId"], item["feed"]) == ("flux-kontext", "task1", "tasks")
+    assert item["arrivedAt"] == item["updatedAt"]
+    assert outbox.polls() + [(task, 0) for task in outbox.messages()] == [
+        ("flux-kontext#task1", FIRST_POLL_AFTER_SECONDS if status == "PENDING" else 0)
+    ]
+
+    # What the item has stays, and an item that is gone or has changed is left alone.
+    before = store.item("flux-kontext#task1")
+    assert dispatch([record, a_record(2, status)], context) == []
+    assert store.item("flux-kontext#task1") == before
+    assert store.table.get("flux-kontext#task2") is None
+
+
+@every_aws_fault
+def test_an_item_that_cannot_be_completed_comes_again(
+    store: Store, outbox: Outbox, context: LambdaContext, fault: Exception
+) -> None:
+    store.put("flux-kontext#task1", status="PENDING")
+    record = a_record(1, "PENDING")
+    del record["dynamodb"]["NewImage"]["updatedAt"]
+
+    with failing("UpdateItem", fault):
+        assert dispatch([record], context) == [record["dynamodb"]["SequenceNumber"]]
+
+    assert len(outbox.polls()) == 1  # once, and at once
+
+
 # ------------------------------------------------------------------------------------------------ faults
 
 
@@ -315,6 +364,28 @@ def test_an_outage_of_sqs_is_waited_for(
     assert reported(caplog.records, "flux-kontext#task1") == {"NotQueuedError"}
     assert outbox.polls() == [("flux-kontext#task1", FIRST_POLL_AFTER_SECONDS)]
     assert outbox.messages() == [f"flux-kontext#task{number}" for number in range(2, 27)]
+    assert outbox.dead_letters() == []
+
+
+def test_five_minutes_without_sqs_cost_no_task(outbox: Outbox, clock: Clock) -> None:
+    """An original lives 600 s. The event source invokes the function again with the records that are left."""
+    records = [a_record(number, "SUCCEEDED") for number in range(3)]
+    begun, seconds = clock.now, 300
+
+    def fail_during_the_outage(**_: Any) -> None:
+        clock.now += 7  # the tries of a call without a response
+        if clock.now < begun + seconds:
+            raise AWS_FAULTS["unanswered"]
+
+    app.dependencies().archive_queue._sqs.meta.events.register(
+        "before-call.sqs.SendMessageBatch", fail_during_the_outage
+    )
+    left = records
+    while failed := dispatch(left, FakeLambdaContext(FUNCTIONS["DispatchChangesFunction"]["Timeout"])):
+        left = records[[record["dynamodb"]["SequenceNumber"] for record in records].index(failed[0]) :]
+
+    assert clock.now - begun - seconds <= max(outages.PAUSES_SECONDS) + 7
+    assert outbox.messages() == [f"flux-kontext#task{number}" for number in range(3)]
     assert outbox.dead_letters() == []
 
 
@@ -354,8 +425,8 @@ def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
     for number in (1, 2, 3):
         assert reported(caplog.records, f"flux-kontext#task{number}") == {error}
     # One call for each queue and delay, at once and after each pause. A last round of tries has the time it needs.
-    assert clock.pauses == [1, 2, 4, 8, 15]
-    assert counted(capsys) == [error] * 3 * 6
+    assert clock.pauses == [1, 2, 4, 8]
+    assert counted(capsys) == [error] * 3 * 5
     assert outbox.dead_letters() == []
     assert (outbox.polls(), outbox.messages()) == ([], [])
 

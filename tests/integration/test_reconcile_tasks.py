@@ -10,6 +10,7 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, EndpointConnectionError
+from moto.sqs.models import sqs_backends
 
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
@@ -22,9 +23,10 @@ from catchlight.recovery.reconcile import (
     STARTING_TAKES_AT_MOST,
 )
 from functions.reconcile_tasks import app
+from local.account import ACCOUNT_ID, REGION
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.fault_injection import counted, every_fault, failing, reported
+from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing, reported
 
 GIVE_UP_AFTER = timedelta(hours=6)
 OVERDUE = GIVE_UP_AFTER + POLLING_SLACK
@@ -41,6 +43,12 @@ class Account:
     step_functions: Any
     queue_url: str
     machine: str
+    dead_letters_url: str
+
+    def dead_letters(self) -> int:
+        """How many messages about changes that were not dispatched are left."""
+        found = self.sqs.get_queue_attributes(QueueUrl=self.dead_letters_url, AttributeNames=["All"])["Attributes"]
+        return int(found["ApproximateNumberOfMessages"]) + int(found["ApproximateNumberOfMessagesNotVisible"])
 
     def put(self, task: str, status: str, age: timedelta, **attributes: Any) -> None:
         """A task that came to this status so long ago."""
@@ -73,10 +81,13 @@ def account(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     machine = step_functions.create_state_machine(name="poll", definition=MACHINE, roleArn=role)["stateMachineArn"]
     monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
     monkeypatch.setenv("ARCHIVE_QUEUE_URL", queue_url)
+    dead_letters_url = sqs.create_queue(QueueName="dead")["QueueUrl"]
+    monkeypatch.setenv("DISPATCH_DEAD_LETTERS_URL", dead_letters_url)
+    monkeypatch.setattr("catchlight.recovery.dead_letters._WAIT_SECONDS", 0)
     monkeypatch.setenv("POLL_TASKS_STATE_MACHINE", machine)
     monkeypatch.setenv("GIVE_UP_AFTER_SECONDS", str(int(GIVE_UP_AFTER.total_seconds())))
     app.dependencies.cache_clear()
-    yield Account(store, sqs, step_functions, queue_url, machine)
+    yield Account(store, sqs, step_functions, queue_url, machine, dead_letters_url)
     app.dependencies.cache_clear()
 
 
@@ -118,6 +129,35 @@ def test_a_malformed_item_is_reported_by_each_run_until_it_is_repaired(
     account.put("flux-kontext#edited", "ARCHIVED", MOMENT)
     reconcile()
     assert reports() == []
+
+
+def test_a_message_about_a_change_is_deleted_when_its_task_was_found_by_its_status(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.put("flux-kontext#undispatched", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+    body = json.dumps({"task": "flux-kontext#undispatched", "change": "1"})
+    account.sqs.send_message(QueueUrl=account.dead_letters_url, MessageBody=body)
+
+    assert reconcile()["archivingRepeated"] == 1
+    assert account.dead_letters() == 1  # it may be about a task that no search finds yet
+
+    monkeypatch.setattr(app, "DEAD_LETTERS_KEPT", -MOMENT)
+    monkeypatch.setattr(app, "VISIBILITY_TIMEOUT_SECONDS", 0)
+    sqs_backends[ACCOUNT_ID][REGION].get_queue("dead")._messages[0].change_visibility(0)
+    reconcile()
+    assert account.dead_letters() == 0
+
+
+@every_aws_fault
+def test_messages_that_cannot_be_received_fail_the_run_after_its_work(
+    account: Account, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    account.put("flux-kontext#stuck", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+
+    with failing("ReceiveMessage", fault), pytest.raises(type(fault)):
+        reconcile()
+
+    assert [message["task"] for message in account.messages()] == ["flux-kontext#stuck"]
 
 
 def test_a_task_that_nobody_polls_for_is_polled_for_again(account: Account) -> None:

@@ -295,3 +295,11 @@ def test_settings_that_are_missing_fail_the_batch(
 
     with pytest.raises(Exception, match="POLL_TASKS_STATE_MACHINE"):
         start(context, a_message(1, TASK))
+
+
+def test_a_task_whose_request_is_a_note_of_its_user_is_polled_for(account: Account, context: LambdaContext) -> None:
+    account.put(TASK, request="a lighthouse, for the calendar")
+
+    assert start(context, a_message(1, TASK)) == []
+
+    assert [state.tasks for state in account.executions()] == [(TASK,)]

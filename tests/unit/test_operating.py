@@ -28,6 +28,14 @@ def test_a_row_says_what_it_means_what_to_look_at_and_what_to_do() -> None:
         assert all(len(cell.strip()) > 15 for cell in cells), alarm
 
 
+@pytest.mark.parametrize("name", ALARMS)
+def test_the_commands_of_an_alarm_are_those_of_its_row(name: str) -> None:
+    command = r"catchlight [a-z-]+(?: --(?:kind|older-than) [a-z0-9-]+)?"
+    (row,) = re.findall(rf"^\| `{name}` \|.*$", PAGE, re.MULTILINE)
+
+    assert set(re.findall(command, ALARMS[name]["AlarmDescription"])) <= set(re.findall(command, row))
+
+
 @pytest.mark.parametrize(("module", "test"), SHOWN_BY)
 def test_what_is_promised_is_shown_by_a_test(module: str, test: str) -> None:
     assert f"def {test}(" in (REPOSITORY / module).read_text()

@@ -20,6 +20,7 @@ CALLBACK = {
     "IMAGES_BUCKET": "images",
 }
 DISPATCH = {
+    "TASKS_TABLE": "tasks",
     "ARCHIVE_QUEUE_URL": "https://sqs.example/queue",
     "POLL_QUEUE_URL": "https://sqs.example/poll-queue",
     "DISPATCH_DEAD_LETTERS_URL": "https://sqs.example/dispatch-dead-letters",

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from catchlight.client.stack import Stack
 from catchlight.models import ImageState, Task, TaskStatus, utc_now
+from catchlight.recovery.dead_letters import DeadLetterQueue
 from catchlight_cli.arguments import TaskName, add_tasks
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.durations import format_duration, parse_time
@@ -18,7 +19,6 @@ from catchlight_cli.health.explanation import ArchiveDeadLetter, Explanation, ex
 from catchlight_cli.health.polling_executions import ExecutionSearch, find_executions
 from catchlight_cli.output import new_table
 from catchlight_cli.output_tasks import status_text
-from catchlight_cli.repair.dead_letters import DeadLetterQueue
 from catchlight_cli.task_lookup import NoSuchTaskError, find_task_key
 
 # Long enough to read the messages, short enough not to block other consumers of the queue for long.

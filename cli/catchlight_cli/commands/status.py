@@ -1,7 +1,7 @@
 """Implements `catchlight status`: shows task counts, stuck tasks, queue depths and the callback miss rate."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from rich.console import RenderableType
@@ -49,7 +49,7 @@ class Status(Model):
     stuck_pending: int  # tasks that are PENDING for longer than polling takes
     stuck_archiving: int  # tasks that wait for their archiving for over an hour
     unconfirmed_failures: int  # tasks that are FAILED by a callback that was not confirmed for over an hour
-    unreadable: tuple[str, ...]  # keys of malformed items that are older than the oldest PENDING task
+    unreadable: tuple[str, ...]  # keys of malformed items among the stuck tasks, and older than the oldest PENDING one
     queues: tuple[QueueDepth, ...]
     callback_miss_rate: CallbackMissRate
     problems: tuple[str, ...]  # each with the next step
@@ -67,6 +67,8 @@ def gather(stack: Stack, *, period: timedelta | None, now: datetime, output: Out
     pending, archiving = repair.pending_too_long(longest_polling(stack)), repair.archiving_too_long()
     unconfirmed = repair.unconfirmed_failures()
     oldest = repair.oldest_pending()
+    if pending or archiving or unconfirmed:  # these counts include malformed items
+        repair.read_stuck(longest_polling(stack))
     queues = tuple(queue_depths(stack))
     registered_at = parse_time(oldest.registered_at or oldest.updated_at) if oldest else None
     return Status(
@@ -85,17 +87,21 @@ def gather(stack: Stack, *, period: timedelta | None, now: datetime, output: Out
         unreadable=tuple(repair.unreadable),
         queues=queues,
         callback_miss_rate=miss_rate(stack, since=now - (period or _DEFAULT_PERIOD), now=now),
-        problems=tuple(_problems(pending, archiving, unconfirmed, queues)),
+        problems=tuple(_problems(pending, archiving, unconfirmed, repair.unreadable, queues)),
     )
 
 
-def _problems(pending: int, archiving: int, unconfirmed: int, queues: Iterable[QueueDepth]) -> Iterable[str]:
+def _problems(
+    pending: int, archiving: int, unconfirmed: int, unreadable: Mapping[str, str], queues: Iterable[QueueDepth]
+) -> Iterable[str]:
     if pending:
         yield f"{plural(pending, 'task')} pending for longer than polling takes: run `catchlight reconcile`"
     if archiving:
         yield f"{plural(archiving, 'task')} not archived for an hour: run `catchlight redrive --kind stuck-archiving`"
     if unconfirmed:
         yield f"{plural(unconfirmed, 'failure')} not confirmed by the provider for an hour: run `catchlight reconcile`"
+    for task, reason in unreadable.items():
+        yield f"{task} has a malformed item, nothing processes it ({reason}): repair it by hand"
     for queue in queues:
         if queue.should_be_empty and queue.messages:
             yield f"{plural(queue.messages, 'message')} in {queue.queue} ({queue.content}): {queue.next_step}"

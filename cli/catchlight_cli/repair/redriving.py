@@ -12,9 +12,9 @@ from typing import Self
 
 from catchlight.client.stack import Stack
 from catchlight.models import Model, TaskStatus
+from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight.recovery.redrive import Redriven
 from catchlight_cli.factories import reconciliation, redrive, tasks_by_status
-from catchlight_cli.repair.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight_cli.repair.stream_positions import StreamPositions, new_status_of, task_of
 
 # Messages become visible again after this time if the command ends before it releases them.
@@ -197,7 +197,8 @@ class StuckTasks:
         return messages
 
     def _tasks_of(self, message: _Message) -> list[str] | None:
-        if message.kind is not Kind.DISPATCH_DEAD_LETTERS:
+        # DispatchChanges itself names the task of a record that it could not read; Lambda knows only positions.
+        if message.dead_letter.task or message.kind is not Kind.DISPATCH_DEAD_LETTERS:
             return [message.dead_letter.task] if message.dead_letter.task else None
         positions = StreamPositions.of(message.dead_letter)
         if positions is None:

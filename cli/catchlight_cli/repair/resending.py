@@ -11,7 +11,7 @@ from botocore.config import Config
 from catchlight.client.stack import Stack
 from catchlight.events import DETAIL_TYPES
 from catchlight.models import Model
-from catchlight_cli.repair.dead_letters import DeadLetter, DeadLetterQueue
+from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight_cli.repair.stream_positions import StreamPositions, new_status_of, task_of
 
 QUEUE = "PublishDeadLetters"

@@ -11,8 +11,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from catchlight.client.errors import CatchlightError
+from catchlight.recovery.dead_letters import DeadLetter
 from catchlight_cli.durations import parse_time
-from catchlight_cli.repair.dead_letters import DeadLetter
 
 # A read may return no records although more follow, because shards are sparse: the number of such reads is limited.
 _MAX_EMPTY_READS = 10

@@ -314,6 +314,15 @@ def test_after_an_outage_of_minutes_the_original_is_archived_within_a_minute(
     assert now - begun < timedelta(seconds=600)
 
 
+def test_a_request_that_is_a_note_of_its_user_hinders_nothing(archiver: Archiver) -> None:
+    archiver.succeed(archiver.serve("a", PNG))
+    archiver.store.put(**archiver.item() | {"request": "for the calendar"})
+
+    assert archiver.run() == []
+
+    assert (archiver.item()["status"], archiver.item()["request"]) == ("ARCHIVED", "for the calendar")
+
+
 def test_only_the_tasks_that_failed_come_back(archiver: Archiver) -> None:
     good, bad = "flux-kontext#good", "flux-kontext#bad"
     archiver.succeed(archiver.serve("good", PNG), task=good)

@@ -143,7 +143,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "250")  # lines are not wrapped
     # In memory a queue without visible messages is really empty.
-    monkeypatch.setattr("catchlight_cli.repair.dead_letters._WAIT_SECONDS", 0)
+    monkeypatch.setattr("catchlight.recovery.dead_letters._WAIT_SECONDS", 0)
     with an_account():
         yield
 

@@ -101,7 +101,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None)
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """In memory a queue that looks empty is empty."""
-    monkeypatch.setattr("catchlight_cli.repair.dead_letters._WAIT_SECONDS", 0)
+    monkeypatch.setattr("catchlight.recovery.dead_letters._WAIT_SECONDS", 0)
 
 
 def test_the_doctor_finds_nothing_and_leaves_nothing(running: Running, capsys: pytest.CaptureFixture[str]) -> None:

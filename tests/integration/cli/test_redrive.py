@@ -384,6 +384,16 @@ def test_what_was_never_dispatched_is_read_from_the_stream(deployed: Deployed) -
     assert deployed.count("DispatchDeadLetters") == 0
 
 
+def test_a_change_that_the_dispatcher_could_not_read_names_its_task(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#done", "SUCCEEDED", images=[image()])
+    deployed.send("DispatchDeadLetters", {"task": "flux-kontext#done", "change": "1"})
+
+    result = deployed.run("redrive", "--kind", "dispatch-dead-letters")
+
+    assert outcomes(result) == {"flux-kontext#done": ("archive", False)}
+    assert deployed.count("DispatchDeadLetters") == 0
+
+
 def test_what_the_stream_has_forgotten_is_found_by_its_status(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

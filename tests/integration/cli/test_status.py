@@ -68,13 +68,32 @@ def test_malformed_items_older_than_the_oldest_pending_task_are_named(deployed: 
     deployed.put("flux-kontext#malformed", "PENDING", 2 * HOUR, images="none")
     deployed.put("flux-kontext#oldest", "PENDING", HOUR)
 
-    status = deployed.run("status")
+    status = deployed.run("status", expect=1)
 
     assert (status["oldestPending"]["task"], status["unreadable"]) == (
         "flux-kontext#oldest",
         ["flux-kontext#malformed"],
     )
     assert "malformed items of the table: flux-kontext#malformed. Correct them in the table." in deployed.said
+
+
+@pytest.mark.parametrize(
+    ("status", "more"), [("PENDING", {}), ("SUCCEEDED", {}), ("FAILED", {"reportedBy": "callback"})]
+)
+def test_malformed_items_among_stuck_tasks_are_counted_and_named(
+    deployed: Deployed, status: str, more: dict[str, str]
+) -> None:
+    deployed.put("flux-kontext#malformed", status, 8 * HOUR, images="none", **more)
+
+    shown = deployed.run("status", expect=1)
+
+    assert shown["unreadable"] == ["flux-kontext#malformed"]
+    assert (shown["stuckPending"], shown["stuckArchiving"], shown["unconfirmedFailures"]) in {
+        (1, 0, 0),
+        (0, 1, 0),
+        (0, 0, 1),
+    }
+    assert any(problem.startswith("flux-kontext#malformed has a malformed item") for problem in shown["problems"])
 
 
 def test_a_failure_that_no_provider_confirmed_is_wrong(deployed: Deployed) -> None:

@@ -110,6 +110,16 @@ def test_a_record_that_cannot_be_handled_does_not_block_its_shard(name: str) -> 
     assert aside["MessageRetentionPeriod"] == FOURTEEN_DAYS
 
 
+@pytest.mark.parametrize("queue", ["ArchiveQueue", "PollQueue"])
+def test_messages_outlast_five_minutes_without_functions(queue: str) -> None:
+    """Throttled receives count, too: each takes a visibility timeout."""
+    apart, receives = QUEUES[queue]["VisibilityTimeout"], QUEUES[queue]["RedrivePolicy"]["maxReceiveCount"]
+
+    assert apart * receives > 300 * 2
+    # After the outage, the next receive comes while half of an original's ten minutes is left.
+    assert 300 + apart < 600 * 3 / 4
+
+
 @pytest.mark.parametrize("name", STREAM_SOURCES)
 def test_no_change_is_lost_while_the_stream_is_connected(name: str) -> None:
     assert STREAM_SOURCES[name]["StartingPosition"] == "TRIM_HORIZON"

@@ -286,6 +286,7 @@ class ProviderRecord(RecordSummary):
         return RecordSummary(created_at=self.created_at, completed_at=self.completed_at, trace_id=self.trace_id)
 
 
+StoredRequest = Annotated[GenerationRequest | None, WrapValidator(_valid_or_none)]
 StoredRecord = Annotated[ProviderRecord | None, WrapValidator(_valid_or_none)]
 
 
@@ -363,7 +364,7 @@ class Task(Model):
     images: tuple[Image, ...] = ()
     skipped: tuple[SkippedOutput, ...] = ()
     failure: Failure | None = None
-    request: GenerationRequest | None = None
+    request: StoredRequest = None
     provider_record: StoredRecord = None
     metadata: StoredMetadata = None  # the user's own, from the submission or registration
     ref: StoredReference = None  # the user's own, from the submission, the registration or the callback URL

@@ -91,6 +91,7 @@ class ReceiveCallbackSettings(Settings):
 class DispatchChangesSettings(Settings):
     """Settings of the Lambda function DispatchChanges."""
 
+    tasks_table: Name
     archive_queue_url: Name
     poll_queue_url: Name
     dispatch_dead_letters_url: Name
@@ -162,5 +163,6 @@ class ReconcileTasksSettings(Settings):
 
     tasks_table: Name
     archive_queue_url: Name
+    dispatch_dead_letters_url: Name
     poll_tasks_state_machine: Name
     give_up_after_seconds: PositiveInt

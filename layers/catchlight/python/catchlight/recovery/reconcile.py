@@ -7,6 +7,7 @@ the cause. A task whose failure or success only a callback has reported (FAILED,
 provider confirms or contradicts it.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -134,6 +135,11 @@ class Reconciliation:
             "before": now - CONFIRMING_TAKES_AT_MOST,
             "only_unconfirmed": True,
         }
+
+    def read_stuck(self, longest_polling: timedelta) -> None:
+        """Reads all tasks whose processing has stopped; afterwards `unreadable` has the malformed ones among them."""
+        for tasks in (self.overdue(longest_polling), self.unarchived(), self.unconfirmed(longest_polling)):
+            deque(tasks, maxlen=0)
 
     def due_for_archiving(self, longer_than: timedelta = ARCHIVING_TAKES_AT_MOST) -> Iterator[Task]:
         """Yields the `unarchived` tasks that were not queued again within REPEAT_ARCHIVING_AFTER."""

@@ -1,11 +1,11 @@
 """Registers tasks: writes their first item and adds them to the index of all tasks by arrival."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from catchlight.aws.dynamodb import UpdateExpression
-from catchlight.models import GenerationRequest, TaskStatus, iso, task_key
+from catchlight.models import GenerationRequest, TaskStatus, iso, split_task_key, task_key
 from catchlight.tasks.table import TasksTable, document, set_arrival
 
 # A hundred registrations take about half a second; botocore's connection pool has the same size.
@@ -46,6 +46,15 @@ def _set_own(update: UpdateExpression, metadata: Mapping[str, str] | None, ref: 
         update.set_once("ref", ref)
 
 
+# Attributes without which an item that a user wrote is in no index, and the archiver cannot write to it.
+_REQUIRED = {"provider", "taskId", "rank", "updatedAt", "feed", "arrivedAt"}
+
+
+def is_complete(attributes: Collection[str]) -> bool:
+    """Decides whether an item has all the attributes that `Registry.complete` adds."""
+    return set(attributes) >= _REQUIRED
+
+
 class Registry:
     """Registers tasks that were submitted elsewhere."""
 
@@ -70,6 +79,22 @@ class Registry:
         """
         with ThreadPoolExecutor(min(MAX_CONCURRENT_WRITES, len(task_ids))) as pool:
             return list(pool.map(lambda task_id: self._register(provider_id, task_id, now, metadata, ref), task_ids))
+
+    def complete(self, task: str, status: TaskStatus, *, now: datetime) -> None:
+        """Adds the attributes that an item needs and lacks, because a user wrote it with its key and status only.
+
+        Raises:
+            StoreUnavailableError: repeating the call is safe.
+        """
+        provider_id, task_id = split_task_key(task)
+        update = UpdateExpression()
+        update.set_once("provider", provider_id)
+        update.set_once("taskId", task_id)
+        update.set_once("rank", status.rank)
+        update.set_once("updatedAt", iso(now))
+        set_arrival(update, now)
+        # The status and its rank belong together.
+        self._table.update(task, update, condition=update.equals("status", status.value))
 
     def _register(
         self, provider_id: str, task_id: str, now: datetime, metadata: Mapping[str, str] | None, ref: str | None

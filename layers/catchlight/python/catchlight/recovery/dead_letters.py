@@ -1,4 +1,4 @@
-"""Receives, releases and deletes messages of dead-letter queues. The command line is their only consumer."""
+"""Receives, releases and deletes messages of dead-letter queues. ReconcileTasks and the command line consume them."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -1,0 +1,90 @@
+"""The commands that the operator's page names for an alarm find the task that the alarm is about, at once."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from catchlight.models import iso, utc_now
+from tests.integration.cli.conftest import Deployed
+from tests.integration.cli.test_redrive import image, said_anew
+from tests.integration.providers import FLUX_PATH, Providers
+
+PAGE = (Path(__file__).parents[3] / "docs/operating.md").read_text()
+TASK = "flux-kontext#task12345"
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+QUARANTINED = image() | {
+    "quarantine": {"key": "quarantine/flux-kontext/task12345/result-0", "bytes": 1, "sha256": "0" * 64}
+}
+
+Cause = Callable[[Deployed], None]
+
+
+def a_task(status: str, age: timedelta, **attributes: object) -> Cause:
+    return lambda deployed: deployed.put(TASK, status, age, **attributes)
+
+
+def a_dead_letter(queue: str, status: str) -> Cause:
+    def cause(deployed: Deployed) -> None:
+        deployed.put(TASK, status, MINUTE, images=[image()] if status == "SUCCEEDED" else [])
+        deployed.send(queue, {"task": TASK, "change": "1"})
+
+    return cause
+
+
+def before(age: timedelta) -> str:
+    return iso(utc_now() - age)
+
+
+# What has happened, as soon as the alarm goes off: the hourly run may have seen the task already.
+CAUSES: dict[str, Cause] = {
+    "DispatchDeadLettersAlarm": a_dead_letter("DispatchDeadLetters", "SUCCEEDED"),
+    "PollDeadLettersAlarm": a_dead_letter("PollDeadLetters", "PENDING"),
+    "PollingExecutionsAlarm": a_task("PENDING", 20 * MINUTE, pollingSince=before(18 * MINUTE)),
+    "TasksTimedOutAlarm": a_task("TIMED_OUT", MINUTE),
+    "TasksUnconfirmedAlarm": a_task("UNCONFIRMED", MINUTE, reportedBy="callback", images=[QUARANTINED]),
+    "StuckPendingAlarm": a_task("PENDING", 50 * MINUTE, reconciledAt=before(50 * MINUTE)),
+    "UnconfirmedFailuresAlarm": a_task("FAILED", 2 * HOUR, reportedBy="callback", reconciledAt=before(50 * MINUTE)),
+    "StuckArchivingAlarm": a_task("SUCCEEDED", 2 * HOUR, reconciledAt=before(50 * MINUTE), images=[image()]),
+    "ArchiveDeadLettersAlarm": a_dead_letter("ArchiveDeadLetters", "SUCCEEDED"),
+    "ImagesExpiredAlarm": a_task("INCOMPLETE", MINUTE, images=[image("EXPIRED")]),
+    "ImagesRejectedAlarm": a_task("INCOMPLETE", MINUTE, images=[image("REJECTED")]),
+    "ImagesQuarantinedAlarm": a_task("INCOMPLETE", MINUTE, images=[image("REJECTED")]),
+    "ReconcilingStoppedAlarm": a_task("PENDING", 8 * HOUR),
+}
+# Their commands are about callbacks, keys and events: they have tests of their own.
+OTHERS = {"RejectedDeliveriesAlarm", "CallbackMissesAlarm", "ProviderRefusedAlarm", "PublishDeadLettersAlarm"}
+# Nothing is found before an hour has passed, as its row says.
+LATER = {"DeadLettersLostAlarm"}
+
+
+def commands_of(alarm: str) -> list[list[str]]:
+    """Returns the arguments of each command in the last cell of an alarm's row."""
+    (row,) = re.findall(rf"^\| `{alarm}` \|.*$", PAGE, re.MULTILINE)
+    return [
+        shlex.split(text.replace("TASK", TASK))[1:] for text in re.findall(r"`(catchlight [^`]+)`", row.split("|")[4])
+    ]
+
+
+def test_every_command_of_an_alarm_is_tried() -> None:
+    alarms = re.findall(r"^\| `(\w+Alarm)` \|", PAGE, re.MULTILINE)
+
+    assert {alarm for alarm in alarms if commands_of(alarm)} == CAUSES.keys() | OTHERS | LATER
+
+
+@pytest.mark.parametrize(
+    ("alarm", "command"),
+    [pytest.param(alarm, command, id=f"{alarm}-{command[0]}") for alarm in CAUSES for command in commands_of(alarm)],
+)
+def test_the_command_of_an_alarm_finds_its_task(
+    deployed: Deployed, providers: Providers, alarm: str, command: list[str]
+) -> None:
+    providers.answers[FLUX_PATH] = said_anew
+    CAUSES[alarm](deployed)
+
+    assert TASK in json.dumps(deployed.run(*command))
