@@ -87,7 +87,9 @@ class TasksApiInMemory:
         ]
         match request.method, parts[1:]:
             case "POST", ["tasks"]:
-                return self._take(json.loads(request.content))
+                return self._registered(json.loads(request.content))
+            case "POST", ["submissions"]:
+                return self._submitted(json.loads(request.content))
             case "GET", ["tasks"]:
                 return _json(self._page(request.url.params))
             case "GET", ["tasks", provider, task_id]:
@@ -99,34 +101,22 @@ class TasksApiInMemory:
                 return httpx.Response(302, headers={"Location": _linked(image, datetime.now(UTC)).link or ""})
         return httpx.Response(404, json={"message": "Not Found"})
 
-    def _take(self, body: dict[str, Any]) -> httpx.Response:
-        provider = body["provider"]
-        if "request" in body:
-            task_id = f"task{len(self.tasks)}"
-            task = a_task(
-                task_id,
-                TaskStatus.PENDING,
-                provider=provider,
-                request=body["request"],
-                metadata=body.get("metadata"),
-            )
-            self.tasks[task.task] = task
-            new = NewTask(task=task.task, provider=provider, task_id=task_id, outcome="submitted")
-            return _json(new, 201, {"Location": f"/tasks/{provider}/{task_id}"})
-        made = []
+    def _submitted(self, body: dict[str, Any]) -> httpx.Response:
+        provider, task_id = body["provider"], f"task{len(self.tasks)}"
+        more = {"request": body["request"], "metadata": body.get("metadata")}
+        task = a_task(task_id, TaskStatus.PENDING, provider=provider, **more)
+        self.tasks[task.task] = task
+        new = NewTask(task=task.task, provider=provider, task_id=task_id, outcome="submitted")
+        return _json(new, 201, {"Location": f"/tasks/{provider}/{task_id}"})
+
+    def _registered(self, body: dict[str, Any]) -> httpx.Response:
+        provider, made = body["provider"], []
         for task_id in body["taskIds"]:
             key = f"{provider}#{task_id}"
-            made.append(
-                {
-                    "task": key,
-                    "provider": provider,
-                    "taskId": task_id,
-                    "outcome": "known" if key in self.tasks else "registered",
-                }
-            )
-            self.tasks.setdefault(
-                key, a_task(task_id, TaskStatus.PENDING, provider=provider, metadata=body.get("metadata"))
-            )
+            outcome = "known" if key in self.tasks else "registered"
+            made.append({"task": key, "provider": provider, "taskId": task_id, "outcome": outcome})
+            task = a_task(task_id, TaskStatus.PENDING, provider=provider, metadata=body.get("metadata"))
+            self.tasks.setdefault(key, task)
         return httpx.Response(200, json={"tasks": made})
 
     def _page(self, query: httpx.QueryParams) -> TaskPage:

@@ -41,7 +41,6 @@ from catchlight.api.schemas import (
     Submission,
     TaskPage,
     TaskQuery,
-    TaskRequest,
     TaskResponse,
 )
 from catchlight.api.submission_problems import no_such_submission
@@ -144,16 +143,34 @@ TaskIdInPath = Annotated[str, Path(alias="taskId", json_schema_extra={"pattern":
 
 @api.post(
     "/tasks",
-    operation_id="postTasks",
-    summary="Registers tasks, or submits a request for images",
+    operation_id="registerTasks",
+    summary="Registers tasks that were submitted elsewhere",
     description=(
-        "With `taskIds`, tasks that were submitted elsewhere are registered, so that they are polled for if their "
-        "callbacks get lost.\n\nWith `request`, the request is sent to the provider with the callback URL put in, and "
-        "the task that it makes of it is registered. A callback URL in the request is refused: callbacks belong here.\n"
+        "They are polled for if their callbacks get lost. This route sends nothing to the provider: callers that may "
+        "use no other one cannot cause costs there.\n"
+    ),
+    responses=responses(
+        {HTTPStatus.OK: Answer("Registered, or known already", RegisteredTasks)},
+        *(problems.MALFORMED_BODY, problems.BODY_TOO_LARGE, problems.INVALID_REQUEST),
+    ),
+)
+def register_tasks(body: Annotated[Registration, Body()]) -> Response[str | None]:
+    """Registers existing tasks of a provider."""
+    # Added to every log line of this request: if the table fails, only some of the tasks may be registered.
+    logger.append_keys(tasks=[f"{body.provider}#{task_id}" for task_id in body.task_ids])
+    return answer(HTTPStatus.OK, dependencies().api.register(body))
+
+
+@api.post(
+    "/submissions",
+    operation_id="submitTask",
+    summary="Submits a request for images",
+    description=(
+        "The request is sent to the provider with the callback URL put in, and the task that it makes of it is "
+        "registered. A callback URL in the request is refused: callbacks belong here.\n"
     ),
     responses=responses(
         {
-            HTTPStatus.OK: Answer("Registered, or known already", RegisteredTasks),
             HTTPStatus.CREATED: Answer(
                 "Taken by the provider, and registered. The same again for the same key and request",
                 NewTask,
@@ -165,31 +182,23 @@ TaskIdInPath = Annotated[str, Path(alias="taskId", json_schema_extra={"pattern":
         *(problems.REQUEST_REFUSED, problems.ACCOUNT_REFUSED, problems.PROVIDER_BUSY, problems.PROVIDER_UNAVAILABLE),
     ),
 )
-def post_tasks(
-    body: Annotated[TaskRequest, Body()],
+def submit_task(
+    body: Annotated[Submission, Body()],
     idempotency_key: Annotated[
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="Required of a submission, and kept with its task. Registering takes it and needs none.",
+            description="Required, and kept with the task.",
             json_schema_extra={"pattern": IDEMPOTENCY_KEY_PATTERN},
         ),
     ] = None,
 ) -> Response[str | None]:
-    """Registers existing tasks of a provider, or submits a new one."""
-    if isinstance(body, Registration):
-        # Added to every log line of this request: if the table fails, only some of the tasks may be registered.
-        logger.append_keys(tasks=[f"{body.provider}#{task_id}" for task_id in body.task_ids])
-        return answer(HTTPStatus.OK, dependencies().api.register(body))
-    return submit(body, read_idempotency_key(idempotency_key))
-
-
-def submit(submission: Submission, key: str) -> Response[str | None]:
-    """Submits a generation request to its provider, unless this idempotency key was used before."""
+    """Submits a generation request to its provider, unless its idempotency key was used before."""
+    key = read_idempotency_key(idempotency_key)
     try:
-        new = dependencies().submissions.submit(submission, key)
+        new = dependencies().submissions.submit(body, key)
     except APIError as exc:
-        count_and_report(exc, submission.provider, key)
+        count_and_report(exc, body.provider, key)
         raise
     return answer(HTTPStatus.CREATED, new, {"location": f"/tasks/{new.provider}/{new.task_id}"}, task=new.task)
 

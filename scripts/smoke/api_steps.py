@@ -48,7 +48,7 @@ def request(route: str, path: Mapping[str, str] | None = None, body: Any = None,
 
 PATH = {"provider": "flux-kontext", "taskId": "task12345"}
 GENERATE = "POST https://api.kie.ai/api/v1/flux/kontext/generate"
-SUBMISSION = request("POST /tasks", body={"provider": "flux-kontext", "request": {"prompt": "a lake"}})
+SUBMISSION = request("POST /submissions", body={"provider": "flux-kontext", "request": {"prompt": "a lake"}})
 SUBMITTED = Answer(body={"code": 200, "msg": "success", "data": {"taskId": "task12345"}})
 CANCELLED = error(
     "TransactionCanceledException", CancellationReasons=[{"Code": "None"}, {"Code": "TransactionConflict"}]

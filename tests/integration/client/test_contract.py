@@ -93,7 +93,7 @@ def test_everything_that_the_client_can_ask(transport: HeldToTheContract) -> Non
         api.task("flux-kontext", "t404")
     with pytest.raises(NotFoundError):
         api.image_link("flux-kontext", "t1", "result", 7)
-    assert transport.operations == {"postTasks", "listTasks", "getTask", "getImage"}
+    assert transport.operations == {"registerTasks", "submitTask", "listTasks", "getTask", "getImage"}
 
 
 def test_a_submission_that_is_given_up(transport: HeldToTheContract, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,8 +75,8 @@ class Scenario:
     def submit(self, api: httpx.Client) -> str:
         """Submits a request twice with one idempotency key, and asks to release it. The callback brings the result."""
         body = {"provider": "flux-kontext", "request": {"prompt": "a lighthouse"}}
-        answer = api.post("/tasks", json=body, headers={"Idempotency-Key": "submitted-once"})
-        again = api.post("/tasks", json=body, headers={"Idempotency-Key": "submitted-once"})
+        answer = api.post("/submissions", json=body, headers={"Idempotency-Key": "submitted-once"})
+        again = api.post("/submissions", json=body, headers={"Idempotency-Key": "submitted-once"})
         assert (answer.status_code, again.status_code) == (201, 201), answer.text
         assert api.delete("/submissions/submitted-once").status_code in range(200, 500)
         return str(answer.headers["location"])

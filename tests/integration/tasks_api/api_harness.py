@@ -159,7 +159,7 @@ class TasksApiHarness:
     def submit(self, key: str | None = "order-1", /, *, provider: str = "flux-kontext", **request: Any) -> Answer:
         headers = {} if key is None else {"Idempotency-Key": key}
         body = {"provider": provider, "request": request or {"prompt": "a lighthouse"}}
-        return self.ask("POST", "/tasks", body=body, headers=headers)
+        return self.ask("POST", "/submissions", body=body, headers=headers)
 
     def claim(self, key: str = "order-1") -> dict[str, Any]:
         """Returns the item of an idempotency record."""

@@ -15,7 +15,7 @@ ASKS: dict[str, tuple[str, Any]] = {
     "GetItem": ("GET /tasks/{provider}/{taskId}", lambda api: api.ask("GET", "/tasks/flux-kontext/task12345")),
     "Query": ("GET /tasks", lambda api: api.ask("GET", "/tasks")),
     "UpdateItem": ("POST /tasks", lambda api: api.register("task12345")),
-    "GetSecretValue": ("POST /tasks", lambda api: api.submit()),
+    "GetSecretValue": ("POST /submissions", lambda api: api.submit()),
 }
 
 

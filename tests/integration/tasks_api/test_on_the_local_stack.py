@@ -102,7 +102,7 @@ def test_a_submission_ends_in_images(api: httpx.Client, simulator: Simulator, pr
 
 
 def post(api: httpx.Client, body: dict[str, Any], key: str) -> httpx.Response:
-    return api.post("/tasks", json=body, headers={"Idempotency-Key": key})
+    return api.post("/submissions", json=body, headers={"Idempotency-Key": key})
 
 
 def test_what_a_provider_refuses_is_explained(api: httpx.Client) -> None:
@@ -128,6 +128,7 @@ def test_nobody_gets_in_unsigned(stack: LocalStack) -> None:
         for method, path in (
             ("GET", "/tasks"),
             ("POST", "/tasks"),
+            ("POST", "/submissions"),
             ("GET", "/tasks/acedata/a"),
             ("GET", "/tasks/acedata/a/images/result-0"),
             ("DELETE", "/submissions/a"),

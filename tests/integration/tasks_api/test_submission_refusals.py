@@ -215,7 +215,9 @@ def test_a_malformed_secret_is_the_operators_to_repair(api: TasksApiHarness) -> 
     ],
 )
 def test_what_is_no_request_is_never_sent(api: TasksApiHarness, body: dict[str, Any], at: str) -> None:
-    answer = api.ask("POST", "/tasks", body={"provider": "flux-kontext", **body}, headers={"Idempotency-Key": "1"})
+    answer = api.ask(
+        "POST", "/submissions", body={"provider": "flux-kontext", **body}, headers={"Idempotency-Key": "1"}
+    )
 
     assert (answer.status, answer.problem) == (422, "invalid-request")
     assert [error["at"] for error in answer.body["errors"]] == [at]
@@ -226,7 +228,7 @@ def test_what_is_no_request_is_never_sent(api: TasksApiHarness, body: dict[str, 
 def test_a_number_that_would_be_none_is_never_sent(api: TasksApiHarness) -> None:
     body = b'{"provider": "flux-kontext", "request": {"prompt": "p", "seed": 1e400}}'
 
-    answer = api.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "1"})
+    answer = api.ask("POST", "/submissions", body=body, headers={"Idempotency-Key": "1"})
 
     assert answer.body["errors"] == [{"at": "request", "detail": "holds a number that is too large"}]
     assert api.providers.requests == []

@@ -80,9 +80,9 @@ def test_metadata_is_kept_and_not_sent(api: TasksApiHarness) -> None:
     body["ref"] = "order-17"
     headers = {"Idempotency-Key": "order-17"}
 
-    answers = [api.ask("POST", "/tasks", body=body, headers=headers)]
+    answers = [api.ask("POST", "/submissions", body=body, headers=headers)]
     # Metadata may differ when a request is repeated: nothing is generated again.
-    answers.append(api.ask("POST", "/tasks", body=body | {"metadata": {"order": "18"}}, headers=headers))
+    answers.append(api.ask("POST", "/submissions", body=body | {"metadata": {"order": "18"}}, headers=headers))
 
     assert [answer.status for answer in answers] == [201, 201]
     (request,) = api.providers.requests
@@ -95,7 +95,7 @@ def test_metadata_is_kept_and_not_sent(api: TasksApiHarness) -> None:
 def test_a_provider_may_have_several_endpoints(api: TasksApiHarness, endpoint: str) -> None:
     body = {"provider": "nanobanana", "endpoint": endpoint, "request": {"prompt": "a lighthouse"}}
 
-    assert api.ask("POST", "/tasks", body=body, headers={"Idempotency-Key": "1"}).status == 201
+    assert api.ask("POST", "/submissions", body=body, headers={"Idempotency-Key": "1"}).status == 201
     assert api.providers.requests[0].url.path == f"/api/v1/nanobanana/{endpoint}"
 
 

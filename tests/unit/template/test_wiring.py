@@ -43,6 +43,7 @@ ROUTES = {
     "TasksApi": dict.fromkeys(
         [
             "POST /tasks",
+            "POST /submissions",
             "GET /tasks",
             "GET /tasks/{provider}/{taskId}",
             "GET /tasks/{provider}/{taskId}/images/{image}",

@@ -28,7 +28,7 @@ _READ_THE_DOCUMENT = "See docs/tasks-api.openapi.yaml."
 
 
 def decode_body(text: str) -> dict[str, Any]:
-    """Decodes the body of `POST /tasks`, which is validated afterwards.
+    """Decodes a body, which its route validates afterwards.
 
     Raises:
         MalformedBodyError: it is not strict JSON.
@@ -43,12 +43,9 @@ def decode_body(text: str) -> dict[str, Any]:
             advice="Send URLs of images instead of images.",
         )
     decoded = decode_json(content)
-    if not isinstance(decoded, dict) or ("request" in decoded) == ("taskIds" in decoded):
-        raise APIError(
-            INVALID_REQUEST,
-            "the body should have either taskIds, to register tasks, or request, to submit one",
-            advice=_READ_THE_DOCUMENT,
-        )
+    # Powertools would report an empty object as a missing body.
+    if not isinstance(decoded, dict) or not decoded:
+        raise APIError(INVALID_REQUEST, "the body should be a JSON object with members", advice=_READ_THE_DOCUMENT)
     return decoded
 
 
@@ -100,20 +97,26 @@ def refuse_unknown_parameters(query: type[BaseModel], query_string: str) -> None
 def invalid_request(every: Sequence[Mapping[str, Any]]) -> APIError:
     """Returns the error for a request with these errors of Powertools' validation.
 
-    The first two parts of an error's `loc` are `query`, `query` or `body` and the tag of `TaskRequest`.
+    An error's `loc` begins with `query`, `query` or with `body`.
     """
-    if every[0]["loc"] == ("body",):
+    if every[0]["loc"] == ("body",) and every[0]["type"] == "missing":
         return malformed_body("the body is empty")
     is_body = every[0]["loc"][0] == "body"
     places = [error["loc"] for error in every]
     # pydantic does not count malformed items: a list that has only such items is also reported as too short. That
     # second error would mislead.
     found = [error for error in every if error["type"] != "too_short" or not _is_within(error["loc"], places)]
-    errors = tuple(FieldProblem(at=_place(error["loc"][2:]), detail=_detail(error)) for error in found[:MAX_ERRORS])
+    begin = 1 if is_body else 2
+    errors = tuple(FieldProblem(at=_place(error["loc"][begin:]), detail=_detail(error)) for error in found[:MAX_ERRORS])
+    advice = _READ_THE_DOCUMENT
+    if not is_body:
+        advice = f"Change the query string. {_READ_THE_DOCUMENT}"
+    elif any(error["loc"] == ("body", "request") and error["type"] == "extra_forbidden" for error in found):
+        advice = f"This route registers tasks; requests for images are sent to POST /submissions. {_READ_THE_DOCUMENT}"
     return APIError(
         INVALID_REQUEST if is_body else INVALID_PARAMETER,
         "; ".join(f"{error.at}: {error.detail}" for error in errors),
-        advice=_READ_THE_DOCUMENT if is_body else f"Change the query string. {_READ_THE_DOCUMENT}",
+        advice=advice,
         errors=errors,
     )
 

@@ -11,10 +11,8 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     StringConstraints,
-    Tag,
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
@@ -157,13 +155,6 @@ class Submission(RequestModel):
     ref: Annotated[
         Reference | None, Field(description="Your own reference, kept with the task and not sent to the provider.")
     ] = None
-
-
-# A body has either of these members.
-TaskRequest = Annotated[
-    Annotated[Registration, Tag("registration")] | Annotated[Submission, Tag("submission")],
-    Discriminator(lambda body: "registration" if "taskIds" in body else "submission"),
-]
 
 
 class LinkQuery(RequestModel):

@@ -132,7 +132,7 @@ class TasksClient:
         key = str(uuid.uuid4()) if idempotency_key is None else _checked_key(idempotency_key)
         response = self._send(
             "POST",
-            "/tasks",
+            "/submissions",
             content=_json({name: value for name, value in body.items() if value is not None}),
             headers={"Idempotency-Key": key, "Content-Type": "application/json"},
         )
