@@ -45,6 +45,7 @@ from catchlight.api.schemas import (
 )
 from catchlight.api.submission_problems import no_such_submission
 from catchlight.api.tasks_api import TasksApi, no_such_task
+from catchlight.api.wait_slots import WaitSlots
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import MalformedBodyError, SettingsError, StoreUnavailableError
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 # A request that waits for a task is answered when this much of the function's time is left.
 RESERVED_SECONDS = 3
 RETRY_AFTER_SECONDS = 2
+BUSY_HEADERS = {"Retry-After": "Seconds, if the request did not wait because too many others do"}
 
 logger = Logger(json_serializer=log_line)
 
@@ -82,6 +84,7 @@ class Dependencies:
         self.api = TasksApi(
             TaskQueries(self._settings.tasks_table, self._dynamodb),
             Registry(TasksTable(self._settings.tasks_table, self._dynamodb)),
+            WaitSlots(self._settings.tasks_table, self._dynamodb, self._settings.tasks_api_wait_limit, now=utc_now),
             links=self._links,
             now=utc_now,
         )
@@ -244,7 +247,7 @@ def list_tasks(query: Annotated[PageQuery, Query()]) -> Response[str | None]:
     operation_id="getTask",
     summary="One task, with links to its images",
     responses=responses(
-        {HTTPStatus.OK: Answer("The task as it is now", TaskResponse)},
+        {HTTPStatus.OK: Answer("The task as it is now", TaskResponse, optional_headers=BUSY_HEADERS)},
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.UNREADABLE_ITEM),
     ),
 )
@@ -257,7 +260,9 @@ def get_task(
     refuse_unknown_parameters(TaskQuery, api.current_event.raw_query_string)
     seconds = api.lambda_context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     found = dependencies().api.task(provider, taskId, query, max_wait_seconds=seconds)
-    return answer(HTTPStatus.OK, found, task=found.task)
+    retry_after = found.retry_after_seconds
+    headers = None if retry_after is None else {"retry-after": str(retry_after)}
+    return answer(HTTPStatus.OK, found.task, headers, task=found.task.task)
 
 
 @api.get(

@@ -60,6 +60,7 @@ ENVIRONMENT = {
     "CALLBACK_TOKEN_SECRET": "unused",
     "IMAGES_BUCKET": BUCKET,
     "PROVIDER_KEYS_SECRET": "unused",
+    "TASKS_API_WAIT_LIMIT": "0",
 }
 QUERIES: tuple[dict[str, str], ...] = (
     {},

@@ -6,7 +6,9 @@ Assumptions: tasks are registered and reported at an even rate; images take as l
 and so do calls; write units are those of the real items. Each DynamoDB partition accepts 1,000 write units a second,
 without burst capacity; a new on-demand table has four, each with a shard of its stream; a status is one partition of
 byStatus, because its entries are added at the end, where a split has no effect. A write that waits longer than a
-callback's attempts is rejected and its provider sends it again: it is counted, and not simulated further.
+callback's attempts is rejected and its provider sends it again: it is counted, and not simulated further. The same is
+true of a callback for which the account has no concurrent execution left. Requests that wait for a task come at random
+intervals; each task is still running when its request has waited for the longest time that is allowed.
 """
 
 import heapq
@@ -33,6 +35,9 @@ TRANSITIONS_PER_EXECUTION = 4
 RECEIVE_SECONDS = 0.014
 DISPATCH_SECONDS, DISPATCH_SECONDS_PER_TEN = 0.043, 0.012
 ARCHIVE_SECONDS = 1.02
+# A look-up of the tasks API that does not wait: up to three writes that find no free place, one read.
+LOOK_UP_SECONDS = 0.03
+WAIT_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class Setting:
     callback_rate: int = 100
     archive_concurrency: int = 5
     account_concurrency: int = 1000
+    waits_a_second: int = 0  # requests to the tasks API with `wait=20`
+    max_waiting: int | None = 2  # of them at the same time; None: all of them wait
 
 
 @dataclass(slots=True)
@@ -51,6 +58,8 @@ class Outcome:
 
     setting: Setting
     throttled: int = 0  # callbacks that the API answered with 429
+    not_run: int = 0  # callbacks for which the account had no concurrent execution
+    waited: int = 0  # requests to the tasks API that waited for their task
     refused: int = 0  # writes that DynamoDB did not accept in time
     latencies: list[float] = field(default_factory=list)  # from callback to object, in seconds
     peak_concurrency: int = 0
@@ -105,6 +114,9 @@ class Simulation:
         self._queue: deque[float] = deque()  # arrival times of the callbacks
         self._archiving = 0
         self._dispatching = 0
+        self._receiving = 0
+        self._waiting = 0
+        self._looking_up = 0
         self._tokens, self._tokens_at = 2.0 * setting.callback_rate, 0.0
 
     def run(self) -> Outcome:
@@ -114,6 +126,12 @@ class Simulation:
             self._at(moment, self._register)
             # Evenly spread: each report falls between two registrations.
             self._at(moment + 0.5 / self.setting.tasks_a_second, self._callback)
+        moment = 0.0
+        while (
+            self.setting.waits_a_second
+            and (moment := moment + self._random.expovariate(self.setting.waits_a_second)) < SECONDS
+        ):
+            self._at(moment, self._wait)
         while self._events:
             self._now, _, work, arguments = heapq.heappop(self._events)
             work(*arguments)
@@ -144,9 +162,44 @@ class Simulation:
             self.outcome.throttled += 1
             return
         self._tokens -= 1
+        if not self._has_concurrency():
+            self.outcome.not_run += 1
+            return
         waited = self._write(1, PENDING=1, SUCCEEDED=1)
-        if waited is not None:
-            self._at(self._now + RECEIVE_SECONDS + waited, self._written, self._now)
+        self._receiving += 1
+        self._at(
+            self._now + RECEIVE_SECONDS + (waited or 0.0), self._received, self._now if waited is not None else None
+        )
+
+    def _received(self, reported_at: float | None) -> None:
+        self._receiving -= 1
+        if reported_at is not None:
+            self._written(reported_at)
+
+    def _has_concurrency(self) -> bool:
+        """Decides whether the account has a concurrent execution left, and records how many are used."""
+        running = self._archiving + self._dispatching + self._receiving + self._waiting + self._looking_up
+        self.outcome.peak_concurrency = max(self.outcome.peak_concurrency, running)
+        return running < self.setting.account_concurrency
+
+    def _wait(self) -> None:
+        """Answers a request to the tasks API: at once, or after the whole time if it may wait."""
+        if not self._has_concurrency():
+            return
+        if self.setting.max_waiting is None or self._waiting < self.setting.max_waiting:
+            self.outcome.waited += 1
+            self._waiting += 1
+            self._at(self._now + WAIT_SECONDS, self._answer, True)
+        else:
+            self._looking_up += 1
+            self._at(self._now + LOOK_UP_SECONDS, self._answer, False)
+
+    def _answer(self, has_waited: bool) -> None:
+        if has_waited:
+            self._waiting -= 1
+        else:
+            self._looking_up -= 1
+        self._archive()
 
     def _written(self, reported_at: float | None) -> None:
         shard = self._random.choice(self._shards)
@@ -179,11 +232,9 @@ class Simulation:
     def _archive(self) -> None:
         pollers = FIRST_POLLERS + MORE_POLLERS_A_SECOND * self._now
         most = min(self.setting.archive_concurrency, int(pollers), self.setting.account_concurrency - SHARDS * 2)
-        while self._queue and self._archiving < most:
+        while self._queue and self._archiving < most and self._has_concurrency():
             batch = [self._queue.popleft() for _ in range(min(ARCHIVE_BATCH, len(self._queue)))]
             self._archiving += 1
-            running = self._archiving + self._dispatching + round(self.setting.tasks_a_second * RECEIVE_SECONDS)
-            self.outcome.peak_concurrency = max(self.outcome.peak_concurrency, running)
             self._at(self._now + ARCHIVE_SECONDS, self._archived, batch)
 
     def _archived(self, batch: list[float]) -> None:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from catchlight.api.schemas import MAX_WAIT_SECONDS
 from functions.archive_images.app import MAX_MESSAGES
 from tests.benchmarks import scale_simulation
 from tests.benchmarks.scale_simulation import Outcome, Partition, Setting, Simulation
@@ -24,6 +25,8 @@ def test_what_is_not_said_is_the_templates_default() -> None:
 
     assert setting.callback_rate == RAW["Parameters"]["CallbackRateLimit"]["Default"]
     assert setting.archive_concurrency == RAW["Parameters"]["ArchiveConcurrency"]["Default"]
+    assert setting.max_waiting == RAW["Parameters"]["TasksApiWaitLimit"]["Default"]
+    assert scale_simulation.WAIT_SECONDS == MAX_WAIT_SECONDS
     assert scale_simulation.ARCHIVE_BATCH == MAX_MESSAGES
 
 
@@ -39,6 +42,35 @@ def test_the_templates_defaults_bear_as_many_tasks_as_its_description_says(tasks
 def test_an_account_of_ten_bears_ten_tasks_a_second() -> None:
     """As docs/deploying.md says: also while both readers of the stream hold an invocation for each of its shards."""
     assert outcome_of(Setting(10, account_concurrency=10)).percentile(0.99) < 5
+
+
+WAITING = {"waits_a_second": 50}
+
+
+def test_waiting_requests_leave_the_account_to_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 requests a second, each with wait=20, beside ten tasks a second; without the limit they are 1,000 at once."""
+    monkeypatch.setattr(scale_simulation, "SECONDS", 60.0)
+    alone, limited, unlimited = (
+        outcome_of(setting)
+        for setting in (Setting(10), Setting(10, **WAITING), Setting(10, **WAITING, max_waiting=None))
+    )
+
+    assert limited.not_run == 0
+    assert limited.percentile(0.99) == pytest.approx(alone.percentile(0.99), abs=0.2)
+    assert limited.peak_concurrency < 20
+    assert unlimited.not_run > 0
+    assert unlimited.peak_concurrency >= 1000
+
+
+def test_waiting_requests_leave_even_a_new_account_to_callbacks() -> None:
+    """At most 2 % of the callbacks meet ten other invocations, and are sent again by their services."""
+    limited, unlimited = (
+        outcome_of(Setting(10, account_concurrency=10, **WAITING, max_waiting=most))
+        for most in (Setting(1).max_waiting, None)
+    )
+
+    assert limited.not_run <= 2
+    assert unlimited.not_run > 80
 
 
 def test_it_is_the_same_every_time() -> None:
@@ -80,4 +112,7 @@ def test_a_partition_takes_a_thousand_units_a_second() -> None:
 def test_an_index_that_is_full_holds_up_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale_simulation, "SECONDS", 20.0)
 
-    assert outcome_of(Setting(1000, callback_rate=2000, archive_concurrency=300)).refused > 1000
+    # Waiting for the index, callbacks would use up an account of 1,000 first.
+    many = Setting(1000, callback_rate=2000, archive_concurrency=300, account_concurrency=10_000)
+
+    assert outcome_of(many).refused > 1000

@@ -117,6 +117,7 @@ class TasksApiHarness:
             "PROVIDER_KEYS_SECRET": self.keys_secret,
             "PROVIDER_BASE_URLS": "",
             "TASK_RETENTION_DAYS": "0",
+            "TASKS_API_WAIT_LIMIT": "2",
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)

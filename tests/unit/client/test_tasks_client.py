@@ -122,6 +122,24 @@ def test_waiting_asks_until_the_task_is_done(monkeypatch: pytest.MonkeyPatch) ->
     assert [request.url.params.get("wait") for request in api.requests] == ["20", "20", "20"]
 
 
+def test_waiting_follows_the_stack_when_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    api = TasksApiInMemory([a_task("t1", TaskStatus.PENDING)])
+
+    def refuse_to_wait_twice(_: httpx.Request) -> httpx.Response | None:
+        if len(api.requests) <= 2:
+            pending = a_task("t1", TaskStatus.PENDING).model_dump_json(by_alias=True, exclude_none=True)
+            headers = {"Retry-After": "5", "Content-Type": "application/json"}
+            return httpx.Response(200, content=pending, headers=headers)
+        api.tasks["flux-kontext#t1"] = a_task("t1")
+        return None
+
+    api.before = refuse_to_wait_twice
+    assert api.client().wait("flux-kontext", "t1").done
+    assert pauses == [5, 5]
+
+
 def test_waiting_ends_with_the_time_that_was_given() -> None:
     api = TasksApiInMemory([a_task("t1", TaskStatus.PENDING)])
     task = api.client().wait("flux-kontext", "t1", timeout_seconds=0)

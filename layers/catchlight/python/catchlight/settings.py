@@ -150,6 +150,7 @@ class ServeTasksApiSettings(Settings):
     provider_keys_secret: Name
     provider_base_urls: BaseUrls = {}
     task_retention_days: Retention = None
+    tasks_api_wait_limit: NonNegativeInt
 
 
 class PublishEventsSettings(Settings):

@@ -26,6 +26,7 @@ class Answer:
     description: str
     model: type[BaseModel] | None = None
     headers: dict[str, str] = field(default_factory=dict)  # description by name
+    optional_headers: dict[str, str] = field(default_factory=dict)  # numbers
 
 
 def responses(answers: Mapping[HTTPStatus, Answer], *problems: Problem) -> dict[int, Any]:
@@ -52,6 +53,11 @@ def _answer(answer: Answer) -> dict[str, Any]:
         response["headers"] = {
             name: {"description": description, "required": True, "schema": {"type": "string"}}
             for name, description in answer.headers.items()
+        }
+    if answer.optional_headers:
+        response["headers"] = {
+            name: {"description": description, "schema": {"type": "integer"}}
+            for name, description in answer.optional_headers.items()
         }
     return response
 

@@ -17,6 +17,7 @@ from catchlight.api.problems import (
 from catchlight.api.queries import InvalidCursorError, TaskQueries
 from catchlight.api.routes import StoredTask, UnreadableItemError, page_answer, stored_task, task_answer
 from catchlight.api.schemas import (
+    FINAL_STATUSES,
     ImageQuery,
     NewTask,
     PageQuery,
@@ -26,12 +27,23 @@ from catchlight.api.schemas import (
     TaskQuery,
     TaskResponse,
 )
+from catchlight.api.wait_slots import WaitSlots
 from catchlight.models import Image, ImageKind, ImageState, TaskStatus, by_place, is_task_key, task_key
 from catchlight.tasks.registration import Registry
 
 IMAGE_PATTERN = r"^(origin|result)-(0|[1-9][0-9]?)$"
 # Once its URL is known, an image is usually archived within seconds.
 ARCHIVED_SOON_SECONDS = 5
+# For a request that should wait while too many others do: 250 such callers make 50 requests a second, the API's limit.
+BUSY_RETRY_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitedTask:
+    """A task, and after how many seconds to ask again if the request could not wait for it."""
+
+    task: TaskResponse
+    retry_after_seconds: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,7 @@ class TasksApi:
 
     queries: TaskQueries
     registry: Registry
+    wait_slots: WaitSlots
     links: Callable[[int], PresignedLinks]  # called with the lifetime of the links in seconds
     now: Callable[[], datetime]
 
@@ -80,10 +93,21 @@ class TasksApi:
             ) from None
         return page_answer(page, self.links(query.link_seconds))
 
-    def task(self, provider_id: str, task_id: str, query: TaskQuery, *, max_wait_seconds: float) -> TaskResponse:
-        """Returns one task; waits up to `query.wait` seconds, `max_wait_seconds` at most, until its status is final."""
-        task = self._find(provider_id, task_id, wait_seconds=min(query.wait, max_wait_seconds))
-        return task_answer(task, self.links(query.link_seconds))
+    def task(self, provider_id: str, task_id: str, query: TaskQuery, *, max_wait_seconds: float) -> AwaitedTask:
+        """Returns one task; waits up to `query.wait` seconds, `max_wait_seconds` at most, until its status is final.
+
+        Does not wait if too many requests do already.
+        """
+        task = self._find(provider_id, task_id)
+        wait_seconds = min(query.wait, max_wait_seconds)
+        retry_after_seconds = None
+        if wait_seconds > 0 and task.status not in FINAL_STATUSES:
+            with self.wait_slots.slot() as may_wait:
+                if may_wait:
+                    task = self._find(provider_id, task_id, wait_seconds=wait_seconds)
+                else:
+                    retry_after_seconds = BUSY_RETRY_SECONDS
+        return AwaitedTask(task_answer(task, self.links(query.link_seconds)), retry_after_seconds)
 
     def image_link(self, provider_id: str, task_id: str, image: str, query: ImageQuery) -> str:
         """Returns a link to the archived image named `image`, in the form `{kind}-{index}`, or to its quarantine."""

@@ -35,7 +35,7 @@ def parse_response(response: httpx.Response, model: type[Body]) -> Body:
 def error_from(response: httpx.Response) -> TasksApiError:
     """Returns the error for a response that is neither a success nor a redirection, with its Retry-After."""
     error = _error_from(response)
-    error.retry_after_seconds = _retry_after_seconds(response)
+    error.retry_after_seconds = retry_after_seconds(response)
     return error
 
 
@@ -70,7 +70,7 @@ def _gateway_message(response: httpx.Response) -> str:
         return response.reason_phrase or f"{len(response.content)} bytes without a message"
 
 
-def _retry_after_seconds(response: httpx.Response) -> float | None:
+def retry_after_seconds(response: httpx.Response) -> float | None:
     """Reads Retry-After in seconds; API Gateway and the tasks API never send it as a date."""
     try:
         return max(0.0, float(response.headers["Retry-After"]))

@@ -24,7 +24,7 @@ from catchlight.api.schemas import (
 from catchlight.client.aws_errors import explained_errors
 from catchlight.client.errors import APIConnectionError, CatchlightError, TasksApiError, UnexpectedResponseError
 from catchlight.client.http_client import http_client
-from catchlight.client.responses import error_from, parse_response
+from catchlight.client.responses import error_from, parse_response, retry_after_seconds
 from catchlight.client.retrying import RetryPolicy
 from catchlight.client.signing import SignedRequests
 from catchlight.client.stack import Stack, StackChoice
@@ -159,22 +159,27 @@ class TasksClient:
     def task(self, provider: str, task_id: str, *, wait_seconds: int = 0) -> TaskResponse:
         """Returns one task with links to its images, as soon as it is done or `wait_seconds` (at most 20) are over.
 
+        The stack answers earlier if too many requests wait already.
+
         Raises:
             NotFoundError: there is no such task.
         """
-        response = self._send("GET", _task_path(provider, task_id), {"wait": wait_seconds or None})
-        return parse_response(response, TaskResponse)
+        return parse_response(self._send_look_up(provider, task_id, wait_seconds), TaskResponse)
+
+    def _send_look_up(self, provider: str, task_id: str, wait_seconds: int) -> httpx.Response:
+        return self._send("GET", _task_path(provider, task_id), {"wait": wait_seconds or None})
 
     def wait(self, provider: str, task_id: str, *, timeout_seconds: float = 600) -> TaskResponse:
         """Returns the task as soon as it is done or `timeout_seconds` are over; its `done` says which of the two."""
         deadline = time.monotonic() + timeout_seconds
         while True:
             left = deadline - time.monotonic()
-            task = self.task(provider, task_id, wait_seconds=max(0, min(MAX_WAIT_SECONDS, round(left))))
+            response = self._send_look_up(provider, task_id, max(0, min(MAX_WAIT_SECONDS, round(left))))
+            task = parse_response(response, TaskResponse)
             left = deadline - time.monotonic()
             if task.done or left <= 0:
                 return task
-            time.sleep(min(PAUSE_BETWEEN_WAITS_SECONDS, left))
+            time.sleep(min(retry_after_seconds(response) or PAUSE_BETWEEN_WAITS_SECONDS, left))
 
     def page(
         self,
