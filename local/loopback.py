@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
-from catchlight_cli.http_server import ConnectionsEndWithServer
+from catchlight_cli.http_server import ConnectionsEndWithServer, IdleConnectionsAreBounded
 from local import LocalStackError
 
 HOST = "127.0.0.1"
@@ -82,7 +82,7 @@ class LoopbackServer(ConnectionsEndWithServer, HTTPServer):
         self.server_close()
 
 
-class LoopbackHandler(BaseHTTPRequestHandler):
+class LoopbackHandler(IdleConnectionsAreBounded):
     """A request handler that keeps connections open and sends each response in one packet.
 
     Headers and body in two small packets trigger Nagle's algorithm and delayed acknowledgements: 40 ms per response.

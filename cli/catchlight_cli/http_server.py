@@ -4,8 +4,10 @@ import contextlib
 import socket
 import socketserver
 import sys
+import threading
 import traceback
-from typing import Any
+from http.server import BaseHTTPRequestHandler
+from typing import Any, ClassVar
 
 from catchlight_cli.console import SafeConsole
 
@@ -14,6 +16,24 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
     """Closes kept-alive connections when the server stops: clients would otherwise keep using a stopped server."""
 
     daemon_threads = True
+    # Each has a thread and a file descriptor, of which macOS allows a process 256 by default.
+    max_idle_connections: ClassVar[int] = 64
+
+    def begin_idling(self, connection: Any) -> None:
+        """Records that a connection waits for a request; closes those that have waited longest if too many do."""
+        with self._lock():
+            idle = self._idle_connections()
+            idle[connection] = None
+            surplus = list(idle)[: -self.max_idle_connections]
+            for other in surplus:
+                del idle[other]
+        for other in surplus:
+            _shut_down(other)
+
+    def end_idling(self, connection: Any) -> None:
+        """Records that a connection has sent a whole request, or was closed."""
+        with self._lock():
+            self._idle_connections().pop(connection, None)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open_connections().add(request)
@@ -21,13 +41,13 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
 
     def shutdown_request(self, request: Any) -> None:
         self._open_connections().discard(request)
+        self.end_idling(request)
         super().shutdown_request(request)
 
     def end_connections(self) -> None:
         """Closes the connections that clients keep open."""
         for connection in list(self._open_connections()):
-            with contextlib.suppress(OSError):  # the client may have closed the connection first
-                connection.shutdown(socket.SHUT_RDWR)
+            _shut_down(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """Prints the kind and place of an error, and nothing of the request, whose text may control a terminal.
@@ -43,3 +63,34 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
     def _open_connections(self) -> set[Any]:
         connections: set[Any] = self.__dict__.setdefault("_connections", set())
         return connections
+
+    def _idle_connections(self) -> dict[Any, None]:
+        # In the order in which they became idle.
+        connections: dict[Any, None] = self.__dict__.setdefault("_idle", {})
+        return connections
+
+    def _lock(self) -> threading.Lock:
+        lock: threading.Lock = self.__dict__.setdefault("_idle_lock", threading.Lock())
+        return lock
+
+
+class IdleConnectionsAreBounded(BaseHTTPRequestHandler):
+    """A request handler that tells its server when its connection is idle: until a request's headers are complete."""
+
+    server: ConnectionsEndWithServer
+
+    def handle_one_request(self) -> None:
+        """Handles one request of the connection."""
+        self.server.begin_idling(self.connection)
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        """Parses a request's headers."""
+        is_request = super().parse_request()
+        self.server.end_idling(self.connection)
+        return is_request
+
+
+def _shut_down(connection: Any) -> None:
+    with contextlib.suppress(OSError):  # the client may have closed the connection first
+        connection.shutdown(socket.SHUT_RDWR)

@@ -32,10 +32,12 @@ def post_error(invoke_id: str, error: str, xray_cause: str, invocation_id: str |
 
 def _call(method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[bytes, dict[str, str]]:
     global _connection
+    # The local stack's address has a path: the secret of this sandbox.
+    address, slash, secret = os.environ["AWS_LAMBDA_RUNTIME_API"].partition("/")
     if _connection is None:
-        _connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+        _connection = http.client.HTTPConnection(address)
     headers = {"User-Agent": _user_agent, **headers}
-    _connection.request(method, f"/2018-06-01/runtime/invocation/{path}", body or None, headers)
+    _connection.request(method, f"{slash}{secret}/2018-06-01/runtime/invocation/{path}", body or None, headers)
     response = _connection.getresponse()
     content = response.read()
     if response.status >= 300:

@@ -3,14 +3,14 @@
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
-import os
+import hmac
 import queue
 import re
+import secrets
 import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 from local.loopback import HOST, LoopbackHandler, LoopbackServer
@@ -53,10 +53,16 @@ class Invocation:
 
 
 class RuntimeApi(LoopbackServer):
-    """The server for one sandbox: the native client calls fixed paths, so only the port distinguishes sandboxes."""
+    """The server for one sandbox, whose paths begin with a secret that only this sandbox has in its environment.
+
+    Other processes of this machine could otherwise take a function's events and answer them.
+    """
+
+    max_idle_connections = 4  # the runtime client keeps one
 
     def __init__(self) -> None:
         super().__init__(_RuntimeApiHandler)
+        self.secret = secrets.token_urlsafe(16)
         self.ready = threading.Event()
         self.ready_at: float | None = None
         self.init_error: bytes | None = None
@@ -65,7 +71,8 @@ class RuntimeApi(LoopbackServer):
 
     @property
     def address(self) -> str:
-        return f"{HOST}:{self.port}"
+        """The value of AWS_LAMBDA_RUNTIME_API, to which runtime clients append `/2018-06-01/...`."""
+        return f"{HOST}:{self.port}/{self.secret}"
 
     def hand_over(self, invocation: Invocation) -> None:
         self._events.put(invocation)
@@ -95,31 +102,16 @@ class RuntimeApi(LoopbackServer):
         return 202
 
 
-def owner_of_connection(client_port: int, server_port: int) -> int | None:
-    """Returns the user id of the process that opened a connection on the loopback address.
-
-    None where the system does not say it: only Linux has this file. https://man7.org/linux/man-pages/man5/proc_net.5.html
-    """
-    try:
-        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    except OSError:
-        return None
-    for line in lines:
-        _, local, remote, _, _, _, _, user_id, *_ = line.split()
-        ports = [int(address.rpartition(":")[2], 16) for address in (local, remote)]
-        if ports == [client_port, server_port]:
-            return int(user_id)
-    return None
-
-
 class _RuntimeApiHandler(LoopbackHandler):
     timeout = None  # the sandbox's connection is idle while its function runs
 
     def parse_request(self) -> bool:
-        """Refuses other users of this machine, who could take a function's events and answer them."""
+        """Refuses requests without the secret, and removes it from the path."""
         if not super().parse_request():
             return False
-        if owner_of_connection(self.client_address[1], cast("RuntimeApi", self.server).port) in (None, os.getuid()):
+        secret, _, path = self.path.removeprefix("/").partition("/")
+        if hmac.compare_digest(secret.encode(), cast("RuntimeApi", self.server).secret.encode()):
+            self.path = f"/{path}"
             return True
         self.close_connection = True
         self.answer(403, b"", [("connection", "close")])

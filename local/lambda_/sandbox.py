@@ -3,8 +3,8 @@
     python -m local.lambda_.sandbox                         packages of this environment, for functions of the sources
     python -I -S local/lambda_/sandbox.py LAYER... RUNTIME  these folders only, for functions of the artefact
 
-Imports nothing of the stack: a handler finds the same modules as in Lambda, except for the two functions
-`install_local_url_policy` and `install_runtime_client`.
+Imports nothing of the stack: a handler finds the same modules as in Lambda, except for the three functions
+`install_local_url_policy`, `install_runtime_client` and `send_under_path`.
 """
 
 import importlib
@@ -12,6 +12,8 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
 
 IMAGE_HOSTS_VARIABLE = "CATCHLIGHT_LOCAL_IMAGE_HOSTS"
 
@@ -89,6 +91,24 @@ def install_runtime_client() -> None:
         sys.modules["runtime_client"] = python_runtime_client
 
 
+def send_under_path() -> None:
+    """Makes awslambdaric's Python code accept a path in AWS_LAMBDA_RUNTIME_API, as its native code does.
+
+    The path is the secret that protects the Runtime API from other processes. The Python code only reports errors of
+    the initialization.
+    """
+    from awslambdaric.lambda_runtime_client import BaseLambdaRuntimeClient
+
+    send = BaseLambdaRuntimeClient.call_rapid
+
+    def call_rapid(self: Any, http_method: str, endpoint: str, *arguments: Any, **options: Any) -> None:
+        address, slash, path = self.lambda_runtime_address.partition("/")
+        host = SimpleNamespace(lambda_runtime_address=address)
+        send(host, http_method, f"{slash}{path}{endpoint}", *arguments, **options)
+
+    BaseLambdaRuntimeClient.call_rapid = call_rapid
+
+
 def main() -> None:
     # The parent holds the other end of stdin. A handler must find an empty stdin, as in Lambda.
     lifeline = os.dup(0)
@@ -113,6 +133,7 @@ def main() -> None:
 
     from awslambdaric.__main__ import main as run_handler
 
+    send_under_path()
     run_handler([sys.argv[0], os.environ["_HANDLER"]])
 
 

@@ -13,14 +13,14 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import ThreadedWSGIServer
 
 from catchlight.client.loopback_session import NO_PROXIES, loopback_session
-from catchlight_cli.http_server import ConnectionsEndWithServer
+from catchlight_cli.http_server import ConnectionsEndWithServer, IdleConnectionsAreBounded
 from local.account import REGION
 from local.loopback import HOST, IDLE_SECONDS, foreign_page, listening_socket
 
 Middleware = Callable[[WSGIApplication], WSGIApplication]
 
 
-class _Handler(MotoRequestHandler):  # type: ignore[misc]
+class _Handler(IdleConnectionsAreBounded, MotoRequestHandler):  # type: ignore[misc]
     disable_nagle_algorithm = True
     timeout = IDLE_SECONDS
 
@@ -63,7 +63,8 @@ def _for_programs_only(application: WSGIApplication) -> WSGIApplication:
 
 
 class _Server(ConnectionsEndWithServer, ThreadedWSGIServer):
-    pass
+    # The clients of each sandbox keep connections.
+    max_idle_connections = 256
 
 
 class MotoServer:

@@ -11,7 +11,7 @@ import secrets
 import sys
 import threading
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from socketserver import TCPServer
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +22,7 @@ import httpx
 from catchlight.client import TasksApiError, TasksClient
 from catchlight.client.errors import CatchlightError
 from catchlight_cli.gallery.site import GallerySite, Response
-from catchlight_cli.http_server import ConnectionsEndWithServer
+from catchlight_cli.http_server import ConnectionsEndWithServer, IdleConnectionsAreBounded
 
 HOST = "127.0.0.1"
 _HEADERS = {
@@ -90,14 +90,14 @@ class _Server(ConnectionsEndWithServer, HTTPServer):
         self.server_name, self.server_port = HOST, int(self.server_address[1])
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(IdleConnectionsAreBounded):
     server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # buffered, to send headers and a short body in one packet
     timeout = 60  # seconds, of an idle connection that a browser keeps open
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         url = urlsplit(self.path)
         secret, _, path = url.path.lstrip("/").partition("/")
         if self.headers.get("Host") not in (
@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(self.server.site.respond(path, dict(parse_qsl(url.query))))
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         self.close_connection = True  # the request's body is not read
         self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "The gallery is read-only.")
 

@@ -1,8 +1,10 @@
 """Web pages that a browser on this machine shows, and other users of it, do not reach the local stack."""
 
 import http.client
-import os
+import select
+import socket
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,8 +15,9 @@ import pytest
 from catchlight.client.local_state import LOCK_FILE
 from local.http.api import HttpApi, Stage
 from local.lambda_.logs import LogFolder
-from local.lambda_.runtime_api import RuntimeApi
+from local.lambda_.runtime_api import Invocation, RuntimeApi
 from local.loopback import LoopbackHandler, LoopbackServer
+from local.moto import server as moto_server
 from local.moto.server import MotoServer
 from local.simulator import Simulator
 from local.simulator.scenarios import UNLISTED_HOST
@@ -141,6 +144,64 @@ def test_idle_connections_end() -> None:
     server.stop()
 
 
+def connected(port: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    # The server has seen it only when its thread runs: it is to be idle before the next one comes.
+    connection.sendall(b"GET /")
+    return connection
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_idle_connections_are_bounded_in_number(
+    ports: dict[str, int], server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (LoopbackServer, RuntimeApi, moto_server._Server):
+        monkeypatch.setattr(kind, "max_idle_connections", 3)
+    connections = [connected(ports[server]) for _ in range(8)]
+
+    # Five of the incomplete requests are ended; nothing says which of the connections was accepted first.
+    ended = select_ended(connections, 5)
+    assert len(ended) == 5
+    assert response(ports[server], {}).status_code
+    for connection in connections:
+        connection.close()
+
+
+def select_ended(connections: list[socket.socket], number: int) -> list[socket.socket]:
+    """Returns connections that the server has ended, at least this many."""
+    ended: list[socket.socket] = []
+    while len(ended) < number:
+        readable, _, _ = select.select([each for each in connections if each not in ended], [], [], 60)
+        assert readable, f"only {len(ended)} connections were ended"
+        ended += [connection for connection in readable if connection.recv(1) == b""]
+    return ended
+
+
+def test_a_connection_that_is_answered_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    class Handler(LoopbackHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            is_asked.set()
+            may_answer.wait(60)
+            self.answer(200, b"late", [])
+
+    monkeypatch.setattr(LoopbackServer, "max_idle_connections", 1)
+    server = LoopbackServer(Handler)
+    server.start()
+    asking = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    asking.request("GET", "/")
+    assert is_asked.wait(60)
+    idle = [connected(server.port) for _ in range(3)]
+    select_ended(idle, 2)
+    may_answer.set()
+
+    assert asking.getresponse().read() == b"late"
+    for connection in (asking, *idle):
+        connection.close()
+    server.stop()
+
+
 # ------------------------------------------------------------------------------------------------ other users
 
 
@@ -163,14 +224,23 @@ def test_only_the_owner_reads_the_state_folder(tmp_path: Path, is_new: bool) -> 
         assert set(files.values()) == {0o600}
 
 
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux names the user of a connection")
-def test_the_runtime_api_answers_its_own_user_only(ports: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert response(ports["runtime api"], {}).status_code == 404
+def test_the_runtime_api_answers_its_own_sandbox_only() -> None:
+    """The other sandbox and any other process of this machine know the port, but not the secret."""
+    one, other = RuntimeApi(), RuntimeApi()
+    for api in (one, other):
+        api.start()
+    invocation = Invocation(b"{}", "arn:x", 5)
+    one.hand_over(invocation)
 
-    own = os.getuid()
-    monkeypatch.setattr("local.lambda_.runtime_api.os.getuid", lambda: own + 1)
-
-    assert response(ports["runtime api"], {}).status_code == 403
+    path = "2018-06-01/runtime/invocation"
+    for secret in ("", "/", f"/{other.secret}", f"/{one.secret[:-1]}"):
+        for method, end in (("GET", "next"), ("POST", f"{invocation.request_id}/response")):
+            url = f"http://127.0.0.1:{one.port}{secret}/{path}/{end}"
+            assert httpx.request(method, url, trust_env=False, timeout=60).status_code == 403
+    assert invocation.outcome is None
+    assert httpx.get(f"http://{one.address}/{path}/next", trust_env=False, timeout=60).text == "{}"
+    for api in (one, other):
+        api.close()
 
 
 def test_a_folder_with_files_of_others_keeps_its_mode(tmp_path: Path) -> None:
