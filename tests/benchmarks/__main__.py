@@ -16,14 +16,14 @@ from tests.benchmarks import report
 from tests.benchmarks.bars import bars
 
 # In the order of the documentation page.
-BENCHMARKS = ("cold_start", "warm_callback", "polling", "archiving", "pages", "scale", "bill")
+BENCHMARKS = ("cold_start", "warm_callback", "polling", "archiving", "pages", "scale", "latency", "bill")
 README = Path(__file__).parents[2] / "README.md"
 PAGE = README.parent / "docs" / "performance.md"
 FOLDER = PAGE.with_suffix("")
 
 
 def main() -> int:
-    """Runs the benchmarks; returns exit status 1 if a goal is not met."""
+    """Runs the benchmarks; returns exit status 1 if a goal is missed by more than the noise of its measurements."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description="Measures, and holds it to the goals."
     )
@@ -35,11 +35,12 @@ def main() -> int:
     for name in names:
         module = importlib.import_module(f"tests.benchmarks.{name}")
         begun = time.monotonic()
-        measured[name] = module.measure()
+        measured[name] = report.run_of(module.measure())
         sys.stderr.write(f"{name}: measured in {time.monotonic() - begun:.0f} s\n")
-        pictures = {name: bars(name.replace("_", " "), measured[name])}
+        figures = measured[name].figures
+        pictures = {name: bars(name.replace("_", " "), figures)}
         if hasattr(module, "draw"):
-            pictures |= module.draw(measured[name])
+            pictures |= module.draw(figures)
         FOLDER.mkdir(exist_ok=True)
         for picture, svg in pictures.items():
             (FOLDER / f"{picture}.svg").write_text(svg)
@@ -48,7 +49,7 @@ def main() -> int:
     report.write_markdown(PAGE, report.markdown(every))
     report.write_markdown(README, report.goals(every))
     report.print_table(measured)
-    return any(figure.is_met is False for figures in measured.values() for figure in figures)
+    return any(figure.is_missed for run in measured.values() for figure in run.figures)
 
 
 if __name__ == "__main__":

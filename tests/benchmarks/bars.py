@@ -34,7 +34,7 @@ def _pair(figure: Figure, top: int) -> Iterator[str]:
         *(spread.upper for spread in (figure.spread, figure.peer_spread) if spread),
     )
     scale = (WIDTH - LABELS - NUMBERS) / longest
-    colour = MISSED if figure.is_met is False else OURS
+    colour = MISSED if figure.is_missed else OURS
     ratio = f" · {figure.ratio:.2f} ×" if figure.ratio else ""  # noqa: RUF001
     goal = f" (goal {figure.goal})" if figure.goal else ""
     yield from _bar(figure.name, figure.value, figure.spread, top, scale, colour, f"{figure.unit}{ratio}{goal}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from statistics import median, quantiles
 
 
@@ -28,6 +29,18 @@ class Spread:
     lower: float
     upper: float
 
+    def best_for(self, goal: Goal) -> float:
+        """Returns the quartile that is nearer to the goal, or beyond it."""
+        return self.upper if goal.at_least else self.lower
+
+
+class Verdict(StrEnum):
+    """Whether a figure meets its goal. The noise of a ratio is the spread of its measurements."""
+
+    MET = "met"
+    WITHIN_NOISE = "within noise"  # the median misses the goal, but a quarter of the measurements meet it
+    NOT_MET = "NOT MET"
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -42,15 +55,27 @@ class Figure:
     goal: Goal | None = None
     spread: Spread | None = None
     peer_spread: Spread | None = None
+    ratio_spread: Spread | None = None
     note: str = ""
 
     @property
-    def is_met(self) -> bool | None:
+    def verdict(self) -> Verdict | None:
         """Whether the goal is met; None without a goal."""
         if self.goal is None:
             return None
-        measured = self.ratio if self.goal.of == "ratio" else self.value
-        return measured is not None and self.goal.is_met_by(measured)
+        is_ratio = self.goal.of == "ratio"
+        measured, spread = (self.ratio, self.ratio_spread) if is_ratio else (self.value, self.spread)
+        assert measured is not None, f"{self.name} has a goal for a ratio, and no peer"
+        if self.goal.is_met_by(measured):
+            return Verdict.MET
+        if spread is not None and self.goal.is_met_by(spread.best_for(self.goal)):
+            return Verdict.WITHIN_NOISE
+        return Verdict.NOT_MET
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether the figure misses its goal by more than the noise."""
+        return self.verdict is Verdict.NOT_MET
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +95,29 @@ class Samples:
         lower, _, upper = quantiles(self.values, n=4, method="inclusive")
         return Spread(lower, upper)
 
-    def ratio_to(self, peer: "Samples") -> float:
-        """Returns the median ratio of measurements that were taken directly after one another.
+    def ratios_to(self, peer: "Samples") -> "Samples":
+        """Returns the ratios of measurements that were taken directly after one another.
 
         On a busy machine both halves of a pair slow down alike; the medians of all measurements would not.
         """
-        return median(mine / theirs for mine, theirs in zip(self.values, peer.values, strict=True))
+        return Samples([mine / theirs for mine, theirs in zip(self.values, peer.values, strict=True)])
 
 
 def compared(
     name: str, samples: Samples, unit: str, peer: str, peer_samples: Samples, goal: Goal | None = None, note: str = ""
 ) -> Figure:
     """Returns a figure of samples compared with a peer's, taken in turns."""
+    ratios = samples.ratios_to(peer_samples)
     return Figure(
         name,
         samples.median,
         unit,
         peer,
         peer_samples.median,
-        samples.ratio_to(peer_samples),
+        ratios.median,
         goal,
         samples.spread,
         peer_samples.spread,
+        ratios.spread,
         note,
     )

@@ -33,10 +33,12 @@ from tests.benchmarks.memory import forget_peak, peak_megabytes
 TASKS = 500
 ANSWER_SECONDS = 0.1
 WRITE_SECONDS = 0.006  # duration of a DynamoDB write within the region
-RUNS = 3
+RUNS = 7
 PATH = "/api/v1/flux/kontext/record-info"
 
-GOAL_SECONDS = 1.0
+# Of the time of the usual implementation with the same number of requests at once: both wait equally long for the
+# provider, so the ratio is the same on a slow machine as on a fast one.
+GOAL = Goal(1.0)
 GOAL_MEGABYTES = 60.0
 
 
@@ -186,15 +188,9 @@ def measure() -> list[Figure]:
     threads, shared = "httpx, one client, 32 threads", "httpx, one client, 64 threads"
     (asyncio_run,) = runs["asyncio_client"]
     return [
-        compared(
-            "500 tasks polled",
-            seconds["ask"],
-            "s",
-            threads,
-            seconds["thirty_two_threads"],
-            Goal(GOAL_SECONDS, of="value"),
-        ),
-        compared("the same, CPU time", cpu["ask"], "s", shared, cpu["one_client_for_all"]),
+        compared("500 tasks polled", seconds["ask"], "s", shared, seconds["one_client_for_all"], GOAL),
+        compared("the same, CPU time", cpu["ask"], "s", shared, cpu["one_client_for_all"], GOAL),
+        compared("500 tasks polled", seconds["ask"], "s", threads, seconds["thirty_two_threads"]),
         Figure(
             "the same, memory above idle",
             median(run.megabytes for run in runs["ask"]),

@@ -3,8 +3,9 @@
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,41 +16,56 @@ from rich.table import Table
 from tests.benchmarks.figures import Figure, Goal, Spread
 
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
-COLUMNS = ("figure", "measured", "quartiles", "against", "ratio", "goal", "")
-MET, NOT_MET = "met", "NOT MET"
+COLUMNS = ("measured", "quartiles", "against", "ratio", "quartiles of the ratio", "goal", "")
 
 
-def print_table(figures: Mapping[str, Sequence[Figure]]) -> None:
-    """Prints all figures in one table, by benchmark; goals that are not met are highlighted."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The figures of one benchmark, all of one run."""
+
+    machine: str
+    date: str  # YYYY-MM-DD, UTC
+    figures: Sequence[Figure]
+
+    @property
+    def origin(self) -> str:
+        """Where and when it ran."""
+        return f"{self.date}, {self.machine}"
+
+
+def run_of(figures: Sequence[Figure]) -> Run:
+    """Returns figures that were measured here and now."""
+    return Run(_machine(), datetime.now(UTC).date().isoformat(), figures)
+
+
+def print_table(runs: Mapping[str, Run]) -> None:
+    """Prints all figures in one table, by benchmark; goals that are missed by more than the noise are highlighted."""
     table = Table(title="Catchlight's figures", title_justify="left", caption=_machine(), caption_justify="left")
-    for column in COLUMNS:
-        table.add_column(column, justify="right" if column in ("measured", "quartiles", "ratio", "goal") else "left")
-    for benchmark, its_figures in figures.items():
+    for column in ("figure", *COLUMNS):
+        table.add_column(column, justify="left" if column in ("figure", "against", "") else "right")
+    for benchmark, run in runs.items():
         table.add_section()
         table.add_row(benchmark.replace("_", " "), style="bold")
-        for figure in its_figures:
-            table.add_row(*_cells(figure), style="red" if figure.is_met is False else None)
-    Console(width=170).print(table)
+        for figure in run.figures:
+            table.add_row(*_cells(figure), style="red" if figure.is_missed else None)
+    Console(width=190).print(table)
 
 
-def write_json(path: Path, figures: Mapping[str, Sequence[Figure]]) -> Mapping[str, Sequence[Figure]]:
+def write_json(path: Path, runs: Mapping[str, Run]) -> Mapping[str, Run]:
     """Writes figures together with those of benchmarks that were not run this time, and returns all."""
-    kept = read_json(path) if path.exists() else {}
-    merged = {**kept, **figures}
-    document = {
-        "machine": _machine(),
-        "measuredAt": datetime.now(UTC).isoformat(timespec="seconds"),
-        "figures": {name: [asdict(figure) for figure in its_figures] for name, its_figures in merged.items()},
-    }
+    merged = {**(read_json(path) if path.exists() else {}), **runs}
+    document = {name: asdict(run) for name, run in merged.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return merged
 
 
-def read_json(path: Path) -> dict[str, list[Figure]]:
+def read_json(path: Path) -> dict[str, Run]:
     """Reads the figures of earlier runs."""
     document = json.loads(path.read_text())
-    return {name: [figure_of(each) for each in its_figures] for name, its_figures in document["figures"].items()}
+    return {
+        name: Run(**{**run, "figures": [figure_of(each) for each in run["figures"]]}) for name, run in document.items()
+    }
 
 
 def write_markdown(path: Path, tables: str) -> None:
@@ -65,29 +81,33 @@ def split_page(page: str) -> tuple[str, str, str]:
     return before, between.strip("\n"), after
 
 
-def goals(figures: Mapping[str, Sequence[Figure]]) -> str:
-    """Returns the figures with a goal as one Markdown table.
+def goals(runs: Mapping[str, Run]) -> str:
+    """Returns the figures with a goal as one Markdown table, and where and when they were measured.
 
     Of wall-clock time and CPU time of the same work, only the wall-clock time is included.
     """
-    lines = ["| | measured | against | ratio | goal | |", "|---|--:|---|--:|--:|---|"]
-    for benchmark, its_figures in figures.items():
-        for figure in its_figures:
-            if figure.goal and not figure.name.endswith(", CPU time"):
-                name, value, _, *rest = _cells(figure)
-                cells = (f"{benchmark.replace('_', ' ')}: {name}", value, *rest)
-                lines.append(_row(cells, is_bold=figure.is_met is False))
-    return "\n".join(lines)
+    lines = ["| | measured | against | ratio | quartiles of the ratio | goal | |", "|---|--:|---|--:|--:|--:|---|"]
+    measured: dict[str, list[str]] = {}  # names of benchmarks by origin
+    for benchmark, run in runs.items():
+        its_goals = [figure for figure in run.figures if figure.goal and not figure.name.endswith(", CPU time")]
+        for figure in its_goals:
+            name, value, _, *rest = _cells(figure)
+            cells = (f"{benchmark.replace('_', ' ')}: {name}", value, *rest)
+            lines.append(_row(cells, is_bold=figure.is_missed))
+        if its_goals:
+            measured.setdefault(run.origin, []).append(benchmark.replace("_", " "))
+    origins = (f"{', '.join(names)}: {origin}" for origin, names in measured.items())
+    return "\n".join([*lines, "", f"Measured in one run each. {'. '.join(origins)}."])
 
 
-def markdown(figures: Mapping[str, Sequence[Figure]]) -> str:
-    """Returns the Markdown table of all figures."""
-    lines = [f"Measured on {_machine()}.", ""]
-    for benchmark, its_figures in figures.items():
-        lines += [f"| {benchmark.replace('_', ' ')} | measured | quartiles | against | ratio | goal | |"]
-        lines += ["|---|--:|--:|---|--:|--:|---|"]
-        lines += [_row(_cells(figure), is_bold=figure.is_met is False) for figure in its_figures]
-        lines += [""]
+def markdown(runs: Mapping[str, Run]) -> str:
+    """Returns the Markdown tables of all figures."""
+    lines = []
+    for benchmark, run in runs.items():
+        lines += [f"| {benchmark.replace('_', ' ')} | {' | '.join(COLUMNS)} |"]
+        lines += ["|---|--:|--:|---|--:|--:|--:|---|"]
+        lines += [_row(_cells(figure), is_bold=figure.is_missed) for figure in run.figures]
+        lines += ["", f"Measured in one run: {run.origin}.", ""]
     return "\n".join(lines).rstrip()
 
 
@@ -99,16 +119,20 @@ def _cells(figure: Figure) -> tuple[str, ...]:
     peer = figure.peer
     if figure.peer_value is not None:
         peer = f"{peer}: {_number(figure.peer_value)} {figure.unit}"
-    verdict = {True: MET, False: NOT_MET, None: ""}[figure.is_met]
     return (
         figure.name + (f" ({figure.note})" if figure.note else ""),
         f"{_number(figure.value)} {figure.unit}".rstrip(),
-        f"{_number(figure.spread.lower)}-{_number(figure.spread.upper)}" if figure.spread else "",
+        _range(figure.spread, _number),
         peer,
         f"{figure.ratio:.2f} ×" if figure.ratio is not None else "",  # noqa: RUF001
+        _range(figure.ratio_spread, "{:.2f}".format),
         str(figure.goal) if figure.goal else "",
-        verdict,
+        figure.verdict or "",
     )
+
+
+def _range(spread: Spread | None, form: Callable[[float], str]) -> str:
+    return f"{form(spread.lower)}-{form(spread.upper)}" if spread else ""
 
 
 def _number(value: float) -> str:
@@ -118,12 +142,21 @@ def _number(value: float) -> str:
 def _machine() -> str:
     # The machine's load: if it exceeds the number of cores, wall-clock times include waiting.
     load = os.getloadavg()[0]
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
-    return f"{machine}, load {load:.1f}"
+    system = f"{platform.system()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores of {_processor()}, {system}, load {load:.1f}"
+
+
+def _processor() -> str:
+    """Returns the processor's name where Linux tells it, otherwise its architecture."""
+    try:
+        names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        names = []
+    return " ".join((names or [platform.machine()])[0].split())
 
 
 def figure_of(document: dict[str, Any]) -> Figure:
     """Converts the result of `asdict` back to a figure."""
-    nested = {"goal": Goal, "spread": Spread, "peer_spread": Spread}
-    parts = {name: kind(**document[name]) if document[name] else None for name, kind in nested.items()}
+    nested = {"goal": Goal, "spread": Spread, "peer_spread": Spread, "ratio_spread": Spread}
+    parts = {name: kind(**document[name]) if document.get(name) else None for name, kind in nested.items()}
     return Figure(**{**document, **parts})

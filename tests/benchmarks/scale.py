@@ -28,6 +28,7 @@ from tests.benchmarks.figures import Figure
 from tests.image_server import picture, serving
 
 if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_s3.client import S3Client
 
 CONCURRENCIES = (1, 8, 64)
@@ -55,22 +56,27 @@ class Stack:
         self._url = urlsplit(info["callback_urls"]["flux-kontext"])
         self._image_url = image_url
         self._bucket = info["bucket"]
-        self._s3: S3Client = boto3.client(
-            "s3",
-            endpoint_url=info["aws_endpoint_url"],
-            region_name=info["region"],
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-        )
+        self._table = info["table"]
+        session = boto3.Session("local", "local", region_name=info["region"])
+        self._s3: S3Client = session.client("s3", endpoint_url=info["aws_endpoint_url"])
+        self._dynamodb: DynamoDBClient = session.client("dynamodb", endpoint_url=info["aws_endpoint_url"])
         self._numbers = count()
 
     def failure(self) -> float:
         """Sends a failure, which causes a write and nothing else; returns the milliseconds until the answer."""
         return self._post({"code": 501, "msg": "failed", "data": {"taskId": f"f{next(self._numbers)}"}})
 
-    def to_object(self) -> float:
+    def registered_to_object(self) -> float:
+        """Registers a task, then sends its callback; returns the milliseconds from the callback to the object."""
+        task = f"r{next(self._numbers)}"
+        status = {"status": {"S": "PENDING"}, "rank": {"N": "0"}}
+        item = {"task": {"S": f"flux-kontext#{task}"}, "provider": {"S": "flux-kontext"}, "taskId": {"S": task}}
+        self._dynamodb.put_item(TableName=self._table, Item=item | status)
+        return self.to_object(task)
+
+    def to_object(self, task: str | None = None) -> float:
         """Sends a callback with an image; returns the milliseconds until the object exists."""
-        task = f"s{next(self._numbers)}"
+        task = task or f"s{next(self._numbers)}"
         begun = time.perf_counter()
         self._post({"code": 200, "msg": "", "data": {"taskId": task, "info": {"resultImageUrl": self._image_url}}})
         prefix = f"images/flux-kontext/{task}/"
@@ -154,7 +160,8 @@ def measure() -> list[Figure]:
                 "s to the object, 99 %",
                 note=f"{account}CallbackRateLimit {setting.callback_rate}, "
                 f"ArchiveConcurrency {setting.archive_concurrency}: "
-                f"{outcome.throttled} callbacks answered 429, {outcome.refused} writes refused",
+                f"{outcome.throttled} callbacks answered 429, {outcome.not_run} without a free execution, "
+                f"{outcome.refused} writes refused",
             )
         )
     return figures

@@ -15,7 +15,8 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice, pairwise
+from math import ceil
 from random import Random
 from typing import Any
 
@@ -24,6 +25,7 @@ SHARDS = 4
 WRITE_UNITS_A_SECOND = 1000.0  # of one partition
 LONGEST_WRITE_SECONDS = 6.0  # three attempts of two seconds
 STREAM_BATCH, STREAM_WINDOW_SECONDS = 100, 1.0
+STREAM_POLL_SECONDS = 0.25  # Lambda reads each shard four times a second
 ARCHIVE_BATCH = 5
 # Lambda's pollers of a queue start with 5 invocations and add up to 300 a minute.
 FIRST_POLLERS, MORE_POLLERS_A_SECOND = 5, 5.0
@@ -31,10 +33,15 @@ START_EXECUTION_A_SECOND = 150.0  # 300 in us-east-1, us-west-2 and eu-west-1
 TRANSITIONS_A_SECOND = 800.0  # 5,000 in the three regions
 TASKS_PER_EXECUTION = 50
 TRANSITIONS_PER_EXECUTION = 4
-# Seconds per invocation, as in the bill: of a callback; of a stream batch, and of each ten in it; of archiving.
+# Seconds, as in the bill: of a callback, of a handler without its calls, and of calls. Ten messages are one call.
 RECEIVE_SECONDS = 0.014
-DISPATCH_SECONDS, DISPATCH_SECONDS_PER_TEN = 0.043, 0.012
-ARCHIVE_SECONDS = 1.02
+HANDLER_SECONDS, SEND_SECONDS, START_EXECUTION_SECONDS = 0.008, 0.012, 0.035
+# Of archiving: reading the task and asking the provider; downloading, which includes all of the upload but its end; the
+# end of the upload, the put of the request, and the write of the task.
+ARCHIVE_STAGES = {"confirmation": 0.314, "fetch": 0.6, "put": 0.106}
+ARCHIVE_SECONDS = sum(ARCHIVE_STAGES.values())
+# Where the time from a callback to its object goes.
+STAGES = ("callback", "stream", "window", "dispatch", "queue", *ARCHIVE_STAGES)
 # A look-up of the tasks API that does not wait: up to three writes that find no free place, one read.
 LOOK_UP_SECONDS = 0.03
 WAIT_SECONDS = 20.0
@@ -44,12 +51,32 @@ WAIT_SECONDS = 20.0
 class Setting:
     """The arrival rate and the user's settings."""
 
-    tasks_a_second: int
+    tasks_a_second: float
     callback_rate: int = 100
     archive_concurrency: int = 5
     account_concurrency: int = 1000
     waits_a_second: int = 0  # requests to the tasks API with `wait=20`
     max_waiting: int | None = 2  # of them at the same time; None: all of them wait
+    has_poll_queue: bool = True  # False: DispatchChanges starts an execution for new tasks, as it did until 0.1.0
+    seconds: float = field(default_factory=lambda: SECONDS)
+
+
+@dataclass(slots=True)
+class Journey:
+    """When a change passed each stage; `stages` of an archived one are seconds in each of STAGES."""
+
+    reported_at: float | None  # None for a registration
+    written_at: float = 0.0
+    seen_at: float = 0.0  # by Lambda's reader of the shard
+    read_at: float = 0.0  # after the batching window
+    queued_at: float = 0.0
+
+    def stages(self, started_at: float) -> dict[str, float]:
+        """Returns the seconds of every stage but those of archiving, which began at this time."""
+        assert self.reported_at is not None
+        moments = (self.reported_at, self.written_at, self.seen_at, self.read_at, self.queued_at, started_at)
+        durations = (after - before for before, after in pairwise(moments))
+        return dict(zip(STAGES, durations, strict=False))
 
 
 @dataclass(slots=True)
@@ -62,6 +89,7 @@ class Outcome:
     waited: int = 0  # requests to the tasks API that waited for their task
     refused: int = 0  # writes that DynamoDB did not accept in time
     latencies: list[float] = field(default_factory=list)  # from callback to object, in seconds
+    stages: list[dict[str, float]] = field(default_factory=list)  # of each of them
     peak_concurrency: int = 0
     longest_queue: int = 0
     last_second: float = 0.0  # time at which everything was archived
@@ -92,7 +120,8 @@ class Partition:
 class Shard:
     """A shard of the stream, with the one invocation that reads it."""
 
-    waiting: deque[tuple[float, float | None]] = field(default_factory=deque)  # time written, and time reported
+    phase: float  # of Lambda's polls
+    waiting: deque[Journey] = field(default_factory=deque)
     is_busy: bool = False
     wakes_at: float | None = None
 
@@ -110,8 +139,8 @@ class Simulation:
         # byStatus by status; byArrival.
         self._index = {name: Partition() for name in ("PENDING", "SUCCEEDED", "ARCHIVED", "feed")}
         self._table = [Partition() for _ in range(SHARDS)]
-        self._shards = [Shard() for _ in range(SHARDS)]
-        self._queue: deque[float] = deque()  # arrival times of the callbacks
+        self._shards = [Shard(number / SHARDS * STREAM_POLL_SECONDS) for number in range(SHARDS)]
+        self._queue: deque[Journey] = deque()
         self._archiving = 0
         self._dispatching = 0
         self._receiving = 0
@@ -120,8 +149,8 @@ class Simulation:
         self._tokens, self._tokens_at = 2.0 * setting.callback_rate, 0.0
 
     def run(self) -> Outcome:
-        """Simulates everything that arrives within `SECONDS`, until it is done."""
-        for number in range(int(self.setting.tasks_a_second * SECONDS)):
+        """Simulates everything that arrives within the setting's seconds, until it is done."""
+        for number in range(int(self.setting.tasks_a_second * self.setting.seconds)):
             moment = number / self.setting.tasks_a_second
             self._at(moment, self._register)
             # Evenly spread: each report falls between two registrations.
@@ -129,7 +158,7 @@ class Simulation:
         moment = 0.0
         while (
             self.setting.waits_a_second
-            and (moment := moment + self._random.expovariate(self.setting.waits_a_second)) < SECONDS
+            and (moment := moment + self._random.expovariate(self.setting.waits_a_second)) < self.setting.seconds
         ):
             self._at(moment, self._wait)
         while self._events:
@@ -152,7 +181,7 @@ class Simulation:
     def _register(self) -> None:
         waited = self._write(1, PENDING=1, feed=1)
         if waited is not None:
-            self._at(self._now + waited, self._written, None)
+            self._at(self._now + waited, self._written, Journey(None))
 
     def _callback(self) -> None:
         setting = self.setting
@@ -167,14 +196,13 @@ class Simulation:
             return
         waited = self._write(1, PENDING=1, SUCCEEDED=1)
         self._receiving += 1
-        self._at(
-            self._now + RECEIVE_SECONDS + (waited or 0.0), self._received, self._now if waited is not None else None
-        )
+        journey = Journey(self._now) if waited is not None else None
+        self._at(self._now + RECEIVE_SECONDS + (waited or 0.0), self._received, journey)
 
-    def _received(self, reported_at: float | None) -> None:
+    def _received(self, journey: Journey | None) -> None:
         self._receiving -= 1
-        if reported_at is not None:
-            self._written(reported_at)
+        if journey is not None:
+            self._written(journey)
 
     def _has_concurrency(self) -> bool:
         """Decides whether the account has a concurrent execution left, and records how many are used."""
@@ -201,32 +229,47 @@ class Simulation:
             self._looking_up -= 1
         self._archive()
 
-    def _written(self, reported_at: float | None) -> None:
+    def _written(self, journey: Journey) -> None:
         shard = self._random.choice(self._shards)
-        shard.waiting.append((self._now, reported_at))
-        self._read(shard)
+        journey.written_at = self._now
+        polls = ceil((self._now - shard.phase) / STREAM_POLL_SECONDS)
+        journey.seen_at = shard.phase + polls * STREAM_POLL_SECONDS
+        shard.waiting.append(journey)
+        self._at(journey.seen_at, self._read, shard)
 
     def _read(self, shard: Shard) -> None:
-        if shard.is_busy or not shard.waiting:
+        seen = sum(1 for journey in islice(shard.waiting, STREAM_BATCH) if journey.seen_at <= self._now)
+        if shard.is_busy or not seen:
             return
-        due = shard.waiting[0][0] + STREAM_WINDOW_SECONDS
-        if len(shard.waiting) < STREAM_BATCH and self._now < due:
+        due = shard.waiting[0].seen_at + STREAM_WINDOW_SECONDS
+        if seen < STREAM_BATCH and self._now < due:
             if shard.wakes_at is None or shard.wakes_at < self._now:
                 shard.wakes_at = due
                 self._at(due, self._read, shard)
             return
-        batch = [shard.waiting.popleft() for _ in range(min(STREAM_BATCH, len(shard.waiting)))]
+        batch = [shard.waiting.popleft() for _ in range(seen)]
+        reported = [journey for journey in batch if journey.reported_at is not None]
+        queued_at = self._now + HANDLER_SECONDS + SEND_SECONDS * ceil(len(reported) / 10)
+        for journey in reported:
+            journey.read_at = self._now
+            journey.queued_at = queued_at
         shard.is_busy = True
         self._dispatching += 1
-        done_at = self._now + DISPATCH_SECONDS + DISPATCH_SECONDS_PER_TEN * len(batch) / 10
-        self._at(done_at, self._dispatched, shard, [reported for _, reported in batch if reported is not None])
+        self._at(queued_at, self._queued, reported)
+        new = len(batch) - len(reported)
+        after = SEND_SECONDS * ceil(new / 10)
+        if not self.setting.has_poll_queue:
+            after = START_EXECUTION_SECONDS * ceil(new / TASKS_PER_EXECUTION)
+        self._at(queued_at + after, self._dispatched, shard)
 
-    def _dispatched(self, shard: Shard, reported: list[float]) -> None:
-        shard.is_busy = False
-        self._dispatching -= 1
+    def _queued(self, reported: list[Journey]) -> None:
         self._queue.extend(reported)
         self.outcome.longest_queue = max(self.outcome.longest_queue, len(self._queue))
         self._archive()
+
+    def _dispatched(self, shard: Shard) -> None:
+        shard.is_busy = False
+        self._dispatching -= 1
         self._read(shard)
 
     def _archive(self) -> None:
@@ -235,12 +278,15 @@ class Simulation:
         while self._queue and self._archiving < most and self._has_concurrency():
             batch = [self._queue.popleft() for _ in range(min(ARCHIVE_BATCH, len(self._queue)))]
             self._archiving += 1
-            self._at(self._now + ARCHIVE_SECONDS, self._archived, batch)
+            self._at(self._now + ARCHIVE_SECONDS, self._archived, batch, self._now)
 
-    def _archived(self, batch: list[float]) -> None:
-        for reported_at in batch:
-            waited = self._write(2, SUCCEEDED=1, ARCHIVED=2)
-            self.outcome.latencies.append(self._now + (waited or 0.0) - reported_at)
+    def _archived(self, batch: list[Journey], started_at: float) -> None:
+        for journey in batch:
+            waited = self._write(2, SUCCEEDED=1, ARCHIVED=2) or 0.0
+            stages = journey.stages(started_at) | ARCHIVE_STAGES
+            stages["put"] += waited
+            self.outcome.stages.append(stages)
+            self.outcome.latencies.append(sum(stages.values()))
         self._archiving -= 1
         self.outcome.last_second = self._now
         self._archive()
