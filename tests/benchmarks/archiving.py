@@ -192,11 +192,12 @@ class Ways:
             target = self._kept.pop() if self._kept else _connected(self._objects, self._client_tls)
             target.sendall(f"PUT /images/a.png HTTP/1.1\r\nHost: localhost\r\nContent-Length: {left}\r\n\r\n".encode())
             digest, piece = hashlib.sha256(), memoryview(bytearray(PIECE_BYTES))
+            read: bytes | memoryview = body
             while left:
-                digest.update(body)
-                target.sendall(body)
-                left -= len(body)
-                body = piece[: source.recv_into(piece)] if left else b""
+                digest.update(read)
+                target.sendall(read)
+                left -= len(read)
+                read = piece[: source.recv_into(piece)] if left else b""
         assert _until_body(target)[0].startswith(b"HTTP/1.1 200 ")
         self._kept.append(target)
 
@@ -322,7 +323,7 @@ def batches() -> Iterator[Figure]:
     with servers(50) as transfers:
         for _ in range(BATCHES):
             for way, times in taken.items():
-                times.append(timed(lambda way=way: ways[way](transfers))[0])
+                times.append(timed(partial(ways[way], transfers))[0])
     goal: Goal | None = Goal(GOAL_BATCH_SHARE, at_least=True)
     ours = taken.pop("ours")
     for peer, theirs in taken.items():

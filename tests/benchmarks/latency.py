@@ -93,9 +93,9 @@ def stages_picture(title: str, rows: Sequence[tuple[str, Outcome]]) -> str:
         f'<text x="16" y="26" font-size="15" font-weight="600" fill="{INK}">{escape(title)}</text>',
     ]
     for number, stage in enumerate(STAGES):
-        x, y = 16 + number % 4 * 220, 46 + number // 4 * 20
-        parts.append(f'<rect x="{x}" y="{y - 10}" width="12" height="12" fill="{COLOURS[number]}"/>')
-        parts.append(f'<text x="{x + 18}" y="{y}" fill="{INK}">{escape(STAGE_TITLES[stage])}</text>')
+        column, row = 16 + number % 4 * 220, 46 + number // 4 * 20
+        parts.append(f'<rect x="{column}" y="{row - 10}" width="12" height="12" fill="{COLOURS[number]}"/>')
+        parts.append(f'<text x="{column + 18}" y="{row}" fill="{INK}">{escape(STAGE_TITLES[stage])}</text>')
     for number, (name, outcome) in enumerate(rows):
         y = top + number * (bar + gap)
         x = float(left)

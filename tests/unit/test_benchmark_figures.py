@@ -76,7 +76,8 @@ def test_the_exit_status_says_whether_a_goal_is_missed(
 ) -> None:
     measured = figure(*ratios, goal=Goal(1.0))
     monkeypatch.setattr(sys, "argv", ["bench", "polling"])
-    monkeypatch.setattr(benchmarks.importlib, "import_module", lambda _: SimpleNamespace(measure=lambda: [measured]))
+    module = SimpleNamespace(measure=lambda: [measured])
+    monkeypatch.setitem(sys.modules, "tests.benchmarks.polling", module)
 
     assert benchmarks.main() == status
 

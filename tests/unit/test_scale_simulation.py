@@ -44,7 +44,7 @@ def test_an_account_of_ten_bears_ten_tasks_a_second() -> None:
     assert outcome_of(Setting(10, account_concurrency=10)).percentile(0.99) < 5
 
 
-WAITING = {"waits_a_second": 50}
+WAITS_A_SECOND = 50
 
 
 def test_waiting_requests_leave_the_account_to_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,11 @@ def test_waiting_requests_leave_the_account_to_callbacks(monkeypatch: pytest.Mon
     monkeypatch.setattr(scale_simulation, "SECONDS", 60.0)
     alone, limited, unlimited = (
         outcome_of(setting)
-        for setting in (Setting(10), Setting(10, **WAITING), Setting(10, **WAITING, max_waiting=None))
+        for setting in (
+            Setting(10),
+            Setting(10, waits_a_second=WAITS_A_SECOND),
+            Setting(10, waits_a_second=WAITS_A_SECOND, max_waiting=None),
+        )
     )
 
     assert limited.not_run == 0
@@ -65,7 +69,7 @@ def test_waiting_requests_leave_the_account_to_callbacks(monkeypatch: pytest.Mon
 def test_waiting_requests_leave_even_a_new_account_to_callbacks() -> None:
     """At most 2 % of the callbacks meet ten other invocations, and are sent again by their services."""
     limited, unlimited = (
-        outcome_of(Setting(10, account_concurrency=10, **WAITING, max_waiting=most))
+        outcome_of(Setting(10, account_concurrency=10, waits_a_second=WAITS_A_SECOND, max_waiting=most))
         for most in (Setting(1).max_waiting, None)
     )
 

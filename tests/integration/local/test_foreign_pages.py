@@ -197,7 +197,8 @@ def test_a_connection_that_is_answered_is_not_idle(monkeypatch: pytest.MonkeyPat
     may_answer.set()
 
     assert asking.getresponse().read() == b"late"
-    for connection in (asking, *idle):
+    asking.close()
+    for connection in idle:
         connection.close()
     server.stop()
 
