@@ -151,6 +151,27 @@ def test_a_success_without_a_result_in_the_end_is_incomplete_with_its_original(
     assert archiver.images() == {"images/flux-kontext/task12345/origin-0.jpg": JPEG}
 
 
+def test_a_task_with_its_original_only_is_polled_for_again_by_a_redrive(
+    archiver: Archiver, providers: Providers, store: Store
+) -> None:
+    origin = archiver.serve("o", JPEG)
+    archiver.store.reports.record(a_callback(origin))
+    archiver.run()
+    providers.answers = {FLUX_PATH: naming(origin)}
+    poll(TASK, wait_seconds=120, waited_seconds=21_480)
+    archiver.run()
+    task = store.table.get(TASK)
+    assert task is not None
+    assert store.restarts.reopen(task, now=datetime.now(UTC))
+    archiver.serve("o", status(403))
+
+    providers.answers = {FLUX_PATH: naming(origin, archiver.serve("r", PNG))}
+    assert poll(TASK, wait_seconds=0)["tasks"] == []
+    assert archiver.run() == []
+
+    assert (archiver.item()["status"], archiver.states()) == ("ARCHIVED", ["ARCHIVED", "ARCHIVED"])
+
+
 def test_an_original_that_only_a_callback_has_named_is_unconfirmed_in_the_end(
     archiver: Archiver, providers: Providers
 ) -> None:

@@ -72,6 +72,11 @@ PLANS: list[tuple[Task | None, Step, str]] = [
     (None, Step.NOTHING, "the task no longer exists"),
     (a_task(TaskStatus.PENDING), Step.POLL, ""),
     (a_task(TaskStatus.TIMED_OUT), Step.RESTART, ""),
+    (
+        a_task(TaskStatus.INCOMPLETE, image("o", ImageState.ARCHIVED).model_copy(update={"kind": ImageKind.ORIGIN})),
+        Step.RESTART,
+        "its provider has reported no result",
+    ),
     (a_task(TaskStatus.FAILED), Step.NOTHING, "the provider confirmed the failure"),
     (a_task(TaskStatus.FAILED, reported_by=Reporter.CALLBACK), Step.POLL, "its failure is unconfirmed"),
     (a_task(TaskStatus.FAILED, reported_by=Reporter.POLL), Step.NOTHING, "the provider confirmed the failure"),

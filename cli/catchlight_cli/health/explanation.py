@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from catchlight.models import Failure, FailureReason, ImageState, LastAnswer, Model, Task, TaskStatus
+from catchlight.models import Failure, FailureReason, ImageKind, ImageState, LastAnswer, Model, Task, TaskStatus
 from catchlight.recovery.reconcile import ARCHIVING_TAKES_AT_MOST
 from catchlight_cli.durations import format_duration, parse_time
 from catchlight_cli.health.archive_log import FailedAttempt
@@ -152,7 +152,7 @@ def _reason(task: Task) -> str:
             return "The provider has a result, but not all of its images are in the bucket yet."
         case TaskStatus.INCOMPLETE if task.skipped:
             return f"The provider returned no image: {', '.join(output.media for output in task.skipped)}."
-        case TaskStatus.INCOMPLETE:
+        case TaskStatus.INCOMPLETE if _has_original_only(task):
             return "The provider reports a success, but no result: only its original is in the bucket."
         case TaskStatus.ARCHIVED:
             return "Every image is in the bucket and validated."
@@ -200,6 +200,8 @@ def _next_step(
             )
         case TaskStatus.INCOMPLETE if task.skipped and not task.images:
             return "None: only images are archived. The item has the URLs of other files in `skipped`."
+        case TaskStatus.INCOMPLETE if _has_original_only(task):
+            return f"None is automatic. {_redrive(task)} polls for the result again."
         case TaskStatus.INCOMPLETE:
             return f"None is automatic. {_redrive(task)} requests fresh URLs and retries the images."
         case TaskStatus.FAILED if task.is_unconfirmed:
@@ -211,6 +213,10 @@ def _next_step(
             return "None. A later success is still applied."
         case TaskStatus.ARCHIVED:
             return "None: the task is done."
+
+
+def _has_original_only(task: Task) -> bool:
+    return bool(task.images) and all(image.kind is ImageKind.ORIGIN for image in task.images)
 
 
 def _redrive(task: Task) -> str:

@@ -45,6 +45,9 @@ def image(state: str, **more: Any) -> Image:
     return Image.model_validate(values)
 
 
+ORIGINAL_ONLY = (image("ARCHIVED", kind="origin"),)
+
+
 @pytest.mark.parametrize(
     ("task", "polling", "dead_letters", "says"),
     [
@@ -75,6 +78,7 @@ def image(state: str, **more: Any) -> Image:
         ),
         (a_task(TaskStatus.TIMED_OUT), None, (), "`catchlight redrive acedata/1` restarts polling."),
         (a_task(TaskStatus.INCOMPLETE), None, (), "requests fresh URLs and retries the images."),
+        (a_task(TaskStatus.INCOMPLETE, images=ORIGINAL_ONLY), None, (), "polls for the result again."),
         (a_task(TaskStatus.FAILED, reported_by="callback"), None, (), "Only a callback has reported the failure."),
         (a_task(TaskStatus.FAILED, reported_by="poll"), None, (), "A later success is still applied."),
         (a_task(TaskStatus.ARCHIVED), None, (), "the task is done"),
@@ -102,6 +106,12 @@ def test_images_that_were_given_up_say_why() -> None:
     why = explained(a_task(TaskStatus.INCOMPLETE, images=images)).reason
 
     assert why == "result image EXPIRED: the server answers 403; result image REJECTED: a page"
+
+
+def test_a_success_without_a_result_is_told() -> None:
+    why = explained(a_task(TaskStatus.INCOMPLETE, images=ORIGINAL_ONLY)).reason
+
+    assert why == "The provider reports a success, but no result: only its original is in the bucket."
 
 
 def test_outputs_that_are_no_images_are_named() -> None:

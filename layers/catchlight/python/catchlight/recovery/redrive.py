@@ -12,7 +12,7 @@ from enum import StrEnum
 from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.dispatch import Dispatcher, execution_name
 from catchlight.errors import ImageTasksError, ProviderError, UnconfirmedError
-from catchlight.models import Image, ImageState, Model, Task, TaskStatus, is_task_key
+from catchlight.models import Image, ImageKind, ImageState, Model, Task, TaskStatus, is_task_key
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
@@ -137,6 +137,8 @@ def _step_for(task: Task | None) -> tuple[Step, str]:
             return Step.ARCHIVE, ""
         case TaskStatus.INCOMPLETE if task.skipped and not task.images:
             return Step.NOTHING, "the provider returned no image"
+        case TaskStatus.INCOMPLETE if task.images and all(image.kind is ImageKind.ORIGIN for image in task.images):
+            return Step.RESTART, "its provider has reported no result"
         case TaskStatus.INCOMPLETE:
             return Step.REOPEN, ""
         case TaskStatus.TIMED_OUT:

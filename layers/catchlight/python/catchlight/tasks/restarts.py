@@ -18,10 +18,10 @@ class Restarts:
         self._table = table
 
     def reopen(self, task: Task, *, now: datetime) -> bool:
-        """Sets a TIMED_OUT task to PENDING again; the stream's change of status starts polling."""
+        """Sets a task without a result to PENDING again; the stream's change of status starts polling."""
         update = UpdateExpression()
         set_status(update, TaskStatus.PENDING, now)
-        for name in ("failure", "reportedBy", "reportedAt"):
+        for name in ("failure", "reportedBy", "reportedAt", "archivedAt"):
             update.remove(name)
         self._table.set_delete_after(update, TaskStatus.PENDING, now)
         return self._update(task, update)
