@@ -33,7 +33,7 @@ class Bucket:
     """All objects of the bucket, by key."""
 
     images: Mapping[str, StoredImage]
-    requests: Mapping[str, Any]  # generation requests stored next to the images
+    requests: Mapping[str, Any]  # generation requests, by the folder of the images that they are stored with
     kept_deliveries: Mapping[str, StoredDelivery]
     quarantine: Mapping[str, StoredImage] = field(default_factory=dict)
 
@@ -42,7 +42,7 @@ def read_bucket(s3: "S3Client", bucket: str) -> Bucket:
     """Reads all objects of the bucket."""
     stored: dict[str, StoredImage] = {}
     quarantine: dict[str, StoredImage] = {}
-    requests = {}
+    requests: dict[str, Any] = {}
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", []):
             if entry["Key"].startswith(PREFIX):
@@ -50,9 +50,12 @@ def read_bucket(s3: "S3Client", bucket: str) -> Bucket:
             found = s3.get_object(Bucket=bucket, Key=entry["Key"])
             with found["Body"] as body:
                 content = body.read()
-            if entry["Key"].endswith("/request.json"):
-                requests[entry["Key"]] = json.loads(content)
+            folder, _, name = entry["Key"].rpartition("/")
+            if name == "request.json":
+                requests[folder] = json.loads(content)["request"]
             else:
+                if request := found["Metadata"].get("request"):
+                    requests[folder] = json.loads(request)
                 objects = quarantine if entry["Key"].startswith("quarantine/") else stored
                 objects[entry["Key"]] = StoredImage(entry["Key"], content, found["ContentType"])
     return Bucket(stored, requests, dict(DeliveryStore(s3, bucket)), quarantine)
@@ -93,13 +96,9 @@ def _request_problems(task: DemoTask, bucket: Bucket) -> list[str]:
     case = task.case
     if not (case.images and task.is_final) or case.status is TaskStatus.UNCONFIRMED:
         return []
-    beside = bucket.requests.get(f"images/{case.provider}/{case.task_id}/request.json", {})
-    asked = (task.item or {}).get("request", {})
-    return (
-        []
-        if case.prompt == beside.get("request", {}).get("prompt") == asked.get("prompt")
-        else ["its prompt is not stored"]
-    )
+    stored = bucket.requests.get(f"images/{case.provider}/{case.task_id}", {})
+    recorded = (task.item or {}).get("request", {})
+    return [] if case.prompt == stored.get("prompt") == recorded.get("prompt") else ["its prompt is not stored"]
 
 
 def count_messages(sqs: "SQSClient", queue_url: str) -> int:

@@ -178,7 +178,7 @@ ARCHIVE_IMAGES = [
         "an image",
         messages(),
         NOTHING_FAILED,
-        {"GetItem": [FOUND], RECORD_INFO: [record_info()], FETCH: [IMAGE], "PutObject": [OK, OK], "UpdateItem": [OK]},
+        {"GetItem": [FOUND], RECORD_INFO: [record_info()], FETCH: [IMAGE], "PutObject": [OK], "UpdateItem": [OK]},
         _image_is_stored,
     ),
     Step(

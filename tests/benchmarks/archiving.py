@@ -151,7 +151,7 @@ class Ways:
     def ours(self, megabytes: int) -> None:
         """Uploads the image while it is downloaded, verified before the upload ends."""
         with self._fetcher.fetch(self._url(megabytes), []) as image:
-            self._bucket.put("images/a.png", image, task="a#1")
+            self._bucket.put("images/a.png", image, Task(task="a#1", status=TaskStatus.SUCCEEDED))
 
     def plain(self, megabytes: int, client: httpx.Client | None = None) -> None:
         """Streams from one connection to the other."""

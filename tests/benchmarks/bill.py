@@ -32,8 +32,8 @@ FIRST_IMAGE_SECONDS, LAST_IMAGE_SECONDS = 8, 112  # the fastest and the slowest 
 EXPECTED_SECONDS = 55  # half of the slowest
 
 # The highest cost of a million tasks in US dollars.
-GOAL_AT_LOAD = 32.0
-GOAL_ALONE = 56.0
+GOAL_AT_LOAD = 28.0
+GOAL_ALONE = 50.0
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def test_an_expired_original_must_come_from_a_refreshed_url() -> None:
 # ------------------------------------------------------------------------------------------------ problems are found
 
 CASE = Case(FLUX_KONTEXT, "task12345", "success", images=1)
-ASKED = {"images/flux-kontext/task12345/request.json": {"request": {"prompt": "A serene mountain landscape"}}}
+ASKED = {"images/flux-kontext/task12345": {"prompt": "A serene mountain landscape"}}
 
 
 def archived(simulator: Simulator, scenario: str = "null-original") -> tuple[DemoTask, dict[str, StoredImage]]:

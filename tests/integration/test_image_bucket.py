@@ -12,6 +12,7 @@ from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
 from catchlight.aws.clients import AwsClients
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images.stream import BLOCK_BYTES, ImageStream
+from catchlight.models import Task, TaskStatus
 from local.moto.patches import put_object_as_s3_does
 from tests.image_server import large_picture
 from tests.integration.conftest import an_account
@@ -37,7 +38,7 @@ class Bucket(ImageBucket):
 
     def put_it(self, image: ImageStream) -> str:
         with image:
-            return self.put(KEY, image, task="acedata#1")
+            return self.put(KEY, image, Task(task="acedata#1", status=TaskStatus.SUCCEEDED))
 
     def break_off_once(self) -> None:
         """S3 reads some of the next body, and is gone."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from io import BufferedReader
+from typing import Any
 
 import botocore.auth
 import pytest
@@ -15,10 +16,12 @@ from catchlight.archiving.bucket import S3_CONFIG, ImageBucket
 from catchlight.aws.clients import AwsClients
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images.stream import ImageStream
+from catchlight.models import Task, TaskStatus
 from tests.hostile.internet import Authority, listening
 from tests.image_server import large_picture
 
 IMAGE = large_picture(1)
+TASK = Task(task="acedata#1", status=TaskStatus.SUCCEEDED)
 LEAST_CHUNK = 8192  # of all but the last: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
 PATH_STYLE = Config(s3={"addressing_style": "path", "payload_signing_enabled": False})
 
@@ -124,7 +127,7 @@ def coming(content: bytes = IMAGE, *, piece: int = 10_000) -> ImageStream:
 @pytest.mark.parametrize("piece", [100, 10_000, 65_536, 1_000_000])
 def test_a_streamed_image_is_what_s3_takes(bucket: ImageBucket, s3: StrictS3, piece: int) -> None:
     with coming(piece=piece) as image:
-        assert bucket.put("a.png", image, task="acedata#1") == sha256(IMAGE).hexdigest()
+        assert bucket.put("a.png", image, TASK) == sha256(IMAGE).hexdigest()
 
     assert s3.objects == {"/images/a.png": IMAGE}
     assert s3.answers == [200]
@@ -139,9 +142,9 @@ def test_what_is_no_image_at_its_end_is_broken_off(
     bucket: ImageBucket, s3: StrictS3, content: bytes, error: type[Exception]
 ) -> None:
     with coming(content) as image, pytest.raises(error):
-        bucket.put("a.png", image, task="acedata#1")
+        bucket.put("a.png", image, TASK)
     with coming() as image:
-        bucket.put("b.png", image, task="acedata#1")
+        bucket.put("b.png", image, TASK)
 
     assert s3.objects == {"/images/b.png": IMAGE}
     assert (s3.answers, s3.broken_off) == ([200], 1)
@@ -153,14 +156,14 @@ def test_an_object_that_is_there_is_not_sent_for(
     s3.objects["/images/a.png"] = IMAGE
     asked = []
 
-    def stored_checksum(key: str) -> str:
+    def head(key: str) -> dict[str, Any]:
         asked.append(key)
-        return base64.b64encode(sha256(IMAGE).digest()).decode()
+        return {"ChecksumSHA256": base64.b64encode(sha256(IMAGE).digest()).decode(), "Metadata": {}}
 
-    monkeypatch.setattr(bucket, "_stored_checksum", stored_checksum)
+    monkeypatch.setattr(bucket, "_head", head)
 
     with coming() as image:
-        assert bucket.put("a.png", image, task="acedata#1") == sha256(IMAGE).hexdigest()
+        assert bucket.put("a.png", image, TASK) == sha256(IMAGE).hexdigest()
 
     assert asked == ["a.png"]
     assert s3.answers == [412]

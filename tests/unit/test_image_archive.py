@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from catchlight.archiving.archiver import ArchiveRun, ImageArchive
+from catchlight.archiving.archiver import ArchiveRun, ImageArchive, _has_request
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.errors import (
     ImageGoneError,
@@ -117,8 +117,8 @@ class World:
         self.kept.append(key)
         return Quarantined(key=key, bytes=body.size, sha256="cd" * 32)
 
-    def put(self, key: str, incoming: Any, *, task: str) -> str:
-        self.objects.append((key, task))
+    def put(self, key: str, incoming: Any, task: Task) -> str:
+        self.objects.append((key, task.task))
         return "ab" * 32
 
     def put_request(self, task: Task) -> None:
@@ -468,3 +468,33 @@ def test_no_image_is_begun_after_the_deadline(monkeypatch: pytest.MonkeyPatch, n
 
     assert [name for name, _ in world.fetched] == fetched
     assert [str(failure) for failure in run.failures] == ([] if fetched else ["no time was left to download it"])
+
+
+SHORT, LONG = GenerationRequest(prompt="a lion"), GenerationRequest(prompt="x" * 2000)
+
+
+@pytest.mark.parametrize(
+    ("states", "settled", "known", "put_with", "expected"),
+    [
+        ((ImageState.ARCHIVED,) * 2, 2, SHORT, SHORT, True),
+        ((ImageState.ARCHIVED,) * 2, 2, LONG, LONG, False),
+        ((ImageState.ARCHIVED,) * 2, 1, SHORT, SHORT, False),  # an earlier run wrote the other one
+        ((ImageState.ARCHIVED, ImageState.EXPIRED), 2, SHORT, SHORT, False),
+        ((ImageState.ARCHIVED,) * 2, 2, SHORT, None, False),  # known since the images were written
+        ((ImageState.ARCHIVED,) * 2, 2, None, None, False),
+    ],
+)
+def test_a_request_needs_no_file_if_all_images_have_it(
+    states: tuple[ImageState, ...],
+    settled: int,
+    known: GenerationRequest | None,
+    put_with: GenerationRequest | None,
+    expected: bool,
+) -> None:
+    images = tuple(
+        Image(kind=ImageKind.RESULT, url=f"https://h.example/{number}", expires_at=NOW, state=state)
+        for number, state in enumerate(states)
+    )
+    task = Task(task="acedata#t1", status=TaskStatus.SUCCEEDED, images=images, request=known)
+
+    assert _has_request(images[:settled], task, put_with=put_with) is expected

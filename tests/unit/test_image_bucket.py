@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError, ResponseStreamingError
+from hypothesis import given
+from hypothesis import strategies as st
 
-from catchlight.archiving.bucket import ImageBucket, folder
+from catchlight.archiving.bucket import MAX_REQUEST_BYTES, ImageBucket, folder, request_metadata
 from catchlight.errors import ImageRejectedError, ImageUnavailableError
 from catchlight.images.stream import ImageStream
 from catchlight.models import GenerationRequest, Task, TaskStatus
@@ -75,10 +77,11 @@ class S3:
         return answer
 
 
-def put(s3: S3, content: bytes = PNG) -> str:
+def put(s3: S3, content: bytes = PNG, request: GenerationRequest | None = None) -> str:
     client: Any = s3
+    task = Task(task=TASK, status=TaskStatus.SUCCEEDED, request=request)
     with ImageStream(iter([content]), len(content), "h.example") as image:
-        return ImageBucket(client, "images-bucket").put(KEY, image, task=TASK)
+        return ImageBucket(client, "images-bucket").put(KEY, image, task)
 
 
 def test_an_image_is_written_once_with_all_that_is_known_of_it() -> None:
@@ -105,11 +108,29 @@ def test_without_a_checksum_in_the_answer_it_is_computed_here() -> None:
 
 
 def test_the_same_image_that_is_there_already_is_as_good_as_written() -> None:
-    s3 = S3(refusal("PreconditionFailed"), {"ChecksumSHA256": CHECKSUM})
+    s3 = S3(refusal("PreconditionFailed"), {"ChecksumSHA256": CHECKSUM, "Metadata": {}})
 
     assert put(s3) == DIGEST.hex()
 
-    assert s3.calls[1] == {"Bucket": "images-bucket", "Key": KEY, "ChecksumMode": "ENABLED"}
+    assert s3.calls[1:] == [{"Bucket": "images-bucket", "Key": KEY, "ChecksumMode": "ENABLED"}]
+
+
+@pytest.mark.parametrize(("stored", "writes_file"), [({}, True), ({"request": '{"prompt":"a lion"}'}, False)])
+def test_an_object_that_is_older_than_the_request_gets_a_file_with_it(
+    stored: dict[str, str], writes_file: bool
+) -> None:
+    class Bucket(S3):
+        """Has the image, and takes the request."""
+
+        def put_object(self, **call: Any) -> Any:
+            self.answers["put"] = {} if call["Key"].endswith("request.json") else refusal("PreconditionFailed")
+            return super().put_object(**call)
+
+    s3 = Bucket(None, {"ChecksumSHA256": CHECKSUM, "Metadata": stored})
+
+    assert put(s3, request=GenerationRequest(prompt="a lion")) == DIGEST.hex()
+
+    assert [call["Key"] for call in s3.calls[2:]] == ["images/acedata/t1/request.json"] * writes_file
 
 
 @pytest.mark.parametrize("head", [{"ChecksumSHA256": base64.b64encode(bytes(32)).decode()}, {}])
@@ -145,6 +166,41 @@ def test_what_is_wrong_with_an_image_is_said_of_the_image(content: bytes, error:
 
 
 # ------------------------------------------------------------------------------------------------ what was asked
+
+
+@pytest.mark.parametrize(
+    ("request_", "stored"),
+    [
+        (None, {}),
+        (GenerationRequest(prompt="ein Löwe", seeds=(7,)), {"request": r'{"prompt":"ein L\u00f6we","seeds":[7]}'}),
+        (GenerationRequest(prompt="x" * (MAX_REQUEST_BYTES - 13)), {"request": f'{{"prompt":"{"x" * 1487}"}}'}),
+        (GenerationRequest(prompt="x" * (MAX_REQUEST_BYTES - 12)), {}),
+        # Each of these characters is six in ASCII.
+        (GenerationRequest(prompt="湖" * 248), {}),
+        # A header cannot have DEL and line ends, and signatures treat several spaces as one.
+        (GenerationRequest(prompt="a   b\x7f\n"), {"request": r'{"prompt":"a \u0020 b\u007f\n"}'}),
+    ],
+)
+def test_a_request_is_in_the_metadata_where_it_fits(request_: GenerationRequest | None, stored: dict[str, str]) -> None:
+    s3 = S3({"ChecksumSHA256": CHECKSUM})
+
+    put(s3, request=request_)
+
+    assert s3.calls[0]["Metadata"] == {"task": TASK, "source-host": "h.example", **stored}
+
+
+@given(st.text(max_size=500))
+def test_any_prompt_survives_a_header(prompt: str) -> None:
+    value = request_metadata(GenerationRequest(prompt=prompt)).get("request")
+
+    if value is not None:
+        assert value.isascii()
+        assert value.isprintable()
+        assert value == " ".join(value.split(" ")) == " ".join(value.split())
+        assert json.loads(value) == {"prompt": prompt}
+        # With the longest key of a task and the longest host it is below S3's 2 KB.
+        others = {"task": "x" * 160, "source-host": "x" * 253, "request": value}
+        assert sum(len(name) + len(each) for name, each in others.items()) < 2048
 
 
 def put_request(s3: S3, request: GenerationRequest | None) -> None:

@@ -65,6 +65,7 @@ LIMITS: dict[str, object] = {
     "catchlight.images.formats.bounded_reader.FIRST_BLOCK_BYTES": KIB,
     "catchlight.images.formats.bounded_reader.BLOCK_BYTES": 256 * KIB,
     # Archiving.
+    "catchlight.archiving.bucket.MAX_REQUEST_BYTES": 1500,
     "functions.archive_images.app.MAX_MESSAGES": 5,
     "functions.archive_images.app.MAX_CONCURRENT_IMAGES": 32,
     "functions.archive_images.app.CONFIRMATION_TIMEOUT_SECONDS": 5.0,

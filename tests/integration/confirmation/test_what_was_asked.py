@@ -1,4 +1,4 @@
-"""What was asked is kept on the item, and beside the images."""
+"""What was asked is kept on the item, and with the images: in their metadata, or beside them where it does not fit."""
 
 import json
 from typing import Any
@@ -17,14 +17,21 @@ from tests.integration.providers import FLUX_PATH, Providers, poll, record
 
 ASKED = {"prompt": "A serene mountain landscape", "size": "16:9"}
 KEY = "images/flux-kontext/task12345/request.json"
+IMAGE_KEY = "images/flux-kontext/task12345/result-0.png"
 
 
-def knows(result: str) -> Any:
+def knows(result: str, prompt: str = ASKED["prompt"]) -> Any:
     """A record with its request, as the provider keeps it."""
-    parameters = json.dumps({"prompt": ASKED["prompt"], "aspectRatio": ASKED["size"]})
+    parameters = json.dumps({"prompt": prompt, "aspectRatio": ASKED["size"]})
     return lambda request: record(
         request, successFlag=1, paramJson=parameters, response={"originImageUrl": None, "resultImageUrl": result}
     )
+
+
+def asked_with(archiver: Archiver, key: str = IMAGE_KEY) -> Any:
+    """The request in an image's metadata."""
+    metadata = archiver.s3.head_object(Bucket=BUCKET, Key=key)["Metadata"]
+    return json.loads(metadata["request"]) if "request" in metadata else None
 
 
 def test_a_confirmed_callback_has_it_from_the_confirmation(archiver: Archiver, providers: Providers) -> None:
@@ -35,9 +42,28 @@ def test_a_confirmed_callback_has_it_from_the_confirmation(archiver: Archiver, p
     assert archiver.run() == []
 
     assert archiver.item()["request"] == ASKED
+    assert asked_with(archiver) == ASKED
+    assert list(archiver.objects()) == [IMAGE_KEY]
+
+
+def test_a_request_that_is_too_long_for_metadata_lies_beside_the_images(
+    archiver: Archiver, providers: Providers
+) -> None:
+    long = {"prompt": "A serene mountain landscape, mist, " * 60 + "a boat", "size": "16:9"}
+    url = archiver.serve("a", PNG)
+    providers.answers = {FLUX_PATH: knows(url, prompt=long["prompt"])}
+    archiver.succeed(url)
+
+    assert archiver.run() == []
+
+    assert asked_with(archiver) is None
     sidecar = archiver.s3.get_object(Bucket=BUCKET, Key=KEY)
     assert sidecar["ContentType"] == "application/json"
-    assert json.load(sidecar["Body"]) == {"provider": "flux-kontext", "taskId": "task12345", "request": ASKED}
+    assert json.load(sidecar["Body"]) == {
+        "provider": "flux-kontext",
+        "taskId": "task12345",
+        "request": long,
+    }
 
 
 def test_what_a_poll_brought_has_it_from_the_poll(archiver: Archiver, providers: Providers) -> None:
@@ -48,7 +74,7 @@ def test_what_a_poll_brought_has_it_from_the_poll(archiver: Archiver, providers:
     assert archiver.item()["request"]["prompt"] == ASKED["prompt"]
     assert archiver.run() == []
 
-    assert KEY in archiver.objects()
+    assert asked_with(archiver) == ASKED
 
 
 def test_who_registered_the_task_has_said_it_better(archiver: Archiver, providers: Providers) -> None:
@@ -62,7 +88,7 @@ def test_who_registered_the_task_has_said_it_better(archiver: Archiver, provider
 
     # What it did not say is added, whoever brings the news.
     assert archiver.item()["request"] == {**own, "size": ASKED["size"]}
-    assert json.loads(archiver.objects()[KEY])["request"] == {**own, "size": ASKED["size"]}
+    assert asked_with(archiver) == {**own, "size": ASKED["size"]}
 
 
 def test_a_request_without_anything_in_it_is_one_that_says_nothing(archiver: Archiver, providers: Providers) -> None:
@@ -87,7 +113,7 @@ def test_a_confirmation_adds_what_was_not_known(archiver: Archiver, providers: P
 
     assert archiver.item()["request"] == {**own, "size": ASKED["size"]}
     del own["customer"]
-    assert json.loads(archiver.objects()[KEY])["request"] == {**own, "size": ASKED["size"]}
+    assert asked_with(archiver) == {**own, "size": ASKED["size"]}
 
 
 def test_a_confirmed_failure_has_it_too(store: Store, providers: Providers) -> None:
@@ -113,7 +139,8 @@ def test_nothing_is_written_where_nothing_is_known(archiver: Archiver, providers
 
     assert archiver.run() == []
 
-    assert list(archiver.objects()) == ["images/flux-kontext/task12345/result-0.png"]
+    assert list(archiver.objects()) == [IMAGE_KEY]
+    assert asked_with(archiver) is None
 
 
 def test_an_incomplete_task_has_it_too(archiver: Archiver, providers: Providers) -> None:
@@ -130,7 +157,7 @@ def test_an_incomplete_task_has_it_too(archiver: Archiver, providers: Providers)
 @pytest.mark.parametrize("code", ["SlowDown", "ConditionalRequestConflict"])
 def test_a_task_is_not_archived_before_it_lies_there(archiver: Archiver, providers: Providers, code: str) -> None:
     url = archiver.serve("a", PNG)
-    providers.answers = {FLUX_PATH: knows(url)}
+    providers.answers = {FLUX_PATH: knows(url, prompt="A serene mountain landscape, " * 60)}
     archiver.succeed(url)
     events = archive_images.dependencies().archive._bucket._s3.meta.events
 

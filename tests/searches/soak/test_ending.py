@@ -217,6 +217,22 @@ def test_a_request_that_is_missing_or_written_again() -> None:
     assert bucket_problems(standing, again) == ["it was written again"]
 
 
+def test_a_request_in_the_metadata_of_all_images_needs_no_file() -> None:
+    standing, contents = right()
+    key = next(key for key in contents.objects if key.endswith("request.json"))
+    folder = key.removesuffix("request.json")
+
+    def without_file(images_with_request: int) -> Contents:
+        images = [name for name in contents.objects if name.startswith(folder) and name != key]
+        changed = {name: replace(contents.objects[name], has_request=True) for name in images[:images_with_request]}
+        kept = {name: stored for name, stored in contents.objects.items() if name != key}
+        return Contents({**kept, **changed}, frozenset())
+
+    images = sum(name.startswith(folder) for name in contents.objects) - 1
+    assert bucket_problems(standing, without_file(images)) == []
+    assert bucket_problems(standing, without_file(images - 1)) == ["it is missing"]
+
+
 def test_deliveries_that_cannot_be_read_are_kept_and_no_others() -> None:
     standing, contents = right()
     cut = Delivery(PLANS[0].task, PLANS[0].truth, "cut", 1, 1.0, 1.0, 400, cut=Cut.BODY, sha256="digest")

@@ -8,6 +8,8 @@ import pytest
 from tests.unit.template.expanded import EXPANDED, FUNCTIONS, RAW, REPOSITORY, RESOURCES, SETTINGS, deployed, of_type
 from tests.unit.template.expanded import referred as referred_to
 
+# Nothing waits for these.
+UNTRACED = {f"{name}Function" for name in ("ArchiveImages", "DispatchChanges", "PublishEvents", "StartPolling")}
 LONGEST_TIMEOUT_SECONDS = 900  # Lambda's
 
 
@@ -91,7 +93,7 @@ def test_metrics_of_two_stacks_in_one_account_are_kept_apart(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_is_traced_unless_told_otherwise(name: str) -> None:
-    if name in {"DispatchChangesFunction", "PublishEventsFunction", "StartPollingFunction"}:  # nothing waits for them
+    if name in UNTRACED:
         assert "TracingConfig" not in deployed()[name]
     else:
         assert deployed()[name]["TracingConfig"] == {"Mode": "Active"}

@@ -1,14 +1,14 @@
 """Archives the images of a task: copies each from the provider's URL into the bucket once."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from catchlight.archiving.bucket import ImageBucket, folder
+from catchlight.archiving.bucket import ImageBucket, folder, request_metadata
 from catchlight.archiving.confirmation import CallbackConfirmation
 from catchlight.archiving.priority_pool import PriorityThreadPool
 from catchlight.archiving.url_refresher import UrlRefresher
@@ -22,7 +22,16 @@ from catchlight.errors import (
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.images.stream import ImageStream, Received
 from catchlight.images.url_policy import ANY_HOST
-from catchlight.models import Image, ImageState, Quarantined, Task, TaskStatus, by_place, split_task_key
+from catchlight.models import (
+    GenerationRequest,
+    Image,
+    ImageState,
+    Quarantined,
+    Task,
+    TaskStatus,
+    by_place,
+    split_task_key,
+)
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.confirmations import ConfirmationResult
 from catchlight.tasks.images import TaskImages
@@ -159,7 +168,7 @@ class ImageArchive:
                 settled[index] = self._expired(task, task.images[index], str(result))
             elif isinstance(result, Exception):
                 failures.append(result)
-        if not failures:
+        if not failures and not _has_request(settled.values(), task, put_with=checked.task.request):
             # Before the final status is written: from then on consumers may rely on request.json.
             self._bucket.put_request(task)
         if settled or not failures:
@@ -289,7 +298,7 @@ class ImageArchive:
                 incoming = self._open(stack, task, image, name)
                 try:
                     key = f"{folder(task.task)}/{name}.{incoming.format.extension}"
-                    sha256 = self._bucket.put(key, incoming, task=task.task)
+                    sha256 = self._bucket.put(key, incoming, task)
                     facts, size = incoming.complete(), incoming.size
                 except (ImageRejectedError, ImageTruncatedError) as exc:
                     return self._quarantine(task, image, name, incoming, exc, is_last_try=is_last_try)
@@ -352,3 +361,18 @@ class ImageArchive:
     def _put_aside(self, task: Task, image: Image, name: str, incoming: ImageStream, body: Received) -> Quarantined:
         key = f"{folder(task.task, 'quarantine')}/{name}"
         return self._bucket.quarantine(key, body, task=task.task, url=image.url, source_host=incoming.source_host)
+
+
+def _has_request(settled: Collection[Image], task: Task, *, put_with: GenerationRequest | None) -> bool:
+    """Returns whether the metadata of every image of the task has the generation request.
+
+    This is the case if this run wrote all of them, with the request that the task has now: objects of earlier runs may
+    be older than the request.
+
+    Args:
+        settled: the images that this run settled.
+        task: as it is now.
+        put_with: the request with which this run wrote the images.
+    """
+    are_all_put = len(settled) == len(task.images) and all(image.state is ImageState.ARCHIVED for image in settled)
+    return are_all_put and task.request == put_with and bool(request_metadata(put_with))

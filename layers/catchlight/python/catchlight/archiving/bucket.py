@@ -12,12 +12,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
 from catchlight.images.stream import BLOCK_BYTES, ImageStream, Received
-from catchlight.models import Quarantined, Task, split_task_key
+from catchlight.models import GenerationRequest, Quarantined, Task, split_task_key
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3.client import S3Client
-    from mypy_boto3_s3.type_defs import PutObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, PutObjectOutputTypeDef
 
 # A message has 20 s. A write that fails twice is retried with the next message.
 S3_CONFIG = Config(
@@ -31,6 +31,8 @@ S3_CONFIG = Config(
     s3={"payload_signing_enabled": False},
     request_checksum_calculation="when_required",
 )
+# S3 stores 2 KB of metadata with an object, names and values; the task's key and the source host take up to 450 bytes.
+MAX_REQUEST_BYTES = 1500
 # S3's error code if IfNoneMatch finds an object. ConditionalRequestConflict does not count: it reports a concurrent
 # write, which may still fail and leave no object.
 _EXISTS = "PreconditionFailed"
@@ -40,6 +42,19 @@ def folder(task: str, prefix: Literal["images", "quarantine"] = "images") -> str
     """Returns the S3 key prefix of the images of a task, or of its refused bytes, given its task key."""
     provider, task_id = split_task_key(task)
     return f"{prefix}/{provider}/{task_id}"
+
+
+def request_metadata(request: GenerationRequest | None) -> dict[str, str]:
+    """Returns the generation request as metadata of an object: JSON in printable ASCII.
+
+    Empty if there is no request, or if it is longer than MAX_REQUEST_BYTES.
+    """
+    if request is None:
+        return {}
+    text = json.dumps(request.model_dump(by_alias=True, exclude_none=True), separators=(",", ":"))
+    # Metadata is sent in a header: DEL is not allowed there, and signatures treat several spaces as one.
+    text = text.replace("\x7f", r"\u007f").replace("  ", r" \u0020")
+    return {"request": text} if len(text) <= MAX_REQUEST_BYTES else {}
 
 
 def _url_digest(url: str) -> str:
@@ -83,9 +98,11 @@ class ImageBucket:
         self._s3 = s3
         self.name = name
 
-    def put(self, key: str, image: ImageStream, *, task: str) -> str:
+    def put(self, key: str, image: ImageStream, task: Task) -> str:
         """Writes the image as an object and returns its SHA-256 in hex. Existing objects are never overwritten.
 
+        The metadata of the object has the task's key, the host that the image comes from, and the generation request
+        if it fits.
         An existing object with the same bytes counts as written. The upload runs during the download. ImageStream
         delivers the last block only after the image was verified, and S3 stores no incomplete object.
 
@@ -93,6 +110,7 @@ class ImageBucket:
             ImageRejectedError: the bytes are not a valid image, or the key holds an object with other bytes.
             ImageUnavailableError: the download is incomplete, or S3 did not accept the object at the moment.
         """
+        request = request_metadata(task.request)
         try:
             answer = self._put_once(
                 Key=key,
@@ -101,15 +119,19 @@ class ImageBucket:
                 ContentType=image.format.content_type,
                 # Sent after the body. S3 computes it too and rejects an upload whose bytes differ.
                 ChecksumAlgorithm="SHA256",
-                Metadata={"task": task, "source-host": image.source_host},
+                Metadata={"task": task.task, "source-host": image.source_host, **request},
             )
         except _NoImageError as exc:
             raise exc.reason from None
         checksum = answer.get("ChecksumSHA256") if answer else None
         if checksum is None:
             checksum = base64.b64encode(image.sha256()).decode()
-        if answer is None and self._stored_checksum(key) != checksum:
-            raise ImageRejectedError(f"the bucket holds another image under {key} already")
+        if answer is None:
+            stored = self._head(key)
+            if stored.get("ChecksumSHA256") != checksum:
+                raise ImageRejectedError(f"the bucket holds another image under {key} already")
+            if stored["Metadata"].get("request") != request.get("request"):
+                self.put_request(task)  # the object was written before the request was known
         return base64.b64decode(checksum).hex()
 
     def quarantine(self, key: str, body: Received, *, task: str, url: str, source_host: str) -> Quarantined:
@@ -160,6 +182,8 @@ class ImageBucket:
     def put_request(self, task: Task) -> None:
         """Writes the generation request as `request.json` next to the images, if the request is known.
 
+        For requests that are not in the metadata of every image.
+
         Raises:
             ImageUnavailableError: S3 did not accept the object at the moment.
         """
@@ -190,9 +214,8 @@ class ImageBucket:
         except BotoCoreError as exc:
             raise ImageUnavailableError(f"S3 did not answer: {type(exc).__name__}") from exc
 
-    def _stored_checksum(self, key: str) -> str | None:
+    def _head(self, key: str) -> "HeadObjectOutputTypeDef":
         try:
-            head = self._s3.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
+            return self._s3.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
         except (ClientError, BotoCoreError) as exc:
             raise ImageUnavailableError("S3 does not say what it holds") from exc
-        return head.get("ChecksumSHA256")
