@@ -1,5 +1,7 @@
 """Computes the cost of a million tasks: the counted usage of the real handlers, times list prices.
 
+`bill_months` computes that of a month, by the number of its tasks.
+
     .venv/bin/python -m tests.benchmarks.bill
 
 Counted in runs of the handlers with an in-memory account (`bill_run`): requests, write and read units by the size of
@@ -10,7 +12,7 @@ of the indexes, alarms. Assumed, because only AWS can show it: the duration of c
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -21,11 +23,13 @@ from rich.table import Table
 
 from catchlight.aws.secrets import CACHE_SECONDS
 from catchlight.polling.poll_round import MAX_CONCURRENT_WRITES
-from local.template.expand import Template
+from local.template.expand import Template, load_template
+from local.template.intrinsic_functions import Resolver
 from tests.benchmarks.bill_run import Invocation, Usage, counted_stack
 from tests.benchmarks.bill_units import walk
 from tests.benchmarks.figures import Figure, Goal
 
+REPOSITORY = Path(__file__).parents[2]
 MILLION = 1_000_000
 SECONDS_PER_MONTH = 30 * 86400
 FIRST_IMAGE_SECONDS, LAST_IMAGE_SECONDS = 8, 112  # the fastest and the slowest observed
@@ -68,15 +72,22 @@ LOADS = (
 )
 
 
+ALONE_LOAD = LOADS[3]
+
+
 @cache
 def prices() -> dict[str, Any]:
     """Returns the list prices and the assumptions."""
     return tomllib.loads((Path(__file__).parent / "bill_prices.toml").read_text())
 
 
-@cache
 def usage_of(load: Load) -> tuple[Usage, Template]:
     """Returns the usage of a load's tasks."""
+    return _usage_at_any_rate(replace(load, name="", tasks_per_second=0.0))
+
+
+@cache
+def _usage_at_any_rate(load: Load) -> tuple[Usage, Template]:
     with counted_stack() as stack:
         for lot in range(load.lots):
             stack.play(load.done_at(lot), load.lost)
@@ -93,23 +104,21 @@ def bill(load: Load) -> dict[str, float]:
         function: sum(duration(invocation) for invocation in invocations if invocation.function == function)
         for function in by_function
     }
-    gb_seconds = sum(
-        spent * template.resources[f"{function}Function"]["Properties"]["MemorySize"] / 1024
-        for function, spent in seconds.items()
+    gb_seconds = sum(spent * memory(function, template) for function, spent in seconds.items())
+    logged = sum(map(log_bytes, invocations)) + usage.callbacks * (
+        assumed["access_log_bytes"] + assumed["log_event_overhead_bytes"]
     )
-    log_bytes = sum(
-        invocation.log_bytes
-        + assumed["platform_log_bytes"]
-        + assumed["log_event_overhead_bytes"] * (invocation.log_lines + 3)
-        for invocation in invocations
-    ) + usage.callbacks * (assumed["access_log_bytes"] + assumed["log_event_overhead_bytes"])
     traces = sum(
         count * traced_share(count / usage.tasks * load.tasks_per_second)
         for count in (usage.executions, *(n for function, n in by_function.items() if is_traced(function, template)))
     )
     secret_calls = sum(
         # Every sandbox reads them again after a while; there are as many sandboxes as concurrent invocations.
-        secrets_of(function, template) * max(1.0, spent / usage.tasks * load.tasks_per_second) / CACHE_SECONDS
+        secrets_of(function, template)
+        * min(
+            by_function[function] / usage.tasks * load.tasks_per_second,
+            max(1.0, spent / usage.tasks * load.tasks_per_second) / CACHE_SECONDS,
+        )
         for function, spent in seconds.items()
     )
     # A batch of messages is received and deleted by ten.
@@ -124,11 +133,26 @@ def bill(load: Load) -> dict[str, float]:
         "SQS": queue_requests * price["SQS request"],
         "S3": usage.calls("s3:PutObject") * price["S3 put"],
         "Events": usage.events * price["EventBridge event"],
-        "Logs": log_bytes / 1e9 * price["CloudWatch Logs GB"],
+        "Logs": logged / 1e9 * price["CloudWatch Logs GB"],
         "X-Ray": traces * price["X-Ray trace"],
         "Secrets": secret_calls / load.tasks_per_second * usage.tasks * price["Secrets Manager call"],
     }
     return {service: cost / usage.tasks * MILLION for service, cost in dollars.items()}
+
+
+def memory(function: str, template: Template) -> float:
+    """Returns the memory of a function in GB."""
+    return float(template.resources[f"{function}Function"]["Properties"]["MemorySize"] / 1024)
+
+
+def log_bytes(invocation: Invocation) -> int:
+    """Returns the bytes of log that are billed for an invocation, with Lambda's own three lines."""
+    assumed = prices()["assumed"]
+    return int(
+        invocation.log_bytes
+        + assumed["platform_log_bytes"]
+        + assumed["log_event_overhead_bytes"] * (invocation.log_lines + 3)
+    )
 
 
 def secrets_of(function: str, template: Template) -> int:
@@ -181,20 +205,37 @@ def monthly(template: Template, usage: Usage) -> dict[str, float]:
     """Returns fixed costs in US dollars a month, for one provider."""
     price = prices()["per_month"]
     metrics = set().union(*(invocation.metrics for invocation in usage.invocations))
-    alarms = [template.resources[name]["Properties"] for name in template.of_type("AWS::CloudWatch::Alarm")]
+    alarms = created(template, "AWS::CloudWatch::Alarm")
     alarm_metrics = sum(
         max(1, sum("MetricStat" in metric for metric in alarm.get("Metrics", [{"MetricStat": 1}]))) for alarm in alarms
     )
-    sources = [template.resources[name]["Properties"] for name in template.of_type("AWS::Lambda::EventSourceMapping")]
-    queues = sum("StartingPosition" not in source for source in sources)
+    queues = sum("StartingPosition" not in source for source in created(template, "AWS::Lambda::EventSourceMapping"))
     idle = queues * prices()["assumed"]["idle_queue_requests_per_month"] * prices()["per_unit"]["SQS request"]
     return {
-        "secrets": len(template.of_type("AWS::SecretsManager::Secret")) * price["secret"],
+        "secrets": len(created(template, "AWS::SecretsManager::Secret")) * price["secret"],
         f"{len(metrics)} custom metrics": len(metrics) * price["custom metric"],
         f"{len(alarms)} alarms": alarm_metrics * price["alarm metric"],
-        "dashboard": len(template.of_type("AWS::CloudWatch::Dashboard")) * price["dashboard"],
+        "dashboard": len(created(template, "AWS::CloudWatch::Dashboard")) * price["dashboard"],
         f"asking {queues} empty queues": idle,
     }
+
+
+def created(template: Template, type_name: str) -> list[dict[str, Any]]:
+    """Returns the properties of a type's resources that are created with the template's parameter values."""
+    resolver = Resolver(template, str, lambda name, attribute: f"{name}.{attribute}")
+    resources = [template.resources[name] for name in template.of_type(type_name)]
+    return [
+        resource["Properties"]
+        for resource in resources
+        if "Condition" not in resource or resolver.condition(resource["Condition"])
+    ]
+
+
+@cache
+def fixed(monitoring: str) -> float:
+    """Returns the fixed cost of a month in US dollars, by the value of the parameter `Monitoring`."""
+    usage, _ = usage_of(LOADS[1])
+    return sum(monthly(load_template(REPOSITORY / "template.yaml", {"Monitoring": monitoring}), usage).values())
 
 
 # One execution per task, which polls every 30 s from the start: "poll every 30 s", taken literally.
@@ -214,14 +255,18 @@ NAIVE: Mapping[str, Any] = {
 }
 
 
-def naive_transitions(seconds: float) -> float:
-    """Returns US dollars per million tasks for the transitions of naive polling, with images that take this long."""
+def naive_steps(seconds: float) -> int:
+    """Returns the transitions of naive polling of a task whose images take this long."""
 
     def ask(state: dict[str, Any], waited: float) -> dict[str, Any]:
         return {"tasks": [] if waited >= seconds else ["one"]}
 
-    steps = sum(1 for _ in walk(NAIVE, {}, ask))
-    return float(steps * prices()["per_unit"]["Step Functions transition"] * MILLION)
+    return sum(1 for _ in walk(NAIVE, {}, ask))
+
+
+def naive_transitions(seconds: float) -> float:
+    """Returns US dollars per million tasks for the transitions of naive polling, with images that take this long."""
+    return float(naive_steps(seconds) * prices()["per_unit"]["Step Functions transition"] * MILLION)
 
 
 def measure() -> list[Figure]:
@@ -235,12 +280,15 @@ def measure() -> list[Figure]:
         figures.append(
             Figure(f"a million tasks, {load.name}", dollars, "$", "polled from the start", naive, dollars / naive, goal)
         )
-    usage, template = usage_of(LOADS[1])
-    return [*figures, Figure("fixed cost of a month", sum(monthly(template, usage).values()), "$")]
+    return [
+        *figures,
+        Figure("fixed cost of a month", fixed("Full"), "$"),
+        Figure("fixed cost of a month, Monitoring=Essential", fixed("Essential"), "$"),
+    ]
 
 
-def main() -> None:
-    """Prints the table."""
+def print_loads(console: Console) -> None:
+    """Prints the bill of each load."""
     table = Table(title="US dollars per million tasks of two images", title_justify="left")
     table.add_column("load")
     bills = {load: bill(load) for load in LOADS}
@@ -249,7 +297,6 @@ def main() -> None:
     table.add_column("total", justify="right", style="bold")
     for load, costs in bills.items():
         table.add_row(load.name, *(f"{cost:.2f}" for cost in costs.values()), f"{sum(costs.values()):.2f}")
-    console = Console(width=150)
     console.print(table)
     usage, template = usage_of(LOADS[1])
     console.print("Fixed cost of a month:", ", ".join(f"{n} ${d:.2f}" for n, d in monthly(template, usage).items()))
@@ -258,4 +305,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Its import of this module is another instance: only that one computes and caches.
+    from tests.benchmarks.bill_months import main as print_all
+
+    print_all()

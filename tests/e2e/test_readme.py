@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import boto3
@@ -15,6 +16,7 @@ from local.artefact import Artefact
 from local.stack import LocalStack
 from local.template.expand import load_template
 from tests.benchmarks.bill import LOADS, bill
+from tests.benchmarks.bill_months import MONTHS, month_of
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
@@ -26,9 +28,10 @@ def blocks(language: str) -> list[str]:
 
 
 def rows(heading: str) -> list[list[str]]:
-    """Returns the cells of the table below a heading, without its header."""
-    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
+    """Returns the cells of the first table below a heading, without its header."""
+    below = README.split(f"## {heading}\n", 1)[1].splitlines()
+    from_table = dropwhile(lambda line: not line.startswith("|"), below)
+    lines = list(takewhile(lambda line: line.startswith("|"), from_table))
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
@@ -59,6 +62,12 @@ def test_the_costs_are_those_that_the_bill_computes() -> None:
         costs = bill(load)
         figures = [f"{price:.2f}" for price in (*costs.values(), sum(costs.values()))]
         assert [cell.strip("*") for cell in cells] == [load.name, *figures]
+
+
+def test_the_costs_of_a_month_are_those_that_the_bill_computes() -> None:
+    for month, cells in zip(MONTHS, rows("A month, by the number of tasks"), strict=True):
+        figures = [f"{cost:,.2f}" for cost in month_of(month)]
+        assert [cell.strip("*") for cell in cells] == [f"{month.tasks:,}", month.arrival, *figures]
 
 
 def test_the_table_of_statuses_equals_the_code() -> None:

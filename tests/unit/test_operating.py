@@ -7,7 +7,7 @@ import pytest
 
 from catchlight_cli.commands import COMMANDS
 from tests.unit.template.emitted_metrics import emitted_metrics
-from tests.unit.template.expanded import RAW
+from tests.unit.template.expanded import RAW, deployed
 from tests.unit.template.test_alarms import ALARMS, watched_by
 
 REPOSITORY = Path(__file__).parents[2]
@@ -73,3 +73,13 @@ def test_what_watching_costs_is_counted() -> None:
     assert int(alarms) == len(ALARMS)
     assert int(metrics) == sum(len(list(watched_by(alarm))) for alarm in ALARMS.values())
     assert int(own) == len(emitted_metrics())
+
+
+def test_the_alarms_of_essential_monitoring_are_named_and_counted() -> None:
+    (text,) = re.findall(r"What stays are (.*?)\. A failure", PAGE, re.DOTALL)
+    alarms, metrics, names = re.fullmatch(r"(\d+) alarms, on (\d+) metrics, (.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+    created = deployed(Monitoring="Essential").keys() & ALARMS.keys()
+
+    assert set(re.findall(r"`(\w+)`", names)) == created
+    assert int(alarms) == len(created)
+    assert int(metrics) == sum(len(list(watched_by(ALARMS[name]))) for name in created)

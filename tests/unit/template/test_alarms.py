@@ -243,3 +243,34 @@ def test_forgers_are_those_without_the_token() -> None:
     (watched,) = watched_by(ALARMS["InvalidCredentialsAlarm"])
 
     assert (watched.name, watched.dimensions["reason"]) == ("CallbacksRefused", "unauthorized")
+
+
+def test_essential_monitoring_keeps_the_alarms_that_report_a_loss() -> None:
+    """Every queue whose messages are work that stopped, every metric of lost images and tasks, and the hourly run."""
+    created = {name: alarm for name, alarm in ALARMS.items() if name in deployed(Monitoring="Essential")}
+    watched = {metric.name for alarm in created.values() for metric in watched_by(alarm)}
+    queues = {
+        referred_to(metric.dimensions["QueueName"])
+        for alarm in created.values()
+        for metric in watched_by(alarm)
+        if metric.namespace == "AWS/SQS"
+    }
+
+    assert queues == {"ArchiveDeadLetters", "DispatchDeadLetters", "PollDeadLetters"}
+    assert watched >= {"5xx", "RejectedDeliveries", "ImagesExpired", "TasksTimedOut", "TasksUnconfirmed"}
+    assert watched >= {
+        "StuckPending",
+        "StuckArchiving",
+        "UnconfirmedFailures",
+        "OldestPendingSeconds",
+        "ProviderRefused",
+    }
+    assert len(created) < len(ALARMS) / 2
+
+
+def test_only_alarms_and_the_dashboard_depend_on_monitoring() -> None:
+    full, essential = deployed(), deployed(Monitoring="Essential")
+
+    assert essential == {name: properties for name, properties in full.items() if name in essential}
+    assert full.keys() - essential.keys() <= {*ALARMS, "Dashboard"}
+    assert "Dashboard" not in essential
