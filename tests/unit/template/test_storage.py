@@ -132,8 +132,8 @@ def test_refused_bytes_are_deleted_after_their_days() -> None:
 def test_every_condition_is_tried_both_ways() -> None:
     compared = set(re.findall(r'"Fn::Equals": \[{"Ref": "(\w+)"}', json.dumps(EXPANDED.conditions)))
 
-    # Those of the domain concern no bucket: test_callback_domain.py tries them.
-    assert compared == {*SWITCHES, "CallbackDomain", "CallbackHostedZoneId"}
+    # Those of the domain and of alarms concern no bucket: test_callback_domain.py and test_alarms.py try them.
+    assert compared == {*SWITCHES, "CallbackDomain", "CallbackHostedZoneId", "Monitoring"}
 
 
 def test_unfinished_uploads_are_never_paid_for_long() -> None:
