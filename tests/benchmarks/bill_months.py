@@ -143,6 +143,11 @@ def run_of(milliseconds: float) -> float:
     )
 
 
+def in_dollars(cost: float) -> str:
+    """Returns a cost for the table: cents below 100 dollars."""
+    return f"{cost:,.2f}" if cost < 100 else f"{cost:,.0f}"
+
+
 def main() -> None:
     """Prints all tables."""
     console = Console(width=150)
@@ -151,5 +156,5 @@ def main() -> None:
     for column in ("tasks a month", "arrival", *MonthlyCost._fields):
         table.add_column(column.replace("_", " "), justify="right")
     for month in MONTHS:
-        table.add_row(f"{month.tasks:,}", month.arrival, *(f"{cost:,.2f}" for cost in month_of(month)))
+        table.add_row(f"{month.tasks:,}", month.arrival, *map(in_dollars, month_of(month)))
     console.print(table)

@@ -16,7 +16,7 @@ from local.artefact import Artefact
 from local.stack import LocalStack
 from local.template.expand import load_template
 from tests.benchmarks.bill import LOADS, bill
-from tests.benchmarks.bill_months import MONTHS, month_of
+from tests.benchmarks.bill_months import MONTHS, in_dollars, month_of
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
@@ -66,7 +66,7 @@ def test_the_costs_are_those_that_the_bill_computes() -> None:
 
 def test_the_costs_of_a_month_are_those_that_the_bill_computes() -> None:
     for month, cells in zip(MONTHS, rows("A month, by the number of tasks"), strict=True):
-        figures = [f"{cost:,.2f}" for cost in month_of(month)]
+        figures = map(in_dollars, month_of(month))
         assert [cell.strip("*") for cell in cells] == [f"{month.tasks:,}", month.arrival, *figures]
 
 

@@ -28,7 +28,7 @@ ALL_ARRIVE, TWO_PERCENT_LOST, _ALL_LOST, ALONE, ALONE_AND_SLOW = LOADS
 CEILINGS = {TWO_PERCENT_LOST: 26.80, ALONE: 46.00}
 CEILINGS_A_MONTH = {"Full": 16.40, "Essential": 9.00}
 # With the fixed cost of full monitoring, by the number of tasks: evenly, and in bursts.
-CEILINGS_OF_MONTHS = {1_000: (16.45, 16.45), 100_000: (21.30, 19.10), 1_000_000: (64.00, 43.00), 10_000_000: (456, 285)}
+CEILINGS_OF_MONTHS = {1_000: (16.45, 16.45), 100_000: (21.30, 19.10), 1_000_000: (64.00, 43.20), 10_000_000: (456, 285)}
 
 TABLE: dict[str, Any] = {
     "KeySchema": [{"AttributeName": "task", "KeyType": "HASH"}],
