@@ -63,7 +63,7 @@ class Load:
 AT_LOAD = {"tasks_at_once": 50, "tasks_per_second": 200.0}
 # A million a month, evenly: one every 2.6 s.
 ALONE = {"tasks_at_once": 1, "tasks_per_second": MILLION / SECONDS_PER_MONTH, "lots": 10}
-LOADS = (
+LOADS: tuple[Load, ...] = (
     Load("at load, every callback arrives", **AT_LOAD),  # type: ignore[arg-type]
     Load("at load, 2 % of callbacks missed", **AT_LOAD, lost=1, slowest_seconds=LAST_IMAGE_SECONDS),  # type: ignore[arg-type]
     Load("at load, all callbacks missed", **AT_LOAD, lost=50, slowest_seconds=LAST_IMAGE_SECONDS),  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ def polling(load: Load, per_million: Mapping[str, float]) -> float:
         for invocation in usage.invocations
         if invocation.function in ("StartPolling", "PollTasks")
     )
-    return per_million["Step Functions"] + (calls + functions / usage.tasks) * MILLION
+    return float(per_million["Step Functions"] + (calls + functions / usage.tasks) * MILLION)
 
 
 def execution_per_task(month: Month) -> float:
