@@ -16,10 +16,12 @@ import httpx
 import pytest
 from botocore import xform_name
 from botocore.credentials import Credentials
+from moto.sqs.models import sqs_backends
 
 from catchlight.client.signing import SignedRequests
 from catchlight.models import iso, utc_now
 from local import REPOSITORY
+from local.account import ACCOUNT_ID, REGION
 from local.permissions.decision import Grant, PermissionRequest, decide
 from local.permissions.required import function_arn
 from local.stack import LocalStack
@@ -28,8 +30,8 @@ PATIENCE_SECONDS = 180
 # The services that functions call, as botocore names them.
 SERVICES = ("dynamodb", "events", "s3", "secretsmanager", "sqs", "stepfunctions")
 
-# What `catchlight replay` calls with its user's credentials.
-BY_COMMANDS = {"delete_object"}
+# What `catchlight replay` and `redrive` call with their user's credentials.
+BY_COMMANDS = {"delete_object", "change_message_visibility_batch"}
 # Grants of SAM's own making that others include.
 BY_SAM = {
     # Every function gets the policy for logs, also where the one for its event source has the same actions.
@@ -162,6 +164,9 @@ class Scenario:
         record = {"eventName": "INSERT", "dynamodb": {"Keys": {}, "NewImage": {}, "SequenceNumber": "1"}}
         outcome = self.stack.invoke("DispatchChangesFunction", {"Records": [record]})
         assert outcome.payload == b'{"batchItemFailures": []}', outcome.payload
+        # So old that the hourly run deletes it.
+        (message,) = sqs_backends[ACCOUNT_ID][REGION].get_queue("catchlight-DispatchDeadLetters")._messages
+        message.sent_timestamp -= 3 * 3600 * 1000
 
     def reconcile(self) -> None:
         """One task that nothing polls for any more, and one whose archiving fails for hours."""
