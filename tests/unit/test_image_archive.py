@@ -479,12 +479,13 @@ SHORT, LONG = GenerationRequest(prompt="a lion"), GenerationRequest(prompt="x" *
         ((ImageState.ARCHIVED,) * 2, 2, SHORT, SHORT, True),
         ((ImageState.ARCHIVED,) * 2, 2, LONG, LONG, False),
         ((ImageState.ARCHIVED,) * 2, 1, SHORT, SHORT, False),  # an earlier run wrote the other one
-        ((ImageState.ARCHIVED, ImageState.EXPIRED), 2, SHORT, SHORT, False),
+        ((ImageState.ARCHIVED, ImageState.EXPIRED), 2, SHORT, SHORT, True),
+        ((ImageState.REJECTED, ImageState.EXPIRED), 2, SHORT, SHORT, False),  # there is no object
         ((ImageState.ARCHIVED,) * 2, 2, SHORT, None, False),  # known since the images were written
         ((ImageState.ARCHIVED,) * 2, 2, None, None, False),
     ],
 )
-def test_a_request_needs_no_file_if_all_images_have_it(
+def test_a_request_needs_no_file_if_all_archived_images_have_it(
     states: tuple[ImageState, ...],
     settled: int,
     known: GenerationRequest | None,

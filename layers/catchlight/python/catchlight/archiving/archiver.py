@@ -364,15 +364,16 @@ class ImageArchive:
 
 
 def _has_request(settled: Collection[Image], task: Task, *, put_with: GenerationRequest | None) -> bool:
-    """Returns whether the metadata of every image of the task has the generation request.
+    """Returns whether the task has archived images, and the metadata of each has the generation request.
 
-    This is the case if this run wrote all of them, with the request that the task has now: objects of earlier runs may
-    be older than the request.
+    This is the case if this run settled all images and wrote the archived ones with the request that the task has now:
+    objects of earlier runs may be older than the request.
 
     Args:
         settled: the images that this run settled.
         task: as it is now.
         put_with: the request with which this run wrote the images.
     """
-    are_all_put = len(settled) == len(task.images) and all(image.state is ImageState.ARCHIVED for image in settled)
-    return are_all_put and task.request == put_with and bool(request_metadata(put_with))
+    is_only_run = len(settled) == len(task.images)
+    has_images = any(image.state is ImageState.ARCHIVED for image in settled)
+    return is_only_run and has_images and task.request == put_with and bool(request_metadata(put_with))
