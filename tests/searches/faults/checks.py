@@ -110,7 +110,9 @@ def check_end(
 def _says(known: Mapping[str, Any], word: Word) -> bool:
     """Returns whether an item or a conflict entry has the result of a callback."""
     if isinstance(word, Success) and not any(picture.kind == "result" for picture in word.pictures):
-        return "hintedAt" in known
+        # With a result, the item has the original, too: the callback adds nothing.
+        names = {PICTURES[url].name for url in _urls(known)}
+        return "hintedAt" in known or {picture.name for picture in word.pictures} <= names
     if isinstance(word, Failure):
         return (known.get("failure") or {}).get("code") == str(word.code)
     urls = _urls(known) or known.get("urls", [])

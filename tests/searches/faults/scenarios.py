@@ -95,6 +95,17 @@ SMALL = (
         is_registered=False,
         gives_up_at_first_poll=True,
     ),
+    *(
+        Scenario(
+            f"nobody confirms, {why}",
+            UNCONFIRMED,
+            callbacks=(DONE,),
+            answers=(answer,),
+            is_registered=False,
+            gives_up_at_first_poll=True,
+        )
+        for why, answer in (("a refused key", Unanswered(401)), ("a maintenance", Unanswered(455)))
+    ),
     Scenario(
         "a URL dies for good",
         ARCHIVED,
@@ -110,16 +121,6 @@ SMALL = (
     ),
 )
 LARGE = (
-    *(
-        Scenario(
-            f"nobody confirms, {why}",
-            UNCONFIRMED,
-            callbacks=(DONE,),
-            answers=(answer,),
-            gives_up_at_first_poll=True,
-        )
-        for why, answer in (("a refused key", Unanswered(401)), ("a maintenance", Unanswered(455)))
-    ),
     Scenario(
         "nobody confirms, two callbacks",
         UNCONFIRMED,
@@ -146,12 +147,14 @@ LARGE = (
         origin_dies=True,
         other_endings=(replace(UNCONFIRMED, kept_pictures=(RESULT,)),),
     ),
+    # With a fault in every run it has 200,000 states.
     Scenario(
         "the original comes first",
         ARCHIVED,
         callbacks=(ORIGINAL_ONLY,),
         answers=(ORIGINAL_ONLY, DONE),
         is_registered=False,
+        faults=0,
     ),
     Scenario(
         "the original comes first, two callbacks",
