@@ -76,7 +76,7 @@ def submit_and_register(
     Raises:
         DemoError: a service did not accept a task.
     """
-    with httpx.Client(trust_env=False, timeout=20) as http:
+    with httpx.Client(trust_env=False, timeout=60) as http:
         for task in tasks:
             case = task.case
             task.submitted_at = time.time()

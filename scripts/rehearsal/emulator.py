@@ -97,7 +97,7 @@ class MiniStack:
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + MAX_START_SECONDS
-        with httpx.Client(trust_env=False, timeout=10) as http:
+        with httpx.Client(trust_env=False, timeout=60) as http:
             while time.monotonic() < deadline and process.poll() is None:
                 try:
                     if http.get(f"{self.url}/_ministack/health").is_success:

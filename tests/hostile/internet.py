@@ -39,7 +39,7 @@ def listening(behave: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[
         with suppress(OSError):
             while True:
                 connection, _ = listener.accept()
-                connection.settimeout(30)
+                connection.settimeout(120)
                 threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
     thread = threading.Thread(target=accept)

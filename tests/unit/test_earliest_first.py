@@ -31,7 +31,7 @@ def test_what_is_due_first_overtakes_what_waits(pool: PriorityThreadPool) -> Non
 
     gate.set()
     for future in waiting:
-        future.result(10)
+        future.result(60)
 
     # By their time; those of the same time as they came.
     assert done == [11, 31, 22, 3]
@@ -44,5 +44,5 @@ def test_a_result_and_an_error_belong_to_whoever_asked(pool: PriorityThreadPool)
     failing, fine = pool.submit(NOON, fail), pool.submit(NOON, lambda: 7)
 
     with pytest.raises(ValueError, match="no"):
-        failing.result(10)
-    assert fine.result(10) == 7
+        failing.result(60)
+    assert fine.result(60) == 7

@@ -184,7 +184,7 @@ def silent(connection: socket.socket) -> None:
 
 
 def reads_nothing(connection: socket.socket) -> None:
-    time.sleep(60)
+    time.sleep(120)
 
 
 def reads_slowly(connection: socket.socket) -> None:
@@ -215,7 +215,7 @@ def test_one_deadline_covers_everything(
         with pytest.raises(httpcore.TimeoutException):
             send(url, HttpClient(loopback), seconds=SHORT, method="POST", content=b"x" * length, max_bytes=10**9)
 
-    assert SHORT * 0.9 <= time.monotonic() - began < 30
+    assert SHORT * 0.9 <= time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("is_silent", [True, False], ids=["silence", "byte by byte"])

@@ -12,7 +12,7 @@ from local import REPOSITORY
 from tests.searches.soak.report import Soak
 
 _ANSWER_TIMEOUT_SECONDS = 60
-_STOP_TIMEOUT_SECONDS = 30
+_STOP_TIMEOUT_SECONDS = 60
 
 
 class ExternalProcess:

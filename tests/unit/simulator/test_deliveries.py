@@ -74,7 +74,7 @@ def test_only_kie_signs_callbacks_if_it_has_a_key(receiver: Receiver) -> None:
         wait_for(lambda: simulator.outstanding_callbacks == 0)
     signed, unsigned = receiver.headers
     assert signed["X-Webhook-Signature"] == sign("k3y", "task12345", signed["X-Webhook-Timestamp"])
-    assert abs(int(signed["X-Webhook-Timestamp"]) - time.time()) < 5
+    assert abs(int(signed["X-Webhook-Timestamp"]) - time.time()) < 120
     assert "X-Webhook-Signature" not in unsigned
 
 
