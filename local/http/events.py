@@ -21,8 +21,6 @@ from local.lambda_.runtime_api import Outcome
 # the service treats as text, by observation; a form, and a body without content type, is binary.
 _TEXT_CONTENT = re.compile(r"(text/.*|application/(json|javascript|xml))", re.IGNORECASE)
 
-_FRAMING_HEADERS = {"connection", "content-length", "transfer-encoding"}
-
 Headers = list[tuple[str, str]]
 
 

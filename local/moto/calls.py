@@ -79,9 +79,3 @@ def request_json(environ: WSGIEnvironment) -> dict[str, Any]:
     environ["wsgi.input"] = io.BytesIO(body)
     decoded = json.loads(body or b"{}")
     return decoded if isinstance(decoded, dict) else {}
-
-
-def replace_request_json(environ: WSGIEnvironment, document: dict[str, Any]) -> None:
-    """Replaces the request's JSON body before the application reads it."""
-    body = json.dumps(document).encode()
-    environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))

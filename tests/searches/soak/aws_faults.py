@@ -7,6 +7,7 @@ Only calls of functions are affected, never those of users and tests, and none b
 """
 
 import contextlib
+import io
 import json
 import socket
 import threading
@@ -19,7 +20,7 @@ from hashlib import blake2b
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from local.moto.calls import AwsCall, replace_request_json, request_json
+from local.moto.calls import AwsCall, request_json
 from local.moto.responses import AwsResponse, error_response, json_response
 
 
@@ -255,7 +256,8 @@ def _process_part(call: AwsCall, application: WSGIApplication, environ: WSGIEnvi
         request["Entries"] = entries[:taken]
         if not request["Entries"]:
             return json_response("200 OK", outcome)
-    replace_request_json(environ, request)
+    body = json.dumps(request).encode()
+    environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
     answer = AwsResponse.of(application, environ)
     answer.change(json.dumps(json.loads(answer.body) | outcome).encode())
     return answer
