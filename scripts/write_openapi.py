@@ -28,7 +28,7 @@ application/problem+json that says what to do next.
 
 A submission is sent to the provider once. Its `Idempotency-Key`, which the caller makes up (a UUID, or the id of an
 order), may be sent again with the same request as often as it takes to get an answer: nothing is generated twice. Only
-`submission-in-doubt` asks for a decision.
+`submission-outcome-unknown` asks for a decision.
 """
 
 

@@ -347,7 +347,7 @@ def _any_task(
         reason, code, message = dice.choice(_FAILURES)
         more["failure"] = {"reason": reason, "code": code, "message": message}
     if status is TaskStatus.TIMED_OUT:
-        more |= {"failure": {"reason": "NO_NEWS"}, "reported_by": "poll", "deliveries": 0}
+        more |= {"failure": {"reason": "NO_RESULT"}, "reported_by": "poll", "deliveries": 0}
         more["reported_at"] = iso(arrived_at + timedelta(hours=6))
     if status not in (TaskStatus.ARCHIVED, TaskStatus.INCOMPLETE):
         return a_task(task_id, status, **more), {}

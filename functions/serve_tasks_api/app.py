@@ -21,7 +21,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from catchlight.api import problems
 from catchlight.api.documentation import Answer, responses
 from catchlight.api.presigned_urls import S3_CONFIG, PresignedLinks
-from catchlight.api.problems import ACCOUNT_REFUSED, IN_DOUBT, UNAVAILABLE, APIError
+from catchlight.api.problems import ACCOUNT_REFUSED, UNAVAILABLE, UNKNOWN_OUTCOME, APIError
 from catchlight.api.queries import TaskQueries
 from catchlight.api.requests import (
     decode_body,
@@ -181,7 +181,7 @@ def register_tasks(body: Annotated[Registration, Body()]) -> Response[str | None
             ),
         },
         *(problems.MALFORMED_BODY, problems.INVALID_PARAMETER, problems.KEY_MISSING, problems.BODY_TOO_LARGE),
-        *(problems.IN_PROGRESS, problems.IN_DOUBT, problems.INVALID_REQUEST, problems.KEY_USED),
+        *(problems.IN_PROGRESS, problems.UNKNOWN_OUTCOME, problems.INVALID_REQUEST, problems.KEY_USED),
         *(problems.REQUEST_REFUSED, problems.ACCOUNT_REFUSED, problems.PROVIDER_BUSY, problems.PROVIDER_UNAVAILABLE),
     ),
 )
@@ -209,19 +209,19 @@ def submit_task(
 def count_and_report(error: APIError, provider: str, key: str) -> None:
     """Counts a failed submission, and logs errors that concern the operator."""
     with metrics_by(provider=provider) as metrics:
-        if error.problem is IN_DOUBT:
+        if error.problem is UNKNOWN_OUTCOME:
             metrics.add_metric("SubmissionsWithUnknownOutcome", MetricUnit.Count, 1)
         if error.problem is ACCOUNT_REFUSED:
             metrics.add_metric("ProviderRefused", MetricUnit.Count, 1)
     task = f"{provider}#{error.body.task_id}" if error.body.task_id else None
-    if error.problem is IN_DOUBT and isinstance(error.__cause__, Exception):
+    if error.problem is UNKNOWN_OUTCOME and isinstance(error.__cause__, Exception):
         # The provider may have charged for images whose task the caller does not know.
-        message = "submission in doubt: nothing is sent again with its key"
+        message = "outcome of a submission unknown: nothing is sent again with its key"
         report_failure(
             logger, message, error.__cause__, task=task, provider=provider, idempotency_key=key, detail=str(error)
         )
     if error.note_error:
-        message = "what came of the submission was not noted: its key comes to be in doubt"
+        message = "the outcome of the submission could not be recorded: it will count as unknown"
         report_failure(logger, message, error.note_error, provider=provider, idempotency_key=key)
 
 
@@ -296,11 +296,11 @@ def get_image(
 @api.delete(
     "/submissions/<key>",
     operation_id="giveUpSubmission",
-    summary="Gives up a submission that is in doubt",
+    summary="Releases the key of a submission whose outcome is unknown",
     description="The decision to generate once more, and perhaps to pay twice, is the caller's.\n",
     responses=responses(
         {HTTPStatus.NO_CONTENT: Answer("The key is free: the next request under it is sent to the provider")},
-        *(problems.INVALID_PARAMETER, problems.NO_SUCH_SUBMISSION, problems.IN_PROGRESS, problems.NOT_IN_DOUBT),
+        *(problems.INVALID_PARAMETER, problems.NO_SUCH_SUBMISSION, problems.IN_PROGRESS, problems.OUTCOME_KNOWN),
     ),
 )
 def delete_submission(

@@ -127,7 +127,7 @@ SERVE_TASKS_API = [
         "an idempotency key to release",
         request("DELETE /submissions/{key}", {"key": "smoke-1"}),
         {"statusCode": 204},
-        {"GetItem": [Answer(body={"Item": attributes(_idempotency_record("IN_DOUBT"))})], "UpdateItem": [OK]},
+        {"GetItem": [Answer(body={"Item": attributes(_idempotency_record("UNKNOWN_OUTCOME"))})], "UpdateItem": [OK]},
     ),
     Step(
         "a table that fails",

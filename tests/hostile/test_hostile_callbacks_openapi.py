@@ -31,6 +31,7 @@ PATH = "/callbacks/{provider}/{token}"
 OPERATION = schemathesis.openapi.from_dict(DOCUMENT)[PATH]["POST"]
 POST = DOCUMENT["paths"][PATH]["post"]
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+EXAMPLES = 200  # tests/searches/test_api_documents.py generates 600
 MODES = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
 
 
@@ -49,12 +50,20 @@ def session(endpoint: Endpoint) -> Iterator[requests.Session]:
         yield session
 
 
-def test_what_is_made_up_is_answered_as_documented(session: requests.Session) -> None:
+def send_generated_callbacks(session: requests.Session, examples: int) -> Counter[int]:
+    """Sends so many callbacks that are generated from the document, and checks each response against it.
+
+    Returns how many responses had each status.
+    """
     answered: Counter[int] = Counter()
 
     # Without shrinking: what fails here is told by schemathesis as a command for curl.
     @settings(
-        max_examples=600, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None
+        max_examples=examples,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        database=None,
     )
     @given(case=st.one_of(*[OPERATION.as_strategy(generation_mode=mode) for mode in MODES]), stranger=st.integers(0, 7))
     def answer(case: schemathesis.Case[Any], stranger: int) -> None:
@@ -64,10 +73,14 @@ def test_what_is_made_up_is_answered_as_documented(session: requests.Session) ->
         answered[response.status_code] += 1
 
     answer()
+    return answered
 
-    assert answered.total() >= 500
+
+def test_what_is_made_up_is_answered_as_documented(session: requests.Session) -> None:
+    answered = send_generated_callbacks(session, EXAMPLES)
+
+    assert answered.total() >= EXAMPLES / 2
     assert answered.keys() >= {200, 401, 422}
-    assert answered[200] >= 30
 
 
 def test_the_document_knows_every_refusal() -> None:

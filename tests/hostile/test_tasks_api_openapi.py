@@ -37,7 +37,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 MODES = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
-EXAMPLES = 900
+EXAMPLES = 250  # tests/searches/test_api_documents.py generates 900
 KNOWN = {"provider": "flux-kontext", "taskId": "task12345", "image": "result-0"}
 # So many that some submissions are repeated and some given up.
 KEYS = [f"order-{number}" for number in range(40)]
@@ -62,7 +62,7 @@ def api() -> Iterator[TasksApiHarness]:
         api.register(*(f"task-{number}" for number in range(60)), provider="acedata")
         api.providers.answer = refusal(500, {"code": 500})
         for key in KEYS[::2]:
-            api.submit(key)  # in doubt from now on, until somebody gives it up
+            api.submit(key)  # its outcome is unknown until the key is released
         yield api
     app.dependencies.cache_clear()
 
@@ -75,7 +75,11 @@ def session() -> Iterator[requests.Session]:
         yield session
 
 
-def test_what_is_made_up_is_answered_as_documented(api: TasksApiHarness, session: requests.Session) -> None:
+def send_generated_requests(api: TasksApiHarness, session: requests.Session, examples: int) -> Counter[tuple[str, int]]:
+    """Sends so many requests that are generated from the document, and checks each response against it.
+
+    Returns how many responses each operation gave with each status.
+    """
     answered: Counter[tuple[str, int]] = Counter()
     replies = iter(range(10**9))
 
@@ -88,7 +92,7 @@ def test_what_is_made_up_is_answered_as_documented(api: TasksApiHarness, session
 
     # Without shrinking: what fails here is told by schemathesis as a command for curl.
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
@@ -111,10 +115,12 @@ def test_what_is_made_up_is_answered_as_documented(api: TasksApiHarness, session
         answered[case.operation.label, response.status_code] += 1
 
     answer()
+    return answered
 
-    assert answered.total() >= 500
-    statuses = {status for _, status in answered}
-    assert statuses >= {200, 201, 204, 302, 400, 404, 409, 422, 424, 429}
-    assert all(sum(answered[key] for key in answered if key[0] == operation.label) >= 50 for operation in OPERATIONS)
-    for label in ("GET /tasks", "POST /tasks", "GET /tasks/{provider}/{taskId}"):
-        assert answered[label, 200] >= 5, answered
+
+def test_what_is_made_up_is_answered_as_documented(api: TasksApiHarness, session: requests.Session) -> None:
+    answered = send_generated_requests(api, session, EXAMPLES)
+
+    assert answered.total() >= EXAMPLES / 2
+    assert {label for label, _ in answered} == {operation.label for operation in OPERATIONS}
+    assert {status for _, status in answered} >= {200, 404, 422}

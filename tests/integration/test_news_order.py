@@ -20,7 +20,7 @@ NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
 fresh_ids = (f"task{number}" for number in itertools.count())
 
 # A fixture is shared by all examples: every example has a task of its own.
-examples = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+examples = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def images(*names: str) -> tuple[Image, ...]:
@@ -48,7 +48,7 @@ reporters = st.sampled_from(list(Reporter))
 minutes = st.integers(0, 600)
 any_news = st.one_of(
     st.builds(report, st.just(TaskStatus.PENDING), reporters, minutes),
-    st.builds(report, st.just(TaskStatus.TIMED_OUT), st.just(Reporter.POLL), minutes, st.just(FailureReason.NO_NEWS)),
+    st.builds(report, st.just(TaskStatus.TIMED_OUT), st.just(Reporter.POLL), minutes, st.just(FailureReason.NO_RESULT)),
     st.builds(report, st.just(TaskStatus.FAILED), reporters, minutes, st.sampled_from(list(FailureReason))),
     st.builds(report, st.just(TaskStatus.SUCCEEDED), reporters, minutes, st.none(), st.sampled_from(["a", "b"])),
 )

@@ -108,8 +108,8 @@ def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
     }
     assert store.items() == [asked]
 
-    claims.doubt(claim, "no answer came")
-    assert store.items() == [asked | {"state": "IN_DOUBT", "doubt": "no answer came"}]
+    claims.record_unknown_outcome(claim, "no answer came")
+    assert store.items() == [asked | {"state": "UNKNOWN_OUTCOME", "reason": "no answer came"}]
 
     claims.settle(claim, "t1", new_task("acedata", "t1", now=NOW, request=REQUEST, idempotency_key="order-1"))
     assert store.item("#submission#order-1") == asked | {"state": "COMPLETED", "taskId": "t1"}
@@ -323,7 +323,7 @@ def test_a_claim_that_its_provider_contradicts(store: Store, kept: Store) -> Non
 
 
 def test_a_task_that_is_polled_for_again(store: Store, kept: Store) -> None:
-    given_up = Failure(reason=FailureReason.NO_NEWS, message="words")
+    given_up = Failure(reason=FailureReason.NO_RESULT, message="words")
     kept.reports.record(report(TaskStatus.TIMED_OUT, by=Reporter.POLL, minute=0, failure=given_up))
     item = store.item(TASK)
     assert item is not None

@@ -65,7 +65,7 @@ def failure(reason: FailureReason = FailureReason.CONTENT_POLICY, at: datetime =
 
 
 def given_up() -> TaskReport:
-    return news(TaskStatus.TIMED_OUT, reason=FailureReason.NO_NEWS, reporter=Reporter.POLL)
+    return news(TaskStatus.TIMED_OUT, reason=FailureReason.NO_RESULT, reporter=Reporter.POLL)
 
 
 def hint(at: datetime = NOW) -> TaskReport:

@@ -260,24 +260,25 @@ def _claim(store: Store, **differing: Any) -> dict[str, Any] | None:
 
 NOT_MINE = {
     "another attempt that asks": {"attempt": "another"},
-    "mine, in doubt": {"state": "IN_DOUBT"},
+    "mine, outcome unknown": {"state": "UNKNOWN_OUTCOME"},
     "mine, taken": {"state": "COMPLETED"},
     "mine, freed": {"state": "RELEASED"},
 }
 
 
 @pytest.mark.parametrize("case", NOT_MINE)
-def test_a_late_attempt_neither_frees_nor_doubts_a_key_that_it_does_not_hold(store: Store, case: str) -> None:
+def test_a_late_attempt_neither_releases_nor_changes_a_key_that_it_does_not_hold(store: Store, case: str) -> None:
     before = _claim(store, **NOT_MINE[case])
 
     assert _claims(store).free(CLAIM) is False
-    _claims(store).doubt(CLAIM, "no answer came")
+    _claims(store).record_unknown_outcome(CLAIM, "no answer came")
 
     assert store.item(f"#submission#{KEY}") == before
 
 
 @pytest.mark.parametrize(
-    ("state", "is_claimed"), [("IN_PROGRESS", False), ("IN_DOUBT", False), ("COMPLETED", False), ("RELEASED", True)]
+    ("state", "is_claimed"),
+    [("IN_PROGRESS", False), ("UNKNOWN_OUTCOME", False), ("COMPLETED", False), ("RELEASED", True)],
 )
 def test_a_key_is_claimed_only_while_it_is_free(store: Store, state: str, is_claimed: bool) -> None:
     _claim(store, state=state)
@@ -305,11 +306,11 @@ def test_a_late_attempt_does_not_settle_a_key_that_it_does_not_hold(store: Store
 def test_an_attempt_that_has_heard_of_its_task_settles_its_key_whatever_was_noted(
     store: Store, state: IdempotencyState
 ) -> None:
-    _claim(store, state=state.value, doubt="no answer came")
+    _claim(store, state=state.value, reason="no answer came")
 
     _claims(store).settle(CLAIM, "task12345", new_task("flux-kontext", "task12345", now=NOW))
 
     item = store.item(f"#submission#{KEY}")
     assert item is not None
     assert (item["state"], item["taskId"]) == ("COMPLETED", "task12345")
-    assert "doubt" not in item
+    assert "reason" not in item

@@ -38,7 +38,7 @@ def answered(answer: LastAnswer, remark: str = "") -> TaskReport:
 def test_no_callback_and_no_result_is_said_where_that_is_so(answer: LastAnswer, said: str) -> None:
     failure = given_up(PENDING, answered(answer), None, after_hours=6)
 
-    assert (failure.reason, failure.code, failure.last_answer) == (FailureReason.NO_NEWS, None, answer)
+    assert (failure.reason, failure.code, failure.last_answer) == (FailureReason.NO_RESULT, None, answer)
     assert failure.message == (
         f"no callback and no result after 6 hours of polling: {said}; a later result is still recorded"
     )

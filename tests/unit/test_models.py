@@ -131,7 +131,7 @@ def test_validation_errors_do_not_quote_what_was_sent() -> None:
 
 SUCCEEDED = Task(task="p#1", status=TaskStatus.SUCCEEDED, rank=30, images=(an_image(),))
 FAILED = Task(task="p#1", status=TaskStatus.FAILED, rank=20, failure=POLICY)
-TIMED_OUT = Failure(reason=FailureReason.NO_NEWS)
+TIMED_OUT = Failure(reason=FailureReason.NO_RESULT)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_whoever_has_read_the_request_may_have_taken_it(behaviour: Callable[[soc
     assert len(received) == 1  # and is not asked a second time
 
 
-def test_no_answer_in_time_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_answer_in_time_the_outcome_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("catchlight.api.submission_client.ANSWER_TIMEOUT_SECONDS", 2)
     done = threading.Event()
 
@@ -180,7 +180,7 @@ def test_a_key_that_no_header_can_hold_has_reached_no_provider(api_key: str) -> 
 
 
 def test_a_connection_is_not_kept_for_the_next_request() -> None:
-    """One that died while the function was frozen would leave a doubt."""
+    """One that died while the function was frozen would leave an unknown outcome."""
     with a_server(lambda connection: connection.sendall(OK)) as (url, received):
         client = SubmissionClient({"flux-kontext": url})
         assert [send(url, client), send(url, client)] == [200, 200]

@@ -205,7 +205,7 @@ WORDS = {
         "INTERNAL",
         "GENERATION_FAILED",
         "CREATE_FAILED",
-        "NO_NEWS",
+        "NO_RESULT",
         "UNCONFIRMED",
         "OTHER",
     ],

@@ -18,7 +18,7 @@ _REASONS = {
     FailureReason.INTERNAL: "The provider had an internal error.",
     FailureReason.GENERATION_FAILED: "The provider could not generate the image.",
     FailureReason.CREATE_FAILED: "The provider could not start the task.",
-    FailureReason.NO_NEWS: "Polling ended without a result.",
+    FailureReason.NO_RESULT: "Polling ended without a result.",
     FailureReason.UNCONFIRMED: "Its images are in quarantine, as far as they could be downloaded.",
     FailureReason.OTHER: "The provider reported a failure with an undocumented code.",
 }

@@ -288,7 +288,7 @@ def test_a_task_that_waits_for_its_archiving_is_queued(deployed: Deployed) -> No
 
 
 def test_polling_that_gave_up_begins_anew_where_somebody_says_so(deployed: Deployed) -> None:
-    failure = {"reason": "NO_NEWS", "message": "no callback"}
+    failure = {"reason": "NO_RESULT", "message": "no callback"}
     deployed.put("flux-kontext#1", "TIMED_OUT", failure=failure, reportedBy="poll", reportedAt=iso(utc_now()))
 
     assert deployed.run("redrive", "--all")["tasks"] == []

@@ -409,7 +409,7 @@ def test_a_task_without_news_is_given_up_in_the_end(store: Store, providers: Pro
 
     item = store.item(FLUX)
     assert item is not None
-    assert (item["status"], item["rank"], item["failure"]["reason"]) == ("TIMED_OUT", 10, "NO_NEWS")
+    assert (item["status"], item["rank"], item["failure"]["reason"]) == ("TIMED_OUT", 10, "NO_RESULT")
     assert item["failure"]["lastAnswer"] == "STILL_RUNNING"
     assert "6 hours" in item["failure"]["message"]
     assert status_of(store, NANO) == "SUCCEEDED"

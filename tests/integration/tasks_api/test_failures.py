@@ -54,7 +54,7 @@ def test_a_task_that_could_not_be_registered_after_its_submission_is_in_the_log_
     api: TasksApiHarness, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], fault: Exception
 ) -> None:
     with failing("TransactWriteItems", fault):
-        assert api.submit("order-1").problem == "submission-in-doubt"
+        assert api.submit("order-1").problem == "submission-outcome-unknown"
 
     (error,) = errors(caplog)
     # It may have been paid for, and nobody else knows it.
@@ -74,8 +74,8 @@ def not_in_time(request: httpx.Request) -> httpx.Response:
 @every_aws_fault
 @pytest.mark.parametrize(
     ("answer", "problem"),
-    [(not_in_time, "submission-in-doubt"), (unreachable, "provider-unavailable")],
-    ids=["in doubt", "unreachable"],
+    [(not_in_time, "submission-outcome-unknown"), (unreachable, "provider-unavailable")],
+    ids=["unknown outcome", "unreachable"],
 )
 def test_what_came_of_a_submission_and_could_not_be_noted_is_reported(
     api: TasksApiHarness,

@@ -314,7 +314,7 @@ class TableMachine(RuleBasedStateMachine):
             case FailureReason():
                 status, result = TaskStatus.FAILED, {"failure": Failure(reason=what)}
             case TaskStatus.TIMED_OUT:
-                status, result = what, {"failure": Failure(reason=FailureReason.NO_NEWS)}
+                status, result = what, {"failure": Failure(reason=FailureReason.NO_RESULT)}
                 reporter = Reporter.POLL  # only polling gives up
             case _:
                 status, result = what, {}

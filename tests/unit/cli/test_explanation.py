@@ -174,7 +174,7 @@ def test_history_is_told_in_its_order() -> None:
     ],
 )
 def test_giving_up_says_what_the_provider_answered(answer: LastAnswer | None, remedy: str) -> None:
-    failure = Failure(reason=FailureReason.NO_NEWS, message="no callback came: answered 401", last_answer=answer)
+    failure = Failure(reason=FailureReason.NO_RESULT, message="no callback came: answered 401", last_answer=answer)
     explanation = explained(a_task(TaskStatus.TIMED_OUT, failure=failure))
 
     assert explanation.reason == "Polling ended without a result. Its message: no callback came: answered 401"
@@ -182,7 +182,7 @@ def test_giving_up_says_what_the_provider_answered(answer: LastAnswer | None, re
 
 
 def test_giving_up_is_told_as_that() -> None:
-    failure = Failure(reason=FailureReason.NO_NEWS, message="six hours")
+    failure = Failure(reason=FailureReason.NO_RESULT, message="six hours")
     task = a_task(TaskStatus.TIMED_OUT, reported_at=iso(NOW), reported_by="poll", failure=failure)
 
     assert [event.description for event in explained(task).history] == ["registered", "polling ended without a result"]

@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 import httpx
 import pytest
 
-from catchlight.api.problems import IN_DOUBT, REQUEST_REFUSED
+from catchlight.api.problems import REQUEST_REFUSED, UNKNOWN_OUTCOME
 from catchlight.api.problems import APIError as ServedProblemError
 from catchlight.models import TaskStatus
 from catchlight_cli.arguments import since
@@ -219,15 +219,15 @@ def test_a_refusal_has_the_providers_words(catchlight: Catchlight) -> None:
     assert "The provider refused the request: nanobanana does not take it. Change the request." in ran.err
 
 
-def test_doubt_is_explained_and_can_be_ended(catchlight: Catchlight) -> None:
+def test_an_unknown_outcome_is_explained_and_its_key_can_be_released(catchlight: Catchlight) -> None:
     api = TasksApiInMemory()
-    doubt = ServedProblemError(IN_DOUBT, "no answer came", advice="Look at the provider's log.")
+    problem = ServedProblemError(UNKNOWN_OUTCOME, "no answer came", advice="Look at the provider's log.")
     headers = {"Content-Type": "application/problem+json"}
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.method == "DELETE":
             return httpx.Response(204)
-        return httpx.Response(409, json=doubt.members, headers=headers)
+        return httpx.Response(409, json=problem.members, headers=headers)
 
     api.before = answer
     ran = catchlight(api, "submit", "acedata", PROMPT, "--idempotency-key", "o1")

@@ -7,11 +7,11 @@ import httpx
 import pytest
 
 from catchlight.api.problems import (
-    IN_DOUBT,
     IN_PROGRESS,
     INVALID_REQUEST,
     PROVIDER_BUSY,
     REQUEST_REFUSED,
+    UNKNOWN_OUTCOME,
     Problem,
 )
 from catchlight.api.problems import (
@@ -182,11 +182,11 @@ def test_every_submission_has_a_key_of_its_own_unless_told() -> None:
     "refusal",
     [
         problem(REQUEST_REFUSED),
-        problem(IN_DOUBT),
+        problem(UNKNOWN_OUTCOME),
         problem(INVALID_REQUEST),
         httpx.Response(403, json={"message": "Forbidden"}),
     ],
-    ids=["refused", "in doubt", "invalid", "not allowed"],
+    ids=["refused", "unknown outcome", "invalid", "not allowed"],
 )
 def test_what_would_be_refused_again_is_not_sent_again(refusal: httpx.Response) -> None:
     api = TasksApiInMemory()
@@ -275,9 +275,9 @@ def test_a_problem_is_told_in_the_tasks_apis_own_words() -> None:
     assert caught.value.body.type == REQUEST_REFUSED.type
 
 
-def test_a_submission_in_doubt_is_an_error_of_its_own() -> None:
+def test_an_unknown_outcome_is_an_error_of_its_own() -> None:
     api = TasksApiInMemory()
-    api.before = first(problem(IN_DOUBT))
+    api.before = first(problem(UNKNOWN_OUTCOME))
     with pytest.raises(UnknownOutcomeError):
         api.client().submit("acedata", {"prompt": "a tree"})
 

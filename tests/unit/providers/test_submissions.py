@@ -1,4 +1,4 @@
-"""Answers to requests for images: a task's id, a refusal for certain, or doubt."""
+"""Answers to requests for images: a task's id, a refusal for certain, or an unknown outcome."""
 
 import re
 from typing import Any

@@ -127,7 +127,7 @@ export function fragment(task) {
 const REASONS = new Map([
   ["INTERNAL", "Internal error"],
   ["CREATE_FAILED", "Could not be started"],
-  ["NO_NEWS", "No result"],
+  ["NO_RESULT", "No result"],
   ["UNCONFIRMED", "Not confirmed"],
   ["OTHER", "Unknown reason"],
 ]);

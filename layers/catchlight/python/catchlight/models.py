@@ -158,7 +158,7 @@ class FailureReason(StrEnum):
     INTERNAL = "INTERNAL"
     GENERATION_FAILED = "GENERATION_FAILED"
     CREATE_FAILED = "CREATE_FAILED"
-    NO_NEWS = "NO_NEWS"  # polling gave up
+    NO_RESULT = "NO_RESULT"  # polling gave up
     UNCONFIRMED = "UNCONFIRMED"  # of UNCONFIRMED tasks: a callback reported a success, the provider has not
     OTHER = "OTHER"  # an undocumented code
 

@@ -3,11 +3,11 @@
 A record is an item of the tasks table whose key no task can have. It has no `status`, so it is in no index and triggers
 neither polling nor archiving.
 
-    IN_PROGRESS  the request is being sent; after ASKING_TIME the outcome is unknown
-    IN_DOUBT     the provider's response is missing or unclear: it may have created a task
-    COMPLETED    the provider has created a task
-    RELEASED     the provider refused the request, or the caller released a key with an unknown outcome: the next
-                 request may use the key again
+    IN_PROGRESS      the request is being sent; after ASKING_TIME the outcome is unknown
+    UNKNOWN_OUTCOME  the provider's response is missing or unclear: it may have created a task
+    COMPLETED        the provider has created a task
+    RELEASED         the provider refused the request, or the caller released a key with an unknown outcome: the next
+                     request may use the key again
 """
 
 import time
@@ -36,7 +36,7 @@ class IdempotencyState(StrEnum):
     """State of the request that was sent under an idempotency key; see the module's docstring."""
 
     IN_PROGRESS = "IN_PROGRESS"
-    IN_DOUBT = "IN_DOUBT"
+    UNKNOWN_OUTCOME = "UNKNOWN_OUTCOME"
     COMPLETED = "COMPLETED"
     RELEASED = "RELEASED"
 
@@ -50,7 +50,7 @@ class IdempotencyRecord(Model):
     attempt: str  # id of the attempt that holds the key
     asked_at: str
     state: IdempotencyState = IdempotencyState.IN_PROGRESS
-    doubt: str | None = None
+    reason: str | None = None  # of UNKNOWN_OUTCOME
     task_id: str | None = None
 
     def is_asking(self, now: datetime) -> bool:
@@ -77,7 +77,7 @@ class IdempotencyStore:
         update = UpdateExpression()
         for name, value in claim.model_dump(by_alias=True, exclude_none=True).items():
             update.set(name, value)
-        for name in ("doubt", "taskId"):
+        for name in ("reason", "taskId"):
             update.remove(name)
         if self._retention:
             expires_at = datetime.fromisoformat(claim.asked_at) + self._retention
@@ -111,15 +111,15 @@ class IdempotencyStore:
         update.set("state", IdempotencyState.RELEASED.value)
         return self._update(claim, update)
 
-    def doubt(self, claim: IdempotencyRecord, reason: str) -> None:
+    def record_unknown_outcome(self, claim: IdempotencyRecord, reason: str) -> None:
         """Records that the outcome of a request is unknown, and why.
 
         Raises:
             StoreUnavailableError: only the reason is lost; a record that stays IN_PROGRESS counts as unknown later.
         """
         update = UpdateExpression()
-        update.set("state", IdempotencyState.IN_DOUBT.value)
-        update.set("doubt", reason)
+        update.set("state", IdempotencyState.UNKNOWN_OUTCOME.value)
+        update.set("reason", reason)
         self._update(claim, update)
 
     def settle(self, claim: IdempotencyRecord, task_id: str, new_task: UpdateExpression) -> None:
@@ -131,7 +131,7 @@ class IdempotencyStore:
         update = UpdateExpression()
         update.set("state", IdempotencyState.COMPLETED.value)
         update.set("taskId", task_id)
-        update.remove("doubt")
+        update.remove("reason")
         is_mine = update.equals("attempt", claim.attempt)
         task = {"task": {"S": task_key(claim.provider, task_id)}}
         writes: list[Any] = [

@@ -3,11 +3,11 @@
 Callers need to know whether a refused request may be sent again, and whether images may have been generated (and
 billed). The problem types for a failed submission make that distinction:
 
-    422 request-refused         nothing was generated; change the request
-    424 account-refused         nothing was generated; correct the API key or add credits
-    429 provider-busy           nothing was generated; send the same request later, with the same idempotency key
-    503 provider-unavailable    the provider was not reached; send the same request again, with the same key
-    409 submission-in-doubt     the provider may have accepted the request; nothing is sent again under this key
+    422 request-refused             nothing was generated; change the request
+    424 account-refused             nothing was generated; correct the API key or add credits
+    429 provider-busy               nothing was generated; send the same request later, with the same idempotency key
+    503 provider-unavailable        the provider was not reached; send the same request again, with the same key
+    409 submission-outcome-unknown  the provider may have accepted the request; nothing is sent again under this key
 """
 
 from dataclasses import dataclass
@@ -41,8 +41,10 @@ NO_SUCH_SUBMISSION = Problem("no-such-submission", HTTPStatus.NOT_FOUND, "No sub
 IMAGE_NOT_ARCHIVED = Problem("image-not-archived", HTTPStatus.CONFLICT, "The image is not archived yet")
 UNREADABLE_ITEM = Problem("unreadable-item", HTTPStatus.CONFLICT, "The task's item cannot be read")
 IN_PROGRESS = Problem("submission-in-progress", HTTPStatus.CONFLICT, "The provider is being asked")
-IN_DOUBT = Problem("submission-in-doubt", HTTPStatus.CONFLICT, "Whether the provider took the request is not known")
-NOT_IN_DOUBT = Problem("submission-not-in-doubt", HTTPStatus.CONFLICT, "The submission is not in doubt")
+UNKNOWN_OUTCOME = Problem(
+    "submission-outcome-unknown", HTTPStatus.CONFLICT, "Whether the provider took the request is not known"
+)
+OUTCOME_KNOWN = Problem("submission-outcome-known", HTTPStatus.CONFLICT, "The outcome of the submission is known")
 BODY_TOO_LARGE = Problem("body-too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
 INVALID_REQUEST = Problem("invalid-request", HTTPStatus.UNPROCESSABLE_ENTITY, "The request is not what is documented")
 KEY_USED = Problem(
@@ -59,7 +61,7 @@ UNAVAILABLE = Problem("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Not possib
 PROBLEMS = (
     *(MALFORMED_BODY, INVALID_PARAMETER, KEY_MISSING),
     *(NO_SUCH_TASK, NO_SUCH_IMAGE, NO_SUCH_SUBMISSION),
-    *(IMAGE_NOT_ARCHIVED, UNREADABLE_ITEM, IN_PROGRESS, IN_DOUBT, NOT_IN_DOUBT, BODY_TOO_LARGE),
+    *(IMAGE_NOT_ARCHIVED, UNREADABLE_ITEM, IN_PROGRESS, UNKNOWN_OUTCOME, OUTCOME_KNOWN, BODY_TOO_LARGE),
     *(INVALID_REQUEST, KEY_USED, REQUEST_REFUSED, ACCOUNT_REFUSED, PROVIDER_BUSY, PROVIDER_UNAVAILABLE, UNAVAILABLE),
 )
 # Responses with these problems have a Retry-After header: the same request may succeed after that many seconds.

@@ -3,15 +3,15 @@
 from catchlight.api.idempotency import IdempotencyRecord
 from catchlight.api.problems import (
     ACCOUNT_REFUSED,
-    IN_DOUBT,
     IN_PROGRESS,
     INVALID_REQUEST,
     KEY_USED,
     NO_SUCH_SUBMISSION,
-    NOT_IN_DOUBT,
+    OUTCOME_KNOWN,
     PROVIDER_BUSY,
     PROVIDER_UNAVAILABLE,
     REQUEST_REFUSED,
+    UNKNOWN_OUTCOME,
     WORTH_WAITING,
     APIError,
 )
@@ -101,7 +101,7 @@ def unknown_outcome(claim: IdempotencyRecord, reason: str, reply: ProviderReply 
     """Returns the error for an unknown outcome: the provider may have created a task whose id was not received."""
     listed = f"GET /tasks?provider={claim.provider}&since={claim.asked_at}"
     return APIError(
-        IN_DOUBT,
+        UNKNOWN_OUTCOME,
         f"it is not known whether {claim.provider} has taken the request: {reason}",
         advice=f"Nothing is sent again with this key. Look whether a task has turned up since: {listed}. If so, that "
         f"is probably yours. If not, DELETE /submissions/{claim.key} frees the key: then the same request generates "
@@ -114,7 +114,7 @@ def unknown_outcome(claim: IdempotencyRecord, reason: str, reply: ProviderReply 
 def not_noted(claim: IdempotencyRecord, task_id: str) -> APIError:
     """Returns the error for a task that the provider created, but that could not be written to the table."""
     return APIError(
-        IN_DOUBT,
+        UNKNOWN_OUTCOME,
         f"{claim.provider} has made a task of the request, but it could not be registered",
         advice=f'Register it: POST /tasks {{"provider": "{claim.provider}", "taskIds": ["{task_id}"]}}. Nothing is '
         "sent again with this key.",
@@ -132,10 +132,10 @@ def no_such_submission() -> APIError:
     )
 
 
-def not_in_doubt(claim: IdempotencyRecord) -> APIError:
+def known_outcome(claim: IdempotencyRecord) -> APIError:
     """Returns the error for a key that cannot be released, because its request created a task."""
     return APIError(
-        NOT_IN_DOUBT,
+        OUTCOME_KNOWN,
         "the submission has become a task",
         advice=f"See GET /tasks/{claim.provider}/{claim.task_id}. For further images send a request with another key.",
         task_id=claim.task_id,

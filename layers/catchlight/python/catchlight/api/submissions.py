@@ -96,7 +96,7 @@ class Submissions:
         if claim is None or claim.state is IdempotencyState.RELEASED:
             raise submission_problems.no_such_submission()
         if claim.state is IdempotencyState.COMPLETED:
-            raise submission_problems.not_in_doubt(claim)
+            raise submission_problems.known_outcome(claim)
         if claim.is_asking(self._now()) or not self._claims.free(claim):
             raise submission_problems.in_progress(claim)
 
@@ -126,7 +126,7 @@ class Submissions:
             return _submitted(claim.provider, claim.task_id)
         if claim.is_asking(self._now()):
             raise submission_problems.in_progress(claim)
-        raise submission_problems.unknown_outcome(claim, claim.doubt or "the request that sent it has not ended")
+        raise submission_problems.unknown_outcome(claim, claim.reason or "the request that sent it has not ended")
 
     def _ask(
         self,
@@ -146,14 +146,14 @@ class Submissions:
             shown = _shown(reply, redactor) if reply else None
             if isinstance(exc, ProviderUnavailableError) and not isinstance(exc, ProviderUnreachableError):
                 problem = submission_problems.unknown_outcome(claim, str(exc), shown)
-                note: Callable[[], Any] = partial(self._claims.doubt, claim, str(exc))
+                note: Callable[[], Any] = partial(self._claims.record_unknown_outcome, claim, str(exc))
             else:
                 problem = submission_problems.refused(exc, shown, reply.retry_after_seconds if reply else None)
                 note = partial(self._claims.free, claim)
             try:
                 note()
             except StoreUnavailableError as unnoted:
-                # The record stays IN_PROGRESS, so the key counts as in doubt later, even if the provider refused the
+                # The record stays IN_PROGRESS, so the outcome counts as unknown later, even if the provider refused the
                 # request: an error on the safe side.
                 problem.note_error = unnoted
             raise problem from exc

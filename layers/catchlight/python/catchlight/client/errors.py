@@ -15,7 +15,7 @@ CatchlightError
 
 from http import HTTPStatus
 
-from catchlight.api.problems import IN_DOUBT, IN_PROGRESS
+from catchlight.api.problems import IN_PROGRESS, UNKNOWN_OUTCOME
 from catchlight.api.schemas import ProblemBody
 
 
@@ -82,7 +82,7 @@ def api_error(body: ProblemBody) -> APIError:
             return NotFoundError(body)
         case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE:
             return RateLimitError(body, retryable=True)
-        case _ if body.type == IN_DOUBT.type:
+        case _ if body.type == UNKNOWN_OUTCOME.type:
             return UnknownOutcomeError(body)
         case _:
             return APIError(body, retryable=body.type == IN_PROGRESS.type)

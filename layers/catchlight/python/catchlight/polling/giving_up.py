@@ -51,7 +51,7 @@ def given_up(task: Task, report: TaskReport | None, error: Exception | None, *, 
     else:
         text = f"no callback came, and {polled} it is unknown whether there is a result: {reason}"
     message = text[: MAX_MESSAGE_LENGTH - len(_ADVICE)] + _ADVICE
-    return Failure(reason=FailureReason.NO_NEWS, message=message, last_answer=answer)
+    return Failure(reason=FailureReason.NO_RESULT, message=message, last_answer=answer)
 
 
 def not_confirmed(error: Exception) -> Failure:

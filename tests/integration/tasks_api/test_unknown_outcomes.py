@@ -27,7 +27,7 @@ def hung_up(request: httpx.Request) -> httpx.Response:
     raise httpx.RemoteProtocolError("server disconnected", request=request)
 
 
-DOUBTS: dict[str, Callable[[httpx.Request], httpx.Response]] = {
+UNCLEAR_ANSWERS: dict[str, Callable[[httpx.Request], httpx.Response]] = {
     "no answer": no_answer,
     "hung up": hung_up,
     "HTTP 500": refusal(500, {"code": 500}),
@@ -41,9 +41,11 @@ DOUBTS: dict[str, Callable[[httpx.Request], httpx.Response]] = {
 }
 
 
-@pytest.mark.parametrize("name", DOUBTS)
-def test_what_is_in_doubt_is_never_sent_again_by_itself(api: TasksApiHarness, clock: Clock, name: str) -> None:
-    api.providers.answer = DOUBTS[name]
+@pytest.mark.parametrize("name", UNCLEAR_ANSWERS)
+def test_a_request_with_an_unknown_outcome_is_never_sent_again_by_itself(
+    api: TasksApiHarness, clock: Clock, name: str
+) -> None:
+    api.providers.answer = UNCLEAR_ANSWERS[name]
 
     first = api.submit()
     api.providers.answer = refusal(200, ACCEPTED["flux-kontext"])
@@ -51,7 +53,7 @@ def test_what_is_in_doubt_is_never_sent_again_by_itself(api: TasksApiHarness, cl
     again = api.submit()
 
     for answer in (first, again):
-        assert (answer.status, answer.problem) == (409, "submission-in-doubt")
+        assert (answer.status, answer.problem) == (409, "submission-outcome-unknown")
         assert "retry-after" not in answer.headers
         assert answer.body["askedAt"] == "2026-11-21T12:00:00.000Z"
         assert "GET /tasks?provider=flux-kontext&since=2026-11-21T12:00:00.000Z" in answer.body["advice"]
@@ -64,7 +66,7 @@ def crash(request: httpx.Request) -> httpx.Response:
     raise KeyboardInterrupt("the sandbox is gone")
 
 
-def test_a_crash_while_the_provider_is_asked_leaves_a_doubt(api: TasksApiHarness, clock: Clock) -> None:
+def test_a_crash_while_the_provider_is_asked_leaves_an_unknown_outcome(api: TasksApiHarness, clock: Clock) -> None:
     api.providers.answer = crash
     with pytest.raises(KeyboardInterrupt):
         api.submit()
@@ -76,18 +78,18 @@ def test_a_crash_while_the_provider_is_asked_leaves_a_doubt(api: TasksApiHarness
     later = api.submit()
 
     assert at_once.problem == "submission-in-progress"  # whoever asked may still be at it
-    assert later.problem == "submission-in-doubt"
+    assert later.problem == "submission-outcome-unknown"
     assert len(api.providers.requests) == 1
 
 
-@pytest.mark.parametrize("doubt", [no_answer, crash])
-def test_the_way_out_of_doubt_is_the_callers_decision(
+@pytest.mark.parametrize("unclear_answer", [no_answer, crash])
+def test_whether_to_release_a_key_is_the_callers_decision(
     api: TasksApiHarness,
     clock: Clock,
-    doubt: Callable[[httpx.Request], httpx.Response],
+    unclear_answer: Callable[[httpx.Request], httpx.Response],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    api.providers.answer = doubt
+    api.providers.answer = unclear_answer
     try:
         api.submit()
     except KeyboardInterrupt:
@@ -102,15 +104,15 @@ def test_the_way_out_of_doubt_is_the_callers_decision(
     assert len(api.providers.requests) == 2
     assert api.tasks() == [TASK]
     assert api.claim()["state"] == "COMPLETED"
-    assert "doubt" not in api.claim()
+    assert "reason" not in api.claim()
 
 
-def test_what_is_not_in_doubt_is_not_given_up(api: TasksApiHarness) -> None:
+def test_a_key_whose_outcome_is_known_is_not_released(api: TasksApiHarness) -> None:
     api.submit()
 
     answer = api.ask("DELETE", "/submissions/order-1")
 
-    assert (answer.status, answer.problem, answer.body["taskId"]) == (409, "submission-not-in-doubt", "task12345")
+    assert (answer.status, answer.problem, answer.body["taskId"]) == (409, "submission-outcome-known", "task12345")
     assert api.submit().status == 201
     assert len(api.providers.requests) == 1
 
@@ -158,7 +160,7 @@ def test_a_key_that_cannot_be_claimed_is_not_asked_with(api: TasksApiHarness, mo
     assert api.submit().status == 201
 
 
-def test_a_claim_whose_answer_is_lost_is_not_asked_with_and_comes_to_be_in_doubt(
+def test_a_claim_whose_answer_is_lost_is_not_asked_with_and_comes_to_have_an_unknown_outcome(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patches:
@@ -166,7 +168,7 @@ def test_a_claim_whose_answer_is_lost_is_not_asked_with_and_comes_to_be_in_doubt
         assert api.submit().status == 503
     clock.pass_by(minutes=1)
 
-    assert api.submit().problem == "submission-in-doubt"
+    assert api.submit().problem == "submission-outcome-unknown"
     assert api.providers.requests == []
 
 
@@ -194,11 +196,11 @@ def test_a_task_that_cannot_be_written_down_is_told(
         write = api.dynamodb.transact_write_items
         patches.setattr(api.dynamodb, "transact_write_items", lost(write, arrives=False))
         answer = api.submit()
-    assert (answer.status, answer.problem, answer.body["taskId"]) == (409, "submission-in-doubt", "task12345")
+    assert (answer.status, answer.problem, answer.body["taskId"]) == (409, "submission-outcome-unknown", "task12345")
     assert '{"provider": "flux-kontext", "taskIds": ["task12345"]}' in answer.body["advice"]
     clock.pass_by(minutes=1)
 
-    assert api.submit().problem == "submission-in-doubt"
+    assert api.submit().problem == "submission-outcome-unknown"
     assert len(api.providers.requests) == 1
 
 
@@ -247,7 +249,7 @@ def test_a_write_that_a_callback_disturbs_is_done_again(api: TasksApiHarness, mo
 def test_a_refusal_that_cannot_be_noted_is_told_all_the_same(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And is taken for a doubt afterwards: the safe way to be wrong."""
+    """Its outcome counts as unknown afterwards: the safe way to be wrong."""
     update_item = api.dynamodb.update_item
 
     def fail_from_now_on(request: httpx.Request) -> httpx.Response:
@@ -259,10 +261,10 @@ def test_a_refusal_that_cannot_be_noted_is_told_all_the_same(
     monkeypatch.setattr(api.dynamodb, "update_item", update_item)
     clock.pass_by(minutes=1)
 
-    assert api.submit().problem == "submission-in-doubt"
+    assert api.submit().problem == "submission-outcome-unknown"
 
 
-def test_a_doubt_is_counted(api: TasksApiHarness, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_outcome_is_counted(api: TasksApiHarness, capsys: pytest.CaptureFixture[str]) -> None:
     api.submit("order-1")
     api.providers.answer = no_answer
     api.submit("order-2", provider="acedata")
