@@ -8,18 +8,21 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from catchlight.client.errors import UsageError
+from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.client.stack import find_local
 from catchlight.providers import PROVIDERS
 from local import REPOSITORY, LocalStackError
+from local.__main__ import _parser, _up, main
 from local.artefact import Artefact
+from local.http.api import HttpApi
+from local.lambda_.logs import LogFolder
 from local.moto.server import MotoServer
 from local.template.expand import load_template
 from tests.integration.local.running_example import EXAMPLE, PATIENCE_SECONDS, eventually
@@ -44,15 +47,44 @@ def command(state_dir: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "local", "up", *fixed, *arguments]
 
 
-@pytest.fixture
-def up(tmp_path: Path, artefact: Artefact | None) -> Iterator[Up]:
-    """`python -m local up`, ready: its process, the content of stack.json, and its path."""
+@contextmanager
+def started(state_dir: Path, artefact: Artefact | None) -> Iterator[Up]:
+    """Runs `python -m local up`, ready: its process, the content of stack.json, and its path."""
     options = ["--built"] if artefact else []
-    with subprocess.Popen(command(tmp_path, *options), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
-        path = tmp_path / "stack.json"
-        eventually(lambda: path.exists() or process.poll() is not None)
-        yield process, json.loads(path.read_text()), path
+    with subprocess.Popen(command(state_dir, *options), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        path = state_dir / "stack.json"
+        try:
+            # A killed stack may have left a file.
+            eventually(lambda: process.poll() is not None or is_running_in(state_dir))
+            yield process, json.loads(path.read_text()), path
+        finally:
+            process.kill()
+
+
+def is_running_in(state_dir: Path) -> bool:
+    try:
+        find_local(state_dir)
+    except CatchlightError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None) -> Iterator[Up]:
+    """A running stack, which the last test that uses it ends."""
+    with started(tmp_path_factory.mktemp("up"), artefact) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None) -> Iterator[tuple[Up, list[int]]]:
+    """A stack that was killed, and the processes of its sandboxes."""
+    with started(tmp_path_factory.mktemp("killed"), artefact) as up:
+        process, _, _ = up
+        pids = sandboxes(process)
         process.kill()
+        process.wait(PATIENCE_SECONDS)
+        yield up, pids
 
 
 def sandboxes(process: subprocess.Popen[str]) -> list[int]:
@@ -62,7 +94,7 @@ def sandboxes(process: subprocess.Popen[str]) -> list[int]:
     return found
 
 
-def test_up_prints_all_addresses_and_ends_with_ctrl_c(up: Up) -> None:
+def test_up_prints_all_addresses(up: Up) -> None:
     process, info, _ = up
 
     assert set(info) == {
@@ -82,101 +114,104 @@ def test_up_prints_all_addresses_and_ends_with_ctrl_c(up: Up) -> None:
     assert info["simulator_url"] is None
     assert process.stdout
     output = "".join(iter(process.stdout.readline, "Ready. Ctrl-C ends everything.\n"))
-    process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE_SECONDS) == 0
     assert info["api_url"] in output
     assert info["callback_urls"]["flux-kontext"] in output
 
 
-def test_sigterm_ends_everything(up: Up) -> None:
-    process, info, path = up
-    pids = sandboxes(process)
-    assert httpx.post(info["api_url"], trust_env=False).status_code == 404
-
-    process.terminate()
-
-    assert process.wait(PATIENCE_SECONDS) == 0
-    assert not any(is_running(pid) for pid in pids)
-    assert not path.exists()
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(info["api_url"], trust_env=False)
-
-
-def test_no_sandbox_outlives_a_killed_stack(up: Up) -> None:
-    process, _, _ = up
-    pids = sandboxes(process)
-
-    process.kill()
-    process.wait(PATIENCE_SECONDS)
-
-    eventually(lambda: not any(is_running(pid) for pid in pids))
-
-
-def test_a_second_stack_does_not_touch_the_first(up: Up, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_second_stack_does_not_touch_the_first(up: Up) -> None:
     process, info, path = up
     log = path.parent / "logs" / "first.log"
     log.write_text("a line\n")
     before = path.read_text()
 
-    def second(state_dir: Path, port: int) -> str:
-        arguments = command(state_dir, "--port", str(port))
-        done = subprocess.run(
-            arguments, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
-        )
-        assert done.returncode == 1
-        assert "Traceback" not in done.stderr
-        return done.stderr
+    second = subprocess.run(
+        command(path.parent), cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
 
-    said = second(path.parent, 0)
-    assert f"process {process.pid}, API {info['api_url']}, AWS endpoint {info['aws_endpoint_url']}" in said
-    # A folder of its own: refused for the port, and not for the folder.
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    taken = urlsplit(info["api_url"]).port
-    assert taken
-    assert f"Port {taken} is in use. Choose another with --port" in second(elsewhere, taken)
-    assert not (elsewhere / "stack.json").exists()
-
+    assert second.returncode == 1
+    assert "Traceback" not in second.stderr
+    expected = f"process {process.pid}, API {info['api_url']}, AWS endpoint {info['aws_endpoint_url']}"
+    assert expected in second.stderr
     assert path.read_text() == before
     assert log.read_text() == "a line\n"
     assert find_local(path.parent).api_url == info["api_url"]
 
 
-def test_a_stack_starts_after_another_one_was_killed(up: Up) -> None:
-    process, info, path = up
-    process.kill()
-    process.wait(PATIENCE_SECONDS)
+def test_ctrl_c_ends_a_stack(up: Up) -> None:
+    process, _, path = up
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(PATIENCE_SECONDS) == 0
+    assert not path.exists()
+
+
+def test_no_sandbox_outlives_a_killed_stack(killed: tuple[Up, list[int]]) -> None:
+    _, pids = killed
+
+    eventually(lambda: not any(is_running(pid) for pid in pids))
+
+
+def test_a_stack_starts_after_another_one_was_killed_and_sigterm_ends_everything(
+    killed: tuple[Up, list[int]], artefact: Artefact | None
+) -> None:
+    (_, info, path), _ = killed
     assert json.loads(path.read_text()) == info
     with pytest.raises(UsageError, match="is not running"):
         find_local(path.parent)
 
-    with subprocess.Popen(command(path.parent), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as following:
-        try:
-            assert following.stdout
-            assert "Ready. Ctrl-C ends everything.\n" in iter(following.stdout.readline, "")
-            assert find_local(path.parent).endpoint_url != info["aws_endpoint_url"]
-        finally:
-            following.kill()
+    with started(path.parent, artefact) as (process, following, _):
+        pids = sandboxes(process)
+        assert following["aws_endpoint_url"] != info["aws_endpoint_url"]
+        assert httpx.post(following["api_url"], trust_env=False).status_code == 404
+
+        process.terminate()
+
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert not any(is_running(pid) for pid in pids)
+    assert not path.exists()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(following["api_url"], trust_env=False)
+
+
+def test_an_invalid_parameter_is_an_error(tmp_path: Path) -> None:
+    arguments = command(tmp_path, "--parameter", "PollIntervalSeconds=0")
+    done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+
+    assert done.returncode == 1
+    assert "PollIntervalSeconds: '0' is not a number from 1" in done.stderr
+    assert not (tmp_path / "stack.json").exists()
+
+
+def test_an_unknown_provider_is_an_error() -> None:
+    options = _parser().parse_args(["up", "--provider-url", "other=http://host"])
+
+    with pytest.raises(LocalStackError, match=r"unknown provider other\. Choose from acedata, apikley"):
+        _up(options)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "message"),
+    ("arguments", "message"),
     [
-        (["--parameter", "PollIntervalSeconds=0"], 1, "PollIntervalSeconds: '0' is not a number from 1"),
-        (["--provider-url", "nonsense"], 2, "'nonsense' is not PROVIDER=URL"),
-        (["--allow-image-host", "host"], 2, "'host' is not HOST:PORT"),
-        (["--provider-url", "acedata=host"], 2, "'acedata=host' is not PROVIDER=URL"),
-        (["--provider-url", "other=http://host"], 1, "unknown provider other. Choose from acedata, apikley"),
-        (["--time-scale", "0"], 2, "'0' is not a number above 0"),
+        (["--provider-url", "nonsense"], "'nonsense' is not PROVIDER=URL"),
+        (["--allow-image-host", "host"], "'host' is not HOST:PORT"),
+        (["--provider-url", "acedata=host"], "'acedata=host' is not PROVIDER=URL"),
+        (["--time-scale", "0"], "'0' is not a number above 0"),
     ],
 )
-def test_an_invalid_option_is_an_error(arguments: list[str], status: int, message: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        command(tmp_path, *arguments), cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS
-    )
+def test_an_invalid_option_is_an_error(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["up", *arguments])
 
-    assert done.returncode == status
-    assert message in done.stderr
-    assert not (tmp_path / "stack.json").exists()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_taken_port_of_an_api_names_its_option(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(LocalStackError, match=f"Port {port} is in use. Choose another with --port"):
+            HttpApi(port, LogFolder(tmp_path))
 
 
 def test_a_taken_port_of_the_aws_endpoint_names_its_option() -> None:
