@@ -67,10 +67,10 @@ test: $(STAMP) ## Run all tests, offline (BUILT=1: those that run the local stac
 	@# In the order of the folders: xdist would run files with few tests last, which are the longest.
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -q $(if $(BUILT),--built)
 
-test-fast: $(STAMP) ## Run the unit tests only, two minutes
+test-fast: $(STAMP) ## Run the unit tests only, a minute
 	@$(BIN)/python -m pytest -n auto --dist worksteal -q tests/unit
 
-searches: $(STAMP) ## Run small searches, and tests that each search detects known faults; two minutes (BUILT=1)
+searches: $(STAMP) ## Run small searches, and tests that each search detects known faults; three minutes (BUILT=1)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -q $(if $(BUILT),--built) tests/searches
 
 faults: $(STAMP) ## Run every order of one task's events, with a fault at every call
