@@ -22,7 +22,7 @@ from catchlight_cli.command_line import parser, run
 from local.artefact import Artefact
 from local.stack import LocalStack
 
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 300
 PROMPT = "a small sail, <b>low sun</b>"
 
 

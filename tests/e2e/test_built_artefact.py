@@ -13,7 +13,7 @@ from local.stack import LocalStack
 from tests.integration.local.running_example import eventually
 
 TASK_ID = "task12345"
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 300
 
 
 def without_s3_parameters(built: Artefact, project: Path) -> Artefact:

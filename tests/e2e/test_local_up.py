@@ -23,7 +23,7 @@ from local.artefact import Artefact
 from tests.image_server import picture
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE_SECONDS = 180
+PATIENCE_SECONDS = 300
 IMAGE = picture("JPEG")
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.test_readme import REPOSITORY, blocks
 from tests.user_settings import hostile_settings, tools_settings
 
-PATIENCE_SECONDS = 180
+PATIENCE_SECONDS = 300
 
 
 class Shell:

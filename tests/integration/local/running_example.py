@@ -13,7 +13,7 @@ from local.stack import LocalStack
 EXAMPLE = Path(__file__).parent / "example" / "template.yaml"
 
 # A busy machine may be slow.
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 
 
 def eventually(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:

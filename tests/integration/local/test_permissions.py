@@ -26,7 +26,7 @@ from local.permissions.decision import Grant, PermissionRequest, decide
 from local.permissions.required import function_arn
 from local.stack import LocalStack
 
-PATIENCE_SECONDS = 180
+PATIENCE_SECONDS = 300
 # The services that functions call, as botocore names them.
 SERVICES = ("dynamodb", "events", "s3", "secretsmanager", "sqs", "stepfunctions")
 

@@ -32,7 +32,7 @@ PAGE = (REPOSITORY / "docs" / "events.md").read_text()
 SCHEMA = json.loads((REPOSITORY / "docs" / "task-event.schema.json").read_text())
 EXAMPLES = {path.stem: json.loads(path.read_text()) for path in (REPOSITORY / "events" / "task_events").glob("*.json")}
 SUBMIT = "/kie/api/v1/flux/kontext/generate"
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 300
 
 
 def blocks(language: str) -> list[str]:
