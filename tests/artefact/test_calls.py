@@ -17,7 +17,8 @@ from scripts.smoke.imports import check_imports
 from tests.artefact.conftest import Copy, copy_of
 
 LAYER = "CatchlightLayer/python"
-TEMPLATE = load_template(REPOSITORY / "template.yaml", {})
+# With the parameters of `VARIANTS`, whose calls are among those of the functions.
+TEMPLATE = load_template(REPOSITORY / "template.yaml", {"KeepDeliveries": "30"})
 FUNCTIONS = TEMPLATE.of_type("AWS::Lambda::Function")
 
 
