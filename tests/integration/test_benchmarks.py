@@ -22,3 +22,4 @@ def test_archiving(monkeypatch: pytest.MonkeyPatch) -> None:
     with archiving.servers(0) as ways:
         ways.ours(1)
         ways.batch(1, threads=2, messages=2)
+        ways.bare_batch(1)
