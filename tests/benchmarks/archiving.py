@@ -192,6 +192,11 @@ class Ways:
         with ThreadPoolExecutor(TASKS * IMAGES_PER_TASK) as pool:
             list(pool.map(self._bare, [self._url(megabytes) for _ in range(TASKS * IMAGES_PER_TASK)]))
 
+    def close(self) -> None:
+        """Closes the connections to S3 that `bare_batch` keeps."""
+        for connection in self._kept:
+            connection.close()
+
     def _bare(self, url: str) -> None:
         with _connected(self.images, self._client_tls) as source:
             source.sendall(f"GET /{url.split('/', 3)[3]} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -273,9 +278,11 @@ def servers(latency: int) -> Iterator[Ways]:
         command = [sys.executable, "-m", "tests.benchmarks.archiving_servers", folder, str(latency)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
+            ways = Ways(folder, *process.stdout.readline().split())
             try:
-                yield Ways(folder, *process.stdout.readline().split())
+                yield ways
             finally:
+                ways.close()
                 process.terminate()
 
 
