@@ -1,6 +1,7 @@
 """Argument types and shared arguments of the commands. The types raise ArgumentTypeError for invalid text."""
 
 import argparse
+import math
 import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -71,6 +72,17 @@ def positive_integer(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """Parses a number of seconds, at least 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return number
 
 
 def since(text: str) -> datetime:

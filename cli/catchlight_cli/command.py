@@ -34,7 +34,8 @@ class Session:
         Raises:
             CatchlightError: the stack cannot be found.
         """
-        stack = self.choice.find()
+        with self.output.working("Looking up the stack"):
+            stack = self.choice.find()
         self.output.info(f"Using {stack}.")
         return stack
 

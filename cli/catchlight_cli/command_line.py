@@ -1,8 +1,9 @@
 """Parses the arguments of `catchlight` and runs the command that they name."""
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from catchlight import __version__
 from catchlight.client.aws_errors import explained_errors
@@ -11,6 +12,7 @@ from catchlight.client.local_state import DEFAULT_STATE_DIR
 from catchlight.client.stack import StackChoice
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands import COMMANDS, GROUPS
+from catchlight_cli.completion import SHELLS, completion_script
 from catchlight_cli.control_characters import printable
 from catchlight_cli.output import Output
 
@@ -29,17 +31,27 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable(message))
 
 
+class _PrintCompletion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any) -> NoReturn:
+        _, shell, *_ = arguments
+        sys.stdout.write(completion_script(shell, parser))
+        parser.exit()
+
+
 def parser(commands: Iterable[Command] = COMMANDS) -> argparse.ArgumentParser:
     """Builds the argument parser with a subparser for each command."""
     main = _Parser(
         prog="catchlight",
-        usage="catchlight [-h] [--version] COMMAND ...",
+        usage="catchlight [-h] [--version] [--completion SHELL] COMMAND ...",
         description=_DESCRIPTION + "".join(f"\n\n{title}:\n{_summaries(group)}" for title, group in GROUPS.items()),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     main.add_argument(
         "--version", action="version", version=f"catchlight {__version__}", help="print the version and exit"
+    )
+    main.add_argument(
+        "--completion", action=_PrintCompletion, choices=SHELLS, help="print the completion script of a shell and exit"
     )
     # The description lists the commands, in groups.
     subparsers = main.add_subparsers(prog=main.prog, dest="command", metavar="COMMAND", help=argparse.SUPPRESS)

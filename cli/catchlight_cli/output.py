@@ -2,22 +2,35 @@
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from rich.console import JustifyMethod, RenderableType
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from catchlight.client.errors import CatchlightError
 from catchlight_cli.console import SafeConsole, json_text
+from catchlight_cli.durations import format_duration
 
 Item = TypeVar("Item")
 
 # Line width for output to a file or another program: wide enough that no line is wrapped. A task id has up to 128
 # characters, the reason why an image is missing some hundreds.
 PIPED_WIDTH = 2000
+_COLUMN_GAP = 2
+# Rows that arrive within this time are printed together, so that their columns fit.
+_PAGE_SECONDS = 0.5
+# A command that takes longer shows that it is still working; in a log file, a line after these times.
+_FIRST_LINE_SECONDS = 2
+_NEXT_LINES_SECONDS = 10
 
 
 class Output:
@@ -39,17 +52,44 @@ class Output:
 
     def show_part(self, part: RenderableType) -> None:
         """Prints a part of a result for people at once, while the command still runs."""
-        self._stdout.print(part)
-        sys.stdout.flush()
+        with _reported_write_errors():
+            self._stdout.print(part, overflow="ignore", crop=False)
+            sys.stdout.flush()
+
+    def show_rows(
+        self, rows: Iterable[Item], cells: Callable[[Item], Sequence[RenderableType]], *columns: str
+    ) -> tuple[Item, ...]:
+        """Prints a table while its rows are produced, in text only, and returns what the rows were made of."""
+        items: list[Item] = []
+        table, page, printed_at = PagedTable(*columns), list[Sequence[RenderableType]](), time.monotonic()
+        for item in rows:
+            items.append(item)
+            page.append(cells(item))
+            if not self.as_json and time.monotonic() - printed_at >= _PAGE_SECONDS:
+                self.show_part(table.page(page))
+                page, printed_at = [], time.monotonic()
+        if page and not self.as_json:
+            self.show_part(table.page(page))
+        return tuple(items)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether stdout is a terminal."""
+        return self._stdout.is_terminal
+
+    def clear(self) -> None:
+        """Clears the terminal, before a result that replaces the one shown."""
+        self._stdout.clear()
 
     def show_json(self, document: Any) -> None:
         """Prints a JSON document in one line of ASCII."""
-        sys.stdout.write(json_text(document) + "\n")
+        self.show_text(json_text(document) + "\n")
 
     def show_text(self, text: str) -> None:
         """Prints text as it is and at once, for another program."""
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        with _reported_write_errors():
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
     def info(self, text: str | Text) -> None:
         """Prints a message to stderr."""
@@ -60,22 +100,42 @@ class Output:
         self._stderr.print(Text.assemble(("error: ", "bold red"), _one_message(text)), soft_wrap=True)
 
     def malformed_items(self, keys: Sequence[str]) -> None:
-        """Prints to stderr which malformed items of the table were skipped, if any."""
+        """Prints to stderr which malformed items of the table were skipped, one a line, and their number."""
+        for key in keys:
+            self.info(f"Skipped {task_path(key)}: its item in the table is malformed.")
         if keys:
-            self.info(f"Skipped malformed items of the table: {', '.join(keys)}. Correct them in the table.")
+            self.info(f"{plural(len(keys), 'malformed item')} skipped. Correct them in the table.")
 
     def progress(self) -> Progress:
-        """Returns a progress bar on stderr, which disappears when it is complete."""
-        return Progress(
+        """Returns a progress bar on stderr, which disappears when it is complete; lines where no terminal is."""
+        columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+        )
+        if self._stderr.is_terminal:
+            return Progress(*columns, console=self._stderr, transient=True)
+        return _ProgressLines(self.info, columns, self._stderr)
+
+    @contextmanager
+    def working(self, description: str) -> Iterator[None]:
+        """Shows on stderr that the command is working, while it does something without countable steps."""
+        if not self._stderr.is_terminal:
+            with self.progress() as progress:
+                progress.add_task(description, total=None)
+                yield
+            return
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
             console=self._stderr,
             transient=True,
-            disable=not self._stderr.is_terminal,
-        )
+        ) as progress:
+            progress.add_task(description, total=None)
+            yield
 
     def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
         """Yields the items and shows a progress bar while the caller processes them."""
@@ -86,20 +146,115 @@ class Output:
                 progress.advance(bar)
 
 
+class _ProgressLines(Progress):
+    """Prints progress as lines: the first one after two seconds, then one every ten seconds."""
+
+    def __init__(self, write: Callable[[str], None], columns: Iterable[Any], console: Console) -> None:
+        super().__init__(*columns, console=console, disable=True)
+        self._write = write
+        self._begun = time.monotonic()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._write_lines, name="progress", daemon=True)
+
+    def start(self) -> None:
+        """Starts to print."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Prints no more lines."""
+        self._stopped.set()
+
+    def _write_lines(self) -> None:
+        pause = _FIRST_LINE_SECONDS
+        while not self._stopped.wait(pause):
+            pause = _NEXT_LINES_SECONDS
+            for task in self.tasks:
+                number = f" {task.completed:g}" if task.completed or task.total else ""
+                of_total = f" of {task.total:g}" if task.total else ""
+                taken = format_duration(time.monotonic() - self._begun)
+                self._write(f"{task.description}{':' if number else ''}{number}{of_total}, {taken}")
+
+
+@contextmanager
+def _reported_write_errors() -> Iterator[None]:
+    """Converts the errors of a full disk into one for the user. A closed pipe is not an error: `| head`."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise CatchlightError(f"The output cannot be written: {exc.strerror or exc}.") from exc
+
+
 def _one_message(text: str) -> Text:
     """Indents all lines but the first: a newline in the text of others cannot look like a message of ours."""
     return Text(text.replace("\n", "\n  "))
 
 
-def plural(number: int, noun: str) -> str:
-    """Formats a number of things: `1 task`, `2,000 tasks`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def plural(number: int, noun: str, nouns: str | None = None) -> str:
+    """Formats a number of things: `1 task`, `2,000 tasks`. `nouns` is the plural if it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def task_path(key: str) -> str:
+    """Formats the key of a task, `provider#taskId`, as all commands print and accept it: `provider/taskId`."""
+    return key.replace("#", "/", 1)
+
+
+def format_time(moment: datetime) -> str:
+    """Formats a time for people: local, with its offset from UTC."""
+    local = moment.astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S} {local:%z}"
+
+
+class WordTable(Table):
+    """A table that breaks its lines between words only: ids and keys stay whole, if necessary beyond the terminal."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Sets the widths of the columns, and renders the table."""
+        unlimited = options.update(width=PIPED_WIDTH)
+        least, most = [], []
+        for column in self.columns:
+            cells = [*column.cells, column.header] if self.show_header else list(column.cells)
+            ranges = [Measurement.get(console, unlimited, cell) for cell in cells]
+            least.append(max([column.min_width or 0, *(each.minimum for each in ranges)]))
+            most.append(max([column.min_width or 0, *(each.maximum for each in ranges)]))
+        spare = max(0, options.max_width - sum(least) - _COLUMN_GAP * len(least))
+        needed = sum(most) - sum(least)
+        for column, low, high in zip(self.columns, least, most, strict=True):
+            column.width = high if spare >= needed else low + (high - low) * spare // needed
+        return super().__rich_console__(console, unlimited)
 
 
 def new_table(*columns: str, right: Sequence[str] = ()) -> Table:
     """Returns an empty table with these columns, those in `right` right-aligned. Long cells are wrapped, never cut."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = WordTable(box=None, pad_edge=False, padding=(0, _COLUMN_GAP, 0, 0))
     for column in columns:
         justify: JustifyMethod = "right" if column in right else "left"
         table.add_column(column, overflow="fold", header_style="dim", justify=justify)
     return table
+
+
+class PagedTable:
+    """A table that is printed page by page: the columns of each page are at least as wide as those of the last one."""
+
+    def __init__(self, *columns: str) -> None:
+        self._columns = columns
+        self._last: Table | None = None
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether a page was rendered."""
+        return self._last is not None
+
+    def page(self, rows: Iterable[Sequence[RenderableType]]) -> Table:
+        """Renders the next page; only the first one has a header."""
+        table = new_table(*self._columns)
+        if self._last:
+            table.show_header = False
+            for column, printed in zip(table.columns, self._last.columns, strict=True):
+                column.min_width = printed.width
+        for row in rows:
+            table.add_row(*row)
+        self._last = table
+        return table

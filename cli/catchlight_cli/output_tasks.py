@@ -9,7 +9,8 @@ from rich.text import Text
 
 from catchlight.api.schemas import ImageResponse, TaskResponse
 from catchlight.models import ImageState, TaskStatus
-from catchlight_cli.output import new_table
+from catchlight_cli.durations import parse_time
+from catchlight_cli.output import PagedTable, format_time, new_table
 
 _STYLES = {
     TaskStatus.PENDING: "dim",
@@ -22,37 +23,20 @@ _STYLES = {
 }
 
 
-class TaskTable:
-    """A table with one row for each task, printed page by page: all pages have the columns of the first one."""
-
-    _COLUMNS = ("Task", "Status", "Reported by", "Duration", "Images or failure", "Arrived")
+class TaskTable(PagedTable):
+    """A table of tasks that is printed page by page."""
 
     def __init__(self) -> None:
-        self._widths: list[int] = []
+        super().__init__("Task", "Status", "Reported by", "Duration", "Images or failure", "Arrived")
 
-    @property
-    def has_rows(self) -> bool:
-        return bool(self._widths)
-
-    def page(self, tasks: Iterable[TaskResponse]) -> Table:
-        """Renders the next page; only the first one has a header."""
-        rows = [_row(task) for task in tasks]
-        table = new_table(*self._COLUMNS)
-        table.show_header = not self._widths
-        if not self._widths:
-            texts = [map(Text, self._COLUMNS), *rows]
-            self._widths = [max(text.cell_len for text in column) for column in zip(*texts, strict=True)]
-        else:
-            for column, width in zip(table.columns, self._widths, strict=True):
-                column.min_width = width
-        for row in rows:
-            table.add_row(*row)
-        return table
+    def tasks(self, tasks: Iterable[TaskResponse]) -> Table:
+        """Renders the next page."""
+        return self.page(map(_row, tasks))
 
 
 def render_tasks(tasks: Iterable[TaskResponse]) -> Table:
     """Renders tasks as a table with one row each."""
-    return TaskTable().page(tasks)
+    return TaskTable().tasks(tasks)
 
 
 def _row(task: TaskResponse) -> tuple[Text, ...]:
@@ -62,16 +46,15 @@ def _row(task: TaskResponse) -> tuple[Text, ...]:
         Text(task.reported_by or ""),
         Text(_duration(task)),
         Text(_outcome(task)),
-        Text(_date_or_time(task.arrived_at)),
+        Text(_moment(task.arrived_at)),
     )
 
 
 def render_task(task: TaskResponse) -> Iterator[RenderableType]:
     """Renders one task with its times, its images and the reports that contradicted its result."""
     yield Text.assemble((f"{task.provider}/{task.task_id}  ", "bold"), status_text(task.status))
-    rows = Table.grid(padding=(0, 2))
-    rows.add_column()
-    rows.add_column(overflow="fold")
+    rows = new_table("", "")
+    rows.show_header = False
     prompt = (task.request or {}).get("prompt")
     if prompt:
         rows.add_row("Prompt", Text(str(prompt)))
@@ -141,16 +124,6 @@ def _image(image: ImageResponse) -> str:
     return f"{size}{image.content_type}, {image.bytes} bytes, {image.key}"
 
 
-def _date_or_time(iso: str | None) -> str:
-    try:
-        moment = datetime.fromisoformat(iso or "").astimezone()
-    except ValueError:
-        return iso or ""
-    return moment.strftime("%H:%M" if moment.date() == datetime.now(moment.tzinfo).date() else "%d %b")
-
-
 def _moment(iso: str | None) -> str:
-    try:
-        return datetime.fromisoformat(iso or "").astimezone().strftime("%d %b %Y %H:%M:%S")
-    except ValueError:
-        return iso or ""
+    moment = parse_time(iso)
+    return format_time(moment) if moment else iso or ""

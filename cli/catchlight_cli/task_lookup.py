@@ -11,6 +11,7 @@ from catchlight.models import task_key
 from catchlight.providers import PROVIDERS
 from catchlight.tasks.table import TasksTable
 from catchlight_cli.arguments import TaskName
+from catchlight_cli.output import task_path
 
 Found = TypeVar("Found")
 
@@ -71,5 +72,7 @@ def _only(name: TaskName, found: Mapping[str, Found]) -> Found:
     if not found:
         raise NoSuchTaskError(name)
     if len(found) > 1:
-        raise UsageError(f"{name.task_id} is the id of several tasks: {', '.join(found)}. Add the provider.")
+        raise UsageError(
+            f"{name.task_id} is the id of several tasks: {', '.join(map(task_path, found))}. Name one of them."
+        )
     return next(iter(found.values()))

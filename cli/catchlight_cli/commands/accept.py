@@ -11,7 +11,7 @@ from catchlight.recovery.acceptance import Acceptance, Accepted
 from catchlight_cli.arguments import add_dry_run, add_tasks
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.factories import tasks_table
-from catchlight_cli.output import new_table, plural
+from catchlight_cli.output import new_table, plural, task_path
 from catchlight_cli.task_lookup import find_task_key
 
 
@@ -49,7 +49,7 @@ def render(result: AcceptResult) -> Iterable[RenderableType]:
     """Renders the result for the terminal: each task with its outcome, and a summary."""
     table = new_table("Task", "Status", "Action (dry run)" if result.dry_run else "Action", "Details")
     for task in result.tasks:
-        table.add_row(task.task, task.status or "", *_action(task))
+        table.add_row(task_path(task.task), task.status or "", *_action(task))
     yield table
     yield ""
     accepted = sum(task.reason is None for task in result.tasks)

@@ -17,7 +17,7 @@ from catchlight_cli.factories import longest_polling, tasks_table
 from catchlight_cli.health.archive_log import failed_attempts
 from catchlight_cli.health.explanation import ArchiveDeadLetter, Explanation, explain
 from catchlight_cli.health.polling_executions import ExecutionSearch, find_executions
-from catchlight_cli.output import new_table
+from catchlight_cli.output import format_time, new_table, task_path
 from catchlight_cli.output_tasks import status_text
 from catchlight_cli.task_lookup import NoSuchTaskError, find_task_key
 
@@ -75,22 +75,22 @@ def _dead_letters(stack: Stack, task: str) -> Iterator[ArchiveDeadLetter]:
 def render(explanation: Explanation, now: datetime) -> Iterable[RenderableType]:
     """Renders the explanation for the terminal: status, prompt, history, images, reason and next step."""
     task = explanation.task
-    yield Text.assemble((task.task, "bold"), "  ", status_text(task.status))
+    yield Text.assemble((task_path(task.task), "bold"), "  ", status_text(task.status))
     request = getattr(task, "request", None)
     if request and request.prompt:
         yield Text(request.prompt, "italic")
     yield ""
-    history = new_table("Time (UTC)", "Age", "Event")
+    history = new_table("Time", "Age", "Event")
     for event in explanation.history:
         age = format_duration(now - event.at) if event.at <= now else ""
-        history.add_row(f"{event.at:%Y-%m-%d %H:%M:%S}", Text(age, "dim"), Text(event.description))
+        history.add_row(format_time(event.at), Text(age, "dim"), Text(event.description))
     if explanation.history:
         yield history
     if task.images:
         yield ""
         images = new_table("Image", "State", "Object key or reason")
         for image in task.images:
-            where = image.key or image.reason or f"URL expires at {image.expires_at:%Y-%m-%d %H:%M:%S} UTC"
+            where = image.key or image.reason or f"URL expires at {format_time(image.expires_at)}"
             size = f"  {image.width} x {image.height}, {image.bytes:,} bytes" if image.bytes else ""
             images.add_row(
                 image.kind.value, Text(image.state.value, _IMAGE_STYLES.get(image.state, "red")), Text(where + size)
@@ -109,7 +109,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> ExitStatus:
     """Shows the task's history, the reason for its status, and the next step."""
     now = utc_now()
-    explanation = gather(session.stack, session.options.task, now=now, warn=session.output.info)
+    with session.output.working("Reading the task, its polling and its dead letters"):
+        explanation = gather(session.stack, session.options.task, now=now, warn=session.output.info)
     session.output.show(explanation, lambda: render(explanation, now))
     return ExitStatus.SUCCESS
 

@@ -43,8 +43,9 @@ class Diagnosis(Model):
 
 def gather(stack: Stack, *, samples: int, now: datetime, output: Output) -> Diagnosis:
     """Runs all checks. The endpoint is called only if the callback token could be read."""
-    token_check, token = check_token(stack)
-    checks, webhook_key = check_provider_keys(stack)
+    with output.working("Trying the keys"):
+        token_check, token = check_token(stack)
+        checks, webhook_key = check_provider_keys(stack)
     checks = [token_check, *checks]
     latency = None
     if token:
@@ -55,7 +56,8 @@ def gather(stack: Stack, *, samples: int, now: datetime, output: Output) -> Diag
                 stack, endpoint, samples=samples, now=now, on_progress=lambda: progress.advance(bar)
             )
         checks += found
-    checks += [*check_queues(stack), *check_alarms(stack)]
+    with output.working("Reading queues and alarms"):
+        checks += [*check_queues(stack), *check_alarms(stack)]
     return Diagnosis(stack=str(stack), checks=tuple(checks), latency=latency)
 
 

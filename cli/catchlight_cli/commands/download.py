@@ -134,12 +134,19 @@ class _SelectedTasks:
 
 def render(result: Downloads) -> Iterable[RenderableType]:
     """Renders the result for the terminal: counts by outcome, and a table of the images that were not saved."""
+    if not result.images:
+        yield "No image was saved: the selected tasks have none, or no task matches."
+        return
     counts = Counter(image.outcome for image in result.images)
     size = sum(image.bytes or 0 for image in result.images if image.outcome == "downloaded")
     yield Text(
         f"{counts['downloaded']} downloaded ({size / 1e6:.1f} MB), {counts['present']} already present, "
-        f"{counts['missing']} not archived, {counts['failed']} failed. The saved images are in {result.folder}; their "
-        "SHA-256 checksums match."
+        f"{counts['missing']} not archived, {counts['failed']} failed."
+        + (
+            f" The saved images are in {result.folder}; their SHA-256 checksums match."
+            if counts["downloaded"] + counts["present"]
+            else ""
+        )
     )
     not_saved = [image for image in result.images if image.reason]
     if not_saved:

@@ -45,9 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _rate(text: str) -> float:
-    rate = float(text)
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0
     if not 0 < rate <= _MAX_RATE:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most {_MAX_RATE:g}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most {_MAX_RATE:g}")
     return rate
 
 
@@ -112,9 +115,15 @@ def render(result: ImportResult, options: argparse.Namespace) -> Iterable[Render
         yield Text(f"✗ line {line.line}: {line.problem}", "red")
     if len(result.invalid) > _MAX_SHOWN_LINES:
         yield Text(f"✗ and {len(result.invalid) - _MAX_SHOWN_LINES} more; --json shows all", "red")
+    yield ""
+    if not result.lines and not result.invalid:
+        yield "The file lists no task: nothing was registered."
+        return
+    if not result.registered and not (result.invalid and not options.skip_invalid):
+        yield "Nothing was registered: every task is in the table already."
+        return
     if not result.dry_run:
         return
-    yield ""
     if result.invalid and not options.skip_invalid:
         yield "Nothing was registered. Correct the lines, or skip them with --skip-invalid."
     elif result.registered:

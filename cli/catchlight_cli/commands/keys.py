@@ -59,6 +59,7 @@ class ChangedKey(Model):
     provider: str
     key: str  # "apiKey" or "webhookKey"
     is_set: bool
+    was_set: bool | None = None  # before it was removed; None: it was stored
     trial: ApiKey | None = None  # None: the key was not tried
 
 
@@ -109,7 +110,7 @@ def _set(session: Session) -> ExitStatus:
         raise CatchlightError(f"The text {problem}. Nothing was stored.")
     key, trial = stripped(key), None
     if name == API_KEY and not session.options.no_trial:
-        with provider_client(stack) as client:
+        with session.output.working("Trying the key"), provider_client(stack) as client:
             trial = try_api_key(client, provider, key)
         if trial.status in (KeyStatus.REFUSED, KeyStatus.NOT_TRIED):
             instead = "" if trial.status is KeyStatus.REFUSED else " Repeat the command later, or with --no-trial."
@@ -123,8 +124,8 @@ def _set(session: Session) -> ExitStatus:
 def _remove(session: Session) -> ExitStatus:
     provider = session.options.provider
     name = WEBHOOK_KEY if session.options.webhook_key else API_KEY
-    write_key(session.stack, provider, name, None)
-    changed = ChangedKey(provider=provider, key=name, is_set=False)
+    was_set = write_key(session.stack, provider, name, None)
+    changed = ChangedKey(provider=provider, key=name, is_set=False, was_set=was_set)
     session.output.show(changed, lambda: _render_change(changed))
     return ExitStatus.SUCCESS
 
@@ -167,6 +168,9 @@ def _advice(problem: str, next_step: str) -> Text:
 
 def _render_change(changed: ChangedKey) -> Iterable[RenderableType]:
     name = "webhook key" if changed.key == WEBHOOK_KEY else "API key"
+    if changed.was_set is False:
+        yield Text(f"{changed.provider} has no {name}: nothing was removed.", "yellow")
+        return
     if not changed.is_set:
         yield Text(f"The {name} of {changed.provider} is removed, within {CACHE_SECONDS // 60} minutes everywhere.")
         return

@@ -85,15 +85,19 @@ class _Listing:
 def _as_table(listing: Iterable[list[TaskResponse]], output: Output) -> None:
     table = TaskTable()
     for tasks in listing:
-        output.show_part(table.page(tasks))
+        output.show_part(table.tasks(tasks))
     if not table.has_rows:
         output.show_part("No task matches.")
 
 
 def _as_csv(listing: Iterable[list[TaskResponse]], output: Output) -> None:
     output.show_text(_csv_lines([list(_CSV_COLUMNS)]))
+    is_empty = True
     for tasks in listing:
+        is_empty = False
         output.show_text(_csv_lines([value(task) for value in _CSV_COLUMNS.values()] for task in tasks))
+    if is_empty:
+        output.info("No task matches.")
 
 
 def _csv_lines(rows: Iterable[Iterable[object]]) -> str:

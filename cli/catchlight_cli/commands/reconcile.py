@@ -16,7 +16,7 @@ from catchlight_cli.arguments import add_dry_run, add_limit
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.durations import duration, format_duration
 from catchlight_cli.factories import longest_polling, reconciliation
-from catchlight_cli.output import Output, new_table
+from catchlight_cli.output import Output, new_table, task_path
 
 
 class FailedBatch(Model):
@@ -114,7 +114,8 @@ def run(session: Session) -> ExitStatus:
     older_than = longest_polling(stack) if options.older_than is None else options.older_than
     repair = reconciliation(stack)
     if options.dry_run:
-        result = dry_run(repair, older_than, options.limit)
+        with output.working("Reading the tasks"):
+            result = dry_run(repair, older_than, options.limit)
     else:
         result = restart(repair, older_than, options.limit, output)
     output.show(result, lambda: render(result, stack))
@@ -138,15 +139,17 @@ def render(result: Reconciled, stack: Stack) -> Iterable[RenderableType]:
     would = "would be " if result.dry_run else ""
     table = new_table("Task", "Reason", "Action")
     for task in result.polling_restarted:
-        table.add_row(task, f"pending for over {pending}", Text(f"polling {would}restarted", "green"))
+        table.add_row(task_path(task), f"pending for over {pending}", Text(f"polling {would}restarted", "green"))
     for task in result.confirming_restarted:
-        table.add_row(task, "its failure is not confirmed", Text(f"polling {would}restarted", "green"))
+        table.add_row(task_path(task), "its failure is not confirmed", Text(f"polling {would}restarted", "green"))
     for task in result.archiving_repeated:
-        table.add_row(task, f"not archived for over {archiving}", Text(f"archiving {would}restarted", "green"))
+        table.add_row(
+            task_path(task), f"not archived for over {archiving}", Text(f"archiving {would}restarted", "green")
+        )
     if table.rows:
         yield table
     for batch in result.failed:
-        yield Text(f"✗ Not restarted: {', '.join(batch.tasks)}. {batch.reason}", "red")
+        yield Text(f"✗ Not restarted: {', '.join(map(task_path, batch.tasks))}. {batch.reason}", "red")
     if result.has_more:
         yield Text("There may be more: repeat the command, or raise --limit.", "yellow")
 

@@ -7,13 +7,14 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.client.errors import UsageError
+from catchlight.models import split_task_key
 from catchlight.recovery.redrive import Step
-from catchlight_cli.arguments import add_dry_run, add_limit, add_tasks
+from catchlight_cli.arguments import TaskName, add_dry_run, add_limit, add_tasks
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.factories import tasks_table
-from catchlight_cli.output import new_table, plural
+from catchlight_cli.output import new_table, plural, task_path
 from catchlight_cli.repair.redriving import ALL_KINDS, Kind, RedrivenTask, RedriveResult, StuckTasks
-from catchlight_cli.task_lookup import find_task_key
+from catchlight_cli.task_lookup import NoSuchTaskError, find_task_key
 
 _DEFAULT_LIMIT = 1000
 _CHOICES = (*ALL_KINDS, Kind.TIMED_OUT, Kind.UNCONFIRMED)
@@ -33,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind",
         action="append",
-        type=Kind,
-        choices=_CHOICES,
+        type=str.lower,
+        choices=list(map(str, _CHOICES)),
         default=[],
         help="redrive the tasks of this kind; repeatable",
         metavar="KIND",
@@ -58,7 +59,7 @@ def run(session: Session) -> ExitStatus:
                 table = tasks_table(stack)
                 stuck.collect_named(list(dict.fromkeys(find_task_key(table, name) for name in options.tasks)))
             else:
-                stuck.collect(ALL_KINDS if options.all else options.kind)
+                stuck.collect(ALL_KINDS if options.all else [Kind(kind) for kind in options.kind])
             if options.dry_run:
                 result = stuck.plan()
             else:
@@ -66,17 +67,28 @@ def run(session: Session) -> ExitStatus:
                 result = stuck.redrive(on_progress=lambda: progress.advance(bar))
     output.show(result, lambda: render(result))
     output.malformed_items(result.unreadable)
-    return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
+    missing = [task.outcome.task for task in result.tasks if _is_missing(task)]
+    for key in missing:
+        output.error(str(NoSuchTaskError(TaskName(*split_task_key(key)))))
+    return ExitStatus.FAILURE if result.has_failed or missing else ExitStatus.SUCCESS
+
+
+def _is_missing(task: RedrivenTask) -> bool:
+    """Whether the task was named, and does not exist."""
+    return Kind.NAMED in task.kinds and task.outcome.status is None
 
 
 def render(result: RedriveResult) -> Iterable[RenderableType]:
     """Renders the result for the terminal: each task with its outcome, and a summary."""
-    if not result.tasks and not result.dead_letters.unreadable:
+    tasks = [task for task in result.tasks if not _is_missing(task)]
+    if result.tasks and not tasks:
+        return  # an error names each of them
+    if not tasks and not result.dead_letters.unreadable:
         yield Text(f"✓ No {'other ' if result.unreadable else ''}task needs a redrive.", "green")
         return
     table = new_table("Task", "Reason", "Status", "Action (dry run)" if result.dry_run else "Action", "Details")
-    for task in result.tasks:
-        table.add_row(task.outcome.task, ", ".join(task.kinds), task.outcome.status or "", *_action(task))
+    for task in tasks:
+        table.add_row(task_path(task.outcome.task), ", ".join(task.kinds), task.outcome.status or "", *_action(task))
     yield table
     yield ""
     yield _summary(result)

@@ -12,7 +12,7 @@ from catchlight.tasks.reports import Reports
 from catchlight_cli.arguments import add_dry_run, provider_id
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.factories import tasks_table
-from catchlight_cli.output import new_table
+from catchlight_cli.output import plural, task_path
 from catchlight_cli.repair.replaying import Replayed, replay
 
 
@@ -56,21 +56,30 @@ def run(session: Session) -> ExitStatus:
         dry_run=options.dry_run,
         removes=not options.accepted,
     )
-    result = Replay(dry_run=options.dry_run, deliveries=tuple(session.output.track(replayed, "Replaying")))
+    shown = session.output.show_rows(
+        session.output.track(replayed, "Replaying"), _cells, "Delivery", "Provider", "Task", "Outcome"
+    )
+    result = Replay(dry_run=options.dry_run, deliveries=shown)
     session.output.show(result, lambda: render(result))
     return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
 
 
+def _cells(each: Replayed) -> tuple[Text, ...]:
+    outcome = Text(each.outcome, "green" if each.is_processed else "yellow")
+    return Text(each.key), Text(each.provider), Text(task_path(each.task or "")), outcome
+
+
 def render(result: Replay) -> Iterable[RenderableType]:
-    """Renders the outcome of each delivery as a table for the terminal."""
+    """Renders the summary for the terminal, below the table."""
     if not result.deliveries:
         yield "There are no kept deliveries to process."
         return
-    table = new_table("Delivery", "Provider", "Task", "Outcome")
-    for each in result.deliveries:
-        outcome = Text(each.outcome, "green" if each.is_processed else "yellow")
-        table.add_row(each.key, Text(each.provider), each.task or "", outcome)
-    yield table
+    processed = sum(each.is_processed for each in result.deliveries)
+    yield ""
+    if result.dry_run:
+        yield f"Dry run: nothing was changed. {plural(len(result.deliveries), 'kept delivery', 'kept deliveries')}."
+    else:
+        yield f"{plural(processed, 'delivery', 'deliveries')} processed, {len(result.deliveries) - processed} kept."
 
 
 COMMAND = Command(

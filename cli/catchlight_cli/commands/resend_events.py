@@ -1,24 +1,27 @@
 """Implements `catchlight resend-events`: republishes task events that EventBridge did not accept."""
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from catchlight.models import Model, iso
+from catchlight.client.stack import Stack
+from catchlight.models import Model
 from catchlight_cli.arguments import add_dry_run, add_limit
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.output import new_table
-from catchlight_cli.repair.resending import Outcome, ResentMessage, resend
+from catchlight_cli.output import format_time, plural, task_path
+from catchlight_cli.repair.resending import Outcome, ResentMessage, log_of_publish_events, resend
 
 _DEFAULT_LIMIT = 1000
 _OUTCOMES = {
     Outcome.PUBLISHED: ("published", "green"),
     Outcome.READY: ("would be published", "green"),
-    Outcome.FAILED: ("not published: see the log of PublishEvents", "red"),
-    Outcome.EXPIRED: ("expired from the stream after 24 hours: find the tasks with `catchlight list --status`", "red"),
-    Outcome.UNREADABLE: ("not a message of Lambda: inspect it in the SQS console", "red"),
+    Outcome.FAILED: ("not published", "red"),
+    Outcome.SKIPPED: ("not tried", "yellow"),
+    Outcome.EXPIRED: ("expired from the stream", "red"),
+    Outcome.UNREADABLE: ("not a message of Lambda", "red"),
 }
 
 
@@ -43,21 +46,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session) -> ExitStatus:
     """Republishes the events. Returns FAILURE if those of a message could not be republished."""
     options = session.options
-    messages = resend(session.stack, limit=options.limit, dry_run=options.dry_run)
-    result = ResentEvents(dry_run=options.dry_run, dead_letters=tuple(session.output.track(messages, "Republishing")))
-    session.output.show(result, lambda: render(result))
+    stack = session.stack
+    messages = resend(stack, limit=options.limit, dry_run=options.dry_run)
+    tracked = session.output.track(messages, "Republishing")
+    shown = session.output.show_rows(tracked, _cells, "Message sent at", "Tasks", "Outcome")
+    result = ResentEvents(dry_run=options.dry_run, dead_letters=shown)
+    session.output.show(result, lambda: render(result, stack))
     return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
 
 
-def render(result: ResentEvents) -> Iterable[RenderableType]:
-    """Renders the outcome of each message as a table for the terminal."""
+def _cells(message: ResentMessage) -> tuple[Text, ...]:
+    tasks = Text(", ".join(map(task_path, message.tasks)))
+    return Text(format_time(message.sent_at)), tasks, Text(*_OUTCOMES[message.outcome])
+
+
+def render(result: ResentEvents, stack: Stack) -> Iterable[RenderableType]:
+    """Renders the summary for the terminal, below the table: messages by outcome, each with the next step."""
     if not result.dead_letters:
         yield Text("✓ PublishDeadLetters is empty.", "green")
         return
-    table = new_table("Message sent at", "Tasks", "Outcome")
-    for message in result.dead_letters:
-        table.add_row(iso(message.sent_at), Text(", ".join(message.tasks)), Text(*_OUTCOMES[message.outcome]))
-    yield table
+    counts = Counter(message.outcome for message in result.dead_letters)
+    next_steps = {
+        Outcome.FAILED: f"The log {log_of_publish_events(stack)} has the reason. Repeat the command later.",
+        Outcome.SKIPPED: "EventBridge published none of the events before them. Repeat the command later.",
+        Outcome.EXPIRED: "The stream keeps records for 24 hours. Find the tasks with `catchlight list --status`.",
+        Outcome.UNREADABLE: "Inspect them in the SQS console.",
+    }
+    yield ""
+    for outcome, number in counts.items():
+        text, style = _OUTCOMES[outcome]
+        step = f". {next_steps[outcome]}" if outcome in next_steps else "."
+        yield Text(f"{plural(number, 'message')} {text}{step}", style)
 
 
 COMMAND = Command(

@@ -1,7 +1,9 @@
 """Implements `catchlight status`: shows task counts, stuck tasks, queue depths and the callback miss rate."""
 
 import argparse
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from rich.console import RenderableType
@@ -9,16 +11,18 @@ from rich.text import Text
 
 from catchlight.client.stack import Stack
 from catchlight.models import Model, TaskStatus, utc_now
+from catchlight_cli.arguments import seconds
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.durations import duration, format_duration, parse_time
 from catchlight_cli.factories import longest_polling, reconciliation
 from catchlight_cli.health.miss_rate import CallbackMissRate, Resolved, miss_rate
 from catchlight_cli.health.queues import QueueDepth, queue_depths
 from catchlight_cli.health.task_counts import TaskCounts, cost_of_counting, count_tasks
-from catchlight_cli.output import Output, new_table, plural
+from catchlight_cli.output import Output, format_time, new_table, plural, task_path
 
 # Period of the callback miss rate, unless --since is given.
 _DEFAULT_PERIOD = timedelta(days=1)
+_DEFAULT_WATCH_SECONDS = 5.0
 
 _MEANINGS = {
     TaskStatus.PENDING: "no result yet",
@@ -64,12 +68,14 @@ def gather(stack: Stack, *, period: timedelta | None, now: datetime, output: Out
         bar = progress.add_task("Counting tasks", total=None)
         tasks = count_tasks(stack, since=since, on_progress=lambda more: progress.advance(bar, more))
     repair = reconciliation(stack)
-    pending, archiving = repair.pending_too_long(longest_polling(stack)), repair.archiving_too_long()
-    unconfirmed = repair.unconfirmed_failures()
-    oldest = repair.oldest_pending()
-    if pending or archiving or unconfirmed:  # these counts include malformed items
-        repair.read_stuck(longest_polling(stack))
-    queues = tuple(queue_depths(stack))
+    with output.working("Reading queues and metrics"):
+        pending, archiving = repair.pending_too_long(longest_polling(stack)), repair.archiving_too_long()
+        unconfirmed = repair.unconfirmed_failures()
+        oldest = repair.oldest_pending()
+        if pending or archiving or unconfirmed:  # these counts include malformed items
+            repair.read_stuck(longest_polling(stack))
+        queues = tuple(queue_depths(stack))
+        rate = miss_rate(stack, since=now - (period or _DEFAULT_PERIOD), now=now)
     registered_at = parse_time(oldest.registered_at or oldest.updated_at) if oldest else None
     return Status(
         stack=str(stack),
@@ -86,7 +92,7 @@ def gather(stack: Stack, *, period: timedelta | None, now: datetime, output: Out
         unconfirmed_failures=unconfirmed,
         unreadable=tuple(repair.unreadable),
         queues=queues,
-        callback_miss_rate=miss_rate(stack, since=now - (period or _DEFAULT_PERIOD), now=now),
+        callback_miss_rate=rate,
         problems=tuple(_problems(pending, archiving, unconfirmed, repair.unreadable, queues)),
     )
 
@@ -113,12 +119,12 @@ def render(status: Status) -> Iterable[RenderableType]:
     for each, count in status.tasks.by_status.items():
         tasks.add_row(each.value, f"{count:,}", Text(_MEANINGS[each], "dim"))
     yield tasks
-    since = f"changed since {status.since:%Y-%m-%d %H:%M} UTC, " if status.since else ""
+    since = f"changed since {format_time(status.since)}, " if status.since else ""
     yield Text(f"{since}{status.tasks.read_units:,.1f} read units consumed", "dim")
     if status.oldest_pending:
         age = status.oldest_pending.age_seconds
         shown = format_duration(age) if age is not None else "unknown age"
-        yield f"Oldest pending task: {status.oldest_pending.task}, {shown}"
+        yield f"Oldest pending task: {task_path(status.oldest_pending.task)}, {shown}"
     yield ""
     queues = new_table("Queue", "Messages", "Content", right=["Messages"])
     for queue in status.queues:
@@ -128,7 +134,7 @@ def render(status: Status) -> Iterable[RenderableType]:
     yield ""
     rate = status.callback_miss_rate
     source = "CloudWatch metrics" if rate.source == "metrics" else "the tasks' reportedBy"
-    yield f"Results since {rate.since:%Y-%m-%d %H:%M} UTC, from {source}:"
+    yield f"Results since {format_time(rate.since)}, from {source}:"
     columns = ("By callback", "By polling", "Callback miss rate")
     results = new_table("Provider", *columns, right=columns)
     for provider, resolved in {**rate.by_provider, "all": rate.all}.items():
@@ -154,13 +160,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="count only tasks that have changed in this time, such as 90s, 12h or 7d; also the period of the callback "
         "miss rate (default: all tasks; a miss rate of 1d)",
     )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=seconds,
+        const=_DEFAULT_WATCH_SECONDS,
+        metavar="SECONDS",
+        help="show the state again after each pause of this length, until Ctrl-C "
+        f"(default: {_DEFAULT_WATCH_SECONDS:g})",
+    )
 
 
 def run(session: Session) -> ExitStatus:
     """Shows the state of the stack. Returns FAILURE if tasks are stuck or a dead-letter queue has messages."""
-    status = gather(session.stack, period=session.options.since, now=utc_now(), output=session.output)
-    session.output.show(status, lambda: render(status))
-    session.output.malformed_items(status.unreadable)
+    status = _show(session)
+    if session.options.watch is None:
+        return status
+    # Ctrl-C is the regular end: it interrupts nothing.
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(session.options.watch)
+            status = _show(session, is_update=True)
+    return status
+
+
+def _show(session: Session, *, is_update: bool = False) -> ExitStatus:
+    output = session.output
+    status = gather(session.stack, period=session.options.since, now=utc_now(), output=output)
+    if session.options.watch is not None and output.is_terminal and not output.as_json:
+        output.clear()
+    elif is_update and not output.as_json:
+        output.show_part("")
+    output.show(status, lambda: render(status))
+    output.malformed_items(status.unreadable)
     return ExitStatus.FAILURE if status.problems else ExitStatus.SUCCESS
 
 

@@ -14,11 +14,13 @@ from catchlight.api.schemas import NewTask, TaskResponse
 from catchlight.client import TasksClient, UnknownOutcomeError
 from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import Model
-from catchlight_cli.arguments import add_metadata, provider_id
+from catchlight_cli.arguments import add_metadata, provider_id, seconds
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands.wait import DEFAULT_TIMEOUT_SECONDS, exit_status
 from catchlight_cli.output_tasks import render_task
 from catchlight_cli.text_input import STANDARD_INPUT, read_text
+
+_JSON_TYPES: dict[type, str] = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 
 
 class Submission(Model):
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         nargs="?",
-        type=float,
+        type=seconds,
         const=DEFAULT_TIMEOUT_SECONDS,
         metavar="SECONDS",
         help=f"wait until the task is done, for at most SECONDS (default: {DEFAULT_TIMEOUT_SECONDS:.0f})",
@@ -85,14 +87,15 @@ def run(session: Session) -> ExitStatus:
     output.info(f"Idempotency key: {key}")
     with TasksClient.of(session.stack) as api:
         try:
-            new = api.submit(
-                options.provider,
-                request,
-                endpoint=options.endpoint,
-                idempotency_key=key,
-                metadata=dict(options.metadata),
-                ref=options.ref,
-            )
+            with output.working("Submitting"):
+                new = api.submit(
+                    options.provider,
+                    request,
+                    endpoint=options.endpoint,
+                    idempotency_key=key,
+                    metadata=dict(options.metadata),
+                    ref=options.ref,
+                )
         except UnknownOutcomeError as exc:
             raise CatchlightError(
                 f"{exc}\nTo send the request again, run `catchlight submit --release-key {key}`, then submit again "
@@ -100,8 +103,9 @@ def run(session: Session) -> ExitStatus:
             ) from exc
         task = None
         if options.wait is not None:
-            output.info(f"Submitted {new.provider}/{new.task_id}. Waiting.")
-            task = api.wait(new.provider, new.task_id, timeout_seconds=options.wait)
+            output.info(f"Submitted {new.provider}/{new.task_id}.")
+            with output.working("Waiting"):
+                task = api.wait(new.provider, new.task_id, timeout_seconds=options.wait)
     result = Submission(idempotency_key=key, submission=new, task=task)
     output.show(result, lambda: render(result))
     return exit_status([task], output) if task else ExitStatus.SUCCESS
@@ -124,10 +128,15 @@ def _read_request(options: argparse.Namespace) -> dict[str, Any]:
         else:
             text = options.request
         request = json.loads(text, parse_constant=_refuse)
-    except (OSError, ValueError, RecursionError) as exc:
-        raise UsageError(f"The request cannot be read: {exc}") from exc
-    if not (isinstance(request, dict) and request):
-        raise UsageError('The request must be a JSON object with members, such as {"prompt": "..."}.')
+    except OSError as exc:
+        raise UsageError(f"The request cannot be read: {options.file or 'stdin'}: {exc.strerror or exc}.") from exc
+    except (ValueError, RecursionError) as exc:
+        raise UsageError(f"The request is not valid JSON: {exc}. A shell needs quotes around it.") from exc
+    if not isinstance(request, dict):
+        kind = _JSON_TYPES.get(type(request), "a number")
+        raise UsageError(f'The request is {kind} and not a JSON object, such as {{"prompt": "..."}}.')
+    if not request:
+        raise UsageError('The request is empty. Give it the members that the provider documents: {"prompt": "..."}.')
     return request
 
 

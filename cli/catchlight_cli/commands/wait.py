@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from catchlight.api.schemas import TaskResponse
 from catchlight.client import TasksClient
 from catchlight.models import TaskStatus
-from catchlight_cli.arguments import TaskName, add_tasks
+from catchlight_cli.arguments import TaskName, add_tasks, seconds
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.commands.get import Tasks
 from catchlight_cli.output import Output
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_tasks(parser, nargs="+")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds,
         default=DEFAULT_TIMEOUT_SECONDS,
         metavar="SECONDS",
         help=f"maximum time for all tasks together (default: {DEFAULT_TIMEOUT_SECONDS:.0f})",
@@ -37,7 +37,7 @@ def run(session: Session) -> ExitStatus:
         # Waits for one task after the other: the others progress meanwhile, and only one request is open at a time.
         tracked = session.output.track(names, "Waiting", total=len(names))
         tasks = list(get_tasks(tracked, lambda name: _wait(api, name, deadline), session.output.error))
-    session.output.show(Tasks(tasks=tuple(tasks)), lambda: [render_tasks(tasks)])
+    session.output.show(Tasks(tasks=tuple(tasks)), lambda: [render_tasks(tasks)] if tasks else [])
     status = exit_status(tasks, session.output)
     return status if len(tasks) == len(names) else ExitStatus.FAILURE
 

@@ -84,18 +84,22 @@ def read_secret(stack: Stack, logical_id: str = SECRET) -> str:
     return secret_text(stack.client("secretsmanager").get_secret_value(SecretId=stack.resource(logical_id))) or ""
 
 
-def write_key(stack: Stack, provider_id: str, name: str, key: str | None) -> None:
+def write_key(stack: Stack, provider_id: str, name: str, key: str | None) -> bool:
     """Puts one key of a provider into the secret, or removes it (None). All other keys stay as they are.
+
+    Returns whether the provider had a key of this name before.
 
     Raises:
         CatchlightError: the secret is not a JSON object of this form, so that nothing can be added to it.
         BotoCoreError, ClientError: the secret cannot be read or written.
     """
     keys = _decoded(read_secret(stack))
+    had_key = name in keys.get(provider_id, {})
     entry = {field: value for field, value in keys.get(provider_id, {}).items() if field != name}
     keys[provider_id] = entry if key is None else {**entry, name: key}
     value = json.dumps({provider: entry for provider, entry in keys.items() if entry}, indent=2)
     stack.client("secretsmanager").put_secret_value(SecretId=stack.resource(SECRET), SecretString=value)
+    return had_key
 
 
 def _decoded(secret: str) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -10,11 +11,15 @@ from botocore.config import Config
 
 from catchlight.client.stack import Stack
 from catchlight.events import DETAIL_TYPES
-from catchlight.models import Model
+from catchlight.models import Model, utc_now
 from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight_cli.repair.stream_positions import StreamPositions, new_status_of, task_of
 
 QUEUE = "PublishDeadLetters"
+# PublishEvents retries for half a minute before it fails: one message after the other would take hours.
+_THREADS = 8
+# While EventBridge is unavailable, every message fails: the others are not tried.
+_MAX_FAILURES_WITHOUT_SUCCESS = _THREADS
 # A message becomes visible again after this time if the command ends before it releases the message.
 _VISIBILITY_TIMEOUT_SECONDS = 900
 # The function retries for up to five minutes while EventBridge is unavailable. The invocation is not retried, because
@@ -28,6 +33,7 @@ class Outcome(StrEnum):
     PUBLISHED = "published"
     READY = "ready"  # a dry run: the events can be published
     FAILED = "failed"  # PublishEvents did not publish all events; its log has the reason
+    SKIPPED = "skipped"  # not tried, because the messages before it failed
     EXPIRED = "expired"  # the stream no longer has the records, which it keeps for 24 hours
     UNREADABLE = "unreadable"  # the message contains no stream positions
 
@@ -41,19 +47,58 @@ class ResentMessage(Model):
 
 
 def resend(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage]:
-    """Passes the stream records of each dead letter to PublishEvents; repeated events have the same `eventId`."""
+    """Passes the stream records of each dead letter to PublishEvents; repeated events have the same `eventId`.
+
+    Eight messages are processed at a time. If eight fail and none succeeds, the ones not started yet are skipped.
+    """
     queue = DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUE))
+    stack.client("dynamodbstreams"), stack.client("lambda", _INVOKE_CONFIG)  # created before threads use them
     kept: list[DeadLetter] = []
+    outcomes: list[Outcome] = []  # of all threads
+
+    def process(dead_letter: DeadLetter) -> ResentMessage:
+        failures = outcomes.count(Outcome.FAILED)
+        if failures >= _MAX_FAILURES_WITHOUT_SUCCESS and Outcome.PUBLISHED not in outcomes:
+            return ResentMessage(outcome=Outcome.SKIPPED, sent_at=dead_letter.sent_at)
+        message = _resend(stack, dead_letter, dry_run=dry_run)
+        outcomes.append(message.outcome)
+        return message
+
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="resend")
     try:
+        futures: dict[Future[ResentMessage], DeadLetter] = {}
         for dead_letter in queue.receive(limit=limit, visibility_timeout=_VISIBILITY_TIMEOUT_SECONDS):
             kept.append(dead_letter)
-            message = _resend(stack, dead_letter, dry_run=dry_run)
+            futures[pool.submit(process, dead_letter)] = dead_letter
+        for future in as_completed(futures):
+            message = future.result()
             if message.outcome is Outcome.PUBLISHED:
-                queue.delete([dead_letter])  # if SQS does not delete it, its events are published again next time
-                kept.remove(dead_letter)
+                # If SQS does not delete it, its events are published again next time.
+                queue.delete([futures[future]])
+                kept.remove(futures[future])
             yield message
     finally:
+        pool.shutdown(wait=True, cancel_futures=True)
         queue.release(kept)
+
+
+def publish_event_of_task(stack: Stack, task: str) -> bool:
+    """Passes a task to PublishEvents as if it had just reached its status. Returns whether its event was published.
+
+    The event has the `eventId` of the first one, unless the item has changed since.
+    """
+    key = {"task": {"S": task}}
+    item = stack.client("dynamodb").get_item(TableName=stack.table, Key=key, ConsistentRead=True).get("Item", {})
+    change = {"Keys": key, "NewImage": item, "SequenceNumber": "1", "ApproximateCreationDateTime": utc_now()}
+    return _publish(stack, [{"eventName": "MODIFY", "eventSource": "aws:dynamodb", "dynamodb": change}])
+
+
+def log_of_publish_events(stack: Stack) -> str:
+    """Returns the name of the log that has the reason why events were not published."""
+    if stack.logs:
+        return str(stack.logs / "PublishEventsFunction.log")
+    # An older template has no log group of its own: then it has the name that Lambda gives it.
+    return stack.resources.get("PublishEventsLogGroup") or f"/aws/lambda/{stack.resource('PublishEventsFunction')}"
 
 
 def _resend(stack: Stack, dead_letter: DeadLetter, *, dry_run: bool) -> ResentMessage:

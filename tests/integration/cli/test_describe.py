@@ -61,7 +61,7 @@ def test_a_task_and_its_history(deployed: Deployed) -> None:
     assert explained["reason"] == "Every image is in the bucket and validated."
     assert explained["nextStep"] == "None: the task is done."
     page = deployed.show("describe", "flux-kontext/task12345")
-    assert "flux-kontext#task12345 ARCHIVED" in page
+    assert "flux-kontext/task12345 ARCHIVED" in page
     assert "10 x 20, 1,000 bytes" in page
 
 
@@ -81,7 +81,7 @@ def test_a_bare_id_of_several_tasks(deployed: Deployed) -> None:
 
     assert deployed.run("describe", "t1", expect=2) is None
 
-    assert "is the id of several tasks: acedata#t1, flux-kontext#t1" in deployed.said
+    assert "is the id of several tasks: acedata/t1, flux-kontext/t1" in deployed.said
 
 
 @pytest.mark.parametrize("name", ["a b", "flux-kontext#", "#t1", "flux-kontext/a/b", ""])

@@ -83,7 +83,7 @@ def test_a_batch_that_fails_is_shown_with_its_reason(deployed: Deployed) -> None
     assert (result["pollingRestarted"], result["archivingRepeated"]) == ([], ["acedata#stuck"])
     assert result["hasMore"]
     shown = deployed.show("reconcile")
-    assert "✗ Not restarted: flux-kontext#lost. StartExecution failed: StateMachineDoesNotExist" in shown
+    assert "✗ Not restarted: flux-kontext/lost. StartExecution failed: StateMachineDoesNotExist" in shown
     assert "polled for again" not in shown
 
 
@@ -108,5 +108,5 @@ def test_malformed_items_are_named(deployed: Deployed, dry_run: list[str]) -> No
     result = deployed.run("reconcile", *dry_run, expect=1)
 
     assert result["unreadable"] == ["flux-kontext#malformed", "by-hand"]
-    assert "malformed items of the table: flux-kontext#malformed, by-hand. Correct them in the table." in deployed.said
+    assert "2 malformed items skipped. Correct them in the table." in deployed.said
     assert "No other task in stack pictures" in deployed.show("reconcile")

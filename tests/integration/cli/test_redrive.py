@@ -434,7 +434,7 @@ def test_malformed_items_are_named(deployed: Deployed, kind: str, status: str) -
     result = deployed.run("redrive", "--kind", kind, expect=1)
 
     assert (result["tasks"], result["unreadable"]) == ([], ["flux-kontext#malformed"])
-    assert "malformed items of the table: flux-kontext#malformed. Correct them in the table." in deployed.said
+    assert "Skipped flux-kontext/malformed: its item in the table is malformed." in deployed.said
     assert "No other task needs a redrive." in deployed.show("redrive", "--kind", kind)
 
 
@@ -500,5 +500,5 @@ def test_people_see_a_table_and_a_summary(deployed: Deployed) -> None:
         "redrive", "--all", "--dry-run"
     )
     page = deployed.show("redrive", "--all")
-    assert "flux-kontext#1 archive-dead-letters SUCCEEDED archiving queued 1 fresh URLs" in page
+    assert "flux-kontext/1 archive-dead-letters SUCCEEDED archiving queued 1 fresh URLs" in page
     assert "1 task retried, 0 left as they are, 0 failed; 1 dead letter deleted, 0 kept." in page

@@ -87,7 +87,7 @@ def test_what_is_refused_again_stays(ended: Deployed, function: PublishEvents, a
 
     assert len(function.told) == 1
     assert ended.count("PublishDeadLetters") == 1
-    assert "the log of PublishEvents" in ended.show("resend-events")
+    assert "The log /aws/lambda/" in ended.show("resend-events")
 
 
 def test_what_the_stream_has_forgotten_and_what_nobody_can_read_stays(
@@ -120,6 +120,20 @@ def test_a_function_that_cannot_be_called_leaves_everything_as_it_was(ended: Dep
 
     assert "Function not found" in ended.said
     assert ended.count("PublishDeadLetters") == 1
+
+
+def test_an_outage_ends_the_command_early(ended: Deployed, function: PublishEvents) -> None:
+    """PublishEvents takes half a minute to fail: forty messages would take twenty minutes, one after the other."""
+    function.answer = {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    for _ in range(39):
+        ended.send("PublishDeadLetters", positions(ended, first=0, last=0))
+
+    found = [outcome for outcome, _ in outcomes(ended.run("resend-events", expect=1))]
+
+    assert len(found) == 40
+    assert 8 <= found.count("failed") == len(function.told) <= 16  # two rounds of eight threads
+    assert found.count("skipped") == 40 - found.count("failed")
+    assert ended.count("PublishDeadLetters") == 40
 
 
 def test_no_more_than_a_limit(ended: Deployed, function: PublishEvents) -> None:

@@ -61,7 +61,7 @@ def test_the_oldest_pending_task(deployed: Deployed) -> None:
     assert status["oldestPending"]["task"] == "acedata#old"
     assert status["oldestPending"]["ageSeconds"] == pytest.approx(7200, abs=60)
     assert (status["stuckPending"], status["problems"]) == (0, [])
-    assert "Oldest pending task: acedata#old, 2 h" in deployed.show("status")
+    assert "Oldest pending task: acedata/old, 2 h" in deployed.show("status")
 
 
 def test_malformed_items_older_than_the_oldest_pending_task_are_named(deployed: Deployed) -> None:
@@ -74,7 +74,7 @@ def test_malformed_items_older_than_the_oldest_pending_task_are_named(deployed: 
         "flux-kontext#oldest",
         ["flux-kontext#malformed"],
     )
-    assert "malformed items of the table: flux-kontext#malformed. Correct them in the table." in deployed.said
+    assert "Skipped flux-kontext/malformed: its item in the table is malformed." in deployed.said
 
 
 @pytest.mark.parametrize(
