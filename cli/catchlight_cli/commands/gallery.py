@@ -17,6 +17,8 @@ from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.gallery import GalleryServer
 
+_MAX_PORT = 65_535
+
 
 class Gallery(Model):
     """URL of the gallery, valid while the command runs."""
@@ -26,8 +28,14 @@ class Gallery(Model):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `gallery` to its parser."""
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free port)")
+    parser.add_argument("--port", type=_port, default=0, help="port on 127.0.0.1 (default: a free port)")
     parser.add_argument("--open", action="store_true", help="open the gallery in your browser")
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= _MAX_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {_MAX_PORT}")
+    return int(text)
 
 
 def run(session: Session) -> ExitStatus:
