@@ -43,6 +43,7 @@ def test_every_kind_of_redrive_has_its_row() -> None:
 
 def test_options_and_resources_that_are_named_exist() -> None:
     known = {option for command in COMMANDS for option in _options(command.name)}
+    known |= {option for action in parser()._actions for option in action.option_strings}
 
     assert set(re.findall(r"--[a-z][a-z-]*", PAGE)) <= known
     for resource in ("ReconcileTasksFunction", "ArchiveDeadLetters", "DispatchDeadLetters", "PollDeadLetters"):
