@@ -188,7 +188,8 @@ def server(tmp_path: Path) -> list[str]:
         "sys.exit(main())\n"
     )
     root = Path(__file__).parents[3]
-    return [sys.executable, "-c", f"import sys; sys.path[:0] = {[str(root)]!r}; exec(open({str(script)!r}).read())"]
+    paths = [str(root), str(root / "cli"), str(root / "layers" / "catchlight" / "python")]
+    return [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}; exec(open({str(script)!r}).read())"]
 
 
 FORMATS = ("table", "csv", "json")
