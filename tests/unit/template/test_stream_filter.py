@@ -71,9 +71,9 @@ def test_a_hint_is_let_through_while_there_is_no_result(status: str, before: str
     record = a_change(status, status, None, (before, "2026-01-31T12:05:00.000Z"))
     changes = list(dispatch_changes.read_changes([record]))
 
-    assert [change.follow_up for change in changes if isinstance(change, dispatch_changes.Change)] == (
-        [dispatch_changes.FollowUp.POLL_NOW] if status in ("PENDING", "TIMED_OUT", "UNCONFIRMED") else []
-    )
+    # The items of this test lack the attributes that a registration writes.
+    found = [change.follow_up for change in changes if change.follow_up is not dispatch_changes.FollowUp.COMPLETE]
+    assert found == ([dispatch_changes.FollowUp.POLL_NOW] if status in ("PENDING", "TIMED_OUT", "UNCONFIRMED") else [])
     assert EventFilter(PATTERNS["DispatchChangesFunction"]).matches(record) == bool(changes)
 
 
