@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from catchlight.aws.batches import batch_item_failures
 from catchlight.aws.clients import AwsClients
 from catchlight.dispatch import PollingExecutions, execution_name
 from catchlight.errors import InvalidMessageError
-from catchlight.models import Task, is_task_key, iso, utc_now
+from catchlight.models import Task, is_task_key, utc_now
 from catchlight.observability.failures import (
     count_failure,
     message_task,
@@ -36,6 +36,8 @@ from catchlight.tasks.table import TasksTable
 
 # The size of botocore's connection pool.
 MAX_CONCURRENT_WRITES = 10
+# The state machine counts its planned waits only. Polls, their retries and waits after errors take this much longer.
+POLLING_SLACK = timedelta(hours=1)
 
 logger = Logger(json_serializer=log_line)
 
@@ -47,7 +49,6 @@ class Message:
     message_id: str
     task: str
     change: str  # the sequence number of the task's change in the stream
-    sent_at: datetime
 
 
 class Dependencies:
@@ -75,7 +76,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     invalid: list[str] = []
     messages = list(read_messages(event["Records"], invalid))
     items = read_tasks(messages)
-    due = [message for message in messages if is_due(message, items.get(message.task))]
+    due = [message for message in messages if is_due(items.get(message.task))]
     is_started = not due or start(due, items)
     logger.info("polling started", messages=len(event["Records"]), due=len(due))
     return batch_item_failures([*invalid, *(message.message_id for message in due if not is_started)])
@@ -101,8 +102,7 @@ def read_message(record: dict[str, Any]) -> Message:
     task = message_task(record)
     if task is None or not is_task_key(task):
         raise InvalidMessageError('expected {"task": "PROVIDER#TASK_ID"}: delete it from the dead letters')
-    sent_at = datetime.fromtimestamp(int(record["attributes"]["SentTimestamp"]) / 1000, UTC)
-    return Message(record["messageId"], task, str(json.loads(record["body"])["change"]), sent_at)
+    return Message(record["messageId"], task, str(json.loads(record["body"])["change"]))
 
 
 def read_tasks(messages: Iterable[Message]) -> Mapping[str, Task]:
@@ -119,12 +119,15 @@ def read_tasks(messages: Iterable[Message]) -> Mapping[str, Task]:
     return tasks
 
 
-def is_due(message: Message, task: Task | None) -> bool:
-    """Decides whether polling is to be started: the task needs it, and it was not started since the message was sent.
+def is_due(task: Task | None) -> bool:
+    """Decides whether polling is to be started: the task needs it, and no execution polls for it already.
 
-    It was started if the message is delivered again, or if a callback without a URL has caused an earlier poll.
+    An execution does if the message is delivered again, and after each callback without a URL but the first.
     """
-    return task is not None and task.needs_polling and (task.polling_since or "") < iso(message.sent_at)
+    if task is None or not task.needs_polling:
+        return False
+    longest_polling = timedelta(seconds=dependencies().settings.give_up_after_seconds) + POLLING_SLACK
+    return not task.is_being_polled(since=utc_now() - longest_polling)
 
 
 def start(due: Sequence[Message], items: Mapping[str, Task]) -> bool:

@@ -75,6 +75,12 @@ RECEIVE_CALLBACK = [
     Step("a wrong token", callback(flux(), token="wrong" * 10), {"statusCode": 401}),
     Step("an unreadable delivery", callback({}), {"statusCode": 422}, {"PutObject": [OK]}),
     Step(
+        "an unreadable delivery that is stored already",
+        callback({}),
+        {"statusCode": 422},
+        {"PutObject": [s3_error("PreconditionFailed", 412)]},
+    ),
+    Step(
         "a throttled bucket",
         callback({}),
         {"statusCode": 422},

@@ -11,7 +11,7 @@ of the indexes, alarms. Assumed, because only AWS can show it: the duration of c
 
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
@@ -25,7 +25,7 @@ from catchlight.aws.secrets import CACHE_SECONDS
 from catchlight.polling.poll_round import MAX_CONCURRENT_WRITES
 from local.template.expand import Template, load_template
 from local.template.intrinsic_functions import Resolver
-from tests.benchmarks.bill_run import Invocation, Usage, counted_stack
+from tests.benchmarks.bill_run import CountedStack, Invocation, Usage, counted_stack
 from tests.benchmarks.bill_units import walk
 from tests.benchmarks.figures import Figure, Goal
 
@@ -88,7 +88,7 @@ def usage_of(load: Load) -> tuple[Usage, Template]:
 
 @cache
 def _usage_at_any_rate(load: Load) -> tuple[Usage, Template]:
-    with counted_stack() as stack:
+    with counted_stack(CountedStack) as stack:
         for lot in range(load.lots):
             stack.play(load.done_at(lot), load.lost)
         return stack.usage, stack.template
@@ -97,11 +97,24 @@ def _usage_at_any_rate(load: Load) -> tuple[Usage, Template]:
 def bill(load: Load) -> dict[str, float]:
     """Returns US dollars per million tasks, by service."""
     usage, template = usage_of(load)
+    dollars = costs(usage, template, tasks_per_second=load.tasks_per_second)
+    return {service: cost / usage.tasks * MILLION for service, cost in dollars.items()}
+
+
+def costs(
+    usage: Usage,
+    template: Template,
+    *,
+    tasks_per_second: float,
+    seconds_of: Callable[[Invocation], float] | None = None,
+) -> dict[str, float]:
+    """Returns US dollars for a usage, by service. `seconds_of` replaces `duration`."""
+    seconds_of = seconds_of or duration
     price, assumed = prices()["per_unit"], prices()["assumed"]
     invocations = usage.invocations
     by_function = Counter(invocation.function for invocation in invocations)
     seconds = {
-        function: sum(duration(invocation) for invocation in invocations if invocation.function == function)
+        function: sum(seconds_of(invocation) for invocation in invocations if invocation.function == function)
         for function in by_function
     }
     gb_seconds = sum(spent * memory(function, template) for function, spent in seconds.items())
@@ -109,22 +122,22 @@ def bill(load: Load) -> dict[str, float]:
         assumed["access_log_bytes"] + assumed["log_event_overhead_bytes"]
     )
     traces = sum(
-        count * traced_share(count / usage.tasks * load.tasks_per_second)
+        count * traced_share(count / usage.tasks * tasks_per_second)
         for count in (usage.executions, *(n for function, n in by_function.items() if is_traced(function, template)))
     )
     secret_calls = sum(
         # Every sandbox reads them again after a while; there are as many sandboxes as concurrent invocations.
         secrets_of(function, template)
         * min(
-            by_function[function] / usage.tasks * load.tasks_per_second,
-            max(1.0, spent / usage.tasks * load.tasks_per_second) / CACHE_SECONDS,
+            by_function[function] / usage.tasks * tasks_per_second,
+            max(1.0, spent / usage.tasks * tasks_per_second) / CACHE_SECONDS,
         )
         for function, spent in seconds.items()
     )
     # A batch of messages is received and deleted by ten.
     received = sum(2 * ceil(messages / 10) for messages in usage.received)
-    queue_requests = usage.calls("sqs:SendMessageBatch") + received
-    dollars = {
+    queue_requests = usage.calls("sqs:SendMessageBatch") + usage.calls("sqs:ChangeMessageVisibility") + received
+    return {
         "HTTP API": usage.callbacks * price["HTTP API request"],
         "Lambda": len(invocations) * price["Lambda request"] + gb_seconds * price["Lambda GB-second"],
         "DynamoDB": usage.write_units.total() * price["DynamoDB write unit"]
@@ -135,9 +148,8 @@ def bill(load: Load) -> dict[str, float]:
         "Events": usage.events * price["EventBridge event"],
         "Logs": logged / 1e9 * price["CloudWatch Logs GB"],
         "X-Ray": traces * price["X-Ray trace"],
-        "Secrets": secret_calls / load.tasks_per_second * usage.tasks * price["Secrets Manager call"],
+        "Secrets": secret_calls / tasks_per_second * usage.tasks * price["Secrets Manager call"],
     }
-    return {service: cost / usage.tasks * MILLION for service, cost in dollars.items()}
 
 
 def memory(function: str, template: Template) -> float:

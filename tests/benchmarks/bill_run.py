@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import boto3
@@ -234,6 +234,12 @@ class CountedStack:
         key = {"task": {"S": task_key(PROVIDER, task)}}
         return self._dynamodb.get_item(TableName="tasks", Key=key)["Item"]["status"]["S"] != "PENDING"
 
+    def _archive(self) -> None:
+        """Delivers the messages of the archive queue until it is empty."""
+        while messages := self._received(self._queue, 5):
+            answer = self._invoke("ArchiveImages", {"Records": [_as_record(message) for message in messages]})
+            assert answer == {"batchItemFailures": []}, answer
+
     def _changes_out(self) -> None:
         """Delivers the changes in the stream and the messages in the queue until both are empty."""
         while records := self._new_records():
@@ -241,9 +247,7 @@ class CountedStack:
                 passed = [record for record in records if event_filter.matches(record)]
                 if passed:
                     self._invoke(function, {"Records": passed})
-            while messages := self._received(self._queue, 5):
-                answer = self._invoke("ArchiveImages", {"Records": [_as_record(message) for message in messages]})
-                assert answer == {"batchItemFailures": []}, answer
+            self._archive()
 
     def _received(self, queue: str, at_most: int) -> list[Mapping[str, Any]]:
         """Receives a batch and deletes its messages."""
@@ -394,8 +398,11 @@ def _counting_calls(stack: CountedStack) -> Iterator[None]:
         yield
 
 
+AnyStack = TypeVar("AnyStack", bound=CountedStack)
+
+
 @contextmanager
-def counted_stack() -> Iterator[CountedStack]:
+def counted_stack(kind: type[AnyStack]) -> Iterator[AnyStack]:
     """Yields a stack in memory until the end of the block."""
     template = load_template(REPOSITORY / "template.yaml", {})
     with ExitStack() as stack:
@@ -403,7 +410,7 @@ def counted_stack() -> Iterator[CountedStack]:
         stack.enter_context(stream_without_idle_writes())
         stack.enter_context(put_object_as_s3_does())
         stack.enter_context(scaled_delays(0))  # the load says when a message is received
-        counted = CountedStack(template)
+        counted = kind(template)
         stack.enter_context(mock.patch.dict(os.environ, counted.environment))
         stack.enter_context(_counting_calls(counted))
         client: Callable[..., ProviderClient] = lambda urls, **more: ProviderClient(  # noqa: E731

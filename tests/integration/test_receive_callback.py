@@ -599,7 +599,7 @@ def test_evidence_that_is_lost_is_reported_and_the_news_stays(
 ) -> None:
     call(a_callback({"code": 501, "data": {"taskId": "task12345"}}), context)
 
-    with failing("UpdateItem", fault, when=lambda parameters: "conflicts" in str(parameters)):
+    with failing("UpdateItem", fault, when=lambda parameters: "list_append" in str(parameters)):
         assert call(a_callback(SUCCESS), context)[0] == 200
 
     assert [item["status"] for item in store.items()] == ["SUCCEEDED"]

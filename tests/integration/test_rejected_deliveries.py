@@ -110,6 +110,28 @@ def test_what_cannot_be_read_is_kept_as_it_came(
     assert store.items() == []
 
 
+def test_a_delivery_that_is_repeated_is_one_version_of_one_object(s3: Any, context: LambdaContext) -> None:
+    """Each version would be stored, and paid for, until the bucket's lifecycle rules delete it."""
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+
+    assert {call(a_callback(UNREADABLE), context) for _ in range(10)} == {422}
+
+    assert len(s3.list_object_versions(Bucket=BUCKET)["Versions"]) == 1
+
+
+def test_a_delivery_that_was_processed_is_stored_when_it_comes_again(
+    s3: Any, deliveries: DeliveryStore, context: LambdaContext
+) -> None:
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    call(a_callback(UNREADABLE), context)
+    ((key, _),) = deliveries
+    deliveries.remove(key)
+
+    call(a_callback(UNREADABLE), context)
+
+    assert [key for key, _ in deliveries] == [key]
+
+
 def test_a_success_without_a_url_is_kept_if_its_provider_cannot_be_polled(
     store: Store, s3: Any, deliveries: DeliveryStore, context: LambdaContext
 ) -> None:

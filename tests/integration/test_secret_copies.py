@@ -6,6 +6,7 @@ Bodies of kie.ai's Market and of Replicate contain the callback URL; here those 
 import base64
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -13,9 +14,12 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from catchlight.api.presigned_urls import PresignedLinks
+from catchlight.api.routes import StoredTask, task_answer
 from catchlight.aws.secrets import MASK
-from catchlight.models import utc_now
+from catchlight.models import Task, utc_now
 from catchlight.recovery.deliveries import DeliveryStore, StoredDelivery
+from catchlight_cli.health.explanation import explain
 from catchlight_cli.repair.replaying import replay
 from functions.receive_callback import app
 from tests.canary_secrets import API_KEYS, OTHER_TOKEN, WEBHOOK_KEY, find_leaks, find_stored_leaks, stored
@@ -239,6 +243,30 @@ def test_an_unreadable_secret_does_not_keep_deliveries_from_being_kept(
 
     assert len(kept()) == 1
     assert_no_copy(capsys)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
+def test_what_people_are_shown_of_a_task_holds_no_secret(
+    store: Store, context: LambdaContext, spelling: Callable[[str], str]
+) -> None:
+    """By the tasks API, which the gallery and `list` and `get` show, and by `describe`."""
+    for provider, body in (("nanobanana", RECORD), ("acedata", ACE_FAILURE)):
+        assert call(a_callback(spelt(body, spelling), provider=provider), context) == 200
+
+    links = PresignedLinks(lambda: boto3.client("s3"), BUCKET, seconds=60, now=utc_now())
+    for item in store.items():
+        explanation = explain(
+            Task.model_validate(item),
+            polling=None,
+            dead_letters=(),
+            failed_attempts=(),
+            longest_polling=timedelta(hours=7),
+            now=utc_now(),
+        )
+        answer = task_answer(StoredTask.model_validate(item), links)
+        for shown in (explanation.model_dump_json(), answer.model_dump_json()):
+            assert MASK in shown
+            assert list(find_leaks(shown, "what is shown", levels=3)) == []
 
 
 # ------------------------------------------------------------------------------------------------ put through again

@@ -55,17 +55,14 @@ def account(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
     monkeypatch.setenv("POLL_TASKS_STATE_MACHINE", machine)
     monkeypatch.setenv("FIRST_POLL_AFTER_SECONDS", str(FIRST_POLL_AFTER_SECONDS))
+    monkeypatch.setenv("GIVE_UP_AFTER_SECONDS", "21600")
     app.dependencies.cache_clear()
     yield Account(store, step_functions, machine)
     app.dependencies.cache_clear()
 
 
-def a_message(number: int, task: str, *, sent_ago: timedelta = timedelta(minutes=1)) -> dict[str, Any]:
-    return {
-        "messageId": f"message-{number}",
-        "body": json.dumps({"task": task, "change": str(number)}),
-        "attributes": {"SentTimestamp": str(round((utc_now() - sent_ago).timestamp() * 1000))},
-    }
+def a_message(number: int, task: str) -> dict[str, Any]:
+    return {"messageId": f"message-{number}", "body": json.dumps({"task": task, "change": str(number)})}
 
 
 def start(context: LambdaContext, *messages: dict[str, Any]) -> list[str]:
@@ -142,25 +139,55 @@ def test_a_full_batch_is_one_execution(account: Account, context: LambdaContext)
 # ------------------------------------------------------------------------------------------------ repetition
 
 
-def test_a_task_that_is_polled_since_its_message_was_sent_is_not_polled_twice(
+def test_a_task_has_one_execution_whatever_callbacks_without_a_url_come(
     account: Account, context: LambdaContext
 ) -> None:
-    """A callback without a URL comes within the delay of the first poll: both are messages about the task."""
-    account.put(TASK)
-    first, hint = a_message(1, TASK, sent_ago=timedelta(seconds=50)), a_message(2, TASK, sent_ago=timedelta(seconds=5))
-
-    assert start(context, hint) == []
-    assert start(context, first) == []
+    """The message of its first poll, and one of each of these callbacks."""
+    account.put(TASK, registeredAt=iso(utc_now()))
+    for number in range(20):
+        assert start(context, a_message(number, TASK)) == []
 
     assert len(account.executions()) == 1
 
 
-def test_a_message_that_is_newer_than_the_execution_starts_another(account: Account, context: LambdaContext) -> None:
-    account.put(TASK, pollingSince=iso(utc_now() - timedelta(hours=3)))
+def test_a_task_that_has_changed_since_its_execution_started_has_another(
+    account: Account, context: LambdaContext
+) -> None:
+    """It was given up, and is PENDING again; or its provider has not confirmed a success that came later."""
+    earlier = iso(utc_now() - timedelta(hours=3))
+    account.put(TASK, pollingSince=earlier, registeredAt=earlier)
+    account.put(OTHER, "UNCONFIRMED", reportedBy="callback", deliveries=1, registeredAt=earlier, pollingSince=earlier)
+
+    assert start(context, a_message(1, TASK), a_message(2, OTHER)) == []
+
+    assert [state.tasks for state in account.executions()] == [(TASK, OTHER)]
+
+
+@pytest.mark.parametrize(("hours", "is_polled"), [(6, False), (8, True)])
+def test_a_task_whose_execution_has_given_up_has_another(
+    account: Account, context: LambdaContext, hours: int, is_polled: bool
+) -> None:
+    """A callback of an UNCONFIRMED task is repeated."""
+    times = {"updatedAt": iso(utc_now() - timedelta(hours=9)), "pollingSince": iso(utc_now() - timedelta(hours=hours))}
+    account.put(TASK, "UNCONFIRMED", reportedBy="callback", deliveries=2, **times)
 
     assert start(context, a_message(1, TASK)) == []
 
-    assert [state.tasks for state in account.executions()] == [(TASK,)]
+    assert len(account.executions()) == is_polled
+
+
+@pytest.mark.parametrize("status", ["TIMED_OUT", "FAILED", "UNCONFIRMED"])
+def test_a_task_that_is_not_found_and_that_nobody_registered_is_not_polled_again(
+    account: Account, context: LambdaContext, status: str
+) -> None:
+    now = iso(utc_now())
+    more = {"reportedBy": "callback", "deliveries": 2, "notFoundAt": now, "hintedAt": now, "reportedAt": GIVEN_UP_AT}
+    account.put(TASK, status, **more)
+    account.put(OTHER, status, registeredAt=now, **more)
+
+    assert start(context, a_message(1, TASK), a_message(2, OTHER)) == []
+
+    assert [state.tasks for state in account.executions()] == [(OTHER,)]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

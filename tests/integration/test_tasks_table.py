@@ -80,7 +80,75 @@ def test_a_hint_creates_a_pending_task(store: Store) -> None:
 
     (item,) = store.items()
     assert (item["status"], item["rank"], item["deliveries"]) == ("PENDING", 0, 1)
-    assert item["hintedAt"] == item["registeredAt"] == item["arrivedAt"] == "2026-01-06T00:17:05.120Z"
+    assert item["hintedAt"] == item["updatedAt"] == item["arrivedAt"] == "2026-01-06T00:17:05.120Z"
+    assert "registeredAt" not in item
+
+
+def test_a_hint_leaves_the_time_of_the_last_change_of_status(store: Store) -> None:
+    """From it follows whether an execution polls for the task already."""
+    store.put(TASK, status="PENDING", rank=0, updatedAt="2026-01-06T00:00:00.000Z")
+
+    store.reports.record(hint())
+
+    item = store.item(TASK)
+    assert item is not None
+    assert item["updatedAt"] == "2026-01-06T00:00:00.000Z"
+
+
+def test_a_task_takes_a_bounded_number_of_hints(store: Store) -> None:
+    outcomes = [store.reports.record(hint(NOW + timedelta(minutes=minute))).outcome for minute in range(20)]
+
+    assert outcomes == [ReportOutcome.APPLIED] * 11 + [ReportOutcome.DUPLICATE] * 9
+
+
+@pytest.mark.parametrize(("reporter", "is_registered"), [(Reporter.CALLBACK, False), (Reporter.POLL, True)])
+def test_only_its_provider_or_a_user_can_register_a_task(store: Store, reporter: Reporter, is_registered: bool) -> None:
+    store.reports.record(news(TaskStatus.PENDING, reporter=reporter))
+
+    item = store.item(TASK)
+    assert item is not None
+    assert ("registeredAt" in item) is is_registered
+
+
+# ------------------------------------------------------------------------------------------------ full evidence
+
+
+def fill_evidence(store: Store) -> None:
+    for number in range(MAX_CONFLICTS):
+        lie = news(TaskStatus.FAILED, reason=FailureReason.OTHER).model_copy(
+            update={"failure": Failure(reason=FailureReason.OTHER, message=f"lie {number}")}
+        )
+        assert store.reports.record(lie).outcome is ReportOutcome.CONFLICT
+
+
+@pytest.mark.parametrize("is_confirmed", [False, True], ids=["reported by a poll", "confirmed"])
+def test_callbacks_of_a_task_with_full_evidence_do_not_replace_the_providers_own_answer(
+    store: Store, is_confirmed: bool
+) -> None:
+    """Each would be contradicted, and be the next one's predecessor: work without end."""
+    store.put(
+        TASK,
+        status="FAILED",
+        rank=20,
+        failure={"reason": "INTERNAL", "message": ""},
+        **({"reportedBy": "callback", "confirmedAt": "2026-01-06T00:00:00.000Z"} if is_confirmed else {}),
+        **({} if is_confirmed else {"reportedBy": "poll"}),
+    )
+    fill_evidence(store)
+    before = store.item(TASK)
+
+    assert store.reports.record(success()) == Recorded(ReportOutcome.CONFLICT, TaskStatus.FAILED)
+    assert store.item(TASK) == before
+
+    assert store.reports.record(success(reporter=Reporter.POLL)).outcome is ReportOutcome.APPLIED
+
+
+def test_a_success_replaces_an_unconfirmed_failure_also_with_full_evidence(store: Store) -> None:
+    """Without an API key nobody else reports the success."""
+    store.reports.record(failure())
+    fill_evidence(store)
+
+    assert store.reports.record(success()).outcome is ReportOutcome.APPLIED
 
 
 @pytest.mark.parametrize("status", ["PENDING", "TIMED_OUT"])
@@ -224,14 +292,15 @@ def test_news_of_a_poll_is_no_delivery(store: Store) -> None:
     assert "deliveries" not in item
 
 
-def test_a_callback_that_says_still_running_registers_the_task(store: Store) -> None:
+def test_a_callback_that_says_still_running_makes_a_task_that_is_not_registered(store: Store) -> None:
     assert store.reports.record(news(TaskStatus.PENDING)).outcome is ReportOutcome.APPLIED
     assert store.reports.record(news(TaskStatus.PENDING, at=LATER)).outcome is ReportOutcome.DUPLICATE
 
     item = store.item(TASK)
     assert item is not None
     assert (item["status"], item["rank"], item["deliveries"]) == ("PENDING", 0, 1)
-    assert item["registeredAt"] == "2026-01-06T00:17:05.120Z"
+    assert item["arrivedAt"] == item["updatedAt"] == "2026-01-06T00:17:05.120Z"
+    assert "registeredAt" not in item
     assert "reportedAt" not in item
 
 

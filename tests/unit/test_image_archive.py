@@ -75,6 +75,9 @@ class World:
         if isinstance(self.checked, Exception):
             raise self.checked
 
+    def is_unknown(self, task: Task, error: Exception) -> bool:
+        return False
+
     def settle(self, task: Task, answer: None) -> ConfirmationResult:
         assert isinstance(self.checked, ConfirmationResult)
         return self.checked

@@ -42,6 +42,10 @@ class World:
         self.done.append(("restart", task.task, now))
         return self.is_unchanged
 
+    def search_again(self, task: Task) -> bool:
+        self.done.append(("search again", task.task))
+        return self.is_unchanged
+
     def find(self, task: Task, stale: Any) -> Mapping[int, Image]:
         self.done.append(("find", list(stale)))
         if isinstance(self.fresh, Exception):
@@ -206,3 +210,18 @@ def test_a_fault_is_told_of_its_task() -> None:
     )
     with pytest.raises(StoreUnavailableError):
         world.redrive().plan(TASK)
+
+
+def test_a_task_that_its_provider_did_not_know_is_searched_again() -> None:
+    task = Task(
+        task=TASK, status=TaskStatus.UNCONFIRMED, reported_by=Reporter.CALLBACK, not_found_at="2026-01-31T11:00Z"
+    )
+    world = World(task)
+
+    assert not world.run().is_failed
+    assert [what for what, *_ in world.done] == ["search again", "poll"]
+
+    changed = World(task)
+    changed.is_unchanged = False
+    assert changed.run().is_failed
+    assert [what for what, *_ in changed.done] == ["search again"]

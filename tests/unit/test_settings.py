@@ -26,7 +26,12 @@ DISPATCH = {
     "DISPATCH_DEAD_LETTERS_URL": "https://sqs.example/dispatch-dead-letters",
     "FIRST_POLL_AFTER_SECONDS": "60",
 }
-START = {"TASKS_TABLE": "tasks", "POLL_TASKS_STATE_MACHINE": "arn:machine", "FIRST_POLL_AFTER_SECONDS": "60"}
+START = {
+    "TASKS_TABLE": "tasks",
+    "POLL_TASKS_STATE_MACHINE": "arn:machine",
+    "FIRST_POLL_AFTER_SECONDS": "60",
+    "GIVE_UP_AFTER_SECONDS": "21600",
+}
 POLL = {
     "TASKS_TABLE": "tasks",
     "IMAGES_BUCKET": "images",

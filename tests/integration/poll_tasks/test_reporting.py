@@ -129,7 +129,7 @@ def test_a_replaced_failure_that_could_not_be_kept_is_in_the_log_with_its_task(
 
     providers.answers[FLUX_PATH] = fails_by_callback_meanwhile
 
-    with failing("UpdateItem", fault, when=lambda parameters: "conflicts" in str(parameters)):
+    with failing("UpdateItem", fault, when=lambda parameters: "list_append" in str(parameters)):
         assert poll(FLUX)["tasks"] == []
 
     assert status_of(store, FLUX) == "SUCCEEDED"

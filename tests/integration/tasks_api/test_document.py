@@ -92,7 +92,12 @@ def test_the_endpoints_of_every_provider_are_named() -> None:
 
 def test_the_tasks_attributes_are_shown() -> None:
     """All but those that only the machinery looks at."""
-    assert Task.model_fields.keys() - TaskResponse.model_fields.keys() == {"rank", "polling_since", "reconciled_at"}
+    assert Task.model_fields.keys() - TaskResponse.model_fields.keys() == {
+        "rank",
+        "polling_since",
+        "not_found_at",
+        "reconciled_at",
+    }
 
 
 def test_every_image_of_a_task_has_a_path() -> None:

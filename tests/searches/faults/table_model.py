@@ -84,7 +84,7 @@ def news(report: TaskReport, before: Item | None, *, tells_unchanged: bool) -> l
     `tells_unchanged`: DynamoDB also returns old values of attributes that have not changed. moto does not: when a poll
     overrules a failure that a poll had reported, the stored failure has no reporter.
     """
-    if before is None or before.rank < report.status.rank:
+    if before is None or (before.rank < report.status.rank and not _is_settled_against(before, report)):
         writes: list[Write] = [lambda item: _reported(report, item)]
         if before and before.status is TaskStatus.FAILED:
             is_told = tells_unchanged or before.reported_by != report.reported_by
@@ -187,6 +187,13 @@ def outcomes(before: Item | None, writes: Sequence[Write], *, is_faulty: bool) -
     if not is_faulty:
         return after[-1:]
     return after + [write(item) for write, item in zip(writes, after[1:], strict=True)]
+
+
+def _is_settled_against(item: Item, report: TaskReport) -> bool:
+    """Returns whether a callback contradicts a failure that the provider has reported, and the evidence is full."""
+    is_full = len(item.conflicts) >= MAX_CONFLICTS
+    is_settled = item.status is TaskStatus.FAILED and not item.is_unconfirmed
+    return is_full and is_settled and report.reported_by is Reporter.CALLBACK
 
 
 def _reported(report: TaskReport, item: Item | None) -> Item:

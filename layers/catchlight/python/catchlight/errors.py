@@ -19,6 +19,7 @@
     │   ├── ProviderRefusedError        401 key, 402 credits: affects every task
     │   └── RequestRefusedError         a request that the provider will never accept unchanged
     ├── UnconfirmedError                the provider does not confirm a callback (yet)       worth a retry
+    │   └── UnknownTaskError            the provider does not know the task (yet)            worth a retry
     ├── TaskEventError                  an item that cannot be turned into an event
     ├── InvalidMessageError             a message without a valid task key
     └── ImageError                      one image could not be archived
@@ -138,6 +139,10 @@ class RequestRefusedError(ProviderError):
 
 class UnconfirmedError(ImageTasksError):
     """The provider does not confirm the result of a callback, or does not confirm it yet."""
+
+
+class UnknownTaskError(UnconfirmedError):
+    """The provider does not know the task that a callback reported, or does not know it yet."""
 
 
 class TaskEventError(ImageTasksError):

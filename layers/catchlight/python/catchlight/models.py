@@ -31,6 +31,9 @@ TASK_ID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 MAX_IMAGES_PER_TASK = 32
 # Signed URLs with session tokens of AWS have thousands of characters. Web servers accept 8 KB in a request line.
 MAX_URL_LENGTH = 8192
+# The URLs of all outputs of a task together: a callback of 64 KiB has at most this many bytes of URLs, because
+# percent-encoding makes three bytes of one. What a task's item takes with them: see `tasks.reports.MAX_CONFLICTS`.
+MAX_URL_BYTES_PER_TASK = 192 * 1024
 # All printable characters of ASCII that a URL may hold, "%" of sequences that are encoded already among them. The
 # backslash may not be there, but it has to be left for the URL policy to refuse: programs read it differently.
 _URL_CHARACTERS = "!#$%&'()*+,-./:;=?@[\\]_~"
@@ -380,6 +383,8 @@ class Task(Model):
     archived_at: str | None = None
     updated_at: str | None = None
     polling_since: str | None = None  # when an execution of the polling state machine was last started for the task
+    # When the provider had answered several times that it does not know the task, which nobody had registered.
+    not_found_at: str | None = None
     reconciled_at: str | None = None  # when polling or archiving, found stopped, was last restarted
 
     @property
@@ -402,6 +407,8 @@ class Task(Model):
     @property
     def is_awaited(self) -> bool:
         """Whether polls are to find a result: the task is PENDING, or was hinted at after polling had given up."""
+        if self._is_not_found:
+            return False
         if self.status is TaskStatus.TIMED_OUT:
             return self.hinted_at is not None and self.hinted_at > (self.reported_at or "")
         return self.status is TaskStatus.PENDING
@@ -409,7 +416,24 @@ class Task(Model):
     @property
     def needs_polling(self) -> bool:
         """Whether polls ask the provider: for a result, or to confirm one of a callback that is not being archived."""
-        return self.is_awaited or (self.status in (TaskStatus.FAILED, TaskStatus.UNCONFIRMED) and self.is_unconfirmed)
+        is_unsettled = self.status in (TaskStatus.FAILED, TaskStatus.UNCONFIRMED) and self.is_unconfirmed
+        return self.is_awaited or (is_unsettled and not self._is_not_found)
+
+    @property
+    def is_unregistered(self) -> bool:
+        """Whether the task is known by callbacks only: everyone who knows the callback token can make up its id."""
+        return self.registered_at is None and self.deliveries > 0
+
+    @property
+    def _is_not_found(self) -> bool:
+        return self.is_unregistered and self.not_found_at is not None
+
+    def is_being_polled(self, *, since: datetime) -> bool:
+        """Decides whether an execution that polls for the task was started since its last change of status.
+
+        Executions that were started before `since` have ended.
+        """
+        return self.polling_since is not None and self.polling_since >= max(iso(since), self.updated_at or "")
 
     @property
     def is_unconfirmed(self) -> bool:

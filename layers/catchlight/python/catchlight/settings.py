@@ -104,6 +104,7 @@ class StartPollingSettings(Settings):
     tasks_table: Name
     poll_tasks_state_machine: Name
     first_poll_after_seconds: PositiveInt
+    give_up_after_seconds: PositiveInt
 
 
 class PollTasksSettings(Settings):

@@ -40,6 +40,9 @@ from catchlight.tasks.table import TasksTable
 # Why an original is not archived if the parameter Originals is Ignored.
 ORIGINAL_IGNORED = "originals are not archived: the parameter Originals is Ignored"
 
+# Who knows the callback token can make up tasks whose images take storage. A task has rarely more images than this.
+MAX_UNKNOWN_IMAGES = 8
+
 # An image that is ARCHIVED or REJECTED now, or the error after which it is to be retried.
 Result = Image | Exception
 
@@ -188,25 +191,35 @@ class ImageArchive:
     def _keep_all(self, task: Task, reason: ImageTasksError, *, is_last_try: bool, deadline: float) -> ArchiveRun:
         """Downloads the images of an unconfirmed task into quarantine while their URLs live.
 
-        After the last try the task is UNCONFIRMED, unless another try may still download one of its images.
+        After the last try the task is UNCONFIRMED, unless another try may still download one of its images. There is no
+        further try, and only the first MAX_UNKNOWN_IMAGES are downloaded, if the provider does not know the task and
+        nobody has registered it.
         """
-        run = self._keep_images(task, is_last_try=is_last_try, deadline=deadline)
-        if is_last_try and not run.failures:
+        is_unknown = self._confirmation.is_unknown(task, reason)
+        at_most = MAX_UNKNOWN_IMAGES if is_unknown else None
+        run = self._keep_images(task, is_last_try=is_last_try, deadline=deadline, at_most=at_most)
+        if is_last_try and (is_unknown or not run.failures):
             unconfirmed = self._confirmation.give_up(run.task, reason, now=self._now())
             if unconfirmed:
-                return replace(run, task=unconfirmed)
+                return replace(run, task=unconfirmed, failures=())
         return replace(run, failures=(reason, *run.failures))
 
     def _keep_original(self, task: Task, *, is_last_try: bool, deadline: float) -> ArchiveRun | None:
-        """Downloads the original of a task without a result into quarantine. Returns None if it is there already."""
+        """Downloads the original of a task without a result into quarantine. Returns None if nothing is to be done."""
         run = self._keep_images(task, is_last_try=is_last_try, deadline=deadline)
+        if is_last_try and task.is_unregistered:
+            # Who knows the callback token can make up such tasks, at hosts that keep each try waiting.
+            run = replace(run, failures=())
         return run if run.kept or run.failures else None
 
-    def _keep_images(self, task: Task, *, is_last_try: bool, deadline: float) -> ArchiveRun:
-        """Downloads a task's images into quarantine. Failures that no further try can mend count until the last one."""
+    def _keep_images(self, task: Task, *, is_last_try: bool, deadline: float, at_most: int | None = None) -> ArchiveRun:
+        """Downloads a task's first images into quarantine.
+
+        Failures that no further try can mend count until the last one.
+        """
         left = [
             index
-            for index, image in enumerate(task.images)
+            for index, image in enumerate(task.images[:at_most])
             if image.state is ImageState.PENDING and image.quarantine is None and not self._images.ignores(image)
         ]
         results = self._for_each(self._keep, task, left, is_last_try=is_last_try, deadline=deadline)

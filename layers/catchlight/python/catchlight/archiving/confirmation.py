@@ -2,8 +2,14 @@
 
 from datetime import datetime
 
-from catchlight.errors import ImageTasksError, ProviderError, UnconfirmedError
-from catchlight.models import Task, TaskReport, TaskStatus
+from catchlight.errors import (
+    ImageTasksError,
+    ProviderError,
+    RequestRefusedError,
+    UnconfirmedError,
+    UnknownTaskError,
+)
+from catchlight.models import LastAnswer, Task, TaskReport, TaskStatus
 from catchlight.polling.giving_up import describe, not_confirmed
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.tasks.confirmations import ConfirmationResult, Confirmations
@@ -29,8 +35,17 @@ class CallbackConfirmation:
         """
         answer = self._status_lookup.ask(task.task) if task.is_unconfirmed else None
         if answer and answer.status is TaskStatus.PENDING:
-            raise UnconfirmedError(describe(answer.answer))
+            error = UnknownTaskError if answer.answer is LastAnswer.NOT_FOUND else UnconfirmedError
+            raise error(describe(answer.answer))
         return answer
+
+    @staticmethod
+    def is_unknown(task: Task, error: ImageTasksError) -> bool:
+        """Decides whether nobody but callbacks knows the task: it is not registered, and its provider has no such task.
+
+        `error`: what `ask` has raised.
+        """
+        return task.is_unregistered and isinstance(error, UnknownTaskError | RequestRefusedError)
 
     def give_up(self, task: Task, error: ImageTasksError, *, now: datetime) -> Task | None:
         """Makes the task UNCONFIRMED, if `error` of the last try says that its provider has not confirmed it.
@@ -42,7 +57,9 @@ class CallbackConfirmation:
         """
         if not isinstance(error, UnconfirmedError | ProviderError):
             return None
-        return self._confirmations.give_up(task, not_confirmed(error), now=now)
+        # One execution that polls for such a task is enough.
+        is_unknown = self.is_unknown(task, error) and task.polling_since is not None
+        return self._confirmations.give_up(task, not_confirmed(error), is_unknown=is_unknown, now=now)
 
     def settle(self, task: Task, answer: TaskReport | None) -> ConfirmationResult:
         """Confirms or corrects a task by its provider's answer, if there is one.

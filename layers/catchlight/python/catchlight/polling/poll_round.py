@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import TypeGuard
 
 from catchlight.aws.secrets import ProviderKeys
-from catchlight.errors import ProviderRefusedError, SettingsError
+from catchlight.errors import ProviderRefusedError, RequestRefusedError, SettingsError
 from catchlight.models import (
     FailureReason,
+    LastAnswer,
     PollState,
     Reporter,
     Task,
@@ -37,6 +38,9 @@ MAX_BUSY_WAIT_SECONDS = 300
 # tests/unit/template/test_polling.py computes the longest history from both figures, the state machine's retries and
 # its TimeoutSeconds.
 MAX_FREQUENT_POLLS = 240
+# A provider may know a task only some time after its callback has come. Nobody waits longer than this many polls, two
+# minutes with the default settings, for a task that nobody registered: who knows the callback token can make up ids.
+MAX_POLLS_OF_UNKNOWN_TASKS = 5
 # A quarter of the shortest URL lifetime, 600 s: polls are never further apart (`longest_poll_gap_seconds`).
 SPARSE_POLL_INTERVAL_SECONDS = 150
 # The size of boto3's connection pool. The reports of 50 tasks with missed callbacks are written in five calls' time.
@@ -52,6 +56,7 @@ class PollRound:
     answers: dict[str, LookupResults] = field(default_factory=dict)  # by provider
     contradicted: list[str] = field(default_factory=list)  # tasks whose failed callback the provider contradicts
     unanswered: dict[str, list[str]] = field(default_factory=dict)  # by provider: tasks without a report
+    unknown: list[str] = field(default_factory=list)  # unregistered tasks that their provider does not know
     unreadable: dict[str, str] = field(default_factory=dict)  # by task: why it cannot be polled
     failures: dict[str, Exception] = field(default_factory=dict)  # by task: why its report could not be written
 
@@ -103,19 +108,26 @@ class Polling:
             if item.needs_polling and not item.is_awaited and self._can_confirm(item)
         ]
         answers = self._ask([*pending, *unconfirmed], deadline=deadline)
+        polls = state.polls + 1
         received = {report.task: report for answer in answers.values() for report in answer.reports}
+        failed = {
+            task_key(provider_id, task_id): error
+            for provider_id, answer in answers.items()
+            for task_id, error in answer.failed.items()
+        }
+        unknown = [
+            task
+            for task in (*pending, *unconfirmed)
+            if polls >= MAX_POLLS_OF_UNKNOWN_TASKS
+            and items[task].is_unregistered
+            and self._is_unknown(items[task], received.get(task), failed.get(task))
+        ]
         reports = {task: received[task] for task in pending if _has_result(received.get(task))}
-        if is_over:
-            failed = {
-                task_key(provider_id, task_id): error
-                for provider_id, answer in answers.items()
-                for task_id, error in answer.failed.items()
-            }
-            reports |= {
-                task: self._last_word(items[task], received.get(task), failed.get(task))
-                for task in pending
-                if task not in reports
-            }
+        reports |= {
+            task: self._last_word(items[task], received.get(task), failed.get(task), waited=waited)
+            for task in pending
+            if task not in reports and (is_over or task in unknown)
+        }
         originals = {
             task: received[task]
             for task in pending
@@ -130,10 +142,19 @@ class Polling:
                     settled[task] = self._confirmations.settle(items[task], report)
                 except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
                     failures[task] = exc
+        for task in unknown:
+            if task not in settled and task not in failures:
+                try:
+                    self._confirmations.note_not_found(items[task], now=self._now())
+                except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
+                    failures[task] = exc
         running = [task for task in pending if task not in reports or task in failures]
-        running += [task for task in unconfirmed if task not in settled and (task in failures or not is_over)]
+        running += [
+            task
+            for task in unconfirmed
+            if task not in settled and (task in failures or not (is_over or task in unknown))
+        ]
         is_busy = any(answer.is_busy for answer in answers.values())
-        polls = state.polls + 1
         next_state = PollState(
             tasks=tuple(running),
             wait_seconds=next_wait_seconds(self._settings, running, waited=waited, polls=polls, is_busy=is_busy),
@@ -146,6 +167,7 @@ class Polling:
             answers,
             contradicted=[task for task, result in settled.items() if result and result.is_contradicted],
             unanswered=_by_provider(task for task in (*pending, *unconfirmed) if task not in received),
+            unknown=unknown,
             unreadable=unreadable,
             failures=failures,
         )
@@ -172,6 +194,15 @@ class Polling:
             except Exception as exc:  # noqa: BLE001 - the handler reports it; the next round tries again
                 failures[task] = exc
         return recorded, failures
+
+    def _is_unknown(self, item: Task, report: TaskReport | None, error: Exception | None) -> bool:
+        """Decides whether a provider has said that it has no such task, or cannot be asked: no API key is configured.
+
+        Other errors, and no answer, say nothing about the task.
+        """
+        if isinstance(error, RequestRefusedError) or not self._can_confirm(item):
+            return True
+        return report is not None and not _has_result(report) and report.answer is LastAnswer.NOT_FOUND
 
     def _can_confirm(self, item: Task) -> bool:
         try:
@@ -212,14 +243,15 @@ class Polling:
         with ThreadPoolExecutor(max_workers=len(ids_by_provider)) as pool:
             return dict(zip(ids_by_provider, pool.map(ask, ids_by_provider), strict=True))
 
-    def _last_word(self, task: Task, report: TaskReport | None, error: Exception | None) -> TaskReport:
+    def _last_word(self, task: Task, report: TaskReport | None, error: Exception | None, *, waited: int) -> TaskReport:
         """Returns the report of a task that is given up.
 
         It is TIMED_OUT, unless its original is known: then it is a success without a result if its provider has said
         so, and UNCONFIRMED if only a callback has.
         """
         provider, task_id = split_task_key(task.task)
-        failure = given_up(task, report, error, after_hours=self._settings.give_up_after_seconds / 3600)
+        after_hours = min(waited, self._settings.give_up_after_seconds) / 3600
+        failure = given_up(task, report, error, after_hours=after_hours)
         status, reported_by = TaskStatus.TIMED_OUT, Reporter.POLL
         images = report.images if report else ()
         if images or (task.images and not had_callback(task)):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, Val
 from catchlight.errors import InvalidCallbackError, MalformedBodyError, ProviderUnavailableError
 from catchlight.models import (
     MAX_MESSAGE_LENGTH,
+    MAX_URL_BYTES_PER_TASK,
     MAX_URL_LENGTH,
     TASK_ID_PATTERN,
     Failure,
@@ -359,6 +360,7 @@ def report(
         result = replace(
             result, is_hint=True, answer=LastAnswer.ORIGINAL_ONLY, remark=result.remark or SUCCESS_WITHOUT_RESULT
         )
+    images, skipped = _within_room(result)
     return TaskReport(
         provider=provider.id,
         task_id=task_id,
@@ -366,9 +368,9 @@ def report(
         reported_by=reported_by,
         reported_at=received_at,
         images=tuple(
-            Image(kind=kind, url=url, expires_at=ready_at + provider.url_lifetimes[kind]) for kind, url in result.images
+            Image(kind=kind, url=url, expires_at=ready_at + provider.url_lifetimes[kind]) for kind, url in images
         ),
-        skipped=result.skipped,
+        skipped=skipped,
         failure=result.failure,
         request=result.request,
         provider_record=result.record,
@@ -377,6 +379,21 @@ def report(
         remark=result.remark,
         unreadable=result.unreadable,
     )
+
+
+def _within_room(result: ProviderResult) -> tuple[list[tuple[ImageKind, str]], list[SkippedOutput]]:
+    """Returns the outputs without the URLs for which a task's item has no room, the images first."""
+    left = MAX_URL_BYTES_PER_TASK
+    images, skipped = [], []
+    for kind, url in result.images:
+        kept = url if len(url) <= left else UnusableUrl("no-room-for-a-URL-this-long")
+        images.append((kind, kept))
+        left -= len(kept)
+    for output in result.skipped:
+        has_room = output.url is None or len(output.url) <= left
+        skipped.append(output if has_room else output.model_copy(update={"url": None}))
+        left -= len(skipped[-1].url or "")
+    return images, skipped
 
 
 def _status(result: ProviderResult) -> TaskStatus:

@@ -5,9 +5,11 @@ Nothing of it makes an answer invalid or changes a task's status.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from catchlight.models import (
+    MAX_IMAGES_PER_TASK,
     MAX_PARAMETERS_BYTES,
     MAX_PROMPT_LENGTH,
     MAX_RECORD_TEXT_LENGTH,
@@ -28,7 +30,7 @@ def generation_request(reported: Any, *, seeds: Iterable[Any] = ()) -> Generatio
     values = _parameters(reported)
     values = {**_parameters(values.get("input")), **values}
     # The images' own seeds if reported: the requested seed applies to one image only.
-    known_seeds = tuple(_integers(seeds)) or tuple(_integers((values.get("seed"),)))
+    known_seeds = tuple(islice(_integers(seeds), MAX_IMAGES_PER_TASK)) or tuple(_integers((values.get("seed"),)))
     sizes = (_text(values.get(name)) for name in ("size", "image_size", "aspectRatio", "aspect_ratio"))
     request = GenerationRequest(
         prompt=_text(values.get("prompt"), MAX_PROMPT_LENGTH),

@@ -1,7 +1,8 @@
 """Stores deliveries: those that had a valid token but could not be parsed, so that a later version can process them.
 
 They are stored in the bucket as `rejected/{date}/{digest}.json`. A delivery that is repeated on the same day is stored
-once. If the stack's parameter says so, deliveries that were accepted are stored in the same form, under `deliveries/`.
+once, as one version of one object. If the stack's parameter says so, deliveries that were accepted are stored in the
+same form, under `deliveries/`.
 """
 
 import base64
@@ -24,6 +25,8 @@ PREFIX = "rejected/"
 ACCEPTED_PREFIX = "deliveries/"
 # Headers that help to analyse a delivery. Signatures, cookies and other credentials are not stored.
 KEPT_HEADERS = ("content-type", "content-length", "date", "user-agent", "x-webhook-timestamp")
+# S3's error code if IfNoneMatch finds an object.
+_EXISTS = "PreconditionFailed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class DeliveryStore:
         self._prefix = prefix
 
     def keep(self, delivery: StoredDelivery) -> str:
-        """Stores a delivery and returns its key.
+        """Stores a delivery, unless it is stored already, and returns its key.
 
         Raises:
             StoreUnavailableError: the call to S3 failed and nothing is stored: the provider should send it again.
@@ -62,10 +65,16 @@ class DeliveryStore:
         }
         try:
             self._s3.put_object(
-                Bucket=self._bucket, Key=key, Body=json.dumps(document).encode(), ContentType="application/json"
+                Bucket=self._bucket,
+                Key=key,
+                Body=json.dumps(document).encode(),
+                ContentType="application/json",
+                # The bucket is versioned: without this condition, each repetition would be stored and paid for.
+                IfNoneMatch="*",
             )
         except (ClientError, BotoCoreError) as exc:
-            raise StoreUnavailableError(f"S3 did not keep a delivery: {type(exc).__name__}") from exc
+            if not (isinstance(exc, ClientError) and exc.response["Error"]["Code"] == _EXISTS):
+                raise StoreUnavailableError(f"S3 did not keep a delivery: {type(exc).__name__}") from exc
         return key
 
     def __iter__(self) -> Iterator[tuple[str, StoredDelivery]]:

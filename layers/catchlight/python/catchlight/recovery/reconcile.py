@@ -4,7 +4,7 @@ A task is PENDING until its callback comes or the state machine, which polls for
 seconds that archiving takes. If a task keeps one of these statuses for longer, its processing has stopped: an execution
 was stopped, a change was not dispatched, or a message ran out of tries. The item in the table shows this regardless of
 the cause. A task whose failure or success only a callback has reported (FAILED, UNCONFIRMED) is polled for until its
-provider confirms or contradicts it.
+provider confirms or contradicts it, or does not know the task and nobody has registered it.
 """
 
 from collections import deque

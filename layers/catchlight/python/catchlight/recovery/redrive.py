@@ -87,6 +87,8 @@ class Redrive:
                 if not self._restarts.reopen(task, now=self._now()):
                     raise UnconfirmedError("the task has changed meanwhile")
             case Step.POLL:
+                if task.not_found_at and not self._restarts.search_again(task):
+                    raise UnconfirmedError("the task has changed meanwhile")
                 self._dispatcher.start_polling([task.task], name=execution_name("redrive", (task.task, nonce)))
         return planned
 

@@ -54,7 +54,8 @@ class TasksByStatus:
 
         They are sorted by the time of this change, oldest first by default. A malformed item, for example one edited by
         hand, is omitted, and `unreadable` is called. `only_unconfirmed`: tasks whose result comes from a callback that
-        the provider has not confirmed, as `Task.is_unconfirmed` decides.
+        the provider has not confirmed, as `Task.is_unconfirmed` decides, without those that it does not know and that
+        nobody has registered.
         """
         more = {"Limit": page_size} if page_size else {}
         for page in self._pages(status, since, before, only_unconfirmed, ScanIndexForward=not newest_first, **more):
@@ -97,8 +98,12 @@ class TasksByStatus:
         if is_in_span:
             names["#updatedAt"] = "updatedAt"
         if only_unconfirmed:
-            how["FilterExpression"] = "#reportedBy = :callback AND attribute_not_exists(#confirmedAt)"
-            names |= {"#reportedBy": "reportedBy", "#confirmedAt": "confirmedAt"}
+            how["FilterExpression"] = (
+                "#reportedBy = :callback AND attribute_not_exists(#confirmedAt)"
+                " AND (attribute_exists(#registeredAt) OR attribute_not_exists(#notFoundAt))"
+            )
+            filtered = ("reportedBy", "confirmedAt", "registeredAt", "notFoundAt")
+            names |= {f"#{name}": name for name in filtered}
             values[":callback"] = {"S": Reporter.CALLBACK.value}
         arguments = how | {
             "TableName": self._table,

@@ -71,16 +71,27 @@ class Confirmations:
             update.set("providerRecord", document(record))
         return self._table.update(task.task, update, condition=_is_still_unconfirmed(task, update)).is_applied
 
-    def give_up(self, task: Task, failure: Failure, *, now: datetime) -> Task | None:
-        """Makes a SUCCEEDED task UNCONFIRMED. Returns None, without writing, if it has changed since it was read."""
+    def give_up(self, task: Task, failure: Failure, *, is_unknown: bool = False, now: datetime) -> Task | None:
+        """Makes a SUCCEEDED task UNCONFIRMED. Returns None, without writing, if it has changed since it was read.
+
+        `is_unknown`: see `note_not_found`.
+        """
         status = TaskStatus.UNCONFIRMED
         update = UpdateExpression()
         set_status(update, status, now)
         update.set("failure", document(failure))
+        if is_unknown:
+            update.set("notFoundAt", iso(now))
         self._table.set_delete_after(update, status, now)
         if not self._table.update(task.task, update, condition=_is_still_unconfirmed(task, update)).is_applied:
             return None
         return task.model_copy(update={"status": status, "rank": status.rank, "failure": failure})
+
+    def note_not_found(self, task: Task, *, now: datetime) -> None:
+        """Notes that the provider does not know a task, which nobody has registered: it is not polled for again."""
+        update = UpdateExpression()
+        update.set("notFoundAt", iso(now))
+        self._table.update(task.task, update, condition="attribute_exists(task)")
 
     def accept(self, task: Task, *, now: datetime) -> bool:
         """Makes an UNCONFIRMED task SUCCEEDED on an operator's request: the stream's change of status starts archiving.

@@ -72,7 +72,7 @@ class Registry:
     ) -> list[bool]:
         """Registers tasks and returns for each, in the given order, whether it is new.
 
-        A task that is known gets the metadata and the reference if it has none: its callback may have been faster.
+        A known task gets the time, the metadata and the reference if it has none: its callback may have been faster.
 
         Raises:
             StoreUnavailableError: some tasks may be registered. Repeating the call is safe: these are not new then.
@@ -101,9 +101,10 @@ class Registry:
     ) -> bool:
         task = task_key(provider_id, task_id)
         update = new_task(provider_id, task_id, now=now, metadata=metadata, ref=ref)
-        is_new = self._table.update(task, update, condition="attribute_not_exists(task)").is_applied
-        if (metadata or ref) and not is_new:
+        written = self._table.update(task, update, condition="attribute_not_exists(task)")
+        if not written.is_applied and (metadata or ref or "registeredAt" not in written.attributes):
             addition = UpdateExpression()
+            addition.set_once("registeredAt", iso(now))
             _set_own(addition, metadata, ref)
             self._table.update(task, addition, condition="attribute_exists(task)")
-        return is_new
+        return written.is_applied

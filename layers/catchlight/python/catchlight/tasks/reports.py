@@ -12,14 +12,18 @@ from catchlight.errors import StoreUnavailableError
 from catchlight.models import Conflict, GenerationRequest, Image, Reporter, Task, TaskReport, TaskStatus, iso
 from catchlight.tasks.table import TasksTable, complete_request, document, parse_item, set_arrival, set_status
 
-# Enough to investigate a contradiction. Conflicts take at most 60 KB, so that an attacker who has the token cannot fill
-# an item up to DynamoDB's limit of 400 KB, of which 32 images take at most 280 KB.
+# Enough to investigate a contradiction. Conflicts take at most 70 KB, so that an attacker who has the token cannot fill
+# an item up to DynamoDB's limit of 400 KB: the URLs take at most 192 KB, what else is known of 32 images and 32 other
+# outputs 40 KB, the request with the provider's record 45 KB, all others 5 KB. tests/integration/test_item_size.py
+# writes an item of the largest size.
 MAX_CONFLICTS = 10
 MAX_URLS_PER_CONFLICT = 4
 MAX_URL_LENGTH_IN_CONFLICT = 1024
-# A hint, and a repeated callback of an UNCONFIRMED task, starts an execution of the state machine. Repetitions within
-# this time are the same delivery, sent again.
+# A hint, and a repeated callback of an UNCONFIRMED task, queues a poll. Repetitions within this time are the same
+# delivery, sent again.
 HINTS_AT_LEAST_APART = timedelta(seconds=60)
+# A task with more deliveries takes no further hint. A provider sends a callback at most four times.
+MAX_DELIVERIES_BEFORE_A_HINT = 10
 # Checked by the write itself: several concurrent writers may all have read an item with fewer conflicts.
 _HAS_ROOM_FOR_EVIDENCE = f"attribute_not_exists(#conflicts[{MAX_CONFLICTS - 1}])"
 
@@ -66,10 +70,11 @@ class Reports:
         # Reports only move a task to a higher rank, so their order and repetitions do not change the final status.
         moves_up = "#rank < :rank"
         update = update_by_report(report, known_request)
+        condition = f"{has_no_rank} OR {moves_up}"
+        if report.reported_by is Reporter.CALLBACK:
+            condition = f"{has_no_rank} OR ({moves_up} AND {_may_replace_result(update)})"
         self._table.set_delete_after(update, report.status, report.reported_at)
-        written = self._table.update(
-            report.task, update, condition=f"{has_no_rank} OR {moves_up}", returns="UPDATED_OLD"
-        )
+        written = self._table.update(report.task, update, condition=condition, returns="UPDATED_OLD")
         if not written.is_applied:
             stored = parse_item(written.attributes)
             if report.ref and not stored.ref:  # a poll was faster than the callback, which alone has the reference
@@ -99,12 +104,12 @@ class Reports:
         update.set_once("taskId", report.task_id)
         update.set_once("status", TaskStatus.PENDING.value)
         update.set_once("rank", TaskStatus.PENDING.rank)
-        update.set_once("registeredAt", iso(report.reported_at))
         set_arrival(update, report.reported_at)
         if report.ref:
             update.set_once("ref", report.ref)
         update.set("hintedAt", iso(report.reported_at))
-        update.set("updatedAt", iso(report.reported_at))
+        # Of a known task it stays: an execution that was started since then finds the result.
+        update.set_once("updatedAt", iso(report.reported_at))
         update.add("deliveries", 1)
         has_no_rank = "attribute_not_exists(#rank)"
         has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
@@ -114,7 +119,7 @@ class Reports:
             # An image that is stored already may have been downloaded already.
             update.set_once("images", [document(image) for image in report.images])
             is_new = f"attribute_not_exists(#images) OR {is_new}"
-        condition = f"({has_no_rank} OR {has_no_result}) AND ({is_new})"
+        condition = f"({has_no_rank} OR {has_no_result}) AND ({is_new}) AND {_has_few_deliveries(update)}"
         written = self._table.update(report.task, update, condition=condition)
         if not written.is_applied:
             return Recorded(ReportOutcome.DUPLICATE, parse_item(written.attributes).status)
@@ -142,7 +147,8 @@ class Reports:
         update.add("deliveries", 1)
         is_unconfirmed = update.equals("status", TaskStatus.UNCONFIRMED.value)
         is_new = update.at_most("hintedAt", iso(report.reported_at - HINTS_AT_LEAST_APART))
-        condition = f"{is_unconfirmed} AND (attribute_not_exists(#hintedAt) OR {is_new})"
+        is_new = f"(attribute_not_exists(#hintedAt) OR {is_new})"
+        condition = f"{is_unconfirmed} AND {is_new} AND {_has_few_deliveries(update)}"
         self._table.update(report.task, update, condition=condition)
 
     def _add_reference(self, report: TaskReport) -> None:
@@ -185,7 +191,8 @@ def update_by_report(report: TaskReport, known_request: GenerationRequest | None
     if report.ref:
         update.set_once("ref", report.ref)
     if report.status is TaskStatus.PENDING:
-        update.set_once("registeredAt", iso(report.reported_at))
+        if report.reported_by is Reporter.POLL:  # who knows the callback token can make up tasks
+            update.set_once("registeredAt", iso(report.reported_at))
     else:
         update.set("reportedBy", report.reported_by.value)
         update.set("reportedAt", iso(report.reported_at))
@@ -207,6 +214,24 @@ def update_by_report(report: TaskReport, known_request: GenerationRequest | None
     if report.reported_by is Reporter.CALLBACK and report.status is not TaskStatus.UNCONFIRMED:  # counted before
         update.add("deliveries", 1)
     return update
+
+
+def _has_few_deliveries(update: UpdateExpression) -> str:
+    """Returns the condition under which a delivery may queue a poll."""
+    return f"(attribute_not_exists(#deliveries) OR {update.at_most('deliveries', MAX_DELIVERIES_BEFORE_A_HINT)})"
+
+
+def _may_replace_result(update: UpdateExpression) -> str:
+    """Returns the condition under which a callback may replace a result of a lower rank.
+
+    A callback that reports a success of a task whose provider reports a failure is contradicted, which adds an entry to
+    the evidence and makes the task FAILED again. Without a limit, each forged callback would start this work again.
+    """
+    has_room = update.equals(f"conflicts[{MAX_CONFLICTS - 1}]", None)
+    has_not_failed = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
+    is_of_callback = update.equals("reportedBy", Reporter.CALLBACK.value)
+    is_unconfirmed = update.equals("confirmedAt", None)
+    return f"({has_room} OR {has_not_failed} OR ({is_of_callback} AND {is_unconfirmed}))"
 
 
 def evidence_of(task: Task) -> Conflict:

@@ -21,9 +21,15 @@ class Restarts:
         """Sets a task without a result to PENDING again; the stream's change of status starts polling."""
         update = UpdateExpression()
         set_status(update, TaskStatus.PENDING, now)
-        for name in ("failure", "reportedBy", "reportedAt", "archivedAt"):
+        for name in ("failure", "reportedBy", "reportedAt", "archivedAt", "notFoundAt"):
             update.remove(name)
         self._table.set_delete_after(update, TaskStatus.PENDING, now)
+        return self._update(task, update)
+
+    def search_again(self, task: Task) -> bool:
+        """Removes the note that the provider does not know the task, so that it is polled for."""
+        update = UpdateExpression()
+        update.remove("notFoundAt")
         return self._update(task, update)
 
     def note_start(self, task: Task, *, now: datetime) -> bool:
