@@ -89,7 +89,7 @@ LIMITS: dict[str, object] = {
     # Task events.
     "catchlight.events.MAX_DETAIL_BYTES": 25_000,
     "catchlight.events.MAX_REASON_BYTES": 300,
-    "functions.publish_events.app.PAUSES_SECONDS": (1, 2, 4, 8, 15),
+    "catchlight.aws.outages.PAUSES_SECONDS": (1, 2, 4, 8, 15),
     "functions.publish_events.app.RESERVED_SECONDS": 10,
     # The tasks API.
     "catchlight.tasks.registration.MAX_CONCURRENT_WRITES": 10,
