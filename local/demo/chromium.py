@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Generous, because a busy machine is slow.
 PATIENCE_MILLISECONDS = 60_000
+ARGUMENTS = ["--disable-background-networking", "--disable-component-update"]
+if os.geteuid() == 0:
+    ARGUMENTS.append("--no-sandbox")  # Chromium's sandbox does not work for root
 
 
 def find_chromium() -> str | None:
@@ -25,11 +28,8 @@ def chromium(path: str) -> Iterator["Browser"]:
     """Runs the browser until the end of the block."""
     from playwright.sync_api import sync_playwright
 
-    arguments = ["--disable-background-networking", "--disable-component-update"]
-    if os.geteuid() == 0:
-        arguments.append("--no-sandbox")  # Chromium's sandbox does not work for root
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments, timeout=PATIENCE_MILLISECONDS)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=PATIENCE_MILLISECONDS)
         try:
             yield browser
         finally:

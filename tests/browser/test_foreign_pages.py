@@ -1,15 +1,25 @@
 """A web page of another origin, in a real browser, neither reads nor changes the local stack and the gallery."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
 from catchlight_cli.gallery import GalleryServer
+from local.demo.chromium import ARGUMENTS, PATIENCE_MILLISECONDS, find_chromium
+from local.http.api import HttpApi, Route, Stage
+from local.lambda_.logs import LogFolder
+from local.lambda_.runtime_api import Outcome, RuntimeApi
 from local.loopback import LoopbackHandler, LoopbackServer
 from local.moto.server import MotoServer
 from local.simulator import Simulator
 from tests.tasks_api_in_memory import TasksApiInMemory
+
+if TYPE_CHECKING:
+    from local.lambda_.runtime import Function
 
 READ = """url => fetch(url).then(response => response.text()).catch(() => "refused by the browser")"""
 # What a page may send to any server without asking it first: https://fetch.spec.whatwg.org/#simple-header
@@ -63,3 +73,78 @@ def test_it_reads_nothing_of_the_simulator(foreign_page: Page) -> None:
 def test_it_reads_nothing_of_the_gallery_although_it_knows_the_url(foreign_page: Page) -> None:
     with GalleryServer(TasksApiInMemory().client()) as gallery:
         assert foreign_page.evaluate(READ, f"{gallery.url}tasks") == "refused by the browser"
+
+
+# ------------------------------------------------------------------------------------------------ functions
+
+
+class _Receiver:
+    """A function that answers 200, and records its events."""
+
+    def __init__(self) -> None:
+        self.events: list[bytes] = []
+
+    def invoke(self, payload: bytes) -> Outcome:
+        self.events.append(payload)
+        return Outcome(b'{"statusCode": 200, "body": "{}"}')
+
+
+@pytest.fixture
+def receiver() -> _Receiver:
+    return _Receiver()
+
+
+@pytest.fixture
+def api(tmp_path: Path, receiver: _Receiver) -> Iterator[HttpApi]:
+    server = HttpApi(0, LogFolder(tmp_path))
+    server.serve(
+        [Route("POST", "/callbacks/{provider}/{token}", "Receive")], Stage(), {"Receive": cast("Function", receiver)}
+    )
+    yield server
+    server.stop()
+
+
+def test_it_calls_no_function(foreign_page: Page, api: HttpApi, receiver: _Receiver) -> None:
+    url = f"{api.url}/callbacks/flux-kontext/{'t' * 48}"
+    foreign_page.evaluate(RESET, url)
+    assert foreign_page.evaluate(READ, url) == "refused by the browser"
+    assert receiver.events == []
+
+    assert httpx.post(url, trust_env=False, timeout=60).status_code == 200
+    assert len(receiver.events) == 1
+
+
+def test_it_reads_nothing_of_the_runtime_api(foreign_page: Page) -> None:
+    runtime_api = RuntimeApi()
+    runtime_api.start()
+    try:
+        url = f"http://127.0.0.1:{runtime_api.port}/elsewhere"
+        assert foreign_page.evaluate(READ, url) == "refused by the browser"
+    finally:
+        runtime_api.stop()
+
+
+# ------------------------------------------------------------------------------------------------ DNS rebinding
+
+
+@pytest.fixture(scope="module")
+def rebound(browser: Browser) -> Iterator[Page]:
+    """A page in a browser for which evil.example is this machine, as after a change of its address in DNS."""
+    rebinding = browser.browser_type.launch(
+        executable_path=str(find_chromium()),
+        args=[*ARGUMENTS, "--host-resolver-rules=MAP evil.example 127.0.0.1"],
+        timeout=PATIENCE_MILLISECONDS,
+    )
+    yield rebinding.new_page()
+    rebinding.close()
+
+
+def test_a_rebound_name_reads_nothing(rebound: Page, moto: MotoServer, api: HttpApi) -> None:
+    runtime_api = RuntimeApi()
+    runtime_api.start()
+    with Simulator() as simulator, GalleryServer(TasksApiInMemory().client()) as gallery:
+        for address in (moto.url, api.url, simulator.url, gallery.url, f"http://127.0.0.1:{runtime_api.port}"):
+            answer = rebound.goto(address.replace("127.0.0.1", "evil.example").replace("localhost", "evil.example"))
+            assert answer is not None
+            assert answer.status in (403, 421), address
+    runtime_api.stop()

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, expect
 from catchlight.api.schemas import TaskResponse
 from catchlight.models import TaskStatus
 from tests.browser.conftest import Visit, Visitor, visiting
+from tests.hostile.strings import STRINGS
 from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, an_image
 
 HOSTILE = {
@@ -115,6 +116,27 @@ def test_hostile_text_stays_text(gallery: Visitor, number: int, words: str) -> N
     assert box is not None
     assert good is not None
     assert (round(box["height"]), round(box["width"])) == (round(good["height"]), round(good["width"]))
+
+
+def test_no_string_of_the_corpus_is_interpreted(visit: Visit) -> None:
+    """The same strings as for terminals and logs."""
+    texts = [text.encode(errors="replace").decode() for text in STRINGS]
+    visitor = visit(TasksApiInMemory(a_hostile_task(text, number) for number, text in enumerate(texts)))
+    visitor.allowed_errors += ["502", "404", "400"]  # the images, which are not there
+    page = visitor.open()
+    expect(page.locator(".card")).to_have_count(len(texts))
+    shown = page.eval_on_selector_all(".card .prompt", "(all) => all.map((one) => one.textContent)")
+    assert sorted(shown) == sorted(texts)
+    for card in page.locator(".card a").all()[::6]:
+        card.click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        page.keyboard.press("Escape")
+
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("Object.keys(Object.prototype)") == []
+    assert page.locator("script:not([src='gallery.js'])").count() == 0
+    sources = page.eval_on_selector_all("img, a[href]", "(all) => all.map((one) => one.src || one.href)")
+    assert all(source.startswith(visitor.gallery.url) for source in sources)
 
 
 def test_bidirectional_text_does_not_affect_its_surroundings(visit: Visit) -> None:
