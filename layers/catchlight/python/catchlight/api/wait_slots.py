@@ -43,7 +43,7 @@ class WaitSlots:
             StoreUnavailableError: a DynamoDB call failed.
         """
         holder = str(uuid.uuid4())
-        numbers = random.sample(range(self._count), min(self._count, MAX_TRIES))
+        numbers = random.sample(range(self._count), min(self._count, MAX_TRIES))  # nosec B311
         number = next((number for number in numbers if self._take(number, holder)), None)
         try:
             yield number is not None
