@@ -82,7 +82,7 @@ class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
 
 def read_template(text: str) -> dict[str, Any]:
     """Returns the content of a template in YAML, unexpanded. Raises yaml.YAMLError for text that is not YAML."""
-    content: dict[str, Any] = yaml.load(text, _TemplateLoader)
+    content: dict[str, Any] = yaml.load(text, _TemplateLoader)  # nosec B506 - a safe loader
     return content
 
 

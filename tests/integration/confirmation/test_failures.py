@@ -48,7 +48,7 @@ def test_a_failure_that_was_none_becomes_the_success_it_was(
 ) -> None:
     archiver.store.register(TASK)
     claim_failure(archiver.store)
-    assert stream.follows() == [(TASK, FollowUp.POLL_LATER)]
+    assert stream.follows() == [(TASK, FollowUp.POLL_LATER), (TASK, FollowUp.COMPLETE)]
     answered = archiver.serve("real", PNG)
     providers.answers[FLUX_PATH] = has(answered)
 
