@@ -172,12 +172,12 @@ def test_submit_that_fails_is_wrong(catchlight: Catchlight) -> None:
     [
         (["acedata"], "Give exactly one request"),
         (["acedata", PROMPT, "--file", "x"], "Give exactly one request"),
-        (["acedata", "{"], "cannot be read"),
-        (["acedata", '{"prompt": NaN}'], "cannot be read: NaN is not valid JSON"),
-        (["acedata", '{"prompt": ' + "[" * 200_000], "cannot be read"),
+        (["acedata", "{"], "is not valid JSON: Expecting property name"),
+        (["acedata", '{"prompt": NaN}'], "is not valid JSON: NaN is not valid JSON"),
+        (["acedata", '{"prompt": ' + "[" * 200_000], "is not valid JSON: maximum recursion depth"),
         (["acedata", "--file", "/nowhere/at/all"], "cannot be read"),
         (["acedata", "[]"], "JSON object"),
-        (["acedata", "{}"], "JSON object"),
+        (["acedata", "{}"], "The request is empty. Give it"),
         ([], "Name a provider"),
     ],
 )
@@ -288,7 +288,7 @@ def test_get_for_people(catchlight: Catchlight) -> None:
 def test_a_bare_id_that_several_tasks_have(catchlight: Catchlight) -> None:
     ran = catchlight(TasksApiInMemory([a_task("t1"), a_task("t1", provider="acedata")]), "get", "t1")
     assert ran.status == 2
-    assert "flux-kontext#t1, acedata#t1" in ran.err
+    assert "flux-kontext/t1, acedata/t1" in ran.err
 
 
 @pytest.mark.parametrize("command", ["get", "wait"])
@@ -406,7 +406,7 @@ def test_what_is_malformed_in_the_table_is_named(catchlight: Catchlight, tmp_pat
     folder = ["--output-dir", str(tmp_path)] if command == "download" else []
     ran = catchlight(api, command, *folder)
     assert ran.status == 0
-    assert "malformed items of the table: flux-kontext#by-hand." in ran.err
+    assert "Skipped flux-kontext/by-hand: its item in the table is malformed." in ran.err
 
 
 def test_list_by_status_and_provider(catchlight: Catchlight) -> None:
