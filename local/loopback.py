@@ -3,35 +3,21 @@
 import errno
 import socket
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
-from catchlight_cli.http_server import ConnectionsEndWithServer, IdleConnectionsAreBounded
+from catchlight_cli.http_server import (
+    HOST,
+    OWN_NAMES,
+    ConnectionsEndWithServer,
+    IdleConnectionsAreBounded,
+    foreign_page,
+)
 from local import LocalStackError
 
-HOST = "127.0.0.1"
-OWN_NAMES = frozenset({HOST, "localhost"})
 # Connections without a request are closed after this time, so that they cannot use up threads and file descriptors.
 IDLE_SECONDS = 300
-
-
-def foreign_page(header: Callable[[str], str | None], names: Collection[str] = OWN_NAMES) -> str | None:
-    """Returns why a request comes from a web page of another site; None if it may be served.
-
-    Every page that a browser on this machine shows can send requests to 127.0.0.1. A page reaches these servers under
-    a name of its own by DNS rebinding (`Host`), or under theirs from another origin (`Origin`, `Sec-Fetch-Site`). Pages
-    cannot change these headers; programs such as boto3 and httpx send only `Host`. `header` returns a header's value.
-    """
-    host = header("Host")
-    if host is not None and host.partition(":")[0].lower() not in names:
-        return "The Host header is not that of this server."
-    if (origin := header("Origin")) is not None and origin != f"http://{host}":
-        return "Requests of other origins are refused."
-    # same-site: pages of other ports of this machine.
-    if (header("Sec-Fetch-Site") or "none") not in ("none", "same-origin"):
-        return "Requests of other sites are refused."
-    return None
 
 
 def listening_socket(port: int, option: str) -> socket.socket:

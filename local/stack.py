@@ -6,7 +6,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -270,11 +270,15 @@ class LocalStack:
             return None
         from catchlight.client import TasksClient
         from catchlight.client.signing import SignedRequests
-        from catchlight_cli.gallery import GalleryServer
+        from catchlight.client.stack import find_local
+        from catchlight_cli.gallery import GalleryServer, TaskActions
+        from catchlight_cli.gallery.thumbnails import IS_AVAILABLE, Thumbnails
 
         signed = SignedRequests(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY), REGION)
         api = self._stack.enter_context(TasksClient(self._apis["TasksApi"].url, signed, trust_environment=False))
-        return self._stack.enter_context(GalleryServer(api)).url
+        actions = self._stack.enter_context(closing(TaskActions(lambda: find_local(self._state_dir))))
+        thumbnails = Thumbnails(self._state_dir / "thumbnails") if IS_AVAILABLE else None
+        return self._stack.enter_context(GalleryServer(api, actions=actions, thumbnails=thumbnails)).url
 
     def _provider_ids(self) -> list[str]:
         """Returns the ids of all providers, and of the accounts that have a base URL here."""

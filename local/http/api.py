@@ -15,13 +15,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import cast
 
+from catchlight_cli.http_server import HOST
 from local import UnsupportedError
 from local.http.events import HttpRequest, HttpResponse, function_response, message_response, request_event
 from local.http.sigv4 import NotSignedError, verify_signature
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function, TooManyRequestsError
 from local.lambda_.runtime_api import Outcome
-from local.loopback import HOST, LoopbackHandler, LoopbackServer
+from local.loopback import LoopbackHandler, LoopbackServer
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html
 MAX_BODY_BYTES = 10 * 1024 * 1024

@@ -13,7 +13,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import cast
 
-from local.loopback import HOST, LoopbackHandler, LoopbackServer
+from catchlight_cli.http_server import HOST
+from local.loopback import LoopbackHandler, LoopbackServer
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MAX_RESPONSE_BYTES = 6_291_556

@@ -13,9 +13,9 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import ThreadedWSGIServer
 
 from catchlight.client.loopback_session import NO_PROXIES, loopback_session
-from catchlight_cli.http_server import ConnectionsEndWithServer, IdleConnectionsAreBounded
+from catchlight_cli.http_server import HOST, ConnectionsEndWithServer, IdleConnectionsAreBounded, foreign_page
 from local.account import REGION
-from local.loopback import HOST, IDLE_SECONDS, foreign_page, listening_socket
+from local.loopback import IDLE_SECONDS, listening_socket
 
 Middleware = Callable[[WSGIApplication], WSGIApplication]
 

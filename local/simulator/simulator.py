@@ -2,7 +2,8 @@
 
 from typing import Self
 
-from local.loopback import OWN_NAMES, LoopbackHandler, LoopbackServer
+from catchlight_cli.http_server import OWN_NAMES
+from local.loopback import LoopbackHandler, LoopbackServer
 from local.simulator import api
 from local.simulator.scenarios import UNLISTED_HOST
 from local.simulator.services import SimulatedServices

@@ -84,9 +84,14 @@ Visit = Callable[..., Visitor]
 
 
 @contextmanager
-def visiting(browser: Browser, api: TasksApiInMemory, **options: Any) -> Iterator[Visitor]:
+def visiting(
+    browser: Browser, api: TasksApiInMemory, actions: Any = None, thumbnails: Any = None, **options: Any
+) -> Iterator[Visitor]:
     """Opens a browser window with a tasks API's gallery; options are those of a Playwright context."""
-    with GalleryServer(api.client()) as gallery, browser.new_context(**options) as context:
+    with (
+        GalleryServer(api.client(), actions=actions, thumbnails=thumbnails) as gallery,
+        browser.new_context(**options) as context,
+    ):
         context.set_default_timeout(PATIENCE_MILLISECONDS)
         context.add_init_script(_WATCH)
         visitor = Visitor(gallery, context.new_page())
@@ -113,6 +118,19 @@ def visit(browser: Browser) -> Iterator[Visit]:
 def api() -> TasksApiInMemory:
     """Sixty tasks of all kinds, for tests that change none."""
     return TasksApiInMemory(*many_tasks(60, now=datetime.now(UTC)))
+
+
+def load_all(page: Page, count: str) -> None:
+    """Scrolls down until the page has loaded this number of tasks, and up again."""
+    expect(page.locator("#grid[aria-busy=false]")).to_be_attached()
+    for _ in range(30):
+        if page.locator("#count").inner_text() == count:
+            break
+        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        page.wait_for_timeout(50)
+        page.wait_for_selector("#grid[aria-busy=false]")
+    expect(page.locator("#count")).to_have_text(count)
+    page.evaluate("scrollTo(0, 0)")
 
 
 def newest_with(api: TasksApiInMemory, images: int) -> TaskResponse:

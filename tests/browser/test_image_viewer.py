@@ -1,5 +1,7 @@
 """The viewer of the task dialog: zoom and full screen, by pointer and by keyboard."""
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -69,3 +71,30 @@ def test_an_image_can_be_shown_on_the_full_screen(page: Page, way: str) -> None:
     page.keyboard.press("f")
     page.wait_for_function("document.fullscreenElement === null")
     expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_original_and_result_are_compared_with_a_slider(page: Page) -> None:
+    compare = page.get_by_role("button", name="Compare")
+    compare.click()
+    expect(compare).to_have_attribute("aria-pressed", "true")
+    shown = page.locator(".main-image img")
+    expect(shown).to_have_count(2)
+    assert [image.get_attribute("alt") for image in shown.all()] == ["origin-0", "result-0"]
+    address = page.url
+    page.keyboard.press("ArrowRight")  # the slider has the focus
+    page.keyboard.press("ArrowRight")
+    assert page.url == address
+    assert "52%" in shown.last.evaluate("(image) => image.style.clipPath")
+    page.keyboard.press("c")
+    expect(shown).to_have_count(1)
+    compare.click()
+    page.get_by_role("button", name="origin-0").click()
+    expect(shown).to_have_count(1)
+    expect(shown).to_have_attribute("src", re.compile("origin-0$"))
+
+
+def test_a_task_without_an_original_has_nothing_to_compare(visit: Visit, api: TasksApiInMemory) -> None:
+    task = newest_with(api, 1)
+    page = visit(api).open(f"#{task.provider}/{task.task_id}")
+    expect(page.get_by_role("button", name="Copy link")).to_be_visible()
+    expect(page.get_by_role("button", name="Compare")).to_be_hidden()

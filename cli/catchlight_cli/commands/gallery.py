@@ -7,6 +7,7 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -15,7 +16,10 @@ from rich.text import Text
 from catchlight.client import TasksClient
 from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.gallery import GalleryServer
+from catchlight_cli.gallery import GalleryServer, TaskActions
+from catchlight_cli.gallery.thumbnails import IS_AVAILABLE, Thumbnails, default_folder
+
+_MAX_PORT = 65_535
 
 _MAX_PORT = 65_535
 
@@ -42,8 +46,12 @@ def run(session: Session) -> ExitStatus:
     """Serves the gallery until Ctrl-C."""
     options = session.options
     with TasksClient.of(session.stack) as api:
+        thumbnails = Thumbnails(default_folder()) if IS_AVAILABLE else None
         api.page(limit=1)  # fails early: errors of the stack or credentials appear in the terminal, not in a browser
-        with GalleryServer(api, port=options.port) as server:
+        with (
+            closing(TaskActions(lambda: session.stack)) as actions,
+            GalleryServer(api, port=options.port, actions=actions, thumbnails=thumbnails) as server,
+        ):
             session.output.show(Gallery(url=server.url), lambda: render(server.url))
             sys.stdout.flush()  # a program that reads the URL through a pipe must get it while the command still runs
             with redirecting_page(server.url) as page, contextlib.suppress(KeyboardInterrupt):

@@ -1,9 +1,9 @@
 """Serves the gallery over HTTP to the user's browser on this machine only.
 
-The server reads tasks and images with the AWS credentials of the user who started it. Therefore it listens on
-127.0.0.1 only; its URL contains a secret that other users of the machine do not know; requests with another Host header
-are refused (DNS rebinding: the name of another page's host could resolve to 127.0.0.1), as are requests from other
-pages.
+The server reads tasks and images, and carries out actions on tasks, with the AWS credentials of the user who started
+it. Therefore it listens on 127.0.0.1 only; its URL contains a secret that other users of the machine do not know;
+requests with another Host header are refused (DNS rebinding: the name of another page's host could resolve to
+127.0.0.1), as are requests from other pages. A POST must name this server as its origin as well.
 """
 
 import hmac
@@ -21,10 +21,11 @@ import httpx
 
 from catchlight.client import TasksApiError, TasksClient
 from catchlight.client.errors import CatchlightError
+from catchlight_cli.gallery.actions import TaskActions
 from catchlight_cli.gallery.site import GallerySite, Response
-from catchlight_cli.http_server import ConnectionsEndWithServer, IdleConnectionsAreBounded
+from catchlight_cli.gallery.thumbnails import Thumbnails
+from catchlight_cli.http_server import HOST, ConnectionsEndWithServer, IdleConnectionsAreBounded, foreign_page
 
-HOST = "127.0.0.1"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -34,14 +35,22 @@ _HEADERS = {
 
 
 class GalleryServer:
-    """Serves the gallery of a tasks API at `url`; port 0 takes a free port.
+    """Serves the gallery of a tasks API at `url`; port 0 takes a free port. Without `actions` it is read-only, without
+    `thumbnails` it shows the whole images.
 
     Raises:
         CatchlightError: the port is in use or not allowed.
     """
 
-    def __init__(self, api: TasksClient, *, port: int = 0) -> None:
-        self._server = _Server(GallerySite(api), port)
+    def __init__(
+        self,
+        api: TasksClient,
+        *,
+        port: int = 0,
+        actions: TaskActions | None = None,
+        thumbnails: Thumbnails | None = None,
+    ) -> None:
+        self._server = _Server(GallerySite(api, actions, thumbnails), port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="gallery", daemon=True)
 
     @property
@@ -99,7 +108,24 @@ class _Handler(IdleConnectionsAreBounded):
 
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         url = urlsplit(self.path)
-        secret, _, path = url.path.lstrip("/").partition("/")
+        path = url.path.lstrip("/").partition("/")[2]
+        if self._is_permitted() and self._is_from_the_gallery(path):
+            self._send(self.server.site.respond(path, dict(parse_qsl(url.query))))
+
+    def do_POST(self) -> None:  # noqa: N802
+        self.close_connection = True  # the request's body is not read: an action has none
+        if not self._is_permitted():
+            return
+        # Browsers send the origin with every POST, and a page cannot change it.
+        reason = foreign_page(self.headers.get) or (None if self.headers.get("Origin") else "A POST needs an origin.")
+        if reason:
+            self._refuse(HTTPStatus.FORBIDDEN, reason)
+        else:
+            self._send(self.server.site.act(urlsplit(self.path).path.lstrip("/").partition("/")[2]))
+
+    def _is_permitted(self) -> bool:
+        """Refuses requests with another Host header or without the secret."""
+        secret = urlsplit(self.path).path.lstrip("/").partition("/")[0]
         if self.headers.get("Host") not in (
             f"{HOST}:{self.server.server_port}",
             f"localhost:{self.server.server_port}",
@@ -107,17 +133,16 @@ class _Handler(IdleConnectionsAreBounded):
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "The Host header is not that of this gallery.")
         elif not hmac.compare_digest(secret.encode(), self.server.secret.encode()):
             self._refuse(HTTPStatus.NOT_FOUND, "Open the complete URL that `catchlight gallery` prints.")
-        elif not self._is_from_the_gallery(path):
-            self._refuse(HTTPStatus.FORBIDDEN, "Requests from other pages are refused.")
         else:
-            self._send(self.server.site.respond(path, dict(parse_qsl(url.query))))
+            return True
+        return False
 
-    def do_POST(self) -> None:  # noqa: N802
+    def _refuse_method(self) -> None:
         self.close_connection = True  # the request's body is not read
-        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "The gallery is read-only.")
+        self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "The gallery has GET and POST only.")
 
     # Method names that http.server requires.
-    do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_POST  # noqa: N815
+    do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _refuse_method  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Logs nothing: a request log would contain the secret URL and task ids."""
@@ -126,7 +151,10 @@ class _Handler(IdleConnectionsAreBounded):
         # Browsers say in Sec-Fetch-Site which page sends the request; other clients need only the secret.
         site = self.headers.get("Sec-Fetch-Site", "none")
         is_navigation = path == "" and self.headers.get("Sec-Fetch-Dest") == "document"
-        return site in ("same-origin", "none") or is_navigation
+        if site in ("same-origin", "none") or is_navigation:
+            return True
+        self._refuse(HTTPStatus.FORBIDDEN, "Requests from other pages are refused.")
+        return False
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
         content = f"{reason}\n".encode()
@@ -139,12 +167,13 @@ class _Handler(IdleConnectionsAreBounded):
             for name, value in (_HEADERS | response.headers).items():
                 self.send_header(name, value)
             if response.status is HTTPStatus.METHOD_NOT_ALLOWED:
-                self.send_header("Allow", "GET")
+                self.send_header("Allow", "GET, POST")
             if response.length is None:
                 self.close_connection = True
-                self.send_header("Connection", "close")
             else:
                 self.send_header("Content-Length", str(response.length))
+            if self.close_connection:
+                self.send_header("Connection", "close")
             self.end_headers()
             if self.command == "HEAD":
                 return

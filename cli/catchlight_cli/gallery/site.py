@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,12 +15,20 @@ from typing import Any
 from urllib.parse import unquote
 
 import httpx
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ValidationError
 
-from catchlight.api.schemas import PageQuery, TaskResponse
+from catchlight.api.schemas import ImageResponse, PageQuery, TaskResponse
 from catchlight.client import NotFoundError, TasksApiError, TasksClient
 from catchlight.client.aws_errors import describe_error
+from catchlight.client.downloading import file_name
+from catchlight.client.errors import CatchlightError
+from catchlight.errors import ImageTasksError
+from catchlight.models import ImageState, Model, task_key
+from catchlight_cli.gallery.actions import Action, ActionName, TaskActions
+from catchlight_cli.gallery.thumbnails import CONTENT_TYPE as THUMBNAIL_TYPE
+from catchlight_cli.gallery.thumbnails import Thumbnails
+from catchlight_cli.gallery.zip_stream import zip_stream
 
 _CONTENT_TYPES = {
     "html": "text/html; charset=utf-8",
@@ -38,7 +47,21 @@ _IMAGE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 _EXCLUDED = {"images": {"__all__": {"link", "link_expires_at"}}}
 _LINK_MARGIN = timedelta(seconds=30)
 _MAX_LINKS = 5000
+# As many as fit into a URL.
+_MAX_TASKS_PER_ZIP = 400
 _CHUNK_BYTES = 64 * 1024
+
+
+class TaskActionsResponse(Model):
+    """The actions on a task; none if the gallery is read-only."""
+
+    actions: tuple[Action, ...]
+
+
+class ImageLink(Model):
+    """A presigned link to an image."""
+
+    link: str
 
 
 @dataclass
@@ -55,8 +78,12 @@ class Response:
 class GallerySite:
     """Responds to the gallery's requests with data of a tasks API. Thread-safe."""
 
-    def __init__(self, api: TasksClient) -> None:
+    def __init__(
+        self, api: TasksClient, actions: TaskActions | None = None, thumbnails: Thumbnails | None = None
+    ) -> None:
         self._api = api
+        self._actions = actions
+        self._thumbnails = thumbnails
         self._links = _LinkCache()
         static = resources.files("catchlight_cli.gallery") / "static"
         self._files = {file.name: file.read_bytes() for file in static.iterdir()}
@@ -73,17 +100,40 @@ class GallerySite:
                     return self._tasks(query)
                 case ["api", "tasks", provider, task_id] if provider and task_id:
                     return self._task(provider, task_id)
-                case ["images", provider, task_id, name] if provider and task_id:
+                case ["api", "tasks", provider, task_id, "actions"] if provider and task_id:
+                    actions = self._actions.plan(task_key(provider, task_id)) if self._actions else ()
+                    return _json(TaskActionsResponse(actions=actions))
+                case ["api", "tasks", provider, task_id, "links", name] if (
+                    provider and task_id and _is_image_name(name)
+                ):
+                    return self._link(provider, task_id, name)
+                case ["images", provider, task_id, name] if provider and task_id and _is_image_name(name):
                     return self._image(provider, task_id, name)
+                case ["thumbnails", provider, task_id, name] if provider and task_id and _is_image_name(name):
+                    return self._thumbnail(provider, task_id, name, query.get("sha256", ""))
+                case ["images.zip"]:
+                    return self._zip(query.get("tasks", ""))
         except ValidationError:
             return _error(HTTPStatus.BAD_REQUEST, "The filter is invalid.")
         except NotFoundError as exc:
             return _error(HTTPStatus.NOT_FOUND, str(exc))
-        except TasksApiError as exc:
+        except CatchlightError as exc:
             return _error(HTTPStatus.BAD_GATEWAY, str(exc))
-        except BotoCoreError as exc:
+        except (BotoCoreError, ClientError, ImageTasksError) as exc:
             return _error(HTTPStatus.BAD_GATEWAY, describe_error(exc))
         return _error(HTTPStatus.NOT_FOUND, "There is no such page.")
+
+    def act(self, path: str) -> Response:
+        """Carries out the action that a path names: `api/tasks/{provider}/{taskId}/actions/{name}`."""
+        match [unquote(part) for part in path.split("/")]:
+            case ["api", "tasks", provider, task_id, "actions", name] if self._actions and name in list(ActionName):
+                try:
+                    return _json(self._actions.run(ActionName(name), task_key(provider, task_id)))
+                except CatchlightError as exc:
+                    return _error(HTTPStatus.BAD_GATEWAY, str(exc))
+                except (BotoCoreError, ClientError) as exc:
+                    return _error(HTTPStatus.BAD_GATEWAY, describe_error(exc))
+        return _error(HTTPStatus.NOT_FOUND, "There is no such action.")
 
     def _file(self, name: str) -> Response:
         content_type = _CONTENT_TYPES[name.rpartition(".")[2]]
@@ -112,21 +162,51 @@ class GallerySite:
         self._links.add(task)
         return _json(task, _EXCLUDED)
 
-    def _image(self, provider: str, task_id: str, name: str) -> Response:
-        kind, _, index = name.partition("-")
-        if not index.isdecimal():
-            return _error(HTTPStatus.NOT_FOUND, "There is no such image.")
-        release = ExitStack()
-        response = self._open(release, provider, task_id, kind, int(index))
-        content_type = response.headers.get("Content-Type", "")
-        is_image = content_type in _IMAGE_TYPES
+    def _link(self, provider: str, task_id: str, name: str) -> Response:
+        """Returns the presigned link of an image, for the user to pass on."""
+        kind, index = _image_name(name)
+        return _json(ImageLink(link=self._api.image_link(provider, task_id, kind, index)))
+
+    def _thumbnail(self, provider: str, task_id: str, name: str, sha256: str) -> Response:
+        """Returns the thumbnail of an image, or the image if there can be none."""
+        if self._thumbnails is None:
+            return self._image(provider, task_id, name)
+        thumbnail = self._thumbnails.find(sha256)
+        if thumbnail is None:
+            with ExitStack() as release:
+                image = b"".join(self._open(release, provider, task_id, *_image_name(name)).iter_bytes(_CHUNK_BYTES))
+            thumbnail = self._thumbnails.make(image)
+        if thumbnail is None:
+            return self._image(provider, task_id, name)
+        return Response(HTTPStatus.OK, _image_headers(THUMBNAIL_TYPE), [thumbnail], len(thumbnail))
+
+    def _zip(self, names: str) -> Response:
+        """Returns a zip file with the archived images of tasks, given as `provider/taskId,provider/taskId`."""
+        found = [name.partition("/") for name in names.split(",")][:_MAX_TASKS_PER_ZIP]
+        tasks = [self._api.task(provider, task_id) for provider, _, task_id in found]
+        files = (
+            (file_name(task, image), self._content(task, image))
+            for task in tasks
+            for image in task.images
+            if image.state is ImageState.ARCHIVED
+        )
         headers = {
-            "Content-Type": content_type if is_image else "application/octet-stream",
-            "Content-Disposition": "inline" if is_image else "attachment",
+            "Content-Type": "application/zip",
+            "Content-Disposition": 'attachment; filename="catchlight-images.zip"',
             "Content-Security-Policy": _IMAGE_POLICY,
-            # The archive writes each image once and never replaces it.
-            "Cache-Control": "private, max-age=31536000, immutable",
+            "Cache-Control": "no-store",
         }
+        return Response(HTTPStatus.OK, headers, zip_stream(files, now=datetime.now()), None)  # noqa: DTZ005 - zip has no zones
+
+    @contextlib.contextmanager
+    def _content(self, task: TaskResponse, image: ImageResponse) -> Iterator[Iterable[bytes]]:
+        with ExitStack() as release:
+            yield self._open(release, task.provider, task.task_id, image.kind, image.index).iter_bytes(_CHUNK_BYTES)
+
+    def _image(self, provider: str, task_id: str, name: str) -> Response:
+        release = ExitStack()
+        response = self._open(release, provider, task_id, *_image_name(name))
+        headers = _image_headers(response.headers.get("Content-Type", ""))
         length = response.headers.get("Content-Length", "")
         body = response.iter_bytes(_CHUNK_BYTES)
         return Response(HTTPStatus.OK, headers, body, int(length) if length.isdecimal() else None, release)
@@ -139,7 +219,27 @@ class GallerySite:
         return release.enter_context(self._api.open_link(self._api.image_link(provider, task_id, kind, index)))
 
 
-def _json(model: BaseModel, exclude: dict[str, Any]) -> Response:
+def _is_image_name(name: str) -> bool:
+    return re.fullmatch(r"[a-z]+-[0-9]{1,4}", name) is not None
+
+
+def _image_name(name: str) -> tuple[str, int]:
+    kind, _, index = name.partition("-")
+    return kind, int(index)
+
+
+def _image_headers(content_type: str) -> dict[str, str]:
+    is_image = content_type in _IMAGE_TYPES
+    return {
+        "Content-Type": content_type if is_image else "application/octet-stream",
+        "Content-Disposition": "inline" if is_image else "attachment",
+        "Content-Security-Policy": _IMAGE_POLICY,
+        # The archive writes each image once and never replaces it.
+        "Cache-Control": "private, max-age=31536000, immutable",
+    }
+
+
+def _json(model: BaseModel, exclude: dict[str, Any] | None = None) -> Response:
     content = model.model_dump_json(by_alias=True, exclude_none=True, exclude=exclude).encode()
     return Response(HTTPStatus.OK, _json_headers(), [content], len(content))
 

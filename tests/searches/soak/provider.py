@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from local.loopback import HOST, LoopbackHandler, LoopbackServer
+from catchlight_cli.http_server import HOST
+from local.loopback import LoopbackHandler, LoopbackServer
 from tests.searches.soak import bodies
 from tests.searches.soak.images import image_bytes
 from tests.searches.soak.plans import ACEDATA, FLUX_KONTEXT, NANOBANANA, ImageFate, ImagePlan, PollFault, TaskPlan

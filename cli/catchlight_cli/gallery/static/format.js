@@ -112,6 +112,11 @@ export function imageUrl(task, name) {
   return `images/${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}/${encodeURIComponent(name)}`;
 }
 
+/** Returns the URL of an image's thumbnail. Its checksum is the key under which the server keeps it. */
+export function thumbnailUrl(task, image) {
+  return `${imageUrl(task, image.name).replace("images/", "thumbnails/")}?sha256=${image.sha256 ?? ""}`;
+}
+
 /** Returns the file name for a saved image: as `catchlight download` names it, with unsafe characters replaced. */
 export function fileName(task, image) {
   const extension = /\.(jpg|png|webp|gif|avif)$/.exec(image.key ?? "")?.[1] ?? "image";

@@ -1,5 +1,6 @@
 // Runs the gallery page: filters, search, the grid of tasks, the dialog with a task's details, and live updates.
 
+import { SelectionActions } from "./actions.js";
 import { TaskGrid } from "./grid.js";
 import { element, isolated, mark } from "./elements.js";
 import { TaskDialog } from "./task_dialog.js";
@@ -10,6 +11,7 @@ const REFRESH_MILLISECONDS = 10_000;
 const FAST_REFRESH_MILLISECONDS = 2_000;
 const MAX_REFRESH_MILLISECONDS = 60_000; // after repeated failures
 const SEARCH_DELAY_MILLISECONDS = 120;
+const SCREENS_AHEAD = 1.5; // loaded before they are seen
 
 const $ = (id) => document.getElementById(id);
 
@@ -26,7 +28,8 @@ let loading = new AbortController();
 /** Incremented whenever the dialog opens or closes, so that the response to an earlier request is ignored. */
 let dialogVersion = 0;
 
-const grid = new TaskGrid($("grid"));
+const grid = new TaskGrid($("grid"), (keys) => selection.show(keys.map((key) => tasks.get(key)).filter(Boolean)));
+const selection = new SelectionActions($("selection"), { onDone: reload, onClear: () => grid.clearSelection() });
 const dialog = new TaskDialog($("task-dialog"), {
   neighbours: (key) => grid.neighbours(key),
   onMove: (key) => {
@@ -35,6 +38,7 @@ const dialog = new TaskDialog($("task-dialog"), {
     openFromUrl();
     announce([format.status(task.status).label, task.provider, task.taskId, format.promptOf(task)].filter(Boolean).join(", "));
   },
+  onAction: (task) => reload([task]),
   onClose: () => {
     dialogVersion += 1;
     const key = keyFromUrl();
@@ -43,6 +47,12 @@ const dialog = new TaskDialog($("task-dialog"), {
     grid.focus(key);
   },
 });
+
+/** Loads tasks again on which an action was carried out. */
+async function reload(changed) {
+  await Promise.allSettled(changed.map((task) => tasks.fetchTask(task.provider, task.taskId)));
+  schedule();
+}
 
 // ------------------------------------------------------------------------------------------------ rendering
 
@@ -54,6 +64,7 @@ function render() {
   const hasOlder = tasks.hasOlder(filter);
   $("footer").hidden = !hasOlder || loading.isLoading;
   $("count").textContent = shown.length ? `${hasOlder ? "The latest " : ""}${format.count(shown.length, "task")}` : "";
+  showUnreadable();
   showEmpty(shown.length === 0 && !loading.isLoading && !errors.has("tasks API"));
   showNewTasks(selected.length - shown.length);
   showProviders();
@@ -76,6 +87,19 @@ function showEmpty(isEmpty) {
 function emptyText() {
   if (!filter.status && !filter.provider && !filter.text) return "No tasks yet.";
   return tasks.hasOlder(filter) ? `None of the latest ${format.count(tasks.searchedCount(filter), "task")} matches.` : "No task matches.";
+}
+
+/** Names the items of the table that the stack cannot read: they are tasks too, and in no other place of the page. */
+function showUnreadable() {
+  const keys = tasks.unreadable(filter);
+  $("unreadable").hidden = keys.length === 0;
+  if ($("unreadable").dataset.count === String(keys.length)) return;
+  $("unreadable").dataset.count = keys.length;
+  $("unreadable").replaceChildren(
+    element("strong", {}, `${format.count(keys.length, "item")} of the table cannot be read: `),
+    ...keys.flatMap((key, index) => [index ? ", " : "", element("code", {}, isolated(key.replace("#", "/")))]),
+    ". Correct them in the table.",
+  );
 }
 
 function clearButton() {
@@ -131,6 +155,16 @@ function setFilter(changes) {
   load();
 }
 
+/** Whether the user is about to see the end of the loaded tasks. */
+function isEndNear() {
+  return $("grid").getBoundingClientRect().bottom < (1 + SCREENS_AHEAD) * innerHeight;
+}
+
+/** Loads older tasks when the user has scrolled near the end of the loaded ones. */
+function loadSeen() {
+  if (!loading.isLoading && isEndNear() && tasks.canLoadUnasked(filter)) load();
+}
+
 async function load() {
   loading.abort();
   const current = (loading = new AbortController());
@@ -138,7 +172,7 @@ async function load() {
   $("grid").setAttribute("aria-busy", "true");
   render();
   try {
-    await tasks.load(filter, current.signal);
+    await tasks.load(filter, current.signal, isEndNear);
     if (!current.signal.aborted) showState(null);
   } catch (error) {
     if (!current.signal.aborted) showState(error);
@@ -147,6 +181,7 @@ async function load() {
   current.isLoading = false;
   $("grid").setAttribute("aria-busy", "false");
   render();
+  loadSeen(); // the user may have scrolled meanwhile
   if (!errors.has("tasks API")) announce(`${format.count(shownCount, "task")} shown`);
 }
 
@@ -207,7 +242,7 @@ async function refresh() {
   clearTimeout(nextRefresh);
   const hadFailed = failures > 0;
   try {
-    if (!loading.isLoading) await tasks.load(filter, loading.signal); // continues an interrupted load
+    if (!loading.isLoading) await tasks.load(filter, loading.signal, isEndNear); // continues an interrupted load
     await tasks.refresh(filter);
     showState(null);
   } catch (error) {
@@ -290,6 +325,8 @@ function listen() {
   });
   $("provider").addEventListener("change", (event) => setFilter({ provider: event.target.value }));
   $("new-tasks").addEventListener("click", showHeldTasks);
+  addEventListener("scroll", loadSeen, { passive: true });
+  addEventListener("resize", loadSeen);
   $("older").addEventListener("click", async () => {
     await tasks.loadOlder(filter).catch((error) => showError("tasks API", error));
     render();

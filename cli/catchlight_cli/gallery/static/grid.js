@@ -13,10 +13,21 @@ export class TaskGrid {
   #cards = new Map();
   #shown = [];
   #current = null;
+  #selected = new Set();
+  #onSelect;
 
-  constructor(list) {
+  /** `onSelect(keys)` is called when the selection changes. */
+  constructor(list, onSelect) {
     this.#list = list;
+    this.#onSelect = onSelect;
     list.addEventListener("keydown", (event) => this.#move(event));
+    list.addEventListener("click", (event) => {
+      const box = event.target.closest(".select");
+      if (!box) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      this.#toggle(this.#shown.find((card) => card.element === box.closest(".card")));
+    });
     list.addEventListener("focusin", (event) => {
       const card = event.target.closest(".card");
       if (card) this.#makeCurrent(card);
@@ -33,6 +44,20 @@ export class TaskGrid {
     }
     if (!this.#shown.includes(this.#current)) this.#makeCurrent(cards[0]?.element);
     if (hadFocus && !this.#list.contains(document.activeElement)) this.focus();
+  }
+
+  /** Ends the selection. */
+  clearSelection() {
+    for (const card of this.#cards.values()) card.isSelected = false;
+    this.#selected.clear();
+    this.#onSelect([]);
+  }
+
+  #toggle(card) {
+    card.isSelected = !card.isSelected;
+    if (card.isSelected) this.#selected.add(card.key);
+    else this.#selected.delete(card.key);
+    this.#onSelect([...this.#selected]);
   }
 
   /** Updates the texts that depend on the time, in visible cards only; other cards are updated once visible. */
@@ -75,6 +100,11 @@ export class TaskGrid {
 
   #move(event) {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (event.key === " " && this.#current) {
+      event.preventDefault();
+      this.#toggle(this.#current);
+      return;
+    }
     const index = this.#shown.indexOf(this.#current);
     const columns = getComputedStyle(this.#list).gridTemplateColumns.split(" ").length;
     const rows = Math.max(1, Math.floor(innerHeight / (this.#current?.element.offsetHeight || innerHeight)) - 1);
@@ -120,9 +150,19 @@ class TaskCard {
         this.#picture,
         element("span", { class: "tile-bar" }, this.#status, this.#source),
       ),
+      element("span", { class: "select", title: "Select (space)" }),
       element("span", { class: "caption" }, this.#prompt, this.#age),
     );
     this.element = element("li", { class: "card" }, this.link);
+  }
+
+  get isSelected() {
+    return this.element.classList.contains("is-selected");
+  }
+
+  set isSelected(isSelected) {
+    this.element.classList.toggle("is-selected", isSelected);
+    this.tick(Date.now(), true);
   }
 
   show(task) {
@@ -170,7 +210,7 @@ class TaskCard {
   #renderImages(task) {
     const images = format.namedImages(task);
     const image = format.cover(images);
-    const url = image && format.imageUrl(task, image.name);
+    const url = image && format.thumbnailUrl(task, image);
     if (this.#image?.getAttribute("src") !== url) {
       this.#attempts = 0;
       this.#retryAt = Infinity;
@@ -215,7 +255,7 @@ class TaskCard {
     const source = task.status === "PENDING" ? "" : this.#source.textContent; // not read out: it changes every second
     const images = task.images?.length ? format.count(task.images.length, "image") : "";
     const reason = ["FAILED", "INCOMPLETE", "UNCONFIRMED"].includes(task.status) ? format.reason(task) : "";
-    const parts = [label, reason, task.provider, task.taskId, format.promptOf(task), images, source, this.#age.textContent];
+    const parts = [this.isSelected ? "Selected" : "", label, reason, task.provider, task.taskId, format.promptOf(task), images, source, this.#age.textContent];
     return parts.filter(Boolean).join(", ");
   }
 }

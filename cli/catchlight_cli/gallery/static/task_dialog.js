@@ -1,5 +1,6 @@
 // Shows one task in a dialog: its images, their metadata, its request and its history.
 
+import { TaskActions } from "./actions.js";
 import { element, isolated, mark } from "./elements.js";
 import { keyOf } from "./tasks.js";
 import { ImageViewer } from "./viewer.js";
@@ -12,13 +13,15 @@ export class TaskDialog {
   #error = element("p", { class: "error", hidden: true });
   #title = element("h2", { id: "dialog-title", class: "dialog-title" });
   #metadata = element("div", { class: "metadata" });
+  #actions;
   #details;
   #previous;
   #next;
 
-  /** `neighbours(key)` returns the previous and the next key; `onMove(key)` shows one of them, `onClose()` is called on closing. */
-  constructor(dialog, { neighbours, onMove, onClose }) {
+  /** `neighbours(key)` returns the previous and the next key; `onMove(key)` shows one of them, `onAction(task)` loads a task again, `onClose()` is called on closing. */
+  constructor(dialog, { neighbours, onMove, onAction, onClose }) {
     this.#dialog = dialog;
+    this.#actions = new TaskActions(onAction);
     this.neighbours = neighbours;
     this.onMove = onMove;
     this.onClose = onClose;
@@ -26,16 +29,18 @@ export class TaskDialog {
     this.#next = this.#button("icon-next", "Older task", () => this.#go(1));
     const buttons = [this.#previous, this.#next, this.#button("icon-close", "Close", () => dialog.close())];
     const bar = element("header", { class: "dialog-bar" }, this.#title, element("div", { class: "dialog-buttons" }, buttons), this.#error);
-    this.#details = element("div", { class: "details", tabindex: "0", role: "group", "aria-labelledby": "dialog-title" }, this.#metadata);
+    this.#details = element("div", { class: "details", tabindex: "0", role: "group", "aria-labelledby": "dialog-title" }, this.#actions.element, this.#metadata);
     dialog.append(bar, this.#viewer.element, this.#details);
     // The close event is dispatched asynchronously: another task may have been opened meanwhile.
     dialog.addEventListener("close", () => this.#task && !this.isOpen && this.#leave());
     dialog.addEventListener("keydown", (event) => {
       if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      if (event.key.startsWith("Arrow") && event.target.matches("input")) return; // moves the slider
       if (event.key === "ArrowLeft" && !this.#viewer.isZoomed) this.#go(0);
       else if (event.key === "ArrowRight" && !this.#viewer.isZoomed) this.#go(1);
       else if (event.key === "z") this.#viewer.toggleZoom();
       else if (event.key === "f") this.#viewer.toggleFullScreen();
+      else if (event.key === "c") this.#viewer.toggleComparison();
       else if (event.key === "Escape" && this.#viewer.isZoomed) this.#viewer.toggleZoom();
       else return;
       event.preventDefault();
@@ -86,6 +91,7 @@ export class TaskDialog {
     );
     if (hadFocus) this.#keepFocus();
     this.#viewer.show(task, isOther);
+    this.#actions.show(task);
     this.refreshNeighbours();
     if (!this.isOpen) {
       this.#dialog.showModal();

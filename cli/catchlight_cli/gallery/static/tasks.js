@@ -4,7 +4,9 @@ import { isUnfinished, promptOf } from "./format.js";
 
 const PAGE_SIZE = 100;
 const REQUEST_TIMEOUT_MILLISECONDS = 30_000;
-// More than users usually scroll through; older tasks are loaded on request.
+// Publishing an event is retried for half a minute.
+const ACTION_TIMEOUT_MILLISECONDS = 60_000;
+// Loaded while the user scrolls, or searches; older tasks are loaded on request.
 const INITIAL_TASKS = 1000;
 // Unfinished tasks that are older than the newest page are requested one by one. Those unchanged for a while may stay so
 // for hours: they are requested less often, because the stack answers only fifty requests a second.
@@ -23,11 +25,20 @@ export class GalleryError extends Error {
   }
 }
 
-async function get(path, parameters = {}) {
+export function get(path, parameters = {}) {
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value));
+  return request("GET", query.size ? `${path}?${query}` : path, REQUEST_TIMEOUT_MILLISECONDS);
+}
+
+/** Carries out an action on a task; its path says which one. */
+export function post(path) {
+  return request("POST", path, ACTION_TIMEOUT_MILLISECONDS);
+}
+
+async function request(method, path, timeout) {
   let response;
   try {
-    response = await fetch(query.size ? `${path}?${query}` : path, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MILLISECONDS) });
+    response = await fetch(path, { method, signal: AbortSignal.timeout(timeout) });
   } catch {
     throw new GalleryError("The gallery's server does not respond. Is `catchlight gallery` still running?");
   }
@@ -64,6 +75,7 @@ class TaskFeed {
   #cursor = null;
   #newest = null;
   #oldest = null;
+  unreadable = []; // keys of items that the stack cannot read
   positions = 0; // tasks on the pages read so far, before the provider filter, which leaves some positions empty
   isComplete = false; // whether the last page has been read
 
@@ -77,6 +89,7 @@ class TaskFeed {
     this.positions += PAGE_SIZE;
     this.#cursor = page.cursor ?? null;
     this.isComplete = !this.#cursor;
+    this.unreadable.push(...(page.unreadable ?? []));
     this.#recordTimes(page.tasks);
     return page.tasks;
   }
@@ -145,18 +158,34 @@ export class Tasks extends EventTarget {
     return this.#feed(status, provider).positions;
   }
 
+  /** Returns the keys of items that the stack cannot read, among the pages read so far. */
+  unreadable({ status, provider }) {
+    return [...new Set(this.#feed(status, provider).unreadable)];
+  }
+
   providers() {
     return [...new Set([...this.#known.values()].map((task) => task.provider))].sort();
+  }
+
+  /** Whether there are older tasks that are loaded without a request of the user. */
+  canLoadUnasked({ status, provider }) {
+    const feed = this.#feed(status, provider);
+    return !feed.isComplete && feed.positions < INITIAL_TASKS;
   }
 
   hasOlder({ status, provider }) {
     return !this.#feed(status, provider).isComplete;
   }
 
-  /** Reads the unread pages among a filter's first thousand tasks; dispatches `change` after each page. */
-  async load({ status, provider }, signal) {
+  /**
+   * Reads a filter's first page, then further ones of its first thousand tasks while `isWanted` says so; dispatches
+   * `change` after each page.
+   */
+  async load({ status, provider }, signal, isWanted) {
     const feed = this.#feed(status, provider);
-    while (feed.positions < INITIAL_TASKS && !feed.isComplete && !signal.aborted) this.#merge(await feed.loadOlder());
+    while (feed.positions < INITIAL_TASKS && !feed.isComplete && !signal.aborted && (!feed.positions || isWanted())) {
+      this.#merge(await feed.loadOlder());
+    }
   }
 
   async loadOlder({ status, provider }) {

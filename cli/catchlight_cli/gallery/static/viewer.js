@@ -1,6 +1,7 @@
 // Shows one image of a task at a time: fitted, zoomed or on the full screen; with thumbnails to select another one.
 
 import { element, mark, note } from "./elements.js";
+import { get } from "./tasks.js";
 import * as format from "./format.js";
 
 // A zoomed image has its own size in pixels, but at least twice the size that fits.
@@ -15,14 +16,18 @@ export class ImageViewer {
   #zoom = this.#button("icon-zoom", "Zoom", "z", () => this.toggleZoom());
   #open = element("a", { target: "_blank", rel: "noopener" }, "Open");
   #save = element("a", {}, "Save");
+  #compare = element("button", { type: "button", class: "copy-link", "aria-pressed": "false", "aria-keyshortcuts": "c", title: "Original and result (c)" }, "Compare");
+  #copy = element("button", { type: "button", class: "copy-link" }, "Copy link");
   #bar;
   #thumbnails = element("div", { class: "thumbnails", role: "group", "aria-label": "Images of this task" });
 
   constructor() {
     this.#zoom.setAttribute("aria-pressed", "false");
     const fullScreen = this.#button("icon-full-screen", "Full screen", "f", () => this.toggleFullScreen());
-    this.#bar = element("div", { class: "viewer-bar" }, this.#caption, this.#zoom, fullScreen, this.#open, this.#save);
+    this.#bar = element("div", { class: "viewer-bar" }, this.#caption, this.#compare, this.#zoom, fullScreen, this.#copy, this.#open, this.#save);
     this.element = element("div", { class: "viewer" }, this.#frame, this.#bar, this.#thumbnails);
+    this.#copy.addEventListener("click", () => this.#copyLink());
+    this.#compare.addEventListener("click", () => this.toggleComparison());
     this.#frame.addEventListener("click", (event) => event.target.closest("img") && this.toggleZoom(event));
   }
 
@@ -30,17 +35,21 @@ export class ImageViewer {
     return this.#frame.classList.contains("is-zoomed");
   }
 
+  get isCompared() {
+    return this.#compare.getAttribute("aria-pressed") === "true";
+  }
+
   /** Shows a task's images; `isOther` if another task was shown before. */
   show(task, isOther) {
     this.#task = task;
     if (isOther) this.#selected = null;
-    this.#render();
+    if (isOther || !this.isCompared) this.#render();
   }
 
   /** Zooms the image, at the clicked point if there is one, or fits it into its frame again. */
   toggleZoom(event = null) {
     const image = this.#image();
-    if (!image) return;
+    if (!image || this.isCompared) return;
     const isZoomed = this.#frame.classList.toggle("is-zoomed");
     this.#zoom.setAttribute("aria-pressed", String(isZoomed));
     this.#frame.tabIndex = isZoomed ? 0 : -1; // a scrolled region has to be reached by keyboard
@@ -61,9 +70,47 @@ export class ImageViewer {
     this.#frame.focus({ preventScroll: true });
   }
 
+  /** Shows original and result in the same place, with a slider between them; or the selected image alone again. */
+  toggleComparison() {
+    const [result, origin] = this.#pair();
+    if (!result || !origin) return;
+    const isCompared = !this.isCompared;
+    this.#fit();
+    this.#compare.setAttribute("aria-pressed", String(isCompared));
+    this.#frame.replaceChildren();
+    if (!isCompared) {
+      this.#showImage(this.#shown);
+      return;
+    }
+    const [below, above] = [origin, result].map((image) => {
+      return element("img", { src: format.imageUrl(this.#task, image.name), alt: image.name, decoding: "async", ...format.shownSize(image) });
+    });
+    const slider = element("input", { type: "range", class: "compare-slider", min: 0, max: 100, value: 50, "aria-label": "Part of the original that is shown" });
+    const cut = () => (above.style.clipPath = `inset(0 0 0 ${slider.value}%)`);
+    slider.addEventListener("input", cut);
+    cut();
+    this.#frame.replaceChildren(below, above, slider);
+    slider.focus();
+  }
+
+  /** Returns the first archived result and original. */
+  #pair() {
+    const archived = format.namedImages(this.#task).filter((image) => image.state === "ARCHIVED");
+    return ["result", "origin"].map((kind) => archived.find((image) => image.kind === kind));
+  }
+
   async toggleFullScreen() {
     if (document.fullscreenElement) await document.exitFullscreen();
     else if (this.#shown) await this.element.requestFullscreen();
+  }
+
+  /** Copies a link to the image that works for anyone, for some minutes. */
+  async #copyLink() {
+    const path = `api/tasks/${encodeURIComponent(this.#task.provider)}/${encodeURIComponent(this.#task.taskId)}/links/${this.#shown.name}`;
+    this.#copy.textContent = await get(path)
+      .then(({ link }) => navigator.clipboard.writeText(link))
+      .then(() => "Copied", () => "Not copied");
+    setTimeout(() => (this.#copy.textContent = "Copy link"), 1500);
   }
 
   #render() {
@@ -84,11 +131,12 @@ export class ImageViewer {
         const button = element(
           "button",
           { type: "button", "aria-pressed": String(image.name === this.#shown.name), "aria-label": image.name },
-          element("img", { src: format.imageUrl(this.#task, image.name), alt: "", decoding: "async", width, height }),
+          element("img", { src: format.thumbnailUrl(this.#task, image), alt: "", decoding: "async", width, height }),
           archived.filter((other) => other.kind === image.kind).length > 1 ? image.name : image.kind,
         );
         button.addEventListener("click", () => {
           this.#selected = image.name;
+          this.#frame.replaceChildren(); // ends a comparison
           this.#render();
         });
         if (image.name === hadFocus) queueMicrotask(() => button.focus());
@@ -108,7 +156,9 @@ export class ImageViewer {
     this.#save.setAttribute("href", url);
     this.#save.setAttribute("download", format.fileName(this.#task, image));
     this.#save.setAttribute("aria-label", `Save ${image.name}`);
+    this.#compare.hidden = !this.#pair().every(Boolean);
     if (this.#image()?.getAttribute("src") === url) return;
+    this.#compare.setAttribute("aria-pressed", "false");
     this.#fit();
     const { width, height } = format.shownSize(image);
     const prompt = format.promptOf(this.#task);
