@@ -21,8 +21,6 @@ from catchlight_cli.gallery.thumbnails import IS_AVAILABLE, Thumbnails, default_
 
 _MAX_PORT = 65_535
 
-_MAX_PORT = 65_535
-
 
 class Gallery(Model):
     """URL of the gallery, valid while the command runs."""

@@ -11,7 +11,7 @@ from botocore.config import Config
 
 from catchlight.client.stack import Stack
 from catchlight.events import DETAIL_TYPES
-from catchlight.models import Model
+from catchlight.models import Model, utc_now
 from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight_cli.repair.stream_positions import StreamPositions, new_status_of, task_of
 
@@ -88,6 +88,17 @@ def log_of_publish_events(stack: Stack) -> str:
         return str(stack.logs / "PublishEventsFunction.log")
     # An older template has no log group of its own: then it has the name that Lambda gives it.
     return stack.resources.get("PublishEventsLogGroup") or f"/aws/lambda/{stack.resource('PublishEventsFunction')}"
+
+
+def publish_event_of_task(stack: Stack, task: str) -> bool:
+    """Passes a task to PublishEvents as if it had just reached its status. Returns whether its event was published.
+
+    The event has the `eventId` of the first one, unless the item has changed since.
+    """
+    key = {"task": {"S": task}}
+    item = stack.client("dynamodb").get_item(TableName=stack.table, Key=key, ConsistentRead=True).get("Item", {})
+    change = {"Keys": key, "NewImage": item, "SequenceNumber": "1", "ApproximateCreationDateTime": utc_now()}
+    return _publish(stack, [{"eventName": "MODIFY", "eventSource": "aws:dynamodb", "dynamodb": change}])
 
 
 def _resend(stack: Stack, dead_letter: DeadLetter, *, dry_run: bool) -> ResentMessage:

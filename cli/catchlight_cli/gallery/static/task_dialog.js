@@ -181,7 +181,7 @@ function history(task) {
     [task.registeredAt, task.idempotencyKey ? "Submitted and registered" : "Registered"],
     [task.providerRecord?.createdAt, "Created by the provider"],
     [task.providerRecord?.completedAt, "Completed by the provider"],
-    [task.hintedAt, "A callback without an image URL: polled at once"],
+    [task.hintedAt, "A callback reported a success without a result: polled at once"],
     [task.reportedAt, reportText(task)],
     [task.confirmedAt, "Confirmed by the provider"],
     [task.acceptedAt, "Accepted by an operator, without a confirmation of the provider"],

@@ -136,7 +136,7 @@ export class ImageViewer {
         );
         button.addEventListener("click", () => {
           this.#selected = image.name;
-          this.#frame.replaceChildren(); // ends a comparison
+          if (this.isCompared) this.#frame.replaceChildren(); // ends the comparison
           this.#render();
         });
         if (image.name === hadFocus) queueMicrotask(() => button.focus());
@@ -171,6 +171,7 @@ export class ImageViewer {
   #showPlaceholder() {
     this.#shown = null;
     this.#bar.hidden = true;
+    this.#compare.setAttribute("aria-pressed", "false");
     this.#fit();
     const { mark: markId, label } = format.status(this.#task.status);
     const drawn = { FAILED: "crossed-out", INCOMPLETE: "ringed", UNCONFIRMED: "ringed" }[this.#task.status];
