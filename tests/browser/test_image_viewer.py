@@ -1,12 +1,14 @@
 """The viewer of the task dialog: zoom and full screen, by pointer and by keyboard."""
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from catchlight.models import TaskStatus
 from tests.browser.conftest import Visit, newest_with
-from tests.tasks_api_in_memory import TasksApiInMemory
+from tests.tasks_api_in_memory import TasksApiInMemory, a_task
 
 
 @pytest.fixture
@@ -98,3 +100,15 @@ def test_a_task_without_an_original_has_nothing_to_compare(visit: Visit, api: Ta
     page = visit(api).open(f"#{task.provider}/{task.task_id}")
     expect(page.get_by_role("button", name="Copy link")).to_be_visible()
     expect(page.get_by_role("button", name="Compare")).to_be_hidden()
+
+
+def test_a_task_without_images_ends_a_comparison(visit: Visit, api: TasksApiInMemory) -> None:
+    task = newest_with(api, 2)
+    now = datetime.now(UTC)
+    tasks = TasksApiInMemory([a_task("pending", TaskStatus.PENDING, arrived_at=now), task], api.pictures)
+    page = visit(tasks).open(f"#{task.provider}/{task.task_id}")
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_role("button", name="Newer task").click()
+    expect(page.locator(".main-image .status-sign")).to_be_visible()
+    tasks.put(a_task("pending", arrived_at=now, images=task.images))
+    expect(page.locator(".main-image img")).to_have_count(1)

@@ -1,6 +1,8 @@
 """The gallery's actions, zip files and thumbnails over real sockets: who may POST, and what is sent."""
 
 import io
+import runpy
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from PIL import Image
 
 from catchlight.client.downloading import file_name
 from catchlight_cli.gallery import GalleryServer, TaskActions
+from catchlight_cli.gallery import thumbnails as thumbnails_module
 from catchlight_cli.gallery.actions import Action, ActionName, ActionOutcome
 from catchlight_cli.gallery.thumbnails import Thumbnails
 from tests.tasks_api_in_memory import TasksApiInMemory, a_task, an_image
@@ -211,3 +214,15 @@ def test_a_checksum_that_is_none_names_no_file(tmp_path: Path) -> None:
 def test_a_thumbnail_is_sent_although_it_cannot_be_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     assert Thumbnails(tmp_path / "file").make(PICTURE)
+
+
+def test_without_pillow_the_module_loads_and_offers_no_thumbnails(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert runpy.run_path(thumbnails_module.__file__)["IS_AVAILABLE"]
+    monkeypatch.setitem(sys.modules, "PIL", None)  # importing it raises ImportError
+    assert not runpy.run_path(thumbnails_module.__file__)["IS_AVAILABLE"]
+
+
+def test_a_gallery_without_thumbnails_sends_the_image(api: TasksApiInMemory) -> None:
+    with GalleryServer(api.client()) as server, httpx.Client(base_url=server.url, trust_env=False) as browser:
+        answer = thumbnail(browser, api)
+    assert (answer.headers["Content-Type"], answer.content) == ("image/jpeg", PICTURE)
