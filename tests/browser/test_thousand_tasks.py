@@ -124,6 +124,7 @@ def test_a_task_that_is_not_loaded_is_found_by_its_id(visit: Visit) -> None:
 
 def test_thumbnails_are_there_at_once_and_cost_little(visit: Visit, api: TasksApiInMemory, tmp_path: Path) -> None:
     """Whole images of 2K and 4K have 5 to 25 MB. Thumbnails that were made before come from the disk."""
+    api = TasksApiInMemory(list(api.tasks.values()), api.pictures)  # no requests of other tests
     thumbnails = Thumbnails(tmp_path)
     for content in set(api.pictures.values()):
         assert thumbnails.make(content)

@@ -160,9 +160,9 @@ function isEndNear() {
   return $("grid").getBoundingClientRect().bottom < (1 + SCREENS_AHEAD) * innerHeight;
 }
 
-/** Loads older tasks when the user has scrolled near the end of the loaded ones. */
+/** Loads older tasks when the user has scrolled near the end of the loaded ones. After a failure, `refresh` continues, with pauses. */
 function loadSeen() {
-  if (!loading.isLoading && isEndNear() && tasks.canLoadUnasked(filter)) load();
+  if (!failures && !loading.isLoading && isEndNear() && tasks.canLoadUnasked(filter)) load();
 }
 
 async function load() {
