@@ -257,7 +257,7 @@ function copyButton(text, name, label = "Copy") {
       () => (button.textContent = "Copied"),
       () => (button.textContent = "Not permitted"),
     );
-    setTimeout(() => (button.textContent = label), 1500);
+    setTimeout(() => (button.textContent = label), 5000);
   });
   return button;
 }

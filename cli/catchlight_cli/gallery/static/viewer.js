@@ -110,7 +110,7 @@ export class ImageViewer {
     this.#copy.textContent = await get(path)
       .then(({ link }) => navigator.clipboard.writeText(link))
       .then(() => "Copied", () => "Not copied");
-    setTimeout(() => (this.#copy.textContent = "Copy link"), 1500);
+    setTimeout(() => (this.#copy.textContent = "Copy link"), 5000);
   }
 
   #render() {
