@@ -4,6 +4,7 @@ Every test fails on console errors and warnings, on a violated content security 
 gallery's own address.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -123,9 +124,9 @@ def api() -> TasksApiInMemory:
 def load_all(page: Page, count: str) -> None:
     """Scrolls down until the page has loaded this number of tasks, and up again."""
     expect(page.locator("#grid[aria-busy=false]")).to_be_attached()
-    for _ in range(30):
-        if page.locator("#count").inner_text() == count:
-            break
+    # On a busy machine a page of tasks may be requested later than the next scroll.
+    deadline = time.monotonic() + 300
+    while page.locator("#count").inner_text() != count and time.monotonic() < deadline:
         page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
         page.wait_for_timeout(50)
         page.wait_for_selector("#grid[aria-busy=false]")

@@ -63,5 +63,5 @@ def test_a_faulty_artefact_fails_on_the_local_stack(works: bool, built: Artefact
     prefixes = sorted(found["Key"].partition("/")[0] for found in objects)
     assert answer.status_code == (422 if works else 500)
     assert final_status == ("ARCHIVED" if works else "SUCCEEDED")
-    # Two images with their request, and the unreadable delivery.
-    assert prefixes == (["images"] * 3 + ["rejected"] if works else [])
+    # Two images, whose metadata have the request, and the unreadable delivery.
+    assert prefixes == (["images"] * 2 + ["rejected"] if works else [])
