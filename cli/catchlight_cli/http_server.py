@@ -38,7 +38,7 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
     """Closes kept-alive connections when the server stops: clients would otherwise keep using a stopped server."""
 
     daemon_threads = True
-    # Each has a thread and a file descriptor, of which macOS allows a process 256 by default.
+    # Each connection has a thread and a file descriptor. macOS allows a process 256 file descriptors by default.
     max_idle_connections: ClassVar[int] = 64
 
     def begin_idling(self, connection: Any) -> None:

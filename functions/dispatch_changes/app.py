@@ -21,12 +21,13 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import ClientError
 
 from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batch_item_failures, batches
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.outages import OutageWait
 from catchlight.dispatch import TaskQueue
-from catchlight.errors import NotQueuedError
+from catchlight.errors import NotQueuedError, StoreUnavailableError
 from catchlight.models import Reporter, TaskStatus, is_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
 from catchlight.observability.log_lines import log_line
@@ -36,6 +37,8 @@ from catchlight.tasks.table import TasksTable
 
 # A round of tries makes one call that fails for each kind of changes, and each takes up to 7 s without a response.
 RESERVED_SECONDS = 40
+# DynamoDB's error code for a write that no repetition makes possible.
+_REFUSES_ITEM = "ValidationException"
 
 logger = Logger(json_serializer=log_line)
 
@@ -206,7 +209,7 @@ def send(changes: Sequence[Change], found: FollowUp) -> Iterator[Change]:
                 dependencies().poll_queue.send(messages, delay_seconds=delay)
             case FollowUp.COMPLETE:
                 for change in changes:
-                    dependencies().registry.complete(change.task, change.status, now=utc_now())
+                    complete(change)
             case FollowUp.PUT_ASIDE:
                 dependencies().dead_letters.send(messages)
     except Exception as exc:  # noqa: BLE001 - reported, and the other changes must still be queued
@@ -214,3 +217,20 @@ def send(changes: Sequence[Change], found: FollowUp) -> Iterator[Change]:
         message = f"{found.name} failed, it is tried again for as long as the stream keeps the changes"
         report_failure(logger, message, exc, tasks=refused, reason=str(exc))
         yield from (change for change in changes if change.task in refused)
+
+
+def complete(change: Change) -> None:
+    """Completes a task's item.
+
+    A write that DynamoDB refuses because of the item itself, for example because it would be too large, is reported and
+    not tried again: it would hold up the stream, and the task is polled for or archived all the same.
+
+    Raises:
+        StoreUnavailableError: the call is to be tried again.
+    """
+    try:
+        dependencies().registry.complete(change.task, change.status, now=utc_now())
+    except StoreUnavailableError as exc:
+        if not (isinstance(exc.__cause__, ClientError) and exc.__cause__.response["Error"]["Code"] == _REFUSES_ITEM):
+            raise
+        report_failure(logger, "the item is in no index, repair it by hand", exc, task=change.task)

@@ -81,10 +81,11 @@ class Dependencies:
         # The three tries of a call without a response take 7 s; a provider's answer before that may have taken 18 s of
         # the 29 s in total.
         self._dynamodb = self._clients.dynamodb()
+        table = TasksTable(self._settings.tasks_table, self._dynamodb)
         self.api = TasksApi(
             TaskQueries(self._settings.tasks_table, self._dynamodb),
-            Registry(TasksTable(self._settings.tasks_table, self._dynamodb)),
-            WaitSlots(self._settings.tasks_table, self._dynamodb, self._settings.tasks_api_wait_limit, now=utc_now),
+            Registry(table),
+            WaitSlots(table, self._settings.tasks_api_wait_limit, now=utc_now),
             links=self._links,
             now=utc_now,
         )

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -21,6 +22,29 @@ FAULTS: dict[str, Exception] = {**AWS_FAULTS, "bug": KeyError("bug")}
 
 every_fault = pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 every_aws_fault = pytest.mark.parametrize("fault", AWS_FAULTS.values(), ids=AWS_FAULTS)
+
+
+class OutageClock:
+    """Replaces the module `time` of code that waits for the end of an outage: its pauses take no time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.pauses.append(seconds)
+
+
+def install_clock(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> OutageClock:
+    """Gives modules a clock in the place of `time`."""
+    clock = OutageClock()
+    for module in modules:
+        monkeypatch.setattr(module, "time", clock)
+    return clock
 
 
 @contextmanager

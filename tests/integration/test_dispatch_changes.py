@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import ClientError
 from moto.sqs.models import sqs_backends
 
 from catchlight.aws import outages
@@ -18,7 +19,16 @@ from functions.dispatch_changes import app
 from local.account import ACCOUNT_ID, REGION
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.fault_injection import AWS_FAULTS, counted, every_aws_fault, every_fault, failing, reported
+from tests.integration.fault_injection import (
+    AWS_FAULTS,
+    OutageClock,
+    counted,
+    every_aws_fault,
+    every_fault,
+    failing,
+    install_clock,
+    reported,
+)
 from tests.integration.functions import an_event
 from tests.unit.template.expanded import FUNCTIONS
 
@@ -60,27 +70,9 @@ class Outbox:
         ]
 
 
-class Clock:
-    """Time that passes while the function waits."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.pauses: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.pauses.append(seconds)
-
-
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(app, "time", clock)
-    monkeypatch.setattr(outages, "time", clock)
-    return clock
+def clock(monkeypatch: pytest.MonkeyPatch) -> OutageClock:
+    return install_clock(monkeypatch, app, outages)
 
 
 @pytest.fixture
@@ -339,12 +331,29 @@ def test_an_item_that_cannot_be_completed_comes_again(
     assert len(outbox.polls()) == 1  # once, and at once
 
 
+def test_an_item_that_dynamodb_refuses_is_reported_and_holds_nothing_up(
+    store: Store, outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    too_large = ClientError({"Error": {"Code": "ValidationException", "Message": "too large"}}, "UpdateItem")
+    records = [a_record(number, "PENDING") for number in (1, 2)]
+    for number, record in enumerate(records, 1):
+        store.put(f"flux-kontext#task{number}", status="PENDING")
+        del record["dynamodb"]["NewImage"]["updatedAt"]
+
+    with failing("UpdateItem", too_large, when=lambda parameters: parameters["Key"]["task"]["S"].endswith("1")):
+        assert dispatch(records, context) == []
+
+    assert len(outbox.polls()) == 2
+    assert reported(caplog.records, "flux-kontext#task1") == {"StoreUnavailableError"}
+    assert "updatedAt" in (store.item("flux-kontext#task2") or {})
+
+
 # ------------------------------------------------------------------------------------------------ faults
 
 
 @every_aws_fault
 def test_an_outage_of_sqs_is_waited_for(
-    outbox: Outbox, context: LambdaContext, clock: Clock, caplog: pytest.LogCaptureFixture, fault: Exception
+    outbox: Outbox, context: LambdaContext, clock: OutageClock, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     records = [a_record(1, "PENDING"), *(a_record(number, "SUCCEEDED") for number in range(2, 27))]
     calls = []
@@ -367,7 +376,7 @@ def test_an_outage_of_sqs_is_waited_for(
     assert outbox.dead_letters() == []
 
 
-def test_five_minutes_without_sqs_cost_no_task(outbox: Outbox, clock: Clock) -> None:
+def test_five_minutes_without_sqs_cost_no_task(outbox: Outbox, clock: OutageClock) -> None:
     """An original lives 600 s. The event source invokes the function again with the records that are left."""
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
     begun, seconds = clock.now, 300
@@ -390,7 +399,7 @@ def test_five_minutes_without_sqs_cost_no_task(outbox: Outbox, clock: Clock) -> 
 
 
 def test_messages_that_sqs_has_accepted_are_not_sent_again_while_others_wait(
-    outbox: Outbox, context: LambdaContext, clock: Clock
+    outbox: Outbox, context: LambdaContext, clock: OutageClock
 ) -> None:
     def refuse(params: dict[str, Any], **_: Any) -> None:
         if params["QueueUrl"].endswith("poll") and clock.now < 1005:
@@ -408,7 +417,7 @@ def test_messages_that_sqs_has_accepted_are_not_sent_again_while_others_wait(
 def test_the_stream_is_read_again_from_the_first_task_that_was_not_queued(
     outbox: Outbox,
     context: LambdaContext,
-    clock: Clock,
+    clock: OutageClock,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     fault: Exception,
@@ -498,7 +507,7 @@ def test_messages_that_an_answer_does_not_name_come_again(
 def test_a_record_of_another_shape_is_put_aside_and_keeps_back_no_other(
     outbox: Outbox,
     context: LambdaContext,
-    clock: Clock,
+    clock: OutageClock,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     broken: dict[str, Any],

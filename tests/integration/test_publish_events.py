@@ -16,7 +16,7 @@ from catchlight.errors import SettingsError
 from catchlight.events import DETAIL_TYPES
 from catchlight.models import TaskStatus, iso
 from functions.publish_events import app
-from tests.integration.fault_injection import counted, every_aws_fault, failing, reported
+from tests.integration.fault_injection import OutageClock, counted, every_aws_fault, failing, install_clock, reported
 from tests.integration.functions import an_event, metric_lines
 
 BUS = "catchlight-tasks"
@@ -182,34 +182,16 @@ def test_a_task_is_told_of_once_for_each_arrival(subscriber: Subscriber, context
 # ------------------------------------------------------------------------------------------------ what fails
 
 
-class Clock:
-    """Time that passes while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.pauses: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.pauses.append(seconds)
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(app, "time", clock)
-    monkeypatch.setattr(outages, "time", clock)
-    return clock
+def clock(monkeypatch: pytest.MonkeyPatch) -> OutageClock:
+    return install_clock(monkeypatch, app, outages)
 
 
 @every_aws_fault
 def test_a_bus_that_is_out_for_a_while_is_waited_for(
     subscriber: Subscriber,
     context: LambdaContext,
-    clock: Clock,
+    clock: OutageClock,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
     fault: Exception,
@@ -231,7 +213,7 @@ def test_a_bus_that_is_out_for_a_while_is_waited_for(
 
 @every_aws_fault
 def test_the_stream_is_read_again_from_the_first_call_that_failed_until_the_end(
-    subscriber: Subscriber, context: LambdaContext, clock: Clock, fault: Exception
+    subscriber: Subscriber, context: LambdaContext, clock: OutageClock, fault: Exception
 ) -> None:
     records = [a_record(number, "ARCHIVED", "SUCCEEDED") for number in range(25)]
     calls = []
@@ -270,7 +252,7 @@ def refuse_two_of_the_second_call(code: str) -> list[str]:
 
 
 def test_an_entry_that_eventbridge_cannot_take_now_is_put_again(
-    subscriber: Subscriber, context: LambdaContext, clock: Clock
+    subscriber: Subscriber, context: LambdaContext, clock: OutageClock
 ) -> None:
     records = [a_record(number, "FAILED") for number in range(25)]
     refuse_two_of_the_second_call("InternalFailure")
@@ -286,7 +268,7 @@ def test_an_entry_that_eventbridge_cannot_take_now_is_put_again(
 def test_an_entry_that_eventbridge_refuses_comes_again(
     subscriber: Subscriber,
     context: LambdaContext,
-    clock: Clock,
+    clock: OutageClock,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     records = [a_record(number, "FAILED") for number in range(25)]
@@ -338,7 +320,7 @@ def test_an_archived_task_with_an_image_that_is_not_is_not_told_of(
 def test_a_bug_in_a_call_publishes_nothing_twice(
     subscriber: Subscriber,
     context: LambdaContext,
-    clock: Clock,
+    clock: OutageClock,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

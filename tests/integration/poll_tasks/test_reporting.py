@@ -9,12 +9,13 @@ import httpx
 import pytest
 
 from catchlight.errors import StoreUnavailableError
-from catchlight.models import Failure, FailureReason, Reporter, TaskReport, TaskStatus, utc_now
+from catchlight.models import FailureReason
 from catchlight.recovery.deliveries import DeliveryStore
 from catchlight_cli.repair.replaying import replay
 from functions.poll_tasks import app
 from tests.canary_secrets import API_KEYS
 from tests.conftest import FakeLambdaContext
+from tests.integration.confirmation.claims import claim_failure
 from tests.integration.conftest import Store
 from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing, reported, warned
 from tests.integration.functions import a_secret
@@ -81,27 +82,12 @@ def test_news_that_cannot_be_written_keeps_none_of_the_others_back_and_is_writte
     assert status_of(store, FLUX) == "SUCCEEDED"
 
 
-def record_claimed_failure(store: Store) -> None:
-    provider, _, task_id = FLUX.partition("#")
-    claim = Failure(reason=FailureReason.OTHER, message="so somebody says")
-    store.reports.record(
-        TaskReport(
-            provider=provider,
-            task_id=task_id,
-            status=TaskStatus.FAILED,
-            reported_by=Reporter.CALLBACK,
-            reported_at=utc_now(),
-            failure=claim,
-        )
-    )
-
-
 @every_fault
 def test_a_claimed_failure_whose_check_cannot_be_written_is_checked_again(
     store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     store.register(FLUX)
-    record_claimed_failure(store)
+    claim_failure(store, FailureReason.OTHER, FLUX)
     providers.answers[FLUX_PATH] = failed
     kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
 
@@ -124,7 +110,7 @@ def test_a_replaced_failure_that_could_not_be_kept_is_in_the_log_with_its_task(
     store.register(FLUX)
 
     def fails_by_callback_meanwhile(request: httpx.Request) -> httpx.Response:
-        record_claimed_failure(store)
+        claim_failure(store, FailureReason.OTHER, FLUX)
         return succeeded(request)
 
     providers.answers[FLUX_PATH] = fails_by_callback_meanwhile

@@ -12,7 +12,7 @@ from catchlight.api.tasks_api import BUSY_RETRY_SECONDS
 from catchlight.api.wait_slots import SLOT_TIME, WaitSlots
 from catchlight.errors import StoreUnavailableError
 from functions.serve_tasks_api import app
-from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.conftest import Store
 from tests.integration.tasks_api.api_harness import Clock, TasksApiHarness, lost
 from tests.unit.template.expanded import FUNCTIONS
 
@@ -30,7 +30,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch, api: TasksApiHarness) -> list[float]
 
 @pytest.fixture
 def slots(store: Store, clock: Clock) -> WaitSlots:
-    return WaitSlots(TABLE_NAME, store.client, 2, now=clock)
+    return WaitSlots(store.table, 2, now=clock)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_slot_is_held_until_its_function_has_ended() -> None:
 
 
 def test_a_late_release_leaves_the_slot_to_its_next_holder(store: Store, clock: Clock) -> None:
-    one = WaitSlots(TABLE_NAME, store.client, 1, now=clock)
+    one = WaitSlots(store.table, 1, now=clock)
     with one.slot():
         clock.pass_by(seconds=SLOT_TIME.total_seconds() + 1)
         next_holder = one.slot()

@@ -12,13 +12,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
-from catchlight.aws.dynamodb import UpdateExpression, store_errors
+from catchlight.aws.dynamodb import UpdateExpression
 from catchlight.errors import StoreUnavailableError
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.client import DynamoDBClient
+from catchlight.tasks.table import TasksTable
 
 # The function times out after 29 s: the slot of a request that ended without releasing it is free then.
 SLOT_TIME = timedelta(seconds=30)
@@ -29,9 +26,8 @@ MAX_TRIES = 3
 class WaitSlots:
     """`count` slots in the tasks table, each held by one waiting request."""
 
-    def __init__(self, table: str, client: "DynamoDBClient", count: int, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, table: TasksTable, count: int, *, now: Callable[[], datetime]) -> None:
         self._table = table
-        self._client = client
         self._count = count
         self._now = now
 
@@ -59,7 +55,7 @@ class WaitSlots:
         update.set("heldUntil", int((now + SLOT_TIME).timestamp()))
         is_released = update.equals("heldUntil", None)
         has_expired = update.at_most("heldUntil", int(now.timestamp()))
-        return self._write(number, f"{is_released} OR {has_expired}", update)
+        return self._table.update(_key(number), update, condition=f"{is_released} OR {has_expired}").is_applied
 
     def _release(self, number: int, holder: str) -> None:
         update = UpdateExpression()
@@ -67,17 +63,8 @@ class WaitSlots:
         update.remove("heldUntil")
         # A slot that cannot be released becomes free after SLOT_TIME; the response is ready.
         with suppress(StoreUnavailableError):
-            self._write(number, is_mine, update)
+            self._table.update(_key(number), update, condition=is_mine)
 
-    def _write(self, number: int, condition: str, update: UpdateExpression) -> bool:
-        try:
-            with store_errors():
-                self._client.update_item(
-                    TableName=self._table,
-                    Key={"task": {"S": f"#wait-slot#{number}"}},
-                    ConditionExpression=condition,
-                    **update.arguments(),
-                )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False
-        return True
+
+def _key(number: int) -> str:
+    return f"#wait-slot#{number}"

@@ -113,13 +113,12 @@ class Reports:
         update.add("deliveries", 1)
         has_no_rank = "attribute_not_exists(#rank)"
         has_no_result = update.at_most("rank", TaskStatus.TIMED_OUT.rank)
-        is_new = update.at_most("hintedAt", iso(report.reported_at - HINTS_AT_LEAST_APART))
-        is_new = f"attribute_not_exists(#hintedAt) OR {is_new}"
+        is_new = _is_no_repetition(update, report)
         if report.images:
             # An image that is stored already may have been downloaded already.
             update.set_once("images", [document(image) for image in report.images])
-            is_new = f"attribute_not_exists(#images) OR {is_new}"
-        condition = f"({has_no_rank} OR {has_no_result}) AND ({is_new}) AND {_has_few_deliveries(update)}"
+            is_new = f"(attribute_not_exists(#images) OR {is_new})"
+        condition = f"({has_no_rank} OR {has_no_result}) AND {is_new} AND {_has_few_deliveries(update)}"
         written = self._table.update(report.task, update, condition=condition)
         if not written.is_applied:
             return Recorded(ReportOutcome.DUPLICATE, parse_item(written.attributes).status)
@@ -146,9 +145,7 @@ class Reports:
         update.set("hintedAt", iso(report.reported_at))
         update.add("deliveries", 1)
         is_unconfirmed = update.equals("status", TaskStatus.UNCONFIRMED.value)
-        is_new = update.at_most("hintedAt", iso(report.reported_at - HINTS_AT_LEAST_APART))
-        is_new = f"(attribute_not_exists(#hintedAt) OR {is_new})"
-        condition = f"{is_unconfirmed} AND {is_new} AND {_has_few_deliveries(update)}"
+        condition = f"{is_unconfirmed} AND {_is_no_repetition(update, report)} AND {_has_few_deliveries(update)}"
         self._table.update(report.task, update, condition=condition)
 
     def _add_reference(self, report: TaskReport) -> None:
@@ -214,6 +211,12 @@ def update_by_report(report: TaskReport, known_request: GenerationRequest | None
     if report.reported_by is Reporter.CALLBACK and report.status is not TaskStatus.UNCONFIRMED:  # counted before
         update.add("deliveries", 1)
     return update
+
+
+def _is_no_repetition(update: UpdateExpression, report: TaskReport) -> str:
+    """Returns the condition that no delivery has queued a poll within HINTS_AT_LEAST_APART."""
+    earlier = update.at_most("hintedAt", iso(report.reported_at - HINTS_AT_LEAST_APART))
+    return f"(attribute_not_exists(#hintedAt) OR {earlier})"
 
 
 def _has_few_deliveries(update: UpdateExpression) -> str:
