@@ -41,34 +41,39 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
     # Each connection has a thread and a file descriptor. macOS allows a process 256 file descriptors by default.
     max_idle_connections: ClassVar[int] = 64
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._open: set[Any] = set()
+        self._idle: dict[Any, None] = {}  # in the order in which they became idle
+        self._idle_lock = threading.Lock()
+        super().__init__(*args, **options)
+
     def begin_idling(self, connection: Any) -> None:
         """Records that a connection waits for a request; closes those that have waited longest if too many do."""
-        with self._lock():
-            idle = self._idle_connections()
-            idle[connection] = None
-            surplus = list(idle)[: -self.max_idle_connections]
+        with self._idle_lock:
+            self._idle[connection] = None
+            surplus = list(self._idle)[: -self.max_idle_connections]
             for other in surplus:
-                del idle[other]
+                del self._idle[other]
         for other in surplus:
             _shut_down(other)
 
     def end_idling(self, connection: Any) -> None:
         """Records that a connection has sent a whole request, or was closed."""
-        with self._lock():
-            self._idle_connections().pop(connection, None)
+        with self._idle_lock:
+            self._idle.pop(connection, None)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        self._open_connections().add(request)
+        self._open.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        self._open_connections().discard(request)
+        self._open.discard(request)
         self.end_idling(request)
         super().shutdown_request(request)
 
     def end_connections(self) -> None:
         """Closes the connections that clients keep open."""
-        for connection in list(self._open_connections()):
+        for connection in list(self._open):
             _shut_down(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
@@ -81,19 +86,6 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{place.filename}:{place.lineno}"
             SafeConsole(stderr=True).print(f"a request failed: {type(error).__name__} in {where}", soft_wrap=True)
-
-    def _open_connections(self) -> set[Any]:
-        connections: set[Any] = self.__dict__.setdefault("_connections", set())
-        return connections
-
-    def _idle_connections(self) -> dict[Any, None]:
-        # In the order in which they became idle.
-        connections: dict[Any, None] = self.__dict__.setdefault("_idle", {})
-        return connections
-
-    def _lock(self) -> threading.Lock:
-        lock: threading.Lock = self.__dict__.setdefault("_idle_lock", threading.Lock())
-        return lock
 
 
 class IdleConnectionsAreBounded(BaseHTTPRequestHandler):
