@@ -16,6 +16,9 @@ pytest_plugins = ["pytester", "tests.canary_secrets"]
 
 # Called before moto is imported: boto3, which moto uses during its import, fails on invalid settings.
 ignore_user_settings()
+# A terminal's settings change what commands print: its width folds tables, its colours stand between words.
+for _name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):
+    os.environ.pop(_name, None)
 # Set before any test module is imported: Powertools reads some of it when handlers are imported.
 os.environ.update(
     AWS_ACCESS_KEY_ID="testing",

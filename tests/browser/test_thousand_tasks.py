@@ -110,6 +110,22 @@ def test_older_tasks_are_loaded_on_request(visit: Visit) -> None:
     expect(older).to_be_hidden()
 
 
+def test_a_page_that_is_requested_twice_at_the_same_time_counts_once(visit: Visit, api: TasksApiInMemory) -> None:
+    """A refresh continues an interrupted load while the user scrolls: tasks behind a page counted twice stayed unread."""
+    page = visit(api).open()
+    loaded = page.evaluate(
+        """async () => {
+          const { Tasks } = await import(new URL("tasks.js", document.querySelector("script[src]").src));
+          const tasks = new Tasks();
+          const filter = { status: "", provider: "", text: "" };
+          const load = () => tasks.load(filter, new AbortController().signal, () => true);
+          await Promise.all([load(), load(), tasks.loadOlder(filter)]);
+          return [tasks.select(filter).length, tasks.searchedCount(filter)];
+        }"""
+    )
+    assert loaded == [1000, 1000]
+
+
 def test_a_task_that_is_not_loaded_is_found_by_its_id(visit: Visit) -> None:
     tasks, _ = many_tasks(1200, now=datetime.now(UTC))
     visitor = visit(TasksApiInMemory(tasks))

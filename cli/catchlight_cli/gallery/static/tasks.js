@@ -75,6 +75,7 @@ class TaskFeed {
   #cursor = null;
   #newest = null;
   #oldest = null;
+  #reading = null; // the page that is being read
   unreadable = []; // keys of items that the stack cannot read
   positions = 0; // tasks on the pages read so far, before the provider filter, which leaves some positions empty
   isComplete = false; // whether the last page has been read
@@ -83,8 +84,13 @@ class TaskFeed {
     this.#query = { status, provider, limit: PAGE_SIZE };
   }
 
-  /** Reads the next page of older tasks. */
-  async loadOlder() {
+  /** Reads the next page of older tasks. Calls at the same time share one page: each would continue at the same cursor. */
+  loadOlder() {
+    this.#reading ??= this.#readOlder().finally(() => (this.#reading = null));
+    return this.#reading;
+  }
+
+  async #readOlder() {
     const page = await get("api/tasks", { ...this.#query, cursor: this.#cursor });
     this.positions += PAGE_SIZE;
     this.#cursor = page.cursor ?? null;
