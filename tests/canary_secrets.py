@@ -218,6 +218,8 @@ class _Written(logging.Handler):
             self.texts.append(logging.Formatter().formatException(record.exc_info))
 
 
+# A body in base64, in a line of JSON.
+_LOGGED_LEVELS = 2
 _written = _Written()
 _leaks: list[str] = []
 
@@ -241,14 +243,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.when == "teardown":
         texts = [*_written.texts, *(content for _, content in report.sections)]
         _written.texts.clear()
-        _leaks.extend(map(str, find_leaks("\n".join(texts), item.nodeid, levels=1)))
+        _leaks.extend(map(str, find_leaks("\n".join(texts), item.nodeid, levels=_LOGGED_LEVELS)))
     return report  # type: ignore[return-value]
 
 
 def _search_log_files(folder: Path) -> None:
     for path in sorted(folder.rglob("*.log")):
         if path.is_file() and not path.is_symlink():
-            _leaks.extend(map(str, find_leaks(path.read_text(errors="replace"), str(path.relative_to(folder)))))
+            text, where = path.read_text(errors="replace"), str(path.relative_to(folder))
+            _leaks.extend(map(str, find_leaks(text, where, levels=_LOGGED_LEVELS)))
 
 
 # ------------------------------------------------------------------------------------------------ the end of the run

@@ -73,7 +73,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     round_ = dependencies().polling.poll(state, deadline=deadline)
     log(round_)
     count(round_)
-    return round_.next_state.model_dump(mode="json", by_alias=True)
+    return round_.next_state.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def keep_unreadable(report: TaskReport) -> None:
@@ -124,6 +124,8 @@ def log(round_: PollRound) -> None:
         logger.warning(message, tasks=round_.unknown)
     for task in round_.contradicted:
         logger.error("the provider contradicts a result that a callback reported", task=task)
+    if round_.taken_over:
+        logger.info("tasks left to an execution that was started later", tasks=round_.taken_over)
     logger.info("polling round ended", tasks=round_.next_state.tasks, wait_seconds=round_.next_state.wait_seconds)
 
 

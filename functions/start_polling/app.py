@@ -139,8 +139,10 @@ def start(due: Sequence[Message], items: Mapping[str, Task]) -> bool:
     name = execution_name("tasks", sorted(f"{message.task}@{message.change}" for message in due))
     try:
         waited = dependencies().settings.first_poll_after_seconds
-        if not dependencies().executions.start(tasks, name=name, waited_seconds=waited):
+        if not dependencies().executions.start(tasks, name=name, waited_seconds=waited, since=now):
+            # Its own start is not known here, and a later one in the items would end its polling.
             logger.info("polling was started before", tasks=tasks)
+            return True
     except Exception as exc:  # noqa: BLE001 - reported, and the messages are received again
         message = "polling not started, the messages will be received again"
         report_failure(logger, message, exc, tasks=tasks, reason=str(exc))

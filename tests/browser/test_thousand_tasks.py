@@ -111,7 +111,7 @@ def test_older_tasks_are_loaded_on_request(visit: Visit) -> None:
 
 
 def test_a_page_that_is_requested_twice_at_the_same_time_counts_once(visit: Visit, api: TasksApiInMemory) -> None:
-    """A refresh continues an interrupted load while the user scrolls: tasks behind a page counted twice stayed unread."""
+    """A refresh continues an interrupted load while the user scrolls. A page counted twice left tasks out."""
     page = visit(api).open()
     loaded = page.evaluate(
         """async () => {

@@ -112,12 +112,19 @@ def polling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
 
 
 def poll(
-    *tasks: str, context: LambdaContext | None = None, wait_seconds: int = 60, waited_seconds: int = 0, polls: int = 0
+    *tasks: str,
+    context: LambdaContext | None = None,
+    wait_seconds: int = 60,
+    waited_seconds: int = 0,
+    polls: int = 0,
+    polling_since: str | None = None,
 ) -> dict[str, Any]:
     """Runs one polling round and returns the state machine's next state."""
     state = {"tasks": list(tasks), "waitSeconds": wait_seconds, "waitedSeconds": waited_seconds, "polls": polls}
+    if polling_since is not None:
+        state["pollingSince"] = polling_since
     answer: dict[str, Any] = app.handler(state, context or FakeLambdaContext())
-    assert PollState.model_validate(answer).model_dump(mode="json", by_alias=True) == answer
+    assert PollState.model_validate(answer).model_dump(mode="json", by_alias=True, exclude_none=True) == answer
     return answer
 
 

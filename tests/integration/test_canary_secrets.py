@@ -30,6 +30,8 @@ WAYS = {
     "the teardown": "import pytest\n@pytest.fixture\ndef it():\n    yield\n    print(SECRET)\ndef test_it(it): pass",
     "a log file": "def test_it(tmp_path):\n    (tmp_path / 'logs').mkdir()\n"
     "    (tmp_path / 'logs' / 'api.log').write_text('a\\n' + SECRET)",
+    "a log file, encoded": "import base64\ndef test_it(tmp_path):\n"
+    "    (tmp_path / 'api.log').write_text(base64.b64encode(('x\\\\/' + SECRET).encode()).decode())",
     "a token of a stack's own": "def test_it(): print('POST /callbacks/acedata/' + 'aZ09' * 12)",
     "beside half a surrogate pair": 'def test_it(): print(r"\\ud800\\u006b" + SECRET[1:])',
     "a log message, encoded": "from urllib.parse import quote\ndef test_it(): print(quote('/' + SECRET, safe=''))",
@@ -64,6 +66,7 @@ WAYS = {
         "    aws('events').put_events(Entries=[event])"
     ),
 }
+LOG_FILES = {"a log file": "test_it0/logs/api.log", "a log file, encoded": "test_it1/api.log"}
 AWS = """
 import boto3, moto, pytest
 @pytest.fixture
@@ -109,7 +112,7 @@ def test_a_secret_is_found_wherever_it_is_written(inner: pytest.Pytester, ways: 
     result.assert_outcomes(passed=len(ways))
     told = [line for line in result.outlines if line.startswith(("made up in ", "a path with a token in "))]
     for number, way in enumerate(ways):
-        place = "test_it0/logs/api.log" if way == "a log file" else f"test_way{number}.py::test_it"
+        place = LOG_FILES.get(way, f"test_way{number}.py::test_it")
         assert [line for line in told if place in line], way
     assert len(told) == len(ways)
     assert SECRET not in result.stdout.str() + result.stderr.str()

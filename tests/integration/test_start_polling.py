@@ -1,6 +1,7 @@
 """StartPolling: an execution for what is overdue, none for what has come, and nothing lost when a call fails."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -205,7 +206,30 @@ def test_a_batch_that_is_received_again_starts_no_second_execution(
     assert start(context, *(messages[index] for index in order)) == []
 
     assert len(account.executions()) == 1
-    assert account.polling_since(TASK)
+    # With another start in its item, the execution would leave the task. ReconcileTasks polls for tasks without one.
+    assert account.polling_since(TASK) is None
+
+
+def test_of_two_runs_at_the_same_time_one_execution_goes_on_polling(
+    account: Account, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.put(TASK)
+    start_execution = app.PollingExecutions.start
+
+    def during_another_run(self: Any, *arguments: Any, **options: Any) -> bool:
+        monkeypatch.setattr(app.PollingExecutions, "start", start_execution)
+        time.sleep(0.002)  # times in items have milliseconds
+        assert start(context, a_message(2, TASK)) == []
+        return start_execution(self, *arguments, **options)
+
+    monkeypatch.setattr(app.PollingExecutions, "start", during_another_run)
+    assert start(context, a_message(1, TASK)) == []
+
+    task = account.store.table.get(TASK)
+    assert task is not None
+    states = account.executions()
+    assert len(states) == 2
+    assert sorted(task.is_polled_by_another(state.polling_since) for state in states) == [False, True]
 
 
 def test_two_messages_about_a_task_are_one_task_of_one_execution(account: Account, context: LambdaContext) -> None:

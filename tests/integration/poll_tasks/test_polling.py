@@ -43,6 +43,8 @@ from tests.integration.providers import (
 
 # ------------------------------------------------------------------------------------------------ whom to ask
 
+NOTED = "2026-11-28T10:00:00.001Z"
+
 
 @pytest.mark.parametrize("status", ["TIMED_OUT", "FAILED", "SUCCEEDED", "INCOMPLETE", "ARCHIVED"])
 def test_nobody_is_asked_about_tasks_whose_news_has_come(store: Store, providers: Providers, status: str) -> None:
@@ -52,6 +54,26 @@ def test_nobody_is_asked_about_tasks_whose_news_has_come(store: Store, providers
 
     assert providers.requests == []
     assert status_of(store, FLUX) == status
+
+
+@pytest.mark.parametrize(
+    ("execution", "is_asked"),
+    [(None, True), ("2026-11-28T10:00:00.000Z", False), (NOTED, True), ("2026-11-28T10:00:00.002Z", True)],
+    ids=["started by an operator", "earlier", "the noted one", "later, but not noted"],
+)
+def test_a_task_is_left_to_the_execution_that_was_started_last(
+    store: Store, providers: Providers, execution: str | None, is_asked: bool
+) -> None:
+    store.register(FLUX, NANO)
+    item = store.item(FLUX)
+    assert item is not None
+    store.put(**item | {"pollingSince": NOTED})
+    providers.answers = {FLUX_PATH: running, NANO_PATH: running}
+
+    state = poll(FLUX, NANO, polling_since=execution)
+
+    assert {request.url.path for request in providers.requests} == {NANO_PATH, *[FLUX_PATH] * is_asked}
+    assert (state["tasks"], state.get("pollingSince")) == ([*[FLUX] * is_asked, NANO], execution)
 
 
 def test_nobody_is_asked_about_tasks_that_are_gone(store: Store, providers: Providers) -> None:

@@ -6,12 +6,13 @@ Both are safe to repeat: polling skips tasks that have a result already, and the
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from catchlight.errors import NotQueuedError, StoreUnavailableError
-from catchlight.models import PollState
+from catchlight.models import PollState, iso
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
@@ -62,20 +63,23 @@ class PollingExecutions:
         self._step_functions = step_functions
         self._state_machine = state_machine
 
-    def start(self, tasks: Sequence[str], *, name: str, waited_seconds: int = 0) -> bool:
+    def start(self, tasks: Sequence[str], *, name: str, waited_seconds: int = 0, since: datetime | None = None) -> bool:
         """Starts an execution for at most `MAX_TASKS_PER_EXECUTION` tasks, which are polled at once.
 
-        `waited_seconds`: the time that the tasks have waited for their callbacks, counted as time of polling. Returns
-        False if an execution of this name exists already: then no second one is started.
+        `waited_seconds`: the time that the tasks have waited for their callbacks, counted as time of polling. `since`:
+        the start that the caller notes in the tasks' items, so that a later execution takes over the tasks that both
+        have. Returns False if an execution of this name exists already: then no second one is started.
 
         Raises:
             StoreUnavailableError: Step Functions did not start it.
         """
-        state = PollState(tasks=tuple(tasks), wait_seconds=0, waited_seconds=waited_seconds)
+        polling_since = None if since is None else iso(since)
+        state = PollState(
+            tasks=tuple(tasks), wait_seconds=0, waited_seconds=waited_seconds, polling_since=polling_since
+        )
+        document = state.model_dump_json(by_alias=True, exclude_none=True)
         try:
-            self._step_functions.start_execution(
-                stateMachineArn=self._state_machine, name=name, input=state.model_dump_json(by_alias=True)
-            )
+            self._step_functions.start_execution(stateMachineArn=self._state_machine, name=name, input=document)
         except self._step_functions.exceptions.ExecutionAlreadyExists:
             return False
         except (ClientError, BotoCoreError) as exc:

@@ -435,6 +435,10 @@ class Task(Model):
         """
         return self.polling_since is not None and self.polling_since >= max(iso(since), self.updated_at or "")
 
+    def is_polled_by_another(self, since: str | None) -> bool:
+        """Decides whether an execution polls for it that was started later than the one that was started at `since`."""
+        return self.polling_since is not None and since is not None and self.polling_since > since
+
     @property
     def is_unconfirmed(self) -> bool:
         """Whether the result comes from a callback that neither the provider nor an operator has confirmed yet."""
@@ -487,6 +491,10 @@ class Task(Model):
 class PollState(Model):
     """Input and output of the polling state machine: the running tasks, the next wait, the time and polls so far.
 
+    `polling_since` is the start of the execution as the tasks' items have it. A task whose item has a later one is
+    polled by another execution. Executions that an operator or ReconcileTasks starts have none, and poll for all of
+    their tasks.
+
     `waited_seconds` is the sum of the planned waits, not the elapsed time: tests can scale the clock, and an execution
     that starts late still polls for the full time. Executions started by an earlier version have no `polls`; their
     count starts at 0.
@@ -496,6 +504,7 @@ class PollState(Model):
     wait_seconds: NonNegativeInt
     waited_seconds: NonNegativeInt = 0
     polls: NonNegativeInt = 0
+    polling_since: str | None = None
 
 
 def by_place(images: Iterable[Image]) -> dict[tuple[ImageKind, int], Image]:

@@ -58,6 +58,7 @@ class PollRound:
     unanswered: dict[str, list[str]] = field(default_factory=dict)  # by provider: tasks without a report
     unknown: list[str] = field(default_factory=list)  # unregistered tasks that their provider does not know
     unreadable: dict[str, str] = field(default_factory=dict)  # by task: why it cannot be polled
+    taken_over: list[str] = field(default_factory=list)  # tasks that an execution started later polls for
     failures: dict[str, Exception] = field(default_factory=dict)  # by task: why its report could not be written
 
 
@@ -98,7 +99,9 @@ class Polling:
         # Items with an invalid key, written by hand, must not stop the polls of the other tasks.
         unreadable = {task: "expected provider#taskId" for task in state.tasks if not is_task_key(task)}
         keys = [task for task in state.tasks if task not in unreadable]
-        items = self._table.get_many(keys, unreadable=unreadable.__setitem__)
+        found = self._table.get_many(keys, unreadable=unreadable.__setitem__)
+        # StartPolling can run twice at the same time, with two messages about a task.
+        items = {key: task for key, task in found.items() if not task.is_polled_by_another(state.polling_since)}
         # Tasks that have a result or were deleted are not polled. The exceptions are results known from a callback
         # only: a failure, and a success that the provider has not confirmed to the archiver.
         pending = [task for task, item in items.items() if item.is_awaited]
@@ -160,6 +163,7 @@ class Polling:
             wait_seconds=next_wait_seconds(self._settings, running, waited=waited, polls=polls, is_busy=is_busy),
             waited_seconds=waited,
             polls=polls,
+            polling_since=state.polling_since,
         )
         return PollRound(
             next_state,
@@ -169,6 +173,7 @@ class Polling:
             unanswered=_by_provider(task for task in (*pending, *unconfirmed) if task not in received),
             unknown=unknown,
             unreadable=unreadable,
+            taken_over=[key for key in found if key not in items],
             failures=failures,
         )
 

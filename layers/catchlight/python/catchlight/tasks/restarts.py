@@ -33,11 +33,13 @@ class Restarts:
         return self._update(task, update)
 
     def note_start(self, task: Task, *, now: datetime) -> bool:
-        """Notes that an execution was started which polls for the task."""
+        """Notes that an execution was started which polls for the task, unless a later one is noted already."""
         update = UpdateExpression()
         # `updatedAt` stays: the task has waited for its result since then.
         update.set("pollingSince", iso(now))
-        return self._update(task, update)
+        is_latest = f"(attribute_not_exists(#pollingSince) OR {update.at_most('pollingSince', iso(now))})"
+        condition = f"{is_as_read(task, update)} AND {is_latest}"
+        return self._table.update(task.task, update, condition=condition).is_applied
 
     def note_polling(self, task: Task, *, now: datetime) -> bool:
         """Notes that polling of a PENDING task was restarted."""
