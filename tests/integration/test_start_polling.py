@@ -11,6 +11,7 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from catchlight.dispatch import PollingExecutions
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
 from functions.start_polling import app
@@ -214,15 +215,15 @@ def test_of_two_runs_at_the_same_time_one_execution_goes_on_polling(
     account: Account, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.put(TASK)
-    start_execution = app.PollingExecutions.start
+    start_execution = PollingExecutions.start
 
     def during_another_run(self: Any, *arguments: Any, **options: Any) -> bool:
-        monkeypatch.setattr(app.PollingExecutions, "start", start_execution)
+        monkeypatch.setattr(PollingExecutions, "start", start_execution)
         time.sleep(0.002)  # times in items have milliseconds
         assert start(context, a_message(2, TASK)) == []
         return start_execution(self, *arguments, **options)
 
-    monkeypatch.setattr(app.PollingExecutions, "start", during_another_run)
+    monkeypatch.setattr(PollingExecutions, "start", during_another_run)
     assert start(context, a_message(1, TASK)) == []
 
     task = account.store.table.get(TASK)
