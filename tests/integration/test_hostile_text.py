@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import boto3
@@ -15,10 +16,11 @@ from functions.poll_tasks import app as poll_tasks
 from functions.publish_events import app as publish_events
 from functions.receive_callback import app as receive_callback
 from tests.hostile.strings import STRINGS
-from tests.integration.conftest import TABLE_NAME, Store
+from tests.integration.conftest import REPOSITORY, TABLE_NAME, Store
 from tests.integration.functions import PROVIDER_KEYS, TOKEN, StandardOutput, a_callback, a_secret
 from tests.integration.providers import ACE_PATH, FLUX_PATH, MARKET_PATH, poll, polling, record
 
+FUNCTIONS = sorted(app.parent.name for app in (REPOSITORY / "functions").glob("*/app.py"))
 NOT_ASCII = re.compile(r"[^\x20-\x7e\n]")
 URL = "https://tempfile.aiquickdraw.com/r/1.png"
 
@@ -101,6 +103,19 @@ def log_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     output = "".join(capsys.readouterr())
     assert not NOT_ASCII.search(output)
     return [json.loads(line) for line in output.splitlines()]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_function_logs_lines_of_ascii(
+    function: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = import_module(f"functions.{function}.app")
+    monkeypatch.setattr(app.logger.registered_handler, "stream", StandardOutput())
+
+    for text in STRINGS:
+        app.logger.warning(text, task=text)
+
+    assert [(line["message"], line["task"]) for line in log_lines(capsys)] == [(text, text) for text in STRINGS]
 
 
 @pytest.mark.parametrize(("provider", "body"), BODIES.values(), ids=BODIES)
