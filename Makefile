@@ -36,7 +36,7 @@ NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u SAM_TEMPLATE_FIL
 FIND_PYTHON := python="$${PYTHON:-$$(scripts/find-python)}"; test -n "$$python" || { scripts/find-python --explain; exit 1; }
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --no-deps
 
-.PHONY: help setup demo up replay test test-fast searches faults decoders races soak fuzz check lint types imports scan format build smoke bench rehearse lock clean
+.PHONY: help setup demo up replay test test-fast searches faults decoders races soak soak-self-test fuzz check lint types imports scan format build smoke bench rehearse lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ races: $(STAMP) ## Run sixteen concurrent writers on each of 400 items (ENGINE=d
 
 soak: $(STAMP) ## Run thousands of tasks under injected faults; 20 minutes (TASKS=10000, SEED=1, BUILT=1)
 	@$(BIN)/python -m tests.searches.soak --tasks $(or $(TASKS),10000) --seed $(or $(SEED),1) $(if $(BUILT),--built)
+
+soak-self-test: $(STAMP) ## Plant known faults into the result of a soak: its checker must report each, by task and promise
+	@$(BIN)/python -m tests.searches.soak.self_test
 
 fuzz: $(STAMP) ## Fuzz all code that parses untrusted input (FOR=seconds, 60)
 	@$(BIN)/python -m scripts.fuzz --seconds $(or $(FOR),60)

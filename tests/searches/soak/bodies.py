@@ -8,6 +8,7 @@ from tests.searches.soak.reported_state import ReportedState
 
 Body = dict[str, Any]
 
+PROMPT = "a lighthouse"
 _KIE_CODES = {"CONTENT_POLICY": 400, "INTERNAL": 500, "GENERATION_FAILED": 501}
 _ACEDATA_CODES = {
     "CONTENT_POLICY": "content_policy_violation",
@@ -39,7 +40,8 @@ def unknown_kie_task(provider: str) -> Body:
 
 def acedata_record(task_id: str, says: ReportedState, urls: Sequence[str]) -> Body:
     """Returns one record of /flux/tasks."""
-    record: Body = {"id": task_id, "created_at": 1700000000.0, "request": {"action": "generate"}}
+    request = {"action": "generate", "prompt": PROMPT}
+    record: Body = {"id": task_id, "created_at": 1700000000.0, "request": request}
     if says.status == "PENDING":
         return record
     return record | {"finished_at": 1700000012.0, "response": _acedata_response(task_id, says, urls)}
@@ -74,4 +76,4 @@ def _acedata_response(task_id: str, says: ReportedState, urls: Sequence[str]) ->
     head: Body = {"success": not says.reason, "task_id": task_id, "trace_id": f"trace-{task_id}"}
     if says.reason:
         return head | {"error": {"code": _ACEDATA_CODES[says.reason], "message": "failed"}}
-    return head | {"data": [{"prompt": "a lighthouse", "image_url": url, "timings": 3} for url in urls]}
+    return head | {"data": [{"prompt": PROMPT, "image_url": url, "timings": 3} for url in urls]}

@@ -21,13 +21,15 @@ from botocore.config import Config
 
 from tests.searches.soak.bodies import callback_body
 from tests.searches.soak.plans import CallbackPlan, Cut, Registration, TaskPlan
-from tests.searches.soak.reported_state import ReportedState
+from tests.searches.soak.reported_state import UNSEEN, ReportedState
 from tests.searches.soak.timeline import Timeline
 
 ANSWER_TIMEOUT_SECONDS = 15.0  # real seconds, never scaled
 MAX_ATTEMPTS = 4
 RETRY_AFTER = 10.0
 REGISTERED_LATE_AFTER = 5.0  # seconds after the task's end
+# Real seconds, as the functions count them: longer than polling may take before the hourly run restarts it.
+REGISTERED_UNSEEN_BEFORE = 8 * 3600
 # A guessed token with the length and alphabet of a real one.
 WRONG_TOKEN = "x" * 48
 
@@ -102,7 +104,7 @@ class Callers:
         ]
         if plan.registration is not Registration.NEVER:
             late = ends_at + REGISTERED_LATE_AFTER * scale
-            moment = begins_at if plan.registration is Registration.FIRST else late
+            moment = late if plan.registration is Registration.LATE else begins_at
             work.append((moment, partial(self._register, plan)))
         if plan.forgery:
             work.append((ends_at, partial(self._forge, plan, plan.forgery)))
@@ -123,8 +125,10 @@ class Callers:
     # ------------------------------------------------------------------------------------------------ users
 
     def _register(self, plan: TaskPlan) -> None:
-        now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + ".000Z"
-        item = {
+        is_unseen = plan.registration is Registration.UNSEEN
+        registered_at = time.time() - (REGISTERED_UNSEEN_BEFORE if is_unseen else 0)
+        now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(registered_at)) + ".000Z"
+        item: dict[str, Any] = {
             "task": {"S": plan.task},
             "provider": {"S": plan.provider},
             "taskId": {"S": plan.task_id},
@@ -133,6 +137,8 @@ class Callers:
             "registeredAt": {"S": now},
             "updatedAt": {"S": now},
         }
+        if is_unseen:
+            item[UNSEEN] = {"BOOL": True}
         # A callback may have created the item first.
         with contextlib.suppress(self._dynamodb.exceptions.ConditionalCheckFailedException):
             self._dynamodb.put_item(

@@ -1,11 +1,14 @@
 """Checks a history against the guarantees of the pipeline. Every check yields its violations.
 
 what is acknowledged is known       a callback answered with 200 is in the task's item, as its result or in `conflicts`
-statuses only move up               except when the provider's status corrects a callback's unconfirmed report
-ARCHIVED means bytes                every image was in the bucket before the item was ARCHIVED, and is the true one
+statuses only move up               except when the provider's status corrects or confirms a callback's report
+ARCHIVED means bytes                results were in the bucket before the item was ARCHIVED; each image is the true one
 nothing is made up                  an item contains only reports of its provider or of senders with a valid token
 evidence stays                      entries of `conflicts` are added, never removed
 once                                an object is put once; a task succeeds again only after a correction
+every final status is an event      an arrival at a final status is published, with one `eventId`
+an event is published once          a second time only by a run after one that failed
+one run at a time                   no run receives a message that another run still handles
 """
 
 import base64
@@ -13,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.searches.soak.callers import Delivery
-from tests.searches.soak.history import Change, History, Put, TaskRecord
+from tests.searches.soak.history import Change, Event, Handling, History, Put, Run, TaskRecord
 from tests.searches.soak.reported_state import RUNNING, ReportedState
 
 MAX_CONFLICTS = 10
@@ -21,6 +24,8 @@ MAX_URLS_PER_CONFLICT = 4
 # These functions poll the provider, and may correct a task by its answer.
 _CORRECTORS = frozenset({"PollTasksFunction", "ArchiveImagesFunction"})
 _RESULTS = frozenset({"SUCCEEDED", "INCOMPLETE", "ARCHIVED"})
+_FINAL = frozenset({"TIMED_OUT", "FAILED", "UNCONFIRMED", "INCOMPLETE", "ARCHIVED"})
+PUBLISHER = "PublishEventsFunction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,11 @@ def check_history(history: History, images: Mapping[str, str]) -> list[Violation
     puts: dict[str, list[Put]] = {}
     for put in history.puts:
         puts.setdefault(put.key, []).append(put)
-    violations = list(_puts_once(puts))
+    events: dict[str, list[Event]] = {}
+    for event in history.events:
+        events.setdefault(event.task, []).append(event)
+    failed = [run for run in history.runs if run.function == PUBLISHER and run.has_failed]
+    violations = [*_puts_once(puts), *_one_run_at_a_time(history.handlings)]
     for task in sorted(by_task.keys() | deliveries.keys()):
         changes, sent, answers = by_task.get(task, []), deliveries.get(task, []), said.get(task, {})
         violations += _acknowledged_is_known(task, changes, sent)
@@ -56,6 +65,8 @@ def check_history(history: History, images: Mapping[str, str]) -> list[Violation
         violations += _nothing_made_up(task, changes, sent, answers)
         violations += _evidence_stays(task, changes)
         violations += _succeeds_once(task, changes)
+        violations += _published(task, changes, events.get(task, []))
+        violations += _published_once(task, events.get(task, []), failed)
     return violations
 
 
@@ -95,6 +106,8 @@ def _is_correction(change: Change, before: TaskRecord, after: TaskRecord, said: 
         return is_reopened or (before.status, after.status) == ("TIMED_OUT", "PENDING")
     if change.writer not in _CORRECTORS:
         return False
+    if (before.status, after.status) == ("UNCONFIRMED", "SUCCEEDED") and before.reported == after.reported:
+        return after.is_confirmed and _was_said(after.reported, said, change.at)
     is_unconfirmed = before.reported_by == "callback" and not before.is_confirmed
     evidence = ReportedState(
         before.reported.status, before.reported.paths[:MAX_URLS_PER_CONFLICT], before.reported.reason
@@ -113,7 +126,7 @@ def _archived_means_bytes(
     for change in changes:
         if change.after is None:
             continue
-        states = {image.state for image in change.after.images}
+        states = {image.state for image in change.after.images if image.kind != "origin"}
         if change.after.status == "ARCHIVED" and states != {"ARCHIVED"}:
             yield Violation("ARCHIVED means bytes", task, f"its images are {', '.join(sorted(states)) or 'none'}")
         for image in change.after.images:
@@ -173,7 +186,7 @@ def _evidence_stays(task: str, changes: Sequence[Change]) -> Iterator[Violation]
 def _puts_once(puts: Mapping[str, Sequence[Put]]) -> Iterator[Violation]:
     for key, written in puts.items():
         if key.startswith("images/") and len(written) > 1:
-            yield Violation("once", key, f"put {len(written)} times")
+            yield Violation("once", task_of(key), f"{key} was put {len(written)} times")
 
 
 def _succeeds_once(task: str, changes: Sequence[Change]) -> Iterator[Violation]:
@@ -187,3 +200,50 @@ def _succeeds_once(task: str, changes: Sequence[Change]) -> Iterator[Violation]:
             has_succeeded = True
         elif was and not now:
             has_succeeded = False
+
+
+def _published(task: str, changes: Sequence[Change], events: Sequence[Event]) -> Iterator[Violation]:
+    ids: dict[tuple[str, str], set[str]] = {}
+    for event in events:
+        ids.setdefault((event.status, event.changed_at), set()).add(event.event_id)
+    arrivals = {
+        (change.after.status, change.after.updated_at or "") for change in changes if change.after and _arrives(change)
+    }
+    for status, changed_at in sorted(arrivals - ids.keys()):
+        yield Violation("every final status is an event", task, f"its {status} at {changed_at} was not published")
+    for status, changed_at in sorted(ids.keys() - arrivals):
+        yield Violation("nothing is made up", task, f"an event says {status} at {changed_at}")
+    for (status, _), found in ids.items():
+        if len(found) > 1:
+            yield Violation("an event is published once", task, f"its {status} has {len(found)} ids")
+
+
+def _arrives(change: Change) -> bool:
+    before = change.before.status if change.before else None
+    assert change.after
+    return change.after.status in _FINAL and before != change.after.status
+
+
+def _published_once(task: str, events: Sequence[Event], failed: Sequence[Run]) -> Iterator[Violation]:
+    last: dict[str, Event] = {}
+    for event in sorted(events, key=lambda event: event.at):
+        first = last.get(event.event_id)
+        last[event.event_id] = event
+        if first and not any(run.begun <= first.at <= run.ended <= event.at for run in failed):
+            yield Violation(
+                "an event is published once", task, f"its {event.status} was published again without a fault"
+            )
+
+
+def _one_run_at_a_time(handlings: Sequence[Handling]) -> Iterator[Violation]:
+    last: dict[str, Handling] = {}
+    for handling in sorted(handlings, key=lambda handling: handling.begun):
+        first = last.get(handling.message_id)
+        last[handling.message_id] = handling
+        if first and handling.begun < first.ended:
+            yield Violation("one run at a time", handling.task, "two runs had its message at the same time")
+
+
+def task_of(key: str) -> str:
+    """Returns the key of the task whose object has this key."""
+    return "#".join(key.split("/")[1:3])

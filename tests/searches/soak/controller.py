@@ -10,7 +10,7 @@ from tests.searches.soak.history import Recorder
 from tests.searches.soak.planning import plan_tasks
 from tests.searches.soak.report import Progress, Soak
 
-TERMINAL = frozenset({"ARCHIVED", "INCOMPLETE", "FAILED", "TIMED_OUT"})
+TERMINAL = frozenset({"ARCHIVED", "INCOMPLETE", "UNCONFIRMED", "FAILED", "TIMED_OUT"})
 # Without activity for this long the run is over: longer than any invisible pause between two attempts.
 QUIET_SECONDS = 4.0
 

@@ -1,22 +1,26 @@
-"""Records every change of the tasks table and every object that was put, with writer and time, in commit order."""
+"""Records every write to the tasks table, every object that was put, every event, and every handling of a message."""
 
+import copy
+import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from unittest import mock
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from boto3.dynamodb.types import TypeDeserializer
-from moto.dynamodb.models.table import StreamShard
+from moto.dynamodb.models.table import StreamRecord, StreamShard
 
+from local.lambda_.runtime import Function
+from local.lambda_.runtime_api import Outcome
 from local.moto.calls import AwsCall
 from local.moto.responses import AwsResponse
 from tests.searches.soak.callers import Delivery
-from tests.searches.soak.reported_state import ReportedState
+from tests.searches.soak.reported_state import UNSEEN, ReportedState
 
 _deserialize = TypeDeserializer().deserialize
 
@@ -27,8 +31,31 @@ class ImageRecord:
 
     path: str
     state: str
-    key: str | None
-    sha256: str | None
+    key: str | None = None
+    sha256: str | None = None
+    kind: str | None = None
+    bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+    content_type: str | None = None
+    kept_key: str | None = None  # of the bytes in quarantine
+    kept_sha256: str | None = None
+
+    @classmethod
+    def of(cls, path: str, image: Mapping[str, Any]) -> "ImageRecord":
+        numbers = {name: int(image[name]) for name in ("bytes", "width", "height") if image.get(name) is not None}
+        kept = image.get("quarantine") or {}
+        return cls(
+            path,
+            image["state"],
+            image.get("key"),
+            image.get("sha256"),
+            image.get("kind"),
+            content_type=image.get("contentType"),
+            kept_key=kept.get("key"),
+            kept_sha256=kept.get("sha256"),
+            **numbers,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +70,7 @@ class TaskRecord:
     images: tuple[ImageRecord, ...]
     conflicts: tuple[ReportedState, ...]
     has_request: bool  # the request of the task is stored
+    updated_at: str | None = None
 
     @classmethod
     def of(cls, image: Mapping[str, Any]) -> "TaskRecord":
@@ -61,10 +89,7 @@ class TaskRecord:
             int(item.get("rank", 0)),
             item.get("reportedBy"),
             "confirmedAt" in item,
-            tuple(
-                ImageRecord(path, image["state"], image.get("key"), image.get("sha256"))
-                for path, image in zip(reported.paths, images, strict=True)
-            ),
+            tuple(ImageRecord.of(path, image) for path, image in zip(reported.paths, images, strict=True)),
             tuple(
                 ReportedState.of_urls(
                     conflict["status"], conflict.get("urls", []), conflict.get("failure", {}).get("reason")
@@ -72,6 +97,7 @@ class TaskRecord:
                 for conflict in item.get("conflicts", [])
             ),
             "request" in item,
+            item.get("updatedAt"),
         )
 
 
@@ -97,16 +123,54 @@ class Put:
     sha256: str | None  # base64, from the request
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event that EventBridge accepted."""
+
+    task: str
+    status: str
+    event_id: str
+    changed_at: str
+    at: float
+
+
+@dataclass(slots=True)
+class Run:
+    """One invocation of a function; `ended` is infinite while it runs."""
+
+    function: str
+    begun: float
+    ended: float = float("inf")
+    has_failed: bool = True  # it raised an error, was killed, or returned a part of its batch as failed
+
+
+@dataclass(slots=True)
+class Handling:
+    """The time in which one run of a function has a message: until the run ends or gives the message back."""
+
+    task: str
+    message_id: str
+    begun: float
+    ended: float = float("inf")
+
+
 @dataclass
 class History:
     """The data for all checks."""
 
     changes: list[Change] = field(default_factory=list)
     puts: list[Put] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    handlings: list[Handling] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     said: dict[tuple[str, ReportedState], float] = field(
         default_factory=dict
     )  # reports of providers, and the first time of each
+
+    def copy(self) -> "History":
+        """Returns a history with lists of its own."""
+        return History(*(copy.copy(getattr(self, each.name)) for each in fields(self)))
 
     def changes_by_task(self) -> dict[str, list[Change]]:
         by_task: dict[str, list[Change]] = {}
@@ -116,11 +180,12 @@ class History:
 
 
 class Recorder:
-    """Records changes of a stack's table and bucket; `around` wraps moto directly, behind any injected fault."""
+    """Records what a stack does; `around` wraps moto directly, behind any injected fault."""
 
     def __init__(self) -> None:
         self.history = History()
         self._latest: dict[str, TaskRecord] = {}
+        self._handled: dict[str, Handling] = {}  # by receipt handle, while a run has the message
         self._lock = threading.Lock()
         self._writer: ContextVar[str] = ContextVar("writer", default="")
 
@@ -134,30 +199,81 @@ class Recorder:
             call = AwsCall.of(environ)
             token = self._writer.set(call.function if call else "")
             try:
-                if call is None or call.operation != "PutObject":
+                if call and call.operation == "ChangeMessageVisibility":
+                    # Before the call: the message may be received again before its response has arrived.
+                    self._release([str(call.parameters.get("ReceiptHandle"))])
+                if call is None or call.operation not in ("PutObject", "PutEvents"):
                     return application(environ, start_response)
                 answer = AwsResponse.of(application, environ)
                 if answer.status.startswith("200"):
-                    checksum = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
-                    with self._lock:
-                        self.history.puts.append(Put(call.subject, time.time(), call.function, checksum))
+                    self._note_answer(call, answer, environ.get("HTTP_X_AMZ_CHECKSUM_SHA256"))
                 return answer.send(start_response)
             finally:
                 self._writer.reset(token)
 
         return respond
 
+    def _note_answer(self, call: AwsCall, answer: AwsResponse, checksum: str | None) -> None:
+        now = time.time()
+        with self._lock:
+            if call.operation == "PutObject":
+                self.history.puts.append(Put(call.subject, now, call.function, checksum))
+                return
+            results = json.loads(answer.body)["Entries"]
+            for entry, result in zip(call.parameters["Entries"], results, strict=True):
+                if "EventId" in result:
+                    detail = json.loads(entry["Detail"])
+                    facts = (detail["task"], detail["status"], detail["eventId"], detail["changedAt"])
+                    self.history.events.append(Event(*facts, now))
+
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Records every stream record written in this block; must be entered before the stack starts."""
-        add = StreamShard.add
+        """Records every write and every run in this block; must be entered before the stack starts."""
+        add, invoke = StreamShard.add, Function.invoke
 
         def add_and_note(shard: StreamShard, old: Any, new: Any) -> None:
-            add(shard, old, new)
-            self._note(shard.items[-1].to_json()["dynamodb"])
+            if old is None and UNSEEN in new.attrs:
+                view = shard.table.stream_specification["StreamViewType"]
+                record = StreamRecord(shard.table, view, "INSERT", old, new, 0)
+            else:
+                add(shard, old, new)
+                record = shard.items[-1]
+            self._note(record.to_json()["dynamodb"])
 
-        with mock.patch.object(StreamShard, "add", add_and_note):
+        def invoke_and_note(function: Function, payload: bytes) -> Outcome:
+            run, receipts = self._begin(function.configuration.name, payload)
+            try:
+                outcome = invoke(function, payload)
+                run.has_failed = _has_failed(outcome)
+                return outcome
+            finally:
+                run.ended = time.time()
+                self._release(receipts)
+
+        with ExitStack() as patches:
+            patches.enter_context(mock.patch.object(StreamShard, "add", add_and_note))
+            patches.enter_context(mock.patch.object(Function, "invoke", invoke_and_note))
             yield
+
+    def _begin(self, function: str, payload: bytes) -> tuple[Run, list[str]]:
+        """Records the start of a run, and the messages that it has. Returns it and the messages' receipt handles."""
+        event = json.loads(payload or b"{}")
+        records = event.get("Records", ()) if isinstance(event, dict) else ()
+        messages = [record for record in records if record.get("eventSource") == "aws:sqs"]
+        run = Run(function, time.time())
+        with self._lock:
+            self.history.runs.append(run)
+            for message in messages:
+                handling = Handling(json.loads(message["body"])["task"], message["messageId"], run.begun)
+                self.history.handlings.append(handling)
+                self._handled[message["receiptHandle"]] = handling
+        return run, [message["receiptHandle"] for message in messages]
+
+    def _release(self, receipts: Iterable[str]) -> None:
+        with self._lock:
+            for receipt in receipts:
+                if handling := self._handled.pop(receipt, None):
+                    handling.ended = time.time()
 
     def _note(self, record: Mapping[str, Any]) -> None:
         task = str(record["Keys"]["task"]["S"])
@@ -179,3 +295,11 @@ class Recorder:
                 self._latest.pop(task, None)
             else:
                 self._latest[task] = after
+
+
+def _has_failed(outcome: Outcome) -> bool:
+    try:
+        result = json.loads(outcome.payload or b"null")
+    except ValueError:
+        return True
+    return outcome.function_error is not None or bool(isinstance(result, dict) and result.get("batchItemFailures"))

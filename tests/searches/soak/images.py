@@ -1,24 +1,67 @@
-"""Generates small real images, each with unique content."""
+"""Generates small real images, each with unique content, and what is true of them."""
 
+import hashlib
 import io
 import random
 import struct
 import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 
 from PIL import Image
 
-from tests.searches.soak.plans import ImagePlan
+from tests.searches.soak.plans import ImagePlan, TaskPlan
 
 SIZES = ((12, 8), (24, 24), (40, 30))
+# What a service may send instead of an image.
+PAGE = b"<!doctype html><html><title>Sign in</title></html>\n"
+PAGE_SHA256 = hashlib.sha256(PAGE).hexdigest()
+_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTruth:
+    """What is true of an archived image: the name of its object, its bytes, and what the item says of them."""
+
+    key: str
+    kind: str
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    content_type: str
+
+
+def image_truths(plans: Iterable[TaskPlan]) -> dict[str, ImageTruth]:
+    """Returns the truth about all images of the plans, by the paths of their URLs."""
+    return {image.path: _truth(plan, image) for plan in plans for image in plan.images}
+
+
+def _truth(plan: TaskPlan, image: ImagePlan) -> ImageTruth:
+    content = image_bytes(image)
+    width, height = SIZES[_size(image)]
+    return ImageTruth(
+        f"images/{plan.provider}/{plan.task_id}/{image.kind}-{image.index}.{_EXTENSIONS[image.format]}",
+        image.kind,
+        hashlib.sha256(content).hexdigest(),
+        len(content),
+        width,
+        height,
+        f"image/{image.format.lower()}",
+    )
 
 
 def image_bytes(plan: ImagePlan) -> bytes:
     """Returns the image at a plan's path: one of nine pictures, made unique by a comment in its metadata."""
     comment = plan.path.encode()
-    picture = _picture(plan.format, blake2b(comment, digest_size=1).digest()[0] % len(SIZES))
+    picture = _picture(plan.format, _size(plan))
     return {"JPEG": _commented_jpeg, "PNG": _commented_png, "WEBP": _commented_webp}[plan.format](picture, comment)
+
+
+def _size(plan: ImagePlan) -> int:
+    return blake2b(plan.path.encode(), digest_size=1).digest()[0] % len(SIZES)
 
 
 @cache

@@ -3,6 +3,7 @@
 import random
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from tests.searches.soak.plans import (
 from tests.searches.soak.reported_state import RUNNING, ReportedState
 
 T = TypeVar("T")
+UNSEEN_SHARE = 0.01
 
 
 def plan_tasks(seed: int, count: int) -> list[TaskPlan]:
@@ -49,7 +51,7 @@ def plan_task(seed: int, number: int) -> TaskPlan:
     registration = _one_of(
         rng, {Registration.FIRST: 80, Registration.LATE: 12, Registration.NEVER: 8 if may_go_unregistered else 0}
     )
-    return TaskPlan(
+    plan = TaskPlan(
         number=number,
         provider=provider,
         task_id=task_id,
@@ -62,6 +64,13 @@ def plan_task(seed: int, number: int) -> TaskPlan:
         is_record_shaped=provider == NANOBANANA and rng.random() < 0.3,
         forgery=_falsehood(rng, truth, provider, task_id, "forged") if rng.random() < 0.03 else None,
     )
+    return _unseen(plan) if rng.random() < UNSEEN_SHARE else plan
+
+
+def _unseen(plan: TaskPlan) -> TaskPlan:
+    """Returns a plan in which nothing but the hourly run can find the task."""
+    callbacks = () if plan.truth is RUNNING else (CallbackPlan(plan.truth, Treatment.DROPPED, ()),)
+    return replace(plan, registration=Registration.UNSEEN, callbacks=callbacks)
 
 
 def _images(rng: random.Random, provider: str, task_id: str) -> tuple[ImagePlan, ...]:

@@ -38,6 +38,8 @@ class Registration(StrEnum):
     FIRST = "before any callback"
     LATE = "after the callbacks"
     NEVER = "never"
+    # Hours ago, and DispatchChanges never saw it; the service never calls back: only the hourly run can find it.
+    UNSEEN = "before any callback, unseen"
 
 
 class ImageFate(StrEnum):
@@ -120,8 +122,14 @@ class TaskPlan:
         """The required final status, after all possible repairs."""
         match self.truth.status:
             case "SUCCEEDED":
-                return "ARCHIVED" if all(image.fate.ends_well for image in self.images) else "INCOMPLETE"
+                return "ARCHIVED" if all(map(_is_stored_or_not_needed, self.images)) else "INCOMPLETE"
             case "PENDING":
-                return "TIMED_OUT"
+                # A success that only a callback has reported, while the service says that it is still running.
+                return "UNCONFIRMED" if self.callbacks else "TIMED_OUT"
             case status:
                 return status
+
+
+def _is_stored_or_not_needed(image: ImagePlan) -> bool:
+    # An original whose URL was dead before the first report is not needed, by the parameter Originals.
+    return image.fate.ends_well or (image.kind, image.fate) == ("origin", ImageFate.GONE)

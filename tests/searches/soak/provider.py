@@ -13,14 +13,13 @@ from urllib.parse import parse_qs, urlsplit
 from catchlight_cli.http_server import HOST
 from local.loopback import LoopbackHandler, LoopbackServer
 from tests.searches.soak import bodies
-from tests.searches.soak.images import image_bytes
+from tests.searches.soak.images import PAGE, image_bytes
 from tests.searches.soak.plans import ACEDATA, FLUX_KONTEXT, NANOBANANA, ImageFate, ImagePlan, PollFault, TaskPlan
 from tests.searches.soak.reported_state import RUNNING, ReportedState
 
 PATHS = {FLUX_KONTEXT: "/kie", NANOBANANA: "/nanobanana", ACEDATA: "/acedata"}
 SLOW_POLL_SECONDS = 0.7
 SLOW_IMAGE_SECONDS = 0.5
-_PAGE = b"<!doctype html><html><title>Sign in</title></html>\n"
 # These faults concern one task, the others the whole request.
 _OF_THE_TASK = {PollFault.UNKNOWN, PollFault.LAGGING}
 
@@ -138,12 +137,17 @@ class _Handler(LoopbackHandler):
             self.answer(404, b"not found", [])
 
     def do_POST(self) -> None:  # noqa: N802
-        body = self.rfile.read(length := int(self.headers["content-length"]))
+        body = self.rfile.read(length := int(self.headers.get("content-length", 0)))
         if len(body) < length:  # the polling function was killed meanwhile
             self.close_connection = True
             return
-        asked = json.loads(body)
-        self._answer_poll(ACEDATA, asked.get("ids") or [asked["id"]], is_batch="ids" in asked)
+        try:
+            asked = json.loads(body)
+            task_ids = asked.get("ids") or [asked["id"]]
+        except (ValueError, LookupError, AttributeError):  # a stranger's request
+            self.answer(400, b"not a poll", [])
+            return
+        self._answer_poll(ACEDATA, task_ids, is_batch="ids" in asked)
 
     @property
     def _provider(self) -> Provider:
@@ -160,7 +164,7 @@ class _Handler(LoopbackHandler):
             case PollFault.BUSY:
                 return self._json({"code": 455, "msg": "maintenance", "data": None})
             case PollFault.GARBAGE:
-                return self.answer(200, _PAGE, [("content-type", "text/html")])
+                return self.answer(200, PAGE, [("content-type", "text/html")])
             case PollFault.SLOW:
                 time.sleep(SLOW_POLL_SECONDS)
         answers = {task_id: self._provider.answer(task_id) for task_id in task_ids}
@@ -182,7 +186,7 @@ class _Handler(LoopbackHandler):
             case ImageFate.RESET_FIRST:
                 return self._hang_up()
             case ImageFate.PAGE:
-                return self.answer(200, _PAGE, [("content-type", "image/png")])
+                return self.answer(200, PAGE, [("content-type", "image/png")])
             case ImageFate.SLOW:
                 time.sleep(SLOW_IMAGE_SECONDS)
         assert plan is not None

@@ -18,8 +18,12 @@ LOST = frozenset(
         "objects are those of successful tasks",
         "evidence stays",
         "what cannot be read is kept",
+        "refused bytes are kept",
+        "the request is kept",
     }
 )
+DOUBLE = frozenset({"once", "an event is published once", "one run at a time"})
+SILENT = frozenset({"every final status is an event", "dead letters raise an alarm"})
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Report:
     objects: int
     acknowledged: int
     changes: int
+    events: int
     resolved_by: Mapping[str, int]  # source of the first effective result
     violations: list[Violation]
     history: History
@@ -88,7 +93,12 @@ class Report:
     @property
     def double(self) -> int:
         """Number of violations in which work was done twice."""
-        return sum(violation.promise == "once" for violation in self.violations)
+        return sum(violation.promise in DOUBLE for violation in self.violations)
+
+    @property
+    def silent(self) -> int:
+        """Number of violations that nobody is told of."""
+        return sum(violation.promise in SILENT for violation in self.violations)
 
     @property
     def treated_share(self) -> float:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-RESULT_STATUSES = frozenset({"SUCCEEDED", "INCOMPLETE", "ARCHIVED"})
+# An attribute of items whose INSERT is kept off the table's stream, as if its messages had been lost.
+UNSEEN = "unseen"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Runs a soak test: a local stack, simulated clients and services, injected faults; then checks the result."""
 
-import hashlib
 import subprocess
 import sys
 import time
@@ -14,31 +13,26 @@ from local.stack import LocalStack
 from local.template.expand import load_template
 from tests.searches.soak.aws_faults import AwsFaults
 from tests.searches.soak.callers import Delivery
-from tests.searches.soak.checks import Violation, check_history
 from tests.searches.soak.controller import Controller
-from tests.searches.soak.ending import Contents, Standing, alarms_missing, check_bucket, check_requests, check_tasks
+from tests.searches.soak.ending import Contents, Standing
 from tests.searches.soak.external_process import ExternalProcess
 from tests.searches.soak.fault_schedule import RATES, STREAK_RATE, Killer, outages
 from tests.searches.soak.history import History, Recorder
-from tests.searches.soak.images import image_bytes
 from tests.searches.soak.planning import deliveries_by_treatment, plan_tasks
 from tests.searches.soak.report import Progress, Report, Soak
 from tests.searches.soak.reported_state import ReportedState
+from tests.searches.soak.verdict import Evidence, judge
 
 
 @dataclass(frozen=True)
 class _Played:
-    """The data that a run leaves for the checks."""
+    """The data that a run leaves."""
 
-    history: History
-    before: Standing  # after the end of the faults
-    after: Standing  # after a redrive
-    contents: Contents
+    evidence: Evidence
     faults: AwsFaults
     killer: Killer
     external_report: dict[str, Any]  # the report of the process outside of the stack
     rss_mb: list[int]
-    redrive_problem: str | None
 
 
 def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) -> Report:
@@ -49,27 +43,27 @@ def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) ->
     """
     began_at = time.monotonic()
     played = _play(soak, on_progress)
-    violations, outcomes_before, outcomes = _check(soak, played)
+    evidence = played.evidence
+    history, verdict = evidence.history, judge(evidence)
     return Report(
         soak=soak,
-        deliveries=deliveries_by_treatment(plan_tasks(soak.seed, soak.tasks)),
-        requests=Counter(
-            str(delivery.status or delivery.error or delivery.cut) for delivery in played.history.deliveries
-        ),
+        deliveries=deliveries_by_treatment(evidence.plans),
+        requests=Counter(str(delivery.status or delivery.error or delivery.cut) for delivery in history.deliveries),
         polls=played.external_report["polls"],
         image_requests=sum(played.external_report["image_requests"].values()),
         calls=played.faults.calls.total(),
         faults=played.faults.injected,
         kills=played.killer.kills,
-        outcomes_before=outcomes_before,
-        outcomes=outcomes,
-        dead=Counter(played.before.dead.values()),
-        objects=len(played.contents.objects),
-        acknowledged=sum(delivery.status == 200 for delivery in played.history.deliveries),
-        changes=len(played.history.changes),
-        resolved_by=_resolved_by(played.history),
-        violations=violations,
-        history=played.history,
+        outcomes_before=verdict.outcomes_before,
+        outcomes=verdict.outcomes,
+        dead=Counter(evidence.before.dead.values()),
+        objects=len(evidence.contents.objects),
+        acknowledged=sum(delivery.status == 200 for delivery in history.deliveries),
+        changes=len(history.changes),
+        events=len(history.events),
+        resolved_by=_resolved_by(history),
+        violations=verdict.violations,
+        history=history,
         seconds=time.monotonic() - began_at,
         rss_mb=played.rss_mb,
     )
@@ -106,6 +100,8 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
             controller.wait_until_quiet("waiting for the last")
             killer.stop()
             faults.end()
+            _reconcile(stack)
+            controller.wait_until_quiet("reconciling")
             before = Standing.of(stack, recorder.history)
             redrive_problem = _redrive(soak)
             controller.wait_until_quiet("redriving")
@@ -115,17 +111,23 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
     history = recorder.history
     history.deliveries = [Delivery.from_json(document) for document in external_report["deliveries"]]
     history.said = {(task, ReportedState.from_json(says)): at for task, says, at in external_report["said"]}
-    return _Played(
-        history,
-        before,
-        after,
-        contents,
-        faults,
-        killer,
-        external_report,
-        controller.rss_mb,
-        redrive_problem,
+    evidence = Evidence(
+        plans=plan_tasks(soak.seed, soak.tasks),
+        history=history,
+        before=before,
+        after=after,
+        contents=contents,
+        image_requests=external_report["image_requests"],
+        template=load_template(REPOSITORY / "template.yaml", soak.parameters, {}),
+        errors=external_report["errors"],
+        redrive_problem=redrive_problem,
     )
+    return _Played(evidence, faults, killer, external_report, controller.rss_mb)
+
+
+def _reconcile(stack: LocalStack) -> None:
+    """Runs ReconcileTasks once more: an hour of the schedule may be longer than the rest of the run."""
+    stack.invoke("ReconcileTasksFunction", {})
 
 
 def _redrive(soak: Soak) -> str | None:
@@ -139,26 +141,6 @@ def _redrive(soak: Soak) -> str | None:
     )
     (soak.state_dir / "redrive.json").write_text(done.stdout)
     return f"exit status {done.returncode}: {done.stderr[-1000:]}" if done.returncode else None
-
-
-def _check(soak: Soak, played: _Played) -> tuple[list[Violation], Counter[str], Counter[str]]:
-    plans, history = plan_tasks(soak.seed, soak.tasks), played.history
-    images = {image.path: hashlib.sha256(image_bytes(image)).hexdigest() for plan in plans for image in plan.images}
-    template = load_template(REPOSITORY / "template.yaml", soak.parameters, {})
-    stuck, outcomes_before = check_tasks(plans, played.before, history, is_repaired=False)
-    unrepaired, outcomes = check_tasks(plans, played.after, history, is_repaired=True)
-    violations = [
-        *stuck,
-        *unrepaired,
-        *check_bucket(played.after, played.contents, history, images),
-        *check_requests(played.external_report["image_requests"]),
-        *check_history(history, images),
-        *(Violation("dead letters raise an alarm", queue, "no alarm watches it") for queue in alarms_missing(template)),
-        *(Violation("the soak itself works", "", error) for error in played.external_report["errors"]),
-    ]
-    if played.redrive_problem:
-        violations.append(Violation("what is left can be redriven", "", played.redrive_problem))
-    return violations, outcomes_before, outcomes
 
 
 def _resolved_by(history: History) -> Counter[str]:

@@ -2,14 +2,15 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
 
 from tests.searches.soak.callers import Delivery
 from tests.searches.soak.checks import check_history
-from tests.searches.soak.history import Change, History, ImageRecord, Put, TaskRecord
+from tests.searches.soak.finished_world import RANKS
+from tests.searches.soak.history import Change, Event, Handling, History, ImageRecord, Put, Run, TaskRecord
 from tests.searches.soak.reported_state import RUNNING, ReportedState
 
 TASK = "flux-kontext#task12345"
@@ -21,7 +22,7 @@ OTHER_SHA256 = hashlib.sha256(b"another image").hexdigest()
 SUCCESS = ReportedState("SUCCEEDED", (PATH,))
 FALSE_SUCCESS = ReportedState("SUCCEEDED", ("/strange/result-0.png",))
 FAILURE = ReportedState("FAILED", reason="INTERNAL")
-RANKS = {"PENDING": 0, "TIMED_OUT": 10, "FAILED": 20, "SUCCEEDED": 30, "INCOMPLETE": 40, "ARCHIVED": 50}
+FINAL = {"TIMED_OUT", "FAILED", "UNCONFIRMED", "INCOMPLETE", "ARCHIVED"}
 
 
 def record(
@@ -53,6 +54,8 @@ def history(
     deliveries: Sequence[Delivery] = (),
     said: dict[ReportedState, float] | None = None,
     puts: Sequence[tuple[float, str]] = (),
+    events: Sequence[Event] | None = None,
+    runs: Sequence[Run] = (),
 ) -> History:
     """Steps are the times, writers and results of writes; puts the times and SHA-256 of objects under KEY."""
     changes = []
@@ -65,7 +68,18 @@ def history(
         puts=[Put(KEY, at, "ArchiveImagesFunction", base64.b64encode(bytes.fromhex(sha)).decode()) for at, sha in puts],
         deliveries=list(deliveries),
         said={(TASK, reported): at for reported, at in (said or {}).items()},
+        events=list(_events(changes) if events is None else events),
+        runs=list(runs),
     )
+
+
+def _events(changes: Sequence[Change]) -> Iterator[Event]:
+    """Yields an event for each arrival at a final status."""
+    for change in changes:
+        before = change.before.status if change.before else None
+        if change.after and change.after.status in FINAL and change.after.status != before:
+            status, changed_at = change.after.status, change.after.updated_at or ""
+            yield Event(TASK, status, f"id of {status} at {changed_at}", changed_at, change.at + 0.5)
 
 
 REGISTERED = (1.0, "", record("PENDING", reported_by=None))
@@ -109,6 +123,21 @@ def test_a_redrive_may_try_again_what_was_given_up() -> None:
     steps = [REGISTERED, CALLED_BACK, given_up, reopened, again]
 
     assert promises_broken(history(steps, deliveries=[CALLBACK], puts=[(4.9, SHA256)])) == []
+
+
+@pytest.mark.parametrize(("said_at", "broken"), [(3.5, []), (4.5, ["statuses only move up"])])
+def test_a_result_is_unconfirmed_until_its_service_says_the_same(said_at: float, broken: list[str]) -> None:
+    unconfirmed = (3.0, "ArchiveImagesFunction", record("UNCONFIRMED"))
+    confirmed = (4.0, "PollTasksFunction", record("SUCCEEDED", is_confirmed=True))
+    archived = (5.0, "ArchiveImagesFunction", record("ARCHIVED", state="ARCHIVED", is_confirmed=True))
+    found = history(
+        [REGISTERED, CALLED_BACK, unconfirmed, confirmed, archived],
+        deliveries=[CALLBACK],
+        said={SUCCESS: said_at},
+        puts=[(4.9, SHA256)],
+    )
+
+    assert promises_broken(found) == broken
 
 
 def test_a_redrive_may_poll_again_for_what_timed_out() -> None:
@@ -285,3 +314,36 @@ def test_a_task_that_succeeds_twice() -> None:
     found.changes[2:] = [jumped]
 
     assert promises_broken(found) == ["once"]
+
+
+# ------------------------------------------------------------------------------------------------ events, messages
+
+
+def test_an_event_may_be_published_again_by_a_run_after_one_that_failed() -> None:
+    first = Event(TASK, "ARCHIVED", "id", "", 3.5)
+    events = [first, replace(first, at=4.5)]
+    failed, right = Run("PublishEventsFunction", 3.4, 3.6), Run("PublishEventsFunction", 3.4, 3.6, has_failed=False)
+    steps = [REGISTERED, CALLED_BACK, ARCHIVED]
+
+    def broken(runs: list[Run]) -> list[str]:
+        return promises_broken(history(steps, deliveries=[CALLBACK], puts=[PUT], events=events, runs=runs))
+
+    assert broken([failed]) == []
+    assert broken([right]) == broken([replace(failed, function="ArchiveImagesFunction")])
+    assert broken([right]) == broken([replace(failed, ended=5.0)]) == ["an event is published once"]
+
+
+def test_an_event_of_no_change() -> None:
+    events = [Event(TASK, "FAILED", "id", "", 1.5)]
+
+    assert promises_broken(history([REGISTERED], events=events)) == ["nothing is made up"]
+
+
+def test_a_message_that_two_runs_have() -> None:
+    def broken(second_begun: float, message_id: str = "one") -> list[str]:
+        found = history([REGISTERED])
+        found.handlings = [Handling(TASK, "one", 1.0, 2.0), Handling(TASK, message_id, second_begun, 3.0)]
+        return promises_broken(found)
+
+    assert broken(2.0) == broken(1.5, "another") == []
+    assert broken(1.5) == ["one run at a time"]

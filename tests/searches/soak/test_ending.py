@@ -2,9 +2,13 @@
 
 import copy
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from local import REPOSITORY
 from local.template.expand import Template, load_template
@@ -17,15 +21,17 @@ from tests.searches.soak.ending import (
     check_bucket,
     check_requests,
     check_tasks,
+    read_objects,
 )
 from tests.searches.soak.history import History, ImageRecord, TaskRecord
-from tests.searches.soak.images import image_bytes
+from tests.searches.soak.images import PAGE_SHA256, image_truths
 from tests.searches.soak.planning import plan_tasks
 from tests.searches.soak.plans import Cut, ImageFate, Registration, TaskPlan
 from tests.searches.soak.reported_state import ReportedState
 
 PLANS = plan_tasks(seed=3, count=400)
-IMAGES = {image.path: hashlib.sha256(image_bytes(image)).hexdigest() for plan in PLANS for image in plan.images}
+IMAGES = image_truths(PLANS)
+REQUEST_MISSING = "the request is kept: it is neither in the metadata of all images nor in a file"
 STATES = {ImageFate.GONE: "EXPIRED", ImageFate.PAGE: "REJECTED"}
 
 
@@ -33,9 +39,20 @@ def item(plan: TaskPlan) -> TaskRecord:
     """The item as it should be in the end."""
     images = []
     for image in plan.images:
-        state = STATES.get(image.fate, "ARCHIVED")
-        key = f"images/{plan.provider}/{plan.task_id}/{image.kind}-{image.index}.png" if state == "ARCHIVED" else None
-        images.append(ImageRecord(image.path, state, key, IMAGES[image.path] if key else None))
+        state, true = STATES.get(image.fate, "ARCHIVED"), IMAGES[image.path]
+        is_stored = state == "ARCHIVED"
+        kept_key = f"quarantine/{plan.provider}/{plan.task_id}/{image.kind}-{image.index}"
+        images.append(
+            ImageRecord(
+                image.path,
+                state,
+                true.key if is_stored else None,
+                true.sha256 if is_stored else None,
+                image.kind,
+                kept_key=kept_key if state == "REJECTED" else None,
+                kept_sha256=PAGE_SHA256 if state == "REJECTED" else None,
+            )
+        )
     reported = ReportedState("TIMED_OUT") if plan.truth.status == "PENDING" else plan.truth
     return TaskRecord(
         reported, plan.ending, 50, "callback", True, tuple(images), (), has_request=plan.provider == "acedata"
@@ -46,10 +63,16 @@ def right() -> tuple[Standing, Contents]:
     """Everything in its place."""
     items = {plan.task: item(plan) for plan in PLANS}
     objects = {
-        image.key: StoredObject(image.sha256, 1)
-        for record in items.values()
+        image.key: StoredObject(image.sha256, 1, task=task, content_type=IMAGES[image.path].content_type)
+        for task, record in items.items()
         for image in record.images
         if image.key and image.sha256
+    }
+    objects |= {
+        image.kept_key: StoredObject(image.kept_sha256, 1)
+        for record in items.values()
+        for image in record.images
+        if image.kept_key
     }
     for plan in PLANS:
         if plan.provider == "acedata" and plan.images:
@@ -176,20 +199,23 @@ def test_an_item_that_nobody_planned() -> None:
 
 
 def bucket_problems(standing: Standing, contents: Contents, history: History | None = None) -> list[str]:
-    return [violation.what for violation in check_bucket(standing, contents, history or History(), IMAGES)]
+    violations = check_bucket(standing, contents, history or History(), IMAGES)
+    return [f"{violation.promise}: {violation.what}" for violation in violations]
 
 
 def test_objects_that_are_not_as_the_items_say() -> None:
     standing, contents = right()
     key, stored = next(iter(contents.objects.items()))
+    promise = f"objects are those of successful tasks: {key}"
 
     def with_object(changed: StoredObject | None) -> Contents:
         others = {name: found for name, found in contents.objects.items() if name != key}
         return Contents(others | ({key: changed} if changed else {}), frozenset())
 
-    assert bucket_problems(standing, with_object(None)) == ["it is missing"]
-    assert bucket_problems(standing, with_object(StoredObject("0" * 64, 1))) == ["it has other bytes"]
-    assert bucket_problems(standing, with_object(replace(stored, versions=2))) == ["it has 2 versions"]
+    assert bucket_problems(standing, with_object(None)) == [f"{promise} is missing"]
+    assert bucket_problems(standing, with_object(StoredObject(None, 2))) == [f"{promise} was deleted"]
+    assert bucket_problems(standing, with_object(StoredObject("0" * 64, 1))) == [f"{promise} has other bytes"]
+    assert bucket_problems(standing, with_object(replace(stored, versions=2))) == [f"{promise} has 2 versions"]
 
 
 def test_an_object_that_nobody_knows_of() -> None:
@@ -198,13 +224,14 @@ def test_an_object_that_nobody_knows_of() -> None:
     path = f"images/{plan.provider}/{plan.task_id}/result-0.png"
     true_image = next(iter(contents.objects.values()))
     waiting = Standing(standing.items, {plan.task: "ArchiveDeadLetters"})
+    promise = f"objects are those of successful tasks: nobody knows of {path}"
 
     def extra(stored: StoredObject) -> Contents:
         return Contents({**contents.objects, path: stored}, frozenset())
 
-    assert bucket_problems(standing, extra(true_image)) == ["nobody knows of it"]
+    assert bucket_problems(standing, extra(true_image)) == [promise]
     assert bucket_problems(waiting, extra(true_image)) == []
-    assert bucket_problems(waiting, extra(StoredObject("0" * 64, 1))) == ["nobody knows of it"]
+    assert bucket_problems(waiting, extra(StoredObject("0" * 64, 1))) == [promise]
 
 
 def test_a_request_that_is_missing_or_written_again() -> None:
@@ -212,9 +239,9 @@ def test_a_request_that_is_missing_or_written_again() -> None:
     key = next(key for key in contents.objects if key.endswith("request.json"))
     without = {name: stored for name, stored in contents.objects.items() if name != key}
 
-    assert bucket_problems(standing, Contents(without, frozenset())) == ["it is missing"]
+    assert bucket_problems(standing, Contents(without, frozenset())) == [REQUEST_MISSING]
     again = Contents({**without, key: StoredObject("of the request", 2)}, frozenset())
-    assert bucket_problems(standing, again) == ["it was written again"]
+    assert bucket_problems(standing, again) == [f"the request is kept: {key} has 2 versions"]
 
 
 def test_a_request_in_the_metadata_of_all_images_needs_no_file() -> None:
@@ -230,7 +257,7 @@ def test_a_request_in_the_metadata_of_all_images_needs_no_file() -> None:
 
     images = sum(name.startswith(folder) for name in contents.objects) - 1
     assert bucket_problems(standing, without_file(images)) == []
-    assert bucket_problems(standing, without_file(images - 1)) == ["it is missing"]
+    assert bucket_problems(standing, without_file(images - 1)) == [REQUEST_MISSING]
 
 
 def test_deliveries_that_cannot_be_read_are_kept_and_no_others() -> None:
@@ -239,15 +266,49 @@ def test_deliveries_that_cannot_be_read_are_kept_and_no_others() -> None:
     heard = History(deliveries=[cut])
 
     assert bucket_problems(standing, replace(contents, kept=frozenset({"digest"})), heard) == []
-    assert bucket_problems(standing, contents, heard) == ["it was answered 400 and is not kept"]
+    promise = "what cannot be read is kept"
+    assert bucket_problems(standing, contents, heard) == [f"{promise}: it was answered 400 and is not kept"]
     kept = replace(contents, kept=frozenset({"digest", "another"}))
-    assert bucket_problems(standing, kept, heard) == ["nobody sent 1 of what is there"]
+    assert bucket_problems(standing, kept, heard) == [f"{promise}: nobody sent 1 of what is there"]
 
 
-def test_a_request_for_what_only_a_lie_has_named() -> None:
-    assert [violation.task for violation in check_requests({"/images/a.png": 3, "/strange/a.png": 1})] == [
-        "/strange/a.png"
-    ]
+def test_only_images_of_forged_reports_must_not_be_fetched() -> None:
+    requests = {
+        "/images/a.png": 3,
+        "/strange/acedata/task1/result-0.png": 1,
+        "/favicon.ico": 1,
+        "/forged/acedata/task1/result-0.png": 1,
+    }
+
+    assert [violation.task for violation in check_requests(requests)] == ["acedata#task1"]
+
+
+@pytest.fixture
+def s3() -> Iterator[Any]:
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="images")
+        client.put_bucket_versioning(Bucket="images", VersioningConfiguration={"Status": "Enabled"})
+        yield client
+
+
+def test_objects_are_read_with_their_versions_and_without_the_deleted_ones_bytes(s3: Any) -> None:
+    s3.put_object(Bucket="images", Key="images/a/b/one", Body=b"one", Metadata={"task": "a#b", "request": "{}"})
+    s3.put_object(Bucket="images", Key="images/a/b/two", Body=b"two", ContentType="image/png")
+    s3.put_object(Bucket="images", Key="images/a/b/two", Body=b"two", ContentType="image/png")
+    s3.put_object(Bucket="images", Key="images/a/b/three", Body=b"three")
+    s3.delete_object(Bucket="images", Key="images/a/b/three")
+    s3.put_object(Bucket="images", Key="quarantine/a/b/one", Body=b"one")
+
+    found = read_objects(s3, "images", "images/")
+
+    assert found == {
+        "images/a/b/one": StoredObject(
+            hashlib.sha256(b"one").hexdigest(), 1, has_request=True, task="a#b", content_type="binary/octet-stream"
+        ),
+        "images/a/b/two": StoredObject(hashlib.sha256(b"two").hexdigest(), 2, content_type="image/png"),
+        "images/a/b/three": StoredObject(None, 2),
+    }
 
 
 # ------------------------------------------------------------------------------------------------ alarms

@@ -43,7 +43,7 @@ def test_at_least_a_fifth_of_the_deliveries_does_not_arrive_as_it_should(seed: i
 def test_everything_happens() -> None:
     assert all(deliveries_by_treatment(PLANS).values())
     assert {plan.registration for plan in PLANS} == set(Registration)
-    assert {plan.ending for plan in PLANS} == {"ARCHIVED", "INCOMPLETE", "FAILED", "TIMED_OUT"}
+    assert {plan.ending for plan in PLANS} == {"ARCHIVED", "INCOMPLETE", "UNCONFIRMED", "FAILED", "TIMED_OUT"}
     assert {image.fate for plan in PLANS for image in plan.images} == set(ImageFate)
     assert {fault for plan in PLANS for fault in plan.poll_faults} == set(PollFault)
     assert {callback.cut for plan in PLANS for callback in plan.callbacks} == {*Cut, None}
