@@ -64,7 +64,9 @@ def _explore(names: list[str], console: Console) -> int:
             started = time.monotonic()
             seen = explore(State(harness, scenario, Fault))
             explorations.append(seen)
-            table.add_row(scenario.name, *_figures(seen), f"{time.monotonic() - started:.1f}")
+            seconds = time.monotonic() - started
+            table.add_row(scenario.name, *_figures(seen), f"{seconds:.1f}")
+            sys.stderr.write(f"{scenario.name}: {len(seen.steps):,} steps in {seconds:.0f} s\n")
             for found in seen.found[:3]:
                 console.print(f"{scenario.name}: {found}", markup=False)
         console.print(table)
