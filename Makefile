@@ -5,9 +5,12 @@ SHELL := /bin/bash
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Records the locks that the environment was created from: it is created again when a lock changes.
+# They record the locks that the environment was created from. What the local stack, the demo and the command line need is
+# installed first, and is part of what developers need.
+LOCAL_STAMP := $(VENV)/.installed-local
 STAMP := $(VENV)/.installed
-LOCKS := requirements-dev.txt layers/catchlight/python/requirements.txt
+# The built functions need `sam build`.
+RUN_STAMP := $(if $(BUILT),$(STAMP),$(LOCAL_STAMP))
 SCANNER := .venv-checkov
 SCANNER_STAMP := $(SCANNER)/.installed
 EMULATOR := .venv-ministack
@@ -43,23 +46,28 @@ help: ## List the targets
 
 setup: $(STAMP) ## Create the environment .venv; all other targets do it themselves
 
-$(STAMP): $(LOCKS)
-	@$(FIND_PYTHON); echo "Installing the dependencies into $(VENV), with $$python. This happens once and takes a minute or two."; \
+$(LOCAL_STAMP): requirements-local.txt layers/catchlight/python/requirements.txt
+	@$(FIND_PYTHON); echo "Installing the local stack and the command line into $(VENV), with $$python: 200 MB. This happens once."; \
 	  "$$python" -m venv --clear $(VENV)
 	@# --no-deps: the lock is complete, and pip 23, which comes with Python 3.11, fails to resolve extras with hashes.
-	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements-dev.txt
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements-local.txt
 	@# The command `catchlight`, from this checkout.
 	@$(BIN)/python $(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $@
 
+$(STAMP): requirements-dev.txt $(LOCAL_STAMP)
+	@echo "Installing what building and testing need into $(VENV): 570 MB more. This happens once and takes a minute or two."
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements-dev.txt
+	@touch $@
+
 # BUILT=1: runs the functions that `sam build` makes for this machine, isolated from the sources and the environment.
-demo: $(STAMP) ## Run two dozen tasks through the local stack and show each outcome (BUILT=1: with the built functions)
+demo: $(RUN_STAMP) ## Run two dozen tasks through the local stack and show each outcome (BUILT=1: with the built functions)
 	@$(BIN)/python -m local demo $(if $(BUILT),--built)
 
-up: $(STAMP) ## Run the local stack until Ctrl-C (BUILT=1: with the built functions)
+up: $(RUN_STAMP) ## Run the local stack until Ctrl-C (BUILT=1: with the built functions)
 	@$(BIN)/python -m local up $(if $(BUILT),--built)
 
-replay: $(STAMP) ## Process the stored unreadable callbacks again (STACK=name of a deployed stack; default: the local one)
+replay: $(LOCAL_STAMP) ## Process the stored unreadable callbacks again (STACK=name of a deployed stack; default: the local one)
 	@# An empty STACK= is passed on, so that the command reports it, and does not select the local stack.
 	@$(BIN)/catchlight replay $(if $(filter undefined,$(origin STACK)),--local,--stack-name "$(STACK)")
 
@@ -158,6 +166,8 @@ $(EMULATOR_STAMP): requirements-ministack.txt
 lock: $(STAMP) ## Pin the newest compatible versions of all dependencies
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  requirements-dev.in -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  requirements-local.in -c requirements-dev.txt -o requirements-local.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade \
 	  layers/catchlight/python/requirements.in -c requirements-dev.txt -o layers/catchlight/python/requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \

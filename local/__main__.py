@@ -69,6 +69,7 @@ def _up(options: argparse.Namespace) -> int:
     )
     with stack:
         places = {name.replace("_", " "): value for name, value in stack.info.items() if isinstance(value, str)}
+        gallery = places.pop("gallery url", None)  # printed last, where the eye is
         callbacks = {f"callback {provider}": url for provider, url in stack.info["callback_urls"].items()}
         for name, value in {**places, "logs": options.state_dir / "logs", **callbacks}.items():
             if value:
@@ -77,6 +78,8 @@ def _up(options: argparse.Namespace) -> int:
         if artefact:
             console.print(Text(f"{'functions':<22}", "dim"), Text(f"as built, in {artefact.folder}"), soft_wrap=True)
         console.print("Ready. Ctrl-C ends everything.", style="green")
+        if gallery:
+            console.print(Text(f"\n{'Gallery':<22}", "bold"), Text(gallery, "bold cyan"), soft_wrap=True)
         threading.Event().wait()
     return 0
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import ClientError, WaiterError
-from samcli.yamlhelper import yaml_parse
+
+from local.template.parse import read_template
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
@@ -72,7 +73,7 @@ def import_retained(client: "CloudFormationClient", stack_name: str, *, table: s
 
 def template_of_retained() -> dict[str, Any]:
     """Returns the template reduced to the table and the bucket, as they are defined there."""
-    whole = json.loads(json.dumps(yaml_parse(TEMPLATE.read_text())))
+    whole = read_template(TEMPLATE.read_text())
     reduced = {name: whole[name] for name in _SECTIONS}
     return reduced | {"Resources": {name: whole["Resources"][name] for name in (TABLE, BUCKET)}}
 

@@ -4,6 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -96,7 +97,7 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
     console.print(result_table(tasks, console.width))
     if picture is None:
         console.print(
-            "No screenshot of the gallery, because Chromium is not installed. `scripts/install-chromium` installs it."
+            "No screenshot of the gallery, which needs Chromium (`scripts/install-chromium`) and `make setup`."
         )
     if images_dir.exists():
         shutil.rmtree(images_dir)
@@ -111,7 +112,7 @@ def run(state_dir: Path, console: Console, artefact: Artefact | None = None) -> 
 def _take_screenshot(api: TasksClient, path: Path, expected: int, problems: list[str]) -> Path | None:
     path.unlink(missing_ok=True)
     browser = find_chromium()
-    if browser is None:
+    if browser is None or find_spec("playwright") is None:
         return None
     shown = take_screenshot(browser, api, path)
     if shown != expected:

@@ -10,12 +10,12 @@ from typing import Any
 from unittest import mock
 
 import yaml
-from samcli.yamlhelper import intrinsics_multi_constructor
 from samtranslator.translator.managed_policy_translator import ManagedPolicyLoader
 from samtranslator.translator.transform import transform
 
 from local import LocalStackError, UnsupportedError
 from local.account import REGION
+from local.template.parse import read_template
 
 # samtranslator collects metrics and warns that no collector for them is configured.
 logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)
@@ -28,21 +28,6 @@ _SECTIONS = {
     *("AWSTemplateFormatVersion", "Transform", "Description", "Metadata", "Globals"),
     *("Parameters", "Conditions", "Resources", "Outputs"),
 }
-
-
-class _TemplateLoader(yaml.CSafeLoader):
-    """Reads the short forms of intrinsic functions as SAM does, and dates as text.
-
-    SAM's own yaml_parse() is written in Python alone and takes ten times as long.
-    """
-
-
-def _text(loader: _TemplateLoader, node: yaml.ScalarNode) -> Any:
-    return loader.construct_scalar(node)
-
-
-_TemplateLoader.add_multi_constructor("!", intrinsics_multi_constructor)
-_TemplateLoader.add_constructor("tag:yaml.org,2002:timestamp", _text)
 
 
 @dataclass(frozen=True)
@@ -78,12 +63,6 @@ class _NoManagedPolicies(ManagedPolicyLoader):  # type: ignore[misc]
 
     def load(self) -> dict[str, str]:
         return {}
-
-
-def read_template(text: str) -> dict[str, Any]:
-    """Returns the content of a template in YAML, unexpanded. Raises yaml.YAMLError for text that is not YAML."""
-    content: dict[str, Any] = yaml.load(text, _TemplateLoader)  # nosec B506 - a safe loader
-    return content
 
 
 def load_template(path: Path, parameters: Mapping[str, str], unchecked: Mapping[str, str] | None = None) -> Template:

@@ -13,7 +13,7 @@ from local import REPOSITORY
 from local.account import STACK_NAME
 from local.artefact import Artefact
 from local.environment import without_user_settings
-from local.template.expand import read_template
+from local.template.parse import read_template
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.emulator import ROOT, MiniStack
 from scripts.rehearsal.ministack_gaps import make_routes, rehearsed_template

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from local.artefact import LAYER, Artefact
-from local.template.expand import read_template
+from local.template.parse import read_template
 from scripts.smoke.botocore_data import DATA, check_data
 from scripts.smoke.wheels import check_machine, check_tags
 

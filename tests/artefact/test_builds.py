@@ -8,7 +8,7 @@ import pytest
 
 from local import REPOSITORY, LocalStackError, artefact
 from local.artefact import SOURCES, built_artefact
-from local.template.expand import read_template
+from local.template.parse import read_template
 from scripts.smoke.contents import Build, check_contents
 from tests.artefact.conftest import HERE
 

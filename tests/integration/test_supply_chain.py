@@ -114,3 +114,23 @@ def test_make_build_writes_it_and_the_changelog_names_it() -> None:
     assert "scripts.write_sbom" in recipe
     assert ".aws-sam/layer.cdx.json" in recipe
     assert "layer.cdx.json" in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+def pins(lock: str) -> set[str]:
+    return set(re.findall(r"^([a-z0-9.-]+==[^ ]+)", (REPOSITORY / lock).read_text(), re.MULTILINE))
+
+
+def test_the_local_stacks_lock_is_a_part_of_the_developers_lock() -> None:
+    """`make setup` adds to the environment of `make demo`: no package is installed in two versions."""
+    local = pins("requirements-local.txt")
+    assert local < pins("requirements-dev.txt")
+    for name in ("aws-sam-cli", "checkov", "cfn-lint", "mypy", "playwright", "pytest"):
+        assert not any(pin.startswith(f"{name}==") for pin in local), name
+
+
+@pytest.mark.parametrize("lock", sorted(path.name for path in REPOSITORY.glob("requirements-*.txt")))
+def test_each_package_has_a_hash_and_no_registry_is_named(lock: str) -> None:
+    text = (REPOSITORY / lock).read_text()
+    assert len(pins(lock)) <= text.count("--hash=sha256:")
+    assert "://" not in text
+    assert "--index-url" not in text

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local.template.expand import read_template
+from local.template.parse import read_template
 from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.deployment import changes, remove_grant
 from scripts.rehearsal.first_steps import EXPORT, NOT_REHEARSED, first_steps

@@ -116,6 +116,9 @@ def test_up_prints_all_addresses(up: Up) -> None:
     output = "".join(iter(process.stdout.readline, "Ready. Ctrl-C ends everything.\n"))
     assert info["api_url"] in output
     assert info["callback_urls"]["flux-kontext"] in output
+    assert info["gallery_url"] not in output  # comes last
+    assert process.stdout.readline() == "\n"
+    assert process.stdout.readline().split() == ["Gallery", info["gallery_url"]]
 
 
 def test_a_second_stack_does_not_touch_the_first(up: Up) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from local.template.expand import read_template
+from local.template.parse import read_template
 from tests.unit.template.expanded import EXPANDED, RAW, REPOSITORY, deployed, resolver_with
 
 DOMAIN = {

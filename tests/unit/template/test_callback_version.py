@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from local.template.expand import load_template, read_template
+from local.template.expand import load_template
 from local.template.intrinsic_functions import Resolver
+from local.template.parse import read_template
 from tests.unit.template.expanded import FUNCTIONS, RAW, REPOSITORY, RESOURCES, of_type
 from tests.unit.template.expanded import referred as referred_to
 from tests.unit.template.resource_schemas import resource_schema
