@@ -20,8 +20,10 @@ class NoSuchTaskError(CatchlightError):
     """The stack has no task of this name."""
 
     def __init__(self, name: TaskName) -> None:
+        # Only the secret with the API keys names further accounts, which not every user may read.
+        accounts = "" if name.provider else f" Tasks of further accounts need their provider: apikley-2/{name.task_id}."
         super().__init__(
-            f"There is no task {name}. Check the spelling. If the task exists at the provider only, run "
+            f"There is no task {name}. Check the spelling.{accounts} If the task exists at the provider only, run "
             f"`catchlight register {name.provider or 'PROVIDER'} {name.task_id}`."
         )
 

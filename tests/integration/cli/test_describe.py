@@ -92,9 +92,11 @@ def test_a_name_of_no_task(deployed: Deployed, name: str) -> None:
 def test_a_task_that_is_not_there(deployed: Deployed) -> None:
     assert deployed.run("describe", "t1", expect=1) is None
     assert "There is no task t1 of any provider" in deployed.said
+    assert "Tasks of further accounts need their provider: apikley-2/t1." in deployed.said
     assert deployed.run("describe", "flux-kontext#t1", expect=1) is None
 
     assert "There is no task flux-kontext/t1" in deployed.said
+    assert "further accounts" not in deployed.said
 
 
 # ------------------------------------------------------------------------------------------------ what happens next
