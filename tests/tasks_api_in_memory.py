@@ -44,7 +44,7 @@ class TasksApiInMemory:
     def __init__(self, tasks: Iterable[TaskResponse] = (), pictures: dict[str, bytes] | None = None) -> None:
         self.tasks = {task.task: task for task in tasks}
         self.pictures = pictures if pictures is not None else {}  # content by object key
-        self.unreadable: tuple[str, ...] = ()  # listed on the first page
+        self.unreadable: dict[str, str] = {}  # listed on the first page, with their malformed attributes
         self.requests: list[httpx.Request] = []
         self.before: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
         self._lock = threading.Lock()
@@ -136,7 +136,8 @@ class TasksApiInMemory:
         return TaskPage(
             tasks=tuple(map(_with_links, page)),
             cursor=f"at=/+{end}" if end < len(found) else None,
-            unreadable=() if start else self.unreadable,
+            unreadable=() if start else tuple(self.unreadable),
+            malformed_attributes=None if start else self.unreadable or None,
         )
 
     def _task(self, provider: str, task_id: str) -> TaskResponse:

@@ -29,6 +29,10 @@ class SafeConsole(Console):
         # Highlighting would colour numbers and URLs in the texts of others as if they were ours.
         super().__init__(**{"highlight": False, **options}, markup=False, emoji=False)
 
+    def on_broken_pipe(self) -> None:
+        """Raises the BrokenPipeError: rich would end the thread that prints, and nothing else."""
+        raise
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Converts text to a renderable, also a cell or header of a table."""
         return super().render_str(printable(text), **options)

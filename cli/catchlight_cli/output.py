@@ -4,15 +4,24 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -26,7 +35,7 @@ Item = TypeVar("Item")
 # characters, the reason why an image is missing some hundreds.
 PIPED_WIDTH = 2000
 _COLUMN_GAP = 2
-# Rows that arrive within this time are printed together, so that their columns fit.
+# Rows that arrive within this time are printed together, so that their columns fit. No row waits for longer.
 _PAGE_SECONDS = 0.5
 # A command that takes longer shows that it is still working; in a log file, a line after these times.
 _FIRST_LINE_SECONDS = 2
@@ -41,6 +50,8 @@ class Output:
         has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
         self._stdout = SafeConsole(soft_wrap=False, width=None if has_width else PIPED_WIDTH)
         self._stderr = SafeConsole(stderr=True)
+        self._bar: Progress | None = None  # shown on the terminal now
+        self._bar_lock = threading.Lock()  # rows are printed by two threads
 
     def show(self, result: BaseModel, render: Callable[[], Iterable[RenderableType]]) -> None:
         """Prints the result: as JSON with --json, else the parts that `render` returns."""
@@ -52,25 +63,37 @@ class Output:
 
     def show_part(self, part: RenderableType) -> None:
         """Prints a part of a result for people at once, while the command still runs."""
-        with _reported_write_errors():
+        with _reported_write_errors(), self._hidden_bar():
             self._stdout.print(part, overflow="ignore", crop=False)
             sys.stdout.flush()
 
+    @contextmanager
+    def _hidden_bar(self) -> Iterator[None]:
+        """Removes the progress bar while a result is printed to the same terminal; it continues below the result."""
+        with self._bar_lock:
+            bar = self._bar
+            if bar is None or not sys.stdout.isatty():
+                yield
+                return
+            bar.stop()
+            try:
+                yield
+            finally:
+                bar.start()
+
     def show_rows(
-        self, rows: Iterable[Item], cells: Callable[[Item], Sequence[RenderableType]], *columns: str
+        self, rows: Generator[Item, None, None], cells: Callable[[Item], Sequence[RenderableType]], *columns: str
     ) -> tuple[Item, ...]:
         """Prints a table while its rows are produced, in text only, and returns what the rows were made of."""
-        items: list[Item] = []
-        table, page, printed_at = PagedTable(*columns), list[Sequence[RenderableType]](), time.monotonic()
-        for item in rows:
-            items.append(item)
-            page.append(cells(item))
-            if not self.as_json and time.monotonic() - printed_at >= _PAGE_SECONDS:
-                self.show_part(table.page(page))
-                page, printed_at = [], time.monotonic()
-        if page and not self.as_json:
-            self.show_part(table.page(page))
-        return tuple(items)
+        with closing(rows):  # a closed pipe or Ctrl-C ends what produces the rows at once
+            if self.as_json:
+                return tuple(rows)
+            items: list[Item] = []
+            with _RowPrinter(PagedTable(*columns), self.show_part) as printer:
+                for item in rows:
+                    items.append(item)
+                    printer.add(cells(item))
+            return tuple(items)
 
     @property
     def is_terminal(self) -> bool:
@@ -87,7 +110,7 @@ class Output:
 
     def show_text(self, text: str) -> None:
         """Prints text as it is and at once, for another program."""
-        with _reported_write_errors():
+        with _reported_write_errors(), self._hidden_bar():
             sys.stdout.write(text)
             sys.stdout.flush()
 
@@ -99,15 +122,19 @@ class Output:
         """Prints an error message to stderr."""
         self._stderr.print(Text.assemble(("error: ", "bold red"), _one_message(text)), soft_wrap=True)
 
-    def malformed_items(self, keys: Sequence[str]) -> None:
-        """Prints to stderr which malformed items of the table were skipped, one a line, and their number."""
-        for key in keys:
-            self.info(f"Skipped {task_path(key)}: its item in the table is malformed.")
-        if keys:
-            self.info(f"{plural(len(keys), 'malformed item')} skipped. Correct them in the table.")
+    def malformed_items(self, reasons: Mapping[str, str]) -> None:
+        """Prints to stderr which malformed items of the table were skipped and why, one a line, and their number.
 
-    def progress(self) -> Progress:
-        """Returns a progress bar on stderr, which disappears when it is complete; lines where no terminal is."""
+        `reasons` has the names of the malformed attributes by the key of the item.
+        """
+        for key, attributes in reasons.items():
+            self.info(f"Skipped {task_path(key)}: its item in the table is malformed ({attributes}).")
+        if reasons:
+            self.info(f"{plural(len(reasons), 'malformed item')} skipped. Correct them in the table.")
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Shows a progress bar on stderr, which disappears when it is complete; lines where no terminal is."""
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -115,29 +142,34 @@ class Output:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
-        if self._stderr.is_terminal:
-            return Progress(*columns, console=self._stderr, transient=True)
-        return _ProgressLines(self.info, columns, self._stderr)
+        with self._shown(*columns) as progress:
+            yield progress
+
+    @contextmanager
+    def _shown(self, *columns: ProgressColumn) -> Iterator[Progress]:
+        if not self._stderr.is_terminal:
+            with _ProgressLines(self.info, columns, self._stderr) as lines:
+                yield lines
+            return
+        # stdout is not redirected: what is piped must not be printed above the bar instead.
+        with Progress(*columns, console=self._stderr, transient=True, redirect_stdout=False) as bar:
+            outer, self._bar = self._bar, bar
+            try:
+                yield bar
+            finally:
+                with self._bar_lock:
+                    bar.stop()
+                    self._bar = outer
 
     @contextmanager
     def working(self, description: str) -> Iterator[None]:
         """Shows on stderr that the command is working, while it does something without countable steps."""
-        if not self._stderr.is_terminal:
-            with self.progress() as progress:
-                progress.add_task(description, total=None)
-                yield
-            return
-        with Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            TimeElapsedColumn(),
-            console=self._stderr,
-            transient=True,
-        ) as progress:
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with self._shown(*columns) as progress:
             progress.add_task(description, total=None)
             yield
 
-    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Generator[Item, None, None]:
         """Yields the items and shows a progress bar while the caller processes them."""
         with self.progress() as progress:
             bar = progress.add_task(description, total=total)
@@ -258,3 +290,59 @@ class PagedTable:
             table.add_row(*row)
         self._last = table
         return table
+
+
+class _RowPrinter:
+    """Prints the rows of a table while they are produced: those that arrive together as one page."""
+
+    def __init__(self, table: PagedTable, show: Callable[[RenderableType], None]) -> None:
+        self._table = table
+        self._show = show
+        self._rows: list[Sequence[RenderableType]] = []
+        self._printed_at = time.monotonic()
+        self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        # The last rows must not wait until the next one is produced, which may take minutes.
+        self._thread = threading.Thread(target=self._print_waiting_rows, name="rows", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        if self._error and not exc:
+            raise self._error
+        self._print()  # also after Ctrl-C: what the rows say has been done
+
+    def add(self, row: Sequence[RenderableType]) -> None:
+        """Prints a row, at once or soon.
+
+        Raises:
+            OSError, CatchlightError: the output cannot be written.
+        """
+        with self._lock:
+            if self._error:
+                raise self._error
+            self._rows.append(row)
+            if time.monotonic() - self._printed_at >= _PAGE_SECONDS:
+                self._print()
+
+    def _print(self) -> None:
+        rows, self._rows = self._rows, []
+        self._printed_at = time.monotonic()
+        if rows and not self._error:
+            self._show(self._table.page(rows))
+
+    def _print_waiting_rows(self) -> None:
+        while not self._ended.wait(_PAGE_SECONDS):
+            with self._lock:
+                try:
+                    self._print()
+                except Exception as exc:  # noqa: BLE001 - `add` raises it in the command's own thread
+                    self._error = exc
+                    return

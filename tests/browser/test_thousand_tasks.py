@@ -166,7 +166,7 @@ def test_thumbnails_are_there_at_once_and_cost_little(visit: Visit, api: TasksAp
 def test_items_that_cannot_be_read_are_named(visit: Visit) -> None:
     tasks, pictures = many_tasks(3, now=datetime.now(UTC))
     api = TasksApiInMemory(tasks, pictures)
-    api.unreadable = ("flux-kontext#edited", "by-hand")
+    api.unreadable = {"flux-kontext#edited": "images", "by-hand": "task"}
     page = visit(api).open()
     expect(page.locator("#unreadable")).to_have_text(
         "2 items of the table cannot be read: flux-kontext/edited, by-hand. Correct them in the table."

@@ -11,7 +11,7 @@ from catchlight.recovery.acceptance import Acceptance, Accepted
 from catchlight_cli.arguments import add_dry_run, add_tasks
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.factories import tasks_table
-from catchlight_cli.output import new_table, plural, task_path
+from catchlight_cli.output import plural, task_path
 from catchlight_cli.task_lookup import find_task_key
 
 
@@ -40,17 +40,16 @@ def run(session: Session) -> ExitStatus:
     acceptance = Acceptance(table, now=utc_now)
     keys = dict.fromkeys(find_task_key(table, name) for name in options.tasks)
     accept = acceptance.plan if options.dry_run else acceptance.accept
-    result = AcceptResult(dry_run=options.dry_run, tasks=tuple(map(accept, keys)))
+    action = "Action (dry run)" if options.dry_run else "Action"
+    tracked = session.output.track(map(accept, keys), "Accepting", total=len(keys))
+    tasks = session.output.show_rows(tracked, _cells, "Task", "Status", action, "Details")
+    result = AcceptResult(dry_run=options.dry_run, tasks=tasks)
     session.output.show(result, lambda: render(result))
     return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
 
 
 def render(result: AcceptResult) -> Iterable[RenderableType]:
-    """Renders the result for the terminal: each task with its outcome, and a summary."""
-    table = new_table("Task", "Status", "Action (dry run)" if result.dry_run else "Action", "Details")
-    for task in result.tasks:
-        table.add_row(task_path(task.task), task.status or "", *_action(task))
-    yield table
+    """Renders the summary for the terminal, below the table."""
     yield ""
     accepted = sum(task.reason is None for task in result.tasks)
     refused = len(result.tasks) - accepted
@@ -58,6 +57,10 @@ def render(result: AcceptResult) -> Iterable[RenderableType]:
         yield f"Dry run. To accept: {plural(accepted, 'task')}; to refuse: {refused}."
     else:
         yield f"{plural(accepted, 'task')} accepted, {refused} refused."
+
+
+def _cells(task: Accepted) -> tuple[RenderableType, ...]:
+    return task_path(task.task), task.status or "", *_action(task)
 
 
 def _action(task: Accepted) -> tuple[Text, Text]:

@@ -2,7 +2,8 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -15,7 +16,6 @@ from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.models import ImageKind, Model
 from catchlight_cli.arguments import add_filters, add_limit, add_tasks, filters
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.output import new_table
 from catchlight_cli.task_lookup import get_task, get_tasks
 
 
@@ -69,7 +69,6 @@ def run(session: Session) -> ExitStatus:
     if options.tasks and (options.status or options.provider or options.since or options.limit):
         raise UsageError("Give either tasks or filters (--status, --provider, --since, --limit), not both.")
     kinds = [ImageKind(options.kind)] if options.kind else list(ImageKind)
-    images: list[Download] = []
     with TasksClient.of(session.stack) as api, session.output.progress() as progress:
         bar = progress.add_task("Downloading", total=0)
         selected = _SelectedTasks(api, session)
@@ -81,16 +80,31 @@ def run(session: Session) -> ExitStatus:
                 progress.update(bar, total=total)
                 yield task
 
-        try:
-            for image in download(api, counted(), options.output_dir, kinds=kinds, quarantined=options.quarantined):
-                images.append(image)
-                progress.advance(bar)
-        except OSError as exc:
-            raise CatchlightError(f"{options.output_dir} is not writable: {exc}") from exc
-    result = Downloads(folder=str(options.output_dir), images=tuple(images))
+        def saved() -> Generator[Download, None, None]:
+            images = download(api, counted(), options.output_dir, kinds=kinds, quarantined=options.quarantined)
+            with closing(images), _reported_folder_errors(options.output_dir):
+                for image in images:
+                    progress.advance(bar)
+                    yield image
+
+        images = session.output.show_rows(saved(), _cells, "Image", "Outcome", "File or reason")
+    result = Downloads(folder=str(options.output_dir), images=images)
     session.output.show(result, lambda: render(result))
     selected.report_problems()
     return ExitStatus.FAILURE if result.has_failed or selected.has_failed else ExitStatus.SUCCESS
+
+
+@contextmanager
+def _reported_folder_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise CatchlightError(f"{folder} is not writable: {exc}") from exc
+
+
+def _cells(image: Download) -> tuple[Text, ...]:
+    outcome = Text(image.outcome, {"failed": "red", "missing": "yellow"}.get(image.outcome, ""))
+    return Text(f"{image.provider}/{image.task_id} {image.image}"), outcome, Text(image.path or image.reason or "")
 
 
 class _SelectedTasks:
@@ -102,7 +116,7 @@ class _SelectedTasks:
         self._output = session.output
         self._found = 0
         self._without_images: list[TaskResponse] = []
-        self._unreadable: list[str] = []
+        self._unreadable: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[TaskResponse]:
         return self._named() if self._options.tasks else self._filtered()
@@ -117,7 +131,7 @@ class _SelectedTasks:
     def _filtered(self) -> Iterator[TaskResponse]:
         # Tasks without images are a problem only if they were named: filters match them as well.
         for page in self._api.pages(**filters(self._options), limit=self._options.limit):
-            self._unreadable += page.unreadable
+            self._unreadable |= page.unreadable_reasons
             yield from page.tasks
 
     def report_problems(self) -> None:
@@ -133,12 +147,13 @@ class _SelectedTasks:
 
 
 def render(result: Downloads) -> Iterable[RenderableType]:
-    """Renders the result for the terminal: counts by outcome, and a table of the images that were not saved."""
+    """Renders the summary for the terminal, below the table: counts by outcome."""
     if not result.images:
         yield "No image was saved: the selected tasks have none, or no task matches."
         return
     counts = Counter(image.outcome for image in result.images)
     size = sum(image.bytes or 0 for image in result.images if image.outcome == "downloaded")
+    yield ""
     yield Text(
         f"{counts['downloaded']} downloaded ({size / 1e6:.1f} MB), {counts['present']} already present, "
         f"{counts['missing']} not archived, {counts['failed']} failed."
@@ -148,13 +163,6 @@ def render(result: Downloads) -> Iterable[RenderableType]:
             else ""
         )
     )
-    not_saved = [image for image in result.images if image.reason]
-    if not_saved:
-        table = new_table("Image", "Outcome", "Reason")
-        for image in not_saved:
-            outcome = Text(image.outcome, "red" if image.outcome == "failed" else "yellow")
-            table.add_row(Text(f"{image.provider}/{image.task_id} {image.image}"), outcome, Text(image.reason or ""))
-        yield table
 
 
 COMMAND = Command(

@@ -26,7 +26,8 @@ def run(session: Session) -> ExitStatus:
     """Shows the current state of the named tasks. Returns SUCCESS if all of them exist."""
     names = session.options.tasks
     with TasksClient.of(session.stack) as api:
-        tasks = tuple(get_tasks(names, lambda name: get_task(api, name), session.output.error))
+        tracked = session.output.track(names, "Reading", total=len(names))
+        tasks = tuple(get_tasks(tracked, lambda name: get_task(api, name), session.output.error))
     session.output.show(Tasks(tasks=tasks), lambda: (part for task in tasks for part in render_task(task)))
     return ExitStatus.SUCCESS if len(tasks) == len(names) else ExitStatus.FAILURE
 

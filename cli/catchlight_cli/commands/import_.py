@@ -2,7 +2,7 @@
 
 import argparse
 import io
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -14,14 +14,12 @@ from catchlight_cli.arguments import provider_id
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.durations import format_duration
 from catchlight_cli.factories import tasks_table
-from catchlight_cli.output import new_table
+from catchlight_cli.output import new_table, task_path
 from catchlight_cli.repair.bulk_import import ImportResult, read_file, register, unknown_tasks
 from catchlight_cli.text_input import read_text
 
 _DEFAULT_RATE = 20.0  # tasks a second
 _MAX_RATE = 1000.0
-# A longer list would push the summary off the screen; --json has all lines.
-_MAX_SHOWN_LINES = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,27 +59,34 @@ def run(session: Session) -> ExitStatus:
     """
     options, output = session.options, session.output
     tasks, named, invalid = read_file(_lines(options.file), provider=options.provider)
-    stack = session.stack
+    table = tasks_table(session.stack)
+    if not output.as_json:
+        for line in invalid:
+            output.show_part(Text(f"✗ line {line.line}: {line.problem}", "red"))
+    is_dry_run = not options.yes or bool(invalid and not options.skip_invalid)
     with output.progress() as progress:
         bar = progress.add_task("Looking up", total=len(tasks))
-        new = list(unknown_tasks(tasks_table(stack), tasks, on_progress=lambda more: progress.advance(bar, more)))
-    is_dry_run = not options.yes or bool(invalid and not options.skip_invalid)
-    registered = len(new)
-    if not is_dry_run:
-        registry = Registry(tasks_table(stack))
-        registered = 0
-        with output.progress() as progress:
-            bar = progress.add_task("Registering", total=len(new))
-            for batch in register(registry, new, rate=options.rate, now=utc_now):
-                registered += sum(batch)
+        new = unknown_tasks(table, tasks, on_progress=lambda more: progress.advance(bar, more))
+
+        def registered_tasks() -> Generator[str, None, None]:
+            if is_dry_run:
+                yield from new
+                return
+            unregistered = list(new)
+            progress.reset(bar, description="Registering", total=len(unregistered))
+            for batch in register(Registry(table), unregistered, rate=options.rate, now=utc_now):
                 progress.advance(bar, len(batch))
+                yield from (task for task, is_new in batch.items() if is_new)
+
+        outcome = "would be registered" if is_dry_run else "registered"
+        registered = output.show_rows(registered_tasks(), lambda task: (task_path(task), outcome), "Task", "Outcome")
     result = ImportResult(
         dry_run=is_dry_run,
         lines=named,
         duplicates=named - len(tasks),
         # Includes tasks that a callback has created between the lookup and their registration.
-        already_known=len(tasks) - registered,
-        registered=registered,
+        already_known=len(tasks) - len(registered),
+        registered=len(registered),
         invalid=invalid,
     )
     output.show(result, lambda: render(result, options))
@@ -102,7 +107,8 @@ def _lines(name: str) -> Iterable[str]:
 
 
 def render(result: ImportResult, options: argparse.Namespace) -> Iterable[RenderableType]:
-    """Renders the result for the terminal: counts, the first invalid lines, and how to continue after a dry run."""
+    """Renders the summary for the terminal, below the tasks: counts, and how to continue after a dry run."""
+    yield ""
     table = new_table("Outcome", "Tasks", right=["Tasks"])
     table.add_row("would be registered" if result.dry_run else "registered", f"{result.registered:,}")
     table.add_row("already in the table", f"{result.already_known:,}")
@@ -111,10 +117,6 @@ def render(result: ImportResult, options: argparse.Namespace) -> Iterable[Render
     if result.invalid:
         table.add_row(Text("invalid lines", "red"), f"{len(result.invalid):,}")
     yield table
-    for line in result.invalid[:_MAX_SHOWN_LINES]:
-        yield Text(f"✗ line {line.line}: {line.problem}", "red")
-    if len(result.invalid) > _MAX_SHOWN_LINES:
-        yield Text(f"✗ and {len(result.invalid) - _MAX_SHOWN_LINES} more; --json shows all", "red")
     yield ""
     if not result.lines and not result.invalid:
         yield "The file lists no task: nothing was registered."

@@ -53,8 +53,11 @@ def run(session: Session) -> ExitStatus:
     with TasksClient.of(session.stack) as api:
         limit = None if options.all else options.limit
         # One task more than is shown, to know whether there are older ones.
-        listing = _Listing(api.pages(**filters(options), limit=limit and limit + 1), limit)
-        _FORMATS[format_](listing, output)
+        pages = api.pages(**filters(options), limit=limit and limit + 1)
+        with output.progress() as progress:
+            bar = progress.add_task("Listing", total=limit)
+            listing = _Listing(pages, limit, on_progress=lambda more: progress.advance(bar, more))
+            _FORMATS[format_](listing, output)
     if listing.has_more:
         output.info(f"There are older tasks; --limit is {options.limit}. --all lists them all.")
     output.malformed_items(listing.unreadable)
@@ -64,20 +67,22 @@ def run(session: Session) -> ExitStatus:
 class _Listing:
     """The listed tasks, page by page. `has_more` and `unreadable` are complete after the last page."""
 
-    def __init__(self, pages: Iterable[TaskPage], limit: int | None) -> None:
+    def __init__(self, pages: Iterable[TaskPage], limit: int | None, *, on_progress: Callable[[int], None]) -> None:
         self._pages = pages
         self._limit = limit
+        self._on_progress = on_progress
         self.has_more = False
-        self.unreadable: list[str] = []
+        self.unreadable: dict[str, str] = {}  # by key: the malformed attributes
 
     def __iter__(self) -> Iterator[list[TaskResponse]]:
         left = self._limit
         for page in self._pages:
-            self.unreadable += page.unreadable
+            self.unreadable |= page.unreadable_reasons
             tasks = list(page.tasks[:left])
             if left is not None:
                 self.has_more = len(page.tasks) > left
                 left -= len(tasks)
+            self._on_progress(len(tasks))
             if tasks:
                 yield tasks
 
@@ -112,7 +117,7 @@ def _as_json(listing: _Listing, output: Output) -> None:
     output.show_text(f'{{"tasks": [{_json_items(next(pages, []))}')
     for tasks in pages:
         output.show_text(f", {_json_items(tasks)}")
-    end = json_text({"hasMore": listing.has_more, "unreadable": listing.unreadable})
+    end = json_text({"hasMore": listing.has_more, "unreadable": list(listing.unreadable)})
     output.show_text(f"], {end.removeprefix('{')}\n")
 
 

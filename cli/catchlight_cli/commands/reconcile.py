@@ -1,7 +1,8 @@
 """Implements `catchlight reconcile`: restarts polling and archiving of stuck tasks."""
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
@@ -16,7 +17,7 @@ from catchlight_cli.arguments import add_dry_run, add_limit
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.durations import duration, format_duration
 from catchlight_cli.factories import longest_polling, reconciliation
-from catchlight_cli.output import Output, new_table, task_path
+from catchlight_cli.output import plural, task_path
 
 
 class FailedBatch(Model):
@@ -44,55 +45,74 @@ class Reconciled(Model):
         return bool(self.failed or self.unreadable)
 
 
-def dry_run(repair: Reconciliation, older_than: timedelta, limit: int) -> Reconciled:
-    """Lists the tasks that `restart` would restart, without changing anything."""
-    overdue = tuple(task.task for task in islice(repair.overdue(older_than), limit))
-    unconfirmed = tuple(task.task for task in islice(repair.unconfirmed(older_than), limit))
-    unarchived = tuple(task.task for task in islice(repair.due_for_archiving(), limit))
-    return Reconciled(
-        dry_run=True,
-        pending_longer_than_seconds=older_than.total_seconds(),
-        polling_restarted=overdue,
-        confirming_restarted=unconfirmed,
-        archiving_repeated=unarchived,
-        unreadable=tuple(repair.unreadable),
-        has_more=limit in (len(overdue), len(unconfirmed), len(unarchived)),
-    )
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of stuck tasks: the reason, and what is restarted."""
+
+    reason: str
+    action: str  # "polling" or "archiving"
 
 
-def restart(repair: Reconciliation, older_than: timedelta, limit: int, output: Output) -> Reconciled:
-    """Restarts polling and archiving with progress bars, the same way as the hourly run does."""
-    failed: list[FailedBatch] = []
-    attempted: list[int] = []
+_ARCHIVING_TAKES = format_duration(ARCHIVING_TAKES_AT_MOST)
+_UNCONFIRMED = _Kind("its failure is not confirmed", "polling")
+_UNARCHIVED = _Kind(f"not archived for over {_ARCHIVING_TAKES}", "archiving")
 
-    def restarted(batches: Iterator[Repaired], description: str) -> tuple[str, ...]:
-        done: list[str] = []
-        number = 0
-        with output.progress() as progress:
-            bar = progress.add_task(description, total=None)
+
+class _Restarts:
+    """Restarts polling and archiving, the same way as the hourly run does, and collects the outcome of each task."""
+
+    def __init__(self, repair: Reconciliation, older_than: timedelta, limit: int, *, dry_run: bool) -> None:
+        self._repair = repair
+        self._older_than = older_than
+        self._limit = limit
+        self._dry_run = dry_run
+        self._overdue = _Kind(f"pending for over {format_duration(older_than)}", "polling")
+        self._restarted: dict[_Kind, list[str]] = {self._overdue: [], _UNCONFIRMED: [], _UNARCHIVED: []}
+        self._failed: list[FailedBatch] = []
+        self._has_more = False
+
+    def rows(self) -> Generator[tuple[RenderableType, ...], None, None]:
+        """Restarts the tasks of one kind after the other; yields the row of each task, when its batch is restarted."""
+        for kind, batches in zip(self._restarted, self._batches(), strict=True):
+            attempted = 0
             for batch in batches:
+                attempted += len(batch.tasks)
                 if batch.error:
-                    failed.append(FailedBatch(tasks=batch.tasks, reason=describe_error(batch.error)))
+                    self._failed.append(FailedBatch(tasks=batch.tasks, reason=describe_error(batch.error)))
                 else:
-                    done += batch.tasks
-                number += len(batch.tasks)
-                progress.advance(bar, len(batch.tasks))
-        attempted.append(number)
-        return tuple(done)
+                    self._restarted[kind] += batch.tasks
+                for task in batch.tasks:
+                    yield task_path(task), kind.reason, self._action(kind, is_failed=batch.error is not None)
+            self._has_more |= attempted == self._limit
 
-    polling = restarted(repair.restart_polling(older_than, limit=limit), "Restarting polling")
-    confirming = restarted(repair.poll_unconfirmed(older_than, limit=limit), "Confirming failures")
-    archiving = restarted(repair.repeat_archiving(limit=limit), "Restarting archiving")
-    return Reconciled(
-        dry_run=False,
-        pending_longer_than_seconds=older_than.total_seconds(),
-        polling_restarted=polling,
-        confirming_restarted=confirming,
-        archiving_repeated=archiving,
-        failed=tuple(failed),
-        unreadable=tuple(repair.unreadable),
-        has_more=limit in attempted,
-    )
+    def _batches(self) -> Iterator[Iterable[Repaired]]:
+        repair, older_than, limit = self._repair, self._older_than, self._limit
+        if self._dry_run:
+            for tasks in (repair.overdue(older_than), repair.unconfirmed(older_than), repair.due_for_archiving()):
+                yield (Repaired((task.task,)) for task in islice(tasks, limit))
+            return
+        yield repair.restart_polling(older_than, limit=limit)
+        yield repair.poll_unconfirmed(older_than, limit=limit)
+        yield repair.repeat_archiving(limit=limit)
+
+    def _action(self, kind: _Kind, *, is_failed: bool) -> Text:
+        if is_failed:
+            return Text(f"{kind.action} not restarted", "red")
+        return Text(f"{kind.action} {'would be ' if self._dry_run else ''}restarted", "green")
+
+    def result(self) -> Reconciled:
+        """Returns the outcome, after all rows were yielded."""
+        polling, confirming, archiving = map(tuple, self._restarted.values())
+        return Reconciled(
+            dry_run=self._dry_run,
+            pending_longer_than_seconds=self._older_than.total_seconds(),
+            polling_restarted=polling,
+            confirming_restarted=confirming,
+            archiving_repeated=archiving,
+            failed=tuple(self._failed),
+            unreadable=tuple(self._repair.unreadable),
+            has_more=self._has_more,
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,41 +133,31 @@ def run(session: Session) -> ExitStatus:
     options, output, stack = session.options, session.output, session.stack
     older_than = longest_polling(stack) if options.older_than is None else options.older_than
     repair = reconciliation(stack)
-    if options.dry_run:
-        with output.working("Reading the tasks"):
-            result = dry_run(repair, older_than, options.limit)
-    else:
-        result = restart(repair, older_than, options.limit, output)
+    restarts = _Restarts(repair, older_than, options.limit, dry_run=options.dry_run)
+    description = "Reading the tasks" if options.dry_run else "Restarting"
+    output.show_rows(output.track(restarts.rows(), description), lambda row: row, "Task", "Reason", "Action")
+    result = restarts.result()
     output.show(result, lambda: render(result, stack))
-    output.malformed_items(result.unreadable)
+    output.malformed_items(repair.unreadable)
     return ExitStatus.FAILURE if result.has_failed else ExitStatus.SUCCESS
 
 
 def render(result: Reconciled, stack: Stack) -> Iterable[RenderableType]:
-    """Renders the result for the terminal: restarted tasks, failed batches, and whether there may be more."""
+    """Renders the summary for the terminal, below the table: counts, failed batches, and whether there may be more."""
     pending = format_duration(result.pending_longer_than_seconds)
-    archiving = format_duration(ARCHIVING_TAKES_AT_MOST)
     restarted = (result.polling_restarted, result.confirming_restarted, result.archiving_repeated, result.failed)
     if not any(restarted):
         others = "other " if result.unreadable else ""
         yield Text(
             f"✓ No {others}task in {stack} has been pending for over {pending}, or waits for its archiving or the "
-            f"confirmation of its failure for over {archiving}.",
+            f"confirmation of its failure for over {_ARCHIVING_TAKES}.",
             "green",
         )
         return
     would = "would be " if result.dry_run else ""
-    table = new_table("Task", "Reason", "Action")
-    for task in result.polling_restarted:
-        table.add_row(task_path(task), f"pending for over {pending}", Text(f"polling {would}restarted", "green"))
-    for task in result.confirming_restarted:
-        table.add_row(task_path(task), "its failure is not confirmed", Text(f"polling {would}restarted", "green"))
-    for task in result.archiving_repeated:
-        table.add_row(
-            task_path(task), f"not archived for over {archiving}", Text(f"archiving {would}restarted", "green")
-        )
-    if table.rows:
-        yield table
+    polling = len(result.polling_restarted) + len(result.confirming_restarted)
+    yield ""
+    yield f"Polling of {plural(polling, 'task')} and archiving of {len(result.archiving_repeated)} {would}restarted."
     for batch in result.failed:
         yield Text(f"✗ Not restarted: {', '.join(map(task_path, batch.tasks))}. {batch.reason}", "red")
     if result.has_more:

@@ -1,7 +1,8 @@
 """Implements `catchlight redrive`: retries tasks that failed, are incomplete or are stuck."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import closing
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -12,7 +13,7 @@ from catchlight.recovery.redrive import Step
 from catchlight_cli.arguments import TaskName, add_dry_run, add_limit, add_tasks
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.factories import tasks_table
-from catchlight_cli.output import new_table, plural, task_path
+from catchlight_cli.output import plural, task_path
 from catchlight_cli.repair.redriving import ALL_KINDS, Kind, RedrivenTask, RedriveResult, StuckTasks
 from catchlight_cli.task_lookup import NoSuchTaskError, find_task_key
 
@@ -60,14 +61,24 @@ def run(session: Session) -> ExitStatus:
                 stuck.collect_named(list(dict.fromkeys(find_task_key(table, name) for name in options.tasks)))
             else:
                 stuck.collect(ALL_KINDS if options.all else [Kind(kind) for kind in options.kind])
-            if options.dry_run:
-                result = stuck.plan()
-            else:
-                progress.reset(bar, description="Redriving", total=len(stuck))
-                result = stuck.redrive(on_progress=lambda: progress.advance(bar))
+            progress.reset(bar, description="Redriving", total=len(stuck))
+            tasks: list[RedrivenTask] = []
+
+            def existing() -> Generator[RedrivenTask, None, None]:
+                with closing(stuck.plan() if options.dry_run else stuck.redrive()) as processed:
+                    for task in processed:
+                        progress.advance(bar)
+                        tasks.append(task)
+                        if not _is_missing(task):
+                            yield task
+
+            action = "Action (dry run)" if options.dry_run else "Action"
+            output.show_rows(existing(), _cells, "Task", "Reason", "Status", action, "Details")
+            result = stuck.result(tasks, dry_run=options.dry_run)
+            malformed = stuck.malformed
     output.show(result, lambda: render(result))
-    output.malformed_items(result.unreadable)
-    missing = [task.outcome.task for task in result.tasks if _is_missing(task)]
+    output.malformed_items(malformed)
+    missing = [task.outcome.task for task in tasks if _is_missing(task)]
     for key in missing:
         output.error(str(NoSuchTaskError(TaskName(*split_task_key(key)))))
     return ExitStatus.FAILURE if result.has_failed or missing else ExitStatus.SUCCESS
@@ -79,23 +90,23 @@ def _is_missing(task: RedrivenTask) -> bool:
 
 
 def render(result: RedriveResult) -> Iterable[RenderableType]:
-    """Renders the result for the terminal: each task with its outcome, and a summary."""
+    """Renders the summary for the terminal, below the table."""
     tasks = [task for task in result.tasks if not _is_missing(task)]
     if result.tasks and not tasks:
         return  # an error names each of them
     if not tasks and not result.dead_letters.unreadable:
         yield Text(f"✓ No {'other ' if result.unreadable else ''}task needs a redrive.", "green")
         return
-    table = new_table("Task", "Reason", "Status", "Action (dry run)" if result.dry_run else "Action", "Details")
-    for task in tasks:
-        table.add_row(task_path(task.outcome.task), ", ".join(task.kinds), task.outcome.status or "", *_action(task))
-    yield table
     yield ""
     yield _summary(result)
     if unreadable := result.dead_letters.unreadable:
         yield Text(f"✗ {plural(unreadable, 'dead letter')} unreadable: inspect the queue in the SQS console.", "red")
     if result.has_more:
         yield Text("There may be more: repeat the command, or raise --limit.", "yellow")
+
+
+def _cells(task: RedrivenTask) -> tuple[RenderableType, ...]:
+    return task_path(task.outcome.task), ", ".join(task.kinds), task.outcome.status or "", *_action(task)
 
 
 def _action(task: RedrivenTask) -> tuple[Text, Text]:

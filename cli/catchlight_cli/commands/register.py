@@ -1,9 +1,9 @@
 """Implements `catchlight register`: registers tasks that were submitted elsewhere."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.api.schemas import MAX_TASKS_PER_REGISTRATION, NewTask
@@ -13,7 +13,7 @@ from catchlight.client.errors import UsageError
 from catchlight.models import Model
 from catchlight_cli.arguments import add_metadata, provider_id, task_id
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.output import new_table
+from catchlight_cli.output import plural
 from catchlight_cli.text_input import STANDARD_INPUT, read_text
 
 
@@ -37,13 +37,25 @@ def run(session: Session) -> ExitStatus:
     options = session.options
     task_ids = _read_task_ids(options.task_ids)
     with TasksClient.of(session.stack) as api:
-        tasks = tuple(
+        registered = (
             task
-            for batch in session.output.track(batches(task_ids, MAX_TASKS_PER_REGISTRATION), "Registering")
+            for batch in batches(task_ids, MAX_TASKS_PER_REGISTRATION)
             for task in api.register(options.provider, batch, metadata=dict(options.metadata), ref=options.ref)
         )
-    session.output.show(Registered(tasks=tasks), lambda: [_render(tasks)])
+        tracked = session.output.track(registered, "Registering", total=len(task_ids))
+        tasks = session.output.show_rows(tracked, _cells, "Task", "Outcome")
+    session.output.show(Registered(tasks=tasks), lambda: _summary(tasks))
     return ExitStatus.SUCCESS
+
+
+def _cells(task: NewTask) -> tuple[RenderableType, ...]:
+    return Text(f"{task.provider}/{task.task_id}"), task.outcome
+
+
+def _summary(tasks: Sequence[NewTask]) -> Iterable[RenderableType]:
+    new = sum(task.outcome == "registered" for task in tasks)
+    yield ""
+    yield f"{plural(new, 'task')} registered, {len(tasks) - new} known before."
 
 
 def _read_task_ids(given: Sequence[str]) -> list[str]:
@@ -56,13 +68,6 @@ def _read_task_ids(given: Sequence[str]) -> list[str]:
     if not task_ids:
         raise UsageError("stdin contains no task id.")
     return list(dict.fromkeys(task_ids))
-
-
-def _render(tasks: Sequence[NewTask]) -> Table:
-    table = new_table("Task", "Outcome")
-    for task in tasks:
-        table.add_row(Text(f"{task.provider}/{task.task_id}"), task.outcome)
-    return table
 
 
 COMMAND = Command(

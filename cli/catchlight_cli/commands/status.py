@@ -5,7 +5,9 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Annotated
 
+from pydantic import Field
 from rich.console import RenderableType
 from rich.text import Text
 
@@ -56,6 +58,7 @@ class Status(Model):
     unreadable: tuple[str, ...]  # keys of malformed items among the stuck tasks, and older than the oldest PENDING one
     queues: tuple[QueueDepth, ...]
     callback_miss_rate: CallbackMissRate
+    malformed: Annotated[Mapping[str, str], Field(exclude=True)]  # of `unreadable`, by key: the malformed attributes
     problems: tuple[str, ...]  # each with the next step
 
 
@@ -91,6 +94,7 @@ def gather(stack: Stack, *, period: timedelta | None, now: datetime, output: Out
         stuck_archiving=archiving,
         unconfirmed_failures=unconfirmed,
         unreadable=tuple(repair.unreadable),
+        malformed=repair.unreadable,
         queues=queues,
         callback_miss_rate=rate,
         problems=tuple(_problems(pending, archiving, unconfirmed, repair.unreadable, queues)),
@@ -107,7 +111,7 @@ def _problems(
     if unconfirmed:
         yield f"{plural(unconfirmed, 'failure')} not confirmed by the provider for an hour: run `catchlight reconcile`"
     for task, reason in unreadable.items():
-        yield f"{task} has a malformed item, nothing processes it ({reason}): repair it by hand"
+        yield f"{task_path(task)} has a malformed item, nothing processes it ({reason}): repair it by hand"
     for queue in queues:
         if queue.should_be_empty and queue.messages:
             yield f"{plural(queue.messages, 'message')} in {queue.queue} ({queue.content}): {queue.next_step}"
@@ -192,7 +196,7 @@ def _show(session: Session, *, is_update: bool = False) -> ExitStatus:
     elif is_update and not output.as_json:
         output.show_part("")
     output.show(status, lambda: render(status))
-    output.malformed_items(status.unreadable)
+    output.malformed_items(status.malformed)
     return ExitStatus.FAILURE if status.problems else ExitStatus.SUCCESS
 
 

@@ -191,8 +191,8 @@ def register(
     now: Callable[[], datetime],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[list[bool]]:
-    """Registers tasks in batches; yields for each batch which of its tasks were new, sorted by provider and task id.
+) -> Iterator[dict[str, bool]]:
+    """Registers tasks in batches; yields for each batch which of its tasks were new, by task.
 
     `rate` is the maximum number of registrations a second. Every registration starts polling, so it is also the rate
     of requests to the providers a minute later.
@@ -203,10 +203,11 @@ def register(
         # After a slow batch the next ones do not catch up: the rate is an upper limit.
         ends_at = max(ends_at, clock()) + len(batch) / rate
         by_provider = groupby(sorted(map(split_task_key, batch)), key=lambda key: key[0])
-        yield [
-            is_new
-            for provider, keys in by_provider
-            for is_new in registry.register(provider, [task_id for _, task_id in keys], now=now())
-        ]
+        outcomes: dict[str, bool] = {}
+        for provider, keys in by_provider:
+            task_ids = [task_id for _, task_id in keys]
+            are_new = registry.register(provider, task_ids, now=now())
+            outcomes |= {task_key(provider, each): is_new for each, is_new in zip(task_ids, are_new, strict=True)}
+        yield outcomes
         if (left := ends_at - clock()) > 0:
             sleep(left)

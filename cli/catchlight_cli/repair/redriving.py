@@ -1,7 +1,7 @@
 """Collects stuck tasks and redrives them. Deletes a dead letter once all tasks that it refers to are processed."""
 
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -149,20 +149,19 @@ class StuckTasks:
             self._messages += (each for each in self._receive(kind) if each.tasks and set(each.tasks) <= set(tasks))
         self._kinds = {task: self._kinds[task] for task in tasks}
 
-    def plan(self) -> RedriveResult:
-        """Returns what `redrive` would do."""
-        with redrive(self._stack) as redriver, ThreadPoolExecutor(_THREADS) as pool:
-            outcomes = dict(zip(self._kinds, pool.map(redriver.plan, self._kinds), strict=True))
-        return self._result(outcomes, dry_run=True)
+    def plan(self) -> Generator[RedrivenTask, None, None]:
+        """Yields each task with what `redrive` would do."""
+        with redrive(self._stack) as redriver:
+            yield from self._processed(redriver.plan)
 
-    def redrive(self, *, on_progress: Callable[[], None]) -> RedriveResult:
-        """Redrives the tasks, and deletes each dead letter if none of its tasks failed."""
+    def redrive(self) -> Generator[RedrivenTask, None, None]:
+        """Redrives the tasks and yields each one with its outcome; then deletes dead letters without a failed task."""
         nonce = f"redrive-{uuid.uuid4().hex}"
         outcomes: dict[str, Redriven] = {}
-        with redrive(self._stack) as redriver, ThreadPoolExecutor(_THREADS) as pool:
-            for outcome in pool.map(lambda task: redriver.redrive(task, nonce=nonce), self._kinds):
-                outcomes[outcome.task] = outcome
-                on_progress()
+        with redrive(self._stack) as redriver:
+            for task in self._processed(lambda key: redriver.redrive(key, nonce=nonce)):
+                outcomes[task.outcome.task] = task.outcome
+                yield task
         for kind in _QUEUES:
             processed = [
                 each
@@ -174,7 +173,20 @@ class StuckTasks:
             left = self._queue(kind).delete([each.dead_letter for each in processed])
             for each in processed:
                 each.is_deleted = each.dead_letter not in left
-        return self._result(outcomes, dry_run=False)
+
+    def _processed(self, process: Callable[[str], Redriven]) -> Iterator[RedrivenTask]:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for outcome in pool.map(process, self._kinds):
+                yield RedrivenTask(
+                    kinds=tuple(sorted(self._kinds[outcome.task])),
+                    dead_letters=sum(outcome.task in (each.tasks or ()) for each in self._messages),
+                    outcome=outcome,
+                )
+
+    @property
+    def malformed(self) -> Mapping[str, str]:
+        """The malformed items that were skipped, by key: the names of their malformed attributes."""
+        return self._malformed
 
     def _add(self, task: str, kind: Kind) -> None:
         self._kinds.setdefault(task, set()).add(kind)
@@ -228,19 +240,13 @@ class StuckTasks:
         yield Kind.TIMED_OUT, (task.task for task in index.tasks(TaskStatus.TIMED_OUT))
         yield Kind.UNCONFIRMED, (task.task for task in index.tasks(TaskStatus.UNCONFIRMED))
 
-    def _result(self, outcomes: Mapping[str, Redriven], *, dry_run: bool) -> RedriveResult:
+    def result(self, tasks: Iterable[RedrivenTask], *, dry_run: bool) -> RedriveResult:
+        """Returns the result, after `plan` or `redrive` has yielded the tasks."""
         readable = [each for each in self._messages if each.tasks is not None]
         deleted = sum(each.is_deleted for each in readable)
         return RedriveResult(
             dry_run=dry_run,
-            tasks=tuple(
-                RedrivenTask(
-                    kinds=tuple(sorted(kinds)),
-                    dead_letters=sum(task in (each.tasks or ()) for each in readable),
-                    outcome=outcomes[task],
-                )
-                for task, kinds in self._kinds.items()
-            ),
+            tasks=tuple(tasks),
             dead_letters=DeadLetterCounts(
                 deleted=deleted, kept=len(readable) - deleted, unreadable=len(self._messages) - len(readable)
             ),

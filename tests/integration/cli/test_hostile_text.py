@@ -102,7 +102,7 @@ def test_commands_that_read_the_tasks_api(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any
 ) -> None:
     api = TasksApiInMemory(task for n, text in enumerate(STRINGS) for task in hostile_tasks(n, in_utf8(text)))
-    api.unreadable = tuple(map(in_utf8, STRINGS))
+    api.unreadable = {in_utf8(text): in_utf8(text) for text in STRINGS}
     monkeypatch.setattr(TasksClient, "of", lambda _: api.client())
 
     assert printed(capsys, "list", "--limit", "1000").count("\ufffd") > len(STRINGS)

@@ -434,7 +434,7 @@ def test_malformed_items_are_named(deployed: Deployed, kind: str, status: str) -
     result = deployed.run("redrive", "--kind", kind, expect=1)
 
     assert (result["tasks"], result["unreadable"]) == ([], ["flux-kontext#malformed"])
-    assert "Skipped flux-kontext/malformed: its item in the table is malformed." in deployed.said
+    assert "Skipped flux-kontext/malformed: its item in the table is malformed (images)." in deployed.said
     assert "No other task needs a redrive." in deployed.show("redrive", "--kind", kind)
 
 

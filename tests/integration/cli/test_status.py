@@ -74,7 +74,7 @@ def test_malformed_items_older_than_the_oldest_pending_task_are_named(deployed: 
         "flux-kontext#oldest",
         ["flux-kontext#malformed"],
     )
-    assert "Skipped flux-kontext/malformed: its item in the table is malformed." in deployed.said
+    assert "Skipped flux-kontext/malformed: its item in the table is malformed (images)." in deployed.said
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_malformed_items_among_stuck_tasks_are_counted_and_named(
         (0, 1, 0),
         (0, 0, 1),
     }
-    assert any(problem.startswith("flux-kontext#malformed has a malformed item") for problem in shown["problems"])
+    assert any(problem.startswith("flux-kontext/malformed has a malformed item") for problem in shown["problems"])
 
 
 def test_a_failure_that_no_provider_confirmed_is_wrong(deployed: Deployed) -> None:

@@ -169,6 +169,7 @@ def test_items_that_are_no_tasks_do_not_hide_the_others(api: TasksApiHarness, cl
         answer = api.ask("GET", "/tasks", query=query)
         assert listed(answer) == [key]
         assert sorted(answer.body["unreadable"]) == ["<script>", "flux-kontext#malformed"]
+        assert answer.body["malformedAttributes"] == {"<script>": "task", "flux-kontext#malformed": "images"}
 
 
 def test_a_task_that_was_deleted_a_moment_ago_is_not_missed(

@@ -121,7 +121,7 @@ def test_a_newline_starts_no_message_of_ours(capsys: pytest.CaptureFixture[str])
     output = Output()
     output.info("Skipped x\nUsing the stack evil.")
     output.error("no task x\nerror: y")
-    output.malformed_items(["a\nb"])
+    output.malformed_items({"a\nb": "images"})
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if not line.startswith("  ")] == [
         "Skipped x",

@@ -402,11 +402,11 @@ def test_what_is_piped_is_not_folded(catchlight: Catchlight, monkeypatch: pytest
 @pytest.mark.parametrize("command", ["list", "download"])
 def test_what_is_malformed_in_the_table_is_named(catchlight: Catchlight, tmp_path: Path, command: str) -> None:
     api = TasksApiInMemory([a_task("t1", TaskStatus.FAILED)])
-    api.unreadable = ("flux-kontext#by-hand",)
+    api.unreadable = {"flux-kontext#by-hand": "images, request"}
     folder = ["--output-dir", str(tmp_path)] if command == "download" else []
     ran = catchlight(api, command, *folder)
     assert ran.status == 0
-    assert "Skipped flux-kontext/by-hand: its item in the table is malformed." in ran.err
+    assert "Skipped flux-kontext/by-hand: its item in the table is malformed (images, request)." in ran.err
 
 
 def test_list_by_status_and_provider(catchlight: Catchlight) -> None:

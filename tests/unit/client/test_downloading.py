@@ -361,7 +361,7 @@ def test_whoever_stops_listening_stops_the_downloads(tmp_path: Path) -> None:
     downloads = download(client, client.tasks(), tmp_path)
     next(downloads)
     threads = threading.active_count()
-    downloads.close()  # type: ignore[attr-defined]
+    downloads.close()
     assert threading.active_count() < threads
     asked = len(api.asked(host="storage.example"))
     assert asked <= 20

@@ -77,18 +77,22 @@ def _image_answer(image: Image, kind: ImageKind, index: int, links: PresignedLin
 def page_answer(page: Page, links: PresignedLinks) -> TaskPage:
     """Converts a page into its response model. The page ends early if it would exceed MAX_PAGE_BYTES."""
     tasks: list[TaskResponse] = []
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     size = 0
     cursor = None
     for row in page.rows:
         try:
             answer = task_answer(stored_task(row.item), links)
-        except UnreadableItemError:
-            unreadable.append(row.task)
+        except UnreadableItemError as exc:
+            unreadable[row.task] = str(exc)
         else:
             size += len(to_json(answer.model_dump_json(by_alias=True, exclude_none=True)))
             if size > MAX_PAGE_BYTES and tasks:
-                return TaskPage(tasks=tuple(tasks), cursor=cursor, unreadable=tuple(unreadable))
+                break
             tasks.append(answer)
         cursor = row.cursor
-    return TaskPage(tasks=tuple(tasks), cursor=page.cursor, unreadable=tuple(unreadable))
+    else:
+        cursor = page.cursor
+    return TaskPage(
+        tasks=tuple(tasks), cursor=cursor, unreadable=tuple(unreadable), malformed_attributes=unreadable or None
+    )

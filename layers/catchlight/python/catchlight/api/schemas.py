@@ -408,6 +408,16 @@ class TaskPage(ResponseModel):
     unreadable: Annotated[
         tuple[str, ...], Field(description="Keys of items that were put by hand and are malformed.")
     ] = ()
+    malformed_attributes: Annotated[
+        dict[str, str] | None,
+        Field(description="Of the unreadable items, by key: the names of their malformed attributes."),
+    ] = None
+
+    @property
+    def unreadable_reasons(self) -> dict[str, str]:
+        """Returns the malformed attributes of each unreadable item, by key; an older stack does not name them."""
+        known = self.malformed_attributes or {}
+        return {key: known.get(key, "unknown attributes") for key in self.unreadable}
 
 
 class ProviderReply(ResponseModel):

@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -50,7 +50,7 @@ def download(
     *,
     kinds: Collection[ImageKind] = tuple(ImageKind),
     quarantined: bool = False,
-) -> Iterator[Download]:
+) -> Generator[Download, None, None]:
     """Saves the images of tasks into a folder, MAX_PARALLEL_DOWNLOADS at a time, and yields the outcome of each image.
 
     Images that were saved before are skipped, interrupted downloads are resumed, and other files are never
