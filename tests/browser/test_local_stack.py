@@ -16,7 +16,15 @@ from playwright.sync_api import Browser, expect
 
 import catchlight.client
 from catchlight.api.schemas import TaskResponse
-from catchlight.client import APIError, NotFoundError, PermissionDeniedError, TasksClient, connect, download
+from catchlight.client import (
+    APIError,
+    NotFoundError,
+    PermissionDeniedError,
+    TasksClient,
+    connect,
+    connect_async,
+    download,
+)
 from catchlight.models import TaskStatus
 from catchlight_cli.command_line import parser, run
 from local.artefact import Artefact
@@ -148,13 +156,18 @@ def blocks(language: str) -> list[str]:
 def test_the_python_examples_run(
     state_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = blocks("python")
+    example, asynchronous = blocks("python")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("catchlight.client.connect", lambda _: connect(local=True, state_dir=state_dir))
     exec(compile(example, "applications.md", "exec"), {})
     printed = capsys.readouterr().out
     assert re.search(r"result ARCHIVED \d+ \d+ http://127\.0\.0\.1:", printed)
     assert printed.count("downloaded images/flux-kontext_") == len(list(Path("images").iterdir())) == 2
+
+    monkeypatch.setattr("catchlight.client.connect_async", lambda _: connect_async(local=True, state_dir=state_dir))
+    exec(compile(asynchronous, "applications.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^ARCHIVED result http://127\.0\.0\.1:", printed, re.MULTILINE)) == 2
 
 
 def test_the_documented_commands_exist() -> None:

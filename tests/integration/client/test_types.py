@@ -7,7 +7,7 @@ from pathlib import Path
 _PROGRAM = """
 from pathlib import Path
 
-from catchlight.client import ImageKind, TaskResponse, TaskStatus, connect, download
+from catchlight.client import ImageKind, TaskResponse, TaskStatus, connect, connect_async, download
 
 
 def links(task: TaskResponse) -> list[str]:
@@ -20,6 +20,15 @@ with connect("catchlight") as api:
     for task in api.tasks(status=TaskStatus.ARCHIVED):
         links(task)
     list(download(api, api.tasks(), Path("images"), kinds=[ImageKind.RESULT]))
+
+
+async def submit() -> list[str]:
+    async with connect_async("catchlight") as api:
+        new = await api.submit("acedata", {"prompt": "a tree"}, idempotency_key="order-17")
+        number: int = new.task_id
+        task: TaskResponse = await api.wait(new.provider, new.task_id, timeout_seconds=60)
+        await api.submit("acedata", {}, idempotencykey="order-17")
+        return links(task) + [url for task in [task async for task in api.tasks(limit=3)] for url in links(task)]
 """
 # The types of these libraries are no part of the client's interface, and take nine tenths of the time.
 _SETTINGS = """
@@ -36,6 +45,9 @@ def test_an_application_is_type_checked(tmp_path: Path) -> None:
     settings.write_text(_SETTINGS)
     mypy = [sys.executable, "-m", "mypy", "--config-file", str(settings), "--cache-dir", str(tmp_path), "app.py"]
     ran = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
-    (mistake, summary) = ran.stdout.splitlines()
-    assert 'variable has type "int"' in mistake  # it is the only one
-    assert "Found 1 error" in summary
+    (*mistakes, summary) = ran.stdout.splitlines()
+    number, awaited_number, argument = mistakes  # the program has no others
+    assert 'variable has type "int"' in number
+    assert 'variable has type "int"' in awaited_number
+    assert 'Unexpected keyword argument "idempotencykey"' in argument
+    assert "Found 3 errors" in summary

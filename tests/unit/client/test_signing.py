@@ -1,5 +1,6 @@
 """The signature as API Gateway checks it: worked out once more, from what goes over the wire."""
 
+import asyncio
 import hashlib
 import hmac
 from typing import Any
@@ -10,12 +11,13 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import NoCredentialsError
 
-from catchlight.client import TasksClient
+from catchlight.client import AsyncTasksClient, TasksClient
 from catchlight.client.signing import SignedRequests
 from catchlight.models import TaskStatus
 from tests.canary_secrets import canary
 
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
+API = "https://abc123.execute-api.eu-central-1.amazonaws.com"
 SECRET_KEY = canary("AWS secret key", "canaryAwsSecretKeyOfACaller")
 SESSION_TOKEN = canary("AWS session token", "canaryAwsSessionTokenOfACaller")
 
@@ -35,9 +37,7 @@ class Gateway:
 
     def client(self, **credentials: str) -> TasksClient:
         auth = SignedRequests(Credentials(ACCESS_KEY, SECRET_KEY, **credentials), "eu-central-1")
-        return TasksClient(
-            "https://abc123.execute-api.eu-central-1.amazonaws.com", auth, transport=httpx.MockTransport(self)
-        )
+        return TasksClient(API, auth, transport=httpx.MockTransport(self))
 
 
 def signature_of(request: httpx.Request) -> str:
@@ -103,6 +103,20 @@ def test_a_signature_does_not_fit_another_request(what: str) -> None:
         case "query":
             changed["url"] = sent.url.copy_merge_params({"wait": "20"})
     assert sent_signature(sent) != signature_of(httpx.Request("POST", **changed))
+
+
+def test_an_asynchronous_client_signs_as_well() -> None:
+    gateway = Gateway()
+    auth = SignedRequests(Credentials(ACCESS_KEY, SECRET_KEY, token=SESSION_TOKEN), "eu-central-1")
+
+    async def submit() -> None:
+        async with AsyncTasksClient(API, auth, transport=httpx.MockTransport(gateway)) as client:
+            await client.submit("acedata", {"prompt": "ein Würfel"}, idempotency_key="order-17")
+
+    asyncio.run(submit())
+    (request,) = gateway.requests
+    assert request.headers["X-Amz-Security-Token"] == SESSION_TOKEN
+    assert sent_signature(request) == signature_of(request)
 
 
 def test_temporary_credentials_send_their_token() -> None:

@@ -1,7 +1,10 @@
-"""What the client asks for, what it sends again, and what its errors say."""
+"""What both clients ask for, what they send again, and what their errors say."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Protocol, cast
 
 import httpx
 import pytest
@@ -21,6 +24,7 @@ from catchlight.api.schemas import ProviderReply
 from catchlight.client import (
     APIConnectionError,
     APIError,
+    AsyncTasksClient,
     CatchlightError,
     NotFoundError,
     PermissionDeniedError,
@@ -33,7 +37,53 @@ from catchlight.client import (
 )
 from catchlight.client.retrying import RetryPolicy
 from catchlight.models import TaskStatus
-from tests.tasks_api_in_memory import NOW, TasksApiInMemory, a_task, an_image
+from tests.tasks_api_in_memory import API, NOW, TasksApiInMemory, a_task, an_image
+
+
+class Connected(Protocol):
+    """Returns a client of this API whose pauses call `sleep`, at once by default."""
+
+    def __call__(self, api: TasksApiInMemory, sleep: Callable[[float], None] = ..., **policy: Any) -> TasksClient: ...
+
+
+class RunToEnd:
+    """AsyncTasksClient with the interface of TasksClient: each call runs in the event loop to its end."""
+
+    def __init__(self, client: AsyncTasksClient, runner: asyncio.Runner) -> None:
+        self._client = client
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self._call, getattr(self._client, name))
+
+    def _call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = method(*args, **kwargs)
+        return self._iterate(result) if isinstance(result, AsyncIterator) else self._runner.run(_awaited(result))
+
+    def _iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:
+        while (item := self._runner.run(_awaited(anext(items, None)))) is not None:
+            yield item
+
+
+async def _awaited(result: Awaitable[Any]) -> Any:
+    return await result
+
+
+@pytest.fixture(params=[TasksClient, AsyncTasksClient])
+def connected(request: pytest.FixtureRequest) -> Iterator[Connected]:
+    with asyncio.Runner() as runner:
+
+        def connect_to(
+            api: TasksApiInMemory, sleep: Callable[[float], None] = lambda _: None, **policy: Any
+        ) -> TasksClient:
+            async def async_sleep(seconds: float) -> None:
+                sleep(seconds)
+
+            retry_policy = RetryPolicy(sleep=sleep, async_sleep=async_sleep, **policy)
+            client = request.param(API, retry_policy=retry_policy, transport=httpx.MockTransport(api))
+            return cast("TasksClient", client if request.param is TasksClient else RunToEnd(client, runner))
+
+        yield connect_to
 
 
 def problem(problem: Problem, **more: object) -> httpx.Response:
@@ -50,7 +100,8 @@ def first(*answers: httpx.Response | Exception) -> Callable[[httpx.Request], htt
         answer = waiting.pop(0) if waiting else None
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        # A copy: a response that a client has received cannot be sent to a client of the other kind.
+        return answer and httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
     return before
 
@@ -58,49 +109,49 @@ def first(*answers: httpx.Response | Exception) -> Callable[[httpx.Request], htt
 # ------------------------------------------------------------------------------------------------ looking up
 
 
-def test_a_task_as_the_tasks_api_has_it() -> None:
+def test_a_task_as_the_tasks_api_has_it(connected: Connected) -> None:
     content = b"an image"
     api = TasksApiInMemory([a_task("t1", images=[an_image("t1", content)], request={"prompt": "a tree"})])
-    task = api.client().task("flux-kontext", "t1")
+    task = connected(api).task("flux-kontext", "t1")
     assert (task.status, task.done, task.request) == (TaskStatus.ARCHIVED, True, {"prompt": "a tree"})
     (image,) = task.images
     assert image.bytes == len(content)
     assert image.link is not None
 
 
-def test_a_task_that_is_not_there() -> None:
+def test_a_task_that_is_not_there(connected: Connected) -> None:
     with pytest.raises(NotFoundError, match=r"There is no such task: flux-kontext has no task t1\. Look at the id\."):
-        TasksApiInMemory().client().task("flux-kontext", "t1")
+        connected(TasksApiInMemory()).task("flux-kontext", "t1")
 
 
-def test_all_pages_are_followed_as_they_are_needed() -> None:
+def test_all_pages_are_followed_as_they_are_needed(connected: Connected) -> None:
     api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(250))
-    tasks = api.client().tasks()
+    tasks = connected(api).tasks()
     assert next(tasks).task_id == "t0"
     assert len(api.requests) == 1
     assert [task.task_id for task in tasks] == [f"t{n}" for n in range(1, 250)]
     assert len(api.requests) == 3
 
 
-def test_no_more_than_the_limit_is_asked_for() -> None:
+def test_no_more_than_the_limit_is_asked_for(connected: Connected) -> None:
     api = TasksApiInMemory(a_task(f"t{n}", arrived_at=NOW - timedelta(minutes=n)) for n in range(250))
-    assert len(list(api.client().tasks(limit=120))) == 120
+    assert len(list(connected(api).tasks(limit=120))) == 120
     assert [request.url.params["limit"] for request in api.requests] == ["100", "20"]
 
 
-def test_short_pages_are_not_the_end() -> None:
+def test_short_pages_are_not_the_end(connected: Connected) -> None:
     tasks = [
         a_task(f"t{n}", provider="acedata" if n > 220 else "nanobanana", arrived_at=NOW - timedelta(minutes=n))
         for n in range(230)
     ]
     api = TasksApiInMemory(tasks)
-    assert [task.task_id for task in api.client().tasks(provider="acedata")] == [f"t{n}" for n in range(221, 230)]
+    assert [task.task_id for task in connected(api).tasks(provider="acedata")] == [f"t{n}" for n in range(221, 230)]
 
 
-def test_filters_reach_the_tasks_api() -> None:
+def test_filters_reach_the_tasks_api(connected: Connected) -> None:
     api = TasksApiInMemory()
     since = datetime.fromisoformat("2026-01-31T13:00:00+01:00")
-    list(api.client().tasks(status=TaskStatus.TIMED_OUT, provider="nanobanana", since=since))
+    list(connected(api).tasks(status=TaskStatus.TIMED_OUT, provider="nanobanana", since=since))
     assert dict(api.requests[0].url.params) == {
         "status": "TIMED_OUT",
         "provider": "nanobanana",
@@ -109,8 +160,7 @@ def test_filters_reach_the_tasks_api() -> None:
     }
 
 
-def test_waiting_asks_until_the_task_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)
+def test_waiting_asks_until_the_task_is_done(connected: Connected) -> None:
     api = TasksApiInMemory([a_task("t1", TaskStatus.PENDING)])
 
     def finish_at_the_third(_: httpx.Request) -> None:
@@ -118,13 +168,12 @@ def test_waiting_asks_until_the_task_is_done(monkeypatch: pytest.MonkeyPatch) ->
             api.tasks["flux-kontext#t1"] = a_task("t1")
 
     api.before = finish_at_the_third
-    assert api.client().wait("flux-kontext", "t1").status is TaskStatus.ARCHIVED
+    assert connected(api).wait("flux-kontext", "t1").status is TaskStatus.ARCHIVED
     assert [request.url.params.get("wait") for request in api.requests] == ["20", "20", "20"]
 
 
-def test_waiting_follows_the_stack_when_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_follows_the_stack_when_too_many_wait(connected: Connected) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("time.sleep", pauses.append)
     api = TasksApiInMemory([a_task("t1", TaskStatus.PENDING)])
 
     def refuse_to_wait_twice(_: httpx.Request) -> httpx.Response | None:
@@ -136,40 +185,40 @@ def test_waiting_follows_the_stack_when_too_many_wait(monkeypatch: pytest.Monkey
         return None
 
     api.before = refuse_to_wait_twice
-    assert api.client().wait("flux-kontext", "t1").done
+    assert connected(api, sleep=pauses.append).wait("flux-kontext", "t1").done
     assert pauses == [5, 5]
 
 
-def test_waiting_ends_with_the_time_that_was_given() -> None:
+def test_waiting_ends_with_the_time_that_was_given(connected: Connected) -> None:
     api = TasksApiInMemory([a_task("t1", TaskStatus.PENDING)])
-    task = api.client().wait("flux-kontext", "t1", timeout_seconds=0)
+    task = connected(api).wait("flux-kontext", "t1", timeout_seconds=0)
     assert not task.done
     assert api.asked() == ["/tasks/flux-kontext/t1"]
 
 
-def test_ids_stay_one_part_of_the_path() -> None:
+def test_ids_stay_one_part_of_the_path(connected: Connected) -> None:
     api = TasksApiInMemory()
     with pytest.raises(NotFoundError):
-        api.client().task("flux-kontext", "../../callbacks?wait=1#x")
+        connected(api).task("flux-kontext", "../../callbacks?wait=1#x")
     assert api.asked() == ["/tasks/flux-kontext/..%2F..%2Fcallbacks%3Fwait%3D1%23x"]
 
 
 # ------------------------------------------------------------------------------------------------ sending again
 
 
-def test_a_submission_is_sent_again_under_the_same_key() -> None:
+def test_a_submission_is_sent_again_under_the_same_key(connected: Connected) -> None:
     api = TasksApiInMemory()
     api.before = first(httpx.ReadTimeout("lost"), httpx.Response(502), problem(IN_PROGRESS))
-    new = api.client().submit("acedata", {"prompt": "a tree"})
+    new = connected(api).submit("acedata", {"prompt": "a tree"})
     assert new.outcome == "submitted"
     keys = {request.headers["Idempotency-Key"] for request in api.requests}
     assert (len(api.requests), len(keys)) == (4, 1)
     assert len({request.content for request in api.requests}) == 1
 
 
-def test_every_submission_has_a_key_of_its_own_unless_told() -> None:
+def test_every_submission_has_a_key_of_its_own_unless_told(connected: Connected) -> None:
     api = TasksApiInMemory()
-    client = api.client()
+    client = connected(api)
     client.submit("acedata", {"prompt": "a"})
     client.submit("acedata", {"prompt": "a"})
     client.submit("acedata", {"prompt": "a"}, idempotency_key="mine")
@@ -188,27 +237,27 @@ def test_every_submission_has_a_key_of_its_own_unless_told() -> None:
     ],
     ids=["refused", "unknown outcome", "invalid", "not allowed"],
 )
-def test_what_would_be_refused_again_is_not_sent_again(refusal: httpx.Response) -> None:
+def test_what_would_be_refused_again_is_not_sent_again(connected: Connected, refusal: httpx.Response) -> None:
     api = TasksApiInMemory()
     api.before = first(refusal)
     with pytest.raises(TasksApiError):
-        api.client().submit("acedata", {"prompt": "a tree"})
+        connected(api).submit("acedata", {"prompt": "a tree"})
     assert len(api.requests) == 1
 
 
 @pytest.mark.parametrize("key", ["", "ä", "a b", "a\n", "x" * 129])
-def test_nothing_is_sent_under_a_key_that_is_none(key: str) -> None:
+def test_nothing_is_sent_under_a_key_that_is_none(connected: Connected, key: str) -> None:
     api = TasksApiInMemory()
     with pytest.raises(TasksApiError, match="is not an idempotency key"):
-        api.client().submit("acedata", {"prompt": "a tree"}, idempotency_key=key)
+        connected(api).submit("acedata", {"prompt": "a tree"}, idempotency_key=key)
     with pytest.raises(TasksApiError, match="is not an idempotency key"):
-        api.client().release_key(key)
+        connected(api).release_key(key)
     assert api.requests == []
 
 
-def test_half_a_character_is_left_to_the_tasks_api_to_refuse() -> None:
+def test_half_a_character_is_left_to_the_tasks_api_to_refuse(connected: Connected) -> None:
     api = TasksApiInMemory()
-    api.client().submit("acedata", {"prompt": "ein Würfel \ud800"})
+    connected(api).submit("acedata", {"prompt": "ein Würfel \ud800"})
     assert api.requests[0].content.endswith('"prompt": "ein Würfel \\ud800"}}'.encode())
 
 
@@ -220,42 +269,42 @@ def test_without_a_region_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPa
         connect("nowhere")
 
 
-def test_giving_up_is_never_sent_twice() -> None:
+def test_giving_up_is_never_sent_twice(connected: Connected) -> None:
     api = TasksApiInMemory()
     api.before = first(httpx.ReadTimeout("lost"))
     with pytest.raises(APIConnectionError):
-        api.client().release_key("order-17")
+        connected(api).release_key("order-17")
     assert api.asked("DELETE") == ["/submissions/order-17"]
 
 
-def test_the_pause_is_the_one_that_was_asked_for() -> None:
+def test_the_pause_is_the_one_that_was_asked_for(connected: Connected) -> None:
     pauses: list[float] = []
     api = TasksApiInMemory()
     busy = problem(PROVIDER_BUSY)
     busy.headers["Retry-After"] = "7"
     api.before = first(busy)
-    api.client(retry_policy=RetryPolicy(sleep=pauses.append)).submit("acedata", {"prompt": "a tree"})
+    connected(api, sleep=pauses.append).submit("acedata", {"prompt": "a tree"})
     assert pauses == [7.0]
 
 
-def test_pauses_grow_and_differ() -> None:
+def test_pauses_grow_and_differ(connected: Connected) -> None:
     pauses: list[float] = []
     api = TasksApiInMemory()
     api.before = lambda _: httpx.Response(500)
     with pytest.raises(TasksApiError, match="HTTP 500"):
-        api.client(retry_policy=RetryPolicy(max_attempts=5, sleep=pauses.append)).page()
+        connected(api, max_attempts=5, sleep=pauses.append).page()
     assert len(api.requests) == 5
     for number, pause in enumerate(pauses):
         assert 0.2 * 2**number <= pause <= 0.4 * 2**number
 
 
-def test_nobody_waits_longer_than_there_is_patience() -> None:
+def test_nobody_waits_longer_than_there_is_patience(connected: Connected) -> None:
     api = TasksApiInMemory()
     busy = problem(PROVIDER_BUSY)
     busy.headers["Retry-After"] = "600"
     api.before = lambda _: busy
     with pytest.raises(RateLimitError) as caught:
-        api.client(retry_policy=RetryPolicy(max_seconds=60, sleep=lambda _: pytest.fail("it waited"))).page()
+        connected(api, max_seconds=60, sleep=lambda _: pytest.fail("it waited")).page()
     assert caught.value.retry_after_seconds == 600
     assert len(api.requests) == 1
 
@@ -263,23 +312,23 @@ def test_nobody_waits_longer_than_there_is_patience() -> None:
 # ------------------------------------------------------------------------------------------------ errors
 
 
-def test_a_problem_is_told_in_the_tasks_apis_own_words() -> None:
+def test_a_problem_is_told_in_the_tasks_apis_own_words(connected: Connected) -> None:
     api = TasksApiInMemory()
     reply = ProviderReply(status=402, body={"msg": "no credits"})
     api.before = first(problem(REQUEST_REFUSED, provider_reply=reply))
     with pytest.raises(APIError) as caught:
-        api.client().submit("acedata", {"prompt": "a tree"})
+        connected(api).submit("acedata", {"prompt": "a tree"})
     assert str(caught.value) == (
         "The provider refused the request: it is so. Do this.\n  The provider returned HTTP 402: {'msg': 'no credits'}"
     )
     assert caught.value.body.type == REQUEST_REFUSED.type
 
 
-def test_an_unknown_outcome_is_an_error_of_its_own() -> None:
+def test_an_unknown_outcome_is_an_error_of_its_own(connected: Connected) -> None:
     api = TasksApiInMemory()
     api.before = first(problem(UNKNOWN_OUTCOME))
     with pytest.raises(UnknownOutcomeError):
-        api.client().submit("acedata", {"prompt": "a tree"})
+        connected(api).submit("acedata", {"prompt": "a tree"})
 
 
 @pytest.mark.parametrize(
@@ -300,18 +349,20 @@ def test_an_unknown_outcome_is_an_error_of_its_own() -> None:
     ],
     ids=["403", "404", "429", "504", "418", "html", "another shape", "no connection"],
 )
-def test_answers_that_are_not_the_apis(answer: httpx.Response | Exception, error: type[Exception], words: str) -> None:
+def test_answers_that_are_not_the_apis(
+    connected: Connected, answer: httpx.Response | Exception, error: type[Exception], words: str
+) -> None:
     api = TasksApiInMemory()
     api.before = first(*[answer] * 10)
     with pytest.raises(error, match=words):
-        api.client().page()
+        connected(api).page()
 
 
-def test_a_later_version_may_say_more() -> None:
+def test_a_later_version_may_say_more(connected: Connected) -> None:
     page = {"tasks": [a_task("t1").model_dump(mode="json", by_alias=True) | {"colour": "blue"}], "weather": "fine"}
     api = TasksApiInMemory()
     api.before = first(httpx.Response(200, json=page))
-    assert [task.task_id for task in api.client().page().tasks] == ["t1"]
+    assert [task.task_id for task in connected(api).page().tasks] == ["t1"]
 
 
 # ------------------------------------------------------------------------------------------------ images
@@ -331,6 +382,50 @@ def test_a_link_that_is_dead() -> None:
     api = TasksApiInMemory()
     with pytest.raises(TasksApiError, match="HTTP 404"), api.client().open_link("https://storage.example/gone"):
         pass
+
+
+def test_an_asynchronous_client_streams_an_image() -> None:
+    image = an_image("t1", b"an image")
+    api = TasksApiInMemory([a_task("t1", images=[image])], {image.key or "": b"an image"})
+
+    async def read() -> bytes:
+        async with AsyncTasksClient(API, httpx.BasicAuth("caller", "x"), transport=httpx.MockTransport(api)) as client:
+            link = await client.image_link("flux-kontext", "t1", "result", 0)
+            async with client.open_link(link, from_byte=3) as response:
+                return await response.aread()
+
+    assert asyncio.run(read()) == b"image"
+
+
+def test_an_interrupted_download_is_a_connection_error_in_an_event_loop() -> None:
+    api = TasksApiInMemory()
+    api.before = first(httpx.ReadError("lost"))
+
+    async def read() -> None:
+        client = AsyncTasksClient(API, transport=httpx.MockTransport(api))
+        async with client.open_link("https://storage.example/image"):
+            pass
+
+    with pytest.raises(APIConnectionError, match="interrupted"):
+        asyncio.run(read())
+
+
+def test_requests_of_one_event_loop_run_at_the_same_time() -> None:
+    arrived: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        arrived.append(request.url.path)
+        async with asyncio.timeout(60):
+            while len(arrived) < 5:
+                await asyncio.sleep(0)
+        return TasksApiInMemory([a_task(f"t{n}") for n in range(5)])(request)
+
+    async def look_up() -> list[str]:
+        async with AsyncTasksClient(API, transport=httpx.MockTransport(answer)) as client:
+            tasks = await asyncio.gather(*(client.task("flux-kontext", f"t{n}") for n in range(5)))
+            return [task.task_id for task in tasks]
+
+    assert asyncio.run(look_up()) == [f"t{n}" for n in range(5)]
 
 
 def test_a_client_needs_nothing_to_be_closed() -> None:

@@ -1,6 +1,7 @@
 """Client of the tasks API: `with connect("catchlight") as api: api.submit("flux-kontext", {"prompt": "..."})`."""
 
 from catchlight.api.schemas import ImageResponse, NewTask, TaskPage, TaskResponse
+from catchlight.client.async_tasks_client import AsyncTasksClient, connect_async
 from catchlight.client.downloading import Download, download
 from catchlight.client.errors import (
     APIConnectionError,
@@ -21,6 +22,7 @@ from catchlight.models import ImageKind, ImageState, TaskStatus
 __all__ = [
     "APIConnectionError",
     "APIError",
+    "AsyncTasksClient",
     "CatchlightError",
     "Download",
     "DownloadError",
@@ -40,5 +42,6 @@ __all__ = [
     "UnexpectedResponseError",
     "UnknownOutcomeError",
     "connect",
+    "connect_async",
     "download",
 ]

@@ -1,10 +1,15 @@
 """Creates the HTTP clients of the command line and of `catchlight.client`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
 from catchlight.client.errors import CatchlightError
+
+# A submission is answered only after its provider has responded; API Gateway allows 30 s for that.
+TIMEOUT = httpx.Timeout(connect=5, read=35, write=10, pool=60)
 
 
 def http_client(*, trust_environment: bool, **settings: Any) -> httpx.Client:
@@ -15,8 +20,20 @@ def http_client(*, trust_environment: bool, **settings: Any) -> httpx.Client:
     Raises:
         CatchlightError: the proxies or certificates in the environment cannot be used.
     """
-    try:
+    with _explained_errors():
         return httpx.Client(trust_env=trust_environment, **settings)
+
+
+def async_http_client(*, trust_environment: bool, **settings: Any) -> httpx.AsyncClient:
+    """Creates an asynchronous HTTP client as `http_client` does."""
+    with _explained_errors():
+        return httpx.AsyncClient(trust_env=trust_environment, **settings)
+
+
+@contextmanager
+def _explained_errors() -> Iterator[None]:
+    try:
+        yield
     # Unreadable certificates; an invalid proxy address; a SOCKS proxy without the package that supports it.
     except (OSError, ValueError, ImportError) as exc:
         raise CatchlightError(

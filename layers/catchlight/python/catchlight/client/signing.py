@@ -1,12 +1,13 @@
 """Signs httpx requests with AWS Signature Version 4, computed by botocore."""
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import AsyncGenerator, Generator
 
 import boto3
 import httpx
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError, NoRegionError
 
 # Only these headers are signed: proxies, and httpx itself, may change others on the way.
@@ -38,8 +39,17 @@ class SignedRequests(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Adds `Authorization`, `X-Amz-Date` and, for temporary credentials, `X-Amz-Security-Token`."""
+        self._sign(request, self._credentials.get_frozen_credentials())
+        yield request
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Does the same. Credentials are read in a thread, because botocore blocks while it renews them."""
+        await request.aread()
+        self._sign(request, await asyncio.to_thread(self._credentials.get_frozen_credentials))
+        yield request
+
+    def _sign(self, request: httpx.Request, credentials: ReadOnlyCredentials) -> None:
         headers = {name: request.headers[name] for name in _SIGNED if name in request.headers}
         signed = AWSRequest(request.method, str(request.url), headers=headers, data=request.content)
-        SigV4Auth(self._credentials.get_frozen_credentials(), "execute-api", self._region).add_auth(signed)
+        SigV4Auth(credentials, "execute-api", self._region).add_auth(signed)
         request.headers.update(dict(signed.headers))
-        yield request

@@ -79,6 +79,16 @@ class Stack:
             update = "Restart it with `make up`" if self.is_local else "Update it with `make build && sam deploy`"
             raise CatchlightError(f"{self} has no {logical_id}. {update}.") from None
 
+    def require_tasks_api(self) -> str:
+        """Returns the URL of the tasks API.
+
+        Raises:
+            CatchlightError: the stack has none, because its template is older.
+        """
+        if not self.tasks_api_url:
+            raise CatchlightError(f"{self} has no tasks API. Update it with `make build && sam deploy`.")
+        return self.tasks_api_url
+
     def seconds(self, parameter: str, default: int) -> int:
         """Returns the value of a template parameter in seconds; `default` if the stack does not have it."""
         return int(self.parameters.get(parameter, default))
