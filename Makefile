@@ -39,7 +39,7 @@ NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u SAM_TEMPLATE_FIL
 FIND_PYTHON := python="$${PYTHON:-$$(scripts/find-python)}"; test -n "$$python" || { scripts/find-python --explain; exit 1; }
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --no-deps
 
-.PHONY: help setup demo up replay test test-fast searches faults decoders races soak soak-self-test fuzz check lint types imports scan format build smoke bench rehearse lock clean
+.PHONY: help setup demo up replay test test-fast searches faults decoders races soak soak-self-test fuzz check lint types imports lint-openapi scan format build smoke bench rehearse lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ types: $(STAMP) ## Part of check: types
 
 imports: $(STAMP) ## Part of check: import directions
 	PYTHONPATH=.:cli:layers/catchlight/python $(BIN)/lint-imports --no-cache
+
+lint-openapi: $(STAMP) ## Lint the OpenAPI documents with Spectral, an npm package
+	@$(BIN)/python -m scripts.lint_openapi
 
 scan: $(STAMP) $(SCANNER_STAMP) ## Scan the template with checkov, as written and as expanded
 	@$(BIN)/python -m scripts.scan

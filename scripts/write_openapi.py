@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from aws_lambda_powertools.event_handler.openapi.models import APIKey, APIKeyIn, Server
+from aws_lambda_powertools.event_handler.openapi.models import APIKey, APIKeyIn, Contact, Server, Tag
 
 from catchlight.api.schemas import ImageQuery, LinkQuery, PageQuery, ProblemBody, TaskQuery
 from functions.serve_tasks_api.app import api
@@ -16,6 +16,11 @@ SERVER = Server(
     url="https://{api}.execute-api.{region}.amazonaws.com",
     variables={"api": {"default": "your-api"}, "region": {"default": "us-east-1"}},
 )
+TAGS = [
+    Tag(name="Submissions", description="Requests for images that the stack sends to their provider."),
+    Tag(name="Tasks", description="Tasks, submitted here or elsewhere."),
+    Tag(name="Images", description="Archived images, and bytes in quarantine."),
+]
 QUERIES: dict[str, type[LinkQuery]] = {"listTasks": PageQuery, "getTask": TaskQuery, "getImage": ImageQuery}
 
 DESCRIPTION = """\
@@ -35,9 +40,11 @@ order), may be sent again with the same request as often as it takes to get an a
 def document() -> dict[str, Any]:
     """Returns the OpenAPI document: Powertools' own, without what the tasks API does not do."""
     model = api.get_openapi_schema(
-        title="Catchlight's tasks API",
+        title="Catchlight tasks API",
         version="1",
         description=DESCRIPTION,
+        contact=Contact(name="The operators of this stack"),
+        tags=[*TAGS],
         servers=[SERVER],
         security_schemes={"sigv4": SIGV4},
         security=[{"sigv4": []}],
@@ -56,9 +63,16 @@ def document() -> dict[str, Any]:
             # Powertools would describe the return value of a route as the content of a response without any.
             if not response.get("content"):
                 del response["content"]
+            if problem := response.get("content", {}).get("application/problem+json"):
+                # Generators would make a class for each operation and status.
+                problem["schema"], types = problem["schema"]["allOf"]
+                problem["x-problem-types"] = types["properties"]["type"]["enum"]
         for parameter in operation.get("parameters", ()):
             if parameter["in"] == "query":
                 parameter["schema"] = _query_schema(QUERIES[operation["operationId"]], parameter["name"])
+            if parameter["name"].lower() == "idempotency-key":
+                # Optional in the code, where its absence is a problem with a body of its own.
+                parameter |= {"name": "Idempotency-Key", "required": True}
     found["paths"] = dict(sorted(found["paths"].items()))
     # Powertools adds its own bodies of validation errors, and the models of query strings.
     for name in (
@@ -78,22 +92,8 @@ def document() -> dict[str, Any]:
 
 def _query_schema(query: type[LinkQuery], name: str) -> dict[str, Any]:
     """Returns the schema of a query parameter, of which Powertools' document has the type only."""
-    schema = query.model_json_schema(mode="validation")
-    described = _inlined(schema["properties"][name], schema.get("$defs", {}))
-    return {key: value for key, value in described.items() if key != "description"}
-
-
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """Returns the schema with its references inlined: query parameters have few, and some tools do not resolve them."""
-    match schema:
-        case {"$ref": str(reference), **rest}:
-            return {**_inlined(definitions[reference.rpartition("/")[2]], definitions), **rest}
-        case dict():
-            return {name: _inlined(part, definitions) for name, part in schema.items()}
-        case list():
-            return [_inlined(part, definitions) for part in schema]
-        case _:
-            return schema
+    schema = query.model_json_schema(mode="validation", ref_template="#/components/schemas/{model}")
+    return {key: value for key, value in schema["properties"][name].items() if key != "description"}
 
 
 def _without_null(schema: Any) -> Any:
@@ -102,6 +102,11 @@ def _without_null(schema: Any) -> Any:
         case {"anyOf": [only, {"type": "null"}], **rest}:
             rest.pop("default", None)
             return _without_null({**only, **rest})
+        case {"patternProperties": dict(patterns), **rest} if len(patterns) == 1:
+            # Generators know no patternProperties.
+            ((pattern, value),) = patterns.items()
+            names = {"propertyNames": {"pattern": pattern}, "additionalProperties": value}
+            return _without_null({**names, **rest})
         case dict():
             return {
                 name: {key: _without_null(part) for key, part in value.items()}

@@ -147,6 +147,7 @@ TaskIdInPath = Annotated[str, Path(alias="taskId", json_schema_extra={"pattern":
 
 @api.post(
     "/tasks",
+    tags=["Tasks"],
     operation_id="registerTasks",
     summary="Registers tasks that were submitted elsewhere",
     description=(
@@ -167,6 +168,7 @@ def register_tasks(body: Annotated[Registration, Body()]) -> Response[str | None
 
 @api.post(
     "/submissions",
+    tags=["Submissions"],
     operation_id="submitTask",
     summary="Submits a request for images",
     description=(
@@ -228,6 +230,7 @@ def count_and_report(error: APIError, provider: str, key: str) -> None:
 
 @api.get(
     "/tasks",
+    tags=["Tasks"],
     operation_id="listTasks",
     summary="Lists tasks, the newest first",
     description=(
@@ -245,8 +248,13 @@ def list_tasks(query: Annotated[PageQuery, Query()]) -> Response[str | None]:
 
 @api.get(
     "/tasks/<provider>/<taskId>",
+    tags=["Tasks"],
     operation_id="getTask",
-    summary="One task, with links to its images",
+    summary="Looks up one task, with links to its images",
+    description=(
+        "With `wait`, the response is sent as soon as the task is done or the seconds are over; earlier, with "
+        "Retry-After, if too many requests wait already.\n"
+    ),
     responses=responses(
         {HTTPStatus.OK: Answer("The task as it is now", TaskResponse, optional_headers=BUSY_HEADERS)},
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.UNREADABLE_ITEM),
@@ -268,8 +276,10 @@ def get_task(
 
 @api.get(
     "/tasks/<provider>/<taskId>/images/<image>",
+    tags=["Images"],
     operation_id="getImage",
     summary="Redirects to an archived image",
+    description="The URL in `Location` is presigned: whoever has it can read the image by GET without credentials.\n",
     responses=responses(
         {HTTPStatus.FOUND: Answer("The image is there", headers={"Location": "A link that lives linkSeconds"})},
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.NO_SUCH_IMAGE),
@@ -296,7 +306,8 @@ def get_image(
 
 @api.delete(
     "/submissions/<key>",
-    operation_id="giveUpSubmission",
+    tags=["Submissions"],
+    operation_id="releaseKey",
     summary="Releases the key of a submission whose outcome is unknown",
     description="The decision to generate once more, and perhaps to pay twice, is the caller's.\n",
     responses=responses(

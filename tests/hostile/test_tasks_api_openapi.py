@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import httpx
@@ -27,7 +28,19 @@ from tests.integration.conftest import REPOSITORY, a_store, an_account
 from tests.integration.tasks_api.api_harness import DOCUMENT, Clock, TasksApiHarness, refusal, respond
 from tests.integration.tasks_api.test_one_task import a_success, archived
 
-SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+
+def with_problem_types(document: dict[str, Any]) -> dict[str, Any]:
+    """Returns the document with the problem types of each response as a part of its schema, which is checked."""
+    document = deepcopy(document)
+    for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        for response in operation["responses"].values():
+            if content := response.get("content", {}).get("application/problem+json"):
+                types = {"properties": {"type": {"enum": content["x-problem-types"]}}}
+                content["schema"] = {"allOf": [content["schema"], types]}
+    return document
+
+
+SCHEMA = schemathesis.openapi.from_dict(with_problem_types(DOCUMENT))
 OPERATIONS = [SCHEMA[path][method.upper()] for path, methods in DOCUMENT["paths"].items() for method in methods]
 CHECKS = [
     not_a_server_error,

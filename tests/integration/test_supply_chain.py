@@ -35,7 +35,10 @@ def test_npm_runs_no_script_of_a_package() -> None:
     assert [place for place, command in commands.items() if "--ignore-scripts" not in command] == []
 
 
-@pytest.mark.parametrize("lock", ["package-lock.json", "tests/dynamodb-local/package-lock.json"])
+@pytest.mark.parametrize(
+    "lock",
+    ["package-lock.json", "tests/dynamodb-local/package-lock.json", "scripts/openapi-linter/package-lock.json"],
+)
 def test_each_npm_package_has_a_hash(lock: str) -> None:
     packages = json.loads((REPOSITORY / lock).read_text())["packages"]
 
