@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import signal
 import sys
 import threading
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 from local import REPOSITORY, LocalStackError
 from local.environment import ignore_user_settings
 
+# From Ctrl-C or SIGTERM until the process is ended, whatever it still waits for. Programs that stop services allow ten.
+STOP_SECONDS = 8.0
 _PACKAGES = (REPOSITORY / "layers" / "catchlight" / "python", REPOSITORY / "cli")
 
 
@@ -24,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     def end(*_: object) -> None:
         if not ending.is_set():  # a second Ctrl-C must not interrupt the cleanup
             ending.set()
+            end_process_within(STOP_SECONDS)
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, end)
@@ -40,6 +44,21 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 0 if options.command == "up" else 130
+
+
+def end_process_within(seconds: float) -> None:
+    """Ends this process after this time if it still runs then; its sandboxes end with it.
+
+    The next stack with the same state folder removes what is left behind.
+    """
+
+    def end() -> None:
+        print(f"error: the stack did not stop within {seconds:g} s, so it was ended", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _up(options: argparse.Namespace) -> int:

@@ -3,9 +3,8 @@
 import json
 import logging
 import os
-import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from moto.sqs.models import sqs_backends
 from local import REPOSITORY, LocalStackError, state_dir
 from local.account import ACCOUNT_ID, REGION
 from local.artefact import Artefact
+from local.events.event_source import EventSource
 from local.events.queue import QueueEventSource
 from local.events.schedule import ScheduleSource
 from local.events.stream import StreamEventSource
@@ -31,6 +31,7 @@ from local.lambda_.runtime_api import Outcome
 from local.lambda_.runtime_folder import make_runtime_folder
 from local.lambda_.sandbox import IMAGE_HOSTS_VARIABLE
 from local.moto import patches
+from local.moto.objects import objects_in_files
 from local.moto.server import Middleware, MotoServer
 from local.permissions.enforcement import Permissions
 from local.template.deployment import Deployment, Resource
@@ -126,6 +127,8 @@ class LocalStack:
         # moto's Step Functions logs an error for each path that a Choice state does not find. Failed executions are
         # reported by a patch.
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
+        objects = self._stack.enter_context(state_dir.temporary_folder(self._state_dir, state_dir.OBJECTS_PREFIX))
+        self._stack.enter_context(objects_in_files(objects))
         self._stack.enter_context(
             patches.installed(
                 self.time_scale, self._invoke_by_arn, lambda: self.boto3_client("lambda"), self._logs.error
@@ -206,50 +209,43 @@ class LocalStack:
             self.functions[name] = Function(replace(configuration, runtime_dir=runtime_dir), self._logs, environment)
 
     def _make_runtime_dir(self) -> Path:
-        # The folder belongs to this stack alone: another running stack may use another version of the runtime. Cleanup
-        # must not fail because a sandbox still writes bytecode.
-        temporary = tempfile.TemporaryDirectory(
-            prefix=state_dir.RUNTIME_PREFIX, dir=self._state_dir.resolve(), ignore_cleanup_errors=True
-        )
-        folder = Path(self._stack.enter_context(temporary))
+        temporary = state_dir.temporary_folder(self._state_dir, state_dir.RUNTIME_PREFIX)
+        folder = self._stack.enter_context(temporary)
         make_runtime_folder(folder)
         return folder
 
     def _start_event_sources(self, deployment: Deployment) -> None:
-        sqs = self.boto3_client("sqs")
-        for function, stream_mapping in deployment.stream_mappings:
-            table = dynamodb_backends[ACCOUNT_ID][REGION].get_table(stream_mapping.stream_arn.split("/")[1])
-            assert table.stream_shard is not None  # a table in a stream mapping has a stream ARN
-            stream_source = StreamEventSource(
-                stream_mapping,
-                table.stream_shard,
-                self.functions[function],
-                lambda url, body: sqs.send_message(QueueUrl=url, MessageBody=body),
-                self._logs,
-            )
-            stream_source.start()
-            self._stack.callback(stream_source.stop)
-        for function, queue_mapping in deployment.queue_mappings:
-            queue = sqs_backends[ACCOUNT_ID][REGION].get_queue(queue_mapping.queue_arn.rpartition(":")[2])
-            queue_source = QueueEventSource(
-                queue_mapping, queue, self.functions[function], sqs, self.time_scale, self._logs
-            )
-            queue_source.start()
-            self._stack.callback(queue_source.stop)
-        for schedule in deployment.schedules:
-            schedule_source = ScheduleSource(
-                schedule,
-                self.functions[schedule.function],
-                lambda url, body: sqs.send_message(QueueUrl=url, MessageBody=body),
-                self.time_scale,
-                self._logs,
-            )
-            schedule_source.start()
-            self._stack.callback(schedule_source.stop)
+        sources = list(self._event_sources(deployment))
+        for source in sources:
+            source.start()
+            self._stack.callback(source.stop)
         # Stopped before the event sources and the API, so that shutdown does not wait for running handlers.
         for each in self.functions.values():
             self._stack.callback(each.stop)
+        # First of all: what a source still does then, all of them do at the same time.
+        for source in sources:
+            self._stack.callback(source.begin_stop)
+        for each in self.functions.values():
+            self._stack.callback(each.begin_stop)
         self._stack.callback(self._logs.close)
+
+    def _event_sources(self, deployment: Deployment) -> Iterator[EventSource]:
+        sqs = self.boto3_client("sqs")
+
+        def send_message(url: str, body: str) -> None:
+            sqs.send_message(QueueUrl=url, MessageBody=body)
+
+        for function, stream_mapping in deployment.stream_mappings:
+            table = dynamodb_backends[ACCOUNT_ID][REGION].get_table(stream_mapping.stream_arn.split("/")[1])
+            assert table.stream_shard is not None  # a table in a stream mapping has a stream ARN
+            yield StreamEventSource(
+                stream_mapping, table.stream_shard, self.functions[function], send_message, self._logs
+            )
+        for function, queue_mapping in deployment.queue_mappings:
+            queue = sqs_backends[ACCOUNT_ID][REGION].get_queue(queue_mapping.queue_arn.rpartition(":")[2])
+            yield QueueEventSource(queue_mapping, queue, self.functions[function], sqs, self.time_scale, self._logs)
+        for schedule in deployment.schedules:
+            yield ScheduleSource(schedule, self.functions[schedule.function], send_message, self.time_scale, self._logs)
 
     def _prewarm(self, routed: set[str]) -> None:
         """Starts sandboxes ahead of time: a first callback must not wait for imports.

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +15,9 @@ from typing import IO, Any
 from catchlight.client.local_state import LOCK_FILE, STATE_FILE
 from local import LocalStackError
 
-# Prefix of the folders that a running stack creates for its functions' runtime.
+# Prefixes of the folders that a running stack creates for its functions' runtime and for the objects of its bucket.
 RUNTIME_PREFIX = "lambda-runtime-"
+OBJECTS_PREFIX = "objects-"
 # A command that checks whether a stack runs holds the lock for a moment.
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.05
@@ -23,7 +25,7 @@ _PAUSE_SECONDS = 0.05
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Locks a state folder for one stack and removes stack.json and runtime folders that a killed stack left behind.
+    """Locks a state folder for one stack and removes stack.json and temporary folders that a killed stack left behind.
 
     The operating system releases the lock however the process ends; the lock file stays.
 
@@ -41,9 +43,21 @@ def owned(folder: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         (folder / STATE_FILE).unlink(missing_ok=True)
-        for left in folder.glob(f"{RUNTIME_PREFIX}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for prefix in (RUNTIME_PREFIX, OBJECTS_PREFIX):
+            for left in folder.glob(f"{prefix}*"):
+                shutil.rmtree(left, ignore_errors=True)
         yield
+
+
+@contextmanager
+def temporary_folder(folder: Path, prefix: str) -> Iterator[Path]:
+    """Creates a folder in the state folder, and deletes it at the end.
+
+    It belongs to one stack alone: another running stack may use another version of the runtime. Cleanup must not fail
+    because a sandbox still writes bytecode.
+    """
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.resolve(), ignore_cleanup_errors=True) as made:
+        yield Path(made)
 
 
 @contextmanager
@@ -77,9 +91,16 @@ def make_private(folder: Path) -> None:
 
 
 def _is_of_a_stack(name: str) -> bool:
-    return name in (LOCK_FILE, STATE_FILE, "logs", "demo", "images", "rehearsal", "gallery.png") or name.startswith(
-        RUNTIME_PREFIX
-    )
+    return name in (
+        LOCK_FILE,
+        STATE_FILE,
+        "logs",
+        "demo",
+        "images",
+        "rehearsal",
+        "thumbnails",
+        "gallery.png",
+    ) or name.startswith((RUNTIME_PREFIX, OBJECTS_PREFIX))
 
 
 def private(path: str, flags: int) -> int:

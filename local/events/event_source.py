@@ -11,6 +11,8 @@ from local.lambda_.logs import LogFolder
 from local.lambda_.runtime import Function
 from local.lambda_.runtime_api import Outcome
 
+_STOP_SECONDS = 5
+
 
 class EventSource(ABC):
     """Feeds one function from one thread, from `start()` to `stop()`."""
@@ -25,9 +27,13 @@ class EventSource(ABC):
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def begin_stop(self) -> None:
+        """Makes the source end after its current event, without waiting for it."""
         self._stopping.set()
-        self._thread.join(5)
+
+    def stop(self) -> None:
+        self.begin_stop()
+        self._thread.join(_STOP_SECONDS)
 
     @abstractmethod
     def _step(self) -> None:

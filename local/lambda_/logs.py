@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ from local.state_dir import private
 
 ErrorListener = Callable[[str, str], None]
 
+# A log file that would become longer is renamed to `*.log.1`, in the place of an earlier one: a source's logs take at
+# most twice this. A task leaves about 4 KB, half of it in the longest file.
+MAX_LOG_BYTES = 10_000_000
+
 
 class LogFolder:
-    """Log files in one folder; deleted when the stack starts, so that all lines belong to the current run.
+    """Log files in one folder, of bounded length; deleted when the stack starts, so all lines are of the current run.
 
     Control characters of terminals are replaced.
     `errors.log` collects all errors. `on_error(source, message)` is called for each of them, for the terminal.
@@ -26,15 +31,19 @@ class LogFolder:
         self._lock = threading.Lock()
         self._closed = False
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in folder.glob("*.log"):
+        for old in (*folder.glob("*.log"), *folder.glob("*.log.1")):
             old.unlink()
 
     def write(self, source: str, line: str) -> None:
         with self._lock:
             if not self._closed:
                 path = self.folder / f"{source}.log"
+                text = printable(line).rstrip("\n") + "\n"
+                with suppress(FileNotFoundError):
+                    if path.stat().st_size + len(text) > MAX_LOG_BYTES:
+                        path.replace(f"{path}.1")
                 with open(path, "a", encoding="utf-8", opener=private) as file:
-                    file.write(printable(line).rstrip("\n") + "\n")
+                    file.write(text)
 
     def error(self, source: str, message: str, details: str = "") -> None:
         when = datetime.now(UTC).isoformat(timespec="milliseconds")

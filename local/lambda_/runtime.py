@@ -105,11 +105,15 @@ class Sandbox:
             self._fail(invocation, "Sandbox.Timedout", f"Task timed out after {seconds}")
             self.kill()
 
-    def kill(self) -> None:
-        """Kills the process and its child processes."""
+    def begin_kill(self) -> None:
+        """Kills the process and its child processes without waiting for their end."""
         self._is_killed = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """Kills the process and its child processes."""
+        self.begin_kill()
         self.exited.wait(5)
 
     def _watch(self) -> None:
@@ -234,11 +238,18 @@ class Function:
             sandbox.kill()
         return bool(found)
 
-    def stop(self) -> None:
+    def begin_stop(self) -> None:
+        """Kills all sandboxes without waiting for their end, and starts no others."""
         with self._changed:
             self._stopped = True
-            sandboxes = [*self._idle, *self._busy]
             self._changed.notify_all()
+            for sandbox in (*self._idle, *self._busy):
+                sandbox.begin_kill()
+
+    def stop(self) -> None:
+        self.begin_stop()
+        with self._changed:
+            sandboxes = [*self._idle, *self._busy]
         for sandbox in sandboxes:
             sandbox.kill()
 

@@ -180,7 +180,7 @@ def _image_answer(services: SimulatedServices, request: Request) -> Answer:
     image = services.find_image(request.path)
     if image is None:
         return Answer(404, b"not found\n", "text/plain")
-    if sum(asked.path == request.path for asked in services.image_requests) < image.outage_requests:
+    if services.image_requests_of(request.path) < image.outage_requests:
         return Answer(503, b"try again later\n", "text/plain")
     if time.time() >= image.expires_at or int(request.query.get("signature", 0)) < image.first_signature:
         return Answer(403, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>\n", "application/xml")

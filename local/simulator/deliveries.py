@@ -4,46 +4,49 @@ import base64
 import hashlib
 import hmac
 import json
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import httpx
 
 from local.simulator import payloads
 from local.simulator.scenarios import PlannedCallback
-from local.simulator.tasks import Delivery, SimulatedTask
+from local.simulator.tasks import MAX_RECORDED, Delivery, SimulatedTask
+from local.simulator.timeline import Timeline
 
 MAX_RETRIES = 3
 ANSWER_TIMEOUT_SECONDS = 15.0  # real seconds, never scaled
-_STOP_SECONDS = 3.0
+# Concurrent deliveries; a receiver that does not answer keeps a thread for 15 s.
+MAX_SENDERS = 32
 
 
 class CallbackSender:
-    """Delivers each callback in its own thread and records every attempt."""
+    """Delivers callbacks at their times, in a few threads, and records every attempt."""
 
     def __init__(
         self,
         *,
-        wait: Callable[[float], bool],
-        wait_for_end: Callable[[SimulatedTask], bool],
+        time_scale: float,
         on_done: Callable[[SimulatedTask], None],
         retry_delay_seconds: float,
         webhook_keys: Mapping[str, str],
     ) -> None:
-        """`wait` sleeps for simulated seconds; `wait_for_end` blocks until the task has ended.
-
-        Both return True as soon as the simulator stops, else False. `on_done` is called with the task after each
-        callback that was delivered or given up.
-        """
-        self._wait = wait
-        self._wait_for_end = wait_for_end
+        """`on_done` is called with the task after each callback that was delivered or given up."""
+        self._time_scale = time_scale
         self._on_done = on_done
         self._retry_delay_seconds = retry_delay_seconds
         self._webhook_keys = webhook_keys
-        self._threads: list[threading.Thread] = []
-        self._deliveries: list[Delivery] = []
+        self._lock = threading.Lock()
+        self._outstanding = 0
+        # By provider and task id, until the task has ended.
+        self._waiting: dict[tuple[str, str], list[Callable[[], None]]] = {}
+        self._deliveries: deque[Delivery] = deque(maxlen=MAX_RECORDED)
         # Ignores proxy settings: callbacks must not leave this machine.
         self._client = httpx.Client(
             timeout=ANSWER_TIMEOUT_SECONDS,
@@ -51,51 +54,67 @@ class CallbackSender:
             trust_env=False,
             headers={"User-Agent": "provider-simulator/1"},
         )
+        self._timeline = Timeline(MAX_SENDERS, on_error=lambda text: print(text, file=sys.stderr))
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
-        """All attempts so far, in the order in which they ended."""
+        """The last attempts, in the order in which they ended."""
         return tuple(self._deliveries)
 
     @property
     def outstanding(self) -> int:
         """Number of callbacks that are planned or being delivered."""
-        return sum(thread.is_alive() for thread in list(self._threads))
+        return self._outstanding
 
     def send(
-        self, task: SimulatedTask, planned: PlannedCallback, *, previous: Sequence[threading.Thread] = ()
-    ) -> threading.Thread:
-        """Starts a thread that delivers one copy of a callback after the task's end, `previous` and its own delay."""
-        thread = threading.Thread(target=self._deliver, args=(task, planned, previous), daemon=True)
-        self._threads.append(thread)
-        thread.start()
-        return thread
+        self, task: SimulatedTask, planned: PlannedCallback, *, previous: Sequence[Future[None]] = ()
+    ) -> Future[None]:
+        """Delivers one copy of a callback after the task's end, `previous` and its own delay.
+
+        The future is done when the callback was delivered or given up.
+        """
+        done: Future[None] = Future()
+        with self._lock:
+            self._outstanding += 1
+            begin = partial(self._begin, task, planned, previous, done)
+            self._waiting.setdefault((task.provider, task.task_id), []).append(begin)
+        self._timeline.at(task.ends_at, partial(self.begin, task))
+        return done
+
+    def begin(self, task: SimulatedTask) -> None:
+        """Begins the deliveries that wait for the task's end, which has come."""
+        with self._lock:
+            waiting = self._waiting.pop((task.provider, task.task_id), [])
+        for begin in waiting:
+            begin()
 
     def stop(self) -> None:
-        """Gives up undelivered callbacks and closes the HTTP client.
-
-        The caller must first make `wait` and `wait_for_end` return.
-        """
-        deadline = time.monotonic() + _STOP_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        """Gives up undelivered callbacks and closes the HTTP client."""
+        self._timeline.stop(wait=False)
         self._client.close()
 
-    def _deliver(self, task: SimulatedTask, planned: PlannedCallback, previous: Sequence[threading.Thread]) -> None:
-        stopping = self._wait_for_end(task)
-        for thread in previous:
-            thread.join()
-        stopping = stopping or self._wait(planned.delay_seconds)
+    def _begin(
+        self, task: SimulatedTask, planned: PlannedCallback, previous: Sequence[Future[None]], done: Future[None]
+    ) -> None:
+        if open_one := next((other for other in previous if not other.done()), None):
+            open_one.add_done_callback(lambda _: self._begin(task, planned, previous, done))
+            return
         body = payloads.callback(task, planned.outcome or task.scenario.outcome, has_task_id=planned.has_task_id)
-        for attempt in range(1, MAX_RETRIES + 2):
-            if stopping:
-                break
-            delivery = self._attempt(task, body, attempt)
-            self._deliveries.append(delivery)
-            if delivery.is_accepted:
-                break
-            stopping = attempt <= MAX_RETRIES and self._wait(self._retry_delay_seconds)
+        self._after(planned.delay_seconds, partial(self._deliver, task, body, done, 1))
+
+    def _after(self, seconds: float, work: Callable[[], None]) -> None:
+        self._timeline.at(time.time() + seconds * self._time_scale, work)
+
+    def _deliver(self, task: SimulatedTask, body: Mapping[str, Any], done: Future[None], attempt: int) -> None:
+        delivery = self._attempt(task, body, attempt)
+        self._deliveries.append(delivery)
+        if not delivery.is_accepted and attempt <= MAX_RETRIES:
+            self._after(self._retry_delay_seconds, partial(self._deliver, task, body, done, attempt + 1))
+            return
         self._on_done(task)
+        with self._lock:
+            self._outstanding -= 1
+        done.set_result(None)
 
     def _attempt(self, task: SimulatedTask, body: Mapping[str, Any], attempt: int) -> Delivery:
         assert task.callback_url is not None

@@ -4,13 +4,23 @@ import re
 import threading
 import time
 import uuid
+from collections import Counter, deque
 from collections.abc import Mapping
+from concurrent.futures import Future, wait
 from types import MappingProxyType
 from typing import Any
 
 from local.simulator.deliveries import CallbackSender
 from local.simulator.scenarios import ACEDATA, APIKLEY, FLUX_KONTEXT, KIE_MARKET, NANOBANANA, find_scenario
-from local.simulator.tasks import Delivery, ImageRequest, Poll, SimulatedImage, SimulatedTask, images_of
+from local.simulator.tasks import (
+    MAX_RECORDED,
+    Delivery,
+    ImageRequest,
+    Poll,
+    SimulatedImage,
+    SimulatedTask,
+    images_of,
+)
 
 # Base path of each service. All share one port, so that only one image host has to be allowed.
 BASE_PATHS = MappingProxyType(
@@ -69,11 +79,8 @@ class SimulatedServices:
             "result": result_lifetime_seconds * time_scale,
         }
         self._records_wait = records_wait
-        self._stopping = threading.Event()
-        self._polled = threading.Condition()
         self._sender = CallbackSender(
-            wait=self._wait,
-            wait_for_end=self._wait_for_end,
+            time_scale=time_scale,
             on_done=self._add_to_record,
             retry_delay_seconds=retry_delay_seconds,
             webhook_keys=dict(webhook_keys or {}),
@@ -81,14 +88,12 @@ class SimulatedServices:
         self._lock = threading.Lock()
         self._tasks: dict[tuple[str, str], SimulatedTask] = {}
         self._images: dict[str, SimulatedImage] = {}
-        self._polls: list[Poll] = []
-        self._image_requests: list[ImageRequest] = []
+        self._polls: deque[Poll] = deque(maxlen=MAX_RECORDED)
+        self._image_requests: deque[ImageRequest] = deque(maxlen=MAX_RECORDED)
+        self._requests_by_path: Counter[str] = Counter()
 
     def stop(self) -> None:
         """Gives up undelivered callbacks."""
-        with self._polled:
-            self._stopping.set()
-            self._polled.notify_all()
         self._sender.stop()
 
     @property
@@ -163,9 +168,12 @@ class SimulatedServices:
     def record(self, event: Poll | ImageRequest) -> None:
         """Records a poll or an image request. A poll may end a task."""
         if isinstance(event, ImageRequest):
-            self._image_requests.append(event)
+            with self._lock:
+                self._image_requests.append(event)
+                self._requests_by_path[event.path] += 1
             return
-        with self._polled:
+        ended = []
+        with self._lock:
             self._polls.append(event)
             for task_id in event.task_ids:
                 task = self.find_task(event.provider, task_id)
@@ -173,7 +181,13 @@ class SimulatedServices:
                     task.polls_while_running += 1
                     if task.polls_while_running == task.scenario.ends_when_polled:
                         task.ends_at = event.asked_at
-            self._polled.notify_all()
+                        ended.append(task)
+        for task in ended:
+            self._sender.begin(task)
+
+    def image_requests_of(self, path: str) -> int:
+        """Returns how often the image at this path was requested."""
+        return self._requests_by_path[path]
 
     # -- recorded events
 
@@ -185,7 +199,7 @@ class SimulatedServices:
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
-        """All attempts to deliver callbacks."""
+        """The last attempts to deliver callbacks."""
         return self._sender.deliveries
 
     @property
@@ -195,32 +209,22 @@ class SimulatedServices:
 
     @property
     def polls(self) -> tuple[Poll, ...]:
-        """All polls received."""
+        """The last polls received."""
         return tuple(self._polls)
 
     @property
     def image_requests(self) -> tuple[ImageRequest, ...]:
-        """All requests for images received."""
+        """The last requests for images received."""
         return tuple(self._image_requests)
 
     # -- internals
 
     def _plan_callbacks(self, task: SimulatedTask) -> None:
-        threads: list[threading.Thread] = []
+        sent: list[Future[None]] = []
         for planned in task.scenario.callbacks:
-            threads = [self._sender.send(task, planned, previous=threads) for _ in range(planned.copies)]
+            sent = [self._sender.send(task, planned, previous=sent) for _ in range(planned.copies)]
         if task.scenario.callback_before_answer:
-            for thread in threads:
-                thread.join(_MAX_ANSWER_DELAY_SECONDS)
+            wait(sent, _MAX_ANSWER_DELAY_SECONDS)
 
     def _add_to_record(self, task: SimulatedTask) -> None:
         task.is_recorded = task.scenario.is_ever_recorded
-
-    def _wait_for_end(self, task: SimulatedTask) -> bool:
-        with self._polled:
-            while not self._stopping.is_set() and (seconds := task.ends_at - time.time()) > 0:
-                self._polled.wait(seconds)
-        return self._stopping.is_set()
-
-    def _wait(self, seconds: float) -> bool:
-        return self._stopping.wait(seconds * self.time_scale)

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 from local.simulator.pictures import Picture, PictureFormat, draw_phone_photo, draw_picture
 from local.simulator.scenarios import ACEDATA, FLUX_SERVICES, KIE_MARKET, Outcome, ResultContent, Scenario
 
+# The simulator's records of deliveries, polls and image requests have at most this many entries each, the last ones.
+MAX_RECORDED = 10_000
+
 # HTML that a sign-in page or an unrelated site returns instead of an image.
 _HTML = b"<!doctype html>\n<html><head><title>Sign in</title></head><body><script>alert(1)</script></body></html>\n"
 # The first box of a HEIC file, and a body that is not decoded by anything here.

@@ -38,6 +38,8 @@ def test_the_next_owner_removes_files_of_a_killed_stack(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text("{")
     (tmp_path / "stack.lock").write_text("123456789\n")
     (tmp_path / "lambda-runtime-x" / "awslambdaric").mkdir(parents=True)
+    (tmp_path / "objects-x").mkdir()
+    (tmp_path / "objects-x" / "content").write_bytes(b"an image")
     (tmp_path / "logs").mkdir()
 
     with owned(tmp_path):

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
+from local.simulator.timeline import Timeline
 from tests.searches.soak.bodies import callback_body
 from tests.searches.soak.plans import CallbackPlan, Cut, Registration, TaskPlan
 from tests.searches.soak.reported_state import UNSEEN, ReportedState
-from tests.searches.soak.timeline import Timeline
 
 ANSWER_TIMEOUT_SECONDS = 15.0  # real seconds, never scaled
 MAX_ATTEMPTS = 4
@@ -72,7 +72,9 @@ class Callers:
         self._images_url = images_url
         self._time_scale = time_scale
         self._on_through = on_through
-        self._timeline = Timeline(24)
+        # Tracebacks of errors of the simulation itself; the list must stay empty.
+        self.errors: list[str] = []
+        self._timeline = Timeline(24, on_error=self.errors.append)
         self._lock = threading.Lock()
         self._open: dict[int, int] = {}  # number of outstanding requests by task
         self.deliveries: list[Delivery] = []
@@ -82,14 +84,6 @@ class Callers:
             endpoint_url=stack["aws_endpoint_url"],
             config=Config(proxies={}, max_pool_connections=24, retries={"total_max_attempts": 3}),
         )
-
-    @property
-    def errors(self) -> list[str]:
-        """Errors of the simulation itself; the list must stay empty."""
-        return self._timeline.errors
-
-    def start(self) -> None:
-        self._timeline.start()
 
     def stop(self) -> None:
         self._timeline.stop()

@@ -29,7 +29,6 @@ def main() -> None:
     begin = json.loads(sys.stdin.readline())
     seed, time_scale = begin["seed"], begin["time_scale"]
     callers = Callers(begin["stack"], provider.url, time_scale, on_through=lambda number: send(through=number))
-    callers.start()
     for line in sys.stdin:
         message = json.loads(line)
         if "task" in message:

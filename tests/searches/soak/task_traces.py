@@ -26,7 +26,10 @@ def task_trace(plan: TaskPlan, history: History, logs: Path) -> Iterator[str]:
     events += [(put.at, f"{put.writer} put {put.key}") for put in history.puts if plan.task_id in put.key]
     for at, what in sorted(events):
         yield f"  {time.strftime('%H:%M:%S', time.gmtime(at))}.{int(at % 1 * 1000):03} {what}"
-    for path in sorted(logs.glob("*Function.log")):
+    # `*.log.1` has earlier lines than `*.log`.
+    for path in sorted(
+        logs.glob("*Function.log*"), key=lambda path: (path.name.partition(".")[0], path.suffix == ".log")
+    ):
         with path.open(errors="replace") as lines:
             for line in lines:
                 if plan.task_id in line:

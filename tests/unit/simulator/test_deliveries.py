@@ -1,13 +1,14 @@
 """Callbacks are delivered as the providers deliver them."""
 
 import socket
+import threading
 import time
 
 import pytest
 
-from local.simulator import Simulator
-from local.simulator.deliveries import sign
-from tests.unit.simulator.conftest import Receiver, deliveries_of, wait_for
+from local.simulator import Simulator, deliveries, services
+from local.simulator.deliveries import MAX_SENDERS, sign
+from tests.unit.simulator.conftest import Receiver, client_of, deliveries_of, wait_for
 
 
 def test_only_200_is_success_and_there_are_three_retries(simulator: Simulator, receiver: Receiver) -> None:
@@ -81,3 +82,42 @@ def test_only_kie_signs_callbacks_if_it_has_a_key(receiver: Receiver) -> None:
 @pytest.mark.parametrize("expected", ["LWjZ5r+BmSIrvPfebGqC4HGPtU78hS6GFEeNMwBbzRI="])
 def test_the_signature_is_the_documented_one(expected: str) -> None:
     assert sign("k3y", "task12345", "1700000000") == expected
+
+
+def test_tasks_that_wait_for_their_callbacks_take_no_threads(receiver: Receiver) -> None:
+    with Simulator(time_scale=1000.0) as simulator:
+        before = threading.active_count()
+        for _ in range(200):
+            simulator.submit("flux-kontext", callback_url=receiver.url)
+
+        assert simulator.outstanding_callbacks == 200
+        assert threading.active_count() - before <= 2
+    assert receiver.bodies == []
+
+
+def test_many_callbacks_at_the_same_time_take_a_bounded_number_of_threads(receiver: Receiver) -> None:
+    with Simulator(time_scale=0.001) as simulator:
+        before, most = threading.active_count(), 0
+        for _ in range(200):
+            simulator.submit("flux-kontext", callback_url=receiver.url)
+            most = max(most, threading.active_count())
+        wait_for(lambda: simulator.outstanding_callbacks == 0)
+
+        # The receiver has a thread for each connection, too.
+        assert most - before <= 2 * MAX_SENDERS + 2
+        assert len(receiver.bodies) == 200
+
+
+def test_what_the_simulator_remembers_is_bounded(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "MAX_RECORDED", 3)
+    monkeypatch.setattr(services, "MAX_RECORDED", 3)
+    with Simulator(time_scale=0.001) as simulator, client_of(simulator) as client:
+        tasks = [simulator.submit("nanobanana", callback_url=receiver.url) for _ in range(5)]
+        wait_for(lambda: simulator.outstanding_callbacks == 0)
+        for task in tasks:
+            client.get(task.images[0].path)
+            client.get(f"/nanobanana/api/v1/nanobanana/record-info?taskId={task.task_id}")
+
+        assert (len(simulator.deliveries), len(simulator.polls), len(simulator.image_requests)) == (3, 3, 3)
+        assert simulator.image_requests[-1].path == tasks[-1].images[0].path
+        assert simulator.image_requests_of(tasks[0].images[0].path) == 1

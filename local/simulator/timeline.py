@@ -8,44 +8,49 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+# A condition accepts no infinite timeout.
+_LONGEST_WAIT_SECONDS = 3600.0
+
 
 class Timeline:
     """Work scheduled at moments of the wall clock. Thread-safe."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, on_error: Callable[[str], None]) -> None:
+        """`on_error` is called with the traceback of work that has failed; other work continues."""
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         # Work for the same moment runs in the order in which it was added.
         self._arrivals = itertools.count()
         self._changed = threading.Condition()
         self._is_over = False
-        self.errors: list[str] = []  # tracebacks of failed work
+        self._on_error = on_error
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="timeline")
         self._thread = threading.Thread(target=self._run, daemon=True, name="timeline")
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Starts nothing more, and waits for running work."""
+    def stop(self, *, wait: bool = True) -> None:
+        """Starts nothing more and, unless told otherwise, waits for running work. A second call does nothing."""
         with self._changed:
             self._is_over = True
             self._changed.notify()
-        self._thread.join()
-        self._pool.shutdown(cancel_futures=True)
+        if self._thread.is_alive():
+            self._thread.join()
+        self._pool.shutdown(wait=wait, cancel_futures=True)
 
     def at(self, moment: float, work: Callable[[], None]) -> None:
+        """Adds work for a moment; the first one starts the thread."""
         with self._changed:
             heapq.heappush(self._due, (moment, next(self._arrivals), work))
             self._changed.notify()
+            if self._thread.ident is None and not self._is_over:
+                self._thread.start()
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 while not self._is_over:
-                    left = self._due[0][0] - time.time() if self._due else None
-                    if left is not None and left <= 0:
+                    left = self._due[0][0] - time.time() if self._due else _LONGEST_WAIT_SECONDS
+                    if left <= 0:
                         break
-                    self._changed.wait(left)
+                    self._changed.wait(min(left, _LONGEST_WAIT_SECONDS))
                 if self._is_over:
                     return
                 _, _, work = heapq.heappop(self._due)
@@ -54,5 +59,5 @@ class Timeline:
     def _do(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception:  # noqa: BLE001 - other work continues; `errors` reports it
-            self.errors.append(traceback.format_exc())
+        except Exception:  # noqa: BLE001 - reported
+            self._on_error(traceback.format_exc())

@@ -1,0 +1,68 @@
+"""Keeps the content of S3 objects in files: moto keeps it in memory, and a stack that runs for days has many images."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from moto.s3 import models
+
+from local.state_dir import private
+
+
+class ObjectFile:
+    """The content of one object, with the methods of a file that moto calls.
+
+    The file is open only during a call: a process may have few file descriptors.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / uuid.uuid4().hex
+        self._position = 0
+
+    def seek(self, position: int) -> None:
+        self._position = position
+
+    def truncate(self) -> None:
+        """Removes everything from the position on."""
+        with open(self._path, "ab", opener=private) as file:
+            file.truncate(self._position)
+
+    def write(self, content: bytes) -> None:
+        with self._path.open("r+b") as file:
+            file.seek(self._position)
+            file.write(content)
+        self._position += len(content)
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads from the position on.
+
+        Raises:
+            ValueError: the object was deleted, as of a closed file.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                content = file.read(size)
+        except FileNotFoundError as exc:
+            raise ValueError("the object was deleted") from exc
+        self._position += len(content)
+        return content
+
+    def close(self) -> None:
+        """Deletes the file: moto closes the content of deleted objects, and of all objects at the end."""
+        self._path.unlink(missing_ok=True)
+
+
+@contextmanager
+def objects_in_files(folder: Path) -> Iterator[None]:
+    """Makes moto keep the objects that it stores in this block in files of the folder."""
+
+    def spooled_file(*_: Any, **__: Any) -> ObjectFile:
+        return ObjectFile(folder)
+
+    with mock.patch.object(models, "tempfile", SimpleNamespace(SpooledTemporaryFile=spooled_file)):
+        yield
