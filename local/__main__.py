@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     options = _parser().parse_args(arguments)
     ignore_user_settings()
-    # SIGINT and SIGTERM take the same path, also while the stack is still starting.
+    # All signals that end a program take the same path, also while the stack is still starting.
     ending = threading.Event()
 
     def end(*_: object) -> None:
@@ -30,8 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
             end_process_within(STOP_SECONDS)
             raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, end)
-    signal.signal(signal.SIGTERM, end)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # SIGHUP: the terminal was closed; Windows has none
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, end)
     # The stack itself uses the layer's package and the gallery, from this checkout's sources.
     sys.path[1:1] = map(str, _PACKAGES)
     try:
@@ -66,6 +68,7 @@ def _up(options: argparse.Namespace) -> int:
 
     from catchlight.providers import PROVIDERS
     from catchlight_cli.console import SafeConsole
+    from catchlight_cli.interruption import wait_for_interruption
     from local.artefact import built_artefact
     from local.stack import LocalStack
 
@@ -99,7 +102,7 @@ def _up(options: argparse.Namespace) -> int:
         console.print("Ready. Ctrl-C ends everything.", style="green")
         if gallery:
             console.print(Text(f"\n{'Gallery':<22}", "bold"), Text(gallery, "bold cyan"), soft_wrap=True)
-        threading.Event().wait()
+        wait_for_interruption()
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 
 INTERRUPTED = 130  # as command.ExitStatus
@@ -22,7 +23,7 @@ def main() -> int:
         finally:  # also after --help, which ends with SystemExit
             sys.stdout.flush()
     except KeyboardInterrupt:
-        return INTERRUPTED
+        status = INTERRUPTED
     except BrokenPipeError:  # `catchlight ... | head`
         _discard_output()
         return 1
@@ -31,6 +32,9 @@ def main() -> int:
         _discard_output()
         sys.stderr.write(f"error: The output cannot be written: {exc.strerror}.\n")
         return 1
+    if status == INTERRUPTED:
+        # Requests in other threads may still end. Another Ctrl-C does not wait for them, and shows no traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     return status
 
 

@@ -42,6 +42,7 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
     max_idle_connections: ClassVar[int] = 64
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self._has_ended = False
         self._open: set[Any] = set()
         self._idle: dict[Any, None] = {}  # in the order in which they became idle
         self._idle_lock = threading.Lock()
@@ -72,17 +73,19 @@ class ConnectionsEndWithServer(socketserver.ThreadingMixIn, socketserver.TCPServ
         super().shutdown_request(request)
 
     def end_connections(self) -> None:
-        """Closes the connections that clients keep open."""
+        """Closes the connections that clients keep open. Requests that are still processed end without a message."""
+        self._has_ended = True
         for connection in list(self._open):
             _shut_down(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """Prints the kind and place of an error, and nothing of the request, whose text may control a terminal.
 
-        A client that closes its connection is not an error.
+        A client that closes its connection is not an error, and after the end of the server neither is what a request
+        still needed from it.
         """
         error = sys.exception()
-        if error is not None and not isinstance(error, (ConnectionError, TimeoutError)):
+        if error is not None and not self._has_ended and not isinstance(error, (ConnectionError, TimeoutError)):
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{place.filename}:{place.lineno}"
             SafeConsole(stderr=True).print(f"a request failed: {type(error).__name__} in {where}", soft_wrap=True)

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import sys
 import tempfile
-import threading
 import webbrowser
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -18,6 +17,7 @@ from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.gallery import GalleryServer, TaskActions
 from catchlight_cli.gallery.thumbnails import IS_AVAILABLE, Thumbnails, default_folder
+from catchlight_cli.interruption import wait_for_interruption
 
 _MAX_PORT = 65_535
 
@@ -55,7 +55,7 @@ def run(session: Session) -> ExitStatus:
             with redirecting_page(server.url) as page, contextlib.suppress(KeyboardInterrupt):
                 if options.open:
                     webbrowser.open(page.as_uri())
-                threading.Event().wait()
+                wait_for_interruption()
     return ExitStatus.SUCCESS
 
 

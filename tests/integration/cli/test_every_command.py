@@ -80,16 +80,15 @@ def stack(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPa
     api = TasksApiInMemory([a_task(TASK_ID, images=[image])], {image.key or "": PICTURE})
     monkeypatch.setattr(TasksClient, "of", lambda _: api.client())
     # The gallery is served until Ctrl-C, which comes at once here.
-    monkeypatch.setattr("catchlight_cli.commands.gallery.threading", SimpleNamespace(Event=_Interrupted))
+    monkeypatch.setattr("catchlight_cli.commands.gallery.wait_for_interruption", _interrupt)
     monkeypatch.setattr("catchlight_cli.commands.doctor.check_endpoint", lambda *_, **__: ([], None))
     deployed.put(f"flux-kontext#{TASK_ID}", "ARCHIVED")
     (tmp_path / "tasks.csv").write_text("task\nflux-kontext#new1\n")
     return deployed
 
 
-class _Interrupted:
-    def wait(self) -> None:
-        raise KeyboardInterrupt
+def _interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def catchlight(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

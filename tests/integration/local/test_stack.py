@@ -1,5 +1,6 @@
 """The project's own template on this machine, as a program and as a library."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +53,13 @@ def command(state_dir: Path, *arguments: str) -> list[str]:
 def started(state_dir: Path, artefact: Artefact | None) -> Iterator[Up]:
     """Runs `python -m local up`, ready: its process, the content of stack.json, and its path."""
     options = ["--built"] if artefact else []
-    with subprocess.Popen(command(state_dir, *options), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(state_dir, *options),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         path = state_dir / "stack.json"
         try:
             # A killed stack may have left a file.
@@ -140,13 +148,37 @@ def test_a_second_stack_does_not_touch_the_first(up: Up) -> None:
     assert find_local(path.parent).api_url == info["api_url"]
 
 
-def test_ctrl_c_ends_a_stack(up: Up) -> None:
-    process, _, path = up
+def test_ctrl_c_ends_a_stack_with_an_open_gallery_without_an_error(up: Up) -> None:
+    process, info, path = up
+    stopped, answered = threading.Event(), threading.Event()
 
-    process.send_signal(signal.SIGINT)
+    def browse(url: str) -> None:
+        with httpx.Client(trust_env=False) as browser:
+            while not stopped.is_set():
+                with contextlib.suppress(httpx.TransportError):
+                    browser.get(url)
+                    answered.set()
 
-    assert process.wait(PATIENCE_SECONDS) == 0
+    browsers = [
+        threading.Thread(target=browse, args=(f"{info['gallery_url']}{name}",))
+        for name in ("api/tasks", "api/tasks?status=PENDING", "api/tasks/flux-kontext/t1/actions", "gallery.js") * 2
+    ]
+    for browser in browsers:
+        browser.start()
+    try:
+        assert answered.wait(PATIENCE_SECONDS)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        stopped.set()
+        for browser in browsers:
+            browser.join()
     assert not path.exists()
+    assert process.stdout
+    assert process.stderr
+    said = process.stdout.read() + process.stderr.read()
+    assert "Traceback" not in said
+    assert "failed" not in said
 
 
 def test_no_sandbox_outlives_a_killed_stack(killed: tuple[Up, list[int]]) -> None:

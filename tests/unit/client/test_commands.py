@@ -543,17 +543,16 @@ def test_gallery_serves_until_it_is_interrupted(catchlight: Catchlight, monkeypa
     opened: list[str] = []
     urls: list[str] = []
 
-    class Interrupted:
-        def wait(self) -> None:
-            page = Path(url2pathname(urlsplit(opened[0]).path))
-            assert stat.S_IMODE(page.stat().st_mode) == 0o600
-            assert stat.S_IMODE(page.parent.stat().st_mode) == 0o700
-            (target,) = re.findall(r'content="0; url=([^"]+)"', page.read_text())
-            urls.append(target)
-            seen.append(httpx.get(target, trust_env=False).text)
-            raise KeyboardInterrupt
+    def look_and_interrupt() -> None:
+        page = Path(url2pathname(urlsplit(opened[0]).path))
+        assert stat.S_IMODE(page.stat().st_mode) == 0o600
+        assert stat.S_IMODE(page.parent.stat().st_mode) == 0o700
+        (target,) = re.findall(r'content="0; url=([^"]+)"', page.read_text())
+        urls.append(target)
+        seen.append(httpx.get(target, trust_env=False).text)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr("catchlight_cli.commands.gallery.threading", type("threading", (), {"Event": Interrupted}))
+    monkeypatch.setattr("catchlight_cli.commands.gallery.wait_for_interruption", look_and_interrupt)
     monkeypatch.setattr("webbrowser.open", opened.append)
     ran = catchlight(TasksApiInMemory(), "gallery", "--open", "--json")
     assert ran.status == 0

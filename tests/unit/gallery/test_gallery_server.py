@@ -1,8 +1,10 @@
 """Who gets what from the gallery's server, over real sockets."""
 
+import contextlib
 import http.client
 import json
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -277,6 +279,38 @@ def test_it_ends_although_browsers_keep_connections_open(api: TasksApiInMemory) 
         server.stop()
         with pytest.raises(httpx.TransportError):
             browser.get("")
+
+
+def test_a_request_in_progress_ends_with_the_server_without_a_message(
+    api: TasksApiInMemory, capfd: pytest.CaptureFixture[str]
+) -> None:
+    is_requested, is_closed = threading.Event(), threading.Event()
+
+    def before(_: httpx.Request) -> None:
+        is_requested.set()
+        assert is_closed.wait(60)
+        raise RuntimeError("Cannot send a request, as the client has been closed.")
+
+    api.before = before
+    client = api.client()
+    server = GalleryServer(client)
+    server.start()
+
+    def request() -> None:
+        with contextlib.suppress(httpx.TransportError):
+            httpx.get(f"{server.url}api/tasks", trust_env=False, timeout=60)
+
+    browser = threading.Thread(target=request)
+    browser.start()
+    assert is_requested.wait(60)
+    handlers = [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]
+    server.stop()
+    client.close()
+    is_closed.set()
+    for thread in (browser, *handlers):
+        thread.join(60)
+
+    assert capfd.readouterr().err == ""
 
 
 def raw(
