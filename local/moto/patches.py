@@ -16,6 +16,7 @@ from unittest import mock
 
 from moto.awslambda.exceptions import LambdaClientError
 from moto.awslambda.models import LambdaBackend
+from moto.core.common_models import BaseModel
 from moto.core.config import default_user_config
 from moto.core.utils import unix_time_millis
 from moto.dynamodb.models.table import StreamShard
@@ -50,6 +51,7 @@ def installed(
     """Applies all patches until the end of the block. `on_failure(source, message)` is called for failed executions."""
     with ExitStack() as patches:
         for patch in (
+            instances_not_kept(),
             atomic_dynamodb_calls(),
             stream_without_idle_writes(),
             atomic_sqs_calls(),
@@ -61,6 +63,23 @@ def installed(
             failed_executions_are_reported(on_failure),
         ):
             patches.enter_context(patch)
+        yield
+
+
+@contextmanager
+def instances_not_kept() -> Iterator[None]:
+    """Lets go of what is replaced: moto keeps each former state of each item, message and execution for its own API.
+
+    It needs the list of S3's objects to dispose of their files.
+    """
+    new = BaseModel.__new__
+
+    def create(cls: type[BaseModel], *args: Any, **kwargs: Any) -> BaseModel:
+        is_disposed = cls.__module__ == "moto.s3.models"
+        instance: BaseModel = new(cls, *args, **kwargs) if is_disposed else super(BaseModel, cls).__new__(cls)
+        return instance
+
+    with mock.patch.object(BaseModel, "__new__", staticmethod(create)):
         yield
 
 

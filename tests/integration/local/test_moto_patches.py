@@ -1,6 +1,7 @@
 """Patches correct differences between moto and AWS; each test fails without its patch."""
 
 import base64
+import gc
 import hashlib
 import io
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.models.dynamo_type import Item
 from moto.dynamodb.models.table import StreamShard
 from moto.dynamodb.responses import DynamoHandler
 from moto.s3.responses import S3Response
@@ -49,6 +51,32 @@ def outcomes(call: Callable[[], Any], times: int) -> list[str]:
 
 def sha256(body: bytes) -> str:
     return base64.b64encode(hashlib.sha256(body).digest()).decode()
+
+
+def test_former_states_of_an_item_are_not_kept(example: Example) -> None:
+    dynamodb = example.client("dynamodb")
+    key = {"id": {"S": uuid.uuid4().hex}}
+
+    def write(number: int) -> None:
+        dynamodb.update_item(
+            TableName=example.ref("Table"),
+            Key=key,
+            UpdateExpression="SET #number = :number",
+            ExpressionAttributeNames={"#number": "number"},
+            ExpressionAttributeValues={":number": {"N": str(number)}},
+        )
+
+    def items() -> int:
+        return sum(isinstance(found, Item) for found in gc.get_objects())
+
+    write(0)
+    gc.collect()
+    before = items()
+    for number in range(50):
+        write(number)
+    gc.collect()
+
+    assert items() - before < 10
 
 
 def test_exactly_one_of_concurrent_conditional_writes_succeeds(eager_threads: None, example: Example) -> None:
