@@ -156,7 +156,7 @@ def blocks(language: str) -> list[str]:
 def test_the_python_examples_run(
     state_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example, asynchronous = blocks("python")
+    example, asynchronous, _ = blocks("python")  # the third one: tests/integration/test_web_application.py
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("catchlight.client.connect", lambda _: connect(local=True, state_dir=state_dir))
     exec(compile(example, "applications.md", "exec"), {})

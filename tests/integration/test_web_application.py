@@ -1,0 +1,94 @@
+"""The web application of docs/applications.md receives the stack's events."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from catchlight.models import TaskStatus
+
+REPOSITORY = Path(__file__).parents[2]
+PAGE = (REPOSITORY / "docs" / "applications.md").read_text()
+EXAMPLES = {path.stem: json.loads(path.read_text()) for path in (REPOSITORY / "events" / "task_events").glob("*.json")}
+KEY = "key-of-the-connection"
+
+
+def block(language: str, text: str) -> str:
+    found: str
+    (found,) = [each for each in re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) if text in each]
+    return found
+
+
+@pytest.fixture
+def application(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names that the page's program defines."""
+    monkeypatch.setenv("TASK_EVENTS_KEY", KEY)
+    # A module: FastAPI looks up the names in the annotations there.
+    names: dict[str, Any] = {"__name__": "application"}
+    exec(compile(block("python", "FastAPI"), "applications.md", "exec"), names)
+    return names
+
+
+def deliver(application: dict[str, Any], *events: Any, headers: dict[bytes, bytes]) -> list[int]:
+    """Sends the events as EventBridge does, and returns the statuses of the responses."""
+
+    async def send() -> list[int]:
+        transport = httpx.ASGITransport(application["app"])
+        async with httpx.AsyncClient(transport=transport, base_url="https://app.example.com") as client:
+            responses = [await client.post("/task-events", json=event, headers=headers) for event in events]
+            return [response.status_code for response in responses]
+
+    return asyncio.run(send())
+
+
+def test_the_application_takes_every_event_once(
+    application: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = [*EXAMPLES.values(), EXAMPLES["archived"]]
+
+    assert deliver(application, *events, headers={b"x-api-key": KEY.encode()}) == [204] * 6
+
+    received = application["received"]
+    assert {event.status for event in received.values()} == {
+        TaskStatus.ARCHIVED,
+        TaskStatus.FAILED,
+        TaskStatus.INCOMPLETE,
+        TaskStatus.TIMED_OUT,
+        TaskStatus.UNCONFIRMED,
+    }
+    assert capsys.readouterr().out.count("task12345 ARCHIVED result ARCHIVED") == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({b"x-api-key": b"another"}, 401), ({b"x-api-key": "é".encode()}, 401), ({}, 422)],
+)
+def test_without_the_secret_nothing_is_taken(
+    application: dict[str, Any], headers: dict[bytes, bytes], status: int
+) -> None:
+    assert deliver(application, EXAMPLES["archived"], headers=headers) == [status]
+    assert application["received"] == {}
+
+
+def test_an_event_of_a_later_version_is_taken(application: dict[str, Any]) -> None:
+    event = EXAMPLES["archived"]
+    later = event | {"detail": event["detail"] | {"weather": "fine"}}
+
+    assert deliver(application, later, headers={b"x-api-key": KEY.encode()}) == [204]
+
+
+def test_the_template_that_connects_it_is_valid(tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(block("yaml", "ApiDestination"))
+
+    lint = [str(Path(sys.executable).with_name("cfn-lint")), str(template)]
+    ran = subprocess.run(lint, capture_output=True, text=True, cwd=tmp_path)
+
+    assert ran.stdout == ""
+    assert ran.returncode == 0
