@@ -39,7 +39,7 @@ NO_AWS_SETTINGS := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u SAM_TEMPLATE_FIL
 FIND_PYTHON := python="$${PYTHON:-$$(scripts/find-python)}"; test -n "$$python" || { scripts/find-python --explain; exit 1; }
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --no-deps
 
-.PHONY: help setup demo up replay test test-fast searches faults decoders races soak soak-self-test fuzz check lint types imports lint-openapi scan format build smoke bench rehearse lock clean
+.PHONY: help setup demo up replay test test-fast searches faults decoders races soak soak-self-test fuzz check lint types imports lint-openapi wheel scan format build smoke bench rehearse lock clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -119,6 +119,9 @@ imports: $(STAMP) ## Part of check: import directions
 lint-openapi: $(STAMP) ## Lint the OpenAPI documents with Spectral, an npm package
 	@$(BIN)/python -m scripts.lint_openapi
 
+wheel: $(STAMP) ## Build the wheel and try it outside of the checkout, with each of Python 3.11, 3.12 and 3.13 that is installed
+	@$(BIN)/python -m scripts.try_wheel
+
 scan: $(STAMP) $(SCANNER_STAMP) ## Scan the template with checkov, as written and as expanded
 	@$(BIN)/python -m scripts.scan
 
@@ -179,5 +182,5 @@ lock: $(STAMP) ## Pin the newest compatible versions of all dependencies
 	  requirements-ministack.in -o requirements-ministack.txt
 
 clean: ## Remove everything that the other targets have created
-	rm -rf $(VENV) $(SCANNER) $(EMULATOR) node_modules .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
+	rm -rf $(VENV) $(SCANNER) $(EMULATOR) node_modules .aws-sam .local dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz
 	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +

@@ -191,7 +191,8 @@ def test_the_curl_example_is_accepted(stack: LocalStack, tmp_path: Path) -> None
         "AWS_SECRET_ACCESS_KEY": "local",
         "no_proxy": "*",
     }
-    ran = subprocess.run(["sh", "-euc", blocks("sh")[1]], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    (example,) = [block for block in blocks("sh") if "curl" in block]
+    ran = subprocess.run(["sh", "-euc", example], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     documents = [json.loads(text) for text in ran.stdout.replace("}{", "}\n{").splitlines()]
     assert documents[0]["outcome"] == "submitted"

@@ -1,0 +1,107 @@
+"""Builds the wheel into dist/, installs it outside of the checkout with each Python that is here, and tries it.
+
+The dependencies come from the package index, in their newest versions, as on a user's machine.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from local import REPOSITORY
+
+DIST = REPOSITORY / "dist"
+VERSIONS = ("3.11", "3.12", "3.13")
+# Run in the environment of the wheel, in a folder of its own.
+TRIAL = """
+import asyncio, pkgutil, sys
+from importlib import import_module
+from pathlib import Path
+
+import httpx
+
+import catchlight, catchlight_cli
+from catchlight.client import AsyncTasksClient, TaskStatus, TasksClient
+from catchlight.events import TaskEvent
+from catchlight_cli.gallery import GalleryServer
+
+checkout = Path(sys.argv[1])
+for package in (catchlight, catchlight_cli):
+    folder = Path(package.__file__).parent
+    assert not folder.is_relative_to(checkout), folder
+    assert (folder / "py.typed").exists(), folder
+for package in (catchlight.client, catchlight_cli):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+
+answer = httpx.MockTransport(lambda request: httpx.Response(200, json={"tasks": []}))
+with TasksClient("https://api.example", transport=answer) as api, GalleryServer(api) as gallery:
+    assert list(api.tasks(status=TaskStatus.ARCHIVED)) == []
+    page = httpx.get(gallery.url, trust_env=False)
+    assert page.status_code == 200, page
+    for name in ("js", "css"):
+        assert "." + name in page.text
+
+async def list_tasks():
+    async with AsyncTasksClient("https://api.example", transport=answer) as api:
+        return [task async for task in api.tasks()]
+
+assert asyncio.run(list_tasks()) == []
+"""
+
+
+def build_wheel(folder: Path) -> Path:
+    """Builds the wheel of this checkout into a folder.
+
+    Raises:
+        CalledProcessError: it cannot be built.
+    """
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def try_wheel(wheel: Path, python: str, folder: Path, install: tuple[str, ...] = (), **variables: str) -> str:
+    """Installs the wheel into a new environment in the folder, tries it, and returns its version.
+
+    Raises:
+        CalledProcessError: a step failed; it has written the reason to stderr.
+    """
+    environment = {**_without_python_settings(os.environ), **variables}
+    subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True, env=environment)
+    programs = folder / "venv" / "bin"
+    pip = [str(programs / "python"), "-m", "pip", "install", "--quiet", "--no-user", *install, str(wheel)]
+    subprocess.run(pip, check=True, cwd=folder, env=environment)
+    trial = [str(programs / "python"), "-W", "error", "-c", TRIAL, str(REPOSITORY)]
+    subprocess.run(trial, check=True, cwd=folder, env=environment)
+    told = [str(programs / "catchlight"), "--version"]
+    return subprocess.run(told, check=True, cwd=folder, env=environment, capture_output=True, text=True).stdout.strip()
+
+
+def _without_python_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
+
+
+def main() -> int:
+    """Tries the wheel with each version of Python and returns the exit status: 0 if it works with all that are here."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    wheel = build_wheel(DIST)
+    print(f"{wheel.relative_to(REPOSITORY)} has {wheel.stat().st_size / 1000:.0f} kB.")
+    for version in VERSIONS:
+        find = [str(REPOSITORY / "scripts" / "find-python"), "--exactly", version]
+        python = subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
+        if not python:
+            print(f"Python {version} is not installed: not tried.")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            print(f"{try_wheel(wheel, python, Path(folder))} works with Python {version}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
