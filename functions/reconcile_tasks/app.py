@@ -1,35 +1,46 @@
-"""ReconcileTasks: finds tasks whose processing has stopped, once an hour, and restarts polling or archiving."""
+"""ReconcileTasks: finds tasks whose processing has stopped, once an hour, and restarts polling or archiving.
 
+It finds them by their status, and by messages in the dead-letter queues of the streams' readers and of StartPolling. It
+deletes a message once its work is started or done; the messages that it cannot process stay, with their alarms.
+"""
+
+import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
 
+from catchlight.aws.batches import batches
 from catchlight.aws.clients import AwsClients
 from catchlight.dispatch import Dispatcher
 from catchlight.errors import StoreUnavailableError
-from catchlight.models import Task, split_task_key, utc_now
+from catchlight.models import MAX_TASKS_PER_EXECUTION, Task, is_task_key, split_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures
 from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
-from catchlight.recovery.dead_letters import DeadLetterQueue
+from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
+from catchlight.recovery.event_publication import publish
 from catchlight.recovery.reconcile import POLLING_SLACK, Reconciliation, Repaired
+from catchlight.recovery.stream_positions import StreamPositions, tasks_of
 from catchlight.settings import ReconcileTasksSettings
 
-# Until then, a run has found the tasks of a change that was not dispatched by their status: an hour after the change.
-DEAD_LETTERS_KEPT = timedelta(hours=2)
-# Per run. Messages that are left are deleted by the next runs.
+# Per queue and run. The next runs continue with the rest.
 MAX_DEAD_LETTERS = 1000
-# Messages that are received and not deleted come back after this time. It is short, so that their alarm stays on.
-VISIBILITY_TIMEOUT_SECONDS = 5
+# Messages that are received and not deleted come back after this time. Most batches are processed within it, and a
+# longer time would switch off the alarms of messages that stay.
+VISIBILITY_TIMEOUT_SECONDS = 15
+# PublishEvents needs a second. While EventBridge is out, it waits for five minutes: the next run tries again then.
+PUBLISHING_TIMEOUT = Config(connect_timeout=1, read_timeout=60, retries={"total_max_attempts": 1})
 
-# No further batch is started with less time left: a batch is one execution and 50 writes, 8 at once, of at most 9 s.
+# No further batch is started with less time left: a batch is one execution and 50 writes, 8 at once, of at most 9 s. An
+# invocation of PublishEvents takes at most a minute.
 RESERVED_SECONDS = 70
 
 logger = Logger(json_serializer=log_line)
@@ -39,11 +50,16 @@ class Dependencies:
     """Creates settings and clients on first use."""
 
     def __init__(self) -> None:
-        settings = ReconcileTasksSettings.from_environment()
+        self.settings = settings = ReconcileTasksSettings.from_environment()
         clients = AwsClients()
         self.longest_polling = timedelta(seconds=settings.give_up_after_seconds) + POLLING_SLACK
         sqs = clients.sqs()
-        self.dead_letters = DeadLetterQueue(sqs, settings.dispatch_dead_letters_url)
+        self.dispatch_dead_letters = DeadLetterQueue(sqs, settings.dispatch_dead_letters_url)
+        self.poll_dead_letters = DeadLetterQueue(sqs, settings.poll_dead_letters_url)
+        self.publish_dead_letters = DeadLetterQueue(sqs, settings.publish_dead_letters_url)
+        # Few runs find dead letters of streams, and creating a client takes a tenth of a second.
+        self.streams = cache(clients.dynamodb_streams)
+        self.functions = cache(lambda: clients.functions(PUBLISHING_TIMEOUT))
         dispatcher = Dispatcher(
             sqs,
             clients.step_functions(),
@@ -80,7 +96,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     restarted = repair("PollingRestarted", reconciliation.restart_polling(longest_polling), deadline, failures)
     confirming = repair("PollingRestarted", reconciliation.poll_unconfirmed(longest_polling), deadline, failures)
     repeated = repair("ArchivingRepeated", reconciliation.repeat_archiving(), deadline, failures)
-    delete_dead_letters(failures)
+    for queue in (dependencies().dispatch_dead_letters, dependencies().poll_dead_letters):
+        redrive(queue, partial(restart, failures=failures), deadline, failures)
+    if dependencies().settings.publish_events_function:
+        redrive(dependencies().publish_dead_letters, partial(republish, deadline=deadline), deadline, failures)
     for task, reason in reconciliation.unreadable.items():
         logger.error("malformed item, its processing is not restarted: repair it by hand", task=task, reason=reason)
         count_failure("UnreadableItem")
@@ -90,23 +109,81 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     return {"pollingRestarted": restarted + confirming, "archivingRepeated": repeated}
 
 
-def delete_dead_letters(failures: list[Exception]) -> None:
-    """Deletes old messages about changes that were not dispatched. Errors are added to `failures`.
+def redrive(
+    queue: DeadLetterQueue,
+    repeat: Callable[[Sequence[DeadLetter]], Iterable[DeadLetter]],
+    deadline: float,
+    failures: list[Exception],
+) -> None:
+    """Repeats the work that the messages of a dead-letter queue stand for, and deletes those that `repeat` returns.
 
-    A task whose polling or archiving has not started is found by its status, whether its message exists or not.
+    Errors are added to `failures`. A message that is redriven twice does no harm.
     """
-    before = utc_now() - DEAD_LETTERS_KEPT
-    queue = dependencies().dead_letters
+    received = queue.receive(limit=MAX_DEAD_LETTERS, visibility_timeout=VISIBILITY_TIMEOUT_SECONDS)
+    found, deleted = 0, 0
     try:
-        received = list(queue.receive(limit=MAX_DEAD_LETTERS, visibility_timeout=VISIBILITY_TIMEOUT_SECONDS))
-        old = [letter for letter in received if letter.sent_at < before]
-        left = queue.delete(old)
+        # Batches are received one after the other, so that their messages are invisible for a short time only.
+        for letters in batches(received, MAX_TASKS_PER_EXECUTION):
+            done = list(repeat(letters))
+            found, deleted = found + len(letters), deleted + len(done) - len(queue.delete(done))
+            if time.monotonic() > deadline:
+                break
     except Exception as exc:  # noqa: BLE001 - reported, and the tasks of the run are processed already
-        report_failure(logger, "dead letters not deleted, the next run tries again", exc)
+        report_failure(logger, "dead letters not redriven, the next run tries again", exc, queue=queue.url)
         failures.append(exc)
-    else:
-        if old:
-            logger.warning("dead letters deleted", messages=len(old) - len(left), tasks=[letter.task for letter in old])
+    if found:
+        logger.warning("dead letters redriven", queue=queue.url, messages=found, deleted=deleted)
+
+
+def restart(letters: Sequence[DeadLetter], failures: list[Exception]) -> list[DeadLetter]:
+    """Starts what the tasks of messages need: polling, archiving or nothing. Returns the messages that are done.
+
+    Those without a task stay, those whose stream records have expired, and those of a malformed item.
+    """
+    reconciliation, longest_polling = dependencies().reconciliation, dependencies().longest_polling
+    tasks = {letter.id: read_tasks(letter) for letter in letters}
+    found = reconciliation.named({task for named in tasks.values() for task in named or ()})
+    undone = set(reconciliation.unreadable)
+    for metric, started in (
+        ("PollingRestarted", reconciliation.start_polling_of(found, longest_polling)),
+        ("ArchivingRepeated", reconciliation.start_archiving_of(found)),
+    ):
+        results = list(started)
+        repair(metric, results, math.inf, failures)
+        undone.update(task for batch in results if batch.error for task in batch.tasks)
+    return [letter for letter in letters if (named := tasks[letter.id]) is not None and undone.isdisjoint(named)]
+
+
+def read_tasks(letter: DeadLetter) -> list[str] | None:
+    """Returns the tasks of a message; None if they are unknown, or could not be read."""
+    try:
+        tasks = tasks_of(letter, dependencies().streams)
+    except Exception as exc:  # noqa: BLE001 - reported, and the other messages are redriven
+        report_failure(logger, "stream records not read, the next run tries again", exc, message_id=letter.id)
+        return None
+    # A record may be about an item that is no task. A message that names none is left to an operator.
+    return None if letter.task and not is_task_key(letter.task) else tasks
+
+
+def republish(letters: Sequence[DeadLetter], deadline: float) -> Iterator[DeadLetter]:
+    """Passes the stream records of messages to PublishEvents, and yields the messages whose events were published.
+
+    The first failed call ends the run's attempts: EventBridge is probably out.
+    """
+    for letter in letters:
+        try:
+            positions = StreamPositions.of(letter)
+            records = positions.records(dependencies().streams()) if positions else None
+            is_published = records and publish(
+                dependencies().functions(), dependencies().settings.publish_events_function, records
+            )
+        except Exception as exc:  # noqa: BLE001 - reported, and the messages before it are deleted
+            report_failure(logger, "events not published, the next run tries again", exc, message_id=letter.id)
+            return
+        if is_published:
+            yield letter
+        if time.monotonic() > deadline:
+            return
 
 
 def age_seconds(task: Task | None) -> float:

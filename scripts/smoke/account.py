@@ -30,6 +30,8 @@ HOSTS = {
     f"secretsmanager.{REGION}.amazonaws.com": ("secretsmanager", "secretsmanager"),
     f"sqs.{REGION}.amazonaws.com": ("sqs", "AmazonSQS"),
     f"states.{REGION}.amazonaws.com": ("states", "AWSStepFunctions"),
+    f"streams.dynamodb.{REGION}.amazonaws.com": ("dynamodb", "DynamoDBStreams_20120810"),
+    f"lambda.{REGION}.amazonaws.com": ("lambda", ""),
     f"{BUCKET}.s3.{REGION}.amazonaws.com": ("s3", ""),
 }
 S3_OPERATIONS = {"PUT": "PutObject", "HEAD": "HeadObject", "GET": "GetObject"}
@@ -162,7 +164,11 @@ class _Handler(LoopbackHandler):
             if call.operation == "PutObject" and answer.status == 200:
                 return Answer(200, b"", {"ETag": '"etag"', **stored_checksum(self.headers)})
             return answer
+        if service == "lambda":  # POST /2015-03-31/functions/NAME/invocations
+            return account.answer(Call(function, service, "Invoke", {"FunctionName": url.path.split("/")[3]}))
         prefix, _, operation = self.headers.get("x-amz-target", "").partition(".")
         if prefix != target:
             return account.refuse(f"{self.command} {host} has the target {prefix!r} instead of {target!r}")
+        if host.startswith("streams."):
+            service = "dynamodbstreams"  # botocore's name
         return account.answer(Call(function, service, operation, json.loads(content)))

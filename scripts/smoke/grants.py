@@ -11,8 +11,10 @@ from local.permissions.required import condition_values, required_permissions
 from local.template.expand import Template
 from local.template.intrinsic_functions import Resolver
 from scripts.smoke.account import BUCKET, REGION, Call
+from scripts.smoke.steps import STREAM_LABEL
 
 _ARNS = {
+    "AWS::Lambda::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{{}}",
     "AWS::DynamoDB::Table": f"arn:aws:dynamodb:{REGION}:{ACCOUNT_ID}:table/{{}}",
     "AWS::SQS::Queue": f"arn:aws:sqs:{REGION}:{ACCOUNT_ID}:{{}}",
     "AWS::SecretsManager::Secret": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT_ID}:secret:{{}}-AbCdEf",
@@ -41,6 +43,8 @@ def resolver(template: Template) -> Resolver:
     def get_att(logical_id: str, name: str) -> str:
         if name == "ApiEndpoint":
             return f"https://a1b2c3d4e5.execute-api.{REGION}.amazonaws.com"
+        if name == "StreamArn":
+            return f"{arn(logical_id)}/stream/{STREAM_LABEL}"
         return arn(logical_id)
 
     return Resolver(template, ref, get_att)

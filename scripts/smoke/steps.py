@@ -19,6 +19,7 @@ IMAGE_HOST = "tempfile.aiquickdraw.com"
 OTHER_HOSTS = (IMAGE_HOST, "api.kie.ai", "api.nanobananaapi.ai", "api.acedata.cloud")
 IMAGE_URL = f"https://{IMAGE_HOST}/r/task12345.png"
 IMAGE_KEY = "images/flux-kontext/task12345/result-0.png"
+STREAM_LABEL = "2026-01-06T00:17:05.000"
 QUARANTINE_KEY = "quarantine/flux-kontext/task12345/result-0"
 RECORD_INFO = "GET https://api.kie.ai/api/v1/flux/kontext/record-info"
 

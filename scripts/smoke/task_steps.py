@@ -4,10 +4,12 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from scripts.smoke.account import Account, Answer, Call
+from local.account import ACCOUNT_ID
+from scripts.smoke.account import REGION, Account, Answer, Call
+from scripts.smoke.change_steps import change
 from scripts.smoke.steps import (
     FOUND,
     IMAGE,
@@ -21,9 +23,11 @@ from scripts.smoke.steps import (
     PNG,
     QUARANTINE_KEY,
     RECORD_INFO,
+    STREAM_LABEL,
     THROTTLED,
     UNPROCESSED,
     Step,
+    archived,
     attributes,
     error,
     kept_until_confirmed,
@@ -271,21 +275,24 @@ NOTHING_FOUND = Answer(body={"Items": [], "Count": 0, "ScannedCount": 0})
 
 OVERDUE = PENDING | {"updatedAt": moment(days=2)}
 
-OLD_DEAD_LETTER = Answer(
-    body={
-        "Messages": [
-            {
-                "MessageId": "message",
-                "ReceiptHandle": "receipt",
-                "Body": json.dumps({"task": PENDING["task"], "change": "1"}),
-                "Attributes": {"SentTimestamp": "1767658625200"},
-            }
-        ]
+
+def dead_letter(body: Mapping[str, Any]) -> list[Answer]:
+    """Builds the answers to the two calls that receive the only message of a dead-letter queue."""
+    message = {
+        "MessageId": "message",
+        "ReceiptHandle": "receipt",
+        "Body": json.dumps(body),
+        "Attributes": {"SentTimestamp": "1767658625200"},
     }
-)
+    return [Answer(body={"Messages": [message]})] * 2
+
+
+STREAM = f"arn:aws:dynamodb:{REGION}:{ACCOUNT_ID}:table/TasksTable/stream/{STREAM_LABEL}"
+POSITIONS = {"streamArn": STREAM, "shardId": "shard", "startSequenceNumber": "1", "endSequenceNumber": "1"}
+DELETED = Answer(body={"Successful": [{"Id": "0"}]})
 RECONCILE_TASKS = [
     Step(
-        "stuck tasks",
+        "stuck tasks and dead letters",
         {},
         {"pollingRestarted": 1, "archivingRepeated": 1},
         {
@@ -296,8 +303,16 @@ RECONCILE_TASKS = [
                 page(succeeded() | {"updatedAt": moment(days=2)}),
             ],
             "UpdateItem": [OK, refused(OVERDUE)],
-            "ReceiveMessage": [OLD_DEAD_LETTER, OLD_DEAD_LETTER],
-            "DeleteMessageBatch": [Answer(body={"Successful": [{"Id": "0"}]})],
+            "ReceiveMessage": [
+                *dead_letter({"task": PENDING["task"], "change": "1"}),  # of DispatchChanges
+                *dead_letter({"task": PENDING["task"], "change": "1"}),  # of StartPolling
+                *dead_letter({"DDBStreamBatchInfo": POSITIONS}),  # of PublishEvents
+            ],
+            "BatchGetItem": [UNPROCESSED, ITEM, ITEM],
+            "GetShardIterator": [Answer(body={"ShardIterator": f"{STREAM}|1"})],
+            "GetRecords": [Answer(body={"Records": [change(archived(), 1)]})],
+            "Invoke": [Answer(body=NOTHING_FAILED)],
+            "DeleteMessageBatch": [DELETED] * 3,
         },
     ),
     Step(

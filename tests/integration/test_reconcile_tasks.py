@@ -10,7 +10,6 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError, EndpointConnectionError
-from moto.sqs.models import sqs_backends
 
 from catchlight.errors import StoreUnavailableError
 from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
@@ -23,7 +22,8 @@ from catchlight.recovery.reconcile import (
     STARTING_TAKES_AT_MOST,
 )
 from functions.reconcile_tasks import app
-from local.account import ACCOUNT_ID, REGION
+from local.lambda_.runtime_api import Outcome
+from local.moto.patches import functions_run_by
 from tests.conftest import FakeLambdaContext
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing, reported
@@ -32,6 +32,7 @@ GIVE_UP_AFTER = timedelta(hours=6)
 OVERDUE = GIVE_UP_AFTER + POLLING_SLACK
 MACHINE = json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
 MOMENT = timedelta(minutes=1)
+DISPATCH, POLL, PUBLISH = "dispatch", "poll", "publish"
 
 
 @dataclass
@@ -43,12 +44,35 @@ class Account:
     step_functions: Any
     queue_url: str
     machine: str
-    dead_letters_url: str
+    dead_letter_urls: dict[str, str]
 
-    def dead_letters(self) -> int:
-        """How many messages about changes that were not dispatched are left."""
-        found = self.sqs.get_queue_attributes(QueueUrl=self.dead_letters_url, AttributeNames=["All"])["Attributes"]
+    def dead_letters(self, queue: str) -> int:
+        """How many messages are left in a dead-letter queue."""
+        url = self.dead_letter_urls[queue]
+        found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         return int(found["ApproximateNumberOfMessages"]) + int(found["ApproximateNumberOfMessagesNotVisible"])
+
+    def send(self, queue: str, body: Any) -> None:
+        """Sends a message to a dead-letter queue."""
+        self.sqs.send_message(QueueUrl=self.dead_letter_urls[queue], MessageBody=json.dumps(body))
+
+    def positions(self, *, first: int = 0, last: int = 0) -> dict[str, Any]:
+        """What Lambda says of stream records that it has given up."""
+        streams = boto3.client("dynamodbstreams")
+        stream = boto3.client("dynamodb").describe_table(TableName=TABLE_NAME)["Table"]["LatestStreamArn"]
+        (shard,) = streams.describe_stream(StreamArn=stream)["StreamDescription"]["Shards"]
+        iterator = streams.get_shard_iterator(
+            StreamArn=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )
+        records = streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
+        return {
+            "DDBStreamBatchInfo": {
+                "streamArn": stream,
+                "shardId": shard["ShardId"],
+                "startSequenceNumber": records[first]["dynamodb"]["SequenceNumber"],
+                "endSequenceNumber": records[last]["dynamodb"]["SequenceNumber"],
+            }
+        }
 
     def put(self, task: str, status: str, age: timedelta, **attributes: Any) -> None:
         """A task that came to this status so long ago."""
@@ -81,13 +105,19 @@ def account(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     machine = step_functions.create_state_machine(name="poll", definition=MACHINE, roleArn=role)["stateMachineArn"]
     monkeypatch.setenv("TASKS_TABLE", TABLE_NAME)
     monkeypatch.setenv("ARCHIVE_QUEUE_URL", queue_url)
-    dead_letters_url = sqs.create_queue(QueueName="dead")["QueueUrl"]
-    monkeypatch.setenv("DISPATCH_DEAD_LETTERS_URL", dead_letters_url)
+    dead_letter_urls = {
+        queue: sqs.create_queue(QueueName=f"{queue}-dead-letters")["QueueUrl"] for queue in (DISPATCH, POLL, PUBLISH)
+    }
+    for queue, url in dead_letter_urls.items():
+        monkeypatch.setenv(f"{queue.upper()}_DEAD_LETTERS_URL", url)
+    monkeypatch.setenv("PUBLISH_EVENTS_FUNCTION", "PublishEvents")
+    streamed: Any = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    boto3.client("dynamodb").update_table(TableName=TABLE_NAME, StreamSpecification=streamed)
     monkeypatch.setattr("catchlight.recovery.dead_letters._WAIT_SECONDS", 0)
     monkeypatch.setenv("POLL_TASKS_STATE_MACHINE", machine)
     monkeypatch.setenv("GIVE_UP_AFTER_SECONDS", str(int(GIVE_UP_AFTER.total_seconds())))
     app.dependencies.cache_clear()
-    yield Account(store, sqs, step_functions, queue_url, machine, dead_letters_url)
+    yield Account(store, sqs, step_functions, queue_url, machine, dead_letter_urls)
     app.dependencies.cache_clear()
 
 
@@ -107,6 +137,171 @@ def metrics(capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, ...], float]:
                 (value,) = document[metric["Name"]]
                 found[(metric["Name"], *provider)] = value
     return found
+
+
+# ------------------------------------------------------------------------------------------------ dead letters
+
+HINTED = "flux-kontext#hinted"
+
+
+def put_hinted(account: Account, **attributes: Any) -> None:
+    """A task that had timed out, of which a callback has reported a success since: no search by status finds it."""
+    hint = {"deliveries": 1, "hintedAt": iso(utc_now()), "reportedAt": iso(utc_now() - MOMENT)}
+    account.put(HINTED, "TIMED_OUT", MOMENT, **hint | attributes)
+
+
+@pytest.mark.parametrize("queue", [DISPATCH, POLL])
+def test_a_dead_letter_that_names_its_task_is_redriven(account: Account, queue: str) -> None:
+    put_hinted(account)
+    account.put("flux-kontext#succeeded", "SUCCEEDED", MOMENT)
+    account.put("flux-kontext#done", "ARCHIVED", MOMENT)
+    for task in (HINTED, "flux-kontext#succeeded", "flux-kontext#done", "flux-kontext#deleted"):
+        account.send(queue, {"task": task, "change": "1"})
+
+    reconcile()
+
+    assert [state.tasks for state in account.executions()] == [(HINTED,)]
+    assert [message["task"] for message in account.messages()] == ["flux-kontext#succeeded"]
+    item = account.store.item(HINTED)
+    assert item is not None
+    assert item["pollingSince"] > iso(utc_now() - MOMENT)
+    assert account.dead_letters(queue) == 0
+
+
+def test_the_tasks_of_positions_in_the_stream_are_redriven(account: Account) -> None:
+    put_hinted(account)
+    account.store.put("#wait-slot#1", expiresAt=1)  # an item that is no task
+    original = {
+        "kind": "origin",
+        "url": "https://example.com/a",
+        "expiresAt": iso(utc_now() + MOMENT),
+        "state": "PENDING",
+    }
+    account.put("flux-kontext#original", "PENDING", MOMENT, images=[original], pollingSince=iso(utc_now()))
+    account.send(DISPATCH, account.positions(first=0, last=2))
+
+    reconcile()
+
+    assert [state.tasks for state in account.executions()] == [(HINTED,)]
+    assert [message["task"] for message in account.messages()] == ["flux-kontext#original"]
+    assert account.dead_letters(DISPATCH) == 0
+
+
+def test_a_task_that_an_execution_polls_for_is_not_polled_for_twice(account: Account) -> None:
+    put_hinted(account, pollingSince=iso(utc_now()))
+    account.send(POLL, {"task": HINTED, "change": "1"})
+
+    reconcile()
+
+    assert account.executions() == []
+    assert account.dead_letters(POLL) == 0
+
+
+def test_dead_letters_that_cannot_be_processed_stay(account: Account, caplog: pytest.LogCaptureFixture) -> None:
+    account.put("flux-kontext#malformed", "PENDING", MOMENT, rank="high")
+    forgotten = account.positions()
+    forgotten["DDBStreamBatchInfo"]["streamArn"] += "-deleted"
+    account.send(DISPATCH, {"task": "flux-kontext#malformed", "change": "1"})
+    account.send(DISPATCH, {"task": "", "change": "1"})
+    account.send(DISPATCH, forgotten)
+    account.send(POLL, "no task")
+    account.send(PUBLISH, "by hand")
+
+    reconcile()
+
+    assert (account.dead_letters(DISPATCH), account.dead_letters(POLL), account.dead_letters(PUBLISH)) == (3, 1, 1)
+    (report,) = [vars(record) for record in caplog.records if record.message.startswith("malformed item")]
+    assert (report["task"], report["reason"]) == ("flux-kontext#malformed", "rank")
+
+
+@pytest.mark.parametrize("operation", ["StartExecution", "SendMessageBatch", "UpdateItem", "BatchGetItem"])
+def test_a_dead_letter_whose_work_could_not_be_started_stays(account: Account, operation: str) -> None:
+    put_hinted(account)
+    account.put("flux-kontext#succeeded", "SUCCEEDED", MOMENT)
+    for task in (HINTED, "flux-kontext#succeeded"):
+        account.send(DISPATCH, {"task": task, "change": "1"})
+
+    fault = ClientError({"Error": {"Code": "ThrottlingException"}}, operation)
+    with failing(operation, fault), pytest.raises(StoreUnavailableError):
+        reconcile()
+
+    assert account.dead_letters(DISPATCH) == (1 if operation in ("StartExecution", "SendMessageBatch") else 2)
+
+
+@every_aws_fault
+def test_messages_that_cannot_be_received_fail_the_run_after_its_work(
+    account: Account, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    account.put("flux-kontext#stuck", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
+
+    with failing("ReceiveMessage", fault), pytest.raises(type(fault)):
+        reconcile()
+
+    assert [message["task"] for message in account.messages()] == ["flux-kontext#stuck"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        ({"batchItemFailures": []}, 0),
+        ({"batchItemFailures": [{"itemIdentifier": "1"}]}, 2),
+        ({"errorMessage": "Task timed out"}, 2),
+    ],
+)
+def test_events_that_were_not_published_are_published_by_the_hourly_run(
+    account: Account, answer: Any, left: int
+) -> None:
+    account.put("flux-kontext#1", "ARCHIVED", MOMENT)
+    account.put("flux-kontext#2", "FAILED", MOMENT)
+    for number in range(2):
+        account.send(PUBLISH, account.positions(first=number, last=number))
+    told = []
+
+    def publish_events(name: str, payload: bytes) -> Outcome:
+        assert name == "PublishEvents"
+        told.extend(record["dynamodb"]["Keys"]["task"]["S"] for record in json.loads(payload)["Records"])
+        return Outcome(json.dumps(answer).encode(), None)
+
+    with functions_run_by(publish_events):
+        reconcile()
+
+    assert sorted(told) == ["flux-kontext#1", "flux-kontext#2"]
+    assert account.dead_letters(PUBLISH) == left
+
+
+def test_a_function_that_does_not_answer_is_called_once_a_run(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    account.put("flux-kontext#1", "ARCHIVED", MOMENT)
+    for _ in range(3):
+        account.send(PUBLISH, account.positions())
+
+    with failing("Invoke", ClientError({"Error": {"Code": "TooManyRequestsException"}}, "Invoke")):
+        reconcile()
+
+    assert account.dead_letters(PUBLISH) == 3
+    assert len([record for record in caplog.records if record.message.startswith("events not published")]) == 1
+
+
+def test_events_that_are_disabled_are_not_published(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUBLISH_EVENTS_FUNCTION", "")
+    account.put("flux-kontext#1", "ARCHIVED", MOMENT)
+    account.send(PUBLISH, account.positions())
+
+    reconcile()
+
+    assert account.dead_letters(PUBLISH) == 1
+
+
+def test_a_run_receives_a_limited_number_of_messages(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "MAX_DEAD_LETTERS", 60)
+    for number in range(70):
+        account.send(DISPATCH, {"task": f"flux-kontext#{number}", "change": "1"})
+
+    reconcile(FakeLambdaContext(1))  # without time, one batch
+    assert account.dead_letters(DISPATCH) == 20
+    reconcile()
+    assert account.dead_letters(DISPATCH) == 0
 
 
 # ------------------------------------------------------------------------------------------------ what is restarted
@@ -129,35 +324,6 @@ def test_a_malformed_item_is_reported_by_each_run_until_it_is_repaired(
     account.put("flux-kontext#edited", "ARCHIVED", MOMENT)
     reconcile()
     assert reports() == []
-
-
-def test_a_message_about_a_change_is_deleted_when_its_task_was_found_by_its_status(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    account.put("flux-kontext#undispatched", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
-    body = json.dumps({"task": "flux-kontext#undispatched", "change": "1"})
-    account.sqs.send_message(QueueUrl=account.dead_letters_url, MessageBody=body)
-
-    assert reconcile()["archivingRepeated"] == 1
-    assert account.dead_letters() == 1  # it may be about a task that no search finds yet
-
-    monkeypatch.setattr(app, "DEAD_LETTERS_KEPT", -MOMENT)
-    monkeypatch.setattr(app, "VISIBILITY_TIMEOUT_SECONDS", 0)
-    sqs_backends[ACCOUNT_ID][REGION].get_queue("dead")._messages[0].change_visibility(0)
-    reconcile()
-    assert account.dead_letters() == 0
-
-
-@every_aws_fault
-def test_messages_that_cannot_be_received_fail_the_run_after_its_work(
-    account: Account, caplog: pytest.LogCaptureFixture, fault: Exception
-) -> None:
-    account.put("flux-kontext#stuck", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
-
-    with failing("ReceiveMessage", fault), pytest.raises(type(fault)):
-        reconcile()
-
-    assert [message["task"] for message in account.messages()] == ["flux-kontext#stuck"]
 
 
 def test_a_task_that_nobody_polls_for_is_polled_for_again(account: Account) -> None:

@@ -14,8 +14,8 @@ from catchlight.client.stack import Stack
 from catchlight.models import Model, TaskStatus
 from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight.recovery.redrive import Redriven
+from catchlight.recovery.stream_positions import StreamPositions, new_status_of, task_of
 from catchlight_cli.factories import reconciliation, redrive, tasks_by_status
-from catchlight_cli.repair.stream_positions import StreamPositions, new_status_of, task_of
 
 # Messages become visible again after this time if the command ends before it releases them.
 _VISIBILITY_TIMEOUT_SECONDS = 900

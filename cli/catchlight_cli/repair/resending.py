@@ -1,19 +1,17 @@
 """Republishes task events that EventBridge did not accept, by invoking the stack's function PublishEvents."""
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from botocore.config import Config
-
 from catchlight.client.stack import Stack
 from catchlight.events import DETAIL_TYPES
 from catchlight.models import Model, utc_now
 from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
-from catchlight_cli.repair.stream_positions import StreamPositions, new_status_of, task_of
+from catchlight.recovery.event_publication import INVOKE_CONFIG, publish
+from catchlight.recovery.stream_positions import StreamPositions, new_status_of, task_of
 
 QUEUE = "PublishDeadLetters"
 # PublishEvents retries for half a minute before it fails: one message after the other would take hours.
@@ -22,9 +20,6 @@ _THREADS = 8
 _MAX_FAILURES_WITHOUT_SUCCESS = _THREADS
 # A message becomes visible again after this time if the command ends before it releases the message.
 _VISIBILITY_TIMEOUT_SECONDS = 900
-# The function retries for up to five minutes while EventBridge is unavailable. The invocation is not retried, because
-# that would publish the events twice.
-_INVOKE_CONFIG = Config(read_timeout=310, retries={"total_max_attempts": 1})
 
 
 class Outcome(StrEnum):
@@ -52,7 +47,7 @@ def resend(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage
     Eight messages are processed at a time. If eight fail and none succeeds, the ones not started yet are skipped.
     """
     queue = DeadLetterQueue(stack.client("sqs"), stack.resource(QUEUE))
-    stack.client("dynamodbstreams"), stack.client("lambda", _INVOKE_CONFIG)  # created before threads use them
+    stack.client("dynamodbstreams"), stack.client("lambda", INVOKE_CONFIG)  # created before threads use them
     kept: list[DeadLetter] = []
     outcomes: list[Outcome] = []  # of all threads
 
@@ -116,13 +111,4 @@ def _resend(stack: Stack, dead_letter: DeadLetter, *, dry_run: bool) -> ResentMe
 
 
 def _publish(stack: Stack, records: list[dict[str, Any]]) -> bool:
-    """Invokes PublishEvents with these records. Returns whether it has published all of their events."""
-    # The event format of Lambda. No event source filter applies here: the function itself skips records for which
-    # there is no event.
-    payload = json.dumps({"Records": records}, default=datetime.timestamp)
-    response = stack.client("lambda", _INVOKE_CONFIG).invoke(
-        FunctionName=stack.resource("PublishEventsFunction"), Payload=payload
-    )
-    result = json.load(response["Payload"])
-    # The list must exist and be empty: the payload of a function error has no such member.
-    return isinstance(result, dict) and result.get("batchItemFailures") == []
+    return publish(stack.client("lambda", INVOKE_CONFIG), stack.resource("PublishEventsFunction"), records)

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# The services of `AwsClients`, as the folders in botocore's data are called. endpoints.json has another name for one.
-SERVICES = {"dynamodb", "events", "s3", "secretsmanager", "sqs", "stepfunctions"}
-ENDPOINT_PREFIXES = SERVICES - {"stepfunctions"} | {"states"}
+# The services of `AwsClients`, as the folders in botocore's data are called. endpoints.json has other names for two.
+SERVICES = {"dynamodb", "dynamodbstreams", "events", "lambda", "s3", "secretsmanager", "sqs", "stepfunctions"}
+ENDPOINT_PREFIXES = SERVICES - {"dynamodbstreams", "stepfunctions"} | {"streams.dynamodb", "states"}
 SERVICE_MODEL = "service-2.json"
 
 

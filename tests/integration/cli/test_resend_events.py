@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from catchlight_cli.repair.stream_positions import StreamPositions
+from catchlight.recovery.stream_positions import StreamPositions
 from local.lambda_.runtime_api import Outcome
 from local.moto.patches import functions_run_by
 from tests.integration.cli.conftest import Deployed

@@ -4,6 +4,7 @@ One run of the local stack reaches every grant; what it recorded is then decided
 """
 
 import ast
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,19 +17,17 @@ import httpx
 import pytest
 from botocore import xform_name
 from botocore.credentials import Credentials
-from moto.sqs.models import sqs_backends
 
 from catchlight.client.signing import SignedRequests
 from catchlight.models import iso, utc_now
 from local import REPOSITORY
-from local.account import ACCOUNT_ID, REGION
 from local.permissions.decision import Grant, PermissionRequest, decide
 from local.permissions.required import function_arn
 from local.stack import LocalStack
 
 PATIENCE_SECONDS = 300
 # The services that functions call, as botocore names them.
-SERVICES = ("dynamodb", "events", "s3", "secretsmanager", "sqs", "stepfunctions")
+SERVICES = ("dynamodb", "dynamodbstreams", "events", "lambda", "s3", "secretsmanager", "sqs", "stepfunctions")
 
 # What `catchlight replay` and `redrive` call with their user's credentials.
 BY_COMMANDS = {"delete_object", "change_message_visibility_batch"}
@@ -164,9 +163,6 @@ class Scenario:
         record = {"eventName": "INSERT", "dynamodb": {"Keys": {}, "NewImage": {}, "SequenceNumber": "1"}}
         outcome = self.stack.invoke("DispatchChangesFunction", {"Records": [record]})
         assert outcome.payload == b'{"batchItemFailures": []}', outcome.payload
-        # So old that the hourly run deletes it.
-        (message,) = sqs_backends[ACCOUNT_ID][REGION].get_queue("catchlight-DispatchDeadLetters")._messages
-        message.sent_timestamp -= 3 * 3600 * 1000
 
     def reconcile(self) -> None:
         """One task that nothing polls for any more, and one whose archiving fails for hours."""
@@ -186,8 +182,28 @@ class Scenario:
             UpdateExpression="SET updatedAt = :old",
             ExpressionAttributeValues={":old": old},
         )
+        self.leave_dead_letters("flux-kontext#forgotten")
         outcome = self.stack.invoke("ReconcileTasksFunction", {"source": "aws.scheduler"})
         assert outcome.function_error is None, outcome.payload
+
+    def leave_dead_letters(self, task: str) -> None:
+        """Leaves the messages that the hourly run redrives: two name a task, one a position in the table's stream."""
+        streams = self.stack.boto3_client("dynamodbstreams")
+        (stream,) = streams.list_streams(TableName=self.stack.info["table"])["Streams"]
+        (shard,) = streams.describe_stream(StreamArn=stream["StreamArn"])["StreamDescription"]["Shards"]
+        position = {"StreamArn": stream["StreamArn"], "ShardId": shard["ShardId"]}
+        iterator = streams.get_shard_iterator(**position, ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+        number = streams.get_records(ShardIterator=iterator)["Records"][0]["dynamodb"]["SequenceNumber"]
+        info = {"streamArn": stream["StreamArn"], "shardId": shard["ShardId"]}
+        positions = info | {"startSequenceNumber": number, "endSequenceNumber": number}
+        messages: dict[str, Any] = {
+            "DispatchDeadLetters": {"task": task, "change": "1"},
+            "PollDeadLetters": {"task": task, "change": "1"},
+            "PublishDeadLetters": {"DDBStreamBatchInfo": positions},
+        }
+        for queue, body in messages.items():
+            url = self.stack.resources[queue].ref
+            self.stack.boto3_client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps(body))
 
     def generate(self, scenario: str, task_id: str) -> str:
         """Has the simulated service make an image, and registers the task as users do."""

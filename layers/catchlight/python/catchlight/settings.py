@@ -166,5 +166,8 @@ class ReconcileTasksSettings(Settings):
     tasks_table: Name
     archive_queue_url: Name
     dispatch_dead_letters_url: Name
+    poll_dead_letters_url: Name
+    publish_dead_letters_url: Name
+    publish_events_function: str  # empty: events are not published
     poll_tasks_state_machine: Name
     give_up_after_seconds: PositiveInt

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_events.client import EventBridgeClient
+    from mypy_boto3_lambda.client import LambdaClient
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
     from mypy_boto3_sqs.client import SQSClient
@@ -51,9 +52,18 @@ class AwsClients:
         dynamodb: DynamoDBClient = client
         return dynamodb
 
+    def dynamodb_streams(self, config: Config = CLIENT_CONFIG) -> Any:
+        """Creates a client of DynamoDB's streams."""
+        return self._client("dynamodbstreams", config)
+
     def events(self, config: Config = CLIENT_CONFIG) -> "EventBridgeClient":
         """Creates a client of EventBridge."""
         client: EventBridgeClient = self._client("events", config)
+        return client
+
+    def functions(self, config: Config = CLIENT_CONFIG) -> "LambdaClient":
+        """Creates a client of Lambda."""
+        client: LambdaClient = self._client("lambda", config)
         return client
 
     def s3(self, config: Config = CLIENT_CONFIG) -> "S3Client":

@@ -50,14 +50,14 @@ class DeadLetterQueue:
 
     def __init__(self, sqs: "SQSClient", url: str) -> None:
         self._sqs = sqs
-        self._url = url
+        self.url = url
 
     def receive(self, *, limit: int, visibility_timeout: int) -> Iterator[DeadLetter]:
         """Receives up to `limit` messages, each once. They are invisible for this many seconds, or until released."""
         seen: set[str] = set()
         while len(seen) < limit:
             answer = self._sqs.receive_message(
-                QueueUrl=self._url,
+                QueueUrl=self.url,
                 MaxNumberOfMessages=min(_BATCH_SIZE, limit - len(seen)),
                 VisibilityTimeout=visibility_timeout,
                 WaitTimeSeconds=_WAIT_SECONDS,
@@ -77,7 +77,7 @@ class DeadLetterQueue:
         """Makes the messages visible again at once."""
         for batch in batches(dead_letters, MAX_MESSAGES_PER_CALL):
             self._sqs.change_message_visibility_batch(
-                QueueUrl=self._url,
+                QueueUrl=self.url,
                 Entries=[
                     {"Id": str(number), "ReceiptHandle": dead_letter.receipt, "VisibilityTimeout": 0}
                     for number, dead_letter in enumerate(batch)
@@ -89,7 +89,7 @@ class DeadLetterQueue:
         left = []
         for batch in batches(dead_letters, MAX_MESSAGES_PER_CALL):
             answer = self._sqs.delete_message_batch(
-                QueueUrl=self._url,
+                QueueUrl=self.url,
                 Entries=[
                     {"Id": str(number), "ReceiptHandle": dead_letter.receipt}
                     for number, dead_letter in enumerate(batch)

@@ -8,7 +8,7 @@ provider confirms or contradicts it, or does not know the task and nobody has re
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -75,7 +75,8 @@ class Reconciliation:
         # By task key: why the item was skipped in the results so far.
         self.unreadable: dict[str, str] = {}
         self._index = TasksByStatus(table, dynamodb, unreadable=self.unreadable.__setitem__)
-        self._restarts = Restarts(TasksTable(table, dynamodb))
+        self._table = TasksTable(table, dynamodb)
+        self._restarts = Restarts(self._table)
         self._dispatcher = dispatcher
         self._now = now
 
@@ -173,10 +174,36 @@ class Reconciliation:
         Their messages may also be in the dead-letter queue. Waiting for an operator to redrive them risks that the URLs
         expire first. A second message is harmless to the archiver, and each task is queued at most once a day.
         """
-        for batch in batches(islice(self.due_for_archiving(longer_than), limit), MAX_MESSAGES_PER_CALL):
+        return self._repeat_archiving(islice(self.due_for_archiving(longer_than), limit))
+
+    def _repeat_archiving(self, tasks: Iterable[Task]) -> Iterator[Repaired]:
+        for batch in batches(tasks, MAX_MESSAGES_PER_CALL):
             keys = tuple(task.task for task in batch)
             queue = partial(self._dispatcher.queue_archiving, keys, nonce=f"reconcile-{iso(self._now())}")
             yield self._repair(batch, queue, self._restarts.note_restart)
+
+    def named(self, tasks: Collection[str]) -> list[Task]:
+        """Reads these tasks. A malformed item is omitted, and is in `unreadable` afterwards."""
+        keys = [task for task in tasks if is_task_key(task)]
+        return list(self._table.get_many(keys, unreadable=self.unreadable.__setitem__).values())
+
+    def start_polling_of(self, tasks: Iterable[Task], longest_polling: timedelta) -> Iterator[Repaired]:
+        """Starts polling for those of the tasks that need it and that no execution polls for, in batches.
+
+        `longest_polling`: an execution that was started earlier than this has ended.
+        """
+        since = self._now() - longest_polling
+        due = (task for task in tasks if task.needs_polling and not task.is_being_polled(since=since))
+        return self._restart_polling(due, self._restarts.note_start)
+
+    def start_archiving_of(self, tasks: Iterable[Task]) -> Iterator[Repaired]:
+        """Queues those of the tasks for archiving whose images may be missing, in batches."""
+        with_images = (
+            task for task in tasks if task.status is TaskStatus.SUCCEEDED or (task.is_awaited and task.images)
+        )
+        return self._repeat_archiving(
+            task for task in with_images if _is_due(task, self._now(), REPEAT_ARCHIVING_AFTER)
+        )
 
     def _repair(self, batch: Sequence[Task], start: Callable[[], Any], note: Callable[..., bool]) -> Repaired:
         keys = tuple(task.task for task in batch)
@@ -205,4 +232,4 @@ def _is_due(task: Task, now: datetime, repeat_after: timedelta) -> bool:
 
 
 def _last_restart(task: Task) -> str:
-    return max(task.updated_at or "", task.reconciled_at or "")
+    return max(each or "" for each in (task.updated_at, task.reconciled_at, task.polling_since, task.hinted_at))

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from catchlight.client.errors import CatchlightError
-from catchlight_cli.repair.stream_positions import StreamPositions
+from catchlight.errors import StoreUnavailableError
+from catchlight.recovery.stream_positions import StreamPositions
 
 POSITIONS = StreamPositions("stream", "shard", first=11, last=13, last_arrived_at=datetime(2026, 11, 1, tzinfo=UTC))
 
@@ -43,5 +43,5 @@ def test_all_records_up_to_the_last(streams: Streams) -> None:
 
 @pytest.mark.parametrize("streams", [Streams([11, 12]), Streams([11, 12], closed=True), Streams()])
 def test_a_stream_that_ends_before_the_last(streams: Streams) -> None:
-    with pytest.raises(CatchlightError, match=r"did not return all records .* the message stays in its queue"):
+    with pytest.raises(StoreUnavailableError, match=r"did not return all records .* The message stays in its queue"):
         numbers(streams)

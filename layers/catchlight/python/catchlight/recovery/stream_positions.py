@@ -3,16 +3,15 @@
 https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from catchlight.client.errors import CatchlightError
+from catchlight.errors import StoreUnavailableError
 from catchlight.recovery.dead_letters import DeadLetter
-from catchlight_cli.durations import parse_time
 
 # A read may return no records although more follow, because shards are sparse: the number of such reads is limited.
 _MAX_EMPTY_READS = 10
@@ -41,7 +40,7 @@ class StreamPositions:
                 shard=str(info["shardId"]),
                 first=int(info["startSequenceNumber"]),
                 last=int(info["endSequenceNumber"]),
-                last_arrived_at=parse_time(info.get("approximateArrivalOfLastRecord")) or dead_letter.sent_at,
+                last_arrived_at=_parse_time(info.get("approximateArrivalOfLastRecord")) or dead_letter.sent_at,
             )
         except (KeyError, ValueError, TypeError):
             return None
@@ -50,10 +49,11 @@ class StreamPositions:
         """Reads the records at these positions; None if the stream no longer has them, which it keeps for 24 hours.
 
         Args:
-            streams: a boto3 client of DynamoDB's streams.
+            streams: a client of DynamoDB's streams.
 
         Raises:
-            CatchlightError: DynamoDB did not return all of these records.
+            StoreUnavailableError: DynamoDB did not return all of these records.
+            ClientError, BotoCoreError: a call failed.
         """
         try:
             return list(self._read(streams))
@@ -81,9 +81,9 @@ class StreamPositions:
                     return
             iterator = response.get("NextShardIterator")
         # Without this error the missing records would count as processed, and the message would be deleted.
-        raise CatchlightError(
-            f"DynamoDB did not return all records that a message refers to ({self.stream}, {self.shard}). Repeat the "
-            "command; the message stays in its queue."
+        raise StoreUnavailableError(
+            f"DynamoDB did not return all records that a message refers to ({self.stream}, {self.shard}). The message "
+            "stays in its queue: try again."
         )
 
 
@@ -97,3 +97,26 @@ def new_status_of(record: dict[str, Any]) -> str | None:
     """Returns the task's status after the change; None if the item has no status or was deleted."""
     status: str | None = record["dynamodb"].get("NewImage", {}).get("status", {}).get("S")
     return status
+
+
+def _parse_time(text: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def tasks_of(dead_letter: DeadLetter, streams: Callable[[], Any]) -> list[str] | None:
+    """Returns the tasks that a message refers to: the one that it names, or those of the records at its positions.
+
+    None if it has neither, or the stream no longer has the records. `streams` returns a client of DynamoDB's streams.
+
+    Raises:
+        As `StreamPositions.records`.
+    """
+    if dead_letter.task:
+        return [dead_letter.task]
+    positions = StreamPositions.of(dead_letter)
+    records = positions.records(streams()) if positions else None
+    return None if records is None else list(dict.fromkeys(map(task_of, records)))
