@@ -2,12 +2,17 @@
 
 A message whose task is not finished is received again, the sooner the earlier its URLs expire, until the last of them
 has expired. Then the function moves it to the dead-letter queue.
+
+A task that needs too much memory kills the process, and with it the tries of the other tasks in its batch. A task whose
+earlier try was killed is archived by itself, after the others.
 """
 
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from aws_lambda_powertools import Logger
@@ -24,6 +29,7 @@ from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret
 from catchlight.errors import (
     ImageError,
+    InterruptedTryError,
     InvalidMessageError,
     ProviderError,
     ProviderRefusedError,
@@ -31,13 +37,20 @@ from catchlight.errors import (
 )
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.models import ImageState, TaskStatus, is_task_key, split_task_key, utc_now
-from catchlight.observability.failures import message_task, message_tasks, report_failure, reports_failures
+from catchlight.observability.failures import (
+    count_failure,
+    message_task,
+    message_tasks,
+    report_failure,
+    reports_failures,
+)
 from catchlight.observability.log_lines import log_line
 from catchlight.observability.metrics import metrics_by
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, UNREADABLE_TASK_LIFETIME, retry_after_seconds
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.settings import ArchiveImagesSettings
+from catchlight.tasks.archive_tries import ArchiveTries
 from catchlight.tasks.confirmations import Confirmations
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.table import TasksTable
@@ -78,6 +91,7 @@ class Dependencies:
         self.archive = ImageArchive(
             table,
             images,
+            ArchiveTries(table),
             CallbackConfirmation(Confirmations(table), status_lookup),
             UrlRefresher(images, status_lookup),
             ImageFetcher(),
@@ -102,28 +116,54 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     logger.info("batch received", **message_tasks(event))
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVED_SECONDS
     runs = [dependencies().messages.submit(archive, message, deadline) for message in messages]
+    interrupted = [
+        (error.since, message)
+        for message, run in zip(messages, runs, strict=True)
+        if isinstance(error := run.exception(), InterruptedTryError)
+    ]
+    suspects = [message for _, message in sorted(interrupted, key=itemgetter(0))]
     # Every run is settled, regardless of the results of the others.
-    settled = [settle_message(message, run) for message, run in zip(messages, runs, strict=True)]
-    failed = [message["messageId"] for message, is_done in zip(messages, settled, strict=True) if not is_done]
-    return batch_item_failures(failed)
+    failed = [
+        message["messageId"]
+        for message, run in zip(messages, runs, strict=True)
+        if message not in suspects and not settle_message(message, run)
+    ]
+    return batch_item_failures([*failed, *archive_alone(suspects, deadline)])
 
 
-def archive(message: dict[str, Any], deadline: float) -> ArchiveRun | None:
+def archive_alone(suspects: Sequence[dict[str, Any]], deadline: float) -> Iterator[str]:
+    """Archives tasks whose earlier try was killed, one after the other. Yields the ids of messages to retry.
+
+    They are sorted by the beginning of that try, so that the task that kills the process again becomes the last one.
+    """
+    for message in suspects:
+        task = message_task(message)
+        if time.monotonic() > deadline:
+            logger.warning("no time is left to archive the task by itself", task=task)
+            yield message["messageId"]
+            continue
+        logger.error("an earlier try of this task was killed, it is archived by itself", task=task)
+        count_failure("InterruptedTry")
+        run = dependencies().messages.submit(archive, message, deadline, is_alone=True)
+        if not settle_message(message, run):
+            yield message["messageId"]
+
+
+def archive(message: dict[str, Any], deadline: float, *, is_alone: bool = False) -> ArchiveRun | None:
     """Archives the task of a message.
 
     Raises:
+        InterruptedTryError: an earlier try was killed: the task is to be archived with `is_alone`.
         ImageTasksError: the message is to be received again.
     """
     task = message_task(message)
     if task is None or not is_task_key(task):
         raise InvalidMessageError('expected {"task": "PROVIDER#TASK_ID"}: delete it from the dead letters')
-    return dependencies().archive.archive(
-        task, is_last_try=receive_count(message) >= MAX_ARCHIVE_TRIES, deadline=deadline
-    )
+    return dependencies().archive.archive(task, receives=receive_count(message), is_alone=is_alone, deadline=deadline)
 
 
 def receive_count(message: dict[str, Any]) -> int:
-    """Returns how often SQS has delivered the message, including this delivery."""
+    """Returns how often the message was received, including this time, and deliveries that Lambda throttled."""
     return int(message["attributes"]["ApproximateReceiveCount"])
 
 
@@ -220,7 +260,7 @@ def is_too_late(message: dict[str, Any], run: ArchiveRun | None) -> bool:
     """
     now = utc_now()
     if run:
-        return run.next_expiry(now) is None and receive_count(message) >= MAX_ARCHIVE_TRIES
+        return run.next_expiry(now) is None and run.tries >= MAX_ARCHIVE_TRIES
     sent_at = datetime.fromtimestamp(int(message["attributes"]["SentTimestamp"]) / 1000, UTC)
     return now - sent_at > UNREADABLE_TASK_LIFETIME
 
@@ -236,7 +276,7 @@ def put_aside(message: dict[str, Any]) -> bool:
 
 def retry_in_time(message: dict[str, Any], run: ArchiveRun | None) -> bool:
     """Sets the message's visibility timeout to the retry delay. Returns False: the message is received again."""
-    now, tries = utc_now(), receive_count(message)
+    now, tries = utc_now(), run.tries if run else receive_count(message)
     if tries >= MAX_ARCHIVE_TRIES:
         with metrics_by(provider=split_task_key(message_task(message) or "")[0]) as metrics:
             metrics.add_metric("ArchivingDelayed", MetricUnit.Count, 1)

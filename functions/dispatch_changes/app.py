@@ -28,7 +28,7 @@ from catchlight.aws.clients import AwsClients
 from catchlight.aws.outages import OutageWait
 from catchlight.dispatch import TaskQueue
 from catchlight.errors import NotQueuedError, StoreUnavailableError
-from catchlight.models import Reporter, TaskStatus, is_task_key, utc_now
+from catchlight.models import PROBE_STATUS, Reporter, TaskStatus, is_task_key, utc_now
 from catchlight.observability.failures import count_failure, report_failure, reports_failures, stream_task, stream_tasks
 from catchlight.observability.log_lines import log_line
 from catchlight.settings import DispatchChangesSettings
@@ -122,12 +122,18 @@ def read_record(record: dict[str, Any]) -> Iterator[Change]:
 
 
 def read_change(record: dict[str, Any]) -> list[Change]:
-    """Returns what a stream record triggers: one change, two of a hint with an original, or none."""
+    """Returns what a stream record triggers: one change, two of a hint with an original, or none.
+
+    Raises:
+        ValueError: the status is unknown. A user has written it: no search finds the item.
+    """
     new, old = record["dynamodb"].get("NewImage"), record["dynamodb"].get("OldImage", {})
     if new is None:
         return []
     task = record["dynamodb"]["Keys"]["task"]["S"]
     status = new.get("status", {}).get("S")
+    if status not in (None, PROBE_STATUS):
+        TaskStatus(status)
     old_status = old.get("status", {}).get("S")
     reported_by = new.get("reportedBy", {}).get("S")
     # The execution that has noted a hint polls for the task already.

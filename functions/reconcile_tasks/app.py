@@ -143,14 +143,12 @@ def restart(letters: Sequence[DeadLetter], failures: list[Exception]) -> list[De
     reconciliation, longest_polling = dependencies().reconciliation, dependencies().longest_polling
     tasks = {letter.id: read_tasks(letter) for letter in letters}
     found = reconciliation.named({task for named in tasks.values() for task in named or ()})
-    undone = set(reconciliation.unreadable)
-    for metric, started in (
-        ("PollingRestarted", reconciliation.start_polling_of(found, longest_polling)),
-        ("ArchivingRepeated", reconciliation.start_archiving_of(found)),
-    ):
-        results = list(started)
-        repair(metric, results, math.inf, failures)
-        undone.update(task for batch in results if batch.error for task in batch.tasks)
+    polling = list(reconciliation.start_polling_of(found, longest_polling))
+    archiving = list(reconciliation.start_archiving_of(found))
+    repair("PollingRestarted", polling, math.inf, failures)
+    repair("ArchivingRepeated", archiving, math.inf, failures)
+    undone = {task for batch in (*polling, *archiving) if batch.error for task in batch.tasks}
+    undone |= reconciliation.unreadable.keys()
     return [letter for letter in letters if (named := tasks[letter.id]) is not None and undone.isdisjoint(named)]
 
 

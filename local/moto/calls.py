@@ -13,6 +13,7 @@ _CREDENTIAL = re.compile(r"Credential=([^/]+)/[^/]+/[^/]+/([^/]+)/aws4_request")
 _S3_OPERATIONS = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
 # Query parameters that only sign the request, shape the response or name the operation. Any other names a subresource.
 _S3_PLAIN_QUERY = re.compile(r"(?i)x-amz-.*|x-id|response-.*|versionId")
+_INVOCATION = re.compile(r"/2015-03-31/functions/([^/]+)/invocations")
 # Signing names of services that have another name in botocore.
 _BOTOCORE_NAMES = {"states": "stepfunctions"}
 
@@ -23,7 +24,7 @@ class AwsCall:
 
     function: str
     sandbox: str  # the sandbox's id
-    service: str  # dynamodb, s3, sqs, states, secretsmanager
+    service: str  # dynamodb, lambda, s3, sqs, states, secretsmanager
     operation: str  # the API's name, such as UpdateItem
     subject: str  # the key of the item or object; empty for calls about several
     parameters: Mapping[str, Any] = field(
@@ -40,6 +41,8 @@ class AwsCall:
         function, service = credential.group(1), credential.group(2)
         if service == "s3":
             return cls._of_s3(function, sandbox, environ)
+        if service == "lambda":
+            return cls._of_lambda(function, sandbox, environ)
         operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
         parameters = request_json(environ)
         key = parameters.get("Key", {})
@@ -66,6 +69,16 @@ class AwsCall:
             operation = "CopyObject"
             parameters["CopySource"] = unquote(environ["HTTP_X_AMZ_COPY_SOURCE"])
         return cls(function, sandbox, "s3", operation, key, parameters)
+
+    @classmethod
+    def _of_lambda(cls, function: str, sandbox: str, environ: WSGIEnvironment) -> "AwsCall":
+        # POST /2015-03-31/functions/NAME/invocations. The body is the function's event.
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        invoked = _INVOCATION.fullmatch(path) if method == "POST" else None
+        if invoked is None:
+            return cls(function, sandbox, "lambda", f"{method} {path}", "")
+        name = unquote(invoked[1])
+        return cls(function, sandbox, "lambda", "Invoke", name, {"FunctionName": name})
 
     @property
     def botocore_service(self) -> str:

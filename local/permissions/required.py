@@ -68,6 +68,8 @@ def _dynamodb(operation: str, parameters: Parameters) -> Iterator[Required]:
                 if kind not in _TRANSACTION_ACTIONS:
                     raise _unsupported("dynamodb", f"{operation} with {kind}")
                 yield f"dynamodb:{_TRANSACTION_ACTIONS[kind]}", _table_arn(request["TableName"])
+        case "GetShardIterator" | "GetRecords":  # requests to the streams are signed for the same service
+            yield from _dynamodb_streams(operation, parameters)
         case "Query" | "Scan" if "IndexName" in parameters:
             # The index is a resource of its own: the permission for its table does not include it.
             yield f"dynamodb:{operation}", f"{_table_arn(parameters['TableName'])}/index/{parameters['IndexName']}"

@@ -169,6 +169,4 @@ class _Handler(LoopbackHandler):
         prefix, _, operation = self.headers.get("x-amz-target", "").partition(".")
         if prefix != target:
             return account.refuse(f"{self.command} {host} has the target {prefix!r} instead of {target!r}")
-        if host.startswith("streams."):
-            service = "dynamodbstreams"  # botocore's name
         return account.answer(Call(function, service, operation, json.loads(content)))

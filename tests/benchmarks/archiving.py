@@ -226,6 +226,7 @@ class Ways:
             table,
             unasked,
             unasked,
+            unasked,
             self._fetcher,
             self._bucket,
             additional_hosts=(),
@@ -234,7 +235,7 @@ class Ways:
             now=lambda: datetime.now(UTC),
         )
         with ThreadPoolExecutor(messages) as waiting:
-            runs = waiting.map(lambda name: archive.archive(name, is_last_try=False), names)
+            runs = waiting.map(lambda name: archive.archive(name, receives=1), names)
             assert not any(run is None or run.failures for run in runs)
         pool.shutdown()
 

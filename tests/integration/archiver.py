@@ -70,9 +70,16 @@ class Archiver:
         self.store.reports.record(report)
 
     def receive(self, *tasks: str, tries: int = 1, sent_at: datetime | None = None) -> list[dict[str, Any]]:
-        """Returns messages as the event source delivers them, on this number of receives."""
+        """Returns messages as the event source delivers them, on this number of receives, each a try."""
         sent_at = sent_at or datetime.now(UTC)
         for task in tasks or (TASK,):
+            if tries > 1 and self.store.item(task):
+                self.store.client.update_item(
+                    TableName=TABLE_NAME,
+                    Key={"task": {"S": task}},
+                    UpdateExpression="SET archiveTries = :failed",
+                    ExpressionAttributeValues={":failed": {"N": str(tries - 1)}},
+                )
             self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"task": task}))
         received = self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10)["Messages"]
         template = an_event("sqs_archive.json")["Records"][0]

@@ -527,6 +527,17 @@ def test_a_record_of_another_shape_is_put_aside_and_keeps_back_no_other(
     assert counted(capsys) == [error.exc_info[0].__name__ if error.exc_info and error.exc_info[0] else None]
 
 
+@pytest.mark.parametrize("status", ["done", "pending"])
+def test_an_item_with_an_unknown_status_is_put_aside(
+    outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture, status: str
+) -> None:
+    assert dispatch([a_record(1, status)], context) == []
+
+    assert [letter["task"] for letter in outbox.dead_letters()] == ["flux-kontext#task1"]
+    (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert vars(error)["task"] == "flux-kontext#task1"
+
+
 def test_a_record_that_cannot_be_put_aside_comes_again(outbox: Outbox, context: LambdaContext) -> None:
     broken = a_record(1, "SUCCEEDED")
     broken["dynamodb"]["Keys"] = {}

@@ -255,7 +255,7 @@ def test_events_that_were_not_published_are_published_by_the_hourly_run(
     account.put("flux-kontext#2", "FAILED", MOMENT)
     for number in range(2):
         account.send(PUBLISH, account.positions(first=number, last=number))
-    told = []
+    told: list[str] = []
 
     def publish_events(name: str, payload: bytes) -> Outcome:
         assert name == "PublishEvents"

@@ -14,11 +14,14 @@ from catchlight.errors import (
     ImageGoneError,
     ImageRejectedError,
     ImageUnavailableError,
+    InterruptedTryError,
     ProviderBusyError,
+    StoreUnavailableError,
     UnconfirmedError,
 )
 from catchlight.images.formats import ImageMetadata
 from catchlight.models import (
+    ARCHIVING_TIMEOUT,
     GenerationRequest,
     Image,
     ImageKind,
@@ -27,7 +30,9 @@ from catchlight.models import (
     Reporter,
     Task,
     TaskStatus,
+    iso,
 )
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.tasks.confirmations import ConfirmationResult
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -63,12 +68,23 @@ class World:
         self.known_request: GenerationRequest | None = None
         self.requests: list[Task] = []
         self.was_asked = False
+        self.failed_tries = 0
+        self.noted: list[str] = []
+        self.note_error: Exception | None = None
         self.trusts_confirmed_hosts = False
         self.ignores_originals = False
 
     def get(self, key: str) -> Task | None:
         assert key == KEY
-        return self.task
+        return self.task and self.task.model_copy(update={"archive_tries": self.failed_tries})
+
+    def begin(self, task: Task, *, now: datetime) -> None:
+        self.noted.append("begun")
+
+    def end(self, task: Task, *, has_failed: bool) -> None:
+        if self.note_error:
+            raise self.note_error
+        self.noted.append("failed" if has_failed else "ended")
 
     def ask(self, task: Task) -> None:
         self.was_asked = True
@@ -148,14 +164,17 @@ class World:
         parts: Any = self
         pool = PriorityThreadPool(threads)
         archive = ImageArchive(
-            *(parts,) * 6,
+            *(parts,) * 7,
             additional_hosts=iter(["more.example"]),
             trusts_confirmed_hosts=self.trusts_confirmed_hosts,
             pool=pool,
             now=lambda: NOW,
         )
+        if is_last_try:
+            more["receives"] = MAX_ARCHIVE_TRIES
+            self.failed_tries = MAX_ARCHIVE_TRIES - 1
         try:
-            return archive.archive(KEY, is_last_try=is_last_try, **more)
+            return archive.archive(KEY, **{"receives": 1, **more})
         finally:
             pool.shutdown()
 
@@ -502,3 +521,86 @@ def test_a_request_needs_no_file_if_all_archived_images_have_it(
     task = Task(task="acedata#t1", status=TaskStatus.SUCCEEDED, images=images, request=known)
 
     assert _has_request(images[:settled], task, put_with=put_with) is expected
+
+
+# ------------------------------------------------------------------------------------------------ tries
+
+
+@pytest.mark.parametrize(
+    ("receives", "failed_tries", "tries"),
+    [(1, 0, 1), (2, 1, 2), (5, 4, 5), (6, 0, 1), (6, 2, 3), (1, 4, 1), (300, 4, 300), (300, 299, 300)],
+)
+def test_a_throttled_receive_is_no_try(receives: int, failed_tries: int, tries: int) -> None:
+    world = World(a_task(image("a")), a=GONE)
+    world.failed_tries = failed_tries
+    world.checked = ConfirmationResult(world.task, was_asked=True) if world.task else None
+
+    run = world.run(receives=receives)
+
+    assert run.tries == tries
+    # A negative answer is final from the fifth try on.
+    assert bool(run.failures) is (tries < MAX_ARCHIVE_TRIES)
+
+
+def test_a_task_that_is_archived_at_once_is_not_written_to_for_its_try() -> None:
+    world = World(a_task(image("a")))
+
+    world.run()
+
+    assert world.noted == []
+
+
+@pytest.mark.parametrize(("receives", "noted"), [(1, ["failed"]), (2, ["begun", "failed"])])
+def test_a_try_that_fails_is_noted(receives: int, noted: list[str]) -> None:
+    world = World(a_task(image("a")), a=LATE)
+
+    assert world.run(receives=receives).failures == (LATE,)
+
+    assert world.noted == noted
+
+
+def test_an_error_ends_a_try_that_failed() -> None:
+    world = World(a_task(image("a")))
+    world.checked = KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        world.run(receives=2)
+
+    assert world.noted == ["begun", "failed"]
+
+
+def test_a_try_that_cannot_be_noted_fails_and_keeps_its_results() -> None:
+    world = World(a_task(image("a"), image("b")), b=LATE)
+    world.note_error = StoreUnavailableError("DynamoDB is out")
+
+    run = world.run()
+
+    assert run.failures == (LATE, world.note_error)
+    assert world.states() == {0: ARCHIVED}
+
+
+AGO = timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("since", "changed", "is_interrupted"),
+    [
+        (NOW - AGO, NOW - 2 * AGO, True),
+        (NOW - AGO, NOW - AGO, True),
+        (NOW - AGO, NOW - AGO / 2, False),  # it has ended with this change
+        (NOW - ARCHIVING_TIMEOUT, NOW - 2 * AGO, False),  # it may be running: a task may have two messages
+        (NOW - ARCHIVING_TIMEOUT - timedelta(milliseconds=1), NOW - 2 * AGO, True),
+    ],
+)
+def test_a_task_whose_try_was_killed_is_archived_alone(
+    since: datetime, changed: datetime, is_interrupted: bool
+) -> None:
+    world = World(a_task(image("a"), archiving_since=iso(since), updated_at=iso(changed)))
+
+    if is_interrupted:
+        with pytest.raises(InterruptedTryError) as error:
+            world.run(receives=3)
+        assert error.value.since == iso(since)
+        assert (world.fetched, world.noted) == ([], [])
+    assert world.run(receives=3, is_alone=is_interrupted).failures == ()
+    assert [name for name, _ in world.fetched] == ["a"]

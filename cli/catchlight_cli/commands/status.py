@@ -19,7 +19,7 @@ from catchlight_cli.durations import duration, format_duration, parse_time
 from catchlight_cli.factories import longest_polling, reconciliation
 from catchlight_cli.health.miss_rate import CallbackMissRate, Resolved, miss_rate
 from catchlight_cli.health.queues import QueueDepth, queue_depths
-from catchlight_cli.health.task_counts import TaskCounts, cost_of_counting, count_tasks
+from catchlight_cli.health.task_counts import TaskCounts, cost_of_counting, count_tasks, unknown_statuses
 from catchlight_cli.output import Output, format_time, new_table, plural, task_path
 
 # Period of the callback miss rate, unless --since is given.
@@ -55,7 +55,9 @@ class Status(Model):
     stuck_pending: int  # tasks that are PENDING for longer than polling takes
     stuck_archiving: int  # tasks that wait for their archiving for over an hour
     unconfirmed_failures: int  # tasks that are FAILED by a callback that was not confirmed for over an hour
-    unreadable: tuple[str, ...]  # keys of malformed items among the stuck tasks, and older than the oldest PENDING one
+    # Keys of malformed items: among the stuck tasks, older than the oldest PENDING one, or, without `since`, with an
+    # unknown status.
+    unreadable: tuple[str, ...]
     queues: tuple[QueueDepth, ...]
     callback_miss_rate: CallbackMissRate
     malformed: Annotated[Mapping[str, str], Field(exclude=True)]  # of `unreadable`, by key: the malformed attributes
@@ -77,6 +79,10 @@ def gather(stack: Stack, *, period: timedelta | None, now: datetime, output: Out
         oldest = repair.oldest_pending()
         if pending or archiving or unconfirmed:  # these counts include malformed items
             repair.read_stuck(longest_polling(stack))
+        unreadable = repair.unreadable | {
+            task: f"unknown status {status}"
+            for task, status in (unknown_statuses(stack) if period is None else {}).items()
+        }
         queues = tuple(queue_depths(stack))
         rate = miss_rate(stack, since=now - (period or _DEFAULT_PERIOD), now=now)
     registered_at = parse_time(oldest.registered_at or oldest.updated_at) if oldest else None
@@ -93,11 +99,11 @@ def gather(stack: Stack, *, period: timedelta | None, now: datetime, output: Out
         stuck_pending=pending,
         stuck_archiving=archiving,
         unconfirmed_failures=unconfirmed,
-        unreadable=tuple(repair.unreadable),
-        malformed=repair.unreadable,
+        unreadable=tuple(unreadable),
+        malformed=unreadable,
         queues=queues,
         callback_miss_rate=rate,
-        problems=tuple(_problems(pending, archiving, unconfirmed, repair.unreadable, queues)),
+        problems=tuple(_problems(pending, archiving, unconfirmed, unreadable, queues)),
     )
 
 
@@ -206,5 +212,6 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="Shows tasks by status, the oldest pending task, stuck tasks, queues and the callback miss rate.\n"
-    "DynamoDB charges for counting tasks: use --since 1d on a large table.",
+    "Items with a status that Catchlight does not know are found without --since only. DynamoDB charges for counting "
+    "tasks: use --since 1d on a large table.",
 )

@@ -1,12 +1,14 @@
-"""Counts tasks by status with the index `byStatus`, and estimates the cost of counting."""
+"""Counts tasks by status with the index `byStatus`, finds items with an unknown status, and estimates the costs."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from threading import Lock
+from typing import Any
 
+from catchlight.aws.dynamodb import store_errors
 from catchlight.client.stack import Stack
-from catchlight.models import Model, TaskStatus
+from catchlight.models import PROBE_STATUS, Model, TaskStatus
 from catchlight_cli.factories import tasks_by_status
 
 # An eventually consistent read of 4 KB is half a request unit, and a million of those are $0.125 in us-east-1.
@@ -14,6 +16,8 @@ _BYTES_PER_UNIT = 8192
 _DOLLARS_PER_UNIT = 0.125 / 1_000_000
 # The cost of counting fewer items is negligible: two cents for a table of a gigabyte.
 _MIN_ITEMS = 100_000
+# Concurrent reads of the table.
+_SEGMENTS = 8
 
 
 class TaskCounts(Model):
@@ -51,6 +55,37 @@ def count_tasks(stack: Stack, *, since: datetime | None, on_progress: Callable[[
     )
 
 
+def unknown_statuses(stack: Stack) -> dict[str, str]:
+    """Returns the statuses that Catchlight does not know, by the key of the item. Reads the whole table.
+
+    A user has written them. Such an item is under no status that the index is searched for.
+
+    Raises:
+        StoreUnavailableError: a DynamoDB call fails.
+    """
+    known = {f":{number}": {"S": status} for number, status in enumerate((*TaskStatus, PROBE_STATUS))}
+    arguments: Any = {
+        "TableName": stack.table,
+        # Records of submissions have no status.
+        "FilterExpression": f"attribute_exists(#status) AND NOT #status IN ({', '.join(known)})",
+        "ProjectionExpression": "task, #status",
+        "ExpressionAttributeNames": {"#status": "status"},
+        "ExpressionAttributeValues": known,
+        "TotalSegments": _SEGMENTS,
+    }
+    client = stack.client("dynamodb")
+
+    def read(segment: int) -> dict[str, str]:
+        found = {}
+        with store_errors():
+            for page in client.get_paginator("scan").paginate(**arguments, Segment=segment):
+                found |= {item["task"]["S"]: str(next(iter(item["status"].values()))) for item in page["Items"]}
+        return found
+
+    with ThreadPoolExecutor(_SEGMENTS) as pool:
+        return {task: status for found in pool.map(read, range(_SEGMENTS)) for task, status in found.items()}
+
+
 def cost_of_counting(stack: Stack) -> str | None:
     """Returns the estimated cost of counting all tasks, from figures that DynamoDB updates every six hours.
 
@@ -60,8 +95,8 @@ def cost_of_counting(stack: Stack) -> str | None:
     items, size = table.get("ItemCount", 0), table.get("TableSizeBytes", 0)
     if items < _MIN_ITEMS:
         return None
-    units = size / _BYTES_PER_UNIT
+    units = 2 * size / _BYTES_PER_UNIT
     return (
-        f"Counting reads the whole index: about {items:,} tasks, {units:,.0f} read units, "
+        f"Counting reads the whole index and the whole table: about {items:,} tasks, {units:,.0f} read units, "
         f"${units * _DOLLARS_PER_UNIT:.2f}. With --since 1d, only tasks that have changed within a day are read."
     )

@@ -96,6 +96,20 @@ def test_malformed_items_among_stuck_tasks_are_counted_and_named(
     assert any(problem.startswith("flux-kontext/malformed has a malformed item") for problem in shown["problems"])
 
 
+def test_items_with_an_unknown_status_are_named(deployed: Deployed) -> None:
+    deployed.put("flux-kontext#1", "ARCHIVED")
+    deployed.store.put("flux-kontext#odd", status="done")  # without `updatedAt`: it is in no index
+    deployed.store.put("#submission#key", state="COMPLETED")
+    deployed.store.put("flux-kontext#probe", status="PROBE")
+
+    shown = deployed.run("status", expect=1)
+
+    assert shown["unreadable"] == ["flux-kontext#odd"]
+    assert any("flux-kontext#odd" in problem and "unknown status done" in problem for problem in shown["problems"])
+    # Only tasks that have changed since are read.
+    assert deployed.run("status", "--since", "1d")["unreadable"] == []
+
+
 def test_a_failure_that_no_provider_confirmed_is_wrong(deployed: Deployed) -> None:
     deployed.put("flux-kontext#claimed", "FAILED", 2 * HOUR, reportedBy="callback")
     deployed.put("flux-kontext#polled", "FAILED", 2 * HOUR, reportedBy="poll")

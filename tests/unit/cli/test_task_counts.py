@@ -27,7 +27,7 @@ class Stack:
     [
         (0, 0, None),
         (99_999, 200_000_000, None),
-        (1_000_000, 2**30, "about 1,000,000 tasks, 131,072 read units, $0.02. With --since 1d"),
+        (1_000_000, 2**30, "about 1,000,000 tasks, 262,144 read units, $0.03. With --since 1d"),
     ],
 )
 def test_the_price(items: int, size: int, says: str | None) -> None:

@@ -21,6 +21,9 @@ OTHER_NAMES = {
     "ARCHIVE_QUEUE_URL": "ArchiveQueue",
     "POLL_QUEUE_URL": "PollQueue",
     "DISPATCH_DEAD_LETTERS_URL": "DispatchDeadLetters",
+    "POLL_DEAD_LETTERS_URL": "PollDeadLetters",
+    "PUBLISH_DEAD_LETTERS_URL": "PublishDeadLetters",
+    "PUBLISH_EVENTS_FUNCTION": "PublishesEvents",  # without events, it is empty
     "CALLBACK_BASE_URL": "HasCallbackDomain",  # both values: see test_callback_domain.py
     "EVENT_BUS": "TaskEventBus",
     "POWERTOOLS_LOG_LEVEL": "LogLevel",
@@ -80,6 +83,13 @@ def test_a_variable_holds_what_it_is_named_after(name: str) -> None:
         else:
             held = referred_to(value)
             assert OTHER_NAMES.get(variable, variable) in (held, in_capitals(held)), variable
+
+
+@pytest.mark.parametrize(("events", "function"), [("Enabled", "PublishEventsFunction"), ("Disabled", "")])
+def test_events_are_published_again_if_they_are_enabled(events: str, function: str) -> None:
+    variables = deployed(TaskEvents=events)["ReconcileTasksFunction"]["Environment"]["Variables"]
+
+    assert variables["PUBLISH_EVENTS_FUNCTION"] == function
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

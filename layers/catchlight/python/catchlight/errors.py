@@ -93,6 +93,14 @@ class StoreUnavailableError(ImageTasksError):
     """A call to an AWS service (DynamoDB, Secrets Manager, S3, SQS, ...) failed, after botocore's own retries."""
 
 
+class InterruptedTryError(ImageTasksError):
+    """An earlier try of archiving a task was killed: the task is to be archived alone. `since`: when the try began."""
+
+    def __init__(self, since: str) -> None:
+        super().__init__(f"an earlier try, which began {since}, was killed")
+        self.since = since
+
+
 class NotQueuedError(StoreUnavailableError):
     """SQS did not accept the messages of some tasks, whose keys are in `tasks`. The other tasks are queued."""
 

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Self
 from urllib.parse import quote
@@ -46,6 +46,8 @@ MAX_PROMPT_LENGTH = 8000
 PROBE_STATUS = "PROBE"
 # One poll request to Ace Data accepts this many task ids; one BatchGetItem accepts twice as many keys.
 MAX_TASKS_PER_EXECUTION = 50
+# ArchiveImages' timeout: a try that began earlier is no longer running.
+ARCHIVING_TIMEOUT = timedelta(seconds=20)
 
 TaskId = Annotated[str, StringConstraints(pattern=TASK_ID_PATTERN)]
 
@@ -386,6 +388,8 @@ class Task(Model):
     # When the provider had answered several times that it does not know the task, which nobody had registered.
     not_found_at: str | None = None
     reconciled_at: str | None = None  # when polling or archiving, found stopped, was last restarted
+    archive_tries: int = 0  # tries of archiving that have failed
+    archiving_since: str | None = None  # when the last repeated try began; removed at its end
 
     @property
     def reported_time(self) -> datetime | None:
@@ -438,6 +442,14 @@ class Task(Model):
     def is_polled_by_another(self, since: str | None) -> bool:
         """Decides whether an execution polls for it that was started later than the one that was started at `since`."""
         return self.polling_since is not None and since is not None and self.polling_since > since
+
+    def interrupted_since(self, now: datetime) -> str | None:
+        """Returns when a try of archiving began that has not ended and is no longer running: its process was killed.
+
+        A time before the last change is of a try that has ended with this change.
+        """
+        since = self.archiving_since
+        return since if since and (self.updated_at or "") <= since < iso(now - ARCHIVING_TIMEOUT) else None
 
     @property
     def is_unconfirmed(self) -> bool:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -18,6 +18,8 @@ from catchlight.errors import (
     ImageTasksError,
     ImageTruncatedError,
     ImageUnavailableError,
+    InterruptedTryError,
+    StoreUnavailableError,
 )
 from catchlight.images.fetcher import ImageFetcher
 from catchlight.images.stream import ImageStream, Received
@@ -32,7 +34,9 @@ from catchlight.models import (
     by_place,
     split_task_key,
 )
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, count_of_tries
 from catchlight.providers import PROVIDERS
+from catchlight.tasks.archive_tries import ArchiveTries
 from catchlight.tasks.confirmations import ConfirmationResult
 from catchlight.tasks.images import TaskImages
 from catchlight.tasks.table import TasksTable
@@ -56,6 +60,7 @@ class ArchiveRun:
     not_needed: tuple[Image, ...] = ()  # settled originals that are not archived, and that ARCHIVED does not need
     failures: tuple[Exception, ...] = ()  # why the message is to be received again
     kept: tuple[Image, ...] = ()  # the images whose bytes this run put into quarantine until they are confirmed
+    tries: int = 1  # of archiving the task, this one included
     renewed: int = 0  # images for which the provider returned a fresh URL
     is_contradicted: bool = False  # the provider contradicts the result that a callback reported
 
@@ -72,6 +77,7 @@ class ImageArchive:
         self,
         table: TasksTable,
         images: TaskImages,
+        tries: ArchiveTries,
         confirmation: CallbackConfirmation,
         url_refresher: UrlRefresher,
         fetcher: ImageFetcher,
@@ -84,6 +90,7 @@ class ImageArchive:
     ) -> None:
         self._table = table
         self._images = images
+        self._tries = tries
         self._confirmation = confirmation
         self._url_refresher = url_refresher
         self._fetcher = fetcher
@@ -93,9 +100,13 @@ class ImageArchive:
         self._pool = pool
         self._now = now
 
-    def archive(self, task_key: str, *, is_last_try: bool, deadline: float = float("inf")) -> ArchiveRun | None:
+    def archive(
+        self, task_key: str, *, receives: int, is_alone: bool = False, deadline: float = float("inf")
+    ) -> ArchiveRun | None:
         """Archives all pending images of a task in parallel.
 
+        `receives`: how often the task's message was received. From the try MAX_ARCHIVE_TRIES on, negative answers are
+        final.
         Among the images of all tasks, those whose URLs expire first are copied first. No copy starts after `deadline`
         (on the monotonic clock): the remaining images are left to the next message.
         If the provider can be queried, images are archived only after it has confirmed the callback's result. While it
@@ -106,14 +117,34 @@ class ImageArchive:
 
         Raises:
             StoreUnavailableError: the message is to be received again. Objects written already are recognised then.
+            InterruptedTryError: the task is to be archived by itself, with `is_alone`.
         """
         found = self._table.get(task_key)
-        if found is None:
+        if found is None or not (found.status is TaskStatus.SUCCEEDED or _is_original_awaited(found)):
             return None
-        if found.status in (TaskStatus.PENDING, TaskStatus.TIMED_OUT) and found.images:
+        if (since := found.interrupted_since(self._now())) and not is_alone:
+            raise InterruptedTryError(since)
+        tries = count_of_tries(receives, failed=found.archive_tries)
+        is_noted = receives > 1 or is_alone
+        if is_noted:
+            self._tries.begin(found, now=self._now())
+        try:
+            run = self._archive(found, is_last_try=tries >= MAX_ARCHIVE_TRIES, deadline=deadline)
+        except Exception:
+            with suppress(StoreUnavailableError):  # the error itself matters more than its count
+                self._tries.end(found, has_failed=True)
+            raise
+        has_failed = run is not None and bool(run.failures)
+        if has_failed or (is_noted and (run is None or run.task.status is found.status)):
+            try:
+                self._tries.end(found, has_failed=has_failed)
+            except StoreUnavailableError as exc:
+                run = run and replace(run, failures=(*run.failures, exc))
+        return run and replace(run, tries=tries)
+
+    def _archive(self, found: Task, *, is_last_try: bool, deadline: float) -> ArchiveRun | None:
+        if _is_original_awaited(found):
             return self._keep_original(found, is_last_try=is_last_try, deadline=deadline)
-        if found.status is not TaskStatus.SUCCEEDED:
-            return None
         try:
             answer = self._confirmation.ask(found)
         except ImageTasksError as exc:
@@ -374,6 +405,11 @@ class ImageArchive:
     def _put_aside(self, task: Task, image: Image, name: str, incoming: ImageStream, body: Received) -> Quarantined:
         key = f"{folder(task.task, 'quarantine')}/{name}"
         return self._bucket.quarantine(key, body, task=task.task, url=image.url, source_host=incoming.source_host)
+
+
+def _is_original_awaited(task: Task) -> bool:
+    """Decides whether a task without a result has an original, which is downloaded into quarantine."""
+    return task.status in (TaskStatus.PENDING, TaskStatus.TIMED_OUT) and bool(task.images)
 
 
 def _has_request(settled: Collection[Image], task: Task, *, put_with: GenerationRequest | None) -> bool:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from catchlight.providers import PROVIDERS
 
-# Seconds until a failed archive message is received again, by its number of receives: a momentary fault costs seconds.
+# Seconds until a failed archive message is received again, by the number of tries: a momentary fault costs seconds.
 RETRY_AFTER_SECONDS = (5, 15, 45)
 # The longest wait in the first hour: within it, an image is tried again at most a minute after an outage has ended.
 LONGEST_WAIT_SECONDS = 60
@@ -15,8 +15,8 @@ WAITS_OF_EQUAL_LENGTH = 60
 WAIT_GROWTH = 1 + 1 / 60
 # A wait takes at most 1/4 of the time until the first URL expires.
 MAX_SHARE_OF_TIME_LEFT = 4
-# From this receive on, two minutes after the first, negative answers are final: a URL is gone and its provider returns
-# no other, a body is cut, a provider does not have the result that a callback reported. Outages have no such limit.
+# From this try on, two minutes after the first, negative answers are final: a URL is gone and its provider returns no
+# other, a body is cut, a provider does not have the result that a callback reported. Outages have no such limit.
 MAX_ARCHIVE_TRIES = 5
 # A task that cannot be read, because of an outage of DynamoDB or because its item is malformed, has no known expiry.
 # Its message becomes a dead letter after a day, long before the queue would delete it.
@@ -24,7 +24,7 @@ UNREADABLE_TASK_LIFETIME = timedelta(days=1)
 
 
 def retry_after_seconds(tries: int, *, urls_expire_at: datetime | None, now: datetime) -> int:
-    """Returns the seconds until an archive message that was received `tries` times is received again.
+    """Returns the seconds until an archive message whose task was tried `tries` times is received again.
 
     `urls_expire_at`: when the first URL of the task's images that has not expired yet expires; None if unknown.
     """
@@ -38,6 +38,15 @@ def retry_after_seconds(tries: int, *, urls_expire_at: datetime | None, now: dat
         return int(min(planned, LONGEST_WAIT_SECONDS))
     left = (urls_expire_at - now).total_seconds()
     return max(1, int(min(planned, left / MAX_SHARE_OF_TIME_LEFT)))
+
+
+def count_of_tries(receives: int, *, failed: int) -> int:
+    """Returns how often the archiving of a task was tried, the current try included.
+
+    `receives` counts the deliveries of the task's message, also those that Lambda throttled, and `failed` the tries of
+    all messages of the task that have ended. After the tries in which it matters, all receives count: waits then grow.
+    """
+    return receives if failed + 1 >= MAX_ARCHIVE_TRIES else min(receives, failed + 1)
 
 
 def longest_poll_gap_seconds(provider_ids: Iterable[str]) -> int | None:

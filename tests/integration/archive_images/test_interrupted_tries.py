@@ -1,0 +1,129 @@
+"""A task that kills the process takes no neighbour with it, and receives that Lambda throttled are no tries."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from functions.archive_images import app
+from tests.image_server import picture, status
+from tests.integration.archiver import Archiver
+from tests.integration.fault_injection import counted
+
+PNG = picture("PNG")
+POISON = "flux-kontext#poison"
+NEIGHBOURS = [f"flux-kontext#neighbour{number}" for number in range(4)]
+VISIBILITY_TIMEOUT = timedelta(seconds=60)
+
+
+class KilledError(BaseException):
+    """The process has ended: nothing that follows in it is done."""
+
+
+class Fetcher:
+    """Fetches images; the download of the poison ends the process, with all downloads that are under way."""
+
+    def __init__(self, fetcher: Any) -> None:
+        self._fetcher = fetcher
+        self.is_batch_poisoned = False
+        self._is_killed = threading.Event()
+
+    @contextmanager
+    def fetch(self, url: str, hosts: Any) -> Iterator[Any]:
+        if "poison" in url:
+            self._is_killed.set()
+            raise KilledError
+        if self.is_batch_poisoned:
+            assert self._is_killed.wait(60)
+            raise KilledError
+        with self._fetcher.fetch(url, hosts) as image:
+            yield image
+
+
+class Queue:
+    """The archive queue and the event source: delivers all messages together until they are deleted."""
+
+    def __init__(self, archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = datetime.now(UTC)
+        monkeypatch.setattr(app, "utc_now", lambda: self.now)
+        self._archiver = archiver
+        self._messages = archiver.receive(POISON, *NEIGHBOURS)
+        self._receives = 0
+        self.fetcher = Fetcher(app.dependencies().archive._fetcher)
+        monkeypatch.setattr(app.dependencies().archive, "_fetcher", self.fetcher)
+        monkeypatch.setattr(app.dependencies().archive, "_now", lambda: self.now)
+
+    def deliver(self) -> None:
+        """Delivers the batch once."""
+        self._receives += 1
+        for message in self._messages:
+            message["attributes"]["ApproximateReceiveCount"] = str(self._receives)
+        with suppress(KilledError):
+            failed = self._archiver.handle(self._messages)
+            self._messages = [message for message in self._messages if message["messageId"] in failed]
+        self.now += VISIBILITY_TIMEOUT
+
+
+@pytest.fixture
+def queue(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> Queue:
+    archiver.succeed(archiver.serve("poison", PNG), task=POISON)
+    for task in NEIGHBOURS:
+        archiver.succeed(archiver.serve(task.partition("#")[2], PNG), task=task)
+    return Queue(archiver, monkeypatch)
+
+
+def statuses(archiver: Archiver) -> set[str]:
+    return {archiver.item(task)["status"] for task in NEIGHBOURS}
+
+
+def test_a_task_that_kills_the_process_takes_no_neighbour_with_it(
+    archiver: Archiver, queue: Queue, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue.fetcher.is_batch_poisoned = True
+    queue.deliver()  # the first try is not noted
+    queue.deliver()
+    assert statuses(archiver) == {"SUCCEEDED"}
+    queue.fetcher.is_batch_poisoned = False  # from now on one after the other
+
+    queue.deliver()  # the poison may be the first one
+    queue.deliver()  # it is the last one
+
+    assert statuses(archiver) == {"ARCHIVED"}
+    assert archiver.item(POISON)["status"] == "SUCCEEDED"
+    suspects = {vars(record)["task"] for record in caplog.records if "earlier try of this task" in record.message}
+    assert suspects == {POISON, *NEIGHBOURS}
+    assert set(counted(capsys)) == {"InterruptedTry"}
+    assert archiver.dead_letters() == []
+
+
+def test_a_first_try_after_throttled_receives_gives_nothing_up(archiver: Archiver) -> None:
+    """Five receives that Lambda throttled: the image host then answers 404 once."""
+    archiver.succeed(archiver.serve("a", status(404)))
+    (message,) = archiver.receive()
+    message["attributes"]["ApproximateReceiveCount"] = "6"
+
+    assert archiver.handle([message]) == [message["messageId"]]
+    assert archiver.seconds_until_back(message) == pytest.approx(5, abs=3)  # as after a first try
+    assert archiver.states() == ["PENDING"]
+    assert (archiver.item()["archiveTries"], "archivingSince" in archiver.item()) == (1, False)
+
+    archiver.serve("a", PNG)
+    message["attributes"]["ApproximateReceiveCount"] = "7"
+    assert archiver.handle([message]) == []
+    assert archiver.states() == ["ARCHIVED"]
+
+
+def test_a_try_of_a_task_that_is_deleted_meanwhile_creates_no_item(archiver: Archiver) -> None:
+    archiver.succeed(archiver.serve("a", status(503)))
+    task = archiver.store.table.get("flux-kontext#task12345")
+    assert task is not None
+    archiver.store.client.delete_item(TableName="tasks", Key={"task": {"S": task.task}})
+
+    tries = app.dependencies().archive._tries
+    tries.begin(task, now=datetime.now(UTC))
+    tries.end(task, has_failed=True)
+
+    assert archiver.store.items() == []
