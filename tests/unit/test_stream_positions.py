@@ -21,7 +21,7 @@ class Streams:
     def get_shard_iterator(self, **_: Any) -> dict[str, Any]:
         return {"ShardIterator": "0"}
 
-    def get_records(self, ShardIterator: str) -> dict[str, Any]:  # noqa: N803 - boto3's name
+    def get_records(self, ShardIterator: str, **_: Any) -> dict[str, Any]:  # noqa: N803 - boto3's name
         number = int(ShardIterator)
         page = self._pages[number] if number < len(self._pages) else []
         following = None if self._closed and number + 1 >= len(self._pages) else str(number + 1)

@@ -76,7 +76,7 @@ def unknown_statuses(stack: Stack) -> dict[str, str]:
     client = stack.client("dynamodb")
 
     def read(segment: int) -> dict[str, str]:
-        found = {}
+        found: dict[str, str] = {}
         with store_errors():
             for page in client.get_paginator("scan").paginate(**arguments, Segment=segment):
                 found |= {item["task"]["S"]: str(next(iter(item["status"].values()))) for item in page["Items"]}

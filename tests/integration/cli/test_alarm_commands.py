@@ -1,4 +1,4 @@
-"""The commands that the operator's page names for an alarm find the task that the alarm is about, at once."""
+"""The commands that the operator's page names for an alarm find the task that the alarm is about, and end its cause."""
 
 import json
 import re
@@ -57,6 +57,49 @@ CAUSES: dict[str, Cause] = {
     "ImagesQuarantinedAlarm": a_task("INCOMPLETE", MINUTE, images=[image("REJECTED")]),
     "ReconcilingStoppedAlarm": a_task("PENDING", 8 * HOUR),
 }
+
+
+def is_empty(queue: str) -> Callable[[Deployed], bool]:
+    return lambda deployed: deployed.count(queue) == 0
+
+
+def is_polled(deployed: Deployed) -> bool:
+    """Whether an execution polls for the task."""
+    return any(TASK in tasks for tasks in deployed.executions())
+
+
+def is_queued(deployed: Deployed) -> bool:
+    """Whether the task waits for archiving."""
+    return TASK in [message["task"] for message in deployed.messages("ArchiveQueue")]
+
+
+def is_in(*statuses: str) -> Callable[[Deployed], bool]:
+    """Whether the task has one of these statuses: DispatchChanges starts what follows from it."""
+    return lambda deployed: (deployed.store.item(TASK) or {}).get("status") in statuses
+
+
+def is_stuck_no_more(deployed: Deployed) -> bool:
+    """Whether the metric StuckPending is 0 again, because an execution polls for the task."""
+    item = deployed.store.item(TASK) or {}
+    return is_polled(deployed) and item["updatedAt"] == item["pollingSince"] > before(MINUTE)
+
+
+# What is true once the command has run: the metric of the alarm is 0 again, or becomes so without an operator.
+REPAIRED: dict[str, Callable[[Deployed], bool]] = {
+    "DispatchDeadLettersAlarm": is_empty("DispatchDeadLetters"),
+    "PollDeadLettersAlarm": is_empty("PollDeadLetters"),
+    "PollingExecutionsAlarm": is_polled,
+    "TasksTimedOutAlarm": is_in("PENDING"),
+    "TasksUnconfirmedAlarm": lambda deployed: is_polled(deployed) or is_in("SUCCEEDED")(deployed),
+    "StuckPendingAlarm": is_stuck_no_more,
+    "UnconfirmedFailuresAlarm": is_polled,
+    "StuckArchivingAlarm": is_queued,
+    "ArchiveDeadLettersAlarm": lambda deployed: is_empty("ArchiveDeadLetters")(deployed) and is_queued(deployed),
+    "ImagesExpiredAlarm": is_in("SUCCEEDED"),
+    "ImagesRejectedAlarm": is_in("SUCCEEDED"),
+    "ImagesQuarantinedAlarm": is_in("SUCCEEDED"),
+    "ReconcilingStoppedAlarm": is_stuck_no_more,
+}
 # Their commands are about callbacks, keys and events: they have tests of their own.
 OTHERS = {"RejectedDeliveriesAlarm", "CallbackMissesAlarm", "ProviderRefusedAlarm", "PublishDeadLettersAlarm"}
 # Nothing is found before an hour has passed, as its row says.
@@ -75,6 +118,7 @@ def test_every_command_of_an_alarm_is_tried() -> None:
     alarms = re.findall(r"^\| `(\w+Alarm)` \|", PAGE, re.MULTILINE)
 
     assert {alarm for alarm in alarms if commands_of(alarm)} == CAUSES.keys() | OTHERS | LATER
+    assert CAUSES.keys() == REPAIRED.keys()
 
 
 @pytest.mark.parametrize(
@@ -87,4 +131,6 @@ def test_the_command_of_an_alarm_finds_its_task(
     providers.answers[FLUX_PATH] = said_anew
     CAUSES[alarm](deployed)
 
+    assert not REPAIRED[alarm](deployed)
     assert TASK in json.dumps(deployed.run(*command))
+    assert REPAIRED[alarm](deployed)

@@ -15,6 +15,9 @@ from catchlight.recovery.dead_letters import DeadLetter
 
 # A read may return no records although more follow, because shards are sparse: the number of such reads is limited.
 _MAX_EMPTY_READS = 10
+# A message refers to one batch of an event source, which has at most this many records. Without a limit, DynamoDB would
+# return a thousand.
+_MAX_RECORDS = 100
 _EXPIRED_ERRORS = {"TrimmedDataAccessException", "ResourceNotFoundException"}
 
 
@@ -71,7 +74,7 @@ class StreamPositions:
         )["ShardIterator"]
         empty_reads = 0
         while iterator and empty_reads < _MAX_EMPTY_READS:
-            response = streams.get_records(ShardIterator=iterator)
+            response = streams.get_records(ShardIterator=iterator, Limit=_MAX_RECORDS)
             empty_reads = 0 if response["Records"] else empty_reads + 1
             for record in response["Records"]:
                 number = int(record["dynamodb"]["SequenceNumber"])
