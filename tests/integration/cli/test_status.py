@@ -105,7 +105,7 @@ def test_items_with_an_unknown_status_are_named(deployed: Deployed) -> None:
     shown = deployed.run("status", expect=1)
 
     assert shown["unreadable"] == ["flux-kontext#odd"]
-    assert any("flux-kontext#odd" in problem and "unknown status done" in problem for problem in shown["problems"])
+    assert any("flux-kontext/odd" in problem and "unknown status done" in problem for problem in shown["problems"])
     # Only tasks that have changed since are read.
     assert deployed.run("status", "--since", "1d")["unreadable"] == []
 
