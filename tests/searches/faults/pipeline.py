@@ -17,8 +17,8 @@ from tests.searches.faults.provider import as_text
 from tests.searches.faults.scenarios import Scenario
 
 NOW = datetime(2026, 1, 6, 0, 17, 5, tzinfo=UTC)
-# From the fifth try on, negative answers are final. A receive whose fault leaves the count as it was is no try. A message
-# that still fails after two such receives ends as if its URLs had expired.
+# From the fifth try on, negative answers are final. A receive whose fault leaves the count as it was is no try.
+# A message that still fails after two such receives ends as if its URLs had expired.
 MAX_RECEIVES = 7
 # The poll queue's maxReceiveCount.
 MAX_POLL_RECEIVES = 10
