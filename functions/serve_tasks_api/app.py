@@ -311,7 +311,7 @@ def get_image(
     summary="Releases the key of a submission whose outcome is unknown",
     description="The decision to generate once more, and perhaps to pay twice, is the caller's.\n",
     responses=responses(
-        {HTTPStatus.NO_CONTENT: Answer("The key is free: the next request under it is sent to the provider")},
+        {HTTPStatus.NO_CONTENT: Answer("The key is released: the next request under it is sent to the provider")},
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_SUBMISSION, problems.IN_PROGRESS, problems.OUTCOME_KNOWN),
     ),
 )
@@ -325,7 +325,7 @@ def delete_submission(
     ],
 ) -> Response[str | None]:
     """Releases the idempotency key of a submission with an unknown outcome, so that it can be submitted again."""
-    dependencies().submissions.give_up(key)
+    dependencies().submissions.release(key)
     # A warning, because the caller accepts that the images may be paid for twice.
     logger.warning("submission given up", key=key)
     return answer(HTTPStatus.NO_CONTENT)

@@ -93,9 +93,9 @@ def test_a_task_that_was_registered(store: Store) -> None:
 
 
 def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
-    claims = IdempotencyStore(TABLE_NAME, store.client, retention=RETENTION)
-    claim = IdempotencyRecord(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
-    claims.claim(claim)
+    records = IdempotencyStore(TABLE_NAME, store.client, retention=RETENTION)
+    record = IdempotencyRecord(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
+    records.reserve(record)
     asked = {
         "task": "#submission#order-1",
         "key": "order-1",
@@ -108,20 +108,20 @@ def test_a_task_that_was_submitted_under_a_key(store: Store) -> None:
     }
     assert store.items() == [asked]
 
-    claims.record_unknown_outcome(claim, "no answer came")
+    records.record_unknown_outcome(record, "no answer came")
     assert store.items() == [asked | {"state": "UNKNOWN_OUTCOME", "reason": "no answer came"}]
 
-    claims.settle(claim, "t1", new_task("acedata", "t1", now=NOW, request=REQUEST, idempotency_key="order-1"))
+    records.complete(record, "t1", new_task("acedata", "t1", now=NOW, request=REQUEST, idempotency_key="order-1"))
     assert store.item("#submission#order-1") == asked | {"state": "COMPLETED", "taskId": "t1"}
     assert store.item(TASK) == REGISTERED | {"request": STORED_REQUEST, "idempotencyKey": "order-1"}
 
 
-def test_a_key_that_was_freed(store: Store) -> None:
-    claims = IdempotencyStore(TABLE_NAME, store.client)
-    claim = IdempotencyRecord(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
-    claims.claim(claim)
+def test_a_key_that_was_released(store: Store) -> None:
+    records = IdempotencyStore(TABLE_NAME, store.client)
+    record = IdempotencyRecord(key="order-1", provider="acedata", fingerprint="f", attempt="a", asked_at=TIMES[0])
+    records.reserve(record)
 
-    assert claims.free(claim) is True
+    assert records.release(record) is True
 
     item = store.item("#submission#order-1")
     assert item is not None

@@ -238,15 +238,15 @@ def test_nothing_else_keeps_a_write_from_being_applied(store: Store, name: str, 
 # ------------------------------------------------------------------------------------------------ idempotency keys
 
 KEY = "order-1"
-CLAIM = IdempotencyRecord(key=KEY, provider="flux-kontext", fingerprint="f", attempt="mine", asked_at=THEN)
+RECORD = IdempotencyRecord(key=KEY, provider="flux-kontext", fingerprint="f", attempt="mine", asked_at=THEN)
 
 
-def _claims(store: Store) -> IdempotencyStore:
+def _records(store: Store) -> IdempotencyStore:
     return IdempotencyStore(TABLE_NAME, store.client)
 
 
-def _claim(store: Store, **differing: Any) -> dict[str, Any] | None:
-    _claims(store).claim(CLAIM)
+def _reserved(store: Store, **differing: Any) -> dict[str, Any] | None:
+    _records(store).reserve(RECORD)
     for name, value in differing.items():
         store.client.update_item(
             TableName=TABLE_NAME,
@@ -259,56 +259,56 @@ def _claim(store: Store, **differing: Any) -> dict[str, Any] | None:
 
 
 NOT_MINE = {
-    "another attempt that asks": {"attempt": "another"},
+    "another attempt in progress": {"attempt": "another"},
     "mine, outcome unknown": {"state": "UNKNOWN_OUTCOME"},
-    "mine, taken": {"state": "COMPLETED"},
-    "mine, freed": {"state": "RELEASED"},
+    "mine, completed": {"state": "COMPLETED"},
+    "mine, released": {"state": "RELEASED"},
 }
 
 
 @pytest.mark.parametrize("case", NOT_MINE)
 def test_a_late_attempt_neither_releases_nor_changes_a_key_that_it_does_not_hold(store: Store, case: str) -> None:
-    before = _claim(store, **NOT_MINE[case])
+    before = _reserved(store, **NOT_MINE[case])
 
-    assert _claims(store).free(CLAIM) is False
-    _claims(store).record_unknown_outcome(CLAIM, "no answer came")
+    assert _records(store).release(RECORD) is False
+    _records(store).record_unknown_outcome(RECORD, "no answer came")
 
     assert store.item(f"#submission#{KEY}") == before
 
 
 @pytest.mark.parametrize(
-    ("state", "is_claimed"),
+    ("state", "is_reserved"),
     [("IN_PROGRESS", False), ("UNKNOWN_OUTCOME", False), ("COMPLETED", False), ("RELEASED", True)],
 )
-def test_a_key_is_claimed_only_while_it_is_free(store: Store, state: str, is_claimed: bool) -> None:
-    _claim(store, state=state)
-    second = CLAIM.model_copy(update={"attempt": "second"})
+def test_a_key_is_reserved_only_while_it_is_released(store: Store, state: str, is_reserved: bool) -> None:
+    _reserved(store, state=state)
+    second = RECORD.model_copy(update={"attempt": "second"})
 
-    holder = _claims(store).claim(second)
+    holder = _records(store).reserve(second)
 
-    assert holder.attempt == ("second" if is_claimed else "mine")
-    assert holder.state == (IdempotencyState.IN_PROGRESS if is_claimed else state)
+    assert holder.attempt == ("second" if is_reserved else "mine")
+    assert holder.state == (IdempotencyState.IN_PROGRESS if is_reserved else state)
     item = store.item(f"#submission#{KEY}")
     assert item is not None
     assert (item["attempt"], item["state"]) == (holder.attempt, holder.state.value)
 
 
-def test_a_late_attempt_does_not_settle_a_key_that_it_does_not_hold(store: Store) -> None:
-    before = _claim(store, attempt="another")
+def test_a_late_attempt_does_not_complete_a_key_that_it_does_not_hold(store: Store) -> None:
+    before = _reserved(store, attempt="another")
 
     with pytest.raises(StoreUnavailableError):
-        _claims(store).settle(CLAIM, "task12345", new_task("flux-kontext", "task12345", now=NOW))
+        _records(store).complete(RECORD, "task12345", new_task("flux-kontext", "task12345", now=NOW))
 
     assert store.items() == [before]
 
 
 @pytest.mark.parametrize("state", list(IdempotencyState))
-def test_an_attempt_that_has_heard_of_its_task_settles_its_key_whatever_was_noted(
+def test_an_attempt_that_has_heard_of_its_task_completes_its_key_whatever_was_noted(
     store: Store, state: IdempotencyState
 ) -> None:
-    _claim(store, state=state.value, reason="no answer came")
+    _reserved(store, state=state.value, reason="no answer came")
 
-    _claims(store).settle(CLAIM, "task12345", new_task("flux-kontext", "task12345", now=NOW))
+    _records(store).complete(RECORD, "task12345", new_task("flux-kontext", "task12345", now=NOW))
 
     item = store.item(f"#submission#{KEY}")
     assert item is not None

@@ -111,7 +111,7 @@ LIMITS: dict[str, object] = {
     "functions.serve_tasks_api.app.RESERVED_SECONDS": 3,
     "functions.serve_tasks_api.app.RETRY_AFTER_SECONDS": 2,
     # Submissions.
-    "catchlight.api.idempotency.ASKING_TIME": timedelta(seconds=35),
+    "catchlight.api.idempotency.IN_PROGRESS_TIME": timedelta(seconds=35),
     "catchlight.api.idempotency.MAX_WRITES": 3,
     "catchlight.api.idempotency.PAUSE_SECONDS": 0.05,
     "catchlight.api.idempotency.MAX_WRITING_SECONDS": 1.0,

@@ -162,7 +162,7 @@ class TasksApiHarness:
         body = {"provider": provider, "request": request or {"prompt": "a lighthouse"}}
         return self.ask("POST", "/submissions", body=body, headers=headers)
 
-    def claim(self, key: str = "order-1") -> dict[str, Any]:
+    def record(self, key: str = "order-1") -> dict[str, Any]:
         """Returns the item of an idempotency record."""
         item = self.store.item(f"#submission#{key}")
         assert item is not None

@@ -1,4 +1,4 @@
-"""What a provider refuses, and what is no request: nothing was generated, and the key is free."""
+"""What a provider refuses, and what is no request: nothing was generated, and the key is released."""
 
 import json
 from collections.abc import Callable
@@ -154,7 +154,7 @@ def test_a_key_that_no_header_can_hold_is_named_before_anything_is_sent(
     assert "Nothing was sent" in answer.body["advice"]
     assert "s3" not in json.dumps(answer.body)
     assert api.providers.requests == []
-    assert api.store.items() == []  # the idempotency key is not claimed
+    assert api.store.items() == []  # the idempotency key is not reserved
 
     assert api.submit(provider="nanobanana").status == 201
 

@@ -117,8 +117,8 @@ def test_a_callback_that_is_faster_than_the_answer_stays_as_it_is(api: TasksApiH
 def test_a_claim_is_no_task(api: TasksApiHarness) -> None:
     api.submit()
 
-    assert "status" not in api.claim()
-    assert "feed" not in api.claim()
+    assert "status" not in api.record()
+    assert "feed" not in api.record()
     assert api.tasks() == [TASK]
     assert [task["task"] for task in api.ask("GET", "/tasks").body["tasks"]] == [TASK]
 
@@ -131,8 +131,8 @@ def test_a_claim_is_kept_as_long_as_tasks_are(
     api.start_anew()
     api.submit("for-a-month")
 
-    assert "deleteAfter" not in api.claim("for-ever")
-    assert api.claim("for-a-month")["deleteAfter"] == int(clock.now.timestamp()) + 30 * 86_400
+    assert "deleteAfter" not in api.record("for-ever")
+    assert api.record("for-a-month")["deleteAfter"] == int(clock.now.timestamp()) + 30 * 86_400
 
 
 # ------------------------------------------------------------------------------------------------ repeated

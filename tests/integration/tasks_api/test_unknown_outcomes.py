@@ -9,7 +9,7 @@ import httpx
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from catchlight.api.idempotency import ASKING_TIME
+from catchlight.api.idempotency import IN_PROGRESS_TIME
 from catchlight.api.submission_client import ANSWER_TIMEOUT_SECONDS
 from catchlight.models import TaskStatus
 from local.template.expand import load_template
@@ -74,7 +74,7 @@ def test_a_crash_while_the_provider_is_asked_leaves_an_unknown_outcome(api: Task
     api.start_anew()
 
     at_once = api.submit()
-    clock.pass_by(seconds=ASKING_TIME.total_seconds())
+    clock.pass_by(seconds=IN_PROGRESS_TIME.total_seconds())
     later = api.submit()
 
     assert at_once.problem == "submission-in-progress"  # whoever asked may still be at it
@@ -103,8 +103,8 @@ def test_whether_to_release_a_key_is_the_callers_decision(
     assert api.submit().status == 201
     assert len(api.providers.requests) == 2
     assert api.tasks() == [TASK]
-    assert api.claim()["state"] == "COMPLETED"
-    assert "reason" not in api.claim()
+    assert api.record()["state"] == "COMPLETED"
+    assert "reason" not in api.record()
 
 
 def test_a_key_whose_outcome_is_known_is_not_released(api: TasksApiHarness) -> None:
@@ -131,9 +131,9 @@ def test_whoever_is_at_work_is_not_given_up(api: TasksApiHarness) -> None:
 
 
 @pytest.mark.parametrize("key", ["never-used", "order-1", "a b", ".."])
-def test_there_is_nothing_to_give_up(api: TasksApiHarness, key: str) -> None:
+def test_there_is_nothing_to_release(api: TasksApiHarness, key: str) -> None:
     api.providers.answer = refusal(400, {"code": 400})
-    api.submit()  # refused for certain: the key is free
+    api.submit()  # refused for certain: the key is released
 
     answer = api.ask("DELETE", f"/submissions/{key}")
 
@@ -150,7 +150,7 @@ def test_what_can_be_no_key_is_not_looked_for(api: TasksApiHarness, monkeypatch:
 # ------------------------------------------------------------------------------------------------ the table fails
 
 
-def test_a_key_that_cannot_be_claimed_is_not_asked_with(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_cannot_be_reserved_is_not_asked_with(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patches:
         patches.setattr(api.dynamodb, "update_item", lost(api.dynamodb.update_item, arrives=False))
         answer = api.submit()

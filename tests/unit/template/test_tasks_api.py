@@ -80,7 +80,7 @@ def test_the_feed_holds_what_a_page_is_filtered_by_and_nothing_that_changes() ->
     assert table.FEED
 
 
-def test_nothing_but_its_own_claims_and_tasks_is_written() -> None:
+def test_nothing_but_its_own_idempotency_keys_and_tasks_is_written() -> None:
     role = of_type("AWS::IAM::Role")["ServeTasksApiFunctionRole"]
     actions = {
         action

@@ -3,7 +3,7 @@
 A record is an item of the tasks table whose key no task can have. It has no `status`, so it is in no index and triggers
 neither polling nor archiving.
 
-    IN_PROGRESS      the request is being sent; after ASKING_TIME the outcome is unknown
+    IN_PROGRESS      the request is being sent; after IN_PROGRESS_TIME the outcome is unknown
     UNKNOWN_OUTCOME  the provider's response is missing or unclear: it may have created a task
     COMPLETED        the provider has created a task
     RELEASED         the provider refused the request, or the caller released a key with an unknown outcome: the next
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 # The function times out after 29 s, so the invocation that sent the request has ended by then.
-ASKING_TIME = timedelta(seconds=35)
+IN_PROGRESS_TIME = timedelta(seconds=35)
 # A callback that writes to the same task at the same time cancels the transaction.
 MAX_WRITES = 3
 PAUSE_SECONDS = 0.05
@@ -53,9 +53,12 @@ class IdempotencyRecord(Model):
     reason: str | None = None  # of UNKNOWN_OUTCOME
     task_id: str | None = None
 
-    def is_asking(self, now: datetime) -> bool:
+    def is_in_progress(self, now: datetime) -> bool:
         """Whether the invocation that reserved the key may still be running at the time `now`."""
-        return self.state is IdempotencyState.IN_PROGRESS and now - datetime.fromisoformat(self.asked_at) < ASKING_TIME
+        return (
+            self.state is IdempotencyState.IN_PROGRESS
+            and now - datetime.fromisoformat(self.asked_at) < IN_PROGRESS_TIME
+        )
 
 
 class IdempotencyStore:
@@ -70,48 +73,48 @@ class IdempotencyStore:
         # Records expire like tasks; None means never.
         self._retention = retention
 
-    def claim(self, claim: IdempotencyRecord) -> IdempotencyRecord:
-        """Reserves a key. Returns the record that holds it: `claim`, or an earlier one if the key is in use."""
+    def reserve(self, record: IdempotencyRecord) -> IdempotencyRecord:
+        """Reserves a key. Returns the record that holds it: `record`, or an earlier one if the key is in use."""
         is_new = "attribute_not_exists(#task)"
-        is_free = "#state = :free"
+        is_released = "#state = :released"
         update = UpdateExpression()
-        for name, value in claim.model_dump(by_alias=True, exclude_none=True).items():
+        for name, value in record.model_dump(by_alias=True, exclude_none=True).items():
             update.set(name, value)
         for name in ("reason", "taskId"):
             update.remove(name)
         if self._retention:
-            expires_at = datetime.fromisoformat(claim.asked_at) + self._retention
+            expires_at = datetime.fromisoformat(record.asked_at) + self._retention
             update.set("deleteAfter", int(expires_at.timestamp()))
         arguments = update.arguments()
         arguments["ExpressionAttributeNames"]["#task"] = "task"
-        arguments["ExpressionAttributeValues"][":free"] = {"S": IdempotencyState.RELEASED.value}
+        arguments["ExpressionAttributeValues"][":released"] = {"S": IdempotencyState.RELEASED.value}
         try:
             with store_errors():
                 self._client.update_item(
                     TableName=self._table,
-                    Key=_key(claim.key),
-                    ConditionExpression=f"{is_new} OR {is_free}",
+                    Key=_key(record.key),
+                    ConditionExpression=f"{is_new} OR {is_released}",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                     **arguments,
                 )
         except self._client.exceptions.ConditionalCheckFailedException as exc:
             # The old item is this same record if the response to the first attempt was lost and botocore retried.
-            return _claim(exc.response["Item"])  # type: ignore[typeddict-item] # the stubs leave it out
-        return claim
+            return _record(exc.response["Item"])  # type: ignore[typeddict-item] # the stubs leave it out
+        return record
 
     def find(self, key: str) -> IdempotencyRecord | None:
         """Returns the record of a key, read consistently; None if the key was never used."""
         with store_errors():
             answer = self._client.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
-        return _claim(answer["Item"]) if "Item" in answer else None
+        return _record(answer["Item"]) if "Item" in answer else None
 
-    def free(self, claim: IdempotencyRecord) -> bool:
+    def release(self, record: IdempotencyRecord) -> bool:
         """Releases a key for the next request. Returns False, and writes nothing, if its record has changed since."""
         update = UpdateExpression()
         update.set("state", IdempotencyState.RELEASED.value)
-        return self._update(claim, update)
+        return self._update(record, update)
 
-    def record_unknown_outcome(self, claim: IdempotencyRecord, reason: str) -> None:
+    def record_unknown_outcome(self, record: IdempotencyRecord, reason: str) -> None:
         """Records that the outcome of a request is unknown, and why.
 
         Raises:
@@ -120,9 +123,9 @@ class IdempotencyStore:
         update = UpdateExpression()
         update.set("state", IdempotencyState.UNKNOWN_OUTCOME.value)
         update.set("reason", reason)
-        self._update(claim, update)
+        self._update(record, update)
 
-    def settle(self, claim: IdempotencyRecord, task_id: str, new_task: UpdateExpression) -> None:
+    def complete(self, record: IdempotencyRecord, task_id: str, new_task: UpdateExpression) -> None:
         """Records the task that a request created, and registers the task, in one transaction.
 
         Raises:
@@ -132,13 +135,13 @@ class IdempotencyStore:
         update.set("state", IdempotencyState.COMPLETED.value)
         update.set("taskId", task_id)
         update.remove("reason")
-        is_mine = update.equals("attempt", claim.attempt)
-        task = {"task": {"S": task_key(claim.provider, task_id)}}
+        is_mine = update.equals("attempt", record.attempt)
+        task = {"task": {"S": task_key(record.provider, task_id)}}
         writes: list[Any] = [
             {
                 "Update": {
                     "TableName": self._table,
-                    "Key": _key(claim.key),
+                    "Key": _key(record.key),
                     "ConditionExpression": is_mine,
                     **update.arguments(),
                 }
@@ -157,14 +160,14 @@ class IdempotencyStore:
             else:
                 return
 
-    def _update(self, claim: IdempotencyRecord, update: UpdateExpression) -> bool:
+    def _update(self, record: IdempotencyRecord, update: UpdateExpression) -> bool:
         is_as_it_was = " AND ".join(
-            (update.equals("attempt", claim.attempt), update.equals("state", claim.state.value))
+            (update.equals("attempt", record.attempt), update.equals("state", record.state.value))
         )
         try:
             with store_errors():
                 self._client.update_item(
-                    TableName=self._table, Key=_key(claim.key), ConditionExpression=is_as_it_was, **update.arguments()
+                    TableName=self._table, Key=_key(record.key), ConditionExpression=is_as_it_was, **update.arguments()
                 )
         except self._client.exceptions.ConditionalCheckFailedException:
             return False
@@ -176,5 +179,5 @@ def _key(key: str) -> dict[str, Any]:
     return {"task": {"S": f"#submission#{key}"}}
 
 
-def _claim(item: Mapping[str, Any]) -> IdempotencyRecord:
+def _record(item: Mapping[str, Any]) -> IdempotencyRecord:
     return IdempotencyRecord.model_validate(deserialized(item))

@@ -24,7 +24,7 @@ MAX_RETRY_AFTER_SECONDS = 300
 # A request in progress usually ends within a few seconds, so a repeated one may be sent soon.
 IN_PROGRESS_SECONDS = 3
 
-NOTHING_GENERATED = "Nothing was generated, and the key is free again."
+NOTHING_GENERATED = "Nothing was generated, and the key is released."
 
 
 def invalid(*errors: FieldProblem) -> APIError:
@@ -77,49 +77,49 @@ def refused(error: ProviderError, reply: ProviderReply | None, retry_after_secon
     )
 
 
-def key_used(claim: IdempotencyRecord) -> APIError:
+def key_used(record: IdempotencyRecord) -> APIError:
     """Returns the error for an idempotency key that was used for a different request."""
     return APIError(
         KEY_USED,
-        f"another request was sent with this key at {claim.asked_at}",
+        f"another request was sent with this key at {record.asked_at}",
         advice="Make up a new key for each request. Use the old one only to repeat the very same request.",
     )
 
 
-def in_progress(claim: IdempotencyRecord) -> APIError:
+def in_progress(record: IdempotencyRecord) -> APIError:
     """Returns the error for a request that another invocation is sending at this moment."""
     return APIError(
         IN_PROGRESS,
         "the provider is being asked with this key",
         advice="Send the same request again in a few seconds: it will be answered as the first one.",
-        asked_at=claim.asked_at,
+        asked_at=record.asked_at,
         retry_after_seconds=IN_PROGRESS_SECONDS,
     )
 
 
-def unknown_outcome(claim: IdempotencyRecord, reason: str, reply: ProviderReply | None = None) -> APIError:
+def unknown_outcome(record: IdempotencyRecord, reason: str, reply: ProviderReply | None = None) -> APIError:
     """Returns the error for an unknown outcome: the provider may have created a task whose id was not received."""
-    listed = f"GET /tasks?provider={claim.provider}&since={claim.asked_at}"
+    listed = f"GET /tasks?provider={record.provider}&since={record.asked_at}"
     return APIError(
         UNKNOWN_OUTCOME,
-        f"it is not known whether {claim.provider} has taken the request: {reason}",
+        f"it is not known whether {record.provider} has taken the request: {reason}",
         advice=f"Nothing is sent again with this key. Look whether a task has turned up since: {listed}. If so, that "
-        f"is probably yours. If not, DELETE /submissions/{claim.key} frees the key: then the same request generates "
+        f"is probably yours. If not, DELETE /submissions/{record.key} frees the key: then the same request generates "
         "once more, and may cost twice.",
         provider_reply=reply,
-        asked_at=claim.asked_at,
+        asked_at=record.asked_at,
     )
 
 
-def not_noted(claim: IdempotencyRecord, task_id: str) -> APIError:
+def not_noted(record: IdempotencyRecord, task_id: str) -> APIError:
     """Returns the error for a task that the provider created, but that could not be written to the table."""
     return APIError(
         UNKNOWN_OUTCOME,
-        f"{claim.provider} has made a task of the request, but it could not be registered",
-        advice=f'Register it: POST /tasks {{"provider": "{claim.provider}", "taskIds": ["{task_id}"]}}. Nothing is '
+        f"{record.provider} has made a task of the request, but it could not be registered",
+        advice=f'Register it: POST /tasks {{"provider": "{record.provider}", "taskIds": ["{task_id}"]}}. Nothing is '
         "sent again with this key.",
         task_id=task_id,
-        asked_at=claim.asked_at,
+        asked_at=record.asked_at,
     )
 
 
@@ -128,15 +128,15 @@ def no_such_submission() -> APIError:
     return APIError(
         NO_SUCH_SUBMISSION,
         "no submission was sent with this key, or it was refused",
-        advice="There is nothing to give up: the key is free.",
+        advice="There is nothing to release: the key is not in use.",
     )
 
 
-def known_outcome(claim: IdempotencyRecord) -> APIError:
+def known_outcome(record: IdempotencyRecord) -> APIError:
     """Returns the error for a key that cannot be released, because its request created a task."""
     return APIError(
         OUTCOME_KNOWN,
         "the submission has become a task",
-        advice=f"See GET /tasks/{claim.provider}/{claim.task_id}. For further images send a request with another key.",
-        task_id=claim.task_id,
+        advice=f"See GET /tasks/{record.provider}/{record.task_id}. For more images send a request with another key.",
+        task_id=record.task_id,
     )

@@ -40,7 +40,7 @@ class Submissions:
 
     def __init__(
         self,
-        claims: IdempotencyStore,
+        records: IdempotencyStore,
         client: SubmissionClient,
         keys: Callable[[str], ProviderKeys],
         callback_token: Callable[[], str],
@@ -49,7 +49,7 @@ class Submissions:
         now: Callable[[], datetime],
         new_id: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
-        self._claims = claims
+        self._records = records
         self._client = client
         self._keys = keys
         self._callback_token = callback_token
@@ -68,37 +68,37 @@ class Submissions:
         path = _checked_path(provider, submission)
         # Everything that can fail without the provider is done before the key is reserved.
         api_key, token = self._secrets(provider.id)
-        claim = IdempotencyRecord(
+        record = IdempotencyRecord(
             key=key,
             provider=provider.id,
             fingerprint=_fingerprint(submission),
             attempt=self._new_id(),
             asked_at=iso(self._now()),
         )
-        holder = self._claims.claim(claim)
-        if holder.attempt != claim.attempt:
-            return self._repeated(holder, claim.fingerprint)
+        holder = self._records.reserve(record)
+        if holder.attempt != record.attempt:
+            return self._repeated(holder, record.fingerprint)
         callback_url = f"{self._callback_base_url}/callbacks/{provider.id}/{token}"
         body = {**submission.request, provider.callback_url_field: callback_url}
         redactor = Redactor((api_key, token))
-        task_id = self._ask(provider, path, body, claim, api_key=api_key, redactor=redactor)
-        self._note(claim, task_id, redactor.redact(json.dumps(submission.request).encode()), submission)
-        return _submitted(claim.provider, task_id)
+        task_id = self._ask(provider, path, body, record, api_key=api_key, redactor=redactor)
+        self._note(record, task_id, redactor.redact(json.dumps(submission.request).encode()), submission)
+        return _submitted(record.provider, task_id)
 
-    def give_up(self, key: str) -> None:
+    def release(self, key: str) -> None:
         """Releases a key whose submission has an unknown outcome: the next request with this key is sent again.
 
         Raises:
             APIError: the key has no submission, or its request is in progress or has created a task.
         """
         # Rejects malformed keys first: DynamoDB would fail on a key that is longer than its limit.
-        claim = self._claims.find(key) if re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key) else None
-        if claim is None or claim.state is IdempotencyState.RELEASED:
+        record = self._records.find(key) if re.fullmatch(IDEMPOTENCY_KEY_PATTERN, key) else None
+        if record is None or record.state is IdempotencyState.RELEASED:
             raise submission_problems.no_such_submission()
-        if claim.state is IdempotencyState.COMPLETED:
-            raise submission_problems.known_outcome(claim)
-        if claim.is_asking(self._now()) or not self._claims.free(claim):
-            raise submission_problems.in_progress(claim)
+        if record.state is IdempotencyState.COMPLETED:
+            raise submission_problems.known_outcome(record)
+        if record.is_in_progress(self._now()) or not self._records.release(record):
+            raise submission_problems.in_progress(record)
 
     def _secrets(self, provider_id: str) -> tuple[str, str]:
         """Returns the provider's API key and the callback token.
@@ -119,21 +119,21 @@ class Submissions:
             raise submission_problems.unusable_secret(f"the callback token {problem}: no callback could have it")
         return api_key, token
 
-    def _repeated(self, claim: IdempotencyRecord, fingerprint: str) -> NewTask:
-        if claim.fingerprint != fingerprint:
-            raise submission_problems.key_used(claim)
-        if claim.state is IdempotencyState.COMPLETED and claim.task_id:
-            return _submitted(claim.provider, claim.task_id)
-        if claim.is_asking(self._now()):
-            raise submission_problems.in_progress(claim)
-        raise submission_problems.unknown_outcome(claim, claim.reason or "the request that sent it has not ended")
+    def _repeated(self, record: IdempotencyRecord, fingerprint: str) -> NewTask:
+        if record.fingerprint != fingerprint:
+            raise submission_problems.key_used(record)
+        if record.state is IdempotencyState.COMPLETED and record.task_id:
+            return _submitted(record.provider, record.task_id)
+        if record.is_in_progress(self._now()):
+            raise submission_problems.in_progress(record)
+        raise submission_problems.unknown_outcome(record, record.reason or "the request that sent it has not ended")
 
     def _ask(
         self,
         provider: Provider,
         path: str,
         body: Mapping[str, Any],
-        claim: IdempotencyRecord,
+        record: IdempotencyRecord,
         *,
         api_key: str,
         redactor: Redactor,
@@ -145,11 +145,11 @@ class Submissions:
         except ProviderError as exc:
             shown = _shown(reply, redactor) if reply else None
             if isinstance(exc, ProviderUnavailableError) and not isinstance(exc, ProviderUnreachableError):
-                problem = submission_problems.unknown_outcome(claim, str(exc), shown)
-                note: Callable[[], Any] = partial(self._claims.record_unknown_outcome, claim, str(exc))
+                problem = submission_problems.unknown_outcome(record, str(exc), shown)
+                note: Callable[[], Any] = partial(self._records.record_unknown_outcome, record, str(exc))
             else:
                 problem = submission_problems.refused(exc, shown, reply.retry_after_seconds if reply else None)
-                note = partial(self._claims.free, claim)
+                note = partial(self._records.release, record)
             try:
                 note()
             except StoreUnavailableError as unnoted:
@@ -158,20 +158,20 @@ class Submissions:
                 problem.note_error = unnoted
             raise problem from exc
 
-    def _note(self, claim: IdempotencyRecord, task_id: str, request: bytes, submission: Submission) -> None:
+    def _note(self, record: IdempotencyRecord, task_id: str, request: bytes, submission: Submission) -> None:
         task = new_task(
-            claim.provider,
+            record.provider,
             task_id,
             now=self._now(),
             request=generation_request(request),
-            idempotency_key=claim.key,
+            idempotency_key=record.key,
             metadata=submission.metadata,
             ref=submission.ref,
         )
         try:
-            self._claims.settle(claim, task_id, task)
+            self._records.complete(record, task_id, task)
         except StoreUnavailableError as exc:
-            raise submission_problems.not_noted(claim, task_id) from exc
+            raise submission_problems.not_noted(record, task_id) from exc
 
 
 def _submitted(provider_id: str, task_id: str) -> NewTask:
