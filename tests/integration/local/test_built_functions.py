@@ -3,7 +3,9 @@
 import json
 import shutil
 import sysconfig
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -47,10 +49,10 @@ LOOK_AROUND = """
 """
 
 
-@pytest.fixture
-def runtime_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "runtime"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def runtime_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runtime client's folder, which no test changes."""
+    folder = tmp_path_factory.mktemp("runtime")
     make_runtime_folder(folder)
     return folder
 
@@ -113,6 +115,7 @@ def test_lambdas_variables_have_the_folders(make_function: MakeFunction, runtime
 
 
 def test_modules_are_found_in_lambdas_order(make_function: MakeFunction, runtime_dir: Path, tmp_path: Path) -> None:
+    runtime_dir = Path(shutil.copytree(runtime_dir, tmp_path / "runtime"))
     function = make_function(
         """
         import colorsys, second, tabnanny, third
@@ -195,33 +198,42 @@ def test_a_client_that_is_not_installed_is_reported(tmp_path: Path, monkeypatch:
 # ------------------------------------------------------------------------------------------------ the real ones
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_module_of_a_built_function_comes_from_the_artefact(
-    name: str, built: Artefact, runtime_dir: Path, tmp_path: Path, logs: LogFolder
-) -> None:
-    folder = tmp_path / "task"
-    shutil.copytree(built.function(name), folder)
-    (folder / "probe.py").write_text(
-        "import pkgutil, importlib, sys\n"
-        "import app, catchlight\n"
-        "for module in pkgutil.walk_packages(catchlight.__path__, 'catchlight.'):\n"
-        "    importlib.import_module(module.name)\n"
-        "def handler(event, context):\n"
-        "    specs = {name: getattr(module, '__spec__', None) for name, module in sys.modules.items()}\n"
-        "    return {name: spec.origin for name, spec in specs.items() if spec and spec.has_location}\n"
-    )
-    configuration = FunctionConfiguration(
-        name, "probe.handler", folder, layers=(built.layer,), timeout_seconds=60, runtime_dir=runtime_dir
-    )
-    function = Function(configuration, logs, {"POWERTOOLS_SERVICE_NAME": "tested"})
-    try:
-        origins = call(function)
-    finally:
-        function.stop()
+@pytest.fixture
+def origins_of(built: Artefact, runtime_dir: Path, tmp_path: Path, logs: LogFolder) -> Iterator[Callable[..., Any]]:
+    """Imports these modules in the sandbox of a built function. Returns the file of each loaded module, by name."""
+    with ExitStack() as functions:
 
-    assert origins["app"] == str(folder / "app.py")
+        def origins_of(name: str, imports: str) -> Any:
+            folder = tmp_path / "task"
+            shutil.copytree(built.function(name), folder)
+            (folder / "probe.py").write_text(f"{imports}\n{textwrap.dedent(LOOK_AROUND)}")
+            configuration = FunctionConfiguration(
+                name, "probe.handler", folder, layers=(built.layer,), timeout_seconds=60, runtime_dir=runtime_dir
+            )
+            function = Function(configuration, logs, {"POWERTOOLS_SERVICE_NAME": "tested"})
+            functions.callback(function.stop)
+            origins = call(function)["origins"]
+            assert foreign(origins, folder, built.layer, runtime_dir) == {}
+            assert origins["app"] == str(folder / "app.py")
+            return origins
+
+        yield origins_of
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_a_built_function_imports_comes_from_the_artefact(name: str, origins_of: Callable[..., Any]) -> None:
+    assert "catchlight.models" in origins_of(name, "import app")
+
+
+def test_every_module_of_the_built_layer_comes_from_the_artefact(origins_of: Callable[..., Any]) -> None:
+    origins = origins_of(
+        FUNCTIONS[0],
+        "import pkgutil, importlib, app, catchlight\n"
+        "for module in pkgutil.walk_packages(catchlight.__path__, 'catchlight.'):\n"
+        "    importlib.import_module(module.name)",
+    )
+
     assert {"catchlight.providers.nanobanana", "botocore.session"} <= origins.keys()
-    assert foreign(origins, folder, built.layer, runtime_dir) == {}
 
 
 @pytest.mark.parametrize(("allowed", "passes"), [("127.0.0.1:8001", True), ("127.0.0.1:8002", False), ("", False)])
