@@ -38,11 +38,14 @@ def test_every_control_has_an_accessible_name(visit: Visit, api: TasksApiInMemor
 
 def test_accessible_names_follow_the_elapsed_time(visit: Visit) -> None:
     begun = datetime.now(UTC) - timedelta(seconds=40)
-    page = visit(
+    visitor = visit(
         TasksApiInMemory([a_task("t1", arrived_at=begun), a_task("t2", TaskStatus.PENDING, arrived_at=begun)])
-    ).open()
+    )
+    visitor.page.clock.install()
+    page = visitor.open()
     link = page.get_by_role("link", name="t1")
     expect(link).to_have_attribute("aria-label", re.compile("just now$"))
+    page.clock.fast_forward(30_000)
     expect(link).to_have_attribute("aria-label", re.compile("1 min ago$"))
     expect(page.get_by_role("link", name="t2")).to_have_attribute("aria-label", "Pending, flux-kontext, t2, 1 min ago")
 
@@ -112,7 +115,7 @@ def test_statuses_differ_by_more_than_their_colour(visit: Visit) -> None:
 def test_reduced_motion_disables_animations(visit: Visit, api: TasksApiInMemory) -> None:
     still = visit(api, reduced_motion="reduce").open()
     assert still.evaluate("document.getAnimations().length") == 0
-    assert visit(api).open().evaluate("document.getAnimations().length") > 0
+    assert visit(api, reduced_motion="no-preference").open().evaluate("document.getAnimations().length") > 0
 
 
 @pytest.mark.parametrize("width", [320, 390, 760])

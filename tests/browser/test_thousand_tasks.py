@@ -20,7 +20,7 @@ def api() -> TasksApiInMemory:
 
 
 def test_a_thousand_tasks_are_displayed_without_layout_shifts(visit: Visit, api: TasksApiInMemory) -> None:
-    visitor = visit(api, viewport={"width": 1440, "height": 900})
+    visitor = visit(api, viewport={"width": 1440, "height": 900}, reduced_motion="no-preference")
     begun = time.monotonic()
     page = visitor.open()
     seconds = time.monotonic() - begun

@@ -41,7 +41,7 @@ def archive(api: TasksApiInMemory, task: TaskResponse) -> None:
 def test_a_pending_task_is_updated_until_its_image_is_shown(visit: Visit) -> None:
     api = an_api()
     task = next(iter(api.tasks.values()))
-    visitor = visit(api)
+    visitor = visit(api, reduced_motion="no-preference")
     page = visitor.open()
     frame = page.locator(".card").first
     expect(frame).to_have_attribute("data-status", "PENDING")
@@ -128,7 +128,7 @@ def test_new_tasks_are_inserted_at_the_top(visit: Visit) -> None:
 
 def test_new_tasks_wait_while_the_page_is_scrolled_down(visit: Visit) -> None:
     api = an_api()
-    visitor = visit(api, viewport={"width": 1200, "height": 700})
+    visitor = visit(api, viewport={"width": 1200, "height": 700}, reduced_motion="no-preference")
     page = visitor.open()
     page.mouse.wheel(0, 900)
     expect(page.locator(".card").first).not_to_be_in_viewport()
@@ -159,9 +159,9 @@ def test_long_pending_tasks_are_requested_rarely(visit: Visit) -> None:
     begun = datetime.now(UTC) - timedelta(hours=2)
     waiting = [a_task(f"w{number}", TaskStatus.PENDING, arrived_at=begun) for number in range(30)]
     api = TasksApiInMemory([a_task("newest", arrived_at=begun + timedelta(hours=1)), *waiting])
-    page = visit(api).open()
+    page = open_with_clock(visit, api)
     before = len(api.asked())
-    page.wait_for_timeout(12_000)
+    pass_time(page, seconds=12)
     assert len(api.asked()) - before <= 10  # one page and some of them, once or twice
 
 
@@ -193,6 +193,20 @@ def test_keys_work_after_the_focused_element_was_removed(visit: Visit) -> None:
     expect(dialog.locator(".title-id")).not_to_have_text(newest.task_id)
 
 
+def open_with_clock(visit: Visit, api: TasksApiInMemory) -> Page:
+    """Opens the page with a clock that `pass_time` can put forward."""
+    visitor = visit(api)
+    visitor.page.clock.install()
+    return visitor.open()
+
+
+def pass_time(page: Page, *, seconds: int) -> None:
+    """Runs the page's timers as in so many seconds, with some time for the responses to each second's requests."""
+    for _ in range(seconds):
+        page.clock.run_for(1000)
+        page.wait_for_timeout(100)
+
+
 def asked_until_now(page: Page, api: TasksApiInMemory) -> int:
     """Returns the number of requests, after pending ones have ended."""
     count = -1
@@ -204,7 +218,7 @@ def asked_until_now(page: Page, api: TasksApiInMemory) -> int:
 
 def test_a_hidden_page_sends_no_requests(visit: Visit) -> None:
     api = an_api()
-    page = visit(api).open()
+    page = open_with_clock(visit, api)
     page.evaluate(
         """() => {
           Object.defineProperty(document, "hidden", {configurable: true, get: () => true});
@@ -212,7 +226,7 @@ def test_a_hidden_page_sends_no_requests(visit: Visit) -> None:
         }"""
     )
     asked = asked_until_now(page, api)
-    page.wait_for_timeout(5000)
+    pass_time(page, seconds=10)
     assert len(api.asked()) == asked
     add_new(api, "new1")
     page.evaluate("() => { delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); }")
@@ -221,14 +235,14 @@ def test_a_hidden_page_sends_no_requests(visit: Visit) -> None:
 
 def test_updates_can_be_paused(visit: Visit) -> None:
     api = an_api()
-    page = visit(api).open()
+    page = open_with_clock(visit, api)
     live = page.locator("#live")
     expect(live).to_have_attribute("aria-pressed", "true")
     live.click()
     expect(live).to_have_attribute("aria-pressed", "false")
     expect(live).to_have_text("Paused")
     asked = asked_until_now(page, api)
-    page.wait_for_timeout(4000)
+    pass_time(page, seconds=10)
     assert len(api.asked()) == asked
     with page.expect_response("**/api/tasks*"):
         live.click()

@@ -1,7 +1,9 @@
 """`python -m local up` as other programs use it: options, stack.json, HTTP and AWS calls only."""
 
+import contextlib
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -12,17 +14,20 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
+import httpx
 import pytest
 
+from catchlight.client.stack import find_local
+from catchlight.providers import PROVIDERS
 from local.artefact import Artefact
+from tests.e2e.test_readme import REPOSITORY, blocks
 from tests.image_server import picture
 
-REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 300
 IMAGE = picture("JPEG")
 
@@ -66,9 +71,12 @@ def provider() -> Iterator[ThreadingHTTPServer]:
 class Stack:
     """The stack that stack.json describes, with a provider."""
 
-    def __init__(self, info: dict[str, Any], provider: ThreadingHTTPServer) -> None:
-        self.info = info
+    def __init__(self, process: subprocess.Popen[str], folder: Path, provider: ThreadingHTTPServer) -> None:
+        self.process = process
+        self.folder = folder
+        self.path = folder / ".local" / "stack.json"
         self.provider = provider
+        self.info = info = json.loads(self.path.read_text())
         connection = {
             "endpoint_url": info["aws_endpoint_url"],
             "region_name": info["region"],
@@ -125,9 +133,10 @@ class Stack:
 def stack(
     provider: ThreadingHTTPServer, tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None
 ) -> Iterator[Stack]:
-    state_dir = tmp_path_factory.mktemp("state")
+    folder = tmp_path_factory.mktemp("up")
     address = f"127.0.0.1:{provider.server_address[1]}"
-    options = ["--port", "0", "--aws-port", "0", "--time-scale", "0.02", "--state-dir", str(state_dir)]
+    options = ["--port", "0", "--aws-port", "0", "--time-scale", "0.02"]
+    options += ["--state-dir", str(folder / ".local")]
     options += ["--no-simulator", "--provider-url", f"flux-kontext=http://{address}", "--allow-image-host", address]
     options += ["--built"] if artefact else []
     process = subprocess.Popen(
@@ -135,21 +144,22 @@ def stack(
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         end = time.monotonic() + PATIENCE_SECONDS
-        while not (state_dir / "stack.json").exists():
-            assert process.poll() is None, process.stdout and process.stdout.read().decode()
+        while not (folder / ".local" / "stack.json").exists():
+            assert process.poll() is None, process.stdout and process.stdout.read()
             assert time.monotonic() < end
             time.sleep(0.05)
-        yield Stack(json.loads((state_dir / "stack.json").read_text()), provider)
+        yield Stack(process, folder, provider)
     finally:
         process.terminate()
         output, _ = process.communicate(timeout=PATIENCE_SECONDS)
-    assert process.returncode == 0, output.decode()
+    assert process.returncode == 0, output
 
 
-def test_stack_json_has_all_addresses_and_names(stack: Stack, artefact: Artefact | None) -> None:
+def test_stack_json_and_the_output_have_all_addresses(stack: Stack, artefact: Artefact | None) -> None:
     assert stack.info.keys() == {
         "api_url",
         "tasks_api_url",
@@ -167,9 +177,53 @@ def test_stack_json_has_all_addresses_and_names(stack: Stack, artefact: Artefact
         "resources",
         "parameters",
     }
-    assert stack.info["callback_urls"].keys() == {"flux-kontext", "apikley", "nanobanana", "kie-market", "acedata"}
+    assert stack.info["callback_urls"].keys() == {*PROVIDERS}
     assert stack.info["simulator_url"] is None
     assert stack.info["built"] is (artefact is not None)
+    assert stack.process.stdout
+    output = "".join(iter(stack.process.stdout.readline, "Ready. Ctrl-C ends everything.\n"))
+    assert stack.info["api_url"] in output
+    assert stack.info["callback_urls"]["flux-kontext"] in output
+    assert stack.info["gallery_url"] not in output  # comes last
+    assert stack.process.stdout.readline() == "\n"
+    assert stack.process.stdout.readline().split() == ["Gallery", stack.info["gallery_url"]]
+
+
+def test_a_second_stack_does_not_touch_the_first(stack: Stack) -> None:
+    log = stack.path.parent / "logs" / "first.log"
+    log.write_text("a line\n")
+    before = stack.path.read_text()
+
+    second = subprocess.run(
+        [sys.executable, "-m", "local", "up", "--port", "0", "--state-dir", str(stack.path.parent), "--no-simulator"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+    assert second.returncode == 1
+    assert "Traceback" not in second.stderr
+    addresses = f"API {stack.info['api_url']}, AWS endpoint {stack.info['aws_endpoint_url']}"
+    assert f"process {stack.process.pid}, {addresses}" in second.stderr
+    assert stack.path.read_text() == before
+    assert log.read_text() == "a line\n"
+    assert find_local(stack.path.parent).api_url == stack.info["api_url"]
+
+
+def test_the_readmes_curl_example_delivers_a_callback(stack: Stack) -> None:
+    (block,) = [block for block in blocks("sh") if "curl" in block]
+    (stack.folder / ".venv").symlink_to(sys.prefix)
+
+    done = subprocess.run(
+        ["bash", "-euc", block], cwd=stack.folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert '{"status": "received"}' in done.stdout
+    assert "'status': 'FAILED'" in done.stdout
+    assert "CONTENT_POLICY" in done.stdout
 
 
 def test_a_callback_becomes_an_object(stack: Stack) -> None:
@@ -228,3 +282,34 @@ def test_a_wrong_token_is_a_401_with_a_reason(stack: Stack) -> None:
     with refused.value as error:
         assert error.code == 401
         assert json.load(error)["error"] == "unauthorized"
+
+
+def test_ctrl_c_ends_a_stack_with_an_open_gallery_without_an_error(stack: Stack) -> None:
+    stopped, answered = Event(), Event()
+
+    def browse(url: str) -> None:
+        with httpx.Client(trust_env=False) as browser:
+            while not stopped.is_set():
+                with contextlib.suppress(httpx.TransportError):
+                    browser.get(url)
+                    answered.set()
+
+    browsers = [
+        Thread(target=browse, args=(f"{stack.info['gallery_url']}{name}",))
+        for name in ("api/tasks", "api/tasks?status=PENDING", "api/tasks/flux-kontext/t1/actions", "gallery.js") * 2
+    ]
+    for browser in browsers:
+        browser.start()
+    try:
+        assert answered.wait(PATIENCE_SECONDS)
+        stack.process.send_signal(signal.SIGINT)
+        assert stack.process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        stopped.set()
+        for browser in browsers:
+            browser.join()
+    assert not stack.path.exists()
+    assert stack.process.stdout
+    said = stack.process.stdout.read()
+    assert "Traceback" not in said
+    assert "failed" not in said

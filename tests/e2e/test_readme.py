@@ -12,8 +12,6 @@ import pytest
 import yaml
 from moto import mock_aws
 
-from local.artefact import Artefact
-from local.stack import LocalStack
 from local.template.expand import load_template
 from tests.benchmarks.bill import LOADS, bill
 from tests.benchmarks.bill_months import MONTHS, in_dollars, month_of
@@ -109,19 +107,6 @@ def test_the_python_example_registers_a_task_once(aws: None) -> None:
     register("flux-kontext", "task12345")
     item = dynamodb.get_item(TableName="TasksTableName", Key={"task": {"S": "flux-kontext#task12345"}})["Item"]
     assert item["status"] == {"S": "SUCCEEDED"}
-
-
-def test_the_curl_example_delivers_a_callback(tmp_path: Path, artefact: Artefact | None) -> None:
-    (block,) = [block for block in blocks("sh") if "curl" in block]
-    (tmp_path / ".venv").symlink_to(sys.prefix)
-    with LocalStack(state_dir=tmp_path / ".local", time_scale=0.05, artefact=artefact):
-        done = subprocess.run(
-            ["bash", "-euc", block], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-        )
-    assert done.returncode == 0, done.stderr
-    assert '{"status": "received"}' in done.stdout
-    assert "'status': 'FAILED'" in done.stdout
-    assert "CONTENT_POLICY" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["up --help", "demo --help"])

@@ -26,9 +26,12 @@ from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
 from local.moto.patches import atomic_dynamodb_calls
 from local.template.expand import Template, load_template
+from tests import fast_moto
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+
+fast_moto.install()
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE_NAME = "tasks"

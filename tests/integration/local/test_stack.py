@@ -1,14 +1,11 @@
-"""The project's own template on this machine, as a program and as a library."""
+"""The project's own template on this machine, as a program and as a library. tests/e2e/test_local_up.py has more."""
 
-import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +16,6 @@ import pytest
 
 from catchlight.client.errors import CatchlightError, UsageError
 from catchlight.client.stack import find_local
-from catchlight.providers import PROVIDERS
 from local import REPOSITORY, LocalStackError
 from local.__main__ import _parser, _up, main
 from local.artefact import Artefact
@@ -78,13 +74,6 @@ def is_running_in(state_dir: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None) -> Iterator[Up]:
-    """A running stack, which the last test that uses it ends."""
-    with started(tmp_path_factory.mktemp("up"), artefact) as up:
-        yield up
-
-
-@pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None) -> Iterator[tuple[Up, list[int]]]:
     """A stack that was killed, and the processes of its sandboxes."""
     with started(tmp_path_factory.mktemp("killed"), artefact) as up:
@@ -100,85 +89,6 @@ def sandboxes(process: subprocess.Popen[str]) -> list[int]:
     functions = load_template(REPOSITORY / "template.yaml", {}).of_type("AWS::Lambda::Function")
     found: list[int] = eventually(lambda: len(pids := children(process.pid)) == len(functions) and pids)
     return found
-
-
-def test_up_prints_all_addresses(up: Up) -> None:
-    process, info, _ = up
-
-    assert set(info) == {
-        *("api_url", "aws_endpoint_url", "region", "table", "bucket", "archive_queue_url", "archive_dlq_url"),
-        *(
-            "tasks_api_url",
-            "gallery_url",
-            "state_machine_arn",
-            "callback_urls",
-            "simulator_url",
-            "resources",
-            "parameters",
-        ),
-        "built",
-    }
-    assert set(info["callback_urls"]) == set(PROVIDERS)
-    assert info["simulator_url"] is None
-    assert process.stdout
-    output = "".join(iter(process.stdout.readline, "Ready. Ctrl-C ends everything.\n"))
-    assert info["api_url"] in output
-    assert info["callback_urls"]["flux-kontext"] in output
-    assert info["gallery_url"] not in output  # comes last
-    assert process.stdout.readline() == "\n"
-    assert process.stdout.readline().split() == ["Gallery", info["gallery_url"]]
-
-
-def test_a_second_stack_does_not_touch_the_first(up: Up) -> None:
-    process, info, path = up
-    log = path.parent / "logs" / "first.log"
-    log.write_text("a line\n")
-    before = path.read_text()
-
-    second = subprocess.run(
-        command(path.parent), cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
-    )
-
-    assert second.returncode == 1
-    assert "Traceback" not in second.stderr
-    expected = f"process {process.pid}, API {info['api_url']}, AWS endpoint {info['aws_endpoint_url']}"
-    assert expected in second.stderr
-    assert path.read_text() == before
-    assert log.read_text() == "a line\n"
-    assert find_local(path.parent).api_url == info["api_url"]
-
-
-def test_ctrl_c_ends_a_stack_with_an_open_gallery_without_an_error(up: Up) -> None:
-    process, info, path = up
-    stopped, answered = threading.Event(), threading.Event()
-
-    def browse(url: str) -> None:
-        with httpx.Client(trust_env=False) as browser:
-            while not stopped.is_set():
-                with contextlib.suppress(httpx.TransportError):
-                    browser.get(url)
-                    answered.set()
-
-    browsers = [
-        threading.Thread(target=browse, args=(f"{info['gallery_url']}{name}",))
-        for name in ("api/tasks", "api/tasks?status=PENDING", "api/tasks/flux-kontext/t1/actions", "gallery.js") * 2
-    ]
-    for browser in browsers:
-        browser.start()
-    try:
-        assert answered.wait(PATIENCE_SECONDS)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_SECONDS) == 0
-    finally:
-        stopped.set()
-        for browser in browsers:
-            browser.join()
-    assert not path.exists()
-    assert process.stdout
-    assert process.stderr
-    said = process.stdout.read() + process.stderr.read()
-    assert "Traceback" not in said
-    assert "failed" not in said
 
 
 def test_no_sandbox_outlives_a_killed_stack(killed: tuple[Up, list[int]]) -> None:
