@@ -70,6 +70,7 @@ def _up(options: argparse.Namespace) -> int:
     from catchlight_cli.console import SafeConsole
     from catchlight_cli.interruption import wait_for_interruption
     from local.artefact import built_artefact
+    from local.http.api_page import write_api_page
     from local.stack import LocalStack
 
     if unknown := {provider for provider, _ in options.provider_url if provider not in PROVIDERS}:
@@ -92,6 +93,8 @@ def _up(options: argparse.Namespace) -> int:
     with stack:
         places = {name.replace("_", " "): value for name, value in stack.info.items() if isinstance(value, str)}
         gallery = places.pop("gallery url", None)  # printed last, where the eye is
+        if stack.info["tasks_api_url"]:
+            places["tasks api reference"] = write_api_page(options.state_dir).as_uri()
         callbacks = {f"callback {provider}": url for provider, url in stack.info["callback_urls"].items()}
         for name, value in {**places, "logs": options.state_dir / "logs", **callbacks}.items():
             if value:

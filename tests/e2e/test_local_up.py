@@ -184,6 +184,7 @@ def test_stack_json_and_the_output_have_all_addresses(stack: Stack, artefact: Ar
     output = "".join(iter(stack.process.stdout.readline, "Ready. Ctrl-C ends everything.\n"))
     assert stack.info["api_url"] in output
     assert stack.info["callback_urls"]["flux-kontext"] in output
+    assert stack.path.with_name("tasks-api.html").as_uri() in output
     assert stack.info["gallery_url"] not in output  # comes last
     assert stack.process.stdout.readline() == "\n"
     assert stack.process.stdout.readline().split() == ["Gallery", stack.info["gallery_url"]]
