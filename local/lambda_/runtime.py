@@ -16,6 +16,7 @@ from local import REPOSITORY
 from local.lambda_.configuration import FunctionConfiguration, sandbox_environment
 from local.lambda_.logs import LogFolder
 from local.lambda_.runtime_api import Invocation, Outcome, RuntimeApi
+from local.lambda_.sandbox import CLOCK_VARIABLE
 
 # Lambda would start up to 1000. More sandboxes than the cores can run make a burst slower: each one imports for itself.
 MAX_SANDBOXES_PER_FUNCTION = max(3, min(8, 2 * (os.cpu_count() or 4)))
@@ -237,6 +238,14 @@ class Function:
         for sandbox in found:
             sandbox.kill()
         return bool(found)
+
+    def shift_clock(self, seconds: float) -> None:
+        """Makes the clock of later invocations run ahead by these seconds, for tests of what happens much later."""
+        with self._changed:
+            self._environment = {**self._environment, CLOCK_VARIABLE: str(seconds)}
+            idle, self._idle = self._idle, []
+        for sandbox in idle:
+            sandbox.kill()
 
     def begin_stop(self) -> None:
         """Kills all sandboxes without waiting for their end, and starts no others."""

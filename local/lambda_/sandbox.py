@@ -3,8 +3,8 @@
     python -m local.lambda_.sandbox                         packages of this environment, for functions of the sources
     python -I -S local/lambda_/sandbox.py LAYER... RUNTIME  these folders only, for functions of the artefact
 
-Imports nothing of the stack: a handler finds the same modules as in Lambda, except for the three functions
-`install_local_url_policy`, `install_runtime_client` and `send_under_path`.
+Imports nothing of the stack: a handler finds the same modules as in Lambda, except for the functions
+`install_local_url_policy`, `install_runtime_client`, `send_under_path` and, in tests, `shift_clock`.
 """
 
 import importlib
@@ -12,10 +12,12 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 IMAGE_HOSTS_VARIABLE = "CATCHLIGHT_LOCAL_IMAGE_HOSTS"
+CLOCK_VARIABLE = "CATCHLIGHT_LOCAL_CLOCK_SECONDS"
 
 
 def end_with_parent(lifeline: int) -> None:
@@ -81,6 +83,14 @@ def parse_image_hosts(text: str) -> dict[tuple[str, int], bool]:
     return image_hosts
 
 
+def shift_clock(seconds: float) -> None:
+    """Makes the handler's clock run ahead by these seconds. To be called before the handler's modules are imported."""
+    from catchlight import models
+
+    utc_now = models.utc_now
+    models.utc_now = lambda: utc_now() + timedelta(seconds=seconds)
+
+
 def install_runtime_client() -> None:
     """Makes `import runtime_client` work where awslambdaric has no native module: it is compiled on Linux only."""
     try:
@@ -130,6 +140,8 @@ def main() -> None:
         sys.path[:] = [task_root, *(path for path in sys.path[1:] if path != repository)]
     if hosts := os.environ.pop(IMAGE_HOSTS_VARIABLE, ""):
         install_local_url_policy(parse_image_hosts(hosts))
+    if seconds := os.environ.pop(CLOCK_VARIABLE, ""):
+        shift_clock(float(seconds))
 
     from awslambdaric.__main__ import main as run_handler
 

@@ -142,3 +142,18 @@ def test_the_native_client_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delitem(sys.modules, "runtime_client", raising=False)
     sandbox.install_runtime_client()
     assert sys.modules["runtime_client"] is not python_runtime_client
+
+
+def test_the_clock_of_a_function_can_be_shifted(make_function: MakeFunction) -> None:
+    source = """
+        from catchlight.models import utc_now
+
+        def handler(event, context):
+            return utc_now().timestamp()
+        """
+    function = make_function(source, layers=(REPOSITORY / "layers" / "catchlight" / "python",))
+    before = float(function.invoke(b"{}").payload)
+
+    function.shift_clock(8 * 3600)
+
+    assert 8 * 3600 <= float(function.invoke(b"{}").payload) - before < 9 * 3600

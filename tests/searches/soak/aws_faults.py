@@ -100,6 +100,7 @@ class AwsFaults:
         self._kill = kill
         self._streak_rate = streak_rate
         self._outages = tuple(outages)
+        self._out: str | None = None  # the service that is out until further notice
         self._began_at: float | None = None
         self._lock = threading.Lock()
         self._calls_about: Counter[tuple[str, str, str]] = Counter()
@@ -115,6 +116,10 @@ class AwsFaults:
 
     def end(self) -> None:
         self._began_at = None
+
+    def set_out(self, service: str | None) -> None:
+        """Makes a service reject every call until the next call of this method."""
+        self._out = service
 
     def around(self, application: WSGIApplication) -> WSGIApplication:
         """Wraps an application so that its calls meet these faults."""
@@ -154,17 +159,18 @@ class AwsFaults:
             nth = self._calls_about[about]
             self._calls_about[about] += 1
             self.calls[call.service, call.operation] += 1
-        fault = Fault.ERROR if self._is_out(call.service) else self.planned(call, nth)
+        fault = Fault.ERROR if self.is_out(call.service) else self.planned(call, nth)
         if fault is not None:
             with self._lock:
                 self.injected[call.service, fault] += 1
         return fault
 
-    def _is_out(self, service: str) -> bool:
+    def is_out(self, service: str) -> bool:
+        """Whether the service rejects every call at the moment."""
         if self._began_at is None:
             return False
         now = time.monotonic() - self._began_at
-        return any(
+        return service == self._out or any(
             outage.service == service and 0 <= now - outage.begins_at < outage.seconds for outage in self._outages
         )
 

@@ -26,6 +26,7 @@ class ExternalProcess:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._telling = threading.Lock()
         self.through: set[int] = set()  # tasks without outstanding requests
         hello = self._hear()
         self.base_urls: dict[str, str] = hello["base_urls"]
@@ -48,6 +49,10 @@ class ExternalProcess:
 
     def begin_task(self, number: int) -> None:
         self._tell(task=number)
+
+    def set_out(self, is_out: bool) -> None:
+        """Makes all services answer with errors until they are told otherwise."""
+        self._tell(is_out=is_out)
 
     def report(self) -> dict[str, Any]:
         """Returns everything that was sent, reported and served."""
@@ -73,8 +78,9 @@ class ExternalProcess:
 
     def _tell(self, **message: Any) -> None:
         assert self._process.stdin
-        self._process.stdin.write(json.dumps(message) + "\n")
-        self._process.stdin.flush()
+        with self._telling:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
 
     def _hear(self) -> dict[str, Any]:
         assert self._process.stdout

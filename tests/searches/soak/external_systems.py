@@ -36,6 +36,8 @@ def main() -> None:
             ends_at = time.time() + plan.ends_after * time_scale
             provider.create(plan, ends_at)
             callers.begin(plan, ends_at)
+        elif "is_out" in message:
+            provider.is_out = message["is_out"]
         else:
             send(
                 deliveries=[delivery.to_json() for delivery in callers.deliveries],

@@ -62,6 +62,14 @@ RATES: Rates = {
 }
 # Six failing calls in a row about one task: more than an invocation's retries.
 STREAK_RATE = 0.01
+# The clocks of the functions differ by up to a minute.
+CLOCK_SECONDS = {
+    "ReceiveCallbackFunction": 30.0,
+    "DispatchChangesFunction": -15.0,
+    "StartPollingFunction": -30.0,
+    "PollTasksFunction": 15.0,
+    "ArchiveImagesFunction": -30.0,
+}
 SECONDS_BETWEEN_KILLS = 5.0
 SECONDS_BETWEEN_OUTAGES = 45.0
 OUTAGE_SECONDS = (0.5, 4.0)

@@ -131,7 +131,7 @@ class Event:
     status: str
     event_id: str
     changed_at: str
-    at: float
+    at: float  # when the call arrived: its function may be killed before the response
 
 
 @dataclass(slots=True)
@@ -204,27 +204,27 @@ class Recorder:
                     self._release([str(call.parameters.get("ReceiptHandle"))])
                 if call is None or call.operation not in ("PutObject", "PutEvents"):
                     return application(environ, start_response)
+                arrived_at = time.time()
                 answer = AwsResponse.of(application, environ)
                 if answer.status.startswith("200"):
-                    self._note_answer(call, answer, environ.get("HTTP_X_AMZ_CHECKSUM_SHA256"))
+                    self._note_answer(call, answer, environ.get("HTTP_X_AMZ_CHECKSUM_SHA256"), arrived_at)
                 return answer.send(start_response)
             finally:
                 self._writer.reset(token)
 
         return respond
 
-    def _note_answer(self, call: AwsCall, answer: AwsResponse, checksum: str | None) -> None:
-        now = time.time()
+    def _note_answer(self, call: AwsCall, answer: AwsResponse, checksum: str | None, arrived_at: float) -> None:
         with self._lock:
             if call.operation == "PutObject":
-                self.history.puts.append(Put(call.subject, now, call.function, checksum))
+                self.history.puts.append(Put(call.subject, time.time(), call.function, checksum))
                 return
             results = json.loads(answer.body)["Entries"]
             for entry, result in zip(call.parameters["Entries"], results, strict=True):
                 if "EventId" in result:
                     detail = json.loads(entry["Detail"])
                     facts = (detail["task"], detail["status"], detail["eventId"], detail["changedAt"])
-                    self.history.events.append(Event(*facts, now))
+                    self.history.events.append(Event(*facts, arrived_at))
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -45,6 +45,7 @@ class Provider:
         self.said: dict[tuple[str, ReportedState], float] = {}
         self.image_requests: Counter[str] = Counter()
         self.polls: Counter[str] = Counter()  # by result of the request
+        self.is_out = False  # every request is answered with an error
         self._server = _Server(self)
 
     @property
@@ -127,7 +128,10 @@ class _Server(LoopbackServer):
 class _Handler(LoopbackHandler):
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         split = urlsplit(self.path)
-        if split.path.startswith("/images/"):
+        if self._provider.is_out:
+            self._provider.polls["out"] += not split.path.startswith("/images/")
+            self.answer(503, b"out of order", [])
+        elif split.path.startswith("/images/"):
             self._serve_image(split.path, is_fresh=bool(split.query))
         elif "taskId" in (query := parse_qs(split.query)):
             provider = FLUX_KONTEXT if split.path.startswith(PATHS[FLUX_KONTEXT]) else NANOBANANA
@@ -140,6 +144,10 @@ class _Handler(LoopbackHandler):
         body = self.rfile.read(length := int(self.headers.get("content-length", 0)))
         if len(body) < length:  # the polling function was killed meanwhile
             self.close_connection = True
+            return
+        if self._provider.is_out:
+            self._provider.polls["out"] += 1
+            self.answer(503, b"out of order", [])
             return
         try:
             asked = json.loads(body)

@@ -72,6 +72,7 @@ class Report:
     calls: int  # number of AWS calls by functions
     faults: Mapping[tuple[str, Fault], int]
     kills: Mapping[str, int]
+    weather: Mapping[str, int]  # what was out or late for minutes, and how often
     outcomes_before: Mapping[str, int]  # before the redrive
     outcomes: Mapping[str, int]
     dead: Mapping[str, int]  # tasks by failure queue, before the redrive

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,15 @@ from tests.searches.soak.callers import Delivery
 from tests.searches.soak.controller import Controller
 from tests.searches.soak.ending import Contents, Standing
 from tests.searches.soak.external_process import ExternalProcess
-from tests.searches.soak.fault_schedule import RATES, STREAK_RATE, Killer, outages
+from tests.searches.soak.fault_schedule import CLOCK_SECONDS, RATES, STREAK_RATE, Killer, outages
 from tests.searches.soak.history import History, Recorder
 from tests.searches.soak.planning import deliveries_by_treatment, plan_tasks
 from tests.searches.soak.report import Progress, Report, Soak
 from tests.searches.soak.reported_state import ReportedState
 from tests.searches.soak.verdict import Evidence, judge
+from tests.searches.soak.weather import Weather
+
+RECONCILED_AFTER_SECONDS = 8 * 3600
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class _Played:
     evidence: Evidence
     faults: AwsFaults
     killer: Killer
+    weather: Weather
     external_report: dict[str, Any]  # the report of the process outside of the stack
     rss_mb: list[int]
 
@@ -54,6 +59,7 @@ def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) ->
         calls=played.faults.calls.total(),
         faults=played.faults.injected,
         kills=played.killer.kills,
+        weather=played.weather.played,
         outcomes_before=verdict.outcomes_before,
         outcomes=verdict.outcomes,
         dead=Counter(evidence.before.dead.values()),
@@ -79,7 +85,16 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
         streak_rate=STREAK_RATE,
         outages=outages(soak.seed),
     )
-    with ExternalProcess() as external, recorder.watching():
+    with ExternalProcess() as external, ExitStack() as watching:
+        weather = Weather(
+            soak.seed,
+            soak.time_scale,
+            faults,
+            set_providers_out=external.set_out,
+            abort_execution=lambda: _abort_execution(stack),
+        )
+        watching.enter_context(recorder.watching())
+        watching.enter_context(weather.watching())
         stack = LocalStack(
             state_dir=soak.state_dir,
             time_scale=soak.time_scale,
@@ -94,10 +109,14 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
             killers.append(killer := Killer(soak.seed, stack.functions))
             external.begin(soak, stack.info)
             controller = Controller(soak, stack, external, recorder, on_progress)
+            for name, seconds in CLOCK_SECONDS.items():
+                stack.functions[name].shift_clock(seconds)
             faults.begin()
             killer.start()
+            weather.start()
             controller.feed()
             controller.wait_until_quiet("waiting for the last")
+            weather.stop()
             killer.stop()
             faults.end()
             _reconcile(stack)
@@ -122,12 +141,23 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
         errors=external_report["errors"],
         redrive_problem=redrive_problem,
     )
-    return _Played(evidence, faults, killer, external_report, controller.rss_mb)
+    return _Played(evidence, faults, killer, weather, external_report, controller.rss_mb)
 
 
 def _reconcile(stack: LocalStack) -> None:
-    """Runs ReconcileTasks once more: an hour of the schedule may be longer than the rest of the run."""
+    """Runs ReconcileTasks as some hours later: it looks for tasks that have not changed for longer than a run takes."""
+    stack.functions["ReconcileTasksFunction"].shift_clock(RECONCILED_AFTER_SECONDS)
     stack.invoke("ReconcileTasksFunction", {})
+
+
+def _abort_execution(stack: LocalStack) -> bool:
+    step_functions = stack.boto3_client("stepfunctions")
+    running = step_functions.list_executions(stateMachineArn=stack.info["state_machine_arn"], statusFilter="RUNNING")[
+        "executions"
+    ]
+    if running:
+        step_functions.stop_execution(executionArn=running[0]["executionArn"], error="Aborted", cause="by an operator")
+    return bool(running)
 
 
 def _redrive(soak: Soak) -> str | None:

@@ -44,6 +44,9 @@ def table(report: Report) -> Table:
     add("Sandboxes killed", sum(report.kills.values()), indent=False)
     for name, count in sorted(report.kills.items()):
         add(name.removesuffix("Function"), count)
+    add("Outages, throttling and lags of minutes", sum(report.weather.values()), indent=False)
+    for name, count in sorted(report.weather.items()):
+        add(name, count)
     found.add_section()
     add("Tasks, when the faults were over", soak.tasks, indent=False)
     for name, count in sorted(report.outcomes_before.items(), key=lambda item: -item[1]):
