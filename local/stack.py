@@ -267,14 +267,16 @@ class LocalStack:
         from catchlight.client import TasksClient
         from catchlight.client.signing import SignedRequests
         from catchlight.client.stack import find_local
-        from catchlight_cli.gallery import GalleryServer, TaskActions
+        from catchlight_cli.gallery import GalleryServer, StackReader, TaskActions
         from catchlight_cli.gallery.thumbnails import IS_AVAILABLE, Thumbnails
 
         signed = SignedRequests(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY), REGION)
         api = self._stack.enter_context(TasksClient(self._apis["TasksApi"].url, signed, trust_environment=False))
         actions = self._stack.enter_context(closing(TaskActions(lambda: find_local(self._state_dir))))
         thumbnails = Thumbnails(self._state_dir / "thumbnails") if IS_AVAILABLE else None
-        return self._stack.enter_context(GalleryServer(api, actions=actions, thumbnails=thumbnails)).url
+        reader = self._stack.enter_context(closing(StackReader(lambda: find_local(self._state_dir))))
+        server = GalleryServer(api, actions=actions, thumbnails=thumbnails, reader=reader)
+        return self._stack.enter_context(server).url
 
     def _provider_ids(self) -> list[str]:
         """Returns the ids of all providers, and of the accounts that have a base URL here."""

@@ -86,14 +86,19 @@ Visit = Callable[..., Visitor]
 
 @contextmanager
 def visiting(
-    browser: Browser, api: TasksApiInMemory, actions: Any = None, thumbnails: Any = None, **options: Any
+    browser: Browser,
+    api: TasksApiInMemory,
+    actions: Any = None,
+    thumbnails: Any = None,
+    reader: Any = None,
+    **options: Any,
 ) -> Iterator[Visitor]:
     """Opens a browser window with a tasks API's gallery; options are those of a Playwright context.
 
     Without reduced motion, Chromium draws sixty frames a second as long as a task is pending.
     """
     with (
-        GalleryServer(api.client(), actions=actions, thumbnails=thumbnails) as gallery,
+        GalleryServer(api.client(), actions=actions, thumbnails=thumbnails, reader=reader) as gallery,
         browser.new_context(**{"reduced_motion": "reduce", **options}) as context,
     ):
         context.set_default_timeout(PATIENCE_MILLISECONDS)

@@ -83,7 +83,7 @@ def test_text_has_enough_contrast_in_both_colour_schemes(visit: Visit, scheme: s
     page = visit(TasksApiInMemory(tasks), color_scheme=scheme).open()
     table = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert table == {"light": "rgb(241, 238, 231)", "dark": "rgb(25, 22, 19)"}[scheme]
-    pairs = {".age": "html", ".prompt": "html", ".count": "html", ".statuses label:last-child span": "html"}
+    pairs = {".age": "html", ".prompt": "html", ".count": "html", ".statuses label:last-of-type span": "html"}
     pairs |= {".tile .provider": ".tile", ".tile .id": ".tile", ".tile .source": ".tile"}
     pairs |= {f".card[data-status={status}] .status": ".tile" for status in TaskStatus}
     pairs |= {f".statuses [data-status={status}] .mark": "html" for status in TaskStatus}

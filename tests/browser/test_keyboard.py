@@ -9,14 +9,14 @@ from tests.tasks_api_in_memory import TasksApiInMemory
 def test_the_tab_key_reaches_every_control_in_visual_order(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api).open()
     seen = []
-    for _ in range(6):
+    for _ in range(8):
         page.keyboard.press("Tab")
         seen.append(
             page.evaluate(
                 "document.activeElement.id || document.activeElement.name || document.activeElement.className"
             )
         )
-    assert seen[:5] == ["skip", "search", "provider", "live", "status"]
+    assert seen[:7] == ["skip", "search", "provider", "live", "status", "hours", "reason"]
     first = next(iter(api.tasks.values()))
     assert focused(page) == f"#{first.provider}/{first.task_id}"
     page.keyboard.press("Tab")

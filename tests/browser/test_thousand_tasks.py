@@ -2,16 +2,17 @@
 
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
+from catchlight.api.schemas import TaskResponse
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery.thumbnails import Thumbnails
 from tests.browser.conftest import Visit, load_all
-from tests.tasks_api_in_memory import TasksApiInMemory, many_tasks
+from tests.tasks_api_in_memory import TasksApiInMemory, a_task, many_tasks
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,29 @@ def test_a_status_filter_shows_only_that_status(visit: Visit, api: TasksApiInMem
     load_all(page, f"{expected} tasks")
     page.get_by_role("radio", name="All").check(force=True)
     load_all(page, "1,000 tasks")
+
+
+def test_filters_by_time_and_reason(visit: Visit) -> None:
+    now = datetime.now(UTC)
+
+    def failed(task_id: str, hours: float, reason: str) -> TaskResponse:
+        failure = {"reason": reason, "message": "no"}
+        return a_task(task_id, TaskStatus.FAILED, arrived_at=now - timedelta(hours=hours), failure=failure)
+
+    tasks = [failed("one", 0.2, "INTERNAL"), failed("two", 0.5, "CONTENT_POLICY"), failed("three", 5, "INTERNAL")]
+    page = visit(TasksApiInMemory(tasks)).open()
+    ids = page.locator(".card .id")
+    expect(ids).to_have_text(["one", "two", "three"])
+    page.get_by_role("combobox", name="Time").select_option("Last hour")
+    expect(ids).to_have_text(["one", "two"])
+    page.get_by_role("combobox", name="Reason").select_option("Internal error")
+    expect(ids).to_have_text(["one"])
+    assert "hours=1&reason=INTERNAL" in page.url
+    page.reload()
+    expect(ids).to_have_text(["one"])
+    expect(page.get_by_role("combobox", name="Reason")).to_have_value("INTERNAL")
+    page.get_by_role("combobox", name="Time").select_option("Any time")
+    expect(ids).to_have_text(["one", "three"])
 
 
 def test_a_provider_filter_shows_only_that_provider(visit: Visit, api: TasksApiInMemory) -> None:
@@ -169,5 +193,5 @@ def test_items_that_cannot_be_read_are_named(visit: Visit) -> None:
     api.unreadable = {"flux-kontext#edited": "images", "by-hand": "task"}
     page = visit(api).open()
     expect(page.locator("#unreadable")).to_have_text(
-        "2 items of the table cannot be read: flux-kontext/edited, by-hand. Correct them in the table."
+        "2 items of the table cannot be read: flux-kontext/edited (images), by-hand (task). Correct them in the table."
     )

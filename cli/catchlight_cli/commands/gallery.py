@@ -15,7 +15,7 @@ from rich.text import Text
 from catchlight.client import TasksClient
 from catchlight.models import Model
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.gallery import GalleryServer, TaskActions
+from catchlight_cli.gallery import GalleryServer, StackReader, TaskActions
 from catchlight_cli.gallery.thumbnails import IS_AVAILABLE, Thumbnails, default_folder
 from catchlight_cli.interruption import wait_for_interruption
 
@@ -48,7 +48,8 @@ def run(session: Session) -> ExitStatus:
         api.page(limit=1)  # fails early: errors of the stack or credentials appear in the terminal, not in a browser
         with (
             closing(TaskActions(lambda: session.stack)) as actions,
-            GalleryServer(api, port=options.port, actions=actions, thumbnails=thumbnails) as server,
+            closing(StackReader(lambda: session.stack)) as reader,
+            GalleryServer(api, port=options.port, actions=actions, thumbnails=thumbnails, reader=reader) as server,
         ):
             session.output.show(Gallery(url=server.url), lambda: render(server.url))
             sys.stdout.flush()  # a program that reads the URL through a pipe must get it while the command still runs

@@ -112,17 +112,17 @@ def _csv_lines(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _as_json(listing: _Listing, output: Output) -> None:
-    """Prints one document in one line, `{"tasks": [...], "hasMore": ..., "unreadable": [...]}`."""
+    """Prints one document, `{"tasks": [...], "hasMore": ..., "unreadable": [...]}`, with each task in a line."""
     pages = iter(listing)
     output.show_text(f'{{"tasks": [{_json_items(next(pages, []))}')
     for tasks in pages:
-        output.show_text(f", {_json_items(tasks)}")
+        output.show_text(f",\n{_json_items(tasks)}")
     end = json_text({"hasMore": listing.has_more, "unreadable": list(listing.unreadable)})
     output.show_text(f"], {end.removeprefix('{')}\n")
 
 
 def _json_items(tasks: Iterable[TaskResponse]) -> str:
-    return ", ".join(json_text(task.model_dump(mode="json", by_alias=True)) for task in tasks)
+    return ",\n".join(json_text(task.model_dump(mode="json", by_alias=True)) for task in tasks)
 
 
 _FORMATS: dict[str, Callable[[_Listing, Output], None]] = {"table": _as_table, "csv": _as_csv, "json": _as_json}

@@ -2,5 +2,6 @@
 
 from catchlight_cli.gallery.actions import TaskActions
 from catchlight_cli.gallery.server import GalleryServer
+from catchlight_cli.gallery.stack_reader import StackReader
 
-__all__ = ["GalleryServer", "TaskActions"]
+__all__ = ["GalleryServer", "StackReader", "TaskActions"]

@@ -23,6 +23,7 @@ from catchlight.client import TasksApiError, TasksClient
 from catchlight.client.errors import CatchlightError
 from catchlight_cli.gallery.actions import TaskActions
 from catchlight_cli.gallery.site import GallerySite, Response
+from catchlight_cli.gallery.stack_reader import StackReader
 from catchlight_cli.gallery.thumbnails import Thumbnails
 from catchlight_cli.http_server import HOST, ConnectionsEndWithServer, IdleConnectionsAreBounded, foreign_page
 
@@ -36,7 +37,7 @@ _HEADERS = {
 
 class GalleryServer:
     """Serves the gallery of a tasks API at `url`; port 0 takes a free port. Without `actions` it is read-only, without
-    `thumbnails` it shows the whole images.
+    `thumbnails` it shows the whole images, without `reader` no counts and deliveries.
 
     Raises:
         CatchlightError: the port is in use or not allowed.
@@ -49,8 +50,9 @@ class GalleryServer:
         port: int = 0,
         actions: TaskActions | None = None,
         thumbnails: Thumbnails | None = None,
+        reader: StackReader | None = None,
     ) -> None:
-        self._server = _Server(GallerySite(api, actions, thumbnails), port)
+        self._server = _Server(GallerySite(api, actions, thumbnails, reader), port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="gallery", daemon=True)
 
     @property

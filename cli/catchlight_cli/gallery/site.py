@@ -26,6 +26,7 @@ from catchlight.client.errors import CatchlightError
 from catchlight.errors import ImageTasksError
 from catchlight.models import ImageState, Model, task_key
 from catchlight_cli.gallery.actions import Action, ActionName, TaskActions
+from catchlight_cli.gallery.stack_reader import StackReader, StatusCounts, TaskDeliveries
 from catchlight_cli.gallery.thumbnails import CONTENT_TYPE as THUMBNAIL_TYPE
 from catchlight_cli.gallery.thumbnails import Thumbnails
 from catchlight_cli.gallery.zip_stream import zip_stream
@@ -79,11 +80,16 @@ class GallerySite:
     """Responds to the gallery's requests with data of a tasks API. Thread-safe."""
 
     def __init__(
-        self, api: TasksClient, actions: TaskActions | None = None, thumbnails: Thumbnails | None = None
+        self,
+        api: TasksClient,
+        actions: TaskActions | None = None,
+        thumbnails: Thumbnails | None = None,
+        reader: StackReader | None = None,
     ) -> None:
         self._api = api
         self._actions = actions
         self._thumbnails = thumbnails
+        self._reader = reader
         self._links = _LinkCache()
         static = resources.files("catchlight_cli.gallery") / "static"
         self._files = {file.name: file.read_bytes() for file in static.iterdir()}
@@ -98,6 +104,12 @@ class GallerySite:
                     return self._file(name)
                 case ["api", "tasks"]:
                     return self._tasks(query)
+                case ["api", "counts"]:
+                    since = PageQuery.model_validate(query).since
+                    return _json(self._reader.count(since) if self._reader else StatusCounts())
+                case ["api", "tasks", provider, task_id, "deliveries"] if provider and task_id:
+                    task = self._api.task(provider, task_id)
+                    return _json(self._reader.deliveries(task) if self._reader else TaskDeliveries())
                 case ["api", "tasks", provider, task_id] if provider and task_id:
                     return self._task(provider, task_id)
                 case ["api", "tasks", provider, task_id, "actions"] if provider and task_id:

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,9 +14,11 @@ import httpx
 import pytest
 from botocore.exceptions import TokenRetrievalError
 
+from catchlight.api.schemas import TaskResponse
 from catchlight.client.errors import CatchlightError
 from catchlight.models import TaskStatus
 from catchlight_cli.gallery import GalleryServer
+from catchlight_cli.gallery.stack_reader import ReceivedDelivery, StatusCounts, TaskDeliveries
 from tests.tasks_api_in_memory import TasksApiInMemory, a_task, an_image
 
 CONTENT = b"\x89PNG an image"
@@ -194,6 +197,45 @@ def test_an_image_that_breaks_off_is_no_whole_one(browser: httpx.Client, api: Ta
         browser.get("images/flux-kontext/t1/result-0")
     api.before = lambda _: None
     assert browser.get("images/flux-kontext/t1/result-0").content == CONTENT
+
+
+# ------------------------------------------------------------------------------------------------ what the stack has
+
+
+class FakeReader:
+    """Counts and deliveries of a stack."""
+
+    def count(self, since: datetime | None) -> StatusCounts:
+        return StatusCounts(counts={TaskStatus.FAILED: 1 if since else 7})
+
+    def deliveries(self, task: TaskResponse) -> TaskDeliveries:
+        delivery = ReceivedDelivery(
+            key="deliveries/1.json",
+            received_at=datetime(2026, 11, 28, tzinfo=UTC),
+            outcome="applied",
+            headers={"content-type": "application/json"},
+            body=f"of {task.task_id}",
+        )
+        return TaskDeliveries(deliveries=(delivery,))
+
+
+def test_counts_and_deliveries_come_from_the_stack(api: TasksApiInMemory) -> None:
+    reader: Any = FakeReader()
+    with (
+        GalleryServer(api.client(), reader=reader) as server,
+        httpx.Client(base_url=server.url, trust_env=False) as browser,
+    ):
+        assert browser.get("api/counts").json() == {"counts": {"FAILED": 7}}
+        assert browser.get("api/counts?since=2026-11-28T00:00:00Z").json() == {"counts": {"FAILED": 1}}
+        assert browser.get("api/counts?since=yesterday").status_code == 400
+        answer = browser.get("api/tasks/flux-kontext/t1/deliveries")
+        assert [each["body"] for each in answer.json()["deliveries"]] == ["of t1"]
+        assert browser.get("api/tasks/flux-kontext/unknown/deliveries").status_code == 404
+
+
+def test_without_a_stack_there_are_no_counts_and_deliveries(browser: httpx.Client) -> None:
+    assert browser.get("api/counts").json() == {}
+    assert browser.get("api/tasks/flux-kontext/t1/deliveries").json() == {"deliveries": []}
 
 
 # ------------------------------------------------------------------------------------------------ others

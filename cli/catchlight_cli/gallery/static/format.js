@@ -32,6 +32,10 @@ export function sentence(constant) {
 
 const NUMBER = new Intl.NumberFormat("en");
 
+export function number(value) {
+  return NUMBER.format(value);
+}
+
 export function count(number, one, many = `${one}s`) {
   return `${NUMBER.format(number)} ${number === 1 ? one : many}`;
 }

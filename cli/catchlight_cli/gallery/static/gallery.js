@@ -4,7 +4,7 @@ import { SelectionActions } from "./actions.js";
 import { TaskGrid } from "./grid.js";
 import { element, isolated, mark } from "./elements.js";
 import { TaskDialog } from "./task_dialog.js";
-import { keyOf, Tasks, GalleryError } from "./tasks.js";
+import { get, keyOf, Tasks, GalleryError } from "./tasks.js";
 import * as format from "./format.js";
 
 const REFRESH_MILLISECONDS = 10_000;
@@ -16,7 +16,10 @@ const SCREENS_AHEAD = 1.5; // loaded before they are seen
 const $ = (id) => document.getElementById(id);
 
 const tasks = new Tasks();
-const filter = { status: "", provider: "", text: "" };
+const NO_FILTER = { status: "", provider: "", hours: "", reason: "", text: "" };
+const filter = { ...NO_FILTER };
+/** The choices of the filter by time: hours, and how they are named. */
+const PERIODS = new Map([["", "Any time"], ["1", "Last hour"], ["24", "Last 24 hours"], ["168", "Last 7 days"], ["720", "Last 30 days"]]);
 /** Keys of new tasks that are not shown until the user requests them: inserting them would move the grid. */
 const heldKeys = new Set();
 const errors = new Map();
@@ -68,6 +71,7 @@ function render() {
   showEmpty(shown.length === 0 && !loading.isLoading && !errors.has("tasks API"));
   showNewTasks(selected.length - shown.length);
   showProviders();
+  showReasons();
   const open = dialog.isOpen && tasks.get(dialog.key);
   if (open) dialog.show(open);
   dialog.refreshNeighbours();
@@ -76,7 +80,7 @@ function render() {
 function showEmpty(isEmpty) {
   $("empty").hidden = !isEmpty;
   if (!isEmpty) return;
-  const isFiltered = filter.status || filter.provider || filter.text;
+  const isFiltered = Object.values(filter).some(Boolean);
   $("empty").replaceChildren(
     mark("mark-brand", "large mark"),
     element("p", {}, emptyText()),
@@ -85,26 +89,30 @@ function showEmpty(isEmpty) {
 }
 
 function emptyText() {
-  if (!filter.status && !filter.provider && !filter.text) return "No tasks yet.";
+  if (!Object.values(filter).some(Boolean)) return "No tasks yet.";
   return tasks.hasOlder(filter) ? `None of the latest ${format.count(tasks.searchedCount(filter), "task")} matches.` : "No task matches.";
 }
 
 /** Names the items of the table that the stack cannot read: they are tasks too, and in no other place of the page. */
 function showUnreadable() {
-  const keys = tasks.unreadable(filter);
-  $("unreadable").hidden = keys.length === 0;
-  if ($("unreadable").dataset.count === String(keys.length)) return;
-  $("unreadable").dataset.count = keys.length;
+  const items = [...tasks.unreadable(filter)];
+  $("unreadable").hidden = items.length === 0;
+  if ($("unreadable").dataset.count === String(items.length)) return;
+  $("unreadable").dataset.count = items.length;
   $("unreadable").replaceChildren(
-    element("strong", {}, `${format.count(keys.length, "item")} of the table cannot be read: `),
-    ...keys.flatMap((key, index) => [index ? ", " : "", element("code", {}, isolated(key.replace("#", "/")))]),
+    element("strong", {}, `${format.count(items.length, "item")} of the table cannot be read: `),
+    ...items.flatMap(([key, attributes], index) => [
+      index ? ", " : "",
+      element("code", {}, isolated(key.replace("#", "/"))),
+      attributes ? isolated(` (${attributes})`) : "",
+    ]),
     ". Correct them in the table.",
   );
 }
 
 function clearButton() {
   const button = element("button", { type: "button" }, "Show all tasks");
-  button.addEventListener("click", () => setFilter({ status: "", provider: "", text: "" }));
+  button.addEventListener("click", () => setFilter(NO_FILTER));
   return button;
 }
 
@@ -116,12 +124,22 @@ function showNewTasks(heldCount) {
 }
 
 function showProviders() {
-  const select = $("provider");
+  addOptions($("provider"), [...tasks.providers(), filter.provider], (provider) => provider);
+  $("provider").value = filter.provider;
+}
+
+function showReasons() {
+  addOptions($("reason"), [...tasks.reasons(), filter.reason], (reason) => format.failureReason({ reason }));
+  $("reason").value = filter.reason;
+  $("reason").hidden = $("reason").options.length === 1;
+}
+
+/** Adds the values that a selection does not offer yet. */
+function addOptions(select, values, label) {
   const known = new Set([...select.options].map((option) => option.value));
-  for (const provider of new Set([...tasks.providers(), filter.provider])) {
-    if (!known.has(provider)) select.append(element("option", { value: provider }, provider));
+  for (const value of new Set(values)) {
+    if (!known.has(value)) select.append(element("option", { value }, label(value)));
   }
-  select.value = filter.provider;
 }
 
 /** Announces a text to screen readers. While the modal dialog is open they reach only its own live region. */
@@ -148,10 +166,12 @@ function showError(source, error) {
 function setFilter(changes) {
   Object.assign(filter, changes);
   heldKeys.clear();
-  const query = new URLSearchParams(Object.entries({ status: filter.status, provider: filter.provider, q: filter.text }).filter(([, value]) => value));
+  const query = new URLSearchParams(Object.entries({ ...filter, text: "", q: filter.text }).filter(([, value]) => value));
   history.replaceState(history.state, "", `${location.pathname}${query.size ? `?${query}` : ""}${location.hash}`);
   for (const input of document.querySelectorAll("[name=status]")) input.checked = input.value === filter.status;
   if ($("search").value !== filter.text) $("search").value = filter.text;
+  $("hours").value = filter.hours;
+  if ("hours" in changes) showCounts();
   load();
 }
 
@@ -194,10 +214,29 @@ function makeStatusFilter() {
         { "data-status": value },
         element("input", { type: "radio", name: "status", value, checked: value === filter.status }),
         element("span", {}, markId && mark(markId), label),
+        element("small", { class: "status-count" }),
       ),
     ),
   );
-  $("statuses").addEventListener("change", (event) => setFilter({ status: event.target.value }));
+  const hours = element("select", { id: "hours", "aria-label": "Time" }, [...PERIODS].map(([value, label]) => element("option", { value }, label)));
+  const reason = element("select", { id: "reason", "aria-label": "Reason", hidden: true }, element("option", { value: "" }, "Any reason"));
+  $("statuses").append(hours, reason);
+  hours.value = filter.hours;
+  $("statuses").addEventListener("change", ({ target }) => setFilter({ [target.name || target.id]: target.value }));
+}
+
+/** Shows how many tasks of each status the stack has, as far as it counts them. */
+async function showCounts() {
+  const { hours } = filter;
+  const { counts } = await get("api/counts", { since: tasks.since(filter) }).catch(() => ({}));
+  if (hours !== filter.hours) return;
+  for (const label of document.querySelectorAll(".statuses [data-status]")) {
+    const { status } = label.dataset;
+    const total = counts && Object.values(counts).reduce((one, other) => one + other, 0);
+    const count = status ? counts?.[status] : total;
+    label.querySelector(".status-count").textContent = Number.isFinite(count) ? format.number(count) : "";
+    label.title = hours && status && counts ? "Changed in this time" : "";
+  }
 }
 
 /** Requests a task by its id from each known provider and opens it: for ids that are not among the loaded tasks. */
@@ -355,11 +394,14 @@ function listen() {
 }
 
 const given = new URLSearchParams(location.search);
-Object.assign(filter, { status: given.get("status") ?? "", provider: given.get("provider") ?? "", text: given.get("q") ?? "" });
+for (const name of ["status", "provider", "hours", "reason"]) filter[name] = given.get(name) ?? "";
+filter.text = given.get("q") ?? "";
+if (!PERIODS.has(filter.hours)) filter.hours = "";
 $("search").value = filter.text;
 makeStatusFilter();
 listen();
 showLive();
 openFromUrl();
+showCounts();
 await load();
 schedule();

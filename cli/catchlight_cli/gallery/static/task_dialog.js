@@ -2,7 +2,7 @@
 
 import { TaskActions } from "./actions.js";
 import { element, isolated, mark } from "./elements.js";
-import { keyOf } from "./tasks.js";
+import { get, keyOf } from "./tasks.js";
 import { ImageViewer } from "./viewer.js";
 import * as format from "./format.js";
 
@@ -14,6 +14,7 @@ export class TaskDialog {
   #title = element("h2", { id: "dialog-title", class: "dialog-title" });
   #metadata = element("div", { class: "metadata" });
   #actions;
+  #deliveries;
   #details;
   #previous;
   #next;
@@ -88,6 +89,7 @@ export class TaskDialog {
       ...images.map((image) => section(`Image ${image.name}`, imageMetadata(image))),
       ...skippedSection(task),
       ...conflictSection(task),
+      this.#deliveriesOf(task, isOther),
     );
     if (hadFocus) this.#keepFocus();
     this.#viewer.show(task, isOther);
@@ -98,6 +100,12 @@ export class TaskDialog {
       this.#dialog.scrollTop = this.#details.scrollTop = 0;
       this.#keepFocus();
     }
+  }
+
+  /** Returns the section with what the provider sent, which is read on request only. An update of the task keeps it. */
+  #deliveriesOf(task, isOther) {
+    if (isOther) this.#deliveries = deliveriesSection(task);
+    return this.#deliveries;
   }
 
   /** Shows an error below the dialog's title, or none if the text is empty. */
@@ -224,6 +232,7 @@ function imageMetadata(image) {
     ["SHA-256", image.sha256 && copyable(image.sha256, "SHA-256")],
     ["URL", isArchived ? null : element("code", {}, isolated(image.url))],
     ["Quarantined", image.quarantine && format.bytes(image.quarantine.bytes)],
+    ["Quarantine SHA-256", image.quarantine && copyable(image.quarantine.sha256, "SHA-256 of the quarantined bytes")],
     ["Quarantine key", image.quarantine && copyable(image.quarantine.key, "quarantine key")],
     ["Expires", isArchived ? null : format.moment(image.expiresAt)],
     ["Archived", image.archivedAt && format.moment(image.archivedAt)],
@@ -244,6 +253,39 @@ function conflictSection(task) {
     return element("li", {}, `${format.moment(conflict.reportedAt)}, ${conflict.reportedBy}: ${conflict.status} `, detail ? element("code", { dir: "ltr" }, isolated(detail)) : "");
   });
   return [section("Conflicting reports, not applied", element("ul", { class: "conflicts" }, entries))];
+}
+
+/** A button that reads the callbacks of a task, as they were received, and shows them. */
+function deliveriesSection(task) {
+  const button = element("button", { type: "button" }, "Show what the provider sent");
+  const shown = element("div", { role: "status" });
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    shown.textContent = "Reading …";
+    try {
+      const { deliveries } = await get(`api/tasks/${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}/deliveries`);
+      shown.replaceChildren(...(deliveries.length ? deliveries.flatMap(deliveryParts) : [element("p", {}, NO_DELIVERIES)]));
+    } catch (error) {
+      shown.textContent = error.message;
+    }
+    button.disabled = false;
+  });
+  return element("section", { class: "deliveries" }, element("h3", {}, "Deliveries"), element("p", { class: "buttons" }, button), shown);
+}
+
+const NO_DELIVERIES =
+  "None is kept. Callbacks that were accepted are kept only if the stack's parameter KeepDeliveries says for how many days, unreadable ones until they are processed.";
+
+function deliveryParts({ receivedAt, outcome, headers, body, key }) {
+  return [
+    pairs([
+      ["Received", format.moment(receivedAt)],
+      ["Outcome", isolated(outcome)],
+      ...Object.entries(headers).map(([name, value]) => [format.sentence(name), isolated(value)]),
+      ["Key", copyable(key, "key")],
+    ]),
+    element("pre", { tabindex: "0", dir: "ltr", "aria-label": "Body" }, body),
+  ];
 }
 
 function copyable(text, name) {

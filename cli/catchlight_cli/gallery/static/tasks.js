@@ -54,6 +54,11 @@ export function keyOf(task) {
   return `${task.provider}#${task.taskId}`;
 }
 
+/** Returns the later one of two ISO times in UTC; `other` may be missing. */
+function later(time, other) {
+  return other && other > time ? other : time;
+}
+
 /** Returns the time at which the stack first recorded a task. */
 export function arrivalOf(task) {
   return task.arrivedAt ?? task.registeredAt ?? task.reportedAt ?? task.updatedAt ?? "";
@@ -76,12 +81,13 @@ class TaskFeed {
   #newest = null;
   #oldest = null;
   #reading = null; // the page that is being read
-  unreadable = []; // keys of items that the stack cannot read
+  unreadable = new Map(); // the malformed attributes of items that the stack cannot read, by their keys
   positions = 0; // tasks on the pages read so far, before the provider filter, which leaves some positions empty
   isComplete = false; // whether the last page has been read
 
-  constructor(status, provider) {
-    this.#query = { status, provider, limit: PAGE_SIZE };
+  constructor(status, provider, since) {
+    this.since = since;
+    this.#query = { status, provider, since, limit: PAGE_SIZE };
   }
 
   /** Reads the next page of older tasks. Calls at the same time share one page: each would continue at the same cursor. */
@@ -95,19 +101,19 @@ class TaskFeed {
     this.positions += PAGE_SIZE;
     this.#cursor = page.cursor ?? null;
     this.isComplete = !this.#cursor;
-    this.unreadable.push(...(page.unreadable ?? []));
+    for (const key of page.unreadable ?? []) this.unreadable.set(key, page.malformedAttributes?.[key]);
     this.#recordTimes(page.tasks);
     return page.tasks;
   }
 
   /** Reads the tasks that arrived or changed since the newest one read so far. */
   async loadNewer() {
-    const since = this.#newest && new Date(Date.parse(this.#newest) - OVERLAP_MILLISECONDS).toISOString();
+    const since = this.#newest && later(new Date(Date.parse(this.#newest) - OVERLAP_MILLISECONDS).toISOString(), this.since);
     const found = [];
     let cursor = null;
     let pages = 0;
     do {
-      const page = await get("api/tasks", { ...this.#query, since, cursor });
+      const page = await get("api/tasks", { ...this.#query, ...(since && { since }), cursor });
       found.push(...page.tasks);
       cursor = page.cursor;
       pages += 1;
@@ -148,25 +154,36 @@ export class Tasks extends EventTarget {
   }
 
   /** Returns the tasks that match a filter, newest first. */
-  select({ status, provider, text }) {
-    const feed = this.#feed(status, provider);
+  select({ status, provider, hours, reason, text }) {
+    const feed = this.#feed({ status, provider, hours });
     const searched = text.toLowerCase();
     return [...this.#known.values()]
       .filter((task) => feed.covers(task) && (!status || task.status === status) && (!provider || task.provider === provider))
+      .filter((task) => (!feed.since || sortTime(task, status) >= feed.since) && (!reason || task.failure?.reason === reason))
       .filter((task) => !searched || searchText(task).includes(searched))
       .map((task) => [sortTime(task, status), task])
       .sort(([one], [other]) => (one < other ? 1 : one > other ? -1 : 0))
       .map(([, task]) => task);
   }
 
-  /** Returns how many of the latest tasks were searched for a filter; meaningful while older ones are unread. */
-  searchedCount({ status, provider }) {
-    return this.#feed(status, provider).positions;
+  /** Returns the time from which on a filter selects tasks, or null. */
+  since(filter) {
+    return this.#feed(filter).since;
   }
 
-  /** Returns the keys of items that the stack cannot read, among the pages read so far. */
-  unreadable({ status, provider }) {
-    return [...new Set(this.#feed(status, provider).unreadable)];
+  /** Returns how many of the latest tasks were searched for a filter; meaningful while older ones are unread. */
+  searchedCount(filter) {
+    return this.#feed(filter).positions;
+  }
+
+  /** Returns the malformed attributes of the items that the stack cannot read, by their keys, among the pages read so far. */
+  unreadable(filter) {
+    return this.#feed(filter).unreadable;
+  }
+
+  /** Returns the reasons of the failures among the loaded tasks. */
+  reasons() {
+    return [...new Set([...this.#known.values()].map((task) => task.failure?.reason).filter(Boolean))].sort();
   }
 
   providers() {
@@ -174,33 +191,33 @@ export class Tasks extends EventTarget {
   }
 
   /** Whether there are older tasks that are loaded without a request of the user. */
-  canLoadUnasked({ status, provider }) {
-    const feed = this.#feed(status, provider);
+  canLoadUnasked(filter) {
+    const feed = this.#feed(filter);
     return !feed.isComplete && feed.positions < INITIAL_TASKS;
   }
 
-  hasOlder({ status, provider }) {
-    return !this.#feed(status, provider).isComplete;
+  hasOlder(filter) {
+    return !this.#feed(filter).isComplete;
   }
 
   /**
    * Reads a filter's first page, then further ones of its first thousand tasks while `isWanted` says so; dispatches
    * `change` after each page.
    */
-  async load({ status, provider }, signal, isWanted) {
-    const feed = this.#feed(status, provider);
+  async load(filter, signal, isWanted) {
+    const feed = this.#feed(filter);
     while (feed.positions < INITIAL_TASKS && !feed.isComplete && !signal.aborted && (!feed.positions || isWanted())) {
       this.#merge(await feed.loadOlder());
     }
   }
 
-  async loadOlder({ status, provider }) {
-    this.#merge(await this.#feed(status, provider).loadOlder());
+  async loadOlder(filter) {
+    this.#merge(await this.#feed(filter).loadOlder());
   }
 
   /** Loads updates for a filter: new tasks, and the current state of unfinished ones. */
-  async refresh({ status, provider }) {
-    const found = await this.#feed(status, provider).loadNewer();
+  async refresh(filter) {
+    const found = await this.#feed(filter).loadNewer();
     const isFound = new Set(found.map(keyOf));
     const unfinished = [...this.#known.values()].filter((task) => isUnfinished(task) && !isFound.has(keyOf(task)));
     const requested = [
@@ -239,9 +256,12 @@ export class Tasks extends EventTarget {
     }
   }
 
-  #feed(status, provider) {
-    const name = `${status}|${provider}`;
-    if (!this.#feeds.has(name)) this.#feeds.set(name, new TaskFeed(status, provider));
+  #feed({ status, provider, hours }) {
+    const name = `${status}|${provider}|${hours}`;
+    if (!this.#feeds.has(name)) {
+      const since = hours ? new Date(Date.now() - hours * 3_600_000).toISOString() : null;
+      this.#feeds.set(name, new TaskFeed(status, provider, since));
+    }
     return this.#feeds.get(name);
   }
 

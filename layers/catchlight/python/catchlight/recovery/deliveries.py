@@ -10,7 +10,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -25,6 +26,11 @@ PREFIX = "rejected/"
 ACCEPTED_PREFIX = "deliveries/"
 # Headers that help to analyse a delivery. Signatures, cookies and other credentials are not stored.
 KEPT_HEADERS = ("content-type", "content-length", "date", "user-agent", "x-webhook-timestamp")
+# A function stores a delivery within its timeout.
+STORING_TAKES_AT_MOST = timedelta(minutes=2)
+_S3_TICK = timedelta(seconds=1)  # the resolution of LastModified
+MAX_LISTED = 10_000
+MAX_READ = 100
 # S3's error code if IfNoneMatch finds an object.
 _EXISTS = "PreconditionFailed"
 
@@ -81,18 +87,33 @@ class DeliveryStore:
         """Yields every stored delivery with its key, oldest day first."""
         for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix):
             for entry in page.get("Contents", []):
-                content = self._s3.get_object(Bucket=self._bucket, Key=entry["Key"])["Body"].read()
-                document = json.loads(content)
-                yield (
-                    entry["Key"],
-                    StoredDelivery(
-                        provider_id=document["provider"],
-                        received_at=datetime.fromisoformat(document["receivedAt"]),
-                        reason=document["reason"],
-                        headers=document["headers"],
-                        body=base64.b64decode(document["body"]),
-                    ),
-                )
+                yield entry["Key"], self._read(entry["Key"])
+
+    def received_about(self, moment: datetime) -> Iterator[tuple[str, StoredDelivery]]:
+        """Yields deliveries that were stored within STORING_TAKES_AT_MOST of a time, at most MAX_READ.
+
+        Their keys are hashes, so the objects of the day are listed, at most MAX_LISTED: ten requests.
+        """
+        listed = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket,
+            Prefix=f"{self._prefix}{moment.astimezone(UTC):%Y-%m-%d}/",
+            PaginationConfig={"MaxItems": MAX_LISTED},
+        )
+        first, last = moment - _S3_TICK, moment + STORING_TAKES_AT_MOST
+        entries = (entry for page in listed for entry in page.get("Contents", []))
+        found = (entry["Key"] for entry in entries if first <= entry["LastModified"] <= last)
+        for key in islice(found, MAX_READ):
+            yield key, self._read(key)
+
+    def _read(self, key: str) -> StoredDelivery:
+        document = json.loads(self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read())
+        return StoredDelivery(
+            provider_id=document["provider"],
+            received_at=datetime.fromisoformat(document["receivedAt"]),
+            reason=document["reason"],
+            headers=document["headers"],
+            body=base64.b64decode(document["body"]),
+        )
 
     def remove(self, key: str) -> None:
         """Deletes a delivery that has been processed. The bucket keeps its noncurrent version for a while."""
