@@ -125,6 +125,8 @@ def test_the_tasks_attributes_are_shown() -> None:
         "polling_since",
         "not_found_at",
         "reconciled_at",
+        "archive_tries",
+        "archiving_since",
     }
 
 
