@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,36 @@ def test_the_local_stacks_lock_is_a_part_of_the_developers_lock() -> None:
     assert local < pins("requirements-dev.txt")
     for name in ("aws-sam-cli", "checkov", "cfn-lint", "mypy", "playwright", "pytest"):
         assert not any(pin.startswith(f"{name}==") for pin in local), name
+
+
+# Imports every module of the local stack and the command line, without the packages whose names are the arguments.
+IMPORTS = """
+import pkgutil, sys
+from importlib import import_module
+
+sys.modules |= dict.fromkeys(sys.argv[1:])
+for name in ("local", "catchlight", "catchlight_cli"):
+    for module in pkgutil.walk_packages(import_module(name).__path__, name + "."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+"""
+
+
+def test_the_local_stack_imports_nothing_that_its_lock_lacks() -> None:
+    local = {re.sub(r"[-_.]+", "-", pin.partition("==")[0]) for pin in pins("requirements-local.txt")}
+    lacking = [
+        package
+        for package, distributions in packages_distributions().items()
+        if local.isdisjoint(re.sub(r"[-_.]+", "-", name).lower() for name in distributions)
+        and not {"catchlight", "pip"} & set(distributions)
+    ]
+    assert {"samcli", "playwright", "mypy"} <= set(lacking)
+
+    command = [sys.executable, "-c", IMPORTS, *lacking]
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+    assert ran.stderr == ""
+    assert ran.returncode == 0
 
 
 @pytest.mark.parametrize("lock", sorted(path.name for path in REPOSITORY.glob("requirements-*.txt")))
