@@ -5,18 +5,21 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from catchlight.archiving import archiver
 from catchlight.archiving.url_refresher import UrlRefresher
 from catchlight.aws.clients import AwsClients
 from catchlight.aws.secrets import RotatingSecret
 from catchlight.dispatch import Dispatcher
 from catchlight.errors import ImageGoneError, ImageRejectedError
 from catchlight.images.stream import ImageStream
+from catchlight.models import Task
+from catchlight.polling.intervals import count_of_tries
 from catchlight.polling.provider_client import ProviderClient
 from catchlight.polling.status_lookup import StatusLookup
 from catchlight.recovery.reconcile import Reconciliation
@@ -104,6 +107,10 @@ class Harness:
         for function in _FUNCTIONS:
             function.dependencies.cache_clear()
             function.dependencies()
+        if not scenario.notes_tries:
+            self._patches.setattr(archive_images.dependencies().archive, "_tries", _NoTries())
+        count = count_of_tries if scenario.notes_tries else lambda receives, **_: receives
+        self._patches.setattr(archiver, "count_of_tries", count)
         self._redrive = self._make_redrive(self._keys[scenario.has_api_key])
         self._reconciliation = Reconciliation(
             TABLE_NAME, self._clients.dynamodb(), self._dispatcher, now=lambda: self.player.now
@@ -191,6 +198,16 @@ class Harness:
         }
         for name, value in (environment | changes).items():
             self._patches.setenv(name, value)
+
+
+class _NoTries:
+    """Replaces ArchiveTries: every receive is a try."""
+
+    def begin(self, task: Task, *, now: datetime) -> None:
+        """Notes nothing."""
+
+    def end(self, task: Task, *, has_failed: bool) -> None:
+        """Notes nothing."""
 
 
 class _Fetcher:
