@@ -5,10 +5,12 @@
 
 import base64
 import hashlib
+import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +22,7 @@ from moto.core.common_models import BaseModel
 from moto.core.config import default_user_config
 from moto.core.utils import unix_time_millis
 from moto.dynamodb.models.table import StreamShard
+from moto.dynamodb.models.utilities import dynamo_json_dump
 from moto.dynamodb.responses import DynamoHandler
 from moto.s3.exceptions import S3ClientError
 from moto.s3.responses import S3Response
@@ -103,9 +106,27 @@ def atomic_dynamodb_calls() -> Iterator[None]:
         yield
 
 
+class CompactRecord:
+    """A stream record as compressed JSON: a stack that runs for days keeps tens of thousands, of some KB each."""
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        change = dict(record["dynamodb"])
+        self._created_at = change.pop("ApproximateCreationDateTime")
+        text = dynamo_json_dump({**record, "dynamodb": change})
+        self._text = zlib.compress(text.encode())
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the record as moto's StreamRecord does."""
+        record: dict[str, Any] = json.loads(zlib.decompress(self._text))
+        record["dynamodb"]["ApproximateCreationDateTime"] = self._created_at
+        return record
+
+
 @contextmanager
 def stream_without_idle_writes() -> Iterator[None]:
     """Writes no stream record for an update that changes nothing, as in AWS, and wakes threads that wait for records.
+
+    Records are kept compressed.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
     """
@@ -115,7 +136,10 @@ def stream_without_idle_writes() -> Iterator[None]:
         if old is not None and new is not None and old.to_json() == new.to_json():
             return
         with _STREAM_GREW:
+            known = len(self.items)
             add(self, old, new)
+            if len(self.items) > known:
+                self.items[-1] = CompactRecord(self.items[-1].to_json())
             _STREAM_GREW.notify_all()
 
     with mock.patch.object(StreamShard, "add", add_change):

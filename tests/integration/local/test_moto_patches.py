@@ -21,6 +21,7 @@ from moto.s3.responses import S3Response
 from moto.sqs.models import Queue, SQSBackend, sqs_backends
 
 from local.moto import patches
+from local.moto.patches import CompactRecord
 from tests.integration.local.running_example import Example
 
 
@@ -209,6 +210,22 @@ def test_a_write_without_a_change_creates_no_stream_record(example: Example) -> 
     records = [record.to_json() for record in shard.items]
     kinds = [record["eventName"] for record in records if record["dynamodb"]["Keys"] == item]
     assert kinds == ["INSERT", "MODIFY", "REMOVE"]
+
+
+def test_stream_records_are_kept_compressed(example: Example) -> None:
+    dynamodb, table = example.client("dynamodb"), example.ref("Table")
+    shard = dynamodb_backends["123456789012"]["us-east-1"].get_table(table).stream_shard
+    item = {
+        "id": {"S": uuid.uuid4().hex},
+        "urls": {"L": [{"S": "https://images.example/" + "x" * 1000}, {"NULL": True}]},
+    }
+
+    dynamodb.put_item(TableName=table, Item=item)
+
+    records = [record for record in shard.items if record.to_json()["dynamodb"]["Keys"]["id"] == item["id"]]
+    assert [type(record) for record in records] == [CompactRecord]
+    assert records[0].to_json()["dynamodb"]["NewImage"] == item
+    assert len(records[0]._text) < 500
 
 
 def test_the_patches_are_removed_at_the_end() -> None:
