@@ -66,7 +66,7 @@ START_POLLING = [
         "an execution that exists already",
         OVERDUE,
         NOTHING_FAILED,
-        {"BatchGetItem": [ITEM], "StartExecution": [error("ExecutionAlreadyExists")], "UpdateItem": [refused(PENDING)]},
+        {"BatchGetItem": [ITEM], "StartExecution": [error("ExecutionAlreadyExists")]},
     ),
     Step(
         "throttled services",
