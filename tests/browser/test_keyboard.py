@@ -78,7 +78,7 @@ def test_a_task_can_be_opened_and_closed_by_keyboard(visit: Visit, api: TasksApi
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     expect(dialog).to_contain_text(tasks[2].task_id)
-    expect(dialog.get_by_role("status")).to_contain_text(f"{tasks[2].provider}, {tasks[2].task_id}, ")
+    expect(dialog.locator("#dialog-announcements")).to_contain_text(f"{tasks[2].provider}, {tasks[2].task_id}, ")
     page.keyboard.press("ArrowLeft")
     expect(dialog).to_contain_text(tasks[1].task_id)
     for _ in range(12):  # the focus stays in the dialog

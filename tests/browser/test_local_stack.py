@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -165,7 +166,9 @@ def test_the_python_examples_run(
     assert printed.count("downloaded images/flux-kontext_") == len(list(Path("images").iterdir())) == 2
 
     monkeypatch.setattr("catchlight.client.connect_async", lambda _: connect_async(local=True, state_dir=state_dir))
-    exec(compile(asynchronous, "applications.md", "exec"), {})
+    # In a thread of its own: Playwright's event loop runs in this one.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(exec, compile(asynchronous, "applications.md", "exec"), {}).result()
     printed = capsys.readouterr().out
     assert len(re.findall(r"^ARCHIVED result http://127\.0\.0\.1:", printed, re.MULTILINE)) == 2
 

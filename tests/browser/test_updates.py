@@ -323,7 +323,7 @@ def test_an_error_is_shown_in_the_task_dialog(visit: Visit) -> None:
     trouble = dialog.locator(".error")
     expect(trouble).to_contain_text("execute-api:Invoke")
     expect(trouble).to_be_in_viewport(ratio=1)
-    expect(dialog.get_by_role("status")).to_contain_text("execute-api:Invoke")
+    expect(dialog.locator("#dialog-announcements")).to_contain_text("execute-api:Invoke")
     api.before = lambda _: None
     expect(trouble).to_be_hidden()
 
