@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -20,6 +21,9 @@ ignore_user_settings()
 # A terminal's settings change what commands print: its width folds tables, its colours stand between words.
 for _name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):
     os.environ.pop(_name, None)
+# Shells start programs in the background with SIGINT ignored, and these pass it on to programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Set before any test module is imported: Powertools reads some of it when handlers are imported.
 os.environ.update(
     AWS_ACCESS_KEY_ID="testing",
