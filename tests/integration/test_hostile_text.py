@@ -116,9 +116,10 @@ def test_every_function_logs_lines_of_ascii(
     monkeypatch.setattr(app.logger.registered_handler, "stream", StandardOutput())
 
     for text in STRINGS:
-        app.logger.warning(text, task=text)
+        # Not as the message: pytest keeps messages in its report, and xdist cannot send half a surrogate pair.
+        app.logger.warning("a text", task=text)
 
-    assert [(line["message"], line["task"]) for line in log_lines(capsys)] == [(text, text) for text in STRINGS]
+    assert [line["task"] for line in log_lines(capsys)] == list(STRINGS)
 
 
 @pytest.mark.parametrize(("provider", "body"), BODIES.values(), ids=BODIES)
