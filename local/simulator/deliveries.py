@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-import sys
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from catchlight_cli.console import SafeConsole
 from local.simulator import payloads
 from local.simulator.scenarios import PlannedCallback
 from local.simulator.tasks import MAX_RECORDED, Delivery, SimulatedTask
@@ -54,7 +54,7 @@ class CallbackSender:
             trust_env=False,
             headers={"User-Agent": "provider-simulator/1"},
         )
-        self._timeline = Timeline(MAX_SENDERS, on_error=lambda text: print(text, file=sys.stderr))
+        self._timeline = Timeline(MAX_SENDERS, on_error=SafeConsole(stderr=True).print)
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:

@@ -87,7 +87,7 @@ class Machine:
             definition=state_machine_definition(DEFINITION, {"PollTasksFunctionArn": FUNCTION_ARN}),
             roleArn="arn:aws:iam::123456789012:role/poll",
         )["stateMachineArn"]
-        state = PollState(tasks=tasks, wait_seconds=wait_seconds).model_dump_json(by_alias=True)
+        state = PollState(tasks=tasks, wait_seconds=wait_seconds).model_dump_json(by_alias=True, exclude_none=True)
         execution = client.start_execution(stateMachineArn=machine, name="run", input=state)["executionArn"]
         deadline = time.monotonic() + 120
         while (found := client.describe_execution(executionArn=execution))["status"] == "RUNNING":

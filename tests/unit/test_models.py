@@ -187,7 +187,7 @@ def test_what_contradicts_what_is_known(known: Task, report: TaskReport, contrad
 def test_poll_state_is_spelt_as_the_state_machine_reads_it() -> None:
     state = PollState(tasks=("a#1",), wait_seconds=30, waited_seconds=60)
 
-    document = state.model_dump(mode="json", by_alias=True)
+    document = state.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     assert document == {"tasks": ["a#1"], "waitSeconds": 30, "waitedSeconds": 60, "polls": 0}
     assert PollState.model_validate(document) == state
