@@ -1,6 +1,5 @@
 """The web application of docs/applications.md receives the stack's events."""
 
-import asyncio
 import json
 import re
 import subprocess
@@ -12,6 +11,7 @@ import httpx
 import pytest
 
 from catchlight.models import TaskStatus
+from tests.event_loop import run
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "applications.md").read_text()
@@ -44,7 +44,7 @@ def deliver(application: dict[str, Any], *events: Any, headers: dict[bytes, byte
             responses = [await client.post("/task-events", json=event, headers=headers) for event in events]
             return [response.status_code for response in responses]
 
-    return asyncio.run(send())
+    return run(send())
 
 
 def test_the_application_takes_every_event_once(

@@ -1,6 +1,5 @@
 """The signature as API Gateway checks it: worked out once more, from what goes over the wire."""
 
-import asyncio
 import hashlib
 import hmac
 from typing import Any
@@ -15,6 +14,7 @@ from catchlight.client import AsyncTasksClient, TasksClient
 from catchlight.client.signing import SignedRequests
 from catchlight.models import TaskStatus
 from tests.canary_secrets import canary
+from tests.event_loop import run
 
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 API = "https://abc123.execute-api.eu-central-1.amazonaws.com"
@@ -113,7 +113,7 @@ def test_an_asynchronous_client_signs_as_well() -> None:
         async with AsyncTasksClient(API, auth, transport=httpx.MockTransport(gateway)) as client:
             await client.submit("acedata", {"prompt": "ein Würfel"}, idempotency_key="order-17")
 
-    asyncio.run(submit())
+    run(submit())
     (request,) = gateway.requests
     assert request.headers["X-Amz-Security-Token"] == SESSION_TOKEN
     assert sent_signature(request) == signature_of(request)

@@ -37,6 +37,7 @@ from catchlight.client import (
 )
 from catchlight.client.retrying import RetryPolicy
 from catchlight.models import TaskStatus
+from tests.event_loop import EventLoopThread, run
 from tests.tasks_api_in_memory import API, NOW, TasksApiInMemory, a_task, an_image
 
 
@@ -49,7 +50,7 @@ class Connected(Protocol):
 class RunToEnd:
     """AsyncTasksClient with the interface of TasksClient: each call runs in the event loop to its end."""
 
-    def __init__(self, client: AsyncTasksClient, runner: asyncio.Runner) -> None:
+    def __init__(self, client: AsyncTasksClient, runner: EventLoopThread) -> None:
         self._client = client
         self._runner = runner
 
@@ -71,7 +72,7 @@ async def _awaited(result: Awaitable[Any]) -> Any:
 
 @pytest.fixture(params=[TasksClient, AsyncTasksClient])
 def connected(request: pytest.FixtureRequest) -> Iterator[Connected]:
-    with asyncio.Runner() as runner:
+    with EventLoopThread() as runner:
 
         def connect_to(
             api: TasksApiInMemory, sleep: Callable[[float], None] = lambda _: None, **policy: Any
@@ -394,7 +395,7 @@ def test_an_asynchronous_client_streams_an_image() -> None:
             async with client.open_link(link, from_byte=3) as response:
                 return await response.aread()
 
-    assert asyncio.run(read()) == b"image"
+    assert run(read()) == b"image"
 
 
 def test_an_interrupted_download_is_a_connection_error_in_an_event_loop() -> None:
@@ -407,7 +408,7 @@ def test_an_interrupted_download_is_a_connection_error_in_an_event_loop() -> Non
             pass
 
     with pytest.raises(APIConnectionError, match="interrupted"):
-        asyncio.run(read())
+        run(read())
 
 
 def test_requests_of_one_event_loop_run_at_the_same_time() -> None:
@@ -425,7 +426,7 @@ def test_requests_of_one_event_loop_run_at_the_same_time() -> None:
             tasks = await asyncio.gather(*(client.task("flux-kontext", f"t{n}") for n in range(5)))
             return [task.task_id for task in tasks]
 
-    assert asyncio.run(look_up()) == [f"t{n}" for n in range(5)]
+    assert run(look_up()) == [f"t{n}" for n in range(5)]
 
 
 def test_a_client_needs_nothing_to_be_closed() -> None:
