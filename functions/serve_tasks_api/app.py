@@ -279,7 +279,7 @@ def get_task(
     tags=["Images"],
     operation_id="getImage",
     summary="Redirects to an archived image",
-    description="The URL in `Location` is presigned: whoever has it can read the image by GET without credentials.\n",
+    description="The URL in `Location` is presigned: anyone can read the image with it, by GET, without credentials.\n",
     responses=responses(
         {HTTPStatus.FOUND: Answer("The image is there", headers={"Location": "A link that lives linkSeconds"})},
         *(problems.INVALID_PARAMETER, problems.NO_SUCH_TASK, problems.NO_SUCH_IMAGE),
@@ -327,7 +327,7 @@ def delete_submission(
     """Releases the idempotency key of a submission with an unknown outcome, so that it can be submitted again."""
     dependencies().submissions.release(key)
     # A warning, because the caller accepts that the images may be paid for twice.
-    logger.warning("submission given up", key=key)
+    logger.warning("idempotency key released", key=key)
     return answer(HTTPStatus.NO_CONTENT)
 
 

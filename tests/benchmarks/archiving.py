@@ -300,11 +300,9 @@ def speeds() -> Iterator[Figure]:
                 cpu = {way: [1000 * seconds for _, seconds in times] for way, times in taken.items()}
                 name = f"an image of {size} MB, {latency} ms away"
                 goal = Goal(GOAL_SHARE, at_least=True)
-                # The goal compares like with like: each image has its own connection, so that no image can be taken for
-                # another one (docs/decisions.md, 59). A kept connection saves round trips and a handshake.
-                yield speed(name, wall["ours"], "plain, over a new connection", wall["plain_anew"], goal)
-                yield speed(f"{name}, CPU time", cpu["ours"], "plain, over a new connection", cpu["plain_anew"], goal)
-                yield speed(f"{name}, the same", wall["ours"], "plain, over a kept connection", wall["plain"])
+                yield speed(name, wall["ours"], "plain, over a kept connection", wall["plain"], goal)
+                yield speed(f"{name}, the same", wall["ours"], "plain, over a new connection", wall["plain_anew"])
+                yield speed(f"{name}, CPU time", cpu["ours"], "plain", cpu["plain"], goal)
 
 
 def speed(

@@ -41,7 +41,9 @@ def an_api() -> TasksApiInMemory:
 
 
 def test_every_status_has_its_number_and_nothing_moves(visit: Visit) -> None:
-    visitor = visit(an_api(), reader=FakeReader(), viewport={"width": 1440, "height": 900})
+    visitor = visit(
+        an_api(), reader=FakeReader(), viewport={"width": 1440, "height": 900}, reduced_motion="no-preference"
+    )
     page = visitor.open()
     expect(page.locator(".statuses [data-status=FAILED] .status-count")).to_have_text("12,345")
     expect(page.locator(".statuses [data-status=''] .status-count")).to_have_text("86,415")

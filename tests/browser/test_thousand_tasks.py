@@ -38,7 +38,7 @@ def test_a_thousand_tasks_are_displayed_without_layout_shifts(visit: Visit, api:
 
 
 def test_only_images_near_the_viewport_are_loaded(visit: Visit, api: TasksApiInMemory) -> None:
-    visitor = visit(api, viewport={"width": 1440, "height": 900})
+    visitor = visit(api, viewport={"width": 1440, "height": 900}, reduced_motion="no-preference")
     page = visitor.open()
     expect(page.locator(".picture img.is-loaded").nth(5)).to_be_visible()
     page.wait_for_load_state("networkidle")
@@ -168,7 +168,7 @@ def test_thumbnails_are_there_at_once_and_cost_little(visit: Visit, api: TasksAp
     thumbnails = Thumbnails(tmp_path)
     for content in set(api.pictures.values()):
         assert thumbnails.make(content)
-    visitor = visit(api, thumbnails=thumbnails, viewport={"width": 1440, "height": 900})
+    visitor = visit(api, thumbnails=thumbnails, viewport={"width": 1440, "height": 900}, reduced_motion="no-preference")
     received: list[int] = []
     visitor.page.on("response", lambda response: received.append(int(response.headers.get("content-length", 0))))
     begun = time.monotonic()

@@ -31,7 +31,7 @@ PATH = "/callbacks/{provider}/{token}"
 OPERATION = schemathesis.openapi.from_dict(DOCUMENT)[PATH]["POST"]
 POST = DOCUMENT["paths"][PATH]["post"]
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-EXAMPLES = 100  # tests/searches/test_callbacks_document.py generates 600
+EXAMPLES = 200  # tests/searches/test_callbacks_document.py generates 600
 MODES = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
 
 

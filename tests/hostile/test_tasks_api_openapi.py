@@ -50,7 +50,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 MODES = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
-EXAMPLES = 100  # tests/searches/test_tasks_api_document.py generates 900
+EXAMPLES = 250  # tests/searches/test_tasks_api_document.py generates 900
 KNOWN = {"provider": "flux-kontext", "taskId": "task12345", "image": "result-0"}
 # So many that some submissions are repeated and some given up.
 KEYS = [f"order-{number}" for number in range(40)]

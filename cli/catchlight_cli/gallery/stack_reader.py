@@ -113,7 +113,7 @@ class StackReader:
 
 
 def _readable(body: bytes) -> str:
-    """Returns a body as indented JSON, or as text if it is none."""
+    """Returns a body as indented JSON, or as text if it is not JSON."""
     text = body.decode(errors="replace")
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)

@@ -98,8 +98,8 @@ def test_whether_to_release_a_key_is_the_callers_decision(
 
     caplog.set_level("INFO", logger="catchlight")
     assert api.ask("DELETE", "/submissions/order-1").status == 204
-    (given_up,) = [record for record in caplog.records if record.getMessage() == "submission given up"]
-    assert vars(given_up)["key"] == "order-1"
+    (released,) = [record for record in caplog.records if record.getMessage() == "idempotency key released"]
+    assert vars(released)["key"] == "order-1"
     assert api.submit().status == 201
     assert len(api.providers.requests) == 2
     assert api.tasks() == [TASK]

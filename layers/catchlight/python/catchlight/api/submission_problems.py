@@ -104,8 +104,8 @@ def unknown_outcome(record: IdempotencyRecord, reason: str, reply: ProviderReply
         UNKNOWN_OUTCOME,
         f"it is not known whether {record.provider} has taken the request: {reason}",
         advice=f"Nothing is sent again with this key. Look whether a task has turned up since: {listed}. If so, that "
-        f"is probably yours. If not, DELETE /submissions/{record.key} frees the key: then the same request generates "
-        "once more, and may cost twice.",
+        f"is probably yours. If not, DELETE /submissions/{record.key} releases the key: then the same request "
+        "generates once more, and may cost twice.",
         provider_reply=reply,
         asked_at=record.asked_at,
     )
