@@ -110,3 +110,13 @@ def test_ace_data_is_asked_for_one_record_or_for_many() -> None:
     assert (one.task_ids, many.task_ids) == (("t1",), ("t1", "t2"))
     assert one.json == {"id": "t1", "action": "retrieve"}
     assert many.json == {"ids": ["t1", "t2"], "action": "retrieve_batch", "limit": 2}
+
+
+@pytest.mark.parametrize("provider_id", FACTS)
+def test_kie_ai_gives_download_urls_for_twenty_minutes_and_its_resellers_give_none(provider_id: str) -> None:
+    urls = PROVIDERS[provider_id].download_urls
+
+    assert (urls and urls.lifetime) == {
+        "flux-kontext": timedelta(minutes=20),
+        "kie-market": timedelta(minutes=20),
+    }.get(provider_id)
