@@ -1,8 +1,8 @@
-"""Parses and formats durations such as `90s`, `2h30m` and `7d`, and parses the times of task items."""
+"""Parses and formats durations such as `90s`, `2h30m` and `7d`."""
 
 import argparse
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PARTS = re.compile(r"(\d+)([smhdw])")
@@ -32,12 +32,3 @@ def format_duration(value: timedelta | float) -> str:
         if parts and (len(parts) == 2 or not count):
             break
     return " ".join(parts)
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """Parses a time from a task's item; None if it is missing, malformed or without a time zone (edited by hand)."""
-    try:
-        moment = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None

@@ -8,8 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catchlight.api.schemas import ImageResponse, TaskResponse
-from catchlight.models import ImageState, TaskStatus
-from catchlight_cli.durations import parse_time
+from catchlight.models import ImageState, TaskStatus, parse_time
 from catchlight_cli.output import PagedTable, format_time, new_table
 
 _STYLES = {

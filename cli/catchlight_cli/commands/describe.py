@@ -8,11 +8,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.client.stack import Stack
-from catchlight.models import ImageState, Task, TaskStatus, utc_now
+from catchlight.models import ImageState, Task, TaskStatus, parse_time, utc_now
 from catchlight.recovery.dead_letters import DeadLetterQueue
 from catchlight_cli.arguments import TaskName, add_tasks
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.durations import format_duration, parse_time
+from catchlight_cli.durations import format_duration
 from catchlight_cli.factories import longest_polling, tasks_table
 from catchlight_cli.health.archive_log import failed_attempts
 from catchlight_cli.health.explanation import ArchiveDeadLetter, Explanation, explain

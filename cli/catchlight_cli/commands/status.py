@@ -12,10 +12,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from catchlight.client.stack import Stack
-from catchlight.models import Model, TaskStatus, utc_now
+from catchlight.models import Model, TaskStatus, parse_time, utc_now
 from catchlight_cli.arguments import seconds
 from catchlight_cli.command import Command, ExitStatus, Session
-from catchlight_cli.durations import duration, format_duration, parse_time
+from catchlight_cli.durations import duration, format_duration
 from catchlight_cli.factories import longest_polling, reconciliation
 from catchlight_cli.health.miss_rate import CallbackMissRate, Resolved, miss_rate
 from catchlight_cli.health.queues import QueueDepth, queue_depths

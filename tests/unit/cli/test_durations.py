@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from catchlight_cli.durations import duration, format_duration, parse_time
+from catchlight.models import parse_time
+from catchlight_cli.durations import duration, format_duration
 
 
 @pytest.mark.parametrize(

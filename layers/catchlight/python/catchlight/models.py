@@ -589,3 +589,12 @@ def iso(moment: datetime) -> str:
     All results have the same length, so they sort by time as strings.
     """
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Parses a time; None if it is missing, malformed or without a time zone: users can edit items."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

@@ -11,6 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from catchlight.errors import StoreUnavailableError
+from catchlight.models import parse_time
 from catchlight.recovery.dead_letters import DeadLetter
 
 # A read may return no records although more follow, because shards are sparse: the number of such reads is limited.
@@ -43,7 +44,7 @@ class StreamPositions:
                 shard=str(info["shardId"]),
                 first=int(info["startSequenceNumber"]),
                 last=int(info["endSequenceNumber"]),
-                last_arrived_at=_parse_time(info.get("approximateArrivalOfLastRecord")) or dead_letter.sent_at,
+                last_arrived_at=parse_time(info.get("approximateArrivalOfLastRecord")) or dead_letter.sent_at,
             )
         except (KeyError, ValueError, TypeError):
             return None
@@ -100,14 +101,6 @@ def new_status_of(record: dict[str, Any]) -> str | None:
     """Returns the task's status after the change; None if the item has no status or was deleted."""
     status: str | None = record["dynamodb"].get("NewImage", {}).get("status", {}).get("S")
     return status
-
-
-def _parse_time(text: str | None) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None
 
 
 def tasks_of(dead_letter: DeadLetter, streams: Callable[[], Any]) -> list[str] | None:
