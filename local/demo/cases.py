@@ -220,6 +220,7 @@ CASES = (
     ),
     Case(APIKLEY, "task12348", "key-refused", images=2, failure=UNCONFIRMED),
     Case(APIKLEY, "task12349", "maintenance", images=2, failure=UNCONFIRMED),
+    Case(APIKLEY, "task12350", "another-account", images=2, failure=UNCONFIRMED),
     Case(KIE_MARKET, "6ac0f3b19f2c4e0f9d3b5f9d2a7c1e84", "several-images", images=4),
     Case(
         KIE_MARKET,

@@ -136,6 +136,12 @@ _ALL = (
         providers=(*FLUX_SERVICES, NANOBANANA),
     ),
     Scenario(
+        "another-account",
+        "a success of another account, or of a reseller: polls answer that there is no such record",
+        poll_error=(422, "recordInfo is null"),
+        providers=(*FLUX_SERVICES, NANOBANANA),
+    ),
+    Scenario(
         "result-gone",
         "a success whose result can be downloaded only from a requested download URL",
         needs_download_url=True,

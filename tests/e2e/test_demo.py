@@ -86,7 +86,8 @@ def test_cases_cover_recovery() -> None:
 
 def test_cases_cover_services_that_never_confirm() -> None:
     unconfirmed = [case for case in CASES if case.status is TaskStatus.UNCONFIRMED]
-    assert {case.scenario_name for case in unconfirmed} == {"never-confirmed", "key-refused", "maintenance"}
+    names = {case.scenario_name for case in unconfirmed}
+    assert names == {"never-confirmed", "key-refused", "maintenance", "another-account"}
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
