@@ -68,10 +68,11 @@ class TasksApiInMemory:
         ]
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        # Without the lock: `before` may wait for the response to another request.
+        if instead := self.before(request):
+            return instead
         with self._lock:
-            self.requests.append(request)
-            if instead := self.before(request):
-                return instead
             if request.url.host == "storage.example":
                 return self._stored(request)
             try:

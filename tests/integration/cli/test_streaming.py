@@ -1,6 +1,7 @@
 """Long listings are printed row by row, while the command still works, and end with the program that reads them."""
 
 import io
+import threading
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from datetime import timedelta
@@ -111,10 +112,14 @@ def test_download(deployed: Deployed, screen: Screen, monkeypatch: pytest.Monkey
     tasks = [a_task(name, images=[image]) for name, image in images.items()]
     api = TasksApiInMemory(tasks, {image.key or "": PICTURE for image in images.values()})
     reaches(api, monkeypatch)
+    second_began = threading.Event()
 
     def before(request: httpx.Request) -> None:
         if request.url.path.endswith("second/result-0.jpg"):
+            second_began.set()
             screen.wait_for("flux-kontext/first result-0")
+        elif request.url.path.endswith("first/result-0.jpg"):
+            assert second_began.wait(60)
 
     api.before = before
     assert catchlight(screen, "download") == 0
