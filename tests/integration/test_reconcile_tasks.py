@@ -145,7 +145,7 @@ HINTED = "flux-kontext#hinted"
 
 
 def put_hinted(account: Account, **attributes: Any) -> None:
-    """A task that had timed out, of which a callback has reported a success since: no search by status finds it."""
+    """A task that had timed out, of which a callback has reported a success a moment ago: no search finds it yet."""
     hint = {"deliveries": 1, "hintedAt": iso(utc_now()), "reportedAt": iso(utc_now() - MOMENT)}
     account.put(HINTED, "TIMED_OUT", MOMENT, **hint | attributes)
 
@@ -454,6 +454,45 @@ def test_a_success_that_no_provider_has_confirmed_is_polled_for_again(account: A
     item = account.store.item("flux-kontext#unconfirmed")
     assert item is not None
     assert (item["status"], "reconciledAt" in item) == ("UNCONFIRMED", True)
+
+
+@pytest.mark.parametrize(
+    ("hinted_ago", "attributes", "is_restarted"),
+    [
+        # Its message was lost: neither an execution nor a dead letter is there.
+        (STARTING_TAKES_AT_MOST + MOMENT, {}, True),
+        (STARTING_TAKES_AT_MOST + MOMENT, {"deliveries": 1, "registeredAt": None}, True),
+        # The message may be on its way.
+        (STARTING_TAKES_AT_MOST - MOMENT, {}, False),
+        # The hint came before polling gave up.
+        (timedelta(hours=30), {}, False),
+        (STARTING_TAKES_AT_MOST + MOMENT, {"pollingSince": STARTING_TAKES_AT_MOST}, False),
+        (STARTING_TAKES_AT_MOST + MOMENT, {"pollingSince": OVERDUE + MOMENT}, True),
+        # Its provider does not know it, and nobody has registered it.
+        (STARTING_TAKES_AT_MOST + MOMENT, {"deliveries": 1, "registeredAt": None, "notFoundAt": MOMENT}, False),
+    ],
+)
+def test_a_task_that_is_hinted_at_after_it_was_given_up_is_polled_for(
+    account: Account, hinted_ago: timedelta, attributes: dict[str, Any], is_restarted: bool
+) -> None:
+    gave_up = dict.fromkeys(("registeredAt", "updatedAt", "reportedAt"), timedelta(hours=26))
+    known = {"status": "TIMED_OUT", "rank": 10, "reportedBy": "poll", **gave_up, "hintedAt": hinted_ago, **attributes}
+    stored = {
+        name: iso(utc_now() - value) if isinstance(value, timedelta) else value
+        for name, value in known.items()
+        if value is not None
+    }
+    account.store.put(HINTED, **stored)
+    before = account.store.item(HINTED)
+
+    assert reconcile()["pollingRestarted"] == is_restarted
+    assert reconcile()["pollingRestarted"] == 0
+
+    assert [state.tasks for state in account.executions()] == [(HINTED,)] * is_restarted
+    item = account.store.item(HINTED)
+    assert item is not None
+    assert item.pop("reconciledAt", None) is not None or not is_restarted
+    assert item == before
 
 
 # ------------------------------------------------------------------------------------------------ repetition

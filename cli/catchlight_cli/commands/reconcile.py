@@ -33,7 +33,7 @@ class Reconciled(Model):
     dry_run: bool
     pending_longer_than_seconds: float
     polling_restarted: tuple[str, ...]
-    confirming_restarted: tuple[str, ...]  # failures that the provider has not confirmed
+    confirming_restarted: tuple[str, ...]  # reports of callbacks that the provider has not confirmed
     archiving_repeated: tuple[str, ...]
     failed: tuple[FailedBatch, ...] = ()  # the next run retries them
     unreadable: tuple[str, ...] = ()  # keys of malformed items, which were skipped
@@ -54,7 +54,7 @@ class _Kind:
 
 
 _ARCHIVING_TAKES = format_duration(ARCHIVING_TAKES_AT_MOST)
-_UNCONFIRMED = _Kind("its failure is not confirmed", "polling")
+_UNCONFIRMED = _Kind("its callback's report is not confirmed", "polling")
 _UNARCHIVED = _Kind(f"not archived for over {_ARCHIVING_TAKES}", "archiving")
 
 
@@ -150,7 +150,7 @@ def render(result: Reconciled, stack: Stack) -> Iterable[RenderableType]:
         others = "other " if result.unreadable else ""
         yield Text(
             f"✓ No {others}task in {stack} has been pending for over {pending}, or waits for its archiving or the "
-            f"confirmation of its failure for over {_ARCHIVING_TAKES}.",
+            f"confirmation of its callback for over {_ARCHIVING_TAKES}.",
             "green",
         )
         return
@@ -170,7 +170,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     description="""\
-Restarts polling of tasks that have been PENDING for longer than polling can take and of failures that a callback
-reported and the provider has not confirmed for over an hour, and archiving of tasks that have waited for it for over an
-hour, each task at most once a day. The stack does the same every hour.""",
+Restarts polling of tasks that have been PENDING for longer than polling can take and of those whose callback reported a
+failure or a success that the provider has not confirmed for over an hour, and archiving of tasks that have waited for
+it for over an hour, each task at most once a day. The stack does the same every hour.""",
 )

@@ -12,7 +12,7 @@ from catchlight.errors import StoreUnavailableError
 from catchlight.models import Image, ImageKind, Reporter, TaskReport, TaskStatus, iso, utc_now
 from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from catchlight.polling.poll_round import MAX_POLLS_OF_UNKNOWN_TASKS
-from catchlight.tasks.by_status import TasksByStatus
+from catchlight.tasks.by_status import Only, TasksByStatus
 from catchlight.tasks.confirmations import Confirmations
 from catchlight.tasks.registration import Registry
 from functions.dispatch_changes.app import FollowUp
@@ -243,7 +243,7 @@ def test_what_is_not_found_is_no_unconfirmed_failure_of_the_hourly_run(store: St
     store.put("flux-kontext#asked-for", **failed)
     index = TasksByStatus(TABLE_NAME, store.client)
 
-    found = {task.task for task in index.tasks(TaskStatus.FAILED, only_unconfirmed=True)}
+    found = {task.task for task in index.tasks(TaskStatus.FAILED, only=Only.UNCONFIRMED)}
 
     assert found == {"flux-kontext#registered", "flux-kontext#asked-for"}
-    assert sum(page.tasks for page in index.count(TaskStatus.FAILED, only_unconfirmed=True)) == 2
+    assert sum(page.tasks for page in index.count(TaskStatus.FAILED, only=Only.UNCONFIRMED)) == 2

@@ -3,8 +3,9 @@
 A task is PENDING until its callback comes or the state machine, which polls for it, has a result, and SUCCEEDED for the
 seconds that archiving takes. If a task keeps one of these statuses for longer, its processing has stopped: an execution
 was stopped, a change was not dispatched, or a message ran out of tries. The item in the table shows this regardless of
-the cause. A task whose failure or success only a callback has reported (FAILED, UNCONFIRMED) is polled for until its
-provider confirms or contradicts it, or does not know the task and nobody has registered it.
+the cause. A task whose failure or success only a callback has reported (FAILED, UNCONFIRMED, or TIMED_OUT and a success
+without a result since then) is polled for until its provider confirms or contradicts it, or does not know the task and
+nobody has registered it.
 """
 
 from collections import deque
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from catchlight.aws.batches import MAX_MESSAGES_PER_CALL, batches
 from catchlight.dispatch import Dispatcher, execution_name
 from catchlight.models import MAX_TASKS_PER_EXECUTION, Task, TaskStatus, is_task_key, iso
-from catchlight.tasks.by_status import TasksByStatus
+from catchlight.tasks.by_status import Only, TasksByStatus
 from catchlight.tasks.restarts import Restarts
 from catchlight.tasks.table import TasksTable
 
@@ -37,7 +38,8 @@ STARTING_TAKES_AT_MOST = timedelta(hours=1)
 ARCHIVING_TAKES_AT_MOST = timedelta(hours=1)
 # An execution confirms a callback's report within minutes, if the provider answers.
 CONFIRMING_TAKES_AT_MOST = timedelta(hours=1)
-# As long as the URL of any result is valid. Older tasks are not searched for: each run reads all failed tasks since.
+# As long as the URL of any result is valid. Older tasks are not searched for: each run reads all tasks that have failed
+# or timed out since.
 FAILURES_SEARCHED = timedelta(days=14)
 # A task that keeps failing, for example because a provider's API key is missing, is retried once a day instead of once
 # an hour: each time adds a message to the queue.
@@ -51,7 +53,6 @@ _THREADS = 8
 class _Search(TypedDict):
     since: datetime
     before: datetime
-    only_unconfirmed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Reconciliation:
 
     def unconfirmed_failures(self) -> int:
         """Counts the tasks that are FAILED by an unconfirmed callback, for longer than a confirmation takes."""
-        pages = self._index.count(TaskStatus.FAILED, **self._unconfirmed())
+        pages = self._index.count(TaskStatus.FAILED, only=Only.UNCONFIRMED, **self._unsettled())
         return sum(page.tasks for page in pages)
 
     def oldest_pending(self) -> Task | None:
@@ -119,23 +120,34 @@ class Reconciliation:
         return self._with_valid_keys(tasks)
 
     def unconfirmed(self, longest_polling: timedelta) -> Iterator[Task]:
-        """Yields tasks that are FAILED by an unconfirmed callback or UNCONFIRMED, for longer than a confirmation takes.
+        """Yields tasks whose last report a callback alone has made, for longer than a confirmation takes.
 
-        Those for which polling was restarted within `longest_polling` are omitted.
+        They are FAILED, UNCONFIRMED, or TIMED_OUT with a later callback that reported a success without a result. Those
+        for which polling was restarted within `longest_polling` are omitted.
         """
-        found = (
-            self._index.tasks(status, **self._unconfirmed()) for status in (TaskStatus.FAILED, TaskStatus.UNCONFIRMED)
+        searched = (
+            (TaskStatus.FAILED, Only.UNCONFIRMED),
+            (TaskStatus.UNCONFIRMED, Only.UNCONFIRMED),
+            (TaskStatus.TIMED_OUT, Only.HINTED),
         )
+        found = (self._index.tasks(status, only=only, **self._unsettled()) for status, only in searched)
         tasks = self._with_valid_keys(chain.from_iterable(found))
-        return (task for task in tasks if _is_due(task, self._now(), longest_polling))
+        return (
+            task
+            for task in tasks
+            if _is_due(task, self._now(), longest_polling) and not self._is_hint_polled_for(task, longest_polling)
+        )
 
-    def _unconfirmed(self) -> "_Search":
+    def _is_hint_polled_for(self, task: Task, longest_polling: timedelta) -> bool:
+        """Decides whether a TIMED_OUT task needs no restart: its message is under way, or an execution polls for it."""
+        if task.status is not TaskStatus.TIMED_OUT:
+            return False
+        is_new = (task.hinted_at or "") > iso(self._now() - STARTING_TAKES_AT_MOST)
+        return is_new or task.is_being_polled(since=self._now() - longest_polling)
+
+    def _unsettled(self) -> "_Search":
         now = self._now()
-        return {
-            "since": now - FAILURES_SEARCHED,
-            "before": now - CONFIRMING_TAKES_AT_MOST,
-            "only_unconfirmed": True,
-        }
+        return {"since": now - FAILURES_SEARCHED, "before": now - CONFIRMING_TAKES_AT_MOST}
 
     def read_stuck(self, longest_polling: timedelta) -> None:
         """Reads all tasks whose processing has stopped; afterwards `unreadable` has the malformed ones among them."""

@@ -1,8 +1,10 @@
 """Queries the index `byStatus`: tasks by their status and the time of their last change."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -16,6 +18,25 @@ if TYPE_CHECKING:
 INDEX_NAME = "byStatus"
 # The resolution of `updatedAt`. BETWEEN includes both bounds, so one tick makes the upper one exclusive.
 _TICK = timedelta(milliseconds=1)
+# Of a task that its provider does not know, and that nobody has registered, no further answer is expected.
+_MAY_BE_KNOWN = "(attribute_exists(#registeredAt) OR attribute_not_exists(#notFoundAt))"
+
+
+class Only(StrEnum):
+    """Filters of a search. DynamoDB reads, and charges for, the tasks that a filter leaves out."""
+
+    # The result comes from a callback that the provider has not confirmed, as `Task.is_unconfirmed` decides.
+    UNCONFIRMED = f"#reportedBy = :callback AND attribute_not_exists(#confirmedAt) AND {_MAY_BE_KNOWN}"
+    # A callback has reported a success without a result since polling gave up, as `Task.is_awaited` decides.
+    HINTED = (
+        f"attribute_exists(#hintedAt) AND (attribute_not_exists(#reportedAt) OR #hintedAt > #reportedAt)"
+        f" AND {_MAY_BE_KNOWN}"
+    )
+
+    @property
+    def names(self) -> set[str]:
+        """The attributes that the filter compares."""
+        return set(re.findall(r"#(\w+)", self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +69,15 @@ class TasksByStatus:
         before: datetime | None = None,
         newest_first: bool = False,
         page_size: int | None = None,
-        only_unconfirmed: bool = False,
+        only: Only | None = None,
     ) -> Iterator[Task]:
         """Yields the tasks of this status whose last change is at or after `since` and before `before`.
 
         They are sorted by the time of this change, oldest first by default. A malformed item, for example one edited by
-        hand, is omitted, and `unreadable` is called. `only_unconfirmed`: tasks whose result comes from a callback that
-        the provider has not confirmed, as `Task.is_unconfirmed` decides, without those that it does not know and that
-        nobody has registered.
+        hand, is omitted, and `unreadable` is called.
         """
         more = {"Limit": page_size} if page_size else {}
-        for page in self._pages(status, since, before, only_unconfirmed, ScanIndexForward=not newest_first, **more):
+        for page in self._pages(status, since, before, only, ScanIndexForward=not newest_first, **more):
             for item in page["Items"]:
                 try:
                     task = Task.model_validate(deserialized(item))
@@ -74,15 +93,15 @@ class TasksByStatus:
         *,
         since: datetime | None = None,
         before: datetime | None = None,
-        only_unconfirmed: bool = False,
+        only: Only | None = None,
     ) -> Iterator[CountedPage]:
         """Counts the tasks of a status in a span of time, page by page. DynamoDB reads and charges for every item."""
         how = {"Select": "COUNT", "ReturnConsumedCapacity": "TOTAL"}
-        for page in self._pages(status, since, before, only_unconfirmed, **how):
+        for page in self._pages(status, since, before, only, **how):
             yield CountedPage(page["Count"], page.get("ConsumedCapacity", {}).get("CapacityUnits", 0.0))
 
     def _pages(
-        self, status: TaskStatus, since: datetime | None, before: datetime | None, only_unconfirmed: bool, **how: Any
+        self, status: TaskStatus, since: datetime | None, before: datetime | None, only: Only | None, **how: Any
     ) -> Iterator[dict[str, Any]]:
         if since and before and since >= before:
             return
@@ -97,14 +116,11 @@ class TasksByStatus:
             is_in_span = "#updatedAt BETWEEN :first AND :last" if since else "#updatedAt <= :last"
         if is_in_span:
             names["#updatedAt"] = "updatedAt"
-        if only_unconfirmed:
-            how["FilterExpression"] = (
-                "#reportedBy = :callback AND attribute_not_exists(#confirmedAt)"
-                " AND (attribute_exists(#registeredAt) OR attribute_not_exists(#notFoundAt))"
-            )
-            filtered = ("reportedBy", "confirmedAt", "registeredAt", "notFoundAt")
-            names |= {f"#{name}": name for name in filtered}
-            values[":callback"] = {"S": Reporter.CALLBACK.value}
+        if only:
+            how["FilterExpression"] = only.value
+            names |= {f"#{name}": name for name in only.names}
+            if only is Only.UNCONFIRMED:
+                values[":callback"] = {"S": Reporter.CALLBACK.value}
         arguments = how | {
             "TableName": self._table,
             "IndexName": INDEX_NAME,

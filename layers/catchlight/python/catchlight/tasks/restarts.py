@@ -51,7 +51,7 @@ class Restarts:
         return self._update(task, update)
 
     def note_restart(self, task: Task, *, now: datetime) -> bool:
-        """Notes that a SUCCEEDED task was queued for archiving again, or that an unconfirmed failure is polled for."""
+        """Notes that a SUCCEEDED task was queued for archiving again, or that an unconfirmed report is polled for."""
         update = UpdateExpression()
         # `updatedAt` stays: the task has been waiting since then.
         update.set("reconciledAt", iso(now))
