@@ -34,6 +34,7 @@ def _is_selected(task: TaskResponse, query: httpx.QueryParams) -> bool:
     return (
         query.get("provider") in (None, task.provider)
         and query.get("ref") in (None, task.ref)
+        and query.get("reason") in (None, task.failure and task.failure.reason)
         and (not name or (task.metadata or {}).get(name) == value)
     )
 

@@ -11,6 +11,7 @@ from catchlight.models import (
     METADATA_NAME_PATTERN,
     REFERENCE_PATTERN,
     TASK_ID_PATTERN,
+    FailureReason,
     TaskStatus,
 )
 from catchlight.providers import PROVIDERS
@@ -109,7 +110,7 @@ def add_tasks(parser: argparse.ArgumentParser, *, nargs: str | None) -> None:
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Adds the filters --status, --provider, --since, --ref and --metadata."""
+    """Adds the filters --status, --provider, --since, --ref, --metadata and --reason."""
     parser.add_argument(
         "--status", type=str.upper, choices=[status.value for status in TaskStatus], help="only tasks with this status"
     )
@@ -125,6 +126,12 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metadata", type=metadata_pair, metavar="NAME=VALUE", help="only tasks with this entry in their metadata"
     )
+    parser.add_argument(
+        "--reason",
+        type=str.upper,
+        choices=[reason.value for reason in FailureReason],
+        help="only tasks that failed for this reason",
+    )
 
 
 def filters(options: argparse.Namespace) -> dict[str, Any]:
@@ -137,6 +144,7 @@ def filters(options: argparse.Namespace) -> dict[str, Any]:
         "since": options.since,
         "ref": options.ref,
         "metadata": metadata,
+        "reason": options.reason and FailureReason(options.reason),
     }
 
 

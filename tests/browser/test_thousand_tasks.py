@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from catchlight.api.schemas import TaskResponse
-from catchlight.models import TaskStatus
+from catchlight.models import FailureReason, TaskStatus
 from catchlight_cli.gallery.thumbnails import Thumbnails
 from tests.browser.conftest import Visit, load_all
 from tests.tasks_api_in_memory import TasksApiInMemory, a_task, many_tasks
@@ -87,6 +87,21 @@ def test_filters_by_time_and_reason(visit: Visit) -> None:
     expect(page.get_by_role("combobox", name="Reason")).to_have_value("INTERNAL")
     page.get_by_role("combobox", name="Time").select_option("Any time")
     expect(ids).to_have_text(["one", "three"])
+
+
+def test_a_reason_filter_finds_tasks_beyond_the_loaded_pages(visit: Visit) -> None:
+    now = datetime.now(UTC)
+    tasks = [a_task(f"new{number:03}", arrived_at=now - timedelta(seconds=number)) for number in range(600)]
+    policy = {"reason": "CONTENT_POLICY", "message": "no"}
+    tasks += [a_task("old", TaskStatus.FAILED, arrived_at=now - timedelta(hours=1), failure=policy)]
+    tasks += [a_task("new", TaskStatus.FAILED, arrived_at=now, failure=policy | {"reason": "INTERNAL"})]
+    page = visit(TasksApiInMemory(tasks)).open()
+    reason = page.get_by_role("combobox", name="Reason")
+    assert len(reason.locator("option").all_text_contents()) == 1 + len(FailureReason)
+
+    reason.select_option("Content policy")
+
+    expect(page.locator(".card .id")).to_have_text(["old"])
 
 
 def test_a_provider_filter_shows_only_that_provider(visit: Visit, api: TasksApiInMemory) -> None:

@@ -162,6 +162,7 @@ class GallerySite:
             status=filters.status,
             provider=filters.provider,
             since=filters.since,
+            reason=filters.reason,
             limit=filters.limit,
             cursor=filters.cursor,
         )

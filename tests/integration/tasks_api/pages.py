@@ -33,7 +33,13 @@ def some_tasks(api: TasksApiHarness, clock: Clock, number: int, provider: str = 
     return keys
 
 
-def fail(api: TasksApiHarness, clock: Clock, task_id: str, provider: str = "flux-kontext") -> None:
+def fail(
+    api: TasksApiHarness,
+    clock: Clock,
+    task_id: str,
+    provider: str = "flux-kontext",
+    reason: FailureReason = FailureReason.INTERNAL,
+) -> None:
     clock.pass_by(seconds=1)
     report = TaskReport(
         provider=provider,
@@ -41,7 +47,7 @@ def fail(api: TasksApiHarness, clock: Clock, task_id: str, provider: str = "flux
         status=TaskStatus.FAILED,
         reported_by=Reporter.CALLBACK,
         reported_at=clock.now,
-        failure=Failure(reason=FailureReason.INTERNAL),
+        failure=Failure(reason=reason),
     )
     api.store.reports.record(report)
 

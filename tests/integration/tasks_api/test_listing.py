@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from catchlight.models import FailureReason
 from tests.integration.tasks_api.api_harness import Clock, TasksApiHarness
 from tests.integration.tasks_api.pages import encoded, fail, listed, some_tasks
 from tests.integration.tasks_api.test_one_task import a_success, archived
@@ -111,6 +112,19 @@ def test_only_one_providers_tasks(api: TasksApiHarness, clock: Clock, status: st
     assert listed(api.ask("GET", "/tasks", query={"provider": "nanobanana", **query})) == []
 
 
+@pytest.mark.parametrize("status", [None, "FAILED"])
+def test_only_failures_for_one_reason(api: TasksApiHarness, clock: Clock, status: str | None) -> None:
+    some_tasks(api, clock, 3)
+    fail(api, clock, "flux-kontext-0", reason=FailureReason.CONTENT_POLICY)
+    fail(api, clock, "flux-kontext-2")
+    query = {"status": status} if status else {}
+
+    refused = api.ask("GET", "/tasks", query={"reason": "CONTENT_POLICY", **query})
+    assert listed(refused) == ["flux-kontext#flux-kontext-0"]
+    assert listed(api.ask("GET", "/tasks", query={"reason": "INTERNAL", **query})) == ["flux-kontext#flux-kontext-2"]
+    assert listed(api.ask("GET", "/tasks", query={"reason": "OTHER", **query})) == []
+
+
 # ------------------------------------------------------------------------------------------------ bad input
 
 
@@ -136,6 +150,7 @@ def test_only_one_providers_tasks(api: TasksApiHarness, clock: Clock, status: st
         ({"linkSeconds": "0"}, "linkSeconds"),
         ({"wait": "1"}, "wait"),
         ({"page": "2"}, "page"),
+        ({"reason": "internal"}, "reason"),
     ],
 )
 def test_a_parameter_that_is_none(api: TasksApiHarness, query: dict[str, str], at: str) -> None:
@@ -149,7 +164,12 @@ def test_a_cursor_belongs_to_its_filters(api: TasksApiHarness, clock: Clock) -> 
     some_tasks(api, clock, 4)
     cursor = api.ask("GET", "/tasks", query={"limit": 2}).body["cursor"]
 
-    for other in ({"status": "PENDING"}, {"provider": "acedata"}, {"since": "2026-11-21T12:00:00Z"}):
+    for other in (
+        {"status": "PENDING"},
+        {"provider": "acedata"},
+        {"reason": "OTHER"},
+        {"since": "2026-11-21T12:00:00Z"},
+    ):
         answer = api.ask("GET", "/tasks", query={"cursor": cursor, **other})
         assert (answer.status, answer.problem) == (400, "invalid-parameter")
     # How many are on a page, and how long their links live, is none of them.

@@ -133,6 +133,9 @@ export function fragment(task) {
   return `#${encodeURIComponent(task.provider)}/${encodeURIComponent(task.taskId)}`;
 }
 
+/** The reasons that the API filters by. */
+export const FAILURE_REASONS = ["CONTENT_POLICY", "CREATE_FAILED", "GENERATION_FAILED", "INTERNAL", "NO_RESULT", "UNCONFIRMED", "OTHER"];
+
 const REASONS = new Map([
   ["INTERNAL", "Internal error"],
   ["CREATE_FAILED", "Could not be started"],

@@ -129,9 +129,8 @@ function showProviders() {
 }
 
 function showReasons() {
-  addOptions($("reason"), [...tasks.reasons(), filter.reason], (reason) => format.failureReason({ reason }));
+  if (filter.reason || tasks.hasFailures()) $("reason").hidden = false;
   $("reason").value = filter.reason;
-  $("reason").hidden = $("reason").options.length === 1;
 }
 
 /** Adds the values that a selection does not offer yet. */
@@ -220,6 +219,7 @@ function makeStatusFilter() {
   );
   const hours = element("select", { id: "hours", "aria-label": "Time" }, [...PERIODS].map(([value, label]) => element("option", { value }, label)));
   const reason = element("select", { id: "reason", "aria-label": "Reason", hidden: true }, element("option", { value: "" }, "Any reason"));
+  addOptions(reason, format.FAILURE_REASONS, (name) => format.failureReason({ reason: name }));
   $("statuses").append(hours, reason);
   hours.value = filter.hours;
   $("statuses").addEventListener("change", ({ target }) => setFilter({ [target.name || target.id]: target.value }));

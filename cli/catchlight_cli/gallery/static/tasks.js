@@ -85,9 +85,9 @@ class TaskFeed {
   positions = 0; // tasks on the pages read so far, before the provider filter, which leaves some positions empty
   isComplete = false; // whether the last page has been read
 
-  constructor(status, provider, since) {
+  constructor(status, provider, reason, since) {
     this.since = since;
-    this.#query = { status, provider, since, limit: PAGE_SIZE };
+    this.#query = { status, provider, reason, since, limit: PAGE_SIZE };
   }
 
   /** Reads the next page of older tasks. Calls at the same time share one page: each would continue at the same cursor. */
@@ -155,7 +155,7 @@ export class Tasks extends EventTarget {
 
   /** Returns the tasks that match a filter, newest first. */
   select({ status, provider, hours, reason, text }) {
-    const feed = this.#feed({ status, provider, hours });
+    const feed = this.#feed({ status, provider, hours, reason });
     const searched = text.toLowerCase();
     return [...this.#known.values()]
       .filter((task) => feed.covers(task) && (!status || task.status === status) && (!provider || task.provider === provider))
@@ -181,9 +181,8 @@ export class Tasks extends EventTarget {
     return this.#feed(filter).unreadable;
   }
 
-  /** Returns the reasons of the failures among the loaded tasks. */
-  reasons() {
-    return [...new Set([...this.#known.values()].map((task) => task.failure?.reason).filter(Boolean))].sort();
+  hasFailures() {
+    return [...this.#known.values()].some((task) => task.failure);
   }
 
   providers() {
@@ -256,11 +255,11 @@ export class Tasks extends EventTarget {
     }
   }
 
-  #feed({ status, provider, hours }) {
-    const name = `${status}|${provider}|${hours}`;
+  #feed({ status, provider, hours, reason }) {
+    const name = `${status}|${provider}|${hours}|${reason}`;
     if (!this.#feeds.has(name)) {
       const since = hours ? new Date(Date.now() - hours * 3_600_000).toISOString() : null;
-      this.#feeds.set(name, new TaskFeed(status, provider, since));
+      this.#feeds.set(name, new TaskFeed(status, provider, reason, since));
     }
     return this.#feeds.get(name);
   }

@@ -110,7 +110,7 @@ class TaskQueries:
         answer = self._query(index, partition, query, position)
         entries = [deserialized(item) for item in answer["Items"]]
         cursors = [_sealed(seal, entry["task"], entry[index.order]) for entry in entries]
-        is_filtered = bool(query.ref or query.metadata)
+        is_filtered = _filters_items(query)
         more = cursors[query.limit - 1] if len(entries) > query.limit and not is_filtered else None
         if more is None and "LastEvaluatedKey" in answer:
             last = deserialized(answer["LastEvaluatedKey"])
@@ -153,7 +153,7 @@ class TaskQueries:
             names["#provider"], values[":provider"] = "provider", {"S": query.provider}
             # Limit counts the entries examined, not those that pass the filter.
             arguments["Limit"] = max(index.examined, query.limit)
-        if query.ref or query.metadata:
+        if _filters_items(query):
             arguments["Limit"] = MAX_TASKS_PER_PAGE
         if position:
             task, moment = position
@@ -180,9 +180,17 @@ def _key(task: str) -> dict[str, Any]:
     return {"task": {"S": task}}
 
 
+def _filters_items(query: PageQuery) -> bool:
+    """Decides whether the query has filters by attributes that no index holds."""
+    return bool(query.ref or query.metadata or query.reason)
+
+
 def _matches(item: Item, query: PageQuery) -> bool:
-    """Decides whether an item has the reference and the metadata that the query requires."""
+    """Decides whether an item has the reference, the metadata and the reason of a failure that the query requires."""
     if query.ref and item.get("ref") != query.ref:
+        return False
+    failure = item.get("failure")
+    if query.reason and not (isinstance(failure, Mapping) and failure.get("reason") == query.reason):
         return False
     name, _, value = (query.metadata or "").partition("=")
     metadata = item.get("metadata")
@@ -192,8 +200,8 @@ def _matches(item: Item, query: PageQuery) -> bool:
 def _seal(query: PageQuery) -> str:
     """Returns a hash of the filters. A cursor carries it, because its position is meaningless with other filters."""
     filters: tuple[Any, ...] = (query.status, query.provider, query.since and iso(query.since))
-    if query.ref or query.metadata:
-        filters = (*filters, query.ref, query.metadata)
+    if _filters_items(query):
+        filters = (*filters, query.ref, query.metadata, query.reason)
     return hashlib.sha256(repr(filters).encode()).hexdigest()[:12]
 
 

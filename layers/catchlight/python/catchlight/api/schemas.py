@@ -224,6 +224,10 @@ class PageQuery(LinkQuery):
             description="Only tasks with this metadata: `NAME=VALUE`. A page may be empty and have a cursor.",
         ),
     ] = None
+    reason: Annotated[
+        FailureReason | None,
+        Field(description="Only tasks that failed for this reason. A page may be empty and have a cursor."),
+    ] = None
     limit: Annotated[int, Field(ge=1, le=MAX_TASKS_PER_PAGE, description="Most tasks on a page.")] = (
         DEFAULT_TASKS_PER_PAGE
     )

@@ -30,7 +30,7 @@ from catchlight.api.schemas import (
 from catchlight.client.errors import APIConnectionError, TasksApiError, UnexpectedResponseError
 from catchlight.client.responses import error_from, parse_response, retry_after_seconds
 from catchlight.client.retrying import Attempts, RetryPolicy
-from catchlight.models import ImageKind, TaskStatus
+from catchlight.models import FailureReason, ImageKind, TaskStatus
 
 # The tasks API's own limit: API Gateway ends a request after 30 s.
 MAX_WAIT_SECONDS = 20
@@ -153,12 +153,14 @@ class Operations:
         since: datetime | None = None,
         ref: str | None = None,
         metadata: str | None = None,
+        reason: FailureReason | None = None,
         limit: int = MAX_TASKS_PER_PAGE,
         cursor: str | None = None,
     ) -> Operation[TaskPage]:
         """Returns one page of tasks, newest first; with a status, the most recently changed first.
 
-        `ref` and `metadata` (`NAME=VALUE`) select the tasks with these: a page may then be empty and have a cursor.
+        `ref`, `metadata` (`NAME=VALUE`) and `reason` (of a failure) select the tasks with these: a page may then be
+        empty and have a cursor.
         """
         parameters = {
             "status": status,
@@ -166,6 +168,7 @@ class Operations:
             "since": since and since.astimezone(UTC).isoformat().replace("+00:00", "Z"),
             "ref": ref,
             "metadata": metadata,
+            "reason": reason,
             "limit": limit,
             "cursor": cursor,
         }
@@ -180,6 +183,7 @@ class Operations:
         since: datetime | None = None,
         ref: str | None = None,
         metadata: str | None = None,
+        reason: FailureReason | None = None,
         limit: int | None = None,
     ) -> Pages:
         """Yields the tasks of all pages, at most `limit`; each page is requested when it is needed.
@@ -187,7 +191,7 @@ class Operations:
         Malformed items of the table are left out. The pages that `pages` yields list their keys in `unreadable`.
         """
         filters: dict[str, Any] = {"status": status, "provider": provider, "since": since}
-        return self.pages(**filters, ref=ref, metadata=metadata, limit=limit)
+        return self.pages(**filters, ref=ref, metadata=metadata, reason=reason, limit=limit)
 
     def pages(
         self,
@@ -197,6 +201,7 @@ class Operations:
         since: datetime | None = None,
         ref: str | None = None,
         metadata: str | None = None,
+        reason: FailureReason | None = None,
         limit: int | None = None,
     ) -> Pages:
         """Yields all pages, with at most `limit` tasks in total; each page is requested when it is needed."""
@@ -205,7 +210,7 @@ class Operations:
         cursor: str | None = None
         while left is None or left > 0:
             size = MAX_TASKS_PER_PAGE if left is None else min(left, MAX_TASKS_PER_PAGE)
-            page = yield self.page(**filters, ref=ref, metadata=metadata, limit=size, cursor=cursor)
+            page = yield self.page(**filters, ref=ref, metadata=metadata, reason=reason, limit=size, cursor=cursor)
             if page is None or not page.cursor:
                 return
             cursor = page.cursor
