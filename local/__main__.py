@@ -85,6 +85,7 @@ def _up(options: argparse.Namespace) -> int:
         state_dir=options.state_dir,
         provider_urls=dict(options.provider_url),
         image_hosts=options.allow_image_host,
+        webhook_url=options.webhook_url,
         simulator=options.simulator,
         parameters=dict(options.parameter),
         artefact=artefact,
@@ -154,6 +155,13 @@ def _parser() -> argparse.ArgumentParser:
         help="also download images from this address, by plain http; repeatable",
     )
     up.add_argument(
+        "--webhook-url",
+        type=_web_url,
+        default="",
+        metavar="URL",
+        help="send each task event to this URL as a signed webhook; http only to this machine: http://127.0.0.1:PORT/PATH",
+    )
+    up.add_argument(
         "--no-simulator", dest="simulator", action="store_false", help="do not start the simulated providers"
     )
     up.add_argument(
@@ -200,6 +208,13 @@ def _provider_url(text: str) -> tuple[str, str]:
     if not (provider and parts.scheme in ("http", "https") and parts.hostname):
         raise argparse.ArgumentTypeError(f"{text!r} is not PROVIDER=URL")
     return provider, url
+
+
+def _web_url(text: str) -> str:
+    parts = urlsplit(text)
+    if not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost"))):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither an https URL nor http://127.0.0.1:PORT/PATH")
+    return text
 
 
 def _host_port(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 from unittest import mock
+from urllib.parse import urlsplit
 from wsgiref.types import WSGIApplication
 
 from botocore.credentials import Credentials
@@ -64,6 +65,8 @@ class LocalStack:
     image_hosts: Sequence[str] = ()
     """HOST:PORT from which images may be downloaded besides public https addresses; `HOST:PORT=unlisted` where the
     functions' own policy decides by the host's name."""
+    webhook_url: str = ""
+    """URL that gets webhooks; unlike the parameter WebhookUrl, it may also be http to a port of this machine."""
     simulator: bool = True
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Values for the template's parameters."""
@@ -140,6 +143,9 @@ class LocalStack:
 
         self._stack.callback(self._stop_apis)
         simulator_url = self._start_simulator() if self.simulator else None
+        if self.webhook_url.startswith("http:"):
+            receiver = urlsplit(self.webhook_url)
+            self.image_hosts = [*self.image_hosts, f"{receiver.hostname}:{receiver.port or 80}"]
 
         deployment = self._deploy()
         self.resources = deployment.resources
@@ -185,6 +191,8 @@ class LocalStack:
             base_urls = ",".join(f"{provider}={url}" for provider, url in self.provider_urls.items())
             # The template's pattern requires https, which the simulator on this machine does not serve.
             unchecked["ProviderBaseUrls"] = base_urls
+        if self.webhook_url:
+            unchecked["WebhookUrl"] = self.webhook_url
         built = self.artefact.template if self.artefact else REPOSITORY / "template.yaml"
         template = load_template((self.template or built).resolve(), self.parameters, unchecked)
         self._open_apis(template)
@@ -278,6 +286,9 @@ class LocalStack:
         server = GalleryServer(api, actions=actions, thumbnails=thumbnails, reader=reader)
         return self._stack.enter_context(server).url
 
+    def _read_secret(self, arn: str) -> str:
+        return str(self.boto3_client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"])
+
     def _provider_ids(self) -> list[str]:
         """Returns the ids of all providers, and of the accounts that have a base URL here."""
         from catchlight.providers import PROVIDERS
@@ -293,8 +304,9 @@ class LocalStack:
         api = self._apis.get("TasksApi")
         callback_urls = {}
         if secret := ref("CallbackTokenSecret"):
-            token = self.boto3_client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
+            token = self._read_secret(secret)
             callback_urls = {provider: f"{api_url}/callbacks/{provider}/{token}" for provider in self._provider_ids()}
+        webhook_secret = ref("WebhookSecret")
         return {
             "api_url": api_url,
             "tasks_api_url": api.url if api else None,
@@ -308,6 +320,8 @@ class LocalStack:
             "state_machine_arn": ref("PollTasksStateMachine"),
             "callback_urls": callback_urls,
             "simulator_url": simulator_url,
+            "webhook_url": deployment.template.parameters.get("WebhookUrl") or None,
+            "webhook_secret": webhook_secret and self._read_secret(webhook_secret),
             "built": self.artefact is not None,
             # As CloudFormation returns them for a deployed stack: `catchlight` reads the same data for both.
             "resources": {logical_id: made.ref for logical_id, made in deployment.resources.items()},

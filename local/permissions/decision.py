@@ -85,6 +85,7 @@ def _arn_matches(pattern: str, arn: str) -> bool:
 
 
 OPERATORS: Mapping[str, Callable[[str, str], bool]] = {
+    "ArnEquals": _arn_matches,  # IAM treats it as ArnLike
     "ArnLike": _arn_matches,
     "Bool": lambda expected, value: expected.lower() == value.lower(),
     "StringEquals": lambda expected, value: expected == value,

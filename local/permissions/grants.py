@@ -20,7 +20,7 @@ def read_grants(resources: DeployedResources) -> tuple[Grant, ...]:
     Raises:
         LocalStackError: a policy has an element that the local stack does not know.
     """
-    return (*_role_grants(resources), *_bucket_grants(resources), *_function_grants(resources))
+    return (*_role_grants(resources), *_policy_grants(resources), *_function_grants(resources))
 
 
 def _role_grants(resources: DeployedResources) -> Iterator[Grant]:
@@ -42,10 +42,11 @@ def _role_grants(resources: DeployedResources) -> Iterator[Grant]:
                 yield Grant(policy, actor.logical_id, action, "*")
 
 
-def _bucket_grants(resources: DeployedResources) -> Iterator[Grant]:
-    for logical_id, properties in resources.of_type("AWS::S3::BucketPolicy"):
-        for statement in _statements(properties["PolicyDocument"]):
-            yield from statement_grants(logical_id, statement)
+def _policy_grants(resources: DeployedResources) -> Iterator[Grant]:
+    for type_name in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"):
+        for logical_id, properties in resources.of_type(type_name):
+            for statement in _statements(properties["PolicyDocument"]):
+                yield from statement_grants(logical_id, statement)
 
 
 def _function_grants(resources: DeployedResources) -> Iterator[Grant]:

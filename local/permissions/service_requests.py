@@ -42,6 +42,12 @@ def service_requests(deployment: Deployment, resources: DeployedResources) -> It
         yield PermissionRequest(logical_id, "lambda:InvokeFunction", function_arn(target["Arn"]))
         if dead_letters := target.get("DeadLetterConfig"):
             yield PermissionRequest(logical_id, "sqs:SendMessage", dead_letters["Arn"])
+    for logical_id, rule in resources.of_type("AWS::Events::Rule"):
+        context = (("aws:SourceArn", resources.attribute(logical_id, "Arn")),)
+        for target in rule["Targets"]:
+            for queue in (target["Arn"], target.get("DeadLetterConfig", {}).get("Arn")):
+                if queue:
+                    yield PermissionRequest("events.amazonaws.com", "sqs:SendMessage", queue, context)
     for logical_id, api in resources.of_type("AWS::ApiGatewayV2::Api"):
         yield from _route_requests(logical_id, api["Body"]["paths"])
     for logical_id, machine in resources.of_type("AWS::StepFunctions::StateMachine"):

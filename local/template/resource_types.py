@@ -92,6 +92,22 @@ def _make_event_bus(deployment: Deployment, properties: Properties) -> Resource:
     return Resource(name, {"Arn": arn, "Name": name})
 
 
+def _make_rule(deployment: Deployment, properties: Properties) -> Resource:
+    name = properties.take("Name", f"{STACK_NAME}-{properties.logical_id}")
+    place = {"EventBusName": properties.take("EventBusName", "default")}
+    pattern = properties.take("EventPattern")
+    targets = properties.take("Targets", [])
+    for target in targets:
+        if unknown := sorted(target.keys() - {"Id", "Arn", "DeadLetterConfig"}):
+            raise LocalStackError(f"{name}: {', '.join(unknown)} of a target is not supported by the local stack.")
+        if target["Arn"].split(":")[2] != "sqs":
+            raise LocalStackError(f"{name}: a target that is not a queue is not supported by the local stack.")
+    events = deployment.client("events")
+    arn = events.put_rule(Name=name, EventPattern=json.dumps(pattern), **place)["RuleArn"]
+    events.put_targets(Rule=name, Targets=targets, **place)
+    return Resource(name, {"Arn": arn})
+
+
 # ------------------------------------------------------------------------------------------------ functions
 
 
@@ -292,6 +308,7 @@ RESOURCE_TYPES = {
         },
     ),
     "AWS::Events::EventBus": ResourceType(_make_event_bus, without_effect={"Description": "", "Tags": ""}),
+    "AWS::Events::Rule": ResourceType(_make_rule, without_effect={"Description": "", "Tags": ""}),
     "AWS::IAM::Role": ResourceType(None, _PERMISSIONS),
     "AWS::Lambda::Alias": ResourceType(_make_alias, without_effect={"Description": ""}),
     "AWS::Lambda::EventSourceMapping": ResourceType(_make_event_source_mapping, without_effect={"Tags": ""}),
@@ -344,6 +361,7 @@ RESOURCE_TYPES = {
     ),
     "AWS::SecretsManager::Secret": ResourceType(_make_secret, without_effect={"Tags": ""}),
     "AWS::SQS::Queue": ResourceType(_make_queue, without_effect={"Tags": ""}),
+    "AWS::SQS::QueuePolicy": ResourceType(None, _PERMISSIONS),
     "AWS::StepFunctions::StateMachine": ResourceType(
         _make_state_machine,
         without_effect={

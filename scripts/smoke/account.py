@@ -144,7 +144,9 @@ class _Handler(LoopbackHandler):
     def _answer_of(self, account: Account, host: str, content: bytes) -> Answer:
         url = urlsplit(self.path)
         if host not in HOSTS:
-            return account.answer(Call("", host, f"{self.command} https://{host}{url.path}", {}))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            parameters = {"Headers": headers, "Body": content}
+            return account.answer(Call("", host, f"{self.command} https://{host}{url.path}", parameters))
         service, target = HOSTS[host]
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         credential = _CREDENTIAL.search(self.headers.get("authorization", ""))

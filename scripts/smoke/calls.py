@@ -18,8 +18,9 @@ from scripts.smoke.api_steps import SERVE_TASKS_API
 from scripts.smoke.callback_steps import RECEIVE_CALLBACK, RECEIVE_CALLBACK_KEEPING_DELIVERIES
 from scripts.smoke.change_steps import DISPATCH_CHANGES, PUBLISH_EVENTS
 from scripts.smoke.grants import check_grants, grants_of, requests_of_lambda, resolver
-from scripts.smoke.steps import OTHER_HOSTS, USUAL, Step
+from scripts.smoke.steps import OTHER_HOSTS, USUAL, WEBHOOK_URL, Step
 from scripts.smoke.task_steps import ARCHIVE_IMAGES, POLL_TASKS, RECONCILE_TASKS, START_POLLING
+from scripts.smoke.webhook_steps import SEND_WEBHOOKS
 
 SANDBOX = Path(__file__).with_name("sandbox.py")
 # Steps by function. They cover every AWS operation and the errors that the code handles.
@@ -32,7 +33,10 @@ STEPS: Mapping[str, Sequence[Step]] = {
     "ArchiveImagesFunction": ARCHIVE_IMAGES,
     "PublishEventsFunction": PUBLISH_EVENTS,
     "ReconcileTasksFunction": RECONCILE_TASKS,
+    "SendWebhooksFunction": SEND_WEBHOOKS,
 }
+# Parameters with which all functions exist.
+PARAMETERS: Mapping[str, str] = {"WebhookUrl": WEBHOOK_URL}
 # Parameters besides their defaults that grant a function another call, and its steps then.
 VARIANTS: Sequence[tuple[str, Mapping[str, str], Sequence[Step]]] = (
     ("ReceiveCallbackFunction", {"KeepDeliveries": "30"}, RECEIVE_CALLBACK_KEEPING_DELIVERIES),
@@ -49,7 +53,7 @@ def check_calls(
 
     `only` names the functions to check (default: all). All calls that they make are appended to `calls`.
     """
-    template = load_template(folder / "template.yaml", {})
+    template = load_template(folder / "template.yaml", PARAMETERS)
     functions = template.of_type("AWS::Lambda::Function")
     for name in sorted(set(functions) ^ STEPS.keys()):
         yield f"{name} is in only one of template.yaml and scripts/smoke/calls.py: add it to the other"
@@ -60,7 +64,7 @@ def check_calls(
                 yield from _check_steps(template, name, STEPS.get(name, ()), layer, aws)
         for name, parameters, steps in VARIANTS:
             if only is None or name in only:
-                varied = load_template(folder / "template.yaml", parameters)
+                varied = load_template(folder / "template.yaml", {**PARAMETERS, **parameters})
                 yield from _check_steps(varied, name, steps, layer, aws)
         if calls is not None:
             calls += aws.calls

@@ -16,7 +16,10 @@ from scripts.smoke.account import BUCKET, Account, Answer, Answering, Call
 TOKEN = "smokeCallbackToken0123456789abcdefghijklmnopqrstuv"  # noqa: S105 - not one of any stack
 KEYS = {name: {"apiKey": f"{name}-key"} for name in ("flux-kontext", "nanobanana", "acedata")}
 IMAGE_HOST = "tempfile.aiquickdraw.com"
-OTHER_HOSTS = (IMAGE_HOST, "api.kie.ai", "api.nanobananaapi.ai", "api.acedata.cloud")
+WEBHOOK_HOST = "hooks.example.com"
+WEBHOOK_URL = f"https://{WEBHOOK_HOST}/catchlight"
+WEBHOOK_SECRET = "c21va2VXZWJob29rU2VjcmV0MDEyMzQ1Njc4OWFi"  # noqa: S105 - not one of any stack
+OTHER_HOSTS = (IMAGE_HOST, "api.kie.ai", "api.nanobananaapi.ai", "api.acedata.cloud", WEBHOOK_HOST)
 IMAGE_URL = f"https://{IMAGE_HOST}/r/task12345.png"
 IMAGE_KEY = "images/flux-kontext/task12345/result-0.png"
 STREAM_LABEL = "2026-01-06T00:17:05.000"
@@ -64,8 +67,9 @@ def attributes(item: Mapping[str, Any]) -> dict[str, Any]:
 def _secret(call: Call) -> Answer:
     if call.parameters["VersionStage"] != "AWSCURRENT":
         return error("ResourceNotFoundException")  # as for a secret that was never rotated
-    is_token = "CallbackToken" in call.parameters["SecretId"]
-    return Answer(body={"Name": "secret", "SecretString": TOKEN if is_token else json.dumps(KEYS)})
+    values = {"CallbackToken": TOKEN, "ProviderKeys": json.dumps(KEYS), "Webhook": WEBHOOK_SECRET}
+    (value,) = [value for name, value in values.items() if name in call.parameters["SecretId"]]
+    return Answer(body={"Name": "secret", "SecretString": value})
 
 
 def _sent(call: Call) -> Answer:

@@ -11,14 +11,14 @@ from local.artefact import Artefact
 from local.permissions.decision import Grant
 from local.template.expand import load_template
 from scripts.smoke.account import Call
-from scripts.smoke.calls import check_calls
+from scripts.smoke.calls import PARAMETERS, check_calls
 from scripts.smoke.grants import check_grants, grants_of, requests_of_lambda
 from scripts.smoke.imports import check_imports
 from tests.artefact.conftest import Copy, copy_of
 
 LAYER = "CatchlightLayer/python"
 # With the parameters of `VARIANTS`, whose calls are among those of the functions.
-TEMPLATE = load_template(REPOSITORY / "template.yaml", {"KeepDeliveries": "30"})
+TEMPLATE = load_template(REPOSITORY / "template.yaml", {**PARAMETERS, "KeepDeliveries": "30"})
 FUNCTIONS = TEMPLATE.of_type("AWS::Lambda::Function")
 
 

@@ -1,5 +1,6 @@
 """The web application of docs/applications.md receives the stack's events."""
 
+import base64
 import json
 import re
 import subprocess
@@ -10,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from catchlight.models import TaskStatus
+from catchlight.models import TaskStatus, utc_now
+from catchlight.webhooks.sender import read_webhook
+from catchlight.webhooks.signature import signed_headers, signing_key
 from tests.event_loop import run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -31,7 +34,7 @@ def application(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("TASK_EVENTS_KEY", KEY)
     # A module: FastAPI looks up the names in the annotations there.
     names: dict[str, Any] = {"__name__": "application"}
-    exec(compile(block("python", "FastAPI"), "applications.md", "exec"), names)
+    exec(compile(block("python", '"/task-events"'), "applications.md", "exec"), names)
     return names
 
 
@@ -92,3 +95,61 @@ def test_the_template_that_connects_it_is_valid(tmp_path: Path) -> None:
 
     assert ran.stdout == ""
     assert ran.returncode == 0
+
+
+# ------------------------------------------------------------------------------------------------ webhooks
+
+SECRET = base64.b64encode(bytes(36)).decode()
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names that the page's receiver of webhooks defines."""
+    monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
+    names: dict[str, Any] = {"__name__": "receiver"}
+    exec(compile(block("python", '"/webhooks"'), "applications.md", "exec"), names)
+    return names
+
+
+def post(receiver: dict[str, Any], body: bytes, headers: dict[str, str]) -> int:
+    async def send() -> int:
+        transport = httpx.ASGITransport(receiver["app"])
+        async with httpx.AsyncClient(transport=transport, base_url="https://app.example.com") as client:
+            return (await client.post("/webhooks", content=body, headers=headers)).status_code
+
+    return run(send())
+
+
+def signed(event: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
+    """The body and the headers of an event's webhook."""
+    webhook = read_webhook(json.dumps(event))
+    keys = [signing_key(SECRET)]
+    return webhook.body, signed_headers(keys, message_id=webhook.event_id, sent_at=utc_now(), body=webhook.body)
+
+
+def test_the_receiver_takes_every_webhook_once(receiver: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    events = [*EXAMPLES.values(), EXAMPLES["archived"]]
+
+    assert [post(receiver, *signed(event)) for event in events] == [204] * 6
+
+    assert len(receiver["received"]) == 5
+    assert capsys.readouterr().out.count("task12345 ARCHIVED result ARCHIVED") == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"webhook-signature": "v1,AAAA"},
+        {"webhook-signature": "no signature"},
+        {"webhook-signature": "v1,é"},
+        {"webhook-timestamp": "1"},
+        {"webhook-id": "another"},
+    ],
+)
+def test_a_webhook_of_somebody_else_is_refused(receiver: dict[str, Any], changes: dict[str, str]) -> None:
+    body, headers = signed(EXAMPLES["archived"])
+    sent = {name: value.encode() for name, value in (headers | changes).items()}
+
+    assert post(receiver, body, sent) == 401  # type: ignore[arg-type] # httpx takes bytes, too
+    assert post(receiver, b"\xff" + body, headers) == 401
+    assert receiver["received"] == {}

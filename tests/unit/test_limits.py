@@ -39,6 +39,13 @@ LIMITS: dict[str, object] = {
     # Secrets.
     "catchlight.aws.secrets.CACHE_SECONDS": 300,
     "catchlight.aws.secrets.RECHECK_SECONDS": 30,
+    # Webhooks.
+    "catchlight.webhooks.sender.SEND_DEADLINE_SECONDS": 15.0,
+    "catchlight.webhooks.signature.MIN_KEY_BYTES": 24,
+    "catchlight.webhooks.signature.MAX_KEY_BYTES": 64,
+    "catchlight.webhooks.retries.RETRIES_AT_SECONDS": (5, 305, 2_105, 9_305, 27_305, 63_305, 99_305),
+    "catchlight.webhooks.retries.MAX_RETRY_AFTER_SECONDS": 3600,
+    "functions.send_webhooks.app.MAX_MESSAGES": 10,
     # Polling.
     "catchlight.models.MAX_TASKS_PER_EXECUTION": 50,
     "catchlight.polling.poll_round.BUSY_FACTOR": 4,

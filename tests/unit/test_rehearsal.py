@@ -51,7 +51,7 @@ def test_what_is_left_out_is_what_ministack_refuses(changed: dict[tuple[str, ...
 def test_grants_grow_by_batches_of_messages_only(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:
     actions = [values for path, values in changed.items() if path[-1] == "Action"]
 
-    assert actions == [("sqs:SendMessage", ["sqs:SendMessage", "sqs:SendMessageBatch"])] * 3
+    assert actions == [("sqs:SendMessage", ["sqs:SendMessage", "sqs:SendMessageBatch"])] * 4
 
 
 def test_resources_of_grants_stay_what_they_are(changed: dict[tuple[str, ...], tuple[Any, Any]]) -> None:

@@ -1,8 +1,9 @@
-"""Implements `catchlight resend-events`: republishes task events that EventBridge did not accept."""
+"""Implements `catchlight resend-events`: sends task events again that EventBridge or a webhook's receiver refused."""
 
 import argparse
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -12,43 +13,56 @@ from catchlight.models import Model
 from catchlight_cli.arguments import add_dry_run, add_limit
 from catchlight_cli.command import Command, ExitStatus, Session
 from catchlight_cli.output import format_time, plural, task_path
-from catchlight_cli.repair.resending import Outcome, ResentMessage, log_of_publish_events, resend
+from catchlight_cli.repair.resending import (
+    QUEUE,
+    WEBHOOK_QUEUE,
+    Outcome,
+    ResentMessage,
+    log_of_publish_events,
+    resend,
+    resend_webhooks,
+)
 
 _DEFAULT_LIMIT = 1000
 _OUTCOMES = {
     Outcome.PUBLISHED: ("published", "green"),
-    Outcome.READY: ("would be published", "green"),
+    Outcome.QUEUED: ("queued as a webhook", "green"),
+    Outcome.READY: ("would be sent again", "green"),
     Outcome.FAILED: ("not published", "red"),
     Outcome.SKIPPED: ("not tried", "yellow"),
     Outcome.EXPIRED: ("expired from the stream", "red"),
-    Outcome.UNREADABLE: ("not a message of Lambda", "red"),
+    Outcome.UNREADABLE: ("not a message of this stack", "red"),
 }
 
 
 class ResentEvents(Model):
-    """Outcome of each message of the queue PublishDeadLetters."""
+    """Outcome of each message of the queues PublishDeadLetters and WebhookDeadLetters."""
 
     dry_run: bool
     dead_letters: tuple[ResentMessage, ...]
 
     @property
     def has_failed(self) -> bool:
-        """Whether the events of a message could not be republished."""
-        return any(message.outcome not in (Outcome.PUBLISHED, Outcome.READY) for message in self.dead_letters)
+        """Whether the events of a message could not be sent again."""
+        done = (Outcome.PUBLISHED, Outcome.QUEUED, Outcome.READY)
+        return any(message.outcome not in done for message in self.dead_letters)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `resend-events` to its parser."""
     add_dry_run(parser)
-    add_limit(parser, _DEFAULT_LIMIT, "messages")
+    add_limit(parser, _DEFAULT_LIMIT, "messages of each queue")
 
 
 def run(session: Session) -> ExitStatus:
-    """Republishes the events. Returns FAILURE if those of a message could not be republished."""
+    """Sends the events again. Returns FAILURE if those of a message could not be sent."""
     options = session.options
     stack = session.stack
-    messages = resend(stack, limit=options.limit, dry_run=options.dry_run)
-    tracked = session.output.track(messages, "Republishing")
+    messages = chain(
+        resend(stack, limit=options.limit, dry_run=options.dry_run),
+        resend_webhooks(stack, limit=options.limit, dry_run=options.dry_run),
+    )
+    tracked = session.output.track(messages, "Sending again")
     shown = session.output.show_rows(tracked, _cells, "Message sent at", "Tasks", "Outcome")
     result = ResentEvents(dry_run=options.dry_run, dead_letters=shown)
     session.output.show(result, lambda: render(result, stack))
@@ -63,7 +77,8 @@ def _cells(message: ResentMessage) -> tuple[Text, ...]:
 def render(result: ResentEvents, stack: Stack) -> Iterable[RenderableType]:
     """Renders the summary for the terminal, below the table: messages by outcome, each with the next step."""
     if not result.dead_letters:
-        yield Text("✓ PublishDeadLetters is empty.", "green")
+        has_webhooks = WEBHOOK_QUEUE in stack.resources
+        yield Text(f"✓ {QUEUE} and {WEBHOOK_QUEUE} are empty." if has_webhooks else f"✓ {QUEUE} is empty.", "green")
         return
     counts = Counter(message.outcome for message in result.dead_letters)
     next_steps = {
@@ -81,11 +96,13 @@ def render(result: ResentEvents, stack: Stack) -> Iterable[RenderableType]:
 
 COMMAND = Command(
     name="resend-events",
-    summary="republish task events that EventBridge did not accept",
+    summary="send task events again that EventBridge or the receiver of webhooks did not accept",
     add_arguments=add_arguments,
     run=run,
     description="""\
 Passes the records that the messages in PublishDeadLetters refer to to PublishEvents again, and deletes a message when
 its events are published. Subscribers recognize repeated events by their eventId. The table's stream keeps the records
-for 24 hours; all other messages stay in the queue.""",
+for 24 hours; all other messages stay in the queue.
+Messages in WebhookDeadLetters are put back into WebhookQueue: SendWebhooks sends them again, for a day, with the same
+webhook-id.""",
 )

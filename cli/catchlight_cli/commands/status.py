@@ -59,6 +59,7 @@ class Status(Model):
     # unknown status.
     unreadable: tuple[str, ...]
     queues: tuple[QueueDepth, ...]
+    webhook_url: str | None  # receives webhooks; without its query, which may be a secret. None: none are sent
     callback_miss_rate: CallbackMissRate
     malformed: Annotated[Mapping[str, str], Field(exclude=True)]  # of `unreadable`, by key: the malformed attributes
     problems: tuple[str, ...]  # each with the next step
@@ -102,6 +103,7 @@ def gather(stack: Stack, *, period: timedelta | None, now: datetime, output: Out
         unreadable=tuple(unreadable),
         malformed=unreadable,
         queues=queues,
+        webhook_url=stack.parameters.get("WebhookUrl", "").partition("?")[0] or None,
         callback_miss_rate=rate,
         problems=tuple(_problems(pending, archiving, unconfirmed, unreadable, queues)),
     )
@@ -141,6 +143,8 @@ def render(status: Status) -> Iterable[RenderableType]:
         style = "red" if queue.should_be_empty and queue.messages else ""
         queues.add_row(queue.queue, Text(f"{queue.messages:,}", style), Text(queue.content, "dim"))
     yield queues
+    if status.webhook_url:
+        yield Text(f"Webhooks are sent to {status.webhook_url}")
     yield ""
     rate = status.callback_miss_rate
     source = "CloudWatch metrics" if rate.source == "metrics" else "the tasks' reportedBy"

@@ -47,6 +47,8 @@ _QUEUES = {
         "run `catchlight redrive --kind poll-dead-letters`",
     ),
     "PublishDeadLetters": ("task events that EventBridge did not accept", "run `catchlight resend-events`"),
+    "WebhookQueue": ("task events to be sent as webhooks", ""),
+    "WebhookDeadLetters": ("webhooks that the receiver did not accept", "run `catchlight resend-events`"),
     "ReconcileDeadLetters": (
         "hourly runs that could not be started",
         "check whether ReconcileTasks is throttled, then purge the queue",
@@ -55,7 +57,7 @@ _QUEUES = {
 
 
 def queue_depths(stack: Stack) -> Iterator[QueueDepth]:
-    """Yields the depth of each queue of the stack; queues that an older stack does not have are left out."""
+    """Yields the depth of each queue of the stack; queues that the stack does not have are left out."""
     sqs = stack.client("sqs")
     for queue, (content, next_step) in _QUEUES.items():
         if queue not in stack.resources:

@@ -1,4 +1,7 @@
-"""Republishes task events that EventBridge did not accept, by invoking the stack's function PublishEvents."""
+"""Sends task events again: those that EventBridge did not accept, and webhooks that their receiver did not accept.
+
+Events are republished by the stack's function PublishEvents; webhooks are put back into their queue.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -7,13 +10,16 @@ from enum import StrEnum
 from typing import Any
 
 from catchlight.client.stack import Stack
+from catchlight.errors import InvalidMessageError
 from catchlight.events import DETAIL_TYPES
 from catchlight.models import Model, utc_now
 from catchlight.recovery.dead_letters import DeadLetter, DeadLetterQueue
 from catchlight.recovery.event_publication import INVOKE_CONFIG, publish
 from catchlight.recovery.stream_positions import StreamPositions, new_status_of, task_of
+from catchlight.webhooks.sender import read_webhook
 
 QUEUE = "PublishDeadLetters"
+WEBHOOK_QUEUE = "WebhookDeadLetters"  # exists in a stack that sends webhooks
 # PublishEvents retries for half a minute before it fails: one message after the other would take hours.
 _THREADS = 8
 # While EventBridge is unavailable, every message fails: the others are not tried.
@@ -23,14 +29,15 @@ _VISIBILITY_TIMEOUT_SECONDS = 900
 
 
 class Outcome(StrEnum):
-    """The outcome for one dead letter. Only a message whose events were published is deleted."""
+    """The outcome for one dead letter. Only a message whose events were published or queued is deleted."""
 
     PUBLISHED = "published"
-    READY = "ready"  # a dry run: the events can be published
+    QUEUED = "queued"  # its webhook will be sent again
+    READY = "ready"  # a dry run: the events can be published, or sent
     FAILED = "failed"  # PublishEvents did not publish all events; its log has the reason
     SKIPPED = "skipped"  # not tried, because the messages before it failed
     EXPIRED = "expired"  # the stream no longer has the records, which it keeps for 24 hours
-    UNREADABLE = "unreadable"  # the message contains no stream positions
+    UNREADABLE = "unreadable"  # the message contains neither stream positions nor a task event
 
 
 class ResentMessage(Model):
@@ -75,6 +82,35 @@ def resend(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         queue.release(kept)
+
+
+def resend_webhooks(stack: Stack, *, limit: int, dry_run: bool) -> Iterator[ResentMessage]:
+    """Puts each dead letter of webhooks back into their queue: it has the whole schedule of retries before it again.
+
+    Yields nothing for a stack that sends no webhooks. A repeated webhook has the same id.
+    """
+    if WEBHOOK_QUEUE not in stack.resources:
+        return
+    sqs = stack.client("sqs")
+    dead_letters = DeadLetterQueue(sqs, stack.resource(WEBHOOK_QUEUE))
+    kept: list[DeadLetter] = []
+    try:
+        for dead_letter in dead_letters.receive(limit=limit, visibility_timeout=_VISIBILITY_TIMEOUT_SECONDS):
+            kept.append(dead_letter)
+            try:
+                tasks = (read_webhook(dead_letter.text).task,)
+            except InvalidMessageError:
+                yield ResentMessage(outcome=Outcome.UNREADABLE, sent_at=dead_letter.sent_at)
+                continue
+            if not dry_run:
+                sqs.send_message(QueueUrl=stack.resource("WebhookQueue"), MessageBody=dead_letter.text)
+                # If SQS does not delete it, its webhook is sent once more next time.
+                dead_letters.delete([dead_letter])
+                kept.remove(dead_letter)
+            outcome = Outcome.READY if dry_run else Outcome.QUEUED
+            yield ResentMessage(tasks=tasks, outcome=outcome, sent_at=dead_letter.sent_at)
+    finally:
+        dead_letters.release(kept)
 
 
 def log_of_publish_events(stack: Stack) -> str:

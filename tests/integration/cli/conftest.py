@@ -46,6 +46,7 @@ def a_template(template: Template) -> dict[str, Any]:
             "ProviderBaseUrls": {"Type": "String", "Default": ""},
             "AlarmEmail": {"Type": "String", "Default": ""},
             "AlarmTopicArn": {"Type": "String", "Default": ""},
+            "WebhookUrl": {"Type": "String", "Default": "https://hooks.example.com/catchlight?token=in-the-query"},
         },
         "Resources": {
             "TasksTable": {
@@ -61,6 +62,8 @@ def a_template(template: Template) -> dict[str, Any]:
             "PollDeadLetters": {"Type": "AWS::SQS::Queue"},
             "PublishDeadLetters": {"Type": "AWS::SQS::Queue"},
             "ReconcileDeadLetters": {"Type": "AWS::SQS::Queue"},
+            "WebhookQueue": {"Type": "AWS::SQS::Queue"},
+            "WebhookDeadLetters": {"Type": "AWS::SQS::Queue"},
             "ArchiveImagesLogGroup": {"Type": "AWS::Logs::LogGroup"},
             # moto's CloudFormation creates no secrets and no alarms, and needs Docker for a function: names only.
             **{name: _only_named(name) for name in (*_SECRETS, ALARM, "PublishEventsFunction")},

@@ -63,7 +63,9 @@ USES = {
     "reconcile": Use([], "No task in", ["--older-than", "7"], "'7' is not a duration; valid durations are "),
     "replay": Use([], "There are no kept deliveries", ["--provider", "flux"], "'flux' is not a provider"),
     "import": Use(["tasks.csv"], "would be registered", ["missing.csv"], "There is no file missing.csv."),
-    "resend-events": Use([], "PublishDeadLetters is empty", ["--limit", "x"], "'x' is not a whole number above 0"),
+    "resend-events": Use(
+        [], "PublishDeadLetters and WebhookDeadLetters are empty", ["--limit", "x"], "'x' is not a whole number above 0"
+    ),
 }
 NAMES = [command.name for command in COMMANDS]
 

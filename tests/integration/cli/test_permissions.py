@@ -20,6 +20,7 @@ from local.moto.patches import functions_run_by
 from local.permissions.required import required_permissions
 from tests.integration.cli.conftest import Deployed
 from tests.integration.cli.test_redrive import image, positions, said_anew
+from tests.integration.conftest import REPOSITORY
 from tests.integration.providers import FLUX_PATH, Providers
 
 PAGE = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text()
@@ -113,6 +114,8 @@ def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPat
     deployed.send("PollDeadLetters", "unreadable")
     deployed.send("PublishDeadLetters", positions(deployed, first=0, last=0))
     deployed.send("PublishDeadLetters", "unreadable")
+    deployed.send("WebhookDeadLetters", (REPOSITORY / "events" / "task_events" / "failed.json").read_text())
+    deployed.send("WebhookDeadLetters", "unreadable")
     machine = deployed.resources["PollTasksStateMachine"]
     deployed.step_functions.start_execution(stateMachineArn=machine, name="x", input='{"tasks": ["flux-kontext#new"]}')
     deployed.put("flux-kontext#new", "PENDING")

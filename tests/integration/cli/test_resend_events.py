@@ -12,6 +12,10 @@ from local.lambda_.runtime_api import Outcome
 from local.moto.patches import functions_run_by
 from tests.integration.cli.conftest import Deployed
 from tests.integration.cli.test_redrive import positions
+from tests.integration.conftest import REPOSITORY
+from tests.integration.fault_injection import failing
+
+EVENT = json.loads((REPOSITORY / "events" / "task_events" / "failed.json").read_text())
 
 
 class PublishEvents:
@@ -59,7 +63,7 @@ def test_what_could_not_be_told_is_told_again(ended: Deployed, function: Publish
     assert function.told == [["flux-kontext#failed", "flux-kontext#waits", "flux-kontext#archived"]]
     assert ended.count("PublishDeadLetters") == 0
     assert outcomes(ended.run("resend-events")) == []
-    assert "PublishDeadLetters is empty" in ended.show("resend-events")
+    assert "PublishDeadLetters and WebhookDeadLetters are empty" in ended.show("resend-events")
 
 
 def test_a_dry_run_tells_nobody(ended: Deployed, function: PublishEvents) -> None:
@@ -142,3 +146,34 @@ def test_no_more_than_a_limit(ended: Deployed, function: PublishEvents) -> None:
     assert len(ended.run("resend-events", "--limit", "1")["deadLetters"]) == 1
 
     assert ended.count("PublishDeadLetters") == 1
+
+
+# ------------------------------------------------------------------------------------------------ webhooks
+
+
+def test_webhooks_that_were_not_accepted_are_queued_again_as_they_were(deployed: Deployed) -> None:
+    deployed.send("WebhookDeadLetters", EVENT)
+    deployed.send("WebhookDeadLetters", "by hand")
+
+    result = deployed.run("resend-events", expect=1)
+
+    assert sorted(outcomes(result)) == [("queued", [EVENT["detail"]["task"]]), ("unreadable", [])]
+    assert deployed.count("WebhookDeadLetters") == 1
+    assert deployed.messages("WebhookQueue") == [EVENT]
+
+
+def test_a_dry_run_queues_no_webhook(deployed: Deployed) -> None:
+    deployed.send("WebhookDeadLetters", EVENT)
+
+    assert outcomes(deployed.run("resend-events", "--dry-run")) == [("ready", [EVENT["detail"]["task"]])]
+
+    assert deployed.count("WebhookDeadLetters") == 1
+    assert deployed.messages("WebhookQueue") == []
+
+
+def test_a_webhook_that_sqs_does_not_take_stays(deployed: Deployed) -> None:
+    deployed.send("WebhookDeadLetters", EVENT)
+    with failing("SendMessage", ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "SendMessage")):
+        deployed.run("resend-events", expect=1)
+
+    assert deployed.count("WebhookDeadLetters") == 1

@@ -145,6 +145,8 @@ def test_what_waits_too_long_is_wrong(deployed: Deployed) -> None:
         ("PollDeadLetters", True),
         ("PublishDeadLetters", True),
         ("ReconcileDeadLetters", True),
+        ("WebhookQueue", False),
+        ("WebhookDeadLetters", True),
     ],
 )
 def test_a_message_where_there_should_be_none_is_wrong(deployed: Deployed, queue: str, is_wrong: bool) -> None:
@@ -154,6 +156,13 @@ def test_a_message_where_there_should_be_none_is_wrong(deployed: Deployed, queue
 
     assert {each["queue"]: each["waiting"] for each in status["queues"] if each["waiting"]} == {queue: 1}
     assert len(status["problems"]) == int(is_wrong)
+
+
+def test_the_receiver_of_webhooks_is_shown_without_its_query(deployed: Deployed) -> None:
+    assert deployed.run("status")["webhookUrl"] == "https://hooks.example.com/catchlight"
+    shown = deployed.show("status")
+    assert "Webhooks are sent to https://hooks.example.com/catchlight " in shown
+    assert "in-the-query" not in shown
 
 
 # ------------------------------------------------------------------------------------------------ callback miss rate

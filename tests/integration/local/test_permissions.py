@@ -24,6 +24,7 @@ from local import REPOSITORY
 from local.permissions.decision import Grant, PermissionRequest, decide
 from local.permissions.required import function_arn
 from local.stack import LocalStack
+from tests.webhook_receiver import webhook_receiver
 
 PATIENCE_SECONDS = 300
 # The services that functions call, as botocore names them.
@@ -36,7 +37,7 @@ BY_SAM = {
     # Every function gets the policy for logs, also where the one for its event source has the same actions.
     *(
         f"AWSLambdaBasicExecutionRole of {name}FunctionRole"
-        for name in ("ArchiveImages", "DispatchChanges", "PublishEvents", "StartPolling")
+        for name in ("ArchiveImages", "DispatchChanges", "PublishEvents", "SendWebhooks", "StartPolling")
     ),
     # Every route gets a permission, also where a wildcard of another one reaches over the slashes of its path.
     f"ServeTasksApiFunctionGetImagePermission: lambda:InvokeFunction on {function_arn('ServeTasksApiFunction')}",
@@ -252,7 +253,12 @@ def eventually(condition: Callable[[], bool]) -> None:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
     parameters = {"KeepDeliveries": "1"}  # with it, ReceiveCallback has one more grant
-    with LocalStack(state_dir=tmp_path_factory.mktemp("state"), time_scale=0.02, parameters=parameters) as stack:
+    state_dir = tmp_path_factory.mktemp("state")
+    # Busy, then gone: the first webhook of an event is sent again, the second becomes a dead letter.
+    with (
+        webhook_receiver([503, 410]) as receiver,
+        LocalStack(state_dir=state_dir, time_scale=0.02, parameters=parameters, webhook_url=receiver.url) as stack,
+    ):
         scenario = Scenario(stack)
         scenario.play()
         # The last of what the scenario starts: the events of tasks, and what the repaired ones do.

@@ -30,13 +30,16 @@ def of_type(type_name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+WEBHOOKS = {"WebhookUrl": "https://hooks.example.com/catchlight"}
+
+
 @cache
 def resolver_with(**parameters: str) -> Resolver:
-    """Returns a resolver of the template expanded with these parameter values.
+    """Returns a resolver of the template expanded with these values; with webhooks, unless they say otherwise.
 
     A Ref is the logical id, an attribute `ID.NAME`.
     """
-    template = load_template(REPOSITORY / "template.yaml", parameters)
+    template = load_template(REPOSITORY / "template.yaml", WEBHOOKS | parameters)
     return Resolver(template, str, lambda name, attribute: f"{name}.{attribute}")
 
 

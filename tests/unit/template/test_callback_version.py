@@ -28,6 +28,7 @@ TEXT = (REPOSITORY / "template.yaml").read_text()
 UNVERSIONED = {"ReservedConcurrentExecutions", "Tags"}
 # Of each parameter that is held to a pattern: no value of it can be made up from its bounds.
 VALUES = {
+    "WebhookUrl": ["https://hooks.example.com/catchlight"],
     "ProviderBaseUrls": ["flux-kontext=https://api.apikley.ru"],
     "AdditionalImageHosts": ["*", "images.example"],
     "CallbackDomain": ["callbacks.example.com"],

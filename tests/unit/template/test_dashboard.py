@@ -181,5 +181,6 @@ def test_lines_of_alarms_are_where_the_alarms_are() -> None:
         ALARMS["ArchiveQueueAgeAlarm"]["Threshold"],
         ALARMS["IteratorAgeAlarm"]["Threshold"] / 1000,
         ALARMS["EventsIteratorAgeAlarm"]["Threshold"] / 1000,
+        ALARMS["WebhookQueueAgeAlarm"]["Threshold"],
         10,  # CallbackMissAlarmPercent
     }

@@ -160,7 +160,7 @@ def test_events_are_switched_off_at_their_source() -> None:
     )
 
     assert deployed()[name]["Enabled"] is True
-    assert deployed(TaskEvents="Disabled")[name]["Enabled"] is False
+    assert deployed(TaskEvents="Disabled", WebhookUrl="")[name]["Enabled"] is False
 
 
 def test_a_confirmation_an_image_and_its_storage_fit_into_the_archivers_time() -> None:

@@ -9,7 +9,9 @@ from tests.unit.template.expanded import EXPANDED, FUNCTIONS, RAW, REPOSITORY, R
 from tests.unit.template.expanded import referred as referred_to
 
 # Nothing waits for these.
-UNTRACED = {f"{name}Function" for name in ("ArchiveImages", "DispatchChanges", "PublishEvents", "StartPolling")}
+UNTRACED = {
+    f"{name}Function" for name in ("ArchiveImages", "DispatchChanges", "PublishEvents", "SendWebhooks", "StartPolling")
+}
 LONGEST_TIMEOUT_SECONDS = 900  # Lambda's
 
 

@@ -23,6 +23,8 @@ OTHER_NAMES = {
     "DISPATCH_DEAD_LETTERS_URL": "DispatchDeadLetters",
     "POLL_DEAD_LETTERS_URL": "PollDeadLetters",
     "PUBLISH_DEAD_LETTERS_URL": "PublishDeadLetters",
+    "WEBHOOK_QUEUE_URL": "WebhookQueue",
+    "WEBHOOK_DEAD_LETTERS_URL": "WebhookDeadLetters",
     "PUBLISH_EVENTS_FUNCTION": "PublishesEvents",  # without events, it is empty
     "CALLBACK_BASE_URL": "HasCallbackDomain",  # both values: see test_callback_domain.py
     "EVENT_BUS": "TaskEventBus",
@@ -37,6 +39,8 @@ PUT_ASIDE = {
     "ReconcileTasksFunctionHourly": "ReconcileDeadLetters",
     "ArchiveQueue": "ArchiveDeadLetters",
     "PollQueue": "PollDeadLetters",
+    "WebhookQueue": "WebhookDeadLetters",
+    "WebhookRule": "WebhookDeadLetters",
 }
 ROUTES = {
     "CallbackApi": dict.fromkeys(
@@ -65,6 +69,8 @@ OUTPUTS = {
     "PollTasksStateMachineArn": "!Ref PollTasksStateMachine",
     "ArchiveDeadLettersUrl": "!Ref ArchiveDeadLetters",
     "TaskEventBusName": "!Ref TaskEventBus",
+    "ReadWebhookSecret": "!Sub aws secretsmanager get-secret-value --region ${AWS::Region} "
+    "--secret-id ${WebhookSecret} --query SecretString --output text",
     "DashboardUrl": "!Sub https://${AWS::Region}.console.aws.amazon.com/cloudwatch/home"
     "?region=${AWS::Region}#dashboards/dashboard/${Dashboard}",
 }
@@ -87,7 +93,7 @@ def test_a_variable_holds_what_it_is_named_after(name: str) -> None:
 
 @pytest.mark.parametrize(("events", "function"), [("Enabled", "PublishEventsFunction"), ("Disabled", "")])
 def test_events_are_published_again_if_they_are_enabled(events: str, function: str) -> None:
-    variables = deployed(TaskEvents=events)["ReconcileTasksFunction"]["Environment"]["Variables"]
+    variables = deployed(TaskEvents=events, WebhookUrl="")["ReconcileTasksFunction"]["Environment"]["Variables"]
 
     assert variables["PUBLISH_EVENTS_FUNCTION"] == function
 
@@ -114,9 +120,14 @@ def test_what_cannot_be_handled_is_put_aside_where_its_alarm_looks() -> None:
         for name, queue in QUEUES.items()
         if "RedrivePolicy" in queue
     }
+    found |= {
+        name: target["DeadLetterConfig"]["Arn"]
+        for name, rule in of_type("AWS::Events::Rule").items()
+        for target in rule["Targets"]
+    }
 
     assert {name: referred_to(arn) for name, arn in found.items()} == PUT_ASIDE
-    assert set(PUT_ASIDE.values()) == QUEUES.keys() - {"ArchiveQueue", "PollQueue"}
+    assert set(PUT_ASIDE.values()) == QUEUES.keys() - {"ArchiveQueue", "PollQueue", "WebhookQueue"}
 
 
 def test_streams_are_the_tables_and_messages_of_the_work_queues() -> None:
@@ -130,6 +141,7 @@ def test_streams_are_the_tables_and_messages_of_the_work_queues() -> None:
         "PublishEventsFunctionTasksTableStream": "TasksTable",
         "ArchiveImagesFunctionArchiveQueue": "ArchiveQueue",
         "StartPollingFunctionPollQueue": "PollQueue",
+        "SendWebhooksFunctionWebhookQueue": "WebhookQueue",
     }
 
 
@@ -147,8 +159,8 @@ def test_an_api_has_these_routes(api: str) -> None:
 
 
 def test_an_output_is_what_it_says() -> None:
-    # Those that depend on CallbackDomain are in test_callback_domain.py.
-    others = RAW["Outputs"].keys() - {"CallbackUrlPattern", "CallbackDomainTarget"}
+    # Those of CallbackDomain are in test_callback_domain.py, the receiver of webhooks is in test_webhooks.py.
+    others = RAW["Outputs"].keys() - {"CallbackUrlPattern", "CallbackDomainTarget", "WebhookReceiver"}
 
     assert {name: RAW["Outputs"][name]["Value"] for name in others} == OUTPUTS
 

@@ -22,6 +22,8 @@
     │   └── UnknownTaskError            the provider does not know the task (yet)            worth a retry
     ├── TaskEventError                  an item that cannot be turned into an event
     ├── InvalidMessageError             a message without a valid task key
+    ├── WebhookNotAcceptedError         the receiver did not accept a webhook                worth a retry
+    │   └── WebhookGoneError            410: it wants no webhooks any more
     └── ImageError                      one image could not be archived
         ├── ImageUnavailableError       network, HTTP status                                 worth a retry
         │   ├── ImageGoneError          403, 404, 410                         worth requesting a fresh URL
@@ -162,6 +164,21 @@ class InvalidMessageError(ImageTasksError):
 
     Retries cannot help: the message becomes a dead letter.
     """
+
+
+class WebhookNotAcceptedError(ImageTasksError):
+    """The receiver of webhooks gave no answer, or one that does not accept the webhook.
+
+    `retry_after`: the seconds of the response's Retry-After, if it has one.
+    """
+
+    def __init__(self, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class WebhookGoneError(WebhookNotAcceptedError):
+    """The receiver answered 410 Gone: it wants no webhooks any more, and retries are not sent."""
 
 
 class ImageError(ImageTasksError):

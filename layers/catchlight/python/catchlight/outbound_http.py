@@ -305,6 +305,17 @@ def _request(method: str, url: httpcore.URL, headers: Mapping[str, str], content
     return httpcore.Request(method, url, headers=sent, content=content)
 
 
+def failure_text(exc: Exception) -> str:
+    """Returns why one of HTTP_ERRORS occurred, in words that contain no URL."""
+    if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
+        return "the server's certificate is not valid"
+    if isinstance(exc, httpcore.ConnectError):
+        return "no server answers there"
+    if isinstance(exc, httpcore.ProtocolError):
+        return "the answer is cut off, or is not HTTP"
+    return "the server broke it off"
+
+
 @contextmanager
 def _httpcore_errors(timeout: type[httpcore.TimeoutException], failure: type[httpcore.NetworkError]) -> Iterator[None]:
     try:

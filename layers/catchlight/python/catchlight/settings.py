@@ -160,6 +160,15 @@ class PublishEventsSettings(Settings):
     event_bus: Name
 
 
+class SendWebhooksSettings(Settings):
+    """Settings of the Lambda function SendWebhooks."""
+
+    webhook_url: Name  # its query may be a secret
+    webhook_secret: Name
+    webhook_queue_url: Name
+    webhook_dead_letters_url: Name
+
+
 class ReconcileTasksSettings(Settings):
     """Settings of the Lambda function ReconcileTasks."""
 

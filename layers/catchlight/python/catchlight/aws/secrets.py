@@ -140,6 +140,10 @@ class RotatingSecret:
             raise SettingsError("a secret has no current version; put a value into it")
         return value
 
+    def current_and_previous(self) -> tuple[str, str | None]:
+        """Returns the current value and the one before; None if the secret was never rotated. See `current`."""
+        return self.current(), self._read("AWSPREVIOUS", CACHE_SECONDS)
+
     def provider_keys(self, provider_id: str) -> "ProviderKeys":
         """Returns one provider's current keys. Only valid for the provider keys secret.
 

@@ -1,7 +1,6 @@
 """Downloads one image over https, checked by the URL policy and within one deadline, and only as a whole."""
 
 import re
-import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -14,7 +13,7 @@ from catchlight.errors import ImageGoneError, ImageRejectedError, ImageTruncated
 from catchlight.images.stream import ImageStream
 from catchlight.images.url_policy import ANY_HOST, UrlPolicy
 from catchlight.models import encode_url
-from catchlight.outbound_http import HTTP_ERRORS, Deadline, Exchange, HttpClient, HttpResponse
+from catchlight.outbound_http import HTTP_ERRORS, Deadline, Exchange, HttpClient, HttpResponse, failure_text
 
 # From the name's resolution to the last byte, including the time that S3 takes to accept the bytes: 25 MiB at 3.5 MB/s.
 # With the work before and after, a fetch takes less than 8 s.
@@ -197,14 +196,4 @@ def _connection_errors() -> Iterator[None]:
     except httpcore.TimeoutException as exc:
         raise ImageUnavailableError(f"it did not arrive within {FETCH_DEADLINE_SECONDS:g} s") from exc
     except HTTP_ERRORS as exc:
-        raise ImageUnavailableError(f"the connection failed: {_cause(exc)}") from exc
-
-
-def _cause(exc: Exception) -> str:
-    if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
-        return "the server's certificate is not valid"
-    if isinstance(exc, httpcore.ConnectError):
-        return "no server answers there"
-    if isinstance(exc, httpcore.ProtocolError):
-        return "the answer is cut off, or is not HTTP"
-    return "the server broke it off"
+        raise ImageUnavailableError(f"the connection failed: {failure_text(exc)}") from exc

@@ -1,0 +1,144 @@
+"""Sends task events to the receiver's URL, signed, each with one deadline."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import httpcore
+
+from catchlight import __version__
+from catchlight.aws.secrets import RotatingSecret
+from catchlight.errors import (
+    ImageRejectedError,
+    ImageUnavailableError,
+    InvalidMessageError,
+    InvalidSecretError,
+    SettingsError,
+    WebhookGoneError,
+    WebhookNotAcceptedError,
+)
+from catchlight.images.url_policy import ANY_HOST, UrlPolicy
+from catchlight.models import is_task_key
+from catchlight.outbound_http import HTTP_ERRORS, Deadline, Exchange, HttpClient, HttpResponse, failure_text
+from catchlight.webhooks.signature import signed_headers, signing_key
+
+# The specification recommends 15 to 30 s. Longer would let a receiver that does not answer delay other webhooks.
+SEND_DEADLINE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A task event to be sent."""
+
+    event_id: str  # the same in every try: receivers recognize repeated webhooks by it
+    task: str
+    body: bytes
+
+
+def read_webhook(message: str) -> Webhook:
+    """Reads a message of the webhook queue: an event as EventBridge delivers it. Its `detail` becomes the body.
+
+    The same message always results in the same bytes.
+
+    Raises:
+        InvalidMessageError: it is not a task event.
+    """
+    try:
+        detail = json.loads(message)["detail"]
+        event_id, task = detail["eventId"], detail["task"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise InvalidMessageError("not a task event of EventBridge: delete it from the dead letters") from None
+    is_readable = isinstance(event_id, str) and isinstance(task, str) and is_task_key(task)
+    if not (is_readable and event_id.isascii() and event_id.isprintable()):  # a header has no other characters
+        raise InvalidMessageError("a task event without a valid id or task: delete it from the dead letters")
+    return Webhook(event_id, task, json.dumps(detail, separators=(",", ":")).encode())
+
+
+def signing_keys(secret: RotatingSecret) -> list[bytes]:
+    """Returns the current key and, after a rotation, the previous one.
+
+    A previous value that is not a webhook secret is ignored: no receiver can have it.
+
+    Raises:
+        SettingsError: the current secret is missing or malformed.
+        StoreUnavailableError: Secrets Manager did not answer.
+    """
+    current, previous = secret.current_and_previous()
+    keys = [signing_key(current)]
+    if previous is not None:
+        with suppress(InvalidSecretError):
+            keys.append(signing_key(previous))
+    return keys
+
+
+class WebhookSender:
+    """Sends webhooks to one URL. Thread-safe."""
+
+    def __init__(self, url: str, keys: Callable[[], Sequence[bytes]], http: HttpClient | None = None) -> None:
+        """Creates a sender; `keys` returns the keys that webhooks are signed with."""
+        self._url = url
+        self._keys = keys
+        self._url_policy = UrlPolicy()
+        # Public addresses only, as for images: the owner of the name's DNS must not reach the function's own network.
+        self._http = http or HttpClient(self._url_policy.resolve)
+
+    def send(self, webhook: Webhook, *, now: datetime) -> int:
+        """Sends a webhook and returns the status of the receiver's response, 200 to 299.
+
+        The response's body is not read, and redirects are not followed, as the specification says.
+
+        Raises:
+            WebhookGoneError: the receiver answered 410: it wants no webhooks any more.
+            WebhookNotAcceptedError: it gave another answer, or none. The message contains neither URL nor secret.
+            SettingsError, StoreUnavailableError: see `signing_keys`; or the URL is not allowed.
+        """
+        headers = {
+            "User-Agent": f"Catchlight/{__version__} (+webhooks)",
+            "Content-Type": "application/json",
+            **signed_headers(self._keys(), message_id=webhook.event_id, sent_at=now, body=webhook.body),
+        }
+        exchange = Exchange(Deadline(SEND_DEADLINE_SECONDS))
+        with (
+            _connection_errors(),
+            self._http.send("POST", self._request_url(), headers, webhook.body, exchange=exchange) as response,
+        ):
+            _check_status(response)
+            return response.status
+
+    def _request_url(self) -> httpcore.URL:
+        try:
+            host = self._url_policy.check_url(self._url, [ANY_HOST])
+        except ImageRejectedError as exc:
+            raise SettingsError(f"WebhookUrl: {exc}") from exc
+        parts = urlsplit(self._url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return httpcore.URL(scheme=parts.scheme, host=host, port=parts.port, target=target)
+
+
+def _check_status(response: HttpResponse) -> None:
+    if response.status == HTTPStatus.GONE:
+        raise WebhookGoneError("the receiver answers 410: it wants no webhooks any more")
+    if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+        raise WebhookNotAcceptedError(f"the receiver answers {response.status}", _retry_after(response))
+
+
+def _retry_after(response: HttpResponse) -> int | None:
+    """Returns the seconds of Retry-After; None without the header, or if it is a date: the schedule applies then."""
+    value = response.headers.get("retry-after", "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+
+
+@contextmanager
+def _connection_errors() -> Iterator[None]:
+    try:
+        yield
+    except httpcore.TimeoutException as exc:
+        raise WebhookNotAcceptedError(f"the receiver did not answer within {SEND_DEADLINE_SECONDS:g} s") from exc
+    except HTTP_ERRORS as exc:
+        raise WebhookNotAcceptedError(f"the connection to the receiver failed: {failure_text(exc)}") from exc
+    except ImageUnavailableError as exc:  # of the URL policy, when it resolves the name
+        raise WebhookNotAcceptedError(str(exc)) from exc

@@ -1,0 +1,85 @@
+"""A receiver of webhooks on this machine, which answers as a test tells it to."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Received:
+    """A webhook: its headers and body."""
+
+    headers: dict[str, str]
+    body: bytes
+    status: int  # of the answer
+
+
+@dataclass
+class WebhookReceiver:
+    """Keeps the webhooks that came, and gives each id these answers, one after the other; 204 then.
+
+    It gives no answer in place of None until `hanging` ends.
+    """
+
+    url: str
+    answers: Sequence[int | None] = ()
+    received: list[Received] = field(default_factory=list)
+    came: threading.Condition = field(default_factory=threading.Condition)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, headers: dict[str, str], body: bytes) -> int | None:
+        """Keeps a webhook and returns the status of its answer; None: no answer."""
+        with self.came:
+            tries = len(self.of(headers["webhook-id"]))
+            status = self.answers[tries] if tries < len(self.answers) else 204
+            self.received.append(Received(headers, body, status or 0))
+            self.came.notify_all()
+        return status
+
+    def of(self, event_id: str) -> list[Received]:
+        """Returns the webhooks with this id."""
+        return [each for each in self.received if each.headers["webhook-id"] == event_id]
+
+    def wait_for(self, text: str, count: int, timeout: float = 120) -> list[Received]:
+        """Waits until this many webhooks have come whose body has the text, and returns them."""
+
+        def found() -> list[Received]:
+            return [each for each in self.received if text.encode() in each.body]
+
+        with self.came:
+            assert self.came.wait_for(lambda: len(found()) >= count, timeout), f"{len(found())} of {count} came"
+            return found()
+
+
+@contextmanager
+def webhook_receiver(answers: Sequence[int | None] = ()) -> Iterator[WebhookReceiver]:
+    """Runs a receiver until the end of the block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            status = receiver.answer(headers, self.rfile.read(int(headers["content-length"])))
+            if status is None:
+                receiver.closing.wait(120)
+                return
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    receiver = WebhookReceiver(f"http://127.0.0.1:{server.server_port}/catchlight", answers)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.closing.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
