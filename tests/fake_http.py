@@ -32,5 +32,4 @@ class FakeHttp(HttpClient):
         except httpx.TransportError as exc:
             exchange.was_sent = not isinstance(exc, _NOTHING_SENT)
             raise getattr(httpcore, type(exc).__name__)(str(exc)) from exc
-        answer = httpcore.Response(answered.status_code, headers=answered.headers.raw, content=answered.iter_bytes())
-        yield HttpResponse(answer)
+        yield HttpResponse(answered.status_code, dict(answered.headers), answered.iter_bytes())

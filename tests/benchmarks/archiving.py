@@ -169,7 +169,7 @@ class Ways:
             self._plain_s3.put_object(Bucket="images", Key="a.png", Body=body, ContentLength=length)
 
     def plain_anew(self, megabytes: int) -> None:
-        """Does the same over a new connection for every image, as Catchlight does."""
+        """Does the same over a new connection for every image."""
         with httpx.Client(verify=self._client_tls, trust_env=False) as client:
             self.plain(megabytes, client)
 
@@ -186,8 +186,8 @@ class Ways:
     def bare_batch(self, megabytes: int) -> None:
         """Transfers as many images at once as a batch has, with nothing but TLS and SHA-256: what is possible here.
 
-        Like Catchlight it opens a new connection to the image host for each image, and keeps those to S3. It reads no
-        format, checks no certificate's name, and handles no error.
+        It opens a new connection to the image host for each image, and keeps those to S3. It reads no format, checks no
+        certificate's name, and handles no error.
         """
         with ThreadPoolExecutor(TASKS * IMAGES_PER_TASK) as pool:
             list(pool.map(self._bare, [self._url(megabytes) for _ in range(TASKS * IMAGES_PER_TASK)]))

@@ -36,6 +36,10 @@ LIMITS: dict[str, object] = {
     "catchlight.outbound_http.MAX_CONNECT_SECONDS": 2.0,
     "catchlight.outbound_http.MIN_SHARE_SECONDS": 1.0,
     "catchlight.outbound_http.KEEPALIVE_SECONDS": 5.0,
+    "catchlight.outbound_http.KEPT_ANSWER_SECONDS": 1.0,
+    "catchlight.outbound_http.MAX_IDLE_CONNECTIONS": 100,
+    "catchlight.outbound_http.MAX_HEAD_BYTES": 100 * KIB,
+    "catchlight.outbound_http.READ_BYTES": 64 * KIB,
     # Secrets.
     "catchlight.aws.secrets.CACHE_SECONDS": 300,
     "catchlight.aws.secrets.RECHECK_SECONDS": 30,

@@ -104,8 +104,8 @@ def loopback(host: str, port: int) -> list[str]:
 def test_a_request_names_its_host(url: str, host: bytes) -> None:
     request = outbound_http._request("GET", httpcore.URL(url), {"X-A": "1"}, b"")
 
-    assert request.url.target == b"/a?b"
-    assert request.headers == [(b"Host", host), (b"X-A", b"1")]
+    assert request.head.target == b"/a?b"
+    assert request.head.headers.raw_items() == [(b"Host", host), (b"X-A", b"1")]
 
 
 def test_the_server_receives_method_headers_and_content() -> None:
@@ -444,15 +444,13 @@ def test_nothing_was_sent_if_the_server_does_not_speak_tls() -> None:
 
 
 def test_nothing_is_sent_after_the_deadline() -> None:
-    exchange = Exchange(Deadline(60))
-    stream = outbound_http._Stream(socket.socket())
-    stream.exchange = exchange
-    exchange.deadline = Deadline(0)
-
-    with pytest.raises(httpcore.WriteTimeout):
-        stream.write(b"GET")
+    origin = httpcore.URL("http://localhost/").origin
+    request = outbound_http._request("GET", httpcore.URL("http://localhost/"), {}, b"")
+    exchange = Exchange(Deadline(0))
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(httpcore.WriteTimeout):
+        outbound_http._Connection(origin, "127.0.0.1", ours).send(request, exchange)
     assert not exchange.was_sent
-    stream.close()
 
 
 @pytest.mark.parametrize("behave", [resets, answers(OK[:20]), answers(b"SSH-2.0\r\n")], ids=["reset", "cut", "no HTTP"])

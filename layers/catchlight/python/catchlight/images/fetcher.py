@@ -57,9 +57,9 @@ class ImageFetcher:
 
     def __init__(self, url_policy: UrlPolicy | None = None) -> None:
         self._url_policy = url_policy or UrlPolicy()
-        # Connects to the addresses that the policy has checked only. The name is resolved once per request: a second
-        # resolution may return other addresses (DNS rebinding).
-        self._http = HttpClient(self._url_policy.resolve)
+        # Uses connections to addresses that the policy has checked only, new or kept. The name is resolved once per
+        # request: a second resolution may return other addresses (DNS rebinding).
+        self._http = HttpClient(self._url_policy.resolve, keeps_connections=True, trusts_hosts=False)
 
     @contextmanager
     def fetch(self, url: str, allowed_hosts: Iterable[str]) -> Iterator[ImageStream]:
