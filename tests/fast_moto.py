@@ -9,20 +9,33 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
+from botocore.model import Shape
 from moto.core import responses
-from moto.core.serialize import AttributePicker, AttributePickerContext, XFormedAttributePicker
+from moto.core.serialize import AttributePicker, AttributePickerContext, ResponseSerializer, XFormedAttributePicker
 from moto.dynamodb.parsing import validators
-from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Node
+from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Expression, Node, UpdateExpressionFunction
 from moto.dynamodb.parsing.expressions import UpdateExpressionParser
+from moto.sqs import models as sqs_models
+
+# What the functions replace whose work is written anew here, by name.
+ORIGINALS: dict[str, Any] = {
+    "traverse": DepthFirstTraverser.traverse,
+    "find_clauses": Node.find_clauses,
+    "_serialize_type_structure": ResponseSerializer._serialize_type_structure,
+}
 
 
 def install() -> None:
     """Replaces functions of moto for the rest of this process."""
     responses.method_names_from_class = functools.cache(responses.method_names_from_class)
+    for module in (responses, sqs_models):
+        module.camelcase_to_underscores = functools.cache(module.camelcase_to_underscores)
     # Parsed twice by each UpdateItem. The tree is only read: validators work on a copy.
     UpdateExpressionParser.make = functools.cache(UpdateExpressionParser.make)
     validators.deepcopy = _copied
     DepthFirstTraverser.traverse = _traverse
+    Node.find_clauses = _find_clauses
+    ResponseSerializer._serialize_type_structure = _serialize_structure
     for picker in (AttributePicker, XFormedAttributePicker):
         picker.get_possible_keys = _PossibleKeys(picker.get_possible_keys)
 
@@ -40,26 +53,32 @@ def _pickled(tree: Any) -> bytes:
     return pickle.dumps(tree)
 
 
-@functools.cache
-def _is_one_of(kind: Any, kinds: Any) -> bool:
-    # The classes of nodes are abstract base classes, for which isinstance() is slow.
-    return issubclass(kind, kinds)
+# The classes of nodes are abstract base classes, for which isinstance() is slow.
+_is_subclass = functools.cache(issubclass)
 
 
 def _traverse(traverser: DepthFirstTraverser, root: Node) -> Node:
     """Replaces nodes as `traverse_node_recursively` does, which asks anew at each node which ones to replace."""
-    kinds = traverser.nodes_to_be_processed()
+    processors = traverser._processing_map()
+    prepare = traverser.pre_processing_of_child
+    if prepare.__func__ is DepthFirstTraverser.pre_processing_of_child:  # which does nothing
+        prepare = None
+    # The processor of each class of nodes, None for those that stay. What is no node is left out.
+    known: dict[type, Any] = {}
 
     def visit(node: Any, child_id: int) -> Any:
-        kind: Any = type(node)
-        if not _is_one_of(kind, (Node,)):
-            return node
+        kind = type(node)
+        if kind not in known:
+            if not _is_subclass(kind, Node):
+                return node
+            known[kind] = next((processors[each] for each in processors if _is_subclass(kind, each)), None)
         parent = node.parent
         for number, child in enumerate(node.children or ()):
-            traverser.pre_processing_of_child(node, number)
+            if prepare:
+                prepare(node, number)
             visit(child, number)
-        if _is_one_of(kind, kinds):
-            node = traverser.process(node)
+        if process := known[kind]:
+            node = process(node)
             node.parent = parent
             if parent:
                 parent.children[child_id] = node
@@ -68,7 +87,33 @@ def _traverse(traverser: DepthFirstTraverser, root: Node) -> Node:
     return visit(root, -1)
 
 
+def _find_clauses(node: Node, kinds: list[type]) -> list[Node]:
+    """Returns the nodes of these classes, without looking into them, as `Node.find_clauses` does."""
+    found = []
+    for child in node.children or ():
+        kind = type(child)
+        if kind in kinds:
+            found.append(child)
+        elif _is_subclass(kind, Expression) or _is_subclass(kind, UpdateExpressionFunction):
+            found += _find_clauses(child, kinds)
+    return found
+
+
 # ------------------------------------------------------------------------------------------------ responses
+
+
+def _serialize_structure(serializer: Any, serialized: Any, value: Any, shape: Shape, key: str) -> None:
+    """Serializes what a value of DynamoDB has: one of ten members. moto looks for each of them under two names."""
+    if shape.name == "AttributeValue" and key and type(value) is dict and value.keys() <= shape.members.keys():
+        wrapper = serializer.MAP_TYPE()
+        for name, each in value.items():
+            member = shape.members[name]
+            member.parent = shape
+            if each is not None:
+                serializer._serialize(wrapper, each, member, name)
+        serializer._default_serialize(serialized, wrapper, shape, key)
+    else:
+        ORIGINALS["_serialize_type_structure"](serializer, serialized, value, shape, key)
 
 
 class _PossibleKeys:
