@@ -1,6 +1,8 @@
 """Layout at the widths of a desktop, a tablet and a phone: nothing overprints, and controls are in view at once."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Literal
 
 import httpx
 import pytest
@@ -12,17 +14,27 @@ from tests.browser.conftest import Visit, load_all, newest_with
 from tests.tasks_api_in_memory import TasksApiInMemory, a_lost_image, a_task, many_tasks
 
 WINDOWS = {"desktop": (1440, 900), "tablet": (768, 1024), "phone": (375, 667)}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 LONG_REASON = "its URL was dead: HTTP 404 on every try, the last one a minute before the URL expired. " * 3
 
 
-@pytest.fixture(
-    params=[(size, scheme) for size in WINDOWS for scheme in ("light", "dark")], ids=lambda each: "-".join(each)
-)
-def window(request: pytest.FixtureRequest) -> dict[str, object]:
-    """Options of a browser window."""
-    size, scheme = request.param
-    width, height = WINDOWS[size]
-    return {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
+def resized(page: Page) -> Iterator[str]:
+    """Gives the page each size and colour scheme, one after another, and yields their names. Scrolls to the top first.
+
+    A page for each of them would take six times as long.
+    """
+    for size, (width, height) in WINDOWS.items():
+        page.set_viewport_size({"width": width, "height": height})
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            scroll(page, 0)
+            yield f"{size}, {scheme}"
+
+
+def scroll(page: Page, top: int) -> None:
+    page.evaluate(
+        "(top) => document.querySelectorAll('html, .details, dialog').forEach((each) => each.scrollTo({top}))", top
+    )
 
 
 @pytest.fixture
@@ -45,61 +57,62 @@ def pixels(page: Page, locator: Locator) -> bytes:
 
 
 def test_scrolled_details_do_not_overprint_the_header(
-    visit: Visit, api: TasksApiInMemory, two_images: TaskResponse, window: dict[str, object]
+    visit: Visit, api: TasksApiInMemory, two_images: TaskResponse
 ) -> None:
-    page = visit(api, **window).open(f"#{two_images.provider}/{two_images.task_id}")
+    page = visit(api).open(f"#{two_images.provider}/{two_images.task_id}")
     header = page.locator(".dialog-bar")
     expect(page.locator(".history li").first).to_be_attached()
-    before = pixels(page, header)
-    for distance in range(40, 1000, 120):  # the timeline passes below the header
-        page.evaluate(
-            "(top) => document.querySelectorAll('.details, dialog').forEach((each) => each.scrollTo({top}))", distance
-        )
-        assert pixels(page, header) == before, distance
+    for window in resized(page):
+        before = pixels(page, header)
+        for distance in range(40, 1000, 120):  # the timeline passes below the header
+            scroll(page, distance)
+            assert pixels(page, header) == before, (window, distance)
 
 
-@pytest.mark.parametrize("width", [761, 768, 900, 1100, 1101, 1440])
-def test_the_count_and_the_status_filter_do_not_overlap(visit: Visit, width: int) -> None:
+def test_the_count_and_the_status_filter_do_not_overlap(visit: Visit) -> None:
     tasks, _ = many_tasks(1130, now=datetime.now(UTC))
-    visitor = visit(TasksApiInMemory(tasks), viewport={"width": width, "height": 800})
+    visitor = visit(TasksApiInMemory(tasks))
     visitor.allowed_errors.append("502")  # of images that this tasks API does not have
     page = visitor.open()
     load_all(page, "The latest 1,000 tasks")  # the longest text
     count = page.locator("#count")
-    before = pixels(page, count)
-    page.evaluate(
-        """document.querySelectorAll(".statuses, .provider, .search, .live")
-          .forEach((each) => (each.style.visibility = "hidden"))"""
-    )
-    assert pixels(page, count) == before
+    others = page.locator(".statuses, .provider, .search, .live")
+    for width in (761, 768, 900, 1100, 1101, 1440):
+        page.set_viewport_size({"width": width, "height": 800})
+        before = pixels(page, count)
+        others.evaluate_all("(all) => all.forEach((each) => (each.style.visibility = 'hidden'))")
+        assert pixels(page, count) == before, width
+        others.evaluate_all("(all) => all.forEach((each) => (each.style.visibility = ''))")
 
 
 def test_the_dialogs_buttons_are_in_view_at_once_and_after_scrolling(
-    visit: Visit, api: TasksApiInMemory, two_images: TaskResponse, window: dict[str, object]
+    visit: Visit, api: TasksApiInMemory, two_images: TaskResponse
 ) -> None:
-    page = visit(api, **window).open(f"#{two_images.provider}/{two_images.task_id}")
+    page = visit(api).open(f"#{two_images.provider}/{two_images.task_id}")
     close = page.get_by_role("button", name="Close")
     save = page.get_by_role("link", name="Save result-0")
-    expect(save).to_be_in_viewport(ratio=1)
-    expect(close).to_be_in_viewport(ratio=1)
-    assert box(close)[1] - box(page.get_by_role("dialog"))[1] < 30
-    page.evaluate("document.querySelectorAll('.details, dialog').forEach((each) => each.scrollTo({top: 9999}))")
-    expect(close).to_be_in_viewport(ratio=1)
+    for window in resized(page):
+        expect(save, window).to_be_in_viewport(ratio=1)
+        expect(close, window).to_be_in_viewport(ratio=1)
+        assert box(close)[1] - box(page.get_by_role("dialog"))[1] < 30, window
+        scroll(page, 9999)
+        expect(close, window).to_be_in_viewport(ratio=1)
 
 
-@pytest.mark.parametrize("width", [320, 375, 430, 768, 1440])
-def test_the_text_in_the_search_field_is_not_cut(visit: Visit, width: int) -> None:
-    page = visit(TasksApiInMemory(), viewport={"width": width, "height": 667}).open()
-    missing = page.locator("#search").evaluate(
-        """(search) => {
-          const style = getComputedStyle(search);
-          const canvas = document.createElement("canvas").getContext("2d");
-          canvas.font = style.font;
-          const inner = search.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-          return canvas.measureText(search.placeholder).width - inner;
-        }"""
-    )
-    assert missing <= 0
+def test_the_text_in_the_search_field_is_not_cut(visit: Visit) -> None:
+    page = visit(TasksApiInMemory()).open()
+    for width in (320, 375, 430, 768, 1440):
+        page.set_viewport_size({"width": width, "height": 667})
+        missing = page.locator("#search").evaluate(
+            """(search) => {
+              const style = getComputedStyle(search);
+              const canvas = document.createElement("canvas").getContext("2d");
+              canvas.font = style.font;
+              const inner = search.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+              return canvas.measureText(search.placeholder).width - inner;
+            }"""
+        )
+        assert missing <= 0, width
 
 
 def is_inside_ellipse(inner: tuple[float, ...], outer: tuple[float, ...]) -> bool:
@@ -113,15 +126,17 @@ def is_inside_ellipse(inner: tuple[float, ...], outer: tuple[float, ...]) -> boo
     )
 
 
-def test_a_long_reason_stays_inside_its_ring(visit: Visit, window: dict[str, object]) -> None:
+def test_a_long_reason_stays_inside_its_ring(visit: Visit) -> None:
     lost = a_lost_image("t1").model_copy(update={"reason": LONG_REASON})
-    page = visit(TasksApiInMemory([a_task("t1", TaskStatus.INCOMPLETE, images=[lost])]), **window).open()
+    page = visit(TasksApiInMemory([a_task("t1", TaskStatus.INCOMPLETE, images=[lost])])).open()
     card = page.locator(".card")
-    assert is_inside_ellipse(box(card.locator(".note")), box(card.locator(".ringed")))
+    for window in resized(page):
+        assert is_inside_ellipse(box(card.locator(".note")), box(card.locator(".ringed"))), window
     card.locator("a").click()
     dialog = page.get_by_role("dialog")
-    assert is_inside_ellipse(box(dialog.locator(".note")), box(dialog.locator(".ringed")))
-    expect(dialog.locator(".failure")).to_have_text(LONG_REASON)  # complete, above everything else
+    for window in resized(page):
+        assert is_inside_ellipse(box(dialog.locator(".note")), box(dialog.locator(".ringed"))), window
+        expect(dialog.locator(".failure")).to_have_text(LONG_REASON)  # complete, above everything else
 
 
 def test_results_come_before_originals(visit: Visit) -> None:
@@ -135,48 +150,52 @@ def test_results_come_before_originals(visit: Visit) -> None:
     assert [text.upper() for text in headings if "Image" in text.title()] == ["IMAGE RESULT-0", "IMAGE ORIGIN-0"]
 
 
-def test_an_error_is_shown_next_to_the_toolbar(visit: Visit, api: TasksApiInMemory, window: dict[str, object]) -> None:
-    visitor = visit(api, **window)
+def test_an_error_is_shown_next_to_the_toolbar(visit: Visit, api: TasksApiInMemory) -> None:
+    visitor = visit(api)
     visitor.allowed_errors.append("404")
     page = visitor.open("#flux-kontext/nope")
     error = page.locator("#error")
-    expect(error).to_be_in_viewport(ratio=1)
-    assert 0 <= box(error)[1] - box(page.locator(".toolbar"))[3] < 30
+    for window in resized(page):
+        expect(error, window).to_be_in_viewport(ratio=1)
+        assert 0 <= box(error)[1] - box(page.locator(".toolbar"))[3] < 30, window
 
 
-def test_an_error_is_shown_next_to_the_dialogs_title(
-    visit: Visit, api: TasksApiInMemory, window: dict[str, object]
-) -> None:
+def test_an_error_is_shown_next_to_the_dialogs_title(visit: Visit, api: TasksApiInMemory) -> None:
     other = TasksApiInMemory(api.tasks.values(), api.pictures)
     task = newest_with(other, 2)
-    visitor = visit(other, **window)
+    visitor = visit(other)
     visitor.allowed_errors.append("502")
     page = visitor.open(f"#{task.provider}/{task.task_id}")
-    page.evaluate("document.querySelectorAll('.details, dialog').forEach((each) => each.scrollTo({top: 9999}))")
-    other.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
     error = page.locator("dialog .error")
-    expect(error).to_contain_text("execute-api:Invoke")
-    expect(error).to_be_in_viewport(ratio=1)
-    assert 0 <= box(error)[1] - box(page.locator(".dialog-title"))[3] < 30
+    for window in resized(page):
+        other.before = lambda _: None
+        refresh(page)
+        expect(error, window).to_be_hidden()
+        scroll(page, 9999)
+        other.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
+        refresh(page)
+        expect(error, window).to_contain_text("execute-api:Invoke")
+        expect(error, window).to_be_in_viewport(ratio=1)
+        assert 0 <= box(error)[1] - box(page.locator(".dialog-title"))[3] < 30, window
 
 
-@pytest.fixture
-def one_of_each() -> TasksApiInMemory:
-    """A task in each status."""
+def refresh(page: Page) -> None:
+    """Lets the page request its tasks, as it does when its tab is shown again."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_the_filter_the_address_and_the_item_have_the_same_word(visit: Visit) -> None:
     now = datetime.now(UTC)
-    return TasksApiInMemory(a_task(f"t{number}", status, arrived_at=now) for number, status in enumerate(TaskStatus))
-
-
-@pytest.mark.parametrize("status", list(TaskStatus))
-def test_the_filter_the_address_and_the_item_have_the_same_word(
-    visit: Visit, one_of_each: TasksApiInMemory, status: TaskStatus
-) -> None:
-    word = status.replace("_", " ").capitalize()
-    page = visit(one_of_each).open()
-    page.locator(".statuses label", has_text=word).click()
-    assert f"status={status}" in page.url
+    one_of_each = [a_task(f"t{number}", status, arrived_at=now) for number, status in enumerate(TaskStatus)]
+    page = visit(TasksApiInMemory(one_of_each)).open()
     card = page.locator(".card")
-    expect(card).to_have_count(1)
-    expect(card.locator(".status")).to_have_text(word)
-    card.locator("a").click()
-    expect(page.locator(".dialog-title .status")).to_have_text(word)
+    for status in TaskStatus:
+        word = status.replace("_", " ").capitalize()
+        page.locator(".statuses label", has_text=word).click()
+        assert f"status={status}" in page.url
+        expect(card).to_have_count(1)
+        expect(card.locator(".status")).to_have_text(word)
+        card.locator("a").click()
+        expect(page.locator(".dialog-title .status")).to_have_text(word)
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_be_hidden()
