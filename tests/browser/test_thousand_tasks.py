@@ -51,17 +51,17 @@ def test_only_images_near_the_viewport_are_loaded(visit: Visit, api: TasksApiInM
     assert visitor.layout_shift < 0.001, page.evaluate("watched.shifts")
 
 
-@pytest.mark.parametrize("status", ["FAILED", "PENDING", "INCOMPLETE", "ARCHIVED"])
-def test_a_status_filter_shows_only_that_status(visit: Visit, api: TasksApiInMemory, status: str) -> None:
+def test_a_status_filter_shows_only_that_status(visit: Visit, api: TasksApiInMemory) -> None:
     page = visit(api).open()
-    page.locator(f".statuses [data-status={status}]").click()
-    expected = sum(task.status == status for task in api.tasks.values())
-    load_all(page, f"{expected} tasks")
-    expect(page.locator(".card")).to_have_count(expected)
-    assert set(page.eval_on_selector_all(".card", "(all) => all.map((one) => one.dataset.status)")) == {status}
-    assert f"status={status}" in page.url
-    page.reload()
-    load_all(page, f"{expected} tasks")
+    for status in ("FAILED", "PENDING", "INCOMPLETE", "ARCHIVED"):
+        page.locator(f".statuses [data-status={status}]").click()
+        expected = sum(task.status == status for task in api.tasks.values())
+        load_all(page, f"{expected} tasks")
+        expect(page.locator(".card")).to_have_count(expected)
+        assert set(page.eval_on_selector_all(".card", "(all) => all.map((one) => one.dataset.status)")) == {status}
+        assert f"status={status}" in page.url
+        page.reload()
+        load_all(page, f"{expected} tasks")
     page.get_by_role("radio", name="All").check(force=True)
     load_all(page, "1,000 tasks")
 
