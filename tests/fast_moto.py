@@ -9,7 +9,6 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
-from botocore.model import Shape
 from moto.core import responses
 from moto.core.serialize import AttributePicker, AttributePickerContext, ResponseSerializer, XFormedAttributePicker
 from moto.dynamodb.parsing import validators
@@ -54,7 +53,7 @@ def _pickled(tree: Any) -> bytes:
 
 
 # The classes of nodes are abstract base classes, for which isinstance() is slow.
-_is_subclass = functools.cache(issubclass)
+_is_subclass: Any = functools.cache(issubclass)
 
 
 def _traverse(traverser: DepthFirstTraverser, root: Node) -> Node:
@@ -102,7 +101,7 @@ def _find_clauses(node: Node, kinds: list[type]) -> list[Node]:
 # ------------------------------------------------------------------------------------------------ responses
 
 
-def _serialize_structure(serializer: Any, serialized: Any, value: Any, shape: Shape, key: str) -> None:
+def _serialize_structure(serializer: Any, serialized: Any, value: Any, shape: Any, key: str) -> None:
     """Serializes what a value of DynamoDB has: one of ten members. moto looks for each of them under two names."""
     if shape.name == "AttributeValue" and key and type(value) is dict and value.keys() <= shape.members.keys():
         wrapper = serializer.MAP_TYPE()

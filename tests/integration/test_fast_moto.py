@@ -54,7 +54,8 @@ def answers(store: Store, task: str) -> list[Any]:
             ExpressionAttributeValues={":new": {"S": "x"}},
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
-    return [changed["Attributes"], read["Item"], refused.value.response["Item"]]
+    response: Any = refused.value.response
+    return [changed["Attributes"], read["Item"], response["Item"]]
 
 
 def test_answers_are_the_same_with_and_without_shortcuts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
