@@ -31,6 +31,7 @@ class Controller:
         self._external = external
         self._recorder = recorder
         self._began_at = time.monotonic()
+        self._news, self._news_at = (0, 0), 0.0  # the last count of ended tasks and changed items, and when it changed
         self._on_progress = on_progress
         self._tasks = [plan.task for plan in plan_tasks(soak.seed, soak.tasks)]
         self._begun = 0
@@ -68,8 +69,11 @@ class Controller:
 
     def _look(self, phase: str = "playing") -> None:
         progress = self.report_progress(phase)
-        if progress.seconds > self._soak.max_seconds:
-            raise TimeoutError(f"after {progress.seconds:.0f} s {len(self._open)} tasks are open: {phase}")
+        news = (progress.ended, len(self._recorder.history.changes))
+        if news != self._news:
+            self._news, self._news_at = news, progress.seconds
+        if progress.seconds - self._news_at > self._soak.max_idle_seconds:
+            raise TimeoutError(f"nothing happens, and {len(self._open)} tasks are open: {phase}")
         if len(self.rss_mb) <= progress.ended * 10 // self._soak.tasks:
             self.rss_mb.append(progress.rss_mb)
         latest, through = self._recorder.latest(), self._external.through

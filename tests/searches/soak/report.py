@@ -45,7 +45,7 @@ class Soak:
             "LogLevel": "INFO",
         }
     )
-    max_seconds: float = 3600
+    max_idle_seconds: float = 900  # without a change of any item: a busy machine is slow, but it is not idle
     artefact: Artefact | None = None  # the built functions; without it those of the source tree run
 
 

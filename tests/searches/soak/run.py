@@ -44,7 +44,7 @@ def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) ->
     """Runs a soak test and checks the result.
 
     Raises:
-        TimeoutError: it did not become idle within `max_seconds`.
+        TimeoutError: nothing happened for `max_idle_seconds`, and tasks are open.
     """
     began_at = time.monotonic()
     played = _play(soak, on_progress)
