@@ -11,8 +11,8 @@ import pytest
 from catchlight.models import FailureReason, TaskStatus
 from functions.dispatch_changes.app import FollowUp
 from tests.integration.archiver import TASK, Archiver
-from tests.integration.confirmation.claims import NO_ANSWERS, PNG, claim_failure, contradictions, has, urls
 from tests.integration.confirmation.conftest import Stream
+from tests.integration.confirmation.reports import NO_ANSWERS, PNG, claim_failure, contradictions, has, urls
 from tests.integration.conftest import Store
 from tests.integration.providers import (
     FLUX_PATH,

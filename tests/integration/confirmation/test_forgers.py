@@ -15,8 +15,8 @@ from catchlight.providers import PROVIDERS
 from catchlight.tasks.confirmations import Confirmations
 from functions.dispatch_changes.app import FollowUp
 from tests.integration.archiver import Archiver
-from tests.integration.confirmation.claims import FORGED, PNG, has, urls
 from tests.integration.confirmation.conftest import Stream
+from tests.integration.confirmation.reports import FORGED, PNG, has, urls
 from tests.integration.providers import (
     FLUX_PATH,
     Providers,

@@ -12,7 +12,7 @@ from catchlight.providers.kie import DOWNLOAD_URL_PATH
 from catchlight.tasks.images import TaskImages
 from tests.image_server import picture, status
 from tests.integration.archiver import TASK, Archiver
-from tests.integration.confirmation.claims import NO_ANSWERS, PNG, has
+from tests.integration.confirmation.reports import NO_ANSWERS, PNG, has
 from tests.integration.functions import metric_lines
 from tests.integration.providers import FLUX_PATH, Providers, failed, running, saying
 

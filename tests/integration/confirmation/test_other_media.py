@@ -3,7 +3,7 @@
 from catchlight.models import Media, SkippedOutput
 from tests.image_server import picture
 from tests.integration.archiver import Archiver
-from tests.integration.confirmation.claims import has
+from tests.integration.confirmation.reports import has
 from tests.integration.providers import FLUX_PATH, MARKET_PATH, Providers, saying
 
 PNG = picture("PNG")

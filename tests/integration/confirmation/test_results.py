@@ -21,7 +21,8 @@ from functions.dispatch_changes.app import FollowUp
 from tests.canary_secrets import API_KEYS
 from tests.image_server import content, picture, status
 from tests.integration.archiver import HOST, TASK, Archiver
-from tests.integration.confirmation.claims import (
+from tests.integration.confirmation.conftest import Stream
+from tests.integration.confirmation.reports import (
     ACE,
     FORGED,
     NO_ANSWERS,
@@ -32,7 +33,6 @@ from tests.integration.confirmation.claims import (
     has,
     urls,
 )
-from tests.integration.confirmation.conftest import Stream
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.providers import (
     ACE_PATH,

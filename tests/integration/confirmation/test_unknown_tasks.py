@@ -18,8 +18,8 @@ from catchlight.tasks.registration import Registry
 from functions.dispatch_changes.app import FollowUp
 from tests.image_server import status
 from tests.integration.archiver import TASK, Archiver
-from tests.integration.confirmation.claims import FORGED, NO_ANSWERS, claim_failure
 from tests.integration.confirmation.conftest import Stream
+from tests.integration.confirmation.reports import FORGED, NO_ANSWERS, claim_failure
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import a_secret
 from tests.integration.providers import ACE_PATH, FLUX_PATH, Providers, poll, running, saying

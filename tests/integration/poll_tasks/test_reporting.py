@@ -15,7 +15,7 @@ from catchlight_cli.repair.replaying import replay
 from functions.poll_tasks import app
 from tests.canary_secrets import API_KEYS
 from tests.conftest import FakeLambdaContext
-from tests.integration.confirmation.claims import claim_failure
+from tests.integration.confirmation.reports import claim_failure
 from tests.integration.conftest import Store
 from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing, reported, warned
 from tests.integration.functions import a_secret

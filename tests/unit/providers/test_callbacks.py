@@ -33,7 +33,7 @@ def test_a_callback_becomes(path: str, expected: News | Refused) -> None:
         assert str(refusal.value) == expected.message
     else:
         report = provider.parse_callback(body, received_at=RECEIVED_AT)
-        # What was asked: see test_what_was_asked.py.
+        # What was asked: see test_generation_requests.py.
         assert report.model_copy(update={"request": None, "provider_record": None}) == expected.report(
             provider.id, Reporter.CALLBACK
         )

@@ -25,7 +25,7 @@ def test_an_answer_becomes(path: str, poll: Poll) -> None:
     request = provider.poll_request(poll.task_ids)
     if isinstance(poll.expected, list):
         reports = provider.parse_poll(request, poll.http_status, load(path), received_at=RECEIVED_AT)
-        # What was asked: see test_what_was_asked.py.
+        # What was asked: see test_generation_requests.py.
         assert [
             report.model_copy(update={"request": None, "provider_record": None, "unreadable": None})
             for report in reports

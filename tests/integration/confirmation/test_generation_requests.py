@@ -11,7 +11,7 @@ from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from functions.archive_images import app as archive_images
 from tests.image_server import status
 from tests.integration.archiver import BUCKET, TASK, Archiver
-from tests.integration.confirmation.claims import PNG, claim_failure
+from tests.integration.confirmation.reports import PNG, claim_failure
 from tests.integration.conftest import Store
 from tests.integration.providers import FLUX_PATH, Providers, poll, record
 

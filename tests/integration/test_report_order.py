@@ -1,4 +1,4 @@
-"""Any order and any repetition of news ends in the same status, and no news ever moves a task down."""
+"""Callbacks and polls in any order, and repeated, end in the same status, and none moves a task down."""
 
 import itertools
 import json
