@@ -11,7 +11,7 @@ import pytest
 
 from catchlight.models import iso, utc_now
 from tests.integration.cli.conftest import Deployed
-from tests.integration.cli.test_redrive import image, said_anew
+from tests.integration.cli.test_redrive import image, record_with_a_fresh_url
 from tests.integration.providers import FLUX_PATH, Providers
 
 PAGE = (Path(__file__).parents[3] / "docs/operating.md").read_text()
@@ -128,7 +128,7 @@ def test_every_command_of_an_alarm_is_tried() -> None:
 def test_the_command_of_an_alarm_finds_its_task(
     deployed: Deployed, providers: Providers, alarm: str, command: list[str]
 ) -> None:
-    providers.answers[FLUX_PATH] = said_anew
+    providers.answers[FLUX_PATH] = record_with_a_fresh_url
     CAUSES[alarm](deployed)
 
     assert not REPAIRED[alarm](deployed)

@@ -1,4 +1,4 @@
-"""`catchlight --completion`: what shells complete."""
+"""`catchlight --completion`: shells complete commands, options and choices."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""`catchlight describe`: what the deployed stack knows of a task, gathered without changing anything."""
+"""`catchlight describe` shows everything that the deployed stack has about a task, and changes nothing."""
 
 import json
 from datetime import datetime, timedelta
@@ -128,13 +128,13 @@ def test_an_execution_that_ended_polls_for_nothing(deployed: Deployed) -> None:
     assert explained["nextStep"].startswith("No running execution polls for it,")
 
 
-def test_one_that_nobody_polls_for_any_more(deployed: Deployed) -> None:
+def test_a_task_without_an_execution(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "PENDING", 8 * HOUR)
 
     assert "`catchlight reconcile`" in deployed.run("describe", "t1")["nextStep"]
 
 
-def test_one_among_the_dead_letters(deployed: Deployed) -> None:
+def test_a_task_with_a_dead_letter(deployed: Deployed) -> None:
     deployed.put("flux-kontext#t1", "SUCCEEDED")
     for task in ("flux-kontext#t2", "flux-kontext#t1", "flux-kontext#t3"):
         deployed.send("ArchiveDeadLetters", {"task": task})
@@ -143,7 +143,7 @@ def test_one_among_the_dead_letters(deployed: Deployed) -> None:
 
     assert len(explained["deadLetters"]) == 1
     assert "is in ArchiveDeadLetters" in explained["nextStep"]
-    # Looked at, not taken.
+    # The messages were read, and stay in the queue.
     assert deployed.count("ArchiveDeadLetters") == 3
 
 
@@ -183,14 +183,14 @@ def test_why_archiving_failed_is_read_from_its_log(deployed: Deployed) -> None:
     assert explained["reason"].endswith("The last attempt failed: the server answers 403.")
 
 
-def test_without_a_log_the_rest_is_told(deployed: Deployed) -> None:
+def test_without_a_log_the_rest_is_shown(deployed: Deployed) -> None:
     boto3.client("logs").delete_log_group(logGroupName=deployed.resources["ArchiveImagesLogGroup"])
     deployed.put("flux-kontext#t1", "SUCCEEDED", HOUR)
 
     assert deployed.run("describe", "t1")["reason"] == (
         "The provider has a result, but not all of its images are in the bucket yet."
     )
-    # Silence would say that there was no failed try.
+    # Without this line, the output would mean that there was no failed attempt.
     assert "Failed attempts are not shown: the log of ArchiveImages cannot be read." in deployed.said
 
 
@@ -198,7 +198,7 @@ def test_without_a_log_the_rest_is_told(deployed: Deployed) -> None:
 
 
 class StepFunctions:
-    """Running executions, all of which began now and poll for something else."""
+    """Running executions, all of which started now and poll for another task."""
 
     def __init__(self, pages: int, per_page: int) -> None:
         self._pages = pages

@@ -1,4 +1,4 @@
-"""`catchlight doctor`: whatever is wrong with a stack is noticed, and the probe leaves no trace."""
+"""`catchlight doctor` finds each fault of a stack, and its probe leaves no trace."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from tests.integration.providers import ACE_PATH, Providers, saying
 
 
 class FakeEndpoint:
-    """An endpoint that answers as ours does, but for what a test makes it do wrong."""
+    """An endpoint that answers as the deployed one does, except for the fault that a test sets."""
 
     def __init__(self, deployed: Deployed) -> None:
         self._deployed = deployed
@@ -123,7 +123,7 @@ def test_the_probe_leaves_no_trace(deployed: Deployed, endpoint: FakeEndpoint) -
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
-def test_nor_if_it_is_cut_off(
+def test_an_interrupted_probe_leaves_no_trace(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
 ) -> None:
     def cut_off(*_: Any, **__: Any) -> None:
@@ -140,7 +140,7 @@ def test_nor_if_it_is_cut_off(
     assert deployed.store.items() == []
 
 
-def test_what_is_in_the_table_meanwhile_is_no_task(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probes_item_is_not_a_task(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def look(self: Endpoint, task_id: str, **_: Any) -> ProbeResponse:
@@ -152,7 +152,7 @@ def test_what_is_in_the_table_meanwhile_is_no_task(deployed: Deployed, monkeypat
 
     item = seen[0]
     assert item is not None
-    # None of the statuses that the stream's readers know, not in the feed, and gone by itself after a day.
+    # Its status is none of those that the stream's readers handle; it is not in the feed, and expires after a day.
     assert item["status"] not in set(TaskStatus)
     assert item["feed"] != "tasks"
     assert item["deleteAfter"] > utc_now().timestamp()
@@ -188,7 +188,7 @@ def test_an_answer_without_a_write_is_noticed(deployed: Deployed, endpoint: Fake
     assert failed(deployed.run("doctor", expect=1)) == ["valid callback"]
 
 
-def test_nobody_answers(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+def test_an_endpoint_without_an_answer(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     endpoint.wrong["good"] = 0
 
     diagnosis = deployed.run("doctor", expect=1)
@@ -292,7 +292,7 @@ def test_a_key_that_cannot_be_used_is_named_with_its_character(
     assert checks["acedata API key"]["status"] == "ok"
 
 
-def test_a_provider_without_a_key_is_told_of(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+def test_a_provider_without_a_key_is_reported(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     put_secret("ProviderKeysSecret", '{"flux-kontext": {"apiKey": "s3cret"}}')
 
     checks = {check["subject"]: check for check in deployed.run("doctor")["checks"]}
@@ -354,7 +354,7 @@ def test_a_signature_is_what_the_function_verifies() -> None:
 def test_a_signature_is_kies() -> None:
     headers = signed("task12345", "k3y", datetime.fromtimestamp(1_700_000_000, UTC))
 
-    # The documented vector, put together so that no search for the canary finds it here.
+    # The documented vector, concatenated, so that the search for canary secrets does not find it here.
     assert headers["x-webhook-signature"].startswith("LWjZ5r+BmSIrvPfebGqC4HGP")
 
 
@@ -398,7 +398,7 @@ def test_alarms(deployed: Deployed, endpoint: FakeEndpoint, state: str, is_wrong
         assert "Next: catchlight redrive." in json.dumps(diagnosis)
 
 
-def test_that_nobody_hears_the_alarms_is_told(deployed: Deployed, endpoint: FakeEndpoint) -> None:
+def test_alarms_without_a_recipient_are_reported(deployed: Deployed, endpoint: FakeEndpoint) -> None:
     checks = {check["subject"]: check["status"] for check in deployed.run("doctor")["checks"]}
 
     assert checks["alarm notifications"] == "skipped"

@@ -1,4 +1,4 @@
-"""Which stack a command line means: by name in AWS, or on this machine; and what is said where there is none."""
+"""Which stack a command uses: one in AWS, by name, or the local one; and the error if there is none."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ from tests.integration.conftest import TABLE_NAME
 
 @pytest.fixture
 def listening() -> Iterator[int]:
-    """A port where somebody listens."""
+    """A port at which a program listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -61,7 +61,7 @@ def test_more_resources_than_a_page_has(cloud: None) -> None:
     assert len(find_deployed("large").resources) == 151
 
 
-def test_what_a_stack_has_not_got_is_told_with_the_way_to_it(deployed: Deployed) -> None:
+def test_a_missing_resource_is_named_with_the_command_that_adds_it(deployed: Deployed) -> None:
     with pytest.raises(CatchlightError, match=r"has no NewQueue\. Update it with `make build && sam deploy`"):
         find_deployed(STACK_NAME).resource("NewQueue")
 
@@ -93,7 +93,7 @@ def test_a_refused_look_at_the_stack_says_what_is_missing(deployed: Deployed, mo
         find_deployed(STACK_NAME)
 
 
-def test_samconfig_tells_name_region_and_profile(cloud: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samconfig_has_name_region_and_profile(cloud: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "aws.config"
     config.write_text("[profile studio]\nregion = us-west-1\naws_access_key_id = a\naws_secret_access_key = b\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
@@ -107,7 +107,7 @@ def test_samconfig_tells_name_region_and_profile(cloud: None, tmp_path: Path, mo
 
     stack = find_deployed(None)
     assert (stack.name, stack.region, stack.session.profile_name) == ("ours", "eu-central-1", "studio")
-    # Its region is that stack's, not any other's; and what is said on the command line outranks it.
+    # Its region is used for this stack only; options of the command line take precedence.
     with pytest.raises(CatchlightError, match="no stack theirs in us-east-1"):
         find_deployed("theirs")
     with pytest.raises(CatchlightError, match="no stack ours in us-east-2"):
@@ -118,7 +118,7 @@ def test_samconfig_tells_name_region_and_profile(cloud: None, tmp_path: Path, mo
 
 
 def test_a_local_stack(tmp_path: Path, listening: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Whatever a user's shell says, nothing leads out of this machine.
+    # Settings of the user's shell do not make a client connect to another machine.
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "https://dynamodb.example")
     stack = find_local(local_state(tmp_path / ".local", listening))
@@ -148,20 +148,18 @@ def test_a_local_stack_that_was_killed(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------ which one
 
 
-def test_a_local_stack_that_is_up_is_meant_unless_aws_is_named(
-    deployed: Deployed, tmp_path: Path, listening: int
-) -> None:
+def test_a_running_local_stack_is_used_unless_aws_is_named(deployed: Deployed, tmp_path: Path, listening: int) -> None:
     local_state(tmp_path / ".local", listening)
 
     assert StackChoice().find().is_local
     assert StackChoice(local=True).find().is_local
     assert not StackChoice(stack_name=STACK_NAME).find().is_local
-    # Somebody who names a region or a profile speaks of AWS.
+    # With a region or a profile, the stack in AWS is used.
     with pytest.raises(CatchlightError, match="There is no stack catchlight in eu-west-1"):
         StackChoice(region="eu-west-1").find()
 
 
-def test_without_a_local_stack_the_deployed_one_is_meant(deployed: Deployed, tmp_path: Path) -> None:
+def test_without_a_local_stack_the_deployed_one_is_used(deployed: Deployed, tmp_path: Path) -> None:
     (tmp_path / "samconfig.toml").write_text(f'[default.global.parameters]\nstack_name = "{STACK_NAME}"\n')
 
     assert StackChoice().find().name == STACK_NAME
@@ -169,7 +167,7 @@ def test_without_a_local_stack_the_deployed_one_is_meant(deployed: Deployed, tmp
         StackChoice(local=True).find()
 
 
-def test_which_one_it_was_is_said(deployed: Deployed) -> None:
+def test_the_stack_in_use_is_printed(deployed: Deployed) -> None:
     deployed.run("status")
 
     assert "Using stack pictures in us-east-1." in deployed.said

@@ -76,6 +76,6 @@ def test_the_event_of_a_task_is_published_again(deployed: Deployed, actions: Tas
         assert actions.run(ActionName.RESEND_EVENT, TASK).is_done
         function.answer = {"batchItemFailures": [{"itemIdentifier": "1"}]}
         refused = actions.run(ActionName.RESEND_EVENT, TASK)
-    assert function.told == [[TASK], [TASK]]
+    assert function.received == [[TASK], [TASK]]
     assert not refused.is_done
     assert "/aws/lambda/" in refused.detail

@@ -1,4 +1,4 @@
-"""What the gallery reads of a stack besides the tasks API: tasks by status, and deliveries as they were received."""
+"""What the gallery reads from a stack besides the tasks API: counts of tasks by status, and stored deliveries."""
 
 from collections.abc import Iterator
 from contextlib import closing

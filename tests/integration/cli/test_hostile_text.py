@@ -1,4 +1,4 @@
-"""No command lets the text of a stranger control the terminal, and none fails because of it."""
+"""Untrusted text in tasks neither controls the terminal nor makes a command fail."""
 
 import re
 from collections.abc import Iterator
@@ -87,7 +87,7 @@ def test_commands_that_read_the_table(
     for number, text in enumerate(STRINGS):
         status = ("FAILED", "PENDING", "INCOMPLETE")[number % 3]
         deployed.put(f"flux-kontext#t{number}", status, **a_hostile_item(text))
-        # Written by hand: nothing validates the key.
+        # Written directly to the table: the key is not validated.
         deployed.put(f"flux-kontext#{in_utf8(text)[:500]}", status)
         deployed.put(in_utf8(text)[:500], status, provider=in_utf8(text)[:50] or "x")
         deployed.send("ArchiveDeadLetters", in_utf8(text).replace("\x00", ""))

@@ -1,4 +1,4 @@
-"""`catchlight import`: files of old task ids, registered once however often it is repeated."""
+"""`catchlight import` registers the task ids in a file; repeated runs register each task once."""
 
 import io
 from pathlib import Path
@@ -25,11 +25,11 @@ def write(tmp_path: Path) -> Any:
     return to_file
 
 
-def figures(adopted: dict[str, Any]) -> tuple[bool, int, int, int]:
-    return adopted["dryRun"], adopted["registered"], adopted["alreadyKnown"], adopted["duplicates"]
+def figures(imported: dict[str, Any]) -> tuple[bool, int, int, int]:
+    return imported["dryRun"], imported["registered"], imported["alreadyKnown"], imported["duplicates"]
 
 
-def test_without_yes_it_is_only_said_what_would_happen(deployed: Deployed, write: Any) -> None:
+def test_without_yes_the_command_only_prints_what_it_would_do(deployed: Deployed, write: Any) -> None:
     file = write(LINES)
 
     assert figures(deployed.run("import", file)) == (True, 3, 0, 0)
@@ -39,9 +39,9 @@ def test_without_yes_it_is_only_said_what_would_happen(deployed: Deployed, write
 
 
 def test_registered_as_one_by_one(deployed: Deployed, write: Any) -> None:
-    adopted = deployed.run("import", write(LINES), "--yes", "--rate", "1000")
+    imported = deployed.run("import", write(LINES), "--yes", "--rate", "1000")
 
-    assert figures(adopted) == (False, 3, 0, 0)
+    assert figures(imported) == (False, 3, 0, 0)
     item = deployed.store.item("nanobanana#b")
     assert item is not None
     assert (item["status"], item["rank"], item["provider"], item["taskId"]) == ("PENDING", 0, "nanobanana", "b")
@@ -49,7 +49,7 @@ def test_registered_as_one_by_one(deployed: Deployed, write: Any) -> None:
     assert {each["task"] for each in deployed.store.items()} == {"flux-kontext#a", "nanobanana#b", "acedata#c"}
 
 
-def test_what_is_known_is_left_alone(deployed: Deployed, write: Any) -> None:
+def test_known_tasks_are_left_alone(deployed: Deployed, write: Any) -> None:
     deployed.put("flux-kontext#a", "ARCHIVED")
     before = deployed.store.item("flux-kontext#a")
 
@@ -80,7 +80,9 @@ def test_a_callback_that_was_faster_counts_as_known(
     assert item["status"] == "SUCCEEDED"
 
 
-def test_cut_off_it_goes_on_where_it_was(deployed: Deployed, write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_import_continues_where_it_stopped(
+    deployed: Deployed, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = write("".join(f"flux-kontext#{number}\n" for number in range(250)))
     register, calls = Registry.register, []
 
@@ -96,26 +98,26 @@ def test_cut_off_it_goes_on_where_it_was(deployed: Deployed, write: Any, monkeyp
     assert 0 < done < 250
 
     monkeypatch.setattr(Registry, "register", register)
-    adopted = deployed.run("import", file, "--yes", "--rate", "1000")
+    imported = deployed.run("import", file, "--yes", "--rate", "1000")
 
-    assert figures(adopted) == (False, 250 - done, done, 0)
+    assert figures(imported) == (False, 250 - done, done, 0)
     assert len(deployed.store.items()) == 250
 
 
 # ------------------------------------------------------------------------------------------------ files
 
 
-def test_lines_that_name_no_task_are_told_by_their_numbers(deployed: Deployed, write: Any) -> None:
+def test_lines_that_name_no_task_are_listed_with_their_numbers(deployed: Deployed, write: Any) -> None:
     file = write("flux-kontext#a\nnonsense here\n\nflux#b\n")
 
-    adopted = deployed.run("import", file, "--yes", expect=1)
+    imported = deployed.run("import", file, "--yes", expect=1)
 
-    assert [(line["line"], line["problem"].split(":")[0]) for line in adopted["invalid"]] == [
+    assert [(line["line"], line["problem"].split(":")[0]) for line in imported["invalid"]] == [
         (2, "no provider"),
         (4, "unknown provider flux"),
     ]
-    # All or nothing, unless somebody says otherwise.
-    assert figures(adopted) == (True, 1, 0, 0)
+    # If a line is invalid, no task is registered without --skip-invalid.
+    assert figures(imported) == (True, 1, 0, 0)
     assert deployed.store.items() == []
     assert figures(deployed.run("import", file, "--yes", "--skip-invalid", expect=1)) == (False, 1, 0, 0)
     assert "✗ line 2:" in deployed.show("import", file)
@@ -140,16 +142,16 @@ def test_no_such_file(deployed: Deployed) -> None:
 def test_a_table_as_spreadsheets_export_it(deployed: Deployed, write: Any, encoding: str, line_end: str) -> None:
     lines = ["Provider;Task_ID;Prompt", 'flux-kontext;a;"für; dich"', "acedata;b;", ""]
 
-    adopted = deployed.run("import", write(line_end.join(lines).encode(encoding), "tasks.csv"), "--yes")
+    imported = deployed.run("import", write(line_end.join(lines).encode(encoding), "tasks.csv"), "--yes")
 
-    assert figures(adopted) == (False, 2, 0, 0)
+    assert figures(imported) == (False, 2, 0, 0)
     assert {each["task"] for each in deployed.store.items()} == {"flux-kontext#a", "acedata#b"}
 
 
-def test_an_id_in_an_unknown_encoding_is_told(deployed: Deployed, write: Any) -> None:
-    adopted = deployed.run("import", write(b"flux-kontext#a\nflux-kontext#\xe9\n"), expect=1)
+def test_an_id_in_an_unknown_encoding_is_listed(deployed: Deployed, write: Any) -> None:
+    imported = deployed.run("import", write(b"flux-kontext#a\nflux-kontext#\xe9\n"), expect=1)
 
-    assert [line["line"] for line in adopted["invalid"]] == [2]
+    assert [line["line"] for line in imported["invalid"]] == [2]
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04\x14\x00\x06\x00", "flux-kontext#a".encode("utf-16-le")])

@@ -101,7 +101,7 @@ def test_white_space_around_a_key_is_not_part_of_it(deployed: Deployed, monkeypa
     ("arguments", "typed"),
     [(["flux-kontext"], "..."), (["nanobanana", "--webhook-key"], "..."), (["acedata", "--no-trial"], "s3\u200bcret")],
 )
-def test_what_can_be_no_key_is_not_stored(
+def test_malformed_keys_are_not_stored(
     deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPatch, arguments: list[str], typed: str
 ) -> None:
     pipe(monkeypatch, typed)

@@ -1,4 +1,4 @@
-"""The command line against a stack that runs: real functions, real callbacks, the simulated services."""
+"""The command line against a running local stack: real functions, real callbacks, the simulated services."""
 
 import io
 import json
@@ -100,7 +100,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None)
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In memory a queue that looks empty is empty."""
+    """Receives without waiting: in memory, a queue without visible messages is really empty."""
     monkeypatch.setattr("catchlight.recovery.dead_letters._WAIT_SECONDS", 0)
 
 
@@ -109,7 +109,7 @@ def test_the_doctor_finds_nothing_and_leaves_nothing(running: Running, capsys: p
 
     assert [check for check in diagnosis["checks"] if check["status"] == "failed"] == []
     assert diagnosis["latency"]["samples"] == 24
-    # Gone, polled for by nobody, told of to nobody.
+    # The probes' items are deleted; they were not polled for, and no event was published about them.
     scanned = running.dynamodb.scan(TableName=running.table)["Items"]
     assert [item for item in scanned if ID_PREFIX in item["task"]["S"]] == []
     machine = running.stack.info["state_machine_arn"]
@@ -146,7 +146,7 @@ def signing(running: Running) -> Iterator[None]:
     def put(value: str) -> None:
         secrets.put_secret_value(SecretId=secret_id, SecretString=value)
         function = running.stack.functions["ReceiveCallbackFunction"]
-        # Who has read the secret keeps it for minutes: only new processes know of the key.
+        # A process caches the secret for minutes: only new processes read the key.
         for pid in function.pids():
             os.kill(pid, signal.SIGKILL)
         running.wait_for(lambda: not function.pids())
@@ -165,10 +165,10 @@ def test_where_callbacks_are_signed_so_are_the_doctors(
     assert checks["valid callback"]["detail"] == "HTTP 200"
 
 
-def test_adopted_tasks_are_polled_for_and_archived(
+def test_imported_tasks_are_polled_for_and_archived(
     running: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    tasks = [running.submit(f"adopted-{number}") for number in range(12)]
+    tasks = [running.submit(f"imported-{number}") for number in range(12)]
     file = tmp_path / "tasks.csv"
     file.write_text("provider,taskId\n" + "".join(f"{task.replace('#', ',')}\n" for task in tasks))
 
@@ -182,7 +182,7 @@ def test_adopted_tasks_are_polled_for_and_archived(
     assert status["tasks"]["byStatus"]["ARCHIVED"] >= 12
     assert status["callbackMissRate"]["source"] == "items"
     assert status["callbackMissRate"]["byProvider"]["flux-kontext"]["byPoll"] >= 12
-    history = [event["description"] for event in running.run(capsys, "describe", "adopted-0")["history"]]
+    history = [event["description"] for event in running.run(capsys, "describe", "imported-0")["history"]]
     assert history[:2] == ["registered", "poll reported a result of 2 images"]
 
 
@@ -190,7 +190,7 @@ def test_a_task_whose_polling_was_stopped_is_reconciled(running: Running, capsys
     task = "flux-kontext#stopped"
     running.put(task, "PENDING", 0)
     running.stop_polling(task)
-    # The service knows it only now: the stopped execution cannot have found it.
+    # The service knows the task only now: the stopped execution cannot have found it.
     running.submit("stopped")
     explained = running.run(capsys, "describe", task)
     assert explained["nextStep"].startswith("No running execution polls for it,")
@@ -202,7 +202,7 @@ def test_a_task_whose_polling_was_stopped_is_reconciled(running: Running, capsys
 
 
 def test_the_hourly_run_does_it_by_itself(running: Running) -> None:
-    # By the clock it would come after three minutes: tests/integration/local/test_schedule.py has that part.
+    # The schedule would start it after three minutes: tests/integration/local/test_schedule.py has that part.
     task = "flux-kontext#hourly"
     running.put(task, "PENDING", 0, timedelta(hours=8))
     running.stop_polling(task)

@@ -1,4 +1,4 @@
-"""`catchlight outputs`: what the stack is called, for people and for shells."""
+"""`catchlight outputs` prints the stack's outputs, for people and for shells."""
 
 import subprocess
 

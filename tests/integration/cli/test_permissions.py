@@ -19,7 +19,7 @@ from local.lambda_.runtime_api import Outcome
 from local.moto.patches import functions_run_by
 from local.permissions.required import required_permissions
 from tests.integration.cli.conftest import Deployed
-from tests.integration.cli.test_redrive import image, positions, said_anew
+from tests.integration.cli.test_redrive import image, positions, record_with_a_fresh_url
 from tests.integration.conftest import REPOSITORY
 from tests.integration.providers import FLUX_PATH, Providers
 
@@ -93,7 +93,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
 @pytest.fixture
 def busy(deployed: Deployed, providers: Providers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployed]:
     """A stack in which every command finds something to do."""
-    providers.answers[FLUX_PATH] = said_anew
+    providers.answers[FLUX_PATH] = record_with_a_fresh_url
     monkeypatch.setattr(Endpoint, "call", lambda *_, **__: ProbeResponse(200, 0.1))
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
     deployed.put("flux-kontext#stuck", "SUCCEEDED", 2 * HOUR, images=[image()], reportedAt=iso(utc_now()))

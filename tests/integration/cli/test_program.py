@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def test_as_a_program(tmp_path: Path) -> None:
-    """Also into a pipe that somebody closes, and without a stack or credentials: no traceback."""
+    """Without a stack or credentials, and if its pipe is closed, it prints no traceback."""
     program = [sys.executable, "-m", "catchlight_cli"]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
     done = subprocess.run(

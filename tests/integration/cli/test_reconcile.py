@@ -1,4 +1,4 @@
-"""`catchlight reconcile`: the hourly run, when somebody wants it now."""
+"""`catchlight reconcile` does at once what the hourly run does."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from tests.integration.cli.conftest import Deployed
 HOUR = timedelta(hours=1)
 
 
-def test_what_nobody_works_on_is_started_again(deployed: Deployed) -> None:
+def test_stuck_tasks_are_restarted(deployed: Deployed) -> None:
     deployed.put("flux-kontext#lost", "PENDING", 8 * HOUR)
     deployed.put("flux-kontext#waiting", "PENDING", 6 * HOUR, pollingSince=iso(utc_now()))
     deployed.put("acedata#stuck", "SUCCEEDED", 2 * HOUR)
@@ -65,7 +65,7 @@ def test_no_more_than_the_limit(deployed: Deployed) -> None:
     assert "repeat the command" in deployed.show("reconcile", "--limit", "1", "--dry-run")
 
 
-def test_people_are_told_that_all_is_well(deployed: Deployed) -> None:
+def test_a_page_says_that_nothing_is_stuck(deployed: Deployed) -> None:
     assert "No task in stack pictures in us-east-1 has been pending for over 7 h" in deployed.show("reconcile")
 
 
@@ -79,7 +79,7 @@ def test_a_batch_that_fails_is_shown_with_its_reason(deployed: Deployed) -> None
     (failed,) = result["failed"]
     assert failed["tasks"] == ["flux-kontext#lost"]
     assert "StartExecution failed: StateMachineDoesNotExist" in failed["reason"]
-    # The other kind has had its turn, and so many tasks were tried that there may be more.
+    # The other kind was handled too. The limit was reached, so there may be more tasks.
     assert (result["pollingRestarted"], result["archivingRepeated"]) == ([], ["acedata#stuck"])
     assert result["hasMore"]
     shown = deployed.show("reconcile")

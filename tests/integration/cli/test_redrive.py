@@ -1,4 +1,4 @@
-"""`catchlight redrive`: another try for what has come to a standstill, and no dead letter deleted before its time."""
+"""`catchlight redrive`: restarts stuck tasks, and deletes a dead letter only once its task is handled."""
 
 import json
 from datetime import timedelta
@@ -27,7 +27,7 @@ def image(state: str = "PENDING", url: str = OLD_URL, **more: str) -> dict[str, 
     return {"kind": "result", "url": url, "expiresAt": "2026-01-01T00:00:00.000Z", "state": state, **more}
 
 
-def said_anew(request: httpx.Request) -> httpx.Response:
+def record_with_a_fresh_url(request: httpx.Request) -> httpx.Response:
     return record(request, successFlag=1, response={"resultImageUrl": NEW_URL})
 
 
@@ -37,13 +37,13 @@ def the_same(request: httpx.Request) -> httpx.Response:
 
 @pytest.fixture(autouse=True)
 def asked(providers: Providers) -> Providers:
-    """Providers who know a result, and its URL of this moment."""
-    providers.answers[FLUX_PATH] = said_anew
+    """Providers whose records have the result, with a fresh URL."""
+    providers.answers[FLUX_PATH] = record_with_a_fresh_url
     return providers
 
 
 def outcomes(result: dict[str, Any]) -> dict[str, tuple[str, bool]]:
-    """What became of each task: the step, and whether it failed."""
+    """Returns each task's step, and whether it failed."""
     return {task["outcome"]["task"]: (task["outcome"]["step"], task["outcome"]["isFailed"]) for task in result["tasks"]}
 
 
@@ -90,7 +90,7 @@ def test_each_run_has_a_nonce_of_its_own(deployed: Deployed) -> None:
 
 
 @pytest.mark.parametrize("status", ["ARCHIVED", "FAILED", None])
-def test_a_letter_whose_task_needs_nothing_is_removed(deployed: Deployed, status: str | None) -> None:
+def test_a_dead_letter_whose_task_needs_nothing_is_deleted(deployed: Deployed, status: str | None) -> None:
     if status:
         deployed.put("flux-kontext#1", status, reportedBy="poll")
     deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
@@ -103,7 +103,7 @@ def test_a_letter_whose_task_needs_nothing_is_removed(deployed: Deployed, status
     assert deployed.count("ArchiveDeadLetters") == 0
 
 
-def test_several_letters_of_a_task_are_one_try(deployed: Deployed) -> None:
+def test_several_dead_letters_of_a_task_are_one_try(deployed: Deployed) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
     for _ in range(3):
         deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
@@ -115,7 +115,7 @@ def test_several_letters_of_a_task_are_one_try(deployed: Deployed) -> None:
     assert deployed.count("ArchiveDeadLetters") == 0
 
 
-def test_more_letters_than_a_batch_has(deployed: Deployed) -> None:
+def test_more_dead_letters_than_one_batch_are_redriven(deployed: Deployed) -> None:
     for number in range(25):
         deployed.put(f"flux-kontext#{number}", "SUCCEEDED", images=[image()])
         deployed.send("ArchiveDeadLetters", {"task": f"flux-kontext#{number}"})
@@ -128,7 +128,7 @@ def test_more_letters_than_a_batch_has(deployed: Deployed) -> None:
 
 
 @pytest.mark.parametrize("body", ["{", "[]", '{"tasks": 1}', '{"task": 7}', ""])
-def test_a_letter_that_nobody_can_read_stays(deployed: Deployed, body: str) -> None:
+def test_an_unreadable_dead_letter_stays(deployed: Deployed, body: str) -> None:
     deployed.send("ArchiveDeadLetters", body or "-")
 
     assert deployed.run("redrive", "--all", expect=1)["deadLetters"] == {"deleted": 0, "kept": 0, "unreadable": 1}
@@ -136,7 +136,7 @@ def test_a_letter_that_nobody_can_read_stays(deployed: Deployed, body: str) -> N
     assert deployed.count("ArchiveDeadLetters") == 1
 
 
-def test_a_letter_that_names_no_task_key_is_removed(deployed: Deployed) -> None:
+def test_a_dead_letter_that_names_no_task_key_is_deleted(deployed: Deployed) -> None:
     deployed.send("ArchiveDeadLetters", {"task": "no key"})
 
     assert outcomes(deployed.run("redrive", "--all")) == {"no key": ("nothing", False)}
@@ -155,7 +155,7 @@ def test_polling_that_could_not_be_started_is_started(deployed: Deployed) -> Non
     assert deployed.count("PollDeadLetters") == 0
 
 
-def test_a_letter_whose_message_is_not_taken_stays(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_letter_whose_message_is_not_sent_stays(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         deployed.put(f"flux-kontext#{number}", "SUCCEEDED", images=[image()])
         deployed.send("ArchiveDeadLetters", {"task": f"flux-kontext#{number}"})
@@ -182,7 +182,9 @@ def test_a_letter_whose_message_is_not_taken_stays(deployed: Deployed, monkeypat
     assert left == {"task": "flux-kontext#1"}
 
 
-def test_a_run_that_is_interrupted_gives_the_letters_back(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_makes_its_dead_letters_visible_again(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deployed.put("flux-kontext#1", "SUCCEEDED", images=[image()])
     deployed.send("ArchiveDeadLetters", {"task": "flux-kontext#1"})
     deployed.send("DispatchDeadLetters", "unreadable")
@@ -195,7 +197,7 @@ def test_a_run_that_is_interrupted_gives_the_letters_back(deployed: Deployed, mo
     deployed.run("redrive", "--all", expect=130)
 
     assert "can be repeated" in deployed.said
-    # Not after a quarter of an hour only.
+    # They are visible at once, not only after a quarter of an hour.
     assert _VISIBILITY_TIMEOUT_SECONDS > 600
     assert deployed.count("ArchiveDeadLetters") == 1
     assert deployed.count("DispatchDeadLetters") == 1
@@ -248,7 +250,7 @@ def test_a_task_that_changes_meanwhile_is_left_alone(
 
     def answer_while_it_changes(request: httpx.Request) -> httpx.Response:
         deployed.put("flux-kontext#1", "ARCHIVED", -HOUR)
-        return said_anew(request)
+        return record_with_a_fresh_url(request)
 
     asked.answers[FLUX_PATH] = answer_while_it_changes
 
@@ -287,7 +289,7 @@ def test_a_task_that_waits_for_its_archiving_is_queued(deployed: Deployed) -> No
     assert queued == ["flux-kontext#repeated", "flux-kontext#stuck"]
 
 
-def test_polling_that_gave_up_begins_anew_where_somebody_says_so(deployed: Deployed) -> None:
+def test_polling_that_gave_up_is_restarted_only_on_request(deployed: Deployed) -> None:
     failure = {"reason": "NO_RESULT", "message": "no callback"}
     deployed.put("flux-kontext#1", "TIMED_OUT", failure=failure, reportedBy="poll", reportedAt=iso(utc_now()))
 
@@ -321,7 +323,7 @@ def test_a_named_task_is_given_what_its_status_asks_for(
     assert deployed.executions() == ([["flux-kontext#1"]] if step == "poll" else [])
 
 
-def test_named_tasks_and_their_letters_and_no_others(deployed: Deployed) -> None:
+def test_only_named_tasks_and_their_dead_letters_are_redriven(deployed: Deployed) -> None:
     for number in (1, 2):
         deployed.put(f"flux-kontext#{number}", "SUCCEEDED", 2 * HOUR, images=[image()])
         deployed.send("ArchiveDeadLetters", {"task": f"flux-kontext#{number}"})
@@ -338,7 +340,7 @@ def test_named_tasks_and_their_letters_and_no_others(deployed: Deployed) -> None
 
 
 def positions(deployed: Deployed, *, first: int, last: int, stream: str = "", arrived: str = "") -> dict[str, Any]:
-    """What Lambda says of stream records that it has given up."""
+    """Returns what Lambda sends to the dead-letter queue about stream records that it has given up."""
     table = deployed.dynamodb.describe_table(TableName=deployed.resources["TasksTable"])["Table"]
     arn = stream or table["LatestStreamArn"]
     (shard,) = boto3.client("dynamodbstreams").describe_stream(StreamArn=table["LatestStreamArn"])["StreamDescription"][
@@ -394,7 +396,7 @@ def test_a_change_that_the_dispatcher_could_not_read_names_its_task(deployed: De
     assert deployed.count("DispatchDeadLetters") == 0
 
 
-def test_what_the_stream_has_forgotten_is_found_by_its_status(
+def test_tasks_of_trimmed_records_are_found_by_their_status(
     deployed: Deployed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     days = timedelta(days=3)
@@ -439,7 +441,7 @@ def test_malformed_items_are_named(deployed: Deployed, kind: str, status: str) -
 
 
 @pytest.mark.parametrize("body", [{}, {"DDBStreamBatchInfo": 1}, {"DDBStreamBatchInfo": {"shardId": "s"}}])
-def test_positions_that_nobody_can_read_stay(deployed: Deployed, body: Any) -> None:
+def test_unreadable_positions_stay(deployed: Deployed, body: Any) -> None:
     deployed.send("DispatchDeadLetters", body)
 
     assert deployed.run("redrive", "--all", expect=1)["deadLetters"]["unreadable"] == 1
@@ -467,7 +469,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(deployed: Deployed, a
     assert (deployed.count("ArchiveDeadLetters"), deployed.messages("ArchiveQueue")) == (2, [])
 
 
-def test_nothing_at_a_standstill(deployed: Deployed) -> None:
+def test_no_task_is_stuck(deployed: Deployed) -> None:
     result = deployed.run("redrive", "--all")
 
     assert (result["tasks"], result["deadLetters"]) == ([], {"deleted": 0, "kept": 0, "unreadable": 0})

@@ -19,10 +19,10 @@ EVENT = json.loads((REPOSITORY / "events" / "task_events" / "failed.json").read_
 
 
 class PublishEvents:
-    """The function in its place: notes whose records it gets, and answers what it is told to."""
+    """A stand-in for the function: notes the tasks of the records it receives, and returns a given response."""
 
     def __init__(self) -> None:
-        self.told: list[list[str]] = []
+        self.received: list[list[str]] = []
         self.answer: Any = {"batchItemFailures": []}
         self.error: str | None = None
 
@@ -30,7 +30,7 @@ class PublishEvents:
         assert name == "PublishEventsFunction"
         records = json.loads(payload)["Records"]
         assert all(isinstance(record["dynamodb"]["ApproximateCreationDateTime"], float) for record in records)
-        self.told.append([record["dynamodb"]["Keys"]["task"]["S"] for record in records])
+        self.received.append([record["dynamodb"]["Keys"]["task"]["S"] for record in records])
         return Outcome(json.dumps(self.answer).encode(), self.error)
 
 
@@ -43,7 +43,7 @@ def function() -> Iterator[PublishEvents]:
 
 @pytest.fixture
 def ended(deployed: Deployed) -> Deployed:
-    """A stack with two tasks at their end and one on its way, none of which could be told of."""
+    """A stack with two tasks in a final status and a pending one; the events of all three were not published."""
     deployed.put("flux-kontext#failed", "FAILED")
     deployed.put("flux-kontext#waits", "PENDING")
     deployed.put("flux-kontext#archived", "ARCHIVED")
@@ -55,22 +55,22 @@ def outcomes(result: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return [(dead_letter["outcome"], dead_letter["tasks"]) for dead_letter in result["deadLetters"]]
 
 
-def test_what_could_not_be_told_is_told_again(ended: Deployed, function: PublishEvents) -> None:
+def test_events_that_were_not_published_are_published_again(ended: Deployed, function: PublishEvents) -> None:
     result = ended.run("resend-events")
 
     assert outcomes(result) == [("published", ["flux-kontext#failed", "flux-kontext#archived"])]
-    # As the event source would hand them over, which leaves it to the function to skip what is no end.
-    assert function.told == [["flux-kontext#failed", "flux-kontext#waits", "flux-kontext#archived"]]
+    # The records are passed on as the event source would: the function skips those that need no event.
+    assert function.received == [["flux-kontext#failed", "flux-kontext#waits", "flux-kontext#archived"]]
     assert ended.count("PublishDeadLetters") == 0
     assert outcomes(ended.run("resend-events")) == []
     assert "PublishDeadLetters and WebhookDeadLetters are empty" in ended.show("resend-events")
 
 
-def test_a_dry_run_tells_nobody(ended: Deployed, function: PublishEvents) -> None:
+def test_a_dry_run_publishes_nothing(ended: Deployed, function: PublishEvents) -> None:
     result = ended.run("resend-events", "--dry-run")
 
     assert outcomes(result) == [("ready", ["flux-kontext#failed", "flux-kontext#archived"])]
-    assert function.told == []
+    assert function.received == []
     assert ended.count("PublishDeadLetters") == 1
 
 
@@ -89,12 +89,12 @@ def test_what_is_refused_again_stays(ended: Deployed, function: PublishEvents, a
         ("failed", ["flux-kontext#failed", "flux-kontext#archived"])
     ]
 
-    assert len(function.told) == 1
+    assert len(function.received) == 1
     assert ended.count("PublishDeadLetters") == 1
     assert "The log /aws/lambda/" in ended.show("resend-events")
 
 
-def test_what_the_stream_has_forgotten_and_what_nobody_can_read_stays(
+def test_messages_about_trimmed_records_and_unreadable_messages_stay(
     ended: Deployed, function: PublishEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended.send("PublishDeadLetters", "by hand")
@@ -111,15 +111,15 @@ def test_what_the_stream_has_forgotten_and_what_nobody_can_read_stays(
     result = ended.run("resend-events", expect=1)
 
     assert sorted(outcome for outcome, _ in outcomes(result)) == ["expired", "published", "unreadable"]
-    assert len(function.told) == 1
+    assert len(function.received) == 1
     assert ended.count("PublishDeadLetters") == 2
 
 
 def test_a_function_that_cannot_be_called_leaves_everything_as_it_was(ended: Deployed) -> None:
-    def nobody(name: str, payload: bytes) -> Outcome:
+    def fail(name: str, payload: bytes) -> Outcome:
         raise KeyError(name)
 
-    with functions_run_by(nobody):
+    with functions_run_by(fail):
         assert ended.run("resend-events", expect=1) is None
 
     assert "Function not found" in ended.said
@@ -135,7 +135,7 @@ def test_an_outage_ends_the_command_early(ended: Deployed, function: PublishEven
     found = [outcome for outcome, _ in outcomes(ended.run("resend-events", expect=1))]
 
     assert len(found) == 40
-    assert 8 <= found.count("failed") == len(function.told) <= 16  # two rounds of eight threads
+    assert 8 <= found.count("failed") == len(function.received) <= 16  # two rounds of eight threads
     assert found.count("skipped") == 40 - found.count("failed")
     assert ended.count("PublishDeadLetters") == 40
 

@@ -1,4 +1,4 @@
-"""Files of old task ids: three forms, each line told from the others, at a rate that providers bear."""
+"""Files of task ids in three formats: each line is read by itself, and tasks are registered at a limited rate."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def test_csv_with_a_header(text: str) -> None:
     assert tasks(text) == [(2, A), (3, B)]
 
 
-def test_the_line_that_tells_excel_the_delimiter() -> None:
+def test_a_line_that_names_the_delimiter_for_excel() -> None:
     assert tasks("sep=;\nprovider;taskId\nflux-kontext;a\nacedata;b-1\n") == [(3, A), (4, B)]
 
 
@@ -70,7 +70,7 @@ def test_a_quoted_value_of_several_lines() -> None:
 def test_bare_ids_of_one_provider() -> None:
     assert tasks("a\n\nb\n", provider="nanobanana") == [(1, "nanobanana#a"), (3, "nanobanana#b")]
     assert tasks("taskId\na\n", provider="nanobanana") == [(2, "nanobanana#a")]
-    # What the line says outranks it.
+    # A provider in the line takes precedence.
     assert tasks("provider,taskId\nacedata,a\n,b\n", provider="nanobanana") == [
         (2, "acedata#a"),
         (3, "nanobanana#b"),
@@ -119,7 +119,7 @@ def test_a_file_names_each_task_once() -> None:
 
 
 class Clock:
-    """Time that passes where somebody sleeps or works."""
+    """A clock that advances when `sleep` is called, and by each call of the table."""
 
     def __init__(self, call_seconds: float) -> None:
         self.now = 0.0
@@ -146,13 +146,13 @@ def test_never_faster_than_asked(per_second: float, call_seconds: float) -> None
     assert {task: is_new for batch in batches for task, is_new in batch.items()} == dict.fromkeys(keys, True)
     done = 0
     for at, _, ids in clock.calls:
-        # What came before has had its time.
+        # The calls before this one were given the time that they need at this rate.
         assert done <= at * per_second + 1e-6
         done += len(ids)
         assert len(ids) <= max(1, min(10, per_second))
 
 
-def test_providers_are_told_apart() -> None:
+def test_tasks_are_registered_per_provider() -> None:
     clock: Any = Clock(0)
 
     list(register(clock, [B, A, "acedata#c"], rate=100, now=utc_now, clock=lambda: clock.now, sleep=clock.sleep))

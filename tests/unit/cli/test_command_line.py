@@ -1,4 +1,4 @@
-"""The frame of the command line: arguments, exit statuses, what goes to stdout and what beside it."""
+"""What all commands share: arguments, exit statuses, and what goes to stdout and to stderr."""
 
 import argparse
 import json
@@ -48,7 +48,7 @@ def greet(session: Session) -> ExitStatus:
     return ExitStatus.FAILURE if name == "nobody" else ExitStatus.SUCCESS
 
 
-GREET = Command("greet", "greet somebody", add_arguments, greet)
+GREET = Command("greet", "greet a person", add_arguments, greet)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_people_get_a_page_and_machines_a_document(capsys: pytest.CaptureFixture
 
     assert people.out == "Hello Ada\n"
     assert machines.out == '{"greetedName": "Ada"}\n'
-    # What is said beside the result cannot be taken for it; and no name is taken for markup.
+    # Messages go to stderr, apart from the result; and markup in a name is printed as text.
     assert people.err == machines.err == "Looking [bold]up[/bold]\n"
 
 
@@ -98,7 +98,7 @@ def test_arguments_that_cannot_be_read(arguments: list[str]) -> None:
 @pytest.mark.parametrize("command", [["redrive", "--all"], ["reconcile"], ["resend-events"], ["list"]])
 @pytest.mark.parametrize("limit", ["0", "-1", "many"])
 def test_a_limit_that_lets_nothing_through(command: list[str], limit: str) -> None:
-    """It would find nothing, and say that nothing is wrong."""
+    """With such a limit the command would find no task, and report that nothing is wrong."""
     with pytest.raises(SystemExit, match="2"):
         run([*command, "--limit", limit])
 
@@ -142,7 +142,7 @@ def test_the_parser_knows_its_command() -> None:
     assert parser([GREET]).parse_args(["greet", "a"]).chosen is GREET
 
 
-def test_progress_is_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_prints_nothing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(Output().track([1, 2, 3], "Counting")) == [1, 2, 3]
 
     output = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Text of others reaches a terminal as text only: no control sequence, no markup, no line that looks like ours."""
+"""Untrusted text is printed as text only: without control sequences, markup, or lines that look like a message."""
 
 import ast
 import io

@@ -1,4 +1,4 @@
-"""The command line's page: every command, and examples that it would take."""
+"""The documentation of the command line has every command, and its examples have valid arguments."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Spans of time, as people write and read them."""
+"""Durations and times, as people write and read them."""
 
 import argparse
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ def test_a_span(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "7", "d", "-1d", "1.5h", "1 d", "1y", "x1d", "1d!", "9" * 12 + "w"])
-def test_what_is_none(text: str) -> None:
+def test_invalid_durations(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         duration(text)
 
@@ -44,5 +44,5 @@ def test_times_of_items() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", "2026-01-06", "2026-01-06T00:17:05"])
-def test_what_somebody_wrote_that_is_no_time(text: str | None) -> None:
+def test_invalid_times(text: str | None) -> None:
     assert parse_time(text) is None

@@ -1,4 +1,4 @@
-"""Expected faults are told in a line that says what to do next; none of them is a traceback."""
+"""An expected error is printed as one line that says what to do next, without a traceback."""
 
 from typing import Any
 
@@ -53,12 +53,12 @@ def refused(code: str, message: str = "", operation: str = "Query") -> ClientErr
 )
 def test_a_fault_says_what_to_do(fault: Any, says: str) -> None:
     assert says in describe_error(fault)
-    with pytest.raises(CatchlightError) as told, explained_errors():
+    with pytest.raises(CatchlightError) as caught, explained_errors():
         raise fault
-    assert says in str(told.value)
+    assert says in str(caught.value)
 
 
-def test_the_packages_errors_are_told_by_their_cause() -> None:
+def test_an_error_is_described_by_its_cause() -> None:
     error = StoreUnavailableError("DynamoDB refused Query: ExpiredToken")
     error.__cause__ = refused("ExpiredToken")
 
@@ -66,7 +66,7 @@ def test_the_packages_errors_are_told_by_their_cause() -> None:
         raise error
 
 
-def test_without_a_cause_by_their_own_words() -> None:
+def test_an_error_without_a_cause_has_its_own_text() -> None:
     with pytest.raises(CatchlightError, match="the provider keys secret must be JSON"), explained_errors():
         raise SettingsError("the provider keys secret must be JSON like {}")
 

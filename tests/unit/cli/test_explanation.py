@@ -1,4 +1,4 @@
-"""What is said of a task, for each place where it may stand."""
+"""The explanation of a task, for each status and cause."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,8 +12,8 @@ from catchlight_cli.health.polling_executions import ExecutionSearch, PollingExe
 
 NOW = datetime(2026, 1, 6, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-LETTER = ArchiveDeadLetter(id="1", sent_at=NOW)
-NOBODY = ExecutionSearch(executions=(), is_exhaustive=True)
+DEAD_LETTER = ArchiveDeadLetter(id="1", sent_at=NOW)
+NO_EXECUTION = ExecutionSearch(executions=(), is_exhaustive=True)
 
 
 def a_task(status: TaskStatus, age: timedelta = timedelta(minutes=1), **attributes: Any) -> Task:
@@ -56,18 +56,18 @@ ORIGINAL_ONLY = (image("ARCHIVED", kind="origin"),)
         (a_task(TaskStatus.PENDING), polled(None), (), "Execution x-1 is polling for it."),
         (
             a_task(TaskStatus.PENDING),
-            NOBODY,
+            NO_EXECUTION,
             (),
             "starts polling in 6 h 59 min; `catchlight redrive acedata/1` starts it now.",
         ),
         (a_task(TaskStatus.PENDING), ExecutionSearch(executions=(), is_exhaustive=False), (), "too many executions"),
-        (a_task(TaskStatus.PENDING, 8 * HOUR), NOBODY, (), "`catchlight reconcile` restarts it now."),
-        (a_task(TaskStatus.PENDING, updated_at=None), NOBODY, (), "has no updatedAt"),
+        (a_task(TaskStatus.PENDING, 8 * HOUR), NO_EXECUTION, (), "`catchlight reconcile` restarts it now."),
+        (a_task(TaskStatus.PENDING, updated_at=None), NO_EXECUTION, (), "has no updatedAt"),
         (a_task(TaskStatus.SUCCEEDED), None, (), "Its images are being archived"),
         (
             a_task(TaskStatus.SUCCEEDED),
             None,
-            (LETTER,),
+            (DEAD_LETTER,),
             "archiving failed until the URLs expired. `catchlight redrive acedata/1` retries it.",
         ),
         (
@@ -82,8 +82,8 @@ ORIGINAL_ONLY = (image("ARCHIVED", kind="origin"),)
         (a_task(TaskStatus.FAILED, reported_by="callback"), None, (), "Only a callback has reported the failure."),
         (a_task(TaskStatus.FAILED, reported_by="poll"), None, (), "A later success is still applied."),
         (a_task(TaskStatus.ARCHIVED), None, (), "the task is done"),
-        # Archived meanwhile: the letter is of no account.
-        (a_task(TaskStatus.ARCHIVED), None, (LETTER,), "the task is done"),
+        # The task was archived meanwhile: its dead letter does not matter.
+        (a_task(TaskStatus.ARCHIVED), None, (DEAD_LETTER,), "the task is done"),
     ],
 )
 def test_what_happens_next(
@@ -93,7 +93,7 @@ def test_what_happens_next(
 
 
 @pytest.mark.parametrize("reason", FailureReason)
-def test_every_failure_is_told_in_words(reason: FailureReason) -> None:
+def test_every_failure_is_explained(reason: FailureReason) -> None:
     why = explained(a_task(TaskStatus.FAILED, failure=Failure(reason=reason, code="400", message="no"))).reason
 
     assert why[0].isupper()
@@ -108,7 +108,7 @@ def test_images_that_were_given_up_say_why() -> None:
     assert why == "result image EXPIRED: the server answers 403; result image REJECTED: a page"
 
 
-def test_a_success_without_a_result_is_told() -> None:
+def test_a_success_without_a_result_is_explained() -> None:
     why = explained(a_task(TaskStatus.INCOMPLETE, images=ORIGINAL_ONLY)).reason
 
     assert why == "The provider reports a success, but no result: only its original is in the bucket."
@@ -126,13 +126,13 @@ def test_outputs_that_are_no_images_are_named() -> None:
     assert "secret" not in explanation.model_dump_json()
 
 
-def test_failed_tries_are_told() -> None:
+def test_failed_attempts_are_listed() -> None:
     tries = tuple(FailedAttempt(at=NOW - HOUR / each, reason=f"reason {each}") for each in (2, 4))
 
-    told = explained(a_task(TaskStatus.SUCCEEDED, HOUR), tries=tries)
+    explanation = explained(a_task(TaskStatus.SUCCEEDED, HOUR), tries=tries)
 
-    assert told.reason.endswith("The last attempt failed: reason 4.")
-    assert [event.description for event in told.history] == [
+    assert explanation.reason.endswith("The last attempt failed: reason 4.")
+    assert [event.description for event in explanation.history] == [
         "registered",
         "archiving failed: reason 2",
         "archiving failed: reason 4",
@@ -144,7 +144,7 @@ def test_other_statuses_have_a_reason_too(status: TaskStatus) -> None:
     assert explained(a_task(status)).reason
 
 
-def test_history_is_told_in_its_order() -> None:
+def test_history_is_in_chronological_order() -> None:
     task = a_task(
         TaskStatus.SUCCEEDED,
         registered_at=iso(NOW - 3 * HOUR),
@@ -181,12 +181,12 @@ def test_giving_up_says_what_the_provider_answered(answer: LastAnswer | None, re
     assert remedy in explanation.next_step
 
 
-def test_giving_up_is_told_as_that() -> None:
+def test_the_history_says_that_polling_gave_up() -> None:
     failure = Failure(reason=FailureReason.NO_RESULT, message="six hours")
     task = a_task(TaskStatus.TIMED_OUT, reported_at=iso(NOW), reported_by="poll", failure=failure)
 
     assert [event.description for event in explained(task).history] == ["registered", "polling ended without a result"]
 
 
-def test_times_that_somebody_wrote_by_hand_are_left_out() -> None:
+def test_times_in_another_format_are_left_out() -> None:
     assert explained(a_task(TaskStatus.ARCHIVED, registered_at="yesterday", archived_at="")).history == ()

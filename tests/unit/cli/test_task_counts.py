@@ -1,4 +1,4 @@
-"""What counting costs is said before it is done, where it is worth a word."""
+"""The cost of counting is printed before the count, if it is worth mentioning."""
 
 from typing import Any
 

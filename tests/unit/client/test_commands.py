@@ -1,4 +1,4 @@
-"""The commands that speak to the tasks API, as a shell sees them: words in, output and exit status out."""
+"""The commands that call the tasks API: arguments, output and exit status."""
 
 import csv
 import io
@@ -139,7 +139,7 @@ def test_submit_reads_stdin(catchlight: Catchlight, monkeypatch: pytest.MonkeyPa
     assert json.loads(api.requests[0].content)["request"] == {"prompt": "a tree"}
 
 
-def test_submit_waits_if_told(catchlight: Catchlight) -> None:
+def test_submit_waits_with_wait(catchlight: Catchlight) -> None:
     api = TasksApiInMemory()
 
     def finish(request: httpx.Request) -> None:
@@ -181,7 +181,7 @@ def test_submit_that_fails_is_wrong(catchlight: Catchlight) -> None:
         ([], "Name a provider"),
     ],
 )
-def test_requests_that_are_none(catchlight: Catchlight, words: list[str], reason: str) -> None:
+def test_invalid_requests(catchlight: Catchlight, words: list[str], reason: str) -> None:
     api = TasksApiInMemory()
     ran = catchlight(api, "submit", *words)
     assert (ran.status, api.requests) == (2, [])
@@ -252,7 +252,7 @@ def test_register_goes_by_hundreds(catchlight: Catchlight, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("task_id", ["a b", "", "x" * 129])
-def test_ids_that_are_none_are_not_registered(catchlight: Catchlight, task_id: str) -> None:
+def test_invalid_ids_are_not_registered(catchlight: Catchlight, task_id: str) -> None:
     api = TasksApiInMemory()
     ran = catchlight(api, "register", "acedata", "good", task_id or "/")
     assert (ran.status, api.requests) == (2, [])
@@ -441,7 +441,7 @@ def test_times() -> None:
         ["register", "acedata"],
     ],
 )
-def test_words_that_make_no_sense(catchlight: Catchlight, words: list[str]) -> None:
+def test_invalid_arguments(catchlight: Catchlight, words: list[str]) -> None:
     api = TasksApiInMemory()
     with pytest.raises(SystemExit) as ended:
         catchlight(api, *words)
@@ -455,7 +455,7 @@ def test_words_that_make_no_sense(catchlight: Catchlight, words: list[str]) -> N
         (["download", "--kind", "both"], "choose from origin, result"),
     ],
 )
-def test_a_word_that_is_none_is_answered_with_those_there_are(
+def test_an_invalid_choice_is_answered_with_the_valid_ones(
     catchlight: Catchlight, capsys: pytest.CaptureFixture[str], words: list[str], known: str
 ) -> None:
     with pytest.raises(SystemExit):
@@ -514,7 +514,7 @@ def test_download_says_which_task_has_no_images(catchlight: Catchlight, tmp_path
     assert "flux-kontext/t9 is PENDING and has no images." in ran.err
     assert (
         catchlight(api, "download", "--output-dir", str(tmp_path)).status == 0
-    )  # who has asked for all has asked for none
+    )  # if no task is named, a task without images is no error
 
 
 def test_download_saves_the_others_of_a_task_that_is_not_there(catchlight: Catchlight, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Images into a folder: what is checked, what goes on, what is left alone."""
+"""Downloads of images into a folder: what is checked, what is resumed, and which files are not touched."""
 
 import errno
 import hashlib
@@ -37,12 +37,12 @@ def run(api: TasksApiInMemory, folder: Path, **options: object) -> list[Download
 def storage(
     answer: Callable[[httpx.Request], httpx.Response | None],
 ) -> Callable[[httpx.Request], httpx.Response | None]:
-    """An answer in place of the storage's, where it has one."""
+    """Returns a handler whose response replaces the storage's, unless it is None."""
     return lambda request: answer(request) if request.url.host == "storage.example" else None
 
 
 class BreaksOff(httpx.SyncByteStream):
-    """The first bytes of an image, then silence."""
+    """Sends the first bytes of an image, then breaks off."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -60,7 +60,7 @@ def test_an_image_is_saved_under_a_name_that_says_whose_it_is(tmp_path: Path) ->
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == [NAME]
 
 
-def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_downloaded_again(tmp_path: Path) -> None:
     api = an_api()
     run(api, tmp_path)
     (again,) = run(api, tmp_path)
@@ -202,7 +202,7 @@ def test_a_partial_file_that_is_replaced_meanwhile_is_not_published_as_the_image
     assert "was replaced" in str(image.reason)
 
 
-def test_a_part_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_partial_file_is_continued(tmp_path: Path) -> None:
     (tmp_path / PART).write_bytes(CONTENT[:700])
     api = an_api()
     (image,) = run(api, tmp_path)
@@ -211,7 +211,7 @@ def test_a_part_is_gone_on_with(tmp_path: Path) -> None:
     assert [request.headers.get("Range") for request in api.requests[1:]] == ["bytes=700-"]
 
 
-def test_a_part_is_gone_on_with_within_one_run(tmp_path: Path) -> None:
+def test_a_partial_file_is_continued_within_one_run(tmp_path: Path) -> None:
     api = an_api()
     broken = [httpx.Response(200, stream=BreaksOff(CONTENT[:900]))]
     api.before = storage(lambda _: broken.pop() if broken else None)
@@ -275,7 +275,7 @@ def test_what_is_not_what_was_archived_is_not_kept(tmp_path: Path, content: byte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dead_link_is_asked_for_anew(tmp_path: Path) -> None:
+def test_an_expired_link_is_requested_again(tmp_path: Path) -> None:
     api = an_api()
     refusals = [httpx.Response(403)]
     api.before = storage(lambda _: refusals.pop() if refusals else None)
@@ -284,7 +284,7 @@ def test_a_dead_link_is_asked_for_anew(tmp_path: Path) -> None:
     assert "/tasks/flux-kontext/t1/images/result-0" in api.asked()
 
 
-def test_a_link_that_is_about_to_die_is_not_begun_with(tmp_path: Path) -> None:
+def test_a_link_that_is_about_to_expire_is_not_used(tmp_path: Path) -> None:
     api = an_api()
     client = api.client()
     dying = iso(datetime.now(UTC) + timedelta(seconds=5))
@@ -304,7 +304,7 @@ def test_one_failure_leaves_the_others_alone(tmp_path: Path) -> None:
     assert outcomes["result-1"].reason == "S3 returned HTTP 404 for the image."
 
 
-def test_what_is_not_archived_is_told(tmp_path: Path) -> None:
+def test_images_that_are_not_archived_are_listed_with_their_reason(tmp_path: Path) -> None:
     pending = a_lost_image("t1", kind="result", state="PENDING").model_copy(update={"reason": None})
     api = TasksApiInMemory([a_task("t1", TaskStatus.INCOMPLETE, images=[a_lost_image("t1"), pending])])
     reasons = {image.image: (image.outcome, image.reason) for image in run(api, tmp_path)}
@@ -354,7 +354,7 @@ def test_a_task_that_is_met_twice_is_fetched_once(tmp_path: Path) -> None:
     assert len(list(download(client, [*page, *page], tmp_path))) == 1
 
 
-def test_whoever_stops_listening_stops_the_downloads(tmp_path: Path) -> None:
+def test_closing_the_iterator_stops_the_downloads(tmp_path: Path) -> None:
     images = [an_image("t1", CONTENT, index=index) for index in range(20)]
     api = TasksApiInMemory([a_task("t1", images=images)], {image.key or "": CONTENT for image in images})
     client = api.client()
@@ -379,7 +379,7 @@ def test_names_are_safe_everywhere(task_id: str) -> None:
     assert len(f".{found}.part") <= 255
 
 
-def test_names_stay_different_without_their_letters() -> None:
+def test_names_stay_different_when_characters_are_replaced() -> None:
     image = an_image("t1", CONTENT)
     assert file_name(a_task("a/b"), image) != file_name(a_task("a:b"), image)
 

@@ -1,4 +1,4 @@
-"""The signature as API Gateway checks it: worked out once more, from what goes over the wire."""
+"""Signatures are those that API Gateway expects: computed a second time here, from the request that was sent."""
 
 import hashlib
 import hmac
@@ -128,7 +128,7 @@ def test_temporary_credentials_send_their_token() -> None:
     assert sent_signature(request) == signature_of(request)
 
 
-def test_each_try_is_signed_anew_with_what_the_credentials_are_then() -> None:
+def test_each_try_is_signed_with_the_current_credentials() -> None:
     credentials = Credentials(ACCESS_KEY, "expired")
     requests: list[httpx.Request] = []
 

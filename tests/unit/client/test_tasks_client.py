@@ -1,4 +1,4 @@
-"""What both clients ask for, what they send again, and what their errors say."""
+"""The requests of both clients, which of them are retried, and the texts of errors."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -217,7 +217,7 @@ def test_a_submission_is_sent_again_under_the_same_key(connected: Connected) -> 
     assert len({request.content for request in api.requests}) == 1
 
 
-def test_every_submission_has_a_key_of_its_own_unless_told(connected: Connected) -> None:
+def test_every_submission_has_a_new_key_unless_one_is_given(connected: Connected) -> None:
     api = TasksApiInMemory()
     client = connected(api)
     client.submit("acedata", {"prompt": "a"})
@@ -247,7 +247,7 @@ def test_what_would_be_refused_again_is_not_sent_again(connected: Connected, ref
 
 
 @pytest.mark.parametrize("key", ["", "ä", "a b", "a\n", "x" * 129])
-def test_nothing_is_sent_under_a_key_that_is_none(connected: Connected, key: str) -> None:
+def test_nothing_is_sent_with_an_invalid_key(connected: Connected, key: str) -> None:
     api = TasksApiInMemory()
     with pytest.raises(TasksApiError, match="is not an idempotency key"):
         connected(api).submit("acedata", {"prompt": "a tree"}, idempotency_key=key)
@@ -270,7 +270,7 @@ def test_without_a_region_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPa
         connect("nowhere")
 
 
-def test_giving_up_is_never_sent_twice(connected: Connected) -> None:
+def test_the_release_of_a_key_is_never_sent_twice(connected: Connected) -> None:
     api = TasksApiInMemory()
     api.before = first(httpx.ReadTimeout("lost"))
     with pytest.raises(APIConnectionError):
@@ -299,7 +299,7 @@ def test_pauses_grow_and_differ(connected: Connected) -> None:
         assert 0.2 * 2**number <= pause <= 0.4 * 2**number
 
 
-def test_nobody_waits_longer_than_there_is_patience(connected: Connected) -> None:
+def test_no_pause_exceeds_max_seconds(connected: Connected) -> None:
     api = TasksApiInMemory()
     busy = problem(PROVIDER_BUSY)
     busy.headers["Retry-After"] = "600"
@@ -313,7 +313,7 @@ def test_nobody_waits_longer_than_there_is_patience(connected: Connected) -> Non
 # ------------------------------------------------------------------------------------------------ errors
 
 
-def test_a_problem_is_told_in_the_tasks_apis_own_words(connected: Connected) -> None:
+def test_an_error_has_the_text_of_the_problem(connected: Connected) -> None:
     api = TasksApiInMemory()
     reply = ProviderReply(status=402, body={"msg": "no credits"})
     api.before = first(problem(REQUEST_REFUSED, provider_reply=reply))
@@ -379,7 +379,7 @@ def test_an_image_comes_from_the_storage_without_the_tasks_apis_signature() -> N
     assert all("Authorization" in request.headers for request in api.requests[:-1])
 
 
-def test_a_link_that_is_dead() -> None:
+def test_an_expired_link() -> None:
     api = TasksApiInMemory()
     with pytest.raises(TasksApiError, match="HTTP 404"), api.client().open_link("https://storage.example/gone"):
         pass

@@ -24,7 +24,7 @@ ACTION = "api/tasks/flux-kontext/t1/actions/redrive"
 
 
 class FakeActions:
-    """Actions that are noted and not carried out."""
+    """Records actions instead of running them."""
 
     def __init__(self) -> None:
         self.ran: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""Who gets what from the gallery's server, over real sockets."""
+"""What the gallery's server answers, and to whom, over real sockets."""
 
 import contextlib
 import http.client
@@ -132,14 +132,14 @@ def test_what_is_not_there(browser: httpx.Client, path: str, status: int) -> Non
     assert answer.headers["Content-Type"] in ("application/json", "text/plain; charset=utf-8")
 
 
-def test_what_is_wrong_with_the_stack_is_said(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_a_fault_of_the_stack_is_shown(browser: httpx.Client, api: TasksApiInMemory) -> None:
     api.before = lambda _: httpx.Response(403, json={"message": "Forbidden"})
     answer = browser.get("api/tasks")
     assert answer.status_code == 502
     assert "execute-api:Invoke" in answer.json()["detail"]
 
 
-def test_credentials_that_end_meanwhile_are_said(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_credentials_that_expire_meanwhile_are_shown(browser: httpx.Client, api: TasksApiInMemory) -> None:
     def expire(_: httpx.Request) -> httpx.Response:
         raise TokenRetrievalError(provider="sso", error_msg="Token has expired")
 
@@ -166,7 +166,7 @@ def test_links_that_came_with_tasks_are_used_once(browser: httpx.Client, api: Ta
     assert api.asked() == ["/tasks?limit=50", "/tasks/flux-kontext/t1/images/result-0"]
 
 
-def test_a_link_that_has_died_is_asked_for_anew(browser: httpx.Client, api: TasksApiInMemory) -> None:
+def test_an_expired_link_is_requested_again_by_the_gallery(browser: httpx.Client, api: TasksApiInMemory) -> None:
     browser.get("api/tasks")
     refusals = [httpx.Response(403)]
     api.before = lambda request: refusals.pop() if refusals and request.url.host == "storage.example" else None
@@ -248,9 +248,7 @@ def test_only_this_machine_can_reach_it(gallery: GalleryServer) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/gallery.js", "/api/tasks", "/wrongsecretwrongsecret/api/tasks", "//api/tasks", ""]
 )
-def test_whoever_does_not_know_the_address_gets_nothing(
-    gallery: GalleryServer, api: TasksApiInMemory, path: str
-) -> None:
+def test_requests_without_the_secret_path_get_nothing(gallery: GalleryServer, api: TasksApiInMemory, path: str) -> None:
     status, _, body = raw(gallery, "GET", path or "*")
     assert status == 404
     assert b"catchlight gallery" in body
@@ -358,7 +356,7 @@ def test_a_request_in_progress_ends_with_the_server_without_a_message(
 def raw(
     gallery: GalleryServer, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
 ) -> tuple[int, Any, bytes]:
-    """A request just as it is told, with no Host of its own."""
+    """Sends a request with exactly these headers, and adds no Host header."""
     port = urlsplit(gallery.url).port or 0
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
