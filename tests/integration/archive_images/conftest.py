@@ -1,4 +1,4 @@
-"""The archiver with its tables, queues and an image server."""
+"""Provides the archiver with its table, queues and an image server."""
 
 from collections.abc import Iterator
 
@@ -22,6 +22,6 @@ def server() -> Iterator[ImageServer]:
 def archiver(
     store: Store, server: ImageServer, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Archiver]:
-    # No API key: nobody can be asked whether a callback is true. See tests/integration/confirmation.
+    # Without an API key, callbacks cannot be confirmed. Confirmation is tested in tests/integration/confirmation.
     with archiving(store, server, context, monkeypatch, provider_keys={}) as made:
         yield made

@@ -93,7 +93,7 @@ def test_every_format_has_its_extension_and_type(
 def test_several_images_of_one_kind_are_numbered(archiver: Archiver) -> None:
     pictures = [picture(size=(8, 6 + number)) for number in range(4)]
     archiver.succeed(*[archiver.serve(f"{number}", data) for number, data in enumerate(pictures)], task="acedata#a1")
-    # Not a host of Ace Data's: the bucket of its examples is.
+    # This host is not Ace Data's own; the bucket in its documentation's examples is.
     assert archiver.run("acedata#a1") == []
     assert archiver.states("acedata#a1") == ["REJECTED"] * 4
 
@@ -133,7 +133,7 @@ def test_a_batch_of_tasks_is_archived_side_by_side(archiver: Archiver) -> None:
     together = threading.Barrier(app.MAX_MESSAGES, timeout=60)
 
     def meet(request: BaseHTTPRequestHandler) -> None:
-        together.wait()  # broken unless all of them are there at once
+        together.wait()  # raises BrokenBarrierError unless all downloads run at the same time
         content(PNG)(request)
 
     tasks = [f"flux-kontext#task{number}" for number in range(app.MAX_MESSAGES)]
@@ -189,7 +189,7 @@ def test_a_task_that_is_gone_or_has_no_images_needs_nothing(archiver: Archiver, 
 def test_an_object_that_a_crashed_run_has_written_counts(archiver: Archiver) -> None:
     archiver.succeed(archiver.serve("a", PNG))
     archiver.run()
-    # As it was before the crash: the object is there, the table does not know.
+    # As after a crash between the two writes: the object exists, and the item does not say so.
     archiver.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
     archiver.succeed(archiver.serve("a", PNG))
 
@@ -422,7 +422,7 @@ def test_what_will_never_be_an_image_is_rejected_at_once(archiver: Archiver, ans
 
 
 def test_a_compressed_image_is_retried(archiver: Archiver) -> None:
-    """Another server of the same host may send it as it is: the image is paid for."""
+    """Another server of the same host may send it without compression, and the image has been paid for."""
     url = archiver.serve("a", content(PNG, Content_Encoding="gzip"))
     archiver.succeed(url)
 

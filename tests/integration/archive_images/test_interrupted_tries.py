@@ -1,4 +1,4 @@
-"""A task that kills the process takes no neighbour with it, and receives that Lambda throttled are no tries."""
+"""A task that kills the process does not stop the others of its batch; receives that were throttled are no tries."""
 
 import threading
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ VISIBILITY_TIMEOUT = timedelta(seconds=60)
 
 
 class KilledError(BaseException):
-    """The process has ended: nothing that follows in it is done."""
+    """The process has ended: no later step of it is run."""
 
 
 class Fetcher:
-    """Fetches images; the download of the poison ends the process, with all downloads that are under way."""
+    """Fetches images; the download of the poisonous image ends the process, and all running downloads with it."""
 
     def __init__(self, fetcher: Any) -> None:
         self._fetcher = fetcher

@@ -23,7 +23,7 @@ JPEG_THEN_HTML = b"\xff\xd8\xff" + HTML
 
 
 def cut(body: bytes, size: int) -> Answer:
-    """An answer whose connection ends before all of the announced body has been sent."""
+    """Returns an answer whose connection ends before all of the announced body has been sent."""
 
     def send(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -37,7 +37,7 @@ def cut(body: bytes, size: int) -> Answer:
 
 
 def chunked(body: bytes) -> Answer:
-    """An answer whose size is known at its end only."""
+    """Returns an answer without a Content-Length, in chunks."""
 
     def send(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)

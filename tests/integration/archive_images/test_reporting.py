@@ -115,7 +115,7 @@ def test_an_image_that_s3_does_not_take_is_in_the_log_with_its_task_and_counted(
     fault: Exception,
 ) -> None:
     archiver.succeed(archiver.serve("a", PNG))
-    if operation == "HeadObject":  # it is asked what is there already
+    if operation == "HeadObject":  # the archiver then asks for the existing object
         archiver.s3.put_object(Bucket=BUCKET, Key="images/flux-kontext/task12345/result-0.png", Body=PNG)
 
     with failing(operation, fault):
@@ -227,7 +227,7 @@ def test_the_tasks_of_a_batch_are_in_the_log_before_the_work(
 
     archiver.run()
 
-    # Should Lambda end the invocation for its time: its own line has the request id only.
+    # If Lambda ends the invocation because of its timeout, Lambda's own log line has only the request id.
     assert vars(caplog.records[0])["tasks"] == [TASK]
     assert caplog.records[0].message == "batch received"
 

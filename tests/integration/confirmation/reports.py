@@ -28,7 +28,7 @@ def ace_has(*urls: str) -> Callable[[httpx.Request], httpx.Response]:
     return saying({"id": "a1", "response": {"success": True, "data": data}})
 
 
-def claim_failure(store: Store, reason: FailureReason = FailureReason.INTERNAL, task: str = TASK) -> None:
+def report_failure(store: Store, reason: FailureReason = FailureReason.INTERNAL, task: str = TASK) -> None:
     """Records a callback that reports a failure."""
     provider, _, task_id = task.partition("#")
     store.reports.record(

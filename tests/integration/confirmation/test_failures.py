@@ -1,4 +1,4 @@
-"""A failure that came by callback is a claim: the next poll confirms it, or finds what was true."""
+"""A failure that only a callback has reported is unconfirmed: the next poll confirms or corrects it."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from catchlight.models import FailureReason, TaskStatus
 from functions.dispatch_changes.app import FollowUp
 from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.conftest import Stream
-from tests.integration.confirmation.reports import NO_ANSWERS, PNG, claim_failure, contradictions, has, urls
+from tests.integration.confirmation.reports import NO_ANSWERS, PNG, contradictions, has, report_failure, urls
 from tests.integration.conftest import Store
 from tests.integration.providers import (
     FLUX_PATH,
@@ -29,7 +29,7 @@ def test_a_failure_is_confirmed_by_the_next_poll(
     store: Store, providers: Providers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.register(TASK)
-    claim_failure(store, FailureReason.CONTENT_POLICY)
+    report_failure(store, FailureReason.CONTENT_POLICY)
     providers.answers[FLUX_PATH] = failed
 
     assert poll(TASK)["tasks"] == []
@@ -40,14 +40,14 @@ def test_a_failure_is_confirmed_by_the_next_poll(
     assert "conflicts" not in item
     assert contradictions(capsys) == 0
     assert poll(TASK)["tasks"] == []
-    assert len(providers.requests) == 1  # nobody is asked twice
+    assert len(providers.requests) == 1  # the provider is asked once
 
 
-def test_a_failure_that_was_none_becomes_the_success_it_was(
+def test_a_false_failure_is_corrected_to_the_success(
     archiver: Archiver, providers: Providers, stream: Stream, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archiver.store.register(TASK)
-    claim_failure(archiver.store)
+    report_failure(archiver.store)
     assert stream.follows() == [(TASK, FollowUp.POLL_LATER), (TASK, FollowUp.COMPLETE)]
     answered = archiver.serve("real", PNG)
     providers.answers[FLUX_PATH] = has(answered)
@@ -72,14 +72,14 @@ def test_a_failure_that_was_none_becomes_the_success_it_was(
 def test_a_failure_for_another_reason_is_corrected(
     store: Store, providers: Providers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    claim_failure(store, FailureReason.INTERNAL)
+    report_failure(store, FailureReason.INTERNAL)
     providers.answers[FLUX_PATH] = failed
 
     assert poll(TASK)["tasks"] == []
 
     (item,) = store.items()
     assert (item["status"], item["failure"]["reason"], item["reportedBy"]) == ("FAILED", "CONTENT_POLICY", "poll")
-    # Callback and record of the same failure may name it differently: nobody lied.
+    # Callback and record may give different reasons for the same failure: that is no contradiction.
     assert "conflicts" not in item
     assert contradictions(capsys) == 0
 
@@ -88,20 +88,20 @@ def test_a_failure_for_another_reason_is_corrected(
 def test_a_failure_is_polled_for_until_the_provider_answers(
     store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
 ) -> None:
-    claim_failure(store)
+    report_failure(store)
     before = store.items()
     providers.answers[FLUX_PATH] = answer
 
     assert poll(TASK)["tasks"] == [TASK]
     assert poll(TASK, wait_seconds=120, waited_seconds=21_400)["tasks"] == [TASK]
-    # The time is over: it stays what it was, a claim.
+    # Polling has ended: the failure stays unconfirmed.
     assert poll(TASK, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
 
     assert store.items() == before
 
 
-def test_the_last_poll_of_all_can_refute_a_failure(archiver: Archiver, providers: Providers) -> None:
-    claim_failure(archiver.store)
+def test_the_last_poll_can_contradict_a_failure(archiver: Archiver, providers: Providers) -> None:
+    report_failure(archiver.store)
     providers.answers[FLUX_PATH] = has(archiver.serve("real", PNG))
 
     assert poll(TASK, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
@@ -113,7 +113,7 @@ def test_the_last_poll_of_all_can_refute_a_failure(archiver: Archiver, providers
 def test_without_an_api_key_a_failure_is_left_alone(store: Store, providers: Providers, keys: dict[str, Any]) -> None:
     (secret,) = boto3.client("secretsmanager").list_secrets()["SecretList"]
     boto3.client("secretsmanager").put_secret_value(SecretId=secret["ARN"], SecretString=json.dumps(keys))
-    claim_failure(store)
+    report_failure(store)
 
     assert poll(TASK)["tasks"] == []
 
@@ -121,12 +121,12 @@ def test_without_an_api_key_a_failure_is_left_alone(store: Store, providers: Pro
     assert providers.requests == []
 
 
-def test_better_news_that_comes_while_the_provider_is_asked_stays(archiver: Archiver, providers: Providers) -> None:
-    claim_failure(archiver.store, FailureReason.CONTENT_POLICY)
-    claimed = archiver.serve("real", PNG)
+def test_a_success_that_arrives_during_the_poll_stays(archiver: Archiver, providers: Providers) -> None:
+    report_failure(archiver.store, FailureReason.CONTENT_POLICY)
+    reported = archiver.serve("real", PNG)
 
     def overtaken(request: httpx.Request) -> httpx.Response:
-        archiver.succeed(claimed)
+        archiver.succeed(reported)
         return failed(request)
 
     providers.answers[FLUX_PATH] = overtaken
@@ -138,20 +138,22 @@ def test_better_news_that_comes_while_the_provider_is_asked_stays(archiver: Arch
 
 
 @pytest.mark.parametrize("before", [None, "TIMED_OUT", "PENDING"])
-def test_a_claimed_failure_that_nobody_polls_for_is_polled_for(
+def test_an_unconfirmed_failure_without_an_execution_is_polled_for(
     store: Store, stream: Stream, before: str | None
 ) -> None:
     if before:
         store.put(TASK, status=before, rank=TaskStatus(before).rank)
         stream.follows()
 
-    claim_failure(store)
+    report_failure(store)
 
-    # Of one that was pending, the message of its first poll or the execution that polls for it sees it.
+    # If the task was pending, the message of its first poll, or its running execution, confirms the failure.
     assert stream.follows() == ([] if before == "PENDING" else [(TASK, FollowUp.POLL_NOW)])
 
 
-def test_a_success_that_heals_a_polled_failure_is_told_from_a_claim(archiver: Archiver, providers: Providers) -> None:
+def test_a_success_after_a_polled_failure_keeps_the_failure_with_its_reporter(
+    archiver: Archiver, providers: Providers
+) -> None:
     archiver.store.register(TASK)
     providers.answers[FLUX_PATH] = failed
     poll(TASK)

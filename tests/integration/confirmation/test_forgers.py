@@ -1,4 +1,4 @@
-"""Whoever knows the token changes nothing in the end, in any order of events."""
+"""Forged callbacks with the valid token change nothing in the end, in any order of events."""
 
 import itertools
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from tests.integration.providers import (
     running,
 )
 
-# ------------------------------------------------------------------------------------------------ whatever the order
+# ------------------------------------------------------------------------------------------------ any order of events
 
 task_numbers = itertools.count()
 
@@ -91,7 +91,7 @@ class World:
         return poll(*state["tasks"], wait_seconds=state["waitSeconds"], waited_seconds=state["waitedSeconds"])
 
     def settle(self) -> None:
-        """What happens if nobody interferes any more."""
+        """Runs every step until nothing changes, without the forger."""
         self.step("finish")
         for _ in range(20):
             if not (self.messages or self.executions):
@@ -122,7 +122,7 @@ def test_a_forger_with_the_token_changes_nothing_in_the_end(
     world.settle()
 
     item = archiver.store.item(world.task)
-    if item is None:  # nothing was ever said of it
+    if item is None:  # no step has written the item
         assert not {"register", "forged success", "another forged success", "forged failure"} & set(steps)
         return
     if truth == "success":
@@ -134,21 +134,21 @@ def test_a_forger_with_the_token_changes_nothing_in_the_end(
     assert list(stored.values()) == ([PNG] if truth == "success" else [])
 
 
-def test_a_claim_that_follows_a_correction_at_once_is_not_taken_for_its_result(
+def test_a_callback_right_after_a_correction_is_not_taken_for_its_result(
     archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found by tests/searches/faults: the forger posts between a correction and what follows from it."""
+    """The forger's callback arrives between a correction and its dispatch: found by tests/searches/faults."""
     forged = archiver.serve("forged", FORGED)
     providers.answers[FLUX_PATH] = failed
     archiver.succeed(forged)
     correct = Confirmations.correct
 
-    def correct_and_claim_again(self: Confirmations, task: Task, answer: TaskReport) -> Task | None:
+    def correct_and_report_again(self: Confirmations, task: Task, answer: TaskReport) -> Task | None:
         corrected = correct(self, task, answer)
         archiver.succeed(forged)
         return corrected
 
-    monkeypatch.setattr(Confirmations, "correct", correct_and_claim_again)
+    monkeypatch.setattr(Confirmations, "correct", correct_and_report_again)
 
     assert archiver.run() == []
     assert archiver.item()["status"] == "SUCCEEDED"  # the stream's change to it brings another message

@@ -1,4 +1,4 @@
-"""An image whose URL is dead: its provider is asked for another one before it is called expired."""
+"""Before an image whose URL does not work any more becomes EXPIRED, its provider is asked for a fresh URL."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ JPEG = picture("JPEG")
 
 
 def dead_origin(archiver: Archiver, code: int = 404) -> tuple[str, str]:
-    """A task that a poll has brought, with an origin URL that died; both URLs, as they were reported."""
+    """Stores a task, reported by a poll, whose origin URL does not work any more. Returns the URLs of both images."""
     origin, result = archiver.serve("old", status(code)), archiver.serve("result", PNG)
     archiver.succeed((ImageKind.ORIGIN, origin, -5), (ImageKind.RESULT, result, 20_000), reported_by=Reporter.POLL)
     return origin, result
@@ -43,7 +43,7 @@ def test_a_dead_image_is_archived_from_a_fresh_url_in_the_same_run(
         "images/flux-kontext/task12345/origin-0.jpg": JPEG,
         "images/flux-kontext/task12345/result-0.png": PNG,
     }
-    # Signed anew, it lives anew.
+    # A fresh signature has a new time of expiry.
     lives_until = datetime.fromisoformat(item["images"][0]["expiresAt"])
     assert abs(lives_until - datetime.now(UTC) - timedelta(minutes=10)) < timedelta(minutes=1)
     (line,) = metric_lines(capsys)
@@ -110,7 +110,7 @@ def test_without_a_download_url_the_image_is_expired(
     assert archiver.item()["images"][0]["url"] == origin
 
 
-def test_a_fresh_url_that_is_dead_too_is_no_more_than_another_try(archiver: Archiver, providers: Providers) -> None:
+def test_a_fresh_url_that_fails_too_counts_as_a_try(archiver: Archiver, providers: Providers) -> None:
     _, result = dead_origin(archiver)
     providers.answers = {FLUX_PATH: has(result, archiver.serve("fresh", status(404)))}
 
@@ -123,7 +123,7 @@ def test_a_fresh_url_that_is_dead_too_is_no_more_than_another_try(archiver: Arch
 
 
 @pytest.mark.parametrize("answer", [running, failed, saying({"code": 422, "msg": "Record does not exist"})])
-def test_a_provider_that_has_no_result_any_more_has_no_url_either(
+def test_a_provider_without_the_result_has_no_fresh_url(
     archiver: Archiver, providers: Providers, answer: object
 ) -> None:
     dead_origin(archiver)
@@ -135,13 +135,13 @@ def test_a_provider_that_has_no_result_any_more_has_no_url_either(
 
 
 @pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS)
-def test_nothing_is_called_expired_while_its_provider_cannot_be_asked(
+def test_no_image_becomes_expired_while_its_provider_does_not_answer(
     archiver: Archiver, providers: Providers, answer: object
 ) -> None:
     dead_origin(archiver)
     providers.answers = {FLUX_PATH: answer}  # type: ignore[dict-item]
 
-    # No URL of it lives any more: among the dead letters, where it can be redriven, neither lost nor given up.
+    # All its URLs have expired. The message becomes a dead letter, which can be redriven; the image is not given up.
     assert archiver.run(tries=MAX_ARCHIVE_TRIES) == []
     assert archiver.dead_letters() == [json.dumps({"task": TASK})]
 
@@ -160,9 +160,7 @@ def test_what_another_run_has_archived_meanwhile_is_not_renewed(
     assert archiver.states() == ["PENDING", "ARCHIVED"]
 
 
-def test_a_claim_is_confirmed_with_the_providers_own_urls_and_needs_no_second_question(
-    archiver: Archiver, providers: Providers
-) -> None:
+def test_after_a_confirmation_the_record_is_not_requested_again(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("gone", status(404)))
     providers.answers = {FLUX_PATH: has(archiver.serve("gone", status(404)))}
 
@@ -173,7 +171,7 @@ def test_a_claim_is_confirmed_with_the_providers_own_urls_and_needs_no_second_qu
     assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED"])
 
 
-def test_a_fresh_url_goes_through_the_same_door(archiver: Archiver, providers: Providers) -> None:
+def test_a_fresh_url_is_checked_by_the_same_url_policy(archiver: Archiver, providers: Providers) -> None:
     _, result = dead_origin(archiver)
     providers.answers = {FLUX_PATH: has(result, "https://169.254.169.254/latest/meta-data/")}
 
@@ -182,7 +180,7 @@ def test_a_fresh_url_goes_through_the_same_door(archiver: Archiver, providers: P
     assert archiver.states() == ["REJECTED", "ARCHIVED"]
 
 
-def test_a_provider_that_nobody_has_a_key_for_cannot_be_asked(
+def test_a_provider_without_a_key_is_not_asked_for_fresh_urls(
     archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archiver.succeed(archiver.server.serve("gone", status(404), "x.unheard.example"), task="unheard#t1")

@@ -1,4 +1,4 @@
-"""What was asked is kept on the item, and with the images: in their metadata, or beside them where it does not fit."""
+"""The generation request is stored in the item and in the images' metadata, or as request.json if it is too long."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
 from functions.archive_images import app as archive_images
 from tests.image_server import status
 from tests.integration.archiver import BUCKET, TASK, Archiver
-from tests.integration.confirmation.reports import PNG, claim_failure
+from tests.integration.confirmation.reports import PNG, report_failure
 from tests.integration.conftest import Store
 from tests.integration.providers import FLUX_PATH, Providers, poll, record
 
@@ -21,7 +21,7 @@ IMAGE_KEY = "images/flux-kontext/task12345/result-0.png"
 
 
 def knows(result: str, prompt: str = ASKED["prompt"]) -> Any:
-    """A record with its request, as the provider keeps it."""
+    """Returns an answer whose record has the request, in the provider's format."""
     parameters = json.dumps({"prompt": prompt, "aspectRatio": ASKED["size"]})
     return lambda request: record(
         request, successFlag=1, paramJson=parameters, response={"originImageUrl": None, "resultImageUrl": result}
@@ -29,12 +29,12 @@ def knows(result: str, prompt: str = ASKED["prompt"]) -> Any:
 
 
 def asked_with(archiver: Archiver, key: str = IMAGE_KEY) -> Any:
-    """The request in an image's metadata."""
+    """Returns the request in an image's metadata."""
     metadata = archiver.s3.head_object(Bucket=BUCKET, Key=key)["Metadata"]
     return json.loads(metadata["request"]) if "request" in metadata else None
 
 
-def test_a_confirmed_callback_has_it_from_the_confirmation(archiver: Archiver, providers: Providers) -> None:
+def test_a_confirmation_brings_the_request(archiver: Archiver, providers: Providers) -> None:
     url = archiver.serve("a", PNG)
     providers.answers = {FLUX_PATH: knows(url)}
     archiver.succeed(url)
@@ -46,7 +46,7 @@ def test_a_confirmed_callback_has_it_from_the_confirmation(archiver: Archiver, p
     assert list(archiver.objects()) == [IMAGE_KEY]
 
 
-def test_a_request_that_is_too_long_for_metadata_lies_beside_the_images(
+def test_a_request_that_is_too_long_for_metadata_is_an_object_beside_the_images(
     archiver: Archiver, providers: Providers
 ) -> None:
     long = {"prompt": "A serene mountain landscape, mist, " * 60 + "a boat", "size": "16:9"}
@@ -66,7 +66,7 @@ def test_a_request_that_is_too_long_for_metadata_lies_beside_the_images(
     }
 
 
-def test_what_a_poll_brought_has_it_from_the_poll(archiver: Archiver, providers: Providers) -> None:
+def test_a_poll_brings_the_request(archiver: Archiver, providers: Providers) -> None:
     archiver.store.register(TASK)
     providers.answers = {FLUX_PATH: knows(archiver.serve("a", PNG))}
 
@@ -77,7 +77,7 @@ def test_what_a_poll_brought_has_it_from_the_poll(archiver: Archiver, providers:
     assert asked_with(archiver) == ASKED
 
 
-def test_who_registered_the_task_has_said_it_better(archiver: Archiver, providers: Providers) -> None:
+def test_the_request_of_the_registration_takes_precedence(archiver: Archiver, providers: Providers) -> None:
     provider, _, task_id = TASK.partition("#")
     own = {"prompt": "the user's own words", "model": "flux-kontext-max"}
     archiver.store.put(TASK, provider=provider, taskId=task_id, status="PENDING", rank=0, request=own)
@@ -86,12 +86,12 @@ def test_who_registered_the_task_has_said_it_better(archiver: Archiver, provider
     poll(TASK)
     archiver.run()
 
-    # What it did not say is added, whoever brings the news.
+    # Fields that the registration left out are added from the provider's record.
     assert archiver.item()["request"] == {**own, "size": ASKED["size"]}
     assert asked_with(archiver) == {**own, "size": ASKED["size"]}
 
 
-def test_a_request_without_anything_in_it_is_one_that_says_nothing(archiver: Archiver, providers: Providers) -> None:
+def test_an_empty_request_counts_as_none(archiver: Archiver, providers: Providers) -> None:
     provider, _, task_id = TASK.partition("#")
     archiver.store.put(TASK, provider=provider, taskId=task_id, status="PENDING", rank=0, request={})
     providers.answers = {FLUX_PATH: knows(archiver.serve("a", PNG))}
@@ -101,7 +101,7 @@ def test_a_request_without_anything_in_it_is_one_that_says_nothing(archiver: Arc
     assert archiver.item()["request"] == ASKED
 
 
-def test_a_confirmation_adds_what_was_not_known(archiver: Archiver, providers: Providers) -> None:
+def test_a_confirmation_adds_missing_fields_of_the_request(archiver: Archiver, providers: Providers) -> None:
     provider, _, task_id = TASK.partition("#")
     own = {"prompt": "the user's own words", "model": "flux-kontext-max", "customer": 17}
     archiver.store.put(TASK, provider=provider, taskId=task_id, status="PENDING", rank=0, request=own)
@@ -116,8 +116,8 @@ def test_a_confirmation_adds_what_was_not_known(archiver: Archiver, providers: P
     assert asked_with(archiver) == {**own, "size": ASKED["size"]}
 
 
-def test_a_confirmed_failure_has_it_too(store: Store, providers: Providers) -> None:
-    claim_failure(store, FailureReason.CONTENT_POLICY)
+def test_a_confirmed_failure_has_the_request_too(store: Store, providers: Providers) -> None:
+    report_failure(store, FailureReason.CONTENT_POLICY)
     parameters = json.dumps({"prompt": ASKED["prompt"], "aspectRatio": ASKED["size"]})
     providers.answers = {
         FLUX_PATH: lambda request: record(
@@ -132,7 +132,7 @@ def test_a_confirmed_failure_has_it_too(store: Store, providers: Providers) -> N
     assert item["request"] == ASKED
 
 
-def test_nothing_is_written_where_nothing_is_known(archiver: Archiver, providers: Providers) -> None:
+def test_without_a_request_nothing_is_written(archiver: Archiver, providers: Providers) -> None:
     url = archiver.serve("a", PNG)
     providers.answers = {FLUX_PATH: lambda request: record(request, successFlag=1, response={"resultImageUrl": url})}
     archiver.succeed(url)
@@ -143,7 +143,7 @@ def test_nothing_is_written_where_nothing_is_known(archiver: Archiver, providers
     assert asked_with(archiver) is None
 
 
-def test_an_incomplete_task_has_it_too(archiver: Archiver, providers: Providers) -> None:
+def test_an_incomplete_task_has_the_request_too(archiver: Archiver, providers: Providers) -> None:
     archiver.store.register(TASK)
     providers.answers = {FLUX_PATH: knows(archiver.serve("a", status(404)))}
 
@@ -155,7 +155,9 @@ def test_an_incomplete_task_has_it_too(archiver: Archiver, providers: Providers)
 
 
 @pytest.mark.parametrize("code", ["SlowDown", "ConditionalRequestConflict"])
-def test_a_task_is_not_archived_before_it_lies_there(archiver: Archiver, providers: Providers, code: str) -> None:
+def test_a_task_is_archived_only_after_its_request_is_stored(
+    archiver: Archiver, providers: Providers, code: str
+) -> None:
     url = archiver.serve("a", PNG)
     providers.answers = {FLUX_PATH: knows(url, prompt="A serene mountain landscape, " * 60)}
     archiver.succeed(url)

@@ -1,4 +1,4 @@
-"""Callbacks of tasks whose outputs are no images, and what the provider's own answer makes of them."""
+"""Callbacks of tasks whose outputs are not images, and their confirmation by the provider's answer."""
 
 from catchlight.models import Media, SkippedOutput
 from tests.image_server import picture

@@ -28,9 +28,9 @@ from tests.integration.confirmation.reports import (
     NO_ANSWERS,
     PNG,
     ace_has,
-    claim_failure,
     contradictions,
     has,
+    report_failure,
     urls,
 )
 from tests.integration.conftest import TABLE_NAME, Store
@@ -54,14 +54,14 @@ QUARANTINED = "quarantine/flux-kontext/task12345/result-0"
 def test_what_the_provider_confirms_is_archived(
     archiver: Archiver, providers: Providers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    claimed = archiver.serve("a", PNG)
-    archiver.succeed(claimed)
-    providers.answers[FLUX_PATH] = has(claimed)
+    reported = archiver.serve("a", PNG)
+    archiver.succeed(reported)
+    providers.answers[FLUX_PATH] = has(reported)
 
     assert archiver.run() == []
 
     item = archiver.item()
-    assert (item["status"], item["reportedBy"], urls(item)) == ("ARCHIVED", "callback", [claimed])
+    assert (item["status"], item["reportedBy"], urls(item)) == ("ARCHIVED", "callback", [reported])
     assert item["reportedAt"] <= item["confirmedAt"] <= item["archivedAt"]
     assert "conflicts" not in item
     assert list(archiver.objects().values()) == [PNG]
@@ -111,9 +111,9 @@ def test_a_url_that_the_provider_contradicts_is_not_fetched_from_any_host(
 
 
 def test_a_confirmed_image_that_is_not_there_yet_is_tried_again(archiver: Archiver, providers: Providers) -> None:
-    claimed = archiver.serve("a", status(503))
-    archiver.succeed(claimed)
-    providers.answers[FLUX_PATH] = has(claimed)
+    reported = archiver.serve("a", status(503))
+    archiver.succeed(reported)
+    providers.answers[FLUX_PATH] = has(reported)
 
     assert archiver.run() == [TASK]
     archiver.serve("a", PNG)
@@ -144,7 +144,7 @@ def test_without_an_api_key_the_other_rules_stand_alone(
     assert providers.requests == []
 
 
-def test_nobody_is_asked_again_about_what_a_poll_brought(archiver: Archiver, providers: Providers) -> None:
+def test_a_result_that_a_poll_reported_is_not_asked_for_again(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("a", PNG), reported_by=Reporter.POLL)
 
     assert archiver.run() == []
@@ -153,7 +153,7 @@ def test_nobody_is_asked_again_about_what_a_poll_brought(archiver: Archiver, pro
     assert providers.requests == []
 
 
-def test_more_images_than_were_claimed_are_all_archived(archiver: Archiver, providers: Providers) -> None:
+def test_images_that_the_callback_left_out_are_archived(archiver: Archiver, providers: Providers) -> None:
     first, second = (archiver.server.serve(name, PNG, "cdn.acedata.cloud") for name in "ab")
     archiver.succeed(second, task=ACE)
     providers.answers[ACE_PATH] = ace_has(first, second)
@@ -165,7 +165,7 @@ def test_more_images_than_were_claimed_are_all_archived(archiver: Archiver, prov
     assert "conflicts" not in item
 
 
-def test_an_origin_image_that_was_not_claimed_is_archived_too(archiver: Archiver, providers: Providers) -> None:
+def test_an_origin_image_that_the_callback_left_out_is_archived(archiver: Archiver, providers: Providers) -> None:
     origin, result = archiver.serve("o", PNG), archiver.serve("r", PNG)
     archiver.succeed(result)
     providers.answers[FLUX_PATH] = has(result, origin)
@@ -179,9 +179,9 @@ def test_an_origin_image_that_was_not_claimed_is_archived_too(archiver: Archiver
     assert "conflicts" not in archiver.item()
 
 
-def test_a_url_that_is_signed_anew_is_the_same_image(archiver: Archiver, providers: Providers) -> None:
-    claimed, answered = (archiver.server.serve(f"a?signed={n}", PNG, HOST) for n in (1, 2))
-    archiver.succeed(claimed)
+def test_a_url_with_another_signature_is_the_same_image(archiver: Archiver, providers: Providers) -> None:
+    reported, answered = (archiver.server.serve(f"a?signed={n}", PNG, HOST) for n in (1, 2))
+    archiver.succeed(reported)
     providers.answers[FLUX_PATH] = has(answered)
 
     assert archiver.run() == []
@@ -202,15 +202,15 @@ def test_the_providers_order_is_the_order(archiver: Archiver, providers: Provide
     assert archiver.item(ACE)["images"][1]["height"] == 9
 
 
-# ------------------------------------------------------------------------------------------------ refuted
+# ------------------------------------------------------------------------------------------------ contradicted
 
 
 @pytest.mark.parametrize("tries", [1, MAX_ARCHIVE_TRIES])
 def test_other_urls_than_the_providers_are_never_fetched(
     archiver: Archiver, providers: Providers, capsys: pytest.CaptureFixture[str], tries: int
 ) -> None:
-    claimed, answered = archiver.serve("forged", FORGED), archiver.serve("real", PNG)
-    archiver.succeed(claimed)
+    reported, answered = archiver.serve("forged", FORGED), archiver.serve("real", PNG)
+    archiver.succeed(reported)
     providers.answers[FLUX_PATH] = has(answered)
 
     assert archiver.run(tries=tries) == []
@@ -218,7 +218,7 @@ def test_other_urls_than_the_providers_are_never_fetched(
     item = archiver.item()
     assert (item["status"], item["reportedBy"], urls(item)) == ("ARCHIVED", "poll", [answered])
     (evidence,) = item["conflicts"]
-    assert (evidence["status"], evidence["reportedBy"], evidence["urls"]) == ("SUCCEEDED", "callback", [claimed])
+    assert (evidence["status"], evidence["reportedBy"], evidence["urls"]) == ("SUCCEEDED", "callback", [reported])
     assert archiver.server.requests == ["/real"]
     assert list(archiver.objects().values()) == [PNG]
     assert contradictions(capsys) == 1
@@ -249,8 +249,8 @@ def test_a_result_as_another_kind_of_image_is_another_result(archiver: Archiver,
 def test_a_success_that_the_provider_calls_failed_is_failed(
     archiver: Archiver, providers: Providers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    claimed = archiver.serve("forged", FORGED)
-    archiver.succeed(claimed)
+    reported = archiver.serve("forged", FORGED)
+    archiver.succeed(reported)
     providers.answers[FLUX_PATH] = failed
 
     assert archiver.run() == []
@@ -259,7 +259,7 @@ def test_a_success_that_the_provider_calls_failed_is_failed(
     assert (item["status"], item["rank"], item["reportedBy"]) == ("FAILED", 20, "poll")
     assert (item["failure"]["reason"], item["failure"]["message"]) == ("CONTENT_POLICY", "policy")
     assert "images" not in item
-    assert [evidence["urls"] for evidence in item["conflicts"]] == [[claimed]]
+    assert [evidence["urls"] for evidence in item["conflicts"]] == [[reported]]
     assert (archiver.server.requests, archiver.objects()) == ([], {})
     assert contradictions(capsys) == 1
 
@@ -276,13 +276,13 @@ def test_a_success_that_the_provider_does_not_know_of_is_unconfirmed_and_polled_
     capsys: pytest.CaptureFixture[str],
     answer: Callable[[httpx.Request], httpx.Response],
 ) -> None:
-    claimed = archiver.serve("forged", FORGED)
-    archiver.succeed(claimed)
+    reported = archiver.serve("forged", FORGED)
+    archiver.succeed(reported)
     assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
     before = archiver.item()
     providers.answers[FLUX_PATH] = answer
 
-    # A record may lag behind its callback. The image is kept meanwhile.
+    # The record may be written some time after the callback. The image is kept in quarantine meanwhile.
     for tries in range(1, MAX_ARCHIVE_TRIES):
         assert archiver.run(tries=tries) == [TASK]
         assert archiver.item()["status"] == before["status"]
@@ -295,7 +295,7 @@ def test_a_success_that_the_provider_does_not_know_of_is_unconfirmed_and_polled_
     assert archiver.objects() == {QUARANTINED: FORGED}
     assert contradictions(capsys) == 0
     assert stream.follows() == [(TASK, FollowUp.POLL_NOW)]
-    # The message's sixth life, if there were one, would find nothing to do.
+    # A sixth delivery of the message would do nothing.
     assert archiver.run() == []
     # Polling that ends without an answer does not make it TIMED_OUT.
     assert poll(TASK, waited_seconds=21_600)["tasks"] == []
@@ -309,7 +309,7 @@ def test_a_success_that_the_provider_does_not_know_of_is_unconfirmed_and_polled_
     assert archiver.run() == []
     item = archiver.item()
     assert (item["status"], urls(item), "failure" in item) == ("ARCHIVED", [answered], False)
-    assert [(evidence["status"], evidence["urls"]) for evidence in item["conflicts"]] == [("SUCCEEDED", [claimed])]
+    assert [(evidence["status"], evidence["urls"]) for evidence in item["conflicts"]] == [("SUCCEEDED", [reported])]
     assert archiver.images() == {"images/flux-kontext/task12345/result-0.png": PNG}
 
 
@@ -328,8 +328,8 @@ def test_a_correction_counts_even_if_there_is_no_room_for_more_evidence(
     assert (item["status"], urls(item), len(item["conflicts"])) == ("ARCHIVED", [answered], MAX_CONFLICTS)
 
 
-def test_a_success_after_a_confirmed_failure_is_a_claim_again(archiver: Archiver, providers: Providers) -> None:
-    claim_failure(archiver.store, FailureReason.CONTENT_POLICY)
+def test_a_success_after_a_confirmed_failure_is_unconfirmed(archiver: Archiver, providers: Providers) -> None:
+    report_failure(archiver.store, FailureReason.CONTENT_POLICY)
     providers.answers[FLUX_PATH] = failed
     poll(TASK)
     assert "confirmedAt" in archiver.item()
@@ -342,7 +342,7 @@ def test_a_success_after_a_confirmed_failure_is_a_claim_again(archiver: Archiver
     assert archiver.server.requests == []
 
 
-# ------------------------------------------------------------------------------------------------ nobody to ask
+# ------------------------------------------------------------------------------------------------ without an answer
 
 
 @pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS)
@@ -353,8 +353,8 @@ def test_without_an_answer_the_image_is_kept_until_it_is_confirmed(
     capsys: pytest.CaptureFixture[str],
     answer: Callable[[httpx.Request], httpx.Response],
 ) -> None:
-    claimed = archiver.serve("a", PNG)
-    archiver.succeed(claimed)
+    reported = archiver.serve("a", PNG)
+    archiver.succeed(reported)
     before = archiver.item()
     providers.answers[FLUX_PATH] = answer
 
@@ -373,7 +373,7 @@ def test_without_an_answer_the_image_is_kept_until_it_is_confirmed(
 
     # A poll confirms it, long after the URL has expired.
     archiver.serve("a", status(403))
-    providers.answers[FLUX_PATH] = has(claimed)
+    providers.answers[FLUX_PATH] = has(reported)
     stream.follows()
     assert poll(TASK)["tasks"] == []
     assert stream.follows() == [(TASK, FollowUp.ARCHIVE)]
@@ -383,7 +383,7 @@ def test_without_an_answer_the_image_is_kept_until_it_is_confirmed(
     assert (archiver.images(), contradictions(capsys)) == ({"images/flux-kontext/task12345/result-0.png": PNG}, 0)
 
 
-def test_what_the_provider_refutes_stays_in_quarantine_as_evidence(archiver: Archiver, providers: Providers) -> None:
+def test_contradicted_images_stay_in_quarantine_as_evidence(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("forged", FORGED))
     providers.answers[FLUX_PATH] = unreachable
     assert archiver.run() == [TASK]
@@ -397,14 +397,16 @@ def test_what_the_provider_refutes_stays_in_quarantine_as_evidence(archiver: Arc
     assert "quarantine" not in archiver.item()["images"][0]
 
 
-def test_the_bytes_are_used_although_the_provider_signs_its_url_anew(archiver: Archiver, providers: Providers) -> None:
-    claimed = archiver.serve("a", PNG)
-    archiver.succeed(claimed)
+def test_the_bytes_are_used_although_the_confirmed_url_has_another_signature(
+    archiver: Archiver, providers: Providers
+) -> None:
+    reported = archiver.serve("a", PNG)
+    archiver.succeed(reported)
     providers.answers[FLUX_PATH] = unreachable
     assert archiver.run() == [TASK]
 
     archiver.serve("a", status(403))
-    providers.answers[FLUX_PATH] = has(claimed.replace("sig=", "sig=another"))
+    providers.answers[FLUX_PATH] = has(reported.replace("sig=", "sig=another"))
     assert archiver.run(tries=2) == []
 
     assert archiver.images() == {"images/flux-kontext/task12345/result-0.png": PNG}
@@ -431,13 +433,13 @@ def test_an_unconfirmed_image_is_fetched_from_a_listed_host_only(archiver: Archi
 
 
 def test_what_is_no_image_is_kept_and_refused_once_it_is_confirmed(archiver: Archiver, providers: Providers) -> None:
-    claimed = archiver.serve("a", b"<html>" * 9)
-    archiver.succeed(claimed)
+    reported = archiver.serve("a", b"<html>" * 9)
+    archiver.succeed(reported)
     providers.answers[FLUX_PATH] = unreachable
     assert archiver.run() == [TASK]
     assert archiver.states() == ["PENDING"]
 
-    providers.answers[FLUX_PATH] = has(claimed)
+    providers.answers[FLUX_PATH] = has(reported)
     assert archiver.run(tries=2) == []
 
     (image,) = archiver.item()["images"]
@@ -469,10 +471,10 @@ def test_a_provider_that_does_not_answer_costs_the_message_little_time(
     monkeypatch.setattr(archive_images, "ProviderClient", a_client)
     monkeypatch.setattr(archive_images, "CONFIRMATION_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setenv("PROVIDER_BASE_URLS", f"flux-kontext=http://127.0.0.1:{archiver.server.port}")
-    claimed = archiver.serve("a", PNG)
-    said = {"taskId": "task12345", "successFlag": 1, "response": {"resultImageUrl": claimed}}
+    reported = archiver.serve("a", PNG)
+    said = {"taskId": "task12345", "successFlag": 1, "response": {"resultImageUrl": reported}}
     path = f"{FLUX_PATH.removeprefix('/')}?taskId=task12345"
-    archiver.succeed(claimed)
+    archiver.succeed(reported)
 
     def silent(request: Any) -> None:
         request.close_connection = True
@@ -488,7 +490,7 @@ def test_a_provider_that_does_not_answer_costs_the_message_little_time(
     assert archiver.run(tries=2) == []
     assert archiver.item()["status"] == "ARCHIVED"
     asked = [headers.get("authorization") for headers in archiver.server.headers]
-    # The image's host, second, has no business with the key.
+    # The second request goes to the image's host: it has no API key.
     assert asked == [f"Bearer {API_KEYS['flux-kontext']}", None, f"Bearer {API_KEYS['flux-kontext']}"]
     clients[0].close()
 
@@ -554,16 +556,16 @@ def test_a_task_that_is_deleted_meanwhile_stays_deleted(archiver: Archiver, prov
     assert archiver.store.items() == []
 
 
-def test_a_new_claim_instead_of_a_refuted_one_is_not_taken_for_it(archiver: Archiver, providers: Providers) -> None:
+def test_a_new_report_after_a_contradicted_one_is_not_taken_for_it(archiver: Archiver, providers: Providers) -> None:
     archiver.succeed(archiver.serve("forged", FORGED))
 
-    def claimed_anew(request: httpx.Request) -> httpx.Response:
+    def report_again(request: httpx.Request) -> httpx.Response:
         archiver.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
         archiver.succeed(archiver.serve("again", FORGED))
         providers.answers[FLUX_PATH] = failed
         return failed(request)
 
-    providers.answers[FLUX_PATH] = claimed_anew
+    providers.answers[FLUX_PATH] = report_again
 
     assert archiver.run() == [TASK]
     assert archiver.item()["status"] == "SUCCEEDED"
@@ -604,9 +606,9 @@ def test_a_correction_that_is_not_written_is_made_by_the_next_message(
     assert (archiver.item()["status"], contradictions(capsys)) == ("FAILED", 1)
 
 
-def unconfirmed(archiver: Archiver, providers: Providers, *claimed: str) -> None:
-    """Leads the task of a callback with these URLs to UNCONFIRMED."""
-    archiver.succeed(*claimed)
+def unconfirmed(archiver: Archiver, providers: Providers, *reported: str) -> None:
+    """Makes the task UNCONFIRMED after a callback with these URLs."""
+    archiver.succeed(*reported)
     providers.answers[FLUX_PATH] = NO_ANSWERS["401"]
     archiver.run(tries=MAX_ARCHIVE_TRIES)
     assert archiver.item()["status"] == "UNCONFIRMED"
@@ -644,7 +646,9 @@ def test_an_accepted_image_that_was_not_kept_is_expired_in_the_end(
     assert (archiver.item()["status"], archiver.states()) == ("INCOMPLETE", ["EXPIRED", "ARCHIVED"])
 
 
-def test_what_has_no_claim_or_no_bytes_is_not_accepted(archiver: Archiver, providers: Providers, store: Store) -> None:
+def test_a_task_without_a_report_or_without_bytes_is_not_accepted(
+    archiver: Archiver, providers: Providers, store: Store
+) -> None:
     acceptance = Acceptance(store.table, now=utc_now)
     assert acceptance.accept("flux-kontext#nothing").reason == Refusal.MISSING
 

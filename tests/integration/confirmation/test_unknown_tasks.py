@@ -19,7 +19,7 @@ from functions.dispatch_changes.app import FollowUp
 from tests.image_server import status
 from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.conftest import Stream
-from tests.integration.confirmation.reports import FORGED, NO_ANSWERS, claim_failure
+from tests.integration.confirmation.reports import FORGED, NO_ANSWERS, report_failure
 from tests.integration.conftest import TABLE_NAME, Store
 from tests.integration.functions import a_secret
 from tests.integration.providers import ACE_PATH, FLUX_PATH, Providers, poll, running, saying
@@ -52,11 +52,11 @@ def register(store: Store) -> None:
 
 
 @pytest.mark.parametrize("answer", UNKNOWN.values(), ids=UNKNOWN)
-@pytest.mark.parametrize("claim", [claim_failure, hint], ids=["failure", "hint"])
+@pytest.mark.parametrize("report_by_callback", [report_failure, hint], ids=["failure", "hint"])
 def test_polling_ends_after_a_few_polls(
-    store: Store, providers: Providers, claim: Callable[[Store], None], answer: Any
+    store: Store, providers: Providers, report_by_callback: Callable[[Store], None], answer: Any
 ) -> None:
-    claim(store)
+    report_by_callback(store)
     providers.answers[FLUX_PATH] = answer
 
     state, polls = poll(TASK, wait_seconds=0), 1
@@ -76,11 +76,11 @@ def test_polling_ends_after_a_few_polls(
 
 
 @pytest.mark.parametrize("answer", [running, *NO_ANSWERS.values()], ids=["running", *NO_ANSWERS])
-@pytest.mark.parametrize("claim", [claim_failure, hint], ids=["failure", "hint"])
+@pytest.mark.parametrize("report_by_callback", [report_failure, hint], ids=["failure", "hint"])
 def test_other_answers_do_not_end_it(
-    store: Store, providers: Providers, claim: Callable[[Store], None], answer: Any
+    store: Store, providers: Providers, report_by_callback: Callable[[Store], None], answer: Any
 ) -> None:
-    claim(store)
+    report_by_callback(store)
     providers.answers[FLUX_PATH] = answer
 
     state = poll(TASK, polls=LAST + 10)
@@ -92,12 +92,12 @@ def test_other_answers_do_not_end_it(
     assert state["tasks"] == [TASK] or item["failure"]["reason"] == "OTHER"
 
 
-@pytest.mark.parametrize("claim", [claim_failure, hint], ids=["failure", "hint"])
+@pytest.mark.parametrize("report_by_callback", [report_failure, hint], ids=["failure", "hint"])
 @pytest.mark.parametrize("is_first", [True, False], ids=["registered first", "callback first"])
 def test_a_registered_task_is_polled_until_polling_gives_up(
-    store: Store, providers: Providers, claim: Callable[[Store], None], is_first: bool
+    store: Store, providers: Providers, report_by_callback: Callable[[Store], None], is_first: bool
 ) -> None:
-    for step in (register, claim) if is_first else (claim, register):
+    for step in (register, report_by_callback) if is_first else (report_by_callback, register):
         step(store)
     providers.answers[FLUX_PATH] = NOT_FOUND
 
@@ -107,7 +107,7 @@ def test_a_registered_task_is_polled_until_polling_gives_up(
 
 def test_a_task_id_that_the_provider_refuses_is_one_that_it_does_not_know(store: Store, providers: Providers) -> None:
     task = "acedata#a1"
-    claim_failure(store, task=task)
+    report_failure(store, task=task)
     providers.answers[ACE_PATH] = saying({"error": {"code": "bad_request", "message": "malformed id"}}, 400)
 
     assert poll(task, polls=LAST - 1)["tasks"] == [task]
@@ -133,7 +133,7 @@ def test_a_hint_of_a_provider_without_an_api_key_is_polled_for_as_briefly(
 def test_an_end_that_cannot_be_noted_is_noted_by_the_next_poll(
     store: Store, providers: Providers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim_failure(store)
+    report_failure(store)
     providers.answers[FLUX_PATH] = NOT_FOUND
 
     def fail(*_: Any, **__: Any) -> None:
@@ -150,7 +150,7 @@ def test_an_end_that_cannot_be_noted_is_noted_by_the_next_poll(
 # ------------------------------------------------------------------------------------------------ images
 
 
-def claim_success(archiver: Archiver, images: int, answer: Any = FORGED) -> None:
+def report_success(archiver: Archiver, images: int, answer: Any = FORGED) -> None:
     archiver.succeed(*(archiver.serve(f"forged-{number}", answer) for number in range(images)))
 
 
@@ -164,7 +164,7 @@ def test_archiving_ends_with_the_last_try_and_one_execution_polls(
         hint(archiver.store)
         (item,) = archiver.store.items()
         archiver.store.put(**item | {"pollingSince": item["updatedAt"]})
-    claim_success(archiver, 2, image)
+    report_success(archiver, 2, image)
     stream.follows()
     providers.answers[FLUX_PATH] = answer
 
@@ -197,7 +197,7 @@ def test_the_original_of_a_task_without_a_result_is_tried_five_times(archiver: A
 
 
 def test_only_the_first_images_are_put_into_quarantine(archiver: Archiver, providers: Providers) -> None:
-    claim_success(archiver, MAX_UNKNOWN_IMAGES + 3)
+    report_success(archiver, MAX_UNKNOWN_IMAGES + 3)
     providers.answers[FLUX_PATH] = NOT_FOUND
 
     for tries in range(1, MAX_ARCHIVE_TRIES + 1):
@@ -209,7 +209,7 @@ def test_only_the_first_images_are_put_into_quarantine(archiver: Archiver, provi
 
 def test_all_images_of_a_registered_task_are_put_into_quarantine(archiver: Archiver, providers: Providers) -> None:
     register(archiver.store)
-    claim_success(archiver, MAX_UNKNOWN_IMAGES + 3)
+    report_success(archiver, MAX_UNKNOWN_IMAGES + 3)
     providers.answers[FLUX_PATH] = NOT_FOUND
 
     archiver.run()

@@ -1,4 +1,4 @@
-"""Providers that the poller asks, as plain functions."""
+"""Provides the providers' APIs as plain functions."""
 
 from collections.abc import Iterator
 

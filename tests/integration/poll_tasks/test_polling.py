@@ -41,13 +41,13 @@ from tests.integration.providers import (
     unreachable,
 )
 
-# ------------------------------------------------------------------------------------------------ whom to ask
+# ------------------------------------------------------------------------------------------------ tasks
 
 NOTED = "2026-11-28T10:00:00.001Z"
 
 
 @pytest.mark.parametrize("status", ["TIMED_OUT", "FAILED", "SUCCEEDED", "INCOMPLETE", "ARCHIVED"])
-def test_nobody_is_asked_about_tasks_whose_news_has_come(store: Store, providers: Providers, status: str) -> None:
+def test_tasks_with_a_result_are_not_asked_for(store: Store, providers: Providers, status: str) -> None:
     store.put(FLUX, status=status, rank=20)
 
     assert poll(FLUX)["tasks"] == []
@@ -76,14 +76,14 @@ def test_a_task_is_left_to_the_execution_that_was_started_last(
     assert (state["tasks"], state.get("pollingSince")) == ([*[FLUX] * is_asked, NANO], execution)
 
 
-def test_nobody_is_asked_about_tasks_that_are_gone(store: Store, providers: Providers) -> None:
+def test_deleted_tasks_are_not_asked_for(store: Store, providers: Providers) -> None:
     assert poll(FLUX, NANO, ACE)["tasks"] == []
 
     assert providers.requests == []
     assert store.items() == []
 
 
-def test_a_round_without_tasks_asks_nobody(providers: Providers) -> None:
+def test_a_round_without_tasks_makes_no_request(providers: Providers) -> None:
     assert poll() == {"tasks": [], "waitSeconds": 30, "waitedSeconds": 60, "polls": 1}
     assert providers.requests == []
 
@@ -150,10 +150,10 @@ def test_a_provider_gets_its_requests_at_once_and_no_more_than_it_bears(store: S
     assert FIRST_REQUESTS < providers.most_at_once <= PROVIDERS["flux-kontext"].max_concurrent_polls
 
 
-# ------------------------------------------------------------------------------------------------ news
+# ------------------------------------------------------------------------------------------------ reports
 
 
-def test_news_is_written_as_a_callback_would_be(store: Store, providers: Providers) -> None:
+def test_a_polled_result_is_written_as_a_callback_would_be(store: Store, providers: Providers) -> None:
     store.register(FLUX, NANO, ACE)
     providers.answers = {
         FLUX_PATH: succeeded,
@@ -259,7 +259,7 @@ def test_polls_that_the_executions_history_has_no_room_for_are_put_off(
     ],
     ids=["429 in the body", "455 in the body", "HTTP 429", "HTTP 455"],
 )
-def test_a_busy_provider_gets_patience_and_no_further_requests(
+def test_a_busy_provider_gets_no_further_requests_for_a_while(
     store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
 ) -> None:
     tasks = [f"flux-kontext#f{number}" for number in range(40)]
@@ -277,10 +277,12 @@ def test_a_busy_provider_does_not_make_the_wait_shorter(store: Store, providers:
     store.register(FLUX)
     providers.answers[FLUX_PATH] = saying({"code": 429})
 
-    assert poll(FLUX, waited_seconds=3600)["waitSeconds"] == 150  # of the 600 s that an origin URL lives
+    assert (
+        poll(FLUX, waited_seconds=3600)["waitSeconds"] == 150
+    )  # a quarter of the 600 s for which an origin URL is valid
 
 
-def test_a_provider_that_is_down_holds_nobody_up(store: Store, providers: Providers) -> None:
+def test_a_provider_that_is_down_does_not_delay_the_others(store: Store, providers: Providers) -> None:
     store.register(FLUX, NANO, ACE)
     providers.answers = {FLUX_PATH: unreachable, NANO_PATH: succeeded, ACE_PATH: not_in_time}
 
@@ -352,7 +354,7 @@ def test_an_endless_answer_is_not_read_to_its_end(
         ({"flux-kontext": {"apiKey": "<your key>"}}, "the API key is a placeholder"),
     ],
 )
-def test_without_an_api_key_nobody_is_asked(
+def test_without_an_api_key_no_request_is_made(
     store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, keys: dict[str, Any], reason: str
 ) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId="keys", SecretString=json.dumps(keys))
@@ -403,7 +405,7 @@ def test_a_refused_key_is_not_tried_for_every_task(store: Store, providers: Prov
     assert len(providers.requests) <= FIRST_REQUESTS
 
 
-def test_a_task_of_an_unknown_provider_holds_nobody_up(store: Store, providers: Providers) -> None:
+def test_a_task_of_an_unknown_provider_does_not_delay_the_others(store: Store, providers: Providers) -> None:
     store.register("midjourney#m1", FLUX)
     providers.answers[FLUX_PATH] = succeeded
 
@@ -411,7 +413,7 @@ def test_a_task_of_an_unknown_provider_holds_nobody_up(store: Store, providers: 
     assert status_of(store, FLUX) == "SUCCEEDED"
 
 
-def test_a_task_id_that_no_provider_could_have_given_holds_nobody_up(store: Store, providers: Providers) -> None:
+def test_an_invalid_task_id_does_not_delay_the_others(store: Store, providers: Providers) -> None:
     store.register("flux-kontext#a b", FLUX)
     providers.answers[FLUX_PATH] = succeeded
 
@@ -423,7 +425,7 @@ def test_a_task_id_that_no_provider_could_have_given_holds_nobody_up(store: Stor
 # ------------------------------------------------------------------------------------------------ giving up
 
 
-def test_a_task_without_news_is_given_up_in_the_end(store: Store, providers: Providers) -> None:
+def test_a_task_without_a_result_is_given_up_in_the_end(store: Store, providers: Providers) -> None:
     store.register(FLUX, NANO)
     providers.answers = {FLUX_PATH: running, NANO_PATH: succeeded}
 
@@ -451,7 +453,7 @@ def test_a_task_without_news_is_given_up_in_the_end(store: Store, providers: Pro
 def test_a_task_that_is_given_up_has_the_last_answer(
     store: Store, providers: Providers, answer: Any, last_answer: str
 ) -> None:
-    # More tasks than are asked about once the provider has refused the first ones.
+    # More tasks than the round asks for once the provider has refused the first ones.
     tasks = [f"flux-kontext#f{number}" for number in range(12)]
     store.register(*tasks)
     providers.answers = {FLUX_PATH: answer}
@@ -473,7 +475,7 @@ def test_a_task_that_is_hinted_at_after_it_was_given_up_is_polled(store: Store, 
 
     store.put(FLUX, **given_up, hintedAt="2026-01-31T13:00:00.000Z")
     assert poll(FLUX, wait_seconds=0)["tasks"] == [FLUX]
-    # Its execution ends, too.
+    # Its execution ends as well.
     assert poll(FLUX, wait_seconds=120, waited_seconds=21_480)["tasks"] == []
     providers.answers = {FLUX_PATH: succeeded}
     assert poll(FLUX, wait_seconds=0)["tasks"] == []
@@ -482,7 +484,7 @@ def test_a_task_that_is_hinted_at_after_it_was_given_up_is_polled(store: Store, 
 
 @pytest.mark.parametrize("task", ["midjourney#m1", ACE])
 def test_a_task_that_cannot_be_asked_about_is_given_up_too(store: Store, providers: Providers, task: str) -> None:
-    # Else its execution would run until the machine's own end, and the task would be pending for ever.
+    # Otherwise its execution would run until the state machine's own end, and the task would stay PENDING.
     store.register(task)
 
     assert poll(task, wait_seconds=120, waited_seconds=21_480)["tasks"] == []

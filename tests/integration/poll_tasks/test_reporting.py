@@ -15,7 +15,7 @@ from catchlight_cli.repair.replaying import replay
 from functions.poll_tasks import app
 from tests.canary_secrets import API_KEYS
 from tests.conftest import FakeLambdaContext
-from tests.integration.confirmation.reports import claim_failure
+from tests.integration.confirmation.reports import report_failure
 from tests.integration.conftest import Store
 from tests.integration.fault_injection import counted, every_aws_fault, every_fault, failing, reported, warned
 from tests.integration.functions import a_secret
@@ -57,7 +57,7 @@ def test_a_round_that_fails_is_in_the_log_with_its_tasks_and_counted(
 
 
 @every_fault
-def test_news_that_cannot_be_written_keeps_none_of_the_others_back_and_is_written_later(
+def test_a_result_that_cannot_be_written_delays_no_other_and_is_written_later(
     store: Store,
     providers: Providers,
     caplog: pytest.LogCaptureFixture,
@@ -83,16 +83,16 @@ def test_news_that_cannot_be_written_keeps_none_of_the_others_back_and_is_writte
 
 
 @every_fault
-def test_a_claimed_failure_whose_check_cannot_be_written_is_checked_again(
+def test_an_unconfirmed_failure_whose_check_cannot_be_written_is_checked_again(
     store: Store, providers: Providers, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     store.register(FLUX)
-    claim_failure(store, FailureReason.OTHER, FLUX)
+    report_failure(store, FailureReason.OTHER, FLUX)
     providers.answers[FLUX_PATH] = failed
     kind = "KeyError" if isinstance(fault, KeyError) else "StoreUnavailableError"
 
     with failing("UpdateItem", fault):
-        # Also after the end of its time: else nobody would ask again.
+        # Also after GiveUpAfterSeconds: otherwise the failure would never be checked.
         assert poll(FLUX, waited_seconds=21_600)["tasks"] == [FLUX]
     assert reported(caplog.records, FLUX) == {kind}
 
@@ -110,7 +110,7 @@ def test_a_replaced_failure_that_could_not_be_kept_is_in_the_log_with_its_task(
     store.register(FLUX)
 
     def fails_by_callback_meanwhile(request: httpx.Request) -> httpx.Response:
-        claim_failure(store, FailureReason.OTHER, FLUX)
+        report_failure(store, FailureReason.OTHER, FLUX)
         return succeeded(request)
 
     providers.answers[FLUX_PATH] = fails_by_callback_meanwhile
@@ -124,7 +124,7 @@ def test_a_replaced_failure_that_could_not_be_kept_is_in_the_log_with_its_task(
 
 
 def test_what_could_not_be_written_at_the_end_is_not_tried_every_second(store: Store, providers: Providers) -> None:
-    # Every second would use up the execution's history.
+    # A poll every second would use up the execution's history.
     store.register(FLUX)
 
     with failing("UpdateItem", KeyError("bug")):
@@ -242,7 +242,7 @@ def test_a_success_without_a_readable_url_ends_at_once_and_can_be_replayed(
     assert "no image URL in its answer can be read" in item["failure"]["message"]
     assert any("could not be read and was stored" in line.message for line in caplog.records)
     assert '"RejectedDeliveries":[1.0]' in capsys.readouterr().out
-    # A version that can read it.
+    # This version can read the answer.
     deliveries = DeliveryStore(s3, "images-bucket")
     ((key, delivery),) = deliveries
     body = json.loads(delivery.body)
