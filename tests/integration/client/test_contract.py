@@ -1,4 +1,4 @@
-"""What the client asks and what the tasks API in memory answers, held to `docs/tasks-api.openapi.yaml`."""
+"""The client's requests, and the answers of the tasks API in memory, match `docs/tasks-api.openapi.yaml`."""
 
 import json
 import re
@@ -22,7 +22,7 @@ _NUMBERS: dict[str | None, type] = {"integer": int, "number": float}
 
 
 class HeldToTheContract(httpx.BaseTransport):
-    """Passes requests and answers of the tasks API on if the document knows them."""
+    """Passes on requests and answers of the tasks API after checking them against the document."""
 
     def __init__(self, api: TasksApiInMemory) -> None:
         self._api = api
@@ -96,7 +96,7 @@ def test_everything_that_the_client_can_ask(transport: HeldToTheContract) -> Non
     assert transport.operations == {"registerTasks", "submitTask", "listTasks", "getTask", "getImage"}
 
 
-def test_a_submission_that_is_given_up(transport: HeldToTheContract, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_release_of_a_key(transport: HeldToTheContract, monkeypatch: pytest.MonkeyPatch) -> None:
     api = transport._api
     api.before = lambda request: httpx.Response(204) if request.method == "DELETE" else None
     TasksClient(API, transport=transport).release_key("order-17")

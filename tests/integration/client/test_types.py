@@ -1,4 +1,4 @@
-"""What type checkers know of an application that uses the client from outside this checkout."""
+"""Type checkers find mistakes in an application that uses the client from outside this checkout."""
 
 import subprocess
 import sys

@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 300
 
 
 def eventually(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
-    """Waits until the condition is true and returns its value. No test depends on the moment."""
+    """Waits until the condition is true and returns its value. No test depends on when that is."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it never came true"

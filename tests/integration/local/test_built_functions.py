@@ -86,7 +86,7 @@ def test_nothing_of_the_source_tree_or_the_environment_can_be_imported(
 
     found = call(function, {"imports": ["simplejson", *mine, *theirs, "sandbox"]})
 
-    assert found["importable"] == ["simplejson"]  # which comes with the runtime's client
+    assert found["importable"] == ["simplejson"]  # a dependency of the runtime's client
     assert found["flags"] == [1, 1]
     assert foreign(found["origins"], function.configuration.folder, layer, runtime_dir) == {}
     assert found["path"][:3] == [str(function.configuration.folder), str(layer), str(runtime_dir)]

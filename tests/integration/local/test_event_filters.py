@@ -1,4 +1,4 @@
-"""Filter patterns have the same meaning as in AWS, or are refused at the start."""
+"""Filter patterns have the same meaning as in AWS; unsupported ones stop the start."""
 
 import json
 from typing import Any

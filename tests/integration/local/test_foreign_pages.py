@@ -1,4 +1,4 @@
-"""Web pages that a browser on this machine shows, and other users of it, do not reach the local stack."""
+"""Web pages in a browser on this machine, and other users of the machine, cannot access the local stack."""
 
 import http.client
 import select
@@ -146,7 +146,7 @@ def test_idle_connections_end() -> None:
 
 def connected(port: int) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
-    # The server has seen it only when its thread runs: it is to be idle before the next one comes.
+    # The server has accepted the connection once its thread runs: it is idle before the next one is opened.
     connection.sendall(b"GET /")
     return connection
 

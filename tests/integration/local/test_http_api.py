@@ -1,4 +1,4 @@
-"""The HTTP API uses payload format 2.0, and responds like API Gateway where no function does."""
+"""The HTTP API uses payload format 2.0, and sends API Gateway's own responses where no function responds."""
 
 import base64
 import json

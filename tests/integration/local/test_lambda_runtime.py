@@ -18,7 +18,7 @@ from tests.integration.local.running_example import eventually
 
 MakeFunction = Callable[..., Function]
 
-TELL_PROCESS = """
+PRINT_PROCESS = """
     import os, time
     calls = 0
     def handler(event, context):
@@ -60,7 +60,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_warm_sandbox_is_used_again(make_function: MakeFunction) -> None:
-    function = make_function(TELL_PROCESS)
+    function = make_function(PRINT_PROCESS)
 
     first, second = call(function), call(function)
 
@@ -69,7 +69,7 @@ def test_a_warm_sandbox_is_used_again(make_function: MakeFunction) -> None:
 
 
 def test_a_prewarmed_sandbox_takes_the_first_call(make_function: MakeFunction) -> None:
-    function = make_function(TELL_PROCESS)
+    function = make_function(PRINT_PROCESS)
     sandbox = function.prewarm()
 
     assert sandbox.wait_until_ready()
@@ -77,7 +77,7 @@ def test_a_prewarmed_sandbox_takes_the_first_call(make_function: MakeFunction) -
 
 
 def test_concurrent_calls_run_in_separate_sandboxes(make_function: MakeFunction, tmp_path: Path) -> None:
-    function = make_function(TELL_PROCESS)
+    function = make_function(PRINT_PROCESS)
     released = tmp_path / "released"
 
     with ThreadPoolExecutor(3) as threads:
@@ -90,7 +90,7 @@ def test_concurrent_calls_run_in_separate_sandboxes(make_function: MakeFunction,
 
 
 def test_above_the_limit_calls_wait_for_a_free_sandbox(make_function: MakeFunction) -> None:
-    function = make_function(TELL_PROCESS, max_sandboxes=1)
+    function = make_function(PRINT_PROCESS, max_sandboxes=1)
 
     with ThreadPoolExecutor(3) as threads:
         answers = list(threads.map(lambda _: call(function), range(3)))
@@ -100,7 +100,7 @@ def test_above_the_limit_calls_wait_for_a_free_sandbox(make_function: MakeFuncti
 
 
 def test_a_call_that_waits_too_long_is_throttled(make_function: MakeFunction, tmp_path: Path) -> None:
-    function = make_function(TELL_PROCESS, max_sandboxes=1)
+    function = make_function(PRINT_PROCESS, max_sandboxes=1)
     released = tmp_path / "released"
 
     with ThreadPoolExecutor(1) as threads:
@@ -116,7 +116,7 @@ def test_a_call_that_waits_too_long_is_throttled(make_function: MakeFunction, tm
 def test_a_sandbox_that_times_out_is_killed_and_the_next_call_starts_cold(
     make_function: MakeFunction, tmp_path: Path
 ) -> None:
-    function = make_function(TELL_PROCESS)
+    function = make_function(PRINT_PROCESS)
     old = call(function)["pid"]
 
     with timeout_of(function, 0.5):
@@ -170,7 +170,7 @@ def test_a_crash_is_an_error_and_the_next_call_starts_cold(make_function: MakeFu
 
 
 def test_a_sandbox_can_be_killed_in_the_middle_of_its_work(make_function: MakeFunction) -> None:
-    function = make_function(TELL_PROCESS)
+    function = make_function(PRINT_PROCESS)
     with ThreadPoolExecutor() as pool:
         running = pool.submit(call_failing, function, {"until": "/never"})
         [sandbox] = eventually(function.busy)
@@ -184,7 +184,7 @@ def test_a_sandbox_can_be_killed_in_the_middle_of_its_work(make_function: MakeFu
     assert call(function)["calls"] == 1
 
 
-def test_aws_requests_tell_function_and_sandbox(make_function: MakeFunction) -> None:
+def test_aws_requests_name_function_and_sandbox(make_function: MakeFunction) -> None:
     function = make_function(
         """
         import os
@@ -200,7 +200,7 @@ def test_aws_requests_tell_function_and_sandbox(make_function: MakeFunction) -> 
 
 
 def test_an_idle_sandbox_that_exits_is_replaced(make_function: MakeFunction) -> None:
-    function = make_function(TELL_PROCESS)
+    function = make_function(PRINT_PROCESS)
     old = call(function)["pid"]
 
     os.kill(old, signal.SIGKILL)
@@ -296,7 +296,7 @@ def test_the_handler_has_lambdas_environment_only(make_function: MakeFunction, m
 
 
 def test_stopping_ends_idle_and_busy_sandboxes(make_function: MakeFunction) -> None:
-    function = make_function(TELL_PROCESS)
+    function = make_function(PRINT_PROCESS)
     with ThreadPoolExecutor(2) as threads:
         working = threads.submit(function.invoke, b'{"until": "/never"}')
         function.prewarm().wait_until_ready()
@@ -312,7 +312,7 @@ def test_stopping_ends_idle_and_busy_sandboxes(make_function: MakeFunction) -> N
 def test_a_sandbox_that_dies_without_an_invocation_is_in_the_error_log(
     make_function: MakeFunction, logs: LogFolder
 ) -> None:
-    function = make_function(TELL_PROCESS)
+    function = make_function(PRINT_PROCESS)
     os.kill(call(function)["pid"], signal.SIGSEGV)
 
     errors = logs.folder / "errors.log"
@@ -332,7 +332,7 @@ def test_a_prewarmed_sandbox_that_cannot_start_is_in_the_error_log(
 
 
 def test_a_killed_sandbox_is_not_logged_as_an_error(make_function: MakeFunction, logs: LogFolder) -> None:
-    sandbox = make_function(TELL_PROCESS).prewarm()
+    sandbox = make_function(PRINT_PROCESS).prewarm()
     assert sandbox.wait_until_ready()
 
     sandbox.kill()

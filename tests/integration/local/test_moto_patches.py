@@ -100,14 +100,15 @@ def test_exactly_one_of_concurrent_conditional_writes_succeeds(eager_threads: No
 def test_messages_sent_while_others_are_deleted_are_not_lost(eager_threads: None, example: Example) -> None:
     name = uuid.uuid4().hex
     example.client("sqs").create_queue(QueueName=name)
-    backend = sqs_backends["123456789012"]["us-east-1"]  # not by HTTP, which leaves too much time between
+    # Called directly: HTTP requests would leave too much time between the calls.
+    backend = sqs_backends["123456789012"]["us-east-1"]
     received: list[str] = []
 
     def send(number: int) -> None:
         backend.send_message(name, str(number))
 
     def receive(_: int) -> None:
-        # Ends when nothing has come for half a second: what hasn't come by then is lost.
+        # Ends when no message has arrived for half a second: messages that are missing then are lost.
         while messages := backend.receive_message(name, 1, 0.5, 60):
             received.append(messages[0].body)
             backend.delete_message(name, messages[0].receipt_handle)

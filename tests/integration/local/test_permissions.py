@@ -32,7 +32,7 @@ SERVICES = ("dynamodb", "dynamodbstreams", "events", "lambda", "s3", "secretsman
 
 # What `catchlight replay` and `redrive` call with their user's credentials.
 BY_COMMANDS = {"delete_object", "change_message_visibility_batch"}
-# Grants of SAM's own making that others include.
+# Grants that SAM adds, and that other grants include.
 BY_SAM = {
     # Every function gets the policy for logs, also where the one for its event source has the same actions.
     *(
@@ -65,12 +65,12 @@ class Scenario:
         self.retry_an_image()
         self.follow_link_into_quarantine()
         self.generate("origin-gone", "gone")  # its bytes may be in quarantine: the archiver looks there
-        self.deliver_what_cannot_be_read()
-        self.dispatch_what_cannot_be_read()
+        self.deliver_unreadable_callbacks()
+        self.dispatch_unreadable_records()
         self.reconcile()
 
     def rotate_the_token(self) -> None:
-        """The URLs that the stack has told so far have the previous token, those of submissions have the new one."""
+        """Callback URLs in stack.json keep the previous token, those in submissions have the new one."""
         secret = self.stack.resources["CallbackTokenSecret"].ref
         self.stack.boto3_client("secretsmanager").put_secret_value(SecretId=secret, SecretString="T" * 48)
 
@@ -102,11 +102,11 @@ class Scenario:
         ]
 
     def archive_again(self, location: str) -> None:
-        """Its objects are there already: PutObject answers 412, and HeadObject compares."""
+        """The objects exist already: PutObject answers 412, and HeadObject returns the checksum to compare."""
         _, provider, task_id = location.strip("/").split("/")
         key = {"task": {"S": f"{provider}#{task_id}"}}
         item = self.dynamodb.get_item(TableName=self.stack.info["table"], Key=key)["Item"]
-        # The result, whose URL lives for long: the original's may be over on a busy machine.
+        # The result, whose URL is valid for long: on a busy machine, the original's URL may have expired.
         result = result_of([image["M"] for image in item["images"]["L"]], {"S": "result"})
         result["state"] = {"S": "PENDING"}
         again = {"status": {"S": "SUCCEEDED"}, "rank": {"N": "30"}}
@@ -118,7 +118,7 @@ class Scenario:
         self.wait_until_done(self.generate("unreadable-result", "unreadable"))
 
     def retry_an_image(self) -> None:
-        """One whose host does not exist is retried; a message without a task becomes a dead letter."""
+        """An image whose host does not exist is retried; a message without a task becomes a dead letter."""
         now = utc_now()
         image = {
             "kind": "result",
@@ -157,16 +157,16 @@ class Scenario:
         assert redirect.status_code == 302, redirect.text
         assert httpx.get(redirect.headers["location"], trust_env=False).status_code == 200
 
-    def deliver_what_cannot_be_read(self) -> None:
+    def deliver_unreadable_callbacks(self) -> None:
         assert post(self.stack.info["callback_urls"]["flux-kontext"], {"code": "?", "what": "is this"}) == 422
 
-    def dispatch_what_cannot_be_read(self) -> None:
+    def dispatch_unreadable_records(self) -> None:
         record = {"eventName": "INSERT", "dynamodb": {"Keys": {}, "NewImage": {}, "SequenceNumber": "1"}}
         outcome = self.stack.invoke("DispatchChangesFunction", {"Records": [record]})
         assert outcome.payload == b'{"batchItemFailures": []}', outcome.payload
 
     def reconcile(self) -> None:
-        """One task that nothing polls for any more, and one whose archiving fails for hours."""
+        """One task without an execution that polls for it, and one whose archiving fails for hours."""
         old = {"S": iso(utc_now() - timedelta(hours=8))}
         texts = {
             "task": "flux-kontext#forgotten",
@@ -261,7 +261,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenario]:
     ):
         scenario = Scenario(stack)
         scenario.play()
-        # The last of what the scenario starts: the events of tasks, and what the repaired ones do.
+        # The last calls of the scenario: the events of tasks, and the work for the repaired tasks.
         deadline = time.monotonic() + PATIENCE_SECONDS
         while needed_by_nothing(stack.permissions.grants, requests(stack)) != BY_SAM and time.monotonic() < deadline:
             time.sleep(1)
@@ -341,7 +341,7 @@ def test_rare_calls_are_recorded(played: Scenario) -> None:
 
 
 def test_a_missing_object_is_reported_as_denied(played: Scenario) -> None:
-    # As S3 answers a role without s3:ListBucket.
+    # S3 answers so to a role without s3:ListBucket.
     assert played.link_answers == [200, 403]
 
 
@@ -350,7 +350,7 @@ def _is_of_socket(function: ast.Attribute) -> bool:
 
 
 def test_every_operation_in_the_code_is_recorded(played: Scenario) -> None:
-    """So tests that call handlers without a stack show nothing that the permissions would not cover."""
+    """So each call in tests that run handlers without a stack is covered by this test, too."""
     session = botocore.session.get_session()
     known = {xform_name(name) for service in SERVICES for name in session.get_service_model(service).operation_names}
     in_code = set()
@@ -359,7 +359,7 @@ def test_every_operation_in_the_code_is_recorded(played: Scenario) -> None:
             if "client" in path.parts:  # for programs outside Lambda
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
-                # EventBridge has an operation of the name of socket.create_connection.
+                # EventBridge has an operation with the same name as socket.create_connection.
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not _is_of_socket(node.func):
                     in_code.add(node.func.attr)
 

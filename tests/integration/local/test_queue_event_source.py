@@ -13,7 +13,7 @@ def send(example: Example, *orders: dict[str, Any]) -> None:
 
 
 def tries(example: Example, name: str) -> list[int]:
-    """The receive counts with which the function got this message."""
+    """Returns the receive counts with which the function received this message."""
     return [count for note in example.notes("TakeMessagesFunction") for seen, count in note if seen == name]
 
 

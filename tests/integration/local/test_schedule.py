@@ -23,7 +23,7 @@ NOTES = """
         with open(os.environ["NOTES"], "a") as notes:
             notes.write(json.dumps(event) + "\\n")
         if os.environ.get("FAILS"):
-            raise ValueError("as told")
+            raise ValueError("a failure of the test")
 """
 
 
@@ -73,8 +73,8 @@ def test_a_failed_run_does_not_stop_the_schedule(
     sent = run(make_function(NOTES, NOTES=str(notes), FAILS="1"), dead_letter_queue_url="queue", max_retries=0)
 
     eventually(lambda: notes.exists() and len(notes.read_text().splitlines()) >= 2, 30)
-    assert "as told" in (logs.folder / "errors.log").read_text()
-    # The event was taken: what comes of it is not the scheduler's.
+    assert "a failure of the test" in (logs.folder / "errors.log").read_text()
+    # The function accepted the event: its failure does not concern the scheduler.
     assert sent == []
 
 
@@ -142,6 +142,6 @@ def test_a_disabled_schedule_does_not_run() -> None:
         ({"Arn": FUNCTION}, {"StartDate": "2026-01-01"}, "StartDate"),
     ],
 )
-def test_what_is_unknown_stops_the_start(target: dict[str, Any], properties: dict[str, Any], names: str) -> None:
+def test_unsupported_parts_stop_the_start(target: dict[str, Any], properties: dict[str, Any], names: str) -> None:
     with pytest.raises(LocalStackError, match=names):
         deploy(target, **properties)

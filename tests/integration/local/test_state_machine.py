@@ -11,7 +11,7 @@ from tests.integration.local.running_example import Example, eventually
 
 
 def execute(example: Example, **order: Any) -> tuple[str, Any]:
-    """Status and output of an execution that has ended."""
+    """Runs an execution to its end, and returns its status and output."""
     stepfunctions = example.client("stepfunctions")
     arn = stepfunctions.start_execution(
         stateMachineArn=example.ref("Machine"),

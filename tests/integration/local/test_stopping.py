@@ -1,4 +1,4 @@
-"""The stack's process ends soon, whatever it still does."""
+"""The stack's process ends soon, even if a thread of it does not stop."""
 
 import subprocess
 import sys

@@ -8,25 +8,25 @@ from tests.integration.local.running_example import Example, eventually
 
 
 def write(example: Example, *ids: str, **attributes: str) -> None:
-    """All at once, so that they come in one batch."""
+    """Writes all items in one call, so that they are in one batch."""
     items = [{"id": {"S": name}, **{key: {"S": value} for key, value in attributes.items()}} for name in ids]
     requests = [{"PutRequest": {"Item": item}} for item in items]
     example.client("dynamodb").batch_write_item(RequestItems={example.ref("Table"): requests})
 
 
 def batches(example: Example, prefix: str) -> list[list[str]]:
-    """The ids of the batches that the function got, as far as they are this test's."""
+    """Returns the ids in the batches that the function received, of this test's items only."""
     seen = [[name for name, _ in note if name.startswith(prefix)] for note in example.notes("TakeChangesFunction")]
     return [batch for batch in seen if batch]
 
 
 def changes(example: Example) -> list[list[str]]:
-    """All records that the function got: id and kind."""
+    """Returns the id and kind of all records that the function received."""
     return [change for note in example.notes("TakeChangesFunction") for change in note]
 
 
 def receive_all(example: Example, queue: str) -> list[Any]:
-    """All messages of a queue, which is empty afterwards."""
+    """Receives and deletes all messages of a queue, and returns them."""
     sqs, url = example.client("sqs"), example.ref(queue)
     bodies = []
     while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):

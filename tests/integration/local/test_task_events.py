@@ -1,4 +1,4 @@
-"""Events out of the project's own stack: what comes, what lies in the bucket by then, and what a failure costs.
+"""Events of the project's own stack: which are published, that their images are in the bucket, and failures.
 
 The rule, the function behind it and the repair are those of docs/events.md.
 """
@@ -36,7 +36,7 @@ PATIENCE_SECONDS = 300
 
 
 def blocks(language: str) -> list[str]:
-    """Code blocks of the page, in their order."""
+    """Returns the code blocks of the page, in their order."""
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
@@ -47,11 +47,11 @@ def block_with(text: str) -> CodeType:
 
 @dataclass
 class EventBridge:
-    """Stands before moto's EventBridge: notes what was in the bucket when an event was put, and can be out of order."""
+    """Middleware before moto's EventBridge: checks the bucket when an event is put, and can refuse all events."""
 
     is_down: bool = False
-    missing: list[str] = field(default_factory=list)  # keys of events that were not in the bucket
-    told: list[str] = field(default_factory=list)  # keys of events
+    missing: list[str] = field(default_factory=list)  # keys of images in events that were not in the bucket
+    published: list[str] = field(default_factory=list)  # keys of images in events
 
     def __call__(self, application: WSGIApplication) -> WSGIApplication:
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
@@ -67,7 +67,7 @@ class EventBridge:
                 return [json.dumps(failed).encode()]
             for image in (image for entry in entries for image in json.loads(entry["Detail"])["images"]):
                 if image["state"] == "ARCHIVED":
-                    self.told.append(image["key"])
+                    self.published.append(image["key"])
                     if image["key"] not in s3_backends[ACCOUNT_ID]["aws"].buckets[image["bucket"]].keys:
                         self.missing.append(image["key"])
             return application(environ, start_response)
@@ -99,7 +99,7 @@ class Running:
         return str(self.stack.info["callback_urls"]["flux-kontext"])
 
     def events_of(self, task_id: str) -> list[dict[str, Any]]:
-        """What has come of a task, in the order of its changes."""
+        """Returns the events of a task, in the order of its changes."""
         sqs, queue = self.page["sqs"], self.page["queue"]
         while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
@@ -109,7 +109,7 @@ class Running:
         return sorted(found, key=lambda event: str(event["detail"]["changedAt"]))
 
     def wait_for(self, task_id: str, *detail_types: str) -> list[dict[str, Any]]:
-        """The task's events, once these have come and none else."""
+        """Waits for exactly these events of a task, and returns them."""
         events: list[dict[str, Any]] = eventually(
             lambda: len(found := self.events_of(task_id)) >= len(detail_types) and found, PATIENCE_SECONDS
         )
@@ -136,7 +136,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, artefact: Artefact | None)
             page[client].close()
 
 
-def test_an_archived_task_is_told_of_once_its_images_are_in_the_bucket(running: Running) -> None:
+def test_the_event_of_an_archived_task_follows_its_images(running: Running) -> None:
     running.submit("archived1", "success")
 
     (event,) = running.wait_for("archived1", "Task Archived")
@@ -148,7 +148,7 @@ def test_an_archived_task_is_told_of_once_its_images_are_in_the_bucket(running: 
         ("result", "ARCHIVED"),
     ]
     keys = {image["key"] for image in detail["images"]}
-    assert keys <= set(running.event_bridge.told)
+    assert keys <= set(running.event_bridge.published)
     assert running.event_bridge.missing == []
     s3 = running.stack.boto3_client("s3")
     for image in detail["images"]:
@@ -156,7 +156,7 @@ def test_an_archived_task_is_told_of_once_its_images_are_in_the_bucket(running: 
         assert (head["ContentLength"], head["ContentType"]) == (image["bytes"], image["contentType"])
 
 
-def test_a_task_is_told_of_as_it_is_in_the_table(running: Running) -> None:
+def test_an_event_has_the_values_of_the_item(running: Running) -> None:
     running.submit("archived2", "success")
 
     (event,) = running.wait_for("archived2", "Task Archived")
@@ -168,7 +168,7 @@ def test_a_task_is_told_of_as_it_is_in_the_table(running: Running) -> None:
     assert event["detail"]["changedAt"] == item["archivedAt"]["S"]
 
 
-def test_an_incomplete_task_tells_what_could_not_be_had(running: Running) -> None:
+def test_the_event_of_an_incomplete_task_says_which_image_is_missing(running: Running) -> None:
     running.submit("incomplete1", "private-address")
 
     (event,) = running.wait_for("incomplete1", "Task Incomplete")
@@ -179,7 +179,7 @@ def test_an_incomplete_task_tells_what_could_not_be_had(running: Running) -> Non
     assert "public internet" in result["reason"]
 
 
-def test_a_failed_task_tells_why(running: Running) -> None:
+def test_the_event_of_a_failed_task_has_the_reason(running: Running) -> None:
     running.submit("failed1", "content-policy")
 
     (event,) = running.wait_for("failed1", "Task Failed")
@@ -189,7 +189,7 @@ def test_a_failed_task_tells_why(running: Running) -> None:
     assert event["detail"]["images"] == []
 
 
-def test_a_claimed_failure_that_the_provider_refutes_has_two_events(running: Running) -> None:
+def test_a_false_failure_that_the_provider_contradicts_has_two_events(running: Running) -> None:
     running.submit("healed1", "slow")
     failure = {"code": 501, "msg": "no", "data": {"taskId": "healed1", "info": {}}}
     assert httpx.post(running.callback_url, json=failure, trust_env=False).status_code == 200
@@ -204,7 +204,7 @@ def test_a_claimed_failure_that_the_provider_refutes_has_two_events(running: Run
 
 def test_no_copy_of_the_callback_url_is_stored_or_published(running: Running) -> None:
     url = running.callback_url
-    # As kie.ai's Market sends it: the callback URL is in JSON in a string.
+    # In kie.ai's Market, the callback URL is in JSON inside a string.
     param = json.dumps({"callBackUrl": url, "input": {"prompt": "a lighthouse"}})
     market = {"code": "ok", "data": {"taskId": "copied1", "state": "success", "param": param}}
     running.submit("copied1", "slow")
@@ -223,7 +223,7 @@ def test_no_copy_of_the_callback_url_is_stored_or_published(running: Running) ->
     assert [where for where, text in texts if any(token in read for read in readings(text, levels=3))] == []
 
 
-def test_what_could_not_be_told_is_put_aside_and_can_be_told_again(running: Running) -> None:
+def test_an_event_that_cannot_be_published_is_put_aside_and_can_be_published_again(running: Running) -> None:
     sqs, queue = running.stack.boto3_client("sqs"), running.stack.resources["PublishDeadLetters"].ref
     running.event_bridge.is_down = True
     running.submit("late1", "content-policy")
@@ -234,12 +234,12 @@ def test_what_could_not_be_told_is_put_aside_and_can_be_told_again(running: Runn
 
     eventually(put_aside, PATIENCE_SECONDS)
     running.event_bridge.is_down = False
-    # Nothing is held up by it.
+    # Other events are not delayed.
     running.submit("punctual1", "content-policy")
     running.wait_for("punctual1", "Task Failed")
     assert running.events_of("late1") == []
 
-    # The stack of this folder is up: it is the one that is meant.
+    # The command uses the running local stack of this folder.
     assert run_command_line(["resend-events"]) == 0
 
     (event,) = running.wait_for("late1", "Task Failed")
@@ -251,7 +251,7 @@ def test_what_could_not_be_told_is_put_aside_and_can_be_told_again(running: Runn
 
 
 def rules_of_the_page(tmp_path: Path) -> dict[str, dict[str, Any]]:
-    """Rules of the template on the page, as CloudFormation gets them."""
+    """Returns the rules of the page's template, as CloudFormation receives them."""
     (text,) = blocks("yaml")
     (tmp_path / "template.yaml").write_text(text)
     (tmp_path / "use_images").mkdir()

@@ -50,7 +50,7 @@ def test_functions_of_the_project_become_lambda_functions_with_their_globals() -
         ),
     ],
 )
-def test_what_is_unknown_stops_the_start(tmp_path: Path, text: str, message: str) -> None:
+def test_unsupported_parts_stop_the_start(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(LocalStackError, match=message):
         load_template(write(tmp_path, text), {})
 

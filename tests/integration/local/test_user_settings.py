@@ -48,7 +48,7 @@ def test_child_processes_inherit_no_settings(tmp_path: Path) -> None:
     left = without_user_settings({**hostile, "no_proxy": "example.com", "PATH": "/bin"})
 
     assert left == {
-        # Who builds needs a way to the packages, and their certificates.
+        # A build needs access to the package index, and its certificates.
         **proxies,
         **{name: hostile[name] for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")},
         **{name: value for name, value in hostile.items() if name.startswith(("HOME", "XDG_", "L", "TZ", "PYTHON"))},

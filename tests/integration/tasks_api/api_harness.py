@@ -124,14 +124,14 @@ class TasksApiHarness:
         monkeypatch.setattr(app, "utc_now", clock)
         http = FakeHttp(self.providers)
         monkeypatch.setattr(submission_client, "SubmissionClient", lambda urls: SubmissionClient(urls, http=http))
-        self.start_anew()
+        self.restart()
 
     @property
     def dynamodb(self) -> Any:
         """The client that the tasks API uses."""
         return app.dependencies()._dynamodb
 
-    def start_anew(self) -> None:
+    def restart(self) -> None:
         """Makes the next request run in a new sandbox."""
         app.dependencies.cache_clear()
 

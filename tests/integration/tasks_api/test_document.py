@@ -1,4 +1,4 @@
-"""docs/tasks-api.openapi.yaml is made from the code, and nothing of the tasks API is missing in it."""
+"""docs/tasks-api.openapi.yaml is written from the code, and has every part of the tasks API."""
 
 import re
 from typing import Any
@@ -61,11 +61,11 @@ def test_every_operation_is_described(route: str) -> None:
     assert OPERATIONS[route]["description"].strip()
 
 
-def test_every_problem_is_told_of_somewhere() -> None:
-    told = {name for operation in OPERATIONS.values() for name in problem_types(operation)}
+def test_every_problem_is_documented_for_an_operation() -> None:
+    documented = {name for operation in OPERATIONS.values() for name in problem_types(operation)}
 
-    assert told == {problem.type for problem in problems.PROBLEMS}
-    assert len(told) == len(problems.PROBLEMS)
+    assert documented == {problem.type for problem in problems.PROBLEMS}
+    assert len(documented) == len(problems.PROBLEMS)
 
 
 def problem_types(operation: dict[str, Any]) -> list[str]:
@@ -88,7 +88,7 @@ def test_every_operation_can_be_forbidden_throttled_and_unavailable(route: str) 
     assert "500" not in responses
 
 
-def test_nothing_that_is_answered_may_be_null() -> None:
+def test_no_field_of_an_answer_may_be_null() -> None:
     def nulls(schema: Any) -> bool:
         match schema:
             case {"type": "null"}:
@@ -100,12 +100,12 @@ def test_nothing_that_is_answered_may_be_null() -> None:
             case _:
                 return False
 
-    # What a provider replied is anything.
+    # A provider's reply may be any JSON.
     schemas = {name: schema for name, schema in DOCUMENT["components"]["schemas"].items() if name != "ProviderReply"}
     assert not nulls(schemas)
 
 
-def test_answers_are_closed_and_what_is_asked_is_too() -> None:
+def test_answers_and_requests_have_no_further_fields() -> None:
     for name, schema in DOCUMENT["components"]["schemas"].items():
         if schema.get("type") == "object" and name != "ApiMessage":
             assert schema["additionalProperties"] is False, name
@@ -119,7 +119,7 @@ def test_the_endpoints_of_every_provider_are_named() -> None:
 
 
 def test_the_tasks_attributes_are_shown() -> None:
-    """All but those that only the machinery looks at."""
+    """All but the internal ones."""
     assert Task.model_fields.keys() - TaskResponse.model_fields.keys() == {
         "rank",
         "polling_since",
@@ -135,7 +135,7 @@ def test_every_image_of_a_task_has_a_path() -> None:
         assert re.fullmatch(IMAGE_PATTERN, f"result-{index}")
 
 
-def test_who_waits_is_answered_before_the_function_is_cut_off(template: Template) -> None:
+def test_waiting_callers_are_answered_before_the_functions_timeout(template: Template) -> None:
     timeout = template.resources["ServeTasksApiFunction"]["Properties"]["Timeout"]
 
     assert timeout > MAX_WAIT_SECONDS + app.RESERVED_SECONDS

@@ -57,7 +57,7 @@ def test_a_task_that_could_not_be_registered_after_its_submission_is_in_the_log_
         assert api.submit("order-1").problem == "submission-outcome-unknown"
 
     (error,) = errors(caplog)
-    # It may have been paid for, and nobody else knows it.
+    # The task may have been paid for, and its id is stored nowhere else.
     assert (error["task"], error["idempotency_key"]) == ("flux-kontext#task12345", "order-1")
     assert error["exc_info"][0].__name__ == "StoreUnavailableError"
     assert counted(capsys) == ["StoreUnavailableError"]
@@ -77,7 +77,7 @@ def not_in_time(request: httpx.Request) -> httpx.Response:
     [(not_in_time, "submission-outcome-unknown"), (unreachable, "provider-unavailable")],
     ids=["unknown outcome", "unreachable"],
 )
-def test_what_came_of_a_submission_and_could_not_be_noted_is_reported(
+def test_an_outcome_that_cannot_be_written_is_reported(
     api: TasksApiHarness,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],

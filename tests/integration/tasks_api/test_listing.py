@@ -23,7 +23,7 @@ def test_the_newest_comes_first(api: TasksApiHarness, clock: Clock) -> None:
     assert listed(api.ask("GET", "/tasks")) == keys
 
 
-def test_what_happens_to_a_task_does_not_move_it(api: TasksApiHarness, clock: Clock) -> None:
+def test_changes_of_a_task_do_not_move_it(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 3)
     fail(api, clock, "flux-kontext-0")
 
@@ -43,13 +43,13 @@ def test_with_a_status_the_latest_change_comes_first(api: TasksApiHarness, clock
     assert listed(api.ask("GET", "/tasks", query={"status": "ARCHIVED"})) == []
 
 
-def test_a_callback_that_nobody_has_registered_is_listed(api: TasksApiHarness, clock: Clock) -> None:
+def test_a_callback_of_an_unregistered_task_is_listed(api: TasksApiHarness, clock: Clock) -> None:
     fail(api, clock, "unregistered")
 
     assert listed(api.ask("GET", "/tasks")) == ["flux-kontext#unregistered"]
 
 
-def test_a_task_that_was_put_by_hand_is_listed_with_its_first_news(api: TasksApiHarness, clock: Clock) -> None:
+def test_a_task_that_was_put_by_hand_is_listed_after_its_first_report(api: TasksApiHarness, clock: Clock) -> None:
     api.store.register("flux-kontext#by-hand")
     assert listed(api.ask("GET", "/tasks")) == []
 
@@ -172,7 +172,7 @@ def test_a_cursor_belongs_to_its_filters(api: TasksApiHarness, clock: Clock) -> 
     ):
         answer = api.ask("GET", "/tasks", query={"cursor": cursor, **other})
         assert (answer.status, answer.problem) == (400, "invalid-parameter")
-    # How many are on a page, and how long their links live, is none of them.
+    # The page's size and the links' time of expiry are not part of the filters.
     assert api.ask("GET", "/tasks", query={"cursor": cursor, "limit": 3, "linkSeconds": 60}).status == 200
 
 
@@ -220,7 +220,7 @@ def test_a_cursor_that_leads_to_before_since(api: TasksApiHarness, clock: Clock)
 def test_a_table_that_does_not_answer(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     api.register("a")
     monkeypatch.setenv("TASKS_TABLE", "no-such-table")
-    api.start_anew()
+    api.restart()
 
     for path in ("/tasks", "/tasks/flux-kontext/a", "/tasks/flux-kontext/a/images/result-0"):
         answer = api.ask("GET", path)

@@ -27,7 +27,7 @@ PAGE = (REPOSITORY / "docs" / "tasks-api.md").read_text()
 
 
 class Signature(httpx.Auth):
-    """Signs as whoever uses the local stack."""
+    """Signs requests as users of the local stack do."""
 
     requires_request_body = True
 
@@ -105,7 +105,7 @@ def post(api: httpx.Client, body: dict[str, Any], key: str) -> httpx.Response:
     return api.post("/submissions", json=body, headers={"Idempotency-Key": key})
 
 
-def test_what_a_provider_refuses_is_explained(api: httpx.Client) -> None:
+def test_a_providers_refusal_is_explained(api: httpx.Client) -> None:
     answer = post(api, {"provider": "flux-kontext", "request": {"aspectRatio": "1:1"}}, "no-prompt")
 
     assert answer.status_code == 422
@@ -123,7 +123,7 @@ def test_a_task_that_is_registered_is_polled_for(api: httpx.Client, simulator: S
     assert (task["status"], task["reportedBy"]) == ("ARCHIVED", "poll")
 
 
-def test_nobody_gets_in_unsigned(stack: LocalStack) -> None:
+def test_unsigned_requests_are_refused(stack: LocalStack) -> None:
     with httpx.Client(base_url=stack.info["tasks_api_url"], trust_env=False) as stranger:
         for method, path in (
             ("GET", "/tasks"),
@@ -160,14 +160,14 @@ def test_the_pages_example_works(stack: LocalStack, tmp_path: Path) -> None:
     assert re.search(r"^images/nanobanana/\S+/result-0\.\w+ \d+$", ran.stdout, re.MULTILINE)
 
 
-def test_the_page_tells_of_every_problem_with_its_status() -> None:
-    told = {
+def test_the_page_has_every_problem_with_its_status() -> None:
+    documented = {
         name: int(status)
         for names, status in re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \| (\d{3}) \|", PAGE, re.MULTILINE)
         for name in re.findall(r"`([a-z-]+)`", names)
     }
 
-    assert told == {problem.name: problem.status.value for problem in problems.PROBLEMS}
+    assert documented == {problem.name: problem.status.value for problem in problems.PROBLEMS}
 
 
 def test_the_pages_policy_is_json() -> None:

@@ -1,4 +1,4 @@
-"""One task: all that its item holds, links to its images, and waiting for its end."""
+"""One task: all attributes of its item, links to its images, and waiting until it is done."""
 
 import itertools
 from datetime import UTC, datetime
@@ -54,7 +54,7 @@ def archived(kind: ImageKind = ImageKind.RESULT, index: int = 0, **changes: Any)
 
 
 def a_success(api: TasksApiHarness, *images: Image) -> None:
-    """A task that a callback has reported, with these images."""
+    """Stores a task that a callback has reported, with these images."""
     report = TaskReport(
         provider="flux-kontext",
         task_id="task12345",
@@ -136,7 +136,7 @@ def test_an_incomplete_task_says_why_and_links_to_the_rest(api: TasksApiHarness)
 
 
 def test_a_failure_with_evidence_against_it(api: TasksApiHarness) -> None:
-    def news(status: TaskStatus, **rest: Any) -> TaskReport:
+    def report(status: TaskStatus, **rest: Any) -> TaskReport:
         return TaskReport(
             provider="flux-kontext",
             task_id="task12345",
@@ -147,8 +147,8 @@ def test_a_failure_with_evidence_against_it(api: TasksApiHarness) -> None:
         )
 
     policy = Failure(reason=FailureReason.CONTENT_POLICY, code="400", message="flagged")
-    api.store.reports.record(news(TaskStatus.FAILED, failure=policy))
-    api.store.reports.record(news(TaskStatus.FAILED, failure=Failure(reason=FailureReason.INTERNAL)))
+    api.store.reports.record(report(TaskStatus.FAILED, failure=policy))
+    api.store.reports.record(report(TaskStatus.FAILED, failure=Failure(reason=FailureReason.INTERNAL)))
 
     task = api.ask("GET", PATH).body
 
@@ -164,7 +164,7 @@ def test_a_failure_with_evidence_against_it(api: TasksApiHarness) -> None:
     ]
 
 
-def test_what_was_put_by_hand_is_shown_as_far_as_it_goes(api: TasksApiHarness) -> None:
+def test_an_item_that_was_put_by_hand_is_shown_with_the_fields_that_it_has(api: TasksApiHarness) -> None:
     api.store.put("midjourney#a", status="PENDING")
 
     assert api.ask("GET", "/tasks/midjourney/a").body == {
@@ -190,7 +190,7 @@ def test_what_was_put_by_hand_is_shown_as_far_as_it_goes(api: TasksApiHarness) -
         {"status": "PENDING", "arrivedAt": 5},
     ],
 )
-def test_an_item_that_is_no_task_is_said_to_be_none(api: TasksApiHarness, attributes: dict[str, Any]) -> None:
+def test_a_malformed_item_is_an_error(api: TasksApiHarness, attributes: dict[str, Any]) -> None:
     api.store.put(TASK, **attributes)
 
     answer = api.ask("GET", PATH)
@@ -240,7 +240,7 @@ def test_a_parameter_that_is_none(api: TasksApiHarness, query: dict[str, Any], a
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch, api: TasksApiHarness) -> list[float]:
-    """The pauses between two looks at a task, which take no time here."""
+    """The pauses between two reads of a task; they take no time in tests."""
     made: list[float] = []
     queries = app.dependencies().api.queries
     monkeypatch.setattr(queries, "_sleep", made.append)
@@ -288,7 +288,7 @@ def test_waiting_leaves_the_function_time_to_answer(api: TasksApiHarness, pauses
 
 
 @pytest.mark.parametrize("status", ["ARCHIVED", "INCOMPLETE", "FAILED", "TIMED_OUT"])
-def test_nobody_waits_at_the_end(store: Store, status: str) -> None:
+def test_a_task_in_a_final_status_is_not_waited_for(store: Store, status: str) -> None:
     store.put(TASK, status=status)
     slept: list[float] = []
 
@@ -297,7 +297,7 @@ def test_nobody_waits_at_the_end(store: Store, status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["PENDING", "SUCCEEDED"])
-def test_looks_become_rarer_and_end_in_time(store: Store, status: str) -> None:
+def test_reads_become_rarer_and_end_in_time(store: Store, status: str) -> None:
     store.put(TASK, status=status)
     slept: list[float] = []
 
@@ -308,7 +308,7 @@ def test_looks_become_rarer_and_end_in_time(store: Store, status: str) -> None:
     assert len(slept) <= 14
 
 
-def test_looks_that_take_long_are_part_of_the_waiting(store: Store) -> None:
+def test_slow_reads_are_part_of_the_waiting_time(store: Store) -> None:
     store.put(TASK, status="PENDING")
     slept: list[float] = []
     clock = itertools.count(0, 5)
@@ -407,7 +407,7 @@ def test_an_image_that_is_not_in_the_bucket(api: TasksApiHarness, image: Image, 
     [("PENDING", "image-not-archived"), ("FAILED", "no-such-image"), ("TIMED_OUT", "no-such-image")],
 )
 def test_a_task_without_images(api: TasksApiHarness, status: str, problem: str) -> None:
-    """Nobody is told to wait for a task that is done."""
+    """Only the answer about a task that is not done has a Retry-After."""
     api.store.put(TASK, status=status)
 
     answer = api.ask("GET", f"{PATH}/images/result-0")

@@ -1,4 +1,4 @@
-"""Pages: one query each, every task once, and cursors that only go on where the page before ended."""
+"""Pages: each needs one query, each task is on one page, and a page starts where the previous one ended."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from tests.integration.conftest import TABLE_NAME
 from tests.integration.tasks_api.api_harness import Clock, TasksApiHarness
 from tests.integration.tasks_api.pages import calls, listed, pages, some_tasks
 
-# Of a Lambda function.
+# The limit for a response of a Lambda function.
 LARGEST_ANSWER_BYTES = 6_291_556
 
 
@@ -31,7 +31,7 @@ def test_pages_hold_every_task_once(api: TasksApiHarness, clock: Clock, status: 
 def test_pages_of_a_provider_hold_each_of_its_tasks_once(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch, status: str | None, examined: int
 ) -> None:
-    """However many entries are looked at for a page, which may be short or empty then."""
+    """A page may be short or empty if other providers' entries were read for it."""
     for name in ("_BY_ARRIVAL", "_BY_STATUS"):
         index = getattr(queries, name)
         few = queries._Index(index.name, index.partition, index.order, examined)
@@ -45,7 +45,7 @@ def test_pages_of_a_provider_hold_each_of_its_tasks_once(
     assert all(len(page) <= 2 for page in found)
 
 
-def test_pages_go_on_where_they_ended_though_tasks_arrive(api: TasksApiHarness, clock: Clock) -> None:
+def test_pages_continue_where_they_ended_although_tasks_arrive(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 4)
     first = api.ask("GET", "/tasks", query={"limit": 2})
     clock.pass_by(seconds=1)
@@ -56,7 +56,7 @@ def test_pages_go_on_where_they_ended_though_tasks_arrive(api: TasksApiHarness, 
     assert listed(first) + listed(second) == keys
 
 
-def test_pages_go_on_where_they_ended_though_the_last_task_is_deleted(api: TasksApiHarness, clock: Clock) -> None:
+def test_pages_continue_where_they_ended_although_the_last_task_is_deleted(api: TasksApiHarness, clock: Clock) -> None:
     keys = some_tasks(api, clock, 4)
     first = api.ask("GET", "/tasks", query={"limit": 2})
     api.store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": keys[1]}})
@@ -91,10 +91,10 @@ def test_one_task_that_is_too_long_by_itself_is_a_page(
     "character", ["x", "\U0001f600", '"', "\\", "\x01"], ids=["x", "emoji", "quote", "\\", "control"]
 )
 def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(api: TasksApiHarness, character: str) -> None:
-    """All at once, as BatchGetItem brings them: moto's Query counts what an index does not hold."""
+    """All tasks in one page, as BatchGetItem returns them: moto's Query also counts attributes that the index lacks."""
     url = "https://host.example/" + "x" * 2000
     image = {"kind": "result", "url": url, "expiresAt": "2026-12-01T00:00:00Z"}
-    # A prompt takes four of an item's 400 KB at most; users may write more of the like themselves.
+    # A prompt takes at most 4 of an item's 400 KB; users may write larger attributes themselves.
     size = 300_000 // len(character.encode())
     rows = [
         queries.Row(
@@ -127,7 +127,7 @@ def test_a_page_of_the_largest_tasks_is_an_answer_that_lambda_gives(api: TasksAp
         ({"since": "2026-11-21T12:00:03Z"}, ["Query", "BatchGetItem"]),
         ({"status": "PENDING"}, ["Query"]),
         ({"status": "PENDING", "provider": "flux-kontext", "since": "2026-11-21T12:00:03Z"}, ["Query"]),
-        ({"provider": "acedata"}, ["Query"]),  # nothing to get
+        ({"provider": "acedata"}, ["Query"]),  # no task to read
     ],
 )
 def test_a_page_is_one_query(api: TasksApiHarness, clock: Clock, query: dict[str, str], expected: list[str]) -> None:
@@ -142,7 +142,7 @@ def test_a_page_is_one_query(api: TasksApiHarness, clock: Clock, query: dict[str
     assert made == expected
 
 
-def test_what_one_batch_could_not_bring_is_asked_for_again(
+def test_unprocessed_keys_of_a_batch_are_requested_again(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = some_tasks(api, clock, 4)

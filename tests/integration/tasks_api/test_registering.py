@@ -1,4 +1,4 @@
-"""Tasks that were submitted elsewhere are registered, once, whoever was faster."""
+"""Tasks that were submitted elsewhere are registered once, before or after their callback."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ def test_tasks_of_each_provider_are_kept_apart(api: TasksApiHarness) -> None:
 
 
 @pytest.mark.parametrize("arrives", [True, False])
-def test_what_fails_half_way_may_be_done_again(
+def test_a_registration_that_failed_half_way_can_be_repeated(
     api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch, arrives: bool
 ) -> None:
     with monkeypatch.context() as patches:
@@ -129,7 +129,7 @@ def test_an_idempotency_key_is_not_needed_and_does_no_harm(api: TasksApiHarness)
         ({"provider": "acedata", "taskIds": ["a"], "\ud800": []}, 422, "invalid-request", "body"),
     ],
 )
-def test_what_is_no_registration_is_refused(
+def test_malformed_registrations_are_refused(
     api: TasksApiHarness, body: Any, status: int, problem: str, at: str | None
 ) -> None:
     answer = api.ask("POST", "/tasks", body=body)
@@ -139,14 +139,14 @@ def test_what_is_no_registration_is_refused(
     assert api.store.client.scan(TableName=TABLE_NAME)["Count"] == 0
 
 
-def test_no_more_than_some_errors_are_told(api: TasksApiHarness) -> None:
+def test_an_answer_lists_at_most_ten_errors(api: TasksApiHarness) -> None:
     answer = api.register(*["not an id"] * 100)
 
     assert len(answer.body["errors"]) == 10
 
 
 def test_a_body_may_come_as_base64(api: TasksApiHarness) -> None:
-    """As it does from API Gateway without a content type."""
+    """API Gateway sends it so if the request has no content type."""
     answer = api.ask(
         "POST", "/tasks", body={"provider": "acedata", "taskIds": ["a"]}, headers={"content-type": "application/x"}
     )

@@ -1,4 +1,4 @@
-"""What a provider refuses, and what is no request: nothing was generated, and the key is released."""
+"""Requests that the provider refuses, and malformed ones: no image is generated, and the key is released."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ CERTAIN: dict[str, tuple[Callable[[httpx.Request], httpx.Response], int, str]] =
 
 
 @pytest.mark.parametrize("name", CERTAIN)
-def test_what_is_refused_for_certain_may_be_sent_again_with_the_same_key(api: TasksApiHarness, name: str) -> None:
+def test_a_refused_request_may_be_sent_again_with_the_same_key(api: TasksApiHarness, name: str) -> None:
     api.providers.answer, status, problem = CERTAIN[name]
 
     answer = api.submit()
@@ -46,13 +46,13 @@ def test_what_is_refused_for_certain_may_be_sent_again_with_the_same_key(api: Ta
     assert ("retry-after" in answer.headers) == (status in (429, 503))
     assert api.tasks() == []
     api.providers.answer = refusal(200, ACCEPTED["flux-kontext"])
-    # Another request, too: nothing has come of the first one.
+    # The key may also be used for another request: the first one generated nothing.
     assert api.submit(prompt="a lighthouse by day").status == 201
     assert len(api.providers.requests) == 2
     assert api.tasks() == [TASK]
 
 
-def test_the_providers_words_come_back_as_they_are(api: TasksApiHarness) -> None:
+def test_the_providers_answer_is_passed_on_unchanged(api: TasksApiHarness) -> None:
     said = {"code": 422, "msg": "aspectRatio: one of 1:1, 16:9", "data": {"field": "aspectRatio", "n": [1, None, 2.5]}}
     api.providers.answer = refusal(200, said)
 
@@ -72,13 +72,13 @@ def test_the_providers_words_come_back_as_they_are(api: TasksApiHarness) -> None
         (b"", ""),
     ],
 )
-def test_whatever_a_provider_says_can_be_shown(api: TasksApiHarness, content: bytes, shown: Any) -> None:
+def test_any_answer_of_a_provider_can_be_shown(api: TasksApiHarness, content: bytes, shown: Any) -> None:
     api.providers.answer = lambda _: httpx.Response(400, content=content)
 
     assert api.submit().body["providerReply"] == {"status": 400, "body": shown}
 
 
-def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(api: TasksApiHarness) -> None:
+def test_secrets_that_a_provider_repeats_are_redacted(api: TasksApiHarness) -> None:
     def repeat(request: httpx.Request) -> httpx.Response:
         sent = json.loads(request.content)
         return httpx.Response(
@@ -104,7 +104,7 @@ def test_our_secrets_do_not_come_back_should_a_provider_repeat_them(api: TasksAp
         b'{"code": 401, "long": "%s", "msg": "ab\\/cd+ef=="}' % (b"x" * 3955),
     ],
 )
-def test_a_secret_does_not_come_back_however_it_is_spelt(api: TasksApiHarness, said: bytes) -> None:
+def test_a_secret_is_redacted_in_every_spelling(api: TasksApiHarness, said: bytes) -> None:
     secret = json.dumps({"flux-kontext": {"apiKey": "ab/cd+ef=="}})
     boto3.client("secretsmanager").put_secret_value(SecretId=api.keys_secret, SecretString=secret)
     api.providers.answer = lambda _: httpx.Response(401, content=said)
@@ -119,7 +119,7 @@ def test_a_secret_does_not_come_back_however_it_is_spelt(api: TasksApiHarness, s
     ("header", "seconds"),
     [({"retry-after": "7"}, 7), ({}, 10), ({"retry-after": "soon"}, 10), ({"retry-after": "9" * 5}, 300)],
 )
-def test_how_long_to_wait_is_told(api: TasksApiHarness, header: dict[str, str], seconds: int) -> None:
+def test_a_refusal_says_how_long_to_wait(api: TasksApiHarness, header: dict[str, str], seconds: int) -> None:
     api.providers.answer = refusal(429, {"code": 429}, **header)
 
     assert int(api.submit().headers["retry-after"]) == seconds
@@ -190,7 +190,7 @@ def test_what_is_pasted_around_secrets_is_not_sent(api: TasksApiHarness, around:
     assert json.loads(request.content)["callBackUrl"] == f"{CALLBACK_BASE_URL}/callbacks/flux-kontext/{CALLBACK_TOKEN}"
 
 
-def test_a_malformed_secret_is_the_operators_to_repair(api: TasksApiHarness) -> None:
+def test_a_malformed_secret_is_an_error_for_the_operator(api: TasksApiHarness) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId=api.keys_secret, SecretString="no JSON")
 
     assert (api.submit().status, api.store.items()) == (503, [])
@@ -214,7 +214,7 @@ def test_a_malformed_secret_is_the_operators_to_repair(api: TasksApiHarness) -> 
         ({"request": {"prompt": "p"}, "provider": "https://evil.example"}, "provider"),
     ],
 )
-def test_what_is_no_request_is_never_sent(api: TasksApiHarness, body: dict[str, Any], at: str) -> None:
+def test_malformed_requests_are_never_sent(api: TasksApiHarness, body: dict[str, Any], at: str) -> None:
     answer = api.ask(
         "POST", "/submissions", body={"provider": "flux-kontext", **body}, headers={"Idempotency-Key": "1"}
     )
@@ -225,7 +225,7 @@ def test_what_is_no_request_is_never_sent(api: TasksApiHarness, body: dict[str, 
     assert api.store.items() == []
 
 
-def test_a_number_that_would_be_none_is_never_sent(api: TasksApiHarness) -> None:
+def test_a_number_that_json_cannot_hold_is_never_sent(api: TasksApiHarness) -> None:
     body = b'{"provider": "flux-kontext", "request": {"prompt": "p", "seed": 1e400}}'
 
     answer = api.ask("POST", "/submissions", body=body, headers={"Idempotency-Key": "1"})

@@ -1,4 +1,4 @@
-"""A request for images is sent once, however often it is asked for."""
+"""A request for images is sent to the provider once, however often the caller repeats it."""
 
 import json
 import threading
@@ -57,7 +57,7 @@ def test_the_request_goes_to_the_provider_as_it_is_with_the_callback_url(
     }
 
 
-def test_the_task_is_registered_in_the_same_breath(api: TasksApiHarness) -> None:
+def test_the_task_is_registered_with_the_submission(api: TasksApiHarness) -> None:
     api.submit(prompt="a lighthouse", model="flux-kontext-max", aspectRatio="16:9", seed=7)
 
     assert api.store.item(TASK) == {
@@ -114,7 +114,7 @@ def test_a_callback_that_is_faster_than_the_answer_stays_as_it_is(api: TasksApiH
     assert item["idempotencyKey"] == "order-1"
 
 
-def test_a_claim_is_no_task(api: TasksApiHarness) -> None:
+def test_an_idempotency_record_is_not_listed_as_a_task(api: TasksApiHarness) -> None:
     api.submit()
 
     assert "status" not in api.record()
@@ -123,12 +123,12 @@ def test_a_claim_is_no_task(api: TasksApiHarness) -> None:
     assert [task["task"] for task in api.ask("GET", "/tasks").body["tasks"]] == [TASK]
 
 
-def test_a_claim_is_kept_as_long_as_tasks_are(
+def test_an_idempotency_record_is_kept_as_long_as_tasks_are(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.submit("for-ever")
     monkeypatch.setenv("TASK_RETENTION_DAYS", "30")
-    api.start_anew()
+    api.restart()
     api.submit("for-a-month")
 
     assert "deleteAfter" not in api.record("for-ever")
@@ -141,7 +141,7 @@ def test_a_claim_is_kept_as_long_as_tasks_are(
 def test_the_same_key_and_request_have_the_same_answer(api: TasksApiHarness, clock: Clock) -> None:
     first = api.submit()
     clock.pass_by(days=3)
-    api.start_anew()
+    api.restart()
 
     again = api.submit()
 

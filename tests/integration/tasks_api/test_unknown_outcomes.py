@@ -1,4 +1,4 @@
-"""What may have been taken is never sent again by itself, whatever breaks on the way."""
+"""A request that the provider may have accepted is never sent again by itself, in any fault."""
 
 import json
 import time
@@ -71,13 +71,13 @@ def test_a_crash_while_the_provider_is_asked_leaves_an_unknown_outcome(api: Task
     with pytest.raises(KeyboardInterrupt):
         api.submit()
     api.providers.answer = refusal(200, ACCEPTED["flux-kontext"])
-    api.start_anew()
+    api.restart()
 
     at_once = api.submit()
     clock.pass_by(seconds=IN_PROGRESS_TIME.total_seconds())
     later = api.submit()
 
-    assert at_once.problem == "submission-in-progress"  # whoever asked may still be at it
+    assert at_once.problem == "submission-in-progress"  # the first attempt may still be running
     assert later.problem == "submission-outcome-unknown"
     assert len(api.providers.requests) == 1
 
@@ -117,17 +117,17 @@ def test_a_key_whose_outcome_is_known_is_not_released(api: TasksApiHarness) -> N
     assert len(api.providers.requests) == 1
 
 
-def test_whoever_is_at_work_is_not_given_up(api: TasksApiHarness) -> None:
-    given_up = []
+def test_the_key_of_a_running_submission_is_not_released(api: TasksApiHarness) -> None:
+    answers = []
 
-    def give_up_meanwhile(request: httpx.Request) -> httpx.Response:
-        given_up.append(api.ask("DELETE", "/submissions/order-1"))
+    def release_meanwhile(request: httpx.Request) -> httpx.Response:
+        answers.append(api.ask("DELETE", "/submissions/order-1"))
         return httpx.Response(200, json=ACCEPTED["flux-kontext"])
 
-    api.providers.answer = give_up_meanwhile
+    api.providers.answer = release_meanwhile
 
     assert api.submit().status == 201
-    assert [answer.problem for answer in given_up] == ["submission-in-progress"]
+    assert [answer.problem for answer in answers] == ["submission-in-progress"]
 
 
 @pytest.mark.parametrize("key", ["never-used", "order-1", "a b", ".."])
@@ -140,8 +140,8 @@ def test_there_is_nothing_to_release(api: TasksApiHarness, key: str) -> None:
     assert (answer.status, answer.problem) == (404, "no-such-submission")
 
 
-def test_what_can_be_no_key_is_not_looked_for(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DynamoDB takes keys of 2048 bytes, the API paths of 10,000."""
+def test_malformed_keys_are_not_read_from_the_table(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DynamoDB accepts keys of 2,048 bytes, the API accepts paths of 10,000."""
     monkeypatch.setattr(api.dynamodb, "get_item", lost(api.dynamodb.get_item, arrives=False))
 
     assert api.ask("DELETE", f"/submissions/{'x' * 3000}").problem == "no-such-submission"
@@ -150,7 +150,7 @@ def test_what_can_be_no_key_is_not_looked_for(api: TasksApiHarness, monkeypatch:
 # ------------------------------------------------------------------------------------------------ the table fails
 
 
-def test_a_key_that_cannot_be_reserved_is_not_asked_with(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_reserved_key_no_request_is_sent(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patches:
         patches.setattr(api.dynamodb, "update_item", lost(api.dynamodb.update_item, arrives=False))
         answer = api.submit()
@@ -160,7 +160,7 @@ def test_a_key_that_cannot_be_reserved_is_not_asked_with(api: TasksApiHarness, m
     assert api.submit().status == 201
 
 
-def test_a_claim_whose_answer_is_lost_is_not_asked_with_and_comes_to_have_an_unknown_outcome(
+def test_if_the_response_to_the_reservation_is_lost_no_request_is_sent_and_the_outcome_is_unknown(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patches:
@@ -172,10 +172,10 @@ def test_a_claim_whose_answer_is_lost_is_not_asked_with_and_comes_to_have_an_unk
     assert api.providers.requests == []
 
 
-def test_a_claim_that_the_client_library_repeats_is_its_own(
+def test_a_reservation_that_the_client_library_repeats_is_its_own(
     api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """botocore tries again when an answer is lost, and finds what its first try has written."""
+    """botocore retries a call whose response is lost, and then finds the record that the first try wrote."""
     update_item = api.dynamodb.update_item
 
     def twice(**arguments: Any) -> Any:
@@ -189,7 +189,7 @@ def test_a_claim_that_the_client_library_repeats_is_its_own(
     assert len(api.providers.requests) == 1
 
 
-def test_a_task_that_cannot_be_written_down_is_told(
+def test_the_id_of_a_task_that_cannot_be_written_is_in_the_answer(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patches:
@@ -204,7 +204,7 @@ def test_a_task_that_cannot_be_written_down_is_told(
     assert len(api.providers.requests) == 1
 
 
-def test_a_write_that_is_not_answered_leaves_time_to_tell_the_task(
+def test_a_write_without_a_response_leaves_time_to_answer_with_the_tasks_id(
     api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("catchlight.api.idempotency.MAX_WRITING_SECONDS", 0.01)
@@ -227,7 +227,9 @@ def test_a_write_that_is_not_answered_leaves_time_to_tell_the_task(
     assert ANSWER_TIMEOUT_SECONDS + longest_call < timeout
 
 
-def test_a_write_that_a_callback_disturbs_is_done_again(api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_conflicts_with_a_callback_is_repeated(
+    api: TasksApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write, calls = api.dynamodb.transact_write_items, []
 
     def disturbed(**arguments: Any) -> Any:
@@ -246,10 +248,10 @@ def test_a_write_that_a_callback_disturbs_is_done_again(api: TasksApiHarness, mo
     assert api.tasks() == [TASK]
 
 
-def test_a_refusal_that_cannot_be_noted_is_told_all_the_same(
+def test_a_refusal_that_cannot_be_written_is_answered_all_the_same(
     api: TasksApiHarness, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its outcome counts as unknown afterwards: the safe way to be wrong."""
+    """Its outcome counts as unknown afterwards: this error is on the safe side."""
     update_item = api.dynamodb.update_item
 
     def fail_from_now_on(request: httpx.Request) -> httpx.Response:
@@ -274,9 +276,9 @@ def test_an_unknown_outcome_is_counted(api: TasksApiHarness, capsys: pytest.Capt
     assert [(line["provider"], line["SubmissionsWithUnknownOutcome"]) for line in counted] == [("acedata", [1.0])]
 
 
-def test_what_was_asked_for_is_logged_nowhere(api: TasksApiHarness, caplog: pytest.LogCaptureFixture) -> None:
+def test_prompts_are_not_logged(api: TasksApiHarness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", logger="catchlight")
-    prompt = "a lighthouse that nobody may hear of"
+    prompt = "a lighthouse that is secret"
     api.submit(prompt=prompt)
     api.submit("order-2", prompt=prompt, callBackUrl=prompt)
     api.providers.answer = refusal(400, {"code": 400, "msg": prompt})
@@ -288,8 +290,8 @@ def test_what_was_asked_for_is_logged_nowhere(api: TasksApiHarness, caplog: pyte
     assert prompt not in str([record.__dict__ for record in ours])
 
 
-def test_what_was_taken_is_polled_for(api: TasksApiHarness) -> None:
-    """Its item is an insertion of a pending task, which is what the stream's reader waits for."""
+def test_an_accepted_submission_is_polled_for(api: TasksApiHarness) -> None:
+    """Its item is inserted as a pending task: for such a record, DispatchChanges queues the first poll."""
     api.submit()
 
     item = api.store.item(TASK)

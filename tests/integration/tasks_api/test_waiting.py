@@ -21,7 +21,7 @@ PATH = "/tasks/flux-kontext/task12345"
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch, api: TasksApiHarness) -> list[float]:
-    """The pauses of a waiting request, which take no time here."""
+    """The pauses of a waiting request; they take no time in tests."""
     made: list[float] = []
     monkeypatch.setattr(app.dependencies().api.queries, "_sleep", made.append)
     monkeypatch.setattr(app.dependencies().api.queries, "_clock", lambda: sum(made))
@@ -105,7 +105,9 @@ def test_a_task_that_is_done_needs_no_slot(api: TasksApiHarness) -> None:
     assert "retry-after" not in answer.headers
 
 
-def test_nobody_waits_without_slots(api: TasksApiHarness, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_slots_no_request_waits(
+    api: TasksApiHarness, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(app.dependencies().api.wait_slots, "_count", 0)
     api.register("task12345")
 
