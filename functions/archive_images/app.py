@@ -123,11 +123,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     ]
     suspects = [message for _, message in sorted(interrupted, key=itemgetter(0))]
     # Every run is settled, regardless of the results of the others.
-    failed = [
-        message["messageId"]
-        for message, run in zip(messages, runs, strict=True)
-        if message not in suspects and not settle_message(message, run)
-    ]
+    failed = []
+    for message, run in zip(messages, runs, strict=True):
+        if message in suspects:
+            continue
+        if not settle_message(message, run):
+            failed.append(message["messageId"])
+        elif suspects:
+            delete(message)
     return batch_item_failures([*failed, *archive_alone(suspects, deadline)])
 
 
@@ -145,8 +148,23 @@ def archive_alone(suspects: Sequence[dict[str, Any]], deadline: float) -> Iterat
         logger.error("an earlier try of this task was killed, it is archived by itself", task=task)
         count_failure("InterruptedTry")
         run = dependencies().messages.submit(archive, message, deadline, is_alone=True)
-        if not settle_message(message, run):
+        if settle_message(message, run):
+            delete(message)
+        else:
             yield message["messageId"]
+
+
+def delete(message: dict[str, Any]) -> None:
+    """Deletes a settled message before its batch ends, because a suspect may kill the process.
+
+    All messages of the batch would be received again with it then, until SQS makes them dead letters together.
+    """
+    try:
+        dependencies().sqs.delete_message(
+            QueueUrl=dependencies().settings.archive_queue_url, ReceiptHandle=message["receiptHandle"]
+        )
+    except Exception as exc:  # noqa: BLE001 - reported, and Lambda deletes the message at the end of the batch
+        report_failure(logger, "message not deleted before the end of its batch", exc, task=message_task(message))
 
 
 def archive(message: dict[str, Any], deadline: float, *, is_alone: bool = False) -> ArchiveRun | None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,9 +17,11 @@ from catchlight.errors import StoreUnavailableError
 from catchlight.models import MAX_TASKS_PER_EXECUTION, PollState, TaskStatus, iso, utc_now
 from functions.start_polling import app
 from tests.integration.conftest import TABLE_NAME, Store
-from tests.integration.fault_injection import counted, every_fault, failing, reported
+from tests.integration.fault_injection import AWS_FAULTS, counted, every_fault, failing, reported
+from tests.unit.template.expanded import QUEUES, RAW
 
 FIRST_POLL_AFTER_SECONDS = 60
+BATCHING_WINDOW_SECONDS = 10
 MACHINE = json.dumps({"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}})
 GIVEN_UP_AT = "2026-01-31T11:00:00.000Z"
 TASK, OTHER = "flux-kontext#task1", "acedata#task2"
@@ -266,6 +269,25 @@ def test_an_execution_that_is_not_started_is_started_when_the_messages_come_agai
 
     assert start(context, messages[0]) == []
     assert [state.tasks for state in account.executions()] == [(TASK,)]
+
+
+def test_after_five_minutes_without_step_functions_polling_starts_in_time_for_an_original(
+    account: Account, context: LambdaContext
+) -> None:
+    """An original lives 600 s, and polls every 30 s find it. The outage begins with the first poll."""
+    account.put(TASK)
+    queue = QUEUES["PollQueue"]
+    now = begun = RAW["Parameters"]["FirstPollAfterSeconds"]["Default"] + BATCHING_WINDOW_SECONDS
+    receives = 0
+    while not account.executions():
+        receives += 1
+        fault = failing("StartExecution", AWS_FAULTS["unanswered"]) if now < begun + 300 else nullcontext()
+        with fault:
+            start(context, a_message(1, TASK))
+        now += queue["VisibilityTimeout"]
+
+    assert receives <= queue["RedrivePolicy"]["maxReceiveCount"]
+    assert now - queue["VisibilityTimeout"] < 600 - 60
 
 
 @every_fault

@@ -604,3 +604,22 @@ def test_a_task_whose_try_was_killed_is_archived_alone(
         assert (world.fetched, world.noted) == ([], [])
     assert world.run(receives=3, is_alone=is_interrupted).failures == ()
     assert [name for name, _ in world.fetched] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("since", "is_alone", "noted"),
+    [
+        (NOW - ARCHIVING_TIMEOUT, False, ["failed"]),
+        (NOW - ARCHIVING_TIMEOUT, True, ["begun", "failed"]),
+        (NOW - 3 * AGO, False, ["begun", "failed"]),  # before the last change
+    ],
+)
+def test_the_mark_of_a_try_that_may_be_running_is_not_renewed(
+    since: datetime, is_alone: bool, noted: list[str]
+) -> None:
+    """A task that kills each run and has several messages would never be found out."""
+    world = World(a_task(image("a"), archiving_since=iso(since), updated_at=iso(NOW - 2 * AGO)), a=LATE)
+
+    assert world.run(receives=3, is_alone=is_alone).failures == (LATE,)
+
+    assert world.noted == noted

@@ -41,10 +41,36 @@ def test_what_is_promised_is_shown_by_a_test(module: str, test: str) -> None:
     assert f"def {test}(" in (REPOSITORY / module).read_text()
 
 
+PARTS = (
+    "S3",
+    "DynamoDB",
+    "SQS",
+    "Step Functions",
+    "Lambda",
+    "Secrets Manager",
+    "EventBridge",
+    "the provider's API",
+)
+
+
+@pytest.mark.parametrize("length", ["5 minutes", "hours"])
+@pytest.mark.parametrize("part", PARTS)
+def test_each_outage_has_a_row_that_says_what_happens_who_repairs_it_and_which_tests_play_it(
+    part: str, length: str
+) -> None:
+    (row,) = re.findall(rf"^\| {part} \| {length} \|(.*)\|$", PAGE, re.MULTILINE)
+    happens, repairs, shown_by = row.split(" | ")
+
+    assert len(happens) > 20
+    assert repairs.startswith("by itself")
+    assert length == "hours" or repairs == "by itself"
+    assert re.search(r"`tests/[\w/]+\.py::\w+`", shown_by)
+
+
 def test_promises_are_shown_by_enough_tests() -> None:
     _, _, promises = PAGE.partition("## What is promised")
     promises, _, _ = promises.partition("Those four")
-    rows = [row for row in re.findall(r"^\| .*$", promises, re.MULTILINE) if not row.startswith("| fault")]
+    rows = [row for row in re.findall(r"^\| .*$", promises, re.MULTILINE) if not row.startswith(("| fault", "| part"))]
 
     assert len(rows) >= 25
     for row in rows:

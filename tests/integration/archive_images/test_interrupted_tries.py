@@ -11,7 +11,7 @@ import pytest
 from functions.archive_images import app
 from tests.image_server import picture, status
 from tests.integration.archiver import Archiver
-from tests.integration.fault_injection import counted
+from tests.integration.fault_injection import AWS_FAULTS, counted, failing, reported
 
 PNG = picture("PNG")
 POISON = "flux-kontext#poison"
@@ -66,6 +66,12 @@ class Queue:
             self._messages = [message for message in self._messages if message["messageId"] in failed]
         self.now += VISIBILITY_TIMEOUT
 
+    def left(self) -> int:
+        """Returns the number of messages that are not deleted."""
+        names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self._archiver.sqs.get_queue_attributes(QueueUrl=self._archiver.queue_url, AttributeNames=names)
+        return sum(int(found["Attributes"][name]) for name in names)
+
 
 @pytest.fixture
 def queue(archiver: Archiver, monkeypatch: pytest.MonkeyPatch) -> Queue:
@@ -96,7 +102,25 @@ def test_a_task_that_kills_the_process_takes_no_neighbour_with_it(
     suspects = {vars(record)["task"] for record in caplog.records if "earlier try of this task" in record.message}
     assert suspects == {POISON, *NEIGHBOURS}
     assert set(counted(capsys)) == {"InterruptedTry"}
+    # Else they would be received with the poison again and again, and become dead letters with it.
+    assert queue.left() == 1
     assert archiver.dead_letters() == []
+
+
+def test_a_message_that_cannot_be_deleted_early_stops_nothing(
+    archiver: Archiver, queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue.fetcher.is_batch_poisoned = True
+    queue.deliver()
+    queue.deliver()
+    queue.fetcher.is_batch_poisoned = False
+
+    with failing("DeleteMessage", AWS_FAULTS["unanswered"]):
+        queue.deliver()
+        queue.deliver()
+
+    assert statuses(archiver) == {"ARCHIVED"}
+    assert reported(caplog.records, NEIGHBOURS[0]) >= {type(AWS_FAULTS["unanswered"]).__name__}
 
 
 def test_a_first_try_after_throttled_receives_gives_nothing_up(archiver: Archiver) -> None:

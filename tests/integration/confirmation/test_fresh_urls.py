@@ -7,12 +7,14 @@ import httpx
 import pytest
 
 from catchlight.models import ImageKind, Reporter
-from catchlight.polling.intervals import MAX_ARCHIVE_TRIES
+from catchlight.polling.intervals import MAX_ARCHIVE_TRIES, retry_after_seconds
 from catchlight.providers.kie import DOWNLOAD_URL_PATH
 from catchlight.tasks.images import TaskImages
+from functions.archive_images import app
 from tests.image_server import picture, status
 from tests.integration.archiver import TASK, Archiver
 from tests.integration.confirmation.reports import NO_ANSWERS, PNG, has
+from tests.integration.fault_injection import AWS_FAULTS, failing
 from tests.integration.functions import metric_lines
 from tests.integration.providers import FLUX_PATH, Providers, failed, running, saying
 
@@ -24,6 +26,49 @@ def dead_origin(archiver: Archiver, code: int = 404) -> tuple[str, str]:
     origin, result = archiver.serve("old", status(code)), archiver.serve("result", PNG)
     archiver.succeed((ImageKind.ORIGIN, origin, -5), (ImageKind.RESULT, result, 20_000), reported_by=Reporter.POLL)
     return origin, result
+
+
+def tries_within(minutes: int) -> int:
+    """The number of tries in an outage of this length, each of which takes the 20 s of a run that times out."""
+    tries, seconds, now = 1, 0, datetime.now(UTC)
+    while seconds < minutes * 60:
+        seconds += 20 + retry_after_seconds(tries, urls_expire_at=now + timedelta(days=14), now=now)
+        tries += 1
+    return tries
+
+
+@pytest.mark.parametrize("has_fresh_url", [True, False])
+@pytest.mark.parametrize("operation", ["PutObject", "GetItem", "UpdateItem", "GetSecretValue"])
+def test_after_an_outage_of_hours_the_result_is_archived_and_the_provider_asked_for_the_original(
+    archiver: Archiver, providers: Providers, monkeypatch: pytest.MonkeyPatch, operation: str, has_fresh_url: bool
+) -> None:
+    """An original's URL lives 600 s, a result's for days."""
+    origin, result = archiver.serve("old", PNG), archiver.serve("result", JPEG)
+    archiver.succeed((ImageKind.ORIGIN, origin, 10), (ImageKind.RESULT, result, 20_000))
+    providers.answers = {FLUX_PATH: has(result, origin)}
+    begun = now = datetime.now(UTC)
+    monkeypatch.setattr(app, "utc_now", lambda: now)
+    for minutes in (0, 9, 11, 60, 179):
+        now = begun + timedelta(minutes=minutes)
+        app.dependencies.cache_clear()
+        (message,) = archiver.receive(tries=tries_within(minutes), sent_at=begun)
+        with failing(operation, AWS_FAULTS["unanswered"]):
+            assert archiver.handle([message]) == [message["messageId"]]
+        # The next try is within 1/60 of the outage's length, a minute at first.
+        assert archiver.seconds_until_back(message) <= max(60, minutes) + 1
+        archiver.sqs.delete_message(QueueUrl=archiver.queue_url, ReceiptHandle=message["receiptHandle"])
+    archiver.serve("old", status(404))
+    fresh = archiver.serve("fresh", PNG)
+    providers.answers = {FLUX_PATH: has(result, fresh if has_fresh_url else origin)}
+
+    now = begun + timedelta(hours=3)
+    app.dependencies.cache_clear()
+    assert archiver.run(tries=tries_within(180)) == []
+
+    # While the secret cannot be read, the images are in quarantine.
+    is_whole = has_fresh_url or operation == "GetSecretValue"
+    assert archiver.states() == ["ARCHIVED" if is_whole else "EXPIRED", "ARCHIVED"]
+    assert archiver.dead_letters() == []
 
 
 @pytest.mark.parametrize("code", [403, 404, 410])

@@ -41,6 +41,27 @@ from tests.integration.providers import (
     unreachable,
 )
 
+# ------------------------------------------------------------------------------------------------ outages
+
+
+@pytest.mark.parametrize("answer", [unreachable, saying({}, 500), saying({"code": 455}), saying({"code": 429})])
+def test_after_five_minutes_without_an_answer_a_poll_finds_the_original_in_time(
+    store: Store, providers: Providers, answer: Callable[[httpx.Request], httpx.Response]
+) -> None:
+    """An original lives 600 s. The outage begins with the first poll, 130 s after the registration."""
+    store.register(FLUX)
+    now = begun = 130
+    waited, wait, polls = 120, 0, 0
+    while status_of(store, FLUX) == "PENDING":
+        now += wait
+        providers.answers = {FLUX_PATH: answer if now < begun + 300 else succeeded}
+        state = poll(FLUX, waited_seconds=waited, wait_seconds=wait, polls=polls)
+        waited, wait, polls = state["waitedSeconds"], state["waitSeconds"], state["polls"]
+
+    assert status_of(store, FLUX) == "SUCCEEDED"
+    assert now <= 600
+
+
 # ------------------------------------------------------------------------------------------------ tasks
 
 NOTED = "2026-11-28T10:00:00.001Z"

@@ -120,6 +120,13 @@ def test_messages_outlast_five_minutes_without_functions(queue: str) -> None:
     assert 300 + apart < 600 * 3 / 4
 
 
+def test_archive_messages_outlast_half_a_day_without_functions() -> None:
+    """Results live for days. A receive that Lambda throttles takes a visibility timeout."""
+    queue = QUEUES["ArchiveQueue"]
+
+    assert queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"] > 12 * 3600
+
+
 @pytest.mark.parametrize("name", STREAM_SOURCES)
 def test_no_change_is_lost_while_the_stream_is_connected(name: str) -> None:
     assert STREAM_SOURCES[name]["StartingPosition"] == "TRIM_HORIZON"

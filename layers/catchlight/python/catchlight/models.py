@@ -443,13 +443,19 @@ class Task(Model):
         """Decides whether an execution polls for it that was started later than the one that was started at `since`."""
         return self.polling_since is not None and since is not None and self.polling_since > since
 
-    def interrupted_since(self, now: datetime) -> str | None:
-        """Returns when a try of archiving began that has not ended and is no longer running: its process was killed.
+    @property
+    def unended_try(self) -> str | None:
+        """When a repeated try of archiving began that has not ended, according to its mark.
 
         A time before the last change is of a try that has ended with this change.
         """
         since = self.archiving_since
-        return since if since and (self.updated_at or "") <= since < iso(now - ARCHIVING_TIMEOUT) else None
+        return since if since and (self.updated_at or "") <= since else None
+
+    def interrupted_since(self, now: datetime) -> str | None:
+        """Returns when a try of archiving began that has not ended and is no longer running: its process was killed."""
+        since = self.unended_try
+        return since if since and since < iso(now - ARCHIVING_TIMEOUT) else None
 
     @property
     def is_unconfirmed(self) -> bool:

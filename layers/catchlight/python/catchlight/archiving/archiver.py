@@ -126,7 +126,9 @@ class ImageArchive:
             raise InterruptedTryError(since)
         tries = count_of_tries(receives, failed=found.archive_tries)
         is_noted = receives > 1 or is_alone
-        if is_noted:
+        # The mark of a try that may still be running stays: several messages of a task would renew it again and again,
+        # and it would never be old enough to be that of a killed try.
+        if is_noted and (is_alone or not found.unended_try):
             self._tries.begin(found, now=self._now())
         try:
             run = self._archive(found, is_last_try=tries >= MAX_ARCHIVE_TRIES, deadline=deadline)
