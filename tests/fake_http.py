@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import httpcore
 import httpx
 
-from catchlight.outbound_http import Exchange, HttpClient, HttpResponse
+from catchlight.http_connections import Exchange, HttpResponse
+from catchlight.outbound_http import HttpClient
 
 Respond = Callable[[httpx.Request], httpx.Response]
 

@@ -119,10 +119,13 @@ class Tasks:
 
 
 class Unasked:
-    """Replaces confirmation by the provider."""
+    """Replaces confirmation by the provider, and the count of tries."""
 
     def ask(self, task: Task, **_: Any) -> None:
         """Asks nothing."""
+
+    def end(self, task: Task, **_: Any) -> None:
+        """Counts nothing: an image that fails ends the benchmark."""
 
     def settle(self, task: Task, _: None) -> ConfirmationResult:
         """Returns the task unchanged."""

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from catchlight import outbound_http
+from catchlight import http_connections, outbound_http
 from catchlight.errors import ImageGoneError, ImageRejectedError, ImageUnavailableError
 from catchlight.images import fetcher as fetcher_module
 from catchlight.images import stream
@@ -308,7 +308,7 @@ def test_a_deadline_is_of_one_fetch(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(fetcher_module, "FETCH_DEADLINE_SECONDS", 60)
-    monkeypatch.setattr(outbound_http, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(http_connections, "time", SimpleNamespace(monotonic=lambda: now))
     url = server.serve("a.png", PNG)
     for _ in range(3):
         take(fetcher, url)

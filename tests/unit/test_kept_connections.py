@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 import httpcore
 import pytest
 
-from catchlight import outbound_http
-from catchlight.outbound_http import HTTP_ERRORS, Deadline, Exchange, HttpClient
+from catchlight import http_connections, outbound_http
+from catchlight.http_connections import HTTP_ERRORS, Deadline, Exchange, ResponseTooLargeError
+from catchlight.outbound_http import HttpClient
 from tests.hostile.internet import Authority, Behaviour, listening, read_request
 
 # Longer than a read, so that its end arrives alone, and a body that arrives together with its head.
@@ -195,7 +196,7 @@ def test_other_responses_are_followed_by_a_new_connection(answer: bytes) -> None
 
     host = Host(act, sends(SECOND))
     with requesting(host) as client:
-        with suppress(outbound_http.ResponseTooLargeError, *HTTP_ERRORS):
+        with suppress(ResponseTooLargeError, *HTTP_ERRORS):
             client.get()
         assert client.get() == SECOND
 
@@ -318,7 +319,7 @@ def test_a_new_connection_that_fails_is_not_tried_again() -> None:
 
 
 def test_an_expired_connection_is_closed_when_another_host_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound_http, "KEEPALIVE_SECONDS", -1)
+    monkeypatch.setattr(http_connections, "KEEPALIVE_SECONDS", -1)
     host = Host(*map(sends, [FIRST, SECOND]))
     with requesting(host) as client:
         client.get(NAMES[0])
@@ -327,7 +328,7 @@ def test_an_expired_connection_is_closed_when_another_host_is_asked(monkeypatch:
 
 
 def test_the_number_of_idle_connections_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound_http, "MAX_IDLE_CONNECTIONS", 2)
+    monkeypatch.setattr(http_connections, "MAX_IDLE_CONNECTIONS", 2)
     host = Host(*itertools.repeat(sends(FIRST), 4))
     with requesting(host) as client:
         for number in range(3):

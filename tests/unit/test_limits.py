@@ -35,11 +35,11 @@ LIMITS: dict[str, object] = {
     # Requests to providers and image hosts.
     "catchlight.outbound_http.MAX_CONNECT_SECONDS": 2.0,
     "catchlight.outbound_http.MIN_SHARE_SECONDS": 1.0,
-    "catchlight.outbound_http.KEEPALIVE_SECONDS": 5.0,
+    "catchlight.http_connections.KEEPALIVE_SECONDS": 5.0,
     "catchlight.outbound_http.KEPT_ANSWER_SECONDS": 1.0,
-    "catchlight.outbound_http.MAX_IDLE_CONNECTIONS": 100,
-    "catchlight.outbound_http.MAX_HEAD_BYTES": 100 * KIB,
-    "catchlight.outbound_http.READ_BYTES": 64 * KIB,
+    "catchlight.http_connections.MAX_IDLE_CONNECTIONS": 100,
+    "catchlight.http_connections.MAX_HEAD_BYTES": 100 * KIB,
+    "catchlight.http_connections.READ_BYTES": 64 * KIB,
     # Secrets.
     "catchlight.aws.secrets.CACHE_SECONDS": 300,
     "catchlight.aws.secrets.RECHECK_SECONDS": 30,

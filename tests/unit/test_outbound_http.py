@@ -12,16 +12,12 @@ from types import SimpleNamespace
 import httpcore
 import pytest
 
-from catchlight import outbound_http
+from catchlight import http_connections, outbound_http
+from catchlight.http_connections import HTTP_ERRORS, KEEPALIVE_SECONDS, Deadline, Exchange, ResponseTooLargeError
 from catchlight.outbound_http import (
-    HTTP_ERRORS,
-    KEEPALIVE_SECONDS,
     MAX_CONNECT_SECONDS,
     MIN_SHARE_SECONDS,
-    Deadline,
-    Exchange,
     HttpClient,
-    ResponseTooLargeError,
     resolve_host,
     tls_context,
 )
@@ -102,7 +98,7 @@ def loopback(host: str, port: int) -> list[str]:
     ],
 )
 def test_a_request_names_its_host(url: str, host: bytes) -> None:
-    request = outbound_http._request("GET", httpcore.URL(url), {"X-A": "1"}, b"")
+    request = http_connections.http_request("GET", httpcore.URL(url), {"X-A": "1"}, b"")
 
     assert request.head.target == b"/a?b"
     assert request.head.headers.raw_items() == [(b"Host", host), (b"X-A", b"1")]
@@ -127,7 +123,7 @@ def test_the_server_receives_method_headers_and_content() -> None:
 def test_repeated_headers_are_joined_under_their_names_in_lower_case() -> None:
     headers = [(b"A-B", b"1"), (b"c", b"\xe4"), (b"a-b", b"2"), (b"A-b", b"3")]
 
-    assert outbound_http._joined(headers) == {"a-b": "1, 2, 3", "c": "ä"}
+    assert http_connections._joined(headers) == {"a-b": "1, 2, 3", "c": "ä"}
 
 
 def test_tls_verifies_the_name_although_the_address_was_given(
@@ -236,7 +232,7 @@ def test_the_deadline_covers_the_tls_handshake(is_silent: bool) -> None:
 
 def test_no_time_is_left_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(outbound_http, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(http_connections, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     deadline = Deadline(60)
 
     assert deadline.seconds_left() == 60
@@ -350,7 +346,7 @@ def test_each_address_has_a_share_of_the_deadline(
     with listening(answers(OK)) as port:
         network = Network(dead, port)
         monkeypatch.setattr(socket, "create_connection", network.create_connection)
-        monkeypatch.setattr(outbound_http, "time", network)
+        monkeypatch.setattr(http_connections, "time", network)
         assert send("http://images.example/", HttpClient(lambda *_: addresses), seconds=seconds) == b"ok"
 
     assert network.tried == list(zip(addresses, tried, strict=False))
@@ -359,7 +355,7 @@ def test_each_address_has_a_share_of_the_deadline(
 def test_addresses_that_are_all_dead_take_no_longer_than_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network("abcdefghijklmnop", 0)
     monkeypatch.setattr(socket, "create_connection", network.create_connection)
-    monkeypatch.setattr(outbound_http, "time", network)
+    monkeypatch.setattr(http_connections, "time", network)
     with pytest.raises(httpcore.ConnectTimeout):
         send("http://images.example/", HttpClient(lambda *_: "abcdefghijklmnop"), seconds=7.5)
 
@@ -445,11 +441,11 @@ def test_nothing_was_sent_if_the_server_does_not_speak_tls() -> None:
 
 def test_nothing_is_sent_after_the_deadline() -> None:
     origin = httpcore.URL("http://localhost/").origin
-    request = outbound_http._request("GET", httpcore.URL("http://localhost/"), {}, b"")
+    request = http_connections.http_request("GET", httpcore.URL("http://localhost/"), {}, b"")
     exchange = Exchange(Deadline(0))
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(httpcore.WriteTimeout):
-        outbound_http._Connection(origin, "127.0.0.1", ours).send(request, exchange)
+        http_connections.HttpConnection(origin, "127.0.0.1", ours).send(request, exchange)
     assert not exchange.was_sent
 
 
@@ -516,8 +512,8 @@ def test_a_connection_is_kept_if_the_client_keeps_connections() -> None:
 
 def test_a_kept_connection_has_the_deadline_of_its_present_request(monkeypatch: pytest.MonkeyPatch) -> None:
     elapsed = 0.0
-    monkeypatch.setattr(outbound_http, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + elapsed))
-    monkeypatch.setattr(outbound_http, "KEEPALIVE_SECONDS", 1000)
+    monkeypatch.setattr(http_connections, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + elapsed))
+    monkeypatch.setattr(http_connections, "KEEPALIVE_SECONDS", 1000)
     seen = []
 
     def behave(connection: socket.socket) -> None:
@@ -560,7 +556,7 @@ def test_a_connection_whose_response_was_not_read_is_not_kept() -> None:
 
 def test_a_connection_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     assert KEEPALIVE_SECONDS == 5.0
-    monkeypatch.setattr(outbound_http, "KEEPALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(http_connections, "KEEPALIVE_SECONDS", 0.01)
     server = Counting()
     with serving(server) as url:
         client = HttpClient(keeps_connections=True)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from catchlight.outbound_http import Deadline
+from catchlight.http_connections import Deadline
 from catchlight.webhooks import sender, signature
 from catchlight.webhooks.retries import RETRIES_AT_SECONDS
 from functions.send_webhooks import app

@@ -8,7 +8,8 @@ from typing import Any
 import httpcore
 
 from catchlight.errors import ProviderUnavailableError, ProviderUnreachableError
-from catchlight.outbound_http import Deadline, Exchange, HttpClient, ResponseTooLargeError
+from catchlight.http_connections import Deadline, Exchange, ResponseTooLargeError
+from catchlight.outbound_http import HttpClient
 from catchlight.polling.provider_client import HEADERS
 from catchlight.providers import Provider
 

@@ -21,8 +21,9 @@ from catchlight.errors import (
     RequestRefusedError,
     UnreadableAnswerError,
 )
+from catchlight.http_connections import HTTP_ERRORS, Deadline, Exchange, ResponseTooLargeError
 from catchlight.models import TaskReport
-from catchlight.outbound_http import HTTP_ERRORS, Deadline, Exchange, HttpClient, ResponseTooLargeError
+from catchlight.outbound_http import HttpClient
 from catchlight.providers import PollRequest, Provider
 
 # These are sent before the others: if the provider is busy or refuses the key, the other requests are not sent.

@@ -21,9 +21,10 @@ from catchlight.errors import (
     WebhookGoneError,
     WebhookNotAcceptedError,
 )
+from catchlight.http_connections import HTTP_ERRORS, Deadline, Exchange, HttpResponse, failure_text
 from catchlight.images.url_policy import ANY_HOST, UrlPolicy
 from catchlight.models import is_task_key
-from catchlight.outbound_http import HTTP_ERRORS, Deadline, Exchange, HttpClient, HttpResponse, failure_text
+from catchlight.outbound_http import HttpClient
 from catchlight.webhooks.signature import signed_headers, signing_key
 
 # The specification recommends 15 to 30 s. Longer would let a receiver that does not answer delay other webhooks.
