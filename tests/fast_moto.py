@@ -6,11 +6,15 @@ Each part is a cache, or does the same in fewer steps. An UpdateItem takes a thi
 import copy
 import functools
 import pickle
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from botocore import useragent
 from moto.core import responses
 from moto.core.serialize import AttributePicker, AttributePickerContext, ResponseSerializer, XFormedAttributePicker
+from moto.dynamodb.comparisons import ConditionExpressionParser
+from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.parsing import validators
 from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Expression, Node, UpdateExpressionFunction
 from moto.dynamodb.parsing.expressions import UpdateExpressionParser
@@ -18,9 +22,12 @@ from moto.sqs import models as sqs_models
 
 # What the functions replace whose work is written anew here, by name.
 ORIGINALS: dict[str, Any] = {
+    "make": UpdateExpressionParser.make,
     "traverse": DepthFirstTraverser.traverse,
     "find_clauses": Node.find_clauses,
     "_serialize_type_structure": ResponseSerializer._serialize_type_structure,
+    "_lex_condition_expression": ConditionExpressionParser._lex_condition_expression,
+    "__deepcopy__": DynamoType.__deepcopy__,
 }
 
 
@@ -29,8 +36,12 @@ def install() -> None:
     responses.method_names_from_class = functools.cache(responses.method_names_from_class)
     for module in (responses, sqs_models):
         module.camelcase_to_underscores = functools.cache(module.camelcase_to_underscores)
+    # Each request names the same libraries and versions.
+    useragent.sanitize_user_agent_string_component = functools.cache(useragent.sanitize_user_agent_string_component)
     # Parsed twice by each UpdateItem. The tree is only read: validators work on a copy.
-    UpdateExpressionParser.make = functools.cache(UpdateExpressionParser.make)
+    UpdateExpressionParser.make = _parse
+    ConditionExpressionParser._lex_condition_expression = _lex
+    DynamoType.__deepcopy__ = _copied_value
     validators.deepcopy = _copied
     DepthFirstTraverser.traverse = _traverse
     Node.find_clauses = _find_clauses
@@ -40,6 +51,16 @@ def install() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ update expressions
+
+
+_parsed: set[Node] = set()
+
+
+@functools.cache
+def _parse(expression: str) -> Node:
+    tree: Node = ORIGINALS["make"](expression)
+    _parsed.add(tree)
+    return tree
 
 
 def _copied(value: Any) -> Any:
@@ -86,16 +107,56 @@ def _traverse(traverser: DepthFirstTraverser, root: Node) -> Node:
     return visit(root, -1)
 
 
-def _find_clauses(node: Node, kinds: list[type]) -> list[Node]:
+def _find_clauses(node: Node, kinds: Iterable[type]) -> list[Node]:
     """Returns the nodes of these classes, without looking into them, as `Node.find_clauses` does."""
+    # What was parsed is only read.
+    return list(_known_clauses(node, tuple(kinds))) if node in _parsed else _clauses(node, tuple(kinds))
+
+
+@functools.cache
+def _known_clauses(node: Node, kinds: tuple[type, ...]) -> list[Node]:
+    return _clauses(node, kinds)
+
+
+def _clauses(node: Node, kinds: tuple[type, ...]) -> list[Node]:
     found = []
     for child in node.children or ():
         kind = type(child)
         if kind in kinds:
             found.append(child)
         elif _is_subclass(kind, Expression) or _is_subclass(kind, UpdateExpressionFunction):
-            found += _find_clauses(child, kinds)
+            found += _clauses(child, kinds)
     return found
+
+
+# ------------------------------------------------------------------------------------------------ items and conditions
+
+
+def _lex(parser: ConditionExpressionParser) -> deque[Any]:
+    return deque(_tokens(parser.condition_expression))
+
+
+@functools.cache
+def _tokens(expression: str) -> tuple[Any, ...]:
+    """Returns the tokens of a condition. Each UpdateItem parses it twice, and they depend on its text only."""
+    return tuple(ORIGINALS["_lex_condition_expression"](ConditionExpressionParser(expression, None, None)))
+
+
+def _copied_value(value: DynamoType, _: Any = None) -> DynamoType:
+    """Copies a value as `DynamoType.__deepcopy__` does, which looks up each part in a table of what was copied."""
+    copied = DynamoType.__new__(DynamoType)
+    copied.type = value.type
+    if value.type == "L":
+        copied.value = [_copied_part(each) for each in value.value]
+    elif value.type == "M":
+        copied.value = {name: _copied_part(each) for name, each in value.value.items()}
+    else:
+        copied.value = list(value.value) if value.is_set() else value.value
+    return copied
+
+
+def _copied_part(part: Any) -> Any:
+    return _copied_value(part) if type(part) is DynamoType else copy.deepcopy(part)
 
 
 # ------------------------------------------------------------------------------------------------ responses

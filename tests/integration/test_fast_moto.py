@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from moto.core.serialize import ResponseSerializer
+from moto.dynamodb.comparisons import ConditionExpressionParser
+from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Node
 
 from tests import fast_moto
@@ -61,6 +63,8 @@ def answers(store: Store, task: str) -> list[Any]:
 def test_answers_are_the_same_with_and_without_shortcuts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     fast = answers(store, "t1")
     for owner, name in (
+        (ConditionExpressionParser, "_lex_condition_expression"),
+        (DynamoType, "__deepcopy__"),
         (ResponseSerializer, "_serialize_type_structure"),
         (DepthFirstTraverser, "traverse"),
         (Node, "find_clauses"),
