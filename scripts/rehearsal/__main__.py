@@ -30,8 +30,9 @@ from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.deployment import Deployment
 from scripts.rehearsal.emulator import PYTHON, MiniStack
 from scripts.rehearsal.first_steps import set_keys, type_first_steps
-from scripts.rehearsal.ministack_gaps import names_below_localhost, put_callback_token
+from scripts.rehearsal.ministack_gaps import names_below_localhost, put_callback_token, put_webhook_secret
 from scripts.rehearsal.play import API_KEY, Play, expect
+from scripts.rehearsal.receiver import Receiver, receiver
 from scripts.rehearsal.report import Report
 from scripts.rehearsal.updates import Retained, copy_sources, deletion, updates
 
@@ -96,14 +97,21 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
                 records_wait=True,
             )
         )
+        receiving = stack.enter_context(receiver())
         emulator_folder = folder / "ministack"
         emulator_folder.mkdir()
         report.say("Starting MiniStack, with role enforcement.")
         ministack = stack.enter_context(
-            MiniStack(emulator_folder, LOGS / "ministack.log", time_scale=TIME_SCALE, image_host=simulator.image_host)
+            MiniStack(
+                emulator_folder,
+                LOGS / "ministack.log",
+                time_scale=TIME_SCALE,
+                image_host=simulator.image_host,
+                webhook_host=receiving.host,
+            )
         )
         deployment = Deployment(ministack, folder, without_grant)
-        play = first_deployment(report, deployment, artefact, simulator)
+        play = first_deployment(report, deployment, artefact, simulator, receiving)
         stack.callback(play.logs.write, LOGS / "functions.log")
         play.warm_up()
         ended = play.tasks()
@@ -114,6 +122,7 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
         report.verified("the README's commands, from `keys set` to the first images", f"{images} images")
         play.refusals()
         play.events(ended)
+        play.webhooks(ended, receiving)
         play.reconciliation()
         if artefact_folder is None:
             updates(report, deployment, artefact, play, sources, python)
@@ -121,17 +130,20 @@ def rehearse(report: Report, without_grant: str | None, artefact_folder: Path | 
         redeployment(report, deployment, artefact, play, retained, ended)
 
 
-def first_deployment(report: Report, deployment: Deployment, artefact: Artefact, simulator: Simulator) -> Play:
+def first_deployment(
+    report: Report, deployment: Deployment, artefact: Artefact, simulator: Simulator, receiving: Receiver
+) -> Play:
     """Deploys the stack for the first time, checks resources and parameters, and sets the secrets."""
     topic = deployment.ministack.client("sns").create_topic(Name=ALARM_TOPIC)["TopicArn"]
     report.say("sam deploy, for the first time.")
-    deployment.deploy(artefact, AlarmTopicArn=topic, **_parameters(simulator))
+    deployment.deploy(artefact, AlarmTopicArn=topic, WebhookUrl=receiving.url, **_parameters(simulator))
     alarms = deployment.ministack.client("cloudwatch").describe_alarms()["MetricAlarms"]
     expect(all(alarm["AlarmActions"] == [topic] for alarm in alarms) and bool(alarms), "every alarm has the topic")
     resources = deployment.resources()
     report.verified("first sam deploy", f"{len(resources)} resources, the topic in {len(alarms)} alarms")
     set_keys(deployment, REPOSITORY, list(simulator.provider_urls), API_KEY)
     token = put_callback_token(deployment.ministack, resources["CallbackTokenSecret"])
+    put_webhook_secret(deployment.ministack, resources["WebhookSecret"])
     return Play(deployment, simulator, token, report.verified)
 
 

@@ -29,15 +29,16 @@ ROOT = {"AWS_ACCESS_KEY_ID": ACCOUNT_ID, "AWS_SECRET_ACCESS_KEY": "test", "AWS_D
 class MiniStack:
     """Runs MiniStack as a context manager; `client` returns boto3 clients of the account's root user."""
 
-    def __init__(self, folder: Path, log: Path, *, time_scale: float, image_host: str) -> None:
+    def __init__(self, folder: Path, log: Path, *, time_scale: float, image_host: str, webhook_host: str) -> None:
         """`folder` is the working directory, where functions and layers are unpacked; `log` is the log file.
 
-        `image_host` is the only HOST:PORT on this machine that images may be fetched from.
+        `image_host` is the only HOST:PORT on this machine that images may be fetched from, `webhook_host` the one that
+        webhooks may be sent to.
         """
         self._folder = folder
         self._log = log
         self._time_scale = time_scale
-        self._image_host = image_host
+        self._hosts = f"{image_host},{webhook_host}"
         self._process: subprocess.Popen[bytes] | None = None
         self._port = _free_port()
 
@@ -72,7 +73,7 @@ class MiniStack:
             # Configures the functions' workers: see worker/sitecustomize.py.
             "PYTHONPATH": str(Path(__file__).parent / "worker"),
             "CATCHLIGHT_SANDBOX": str(REPOSITORY / "local" / "lambda_" / "sandbox.py"),
-            IMAGE_HOSTS_VARIABLE: self._image_host,
+            IMAGE_HOSTS_VARIABLE: self._hosts,
         }
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

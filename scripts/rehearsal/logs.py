@@ -12,6 +12,7 @@ DEAD_LETTERS = (
     "PollDeadLetters",
     "PublishDeadLetters",
     "ReconcileDeadLetters",
+    "WebhookDeadLetters",  # if the stack sends webhooks
 )
 # Part of AccessDenied and AccessDeniedException, in botocore's errors and in the functions' own log lines.
 DENIED = "AccessDenied"
@@ -41,7 +42,7 @@ class FunctionLogs:
             if DENIED in line:
                 start = max(0, line.index(DENIED) - 300)
                 raise RehearsalError(f"A role lacks a permission: {line[start : start + 700]}")
-        for name in DEAD_LETTERS:
+        for name in [name for name in DEAD_LETTERS if name in self._resources]:
             url = self._resources[name]
             attributes = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
             if count := int(attributes["Attributes"]["ApproximateNumberOfMessages"]):

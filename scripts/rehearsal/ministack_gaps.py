@@ -19,6 +19,7 @@ from local.account import ACCOUNT_ID, REGION
 from local.template.expand import load_template
 from local.template.intrinsic_functions import Resolver
 from scripts.rehearsal.emulator import MiniStack
+from scripts.rehearsal.receiver import SECRET
 
 Template = dict[str, Any]
 
@@ -108,11 +109,13 @@ def _batches_of_messages(template: Template) -> None:
 def _without_tls(template: Template) -> None:
     """Allows plain HTTP, which all services on this machine use.
 
-    Leaves out the bucket policy, which denies HTTP in MiniStack as in AWS, and allows http:// in ProviderBaseUrls.
+    Leaves out the bucket policy, which denies HTTP in MiniStack as in AWS, and allows http:// in ProviderBaseUrls and
+    WebhookUrl.
     """
     for name, _ in [*_resources(template, "AWS::S3::BucketPolicy")]:
         del template["Resources"][name]
-    del template["Parameters"]["ProviderBaseUrls"]["AllowedPattern"]
+    for parameter in ("ProviderBaseUrls", "WebhookUrl"):
+        del template["Parameters"][parameter]["AllowedPattern"]
 
 
 def _statements(template: Template) -> Iterator[dict[str, Any]]:
@@ -162,6 +165,11 @@ def put_callback_token(ministack: MiniStack, secret: str) -> str:
     token = "rehearsal" * 5
     ministack.client("secretsmanager").put_secret_value(SecretId=secret, SecretString=token)
     return token
+
+
+def put_webhook_secret(ministack: MiniStack, secret: str) -> None:
+    """Stores the receiver's secret: MiniStack ignores ExcludePunctuation, and punctuation is not base64."""
+    ministack.client("secretsmanager").put_secret_value(SecretId=secret, SecretString=SECRET)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from scripts.rehearsal import RehearsalError
 from scripts.rehearsal.account import EventQueue, make_caller
 from scripts.rehearsal.deployment import Deployment
 from scripts.rehearsal.logs import FunctionLogs
+from scripts.rehearsal.receiver import Receiver
 
 UNREADABLE = {"rehearsal": "no task id"}
 API_KEY = "rehearsal-api-key"
@@ -91,7 +92,8 @@ class Play:
         """Starts a worker of each function, one at a time: MiniStack is slow while a worker unpacks the layer."""
         begun = time.monotonic()
         client = self.deployment.ministack.client("lambda")
-        for name in ("DispatchChanges", "StartPolling", "ArchiveImages", "PublishEvents", "ReconcileTasks"):
+        names = ("DispatchChanges", "StartPolling", "ArchiveImages", "PublishEvents", "ReconcileTasks", "SendWebhooks")
+        for name in names:
             # Some functions refuse a batch without records, which also shows that the handler runs.
             client.invoke(FunctionName=self._resources[f"{name}Function"], Payload=b'{"Records": []}')
         with self._api() as api:
@@ -133,6 +135,13 @@ class Play:
 
         self._wait_for(all_received, "the event bus has an event for each final task")
         self.say("events of final tasks", f"{len(expected)} events")
+
+    def webhooks(self, ended: list[TaskResponse], receiver: Receiver) -> None:
+        """Checks that the receiver gets a webhook for the end of every task, each with a valid signature."""
+        expected = {task_key(task.provider, task.task_id) for task in ended}
+        self._wait_for(lambda: expected <= receiver.tasks, "the receiver has a webhook for each final task")
+        expect(receiver.refusals == [], f"every webhook is signed with the secret: {receiver.refusals}")
+        self.say("webhooks of final tasks", f"{len(expected)} webhooks")
 
     def reconciliation(self) -> None:
         """Checks that ReconcileTasks finds tasks whose stream record was lost, and restarts polling and archiving."""

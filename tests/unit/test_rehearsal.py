@@ -44,7 +44,11 @@ def test_what_is_left_out_is_what_ministack_refuses(changed: dict[tuple[str, ...
         for name, resource in TEMPLATE["Resources"].items()
         if resource["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in resource["Properties"]
     }
-    others = {("Resources", "ImagesBucketPolicy"), ("Parameters", "ProviderBaseUrls", "AllowedPattern")}
+    others = {
+        ("Resources", "ImagesBucketPolicy"),
+        ("Parameters", "ProviderBaseUrls", "AllowedPattern"),
+        ("Parameters", "WebhookUrl", "AllowedPattern"),
+    }
     assert left_out.keys() == metric_math | others
 
 

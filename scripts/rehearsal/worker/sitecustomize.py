@@ -13,8 +13,8 @@ from pathlib import Path
 if layers := os.environ.get("_LAMBDA_LAYERS_DIRS", ""):
     here = str(Path(__file__).parent)
     sys.path[:] = [path for path in sys.path if path != here and "site-packages" not in Path(path).parts]
-    # Only the function that fetches images has this setting. Here its image hosts are on this machine.
-    if "ADDITIONAL_IMAGE_HOSTS" in os.environ:
+    # Only the functions that fetch images and send webhooks have these settings. Here their hosts are on this machine.
+    if {"ADDITIONAL_IMAGE_HOSTS", "WEBHOOK_URL"} & os.environ.keys():
         # The worker puts the layer first on the path only later; the sandbox needs it now.
         sys.path[:0] = [str(Path(layer) / "python") for layer in layers.split(os.pathsep)]
         spec = importlib.util.spec_from_file_location("sandbox", os.environ["CATCHLIGHT_SANDBOX"])

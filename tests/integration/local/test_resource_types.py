@@ -48,6 +48,8 @@ def test_an_unknown_type_stops_the_start() -> None:
         ),
         ("AWS::ApiGatewayV2::Stage", {"StageName": "prod"}, "prod"),
         ("AWS::Lambda::EventSourceMapping", {"EventSourceArn": "arn:aws:kinesis:::x", "FunctionName": "F"}, "kinesis"),
+        ("AWS::Events::Rule", {"Targets": [{"Id": "it", "Arn": "arn:aws:lambda:::function:F"}]}, "not a queue"),
+        ("AWS::Events::Rule", {"Targets": [{"Id": "it", "Arn": "arn:aws:sqs:::q", "InputPath": "$"}]}, "InputPath"),
     ],
 )
 def test_an_unknown_property_stops_the_start(type_name: str, properties: dict[str, Any], names: str) -> None:

@@ -144,6 +144,8 @@ def test_an_unknown_provider_is_an_error() -> None:
         (["--allow-image-host", "host"], "'host' is not HOST:PORT"),
         (["--provider-url", "acedata=host"], "'acedata=host' is not PROVIDER=URL"),
         (["--time-scale", "0"], "'0' is not a number above 0"),
+        (["--webhook-url", "http://hooks.example.com/"], "is neither an https URL nor http://127.0.0.1:PORT/PATH"),
+        (["--webhook-url", "127.0.0.1:8000"], "is neither an https URL nor http://127.0.0.1:PORT/PATH"),
     ],
 )
 def test_an_invalid_option_is_an_error(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
