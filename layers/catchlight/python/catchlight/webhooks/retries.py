@@ -1,7 +1,8 @@
 """Decides when a webhook that the receiver did not accept is sent again.
 
 The schedule is the specification's, as far as the seventh retry. It counts from the moment at which the webhook was
-queued, not the tries: SQS also counts receives that Lambda throttled.
+queued, not the tries: SQS also counts receives that Lambda throttled. The times have no random part: however many
+retries are due at a moment, the event source sends 20 at once at most.
 """
 
 import math
