@@ -299,7 +299,8 @@ RECONCILE_TASKS = [
             "Query": [
                 *(THROTTLED, COUNTED, COUNTED, COUNTED, page(OVERDUE)),  # the three counts, and the oldest task
                 *(page(more=True), page(OVERDUE)),  # two pages of tasks to poll for
-                *(NOTHING_FOUND, NOTHING_FOUND),  # no failure and no success that its provider has not confirmed
+                # No failure and no success that its provider has not confirmed, no late callback after the last poll.
+                *(NOTHING_FOUND, NOTHING_FOUND, NOTHING_FOUND),
                 page(succeeded() | {"updatedAt": moment(days=2)}),
             ],
             "UpdateItem": [OK, refused(OVERDUE)],
@@ -320,7 +321,7 @@ RECONCILE_TASKS = [
         {},
         {"pollingRestarted": 1, "archivingRepeated": 0},
         {
-            "Query": [*[COUNTED] * 3, page(OVERDUE), page(OVERDUE), *[NOTHING_FOUND] * 3],
+            "Query": [*[COUNTED] * 3, page(OVERDUE), page(OVERDUE), *[NOTHING_FOUND] * 4],
             "StartExecution": [error("ExecutionAlreadyExists")],
         },
     ),
