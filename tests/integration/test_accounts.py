@@ -1,4 +1,4 @@
-"""Callbacks of further accounts: an account exists if the provider keys secret has an entry for it."""
+"""Callbacks of additional accounts: an account exists if the provider keys secret has an entry for it."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a million tasks cost has a ceiling: a change that makes them dearer has to say so here."""
+"""The cost of a million tasks has a ceiling: a change that raises the cost must raise it here."""
 
 from collections import Counter
 from dataclasses import replace
@@ -24,7 +24,7 @@ from tests.benchmarks.bill_units import BASE_TABLE, item_size, read_units, walk,
 
 ALL_ARRIVE, TWO_PERCENT_LOST, _ALL_LOST, ALONE, ALONE_AND_SLOW = LOADS
 
-# Cents above what it was when this was written.
+# Cents above the measured cost.
 CEILINGS = {TWO_PERCENT_LOST: 26.80, ALONE: 46.00}
 CEILINGS_A_MONTH = {"Full": 16.40, "Essential": 9.00}
 # With the fixed cost of full monitoring, by the number of tasks: evenly, and in bursts.
@@ -122,7 +122,7 @@ def test_every_task_is_archived_with_the_fewest_calls() -> None:
         "ArchiveImages dynamodb:UpdateItem": 50,
         "PublishEvents events:PutEvents": 6,
     }
-    # Nobody is asked about a task whose news has come, but to confirm it, once.
+    # The provider is asked once about a task whose callback has come, to confirm it.
     asked = Counter[str]()
     for invocation in usage.invocations:
         asked[invocation.function] += invocation.provider_requests
@@ -146,7 +146,7 @@ def test_only_tasks_whose_callbacks_are_lost_are_polled() -> None:
     assert (usage.tasks - usage.callbacks, usage.executions, usage.transitions) == (1, 1, 3)
 
 
-def test_the_naive_way_is_dearer_by_transitions_alone() -> None:
+def test_polling_every_task_is_dearer_by_its_state_transitions_alone() -> None:
     assert naive_transitions(600) == pytest.approx(1550)
 
 

@@ -83,7 +83,7 @@ def aws():
 
 @pytest.fixture
 def inner(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A run of its own, with nothing but the plugin."""
+    """A separate pytest run with the plugin only."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("PYTEST_ADDOPTS", "")
     # Plugins that are installed beside it, such as Hypothesis, take longer to load than these runs need.
@@ -110,11 +110,11 @@ def test_a_secret_is_found_wherever_it_is_written(inner: pytest.Pytester, ways: 
 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=len(ways))
-    told = [line for line in result.outlines if line.startswith(("made up in ", "a path with a token in "))]
+    reported = [line for line in result.outlines if line.startswith(("made up in ", "a path with a token in "))]
     for number, way in enumerate(ways):
         place = LOG_FILES.get(way, f"test_way{number}.py::test_it")
-        assert [line for line in told if place in line], way
-    assert len(told) == len(ways)
+        assert [line for line in reported if place in line], way
+    assert len(reported) == len(ways)
     assert SECRET not in result.stdout.str() + result.stderr.str()
 
 
@@ -143,7 +143,7 @@ def test_a_failing_run_stays_one(inner: pytest.Pytester) -> None:
     assert inner.runpytest_subprocess("-q", "--tb=no", "--show-capture=no").ret == pytest.ExitCode.TESTS_FAILED
 
 
-def test_a_place_is_told_without_any_secret() -> None:
+def test_the_report_of_a_leak_has_no_secret() -> None:
     everything = " ".join(CANARIES)
 
     leaks = list(find_leaks(everything, "somewhere"))

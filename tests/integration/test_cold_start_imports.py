@@ -1,4 +1,4 @@
-"""What ReceiveCallback loads until its first answer: whoever adds to it makes every cold start slower."""
+"""The modules that ReceiveCallback loads until its first answer: each further one makes every cold start slower."""
 
 import re
 import sys
@@ -16,10 +16,10 @@ from tests.integration.conftest import REPOSITORY
 
 LAYER = REPOSITORY / "layers" / "catchlight" / "python"
 PACKAGES = {
-    # The one client library, and what it cannot do without.
+    # The client library, and its own dependencies.
     *("botocore", "certifi", "dateutil", "jmespath", "six", "urllib3"),
     "aws_lambda_powertools",
-    # What reads a callback, and what it cannot do without.
+    # The libraries that read a callback, and their dependencies.
     *("annotated_types", "pydantic", "pydantic_core", "typing_extensions", "typing_inspection"),
 }
 OWN_MODULES = {
@@ -50,7 +50,7 @@ OWN_MODULES = {
 
 
 def install(folder: Path) -> None:
-    """Puts there what the layer's requirements put into it; this environment has more, which some packages look for."""
+    """Installs the layer's requirements only: some of them would import further packages of this environment."""
     for name in re.findall(r"^[a-z][\w.-]*(?===)", (LAYER / "requirements.txt").read_text(), re.MULTILINE):
         for top_level in {Path(file.parts[0]) for file in files(name) or ()} - {Path(".."), Path("__pycache__")}:
             (folder / top_level).symlink_to(Path(pytest.__file__).parents[1] / top_level)
@@ -58,7 +58,7 @@ def install(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], StandIn]]:
-    """What a fresh interpreter tells of its first callback, and what it called."""
+    """Returns what a new interpreter reports about its first callback, and the AWS calls that it made."""
     layer, runtime = tmp_path_factory.mktemp("layer"), tmp_path_factory.mktemp("runtime")
     install(layer)
     copy_installed(RUNTIME_CLIENT, runtime)

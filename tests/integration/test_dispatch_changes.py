@@ -33,32 +33,32 @@ from tests.integration.functions import an_event
 from tests.unit.template.expanded import FUNCTIONS
 
 FIRST_POLL_AFTER_SECONDS = 60
-# What every item has that the stack itself wrote.
+# Attributes of every item that the stack itself has written.
 COMPLETE = dict.fromkeys(["provider", "taskId", "rank", "updatedAt", "feed", "arrivedAt"], "there")
 
 
 @dataclass
 class Outbox:
-    """Where changes go."""
+    """The queues to which changes are dispatched."""
 
     sqs: Any
     queue_url: str
 
     def messages(self) -> list[str]:
-        """Tasks queued for archiving since the last look, in their order."""
+        """Returns the tasks queued for archiving since the last call, in their order."""
         queued = []
         while batch := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
             queued += [json.loads(message["Body"])["task"] for message in batch]
         return queued
 
     def dead_letters(self) -> list[dict[str, str]]:
-        """What was put aside since the last look."""
+        """Returns the records put aside since the last call."""
         queue = sqs_backends[ACCOUNT_ID][REGION].get_queue("dead")
         found, queue._messages[:] = [json.loads(message.body) for message in queue._messages], []
         return found
 
     def polls(self) -> list[tuple[str, int]]:
-        """Tasks queued for polling since the last look, in their order, with the seconds of their delay."""
+        """Returns the tasks queued for polling since the last call, in their order, with their delay in seconds."""
         queue = sqs_backends[ACCOUNT_ID][REGION].get_queue("poll")
         found, queue._messages[:] = list(queue._messages), []
         return [
@@ -98,7 +98,7 @@ def a_record(
     task: str = "",
     reported_by: str = "",
 ) -> dict[str, Any]:
-    """A stream record of a task that has gone from one status to another."""
+    """Returns a stream record of a task that has changed from one status to another."""
     change: dict[str, Any] = {
         "Keys": {"task": {"S": task or f"flux-kontext#task{number}"}},
         "SequenceNumber": f"1000000000{number:011}",
@@ -113,7 +113,7 @@ def a_record(
 
 
 def dispatch(records: list[dict[str, Any]], context: LambdaContext) -> list[str]:
-    """Sequence numbers from which the stream is to be read again."""
+    """Returns the sequence numbers from which the stream is read again."""
     answer = app.handler({"Records": records}, context)
     assert answer.keys() == {"batchItemFailures"}
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
@@ -169,7 +169,7 @@ def test_the_original_of_a_task_without_a_result_is_downloaded(
     assert dispatch([by_callback, by_poll, kept], context) == []
 
     assert outbox.messages() == ["flux-kontext#task1", "flux-kontext#task2"]
-    # The execution that has found the second one polls for it already.
+    # The execution that has found the second one already polls for it.
     assert outbox.polls() == [("flux-kontext#task1", 0)]
 
 
@@ -219,9 +219,7 @@ def test_a_task_that_has_just_succeeded_is_archived(
         (None, ""),
     ],
 )
-def test_nothing_follows_from_other_changes(
-    outbox: Outbox, context: LambdaContext, old: str | None, new: str | None
-) -> None:
+def test_other_changes_start_nothing(outbox: Outbox, context: LambdaContext, old: str | None, new: str | None) -> None:
     assert dispatch([a_record(1, new, old)], context) == []
 
     assert outbox.messages() == []
@@ -231,13 +229,13 @@ def test_nothing_follows_from_other_changes(
 @pytest.mark.parametrize(
     ("old", "new", "reported_by"),
     [
-        ("SUCCEEDED", "PENDING", ""),  # its provider did not confirm what a callback had said
+        ("SUCCEEDED", "PENDING", ""),  # its provider did not confirm a callback's report
         ("FAILED", "PENDING", ""),
         (None, "FAILED", "callback"),  # never registered
         ("TIMED_OUT", "FAILED", "callback"),  # given up
     ],
 )
-def test_a_task_that_nobody_polls_for_is_polled_for_at_once(
+def test_a_task_without_an_execution_is_polled_for_at_once(
     outbox: Outbox, context: LambdaContext, old: str | None, new: str, reported_by: str
 ) -> None:
     assert dispatch([a_record(1, new, old, reported_by=reported_by)], context) == []
@@ -251,12 +249,12 @@ def test_a_task_that_nobody_polls_for_is_polled_for_at_once(
     [
         (None, "poll"),
         ("TIMED_OUT", "poll"),
-        ("PENDING", "callback"),  # the message of its first poll, or the execution that polls for it, sees it
+        ("PENDING", "callback"),  # the message of its first poll, or its running execution, confirms it
         ("SUCCEEDED", "poll"),
         ("FAILED", "callback"),  # confirmed just now, or counted
     ],
 )
-def test_a_failure_that_needs_no_confirmation_or_has_somebody_who_asks_is_left_alone(
+def test_a_failure_that_is_confirmed_or_is_polled_for_starts_no_poll(
     outbox: Outbox, context: LambdaContext, old: str | None, reported_by: str
 ) -> None:
     assert dispatch([a_record(1, "FAILED", old, reported_by=reported_by)], context) == []
@@ -280,7 +278,9 @@ def test_more_messages_than_one_call_takes_are_queued_in_order(outbox: Outbox, c
 
 @pytest.mark.parametrize("task", ["task1", "#task1", "flux-kontext#", "flux-kontext#a b", ""])
 @pytest.mark.parametrize("status", ["PENDING", "SUCCEEDED"])
-def test_a_key_that_is_no_task_holds_nothing_up(outbox: Outbox, context: LambdaContext, task: str, status: str) -> None:
+def test_an_invalid_key_does_not_stop_the_others(
+    outbox: Outbox, context: LambdaContext, task: str, status: str
+) -> None:
     malformed = a_record(1, status)
     malformed["dynamodb"]["Keys"]["task"]["S"] = task
 
@@ -310,7 +310,7 @@ def test_an_item_with_key_and_status_only_gets_what_the_indexes_need(
         ("flux-kontext#task1", FIRST_POLL_AFTER_SECONDS if status == "PENDING" else 0)
     ]
 
-    # What the item has stays, and an item that is gone or has changed is left alone.
+    # Existing attributes stay; an item that was deleted or has changed is not written.
     before = store.item("flux-kontext#task1")
     assert dispatch([record, a_record(2, status)], context) == []
     assert store.item("flux-kontext#task1") == before
@@ -489,7 +489,7 @@ def test_messages_that_an_answer_does_not_name_come_again(
     outbox: Outbox, context: LambdaContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     def break_off(parsed: dict[str, Any], **_: Any) -> None:
-        parsed.clear()  # what botocore makes of JSON that is cut in the middle
+        parsed.clear()  # botocore parses truncated JSON as an empty answer
 
     app.dependencies().archive_queue._sqs.meta.events.register("after-call.sqs.SendMessageBatch", break_off)
     records = [a_record(number, "SUCCEEDED") for number in range(3)]
@@ -549,7 +549,7 @@ def test_a_record_that_cannot_be_put_aside_comes_again(outbox: Outbox, context: 
 def test_settings_that_are_missing_fail_the_batch(
     outbox: Outbox, context: LambdaContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Not "nothing failed": the stream would go on, and the changes would be lost.
+    # An answer without failures would let the stream continue, and the changes would be lost.
     monkeypatch.delenv("ARCHIVE_QUEUE_URL")
 
     with pytest.raises(Exception, match="ARCHIVE_QUEUE_URL"):

@@ -1,4 +1,4 @@
-"""What forged callbacks cost is bounded, and docs/security.md says how much."""
+"""The cost of forged callbacks is bounded, as docs/security.md says."""
 
 from dataclasses import astuple
 

@@ -1,4 +1,4 @@
-"""Texts of strangers in callbacks and answers leave one line of ASCII in the functions' logs, and whole events."""
+"""Untrusted text in callbacks and answers is logged as one line of ASCII, and published in valid events."""
 
 import json
 import re
@@ -110,13 +110,13 @@ def log_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_every_function_logs_lines_of_ascii(
     function: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A logger of its own, as in Lambda: here all functions share the one that the first of them has set up.
+    # Each function has its own logger, as in Lambda; otherwise all share the logger that the first of them set up.
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", function)
     app = SimpleNamespace(**run_path(str(REPOSITORY / "functions" / function / "app.py")))
     monkeypatch.setattr(app.logger.registered_handler, "stream", StandardOutput())
 
     for text in STRINGS:
-        # Not as the message: pytest keeps messages in its report, and xdist cannot send half a surrogate pair.
+        # The text is not in the message: pytest reports messages, and xdist cannot send half a surrogate pair.
         app.logger.warning("a text", task=text)
 
     assert [line["task"] for line in log_lines(capsys)] == list(STRINGS)
@@ -238,8 +238,8 @@ def test_events_have_the_text_in_a_json_string(
     assert len(bus.details) == len(items)
     for detail, item in zip(bus.details, items, strict=True):
         assert not re.search(r"[\x00-\x1f]", detail)
-        told = json.loads(detail)
-        assert told["task"] == item["task"]["S"]
+        event = json.loads(detail)
+        assert event["task"] == item["task"]["S"]
         if "failure" in item:
-            assert told["failure"]["message"] == item["failure"]["M"]["message"]["S"]
+            assert event["failure"]["message"] == item["failure"]["M"]["message"]["S"]
     assert log_lines(capsys)

@@ -1,4 +1,4 @@
-"""What S3 is sent while an image comes: all of it with a checksum that S3 checks itself, or nothing that it keeps."""
+"""What is sent to S3 while an image is downloaded: a whole object with a checksum that S3 verifies, or none."""
 
 import base64
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ KEY = "images/acedata/1/result-0.png"
 
 
 def coming(content: bytes = IMAGE, *, size: int | None = None, piece: int = 10_000) -> ImageStream:
-    """An image that comes in pieces."""
+    """Returns an image that arrives in pieces."""
     pieces = (content[at : at + piece] for at in range(0, len(content), piece))
     return ImageStream(pieces, len(content) if size is None else size, "images.example")
 
 
 class Bucket(ImageBucket):
-    """One in an account in memory, and what S3 was sent."""
+    """A bucket in memory, and the requests that S3 received."""
 
     def __init__(self) -> None:
         super().__init__(AwsClients().s3(S3_CONFIG), "images")
@@ -41,7 +41,7 @@ class Bucket(ImageBucket):
             return self.put(KEY, image, Task(task="acedata#1", status=TaskStatus.SUCCEEDED))
 
     def break_off_once(self) -> None:
-        """S3 reads some of the next body, and is gone."""
+        """Makes S3 read part of the next body and close the connection."""
         times = iter(range(1))
 
         def break_off(request: Any, **_: Any) -> None:
@@ -109,7 +109,7 @@ def test_a_body_that_arrives_damaged_is_not_stored(bucket: Bucket) -> None:
     ],
     ids=["another file", "damaged at its end", "damaged in the middle"],
 )
-def test_what_is_no_image_at_its_end_is_sent_once_and_not_kept(
+def test_a_file_that_is_found_to_be_invalid_at_its_end_is_sent_once_and_not_stored(
     bucket: Bucket, content: bytes, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -119,7 +119,7 @@ def test_what_is_no_image_at_its_end_is_sent_once_and_not_kept(
     assert bucket.objects() == {}
 
 
-def test_what_does_not_come_whole_is_not_kept(bucket: Bucket) -> None:
+def test_an_incomplete_image_is_not_stored(bucket: Bucket) -> None:
     def breaking_off() -> Iterator[bytes]:
         yield IMAGE[:100_000]
         raise ImageUnavailableError("the connection failed: the server broke it off")
@@ -148,7 +148,7 @@ def test_all_but_the_end_can_be_read_before_the_image_is_verified() -> None:
     assert b"".join(read) == IMAGE
     assert len(read) > 4
     assert come_by_then[0] < 2 * BLOCK_BYTES
-    # The end is held back until all has come, and is verified.
+    # The last bytes are held back until the whole image has arrived and is verified.
     assert come_by_then[-2] < len(IMAGE) <= come_by_then[-1]
 
 

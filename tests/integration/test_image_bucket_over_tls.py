@@ -1,4 +1,4 @@
-"""What goes over the wire to S3 while an image comes, read as strictly as S3 reads it."""
+"""The bytes that are sent to S3 while an image is downloaded, parsed as strictly as S3 does."""
 
 import base64
 import socket
@@ -28,7 +28,7 @@ PATH_STYLE = Config(s3={"addressing_style": "path", "payload_signing_enabled": F
 
 @dataclass
 class StrictS3:
-    """Takes streamed puts; refuses what S3 would refuse, and keeps what arrived whole."""
+    """Accepts streamed uploads, refuses what S3 would refuse, and stores complete objects."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
     answers: list[int] = field(default_factory=list)
@@ -111,7 +111,7 @@ def bucket(
     s3: StrictS3, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ImageBucket]:
     authority = Authority(tmp_path_factory.mktemp("authority"))
-    # As in Lambda, where awscrt is not there: it would sign instead, and takes no stream.
+    # As in Lambda, which has no awscrt: awscrt would sign the requests, and does not accept streams.
     monkeypatch.setitem(botocore.auth.AUTH_TYPE_MAPS, "s3v4", botocore.auth.S3SigV4Auth)
     with listening(s3.behave, authority.server("localhost")) as port:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{port}")
@@ -138,7 +138,7 @@ def test_a_streamed_image_is_what_s3_takes(bucket: ImageBucket, s3: StrictS3, pi
     [(IMAGE[:33] + b"<html>" * 60_000, ImageRejectedError), (IMAGE[:-100] + bytes(100), ImageUnavailableError)],
     ids=["another file", "damaged"],
 )
-def test_what_is_no_image_at_its_end_is_broken_off(
+def test_the_upload_of_an_invalid_file_is_aborted_at_its_end(
     bucket: ImageBucket, s3: StrictS3, content: bytes, error: type[Exception]
 ) -> None:
     with coming(content) as image, pytest.raises(error):

@@ -1,4 +1,4 @@
-"""Imports go one way: the contracts in pyproject.toml hold, and notice what they are there to notice."""
+"""Imports go one way: the contracts in pyproject.toml hold, and each finds the import that it forbids."""
 
 import re
 import shutil
@@ -26,7 +26,7 @@ lint_imports_command()
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
-    """What import-linter says of a copy of this repository; it finds packages where Python does."""
+    """Runs import-linter on a copy of this repository; it finds packages where Python does."""
     return subprocess.run(
         [sys.executable, "-c", LINT, f"{folder}:{folder / 'cli'}:{folder / LAYER}", "--no-cache", "--no-logo"],
         cwd=folder,
@@ -56,7 +56,7 @@ def a_copy(to: Path) -> Path:
     return to
 
 
-# A wrong import, and the contract that it breaks.
+# An import that is not allowed, and the contract that it breaks.
 WRONG = [
     ("catchlight.models", "catchlight.settings", "Within the package imports go one way"),
     ("catchlight.settings", "catchlight.tasks.table", "Within the package imports go one way"),

@@ -1,4 +1,4 @@
-"""The original of a task: it is kept before the result is there, and what a task without it becomes."""
+"""The original of a task: it is kept before there is a result, and the status of a task without it."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -41,7 +41,7 @@ def a_callback(origin: str, result: str | None = None) -> TaskReport:
 
 
 def naming(origin: str, result: str | None = None) -> Any:
-    """A record that reports a success with these URLs."""
+    """Returns an answer whose record reports a success with these URLs."""
     response = {"originImageUrl": origin, "resultImageUrl": result}
     return lambda request: record(request, successFlag=1, response=response)
 
@@ -111,7 +111,7 @@ def test_a_poll_that_finds_the_original_only_notes_it_and_goes_on(store: Store, 
     assert noted is not None
     assert store.item(TASK) == noted
     assert [image["url"] for image in noted["images"]] == ["https://delivery.bfl.ai/o.png"]
-    # Neither its place in the queue of the hourly run nor the count of its callbacks changes.
+    # The time that the hourly run sorts by and the number of callbacks do not change.
     assert {name: noted.get(name) for name in before} == before
     assert "deliveries" not in noted
 
@@ -195,7 +195,7 @@ def test_an_original_that_only_a_callback_has_named_is_unconfirmed_in_the_end(
     ("originals", "lifetime", "status_in_the_end"),
     [
         ("BestEffort", -5, "ARCHIVED"),  # its provider says when the task was completed
-        ("BestEffort", 10, "ARCHIVED"),  # dead long before its time: it is older than the report says
+        ("BestEffort", 10, "ARCHIVED"),  # expired early: the image is older than its report
         ("Required", -5, "INCOMPLETE"),
         ("Required", 10, "INCOMPLETE"),
     ],
@@ -273,7 +273,7 @@ def test_a_task_without_a_result_is_never_archived(
 
 
 def test_an_item_without_a_report_needs_its_original(archiver: Archiver) -> None:
-    """A user wrote the item into the table: nothing says when its URLs were reported."""
+    """A user has written the item: it does not have the time at which its URLs were reported."""
     url = archiver.serve("o", status(403))
     expires_at = "2026-01-01T00:00:00.000Z"
     images = [

@@ -1,4 +1,4 @@
-"""The stream's other handler against EventBridge in memory, where a queue keeps what the bus hands on."""
+"""PublishEvents against EventBridge in memory, with a queue that receives the events."""
 
 import json
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ _serialize = TypeSerializer().serialize
 
 @dataclass
 class Subscriber:
-    """A queue behind a rule for everything on the bus."""
+    """A queue that a rule for all events on the bus sends to."""
 
     sqs: Any
     queue_url: str
 
     def received(self) -> list[dict[str, Any]]:
-        """Events since the last look, in their order."""
+        """Returns the events since the last call, in their order."""
         events = []
         while batch := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
             for message in batch:
@@ -41,7 +41,7 @@ class Subscriber:
         return events
 
     def tasks(self) -> list[str]:
-        """Tasks that were told of since the last look."""
+        """Returns the tasks of the events since the last call."""
         return [event["detail"]["task"] for event in self.received()]
 
 
@@ -60,7 +60,7 @@ def subscriber(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subscribe
 
 
 def a_record(number: int, new: str | None, old: str | None = None, **attributes: Any) -> dict[str, Any]:
-    """A stream record of a task that has gone from one status to another."""
+    """Returns a stream record of a task that has changed from one status to another."""
     task = attributes.pop("task", f"flux-kontext#task{number}")
     keys = {"task": {"S": task}}
     change: dict[str, Any] = {
@@ -78,13 +78,13 @@ def a_record(number: int, new: str | None, old: str | None = None, **attributes:
 
 
 def publish(records: list[dict[str, Any]], context: LambdaContext) -> list[str]:
-    """Sequence numbers from which the stream is to be read again."""
+    """Returns the sequence numbers from which the stream is read again."""
     answer = app.handler({"Records": records}, context)
     assert answer.keys() == {"batchItemFailures"}
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
-# ------------------------------------------------------------------------------------------------ what is told
+# ------------------------------------------------------------------------------------------------ what is published
 
 
 def test_a_real_batch(subscriber: Subscriber, context: LambdaContext) -> None:
@@ -93,20 +93,20 @@ def test_a_real_batch(subscriber: Subscriber, context: LambdaContext) -> None:
     received = subscriber.received()
     names = ("failed", "archived", "incomplete", "timed_out", "unconfirmed")
     expected = [an_event(f"task_events/{name}.json") for name in names]
-    told = ("source", "detail-type", "time", "detail")
-    assert [[event[name] for name in told] for event in received] == [
-        [event[name] for name in told] for event in expected
+    compared = ("source", "detail-type", "time", "detail")
+    assert [[event[name] for name in compared] for event in received] == [
+        [event[name] for name in compared] for event in expected
     ]
 
 
-def test_what_is_only_on_its_way_is_not_told(subscriber: Subscriber, context: LambdaContext) -> None:
+def test_statuses_that_are_not_final_have_no_event(subscriber: Subscriber, context: LambdaContext) -> None:
     assert publish(an_event("dynamodb_stream.json")["Records"], context) == []
 
     assert subscriber.received() == []
 
 
 @pytest.mark.parametrize("status", DETAIL_TYPES)
-def test_a_task_that_is_put_at_its_end_is_told_of(
+def test_a_task_that_is_put_with_a_final_status_has_an_event(
     subscriber: Subscriber, context: LambdaContext, status: TaskStatus
 ) -> None:
     assert publish([a_record(1, status)], context) == []
@@ -116,7 +116,7 @@ def test_a_task_that_is_put_at_its_end_is_told_of(
 
 
 @pytest.mark.parametrize("status", DETAIL_TYPES)
-def test_a_write_that_leaves_a_task_at_its_end_is_not(
+def test_a_write_that_keeps_a_final_status_has_no_event(
     subscriber: Subscriber, context: LambdaContext, status: TaskStatus
 ) -> None:
     assert publish([a_record(1, status, status), a_record(2, None, status)], context) == []
@@ -124,14 +124,18 @@ def test_a_write_that_leaves_a_task_at_its_end_is_not(
     assert subscriber.received() == []
 
 
-def test_more_events_than_one_call_takes_are_told_in_order(subscriber: Subscriber, context: LambdaContext) -> None:
+def test_more_events_than_one_call_accepts_are_published_in_order(
+    subscriber: Subscriber, context: LambdaContext
+) -> None:
     assert publish([a_record(number, "ARCHIVED", "SUCCEEDED") for number in range(23)], context) == []
 
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(23)]
 
 
 @pytest.mark.parametrize("task", ["task1", "#task1", "flux-kontext#", "flux-kontext#a b", ""])
-def test_an_item_that_is_no_task_holds_nothing_up(subscriber: Subscriber, context: LambdaContext, task: str) -> None:
+def test_an_item_that_is_not_a_task_does_not_stop_the_others(
+    subscriber: Subscriber, context: LambdaContext, task: str
+) -> None:
     assert publish([a_record(1, "FAILED", task=task), a_record(2, "FAILED")], context) == []
 
     assert subscriber.tasks() == ["flux-kontext#task2"]
@@ -151,7 +155,7 @@ def test_published_events_are_counted_by_provider(
 # ------------------------------------------------------------------------------------------------ repetition
 
 
-def test_the_same_batch_again_is_told_under_the_same_ids(subscriber: Subscriber, context: LambdaContext) -> None:
+def test_a_repeated_batch_is_published_with_the_same_ids(subscriber: Subscriber, context: LambdaContext) -> None:
     records = an_event("dynamodb_stream_ends.json")["Records"]
 
     publish(records, context)
@@ -163,7 +167,7 @@ def test_the_same_batch_again_is_told_under_the_same_ids(subscriber: Subscriber,
     assert {event["id"] for event in first}.isdisjoint(event["id"] for event in second)
 
 
-def test_a_task_is_told_of_once_for_each_arrival(subscriber: Subscriber, context: LambdaContext) -> None:
+def test_a_task_has_one_event_for_each_final_status(subscriber: Subscriber, context: LambdaContext) -> None:
     history = ["FAILED", "SUCCEEDED", "INCOMPLETE", "SUCCEEDED", "INCOMPLETE", "SUCCEEDED", "ARCHIVED"]
     records = [
         a_record(number, new, old, task="flux-kontext#task1")
@@ -226,9 +230,9 @@ def test_the_stream_is_read_again_from_the_first_call_that_failed_until_the_end(
     app.dependencies().events.meta.events.register("before-call.events.PutEvents", fail_after_the_first)
 
     assert publish(records, context) == [records[10]["dynamodb"]["SequenceNumber"]]
-    # Of the 60 s that this function has, some are left for a last call.
+    # Of the function's 60 s, time is left for a last call.
     assert clock.pauses == [1, 2, 4, 8, 15, 15]
-    # Nothing later overtakes it.
+    # No later event is published before it.
     app.dependencies().events.meta.events.unregister("before-call.events.PutEvents", fail_after_the_first)
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(10)]
 
@@ -237,7 +241,7 @@ def test_the_stream_is_read_again_from_the_first_call_that_failed_until_the_end(
 
 
 def refuse_two_of_the_second_call(code: str) -> list[str]:
-    """EventBridge refuses two entries of the second call, the fourth first. Returns the calls, as they are made."""
+    """Makes EventBridge refuse two entries of the second call. Returns the list of the calls."""
     calls: list[str] = []
 
     def refuse(parsed: dict[str, Any], **_: Any) -> None:
@@ -259,10 +263,10 @@ def test_an_entry_that_eventbridge_cannot_take_now_is_put_again(
 
     assert publish(records, context) == []
     assert clock.pauses == [1]
-    # What the second call took behind the first refused one is told twice.
-    told = subscriber.tasks()
-    assert told[:20] == [f"flux-kontext#task{number}" for number in range(20)]
-    assert told[20:] == [f"flux-kontext#task{number}" for number in range(13, 25)]
+    # Events of the second call after the first refused one are published twice.
+    published = subscriber.tasks()
+    assert published[:20] == [f"flux-kontext#task{number}" for number in range(20)]
+    assert published[20:] == [f"flux-kontext#task{number}" for number in range(13, 25)]
 
 
 def test_an_entry_that_eventbridge_refuses_comes_again(
@@ -281,7 +285,7 @@ def test_an_entry_that_eventbridge_refuses_comes_again(
     assert (refused["reason"], refused["ProcessingErrors"]) == ("InvalidArgument", [1.0])
     assert line["EventsPublished"] == [13.0]
 
-    # What the second call took behind it is told twice.
+    # Events of the second call after it are published twice.
     subscriber.received()
     assert publish(records[13:], context) == []
     assert subscriber.tasks() == [f"flux-kontext#task{number}" for number in range(13, 25)]
@@ -292,7 +296,7 @@ def test_an_item_of_which_no_event_can_be_made_is_put_aside_and_named(
 ) -> None:
     records = [
         a_record(1, "ARCHIVED", "SUCCEEDED"),
-        a_record(2, "ARCHIVED", "SUCCEEDED", images="somebody's note"),
+        a_record(2, "ARCHIVED", "SUCCEEDED", images="a user's note"),
         a_record(3, "ARCHIVED", "SUCCEEDED"),
     ]
 
@@ -307,7 +311,7 @@ def test_an_item_of_which_no_event_can_be_made_is_put_aside_and_named(
     assert any("images" in error.get("reason", "") for error in errors)
 
 
-def test_an_archived_task_with_an_image_that_is_not_is_not_told_of(
+def test_an_archived_task_with_an_image_that_is_not_archived_has_no_event(
     subscriber: Subscriber, context: LambdaContext
 ) -> None:
     image = {"kind": "result", "url": "https://a.example", "expiresAt": iso(datetime.now().astimezone())}
@@ -329,7 +333,7 @@ def test_a_bug_in_a_call_publishes_nothing_twice(
     with failing("PutEvents", KeyError("bug"), when=lambda parameters: len(parameters["Entries"]) == 2):
         assert publish(records, context) == [records[10]["dynamodb"]["SequenceNumber"]]
 
-    assert clock.pauses == []  # it does not pass by itself
+    assert clock.pauses == []  # this error is permanent
     for task in ("flux-kontext#task10", "flux-kontext#task11"):
         assert reported(caplog.records, task) == {"KeyError"}
     assert counted(capsys) == ["KeyError"]
@@ -380,7 +384,7 @@ def test_settings_that_are_missing_fail_the_batch(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Not "nothing failed": the stream would go on, and the events would be lost.
+    # An answer without failures would let the stream continue, and the events would be lost.
     monkeypatch.delenv("EVENT_BUS")
 
     with pytest.raises(SettingsError, match="EVENT_BUS"):

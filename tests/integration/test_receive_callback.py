@@ -68,7 +68,7 @@ def log_to_captured_output(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def call(event: dict[str, Any], context: LambdaContext) -> tuple[int, dict[str, str]]:
-    """Status and body of the answer, of which every part is as API Gateway wants it."""
+    """Returns the answer's status and body, after checking that API Gateway accepts its format."""
     answer = app.handler(event, context)
     assert answer.keys() == {"statusCode", "headers", "body"}
     assert answer["headers"] == {"content-type": "application/json"}
@@ -145,7 +145,7 @@ def test_other_spellings_of_the_same_request_are_taken(store: Store, context: La
     assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
 
 
-def test_duplicates_late_and_conflicting_news_are_answered_alike(store: Store, context: LambdaContext) -> None:
+def test_duplicate_late_and_conflicting_callbacks_are_answered_alike(store: Store, context: LambdaContext) -> None:
     failure = {"code": 501, "msg": "failed", "data": {"taskId": "task12345"}}
     other = {"code": 200, "data": {"taskId": "task12345", "info": {"resultImageUrl": "https://x.kie.ai/other.jpg"}}}
 
@@ -271,7 +271,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_wrong_with_a_request_is_said_and_nothing_written(
+def test_an_invalid_request_is_answered_with_its_error_and_nothing_is_written(
     store: Store, context: LambdaContext, name: str
 ) -> None:
     event, status, error = REFUSED[name]
@@ -285,7 +285,7 @@ def test_what_is_wrong_with_a_request_is_said_and_nothing_written(
     assert store.items() == []
 
 
-def test_strangers_learn_the_same_of_every_wrong_token(context: LambdaContext) -> None:
+def test_every_wrong_token_has_the_same_answer(context: LambdaContext) -> None:
     answers = {
         json.dumps(call(a_callback(SUCCESS, token=token), context))
         for token in ("", "x", TOKEN[:-1], TOKEN[:-1] + "x", TOKEN + "x")
@@ -299,7 +299,7 @@ def test_strangers_learn_the_same_of_every_wrong_token(context: LambdaContext) -
 
 @contextmanager
 def counted() -> Iterator[list[str]]:
-    """The AWS operations that the function calls meanwhile."""
+    """Yields the list of AWS operations that the function calls in the block."""
     calls: list[str] = []
 
     def count(model: Any, **_: Any) -> None:
@@ -321,20 +321,20 @@ def test_a_callback_costs_one_call_once_the_secrets_are_known(context: LambdaCon
         call(a_callback(SUCCESS), context)
     assert calls == ["GetSecretValue", "GetSecretValue", "UpdateItem"]
 
-    # Repeated; a contradiction, which is new evidence; the same contradiction again.
+    # A repeated callback; a contradicting one, which is new evidence; the same one again.
     for body, expected in ((SUCCESS, 1), (FAILURE, 2), (FAILURE, 1)):
         with counted() as calls:
             call(a_callback(body), context)
         assert calls == ["UpdateItem"] * expected
 
 
-def test_strangers_cost_no_call_of_dynamodb(context: LambdaContext) -> None:
+def test_wrong_tokens_cost_no_call_of_dynamodb(context: LambdaContext) -> None:
     with counted() as calls:
         for _ in range(10):
             call(a_callback(SUCCESS, token=TOKEN[::-1]), context)
             call(a_callback(SUCCESS, token="x"), context)
 
-    # Is it the current one, or the one before?
+    # The current version is read, and the previous one.
     assert calls == ["GetSecretValue"] * 2
 
 
@@ -368,12 +368,12 @@ def test_a_signed_callback_is_taken(store: Store, context: LambdaContext, secret
         signed("other"),
         signed(WEBHOOK_KEY, task_id="task12346"),
         signed(WEBHOOK_KEY, age=4000),
-        signed(WEBHOOK_KEY, age=-4000),  # of when the tests were collected, minutes before they end
+        signed(WEBHOOK_KEY, age=-4000),  # signed when the tests were collected, minutes before they end
         signed(""),
     ],
     ids=["unsigned", "another key", "another task", "too old", "too new", "empty key"],
 )
-def test_a_provider_that_signs_is_not_believed_without(
+def test_a_callback_without_a_valid_signature_is_refused(
     store: Store, context: LambdaContext, secrets: dict[str, str], event: dict[str, Any]
 ) -> None:
     put_webhook_key(secrets, WEBHOOK_KEY)
@@ -385,12 +385,12 @@ def test_a_provider_that_signs_is_not_believed_without(
 
 
 @pytest.mark.parametrize("key", ["", "...", "\u2026", "<webhook key>", " ...\n"])
-def test_with_an_empty_key_or_a_placeholder_nobody_is_believed(
+def test_with_an_empty_key_or_a_placeholder_all_callbacks_are_refused(
     store: Store, context: LambdaContext, secrets: dict[str, str], key: str
 ) -> None:
     put_webhook_key(secrets, key)
 
-    # Everybody could sign with it.
+    # Anyone could sign with it.
     assert call(signed(key.strip()), context)[0] == 401
     assert call(a_callback(SUCCESS), context)[0] == 401
     assert store.items() == []
@@ -453,7 +453,7 @@ def test_only_the_provider_with_a_key_signs(store: Store, context: LambdaContext
     assert call(an_event("callbacks/nanobanana/success.json"), context)[0] == 200
 
 
-# ------------------------------------------------------------------------------------------------ our own faults
+# ------------------------------------------------------------------------------------------------ faults of AWS
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,7 @@ def test_without_secrets_manager_the_provider_is_asked_to_send_it_again(store: S
     assert store.items() == []
 
 
-# ------------------------------------------------------------------------------------------------ what is told
+# ------------------------------------------------------------------------------------------------ logs and metrics
 
 
 def test_no_log_line_holds_the_token_or_a_url(context: LambdaContext, capsys: pytest.CaptureFixture[str]) -> None:
@@ -537,7 +537,7 @@ def test_each_callback_is_counted_by_what_became_of_it(
     ]
 
 
-def test_a_late_success_that_heals_a_failure_resolves_nothing_anew(
+def test_a_late_success_after_a_failure_is_not_counted_as_resolved_again(
     context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(a_callback({"code": 501, "data": {"taskId": "task12345"}}), context)
@@ -564,7 +564,7 @@ def test_the_access_log_and_the_task_meet_in_the_request_id(
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The lines of level ERROR, and by which reasons failures were counted."""
+    """Returns the log lines of level ERROR, and the reasons by which failures were counted."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     errors = [line for line in lines if line.get("level") == "ERROR"]
     return errors, [line["reason"] for line in lines if "ProcessingErrors" in line]
@@ -594,7 +594,7 @@ def test_a_callback_that_fails_is_in_the_log_with_its_request_and_counted(
 
 
 @every_aws_fault
-def test_evidence_that_is_lost_is_reported_and_the_news_stays(
+def test_evidence_that_cannot_be_written_is_reported_and_the_report_stays(
     store: Store, context: LambdaContext, capsys: pytest.CaptureFixture[str], fault: Exception
 ) -> None:
     call(a_callback({"code": 501, "data": {"taskId": "task12345"}}), context)

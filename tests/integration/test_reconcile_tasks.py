@@ -1,4 +1,4 @@
-"""Tasks that nobody works on any more get their work started again; all others are left alone."""
+"""The hourly run restarts the polling or archiving of stuck tasks, and does not touch other tasks."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ DISPATCH, POLL, PUBLISH = "dispatch", "poll", "publish"
 
 @dataclass
 class Account:
-    """The table, and where work is started again."""
+    """The table, the queues and the state machine of a stack."""
 
     store: Store
     sqs: Any
@@ -47,7 +47,7 @@ class Account:
     dead_letter_urls: dict[str, str]
 
     def dead_letters(self, queue: str) -> int:
-        """How many messages are left in a dead-letter queue."""
+        """Returns the number of messages in a dead-letter queue."""
         url = self.dead_letter_urls[queue]
         found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         return int(found["ApproximateNumberOfMessages"]) + int(found["ApproximateNumberOfMessagesNotVisible"])
@@ -57,7 +57,7 @@ class Account:
         self.sqs.send_message(QueueUrl=self.dead_letter_urls[queue], MessageBody=json.dumps(body))
 
     def positions(self, *, first: int = 0, last: int = 0) -> dict[str, Any]:
-        """What Lambda says of stream records that it has given up."""
+        """Returns what Lambda sends to the dead-letter queue about stream records that it has given up."""
         streams = boto3.client("dynamodbstreams")
         stream = boto3.client("dynamodb").describe_table(TableName=TABLE_NAME)["Table"]["LatestStreamArn"]
         (shard,) = streams.describe_stream(StreamArn=stream)["StreamDescription"]["Shards"]
@@ -75,7 +75,7 @@ class Account:
         }
 
     def put(self, task: str, status: str, age: timedelta, **attributes: Any) -> None:
-        """A task that came to this status so long ago."""
+        """Stores a task that reached this status the given time ago."""
         provider, _, task_id = task.partition("#")
         changed = iso(utc_now() - age)
         known = {"provider": provider, "taskId": task_id, "status": status, "rank": TaskStatus(status).rank}
@@ -83,14 +83,14 @@ class Account:
         self.store.put(task, **{**known, **times, **attributes})
 
     def messages(self) -> list[dict[str, str]]:
-        """What was queued for archiving since the last look."""
+        """Returns the messages queued for archiving since the last call."""
         queued = []
         while batch := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
             queued += [json.loads(message["Body"]) for message in batch]
         return queued
 
     def executions(self) -> list[PollState]:
-        """What executions were started with, oldest first."""
+        """Returns the tasks of each execution, oldest first."""
         found = self.step_functions.list_executions(stateMachineArn=self.machine)["executions"]
         arns = [execution["executionArn"] for execution in sorted(found, key=lambda execution: execution["startDate"])]
         inputs = [self.step_functions.describe_execution(executionArn=arn)["input"] for arn in arns]
@@ -122,12 +122,12 @@ def account(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 
 def reconcile(context: LambdaContext | None = None) -> dict[str, int]:
-    """One run, with all the time it wants."""
+    """Runs the function once, with time for everything by default, and returns its answer."""
     return app.handler({"source": "aws.scheduler"}, context or FakeLambdaContext(180))
 
 
 def metrics(capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, ...], float]:
-    """What the run counted, by name and provider."""
+    """Returns the metrics of the run, by name and provider."""
     found = {}
     for line in capsys.readouterr().out.splitlines():
         if '"_aws"' in line:
@@ -170,7 +170,7 @@ def test_a_dead_letter_that_names_its_task_is_redriven(account: Account, queue: 
 
 def test_the_tasks_of_positions_in_the_stream_are_redriven(account: Account) -> None:
     put_hinted(account)
-    account.store.put("#wait-slot#1", expiresAt=1)  # an item that is no task
+    account.store.put("#wait-slot#1", expiresAt=1)  # not a task
     original = {
         "kind": "origin",
         "url": "https://example.com/a",
@@ -255,17 +255,17 @@ def test_events_that_were_not_published_are_published_by_the_hourly_run(
     account.put("flux-kontext#2", "FAILED", MOMENT)
     for number in range(2):
         account.send(PUBLISH, account.positions(first=number, last=number))
-    told: list[str] = []
+    published: list[str] = []
 
     def publish_events(name: str, payload: bytes) -> Outcome:
         assert name == "PublishEvents"
-        told.extend(record["dynamodb"]["Keys"]["task"]["S"] for record in json.loads(payload)["Records"])
+        published.extend(record["dynamodb"]["Keys"]["task"]["S"] for record in json.loads(payload)["Records"])
         return Outcome(json.dumps(answer).encode(), None)
 
     with functions_run_by(publish_events):
         reconcile()
 
-    assert sorted(told) == ["flux-kontext#1", "flux-kontext#2"]
+    assert sorted(published) == ["flux-kontext#1", "flux-kontext#2"]
     assert account.dead_letters(PUBLISH) == left
 
 
@@ -326,7 +326,7 @@ def test_a_malformed_item_is_reported_by_each_run_until_it_is_repaired(
     assert reports() == []
 
 
-def test_a_task_that_nobody_polls_for_is_polled_for_again(account: Account) -> None:
+def test_a_task_without_an_execution_is_polled_for_again(account: Account) -> None:
     account.put("flux-kontext#lost", "PENDING", OVERDUE + MOMENT)
     account.put("acedata#waiting", "PENDING", OVERDUE - MOMENT, pollingSince=iso(utc_now()))
 
@@ -335,7 +335,7 @@ def test_a_task_that_nobody_polls_for_is_polled_for_again(account: Account) -> N
     assert account.executions() == [PollState(tasks=("flux-kontext#lost",), wait_seconds=0)]
     item = account.store.item("flux-kontext#lost")
     assert item is not None
-    # Registered when it was, but as good as new to the next run.
+    # The time of registration stays; for the next run, polling has just started.
     assert item["status"] == "PENDING"
     assert item["registeredAt"] < iso(utc_now() - OVERDUE)
     assert item["updatedAt"] == item["reconciledAt"] == item["pollingSince"] > iso(utc_now() - MOMENT)
@@ -346,7 +346,7 @@ def test_a_task_that_nobody_polls_for_is_polled_for_again(account: Account) -> N
     [
         # Its message was lost, or is a dead letter.
         (STARTING_TAKES_AT_MOST + MOMENT, None, True),
-        # That was before it became pending again.
+        # This note is older than its last change to PENDING.
         (STARTING_TAKES_AT_MOST + MOMENT, STARTING_TAKES_AT_MOST + 2 * MOMENT, True),
         (STARTING_TAKES_AT_MOST + MOMENT, STARTING_TAKES_AT_MOST, False),
         (STARTING_TAKES_AT_MOST - MOMENT, None, False),
@@ -378,12 +378,12 @@ def test_a_task_that_waits_for_archiving_is_queued_again(account: Account) -> No
     item = account.store.item("flux-kontext#stuck")
     assert item is not None
     assert item.pop("reconciledAt") > iso(utc_now() - MOMENT)
-    # Nothing else: it has waited since it succeeded, and still does.
+    # No other attribute changes: the task has been waiting since it succeeded.
     assert item == before
 
 
 @pytest.mark.parametrize("status", ["TIMED_OUT", "FAILED", "INCOMPLETE", "ARCHIVED"])
-def test_what_is_final_stays(account: Account, status: str) -> None:
+def test_tasks_in_a_final_status_stay(account: Account, status: str) -> None:
     account.put("flux-kontext#final", status, timedelta(days=30))
     before = account.store.items()
 
@@ -394,7 +394,7 @@ def test_what_is_final_stays(account: Account, status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["PENDING", "SUCCEEDED"])
-def test_a_key_that_is_no_task_holds_nothing_up(account: Account, status: str) -> None:
+def test_an_invalid_key_does_not_stop_the_others(account: Account, status: str) -> None:
     account.put("no task", status, timedelta(days=2), provider="x")
     account.put("flux-kontext#1", status, timedelta(days=1))
 
@@ -414,15 +414,15 @@ def test_tasks_share_executions(account: Account) -> None:
     assert executions[2].tasks == ("flux-kontext#0",)
 
 
-def test_a_failure_that_nobody_confirmed_is_polled_for_until_it_is(
+def test_an_unconfirmed_failure_is_polled_for_until_it_is_confirmed(
     account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    claim = {"reportedBy": "callback"}
-    account.put("flux-kontext#false", "FAILED", CONFIRMING_TAKES_AT_MOST + MOMENT, **claim)
-    account.put("flux-kontext#young", "FAILED", CONFIRMING_TAKES_AT_MOST - MOMENT, **claim)
-    account.put("flux-kontext#old", "FAILED", FAILURES_SEARCHED + MOMENT, **claim)
+    unconfirmed = {"reportedBy": "callback"}
+    account.put("flux-kontext#false", "FAILED", CONFIRMING_TAKES_AT_MOST + MOMENT, **unconfirmed)
+    account.put("flux-kontext#young", "FAILED", CONFIRMING_TAKES_AT_MOST - MOMENT, **unconfirmed)
+    account.put("flux-kontext#old", "FAILED", FAILURES_SEARCHED + MOMENT, **unconfirmed)
     account.put("flux-kontext#polled", "FAILED", 2 * CONFIRMING_TAKES_AT_MOST, reportedBy="poll")
-    confirmed = claim | {"confirmedAt": iso(utc_now())}
+    confirmed = unconfirmed | {"confirmedAt": iso(utc_now())}
     account.put("flux-kontext#confirmed", "FAILED", 2 * CONFIRMING_TAKES_AT_MOST, **confirmed)
     app.dependencies()
 
@@ -431,7 +431,7 @@ def test_a_failure_that_nobody_confirmed_is_polled_for_until_it_is(
         monkeypatch.setattr(app.dependencies().reconciliation, "_now", lambda now=now: now)
         reconcile()
         executions = [state for state in account.executions() if "flux-kontext#false" in state.tasks]
-        # An execution polls until it gives up; the next one follows then. The task is counted all the time.
+        # An execution polls until it gives up, then the next one starts. The task is counted all the time.
         assert len(executions) == runs
         assert metrics(capsys)[("UnconfirmedFailures",)] == (1 if hours == 0 else 2)
 
@@ -443,9 +443,9 @@ def test_a_failure_that_nobody_confirmed_is_polled_for_until_it_is(
 
 
 def test_a_success_that_no_provider_has_confirmed_is_polled_for_again(account: Account) -> None:
-    claim = {"reportedBy": "callback", "images": []}
-    account.put("flux-kontext#unconfirmed", "UNCONFIRMED", CONFIRMING_TAKES_AT_MOST + MOMENT, **claim)
-    account.put("flux-kontext#young", "UNCONFIRMED", CONFIRMING_TAKES_AT_MOST - MOMENT, **claim)
+    unconfirmed = {"reportedBy": "callback", "images": []}
+    account.put("flux-kontext#unconfirmed", "UNCONFIRMED", CONFIRMING_TAKES_AT_MOST + MOMENT, **unconfirmed)
+    account.put("flux-kontext#young", "UNCONFIRMED", CONFIRMING_TAKES_AT_MOST - MOMENT, **unconfirmed)
 
     for _ in range(2):
         reconcile()
@@ -459,7 +459,7 @@ def test_a_success_that_no_provider_has_confirmed_is_polled_for_again(account: A
 @pytest.mark.parametrize(
     ("hinted_ago", "attributes", "is_restarted"),
     [
-        # Its message was lost: neither an execution nor a dead letter is there.
+        # Its message was lost: there is neither an execution nor a dead letter.
         (STARTING_TAKES_AT_MOST + MOMENT, {}, True),
         (STARTING_TAKES_AT_MOST + MOMENT, {"deliveries": 1, "registeredAt": None}, True),
         # The message may be on its way.
@@ -468,7 +468,7 @@ def test_a_success_that_no_provider_has_confirmed_is_polled_for_again(account: A
         (timedelta(hours=30), {}, False),
         (STARTING_TAKES_AT_MOST + MOMENT, {"pollingSince": STARTING_TAKES_AT_MOST}, False),
         (STARTING_TAKES_AT_MOST + MOMENT, {"pollingSince": OVERDUE + MOMENT}, True),
-        # Its provider does not know it, and nobody has registered it.
+        # Its provider does not know the task, and it is not registered.
         (STARTING_TAKES_AT_MOST + MOMENT, {"deliveries": 1, "registeredAt": None, "notFoundAt": MOMENT}, False),
     ],
 )
@@ -534,7 +534,7 @@ def test_a_run_that_crashed_before_its_notes_starts_no_second_execution(account:
     ("reconciled_ago", "is_due"),
     [
         (None, True),
-        (timedelta(hours=30), True),  # before it succeeded: that was about polling
+        (timedelta(hours=30), True),  # before it succeeded: the note is about polling
         (REPEAT_ARCHIVING_AFTER + MOMENT, True),
         (REPEAT_ARCHIVING_AFTER - MOMENT, False),
         (timedelta(hours=2), False),
@@ -550,14 +550,14 @@ def test_archiving_is_repeated_once_a_day(account: Account, reconciled_ago: time
     assert len(account.messages()) == int(is_due)
 
 
-def test_news_that_comes_while_polling_is_restarted_stays(account: Account) -> None:
+def test_a_report_that_arrives_while_polling_is_restarted_stays(account: Account) -> None:
     account.put("flux-kontext#lost", "PENDING", OVERDUE + MOMENT)
 
-    def news_comes(**_: Any) -> None:
+    def record_a_failure(**_: Any) -> None:
         account.put("flux-kontext#lost", "FAILED", timedelta(0))
 
     events = app.dependencies().reconciliation._index._client.meta.events
-    events.register_first("before-call.dynamodb.UpdateItem", news_comes)
+    events.register_first("before-call.dynamodb.UpdateItem", record_a_failure)
     reconcile()
 
     item = account.store.item("flux-kontext#lost")
@@ -643,7 +643,7 @@ def refuse_one(parsed: dict[str, Any], **_: Any) -> None:
 
 
 def break_off(parsed: dict[str, Any], **_: Any) -> None:
-    parsed.clear()  # what botocore makes of JSON that is cut in the middle
+    parsed.clear()  # botocore parses truncated JSON as an empty answer
 
 
 @pytest.mark.parametrize(("answer", "left"), [(refuse_one, 1), (break_off, 3)])
@@ -664,7 +664,7 @@ def test_messages_that_sqs_does_not_take_are_not_noted(
 # ------------------------------------------------------------------------------------------------ what is counted
 
 
-def test_it_counts_also_when_all_is_well(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_finds_nothing_writes_metrics_too(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     reconcile()
 
     assert metrics(capsys) == {
@@ -675,13 +675,15 @@ def test_it_counts_also_when_all_is_well(account: Account, capsys: pytest.Captur
     }
 
 
-def test_it_counts_what_it_found_and_what_it_did(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_counts_the_tasks_that_it_found_and_restarted(
+    account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(3):
         account.put(f"flux-kontext#{number}", "PENDING", OVERDUE + MOMENT)
     account.put("acedata#1", "PENDING", OVERDUE + 2 * MOMENT)
     account.put("acedata#2", "PENDING", MOMENT)
     account.put("nanobanana#1", "SUCCEEDED", OVERDUE)
-    # Queued again this morning: it still waits, and is still counted.
+    # It was queued again this morning; it still waits, and is still counted.
     account.put("nanobanana#2", "SUCCEEDED", OVERDUE, reconciledAt=iso(utc_now()))
 
     reconcile()
@@ -734,7 +736,7 @@ def test_a_repair_that_fails_is_in_the_log_with_its_tasks_and_keeps_no_other_bac
     refused = "NotQueuedError" if operation == "SendMessageBatch" else "StoreUnavailableError"
     kind = "KeyError" if isinstance(fault, KeyError) else refused
 
-    # Lambda hears of it, and runs it once more.
+    # The function fails, and Lambda runs it once more.
     with failing(operation, fault), pytest.raises((StoreUnavailableError, KeyError)):
         reconcile()
 
@@ -789,7 +791,7 @@ def test_items_that_cannot_be_read_are_reported(
     account.put(STUCK, "PENDING", OVERDUE + MOMENT, rank="high")
     account.put("no key", "SUCCEEDED", ARCHIVING_TAKES_AT_MOST + MOMENT)
 
-    for _ in range(2):  # each run says it once
+    for _ in range(2):  # each run reports it once
         caplog.clear()
         reconcile()
         errors = [vars(record) for record in caplog.records if record.levelname == "ERROR"]

@@ -1,4 +1,4 @@
-"""The interpreter of the rehearsal's functions: it finds what Lambda has, and nothing of MiniStack's environment."""
+"""The interpreter of the rehearsal's functions imports what Lambda has, and nothing of MiniStack's environment."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from local import REPOSITORY
 
 @pytest.mark.parametrize(("layers", "is_found"), [({}, True), ({"_LAMBDA_LAYERS_DIRS": "/nowhere"}, False)])
 def test_a_worker_finds_nothing_of_ministacks_environment(layers: dict[str, str], is_found: bool) -> None:
-    # This environment stands for MiniStack's: it has a botocore, too.
+    # The test's environment takes the place of MiniStack's: it has botocore as well.
     code = "import importlib.util; print(importlib.util.find_spec('botocore') is not None)"
     environment = {"PYTHONPATH": str(REPOSITORY / "scripts/rehearsal/worker"), **layers}
 

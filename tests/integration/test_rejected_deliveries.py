@@ -1,4 +1,4 @@
-"""Deliveries that cannot be read are kept, without secrets, and put through again by a later version."""
+"""Deliveries that cannot be read are kept without secrets, and a later version can replay them."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ SUCCESS = {
     "code": 200,
     "data": {"taskId": "task12345", "info": {"resultImageUrl": f"https://x.aiquickdraw.com/1?{URL_QUERY}"}},
 }
-# What no version reads today: a URL in a list.
+# A format that this version cannot read: a URL in a list.
 UNREADABLE = {"code": 200, "msg": "done", "data": {"taskId": "task12345", "info": {"resultImageUrl": ["https://x"]}}}
 HINT = {"code": 200, "msg": "done", "data": {"taskId": "task12345"}}
 SESSION = canary("cookie", "canarySessionCookie")
@@ -73,7 +73,7 @@ def kept(s3: Any) -> dict[str, dict[str, Any]]:
 
 
 def a_delivery(body: Any = SUCCESS, provider_id: str = "flux-kontext") -> StoredDelivery:
-    return StoredDelivery(provider_id, NOW, "nobody knows", {}, json.dumps(body).encode())
+    return StoredDelivery(provider_id, NOW, "unknown format", {}, json.dumps(body).encode())
 
 
 # ------------------------------------------------------------------------------------------------ kept
@@ -95,7 +95,7 @@ def a_delivery(body: Any = SUCCESS, provider_id: str = "flux-kontext") -> Stored
     ],
     ids=["no URL", "no id", "list", "cut off", "NaN", "surrogate", "bytes", "empty", "typing error", "odd provider"],
 )
-def test_what_cannot_be_read_is_kept_as_it_came(
+def test_an_unreadable_delivery_is_kept_unchanged(
     store: Store, s3: Any, context: LambdaContext, event: dict[str, Any], status: int, reason: str
 ) -> None:
     assert call(event, context) == status
@@ -140,7 +140,7 @@ def test_a_success_without_a_url_is_kept_if_its_provider_cannot_be_polled(
     ((_, document),) = kept(s3).items()
     assert json.loads(base64.b64decode(document["body"])) == HINT
     assert document["reason"] == "success without an image URL"
-    # Nothing of it is in the table but the hint: a replay does not remove it.
+    # The table has only the hint: a replay does not delete the delivery.
     (outcome,) = replay(deliveries, Reports(TasksTable(TABLE_NAME, store.client)))
     assert not outcome.is_processed
     assert len(kept(s3)) == 1
@@ -207,7 +207,7 @@ def test_nothing_else_is_kept(s3: Any, context: LambdaContext, event: dict[str, 
     assert kept(s3) == {}
 
 
-def test_what_lacks_its_signature_is_not_kept(s3: Any, context: LambdaContext, keys_secret: str) -> None:
+def test_a_delivery_without_a_valid_signature_is_not_kept(s3: Any, context: LambdaContext, keys_secret: str) -> None:
     webhook_keys = json.dumps({"flux-kontext": {"webhookKey": WEBHOOK_KEY}})
     boto3.client("secretsmanager").put_secret_value(SecretId=keys_secret, SecretString=webhook_keys)
 
@@ -239,7 +239,7 @@ def test_without_s3_the_provider_is_asked_to_send_it_again(s3: Any, context: Lam
     assert len(kept(s3)) == 1
 
 
-def test_what_is_kept_is_counted_under_the_dimensions_of_its_alarm(
+def test_kept_deliveries_are_counted_with_the_dimensions_of_their_alarm(
     context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(a_callback(UNREADABLE), context)
@@ -252,7 +252,7 @@ def test_what_is_kept_is_counted_under_the_dimensions_of_its_alarm(
     assert [line["reason"] for line in lines if "CallbacksRefused" in line] == ["invalid_callback", "unauthorized"]
 
 
-def test_a_delivery_comes_out_as_it_went_in(deliveries: DeliveryStore) -> None:
+def test_a_stored_delivery_is_read_unchanged(deliveries: DeliveryStore) -> None:
     delivery = replace(a_delivery(), headers={"content-type": "text/plain"}, body=b"\x00\xff")
 
     key = deliveries.keep(delivery)
@@ -262,10 +262,12 @@ def test_a_delivery_comes_out_as_it_went_in(deliveries: DeliveryStore) -> None:
     assert list(deliveries) == []
 
 
-# ------------------------------------------------------------------------------------------------ put through again
+# ------------------------------------------------------------------------------------------------ replayed
 
 
-def test_what_can_be_read_now_is_written_and_removed(store: Store, s3: Any, deliveries: DeliveryStore) -> None:
+def test_a_delivery_that_can_be_read_now_is_applied_and_deleted(
+    store: Store, s3: Any, deliveries: DeliveryStore
+) -> None:
     key = deliveries.keep(a_delivery())
 
     assert list(replay(deliveries, store.reports)) == [
@@ -273,7 +275,7 @@ def test_what_can_be_read_now_is_written_and_removed(store: Store, s3: Any, deli
     ]
 
     (item,) = store.items()
-    # Its URLs live since it came, not since now; and it is a claim like any callback.
+    # Its URLs expire as of its arrival, not as of the replay; and its report is unconfirmed, as any callback's.
     assert (item["status"], item["reportedBy"], item["reportedAt"]) == (
         "SUCCEEDED",
         "callback",
@@ -297,7 +299,7 @@ def test_a_dry_run_writes_nothing(store: Store, s3: Any, deliveries: DeliverySto
 
 
 @pytest.mark.parametrize("delivery", [a_delivery(UNREADABLE), a_delivery(provider_id="flux-kontex")])
-def test_what_still_cannot_be_read_stays(
+def test_a_delivery_that_still_cannot_be_read_stays(
     store: Store, s3: Any, deliveries: DeliveryStore, delivery: StoredDelivery
 ) -> None:
     key = deliveries.keep(delivery)
@@ -309,7 +311,7 @@ def test_what_still_cannot_be_read_stays(
     assert store.items() == []
 
 
-def test_a_typing_error_in_a_callback_url_can_be_put_right(store: Store, s3: Any, deliveries: DeliveryStore) -> None:
+def test_a_typing_error_in_a_callback_url_can_be_corrected(store: Store, s3: Any, deliveries: DeliveryStore) -> None:
     deliveries.keep(a_delivery(provider_id="flux-kontex"))
 
     (replayed,) = replay(deliveries, store.reports, provider_id="flux-kontext")
@@ -319,7 +321,7 @@ def test_a_typing_error_in_a_callback_url_can_be_put_right(store: Store, s3: Any
     assert kept(s3) == {}
 
 
-def test_news_that_is_old_by_now_harms_nothing(store: Store, deliveries: DeliveryStore) -> None:
+def test_replayed_reports_that_are_outdated_harm_nothing(store: Store, deliveries: DeliveryStore) -> None:
     for body in (SUCCESS, SUCCESS | {"msg": "again"}, {"code": 501, "data": {"taskId": "task12345"}}):
         deliveries.keep(a_delivery(body))
 
@@ -329,7 +331,7 @@ def test_news_that_is_old_by_now_harms_nothing(store: Store, deliveries: Deliver
     assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
 
 
-def test_what_is_not_written_is_not_removed(store: Store, s3: Any, deliveries: DeliveryStore) -> None:
+def test_a_delivery_that_is_not_applied_is_not_deleted(store: Store, s3: Any, deliveries: DeliveryStore) -> None:
     deliveries.keep(a_delivery())
 
     def fail(**_: Any) -> None:
@@ -347,7 +349,7 @@ def test_what_is_not_written_is_not_removed(store: Store, s3: Any, deliveries: D
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stack that the command speaks to is the one in memory."""
+    """Makes the command use the stack in memory."""
     stack = a_stack(TasksTable=TABLE_NAME, ImagesBucket=BUCKET)
     monkeypatch.setattr(StackChoice, "find", lambda _: stack)
 
@@ -356,7 +358,7 @@ def run(*arguments: str) -> int:
     return run_command_line(["replay", *arguments])
 
 
-def test_the_command_tells_what_became_of_each(
+def test_the_command_prints_the_outcome_of_each_delivery(
     store: Store, deliveries: DeliveryStore, found: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run() == 0
@@ -375,7 +377,7 @@ def test_the_command_tells_what_became_of_each(
     assert [item["status"] for item in store.items()] == ["SUCCEEDED"]
 
 
-def test_machines_get_a_document(
+def test_json_output_is_one_document(
     store: Store, deliveries: DeliveryStore, found: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = deliveries.keep(a_delivery())
@@ -397,7 +399,7 @@ def test_machines_get_a_document(
 
 
 @pytest.mark.parametrize("operation", ["before-call.s3.ListObjectsV2", "before-call.dynamodb.UpdateItem"])
-def test_a_refusal_of_aws_is_told_in_a_line(
+def test_a_refusal_of_aws_is_one_line(
     deliveries: DeliveryStore,
     found: None,
     capsys: pytest.CaptureFixture[str],
@@ -427,13 +429,13 @@ def test_deliveries_come_oldest_day_first(deliveries: DeliveryStore) -> None:
 
 @pytest.fixture
 def accepted(s3: Any, monkeypatch: pytest.MonkeyPatch) -> DeliveryStore:
-    """The accepted deliveries of a stack that keeps them."""
+    """Enables the storing of accepted deliveries, and returns their store."""
     monkeypatch.setenv("KEEP_DELIVERIES", "30")
     app.dependencies.cache_clear()
     return DeliveryStore(s3, BUCKET, ACCEPTED_PREFIX)
 
 
-def test_accepted_deliveries_are_not_kept_unless_told(s3: Any, context: LambdaContext) -> None:
+def test_accepted_deliveries_are_not_kept_by_default(s3: Any, context: LambdaContext) -> None:
     assert call(a_callback(SUCCESS), context) == 200
     assert "Contents" not in s3.list_objects_v2(Bucket=BUCKET)
 

@@ -46,7 +46,7 @@ def report(
 
 reporters = st.sampled_from(list(Reporter))
 minutes = st.integers(0, 600)
-any_news = st.one_of(
+any_report = st.one_of(
     st.builds(report, st.just(TaskStatus.PENDING), reporters, minutes),
     st.builds(report, st.just(TaskStatus.TIMED_OUT), st.just(Reporter.POLL), minutes, st.just(FailureReason.NO_RESULT)),
     st.builds(report, st.just(TaskStatus.FAILED), reporters, minutes, st.sampled_from(list(FailureReason))),
@@ -54,12 +54,12 @@ any_news = st.one_of(
 )
 
 
-def deliver(store: Store, news: Iterable[TaskReport]) -> dict[str, Any]:
-    """The item of a fresh task after this news, with every step checked."""
+def deliver(store: Store, reports: Iterable[TaskReport]) -> dict[str, Any]:
+    """Records these reports of a new task, checks every step, and returns the item."""
     task_id = next(fresh_ids)
     task = f"flux-kontext#{task_id}"
     rank, delivered = -1, 0
-    for report in news:
+    for report in reports:
         store.reports.record(report.model_copy(update={"task_id": task_id}))
         item = store.item(task)
         assert item is not None
@@ -68,7 +68,7 @@ def deliver(store: Store, news: Iterable[TaskReport]) -> dict[str, Any]:
         assert ("failure" in item) == (item["status"] in ("FAILED", "TIMED_OUT"))
         rank = item["rank"]
         delivered += report.reported_by is Reporter.CALLBACK
-        # Repeated ones do not count: the write that would count them is not made.
+        # Repeated callbacks are not counted, because they write nothing.
         assert item.get("deliveries", 0) <= delivered
     item = store.item(task)
     assert item is not None
@@ -76,27 +76,27 @@ def deliver(store: Store, news: Iterable[TaskReport]) -> dict[str, Any]:
 
 
 @examples
-@given(data=st.data(), news=st.lists(any_news, min_size=1, max_size=6))
+@given(data=st.data(), reports=st.lists(any_report, min_size=1, max_size=6))
 def test_any_order_and_repetition_ends_in_the_same_status(
-    store: Store, data: st.DataObject, news: list[TaskReport]
+    store: Store, data: st.DataObject, reports: list[TaskReport]
 ) -> None:
-    best = max(news, key=lambda report: report.status.rank)
-    in_order = deliver(store, news)
+    best = max(reports, key=lambda report: report.status.rank)
+    in_order = deliver(store, reports)
 
-    repetitions = data.draw(st.lists(st.sampled_from(news), max_size=4))
-    otherwise = deliver(store, data.draw(st.permutations(news + repetitions)))
+    repetitions = data.draw(st.lists(st.sampled_from(reports), max_size=4))
+    otherwise = deliver(store, data.draw(st.permutations(reports + repetitions)))
 
     assert in_order["status"] == otherwise["status"] == best.status
     assert in_order["rank"] == otherwise["rank"]
 
 
 @examples
-@given(news=st.lists(any_news, min_size=1, max_size=6))
-def test_the_first_of_the_best_news_is_what_stays(store: Store, news: list[TaskReport]) -> None:
-    best = max(report.status.rank for report in news)
-    first = next(report for report in news if report.status.rank == best)
+@given(reports=st.lists(any_report, min_size=1, max_size=6))
+def test_the_first_report_with_the_highest_rank_stays(store: Store, reports: list[TaskReport]) -> None:
+    best = max(report.status.rank for report in reports)
+    first = next(report for report in reports if report.status.rank == best)
 
-    item = deliver(store, news)
+    item = deliver(store, reports)
 
     assert [image["url"] for image in item.get("images", [])] == [image.url for image in first.images]
     assert item.get("failure", {}).get("reason") == (first.failure.reason if first.failure else None)
@@ -104,8 +104,8 @@ def test_the_first_of_the_best_news_is_what_stays(store: Store, news: list[TaskR
 
 @examples
 @given(
-    before=st.lists(any_news, max_size=3),
-    after=st.lists(any_news, min_size=1, max_size=5),
+    before=st.lists(any_report, max_size=3),
+    after=st.lists(any_report, min_size=1, max_size=5),
     states=st.lists(
         st.sampled_from([ImageState.ARCHIVED, ImageState.EXPIRED, ImageState.REJECTED]), min_size=1, max_size=1
     ),
@@ -123,8 +123,8 @@ def test_what_is_archived_stays_archived(
     assert archived is not None
     assert archived["status"] == status
 
-    for news in after:
-        store.reports.record(news.model_copy(update={"task_id": task_id}))
+    for later in after:
+        store.reports.record(later.model_copy(update={"task_id": task_id}))
 
     item = store.item(task.task)
     assert item is not None
@@ -152,8 +152,8 @@ def test_the_same_callbacks_in_any_order_end_in_success(store: Store, provider_i
 
     for order in itertools.permutations([*reports, reports[0]]):
         task_id = next(fresh_ids)
-        for news in order:
-            store.reports.record(news.model_copy(update={"task_id": task_id}))
+        for later in order:
+            store.reports.record(later.model_copy(update={"task_id": task_id}))
         item = store.item(f"{provider_id}#{task_id}")
         assert item is not None
         assert item["status"] == "SUCCEEDED"

@@ -32,7 +32,7 @@ URL = f"https://api.example/prod/callbacks/flux-kontext/{TOKEN}"
 KEY = API_KEYS["flux-kontext"]
 RESULT = "https://x.aiquickdraw.com/r/1.png"
 
-# Delivered to the wrong provider, with a code that none can read.
+# Delivered to the wrong provider, with a code that no provider uses.
 MARKET = {
     "code": "ok",
     "msg": "Playground task completed successfully.",
@@ -53,7 +53,7 @@ REPLICATE = {
     "webhook": URL,
     "webhook_events_filter": ["completed"],
 }
-# What is read, and becomes an item.
+# Callbacks that can be read, and become items.
 SUCCESS = {
     "code": 200,
     "callBackUrl": URL,
@@ -85,7 +85,7 @@ def escaped(text: str) -> str:
     return "".join(f"\\u{ord(character):04x}" for character in text)
 
 
-# How a program may write the secret that stands in a JSON string.
+# How a program may write the secret in a JSON string.
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "plain": str,
     "escaped": escaped,
@@ -100,7 +100,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 def secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The callback's environment. Returns the id of the provider keys secret."""
     boto3.client("s3").create_bucket(Bucket=BUCKET)
-    # No webhook key for those that are not signed here, but another provider's.
+    # A webhook key of another provider only: the callbacks of these tests are not signed.
     every = {provider: {"apiKey": key} for provider, key in API_KEYS.items()} | {"later": {"webhookKey": WEBHOOK_KEY}}
     keys = a_secret("every key", json.dumps(every))
     # Powertools' handler keeps the standard output that it found when it was created.
@@ -201,7 +201,7 @@ def test_an_item_holds_no_secret(
     ],
     ids=["cut off", "a form", "no UTF-8", "nulls", "a typing error", "token as provider", "token as task id"],
 )
-def test_what_is_no_callback_is_kept_without_secrets(
+def test_a_delivery_that_is_not_a_callback_is_kept_without_secrets(
     store: Store, context: LambdaContext, capsys: pytest.CaptureFixture[str], provider: str, body: str, status: int
 ) -> None:
     headers = {"User-Agent": f"kie ({URL})", "Content-Type": f"text/plain; key={KEY}", "Referer": URL}
@@ -226,7 +226,7 @@ def test_a_body_in_utf_16_is_kept_without_secrets(context: LambdaContext, capsys
 def test_a_callback_url_with_another_token_is_kept_without_it(
     context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The token before a rotation, or another stack's."""
+    """The token from before a rotation, or of another stack."""
     assert call(a_callback(json.dumps(MARKET).replace(TOKEN, OTHER_TOKEN)), context) == 422
 
     assert len(kept()) == 1
@@ -246,10 +246,8 @@ def test_an_unreadable_secret_does_not_keep_deliveries_from_being_kept(
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
-def test_what_people_are_shown_of_a_task_holds_no_secret(
-    store: Store, context: LambdaContext, spelling: Callable[[str], str]
-) -> None:
-    """By the tasks API, which the gallery and `list` and `get` show, and by `describe`."""
+def test_no_view_of_a_task_has_a_secret(store: Store, context: LambdaContext, spelling: Callable[[str], str]) -> None:
+    """In the tasks API, which the gallery, `list` and `get` use, and in `describe`."""
     for provider, body in (("nanobanana", RECORD), ("acedata", ACE_FAILURE)):
         assert call(a_callback(spelt(body, spelling), provider=provider), context) == 200
 
@@ -269,10 +267,10 @@ def test_what_people_are_shown_of_a_task_holds_no_secret(
             assert list(find_leaks(shown, "what is shown", levels=3)) == []
 
 
-# ------------------------------------------------------------------------------------------------ put through again
+# ------------------------------------------------------------------------------------------------ replayed
 
 
-def test_what_was_kept_can_be_put_through_again(
+def test_kept_deliveries_can_be_replayed(
     store: Store, context: LambdaContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(a_callback(json.dumps(RECORD), provider="nanobanan"), context) == 404
@@ -291,7 +289,7 @@ def test_deliveries_of_earlier_versions_leave_no_copy_in_items(
 ) -> None:
     deliveries = DeliveryStore(boto3.client("s3"), BUCKET)
     body = json.dumps(RECORD).replace(KEY, "a model").encode()
-    deliveries.keep(StoredDelivery("nanobanana", utc_now(), "nobody knows", {}, body))
+    deliveries.keep(StoredDelivery("nanobanana", utc_now(), "unknown format", {}, body))
 
     (replayed,) = replay(deliveries, store.reports)
 
@@ -304,7 +302,7 @@ def test_deliveries_of_earlier_versions_leave_no_copy_in_items(
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
-def test_what_a_poll_brings_is_stored_without_secrets(
+def test_a_polled_result_is_stored_without_secrets(
     store: Store,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Secrets: rotation without a gap, and strangers who cannot make us ask for them all the time."""
+"""Secrets: rotation without a gap, and a limit for the reads that wrong tokens cause."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ WRONG = "wrong" * 10
 
 @dataclass
 class SecretsManager:
-    """moto's, with a clock to turn and a count of the calls that cost money and time."""
+    """moto's Secrets Manager, with a clock that tests set, and the number of calls."""
 
     client: Any
     secret_id: str
@@ -68,7 +68,7 @@ def test_the_new_and_the_previous_version_are_valid_the_one_before_is_not(store:
     assert not accepts(secret, FIRST)
 
 
-def test_a_new_version_is_accepted_as_soon_as_we_may_look_again(store: SecretsManager) -> None:
+def test_a_new_version_is_accepted_after_the_recheck_time(store: SecretsManager) -> None:
     secret = store.secret()
     assert accepts(secret, FIRST)
 
@@ -79,7 +79,7 @@ def test_a_new_version_is_accepted_as_soon_as_we_may_look_again(store: SecretsMa
     assert accepts(secret, FIRST)
 
 
-def test_whoever_rotates_twice_is_understood(store: SecretsManager) -> None:
+def test_a_second_rotation_is_accepted(store: SecretsManager) -> None:
     secret = store.secret()
     store.put(SECOND)
     assert accepts(secret, SECOND)
@@ -102,7 +102,7 @@ def test_a_token_that_was_rotated_away_is_refused_once_the_cache_is_old(store: S
 
 
 @pytest.mark.parametrize(("seconds", "reads"), [(RECHECK_SECONDS, 2), (RECHECK_SECONDS + 1, 4)])
-def test_a_wrong_token_looks_again_once_the_recheck_time_is_over(
+def test_a_wrong_token_refreshes_the_cache_once_the_recheck_time_is_over(
     store: SecretsManager, seconds: float, reads: int
 ) -> None:
     secret = store.secret()
@@ -146,7 +146,7 @@ def test_a_flood_of_wrong_tokens_costs_two_calls_per_recheck_time(store: Secrets
         assert not accepts(secret, WRONG)
         store.now += 0.1
 
-    # Current and previous: the same for ten callers a second as for one.
+    # The current and the previous version are read, however many callers there are.
     assert 2 <= store.reads <= 2 * (seconds / RECHECK_SECONDS + 1)
 
 
@@ -192,7 +192,7 @@ def test_a_fault_of_secrets_manager_is_worth_a_retry_and_not_remembered(
     assert secret.current() == FIRST
 
 
-def test_a_fault_while_looking_again_does_not_refuse_what_is_known(store: SecretsManager) -> None:
+def test_a_fault_during_a_refresh_does_not_refuse_cached_tokens(store: SecretsManager) -> None:
     secret = store.secret()
     assert accepts(secret, FIRST)
 
@@ -259,7 +259,7 @@ def test_an_empty_webhook_key_is_not_the_same_as_none() -> None:
         "[" * 100_000,
     ],
 )
-def test_a_malformed_secret_is_a_settings_error_that_does_not_tell_it(secret: str) -> None:
+def test_a_malformed_secret_is_a_settings_error_without_its_value(secret: str) -> None:
     with pytest.raises(SettingsError, match="provider keys secret must be JSON like") as refused:
         provider_keys(secret, "flux-kontext")
 
@@ -273,9 +273,9 @@ def test_keys_do_not_show_in_texts() -> None:
     assert "s3cret" not in f"{keys!r} {keys}"
 
 
-# ------------------------------------------------------------------------------------------------ as people paste them
+# ------------------------------------------------------------------------------------------------ pasted characters
 
-# What is pasted along: blanks, line ends, no-break spaces, zero-width characters, byte order marks, control codes.
+# Pasted characters: blanks, line ends, no-break spaces, zero-width characters, byte order marks, control codes.
 AROUND = [
     " ",
     "\n",

@@ -39,7 +39,7 @@ DETAIL = json.loads(EVENT)["detail"]
 
 @dataclass
 class Account:
-    """The two queues, the secret, and a receiver that answers as it is told to."""
+    """The two queues, the secret, and a receiver whose answers tests set."""
 
     sqs: Any
     queue: str

@@ -19,7 +19,7 @@ from catchlight.aws.clients import AwsClients
 
 REPOSITORY = Path(__file__).parents[2]
 
-# What must not be the same, or as old, in all environments: connections, clients, secrets, whatever draws from OpenSSL.
+# Objects that restored environments must not share: connections, clients, secrets, OpenSSL's random numbers.
 LOOK = """
 import gc, json, socket, ssl, sys, threading
 import functions.receive_callback.app as app
@@ -37,7 +37,7 @@ json.dump([found, threading.active_count()], sys.stdout)
 
 
 def imported(*arguments: str, **environment: str) -> tuple[list[str], int]:
-    """Types of what must not be in a snapshot and is there once the handler is imported, and the number of threads."""
+    """Imports the handler. Returns the types of objects that must not be in a snapshot, and the number of threads."""
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "layers/catchlight/python")])
     run = subprocess.run(
         [sys.executable, "-c", LOOK, *arguments],
@@ -65,7 +65,7 @@ def test_what_must_not_be_in_a_snapshot_would_be_found() -> None:
 
 
 class RestoredEnvironment(BaseHTTPRequestHandler):
-    """Lambda's credentials where a restored environment finds them, and a DynamoDB that notes who calls."""
+    """Lambda's endpoint for credentials in a restored environment, and a DynamoDB that records the callers."""
 
     callers: list[str]
 
@@ -93,7 +93,7 @@ class RestoredEnvironment(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """An environment as it is after a restore: without access keys, with the address of some."""
+    """The environment after a restore: without access keys, with the address at which the function gets them."""
     RestoredEnvironment.callers = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), RestoredEnvironment)
     thread = threading.Thread(target=server.serve_forever)
@@ -113,7 +113,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_a_restored_function_calls_with_the_credentials_that_it_is_given_then(restored: list[str]) -> None:
-    # Access keys that had been there before the snapshot would have expired.
+    # Access keys from before the snapshot would have expired.
     client = AwsClients().dynamodb()
 
     client.update_item(TableName="tasks", Key={"task": {"S": "x"}})

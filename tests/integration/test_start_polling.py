@@ -1,4 +1,4 @@
-"""StartPolling: an execution for what is overdue, none for what has come, and nothing lost when a call fails."""
+"""StartPolling starts an execution for overdue tasks only, and loses no task when a call fails."""
 
 import json
 import time
@@ -40,7 +40,7 @@ class Account:
         self.store.put(task, status=status, **{**registered, **attributes})
 
     def executions(self) -> list[PollState]:
-        """What executions were started with, oldest first."""
+        """Returns the tasks of each execution, oldest first."""
         found = self.step_functions.list_executions(stateMachineArn=self.machine)["executions"]
         arns = [execution["executionArn"] for execution in sorted(found, key=lambda execution: execution["startDate"])]
         inputs = [self.step_functions.describe_execution(executionArn=arn)["input"] for arn in arns]
@@ -71,7 +71,7 @@ def a_message(number: int, task: str) -> dict[str, Any]:
 
 
 def start(context: LambdaContext, *messages: dict[str, Any]) -> list[str]:
-    """The messages that are to be received again."""
+    """Returns the ids of the messages that are returned to the queue."""
     answer = app.handler({"Records": list(messages)}, context)
     assert answer.keys() == {"batchItemFailures"}
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
@@ -121,7 +121,7 @@ def test_a_task_whose_callback_has_come_costs_no_execution(
         ({"status": "TIMED_OUT", "hintedAt": "2026-01-31T10:00:00.000Z", "reportedAt": GIVEN_UP_AT}, False),
     ],
 )
-def test_what_only_a_callback_has_said_is_asked_for(
+def test_unconfirmed_reports_are_polled_for(
     account: Account, context: LambdaContext, attributes: dict[str, str], is_polled: bool
 ) -> None:
     account.put(TASK, **attributes)
@@ -144,9 +144,7 @@ def test_a_full_batch_is_one_execution(account: Account, context: LambdaContext)
 # ------------------------------------------------------------------------------------------------ repetition
 
 
-def test_a_task_has_one_execution_whatever_callbacks_without_a_url_come(
-    account: Account, context: LambdaContext
-) -> None:
+def test_callbacks_without_a_url_start_no_further_execution(account: Account, context: LambdaContext) -> None:
     """The message of its first poll, and one of each of these callbacks."""
     account.put(TASK, registeredAt=iso(utc_now()))
     for number in range(20):
@@ -158,7 +156,7 @@ def test_a_task_has_one_execution_whatever_callbacks_without_a_url_come(
 def test_a_task_that_has_changed_since_its_execution_started_has_another(
     account: Account, context: LambdaContext
 ) -> None:
-    """It was given up, and is PENDING again; or its provider has not confirmed a success that came later."""
+    """It was given up and is PENDING again, or its provider has not confirmed a later success."""
     earlier = iso(utc_now() - timedelta(hours=3))
     account.put(TASK, pollingSince=earlier, registeredAt=earlier)
     account.put(OTHER, "UNCONFIRMED", reportedBy="callback", deliveries=1, registeredAt=earlier, pollingSince=earlier)
@@ -182,7 +180,7 @@ def test_a_task_whose_execution_has_given_up_has_another(
 
 
 @pytest.mark.parametrize("status", ["TIMED_OUT", "FAILED", "UNCONFIRMED"])
-def test_a_task_that_is_not_found_and_that_nobody_registered_is_not_polled_again(
+def test_an_unregistered_task_that_is_not_found_is_not_polled_again(
     account: Account, context: LambdaContext, status: str
 ) -> None:
     now = iso(utc_now())
@@ -202,7 +200,7 @@ def test_a_batch_that_is_received_again_starts_no_second_execution(
     messages = [a_message(1, TASK), a_message(2, OTHER)]
     account.put(TASK)
     account.put(OTHER)
-    # The first run is stopped before it has noted what it started.
+    # The first run is stopped before it has noted its execution in the items.
     with failing("UpdateItem", KeyError("stopped")):
         assert start(context, *messages) == []
     assert account.polling_since(TASK) is None
@@ -210,7 +208,7 @@ def test_a_batch_that_is_received_again_starts_no_second_execution(
     assert start(context, *(messages[index] for index in order)) == []
 
     assert len(account.executions()) == 1
-    # With another start in its item, the execution would leave the task. ReconcileTasks polls for tasks without one.
+    # An execution drops a task whose item has another start. ReconcileTasks polls for tasks without an execution.
     assert account.polling_since(TASK) is None
 
 

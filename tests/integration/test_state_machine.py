@@ -1,4 +1,4 @@
-"""The shipped state machine, run with waits of next to nothing: every branch, and what the function sees of it."""
+"""The deployed state machine with very short waits: every branch, and the function's inputs."""
 
 import inspect
 import json
@@ -63,7 +63,7 @@ class Run:
 
 @dataclass
 class Machine:
-    """The state machine, with a function to be scripted."""
+    """The state machine, with a function that each test defines."""
 
     function: Function = lambda state: {**state, "tasks": []}
     seen: list[dict[str, Any]] = field(default_factory=list)
@@ -112,13 +112,13 @@ def machine(aws: None) -> Iterator[Machine]:
 
 
 def still(state: dict[str, Any], *tasks: str) -> dict[str, Any]:
-    """The state after a round in which these tasks had no news."""
+    """Returns the state after a round in which these tasks had no result."""
     waited = state["waitedSeconds"] + state["waitSeconds"]
     return {"tasks": list(tasks), "waitSeconds": 30, "waitedSeconds": waited, "polls": state["polls"] + 1}
 
 
 def script(*rounds: Function | str) -> Function:
-    """A function that does one thing after the other: answers, or fails with an error of this name."""
+    """Returns a function whose calls answer or fail in this order; a string is the name of an error."""
     steps = iter(rounds)
 
     def run(state: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def running(state: dict[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ branches
 
 
-def test_one_round_is_enough_when_the_news_has_come(machine: Machine) -> None:
+def test_one_round_is_enough_if_all_tasks_have_a_result(machine: Machine) -> None:
     run = machine.run()
 
     assert (run.status, run.states) == ("SUCCEEDED", [POLL, CHOICE, "Done"])
@@ -207,7 +207,7 @@ def test_an_error_that_stays_is_waited_out_and_loses_no_task(machine: Machine, e
         *[POLL, CHOICE, "Done"],
     ]
     assert [state["tasks"] for state in run.seen] == [["a#1", "b#2"]] * (2 * tries + 2)
-    # What the function gets after an error is still its own input, whatever else stands beside it.
+    # After an error, the function's input still has all its own fields.
     for state in run.seen:
         assert PollState.model_validate(state).tasks == ("a#1", "b#2")
 
@@ -223,7 +223,7 @@ def test_an_error_that_stays_is_waited_out_and_loses_no_task(machine: Machine, e
 def test_a_poll_writes_the_events_that_its_bounds_are_computed_from(
     machine: Machine, failures: list[str], attempts: int
 ) -> None:
-    """What `tests/unit/template/test_polling.py` reads off the definition is what an execution writes."""
+    """An execution writes as many events as `tests/unit/template/test_polling.py` computes."""
     machine.function = script(running, *failures, running, done)
 
     run = machine.run()
@@ -248,7 +248,7 @@ def test_a_poll_that_fails_for_good_writes_no_more_events(machine: Machine) -> N
 
 
 class Provider:
-    """Flux Kontext, answering one request after the other."""
+    """Flux Kontext, with one answer for each request."""
 
     def __init__(self) -> None:
         self.answers: list[httpx.Response | Exception] = []

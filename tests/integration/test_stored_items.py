@@ -1,4 +1,4 @@
-"""Items of the tasks table, whole: every attribute by the name and in the form that other programs read it."""
+"""Whole items of the tasks table: each attribute has the name and format that other programs rely on."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -63,7 +63,7 @@ def report(status: TaskStatus, *images: Image, by: Reporter, minute: int, failur
 
 @pytest.fixture
 def kept(store: Store) -> Store:
-    """The same table, whose tasks are kept for a time only."""
+    """The same table with a retention."""
     return Store(store.client, retention=RETENTION)
 
 
@@ -210,7 +210,7 @@ def test_a_run_that_confirmed_a_task_archives_it_although_another_run_has_given_
     assert "failure" not in item
 
 
-def test_a_failure_that_was_no_failure(store: Store, kept: Store) -> None:
+def test_a_false_failure(store: Store, kept: Store) -> None:
     failure = Failure(reason=FailureReason.CONTENT_POLICY, code="400", message="words")
     kept.reports.record(report(TaskStatus.FAILED, by=Reporter.CALLBACK, minute=0, failure=failure))
     known = {key: value for key, value in REGISTERED.items() if key != "registeredAt"}
@@ -262,8 +262,8 @@ def test_a_failure_that_was_no_failure(store: Store, kept: Store) -> None:
 
 def test_the_providers_record_is_completed_by_the_answer_that_confirms_a_callback(store: Store) -> None:
     called_back = ProviderRecord(trace_id="trace", timings="[1]")
-    claim = report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0)
-    store.reports.record(claim.model_copy(update={"provider_record": called_back}))
+    success = report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0)
+    store.reports.record(success.model_copy(update={"provider_record": called_back}))
     item = store.item(TASK)
     assert item is not None
     assert item["providerRecord"] == {"traceId": "trace", "timings": "[1]"}
@@ -284,8 +284,8 @@ def test_the_providers_record_is_completed_by_the_answer_that_confirms_a_callbac
 
 
 def test_a_contradicted_callback_leaves_nothing_of_its_record(store: Store) -> None:
-    claim = report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0)
-    store.reports.record(claim.model_copy(update={"provider_record": ProviderRecord(trace_id="forged")}))
+    success = report(TaskStatus.SUCCEEDED, image("r"), by=Reporter.CALLBACK, minute=0)
+    store.reports.record(success.model_copy(update={"provider_record": ProviderRecord(trace_id="forged")}))
     store.confirmations.correct(read(store), report(TaskStatus.PENDING, by=Reporter.POLL, minute=1))
 
     item = store.item(TASK)
@@ -298,7 +298,7 @@ def test_an_attribute_of_the_users_own_with_this_name_does_not_make_the_item_unr
     assert read(store).provider_record is None
 
 
-def test_a_claim_that_its_provider_contradicts(store: Store, kept: Store) -> None:
+def test_a_success_that_its_provider_contradicts(store: Store, kept: Store) -> None:
     kept.reports.record(report(TaskStatus.SUCCEEDED, *map(image, "abcde"), by=Reporter.CALLBACK, minute=0))
     kept.confirmations.correct(read(kept), report(TaskStatus.PENDING, by=Reporter.POLL, minute=1))
 
@@ -306,7 +306,7 @@ def test_a_claim_that_its_provider_contradicts(store: Store, kept: Store) -> Non
     assert item is not None
     assert item == {
         **REGISTERED,
-        # It was not registered before its provider said that it is at work.
+        # The provider's answer that the task is running registers it.
         "registeredAt": TIMES[1],
         "updatedAt": TIMES[1],
         "deliveries": 1,

@@ -1,4 +1,4 @@
-"""Which code of others runs on a developer's machine, and the list of what is deployed."""
+"""Which third-party code runs on a developer's machine, and the bill of materials of what is deployed."""
 
 import json
 import os

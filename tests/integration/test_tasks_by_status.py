@@ -1,4 +1,4 @@
-"""Spans of time in the index of tasks by status."""
+"""Queries of the index by status, for a span of time."""
 
 from datetime import UTC, datetime, timedelta
 

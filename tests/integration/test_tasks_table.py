@@ -1,4 +1,4 @@
-"""One conditional write for all news: what is applied, what is counted, what is kept as evidence."""
+"""One conditional write for all reports: what is applied, what is counted, what is kept as evidence."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def an_image(name: str = "a", kind: ImageKind = ImageKind.RESULT) -> Image:
     return Image(kind=kind, url=f"https://host.example/{name}.png?sig=1", expires_at=NOW + timedelta(days=14))
 
 
-def news(
+def a_report(
     status: TaskStatus,
     *,
     images: tuple[Image, ...] = (),
@@ -57,19 +57,19 @@ def news(
 
 
 def success(*images: Image, reporter: Reporter = Reporter.CALLBACK, at: datetime = NOW) -> TaskReport:
-    return news(TaskStatus.SUCCEEDED, images=images or (an_image(),), reporter=reporter, at=at)
+    return a_report(TaskStatus.SUCCEEDED, images=images or (an_image(),), reporter=reporter, at=at)
 
 
 def failure(reason: FailureReason = FailureReason.CONTENT_POLICY, at: datetime = NOW) -> TaskReport:
-    return news(TaskStatus.FAILED, reason=reason, at=at)
+    return a_report(TaskStatus.FAILED, reason=reason, at=at)
 
 
 def given_up() -> TaskReport:
-    return news(TaskStatus.TIMED_OUT, reason=FailureReason.NO_RESULT, reporter=Reporter.POLL)
+    return a_report(TaskStatus.TIMED_OUT, reason=FailureReason.NO_RESULT, reporter=Reporter.POLL)
 
 
 def hint(at: datetime = NOW) -> TaskReport:
-    return news(TaskStatus.PENDING, at=at).model_copy(update={"is_hint": True})
+    return a_report(TaskStatus.PENDING, at=at).model_copy(update={"is_hint": True})
 
 
 # ------------------------------------------------------------------------------------------------ hints
@@ -85,7 +85,7 @@ def test_a_hint_creates_a_pending_task(store: Store) -> None:
 
 
 def test_a_hint_leaves_the_time_of_the_last_change_of_status(store: Store) -> None:
-    """From it follows whether an execution polls for the task already."""
+    """This time decides whether an execution already polls for the task."""
     store.put(TASK, status="PENDING", rank=0, updatedAt="2026-01-06T00:00:00.000Z")
 
     store.reports.record(hint())
@@ -103,7 +103,7 @@ def test_a_task_takes_a_bounded_number_of_hints(store: Store) -> None:
 
 @pytest.mark.parametrize(("reporter", "is_registered"), [(Reporter.CALLBACK, False), (Reporter.POLL, True)])
 def test_only_its_provider_or_a_user_can_register_a_task(store: Store, reporter: Reporter, is_registered: bool) -> None:
-    store.reports.record(news(TaskStatus.PENDING, reporter=reporter))
+    store.reports.record(a_report(TaskStatus.PENDING, reporter=reporter))
 
     item = store.item(TASK)
     assert item is not None
@@ -115,7 +115,7 @@ def test_only_its_provider_or_a_user_can_register_a_task(store: Store, reporter:
 
 def fill_evidence(store: Store) -> None:
     for number in range(MAX_CONFLICTS):
-        lie = news(TaskStatus.FAILED, reason=FailureReason.OTHER).model_copy(
+        lie = a_report(TaskStatus.FAILED, reason=FailureReason.OTHER).model_copy(
             update={"failure": Failure(reason=FailureReason.OTHER, message=f"lie {number}")}
         )
         assert store.reports.record(lie).outcome is ReportOutcome.CONFLICT
@@ -125,7 +125,7 @@ def fill_evidence(store: Store) -> None:
 def test_callbacks_of_a_task_with_full_evidence_do_not_replace_the_providers_own_answer(
     store: Store, is_confirmed: bool
 ) -> None:
-    """Each would be contradicted, and be the next one's predecessor: work without end."""
+    """Otherwise each callback would be contradicted and replaced by the next one, without end."""
     store.put(
         TASK,
         status="FAILED",
@@ -144,7 +144,7 @@ def test_callbacks_of_a_task_with_full_evidence_do_not_replace_the_providers_own
 
 
 def test_a_success_replaces_an_unconfirmed_failure_also_with_full_evidence(store: Store) -> None:
-    """Without an API key nobody else reports the success."""
+    """Without an API key, only a callback can report the success."""
     store.reports.record(failure())
     fill_evidence(store)
 
@@ -190,7 +190,7 @@ def test_a_repeated_callback_of_an_unconfirmed_task_is_noted_once_a_minute(store
 # ------------------------------------------------------------------------------------------------ applied
 
 
-def test_a_success_of_a_task_that_nobody_registered_is_an_item(store: Store) -> None:
+def test_a_success_of_an_unregistered_task_creates_an_item(store: Store) -> None:
     recorded = store.reports.record(success(an_image("o", ImageKind.ORIGIN), an_image("r")))
 
     assert recorded == Recorded(ReportOutcome.APPLIED, None)
@@ -249,7 +249,7 @@ def test_a_registered_task_is_moved_on_and_keeps_what_the_user_put(store: Store)
 
 
 @pytest.mark.parametrize("attributes", [{"status": "PENDING"}, {}, {"note": "put by hand"}])
-def test_an_item_without_a_rank_is_below_all_news(store: Store, attributes: dict[str, Any]) -> None:
+def test_an_item_without_a_rank_is_below_all_reports(store: Store, attributes: dict[str, Any]) -> None:
     store.put(TASK, **attributes)
 
     assert store.reports.record(failure()).outcome is ReportOutcome.APPLIED
@@ -272,7 +272,7 @@ def test_a_late_success_heals_a_failure(store: Store) -> None:
 
 
 @pytest.mark.parametrize("better", [failure(), success()])
-def test_any_word_of_the_provider_is_better_than_a_timeout(store: Store, better: TaskReport) -> None:
+def test_any_answer_of_the_provider_replaces_a_timeout(store: Store, better: TaskReport) -> None:
     store.reports.record(given_up())
 
     assert store.reports.record(better) == Recorded(ReportOutcome.APPLIED, TaskStatus.TIMED_OUT)
@@ -283,7 +283,7 @@ def test_any_word_of_the_provider_is_better_than_a_timeout(store: Store, better:
     assert item["reportedBy"] == "callback"
 
 
-def test_news_of_a_poll_is_no_delivery(store: Store) -> None:
+def test_a_polls_report_is_not_counted_as_a_delivery(store: Store) -> None:
     store.reports.record(success(reporter=Reporter.POLL))
 
     item = store.item(TASK)
@@ -293,8 +293,8 @@ def test_news_of_a_poll_is_no_delivery(store: Store) -> None:
 
 
 def test_a_callback_that_says_still_running_makes_a_task_that_is_not_registered(store: Store) -> None:
-    assert store.reports.record(news(TaskStatus.PENDING)).outcome is ReportOutcome.APPLIED
-    assert store.reports.record(news(TaskStatus.PENDING, at=LATER)).outcome is ReportOutcome.DUPLICATE
+    assert store.reports.record(a_report(TaskStatus.PENDING)).outcome is ReportOutcome.APPLIED
+    assert store.reports.record(a_report(TaskStatus.PENDING, at=LATER)).outcome is ReportOutcome.DUPLICATE
 
     item = store.item(TASK)
     assert item is not None
@@ -308,7 +308,7 @@ def test_a_callback_that_says_still_running_makes_a_task_that_is_not_registered(
 
 
 @pytest.mark.parametrize("reporter", Reporter)
-def test_the_same_news_again_changes_nothing(store: Store, reporter: Reporter) -> None:
+def test_a_repeated_report_changes_nothing(store: Store, reporter: Reporter) -> None:
     store.reports.record(success())
     before = store.item(TASK)
 
@@ -319,11 +319,11 @@ def test_the_same_news_again_changes_nothing(store: Store, reporter: Reporter) -
     assert store.item(TASK) == before
 
 
-def test_the_same_object_signed_anew_is_a_duplicate(store: Store) -> None:
+def test_the_same_object_with_another_signature_is_a_duplicate(store: Store) -> None:
     store.reports.record(success())
-    signed_anew = an_image().model_copy(update={"url": "https://host.example/a.png?sig=2"})
+    signed_again = an_image().model_copy(update={"url": "https://host.example/a.png?sig=2"})
 
-    assert store.reports.record(success(signed_anew)).outcome is ReportOutcome.DUPLICATE
+    assert store.reports.record(success(signed_again)).outcome is ReportOutcome.DUPLICATE
 
 
 @pytest.mark.parametrize("status", [TaskStatus.SUCCEEDED, TaskStatus.INCOMPLETE, TaskStatus.ARCHIVED])
@@ -374,7 +374,7 @@ def test_timeouts_and_running_tasks_are_no_evidence_of_anything(store: Store) ->
     before = store.item(TASK)
 
     assert store.reports.record(given_up()).outcome is ReportOutcome.DUPLICATE
-    assert store.reports.record(news(TaskStatus.PENDING, reporter=Reporter.POLL)).outcome is ReportOutcome.DUPLICATE
+    assert store.reports.record(a_report(TaskStatus.PENDING, reporter=Reporter.POLL)).outcome is ReportOutcome.DUPLICATE
 
     assert store.item(TASK) == before
 
@@ -419,8 +419,8 @@ def test_evidence_is_bounded_when_it_comes_all_at_once(store: Store) -> None:
     assert item["deliveries"] == 1 + MAX_CONFLICTS
 
 
-def test_whoever_knows_the_token_cannot_fill_an_item(store: Store) -> None:
-    """At 400 KB DynamoDB would take no news of the task any more, nor that its images are archived."""
+def test_forged_callbacks_cannot_fill_an_item(store: Store) -> None:
+    """At 400 KB, DynamoDB would refuse every further write, of reports and of archived images."""
     store.reports.record(success())
 
     for number in range(MAX_CONFLICTS + 1):
@@ -433,8 +433,8 @@ def test_whoever_knows_the_token_cannot_fill_an_item(store: Store) -> None:
 @pytest.mark.parametrize(
     "attributes", [{"status": "NEW", "rank": 30}, {"status": "SUCCEEDED", "rank": 30, "images": "?"}]
 )
-def test_news_of_a_malformed_item_is_refused_loudly(store: Store, attributes: dict[str, Any]) -> None:
-    """Nobody can say whether it is news: answered 503 it comes again, while somebody repairs the item."""
+def test_a_report_about_a_malformed_item_is_an_error(store: Store, attributes: dict[str, Any]) -> None:
+    """Such an item cannot be compared: the answer is 503, and the provider sends the report again after the repair."""
     store.put(TASK, **attributes)
     before = store.item(TASK)
     wrong = "images" if "images" in attributes else "status"
@@ -623,11 +623,11 @@ def states(store: Store) -> tuple[str, list[str]]:
     return item["status"], [image["state"] for image in item["images"]]
 
 
-def test_what_one_run_has_archived_another_does_not_call_expired(store: Store) -> None:
+def test_an_image_that_another_run_has_archived_does_not_become_expired(store: Store) -> None:
     task = two_images(store)
     store.images.save(task, {0: archived(task.images[0])}, now=LATER)
 
-    # This run read the task before the other one wrote, and came when the URL was dead.
+    # This run read the task before the other one wrote, and its download came after the URL had expired.
     store.images.save(task, {0: lost(task.images[0]), 1: archived(task.images[1])}, now=LATER)
 
     assert states(store) == ("SUCCEEDED", ["ARCHIVED", "PENDING"])
@@ -648,22 +648,24 @@ def test_a_final_status_rests_on_the_other_images_as_they_are(store: Store) -> N
     store.images.save(task, {1: archived(task.images[1])}, now=LATER)
     halfway = store.table.get(TASK)
     assert halfway is not None
-    anew = task.images[1].model_copy(update={"url": "https://host.example/r.png?sig=2"})
-    assert store.images.replace(halfway, {1: anew}, now=NOW)
+    renewed = task.images[1].model_copy(update={"url": "https://host.example/r.png?sig=2"})
+    assert store.images.replace(halfway, {1: renewed}, now=NOW)
 
     store.images.save(halfway, {0: archived(task.images[0])}, now=LATER)
 
     assert states(store) == ("SUCCEEDED", ["PENDING", "PENDING"])
 
 
-def test_a_claim_that_another_run_has_confirmed_is_not_corrected(store: Store) -> None:
-    """A provider that signs its URLs anew at every question says something else each time, and refutes nothing."""
-    claim = two_images(store)
-    confirmed = claim.model_copy(update={"confirmed_at": "2026-01-06T00:18:00.000Z"})
-    store.images.save(confirmed, {1: archived(claim.images[1])}, now=LATER)
-    signed_anew = an_image("o", ImageKind.ORIGIN).model_copy(update={"url": "https://host.example/o.png?sig=2"})
+def test_a_result_that_another_run_has_confirmed_is_not_corrected(store: Store) -> None:
+    """Some providers sign the URLs of each answer: another signature is no contradiction."""
+    unconfirmed = two_images(store)
+    confirmed = unconfirmed.model_copy(update={"confirmed_at": "2026-01-06T00:18:00.000Z"})
+    store.images.save(confirmed, {1: archived(unconfirmed.images[1])}, now=LATER)
+    signed_again = an_image("o", ImageKind.ORIGIN).model_copy(update={"url": "https://host.example/o.png?sig=2"})
 
-    assert not store.confirmations.correct(claim, success(signed_anew, an_image("r"), reporter=Reporter.POLL, at=LATER))
+    assert not store.confirmations.correct(
+        unconfirmed, success(signed_again, an_image("r"), reporter=Reporter.POLL, at=LATER)
+    )
 
     assert states(store) == ("SUCCEEDED", ["PENDING", "ARCHIVED"])
 
@@ -712,7 +714,7 @@ def test_finished_tasks_are_deleted_when_their_time_has_come(store: Store) -> No
     kept.reports.record(failure())
     assert end() == int((NOW + timedelta(days=30)).timestamp())
 
-    # Healed: there is something to do again.
+    # The success replaced the failure: the task is to be archived.
     kept.reports.record(success())
     assert end() is None
 
@@ -801,7 +803,7 @@ def test_evidence_that_cannot_be_written_is_worth_another_delivery(store: Store)
 
 @contextmanager
 def counted(store: Store) -> Iterator[list[str]]:
-    """The operations that are called meanwhile, each as often as it goes out."""
+    """Yields the list of DynamoDB operations that are called in the block."""
     calls: list[str] = []
 
     def count(model: Any, **_: Any) -> None:
@@ -818,15 +820,15 @@ def evidence(number: int) -> TaskReport:
     return success(an_image(f"other-{number}"))
 
 
-# What came before, the news, how many calls they cost. Callbacks and polls alike.
+# The reports before, the report, and the number of calls that it costs, from callbacks and polls alike.
 COSTS: dict[str, tuple[tuple[TaskReport, ...], TaskReport, int]] = {
-    "of a task nobody knows": ((), success(), 1),
+    "of an unknown task": ((), success(), 1),
     "a failure": ((), failure(), 1),
-    "of a task that is pending": ((news(TaskStatus.PENDING),), success(), 1),
+    "of a task that is pending": ((a_report(TaskStatus.PENDING),), success(), 1),
     "after giving up": ((given_up(),), success(), 1),
     "repeated": ((success(),), success(at=LATER), 1),
     "a repeated failure": ((failure(),), failure(at=LATER), 1),
-    "still running, late": ((success(),), news(TaskStatus.PENDING), 1),
+    "still running, late": ((success(),), a_report(TaskStatus.PENDING), 1),
     "gave up, late": ((success(),), given_up(), 1),
     "a late failure: evidence": ((success(),), failure(), 2),
     "other images: evidence": ((success(),), evidence(1), 2),
@@ -842,7 +844,7 @@ COSTS: dict[str, tuple[tuple[TaskReport, ...], TaskReport, int]] = {
 
 @pytest.mark.parametrize("reporter", Reporter)
 @pytest.mark.parametrize("case", COSTS)
-def test_news_costs_one_call_and_new_evidence_another(store: Store, case: str, reporter: Reporter) -> None:
+def test_a_report_costs_one_call_and_new_evidence_another(store: Store, case: str, reporter: Reporter) -> None:
     before, report, expected = COSTS[case]
     for earlier in before:
         store.reports.record(earlier.model_copy(update={"reported_by": reporter}))

@@ -50,7 +50,7 @@ def report(*images: Image, reporter: Reporter = Reporter.POLL) -> TaskReport:
 
 
 def task(store: Store) -> Task:
-    """The task as the writer has read it, before anything differs."""
+    """Returns the task as the writer has read it, before the item changes."""
     found = store.table.get(TASK)
     assert found is not None
     return found
@@ -71,10 +71,10 @@ NOT_AS_READ: dict[str, Mapping[str, Any]] = {
     "no time of change": {"updatedAt": ABSENT},
     "no item": {"task": ABSENT},
 }
-NOT_CLAIMED_ANY_MORE: dict[str, Mapping[str, Any]] = {
+NOT_UNCONFIRMED_AS_READ: dict[str, Mapping[str, Any]] = {
     "another status": {"status": "FAILED"},
-    "brought by a poll": {"reportedBy": "poll"},
-    "other news": {"reportedAt": LATER},
+    "reported by a poll": {"reportedBy": "poll"},
+    "another report": {"reportedAt": LATER},
     "confirmed": {"confirmedAt": LATER},
     "no item": {"task": ABSENT},
 }
@@ -82,12 +82,12 @@ NOT_CLAIMED_ANY_MORE: dict[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Write:
-    """A conditional write, an item that it applies to, and what keeps it from being applied."""
+    """A conditional write, an item that it applies to, and the differences with which it does not apply."""
 
     call: Callable[[Store, Task], object]
     item: Mapping[str, Any]
     refusals: Mapping[str, Mapping[str, Any]]
-    accepts: Mapping[str, Mapping[str, Any]]  # other items that it applies to all the same
+    accepts: Mapping[str, Mapping[str, Any]]  # differences with which it still applies
 
 
 def _settle(state: ImageState, *indices: int) -> Callable[[Store, Task], object]:
@@ -96,7 +96,7 @@ def _settle(state: ImageState, *indices: int) -> Callable[[Store, Task], object]
 
 
 WRITES = {
-    "news": Write(
+    "a report": Write(
         lambda store, _: store.reports.record(report()),
         {"status": "FAILED", "rank": 29, "updatedAt": THEN},
         {"the same rank": {"rank": 30}, "a higher rank": {"rank": 31}},
@@ -105,13 +105,13 @@ WRITES = {
     "a correction": Write(
         lambda store, read: store.confirmations.correct(read, report(image("c"))),
         SUCCEEDED,
-        NOT_CLAIMED_ANY_MORE,
+        NOT_UNCONFIRMED_AS_READ,
         {"changed otherwise": {"updatedAt": LATER}},
     ),
     "a confirmation": Write(
         lambda store, read: store.confirmations.confirm(read, report()),
         SUCCEEDED,
-        NOT_CLAIMED_ANY_MORE,
+        NOT_UNCONFIRMED_AS_READ,
         {"changed otherwise": {"updatedAt": LATER}},
     ),
     "a renewal": Write(
@@ -197,7 +197,7 @@ def _differing(item: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[s
 
 
 def _change(store: Store, item: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Puts the item as it differs; what is stored then."""
+    """Writes the item with this difference, and returns what is stored then."""
     if difference.get("task") is ABSENT:
         store.client.delete_item(TableName=TABLE_NAME, Key={"task": {"S": TASK}})
     else:
@@ -215,8 +215,8 @@ def test_each_clause_alone_keeps_an_item_as_it_is(store: Store, name: str, case:
     write.call(store, read)
 
     after = store.item(TASK)
-    # Contradicting news is kept as evidence beside what is known.
-    if after and name == "news":
+    # A contradicting report is kept as evidence.
+    if after and name == "a report":
         after.pop("conflicts", None)
     assert after == before
 
