@@ -85,7 +85,7 @@ def _up(options: argparse.Namespace) -> int:
         state_dir=options.state_dir,
         provider_urls=dict(options.provider_url),
         image_hosts=options.allow_image_host,
-        webhook_url=options.webhook_url,
+        webhook_url=options.webhook_url or "",
         simulator=options.simulator,
         parameters=dict(options.parameter),
         artefact=artefact,
@@ -157,7 +157,6 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--webhook-url",
         type=_web_url,
-        default="",
         metavar="URL",
         help="send each task event to this URL as a signed webhook; http only to this machine: http://127.0.0.1:PORT/PATH",
     )

@@ -36,7 +36,7 @@ def test_the_demo_succeeds_and_saves_the_images(tmp_path: Path, artefact: Artefa
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=240,  # the demo itself stops earlier, with a message
+        timeout=900,  # the demo itself stops earlier, with a message
         check=False,
     )
 
