@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
@@ -94,12 +94,15 @@ class AwsFaults:
         kill: Callable[[str, str], object],
         streak_rate: float = 0.0,
         outages: Sequence[Outage] = (),
+        lethal: Collection[str] = (),
     ) -> None:
+        """`lethal`: ids of tasks whose objects kill each function that writes or reads them, until `cure`."""
         self._seed = seed
         self._rates = rates
         self._kill = kill
         self._streak_rate = streak_rate
         self._outages = tuple(outages)
+        self._lethal = frozenset(lethal)
         self._out: str | None = None  # the service that is out until further notice
         self._began_at: float | None = None
         self._lock = threading.Lock()
@@ -116,6 +119,10 @@ class AwsFaults:
 
     def end(self) -> None:
         self._began_at = None
+
+    def cure(self) -> None:
+        """Ends the kills by lethal tasks, which `end` does not end."""
+        self._lethal = frozenset()
 
     def set_out(self, service: str | None) -> None:
         """Makes a service reject every call until the next call of this method."""
@@ -152,6 +159,8 @@ class AwsFaults:
         return None
 
     def _next_fault(self, call: AwsCall) -> Fault | None:
+        if call.service == "s3" and not self._lethal.isdisjoint(call.subject.split("/")):
+            return Fault.KILL
         if self._began_at is None:
             return None
         about = (call.function, call.operation, call.subject)

@@ -26,6 +26,8 @@ _CORRECTORS = frozenset({"PollTasksFunction", "ArchiveImagesFunction"})
 _RESULTS = frozenset({"SUCCEEDED", "INCOMPLETE", "ARCHIVED"})
 _FINAL = frozenset({"TIMED_OUT", "FAILED", "UNCONFIRMED", "INCOMPLETE", "ARCHIVED"})
 PUBLISHER = "PublishEventsFunction"
+# The request of a run that is killed may still be on its way to the service.
+ARRIVES_WITHIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,9 @@ def _published_once(task: str, events: Sequence[Event], failed: Sequence[Run]) -
     for event in sorted(events, key=lambda event: event.at):
         first = last.get(event.event_id)
         last[event.event_id] = event
-        if first and not any(run.begun <= first.at <= run.ended <= event.at for run in failed):
+        if first and not any(
+            run.begun <= first.at <= run.ended + ARRIVES_WITHIN_SECONDS and run.ended <= event.at for run in failed
+        ):
             yield Violation(
                 "an event is published once", task, f"its {event.status} was published again without a fault"
             )

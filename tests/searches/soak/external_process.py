@@ -54,6 +54,10 @@ class ExternalProcess:
         """Makes all services answer with errors until they are told otherwise."""
         self._tell(is_out=is_out)
 
+    def set_back(self) -> None:
+        """Ends the outages that last beyond giving up."""
+        self._tell(is_back=True)
+
     def report(self) -> dict[str, Any]:
         """Returns everything that was sent, reported and served."""
         self._reported.clear()

@@ -38,6 +38,8 @@ def main() -> None:
             callers.begin(plan, ends_at)
         elif "is_out" in message:
             provider.is_out = message["is_out"]
+        elif "is_back" in message:
+            provider.is_back = message["is_back"]
         else:
             send(
                 deliveries=[delivery.to_json() for delivery in callers.deliveries],

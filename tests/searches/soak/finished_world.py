@@ -2,11 +2,12 @@
 
 import base64
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from local import REPOSITORY
 from local.template.expand import load_template
+from tests.searches.soak.aftermath import Aftermath
 from tests.searches.soak.callers import Delivery
 from tests.searches.soak.ending import Contents, Standing, StoredObject
 from tests.searches.soak.history import Change, Event, Handling, History, ImageRecord, Put, Run, TaskRecord
@@ -27,7 +28,7 @@ RANKS = {
     "ARCHIVED": 50,
 }
 # The times of a task's steps, in seconds after its start.
-REGISTERED, SAID, SENT, REPORTED, PUT, SETTLED, PUBLISHED = 0.0, 1.0, 2.0, 2.5, 4.0, 5.0, 6.0
+REGISTERED, REPORTED_FALSELY, SAID, SENT, REPORTED, PUT, SETTLED, PUBLISHED = 0.0, 0.5, 1.0, 2.0, 2.5, 4.0, 5.0, 6.0
 KEPT_BODY_SHA256 = "0" * 64
 
 
@@ -50,9 +51,10 @@ def finished_world() -> Evidence:
         if plan.truth is not RUNNING:
             history.said[plan.task, plan.truth] = begun + SAID
         history.deliveries += _deliveries(plan, begun)
-        history.events.append(
-            Event(plan.task, last.status, f"id of {plan.task}", last.updated_at or "", begun + PUBLISHED)
-        )
+        for item in (change.after for change in changes):
+            if item and (item is last or item.status == "FAILED"):
+                event_id = f"id of {item.status} of {plan.task}"
+                history.events.append(Event(plan.task, item.status, event_id, item.updated_at or "", begun + PUBLISHED))
         stored = _objects(plan, last)
         objects |= stored
         history.puts += [_put(key, found, begun) for key, found in stored.items() if key.startswith("images/")]
@@ -62,9 +64,24 @@ def finished_world() -> Evidence:
     cut = Delivery(plans[0].task, plans[0].truth, "cut", 1, 1.0, 1.0, 400, cut=Cut.BODY, sha256=KEPT_BODY_SHA256)
     history.deliveries.append(cut)
     standing = Standing(items, {})
+    aftermath = _aftermath(plans, items, history)
     requests = Counter(image.path for plan in plans for image in plan.images)
     contents = Contents(objects, frozenset({KEPT_BODY_SHA256}))
-    return Evidence(plans, history, standing, standing, contents, requests, template)
+    return Evidence(plans, history, aftermath, standing, standing, contents, requests, template)
+
+
+def _aftermath(plans: Sequence[TaskPlan], items: Mapping[str, TaskRecord], history: History) -> Aftermath:
+    """Returns what was left before the hourly run: false failures, and dead letters of what kills each run."""
+    by_task = history.changes_by_task()
+    left = {
+        plan.task: after
+        for plan in plans
+        if (plan.is_service_out or plan.is_lethal) and (after := by_task[plan.task][1].after)
+    }
+    lethal = [plan.task for plan in plans if plan.is_lethal]
+    standing = Standing({**items, **left}, dict.fromkeys(lethal, "ArchiveDeadLetters"))
+    aftermath = Aftermath(standing, counted=0, suspects=frozenset(lethal))
+    return replace(aftermath, counted=len(aftermath.false_failures()))
 
 
 def _changes(plan: TaskPlan, truths: dict[str, ImageTruth], begun: float) -> Iterator[Change]:
@@ -79,6 +96,10 @@ def _changes(plan: TaskPlan, truths: dict[str, ImageTruth], begun: float) -> Ite
             ("ReceiveCallbackFunction", "callback") if plan.callbacks[0].at else ("PollTasksFunction", "poll")
         )
         says = plan.callbacks[0].says if plan.truth is RUNNING else plan.truth
+        if plan.is_service_out:
+            failure = plan.callbacks[1].says
+            failed = _record(failure, "FAILED", "callback", begun + REPORTED_FALSELY)
+            steps.append((begun + REPORTED_FALSELY, "ReceiveCallbackFunction", failed))
         has_request = plan.provider == ACEDATA and plan.truth.status == "SUCCEEDED"
         waiting = replace(
             _record(says, says.status, reporter, begun + REPORTED),
@@ -126,6 +147,9 @@ def _image(plan: TaskPlan, path: str, truths: dict[str, ImageTruth]) -> ImageRec
 
 
 def _deliveries(plan: TaskPlan, begun: float) -> Sequence[Delivery]:
+    if plan.is_service_out:
+        says, sent_at = plan.callbacks[1].says, begun + REPORTED_FALSELY
+        return [Delivery(plan.task, says, "contradicted", 1, sent_at, sent_at + 0.1, 200)]
     if not plan.callbacks or not plan.callbacks[0].at:
         return []
     says = plan.callbacks[0].says

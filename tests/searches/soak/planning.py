@@ -25,6 +25,10 @@ from tests.searches.soak.reported_state import RUNNING, ReportedState
 
 T = TypeVar("T")
 UNSEEN_SHARE = 0.01
+# One task of this many is lethal: each of its tries starts a process again, about three times a minute.
+LETHAL_OF, LETHAL_NUMBER = 2500, 77
+# One task of this many has a service that is out beyond giving up, if it is one that is polled for by itself.
+OUT_OF, OUT_NUMBER = 25, 9
 
 
 def plan_tasks(seed: int, count: int) -> list[TaskPlan]:
@@ -38,7 +42,10 @@ def plan_task(seed: int, number: int) -> TaskPlan:
     provider = _one_of(rng, {FLUX_KONTEXT: 5, NANOBANANA: 3, ACEDATA: 2})
     digest = blake2b(f"{seed}/{number}".encode(), digest_size=16).hexdigest()
     task_id = str(uuid.UUID(digest)) if provider == ACEDATA else digest
+    is_lethal = number % LETHAL_OF == LETHAL_NUMBER
     ending = _one_of(rng, {"SUCCEEDED": 86, "FAILED": 12, "PENDING": 2})
+    if is_lethal:
+        ending = "SUCCEEDED"
     images = _images(rng, provider, task_id) if ending == "SUCCEEDED" else ()
     truth = {
         "SUCCEEDED": ReportedState("SUCCEEDED", tuple(image.path for image in images)),
@@ -64,7 +71,32 @@ def plan_task(seed: int, number: int) -> TaskPlan:
         is_record_shaped=provider == NANOBANANA and rng.random() < 0.3,
         forgery=_falsehood(rng, truth, provider, task_id, "forged") if rng.random() < 0.03 else None,
     )
-    return _unseen(plan) if rng.random() < UNSEEN_SHARE else plan
+    if rng.random() < UNSEEN_SHARE and not is_lethal:
+        return _unseen(plan)
+    if is_lethal:
+        return _lethal(plan)
+    # A poll of Ace Data asks about several tasks at once: no answer would concern the others, too.
+    may_be_out = number % OUT_OF == OUT_NUMBER and plan.truth.paths and provider != ACEDATA
+    return _with_service_out(plan, rng) if may_be_out else plan
+
+
+def _lethal(plan: TaskPlan) -> TaskPlan:
+    """Returns a plan whose task is archived with certainty, but for the kills."""
+    images = tuple(replace(image, fate=ImageFate.FINE) for image in plan.images)
+    callback = CallbackPlan(plan.truth, Treatment.NONE, (0.0,))
+    return replace(
+        plan, registration=Registration.FIRST, images=images, callbacks=(callback,), poll_faults=(), is_lethal=True
+    )
+
+
+def _with_service_out(plan: TaskPlan, rng: random.Random) -> TaskPlan:
+    """Returns a plan in which a false failure arrives while the service is out, and the true callback does not."""
+    failure = ReportedState("FAILED", reason=rng.choice(REASONS))
+    callbacks = (
+        CallbackPlan(plan.truth, Treatment.DROPPED, ()),
+        CallbackPlan(failure, Treatment.CONTRADICTED, (round(rng.uniform(0, 30), 2),)),
+    )
+    return replace(plan, registration=Registration.FIRST, callbacks=callbacks, poll_faults=(), is_service_out=True)
 
 
 def _unseen(plan: TaskPlan) -> TaskPlan:

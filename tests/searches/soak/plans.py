@@ -111,6 +111,10 @@ class TaskPlan:
     poll_faults: tuple[PollFault, ...]  # of the first polls of it, one each
     is_record_shaped: bool  # its callbacks have the shape of a poll's record
     forgery: ReportedState | None  # the report in a callback without a valid token
+    # Its service answers no poll about it until the end of the faults, longer than polling takes.
+    is_service_out: bool = False
+    # Each run of ArchiveImages that handles it is killed, as if its images needed too much memory.
+    is_lethal: bool = False
 
     @property
     def task(self) -> str:

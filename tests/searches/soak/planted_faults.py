@@ -8,9 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tests.searches.soak.aftermath import (
+    FALSE_FAILURES,
+    KILLED_TRIES,
+    MAX_SHARED_RUNS,
+    NEIGHBOURS,
+    UNCONFIRMED_FAILURES,
+)
 from tests.searches.soak.callers import Delivery
 from tests.searches.soak.ending import Standing, StoredObject
-from tests.searches.soak.history import Change, TaskRecord
+from tests.searches.soak.history import Change, Handling, TaskRecord
 from tests.searches.soak.plans import ACEDATA, FLUX_KONTEXT, ImageFate, Registration, TaskPlan
 from tests.searches.soak.reported_state import RUNNING, ReportedState
 from tests.searches.soak.verdict import Evidence
@@ -387,14 +394,99 @@ def no_visibility_timeout(evidence: Evidence) -> str:
     return first.task
 
 
+# ------------------------------------------------------------------------------------------------ weather
+
+
+@_breaks("every task ends")
+def false_failure_for_ever(evidence: Evidence) -> str:
+    """A false failure of a service that was out beyond giving up stays FAILED after the hourly run."""
+    plan = _with_service_out(evidence)
+    _forget(evidence, plan, since=2)
+    return plan.task
+
+
+@_breaks(FALSE_FAILURES)
+def false_failure_not_counted(evidence: Evidence) -> str:
+    """The hourly run does not count a failure that no service has confirmed."""
+    evidence.aftermath = replace(evidence.aftermath, counted=evidence.aftermath.counted - 1)
+    return UNCONFIRMED_FAILURES
+
+
+@_breaks(FALSE_FAILURES)
+def false_failures_without_alarm(evidence: Evidence) -> str:
+    """The alarm of unconfirmed failures is missing."""
+    evidence.template = copy.deepcopy(evidence.template)
+    del evidence.template.resources["UnconfirmedFailuresAlarm"]
+    return UNCONFIRMED_FAILURES
+
+
+@_breaks("every task ends")
+def lethal_task_never_archived(evidence: Evidence) -> str:
+    """A task that killed each run stays SUCCEEDED after the functions have enough memory."""
+    plan = _lethal(evidence)
+    _forget(evidence, plan, since=2)
+    return plan.task
+
+
+@_breaks(KILLED_TRIES)
+def lethal_task_not_named(evidence: Evidence) -> str:
+    """No log line names the task that kills each run."""
+    evidence.aftermath = replace(evidence.aftermath, suspects=frozenset())
+    return _lethal(evidence).task
+
+
+@_breaks(KILLED_TRIES)
+def lethal_task_no_dead_letter(evidence: Evidence) -> str:
+    """The message of a task that kills each run disappears."""
+    standing = replace(evidence.aftermath.standing, dead={})
+    evidence.aftermath = replace(evidence.aftermath, standing=standing)
+    return _lethal(evidence).task
+
+
+@_breaks(NEIGHBOURS)
+def neighbour_killed_again_and_again(evidence: Evidence) -> str:
+    """A task is in each run of one that kills it."""
+    neighbour = _archived(evidence).task
+    _share_runs(evidence, neighbour, count=MAX_SHARED_RUNS + 1)
+    return neighbour
+
+
+@_breaks(NEIGHBOURS)
+def neighbour_among_the_dead_letters(evidence: Evidence) -> str:
+    """The message of an archived task becomes a dead letter together with that of a task that kills each run."""
+    neighbour = _archived(evidence).task
+    _share_runs(evidence, neighbour, count=1)
+    dead = {**evidence.aftermath.standing.dead, neighbour: "ArchiveDeadLetters"}
+    evidence.aftermath = replace(evidence.aftermath, standing=replace(evidence.aftermath.standing, dead=dead))
+    return neighbour
+
+
 # ------------------------------------------------------------------------------------------------ changing evidence
+
+
+def _with_service_out(evidence: Evidence) -> TaskPlan:
+    return next(plan for plan in evidence.plans if plan.is_service_out)
+
+
+def _lethal(evidence: Evidence) -> TaskPlan:
+    return next(plan for plan in evidence.plans if plan.is_lethal)
+
+
+def _share_runs(evidence: Evidence, task: str, *, count: int) -> None:
+    """Adds runs that handled both a task and one that kills them."""
+    for number in range(count):
+        begun = 9000.0 + number
+        for name in (task, _lethal(evidence).task):
+            evidence.history.handlings.append(Handling(name, f"a message of {name}", begun, begun + 0.5))
 
 
 def _all_archived(evidence: Evidence) -> Sequence[TaskPlan]:
     return [
         plan
         for plan in evidence.plans
-        if _item(evidence, plan).status == "ARCHIVED" and {image.fate for image in plan.images} == {ImageFate.FINE}
+        if not (plan.is_lethal or plan.is_service_out)
+        and _item(evidence, plan).status == "ARCHIVED"
+        and {image.fate for image in plan.images} == {ImageFate.FINE}
     ]
 
 

@@ -46,6 +46,7 @@ class Provider:
         self.image_requests: Counter[str] = Counter()
         self.polls: Counter[str] = Counter()  # by result of the request
         self.is_out = False  # every request is answered with an error
+        self.is_back = False  # polls about tasks whose service is out are answered again
         self._server = _Server(self)
 
     @property
@@ -80,6 +81,8 @@ class Provider:
         with self._lock:
             for task_id in task_ids:
                 task = self._tasks.get(task_id)
+                if task and task.plan.is_service_out and not self.is_back:
+                    return PollFault.ERROR
                 if task and task.poll_faults and task.poll_faults[0] not in _OF_THE_TASK:
                     return task.poll_faults.popleft()
         return None

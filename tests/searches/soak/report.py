@@ -20,10 +20,18 @@ LOST = frozenset(
         "what cannot be read is kept",
         "refused bytes are kept",
         "the request is kept",
+        "no neighbour is taken along",
     }
 )
 DOUBLE = frozenset({"once", "an event is published once", "one run at a time"})
-SILENT = frozenset({"every final status is an event", "dead letters raise an alarm"})
+SILENT = frozenset(
+    {
+        "every final status is an event",
+        "dead letters raise an alarm",
+        "false failures are counted",
+        "killed tries are reported",
+    }
+)
 
 
 @dataclass(frozen=True)

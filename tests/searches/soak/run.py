@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from local import REPOSITORY
 from local.stack import LocalStack
 from local.template.expand import load_template
+from tests.searches.soak.aftermath import Aftermath, read_counted, read_suspects
 from tests.searches.soak.aws_faults import AwsFaults
 from tests.searches.soak.callers import Delivery
 from tests.searches.soak.controller import Controller
@@ -19,7 +20,9 @@ from tests.searches.soak.ending import Contents, Standing
 from tests.searches.soak.external_process import ExternalProcess
 from tests.searches.soak.fault_schedule import CLOCK_SECONDS, RATES, STREAK_RATE, Killer, outages
 from tests.searches.soak.history import History, Recorder
+from tests.searches.soak.memory_kills import messages_outlast_their_runs, receives_used_up
 from tests.searches.soak.planning import deliveries_by_treatment, plan_tasks
+from tests.searches.soak.plans import TaskPlan
 from tests.searches.soak.report import Progress, Report, Soak
 from tests.searches.soak.reported_state import ReportedState
 from tests.searches.soak.verdict import Evidence, judge
@@ -59,7 +62,7 @@ def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) ->
         calls=played.faults.calls.total(),
         faults=played.faults.injected,
         kills=played.killer.kills,
-        weather=played.weather.played,
+        weather=played.weather.played + _weather_of(evidence.plans),
         outcomes_before=verdict.outcomes_before,
         outcomes=verdict.outcomes,
         dead=Counter(evidence.before.dead.values()),
@@ -77,6 +80,8 @@ def run(soak: Soak, on_progress: Callable[[Progress], None] = lambda _: None) ->
 
 def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
     recorder = Recorder()
+    plans = plan_tasks(soak.seed, soak.tasks)
+    lethal = {plan.task: plan.task_id for plan in plans if plan.is_lethal}
     killers: list[Killer] = []  # one, as soon as there are functions to kill
     faults = AwsFaults(
         soak.seed,
@@ -84,6 +89,7 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
         kill=lambda function, sandbox: killers[0].kill(function, sandbox),
         streak_rate=STREAK_RATE,
         outages=outages(soak.seed),
+        lethal=lethal.values(),
     )
     with ExternalProcess() as external, ExitStack() as watching:
         weather = Weather(
@@ -95,6 +101,7 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
         )
         watching.enter_context(recorder.watching())
         watching.enter_context(weather.watching())
+        watching.enter_context(messages_outlast_their_runs())
         stack = LocalStack(
             state_dir=soak.state_dir,
             time_scale=soak.time_scale,
@@ -115,10 +122,15 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
             killer.start()
             weather.start()
             controller.feed()
-            controller.wait_until_quiet("waiting for the last")
+            controller.wait_until_quiet("waiting for the last", besides=lethal)
             weather.stop()
             killer.stop()
             faults.end()
+            with receives_used_up(stack):
+                controller.wait_until_quiet("waiting for what kills each run")
+            aftermath = Standing.of(stack, recorder.history)
+            faults.cure()
+            external.set_back()
             _reconcile(stack)
             controller.wait_until_quiet("reconciling")
             before = Standing.of(stack, recorder.history)
@@ -130,9 +142,11 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
     history = recorder.history
     history.deliveries = [Delivery.from_json(document) for document in external_report["deliveries"]]
     history.said = {(task, ReportedState.from_json(says)): at for task, says, at in external_report["said"]}
+    logs = soak.state_dir / "logs"
     evidence = Evidence(
-        plans=plan_tasks(soak.seed, soak.tasks),
+        plans=plans,
         history=history,
+        aftermath=Aftermath(aftermath, counted=read_counted(logs), suspects=read_suspects(logs)),
         before=before,
         after=after,
         contents=contents,
@@ -142,6 +156,16 @@ def _play(soak: Soak, on_progress: Callable[[Progress], None]) -> _Played:
         redrive_problem=redrive_problem,
     )
     return _Played(evidence, faults, killer, weather, external_report, controller.rss_mb)
+
+
+def _weather_of(plans: Sequence[TaskPlan]) -> Counter[str]:
+    """Counts the tasks that have a weather of their own."""
+    return Counter(
+        {
+            "tasks that kill each run": sum(plan.is_lethal for plan in plans),
+            "tasks whose service is out beyond giving up": sum(plan.is_service_out for plan in plans),
+        }
+    )
 
 
 def _reconcile(stack: LocalStack) -> None:

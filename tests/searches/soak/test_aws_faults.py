@@ -173,6 +173,22 @@ def test_a_killed_sandbox_is_the_one_that_called(endpoint: Endpoint) -> None:
     assert endpoint.killed == [("Tested", "Tested-1")]
 
 
+def test_the_objects_of_a_lethal_task_kill_until_it_is_cured(endpoint: Endpoint) -> None:
+    endpoint.killed.clear()
+    endpoint.hurt({}, lethal=["task1"])
+    endpoint.faults.end()
+    client = endpoint.client_of_a_function("s3")
+
+    client.put_object(Bucket="bucket", Key="images/acedata/task12/result-0.png", Body=b"x")
+    with pytest.raises(BotoCoreError):
+        client.put_object(Bucket="bucket", Key="images/acedata/task1/result-0.png", Body=b"x")
+    assert endpoint.killed == [("Tested", "Tested-1")]
+
+    endpoint.faults.cure()
+    client.put_object(Bucket="bucket", Key="images/acedata/task1/result-0.png", Body=b"x")
+    assert len(endpoint.killed) == 1
+
+
 def test_a_slow_call_is_applied(endpoint: Endpoint) -> None:
     endpoint.hurt({"dynamodb": {Fault.SLOW: 1.0}})
 

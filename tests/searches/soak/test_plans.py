@@ -48,6 +48,8 @@ def test_everything_happens() -> None:
     assert {fault for plan in PLANS for fault in plan.poll_faults} == set(PollFault)
     assert {callback.cut for plan in PLANS for callback in plan.callbacks} == {*Cut, None}
     assert any(plan.forgery for plan in PLANS)
+    assert any(plan.is_lethal for plan in PLANS)
+    assert any(plan.is_service_out for plan in PLANS)
 
 
 def test_callbacks_say_in_their_services_words_what_is_planned() -> None:

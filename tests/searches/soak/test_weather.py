@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 from moto.dynamodb.models.table import StreamShard
 
+from catchlight.models import ARCHIVING_TIMEOUT
 from local.lambda_.runtime import Function, TooManyRequestsError
 from local.lambda_.runtime_api import Outcome
 from local.moto import patches
 from tests.searches.soak.aws_faults import AwsFaults
+from tests.searches.soak.memory_kills import SHARE_OF_VISIBILITY, VISIBILITY_TIMEOUT_SECONDS
 from tests.searches.soak.weather import AWS_SERVICES, KINDS, LAMBDA, PROVIDERS, STREAM, Weather
+from tests.unit.template.expanded import RESOURCES
 
 
 class Stack:
@@ -54,6 +57,13 @@ def test_one_service_is_out_at_a_time(service: str) -> None:
     assert [name for name in AWS_SERVICES if stack.faults.is_out(name)] == [service]
     stack.weather.set(None)
     assert not any(map(stack.faults.is_out, AWS_SERVICES))
+
+
+def test_a_message_of_a_killed_run_comes_back_when_the_mark_of_the_run_counts() -> None:
+    queue = RESOURCES["ArchiveQueue"]["Properties"]
+
+    assert queue["VisibilityTimeout"] == VISIBILITY_TIMEOUT_SECONDS
+    assert ARCHIVING_TIMEOUT.total_seconds() < VISIBILITY_TIMEOUT_SECONDS * SHARE_OF_VISIBILITY
 
 
 def test_lambda_refuses_invocations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from local.template.expand import Template
+from tests.searches.soak.aftermath import Aftermath, check_aftermath
 from tests.searches.soak.checks import Violation, check_history
 from tests.searches.soak.ending import (
     Contents,
@@ -26,7 +27,8 @@ class Evidence:
 
     plans: Sequence[TaskPlan]
     history: History
-    before: Standing  # after the end of the faults
+    aftermath: Aftermath  # when the faults are over
+    before: Standing  # after the hourly run
     after: Standing  # after a redrive
     contents: Contents
     image_requests: Mapping[str, int]  # by path
@@ -56,6 +58,7 @@ def judge(evidence: Evidence) -> Verdict:
         *unrepaired,
         *check_items(plans, after, images),
         *check_bucket(after, evidence.contents, history, images),
+        *check_aftermath(plans, evidence.aftermath, history, evidence.template),
         *check_requests(evidence.image_requests),
         *check_history(history, {path: image.sha256 for path, image in images.items()}),
         *(Violation("dead letters raise an alarm", queue, "no alarm watches it") for queue in missing),
