@@ -86,6 +86,10 @@ class Stack:
         self.table = boto3.resource("dynamodb", **connection).Table(info["table"])
         self.s3 = boto3.client("s3", **connection)
 
+    def close(self) -> None:
+        self.table.meta.client.close()
+        self.s3.close()
+
     def finish_at_provider(self, task_id: str) -> str:
         """Lets the provider report a task's success. Returns its image's URL."""
         url = f"http://127.0.0.1:{self.provider.server_address[1]}/{task_id}.jpg?signature=abc"
@@ -152,7 +156,9 @@ def stack(
             assert process.poll() is None, process.stdout and process.stdout.read()
             assert time.monotonic() < end
             time.sleep(0.05)
-        yield Stack(process, folder, provider)
+        running = Stack(process, folder, provider)
+        yield running
+        running.close()
     finally:
         process.terminate()
         output, _ = process.communicate(timeout=PATIENCE_SECONDS)
@@ -173,12 +179,15 @@ def test_stack_json_and_the_output_have_all_addresses(stack: Stack, artefact: Ar
         "state_machine_arn",
         "callback_urls",
         "simulator_url",
+        "webhook_url",
+        "webhook_secret",
         "built",
         "resources",
         "parameters",
     }
     assert stack.info["callback_urls"].keys() == {*PROVIDERS}
     assert stack.info["simulator_url"] is None
+    assert stack.info["webhook_url"] is None
     assert stack.info["built"] is (artefact is not None)
     assert stack.process.stdout
     output = "".join(iter(stack.process.stdout.readline, "Ready. Ctrl-C ends everything.\n"))

@@ -13,8 +13,6 @@ import yaml
 from moto import mock_aws
 
 from local.template.expand import load_template
-from tests.benchmarks.bill import LOADS, bill
-from tests.benchmarks.bill_months import MONTHS, in_dollars, month_of
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()
@@ -53,19 +51,6 @@ def test_the_table_of_parameters_equals_the_template() -> None:
     parameters = load_template(REPOSITORY / "template.yaml", {}).parameters
     described = {cells[0].strip("`"): cells[1] for cells in rows("Configure")}
     assert described == {name: str(value) for name, value in parameters.items()}
-
-
-def test_the_costs_are_those_that_the_bill_computes() -> None:
-    for load, cells in zip(LOADS, rows("What it costs"), strict=True):
-        costs = bill(load)
-        figures = [f"{price:.2f}" for price in (*costs.values(), sum(costs.values()))]
-        assert [cell.strip("*") for cell in cells] == [load.name, *figures]
-
-
-def test_the_costs_of_a_month_are_those_that_the_bill_computes() -> None:
-    for month, cells in zip(MONTHS, rows("A month, by the number of tasks"), strict=True):
-        figures = map(in_dollars, month_of(month))
-        assert [cell.strip("*") for cell in cells] == [f"{month.tasks:,}", month.arrival, *figures]
 
 
 def test_the_table_of_statuses_equals_the_code() -> None:

@@ -19,8 +19,9 @@ from tests.benchmarks.bill import (
     traced_share,
     usage_of,
 )
-from tests.benchmarks.bill_months import MONTHS, Month, month_of
+from tests.benchmarks.bill_months import MONTHS, Month, in_dollars, month_of
 from tests.benchmarks.bill_units import BASE_TABLE, item_size, read_units, walk, write_units
+from tests.e2e.test_readme import rows
 
 ALL_ARRIVE, TWO_PERCENT_LOST, _ALL_LOST, ALONE, ALONE_AND_SLOW = LOADS
 
@@ -87,6 +88,19 @@ def test_a_million_tasks_of_a_month_cost_what_was_aimed_at() -> None:
 
     assert costs["evenly"] <= GOAL_ALONE
     assert costs["in bursts"] <= GOAL_AT_LOAD
+
+
+def test_the_costs_in_the_readme_are_those_that_the_bill_computes() -> None:
+    for load, cells in zip(LOADS, rows("What it costs"), strict=True):
+        costs = bill(load)
+        figures = [f"{price:.2f}" for price in (*costs.values(), sum(costs.values()))]
+        assert [cell.strip("*") for cell in cells] == [load.name, *figures]
+
+
+def test_the_costs_of_a_month_in_the_readme_are_those_that_the_bill_computes() -> None:
+    for month, cells in zip(MONTHS, rows("A month, by the number of tasks"), strict=True):
+        figures = map(in_dollars, month_of(month))
+        assert [cell.strip("*") for cell in cells] == [f"{month.tasks:,}", month.arrival, *figures]
 
 
 def test_secrets_are_not_read_more_often_than_functions_run() -> None:
