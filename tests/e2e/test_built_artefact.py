@@ -64,4 +64,4 @@ def test_a_faulty_artefact_fails_on_the_local_stack(works: bool, built: Artefact
     assert answer.status_code == (422 if works else 500)
     assert final_status == ("ARCHIVED" if works else "SUCCEEDED")
     # Two images, whose metadata have the request, and the unreadable delivery.
-    assert prefixes == (["images"] * 2 + ["rejected"] if works else [])
+    assert prefixes == (["images"] * 2 + ["rejected"] if works else []), [found["Key"] for found in objects]
